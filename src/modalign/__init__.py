@@ -1,0 +1,41 @@
+"""modalign adapts a vision-language model to your own images, with a few labels or none.
+
+Importing it loads no torch: every name below is fetched on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "adapt": "classifier",
+    "Classifier": "classifier",
+    "load": "classifier",
+    "load_encoder": "encoders",
+    "FeatureStore": "encoders.store",
+    "Features": "features",
+    "ClassText": "features",
+    "Items": "data.items",
+    "load_items": "data.items",
+    "ZeroShot": "methods.zero_shot",
+    "LinearProbe": "methods.linear_probe",
+    "CMM": "methods.cmm",
+    "ModalignError": "errors",
+    "InputError": "errors",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'modalign' has no attribute '{name}'")
+    value = getattr(import_module(f"modalign.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

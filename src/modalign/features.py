@@ -1,0 +1,203 @@
+"""What crosses the boundary between pixels and methods: image vectors and class-text vectors.
+
+Both are plain NumPy underneath, so that a method never needs to know which encoder made them and a user can bring
+vectors of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modalign.errors import EncoderMismatchError, InputError
+
+UNLABELLED = -1
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """Which encoder made a vector. Two specs with one ``fingerprint`` give the same vector for the same image.
+
+    Attributes
+    ----------
+    name : what :func:`modalign.load_encoder` was called with, for people.
+    fingerprint : SHA-256 over weights, preprocessing and compute type, for machines.
+    dim : width d of the vectors.
+    dtype : the type in which the encoder computed, such as ``"bfloat16"``.
+    logit_scale : the trained inverse temperature of a vision-language model; None for a vision-only one.
+    """
+
+    name: str
+    fingerprint: str
+    dim: int
+    dtype: str = "float32"
+    logit_scale: float | None = None
+
+    def require(self, other: EncoderSpec | None) -> None:
+        """Raise unless ``other`` is absent or the same encoder."""
+        if other is not None and other.fingerprint != self.fingerprint:
+            raise EncoderMismatchError(
+                f"Expected features of encoder '{self.name}' ({self.fingerprint[:12]}), got '{other.name}' "
+                f"({other.fingerprint[:12]}); embed the images with the encoder that the model was fitted on."
+            )
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """An item that could not be used, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Features:
+    """Image vectors with all that belongs to them, row by row.
+
+    Attributes
+    ----------
+    vectors : (n, d) float32 with unit rows; may be a read-only memory map.
+    ids : n names, normally paths relative to the source.
+    labels : (n,) int64 indices into ``class_names``; −1 where unknown. Default: all −1.
+    class_names : the C names, in label order.
+    tokens : (n, L, d) patch vectors where they were asked for, else None.
+    spec : the encoder, None for vectors of unknown origin.
+    quarantined : items that were left out, with reasons.
+    """
+
+    vectors: np.ndarray
+    ids: tuple[str, ...] = ()
+    labels: np.ndarray = field(default=None)  # type: ignore[assignment]
+    class_names: tuple[str, ...] = ()
+    tokens: np.ndarray | None = None
+    spec: EncoderSpec | None = None
+    quarantined: tuple[Quarantined, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.vectors.ndim != 2:
+            raise InputError(f"Expected image vectors of shape (n, d), got {self.vectors.shape}.")
+        n = len(self.vectors)
+        if self.labels is None:
+            object.__setattr__(self, "labels", np.full(n, UNLABELLED, dtype=np.int64))
+        if not self.ids:
+            object.__setattr__(self, "ids", tuple(str(i) for i in range(n)))
+        for what, size in (("ids", len(self.ids)), ("labels", len(self.labels))):
+            if size != n:
+                raise InputError(f"Expected as many {what} as image vectors ({n}), got {size}.")
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def select(self, rows: np.ndarray | Sequence[int] | slice) -> Features:
+        """The given rows, in that order, with everything that belongs to them."""
+        index = np.arange(len(self))[rows]
+        return replace(
+            self,
+            vectors=self.vectors[rows],
+            ids=tuple(self.ids[i] for i in index),
+            labels=self.labels[rows],
+            tokens=None if self.tokens is None else self.tokens[rows],
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write one ``.npz`` (no pickle inside), readable with ``numpy.load``; atomic."""
+        path = Path(path)
+        if path.suffix != ".npz":
+            raise InputError(f"Expected a file name ending in .npz, got '{path.name}'.")
+        card = {
+            "spec": asdict(self.spec) if self.spec else None,
+            "quarantined": [asdict(q) for q in self.quarantined],
+        }
+        arrays: dict[str, Any] = {
+            "vectors": self.vectors,
+            "ids": np.array(self.ids, dtype=np.str_),
+            "labels": self.labels,
+            "class_names": np.array(self.class_names, dtype=np.str_),
+            "card": np.array(json.dumps(card)),
+        }
+        if self.tokens is not None:
+            arrays["tokens"] = self.tokens
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                np.savez(file, **arrays)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Features:
+        """Read what :meth:`save` wrote, or any ``.npz`` with at least an array ``vectors``."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = dict(file)
+        except (OSError, ValueError) as error:
+            raise InputError(f"Expected a features file (.npz), '{path}' is not one: {error}") from error
+        if "vectors" not in arrays:
+            raise InputError(f"Expected an array 'vectors' in '{path}', got {sorted(arrays)}.")
+        card = json.loads(str(arrays["card"])) if "card" in arrays else {}
+        labels = arrays.get("labels")
+        return cls(
+            vectors=np.asarray(arrays["vectors"], dtype=np.float32),
+            ids=tuple(arrays["ids"].tolist()) if "ids" in arrays else (),
+            labels=None if labels is None else labels.astype(np.int64),
+            class_names=tuple(arrays["class_names"].tolist()) if "class_names" in arrays else (),
+            tokens=arrays.get("tokens"),
+            spec=EncoderSpec(**card["spec"]) if card.get("spec") else None,
+            quarantined=tuple(Quarantined(**q) for q in card.get("quarantined", ())),
+        )
+
+
+def concatenate(parts: Sequence[Features]) -> Features:
+    """Rows of several :class:`Features` of one encoder below each other (views of the same images, say)."""
+    first = parts[0]
+    for part in parts[1:]:
+        if first.spec is not None:
+            first.spec.require(part.spec)
+        if part.class_names != first.class_names:
+            raise InputError("Expected features with the same class names in the same order.")
+    return replace(
+        first,
+        vectors=np.concatenate([part.vectors for part in parts]),
+        ids=tuple(name for part in parts for name in part.ids),
+        labels=np.concatenate([part.labels for part in parts]),
+        tokens=None if first.tokens is None else np.concatenate([part.tokens for part in parts]),
+        quarantined=tuple(dict.fromkeys(q for part in parts for q in part.quarantined)),
+    )
+
+
+@dataclass(frozen=True)
+class ClassText:
+    """Text vectors of C classes.
+
+    Attributes
+    ----------
+    vectors : (C, d), or (C, T, d) with up to T sentences a class, float32 with unit rows. Where a class has fewer
+        than T sentences its last rows are zero: they add nothing to the sum over sentences, so the mean direction
+        of a class is exact without a mask.
+    class_names : C names.
+    sentences : the sentences that were embedded, class by class.
+    spec : the encoder.
+    """
+
+    vectors: np.ndarray
+    class_names: tuple[str, ...]
+    sentences: tuple[tuple[str, ...], ...] = ()
+    spec: EncoderSpec | None = None
+
+    def __post_init__(self) -> None:
+        if self.vectors.ndim not in (2, 3) or len(self.vectors) != len(self.class_names):
+            raise InputError(
+                f"Expected text vectors of shape (C, d) or (C, T, d) with C = {len(self.class_names)} class names, "
+                f"got {self.vectors.shape}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.class_names)

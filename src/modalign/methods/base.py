@@ -1,0 +1,276 @@
+"""The contract of methods on vectors: scikit-learn estimators that also know class text and a language anchor.
+
+A method's own file holds its hyper-parameters and two functions, ``_fit`` and ``_scores``, which see validated
+float32 tensors only. Everything that all methods share — reading arrays, labels, −1 for unlabelled, classes, NumPy in
+NumPy out, torch in torch out — is here, once.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from modalign.errors import InputError
+from modalign.features import UNLABELLED, ClassText, EncoderSpec, Features
+from modalign.linalg.prototypes import class_means, text_prototypes
+from modalign.methods.parameters import check_parameters
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a method is asked to learn from; all tensors float32 on one device, vectors as the user gave them.
+
+    Attributes
+    ----------
+    X : (n, d) image vectors.
+    y : (n,) class indices in 0…C−1, −1 = unlabelled.
+    n_classes : C.
+    text : (C, T, d) class-text vectors, zero rows where a class has fewer than T sentences; None without text.
+    anchor : (n, a) the language-aligned view of the same images, or None.
+    validation : (X, y) held out for choosing hyper-parameters, or None.
+    """
+
+    X: Tensor
+    y: Tensor
+    n_classes: int
+    text: Tensor | None
+    anchor: Tensor | None
+    validation: tuple[Tensor, Tensor] | None
+
+    def labelled(self) -> tuple[Tensor, Tensor]:
+        """The rows of ``X`` that have a label, and their labels."""
+        known = self.y != UNLABELLED
+        return self.X[known], self.y[known]
+
+    def prototypes(self) -> Tensor:
+        """(C, d) unit class prototypes: the mean text direction, or the class means where there is no text."""
+        if self.text is not None:
+            return text_prototypes(self.text)
+        return class_means(*self.labelled(), self.n_classes)
+
+
+class VectorMethod(ClassifierMixin, BaseEstimator):
+    """Base of all methods on vectors.
+
+    Subclasses set the class attributes below, store hyper-parameters in ``__init__`` and implement ``_fit`` and
+    ``_scores``. Learned state ends in an underscore and is an array, tensor, number, string, list or dict, so that
+    :mod:`modalign.persistence` saves any method without knowing it.
+
+    Attributes
+    ----------
+    classes_ : (C,) labels in the order of the score columns.
+    n_features_in_ : d.
+    diagnosis_ : numbers that show whether the method's active ingredient does anything.
+    encoder_ : the :class:`~modalign.features.EncoderSpec` of the features it was fitted on, or None.
+    """
+
+    title: ClassVar[str] = ""  # the name people know the method by
+    paper: ClassVar[str] = ""  # authors, title, year, identifier
+    needs_text: ClassVar[bool] = False  # refuses to fit without class text
+    needs_labels: ClassVar[bool] = True  # with text given, still needs at least one labelled image
+    needs_anchor: ClassVar[bool] = False  # refuses to fit without the language-aligned view
+
+    @abstractmethod
+    def _fit(self, problem: Problem) -> None:
+        """Learn; set attributes that end in an underscore, among them ``diagnosis_``."""
+
+    @abstractmethod
+    def _scores(self, X: Tensor) -> Tensor:
+        """(n, d) image vectors → (n, C) logits."""
+
+    def fit(
+        self,
+        X: ArrayLike | Tensor | Features,
+        y: ArrayLike | Tensor | None = None,
+        *,
+        text: ArrayLike | Tensor | ClassText | None = None,
+        anchor: ArrayLike | Tensor | Features | None = None,
+        validation: tuple[ArrayLike, ArrayLike] | Features | None = None,
+    ) -> Self:
+        """Learn from image vectors.
+
+        Parameters
+        ----------
+        X : (n, d) image vectors, or :class:`Features` (whose labels are then used unless ``y`` is given).
+        y : (n,) labels; −1 marks an unlabelled image where labels are integers.
+        text : (C, d) or (C, T, d) class-text vectors in the order of the classes. With text and integer labels the
+            classes are 0…C−1, so that a class may have no image yet; other labels are matched to the rows of
+            ``text`` in sorted order. Without text, class means serve as prototypes.
+        anchor : (n, a) the same images in a language-aligned space.
+        validation : (X, y) or labelled :class:`Features`, for choosing hyper-parameters; never test data.
+
+        Raises
+        ------
+        InputError (a ValueError) : one sentence saying what was expected, what came and what to do.
+        """
+        check_parameters(self)
+        self.encoder_ = X.spec if isinstance(X, Features) else None
+        problem = self._read_problem(X, y, text, anchor, validation)
+        self._fit(problem)
+        return self
+
+    def scores(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
+        """(n, C) logits, one column a class also when there are two (unlike ``decision_function``)."""
+        check_is_fitted(self)
+        tensor = self._read_vectors(X, reset=False)
+        with torch.no_grad():
+            scores = self._scores(tensor)
+        return scores if isinstance(X, Tensor) else scores.cpu().numpy()
+
+    def decision_function(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
+        """(n, C) logits; for two classes, as scikit-learn has it, (n,) with positive meaning ``classes_[1]``."""
+        scores = self.scores(X)
+        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
+
+    def predict_proba(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
+        """(n, C) softmax of the scores. Calibrated only as far as the method's logits are; see ``Classifier``."""
+        scores = self.scores(X)
+        probability = torch.as_tensor(scores).double().softmax(dim=1)
+        return probability.to(scores.dtype) if isinstance(X, Tensor) else probability.numpy()
+
+    def predict(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
+        """(n,) labels: the class with the highest score."""
+        best = self.scores(X).argmax(1)
+        if isinstance(best, Tensor):
+            return torch.as_tensor(self.classes_, device=best.device)[best]
+        return self.classes_[best]
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "diagnosis_")
+
+    def _read_problem(self, X: Any, y: Any, text: Any, anchor: Any, validation: Any) -> Problem:  # noqa: ANN401
+        if isinstance(X, Features) and y is None:
+            y = X.labels
+        vectors = self._read_vectors(X, reset=True)
+        text_tensor = self._read_text(text, vectors)
+        codes = self._read_labels(y, len(vectors), n_text=None if text_tensor is None else len(text_tensor))
+        if anchor is not None:
+            anchor = _finite(anchor, "anchor").to(vectors.device)
+            if len(anchor) != len(vectors):
+                raise InputError(
+                    f"Expected as many rows in anchor as in X ({len(vectors)}), got {len(anchor)}; "
+                    "row i of both must be the same image."
+                )
+        elif self.needs_anchor:
+            raise InputError(f"{type(self).__name__} needs anchor=…: the same images in the language-aligned space.")
+        held_out = None
+        if validation is not None:
+            Xv, yv = (validation, validation.labels) if isinstance(validation, Features) else validation
+            held_out = self._read_vectors(Xv, reset=False).to(vectors.device), self._encode(yv).to(vectors.device)
+            if len(held_out[0]) != len(held_out[1]):
+                raise InputError(f"Expected one label a validation row ({len(held_out[0])}), got {len(held_out[1])}.")
+        return Problem(vectors, codes.to(vectors.device), len(self.classes_), text_tensor, anchor, held_out)
+
+    def _read_vectors(self, X: Any, *, reset: bool) -> Tensor:  # noqa: ANN401
+        if isinstance(X, Features):
+            if not reset and self.encoder_ is not None:
+                self.encoder_.require(X.spec)
+            X = X.vectors
+        if isinstance(X, Tensor):
+            tensor = _finite(X, "X")
+            if reset:
+                self.n_features_in_ = tensor.shape[1]
+            elif tensor.shape[1] != self.n_features_in_:
+                raise InputError(
+                    f"X has {tensor.shape[1]} features, but {type(self).__name__} is expecting "
+                    f"{self.n_features_in_} features as input."
+                )
+            return tensor
+        array = validate_data(self, X, reset=reset, dtype=[np.float32, np.float64, np.float16])
+        return torch.from_numpy(np.array(array, dtype=np.float32))
+
+    def _read_text(self, text: Any, vectors: Tensor) -> Tensor | None:  # noqa: ANN401
+        if text is None:
+            if self.needs_text:
+                raise InputError(f"{type(self).__name__} needs text=…: (C, d) or (C, T, d) class-text vectors.")
+            return None
+        if isinstance(text, ClassText):
+            if self.encoder_ is not None and not self.needs_anchor:
+                self.encoder_.require(text.spec)
+            text = text.vectors
+        tensor = _finite(text, "text", ndim=(2, 3)).to(vectors.device)
+        tensor = tensor[:, None] if tensor.ndim == 2 else tensor
+        if not self.needs_anchor and tensor.shape[2] != vectors.shape[1]:
+            raise InputError(
+                f"Expected text vectors of the width of X ({vectors.shape[1]}), got {tensor.shape[2]}; "
+                "embed both with one vision-language encoder."
+            )
+        if len(tensor) < 2:
+            raise InputError(f"Expected text of at least 2 classes, got {len(tensor)}; one class leaves nothing to decide.")
+        if bool((tensor == 0).all(dim=2).all(dim=1).any()):
+            raise InputError("Expected at least one sentence a class, got a class whose text vectors are all zero.")
+        return tensor
+
+    def _read_labels(self, y: Any, n: int, n_text: int | None) -> Tensor:  # noqa: ANN401
+        """Sets ``classes_``; returns class indices with −1 for unlabelled."""
+        if y is None:
+            if self.needs_labels or n_text is None:
+                raise InputError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
+            self.classes_ = np.arange(n_text)
+            return torch.full((n,), UNLABELLED)
+        labels = np.asarray(y.cpu() if isinstance(y, Tensor) else y)
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            from sklearn.utils.validation import column_or_1d
+
+            labels = column_or_1d(labels, warn=True)
+        if labels.shape != (n,):
+            raise InputError(f"Expected one label a row of X ({n}), got labels of shape {labels.shape}.")
+        check_classification_targets(labels)
+        integers = np.issubdtype(labels.dtype, np.integer)
+        known = np.unique(labels[labels != UNLABELLED]) if integers else np.unique(labels)
+        if n_text is None:
+            self.classes_ = known
+        elif integers:
+            if len(known) and not 0 <= known.min() <= known.max() < n_text:
+                raise InputError(
+                    f"Expected labels in 0…{n_text - 1}, one a row of text, or -1 for unlabelled; "
+                    f"got {known.min()}…{known.max()}."
+                )
+            self.classes_ = np.arange(n_text)
+        elif len(known) == n_text:
+            self.classes_ = known
+        else:
+            raise InputError(f"Expected as many classes in y as rows of text ({n_text}), got {len(known)}.")
+        if len(self.classes_) < 2:
+            raise InputError(
+                f"{type(self).__name__} needs at least 2 classes, got {len(self.classes_)} class in y; "
+                "one class leaves nothing to decide."
+            )
+        if self.needs_labels and not len(known):
+            raise InputError(f"{type(self).__name__} needs at least one labelled image, got none.")
+        return self._encode(labels)
+
+    def _encode(self, y: Any) -> Tensor:  # noqa: ANN401
+        labels = np.asarray(y.cpu() if isinstance(y, Tensor) else y)
+        codes = np.minimum(np.searchsorted(self.classes_, labels), len(self.classes_) - 1)
+        codes = np.where(self.classes_[codes] == labels, codes, UNLABELLED)
+        unlabelled = labels == UNLABELLED if np.issubdtype(labels.dtype, np.integer) else np.zeros(len(labels), bool)
+        strangers = np.unique(labels[(codes == UNLABELLED) & ~unlabelled])
+        if len(strangers):
+            raise InputError(f"Expected labels among the fitted classes, got {strangers[:3].tolist()}.")
+        return torch.from_numpy(codes.astype(np.int64))
+
+
+def _finite(array: Any, name: str, ndim: tuple[int, ...] = (2,)) -> Tensor:  # noqa: ANN401
+    """Any array as a finite float32 tensor of one of the given dimensions, on its own device."""
+    array = array.vectors if isinstance(array, (Features, ClassText)) else array
+    tensor = torch.as_tensor(array if isinstance(array, Tensor) else np.array(array, dtype=np.float32))
+    tensor = tensor.detach().to(torch.float32)
+    if tensor.ndim not in ndim or 0 in tensor.shape:
+        wanted = " or ".join(f"{d}-dimensional" for d in ndim)
+        raise InputError(f"Expected {name} to be a non-empty {wanted} array, got shape {tuple(tensor.shape)}.")
+    if not bool(torch.isfinite(tensor).all()):
+        raise InputError(f"Expected finite numbers in {name}, got NaN or infinity; check the images it came from.")
+    return tensor
+
+
+__all__ = ["EncoderSpec", "Problem", "VectorMethod"]

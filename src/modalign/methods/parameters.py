@@ -1,0 +1,123 @@
+"""Hyper-parameters are said once: type, range and default on the constructor, the meaning in its docstring.
+
+``Annotated`` aliases carry the range; :func:`check_parameters` reads them back for validation, the command line and
+the docs pages.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass
+from functools import cache
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from modalign.errors import InputError, UnknownNameError
+
+
+@dataclass(frozen=True)
+class Range:
+    """low ≤ value ≤ high; a strict bound excludes its end."""
+
+    low: float = -np.inf
+    high: float = np.inf
+    strict_low: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return (self.low < value if self.strict_low else self.low <= value) and value <= self.high
+
+    def __str__(self) -> str:
+        return f"{'(' if self.strict_low else '['}{self.low:g}, {self.high:g}]"
+
+
+Positive = Annotated[float, Range(0, strict_low=True)]
+NonNegative = Annotated[float, Range(0)]
+Fraction = Annotated[float, Range(0, 1)]
+Count = Annotated[int, Range(1)]
+Seed = Annotated[int, Range(0)] | None
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One constructor argument of a method, as shown to people."""
+
+    name: str
+    annotation: Any
+    default: Any
+    meaning: str
+
+
+@cache
+def parameters(cls: type) -> tuple[Parameter, ...]:
+    """The hyper-parameters of ``cls`` in the order of its constructor, meanings from its class docstring."""
+    hints = get_type_hints(cls.__init__, include_extras=True)
+    meanings = _meanings(inspect.getdoc(cls) or "")
+    signature = inspect.signature(cls.__init__)
+    return tuple(
+        Parameter(name, hints.get(name, Any), parameter.default, meanings.get(name, ""))
+        for name, parameter in signature.parameters.items()
+        if name != "self"
+    )
+
+
+def check_parameters(estimator: object) -> None:
+    """Raise one clear sentence if a hyper-parameter of ``estimator`` has a wrong type or lies out of range."""
+    for parameter in parameters(type(estimator)):
+        value = getattr(estimator, parameter.name)
+        if not _fits(value, parameter.annotation):
+            _refuse(type(estimator).__name__, parameter, value)
+
+
+def describe(annotation: Any) -> str:  # noqa: ANN401 - an annotation may be anything
+    """An annotation in words: ``float in (0, inf]``, ``'a' or 'b'``, ``None``."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        kind, *extra = get_args(annotation)
+        return " ".join([describe(kind), *(f"in {e}" for e in extra if isinstance(e, Range))])
+    if origin is Literal:
+        return " or ".join(repr(choice) for choice in get_args(annotation))
+    if origin in (Union, UnionType):
+        return " or ".join(describe(choice) for choice in get_args(annotation))
+    if annotation is NoneType:
+        return "None"
+    return getattr(annotation, "__name__", str(annotation)) if origin is None else str(annotation)
+
+
+def _fits(value: Any, annotation: Any) -> bool:  # noqa: ANN401
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        kind, *extra = get_args(annotation)
+        return _fits(value, kind) and all(value in e for e in extra if isinstance(e, Range))
+    if origin in (Union, UnionType):
+        return any(_fits(value, choice) for choice in get_args(annotation))
+    if origin is Literal:
+        return any(value is choice or (type(value) is type(choice) and value == choice) for choice in get_args(annotation))
+    if annotation is Any:
+        return True
+    if annotation is bool:
+        return isinstance(value, (bool, np.bool_))
+    if annotation is float:
+        return isinstance(value, Real) and not isinstance(value, bool) and not np.isnan(value)
+    if annotation is int:
+        return isinstance(value, Integral) and not isinstance(value, bool)
+    return isinstance(value, origin or annotation)
+
+
+def _refuse(owner: str, parameter: Parameter, value: Any) -> None:  # noqa: ANN401
+    choices = get_args(parameter.annotation) if get_origin(parameter.annotation) is Literal else ()
+    if isinstance(value, str) and any(isinstance(choice, str) for choice in choices):
+        raise UnknownNameError(f"value of {owner}({parameter.name}=…)", value, [c for c in choices if isinstance(c, str)])
+    raise InputError(f"{owner}({parameter.name}=…): expected {describe(parameter.annotation)}, got {value!r}.")
+
+
+def _meanings(doc: str) -> dict[str, str]:
+    """The ``Parameters`` section of a numpydoc docstring: name → one line of meaning."""
+    match = re.search(r"^Parameters\n-+\n(.*?)(?=^\S[^\n]*\n-{3,}$|\Z)", doc, flags=re.MULTILINE | re.DOTALL)
+    if not match:
+        return {}
+    entries = re.findall(r"^(\w+)\s*:\s*(.*(?:\n[ \t]+.*)*)", match.group(1), flags=re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}
