@@ -78,6 +78,7 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
     needs_text: ClassVar[bool] = False  # refuses to fit without class text
     needs_labels: ClassVar[bool] = True  # with text given, still needs at least one labelled image
     needs_anchor: ClassVar[bool] = False  # refuses to fit without the language-aligned view
+    mirrors: ClassVar[bool] = False  # published with every training image doubled by its mirror
 
     @abstractmethod
     def _fit(self, problem: Problem) -> None:
@@ -147,7 +148,7 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "diagnosis_")
 
-    def _read_problem(self, X: Any, y: Any, text: Any, anchor: Any, validation: Any) -> Problem:  # noqa: ANN401
+    def _read_problem(self, X: Any, y: Any, text: Any, anchor: Any, validation: Any) -> Problem:
         if isinstance(X, Features) and y is None:
             y = X.labels
         vectors = self._read_vectors(X, reset=True)
@@ -170,7 +171,7 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
                 raise InputError(f"Expected one label a validation row ({len(held_out[0])}), got {len(held_out[1])}.")
         return Problem(vectors, codes.to(vectors.device), len(self.classes_), text_tensor, anchor, held_out)
 
-    def _read_vectors(self, X: Any, *, reset: bool) -> Tensor:  # noqa: ANN401
+    def _read_vectors(self, X: Any, *, reset: bool) -> Tensor:
         if isinstance(X, Features):
             if not reset and self.encoder_ is not None:
                 self.encoder_.require(X.spec)
@@ -188,7 +189,7 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
         array = validate_data(self, X, reset=reset, dtype=[np.float32, np.float64, np.float16])
         return torch.from_numpy(np.array(array, dtype=np.float32))
 
-    def _read_text(self, text: Any, vectors: Tensor) -> Tensor | None:  # noqa: ANN401
+    def _read_text(self, text: Any, vectors: Tensor) -> Tensor | None:
         if text is None:
             if self.needs_text:
                 raise InputError(f"{type(self).__name__} needs text=…: (C, d) or (C, T, d) class-text vectors.")
@@ -205,12 +206,14 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
                 "embed both with one vision-language encoder."
             )
         if len(tensor) < 2:
-            raise InputError(f"Expected text of at least 2 classes, got {len(tensor)}; one class leaves nothing to decide.")
+            raise InputError(
+                f"Expected text of at least 2 classes, got {len(tensor)}; one class leaves nothing to decide."
+            )
         if bool((tensor == 0).all(dim=2).all(dim=1).any()):
             raise InputError("Expected at least one sentence a class, got a class whose text vectors are all zero.")
         return tensor
 
-    def _read_labels(self, y: Any, n: int, n_text: int | None) -> Tensor:  # noqa: ANN401
+    def _read_labels(self, y: Any, n: int, n_text: int | None) -> Tensor:
         """Sets ``classes_``; returns class indices with −1 for unlabelled."""
         if y is None:
             if self.needs_labels or n_text is None:
@@ -249,7 +252,7 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
             raise InputError(f"{type(self).__name__} needs at least one labelled image, got none.")
         return self._encode(labels)
 
-    def _encode(self, y: Any) -> Tensor:  # noqa: ANN401
+    def _encode(self, y: Any) -> Tensor:
         labels = np.asarray(y.cpu() if isinstance(y, Tensor) else y)
         codes = np.minimum(np.searchsorted(self.classes_, labels), len(self.classes_) - 1)
         codes = np.where(self.classes_[codes] == labels, codes, UNLABELLED)
@@ -260,7 +263,7 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
         return torch.from_numpy(codes.astype(np.int64))
 
 
-def _finite(array: Any, name: str, ndim: tuple[int, ...] = (2,)) -> Tensor:  # noqa: ANN401
+def _finite(array: Any, name: str, ndim: tuple[int, ...] = (2,)) -> Tensor:
     """Any array as a finite float32 tensor of one of the given dimensions, on its own device."""
     array = array.vectors if isinstance(array, (Features, ClassText)) else array
     tensor = torch.as_tensor(array if isinstance(array, Tensor) else np.array(array, dtype=np.float32))

@@ -72,7 +72,7 @@ def check_parameters(estimator: object) -> None:
             _refuse(type(estimator).__name__, parameter, value)
 
 
-def describe(annotation: Any) -> str:  # noqa: ANN401 - an annotation may be anything
+def describe(annotation: Any) -> str:
     """An annotation in words: ``float in (0, inf]``, ``'a' or 'b'``, ``None``."""
     origin = get_origin(annotation)
     if origin is Annotated:
@@ -87,7 +87,7 @@ def describe(annotation: Any) -> str:  # noqa: ANN401 - an annotation may be any
     return getattr(annotation, "__name__", str(annotation)) if origin is None else str(annotation)
 
 
-def _fits(value: Any, annotation: Any) -> bool:  # noqa: ANN401
+def _fits(value: Any, annotation: Any) -> bool:
     origin = get_origin(annotation)
     if origin is Annotated:
         kind, *extra = get_args(annotation)
@@ -95,7 +95,9 @@ def _fits(value: Any, annotation: Any) -> bool:  # noqa: ANN401
     if origin in (Union, UnionType):
         return any(_fits(value, choice) for choice in get_args(annotation))
     if origin is Literal:
-        return any(value is choice or (type(value) is type(choice) and value == choice) for choice in get_args(annotation))
+        return any(
+            value is choice or (type(value) is type(choice) and value == choice) for choice in get_args(annotation)
+        )
     if annotation is Any:
         return True
     if annotation is bool:
@@ -107,10 +109,12 @@ def _fits(value: Any, annotation: Any) -> bool:  # noqa: ANN401
     return isinstance(value, origin or annotation)
 
 
-def _refuse(owner: str, parameter: Parameter, value: Any) -> None:  # noqa: ANN401
+def _refuse(owner: str, parameter: Parameter, value: Any) -> None:
     choices = get_args(parameter.annotation) if get_origin(parameter.annotation) is Literal else ()
     if isinstance(value, str) and any(isinstance(choice, str) for choice in choices):
-        raise UnknownNameError(f"value of {owner}({parameter.name}=…)", value, [c for c in choices if isinstance(c, str)])
+        raise UnknownNameError(
+            f"value of {owner}({parameter.name}=…)", value, [c for c in choices if isinstance(c, str)]
+        )
     raise InputError(f"{owner}({parameter.name}=…): expected {describe(parameter.annotation)}, got {value!r}.")
 
 

@@ -1,0 +1,222 @@
+"""Fitted models as files: one safetensors file for the numbers, one JSON card for everything else.
+
+Nothing in either file is code. The card is the commit point: the weights are written under a name that holds their own
+hash, then the card that names them replaces the old one in a single rename, so a reader sees the old model or the new
+one, never half of each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import torch
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from modalign.errors import InputError, UnknownNameError
+from modalign.features import EncoderSpec
+from modalign.methods import METHODS, method_class
+from modalign.methods.base import VectorMethod
+from modalign.methods.parameters import check_parameters
+
+FORMAT = "modalign-model/1"
+CARD = "card.json"
+MAX_CARD_BYTES = 16 * 2**20
+_CARD_KEYS = {
+    "format": str,
+    "method": str,
+    "parameters": dict,
+    "state": dict,
+    "classifier": (dict, type(None)),
+    "weights": str,
+    "versions": dict,
+}
+_WEIGHTS_NAME = re.compile(r"weights-[0-9a-f]{64}\.safetensors")
+
+
+def save_model(folder: str | Path, method: VectorMethod, classifier: dict[str, Any] | None = None) -> Path:
+    """Write a fitted method, and what a :class:`~modalign.Classifier` adds to it, into ``folder``.
+
+    An existing model in ``folder`` is replaced; any other non-empty folder is refused.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"Expected a folder to save to, '{folder}' is a file; choose another name.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / CARD).exists():
+        raise InputError(f"Expected an empty folder or one with a model, '{folder}' holds other files.")
+    state, tensors = _encode_state(method)
+    data = save_tensors(tensors)
+    card = {
+        "format": FORMAT,
+        "method": _method_name(method),
+        "parameters": method.get_params(deep=False),
+        "state": state,
+        "classifier": classifier,
+        "weights": f"weights-{hashlib.sha256(data).hexdigest()}.safetensors",
+        "versions": versions(),
+    }
+    text = json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / card["weights"], data)
+    _write(folder / CARD, text.encode())
+    for old in folder.glob("weights-*.safetensors"):
+        if old.name != card["weights"]:
+            old.unlink(missing_ok=True)
+    return folder
+
+
+def load_model(folder: str | Path) -> tuple[VectorMethod, dict[str, Any] | None]:
+    """Read what :func:`save_model` wrote, after checking it against the schema and the hash of its weights."""
+    folder = Path(folder)
+    card = _read_card(folder)
+    path = folder / card["weights"]
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"Expected the weights '{path.name}' beside the card in '{folder}': {error.strerror}."
+        ) from error
+    if f"weights-{hashlib.sha256(data).hexdigest()}.safetensors" != path.name:
+        raise InputError(
+            f"The weights of '{folder}' do not match their hash; the file is damaged, save the model again."
+        )
+    try:
+        tensors = load_tensors(data)
+    except safetensors.SafetensorError as error:
+        raise InputError(f"Expected a safetensors file, '{path}' is not one: {error}.") from error
+    cls = method_class(card["method"])
+    try:
+        method = cls(**card["parameters"])
+    except TypeError as error:
+        raise InputError(
+            f"The card of '{folder}' has parameters that {cls.__name__} does not know: {error}."
+        ) from error
+    check_parameters(method)
+    for name, entry in card["state"].items():
+        setattr(method, name, _decode(folder, name, entry, tensors))
+    return method, card["classifier"]
+
+
+def versions() -> dict[str, str]:
+    """What a record needs so that a number can be traced: library, Python and package versions."""
+    packages = ("modalign", "torch", "numpy", "scikit-learn", "transformers", "pillow")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _method_name(method: VectorMethod) -> str:
+    for name, cls in METHODS.items():
+        if type(method) is method_class(name) and type(method).__name__ == cls:
+            return name
+    raise InputError(f"Expected a method of this library, got {type(method).__name__}; only those can be loaded again.")
+
+
+def _encode_state(method: VectorMethod) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    state: dict[str, Any] = {}
+    tensors: dict[str, np.ndarray] = {}
+    for name, value in sorted(vars(method).items()):
+        if not name.endswith("_") or name.startswith("_"):
+            continue
+        if isinstance(value, torch.Tensor):
+            tensors[name] = value.detach().cpu().contiguous().numpy()
+            state[name] = {"kind": "tensor"}
+        elif isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+            tensors[name] = np.ascontiguousarray(value)
+            state[name] = {"kind": "array"}
+        elif isinstance(value, np.ndarray):
+            state[name] = {
+                "kind": "names",
+                "value": [_plain(v) for v in value.tolist()],
+                "object": value.dtype == object,
+            }
+        elif isinstance(value, EncoderSpec):
+            state[name] = {"kind": "encoder", "value": vars(value)}
+        else:
+            state[name] = {"kind": "plain", "value": _plain(value)}
+    if not state:
+        raise InputError(f"Expected a fitted {type(method).__name__}, this one is not; call fit first.")
+    return state, tensors
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars and tuples as what JSON knows."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    raise InputError(f"Cannot save a value of type {type(value).__name__}.")
+
+
+def _decode(folder: Path, name: str, entry: Any, tensors: dict[str, np.ndarray]) -> Any:
+    kind = entry.get("kind") if isinstance(entry, dict) else None
+    if not re.fullmatch(r"[A-Za-z]\w*_", name) or kind not in {"tensor", "array", "names", "encoder", "plain"}:
+        raise InputError(
+            f"The card of '{folder}' has a state entry '{name}' that is not understood; it may be damaged."
+        )
+    if kind in {"tensor", "array"}:
+        if name not in tensors:
+            raise InputError(f"The weights of '{folder}' lack '{name}', which the card names.")
+        return torch.from_numpy(tensors[name]) if kind == "tensor" else tensors[name]
+    if kind == "names":
+        return np.array(entry["value"], dtype=object if entry.get("object") else np.str_)
+    if kind == "encoder":
+        try:
+            return EncoderSpec(**entry["value"])
+        except TypeError as error:
+            raise InputError(
+                f"The card of '{folder}' describes its encoder in a way not understood: {error}."
+            ) from error
+    return entry["value"]
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    path = folder / CARD
+    if not path.is_file():
+        if not folder.is_dir():
+            siblings = (
+                [p.name for p in folder.parent.glob("*/") if (p / CARD).exists()] if folder.parent.is_dir() else []
+            )
+            raise UnknownNameError("model folder", folder.name, siblings)
+        raise InputError(f"Expected a model folder with a '{CARD}', '{folder}' has none.")
+    if path.stat().st_size > MAX_CARD_BYTES:
+        raise InputError(f"Expected a card of at most {MAX_CARD_BYTES} bytes, '{path}' is larger.")
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"Expected JSON in '{path}': {error}.") from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        got = card.get("format") if isinstance(card, dict) else type(card).__name__
+        raise InputError(f"Expected a card of format '{FORMAT}' in '{path}', got {got!r}.")
+    if set(card) != set(_CARD_KEYS):
+        odd = sorted(set(card) ^ set(_CARD_KEYS))
+        raise InputError(f"The card '{path}' has missing or unknown entries: {', '.join(odd)}.")
+    for key, kind in _CARD_KEYS.items():
+        if not isinstance(card[key], kind):
+            raise InputError(f"The entry '{key}' of the card '{path}' has the wrong type: {type(card[key]).__name__}.")
+    if not _WEIGHTS_NAME.fullmatch(card["weights"]):
+        raise InputError(f"The card '{path}' names weights outside its folder: '{card['weights']}'.")
+    return card
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,53 @@
+"""One progress bar for all long work: on standard error, only in a terminal, only where somebody asked for it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_visible: ContextVar[bool | None] = ContextVar("modalign_progress", default=None)
+
+
+@contextmanager
+def progress(visible: bool) -> Iterator[None]:
+    """Show or hide the bars of everything called inside; without it they show in a terminal and nowhere else."""
+    token = _visible.set(visible)
+    try:
+        yield
+    finally:
+        _visible.reset(token)
+
+
+def is_visible() -> bool:
+    """Whether a bar started now would be shown."""
+    wanted = _visible.get()
+    return sys.stderr.isatty() if wanted is None else wanted
+
+
+def track(steps: Iterable[T], description: str, total: int | None = None, unit: str = "steps") -> Iterator[T]:
+    """Yield ``steps`` while a bar shows how far and how fast it goes; costs nothing when hidden."""
+    if not is_visible():
+        yield from steps
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    total = len(steps) if total is None and hasattr(steps, "__len__") else total
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=total, speed="")
+        for step in steps:
+            yield step
+            speed = bar.tasks[0].speed
+            bar.update(task, advance=1, speed=f"{speed:.0f} {unit}/s" if speed else "")
