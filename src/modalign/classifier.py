@@ -185,6 +185,7 @@ def adapt(
     descriptions: str | Path | None = None,
     mirror: bool | None = None,
     random_state: int = 0,
+    device: str = "auto",
     **hyperparameters: Any,
 ) -> Classifier:
     """From images to an adapted classifier.
@@ -200,6 +201,7 @@ def adapt(
     descriptions : a JSON file of sentences a class (CuPL or HPT layout) instead of templates.
     mirror : also train on mirrored images; None does what the method was published with.
     random_state : decides the split and everything random in the method.
+    device : where the encoder runs if ``encoder`` is a name.
     **hyperparameters : passed to the method.
 
     Raises
@@ -223,7 +225,7 @@ def adapt(
             "sort some into one folder a class, or use method='zero_shot'."
         )
     lines = class_sentences(items.class_names, templates, descriptions)
-    encoder = load_encoder(encoder) if isinstance(encoder, str) else encoder
+    encoder = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
     if encoder.logit_scale and "logit_scale" in method.get_params() and "logit_scale" not in hyperparameters:
         method.set_params(logit_scale=float(encoder.logit_scale))
     text = encoder.embed_texts(lines, class_names=items.class_names) if encoder.has_text else None

@@ -49,10 +49,7 @@ def save_model(folder: str | Path, method: VectorMethod, classifier: dict[str, A
     An existing model in ``folder`` is replaced; any other non-empty folder is refused.
     """
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"Expected a folder to save to, '{folder}' is a file; choose another name.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / CARD).exists():
-        raise InputError(f"Expected an empty folder or one with a model, '{folder}' holds other files.")
+    check_destination(folder)
     state, tensors = _encode_state(method)
     data = save_tensors(tensors)
     card = {
@@ -72,6 +69,14 @@ def save_model(folder: str | Path, method: VectorMethod, classifier: dict[str, A
         if old.name != card["weights"]:
             old.unlink(missing_ok=True)
     return folder
+
+
+def check_destination(folder: Path) -> None:
+    """Raise unless a model may be saved in ``folder``; asked before long work, so that its result has a place."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"Expected a folder to save to, '{folder}' is a file; choose another name.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / CARD).exists():
+        raise InputError(f"Expected an empty folder or one with a model, '{folder}' holds other files.")
 
 
 def load_model(folder: str | Path) -> tuple[VectorMethod, dict[str, Any] | None]:

@@ -1,0 +1,324 @@
+"""The command line. Every command is one call of a public function; this file only reads options and prints.
+
+Exit codes: 0 done · 1 failed although the request was sound · 2 the request was not (one sentence says why).
+Results go to standard output, progress and notes to standard error; ``--json`` prints one JSON object instead.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modalign.errors import InputError, ModalignError
+
+if TYPE_CHECKING:
+    from modalign.features import Quarantined
+
+app = typer.Typer(
+    help="Adapt a vision-language model to your own images, with a few labels or none.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Source = Annotated[Path, typer.Argument(help="Folder (one sub-folder a class), CSV, list, zip or tar of images.")]
+EncoderName = Annotated[
+    str, typer.Option("--encoder", "-e", help="tiny, tiny-vision, a local folder, or a hub name.", show_default=True)
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("demo-report.html"),
+    seeds: Annotated[int, typer.Option(min=2, help="How many few-shot draws.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """The main job, offline, on real handwritten digits: zero-shot, linear probe and CMM with few labels."""
+    from modalign.demo import run_demo
+
+    result = run_demo(out, seeds=seeds)
+    if as_json:
+        _print_json(result.as_dict())
+        return
+    _print_table(result.header, result.rows)
+    _say(f"\n{result.sentence}\nPictures: {out}", err=False)
+
+
+@app.command()
+def embed(
+    source: Source,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The features file (.npz) to write.")],
+    encoder: EncoderName = "tiny",
+    view: Annotated[str, typer.Option(help="centre or mirror.")] = "centre",
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Turn images into vectors, once; a second run over the same images encodes nothing."""
+    from modalign.data.items import load_items
+    from modalign.encoders import load_encoder
+
+    if out.suffix != ".npz":
+        raise InputError(f"Expected --out to end in .npz, got '{out}'.")
+    items = load_items(source)
+    features = load_encoder(encoder, device=device).embed_images(items, view=view)
+    features.save(out)
+    if as_json:
+        _print_json(
+            {
+                "out": str(out),
+                "embedded": len(features),
+                "dim": features.vectors.shape[1],
+                "encoder": vars(features.spec),
+                "quarantined": [vars(q) for q in features.quarantined],
+            }
+        )
+        return
+    _say(f"{len(features)} images, {features.vectors.shape[1]} numbers each, in {out}", err=False)
+    _report_quarantine(features.quarantined)
+
+
+@app.command()
+def fit(
+    source: Source,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to save the model in.")],
+    encoder: EncoderName = "tiny",
+    method: Annotated[str, typer.Option("--method", "-m", help="See: modalign list methods.")] = "cmm",
+    shots: Annotated[int | None, typer.Option(min=1, help="Training images a class; all by default.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="File of class names, one a line or JSON.")] = None,
+    template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
+    descriptions: Annotated[Path | None, typer.Option(help="JSON: class name → sentences (CuPL, HPT).")] = None,
+    mirror: Annotated[bool | None, typer.Option(help="Also train on mirrored images; as published by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides the split and everything random.")] = 0,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Hyper-parameter name=value; repeatable.")] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Adapt a classifier to a folder of images and save it."""
+    from modalign.classifier import adapt
+    from modalign.methods import method_class
+    from modalign.persistence import check_destination
+
+    check_destination(out)
+    model = adapt(
+        source,
+        encoder=encoder,
+        device=device,
+        method=method,
+        shots=shots,
+        classes=classes,
+        templates=template or None,
+        descriptions=descriptions,
+        mirror=mirror,
+        random_state=seed,
+        **_hyperparameters(method_class(method), set_ or []),
+    )
+    model.save(out)
+    record = model.record
+    if as_json:
+        diagnosis = getattr(model.method, "diagnosis_", {})
+        _print_json({"out": str(out), "classes": list(model.class_names), "record": record, "diagnosis": diagnosis})
+        return
+    images = record["images"]
+    _say(
+        f"{type(model.method).__name__} on {model.encoder.name}: {len(model.class_names)} classes, "
+        f"{images['train']} images to learn from, {images['validation']} to validate, {record['seconds']:.1f} s.",
+        err=False,
+    )
+    for note in record["notes"]:
+        _say(f"note: {note}")
+    _report_quarantine(record["quarantined"])
+    _say(f"Saved in {out}; try: modalign evaluate {out} {source}", err=False)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A folder written by fit.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or one folder, list or archive.")],
+    top: Annotated[int, typer.Option(min=1, max=5, help="How many answers an image.")] = 1,
+    encoder: Annotated[str | None, typer.Option(help="Where the encoder is now, if it has moved.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Name new images, with calibrated probabilities."""
+    from modalign.data.items import load_items
+
+    source = images[0] if len(images) == 1 and not _is_image(images[0]) else images
+    items = load_items(source)
+    predictions = _load_classifier(model, encoder).predict(items)
+    if as_json:
+        _print_json(
+            {
+                "predictions": [
+                    {"id": p.id, "name": p.name, "probability": p.probability, "top": dict(p.top[:top])}
+                    for p in predictions
+                ],
+                "quarantined": [vars(q) for q in predictions.quarantined],
+            }
+        )
+        return
+    rows = [[p.id, ", ".join(f"{name} {100 * value:.1f} %" for name, value in p.top[:top])] for p in predictions]
+    _print_table(["image", "answer"], rows)
+    _report_quarantine(predictions.quarantined)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A folder written by fit.")],
+    source: Source,
+    confusion: Annotated[Path | None, typer.Option(help="Confusion matrix picture (.png or .svg).")] = None,
+    page: Annotated[Path | None, typer.Option(help="One HTML page with everything.")] = None,
+    include_fitted: Annotated[bool, typer.Option(help="Keep images that the model was fitted on.")] = False,
+    encoder: Annotated[str | None, typer.Option(help="Where the encoder is now, if it has moved.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Top-1 accuracy with a 95 % interval, accuracy a class, and the confusion matrix as a picture."""
+    from modalign.data.items import load_items
+    from modalign.report.evaluation import save_confusion, save_evaluation_page
+
+    items = load_items(source)
+    classifier = _load_classifier(model, encoder)
+    result = classifier.evaluate(items, include_fitted=include_fitted)
+    picture = save_confusion(result, confusion or Path(f"{model.resolve().name}-confusion.png"))
+    if page is not None:
+        save_evaluation_page(classifier, result, page)
+    if as_json:
+        _print_json(
+            {
+                "top1": result.accuracy.top1,
+                "interval": [result.accuracy.low, result.accuracy.high],
+                "n": result.accuracy.n,
+                "calibration_error": result.calibration_error,
+                "per_class": [vars(c) for c in result.per_class],
+                "confusion": result.confusion.tolist(),
+                "classes": list(result.class_names),
+                "picture": str(picture),
+                "left_out": len(result.left_out),
+                "quarantined": [vars(q) for q in result.quarantined],
+            }
+        )
+        return
+    _print_table(
+        ["class", "images", "accuracy"],
+        [[c.name, str(c.n), f"{100 * c.accuracy:.1f} %" if c.n else "–"] for c in result.per_class],
+    )
+    _say(f"\ntop-1 accuracy: {result.accuracy}", err=False)
+    _say(f"calibration error: {100 * result.calibration_error:.1f} %\nconfusion matrix: {picture}", err=False)
+    if result.left_out:
+        _say(f"note: left out {len(result.left_out)} images that the model was fitted on")
+    _report_quarantine(result.quarantined)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="methods, encoders, datasets, or a method's name.")] = "methods",
+    as_json: AsJson = False,
+) -> None:
+    """What there is: methods (and the hyper-parameters of one), encoders, datasets."""
+    from modalign.listing import listing
+
+    header, rows = listing(what)
+    if as_json:
+        _print_json([dict(zip(header, row, strict=True)) for row in rows])
+        return
+    _print_table(header, rows)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check this machine: versions, device, memory, cache, extras, and one image through the whole path."""
+    from modalign.doctor import examine
+
+    findings = examine()
+    if as_json:
+        _print_json([vars(f) for f in findings])
+    else:
+        _print_table(["", "what", "found"], [["ok" if f.ok else "!!", f.what, f.found] for f in findings])
+    if not all(f.ok for f in findings):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point: run a command; turn errors that a user can act upon into one sentence and an exit code."""
+    try:
+        app()
+    except ModalignError as error:
+        _say(f"error: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _say("stopped; what was embedded so far is kept")
+        sys.exit(130)
+
+
+def _load_classifier(folder: Path, encoder: str | None) -> Any:
+    from modalign.classifier import Classifier, load
+
+    model = load(folder, encoder=encoder)
+    if not isinstance(model, Classifier):
+        raise InputError(f"Expected a classifier in '{folder}', got a bare method; it knows no encoder for images.")
+    return model
+
+
+def _hyperparameters(cls: type, assignments: list[str]) -> dict[str, Any]:
+    """``["steps=100", "init=zero"]`` as keyword arguments; values are JSON where they can be, else strings."""
+    from modalign.errors import UnknownNameError
+    from modalign.methods.parameters import parameters
+
+    values = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise InputError(f"Expected --set name=value, got '{assignment}'.")
+        if name not in {p.name for p in parameters(cls)}:
+            raise UnknownNameError(f"hyper-parameter of {cls.__name__}", name, [p.name for p in parameters(cls)])
+        try:
+            values[name] = json.loads(text)
+        except ValueError:
+            values[name] = text
+    return values
+
+
+def _is_image(path: Path) -> bool:
+    from modalign.data.items import IMAGE_SUFFIXES
+
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _report_quarantine(quarantined: list[dict[str, str]] | tuple[Quarantined, ...]) -> None:
+    if not quarantined:
+        return
+    _say(f"left out {len(quarantined)} {'file' if len(quarantined) == 1 else 'files'} that could not be used:")
+    for entry in quarantined:
+        entry = entry if isinstance(entry, dict) else vars(entry)
+        _say(f"  {entry['id']}: {entry['reason']}")
+
+
+def _print_table(header: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*header, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    console = Console()
+    if not console.is_terminal:  # a pipe has no width: never fold a row
+        console = Console(width=max(sum(len(cell) + 2 for cell in row) for row in [header, *rows]))
+    console.print(table)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def _say(text: str, *, err: bool = True) -> None:
+    typer.echo(text, err=err)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The folder order is the data flow: an import against it fails here, with the line that does it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "modalign"
+BASE = {"errors", "features", "progress"}
+METHODS = BASE | {"linalg", "methods"}
+CORE = METHODS | {"data", "encoders", "persistence", "evaluate"}
+
+ALLOWED = {
+    "errors": set(),
+    "progress": set(),
+    "features": {"errors"},
+    "linalg": {"linalg", "errors"},
+    "data": BASE | {"data"},
+    "encoders": BASE | {"data", "encoders", "linalg"},
+    "methods": METHODS,
+    "persistence": METHODS,
+    "evaluate": CORE,
+    "classifier": CORE,
+    "listing": CORE,
+    "doctor": CORE,
+    "report": CORE | {"classifier", "report"},
+    "demo": CORE | {"classifier", "report"},
+    "cli": CORE | {"classifier", "listing", "doctor", "report", "demo"},
+    "__init__": set(),
+}
+
+
+def part(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> list[tuple[int, str]]:
+    """(line, first part of ours) for every import of ours anywhere in the file, functions included."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute"
+            modules = [f"{node.module}.{a.name}" if node.module == "modalign" else node.module for a in node.names]
+        elif isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        else:
+            continue
+        found += [(node.lineno, m.split(".")[1]) for m in modules if m.startswith("modalign.")]
+    return found
+
+
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(SOURCE)) for p in FILES])
+def test_imports_follow_the_data_flow(path: Path) -> None:
+    wrong = [f"{path.name}:{line} imports {name}" for line, name in imports(path) if name not in ALLOWED[part(path)]]
+    assert not wrong, f"{part(path)} may import {sorted(ALLOWED[part(path)])}; {wrong}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(SOURCE)) for p in FILES])
+def test_files_stay_small(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_nothing_executes_what_it_loads() -> None:
+    forbidden = ("pickle", "joblib", "torch.load", "eval(", "exec(", "linalg.inv(", "linalg.solve(", ".inverse()")
+    for path in FILES:
+        names = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                names.add(ast.unparse(node.func) + "(")
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                names.add(ast.unparse(node))
+        hits = [n for n in names for f in forbidden if n.startswith(f) or f" {f}" in n or n.endswith(f".{f}")]
+        assert not hits, f"{path}: {hits}"

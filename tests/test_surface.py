@@ -1,0 +1,85 @@
+"""The public surface is small, quiet to import, and documented."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import modalign
+from modalign.errors import InputError, UnknownNameError, require
+from modalign.methods import METHODS, method_class
+
+
+def test_surface_is_small_and_complete() -> None:
+    assert len(modalign.__all__) <= 25
+    for name in modalign.__all__:
+        assert getattr(modalign, name) is not None
+    assert dir(modalign) == modalign.__all__
+
+
+def test_unknown_attribute_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'adept'"):
+        modalign.adept  # noqa: B018
+
+
+def test_import_is_quiet_and_loads_no_heavy_package() -> None:
+    code = (
+        "import sys, modalign; "
+        "print(sorted(m for m in ('torch', 'sklearn', 'transformers', 'numpy', 'PIL', 'rich') if m in sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+    assert run.stderr == ""
+
+
+def test_command_line_help_loads_no_torch() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from modalign.cli import app; "
+        "assert CliRunner().invoke(app, ['fit', '--help']).exit_code == 0; print('torch' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("name", modalign.__all__[1:])
+def test_every_public_name_is_documented_and_annotated(name: str) -> None:
+    thing = getattr(modalign, name)
+    assert inspect.getdoc(thing)
+    functions = (
+        [thing]
+        if inspect.isfunction(thing)
+        else [member for key, member in vars(thing).items() if inspect.isfunction(member) and not key.startswith("_")]
+    )
+    for function in functions:
+        signature = inspect.signature(function)
+        assert signature.return_annotation is not inspect.Signature.empty, function
+        for parameter in signature.parameters.values():
+            assert parameter.name in ("self", "cls") or parameter.annotation is not inspect.Parameter.empty, function
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_says_what_it_is(name: str) -> None:
+    from modalign.methods.parameters import parameters
+
+    cls = method_class(name)
+    assert cls.title
+    assert cls.paper
+    undocumented = [p.name for p in parameters(cls) if not p.meaning]
+    assert not undocumented
+
+
+def test_unknown_names_get_the_nearest_known_one() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'cmm'"):
+        method_class("cm")
+
+
+def test_a_missing_extra_says_what_to_install() -> None:
+    with pytest.raises(ImportError, match=r"pip install 'modalign\[plot\]'"):
+        require("no_such_package", "plot")
+
+
+def test_errors_of_ours_are_also_the_builtin_kind() -> None:
+    assert issubclass(InputError, ValueError)
