@@ -1,0 +1,56 @@
+"""Reading arguments: what every function of this package asks of its tensors, said once.
+
+Half precision and integers are computed and returned in float32; float32 and float64 stay what they are.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from modalign.errors import InputError
+
+
+def real(tensor: Tensor, name: str, *, ndim: int | None = None, finite: bool = True) -> Tensor:
+    """``tensor`` in float32 or float64, checked for its number of dimensions and for NaN and infinity."""
+    if not isinstance(tensor, Tensor):
+        raise InputError(f"Expected {name} to be a torch tensor, got {type(tensor).__name__}; use torch.as_tensor.")
+    if ndim is not None and tensor.ndim != ndim:
+        raise InputError(f"Expected {name} with {ndim} dimensions, got shape {tuple(tensor.shape)}.")
+    if tensor.is_complex():
+        raise InputError(f"Expected real numbers in {name}, got {tensor.dtype}.")
+    if tensor.dtype not in (torch.float32, torch.float64):
+        tensor = tensor.float()
+    if finite:
+        require_finite(tensor, name)
+    return tensor
+
+
+def require_finite(tensor: Tensor, name: str) -> None:
+    """Raise unless all numbers are finite."""
+    if tensor.numel() and not bool(torch.isfinite(tensor.detach().sum()) or torch.isfinite(tensor.detach()).all()):
+        raise InputError(f"Expected finite numbers in {name}, got NaN or infinity; check where they come from.")
+
+
+def pair(X: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
+    """Two finite matrices with the same rows, in their common type."""
+    X, Y = real(X, "X", ndim=2), real(Y, "Y", ndim=2)
+    if len(X) != len(Y) or len(X) == 0:
+        raise InputError(f"Expected X and Y with the same rows, at least one; got {len(X)} and {len(Y)}.")
+    dtype = torch.promote_types(X.dtype, Y.dtype)
+    return X.to(dtype), Y.to(dtype)
+
+
+def class_indices(y: Tensor, n: int, n_classes: int, *, lowest: int = 0) -> Tensor:
+    """``y`` as n class indices in ``lowest``…n_classes − 1."""
+    if not isinstance(y, Tensor) or y.shape != (n,) or y.is_floating_point() or y.is_complex():
+        got = f"{y.dtype} of shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+        raise InputError(f"Expected a tensor of {n} integer labels, one a row, got {got}.")
+    if n and not lowest <= int(y.min()) <= int(y.max()) < n_classes:
+        raise InputError(f"Expected labels in {lowest}…{n_classes - 1}, got {int(y.min())}…{int(y.max())}.")
+    return y.long()
+
+
+def wide(device: torch.device) -> torch.dtype:
+    """The type for sums that must not lose digits: float64 wherever the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64

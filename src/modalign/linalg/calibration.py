@@ -1,0 +1,215 @@
+"""Temperature scaling: probabilities that mean what they say, without changing any decision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from modalign.errors import InputError
+from modalign.linalg._inputs import class_indices, real, wide
+
+_CHUNK = 1 << 16  # numbers held in float64 at a time: they stay in the cache
+_FLATTEST = 1e-3  # a spread of the scaled logits at which all classes count as equally probable
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """A fitted temperature and what it does to the data it was fitted on.
+
+    Attributes
+    ----------
+    value : T > 0; probabilities are ``softmax(logits / T)``.
+    nll_before, nll_after : mean negative log-likelihood in nats with T = 1 and with T.
+    ece_before, ece_after : expected calibration error, 15 bins of equal width.
+    bounded : the likelihood alone would have asked for T → 0 (every label already on top) or T → ∞ (the logits say
+        nothing about the labels), and a bound was taken instead.
+    """
+
+    value: float
+    nll_before: float
+    nll_after: float
+    ece_before: float
+    ece_after: float
+    bounded: bool
+
+    def apply(self, logits: Tensor) -> Tensor:
+        """``logits / T``; float32 for half precision."""
+        return real(logits, "logits", finite=False) / self.value
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> Temperature:
+    r"""The temperature of least negative log-likelihood.
+
+    With :math:`\beta = 1/T` the objective
+    :math:`\frac1n \sum_i \big[\log \sum_c e^{\beta z_{ic}} - \beta z_{i y_i}\big]` is convex; its derivative,
+    the mean of :math:`E_p[z] - z_y`, is monotone, and its root is found by Newton steps kept inside a bracket.
+
+    Where every label already has the highest logit the optimum is T = 0, certainty after n examples. The rule of
+    succession bounds it: T is never so small that the mean confidence exceeds (n + 1) / (n + 2). At the other end,
+    logits that do not favour the labels leave a T so large that all classes are equally probable.
+
+    Parameters
+    ----------
+    logits : (n, C), C ≥ 2, any scale; half precision and float32 are summed in float64.
+    labels : (n,) class indices; one class only is allowed.
+
+    Returns
+    -------
+    Temperature. ``fit_temperature(c * logits).value`` is c times that of ``logits``.
+    About ten passes of O(n C), in bounded memory beside the logits.
+
+    Raises
+    ------
+    InputError : no rows, fewer than two columns, labels outside 0…C − 1, NaN or infinity.
+
+    References
+    ----------
+    Guo, Pleiss, Sun and Weinberger, On calibration of modern neural networks, 2017, section 4.2.
+    """
+    z, y = _scores_and_labels(logits, labels, "logits")
+    nll_before, ece_before = _State.at(z, y, 1.0).nll, _calibration_error(z.softmax(dim=1), y)
+    spread = float((z - z.mean(dim=1, keepdim=True)).double().square().mean().sqrt())
+    if spread == 0.0:  # every row is constant: all temperatures give the same probabilities
+        return Temperature(1.0, nll_before, nll_before, ece_before, ece_before, bounded=True)
+    beta, bounded = _best_scale(z, y, lowest=_FLATTEST / spread)
+    return Temperature(
+        value=1 / beta,
+        nll_before=nll_before,
+        nll_after=_State.at(z, y, beta).nll,
+        ece_before=ece_before,
+        ece_after=_calibration_error((z * beta).softmax(dim=1), y),
+        bounded=bounded,
+    )
+
+
+def expected_calibration_error(
+    probabilities: Tensor, labels: Tensor, *, bins: int = 15, scheme: Literal["width", "mass"] = "width"
+) -> float:
+    r"""How far confidence and accuracy lie apart, :math:`\sum_b \frac{n_b}{n} |\mathrm{acc}_b - \mathrm{conf}_b|`.
+
+    Confidence is the highest probability of a row, and a row is right if its first highest class is the label.
+
+    Parameters
+    ----------
+    probabilities : (n, C), each row a distribution.
+    labels : (n,) class indices.
+    bins : how many groups of similar confidence.
+    scheme : ``"width"`` cuts (0, 1] into equal intervals, as the literature reports it; ``"mass"`` puts equally many
+        rows into each bin (equal confidences stay together), which is less biased where most confidences are high.
+
+    Returns
+    -------
+    A number in [0, 1].
+
+    Raises
+    ------
+    InputError : rows that are no distribution, labels outside 0…C − 1, fewer than one bin.
+
+    References
+    ----------
+    Guo et al., 2017, equation 3 (width); Nguyen and O'Connor, Posterior calibration and exploratory analysis, 2015
+    (mass).
+    """
+    p, y = _scores_and_labels(probabilities, labels, "probabilities")
+    if bool((p < 0).any()) or float((p.double().sum(dim=1) - 1).abs().max()) > 1e-3:
+        raise InputError("Expected probabilities that are non-negative and sum to 1 in every row; use softmax.")
+    if bins < 1 or scheme not in ("width", "mass"):
+        raise InputError(f"Expected bins ≥ 1 and scheme 'width' or 'mass', got {bins!r} and {scheme!r}.")
+    return _calibration_error(p, y, bins, scheme)
+
+
+def _calibration_error(p: Tensor, y: Tensor, bins: int = 15, scheme: str = "width") -> float:
+    confidence = p.amax(dim=1).to(wide(p.device))
+    right = (p.argmax(dim=1) == y).to(confidence.dtype)
+    inner = torch.linspace(0, 1, bins + 1, dtype=confidence.dtype, device=p.device)[1:-1]
+    edges = inner if scheme == "width" else torch.quantile(confidence, inner)
+    group = torch.bucketize(confidence, edges.contiguous())  # (edge, edge], as Guo et al. have it
+    gap = torch.zeros(bins, dtype=confidence.dtype, device=p.device).index_add_(0, group, right - confidence)
+    return float(gap.abs().sum() / len(p))
+
+
+@dataclass(frozen=True)
+class _State:
+    """The softmax of ``beta * z`` in numbers; derivatives are with respect to beta."""
+
+    nll: float
+    slope: float  # of the nll; increases with beta
+    curvature: float
+    confidence: float  # mean highest probability; increases with beta
+    confidence_slope: float
+
+    @classmethod
+    def at(cls, z: Tensor, y: Tensor, beta: float) -> _State:
+        total = torch.zeros(5, dtype=wide(z.device), device=z.device)
+        rows = max(1, _CHUNK // z.shape[1])
+        for part, label in zip(z.split(rows), y.split(rows), strict=True):
+            part = part.to(total.dtype)
+            part = part - part.amax(dim=1, keepdim=True)  # the highest logit is 0 from here on
+            log_p = (beta * part).log_softmax(dim=1)
+            p = log_p.exp()
+            mean = (p * part).sum(dim=1)
+            variance = (p * part.square()).sum(dim=1) - mean.square()
+            top = p.amax(dim=1)
+            pick = label[:, None]
+            total += torch.stack(
+                [
+                    -log_p.gather(1, pick).sum(),
+                    (mean - part.gather(1, pick)[:, 0]).sum(),
+                    variance.sum(),
+                    top.sum(),
+                    -(top * mean).sum(),
+                ]
+            )
+        return cls(*(total / len(z)).tolist())
+
+
+def _best_scale(z: Tensor, y: Tensor, lowest: float) -> tuple[float, bool]:
+    """The beta = 1/T of least nll at which the confidence is still warranted, and whether a bound decided."""
+    if _State.at(z, y, lowest).slope >= 0:
+        return lowest, True
+    n = len(z)
+    sharpest = (z == z.amax(dim=1, keepdim=True)).sum(dim=1).double().reciprocal().mean()  # < 1 with ties on top
+    ceiling = float(sharpest) * (n + 1) / (n + 2)
+    low = high = lowest
+    while (state := _State.at(z, y, high)).slope < 0 and state.confidence < ceiling:
+        low, high = high, 4 * high
+
+    def slope(beta: float) -> tuple[float, float]:
+        state = _State.at(z, y, beta)
+        return state.slope, state.curvature
+
+    def overconfidence(beta: float) -> tuple[float, float]:
+        state = _State.at(z, y, beta)
+        return state.confidence - ceiling, state.confidence_slope
+
+    if state.slope >= 0:
+        beta = _increasing_root(slope, low, high)
+        if _State.at(z, y, beta).confidence <= ceiling:
+            return beta, False
+    return _increasing_root(overconfidence, low, high), True
+
+
+def _increasing_root(function: Callable[[float], tuple[float, float]], low: float, high: float) -> float:
+    """The zero of an increasing function between two positive ends: Newton steps, bisection where they fail."""
+    x = math.sqrt(low * high)
+    for _ in range(100):
+        value, slope = function(x)
+        low, high = (x, high) if value < 0 else (low, x)
+        step = x - value / slope if slope > 0 else 0.0
+        following = step if low < step < high else math.sqrt(low * high)
+        if abs(following - x) <= 1e-9 * x:  # Newton doubles the digits: this one has them all
+            return following
+        x = following
+    return x
+
+
+def _scores_and_labels(scores: Tensor, labels: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    scores = real(scores, name, ndim=2).detach()
+    if scores.shape[0] == 0 or scores.shape[1] < 2:
+        raise InputError(f"Expected {name} of shape (n, C), n ≥ 1, C ≥ 2, got {tuple(scores.shape)}.")
+    return scores, class_indices(labels, len(scores), scores.shape[1]).to(scores.device)

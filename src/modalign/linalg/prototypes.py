@@ -1,0 +1,106 @@
+"""One vector a class: from sentences, from labelled images, from soft assignments."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from modalign.errors import InputError
+from modalign.linalg._inputs import class_indices, real, require_finite
+from modalign.linalg.similarity import unit
+
+
+def text_prototypes(text: Tensor) -> Tensor:
+    r"""The mean direction of the sentences of each class, :math:`t_c = \sum_s \hat t_{cs} / \lVert\cdot\rVert`.
+
+    Zero rows are absent sentences: they add nothing to the sum, so classes may have different numbers of sentences.
+
+    Parameters
+    ----------
+    text : (C, T, d), or (C, d) with one sentence a class.
+
+    Returns
+    -------
+    (C, d) unit rows, differentiable. Cost O(C T d).
+
+    Raises
+    ------
+    InputError : a class has no sentence, a number is NaN or infinite, or the shape is another.
+
+    References
+    ----------
+    Radford et al., Learning transferable visual models from natural language supervision, 2021, section 3.1.4
+    (prompt ensembling in embedding space).
+    """
+    text = real(text, "text")
+    if text.ndim == 2:
+        text = text[:, None]
+    if text.ndim != 3 or 0 in text.shape:
+        raise InputError(f"Expected text vectors of shape (C, T, d) or (C, d), got {tuple(text.shape)}.")
+    _require_all(~(text.detach() == 0).all(dim=2).all(dim=1), "sentence")
+    return unit(unit(text).sum(dim=1))
+
+
+def class_means(X: Tensor, y: Tensor, n_classes: int) -> Tensor:
+    r"""The mean direction of the images of each class, :math:`\mu_c = \sum_{y_i = c} \hat x_i / \lVert\cdot\rVert`.
+
+    Parameters
+    ----------
+    X : (n, d) image vectors, of any length: each counts as its direction.
+    y : (n,) class indices; rows with −1 (unlabelled) are left out.
+    n_classes : C.
+
+    Returns
+    -------
+    (C, d) unit rows; zero only where the directions of a class cancel exactly. Cost O(n d).
+
+    Raises
+    ------
+    InputError : names the classes without an image; NaN; labels outside −1…C − 1.
+    """
+    X = real(X, "X", ndim=2)
+    y = class_indices(y, len(X), n_classes, lowest=-1).to(X.device)
+    known = y >= 0
+    _require_all(torch.bincount(y[known], minlength=n_classes) > 0, "labelled image")
+    sums = X.new_zeros(n_classes, X.shape[1]).index_add_(0, y[known], unit(X[known]))
+    return unit(sums)
+
+
+def soft_prototypes(P: Tensor, X: Tensor) -> Tensor:
+    r"""Barycentres under soft assignments, :math:`c_k = \sum_i P_{ik} x_i / \sum_i P_{ik}`.
+
+    Parameters
+    ----------
+    P : (n, C) non-negative weights, for instance a transport plan; its scale does not matter.
+    X : (n, d) vectors.
+
+    Returns
+    -------
+    (C, d), not normalised; a column of ``P`` without mass gives a zero row. One GEMM, O(n C d).
+
+    Raises
+    ------
+    InputError : shapes that do not fit, negative weights that cancel, NaN or infinity in either argument.
+
+    References
+    ----------
+    GPUA, the update of the centres C from the plan P.
+    """
+    P, X = real(P, "P", ndim=2, finite=False), real(X, "X", ndim=2, finite=False)
+    if len(P) != len(X):
+        raise InputError(f"Expected one row of weights a row of X ({len(X)}), got {len(P)}.")
+    dtype = torch.promote_types(P.dtype, X.dtype)
+    mass = P.sum(dim=0)
+    if bool((mass < 0).any()):
+        raise InputError("Expected non-negative weights in P, got a column with a negative sum.")
+    centres = (P.to(dtype).mT @ X.to(dtype)) / torch.where(mass > 0, mass, 1).to(dtype)[:, None]
+    require_finite(centres, "P and X")  # any NaN of the large arguments is in the small result
+    return centres
+
+
+def _require_all(present: Tensor, what: str) -> None:
+    missing = (~present).nonzero().flatten().tolist()
+    if missing:
+        shown = ", ".join(map(str, missing[:10])) + (", …" if len(missing) > 10 else "")
+        noun = "class" if len(missing) == 1 else f"{len(missing)} classes:"
+        raise InputError(f"Expected at least one {what} a class, got none for {noun} {shown} (counted from 0).")

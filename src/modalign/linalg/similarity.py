@@ -1,0 +1,94 @@
+"""Unit rows, cosines and the k best, with ties decided the same way everywhere."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from modalign.errors import InputError
+from modalign.linalg._inputs import real
+
+
+class TopK(NamedTuple):
+    """The k largest scores of each row, best first, and their columns; both (..., k)."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def unit(X: Tensor, eps: float = 1e-12) -> Tensor:
+    r"""Rows scaled to length one, :math:`x / \max(\lVert x \rVert_2, \epsilon)`; zero rows stay zero.
+
+    Parameters
+    ----------
+    X : (..., d); half precision is computed and returned in float32.
+    eps : the length below which a row counts as zero (it is then left shorter than one).
+
+    Returns
+    -------
+    (..., d) tensor, differentiable. Cost O(n d).
+    """
+    X = real(X, "X", finite=False)
+    return X / torch.linalg.vector_norm(X, dim=-1, keepdim=True).clamp_min(eps)
+
+
+def cosine(X: Tensor, Y: Tensor) -> Tensor:
+    r"""Cosine of every row of one set with every row of another, :math:`S_{ij} = \hat x_i^\top \hat y_j`.
+
+    Parameters
+    ----------
+    X : (..., n, d).
+    Y : (..., m, d); leading dimensions broadcast.
+
+    Returns
+    -------
+    (..., n, m) tensor in the wider of the two types, differentiable; a zero row has cosine 0. Cost O(n m d).
+    """
+    X, Y = unit(X), unit(Y)
+    if X.ndim < 2 or Y.ndim < 2 or X.shape[-1] != Y.shape[-1]:
+        raise InputError(f"Expected rows of one width, (n, d) and (m, d), got {tuple(X.shape)} and {tuple(Y.shape)}.")
+    dtype = torch.promote_types(X.dtype, Y.dtype)
+    return X.to(dtype) @ Y.to(dtype).mT
+
+
+def top_k(scores: Tensor, k: int) -> TopK:
+    """The k largest entries of every row, best first; among equals the lowest column comes first.
+
+    The choice among equals is what ``torch.topk`` leaves open; here it does not depend on device, threads or the
+    rest of the batch.
+
+    Parameters
+    ----------
+    scores : (..., m), no NaN.
+    k : how many, 1…m.
+
+    Returns
+    -------
+    TopK of (..., k) values (differentiable) and int64 columns. Cost O(m) a row, against O(m log m) of a sort.
+    """
+    scores = real(scores, "scores", finite=False)
+    m = scores.shape[-1] if scores.ndim else 0
+    if not 1 <= k <= m:
+        raise InputError(f"Expected k between 1 and the number of columns ({m}), got {k}.")
+    plain = scores.detach()
+    best = torch.topk(plain, min(k + 1, m), dim=-1)
+    if bool(best.values.isnan().any()):  # torch.topk ranks NaN above everything
+        raise InputError("Expected scores without NaN.")
+    indices = best.indices[..., :k].sort(dim=-1).values
+    if k < m:
+        torn = best.values[..., k - 1] == best.values[..., k]  # equals on both sides of the cut
+        if bool(torn.any()):
+            indices[torn] = _lowest_columns(plain[torn], best.values[torn][:, k - 1 : k], k)
+    order = plain.gather(-1, indices).sort(dim=-1, descending=True, stable=True).indices
+    indices = indices.gather(-1, order)
+    return TopK(scores.gather(-1, indices), indices)
+
+
+def _lowest_columns(scores: Tensor, cut: Tensor, k: int) -> Tensor:
+    """(r, k) ascending columns: all scores above the cut, then the first of those equal to it."""
+    above, equal = scores > cut, scores == cut
+    room = k - above.sum(dim=-1, keepdim=True)
+    chosen = above | (equal & (equal.cumsum(dim=-1) <= room))
+    return chosen.nonzero()[:, 1].view(-1, k)
