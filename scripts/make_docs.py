@@ -1,0 +1,68 @@
+"""Write one page a method into docs/methods, from what its class says about itself.
+
+python scripts/make_docs.py           write the pages
+python scripts/make_docs.py --check   exit 1 if a page is not what it would write
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from pathlib import Path
+
+from modalign.methods import METHODS, method_class
+from modalign.methods.parameters import describe, parameters
+
+FOLDER = Path(__file__).parents[1] / "docs" / "methods"
+
+
+def page(name: str) -> str:
+    """The page of one method: its docstring, a table of its hyper-parameters, and how to call it."""
+    cls = method_class(name)
+    doc = inspect.getdoc(cls) or ""
+    sections = re.split(r"^(\w[\w ]*)\n-{3,}\n", doc, flags=re.MULTILINE)
+    parts = [f"# {cls.title}", f"*{cls.paper}*", _prose(sections[0])]
+    needs = [
+        f"labels: {'needed' if cls.needs_labels else 'optional'}",
+        f"class text: {'needed' if cls.needs_text else 'optional'}",
+    ]
+    parts.append(f"`ma.{cls.__name__}` · `--method {name}` · {' · '.join(needs)}")
+    rows = [
+        f"| `{p.name}` | {describe(p.annotation).replace('|', '/')} | `{p.default!r}` | {p.meaning} |"
+        for p in parameters(cls)
+    ]
+    parts += ["## Hyper-parameters", "\n".join(["| name | type | default | meaning |", "|---|---|---|---|", *rows])]
+    for title, body in zip(sections[1::2], sections[2::2], strict=True):
+        if title != "Parameters":
+            parts += [f"## {title}", _prose(body)]
+    return "\n\n".join(parts) + "\n"
+
+
+def index() -> str:
+    """A list of the pages."""
+    lines = [f"- [{method_class(name).title}]({name}.md)" for name in METHODS]
+    return "# Methods\n\n" + "\n".join(lines) + "\n"
+
+
+def _prose(text: str) -> str:
+    """Docstring conventions as Markdown: double backticks to single, roles to names."""
+    text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", text.strip())
+    return text.replace("``", "`")
+
+
+def main() -> int:
+    """Write or check; the exit code says whether all pages were current."""
+    pages = {FOLDER / "index.md": index(), **{FOLDER / f"{name}.md": page(name) for name in METHODS}}
+    if "--check" in sys.argv:
+        stale = [path.name for path, text in pages.items() if not path.exists() or path.read_text("utf-8") != text]
+        print(f"stale: {', '.join(stale)}; run make docs" if stale else "docs are current")
+        return bool(stale)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for path, text in pages.items():
+        path.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""Saving: what comes back predicts the same, what is damaged is refused in a sentence, nothing is half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from modalign.errors import EncoderMismatchError, InputError, UnknownNameError
+from modalign.features import EncoderSpec, Features
+from modalign.methods import METHODS, method_class
+from modalign.persistence import CARD, load_model, save_model
+
+
+def problem(seed: int = 0, n: int = 60, d: int = 12, classes: int = 3):
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(classes, d))
+    y = np.arange(n) % classes
+    X = (centres[y] + 0.3 * rng.normal(size=(n, d))).astype(np.float32)
+    text = (centres + 0.2 * rng.normal(size=centres.shape)).astype(np.float32)
+    return X, y, text
+
+
+def fitted(name: str = "zero_shot", labels: np.ndarray | None = None):
+    X, y, text = problem()
+    cls = method_class(name)
+    quick = {"steps": 30} if "steps" in cls().get_params() else {}
+    method = cls(**quick)
+    needs = {"anchor": X} if cls.needs_anchor else {}
+    return method.fit(
+        X, y if labels is None else labels[y], text=text, validation=(X[:9], y[:9]) if labels is None else None, **needs
+    ), X
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_comes_back_is_the_same_method(name: str, tmp_path: Path) -> None:
+    method, X = fitted(name)
+    again, classifier = load_model(save_model(tmp_path / "model", method))
+    assert classifier is None
+    assert type(again) is type(method)
+    assert again.get_params() == method.get_params()
+    np.testing.assert_array_equal(again.scores(X), method.scores(X))
+    np.testing.assert_array_equal(again.predict(X), method.predict(X))
+    assert json.dumps(again.diagnosis_) == json.dumps(load_model(tmp_path / "model")[0].diagnosis_)
+
+
+def test_labels_that_are_words_survive(tmp_path: Path) -> None:
+    method, X = fitted(labels=np.array(["ä", "b c", "日本"]))
+    again, _ = load_model(save_model(tmp_path / "model", method))
+    assert again.predict(X).tolist() == method.predict(X).tolist()
+
+
+def test_two_files_and_no_code_in_either(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "model", fitted()[0])
+    names = sorted(p.suffix for p in folder.iterdir())
+    assert names == [".json", ".safetensors"]
+
+
+def test_saving_again_replaces_and_leaves_no_litter(tmp_path: Path) -> None:
+    method, X = fitted()
+    folder = save_model(tmp_path / "model", method)
+    other = method_class("zero_shot")().fit(-X, np.arange(60) % 3)
+    save_model(folder, other)
+    assert len(list(folder.iterdir())) == 2
+    np.testing.assert_array_equal(load_model(folder)[0].scores(X), other.scores(X))
+
+
+def test_a_death_between_weights_and_card_leaves_the_old_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    method, X = fitted()
+    folder = save_model(tmp_path / "model", method)
+    replace = os.replace
+
+    def dies_at_the_card(source: Path, target: Path) -> None:
+        if Path(target).name == CARD:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", dies_at_the_card)
+    with pytest.raises(KeyboardInterrupt):
+        save_model(folder, method_class("zero_shot")().fit(-X, np.arange(60) % 3))
+    monkeypatch.undo()
+    np.testing.assert_array_equal(load_model(folder)[0].scores(X), method.scores(X))
+    assert not list(folder.glob("*.tmp"))
+
+
+def test_a_folder_with_other_files_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="holds other files"):
+        save_model(tmp_path, fitted()[0])
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_an_unfitted_method_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="call fit first"):
+        save_model(tmp_path / "model", method_class("zero_shot")())
+    assert not (tmp_path / "model").exists()
+
+
+def test_features_of_another_encoder_are_refused(tmp_path: Path) -> None:
+    X, y, _ = problem()
+    spec = EncoderSpec("a", "f" * 64, X.shape[1])
+    method = method_class("zero_shot")().fit(Features(X, labels=y, spec=spec))
+    again, _ = load_model(save_model(tmp_path / "model", method))
+    again.predict(Features(X, spec=EncoderSpec("renamed", "f" * 64, X.shape[1])))
+    with pytest.raises(EncoderMismatchError, match="Expected features of encoder 'a'"):
+        again.predict(Features(X, spec=EncoderSpec("a", "0" * 64, X.shape[1])))
+
+
+def test_a_misspelt_folder_gets_the_nearest_model(tmp_path: Path) -> None:
+    save_model(tmp_path / "my-model", fitted()[0])
+    with pytest.raises(UnknownNameError, match="did you mean 'my-model'"):
+        load_model(tmp_path / "my-modle")
+
+
+def damage(card: dict, how: str) -> object:
+    changes = {
+        "no object": lambda: [],
+        "format": lambda: card | {"format": "modalign-model/9"},
+        "missing": lambda: {k: v for k, v in card.items() if k != "state"},
+        "unknown entry": lambda: card | {"execute": "rm"},
+        "type": lambda: card | {"state": []},
+        "method": lambda: card | {"method": "zero_shit"},
+        "parameter": lambda: card | {"parameters": {"no_such": 1}},
+        "range": lambda: card | {"parameters": card["parameters"] | {"logit_scale": -1.0}},
+        "path": lambda: card | {"weights": "../weights.safetensors"},
+        "kind": lambda: card | {"state": card["state"] | {"classes_": {"kind": "code"}}},
+        "state name": lambda: card | {"state": card["state"] | {"fit": {"kind": "plain", "value": 1}}},
+        "tensor": lambda: card | {"state": card["state"] | {"other_": {"kind": "tensor"}}},
+    }
+    return changes[how]()
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["no object", "format", "missing", "unknown entry", "type", "method", "parameter", "range", "path", "kind",
+     "state name", "tensor"],
+)  # fmt: skip
+def test_a_wrong_card_is_one_clear_sentence(how: str, tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "model", fitted()[0])
+    card = json.loads((folder / CARD).read_text())
+    (folder / CARD).write_text(json.dumps(damage(card, how)))
+    with pytest.raises(InputError):
+        load_model(folder)
+
+
+def test_damaged_weights_are_refused_by_their_hash(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "model", fitted()[0])
+    weights = next(folder.glob("weights-*"))
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(bytes(data))
+    with pytest.raises(InputError, match="do not match their hash"):
+        load_model(folder)
+    weights.unlink()
+    with pytest.raises(InputError, match="beside the card"):
+        load_model(folder)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(position=st.integers(0, 10**6), replacement=st.binary(min_size=0, max_size=6))
+def test_no_card_makes_loading_do_anything_but_load_or_refuse(
+    position: int, replacement: bytes, tmp_path: Path
+) -> None:
+    folder = save_model(tmp_path / "model", fitted()[0])
+    data = (folder / CARD).read_bytes()
+    at = position % len(data)
+    (folder / CARD).write_bytes(data[:at] + replacement + data[at + len(replacement) + 1 :])
+    with contextlib.suppress(InputError):
+        load_model(folder)
