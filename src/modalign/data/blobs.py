@@ -1,0 +1,124 @@
+"""Where the bytes of one item are: a file, bytes in memory, a picture in memory (members of archives: ``archives``).
+
+Every blob answers the same two questions, ``read`` and ``identity``, from any thread.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from io import BytesIO
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from modalign.data.decode import to_rgb
+from modalign.errors import UndecodableError
+
+SIZE_LIMIT = 2**30
+"""Files and archive members above 1 GB are no photos; reading them could exhaust the memory."""
+
+Identity = tuple[str, int, int, int, int]
+
+
+class Blob(Protocol):
+    """The bytes of one item."""
+
+    def read(self) -> bytes:
+        """The bytes; :class:`UndecodableError` with a reason if they cannot be had."""
+
+    def identity(self) -> Identity | None:
+        """(path, size, mtime_ns, ctime_ns, inode): changes whenever the bytes may have; None without a file."""
+
+
+class FileBlob:
+    """A file on disk, by its absolute path."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def read(self) -> bytes:
+        """The bytes of the file."""
+        try:
+            status = os.stat(self.path)
+            if not stat.S_ISREG(status.st_mode):
+                raise UndecodableError("not a regular file")
+            if status.st_size > SIZE_LIMIT:
+                raise UndecodableError(too_large(status.st_size))
+            with open(self.path, "rb") as file:
+                return file.read()
+        except OSError as error:
+            raise UndecodableError(why_unreadable(error)) from error
+
+    def identity(self) -> Identity | None:
+        """What the file system says about the file, without reading it."""
+        return file_identity(self.path)
+
+
+class BytesBlob:
+    """Bytes of an image file, in memory."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def read(self) -> bytes:
+        """The bytes."""
+        return self.data
+
+    def identity(self) -> None:
+        """None: there is no file."""
+
+
+class ImageBlob:
+    """A picture in memory, read as the bytes of a PNG so that equal pixels have equal bytes."""
+
+    __slots__ = ("_lock", "image")
+
+    def __init__(self, image: Image.Image | np.ndarray) -> None:
+        self.image = image
+        self._lock = threading.Lock()
+
+    def read(self) -> bytes:
+        """The pixels as PNG, without loss."""
+        file = BytesIO()
+        try:
+            with self._lock:  # a Pillow image that is not loaded yet must not be loaded from two threads
+                image = self.image if isinstance(self.image, Image.Image) else Image.fromarray(self.image)
+                to_rgb(image).save(file, "PNG", compress_level=1)
+        except UndecodableError:
+            raise
+        except Exception as error:  # a lazily opened picture may turn out broken in any way
+            raise UndecodableError(f"the picture cannot be read: {error}") from error
+        return file.getvalue()
+
+    def identity(self) -> None:
+        """None: there is no file."""
+
+
+def file_identity(path: str) -> Identity | None:
+    """(path, size, mtime_ns, ctime_ns, inode) of a file, None if it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def why_unreadable(error: OSError) -> str:
+    """An operating system's refusal as a short reason."""
+    if isinstance(error, FileNotFoundError):
+        return "file not found"
+    if isinstance(error, PermissionError):
+        return "no permission to read it"
+    return f"cannot be read: {(error.strerror or str(error)).lower()}"
+
+
+def too_large(size: int) -> str:
+    """The reason for a file above :data:`SIZE_LIMIT`."""
+    return f"too large: {size / 2**30:.1f} GB, the limit is {SIZE_LIMIT / 2**30:.0f} GB"

@@ -1,0 +1,262 @@
+"""Images as a user has them — a folder, a table, a list, an archive, pictures in memory — behind one interface.
+
+Nothing is decoded here but by :meth:`Items.open`; listing a hundred thousand files takes about a second. What cannot
+be used is quarantined with a reason and never fatal; what a person should know is in ``notes``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from modalign.data.archives import is_archive, list_archive
+from modalign.data.blobs import Blob, BytesBlob, FileBlob, Identity, ImageBlob
+from modalign.data.decode import decode
+from modalign.data.listing import Listing, has_image_suffix, list_folder
+from modalign.data.names import did_you_mean, name_classes, natural_key, siblings, some
+from modalign.data.tables import is_table, list_table
+from modalign.errors import InputError
+from modalign.features import UNLABELLED, Quarantined
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """n images with names and labels; the bytes stay where they are until they are read.
+
+    Attributes
+    ----------
+    ids : n names, unique within a folder, table or archive: paths relative to the source.
+    blobs : n places that the bytes come from.
+    labels : (n,) int64 indices into ``class_names``; −1 where unknown.
+    class_names : C names in label order, also of classes without an image.
+    quarantined : what was left out when listing, with reasons.
+    notes : what a person should know about the source, in words.
+    """
+
+    ids: tuple[str, ...]
+    blobs: tuple[Blob, ...] = field(repr=False)
+    labels: np.ndarray = field(default=None, repr=False)  # type: ignore[assignment]
+    class_names: tuple[str, ...] = ()
+    quarantined: tuple[Quarantined, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.labels is None:
+            object.__setattr__(self, "labels", np.full(len(self.ids), UNLABELLED, dtype=np.int64))
+        assert len(self.ids) == len(self.blobs) == len(self.labels)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        return (
+            f"Items({len(self)} images, {len(self.class_names)} classes, "
+            f"{int((self.labels == UNLABELLED).sum())} unlabelled, {len(self.quarantined)} quarantined)"
+        )
+
+    def read(self, i: int) -> bytes:
+        """The bytes of image ``i``; :class:`UndecodableError` with a reason if they cannot be had. Thread-safe."""
+        return self.blobs[i].read()
+
+    def identity(self, i: int) -> Identity | None:
+        """(path, size, mtime_ns, ctime_ns, inode) of image ``i`` without reading it; None if there is no file.
+
+        A member of an archive has the archive's numbers and the path ``archive.zip!member``.
+        """
+        return self.blobs[i].identity()
+
+    def open(self, i: int) -> Image.Image:
+        """Image ``i`` decoded as RGB; :class:`UndecodableError` with a reason if that cannot be done."""
+        return decode(self.read(i))
+
+    def select(self, indices: np.ndarray | Sequence[int] | slice) -> Items:
+        """The given images (indices, a mask or a slice) in that order, with the same class names."""
+        index = np.arange(len(self))[indices if isinstance(indices, slice) else np.asarray(indices, _index_type(indices))]
+        return replace(
+            self,
+            ids=tuple(self.ids[i] for i in index),
+            blobs=tuple(self.blobs[i] for i in index),
+            labels=self.labels[index],
+        )
+
+    def unlabelled(self) -> Items:
+        """The same images and class names without the labels."""
+        return replace(self, labels=np.full(len(self), UNLABELLED, dtype=np.int64))
+
+
+def load_items(source: object, *, classes: object = None, labels: object = None) -> Items:
+    """Images from whatever a user has.
+
+    =====================================  =====================================================================
+    a folder of folders                    one class a folder; images may lie deeper; train/val/test are seen through
+    a folder of images                     unlabelled
+    ``.csv``, ``.tsv``                     a column with paths (relative to the file) and, if any, one with labels
+    ``.txt``, ``.lst``                     one path a line, optionally followed by a label
+    ``.zip``, ``.tar``, ``.tar.gz`` …      as a folder; nothing is unpacked, nothing outside can be reached
+    one image file, or its bytes           one unlabelled image
+    a list                                 paths, Pillow images, arrays (H, W[, 3]) or bytes, also mixed
+    an array (n, H, W) or (n, H, W, 3)     n pictures, uint8
+    Items                                  itself
+    =====================================  =====================================================================
+
+    Parameters
+    ----------
+    source : one of the above.
+    classes : class names that fix the order: a list, a mapping folder → name (two folders with one name are merged),
+        or a file of names (one a line, or JSON). Default: the names that the source has, in natural order.
+    labels : for lists and arrays one label an image, as indices or class names, −1 or None where unknown. For any
+        source −1 alone means: ignore the labels it has.
+
+    Raises
+    ------
+    InputError
+        If the source does not exist, holds no image, or labels and class names do not fit.
+    """
+    if isinstance(source, Items):
+        return _relabel(source, classes, labels)
+    ignore = isinstance(labels, int) and labels == UNLABELLED
+    if isinstance(source, (str, os.PathLike)):
+        if labels is not None and not ignore:
+            raise InputError("Expected labels= only with lists and arrays; for files give a CSV with a label column.")
+        listing = _list_path(Path(source))
+    else:
+        listing = _list_memory(source, None if ignore else labels)
+    if ignore:
+        listing.keys, listing.classes = [None] * len(listing.ids), []
+    if not listing.ids and not listing.quarantined:
+        detail = f" ({'; '.join(listing.notes)})" if listing.notes else ""
+        shown = f" in '{source}'" if isinstance(source, (str, os.PathLike)) else ""
+        raise InputError(f"Expected images{shown}, found none{detail}.")
+    naming = name_classes(listing.classes, classes)
+    return Items(
+        ids=tuple(listing.ids),
+        blobs=tuple(listing.blobs),
+        labels=np.array([UNLABELLED if k is None else naming.index[k] for k in listing.keys], dtype=np.int64),
+        class_names=naming.names,
+        quarantined=tuple(listing.quarantined),
+        notes=(*listing.notes, *naming.notes),
+    )
+
+
+def _list_path(path: Path) -> Listing:
+    if not path.exists():
+        raise InputError(
+            f"Expected a folder, table, archive or image, '{path}' does not exist."
+            + did_you_mean(path.name, siblings(path))
+        )
+    root = os.path.abspath(path)
+    if path.is_dir():
+        return list_folder(root)
+    if is_archive(path):
+        return list_archive(root)
+    if is_table(path):
+        return list_table(path)
+    if has_image_suffix(path.name):
+        listing = Listing()
+        listing.add(path.name, FileBlob(root))
+        return listing
+    raise InputError(
+        f"Expected a folder, a table (.csv, .tsv, .txt), an archive (.zip, .tar, .tar.gz) or an image, got '{path}'."
+    )
+
+
+def _list_memory(source: object, labels: object) -> Listing:
+    if isinstance(source, np.ndarray):
+        entries: list[object] = list(_check_batch(source))
+    elif isinstance(source, (Image.Image, bytes)):
+        entries = [source]
+    elif isinstance(source, Iterable):
+        entries = list(source)
+    else:
+        raise InputError(
+            "Expected images as a folder, table, archive, list of paths or pictures, or a uint8 array "
+            f"(n, H, W, 3), got {type(source).__name__}."
+        )
+    keys = _label_keys(labels, len(entries))
+    listing = Listing()
+    missing: list[str] = []
+    for i, entry in enumerate(entries):
+        if isinstance(entry, (str, os.PathLike)):
+            name, path = os.fspath(entry), os.path.abspath(entry)
+            if os.path.isfile(path):
+                listing.add(name, FileBlob(path), keys[i])
+            else:
+                missing.append(name)
+                listing.refuse(name, "a folder, not an image" if os.path.isdir(path) else "file not found")
+        elif isinstance(entry, bytes):
+            listing.add(str(i), BytesBlob(entry), keys[i])
+        elif isinstance(entry, Image.Image):
+            listing.add(str(i), ImageBlob(entry), keys[i])
+        elif isinstance(entry, np.ndarray):
+            listing.add(str(i), ImageBlob(_check_picture(entry, i)), keys[i])
+        else:
+            raise InputError(
+                f"Expected paths, Pillow images, arrays or bytes in the list, got {type(entry).__name__} at {i}."
+            )
+    if missing and not listing.ids:
+        first = Path(missing[0])
+        raise InputError(
+            f"Expected images, none of {some(missing, 3)} is a file." + did_you_mean(first.name, siblings(first))
+        )
+    listing.classes = list(dict.fromkeys(key for key in keys if key is not None))
+    return listing
+
+
+def _label_keys(labels: object, n: int) -> list[str | None]:
+    """Labels as class keys: a name, the decimal of an index, or None."""
+    if labels is None:
+        return [None] * n
+    values = list(labels.tolist() if hasattr(labels, "tolist") else labels)  # type: ignore[call-overload]
+    if len(values) != n:
+        raise InputError(f"Expected one label an image ({n}), got {len(values)}.")
+    known = [v for v in values if v is not None and v != UNLABELLED]
+    if not all(isinstance(v, str) for v in known) and not all(isinstance(v, int) and v >= 0 for v in known):
+        raise InputError("Expected labels to be all class names or all indices ≥ 0, with −1 or None where unknown.")
+    return [None if v is None or v == UNLABELLED else str(v) for v in values]
+
+
+def _check_batch(batch: np.ndarray) -> np.ndarray:
+    if batch.dtype != np.uint8:
+        raise InputError(f"Expected pictures as uint8 0…255, got {batch.dtype}; scale and convert them first.")
+    if batch.ndim not in (3, 4) or 0 in batch.shape[1:] or (batch.ndim == 4 and batch.shape[3] not in (1, 3, 4)):
+        raise InputError(f"Expected pictures of shape (n, H, W) or (n, H, W, 3), got {batch.shape}.")
+    if batch.ndim == 3 and batch.shape[2] == 3:
+        raise InputError(f"Expected a batch (n, H, W, 3), got one picture {batch.shape}; pass picture[None].")
+    return batch[..., 0] if batch.ndim == 4 and batch.shape[3] == 1 else batch
+
+
+def _check_picture(picture: np.ndarray, i: int) -> np.ndarray:
+    if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or 0 in picture.shape:
+        raise InputError(
+            f"Expected pictures as uint8 of shape (H, W) or (H, W, 3), got {picture.dtype} {picture.shape} at {i}."
+        )
+    return _check_batch(picture[None])[0] if picture.ndim == 3 else picture
+
+
+def _relabel(items: Items, classes: object, labels: object) -> Items:
+    if labels is not None and isinstance(labels, int) and labels == UNLABELLED:
+        items = items.unlabelled()
+    elif labels is not None:
+        keys = _label_keys(labels, len(items))
+        naming = name_classes(list(dict.fromkeys(k for k in keys if k is not None)), classes)
+        new = [UNLABELLED if k is None else naming.index[k] for k in keys]
+        return replace(items, labels=np.array(new, dtype=np.int64), class_names=naming.names)
+    if classes is None:
+        return items
+    known = items.class_names if (items.labels != UNLABELLED).any() else ()
+    naming = name_classes(known, classes)
+    table = np.array([naming.index[name] for name in known] + [UNLABELLED], dtype=np.int64)
+    return replace(items, labels=table[items.labels], class_names=naming.names, notes=(*items.notes, *naming.notes))
+
+
+def _index_type(indices: object) -> type | None:
+    """NumPy makes an empty list floating point, which is no index."""
+    return None if isinstance(indices, np.ndarray) or len(indices) else np.intp  # type: ignore[arg-type]
+
+
+__all__ = ["Items", "Quarantined", "load_items", "natural_key"]

@@ -1,0 +1,191 @@
+"""What a folder, an archive or a table of paths holds, before anything is decoded."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from modalign.data.blobs import Blob, FileBlob
+from modalign.data.names import natural_key, some
+from modalign.data.sniff import IMAGE_SUFFIXES
+from modalign.features import Quarantined
+
+DIVISIONS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+"""Folder names that divide a data set and are no classes."""
+
+
+@dataclass
+class Listing:
+    """Images and their class keys, in order; a reader fills it.
+
+    Attributes
+    ----------
+    ids, blobs, keys : one entry an image; a key is the class as the source names it, None if it does not say.
+    classes : all class keys, also those without an image.
+    quarantined, notes : what is left out, and what a person should know.
+    """
+
+    ids: list[str] = field(default_factory=list)
+    blobs: list[Blob] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, name: str, blob: Blob, key: str | None = None) -> None:
+        """One more image."""
+        self.ids.append(name)
+        self.blobs.append(blob)
+        self.keys.append(key)
+
+    def refuse(self, name: str, reason: str) -> None:
+        """One item that is left out."""
+        self.quarantined.append(Quarantined(name, reason))
+
+
+def list_folder(root: str) -> Listing:
+    """Every image below ``root``: hidden files are passed over, other files are counted, links are followed once."""
+    found: dict[str, Blob] = {}
+    folders: list[str] = []
+    listing = Listing()
+    skipped: list[str] = []
+    hidden = 0
+    stack: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+    while stack:
+        relative, above = stack.pop()
+        folder = os.path.join(root, relative)
+        try:
+            status = os.stat(folder)
+            entries = list(os.scandir(folder))
+        except OSError as error:
+            listing.refuse(relative or ".", f"the folder cannot be read: {(error.strerror or str(error)).lower()}")
+            continue
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            listing.refuse(relative, "a link to a folder that holds it")
+            continue
+        if relative:
+            folders.append(relative)
+        for entry in entries:
+            name = f"{relative}/{entry.name}" if relative else entry.name
+            if is_hidden(entry.name):
+                hidden += 1
+            elif entry.is_dir():
+                stack.append((name, above | {here}))
+            elif not has_image_suffix(entry.name):
+                skipped.append(name)
+            elif entry.is_file():
+                found[name] = FileBlob(os.path.join(root, name))
+            else:
+                listing.refuse(name, "a broken link" if entry.is_symlink() else "not a regular file")
+    assign_classes(listing, found, folders, skipped, hidden)
+    return listing
+
+
+def assign_classes(
+    listing: Listing,
+    found: dict[str, Blob],
+    folders: Iterable[str],
+    skipped: Sequence[str],
+    hidden: int,
+    archive: str | None = None,
+) -> None:
+    """Fill ``listing`` from relative paths: the first folder of a path is its class, deeper folders are free.
+
+    Two outer layers are seen through and noted: one folder around everything, and a division into train/val/test. An
+    empty folder beside class folders is a class without images; one with only other files is not a class.
+
+    Parameters
+    ----------
+    listing : filled in place.
+    found : relative path with ``/`` → blob.
+    folders : all folders, also empty ones.
+    skipped : files that are no images.
+    hidden : how many hidden entries were passed over.
+    archive : the name of the archive without its ending, if it is one.
+    """
+    paths = sorted(found, key=lambda path: [natural_key(part) for part in path.split("/")])
+    refused = [q.id for q in listing.quarantined]
+    split = {path: path.split("/") for path in [*paths, *refused]}
+    depth = 0
+    while True:
+        tops = {tuple(parts[: depth + 1]) for parts in split.values()}
+        if len(tops) != 1 or any(len(parts) <= depth + 1 for parts in split.values()):
+            break
+        inner = {parts[depth + 1] for parts in split.values() if len(parts) > depth + 2}
+        flat_inside = not inner
+        named_like_archive = archive is not None and next(iter(tops))[-1] == archive
+        all_inside = all(len(parts) > depth + 2 for parts in split.values()) and len(inner) > 1
+        if not (all_inside or (named_like_archive and (flat_inside or inner))):
+            break
+        depth += 1
+    tops = {parts[depth] for parts in split.values() if len(parts) > depth + 1}
+    divided = (
+        len(tops) > 1
+        and {t.casefold() for t in tops} <= DIVISIONS.keys()
+        and all(len(parts) > depth + 2 for parts in split.values())
+    )
+    if divided:
+        listing.notes.append(f"divided into {some(sorted(tops))}; the classes are the folders inside")
+    level = depth + divided
+    for path in paths:
+        parts = split[path]
+        listing.add(path, found[path], parts[level] if len(parts) > level + 1 else None)
+    keys = {parts[level] for parts in split.values() if len(parts) > level + 1}
+    loose = sum(key is None for key in listing.keys)
+    if keys:
+        empty = _empty_classes(folders, level, keys, skipped, listing)
+        listing.classes = sorted(keys | empty, key=natural_key)
+        if loose:
+            listing.notes.append(f"{loose} images lie outside the class folders: taken as unlabelled")
+    if skipped:
+        kinds = Counter(PurePosixPath(path).suffix.lower() or "no ending" for path in skipped).most_common(5)
+        text = ", ".join(f"{kind} ({count})" for kind, count in kinds)
+        listing.notes.append(f"skipped {_files(len(skipped))} that are no images: {text}")
+    if hidden:
+        listing.notes.append(f"skipped {_files(hidden).replace(' file', ' hidden file')}")
+
+
+def _empty_classes(
+    folders: Iterable[str], level: int, keys: set[str], skipped: Sequence[str], listing: Listing
+) -> set[str]:
+    others = {"/".join(path.split("/")[: level + 1]) for path in skipped if path.count("/") > level}
+    empty: set[str] = set()
+    for folder in folders:
+        if folder.count("/") != level or (name := folder.split("/")[level]) in keys:
+            continue
+        if folder in others:
+            listing.notes.append(f"folder '{folder}' holds no image and is not taken as a class")
+        else:
+            empty.add(name)
+    if empty:
+        names = sorted(empty, key=natural_key)
+        listing.notes.append(f"{'class' if len(empty) == 1 else 'classes'} without an image: {some(names)}")
+    return empty
+
+
+def is_hidden(name: str) -> bool:
+    """Files that no person put there: dot files, macOS resource forks, Windows thumbnails."""
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir")
+
+
+def has_image_suffix(name: str) -> bool:
+    """Whether the ending of a file name promises an image."""
+    return re.sub(r".*(?=\.)", "", name).lower() in IMAGE_SUFFIXES
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"

@@ -1,0 +1,158 @@
+"""Class names: natural order, comparison that forgives case and underscores, and the ``classes=`` option."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from modalign.errors import InputError
+
+_DIGITS = re.compile(r"(\d+)")
+_WORDNET = re.compile(r"^(n\d{8})\s+(.+)$")
+
+
+def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
+    """A sort key that puts ``img2`` before ``img10``, the same on every machine."""
+    parts = _DIGITS.split(text.casefold())
+    return (*((0, int(p)) if p.isdecimal() else (1, p) for p in parts if p), (2, text))
+
+
+def normalise(name: str) -> str:
+    """Case, underscores, hyphens and runs of blanks forgiven: ``Grand_Piano`` and ``grand  piano`` are one."""
+    return " ".join(re.sub(r"[_\-\s]+", " ", name).split()).casefold()
+
+
+def did_you_mean(got: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` with the nearest of ``known``, or nothing."""
+    by_key = {normalise(k): k for k in known}
+    close = get_close_matches(normalise(got), by_key, n=1, cutoff=0.6)
+    return f" Did you mean '{by_key[close[0]]}'?" if close else ""
+
+
+def some(names: Sequence[str], limit: int = 5) -> str:
+    """The first few of many names, for a message."""
+    shown = ", ".join(f"'{name}'" for name in names[:limit])
+    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
+
+
+@dataclass(frozen=True)
+class Naming:
+    """The classes of a data set.
+
+    Attributes
+    ----------
+    names : display names, in label order.
+    index : label of every key (folder name, CSV label) that the source uses.
+    notes : what a person should know about it.
+    """
+
+    names: tuple[str, ...]
+    index: dict[str, int]
+    notes: tuple[str, ...] = ()
+
+
+def name_classes(found: Sequence[str], classes: object = None) -> Naming:
+    """Match the class keys that a source has with what the user wants them to be called.
+
+    Parameters
+    ----------
+    found : the keys of the source, such as folder names.
+    classes : None (the keys themselves, in natural order); a list of names, which fixes the order and may hold names
+        without an image; a mapping key → display name, where two keys with one name are merged; or the path of a
+        file with one of these (one name a line, ``n01440764 tench`` lines, or JSON).
+    """
+    if classes is None:
+        names = tuple(sorted(found, key=natural_key))
+        return Naming(names, {name: i for i, name in enumerate(names)}, _twins(names))
+    wanted = read_classes(classes)
+    names = tuple(dict.fromkeys(wanted.values()))
+    by_key = {normalise(key): names.index(name) for key, name in wanted.items()}
+    index = {key: by_key[normalise(key)] for key in found if normalise(key) in by_key}
+    strangers = [key for key in found if key not in index]
+    if strangers and not index and all(key.isdecimal() and int(key) < len(names) for key in strangers):
+        index, strangers = {key: int(key) for key in found}, []
+    if strangers:
+        raise InputError(
+            f"Expected every class of the images among the {len(names)} given class names, got {some(strangers)}, "
+            f"which {'is' if len(strangers) == 1 else 'are'} not.{did_you_mean(strangers[0], wanted)} "
+            "Rename, or give a JSON file that maps folder to class name."
+        )
+    without = [name for i, name in enumerate(names) if i not in set(index.values())] if found else []
+    notes = (f"{_count(without)} of the given list without an image: {some(without)}",) if without else ()
+    return Naming(names, index, notes)
+
+
+def read_classes(classes: object) -> dict[str, str]:
+    """The ``classes=`` option as key → display name, in order; see :func:`name_classes`."""
+    origin = "classes"
+    if isinstance(classes, (str, Path)):
+        origin = f"'{classes}'"
+        classes = _read_file(Path(classes))
+    if isinstance(classes, Mapping):
+        pairs = list(classes.items())
+    elif isinstance(classes, Iterable) and not isinstance(classes, (str, bytes)):
+        pairs = [(name, name) for name in classes]
+    else:
+        raise InputError(
+            f"Expected classes as a list of names, a mapping folder → name or a file, got {type(classes).__name__}."
+        )
+    if not all(isinstance(text, str) and text.strip() for pair in pairs for text in pair):
+        raise InputError(f"Expected class names in {origin} to be non-empty text.")
+    pairs = [(key.strip(), name.strip()) for key, name in pairs]
+    seen: dict[str, str] = {}
+    for key, name in pairs:
+        if key in seen:
+            raise InputError(f"Expected every class name once in {origin}, got '{key}' twice.")
+        seen[key] = name
+    if not seen:
+        raise InputError(f"Expected at least one class name in {origin}, got none.")
+    return seen
+
+
+def _read_file(path: Path) -> object:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(
+            f"Expected a file of class names, '{path}' does not exist."
+            + did_you_mean(path.name, siblings(path))
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"Expected a text file of class names, '{path}' cannot be read: {error}") from error
+    if path.suffix.lower() == ".json":
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(f"Expected JSON in '{path}', line {error.lineno}: {error.msg}.") from error
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    wordnet = [_WORDNET.match(line) for line in lines]
+    return dict(m.groups() for m in wordnet if m) if lines and all(wordnet) else lines
+
+
+def siblings(path: Path) -> list[str]:
+    """Names beside a path that does not exist, for did-you-mean."""
+    try:
+        return [entry.name for entry in path.absolute().parent.iterdir()]
+    except OSError:
+        return []
+
+
+def _twins(names: Sequence[str]) -> tuple[str, ...]:
+    """Notes on names that differ only by case, blanks or underscores: kept apart, but seldom meant so."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(normalise(name), []).append(name)
+    return tuple(
+        f"class names {some(group)} differ only by case or blanks and are kept apart; "
+        "to merge them give classes= a mapping folder → name"
+        for group in groups.values()
+        if len(group) > 1
+    )
+
+
+def _count(names: Sequence[str]) -> str:
+    return "1 class" if len(names) == 1 else f"{len(names)} classes"
