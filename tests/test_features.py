@@ -54,7 +54,7 @@ def test_other_files_are_refused(tmp_path, content: bytes) -> None:
     (tmp_path / "x.npz").write_bytes(content)
     with pytest.raises(InputError, match="features file"):
         Features.load(tmp_path / "x.npz")
-    with pytest.raises(InputError, match="ending in .npz"):
+    with pytest.raises(InputError, match=r"ending in \.npz"):
         some().save(tmp_path / "x.pkl")
 
 

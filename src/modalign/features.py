@@ -138,7 +138,7 @@ class Features:
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = dict(file)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise InputError(f"Expected a features file (.npz), '{path}' is not one: {error}") from error
         if "vectors" not in arrays:
             raise InputError(f"Expected an array 'vectors' in '{path}', got {sorted(arrays)}.")
