@@ -148,20 +148,30 @@ class _PackedTar:
                 data = self._ahead.pop(number)
                 self._kept -= len(data)
                 return data
-            if self._tar is None or self._process != os.getpid() or number < self._next:
-                self._tar, self._process, self._next = tarfile.open(self.path, "r|*"), os.getpid(), 0
-                self._ahead.clear()
-                self._kept = 0
-            while True:
-                member = self._tar.next()
-                if member is None:
-                    raise UndecodableError("the archive changed: the file is no longer in it")
-                current, self._next = self._next, self._next + 1
-                self._tar.members = []  # a stream remembers every header otherwise
-                if current == number:
-                    return self._extract(member)
-                if member.isreg() and has_image_suffix(member.name) and member.size <= _AHEAD_LIMIT // 8:
-                    self._keep(current, self._extract(member))
+            try:
+                return self._read_forward(number)
+            except BaseException:
+                self._close()  # a stream that failed no longer knows where it is
+                raise
+
+    def _read_forward(self, number: int) -> bytes:
+        if self._tar is None or self._process != os.getpid() or number < self._next:
+            self._close()
+            self._tar, self._process = tarfile.open(self.path, "r|*"), os.getpid()  # noqa: SIM115 - kept open
+        while (member := self._tar.next()) is not None:
+            self._tar.members = []  # a stream remembers every header otherwise
+            current, self._next = self._next, self._next + 1
+            if current == number:
+                return self._extract(member)
+            if member.isreg() and has_image_suffix(member.name) and member.size <= _AHEAD_LIMIT // 8:
+                self._keep(current, self._extract(member))
+        raise UndecodableError("no longer in the archive")
+
+    def _close(self) -> None:
+        if self._tar is not None:
+            self._tar.close()
+        self._tar, self._next, self._kept = None, 0, 0
+        self._ahead.clear()
 
     def _extract(self, member: tarfile.TarInfo) -> bytes:
         file = self._tar.extractfile(member)  # type: ignore[union-attr]
@@ -214,7 +224,7 @@ def _list_zip(path: str, members: _Members) -> None:
 
 def _list_tar(path: str, members: _Members) -> None:
     with open(path, "rb") as raw:
-        packed = not raw.read(512)[257:262] == b"ustar"
+        packed = raw.read(512)[257:262] != b"ustar"
     archive = _PackedTar(path) if packed else _PlainTar(path)
     with tarfile.open(path, "r|*" if packed else "r:") as file:
         number = 0
@@ -230,7 +240,9 @@ def _list_tar(path: str, members: _Members) -> None:
                 if packed and info.size > SIZE_LIMIT:
                     # Skipping it means unpacking it; a few KB can hold a terabyte of zeros.
                     members.listing.notes.append(f"the archive is not read beyond '{info.name}', which is too large")
-                    break
+                    return
+            if file.fileobj.tell() < file.offset + tarfile.BLOCKSIZE:
+                members.listing.notes.append("the archive ends without its end mark: it may have been cut off")
         except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
             if not number:
                 raise

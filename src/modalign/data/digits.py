@@ -10,10 +10,9 @@ from PIL import Image
 
 from modalign.data.blobs import BytesBlob
 from modalign.data.items import Items
+from modalign.data.templates import DIGIT_TEMPLATES
 
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-DIGIT_TEMPLATE = 'a photo of the digit "{}".'
-"""The one sentence for the digits; CLIP's own MNIST experiments use its like."""
 
 
 def load_digits() -> Items:
@@ -44,3 +43,6 @@ def _png(pixels: np.ndarray) -> bytes:
     file = BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
+
+
+__all__ = ["DIGIT_NAMES", "DIGIT_TEMPLATES", "load_digits"]

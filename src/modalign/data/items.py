@@ -18,7 +18,8 @@ from modalign.data.archives import is_archive, list_archive
 from modalign.data.blobs import Blob, BytesBlob, FileBlob, Identity, ImageBlob
 from modalign.data.decode import decode
 from modalign.data.listing import Listing, has_image_suffix, list_folder
-from modalign.data.names import did_you_mean, name_classes, natural_key, siblings, some
+from modalign.data.names import did_you_mean, name_classes, siblings, some
+from modalign.data.sniff import IMAGE_SUFFIXES
 from modalign.data.tables import is_table, list_table
 from modalign.errors import InputError
 from modalign.features import UNLABELLED, Quarantined
@@ -76,7 +77,9 @@ class Items:
 
     def select(self, indices: np.ndarray | Sequence[int] | slice) -> Items:
         """The given images (indices, a mask or a slice) in that order, with the same class names."""
-        index = np.arange(len(self))[indices if isinstance(indices, slice) else np.asarray(indices, _index_type(indices))]
+        if not isinstance(indices, slice):
+            indices = np.asarray(indices) if len(indices) else np.empty(0, dtype=np.int64)
+        index = np.arange(len(self))[indices]
         return replace(
             self,
             ids=tuple(self.ids[i] for i in index),
@@ -254,9 +257,4 @@ def _relabel(items: Items, classes: object, labels: object) -> Items:
     return replace(items, labels=table[items.labels], class_names=naming.names, notes=(*items.notes, *naming.notes))
 
 
-def _index_type(indices: object) -> type | None:
-    """NumPy makes an empty list floating point, which is no index."""
-    return None if isinstance(indices, np.ndarray) or len(indices) else np.intp  # type: ignore[arg-type]
-
-
-__all__ = ["Items", "Quarantined", "load_items", "natural_key"]
+__all__ = ["IMAGE_SUFFIXES", "Items", "load_items"]

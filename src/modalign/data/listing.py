@@ -105,7 +105,7 @@ def assign_classes(
 ) -> None:
     """Fill ``listing`` from relative paths: the first folder of a path is its class, deeper folders are free.
 
-    Two outer layers are seen through and noted: one folder around everything, and a division into train/val/test. An
+    Folders around everything else are seen through, and so is a division into train/val/test, which is noted. An
     empty folder beside class folders is a class without images; one with only other files is not a class.
 
     Parameters
@@ -118,20 +118,10 @@ def assign_classes(
     archive : the name of the archive without its ending, if it is one.
     """
     paths = sorted(found, key=lambda path: [natural_key(part) for part in path.split("/")])
-    refused = [q.id for q in listing.quarantined]
-    split = {path: path.split("/") for path in [*paths, *refused]}
-    depth = 0
-    while True:
-        tops = {tuple(parts[: depth + 1]) for parts in split.values()}
-        if len(tops) != 1 or any(len(parts) <= depth + 1 for parts in split.values()):
-            break
-        inner = {parts[depth + 1] for parts in split.values() if len(parts) > depth + 2}
-        flat_inside = not inner
-        named_like_archive = archive is not None and next(iter(tops))[-1] == archive
-        all_inside = all(len(parts) > depth + 2 for parts in split.values()) and len(inner) > 1
-        if not (all_inside or (named_like_archive and (flat_inside or inner))):
-            break
-        depth += 1
+    split = {path: path.split("/") for path in [*paths, *(q.id for q in listing.quarantined)]}
+    used = {folder for path in [*split, *skipped] for folder in _folders_above(path)}
+    empty = [folder for folder in folders if folder not in used]
+    depth = _depth([parts[:-1] for parts in split.values()], [folder.split("/") for folder in empty], archive)
     tops = {parts[depth] for parts in split.values() if len(parts) > depth + 1}
     divided = (
         len(tops) > 1
@@ -147,8 +137,11 @@ def assign_classes(
     keys = {parts[level] for parts in split.values() if len(parts) > level + 1}
     loose = sum(key is None for key in listing.keys)
     if keys:
-        empty = _empty_classes(folders, level, keys, skipped, listing)
-        listing.classes = sorted(keys | empty, key=natural_key)
+        bare = {folder.split("/")[level] for folder in empty if folder.count("/") == level} - keys
+        listing.classes = sorted(keys | bare, key=natural_key)
+        if bare:
+            names = some(sorted(bare, key=natural_key))
+            listing.notes.append(f"{'class' if len(bare) == 1 else 'classes'} without an image: {names}")
         if loose:
             listing.notes.append(f"{loose} images lie outside the class folders: taken as unlabelled")
     if skipped:
@@ -156,25 +149,26 @@ def assign_classes(
         text = ", ".join(f"{kind} ({count})" for kind, count in kinds)
         listing.notes.append(f"skipped {_files(len(skipped))} that are no images: {text}")
     if hidden:
-        listing.notes.append(f"skipped {_files(hidden).replace(' file', ' hidden file')}")
+        listing.notes.append(f"skipped {_files(hidden, 'hidden file')}")
 
 
-def _empty_classes(
-    folders: Iterable[str], level: int, keys: set[str], skipped: Sequence[str], listing: Listing
-) -> set[str]:
-    others = {"/".join(path.split("/")[: level + 1]) for path in skipped if path.count("/") > level}
-    empty: set[str] = set()
-    for folder in folders:
-        if folder.count("/") != level or (name := folder.split("/")[level]) in keys:
-            continue
-        if folder in others:
-            listing.notes.append(f"folder '{folder}' holds no image and is not taken as a class")
-        else:
-            empty.add(name)
-    if empty:
-        names = sorted(empty, key=natural_key)
-        listing.notes.append(f"{'class' if len(empty) == 1 else 'classes'} without an image: {some(names)}")
-    return empty
+def _depth(parents: list[list[str]], empty: list[list[str]], archive: str | None) -> int:
+    """How many folders lie around everything else, one inside the other, and are no classes.
+
+    The innermost of them is a class if images lie directly in it, unless it is called as the archive is.
+    """
+    depth = 0
+    while parents and all(len(path) > depth for path in parents):
+        if len({path[depth] for path in [*parents, *empty] if len(path) > depth}) > 1:
+            break
+        depth += 1
+    loose = any(len(path) == depth for path in parents)
+    return depth - 1 if depth and loose and parents[0][depth - 1] != archive else depth
+
+
+def _folders_above(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
 def is_hidden(name: str) -> bool:
@@ -187,5 +181,5 @@ def has_image_suffix(name: str) -> bool:
     return re.sub(r".*(?=\.)", "", name).lower() in IMAGE_SUFFIXES
 
 
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
+def _files(count: int, what: str = "file") -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

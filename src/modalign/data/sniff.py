@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .apng .gif .webp .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .pfm .ico .jp2 .j2k .jpx "
-    ".avif .heic .heif .jxl .psd .svg .tga .dng .cr2 .cr3 .nef .arw .raf .orf .rw2".split()
-)
+IMAGE_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".webp", ".bmp", ".dib", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".ico", ".jp2", ".j2k", ".jpx", ".avif", ".heic", ".heif",
+    ".jxl", ".psd", ".svg", ".tga", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2",
+})  # fmt: skip
 """File endings that promise an image; those that cannot be decoded end in quarantine and not in silence."""
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (

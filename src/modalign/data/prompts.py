@@ -1,0 +1,206 @@
+"""Class names → sentences: templates, and the description files that language models wrote."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modalign.data.lint import Finding, lint
+from modalign.data.names import did_you_mean, normalise, siblings, some
+from modalign.data.templates import DEFAULT_TEMPLATE, TEMPLATES
+from modalign.errors import InputError, UnknownNameError
+
+# Letters deceive about sounds: a vowel letter that starts with a consonant sound, and a silent h.
+_CONSONANT_SOUND = re.compile(r"(?:uni(?!n|m)|use|usu|uti|eu|ewe|one\b|once|ukulele|u\b)", re.IGNORECASE)
+_VOWEL_SOUND = re.compile(r"(?:[aeio]|u|hour|honest|honou?r|heir)", re.IGNORECASE)
+
+
+def sentences(
+    class_names: Sequence[str],
+    templates: str | Sequence[str] = DEFAULT_TEMPLATE,
+    *,
+    grammatical: bool = False,
+) -> list[list[str]]:
+    """The sentences of every class, in the order of the classes and of the templates.
+
+    Underscores in a name become blanks, as in all the published prompts; nothing else of it is changed.
+
+    Parameters
+    ----------
+    class_names : C names.
+    templates : one sentence with ``{}`` for the name, several, or a key of :data:`TEMPLATES` such as ``"imagenet"``.
+    grammatical : write "an owl" where a template says "a {}". Off by default, because the published numbers were
+        measured with "a owl".
+
+    Returns
+    -------
+    C lists of T sentences.
+    """
+    patterns = resolve_templates(templates)
+    names = [readable(name) for name in class_names]
+    return [[_fill(pattern, name, grammatical) for pattern in patterns] for name in names]
+
+
+def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
+    """Templates by key, as one string or as a list, each checked to have one ``{}``."""
+    if isinstance(templates, str):
+        if "{" not in templates:
+            key = normalise(templates).replace(" ", "_")
+            if key not in TEMPLATES:
+                raise UnknownNameError("template", templates, TEMPLATES, "A template of your own has {} for the name.")
+            return TEMPLATES[key]
+        templates = (templates,)
+    for template in templates:
+        if not isinstance(template, str) or template.count("{}") != 1:
+            raise InputError(f"Expected a template with {{}} once, where the class name goes, got {template!r}.")
+    if not templates:
+        raise InputError("Expected at least one template, got none.")
+    return tuple(templates)
+
+
+def readable(name: str) -> str:
+    """A class name as a person would write it: blanks for underscores."""
+    return " ".join(name.replace("_", " ").split())
+
+
+def read_descriptions(file: str | Path, class_names: Sequence[str]) -> list[list[str]]:
+    """Sentences of a language model about every class: CuPL's files and HPT's ``description`` files.
+
+    Both are JSON objects, class name → list of sentences. Names are matched whatever their case, blanks,
+    underscores and hyphens; classes of the file that were not asked for are ignored.
+
+    Returns
+    -------
+    C lists, in the order of ``class_names``, each with at least one sentence.
+
+    Raises
+    ------
+    InputError
+        Naming every class that the file lacks, with the nearest name that it has.
+    """
+    found = _by_class(file, class_names)
+    result = []
+    for name, value in zip(class_names, found, strict=True):
+        lines = [value] if isinstance(value, str) else value
+        if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+            raise InputError(f"Expected a list of sentences for '{name}' in '{file}', got {_shape(value)}.")
+        lines = [" ".join(line.split()) for line in lines if line.strip()]
+        if not lines:
+            raise InputError(f"Expected at least one sentence for '{name}' in '{file}', got none.")
+        result.append(lines)
+    return result
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One graph of what a class looks like, from an HPT ``structure`` file.
+
+    Attributes
+    ----------
+    entities, attributes : the nodes.
+    relations : (entity, relationship, entity).
+    attribute_relations : (entity, relationship, attribute). As the language model wrote them: an end of a relation
+        is not always among the nodes.
+    """
+
+    entities: tuple[str, ...]
+    attributes: tuple[str, ...]
+    relations: tuple[tuple[str, str, str], ...]
+    attribute_relations: tuple[tuple[str, str, str], ...]
+
+
+def read_structures(file: str | Path, class_names: Sequence[str]) -> list[list[Structure]]:
+    """The graphs of every class from an HPT ``structure`` file, in the order of ``class_names``.
+
+    The file is a JSON object, class name → list of objects with ``Entities``, ``Attributes``, ``Entity-to-Entity
+    Relationships`` and ``Entity-to-Attribute Relationships``. Source: Wang et al., Learning Hierarchical Prompt with
+    Structured Linguistic Knowledge for Vision-Language Models, AAAI 2024.
+    """
+    found = _by_class(file, class_names)
+    result = []
+    for name, graphs in zip(class_names, found, strict=True):
+        if not isinstance(graphs, list) or not graphs:
+            raise InputError(f"Expected a list of graphs for '{name}' in '{file}', got {_shape(graphs)}.")
+        result.append([_structure(graph, f"graph {i + 1} of '{name}' in '{file}'") for i, graph in enumerate(graphs)])
+    return result
+
+
+def _structure(graph: Any, where: str) -> Structure:
+    if not isinstance(graph, dict):
+        raise InputError(f"Expected an object in {where}, got {_shape(graph)}.")
+
+    def nodes(key: str) -> tuple[str, ...]:
+        value = graph.get(key)
+        if not isinstance(value, list) or not all(isinstance(node, str) for node in value):
+            raise InputError(f"Expected a list of texts '{key}' in {where}, got {_shape(value)}.")
+        return tuple(value)
+
+    def edges(key: str, ends: tuple[str, str, str]) -> tuple[tuple[str, str, str], ...]:
+        value = graph.get(key)
+        if not isinstance(value, list):
+            raise InputError(f"Expected a list '{key}' in {where}, got {_shape(value)}.")
+        for edge in value:
+            if not isinstance(edge, dict) or not all(isinstance(edge.get(end), str) for end in ends):
+                raise InputError(f"Expected {some(ends)} in every entry of '{key}' in {where}, got {edge!r}.")
+        return tuple((edge[ends[0]], edge[ends[1]], edge[ends[2]]) for edge in value)
+
+    return Structure(
+        nodes("Entities"),
+        nodes("Attributes"),
+        edges("Entity-to-Entity Relationships", ("entity1", "relationship", "entity2")),
+        edges("Entity-to-Attribute Relationships", ("entity", "relationship", "attribute")),
+    )
+
+
+def _by_class(file: str | Path, class_names: Sequence[str]) -> list[Any]:
+    """The value of every class in a JSON object keyed by class name."""
+    path = Path(file)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise InputError(
+            f"Expected a file of descriptions, '{file}' does not exist." + did_you_mean(path.name, siblings(path))
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"Expected a JSON file of descriptions, '{file}' cannot be read: {error}") from error
+    if not isinstance(content, Mapping):
+        raise InputError(f"Expected an object class name → descriptions in '{file}', got {_shape(content)}.")
+    by_name = {normalise(name): value for name, value in content.items()}
+    exact = dict(content)
+    missing = [name for name in class_names if name not in exact and normalise(name) not in by_name]
+    if missing:
+        raise InputError(
+            f"Expected descriptions of all {len(class_names)} classes in '{file}', got none of {some(missing)}."
+            + did_you_mean(missing[0], content)
+        )
+    return [exact[name] if name in exact else by_name[normalise(name)] for name in class_names]
+
+
+def _fill(pattern: str, name: str, grammatical: bool) -> str:
+    if grammatical and _VOWEL_SOUND.match(name) and not _CONSONANT_SOUND.match(name):
+        pattern = re.sub(r"\b([Aa]) (?=\{\})", r"\1n ", pattern)
+    return pattern.replace("{}", name)
+
+
+def _shape(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    return "an empty list" if value == [] else f"{type(value).__name__} {str(value)[:40]!r}"
+
+
+__all__ = [
+    "DEFAULT_TEMPLATE",
+    "TEMPLATES",
+    "Finding",
+    "Structure",
+    "lint",
+    "read_descriptions",
+    "read_structures",
+    "readable",
+    "resolve_templates",
+    "sentences",
+]

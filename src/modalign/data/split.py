@@ -1,0 +1,121 @@
+"""A division of images into train, validation and test: the object, and the file it is kept in."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from modalign.data.items import Items
+from modalign.data.listing import DIVISIONS
+from modalign.data.names import some
+from modalign.errors import InputError
+
+EMPTY = np.empty(0, dtype=np.int64)
+PARTS = ("train", "validation", "test", "unlabelled")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A division of n images. ``train``, ``validation`` and ``test`` never share an image.
+
+    Attributes
+    ----------
+    train : indices whose labels a method may learn from.
+    validation : indices for choosing hyper-parameters.
+    test : indices for the final number only.
+    unlabelled : indices that a method may look at without their labels; never overlaps ``test`` unless the protocol
+        is transductive, which the description then says.
+    seed : what the draw was seeded with; None where nothing was drawn.
+    description : the protocol, in words.
+    notes : where it could not give what was asked for.
+    """
+
+    train: np.ndarray
+    validation: np.ndarray = field(default_factory=EMPTY.copy)
+    test: np.ndarray = field(default_factory=EMPTY.copy)
+    unlabelled: np.ndarray = field(default_factory=EMPTY.copy)
+    seed: int | None = None
+    description: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in PARTS:
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.int64))
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {len(getattr(self, name))}" for name in PARTS)
+        return f"Split({sizes}, seed {self.seed}: {self.description})"
+
+    def save(self, path: str | Path, items: Items) -> Path:
+        """Write the split as JSON, by ids, so that it still fits when the folder grows; atomic."""
+        if len(set(items.ids)) < len(items):
+            raise InputError("Expected items with unique ids to save a split of, got the same id twice.")
+        path = Path(path)
+        content = {
+            "format": "modalign-split-1",
+            "description": self.description,
+            "seed": self.seed,
+            "notes": list(self.notes),
+            "class_names": list(items.class_names),
+            **{name: [items.ids[i] for i in getattr(self, name)] for name in PARTS},
+        }
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path, items: Items) -> Split:
+        """Read what :meth:`save` wrote and find its ids among ``items``; ids that are gone are counted in ``notes``."""
+        content = read_json(path, "a split file")
+        if not isinstance(content, dict) or content.get("format") != "modalign-split-1":
+            raise InputError(f"Expected a split file of format modalign-split-1, '{path}' is not one.")
+        place = {name: i for i, name in enumerate(items.ids)}
+        parts, gone = {}, []
+        for part in PARTS:
+            ids = content.get(part, [])
+            if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
+                raise InputError(f"Expected a list of ids as '{part}' in '{path}'.")
+            gone += [name for name in ids if name not in place]
+            parts[part] = np.array([place[name] for name in ids if name in place], dtype=np.int64)
+        if gone and not any(map(len, parts.values())):
+            raise InputError(
+                f"Expected the images of '{path}' among the {len(items)} items, none is there, such as "
+                f"{some(gone, 2)}; is it the split of another folder?"
+            )
+        notes = list(content.get("notes", []))
+        if gone:
+            notes.append(f"{len(gone)} images of the split are no longer there, such as {some(gone, 2)}")
+        if (names := content.get("class_names", [])) != list(items.class_names):
+            notes.append(f"the class names have changed since the split was made, then {len(names)} classes")
+        return cls(**parts, seed=content.get("seed"), description=content.get("description", ""), notes=tuple(notes))
+
+
+def folder_split(items: Items) -> Split | None:
+    """The split that the folders ``train``, ``val``, ``test`` of a source make, or None if it has no such folders."""
+    paths = [name.split("/") for name in items.ids]
+    depth = len(os.path.commonprefix([path[:-1] for path in paths]))
+    if not paths or any(len(p) < depth + 3 or p[depth].casefold() not in DIVISIONS for p in paths):
+        return None
+    part = np.array([DIVISIONS[path[depth].casefold()] for path in paths])
+    indices = {name: np.flatnonzero(part == name) for name in PARTS[:3]}
+    if not len(indices["train"]):
+        return None
+    return Split(**indices, description="the train, val and test folders of the source")
+
+
+def read_json(path: str | Path, what: str) -> object:
+    """The content of a JSON file, or one sentence why not."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise InputError(f"Expected {what}, '{path}' does not exist.") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"Expected {what}, '{path}' cannot be read: {error}") from error

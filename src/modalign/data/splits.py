@@ -1,0 +1,297 @@
+"""Which images are for learning, for choosing and for testing, drawn by a seed: the protocols of the literature.
+
+Indices into the items; labels of −1 are nobody's class and only ever land in ``unlabelled``. The order of the images is
+part of the draw, which is why :func:`~modalign.data.items.load_items` lists in the same order on every machine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+import numpy as np
+
+from modalign.data.coop import read_coop_split
+from modalign.data.items import Items
+from modalign.data.split import EMPTY, PARTS, Split, folder_split
+from modalign.errors import InputError
+from modalign.features import UNLABELLED
+
+Labels = Items | np.ndarray | Sequence[int]
+
+
+def few_shot(
+    labels: Labels,
+    shots: int | str,
+    seed: int = 0,
+    *,
+    validation_shots: int | None = None,
+    official: Split | None = None,
+    test: float | None = None,
+) -> Split:
+    """k labelled images a class, as CoOp draws them.
+
+    Python's ``random.Random(seed)`` samples ``shots`` images of every class, classes in order of first appearance;
+    the same generator then samples the validation images. With ``official`` lists this is CoOp's and Dassl's own
+    procedure, image by image: train from the train list, validation from the validation list, the whole test list.
+    For one folder (``official=None``) the validation images come from what training has left, and training leaves at
+    least one a class where there are two.
+
+    Parameters
+    ----------
+    labels : class indices, −1 = unknown; or items, whose class names then make the notes readable.
+    shots : images a class; 0 for none; ``"all"`` for every one, less a fifth for validation if there is no official
+        validation list.
+    seed : which draw.
+    validation_shots : default min(shots, 4), CoOp's choice; with ``"all"`` the whole validation list or a fifth.
+    official : lists to draw from, such as :func:`divide` or a benchmark's split file gives.
+    test : for one folder, the share of every class that is set aside first, by a draw that depends neither on
+        ``seed`` nor on ``shots``, so that all of them are tested on the same images. None: test is what is left over.
+
+    Returns
+    -------
+    A split whose ``unlabelled`` holds the rest of the training pool and, for one folder, the images without a label.
+    """
+    y, names = _read_labels(labels)
+    if shots != "all" and (isinstance(shots, (bool, str)) or int(shots) != shots or shots < 0):
+        raise InputError(f"Expected shots as a number ≥ 0 or 'all', got {shots!r}.")
+    rng = Random(seed)
+    described = f"{shots} shots a class" if shots != "all" else "all images"
+    if official is not None:
+        if test is not None:
+            raise InputError("Expected test= only without official lists; those have a test list.")
+        wanted = _validation_shots(shots, validation_shots)
+        train, short = _sample(y, official.train, shots, rng)
+        validation, _ = _sample(y, official.validation, "all" if wanted is None else wanted, rng)
+        rest = np.setdiff1d(np.concatenate([official.train, official.unlabelled]), train)
+        notes = (*official.notes, *_shortage(short, shots, names))
+        return Split(train, validation, official.test, rest, seed, f"{described} from the official lists", notes)
+
+    fixed, pool = (EMPTY, np.flatnonzero(y != UNLABELLED)) if test is None else _set_aside(y, test)
+    groups = _by_class(y, pool)
+    wanted = _validation_shots(shots, validation_shots)
+    train_parts, left, short = [], {}, {}
+    for label, group in groups.items():
+        reserve = _reserve(len(group), shots, wanted)
+        most = len(group) - reserve
+        take = most if shots == "all" else min(int(shots), most)
+        if shots != "all" and take < int(shots):
+            short[label] = take
+        drawn = rng.sample(group, take)
+        chosen = set(drawn)
+        train_parts += drawn
+        left[label] = [i for i in group if i not in chosen]
+    validation_parts: list[int] = []
+    for group in left.values():
+        validation_parts += rng.sample(group, len(group) if wanted is None else min(wanted, len(group)))
+    train, validation = np.array(train_parts, dtype=np.int64), np.array(validation_parts, dtype=np.int64)
+    rest = np.setdiff1d(pool, np.concatenate([train, validation]))
+    nameless = np.flatnonzero(y == UNLABELLED)
+    unlabelled = nameless if test is None else np.union1d(rest, nameless)
+    tail = "tested on what is left over" if test is None else f"tested on a fixed {test:.0%} of every class"
+    return Split(
+        train,
+        validation,
+        rest if test is None else fixed,
+        unlabelled,
+        seed,
+        f"{described}, {tail}",
+        _shortage(short, shots, names),
+    )
+
+
+def divide(labels: Labels, *, train: float = 0.5, validation: float = 0.2, seed: int = 0) -> Split:
+    """Cut every class into a train, a validation and a test list by shares (CoOp: 50, 20, 30 %), as official lists.
+
+    Small classes keep one image for training, then one for validation, then one for testing.
+    """
+    y, _ = _read_labels(labels)
+    if not (0 < train <= 1 and 0 <= validation <= 1 and train + validation <= 1 + 1e-9):
+        raise InputError(f"Expected shares with train + validation ≤ 1, got {train} and {validation}.")
+    rng = Random(seed)
+    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
+    share = (train, validation, max(0.0, 1 - train - validation))
+    for group in _by_class(y, np.flatnonzero(y != UNLABELLED)).values():
+        rng.shuffle(group)
+        counts = _counts(len(group), share)
+        for part, count in zip(parts, counts, strict=True):
+            part += group[:count]
+            del group[:count]
+    description = f"{train:.0%} / {validation:.0%} / {share[2]:.0%} of every class"
+    return Split(*(np.sort(p) for p in parts), np.flatnonzero(y == UNLABELLED), seed, description)  # type: ignore[arg-type]
+
+
+def unlabelled(labels: Labels, *, official: Split | None = None, transductive: bool = False) -> Split:
+    """Learning without labels: the images of the train list are seen without them, or (transductive) those of the test
+    list, which are then also the ones tested on."""
+    y, _ = _read_labels(labels)
+    if official is None:
+        test = np.flatnonzero(y != UNLABELLED) if transductive else EMPTY
+        text = "transductive: adapted to and tested on the same images" if transductive else "all images without labels"
+        return Split(EMPTY, EMPTY, test, np.arange(len(y)), None, text)
+    if transductive:
+        text = "transductive: adapted to and tested on the test list"
+        return Split(EMPTY, EMPTY, official.test, official.test, official.seed, text, official.notes)
+    pool = np.union1d(official.train, official.unlabelled)
+    return Split(EMPTY, EMPTY, official.test, pool, official.seed, "inductive: the train list without labels")
+
+
+@dataclass(frozen=True, eq=False)
+class BaseToNew:
+    """Learn on one half of the classes, test on both (CoCoOp).
+
+    Attributes
+    ----------
+    base_classes, new_classes : class indices of the two halves.
+    base : the split restricted to base classes; its test list is the test on base.
+    new_test : test indices of the new classes. Each half is scored in its own label space, see :func:`relabel`.
+    """
+
+    base_classes: np.ndarray
+    new_classes: np.ndarray
+    base: Split
+    new_test: np.ndarray
+
+
+def base_to_new(labels: Labels, n_classes: int, split: Split) -> BaseToNew:
+    """The first ⌈C/2⌉ classes are base, the others new; shots are drawn before (all classes), then restricted.
+
+    Source: Zhou et al., Conditional Prompt Learning for Vision-Language Models, CVPR 2022, section 4.1.
+    """
+    y, _ = _read_labels(labels)
+    if n_classes < 2 or (len(y) and y.max() >= n_classes):
+        raise InputError(f"Expected at least 2 classes and labels below their number, got {n_classes} classes.")
+    half = math.ceil(n_classes / 2)
+    is_base = (y >= 0) & (y < half)
+    restricted = {name: (part := getattr(split, name))[is_base[part]] for name in PARTS}
+    base = replace(split, **restricted, description=f"{split.description}; base classes 0…{half - 1}")
+    new_test = split.test[y[split.test] >= half]
+    return BaseToNew(np.arange(half), np.arange(half, n_classes), base, new_test)
+
+
+def relabel(labels: Labels, classes: np.ndarray | Sequence[int]) -> np.ndarray:
+    """Labels in the label space of ``classes``: 0 … len−1 in their order, −1 for all others."""
+    y, _ = _read_labels(labels)
+    classes = np.asarray(classes, dtype=np.int64)
+    table = np.full(max(int(y.max(initial=0)), int(classes.max(initial=0))) + 2, UNLABELLED, dtype=np.int64)
+    table[classes] = np.arange(len(classes))
+    return table[y]
+
+
+def long_tail(
+    labels: Labels, imbalance: float, seed: int = 0, *, cap: int = 100, official: Split | None = None
+) -> Split:
+    """A training list whose class sizes fall off exponentially.
+
+    Classes are sorted by size, at most ``cap`` images each; class i of C keeps n_i = max(1, n_max · r^(i/(C−1))) images
+    with r = 1/imbalance, drawn by the seed, and no more than it has. Validation and test lists stay as they are.
+
+    Source: the long-tail protocol of Candle (Shi et al. 2024), which DAM's paper follows; imbalance 10, 20 or 50.
+    """
+    y, _ = _read_labels(labels)
+    if not imbalance >= 1:
+        raise InputError(f"Expected an imbalance ratio ≥ 1, such as 10, 20 or 50, got {imbalance}.")
+    pool = np.flatnonzero(y != UNLABELLED) if official is None else official.train
+    groups = sorted(_by_class(y, pool).values(), key=lambda group: -min(len(group), cap))  # ties by appearance
+    rng = Random(seed)
+    largest = min(len(groups[0]), cap) if groups else 0
+    train: list[int] = []
+    for i, group in enumerate(groups):
+        size = max(1, int(largest * (1 / imbalance) ** (i / max(1, len(groups) - 1)) + 1e-9))
+        train += rng.sample(group, min(size, len(group)))
+    description = f"long tail, imbalance {imbalance:g}"
+    return replace(official or Split(EMPTY), train=np.array(train), seed=seed, description=description)
+
+
+def _read_labels(labels: Labels) -> tuple[np.ndarray, tuple[str, ...]]:
+    y = np.asarray(labels.labels if isinstance(labels, Items) else labels)
+    if y.ndim != 1 or (y.size and not np.issubdtype(y.dtype, np.integer)):
+        raise InputError(f"Expected labels as one integer an image, got {y.dtype} of shape {y.shape}.")
+    if y.size and y.min() < UNLABELLED:
+        raise InputError(f"Expected labels ≥ 0, or −1 for unlabelled, got {y.min()}.")
+    return y.astype(np.int64), labels.class_names if isinstance(labels, Items) else ()
+
+
+def _by_class(y: np.ndarray, indices: np.ndarray) -> dict[int, list[int]]:
+    """Indices of every class, classes in order of first appearance among ``indices``."""
+    groups: dict[int, list[int]] = {}
+    for i in indices.tolist():
+        if y[i] != UNLABELLED:
+            groups.setdefault(int(y[i]), []).append(i)
+    return groups
+
+
+def _sample(y: np.ndarray, pool: np.ndarray, shots: int | str, rng: Random) -> tuple[np.ndarray, dict[int, int]]:
+    """Dassl's draw: ``shots`` of every class of ``pool``, all of a class that has fewer (without a draw)."""
+    drawn: list[int] = []
+    short: dict[int, int] = {}
+    for label, group in _by_class(y, pool).items():
+        if shots == "all" or len(group) < int(shots):
+            drawn += group
+            if shots != "all":
+                short[label] = len(group)
+        else:
+            drawn += rng.sample(group, int(shots))
+    return np.array(drawn, dtype=np.int64), short
+
+
+def _validation_shots(shots: int | str, wanted: int | None) -> int | None:
+    return wanted if wanted is not None else None if shots == "all" else min(int(shots), 4)
+
+
+def _reserve(n: int, shots: int | str, wanted: int | None) -> int:
+    """How many of n images training must leave for validation: one, or with all shots what validation asks for."""
+    if wanted is None:
+        return max(1, round(n / 5)) if n > 1 else 0
+    return min(wanted, n // 2 if shots == "all" else n - 1, n if shots == "all" else 1)
+
+
+def _set_aside(y: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """(test, rest): a fixed share of every class, never so much that fewer than two images are left."""
+    if not 0 <= share < 1:
+        raise InputError(f"Expected test as a share in [0, 1), got {share}.")
+    rng = Random("modalign test")  # not the user's seed: every draw is tested on the same images
+    test: list[int] = []
+    known = np.flatnonzero(y != UNLABELLED)
+    for group in _by_class(y, known).values():
+        count = min(max(1, round(share * len(group))), len(group) - 2) if share else 0
+        test += rng.sample(group, max(0, count))
+    fixed = np.sort(np.array(test, dtype=np.int64))
+    return fixed, np.setdiff1d(known, fixed)
+
+
+def _counts(n: int, share: tuple[float, float, float]) -> tuple[int, int, int]:
+    """n images by shares, where every part with a share gets one before any gets two, in the order of the parts."""
+    counts = [0, 0, 0]
+    for part in range(3):
+        counts[part] = min(1 if share[part] > 1e-9 else 0, n - sum(counts))
+    goal = [s * n for s in share]
+    while sum(counts) < n:
+        behind = max((p for p in range(3) if share[p] > 1e-9), key=lambda p: (goal[p] - counts[p], -p))
+        counts[behind] += 1
+    return counts[0], counts[1], counts[2]
+
+
+def _shortage(short: dict[int, int], shots: int | str, names: tuple[str, ...]) -> tuple[str, ...]:
+    if not short:
+        return ()
+    shown = [f"{names[label] if names else label} ({count})" for label, count in list(short.items())[:5]]
+    more = f" and {len(short) - 5} more" if len(short) > 5 else ""
+    subject = "1 class has" if len(short) == 1 else f"{len(short)} classes have"
+    return (f"{subject} fewer than {shots} training images: {', '.join(shown)}{more}",)
+
+
+__all__ = [
+    "BaseToNew",
+    "Split",
+    "base_to_new",
+    "divide",
+    "few_shot",
+    "folder_split",
+    "long_tail",
+    "read_coop_split",
+    "relabel",
+    "unlabelled",
+]
