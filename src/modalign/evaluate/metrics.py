@@ -1,0 +1,291 @@
+"""From predictions to numbers one may believe: every mean comes with its interval and its count.
+
+Shares are fractions in 0…1; only text shown to people is in percent. Calibration error and likelihood are in
+:mod:`modalign.linalg.calibration`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import stdtrit
+from sklearn.metrics import confusion_matrix
+
+from modalign.errors import InputError
+from modalign.features import UNLABELLED
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Share of correct answers with its Wilson interval; ``str()`` says it in percent."""
+
+    top1: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{percent(self.top1)} % ({percent(self.low)} to {percent(self.high)}, n = {self.n:,})"
+
+
+@dataclass(frozen=True)
+class ClassAccuracy:
+    """Accuracy among the images of one class; None, not a number, where the class has no image."""
+
+    name: str
+    n: int
+    accuracy: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over repetitions and its Student interval; infinitely wide for a single repetition."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def half_width(self) -> float:
+        """What stands after the ±."""
+        return self.high - self.mean
+
+    def __str__(self) -> str:
+        spread = f" ± {percent(self.half_width)}" if math.isfinite(self.half_width) else " (one run)"
+        return f"{percent(self.mean)}{spread}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Difference in accuracy of two classifiers on the same images, first minus second.
+
+    Attributes
+    ----------
+    difference : mean over images.
+    low, high : percentile bootstrap interval.
+    p_value : two-sided sign-flip test of "no difference".
+    n : images.
+    significant : the interval excludes zero and the test agrees.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    n: int
+    significant: bool
+
+    @property
+    def verdict(self) -> str:
+        """``no significant difference``, ``the first is better`` or ``the second is better``."""
+        if not self.significant:
+            return "no significant difference"
+        return "the first is better" if self.difference > 0 else "the second is better"
+
+    def sentence(self, first: str, second: str) -> str:
+        """The verdict with names and numbers, in points of accuracy."""
+        points = f"{100 * self.difference:+.1f} points, {100 * self.low:+.1f} to {100 * self.high:+.1f}"
+        if not self.significant:
+            return f"No significant difference between {first} and {second} ({points})."
+        better, worse = (first, second) if self.difference > 0 else (second, first)
+        return f"{better} is better than {worse} ({points} for {first})."
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Answers of similar confidence: how sure they were, how often they were right, how many there are."""
+
+    confidence: float
+    accuracy: float
+    n: int
+
+
+def accuracy(y: ArrayLike, predicted: ArrayLike, *, confidence: float = 0.95) -> Accuracy:
+    """Top-1 accuracy with the Wilson score interval.
+
+    With p = k/n and z the normal quantile the interval is
+    (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n); unlike p ± z·σ it stays inside 0…1 and keeps its coverage
+    near both ends (Wilson 1927; Brown, Cai and DasGupta 2001).
+
+    Parameters
+    ----------
+    y : (n,) true labels.
+    predicted : (n,) answers in the same labels.
+    confidence : coverage of the interval.
+    """
+    true, answer = _pair(y, predicted)
+    return proportion(int((true == answer).sum()), len(true), confidence=confidence)
+
+
+def proportion(hits: int, n: int, *, confidence: float = 0.95) -> Accuracy:
+    """:class:`Accuracy` from counts: ``hits`` of ``n``; the formula is in :func:`accuracy`."""
+    if not 0 <= hits <= n or n < 1:
+        raise InputError(f"Expected 0 ≤ hits ≤ n and at least one image, got {hits} of {n}.")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    p, shrink = hits / n, 1 + z * z / n
+    centre = (p + z * z / (2 * n)) / shrink
+    half = z / shrink * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    low = 0.0 if hits == 0 else centre - half  # both ends are exact there; rounding would miss them by 1e-17
+    high = 1.0 if hits == n else centre + half
+    return Accuracy(p, low, high, n)
+
+
+def top_k_accuracy(y: ArrayLike, scores: ArrayLike, k: int, *, confidence: float = 0.95) -> Accuracy:
+    """Share of images whose class is among the k highest scores; of equal scores the lower index wins, as in argmax.
+
+    Parameters
+    ----------
+    y : (n,) class indices 0…C−1.
+    scores : (n, C).
+    k : 1…C.
+    confidence : coverage of the Wilson interval.
+    """
+    labels, table = np.asarray(y), np.asarray(scores)
+    if table.ndim != 2 or labels.shape != table.shape[:1]:
+        raise InputError(f"Expected scores (n, C) and n labels, got {table.shape} and {labels.shape}.")
+    if not 1 <= k <= table.shape[1]:
+        raise InputError(f"Expected k in 1…{table.shape[1]}, the number of classes, got {k}.")
+    _require_labels(labels)
+    if np.isnan(table).any():
+        raise InputError("Expected finite scores, got NaN; look at what the scores were computed from.")
+    best = np.argsort(-table, axis=1, kind="stable")[:, :k]
+    return proportion(int((best == labels[:, None]).any(axis=1).sum()), len(labels), confidence=confidence)
+
+
+def confusion(y: ArrayLike, predicted: ArrayLike, n_classes: int) -> np.ndarray:
+    """(C, C) counts, int64: row = true class, column = answer. Labels are indices 0…C−1."""
+    true, answer = _pair(y, predicted)
+    for what, values in (("labels", true), ("predictions", answer)):
+        if values.min() < 0 or values.max() >= n_classes:
+            raise InputError(f"Expected {what} in 0…{n_classes - 1}, got {values.min()}…{values.max()}.")
+    return confusion_matrix(true, answer, labels=np.arange(n_classes)).astype(np.int64)
+
+
+def per_class_accuracy(
+    y: ArrayLike, predicted: ArrayLike, class_names: Sequence[str], *, confidence: float = 0.95
+) -> tuple[ClassAccuracy, ...]:
+    """Accuracy within each class (its recall) with the Wilson interval, in the order of ``class_names``."""
+    counts = confusion(y, predicted, len(class_names))
+    rows = []
+    for name, hits, n in zip(class_names, counts.diagonal().tolist(), counts.sum(axis=1).tolist(), strict=True):
+        share = proportion(hits, n, confidence=confidence) if n else None
+        ends = (share.top1, share.low, share.high) if share else (None, None, None)
+        rows.append(ClassAccuracy(name, n, *ends))
+    return tuple(rows)
+
+
+def harmonic_mean(base: float, new: float) -> float:
+    """2·base·new / (base + new), the one number of base-to-new tables; 0 where both are.
+
+    The papers take it of accuracies already averaged over data sets, which is not the average of the harmonic means;
+    a report should print both.
+    """
+    if base < 0 or new < 0:
+        raise InputError(f"Expected two accuracies of at least 0, got {base} and {new}.")
+    return 2 * base * new / (base + new) if base + new > 0 else 0.0
+
+
+def mean_interval(values: ArrayLike, *, confidence: float = 0.95) -> Interval:
+    """Mean over repetitions (seeds) and its Student interval: mean ± t(n−1) · s/√n, s with n − 1.
+
+    One value says nothing about the spread: its interval is infinite.
+    """
+    sample = np.asarray(values, dtype=np.float64).ravel()
+    n = len(sample)
+    if n == 0 or not np.isfinite(sample).all():
+        raise InputError(f"Expected at least one finite value to average, got {sample.tolist()[:5]}.")
+    mean = float(sample.mean())
+    if n == 1:
+        return Interval(mean, -math.inf, math.inf, 1)
+    half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * float(sample.std(ddof=1)) / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def paired_bootstrap(
+    correct_a: ArrayLike, correct_b: ArrayLike, *, seed: int = 0, draws: int = 10_000, confidence: float = 0.95
+) -> Comparison:
+    """Compare two classifiers on the same images.
+
+    The interval is the percentile bootstrap over images. It is too narrow when the two disagree on only a handful of
+    images (4 against 0 would pass), so the verdict also asks a sign-flip test, which for right/wrong answers is
+    McNemar's and exact there. Both draw counts of equal differences instead of images, which has the same
+    distribution and costs O(draws) at any n.
+
+    Parameters
+    ----------
+    correct_a : (n,) whether the first was right on each image, or its share of right answers over seeds.
+    correct_b : the same for the second, image by image.
+    seed : of the resampling.
+    draws : of each of the two.
+    confidence : coverage of the interval; the test's level is 1 − confidence.
+    """
+    a, b = (np.asarray(c, dtype=np.float64) for c in (correct_a, correct_b))
+    if a.ndim != 1 or a.shape != b.shape or not len(a):
+        raise InputError(f"Expected two equally long rows of right/wrong, got shapes {a.shape} and {b.shape}.")
+    if not (((a >= 0) & (a <= 1)).all() and ((b >= 0) & (b <= 1)).all()):
+        raise InputError("Expected right/wrong as booleans or shares in 0…1, got values outside.")
+    n, rng = len(a), np.random.default_rng(seed)
+    steps, counts = np.unique(np.round(a - b, 12), return_counts=True)
+    total = float(steps @ counts)
+    resampled = rng.multinomial(n, counts / n, size=draws) @ steps / n
+    low, high = np.quantile(resampled, [0.5 - confidence / 2, 0.5 + confidence / 2])
+
+    sizes, occurrences = np.unique(np.abs(steps).repeat(counts), return_counts=True)
+    flipped = (2 * rng.binomial(occurrences, 0.5, size=(draws, len(sizes))) - occurrences) @ sizes
+    p_value = (1 + int((np.abs(flipped) >= abs(total) - 1e-9).sum())) / (draws + 1)
+    significant = bool((low > 0 or high < 0) and p_value < 1 - confidence)
+    return Comparison(total / n, float(low), float(high), p_value, n, significant)
+
+
+def reliability(probabilities: ArrayLike, y: ArrayLike, *, bins: int = 15) -> tuple[ReliabilityBin, ...]:
+    """Answers grouped by confidence in ``bins`` equal steps of 0…1; empty groups are left out.
+
+    The expected calibration error is Σ n/N · |accuracy − confidence| over these groups.
+
+    Parameters
+    ----------
+    probabilities : (n, C), rows sum to 1.
+    y : (n,) class indices 0…C−1.
+    bins : how many groups.
+    """
+    table, labels = np.asarray(probabilities, dtype=np.float64), np.asarray(y)
+    if table.ndim != 2 or labels.shape != table.shape[:1]:
+        raise InputError(f"Expected probabilities (n, C) and n labels, got {table.shape} and {labels.shape}.")
+    _require_labels(labels)
+    sure, right = table.max(axis=1), table.argmax(axis=1) == labels
+    group = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)  # (0, 1/bins], (1/bins, 2/bins], …
+    return tuple(
+        ReliabilityBin(float(sure[rows].mean()), float(right[rows].mean()), int(rows.sum()))
+        for rows in (group == g for g in np.unique(group))
+    )
+
+
+def percent(share: float) -> str:
+    """A share as a percentage with one decimal, for people: 0.9412 → ``94.1``."""
+    return f"{100 * share:.1f}"
+
+
+def _pair(y: ArrayLike, predicted: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    true, answer = np.asarray(y), np.asarray(predicted)
+    if true.ndim != 1 or true.shape != answer.shape or not len(true):
+        raise InputError(f"Expected one prediction a label, at least one, got shapes {answer.shape} and {true.shape}.")
+    _require_labels(true)
+    return true, answer
+
+
+def _require_labels(labels: np.ndarray) -> None:
+    if not len(labels):
+        raise InputError("Expected at least one labelled image, got none.")
+    if np.issubdtype(labels.dtype, np.integer) and (labels == UNLABELLED).any():
+        raise InputError(
+            f"Expected a label for every image, got {int((labels == UNLABELLED).sum())} unlabelled (−1); "
+            "select the labelled rows first."
+        )

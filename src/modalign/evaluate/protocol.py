@@ -1,0 +1,246 @@
+"""Published protocols as code that cannot be cheated by accident: no method is ever handed a test label."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from modalign.data.splits import Split, few_shot
+from modalign.errors import InputError
+from modalign.evaluate.metrics import Accuracy, proportion
+from modalign.evaluate.runs import Run, append_run, plain, versions
+from modalign.evaluate.runs import Summary as Summary
+from modalign.evaluate.runs import summarise as summarise
+from modalign.features import UNLABELLED, ClassText, Features, concatenate
+from modalign.progress import track
+
+
+class Method(Protocol):
+    """What the protocol needs of a method; every :class:`~modalign.methods.base.VectorMethod` has it."""
+
+    needs_labels: bool
+
+    def fit(self, X: Features, *, text: ClassText | None, validation: Features | None) -> object: ...
+    def predict(self, X: Features) -> ArrayLike: ...
+    def get_params(self, deep: bool = ...) -> dict[str, object]: ...
+
+
+class SealedLabels:
+    """Test labels that can be asked for a mark but not read.
+
+    They live in a closure: no attribute, ``vars``, ``repr``, iteration, copy or pickle shows them. Every question is
+    counted, so that choosing anything on the test set is visible in the record of the run.
+    """
+
+    __slots__ = ("__ask", "__len")
+
+    def __init__(self, labels: ArrayLike) -> None:
+        hidden = np.array(labels)
+        if hidden.ndim != 1 or not len(hidden) or (hidden == UNLABELLED).any():
+            raise InputError("Expected a label for every test image, at least one; leave unlabelled images out.")
+        asked = 0
+
+        def ask(predicted: ArrayLike | None) -> np.ndarray | int:
+            nonlocal asked
+            if predicted is None:
+                return asked
+            answers = np.asarray(predicted)
+            if answers.shape != hidden.shape:
+                raise InputError(f"Expected {len(hidden)} predictions, one a test image, got shape {answers.shape}.")
+            if answers.dtype.hasobject:  # an object's own comparison would be shown the label
+                raise InputError("Expected predictions as numbers or strings, got arbitrary objects.")
+            asked += 1
+            return answers == hidden
+
+        self.__ask = ask
+        self.__len = len(hidden)
+
+    def mark(self, predicted: ArrayLike) -> np.ndarray:
+        """(n,) whether each answer is right."""
+        return np.asarray(self.__ask(predicted))
+
+    def score(self, predicted: ArrayLike) -> Accuracy:
+        """Accuracy of the answers with its interval."""
+        right = self.mark(predicted)
+        return proportion(int(right.sum()), len(right))
+
+    @property
+    def asked(self) -> int:
+        """How often the labels were consulted."""
+        return int(self.__ask(None))
+
+    def __len__(self) -> int:
+        return self.__len
+
+    def __repr__(self) -> str:
+        return f"SealedLabels(n={len(self)}, asked={self.asked})"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("Sealed labels cannot be copied or stored; pass them on, or keep the labels they were made of.")
+
+
+def few_shot_protocol(
+    features: Features,
+    text: ClassText | None,
+    methods: Mapping[str, Callable[[int], Method]],
+    *,
+    shots: Sequence[int] = (1, 4, 16),
+    seeds: Sequence[int] = (1, 2, 3),
+    official: Split | None = None,
+    test: float | None = None,
+    mirror: Features | None = None,
+    record: str | Path | None = None,
+    on_run: Callable[[Run, Method, Split], None] | None = None,
+) -> list[Run]:
+    """Every method at every number of labels and seed, tested once each.
+
+    For each seed and number of shots the images are drawn by :func:`~modalign.data.splits.few_shot`. A method gets
+    the training rows with labels, the validation rows with labels for its own choices, and the test rows without
+    labels and without file names, which often say the class. Methods that need no labels are run once a seed at
+    0 shots: they get the training pool, or where there is none the test images themselves, without any label
+    (the record then says "transductive").
+
+    Parameters
+    ----------
+    features : all images, labelled 0…C−1.
+    text : class-text vectors in the order of the classes, or None.
+    methods : name → function of a seed that returns an unfitted method.
+    shots : labelled images a class.
+    seeds : draws; also given to the methods.
+    official : train, validation and test lists to draw from; None draws from one pool.
+    test : without official lists, the share of images set aside for testing; None tests on what is left over.
+    mirror : the same images mirrored, row by row, for methods published with mirrored training images.
+    record : a results file; every run is added to it as soon as it is done.
+    on_run : called with each run, its fitted method and its split; for progress and pictures.
+
+    Returns
+    -------
+    The runs, methods outermost, then shots, then seeds.
+
+    Raises
+    ------
+    InputError : before anything is fitted or written.
+    """
+    cells = _cells(features, text, methods, shots, seeds, mirror, record)
+    fingerprint = fingerprint_of(features, text)
+    runs = []
+    for name, k, seed in track(cells, "few-shot runs", unit="runs"):
+        split = few_shot(features.labels, k, seed, official=official, test=test)
+        method = methods[name](seed)
+        run = run_once(name, method, features, text, split, seed, shots=k, mirror=mirror, fingerprint=fingerprint)
+        runs.append(run)
+        if record is not None:
+            append_run(record, run)
+        if on_run is not None:
+            on_run(run, method, split)
+    return runs
+
+
+def run_once(
+    name: str,
+    method: Method,
+    features: Features,
+    text: ClassText | None,
+    split: Split,
+    seed: int,
+    *,
+    shots: int,
+    mirror: Features | None = None,
+    fingerprint: str | None = None,
+) -> Run:
+    """Fit ``method`` on the training part of ``split``, test it once, and write down all of it.
+
+    With ``shots=0`` every label is withheld, of training and validation too; the other arguments are those of
+    :func:`few_shot_protocol`.
+    """
+    sealed = SealedLabels(features.labels[split.test])
+    protocol, validation = split.description, None
+    if shots:
+        train = features.select(split.train)
+        validation = features.select(split.validation) if len(split.validation) else None
+        if mirror is not None and getattr(method, "mirrors", False):
+            train = concatenate([train, mirror.select(split.train)])
+    else:
+        pool = np.union1d(split.train, split.unlabelled)
+        protocol += "" if len(pool) else "; transductive"
+        train = _blind(features, pool if len(pool) else split.test)
+    images = _blind(features, split.test)
+    started = time.perf_counter()
+    method.fit(train, text=text, validation=validation)
+    fitted = time.perf_counter()
+    predicted = method.predict(images)
+    done = time.perf_counter()
+    correct = sealed.mark(predicted)
+    return Run(
+        method=name,
+        shots=shots,
+        seed=seed,
+        accuracy=proportion(int(correct.sum()), len(correct)),
+        fit_seconds=round(fitted - started, 4),
+        predict_seconds=round(done - fitted, 4),
+        n_train=len(train),
+        n_validation=0 if validation is None else len(validation),
+        protocol=protocol,
+        parameters=plain(method.get_params(deep=False)),
+        diagnosis=plain(getattr(method, "diagnosis_", {})),
+        features=fingerprint or fingerprint_of(features, text),
+        test=hashlib.sha256(np.ascontiguousarray(split.test).tobytes()).hexdigest()[:16],
+        asked=sealed.asked,
+        versions=versions(),
+        notes=split.notes,
+        correct=correct,
+    )
+
+
+def fingerprint_of(features: Features, text: ClassText | None = None) -> str:
+    """16 hexadecimal digits over vectors, labels, encoder and class text: the same experiment has the same."""
+    digest = hashlib.sha256()
+    for part in (features, text):
+        if part is not None:
+            encoder = part.spec.fingerprint if part.spec else ""
+            digest.update(f"{part.vectors.shape} {part.class_names} {encoder}".encode())
+            for start in range(0, len(part), 65536):  # a memory map is read in pieces
+                digest.update(np.ascontiguousarray(part.vectors[start : start + 65536], dtype=np.float32).tobytes())
+    digest.update(np.ascontiguousarray(features.labels, dtype=np.int64).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _blind(features: Features, rows: np.ndarray) -> Features:
+    """The given images without labels and without names: a path often holds the name of the class."""
+    return replace(features.select(rows), labels=np.full(len(rows), UNLABELLED, dtype=np.int64), ids=(), quarantined=())
+
+
+def _cells(
+    features: Features,
+    text: ClassText | None,
+    methods: Mapping[str, Callable[[int], Method]],
+    shots: Sequence[int],
+    seeds: Sequence[int],
+    mirror: Features | None,
+    record: str | Path | None,
+) -> list[tuple[str, int, int]]:
+    """(method, shots, seed) to run, after checking all that can be checked beforehand."""
+    if not (features.labels != UNLABELLED).any():
+        raise InputError("Expected labelled images to test on, got none; give labels, or one folder a class.")
+    if text is not None and features.class_names and text.class_names != features.class_names:
+        raise InputError("Expected images and class text with the same class names in the same order.")
+    if mirror is not None and mirror.ids != features.ids:
+        raise InputError("Expected mirror= to be the same images in the same order as features.")
+    if not methods or not seeds or len(set(seeds)) != len(seeds):
+        raise InputError(f"Expected at least one method and distinct seeds, got {list(methods)} and {list(seeds)}.")
+    if any(k < 0 for k in shots):
+        raise InputError(f"Expected shots ≥ 0, got {list(shots)}.")
+    if record is not None and not Path(record).resolve().parent.is_dir():
+        raise InputError(f"Expected the folder of results file '{record}' to exist.")
+
+    def budgets(name: str) -> Iterator[int]:
+        return (k for k in shots if k) if methods[name](seeds[0]).needs_labels else iter((0,))
+
+    return [(name, k, seed) for name in methods for k in budgets(name) for seed in seeds]

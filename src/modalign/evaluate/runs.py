@@ -1,0 +1,173 @@
+"""A run is a record: what was fitted, on what, with which versions, how well and how fast. One line of JSON each."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modalign.errors import InputError
+from modalign.evaluate.metrics import Accuracy, Interval, mean_interval
+
+_FORMAT = "modalign-run-1"
+_PACKAGES = ("modalign", "numpy", "scikit-learn", "torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method fitted once and tested once.
+
+    Attributes
+    ----------
+    method : its name in the comparison.
+    shots : labelled training images a class; 0 = fitted without labels.
+    seed : of the draw and of the method.
+    accuracy : on the test images.
+    fit_seconds, predict_seconds : wall time.
+    n_train, n_validation : images the method saw; labelled unless ``shots`` is 0.
+    protocol : how the images were divided, in words.
+    parameters : every hyper-parameter.
+    diagnosis : the fitted method's own numbers about itself.
+    features : fingerprint of the image and text vectors.
+    test : fingerprint of the list of test images; runs with the same one can be compared image by image.
+    asked : how often the test labels were consulted; more than once means something was chosen on them.
+    versions : of Python and the packages that compute.
+    notes : what the split could not give, and the like.
+    correct : (n,) whether each test image was named right.
+    """
+
+    method: str
+    shots: int
+    seed: int
+    accuracy: Accuracy
+    fit_seconds: float
+    predict_seconds: float
+    n_train: int
+    n_validation: int
+    protocol: str
+    parameters: dict[str, Any]
+    diagnosis: dict[str, Any]
+    features: str
+    test: str
+    asked: int
+    versions: dict[str, str]
+    notes: tuple[str, ...] = ()
+    correct: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=bool), repr=False, compare=False)
+
+    def to_json(self) -> str:
+        """One line; ``correct`` as hexadecimal bits, eight images a pair of digits, first image highest."""
+        content = asdict(self) | {"format": _FORMAT, "correct": np.packbits(self.correct).tobytes().hex()}
+        return json.dumps(plain(content), ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> Run:
+        """What :meth:`to_json` wrote; a ValueError, KeyError or TypeError if it is something else."""
+        content = json.loads(line)
+        if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
+            raise ValueError(f"not of format {_FORMAT}")
+        content["accuracy"] = Accuracy(**content["accuracy"])
+        content["notes"] = tuple(content["notes"])
+        bits = np.unpackbits(np.frombuffer(bytes.fromhex(content["correct"]), dtype=np.uint8))
+        content["correct"] = bits[: content["accuracy"].n].astype(bool)
+        if set(content) != {f.name for f in fields(cls)}:
+            raise ValueError("other entries than expected")
+        return cls(**content)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One method at one number of labels, over seeds."""
+
+    method: str
+    shots: int
+    accuracy: Interval
+    fit_seconds: float
+
+
+def append_run(path: str | Path, run: Run) -> None:
+    """Add a line to a results file. Each line is one write at the end, so that several processes may share a file
+    and a line cut short by a crash harms no other."""
+    line = (run.to_json() + "\n").encode()
+    try:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(path, flags, 0o644)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size and (os.lseek(descriptor, size - 1, os.SEEK_SET), os.read(descriptor, 1))[1] != b"\n":
+                line = b"\n" + line
+            if os.write(descriptor, line) != len(line):
+                raise OSError(None, "the disk is full")
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise InputError(f"Expected results file '{path}' to be writable, got: {error.strerror}.") from error
+
+
+def read_runs(path: str | Path) -> list[Run]:
+    """All runs of a results file. Lines that are none, such as one cut short, are left out with a warning."""
+    try:
+        lines = Path(path).read_bytes().decode("utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise InputError(f"Expected a results file, '{path}' cannot be read: {error.strerror}.") from error
+    runs, damaged = [], []
+    for number, line in enumerate(lines, start=1):
+        try:
+            runs += [Run.from_json(line)] if line.strip() else []
+        except (ValueError, KeyError, TypeError):
+            damaged.append(number)
+    if damaged:
+        warnings.warn(f"'{path}': lines {damaged} are no complete runs and were left out.", stacklevel=2)
+    return runs
+
+
+def summarise(runs: Iterable[Run]) -> list[Summary]:
+    """Mean and 95 % interval over seeds, a row for each method and number of labels, in order of first appearance.
+
+    Where a run was repeated the last one counts. Runs on other features are another experiment and are refused.
+    """
+    groups: dict[tuple[str, int], dict[int, Run]] = {}
+    for run in runs:
+        groups.setdefault((run.method, run.shots), {})[run.seed] = run
+    rows = []
+    for (method, shots), by_seed in groups.items():
+        group = list(by_seed.values())
+        if len({run.features for run in group}) > 1:
+            raise InputError(
+                f"Expected runs of '{method}' at {shots} shots on the same features, got several; "
+                "keep one results file for each set of features."
+            )
+        seconds = float(np.mean([run.fit_seconds for run in group]))
+        rows.append(Summary(method, shots, mean_interval([run.accuracy.top1 for run in group]), seconds))
+    return rows
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that compute, for the record."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON knows it: arrays as lists, numbers as numbers, what is not finite or not data as text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if hasattr(value, "tolist"):  # NumPy and torch
+        value = value.tolist()
+    if isinstance(value, (Sequence, set, frozenset)) and not isinstance(value, (str, bytes)):
+        return [plain(entry) for entry in value]
+    if value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and np.isfinite(value)):
+        return value
+    return str(value)

@@ -1,0 +1,214 @@
+"""One look for all pictures: colours, type and the way a figure becomes an SVG.
+
+A picture is drawn in light colours. Each of them is also a CSS variable on a page, so that the same SVG follows the
+reader's dark mode; on its own it needs no style sheet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modalign.errors import InputError, require
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#1d2530"  # words and what they point at
+MUTED = "#5b6673"  # axes, notes
+RULE = "#d8dde3"  # grid lines
+SURFACE = "#fefefe"  # what lies under everything
+
+SERIES = ("#1f6fd0", "#cc4e0a", "#0f7a5f", "#611a55", "#a2498f")
+"""Colours of data: ≥ 4.5 : 1 against white as text, and told apart by colour-blind readers (see the test)."""
+MARKERS = ("o", "s", "^", "D", "v")
+DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
+
+DARK = dict(
+    zip(
+        (INK, MUTED, RULE, SURFACE, *SERIES),
+        ("#e6eaef", "#9aa6b2", "#333b45", "#14181d", "#5fa8ff", "#ff9555", "#6fe0bf", "#e79adb", "#f3e6a6"),
+        strict=True,
+    )
+)
+"""The same colours on a dark page."""
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+_VARIABLE = {
+    INK: "--ink",
+    MUTED: "--muted",
+    RULE: "--rule",
+    SURFACE: "--surface",
+    **{colour: f"--series-{i}" for i, colour in enumerate(SERIES, start=1)},
+}
+
+_SETTINGS = {
+    "font.family": "DejaVu Sans",  # comes with Matplotlib: the same layout on every machine
+    "font.size": 12,
+    "text.color": INK,
+    "text.parse_math": False,  # a class may be called "$5 note"
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 11.5,
+    "axes.titlesize": 12,
+    "axes.linewidth": 0.8,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": True,
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 11,
+    "ytick.labelsize": 11,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "svg.fonttype": "none",  # text stays text: it can be searched, read aloud and copied
+    "svg.hashsalt": "modalign",
+    "path.simplify": True,
+}
+_lock = threading.Lock()  # Matplotlib's settings are global: nobody else's figure may be drawn while ours hold
+
+
+@contextmanager
+def settings() -> Iterator[None]:
+    """Our look while drawing, whatever the user has set; theirs is back afterwards."""
+    matplotlib = require("matplotlib", "plot")
+    with _lock, matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_SETTINGS)
+        yield
+
+
+def canvas(width: float, height: float) -> Figure:
+    """An empty figure of so many CSS pixels; one pixel is one unit of the SVG."""
+    figure_module = require("matplotlib.figure", "plot")
+    return figure_module.Figure(figsize=(width / 72, height / 72), dpi=72)
+
+
+def panel(figure: Figure, left: float, bottom: float, right: float, top: float, **options: Any) -> Axes:
+    """Axes that leave these margins, in pixels, to the edges of the figure."""
+    width, height = figure.get_size_inches() * 72
+    box = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
+    return figure.add_axes(box, **options)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A finished figure.
+
+    Attributes
+    ----------
+    figure : the Matplotlib figure; it belongs to no window and no pyplot state.
+    alt : one sentence for those who cannot see it.
+    """
+
+    figure: Figure
+    alt: str
+
+    @property
+    def width(self) -> int:
+        """Natural width in CSS pixels."""
+        return round(float(self.figure.get_size_inches()[0]) * 72)
+
+    @cached_property
+    def svg(self) -> str:
+        """A standalone SVG document: no prolog, no date, no external reference; the same bytes every time."""
+        backend = require("matplotlib.backends.backend_svg", "plot")
+        buffer = io.StringIO()
+        silent = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        with settings():
+            backend.FigureCanvasSVG(self.figure).print_svg(buffer, metadata=silent)
+        return _tidy(buffer.getvalue(), self.alt)
+
+    def html(self) -> str:
+        """The SVG for a page: its colours become the page's variables."""
+        return re.sub(
+            "|".join(_VARIABLE), lambda m: f"var({_VARIABLE[m.group()]}, {m.group()})", self.svg
+        )
+
+    def png(self, scale: float = 2.0) -> bytes:
+        """The picture as pixels on white, ``scale`` pixels to a CSS pixel."""
+        backend = require("matplotlib.backends.backend_agg", "plot")
+        buffer = io.BytesIO()
+        with settings():
+            backend.FigureCanvasAgg(self.figure)
+            self.figure.savefig(
+                buffer, format="png", dpi=72 * scale, facecolor="white", metadata={"Software": None}
+            )
+        return buffer.getvalue()
+
+    def save(self, path: str | Path) -> Path:
+        """Write ``.svg`` or ``.png``, as the name says; atomic."""
+        path = Path(path)
+        if path.suffix.lower() not in (".svg", ".png"):
+            raise InputError(f"Expected a picture name ending in .svg or .png, got '{path.name}'.")
+        return write(path, self.svg.encode() if path.suffix.lower() == ".svg" else self.png())
+
+
+def style_sheet() -> str:
+    """The colours as CSS variables, light and dark."""
+    light = "".join(f"{name}:{colour};" for colour, name in _VARIABLE.items())
+    dark = "".join(f"{name}:{DARK[colour]};" for colour, name in _VARIABLE.items())
+    return f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+
+
+def write(path: Path, content: bytes) -> Path:
+    """Write a whole file or nothing: to a temporary name beside it, then renamed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"Expected '{path}' to be writable, got: {error.strerror}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def text_width(words: Sequence[str], size: float) -> float:
+    """About how many pixels the longest of ``words`` takes."""
+    return 0.56 * size * max((len(w) for w in words), default=0)
+
+
+def shorten(name: str, length: int) -> str:
+    """At most ``length`` characters, with an ellipsis where some are missing."""
+    return name if len(name) <= length else name[: length - 1].rstrip() + "…"
+
+
+def _tidy(document: str, alt: str) -> str:
+    """Matplotlib's document as a lean fragment that may stand beside others on one page."""
+    body = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<style.*?</style>", "", document, flags=re.DOTALL)
+    body = re.sub(r"<defs>\s*</defs>", "", body)
+    body = re.sub(r'<g id="[^"]*"', "<g", body)  # nothing refers to groups, and pages must not repeat an id
+    body = re.sub(r"font-family:[^;\"]*;? ?", "", body)  # inherited from the root
+    body = re.sub(r' transform="rotate\(-?0 [^"]*\)"', "", body)
+    body = re.sub(r"\s*\n\s*", " ", body).replace("> <", "><").strip()
+    body = re.sub(r"(?<=\d\.\d\d)\d+", "", body)  # a hundredth of a pixel will do
+    body = body.replace("xlink:href", "href")
+    own = hashlib.sha256(body.encode()).hexdigest()[:8]
+    body = re.sub(r'(id="|"#|url\(#)(?=[mpCi])', rf"\g<1>f{own}-", body)
+    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', body).groups()  # type: ignore[union-attr]
+    root = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'role="img" aria-label="{escape(alt)}" style="font-family: {FONT}; stroke-linejoin: round">'
+    )
+    return root + body.partition(">")[2]
