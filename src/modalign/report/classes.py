@@ -49,7 +49,7 @@ def confusion_matrix(counts: ArrayLike, class_names: Sequence[str], *, limit: in
         alt += f" Most frequent mistake: {names[i]} taken for {names[j]}, {table[i, j]:,} times."
     n, words = len(names), [shorten(name, 20) for name in names]
     listed = worst[:8] if n > _NUMBERED else []
-    cell = min(44.0, 400 / n) if n <= _NAMED else max(5.2, 540 / n)
+    cell = min(44.0, 364 / n) if n <= _NAMED else max(5.2, 540 / n)
     turned = text_width(words, 12) > cell - 4
     label = min(12.0, max(9.5, cell * 0.8))
     with settings():
@@ -73,7 +73,7 @@ def confusion_matrix(counts: ArrayLike, class_names: Sequence[str], *, limit: in
     return Picture(figure, alt)
 
 
-def per_class_bars(rows: Sequence[ClassAccuracy], *, limit: int = 40, width: int = 520) -> Picture:
+def per_class_bars(rows: Sequence[ClassAccuracy], *, limit: int = 40, width: int = 430) -> Picture:
     """Accuracy class by class, lowest first, with its interval; beyond ``limit`` classes the lowest ones.
 
     Parameters

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from modalign.evaluate.protocol import Summary
 
 
-def accuracy_over_labels(rows: Sequence[Summary], *, width: int = 560, height: int = 360) -> Picture:
+def accuracy_over_labels(rows: Sequence[Summary], *, width: int = 430, height: int = 320) -> Picture:
     """Accuracy against labelled images a class, a line a method with its interval over seeds.
 
     Methods that use no labels are horizontal lines. Names stand at the lines' ends, with the last value.
@@ -92,7 +92,7 @@ def accuracy_over_labels(rows: Sequence[Summary], *, width: int = 560, height: i
     )
 
 
-def reliability_diagram(series: Mapping[str, Sequence[ReliabilityBin]], *, width: int = 440) -> Picture:
+def reliability_diagram(series: Mapping[str, Sequence[ReliabilityBin]], *, width: int = 410) -> Picture:
     """How often answers are right against how sure they are; calibrated ones lie on the diagonal.
 
     Parameters
@@ -107,8 +107,7 @@ def reliability_diagram(series: Mapping[str, Sequence[ReliabilityBin]], *, width
         axes = panel(figure, 36, 110, 22, 26)
         counts = panel(figure, 36, 42, 22, width - 74)
         axes.plot([0, 100], [0, 100], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-        along = {"rotation": _diagonal(axes), "rotation_mode": "anchor", "va": "top", "color": MUTED}
-        axes.text(5, 3, "as often right as sure", fontsize=10.5, **along)
+        axes.text(99, 3, "dashed: as often right as sure", ha="right", fontsize=10.5, color=MUTED)
         errors = []
         for i, (name, bins) in enumerate(series.items()):
             colour = SERIES[i % len(SERIES)]
@@ -143,7 +142,7 @@ def modality_gap(
     *,
     labels: ArrayLike | None = None,
     notes: tuple[str, str] = ("", ""),
-    width: int = 560,
+    width: int = 430,
 ) -> Picture:
     """Images and class texts in the plane, before and after adaptation.
 
@@ -167,9 +166,9 @@ def modality_gap(
     flat = [[(part - origin) @ basis for part in pair] for pair, (origin, basis) in zip(clouds, bases, strict=True)]
     with settings():
         each = (width - 20) / 2
-        figure = canvas(width, each + 74)
+        figure = canvas(width, each + 78)
         for i, (images, texts) in enumerate(flat):
-            axes = panel(figure, i * (each + 20), 2, (1 - i) * (each + 20), 72)
+            axes = panel(figure, i * (each + 20), 2, (1 - i) * (each + 20), 76)
             rows = np.arange(0, len(images), max(1, math.ceil(len(images) / 600)))
             axes.scatter(*images[rows].T, s=12, color=SERIES[0], alpha=0.35, linewidths=0)
             if labels is not None:
@@ -178,11 +177,11 @@ def modality_gap(
                     if len(own):
                         axes.plot(*np.stack([own.mean(axis=0), text]).T, color=MUTED, linewidth=0.8, alpha=0.8)
             axes.scatter(*texts.T, s=34, marker="D", color=SERIES[1], edgecolors=SURFACE, linewidths=0.9, zorder=3)
-            axes.set_title(("before", "after")[i], loc="left", color=INK, pad=24)
-            axes.text(0, 1, notes[i], transform=axes.transAxes, fontsize=10.5, color=MUTED, va="bottom", ha="left")
+            axes.set_title(("before", "after")[i], loc="left", color=INK, pad=27)
+            axes.text(0, 1.03, notes[i], transform=axes.transAxes, fontsize=10.5, color=MUTED, va="bottom", ha="left")
             _square(axes, np.concatenate([p for pair in flat for p in pair] if shared else [images, texts]))
         top = figure.add_axes((0, 0, 1, 1), frameon=False)
-        top.set(xlim=(0, width), ylim=(each + 74, 0), xticks=[], yticks=[])
+        top.set(xlim=(0, width), ylim=(each + 78, 0), xticks=[], yticks=[])
         top.plot(6, 12, "o", color=SERIES[0], markersize=5)
         top.text(14, 12, "images", color=SERIES[0], va="center_baseline")
         top.plot(76, 12, "D", color=SERIES[1], markersize=5.5)
@@ -241,8 +240,3 @@ def _spread(wanted: np.ndarray, gap: float, low: float, high: float) -> np.ndarr
         placed[1:] += push
         placed = np.clip(placed, low, high)
     return placed
-
-
-def _diagonal(axes: Axes) -> float:
-    box, (wide, tall) = axes.get_position(), axes.figure.get_size_inches()
-    return math.degrees(math.atan2(box.height * tall, box.width * wide))

@@ -141,9 +141,9 @@ class Picture:
 
     def html(self) -> str:
         """The SVG for a page: its colours become the page's variables."""
-        return re.sub(
-            "|".join(_VARIABLE), lambda m: f"var({_VARIABLE[m.group()]}, {m.group()})", self.svg
-        )
+        inline = self.svg.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
+        inline = re.sub("|".join(_VARIABLE), lambda m: f"var({_VARIABLE[m.group()]}, {m.group()})", inline)
+        return f'<figure class="picture" style="--least: {0.75 * self.width:.0f}px">{inline}</figure>'
 
     def png(self, scale: float = 2.0) -> bytes:
         """The picture as pixels on white, ``scale`` pixels to a CSS pixel."""
@@ -169,6 +169,11 @@ def style_sheet() -> str:
     light = "".join(f"{name}:{colour};" for colour, name in _VARIABLE.items())
     dark = "".join(f"{name}:{DARK[colour]};" for colour, name in _VARIABLE.items())
     return f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+
+
+def words(text: str) -> str:
+    """Text for HTML: escaped, and no line break between a number and its percent sign."""
+    return escape(text).replace(" %", "\u00a0%")
 
 
 def write(path: Path, content: bytes) -> Path:
