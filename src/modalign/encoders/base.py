@@ -1,0 +1,211 @@
+"""What every encoder can do: images → unit vectors and patch tokens, by way of the cache; sentences if it has text."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from modalign.data.items import load_items
+from modalign.data.names import some
+from modalign.encoders.extraction import extract, extract_cached
+from modalign.encoders.preprocess import Preprocessing
+from modalign.encoders.store import FeatureStore
+from modalign.errors import InputError, UnknownNameError
+from modalign.features import ClassText, EncoderSpec, Features, Quarantined
+from modalign.linalg.similarity import unit
+from modalign.progress import progress as showing
+
+VIEWS = ("centre", "mirror")
+_SMALL = 20_000_000  # parameters below which a network is overhead rather than arithmetic
+
+
+class Encoder(ABC):
+    """A frozen pretrained network with the preprocessing it was trained with; made by :func:`~modalign.load_encoder`.
+
+    Attributes
+    ----------
+    name : what it was loaded by.
+    spec : name, fingerprint, width and compute type, which go with every vector.
+    model : the ``transformers`` network, in evaluation mode and without gradients.
+    preprocessing : from a picture to the network's input.
+    device, dtype : where and in what type it computes.
+    store : where vectors are kept, None for nowhere.
+    batch_size : images a forward pass.
+    """
+
+    has_text: bool = False
+
+    def __init__(
+        self,
+        name: str,
+        model: nn.Module,
+        preprocessing: Preprocessing,
+        *,
+        weights_hash: str,
+        device: torch.device,
+        store: FeatureStore | None = None,
+    ) -> None:
+        self.name = name
+        self.model = model.to(device)
+        self.preprocessing = preprocessing
+        self.device, self.dtype = device, torch.float32
+        self.store = store
+        self.n_parameters = sum(p.numel() for p in model.parameters())
+        on_gpu = device.type == "cuda"
+        self.batch_size = 256 if on_gpu else 128 if self.n_parameters < _SMALL else 32
+        self._weights_hash = weights_hash
+        self._check_size()
+        self.spec = EncoderSpec(name, "", self._width(), "float32", self._logit_scale())
+        self.spec = replace(self.spec, fingerprint=self._fingerprint())
+
+    @property
+    def logit_scale(self) -> float | None:
+        """The trained inverse temperature exp(s) of image-text similarities; None without a text tower."""
+        return self.spec.logit_scale
+
+    @property
+    def device_name(self) -> str:
+        """The device in words, with the compute type where it is not the usual one."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
+        return name if self.dtype == torch.float32 else f"{name} in {self.spec.dtype}"
+
+    def cast(self, dtype: torch.dtype) -> Self:
+        """The same encoder with weights of another type, which has another fingerprint; this one stays as it is."""
+        if dtype == self.dtype:
+            return self
+        other = copy.copy(self)
+        other.model = copy.deepcopy(self.model).to(dtype)
+        other.dtype = dtype
+        other.spec = replace(self.spec, dtype=str(dtype).removeprefix("torch."))
+        other.spec = replace(other.spec, fingerprint=other._fingerprint())
+        return other
+
+    def embed_images(
+        self,
+        source: object,
+        *,
+        view: str = "centre",
+        tokens: bool = False,
+        batch_size: int | None = None,
+        progress: bool | None = None,
+    ) -> Features:
+        """Unit vectors of images.
+
+        What the store holds is not computed again. Images that cannot be decoded are left out and listed in
+        ``quarantined``. A run that is killed can be repeated: it goes on where it was, and with the same batch size,
+        threads and machine the result equals that of an undisturbed run bit for bit. Whatever the batches, it is
+        the same but for rounding.
+
+        Parameters
+        ----------
+        source : anything :func:`~modalign.load_items` takes, labelled or not.
+        view : ``"centre"`` as the checkpoint prepares images, ``"mirror"`` the same flipped left to right.
+        tokens : also return one unit vector a patch, (n, L, d), which are not cached: n·L·d·4 bytes.
+        batch_size : images a forward pass; by the device and the network's size by default.
+        progress : show a bar or not; by default in a terminal.
+
+        Raises
+        ------
+        InputError : no image could be embedded.
+        """
+        if view not in VIEWS:
+            raise UnknownNameError("view", str(view), VIEWS)
+        batch_size = self.batch_size if batch_size is None else batch_size
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise InputError(f"Expected batch_size to be an integer of at least 1, got {batch_size!r}.")
+        items = load_items(source)
+        patches = None
+        with showing(progress) if progress is not None else nullcontext():
+            if self.store is None or tokens:
+                vectors, patches, reasons = extract(self, items, view, batch_size, tokens)
+            else:
+                vectors, reasons = extract_cached(self, items, view, batch_size, self.store)
+        left_out = (*items.quarantined, *(Quarantined(items.ids[i], reasons[i]) for i in sorted(reasons)))
+        if not len(vectors):
+            listed = some([f"{q.id}: {q.reason}" for q in left_out], 3)
+            raise InputError(f"Expected images, none of the {len(left_out)} can be decoded ({listed}).")
+        kept = [i for i in range(len(items)) if i not in reasons]
+        return Features(
+            vectors=vectors,
+            ids=tuple(items.ids[i] for i in kept),
+            labels=items.labels[kept],
+            class_names=items.class_names,
+            tokens=patches,
+            spec=self.spec,
+            quarantined=left_out,
+        )
+
+    def embed_texts(
+        self,
+        texts: Sequence[str] | Sequence[Sequence[str]],
+        class_names: Sequence[str] | None = None,
+        *,
+        progress: bool | None = None,
+    ) -> ClassText:
+        """Unit vectors of sentences; only for encoders with a text tower (``has_text``)."""
+        raise InputError(
+            f"Encoder '{self.name}' has no text tower; use a vision-language one (CLIP, SigLIP) or learn from labels."
+        )
+
+    @torch.inference_mode()
+    def encode(self, prepared: Sequence[np.ndarray], *, tokens: bool = False) -> tuple[Tensor, Tensor | None]:
+        """One forward pass: unit float32 vectors (n, d) and tokens (n, L, d), on the device.
+
+        Parameters
+        ----------
+        prepared : pictures as :meth:`Preprocessing.prepare` made them.
+        tokens : also return the patch tokens.
+        """
+        inputs = self.preprocessing.inputs(prepared, self.device, self.dtype)
+        vectors, patches = self._forward(inputs, tokens)
+        return unit(vectors.float()), None if patches is None else unit(patches.float())
+
+    @abstractmethod
+    def _forward(self, inputs: dict[str, Tensor], tokens: bool) -> tuple[Tensor, Tensor | None]:
+        """Vectors (n, d) and, if asked for, patch tokens (n, L, d), of any length and floating type."""
+
+    @abstractmethod
+    def _width(self) -> int:
+        """d."""
+
+    def _logit_scale(self) -> float | None:
+        return None
+
+    def _check_size(self) -> None:
+        """Refuse a network whose position embeddings do not fit the pictures it would be given."""
+        vision = getattr(self.model.config, "vision_config", self.model.config)
+        fixed = self.model.config.model_type in ("clip", "metaclip_2", "siglip", "vit")
+        expected, got = getattr(vision, "image_size", None), self.preprocessing.crop or self.preprocessing.size
+        if fixed and isinstance(expected, int) and self.preprocessing.resize != "none" and got != (expected, expected):
+            raise InputError(
+                f"Expected images of {expected} × {expected} pixels for '{self.name}', its preprocessor_config.json "
+                f"makes {got[0]} × {got[1]}; the two files belong to different checkpoints."
+            )
+
+    def _fingerprint(self) -> str:
+        """SHA-256 over everything that decides a vector, in terms that no version of a library changes."""
+        card: dict[str, Any] = {
+            "weights": self._weights_hash,
+            "preprocessing": self.preprocessing.card(),
+            "dtype": self.spec.dtype,
+            "pooling": self._pooling(),
+        }
+        return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()
+
+    def _pooling(self) -> str:
+        """How the vector is read off the network."""
+        return type(self).__name__
+
+    def __repr__(self) -> str:
+        kind = "image and text" if self.has_text else "image only"
+        return f"{type(self).__name__}('{self.name}', {kind}, d={self.spec.dim}, {self.device_name})"

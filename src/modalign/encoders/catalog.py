@@ -1,0 +1,147 @@
+"""From a name to the folder of a checkpoint: embedded, on this machine, or on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from difflib import get_close_matches
+from pathlib import Path
+
+from modalign.errors import InputError, UnavailableError, UnknownNameError
+from modalign.progress import is_visible
+
+EMBEDDED = Path(__file__).parent / "weights"
+
+KNOWN_ENCODERS: dict[str, str] = {
+    "tiny": "embedded CLIP for digits, letters and shapes at 32 px, 1 M parameters; image and text, offline",
+    "tiny-vision": "embedded self-supervised vision model at 32 px; image only, offline",
+    "openai/clip-vit-base-patch32": "CLIP ViT-B/32, 151 M parameters; the fastest of the real ones",
+    "openai/clip-vit-base-patch16": "CLIP ViT-B/16, 150 M parameters; the usual one in the literature",
+    "openai/clip-vit-large-patch14": "CLIP ViT-L/14, 428 M parameters",
+    "openai/clip-vit-large-patch14-336": "CLIP ViT-L/14 at 336 px",
+    "laion/CLIP-ViT-B-32-laion2B-s34B-b79K": "OpenCLIP ViT-B/32 trained on LAION-2B",
+    "laion/CLIP-ViT-H-14-laion2B-s32B-b79K": "OpenCLIP ViT-H/14 trained on LAION-2B, 986 M parameters",
+    "facebook/metaclip-b32-400m": "MetaCLIP ViT-B/32",
+    "facebook/metaclip-b16-fullcc2.5b": "MetaCLIP ViT-B/16",
+    "facebook/metaclip-2-worldwide-huge-quickgelu": "MetaCLIP 2 ViT-H/14, many languages",
+    "google/siglip-base-patch16-224": "SigLIP ViT-B/16, 203 M parameters",
+    "google/siglip-so400m-patch14-384": "SigLIP SoViT-400M/14 at 384 px",
+    "google/siglip2-base-patch16-224": "SigLIP 2 ViT-B/16, many languages",
+    "google/siglip2-base-patch16-naflex": "SigLIP 2 ViT-B/16 at each image's own aspect ratio",
+    "facebook/dinov2-small": "DINOv2 ViT-S/14, image only, 22 M parameters",
+    "facebook/dinov2-base": "DINOv2 ViT-B/14, image only, 87 M parameters",
+    "facebook/dinov2-large": "DINOv2 ViT-L/14, image only, 304 M parameters",
+    "facebook/dinov2-with-registers-base": "DINOv2 ViT-B/14 with registers, image only",
+    "facebook/dinov3-vits16-pretrain-lvd1689m": "DINOv3 ViT-S/16, image only; needs its licence accepted on the hub",
+    "facebook/dinov3-vitb16-pretrain-lvd1689m": "DINOv3 ViT-B/16, image only; needs its licence accepted on the hub",
+    "google/vit-base-patch16-224-in21k": "supervised ViT-B/16 of ImageNet-21k, image only",
+}
+"""Well-known names → what they are. Any other hub name or local folder of the same kinds works too."""
+
+FILES = (
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer*",
+    "vocab.*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "spiece.model",
+    "sentencepiece*.model",
+    "model.safetensors",
+    "model-*.safetensors",
+    "model.safetensors.index.json",
+)
+"""What is fetched from the hub: never code, never pickles."""
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
+_PUT = (
+    "download its folder (config.json, model.safetensors, preprocessor_config.json and the tokenizer files) "
+    "elsewhere and give the folder's path"
+)
+
+
+def locate(name: str | os.PathLike[str]) -> Path:
+    """The folder that holds the checkpoint ``name``.
+
+    In this order: an embedded name; an existing folder; ``org/name`` or ``org/name@revision`` on the hub, from its
+    local cache if there is no network.
+
+    Raises
+    ------
+    UnknownNameError : nothing has that name; suggests the nearest that exists.
+    UnavailableError : it may exist on the hub but cannot be had from there now.
+    """
+    text = os.fspath(name)
+    if text in ("tiny", "tiny-vision"):
+        return EMBEDDED / text
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise InputError(f"Expected the folder of an encoder (config.json beside the weights), got the file '{text}'.")
+    if not _HUB_NAME.fullmatch(text):
+        raise _unknown(text, "There is no such folder." if "/" in text or os.sep in text else "")
+    return _fetch(text)
+
+
+def _nearest(text: str) -> list[str]:
+    """The known name, or the checkpoint folder beside a path that does not exist, that comes nearest to ``text``."""
+    path = Path(text).expanduser()
+    try:
+        beside = {str(path.parent / found.parent.name) for found in path.parent.glob("*/config.json")}
+    except OSError:
+        beside = set()
+    return get_close_matches(text, {*KNOWN_ENCODERS, *beside}, n=1, cutoff=0.5)
+
+
+def _unknown(text: str, advice: str) -> UnknownNameError:
+    known = _nearest(text) or ["tiny", "tiny-vision", "any local folder in Hugging Face format", "hub names"]
+    return UnknownNameError("encoder", text, known, advice)
+
+
+def _fetch(text: str) -> Path:
+    """The local copy of a hub repository, downloaded if need be."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    from modalign.encoders.quiet import quiet
+
+    name, _, revision = text.partition("@")
+    try:
+        with quiet(bars=not is_visible()):
+            folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=list(FILES)))
+            if not any(folder.glob("*.safetensors")) and not revision:
+                folder = _converted(name, folder)
+    except GatedRepoError as error:
+        raise UnavailableError(
+            f"'{name}' is gated: accept its licence on the hub and log in with 'hf auth login', or {_PUT}."
+        ) from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise _unknown(text, f"The hub has no public '{name}'.") from error
+    except (HfHubHTTPError, OSError) as error:
+        close = get_close_matches(name, _nearest(name), n=1, cutoff=0.85)
+        if close and close[0] != name:
+            raise _unknown(text, f"'{text}' itself is not on this machine and the hub cannot be reached.") from error
+        raise UnavailableError(
+            f"'{text}' is not on this machine and the hub cannot be reached; go online once, or {_PUT}."
+        ) from error
+    return folder
+
+
+def _converted(name: str, folder: Path) -> Path:
+    """The hub's own safetensors conversion of a repository that holds only pickled weights; ``folder`` without one.
+
+    The hub's conversion robot offers it as a pull request, whose files lie under ``refs/pr/N``. Once fetched it is
+    another snapshot beside ``folder``, so that it is found again without a network.
+    """
+    from huggingface_hub import get_repo_discussions, snapshot_download
+
+    for other in sorted(folder.parent.iterdir()):
+        if any(other.glob("*.safetensors")) and (other / "config.json").exists():
+            return other
+    for pull in get_repo_discussions(name, author="SFconvertbot", discussion_type="pull_request"):
+        if "safetensors" in pull.title.lower():
+            return Path(snapshot_download(name, revision=f"refs/pr/{pull.num}", allow_patterns=list(FILES)))
+    return folder

@@ -1,0 +1,224 @@
+"""A folder in Hugging Face format: what is in it, what is missing, its hash, and the network loaded from it.
+
+Only safetensors weights are read, so that loading never executes anything; a network of which the folder lacks a
+single weight is refused, because the library underneath would silently fill it with random numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from torch import nn
+
+from modalign.data.blobs import file_identity
+from modalign.encoders.preprocess import Preprocessing
+from modalign.encoders.quiet import quiet
+from modalign.encoders.store import FeatureStore, is_settled
+from modalign.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("spiece.model",), ("vocab.txt",))
+_TOKENIZER_FILES = (
+    "tokenizer*",
+    "vocab.*",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece*.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+# Says how a config was written, not what the network computes.
+_VOLATILE = ("transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype", "_commit_hash")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk.
+
+    Attributes
+    ----------
+    folder : where it lies.
+    config : the content of its ``config.json``.
+    weights : its safetensors files, in order.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    weights: tuple[Path, ...]
+
+    @classmethod
+    def open(cls, folder: Path) -> Checkpoint:
+        """Look into ``folder``; one sentence says what is missing."""
+        if not (folder / "config.json").is_file():
+            raise InputError(
+                f"Expected the folder of an encoder in Hugging Face format, got '{folder}' without a config.json; "
+                "give the folder that holds config.json and model.safetensors."
+            )
+        config = read_json(folder / "config.json")
+        if not isinstance(config.get("model_type"), str):
+            raise InputError(f"Expected a model_type (which network it is) in '{folder / 'config.json'}', got none.")
+        index = folder / "model.safetensors.index.json"
+        if index.is_file():
+            names = sorted(set(read_json(index).get("weight_map", {}).values()))
+            absent = [name for name in names if not (folder / name).is_file()]
+            if absent or not names:
+                wanted = absent[0] if absent else "weight files"
+                raise InputError(f"Expected '{wanted}' in '{folder}', as its index says; got none.")
+            weights = tuple(folder / name for name in names)
+        else:
+            weights = (folder / "model.safetensors",)
+        if not weights[0].is_file():
+            pickled = sorted(p.name for p in folder.glob("*.bin")) or sorted(p.name for p in folder.glob("*.pt*"))
+            raise InputError(
+                f"Expected model.safetensors in '{folder}', got "
+                + (
+                    f"only '{pickled[0]}', a pickle, which can run code when it is read; convert it with "
+                    "transformers' save_pretrained on a machine that trusts it."
+                    if pickled
+                    else "no weights; put the file there."
+                )
+            )
+        for path in weights:
+            with path.open("rb") as file:
+                if file.read(23) == b"version https://git-lfs":
+                    raise InputError(f"Expected weights in '{path}', got a Git LFS pointer; run 'git lfs pull' there.")
+        return cls(folder, config, weights)
+
+    @property
+    def model_type(self) -> str:
+        """The kind of network, such as ``"clip"`` or ``"dinov2"``."""
+        return self.config["model_type"]
+
+    def weights_hash(self, store: FeatureStore | None) -> str:
+        """SHA-256 over the weights and what of the config shapes the computation; files seen before are not reread."""
+        stable = {key: value for key, value in self.config.items() if key not in _VOLATILE}
+        digest = hashlib.sha256(json.dumps(stable, sort_keys=True).encode())
+        for path in self.weights:
+            digest.update(_content(path, store))
+        return digest.hexdigest()
+
+    def tokenizer_hash(self) -> str:
+        """SHA-256 over the tokenizer's files."""
+        digest = hashlib.sha256()
+        for pattern in _TOKENIZER_FILES:
+            for path in sorted(self.folder.glob(pattern)):
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
+
+    def load(self) -> nn.Module:
+        """The network in float32, in evaluation mode, without gradients."""
+        from transformers import AutoModel
+        from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+
+        if self.model_type not in MODEL_MAPPING_NAMES:
+            raise InputError(
+                f"Expected a checkpoint of a kind that transformers knows (clip, siglip, dinov2, vit, …), "
+                f"got model_type '{self.model_type}' in '{self.folder}'."
+            )
+        # The pooler of a supervised ViT is left out of most checkpoints; its class token serves.
+        extra: dict[str, Any] = {"add_pooling_layer": False} if self.model_type == "vit" else {}
+        try:
+            with quiet():
+                model, report = AutoModel.from_pretrained(
+                    self.folder,
+                    use_safetensors=True,
+                    local_files_only=True,
+                    output_loading_info=True,
+                    **extra,
+                )
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"The checkpoint in '{self.folder}' cannot be loaded: {reason[:300]}") from error
+        wrong = sorted({*report["missing_keys"], *(m[0] for m in report.get("mismatched_keys", ()))})
+        if wrong:
+            raise InputError(
+                f"Expected all weights of a '{self.model_type}' network in '{self.folder}', {len(wrong)} are missing "
+                f"('{wrong[0]}', …) and would be random; the file belongs to another config or is incomplete."
+            )
+        return model.float().eval().requires_grad_(False)
+
+    def preprocessing(self) -> Preprocessing:
+        """What the folder's image processor does; the convention of its kind, with a warning, where it has none."""
+        for name, part in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
+            path = self.folder / name
+            if path.is_file():
+                config = read_json(path)
+                config = config.get(part) if part else config
+                if config:
+                    return Preprocessing.read(config, f"'{path}'")
+        vision = self.config.get("vision_config") or self.config
+        usual = Preprocessing.of_model(self.model_type, vision.get("image_size"), vision.get("patch_size"))
+        if usual is None:
+            raise InputError(
+                f"Expected a preprocessor_config.json in '{self.folder}' (size, mean and deviation of the images), got "
+                f"none, and '{self.model_type}' has no usual one; copy it from where the weights came from."
+            )
+        warnings.warn(
+            f"'{self.folder}' has no preprocessor_config.json; images are prepared as is usual for "
+            f"'{self.model_type}'. Copy the file there if the network was trained otherwise.",
+            stacklevel=4,
+        )
+        return usual
+
+    def has_tokenizer(self) -> bool:
+        """Whether the folder holds the files of a tokenizer."""
+        return any(all((self.folder / name).is_file() for name in names) for names in _TOKENIZERS)
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The folder's tokenizer."""
+        from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+        if not self.has_tokenizer():
+            raise InputError(
+                f"Expected a tokenizer in '{self.folder}' (tokenizer.json, or vocab.json and merges.txt), got none; "
+                "copy it from where the weights came from. Images can be embedded without it."
+            )
+        try:
+            with quiet():
+                try:
+                    return AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+                except ImportError:  # its own class wants sentencepiece; tokenizer.json says the same without it
+                    return PreTrainedTokenizerFast.from_pretrained(self.folder, local_files_only=True)
+        except Exception as error:  # malformed files fail in every way a parser can
+            reason = " ".join(str(error).split())
+            raise InputError(f"The tokenizer in '{self.folder}' cannot be loaded: {reason[:300]}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file, or one sentence."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"Expected a JSON file, '{path}' is not one: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"Expected a JSON object in '{path}', got {type(content).__name__}.")
+    return content
+
+
+def _content(path: Path, store: FeatureStore | None) -> bytes:
+    """SHA-256 of a file, remembered in the store by the file's identity."""
+    if store is None:
+        return _hash(path)
+    identity = file_identity(str(path.resolve()))
+    with store.files() as files:
+        known = files.contents([identity])[0]
+        if known is None:
+            began = time.time_ns()
+            known = _hash(path)
+            if is_settled(identity, began) and identity == file_identity(str(path.resolve())):
+                files.remember([(identity, known)])
+    return known
+
+
+def _hash(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

@@ -1,0 +1,228 @@
+"""Items → rows of vectors: reading and resizing run ahead in threads while the network works on the batch before.
+
+Why an interrupted run that is resumed equals an undisturbed one bit for bit: on some machines the last bits of a
+row depend on how many rows its batch has and on its place among them, so the batches must be the same. A batch is the
+next ``batch_size`` decodable images, in the order of the items, whose content was not in the store *when the run
+began* (nor earlier in the run); undecodable images take no place in one. Batches are committed whole and in order.
+So a run killed at any moment leaves the first k batches, and the next one, which leaves those images out, forms
+exactly the batches k+1, k+2, … of the undisturbed run. Rows that another process commits meanwhile never change the
+batches of this one; a batch that is all there already is skipped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modalign.data.blobs import Identity
+from modalign.data.decode import decode
+from modalign.data.items import Items
+from modalign.encoders.store import FeatureStore, FileIndex, Shelf, is_settled
+from modalign.errors import InputError, UndecodableError
+from modalign.progress import track
+
+if TYPE_CHECKING:
+    from modalign.encoders.base import Encoder
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+_COMMIT_SECONDS = 1.0
+"""A killed process loses at most about this much work."""
+_COMMIT_BATCHES = 64
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """One item on its way: its pixels, or why there are none (neither, if its vector is there already)."""
+
+    index: int
+    content: bytes = b""  # SHA-256 of the bytes; empty if they could not be had
+    pixels: np.ndarray | None = None
+    reason: str | None = None
+    identity: Identity | None = None  # set if the file may be recognised by it next time
+
+
+def read_ahead(function: Callable[[A], B], jobs: Iterable[A], window: int) -> Iterator[B]:
+    """``function`` of every job, in order, computed in threads at most ``window`` jobs ahead of the consumer."""
+    # As many as this process may use: a container is often given fewer than the machine has.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    waiting: deque[Future[B]] = deque()
+    with ThreadPoolExecutor(min(16, cores), thread_name_prefix="modalign-read") as pool:
+        try:
+            for job in jobs:
+                waiting.append(pool.submit(function, job))
+                if len(waiting) > window:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def extract(
+    encoder: Encoder, items: Items, view: str, batch_size: int, tokens: bool
+) -> tuple[np.ndarray, np.ndarray | None, dict[int, str]]:
+    """Vectors and tokens of all decodable items, and for the others, by index, why not. Nothing is kept."""
+
+    def prepare(i: int) -> _Prepared:
+        try:
+            return _Prepared(i, pixels=encoder.preprocessing.prepare(items.open(i), view))
+        except UndecodableError as error:
+            return _Prepared(i, reason=str(error))
+
+    reasons: dict[int, str] = {}
+    batch: list[np.ndarray] = []
+    done: list[np.ndarray] = []
+    patches: list[np.ndarray] = []
+
+    def run() -> None:
+        vectors, found = encoder.encode(batch, tokens=tokens)
+        done.append(_checked(encoder, vectors))
+        if found is not None:
+            patches.append(found.cpu().numpy())
+        batch.clear()
+
+    with closing(read_ahead(prepare, range(len(items)), 2 * batch_size)) as prepared:
+        for item in track(prepared, f"Embedding on {encoder.device_name}", total=len(items), unit="images"):
+            if item.pixels is None:
+                reasons[item.index] = item.reason or ""
+                continue
+            batch.append(item.pixels)
+            if len(batch) == batch_size:
+                run()
+    if batch:
+        run()
+    if not done:
+        return np.empty((0, encoder.spec.dim), dtype=np.float32), None, reasons
+    return np.concatenate(done), np.concatenate(patches) if patches else None, reasons
+
+
+def extract_cached(
+    encoder: Encoder, items: Items, view: str, batch_size: int, store: FeatureStore
+) -> tuple[np.ndarray, dict[int, str]]:
+    """As :func:`extract`, through the store: only what is not there yet is read, decoded and encoded."""
+    identities = [items.identity(i) for i in range(len(items))]
+    spec = encoder.spec
+    with store.files() as files, store.shelf(spec.fingerprint, view, spec.dim) as shelf:
+        contents = files.contents(identities)
+        known = [content for content in contents if content is not None]
+        began_with = len(shelf)
+        here = {content for content, row in shelf.find(known).items() if row < began_with}
+        refused = files.refusals(known)
+        reasons = {i: refused[c] for i, c in enumerate(contents) if c is not None and c in refused}
+        todo = [i for i, content in enumerate(contents) if content not in here and i not in reasons]
+
+        def prepare(i: int) -> _Prepared:
+            began = time.time_ns()
+            try:
+                data = items.read(i)
+            except UndecodableError as error:  # says something about the file, not about its content: not remembered
+                return _Prepared(i, reason=str(error))
+            content = hashlib.sha256(data).digest()
+            same = identities[i] is not None and identities[i] == items.identity(i)
+            identity = identities[i] if same and is_settled(identities[i], began) else None
+            if shelf.find([content]).get(content, began_with) < began_with:
+                return _Prepared(i, content, identity=identity)
+            if reason := files.refusals([content]).get(content):
+                return _Prepared(i, content, reason=reason, identity=identity)
+            try:
+                pixels = encoder.preprocessing.prepare(decode(data), view)
+            except UndecodableError as error:
+                return _Prepared(i, content, reason=str(error), identity=identity)
+            return _Prepared(i, content, pixels, identity=identity)
+
+        with closing(read_ahead(prepare, todo, 2 * batch_size)) as prepared:
+            steps = track(prepared, f"Embedding on {encoder.device_name}", total=len(todo), unit="images")
+            reasons |= _fill(encoder, shelf, files, steps, batch_size, contents)
+        good = [content for i, content in enumerate(contents) if content is not None and i not in reasons]
+        rows = shelf.find(good)
+        return shelf.read(np.array([rows[content] for content in good], dtype=np.int64)), reasons
+
+
+def _fill(
+    encoder: Encoder,
+    shelf: Shelf,
+    files: FileIndex,
+    steps: Iterable[_Prepared],
+    batch_size: int,
+    contents: list[bytes | None],  # of all items, completed here
+) -> dict[int, str]:
+    """Encode what is new batch by batch and commit; returns what could not be decoded."""
+    reasons: dict[int, str] = {}
+    claimed: set[bytes] = set()
+    writer = _Writer(encoder, shelf, files)
+    batch: list[_Prepared] = []
+    try:
+        for item in steps:
+            contents[item.index] = item.content or None
+            if item.reason is not None:
+                reasons[item.index] = item.reason
+            writer.learn(item)
+            if item.pixels is None or item.content in claimed:
+                continue
+            claimed.add(item.content)
+            batch.append(item)
+            if len(batch) == batch_size:
+                writer.encode(batch)
+                batch = []
+        if batch:
+            writer.encode(batch)
+    finally:  # what is encoded is kept also when somebody presses Ctrl-C
+        writer.commit()
+    return reasons
+
+
+class _Writer:
+    """Encodes batches and commits them now and then, whole and in order."""
+
+    def __init__(self, encoder: Encoder, shelf: Shelf, files: FileIndex) -> None:
+        self._encoder, self._shelf, self._files = encoder, shelf, files
+        self._waiting: list[tuple[list[bytes], Tensor]] = []
+        self._learnt: list[_Prepared] = []
+        self._committed_at = time.monotonic()
+
+    def learn(self, item: _Prepared) -> None:
+        self._learnt.append(item)
+
+    def encode(self, batch: list[_Prepared]) -> None:
+        contents = [item.content for item in batch]
+        if len(self._shelf.find(contents)) < len(contents):
+            # Stays on the device until the commit, so that a GPU has the next batch before this one is waited for.
+            pixels = [item.pixels for item in batch if item.pixels is not None]
+            self._waiting.append((contents, self._encoder.encode(pixels)[0]))
+        if len(self._waiting) >= _COMMIT_BATCHES or time.monotonic() - self._committed_at >= _COMMIT_SECONDS:
+            self.commit()
+
+    def commit(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        learnt, self._learnt = self._learnt, []
+        if waiting:
+            vectors = _checked(self._encoder, torch.cat([v for _, v in waiting]))
+            self._shelf.add([content for some, _ in waiting for content in some], vectors)
+        self._files.remember((i.identity, i.content) for i in learnt if i.identity is not None)
+        self._files.refuse((i.content, i.reason) for i in learnt if i.content and i.reason is not None)
+        self._committed_at = time.monotonic()
+
+
+def _checked(encoder: Encoder, vectors: Tensor) -> np.ndarray:
+    """On the host, as float32; refuses what would poison everything after it."""
+    found = vectors.cpu().numpy()
+    if not np.isfinite(found).all():
+        raise InputError(
+            f"Encoder '{encoder.name}' gave vectors that are not finite in {encoder.spec.dtype}; "
+            "load it with dtype='float32', or check its weights."
+        )
+    return found

@@ -1,0 +1,133 @@
+"""In which type to compute: half precision where this machine gains by it and the vectors agree, else float32."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from modalign.encoders.clip import ClipEncoder
+from modalign.encoders.store import FeatureStore
+
+if TYPE_CHECKING:
+    from modalign.encoders.base import Encoder
+
+GAIN = 1.3
+"""Half precision must be this many times faster …"""
+AGREEMENT = 0.999
+"""… and the cosine of every probe image's two vectors at least this."""
+SMALL = 20_000_000
+"""Networks of fewer parameters stay in float32: they gain nothing that would be noticed."""
+_CANDIDATES = {"cuda": (torch.float16, torch.bfloat16), "mps": (torch.float16,), "cpu": (torch.bfloat16,)}
+_IMAGES = 8
+_SENTENCES = ["a photo of a cat.", "seven", "a satellite picture of a harbour with many small white boats"]
+
+
+def choose(encoder: Encoder) -> Encoder:
+    """``encoder``, or the same in the half precision that is worth it on this machine.
+
+    The first decision for a network and a machine is written beside the cached vectors and followed from then on:
+    the type is part of what a vector is, and a timing that came out differently would make a second run compute
+    everything again. Without a store every call decides anew.
+    """
+    if encoder.n_parameters < SMALL or encoder.device.type not in _CANDIDATES:
+        return encoder
+    note = _note(encoder, encoder.store) if encoder.store is not None else None
+    if note is not None and note.is_file():
+        return encoder.cast(getattr(torch, json.loads(note.read_text())["dtype"]))
+    best, found = _probe(encoder)
+    if note is None:
+        return best
+    return encoder.cast(getattr(torch, _write_once(note, {"dtype": best.spec.dtype, "probe": found})["dtype"]))
+
+
+def _probe(encoder: Encoder) -> tuple[Encoder, list[dict[str, float | str]]]:
+    """The first candidate that is fast and faithful, and what was measured."""
+    found: list[dict[str, float | str]] = []
+    for dtype in _CANDIDATES[encoder.device.type]:
+        plain, half = (_time(encoder.device, _product(encoder.device, t)) for t in (torch.float32, dtype))
+        gain = plain / half
+        if gain < GAIN:  # a processor without such instructions would need minutes for a large network
+            found.append({"dtype": str(dtype), "gain in a matrix product": round(gain, 2)})
+            continue
+        other = encoder.cast(dtype)
+        images = _images(encoder)
+        agreement = _agreement(encoder, other, images)
+        slow, fast = (_time(encoder.device, partial(e.encode, images), 3) for e in (encoder, other))
+        found.append({"dtype": str(dtype), "gain": round(slow / fast, 2), "cosine": agreement})
+        if slow / fast >= GAIN and agreement >= AGREEMENT:  # NaN agrees with nothing
+            return other, found
+    return encoder, found
+
+
+def _agreement(encoder: Encoder, other: Encoder, images: list[np.ndarray]) -> float:
+    """The smallest cosine between what the two make of one picture or sentence."""
+    pairs = [(encoder.encode(images)[0], other.encode(images)[0])]
+    if isinstance(encoder, ClipEncoder) and isinstance(other, ClipEncoder) and encoder.reads_sentences:
+        pairs.append((encoder.encode_sentences(_SENTENCES), other.encode_sentences(_SENTENCES)))
+    return min(float((a * b).sum(1).min()) for a, b in pairs)
+
+
+def _images(encoder: Encoder) -> list[np.ndarray]:
+    """A few pictures with structure on all scales, always the same, prepared for the network."""
+    from PIL import Image
+
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.zeros(_IMAGES, 3, 256, 256)
+    for cells in (2, 8, 32, 128):
+        noise = torch.rand(_IMAGES, 3, cells, cells, generator=generator)
+        pictures += torch.nn.functional.interpolate(noise, 256, mode="bilinear") / 4
+    pixels = (pictures * 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return [encoder.preprocessing.prepare(Image.fromarray(p)) for p in pixels]
+
+
+def _product(device: torch.device, dtype: torch.dtype) -> Callable[[], object]:
+    matrix = torch.ones(1024, 1024, device=device, dtype=dtype)
+    return lambda: matrix @ matrix
+
+
+def _time(device: torch.device, function: Callable[[], object], repeats: int = 5) -> float:
+    """Seconds of the fastest of some calls, after one to warm up."""
+    best = float("inf")
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        function()
+        if device.type != "cpu":
+            torch.accelerator.synchronize()
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def _note(encoder: Encoder, store: FeatureStore) -> Path:
+    """Where the decision is written: by network (in float32) and machine."""
+    name = torch.cuda.get_device_name(encoder.device) if encoder.device.type == "cuda" else encoder.device.type
+    machine = (name, platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.__version__)
+    key = "|".join((encoder.spec.fingerprint, *machine))
+    return store.root / "precision" / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
+
+
+def _write_once(path: Path, decision: dict) -> dict:
+    """Write unless another process was first; either way what is there afterwards."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(decision, indent=2))
+        try:
+            os.link(temporary, path)  # fails if it exists, unlike a rename
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            if not path.exists():
+                os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return json.loads(path.read_text())

@@ -1,0 +1,222 @@
+"""Picture → what the vision tower eats: exactly what the checkpoint's own image processor would make of it.
+
+Resizing and cropping happen in Pillow on 8-bit pixels, one picture at a time in any thread; scaling to the mean and
+deviation the network was trained with happens once a batch in torch, on the device. The numbers come from
+``preprocessor_config.json``, which is read here rather than by ``transformers.AutoImageProcessor`` because some of
+its processors need torchvision.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from modalign.errors import InputError
+
+VERSION = 1
+"""Part of every encoder's fingerprint: raise it whenever decoding or preprocessing changes a pixel."""
+
+_CLIP = {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
+_IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+_HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+_BICUBIC, _BILINEAR = 3, 2
+_SHORT = {"size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": 224, "resample": _BICUBIC}
+
+# What a processor class assumes where its config is silent (old checkpoints of the hub are). First match by prefix.
+_FAMILIES: dict[str, dict[str, Any]] = {
+    "CLIP": {**_SHORT, **_CLIP},
+    "ChineseCLIP": {**_SHORT, **_CLIP},
+    "Bit": {**_SHORT, **_CLIP},
+    "Siglip2": {"resample": _BILINEAR, "patch_size": 16, "max_num_patches": 256, **_HALF},
+    "Siglip": {"size": {"height": 224, "width": 224}, "resample": _BICUBIC, **_HALF},
+    "DINOv3ViT": {"size": {"height": 224, "width": 224}, "resample": _BILINEAR, **_IMAGENET},
+    "ViT": {"size": {"height": 224, "width": 224}, "resample": _BILINEAR, **_HALF},
+    "DeiT": {**_SHORT, "size": {"height": 256, "width": 256}, **_IMAGENET},
+}
+_DINOV2 = {**_SHORT, "size": {"shortest_edge": 256}, **_IMAGENET}
+_OF_MODEL: dict[str, dict[str, Any]] = {
+    "clip": _FAMILIES["CLIP"],
+    "metaclip_2": _FAMILIES["CLIP"],
+    "siglip": _FAMILIES["Siglip"],
+    "siglip2": _FAMILIES["Siglip2"],
+    "dinov2": _DINOV2,
+    "dinov2_with_registers": _DINOV2,
+    "dinov3_vit": _FAMILIES["DINOv3ViT"],
+    "vit": _FAMILIES["ViT"],
+}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The way of one checkpoint from a picture to its input.
+
+    Attributes
+    ----------
+    resize : ``"short"`` the short side becomes ``size[0]``, the long one follows (rounded down); ``"exact"`` to
+        ``size`` = (height, width); ``"patches"`` to the largest grid of at most ``max_patches`` patches of side
+        ``patch`` that keeps the aspect ratio (NaFlex); ``"none"``.
+    size : see ``resize``.
+    crop : (height, width) cut from the centre, black where the picture is smaller; None for no crop.
+    resample : Pillow's number of the filter.
+    mean, std : of the three channels, in units of ``factor`` · pixel.
+    factor : what 8-bit pixels are multiplied with, normally 1/255.
+    patch, max_patches : for ``resize="patches"``.
+    """
+
+    resize: Literal["short", "exact", "patches", "none"]
+    size: tuple[int, int]
+    crop: tuple[int, int] | None
+    resample: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    factor: float = 1 / 255
+    patch: int = 0
+    max_patches: int = 0
+
+    def prepare(self, image: Image.Image, view: str = "centre") -> np.ndarray:
+        """One RGB picture resized and cropped: uint8 (H, W, 3), or (rows, columns, patch·patch·3) for patches.
+
+        ``view="mirror"`` flips the result left to right.
+        """
+        target = self._target(image.width, image.height)
+        if target != image.size:
+            image = image.resize(target, resample=self.resample)
+        if self.crop is not None:
+            # Half pixels as transformers cuts them: towards the top left where it crops, away where it pads.
+            top, left = ((have - want) // 2 for have, want in zip(image.size[::-1], self.crop, strict=True))
+            image = image.crop((left, top, left + self.crop[1], top + self.crop[0]))
+        pixels = np.asarray(image)
+        if view == "mirror":
+            pixels = pixels[:, ::-1]
+        if self.resize == "patches":
+            rows, columns, p = pixels.shape[0] // self.patch, pixels.shape[1] // self.patch, self.patch
+            pixels = pixels.reshape(rows, p, columns, p, 3).transpose(0, 2, 1, 3, 4).reshape(rows, columns, -1)
+        return np.ascontiguousarray(pixels)
+
+    def inputs(self, prepared: Sequence[np.ndarray], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+        """A batch of prepared pictures as the keyword arguments of the vision tower, on its device in its dtype."""
+        if self.resize == "patches":
+            return self._patch_inputs(prepared, device, dtype)
+        batch = torch.from_numpy(np.stack(prepared))
+        if device.type == "cuda":
+            batch = batch.pin_memory().to(device, non_blocking=True)
+        return {"pixel_values": self.normalise(batch.to(device).permute(0, 3, 1, 2)).to(dtype)}
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """uint8 (..., 3, H, W) → float32 (factor · x − mean) / std, as one multiplication and one addition."""
+        scale, shift = (v[:, None, None] for v in self._affine(pixels.device))
+        return torch.addcmul(shift, pixels.float(), scale).contiguous()
+
+    def _affine(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        mean, std = (torch.tensor(v, dtype=torch.float64) for v in (self.mean, self.std))
+        return (self.factor / std).float().to(device), (-mean / std).float().to(device)
+
+    def _patch_inputs(
+        self, prepared: Sequence[np.ndarray], device: torch.device, dtype: torch.dtype
+    ) -> dict[str, Tensor]:
+        shapes = torch.tensor([p.shape[:2] for p in prepared])
+        values = torch.zeros(len(prepared), self.max_patches, prepared[0].shape[2])
+        mask = torch.zeros(len(prepared), self.max_patches, dtype=torch.int32)
+        scale, shift = self._affine(torch.device("cpu"))
+        for row, patches in enumerate(prepared):
+            n = patches.shape[0] * patches.shape[1]
+            pixels = torch.from_numpy(patches).reshape(n, -1, 3).float()
+            values[row, :n] = torch.addcmul(shift, pixels, scale).reshape(n, -1)
+            mask[row, :n] = 1
+        return {
+            "pixel_values": values.to(device, dtype),
+            "pixel_attention_mask": mask.to(device),
+            "spatial_shapes": shapes.to(device),
+        }
+
+    def _target(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) after resizing."""
+        if self.resize == "short":
+            short = self.size[0]
+            if width <= height:
+                return short, int(short * height / width)
+            return int(short * width / height), short
+        if self.resize == "exact":
+            return self.size[1], self.size[0]
+        if self.resize == "patches":
+            return self._grid(width, height)
+        return width, height
+
+    def _grid(self, width: int, height: int) -> tuple[int, int]:
+        """The largest scale whose sides, rounded up to whole patches, hold at most ``max_patches`` patches."""
+        low, high = 1e-6, 100.0
+        sides = (1, 1)
+        while high - low >= 1e-5:
+            scale = (low + high) / 2
+            sides = tuple(max(1, math.ceil(scale * side / self.patch)) for side in (width, height))
+            low, high = (scale, high) if sides[0] * sides[1] <= self.max_patches else (low, scale)
+        return tuple(self.patch * max(1, math.ceil(low * side / self.patch)) for side in (width, height))  # type: ignore[return-value]
+
+    def card(self) -> dict[str, Any]:
+        """All that decides the pixels, for the fingerprint."""
+        return {"version": VERSION, **asdict(self)}
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any], where: str) -> Preprocessing:
+        """From the content of a ``preprocessor_config.json``; ``where`` names it in messages."""
+        kind = str(config.get("image_processor_type") or config.get("feature_extractor_type") or "")
+        family = next((v for prefix, v in _FAMILIES.items() if kind.startswith(prefix)), {})
+        c = {"do_resize": True, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, **family}
+        c |= {key: value for key, value in config.items() if value is not None}
+        odd = [key for key in ("do_pad", "crop_pct", "do_split_image", "do_image_splitting") if c.get(key)]
+        missing = [key for key in ("image_mean", "image_std", "resample") if key not in c]
+        if odd or missing:
+            raise InputError(
+                f"Expected an image processor that resizes, crops and normalises ({where}), got {kind or 'one'} with "
+                f"{f'the unsupported {odd[0]}' if odd else f'no {missing[0]}'}; use a CLIP, SigLIP, DINO or ViT one."
+            )
+        normalise = c["do_normalize"]
+        common: dict[str, Any] = {
+            "resample": int(c["resample"]),
+            "mean": tuple(map(float, c["image_mean"])) if normalise else (0.0,) * 3,
+            "std": tuple(map(float, c["image_std"])) if normalise else (1.0,) * 3,
+            "factor": float(c["rescale_factor"]) if c["do_rescale"] else 1.0,
+        }
+        if "max_num_patches" in c:
+            grid = {"patch": int(c["patch_size"]), "max_patches": int(c["max_num_patches"])}
+            return cls("patches", (0, 0), None, **common, **grid)
+        crop = _sides(c["crop_size"], where) if c.get("do_center_crop") else None
+        if not c["do_resize"]:
+            return cls("none", (0, 0), crop, **common)
+        size = c.get("size")
+        if isinstance(size, int):  # before sizes had names
+            short = "shortest_edge" in family.get("size", ())
+            size = {"shortest_edge": size} if short else {"height": size, "width": size}
+        if isinstance(size, Mapping) and set(size) == {"shortest_edge"}:
+            return cls("short", (int(size["shortest_edge"]),) * 2, crop, **common)
+        return cls("exact", _sides(size, where), crop, **common)
+
+    @classmethod
+    def of_model(cls, model_type: str, image_size: int | None, patch: int | None) -> Preprocessing | None:
+        """What checkpoints of this type are normally trained with; None for a type without a convention."""
+        if model_type not in _OF_MODEL:
+            return None
+        config = dict(_OF_MODEL[model_type])
+        if "max_num_patches" in config:
+            config["patch_size"] = patch or config["patch_size"]
+        elif image_size is not None and not (model_type.startswith("dinov2") and image_size == 518):
+            # DINOv2's own, last trained at 518, are by convention used at 224 of a short side of 256.
+            short = "shortest_edge" in config["size"]
+            config["size"] = {"shortest_edge": image_size} if short else {"height": image_size, "width": image_size}
+            config["crop_size"] = image_size
+        return cls.read(config, f"defaults of {model_type}")
+
+
+def _sides(size: Any, where: str) -> tuple[int, int]:
+    if isinstance(size, int):
+        return size, size
+    if isinstance(size, Mapping) and {"height", "width"} <= set(size):
+        return int(size["height"]), int(size["width"])
+    raise InputError(f"Expected a size as height and width or shortest_edge in {where}, got {size}.")

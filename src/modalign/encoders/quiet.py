@@ -1,0 +1,36 @@
+"""Silence for the libraries underneath, only while they are called: what matters is said by our own messages."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def quiet(bars: bool = True) -> Iterator[None]:
+    """No warnings, log lines and (with ``bars``) progress bars of transformers and huggingface_hub inside.
+
+    Everything is put back as it was afterwards, so that a user's own settings survive.
+    """
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
+    from huggingface_hub.utils import logging as hub_logging
+    from transformers.utils import logging
+
+    verbosity, hub_verbosity = logging.get_verbosity(), hub_logging.get_verbosity()
+    bar, hub_bar = logging.is_progress_bar_enabled(), not are_progress_bars_disabled()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            logging.set_verbosity_error()
+            hub_logging.set_verbosity_error()
+            if bars:
+                logging.disable_progress_bar()
+            yield
+        finally:
+            logging.set_verbosity(verbosity)
+            hub_logging.set_verbosity(hub_verbosity)
+            if bars and bar:
+                logging.enable_progress_bar()  # also enables the hub's
+            if bars and not hub_bar:
+                disable_progress_bars()
