@@ -12,14 +12,16 @@ from typing import NoReturn, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modalign.data.splits import Split, few_shot
+from modalign.data.split import Split
+from modalign.data.splits import few_shot
 from modalign.errors import InputError
 from modalign.evaluate.metrics import Accuracy, proportion
-from modalign.evaluate.runs import Run, append_run, plain, versions
+from modalign.evaluate.runs import Run, append_run
 from modalign.evaluate.runs import Summary as Summary
 from modalign.evaluate.runs import summarise as summarise
 from modalign.features import UNLABELLED, ClassText, Features, concatenate
 from modalign.progress import track
+from modalign.record import plain, versions
 
 
 class Method(Protocol):

@@ -100,7 +100,7 @@ _CAUTION = (
         {"paper": "dam", "method": "DAM", "dataset": "dtd", "metric": "new"},
         "hardly legible; the value that its harmonic mean and the average require",
     ),
-    ({"paper": "dam", "method": "CLIP + CMA"}, "by the paper's own equations the added term is the same for every class"),
+    ({"paper": "dam", "method": "CLIP + CMA"}, "by the paper's equations the added term is equal for all classes"),
 )
 
 # (paper, table, setting, backbone, what the rows are, columns, fixed entries, rows): a row is a name, a colon, values.

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,9 @@ import numpy as np
 
 from modalign.errors import InputError
 from modalign.evaluate.metrics import Accuracy, Interval, mean_interval
+from modalign.record import plain
 
 _FORMAT = "modalign-run-1"
-_PACKAGES = ("modalign", "numpy", "scikit-learn", "torch", "transformers")
 
 
 @dataclass(frozen=True)
@@ -147,27 +145,3 @@ def summarise(runs: Iterable[Run]) -> list[Summary]:
         seconds = float(np.mean([run.fit_seconds for run in group]))
         rows.append(Summary(method, shots, mean_interval([run.accuracy.top1 for run in group]), seconds))
     return rows
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that compute, for the record."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def plain(value: Any) -> Any:
-    """``value`` as JSON knows it: arrays as lists, numbers as numbers, what is not finite or not data as text."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if hasattr(value, "tolist"):  # NumPy and torch
-        value = value.tolist()
-    if isinstance(value, (Sequence, set, frozenset)) and not isinstance(value, (str, bytes)):
-        return [plain(entry) for entry in value]
-    if value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and np.isfinite(value)):
-        return value
-    return str(value)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from modalign.errors import InputError
-from modalign.evaluate.runs import plain
+from modalign.record import plain
 from modalign.report.style import FONT, style_sheet, words, write
 
 
