@@ -1,0 +1,102 @@
+"""The Gibbs kernel of a batch of transport problems: formed accurately, multiplied quickly.
+
+All tensors carry a leading dimension of P problems; vectors are (P, n, 1) and (P, m, 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# The scalings of a kernel stay within exp(±LIMIT), and entries below exp(CUT) are dropped: products keep clear of
+# subnormal numbers, which are slow, and what is dropped weighs less than exp(2 LIMIT + CUT) of the plan's density.
+LIMIT = {torch.float32: 20.0, torch.float64: 150.0}
+CUT = {torch.float32: -67.0, torch.float64: -500.0}
+_BLOCK = 1 << 18  # entries that are formed at a time, in float64
+_TILE = {"cpu": 1 << 18}  # entries of problems solved together: on a CPU what stays in cache for all sweeps
+_TILE_ELSEWHERE = 1 << 26
+
+
+@dataclass
+class Problems:
+    """P transport problems: cost (P, n, m), marginals a (P, n, 1) and b (P, m, 1), eps (P, 1, 1), KL strengths rho.
+
+    Cost and marginals share the working type; eps is in the type of the potentials.
+    """
+
+    cost: Tensor
+    a: Tensor
+    b: Tensor
+    eps: Tensor
+    rho: tuple[float, float]
+
+    def __len__(self) -> int:
+        return len(self.cost)
+
+    def part(self, which: Tensor | slice) -> Problems:
+        return Problems(self.cost[which], self.a[which], self.b[which], self.eps[which], self.rho)
+
+    def blocks(self) -> Iterator[slice]:
+        """Slices of the n rows, each with few enough entries to stay in cache."""
+        count, n, m = self.cost.shape
+        step = max(1, _BLOCK // (count * m))
+        for start in range(0, n, step):
+            yield slice(start, start + step)
+
+
+def tiles(cost: Tensor) -> Iterator[slice]:
+    """Slices of the problems that are solved together."""
+    size = _TILE.get(cost.device.type, _TILE_ELSEWHERE)
+    step = max(1, size // (cost.shape[1] * cost.shape[2]))
+    for first in range(0, len(cost), step):
+        yield slice(first, first + step)
+
+
+def density(problems: Problems, f: Tensor, g: Tensor, rows: slice) -> Tensor:
+    """exp((f + g − C) / eps) on some rows, in the type of the cost, to about two units in the last place.
+
+    The exponent is formed in the type of the potentials; what its rounding to float32 loses is put back to first
+    order. Entries below the cut are zero.
+    """
+    exact = ((f[:, rows] + g.mT) - problems.cost[:, rows]) / problems.eps
+    rounded = exact.to(problems.cost.dtype)
+    kernel = rounded.exp()
+    if rounded.dtype != exact.dtype:
+        kernel.addcmul_(kernel, (exact - rounded).to(kernel.dtype))
+    return kernel.masked_fill_(rounded < CUT[kernel.dtype], 0)
+
+
+class Kernel:
+    """K of P problems and its products with vectors; the longer of the two dimensions is contiguous.
+
+    On the CPU the products go through NumPy, without copies: its batched matrix-vector product takes a tenth of the
+    time of ``torch.bmm`` on matrices of 200 × 10, and half of it on one of 50,000 × 100.
+    """
+
+    def __init__(self, problems: Problems, f: Tensor, g: Tensor) -> None:
+        count, n, m = problems.cost.shape
+        if n > m:
+            self.matrix = problems.cost.new_empty(count, m, n).mT
+        else:
+            self.matrix = problems.cost.new_empty(count, n, m)
+        for rows in problems.blocks():
+            self.matrix[:, rows] = density(problems, f, g, rows)
+        self._host = self.matrix.numpy() if self.matrix.device.type == "cpu" else None
+
+    def times(self, v: Tensor, out: Tensor) -> None:
+        """K v into ``out``."""
+        if self._host is None:
+            torch.bmm(self.matrix, v, out=out)
+        else:
+            np.matmul(self._host, v.numpy(), out=out.numpy())
+
+    def transposed_times(self, u: Tensor, out: Tensor) -> None:
+        """Kᵀ u into ``out``."""
+        if self._host is None:
+            torch.bmm(self.matrix.mT, u, out=out)
+        else:
+            np.matmul(self._host.swapaxes(1, 2), u.numpy(), out=out.numpy())
