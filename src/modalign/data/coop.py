@@ -33,6 +33,8 @@ def read_coop_split(file: str | Path, root: str | Path | None = None) -> tuple[I
     content = read_json(file, "a CoOp split file")
     if not isinstance(content, dict) or not _LISTS.keys() <= content.keys():
         raise InputError(f"Expected lists 'train', 'val' and 'test' in '{file}', it has none; is it a CoOp split file?")
+    if not all(isinstance(content[key], list) for key in _LISTS):
+        raise InputError(f"Expected 'train', 'val' and 'test' in '{file}' to be lists.")
     paths: list[str] = []
     labels: list[int] = []
     names: dict[int, str] = {}
@@ -41,7 +43,7 @@ def read_coop_split(file: str | Path, root: str | Path | None = None) -> tuple[I
         start = len(paths)
         for number, entry in enumerate(content[key]):
             match entry:
-                case [str(path), int(label), str(name)] if label >= 0:
+                case [str(path), int(label), str(name)] if type(label) is int and label >= 0:
                     paths.append(path)
                     labels.append(label)
                 case _:

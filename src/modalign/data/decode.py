@@ -61,7 +61,6 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_TRUNCATED = "truncated: the file ends before the image does"
 _quiet_lock = threading.Lock()
 
 
@@ -94,7 +93,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     except MemoryError as error:
         raise UndecodableError("too large for the memory of this machine") from error
     except Exception as error:  # a decoder may raise anything on hostile bytes, and no file may stop a run
-        raise UndecodableError(_reason(error, kind)) from error
+        raise UndecodableError(_reason(error, kind, data)) from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -207,12 +206,24 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _reason(error: Exception, kind: str | None) -> str:
-    text = str(error).lower()
-    if isinstance(error, EOFError) or any(
-        sign in text for sign in ("truncated", "unexpected end", "not enough", "broken png", "buffer is not large")
-    ):
-        return _TRUNCATED
+def _reason(error: Exception, kind: str | None, data: bytes) -> str:
     if "decompressionbomb" in type(error).__name__.lower():
         return "too large: it unpacks to far more pixels than it declares"
+    text = str(error).lower()
+    if _ends_early(data, kind) or isinstance(error, EOFError) or "truncated" in text or "unexpected end" in text:
+        return "truncated: the file ends before the image does"
     return f"corrupt {kind} file: the image data cannot be decoded"
+
+
+def _ends_early(data: bytes, kind: str | None) -> bool:
+    """Whether a broken file lacks the end that its format demands."""
+    match kind:
+        case "JPEG":
+            return b"\xff\xd9" not in data
+        case "PNG":
+            return b"IEND" not in data
+        case "GIF":
+            return data[-1:] != b";"
+        case "WebP":
+            return int.from_bytes(data[4:8], "little") + 8 > len(data)
+    return False

@@ -118,7 +118,8 @@ def assign_classes(
     archive : the name of the archive without its ending, if it is one.
     """
     paths = sorted(found, key=lambda path: [natural_key(part) for part in path.split("/")])
-    split = {path: path.split("/") for path in [*paths, *(q.id for q in listing.quarantined)]}
+    refused = [q.id for q in listing.quarantined if has_image_suffix(q.id)]  # files, which show where classes are
+    split = {path: path.split("/") for path in [*paths, *refused]}
     used = {folder for path in [*split, *skipped] for folder in _folders_above(path)}
     empty = [folder for folder in folders if folder not in used]
     depth = _depth([parts[:-1] for parts in split.values()], [folder.split("/") for folder in empty], archive)
@@ -143,11 +144,12 @@ def assign_classes(
             names = some(sorted(bare, key=natural_key))
             listing.notes.append(f"{'class' if len(bare) == 1 else 'classes'} without an image: {names}")
         if loose:
-            listing.notes.append(f"{loose} images lie outside the class folders: taken as unlabelled")
+            lie = "1 image lies" if loose == 1 else f"{loose} images lie"
+            listing.notes.append(f"{lie} outside the class folders: taken as unlabelled")
     if skipped:
         kinds = Counter(PurePosixPath(path).suffix.lower() or "no ending" for path in skipped).most_common(5)
         text = ", ".join(f"{kind} ({count})" for kind, count in kinds)
-        listing.notes.append(f"skipped {_files(len(skipped))} that are no images: {text}")
+        listing.notes.append(f"skipped {_files(len(skipped))} without an image ending: {text}")
     if hidden:
         listing.notes.append(f"skipped {_files(hidden, 'hidden file')}")
 

@@ -15,10 +15,13 @@ _DIGITS = re.compile(r"(\d+)")
 _WORDNET = re.compile(r"^(n\d{8})\s+(.+)$")
 
 
-def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
-    """A sort key that puts ``img2`` before ``img10``, the same on every machine."""
-    parts = _DIGITS.split(text.casefold())
-    return (*((0, int(p)) if p.isdecimal() else (1, p) for p in parts if p), (2, text))
+def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
+    """A sort key that puts ``img2`` before ``img10``, the same on every machine; no two texts share one."""
+    key = []
+    for part in filter(None, _DIGITS.split(text.casefold())):
+        digits = part.lstrip("0")
+        key.append((1, len(digits), digits) if part.isdecimal() else (2, 0, part))
+    return (*key, (0, 0, text))
 
 
 def normalise(name: str) -> str:
@@ -118,8 +121,7 @@ def _read_file(path: Path) -> object:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(
-            f"Expected a file of class names, '{path}' does not exist."
-            + did_you_mean(path.name, siblings(path))
+            f"Expected a file of class names, '{path}' does not exist." + did_you_mean(path.name, siblings(path))
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Expected a text file of class names, '{path}' cannot be read: {error}") from error

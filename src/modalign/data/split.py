@@ -92,7 +92,8 @@ class Split:
             )
         notes = list(content.get("notes", []))
         if gone:
-            notes.append(f"{len(gone)} images of the split are no longer there, such as {some(gone, 2)}")
+            are = "image of the split is" if len(gone) == 1 else "images of the split are"
+            notes.append(f"{len(gone)} {are} no longer there, such as {some(gone, 2)}")
         if (names := content.get("class_names", [])) != list(items.class_names):
             notes.append(f"the class names have changed since the split was made, then {len(names)} classes")
         return cls(**parts, seed=content.get("seed"), description=content.get("description", ""), notes=tuple(notes))
@@ -101,8 +102,11 @@ class Split:
 def folder_split(items: Items) -> Split | None:
     """The split that the folders ``train``, ``val``, ``test`` of a source make, or None if it has no such folders."""
     paths = [name.split("/") for name in items.ids]
-    depth = len(os.path.commonprefix([path[:-1] for path in paths]))
-    if not paths or any(len(p) < depth + 3 or p[depth].casefold() not in DIVISIONS for p in paths):
+    if not paths:
+        return None
+    ends = zip(min(paths)[:-1], max(paths)[:-1], strict=False)  # all paths share what the first and the last do
+    depth = next((i for i, (a, b) in enumerate(ends) if a != b), 0)
+    if any(len(path) < depth + 3 or path[depth].casefold() not in DIVISIONS for path in paths):
         return None
     part = np.array([DIVISIONS[path[depth].casefold()] for path in paths])
     indices = {name: np.flatnonzero(part == name) for name in PARTS[:3]}

@@ -1,0 +1,150 @@
+"""Sentences for classes, and the description files of CuPL and HPT."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from modalign.data.catalog import DATASETS
+from modalign.data.prompts import (
+    DEFAULT_TEMPLATE,
+    TEMPLATES,
+    Structure,
+    read_descriptions,
+    read_structures,
+    sentences,
+)
+from modalign.data.splits import read_coop_split
+from modalign.data.templates import IMAGENET_7, IMAGENET_80
+from modalign.errors import InputError, UnknownNameError
+
+TEXT = Path(__file__).parents[2].parent / "shared" / "data" / "text"
+needs_text = pytest.mark.skipif(not TEXT.is_dir(), reason="needs ../shared/data/text")
+
+GRAPH = {
+    "Entities": ["cat", "fur"],
+    "Attributes": ["soft"],
+    "Entity-to-Entity Relationships": [{"entity1": "cat", "relationship": "has", "entity2": "fur"}],
+    "Entity-to-Attribute Relationships": [{"entity": "fur", "relationship": "is", "attribute": "soft", "extra": "x"}],
+}
+
+
+def write(path: Path, content: object) -> Path:
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_underscores_become_blanks_and_nothing_else_changes() -> None:
+    assert sentences(["grand_piano", "BAe-125 {x}"]) == [["a photo of a grand piano."], ["a photo of a BAe-125 {x}."]]
+
+
+def test_templates_by_key_one_or_many() -> None:
+    assert sentences(["owl"], "DTD") == [["owl texture."]]
+    assert sentences(["owl"], ["a {}", "the {}"]) == [["a owl", "the owl"]]
+    assert [len(s) for s in sentences(["owl", "cat"], "imagenet")] == [7, 7]
+
+
+@pytest.mark.parametrize("templates", ["a photo", "a {} and {}", ["a {}", "no name"], [], ["{}", 3], "a {name}"])
+def test_templates_without_a_place_for_the_name(templates: object) -> None:
+    with pytest.raises(InputError):
+        sentences(["owl"], templates)
+
+
+def test_an_unknown_key_is_told_with_its_neighbour() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'imagenet'"):
+        sentences(["owl"], "imagnet")
+
+
+@pytest.mark.parametrize(
+    ("name", "article"),
+    [("owl", "an"), ("cat", "a"), ("unicorn", "a"), ("umbrella", "an"), ("hour hand", "an"), ("house", "a"),
+     ("ewe", "a"), ("one-way street", "a"), ("uninteresting thing", "an"), ("European robin", "a"), ("Egg", "an")],
+)  # fmt: skip
+def test_articles_by_sound(name: str, article: str) -> None:
+    assert sentences([name], "a photo of a {}.", grammatical=True) == [[f"a photo of {article} {name}."]]
+    assert sentences([name], "itap of the {}.", grammatical=True) == [[f"itap of the {name}."]]
+
+
+def test_the_ensembles_of_clip() -> None:
+    assert len(set(IMAGENET_80)) == 80
+    assert set(IMAGENET_7) < set(IMAGENET_80)
+    assert DEFAULT_TEMPLATE in IMAGENET_80
+    assert all(t.count("{}") == 1 for templates in TEMPLATES.values() for t in templates)
+
+
+def test_every_data_set_has_templates() -> None:
+    assert all(row.templates for row in DATASETS)
+
+
+def test_descriptions_are_matched_whatever_case_and_blanks(tmp_path: Path) -> None:
+    file = write(tmp_path / "d.json", {"Grand Piano": ["It has  keys.", " "], "OWL": "It has eyes.", "unused": []})
+    assert read_descriptions(file, ["owl", "grand_piano"]) == [["It has eyes."], ["It has keys."]]
+
+
+def test_an_exact_name_comes_before_a_similar_one(tmp_path: Path) -> None:
+    file = write(tmp_path / "d.json", {"a": ["small"], "A": ["large"]})
+    assert read_descriptions(file, ["A", "a"]) == [["large"], ["small"]]
+
+
+def test_missing_classes_are_all_told(tmp_path: Path) -> None:
+    file = write(tmp_path / "d.json", {"owl": ["x"], "sea horse": ["x"]})
+    with pytest.raises(InputError, match=r"all 3 classes.*none of 'seahorse', 'cat'\. Did you mean 'sea horse'\?"):
+        read_descriptions(file, ["owl", "seahorse", "cat"])
+
+
+@pytest.mark.parametrize(
+    "content", ["[1, 2", [1], {"owl": []}, {"owl": [" "]}, {"owl": [3]}, {"owl": {"a": "b"}}, {"owl": None}]
+)
+def test_files_that_are_no_descriptions(tmp_path: Path, content: object) -> None:
+    with pytest.raises(InputError, match="Expected"):
+        read_descriptions(write(tmp_path / "d.json", content), ["owl"])
+
+
+def test_a_missing_file_is_told_with_its_neighbour(tmp_path: Path) -> None:
+    write(tmp_path / "cupl.json", {})
+    with pytest.raises(InputError, match=r"Did you mean 'cupl.json'\?"):
+        read_descriptions(tmp_path / "cuple.json", ["owl"])
+
+
+def test_structures(tmp_path: Path) -> None:
+    file = write(tmp_path / "s.json", {"Cat": [GRAPH, GRAPH]})
+    first, second = read_structures(file, ["cat"])[0]
+    assert first == second == Structure(("cat", "fur"), ("soft",), (("cat", "has", "fur"),), (("fur", "is", "soft"),))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"Entities": "cat"}, {"Attributes": [1]}, {"Entity-to-Entity Relationships": None},
+     {"Entity-to-Attribute Relationships": [{"entity": "x"}]}, {"Entity-to-Entity Relationships": ["x"]}],
+)  # fmt: skip
+def test_structures_of_another_shape_are_told_with_their_place(tmp_path: Path, change: dict) -> None:
+    file = write(tmp_path / "s.json", {"cat": [GRAPH, {**GRAPH, **change}]})
+    with pytest.raises(InputError, match=f"{next(iter(change))}.*graph 2 of 'cat'"):
+        read_structures(file, ["cat"])
+
+
+@pytest.mark.parametrize("content", [{"cat": []}, {"cat": {}}, {"cat": [3]}])
+def test_structures_that_are_none(tmp_path: Path, content: object) -> None:
+    with pytest.raises(InputError, match="'cat'"):
+        read_structures(write(tmp_path / "s.json", content), ["cat"])
+
+
+@needs_text
+@pytest.mark.parametrize("name", ["Caltech101", "EuroSAT", "OxfordPets"])
+def test_the_published_files_fit_the_published_class_names(name: str) -> None:
+    items, _ = read_coop_split(TEXT / "splits" / f"split_zhou_{name}.json")
+    descriptions = read_descriptions(TEXT / "hpt" / "description" / f"{name}.json", items.class_names)
+    structures = read_structures(TEXT / "hpt" / "structure" / f"{name}.json", items.class_names)
+    assert len(descriptions) == len(structures) == len(items.class_names)
+    assert all(len(lines) == 5 for lines in descriptions)
+    assert all(len(graphs) == 5 and all(g.entities for g in graphs) for graphs in structures)
+
+
+@needs_text
+@pytest.mark.parametrize(("name", "data"), [("caltech101", "Caltech101"), ("eurosat", "EuroSAT")])
+def test_the_published_cupl_files(name: str, data: str) -> None:
+    items, _ = read_coop_split(TEXT / "splits" / f"split_zhou_{data}.json")
+    lines = read_descriptions(TEXT / "cupl" / f"CuPL_prompts_{name}.json", items.class_names)
+    assert min(map(len, lines)) >= 15

@@ -1,0 +1,120 @@
+"""Tables of paths, as spreadsheets and scripts write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from bad_files import encoded, picture
+
+from modalign.data.items import Items, load_items
+from modalign.errors import InputError
+from modalign.features import UNLABELLED
+
+JPEG = encoded(picture(), "JPEG")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a.jpg", "b.jpg", "sub/c d.jpg", "sub/e, f.jpg", "#5.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(JPEG)
+    return tmp_path
+
+
+def read(folder: Path, text: str, name: str = "list.csv", encoding: str = "utf-8", **options: object) -> Items:
+    (folder / name).write_text(text, encoding=encoding)
+    return load_items(folder / name, **options)
+
+
+def labelled(items: Items) -> dict[str, str | None]:
+    return {n: None if k == UNLABELLED else items.class_names[k] for n, k in zip(items.ids, items.labels, strict=True)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path,label\na.jpg,cat\nb.jpg,dog\n",
+        "Label;Path\r\ncat;a.jpg\r\ndog;b.jpg\r\n",
+        "\ufeffimage\tclass\na.jpg\tcat\nb.jpg\tdog",
+        "id,file,category\n1,a.jpg,cat\n2,b.jpg,dog\n",
+        "filename,label,class_name\na.jpg,0,cat\nb.jpg,1,dog\n",
+        "path, label\n a.jpg , cat\n\n b.jpg , dog\n",
+        "a.jpg,cat\nb.jpg,dog\n",
+        'path,label\n"a.jpg","cat"\n"b.jpg","dog"\n',
+    ],
+)
+def test_columns_delimiters_and_headers(folder: Path, text: str) -> None:
+    items = read(folder, text)
+    assert labelled(items) == {"a.jpg": "cat", "b.jpg": "dog"}
+    assert items.class_names == ("cat", "dog")
+    assert items.read(0) == JPEG
+
+
+def test_without_labels_or_with_gaps(folder: Path) -> None:
+    assert labelled(read(folder, "path\na.jpg\nb.jpg\n")) == {"a.jpg": None, "b.jpg": None}
+    assert labelled(read(folder, "path,label\na.jpg,cat\nb.jpg,\n")) == {"a.jpg": "cat", "b.jpg": None}
+    assert labelled(read(folder, "path,label\na.jpg,cat\nb.jpg\n")) == {"a.jpg": "cat", "b.jpg": None}
+
+
+def test_quoted_delimiters_blanks_backslashes_and_absolute_paths(folder: Path) -> None:
+    rows = ['"sub/e, f.jpg",x', "sub\\c d.jpg,y", f"{folder / 'a.jpg'},z", "./b.jpg,z"]
+    items = read(folder, "path,label\n" + "\n".join(rows))
+    assert len(items) == 4
+    assert not items.quarantined
+    assert items.class_names == ("x", "y", "z")
+
+
+def test_integer_labels_are_names_unless_classes_are_given(folder: Path) -> None:
+    text = "path,label\na.jpg,10\nb.jpg,2\n"
+    items = read(folder, text)
+    assert items.class_names == ("2", "10")
+    names = [f"class {i}" for i in range(11)]
+    assert labelled(read(folder, text, classes=names)) == {"a.jpg": "class 10", "b.jpg": "class 2"}
+    with pytest.raises(InputError, match="'10'"):
+        read(folder, text, classes=names[:5])
+
+
+def test_classes_rename_and_order_csv_labels(folder: Path) -> None:
+    items = read(folder, "path,label\na.jpg,cat\nb.jpg,dog\n", classes={"dog": "a dog", "cat": "a cat"})
+    assert items.class_names == ("a dog", "a cat")
+    assert items.labels.tolist() == [1, 0]
+
+
+def test_plain_lists(folder: Path) -> None:
+    assert read(folder, "a.jpg\n\nb.jpg\n", "list.txt").ids == ("a.jpg", "b.jpg")
+    items = read(folder, "# a comment\na.jpg cat\nsub/c d.jpg\tbig dog\nsub/e, f.jpg\n", "list.txt")
+    assert labelled(items) == {"a.jpg": "cat", "sub/c d.jpg": "big dog", "sub/e, f.jpg": None}
+
+
+def test_missing_images_are_quarantined_unless_all_are(folder: Path) -> None:
+    items = read(folder, "path,label\na.jpg,cat\ngone.jpg,dog\nsub,dog\n")
+    assert [(q.id, q.reason) for q in items.quarantined] == [
+        ("gone.jpg", "file not found"),
+        ("sub", "a folder, not an image"),
+    ]
+    assert items.class_names == ("cat", "dog"), "a class is a class even if its images are gone"
+    with pytest.raises(InputError, match="none is there"):
+        read(folder, "path\nx/a.jpg\nx/b.jpg\n")
+
+
+def test_repeated_rows_are_dropped_and_contradictions_are_errors(folder: Path) -> None:
+    items = read(folder, "path,label\na.jpg,cat\na.jpg,cat\nb.jpg,dog\n")
+    assert len(items) == 2
+    assert any("1 repeated row" in note for note in items.notes)
+    with pytest.raises(InputError, match=r"'a.jpg' as 'cat' in line 2 and as 'dog' in line 4"):
+        read(folder, "path,label\na.jpg,cat\nb.jpg,dog\na.jpg,dog\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("x,y\n1,2\n", "a column named path"), ("", "empty file"), ("path,label\n", "found none")],
+)
+def test_tables_without_images(folder: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(folder, text)
+
+
+def test_other_encodings_are_told(folder: Path) -> None:
+    with pytest.raises(InputError, match="UTF-8"):
+        read(folder, "path,label\na.jpg,schön\n", encoding="latin-1")
