@@ -1,0 +1,207 @@
+"""Metrics against scikit-learn, scipy and the definitions written out."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.metrics import accuracy_score, recall_score, top_k_accuracy_score
+
+from modalign.errors import InputError
+from modalign.evaluate import metrics as m
+from modalign.linalg.calibration import expected_calibration_error
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0.5, 0.999))
+@settings(max_examples=100, deadline=None)
+def test_wilson_interval_is_scipys(counts: tuple[int, int], confidence: float) -> None:
+    hits, n = counts
+    ours = m.proportion(hits, n, confidence=confidence)
+    theirs = stats.binomtest(hits, n).proportion_ci(confidence, method="wilson")
+    np.testing.assert_allclose((ours.low, ours.high), (theirs.low, theirs.high), atol=1e-12)
+    assert 0 <= ours.low <= ours.top1 <= ours.high <= 1
+
+
+@pytest.mark.parametrize(("hits", "n"), [(3, 7), (94, 100), (1690, 1797)])
+def test_wilson_ends_are_where_the_score_test_stops_rejecting(hits: int, n: int) -> None:
+    z = stats.norm.ppf(0.975)
+    interval = m.proportion(hits, n)
+    for p in (interval.low, interval.high):
+        assert abs(p - hits / n) == pytest.approx(z * math.sqrt(p * (1 - p) / n), rel=1e-9)
+
+
+def test_accuracy_counts_and_speaks_in_percent(rng: np.random.Generator) -> None:
+    y, predicted = rng.integers(0, 4, (2, 200))
+    result = m.accuracy(y, predicted)
+    assert result.top1 == pytest.approx(accuracy_score(y, predicted))
+    assert str(m.proportion(1690, 1797)) == "94.0 % (92.9 to 95.0, n = 1,797)"
+
+
+def test_accuracy_takes_names_as_well_as_numbers() -> None:
+    assert m.accuracy(["cat", "dog", "cat"], ["cat", "cat", "cat"]).top1 == pytest.approx(2 / 3)
+
+
+def test_top_k_is_scikit_learns_where_no_scores_are_equal(rng: np.random.Generator) -> None:
+    y, scores = rng.integers(0, 6, 300), rng.normal(size=(300, 6))
+    for k in range(1, 6):
+        assert m.top_k_accuracy(y, scores, k).top1 == pytest.approx(top_k_accuracy_score(y, scores, k=k))
+    assert m.top_k_accuracy(y, scores, 6).top1 == 1
+
+
+def test_top_1_is_argmax_even_with_ties(rng: np.random.Generator) -> None:
+    y, scores = rng.integers(0, 3, 300), rng.integers(0, 2, (300, 3))
+    assert m.top_k_accuracy(y, scores, 1) == m.accuracy(y, scores.argmax(axis=1))
+
+
+def test_confusion_is_the_count_of_pairs(rng: np.random.Generator) -> None:
+    y, predicted = rng.integers(0, 4, (2, 300))
+    table = m.confusion(y, predicted, 5)
+    for true in range(5):
+        for answer in range(5):
+            assert table[true, answer] == sum(t == true and a == answer for t, a in zip(y, predicted, strict=True))
+
+
+def test_per_class_accuracy_is_recall_and_admits_empty_classes(rng: np.random.Generator) -> None:
+    y, predicted = rng.integers(0, 4, (2, 300))
+    rows = m.per_class_accuracy(y, predicted, ["a", "b", "c", "d", "never seen"])
+    assert [r.accuracy for r in rows[:4]] == pytest.approx(recall_score(y, predicted, average=None))
+    assert sum(r.n for r in rows) == 300
+    assert rows[4] == m.ClassAccuracy("never seen", 0, None, None, None)
+
+
+@given(st.floats(1e-3, 1), st.floats(1e-3, 1))
+def test_harmonic_mean_is_scipys_and_never_above_the_mean(base: float, new: float) -> None:
+    hm = m.harmonic_mean(base, new)
+    assert hm == pytest.approx(stats.hmean([base, new]))
+    assert hm <= (base + new) / 2 + 1e-12
+
+
+def test_harmonic_mean_of_nothing_is_nothing() -> None:
+    assert m.harmonic_mean(0, 0) == 0
+    assert m.harmonic_mean(0.9, 0) == 0
+
+
+def test_interval_over_seeds_is_students(rng: np.random.Generator) -> None:
+    for n in (2, 3, 10):
+        values = rng.normal(0.8, 0.05, n)
+        ours = m.mean_interval(values)
+        theirs = stats.t.interval(0.95, n - 1, loc=values.mean(), scale=stats.sem(values))
+        np.testing.assert_allclose((ours.low, ours.high), theirs, rtol=1e-10)
+        assert ours.half_width == pytest.approx((theirs[1] - theirs[0]) / 2)
+
+
+def test_interval_follows_scale_and_shift(rng: np.random.Generator) -> None:
+    values = rng.normal(size=5)
+    plain, moved = m.mean_interval(values), m.mean_interval(3 * values + 2)
+    np.testing.assert_allclose((moved.low, moved.high), (3 * plain.low + 2, 3 * plain.high + 2))
+
+
+def test_one_run_has_no_spread_to_speak_of() -> None:
+    interval = m.mean_interval([0.7])
+    assert (interval.low, interval.high) == (-math.inf, math.inf)
+    assert str(interval) == "70.0 (one run)"
+    assert str(m.mean_interval([0.7, 0.7, 0.7])) == "70.0 ± 0.0"
+
+
+def test_bootstrap_interval_is_that_of_resampled_images(rng: np.random.Generator) -> None:
+    a, b = rng.random(400) < 0.8, rng.random(400) < 0.7
+    ours = m.paired_bootstrap(a, b, seed=1)
+    drawn = np.random.default_rng(2).integers(0, 400, (10_000, 400))
+    low, high = np.quantile((a.astype(float) - b)[drawn].mean(axis=1), [0.025, 0.975])
+    assert ours.difference == pytest.approx(a.mean() - b.mean())
+    assert (ours.low, ours.high) == pytest.approx((low, high), abs=0.004)
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), [(5, 1), (20, 8), (40, 38)])
+def test_p_value_is_mcnemars(only_a: int, only_b: int) -> None:
+    a = np.r_[np.ones(only_a), np.zeros(only_b), np.ones(100)]
+    b = np.r_[np.zeros(only_a), np.ones(only_b), np.ones(100)]
+    exact = stats.binomtest(only_a, only_a + only_b).pvalue
+    assert m.paired_bootstrap(a, b).p_value == pytest.approx(exact, abs=0.02)
+
+
+def test_a_handful_of_disagreements_proves_nothing_although_the_bootstrap_would_say_so() -> None:
+    a, b = np.r_[np.ones(4), np.ones(996)], np.r_[np.zeros(4), np.ones(996)]
+    result = m.paired_bootstrap(a, b)
+    assert result.low > 0
+    assert result.verdict == "no significant difference"
+    assert result.sentence("CMM", "zero-shot").startswith("No significant difference between CMM and zero-shot")
+
+
+def test_equal_classifiers_and_different_ones() -> None:
+    right = np.arange(500) % 3 > 0
+    same = m.paired_bootstrap(right, right)
+    assert (same.difference, same.low, same.high, same.significant) == (0, 0, 0, False)
+    better = m.paired_bootstrap(np.ones(500), right)
+    assert better.verdict == "the first is better"
+    assert m.paired_bootstrap(right, np.ones(500)).verdict == "the second is better"
+    assert m.paired_bootstrap(right, np.ones(500)).sentence("A", "B").startswith("B is better than A (-33.4 points")
+
+
+def test_comparison_depends_on_pairs_only_and_on_the_seed(rng: np.random.Generator) -> None:
+    a, b = rng.random((2, 300)).round(1)
+    order = rng.permutation(300)
+    assert m.paired_bootstrap(a, b, seed=3) == m.paired_bootstrap(a[order], b[order], seed=3)
+    assert m.paired_bootstrap(a, b, seed=3) != m.paired_bootstrap(a, b, seed=4)
+
+
+def test_shares_over_seeds_are_compared_like_single_answers(rng: np.random.Generator) -> None:
+    a, b = (rng.random((2, 3, 600)) < np.array([0.9, 0.7])[:, None, None]).mean(axis=1)
+    assert m.paired_bootstrap(a, b).significant
+
+
+def test_null_comparisons_are_called_significant_about_as_often_as_promised() -> None:
+    rng = np.random.default_rng(0)
+    called = sum(
+        m.paired_bootstrap(*(rng.random((2, 200)) < 0.8), seed=i, draws=400).significant for i in range(300)
+    )
+    assert called <= 300 * 0.05 + 3 * math.sqrt(300 * 0.05 * 0.95)
+
+
+def test_reliability_bins_give_the_calibration_error(rng: np.random.Generator) -> None:
+    p = torch.as_tensor(rng.normal(size=(500, 5)) * 2).softmax(dim=1)
+    y = torch.as_tensor(rng.integers(0, 5, 500))
+    bins = m.reliability(p.numpy(), y.numpy(), bins=15)
+    error = sum(b.n * abs(b.accuracy - b.confidence) for b in bins) / 500
+    assert error == pytest.approx(expected_calibration_error(p, y, bins=15), abs=1e-6)
+    assert sum(b.n for b in bins) == 500
+    assert [b.confidence for b in bins] == sorted(b.confidence for b in bins)
+
+
+def test_full_confidence_falls_into_the_last_bin() -> None:
+    bins = m.reliability(np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([0, 1]), bins=2)
+    assert [(b.confidence, b.accuracy, b.n) for b in bins] == [(0.5, 0.0, 1), (1.0, 1.0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: m.accuracy([0, 1], [0]), "one prediction a label"),
+        (lambda: m.accuracy([], []), "at least one"),
+        (lambda: m.accuracy(np.array([0, -1]), np.array([0, 0])), "1 unlabelled"),
+        (lambda: m.proportion(3, 2), "3 of 2"),
+        (lambda: m.confusion([0, 5], [0, 1], 3), "labels in 0…2"),
+        (lambda: m.confusion([0, 1], [0, 9], 3), "predictions in 0…2"),
+        (lambda: m.top_k_accuracy([0], [[0.1, 0.2]], 3), "k in 1…2"),
+        (lambda: m.top_k_accuracy([0], [[np.nan, 0.2]], 1), "NaN"),
+        (lambda: m.mean_interval([]), "at least one finite"),
+        (lambda: m.mean_interval([0.5, np.nan]), "at least one finite"),
+        (lambda: m.harmonic_mean(-1, 0.5), "at least 0"),
+        (lambda: m.paired_bootstrap([True], [True, False]), "equally long"),
+        (lambda: m.paired_bootstrap([2.0], [0.0]), "0…1"),
+        (lambda: m.reliability([[0.5, 0.5]], [0, 1]), "n labels"),
+    ],
+)
+def test_mistakes_are_explained(call: object, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        call()

@@ -1,0 +1,270 @@
+"""The protocol's promise: no method is handed a test label, and every question to them is counted."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+from modalign.data.split import Split
+from modalign.data.splits import divide, few_shot
+from modalign.errors import InputError
+from modalign.evaluate.protocol import SealedLabels, few_shot_protocol, fingerprint_of, run_once
+from modalign.evaluate.runs import read_runs
+from modalign.features import ClassText, Features
+
+NAMES = ("cat", "dog", "owl")
+N = 120
+
+
+def toy(labels: np.ndarray | None = None) -> Features:
+    """Images whose first number is their row, so that whoever receives one can be told which it was."""
+    labels = np.random.default_rng(0).integers(0, 3, N) if labels is None else labels
+    vectors = np.zeros((N, 5), dtype=np.float32)
+    vectors[:, 0] = np.arange(N)
+    vectors[np.arange(N), 1 + labels] = 1
+    return Features(vectors, ids=tuple(f"{NAMES[y]}/{i}.jpg" for i, y in enumerate(labels)), labels=labels,
+                    class_names=NAMES)  # fmt: skip
+
+
+class Spy:
+    """Learns class means and remembers everything it was given."""
+
+    mirrors = True
+
+    def __init__(self, needs_labels: bool = True) -> None:
+        self.needs_labels = needs_labels
+        self.seen: dict[str, Any] = {}
+
+    def get_params(self, deep: bool = True) -> dict[str, object]:
+        return {"strength": np.float32(0.5)}
+
+    def fit(self, X: Features, *, text: ClassText | None, validation: Features | None) -> Spy:
+        self.seen |= {"train": X, "text": text, "validation": validation}
+        self.diagnosis_ = {"entropy": np.float64(0.25)}
+        return self
+
+    def predict(self, X: Features) -> np.ndarray:
+        self.seen["test"] = X
+        return X.vectors[:, 1:4].argmax(axis=1)
+
+
+def rows_of(features: Features) -> list[int]:
+    return features.vectors[:, 0].astype(int).tolist()
+
+
+# -- sealed labels ----------------------------------------------------------------------------------------------------
+
+
+def test_sealed_labels_mark_and_count() -> None:
+    sealed = SealedLabels([2, 0, 1, 1])
+    assert len(sealed) == 4
+    assert sealed.score([2, 0, 0, 0]).top1 == 0.5
+    assert sealed.mark([2, 0, 1, 0]).tolist() == [True, True, True, False]
+    assert sealed.asked == 2
+
+
+def test_sealed_labels_cannot_be_read_in_the_obvious_ways() -> None:
+    secret = np.array([3, 1, 4, 1, 5, 9, 2, 6])
+    sealed = SealedLabels(secret)
+    assert repr(sealed) == str(sealed) == "SealedLabels(n=8, asked=0)"
+    for attempt in (
+        lambda: vars(sealed),
+        lambda: list(sealed),
+        lambda: sealed[0],
+        lambda: pickle.dumps(sealed),
+        lambda: copy.copy(sealed),
+        lambda: copy.deepcopy(sealed),
+        lambda: json.dumps(sealed),
+    ):
+        with pytest.raises(TypeError):
+            attempt()
+    assert np.asarray(sealed).dtype == object
+    for name in dir(sealed):
+        value = getattr(sealed, name)
+        assert not (isinstance(value, (np.ndarray, list, tuple)) and len(value) == len(secret)), name
+    with pytest.raises(AttributeError):
+        sealed.asked = 0
+    with pytest.raises(AttributeError):
+        sealed.labels = secret
+
+
+def test_sealed_labels_are_a_copy_of_their_own() -> None:
+    labels = np.array([0, 1])
+    sealed = SealedLabels(labels)
+    labels[:] = 1
+    assert sealed.score([0, 1]).top1 == 1
+
+
+def test_predictions_cannot_listen_in_on_the_comparison() -> None:
+    heard = []
+
+    class Eavesdropper:
+        def __eq__(self, other: object) -> bool:
+            heard.append(other)
+            return True
+
+        __hash__ = None  # type: ignore[assignment]
+
+    sealed = SealedLabels([0, 1])
+    with pytest.raises(InputError, match="numbers or strings"):
+        sealed.score([Eavesdropper(), Eavesdropper()])
+    assert heard == []
+    assert sealed.asked == 0
+
+
+def test_sealed_labels_need_labels_and_as_many_predictions() -> None:
+    for wrong in ([], [0, -1], [[0], [1]]):
+        with pytest.raises(InputError, match="label for every test image"):
+            SealedLabels(wrong)
+    with pytest.raises(InputError, match="2 predictions"):
+        SealedLabels([0, 1]).score([0])
+
+
+# -- the protocol -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("official", [False, True])
+@pytest.mark.parametrize("shots", [1, 4])
+def test_a_method_sees_train_and_validation_with_labels_and_test_without(shots: int, official: bool) -> None:
+    features, spy = toy(), Spy()
+    lists = divide(features.labels) if official else None
+    text = ClassText(np.eye(3, 5, dtype=np.float32), NAMES)
+    few_shot_protocol(features, text, {"spy": lambda seed: spy}, shots=(shots,), seeds=(2,), official=lists)
+    split = few_shot(features.labels, shots, 2, official=lists)
+    seen = spy.seen
+    assert rows_of(seen["train"]) == split.train.tolist()
+    assert rows_of(seen["validation"]) == split.validation.tolist()
+    assert rows_of(seen["test"]) == split.test.tolist()
+    assert seen["text"] is text
+    np.testing.assert_array_equal(seen["train"].labels, features.labels[split.train])
+    assert not set(rows_of(seen["train"])) & set(rows_of(seen["test"]))
+    assert not set(rows_of(seen["validation"])) & set(rows_of(seen["test"]))
+
+
+def test_nothing_about_a_test_image_tells_its_class() -> None:
+    features, spy = toy(), Spy()
+    few_shot_protocol(features, None, {"spy": lambda seed: spy}, shots=(1,), seeds=(1,))
+    test = spy.seen["test"]
+    assert (test.labels == -1).all()
+    assert not any(name in identifier for identifier in test.ids for name in NAMES)
+    assert test.vectors.base is None  # not a window into all vectors
+    assert test.class_names == NAMES
+
+
+def test_methods_without_labels_get_the_pool_blind_and_run_once_a_seed() -> None:
+    features, spy = toy(), Spy(needs_labels=False)
+    lists = divide(features.labels)
+    runs = few_shot_protocol(
+        features, None, {"spy": lambda seed: spy}, shots=(1, 4), seeds=(1, 2), official=lists
+    )
+    assert [(r.shots, r.seed) for r in runs] == [(0, 1), (0, 2)]
+    train = spy.seen["train"]
+    assert sorted(rows_of(train)) == lists.train.tolist()
+    assert (train.labels == -1).all()
+    assert not any(name in identifier for identifier in train.ids for name in NAMES)
+    assert spy.seen["validation"] is None
+    assert "transductive" not in runs[0].protocol
+
+
+def test_without_a_pool_the_record_says_transductive() -> None:
+    spy = Spy(needs_labels=False)
+    (run,) = few_shot_protocol(toy(), None, {"spy": lambda seed: spy}, seeds=(1,))
+    assert run.protocol.endswith("transductive")
+    assert rows_of(spy.seen["train"]) == rows_of(spy.seen["test"]) == list(range(N))
+    assert (spy.seen["train"].labels == -1).all()
+
+
+def test_mirrored_training_images_go_to_methods_that_want_them() -> None:
+    features = toy()
+    mirror = Features(features.vectors + 1000, ids=features.ids, labels=features.labels, class_names=NAMES)
+    with_mirror, without = Spy(), Spy()
+    without.mirrors = False  # type: ignore[misc]
+    methods = {"a": lambda seed: with_mirror, "b": lambda seed: without}
+    few_shot_protocol(features, None, methods, shots=(1,), seeds=(1,), mirror=mirror)
+    assert len(with_mirror.seen["train"]) == 2 * len(without.seen["train"]) == 6
+    assert sum(row >= 1000 for row in rows_of(with_mirror.seen["train"])) == 3
+    assert max(rows_of(with_mirror.seen["test"])) < 1000
+
+
+def test_a_fixed_test_share_is_the_same_for_all_shots_and_seeds() -> None:
+    runs = few_shot_protocol(toy(), None, {"spy": lambda seed: Spy()}, shots=(1, 4), seeds=(1, 2), test=0.5)
+    assert len({run.test for run in runs}) == 1
+    assert len({len(run.correct) for run in runs}) == 1
+    loose = few_shot_protocol(toy(), None, {"spy": lambda seed: Spy()}, shots=(1, 4), seeds=(1, 2))
+    assert len({run.test for run in loose}) == 4
+
+
+def test_runs_say_what_happened(tmp_path: Any) -> None:
+    wrong = toy().labels.copy()
+    features = toy()
+    wrong[:30] = (wrong[:30] + 1) % 3  # the vectors of 30 images now point at another class
+    features = Features(features.vectors, labels=wrong, class_names=NAMES)
+    met = []
+    runs = few_shot_protocol(
+        features, None, {"spy": lambda seed: Spy()}, shots=(1,), seeds=(1, 2), record=tmp_path / "runs.jsonl",
+        on_run=lambda run, method, split: met.append((run.seed, type(method), len(split.test))),
+    )  # fmt: skip
+    for run in runs:
+        split = few_shot(wrong, 1, run.seed)
+        assert run.correct.tolist() == (split.test >= 30).tolist()
+        assert run.accuracy.top1 == pytest.approx((split.test >= 30).mean())
+        assert (run.n_train, run.n_validation, run.asked) == (3, 3, 1)
+        assert run.parameters == {"strength": 0.5}
+        assert run.diagnosis == {"entropy": 0.25}
+        assert run.versions["modalign"]
+        assert run.features == fingerprint_of(features)
+    assert met == [(run.seed, Spy, len(run.correct)) for run in runs]
+    assert read_runs(tmp_path / "runs.jsonl") == runs
+
+
+def test_seeds_reach_the_methods() -> None:
+    asked = []
+    few_shot_protocol(toy(), None, {"spy": lambda seed: asked.append(seed) or Spy()}, shots=(1,), seeds=(5, 7))
+    assert asked[-2:] == [5, 7]
+
+
+def test_fingerprint_knows_vectors_labels_and_text() -> None:
+    features, text = toy(), ClassText(np.eye(3, 5, dtype=np.float32), NAMES)
+    other = toy(np.zeros(N, dtype=np.int64))
+    moved = Features(features.vectors * 2, features.ids, features.labels, NAMES)
+    prints = {fingerprint_of(features), fingerprint_of(other), fingerprint_of(moved), fingerprint_of(features, text)}
+    assert len(prints) == 4
+    assert fingerprint_of(toy()) == fingerprint_of(features)
+
+
+def test_one_run_can_use_a_split_of_ones_own() -> None:
+    split = Split(np.arange(10), np.arange(10, 20), np.arange(60, 120), description="mine")
+    run = run_once("spy", Spy(), toy(), None, split, 0, shots=16)
+    assert (run.n_train, run.n_validation, run.accuracy.n, run.protocol) == (10, 10, 60, "mine")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"shots": (1, -2)}, "shots ≥ 0"),
+        ({"seeds": ()}, "distinct seeds"),
+        ({"seeds": (1, 1)}, "distinct seeds"),
+        ({"methods": {}}, "at least one method"),
+        ({"features": Features(np.ones((4, 5), dtype=np.float32))}, "labelled images"),
+        ({"text": ClassText(np.eye(3, 5, dtype=np.float32), ("owl", "dog", "cat"))}, "same class names"),
+        ({"mirror": Features(np.ones((4, 5), dtype=np.float32))}, "same images in the same order"),
+        ({"record": "no/such/folder/runs.jsonl"}, "folder of results file"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_fitted(change: dict, words: str) -> None:
+    fitted = []
+
+    class Careful(Spy):
+        def fit(self, X: Features, **other: Any) -> Spy:
+            fitted.append(X)
+            return super().fit(X, **other)
+
+    given = {"features": toy(), "text": None, "methods": {"spy": lambda seed: Careful()}} | change
+    with pytest.raises(InputError, match=words):
+        few_shot_protocol(given.pop("features"), given.pop("text"), given.pop("methods"), **given)
+    assert fitted == []

@@ -1,0 +1,103 @@
+"""Records survive writing, crashes and company; summaries are honest about what they summarise."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modalign.errors import InputError
+from modalign.evaluate.metrics import mean_interval, proportion
+from modalign.evaluate.runs import Run, append_run, read_runs, summarise
+
+
+def run(method: str = "cmm", shots: int = 4, seed: int = 1, hits: int = 7, n: int = 11, features: str = "f0") -> Run:
+    correct = np.arange(n) < hits
+    return Run(
+        method, shots, seed, proportion(hits, n), 1.5, 0.25, 40, 40, "4 shots a class", {"steps": 100}, {"gap": 0.5},
+        features, "t0", 1, {"python": "3.11"}, ("a note",), correct,
+    )  # fmt: skip
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=40))
+def test_a_run_comes_back_as_it_was(answers: list[bool]) -> None:
+    original = replace(run(hits=sum(answers), n=len(answers)), correct=np.array(answers))
+    again = Run.from_json(original.to_json())
+    assert again == original
+    assert again.correct.tolist() == answers
+    assert "\n" not in original.to_json()
+
+
+def test_records_hold_no_number_that_json_does_not_know() -> None:
+    odd = replace(run(), diagnosis={"entropy": float("nan"), "plan": np.ones(2), "kind": object})
+    content = json.loads(odd.to_json(), parse_constant=lambda name: pytest.fail(name))
+    assert content["diagnosis"]["plan"] == [1.0, 1.0]
+    assert content["diagnosis"]["entropy"] == "nan"
+
+
+def test_lines_are_added_never_rewritten(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    append_run(path, run(seed=1))
+    before = path.read_bytes()
+    append_run(path, run(seed=2))
+    assert path.read_bytes().startswith(before)
+    assert [r.seed for r in read_runs(path)] == [1, 2]
+
+
+@pytest.mark.parametrize("kept", [1, 0.3, 0.9])
+def test_a_line_cut_short_harms_no_other(tmp_path: Path, kept: float) -> None:
+    path = tmp_path / "runs.jsonl"
+    append_run(path, run(seed=1))
+    line = run(seed=2).to_json()
+    with path.open("a") as file:
+        file.write(line[: int(kept if kept == 1 else kept * len(line))])
+    append_run(path, run(seed=3))
+    with pytest.warns(UserWarning, match=r"lines \[2\]"):
+        assert [r.seed for r in read_runs(path)] == [1, 3]
+
+
+def test_several_writers_share_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda seed: append_run(path, run(seed=seed, n=500)), range(200)))
+    assert sorted(r.seed for r in read_runs(path)) == list(range(200))
+
+
+@pytest.mark.parametrize("line", ["{}", "[]", "nonsense", '{"format": "modalign-run-1"}', '{"format": "other"}'])
+def test_what_is_no_run_is_left_out_aloud(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "runs.jsonl"
+    path.write_text(line + "\n")
+    with pytest.warns(UserWarning, match="left out"):
+        assert read_runs(path) == []
+
+
+def test_unreadable_and_unwritable_files_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read_runs(tmp_path / "absent.jsonl")
+    with pytest.raises(InputError, match="writable"):
+        append_run(tmp_path, run())
+
+
+def test_summary_is_the_interval_over_seeds() -> None:
+    runs = [run("a", 4, s, hits) for s, hits in ((1, 5), (2, 6), (3, 9))] + [run("b", 0, 1, 3), run("a", 1, 1, 2)]
+    rows = summarise(runs)
+    assert [(r.method, r.shots) for r in rows] == [("a", 4), ("b", 0), ("a", 1)]
+    assert rows[0].accuracy == mean_interval([5 / 11, 6 / 11, 9 / 11])
+    assert rows[1].accuracy.n == 1
+    assert rows[0].fit_seconds == 1.5
+
+
+def test_a_repeated_run_counts_once_and_the_last_one_wins() -> None:
+    (row,) = summarise([run(seed=1, hits=2), run(seed=2, hits=4), run(seed=1, hits=6)])
+    assert row.accuracy == mean_interval([6 / 11, 4 / 11])
+
+
+def test_runs_on_different_features_are_not_averaged() -> None:
+    with pytest.raises(InputError, match="same features"):
+        summarise([run(seed=1), run(seed=2, features="f1")])
