@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "modalign"
-BASE = {"errors", "features", "progress"}
+BASE = {"errors", "features", "progress", "record"}
 METHODS = BASE | {"linalg", "methods"}
 CORE = METHODS | {"data", "encoders", "persistence", "evaluate"}
 
 ALLOWED = {
     "errors": set(),
     "progress": set(),
+    "record": set(),
     "features": {"errors"},
     "linalg": {"linalg", "errors"},
     "data": BASE | {"data"},
@@ -65,14 +66,12 @@ def test_files_stay_small(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
-def test_nothing_executes_what_it_loads() -> None:
-    forbidden = ("pickle", "joblib", "torch.load", "eval(", "exec(", "linalg.inv(", "linalg.solve(", ".inverse()")
+def test_nothing_executes_what_it_loads_or_solves_by_batched_lu() -> None:
     for path in FILES:
-        names = set()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
-                names.add(ast.unparse(node.func) + "(")
+                called = ast.unparse(node.func)
+                assert called not in ("eval", "exec", "torch.load"), f"{path}:{node.lineno}"
+                assert not called.endswith((".inverse", "linalg.inv", "linalg.solve")), f"{path}:{node.lineno}"
             if isinstance(node, (ast.Import, ast.ImportFrom)):
-                names.add(ast.unparse(node))
-        hits = [n for n in names for f in forbidden if n.startswith(f) or f" {f}" in n or n.endswith(f".{f}")]
-        assert not hits, f"{path}: {hits}"
+                assert not {"pickle", "joblib"} & set(ast.unparse(node).replace(",", " ").split()), f"{path}"

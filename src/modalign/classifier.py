@@ -15,7 +15,7 @@ from modalign.data.items import Items, load_items
 from modalign.data.prompts import DEFAULT_TEMPLATE, read_descriptions, sentences
 from modalign.data.splits import few_shot
 from modalign.encoders import load_encoder
-from modalign.errors import InputError, UnknownNameError
+from modalign.errors import InputError, UndecodableError, UnknownNameError
 from modalign.features import UNLABELLED, EncoderSpec, Features, Quarantined, concatenate
 from modalign.linalg.calibration import fit_temperature
 from modalign.methods import method_class
@@ -73,6 +73,7 @@ class Evaluation:
     per_class: tuple[ClassAccuracy, ...]
     confusion: np.ndarray  # (C, C) counts, rows = true class
     calibration_error: float
+    ids: tuple[str, ...]  # the n images tested on
     labels: np.ndarray  # (n,)
     probabilities: np.ndarray  # (n, C)
     class_names: tuple[str, ...]
@@ -118,7 +119,8 @@ class Classifier:
         items = load_items(images)
         labels = self._labels(items)
         known = np.flatnonzero(labels != UNLABELLED)
-        seen = np.array([not include_fitted and content_hash(items, i) in self.fitted_on for i in known], dtype=bool)
+        fitted_on = frozenset() if include_fitted else self.fitted_on
+        seen = np.array([content_hash(items, i) in fitted_on for i in known], dtype=bool)
         if not (~seen).any():
             raise InputError(
                 "Expected labelled images that the model was not fitted on, got none; "
@@ -134,6 +136,7 @@ class Classifier:
             per_class=per_class_accuracy(true, predicted, self.class_names),
             confusion=confusion(true, predicted, len(self.class_names)),
             calibration_error=expected_calibration_error(probabilities, true),
+            ids=features.ids,
             labels=true,
             probabilities=probabilities,
             class_names=self.class_names,
@@ -247,7 +250,7 @@ def adapt(
         method=method,
         class_names=items.class_names,
         temperature=temperature,
-        fitted_on=frozenset() if split is None else frozenset(content_hash(items, i) for i in used),
+        fitted_on=frozenset() if split is None else frozenset(content_hash(items, i) for i in used) - {""},
         record={
             "shots": shots,
             "random_state": random_state,
@@ -255,7 +258,7 @@ def adapt(
             "images": {"train": len(views[0]), "validation": 0 if validation is None else len(validation)},
             "calibrated": validation is not None,
             "sentences": [list(s) for s in lines],
-            "notes": [] if split is None else list(split.notes),
+            "notes": [*items.notes, *(() if split is None else split.notes)],
             "quarantined": [
                 asdict(q) for q in concatenate([*views, *([validation] if validation else [])]).quarantined
             ],
@@ -300,8 +303,11 @@ def class_sentences(
 
 
 def content_hash(items: Items, i: int) -> str:
-    """16 hexadecimal digits that identify the bytes of an image."""
-    return hashlib.sha256(items.read(i)).hexdigest()[:16]
+    """16 hexadecimal digits that identify the bytes of an image; nothing for one that cannot be read."""
+    try:
+        return hashlib.sha256(items.read(i)).hexdigest()[:16]
+    except UndecodableError:
+        return ""
 
 
 def _configured(method: str | VectorMethod, hyperparameters: dict[str, Any], random_state: int) -> VectorMethod:

@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import re
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from modalign.features import EncoderSpec
 from modalign.methods import METHODS, method_class
 from modalign.methods.base import VectorMethod
 from modalign.methods.parameters import check_parameters
+from modalign.record import plain, versions
 
 FORMAT = "modalign-model/1"
 CARD = "card.json"
@@ -111,12 +110,6 @@ def load_model(folder: str | Path) -> tuple[VectorMethod, dict[str, Any] | None]
     return method, card["classifier"]
 
 
-def versions() -> dict[str, str]:
-    """What a record needs so that a number can be traced: library, Python and package versions."""
-    packages = ("modalign", "torch", "numpy", "scikit-learn", "transformers", "pillow")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
 def _method_name(method: VectorMethod) -> str:
     for name, cls in METHODS.items():
         if type(method) is method_class(name) and type(method).__name__ == cls:
@@ -125,6 +118,7 @@ def _method_name(method: VectorMethod) -> str:
 
 
 def _encode_state(method: VectorMethod) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What a fitted method knows, as entries of the card and as named arrays."""
     state: dict[str, Any] = {}
     tensors: dict[str, np.ndarray] = {}
     for name, value in sorted(vars(method).items()):
@@ -139,29 +133,16 @@ def _encode_state(method: VectorMethod) -> tuple[dict[str, Any], dict[str, np.nd
         elif isinstance(value, np.ndarray):
             state[name] = {
                 "kind": "names",
-                "value": [_plain(v) for v in value.tolist()],
+                "value": plain(value, strict=True),
                 "object": value.dtype == object,
             }
         elif isinstance(value, EncoderSpec):
             state[name] = {"kind": "encoder", "value": vars(value)}
         else:
-            state[name] = {"kind": "plain", "value": _plain(value)}
+            state[name] = {"kind": "plain", "value": plain(value, strict=True)}
     if not state:
         raise InputError(f"Expected a fitted {type(method).__name__}, this one is not; call fit first.")
     return state, tensors
-
-
-def _plain(value: Any) -> Any:
-    """NumPy scalars and tuples as what JSON knows."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if value is None or isinstance(value, (str, bool, int, float)):
-        return value
-    raise InputError(f"Cannot save a value of type {type(value).__name__}.")
 
 
 def _decode(folder: Path, name: str, entry: Any, tensors: dict[str, np.ndarray]) -> Any:

@@ -1,0 +1,146 @@
+"""From a folder to a saved classifier and back, on rendered images and the embedded encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+import modalign as ma
+from modalign.data.digits import DIGIT_TEMPLATE, load_digits
+from modalign.errors import EncoderMismatchError, InputError, UnknownNameError
+
+
+def draw(folder: Path, per_class: int = 8) -> Path:
+    """Discs and squares of many sizes and colours, one folder a shape."""
+    rng = np.random.default_rng(0)
+    for shape in ("disc", "square"):
+        (folder / shape).mkdir(parents=True)
+        for i in range(per_class):
+            image = Image.new("RGB", (48, 40 + i), tuple(rng.integers(0, 80, 3)))
+            x, y, r = *rng.integers(12, 28, 2), rng.integers(6, 12)
+            pen = ImageDraw.Draw(image)
+            outline = pen.ellipse if shape == "disc" else pen.rectangle
+            outline((x - r, y - r, x + r, y + r), fill=tuple(rng.integers(150, 255, 3)))
+            image.save(folder / shape / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory):
+    return ma.load_encoder("tiny", cache=tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return draw(tmp_path / "photos")
+
+
+def test_folder_to_classifier_to_file_and_back(photos: Path, tmp_path: Path, encoder) -> None:
+    model = ma.adapt(photos, encoder=encoder, method="cmm", shots=4, steps=200)
+    predictions = model.predict([photos / "disc" / "0.png", Image.open(photos / "square" / "1.png")])
+    assert set(predictions.names) <= {"disc", "square"}
+    np.testing.assert_allclose(predictions.probabilities.sum(axis=1), 1)
+    assert predictions[0].probability == predictions.probabilities[0].max() == predictions[0].top[0][1]
+    assert [p.name for p in predictions] == list(predictions.names)
+
+    again = ma.load(model.save(tmp_path / "model"))
+    np.testing.assert_array_equal(again.predict(photos).probabilities, model.predict(photos).probabilities)
+    assert again.class_names == model.class_names
+    assert again.fitted_on == model.fitted_on
+    assert again.record == model.record
+
+
+def test_images_it_was_fitted_on_are_never_tested_on(photos: Path, encoder) -> None:
+    model = ma.adapt(photos, encoder=encoder, method="zero_shot", shots=3)
+    result = model.evaluate(photos)
+    fitted = model.record["images"]["train"] + model.record["images"]["validation"]
+    assert len(result.left_out) == fitted == len(model.fitted_on)
+    assert result.accuracy.n == 16 - fitted
+    assert result.confusion.sum() == result.accuracy.n
+    assert model.evaluate(photos, include_fitted=True).accuracy.n == 16
+
+    renamed = photos.parent / "elsewhere"
+    photos.rename(renamed)
+    (renamed / "disc").rename(renamed / "temporary")
+    (renamed / "square").rename(renamed / "disc")  # the same bytes under other names are still recognised
+    (renamed / "temporary").rename(renamed / "square")
+    assert len(model.evaluate(renamed).left_out) == fitted
+
+
+def test_nothing_new_to_test_on_is_said(photos: Path, encoder) -> None:
+    model = ma.adapt(photos, encoder=encoder, method="zero_shot")
+    with pytest.raises(InputError, match="not fitted on"):
+        model.evaluate(photos)
+
+
+def test_classes_are_matched_by_name_not_by_order(photos: Path, encoder) -> None:
+    model = ma.adapt(photos, encoder=encoder, method="zero_shot", classes=["square", "disc"], shots=3)
+    assert model.class_names == ("square", "disc")
+    result = model.evaluate(photos)
+    assert [c.name for c in result.per_class] == ["square", "disc"]
+    (photos / "triangle").mkdir()
+    Image.new("RGB", (9, 9)).save(photos / "triangle" / "0.png")
+    with pytest.raises(InputError, match="got also 'triangle'"):
+        model.evaluate(photos)
+
+
+def test_without_any_label_the_text_decides(photos: Path, encoder) -> None:
+    flat = photos / "disc"
+    model = ma.adapt(flat, encoder=encoder, method="zero_shot", classes=["disc", "square"])
+    assert model.record["calibrated"] is False
+    assert len(model.predict(flat)) == 8
+    with pytest.raises(InputError, match="learns from labelled images"):
+        ma.adapt(flat, encoder=encoder, method="cmm", classes=["disc", "square"])
+
+
+def test_a_vision_only_encoder_needs_no_text(photos: Path, tmp_path: Path) -> None:
+    encoder = ma.load_encoder("tiny-vision", cache=tmp_path / "cache")
+    model = ma.adapt(photos, encoder=encoder, method="cmm", shots=4, steps=100)
+    assert model.evaluate(photos).accuracy.n > 0
+
+
+def test_another_encoder_is_refused(photos: Path, tmp_path: Path, encoder) -> None:
+    folder = ma.adapt(photos, encoder=encoder, method="zero_shot", shots=2).save(tmp_path / "model")
+    with pytest.raises(EncoderMismatchError):
+        ma.load(folder, encoder="tiny-vision")
+
+
+def test_probabilities_of_digits_are_calibrated(encoder) -> None:
+    digits = load_digits().select(np.arange(0, 1797, 3))
+    model = ma.adapt(digits, encoder=encoder, method="zero_shot", shots=10, templates=DIGIT_TEMPLATE)
+    result = model.evaluate(digits)
+    assert result.accuracy.top1 > 0.7
+    assert result.calibration_error < 0.1
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"method": "cnm"}, "did you mean 'cmm'"),
+        ({"method": "cmm", "stepz": 3}, "did you mean 'steps'"),
+        ({"method": "cmm", "steps": 0}, "expected int in"),
+        ({"encoder": "tinny"}, "did you mean 'tiny'"),
+        ({"shots": 0}, "shots"),
+        ({"templates": "a photo"}, "{}"),
+        ({"templates": "{}", "descriptions": "x.json"}, "choose one"),
+    ],
+)
+def test_what_is_wrong_is_said_before_any_work(change: dict, sentence: str, photos: Path, monkeypatch) -> None:
+    from modalign.encoders.base import Encoder
+
+    def encodes(*_: object, **__: object) -> None:
+        raise AssertionError("an image was encoded")
+
+    monkeypatch.setattr(Encoder, "embed_images", encodes)
+    with pytest.raises((InputError, UnknownNameError), match=sentence.replace("{", r"\{")):
+        ma.adapt(photos, **change)
+
+
+def test_one_class_leaves_nothing_to_decide(tmp_path: Path) -> None:
+    (tmp_path / "only").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "only" / "a.png")
+    with pytest.raises(InputError, match="at least 2 classes"):
+        ma.adapt(tmp_path)

@@ -1,0 +1,135 @@
+"""The command line as a user and as a machine would use it; every command really runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from modalign.cli import app
+from modalign.features import Features
+from tests.data.bad_files import make_bad_folder
+from tests.test_classifier import draw
+
+COMMANDS = ("demo", "embed", "fit", "predict", "evaluate", "list", "doctor")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODALIGN_CACHE", str(tmp_path_factory.getbasetemp() / "cli-cache"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return draw(tmp_path / "photos")
+
+
+def run(*arguments: object, expect: int = 0):
+    """One command in this process, its errors turned into exit codes as ``main`` does."""
+    from modalign.errors import ModalignError
+
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    code = result.exception.exit_code if isinstance(result.exception, ModalignError) else result.exit_code
+    assert code == expect, result.output + repr(result.exception)
+    return result
+
+
+def test_fit_predict_evaluate(photos: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    fitted = json.loads(run("fit", photos, "-o", model, "--shots", 4, "--set", "steps=100", "--json").stdout)
+    assert fitted["classes"] == ["disc", "square"]
+    assert fitted["record"]["images"] == {"train": 8, "validation": 8}
+
+    picture, page = tmp_path / "confusion.png", tmp_path / "page.html"
+    evaluated = json.loads(
+        run("evaluate", model, photos, "--confusion", picture, "--page", page, "--include-fitted", "--json").stdout
+    )
+    assert evaluated["n"] == 16
+    assert evaluated["interval"][0] <= evaluated["top1"] <= evaluated["interval"][1]
+    assert np.sum(evaluated["confusion"]) == 16
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in page.read_text()
+
+    answers = json.loads(run("predict", model, photos / "disc" / "0.png", photos / "disc" / "1.png", "--json").stdout)
+    assert [p["id"].endswith(".png") for p in answers["predictions"]] == [True, True]
+    assert "disc" in run("predict", model, photos / "disc", "--top", 2).stdout
+    assert "top-1 accuracy" in run("evaluate", model, photos, "--include-fitted", "--confusion", picture).stdout
+
+
+def test_every_bad_file_is_listed_and_the_good_ones_embedded(tmp_path: Path) -> None:
+    folder = make_bad_folder(tmp_path / "photos")
+    result = json.loads(run("embed", folder.root, "-o", tmp_path / "f.npz", "--json").stdout)
+    features = Features.load(tmp_path / "f.npz")
+    reasons = {q["id"]: q["reason"] for q in result["quarantined"]}
+    assert set(reasons) == set(folder.bad)
+    for name, pattern in folder.bad.items():
+        assert re.search(pattern, reasons[name]), f"{name}: {reasons[name]}"
+    assert set(features.ids) == set(folder.good)
+    np.testing.assert_allclose(np.linalg.norm(features.vectors, axis=1), 1, atol=1e-5)
+    spoken = run("embed", folder.root, "-o", tmp_path / "f.npz")
+    assert all(name in spoken.stderr for name in folder.bad)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["fit", "{photos}", "-o", "{out}", "--encoder", "tinny"], "did you mean 'tiny'"),
+        (["fit", "{photos}", "-o", "{out}", "--method", "cnm"], "did you mean 'cmm'"),
+        (["fit", "{photo}", "-o", "{out}"], "Did you mean 'photos'"),
+        (["fit", "{photos}", "-o", "{out}", "--set", "stepz=1"], "did you mean 'steps'"),
+        (["fit", "{photos}", "-o", "{out}", "--set", "steps"], "name=value"),
+        (["fit", "{photos}", "-o", "{photos}"], "holds other files"),
+        (["embed", "{photos}", "-o", "{out}"], "end in .npz"),
+        (["embed", "{photos}", "-o", "{out}.npz", "--view", "centr"], "did you mean 'centre'"),
+        (["predict", "{out}", "{photos}"], "model folder"),
+        (["list", "method"], "did you mean 'methods'"),
+    ],
+)
+def test_a_mistake_is_one_sentence_exit_code_2_and_nothing_written(
+    arguments: list[str], sentence: str, photos: Path, tmp_path: Path
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    names = {"photos": photos, "photo": tmp_path / "photo", "out": tmp_path / "out"}
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    result = subprocess.run(
+        [sys.executable, "-m", "modalign.cli", *(a.format(**names) for a in arguments)],
+        capture_output=True, text=True, env=environment, check=False,
+    )  # fmt: skip
+    assert result.returncode == 2, result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    assert sentence in lines[0]
+    assert result.stdout == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_explains_every_option(command: str) -> None:
+    import typer.main
+
+    group = typer.main.get_command(app)
+    assert command in group.commands
+    for parameter in group.commands[command].params:
+        assert getattr(parameter, "help", None) or parameter.name == "help", f"{command} {parameter.name}"
+    assert run(command, "--help").stdout
+
+
+def test_lists(tmp_path: Path) -> None:
+    assert {row["name"] for row in json.loads(run("list", "methods", "--json").stdout)} >= {"zero_shot", "cmm"}
+    assert {row["name"] for row in json.loads(run("list", "encoders", "--json").stdout)} >= {"tiny", "tiny-vision"}
+    assert "Caltech101" in run("list", "datasets").stdout
+    assert "hyper-parameter" in run("list", "cmm").stdout
+
+
+def test_the_doctor_finds_this_machine_well() -> None:
+    findings = json.loads(run("doctor", "--json").stdout)
+    assert all(f["ok"] for f in findings), findings
+    assert "digits named right" in findings[-1]["found"]
