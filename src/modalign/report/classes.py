@@ -36,6 +36,7 @@ def confusion_matrix(counts: ArrayLike, class_names: Sequence[str], *, limit: in
     table, names = np.asarray(counts), list(class_names)
     if table.ndim != 2 or table.shape != (len(names), len(names)) or not len(names):
         raise InputError(f"Expected a (C, C) table and C names, got {table.shape} and {len(names)} names.")
+    table = table.astype(np.int64)
     right, total = int(np.trace(table)), int(table.sum())
     alt = f"Confusion matrix of {len(names)} classes: {right:,} of {total:,} right."
     if len(names) > limit:

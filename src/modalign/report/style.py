@@ -11,6 +11,7 @@ import io
 import os
 import re
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ MUTED = "#5b6673"  # axes, notes
 RULE = "#d8dde3"  # grid lines
 SURFACE = "#fefefe"  # what lies under everything
 
-SERIES = ("#1f6fd0", "#cc4e0a", "#0f7a5f", "#611a55", "#a2498f")
+SERIES = ("#1f6fd0", "#c84a08", "#0f7a5f", "#611a55", "#a2498f")
 """Colours of data: ≥ 4.5 : 1 against white as text, and told apart by colour-blind readers (see the test)."""
 MARKERS = ("o", "s", "^", "D", "v")
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
@@ -135,7 +136,8 @@ class Picture:
         backend = require("matplotlib.backends.backend_svg", "plot")
         buffer = io.StringIO()
         silent = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        with settings():
+        with settings(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph")  # the reader's own fonts will have it
             backend.FigureCanvasSVG(self.figure).print_svg(buffer, metadata=silent)
         return _tidy(buffer.getvalue(), self.alt)
 
