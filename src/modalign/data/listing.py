@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -180,7 +179,7 @@ def is_hidden(name: str) -> bool:
 
 def has_image_suffix(name: str) -> bool:
     """Whether the ending of a file name promises an image."""
-    return re.sub(r".*(?=\.)", "", name).lower() in IMAGE_SUFFIXES
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def _files(count: int, what: str = "file") -> str:
