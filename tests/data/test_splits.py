@@ -94,6 +94,21 @@ def test_published_lists_give_dassls_shots(name: str) -> None:
         assert (split.test == official.test).all()
 
 
+@given(LABELS, st.integers(1, 6), SEEDS)
+def test_official_lists_without_validation_give_it_from_the_train_list(y: np.ndarray, shots: int, seed: int) -> None:
+    official = divide(y, train=0.6, validation=0.0)
+    split = few_shot(y, shots, seed, official=official)
+    check(split, y)
+    assert set(split.train) | set(split.validation) <= set(official.train)
+    assert (split.test == official.test).all()
+    for label, n in counts(y, official.train).items():
+        assert counts(y, split.train)[label] == min(shots, n - (n > 1))
+        assert counts(y, split.validation)[label] == min(shots, 4, n - counts(y, split.train)[label])
+    train, _ = dassl([(str(i), int(y[i])) for i in official.train], [], shots, seed)
+    if min(counts(y, official.train).values(), default=0) > shots:
+        assert [str(i) for i in split.train] == [name for name, _ in train]
+
+
 @given(LABELS, st.integers(0, 20), SEEDS, st.sampled_from([None, 0.3, 0.5]), st.sampled_from([None, 0, 1, 7]))
 def test_one_folder(y: np.ndarray, shots: int, seed: int, test: float | None, wanted: int | None) -> None:
     split = few_shot(y, shots, seed, test=test, validation_shots=wanted)

@@ -36,8 +36,8 @@ def few_shot(
     Python's ``random.Random(seed)`` samples ``shots`` images of every class, classes in order of first appearance;
     the same generator then samples the validation images. With ``official`` lists this is CoOp's and Dassl's own
     procedure, image by image: train from the train list, validation from the validation list, the whole test list.
-    For one folder (``official=None``) the validation images come from what training has left, and training leaves at
-    least one a class where there are two.
+    For one folder (``official=None``), and for official lists without one for validation, the validation images come
+    from what training has left, and training leaves at least one a class where there are two.
 
     Parameters
     ----------
@@ -57,49 +57,35 @@ def few_shot(
     y, names = _read_labels(labels)
     if shots != "all" and (isinstance(shots, (bool, str)) or int(shots) != shots or shots < 0):
         raise InputError(f"Expected shots as a number ≥ 0 or 'all', got {shots!r}.")
+    if official is not None and test is not None:
+        raise InputError("Expected test= only without official lists; those have a test list.")
+    wanted = validation_shots
+    if wanted is None and shots != "all":
+        wanted = min(int(shots), 4)
     rng = Random(seed)
-    described = f"{shots} shots a class" if shots != "all" else "all images"
-    if official is not None:
-        if test is not None:
-            raise InputError("Expected test= only without official lists; those have a test list.")
-        wanted = _validation_shots(shots, validation_shots)
+    described = "all images" if shots == "all" else f"{shots} shots a class"
+    if official is not None and (len(official.validation) or wanted == 0):
         train, short = _sample(y, official.train, shots, rng)
         validation, _ = _sample(y, official.validation, "all" if wanted is None else wanted, rng)
-        rest = np.setdiff1d(np.concatenate([official.train, official.unlabelled]), train)
-        notes = (*official.notes, *_shortage(short, shots, names))
-        return Split(train, validation, official.test, rest, seed, f"{described} from the official lists", notes)
-
-    fixed, pool = (EMPTY, np.flatnonzero(y != UNLABELLED)) if test is None else _set_aside(y, test)
-    groups = _by_class(y, pool)
-    wanted = _validation_shots(shots, validation_shots)
-    train_parts, left, short = [], {}, {}
-    for label, group in groups.items():
-        reserve = _reserve(len(group), shots, wanted)
-        most = len(group) - reserve
-        take = most if shots == "all" else min(int(shots), most)
-        if shots != "all" and take < int(shots):
-            short[label] = take
-        drawn = rng.sample(group, take)
-        chosen = set(drawn)
-        train_parts += drawn
-        left[label] = [i for i in group if i not in chosen]
-    validation_parts: list[int] = []
-    for group in left.values():
-        validation_parts += rng.sample(group, len(group) if wanted is None else min(wanted, len(group)))
-    train, validation = np.array(train_parts, dtype=np.int64), np.array(validation_parts, dtype=np.int64)
+    else:
+        if official is not None:
+            pool = official.train
+        elif test is not None:
+            fixed, pool = _set_aside(y, test)
+        else:
+            pool = np.flatnonzero(y != UNLABELLED)
+        train, validation, short = _share(y, pool, shots, wanted, rng)
+    notes = _shortage(short, shots, names)
+    if official is not None:
+        rest = np.setdiff1d(np.concatenate([official.train, official.unlabelled]), np.concatenate([train, validation]))
+        description = f"{described} from the official lists"
+        return Split(train, validation, official.test, rest, seed, description, (*official.notes, *notes))
     rest = np.setdiff1d(pool, np.concatenate([train, validation]))
     nameless = np.flatnonzero(y == UNLABELLED)
-    unlabelled = nameless if test is None else np.union1d(rest, nameless)
-    tail = "tested on what is left over" if test is None else f"tested on a fixed {test:.0%} of every class"
-    return Split(
-        train,
-        validation,
-        rest if test is None else fixed,
-        unlabelled,
-        seed,
-        f"{described}, {tail}",
-        _shortage(short, shots, names),
-    )
+    if test is None:
+        return Split(train, validation, rest, nameless, seed, f"{described}, tested on what is left over", notes)
+    description = f"{described}, tested on a fixed {test:.0%} of every class"
+    return Split(train, validation, fixed, np.union1d(rest, nameless), seed, description, notes)
 
 
 def divide(labels: Labels, *, train: float = 0.5, validation: float = 0.2, seed: int = 0) -> Split:
@@ -237,8 +223,25 @@ def _sample(y: np.ndarray, pool: np.ndarray, shots: int | str, rng: Random) -> t
     return np.array(drawn, dtype=np.int64), short
 
 
-def _validation_shots(shots: int | str, wanted: int | None) -> int | None:
-    return wanted if wanted is not None else None if shots == "all" else min(int(shots), 4)
+def _share(
+    y: np.ndarray, pool: np.ndarray, shots: int | str, wanted: int | None, rng: Random
+) -> tuple[np.ndarray, np.ndarray, dict[int, int]]:
+    """Training and validation images from one pool: training draws first, and leaves what validation cannot miss."""
+    train: list[int] = []
+    left: list[list[int]] = []
+    short: dict[int, int] = {}
+    for label, group in _by_class(y, pool).items():
+        most = len(group) - _reserve(len(group), shots, wanted)
+        drawn = rng.sample(group, most if shots == "all" else min(int(shots), most))
+        if shots != "all" and len(drawn) < int(shots):
+            short[label] = len(drawn)
+        train += drawn
+        chosen = set(drawn)
+        left.append([i for i in group if i not in chosen])
+    validation: list[int] = []
+    for group in left:
+        validation += rng.sample(group, len(group) if wanted is None else min(wanted, len(group)))
+    return np.array(train, dtype=np.int64), np.array(validation, dtype=np.int64), short
 
 
 def _reserve(n: int, shots: int | str, wanted: int | None) -> int:
