@@ -18,7 +18,7 @@ from PIL import Image
 
 from modalign.data.items import Items, load_items
 from modalign.data.listing import DIVISIONS
-from modalign.data.splits import folder_split
+from modalign.data.splits import few_shot, folder_split
 from modalign.errors import InputError, UndecodableError
 from modalign.features import UNLABELLED
 
@@ -339,6 +339,20 @@ def test_a_lazy_pillow_image_that_is_broken_is_undecodable_not_a_crash() -> None
     lazy = Image.open(BytesIO(encoded(Image.fromarray(noise), "PNG")[:5000]))
     with pytest.raises(UndecodableError):
         load_items([lazy]).read(0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file names are bytes on POSIX only")
+def test_file_names_that_are_no_utf8_are_read_and_can_be_written_down(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    os.mkdir(folder)
+    with open(folder + b"/\xff.jpg", "wb") as file:
+        file.write(JPEG)
+    for items in (load_items(tmp_path), load_items([os.fsdecode(folder + b"/\xff.jpg")])):
+        assert items.ids[0].endswith("caf�/�.jpg")
+        assert items.read(0) == JPEG
+        assert items.identity(0)[0].encode().endswith(rb"\xe9/\xff.jpg")
+    split = few_shot(load_items(tmp_path), 1)
+    assert split.save(tmp_path / "split.json", load_items(tmp_path)).is_file()
 
 
 def test_links_to_folders_are_followed(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 from modalign.data.blobs import SIZE_LIMIT, Blob, Identity, file_identity, too_large, why_unreadable
-from modalign.data.listing import Listing, assign_classes, has_image_suffix, is_hidden
+from modalign.data.listing import Listing, assign_classes, has_image_suffix, is_hidden, printable
 from modalign.errors import InputError, UndecodableError
 
 _ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -58,10 +58,10 @@ class _Members:
         """The cleaned name of a member that shall be an item, or None after filing it where it belongs."""
         reason = leaves_archive(name)
         if reason:
-            self.listing.refuse(name, reason)
+            self.listing.refuse(printable(name), reason)
             return None
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
-        clean = "/".join(parts)
+        clean = printable("/".join(parts))
         if not parts:
             return None
         if any(is_hidden(part) for part in parts):

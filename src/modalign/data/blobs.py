@@ -102,12 +102,16 @@ class ImageBlob:
 
 
 def file_identity(path: str) -> Identity | None:
-    """(path, size, mtime_ns, ctime_ns, inode) of a file, None if it is not there."""
+    """(path, size, mtime_ns, ctime_ns, inode) of a file, None if it is not there.
+
+    The path is for keys: bytes of it that are no UTF-8 are spelled out, so that it can be stored anywhere.
+    """
     try:
         status = os.stat(path)
     except OSError:
         return None
-    return path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    key = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return key, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def why_unreadable(error: OSError) -> str:

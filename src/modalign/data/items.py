@@ -17,7 +17,7 @@ from PIL import Image
 from modalign.data.archives import is_archive, list_archive
 from modalign.data.blobs import Blob, BytesBlob, FileBlob, Identity, ImageBlob
 from modalign.data.decode import decode
-from modalign.data.listing import Listing, has_image_suffix, list_folder
+from modalign.data.listing import Listing, has_image_suffix, list_folder, printable
 from modalign.data.names import did_you_mean, name_classes, siblings, some
 from modalign.data.sniff import IMAGE_SUFFIXES
 from modalign.data.tables import is_table, list_table
@@ -185,7 +185,7 @@ def _list_memory(source: object, labels: object) -> Listing:
     missing: list[str] = []
     for i, entry in enumerate(entries):
         if isinstance(entry, (str, os.PathLike)):
-            name, path = os.fspath(entry), os.path.abspath(entry)
+            name, path = printable(os.fspath(entry)), os.path.abspath(entry)
             if os.path.isfile(path):
                 listing.add(name, FileBlob(path), keys[i])
             else:

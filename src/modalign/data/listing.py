@@ -62,10 +62,9 @@ def list_folder(root: str) -> Listing:
     listing = Listing()
     skipped: list[str] = []
     hidden = 0
-    stack: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+    stack: list[tuple[str, str, frozenset[tuple[int, int]]]] = [("", root, frozenset())]
     while stack:
-        relative, above = stack.pop()
-        folder = os.path.join(root, relative)
+        relative, folder, above = stack.pop()
         try:
             status = os.stat(folder)
             entries = list(os.scandir(folder))
@@ -79,15 +78,15 @@ def list_folder(root: str) -> Listing:
         if relative:
             folders.append(relative)
         for entry in entries:
-            name = f"{relative}/{entry.name}" if relative else entry.name
+            name = printable(f"{relative}/{entry.name}" if relative else entry.name)
             if is_hidden(entry.name):
                 hidden += 1
             elif entry.is_dir():
-                stack.append((name, above | {here}))
+                stack.append((name, entry.path, above | {here}))
             elif not has_image_suffix(entry.name):
                 skipped.append(name)
             elif entry.is_file():
-                found[name] = FileBlob(os.path.join(root, name))
+                found[name] = FileBlob(entry.path)
             else:
                 listing.refuse(name, "a broken link" if entry.is_symlink() else "not a regular file")
     assign_classes(listing, found, folders, skipped, hidden)
@@ -170,6 +169,11 @@ def _depth(parents: list[list[str]], empty: list[list[str]], archive: str | None
 def _folders_above(path: str) -> list[str]:
     parts = path.split("/")
     return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
+def printable(name: str) -> str:
+    """A file name that can be printed and saved: bytes that are no UTF-8 become ``�``; the file keeps its own."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def is_hidden(name: str) -> bool:
