@@ -97,7 +97,7 @@ def per_class_bars(rows: Sequence[ClassAccuracy], *, limit: int = 40, width: int
             axes.plot(100 * row.accuracy, i, "o", color=SERIES[0], markersize=4.5)
             for text, x, size, colour in ((percent(row.accuracy), 36, 11.5, INK), (f"of {row.n:,}", 86, 10, MUTED)):
                 axes.annotate(
-                    text, (1, i), xycoords=axes.get_yaxis_transform(), xytext=(x, 0), textcoords="offset pixels",
+                    text, (1, i), xycoords=axes.get_yaxis_transform(), xytext=(x, 0), textcoords="offset points",
                     ha="right", va="center_baseline", fontsize=size, color=colour,
                 )  # fmt: skip
         axes.set_yticks(range(len(shown)), names)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modalign.errors import InputError
-from modalign.evaluate.metrics import ReliabilityBin, percent
+from modalign.evaluate.metrics import ReliabilityBin, percent, proportion
 from modalign.report.classes import confusion_matrix as confusion_matrix
 from modalign.report.classes import per_class_bars as per_class_bars
 from modalign.report.style import (
@@ -95,6 +95,8 @@ def accuracy_over_labels(rows: Sequence[Summary], *, width: int = 430, height: i
 def reliability_diagram(series: Mapping[str, Sequence[ReliabilityBin]], *, width: int = 410) -> Picture:
     """How often answers are right against how sure they are; calibrated ones lie on the diagonal.
 
+    Dots grow with the number of answers, and each has its 95 % interval.
+
     Parameters
     ----------
     series : name → what :func:`~modalign.evaluate.metrics.reliability` returns, such as before and after.
@@ -112,9 +114,11 @@ def reliability_diagram(series: Mapping[str, Sequence[ReliabilityBin]], *, width
         for i, (name, bins) in enumerate(series.items()):
             colour = SERIES[i % len(SERIES)]
             sure, right, n = np.array([(100 * b.confidence, 100 * b.accuracy, b.n) for b in bins]).T
-            axes.plot(sure, right, color=colour, linewidth=1.6, zorder=3)
+            spread = [proportion(round(b.accuracy * b.n), b.n) for b in bins]
+            axes.vlines(sure, [100 * s.low for s in spread], [100 * s.high for s in spread], color=colour, alpha=0.4)
+            axes.plot(sure, right, color=colour, linewidth=1.2, zorder=3)
             axes.scatter(
-                sure, right, s=16 + 150 * n / n.sum(), color=colour, marker=MARKERS[i % len(MARKERS)],
+                sure, right, s=20 + 150 * n / n.sum(), color=colour, marker=MARKERS[i % len(MARKERS)],
                 edgecolors=SURFACE, linewidths=0.8, zorder=4, clip_on=False,
             )  # fmt: skip
             errors.append(float((n * np.abs(right - sure)).sum() / n.sum()))
@@ -127,7 +131,7 @@ def reliability_diagram(series: Mapping[str, Sequence[ReliabilityBin]], *, width
         axes.set(ylim=(0, 101), yticks=[0, 25, 50, 75, 100], yticklabels=["0", "25", "50", "75", "100"])
         axes.tick_params(labelbottom=False)
         axes.grid()
-        axes.annotate("right, %", (0, 1), xycoords="axes fraction", xytext=(-28, 10), textcoords="offset pixels",
+        axes.annotate("right, %", (0, 1), xycoords="axes fraction", xytext=(-28, 10), textcoords="offset points",
                       fontsize=11.5, color=MUTED)  # fmt: skip
         counts.set(yticks=[], xlabel="how sure")
         counts.spines["left"].set_visible(False)
@@ -157,10 +161,7 @@ def modality_gap(
     width : CSS pixels.
     """
     clouds = [tuple(np.asarray(part, dtype=np.float64) for part in pair) for pair in (before, after)]
-    if any(part.ndim != 2 or part.shape[1] != pair[0].shape[1] for pair in clouds for part in pair):
-        raise InputError(f"Expected (n, d) images and (C, d) texts, got {[[p.shape for p in c] for c in clouds]}.")
-    if any(part.shape[1] < 2 or not np.isfinite(part).all() for pair in clouds for part in pair):
-        raise InputError("Expected finite vectors of width 2 or more.")
+    _check_clouds(clouds, labels)
     shared = clouds[0][0].shape[1] == clouds[1][0].shape[1]
     bases = [_plane([part for pair in clouds for part in pair])] * 2 if shared else [_plane(pair) for pair in clouds]
     flat = [[(part - origin) @ basis for part in pair] for pair, (origin, basis) in zip(clouds, bases, strict=True)]
@@ -175,8 +176,10 @@ def modality_gap(
                 for k, text in enumerate(texts):
                     own = images[np.asarray(labels) == k]
                     if len(own):
-                        axes.plot(*np.stack([own.mean(axis=0), text]).T, color=MUTED, linewidth=0.8, alpha=0.8)
-            axes.scatter(*texts.T, s=34, marker="D", color=SERIES[1], edgecolors=SURFACE, linewidths=0.9, zorder=3)
+                        line = np.stack([own.mean(axis=0), text]).T
+                        axes.plot(*line, color=MUTED, linewidth=0.8, alpha=min(0.8, max(0.25, 8 / len(texts))))
+            size = 34 if len(texts) <= 20 else 16
+            axes.scatter(*texts.T, s=size, marker="D", color=SERIES[1], edgecolors=SURFACE, linewidths=0.9, zorder=3)
             axes.set_title(("before", "after")[i], loc="left", color=INK, pad=27)
             axes.text(0, 1.03, notes[i], transform=axes.transAxes, fontsize=10.5, color=MUTED, va="bottom", ha="left")
             _square(axes, np.concatenate([p for pair in flat for p in pair] if shared else [images, texts]))
@@ -187,6 +190,21 @@ def modality_gap(
         top.plot(76, 12, "D", color=SERIES[1], markersize=5.5)
         top.text(85, 12, "class texts", color=SERIES[1], va="center_baseline")
     return Picture(figure, "Images and class texts in their principal plane, before and after adaptation.")
+
+
+def _check_clouds(clouds: Sequence[tuple[np.ndarray, ...]], labels: ArrayLike | None) -> None:
+    if any(part.ndim != 2 or part.shape[1] != pair[0].shape[1] for pair in clouds for part in pair):
+        raise InputError(f"Expected (n, d) images and (C, d) texts, got {[[p.shape for p in c] for c in clouds]}.")
+    if any(part.shape[1] < 2 or not np.isfinite(part).all() for pair in clouds for part in pair):
+        raise InputError("Expected finite vectors of width 2 or more.")
+    if labels is None:
+        return
+    images, texts = ([len(pair[k]) for pair in clouds] for k in (0, 1))
+    if {*images, len(np.atleast_1d(labels))} != {images[0]} or texts[0] != texts[1] or np.max(labels) >= texts[0]:
+        raise InputError(
+            f"Expected one label for each of {images[0]} images, before and after, and one text a class; "
+            f"got {len(np.atleast_1d(labels))} labels, {images} images and {texts} texts."
+        )
 
 
 def _plane(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
