@@ -25,7 +25,7 @@ def solve(
     no ladder, no over-relaxation.
     """
     target = problems.eps
-    lowest, highest = problems.cost.flatten(1).to(target.dtype).aminmax(dim=1)
+    lowest, highest = (end.to(target.dtype) for end in problems.cost.flatten(1).aminmax(dim=1))
     blocks = max_sweeps // check_every if start is None and tolerance > 0 else 0
     ladder = _Ladder((highest - lowest)[:, None, None] / target, blocks)
     if start is None:

@@ -1,0 +1,47 @@
+"""What every fit of a linear map returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from modalign.errors import InputError
+from modalign.linalg._inputs import real
+
+
+@dataclass(frozen=True)
+class LinearMap:
+    """x ↦ x W + bias on rows, and how well it was determined.
+
+    Attributes
+    ----------
+    weight : (dx, dy) W.
+    bias : (dy,) or None.
+    residual : ‖X W + bias − Y‖_F / ‖Y‖_F on the data of the fit (0 if both are zero); None where the fit saw only
+        products of the data.
+    condition : ratio of the largest to the smallest singular value that was divided by (ridge) or whose direction was
+        kept (Procrustes); infinite if there was none. Its reciprocal bounds how much of the input's precision is left.
+    rank : how many directions the data determine; the weight is the one of least norm on all others.
+    """
+
+    weight: Tensor = field(repr=False)
+    bias: Tensor | None = field(repr=False)
+    residual: float | None
+    condition: float
+    rank: int
+
+    def apply(self, X: Tensor) -> Tensor:
+        """(n, dx) rows to (n, dy); half precision in float32."""
+        X = real(X, "X", finite=False)
+        if X.shape[-1] != len(self.weight):
+            raise InputError(f"Expected rows of width {len(self.weight)}, got shape {tuple(X.shape)}.")
+        mapped = X @ self.weight.to(X.dtype)
+        return mapped if self.bias is None else mapped + self.bias.to(X.dtype)
+
+
+def relative_residual(X: Tensor, Y: Tensor, weight: Tensor, bias: Tensor | None) -> float:
+    """‖X W + bias − Y‖_F / ‖Y‖_F."""
+    rest = X @ weight - Y if bias is None else X @ weight + bias - Y
+    norm, size = float(rest.norm()), float(Y.norm())
+    return norm / size if size > 0 else (0.0 if norm == 0 else float("inf"))

@@ -1,0 +1,166 @@
+"""Orthogonal and rectangular Procrustes: the isometry that carries one set of vectors onto another."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from modalign.errors import InputError
+from modalign.linalg._inputs import pair, wide
+from modalign.linalg.linear_map import LinearMap, relative_residual
+
+_CHUNK = 1 << 20  # numbers converted to float64 at a time
+
+
+def procrustes(
+    X: Tensor,
+    Y: Tensor,
+    *,
+    scale: bool = False,
+    intercept: bool = False,
+    complete: bool = False,
+    rotation: bool = False,
+    rank_tolerance: float | None = None,
+) -> LinearMap:
+    r"""The isometry of greatest agreement, :math:`\max_W \langle XW, Y\rangle` over :math:`\lVert W\rVert_2 \le 1`.
+
+    With :math:`X^\top Y = U S V^\top` the answer is the polar factor :math:`W = U V^\top` over the singular values
+    that are not zero. For dx ≤ dy (orthonormal rows) it is also the minimiser of :math:`\lVert XW - Y\rVert_F`; for
+    dx > dy it is a projection followed by a rotation. Directions that the data do not determine are mapped to zero,
+    which is the choice of minimum norm and does not depend on how the SVD was computed.
+
+    Parameters
+    ----------
+    X : (n, dx) vectors, row i belonging to row i of Y.
+    Y : (n, dy).
+    scale : multiply W by the factor of least squares, :math:`\langle XW, Y\rangle / \lVert XW\rVert_F^2`.
+    intercept : centre both sides first; the bias then carries one mean onto the other.
+    complete : fill the undetermined directions, so that W has orthonormal rows (dx ≤ dy) or columns (dx ≥ dy):
+        with what is nearest to the identity there, which leaves a space in place where nothing is known about it.
+    rotation : demand determinant +1 (dx = dy; implies ``complete``); the least determined direction is flipped.
+    rank_tolerance : singular values below this share of the largest count as zero; default √max(dx, dy) times the
+        precision of the input.
+
+    Returns
+    -------
+    LinearMap in the wider type of X and Y; ``rank`` and ``condition`` are those of XᵀY. SVD in float64, of an n × n
+    core if n < min(dx, dy) (see :func:`procrustes_from_factors`), else of XᵀY: O(n dx dy + dx dy min(dx, dy)).
+
+    Raises
+    ------
+    InputError : different numbers of rows, NaN or infinity, ``rotation`` between spaces of different width.
+
+    References
+    ----------
+    Schönemann, A generalized solution of the orthogonal Procrustes problem, 1966; Higham, Functions of matrices, 2008,
+    section 8.1 (canonical polar decomposition); Kabsch, 1976 (rotation). GPUA, the initial map W₀.
+    """
+    X, Y = pair(X, Y)
+    X, Y = X.detach(), Y.detach()
+    dtype, exact, bias = X.dtype, wide(X.device), None
+    centred_x, centred_y = X, Y
+    if intercept:
+        mean_x, mean_y = X.mean(dim=0, dtype=exact), Y.mean(dim=0, dtype=exact)
+        centred_x, centred_y = (X - mean_x).to(dtype), (Y - mean_y).to(dtype)
+    weight, rank, condition = _polar(centred_x, centred_y, complete, rotation, rank_tolerance)
+    if scale and rank:
+        image = centred_x.to(exact) @ weight
+        weight = weight * ((image * centred_y).sum() / image.square().sum())
+    if intercept:
+        bias = (mean_y - mean_x @ weight).to(dtype)
+    weight = weight.to(dtype)
+    return LinearMap(weight, bias, relative_residual(X, Y, weight, bias), condition, rank)
+
+
+def procrustes_from_factors(
+    A: Tensor, B: Tensor, *, complete: bool = False, rotation: bool = False, rank_tolerance: float | None = None
+) -> LinearMap:
+    r"""Procrustes of :math:`M = A^\top B` that never forms M, for K factors much shorter than the spaces are wide.
+
+    Under soft assignments P (n, K) of images Z to K texts Y, :math:`Z^\top P Y = (P^\top Z)^\top Y` has these factors
+    and rank K at most. With thin QR of both, :math:`A^\top = Q_A R_A` and :math:`B^\top = Q_B R_B`, the SVD is that of
+    the K × K core :math:`R_A R_B^\top`.
+
+    Parameters
+    ----------
+    A : (K, dx), for instance PᵀZ.
+    B : (K, dy), for instance the texts.
+    complete, rotation, rank_tolerance : as in :func:`procrustes`.
+
+    Returns
+    -------
+    LinearMap without a residual. O((dx + dy) K² + K³ + dx dy K); with ``complete`` one SVD of dx × dy more.
+    """
+    A, B = pair(A, B)
+    weight, rank, condition = _polar(A.detach(), B.detach(), complete, rotation, rank_tolerance)
+    return LinearMap(weight.to(A.dtype), None, None, condition, rank)
+
+
+def _polar(A: Tensor, B: Tensor, complete: bool, rotation: bool, tolerance: float | None) -> tuple[Tensor, int, float]:
+    """W (dx, dy) in float64 of M = AᵀB, with the rank and condition of M."""
+    dx, dy = A.shape[1], B.shape[1]
+    if 0 in (dx, dy):
+        raise InputError(f"Expected vectors of width at least 1, got {dx} and {dy}.")
+    if rotation and dx != dy:
+        raise InputError(f"Expected spaces of one width for a rotation, got {dx} and {dy}.")
+    if tolerance is None:
+        tolerance = torch.finfo(A.dtype).eps * math.sqrt(max(dx, dy))
+    elif not 0 <= tolerance < 1:
+        raise InputError(f"Expected rank_tolerance in [0, 1), got {tolerance}.")
+    U, singular, V = _svd_of_product(A, B)
+    largest = float(singular[0])
+    kept = singular > tolerance * largest
+    rank = int(kept.sum())
+    condition = largest / float(singular[rank - 1]) if rank else math.inf
+    U, V = U[:, kept], V[:, kept]
+    if complete or rotation:
+        U, V = _completed(U, V)
+    if rotation and float(torch.linalg.slogdet(U @ V.mT).sign) < 0:
+        U = torch.cat([U[:, :-1], -U[:, -1:]], dim=1)
+    return U @ V.mT, rank, condition
+
+
+def _svd_of_product(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Left vectors (dx, k), singular values, right vectors (dy, k) of AᵀB, in float64."""
+    exact = wide(A.device)
+    if len(A) < min(A.shape[1], B.shape[1]):
+        QA, RA = torch.linalg.qr(A.to(exact).mT)
+        QB, RB = torch.linalg.qr(B.to(exact).mT)
+        U, singular, Vh = torch.linalg.svd(RA @ RB.mT)
+        return QA @ U, singular, QB @ Vh.mT
+    rows = max(1, _CHUNK // max(A.shape[1], B.shape[1]))
+    parts = zip(A.split(rows), B.split(rows), strict=True)
+    U, singular, Vh = torch.linalg.svd(sum(a.to(exact).mT @ b.to(exact) for a, b in parts), full_matrices=False)
+    return U, singular, Vh.mT
+
+
+def _completed(U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
+    """Bases (dx, m) and (dy, m), m = min(dx, dy), that begin with U and V.
+
+    On what U and V leave over, W becomes the polar factor of the identity seen there, best determined directions
+    first; where even the identity vanishes, canonical vectors fill up.
+    """
+    (dx, rank), (dy, _) = U.shape, V.shape
+    missing = min(dx, dy) - rank
+    if missing == 0:
+        return U, V
+    seen = torch.eye(dx, dy, dtype=U.dtype, device=U.device)
+    seen = seen - U @ (U.mT @ seen)
+    seen = seen - (seen @ V) @ V.mT
+    left, singular, right = torch.linalg.svd(seen, full_matrices=False)
+    kept = int((singular[:missing] > 1e-6).sum())
+    U, V = torch.cat([U, left[:, :kept]], dim=1), torch.cat([V, right.mT[:, :kept]], dim=1)
+    return _filled(U, missing - kept), _filled(V, missing - kept)
+
+
+def _filled(basis: Tensor, count: int) -> Tensor:
+    """``count`` more orthonormal columns: each the canonical vector farthest from all so far, made orthogonal."""
+    for _ in range(count):
+        farthest = int((1 - basis.square().sum(dim=1)).argmax())
+        column = -basis @ basis[farthest]
+        column[farthest] += 1
+        column = column - basis @ (basis.mT @ column)
+        basis = torch.cat([basis, (column / column.norm())[:, None]], dim=1)
+    return basis
