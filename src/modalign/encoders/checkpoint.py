@@ -131,6 +131,7 @@ class Checkpoint:
                 model, report = AutoModel.from_pretrained(
                     self.folder,
                     use_safetensors=True,
+                    trust_remote_code=False,
                     local_files_only=True,
                     output_loading_info=True,
                     **extra,
@@ -185,7 +186,7 @@ class Checkpoint:
         try:
             with quiet():
                 try:
-                    return AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+                    return AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
                 except ImportError:  # its own class wants sentencepiece; tokenizer.json says the same without it
                     return PreTrainedTokenizerFast.from_pretrained(self.folder, local_files_only=True)
         except Exception as error:  # malformed files fail in every way a parser can

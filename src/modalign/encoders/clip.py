@@ -151,7 +151,10 @@ class ClipEncoder(Encoder):
         whole = self.model.config.model_type in _WHOLE
         length = self.context_length if whole else max(map(len, ids))
         pad = self.tokenizer.pad_token_id or 0
-        table = torch.tensor([tokens + [pad] * (length - len(tokens)) for tokens in ids], device=self.device)
+        left = whole and self.tokenizer.padding_side == "left"
+        fill = [[pad] * (length - len(tokens)) for tokens in ids]
+        rows = [f + t if left else t + f for t, f in zip(ids, fill, strict=True)]
+        table = torch.tensor(rows, device=self.device)
         if whole or self.model.config.model_type in _CAUSAL:
             return {"input_ids": table}
         lengths = torch.tensor([len(tokens) for tokens in ids], device=self.device)
@@ -165,18 +168,14 @@ class ClipEncoder(Encoder):
         if kind not in _OPEN:
             raise InputError(f"Patch tokens of a '{kind}' network are not supported; use CLIP, SigLIP or DINO.")
         tower = self.model.vision_model
-        if kind == "siglip2":
-            # This tower names the mask otherwise than get_image_features does.
-            inputs = {**inputs, "attention_mask": inputs["pixel_attention_mask"]}
-            del inputs["pixel_attention_mask"]
-        output = tower(**inputs)
+        output = tower(*inputs.values())  # by position: versions of transformers name the mask of NaFlex differently
         patches = output.last_hidden_state[:, _PREFIX.get(kind, 1) :]
         if hasattr(self.model, "visual_projection"):
             # As for the class token: layer norm, then into the joint space.
             project = self.model.visual_projection
             return project(output.pooler_output), project(tower.post_layernorm(patches))
-        if "attention_mask" in inputs:
-            patches = patches * inputs["attention_mask"][..., None]
+        if "pixel_attention_mask" in inputs:
+            patches = patches * inputs["pixel_attention_mask"][..., None]
         return output.pooler_output, patches
 
     def _width(self) -> int:

@@ -27,6 +27,7 @@ _CLIP = {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.2686
 _IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 _HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 _BICUBIC, _BILINEAR = 3, 2
+_LONG = 16  # times the crop: resized pictures with a longer side are never made
 _SHORT = {"size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": 224, "resample": _BICUBIC}
 
 # What a processor class assumes where its config is silent (old checkpoints of the hub are). First match by prefix.
@@ -86,13 +87,22 @@ class Preprocessing:
         ``view="mirror"`` flips the result left to right.
         """
         target = self._target(image.width, image.height)
-        if target != image.size:
-            image = image.resize(target, resample=self.resample)
-        if self.crop is not None:
+        if self.crop is None:
+            image = image if target == image.size else image.resize(target, resample=self.resample)
+        else:
             # Half pixels as transformers cuts them: towards the top left where it crops, away where it pads.
-            top, left = ((have - want) // 2 for have, want in zip(image.size[::-1], self.crop, strict=True))
-            image = image.crop((left, top, left + self.crop[1], top + self.crop[0]))
-        pixels = np.asarray(image)
+            top, left = ((have - want) // 2 for have, want in zip(target[::-1], self.crop, strict=True))
+            cut = (left, top, left + self.crop[1], top + self.crop[0])
+            if max(target) > _LONG * max(self.crop) and min(top, left) >= 0:
+                # A panorama or a one-pixel line: resized whole it could fill the memory, so only the part that is
+                # kept is computed. Pillow's filter weights then round differently, by at most 2 of 255.
+                across, down = image.width / target[0], image.height / target[1]
+                box = (cut[0] * across, cut[1] * down, cut[2] * across, cut[3] * down)
+                image = image.resize(self.crop[::-1], resample=self.resample, box=box)
+            else:
+                image = image if target == image.size else image.resize(target, resample=self.resample)
+                image = image.crop(cut)
+        pixels = np.array(image)
         if view == "mirror":
             pixels = pixels[:, ::-1]
         if self.resize == "patches":
