@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 import modalign as ma
-from modalign.data.digits import DIGIT_TEMPLATE, load_digits
+from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.errors import EncoderMismatchError, InputError, UnknownNameError
 
 
@@ -110,7 +110,7 @@ def test_another_encoder_is_refused(photos: Path, tmp_path: Path, encoder) -> No
 
 def test_probabilities_of_digits_are_calibrated(encoder) -> None:
     digits = load_digits().select(np.arange(0, 1797, 3))
-    model = ma.adapt(digits, encoder=encoder, method="zero_shot", shots=10, templates=DIGIT_TEMPLATE)
+    model = ma.adapt(digits, encoder=encoder, method="zero_shot", shots=10, templates=DIGIT_TEMPLATES)
     result = model.evaluate(digits)
     assert result.accuracy.top1 > 0.7
     assert result.calibration_error < 0.1

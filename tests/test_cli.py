@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bad_files import make_bad_folder
+from test_classifier import draw
 from typer.testing import CliRunner
 
 from modalign.cli import app
 from modalign.features import Features
-from tests.data.bad_files import make_bad_folder
-from tests.test_classifier import draw
 
 COMMANDS = ("demo", "embed", "fit", "predict", "evaluate", "list", "doctor")
 

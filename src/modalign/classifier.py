@@ -221,7 +221,7 @@ def adapt(
     method = _configured(method, hyperparameters, random_state)
     split = None
     if (items.labels != UNLABELLED).any():
-        split = few_shot(items.labels, "all" if shots is None else shots, seed=random_state)
+        split = few_shot(items, "all" if shots is None else shots, seed=random_state)
     elif method.needs_labels:
         raise InputError(
             f"{type(method).__name__} learns from labelled images, got none; "

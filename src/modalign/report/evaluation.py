@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from modalign.classifier import Classifier, Evaluation
 from modalign.data.items import Items
 from modalign.evaluate.metrics import percent, reliability
 from modalign.features import ClassText, Features
+from modalign.linalg.prototypes import text_prototypes
+from modalign.methods.base import VectorMethod
 from modalign.record import versions
 from modalign.report.classes import confusion_matrix, per_class_bars
 from modalign.report.examples import Example, Examples
@@ -87,7 +90,7 @@ def add_examples(page: Page, result: Evaluation, items: Items, limit: int = 24) 
     )
 
 
-def add_modality_gap(page: Page, method: object, features: Features, text: ClassText, text_after: np.ndarray) -> None:
+def add_modality_gap(page: Page, method: VectorMethod, features: Features, text: ClassText) -> None:
     """Images and class texts before and after a method's map; for methods that have ``transform``."""
     gap = method.diagnosis_["modality_gap"]
     page.section(
@@ -95,8 +98,8 @@ def add_modality_gap(page: Page, method: object, features: Features, text: Class
         "Image vectors and text vectors of one class lie apart in the encoder's space. After the learned map the "
         "texts lie among the images they name.",
         figure=modality_gap(
-            (features.vectors, text.vectors.reshape(-1, text.vectors.shape[-1])),
-            (method.transform(features), text_after),
+            (features.vectors, text_prototypes(torch.from_numpy(text.vectors)).numpy()),
+            (method.transform(features), method.prototypes_),
             labels=features.labels,
             notes=tuple(f"KL {gap[when]['kl_pca2']:.2f}" for when in ("before", "after")),
         ),
