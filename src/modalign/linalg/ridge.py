@@ -23,7 +23,7 @@ _CHUNK = 1 << 20  # numbers converted to float64 at a time
 
 
 class RidgeFactorization:
-    r"""The eigendecomposition of :math:`X^\top X = V \Lambda V^\top` (n ≥ d) or :math:`X X^\top = U \Lambda U^\top`.
+    r"""The eigendecomposition of :math:`X^\top X = V \Lambda V^\top` (n > d) or :math:`X X^\top = U \Lambda U^\top`.
 
     Forming and decomposing costs O(n d min(n, d) + min(n, d)³), once. After that every λ is a rescaling: O(d² dy) for
     its weights. Sums are in float64 whatever the input; X itself is kept by reference.
@@ -54,7 +54,7 @@ class RidgeFactorization:
         self.intercept = intercept
         self._exact = wide(X.device)
         self._mean = self._X.sum(dim=0, dtype=self._exact) / n if intercept else None
-        self.primal = n >= d
+        self.primal = n > d  # in a square problem leave-one-out loses digits in the primal form
         if self.primal:
             gram = sum(part.mT @ part for _, part in self._centred())
         else:
@@ -68,9 +68,9 @@ class RidgeFactorization:
         if intercept and not self.primal:
             values, vectors = values[:-1], vectors[:, :-1]
         self.eigenvalues, self._vectors = values.clamp_min(0), vectors
-        largest = float(self.eigenvalues.max()) if len(values) else 0.0
+        self._largest = float(self.eigenvalues[-1]) if len(values) else 0.0
         noise = max(torch.finfo(self._exact).eps, torch.finfo(self._X.dtype).eps ** 2)
-        self._determined = self.eigenvalues > noise * max(n, d) * largest
+        self._determined = self.eigenvalues > noise * max(n, d) * self._largest
         self.rank = int(self._determined.sum())
 
     def solve(self, Y: Tensor, lam: float) -> LinearMap:
@@ -165,10 +165,9 @@ class RidgeFactorization:
     def _condition(self, lam: float) -> float:
         if self.rank == 0 and lam == 0:
             return math.inf
-        largest = float(self.eigenvalues.max()) + lam
-        full = self.rank == self._X.shape[1]
-        smallest = float(self.eigenvalues[self._determined].min()) if full or lam == 0 else 0.0
-        return math.sqrt(largest / (smallest + lam))
+        counts = lam == 0 or self.rank == self._X.shape[1]  # else a direction of X has singular value 0
+        smallest = float(self.eigenvalues[self._determined][0]) if counts else 0.0
+        return math.sqrt((self._largest + lam) / (smallest + lam))
 
 
 def ridge(X: Tensor, Y: Tensor, lam: float, *, intercept: bool = False) -> LinearMap:
