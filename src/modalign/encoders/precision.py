@@ -91,7 +91,9 @@ def _images(encoder: Encoder) -> list[np.ndarray]:
 
 
 def _product(device: torch.device, dtype: torch.dtype) -> Callable[[], object]:
-    matrix = torch.ones(1024, 1024, device=device, dtype=dtype)
+    # Large enough to keep a GPU busy; on a CPU small enough for emulated arithmetic, a thousand times slower.
+    side = 256 if device.type == "cpu" else 4096
+    matrix = torch.ones(side, side, device=device, dtype=dtype)
     return lambda: matrix @ matrix
 
 
