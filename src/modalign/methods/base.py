@@ -7,6 +7,7 @@ NumPy out, torch in torch out — is here, once.
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -227,7 +228,9 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
             labels = column_or_1d(labels, warn=True)
         if labels.shape != (n,):
             raise InputError(f"Expected one label a row of X ({n}), got labels of shape {labels.shape}.")
-        check_classification_targets(labels)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The number of unique classes")  # one image a class is normal
+            check_classification_targets(labels)
         integers = np.issubdtype(labels.dtype, np.integer)
         known = np.unique(labels[labels != UNLABELLED]) if integers else np.unique(labels)
         if n_text is None:

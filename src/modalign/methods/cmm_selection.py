@@ -9,7 +9,7 @@ from torch import Tensor
 
 from modalign.linalg.similarity import unit
 from modalign.methods.cmm_training import Learner, map_rows
-from modalign.methods.selection import merit
+from modalign.methods.selection import ScaledLikelihood, accuracy
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Selection:
         self.learner, self.grid, self.criterion = learner, grid, criterion
         self.validation = None if validation is None else (unit(validation[0]), validation[1])
         self._clip = None if validation is None else self.validation[0] @ text.T
+        self._likelihood = ScaledLikelihood()
         self._best: tuple[tuple[float, float], Choice] | None = None
         self._judged = -1
 
@@ -55,8 +56,9 @@ class Selection:
         X, y = self.validation
         own = unit(map_rows(self.learner.weights, X)) @ unit(self.learner.text).T
         for fusion in self.grid:
-            found = merit(own + fusion * self._clip, y)
-            key = tuple(found) if self.criterion == "accuracy" else tuple(reversed(found))
+            scores = own + fusion * self._clip
+            found = accuracy(scores, y), self._likelihood(scores, y)
+            key = found if self.criterion == "accuracy" else found[::-1]
             if self._best is None or key > self._best[0]:
                 self._best = key, self._choice(step, fusion)
         self._judged = step

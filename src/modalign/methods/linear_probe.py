@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
@@ -140,7 +142,10 @@ class LinearProbe(VectorMethod):
         return 10.0**peak, chosen_on, tried[peak]
 
     def _regression(self, X: np.ndarray, y: np.ndarray, C: float) -> LogisticRegression:
-        return LogisticRegression(C=C, max_iter=self.max_iterations).fit(X, y)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # told in diagnosis_, for the fit that counts
+            warnings.filterwarnings("ignore", message="The number of unique classes")  # one image a class is normal
+            return LogisticRegression(C=C, max_iter=self.max_iterations).fit(X, y)
 
 
 def _peak(tried: dict[float, Merit]) -> float:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from modalign.features import UNLABELLED
 
-INVERSE_TEMPERATURES = tuple(2 ** (k / 2) for k in range(2, 17))  # 2 … 256, for scores of the size of cosines
+SCALES = tuple(2 ** (k / 2) for k in range(2, 17))  # 2 … 256: inverse temperatures for scores of the size of cosines
 
 
 class Merit(NamedTuple):
@@ -25,14 +25,30 @@ class Merit(NamedTuple):
     log_likelihood: float
 
 
-def merit(scores: Tensor, y: Tensor, scales: tuple[float, ...] = INVERSE_TEMPERATURES) -> Merit:
-    """Accuracy of ``scores`` (n, C) and the mean log-likelihood of ``y`` (n,) at the best of some scales.
+class ScaledLikelihood:
+    """The mean log-likelihood of labels at the best of :data:`SCALES`.
 
-    Cost: one log-sum-exp of n C numbers a scale.
+    It is concave in the scale, so climbing finds the best from anywhere; from where the last one was, scores that
+    differ little need three evaluations instead of all fifteen. One evaluation is a log-sum-exp of n C numbers.
     """
-    true = scores.gather(1, y[:, None])[:, 0]
-    likelihoods = [(scale * true - torch.logsumexp(scale * scores, dim=1)).double().mean() for scale in scales]
-    return Merit(accuracy(scores, y), torch.stack(likelihoods).max().item())
+
+    def __init__(self) -> None:
+        self.at = len(SCALES) // 2
+
+    def __call__(self, scores: Tensor, y: Tensor) -> float:
+        """``scores`` (n, C), ``y`` (n,) class indices."""
+        behind = scores - scores.gather(1, y[:, None])
+        known: dict[int, float] = {}
+
+        def value(at: int) -> float:
+            if at not in known:
+                known[at] = -torch.logsumexp(SCALES[at] * behind, dim=1).double().mean().item()
+            return known[at]
+
+        for direction in (1, -1):
+            while 0 <= self.at + direction < len(SCALES) and value(self.at + direction) > value(self.at):
+                self.at += direction
+        return value(self.at)
 
 
 def accuracy(scores: Tensor, y: Tensor) -> float:

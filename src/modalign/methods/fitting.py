@@ -1,0 +1,110 @@
+"""What the trained baselines share: AdamW on one tensor, and a memory for what held-out images liked best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from typing import Generic, Literal, TypeVar
+
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw
+
+from modalign.methods.selection import ScaledLikelihood, accuracy
+
+Criterion = Literal["log-loss", "accuracy"]
+T = TypeVar("T")
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # of AdamW
+
+
+class Best(Generic[T]):
+    """Remembers which of many candidates held-out images liked best; among equals the first.
+
+    Parameters
+    ----------
+    criterion : what decides; the other breaks ties. The log-loss is that at the best temperature of each candidate.
+    y : (n,) labels of the held-out images.
+
+    Attributes
+    ----------
+    choice : what was offered with the best scores; None before the first offer.
+    """
+
+    def __init__(self, criterion: Criterion, y: Tensor) -> None:
+        self.choice: T | None = None
+        self._criterion, self._y = criterion, y
+        self._likelihood = ScaledLikelihood()
+        self._key: tuple[float, float] | None = None
+
+    def offer(self, scores: Tensor, choice: Callable[[], T]) -> None:
+        """Compare (n, C) ``scores`` of the size of cosines; ``choice`` is called for what is better than all before."""
+        found = accuracy(scores, self._y), self._likelihood(scores, self._y)
+        key = found if self._criterion == "accuracy" else found[::-1]
+        if self._key is None or key > self._key:
+            self._key, self.choice = key, choice()
+
+
+def seeded(random_state: int | None) -> torch.Generator:
+    """A generator on the CPU, so that one seed gives one draw on every device."""
+    generator = torch.Generator()
+    if random_state is None:
+        generator.seed()
+    else:
+        generator.manual_seed(int(random_state))
+    return generator
+
+
+def cosine_rates(steps: int, highest: float, *, warmup: int = 0, lowest: float = 0.0) -> list[float]:
+    """The learning rate of every step: a line up over ``warmup`` steps, then half a cosine from highest to lowest."""
+    rest = max(1, steps - warmup)
+    line = [highest * (step + 1) / warmup for step in range(min(warmup, steps))]
+    return line + [
+        lowest + (highest - lowest) * (1 + math.cos(math.pi * step / rest)) / 2 for step in range(steps - len(line))
+    ]
+
+
+def checkpoints(steps: int, count: int) -> set[int]:
+    """About ``count`` steps to look at, geometric from the first to the last: early on more changes in a step."""
+    if steps < 1:
+        return set()
+    return {round(steps ** (i / max(1, count - 1))) for i in range(count)} | {steps}
+
+
+@torch.no_grad()
+def descend(
+    parameter: Tensor,
+    gradient: Callable[[int], tuple[float | Tensor, Tensor]],
+    rates: Sequence[float],
+    *,
+    weight_decay: float = 0.01,
+    observe: Callable[[int], None] | None = None,
+    observe_after: Collection[int] = (),
+) -> Tensor:
+    """AdamW with decoupled decay on one tensor, changed in place.
+
+    Parameters
+    ----------
+    parameter : where to start, and where the result is.
+    gradient : step → loss and its gradient at the parameter as it is then.
+    rates : the learning rate of every step.
+    weight_decay : decoupled, of AdamW.
+    observe : called with the number of steps done, whenever that is in ``observe_after``.
+
+    Returns
+    -------
+    (steps,) losses, each before its step.
+    """
+    moments = [torch.zeros_like(parameter) for _ in range(2)]
+    count = torch.zeros((), device=parameter.device)
+    losses = torch.empty(len(rates), device=parameter.device)
+    wanted = frozenset(observe_after)
+    for step, rate in enumerate(rates):
+        losses[step], slope = gradient(step)
+        adamw(
+            [parameter], [slope], [moments[0]], [moments[1]], [], [count],
+            fused=True, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=rate,
+            weight_decay=weight_decay, eps=EPSILON, maximize=False,
+        )  # fmt: skip
+        if observe is not None and step + 1 in wanted:
+            observe(step + 1)
+    return losses

@@ -1,0 +1,49 @@
+"""Choosing on held-out images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp
+
+from modalign.methods.selection import SCALES, ScaledLikelihood, accuracy, held_out, log_likelihood
+
+
+def scores(seed: int, strength: float, n: int = 60, C: int = 7):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(C, size=n)
+    s = 0.1 * rng.normal(size=(n, C))
+    s[np.arange(n), y] += strength
+    return torch.from_numpy(s), torch.from_numpy(y)
+
+
+def test_climbing_finds_what_trying_every_scale_finds():
+    likelihood = ScaledLikelihood()
+    for seed, strength in [(0, 0.05), (1, 0.3), (2, 0.0), (3, 0.9), (4, 0.1), (5, -0.5), (6, 0.2)]:
+        s, y = scores(seed, strength)
+        tried = [np.mean(k * s.numpy()[np.arange(len(y)), y] - logsumexp(k * s.numpy(), axis=1)) for k in SCALES]
+        assert likelihood(s, y) == pytest.approx(
+            max(tried), abs=1e-9
+        )  # one object: each climb starts where the last ended
+
+
+def test_likelihood_does_not_care_for_the_scale_or_an_offset_of_the_scores():
+    s, y = scores(0, 0.1)
+    likelihood = ScaledLikelihood()
+    assert likelihood(s, y) == pytest.approx(likelihood(2 * s + 5, y), abs=1e-9)
+
+
+def test_accuracy_and_log_likelihood():
+    logits = torch.tensor([[0.0, np.log(3.0)], [0.0, np.log(3.0)]])
+    assert accuracy(logits, torch.tensor([1, 0])) == 0.5
+    assert log_likelihood(logits, torch.tensor([1, 0])) == pytest.approx((np.log(0.75) + np.log(0.25)) / 2)
+
+
+def test_only_labelled_rows_are_held_out():
+    X = torch.arange(6.0).view(3, 2)
+    assert held_out(None) is None
+    assert held_out((X, torch.tensor([-1, -1, -1]))) is None
+    rows, labels = held_out((X, torch.tensor([4, -1, 0])))
+    assert rows.tolist() == [[0, 1], [4, 5]]
+    assert labels.tolist() == [4, 0]
