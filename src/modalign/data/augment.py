@@ -1,0 +1,190 @@
+"""Strong augmentation of 8-bit batches: RandomResizedCrop, flip and RandAugment, on whole batches in torch.
+
+Every operation computes what Pillow's own computes (``ImageEnhance``, ``ImageOps``, ``Image.transform``), on all the
+pictures it is drawn for at once. Source: Cubuk et al., RandAugment, CVPR Workshops 2020; ranges as in torchvision.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Generator, Tensor
+from torch.nn.functional import conv2d
+
+from modalign.data.views import _check, cut, random_rectangles
+from modalign.errors import InputError
+
+
+def strong_views(
+    pictures: Sequence[Tensor],
+    *,
+    size: int,
+    generator: Generator,
+    scale: tuple[float, float] = (0.2, 1.0),
+    operations: int = 2,
+    magnitude: float = 0.3,
+) -> Tensor:
+    """One strongly augmented view (n, 3, size, size) of each picture: RandomResizedCrop, flip, RandAugment.
+
+    Parameters
+    ----------
+    pictures : n decoded pictures (3, H, W), uint8, of any sizes.
+    size : side of the views.
+    generator : where the randomness comes from.
+    scale : range of the area that is kept.
+    operations : RandAugment's N.
+    magnitude : RandAugment's M as a share of its full range, 0…1 (9 of 30 by default).
+    """
+    views = torch.cat(
+        [cut(p, random_rectangles(*p.shape[-2:], 1, scale=scale, generator=generator), size) for p in pictures]
+    )
+    flipped = torch.rand(len(views), generator=generator) < 0.5
+    views = torch.where(flipped[:, None, None, None].to(views.device), views.flip(-1), views)
+    return rand_augment(views, operations=operations, magnitude=magnitude, generator=generator)
+
+
+def rand_augment(batch: Tensor, *, operations: int = 2, magnitude: float = 0.3, generator: Generator) -> Tensor:
+    """``operations`` operations on each picture of (n, 3, H, W), drawn with equal chances, one after the other.
+
+    Those with a direction (turning, shearing, shifting, brighter or darker, …) go either way with equal chances.
+    """
+    _check(batch)
+    if not 0 <= magnitude <= 1:
+        raise InputError(f"Expected a magnitude between 0 and 1, got {magnitude}.")
+    names = list(OPERATIONS)
+    for _ in range(operations):
+        drawn = torch.randint(len(names), (len(batch),), generator=generator)
+        sign = torch.randint(2, (len(batch),), generator=generator) * 2.0 - 1
+        batch = batch.clone()
+        for k in drawn.unique().tolist():
+            mine = (drawn == k).nonzero()[:, 0].to(batch.device)
+            strength = (sign[drawn == k] * magnitude).to(batch.device)
+            batch[mine] = OPERATIONS[names[k]](batch[mine], strength)
+    return batch
+
+
+def blend(low: Tensor, high: Tensor, factor: Tensor) -> Tensor:
+    """Pillow's ``Image.blend`` of 8-bit pictures: low + factor · (high − low), cut to 0…255 and towards zero."""
+    mixed = low + factor[:, None, None, None] * (high.float() - low)
+    return mixed.clamp(0, 255).to(torch.uint8)
+
+
+def grey(x: Tensor) -> Tensor:
+    """Luma of ITU-R 601-2 as Pillow rounds it, (n, 1, H, W) float."""
+    r, g, b = x.long().unbind(1)
+    return ((19595 * r + 38470 * g + 7471 * b + 0x8000) >> 16)[:, None].float()
+
+
+def brightness(x: Tensor, strength: Tensor) -> Tensor:
+    """Towards black or away from it: ``ImageEnhance.Brightness(1 + 0.9 s)``."""
+    return blend(torch.zeros_like(x, dtype=torch.float32), x, 1 + 0.9 * strength)
+
+
+def colour(x: Tensor, strength: Tensor) -> Tensor:
+    """Towards grey or away from it: ``ImageEnhance.Color(1 + 0.9 s)``."""
+    return blend(grey(x), x, 1 + 0.9 * strength)
+
+
+def contrast(x: Tensor, strength: Tensor) -> Tensor:
+    """Towards the mean grey or away from it: ``ImageEnhance.Contrast(1 + 0.9 s)``."""
+    mean = (grey(x).mean(dim=(1, 2, 3), keepdim=True) + 0.5).floor()
+    return blend(mean, x, 1 + 0.9 * strength)
+
+
+def sharpness(x: Tensor, strength: Tensor) -> Tensor:
+    """Towards the smoothed picture or away from it: ``ImageEnhance.Sharpness(1 + 0.9 s)``; the rim stays."""
+    kernel = torch.tensor([[1.0, 1, 1], [1, 5, 1], [1, 1, 1]], device=x.device) / 13
+    smooth = x.float()
+    if min(x.shape[-2:]) > 2:
+        inner = conv2d(x.float().flatten(0, 1)[:, None], kernel[None, None])
+        smooth[..., 1:-1, 1:-1] = (inner + 0.5).floor().reshape(*x.shape[:2], *inner.shape[-2:])
+    return blend(smooth, x, 1 + 0.9 * strength)
+
+
+def posterize(x: Tensor, strength: Tensor) -> Tensor:
+    """Keep 8 − round(4 |s|) bits of every channel: ``ImageOps.posterize``."""
+    bits = (4 * strength.abs()).round().to(torch.int32)[:, None, None, None]
+    return ((x.to(torch.int32) >> bits) << bits).to(torch.uint8)
+
+
+def solarize(x: Tensor, strength: Tensor) -> Tensor:
+    """Invert what is at least 256 (1 − |s|): ``ImageOps.solarize``."""
+    return torch.where(x >= (256 * (1 - strength.abs()))[:, None, None, None], 255 - x, x)
+
+
+def autocontrast(x: Tensor, strength: Tensor) -> Tensor:
+    """Stretch every channel to 0…255: ``ImageOps.autocontrast``; a constant channel stays."""
+    low, high = (f(x.flatten(2), dim=2).double() for f in (torch.amin, torch.amax))
+    scale = 255 / (high - low).clamp_min(1)
+    stretched = (x * scale[:, :, None, None] + (-low * scale)[:, :, None, None]).clamp(0, 255).to(torch.uint8)
+    return torch.where((high > low)[:, :, None, None], stretched, x)
+
+
+def equalize(x: Tensor, strength: Tensor) -> Tensor:
+    """Flatten the histogram of every channel: ``ImageOps.equalize``; a channel of one value stays."""
+    n, channels, height, width = x.shape
+    flat = x.reshape(n * channels, -1).long()
+    histogram = torch.zeros(n * channels, 256, dtype=torch.long, device=x.device)
+    histogram.scatter_add_(1, flat, torch.ones_like(flat))
+    last = histogram.gather(1, flat.amax(1, keepdim=True))
+    step = (height * width - last) // 255
+    before = histogram.cumsum(1) - histogram
+    table = ((before + step // 2) // step.clamp_min(1)).clamp(0, 255)
+    table = torch.where(step > 0, table, torch.arange(256, device=x.device))
+    return table.gather(1, flat).reshape(x.shape).to(torch.uint8)
+
+
+def transform(x: Tensor, matrices: Tensor) -> Tensor:
+    """``Image.transform(…, AFFINE)`` to the nearest pixel: out(x, y) = in(a x + b y + c, d x + e y + f), else black.
+
+    Parameters
+    ----------
+    x : (n, 3, H, W).
+    matrices : (n, 6) rows a…f, in pixels, acting on the centres of pixels.
+    """
+    n, _, height, width = x.shape
+    rows = torch.arange(height, device=x.device, dtype=torch.float64)[:, None] + 0.5
+    columns = torch.arange(width, device=x.device, dtype=torch.float64)[None] + 0.5
+    a, b, c, d, e, f = matrices.double().T[:, :, None, None]
+    across, down = (a * columns + b * rows + c).floor().long(), (d * columns + e * rows + f).floor().long()
+    inside = (across >= 0) & (across < width) & (down >= 0) & (down < height)
+    index = torch.where(inside, down * width + across, 0).reshape(n, 1, -1).expand(-1, 3, -1)
+    return x.flatten(2).gather(2, index).reshape(x.shape) * inside[:, None]
+
+
+def _affine(fill: Callable[[Tensor, int, int], tuple[Tensor | float, ...]]) -> Callable[[Tensor, Tensor], Tensor]:
+    def operation(x: Tensor, strength: Tensor) -> Tensor:
+        entries = fill(strength, *x.shape[-2:])
+        columns = [torch.as_tensor(v, dtype=torch.float64, device=x.device).expand(len(x)) for v in entries]
+        return transform(x, torch.stack(columns, dim=1))
+
+    return operation
+
+
+def _rotation(strength: Tensor, height: int, width: int) -> tuple[Tensor | float, ...]:
+    """By 30° · s around the middle, as ``Image.rotate``."""
+    angle = -strength.double() * math.radians(30)
+    cos, sin = angle.cos(), angle.sin()
+    x, y = width / 2, height / 2
+    return cos, sin, x - cos * x - sin * y, -sin, cos, y + sin * x - cos * y
+
+
+OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "identity": lambda x, s: x,
+    "shear x": _affine(lambda s, h, w: (1.0, 0.3 * s, 0.0, 0.0, 1.0, 0.0)),
+    "shear y": _affine(lambda s, h, w: (1.0, 0.0, 0.0, 0.3 * s, 1.0, 0.0)),
+    "translate x": _affine(lambda s, h, w: (1.0, 0.0, (s * w * 150 / 331).round(), 0.0, 1.0, 0.0)),
+    "translate y": _affine(lambda s, h, w: (1.0, 0.0, 0.0, 0.0, 1.0, (s * h * 150 / 331).round())),
+    "rotate": _affine(_rotation),
+    "brightness": brightness,
+    "colour": colour,
+    "contrast": contrast,
+    "sharpness": sharpness,
+    "posterize": posterize,
+    "solarize": solarize,
+    "autocontrast": autocontrast,
+    "equalize": equalize,
+}
+"""RandAugment's fourteen: (batch, signed strength in −1…1 for each picture) → batch."""
