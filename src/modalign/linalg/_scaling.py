@@ -17,7 +17,7 @@ from torch import Tensor
 
 from modalign.linalg._kernel import LIMIT, Kernel, Problems
 
-_CAUTION = 4.0  # how much faster than the last change over-relaxed scalings may grow
+_CAUTION = 4.0  # how much faster than the last change long strides may grow
 
 
 class Iteration:
@@ -33,10 +33,12 @@ class Iteration:
         self._known_sizes: tuple[float, float] | None = None
         self.fresh = True  # f and g do not solve each other's equation yet, so the next change has no known bound
         self.shift = torch.zeros_like(problems.eps)  # a known change to come beside the residual
-        self.relaxation = torch.ones_like(problems.a[:, :1])  # over-relaxation of each problem, 1 = none
+        self.stride = torch.ones_like(problems.a[:, :1])  # how far each half-step goes, 1 = to its solution
 
-    def sweep(self, count: int, *, relaxed: bool = False) -> None:
-        """``count`` sweeps, all but the last of a run over-relaxed if so asked.
+    def sweep(self, count: int, *, striding: bool = False) -> None:
+        """``count`` sweeps; if so asked, all but the last of a run go ``stride`` times as far (over-relaxation).
+
+        The last one leaves g solving its equation, so that one error describes the state, and damps what overshot.
 
         Waits for the device once per run of safe sweeps, not per sweep.
         """
@@ -47,7 +49,8 @@ class Iteration:
                 self._logarithmic_sweep()
                 count -= 1
                 continue
-            growth = change * (_CAUTION if relaxed else 1)
+            striding = striding and change * _CAUTION <= limit
+            growth = change * _CAUTION if striding else change
             safe = min(count, int((limit - size) / growth)) if growth > 0 else count
             if self.fresh:
                 safe = 1
@@ -55,12 +58,12 @@ class Iteration:
                 self._absorb()
                 continue
             before = self.log_u, self.log_v, self.row_sums
-            self._exponential_sweeps(safe, relaxed)
+            self._exponential_sweeps(safe, striding)
             count -= safe
-            if (self.fresh or relaxed) and not self._sizes()[1] <= 1.25 * limit:  # no bound was known: it went too far
+            if (self.fresh or striding) and not self._sizes()[1] <= 1.25 * limit:  # no bound was known: too far
                 self.log_u, self.log_v, self.row_sums = before
                 self._logarithmic_sweep()
-                relaxed = False
+                striding = False
             self.fresh = False
 
     def set_eps(self, eps: Tensor) -> None:
@@ -74,7 +77,7 @@ class Iteration:
         """The state of some of the problems."""
         self._absorb()
         rest = Iteration(self.problems.part(keep), self.f[keep], self.g[keep])
-        rest.fresh, rest.shift, rest.relaxation = self.fresh, self.shift[keep], self.relaxation[keep]
+        rest.fresh, rest.shift, rest.stride = self.fresh, self.shift[keep], self.stride[keep]
         return rest
 
     def potentials(self) -> tuple[Tensor, Tensor]:
@@ -110,11 +113,17 @@ class Iteration:
         self._known_sizes = None
 
     def _sizes(self) -> tuple[float, float]:
-        """How much log u or log v may change in one sweep, and how large they are."""
+        """How much log u or log v may change in one sweep, and how large they are.
+
+        The change is infinite where a relaxed side would ask the kernel for sums that its type cannot hold.
+        """
         if self._known_sizes is None:
             self._require_kernel()
-            change = (self._side(0).power * self._residual().abs() + self.shift).amax()
+            rows, columns = self._side(0), self._side(1)
+            change = (rows.power * self._residual().abs() + self.shift).amax()
             size = torch.maximum(self.log_u.abs().amax(), self.log_v.abs().amax())
+            offset = torch.maximum(rows.offset.abs().amax(), columns.offset.abs().amax())
+            change = change.where(offset <= 2 * LIMIT[self.problems.cost.dtype], math.inf)
             self._known_sizes = tuple(torch.stack([change, size]).tolist())
         return self._known_sizes
 
@@ -141,17 +150,18 @@ class Iteration:
         self.f, self.g = self.potentials()
         self.kernel = self._known_sizes = None
 
-    def _exponential_sweeps(self, count: int, relaxed: bool) -> None:
+    def _exponential_sweeps(self, count: int, striding: bool) -> None:
         rows, columns, kernel = self._side(0), self._side(1), self.kernel
+        if striding:
+            rows.start(self.log_u, self.stride)
+            columns.start(self.log_v, self.stride)
         u, v = torch.empty_like(rows.weights), torch.empty_like(columns.weights)
         pending, used, sums = self.row_sums, torch.empty_like(u), torch.empty_like(v)
-        if relaxed:
-            rows.relax(self.relaxation, self.log_u)
-            columns.relax(self.relaxation, self.log_v)
         for left in range(count - 1, -1, -1):
-            (rows.relaxed_step if relaxed and left else rows.step)(pending, out=u)
+            far = striding and left > 0
+            (rows.stride if far else rows.step)(pending, out=u)
             kernel.transposed_times(u, out=sums)
-            (columns.relaxed_step if relaxed and left else columns.step)(sums, out=v)
+            (columns.stride if far else columns.step)(sums, out=v)
             pending, used = used, pending
             kernel.times(v, out=pending)
         self.row_sums, self.log_u, self.log_v = pending, rows.logarithm(used), columns.logarithm(sums)
@@ -195,16 +205,16 @@ class _Side:
         else:
             torch.mul(self.factor, sums.pow(self.exponent), out=out)
 
-    def relax(self, relaxation: Tensor, log_scaling: Tensor) -> None:
-        """Prepare steps that go ``relaxation`` times as far, from the given scaling."""
+    def start(self, log_scaling: Tensor, length: Tensor) -> None:
+        """Prepare strides: steps ``length`` times as far in the logarithm, the first one from this scaling."""
         dtype = self.weights.dtype
         self.scaling = log_scaling.exp().to(dtype)
-        self.memory = 1 - relaxation
-        self.relaxed_exponent = (-relaxation * self.power).to(dtype)
-        self.relaxed_factor = (relaxation * self.offset).exp().to(dtype)
+        self.memory = 1 - length
+        self.stride_exponent = (-length * self.power).to(dtype)
+        self.stride_factor = (length * self.offset).exp().to(dtype)
 
-    def relaxed_step(self, sums: Tensor, out: Tensor) -> None:
-        self.scaling = self.scaling.pow(self.memory) * sums.pow(self.relaxed_exponent) * self.relaxed_factor
+    def stride(self, sums: Tensor, out: Tensor) -> None:
+        self.scaling = self.scaling.pow(self.memory) * sums.pow(self.stride_exponent) * self.stride_factor
         torch.mul(self.weights, self.scaling, out=out)
 
     def logarithm(self, sums: Tensor) -> Tensor:

@@ -40,13 +40,13 @@ def solve(
     sweeps = torch.zeros(len(problems), dtype=torch.long, device=target.device)
     index = torch.arange(len(problems), device=target.device)  # which problems the state holds
     running = torch.ones_like(index, dtype=torch.bool)  # and which of them are still to be solved
-    before, relaxed, block = None, False, 0
+    before, striding, block = None, False, 0
     while True:
         if 0 < block <= ladder.height:
             factor = ladder.factor(block)[index]
             state.set_eps(target[index] * factor)
         done = min((block + 1) * check_every, max_sweeps)
-        state.sweep(done - block * check_every, relaxed=relaxed)
+        state.sweep(done - block * check_every, striding=striding)
         now = state.error()
         arrived = factor.flatten() == 1
         newly = running & (((now <= tolerance) & arrived) | (done == max_sweeps))
@@ -62,13 +62,13 @@ def solve(
                 state, index, factor, now = state.select(keep), index[keep], factor[keep], now[keep]
                 before, running = None if before is None else before[keep], running[keep]
         if tolerance > 0:
-            relaxed = _relax(state, before, now, running & (factor.flatten() == 1), tolerance, check_every)
+            striding = _set_stride(state, before, now, running & (factor.flatten() == 1), tolerance, check_every)
         before = now
         state.balance()
         block += 1
 
 
-def _relax(
+def _set_stride(
     state: Iteration, before: Tensor | None, now: Tensor, eligible: Tensor, tolerance: float, sweeps: int
 ) -> bool:
     """Set the over-relaxation of every problem from the rate of its last sweeps; is any of them over-relaxed?
@@ -79,7 +79,7 @@ def _relax(
     """
     if before is None:
         return False
-    omega = state.relaxation.flatten().to(now.dtype)
+    omega = state.stride.flatten().to(now.dtype)
     rate = (now / before).pow(1 / sweeps)
     eta = ((rate + omega - 1).square() / (rate * omega.square())).clamp(0, 1 - 1e-7)
     best = (2 / (1 + (1 - eta).sqrt())).clamp_max(1.99)
@@ -88,7 +88,7 @@ def _relax(
     omega = torch.where(improves, torch.maximum(omega, best), omega)
     omega = torch.where(rate >= 1, 1 + (omega - 1) / 2, omega)
     omega = torch.where(eligible & (now < 0.3), omega, 1.0)
-    state.relaxation = omega.to(state.relaxation.dtype)[:, None, None]
+    state.stride = omega.to(state.stride.dtype)[:, None, None]
     return bool((omega > 1.001).any())
 
 

@@ -48,7 +48,8 @@ def sinkhorn(
     b : (..., m) column masses ≥ 0; default 1/m each.
     rho : KL strength of both marginals, or of rows and columns; infinity for a hard marginal.
     max_sweeps : updates of f and g at most; every problem that needs more is marked as not converged.
-    tolerance : marginal error at which a problem is done. 0 makes exactly ``max_sweeps`` textbook sweeps.
+    tolerance : marginal error at which a problem is done. 0 makes ``max_sweeps`` sweeps as the textbook has them
+        (fewer only if nothing moves any more), without the larger epsilon at the start and without over-relaxation.
     check_every : sweeps between looks at the error (and, on an accelerator, between waits for it).
     start : potentials of a similar problem of the same shape, from ``Plan.potentials``.
 
