@@ -79,6 +79,8 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
     needs_text: ClassVar[bool] = False  # refuses to fit without class text
     needs_labels: ClassVar[bool] = True  # with text given, still needs at least one labelled image
     needs_anchor: ClassVar[bool] = False  # refuses to fit without the language-aligned view
+    takes_anchor: ClassVar[bool] = False  # text is in the space of the anchor where there is one, else in that of X
+    streams: ClassVar[bool] = False  # is given memory-mapped vectors as they are, of any type, to read in blocks
     mirrors: ClassVar[bool] = False  # published with every training image doubled by its mirror
 
     @abstractmethod
@@ -153,17 +155,21 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
         if isinstance(X, Features) and y is None:
             y = X.labels
         vectors = self._read_vectors(X, reset=True)
-        text_tensor = self._read_text(text, vectors)
-        codes = self._read_labels(y, len(vectors), n_text=None if text_tensor is None else len(text_tensor))
+        spec, aligned, name = self.encoder_, vectors, "X"
         if anchor is not None:
-            anchor = _finite(anchor, "anchor").to(vectors.device)
+            anchor_spec = anchor.spec if isinstance(anchor, Features) else None
+            anchor = _finite(anchor, "anchor", mapped=self.streams).to(vectors.device)
             if len(anchor) != len(vectors):
                 raise InputError(
                     f"Expected as many rows in anchor as in X ({len(vectors)}), got {len(anchor)}; "
                     "row i of both must be the same image."
                 )
+            if self.takes_anchor or self.needs_anchor:
+                spec, aligned, name = anchor_spec, anchor, "anchor"
         elif self.needs_anchor:
             raise InputError(f"{type(self).__name__} needs anchor=…: the same images in the language-aligned space.")
+        text_tensor = self._read_text(text, aligned, spec, name)
+        codes = self._read_labels(y, len(vectors), n_text=None if text_tensor is None else len(text_tensor))
         held_out = None
         if validation is not None:
             Xv, yv = (validation, validation.labels) if isinstance(validation, Features) else validation
@@ -177,8 +183,8 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
             if not reset and self.encoder_ is not None:
                 self.encoder_.require(X.spec)
             X = X.vectors
-        if isinstance(X, Tensor):
-            tensor = _finite(X, "X")
+        if isinstance(X, Tensor) or (self.streams and isinstance(X, np.memmap)):
+            tensor = _finite(X, "X", mapped=self.streams)
             if reset:
                 self.n_features_in_ = tensor.shape[1]
             elif tensor.shape[1] != self.n_features_in_:
@@ -190,21 +196,24 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
         array = validate_data(self, X, reset=reset, dtype=[np.float32, np.float64, np.float16])
         return torch.from_numpy(np.array(array, dtype=np.float32))
 
-    def _read_text(self, text: Any, vectors: Tensor) -> Tensor | None:
+    def _read_text(self, text: Any, aligned: Tensor, spec: EncoderSpec | None, name: str) -> Tensor | None:
+        """``aligned``, called ``name`` by the user, are the images in the space that the text must be in."""
         if text is None:
             if self.needs_text:
                 raise InputError(f"{type(self).__name__} needs text=…: (C, d) or (C, T, d) class-text vectors.")
             return None
         if isinstance(text, ClassText):
-            if self.encoder_ is not None and not self.needs_anchor:
-                self.encoder_.require(text.spec)
+            if spec is not None:
+                spec.require(text.spec)
             text = text.vectors
-        tensor = _finite(text, "text", ndim=(2, 3)).to(vectors.device)
+        tensor = _finite(text, "text", ndim=(2, 3)).to(aligned.device)
         tensor = tensor[:, None] if tensor.ndim == 2 else tensor
-        if not self.needs_anchor and tensor.shape[2] != vectors.shape[1]:
+        if tensor.shape[2] != aligned.shape[1]:
+            advice = "embed both with one vision-language encoder."
+            if self.takes_anchor and name == "X":
+                advice = "if X is of another encoder, give anchor=…, the same images in the space of the text."
             raise InputError(
-                f"Expected text vectors of the width of X ({vectors.shape[1]}), got {tensor.shape[2]}; "
-                "embed both with one vision-language encoder."
+                f"Expected text vectors of the width of {name} ({aligned.shape[1]}), got {tensor.shape[2]}; {advice}"
             )
         if len(tensor) < 2:
             raise InputError(
@@ -266,15 +275,25 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
         return torch.from_numpy(codes.astype(np.int64))
 
 
-def _finite(array: Any, name: str, ndim: tuple[int, ...] = (2,)) -> Tensor:
-    """Any array as a finite float32 tensor of one of the given dimensions, on its own device."""
+def _finite(array: Any, name: str, ndim: tuple[int, ...] = (2,), *, mapped: bool = False) -> Tensor:
+    """Any array as a finite float32 tensor of one of the given dimensions, on its own device.
+
+    With ``mapped`` a memory-mapped array stays on its file, of the type it has there.
+    """
     array = array.vectors if isinstance(array, (Features, ClassText)) else array
-    tensor = torch.as_tensor(array if isinstance(array, Tensor) else np.array(array, dtype=np.float32))
-    tensor = tensor.detach().to(torch.float32)
+    mapped = mapped and isinstance(array, np.memmap)
+    if mapped:
+        with warnings.catch_warnings():  # torch warns that the file must not be written to; nothing here does
+            warnings.simplefilter("ignore", UserWarning)
+            tensor = torch.from_numpy(np.asarray(array))
+    else:
+        tensor = torch.as_tensor(array if isinstance(array, Tensor) else np.array(array, dtype=np.float32))
+        tensor = tensor.detach().to(torch.float32)
     if tensor.ndim not in ndim or 0 in tensor.shape:
         wanted = " or ".join(f"{d}-dimensional" for d in ndim)
         raise InputError(f"Expected {name} to be a non-empty {wanted} array, got shape {tuple(tensor.shape)}.")
-    if not bool(torch.isfinite(tensor).all()):
+    step = max(1, 2**22 // tensor[0].numel()) if mapped else len(tensor)
+    if not all(bool(torch.isfinite(part).all()) for part in tensor.split(step)):
         raise InputError(f"Expected finite numbers in {name}, got NaN or infinity; check the images it came from.")
     return tensor
 
