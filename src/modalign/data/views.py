@@ -122,11 +122,10 @@ def cut(pixels: Tensor, boxes: Tensor, size: int) -> Tensor:
     Cost is the pixels that are read and written and nothing else: about 0.2 ms a box at 224 on one core.
     """
     _check(pixels)
-    views = torch.empty(len(boxes), 3, size, size, dtype=torch.uint8, device=pixels.device)
-    views = views.contiguous(memory_format=torch.channels_last)
-    for view, (top, left, tall, wide) in zip(views, boxes.tolist(), strict=True):
-        view.copy_(resize(pixels[:, top : top + tall, left : left + wide], size, size))
-    return views
+    if not len(boxes):
+        return pixels.new_empty(0, 3, size, size)
+    pieces = (pixels[None, :, y : y + tall, x : x + wide] for y, x, tall, wide in boxes.tolist())
+    return torch.cat([resize(piece, size, size) for piece in pieces])
 
 
 def random_crops(
