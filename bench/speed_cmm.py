@@ -1,0 +1,144 @@
+"""CMM's published schedule beside the plain torch loop: same data, same start, same batches, same losses.
+
+The plain loop is what one writes first: a module, ``torch.nn.functional.normalize``, autograd, ``torch.optim.AdamW``
+with its defaults, a learning-rate scheduler. The two take turns in short stretches, so that other work on the machine
+slows both alike, and processor time is compared. ``--full`` runs all 16,000 steps; otherwise the given number of
+steps from the start of that schedule is measured, and every loss of them compared. Nothing is extrapolated.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modalign.methods.cmm_training import Learner, Objective, Schedule, batch_order, train
+
+SIZES = ((512, 100, 1600, 4000), (1024, 1000, 16_000, 800))  # d, classes, images, steps measured by default
+STRETCH = 100
+REQUIRED = 2.4
+TOLERANCE = 1e-4
+
+
+class Plain(nn.Module):
+    """CMM's trainable part, written plainly."""
+
+    def __init__(self, weight: Tensor, text: Tensor) -> None:
+        super().__init__()
+        self.map = nn.Linear(len(weight), len(weight), bias=False)
+        self.map.weight.data = weight.T.clone()
+        self.text = nn.Parameter(text.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Cosines of the mapped images and the learned texts."""
+        return F.normalize(x + self.map(x), dim=1) @ F.normalize(self.text, dim=1).T
+
+
+def plain_steps(
+    X: Tensor, y: Tensor, weight: Tensor, text: Tensor, order: Tensor, schedule: Schedule, fused: bool | None
+) -> Iterator[float]:
+    """The loss of every step, each computed when asked for."""
+    aim, model = Objective(), Plain(weight, text)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=fused
+    )
+    low, high, warm = schedule.min_learning_rate, schedule.learning_rate, schedule.warmup_steps
+
+    def factor(step: int) -> float:
+        if step < warm:
+            return (step + 1) / warm
+        cosine = math.cos(math.pi * (step - warm) / (schedule.steps - warm))
+        return (low + (high - low) * (1 + cosine) / 2) / high
+
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    for rows in order:
+        x, label = X[rows], y[rows]
+        similarity = model(x)
+        loss = F.cross_entropy(aim.logit_scale * (similarity + aim.fusion * (x @ text.T)), label)
+        positive = similarity.gather(1, label[:, None])[:, 0]
+        negative = similarity.scatter(1, label[:, None], -torch.inf).max(dim=1).values
+        loss = loss + F.relu((1 - positive) - (1 - negative) + aim.margin).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        yield loss.item()
+
+
+def problem(d: int, classes: int, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Unit images around class directions, their labels, unit texts beside those directions, a start W."""
+    generator = torch.Generator().manual_seed(0)
+    centres = F.normalize(torch.randn(classes, d, generator=generator), dim=1)
+    y = torch.arange(n) % classes
+    X = F.normalize(centres[y] + 1.5 / d**0.5 * torch.randn(n, d, generator=generator), dim=1)
+    text = F.normalize(centres + 1.5 / d**0.5 * torch.randn(classes, d, generator=generator), dim=1)
+    weight = (2 * torch.rand(d, d, generator=generator) - 1) / d**0.5
+    return X, y, text, weight
+
+
+def measure(full: bool) -> list[dict[str, Any]]:
+    """One row a size."""
+    return [_measure(d, C, n, Schedule().steps if full else steps) for d, C, n, steps in SIZES]
+
+
+def _measure(d: int, classes: int, n: int, steps: int) -> dict[str, Any]:
+    X, y, text, weight = problem(d, classes, n)
+    schedule = Schedule()
+    order = batch_order(n, 8, schedule.steps, torch.Generator().manual_seed(1))[:steps]
+    loops = {fused: plain_steps(X, y, weight, text, order, schedule, fused) for fused in (None, True)}
+    losses: dict[bool | None, list[float]] = {fused: [] for fused in loops}
+    seconds = dict.fromkeys(loops, 0.0)
+
+    def take_turns(done: int) -> None:
+        """Between two stretches of ours: let each plain loop do the same stretch."""
+        for fused, loop in loops.items():
+            started = time.process_time()
+            with torch.enable_grad():
+                losses[fused] += [next(loop) for _ in range(STRETCH)]
+            seconds[fused] += time.process_time() - started
+
+    learner = Learner([weight], text, Objective())
+    started = time.process_time()
+    record = train(learner, X, y, order, schedule, take_turns, range(STRETCH, steps + 1, STRETCH))
+    ours = time.process_time() - started - sum(seconds.values())
+    difference = (record.losses - torch.tensor(losses[None])).abs().max().item()
+    return {
+        "d": d,
+        "classes": classes,
+        "images": n,
+        "steps": steps,
+        "of": schedule.steps,
+        "plain_seconds": seconds[None],
+        "plain_fused_seconds": seconds[True],
+        "seconds": ours,
+        "faster": seconds[None] / ours,
+        "faster_than_fused": seconds[True] / ours,
+        "largest_loss_difference": difference,
+        "first_loss": record.losses[:STRETCH].mean().item(),
+        "last_loss": record.losses[-STRETCH:].mean().item(),
+    }
+
+
+def missed(rows: list[dict[str, Any]]) -> bool:
+    """Whether a row is slower than required or computes something else."""
+    return any(row["faster"] < REQUIRED or not row["largest_loss_difference"] < TOLERANCE for row in rows)
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """The table, for people."""
+    print("CMM's training loop, batch 8, processor seconds")
+    for row in rows:
+        print(
+            f"  d = {row['d']}, C = {row['classes']}, {row['steps']:,} of {row['of']:,} steps: plain torch "
+            f"{row['plain_seconds']:.1f} s, with its fused AdamW {row['plain_fused_seconds']:.1f} s, ours "
+            f"{row['seconds']:.1f} s\n"
+            f"    {row['faster']:.2f} × faster than plain (required {REQUIRED}), {row['faster_than_fused']:.2f} × "
+            f"than with fused AdamW\n"
+            f"    losses of all these steps differ by at most {row['largest_loss_difference']:.1e} (required "
+            f"{TOLERANCE:g}) on their way from {row['first_loss']:.3f} to {row['last_loss']:.3f}"
+        )
