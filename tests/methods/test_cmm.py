@@ -180,6 +180,11 @@ def test_modality_gap_is_that_of_the_images_and_the_texts():
     assert gap["before"] == pytest.approx(vars(modality_gap(unit, torch.from_numpy(data.text))), rel=1e-4)
     mapped = torch.from_numpy(model.transform(data.X))
     assert gap["after"] == pytest.approx(vars(modality_gap(mapped, model.prototypes_)), rel=1e-4)
+    early = fit(data, cmm(steps=600, learning_rate=3e-3))
+    end = fit(data, cmm(steps=600, learning_rate=3e-3, checkpoints=1)).diagnosis_["modality_gap"]
+    assert early.diagnosis_["step"] < 600
+    assert early.diagnosis_["modality_gap"]["end"] == end["after"]
+    assert "end" not in end
     two = few_shot(classes=2)
     assert fit(two, cmm()).diagnosis_["modality_gap"]["before"]["kl_pca2"] is None  # two texts span no area
 

@@ -48,7 +48,8 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     active until the two cosines differ by more than 1, so it goes on when the cross-entropy is long satisfied. That
     harms with few images, and ``checkpoints`` answers it: with validation images the best of several moments of the
     schedule is kept. Best means the least log-loss on validation at the best temperature, which on few images is the
-    steadier judge; ``criterion="accuracy"`` is the literal one.
+    steadier judge; ``criterion="accuracy"`` is the literal one. It is the triplet loss, late in training, that closes
+    the modality gap, so a moment kept early can have most of the accuracy and nearly all of the gap.
 
     Without text, class means take its place. They are made of the training images, so s_CLIP already knows the
     answers in training, and 1/τ = 100 is no one's trained temperature: then 10 is used, which leaves the
@@ -92,11 +93,11 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     weights_ : (layers, d, d) W of each layer.
     fusion_, logit_scale_ : β and 1/τ as used.
     losses_ : (steps,) loss of every step, in training.
-    diagnosis_ : ``step`` that was kept and ``fusion``; ``modality_gap`` of training images and class texts ``before``
-        and ``after`` (Gaussian KL after PCA to 2 dimensions, None with fewer than three texts; Wasserstein-2 in
-        all); how far images and texts were moved (1 − cosine); the share of images with an active triplet loss in
-        the last tenth of training; and with validation images the accuracy there, of zero-shot, and with the map and
-        with the fusion switched off.
+    diagnosis_ : ``step`` that was kept and ``fusion``; ``modality_gap`` of training images and class texts ``before``,
+        ``after`` (as kept) and, if that is not the same, at the ``end`` of training: Gaussian KL after PCA to 2
+        dimensions (None with fewer than three texts) and Wasserstein-2 in all; how far images and texts were moved
+        (1 − cosine); the share of images with an active triplet loss in the last tenth of training; and with
+        validation images the accuracy there, of zero-shot, and with the map and with the fusion switched off.
     """
 
     title = "CMM"
@@ -172,7 +173,7 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
             "step": best.step,
             "fusion": best.fusion,
             "triplet_active": last_tenth.mean().item() if self.steps else 0.0,
-            **self._movement(X),
+            **self._movement(X, learner, best.step),
         }
         if selection.validation is not None:
             self.diagnosis_ |= self._ablation(*selection.validation)
@@ -229,15 +230,17 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
             return set()
         return set(np.geomspace(self.steps, min(50, self.steps), self.checkpoints).round().astype(int).tolist())
 
-    def _movement(self, X: Tensor) -> dict[str, object]:
-        """What the learned map and texts did to where things lie."""
+    def _movement(self, X: Tensor, learner: Learner, step: int) -> dict[str, object]:
+        """What the map and the learned texts did to where things lie, as kept and at the end of training."""
         mapped = self._mapped(X)
         found: dict[str, object] = {
             "images_moved": 1 - (X * mapped).sum(dim=1).mean().item(),
             "texts_moved": 1 - (self.text_ * self.prototypes_).sum(dim=1).mean().item(),
         }
-        if X.shape[1] > 1:
-            pairs = {"before": (X, self.text_), "after": (mapped, self.prototypes_)}
+        pairs = {"before": (X, self.text_), "after": (mapped, self.prototypes_)}
+        if step < self.steps:
+            pairs["end"] = unit(map_rows(learner.weights, X)), unit(learner.text)
+        if X.shape[1] > 1:  # a line has no plane
             found["modality_gap"] = {
                 when: {k: v if math.isfinite(v) else None for k, v in vars(modality_gap(*pair)).items()}
                 for when, pair in pairs.items()
