@@ -221,17 +221,19 @@ def test_progress_names_the_device_and_counts_what_is_missing(encoder, photos, c
 def test_read_ahead_keeps_order_and_distance():
     started, consumed = [], []
 
-    def work(i):
-        started.append(i)
-        assert i <= len(consumed) + 6
-        time.sleep(0.002 * (i % 3))
-        return i * i
+    def work(some):
+        started.extend(some)
+        assert max(some) <= len(consumed) + 2 * 20
+        time.sleep(0.002 * (some[0] % 3))
+        return [i * i for i in some]
 
-    for value in read_ahead(work, range(40), window=5):
+    for value in read_ahead(work, range(400), window=20):
         consumed.append(value)
-    assert consumed == [i * i for i in range(40)]
+    assert consumed == [i * i for i in range(400)]
+    assert sorted(started) == list(range(400))
+    assert list(read_ahead(work, [], window=20)) == []
     with pytest.raises(ZeroDivisionError):
-        list(read_ahead(lambda i: 1 // (i - 3), range(10), window=2))
+        list(read_ahead(lambda some: [1 // (i - 3) for i in some], range(10), window=2))
 
 
 @pytest.fixture(scope="module")

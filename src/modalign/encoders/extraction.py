@@ -15,10 +15,10 @@ import hashlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -41,6 +41,7 @@ B = TypeVar("B")
 _COMMIT_SECONDS = 1.0
 """A killed process loses at most about this much work."""
 _COMMIT_BATCHES = 64
+_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -54,19 +55,23 @@ class _Prepared:
     identity: Identity | None = None  # set if the file may be recognised by it next time
 
 
-def read_ahead(function: Callable[[A], B], jobs: Iterable[A], window: int) -> Iterator[B]:
-    """``function`` of every job, in order, computed in threads at most ``window`` jobs ahead of the consumer."""
+def read_ahead(function: Callable[[Sequence[A]], list[B]], jobs: Sequence[A], window: int) -> Iterator[B]:
+    """What ``function`` makes of some jobs at a time, in order, by threads about ``window`` jobs ahead of the consumer.
+
+    A few jobs at a time, because handing one to a thread and waiting for it costs as much as decoding a small picture.
+    """
     # As many as this process may use: a container is often given fewer than the machine has.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    waiting: deque[Future[B]] = deque()
+    size = max(1, min(_AT_ONCE, window // 2, len(jobs) // (4 * cores)))
+    waiting: deque[Future[list[B]]] = deque()
     with ThreadPoolExecutor(min(16, cores), thread_name_prefix="modalign-read") as pool:
         try:
-            for job in jobs:
-                waiting.append(pool.submit(function, job))
-                if len(waiting) > window:
-                    yield waiting.popleft().result()
+            for start in range(0, len(jobs), size):
+                waiting.append(pool.submit(function, jobs[start : start + size]))
+                if len(waiting) * size > window:
+                    yield from waiting.popleft().result()
             while waiting:
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()
@@ -77,11 +82,14 @@ def extract(
 ) -> tuple[np.ndarray, np.ndarray | None, dict[int, str]]:
     """Vectors and tokens of all decodable items, and for the others, by index, why not. Nothing is kept."""
 
-    def prepare(i: int) -> _Prepared:
+    def prepare_one(i: int) -> _Prepared:
         try:
             return _Prepared(i, pixels=encoder.preprocessing.prepare(items.open(i), view))
         except UndecodableError as error:
             return _Prepared(i, reason=str(error))
+
+    def prepare(some: Sequence[int]) -> list[_Prepared]:
+        return [prepare_one(i) for i in some]
 
     reasons: dict[int, str] = {}
     batch: list[np.ndarray] = []
@@ -125,24 +133,22 @@ def extract_cached(
         reasons = {i: refused[c] for i, c in enumerate(contents) if c is not None and c in refused}
         todo = [i for i, content in enumerate(contents) if content not in here and i not in reasons]
 
-        def prepare(i: int) -> _Prepared:
-            began = time.time_ns()
-            try:
-                data = items.read(i)
-            except UndecodableError as error:  # says something about the file, not about its content: not remembered
-                return _Prepared(i, reason=str(error))
-            content = hashlib.sha256(data).digest()
-            same = identities[i] is not None and identities[i] == items.identity(i)
-            identity = identities[i] if same and is_settled(identities[i], began) else None
-            if shelf.find([content]).get(content, began_with) < began_with:
-                return _Prepared(i, content, identity=identity)
-            if reason := files.refusals([content]).get(content):
-                return _Prepared(i, content, reason=reason, identity=identity)
-            try:
-                pixels = encoder.preprocessing.prepare(decode(data), view)
-            except UndecodableError as error:
-                return _Prepared(i, content, reason=str(error), identity=identity)
-            return _Prepared(i, content, pixels, identity=identity)
+        def prepare(some: Sequence[int]) -> list[_Prepared]:
+            read = [_read(items, i, identities[i]) for i in some]
+            names = [item.content for item, _ in read if item.content]
+            there = {content for content, row in shelf.find(names).items() if row < began_with}
+            known_bad = files.refusals(names)
+            found = []
+            for item, data in read:
+                if item.content in known_bad:
+                    item = replace(item, reason=known_bad[item.content])
+                elif item.content and item.content not in there:
+                    try:
+                        item = replace(item, pixels=encoder.preprocessing.prepare(decode(data), view))
+                    except UndecodableError as error:
+                        item = replace(item, reason=str(error))
+                found.append(item)
+            return found
 
         with closing(read_ahead(prepare, todo, 2 * batch_size)) as prepared:
             steps = track(prepared, f"Embedding on {encoder.device_name}", total=len(todo), unit="images")
@@ -150,6 +156,17 @@ def extract_cached(
         good = [content for i, content in enumerate(contents) if content is not None and i not in reasons]
         rows = shelf.find(good)
         return shelf.read(np.array([rows[content] for content in good], dtype=np.int64)), reasons
+
+
+def _read(items: Items, i: int, identity: Identity | None) -> tuple[_Prepared, bytes]:
+    """The bytes of one item and their hash, and whether the file may be recognised from now on."""
+    began = time.time_ns()
+    try:
+        data = items.read(i)
+    except UndecodableError as error:  # says something about the file and not about its content: not remembered
+        return _Prepared(i, reason=str(error)), b""
+    settled = is_settled(identity, began) and identity == items.identity(i)
+    return _Prepared(i, hashlib.sha256(data).digest(), identity=identity if settled else None), data
 
 
 def _fill(

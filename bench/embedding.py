@@ -1,0 +1,173 @@
+"""How fast images become vectors: ``python -m bench.embedding``.
+
+Two measurements. *Throughput*: ``embed_images`` with everything it does (reading, decoding, resizing, hashing,
+committing to the store) against the bare loop of the same network over the same batches, prepared beforehand and in
+memory; the two alternate in one run, and the medians of both and of their ratio are reported. The network is a CLIP
+of the size of ViT-B/32 with random weights, saved and loaded like any other. *Warm cache*: how long it takes to get
+10,000 images' vectors that are in the store already, from listing the folder on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from PIL import Image
+
+from modalign.data.items import Items, load_items
+from modalign.encoders import Encoder, load_encoder
+from modalign.progress import track
+from modalign.record import versions
+
+PHOTOS = Path(__file__).parents[2] / "shared" / "data" / "caltech101-folder"
+REQUIRED_SHARE = 0.9
+REQUIRED_SECONDS = 1.0
+
+
+def random_clip(folder: Path) -> Path:
+    """A CLIP of the size of ViT-B/32 (151 M parameters) with random weights, as a checkpoint."""
+    from transformers import CLIPConfig, CLIPModel
+
+    from modalign.encoders.quiet import quiet
+
+    torch.manual_seed(0)
+    with quiet():
+        CLIPModel(CLIPConfig()).save_pretrained(folder)
+    mean, deviation = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+    processor = {"image_processor_type": "CLIPImageProcessor", "image_mean": mean, "image_std": deviation}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return folder
+
+
+def photos(n: int, folder: Path) -> tuple[Items, str]:
+    """n JPEG photos: real ones if they are at hand, else made of noise of several scales."""
+    if PHOTOS.is_dir():
+        items = load_items(PHOTOS)
+        return items.select(np.linspace(0, len(items) - 1, min(n, len(items))).astype(int)), "caltech101-folder"
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for i in range(n):
+        picture = sum(
+            np.asarray(Image.fromarray(rng.integers(0, 80, (c, c, 3), dtype=np.uint8)).resize((300, 225), 3), dtype=int)
+            for c in (4, 16, 64)
+        )
+        Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(folder / f"{i:04d}.jpg", quality=90)
+    return load_items(folder), "generated"
+
+
+def seconds(function: Callable[[], object]) -> tuple[float, float]:
+    """Wall and processor seconds of one call, whatever a GPU still has to do included."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    function()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def bare_loop(encoder: Encoder, batches: list[dict[str, torch.Tensor]]) -> None:
+    """The network over prepared batches, and the vectors brought to the host: what any pipeline must at least do."""
+    with torch.inference_mode():
+        for batch in batches:
+            encoder.model.get_image_features(**batch).pooler_output.cpu()
+
+
+def throughput(work: Path, n: int, repeats: int, dtype: str, device: str) -> dict[str, object]:
+    """Images a second of both, their ratio, and what was measured."""
+    checkpoint = random_clip(work / "clip")
+    items, source = photos(n, work / "photos")
+    encoder = load_encoder(checkpoint, device=device, dtype=dtype, cache=work / "cache")
+    prepared = [encoder.preprocessing.prepare(items.open(i)) for i in range(len(items))]
+    size = encoder.batch_size
+    batches = [
+        encoder.preprocessing.inputs(prepared[start : start + size], encoder.device, encoder.dtype)
+        for start in range(0, len(prepared), size)
+    ]
+    bare_loop(encoder, batches[:1])
+    runs: dict[str, list[tuple[float, float]]] = {"bare": [], "embed": []}
+
+    def embed() -> None:
+        encoder.embed_images(items, progress=False)
+
+    for repeat in track(range(repeats), "Embedding and the bare loop in turn", unit="rounds"):
+        for name in ("bare", "embed") if repeat % 2 else ("embed", "bare"):
+            if name == "embed":
+                for shelf in encoder.store.root.glob("*-centre"):
+                    shutil.rmtree(shelf)
+            runs[name].append(seconds(embed if name == "embed" else lambda: bare_loop(encoder, batches)))
+    walls = {name: [wall for wall, _ in found] for name, found in runs.items()}
+    return {
+        "images": len(items),
+        "photos": source,
+        "device": encoder.device_name,
+        "dtype": encoder.spec.dtype,
+        "threads": torch.get_num_threads(),
+        "batch_size": size,
+        "bare_images_per_second": round(len(items) / median(walls["bare"]), 2),
+        "embed_images_per_second": round(len(items) / median(walls["embed"]), 2),
+        "share_of_bare": round(median(b / e for b, e in zip(walls["bare"], walls["embed"], strict=True)), 4),
+        "extra_processor_ms_per_image": round(
+            1e3 * median(e - b for (_, b), (_, e) in zip(runs["bare"], runs["embed"], strict=True)) / len(items), 2
+        ),
+        "required_share": REQUIRED_SHARE,
+    }
+
+
+def warm_cache(work: Path, n: int, repeats: int) -> dict[str, object]:
+    """Seconds to the vectors of n images that are all in the store: list, stat, look up, map."""
+    folder = work / "many"
+    rng = np.random.default_rng(1)
+    for i in track(range(n), "Writing pictures", unit="images"):
+        path = folder / f"class {i % 100:02d}" / f"{i:05d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+    time.sleep(0.2)  # until the last file counts as settled
+    first, _ = seconds(lambda: load_encoder("tiny", cache=work / "warm").embed_images(folder, progress=False))
+    encoder = load_encoder("tiny", cache=work / "warm")
+    found = [seconds(lambda: encoder.embed_images(folder, progress=False))[0] for _ in range(repeats)]
+    return {
+        "images": n,
+        "first_run_seconds": round(first, 2),
+        "open_seconds": round(median(found), 3),
+        "required_seconds": REQUIRED_SECONDS,
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print, and return 1 if a requirement was missed."""
+    parser = argparse.ArgumentParser(prog="python -m bench.embedding", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--images", type=int, default=96, help="photos for the throughput")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds; medians are reported")
+    parser.add_argument("--dtype", default="auto", help="compute type, as load_encoder takes it")
+    parser.add_argument("--device", default="auto", help="device, as load_encoder takes it")
+    parser.add_argument("--warm", type=int, default=10_000, help="images of the warm cache")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="modalign-bench-") as name:
+        warm = warm_cache(Path(name), options.warm, options.repeats)
+        speed = throughput(Path(name), options.images, options.repeats, options.dtype, options.device)
+    if options.json:
+        print(json.dumps({"throughput": speed, "warm_cache": warm, "versions": versions()}, indent=1))
+    else:
+        print(
+            f"{speed['images']} photos on {speed['device']}, {speed['threads']} threads: "
+            f"embed_images {speed['embed_images_per_second']} images/s, bare loop {speed['bare_images_per_second']}, "
+            f"{100 * speed['share_of_bare']:.1f} % of it (required {100 * REQUIRED_SHARE:.0f} %)"
+        )
+        print(
+            f"{warm['images']} images in the store: opened in {warm['open_seconds']} s (required "
+            f"{REQUIRED_SECONDS} s); the first run took {warm['first_run_seconds']} s"
+        )
+    return int(speed["share_of_bare"] < REQUIRED_SHARE or warm["open_seconds"] > REQUIRED_SECONDS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
