@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from modalign.data.items import Items, load_items
 from modalign.data.prompts import DEFAULT_TEMPLATE, read_descriptions, sentences
 from modalign.data.splits import few_shot
 from modalign.encoders import load_encoder
+from modalign.encoders.base import VIEWS
 from modalign.errors import InputError, UndecodableError, UnknownNameError
 from modalign.features import UNLABELLED, EncoderSpec, Features, Quarantined, concatenate
 from modalign.linalg.calibration import fit_temperature
@@ -135,7 +137,7 @@ class Classifier:
             accuracy=accuracy(true, predicted),
             per_class=per_class_accuracy(true, predicted, self.class_names),
             confusion=confusion(true, predicted, len(self.class_names)),
-            calibration_error=expected_calibration_error(probabilities, true),
+            calibration_error=expected_calibration_error(torch.from_numpy(probabilities), torch.from_numpy(true)),
             ids=features.ids,
             labels=true,
             probabilities=probabilities,
@@ -218,6 +220,8 @@ def adapt(
             f"Expected at least 2 classes, got {len(items.class_names)}; put the images of each class in a folder of "
             "its own, or name the classes with classes=…"
         )
+    if shots is not None and shots < 1:
+        raise InputError(f"Expected shots to be at least 1, got {shots}; leave it out to learn from all images.")
     method = _configured(method, hyperparameters, random_state)
     split = None
     if (items.labels != UNLABELLED).any():
@@ -235,15 +239,13 @@ def adapt(
 
     train = items if split is None else items.select(split.train)
     mirror = method.mirrors if mirror is None else mirror
-    views = [encoder.embed_images(train, view=view) for view in (("centre", "mirror") if mirror else ("centre",))]
+    views = [encoder.embed_images(train, view=view) for view in (VIEWS if mirror else VIEWS[:1])]
     validation = None
     if split is not None and len(split.validation):
         validation = encoder.embed_images(items.select(split.validation))
     method.fit(concatenate(views), text=text, validation=validation)
 
-    temperature = 1.0
-    if validation is not None:
-        temperature = fit_temperature(method.scores(validation), validation.labels).value
+    temperature = 1.0 if validation is None else calibrate(method, validation)
     used = range(len(items)) if split is None else np.concatenate([split.train, split.validation])
     return Classifier(
         encoder=encoder,
@@ -265,6 +267,12 @@ def adapt(
             "seconds": round(time.perf_counter() - started, 3),
         },
     )
+
+
+def calibrate(method: VectorMethod, validation: Features) -> float:
+    """The temperature at which the scores of a fitted method are most likely right on labelled validation images."""
+    scores = torch.from_numpy(method.scores(validation))
+    return fit_temperature(scores, torch.from_numpy(validation.labels)).value
 
 
 def load(folder: str | Path, *, encoder: str | Encoder | None = None) -> Classifier | VectorMethod:

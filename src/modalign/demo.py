@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modalign.classifier import Classifier
+from modalign.classifier import Classifier, calibrate
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.items import Items
 from modalign.data.prompts import sentences
@@ -18,7 +18,6 @@ from modalign.evaluate.metrics import percent
 from modalign.evaluate.protocol import Method, few_shot_protocol
 from modalign.evaluate.runs import Run, Summary, summarise
 from modalign.features import ClassText
-from modalign.linalg.calibration import fit_temperature
 from modalign.methods import method_class
 from modalign.methods.base import VectorMethod
 from modalign.record import plain
@@ -101,8 +100,7 @@ def run_demo(out: str | Path = "demo-report.html", *, seeds: int = 3) -> Demo:
 
     def keep(run: Run, method: Method, split: Split) -> None:
         if isinstance(method, method_class("cmm")) and run.shots == SHOTS[-1] and run.seed == 1:
-            validation = features.select(split.validation)
-            temperature = fit_temperature(method.scores(validation), validation.labels).value
+            temperature = calibrate(method, features.select(split.validation))
             shown["classifier"] = Classifier(encoder, method, digits.class_names, temperature)
             shown["test"] = digits.select(split.test)
 
