@@ -145,7 +145,7 @@ def naming(heads: nn.ModuleList, features: Tensor, facts: Tensor) -> Tensor:
 
 
 def train_clip(images: np.ndarray, facts: np.ndarray, args: argparse.Namespace) -> tuple[nn.Module, object]:
-    """The language-image model: every second picture brings a sentence; all true pairs are partners."""
+    """The language-image model: every third picture brings a sentence; all true pairs are partners."""
     rng, generator = np.random.default_rng([args.seed, 1]), torch.Generator().manual_seed(args.seed)
     tokenizer = tiny_tokenizer([caption(tuple(f), rng)[0] for f in facts[:20_000].tolist()])
     both = Named(tiny_clip(tokenizer)).train()
@@ -155,7 +155,7 @@ def train_clip(images: np.ndarray, facts: np.ndarray, args: argparse.Namespace) 
     def loss_of_step() -> list[Tensor]:
         rows, pixels = next(stream)
         known = facts[rows]
-        sentences, said = zip(*(caption(tuple(f), rng) for f in known[::2].tolist()), strict=True)
+        sentences, said = zip(*(caption(tuple(f), rng) for f in known[::3].tolist()), strict=True)
         said = np.array(said)
         true = np.ones((len(known), len(said)), bool)
         for column in range(len(FACTS)):
@@ -231,12 +231,12 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("src/modalign/encoders/weights"), help="folder of both models")
     parser.add_argument("--seed", type=int, default=0, help="of the renders, the weights and the batches")
-    parser.add_argument("--images", type=int, default=150_000, help="how many images to render")
-    parser.add_argument("--steps", type=int, default=3_500, help="training steps of the CLIP")
-    parser.add_argument("--vision-steps", type=int, default=3_000, help="training steps of the vision-only model")
-    parser.add_argument("--batch", type=int, default=128, help="images a step of the CLIP")
+    parser.add_argument("--images", type=int, default=120_000, help="how many images to render")
+    parser.add_argument("--steps", type=int, default=1_800, help="training steps of the CLIP")
+    parser.add_argument("--vision-steps", type=int, default=1_000, help="training steps of the vision-only model")
+    parser.add_argument("--batch", type=int, default=192, help="images a step of the CLIP")
     parser.add_argument("--vision-batch", type=int, default=128, help="images a step of the vision-only model")
-    parser.add_argument("--rate", type=float, default=2e-2, help="peak learning rate of Muon; AdamW has an eighth")
+    parser.add_argument("--rate", type=float, default=1.5e-2, help="peak learning rate of Muon; AdamW has an eighth")
     parser.add_argument("--redraw", type=float, default=1.0, help="weight of redrawing in the vision model's loss")
     parser.add_argument("--only", choices=["clip", "vision"], help="train one of the two")
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
@@ -258,7 +258,8 @@ def main() -> None:
         torch.manual_seed(args.seed)
         start = time.time()
         model, tokenizer = train_clip(images, facts, args)
-        how = "contrastive language-image, softmax over the batch, every true sentence a partner"
+        how = "contrastive language-image, softmax over the batch, every true sentence a partner; "
+        how += "linear heads that name the facts of each drawing helped during training and are not part of the model"
         cards["tiny"] = describe(args, "tiny", args.steps, args.batch, time.time() - start, how)
         write_folder(args.out / "tiny", model, cards["tiny"], tokenizer)
     if args.only != "clip":

@@ -23,6 +23,9 @@ DIGITS: dict[str, list[tuple[float, str]]] = {
         (0.25, "50 21 05 29 5A 89 A5 81 50|91 19"),
     ],
     "1": [
+        (2, "06 60! 6A"),
+        (1, "15 50! 5A"),
+        (1, "17 60! 7A"),
         (3, "50 55 5A"),
         (1, "60 55 4A"),
         (2, "22 50! 5A"),
@@ -34,6 +37,10 @@ DIGITS: dict[str, list[tuple[float, str]]] = {
         (0.5, "41 60! 5A"),
     ],
     "2": [
+        (2, "13 30 61 63 3A! AA"),
+        (2, "12 30 52 54 3A! AA"),
+        (1, "03 20 51 64 2A! 29 A9"),
+        (1, "13 30 62 55 19 3A AA"),
         (3, "02 20 70 A2 93 46 0A! AA"),
         (2, "12 40 90 94 48 0A! 49 AA"),
         (2, "02 30 80 A3 67 2A 08 27 6A AA"),
@@ -43,6 +50,8 @@ DIGITS: dict[str, list[tuple[float, str]]] = {
         (0.3, "00 A0! 0A! AA"),
     ],
     "3": [
+        (1, "11 50 82 54! 76 68 4A 1A"),
+        (1, "01 50 73 45! 77 59 1A"),
         (3, "01 40 90 94 45! A6 99 4A 09"),
         (2, "11 50 A2 75 45 85 A8 5A 09"),
         (1, "00 90! 44! A6 99 4A 09"),
@@ -51,6 +60,9 @@ DIGITS: dict[str, list[tuple[float, str]]] = {
         (1, "12 50 92 74 54! 86 A8 8A 1A"),
     ],
     "4": [
+        (1, "50 26 18 58 A6|A4 8A"),
+        (1, "60 08 48 A6|85 6A"),
+        (1, "70 17! 97|84 5A"),
         (2, "20 05! A5|73 7A"),
         (2, "10 06! A6|80 7A"),
         (2, "50 06! A6|73 6A"),
@@ -64,6 +76,9 @@ DIGITS: dict[str, list[tuple[float, str]]] = {
         (1, "20 14 46 95! A0 7A"),
     ],
     "5": [
+        (1, "A0 50! 34 65 87 6A 2A"),
+        (1, "90 30! 24 64 87 6A 2A"),
+        (1, "90 40 23 55 77 59 1A"),
         (2, "90 20! 14! 54 A6 8A 3A 09"),
         (2, "10 04! 54 A7 6A 09|10 A0"),
         (1, "A0 30! 23 65 97 6A 0A"),
@@ -82,6 +97,8 @@ DIGITS: dict[str, list[tuple[float, str]]] = {
         (1, "70 26 18 4A 8A 97 66 38 4A"),
     ],
     "7": [
+        (1, "02 20 80! 64 3A|16 86"),
+        (1, "01 70! 64 5A|26 95"),
         (3, "00 A0! 4A"),
         (2, "00 A0! 4A|15 95"),
         (1, "03 00! A0! 4A"),
@@ -92,6 +109,9 @@ DIGITS: dict[str, list[tuple[float, str]]] = {
         (1, "10 A0! 3A|35 A5"),
     ],
     "8": [
+        (1, "80 30 22 64 86 7A 4A 36 74 91 70"),
+        (1, "60 31 33 65 88 5A 28 36 74 82 60"),
+        (1, "50 12 55 92 50|55 27 5A 87 55"),
         (2, "92 50 12 34 66 A8 5A 08 35 73 91"),
         (2, "50 12 55 92 50|55 08 5A A8 55"),
         (2, "A1 50 12 54 A7 5A 07 54 92 50"),
@@ -101,6 +121,11 @@ DIGITS: dict[str, list[tuple[float, str]]] = {
         (1, "70 32 65 A8 6A 18 45 93 80 50"),
     ],
     "9": [
+        (2, "80 30 03 25 65 80! 98 7A 3A"),
+        (1, "70 30 13 35 75 70! 98 7A 4A 29"),
+        (1, "A0 40 03 35 75 A1! 96 8A 4A"),
+        (1, "71 30 12 35 65 72 89 AA"),
+        (1, "92 60 20 03 35 84 92! 8A"),
         (2, "92 50 03 45 93! 9A"),
         (2, "A1 50 03 46 A2! 96 7A"),
         (2, "92 50 03 45 92 98 5A 19"),
@@ -200,7 +225,7 @@ def pen_lines(character: str, rng: np.random.Generator, looseness: float = 1.0) 
     weights = np.array([weight for weight, _ in variants])
     strokes = parse(variants[rng.choice(len(variants), p=weights / weights.sum())][1])
     jitter = looseness * rng.uniform(0.01, 0.075)
-    slant, angle = looseness * rng.normal(0, 0.16), looseness * rng.normal(0, 0.11)
+    slant, angle = looseness * rng.normal(0, 0.19), looseness * rng.normal(0, 0.11)
     aspect = rng.uniform(0.5, 1.0)
     spin = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     frame = spin @ np.array([[aspect, -slant], [0.0, 1.0]])
