@@ -37,8 +37,10 @@ CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.261302
 
 _BLOCKS = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 _VISION = {**_BLOCKS, "image_size": 64, "patch_size": 16}
-_TEXT = {**_BLOCKS, "vocab_size": 777, "bos_token_id": 775, "eos_token_id": 776, "pad_token_id": 776}
-_SIGLIP_TEXT = {**_BLOCKS, "vocab_size": 777, "max_position_embeddings": 24, "pad_token_id": 1, "eos_token_id": 1}
+_SPECIAL = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
+_OF_TINY = json.loads((TINY / "config.json").read_text())["text_config"]  # whose tokenizer is used here
+_TEXT = {**_BLOCKS, **{name: _OF_TINY[name] for name in _SPECIAL}}
+_SIGLIP_TEXT = {**_BLOCKS, "vocab_size": 30, "max_position_embeddings": 24, "pad_token_id": 1, "eos_token_id": 1}
 _SHORT = {"size": {"shortest_edge": 64}, "do_center_crop": True, "crop_size": {"height": 64, "width": 64}}
 _CLIP_PIXELS = {"image_processor_type": "CLIPImageProcessor", **_SHORT, "resample": 3}
 _EXACT = {"size": {"height": 64, "width": 64}, "resample": 2}

@@ -11,6 +11,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
+from modalign.data import views
 from modalign.encoders.preprocess import Preprocessing
 from modalign.errors import InputError
 
@@ -40,16 +41,55 @@ REFERENCES = {
 }
 
 
+def levels(a, b, deviation=1.0):
+    """How far two normalised pictures are apart, in 8-bit levels."""
+    return np.abs(np.asarray(a, dtype=float) - np.asarray(b)) * np.reshape(deviation, (-1, 1, 1)) * 255
+
+
 @pytest.mark.parametrize("name", REFERENCES)
 @pytest.mark.parametrize(("width", "height"), SHAPES)
 def test_equals_transformers_on_every_shape(name, width, height):
+    """Same size, crop and filter as its Pillow processors; the resampling rounds otherwise, by at most 2 levels."""
     reference = REFERENCES[name]
     ours = Preprocessing.read(reference.to_dict(), name)
     image = picture(width + height, width, height)
     expected = reference(images=image, return_tensors="np")["pixel_values"][0]
     pixels = ours.inputs([ours.prepare(image)], CPU, torch.float32)["pixel_values"][0].numpy()
     assert pixels.shape == expected.shape
-    assert np.abs(pixels - expected).max() < 2e-6 + (2 / 255 / 0.25 if max(width / height, height / width) > 16 else 0)
+    off = levels(pixels, expected, ours.std)
+    assert off.max() < 2.001
+    assert (off > 0.001).mean() < 0.02
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_equals_transformers_exactly_but_for_the_resampling(name, monkeypatch):
+    monkeypatch.setattr("modalign.encoders.preprocess._FILTERS", {})  # all filters by Pillow then
+    for width, height in SHAPES:
+        reference = REFERENCES[name]
+        ours = Preprocessing.read(reference.to_dict(), name)
+        image = picture(width + height, width, height)
+        expected = reference(images=image, return_tensors="np")["pixel_values"][0]
+        pixels = ours.inputs([ours.prepare(image)], CPU, torch.float32)["pixel_values"][0].numpy()
+        long = max(width / height, height / width) > 16
+        assert levels(pixels, expected, ours.std).max() < (2.001 if long else 1e-3)
+
+
+def test_large_photos_too():
+    reference = REFERENCES["CLIP at 224"]
+    ours = Preprocessing.read(reference.to_dict(), "x")
+    image = picture(1, 3000, 2000)
+    expected = reference(images=image, return_tensors="np")["pixel_values"][0]
+    pixels = ours.inputs([ours.prepare(image)], CPU, torch.float32)["pixel_values"][0].numpy()
+    assert levels(pixels, expected, ours.std).max() < 2.001
+
+
+def test_the_centre_view_of_towers_is_the_same():
+    """What methods on towers cut from decoded pixels is what an encoder embeds, to the last bit."""
+    ours = Preprocessing.read(REFERENCES["CLIP at 224"].to_dict(), "x")
+    for width, height in ((375, 500), (224, 225), (100, 75)):
+        image = picture(1, width, height)
+        cut = views.centre(views.to_pixels(image), 224)
+        assert np.array_equal(ours.prepare(image), cut.permute(1, 2, 0).numpy())
 
 
 def test_a_line_of_pixels_does_not_fill_the_memory():
@@ -67,7 +107,9 @@ def test_naflex_equals_transformers(width, height):
     inputs = ours.inputs([ours.prepare(image) for image in images], CPU, torch.float32)
     assert set(inputs) == set(expected)
     for key, value in expected.items():
-        torch.testing.assert_close(inputs[key].to(value.dtype), value, atol=2e-6, rtol=0)
+        assert (inputs[key].to(value.dtype) - value).abs().max() * 0.5 * 255 < (
+            2.001 if key == "pixel_values" else 1e-6
+        )
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 64), (100, 75), (300, 500)])

@@ -1,7 +1,9 @@
-"""Picture → what the vision tower eats: exactly what the checkpoint's own image processor would make of it.
+"""Picture → what the vision tower eats: what the checkpoint's own image processor would make of it.
 
-Resizing and cropping happen in Pillow on 8-bit pixels, one picture at a time in any thread; scaling to the mean and
-deviation the network was trained with happens once a batch in torch, on the device. The numbers come from
+Resizing and cropping happen on 8-bit pixels, one picture at a time in any thread; scaling to the mean and deviation
+the network was trained with happens once a batch, on the device. Sizes, crops and filters are those of transformers;
+the resampling is torch's for bytes, which transformers uses where torchvision is installed, and at most 2 of 255
+levels from Pillow's, which it uses elsewhere (on photos 0.3 % of the values differ). The numbers come from
 ``preprocessor_config.json``, which is read here rather than by ``transformers.AutoImageProcessor`` because some of
 its processors need torchvision.
 """
@@ -18,6 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from modalign.data.views import Filter, resize, to_pixels
 from modalign.errors import InputError
 
 VERSION = 1
@@ -27,6 +30,7 @@ _CLIP = {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.2686
 _IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 _HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 _BICUBIC, _BILINEAR = 3, 2
+_FILTERS: dict[int, Filter] = {_BICUBIC: "bicubic", _BILINEAR: "bilinear"}
 _LONG = 16  # times the crop: resized pictures with a longer side are never made
 _SHORT = {"size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": 224, "resample": _BICUBIC}
 
@@ -88,21 +92,23 @@ class Preprocessing:
         """
         target = self._target(image.width, image.height)
         if self.crop is None:
-            image = image if target == image.size else image.resize(target, resample=self.resample)
+            pixels = self._resized(image, target)
         else:
             # Half pixels as transformers cuts them: towards the top left where it crops, away where it pads.
             top, left = ((have - want) // 2 for have, want in zip(target[::-1], self.crop, strict=True))
-            cut = (left, top, left + self.crop[1], top + self.crop[0])
+            tall, wide = self.crop
             if max(target) > _LONG * max(self.crop) and min(top, left) >= 0:
-                # A panorama or a one-pixel line: resized whole it could fill the memory, so only the part that is
-                # kept is computed. Pillow's filter weights then round differently, by at most 2 of 255.
+                # A panorama or a one-pixel line: whole it could fill the memory, so only what is kept is computed.
                 across, down = image.width / target[0], image.height / target[1]
-                box = (cut[0] * across, cut[1] * down, cut[2] * across, cut[3] * down)
-                image = image.resize(self.crop[::-1], resample=self.resample, box=box)
+                box = (left * across, top * down, (left + wide) * across, (top + tall) * down)
+                pixels = np.array(image.resize((wide, tall), resample=self.resample, box=box))
             else:
-                image = image if target == image.size else image.resize(target, resample=self.resample)
-                image = image.crop(cut)
-        pixels = np.array(image)
+                pixels = self._resized(image, target)
+                if min(top, left) < 0:
+                    ends = (top + tall - target[1], left + wide - target[0])
+                    border = [(max(0, -start), max(0, end)) for start, end in zip((top, left), ends, strict=True)]
+                    pixels = np.pad(pixels, [*border, (0, 0)])
+                pixels = pixels[max(0, top) :, max(0, left) :][:tall, :wide]
         if view == "mirror":
             pixels = pixels[:, ::-1]
         if self.resize == "patches":
@@ -145,6 +151,14 @@ class Preprocessing:
             "pixel_attention_mask": mask.to(device),
             "spatial_shapes": shapes.to(device),
         }
+
+    def _resized(self, image: Image.Image, target: tuple[int, int]) -> np.ndarray:
+        """The whole picture at (width, height) ``target``."""
+        if target == image.size:
+            return np.array(image)
+        if self.resample not in _FILTERS:
+            return np.array(image.resize(target, resample=self.resample))
+        return resize(to_pixels(image), target[1], target[0], _FILTERS[self.resample]).permute(1, 2, 0).numpy()
 
     def _target(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) after resizing."""
