@@ -277,6 +277,21 @@ def test_tiles_and_blocks_of_any_size_give_the_same(monkeypatch, epsilon):
     assert largest(pieces.cost - whole.cost) < 1e-6
 
 
+@pytest.mark.parametrize("rho", [INF, (INF, 0.05), (0.3, 0.1)])
+@pytest.mark.parametrize("epsilon", [0.1, 2e-3])
+def test_all_three_ways_to_multiply_give_the_same(monkeypatch, rho, epsilon):
+    """BLAS a problem; summed over problems side by side; torch, as on an accelerator."""
+    cost = torch.stack([points(9, 5, torch.float32) for _ in range(6)])
+    a, b = weights(9, zeros=1), weights(5)
+    options = {"rho": rho, "max_sweeps": 60, "tolerance": 0}
+    plans = [sinkhorn(cost, epsilon, a, b, **options).coupling]
+    monkeypatch.setattr(_kernel, "_MANY", 1)
+    plans.append(sinkhorn(cost, epsilon, a, b, **options).coupling)
+    monkeypatch.setattr(_kernel, "_numpy_multiplies", lambda _: False)
+    plans.append(sinkhorn(cost, epsilon, a, b, **options).coupling)
+    assert all(largest(plan - plans[0]) < 2e-6 for plan in plans[1:])
+
+
 def test_a_start_near_the_solution_saves_the_sweeps():
     cost = points(20, 15)
     first = sinkhorn(cost, 0.01, tolerance=1e-9, max_sweeps=5000)

@@ -17,6 +17,7 @@ from torch import Tensor
 LIMIT = {torch.float32: 20.0, torch.float64: 150.0}
 CUT = {torch.float32: -67.0, torch.float64: -500.0}
 _BLOCK = 1 << 17  # entries that are formed at a time, in float64
+_SMALL, _MANY = 256, 128  # entries a problem up to which, and problems from which, P is the contiguous dimension
 _TILE = {"cpu": 1 << 18}  # entries of problems solved together: on a CPU what stays in cache for all sweeps
 _TILE_ELSEWHERE = 1 << 26
 
@@ -67,27 +68,45 @@ def density(problems: Problems, f: Tensor, g: Tensor, rows: slice) -> Tensor:
     return exponents.exp_().to(problems.cost.dtype)
 
 
-class Kernel:
-    """K of P problems and its products with vectors; the longer of the two dimensions is contiguous.
+def _numpy_multiplies(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu"
 
-    On the CPU the products go through NumPy, without copies: its batched matrix-vector product takes a tenth of the
-    time of ``torch.bmm`` on matrices of 200 × 10, and half of it on one of 50,000 × 100.
+
+class Kernel:
+    """K of P problems and its products with vectors.
+
+    On the CPU the products go through NumPy, without copies, in one of two layouts. Many small problems lie with P
+    contiguous and are summed entry by entry, vectorised over problems; otherwise the longer of n and m is contiguous
+    and each problem is one matrix-vector product of BLAS. Against ``torch.bmm`` the first takes a fifth of the time on
+    3,200 matrices of 49 × 4, the second a tenth on matrices of 198 × 10 and half on one of 50,000 × 100.
     """
 
     def __init__(self, problems: Problems, f: Tensor, g: Tensor) -> None:
         count, n, m = problems.cost.shape
-        if n > m:
+        on_host = _numpy_multiplies(problems.cost)
+        self._small = on_host and n * m <= _SMALL and count >= _MANY
+        if self._small:
+            self.matrix = problems.cost.new_empty(n, m, count).permute(2, 0, 1)
+        elif n > m:
             self.matrix = problems.cost.new_empty(count, m, n).mT
         else:
             self.matrix = problems.cost.new_empty(count, n, m)
         for rows in problems.blocks():
             self.matrix[:, rows] = density(problems, f, g, rows)
-        self._host = self.matrix.numpy() if self.matrix.device.type == "cpu" else None
+        self._host = self.matrix.numpy() if on_host else None
+
+    def vector(self, values: Tensor) -> Tensor:
+        """A copy of (P, n, 1) values in the layout that the products read and write fastest."""
+        if not self._small:
+            return values.clone(memory_format=torch.contiguous_format)
+        return values.new_empty(values.shape[1], values.shape[0], 1).transpose(0, 1).copy_(values)
 
     def times(self, v: Tensor, out: Tensor) -> None:
         """K v into ``out``."""
         if self._host is None:
             torch.bmm(self.matrix, v, out=out)
+        elif self._small:
+            np.einsum("pnm,pm->pn", self._host, v.numpy()[..., 0], out=out.numpy()[..., 0])
         else:
             np.matmul(self._host, v.numpy(), out=out.numpy())
 
@@ -95,5 +114,7 @@ class Kernel:
         """Kᵀ u into ``out``."""
         if self._host is None:
             torch.bmm(self.matrix.mT, u, out=out)
+        elif self._small:
+            np.einsum("pnm,pn->pm", self._host, u.numpy()[..., 0], out=out.numpy()[..., 0])
         else:
             np.matmul(self._host.swapaxes(1, 2), u.numpy(), out=out.numpy())

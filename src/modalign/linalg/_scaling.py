@@ -23,17 +23,19 @@ _CAUTION = 4.0  # how much faster than the last change long strides may grow
 class Iteration:
     """The state of P problems between sweeps; one sweep solves for f, then for g.
 
-    With a kernel the potentials are ``f + eps log_u``, ``g + eps log_v``, and ``row_sums`` are those of the newest v.
-    A side of KL strength rho solves ``u = (K b v)^(-w)``, ``w = rho / (rho + eps)``, up to what has been absorbed.
+    With a kernel the potentials are ``f + eps log u``, ``g + eps log v``. The scalings are held by the sums of the
+    kernel that gave them: a hard side has ``u = 1 / sums``, one of KL strength rho ``u = sums^(-w)``,
+    ``w = rho / (rho + eps)``, up to what has been absorbed. ``row_sums`` are those of the newest v, for the next u.
     """
 
     def __init__(self, problems: Problems, f: Tensor, g: Tensor) -> None:
         self.problems, self.f, self.g = problems, f, g
         self.kernel: Kernel | None = None
-        self._known_sizes: tuple[float, float] | None = None
+        self.used: tuple[Tensor, Tensor] | None = None  # row and column sums that gave u and v; None: both are 1
         self.fresh = True  # f and g do not solve each other's equation yet, so the next change has no known bound
         self.shift = torch.zeros_like(problems.eps)  # a known change to come beside the residual
         self.stride = torch.ones_like(problems.a[:, :1])  # how far each half-step goes, 1 = to its solution
+        self._known_sizes: tuple[float, float] | None = None
 
     def sweep(self, count: int, *, striding: bool = False) -> None:
         """``count`` sweeps; if so asked, all but the last of a run go ``stride`` times as far (over-relaxation).
@@ -57,11 +59,11 @@ class Iteration:
             if safe < 1:
                 self._absorb()
                 continue
-            before = self.log_u, self.log_v, self.row_sums
+            before = self.used
             self._exponential_sweeps(safe, striding)
             count -= safe
             if (self.fresh or striding) and not self._sizes()[1] <= 1.25 * limit:  # no bound was known: too far
-                self.log_u, self.log_v, self.row_sums = before
+                self.used = before
                 self._logarithmic_sweep()
                 striding = False
             self.fresh = False
@@ -80,20 +82,24 @@ class Iteration:
         rest.fresh, rest.shift, rest.stride = self.fresh, self.shift[keep], self.stride[keep]
         return rest
 
-    def potentials(self) -> tuple[Tensor, Tensor]:
-        """f (P, n, 1) and g (P, m, 1)."""
-        if self.kernel is None:
-            return self.f, self.g
-        return self.f + self.problems.eps * self.log_u, self.g + self.problems.eps * self.log_v
+    def potentials(self, which: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """f (P, n, 1) and g (P, m, 1), of some of the problems."""
+        f, g = self.f[which], self.g[which]
+        if self.used is None:
+            return f, g
+        eps = self.problems.eps[which]
+        rows, columns = (self._side(side, which).logarithm(self.used[side][which]) for side in (0, 1))
+        return f + eps * rows, g + eps * columns
 
     def error(self) -> Tensor:
         """(P,) L1 distance of the row sums of the plan from what f asks for, relative; its column sums are exact."""
         self._require_kernel()
-        target, rho = self.problems.a.to(self.f.dtype), self.problems.rho[0]
+        target, rho = self.problems.a, self.problems.rho[0]
         if math.isfinite(rho):
-            target = target * (-self.potentials()[0] / rho).exp()
-        off = (target * torch.expm1(self._residual()).abs()).sum((1, 2)) / target.sum((1, 2))
-        return off.nan_to_num(nan=math.inf)
+            f, _ = self.potentials()
+            target = target * (-f / rho).exp()
+        off = (target * self._excess().abs()).sum((1, 2)) / target.sum((1, 2))
+        return off.to(self.f.dtype).nan_to_num(nan=math.inf)
 
     def balance(self) -> None:
         """Move a constant between f and g to where the dual of a KL-relaxed problem is highest.
@@ -119,44 +125,50 @@ class Iteration:
         """
         if self._known_sizes is None:
             self._require_kernel()
-            rows, columns = self._side(0), self._side(1)
-            change = (rows.power * self._residual().abs() + self.shift).amax()
-            size = torch.maximum(self.log_u.abs().amax(), self.log_v.abs().amax())
-            offset = torch.maximum(rows.offset.abs().amax(), columns.offset.abs().amax())
-            change = change.where(offset <= 2 * LIMIT[self.problems.cost.dtype], math.inf)
+            sides = self._side(0), self._side(1)
+            low, high = self._excess().aminmax()
+            change = torch.maximum(high.log1p(), -low.log1p()) + self.shift.amax()
+            within = sides[0].reach() + sides[1].reach() <= 2 * LIMIT[self.problems.cost.dtype]
+            change = change.where(torch.as_tensor(within, device=change.device), math.inf)
+            size = torch.zeros_like(change)
+            if self.used is not None:
+                for side, sums in zip(sides, self.used, strict=True):
+                    size = torch.maximum(size, side.size(sums))
             self._known_sizes = tuple(torch.stack([change, size]).tolist())
         return self._known_sizes
 
-    def _residual(self) -> Tensor:
-        """(P, n, 1) log of the row sums over what f asks for; zero at the solution."""
-        residual = self.row_sums.to(self.f.dtype).log() + self.log_u
-        if math.isfinite(self.problems.rho[0]):
-            residual = residual + (self.f + self.problems.eps * self.log_u) / self.problems.rho[0]
-        return residual
+    def _excess(self) -> Tensor:
+        """(P, n, 1) row sums over what f asks for, less 1; zero at the solution."""
+        rho = self.problems.rho[0]
+        if math.isinf(rho):
+            wanted = 1 if self.used is None else self.used[0]
+            return (self.row_sums - wanted) / wanted
+        f, _ = self.potentials()
+        residual = self.row_sums.to(f.dtype).log() + (f - self.f) / self.problems.eps + f / rho
+        return residual.expm1()
 
-    def _side(self, side: int) -> _Side:
-        weights = (self.problems.a, self.problems.b)[side]
-        return _Side(weights, (self.f, self.g)[side], self.problems.eps, self.problems.rho[side])
+    def _side(self, side: int, which: Tensor | slice = slice(None)) -> _Hard:
+        rho, eps = self.problems.rho[side], self.problems.eps[which]
+        return _Hard(eps) if math.isinf(rho) else _Relaxed(eps, (self.f, self.g)[side][which], rho)
 
     def _require_kernel(self) -> None:
         if self.kernel is None:
             self.kernel = Kernel(self.problems, self.f, self.g)
-            self.log_u, self.log_v = torch.zeros_like(self.f), torch.zeros_like(self.g)
-            self.row_sums = torch.empty_like(self.problems.a)
-            self.kernel.times(self.problems.b, out=self.row_sums)
+            self.row_sums = self.kernel.vector(self.problems.a)
+            self.kernel.times(self.kernel.vector(self.problems.b), out=self.row_sums)
             self._known_sizes = None
 
     def _absorb(self) -> None:
         self.f, self.g = self.potentials()
-        self.kernel = self._known_sizes = None
+        self.kernel = self.used = self._known_sizes = None
 
     def _exponential_sweeps(self, count: int, striding: bool) -> None:
         rows, columns, kernel = self._side(0), self._side(1), self.kernel
-        if striding:
-            rows.start(self.log_u, self.stride)
-            columns.start(self.log_v, self.stride)
-        u, v = torch.empty_like(rows.weights), torch.empty_like(columns.weights)
+        u, v = kernel.vector(self.problems.a), kernel.vector(self.problems.b)
         pending, used, sums = self.row_sums, torch.empty_like(u), torch.empty_like(v)
+        length, (led_u, led_v) = self.stride if striding else None, self.used or (None, None)
+        rows.start(u.clone(), led_u, length)
+        columns.start(v.clone(), led_v, length)
         for left in range(count - 1, -1, -1):
             far = striding and left > 0
             (rows.stride if far else rows.step)(pending, out=u)
@@ -164,7 +176,7 @@ class Iteration:
             (columns.stride if far else columns.step)(sums, out=v)
             pending, used = used, pending
             kernel.times(v, out=pending)
-        self.row_sums, self.log_u, self.log_v = pending, rows.logarithm(used), columns.logarithm(sums)
+        self.row_sums, self.used = pending, (used, sums)
         self.shift = torch.zeros_like(self.shift)
         self._known_sizes = None
 
@@ -184,42 +196,72 @@ class Iteration:
         self.fresh, self.shift = False, torch.zeros_like(self.shift)
 
 
-class _Side:
-    """The half-step of one side: from the sums of the other side to weights × scaling.
+class _Hard:
+    """The half-step of a hard marginal: from the sums of the other side to weights × scaling, scaling = 1 / sums."""
 
-    ``scaling = (sums · exp(absorbed / rho))^(-power)``, ``power = rho / (rho + eps)``: ``1 / sums`` for a hard side.
-    """
+    power: Tensor | float = 1.0
 
-    def __init__(self, weights: Tensor, absorbed: Tensor, eps: Tensor, rho: float) -> None:
-        self.weights, self.dtype = weights, absorbed.dtype
-        self.hard = math.isinf(rho)
-        self.power = torch.ones_like(eps) if self.hard else rho / (rho + eps)
-        self.offset = torch.zeros_like(eps) if self.hard else -self.power * absorbed / rho
-        if not self.hard:
-            self.factor = weights * self.offset.exp().to(weights.dtype)
-            self.exponent = -self.power.to(weights.dtype)
+    def __init__(self, eps: Tensor) -> None:
+        self.exact = eps.dtype
 
     def step(self, sums: Tensor, out: Tensor) -> None:
-        if self.hard:
-            torch.div(self.weights, sums, out=out)
-        else:
-            torch.mul(self.factor, sums.pow(self.exponent), out=out)
+        torch.div(self.weights, sums, out=out)
 
-    def start(self, log_scaling: Tensor, length: Tensor) -> None:
-        """Prepare strides: steps ``length`` times as far in the logarithm, the first one from this scaling."""
-        dtype = self.weights.dtype
-        self.scaling = log_scaling.exp().to(dtype)
-        self.memory = 1 - length
-        self.stride_exponent = (-length * self.power).to(dtype)
-        self.stride_factor = (length * self.offset).exp().to(dtype)
+    def start(self, weights: Tensor, sums: Tensor | None, length: Tensor | None) -> None:
+        """Take the weights; with a length, prepare strides that begin where the given sums led."""
+        self.weights = weights
+        if length is not None:
+            self.scaling = torch.ones_like(weights) if sums is None else self.logarithm(sums).exp().to(weights.dtype)
+            self.memory, self.exponent = 1 - length, (-length * self.power).to(weights.dtype)
 
     def stride(self, sums: Tensor, out: Tensor) -> None:
-        self.scaling = self.scaling.pow(self.memory) * sums.pow(self.stride_exponent) * self.stride_factor
+        """A step ``length`` times as far in the logarithm."""
+        self.scaling = self.scaling.pow(self.memory).mul_(sums.pow(self.exponent))
         torch.mul(self.weights, self.scaling, out=out)
 
     def logarithm(self, sums: Tensor) -> Tensor:
-        """log of the scaling that a plain step makes of these sums."""
-        return self.offset - self.power * sums.to(self.dtype).log()
+        """log of the scaling that a step makes of these sums."""
+        return sums.to(self.exact).log().neg_()
+
+    def size(self, sums: Tensor) -> Tensor:
+        """The largest absolute logarithm among them."""
+        return torch.stack(sums.aminmax()).log().abs().amax()
+
+    def reach(self) -> float | Tensor:
+        """The largest absolute logarithm of the sums that the absorbed part asks for."""
+        return 0.0
+
+
+class _Relaxed(_Hard):
+    """The half-step of a KL-relaxed marginal, scaling = (sums · exp(absorbed / rho))^(−power)."""
+
+    def __init__(self, eps: Tensor, absorbed: Tensor, rho: float) -> None:
+        super().__init__(eps)
+        self.power = rho / (rho + eps)
+        self.offset = -self.power * absorbed / rho
+
+    def start(self, weights: Tensor, sums: Tensor | None, length: Tensor | None) -> None:
+        super().start(weights, sums, length)
+        self.plain = weights * self.offset.exp().to(weights.dtype)
+        self.plain_exponent = -self.power.to(weights.dtype)
+        if length is not None:
+            self.factor = (length * self.offset).exp().to(weights.dtype)
+
+    def step(self, sums: Tensor, out: Tensor) -> None:
+        torch.mul(self.plain, sums.pow(self.plain_exponent), out=out)
+
+    def stride(self, sums: Tensor, out: Tensor) -> None:
+        self.scaling = self.scaling.pow(self.memory) * sums.pow(self.exponent) * self.factor
+        torch.mul(self.weights, self.scaling, out=out)
+
+    def logarithm(self, sums: Tensor) -> Tensor:
+        return self.offset - self.power * sums.to(self.exact).log()
+
+    def size(self, sums: Tensor) -> Tensor:
+        return self.logarithm(sums).abs().amax().to(sums.dtype)
+
+    def reach(self) -> Tensor:
+        return self.offset.abs().amax()
 
 
 def _log_sum_exp(exponents: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
