@@ -95,13 +95,15 @@ def add_modality_gap(page: Page, method: VectorMethod, features: Features, text:
     gap = method.diagnosis_["modality_gap"]
     page.section(
         "The modality gap",
-        "Image vectors and text vectors of one class lie apart in the encoder's space. After the learned map the "
-        "texts lie among the images they name.",
+        "Image vectors and text vectors of one class lie apart in the encoder's space. How much closer the learned map "
+        "brings them is what the two halves show.",
         figure=modality_gap(
             (features.vectors, text_prototypes(torch.from_numpy(text.vectors)).numpy()),
             (method.transform(features), method.prototypes_),
             labels=features.labels,
-            notes=tuple(f"KL {gap[when]['kl_pca2']:.2f}" for when in ("before", "after")),
+            notes=tuple(
+                "" if (kl := gap[when]["kl_pca2"]) is None else f"KL {kl:.2f}" for when in ("before", "after")
+            ),
         ),
     )
 
