@@ -7,10 +7,10 @@ writes `tiny/` (CLIP) and `tiny-vision/` there, in Hugging Face format, each wit
 data set is read for training. After training, `measure_tiny.py` puts the accuracy on unseen real digits into the
 cards (`--no-measure` leaves it out).
 
-CLIP: images and sentences meet in a softmax over the batch, and every sentence that is true of a picture counts
-as its partner (the renderer knows), so that two sevens in one batch are not pushed apart. Vision: two distorted
-views of every picture, without labels or sentences, must find each other among the batch (SimCLR), and the class
-token must hold enough to redraw the undistorted picture.
+Both image towers are self-supervised: two distorted views of every picture, without labels or sentences, must find
+each other among the batch (SimCLR), and the class token must hold enough to redraw the undistorted picture. The
+CLIP's is then locked, and images and sentences meet in a softmax over the batch (LiT), where every sentence that is
+true of a picture counts as its partner (the renderer knows), so that two sevens in one batch are not pushed apart.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tiny_images import FACT_COUNTS, FACTS, SIZE, caption, fonts, render
+from tiny_images import FACTS, SIZE, caption, fonts, render
 from tiny_models import MEAN, STD, tiny_clip, tiny_tokenizer, tiny_vision, write_card, write_folder
 from tiny_muon import Muon
 from torch import Tensor, nn
 
+SELF_SUPERVISED = "self-supervised (no labels, no sentences): SimCLR on two distorted views, and redrawing the picture"
 HIDDEN = re.compile(r"\.(layers?)\.\d+\.")  # matrices inside the transformer blocks
 
 
@@ -101,7 +102,8 @@ def train(model: nn.Module, loss_of_step: Callable[[], list[Tensor]], steps: int
     """Muon for the hidden matrices, AdamW for the rest; returns the model holding the average of its weights."""
     hidden, rest = [], []
     for key, p in model.named_parameters():
-        (hidden if p.ndim == 2 and HIDDEN.search(key) else rest).append(p)
+        if p.requires_grad:
+            (hidden if p.ndim == 2 and HIDDEN.search(key) else rest).append(p)
     optimisers = [Muon(hidden, rate, weight_decay=0.05), torch.optim.AdamW(rest, rate / 8, (0.9, 0.98))]
     warm = max(1, min(100, steps // 10))
 
@@ -128,56 +130,8 @@ def train(model: nn.Module, loss_of_step: Callable[[], list[Tensor]], steps: int
     return average.module.eval()
 
 
-class Named(nn.Module):
-    """The CLIP with linear heads that name each fact of a picture; they speed training up and are not saved."""
-
-    def __init__(self, clip: nn.Module) -> None:
-        super().__init__()
-        self.clip = clip
-        width = clip.config.vision_config.hidden_size
-        self.heads = nn.ModuleList(nn.Linear(width, count) for count in FACT_COUNTS)
-
-
-def naming(heads: nn.ModuleList, features: Tensor, facts: Tensor) -> Tensor:
-    """Mean cross-entropy of the facts (B, 6), −1 left out; what a picture shows counts as much as all the rest."""
-    losses = [F.cross_entropy(head(features), facts[:, i], ignore_index=-1) for i, head in enumerate(heads)]
-    return losses[FACTS.index("name")] + 0.2 * (sum(losses) - losses[FACTS.index("name")])
-
-
-def train_clip(images: np.ndarray, facts: np.ndarray, args: argparse.Namespace) -> tuple[nn.Module, object]:
-    """The language-image model: every third picture brings a sentence; all true pairs are partners."""
-    rng, generator = np.random.default_rng([args.seed, 1]), torch.Generator().manual_seed(args.seed)
-    tokenizer = tiny_tokenizer([caption(tuple(f), rng)[0] for f in facts[:20_000].tolist()])
-    both = Named(tiny_clip(tokenizer)).train()
-    model = both.clip
-    stream = batches(images, args.batch, rng)
-
-    def loss_of_step() -> list[Tensor]:
-        rows, pixels = next(stream)
-        known = facts[rows]
-        sentences, said = zip(*(caption(tuple(f), rng) for f in known[::3].tolist()), strict=True)
-        said = np.array(said)
-        true = np.ones((len(known), len(said)), bool)
-        for column in range(len(FACTS)):
-            true &= (said[None, :, column] < 0) | (said[None, :, column] == known[:, None, column])
-        true = torch.from_numpy(true).float()
-        tokens = tokenizer(list(sentences), padding=True, return_tensors="pt")
-        vision = model.vision_model(pixel_values=normalise(distort(pixels, 0.5, generator))).pooler_output
-        text = model.text_model(**tokens).pooler_output
-        u = F.normalize(model.visual_projection(vision), dim=-1)
-        v = F.normalize(model.text_projection(text), dim=-1)
-        with torch.no_grad():
-            model.logit_scale.clamp_(max=math.log(100))
-        logits = model.logit_scale.exp() * u @ v.T
-        told = true.sum(1) > 0
-        meeting = (divergence(logits[told], true[told]) + divergence(logits.T, true.T)) / 2
-        return [meeting, naming(both.heads, vision, torch.from_numpy(known))]
-
-    return train(both, loss_of_step, args.steps, args.rate, "clip").clip, tokenizer
-
-
 class TwoViews(nn.Module):
-    """The vision tower with the heads that training needs and the saved model does not."""
+    """A vision tower with the heads that self-supervision needs and the saved model does not."""
 
     def __init__(self, tower: nn.Module, width: int) -> None:
         super().__init__()
@@ -186,10 +140,9 @@ class TwoViews(nn.Module):
         self.redraw = nn.Linear(width, 3 * (SIZE // 2) ** 2)
 
 
-def train_vision(images: np.ndarray, args: argparse.Namespace) -> nn.Module:
-    """The vision-only model: SimCLR on two distorted views, plus redrawing the undistorted picture."""
+def self_supervised(tower: nn.Module, images: np.ndarray, args: argparse.Namespace, name: str) -> nn.Module:
+    """The tower after SimCLR on two distorted views, plus redrawing the undistorted picture."""
     rng, generator = np.random.default_rng([args.seed, 2]), torch.Generator().manual_seed(args.seed + 1)
-    tower = tiny_vision()
     both = TwoViews(tower, tower.config.hidden_size).train()
     stream = batches(images, args.vision_batch, rng)
 
@@ -204,7 +157,44 @@ def train_vision(images: np.ndarray, args: argparse.Namespace) -> nn.Module:
         wanted = normalise(F.avg_pool2d(pixels, 2)).flatten(1).repeat(2, 1)
         return [F.cross_entropy(logits, partner), args.redraw * F.mse_loss(both.redraw(feature), wanted)]
 
-    return train(both, loss_of_step, args.vision_steps, args.rate, "vision").tower
+    return train(both, loss_of_step, args.vision_steps, args.rate, name).tower
+
+
+def train_clip(images: np.ndarray, facts: np.ndarray, args: argparse.Namespace) -> tuple[nn.Module, object]:
+    """A self-supervised image tower, locked; then text tower and projection learn to meet it (LiT).
+
+    Every third picture brings a sentence, and all true pairs are partners. The image tower keeps what tells any two
+    pictures apart, so that a few labels go far; sentences learn where in it their meaning lies.
+    """
+    rng, generator = np.random.default_rng([args.seed, 1]), torch.Generator().manual_seed(args.seed)
+    tokenizer = tiny_tokenizer([caption(tuple(f), rng)[0] for f in facts[:20_000].tolist()])
+    model = tiny_clip(tokenizer)
+    model.vision_model = self_supervised(model.vision_model, images, args, "clip images")
+    model.vision_model.requires_grad_(False)
+    nn.init.eye_(model.visual_projection.weight)
+    model.train()
+    stream = batches(images, args.batch, rng)
+
+    def loss_of_step() -> list[Tensor]:
+        rows, pixels = next(stream)
+        known = facts[rows]
+        sentences, said = zip(*(caption(tuple(f), rng) for f in known[::3].tolist()), strict=True)
+        said = np.array(said)
+        true = np.ones((len(known), len(said)), bool)
+        for column in range(len(FACTS)):
+            true &= (said[None, :, column] < 0) | (said[None, :, column] == known[:, None, column])
+        true = torch.from_numpy(true).float()
+        tokens = tokenizer(list(sentences), padding=True, return_tensors="pt")
+        with torch.no_grad():
+            vision = model.vision_model(pixel_values=normalise(distort(pixels, 0.5, generator))).pooler_output
+            model.logit_scale.clamp_(max=math.log(100))
+        u = F.normalize(model.visual_projection(vision), dim=-1)
+        v = F.normalize(model.text_projection(model.text_model(**tokens).pooler_output), dim=-1)
+        logits = model.logit_scale.exp() * u @ v.T
+        told = true.sum(1) > 0
+        return [(divergence(logits[told], true[told]) + divergence(logits.T, true.T)) / 2]
+
+    return train(model, loss_of_step, args.steps, args.rate, "clip text"), tokenizer
 
 
 def describe(args: argparse.Namespace, what: str, steps: int, batch: int, seconds: float, training: str) -> dict:
@@ -232,10 +222,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("src/modalign/encoders/weights"), help="folder of both models")
     parser.add_argument("--seed", type=int, default=0, help="of the renders, the weights and the batches")
     parser.add_argument("--images", type=int, default=120_000, help="how many images to render")
-    parser.add_argument("--steps", type=int, default=1_800, help="training steps of the CLIP")
-    parser.add_argument("--vision-steps", type=int, default=1_000, help="training steps of the vision-only model")
-    parser.add_argument("--batch", type=int, default=192, help="images a step of the CLIP")
-    parser.add_argument("--vision-batch", type=int, default=128, help="images a step of the vision-only model")
+    parser.add_argument("--steps", type=int, default=700, help="steps in which the CLIP's text tower learns")
+    parser.add_argument("--vision-steps", type=int, default=1_000, help="self-supervised steps of each image tower")
+    parser.add_argument("--batch", type=int, default=192, help="images a step of the text tower")
+    parser.add_argument("--vision-batch", type=int, default=128, help="images a step of self-supervision")
     parser.add_argument("--rate", type=float, default=1.5e-2, help="peak learning rate of Muon; AdamW has an eighth")
     parser.add_argument("--redraw", type=float, default=1.0, help="weight of redrawing in the vision model's loss")
     parser.add_argument("--only", choices=["clip", "vision"], help="train one of the two")
@@ -258,17 +248,17 @@ def main() -> None:
         torch.manual_seed(args.seed)
         start = time.time()
         model, tokenizer = train_clip(images, facts, args)
-        how = "contrastive language-image, softmax over the batch, every true sentence a partner; "
-        how += "linear heads that name the facts of each drawing helped during training and are not part of the model"
+        how = f"image tower: {SELF_SUPERVISED}, {args.vision_steps:,} steps; then, with that tower locked, contrastive "
+        how += "language-image, softmax over the batch, every true sentence a partner"
         cards["tiny"] = describe(args, "tiny", args.steps, args.batch, time.time() - start, how)
         write_folder(args.out / "tiny", model, cards["tiny"], tokenizer)
     if args.only != "clip":
         torch.manual_seed(args.seed)
         start = time.time()
-        tower = train_vision(images, args)
-        how = "self-supervised (no labels, no sentences): SimCLR on two distorted views, and redrawing the picture"
+        tower = self_supervised(tiny_vision(), images, args, "vision")
+        seconds = time.time() - start
         cards["tiny-vision"] = describe(
-            args, "tiny-vision", args.vision_steps, args.vision_batch, time.time() - start, how
+            args, "tiny-vision", args.vision_steps, args.vision_batch, seconds, SELF_SUPERVISED
         )
         write_folder(args.out / "tiny-vision", tower, cards["tiny-vision"])
     if not args.no_measure:
