@@ -308,7 +308,7 @@ def _print_table(header: list[str], rows: list[list[str]]) -> None:
         table.add_row(*(escape(cell) for cell in row))
     console = Console()
     if not console.is_terminal:  # a pipe has no width: never fold a row
-        console = Console(width=max(sum(len(cell) + 2 for cell in row) for row in [header, *rows]))
+        console = Console(width=sum(max(map(len, column)) + 2 for column in zip(header, *rows, strict=True)))
     console.print(table)
 
 
