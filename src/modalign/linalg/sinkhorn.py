@@ -152,7 +152,7 @@ def transport_cost(
 
 
 def _strengths(rho: float | tuple[float, float]) -> tuple[float, float]:
-    both = rho if isinstance(rho, tuple) else (rho, rho)
+    both = tuple(rho) if isinstance(rho, (tuple, list)) else (rho, rho)
     if len(both) != 2 or not all(strength > 0 for strength in both):
         raise InputError(f"Expected rho > 0, or a pair of them (infinity for a hard marginal), got {rho}.")
     return float(both[0]), float(both[1])
