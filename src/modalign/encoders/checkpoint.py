@@ -145,7 +145,11 @@ class Checkpoint:
                 f"Expected all weights of a '{self.model_type}' network in '{self.folder}', {len(wrong)} are missing "
                 f"('{wrong[0]}', …) and would be random; the file belongs to another config or is incomplete."
             )
-        return model.float().eval().requires_grad_(False)
+        model.float().eval().requires_grad_(False)
+        for tensor in (*model.parameters(), *model.buffers()):
+            # What was read may be a map of the file: whoever wrote to it would change a network at work.
+            tensor.data = tensor.data.clone()
+        return model
 
     def preprocessing(self) -> Preprocessing:
         """What the folder's image processor does; the convention of its kind, with a warning, where it has none."""
