@@ -1,0 +1,157 @@
+"""Stage 1 of GPUA: soft correspondences of images and classes, shared by all spaces (Algorithm 1, lines 3 to 9)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from modalign.linalg._inputs import wide
+from modalign.methods.gpua_marginals import Marginals
+from modalign.methods.gpua_rows import Images
+from modalign.methods.gpua_transport import Offsets, match
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What one pass over a plan P leaves behind: sums over the images, and a label for each.
+
+    Attributes
+    ----------
+    moments : (K, d_v) n PᵀZ.
+    mass : (K,) images in each class, Σ n P.
+    labels : (n,) the class of the largest entry of each row.
+    entropy : mean entropy of the rows in nats; log K is that of a plan that knows nothing.
+    """
+
+    moments: Tensor
+    mass: Tensor
+    labels: Tensor
+    entropy: float
+
+    @property
+    def centres(self) -> Tensor:
+        """(K, d_v) barycentres C, equation 12."""
+        return (self.moments / self.mass[:, None]).float()
+
+
+@dataclass(frozen=True)
+class Correspondences:
+    """The outcome of stage 1.
+
+    Attributes
+    ----------
+    assignment : of the last plan.
+    offsets : the last plan itself, up to its scores.
+    centres : (K, d_v) the C that those scores were made with.
+    iterations : updates of P.
+    converged : the centres moved by less than the tolerance in the last update.
+    change : by how much they moved, relative.
+    """
+
+    assignment: Assignment
+    offsets: Offsets
+    centres: Tensor
+    iterations: int
+    converged: bool
+    change: float
+
+
+def assign(images: Images, plan: Callable[[], Iterable[tuple[slice, Tensor]]], n_classes: int) -> Assignment:
+    """One pass over the images and the rows n P of a plan, block by block."""
+    device = images.visual.X.device
+    exact = wide(device)
+    moments = torch.zeros(n_classes, sum(images.widths), dtype=exact, device=device)
+    mass = torch.zeros(n_classes, dtype=exact, device=device)
+    labels = torch.empty(len(images), dtype=torch.long, device=device)
+    entropy = 0.0
+    for (rows, Z), (_, P) in zip(images.visual.blocks(), plan(), strict=True):
+        moments += P.T @ Z
+        mass += P.sum(dim=0, dtype=exact)
+        labels[rows] = P.argmax(dim=1)
+        entropy += float(torch.special.entr(P).sum(dtype=exact))
+    return Assignment(moments, mass, labels, entropy / len(images))
+
+
+def zero_shot(images: Images, text: Tensor, logit_scale: float) -> Assignment:
+    """P(0), the softmax of the scaled cosines with the text (line 3)."""
+
+    def plan() -> Iterator[tuple[slice, Tensor]]:
+        for rows, _, view in images.blocks():
+            yield rows, (logit_scale * (view @ text.T)).softmax(dim=1)
+
+    return assign(images, plan, len(text))
+
+
+def mine(
+    images: Images,
+    text: Tensor,
+    start: Assignment,
+    marginals: Marginals,
+    *,
+    weight: float,
+    epsilon: float,
+    rho: float = math.inf,
+    tolerance: float = 1e-6,
+    max_iterations: int = 30,
+    memory: float = 2**30,
+) -> Correspondences:
+    r"""Alternate the plan P and the visual centres C until the centres rest.
+
+    .. math::
+        R &= (1 - \lambda) Z C^\top + \lambda X Y^\top && \text{(line 6)} \\
+        P &= \arg\max_{P \in \Pi(1/n, c)} \langle P, R\rangle + \epsilon H(P) && (10) \\
+        C_k &= \textstyle\sum_i P_{ik} Z_i / \sum_i P_{ik} && (12)
+
+    Parameters
+    ----------
+    images : Z and X of the paper.
+    text : (K, d_t) Y, unit rows.
+    start : P(0).
+    marginals : c.
+    weight, epsilon : λ and ε.
+    rho : KL strength of c, infinite for the hard constraint of the paper.
+    tolerance : marginal error of every plan.
+    max_iterations : T at most; it ends earlier when C moves by less than :data:`REST`, relative.
+    memory : bytes that scores may take; beyond, they are computed anew in every pass.
+
+    Returns
+    -------
+    Correspondences. An update costs n K (d_v + d_t) multiplications for R, n K² a pass of the transport, n K d_v for C;
+    where scores are not held, their part again in every pass.
+    """
+    held = 4 * len(images) * len(text) <= memory / 3
+    centres, offsets, change, iteration = start.centres, None, math.inf, 0
+    while change > REST and iteration < max_iterations:
+        iteration += 1
+        scores = _scores(images, centres, text, weight, held)
+        offsets = match(
+            scores,
+            len(images),
+            epsilon,
+            marginals.shares,
+            rho=rho,
+            tolerance=tolerance,
+            start=None if offsets is None else offsets.g,
+        )
+        used, plan = centres, offsets.rows
+        assignment = assign(images, lambda: ((rows, plan(R)) for rows, R in scores()), len(text))  # noqa: B023
+        centres = assignment.centres
+        change = float((centres - used).norm() / centres.norm())
+    return Correspondences(assignment, offsets, used, iteration, change <= REST, change)
+
+
+REST = 1e-4
+
+
+def _scores(
+    images: Images, centres: Tensor, text: Tensor, weight: float, held: bool
+) -> Callable[[], Iterable[tuple[slice, Tensor]]]:
+    """Blocks of R, from memory or anew at every call."""
+    if not held:
+        return lambda: images.scores(centres, text, weight)
+    blocks = list(images.scores(centres, text, weight))
+    return lambda: blocks

@@ -1,0 +1,175 @@
+"""Stage 2 of GPUA after Procrustes: ranking losses on pseudo-labels, and descent that keeps the map orthogonal.
+
+Everything here happens in coordinates of the span of the class texts, r ≤ min(K, d_t) of them: a map into that span is
+W = Q Bᵀ with an orthonormal basis B (d_t, r), and neither loss nor step needs more than Q (d_v, r).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from modalign.linalg._inputs import wide
+from modalign.linalg.similarity import unit
+from modalign.methods.fitting import cosine_rates
+from modalign.methods.gpua_rows import Images
+
+Loss = Literal["ths", "adaptive", "triplet", "contrastive", "csls"]
+Hubs = Literal["excess", "share"]
+MOMENTUM, MEMORY = 0.9, 0.99  # of the direction of a step, and of its length
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What the losses share: the prototypes, and how they compete.
+
+    Attributes
+    ----------
+    text : (K, r) unit prototypes.
+    kind : which loss.
+    competitors : K of equation 15, prototypes nearest to an image that are not its own.
+    margin_scale : s; the margin between classes a and b is (1 − y_a·y_b)/s.
+    hub_weight : factor of the hub penalty; 1 in the paper.
+    hubs : ``"share"`` penalises the share h_c of images that c competes for, as the paper does. Its mean is
+        competitors/K, a margin that nothing can satisfy where classes are few; ``"excess"`` penalises what is above it.
+    logit_scale : inverse temperature of the contrastive loss.
+    """
+
+    text: Tensor
+    kind: Loss
+    competitors: int
+    margin_scale: float
+    hub_weight: float
+    hubs: Hubs
+    logit_scale: float
+
+    def __call__(self, mapped: Tensor, labels: Tensor) -> Tensor:
+        r"""Mean loss of images (m, r), mapped but not normalised, that belong to classes ``labels`` (m,).
+
+        With :math:`\hat z` the unit mapped image, :math:`d_{i,c} = \lVert \hat z_i - y_c \rVert`, :math:`d_i^+` the
+        distance from the image's own prototype, :math:`\mathcal N_i` its nearest competing prototypes and
+        :math:`m_{i,c} = (1 - y_{\ell_i}^\top y_c) / s`,
+
+        - ``"ths"``: mean over i and :math:`c \in \mathcal N_i` of :math:`[d_i^+ + m_{i,c} + h_c - d_{i,c}]_+` with
+          :math:`h_c` the share of images that c competes for (equations 15 and 16), or its excess over the mean;
+        - ``"adaptive"``: the same without h (the reranking loss of LFA);
+        - ``"triplet"``: without h, and with the mean margin for all pairs;
+        - ``"contrastive"``: cross-entropy of the scaled cosines with all prototypes;
+        - ``"csls"``: :math:`-2 \hat z_i^\top y_{\ell_i}` plus the mean cosine of the image with its nearest
+          prototypes, plus that of the prototype with its nearest images (RCSLS).
+        """
+        text = self.text.to(mapped.dtype)
+        cosines = unit(mapped) @ text.T
+        if self.kind == "contrastive":
+            return F.cross_entropy(self.logit_scale * cosines, labels)
+        own = cosines.gather(1, labels[:, None])
+        if self.kind == "csls":
+            images = cosines.topk(min(self.competitors, len(cosines)), dim=0).values.mean(dim=0)
+            classes = cosines.topk(self.competitors, dim=1).values.mean(dim=1)
+            return (classes + images[labels] - 2 * own[:, 0]).mean()
+        rivals = cosines.detach().scatter(1, labels[:, None], -2).topk(self.competitors, dim=1).indices
+        margins = (1 - text @ text.T) / self.margin_scale
+        required = margins[labels[:, None], rivals]
+        if self.kind == "triplet":
+            K = len(self.text)
+            required = (margins.sum() / (K * (K - 1))).expand_as(required)
+        elif self.kind == "ths":
+            hubs = torch.bincount(rivals.flatten(), minlength=len(self.text)).to(cosines.dtype) / len(cosines)
+            if self.hubs == "excess":
+                hubs = (hubs - hubs.mean()).clamp_min(0)
+            required = required + self.hub_weight * hubs[rivals]
+        return F.relu(distance(own) + required - distance(cosines.gather(1, rivals))).mean()
+
+
+def distance(cosines: Tensor) -> Tensor:
+    """Between unit vectors."""
+    return (2 - 2 * cosines).clamp_min(1e-12).sqrt()
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Q (d_v, r) after the last step, the loss of every step, and ‖QᵀQ − I‖_F (‖QQᵀ − I‖_F if d_v < r)."""
+
+    map: Tensor
+    losses: Tensor
+    defect: float
+
+
+def refine(
+    images: Images,
+    start: Tensor,
+    labels: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    *,
+    steps: int,
+    learning_rate: float,
+    batch_size: int,
+    generator: torch.Generator,
+) -> Refined:
+    r"""Descend on ``loss`` from an orthonormal ``start``, on the manifold of orthonormal maps.
+
+    A step takes the gradient's tangent part :math:`G - Q\,\mathrm{sym}(Q^\top G)`, its running mean, scaled by one
+    running root mean square for the whole matrix (Adam with a single second moment, so that no coordinate system is
+    preferred), and returns to the manifold by QR. Because a tangent step leaves :math:`Q^\top Q = I + D^\top D`,
+    Cholesky factorisation is a stable QR here and W stays orthogonal to rounding. The rate falls along half a cosine.
+    A map into a wider space (d_v < r) has orthonormal rows instead, and is treated transposed.
+
+    Parameters
+    ----------
+    images : their visual vectors.
+    start : (d_v, r), orthonormal columns, or rows if d_v < r.
+    labels : (n,) pseudo-labels.
+    loss : of mapped images (m, r) and their labels.
+    steps : gradient steps.
+    learning_rate : length of the first steps as a share of that of the map, ‖Q‖_F = √r, so that it means the same
+        rotation at any number of classes.
+    batch_size : images a step; all of them, in order, if there are no more.
+    generator : of the batches.
+
+    Returns
+    -------
+    Refined, computed in float64: the losses have kinks, at which rounding would grow from step to step. A step costs
+    O(m d_v r + m K r + d_v r²) for m images.
+    """
+    wide_start = start.shape[0] < start.shape[1]
+    Q = (start.mT if wide_start else start).to(wide(start.device))
+    direction, length, losses = torch.zeros_like(Q), 0.0, []
+    everything = torch.arange(len(images)) if len(images) <= batch_size else None
+    for step, rate in enumerate(cosine_rates(steps, learning_rate), start=1):
+        rows = everything
+        if rows is None:
+            rows = torch.randint(len(images), (batch_size,), generator=generator).sort().values
+        with torch.enable_grad():
+            Q = Q.detach().requires_grad_()
+            rows = rows.to(labels.device)
+            mapped = images.visual.take(rows).to(Q.dtype) @ (Q.mT if wide_start else Q)
+            value = loss(mapped, labels[rows])
+            (gradient,) = torch.autograd.grad(value, Q)
+        Q = Q.detach()
+        losses.append(value.detach())
+        gradient = _tangent(Q, gradient)
+        direction = _tangent(Q, MOMENTUM * direction + (1 - MOMENTUM) * gradient)
+        length = MEMORY * length + (1 - MEMORY) * float(gradient.square().sum())
+        if length == 0:  # no image violates anything
+            break
+        scale = (length / (1 - MEMORY**step)) ** 0.5 * (1 - MOMENTUM**step)
+        Q = _retract(Q - (rate * Q.shape[1] ** 0.5 / scale) * direction)
+    defect = float((Q.mT @ Q - torch.eye(Q.shape[1], device=Q.device)).norm())
+    return Refined(
+        (Q.mT if wide_start else Q).to(start.dtype), torch.stack(losses) if losses else Q.new_zeros(0), defect
+    )
+
+
+def _tangent(Q: Tensor, G: Tensor) -> Tensor:
+    inner = Q.mT @ G
+    return G - Q @ ((inner + inner.mT) / 2)
+
+
+def _retract(A: Tensor) -> Tensor:
+    """The orthonormal factor of A = Q R with a positive diagonal of R."""
+    return torch.linalg.solve_triangular(torch.linalg.cholesky(A.mT @ A), A.mT, upper=False).mT
