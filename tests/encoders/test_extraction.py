@@ -15,7 +15,7 @@ from checkpoints import as_bytes, picture
 from PIL import Image
 
 import modalign as ma
-from modalign.data.items import Items
+from modalign.data.items import Items, load_items
 from modalign.encoders import extraction
 from modalign.encoders.extraction import read_ahead
 from modalign.errors import InputError, UnknownNameError
@@ -161,6 +161,18 @@ def test_batches_are_made_of_what_is_missing_in_order(encoder, mixed, passes):
     encoder.embed_images(mixed, batch_size=10)
     # 42 sound files less 2 copies less the 5 that are there.
     assert passes[2:] == [10, 10, 10, 5]
+
+
+def test_a_file_that_vanishes_is_listed_and_embedded_when_it_is_back(encoder, photos, tmp_path):
+    folder = Path(shutil.copytree(photos, tmp_path / "vanishing"))
+    items = load_items(folder)
+    path = folder / items.ids[7]
+    hidden = path.rename(tmp_path / "hidden.jpg")
+    first = encoder.embed_images(items)
+    assert [q.id for q in first.quarantined] == [items.ids[7]]
+    assert len(first) == 39
+    hidden.rename(path)
+    assert len(encoder.embed_images(items)) == 40
 
 
 def test_nothing_decodable_is_an_error_that_lists_why(encoder, tmp_path):
