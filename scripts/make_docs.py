@@ -11,6 +11,7 @@ import re
 import sys
 from pathlib import Path
 
+import modalign
 from modalign.methods import METHODS, method_class
 from modalign.methods.parameters import describe, parameters
 
@@ -27,9 +28,10 @@ def page(name: str) -> str:
         f"labels: {'needed' if cls.needs_labels else 'optional'}",
         f"class text: {'needed' if cls.needs_text else 'optional'}",
     ]
-    parts.append(f"`ma.{cls.__name__}` · `--method {name}` · {' · '.join(needs)}")
+    home = "ma" if cls.__name__ in modalign.__all__ else cls.__module__
+    parts.append(f"`{home}.{cls.__name__}` · `--method {name}` · {' · '.join(needs)}")
     rows = [
-        f"| `{p.name}` | {describe(p.annotation).replace('|', '/')} | `{p.default!r}` | {p.meaning} |"
+        f"| `{p.name}` | {describe(p.annotation).replace('|', '/')} | `{p.default!r}` | {_prose(p.meaning)} |"
         for p in parameters(cls)
     ]
     parts += ["## Hyper-parameters", "\n".join(["| name | type | default | meaning |", "|---|---|---|---|", *rows])]
@@ -46,9 +48,19 @@ def index() -> str:
 
 
 def _prose(text: str) -> str:
-    """Docstring conventions as Markdown: double backticks to single, roles to names."""
-    text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", text.strip())
+    """Docstring conventions as Markdown: mathematics between dollars, roles as names, double backticks as single."""
+    text = re.sub(r"^\.\. math::[ \n]*((?:.+\n?)(?:[ \t]+.+\n?|\n(?=[ \t]))*)", _display, text.strip(), flags=re.MULTILINE)
+    text = re.sub(r":math:`([^`]+)`", r"$\1$", text)
+    text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", text)
     return text.replace("``", "`")
+
+
+def _display(match: re.Match[str]) -> str:
+    """A block of equations, aligned where the docstring aligns it."""
+    body = inspect.cleandoc(match.group(1)).strip()
+    if "&" in body:
+        body = f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
+    return f"$$\n{body}\n$$\n"
 
 
 def main() -> int:

@@ -1,0 +1,40 @@
+"""The docs say what the code says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+
+
+def test_the_pages_of_the_methods_are_current() -> None:
+    run = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "make_docs.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(p.relative_to(ROOT)) for p in PAGES])
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def test_readme_starts_with_the_two_commands() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert [line.split()[:2] for line in lines[1:3]] == [["make", "demo"], ["make", "test"]]
+
+
+def test_every_command_in_the_readme_exists() -> None:
+    from modalign.cli import app
+
+    known = {c.name or c.callback.__name__ for c in app.registered_commands}
+    text = (ROOT / "README.md").read_text(encoding="utf-8") + (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    used = set(re.findall(r"modalign (\w+) [\w-]+[/.]", text)) | {"list", "doctor"}
+    assert used <= known
