@@ -15,6 +15,7 @@ import modalign
 from modalign.methods import METHODS, method_class
 from modalign.methods.parameters import describe, parameters
 
+MATH_BLOCK = re.compile(r"^\.\. math::[ \n]*((?:.+\n?)(?:[ \t]+.+\n?|\n(?=[ \t]))*)", flags=re.MULTILINE)
 FOLDER = Path(__file__).parents[1] / "docs" / "methods"
 
 
@@ -49,7 +50,7 @@ def index() -> str:
 
 def _prose(text: str) -> str:
     """Docstring conventions as Markdown: mathematics between dollars, roles as names, double backticks as single."""
-    text = re.sub(r"^\.\. math::[ \n]*((?:.+\n?)(?:[ \t]+.+\n?|\n(?=[ \t]))*)", _display, text.strip(), flags=re.MULTILINE)
+    text = MATH_BLOCK.sub(_display, text.strip())
     text = re.sub(r":math:`([^`]+)`", r"$\1$", text)
     text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", text)
     return text.replace("``", "`")
