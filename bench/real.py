@@ -158,7 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0")
     parser.add_argument("--steps", type=int, default=16_000, help="of CMM; 16,000 is its published schedule")
     parser.add_argument(
-        "--validation", choices=["all", "few"], default="all", help="all validation images, or min(shots, 4) a class"
+        "--validation", choices=["all", "few"], default="few", help="min(shots, 4) images a class, as CoOp, or all"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)

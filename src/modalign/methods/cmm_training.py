@@ -182,7 +182,7 @@ def train(
     aim, steps = learner.objective, len(order)
     moments = [torch.zeros_like(learner.flat) for _ in range(2)]
     count = torch.zeros((), device=X.device)
-    truths, hinges = (torch.empty(*order.shape, 1, device=X.device) for _ in range(2))
+    truths, hinges = (X.new_empty(*order.shape, 1) for _ in range(2))
     rates, observe_after = schedule.rates(), frozenset(observe_after)
     order = order.to(X.device)
     for start in track(range(0, steps, BLOCK), "training CMM", unit=f"× {BLOCK} steps"):
