@@ -1,9 +1,10 @@
-"""What the trained baselines share: AdamW on one tensor, and a memory for what held-out images liked best."""
+"""What the trained baselines share: AdamW, and a memory for what held-out images liked best."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 import torch
@@ -70,41 +71,49 @@ def checkpoints(steps: int, count: int) -> set[int]:
     return {round(steps ** (i / max(1, count - 1))) for i in range(count)} | {steps}
 
 
+@dataclass(frozen=True)
+class Descent:
+    """One tensor on its way down, changed in place: the learning rate of every step, and the decoupled decay."""
+
+    parameter: Tensor
+    rates: Sequence[float]
+    weight_decay: float
+
+
 @torch.no_grad()
 def descend(
-    parameter: Tensor,
-    gradient: Callable[[int], tuple[float | Tensor, Tensor]],
-    rates: Sequence[float],
-    *,
-    weight_decay: float = 0.01,
+    descents: Sequence[Descent],
+    gradients: Callable[[int], tuple[Tensor, Sequence[Tensor]]],
     observe: Callable[[int], None] | None = None,
     observe_after: Collection[int] = (),
 ) -> Tensor:
-    """AdamW with decoupled decay on one tensor, changed in place.
+    """AdamW on several tensors in step, which are candidates for one another or parts of a whole.
 
     Parameters
     ----------
-    parameter : where to start, and where the result is.
-    gradient : step → loss and its gradient at the parameter as it is then.
-    rates : the learning rate of every step.
-    weight_decay : decoupled, of AdamW.
+    descents : all with as many steps.
+    gradients : step → losses, one a tensor, and their gradients at the tensors as they are then.
     observe : called with the number of steps done, whenever that is in ``observe_after``.
 
     Returns
     -------
-    (steps,) losses, each before its step.
+    (steps, tensors) losses, each before its step.
     """
-    moments = [torch.zeros_like(parameter) for _ in range(2)]
-    count = torch.zeros((), device=parameter.device)
-    losses = torch.empty(len(rates), device=parameter.device)
+    device = descents[0].parameter.device
+    states = [
+        ([d.parameter], *([torch.zeros_like(d.parameter)] for _ in range(2)), [torch.zeros((), device=device)])
+        for d in descents
+    ]
+    losses = torch.empty(len(descents[0].rates), len(descents), device=device)
     wanted = frozenset(observe_after)
-    for step, rate in enumerate(rates):
-        losses[step], slope = gradient(step)
-        adamw(
-            [parameter], [slope], [moments[0]], [moments[1]], [], [count],
-            fused=True, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=rate,
-            weight_decay=weight_decay, eps=EPSILON, maximize=False,
-        )  # fmt: skip
+    for step in range(len(losses)):
+        losses[step], slopes = gradients(step)
+        for descent, (parameter, first, second, count), slope in zip(descents, states, slopes, strict=True):
+            adamw(
+                parameter, [slope], first, second, [], count,
+                fused=True, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=descent.rates[step],
+                weight_decay=descent.weight_decay, eps=EPSILON, maximize=False,
+            )  # fmt: skip
         if observe is not None and step + 1 in wanted:
             observe(step + 1)
     return losses

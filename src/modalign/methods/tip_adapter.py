@@ -14,7 +14,7 @@ from torch import Tensor
 
 from modalign.linalg.similarity import unit
 from modalign.methods.base import Problem, VectorMethod
-from modalign.methods.fitting import Best, Criterion, cosine_rates, descend, seeded
+from modalign.methods.fitting import Best, Criterion, Descent, cosine_rates, descend, seeded
 from modalign.methods.parameters import Count, NonNegative, Positive, Seed
 from modalign.methods.selection import accuracy, held_out
 
@@ -280,20 +280,18 @@ class TipAdapterF(TipAdapter):
         ]
         per_epoch = len(rows) // self.epochs
 
-        def gradient(step: int) -> tuple[Tensor, Tensor]:
+        def gradients(step: int) -> tuple[Tensor, list[Tensor]]:
             # s = text + α φ L, φ = exp(−β (1 − x Fᵀ)): ∂CE/∂F = α β (φ ∘ (softmax − one-hot) Lᵀ)ᵀ x
             x, truth = X[rows[step]], values[rows[step]]
             near = torch.exp(cache.beta * (x @ cache.keys.T - 1))
             likelihood = torch.log_softmax(torch.addmm(text[rows[step]], near, values, alpha=cache.alpha), dim=1)
             slope = near.mul_((likelihood.exp() - truth) @ values.T)
-            return -(likelihood * truth).sum() / len(x), (slope.T @ x).mul_(cache.alpha * cache.beta / len(x))
+            return -(likelihood * truth).sum() / len(x), [(slope.T @ x).mul_(cache.alpha * cache.beta / len(x))]
 
         losses = descend(
-            cache.keys,
-            gradient,
-            cosine_rates(len(rows), self.learning_rate),
-            weight_decay=self.weight_decay,
-            observe=None if judge is None else lambda step: judge(step // per_epoch, cache),
-            observe_after=range(per_epoch, len(rows) + 1, per_epoch),
+            [Descent(cache.keys, cosine_rates(len(rows), self.learning_rate), self.weight_decay)],
+            gradients,
+            None if judge is None else lambda step: judge(step // per_epoch, cache),
+            range(per_epoch, len(rows) + 1, per_epoch),
         )
-        return cache, losses
+        return cache, losses[:, 0]

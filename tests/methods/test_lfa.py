@@ -1,0 +1,184 @@
+"""LFA against its equations written out, its limits, and the mode without labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from problems import few_shot
+from scipy.linalg import orthogonal_procrustes
+
+from modalign.errors import InputError
+from modalign.methods import lfa
+from modalign.methods.lfa import LFA, Ranking
+from modalign.methods.zero_shot import ZeroShot
+
+QUIET = {"noise": 0.0, "dropout": 0.0, "random_state": 0}
+
+
+def unit(X):
+    return X / np.linalg.norm(X, axis=1, keepdims=True)
+
+
+def literal_loss(W, X, y, T, k, s):
+    """The adaptive re-ranking loss, one image and one rival at a time."""
+    total = 0.0
+    for x, own in zip(X, y, strict=True):
+        z = x @ W
+        z = z / np.linalg.norm(z)
+        distance = [np.linalg.norm(z - t) for t in T]
+        rivals = sorted((c for c in range(len(T)) if c != own), key=lambda c: distance[c])[:k]
+        for c in rivals:
+            total += max(0.0, distance[own] - distance[c] + (1 - T[own] @ T[c]) / s) / k
+    return total / len(X)
+
+
+def test_the_start_is_the_isometry_of_scipy_shrunk_to_the_identity():
+    rng = np.random.default_rng(0)
+    T = unit(rng.normal(size=(30, 24)))  # more classes than dimensions determine all of the isometry
+    y = np.arange(150) % 30
+    X = unit(T[y] + 0.3 * rng.normal(size=(150, 24)))
+    for beta in (0.0, 0.4):
+        method = LFA(beta=beta, steps=0).fit(X, y, text=T)
+        isometry, _ = orthogonal_procrustes(X, T[y])
+        expected = isometry - beta * (isometry - np.eye(24))
+        np.testing.assert_allclose(method.weight_, expected, atol=1e-5)
+
+
+def test_the_isometry_is_orthogonal_where_the_classes_are_fewer_than_the_dimensions():
+    data = few_shot()
+    method = LFA(beta=0.0, steps=0).fit(data.X, data.y, text=data.text)
+    assert method.diagnosis_["orthogonality_error"] < 1e-5
+
+
+def test_beta_one_without_refinement_is_zero_shot():
+    data = few_shot()
+    method = LFA(beta=1.0, steps=0).fit(data.X, data.y, text=data.text)
+    np.testing.assert_allclose(method.weight_, np.eye(24), atol=1e-6)
+    np.testing.assert_allclose(
+        method.scores(data.Xt), ZeroShot().fit(data.X, text=data.text).scores(data.Xt), atol=1e-3
+    )
+
+
+@pytest.mark.parametrize(("k", "s"), [(1, 4.0), (3, 2.0), (9, 1.0)])
+def test_the_loss_is_that_of_the_paper_and_its_gradient_that_of_differences(k, s):
+    rng = np.random.default_rng(1)
+    X, T = rng.normal(size=(7, 6)), unit(rng.normal(size=(5, 6)))
+    y, W = rng.integers(0, 5, size=7), np.eye(6) + 0.3 * rng.normal(size=(6, 6))
+    Z = torch.from_numpy(X @ W)
+    loss, gradient = Ranking(torch.from_numpy(T), k, s).differentiate(Z, torch.from_numpy(y))
+    assert loss.item() == pytest.approx(literal_loss(W, X, y, T, min(k, 4), s), abs=1e-9)
+    step = 1e-6
+    for i, j in [(0, 0), (2, 5), (6, 3), (4, 1)]:
+        push = step * np.outer(np.eye(7)[i], np.eye(6)[j])
+        up, down = (literal_loss(np.eye(6), X @ W + moved, y, T, min(k, 4), s) for moved in (push, -push))
+        assert gradient[i, j].item() == pytest.approx((up - down) / (2 * step), abs=1e-5)
+
+
+def test_an_image_on_its_text_has_a_finite_gradient():
+    T = torch.eye(3)
+    loss, gradient = Ranking(T, 2, 0.5).differentiate(T.clone(), torch.arange(3))
+    assert torch.isfinite(loss)
+    assert torch.isfinite(gradient).all()
+
+
+def test_refinement_lowers_the_loss_it_follows():
+    data = few_shot(noise=1.6)
+    method = LFA(beta=0.9, steps=150, **QUIET).fit(data.X, data.y, text=data.text)
+    before, after = (
+        literal_loss(W, data.X.astype(float), data.y, data.text.astype(float), 3, 4.0)
+        for W in (LFA(beta=0.9, steps=0).fit(data.X, data.y, text=data.text).weight_.numpy(), method.weight_.numpy())
+    )
+    assert method.losses_[0].item() == pytest.approx(before, rel=1e-4)
+    assert after < 0.5 * before
+
+
+def test_cached_scores_choose_the_beta_that_refitting_would():
+    data = few_shot(noise=1.6)
+    held_out = (data.Xv, data.yv)
+    chosen = LFA(steps=0, criterion="accuracy").fit(data.X, data.y, text=data.text, validation=held_out)
+    scores = {b: LFA(beta=b, steps=0).fit(data.X, data.y, text=data.text).score(*held_out) for b in lfa.BETAS}
+    assert scores[chosen.beta_] == max(scores.values())
+    assert chosen.diagnosis_["beta_chosen_on"] == "validation"
+
+
+def test_where_beta_comes_from():
+    data, one = few_shot(shots=6), few_shot(shots=1)
+    several = LFA(steps=0).fit(data.X, data.y, text=data.text)
+    single = LFA(steps=0).fit(one.X, one.y, text=one.text)
+    given = LFA(steps=0, beta=0.25).fit(data.X, data.y, text=data.text)
+    assert several.diagnosis_["beta_chosen_on"] == "cross-validation"
+    assert (single.beta_, single.diagnosis_["beta_chosen_on"]) == (0.9, "nothing")
+    assert (given.beta_, given.diagnosis_["beta_chosen_on"]) == (0.25, "nothing")
+
+
+def test_cross_validation_without_text_does_not_see_the_held_out_images(monkeypatch):
+    """Class means of all images would make the identity look perfect."""
+    data = few_shot(shots=6)
+    seen = []
+    means = lfa.class_means
+    monkeypatch.setattr(lfa, "class_means", lambda X, y, n: seen.append(len(X)) or means(X, y, n))
+    LFA(steps=0).fit(data.X, data.y)
+    assert seen == [20, 20, 20]
+
+
+def test_validation_keeps_the_best_moment():
+    data = few_shot(noise=1.8)
+    method = LFA(steps=200, criterion="accuracy", random_state=0)
+    method.fit(data.X, data.y, text=data.text, validation=(data.Xv, data.yv))
+    found = method.diagnosis_
+    assert found["validation_accuracy"] >= found["validation_accuracy_without_refinement"]
+    assert 0 <= found["step"] <= 200
+
+
+def balanced(seed=0, n=400, classes=8, d=32):
+    """Images turned away from their texts by one rotation in part of the space: what LFA can undo without labels."""
+    rng = np.random.default_rng(seed)
+    T = unit(rng.normal(size=(classes, d)))
+    y = np.arange(n) % classes
+    turn, _ = np.linalg.qr(np.eye(d) + 0.35 * rng.normal(size=(d, d)))
+    turn *= np.sign(np.diag(turn))
+    return unit((T[y] + 0.15 * rng.normal(size=(n, d))) @ turn), y, T
+
+
+def test_without_labels_it_undoes_a_rotation_that_zero_shot_suffers_from():
+    X, y, T = balanced()
+    method = LFA(beta=0.0, steps=50, random_state=0).fit(X, text=T)
+    zero_shot = ZeroShot().fit(X, text=T).score(X, y)
+    assert zero_shot < 0.9
+    assert np.mean(method.transduction_ == y) > zero_shot + 0.05
+    assert method.score(X, y) > zero_shot + 0.05
+    assert method.diagnosis_["classes_changed"] > 0
+
+
+def test_without_labels_classes_are_of_equal_size_unless_relaxed():
+    X, y, T = balanced()
+    kept = np.flatnonzero((y != 0) | (np.arange(len(y)) < 40))
+    tight, loose = (
+        LFA(steps=0, rho=rho, epsilon=0.01).fit(X[kept], text=T).transduction_ for rho in (None, 1e-3)
+    )
+    spread = [np.bincount(found, minlength=8).std() for found in (tight, loose)]
+    assert spread[0] < spread[1]
+
+
+def test_labels_switch_the_unsupervised_mode_off():
+    data = few_shot()
+    method = LFA(steps=0).fit(data.X, text=data.text)
+    assert len(method.transduction_) == len(data.X)
+    method.fit(data.X, data.y, text=data.text)
+    assert not hasattr(method, "transduction_")
+
+
+def test_unlabelled_rows_beside_labelled_ones_are_left_out():
+    data, extra = few_shot(), few_shot(seed=5)
+    X, y = np.concatenate([data.X, extra.X]), np.concatenate([data.y, np.full(len(extra.X), -1)])
+    first, second = (LFA(steps=20, random_state=0).fit(*part, text=data.text) for part in ((data.X, data.y), (X, y)))
+    np.testing.assert_array_equal(first.scores(data.Xt), second.scores(data.Xt))
+
+
+def test_mistakes_are_one_sentence():
+    data = few_shot()
+    with pytest.raises(InputError, match=r"LFA\(beta=…\)"):
+        LFA(beta=1.5).fit(data.X, data.y, text=data.text)
+    with pytest.raises(InputError, match="requires y"):
+        LFA().fit(data.X)
