@@ -1,0 +1,136 @@
+"""The cross-modal probe against its loss written out, the ends of the interpolation, and its choices."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from problems import few_shot
+
+from modalign.errors import InputError
+from modalign.methods.base import Problem
+from modalign.methods.cross_modal_probe import CrossModalProbe, Samples
+from modalign.methods.zero_shot import ZeroShot
+
+GIVEN = {"learning_rate": 1e-3, "weight_decay": 0.01, "random_state": 0}
+
+
+def samples(data, text, batch_size=8, steps=50):
+    X, y = torch.from_numpy(data.X), torch.from_numpy(data.y)
+    return Samples.of(Problem(X, y, 5, text, None, None), batch_size, steps, 0)
+
+
+def test_batches_are_half_images_and_half_sentences():
+    data = few_shot()
+    text = torch.from_numpy(np.stack([data.text, -data.text], axis=1))
+    text[2, 1] = 0  # one sentence less
+    found = samples(data, text)
+    assert found.sentences == 9
+    assert found.rows.shape == (20 + 9, 24)
+    assert (found.batches[:, :4] < 20).all()
+    assert (found.batches[:, 4:] >= 20).all()
+    assert set(found.batches.flatten().tolist()) == set(range(29))
+    assert found.weights.sum().item() == pytest.approx(1)
+    for row, target in zip(found.rows[20:], found.targets[20:], strict=True):
+        assert any(torch.allclose(row, sentence, atol=1e-6) for sentence in text[target.argmax()])
+
+
+@pytest.mark.parametrize("batch_size", [2, 7, 8])
+def test_the_gradient_is_that_of_the_two_means(batch_size):
+    """½ mean CE of images + ½ mean CE of sentences, also where the halves are not of one size."""
+    data = few_shot()
+    found = samples(data, torch.from_numpy(data.text)[:, None], batch_size)
+    W = torch.randn(3, 5, 24, generator=torch.Generator().manual_seed(0)).mul_(0.1)
+    losses, slopes = found.gradients(W, 100.0)(4)
+    batch, images = found.batches[4], batch_size - batch_size // 2
+    classes = found.targets.argmax(dim=1)
+    for candidate in range(3):
+        own = W[candidate].clone().requires_grad_()
+        cross_entropy = [torch.nn.functional.cross_entropy(100 * found.rows[part] @ own.T, classes[part])
+                         for part in (batch[:images], batch[images:])]  # fmt: skip
+        loss = sum(cross_entropy) / 2
+        loss.backward()
+        assert losses[candidate].item() == pytest.approx(loss.item(), rel=1e-5)
+        torch.testing.assert_close(slopes[candidate], own.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_training_is_adamw_of_torch_on_that_loss():
+    data = few_shot()
+    steps = 60
+    method = CrossModalProbe(steps=steps, ratio=1.0, warmup_steps=10, **GIVEN).fit(data.X, data.y, text=data.text)
+    found = samples(data, torch.from_numpy(data.text)[:, None], 8, steps)
+    W = torch.nn.Parameter(torch.from_numpy(data.text).clone())
+    optimiser = torch.optim.AdamW([W], lr=1e-3, weight_decay=0.01)
+    for step in range(steps):
+        rate = (step + 1) / 10 if step < 10 else (1 + np.cos(np.pi * (step - 10) / (steps - 10))) / 2
+        optimiser.param_groups[0]["lr"] = 1e-3 * rate
+        batch = found.batches[step]
+        loss = torch.nn.functional.cross_entropy(100 * found.rows[batch] @ W.T, found.targets[batch])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    np.testing.assert_allclose(method.coef_, W.detach(), atol=1e-5)
+
+
+def test_ratio_zero_is_zero_shot_and_one_the_probe():
+    data = few_shot()
+    none, half, all_ = (
+        CrossModalProbe(steps=100, ratio=r, **GIVEN).fit(data.X, data.y, text=data.text) for r in (0.0, 0.5, 1.0)
+    )
+    zero_shot = ZeroShot().fit(data.X, text=data.text).scores(data.Xt)
+    np.testing.assert_allclose(none.scores(data.Xt), zero_shot, atol=1e-4)
+    np.testing.assert_allclose(all_.coef_, all_.learned_, atol=1e-7)
+    np.testing.assert_allclose(half.scores(data.Xt), (zero_shot + all_.scores(data.Xt)) / 2, atol=1e-3)
+    assert np.abs(all_.scores(data.Xt) - zero_shot).max() > 1
+
+
+def test_sentences_are_shots():
+    """Without an image of a class its sentence alone keeps the class alive; the uni-modal probe loses it."""
+    data = few_shot(classes=3)
+    kept = data.y != 2
+    method = CrossModalProbe(steps=2000, ratio=1.0, learning_rate=1e-2, random_state=0)
+    method.fit(data.X[kept], data.y[kept], text=data.text)
+    np.testing.assert_array_equal(method.predict(data.text), [0, 1, 2])
+
+
+def test_side_by_side_candidates_are_the_runs_one_by_one():
+    data = few_shot(noise=1.6)
+    both = CrossModalProbe(steps=80, weight_decay=0.01, ratio=1.0, criterion="accuracy", random_state=0)
+    both.fit(data.X, data.y, text=data.text, validation=(data.Xv, data.yv))
+    alone = both.get_params() | {"learning_rate": both.diagnosis_["learning_rate"]}
+    again = CrossModalProbe(**alone).fit(data.X, data.y, text=data.text, validation=(data.Xv, data.yv))
+    assert again.diagnosis_["step"] == both.diagnosis_["step"]
+    np.testing.assert_allclose(again.coef_, both.coef_, atol=1e-5)
+
+
+def test_validation_labels_choose_and_their_accuracy_is_the_best_seen():
+    data = few_shot(noise=1.6)
+    settings = {"steps": 100, "criterion": "accuracy", "random_state": 0}
+    method = CrossModalProbe(**settings).fit(data.X, data.y, text=data.text, validation=(data.Xv, data.yv))
+    found = method.diagnosis_
+    assert found["validation_accuracy"] >= found["validation_accuracy_zero_shot"]  # ratio 0 is a candidate
+    assert found["validation_accuracy"] == pytest.approx(method.score(data.Xv, data.yv))
+    misled = CrossModalProbe(**settings).fit(data.X, data.y, text=data.text, validation=(data.Xv, (data.yv + 1) % 5))
+    assert not torch.equal(misled.coef_, method.coef_)
+
+
+def test_without_validation_the_defaults_hold():
+    data = few_shot()
+    found = CrossModalProbe(steps=20, random_state=0).fit(data.X, data.y, text=data.text).diagnosis_
+    assert (found["learning_rate"], found["weight_decay"], found["ratio"], found["step"]) == (1e-4, 0.01, 0.5, 20)
+
+
+def test_without_text_it_is_the_uni_modal_probe_from_class_means():
+    data = few_shot()
+    method = CrossModalProbe(steps=100, random_state=0).fit(data.X, data.y)
+    assert method.diagnosis_["sentences"] == 0
+    start = CrossModalProbe(steps=100, ratio=0.0, random_state=0).fit(data.X, data.y)
+    np.testing.assert_allclose(start.scores(data.Xt), ZeroShot().fit(data.X, data.y).scores(data.Xt), atol=1e-4)
+
+
+def test_mistakes_are_one_sentence():
+    data = few_shot()
+    with pytest.raises(InputError, match=r"CrossModalProbe\(ratio=…\)"):
+        CrossModalProbe(ratio=1.5).fit(data.X, data.y, text=data.text)
+    with pytest.raises(InputError, match=r"CrossModalProbe\(batch_size=…\)"):
+        CrossModalProbe(batch_size=1).fit(data.X, data.y, text=data.text)
