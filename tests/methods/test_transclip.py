@@ -1,0 +1,266 @@
+"""TransCLIP against its updates written as loops, the descent they promise, its limits, and labels it must not see."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from problems import few_shot
+
+from modalign.errors import InputError
+from modalign.methods.transclip import FLOOR, Graph, Mixture, Task, TransCLIP, nearest
+from modalign.methods.zero_shot import ZeroShot
+
+
+def unit(X):
+    return X / np.linalg.norm(X, axis=1, keepdims=True)
+
+
+def task(seed=0, n=12, m=6, C=3, d=8, k=3, lam=0.7):
+    rng = np.random.default_rng(seed)
+    Q, S, T = (torch.from_numpy(unit(rng.normal(size=(r, d)))).float() for r in (n, m, C))
+    targets = torch.eye(C)[torch.arange(m) % C]
+    return Task(Q, S, targets, T, torch.log_softmax(5 * Q @ T.T, dim=1), lam, nearest(Q, S, k))
+
+
+def literal(Q, S, targets, text, lam, k, gamma, outer, inner, start):
+    """The paper's updates, one image, class and dimension at a time; ``text`` is ŷ."""
+    n, C, d = len(Q), text.shape[1], Q.shape[1]
+    everything = np.concatenate([Q, S])
+    z = text
+    means, variances = start
+    for _ in range(outer):
+        log_p = np.zeros((n, C))
+        for i in range(n):
+            for c in range(C):
+                log_p[i, c] = -0.5 * sum(
+                    (Q[i, j] - means[c, j]) ** 2 / variances[j] + math.log(variances[j]) for j in range(d)
+                )
+        for _ in range(inner):
+            fixed, new = np.concatenate([z, targets]), np.zeros_like(z)
+            for i in range(n):
+                cosines = [(-np.inf if j == i else Q[i] @ everything[j], j) for j in range(len(everything))]
+                pull = np.zeros(C)
+                for cosine, j in sorted(cosines, reverse=True)[:k]:
+                    pull += max(0.0, cosine) * fixed[j]
+                e = lam * np.log(text[i]) + log_p[i] + pull
+                e = np.exp(e - e.max())
+                new[i] = e / e.sum()
+            z = new
+        weight = [1 / n] * n + [gamma / max(1, len(S))] * len(S)
+        assigned = np.concatenate([z, targets])
+        means = np.stack([
+            sum(a * assigned[i, c] * everything[i] for i, a in enumerate(weight))
+            / sum(a * assigned[i, c] for i, a in enumerate(weight))
+            for c in range(C)
+        ])  # fmt: skip
+        variances = np.zeros(d)
+        for i, a in enumerate(weight):
+            for c in range(C):
+                variances += a * assigned[i, c] * (everything[i] - means[c]) ** 2
+        variances = np.maximum(variances / sum(weight), FLOOR / d)
+    return z, means, variances
+
+
+@pytest.mark.parametrize("k", [0, 3])
+@pytest.mark.parametrize("gamma", [0.02, 1.5])
+def test_the_iteration_is_that_of_the_paper(k, gamma):
+    given = task(k=k)
+    method = TransCLIP(outer_iterations=4, inner_iterations=2)
+    start = given.start(8)
+    found = method._iterate(given, start, gamma)
+    parts = [part.double().numpy() for part in (given.queries, given.support, given.targets, given.log_text.exp())]
+    z, means, variances = literal(*parts, 0.7, k, gamma, 4, 2, tuple(part.double().numpy() for part in start))
+    np.testing.assert_allclose(found.assignments, z, atol=1e-5)
+    np.testing.assert_allclose(found.mixture.means, means, atol=1e-5)
+    np.testing.assert_allclose(found.mixture.variances, variances, atol=1e-5)
+
+
+def test_zero_shot_fit_is_that_iteration_from_the_surest_images():
+    data = few_shot()
+    method = TransCLIP(outer_iterations=3, inner_iterations=2).fit(data.Xt, text=data.text)
+    Q, T = unit(data.Xt.astype(float)), unit(data.text.astype(float))
+    text = np.exp(100 * (Q @ T.T))
+    text /= text.sum(axis=1, keepdims=True)
+    surest = np.argsort(-text, axis=0, kind="stable")[:8]
+    start = np.stack([Q[surest[:, c]].mean(axis=0) for c in range(5)]), np.full(24, 1 / 24)
+    z, means, variances = literal(Q, Q[:0], np.zeros((0, 5)), text, 1.0, 3, 0.0, 3, 2, start)
+    np.testing.assert_array_equal(method.transduction_, z.argmax(axis=1))
+    np.testing.assert_allclose(method.means_, means, atol=1e-4)
+    np.testing.assert_allclose(method.variances_, variances, atol=1e-4)
+
+
+def objective(given, Z, mixture, gamma):
+    """L of the docstring, with the normaliser of the Gaussian; the full Gram matrix as w."""
+    Q, S = given.queries.double(), given.support.double()
+    everything, Z = torch.cat([Q, S]), Z.double()
+    means, variances = mixture.means.double(), mixture.variances.double()
+
+    def log_p(X):
+        squares = ((X[:, None] - means) ** 2 / variances).sum(dim=2)
+        return -squares / 2 - variances.log().sum() / 2
+
+    assigned = torch.cat([Z, given.targets.double()])
+    weights = (everything @ everything.T).clamp_min(0)
+    return (
+        -(Z * log_p(Q)).sum()
+        - gamma * len(Q) / len(S) * (given.targets.double() * log_p(S)).sum()
+        - 0.5 * (weights * (assigned @ assigned.T)).sum()
+        + torch.special.xlogy(Z, Z).sum()
+        - given.text_weight * (Z * given.log_text.double()).sum()
+    ).item()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_block_lowers_the_objective_where_the_majoriser_holds(seed):
+    """With the whole positive semi-definite Gram matrix as w, no cosine negative, each step is a descent."""
+    rng = np.random.default_rng(seed)
+    Q, S, T = (torch.from_numpy(unit(np.abs(rng.normal(size=(r, 8))))).float() for r in (15, 6, 3))
+    everything = torch.cat([Q, S])
+    graph = Graph(torch.arange(21).expand(15, 21), Q @ everything.T)
+    given = Task(Q, S, torch.eye(3)[torch.arange(6) % 3], T, torch.log_softmax(10 * Q @ T.T, dim=1), 0.5, graph)
+    mixture, gamma = given.start(8), 0.3
+    Z = given.log_text.exp()
+    values = [objective(given, Z, mixture, gamma)]
+    for _ in range(6):
+        for _ in range(3):
+            Z = given.assign(0.5 * given.log_text + mixture.log_density(Q), Z)
+            values.append(objective(given, Z, mixture, gamma))
+        mixture = given.estimate(Z, gamma, mixture)
+        values.append(objective(given, Z, mixture, gamma))
+    assert all(after <= before + 1e-4 for before, after in pairwise(values))
+    assert values[-1] < values[0] - 0.1
+
+
+def test_all_the_weight_on_the_text_is_zero_shot():
+    data = few_shot()
+    method = TransCLIP(text_weight=1e6).fit(data.Xt, text=data.text)
+    zero_shot = ZeroShot().fit(data.Xt, text=data.text)
+    np.testing.assert_array_equal(method.transduction_, zero_shot.predict(data.Xt))
+    np.testing.assert_array_equal(method.predict(data.X), zero_shot.predict(data.X))
+    assert method.diagnosis_["changed"] == 0
+
+
+def test_all_the_weight_on_the_labels_is_the_mixture_of_the_labels():
+    data = few_shot(shots=8)
+    X, y = np.concatenate([data.X, data.Xt]), np.concatenate([data.y, np.full(len(data.Xt), -1)])
+    both = TransCLIP(support_weight=1e6, text_weight=0.5).fit(X, y, text=data.text)
+    labels = TransCLIP(text_weight=0.5).fit(data.X, data.y, text=data.text)
+    np.testing.assert_allclose(both.means_, labels.means_, atol=1e-4)
+    np.testing.assert_allclose(both.variances_, labels.variances_, atol=1e-5)
+    for c in range(5):
+        np.testing.assert_allclose(labels.means_[c], data.X[data.y == c].mean(axis=0), atol=1e-5)
+
+
+def test_no_weight_on_the_labels_leaves_the_unlabelled_images_to_themselves():
+    """γ = 0: the labelled images start the means, and no more."""
+    given = task(k=0)
+    found = TransCLIP()._iterate(given, given.start(8), 0.0)
+    expected = found.assignments.double().T @ given.queries.double() / found.assignments.double().sum(dim=0)[:, None]
+    np.testing.assert_allclose(found.mixture.means, expected, atol=1e-5)
+
+
+def test_labelled_images_keep_their_labels_and_pull_the_others():
+    data = few_shot(noise=0.8)
+    X, y = np.concatenate([data.X, data.Xt]), np.concatenate([data.y, np.full(len(data.Xt), -1)])
+    method = TransCLIP().fit(X, y, text=data.text)
+    np.testing.assert_array_equal(method.transduction_[: len(data.y)], data.y)
+    accuracy = np.mean(method.transduction_[len(data.y) :] == data.yt)
+    assert accuracy > ZeroShot().fit(data.X, text=data.text).score(data.Xt, data.yt)
+
+
+def test_neighbours_are_the_nearest_others():
+    given = task()
+    everything = torch.cat([given.queries, given.support])
+    cosines = given.queries @ everything.T
+    for i, (neighbours, weights) in enumerate(zip(*given.graph, strict=True)):
+        others = sorted((j for j in range(len(everything)) if j != i), key=lambda j: -cosines[i, j])[:3]
+        assert neighbours.tolist() == others
+        torch.testing.assert_close(weights, cosines[i, others].clamp_min(0))
+
+
+def test_more_neighbours_than_images_are_all_of_them():
+    given = task(k=99)
+    assert given.graph.neighbours.shape == (12, 17)
+
+
+def test_densities_are_those_of_scipy():
+    from scipy.stats import multivariate_normal
+
+    rng = np.random.default_rng(0)
+    means, variances, X = rng.normal(size=(3, 4)), rng.uniform(0.5, 2, size=4), rng.normal(size=(5, 4))
+    found = Mixture(torch.from_numpy(means), torch.from_numpy(variances)).log_density(torch.from_numpy(X)).numpy()
+    expected = np.stack([multivariate_normal(m, np.diag(variances)).logpdf(X) for m in means], axis=1)
+    np.testing.assert_allclose(found - found[:, :1], expected - expected[:, :1], atol=1e-9)
+
+
+def test_a_new_image_is_decided_by_density_and_text():
+    data = few_shot()
+    method = TransCLIP().fit(data.Xt, text=data.text)
+    X, T = unit(data.X.astype(float)), unit(data.text.astype(float))
+    logits = 100 * X @ T.T
+    squares = ((X[:, None] - method.means_.double().numpy()) ** 2 / method.variances_.double().numpy()).sum(axis=2)
+    expected = -squares / 2 + logits
+    found = method.scores(data.X)
+    np.testing.assert_allclose(found - found[:, :1], expected - expected[:, :1], atol=1e-3)
+
+
+def test_the_labels_of_the_unlabelled_images_do_not_exist_for_it():
+    """What they would be changes nothing, and how many classes there are is not read from what was labelled."""
+    data = few_shot()
+    seen = data.y < 3
+    X = np.concatenate([data.X[seen], data.Xt])
+    y = np.concatenate([data.y[seen], np.full(len(data.Xt), -1)])
+    method = TransCLIP().fit(X, y, text=data.text)
+    assert method.classes_.tolist() == [0, 1, 2, 3, 4]
+    assert set(method.transduction_[seen.sum() :]) > {0, 1, 2}
+
+
+def test_gamma_is_chosen_by_validation_labels():
+    data = few_shot(noise=1.6)
+    X, y = np.concatenate([data.X, data.Xt]), np.concatenate([data.y, np.full(len(data.Xt), -1)])
+    method = TransCLIP(criterion="accuracy").fit(X, y, text=data.text, validation=(data.Xv, data.yv))
+    tried = {
+        gamma: TransCLIP(support_weight=gamma).fit(X, y, text=data.text).score(data.Xv, data.yv)
+        for gamma in (0.002, 0.01, 0.02, 0.2)
+    }
+    assert method.diagnosis_["chosen_on"] == "validation"
+    assert tried[method.support_weight_] == max(tried.values())
+    assert TransCLIP().fit(X, y, text=data.text).diagnosis_["chosen_on"] == "nothing"
+
+
+def test_published_text_weights():
+    data = few_shot()
+    assert TransCLIP().fit(data.X, text=data.text).text_weight_ == 1.0
+    assert TransCLIP().fit(data.X, data.y, text=data.text).text_weight_ == 0.5
+
+
+def test_one_image_a_class_and_no_more_keeps_the_first_variance():
+    data = few_shot(shots=1)
+    method = TransCLIP().fit(data.X, data.y, text=data.text)
+    np.testing.assert_allclose(method.variances_, 1 / 24, rtol=1e-6)
+    assert np.isfinite(method.scores(data.Xt)).all()
+
+
+def test_identical_images_have_a_variance():
+    data = few_shot()
+    method = TransCLIP().fit(np.tile(data.X[:1], (10, 1)), text=data.text)
+    assert np.isfinite(method.scores(data.Xt)).all()
+    np.testing.assert_allclose(method.variances_, FLOOR / 24, rtol=1e-4)
+
+
+def test_string_labels_come_back_in_the_transduction():
+    data = few_shot()
+    names = np.array(["ant", "bee", "cat", "dog", "elk"])
+    assert TransCLIP().fit(data.X, names[data.y], text=data.text).transduction_.tolist() == names[data.y].tolist()
+
+
+def test_mistakes_are_one_sentence():
+    data = few_shot()
+    with pytest.raises(InputError, match=r"TransCLIP\(neighbours=…\)"):
+        TransCLIP(neighbours=-1).fit(data.X, text=data.text)
+    with pytest.raises(InputError, match="requires y"):
+        TransCLIP().fit(data.X)
