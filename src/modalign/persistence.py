@@ -111,8 +111,8 @@ def load_model(folder: str | Path) -> tuple[VectorMethod, dict[str, Any] | None]
 
 
 def _method_name(method: VectorMethod) -> str:
-    for name, cls in METHODS.items():
-        if type(method) is method_class(name) and type(method).__name__ == cls:
+    for name in METHODS:
+        if type(method) is method_class(name):
             return name
     raise InputError(f"Expected a method of this library, got {type(method).__name__}; only those can be loaded again.")
 

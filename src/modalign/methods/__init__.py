@@ -1,4 +1,7 @@
-"""All methods by name. Adding one: its file, its test, and one line here; discovery does the rest."""
+"""All methods by name. Adding one: its file, its test, and one line here; discovery does the rest.
+
+A name is that of the method's file, and stands before its class; a second class of a file is written ``file.Class``.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,13 @@ METHODS = {
     "zero_shot": "ZeroShot",
     "linear_probe": "LinearProbe",
     "cmm": "CMM",
+    "gpua": "GPUA",
+    "lfa": "LFA",
+    "tip_adapter": "TipAdapter",
+    "tip_adapter_f": "tip_adapter.TipAdapterF",
+    "cross_modal_probe": "CrossModalProbe",
+    "transclip": "TransCLIP",
+    "cma": "CMA",
 }
 
 
@@ -22,4 +32,5 @@ def method_class(name: str) -> type[VectorMethod]:
     key = name.lower().replace("-", "_")
     if key not in METHODS:
         raise UnknownNameError("method", name, METHODS)
-    return getattr(import_module(f"modalign.methods.{key}"), METHODS[key])
+    module, _, cls = METHODS[key].rpartition(".")
+    return getattr(import_module(f"modalign.methods.{module or key}"), cls)
