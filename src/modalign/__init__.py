@@ -22,6 +22,7 @@ _HOME = {
     "ZeroShot": "methods.zero_shot",
     "LinearProbe": "methods.linear_probe",
     "CMM": "methods.cmm",
+    "GPUA": "methods.gpua",
     "ModalignError": "errors",
     "InputError": "errors",
 }

@@ -94,7 +94,8 @@ def match(
     exact = wide(shares.device)
     problem = _Problem(blocks, n, epsilon, shares.to(exact), rho / epsilon, newton=len(shares) <= MAX_NEWTON)
     x = torch.zeros_like(problem.c) if start is None else start.to(exact) / epsilon
-    state, damping, passes = problem.look(x), 0.1, 1
+    state, passes = problem.look(x), 1
+    damping = min(0.1, state.error)  # near the solution nothing has to be held back
     while state.error > tolerance and passes < max_passes:
         if not problem.newton:
             x = x + problem.sinkhorn_step(state)
