@@ -125,7 +125,7 @@ def test_help_explains_every_option(command: str) -> None:
 def test_lists(tmp_path: Path) -> None:
     assert {row["name"] for row in json.loads(run("list", "methods", "--json").stdout)} >= {"zero_shot", "cmm"}
     assert {row["name"] for row in json.loads(run("list", "encoders", "--json").stdout)} >= {"tiny", "tiny-vision"}
-    assert "Caltech101" in run("list", "datasets").stdout
+    assert "caltech101" in run("list", "datasets").stdout
     assert "hyper-parameter" in run("list", "cmm").stdout
 
 

@@ -71,11 +71,10 @@ def table(cache: Path) -> bytes:
     return next(cache.glob("*-centre/vectors.f32")).read_bytes()
 
 
-def reference() -> tuple[Path, Path, float]:
+def reference() -> tuple[Path, Path]:
     cache, out = WORK / "undisturbed", WORK / "undisturbed.npz"
-    began = time.monotonic()
     finish(start(cache, out))
-    return cache, out, time.monotonic() - began
+    return cache, out
 
 
 def same(a: Path, b: Path) -> bool:
@@ -83,21 +82,30 @@ def same(a: Path, b: Path) -> bool:
         return all(x[name].tobytes() == y[name].tobytes() for name in ("vectors", "ids", "bad"))
 
 
-def kill(times: int, cache: Path, out: Path, seconds: float) -> list[list]:
+def grown(cache: Path) -> int:
+    """Bytes of vectors that a run has written so far."""
+    return sum(path.stat().st_size for path in cache.glob("*-centre/vectors.f32"))
+
+
+def kill(times: int, cache: Path, out: Path) -> list[list]:
+    """Random moments are random amounts of work done and a little more time, so that a slow machine changes nothing."""
     dice = random.Random(0)
+    whole = grown(cache)
     results = []
     for trial in range(times):
         mine, result = WORK / f"killed{trial}", WORK / f"killed{trial}.npz"
         for _ in range(2 if trial % 4 == 3 else 1):  # some are killed twice
             child = start(mine, result, commit_seconds=0.0 if trial % 3 else 0.05)
-            time.sleep(dice.uniform(0, seconds))
+            enough = dice.uniform(0, whole)
+            while grown(mine) < enough:  # never the whole, so the child is still at work
+                time.sleep(0.001)
+            time.sleep(dice.uniform(0, 0.02))
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-        kept = next(iter(mine.glob("*-centre/vectors.f32")), None)
-        kept_bytes = kept.stat().st_size if kept else 0
+        kept = grown(mine)
         result.unlink(missing_ok=True)
         finish(start(mine, result))
-        results.append([kept_bytes, same(out, result), table(mine) == table(cache)])
+        results.append([kept, same(out, result), table(mine) == table(cache)])
     return results
 
 
@@ -136,6 +144,6 @@ def crossing() -> dict:
 
 
 if __name__ == "__main__":
-    cache, out, seconds = reference()
-    found = {"whole": len(table(cache)), "killed": kill(20, cache, out, seconds)}
+    cache, out = reference()
+    found = {"whole": len(table(cache)), "killed": kill(20, cache, out)}
     print(json.dumps(found | {"together": together(cache, out), "crossing": crossing()}))
