@@ -50,6 +50,15 @@ def test_what_comes_back_is_the_same_method(name: str, tmp_path: Path) -> None:
     assert json.dumps(again.diagnosis_) == json.dumps(load_model(tmp_path / "model")[0].diagnosis_)
 
 
+def test_an_infinite_hyperparameter_survives(tmp_path: Path) -> None:
+    X, _, text = problem()
+    method = method_class("gpua")(rho=float("inf"), steps=2, marginals=[0.2, 0.3, 0.5]).fit(X, text=text)
+    folder = save_model(tmp_path / "model", method)
+    again, _ = load_model(folder)
+    assert again.get_params() == method.get_params()
+    assert "Infinity" not in (folder / CARD).read_text()
+
+
 def test_labels_that_are_words_survive(tmp_path: Path) -> None:
     method, X = fitted(labels=np.array(["ä", "b c", "日本"]))
     again, _ = load_model(save_model(tmp_path / "model", method))

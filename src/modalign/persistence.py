@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from pathlib import Path
@@ -54,7 +55,7 @@ def save_model(folder: str | Path, method: VectorMethod, classifier: dict[str, A
     card = {
         "format": FORMAT,
         "method": _method_name(method),
-        "parameters": method.get_params(deep=False),
+        "parameters": {name: _pack(value) for name, value in method.get_params(deep=False).items()},
         "state": state,
         "classifier": classifier,
         "weights": f"weights-{hashlib.sha256(data).hexdigest()}.safetensors",
@@ -99,8 +100,8 @@ def load_model(folder: str | Path) -> tuple[VectorMethod, dict[str, Any] | None]
         raise InputError(f"Expected a safetensors file, '{path}' is not one: {error}.") from error
     cls = method_class(card["method"])
     try:
-        method = cls(**card["parameters"])
-    except TypeError as error:
+        method = cls(**{name: _unpack(value) for name, value in card["parameters"].items()})
+    except (TypeError, ValueError) as error:
         raise InputError(
             f"The card of '{folder}' has parameters that {cls.__name__} does not know: {error}."
         ) from error
@@ -145,13 +146,25 @@ def _encode_state(method: VectorMethod) -> tuple[dict[str, Any], dict[str, np.nd
     return state, tensors
 
 
+def _pack(value: Any) -> Any:
+    """A hyper-parameter for the card; JSON knows no infinity."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(value)}
+    return plain(value, strict=True)
+
+
+def _unpack(value: Any) -> Any:
+    return float(value["float"]) if isinstance(value, dict) and set(value) == {"float"} else value
+
+
 def _decode(folder: Path, name: str, entry: Any, tensors: dict[str, np.ndarray]) -> Any:
     kind = entry.get("kind") if isinstance(entry, dict) else None
-    if not re.fullmatch(r"[A-Za-z]\w*_", name) or kind not in {"tensor", "array", "names", "encoder", "plain"}:
+    known = ("tensor", "array") if isinstance(entry, dict) and "value" not in entry else ("names", "encoder", "plain")
+    if not re.fullmatch(r"[A-Za-z]\w*_", name) or kind not in known:
         raise InputError(
             f"The card of '{folder}' has a state entry '{name}' that is not understood; it may be damaged."
         )
-    if kind in {"tensor", "array"}:
+    if kind in ("tensor", "array"):
         if name not in tensors:
             raise InputError(f"The weights of '{folder}' lack '{name}', which the card names.")
         return torch.from_numpy(tensors[name]) if kind == "tensor" else tensors[name]
