@@ -19,7 +19,7 @@ from modalign.linalg.gaussians import modality_gap
 from modalign.linalg.similarity import unit
 from modalign.methods.base import Problem, VectorMethod
 from modalign.methods.cmm_selection import Selection
-from modalign.methods.cmm_training import Learner, Objective, Schedule, batch_order, map_rows, train
+from modalign.methods.cmm_training import Learner, Objective, Schedule, batch_order, map_rows, threads_for, train
 from modalign.methods.parameters import Count, NonNegative, Positive, Range, Seed
 from modalign.methods.selection import accuracy, held_out
 
@@ -162,7 +162,8 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         )
         order = batch_order(len(X), min(self.batch_size, len(X)), self.steps, generator)
         selection = Selection(learner, text, self._fusion_grid(), held_out(problem.validation), self.criterion)
-        record = train(learner, X, y, order, self._schedule(), selection.judge, self._checkpoints(selection))
+        with threads_for(learner.flat):
+            record = train(learner, X, y, order, self._schedule(), selection.judge, self._checkpoints(selection))
         best = selection.finish(self.steps)
 
         *weights, learned = best.parameters
