@@ -12,6 +12,7 @@ from modalign.errors import InputError
 from modalign.features import ClassText, EncoderSpec, Features
 from modalign.linalg.procrustes import procrustes, procrustes_from_factors
 from modalign.methods.gpua import GPUA
+from modalign.persistence import load_model, save_model
 
 
 class Pair(NamedTuple):
@@ -282,6 +283,15 @@ def test_a_penalty_of_any_strength_can_be_asked_for():
     gaps = [np.abs(size - off).sum() for size in sizes]
     assert gaps[0] >= gaps[1] >= gaps[2]
     np.testing.assert_allclose(fit(data, marginals=[4, 3, 1, 1, 1]).marginals_, off, atol=1e-6)
+
+
+def test_class_shares_given_as_an_array_are_saved(tmp_path):
+    data = pair()
+    method = fit(data, marginals=np.array([0.3, 0.1, 0.2, 0.2, 0.2]))
+    save_model(tmp_path / "model", method)
+    again, _ = load_model(tmp_path / "model")
+    np.testing.assert_array_equal(again.scores(data.Z), method.scores(data.Z))
+    np.testing.assert_array_equal(again.fit(data.Z, text=data.Y, anchor=data.X).weight_, method.weight_)
 
 
 def test_text_and_anchor_are_of_one_encoder():

@@ -72,7 +72,7 @@ def assign(images: Images, plan: Callable[[], Iterable[tuple[slice, Tensor]]], n
         moments += P.T @ Z
         mass += P.sum(dim=0, dtype=exact)
         labels[rows] = P.argmax(dim=1)
-        entropy += float(torch.special.entr(P).sum(dtype=exact))
+        entropy -= float(P.mul_(P.clamp_min(1e-37).log_()).sum(dtype=exact))
     return Assignment(moments, mass, labels, entropy / len(images))
 
 
@@ -124,19 +124,14 @@ def mine(
     where scores are not held, their part again in every pass.
     """
     held = 4 * len(images) * len(text) <= memory / 3
-    centres, offsets, change, iteration = start.centres, None, math.inf, 0
+    settings = {"epsilon": epsilon, "shares": marginals.shares, "rho": rho}
+    centres, change, iteration = start.centres, math.inf, 0
+    g: Tensor | None = None
     while change > REST and iteration < max_iterations:
         iteration += 1
         scores = _scores(images, centres, text, weight, held)
-        offsets = match(
-            scores,
-            len(images),
-            epsilon,
-            marginals.shares,
-            rho=rho,
-            tolerance=tolerance,
-            start=None if offsets is None else offsets.g,
-        )
+        offsets = match(scores, len(images), **settings, tolerance=tolerance, start=g)
+        g = offsets.g
         used, plan = centres, offsets.rows
         assignment = assign(images, lambda: ((rows, plan(R)) for rows, R in scores()), len(text))  # noqa: B023
         centres = assignment.centres
