@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from modalign.errors import InputError
-from modalign.linalg._inputs import class_indices, real, wide
+from modalign.linalg.inputs import class_indices, real, wide
 
 _CHUNK = 1 << 16  # numbers held in float64 at a time: they stay in the cache
 _FLATTEST = 1e-3  # a spread of the scaled logits at which all classes count as equally probable

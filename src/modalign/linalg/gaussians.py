@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from modalign.errors import InputError
-from modalign.linalg._inputs import real, wide
+from modalign.linalg.inputs import real, wide
 
 
 @dataclass(frozen=True)

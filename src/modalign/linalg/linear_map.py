@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from modalign.errors import InputError
-from modalign.linalg._inputs import real
+from modalign.linalg.inputs import real
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from modalign.errors import InputError
-from modalign.linalg._inputs import pair, wide
+from modalign.linalg.inputs import pair, wide
 from modalign.linalg.linear_map import LinearMap, relative_residual
 
 _CHUNK = 1 << 20  # numbers converted to float64 at a time

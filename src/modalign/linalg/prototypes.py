@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from modalign.errors import InputError
-from modalign.linalg._inputs import class_indices, real, require_finite
+from modalign.linalg.inputs import class_indices, real, require_finite
 from modalign.linalg.similarity import unit
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from modalign.errors import InputError
-from modalign.linalg._inputs import pair, real, wide
+from modalign.linalg.inputs import pair, real, wide
 from modalign.linalg.linear_map import LinearMap
 
 _CHUNK = 1 << 20  # numbers converted to float64 at a time

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from modalign.errors import InputError
-from modalign.linalg._inputs import real
+from modalign.linalg.inputs import real
 
 
 class TopK(NamedTuple):

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from modalign.errors import InputError
-from modalign.linalg._inputs import real, wide
 from modalign.linalg._kernel import tiles
 from modalign.linalg._solver import solve
+from modalign.linalg.inputs import real, wide
 from modalign.linalg.plan import Plan
 
 __all__ = ["Plan", "sinkhorn", "transport_cost"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from modalign.linalg._inputs import wide
+from modalign.linalg.inputs import wide
 from modalign.methods.gpua_marginals import Marginals
 from modalign.methods.gpua_rows import Images
 from modalign.methods.gpua_transport import Offsets, match

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modalign.linalg._inputs import wide
+from modalign.linalg.inputs import wide
 from modalign.linalg.similarity import unit
 from modalign.methods.fitting import cosine_rates
 from modalign.methods.gpua_rows import Images

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from modalign.linalg._inputs import wide
+from modalign.linalg.inputs import wide
 from modalign.methods.gpua_transport import match
 
 TEMPER = 0.3  # weight of a Gaussian log-density, whose coordinates count as independent but are not

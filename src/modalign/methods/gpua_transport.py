@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from modalign.linalg._inputs import wide
+from modalign.linalg.inputs import wide
 
 Blocks = Callable[[], Iterable[tuple[slice, Tensor]]]  # slices of the rows, and their scores (block, K)
 
