@@ -19,6 +19,7 @@ from modalign.features import ClassText, Features
 
 NAMES = ("cat", "dog", "owl")
 N = 120
+TEXT = ClassText(np.eye(3, 5, dtype=np.float32), NAMES)
 
 
 def toy(labels: np.ndarray | None = None) -> Features:
@@ -159,9 +160,7 @@ def test_nothing_about_a_test_image_tells_its_class() -> None:
 def test_methods_without_labels_get_the_pool_blind_and_run_once_a_seed() -> None:
     features, spy = toy(), Spy(needs_labels=False)
     lists = divide(features.labels)
-    runs = few_shot_protocol(
-        features, None, {"spy": lambda seed: spy}, shots=(1, 4), seeds=(1, 2), official=lists
-    )
+    runs = few_shot_protocol(features, TEXT, {"spy": lambda seed: spy}, shots=(1, 4), seeds=(1, 2), official=lists)
     assert [(r.shots, r.seed) for r in runs] == [(0, 1), (0, 2)]
     train = spy.seen["train"]
     assert sorted(rows_of(train)) == lists.train.tolist()
@@ -173,10 +172,68 @@ def test_methods_without_labels_get_the_pool_blind_and_run_once_a_seed() -> None
 
 def test_without_a_pool_the_record_says_transductive() -> None:
     spy = Spy(needs_labels=False)
-    (run,) = few_shot_protocol(toy(), None, {"spy": lambda seed: spy}, seeds=(1,))
+    (run,) = few_shot_protocol(toy(), TEXT, {"spy": lambda seed: spy}, seeds=(1,))
     assert run.protocol.endswith("transductive")
     assert rows_of(spy.seen["train"]) == rows_of(spy.seen["test"]) == list(range(N))
     assert (spy.seen["train"].labels == -1).all()
+
+
+@pytest.mark.parametrize("official", [False, True])
+def test_methods_that_labels_would_help_run_at_every_budget_and_see_the_rest_blind(official: bool) -> None:
+    features, lists = toy(), divide(toy().labels) if official else None
+    spies: list[Spy] = []
+
+    def build(seed: int) -> Spy:
+        spies.append(Spy(needs_labels=False))
+        spies[-1].takes_labels = True  # type: ignore[attr-defined]
+        return spies[-1]
+
+    test = None if official else 0.5
+    runs = few_shot_protocol(features, TEXT, {"spy": build}, shots=(1, 4, "all"), seeds=(1,), official=lists, test=test)
+    assert [run.shots for run in runs] == [0, 1, 4, "all"]
+    for run, spy in zip(runs[1:], spies[-3:], strict=True):
+        split = few_shot(features.labels, run.shots, 1, official=lists, test=test)
+        train, labelled = spy.seen["train"], split.train
+        assert rows_of(train) == [*labelled.tolist(), *split.unlabelled.tolist()]
+        np.testing.assert_array_equal(train.labels[: len(labelled)], features.labels[labelled])
+        assert (train.labels[len(labelled) :] == -1).all()
+        assert not set(rows_of(train)) & set(rows_of(spy.seen["test"]))
+        if len(split.unlabelled):
+            assert run.protocol.endswith(f"with {len(split.unlabelled)} unlabelled images")
+            assert not any(name in identifier for identifier in train.ids for name in NAMES)
+    assert len(split.unlabelled) == 0  # at "all", training and validation use up the pool
+
+
+def test_without_text_nothing_can_do_without_labels() -> None:
+    runs = few_shot_protocol(toy(), None, {"spy": lambda seed: Spy(needs_labels=False)}, shots=(0, 2), seeds=(1,))
+    assert [run.shots for run in runs] == [2]
+
+
+class Anchored(Spy):
+    takes_anchor = True
+
+    def fit(self, X: Features, *, text: ClassText | None, validation: Features | None, anchor: Features) -> Spy:
+        self.seen["anchor"] = anchor
+        return super().fit(X, text=text, validation=validation)
+
+
+@pytest.mark.parametrize("shots", [0, 4])
+def test_an_anchor_goes_to_methods_that_take_one_and_replaces_the_images_of_all_others(shots: int) -> None:
+    features = toy()
+    anchor = Features(features.vectors + np.float32([1000, 0, 0, 0, 0]), ids=features.ids)
+    takes, plain = Anchored(needs_labels=shots > 0), Spy(needs_labels=shots > 0)
+    methods = {"takes": lambda seed: takes, "plain": lambda seed: plain}
+    runs = few_shot_protocol(features, TEXT, methods, shots=(shots,), seeds=(1,), anchor=anchor, test=0.5)
+    seen = takes.seen["train"]
+    assert [row - 1000 for row in rows_of(takes.seen["anchor"])] == rows_of(seen)  # the same images, row by row
+    assert max(rows_of(takes.seen["test"])) < 1000
+    assert (takes.seen["anchor"].labels == -1).all()
+    for part in ("train", "test"):
+        assert [row - 1000 for row in rows_of(plain.seen[part])] == rows_of(takes.seen[part])
+        np.testing.assert_array_equal(plain.seen[part].labels, takes.seen[part].labels)
+    assert runs[0].features == runs[1].features == fingerprint_of(features, TEXT, anchor)
+    assert runs[0].features != fingerprint_of(features, TEXT)
+    np.testing.assert_array_equal(runs[0].correct, runs[1].correct)
 
 
 def test_mirrored_training_images_go_to_methods_that_want_them() -> None:
@@ -253,6 +310,11 @@ def test_one_run_can_use_a_split_of_ones_own() -> None:
         ({"features": Features(np.ones((4, 5), dtype=np.float32))}, "labelled images"),
         ({"text": ClassText(np.eye(3, 5, dtype=np.float32), ("owl", "dog", "cat"))}, "same class names"),
         ({"mirror": Features(np.ones((4, 5), dtype=np.float32))}, "same images in the same order"),
+        ({"anchor": Features(np.ones((4, 5), dtype=np.float32))}, r"same images in the same order .* got 4 rows"),
+        ({"anchor": Features(toy().vectors)}, "with other ids"),
+        ({"anchor": Features(toy().vectors[:, :4], toy().ids), "text": TEXT}, "space of the text"),
+        ({"anchor": toy(), "mirror": toy()}, "mirror= or anchor="),
+        ({"shots": ("few",)}, "or 'all'"),
         ({"record": "no/such/folder/runs.jsonl"}, "folder of results file"),
     ],
 )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from modalign.errors import InputError
 from modalign.evaluate.metrics import mean_interval, proportion
-from modalign.evaluate.runs import Run, append_run, read_runs, summarise
+from modalign.evaluate.runs import Run, append_run, read_runs, run_key, summarise
 
 
 def run(method: str = "cmm", shots: int = 4, seed: int = 1, hits: int = 7, n: int = 11, features: str = "f0") -> Run:
@@ -39,6 +39,28 @@ def test_records_hold_no_number_that_json_does_not_know() -> None:
     content = json.loads(odd.to_json(), parse_constant=lambda name: pytest.fail(name))
     assert content["diagnosis"]["plan"] == [1.0, 1.0]
     assert content["diagnosis"]["entropy"] == "nan"
+
+
+def test_a_run_of_before_memory_was_measured_is_still_read() -> None:
+    content = json.loads(replace(run(), peak_bytes=5).to_json())
+    assert Run.from_json(json.dumps(content)).peak_bytes == 5
+    del content["peak_bytes"]
+    assert Run.from_json(json.dumps(content)) == run()
+
+
+def test_the_key_is_what_was_done_and_not_what_came_out() -> None:
+    first = run()
+    later = replace(run(hits=3), fit_seconds=9.0, diagnosis={}, asked=2, protocol="4 shots a class; with 7 unlabelled")
+    assert first.key == later.key == Run.from_json(later.to_json()).key
+    assert first.key == run_key("cmm", 4, 1, "f0", "t0", "4 shots a class", {"steps": np.int64(100)})
+    others = [
+        replace(first, **change)
+        for change in (
+            {"method": "lfa"}, {"shots": "all"}, {"seed": 2}, {"features": "f1"}, {"test": "t1"},
+            {"parameters": {"steps": 101}}, {"protocol": "4 shots a class from the official lists"},
+        )
+    ]  # fmt: skip
+    assert len({first.key, *(other.key for other in others)}) == 1 + len(others)
 
 
 def test_lines_are_added_never_rewritten(tmp_path: Path) -> None:

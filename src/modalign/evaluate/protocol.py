@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn, Protocol
@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike
 from modalign.data.split import Split
 from modalign.data.splits import few_shot
 from modalign.errors import InputError
+from modalign.evaluate.memory import PeakMemory
 from modalign.evaluate.metrics import Accuracy, proportion
-from modalign.evaluate.runs import Run, append_run
+from modalign.evaluate.runs import Run, Shots, append_run
 from modalign.evaluate.runs import Summary as Summary
 from modalign.evaluate.runs import summarise as summarise
 from modalign.features import UNLABELLED, ClassText, Features, concatenate
@@ -25,7 +26,11 @@ from modalign.record import plain, versions
 
 
 class Method(Protocol):
-    """What the protocol needs of a method; every :class:`~modalign.methods.base.VectorMethod` has it."""
+    """What the protocol needs of a method; every :class:`~modalign.methods.base.VectorMethod` has it.
+
+    ``takes_labels`` (by default as ``needs_labels``), ``takes_anchor`` and ``mirrors`` (False) are asked for as well,
+    and ``fit`` gets ``anchor=`` only where it takes one.
+    """
 
     needs_labels: bool
 
@@ -93,11 +98,12 @@ def few_shot_protocol(
     text: ClassText | None,
     methods: Mapping[str, Callable[[int], Method]],
     *,
-    shots: Sequence[int] = (1, 4, 16),
+    shots: Sequence[Shots] = (1, 4, 16),
     seeds: Sequence[int] = (1, 2, 3),
     official: Split | None = None,
     test: float | None = None,
     mirror: Features | None = None,
+    anchor: Features | None = None,
     record: str | Path | None = None,
     on_run: Callable[[Run, Method, Split], None] | None = None,
 ) -> list[Run]:
@@ -105,20 +111,24 @@ def few_shot_protocol(
 
     For each seed and number of shots the images are drawn by :func:`~modalign.data.splits.few_shot`. A method gets
     the training rows with labels, the validation rows with labels for its own choices, and the test rows without
-    labels and without file names, which often say the class. Methods that need no labels are run once a seed at
-    0 shots: they get the training pool, or where there is none the test images themselves, without any label
-    (the record then says "transductive").
+    labels and without file names, which often say the class. Methods that can do without labels, given text, are run
+    once a seed at 0 shots: they get the training pool, or where there is none the test images themselves, without any
+    label (the record then says "transductive"). Those of them that labels would help are run at all ``shots`` as well,
+    and see the rest of the pool beside the labelled images, without labels.
 
     Parameters
     ----------
     features : all images, labelled 0…C−1.
     text : class-text vectors in the order of the classes, or None.
     methods : name → function of a seed that returns an unfitted method.
-    shots : labelled images a class.
+    shots : labelled images a class; ``"all"`` for every one less what validation takes.
     seeds : draws; also given to the methods.
     official : train, validation and test lists to draw from; None draws from one pool.
     test : without official lists, the share of images set aside for testing; None tests on what is left over.
     mirror : the same images mirrored, row by row, for methods published with mirrored training images.
+    anchor : the same images in the language-aligned space, row by row, where ``features`` are of a vision-only encoder
+        and ``text`` of that space. Methods that take an anchor get both; all others run on the anchor alone, which is
+        the only space of the two that has text.
     record : a results file; every run is added to it as soon as it is done.
     on_run : called with each run, its fitted method and its split; for progress and pictures.
 
@@ -130,13 +140,16 @@ def few_shot_protocol(
     ------
     InputError : before anything is fitted or written.
     """
-    cells = _cells(features, text, methods, shots, seeds, mirror, record)
-    fingerprint = fingerprint_of(features, text)
+    cells = _cells(features, text, methods, shots, seeds, mirror, anchor, record)
+    fingerprint = fingerprint_of(features, text, anchor)
     runs = []
     for name, k, seed in track(cells, "few-shot runs", unit="runs"):
         split = few_shot(features.labels, k, seed, official=official, test=test)
         method = methods[name](seed)
-        run = run_once(name, method, features, text, split, seed, shots=k, mirror=mirror, fingerprint=fingerprint)
+        run = run_once(
+            name, method, features, text, split, seed,
+            shots=k, mirror=mirror, anchor=anchor, fingerprint=fingerprint,
+        )  # fmt: skip
         runs.append(run)
         if record is not None:
             append_run(record, run)
@@ -153,8 +166,9 @@ def run_once(
     split: Split,
     seed: int,
     *,
-    shots: int,
+    shots: Shots,
     mirror: Features | None = None,
+    anchor: Features | None = None,
     fingerprint: str | None = None,
 ) -> Run:
     """Fit ``method`` on the training part of ``split``, test it once, and write down all of it.
@@ -164,21 +178,34 @@ def run_once(
     """
     sealed = SealedLabels(features.labels[split.test])
     protocol, validation = split.description, None
+    aligned = anchor is not None and getattr(method, "takes_anchor", False)
+    space = (
+        features
+        if anchor is None or aligned
+        else replace(anchor, labels=features.labels, class_names=features.class_names)
+    )
+    rest = np.union1d(split.train, split.unlabelled)
     if shots:
-        train = features.select(split.train)
-        validation = features.select(split.validation) if len(split.validation) else None
+        rows, train = split.train, space.select(split.train)
+        validation = space.select(split.validation) if len(split.validation) else None
         if mirror is not None and getattr(method, "mirrors", False):
-            train = concatenate([train, mirror.select(split.train)])
+            train, rows = concatenate([train, mirror.select(split.train)]), np.concatenate([rows, rows])
+        if not method.needs_labels and len(split.unlabelled):
+            train = _below(train, _blind(space, split.unlabelled))
+            rows = np.concatenate([rows, split.unlabelled])
+            protocol += f"; with {len(split.unlabelled)} unlabelled images"
     else:
-        pool = np.union1d(split.train, split.unlabelled)
-        protocol += "" if len(pool) else "; transductive"
-        train = _blind(features, pool if len(pool) else split.test)
-    images = _blind(features, split.test)
-    started = time.perf_counter()
-    method.fit(train, text=text, validation=validation)
-    fitted = time.perf_counter()
-    predicted = method.predict(images)
-    done = time.perf_counter()
+        protocol += "" if len(rest) else "; transductive"
+        rows = rest if len(rest) else split.test
+        train = _blind(space, rows)
+    images = _blind(space, split.test)
+    also = {"anchor": _blind(anchor, rows)} if aligned else {}
+    with PeakMemory() as memory:
+        started = time.perf_counter()
+        method.fit(train, text=text, validation=validation, **also)
+        fitted = time.perf_counter()
+        predicted = method.predict(images)
+        done = time.perf_counter()
     correct = sealed.mark(predicted)
     return Run(
         method=name,
@@ -192,19 +219,27 @@ def run_once(
         protocol=protocol,
         parameters=plain(method.get_params(deep=False)),
         diagnosis=plain(getattr(method, "diagnosis_", {})),
-        features=fingerprint or fingerprint_of(features, text),
-        test=hashlib.sha256(np.ascontiguousarray(split.test).tobytes()).hexdigest()[:16],
+        features=fingerprint or fingerprint_of(features, text, anchor),
+        test=fingerprint_of_test(split),
         asked=sealed.asked,
         versions=versions(),
         notes=split.notes,
+        peak_bytes=memory.bytes,
         correct=correct,
     )
 
 
-def fingerprint_of(features: Features, text: ClassText | None = None) -> str:
+def budgets(method: Method, shots: Sequence[Shots], text: ClassText | None) -> list[Shots]:
+    """At how many labels a class ``method`` is run: 0 where it can do without, ``shots`` where labels change it."""
+    free = not method.needs_labels and text is not None
+    helped = not free or getattr(method, "takes_labels", method.needs_labels)
+    return [0] * free + [k for k in shots if k and helped]
+
+
+def fingerprint_of(features: Features, text: ClassText | None = None, anchor: Features | None = None) -> str:
     """16 hexadecimal digits over vectors, labels, encoder and class text: the same experiment has the same."""
     digest = hashlib.sha256()
-    for part in (features, text):
+    for part in (features, text, anchor):
         if part is not None:
             encoder = part.spec.fingerprint if part.spec else ""
             digest.update(f"{part.vectors.shape} {part.class_names} {encoder}".encode())
@@ -212,6 +247,22 @@ def fingerprint_of(features: Features, text: ClassText | None = None) -> str:
                 digest.update(np.ascontiguousarray(part.vectors[start : start + 65536], dtype=np.float32).tobytes())
     digest.update(np.ascontiguousarray(features.labels, dtype=np.int64).tobytes())
     return digest.hexdigest()[:16]
+
+
+def fingerprint_of_test(split: Split) -> str:
+    """16 hexadecimal digits over the list of test images."""
+    return hashlib.sha256(np.ascontiguousarray(split.test).tobytes()).hexdigest()[:16]
+
+
+def _below(upper: Features, lower: Features) -> Features:
+    """The rows of both, without names."""
+    return replace(
+        upper,
+        vectors=np.concatenate([upper.vectors, lower.vectors]),
+        labels=np.concatenate([upper.labels, lower.labels]),
+        ids=(),
+        tokens=None,
+    )
 
 
 def _blind(features: Features, rows: np.ndarray) -> Features:
@@ -223,11 +274,12 @@ def _cells(
     features: Features,
     text: ClassText | None,
     methods: Mapping[str, Callable[[int], Method]],
-    shots: Sequence[int],
+    shots: Sequence[Shots],
     seeds: Sequence[int],
     mirror: Features | None,
+    anchor: Features | None,
     record: str | Path | None,
-) -> list[tuple[str, int, int]]:
+) -> list[tuple[str, Shots, int]]:
     """(method, shots, seed) to run, after checking all that can be checked beforehand."""
     if not (features.labels != UNLABELLED).any():
         raise InputError("Expected labelled images to test on, got none; give labels, or one folder a class.")
@@ -235,14 +287,32 @@ def _cells(
         raise InputError("Expected images and class text with the same class names in the same order.")
     if mirror is not None and mirror.ids != features.ids:
         raise InputError("Expected mirror= to be the same images in the same order as features.")
+    if mirror is not None and anchor is not None:
+        raise InputError("Expected mirror= or anchor=, got both; the mirrored images have no anchor.")
+    require_anchor(features, anchor, text)
     if not methods or not seeds or len(set(seeds)) != len(seeds):
         raise InputError(f"Expected at least one method and distinct seeds, got {list(methods)} and {list(seeds)}.")
-    if any(k < 0 for k in shots):
-        raise InputError(f"Expected shots ≥ 0, got {list(shots)}.")
+    if any(k != "all" and (isinstance(k, str) or k < 0) for k in shots):
+        raise InputError(f"Expected shots ≥ 0 or 'all', got {list(shots)}.")
     if record is not None and not Path(record).resolve().parent.is_dir():
         raise InputError(f"Expected the folder of results file '{record}' to exist.")
 
-    def budgets(name: str) -> Iterator[int]:
-        return (k for k in shots if k) if methods[name](seeds[0]).needs_labels else iter((0,))
+    return [
+        (name, k, seed) for name in methods for k in budgets(methods[name](seeds[0]), shots, text) for seed in seeds
+    ]
 
-    return [(name, k, seed) for name in methods for k in budgets(name) for seed in seeds]
+
+def require_anchor(features: Features, anchor: Features | None, text: ClassText | None) -> None:
+    """Raise unless ``anchor`` is absent, or has the rows of ``features`` and the space of ``text``."""
+    if anchor is None:
+        return
+    if len(anchor) != len(features) or anchor.ids != features.ids:
+        raise InputError(
+            f"Expected anchor= to be the same images in the same order as features ({len(features)} rows), "
+            f"got {len(anchor)} rows{'' if len(anchor) != len(features) else ' with other ids'}."
+        )
+    if text is not None and anchor.vectors.shape[1] != text.vectors.shape[-1]:
+        raise InputError(
+            f"Expected anchor= in the space of the text ({text.vectors.shape[-1]} numbers a row), "
+            f"got {anchor.vectors.shape[1]}; embed both with one vision-language encoder."
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import warnings
 from collections.abc import Iterable
@@ -16,6 +17,8 @@ from modalign.errors import InputError
 from modalign.evaluate.metrics import Accuracy, Interval, mean_interval
 from modalign.record import plain
 
+Shots = int | str  # labelled images a class, or "all"
+
 _FORMAT = "modalign-run-1"
 
 
@@ -26,24 +29,26 @@ class Run:
     Attributes
     ----------
     method : its name in the comparison.
-    shots : labelled training images a class; 0 = fitted without labels.
+    shots : labelled training images a class, or ``"all"``; 0 = fitted without labels.
     seed : of the draw and of the method.
     accuracy : on the test images.
     fit_seconds, predict_seconds : wall time.
-    n_train, n_validation : images the method saw; labelled unless ``shots`` is 0.
+    n_train, n_validation : images the method saw; labelled unless ``shots`` is 0 or ``protocol`` counts others.
     protocol : how the images were divided, in words.
     parameters : every hyper-parameter.
     diagnosis : the fitted method's own numbers about itself.
-    features : fingerprint of the image and text vectors.
+    features : fingerprint of the image and text vectors, and of the anchor where there is one.
     test : fingerprint of the list of test images; runs with the same one can be compared image by image.
     asked : how often the test labels were consulted; more than once means something was chosen on them.
     versions : of Python and the packages that compute.
     notes : what the split could not give, and the like.
     correct : (n,) whether each test image was named right.
+    peak_bytes : memory that fitting and predicting took at most, see :mod:`modalign.evaluate.memory`; None where that
+        cannot be measured.
     """
 
     method: str
-    shots: int
+    shots: Shots
     seed: int
     accuracy: Accuracy
     fit_seconds: float
@@ -59,6 +64,7 @@ class Run:
     versions: dict[str, str]
     notes: tuple[str, ...] = ()
     correct: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=bool), repr=False, compare=False)
+    peak_bytes: int | None = None
 
     def to_json(self) -> str:
         """One line; ``correct`` as hexadecimal bits, eight images a pair of digits, first image highest."""
@@ -75,9 +81,14 @@ class Run:
         content["notes"] = tuple(content["notes"])
         bits = np.unpackbits(np.frombuffer(bytes.fromhex(content["correct"]), dtype=np.uint8))
         content["correct"] = bits[: content["accuracy"].n].astype(bool)
-        if set(content) != {f.name for f in fields(cls)}:
+        if set(content) | {"peak_bytes"} != {f.name for f in fields(cls)}:  # older files have no peak_bytes
             raise ValueError("other entries than expected")
         return cls(**content)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What was done, without what came out: a run with the same key need not be made again."""
+        return run_key(self.method, self.shots, self.seed, self.features, self.test, self.protocol, self.parameters)
 
 
 @dataclass(frozen=True)
@@ -85,9 +96,27 @@ class Summary:
     """One method at one number of labels, over seeds."""
 
     method: str
-    shots: int
+    shots: Shots
     accuracy: Interval
     fit_seconds: float
+
+
+def run_key(
+    method: str, shots: Shots, seed: int, features: str, test: str, protocol: str, parameters: dict[str, Any]
+) -> tuple[str, ...]:
+    """:attr:`Run.key` of a run that is still to be made; the arguments are the attributes of :class:`Run`."""
+    settings = json.dumps(plain(parameters), sort_keys=True)
+    return (method, str(shots), str(seed), features, test, protocol.partition(";")[0], settings)
+
+
+def amount(shots: Shots) -> float:
+    """Shots as a number to sort by; "all" comes last."""
+    return math.inf if shots == "all" else float(shots)
+
+
+def labels_in_words(shots: Shots) -> str:
+    """``no labels``, ``1 label``, ``4 labels``, ``all labels``: a class each."""
+    return {0: "no labels", 1: "1 label"}.get(shots, f"{shots} labels")  # type: ignore[call-overload]
 
 
 def append_run(path: str | Path, run: Run) -> None:
@@ -131,7 +160,7 @@ def summarise(runs: Iterable[Run]) -> list[Summary]:
 
     Where a run was repeated the last one counts. Runs on other features are another experiment and are refused.
     """
-    groups: dict[tuple[str, int], dict[int, Run]] = {}
+    groups: dict[tuple[str, Shots], dict[int, Run]] = {}
     for run in runs:
         groups.setdefault((run.method, run.shots), {})[run.seed] = run
     rows = []

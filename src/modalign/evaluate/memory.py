@@ -1,0 +1,57 @@
+"""How much memory a computation takes at most, by the kernel's own account.
+
+Python's own tracer does not see what torch and BLAS allocate, and sampling misses what happens between two samples.
+Linux keeps the highest resident size of a process and lets the process set that mark back; what is measured is how far
+the mark rises above the resident size at the start. Pages that the allocator held ready from before do not count, so
+they are handed back first. On a GPU nothing is measured here; torch counts that itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+class PeakMemory:
+    """Highest resident memory within a ``with`` block, above that at its start.
+
+    Attributes
+    ----------
+    bytes : after the block; None where the system keeps no such mark, or does not let it be set back.
+    """
+
+    bytes: int | None = None
+
+    def __enter__(self) -> Self:
+        self._start = None
+        try:
+            _hand_back()
+            _RESET.write_text("5")  # "reset the peak resident set size", proc(5)
+            self._start = _resident("VmRSS")
+        except (OSError, AttributeError):
+            pass  # another system than Linux, or one that keeps its account to itself
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._start is not None:
+            self.bytes = max(0, _resident("VmHWM") - self._start)
+
+
+def _resident(what: str) -> int:
+    """Bytes, from a line such as ``VmRSS:  225220 kB``."""
+    found = re.search(rf"^{what}:\s+(\d+) kB", _STATUS.read_text(), flags=re.MULTILINE)
+    if found is None:
+        raise OSError(f"no {what} in {_STATUS}")
+    return 1024 * int(found.group(1))
+
+
+def _hand_back() -> None:
+    """Return free heap pages to the system (glibc; elsewhere an AttributeError)."""
+    ctypes.CDLL(None).malloc_trim(0)
