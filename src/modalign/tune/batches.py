@@ -1,0 +1,301 @@
+"""Images → batches for training inside a tower: every file is decoded once, every view is cut from 8-bit pixels.
+
+All views are pure functions of (seed, epoch, image, which view): a run taken up in the middle sees what it would have
+seen, whatever the order and the number of processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Generator, Tensor
+
+from modalign.data.augment import OPERATIONS
+from modalign.data.decode import decode
+from modalign.data.items import Items
+from modalign.data.names import some
+from modalign.data.views import cut, random_rectangles, to_pixels
+from modalign.encoders.extraction import read_ahead
+from modalign.errors import InputError, UndecodableError, UnknownNameError
+from modalign.features import Quarantined
+from modalign.progress import track
+from modalign.tune.randomness import generator
+
+if TYPE_CHECKING:
+    from modalign.encoders.base import Encoder
+
+Augmentation = Literal["centre", "flip", "random_resized_crop", "random_resized_crop_flip", "randaugment", "strong"]
+_PREPARED = ("centre", "flip", "randaugment")  # made from the encoder's own view; the others from the whole picture
+MEMORY = 2**30
+
+
+@dataclass(frozen=True)
+class Batch:
+    """b images on their way into a tower.
+
+    Attributes
+    ----------
+    views : one tensor (b, 3, H, W) a kind of view, normalised, in the encoder's type on its device.
+    labels : (b,) int64 on the same device; −1 where unknown.
+    indices : (b,) int64 on the CPU, into the items of the batches.
+    epoch : counted from 0.
+    """
+
+    views: tuple[Tensor, ...]
+    labels: Tensor
+    indices: Tensor
+    epoch: int
+
+    @property
+    def pixels(self) -> Tensor:
+        """The first view."""
+        return self.views[0]
+
+
+class ImageBatches:
+    """The images of a training set in batches, each file read and decoded once when this is made.
+
+    What is needed again is kept within ``memory`` bytes: the decoded picture if crops are cut from it, otherwise the
+    view the encoder would see. Images beyond that are decoded again every epoch. What cannot be decoded is left out
+    and listed.
+
+    Parameters
+    ----------
+    items : images, labelled or not.
+    encoder : whose preprocessing is applied; pictures of a fixed square size.
+    augmentation : what every view is, or one name for each of several views of an image:
+
+        ============================  =====================================================================
+        ``centre``                    the encoder's own preprocessing
+        ``flip``                      the same, mirrored every second time
+        ``random_resized_crop``       a rectangle of a random area and shape; never mirrored
+        ``random_resized_crop_flip``  the same, mirrored every second time: not for digits, letters or signs
+        ``randaugment``               the encoder's view after two random operations; never mirrored
+        ``strong``                    rectangle, mirroring and RandAugment (FAIR's strong view)
+        ============================  =====================================================================
+    scale : range of the area of rectangles; (0.08, 1) is that of torchvision and CoOp's code base.
+    seed : of all augmentation.
+    memory : bytes of pixels to keep.
+
+    Attributes
+    ----------
+    items : those that can be decoded, in the given order; ``Batch.indices`` point into them.
+    kept : their places in the given items.
+    quarantined : the others, with reasons, after those of the items themselves.
+    fingerprint : SHA-256 of all that decides the batches, the bytes of the images included.
+
+    Raises
+    ------
+    InputError : no image can be decoded, or the encoder takes no fixed square.
+    """
+
+    def __init__(
+        self,
+        items: Items,
+        encoder: Encoder,
+        *,
+        augmentation: Augmentation | Sequence[Augmentation] = "random_resized_crop",
+        scale: tuple[float, float] = (0.08, 1.0),
+        seed: int = 0,
+        memory: int = MEMORY,
+    ) -> None:
+        self.augmentations = (augmentation,) if isinstance(augmentation, str) else tuple(augmentation)
+        for name in self.augmentations:
+            if name not in get_args(Augmentation):
+                raise UnknownNameError("augmentation", str(name), get_args(Augmentation))
+        if not self.augmentations:
+            raise InputError("Expected at least one augmentation, got none; give 'centre' for plain views.")
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise InputError(f"Expected a range of scales with 0 < low ≤ high ≤ 1, got {scale}.")
+        self._encoder, self.seed, self.scale = encoder, seed, scale
+        self.size = _side(encoder)
+        self._whole = any(name not in _PREPARED for name in self.augmentations)
+        self._room = memory
+        self._cache: dict[int, Tensor] = {}
+        self._read_all(items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def batch(self, indices: Tensor, epoch: int) -> Batch:
+        """The images ``indices`` (b,) as the training of ``epoch`` sees them."""
+        pictures = self._pictures(indices.tolist())
+        views = tuple(self._view(pictures, indices, epoch, number) for number in range(len(self.augmentations)))
+        labels = torch.from_numpy(self.items.labels)[indices].to(self._encoder.device)
+        return Batch(views, labels, indices, epoch)
+
+    def in_order(self, batch_size: int, epoch: int = 0) -> Iterator[Batch]:
+        """All images once, in the order of the items."""
+        for indices in torch.arange(len(self)).split(batch_size):
+            yield self.batch(indices, epoch)
+
+    def pictures(self, indices: Sequence[int]) -> list[Tensor]:
+        """The decoded pictures, uint8 (3, H, W) at their own sizes, for those who cut other views from them."""
+        return self._pictures(indices) if self._whole else [to_pixels(self.items.open(i)) for i in indices]
+
+    def _read_all(self, items: Items) -> None:
+        reasons: dict[int, str] = {}
+        digest = hashlib.sha256()
+        labels = items.labels.tolist()
+        place = 0
+        with closing(read_ahead(lambda few: [self._read(items, i) for i in few], range(len(items)), 64)) as read:
+            for i, found in enumerate(track(read, "Decoding", total=len(items), unit="images")):
+                if isinstance(found, str):
+                    reasons[i] = found
+                    continue
+                content, pixels = found
+                digest.update(content + repr((items.ids[i], labels[i])).encode())
+                self._keep(place, pixels)
+                place += 1
+        self.kept = np.array([i for i in range(len(items)) if i not in reasons], dtype=np.int64)
+        refused = [Quarantined(items.ids[i], reason) for i, reason in reasons.items()]
+        if not len(self.kept):
+            listed = some([f"{q.id}: {q.reason}" for q in refused], 3)
+            raise InputError(f"Expected images, none of the {len(items)} can be decoded ({listed}).")
+        self.items = items.select(self.kept)
+        self.quarantined = (*items.quarantined, *refused)
+        card = (self.augmentations, self.scale, self.seed, self._encoder.preprocessing.card(), digest.hexdigest())
+        self.fingerprint = hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()
+
+    def _read(self, items: Items, i: int) -> tuple[bytes, Tensor] | str:
+        """Hash of the bytes and pixels of one image, or why there are none."""
+        try:
+            data = items.read(i)
+            return hashlib.sha256(data).digest(), self._pixels(decode(data))
+        except UndecodableError as error:
+            return str(error)
+
+    def _pixels(self, image: Image.Image) -> Tensor:
+        """uint8 (3, H, W): the whole picture where something is cut from it, else the encoder's view of it."""
+        return to_pixels(image) if self._whole else _prepared(self._encoder, image)
+
+    def _keep(self, i: int, pixels: Tensor) -> None:
+        if pixels.numel() <= self._room:
+            self._room -= pixels.numel()
+            self._cache[i] = pixels
+
+    def _pictures(self, indices: Sequence[int]) -> list[Tensor]:
+        missing = [i for i in indices if i not in self._cache]
+        found: dict[int, Tensor] = {}
+        if missing:
+            decoded = read_ahead(lambda few: [self._pixels(self.items.open(i)) for i in few], missing, len(missing))
+            found = dict(zip(missing, decoded, strict=True))
+        return [self._cache[i] if i in self._cache else found[i] for i in indices]
+
+    def _view(self, pictures: list[Tensor], indices: Tensor, epoch: int, number: int) -> Tensor:
+        """(b, 3, size, size) of one kind, ready for the tower."""
+        name = self.augmentations[number]
+        if self._whole and name in _PREPARED:
+            arrays = (pixels.permute(1, 2, 0).numpy() for pixels in pictures)
+            pictures = [_prepared(self._encoder, Image.fromarray(array)) for array in arrays]
+        draws = [generator("view", self.seed, epoch, i, number) for i in indices.tolist()]
+        if name in ("random_resized_crop", "random_resized_crop_flip", "strong"):
+            pictures = [self._rectangle(*pair) for pair in zip(pictures, draws, strict=True)]
+        if name in ("flip", "random_resized_crop_flip", "strong"):
+            pictures = [_flipped(*pair) for pair in zip(pictures, draws, strict=True)]
+        views = torch.stack(pictures)
+        if name in ("randaugment", "strong"):
+            views = rand_augment_each(views, draws)
+        return normalised(self._encoder, views)
+
+    def _rectangle(self, pixels: Tensor, draws: Generator) -> Tensor:
+        box = random_rectangles(*pixels.shape[-2:], 1, scale=self.scale, generator=draws)
+        return cut(pixels, box, self.size)[0]
+
+
+def centre_batches(
+    items: Items, encoder: Encoder, batch_size: int, *, reasons: dict[int, str] | None = None
+) -> Iterator[Batch]:
+    """The images in order as the encoder itself would see them, decoded ahead in threads; nothing is kept.
+
+    Parameters
+    ----------
+    items : images to predict for.
+    encoder : whose preprocessing is applied.
+    batch_size : decodable images a batch.
+    reasons : filled with why an image is in no batch, by its index.
+    """
+    reasons = {} if reasons is None else reasons
+
+    def prepare(few: Sequence[int]) -> list[tuple[int, np.ndarray | str]]:
+        found: list[tuple[int, np.ndarray | str]] = []
+        for i in few:
+            try:
+                found.append((i, encoder.preprocessing.prepare(items.open(i))))
+            except UndecodableError as error:
+                found.append((i, str(error)))
+        return found
+
+    def ready(rows: list[tuple[int, np.ndarray]]) -> Batch:
+        indices = torch.tensor([i for i, _ in rows])
+        pixels = encoder.preprocessing.inputs([p for _, p in rows], encoder.device, encoder.dtype)["pixel_values"]
+        return Batch((pixels,), torch.from_numpy(items.labels)[indices].to(encoder.device), indices, 0)
+
+    _side(encoder)
+    rows: list[tuple[int, np.ndarray]] = []
+    with closing(read_ahead(prepare, range(len(items)), 2 * batch_size)) as prepared:
+        for i, pixels in prepared:
+            if isinstance(pixels, str):
+                reasons[i] = pixels
+                continue
+            rows.append((i, pixels))
+            if len(rows) == batch_size:
+                yield ready(rows)
+                rows = []
+    if rows:
+        yield ready(rows)
+
+
+def normalised(encoder: Encoder, pixels: Tensor) -> Tensor:
+    """uint8 (…, 3, H, W) → what the encoder's vision tower takes, in its type on its device."""
+    return encoder.preprocessing.normalise(pixels.to(encoder.device)).to(encoder.dtype)
+
+
+def _prepared(encoder: Encoder, image: Image.Image) -> Tensor:
+    return torch.from_numpy(encoder.preprocessing.prepare(image)).permute(2, 0, 1)
+
+
+def _side(encoder: Encoder) -> int:
+    """The side of the squares that the encoder takes."""
+    preprocessing = encoder.preprocessing
+    height, width = preprocessing.crop or preprocessing.size
+    if preprocessing.resize in ("patches", "none") or height != width:
+        raise InputError(
+            f"Expected an encoder of square pictures of one size, '{encoder.name}' takes others; use a CLIP checkpoint."
+        )
+    return height
+
+
+def _flipped(view: Tensor, draws: Generator) -> Tensor:
+    return view.flip(-1) if torch.rand((), generator=draws) < 0.5 else view
+
+
+def rand_augment_each(
+    batch: Tensor, draws: Sequence[Generator], *, operations: int = 2, magnitude: float = 0.3
+) -> Tensor:
+    """RandAugment with a generator for each picture of (b, 3, H, W), so that none depends on those beside it.
+
+    It is :func:`modalign.data.augment.rand_augment` of every picture alone, the pictures that drew one operation
+    computed together.
+    """
+    drawn, signs = [], []
+    for draw in draws:
+        for _ in range(operations):
+            drawn.append(int(torch.randint(len(OPERATIONS), (1,), generator=draw)))
+            signs.append(int(torch.randint(2, (1,), generator=draw)) * 2 - 1)
+    chosen, strength = torch.tensor(drawn).view(-1, operations), torch.tensor(signs).view(-1, operations) * magnitude
+    batch = batch.clone()
+    for k in range(operations):
+        for number, operation in enumerate(OPERATIONS.values()):
+            mine = (chosen[:, k] == number).nonzero()[:, 0]
+            if len(mine):
+                batch[mine] = operation(batch[mine], strength[mine, k])
+    return batch

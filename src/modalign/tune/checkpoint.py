@@ -1,0 +1,191 @@
+"""The state of an unfinished training as files, so that a run killed at any moment goes on as if nothing had been.
+
+::
+
+    folder/
+      state-<sha256>.safetensors     trainable parameters, buffers, the optimiser's moments
+      training.json                  which run this is, how far it got, its history, the name of the state
+
+The card is the commit point: the state is written under a name that holds its own hash, then the card that names it
+replaces the old one in a single rename. Nothing in either file is code. There is no state of random generators to
+keep, because every draw of the loop is a function of the seed and the place it is for (``tune/randomness.py``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from modalign.errors import InputError
+
+FORMAT = "modalign-training/1"
+CARD = "training.json"
+_KEYS = {"format": str, "run": dict, "step": int, "progress": dict, "state": str}
+_STATE_NAME = re.compile(r"state-[0-9a-f]{64}\.safetensors")
+
+
+def trained_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """All that a training changes: parameters that want a gradient, and the buffers that are kept with the module."""
+    parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    kept = module.state_dict(keep_vars=True)
+    buffers = {name: b for name, b in module.named_buffers() if name in kept}
+    return parameters | buffers
+
+
+class Checkpoint:
+    """One folder that holds the newest state of one run.
+
+    Parameters
+    ----------
+    folder : made when first written to; must be empty or hold a checkpoint of the same run.
+    run : all that decides the result, as JSON knows it; a checkpoint with another one is refused.
+    """
+
+    def __init__(self, folder: str | Path, run: Mapping[str, Any]) -> None:
+        self.folder = Path(folder)
+        self.run = json.loads(json.dumps(run, allow_nan=False))
+
+    def save(self, module: nn.Module, optimiser: Optimizer, step: int, progress: Mapping[str, Any]) -> None:
+        """Replace the checkpoint by the present state after ``step`` steps; the old one is there until the new one is.
+
+        Cost: three times the trainable parameters for AdamW, twice for SGD, written and flushed to the disk.
+        """
+        tensors = {f"module.{name}": t.detach().clone() for name, t in trained_tensors(module).items()}
+        tensors |= {f"optimiser.{name}": t.detach().clone() for name, t in _moments(module, optimiser).items()}
+        data = save_tensors({name: t.cpu().contiguous() for name, t in tensors.items()})
+        state = f"state-{hashlib.sha256(data).hexdigest()}.safetensors"
+        card = {"format": FORMAT, "run": self.run, "step": step, "progress": dict(progress), "state": state}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write(self.folder / state, data)
+        _write(self.folder / CARD, json.dumps(card, indent=2, ensure_ascii=False).encode())
+        for old in (*self.folder.glob("*state-*.safetensors*"), *self.folder.glob(f".{CARD}.*")):
+            if old.name != state:
+                old.unlink(missing_ok=True)
+
+    def load(self, module: nn.Module, optimiser: Optimizer) -> tuple[int, dict[str, Any]] | None:
+        """Bring module and optimiser to the saved state; (steps done, progress), or None where nothing was saved.
+
+        Raises
+        ------
+        InputError : the folder holds something else, the checkpoint is of another run or damaged. The module is then
+            as it was.
+        """
+        card = self._read_card()
+        if card is None:
+            return None
+        tensors = self._read_state(card["state"])
+        wanted = {f"module.{name}": t for name, t in trained_tensors(module).items()}
+        found = {name: t for name, t in tensors.items() if name.startswith("module.")}
+        if {n: (t.shape, t.dtype) for n, t in wanted.items()} != {n: (t.shape, t.dtype) for n, t in found.items()}:
+            raise InputError(
+                f"Expected the tensors of this model in the checkpoint '{self.folder}', it holds others; "
+                "choose another folder, or delete it to start anew."
+            )
+        with torch.no_grad():
+            for name, tensor in wanted.items():
+                tensor.copy_(found[name])
+        parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        for key, tensor in tensors.items():
+            if key.startswith("optimiser."):
+                moment, _, name = key.removeprefix("optimiser.").partition(".")
+                # torch keeps the counter of steps on the CPU wherever the parameters are
+                device = "cpu" if moment == "step" else parameters[name].device
+                optimiser.state[parameters[name]][moment] = tensor.to(device)
+        return card["step"], card["progress"]
+
+    def _read_card(self) -> dict[str, Any] | None:
+        path = self.folder / CARD
+        if not path.is_file():
+            if self.folder.exists() and not self.folder.is_dir():
+                raise InputError(f"Expected a folder for checkpoints, '{self.folder}' is a file; choose another name.")
+            leftovers = self.folder.iterdir() if self.folder.is_dir() else ()
+            if any("state-" not in entry.name and CARD not in entry.name for entry in leftovers):
+                raise InputError(
+                    f"Expected an empty folder or one with a checkpoint, '{self.folder}' holds other files."
+                )
+            return None
+        try:
+            card = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"Expected JSON in '{path}': {error}.") from error
+        good = (
+            isinstance(card, dict)
+            and set(card) == set(_KEYS)
+            and all(isinstance(card[key], kind) for key, kind in _KEYS.items())
+            and card["format"] == FORMAT
+            and _STATE_NAME.fullmatch(card["state"])
+        )
+        if not good:
+            raise InputError(
+                f"Expected a checkpoint of format '{FORMAT}' in '{path}'; delete the folder to start anew."
+            )
+        odd = _differences(card["run"], self.run)
+        if odd:
+            raise InputError(
+                f"The checkpoint in '{self.folder}' is of another run: {'; '.join(odd[:3])}"
+                f"{' and more' if len(odd) > 3 else ''}; choose another folder, or delete it to start anew."
+            )
+        return card
+
+    def _read_state(self, name: str) -> dict[str, Tensor]:
+        path = self.folder / name
+        try:
+            data = path.read_bytes()
+            if name == f"state-{hashlib.sha256(data).hexdigest()}.safetensors":
+                return load_tensors(data)
+            reason = "it does not match its hash"
+        except (OSError, safetensors.SafetensorError) as error:
+            reason = str(error)
+        raise InputError(f"The checkpoint '{path}' is damaged ({reason}); delete its folder to start anew.")
+
+
+def _moments(module: nn.Module, optimiser: Optimizer) -> dict[str, Tensor]:
+    """The optimiser's tensors, by ``moment.parameter``."""
+    parameters = ((name, p) for name, p in module.named_parameters() if p.requires_grad)
+    return {
+        f"{moment}.{name}": value
+        for name, p in parameters
+        for moment, value in optimiser.state.get(p, {}).items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """In words, which entries differ."""
+    found = []
+    for key in sorted(set(there) | set(here)):
+        a, b = there.get(key), here.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += _differences(a, b, f"{prefix}{key} ")
+        elif a != b:
+            found.append(f"{prefix}{key} is {_short(a)} there and {_short(b)} here")
+    return found
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:37]}…"
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,100 @@
+"""What a training was: epoch by epoch, as numbers that can be written down and read back exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the images.
+
+    Attributes
+    ----------
+    epoch : counted from 0.
+    loss : mean over its images, each before the step it took part in.
+    rate : learning rate of its last step.
+    seconds : wall-clock time, on all machines that worked on it one after the other.
+    terms : means of the named parts of the loss, where it has any.
+    notes : what ``on_epoch`` returned.
+    """
+
+    epoch: int
+    loss: float
+    rate: float
+    seconds: float
+    terms: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class History:
+    """All epochs of a training.
+
+    Attributes
+    ----------
+    epochs : in order, those before an interruption included.
+    steps : optimiser steps of the whole.
+    parameters : how many numbers were trained.
+    resumed_from : steps that were done when this call began; 0 for a new run.
+    """
+
+    epochs: tuple[Epoch, ...]
+    steps: int
+    parameters: int
+    resumed_from: int = 0
+
+    @property
+    def losses(self) -> list[float]:
+        """The mean loss of every epoch."""
+        return [epoch.loss for epoch in self.epochs]
+
+    @property
+    def rates(self) -> list[float]:
+        """The last learning rate of every epoch."""
+        return [epoch.rate for epoch in self.epochs]
+
+    @property
+    def seconds(self) -> float:
+        """Time of all epochs."""
+        return sum(epoch.seconds for epoch in self.epochs)
+
+
+class Tally:
+    """Adds up the epoch under way; all it knows goes into a checkpoint and comes back from one."""
+
+    def __init__(self) -> None:
+        self.epochs: list[Epoch] = []
+        self.sums: dict[str, float] = {}
+        self.images = 0
+        self.seconds = 0.0
+
+    def add(self, values: Mapping[str, float], images: int, seconds: float) -> None:
+        """One step: means over its images."""
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value * images
+        self.images += images
+        self.seconds += seconds
+
+    def close(self, epoch: int, rate: float) -> Epoch:
+        """The epoch that has ended; the next begins at nothing."""
+        means = {name: total / self.images for name, total in self.sums.items()}
+        found = Epoch(epoch, means.pop("loss"), rate, self.seconds, means)
+        self.sums, self.images, self.seconds = {}, 0, 0.0
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """For the card of a checkpoint."""
+        epochs = [asdict(epoch) for epoch in self.epochs]
+        return {"epochs": epochs, "sums": self.sums, "images": self.images, "seconds": self.seconds}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> Tally:
+        """From the card of a checkpoint."""
+        tally = cls()
+        epochs: Sequence[Mapping[str, Any]] = state["epochs"]
+        tally.epochs = [Epoch(**epoch) for epoch in epochs]
+        tally.sums, tally.images, tally.seconds = dict(state["sums"]), state["images"], state["seconds"]
+        return tally

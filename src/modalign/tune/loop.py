@@ -1,0 +1,272 @@
+"""The one training loop of all tower methods.
+
+A step is: the batch of this process → loss, part by part → sum of the gradients over the processes → clip → SGD or
+AdamW. Everything a step depends on besides parameters, buffers and moments is a pure function of the recipe and the
+number of the step: the order of the images, their augmentation, the learning rate, and what the loss draws from torch
+(reseeded every step). So a run that is killed and called again goes on exactly where its checkpoint was written,
+also within an epoch, and ends bit for bit where the undisturbed run ends on the same machine.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, nullcontext
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from modalign.errors import InputError
+from modalign.progress import progress, track
+from modalign.record import plain
+from modalign.tune.checkpoint import Checkpoint, trained_tensors
+from modalign.tune.history import Epoch, History, Tally
+from modalign.tune.processes import Processes, processes
+from modalign.tune.randomness import epoch_order, seed_of
+from modalign.tune.recipe import Recipe, learning_rate
+
+A = TypeVar("A")
+B = TypeVar("B")
+Loss = Tensor | Mapping[str, Tensor]
+
+
+class Data(Protocol[B]):
+    """n images that can be had as batches; :class:`modalign.tune.batches.ImageBatches` is one.
+
+    Attributes
+    ----------
+    fingerprint : another one for other data; part of what a checkpoint is of.
+    """
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Tensor, epoch: int) -> B:
+        """What the loss is given for these images (b,) int64; a pure function, called from another thread."""
+
+
+def train(
+    module: nn.Module,
+    loss_of_batch: Callable[[B], Loss],
+    data: Data[B],
+    recipe: Recipe,
+    *,
+    checkpoint: str | Path | None = None,
+    every: int | None = None,
+    run: Mapping[str, Any] | None = None,
+    on_epoch: Callable[[Epoch], Mapping[str, float] | None] | None = None,
+    description: str = "Training",
+) -> History:
+    r"""Minimise the mean over the images of a loss, over the parameters of ``module`` that want a gradient.
+
+    With B images a step in k parts of :math:`b_i` images, on any number of processes, the gradient of the step is
+
+    .. math:: g = \sum_i \tfrac{b_i}{B} \nabla L_i, \qquad \sum_i b_i = B,
+
+    that of the whole batch if :math:`L_i` is a mean over the images of its part. A loss that couples the images of a
+    batch (a batch mean inside a logarithm) sees its part only.
+
+    Under ``torchrun`` or ``accelerate launch`` (WORLD_SIZE above 1) every process calls this with the same arguments;
+    all end with the same parameters, which equal those of one process to rounding. Buffers that a loss updates are
+    each process's own; a checkpoint keeps those of the first.
+
+    Parameters
+    ----------
+    module : holds everything that is trained, as float32 (or float64) parameters on one device; frozen parameters
+        (``requires_grad=False``) may be among them. Buffers are kept in checkpoints too.
+    loss_of_batch : the mean loss of what ``data.batch`` returned, or a mapping with ``"loss"`` and further numbers
+        that the history shall have.
+    data : the images.
+    recipe : hyper-parameters.
+    checkpoint : a folder for the state of the run. If it holds one, the run goes on from there; if it holds one of a
+        finished run, nothing is computed.
+    every : also write the state every so many steps; by default at the end of every epoch.
+    run : what else decides the result (the method's own hyper-parameters, the encoder's fingerprint, class names), so
+        that a checkpoint of another run is told apart.
+    on_epoch : called at the end of every epoch, before the checkpoint, in every process; the numbers it returns go
+        into the history. Epochs before a resumption are not reported again.
+    description : of the bar.
+
+    Raises
+    ------
+    InputError : there is nothing to train or nothing to train on, the checkpoint is of another run, or the loss
+        became infinite or NaN; the parameters are then those before that step.
+    """
+    parameters = _trainable(module)
+    device = parameters[0].device
+    if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
+        raise InputError(f"Expected every to be an integer of at least 1 or None, got {every!r}.")
+    per_epoch = recipe.steps_per_epoch(len(data))
+    identity = plain({"recipe": vars(recipe), "data": data.fingerprint, "images": len(data), "method": run or {}})
+    store = None if checkpoint is None else Checkpoint(checkpoint, identity)
+    optimiser = _optimiser(module, recipe)
+    with processes(device) as group:
+        if group.count > min(recipe.batch_size, len(data)):
+            raise InputError(
+                f"Expected at least one image a process in a batch, got {min(recipe.batch_size, len(data))} for "
+                f"{group.count} processes; start fewer or raise batch_size."
+            )
+        loaded = None if store is None else store.load(module, optimiser)
+        start, tally = (0, Tally()) if loaded is None else (loaded[0], Tally.of(loaded[1]))
+        group.agree(list(trained_tensors(module).values()), start)
+        stepper = _Stepper(parameters, optimiser, loss_of_batch, recipe, group, tally)
+        plan = _Plan(len(data), recipe, per_epoch, group)
+        rate_at, total = learning_rate(recipe, per_epoch), recipe.epochs * per_epoch
+        fetched = _ahead(lambda job: data.batch(*job), plan.parts(range(start, total)))
+        visible = nullcontext() if group.is_first else progress(False)
+        with visible, closing(fetched), _own_randomness(device):
+            for step in track(range(start, total), description):
+                epoch = step // per_epoch
+                stepper.step(step, plan, fetched, rate_at(step))
+                ended = (step + 1) % per_epoch == 0
+                if ended:
+                    _close(tally, epoch, rate_at(step), on_epoch)
+                if store is not None and group.is_first and (ended or (every and (step + 1) % every == 0)):
+                    store.save(module, optimiser, step + 1, tally.state())
+    return History(tuple(tally.epochs), total, sum(p.numel() for p in parameters), start)
+
+
+def _close(
+    tally: Tally, epoch: int, rate: float, on_epoch: Callable[[Epoch], Mapping[str, float] | None] | None
+) -> None:
+    found = tally.close(epoch, rate)
+    if on_epoch is not None:
+        found.notes.update({name: float(value) for name, value in (on_epoch(found) or {}).items()})
+    tally.epochs.append(found)
+
+
+class _Plan:
+    """Which images make up which step, in which parts."""
+
+    def __init__(self, n: int, recipe: Recipe, per_epoch: int, group: Processes) -> None:
+        self._recipe, self._per_epoch, self._group = recipe, per_epoch, group
+        self._order = lru_cache(maxsize=2)(lambda epoch: epoch_order(n, recipe.seed, epoch))
+
+    def images(self, step: int) -> Tensor:
+        """The indices (≤ batch_size,) of all processes together."""
+        epoch, place = divmod(step, self._per_epoch)
+        size = self._recipe.batch_size
+        return self._order(epoch)[place * size : (place + 1) * size]
+
+    def parts_of(self, step: int) -> list[Tensor]:
+        """What this process computes, in at most ``accumulate`` parts of nearly the same size."""
+        parts = self._group.share(self.images(step)).tensor_split(self._recipe.accumulate)
+        return [part for part in parts if len(part)]
+
+    def parts(self, steps: Iterable[int]) -> Iterator[tuple[Tensor, int]]:
+        """(indices, epoch) of every part of every step."""
+        return ((part, step // self._per_epoch) for step in steps for part in self.parts_of(step))
+
+
+class _Stepper:
+    """Forward, backward and update of one step after the other."""
+
+    def __init__(
+        self,
+        parameters: list[nn.Parameter],
+        optimiser: Optimizer,
+        loss_of_batch: Callable[[Any], Loss],
+        recipe: Recipe,
+        group: Processes,
+        tally: Tally,
+    ) -> None:
+        self._parameters, self._optimiser, self._loss_of_batch = parameters, optimiser, loss_of_batch
+        self._recipe, self._group, self._tally = recipe, group, tally
+
+    def step(self, number: int, plan: _Plan, fetched: Iterator[Any], rate: float) -> None:
+        began = time.perf_counter()
+        torch.manual_seed(seed_of("step", self._recipe.seed, number, self._group.rank))
+        images, parts = len(plan.images(number)), plan.parts_of(number)
+        self._optimiser.zero_grad(set_to_none=True)
+        sums = dict.fromkeys(self._tally.sums, 0.0)  # a process without an image here knows the names from before
+        for part in parts:
+            for name, value in self._differentiate(next(fetched), len(part) / images).items():
+                sums[name] = sums.get(name, 0.0) + value
+        names = sorted(sums)
+        summed = torch.tensor([sums[name] for name in names], dtype=torch.float64)
+        values = dict(zip(names, self._group.sum_gradients(self._parameters, summed).tolist(), strict=True))
+        if not math.isfinite(values["loss"]):
+            raise InputError(
+                f"Expected a finite loss, it is {values['loss']} at step {number + 1} with a learning rate of "
+                f"{rate:.3g}; lower the learning rate, clip the gradients, or compute in float32."
+            )
+        if self._recipe.clip is not None:
+            nn.utils.clip_grad_norm_(self._parameters, self._recipe.clip)
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        self._optimiser.step()
+        self._tally.add(values, images, time.perf_counter() - began)
+
+    def _differentiate(self, batch: Any, weight: float) -> dict[str, float]:
+        """Add weight · ∇loss to the gradients; the weighted numbers of the loss."""
+        half = self._recipe.precision == "bfloat16"
+        with torch.autocast(self._parameters[0].device.type, torch.bfloat16, enabled=half):
+            found = self._loss_of_batch(batch)
+        terms = found if isinstance(found, Mapping) else {"loss": found}
+        loss = terms.get("loss")
+        if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
+            raise InputError(
+                "Expected the loss to be one number that depends on the trained parameters, got "
+                f"{'none' if loss is None else type(loss).__name__}"
+                f"{f' {tuple(loss.shape)}' if isinstance(loss, Tensor) else ''}; return its mean over the images."
+            )
+        (loss.squeeze() * weight).backward()
+        return {name: float(torch.as_tensor(value).detach()) * weight for name, value in terms.items()}
+
+
+def _trainable(module: nn.Module) -> list[nn.Parameter]:
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    if not parameters:
+        raise InputError(f"Expected parameters to train in {type(module).__name__}, it has none with requires_grad.")
+    odd = {p.dtype for p in parameters} - {torch.float32, torch.float64}
+    if odd:
+        raise InputError(
+            f"Expected trained parameters in float32, got {str(odd.pop()).removeprefix('torch.')}; "
+            "cast them, and choose precision='bfloat16' to compute in half precision."
+        )
+    if len({(p.dtype, p.device) for p in parameters}) > 1:
+        raise InputError("Expected all trained parameters in one type on one device, got several; move them together.")
+    return parameters
+
+
+def _optimiser(module: nn.Module, recipe: Recipe) -> Optimizer:
+    decayed: list[nn.Parameter] = []
+    undecayed: list[nn.Parameter] = []
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            (undecayed if name.endswith(recipe.undecayed) else decayed).append(parameter)
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": undecayed, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    if recipe.optimiser == "sgd":
+        return SGD(groups, lr=recipe.learning_rate, momentum=0.9)
+    return AdamW(groups, lr=recipe.learning_rate)
+
+
+def _own_randomness(device: torch.device) -> Any:
+    """What the loop seeds is given back afterwards as it was."""
+    return torch.random.fork_rng(devices=[device.index] if device.type == "cuda" else [])
+
+
+def _ahead(function: Callable[[A], B], jobs: Iterable[A], window: int = 2) -> Iterator[B]:
+    """``function`` of every job, in order, computed by one thread up to ``window`` jobs ahead of the consumer."""
+    waiting: deque[Future[B]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="modalign-batches") as pool:
+        try:
+            for job in jobs:
+                waiting.append(pool.submit(function, job))
+                if len(waiting) > window:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,101 @@
+"""One training in several processes: each computes its share of every batch, and all make the same step.
+
+The processes are started by somebody else (``torchrun``, ``accelerate launch``, a cluster), who says how many there
+are in the environment variables WORLD_SIZE and RANK, or has already opened ``torch.distributed``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from modalign.errors import InputError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How many work on this training, and which of them this one is."""
+
+    count: int = 1
+    rank: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process speaks for all: writes checkpoints, shows the bar."""
+        return self.rank == 0
+
+    def share(self, indices: Tensor) -> Tensor:
+        """This process's part of a batch; the parts differ by at most one image and may be empty."""
+        return indices.tensor_split(self.count)[self.rank]
+
+    @torch.no_grad()
+    def sum_gradients(self, parameters: Sequence[Tensor], numbers: Tensor) -> Tensor:
+        """Replace every gradient by its sum over the processes, and return that of ``numbers``, in one reduction.
+
+        A parameter keeps no gradient exactly if it has none anywhere, as in a single process. Cost: one message of
+        4 bytes a parameter.
+
+        Parameters
+        ----------
+        parameters : p tensors of one device and type.
+        numbers : (k,) what else is summed, float64; it travels in the type of the parameters, in two halves.
+        """
+        if self.count == 1:
+            return numbers
+        like = parameters[0]
+        present = torch.tensor([float(p.grad is not None) for p in parameters])
+        high = numbers.to(like.dtype)
+        rest = (numbers - high.double()).to(like.dtype)  # so that sums in float32 lose nothing that a report shows
+        extra = torch.cat((present.to(like.dtype), high.cpu(), rest.cpu())).to(like.device)
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        flat = torch.cat([g.reshape(-1) for g in gradients] + [extra])
+        dist.all_reduce(flat)
+        *summed, extra = flat.split([p.numel() for p in parameters] + [len(extra)])
+        present, high, rest = extra.cpu().split([len(parameters), len(numbers), len(numbers)])
+        for parameter, gradient, anywhere in zip(parameters, summed, present.tolist(), strict=True):
+            parameter.grad = gradient.view_as(parameter).clone() if anywhere else None
+        return high.double() + rest.double()
+
+    @torch.no_grad()
+    def agree(self, tensors: Sequence[Tensor], position: int) -> None:
+        """Start from the values of the first process everywhere, all at the same step.
+
+        Raises
+        ------
+        InputError : the processes stand at different steps.
+        """
+        if self.count == 1:
+            return
+        device = tensors[0].device
+        positions = torch.tensor([position, -position], device=device)
+        dist.all_reduce(positions, op=dist.ReduceOp.MAX)
+        if positions[0] != -positions[1]:
+            raise InputError(
+                f"Expected every process to see the same checkpoint, they found steps {-int(positions[1])} to "
+                f"{int(positions[0])}; give a folder that all machines share."
+            )
+        for tensor in tensors:
+            dist.broadcast(tensor, src=0)
+
+
+@contextmanager
+def processes(device: torch.device) -> Iterator[Processes]:
+    """The processes of this run; opens ``torch.distributed`` if a launcher asked for several, and closes it again."""
+    if dist.is_available() and dist.is_initialized():
+        yield Processes(dist.get_world_size(), dist.get_rank())
+        return
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Processes()
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Processes(dist.get_world_size(), dist.get_rank())
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,136 @@
+"""How long, how fast and in what portions a tower method is trained: one frozen value, checked when it is made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from modalign.errors import InputError
+
+Optimiser = Literal["sgd", "adamw"]
+Rates = Literal["cosine by epoch", "cosine by step", "constant"]
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The hyper-parameters of one training; the defaults are those of CoOp's code base (Dassl), which the prompt
+    methods were published with.
+
+    Attributes
+    ----------
+    epochs : passes over the images.
+    batch_size : images an optimiser step, over all processes and parts.
+    learning_rate : the highest.
+    optimiser : SGD with momentum 0.9 and decay in the gradient, or AdamW with decoupled decay and its usual moments.
+    weight_decay : on every trainable parameter but those in ``undecayed``.
+    undecayed : ends of names of parameters without decay, such as ``("bias",)``.
+    schedule : see :func:`learning_rate`.
+    warmup : epochs of a constant ``warmup_rate`` by epoch; steps of a line up from zero by step.
+    warmup_rate : of the warm-up by epoch.
+    final_rate : where the cosine would end.
+    accumulate : parts that a batch is computed in one after the other, for its memory; the gradient is that of the
+        whole batch to rounding.
+    precision : of the forward pass; ``"bfloat16"`` is autocast, parameters and their updates stay in float32.
+    clip : gradients longer than this, all together, are shortened to it.
+    drop_last : leave out what an epoch has beyond whole batches.
+    gradient_checkpointing : for the method to hand to its towers; the loop only carries it.
+    seed : of the order of images, their augmentation and whatever the loss draws from torch.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    optimiser: Optimiser = "sgd"
+    weight_decay: float = 5e-4
+    undecayed: tuple[str, ...] = ()
+    schedule: Rates = "cosine by epoch"
+    warmup: int = 1
+    warmup_rate: float = 1e-5
+    final_rate: float = 0.0
+    accumulate: int = 1
+    precision: Precision = "float32"
+    clip: float | None = None
+    drop_last: bool = False
+    gradient_checkpointing: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("warmup", 0), ("seed", 0)):
+            value = getattr(self, name)
+            _require(
+                isinstance(value, int) and not isinstance(value, bool) and value >= least,
+                f"{name} to be an integer of at least {least}",
+                value,
+            )
+        for name in ("learning_rate", "weight_decay", "warmup_rate", "final_rate"):
+            value = getattr(self, name)
+            _require(_number(value) and value >= 0, f"{name} to be a finite number of at least 0", value)
+        _require(self.clip is None or (_number(self.clip) and self.clip > 0), "clip to be above 0 or None", self.clip)
+        choices = (
+            ("optimiser", ("sgd", "adamw")),
+            ("schedule", ("cosine by epoch", "cosine by step", "constant")),
+            ("precision", ("float32", "bfloat16")),
+        )
+        for name, known in choices:
+            _require(getattr(self, name) in known, f"{name} to be one of {', '.join(known)}", getattr(self, name))
+        object.__setattr__(self, "undecayed", tuple(self.undecayed))
+
+    def steps_per_epoch(self, n: int) -> int:
+        """Optimiser steps that n images make in an epoch.
+
+        Raises
+        ------
+        InputError : there is none.
+        """
+        steps = n // self.batch_size if self.drop_last else math.ceil(n / self.batch_size)
+        if not steps:
+            advice = f"a batch of at most {n} or drop_last=False" if n else "images to train on"
+            raise InputError(
+                f"Expected at least one batch of {self.batch_size} an epoch, got {n} images; choose {advice}."
+            )
+        return steps
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _require(holds: bool, expected: str, got: Any) -> None:
+    if not holds:
+        raise InputError(f"Expected {expected}, got {got!r}.")
+
+
+def learning_rate(recipe: Recipe, steps_per_epoch: int) -> Callable[[int], float]:
+    r"""step → learning rate, both counted from 0; a pure function, so that a run can be taken up at any step.
+
+    Cosine by epoch, as Dassl has it: in epochs :math:`e < w` the constant ``warmup_rate``; then the cosine starts
+    from its beginning but keeps its length of all E epochs, so the last epoch ends above ``final_rate``:
+
+    .. math:: \eta(e) = \eta_{end} + \tfrac12 (\eta - \eta_{end}) \left(1 + \cos \pi \tfrac{e - w}{E}\right)
+
+    Cosine by step: a line :math:`\eta (s + 1)/w` over w steps, then half a cosine over the S − w that are left,
+
+    .. math:: \eta(s) = \eta_{end} + \tfrac12 (\eta - \eta_{end}) \left(1 + \cos \pi \tfrac{s - w}{S - w}\right)
+
+    Parameters
+    ----------
+    recipe : its schedule, rates, warm-up and epochs.
+    steps_per_epoch : optimiser steps an epoch.
+    """
+    highest, lowest, warmup = recipe.learning_rate, recipe.final_rate, recipe.warmup
+
+    def cosine(done: int, length: int) -> float:
+        return lowest + (highest - lowest) * (1 + math.cos(math.pi * done / length)) / 2
+
+    def by_epoch(step: int) -> float:
+        epoch = step // steps_per_epoch
+        return recipe.warmup_rate if epoch < warmup else cosine(epoch - warmup, recipe.epochs)
+
+    def by_step(step: int) -> float:
+        rest = max(1, recipe.epochs * steps_per_epoch - warmup)
+        return highest * (step + 1) / warmup if step < warmup else cosine(step - warmup, rest)
+
+    return {"cosine by epoch": by_epoch, "cosine by step": by_step, "constant": lambda step: highest}[recipe.schedule]
