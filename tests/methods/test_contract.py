@@ -209,3 +209,23 @@ def test_widths_and_counts_that_do_not_fit_are_refused(name):
         fitted(name, data=data._replace(y=data.y[:-1]))
     with pytest.raises(InputError, match=r"0…3"):
         fitted(name, data=data._replace(text=data.text[:4]))
+
+
+def test_every_ablation_is_a_change_of_its_own_hyper_parameters_and_fits(name):
+    data = few_shot()
+    for words, settings in type(quick(name)).ablations.items():
+        assert words
+        defaults = quick(name).get_params()
+        assert settings.items() <= quick(name, **settings).get_params().items()
+        assert any(defaults[key] != value for key, value in settings.items())
+        assert np.isfinite(fitted(name, data=data, **settings).scores(data.Xt)).all()
+
+
+def test_what_labels_and_text_change_is_what_the_class_says(name):
+    data = few_shot()
+    method = quick(name)
+    if not method.takes_text:
+        np.testing.assert_array_equal(fitted(name).scores(data.Xt), fitted(name, with_text=False).scores(data.Xt))
+    if not method.needs_labels and not method.takes_labels:
+        blind, other = data._replace(y=np.full_like(data.y, -1)), data._replace(y=np.roll(data.y, 1))
+        np.testing.assert_array_equal(*(fitted(name, data=d).scores(data.Xt) for d in (blind, other)))

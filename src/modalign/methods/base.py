@@ -80,8 +80,11 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
     needs_labels: ClassVar[bool] = True  # with text given, still needs at least one labelled image
     needs_anchor: ClassVar[bool] = False  # refuses to fit without the language-aligned view
     takes_anchor: ClassVar[bool] = False  # text is in the space of the anchor where there is one, else in that of X
+    takes_text: ClassVar[bool] = True  # learns something else where class text is given
+    takes_labels: ClassVar[bool] = True  # learns something else from labels where class text is given
     streams: ClassVar[bool] = False  # is given memory-mapped vectors as they are, of any type, to read in blocks
     mirrors: ClassVar[bool] = False  # published with every training image doubled by its mirror
+    ablations: ClassVar[dict[str, dict[str, Any]]] = {}  # an active ingredient switched off → the settings that do it
 
     @abstractmethod
     def _fit(self, problem: Problem) -> None:

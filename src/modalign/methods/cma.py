@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -96,6 +96,7 @@ class CMA(VectorMethod):
         "vision-language models, equations 7 to 11"
     )
     needs_labels = False
+    ablations: ClassVar[dict[str, dict[str, Any]]] = {"cosine alone": {"blend": 1.0}}
 
     def __init__(
         self,

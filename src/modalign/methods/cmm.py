@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -103,6 +103,10 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     title = "CMM"
     paper = "Yang et al., Cross-modal mapping: mitigating the modality gap, 2024, arXiv:2412.20110"
     mirrors: ClassVar[bool] = True
+    ablations: ClassVar[dict[str, dict[str, Any]]] = {
+        "identity map": {"init": "zero", "steps": 0},
+        "no triplet loss": {"triplet_weight": 0.0},
+    }
 
     def __init__(
         self,

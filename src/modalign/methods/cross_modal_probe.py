@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +56,7 @@ class CrossModalProbe(VectorMethod):
     warmup_steps : steps of linear warm-up.
     ratio : r of the interpolation, or ``"auto"`` to choose it on validation images.
     checkpoints : how many moments of training the validation images judge, closer together at the start.
+    cross_modal : whether the sentences are samples; without them the text is still where the weights start.
     criterion : what is compared on them; the other breaks ties.
     logit_scale : inverse temperature; 100 is where CLIP's training ends.
     random_state : seed of the order of images and sentences.
@@ -82,6 +83,7 @@ class CrossModalProbe(VectorMethod):
         "arXiv:2301.06267"
     )
     mirrors: ClassVar[bool] = True
+    ablations: ClassVar[dict[str, dict[str, Any]]] = {"images only": {"cross_modal": False}}
 
     def __init__(
         self,
@@ -93,6 +95,7 @@ class CrossModalProbe(VectorMethod):
         warmup_steps: Annotated[int, Range(0)] = 50,
         ratio: Fraction | Literal["auto"] = "auto",
         checkpoints: Count = 24,
+        cross_modal: bool = True,
         criterion: Criterion = "log-loss",
         logit_scale: Positive = 100.0,
         random_state: Seed = None,
@@ -104,6 +107,7 @@ class CrossModalProbe(VectorMethod):
         self.warmup_steps = warmup_steps
         self.ratio = ratio
         self.checkpoints = checkpoints
+        self.cross_modal = cross_modal
         self.criterion = criterion
         self.logit_scale = logit_scale
         self.random_state = random_state
@@ -112,7 +116,7 @@ class CrossModalProbe(VectorMethod):
         start, validation = problem.prototypes(), held_out(problem.validation)
         if validation is not None:
             validation = unit(validation[0]), validation[1]
-        samples = Samples.of(problem, self.batch_size, self.steps, self.random_state)
+        samples = Samples.of(problem, self.batch_size, self.steps, self.random_state, sentences=self.cross_modal)
         settings = self._settings(validation is not None)
         W = start.repeat(len(settings), 1, 1)  # all candidates learn side by side from the same batches
         descents = [
@@ -202,10 +206,10 @@ class Samples:
     sentences: int
 
     @classmethod
-    def of(cls, problem: Problem, batch_size: int, steps: int, seed: int | None) -> Samples:
-        """All labelled images and all sentences; the order of both is drawn from one generator."""
+    def of(cls, problem: Problem, batch_size: int, steps: int, seed: int | None, *, sentences: bool = True) -> Samples:
+        """All labelled images and, if wanted, all sentences; the order of both is drawn from one generator."""
         X, y = problem.labelled()
-        if problem.text is None:
+        if problem.text is None or not sentences:
             text, classes = X[:0], y[:0]
         else:
             present = (problem.text != 0).any(dim=2)

@@ -117,7 +117,13 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     paper = "Yu, Hu, Zhao, Tai and Li, Geometry-preserving unsupervised alignment for heterogeneous foundation models"
     needs_labels = False
     takes_anchor: ClassVar[bool] = True
+    takes_labels: ClassVar[bool] = False
     streams: ClassVar[bool] = True
+    ablations: ClassVar[dict[str, dict[str, Any]]] = {
+        "uniform plan": {"epsilon": 1e8},
+        "even class shares": {"marginals": "uniform"},
+        "no refinement": {"steps": 0},
+    }
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from sklearn.model_selection import StratifiedKFold
@@ -97,6 +97,10 @@ class LFA(VectorMethod):
     title = "Linear Feature Alignment"
     paper = "Ouali et al., Black box few-shot adaptation for vision-language models, 2023, arXiv:2304.01752"
     needs_labels = False
+    ablations: ClassVar[dict[str, dict[str, Any]]] = {
+        "identity map": {"beta": 1.0, "steps": 0},
+        "no refinement": {"steps": 0},
+    }
 
     def __init__(
         self,

@@ -62,6 +62,7 @@ class LinearProbe(VectorMethod):
     paper = (
         "Radford et al., Learning transferable visual models from natural language supervision, 2021, arXiv:2103.00020"
     )
+    takes_text = False
 
     def __init__(
         self,

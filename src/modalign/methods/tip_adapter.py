@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -111,6 +111,7 @@ class TipAdapter(VectorMethod):
     paper = (
         "Zhang et al., Tip-Adapter: training-free adaption of CLIP for few-shot classification, 2022, arXiv:2207.09519"
     )
+    ablations: ClassVar[dict[str, dict[str, Any]]] = {"no cache": {"alpha": 0.0}}
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -95,6 +95,10 @@ class TransCLIP(VectorMethod):
     title = "TransCLIP"
     paper = "Zanella, Gérin and Ben Ayed, Boosting vision-language models with transduction, 2024, arXiv:2406.01837"
     needs_labels = False
+    ablations: ClassVar[dict[str, dict[str, Any]]] = {
+        "no neighbours": {"neighbours": 0},
+        "no text term": {"text_weight": 0.0},
+    }
 
     def __init__(
         self,

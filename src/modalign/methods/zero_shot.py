@@ -63,6 +63,7 @@ class ZeroShot(VectorMethod):
         "Radford et al., Learning transferable visual models from natural language supervision, 2021, arXiv:2103.00020"
     )
     needs_labels = False
+    takes_labels = False
 
     def __init__(
         self,
