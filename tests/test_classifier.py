@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image, ImageDraw
 import modalign as ma
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.errors import EncoderMismatchError, InputError, UnknownNameError
+from modalign.predictions import NONE_OF_THESE
 
 
 def draw(folder: Path, per_class: int = 8) -> Path:
@@ -144,3 +146,77 @@ def test_one_class_leaves_nothing_to_decide(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "only" / "a.png")
     with pytest.raises(InputError, match="at least 2 classes"):
         ma.adapt(tmp_path)
+
+
+def test_none_of_these(tmp_path: Path, encoder) -> None:
+    """Digits it knows pass as promised; pictures of other things are refused far more often; a file keeps it all."""
+    digits = load_digits()
+    known = digits.select(np.flatnonzero(digits.labels < 6))
+    known = dataclasses.replace(known, class_names=known.class_names[:6])
+    model = ma.adapt(known.select(np.arange(0, len(known), 2)), encoder=encoder, method="linear_probe")
+    again = ma.load(model.save(tmp_path / "model"), encoder=encoder)
+    assert again.rejection == model.rejection
+
+    held_out = known.select(np.arange(1, len(known), 2))
+    answers, plain = again.predict(held_out, reject=True), again.predict(held_out)
+    assert 0.01 < answers.rejected.mean() < 0.09
+    assert plain.rejected is None
+    np.testing.assert_array_equal(answers.probabilities, plain.probabilities)
+    strangers = again.predict(digits.select(np.flatnonzero(digits.labels >= 6)), reject=True)
+    assert strangers.rejected.mean() > 0.5
+    refused = strangers[int(strangers.rejected.argmax())]
+    assert refused.rejected
+    assert refused.name == NONE_OF_THESE
+    assert refused.top[0][0] in known.class_names
+    assert strangers.names.count(NONE_OF_THESE) == strangers.rejected.sum()
+    assert again.predict(held_out, reject=0.3).rejected.mean() > answers.rejected.mean()
+
+
+def test_rejection_without_held_out_images_is_refused_before_work(photos: Path, encoder, monkeypatch) -> None:
+    model = ma.adapt(photos, encoder=encoder, method="linear_probe")
+    few = dataclasses.replace(model, rejection=dataclasses.replace(model.rejection, reference=(0.5, 0.6)))
+    monkeypatch.setattr(type(encoder), "embed_images", lambda *_, **__: pytest.fail("work began"))
+    with pytest.raises(InputError, match="at least 19 held-out images"):
+        few.predict(photos, reject=True)
+    with pytest.raises(InputError, match="between 0 and 1"):
+        few.predict(photos, reject=0.0)
+    with pytest.raises(InputError, match="fitted with held-out images"):
+        dataclasses.replace(model, rejection=None).predict(photos, reject=True)
+
+
+def test_two_encoders_without_a_label(tmp_path: Path, encoder) -> None:
+    """GPUA beside each other and with the anchor for learning only; both find digits that zero-shot does not."""
+    digits = load_digits().select(np.arange(0, 1797, 3))
+    unlabelled = dataclasses.replace(digits, labels=np.full(len(digits), -1))
+    settings = {"method": "gpua", "templates": DIGIT_TEMPLATES}
+    joined = ma.load_encoder("tiny-vision+tiny", cache=encoder.store)
+    both = ma.adapt(unlabelled, encoder=joined, **settings)
+    eyes = ma.load_encoder("tiny-vision", cache=encoder.store)
+    learned = ma.adapt(unlabelled, encoder=eyes, anchor=encoder, **settings)
+    zero_shot = ma.adapt(unlabelled, encoder=encoder, method="zero_shot", templates=DIGIT_TEMPLATES)
+    right = [
+        (m.predict(digits).probabilities.argmax(axis=1) == digits.labels).mean() for m in (zero_shot, both, learned)
+    ]
+    assert right[1] > right[0]
+    assert right[2] > right[0] - 0.02
+    assert both.method.spaces_ == list(joined.widths)
+    assert learned.encoder is eyes
+
+    again = ma.load(both.save(tmp_path / "both"))
+    np.testing.assert_allclose(again.predict(digits).probabilities, both.predict(digits).probabilities, atol=1e-6)
+    with pytest.raises(EncoderMismatchError):
+        ma.load(tmp_path / "both", encoder="tiny+tiny-vision")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"method": "cmm", "anchor": "tiny"}, "takes no anchor"),
+        ({"method": "gpua", "anchor": "tiny-vision"}, "reads sentences"),
+        ({"method": "gpua", "unlabelled": True}, "names of the classes"),
+        ({"method": "cmm", "unlabelled": True, "classes": ["disc", "square"]}, "learns from labelled images"),
+    ],
+)
+def test_what_does_not_go_together_is_said(change: dict, sentence: str, photos: Path) -> None:
+    with pytest.raises(InputError, match=sentence):
+        ma.adapt(photos, **change)

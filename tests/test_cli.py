@@ -111,6 +111,20 @@ def test_a_mistake_is_one_sentence_exit_code_2_and_nothing_written(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_without_labels_and_with_none_of_these(photos: Path, tmp_path: Path) -> None:
+    """A folder whose names are not to be believed: GPUA on two encoders, then answers that may be a refusal."""
+    model, names = tmp_path / "model", tmp_path / "names.txt"
+    names.write_text("disc\nsquare\n")
+    options = ("--method", "gpua", "--encoder", "tiny-vision+tiny", "--unlabelled", "--classes", names)
+    fitted = json.loads(run("fit", photos, "-o", model, *options, "--json").stdout)
+    assert fitted["record"]["images"] == {"train": 16, "validation": 0}
+    answers = json.loads(run("predict", model, photos, "--reject", 0.3, "--json").stdout)["predictions"]
+    assert 0 < sum(answer["rejected"] for answer in answers) <= 5
+    assert {answer["name"] for answer in answers} <= {"disc", "square", "none of these"}
+    assert "none of these (" in run("predict", model, photos, "--reject", 0.3).stdout
+    run("predict", model, photos, "--reject", 0, expect=2)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_explains_every_option(command: str) -> None:
     import typer.main

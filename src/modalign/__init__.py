@@ -10,7 +10,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {
-    "adapt": "classifier",
+    "adapt": "adaptation",
     "Classifier": "classifier",
     "load": "classifier",
     "load_encoder": "encoders",

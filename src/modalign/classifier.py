@@ -1,10 +1,8 @@
-"""What a user keeps: an encoder, a method fitted on its features, class names and a calibrated temperature."""
+"""What a user keeps: an encoder, a method fitted on its features, class names, calibration."""
 
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,74 +11,20 @@ import numpy as np
 import torch
 
 from modalign.data.items import Items, load_items
-from modalign.data.prompts import DEFAULT_TEMPLATE, read_descriptions, sentences
-from modalign.data.splits import few_shot
 from modalign.encoders import load_encoder
-from modalign.encoders.base import VIEWS
-from modalign.errors import InputError, UndecodableError, UnknownNameError
-from modalign.features import UNLABELLED, EncoderSpec, Features, Quarantined, concatenate
+from modalign.errors import InputError, UndecodableError
+from modalign.features import UNLABELLED, EncoderSpec, Features
 from modalign.linalg.calibration import fit_temperature
-from modalign.methods import method_class
+from modalign.linalg.rejection import Rejection
 from modalign.methods.base import VectorMethod
-from modalign.methods.parameters import check_parameters, parameters
 from modalign.persistence import load_model, save_model
+from modalign.predictions import Evaluation, Prediction, Predictions
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
-    from modalign.evaluate.metrics import Accuracy, ClassAccuracy
+    from modalign.encoders.joined import JoinedEncoder
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """The answer for one image."""
-
-    id: str
-    name: str
-    probability: float
-    top: tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True)
-class Predictions(Sequence[Prediction]):
-    """The answers for many images, in the order they were given; undecodable ones are in ``quarantined``."""
-
-    ids: tuple[str, ...]
-    class_names: tuple[str, ...]
-    probabilities: np.ndarray  # (n, C), rows sum to 1
-    quarantined: tuple[Quarantined, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, i: int) -> Prediction:  # type: ignore[override]
-        row = self.probabilities[i]
-        order = np.argsort(-row, kind="stable")[:5]
-        top = tuple((self.class_names[k], float(row[k])) for k in order)
-        return Prediction(self.ids[i], *top[0], top)
-
-    def __iter__(self) -> Iterator[Prediction]:
-        return (self[i] for i in range(len(self)))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The most probable class of every image."""
-        return tuple(self.class_names[k] for k in self.probabilities.argmax(axis=1))
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How well a classifier does on labelled images that it was not fitted on."""
-
-    accuracy: Accuracy
-    per_class: tuple[ClassAccuracy, ...]
-    confusion: np.ndarray  # (C, C) counts, rows = true class
-    calibration_error: float
-    ids: tuple[str, ...]  # the n images tested on
-    labels: np.ndarray  # (n,)
-    probabilities: np.ndarray  # (n, C)
-    class_names: tuple[str, ...]
-    left_out: tuple[str, ...]  # ids of images that the model was fitted on
-    quarantined: tuple[Quarantined, ...]
+__all__ = ["Classifier", "Evaluation", "Prediction", "Predictions", "calibrate", "content_hash", "load"]
 
 
 @dataclass
@@ -94,20 +38,44 @@ class Classifier:
     class_names : C names, in the order of the method's score columns.
     temperature : scores are divided by it before the softmax; fitted on validation images.
     fitted_on : content hashes of the images used for fitting and validation, so that they are never tested on.
+    rejection : how sure the model is of held-out images of its own classes; None if there were none.
     record : how the model came about: shots, seed, counts, seconds, notes.
     """
 
-    encoder: Encoder
+    encoder: Encoder | JoinedEncoder
     method: VectorMethod
     class_names: tuple[str, ...]
     temperature: float = 1.0
     fitted_on: frozenset[str] = frozenset()
+    rejection: Rejection | None = None
     record: dict[str, Any] = field(default_factory=dict)
 
-    def predict(self, images: Any) -> Predictions:
-        """Names and calibrated probabilities for paths, PIL images, a folder, a list file or an archive."""
+    def predict(self, images: Any, *, reject: bool | float = False) -> Predictions:
+        """Names and calibrated probabilities for paths, PIL images, a folder, a list file or an archive.
+
+        Parameters
+        ----------
+        images : what to name.
+        reject : answer "none of these" where the model is less sure than it nearly always is of images of its own
+            classes. A number is the share of images of known classes that may be refused on average, which holds if
+            they are like the held-out ones (see :class:`~modalign.linalg.rejection.Rejection`); True is 0.05.
+
+        Raises
+        ------
+        InputError : ``reject`` is asked of a model without held-out images, or with too few for that share.
+        """
+        asked, level = reject is not False, 0.05 if reject is True else float(reject)
+        if asked and self.rejection is None:
+            raise InputError(
+                "Expected a model that was fitted with held-out images to learn a rejection threshold from, got one "
+                "without; give it more images a class."
+            )
+        if asked:
+            self.rejection.require(level)
         features = self.encoder.embed_images(images)
-        return Predictions(features.ids, self.class_names, self._probabilities(features), features.quarantined)
+        logits = self._logits(features)
+        rejected = self.rejection.rejects(torch.from_numpy(logits), level).numpy() if asked else None
+        return Predictions(features.ids, self.class_names, _softmax(logits), features.quarantined, rejected)
 
     def evaluate(self, images: Any, *, include_fitted: bool = False) -> Evaluation:
         """Accuracy on labelled images (a folder per class, a CSV, …).
@@ -131,7 +99,7 @@ class Classifier:
         features = self.encoder.embed_images(items.select(known[~seen]))
         row_of = {name: i for i, name in enumerate(items.ids)}
         true = labels[[row_of[name] for name in features.ids]]
-        probabilities = self._probabilities(features)
+        probabilities = _softmax(self._logits(features))
         predicted = probabilities.argmax(axis=1)
         return Evaluation(
             accuracy=accuracy(true, predicted),
@@ -156,14 +124,13 @@ class Classifier:
                 "class_names": list(self.class_names),
                 "temperature": self.temperature,
                 "fitted_on": sorted(self.fitted_on),
+                "rejection": None if self.rejection is None else asdict(self.rejection),
                 "record": self.record,
             },
         )
 
-    def _probabilities(self, features: Features) -> np.ndarray:
-        logits = self.method.scores(features).astype(np.float64) / self.temperature
-        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return weights / weights.sum(axis=1, keepdims=True)
+    def _logits(self, features: Features) -> np.ndarray:
+        return self.method.scores(features).astype(np.float64) / self.temperature
 
     def _labels(self, items: Items) -> np.ndarray:
         """Labels of ``items`` in this classifier's numbering, matched by name."""
@@ -179,103 +146,13 @@ class Classifier:
         return renumber[items.labels]
 
 
-def adapt(
-    images: Any,
-    *,
-    encoder: str | Encoder = "tiny",
-    method: str | VectorMethod = "cmm",
-    shots: int | None = None,
-    classes: Sequence[str] | str | Path | None = None,
-    templates: str | Sequence[str] | None = None,
-    descriptions: str | Path | None = None,
-    mirror: bool | None = None,
-    random_state: int = 0,
-    device: str = "auto",
-    **hyperparameters: Any,
-) -> Classifier:
-    """From images to an adapted classifier.
-
-    Parameters
-    ----------
-    images : a folder with one sub-folder a class, a CSV, a list, an archive, or :class:`~modalign.Items`.
-    encoder : a name for :func:`~modalign.load_encoder`, or what it returned.
-    method : a name (see ``modalign list``) or an unfitted method.
-    shots : training images a class; None uses all but a held-out part for validation.
-    classes : class names, or a file of them, where the folders do not say it well.
-    templates : sentences with ``{}`` for the class name.
-    descriptions : a JSON file of sentences a class (CuPL or HPT layout) instead of templates.
-    mirror : also train on mirrored images; None does what the method was published with.
-    random_state : decides the split and everything random in the method.
-    device : where the encoder runs if ``encoder`` is a name.
-    **hyperparameters : passed to the method.
-
-    Raises
-    ------
-    InputError : before any image is encoded, in one sentence.
-    """
-    started = time.perf_counter()
-    items = load_items(images, classes=classes)
-    if len(items.class_names) < 2:
-        raise InputError(
-            f"Expected at least 2 classes, got {len(items.class_names)}; put the images of each class in a folder of "
-            "its own, or name the classes with classes=…"
-        )
-    if shots is not None and shots < 1:
-        raise InputError(f"Expected shots to be at least 1, got {shots}; leave it out to learn from all images.")
-    method = _configured(method, hyperparameters, random_state)
-    split = None
-    if (items.labels != UNLABELLED).any():
-        split = few_shot(items, "all" if shots is None else shots, seed=random_state)
-    elif method.needs_labels:
-        raise InputError(
-            f"{type(method).__name__} learns from labelled images, got none; "
-            "sort some into one folder a class, or use method='zero_shot'."
-        )
-    lines = class_sentences(items.class_names, templates, descriptions)
-    encoder = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
-    if encoder.logit_scale and "logit_scale" in method.get_params() and "logit_scale" not in hyperparameters:
-        method.set_params(logit_scale=float(encoder.logit_scale))
-    text = encoder.embed_texts(lines, class_names=items.class_names) if encoder.has_text else None
-
-    train = items if split is None else items.select(split.train)
-    mirror = method.mirrors if mirror is None else mirror
-    views = [encoder.embed_images(train, view=view) for view in (VIEWS if mirror else VIEWS[:1])]
-    validation = None
-    if split is not None and len(split.validation):
-        validation = encoder.embed_images(items.select(split.validation))
-    method.fit(concatenate(views), text=text, validation=validation)
-
-    temperature = 1.0 if validation is None else calibrate(method, validation)
-    used = range(len(items)) if split is None else np.concatenate([split.train, split.validation])
-    return Classifier(
-        encoder=encoder,
-        method=method,
-        class_names=items.class_names,
-        temperature=temperature,
-        fitted_on=frozenset() if split is None else frozenset(content_hash(items, i) for i in used) - {""},
-        record={
-            "shots": shots,
-            "random_state": random_state,
-            "mirror": mirror,
-            "images": {"train": len(views[0]), "validation": 0 if validation is None else len(validation)},
-            "calibrated": validation is not None,
-            "sentences": [list(s) for s in lines],
-            "notes": [*items.notes, *(() if split is None else split.notes)],
-            "quarantined": [
-                asdict(q) for q in concatenate([*views, *([validation] if validation else [])]).quarantined
-            ],
-            "seconds": round(time.perf_counter() - started, 3),
-        },
-    )
-
-
 def calibrate(method: VectorMethod, validation: Features) -> float:
     """The temperature at which the scores of a fitted method are most likely right on labelled validation images."""
     scores = torch.from_numpy(method.scores(validation))
     return fit_temperature(scores, torch.from_numpy(validation.labels)).value
 
 
-def load(folder: str | Path, *, encoder: str | Encoder | None = None) -> Classifier | VectorMethod:
+def load(folder: str | Path, *, encoder: str | Encoder | JoinedEncoder | None = None) -> Classifier | VectorMethod:
     """Read a model that was saved: a :class:`Classifier`, or a bare method as it was fitted on vectors.
 
     ``encoder`` replaces the name on the card, for weights that have moved; another encoder than the one the model was
@@ -288,6 +165,8 @@ def load(folder: str | Path, *, encoder: str | Encoder | None = None) -> Classif
         spec = EncoderSpec(**card["encoder"])
         names, temperature = tuple(card["class_names"]), float(card["temperature"])
         fitted_on, record = frozenset(card["fitted_on"]), dict(card["record"])
+        rejection = card.get("rejection")
+        rejection = rejection and Rejection(**rejection | {"reference": tuple(rejection["reference"])})
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"The card of '{folder}' describes its classifier in a way not understood: {error}."
@@ -295,19 +174,7 @@ def load(folder: str | Path, *, encoder: str | Encoder | None = None) -> Classif
     if encoder is None or isinstance(encoder, str):
         encoder = load_encoder(encoder or spec.name, dtype=spec.dtype)
     spec.require(encoder.spec)
-    return Classifier(encoder, method, names, temperature, fitted_on, record)
-
-
-def class_sentences(
-    class_names: Sequence[str], templates: str | Sequence[str] | None, descriptions: str | Path | None
-) -> list[list[str]]:
-    """The sentences that stand for each class: from a description file, or from templates."""
-    if descriptions is not None:
-        if templates is not None:
-            raise InputError("Expected templates or descriptions, got both; choose one.")
-        return read_descriptions(descriptions, class_names)
-    templates = DEFAULT_TEMPLATE if templates is None else templates
-    return sentences(class_names, [templates] if isinstance(templates, str) else templates)
+    return Classifier(encoder, method, names, temperature, fitted_on, rejection, record)
 
 
 def content_hash(items: Items, i: int) -> str:
@@ -318,18 +185,6 @@ def content_hash(items: Items, i: int) -> str:
         return ""
 
 
-def _configured(method: str | VectorMethod, hyperparameters: dict[str, Any], random_state: int) -> VectorMethod:
-    """An unfitted method with the given hyper-parameters, all of them checked."""
-    if isinstance(method, str):
-        cls = method_class(method)
-        known = {p.name for p in parameters(cls)}
-        for name in hyperparameters:
-            if name not in known:
-                raise UnknownNameError(f"hyper-parameter of {cls.__name__}", name, known)
-        if "random_state" in known:
-            hyperparameters = {"random_state": random_state, **hyperparameters}
-        method = cls(**hyperparameters)
-    elif hyperparameters:
-        method.set_params(**hyperparameters)
-    check_parameters(method)
-    return method
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)

@@ -89,9 +89,13 @@ def fit(
     source: Source,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to save the model in.")],
     encoder: EncoderName = "tiny",
+    anchor: Annotated[str | None, typer.Option(help="Vision-language encoder needed for learning only (gpua).")] = None,
     method: Annotated[str, typer.Option("--method", "-m", help="See: modalign list methods.")] = "cmm",
     shots: Annotated[int | None, typer.Option(min=1, help="Training images a class; all by default.")] = None,
     classes: Annotated[Path | None, typer.Option(help="File of class names, one a line or JSON.")] = None,
+    unlabelled: Annotated[
+        bool, typer.Option("--unlabelled", "--unlabeled", help="Take no label from folders; needs --classes.")
+    ] = False,
     template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
     descriptions: Annotated[Path | None, typer.Option(help="JSON: class name → sentences (CuPL, HPT).")] = None,
     mirror: Annotated[bool | None, typer.Option(help="Also train on mirrored images; as published by default.")] = None,
@@ -101,7 +105,7 @@ def fit(
     as_json: AsJson = False,
 ) -> None:
     """Adapt a classifier to a folder of images and save it."""
-    from modalign.classifier import adapt
+    from modalign.adaptation import adapt
     from modalign.methods import method_class
     from modalign.persistence import check_destination
 
@@ -109,10 +113,12 @@ def fit(
     model = adapt(
         source,
         encoder=encoder,
+        anchor=anchor,
         device=device,
         method=method,
         shots=shots,
         classes=classes,
+        unlabelled=unlabelled,
         templates=template or None,
         descriptions=descriptions,
         mirror=mirror,
@@ -142,6 +148,10 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A folder written by fit.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or one folder, list or archive.")],
     top: Annotated[int, typer.Option(min=1, max=5, help="How many answers an image.")] = 1,
+    reject: Annotated[
+        float | None,
+        typer.Option(help="Answer 'none of these' too; the share of known images that may be refused, such as 0.05."),
+    ] = None,
     encoder: Annotated[str | None, typer.Option(help="Where the encoder is now, if it has moved.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -150,19 +160,21 @@ def predict(
 
     source = images[0] if len(images) == 1 and not _is_image(images[0]) else images
     items = load_items(source)
-    predictions = _load_classifier(model, encoder).predict(items)
+    predictions = _load_classifier(model, encoder).predict(items, reject=False if reject is None else reject)
     if as_json:
         _print_json(
             {
                 "predictions": [
                     {"id": p.id, "name": p.name, "probability": p.probability, "top": dict(p.top[:top])}
+                    | ({} if reject is None else {"rejected": p.rejected})
                     for p in predictions
                 ],
                 "quarantined": [vars(q) for q in predictions.quarantined],
             }
         )
         return
-    rows = [[p.id, ", ".join(f"{name} {100 * value:.1f} %" for name, value in p.top[:top])] for p in predictions]
+    answers = [", ".join(f"{name} {100 * value:.1f} %" for name, value in p.top[:top]) for p in predictions]
+    rows = [[p.id, f"{p.name} ({a})" if p.rejected else a] for p, a in zip(predictions, answers, strict=True)]
     _print_table(["image", "answer"], rows)
     _report_quarantine(predictions.quarantined)
 

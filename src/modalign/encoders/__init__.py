@@ -13,6 +13,7 @@ _HOME = {
     "Encoder": "base",
     "ClipEncoder": "clip",
     "VisionEncoder": "vision",
+    "JoinedEncoder": "joined",
     "Preprocessing": "preprocess",
     "FeatureStore": "store",
     "load_encoder": "loading",

@@ -12,6 +12,7 @@ from modalign.encoders.base import Encoder
 from modalign.encoders.catalog import locate
 from modalign.encoders.checkpoint import Checkpoint
 from modalign.encoders.clip import ClipEncoder
+from modalign.encoders.joined import JoinedEncoder
 from modalign.encoders.precision import choose
 from modalign.encoders.store import FeatureStore
 from modalign.encoders.vision import VisionEncoder
@@ -26,14 +27,16 @@ def load_encoder(
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
     cache: bool | str | os.PathLike[str] | FeatureStore = True,
-) -> Encoder:
+) -> Encoder | JoinedEncoder:
     """A pretrained encoder of images, and of sentences if it is a vision-language one.
 
     Parameters
     ----------
     name : ``"tiny"`` or ``"tiny-vision"``, which are part of the package; a local folder in Hugging Face format
         (``config.json``, ``model.safetensors``, ``preprocessor_config.json``, tokenizer files); or a name on the hub
-        such as ``"openai/clip-vit-base-patch16"``, with ``@revision`` if need be. See ``KNOWN_ENCODERS``.
+        such as ``"openai/clip-vit-base-patch16"``, with ``@revision`` if need be. See ``KNOWN_ENCODERS``. Several
+        with a plus between them, ``"tiny-vision+tiny"``, give a
+        :class:`~modalign.encoders.joined.JoinedEncoder`, which has their vectors side by side.
     device : ``"auto"`` (CUDA, else Apple's GPU, else the CPU) or what torch calls it.
     dtype : ``"auto"`` computes in half precision where this machine is at least 1.3 times faster so and the vectors
         agree (cosine ≥ 0.999); the decision is kept in the cache. Or ``"float32"``, ``"bfloat16"``, ``"float16"``.
@@ -48,19 +51,28 @@ def load_encoder(
     chosen = _dtype(dtype)
     place = _device(device)
     store = _store(cache)
+    names = [part.strip() for part in os.fspath(name).split("+")]
+    if len(names) > 1 and not Path(name).exists():
+        if not all(names):
+            raise InputError(f"Expected names of encoders on both sides of every '+', got '{name}'.")
+        return JoinedEncoder([_load(part, place, chosen, store) for part in names])
+    return _load(os.fspath(name), place, chosen, store)
+
+
+def _load(name: str, place: torch.device, chosen: torch.dtype | None, store: FeatureStore | None) -> Encoder:
     checkpoint = Checkpoint.open(locate(name))
     preprocessing = checkpoint.preprocessing()
     model = checkpoint.load()
     common = {"weights_hash": checkpoint.weights_hash(store), "device": place, "store": store}
     encoder: Encoder
     if hasattr(model, "get_image_features"):
-        encoder = ClipEncoder(os.fspath(name), model, preprocessing, checkpoint=checkpoint, **common)
+        encoder = ClipEncoder(name, model, preprocessing, checkpoint=checkpoint, **common)
     elif hasattr(model, "get_text_features") or getattr(model, "main_input_name", "") != "pixel_values":
         raise InputError(
             f"Expected an encoder of images, got a '{checkpoint.model_type}' network; use a CLIP, SigLIP, DINO or ViT."
         )
     else:
-        encoder = VisionEncoder(os.fspath(name), model, preprocessing, **common)
+        encoder = VisionEncoder(name, model, preprocessing, **common)
     return choose(encoder) if chosen is None else encoder.cast(chosen)
 
 

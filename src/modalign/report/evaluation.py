@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from modalign.classifier import Classifier, Evaluation
+from modalign.classifier import Classifier
 from modalign.data.items import Items
 from modalign.evaluate.metrics import percent, reliability
 from modalign.features import ClassText, Features
 from modalign.linalg.prototypes import text_prototypes
 from modalign.methods.base import VectorMethod
+from modalign.predictions import Evaluation
 from modalign.record import versions
 from modalign.report.classes import confusion_matrix, per_class_bars
 from modalign.report.examples import Example, Examples

@@ -1,0 +1,215 @@
+"""From images to an adapted classifier, in one call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from modalign.classifier import Classifier, calibrate, content_hash
+from modalign.data.items import Items, load_items
+from modalign.data.prompts import DEFAULT_TEMPLATE, read_descriptions, sentences
+from modalign.data.split import Split
+from modalign.data.splits import few_shot
+from modalign.encoders import load_encoder
+from modalign.encoders.base import VIEWS
+from modalign.encoders.joined import JoinedEncoder
+from modalign.errors import InputError, UnknownNameError
+from modalign.features import UNLABELLED, Features, concatenate
+from modalign.linalg.rejection import Rejection, fit_rejection
+from modalign.methods import method_class
+from modalign.methods.base import VectorMethod
+from modalign.methods.parameters import check_parameters, parameters
+
+if TYPE_CHECKING:
+    from modalign.encoders.base import Encoder
+
+
+def adapt(
+    images: Any,
+    *,
+    encoder: str | Encoder | JoinedEncoder = "tiny",
+    anchor: str | Encoder | None = None,
+    method: str | VectorMethod = "cmm",
+    shots: int | None = None,
+    classes: Sequence[str] | str | Path | None = None,
+    unlabelled: bool = False,
+    templates: str | Sequence[str] | None = None,
+    descriptions: str | Path | None = None,
+    mirror: bool | None = None,
+    random_state: int = 0,
+    device: str = "auto",
+    **hyperparameters: Any,
+) -> Classifier:
+    """From images to an adapted classifier.
+
+    Parameters
+    ----------
+    images : a folder with one sub-folder a class, a CSV, a list, an archive, or :class:`~modalign.Items`.
+    encoder : a name for :func:`~modalign.load_encoder`, or what it returned; ``"a+b"`` puts two side by side.
+    anchor : a vision-language encoder that is needed for learning only, where ``encoder`` has never seen text and the
+        method maps its space to that of language (GPUA); the classifier then runs on ``encoder`` alone.
+    method : a name (see ``modalign list``) or an unfitted method.
+    shots : training images a class; None uses all but a held-out part for validation.
+    classes : class names, or a file of them, where the folders do not say it well.
+    unlabelled : take no label from the folders or lists; ``classes`` then says what there may be.
+    templates : sentences with ``{}`` for the class name.
+    descriptions : a JSON file of sentences a class (CuPL or HPT layout) instead of templates.
+    mirror : also train on mirrored images; None does what the method was published with.
+    random_state : decides the split and everything random in the method.
+    device : where the encoder runs if ``encoder`` is a name.
+    **hyperparameters : passed to the method.
+
+    Raises
+    ------
+    InputError : before any image is encoded, in one sentence.
+    """
+    started = time.perf_counter()
+    items = _items(images, classes, unlabelled)
+    method = _configured(method, hyperparameters, random_state)
+    split = _split(items, shots, method, random_state)
+    lines = class_sentences(items.class_names, templates, descriptions)
+    eyes = _Eyes.open(encoder, anchor, method, device)
+    if eyes.language and "logit_scale" in method.get_params() and "logit_scale" not in hyperparameters:
+        method.set_params(logit_scale=float(eyes.language.logit_scale or method.logit_scale))
+    text = eyes.language.embed_texts(lines, class_names=items.class_names) if eyes.language else None
+
+    train = items if split is None else items.select(split.train)
+    mirror = method.mirrors if mirror is None else mirror
+    views = [eyes.see(train, view) for view in (VIEWS if mirror else VIEWS[:1])]
+    X, validation = concatenate([x for x, _ in views]), None
+    if split is not None and len(split.validation):
+        validation, _ = eyes.see(items.select(split.validation), VIEWS[0])
+    aligned = {} if views[0][1] is None else {"anchor": concatenate([a for _, a in views])}
+    method.fit(X, text=text, validation=validation, **aligned)
+
+    temperature = 1.0 if validation is None else calibrate(method, validation)
+    used = range(len(items)) if split is None else np.concatenate([split.train, split.validation])
+    seen = [X] if validation is None else [X, validation]
+    return Classifier(
+        encoder=eyes.encoder,
+        method=method,
+        class_names=items.class_names,
+        temperature=temperature,
+        fitted_on=frozenset() if split is None else frozenset(content_hash(items, i) for i in used) - {""},
+        rejection=_rejection(method, temperature, X if split is None else None, validation),
+        record={
+            "shots": shots,
+            "random_state": random_state,
+            "mirror": mirror,
+            "images": {"train": len(views[0][0]), "validation": 0 if validation is None else len(validation)},
+            "calibrated": validation is not None,
+            "sentences": [list(s) for s in lines],
+            "notes": [*items.notes, *(() if split is None else split.notes)],
+            "quarantined": [asdict(q) for features in seen for q in features.quarantined],
+            "seconds": round(time.perf_counter() - started, 3),
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _Eyes:
+    """What images are seen with: the encoder that stays, and beside it the language-aligned view a method asks for."""
+
+    encoder: Encoder | JoinedEncoder
+    language: Encoder | None
+    both: JoinedEncoder | None
+
+    @classmethod
+    def open(
+        cls, encoder: str | Encoder | JoinedEncoder, anchor: str | Encoder | None, method: VectorMethod, device: str
+    ) -> _Eyes:
+        encoder = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
+        if anchor is not None:
+            if not method.takes_anchor:
+                raise InputError(f"{type(method).__name__} learns in one space and takes no anchor; leave it out.")
+            anchor = load_encoder(anchor, device=device) if isinstance(anchor, str) else anchor
+            if not anchor.has_text:
+                raise InputError(f"Expected an anchor that reads sentences, '{anchor.name}' has no text tower.")
+            parts = encoder.parts if isinstance(encoder, JoinedEncoder) else (encoder,)
+            if anchor.spec.fingerprint not in {part.spec.fingerprint for part in parts}:
+                return cls(encoder, anchor, JoinedEncoder([*parts, anchor]))
+        if isinstance(encoder, JoinedEncoder) and method.takes_anchor:
+            if method.get_params().get("spaces", ()) is None:
+                method.set_params(spaces=list(encoder.widths))
+            return cls(encoder, encoder.language, encoder)
+        return cls(encoder, encoder if encoder.has_text else None, None)
+
+    def see(self, items: Items, view: str) -> tuple[Features, Features | None]:
+        """The images as the classifier will see them, and as the text does where that is another space."""
+        if self.both is None:
+            return self.encoder.embed_images(items, view=view), None
+        features = self.both.embed_images(items, view=view)
+        aligned = self.both.part_of(features, self.language)
+        return (features if self.both is self.encoder else self.both.part_of(features, self.encoder)), aligned
+
+
+def _items(images: Any, classes: Sequence[str] | str | Path | None, unlabelled: bool) -> Items:
+    if unlabelled and classes is None:
+        raise InputError("Expected the names of the classes for images without labels; give classes=…")
+    items = load_items(images, classes=classes, **({"labels": UNLABELLED} if unlabelled else {}))
+    if len(items.class_names) < 2:
+        raise InputError(
+            f"Expected at least 2 classes, got {len(items.class_names)}; put the images of each class in a folder of "
+            "its own, or name the classes with classes=…"
+        )
+    return items
+
+
+def _split(items: Items, shots: int | None, method: VectorMethod, seed: int) -> Split | None:
+    """Which images to learn from and to validate on; None where no image has a label."""
+    if shots is not None and shots < 1:
+        raise InputError(f"Expected shots to be at least 1, got {shots}; leave it out to learn from all images.")
+    if (items.labels != UNLABELLED).any():
+        return few_shot(items, "all" if shots is None else shots, seed=seed)
+    if method.needs_labels:
+        raise InputError(
+            f"{type(method).__name__} learns from labelled images, got none; "
+            "sort some into one folder a class, or use method='gpua', which needs none."
+        )
+    return None
+
+
+def _rejection(
+    method: VectorMethod, temperature: float, unlabelled: Features | None, validation: Features | None
+) -> Rejection | None:
+    """Learned on validation images; where there are no labels at all, on the images fitted on, taken to be known."""
+    images = unlabelled if validation is None else validation
+    if images is None:
+        return None
+    logits = torch.from_numpy(method.scores(images).astype(np.float64) / temperature)
+    return fit_rejection(logits, None if validation is None else torch.from_numpy(validation.labels))
+
+
+def class_sentences(
+    class_names: Sequence[str], templates: str | Sequence[str] | None, descriptions: str | Path | None
+) -> list[list[str]]:
+    """The sentences that stand for each class: from a description file, or from templates."""
+    if descriptions is not None:
+        if templates is not None:
+            raise InputError("Expected templates or descriptions, got both; choose one.")
+        return read_descriptions(descriptions, class_names)
+    templates = DEFAULT_TEMPLATE if templates is None else templates
+    return sentences(class_names, [templates] if isinstance(templates, str) else templates)
+
+
+def _configured(method: str | VectorMethod, hyperparameters: dict[str, Any], random_state: int) -> VectorMethod:
+    """An unfitted method with the given hyper-parameters, all of them checked."""
+    if isinstance(method, str):
+        cls = method_class(method)
+        known = {p.name for p in parameters(cls)}
+        for name in hyperparameters:
+            if name not in known:
+                raise UnknownNameError(f"hyper-parameter of {cls.__name__}", name, known)
+        if "random_state" in known:
+            hyperparameters = {"random_state": random_state, **hyperparameters}
+        method = cls(**hyperparameters)
+    elif hyperparameters:
+        method.set_params(**hyperparameters)
+    check_parameters(method)
+    return method
