@@ -1,0 +1,320 @@
+"""Every method on one's own images, compared so that the outcome can be believed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modalign.data.split import Split
+from modalign.data.splits import few_shot
+from modalign.errors import InputError, UnknownNameError
+from modalign.evaluate.comparison import SEPARATOR, LeftOut, MethodComparison
+from modalign.evaluate.given import Given, TextSource, read_given
+from modalign.evaluate.looks import look_closer
+from modalign.evaluate.protocol import budgets, fingerprint_of, fingerprint_of_test, run_once
+from modalign.evaluate.runs import Run, Shots, amount, append_run, labels_in_words, read_runs, run_key
+from modalign.features import UNLABELLED, ClassText
+from modalign.methods import METHODS, method_class
+from modalign.methods.base import VectorMethod
+from modalign.methods.parameters import check_parameters, parameters
+from modalign.progress import track
+from modalign.record import versions
+
+if TYPE_CHECKING:
+    from modalign.encoders.base import Encoder
+    from modalign.features import Features
+
+SHOTS: tuple[Shots, ...] = (0, 1, 2, 4, 8, 16, "all")
+RANDOM_TEXT = "random prototypes"
+TEST_SHARE = 0.5
+
+
+def compare(
+    source: Any,
+    *,
+    text: TextSource = None,
+    encoder: str | Encoder | None = None,
+    anchor: str | Path | Encoder | Features | None = None,
+    methods: Sequence[str] | None = None,
+    shots: Sequence[Shots] = SHOTS,
+    seeds: int | Sequence[int] = 3,
+    test: float = TEST_SHARE,
+    official: Split | None = None,
+    classes: Sequence[str] | str | Path | None = None,
+    templates: str | Sequence[str] | None = None,
+    descriptions: str | Path | None = None,
+    hyperparameters: Mapping[str, Mapping[str, Any]] | None = None,
+    ablations: bool = True,
+    record: str | Path | None = None,
+    device: str = "auto",
+) -> MethodComparison:
+    """Run every method that applies on one's own images, at every number of labels that they allow.
+
+    The same test images, never seen in fitting, serve all runs; a method is asked for its answers once, and the labels
+    say only which of them are right. For each seed and number of labels a class, images are drawn to learn from and,
+    from the rest, at most four a class to choose on: whatever a method chooses, it chooses there. All methods get the
+    same images, without mirrored views. Methods that can use unlabelled images get those that were not drawn, without
+    labels. Each method then runs again with each of its active ingredients switched off, without labels and at the
+    greatest number of labels; where it takes text, once with random directions in its place.
+
+    Parameters
+    ----------
+    source : images as :func:`~modalign.load_items` takes them; or :class:`~modalign.Features`, or the ``.npz`` file of
+        them that ``modalign embed`` writes. Folders named train, val and test are kept as they are.
+    text : class-text vectors: an array, :class:`~modalign.ClassText`, or a file of them. By default the encoder embeds
+        the class names; False compares without text.
+    encoder : what turns images and class names into vectors; ``"tiny"`` for images by default, and for features the
+        one that they name.
+    anchor : an encoder for images, or features row by row: the same images in a language-aligned space, where
+        ``source`` is of a vision-only one. Methods that take no anchor run in its space, where the text is.
+    methods : names (see ``modalign list``); all by default.
+    shots : labelled images a class; numbers and ``"all"``. 0 is without labels.
+    seeds : how many draws, or which.
+    test : share of every class to test on, where there are no official lists.
+    official : train, validation and test lists to draw from.
+    classes : class names, or a file of them.
+    templates : sentences with ``{}`` for the class name.
+    descriptions : a JSON file of sentences a class instead.
+    hyperparameters : method → name → value, other than the defaults.
+    ablations : also run every method with its ingredients switched off.
+    record : a file that every run is added to as soon as it is done; runs that it holds are not made again.
+    device : where the encoder runs.
+
+    Raises
+    ------
+    InputError : before anything is fitted, in one sentence.
+    """
+    started = time.perf_counter()
+    draws = tuple(range(1, seeds + 1)) if isinstance(seeds, int) else tuple(seeds)
+    settings = _checked(methods, shots, draws, hyperparameters, record)
+    given = read_given(
+        source, text=text, encoder=encoder, anchor=anchor, classes=classes, templates=templates,
+        descriptions=descriptions, official=official, device=device,
+    )  # fmt: skip
+    protocol = Draws(given, None if given.official else test)
+    kept, notes = _possible(protocol, shots, draws[0])
+    left_out: list[LeftOut] = []
+    cells = list(_cells(given, settings, kept, draws, ablations, left_out))
+    plan = Plan(given, settings, protocol, record)
+    found = [plan.run(cell) for cell in track(cells, "comparing methods", unit="runs")]
+    runs = [run for run in found if isinstance(run, Run)]
+    left_out += [missing for missing in found if isinstance(missing, LeftOut)]
+    result = MethodComparison(tuple(runs), tuple(left_out), (*given.notes, *notes))
+    if not result.table:
+        reasons = "; ".join(f"{entry.method}: {entry.reason}" for entry in left_out[:3])
+        raise InputError(f"Expected at least one method that can be run on these images, got none ({reasons}).")
+    looks = look_closer(result, given, protocol.split, lambda name, seed: build(name, seed, given, settings[name]))
+    account = _record(given, protocol, draws, runs, time.perf_counter() - started)
+    return replace(result, looks=looks, record=account)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run to make: a method, or with ``ingredient`` a method without it."""
+
+    method: str
+    shots: Shots
+    seed: int
+    ingredient: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return f"{self.method}{SEPARATOR}{self.ingredient}" if self.ingredient else self.method
+
+
+class Draws:
+    """Which images are drawn at a number of labels and a seed; each draw is made once."""
+
+    def __init__(self, given: Given, test: float | None) -> None:
+        self.given = given
+        draw = {"official": given.official, "test": test}
+        self.split = cache(lambda shots, seed: few_shot(given.features.labels, shots, seed, **draw))
+
+
+class Plan:
+    """How a cell becomes a run: from the record if it is there, else by fitting and testing."""
+
+    def __init__(self, given: Given, settings: Mapping[str, Mapping[str, Any]], draws: Draws, record: Any) -> None:
+        self.given, self.settings, self.draws, self.record = given, settings, draws, record
+        self.done = {}
+        if record is not None and Path(record).exists():
+            self.done = {run.key: run for run in read_runs(record)}
+        self.text = cache(lambda seed: given.text if seed is None else random_text(given.text, seed))
+        self.fingerprint = cache(lambda seed: fingerprint_of(given.features, self.text(seed), given.anchor))
+
+    def run(self, cell: Cell) -> Run | LeftOut:
+        """The run, or why there is none; a method that refuses its data does not end the comparison."""
+        given, split = self.given, self.draws.split(cell.shots, cell.seed)
+        switched = method_class(cell.method).ablations.get(cell.ingredient, {})
+        method = build(cell.method, cell.seed, given, {**self.settings[cell.method], **switched})
+        text_seed = cell.seed if cell.ingredient == RANDOM_TEXT else None
+        prints, test = self.fingerprint(text_seed), fingerprint_of_test(split)
+        key = run_key(cell.name, cell.shots, cell.seed, prints, test, split.description, method.get_params(deep=False))
+        if key in self.done:
+            return self.done[key]
+        try:
+            run = run_once(
+                cell.name, method, given.features, self.text(text_seed), split, cell.seed,
+                shots=cell.shots, anchor=given.anchor, fingerprint=prints,
+            )  # fmt: skip
+        except (ValueError, RuntimeError, ArithmeticError) as error:  # a refusal of its own, or no solution
+            return LeftOut(cell.name, cell.shots, " ".join(str(error).split()))
+        if self.record is not None:
+            append_run(self.record, run)
+        return run
+
+
+def build(name: str, seed: int, given: Given, settings: Mapping[str, Any]) -> VectorMethod:
+    """An unfitted method that knows the seed and the encoder's temperature, unless told otherwise."""
+    method = method_class(name)()
+    known = {"random_state": seed, "logit_scale": given.logit_scale if given.text is not None else None}
+    known = {key: value for key, value in known.items() if value is not None and key in method.get_params()}
+    return method.set_params(**{**known, **settings})
+
+
+def random_text(text: ClassText, seed: int) -> ClassText:
+    """Directions that say nothing, one a class, in place of the text."""
+    drawn = np.random.default_rng(seed).standard_normal((len(text), text.vectors.shape[-1])).astype(np.float32)
+    vectors = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    return ClassText(vectors, text.class_names, spec=text.spec)
+
+
+def _cells(
+    given: Given,
+    settings: Mapping[str, Mapping[str, Any]],
+    shots: Sequence[Shots],
+    seeds: Sequence[int],
+    ablations: bool,
+    left_out: list[LeftOut],
+) -> Iterator[Cell]:
+    """What is to be run, methods outermost; what cannot be goes to ``left_out``."""
+    numbers = [k for k in shots if k not in (0, "all")]
+    for name in settings:
+        cls = method_class(name)
+        if reason := _hindrance(cls, given):
+            left_out.append(LeftOut(name, None, reason))
+            continue
+        own = [k for k in budgets(build(name, seeds[0], given, settings[name]), shots, given.text) if k in shots]
+        if not own:
+            left_out.append(LeftOut(name, None, "none of the numbers of labels asked for suits it"))
+        yield from (Cell(name, k, seed) for k in own for seed in seeds)
+        if not ablations:
+            continue
+        most = max(numbers or own or [0], key=amount)
+        ingredients = [*cls.ablations, *([RANDOM_TEXT] if cls.takes_text and given.text is not None else [])]
+        yield from (
+            Cell(name, k, seed, ingredient)
+            for ingredient in ingredients
+            for k in own
+            if k in (0, most)
+            for seed in seeds
+        )
+
+
+def _hindrance(cls: type, given: Given) -> str:
+    """Why a method cannot run on this data at all; empty if it can."""
+    if not issubclass(cls, VectorMethod):
+        return "tunes inside an encoder and cannot run on vectors"
+    if cls.needs_text and given.text is None:
+        return "needs class text, and there is none"
+    if cls.needs_anchor and given.anchor is None:
+        return "needs a second, language-aligned view of the images (anchor=)"
+    return ""
+
+
+def _possible(draws: Draws, shots: Sequence[Shots], seed: int) -> tuple[list[Shots], list[str]]:
+    """The numbers of labels that the images allow, ascending, and notes on the others."""
+    labels, kept, notes = draws.given.features.labels, [], []
+    largest = 0
+    if not len(draws.split(0, seed).test):
+        raise InputError(
+            "Expected images that can be set aside to test on, got none; "
+            "at least one class must have 3 labelled images, or give official lists with a test list."
+        )
+    for k in sorted(set(shots), key=amount):
+        split = draws.split(k, seed)
+        pool = draws.split("all", seed)
+        classes = np.unique(labels[np.concatenate([pool.train, pool.validation])])
+        drawn = np.bincount(labels[split.train], minlength=labels.max() + 1)[classes]
+        if k == 0:
+            if draws.given.text is None:
+                notes.append("no labels: left out, since without class text nothing can be done without labels")
+                continue
+        elif k == "all":
+            if len(split.train) <= largest:
+                notes.append(f"all labels: left out, since they are no more than {kept[-1]} a class")
+                continue
+        elif len(classes) and (drawn < int(k)).mean() > 0.5:
+            notes.append(
+                f"{labels_in_words(k)} a class: left out, since {(drawn < int(k)).sum()} of {len(classes)} classes "
+                "have fewer to learn from"
+            )
+            continue
+        kept.append(k)
+        largest = len(split.train)
+        notes += [f"{labels_in_words(k)} a class: {note}" for note in split.notes if note not in notes]
+    if not kept:
+        raise InputError(f"Expected numbers of labels that the images allow, got none ({'; '.join(notes)}).")
+    return kept, list(dict.fromkeys(notes))
+
+
+def _checked(
+    methods: Sequence[str] | None,
+    shots: Sequence[Shots],
+    seeds: Sequence[int],
+    hyperparameters: Mapping[str, Mapping[str, Any]] | None,
+    record: str | Path | None,
+) -> dict[str, Mapping[str, Any]]:
+    """Method → its hyper-parameters, after checking what can be checked without the data."""
+    names = [name.lower().replace("-", "_") for name in (METHODS if methods is None else methods)]
+    given = {name.lower().replace("-", "_"): values for name, values in (hyperparameters or {}).items()}
+    if not names or not shots or not seeds or len(set(seeds)) < len(seeds):
+        raise InputError(
+            f"Expected at least one method, number of labels and seed, all seeds different, got {names}, "
+            f"{list(shots)} and {list(seeds)}."
+        )
+    if any(k != "all" and (isinstance(k, (str, bool)) or int(k) != k or k < 0) for k in shots):
+        raise InputError(f"Expected shots as numbers ≥ 0 or 'all', got {list(shots)}.")
+    for name in given:
+        if name not in names:
+            raise UnknownNameError("compared method", name, names)
+    for name in names:
+        cls = method_class(name)
+        known = {p.name for p in parameters(cls)}
+        for key in given.get(name, {}):
+            if key not in known:
+                raise UnknownNameError(f"hyper-parameter of {cls.__name__}", key, known)
+        check_parameters(cls(**given.get(name, {})))
+    if record is not None and not Path(record).resolve().parent.is_dir():
+        raise InputError(f"Expected the folder of results file '{record}' to exist.")
+    return {name: given.get(name, {}) for name in dict.fromkeys(names)}
+
+
+def _record(given: Given, draws: Draws, seeds: Sequence[int], runs: Sequence[Run], seconds: float) -> dict[str, Any]:
+    """What the numbers rest on."""
+    features, split = given.features, draws.split(0, seeds[0])
+    spec = {what: part.spec for what, part in (("encoder", features), ("anchor", given.anchor)) if part is not None}
+    return {
+        **{what: "unknown" if s is None else f"{s.name} ({s.fingerprint[:12]})" for what, s in spec.items()},
+        "features": fingerprint_of(features, given.text, given.anchor),
+        "classes": list(features.class_names),
+        "images": {
+            "all": len(features),
+            "labelled": int((features.labels != UNLABELLED).sum()),
+            "test": len(split.test),
+        },
+        "sentences": [list(lines) for lines in given.text.sentences] if given.text is not None else [],
+        "protocol": split.description.partition(", ")[2] or split.description,
+        "seeds": list(seeds),
+        "asked": max((run.asked for run in runs), default=0),
+        "quarantined": [asdict(q) for q in features.quarantined],
+        "seconds": round(seconds, 1),
+        "versions": versions(),
+    }

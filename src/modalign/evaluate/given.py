@@ -1,0 +1,247 @@
+"""What a comparison is given: images or vectors, turned into features, class text and, where wanted, an anchor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modalign.data.items import Items, load_items
+from modalign.data.names import some
+from modalign.data.prompts import DEFAULT_TEMPLATE, read_descriptions, sentences
+from modalign.data.split import Split
+from modalign.data.splits import folder_split
+from modalign.encoders import load_encoder
+from modalign.errors import InputError, ModalignError
+from modalign.evaluate.protocol import require_anchor
+from modalign.features import UNLABELLED, ClassText, EncoderSpec, Features
+
+if TYPE_CHECKING:
+    from modalign.encoders.base import Encoder
+
+TextSource = ClassText | np.ndarray | str | Path | bool | None
+TESTABLE = 3  # images a class needs to be tested: one to learn from, one to choose on, one to test
+
+
+@dataclass(frozen=True)
+class Given:
+    """Everything that a comparison runs on.
+
+    Attributes
+    ----------
+    features : of all images.
+    text : of all classes, or None; in the space of the anchor where there is one.
+    anchor : the same images in the language-aligned space, or None.
+    official : lists to draw from, or None.
+    notes : what a reader should know about the data.
+    """
+
+    features: Features
+    text: ClassText | None
+    anchor: Features | None
+    official: Split | None
+    notes: tuple[str, ...]
+
+    @property
+    def logit_scale(self) -> float | None:
+        """The trained inverse temperature of the language space."""
+        spec = (self.features if self.anchor is None else self.anchor).spec
+        return None if spec is None else spec.logit_scale
+
+
+def read_given(
+    source: Any,
+    *,
+    text: TextSource = None,
+    encoder: str | Encoder | None = None,
+    anchor: str | Path | Encoder | Features | None = None,
+    classes: Sequence[str] | str | Path | None = None,
+    templates: str | Sequence[str] | None = None,
+    descriptions: str | Path | None = None,
+    official: Split | None = None,
+    device: str = "auto",
+) -> Given:
+    """Read, check and embed; the arguments are those of :func:`~modalign.evaluate.compare.compare`.
+
+    Raises
+    ------
+    InputError : in one sentence, before anything is encoded where that can be known.
+    """
+    if templates is not None and descriptions is not None:
+        raise InputError("Expected templates or descriptions, got both; choose one.")
+    if isinstance(source, (str, Path)) and Path(source).suffix == ".npz":
+        source = Features.load(source)
+    sight: dict[str, Encoder] = {}
+    notes: list[str] = []
+    if isinstance(source, Features):
+        features = _named(source, classes, text)
+        _require_testable(features.labels, features.class_names)
+        if isinstance(anchor, (str, Path)):
+            anchor = Features.load(anchor)
+        if not isinstance(anchor, (Features, type(None))):
+            raise InputError("Expected anchor= to be features of the same images, or a .npz file of them.")
+    else:
+        items = load_items(source, classes=classes)
+        _require_testable(items.labels, items.class_names)
+        notes += items.notes
+        sight["features"] = load_encoder(encoder or "tiny", device=device) if not _is_encoder(encoder) else encoder
+        if anchor is not None:
+            sight["anchor"] = load_encoder(anchor, device=device) if not _is_encoder(anchor) else anchor
+        features = sight["features"].embed_images(items)
+        anchor = sight["anchor"].embed_images(items) if anchor is not None else None
+        official = _kept(official or _folders(items), items, features)
+        if features.quarantined:
+            notes.append(f"{len(features.quarantined)} files could not be decoded and were left out")
+    if not np.isfinite(features.vectors).all():
+        raise InputError("Expected finite image vectors, got NaN or infinity; embed the images again.")
+    reader = sight.get("anchor", sight.get("features")) or (encoder if _is_encoder(encoder) else None)
+    spec = (features if anchor is None else anchor).spec
+    found = _text(text, features.class_names, reader, encoder, spec, templates, descriptions, device)
+    if found is None and text is not False:
+        notes.append("there is no class text, so class means stand in for it: zero-shot is the nearest class mean")
+    require_anchor(features, anchor, found)
+    official = None if official is None else _labelled_tests(official, features.labels)
+    return Given(features, found, anchor, official, (*notes, *_about(features, official)))
+
+
+def _named(features: Features, classes: Sequence[str] | str | Path | None, text: TextSource) -> Features:
+    """With a name for every class: given ones, its own, those of the text, or numbers."""
+    count = int(features.labels.max(initial=UNLABELLED)) + 1
+    if isinstance(classes, (str, Path)):
+        try:
+            classes = [line.strip() for line in Path(classes).read_text("utf-8").splitlines() if line.strip()]
+        except OSError as error:
+            raise InputError(f"Expected a file of class names, one a line, '{classes}': {error.strerror}.") from error
+    names = tuple(classes or features.class_names or (text.class_names if isinstance(text, ClassText) else ()))
+    if not names:
+        size = len(text) if isinstance(text, np.ndarray) else count
+        names = tuple(f"class {k}" for k in range(max(size, count)))
+    if len(names) < count:
+        raise InputError(f"Expected a name for each of the {count} classes that the labels speak of, got {len(names)}.")
+    return replace(features, class_names=names)
+
+
+def _require_testable(labels: np.ndarray, class_names: Sequence[str]) -> None:
+    if len(class_names) < 2:
+        raise InputError(f"Expected at least 2 classes, got {len(class_names)}; one class leaves nothing to decide.")
+    if not (labels != UNLABELLED).any():
+        raise InputError(
+            "Expected labelled images, got none: without a label nothing can be tested; "
+            "sort some images into one folder a class."
+        )
+
+
+def _text(
+    text: TextSource,
+    names: tuple[str, ...],
+    reader: Encoder | None,
+    encoder: Any,
+    spec: EncoderSpec | None,
+    templates: str | Sequence[str] | None,
+    descriptions: str | Path | None,
+    device: str,
+) -> ClassText | None:
+    """Class text in the order of ``names``: given, from a file, or from the encoder that the images came from."""
+    if text is False:
+        return None
+    if isinstance(text, (str, Path)):
+        text = _read_text(text, names)
+    if isinstance(text, np.ndarray):
+        text = ClassText(np.asarray(text, dtype=np.float32), names)
+    if isinstance(text, ClassText):
+        return _ordered(text, names)
+    if reader is None and (encoder is not None or spec is not None):
+        name = encoder if encoder is not None else spec.name  # type: ignore[union-attr]
+        try:
+            reader = load_encoder(name, device=device, dtype=spec.dtype if spec else "auto")
+        except ModalignError as error:
+            raise InputError(
+                f"Expected encoder '{name}', which the features name, for the text of the classes: {error} "
+                "Or give text=…, or text=False to compare without."
+            ) from error
+        if spec is not None:
+            reader.spec.require(spec)
+    if reader is None or not reader.has_text:
+        return None
+    if descriptions is not None:
+        lines = read_descriptions(descriptions, names)
+    else:
+        lines = sentences(names, DEFAULT_TEMPLATE if templates is None else templates)
+    return reader.embed_texts(lines, class_names=names)
+
+
+def _read_text(path: str | Path, names: tuple[str, ...]) -> ClassText:
+    """An ``.npz`` with ``vectors`` or ``text`` (C, d) or (C, T, d), and their ``class_names`` or ``text_names``."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"Expected a file of text vectors (.npz), '{path}' is not one: {error}") from error
+    vectors = next((arrays[key] for key in ("vectors", "text") if key in arrays), None)
+    if vectors is None:
+        raise InputError(f"Expected an array 'vectors' or 'text' in '{path}', got {sorted(arrays)}.")
+    own = next((arrays[key].tolist() for key in ("class_names", "text_names") if key in arrays), names)
+    return ClassText(vectors.astype(np.float32), tuple(own))
+
+
+def _ordered(text: ClassText, names: tuple[str, ...]) -> ClassText:
+    """The rows of ``text`` that ``names`` ask for, in that order."""
+    if text.class_names == names:
+        return text
+    row = {name: i for i, name in enumerate(text.class_names)}
+    missing = [name for name in names if name not in row]
+    if missing:
+        raise InputError(f"Expected text for all {len(names)} classes, got none for {some(missing, 3)}.")
+    rows = [row[name] for name in names]
+    kept = tuple(text.sentences[i] for i in rows) if text.sentences else ()
+    return replace(text, vectors=text.vectors[rows], class_names=names, sentences=kept)
+
+
+def _folders(items: Items) -> Split | None:
+    """The lists that train, val and test folders make, if there is something to test on among them."""
+    found = folder_split(items)
+    return found if found is not None and len(found.test) else None
+
+
+def _kept(split: Split | None, items: Items, features: Features) -> Split | None:
+    """``split`` in the numbering of the images that could be embedded."""
+    if split is None or len(features) == len(items):
+        return split
+    row = {name: i for i, name in enumerate(features.ids)}
+    parts = {
+        part: np.array([row[items.ids[i]] for i in getattr(split, part) if items.ids[i] in row], dtype=np.int64)
+        for part in ("train", "validation", "test", "unlabelled")
+    }
+    return replace(split, **parts)
+
+
+def _labelled_tests(split: Split, labels: np.ndarray) -> Split:
+    known = labels[split.test] != UNLABELLED
+    return split if known.all() else replace(split, test=split.test[known])
+
+
+def _about(features: Features, official: Split | None) -> list[str]:
+    """Notes on what limits a test on these images."""
+    notes = []
+    known = features.labels != UNLABELLED
+    if not known.all():
+        notes.append(f"{int((~known).sum())} images have no label; methods may look at them, nothing is tested on them")
+    sizes = np.bincount(features.labels[known], minlength=len(features.class_names))
+    if official is None and (few := np.flatnonzero(sizes < TESTABLE)).size:
+        shown = some([f"{features.class_names[k]} ({sizes[k]})" for k in few], 5)
+        subject = "1 class has" if len(few) == 1 else f"{len(few)} classes have"
+        notes.append(f"{subject} fewer than {TESTABLE} labelled images and cannot be tested on: {shown}")
+    _, first, counts = np.unique(features.vectors, axis=0, return_index=True, return_counts=True)
+    if len(first) < len(features):
+        notes.append(
+            f"{int((counts - 1).sum())} images have exactly the vector of another one; where copies are both learned "
+            "from and tested on, results are too good"
+        )
+    return notes
+
+
+def _is_encoder(given: object) -> bool:
+    return hasattr(given, "embed_images")
