@@ -1,0 +1,331 @@
+r"""ALIGN's score: transport between the prompts of an image and of a class, whose cost holds transport between tokens.
+
+.. math::
+    d(P, Q; C) = \langle T, C \rangle, \quad
+    C_{mn} = 1 - \cos(z^m, h^n) + \beta\, d(x_m, y_n; \hat C^{mn}), \quad
+    \hat C^{mn}_{jl} = 1 - \cos(r^m_j, s^n_l)
+
+Both plans solve an entropic transport problem with uniform masses. See Wang et al., Tuning multi-mode token-level
+prompt alignment across modalities (ALIGN), equations 3 to 7 and 9; one level of the same, between local features and
+text prompts, is PLOT.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from modalign.errors import InputError, UnknownNameError
+from modalign.linalg.inputs import real
+from modalign.linalg.set_transport import set_transport
+from modalign.linalg.similarity import unit
+from modalign.linalg.sinkhorn import sinkhorn
+from modalign.methods.align_released import released_plan, released_token_similarity
+
+TokenTerm = Literal["cost", "reference"]
+PlanKind = Literal["transport", "uniform"]
+Value = Literal["cost", "entropic"]
+
+
+class Alignment(NamedTuple):
+    """What transport between two families of sets gave, without gradients but for ``cost``; all (..., sizes).
+
+    Attributes
+    ----------
+    cost : Σ T C.
+    entropy : −Σ T log T in nats.
+    marginal_error : L1 distance of the row masses from uniform.
+    """
+
+    cost: Tensor
+    entropy: Tensor
+    marginal_error: Tensor
+
+
+@dataclass(frozen=True)
+class TwoLevelTransport:
+    """Scores of B images and K classes, and the plans behind them.
+
+    Attributes
+    ----------
+    scores : (B, K) what is multiplied by the inverse temperature for logits, 1 − ``distances`` (equation 7).
+    distances : (B, K) d(P, Q; C), differentiable.
+    plan : (B, K, M, N) prompt-level plan T, no gradient.
+    prompt_cost : (B, K, M, N) C of the prompt level, no gradient.
+    prompts : Alignment of the prompt level, (B, K) each.
+    tokens : Alignment of the token level, (B, K, M, N) each; None where there are no tokens or β = 0. With
+        ``token_term="reference"`` its ``cost`` holds the similarity ⟨T, cos⟩.
+    uniform_entropy : entropy of uniform plans at the two levels.
+    """
+
+    scores: Tensor
+    distances: Tensor
+    plan: Tensor = field(repr=False)
+    prompt_cost: Tensor = field(repr=False)
+    prompts: Alignment = field(repr=False)
+    tokens: Alignment | None = field(repr=False)
+    uniform_entropy: tuple[float, float] = field(repr=False)
+
+    def diagnosis(self) -> dict[str, float]:
+        """Does the transport do anything: mean entropies over those of uniform plans (1: nothing), worst errors."""
+        found = {}
+        for name, level, most in zip(
+            ("prompt", "token"), (self.prompts, self.tokens), self.uniform_entropy, strict=True
+        ):
+            if level is not None:
+                found[f"{name}_plan_entropy"] = level.entropy.mean().item() / most if most > 0 else 1.0
+                found[f"{name}_marginal_error"] = level.marginal_error.amax().item()
+        return found
+
+
+def two_level_transport(
+    image_prompts: Tensor,
+    text_prompts: Tensor,
+    patches: Tensor | None = None,
+    words: Tensor | None = None,
+    word_mask: Tensor | None = None,
+    *,
+    epsilon: float = 0.1,
+    beta: float = 1.0,
+    prompt_weight: float = 1.0,
+    token_term: TokenTerm = "cost",
+    plan: PlanKind = "transport",
+    value: Value = "cost",
+    max_sweeps: int = 100,
+    tolerance: float = 1e-4,
+) -> TwoLevelTransport:
+    r"""ALIGN's two-level distance between every image and every class.
+
+    Gradients follow the envelope theorem at both levels: :math:`\partial d / \partial C = T`, and through the token
+    term on to patches and words with its own plan, :math:`\partial d / \partial \hat C^{mn} = \beta T_{mn} \hat
+    T^{mn}`. Nothing is unrolled; the token plans are all that is kept. These are exactly the gradients of
+    ``value="entropic"``.
+
+    Parameters
+    ----------
+    image_prompts : (B, M, d) global vectors z of M visual prompts, of any length.
+    text_prompts : (K, N, d) global vectors h of N text prompts a class; N may differ from M.
+    patches : (B, M, J, d) local vectors r; None leaves the token level out.
+    words : (K, N, L, d) token vectors s.
+    word_mask : (K, N, L) bool, or (K, L) for all prompts alike; False where there is no token.
+    epsilon : strength of the entropy at both levels (λ in the paper).
+    beta : β, weight of the token level.
+    prompt_weight : weight of the prompt-level cosine in C; 1 in equation 6, 1 − β in the appendix's equation 9.
+    token_term : ``"cost"`` as the paper has it; ``"reference"`` as published code has it: the token *similarity*
+        :math:`\langle \hat T, \cos \rangle` is added to the cost, the score is :math:`\sum_{mn} T_{mn} \cos(z^m, h^n)`,
+        both plans are constants, so that patches and words get a gradient of exactly zero, and sweeps stop by its rule.
+    plan : ``"uniform"`` puts :math:`T = 1 / (MN)` and :math:`\hat T = 1 / (JL)` in place of transport, as a control.
+    value : ``"cost"`` for ⟨T, C⟩; ``"entropic"`` for equations 4 and 5 to the letter, ⟨T, C⟩ − ε h(T). The latter
+        favours classes with more tokens, since h grows with log L.
+    max_sweeps : sweeps at most, at both levels.
+    tolerance : marginal error to reach, at both levels; 0 makes all sweeps.
+
+    Returns
+    -------
+    TwoLevelTransport. The token level costs one product of (B M J, d) with (K N L, d) and two more for its gradient,
+    and B M K N J L multiplications a half-sweep; memory for the gradient B M K N J L numbers, without it a block.
+
+    Raises
+    ------
+    InputError : shapes that do not fit, NaN, epsilon not positive, negative weights, a prompt without tokens.
+    """
+    _require_choice("token_term", token_term, ("cost", "reference"))
+    _require_choice("plan", plan, ("transport", "uniform"))
+    _require_choice("value", value, ("cost", "entropic"))
+    image_prompts, text_prompts = real(image_prompts, "image_prompts"), real(text_prompts, "text_prompts")
+    if image_prompts.ndim != 3 or text_prompts.ndim != 3 or image_prompts.shape[2] != text_prompts.shape[2]:
+        raise InputError(
+            "Expected image_prompts (B, M, d) and text_prompts (K, N, d) of one width, "
+            f"got {tuple(image_prompts.shape)} and {tuple(text_prompts.shape)}."
+        )
+    if not (beta >= 0 and prompt_weight >= 0 and epsilon > 0):
+        raise InputError(f"Expected beta, prompt_weight ≥ 0 and epsilon > 0, got {beta}, {prompt_weight}, {epsilon}.")
+    (B, M, _), (K, N, _) = image_prompts.shape, text_prompts.shape
+    options = {"epsilon": float(epsilon), "max_sweeps": max_sweeps, "tolerance": tolerance}
+    with torch.autocast(image_prompts.device.type, enabled=False):
+        cosines = torch.einsum("bmd,knd->bkmn", unit(image_prompts), unit(text_prompts))
+        if (patches is None) != (words is None):
+            raise InputError("Expected patches and words together, or neither for the prompt level alone.")
+        tokens, released, most = None, token_term == "reference", 0.0
+        if patches is not None and beta > 0:
+            mask = _word_mask(words, word_mask, (K, N))
+            _require_tokens(patches, words, (B, M), (K, N))
+            most = math.log(patches.shape[2]) + mask.sum(dim=2).double().log().mean().item()
+            if plan == "uniform":
+                tokens = _uniform_tokens(patches, words, mask)
+            elif released:
+                tokens = Alignment(*released_token_similarity(patches, words, mask, epsilon))
+            else:
+                tokens = _transported_tokens(patches, words, mask, options)
+        cost = prompt_weight * (1 - cosines)
+        if tokens is not None:
+            term = tokens.cost
+            if released:
+                term = (1 - term.detach()) if plan == "uniform" else term
+            elif value == "entropic":
+                term = term - epsilon * tokens.entropy
+            cost = cost + beta * term
+        if released:
+            cost = cost.detach()
+        coupling, prompts = _prompt_plan(cost, plan, released, options)
+        if released:
+            scores = (coupling * cosines).sum(dim=(2, 3))
+            distances = 1 - scores
+        else:
+            distances = (coupling * cost).sum(dim=(2, 3))
+            if value == "entropic":
+                distances = distances - epsilon * prompts.entropy
+            scores = 1 - distances
+    if tokens is not None:
+        tokens = Alignment(*(part.detach() for part in tokens))
+    return TwoLevelTransport(scores, distances, coupling, cost.detach(), prompts, tokens, (math.log(M * N), most))
+
+
+class PromptTransport(NamedTuple):
+    """Scores of B images and K classes by transport between local vectors and prompts.
+
+    Attributes
+    ----------
+    scores : (B, K) 1 − ``distances``.
+    distances : (B, K) Σ T C, differentiable.
+    alignment : entropy and marginal error, (B, K) each.
+    """
+
+    scores: Tensor
+    distances: Tensor
+    alignment: Alignment
+
+
+def prompt_transport(
+    local: Tensor,
+    prompts: Tensor,
+    *,
+    epsilon: float = 0.1,
+    plan: PlanKind = "transport",
+    max_sweeps: int = 100,
+    tolerance: float = 1e-4,
+) -> PromptTransport:
+    r"""PLOT's distance: one level, the J local vectors of an image against the N text prompts of a class.
+
+    .. math:: d_{bk} = \sum_{jn} T_{jn} (1 - \cos(r_j, h^n_k))
+
+    PLOT takes T as a constant in the backward pass. That is the same as the envelope theorem: :math:`\partial d /
+    \partial C = T` either way.
+
+    Parameters
+    ----------
+    local : (B, J, d) local vectors of the images, of any length.
+    prompts : (K, N, d) prompt vectors of the classes.
+    epsilon : strength of the entropy.
+    plan : ``"uniform"`` puts 1 / (J N) in place of transport, as a control.
+    max_sweeps, tolerance : as in :func:`two_level_transport`.
+
+    Returns
+    -------
+    PromptTransport. One product of (B J, d) with (K N, d) and B K J N multiplications a half-sweep.
+
+    References
+    ----------
+    Chen et al., PLOT: prompt learning with optimal transport for vision-language models, 2023.
+    """
+    _require_choice("plan", plan, ("transport", "uniform"))
+    if plan == "uniform":
+        _require_tokens(local[:, None], prompts[:, None], (len(local), 1), (len(prompts), 1))
+        mask = torch.ones(*prompts.shape[:2], dtype=torch.bool, device=prompts.device)
+        found = _uniform_tokens(local[:, None], prompts[:, None], mask[:, None])
+        found = Alignment(*(part[:, :, 0, 0] for part in found))
+    else:
+        solved = set_transport(local, prompts, epsilon, max_sweeps=max_sweeps, tolerance=tolerance)
+        found = Alignment(solved.cost, solved.entropy, solved.marginal_error)
+    return PromptTransport(1 - found.cost, found.cost, Alignment(*(part.detach() for part in found)))
+
+
+def token_plan(
+    patches: Tensor, words: Tensor, mask: Tensor | None = None, *, epsilon: float = 0.1, tolerance: float = 1e-4
+) -> Tensor:
+    """Token-level plans between all prompts of one image and of one class, for pictures.
+
+    Parameters
+    ----------
+    patches : (M, J, d) local vectors of the M visual prompts of one image; (1, J, d) for PLOT.
+    words : (N, L, d) token vectors of the N prompts of one class; (1, N, d) prompts for PLOT.
+    mask : (N, L) or (L,) bool, False where there is no token.
+    epsilon, tolerance : as in :func:`two_level_transport`.
+
+    Returns
+    -------
+    (M, N, J, L) masses that sum to 1 over the last two; columns of absent tokens are 0. No gradient.
+    """
+    with torch.no_grad():
+        patches, words = unit(real(patches, "patches")), unit(real(words, "words"))
+        masses = None
+        if mask is not None:
+            mask = mask.to(words.device).expand(words.shape[:2])
+            masses = (mask / mask.sum(dim=1, keepdim=True))[None]
+        cost = 1 - torch.einsum("mjd,nld->mnjl", patches, words)
+        return sinkhorn(cost, epsilon, None, masses, tolerance=tolerance).coupling
+
+
+def _transported_tokens(patches: Tensor, words: Tensor, mask: Tensor, options: dict) -> Alignment:
+    """Token level by transport, each part (B, K, M, N)."""
+    (B, M), (K, N) = patches.shape[:2], words.shape[:2]
+    solved = set_transport(patches.flatten(0, 1), words.flatten(0, 1), mask=mask.flatten(0, 1), **options)
+    parts = solved.cost, solved.entropy, solved.marginal_error
+    return Alignment(*(part.view(B, M, K, N).transpose(1, 2) for part in parts))
+
+
+def _uniform_tokens(patches: Tensor, words: Tensor, mask: Tensor) -> Alignment:
+    """Token level under uniform plans: one minus the inner product of mean unit vectors, each part (B, K, M, N)."""
+    patches, words = unit(real(patches, "patches")), unit(real(words, "words"))
+    counts = mask.sum(dim=2)
+    means = words.where(mask[..., None], 0).sum(dim=2) / counts[..., None]
+    cost = 1 - torch.einsum("bmd,knd->bkmn", patches.mean(dim=2), means)
+    entropy = (counts * patches.shape[2]).to(cost.dtype).log()[None, :, None].expand_as(cost)
+    return Alignment(cost, entropy, torch.zeros_like(cost))
+
+
+def _prompt_plan(cost: Tensor, plan: PlanKind, released: bool, options: dict) -> tuple[Tensor, Alignment]:
+    """The plan (B, K, M, N) of the prompt level and its Alignment, without gradient."""
+    cost = cost.detach()
+    M, N = cost.shape[2:]
+    if plan == "uniform":
+        coupling = torch.full_like(cost, 1 / (M * N))
+    elif released:
+        coupling = released_plan(cost.flatten(0, 1)[None], options["epsilon"])[0].view_as(cost)
+    else:
+        solved = sinkhorn(cost, **options)
+        coupling = solved.coupling
+    error = (coupling.sum(dim=3) - 1 / M).abs().sum(dim=2)
+    entropy = torch.special.entr(coupling).sum(dim=(2, 3))
+    return coupling, Alignment((coupling * cost).sum(dim=(2, 3)), entropy, error)
+
+
+def _word_mask(words: Tensor, mask: Tensor | None, prompts: tuple[int, int]) -> Tensor:
+    """(K, N, L) bool."""
+    shape = (*prompts, words.shape[2]) if words.ndim == 4 else ()
+    if mask is None:
+        return torch.ones(words.shape[:-1], dtype=torch.bool, device=words.device)
+    mask = mask.to(words.device)
+    if mask.ndim == 2:
+        mask = mask[:, None].expand(-1, prompts[1], -1)
+    if mask.shape != shape or mask.dtype != torch.bool:
+        raise InputError(f"Expected word_mask bool of shape {shape}, got {mask.dtype} {tuple(mask.shape)}.")
+    return mask
+
+
+def _require_tokens(patches: Tensor, words: Tensor, images: tuple[int, int], classes: tuple[int, int]) -> None:
+    fits = patches.ndim == words.ndim == 4 and patches.shape[3] == words.shape[3]
+    if not fits or patches.shape[:2] != images or words.shape[:2] != classes:
+        raise InputError(
+            f"Expected patches {(*images, 'J', 'd')} and words {(*classes, 'L', 'd')}, "
+            f"got {tuple(patches.shape)} and {tuple(words.shape)}."
+        )
+
+
+def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UnknownNameError(f"value of {name}", str(value), choices)
