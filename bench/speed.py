@@ -1,7 +1,7 @@
 """How fast, beside what one would otherwise run: ``python -m bench.speed [NAME …]``, ``--json`` for machines.
 
 Each benchmark is a module ``bench.speed_NAME`` with ``measure(full: bool) -> list[dict]``, ``show(rows)`` and
-``missed(rows) -> bool``.
+``missed(rows) -> bool``; ``headline(rows) -> dict``, where there is one, names figures that go to the top of the JSON.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    found, missed = {}, False
+    found, figures, missed = {}, {}, False
     for name in options.names or names():
         if name not in names():
             print(UnknownNameError("benchmark", name, names()), file=sys.stderr)
@@ -40,10 +40,16 @@ def main(arguments: list[str] | None = None) -> int:
         module = import_module(f"bench.speed_{name}")
         found[name] = module.measure(options.full)
         missed |= module.missed(found[name])
+        if hasattr(module, "headline"):
+            figures |= module.headline(found[name])
         if not options.json:
             module.show(found[name])
     if options.json:
-        print(json.dumps(plain({"threads": options.threads, "results": found, "versions": versions()}), indent=1))
+        print(
+            json.dumps(
+                plain({**figures, "threads": options.threads, "results": found, "versions": versions()}), indent=1
+            )
+        )
     return int(missed)
 
 
