@@ -11,6 +11,7 @@ from torch import Tensor
 from modalign.errors import InputError
 from modalign.linalg.similarity import unit
 from modalign.methods.base import Problem, VectorMethod
+from modalign.methods.cross_modal import pairwise_residuals, whitened
 from modalign.methods.fitting import Best, Criterion
 from modalign.methods.parameters import Fraction, NonNegative, Positive, Seed
 from modalign.methods.selection import accuracy, held_out
@@ -185,32 +186,6 @@ class CMA(VectorMethod):
             for blend in reversed(BLENDS) if self.blend == "auto" else (self.blend_,):
                 best.offer(torch.lerp(term, cosine, blend), lambda pair=(blend, ridge): pair)
         return best.choice
-
-
-def pairwise_residuals(X: Tensor, texts: Tensor, lam: float, mu: float = 1.0) -> tuple[Tensor, Tensor]:
-    r"""The two squared residuals of equation 10 for every pair of an image and a text of any length.
-
-    Parameters
-    ----------
-    X : (n, d) images.
-    texts : (C, d).
-    lam : λ > 0.
-    mu : μ.
-
-    Returns
-    -------
-    :math:`\lVert t - \mu W_{IT} x \rVert^2` and :math:`\lVert x - \mu W_{TI} t \rVert^2`, both (n, C), as
-    :math:`(1 - \mu\kappa_x)^2 \lVert t \rVert^2` and :math:`(1 - \mu\kappa_t)^2 \lVert x \rVert^2`. O((n + C) d + n C).
-    """
-    of_x, of_t = X.square().sum(dim=1)[:, None], texts.square().sum(dim=1)[None]
-    return (1 - mu * of_x / (of_x + lam)).square() * of_t, (1 - mu * of_t / (of_t + lam)).square() * of_x
-
-
-def whitened(rows: Tensor, lam: float) -> Tensor:
-    """:math:`L^{-1} S` for S = rows (C, K, d) and :math:`L L^T = S S^T + λ I`, in float64 inside; O(C K² d)."""
-    wide = rows.double()
-    gram = wide @ wide.mT + lam * torch.eye(rows.shape[1], dtype=wide.dtype, device=rows.device)
-    return torch.linalg.solve_triangular(torch.linalg.cholesky(gram), wide, upper=False).float().contiguous()
 
 
 def set_residuals(X: Tensor, rows: Tensor, white: Tensor, lam: float) -> tuple[Tensor, Tensor]:
