@@ -18,7 +18,7 @@ from modalign.evaluate.comparison import SEPARATOR, LeftOut, MethodComparison
 from modalign.evaluate.given import Given, TextSource, read_given
 from modalign.evaluate.looks import look_closer
 from modalign.evaluate.protocol import budgets, fingerprint_of, fingerprint_of_test, run_once
-from modalign.evaluate.runs import Run, Shots, amount, append_run, labels_in_words, read_runs, run_key
+from modalign.evaluate.runs import Run, Shots, amount, append_run, labels_a_class, read_runs, run_key
 from modalign.features import UNLABELLED, ClassText
 from modalign.methods import METHODS, method_class
 from modalign.methods.base import VectorMethod
@@ -253,13 +253,13 @@ def _possible(draws: Draws, shots: Sequence[Shots], seed: int) -> tuple[list[Sho
                 continue
         elif len(classes) and (drawn < int(k)).mean() > 0.5:
             notes.append(
-                f"{labels_in_words(k)} a class: left out, since {(drawn < int(k)).sum()} of {len(classes)} classes "
+                f"{labels_a_class(k)}: left out, since {(drawn < int(k)).sum()} of {len(classes)} classes "
                 "have fewer to learn from"
             )
             continue
         kept.append(k)
         largest = len(split.train)
-        notes += [f"{labels_in_words(k)} a class: {note}" for note in split.notes if note not in notes]
+        notes += [f"{labels_a_class(k)}: {note}" for note in split.notes if note not in notes]
     if not kept:
         raise InputError(f"Expected numbers of labels that the images allow, got none ({'; '.join(notes)}).")
     return kept, list(dict.fromkeys(notes))

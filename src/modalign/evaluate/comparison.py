@@ -14,7 +14,7 @@ import numpy as np
 
 from modalign.errors import InputError
 from modalign.evaluate.metrics import Comparison, Interval, ReliabilityBin, paired_bootstrap, percent
-from modalign.evaluate.runs import Run, Shots, Summary, amount, labels_in_words, summarise
+from modalign.evaluate.runs import Run, Shots, Summary, amount, labels_a_class, labels_in_words, summarise
 from modalign.methods import METHODS, method_class
 from modalign.record import plain
 
@@ -212,12 +212,12 @@ class MethodComparison:
     def sentence(self) -> str:
         """The outcome in two sentences."""
         best = self.best
-        parts = [f"{title(best.method)} with {labels_in_words(best.shots)} a class is right most often, "
+        parts = [f"{title(best.method)} with {labels_a_class(best.shots)} is right most often, "
                  f"{percent(best.accuracy.mean)} %."]  # fmt: skip
         last = [v for v in self.verdicts if v.shots == best.shots and v.kind == "runner-up"]
         if last:
             parts.append(last[0].comparison.sentence(title(last[0].first), title(last[0].second)))
-        return " ".join(parts).replace("no labels a class", "no labels")
+        return " ".join(parts)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, as JSON knows it; what follows from the runs is there for readers and not read back."""

@@ -22,6 +22,7 @@ from modalign.linalg.prototypes import text_prototypes
 from modalign.methods import method_class
 from modalign.methods.base import VectorMethod
 
+BINS = 10
 SHOWN = 600  # images of a cloud, at most: as many as its picture draws
 
 
@@ -77,13 +78,14 @@ def _reliability(
     columns = {label: k for k, label in enumerate(method.classes_.tolist())}
     labels = np.array([columns.get(label, -1) for label in images.labels.tolist()])
     known = labels >= 0  # without text, a class that nobody taught has no column
-    found = {"as it comes": reliability(scores.softmax(dim=1)[known].numpy(), labels[known])}
+    found = {"as it comes": reliability(scores.softmax(dim=1)[known].numpy(), labels[known], bins=BINS)}
     if shots and len(split.validation):
         held = space.select(split.validation)
         truth = torch.tensor([columns.get(label, -1) for label in given.features.labels[split.validation].tolist()])
         held_scores = torch.from_numpy(np.asarray(method.scores(held)))[truth >= 0]
         temperature = fit_temperature(held_scores, truth[truth >= 0]).value
-        found["calibrated"] = reliability((scores / temperature).softmax(dim=1)[known].numpy(), labels[known])
+        calibrated = (scores / temperature).softmax(dim=1)[known].numpy()
+        found["calibrated"] = reliability(calibrated, labels[known], bins=BINS)
     return found
 
 

@@ -115,8 +115,13 @@ def amount(shots: Shots) -> float:
 
 
 def labels_in_words(shots: Shots) -> str:
-    """``no labels``, ``1 label``, ``4 labels``, ``all labels``: a class each."""
+    """``no labels``, ``1 label``, ``4 labels``, ``all labels``."""
     return {0: "no labels", 1: "1 label"}.get(shots, f"{shots} labels")  # type: ignore[call-overload]
+
+
+def labels_a_class(shots: Shots) -> str:
+    """The same in a sentence: ``no labels``, ``1 label a class``, ``all labels``."""
+    return labels_in_words(shots) + ("" if shots in (0, "all") else " a class")
 
 
 def append_run(path: str | Path, run: Run) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from modalign.errors import InputError
 from modalign.evaluate.metrics import ReliabilityBin, percent, proportion
+from modalign.evaluate.runs import Shots, amount
 from modalign.report.classes import confusion_matrix as confusion_matrix
 from modalign.report.classes import per_class_bars as per_class_bars
 from modalign.report.style import (
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 def accuracy_over_labels(rows: Sequence[Summary], *, width: int = 430, height: int = 320) -> Picture:
     """Accuracy against labelled images a class, a line a method with its interval over seeds.
 
-    Methods that use no labels are horizontal lines. Names stand at the lines' ends, with the last value.
+    Methods that labels do not change are horizontal lines. Names stand at the lines' ends, with the last value. Of
+    more methods than there are colours the intervals are not drawn.
 
     Parameters
     ----------
@@ -47,7 +49,9 @@ def accuracy_over_labels(rows: Sequence[Summary], *, width: int = 430, height: i
     if not rows:
         raise InputError("Expected at least one summary row to draw, got none.")
     methods = list(dict.fromkeys(row.method for row in rows))
-    shots = sorted({row.shots for row in rows if row.shots}) or [1]
+    curves = [name for name in methods if {row.shots for row in rows if row.method == name} != {0}]
+    shots = sorted({row.shots for row in rows if row.method in curves}, key=amount) or [1]
+    place = _places(shots)
     with settings():
         figure = canvas(width, height)
         right = 22 + text_width([f"{name} 100.0" for name in methods], 12)
@@ -56,16 +60,16 @@ def accuracy_over_labels(rows: Sequence[Summary], *, width: int = 430, height: i
         reach = [100 * row.accuracy.mean for row in rows]
         for i, name in enumerate(methods):
             colour, dash = SERIES[i % len(SERIES)], DASHES[i // len(SERIES) % len(DASHES)]
-            own = sorted((row for row in rows if row.method == name), key=lambda row: row.shots)
-            free, curve = [r for r in own if r.shots == 0], [r for r in own if r.shots]
-            if free:
-                mean = 100 * free[0].accuracy.mean
+            own = sorted((row for row in rows if row.method == name), key=lambda row: amount(row.shots))
+            curve = own if name in curves else []
+            if not curve:
+                mean = 100 * own[0].accuracy.mean
                 axes.axhline(mean, color=colour, linewidth=1.4, linestyle=(0, (1.5, 2.5)), zorder=2)
                 ends.append((mean, f"{name} {percent(mean / 100)}", colour))
             if curve:
-                x = np.log2([r.shots for r in curve])
+                x = np.array([place[r.shots] for r in curve])
                 y, low, high = 100 * np.array([(r.accuracy.mean, r.accuracy.low, r.accuracy.high) for r in curve]).T
-                known = np.isfinite(low)
+                known = np.isfinite(low) & (len(methods) <= len(SERIES))
                 low, high = np.clip(low, 0, 100), np.clip(high, 0, 100)
                 axes.fill_between(x, low, high, where=known, color=colour, alpha=0.15, linewidth=0, zorder=1)
                 axes.vlines(x[known], low[known], high[known], color=colour, alpha=0.45, linewidth=1.2, zorder=2)
@@ -77,9 +81,9 @@ def accuracy_over_labels(rows: Sequence[Summary], *, width: int = 430, height: i
                 reach += [*low[known], *high[known]]
         span = max(max(reach) - min(reach), 4)
         axes.set_ylim(max(0, min(reach) - 0.06 * span), min(100.5, max(reach) + 0.06 * span))
-        first, last = math.log2(shots[0]), math.log2(shots[-1])
+        first, last = place[shots[0]], place[shots[-1]]
         axes.set_xlim(first - 0.06 * (last - first) - 0.05, last + 0.05 * (last - first) + 0.05)
-        axes.set_xticks(np.log2(shots), [str(s) for s in shots])
+        axes.set_xticks(list(place.values()), [str(s) for s in shots])
         axes.minorticks_off()
         axes.set_xlabel("labelled images a class")
         _percent_axis(axes)
@@ -90,6 +94,13 @@ def accuracy_over_labels(rows: Sequence[Summary], *, width: int = 430, height: i
         f"Accuracy over labelled images a class for {', '.join(methods)}; the highest is {best.method} with "
         f"{percent(best.accuracy.mean)} % at {best.shots} labels a class.",
     )
+
+
+def _places(shots: Sequence[Shots]) -> dict[Shots, float]:
+    """Where numbers of labels stand on the axis: by their logarithm, none and all a step beyond the ends."""
+    counts = [k for k in shots if k not in (0, "all")] or [1]
+    ends = {0: math.log2(min(counts)) - 1, "all": math.log2(max(counts)) + 1}
+    return {k: ends[k] if k in ends else math.log2(k) for k in shots}
 
 
 def reliability_diagram(series: Mapping[str, Sequence[ReliabilityBin]], *, width: int = 410) -> Picture:

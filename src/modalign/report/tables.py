@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from modalign.errors import InputError
 from modalign.evaluate.metrics import percent
-from modalign.evaluate.runs import Summary
+from modalign.evaluate.runs import Summary, amount, labels_in_words
 from modalign.report.style import words
 
 
@@ -65,7 +65,7 @@ def accuracy_table(rows: Sequence[Summary], caption: str | None = None) -> Table
     rows : what :func:`~modalign.evaluate.protocol.summarise` returns.
     caption : default: what the numbers are and over how many seeds.
     """
-    shots = sorted({row.shots for row in rows})
+    shots = sorted({row.shots for row in rows}, key=amount)
     best = {k: max(row.accuracy.mean for row in rows if row.shots == k) for k in shots}
     found = {(row.method, row.shots): row.accuracy for row in rows}
     lines: list[list[Cell | str]] = []
@@ -82,7 +82,7 @@ def accuracy_table(rows: Sequence[Summary], caption: str | None = None) -> Table
     if caption is None:
         repeats = max((row.accuracy.n for row in rows), default=0)
         caption = f"Accuracy in percent by labelled images a class; ± is the 95 % interval over {repeats} seeds."
-    header = ["", *("no labels" if k == 0 else "1 label" if k == 1 else f"{k} labels" for k in shots)]
+    header = ["", *map(labels_in_words, shots)]
     return Table(header, lines, caption)
 
 
@@ -93,4 +93,4 @@ def _cell(cell: Cell, kind: str, *, first: bool) -> str:
 
 
 def _is_number(text: str) -> bool:
-    return text in ("", "–") or text.lstrip("+-−±≥≤<>~ ")[:1].isdigit()
+    return text in ("", "–", "→") or text.lstrip("+-−±≥≤<>~ ")[:1].isdigit()
