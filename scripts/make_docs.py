@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import modalign
-from modalign.methods import METHODS, method_class
+from modalign.methods import ALL_METHODS, method_class
 from modalign.methods.parameters import describe, parameters
 
 MATH_BLOCK = re.compile(r"^\.\. math::[ \n]*((?:.+\n?)(?:[ \t]+.+\n?|\n(?=[ \t]))*)", flags=re.MULTILINE)
@@ -44,7 +44,7 @@ def page(name: str) -> str:
 
 def index() -> str:
     """A list of the pages."""
-    lines = [f"- [{method_class(name).title}]({name}.md)" for name in METHODS]
+    lines = [f"- [{method_class(name).title}]({name}.md)" for name in ALL_METHODS]
     return "# Methods\n\n" + "\n".join(lines) + "\n"
 
 
@@ -66,7 +66,7 @@ def _display(match: re.Match[str]) -> str:
 
 def main() -> int:
     """Write or check; the exit code says whether all pages were current."""
-    pages = {FOLDER / "index.md": index(), **{FOLDER / f"{name}.md": page(name) for name in METHODS}}
+    pages = {FOLDER / "index.md": index(), **{FOLDER / f"{name}.md": page(name) for name in ALL_METHODS}}
     if "--check" in sys.argv:
         stale = [path.name for path, text in pages.items() if not path.exists() or path.read_text("utf-8") != text]
         print(f"stale: {', '.join(stale)}; run make docs" if stale else "docs are current")

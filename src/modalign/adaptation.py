@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from modalign.classifier import Classifier, calibrate, content_hash
+from modalign.classifier import Classifier, calibrate, content_hash, score
 from modalign.data.items import Items, load_items
 from modalign.data.prompts import DEFAULT_TEMPLATE, read_descriptions, sentences
 from modalign.data.split import Split
@@ -20,11 +20,12 @@ from modalign.encoders import load_encoder
 from modalign.encoders.base import VIEWS
 from modalign.encoders.joined import JoinedEncoder
 from modalign.errors import InputError, UnknownNameError
-from modalign.features import UNLABELLED, Features, concatenate
+from modalign.features import UNLABELLED, Features, Quarantined, Scored, concatenate
 from modalign.linalg.rejection import Rejection, fit_rejection
 from modalign.methods import method_class
 from modalign.methods.base import VectorMethod
 from modalign.methods.parameters import check_parameters, parameters
+from modalign.methods.tower import TowerMethod
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
@@ -35,7 +36,7 @@ def adapt(
     *,
     encoder: str | Encoder | JoinedEncoder = "tiny",
     anchor: str | Encoder | None = None,
-    method: str | VectorMethod = "cmm",
+    method: str | VectorMethod | TowerMethod = "cmm",
     shots: int | None = None,
     classes: Sequence[str] | str | Path | None = None,
     unlabelled: bool = False,
@@ -44,6 +45,7 @@ def adapt(
     mirror: bool | None = None,
     random_state: int = 0,
     device: str = "auto",
+    checkpoint: str | Path | None = None,
     **hyperparameters: Any,
 ) -> Classifier:
     """From images to an adapted classifier.
@@ -63,6 +65,7 @@ def adapt(
     mirror : also train on mirrored images; None does what the method was published with.
     random_state : decides the split and everything random in the method.
     device : where the encoder runs if ``encoder`` is a name.
+    checkpoint : a folder for the state of a training inside the encoder; run again after an interruption, it goes on.
     **hyperparameters : passed to the method.
 
     Raises
@@ -74,42 +77,90 @@ def adapt(
     method = _configured(method, hyperparameters, random_state)
     split = _split(items, shots, method, random_state)
     lines = class_sentences(items.class_names, templates, descriptions)
-    eyes = _Eyes.open(encoder, anchor, method, device)
-    if eyes.language and "logit_scale" in method.get_params() and "logit_scale" not in hyperparameters:
-        method.set_params(logit_scale=float(eyes.language.logit_scale or method.logit_scale))
-    text = eyes.language.embed_texts(lines, class_names=items.class_names) if eyes.language else None
-
     train = items if split is None else items.select(split.train)
-    mirror = method.mirrors if mirror is None else mirror
-    views = [eyes.see(train, view) for view in (VIEWS if mirror else VIEWS[:1])]
-    X, validation = concatenate([x for x, _ in views]), None
-    if split is not None and len(split.validation):
-        validation, _ = eyes.see(items.select(split.validation), VIEWS[0])
-    aligned = {} if views[0][1] is None else {"anchor": concatenate([a for _, a in views])}
-    method.fit(X, text=text, validation=validation, **aligned)
+    held_out = None if split is None or not len(split.validation) else items.select(split.validation)
+    if isinstance(method, TowerMethod):
+        encoder = _opened(encoder, anchor, mirror, device)
+        text = encoder.embed_texts(lines, class_names=items.class_names)
+        method.fit(train, text=text, encoder=encoder, checkpoint=checkpoint)
+        seen, fitted = train, {"mirror": False, "train": len(train) - method.diagnosis_["left_out"]}
+    else:
+        if checkpoint is not None:
+            raise InputError(
+                f"{type(method).__name__} learns from vectors in one go and keeps no checkpoint; leave it out."
+            )
+        mirror = method.mirrors if mirror is None else mirror
+        encoder, seen = _fit_vectors(method, train, held_out, lines, encoder, anchor, mirror, device, hyperparameters)
+        fitted = {"mirror": mirror, "train": len(seen) // (1 + mirror)}
 
-    temperature = 1.0 if validation is None else calibrate(method, validation)
+    known = None if held_out is None else score(encoder, method, held_out)
+    reference = score(encoder, method, seen) if split is None else known
+    temperature = 1.0 if known is None else calibrate(known)
     used = range(len(items)) if split is None else np.concatenate([split.train, split.validation])
-    seen = [X] if validation is None else [X, validation]
     return Classifier(
-        encoder=eyes.encoder,
+        encoder=encoder,
         method=method,
         class_names=items.class_names,
         temperature=temperature,
         fitted_on=frozenset() if split is None else frozenset(content_hash(items, i) for i in used) - {""},
-        rejection=_rejection(method, temperature, X if split is None else None, validation),
+        rejection=None if reference is None else _rejection(reference, temperature, labelled=known is not None),
         record={
             "shots": shots,
             "random_state": random_state,
-            "mirror": mirror,
-            "images": {"train": len(views[0][0]), "validation": 0 if validation is None else len(validation)},
-            "calibrated": validation is not None,
+            "mirror": fitted["mirror"],
+            "images": {"train": fitted["train"], "validation": 0 if known is None else len(known.ids)},
+            "calibrated": known is not None,
             "sentences": [list(s) for s in lines],
             "notes": [*items.notes, *(() if split is None else split.notes)],
-            "quarantined": [asdict(q) for features in seen for q in features.quarantined],
+            "quarantined": [asdict(q) for q in _left_out(items, seen, known)],
             "seconds": round(time.perf_counter() - started, 3),
         },
     )
+
+
+def _fit_vectors(
+    method: VectorMethod,
+    train: Items,
+    held_out: Items | None,
+    lines: list[list[str]],
+    encoder: str | Encoder | JoinedEncoder,
+    anchor: str | Encoder | None,
+    mirror: bool,
+    device: str,
+    hyperparameters: dict[str, Any],
+) -> tuple[Encoder | JoinedEncoder, Features]:
+    """Embed and fit; the encoder that the classifier keeps, and the vectors that were learned from."""
+    eyes = _Eyes.open(encoder, anchor, method, device)
+    if eyes.language and "logit_scale" in method.get_params() and "logit_scale" not in hyperparameters:
+        method.set_params(logit_scale=float(eyes.language.logit_scale or method.logit_scale))
+    text = eyes.language.embed_texts(lines, class_names=train.class_names) if eyes.language else None
+    views = [eyes.see(train, view) for view in (VIEWS if mirror else VIEWS[:1])]
+    X = concatenate([x for x, _ in views])
+    validation = None if held_out is None else eyes.see(held_out, VIEWS[0])[0]
+    aligned = {} if views[0][1] is None else {"anchor": concatenate([a for _, a in views])}
+    method.fit(X, text=text, validation=validation, **aligned)
+    return eyes.encoder, X
+
+
+def _opened(
+    encoder: str | Encoder | JoinedEncoder, anchor: str | Encoder | None, mirror: bool | None, device: str
+) -> Encoder:
+    """An encoder to learn in: in float32, which gradients need, unless the caller loaded it otherwise."""
+    if anchor is not None or mirror:
+        raise InputError(
+            "Methods that learn inside an encoder take neither an anchor nor mirrored views; leave them out."
+        )
+    encoder = load_encoder(encoder, device=device, dtype="float32") if isinstance(encoder, str) else encoder
+    if not encoder.has_text or isinstance(encoder, JoinedEncoder):
+        raise InputError(
+            f"Expected one CLIP encoder to learn in, got '{encoder.name}', which is none; use a CLIP name."
+        )
+    return encoder
+
+
+def _left_out(items: Items, seen: Features | Items, known: Scored | None) -> list[Quarantined]:
+    """Everything that was given and could not be used, once."""
+    return list(dict.fromkeys([*items.quarantined, *seen.quarantined, *(known.quarantined if known else ())]))
 
 
 @dataclass(frozen=True)
@@ -175,15 +226,10 @@ def _split(items: Items, shots: int | None, method: VectorMethod, seed: int) -> 
     return None
 
 
-def _rejection(
-    method: VectorMethod, temperature: float, unlabelled: Features | None, validation: Features | None
-) -> Rejection | None:
-    """Learned on validation images; where there are no labels at all, on the images fitted on, taken to be known."""
-    images = unlabelled if validation is None else validation
-    if images is None:
-        return None
-    logits = torch.from_numpy(method.scores(images).astype(np.float64) / temperature)
-    return fit_rejection(logits, None if validation is None else torch.from_numpy(validation.labels))
+def _rejection(reference: Scored, temperature: float, *, labelled: bool) -> Rejection:
+    """From validation images; where there are no labels at all, from the images fitted on, taken to be known."""
+    logits = torch.from_numpy(reference.logits / temperature)
+    return fit_rejection(logits, torch.from_numpy(reference.labels) if labelled else None)
 
 
 def class_sentences(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,11 @@ import torch
 from modalign.data.items import Items, load_items
 from modalign.encoders import load_encoder
 from modalign.errors import InputError, UndecodableError
-from modalign.features import UNLABELLED, EncoderSpec, Features
+from modalign.features import UNLABELLED, EncoderSpec, Features, Scored
 from modalign.linalg.calibration import fit_temperature
 from modalign.linalg.rejection import Rejection
 from modalign.methods.base import VectorMethod
+from modalign.methods.tower import TowerMethod
 from modalign.persistence import load_model, save_model
 from modalign.predictions import Evaluation, Prediction, Predictions
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
     from modalign.encoders.joined import JoinedEncoder
 
-__all__ = ["Classifier", "Evaluation", "Prediction", "Predictions", "calibrate", "content_hash", "load"]
+__all__ = ["Classifier", "Evaluation", "Prediction", "Predictions", "calibrate", "content_hash", "load", "score"]
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Classifier:
     Attributes
     ----------
     encoder : turns images into vectors.
-    method : the fitted method on those vectors.
+    method : the fitted method, on those vectors or inside the encoder.
     class_names : C names, in the order of the method's score columns.
     temperature : scores are divided by it before the softmax; fitted on validation images.
     fitted_on : content hashes of the images used for fitting and validation, so that they are never tested on.
@@ -43,7 +44,7 @@ class Classifier:
     """
 
     encoder: Encoder | JoinedEncoder
-    method: VectorMethod
+    method: VectorMethod | TowerMethod
     class_names: tuple[str, ...]
     temperature: float = 1.0
     fitted_on: frozenset[str] = frozenset()
@@ -72,10 +73,10 @@ class Classifier:
             )
         if asked:
             self.rejection.require(level)
-        features = self.encoder.embed_images(images)
-        logits = self._logits(features)
+        seen = score(self.encoder, self.method, images)
+        logits = seen.logits / self.temperature
         rejected = self.rejection.rejects(torch.from_numpy(logits), level).numpy() if asked else None
-        return Predictions(features.ids, self.class_names, _softmax(logits), features.quarantined, rejected)
+        return Predictions(seen.ids, self.class_names, _softmax(logits), seen.quarantined, rejected)
 
     def evaluate(self, images: Any, *, include_fitted: bool = False) -> Evaluation:
         """Accuracy on labelled images (a folder per class, a CSV, …).
@@ -96,22 +97,22 @@ class Classifier:
                 "Expected labelled images that the model was not fitted on, got none; "
                 "give other images, or include_fitted=True to test on the training images all the same."
             )
-        features = self.encoder.embed_images(items.select(known[~seen]))
+        scored = score(self.encoder, self.method, items.select(known[~seen]))
         row_of = {name: i for i, name in enumerate(items.ids)}
-        true = labels[[row_of[name] for name in features.ids]]
-        probabilities = _softmax(self._logits(features))
+        true = labels[[row_of[name] for name in scored.ids]]
+        probabilities = _softmax(scored.logits / self.temperature)
         predicted = probabilities.argmax(axis=1)
         return Evaluation(
             accuracy=accuracy(true, predicted),
             per_class=per_class_accuracy(true, predicted, self.class_names),
             confusion=confusion(true, predicted, len(self.class_names)),
             calibration_error=expected_calibration_error(torch.from_numpy(probabilities), torch.from_numpy(true)),
-            ids=features.ids,
+            ids=scored.ids,
             labels=true,
             probabilities=probabilities,
             class_names=self.class_names,
             left_out=tuple(items.ids[i] for i in known[seen]),
-            quarantined=features.quarantined,
+            quarantined=scored.quarantined,
         )
 
     def save(self, folder: str | Path) -> Path:
@@ -129,9 +130,6 @@ class Classifier:
             },
         )
 
-    def _logits(self, features: Features) -> np.ndarray:
-        return self.method.scores(features).astype(np.float64) / self.temperature
-
     def _labels(self, items: Items) -> np.ndarray:
         """Labels of ``items`` in this classifier's numbering, matched by name."""
         number = {name: k for k, name in enumerate(self.class_names)}
@@ -146,14 +144,25 @@ class Classifier:
         return renumber[items.labels]
 
 
-def calibrate(method: VectorMethod, validation: Features) -> float:
-    """The temperature at which the scores of a fitted method are most likely right on labelled validation images."""
-    scores = torch.from_numpy(method.scores(validation))
-    return fit_temperature(scores, torch.from_numpy(validation.labels)).value
+def score(encoder: Encoder | JoinedEncoder, method: VectorMethod | TowerMethod, images: Any) -> Scored:
+    """Logits of images, in float64, by a method of either kind; images that are vectors already are not encoded."""
+    if isinstance(method, TowerMethod):
+        found = method.score_images(load_items(images), encoder)
+        return replace(found, logits=found.logits.astype(np.float64))
+    features = images if isinstance(images, Features) else encoder.embed_images(images)
+    logits = method.scores(features).astype(np.float64)
+    return Scored(features.ids, features.labels, logits, features.quarantined)
 
 
-def load(folder: str | Path, *, encoder: str | Encoder | JoinedEncoder | None = None) -> Classifier | VectorMethod:
-    """Read a model that was saved: a :class:`Classifier`, or a bare method as it was fitted on vectors.
+def calibrate(scored: Scored) -> float:
+    """The temperature at which the logits of labelled validation images are most likely right."""
+    return fit_temperature(torch.from_numpy(scored.logits), torch.from_numpy(scored.labels)).value
+
+
+def load(
+    folder: str | Path, *, encoder: str | Encoder | JoinedEncoder | None = None
+) -> Classifier | VectorMethod | TowerMethod:
+    """Read a model that was saved: a :class:`Classifier`, or a bare method as it was fitted.
 
     ``encoder`` replaces the name on the card, for weights that have moved; another encoder than the one the model was
     fitted on is refused by its hash.

@@ -100,6 +100,7 @@ def fit(
     descriptions: Annotated[Path | None, typer.Option(help="JSON: class name → sentences (CuPL, HPT).")] = None,
     mirror: Annotated[bool | None, typer.Option(help="Also train on mirrored images; as published by default.")] = None,
     seed: Annotated[int, typer.Option(help="Decides the split and everything random.")] = 0,
+    checkpoint: Annotated[Path | None, typer.Option(help="Folder to resume a long training from.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Hyper-parameter name=value; repeatable.")] = None,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -123,6 +124,7 @@ def fit(
         descriptions=descriptions,
         mirror=mirror,
         random_state=seed,
+        checkpoint=checkpoint,
         **_hyperparameters(method_class(method), set_ or []),
     )
     model.save(out)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modalign.classifier import Classifier, calibrate
+from modalign.classifier import Classifier, calibrate, score
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.items import Items
 from modalign.data.prompts import sentences
@@ -105,7 +105,7 @@ def run_demo(out: str | Path = "demo-report.html", *, seeds: int = 3) -> Demo:
 
     def keep(run: Run, method: Method, split: Split) -> None:
         if isinstance(method, method_class("cmm")) and run.shots == SHOTS[-1] and run.seed == 1:
-            temperature = calibrate(method, features.select(split.validation))
+            temperature = calibrate(score(encoder, method, features.select(split.validation)))
             shown["classifier"] = Classifier(encoder, method, digits.class_names, temperature)
             shown["test"] = digits.select(split.test)
 

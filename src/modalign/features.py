@@ -201,3 +201,21 @@ class ClassText:
 
     def __len__(self) -> int:
         return len(self.class_names)
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What a fitted method says about images.
+
+    Attributes
+    ----------
+    ids : the n images that could be decoded.
+    labels : (n,) as they came with the images, −1 where unknown.
+    logits : (n, C).
+    quarantined : the images that could not, with reasons.
+    """
+
+    ids: tuple[str, ...]
+    labels: np.ndarray
+    logits: np.ndarray
+    quarantined: tuple[Quarantined, ...] = ()

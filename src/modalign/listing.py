@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modalign.errors import UnknownNameError
-from modalign.methods import METHODS, method_class
+from modalign.methods import ALL_METHODS, method_class
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -13,14 +13,14 @@ def listing(what: str) -> Table:
     tables = {"methods": _methods, "encoders": _encoders, "datasets": _datasets}
     if what in tables:
         return tables[what]()
-    if what.lower().replace("-", "_") in METHODS:
+    if what.lower().replace("-", "_") in ALL_METHODS:
         return _hyperparameters(what)
-    raise UnknownNameError("list", what, [*tables, *METHODS])
+    raise UnknownNameError("list", what, [*tables, *ALL_METHODS])
 
 
 def _methods() -> Table:
     rows = []
-    for name in METHODS:
+    for name in ALL_METHODS:
         cls = method_class(name)
         labels = "needed" if cls.needs_labels else "optional"
         rows.append([name, cls.title, labels, "needed" if cls.needs_text else "optional", cls.paper])

@@ -13,7 +13,7 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import safetensors
@@ -23,10 +23,15 @@ from safetensors.numpy import save as save_tensors
 
 from modalign.errors import InputError, UnknownNameError
 from modalign.features import EncoderSpec
-from modalign.methods import METHODS, method_class
-from modalign.methods.base import VectorMethod
+from modalign.methods import ALL_METHODS, method_class
 from modalign.methods.parameters import check_parameters
 from modalign.record import plain, versions
+
+if TYPE_CHECKING:
+    from modalign.methods.base import VectorMethod
+    from modalign.methods.tower import TowerMethod
+
+    Method = VectorMethod | TowerMethod
 
 FORMAT = "modalign-model/1"
 CARD = "card.json"
@@ -43,7 +48,7 @@ _CARD_KEYS = {
 _WEIGHTS_NAME = re.compile(r"weights-[0-9a-f]{64}\.safetensors")
 
 
-def save_model(folder: str | Path, method: VectorMethod, classifier: dict[str, Any] | None = None) -> Path:
+def save_model(folder: str | Path, method: Method, classifier: dict[str, Any] | None = None) -> Path:
     """Write a fitted method, and what a :class:`~modalign.Classifier` adds to it, into ``folder``.
 
     An existing model in ``folder`` is replaced; any other non-empty folder is refused.
@@ -79,7 +84,7 @@ def check_destination(folder: Path) -> None:
         raise InputError(f"Expected an empty folder or one with a model, '{folder}' holds other files.")
 
 
-def load_model(folder: str | Path) -> tuple[VectorMethod, dict[str, Any] | None]:
+def load_model(folder: str | Path) -> tuple[Method, dict[str, Any] | None]:
     """Read what :func:`save_model` wrote, after checking it against the schema and the hash of its weights."""
     folder = Path(folder)
     card = _read_card(folder)
@@ -111,14 +116,14 @@ def load_model(folder: str | Path) -> tuple[VectorMethod, dict[str, Any] | None]
     return method, card["classifier"]
 
 
-def _method_name(method: VectorMethod) -> str:
-    for name in METHODS:
+def _method_name(method: Method) -> str:
+    for name in ALL_METHODS:
         if type(method) is method_class(name):
             return name
     raise InputError(f"Expected a method of this library, got {type(method).__name__}; only those can be loaded again.")
 
 
-def _encode_state(method: VectorMethod) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _encode_state(method: Method) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What a fitted method knows, as entries of the card and as named arrays."""
     state: dict[str, Any] = {}
     tensors: dict[str, np.ndarray] = {}
@@ -128,6 +133,9 @@ def _encode_state(method: VectorMethod) -> tuple[dict[str, Any], dict[str, np.nd
         if isinstance(value, torch.Tensor):
             tensors[name] = value.detach().cpu().contiguous().numpy()
             state[name] = {"kind": "tensor"}
+        elif isinstance(value, dict) and value and all(isinstance(v, torch.Tensor) for v in value.values()):
+            tensors |= {f"{name}/{key}": v.detach().cpu().contiguous().numpy() for key, v in value.items()}
+            state[name] = {"kind": "tensors", "value": sorted(value)}
         elif isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
             tensors[name] = np.ascontiguousarray(value)
             state[name] = {"kind": "array"}
@@ -159,7 +167,8 @@ def _unpack(value: Any) -> Any:
 
 def _decode(folder: Path, name: str, entry: Any, tensors: dict[str, np.ndarray]) -> Any:
     kind = entry.get("kind") if isinstance(entry, dict) else None
-    known = ("tensor", "array") if isinstance(entry, dict) and "value" not in entry else ("names", "encoder", "plain")
+    valued = isinstance(entry, dict) and "value" in entry
+    known = ("tensors", "names", "encoder", "plain") if valued else ("tensor", "array")
     if not re.fullmatch(r"[A-Za-z]\w*_", name) or kind not in known:
         raise InputError(
             f"The card of '{folder}' has a state entry '{name}' that is not understood; it may be damaged."
@@ -168,6 +177,12 @@ def _decode(folder: Path, name: str, entry: Any, tensors: dict[str, np.ndarray])
         if name not in tensors:
             raise InputError(f"The weights of '{folder}' lack '{name}', which the card names.")
         return torch.from_numpy(tensors[name]) if kind == "tensor" else tensors[name]
+    if kind == "tensors":
+        keys = entry["value"] if isinstance(entry["value"], list) else []
+        lacking = [str(key) for key in keys if f"{name}/{key}" not in tensors]
+        if lacking or not keys:
+            raise InputError(f"The weights of '{folder}' lack '{name}/{(lacking or ['…'])[0]}', which the card names.")
+        return {key: torch.from_numpy(tensors[f"{name}/{key}"]) for key in keys}
     if kind == "names":
         return np.array(entry["value"], dtype=object if entry.get("object") else np.str_)
     if kind == "encoder":

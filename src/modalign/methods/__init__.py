@@ -1,6 +1,7 @@
 """All methods by name. Adding one: its file, its test, and one line here; discovery does the rest.
 
 A name is that of the method's file, and stands before its class; a second class of a file is written ``file.Class``.
+``METHODS`` learn from vectors, ``TOWER_METHODS`` inside an encoder from images.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from modalign.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from modalign.methods.base import VectorMethod
+    from modalign.methods.tower import TowerMethod
 
 METHODS = {
     "zero_shot": "ZeroShot",
@@ -26,11 +28,15 @@ METHODS = {
     "cma": "CMA",
 }
 
+TOWER_METHODS: dict[str, str] = {}
 
-def method_class(name: str) -> type[VectorMethod]:
+ALL_METHODS = METHODS | TOWER_METHODS
+
+
+def method_class(name: str) -> type[VectorMethod] | type[TowerMethod]:
     """The class of a method: ``method_class("cmm")`` is :class:`modalign.methods.cmm.CMM`."""
     key = name.lower().replace("-", "_")
-    if key not in METHODS:
-        raise UnknownNameError("method", name, METHODS)
-    module, _, cls = METHODS[key].rpartition(".")
+    if key not in ALL_METHODS:
+        raise UnknownNameError("method", name, ALL_METHODS)
+    module, _, cls = ALL_METHODS[key].rpartition(".")
     return getattr(import_module(f"modalign.methods.{module or key}"), cls)
