@@ -32,43 +32,42 @@ def packed_attention(
     -------
     Tensor : as ``q``.
     """
-    P = packing.prefix
+    P, groups = packing.prefix, packing.groups
     assert bias is None or P == 0
-    shared_k, shared_v = k[:, :, :P], v[:, :, :P]
+    # Splitting rather than slicing: its gradient is one concatenation, that of a slice a whole tensor of zeros.
+    sizes = [P, *(len(group.classes) * group.length for group in groups)]
+    (shared_k, *own_k), (shared_v, *own_v) = k.split(sizes, dim=2), v.split(sizes, dim=2)
     parts = []
-    if P and not ends:
-        parts.append(F.scaled_dot_product_attention(q[:, :, :P], shared_k, shared_v, is_causal=True, scale=1.0))
-    first = 0 if ends else P
-    for group in packing.groups:
-        N, start = len(group.classes), P + group.start
-        span = slice(start, start + N * group.length)
-        own_k, own_v = (t[:, :, span].unflatten(2, (N, -1)) for t in (k, v))
-        last = first + (N if ends else N * group.length)
-        own_q = q[:, :, first:last].unflatten(2, (N, -1))
-        scores = own_q @ own_k.mT
-        mask = _mask(group, bias, scores, ends)
+    if ends:
+        own_q = q.split([len(group.classes) for group in groups], dim=2)
+    else:
+        shared_q, *own_q = q.split(sizes, dim=2)
+        if P:
+            parts.append(F.scaled_dot_product_attention(shared_q, shared_k, shared_v, is_causal=True, scale=1.0))
+    for group, some_q, some_k, some_v in zip(groups, own_q, own_k, own_v, strict=True):
+        N = len(group.classes)
+        scores = _each(some_q, N) @ _each(some_k, N).mT
+        mask = _mask(group, bias, ends)
         scores = scores if mask is None else scores + mask
         if P:
-            scores = torch.cat([(q[:, :, first:last] @ shared_k.mT).unflatten(2, (N, -1)), scores], dim=-1)
-        weights = scores.softmax(-1)
-        out = (weights[..., P:] @ own_v).flatten(2, 3)
-        parts.append(out + weights[..., :P].flatten(2, 3) @ shared_v if P else out)
-        first = last
+            scores = torch.cat([_each(some_q @ shared_k.mT, N), scores], dim=-1)
+        to_shared, to_own = scores.softmax(-1).split([P, group.length], dim=-1)
+        out = (to_own @ _each(some_v, N)).flatten(2, 3)
+        parts.append(out + to_shared.flatten(2, 3) @ shared_v if P else out)
     return torch.cat(parts, dim=2)
 
 
-def _mask(group: Group, bias: Tensor | None, scores: Tensor, ends: bool) -> Tensor | None:
+def _each(x: Tensor, N: int) -> Tensor:
+    """(G, heads, N·L, e) as N sentences, (G, heads, N, L, e)."""
+    return x.unflatten(2, (N, -1))
+
+
+def _mask(group: Group, bias: Tensor | None, ends: bool) -> Tensor | None:
     """What is added to the scores (…, N, queries, keys) of a group; None where that is nothing."""
-    keys = torch.arange(group.length)
-    if ends:
-        hidden = keys > group.own[:, None, None]
-        mask = None if not hidden.any() else hidden
-    else:
-        mask = keys > keys[:, None]
-    if mask is not None:
-        mask = torch.zeros(mask.shape, dtype=scores.dtype).masked_fill_(mask, float("-inf")).to(scores.device)
+    mask = group.end_mask if ends else group.mask
     if bias is None:
         return mask
-    classes, own = group.classes.to(bias.device), group.own.to(bias.device)
-    bias = bias[classes, own, None, : group.length] if ends else bias[classes, : group.length, : group.length]
-    return bias if mask is None else bias + mask
+    some = bias[group.classes, : group.length, : group.length]
+    if ends:
+        some = some[torch.arange(len(some), device=some.device), group.own, None]
+    return some if mask is None else some + mask

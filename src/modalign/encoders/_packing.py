@@ -16,16 +16,18 @@ class Group:
 
     Attributes
     ----------
-    classes : (N,) their numbers, on the CPU.
-    own : (N,) the position of the end-of-text token within the own part, on the CPU.
-    start : where the first of them begins, counted from the end of the shared part.
+    classes : (N,) their numbers.
+    own : (N,) the position of the end-of-text token within the own part.
     length : tokens of each.
+    mask : (length, length) of 0 and −∞, added to scores: no position sees a later one.
+    end_mask : (N, 1, length) the same for the end-of-text tokens; None if none has anything behind it.
     """
 
     classes: Tensor
     own: Tensor
-    start: int
     length: int
+    mask: Tensor
+    end_mask: Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +53,7 @@ class Packing:
     order: Tensor
 
 
-def pack(ids: Tensor, ends: Tensor, limit: int, device: torch.device) -> Packing:
+def pack(ids: Tensor, ends: Tensor, limit: int, like: Tensor) -> Packing:
     """Lay out sentences.
 
     Parameters
@@ -59,7 +61,7 @@ def pack(ids: Tensor, ends: Tensor, limit: int, device: torch.device) -> Packing
     ids : (K, L) token numbers, on the CPU.
     ends : (K,) positions of the end-of-text token, on the CPU.
     limit : the longest prefix that may be shared, at least 0.
-    device : where the tensors of the row go; those of the groups stay.
+    like : gives the device and the type of the masks.
 
     Returns
     -------
@@ -75,14 +77,21 @@ def pack(ids: Tensor, ends: Tensor, limit: int, device: torch.device) -> Packing
     for cap in _caps(own):
         classes = by_length[first : int((own <= cap).sum())]
         length = cap + 1
-        groups.append(Group(classes, own[classes], start, length))
+        groups.append(_group(classes, own[classes], length, like))
         row.append(ids[classes, prefix : prefix + length].flatten())
         position.append((prefix + torch.arange(length)).repeat(len(classes)))
         within = torch.minimum(torch.arange(ids.shape[1] - prefix), own[classes, None])
         index[classes, prefix:] = prefix + start + length * torch.arange(len(classes))[:, None] + within
         start, first = start + length * len(classes), first + len(classes)
     parts = (torch.cat(row), torch.cat(position), index, index[by_length, ends[by_length]], torch.argsort(by_length))
-    return Packing(prefix, tuple(groups), *(part.to(device) for part in parts))
+    return Packing(prefix, tuple(groups), *(part.to(like.device) for part in parts))
+
+
+def _group(classes: Tensor, own: Tensor, length: int, like: Tensor) -> Group:
+    at = torch.arange(length)
+    mask = like.new_zeros(length, length).masked_fill_((at > at[:, None]).to(like.device), float("-inf"))
+    end_mask = mask[own.to(like.device), None] if bool((own < length - 1).any()) else None
+    return Group(classes.to(like.device), own.to(like.device), length, mask, end_mask)
 
 
 def _common(ids: Tensor, limit: int) -> int:

@@ -222,7 +222,8 @@ class TextTower:
     ) -> tuple[Tensor, Tensor | None]:
         """Pooled (G, K, d) and all positions (G, K, L, d), or None, of one chunk of classes."""
         own = any(p.ndim == 4 for p in prompts)
-        packing = pack(sentences.ids, sentences.ends, 0 if bias else 1 if own else self.context_length, self.device)
+        limit = 0 if bias else 1 if own else self.context_length
+        packing = pack(sentences.ids, sentences.ends, limit, self._embedding)
         x = self._embedding[packing.ids].expand(G, -1, -1)
         for layer, block in enumerate(self._blocks):
             if layer < len(prompts):
