@@ -21,7 +21,9 @@ from modalign.tune.randomness import epoch_order, generator
 
 
 def trained(net, *, data=None, **options):
-    keep = {name: options.pop(name) for name in ("checkpoint", "every", "run", "on_epoch") if name in options}
+    keep = {
+        name: options.pop(name) for name in ("checkpoint", "every", "run", "on_epoch", "threads") if name in options
+    }
     return train(net, net.loss, Vectors() if data is None else data, recipe(**options), **keep)
 
 
@@ -256,10 +258,23 @@ def test_a_loss_that_is_none_is_refused(loss):
         train(net, lambda batch: loss(net), Vectors(), recipe())
 
 
-@pytest.mark.parametrize("every", [0, -1, 1.5, True])
-def test_every_is_checked(every):
-    with pytest.raises(InputError, match="every to be an integer"):
-        trained(Mean(), every=every)
+@pytest.mark.parametrize("name", ["every", "threads"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True])
+def test_every_and_threads_are_checked(name, value):
+    with pytest.raises(InputError, match=f"{name} to be an integer"):
+        trained(Mean(), **{name: value})
+
+
+def test_threads_are_those_asked_for_and_given_back():
+    before, seen, net = torch.get_num_threads(), set(), Mean()
+
+    def loss(batch):
+        seen.add(torch.get_num_threads())
+        return net.loss(batch)
+
+    train(net, loss, Vectors(), recipe(epochs=1), threads=before + 1)
+    assert seen == {before + 1}
+    assert torch.get_num_threads() == before
 
 
 def test_an_error_in_the_data_reaches_the_caller():

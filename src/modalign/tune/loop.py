@@ -31,6 +31,7 @@ from modalign.tune.history import Epoch, History, Tally
 from modalign.tune.processes import Processes, processes
 from modalign.tune.randomness import epoch_order, seed_of
 from modalign.tune.recipe import Recipe, learning_rate
+from modalign.tune.threads import using_threads
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -64,6 +65,7 @@ def train(
     every: int | None = None,
     run: Mapping[str, Any] | None = None,
     on_epoch: Callable[[Epoch], Mapping[str, float] | None] | None = None,
+    threads: int | None = None,
     description: str = "Training",
 ) -> History:
     r"""Minimise the mean over the images of a loss, over the parameters of ``module`` that want a gradient.
@@ -94,6 +96,7 @@ def train(
         that a checkpoint of another run is told apart.
     on_epoch : called at the end of every epoch, before the checkpoint, in every process; the numbers it returns go
         into the history. Epochs before a resumption are not reported again.
+    threads : of torch on the CPU while training, see :func:`~modalign.tune.threads.threads_for`; None for as it is.
     description : of the bar.
 
     Raises
@@ -103,8 +106,9 @@ def train(
     """
     parameters = _trainable(module)
     device = parameters[0].device
-    if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
-        raise InputError(f"Expected every to be an integer of at least 1 or None, got {every!r}.")
+    for name, value in (("every", every), ("threads", threads)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise InputError(f"Expected {name} to be an integer of at least 1 or None, got {value!r}.")
     per_epoch = recipe.steps_per_epoch(len(data))
     identity = plain({"recipe": vars(recipe), "data": data.fingerprint, "images": len(data), "method": run or {}})
     store = None if checkpoint is None else Checkpoint(checkpoint, identity)
@@ -123,7 +127,7 @@ def train(
         rate_at, total = learning_rate(recipe, per_epoch), recipe.epochs * per_epoch
         fetched = _ahead(lambda job: data.batch(*job), plan.parts(range(start, total)))
         visible = nullcontext() if group.is_first else progress(False)
-        with visible, closing(fetched), _own_randomness(device):
+        with visible, closing(fetched), using_threads(threads), _own_randomness(device):
             for step in track(range(start, total), description):
                 epoch = step // per_epoch
                 stepper.step(step, plan, fetched, rate_at(step))
