@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
 from modalign.encoders import load_encoder
+from modalign.encoders._blocks import Block
 from modalign.encoders.towers import Sentences, TextTower, VisionTower
 from modalign.errors import InputError
 
@@ -200,10 +202,8 @@ def test_attention_bias(
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.data())
-def test_random_shapes(data: st.DataObject) -> None:
-    model = random_clip(data.draw(st.sampled_from(["quick_gelu", "gelu"])), seed=3)
-    tower = TextTower.of(model, Letters())
+@given(data=st.data())
+def test_random_shapes(model: CLIPModel, tower: TextTower, data: st.DataObject) -> None:
     slots = data.draw(st.integers(0, 4))
     start = data.draw(st.sampled_from(["", "ab"]))
     names = data.draw(st.lists(st.text("abc", min_size=1, max_size=11), min_size=1, max_size=14))
@@ -310,12 +310,26 @@ def test_nothing_trainable_no_graph(model: CLIPModel, tower: TextTower) -> None:
     assert not out.tokens.requires_grad
 
 
-def test_the_shared_start_is_computed_once(tower: TextTower, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = []
-    block = tower._blocks[0]
-    monkeypatch.setattr(tower, "_blocks", [lambda x, **k: (rows.append(x.shape), block(x, **k))[1], *tower._blocks[1:]])
-    tower(tower.tokenize(["abcd", "abce", "abcxyz"], slots=5), draw((2, 5, 24)))
-    assert rows == [(2, 1 + 5 + 3 + (2 + 2 + 4), 24)]
+def test_nothing_is_computed_twice_or_for_nothing(tower: TextTower, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[tuple[int, int]] = []
+
+    def counting(block: Block) -> Callable[..., Tensor]:
+        def call(x: Tensor, **options: object) -> Tensor:
+            result = block(x, **options)
+            rows.append((x.shape[1], result.shape[1]))
+            return result
+
+        return call
+
+    sentences = tower.tokenize(["abcd", "abce", "abcxyz"], slots=5)
+    monkeypatch.setattr(tower, "_blocks", [counting(block) for block in tower._blocks])
+    tower(sentences, draw((2, 5, 24)))
+    row = 1 + 5 + 3 + (2 + 2 + 4)  # start, prompts, "abc"; then the rest and the end of each
+    assert rows == [(row, row)] * 3 + [(row, 3)]
+    rows.clear()
+    tower(sentences, draw((1, 3, 5, 24), (1, 3, 5, 24)))
+    own = 1 + (10 + 10 + 12)
+    assert rows == [(own, own - 3 * 5), (own, own), (own, own), (own, 3)]
 
 
 def test_sentences_are_never_cut(tower: TextTower) -> None:

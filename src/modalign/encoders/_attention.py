@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modalign.encoders._packing import Group, Packing
+from modalign.encoders._packing import Packing, Queries
 
 
 def packed_attention(
-    q: Tensor, k: Tensor, v: Tensor, packing: Packing, bias: Tensor | None = None, *, ends: bool = False
+    q: Tensor, k: Tensor, v: Tensor, packing: Packing, queries: Queries, bias: Tensor | None = None
 ) -> Tensor:
     """Each token attends to the shared prefix and to its own sentence up to itself.
 
@@ -22,11 +22,11 @@ def packed_attention(
 
     Parameters
     ----------
-    q : (G, heads, T, e), or (G, heads, K, e) of the end-of-text tokens in the order of the groups; already scaled.
-    k, v : (G, heads, T, e).
+    q : (G, heads, R, e) of the positions that ``queries`` names; already scaled.
+    k, v : (G, heads, T, e) of all positions.
     packing : where the sentences stand.
+    queries : which positions are computed.
     bias : (K, L, L) added to the scores of query and key positions; needs an empty prefix.
-    ends : whether ``q`` holds the end-of-text tokens only.
 
     Returns
     -------
@@ -37,18 +37,19 @@ def packed_attention(
     # Splitting rather than slicing: its gradient is one concatenation, that of a slice a whole tensor of zeros.
     sizes = [P, *(len(group.classes) * group.length for group in groups)]
     (shared_k, *own_k), (shared_v, *own_v) = k.split(sizes, dim=2), v.split(sizes, dim=2)
+    counts = [len(group.classes) * at.shape[1] for group, at in zip(groups, queries.at, strict=True)]
+    shared_q, *own_q = q.split([P if queries.prefix else 0, *counts], dim=2)
     parts = []
-    if ends:
-        own_q = q.split([len(group.classes) for group in groups], dim=2)
-    else:
-        shared_q, *own_q = q.split(sizes, dim=2)
-        if P:
-            parts.append(F.scaled_dot_product_attention(shared_q, shared_k, shared_v, is_causal=True, scale=1.0))
-    for group, some_q, some_k, some_v in zip(groups, own_q, own_k, own_v, strict=True):
+    if P and queries.prefix:
+        parts.append(F.scaled_dot_product_attention(shared_q, shared_k, shared_v, is_causal=True, scale=1.0))
+    for g, (group, some_q, some_k, some_v) in enumerate(zip(groups, own_q, own_k, own_v, strict=True)):
         N = len(group.classes)
         scores = _each(some_q, N) @ _each(some_k, N).mT
-        mask = _mask(group, bias, ends)
-        scores = scores if mask is None else scores + mask
+        if queries.masks[g] is not None:
+            scores = scores + queries.masks[g]
+        if bias is not None:
+            classes = group.classes.to(bias.device)[:, None]
+            scores = scores + bias[classes, queries.at[g], : group.length]
         if P:
             scores = torch.cat([_each(some_q @ shared_k.mT, N), scores], dim=-1)
         to_shared, to_own = scores.softmax(-1).split([P, group.length], dim=-1)
@@ -60,14 +61,3 @@ def packed_attention(
 def _each(x: Tensor, N: int) -> Tensor:
     """(G, heads, N·L, e) as N sentences, (G, heads, N, L, e)."""
     return x.unflatten(2, (N, -1))
-
-
-def _mask(group: Group, bias: Tensor | None, ends: bool) -> Tensor | None:
-    """What is added to the scores (…, N, queries, keys) of a group; None where that is nothing."""
-    mask = group.end_mask if ends else group.mask
-    if bias is None:
-        return mask
-    some = bias[group.classes, : group.length, : group.length]
-    if ends:
-        some = some[torch.arange(len(some), device=some.device), group.own, None]
-    return some if mask is None else some + mask

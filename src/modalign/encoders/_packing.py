@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,18 +17,35 @@ class Group:
 
     Attributes
     ----------
-    classes : (N,) their numbers.
-    own : (N,) the position of the end-of-text token within the own part.
+    classes : (N,) their numbers, on the CPU.
+    own : (N,) the position of the end-of-text token within the own part, on the CPU.
+    start : place in the row at which the first of them begins.
     length : tokens of each.
-    mask : (length, length) of 0 and −∞, added to scores: no position sees a later one.
-    end_mask : (N, 1, length) the same for the end-of-text tokens; None if none has anything behind it.
     """
 
     classes: Tensor
     own: Tensor
+    start: int
     length: int
-    mask: Tensor
-    end_mask: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """The positions that a layer computes; all of them are attended to.
+
+    Attributes
+    ----------
+    rows : (R,) their places in the row, in its order; None for all.
+    prefix : whether the shared part is among them, wholly.
+    at : a group each, (N or 1, Q): the positions within the own part.
+    masks : a group each, (N or 1, Q, length) of 0 and −∞ to add to scores, so that no position sees a later one;
+        None where that is all 0.
+    """
+
+    rows: Tensor | None
+    prefix: bool
+    at: tuple[Tensor, ...]
+    masks: tuple[Tensor | None, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +58,8 @@ class Packing:
     groups : the own parts, shorter ones first.
     ids, positions : (T,) token number and position in its sentence.
     index : (K, L) place in the row of a sentence's position; of its end, where the sentence is over.
-    ends : (K,) place of the end-of-text tokens, in the order of the groups.
     order : (K,) takes what is in the order of the groups into the order of the classes.
+    like : a tensor of the device and the type of the masks.
     """
 
     prefix: int
@@ -49,8 +67,37 @@ class Packing:
     ids: Tensor
     positions: Tensor
     index: Tensor
-    ends: Tensor
     order: Tensor
+    like: Tensor
+
+    def everything(self) -> Queries:
+        """All positions."""
+        return self._queries(lambda group: torch.arange(group.length)[None], everything=True)
+
+    def ends(self) -> Queries:
+        """The end-of-text tokens, which is all that the last layer owes to the features."""
+        return self._queries(lambda group: group.own[:, None], prefix=False)
+
+    def without(self, slots: int) -> Queries:
+        """All but the first ``slots`` places of each sentence for prompts, which are replaced after the layer."""
+        first = 1 - self.prefix
+        assert first >= 0
+        return self._queries(
+            lambda group: torch.cat([torch.arange(first), torch.arange(first + slots, group.length)])[None]
+        )
+
+    def _queries(self, choose: Callable[[Group], Tensor], prefix: bool = True, everything: bool = False) -> Queries:
+        device = self.like.device
+        rows, at, masks = [torch.arange(self.prefix if prefix else 0)], [], []
+        for group in self.groups:
+            chosen = choose(group)
+            starts = group.start + group.length * torch.arange(len(group.classes))
+            rows.append((starts[:, None] + chosen).flatten())
+            hidden = torch.arange(group.length) > chosen[..., None]
+            at.append(chosen.to(device))
+            mask = self.like.new_zeros(hidden.shape).masked_fill_(hidden.to(device), float("-inf"))
+            masks.append(mask if bool(hidden.any()) else None)
+        return Queries(None if everything else torch.cat(rows).to(device), prefix, tuple(at), tuple(masks))
 
 
 def pack(ids: Tensor, ends: Tensor, limit: int, like: Tensor) -> Packing:
@@ -73,25 +120,18 @@ def pack(ids: Tensor, ends: Tensor, limit: int, like: Tensor) -> Packing:
     groups, row, position = [], [ids[0, :prefix]], [torch.arange(prefix)]
     index = torch.empty_like(ids)
     index[:, :prefix] = torch.arange(prefix)
-    start, first = 0, 0
+    start, first = prefix, 0
     for cap in _caps(own):
         classes = by_length[first : int((own <= cap).sum())]
-        length = cap + 1
-        groups.append(_group(classes, own[classes], length, like))
+        N, length = len(classes), cap + 1
+        groups.append(Group(classes, own[classes], start, length))
         row.append(ids[classes, prefix : prefix + length].flatten())
-        position.append((prefix + torch.arange(length)).repeat(len(classes)))
+        position.append((prefix + torch.arange(length)).repeat(N))
         within = torch.minimum(torch.arange(ids.shape[1] - prefix), own[classes, None])
-        index[classes, prefix:] = prefix + start + length * torch.arange(len(classes))[:, None] + within
-        start, first = start + length * len(classes), first + len(classes)
-    parts = (torch.cat(row), torch.cat(position), index, index[by_length, ends[by_length]], torch.argsort(by_length))
-    return Packing(prefix, tuple(groups), *(part.to(like.device) for part in parts))
-
-
-def _group(classes: Tensor, own: Tensor, length: int, like: Tensor) -> Group:
-    at = torch.arange(length)
-    mask = like.new_zeros(length, length).masked_fill_((at > at[:, None]).to(like.device), float("-inf"))
-    end_mask = mask[own.to(like.device), None] if bool((own < length - 1).any()) else None
-    return Group(classes.to(like.device), own.to(like.device), length, mask, end_mask)
+        index[classes, prefix:] = start + length * torch.arange(N)[:, None] + within
+        start, first = start + length * N, first + N
+    parts = (torch.cat(row), torch.cat(position), index, torch.argsort(by_length))
+    return Packing(prefix, tuple(groups), *(part.to(like.device) for part in parts), like)
 
 
 def _common(ids: Tensor, limit: int) -> int:

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from modalign.encoders._attention import packed_attention
 from modalign.encoders._blocks import Affine, Block, Norm
-from modalign.encoders._packing import Packing, pack
+from modalign.encoders._packing import Packing, Queries, pack
 from modalign.encoders._prompting import checked
 from modalign.errors import InputError
 
@@ -73,7 +73,8 @@ class TextTower:
     end-of-text never influence it, so they are not computed. The tokens before the first difference between the
     classes (start, prompts, words such as "a photo of a") are the same for all classes, so they are computed once a
     layer and prompt set, and all classes attend to their keys and values. The cost falls from G·K·77 tokens to
-    G·(prefix + Σ own tokens); in the last layer only the end-of-text tokens are computed unless all are asked for.
+    G·(prefix + Σ own tokens); in the last layer only the end-of-text tokens are computed unless all are asked for,
+    and prompts of each class its own that the next layer replaces are attended to but not computed further.
     The encoder's parameters are shared, detached: they get no gradient and never change.
 
     Parameters
@@ -221,25 +222,33 @@ class TextTower:
         checkpoint: bool,
     ) -> tuple[Tensor, Tensor | None]:
         """Pooled (G, K, d) and all positions (G, K, L, d), or None, of one chunk of classes."""
-        own = any(p.ndim == 4 for p in prompts)
-        limit = 0 if bias else 1 if own else self.context_length
+        own = bias is not None or any(p.ndim == 4 for p in prompts)  # the slots are not in the shared prefix
+        limit = 0 if bias is not None else 1 if own else self.context_length
         packing = pack(sentences.ids, sentences.ends, limit, self._embedding)
-        x = self._embedding[packing.ids].expand(G, -1, -1)
+        everything, ends = packing.everything(), packing.ends()
+        x, queries = self._embedding[packing.ids].expand(G, -1, -1), everything
         for layer, block in enumerate(self._blocks):
             if layer < len(prompts):
-                x = _place(x, prompts[layer], packing)
+                x = _place(x, prompts[layer], packing, queries)
             if layer == 0:
                 x = x + self._positions[packing.positions]
-            ends = layer == self.depth - 1 and not tokens
-            attention = partial(packed_attention, packing=packing, bias=bias[layer] if bias else None, ends=ends)
-            step = partial(block, attention=attention, rows=packing.ends if ends else None)
+            if layer == self.depth - 1:
+                queries = everything if tokens else ends
+            elif own and layer + 1 < len(prompts):
+                queries = packing.without(prompts[layer + 1].shape[-2])
+            else:
+                queries = everything
+            some_bias = None if bias is None else bias[layer]
+            attention = partial(packed_attention, packing=packing, queries=queries, bias=some_bias)
+            step = partial(block, attention=attention, rows=queries.rows)
             x = recompute(step, x, use_reentrant=False) if checkpoint and torch.is_grad_enabled() else step(x)
         x = self._projection(self._final(x))
         if not tokens:
             return x.index_select(1, packing.order), None
         K, L = packing.index.shape
-        everything = x.index_select(1, packing.index.flatten()).unflatten(1, (K, L))
-        return x.index_select(1, packing.ends[packing.order]), everything
+        return x.index_select(1, ends.rows[packing.order]), x.index_select(1, packing.index.flatten()).unflatten(
+            1, (K, L)
+        )
 
     def _check_bias(self, bias: Tensor | None, K: int, L: int) -> Tensor | None:
         """(depth, K, L, L) of an attention bias."""
@@ -253,12 +262,17 @@ class TextTower:
         return bias.to(self.device, self.dtype).expand(self.depth, K, L, L)
 
 
-def _place(x: Tensor, prompts: Tensor, packing: Packing) -> Tensor:
-    """The row (G, T, w) with prompts (G, M, w) or (G, K, M, w) at the slots of its sentences."""
+def _place(x: Tensor, prompts: Tensor, packing: Packing, computed: Queries) -> Tensor:
+    """The row (G, T, w) with prompts (G, M, w) or (G, K, M, w) at the slots of its sentences.
+
+    ``x`` holds the whole row, or all of it but these slots, as ``computed`` says.
+    """
     M = prompts.shape[-2]
-    shared = packing.prefix > M
-    where = packing.index[:1, 1 : 1 + M] if shared else packing.index[:, 1 : 1 + M]
-    if not shared:
-        own = prompts if prompts.ndim == 4 else prompts[:, None].expand(-1, len(packing.index), -1, -1)
-        prompts = own.flatten(1, 2)
-    return x.index_copy(1, where.flatten(), prompts)
+    if packing.prefix > M:
+        return x.index_copy(1, packing.index[0, 1 : 1 + M], prompts)
+    slots = packing.index[:, 1 : 1 + M].flatten()
+    own = prompts if prompts.ndim == 4 else prompts[:, None].expand(-1, len(packing.index), -1, -1)
+    if computed.rows is None:
+        return x.index_copy(1, slots, own.flatten(1, 2))
+    back = torch.cat([computed.rows, slots]).argsort()
+    return torch.cat([x, own.flatten(1, 2)], dim=1).index_select(1, back)
