@@ -265,6 +265,12 @@ def test_every_and_threads_are_checked(name, value):
         trained(Mean(), **{name: value})
 
 
+def test_a_run_is_told_by_plain_values(tmp_path):
+    with pytest.raises(InputError, match="numbers, text and lists of them, got object"):
+        trained(Mean(), checkpoint=tmp_path, run={"encoder": object()})
+    assert not list(tmp_path.iterdir())
+
+
 def test_threads_are_those_asked_for_and_given_back():
     before, seen, net = torch.get_num_threads(), set(), Mean()
 

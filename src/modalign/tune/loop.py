@@ -92,8 +92,8 @@ def train(
     checkpoint : a folder for the state of the run. If it holds one, the run goes on from there; if it holds one of a
         finished run, nothing is computed.
     every : also write the state every so many steps; by default at the end of every epoch.
-    run : what else decides the result (the method's own hyper-parameters, the encoder's fingerprint, class names), so
-        that a checkpoint of another run is told apart.
+    run : what else decides the result (the method's own hyper-parameters, the encoder's fingerprint, class names) as
+        numbers, text and lists, so that a checkpoint of another run is told apart.
     on_epoch : called at the end of every epoch, before the checkpoint, in every process; the numbers it returns go
         into the history. Epochs before a resumption are not reported again.
     threads : of torch on the CPU while training, see :func:`~modalign.tune.threads.threads_for`; None for as it is.
@@ -110,8 +110,7 @@ def train(
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise InputError(f"Expected {name} to be an integer of at least 1 or None, got {value!r}.")
     per_epoch = recipe.steps_per_epoch(len(data))
-    identity = plain({"recipe": vars(recipe), "data": data.fingerprint, "images": len(data), "method": run or {}})
-    store = None if checkpoint is None else Checkpoint(checkpoint, identity)
+    store = None if checkpoint is None else Checkpoint(checkpoint, _identity(recipe, data, run))
     optimiser = _optimiser(module, recipe)
     with processes(device) as group:
         if group.count > min(recipe.batch_size, len(data)):
@@ -225,6 +224,15 @@ class _Stepper:
             )
         (loss.squeeze() * weight).backward()
         return {name: float(torch.as_tensor(value).detach()) * weight for name, value in terms.items()}
+
+
+def _identity(recipe: Recipe, data: Data[Any], run: Mapping[str, Any] | None) -> dict[str, Any]:
+    """All that decides the result, as JSON knows it."""
+    values = {"recipe": vars(recipe), "data": data.fingerprint, "images": len(data), "method": run or {}}
+    try:
+        return plain(values, strict=True)
+    except TypeError as error:
+        raise InputError(f"Expected run to hold numbers, text and lists of them, got {error}; leave it out.") from error
 
 
 def _trainable(module: nn.Module) -> list[nn.Parameter]:

@@ -18,6 +18,8 @@ ALIGN     :class:`ProjectedPrompts`             the same with 4 sets: 3,582,720
 ALIGN     :class:`IndependentPrompts`           the same without networks: 92,160
 UPT       :class:`JointPrompts`                 both sides from one small transformer
 ========  ====================================  =========================================================
+
+They are made on the CPU in float32, so that one generator gives one start on every device; ``.to(device)`` moves them.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ class Recipe:
     weight_decay : on every trainable parameter but those in ``undecayed``.
     undecayed : ends of names of parameters without decay, such as ``("bias",)``.
     schedule : see :func:`learning_rate`.
-    warmup : epochs of a constant ``warmup_rate`` by epoch; steps of a line up from zero by step.
+    warmup : epochs of a constant ``warmup_rate`` by epoch (a run that is not longer learns next to nothing); steps
+        of a line up from zero by step.
     warmup_rate : of the warm-up by epoch.
     final_rate : where the cosine would end.
     accumulate : parts that a batch is computed in one after the other, for its memory; the gradient is that of the
