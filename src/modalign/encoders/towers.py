@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self
 
@@ -30,10 +31,12 @@ class VisionOutput:
     pooled : (G, B, d) projected class tokens, not normalised.
     tokens : (G, B, L, d) all positions after the last layer norm and the projection, or None: the class token at 0,
         then the patches, then the prompts.
+    classes : (G, B, width) class tokens after the last layer norm, before the projection.
     """
 
     pooled: Tensor
     tokens: Tensor | None
+    classes: Tensor
 
 
 class VisionTower:
@@ -130,8 +133,36 @@ class VisionTower:
             pooled_only = layer == self.depth - 1 and not tokens
             step = partial(block, attention=full_attention, rows=rows if pooled_only else None)
             x = recompute(step, x, use_reentrant=False) if checkpoint and torch.is_grad_enabled() else step(x)
-        x = self._projection(self._post(x)).unflatten(0, (G, B))
-        return VisionOutput(x[:, :, 0], x if tokens else None)
+        x = self._post(x)
+        projected = self._projection(x).unflatten(0, (G, B))
+        return VisionOutput(projected[:, :, 0], projected if tokens else None, x[:, 0].unflatten(0, (G, B)))
+
+    def norms(self) -> dict[str, Affine]:
+        """Weights and biases of all layer norms, (width,) each: 2 · depth + 2 of them, frozen as all else is."""
+        found = {"pre": self._pre.affine, "post": self._post.affine}
+        for layer, block in enumerate(self._blocks):
+            found |= {f"{layer}_norm1": block.norm1.affine, f"{layer}_norm2": block.norm2.affine}
+        return found
+
+    def with_norms(self, norms: Mapping[str, Affine]) -> Self:
+        """The same tower with other weights and biases in its layer norms, such as ones that are being learned.
+
+        Parameters
+        ----------
+        norms : by the names that :meth:`norms` gives; all else is shared with this tower.
+        """
+        tower = copy.copy(self)
+        tower._pre = Norm(norms["pre"], self._pre.eps)
+        tower._post = Norm(norms["post"], self._post.eps)
+        tower._blocks = [
+            replace(
+                block,
+                norm1=Norm(norms[f"{layer}_norm1"], block.norm1.eps),
+                norm2=Norm(norms[f"{layer}_norm2"], block.norm2.eps),
+            )
+            for layer, block in enumerate(self._blocks)
+        ]
+        return tower
 
     def _embed(self, pixels: Tensor) -> Tensor:
         """(B, 1 + patches, width): the class token and the patches, with their positions."""
