@@ -27,9 +27,11 @@ from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import unit
 from modalign.methods.parameters import check_parameters
 from modalign.tune.batches import Batch, ImageBatches, centre_batches
+from modalign.tune.history import Epoch
 from modalign.tune.loop import train
 from modalign.tune.prompts import count
 from modalign.tune.recipe import Recipe
+from modalign.tune.threads import threads_for
 
 if TYPE_CHECKING:
     from modalign.data.items import Items
@@ -95,6 +97,9 @@ class Learner(nn.Module):
         super().__init__()
         self.towers = towers
 
+    def begin(self, data: ImageBatches) -> None:
+        """Told of the images once, before training: the place for buffers of their number."""
+
     def classes(self) -> Any:
         """The text side, whatever :meth:`scores` needs of it; computed for every batch in training, once afterwards."""
         return None
@@ -106,6 +111,10 @@ class Learner(nn.Module):
     def loss(self, batch: Batch) -> Tensor | Mapping[str, Tensor]:
         """Mean over the pictures of a batch; by default the cross-entropy of the first view."""
         return F.cross_entropy(self.scores(batch.pixels, self.classes()).float(), batch.labels)
+
+    def ended(self, epoch: Epoch) -> Mapping[str, float] | None:
+        """Called at the end of every epoch; what it returns stands in the history."""
+        return None
 
     def state(self) -> dict[str, Tensor]:
         """What a saved model keeps, by default all parameters; small, and enough for :meth:`restore`."""
@@ -140,6 +149,7 @@ class TowerMethod(BaseEstimator):
     takes_anchor: ClassVar[bool] = False
     mirrors: ClassVar[bool] = False
     ablations: ClassVar[dict[str, dict[str, Any]]] = {}  # an active ingredient switched off → the settings that do it
+    recipe: ClassVar[dict[str, Any]] = {}  # what the method was published with, where it is not the usual recipe
 
     epochs: int
     batch_size: int
@@ -151,6 +161,10 @@ class TowerMethod(BaseEstimator):
     @abstractmethod
     def _learner(self, towers: Towers, generator: Generator) -> Learner:
         """A fresh learner; raises for whatever does not fit the classes or the encoder."""
+
+    def _batches(self, items: Items, encoder: ClipEncoder, seed: int) -> ImageBatches:
+        """The images as the learner's loss wants them."""
+        return ImageBatches(items, encoder, augmentation=self.augmentation, seed=seed)
 
     def _diagnose(self, learner: Learner, data: ImageBatches) -> dict[str, Any]:
         """Numbers of the method's own for ``diagnosis_``."""
@@ -186,7 +200,8 @@ class TowerMethod(BaseEstimator):
         towers = Towers.open(encoder, text, gradient_checkpointing=recipe.gradient_checkpointing)
         items = self._read_items(items, labels, len(towers))
         learner = self._learner(towers, torch.Generator().manual_seed(recipe.seed)).to(towers.device)
-        data = ImageBatches(items, encoder, augmentation=self.augmentation, seed=recipe.seed)
+        data = self._batches(items, encoder, recipe.seed)
+        learner.begin(data)
         identity = {
             "method": type(self).__name__,
             "parameters": self.get_params(deep=False),
@@ -200,6 +215,8 @@ class TowerMethod(BaseEstimator):
             recipe,
             checkpoint=checkpoint,
             run=identity,
+            on_epoch=learner.ended,
+            threads=threads_for(encoder),
             description=f"{self.title} on {encoder.device_name}",
         )
         self.classes_ = np.arange(len(towers))
@@ -274,7 +291,7 @@ class TowerMethod(BaseEstimator):
                 batch_size=self.batch_size,
                 learning_rate=self.learning_rate,
                 seed=self.random_state or 0,
-                **(self.training or {}),
+                **{**self.recipe, **(self.training or {})},
             )
         except TypeError as error:
             raise InputError(
