@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -14,7 +15,10 @@ PACKAGES = ("modalign", "torch", "numpy", "scikit-learn", "transformers", "pillo
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that compute."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    return {"python": platform.python_version(), **{name: _installed(name) for name in PACKAGES}}
+
+
+_installed = cache(version)  # which reads and parses a file each time, and every run asks
 
 
 def plain(value: Any, *, strict: bool = False) -> Any:

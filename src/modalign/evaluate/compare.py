@@ -174,7 +174,11 @@ class Plan:
 def build(name: str, seed: int, given: Given, settings: Mapping[str, Any]) -> VectorMethod:
     """An unfitted method that knows the seed and the encoder's temperature, unless told otherwise."""
     method = method_class(name)()
-    known = {"random_state": seed, "logit_scale": given.logit_scale if given.text is not None else None}
+    known = {
+        "random_state": seed,
+        "logit_scale": given.logit_scale if given.text is not None else None,
+        "spaces": list(given.spaces) or None,
+    }
     known = {key: value for key, value in known.items() if value is not None and key in method.get_params()}
     return method.set_params(**{**known, **settings})
 

@@ -15,7 +15,7 @@ import numpy as np
 from modalign.errors import InputError
 from modalign.evaluate.metrics import Comparison, Interval, ReliabilityBin, paired_bootstrap, percent
 from modalign.evaluate.runs import Run, Shots, Summary, amount, labels_a_class, labels_in_words, summarise
-from modalign.methods import METHODS, method_class
+from modalign.methods import ALL_METHODS, method_class
 from modalign.record import plain
 
 FORMAT = "modalign-comparison-1"
@@ -285,7 +285,7 @@ def holm(comparisons: Sequence[Comparison], level: float = 0.05) -> list[Compari
 def title(method: str) -> str:
     """The name people know a method by; of a run with something switched off, that too."""
     name, _, ingredient = method.partition(SEPARATOR)
-    known = method_class(name).title if name in METHODS else name
+    known = method_class(name).title if name in ALL_METHODS else name
     return f"{known}, {ingredient}" if ingredient else known
 
 

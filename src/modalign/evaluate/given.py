@@ -15,6 +15,7 @@ from modalign.data.prompts import DEFAULT_TEMPLATE, read_descriptions, sentences
 from modalign.data.split import Split
 from modalign.data.splits import folder_split
 from modalign.encoders import load_encoder
+from modalign.encoders.joined import JoinedEncoder
 from modalign.errors import InputError, ModalignError
 from modalign.evaluate.protocol import require_anchor
 from modalign.features import UNLABELLED, ClassText, EncoderSpec, Features
@@ -37,6 +38,7 @@ class Given:
     anchor : the same images in the language-aligned space, or None.
     official : lists to draw from, or None.
     notes : what a reader should know about the data.
+    spaces : widths of the spaces that lie side by side in ``features``; empty for one space.
     """
 
     features: Features
@@ -44,6 +46,7 @@ class Given:
     anchor: Features | None
     official: Split | None
     notes: tuple[str, ...]
+    spaces: tuple[int, ...] = ()
 
     @property
     def logit_scale(self) -> float | None:
@@ -74,7 +77,8 @@ def read_given(
         raise InputError("Expected templates or descriptions, got both; choose one.")
     if isinstance(source, (str, Path)) and Path(source).suffix == ".npz":
         source = Features.load(source)
-    sight: dict[str, Encoder] = {}
+    reader = encoder if _is_encoder(encoder) else None
+    spaces: tuple[int, ...] = ()
     notes: list[str] = []
     if isinstance(source, Features):
         features = _named(source, classes, text)
@@ -87,24 +91,31 @@ def read_given(
         items = load_items(source, classes=classes)
         _require_testable(items.labels, items.class_names)
         notes += items.notes
-        sight["features"] = load_encoder(encoder or "tiny", device=device) if not _is_encoder(encoder) else encoder
-        if anchor is not None:
-            sight["anchor"] = load_encoder(anchor, device=device) if not _is_encoder(anchor) else anchor
-        features = sight["features"].embed_images(items)
-        anchor = sight["anchor"].embed_images(items) if anchor is not None else None
+        reader = load_encoder(encoder or "tiny", device=device) if not _is_encoder(encoder) else encoder
+        features = reader.embed_images(items)
+        if isinstance(reader, JoinedEncoder):
+            spaces, joined, reader = reader.widths, reader, reader.language
+            anchor = joined.part_of(features, reader) if anchor is None and reader is not None else anchor
+        if anchor is not None and not isinstance(anchor, Features):
+            reader = load_encoder(anchor, device=device) if not _is_encoder(anchor) else anchor
+            anchor = reader.embed_images(items)
         official = _kept(official or _folders(items), items, features)
         if features.quarantined:
             notes.append(f"{len(features.quarantined)} files could not be decoded and were left out")
     if not np.isfinite(features.vectors).all():
         raise InputError("Expected finite image vectors, got NaN or infinity; embed the images again.")
-    reader = sight.get("anchor", sight.get("features")) or (encoder if _is_encoder(encoder) else None)
     spec = (features if anchor is None else anchor).spec
     found = _text(text, features.class_names, reader, encoder, spec, templates, descriptions, device)
     if found is None and text is not False:
         notes.append("there is no class text, so class means stand in for it: zero-shot is the nearest class mean")
+    if found is not None and anchor is None and found.vectors.shape[-1] != features.vectors.shape[1]:
+        raise InputError(
+            f"Expected class text of the width of the image vectors ({features.vectors.shape[1]}), got "
+            f"{found.vectors.shape[-1]}; give anchor=…, the same images in the space of the text, or text=False."
+        )
     require_anchor(features, anchor, found)
     official = None if official is None else _labelled_tests(official, features.labels)
-    return Given(features, found, anchor, official, (*notes, *_about(features, official)))
+    return Given(features, found, anchor, official, (*notes, *_about(features, official)), spaces)
 
 
 def _named(features: Features, classes: Sequence[str] | str | Path | None, text: TextSource) -> Features:
