@@ -264,7 +264,7 @@ class DAMAlignment(nn.Module):
         if self.normalise:
             mixed = unit(mixed)
         compared = mixed if self.loss_on == "mixed" else aligned
-        return mixed, 1 - torch.cosine_similarity(frozen, compared, dim=1).mean()
+        return mixed, 1 - (frozen * unit(compared)).sum() / len(frozen)
 
     def _residuals(
         self, images: Tensor, texts: Tensor, image_set: Tensor | None, text_set: Tensor | None
