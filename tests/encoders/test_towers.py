@@ -227,11 +227,10 @@ def test_without_prompts_text_is_that_of_transformers(act: str) -> None:
 
 
 def test_single_precision(model: CLIPModel) -> None:
-    exact, single = model, random_clip().float()
-    tower = TextTower.of(single, Letters())
+    tower = TextTower.of(random_clip().float(), Letters())
     sentences = tower.tokenize(NAMES, slots=3)
     prompts = draw((3, 24), (3, 24))
-    expected = plain_text(exact, sentences, prompts)[0]
+    expected = plain_text(model, sentences, prompts)[0]
     found = tower(sentences, prompts).pooled
     assert found.dtype == torch.float32
     gradients = [torch.autograd.grad(o.double().square().sum(), prompts) for o in (found, expected)]
@@ -332,16 +331,29 @@ def test_nothing_is_computed_twice_or_for_nothing(tower: TextTower, monkeypatch:
     assert rows == [(own, own - 3 * 5), (own, own), (own, own), (own, 3)]
 
 
-def test_sentences_are_never_cut(tower: TextTower) -> None:
+def test_end_states_are_those_on_entering_each_layer(model: CLIPModel, tower: TextTower) -> None:
+    texts = ["abc", "abcdefg", "b"]
+    states = tower.end_states(tower.tokenize(texts))
+    assert states.shape == (4, 3, 24)
+    for i, text in enumerate(texts):
+        ids = torch.tensor(Letters()([text])["input_ids"])
+        hidden = model.text_model(ids, output_hidden_states=True).hidden_states
+        agree(states[:, i], torch.stack([h[0, -1] for h in hidden[:4]]).detach())
+
+
+def test_sentences_are_cut_only_when_asked(tower: TextTower) -> None:
+    found = tower.tokenize(["a" * 30, "b" * 18, "c"], cut=True)
+    assert torch.equal(found.ids, tower.tokenize(["a" * 18, "b" * 18, "c"]).ids)
+    assert found.ids[0, -1] == EOT
+    assert tower.tokenize(["a" * 30], slots=4, cut=True).ids.shape == (1, CONTEXT)
     assert tower.tokenize(["a" * 16], slots=2).ids.shape == (1, 20)
     with pytest.raises(InputError, match=r"'a{17}' has 19 tokens .* with 2 prompt tokens 21, but the context holds 20"):
         tower.tokenize(["b", "a" * 17], slots=2)
     with pytest.raises(InputError, match="0 to 17 prompt tokens"):
         tower.tokenize(["b"], slots=18)
-    with pytest.raises(InputError, match="list of sentences"):
-        tower.tokenize("cat")
-    with pytest.raises(InputError, match="list of sentences"):
-        tower.tokenize([])
+    for wrong in ("cat", []):
+        with pytest.raises(InputError, match="list of sentences"):
+            tower.tokenize(wrong)
 
 
 @pytest.mark.parametrize(
@@ -382,8 +394,7 @@ def test_encoders_without_such_a_tower() -> None:
         TextTower(lacking)
     with pytest.raises(InputError, match="'tiny-vision'"):
         VisionTower(lacking)
-    siglip = SimpleNamespace(
-        name="siglip", has_text=True, model=SimpleNamespace(config=SimpleNamespace(model_type="siglip"))
-    )
+    network = SimpleNamespace(config=SimpleNamespace(model_type="siglip"))
+    siglip = SimpleNamespace(name="siglip", has_text=True, model=network)
     with pytest.raises(InputError, match=r"'siglip' .*whose text tower is not causal"):
         TextTower(siglip)

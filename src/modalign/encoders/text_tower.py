@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 
@@ -15,55 +14,10 @@ from modalign.encoders._attention import packed_attention
 from modalign.encoders._blocks import Affine, Block, Norm
 from modalign.encoders._packing import Packing, Queries, pack
 from modalign.encoders._prompting import checked
+from modalign.encoders.sentences import Sentences, TextOutput
 from modalign.errors import InputError
 
 _CAUSAL = ("clip", "metaclip_2")
-
-
-@dataclass(frozen=True, eq=False)
-class Sentences:
-    """Tokenised sentences, one a class: start, ``slots`` placeholders, words, end-of-text; made by a tower.
-
-    Attributes
-    ----------
-    ids : (K, L) int64 on the CPU, filled up with the end-of-text token.
-    ends : (K,) int64 on the CPU, position of the end-of-text token.
-    slots : the positions 1 … slots are placeholders that prompts replace.
-    texts : the sentences as given.
-    """
-
-    ids: Tensor
-    ends: Tensor
-    slots: int
-    texts: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    @property
-    def mask(self) -> Tensor:
-        """(K, L) whether a position belongs to its sentence, up to and including end-of-text."""
-        return torch.arange(self.ids.shape[1]) <= self.ends[:, None]
-
-    def part(self, start: int, stop: int) -> Sentences:
-        """Some of the classes."""
-        return Sentences(self.ids[start:stop], self.ends[start:stop], self.slots, self.texts[start:stop])
-
-
-@dataclass(frozen=True, eq=False)
-class TextOutput:
-    """What a text tower made of K sentences under G prompt sets.
-
-    Attributes
-    ----------
-    pooled : (G, K, d) projected features of the end-of-text tokens, not normalised.
-    tokens : (G, K, L, d) all positions after the final layer norm and the projection, zero past the end; or None.
-    mask : (K, L) real positions.
-    """
-
-    pooled: Tensor
-    tokens: Tensor | None
-    mask: Tensor
 
 
 class TextTower:
@@ -126,17 +80,18 @@ class TextTower:
         self.dim, self.width = self._projection.weight.shape
         self.dtype, self.device = self._embedding.dtype, self._embedding.device
 
-    def tokenize(self, sentences: Sequence[str], slots: int = 0) -> Sentences:
+    def tokenize(self, sentences: Sequence[str], slots: int = 0, *, cut: bool = False) -> Sentences:
         """Start, placeholders, the words of each sentence, end-of-text.
 
         Parameters
         ----------
         sentences : one a class, without the learnable part: "dog." for "[V1] … [Vm] dog.".
         slots : how many placeholders prompts will replace.
+        cut : leave out the last words of sentences that do not fit into the context.
 
         Raises
         ------
-        InputError : a sentence and its slots do not fit into the context; nothing is cut silently.
+        InputError : a sentence and its slots do not fit into the context, unless ``cut``.
         """
         if isinstance(sentences, str) or not sentences or not all(isinstance(s, str) for s in sentences):
             raise InputError(f"Expected a list of sentences, one a class, got {sentences!r:.60}.")
@@ -146,6 +101,9 @@ class TextTower:
                 f"of {self.context_length} tokens, got {slots}."
             )
         rows = self._tokenizer(list(sentences))["input_ids"]
+        if cut:
+            room = self.context_length - slots - 1
+            rows = [row if len(row) <= room + 1 else [*row[:room], row[-1]] for row in rows]
         for text, row in zip(sentences, rows, strict=True):
             if len(row) + slots > self.context_length:
                 raise InputError(
@@ -162,6 +120,17 @@ class TextTower:
         """(n, width) token embeddings of words such as "a photo of a", to start prompts from; a copy."""
         ids = self._tokenizer([text])["input_ids"][0][1:-1]
         return self._embedding[torch.tensor(ids, dtype=torch.long, device=self.device)].clone()
+
+    @torch.no_grad()
+    def end_states(self, sentences: Sentences) -> Tensor:
+        """(depth, K, width): the end-of-text token of each sentence on entering each layer, without prompts."""
+        packing = pack(sentences.ids, sentences.ends, self.context_length, self._embedding)
+        queries, ends = packing.everything(), packing.ends().rows[packing.order]
+        x, states = (self._embedding[packing.ids] + self._positions[packing.positions])[None], []
+        for block in self._blocks:
+            states.append(x[0, ends])
+            x = block(x, attention=partial(packed_attention, packing=packing, queries=queries))
+        return torch.stack(states)
 
     def __call__(
         self,
@@ -185,7 +154,8 @@ class TextTower:
         tokens : also return all positions.
         bias : (K, L, L) or (depth, K, L, L), added to the attention scores of query and key positions under the
             causal mask; then no prefix is shared.
-        chunk : classes at a time; the shared prefix is computed once a chunk.
+        chunk : classes at a time; the shared prefix is computed once a chunk. Bounds memory without gradients, and
+            with them together with ``checkpoint``.
         checkpoint : keep only what enters each layer and compute its inside again in the backward pass.
 
         Notes
@@ -245,10 +215,8 @@ class TextTower:
         x = self._projection(self._final(x))
         if not tokens:
             return x.index_select(1, packing.order), None
-        K, L = packing.index.shape
-        return x.index_select(1, ends.rows[packing.order]), x.index_select(1, packing.index.flatten()).unflatten(
-            1, (K, L)
-        )
+        every = x.index_select(1, packing.index.flatten()).unflatten(1, packing.index.shape)
+        return x.index_select(1, ends.rows[packing.order]), every
 
     def _check_bias(self, bias: Tensor | None, K: int, L: int) -> Tensor | None:
         """(depth, K, L, L) of an attention bias."""
