@@ -31,7 +31,8 @@ ALLOWED = {
     "doctor": CORE,
     "report": CORE | {"classifier", "predictions", "report"},
     "demo": CORE | {"classifier", "report"},
-    "cli": CORE | {"adaptation", "classifier", "listing", "doctor", "report", "demo"},
+    "cli_output": BASE,
+    "cli": CORE | {"cli_output", "adaptation", "classifier", "listing", "doctor", "report", "demo"},
     "__init__": set(),
 }
 

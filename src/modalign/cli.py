@@ -9,14 +9,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from modalign.cli_output import print_json, print_table, report_quarantine, say
 from modalign.errors import InputError, ModalignError
-
-if TYPE_CHECKING:
-    from modalign.features import Quarantined
 
 app = typer.Typer(
     help="Adapt a vision-language model to your own images, with a few labels or none.",
@@ -45,10 +43,10 @@ def demo(
 
     result = run_demo(out, seeds=seeds)
     if as_json:
-        _print_json(result.as_dict())
+        print_json(result.as_dict())
         return
-    _print_table(result.header, result.rows)
-    _say(f"\n{result.sentence}\nPictures: {out}", err=False)
+    print_table(result.header, result.rows)
+    say(f"\n{result.sentence}\nPictures: {out}", err=False)
 
 
 @app.command()
@@ -70,7 +68,7 @@ def embed(
     features = load_encoder(encoder, device=device).embed_images(items, view=view)
     features.save(out)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "out": str(out),
                 "embedded": len(features),
@@ -80,8 +78,8 @@ def embed(
             }
         )
         return
-    _say(f"{len(features)} images, {features.vectors.shape[1]} numbers each, in {out}", err=False)
-    _report_quarantine(features.quarantined)
+    say(f"{len(features)} images, {features.vectors.shape[1]} numbers each, in {out}", err=False)
+    report_quarantine(features.quarantined)
 
 
 @app.command()
@@ -131,18 +129,18 @@ def fit(
     record = model.record
     if as_json:
         diagnosis = getattr(model.method, "diagnosis_", {})
-        _print_json({"out": str(out), "classes": list(model.class_names), "record": record, "diagnosis": diagnosis})
+        print_json({"out": str(out), "classes": list(model.class_names), "record": record, "diagnosis": diagnosis})
         return
     images = record["images"]
-    _say(
+    say(
         f"{type(model.method).__name__} on {model.encoder.name}: {len(model.class_names)} classes, "
         f"{images['train']} images to learn from, {images['validation']} to validate, {record['seconds']:.1f} s.",
         err=False,
     )
     for note in record["notes"]:
-        _say(f"note: {note}")
-    _report_quarantine(record["quarantined"])
-    _say(f"Saved in {out}; try: modalign evaluate {out} {source}", err=False)
+        say(f"note: {note}")
+    report_quarantine(record["quarantined"])
+    say(f"Saved in {out}; try: modalign evaluate {out} {source}", err=False)
 
 
 @app.command()
@@ -164,7 +162,7 @@ def predict(
     items = load_items(source)
     predictions = _load_classifier(model, encoder).predict(items, reject=False if reject is None else reject)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "predictions": [
                     {"id": p.id, "name": p.name, "probability": p.probability, "top": dict(p.top[:top])}
@@ -177,8 +175,8 @@ def predict(
         return
     answers = [", ".join(f"{name} {100 * value:.1f} %" for name, value in p.top[:top]) for p in predictions]
     rows = [[p.id, f"{p.name} ({a})" if p.rejected else a] for p, a in zip(predictions, answers, strict=True)]
-    _print_table(["image", "answer"], rows)
-    _report_quarantine(predictions.quarantined)
+    print_table(["image", "answer"], rows)
+    report_quarantine(predictions.quarantined)
 
 
 @app.command()
@@ -202,7 +200,7 @@ def evaluate(
     if page is not None:
         save_evaluation_page(classifier, result, page)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "top1": result.accuracy.top1,
                 "interval": [result.accuracy.low, result.accuracy.high],
@@ -217,15 +215,67 @@ def evaluate(
             }
         )
         return
-    _print_table(
+    print_table(
         ["class", "images", "accuracy"],
         [[c.name, str(c.n), f"{100 * c.accuracy:.1f} %" if c.n else "–"] for c in result.per_class],
     )
-    _say(f"\ntop-1 accuracy: {result.accuracy}", err=False)
-    _say(f"calibration error: {100 * result.calibration_error:.1f} %\nconfusion matrix: {picture}", err=False)
+    say(f"\ntop-1 accuracy: {result.accuracy}", err=False)
+    say(f"calibration error: {100 * result.calibration_error:.1f} %\nconfusion matrix: {picture}", err=False)
     if result.left_out:
-        _say(f"note: left out {len(result.left_out)} images that the model was fitted on")
-    _report_quarantine(result.quarantined)
+        say(f"note: left out {len(result.left_out)} images that the model was fitted on")
+    report_quarantine(result.quarantined)
+
+
+@app.command()
+def compare(
+    source: Annotated[Path, typer.Argument(help="Images as for fit, or a features file (.npz) written by embed.")],
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", "-e", help="tiny by default; for features the one they name.")
+    ] = None,
+    anchor: Annotated[
+        str | None,
+        typer.Option("--anchor-encoder", help="Vision-language encoder beside a vision-only one; its .npz for .npz."),
+    ] = None,
+    text: Annotated[Path | None, typer.Option(help="Class-text vectors (.npz) in place of embedded names.")] = None,
+    no_text: Annotated[bool, typer.Option("--no-text", help="Compare without class text.")] = False,
+    methods: Annotated[str | None, typer.Option(help="Names with commas, such as cmm,gpua; all by default.")] = None,
+    shots: Annotated[str, typer.Option(help="Labelled images a class; 0 is none.")] = "0,1,2,4,8,16,all",
+    seeds: Annotated[int, typer.Option(min=1, help="How many draws of the labelled images.")] = 3,
+    classes: Annotated[Path | None, typer.Option(help="File of class names, one a line or JSON.")] = None,
+    template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
+    descriptions: Annotated[Path | None, typer.Option(help="JSON: class name → sentences (CuPL, HPT).")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="method.name=value; repeatable.")] = None,
+    ablations: Annotated[bool, typer.Option(help="Also switch off what each method is made of.")] = True,
+    page: Annotated[Path | None, typer.Option(help="One HTML page with everything.")] = None,
+    record: Annotated[Path | None, typer.Option(help="File of runs (.jsonl); those in it are not repeated.")] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Run every method on your own images, at every number of labels, and say what is beyond luck."""
+    from modalign.evaluate.compare import compare as run
+    from modalign.report.comparison import check_page, save_comparison_page
+
+    if page is not None:
+        check_page(page)
+    if text is not None and no_text:
+        raise InputError("Expected --text or --no-text, got both; choose one.")
+    result = run(
+        source, text=False if no_text else text, encoder=encoder, anchor=anchor,
+        methods=methods.split(",") if methods else None,
+        shots=[int(k) if k.strip().isdigit() else k.strip() for k in shots.split(",")],
+        seeds=seeds, classes=classes, templates=template or None, descriptions=descriptions,
+        hyperparameters=_of_methods(set_ or []), ablations=ablations, record=record, device=device,
+    )  # fmt: skip
+    if page is not None:
+        save_comparison_page(result, page)
+    if as_json:
+        print_json(result.as_dict())
+        return
+    print_table(result.header, result.rows)
+    say(f"\n{result.sentence}{f' Pictures: {page}' if page else ''}", err=False)
+    for note in result.remarks:
+        say(f"note: {note}")
+    report_quarantine(result.record["quarantined"])
 
 
 @app.command("list")
@@ -238,9 +288,9 @@ def list_(
 
     header, rows = listing(what)
     if as_json:
-        _print_json([dict(zip(header, row, strict=True)) for row in rows])
+        print_json([dict(zip(header, row, strict=True)) for row in rows])
         return
-    _print_table(header, rows)
+    print_table(header, rows)
 
 
 @app.command()
@@ -250,9 +300,9 @@ def doctor(as_json: AsJson = False) -> None:
 
     findings = examine()
     if as_json:
-        _print_json([vars(f) for f in findings])
+        print_json([vars(f) for f in findings])
     else:
-        _print_table(["", "what", "found"], [["ok" if f.ok else "!!", f.what, f.found] for f in findings])
+        print_table(["", "what", "found"], [["ok" if f.ok else "!!", f.what, f.found] for f in findings])
     if not all(f.ok for f in findings):
         raise typer.Exit(1)
 
@@ -262,10 +312,10 @@ def main() -> None:
     try:
         app()
     except ModalignError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        _say("stopped; what was embedded so far is kept")
+        say("stopped; what was embedded so far is kept")
         sys.exit(130)
 
 
@@ -297,41 +347,23 @@ def _hyperparameters(cls: type, assignments: list[str]) -> dict[str, Any]:
     return values
 
 
+def _of_methods(assignments: list[str]) -> dict[str, dict[str, Any]]:
+    """``["cmm.steps=100"]`` as method → hyper-parameters."""
+    from modalign.methods import method_class
+
+    values: dict[str, dict[str, Any]] = {}
+    for assignment in assignments:
+        name, dot, rest = assignment.partition(".")
+        if not dot or "=" in name:
+            raise InputError(f"Expected --set method.name=value, got '{assignment}'.")
+        values.setdefault(name, {}).update(_hyperparameters(method_class(name), [rest]))
+    return values
+
+
 def _is_image(path: Path) -> bool:
     from modalign.data.items import IMAGE_SUFFIXES
 
     return path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def _report_quarantine(quarantined: list[dict[str, str]] | tuple[Quarantined, ...]) -> None:
-    if not quarantined:
-        return
-    _say(f"left out {len(quarantined)} {'file' if len(quarantined) == 1 else 'files'} that could not be used:")
-    for entry in quarantined:
-        entry = entry if isinstance(entry, dict) else vars(entry)
-        _say(f"  {entry['id']}: {entry['reason']}")
-
-
-def _print_table(header: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(*header, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    console = Console()
-    if not console.is_terminal:  # a pipe has no width: never fold a row
-        console = Console(width=sum(max(map(len, column)) + 2 for column in zip(header, *rows, strict=True)))
-    console.print(table)
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
-
-
-def _say(text: str, *, err: bool = True) -> None:
-    typer.echo(text, err=err)
 
 
 if __name__ == "__main__":

@@ -219,6 +219,31 @@ class MethodComparison:
             parts.append(last[0].comparison.sentence(title(last[0].first), title(last[0].second)))
         return " ".join(parts)
 
+    @property
+    def header(self) -> list[str]:
+        """Columns of :attr:`rows`."""
+        return ["accuracy, %", *map(labels_in_words, self.shots)]
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """The table in words: the mean, its ± over draws, and + or − where it differs from zero-shot beyond luck."""
+        beyond = {(v.first, v.shots): v.comparison for v in self.verdicts if v.kind == "reference"}
+        rows = []
+        for method in self.methods:
+            line = [title(method)]
+            for shots in self.shots:
+                row, against = self.at(method, shots), beyond.get((method, shots))
+                mark = "" if against is None or not against.significant else " +" if against.difference > 0 else " −"
+                line.append("" if row is None else f"{row.accuracy}{mark}")
+            rows.append(line)
+        return rows
+
+    @property
+    def remarks(self) -> list[str]:
+        """Notes, and what was left out, a sentence each."""
+        missing = {(title(entry.method), entry.reason) for entry in self.left_out}
+        return [*self.notes, *(f"{method} was left out: {reason}" for method, reason in sorted(missing))]
+
     def as_dict(self) -> dict[str, Any]:
         """Everything, as JSON knows it; what follows from the runs is there for readers and not read back."""
         return {

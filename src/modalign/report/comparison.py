@@ -5,12 +5,21 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from modalign.errors import InputError, require
 from modalign.evaluate.comparison import REFERENCE, Look, MethodComparison, Verdict, title, with_titles
 from modalign.evaluate.metrics import Comparison, Interval, percent, proportion
 from modalign.evaluate.runs import Shots, Summary, labels_a_class, labels_in_words
 from modalign.report.figures import accuracy_over_labels, modality_gap, reliability_diagram
 from modalign.report.page import Page
 from modalign.report.tables import Cell, Table
+
+
+def check_page(path: str | Path) -> None:
+    """Raise unless a page can be written there; asked before long work, so that its result has a place."""
+    require("matplotlib", "plot")
+    path = Path(path)
+    if path.suffix.lower() not in (".html", ".htm") or not path.resolve().parent.is_dir():
+        raise InputError(f"Expected a page name ending in .html in a folder that exists, got '{path}'.")
 
 
 def save_comparison_page(result: MethodComparison, path: str | Path) -> Path:
