@@ -14,7 +14,8 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from modalign.encoders._blocks import Affine, Block, Norm, full_attention
 from modalign.encoders._prompting import checked
-from modalign.encoders.text_tower import Sentences, TextOutput, TextTower
+from modalign.encoders.sentences import Sentences, TextOutput
+from modalign.encoders.text_tower import TextTower
 from modalign.errors import InputError
 
 __all__ = ["Sentences", "TextOutput", "TextTower", "VisionOutput", "VisionTower"]

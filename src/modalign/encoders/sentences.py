@@ -1,0 +1,54 @@
+"""Tokenised class sentences, and what a text tower makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Sentences:
+    """Tokenised sentences, one a class: start, ``slots`` placeholders, words, end-of-text; made by a tower.
+
+    Attributes
+    ----------
+    ids : (K, L) int64 on the CPU, filled up with the end-of-text token.
+    ends : (K,) int64 on the CPU, position of the end-of-text token.
+    slots : the positions 1 … slots are placeholders that prompts replace.
+    texts : the sentences as given.
+    """
+
+    ids: Tensor
+    ends: Tensor
+    slots: int
+    texts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def mask(self) -> Tensor:
+        """(K, L) whether a position belongs to its sentence, up to and including end-of-text."""
+        return torch.arange(self.ids.shape[1]) <= self.ends[:, None]
+
+    def part(self, start: int, stop: int) -> Sentences:
+        """Some of the classes."""
+        return Sentences(self.ids[start:stop], self.ends[start:stop], self.slots, self.texts[start:stop])
+
+
+@dataclass(frozen=True, eq=False)
+class TextOutput:
+    """What a text tower made of K sentences under G prompt sets.
+
+    Attributes
+    ----------
+    pooled : (G, K, d) projected features of the end-of-text tokens, not normalised.
+    tokens : (G, K, L, d) all positions after the final layer norm and the projection, zero past the end; or None.
+    mask : (K, L) real positions.
+    """
+
+    pooled: Tensor
+    tokens: Tensor | None
+    mask: Tensor
