@@ -255,11 +255,11 @@ def _half_steps(kernel: Tensor, u: Tensor, v: Tensor, rows: Tensor, columns: Ten
 
     On a CPU through NumPy, which takes a sixth of the time of ``torch.bmm`` for so small matrices.
     """
-    (_, L, J), on_host = kernel.shape, kernel.device.type == "cpu"
+    (_, L, J), on_host = kernel.shape, _numpy_multiplies(kernel)
     a, b = 1 / J, 1 / L
     if on_host:
         kernel, u, v, rows, columns = (part.numpy() for part in (kernel, u, v, rows, columns))
-    times, divide = (np.matmul, np.divide) if on_host else (torch.bmm, torch.div)
+    times, divide = (np.matmul, np.divide) if on_host else (torch.bmm, _divide)
     standing_u, standing_columns = u[:, :, None], columns[:, :, None]
     lying_v, lying_rows = v[:, None, :], rows[:, None, :]
 
@@ -270,6 +270,14 @@ def _half_steps(kernel: Tensor, u: Tensor, v: Tensor, rows: Tensor, columns: Ten
         times(lying_v, kernel, out=lying_rows)
 
     return sweep
+
+
+def _numpy_multiplies(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu"
+
+
+def _divide(mass: float, sums: Tensor, out: Tensor) -> None:
+    torch.reciprocal(sums, out=out).mul_(mass)
 
 
 def _solve_stabilised(similarity: Tensor, task: _Task, keep: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
