@@ -34,6 +34,13 @@ class UnknownNameError(InputError):
         super().__init__(f"Unknown {kind} '{got}'; {hint}{' ' + advice if advice else ''}")
 
 
+def require_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    """Raise unless the argument ``name`` is one of the choices."""
+    choices = tuple(choices)
+    if value not in choices:
+        raise UnknownNameError(f"value of {name}", str(value), choices)
+
+
 class UndecodableError(ModalignError):
     """The bytes are not an image that can be decoded; the message is the reason shown to the user."""
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
-from modalign.errors import InputError, UnknownNameError
+from modalign.errors import InputError, require_choice
 from modalign.linalg.inputs import real
 from modalign.linalg.set_transport import set_transport
 from modalign.linalg.similarity import unit
@@ -133,9 +133,9 @@ def two_level_transport(
     ------
     InputError : shapes that do not fit, NaN, epsilon not positive, negative weights, a prompt without tokens.
     """
-    _require_choice("token_term", token_term, ("cost", "reference"))
-    _require_choice("plan", plan, ("transport", "uniform"))
-    _require_choice("value", value, ("cost", "entropic"))
+    require_choice("token_term", token_term, get_args(TokenTerm))
+    require_choice("plan", plan, get_args(PlanKind))
+    require_choice("value", value, get_args(Value))
     image_prompts, text_prompts = real(image_prompts, "image_prompts"), real(text_prompts, "text_prompts")
     if image_prompts.ndim != 3 or text_prompts.ndim != 3 or image_prompts.shape[2] != text_prompts.shape[2]:
         raise InputError(
@@ -232,7 +232,7 @@ def prompt_transport(
     ----------
     Chen et al., PLOT: prompt learning with optimal transport for vision-language models, 2023.
     """
-    _require_choice("plan", plan, ("transport", "uniform"))
+    require_choice("plan", plan, get_args(PlanKind))
     if plan == "uniform":
         _require_tokens(local[:, None], prompts[:, None], (len(local), 1), (len(prompts), 1))
         mask = torch.ones(*prompts.shape[:2], dtype=torch.bool, device=prompts.device)
@@ -324,8 +324,3 @@ def _require_tokens(patches: Tensor, words: Tensor, images: tuple[int, int], cla
             f"Expected patches {(*images, 'J', 'd')} and words {(*classes, 'L', 'd')}, "
             f"got {tuple(patches.shape)} and {tuple(words.shape)}."
         )
-
-
-def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UnknownNameError(f"value of {name}", str(value), choices)

@@ -7,12 +7,12 @@ c × c matrices of the paper none is formed: every ridge there is of rank one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from modalign.errors import InputError, UnknownNameError
+from modalign.errors import InputError, require_choice
 from modalign.linalg.inputs import real
 from modalign.linalg.ridge import ridge_weights
 from modalign.linalg.similarity import unit
@@ -20,6 +20,7 @@ from modalign.methods.cross_modal import paired_set_residuals, pairwise_residual
 
 Modalities = Literal["both", "image", "text", "none"]
 TextMap = Literal["own", "shared"]
+LossOn = Literal["aligned", "mixed"]
 CrossModal = Literal["pairwise", "sets", "paired-sets", "off"]
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -163,7 +164,7 @@ class DAMAlignment(nn.Module):
         *,
         mixing: float | None = 0.1,
         normalise: bool = True,
-        loss_on: Literal["aligned", "mixed"] = "mixed",
+        loss_on: LossOn = "mixed",
         same_modal: Modalities = "both",
         text_map: TextMap = "own",
         cross_modal: CrossModal = "pairwise",
@@ -173,10 +174,10 @@ class DAMAlignment(nn.Module):
         logit_scale: float = 100.0,
     ) -> None:
         super().__init__()
-        _require_choice("loss_on", loss_on, ("aligned", "mixed"))
-        _require_choice("same_modal", same_modal, ("both", "image", "text", "none"))
-        _require_choice("text_map", text_map, ("own", "shared"))
-        _require_choice("cross_modal", cross_modal, ("pairwise", "sets", "paired-sets", "off"))
+        require_choice("loss_on", loss_on, get_args(LossOn))
+        require_choice("same_modal", same_modal, get_args(Modalities))
+        require_choice("text_map", text_map, get_args(TextMap))
+        require_choice("cross_modal", cross_modal, get_args(CrossModal))
         self.mixing, self.normalise, self.loss_on = mixing, normalise, loss_on
         self.same_modal, self.cross_modal = same_modal, cross_modal
         self.image_rows, self.text_rows = image_rows, text_rows
@@ -286,8 +287,3 @@ class DAMAlignment(nn.Module):
 def _ridge(log: Tensor, rows: int, width: int) -> Tensor:
     """λ = (n / c) exp(·) + 1e-6."""
     return rows / width * log.exp() + 1e-6
-
-
-def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UnknownNameError(f"value of {name}", str(value), choices)
