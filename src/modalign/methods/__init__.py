@@ -28,7 +28,15 @@ METHODS = {
     "cma": "CMA",
 }
 
-TOWER_METHODS: dict[str, str] = {}
+TOWER_METHODS: dict[str, str] = {
+    "align": "ALIGN",
+    "coop": "prompt_family.CoOp",
+    "cocoop": "prompt_family.CoCoOp",
+    "vpt": "prompt_family.VPT",
+    "upt": "prompt_family.UPT",
+    "maple": "prompt_family.MaPLe",
+    "plot": "prompt_family.PLOT",
+}
 
 ALL_METHODS = METHODS | TOWER_METHODS
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import cache
 from numbers import Integral, Real
 from types import NoneType, UnionType
@@ -53,9 +53,11 @@ class Parameter:
 
 @cache
 def parameters(cls: type) -> tuple[Parameter, ...]:
-    """The hyper-parameters of ``cls`` in the order of its constructor, meanings from its class docstring."""
-    hints = get_type_hints(cls.__init__, include_extras=True)
-    meanings = _meanings(inspect.getdoc(cls) or "")
+    """The hyper-parameters of ``cls`` in the order of its constructor, meanings from its docstring and its bases'."""
+    hints = get_type_hints(cls if is_dataclass(cls) else cls.__init__, include_extras=True)
+    meanings: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        meanings |= _meanings(inspect.cleandoc(vars(base).get("__doc__") or ""))
     signature = inspect.signature(cls.__init__)
     return tuple(
         Parameter(name, hints.get(name, Any), parameter.default, meanings.get(name, ""))
