@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from modalign.cli import app
 from modalign.features import Features
 
-COMMANDS = ("demo", "embed", "fit", "predict", "evaluate", "list", "doctor")
+COMMANDS = ("demo", "embed", "fit", "predict", "evaluate", "compare", "list", "doctor")
 
 
 @pytest.fixture(autouse=True)

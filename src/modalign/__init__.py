@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "adapt": "adaptation",
+    "compare": "evaluate.compare",
     "Classifier": "classifier",
     "load": "classifier",
     "load_encoder": "encoders",

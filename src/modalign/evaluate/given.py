@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modalign.data.items import Items, load_items
-from modalign.data.names import some
+from modalign.data.names import read_classes, some
 from modalign.data.prompts import DEFAULT_TEMPLATE, read_descriptions, sentences
 from modalign.data.split import Split
 from modalign.data.splits import folder_split
@@ -106,7 +106,7 @@ def read_given(
         raise InputError("Expected finite image vectors, got NaN or infinity; embed the images again.")
     spec = (features if anchor is None else anchor).spec
     found = _text(text, features.class_names, reader, encoder, spec, templates, descriptions, device)
-    if found is None and text is not False:
+    if found is None:
         notes.append("there is no class text, so class means stand in for it: zero-shot is the nearest class mean")
     if found is not None and anchor is None and found.vectors.shape[-1] != features.vectors.shape[1]:
         raise InputError(
@@ -121,12 +121,8 @@ def read_given(
 def _named(features: Features, classes: Sequence[str] | str | Path | None, text: TextSource) -> Features:
     """With a name for every class: given ones, its own, those of the text, or numbers."""
     count = int(features.labels.max(initial=UNLABELLED)) + 1
-    if isinstance(classes, (str, Path)):
-        try:
-            classes = [line.strip() for line in Path(classes).read_text("utf-8").splitlines() if line.strip()]
-        except OSError as error:
-            raise InputError(f"Expected a file of class names, one a line, '{classes}': {error.strerror}.") from error
-    names = tuple(classes or features.class_names or (text.class_names if isinstance(text, ClassText) else ()))
+    given = () if classes is None else tuple(read_classes(classes).values())
+    names = tuple(given or features.class_names or (text.class_names if isinstance(text, ClassText) else ()))
     if not names:
         size = len(text) if isinstance(text, np.ndarray) else count
         names = tuple(f"class {k}" for k in range(max(size, count)))
