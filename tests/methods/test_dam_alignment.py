@@ -259,6 +259,9 @@ def test_a_modality_that_is_not_aligned_is_as_prompted(which):
         torch.testing.assert_close(found.texts, torch.from_numpy(unit(texts.numpy())))
     whole = module()(frozen_images, images, frozen_texts, texts)
     assert not torch.allclose(found.logits, whole.logits)
+    of_images = 1 - torch.cosine_similarity(frozen_images, whole.images, dim=1).mean()
+    expected = {"image": of_images, "text": whole.loss - of_images, "none": torch.zeros_like(of_images)}
+    torch.testing.assert_close(found.loss, expected[which])
 
 
 def test_without_cross_modal_the_score_is_the_cosine():

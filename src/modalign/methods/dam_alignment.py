@@ -149,7 +149,7 @@ class DAMAlignment(nn.Module):
     mixing : m, aligned features enter as unit(f + m · aligned); None for the aligned features alone, as in the paper.
     normalise : scale features to length one before the cross-modal residuals.
     loss_on : L_SMA on the ``"aligned"`` features or on the ``"mixed"`` ones.
-    same_modal : which modalities are aligned.
+    same_modal : which modalities are aligned; the others have no part in L_SMA.
     text_map : ``"own"`` map a class, or one ``"shared"`` by all classes, for work across data sets.
     cross_modal : form of the residuals in equation 10.
     image_rows : n of the images in λ; None for the batch at hand.
@@ -264,6 +264,8 @@ class DAMAlignment(nn.Module):
         mixed = aligned if self.mixing is None or not wanted else prompted + self.mixing * aligned
         if self.normalise:
             mixed = unit(mixed)
+        if not wanted:
+            return mixed, prompted.new_zeros(())
         compared = mixed if self.loss_on == "mixed" else aligned
         return mixed, 1 - (frozen * unit(compared)).sum() / len(frozen)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -93,6 +94,8 @@ class Learner(nn.Module):
     towers : the frozen encoder and the classes.
     """
 
+    fingerprint: str = ""  # of what decides the training beside parameters, classes and images, such as files
+
     def __init__(self, towers: Towers) -> None:
         super().__init__()
         self.towers = towers
@@ -162,6 +165,10 @@ class TowerMethod(BaseEstimator):
     def _learner(self, towers: Towers, generator: Generator) -> Learner:
         """A fresh learner; raises for whatever does not fit the classes or the encoder."""
 
+    def _served(self, towers: Towers) -> Learner:
+        """A learner to be restored for prediction; another one where training needs what prediction does not."""
+        return self._learner(towers, torch.Generator().manual_seed(0))
+
     def _batches(self, items: Items, encoder: ClipEncoder, seed: int) -> ImageBatches:
         """The images as the learner's loss wants them."""
         return ImageBatches(items, encoder, augmentation=self.augmentation, seed=seed)
@@ -207,6 +214,7 @@ class TowerMethod(BaseEstimator):
             "parameters": self.get_params(deep=False),
             "encoder": encoder.spec.fingerprint,
             "classes": [towers.class_names, towers.sentences],
+            "learner": learner.fingerprint,
         }
         history = train(
             learner,
@@ -264,6 +272,34 @@ class TowerMethod(BaseEstimator):
         ids = tuple(items.ids[i] for i in rows)
         return Scored(ids, items.labels[rows], torch.cat(logits).numpy(), left_out)
 
+    def for_classes(self, text: ClassText, encoder: ClipEncoder) -> Self:
+        """The same learned state for other classes, as prompts allow it: from base to new, or to another data set.
+
+        Parameters
+        ----------
+        text : sentences of the other classes and their vectors.
+        encoder : the one it was fitted on.
+
+        Raises
+        ------
+        InputError : what was learned belongs to its own classes.
+        """
+        check_is_fitted(self)
+        other = copy(self)
+        other.classes_ = np.arange(len(text))
+        other.class_names_ = list(text.class_names)
+        other.sentences_ = [list(sentences) for sentences in text.sentences]
+        other.class_text_ = torch.from_numpy(np.array(text.vectors, dtype=np.float32))
+        if other.class_text_.ndim == 2:
+            other.class_text_ = other.class_text_[:, None]
+        try:
+            other._bind(encoder)
+        except (InputError, RuntimeError) as error:  # torch's own where tensors of another number of classes meet
+            raise InputError(
+                f"What this {type(self).__name__} learned does not go with other classes: {error}"
+            ) from error
+        return other
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "diagnosis_")
 
@@ -276,7 +312,7 @@ class TowerMethod(BaseEstimator):
         if bound is None or bound[0] is not encoder:
             sentences = tuple(map(tuple, self.sentences_))
             text = ClassText(self.class_text_.numpy(), tuple(self.class_names_), sentences, encoder.spec)
-            learner = self._learner(Towers.open(encoder, text), torch.Generator().manual_seed(0))
+            learner = self._served(Towers.open(encoder, text))
             learner.restore({name: value.to(encoder.device) for name, value in self.tensors_.items()})
             learner.to(encoder.device).eval()
             with torch.inference_mode():
