@@ -36,6 +36,7 @@ TOWER_METHODS: dict[str, str] = {
     "upt": "prompt_family.UPT",
     "maple": "prompt_family.MaPLe",
     "plot": "prompt_family.PLOT",
+    "fair": "FAIR",
 }
 
 ALL_METHODS = METHODS | TOWER_METHODS

@@ -84,6 +84,7 @@ class ImageBatches:
     scale : range of the area of rectangles; (0.08, 1) is that of torchvision and CoOp's code base.
     seed : of all augmentation.
     memory : bytes of pixels to keep.
+    whole : keep decoded pictures also where no view here is cut from them, for :meth:`pictures`.
 
     Attributes
     ----------
@@ -106,6 +107,7 @@ class ImageBatches:
         scale: tuple[float, float] = (0.08, 1.0),
         seed: int = 0,
         memory: int = MEMORY,
+        whole: bool = False,
     ) -> None:
         self.augmentations = (augmentation,) if isinstance(augmentation, str) else tuple(augmentation)
         for name in self.augmentations:
@@ -117,7 +119,7 @@ class ImageBatches:
             raise InputError(f"Expected a range of scales with 0 < low ≤ high ≤ 1, got {scale}.")
         self._encoder, self.seed, self.scale = encoder, seed, scale
         self.size = _side(encoder)
-        self._whole = any(name not in _PREPARED for name in self.augmentations)
+        self._whole = whole or any(name not in _PREPARED for name in self.augmentations)
         self._room = memory
         self._cache: dict[int, Tensor] = {}
         self._read_all(items)

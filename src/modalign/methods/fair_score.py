@@ -1,0 +1,154 @@
+"""FAIR's mathematics: which crops count, how well they fit each class, how far a pseudo-label is trusted.
+
+Pure functions of feature vectors, shared by FAIR inside an encoder, by its relative on vectors, and by WCA.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from modalign.errors import InputError
+from modalign.linalg.similarity import cosine, top_k, unit
+
+Scale = Literal["prob", "raw", "logit"]
+Weighting = Literal["margin", "top", "none"]
+SMALL_VOCABULARY = 512  # classes below which a batch mean stands for the moving average
+
+
+class Alignment(NamedTuple):
+    """How B images fit K classes by their best crops.
+
+    Attributes
+    ----------
+    scores : (B, K) ψ.
+    mass : (B,) sum of the weights that were kept, at most 1.
+    votes : (B, k) the class nearest to each kept crop alone.
+    """
+
+    scores: Tensor
+    mass: Tensor
+    votes: Tensor
+
+
+def crop_weights(whole: Tensor, crops: Tensor) -> Tensor:
+    r"""w̃_i = cos(f, f_i) / Σ_l cos(f, f_l): the share of each crop in the likeness to the whole (FAIR, equation 12).
+
+    Without a softmax. They sum to one over all N crops, whatever is kept of them later.
+
+    Parameters
+    ----------
+    whole : (B, w) features of the whole images; in FAIR the [CLS] token before the projection.
+    crops : (B, N, w) the same of their crops.
+
+    Returns
+    -------
+    (B, N). Cost O(B N w).
+    """
+    likeness = _likeness(whole, crops)
+    return likeness / likeness.sum(dim=1, keepdim=True)
+
+
+def softmax_weights(whole: Tensor, parts: Tensor, temperature: float = 1.0) -> Tensor:
+    r"""w_i = exp(cos(f, f_i)/τ) / Σ_l exp(cos(f, f_l)/τ) (WCA, equations 8 and 9 in FAIR's numbering, where τ = 1).
+
+    Parameters
+    ----------
+    whole : (B, w).
+    parts : (B, N, w); zero rows are absent and weigh nothing.
+    temperature : τ.
+    """
+    absent = (parts == 0).all(dim=2)
+    return (_likeness(whole, parts) / temperature).masked_fill(absent, -torch.inf).softmax(dim=1)
+
+
+def align(weights: Tensor, crops: Tensor, anchors: Tensor, keep: int) -> Alignment:
+    r"""ψ_y = Σ_{i ∈ I_k} w̃_i cos(f_i, Z_y) over the k crops of the largest weight (FAIR, equations 11, 13 and 14).
+
+    Parameters
+    ----------
+    weights : (B, N), as they are over all N.
+    crops : (B, N, d) features of the crops in the space of the text, of any length.
+    anchors : (K, d) class description anchors Z, of any length.
+    keep : k ≤ N.
+
+    Returns
+    -------
+    Alignment. Cost O(B k K d).
+    """
+    if not 1 <= keep <= weights.shape[1]:
+        raise InputError(f"Expected to keep between 1 and all {weights.shape[1]} crops, got {keep}.")
+    kept, chosen = top_k(weights, keep)
+    best = crops.gather(1, chosen[:, :, None].expand(-1, -1, crops.shape[2]))
+    cosines = cosine(best, anchors)
+    return Alignment(torch.einsum("bk,bkc->bc", kept, cosines), kept.sum(dim=1), cosines.argmax(dim=2))
+
+
+def confidence(
+    alignment: Alignment, *, score: Scale = "prob", weighting: Weighting = "margin", logit_scale: float = 100.0
+) -> Tensor:
+    r"""γ = S₁ |S₁ − S₂| with the two largest scores of an image (FAIR, equation 16).
+
+    The paper does not say in which units S is. As raw ψ, which a few of many crops keep small, γ is about 3e-4 and
+    self-training all but vanishes beside fairness; so by default S are probabilities,
+
+    .. math:: S = \mathrm{softmax}(s \, \psi / \textstyle\sum_{i \in I_k} \tilde w_i),
+
+    and γ ∈ [0, 1].
+
+    Parameters
+    ----------
+    alignment : ψ and the kept mass.
+    score : ``"prob"``; ``"raw"``, S = ψ; ``"logit"``, S = s ψ.
+    weighting : ``"margin"``; ``"top"``, γ = S₁; ``"none"``, γ = 1 (Table 5).
+    logit_scale : s.
+
+    Returns
+    -------
+    (B,).
+    """
+    scores = alignment.scores
+    if weighting == "none":
+        return torch.ones_like(scores[:, 0])
+    if score == "prob":
+        scores = (logit_scale * scores / alignment.mass[:, None]).softmax(dim=1)
+    elif score == "logit":
+        scores = logit_scale * scores
+    first, second = scores.topk(2, dim=1).values.unbind(1)
+    return first if weighting == "top" else first * (first - second).abs()
+
+
+def fairness(logits: Tensor, average: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
+    r"""L_reg = −1/K Σ_j log p̄_j with the moving average p̄ of the predictions (Algorithm 1; MUST, Li et al. 2023).
+
+    .. math:: \bar p \leftarrow m \, \bar p + (1 - m) \tfrac1B \textstyle\sum_b p_b
+
+    The gradient goes through the present batch only, and the loss is divided by 1 − m so that it is as strong as
+    without memory. m = 0 is the batch mean.
+
+    Parameters
+    ----------
+    logits : (B, K) of the strong views.
+    average : (K,) p̄ so far.
+    momentum : m in [0, 1).
+
+    Returns
+    -------
+    L_reg and the new p̄, detached.
+    """
+    mean = logits.softmax(dim=1).mean(dim=0)
+    blended = torch.lerp(mean, average.to(mean), momentum) if momentum else mean
+    tiny = torch.finfo(blended.dtype).tiny
+    return -blended.clamp_min(tiny).log().mean() / (1 - momentum), blended.detach()
+
+
+def divergence_from_uniform(counts: Tensor) -> Tensor:
+    """KL(p ‖ uniform) in nats of histograms (…, K): 0 where all classes are even, log K where there is only one."""
+    p = counts.double() / counts.sum(dim=-1, keepdim=True).clamp_min(1)
+    return (p * (p * counts.shape[-1]).clamp_min(1e-300).log()).sum(dim=-1)
+
+
+def _likeness(whole: Tensor, parts: Tensor) -> Tensor:
+    return torch.einsum("bw,bnw->bn", unit(whole), unit(parts))

@@ -1,0 +1,89 @@
+"""Batches with many random crops an image beside the usual views, as self-training on parts of pictures wants them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from modalign.data.items import Items
+from modalign.data.views import cut, random_squares
+from modalign.tune.batches import MEMORY, Augmentation, Batch, ImageBatches, normalised
+from modalign.tune.randomness import generator
+
+if TYPE_CHECKING:
+    from modalign.encoders.base import Encoder
+
+
+@dataclass(frozen=True)
+class CropBatch(Batch):
+    """b images with N crops each.
+
+    Attributes
+    ----------
+    crops : (b, N, 3, H, W) uint8 on the CPU, a quarter of what they are as floats; N = 0 in epochs that have none.
+    encoder : whose input they become.
+    """
+
+    crops: Tensor
+    encoder: Encoder
+
+    def chunks(self, size: int) -> Iterator[Tensor]:
+        """All crops (at most ``size``, 3, H, W) a time, image after image, as the tower takes them."""
+        for few in self.crops.flatten(0, 1).split(size):
+            yield normalised(self.encoder, few)
+
+
+class CropBatches(ImageBatches):
+    r"""Image batches that also cut N squares of side λ min(H, W), λ ~ U(α, β), from every decoded picture.
+
+    They are cut at the picture's own resolution and then resized (WCA and FAIR, equation 6), other ones in every
+    epoch; as all views they are functions of (seed, epoch, image).
+
+    Parameters
+    ----------
+    items, encoder, augmentation, scale, seed, memory : as for :class:`~modalign.tune.batches.ImageBatches`.
+    crops : N.
+    side : (α, β).
+    every : only every so many epochs have crops, beginning with the first.
+    """
+
+    def __init__(
+        self,
+        items: Items,
+        encoder: Encoder,
+        *,
+        crops: int = 16,
+        side: tuple[float, float] = (0.5, 0.9),
+        every: int = 1,
+        augmentation: Augmentation | Sequence[Augmentation] = ("centre", "strong"),
+        scale: tuple[float, float] = (0.3, 1.0),
+        seed: int = 0,
+        memory: int = MEMORY,
+    ) -> None:
+        super().__init__(
+            items, encoder, augmentation=augmentation, scale=scale, seed=seed, memory=memory, whole=crops > 0
+        )
+        self.crops, self.side, self.every = crops, side, every
+        card = repr((self.fingerprint, crops, side, every))
+        self.fingerprint = hashlib.sha256(card.encode()).hexdigest()
+
+    def batch(self, indices: Tensor, epoch: int) -> CropBatch:
+        """The images ``indices`` (b,) as the training of ``epoch`` sees them."""
+        batch = super().batch(indices, epoch)
+        count = 0 if epoch % self.every else self.crops
+        crops = torch.empty(len(indices), count, 3, self.size, self.size, dtype=torch.uint8)
+        if count:
+            numbers = indices.tolist()
+            for row, i, picture in zip(crops, numbers, self.pictures(numbers), strict=True):
+                draws = generator("crops", self.seed, epoch, i)
+                row.copy_(
+                    cut(
+                        picture, random_squares(*picture.shape[-2:], count, scale=self.side, generator=draws), self.size
+                    )
+                )
+        return CropBatch(batch.views, batch.labels, batch.indices, epoch, crops, self._encoder)

@@ -1,0 +1,401 @@
+"""FAIR: Algorithm 1 against a literal transcription in loops, its laws, and self-training on real digits."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cosine_similarity
+from transformers import CLIPConfig, CLIPModel
+
+import modalign as ma
+from modalign.data.digits import DIGIT_TEMPLATES, load_digits
+from modalign.data.items import Items
+from modalign.data.prompts import sentences
+from modalign.encoders.preprocess import Preprocessing
+from modalign.encoders.towers import VisionTower
+from modalign.errors import InputError
+from modalign.features import UNLABELLED
+from modalign.methods.fair import FAIR, SelfTraining
+from modalign.methods.fair_score import align, confidence, crop_weights, divergence_from_uniform, fairness
+from modalign.methods.tower import Towers
+from modalign.tune.crops import CropBatch, CropBatches
+
+K, N, B, SIZE = 5, 6, 4, 32
+QUICK = {"crops": 4, "keep": 2, "augmentation": "randaugment", "epochs": 2, "batch_size": 16, "random_state": 0}
+
+
+def vision_config(**changes):
+    small = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return small | {"image_size": SIZE, "patch_size": 8} | changes
+
+
+@pytest.fixture(scope="module")
+def model() -> CLIPModel:
+    torch.manual_seed(0)
+    text = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision_config(), projection_dim=12)).eval()
+    for parameter in model.parameters():  # away from the ones and zeros that layer norms start at
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    return model
+
+
+def learner_of(model: CLIPModel, **settings) -> SelfTraining:
+    draws = torch.Generator().manual_seed(1)
+    text = torch.randn(K, 3, model.config.projection_dim, generator=draws)
+    names = tuple("abcde")
+    towers = Towers(None, VisionTower.of(model), names, tuple((n,) for n in names), text, 20.0)
+    learner = SelfTraining(towers, FAIR(**{"crops": N, "keep": 3} | settings))
+    learner.begin(range(9))
+    return learner
+
+
+def batch_of(model: CLIPModel, epoch: int = 0) -> CropBatch:
+    draws = torch.Generator().manual_seed(2)
+    pixels = torch.randint(0, 256, (B, N + 2, 3, SIZE, SIZE), generator=draws, dtype=torch.uint8)
+    preprocessing = Preprocessing("short", (SIZE, SIZE), (SIZE, SIZE), 3, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    encoder = SimpleNamespace(preprocessing=preprocessing, device=torch.device("cpu"), dtype=torch.float32)
+    views = tuple(preprocessing.normalise(pixels[:, v]) for v in (N, N + 1))
+    labels = torch.full((B,), UNLABELLED)
+    return CropBatch(views, labels, torch.tensor([3, 0, 7, 5]), epoch, pixels[:, :N], encoder)
+
+
+def algorithm_1(model: CLIPModel, Z: torch.Tensor, Z0: torch.Tensor, batch: CropBatch, **settings):
+    """The paper's algorithm box, image by image, crop by crop, class by class; in float64 on transformers' network."""
+    view, alignment = settings.get("view", "crops"), settings.get("alignment", "learned")
+    score, weighting = settings.get("score", "prob"), settings.get("weighting", "margin")
+
+    def encode(x):
+        cls = model.vision_model(pixel_values=x[None]).pooler_output[0]
+        return model.visual_projection(cls), cls
+
+    def sim(a, b):
+        return cosine_similarity(a, b, dim=0)
+
+    anchors = Z0 if alignment == "fixed" else Z
+    losses, predictions, scores, gammas, weights = [], [], [], [], []
+    for x in range(B):
+        with torch.no_grad():
+            f, f_cls = encode(batch.views[0][x].double())
+            if view == "global":
+                psi = [sim(f, anchors[j]) for j in range(K)]
+                w, kept = [torch.ones(())], [0]
+            else:
+                parts = [encode(batch.encoder.preprocessing.normalise(c).double()) for c in batch.crops[x]]
+                if settings.get("crop_weights") == "softmax":
+                    w = [math.exp(sim(f, part[0])) for part in parts]
+                else:
+                    w = [sim(f_cls, part[1]) for part in parts]
+                total = sum(w)
+                w = [value / total for value in w]
+                kept = sorted(range(N), key=lambda i: -w[i])[:3]
+                psi = [sum(w[i] * sim(parts[i][0], anchors[j]) for i in kept) for j in range(K)]
+            y = max(range(K), key=lambda j: psi[j])
+            if score == "prob":
+                mass = sum(w[i] for i in kept)
+                S = torch.tensor([20.0 * p / mass for p in psi], dtype=torch.float64).softmax(0).tolist()
+            else:
+                S = [float(p) * (20.0 if score == "logit" else 1.0) for p in psi]
+            first, second = sorted(S)[-1], sorted(S)[-2]
+            gamma = {"margin": first * abs(first - second), "top": first, "none": 1.0}[weighting]
+        p = torch.stack([20.0 * sim(encode(batch.views[1][x].double())[0], Z[j]) for j in range(K)]).softmax(0)
+        losses.append(-gamma * p[y].log())
+        predictions.append(p)
+        scores.append(torch.stack([torch.as_tensor(value) for value in psi]))
+        gammas.append(gamma)
+        weights.append([float(value) for value in w])
+    mean = sum(predictions) / B
+    loss = sum(losses) / B - sum(mean[j].log() for j in range(K)) / K
+    return loss, torch.stack(scores), torch.tensor(gammas), torch.tensor(weights)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"score": "raw"},
+        {"score": "logit"},
+        {"weighting": "top"},
+        {"weighting": "none"},
+        {"alignment": "fixed"},
+        {"crop_weights": "softmax"},
+        {"view": "global"},
+    ],
+    ids=str,
+)
+def test_it_is_algorithm_1(model: CLIPModel, settings: dict) -> None:
+    exact, batch = copy.deepcopy(model).double(), batch_of(model)
+    learner = learner_of(model, **settings)
+    start = learner.anchors.detach().double()
+    with torch.no_grad():
+        learner.anchors += 0.3 * torch.randn(learner.anchors.shape, generator=torch.Generator().manual_seed(3))
+    Z = learner.anchors.detach().double().requires_grad_()
+    loss, scores, gammas, _ = algorithm_1(exact, Z, start, batch, **settings)
+    found = learner.loss(batch)
+    torch.testing.assert_close(found["loss"].double(), loss, rtol=1e-5, atol=0)
+    torch.testing.assert_close(learner.alignment(batch, learner.vision()).scores.double(), scores, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(learner.labels[batch.indices], scores.argmax(1))
+    torch.testing.assert_close(learner.gammas[batch.indices], gammas.float(), rtol=1e-5, atol=1e-6)
+
+    loss.backward()
+    found["loss"].backward()
+    pairs = [(learner.anchors.grad, Z.grad)]
+    norms = dict(exact.vision_model.named_parameters())
+    names = {"pre": "pre_layrnorm", "post": "post_layernorm"}
+    for layer in (0, 1):
+        names |= {f"{layer}_norm{k}": f"encoder.layers.{layer}.layer_norm{k}" for k in (1, 2)}
+    for ours, theirs in names.items():
+        pairs += [(learner.norms[f"{ours}_{part}"].grad, norms[f"{theirs}.{part}"].grad) for part in ("weight", "bias")]
+    assert len(pairs) == 1 + len(learner.norms)
+    for found, expected in pairs:
+        assert float((found - expected).norm()) <= 5e-5 * float(expected.norm())  # computed in float32
+
+
+def test_crop_weights_sum_to_one_over_all_and_to_less_over_the_best(model: CLIPModel) -> None:
+    learner, batch = learner_of(model), batch_of(model)
+    anchors = learner.anchors.detach().double()
+    expected = algorithm_1(copy.deepcopy(model).double(), anchors, anchors, batch)[3]
+    whole = learner.vision()(batch.pixels).classes[0]
+    crops = learner.vision()(next(batch.chunks(B * N))).classes[0].unflatten(0, (B, N))
+    weights = crop_weights(whole, crops)
+    torch.testing.assert_close(weights, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(weights.sum(1), torch.ones(B))
+    anchors = torch.randn(K, 24)
+    masses = [align(weights, crops, anchors, k).mass for k in range(1, N + 1)]
+    assert all(bool((few < more).all()) for few, more in pairwise(masses))
+    torch.testing.assert_close(masses[-1], torch.ones(B))
+
+
+def test_the_score_of_kept_crops_is_linear_in_them() -> None:
+    draws = torch.Generator().manual_seed(0)
+    crops, anchors = torch.randn(7, N, 8, generator=draws), torch.randn(K, 8, generator=draws)
+    weights = torch.rand(7, N, generator=draws)
+    every = align(weights, crops, anchors, N)
+    unit = torch.nn.functional.normalize(crops, dim=2)
+    direction = (weights[:, :, None] * unit).sum(1)
+    torch.testing.assert_close(every.scores, direction @ torch.nn.functional.normalize(anchors, dim=1).T)
+    shuffled = torch.randperm(N, generator=draws)
+    torch.testing.assert_close(align(weights[:, shuffled], crops[:, shuffled], anchors, 3).scores,
+                               align(weights, crops, anchors, 3).scores)  # fmt: skip
+
+
+def test_gamma_lies_between_doubt_and_certainty() -> None:
+    draws = torch.Generator().manual_seed(0)
+    weights, crops = torch.rand(500, N, generator=draws), torch.randn(500, N, 8, generator=draws)
+    alignment = align(weights / weights.sum(1, keepdim=True), crops, torch.randn(K, 8, generator=draws), 3)
+    gamma = confidence(alignment)
+    assert 0 <= gamma.min() < 0.05
+    assert 0.8 < gamma.max() <= 1
+    tie = alignment._replace(scores=torch.ones(1, K), mass=torch.ones(1))
+    assert confidence(tie) == 0
+    assert confidence(tie, weighting="top") == pytest.approx(1 / K)
+    sure = alignment._replace(scores=torch.eye(1, K) * 9, mass=torch.ones(1))
+    assert confidence(sure) == 1
+
+
+def test_fairness_is_least_for_even_predictions_and_as_strong_with_memory() -> None:
+    even = torch.zeros(3, K)
+    loss, average = fairness(even, torch.full((K,), 1 / K), 0.5)
+    assert float(loss) * 0.5 == pytest.approx(math.log(K))
+    logits = torch.randn(8, K, dtype=torch.float64, requires_grad=True)
+    plain, mean = fairness(logits, torch.zeros(K), 0.0)
+    assert plain > math.log(K)
+    steady = fairness(logits, mean, 0.5)[0]
+    (first,), (second,) = (torch.autograd.grad(value, logits, retain_graph=True) for value in (plain, steady))
+    torch.testing.assert_close(first, second)
+    torch.testing.assert_close(average, torch.full((K,), 1 / K))
+
+
+def test_the_divergence_from_even_classes() -> None:
+    counts = torch.tensor([[4.0, 4, 4, 4], [8, 8, 0, 0], [16, 0, 0, 0]])
+    expected = torch.tensor([0, math.log(2), math.log(4)], dtype=torch.float64)
+    torch.testing.assert_close(divergence_from_uniform(counts), expected)
+
+
+def test_at_the_published_size_it_learns_45_056_numbers() -> None:
+    text = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+    with torch.device("meta"):
+        model = CLIPModel(CLIPConfig(text_config=text, vision_config={**vision, "patch_size": 32}, projection_dim=512))
+    names = tuple("0123456789")
+    towers = Towers(None, VisionTower.of(model), names, tuple((n,) for n in names), torch.randn(10, 4, 512), 100.0)
+    learner = SelfTraining(towers, FAIR())
+    assert sum(p.numel() for p in learner.parameters() if p.requires_grad) == 45_056
+    assert sum(value.numel() for value in learner.state().values()) == 45_056
+    published = sum(p.numel() for name, p in model.vision_model.named_parameters() if "norm" in name)
+    assert published + 10 * 512 == 45_056
+
+
+def test_only_learned_alignment_follows_the_anchors(model: CLIPModel) -> None:
+    batch = batch_of(model)
+    for alignment, follows in (("learned", True), ("fixed", False)):
+        learner = learner_of(model, alignment=alignment)
+        before = learner.alignment(batch, learner.vision()).scores
+        with torch.no_grad():
+            learner.anchors.copy_(learner.anchors.flip(0))
+        after = learner.alignment(batch, learner.vision()).scores
+        torch.testing.assert_close(after, before.flip(1) if follows else before)
+
+
+def test_kept_labels_need_no_crops(model: CLIPModel) -> None:
+    learner = learner_of(model, refresh=2)
+    learner.loss(batch_of(model))
+    labels, gammas = learner.labels.clone(), learner.gammas.clone()
+    with torch.no_grad():
+        learner.anchors.copy_(learner.anchors.flip(0))
+    later = batch_of(model, epoch=1)
+    learner.loss(replace(later, crops=later.crops[:, :0]))
+    assert torch.equal(learner.labels, labels)
+    assert torch.equal(learner.gammas, gammas)
+    learner.loss(batch_of(model, epoch=2))
+    assert not torch.equal(learner.labels, labels)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory):
+    return ma.load_encoder("tiny", cache=tmp_path_factory.mktemp("cache"), dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def digits() -> Items:
+    return load_digits().select(np.arange(64))
+
+
+@pytest.fixture(scope="module")
+def text(encoder, digits):
+    return encoder.embed_texts(sentences(digits.class_names, DIGIT_TEMPLATES), class_names=digits.class_names)
+
+
+@pytest.fixture(scope="module")
+def fitted(encoder, digits: Items, text) -> FAIR:
+    return FAIR(**QUICK | {"epochs": 4, "learning_rate": 5e-4}).fit(digits, text=text, encoder=encoder)
+
+
+def test_it_learns_without_labels_and_the_encoder_stays_as_it_is(encoder, digits: Items, text, fitted: FAIR) -> None:
+    before = copy.deepcopy(encoder.model.state_dict())
+    hidden = replace(digits, labels=np.full(64, UNLABELLED))
+    blind = FAIR(**QUICK | {"epochs": 4, "learning_rate": 5e-4}).fit(hidden, text=text, encoder=encoder)
+    assert all(torch.equal(blind.tensors_[name], value) for name, value in fitted.tensors_.items())
+    assert all(torch.equal(value, before[name]) for name, value in encoder.model.state_dict().items())
+    still = FAIR(**QUICK | {"epochs": 4, "learning_rate": 1e-12, "training": {"final_rate": 0.0}})
+    still.fit(digits, text=text, encoder=encoder)
+    assert fitted.diagnosis_["loss"] < still.diagnosis_["loss"]
+    assert max(still.diagnosis_["divergence"]) < 1
+    np.testing.assert_array_equal(fitted.transduction_, fitted.score_images(digits, encoder).logits.argmax(axis=1))
+    assert (fitted.transduction_ == digits.labels).mean() > 0.75
+
+
+def test_the_diagnosis_says_what_the_labels_did(fitted: FAIR) -> None:
+    found = fitted.diagnosis_
+    json.dumps(found, allow_nan=False)
+    assert found["trainable"] == sum(value.numel() for value in fitted.tensors_.values())
+    for name in ("changed", "agreement", "divergence", "gamma", "self_training", "fairness"):
+        assert len(found[name]) == 4
+    assert found["changed"][0] is None
+    assert all(0 <= share <= 1 for share in [*found["changed"][1:], *found["agreement"], *found["gamma"]])
+    assert sum(found["pseudo_labels"]) == 64
+    counts = torch.tensor(found["pseudo_labels"])
+    assert found["divergence"][-1] == pytest.approx(float(divergence_from_uniform(counts)))
+    assert "warning" not in found
+    assert "approximation" not in found
+
+
+def test_self_training_counts_beside_fairness_only_if_scores_are_probabilities(encoder, digits, text) -> None:
+    found = {
+        score: FAIR(**QUICK | {"epochs": 1, "score": score}).fit(digits, text=text, encoder=encoder).diagnosis_
+        for score in ("prob", "raw")
+    }
+    # What fairness can be lowered by at all, against the self-training term.
+    assert found["prob"]["self_training"][0] > found["prob"]["fairness"][0] - math.log(10)
+    assert found["raw"]["self_training"][0] < found["raw"]["fairness"][0] - math.log(10)
+    assert found["raw"]["gamma"][0] < 0.05 < found["prob"]["gamma"][0]
+
+
+def test_labels_on_few_classes_are_warned_of_once(encoder, digits: Items, text) -> None:
+    one_sided = replace(digits.select(np.flatnonzero(digits.labels == 3)), class_names=digits.class_names)
+    method = FAIR(**QUICK)
+    with pytest.warns(UserWarning, match="fall on about") as caught:
+        method.fit(one_sided, text=text, encoder=encoder)
+    assert len([w for w in caught if "fall on about" in str(w.message)]) == 1
+    assert "of 10 classes" in method.diagnosis_["warning"]
+
+
+def test_an_interrupted_training_ends_as_if_nothing_had_been(encoder, digits, text, tmp_path, monkeypatch) -> None:
+    settings = {**QUICK, "refresh": 2, "momentum": 0.5, "epochs": 3}
+    whole = FAIR(**settings).fit(digits, text=text, encoder=encoder)
+    own, calls = SelfTraining.loss, []
+
+    def dying(self, batch):
+        calls.append(batch.epoch)
+        if len(calls) == 7:  # four batches an epoch: in the middle of the second
+            raise KeyboardInterrupt
+        return own(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SelfTraining, "loss", dying)
+        with pytest.raises(KeyboardInterrupt):
+            FAIR(**settings).fit(digits, text=text, encoder=encoder, checkpoint=tmp_path / "state")
+    assert calls[-1] == 1
+    resumed = FAIR(**settings).fit(digits, text=text, encoder=encoder, checkpoint=tmp_path / "state")
+    assert all(torch.equal(resumed.tensors_[name], value) for name, value in whole.tensors_.items())
+    assert resumed.diagnosis_ == whole.diagnosis_
+    assert whole.diagnosis_["approximation"] == "pseudo-labels made anew in every 2 epochs only"
+
+
+def test_a_folder_without_labels_is_adapted_saved_and_loaded(encoder, digits: Items, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(24):
+        digits.open(i).save(photos / f"{i:02}.png")
+    (photos / "05.png").write_bytes(b"nothing")
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(digits.class_names), encoding="utf-8")
+    model = ma.adapt(
+        photos, unlabelled=True, classes=names, encoder=encoder, method="fair", templates=DIGIT_TEMPLATES,
+        crops=4, keep=2, epochs=1, augmentation="randaugment", checkpoint=tmp_path / "state",
+    )  # fmt: skip
+    assert model.method.transduction_[5] == UNLABELLED
+    assert len(model.method.transduction_) == 24
+    folder = model.save(tmp_path / "model")
+    again = ma.load(folder, encoder=encoder)
+    np.testing.assert_array_equal(again.predict(digits).probabilities, model.predict(digits).probabilities)
+    np.testing.assert_array_equal(again.method.transduction_, model.method.transduction_)
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 250_000
+
+
+def test_crops_are_other_ones_every_epoch_and_the_same_again(encoder, digits: Items) -> None:
+    data = CropBatches(digits, encoder, crops=3, every=2, augmentation=("centre", "flip"), seed=4)
+    first, again, later = (data.batch(torch.tensor([2, 9]), epoch) for epoch in (0, 0, 2))
+    alone = data.batch(torch.tensor([9]), 0)
+    assert first.crops.shape == (2, 3, 3, 32, 32)
+    assert torch.equal(first.crops, again.crops)
+    assert torch.equal(first.crops[1:], alone.crops)
+    assert not torch.equal(first.crops, later.crops)
+    assert data.batch(torch.tensor([2]), 1).crops.shape[1] == 0
+    pixels = torch.cat(list(first.chunks(4)))
+    torch.testing.assert_close(pixels, encoder.preprocessing.normalise(first.crops.flatten(0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"crops": 3, "keep": 4}, "keep at most all 3 crops"),
+        ({"smallest_crop": 0.9, "largest_crop": 0.5}, "smallest ≤ largest"),
+        ({"momentum": 1.0}, "momentum below 1"),
+        ({"refresh": 2, "training": {"drop_last": True}}, "refresh=1 with drop_last"),
+        ({"augmentation": ["centre", "strong"]}, "one augmentation"),
+        ({"score": "cosine"}, "score"),
+    ],
+)
+def test_what_is_wrong_is_said_before_any_step(settings, sentence, encoder, digits, text, monkeypatch) -> None:
+    monkeypatch.setattr("modalign.methods.tower.train", lambda *_, **__: pytest.fail("training began"))
+    with pytest.raises(InputError, match=sentence):
+        FAIR(**settings).fit(digits, text=text, encoder=encoder)
