@@ -7,6 +7,7 @@ Results go to standard output, progress and notes to standard error; ``--json`` 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -248,6 +249,7 @@ def compare(
     ablations: Annotated[bool, typer.Option(help="Also switch off what each method is made of.")] = True,
     page: Annotated[Path | None, typer.Option(help="One HTML page with everything.")] = None,
     record: Annotated[Path | None, typer.Option(help="File of runs (.jsonl); those in it are not repeated.")] = None,
+    jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0 is one a processor core.")] = 0,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -264,7 +266,8 @@ def compare(
         methods=methods.split(",") if methods else None,
         shots=[int(k) if k.strip().isdigit() else k.strip() for k in shots.split(",")],
         seeds=seeds, classes=classes, templates=template or None, descriptions=descriptions,
-        hyperparameters=_of_methods(set_ or []), ablations=ablations, record=record, device=device,
+        hyperparameters=_of_methods(set_ or []), ablations=ablations, record=record,
+        jobs=jobs or os.cpu_count() or 1, device=device,
     )  # fmt: skip
     if page is not None:
         save_comparison_page(result, page)

@@ -12,10 +12,12 @@ import pytest
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.split import Split
 from modalign.errors import InputError, UnknownNameError
-from modalign.evaluate import compare as module
-from modalign.evaluate.compare import RANDOM_TEXT, compare
+from modalign.evaluate import plan as module
+from modalign.evaluate.compare import compare
 from modalign.evaluate.comparison import SEPARATOR, MethodComparison, holm
+from modalign.evaluate.given import read_given
 from modalign.evaluate.metrics import Comparison
+from modalign.evaluate.plan import RANDOM_TEXT
 from modalign.evaluate.runs import read_runs
 from modalign.features import ClassText, EncoderSpec, Features
 from modalign.methods import METHODS, method_class
@@ -208,7 +210,7 @@ def test_nothing_is_tested_on_what_it_learned_from_and_the_labels_are_asked_once
 def test_other_labels_on_the_test_images_change_no_choice() -> None:
     """Accuracies follow the labels; what the methods learned, and so the answers, must not."""
     features, text = problem()
-    rows = module.Draws(module.read_given(features, text=text), 0.5).split(0, 1).test
+    rows = module.Draws(read_given(features, text=text), 0.5).split(0, 1).test
     labels = features.labels.copy()
     groups = [rows[labels[rows] == k] for k in range(4)]
     moved = labels.copy()
@@ -267,6 +269,16 @@ def test_a_run_that_is_in_the_record_is_not_made_again(tmp_path: Path, monkeypat
         assert len(read_runs(record)) > 2 * len(whole.runs)
 
 
+def test_several_processes_find_what_one_finds(tmp_path: Path) -> None:
+    features, text = problem(per_class=12)
+    options = {"methods": ("zero_shot", "lfa"), "shots": (0, 1, 2), "seeds": 2}
+    alone = run(features, text, **options)
+    together = run(features, text, **options, jobs=2, record=tmp_path / "runs.jsonl")
+    assert len(alone.runs) >= 2 * module.CELLS_A_JOB
+    assert [(r.key, r.correct.tolist()) for r in together.runs] == [(r.key, r.correct.tolist()) for r in alone.runs]
+    assert {r.key for r in read_runs(tmp_path / "runs.jsonl")} == {r.key for r in alone.runs}
+
+
 # -- what the data do not allow ---------------------------------------------------------------------------------------
 
 
@@ -277,7 +289,7 @@ def test_without_text_zero_shot_is_the_nearest_mean_and_nothing_runs_without_lab
     assert {row.shots for row in result.table if row.method in ("zero_shot", "gpua")} == {1, 4}
     assert any(note.startswith("no labels: left out") for note in result.notes)
     assert not any(a.ingredient == RANDOM_TEXT for a in result.ablations)
-    split = module.Draws(module.read_given(features, text=False), 0.5).split(4, 1)
+    split = module.Draws(read_given(features, text=False), 0.5).split(4, 1)
     means = np.stack([features.vectors[split.train[features.labels[split.train] == k]].mean(axis=0) for k in range(4)])
     means /= np.linalg.norm(means, axis=1, keepdims=True)
     right = (features.vectors[split.test] @ means.T).argmax(axis=1) == features.labels[split.test]
@@ -399,6 +411,7 @@ def test_official_lists_are_drawn_from_and_tested_on() -> None:
         ({"methods": ()}, InputError, "at least one method"),
         ({"seeds": (1, 1)}, InputError, "all seeds different"),
         ({"seeds": 0}, InputError, "at least one method, number of labels and seed"),
+        ({"jobs": 0}, InputError, "jobs to be at least 1"),
         ({"shots": (1, -1)}, InputError, "numbers ≥ 0 or 'all'"),
         ({"shots": ("some",)}, InputError, "numbers ≥ 0 or 'all'"),
         ({"shots": (32,)}, InputError, "that the images allow, got none"),

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cache
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modalign.data.split import Split
-from modalign.data.splits import few_shot
 from modalign.errors import InputError, UnknownNameError
-from modalign.evaluate.comparison import SEPARATOR, LeftOut, MethodComparison
+from modalign.evaluate.comparison import LeftOut, MethodComparison
 from modalign.evaluate.given import Given, TextSource, read_given
 from modalign.evaluate.looks import look_closer
-from modalign.evaluate.protocol import budgets, fingerprint_of, fingerprint_of_test, run_once
-from modalign.evaluate.runs import Run, Shots, amount, append_run, labels_a_class, read_runs, run_key
-from modalign.features import UNLABELLED, ClassText
+from modalign.evaluate.plan import RANDOM_TEXT, Cell, Draws, build, run_all
+from modalign.evaluate.protocol import budgets, fingerprint_of
+from modalign.evaluate.runs import Run, Shots, amount, labels_a_class
+from modalign.features import UNLABELLED
 from modalign.methods import METHODS, method_class
 from modalign.methods.base import VectorMethod
 from modalign.methods.parameters import check_parameters, parameters
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from modalign.features import Features
 
 SHOTS: tuple[Shots, ...] = (0, 1, 2, 4, 8, 16, "all")
-RANDOM_TEXT = "random prototypes"
 TEST_SHARE = 0.5
 
 
@@ -52,6 +50,7 @@ def compare(
     hyperparameters: Mapping[str, Mapping[str, Any]] | None = None,
     ablations: bool = True,
     record: str | Path | None = None,
+    jobs: int = 1,
     device: str = "auto",
 ) -> MethodComparison:
     """Run every method that applies on one's own images, at every number of labels that they allow.
@@ -84,6 +83,8 @@ def compare(
     hyperparameters : method → name → value, other than the defaults.
     ablations : also run every method with its ingredients switched off.
     record : a file that every run is added to as soon as it is done; runs that it holds are not made again.
+    jobs : how many runs at a time, each in a process of its own on one thread; more than one is for scripts that guard
+        their entry point (``if __name__ == "__main__"``), and makes each single run seem slower.
     device : where the encoder runs.
 
     Raises
@@ -93,16 +94,18 @@ def compare(
     started = time.perf_counter()
     draws = tuple(range(1, seeds + 1)) if isinstance(seeds, int) else tuple(seeds)
     settings = _checked(methods, shots, draws, hyperparameters, record)
+    if jobs < 1:
+        raise InputError(f"Expected jobs to be at least 1, got {jobs}.")
     given = read_given(
         source, text=text, encoder=encoder, anchor=anchor, classes=classes, templates=templates,
         descriptions=descriptions, official=official, device=device,
     )  # fmt: skip
-    protocol = Draws(given, None if given.official else test)
+    protocol = Draws(given, test)
     kept, notes = _possible(protocol, shots, draws[0])
     left_out: list[LeftOut] = []
     cells = list(_cells(given, settings, kept, draws, ablations, left_out))
-    plan = Plan(given, settings, protocol, record)
-    found = [plan.run(cell) for cell in track(cells, "comparing methods", unit="runs")]
+    made = run_all(cells, given, settings, test, record, jobs)
+    found = list(track(made, "comparing methods", total=len(cells), unit="runs"))
     runs = [run for run in found if isinstance(run, Run)]
     left_out += [missing for missing in found if isinstance(missing, LeftOut)]
     result = MethodComparison(tuple(runs), tuple(left_out), (*given.notes, *notes))
@@ -110,84 +113,8 @@ def compare(
         reasons = "; ".join(f"{entry.method}: {entry.reason}" for entry in left_out[:3])
         raise InputError(f"Expected at least one method that can be run on these images, got none ({reasons}).")
     looks = look_closer(result, given, protocol.split, lambda name, seed: build(name, seed, given, settings[name]))
-    account = _record(given, protocol, draws, runs, time.perf_counter() - started)
-    return replace(result, looks=looks, record=account)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run to make: a method, or with ``ingredient`` a method without it."""
-
-    method: str
-    shots: Shots
-    seed: int
-    ingredient: str = ""
-
-    @property
-    def name(self) -> str:
-        """The name of the run."""
-        return f"{self.method}{SEPARATOR}{self.ingredient}" if self.ingredient else self.method
-
-
-class Draws:
-    """Which images are drawn at a number of labels and a seed; each draw is made once."""
-
-    def __init__(self, given: Given, test: float | None) -> None:
-        self.given = given
-        draw = {"official": given.official, "test": test}
-        self.split = cache(lambda shots, seed: few_shot(given.features.labels, shots, seed, **draw))
-
-
-class Plan:
-    """How a cell becomes a run: from the record if it is there, else by fitting and testing."""
-
-    def __init__(self, given: Given, settings: Mapping[str, Mapping[str, Any]], draws: Draws, record: Any) -> None:
-        self.given, self.settings, self.draws, self.record = given, settings, draws, record
-        self.done = {}
-        if record is not None and Path(record).exists():
-            self.done = {run.key: run for run in read_runs(record)}
-        self.text = cache(lambda seed: given.text if seed is None else random_text(given.text, seed))
-        self.fingerprint = cache(lambda seed: fingerprint_of(given.features, self.text(seed), given.anchor))
-
-    def run(self, cell: Cell) -> Run | LeftOut:
-        """The run, or why there is none; a method that refuses its data does not end the comparison."""
-        given, split = self.given, self.draws.split(cell.shots, cell.seed)
-        switched = method_class(cell.method).ablations.get(cell.ingredient, {})
-        method = build(cell.method, cell.seed, given, {**self.settings[cell.method], **switched})
-        text_seed = cell.seed if cell.ingredient == RANDOM_TEXT else None
-        prints, test = self.fingerprint(text_seed), fingerprint_of_test(split)
-        key = run_key(cell.name, cell.shots, cell.seed, prints, test, split.description, method.get_params(deep=False))
-        if key in self.done:
-            return self.done[key]
-        try:
-            run = run_once(
-                cell.name, method, given.features, self.text(text_seed), split, cell.seed,
-                shots=cell.shots, anchor=given.anchor, fingerprint=prints,
-            )  # fmt: skip
-        except (ValueError, RuntimeError, ArithmeticError) as error:  # a refusal of its own, or no solution
-            return LeftOut(cell.name, cell.shots, " ".join(str(error).split()))
-        if self.record is not None:
-            append_run(self.record, run)
-        return run
-
-
-def build(name: str, seed: int, given: Given, settings: Mapping[str, Any]) -> VectorMethod:
-    """An unfitted method that knows the seed and the encoder's temperature, unless told otherwise."""
-    method = method_class(name)()
-    known = {
-        "random_state": seed,
-        "logit_scale": given.logit_scale if given.text is not None else None,
-        "spaces": list(given.spaces) or None,
-    }
-    known = {key: value for key, value in known.items() if value is not None and key in method.get_params()}
-    return method.set_params(**{**known, **settings})
-
-
-def random_text(text: ClassText, seed: int) -> ClassText:
-    """Directions that say nothing, one a class, in place of the text."""
-    drawn = np.random.default_rng(seed).standard_normal((len(text), text.vectors.shape[-1])).astype(np.float32)
-    vectors = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
-    return ClassText(vectors, text.class_names, spec=text.spec)
+    account = _record(given, protocol, draws, runs) | {"jobs": jobs}
+    return replace(result, looks=looks, record=account | {"seconds": round(time.perf_counter() - started, 1)})
 
 
 def _cells(
@@ -301,7 +228,7 @@ def _checked(
     return {name: given.get(name, {}) for name in dict.fromkeys(names)}
 
 
-def _record(given: Given, draws: Draws, seeds: Sequence[int], runs: Sequence[Run], seconds: float) -> dict[str, Any]:
+def _record(given: Given, draws: Draws, seeds: Sequence[int], runs: Sequence[Run]) -> dict[str, Any]:
     """What the numbers rest on."""
     features, split = given.features, draws.split(0, seeds[0])
     spec = {what: part.spec for what, part in (("encoder", features), ("anchor", given.anchor)) if part is not None}
@@ -319,6 +246,5 @@ def _record(given: Given, draws: Draws, seeds: Sequence[int], runs: Sequence[Run
         "seeds": list(seeds),
         "asked": max((run.asked for run in runs), default=0),
         "quarantined": [asdict(q) for q in features.quarantined],
-        "seconds": round(seconds, 1),
         "versions": versions(),
     }

@@ -1,0 +1,150 @@
+"""The runs of a comparison: which images each is given, and how it is made, one after another or side by side."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from modalign.data.splits import few_shot
+from modalign.evaluate.comparison import SEPARATOR, LeftOut
+from modalign.evaluate.given import Given
+from modalign.evaluate.protocol import fingerprint_of, fingerprint_of_test, run_once
+from modalign.evaluate.runs import Run, Shots, append_run, read_runs, run_key
+from modalign.features import ClassText
+from modalign.methods import method_class
+from modalign.methods.base import VectorMethod
+
+RANDOM_TEXT = "random prototypes"
+CELLS_A_JOB = 8  # a process more than this needs is not worth its start
+Settings = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run to make: a method, or with ``ingredient`` a method without it."""
+
+    method: str
+    shots: Shots
+    seed: int
+    ingredient: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return f"{self.method}{SEPARATOR}{self.ingredient}" if self.ingredient else self.method
+
+
+class Draws:
+    """Which images are drawn at a number of labels and a seed; each draw is made once.
+
+    Parameters
+    ----------
+    given : the images, and official lists to draw from if there are any.
+    test : share of every class to test on otherwise.
+    """
+
+    def __init__(self, given: Given, test: float) -> None:
+        self.given = given
+        test = None if given.official else test
+        draw = {"official": given.official, "test": test}
+        self.split = cache(lambda shots, seed: few_shot(given.features.labels, shots, seed, **draw))
+
+
+class Plan:
+    """How a cell becomes a run: from the record if it is there, else by fitting and testing."""
+
+    def __init__(self, given: Given, settings: Settings, draws: Draws, record: str | Path | None) -> None:
+        self.given, self.settings, self.draws, self.record = given, settings, draws, record
+        self.done = {}
+        if record is not None and Path(record).exists():
+            self.done = {run.key: run for run in read_runs(record)}
+        self.text = cache(lambda seed: given.text if seed is None else random_text(given.text, seed))
+        self.fingerprint = cache(lambda seed: fingerprint_of(given.features, self.text(seed), given.anchor))
+
+    def run(self, cell: Cell) -> Run | LeftOut:
+        """The run, or why there is none; a method that refuses its data does not end the comparison."""
+        given, split = self.given, self.draws.split(cell.shots, cell.seed)
+        switched = method_class(cell.method).ablations.get(cell.ingredient, {})
+        method = build(cell.method, cell.seed, given, {**self.settings[cell.method], **switched})
+        text_seed = cell.seed if cell.ingredient == RANDOM_TEXT else None
+        prints, test = self.fingerprint(text_seed), fingerprint_of_test(split)
+        key = run_key(cell.name, cell.shots, cell.seed, prints, test, split.description, method.get_params(deep=False))
+        if key in self.done:
+            return self.done[key]
+        try:
+            run = run_once(
+                cell.name, method, given.features, self.text(text_seed), split, cell.seed,
+                shots=cell.shots, anchor=given.anchor, fingerprint=prints,
+            )  # fmt: skip
+        except (ValueError, RuntimeError, ArithmeticError) as error:  # a refusal of its own, or no solution
+            return LeftOut(cell.name, cell.shots, " ".join(str(error).split()))
+        if self.record is not None:
+            append_run(self.record, run)
+        return run
+
+
+def build(name: str, seed: int, given: Given, settings: Mapping[str, Any]) -> VectorMethod:
+    """An unfitted method that knows the seed and the encoder's temperature, unless told otherwise."""
+    method = method_class(name)()
+    known = {
+        "random_state": seed,
+        "logit_scale": given.logit_scale if given.text is not None else None,
+        "spaces": list(given.spaces) or None,
+    }
+    known = {key: value for key, value in known.items() if value is not None and key in method.get_params()}
+    return method.set_params(**{**known, **settings})
+
+
+def random_text(text: ClassText, seed: int) -> ClassText:
+    """Directions that say nothing, one a class, in place of the text."""
+    drawn = np.random.default_rng(seed).standard_normal((len(text), text.vectors.shape[-1])).astype(np.float32)
+    vectors = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    return ClassText(vectors, text.class_names, spec=text.spec)
+
+
+def run_all(
+    cells: Sequence[Cell], given: Given, settings: Settings, test: float, record: str | Path | None, jobs: int
+) -> Iterator[Run | LeftOut]:
+    """What :meth:`Plan.run` says to each cell, in their order.
+
+    With ``jobs`` > 1 processes work side by side, each on one thread and with a copy of the data; they share the
+    record, and end when this process does, however that ends.
+    """
+    jobs = min(jobs, max(1, len(cells) // CELLS_A_JOB))
+    if jobs == 1:
+        yield from map(Plan(given, settings, Draws(given, test), record).run, cells)
+        return
+    pool = ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=_start, initargs=(given, settings, test, record)
+    )
+    try:
+        yield from pool.map(_run, cells)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_own: list[Plan] = []  # of a process that works for another
+
+
+def _start(given: Given, settings: Settings, test: float, record: str | Path | None) -> None:
+    def end_together() -> None:
+        parent_process().join()  # type: ignore[union-attr]
+        os._exit(1)
+
+    threading.Thread(target=end_together, daemon=True).start()
+    torch.set_num_threads(1)
+    _own.append(Plan(given, settings, Draws(given, test), record))
+
+
+def _run(cell: Cell) -> Run | LeftOut:
+    return _own[0].run(cell)
