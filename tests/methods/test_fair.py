@@ -24,10 +24,11 @@ from modalign.encoders.preprocess import Preprocessing
 from modalign.encoders.towers import VisionTower
 from modalign.errors import InputError
 from modalign.features import UNLABELLED
-from modalign.methods.fair import FAIR, SelfTraining
-from modalign.methods.fair_score import align, confidence, crop_weights, divergence_from_uniform, fairness
+from modalign.methods.fair import FAIR
+from modalign.methods.fair_score import align, crop_weights, divergence_from_uniform
+from modalign.methods.fair_training import SelfTraining
 from modalign.methods.tower import Towers
-from modalign.tune.crops import CropBatch, CropBatches
+from modalign.tune.crops import CropBatch
 
 K, N, B, SIZE = 5, 6, 4, 32
 QUICK = {"crops": 4, "keep": 2, "augmentation": "randaugment", "epochs": 2, "batch_size": 16, "random_state": 0}
@@ -172,52 +173,6 @@ def test_crop_weights_sum_to_one_over_all_and_to_less_over_the_best(model: CLIPM
     masses = [align(weights, crops, anchors, k).mass for k in range(1, N + 1)]
     assert all(bool((few < more).all()) for few, more in pairwise(masses))
     torch.testing.assert_close(masses[-1], torch.ones(B))
-
-
-def test_the_score_of_kept_crops_is_linear_in_them() -> None:
-    draws = torch.Generator().manual_seed(0)
-    crops, anchors = torch.randn(7, N, 8, generator=draws), torch.randn(K, 8, generator=draws)
-    weights = torch.rand(7, N, generator=draws)
-    every = align(weights, crops, anchors, N)
-    unit = torch.nn.functional.normalize(crops, dim=2)
-    direction = (weights[:, :, None] * unit).sum(1)
-    torch.testing.assert_close(every.scores, direction @ torch.nn.functional.normalize(anchors, dim=1).T)
-    shuffled = torch.randperm(N, generator=draws)
-    torch.testing.assert_close(align(weights[:, shuffled], crops[:, shuffled], anchors, 3).scores,
-                               align(weights, crops, anchors, 3).scores)  # fmt: skip
-
-
-def test_gamma_lies_between_doubt_and_certainty() -> None:
-    draws = torch.Generator().manual_seed(0)
-    weights, crops = torch.rand(500, N, generator=draws), torch.randn(500, N, 8, generator=draws)
-    alignment = align(weights / weights.sum(1, keepdim=True), crops, torch.randn(K, 8, generator=draws), 3)
-    gamma = confidence(alignment)
-    assert 0 <= gamma.min() < 0.05
-    assert 0.8 < gamma.max() <= 1
-    tie = alignment._replace(scores=torch.ones(1, K), mass=torch.ones(1))
-    assert confidence(tie) == 0
-    assert confidence(tie, weighting="top") == pytest.approx(1 / K)
-    sure = alignment._replace(scores=torch.eye(1, K) * 9, mass=torch.ones(1))
-    assert confidence(sure) == 1
-
-
-def test_fairness_is_least_for_even_predictions_and_as_strong_with_memory() -> None:
-    even = torch.zeros(3, K)
-    loss, average = fairness(even, torch.full((K,), 1 / K), 0.5)
-    assert float(loss) * 0.5 == pytest.approx(math.log(K))
-    logits = torch.randn(8, K, dtype=torch.float64, requires_grad=True)
-    plain, mean = fairness(logits, torch.zeros(K), 0.0)
-    assert plain > math.log(K)
-    steady = fairness(logits, mean, 0.5)[0]
-    (first,), (second,) = (torch.autograd.grad(value, logits, retain_graph=True) for value in (plain, steady))
-    torch.testing.assert_close(first, second)
-    torch.testing.assert_close(average, torch.full((K,), 1 / K))
-
-
-def test_the_divergence_from_even_classes() -> None:
-    counts = torch.tensor([[4.0, 4, 4, 4], [8, 8, 0, 0], [16, 0, 0, 0]])
-    expected = torch.tensor([0, math.log(2), math.log(4)], dtype=torch.float64)
-    torch.testing.assert_close(divergence_from_uniform(counts), expected)
 
 
 def test_at_the_published_size_it_learns_45_056_numbers() -> None:
@@ -369,19 +324,6 @@ def test_a_folder_without_labels_is_adapted_saved_and_loaded(encoder, digits: It
     np.testing.assert_array_equal(again.predict(digits).probabilities, model.predict(digits).probabilities)
     np.testing.assert_array_equal(again.method.transduction_, model.method.transduction_)
     assert sum(file.stat().st_size for file in folder.iterdir()) < 250_000
-
-
-def test_crops_are_other_ones_every_epoch_and_the_same_again(encoder, digits: Items) -> None:
-    data = CropBatches(digits, encoder, crops=3, every=2, augmentation=("centre", "flip"), seed=4)
-    first, again, later = (data.batch(torch.tensor([2, 9]), epoch) for epoch in (0, 0, 2))
-    alone = data.batch(torch.tensor([9]), 0)
-    assert first.crops.shape == (2, 3, 3, 32, 32)
-    assert torch.equal(first.crops, again.crops)
-    assert torch.equal(first.crops[1:], alone.crops)
-    assert not torch.equal(first.crops, later.crops)
-    assert data.batch(torch.tensor([2]), 1).crops.shape[1] == 0
-    pixels = torch.cat(list(first.chunks(4)))
-    torch.testing.assert_close(pixels, encoder.preprocessing.normalise(first.crops.flatten(0, 1)))
 
 
 @pytest.mark.parametrize(

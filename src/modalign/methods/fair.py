@@ -4,194 +4,24 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Generator
 
-from modalign.encoders.towers import VisionTower
 from modalign.errors import InputError
 from modalign.features import UNLABELLED, ClassText
-from modalign.methods.fair_score import (
-    SMALL_VOCABULARY,
-    Alignment,
-    Scale,
-    Weighting,
-    align,
-    confidence,
-    crop_weights,
-    divergence_from_uniform,
-    fairness,
-    softmax_weights,
-)
+from modalign.methods.fair_score import Scale, Weighting
+from modalign.methods.fair_training import SelfTraining
 from modalign.methods.parameters import Count, Fraction, NonNegative, Positive, Seed
-from modalign.methods.tower import Learner, TowerMethod, Towers, cosine_logits
-from modalign.tune.crops import CropBatch, CropBatches
-from modalign.tune.history import Epoch
+from modalign.methods.tower import TowerMethod, Towers
+from modalign.tune.crops import CropBatches
 
 if TYPE_CHECKING:
     from modalign.data.items import Items
     from modalign.encoders.clip import ClipEncoder
     from modalign.tune.batches import ImageBatches
-
-CHUNK = 128  # crops in one forward pass
-COLLAPSED = math.log(2)  # KL from uniform of labels that fall evenly on half of the classes
-COLUMNS = ("images", "compared", "changed", "agreement", "gamma", "self_training", "fairness")
-
-
-class SelfTraining(Learner):
-    """Layer norms of the image tower and class description anchors, and Algorithm 1's loss for them.
-
-    Parameters
-    ----------
-    towers : the frozen encoder and the classes.
-    method : the hyper-parameters.
-    """
-
-    def __init__(self, towers: Towers, method: FAIR) -> None:
-        super().__init__(towers)
-        self.method = method
-        self.logit_scale = method.logit_scale or towers.logit_scale
-        K = len(towers)
-        self.anchors = nn.Parameter(towers.prototypes())
-        self.norms = nn.ParameterDict()
-        for name, affine in towers.vision.norms().items():
-            self.norms[f"{name}_weight"] = nn.Parameter(affine.weight.float().clone())
-            self.norms[f"{name}_bias"] = nn.Parameter(affine.bias.float().clone())
-        self.register_buffer("first_anchors", towers.prototypes(), persistent=False)
-        momentum = method.momentum
-        self.momentum = (0.0 if K < SMALL_VOCABULARY else 0.5) if momentum is None else momentum
-        self.register_buffer("average", torch.full((K,), 1 / K))
-        self.register_buffer("histogram", torch.zeros(method.epochs, K))
-        self.register_buffer("tally", torch.zeros(method.epochs, len(COLUMNS), dtype=torch.float64))
-        self.warned = False
-
-    def begin(self, data: ImageBatches) -> None:
-        """Room for the pseudo-label and the weight of every image."""
-        device = self.anchors.device
-        self.register_buffer("labels", torch.full((len(data),), UNLABELLED, device=device))
-        self.register_buffer("first_labels", self.labels.clone())
-        self.register_buffer("gammas", torch.zeros(len(data), device=device))
-
-    def vision(self) -> VisionTower:
-        """The image tower with its layer norms as they are now."""
-        tower = self.towers.vision
-        present = {
-            name: affine._replace(
-                weight=self.norms[f"{name}_weight"].to(tower.dtype), bias=self.norms[f"{name}_bias"].to(tower.dtype)
-            )
-            for name, affine in tower.norms().items()
-        }
-        return tower.with_norms(present)
-
-    def classes(self) -> Tensor:
-        """(K, d) the anchors."""
-        return self.anchors
-
-    def scores(self, pixels: Tensor, classes: Tensor) -> Tensor:
-        """Inference: scaled cosines of the whole image with the anchors."""
-        return cosine_logits(self.vision()(pixels).pooled[0], classes, self.logit_scale)
-
-    def loss(self, batch: CropBatch) -> dict[str, Tensor]:
-        """L = mean γ · CE(strong view, pseudo-label) + L_reg (equations 15 to 17), and what it is made of."""
-        vision = self.vision()
-        labels, gamma = self._pseudo_labels(batch, vision)
-        strong = vision(batch.views[1], checkpoint=self.towers.gradient_checkpointing).pooled[0]
-        logits = cosine_logits(strong, self.anchors, self.logit_scale)
-        training = (gamma * F.cross_entropy(logits, labels, reduction="none")).mean()
-        fair, self.average = fairness(logits, self.average, self.momentum)
-        with torch.no_grad():
-            here = torch.stack((gamma.mean(), training, fair)).double() * len(labels)
-            self.tally[batch.epoch, 4:] += here
-            self.tally[batch.epoch, 0] += len(labels)
-        return {"loss": training + self.method.fairness * fair, "self_training": training, "fairness": fair}
-
-    @torch.no_grad()
-    def _pseudo_labels(self, batch: CropBatch, vision: VisionTower) -> tuple[Tensor, Tensor]:
-        """(b,) labels and their weights: made now, or those kept since the last epoch that made them."""
-        rows = batch.indices.to(self.labels.device)
-        if batch.epoch % self.method.refresh == 0:
-            self._label(rows, self.alignment(batch, vision), batch.epoch)
-        return self.labels[rows], self.gammas[rows]
-
-    @torch.no_grad()
-    def alignment(self, batch: CropBatch, vision: VisionTower) -> Alignment:
-        """ψ of the weak view, by its crops or as a whole."""
-        method = self.method
-        anchors = self.anchors if method.alignment == "learned" else self.first_anchors
-        whole = vision(batch.pixels)
-        if method.view == "global":
-            one = torch.ones_like(whole.pooled[0, :, :1], dtype=torch.float32)
-            return align(one, whole.pooled[0, :, None].float(), anchors, 1)
-        encoded = [vision(few) for few in batch.chunks(CHUNK)]
-        shape = (len(batch.indices), -1)
-        crops = torch.cat([some.pooled[0] for some in encoded]).float().unflatten(0, shape)
-        if method.crop_weights == "softmax":
-            weights = softmax_weights(whole.pooled[0].float(), crops)
-        else:
-            classes = torch.cat([some.classes[0] for some in encoded]).float().unflatten(0, shape)
-            weights = crop_weights(whole.classes[0].float(), classes)
-        return align(weights, crops, anchors, method.keep)
-
-    def _label(self, rows: Tensor, alignment: Alignment, epoch: int) -> None:
-        """Take the pseudo-labels of these images, and note how they differ from those before."""
-        method = self.method
-        labels = alignment.scores.argmax(dim=1)
-        before = self.labels[rows]
-        known = before != UNLABELLED
-        self.labels[rows] = labels
-        self.first_labels[rows] = torch.where(known, self.first_labels[rows], labels)
-        self.gammas[rows] = confidence(
-            alignment, score=method.score, weighting=method.weighting, logit_scale=self.logit_scale
-        )
-        self.histogram[epoch] += torch.bincount(labels, minlength=len(self.towers))
-        agreement = (alignment.votes == labels[:, None]).double().mean(dim=1).sum()
-        changed = ((before != labels) & known).sum()
-        self.tally[epoch, 1:4] += torch.stack((known.sum().double(), changed.double(), agreement))
-
-    def ended(self, epoch: Epoch) -> Mapping[str, float]:
-        """Numbers of the epoch, and one warning as soon as the labels fall on few classes."""
-        found = self.collapse(epoch.epoch)
-        if found and not self.warned:
-            self.warned = True
-            warnings.warn(found, stacklevel=2)
-        return {name: value for name, value in self.notes(epoch.epoch).items() if not math.isnan(value)}
-
-    def notes(self, epoch: int) -> dict[str, float]:
-        """Of one epoch: share of labels that changed, crops of one mind, KL of the classes from uniform, mean γ."""
-        epoch -= epoch % self.method.refresh
-        images, compared, changed, agreement, gamma, *_ = self.tally[epoch].tolist()
-        return {
-            "changed": changed / compared if compared else math.nan,
-            "agreement": agreement / max(images, 1),
-            "divergence": float(divergence_from_uniform(self.histogram[epoch])),
-            "gamma": gamma / max(images, 1),
-        }
-
-    def collapse(self, epoch: int) -> str:
-        """What is to be said about the classes of an epoch's pseudo-labels; nothing if they are spread well."""
-        K, n = len(self.towers), len(self.labels)
-        divergence = self.notes(epoch)["divergence"]
-        if divergence < COLLAPSED + math.log(max(1, K / n)):
-            return ""
-        return (
-            f"The pseudo-labels of epoch {epoch + 1} fall on about {K * math.exp(-divergence):.1f} of {K} classes. "
-            "Unless the images do, self-training is collapsing: give better sentences for the classes, a lower "
-            "learning_rate, or more fairness."
-        )
-
-    def state(self) -> dict[str, Tensor]:
-        """Layer norms and anchors: 45,056 numbers at ViT-B/32 with ten classes."""
-        return {name: value.detach() for name, value in self.named_parameters()}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Become what :meth:`state` was taken from."""
-        self.load_state_dict(state, strict=False)
 
 
 class FAIR(TowerMethod):

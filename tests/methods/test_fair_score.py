@@ -1,0 +1,58 @@
+"""FAIR's score, weights and fairness term obey the laws that their formulas promise."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from modalign.methods.fair_score import align, confidence, divergence_from_uniform, fairness
+
+K, N = 5, 6
+
+
+def test_the_score_of_kept_crops_is_linear_in_them() -> None:
+    draws = torch.Generator().manual_seed(0)
+    crops, anchors = torch.randn(7, N, 8, generator=draws), torch.randn(K, 8, generator=draws)
+    weights = torch.rand(7, N, generator=draws)
+    every = align(weights, crops, anchors, N)
+    unit = torch.nn.functional.normalize(crops, dim=2)
+    direction = (weights[:, :, None] * unit).sum(1)
+    torch.testing.assert_close(every.scores, direction @ torch.nn.functional.normalize(anchors, dim=1).T)
+    shuffled = torch.randperm(N, generator=draws)
+    torch.testing.assert_close(align(weights[:, shuffled], crops[:, shuffled], anchors, 3).scores,
+                               align(weights, crops, anchors, 3).scores)  # fmt: skip
+
+
+def test_gamma_lies_between_doubt_and_certainty() -> None:
+    draws = torch.Generator().manual_seed(0)
+    weights, crops = torch.rand(500, N, generator=draws), torch.randn(500, N, 8, generator=draws)
+    alignment = align(weights / weights.sum(1, keepdim=True), crops, torch.randn(K, 8, generator=draws), 3)
+    gamma = confidence(alignment)
+    assert 0 <= gamma.min() < 0.05
+    assert 0.8 < gamma.max() <= 1
+    tie = alignment._replace(scores=torch.ones(1, K), mass=torch.ones(1))
+    assert confidence(tie) == 0
+    assert confidence(tie, weighting="top") == pytest.approx(1 / K)
+    sure = alignment._replace(scores=torch.eye(1, K) * 9, mass=torch.ones(1))
+    assert confidence(sure) == 1
+
+
+def test_fairness_is_least_for_even_predictions_and_as_strong_with_memory() -> None:
+    even = torch.zeros(3, K)
+    loss, average = fairness(even, torch.full((K,), 1 / K), 0.5)
+    assert float(loss) * 0.5 == pytest.approx(math.log(K))
+    logits = torch.randn(8, K, dtype=torch.float64, requires_grad=True)
+    plain, mean = fairness(logits, torch.zeros(K), 0.0)
+    assert plain > math.log(K)
+    steady = fairness(logits, mean, 0.5)[0]
+    (first,), (second,) = (torch.autograd.grad(value, logits, retain_graph=True) for value in (plain, steady))
+    torch.testing.assert_close(first, second)
+    torch.testing.assert_close(average, torch.full((K,), 1 / K))
+
+
+def test_the_divergence_from_even_classes() -> None:
+    counts = torch.tensor([[4.0, 4, 4, 4], [8, 8, 0, 0], [16, 0, 0, 0]])
+    expected = torch.tensor([0, math.log(2), math.log(4)], dtype=torch.float64)
+    torch.testing.assert_close(divergence_from_uniform(counts), expected)
