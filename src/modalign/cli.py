@@ -235,7 +235,9 @@ def compare(
     ] = None,
     anchor: Annotated[
         str | None,
-        typer.Option("--anchor-encoder", help="Vision-language encoder beside a vision-only one; its .npz for .npz."),
+        typer.Option(
+            "--anchor", "--anchor-encoder", help="Vision-language encoder beside a vision-only one; its .npz for .npz."
+        ),
     ] = None,
     text: Annotated[Path | None, typer.Option(help="Class-text vectors (.npz) in place of embedded names.")] = None,
     no_text: Annotated[bool, typer.Option("--no-text", help="Compare without class text.")] = False,

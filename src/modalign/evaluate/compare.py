@@ -242,7 +242,7 @@ def _record(given: Given, draws: Draws, seeds: Sequence[int], runs: Sequence[Run
             "test": len(split.test),
         },
         "sentences": [list(lines) for lines in given.text.sentences] if given.text is not None else [],
-        "protocol": split.description.partition(", ")[2] or split.description,
+        "protocol": "tested on the given test list" if given.official else split.description.partition(", ")[2],
         "seeds": list(seeds),
         "asked": max((run.asked for run in runs), default=0),
         "quarantined": [asdict(q) for q in features.quarantined],
