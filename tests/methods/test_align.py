@@ -1,0 +1,223 @@
+"""ALIGN against a transcription of its equations in loops, its published counts, and its controls."""
+
+from __future__ import annotations
+
+import numpy as np
+import ot
+import pytest
+import torch
+from small_clip import NAMES, SCALE, WORDS, literal_image, literal_text, small_clip, tokenize, towers_of, vit_b16
+
+from modalign.errors import InputError
+from modalign.methods.align import ALIGN, AlignLearner
+from modalign.methods.align_released import released_plan
+from modalign.tune.prompts import accounting, count
+
+EPSILON = 0.1
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_clip()
+
+
+@pytest.fixture(scope="module")
+def pixels() -> torch.Tensor:
+    return torch.randn(3, 3, 12, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def learner(model, **settings) -> AlignLearner:
+    method = ALIGN(**settings)
+    made = method._learner(towers_of(model), torch.Generator().manual_seed(2)).double()
+    with torch.no_grad():  # of the size of the tokens, so that a wrong prompt is a wrong score
+        for parameter in made.parameters():
+            parameter.copy_(
+                torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())) / 2
+            )
+    return made
+
+
+def cos(a: torch.Tensor, b: torch.Tensor) -> float:
+    return (a @ b / (a.norm() * b.norm())).item()
+
+
+def transport(cost: np.ndarray) -> np.ndarray:
+    n, m = cost.shape
+    return ot.sinkhorn(np.full(n, 1 / n), np.full(m, 1 / m), cost, EPSILON, stopThr=1e-12, numItermax=50_000)
+
+
+def of_prompts(layers: tuple[torch.Tensor, ...], which: int) -> list[torch.Tensor]:
+    return [layer[which] for layer in layers]
+
+
+def test_scores_are_those_of_the_equations(model, pixels) -> None:
+    """Equations 3 to 7: one image, class, visual and textual prompt at a time."""
+    made = learner(model, visual=2, textual=3, length=2, depth=9, beta=0.7, sweeps=5000)
+    text, vision = made.prompts.prompts()
+    assert len(text) == len(vision) == 3  # the shallower tower's depth
+    expected = np.zeros((3, 4))
+    for i in range(3):
+        seen = [literal_image(model, pixels[i], of_prompts(vision, m)) for m in range(2)]
+        for k, name in enumerate(NAMES):
+            words = ["x", "x", "of", "a", *name.split(), "."]
+            ids = tokenize([" ".join(words)])["input_ids"][0]
+            cost = np.zeros((2, 3))
+            for n in range(3):
+                h, tokens = literal_text(model, ids, of_prompts(text, n))
+                s = [tokens[1], tokens[2], *tokens[5 : 5 + len(name.split())]]  # b learnable tokens, then the class
+                for m, (z, r) in enumerate(seen):
+                    assert len(r) == 9 + 2  # patches, then prompts
+                    inner = np.array([[1 - cos(a, b) for b in s] for a in r])
+                    cost[m, n] = 1 - cos(z, h) + 0.7 * (transport(inner) * inner).sum()
+            expected[i, k] = SCALE * (1 - (transport(cost) * cost).sum())
+    with torch.no_grad():
+        found = made.scores(pixels, made.classes())
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5 * SCALE)
+    assert np.ptp(expected, axis=1).min() > 0.1
+
+
+def test_scores_of_the_released_form(model, pixels) -> None:
+    """Token similarity as cost, token sets by the first prompt's length, prompt-level similarity under the plan."""
+    made = learner(model, preset="released", visual=3, textual=3)
+    text, vision = made.prompts.prompts()
+    expected = np.zeros((3, 4))
+    for i in range(3):
+        seen = [literal_image(model, pixels[i], of_prompts(vision, m)) for m in range(3)]
+        costs, alike = [], []
+        for name in NAMES:
+            end_of_first = 1 + 4 + len(name.split()) + 1
+            rows = []
+            for n in range(3):
+                words = ["x", "x", *(["of", "a"] if n == 0 else []), *name.split(), "."]
+                h, tokens = literal_text(model, tokenize([" ".join(words)])["input_ids"][0], of_prompts(text, n))
+                rows.append((h, tokens[: end_of_first - 1]))
+            similar = torch.tensor([[cos(z, h) for h, _ in rows] for z, _ in seen])
+            inner = torch.tensor([[[[cos(a, b) for b in s] for a in r] for _, s in rows] for _, r in seen])
+            plans = released_plan(1 - inner.flatten(0, 1)[None], EPSILON)[0].unflatten(0, (3, 3))  # as one call
+            costs.append(1 - similar + (plans * inner).sum(dim=(2, 3)))
+            alike.append(similar)
+        plan = released_plan(torch.stack(costs)[None], EPSILON)[0]
+        expected[i] = SCALE * (plan * torch.stack(alike)).sum(dim=(1, 2)).numpy()
+    with torch.no_grad():  # one image a call, since the stopping rule looks at all problems of a call
+        found = torch.cat([made.scores(image[None], made.classes()) for image in pixels])
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
+
+
+def test_trainable_numbers_are_the_published_ones() -> None:
+    released = ALIGN(preset="released")._learner(vit_b16(), torch.Generator())
+    assert count(released) == 3_582_720
+    assert sum(v.numel() for v in released.state().values()) == 9 * 4 * 2 * (512 + 768)  # 369 kB are saved
+    assert count(ALIGN()._learner(vit_b16(), torch.Generator())) == 9 * 4 * 2 * (512 + 768) == 92_160
+    own = ALIGN(visual=3, textual=5)._learner(vit_b16(), torch.Generator())
+    assert count(own) == 9 * 2 * (5 * 512 + 3 * 768)
+    assert not any("towers" in name for name in accounting(own))
+
+
+def test_the_first_textual_prompt_starts_as_words(model) -> None:
+    towers = towers_of(model)
+    made = ALIGN()._learner(towers, torch.Generator().manual_seed(0))
+    assert made.sentences.texts[0] == "of a cat."
+    first = made.prompts.prompts().text[0]
+    expected = model.text_model.embeddings.token_embedding.weight[[WORDS.index("a"), WORDS.index("photo")]]
+    torch.testing.assert_close(first[0].double(), expected.detach(), rtol=0, atol=1e-6)
+    assert first[1:].std() < 0.04
+
+
+def gradients(made: AlignLearner, pixels: torch.Tensor, caught: dict) -> None:
+    """Backward through the scores; the gradients of patches and words go to ``caught``."""
+    look, read = made.look, made.read
+
+    def looked(*args, **options):
+        out = look(*args, **options)
+        out.tokens.register_hook(lambda g: caught.update(patches=g))
+        return out
+
+    def was_read(*args, **options):
+        out = read(*args, **options)
+        out.tokens.register_hook(lambda g: caught.update(words=g))
+        return out
+
+    made.look, made.read = looked, was_read
+    torch.nn.functional.cross_entropy(made.scores(pixels, made.classes()), torch.tensor([0, 1, 2])).backward()
+
+
+def test_only_the_published_code_leaves_patches_and_words_without_gradient(model, pixels) -> None:
+    paper: dict[str, torch.Tensor] = {}
+    gradients(learner(model), pixels, paper)
+    assert paper["patches"][:, :, 1:].abs().max() > 1e-4
+    assert paper["words"].abs().max() > 1e-4
+    released: dict[str, torch.Tensor] = {}
+    made = learner(model, preset="released")
+    gradients(made, pixels, released)
+    assert not any(g is not None and g[:, :, 1:].abs().max() > 0 for g in released.values())
+    assert all(p.grad.abs().max() > 0 for p in made.parameters())  # by the prompt-level vectors alone
+
+
+def test_gradients_are_those_of_the_entropic_value(model, pixels) -> None:
+    """Envelope theorem end to end, through both towers: with the entropy at both levels (equations 4 and 5) the
+    derivative of the loss along a direction in prompt space is its difference quotient."""
+    made = learner(model, value="entropic", sweeps=20_000)
+    labels = torch.tensor([0, 1, 2])
+
+    def loss() -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(made.scores(pixels, made.classes()) / SCALE, labels)
+
+    loss().backward()
+    draws = torch.Generator().manual_seed(3)
+    steps = [torch.randn(p.shape, generator=draws, dtype=p.dtype) for p in made.parameters()]
+    along = sum(float((p.grad * s).sum()) for p, s in zip(made.parameters(), steps, strict=True))
+    ends = []
+    for sign in (1, -1):
+        with torch.no_grad():
+            for p, s in zip(made.parameters(), steps, strict=True):
+                p.add_(sign * 1e-3 * s)
+            ends.append(float(loss()))
+            for p, s in zip(made.parameters(), steps, strict=True):
+                p.sub_(sign * 1e-3 * s)
+    assert along == pytest.approx((ends[0] - ends[1]) / 2e-3, rel=0.02, abs=1e-5)
+
+
+def test_the_controls_change_what_they_say(model, pixels) -> None:
+    with torch.no_grad():
+        found = {}
+        for words, settings in {"": {}, **ALIGN.ablations}.items():
+            made = learner(model, **settings)
+            found[words] = made.scores(pixels, made.classes()), made.transport(pixels, made.classes())
+    assert (found[""][0] - found["uniform plan"][0]).abs().max() > 1e-3
+    assert found["uniform plan"][1].diagnosis()["prompt_plan_entropy"] == pytest.approx(1)
+    assert found[""][1].diagnosis()["token_plan_entropy"] < 0.999
+    assert found["no token level"][1].tokens is None
+    z, h = found["no token level"][1].prompt_cost, found[""][1].prompt_cost
+    assert (h >= z - 1e-9).all()  # a token distance is added
+
+
+def test_restored_prompts_say_the_same(model, pixels) -> None:
+    made = learner(model, preset="released")
+    again = learner(model, preset="released", random_state=9)
+    again.restore(made.state())
+    with torch.no_grad():
+        torch.testing.assert_close(
+            again.scores(pixels, again.classes()), made.scores(pixels, made.classes()), rtol=0, atol=1e-12
+        )
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"coupling": "projected", "visual": 4, "textual": 2}, "as many visual as textual"),
+        ({"preset": "released", "visual": 2}, "as many visual as textual"),
+        ({"preset": "released", "value": "entropic"}, "value='cost'"),
+        ({"length": 14}, "'very long thin green lizard.'"),
+        ({"length": 18}, "0 to 17 prompt tokens"),
+    ],
+)
+def test_what_does_not_fit_is_said(settings: dict, sentence: str, model) -> None:
+    with pytest.raises(InputError, match=sentence):
+        ALIGN(**settings)._learner(towers_of(model), torch.Generator())
+
+
+def test_presets_fill_in_what_is_left_open() -> None:
+    assert (ALIGN()._recipe().learning_rate, ALIGN()._recipe().epochs) == (0.0035, 40)
+    released = ALIGN(preset="released", epochs=3)
+    assert (released._recipe().learning_rate, released._recipe().epochs) == (0.0025, 3)
+    assert released.learning_rate is None  # what the user gave stays as it was
