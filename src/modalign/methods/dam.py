@@ -82,10 +82,10 @@ class DAMLearner(Learner):
     def compared(self, prompted_view: Tensor, frozen_view: Tensor, texts: Tensor) -> tuple[DualAlignment, Tensor]:
         """The alignment of what both vision towers see with the texts, and the cosines (B, K) without it."""
         checkpoint = self.towers.gradient_checkpointing
-        images = self.towers.vision(prompted_view, self.visual.prompts(), checkpoint=checkpoint).pooled[0].float()
+        images = self.towers.vision(prompted_view, self.visual.prompts(), checkpoint=checkpoint).pooled[0]
         with torch.no_grad():
-            frozen = self.towers.vision(frozen_view).pooled[0].float()
-        texts, sets = texts.float(), {}
+            frozen = self.towers.vision(frozen_view).pooled[0]
+        sets = {}
         if self.alignment.cross_modal == "sets":
             sets = {
                 "image_set": torch.stack([images, frozen], dim=1),

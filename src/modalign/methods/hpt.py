@@ -86,7 +86,7 @@ class HierarchicalText(nn.Module):
             self.relation_scales.requires_grad_(False)
         chosen = [own[j % len(own)] for own in descriptions for j in range(instance_prompts)]
         states = instance_states(tower, chosen).unflatten(1, (-1, instance_prompts))
-        self.register_buffer("instances", states.float(), persistent=False)
+        self.register_buffer("instances", states, persistent=False)
 
     @property
     def fingerprint(self) -> str:
@@ -132,14 +132,14 @@ class HierarchicalText(nn.Module):
     @torch.no_grad()
     def mean(self) -> Tensor:
         """(K, d) mean over the sentences of each class of their unit features, of unit length again."""
-        return unit(sum(unit(self(graph, chunk=AT_ONCE).float()) for graph in range(self.graphs)))
+        return unit(sum(unit(self(graph, chunk=AT_ONCE)) for graph in range(self.graphs)))
 
     def _prompts(self, start: int, stop: int) -> list[Tensor]:
         """What stands at the slots of some classes, a layer after the other."""
-        states = self.instances[:, start:stop]  # (depth − 1, K, N_i, w)
+        states = self.instances[:, start:stop].to(self.instance_map.weight.dtype)  # (depth − 1, K, N_i, w)
         own = states + self.instance_map(states)
         shared = torch.stack(self.later.prompts())[:, None].expand(-1, states.shape[1], -1, -1)
-        return [*self.first.prompts(), *torch.cat([shared.to(own.dtype), own], dim=2)[:, None].unbind(0)]
+        return [*self.first.prompts(), *torch.cat([shared, own], dim=2)[:, None].unbind(0)]
 
     def _bias(self, relations: Tensor) -> Tensor:
         """(depth, K, L, L) added to the attention scores, from counts (2, K, L, L)."""
