@@ -403,6 +403,9 @@ def test_official_lists_are_drawn_from_and_tested_on() -> None:
     assert {len(r.correct) for r in result.runs} == {60}
     assert result.record["images"]["test"] == 60
     assert result.record["protocol"] == "tested on the given test list"
+    fewer = replace(official, train=official.train[:-8])
+    other = run(features, text, official=fewer, methods=("linear_probe",), seeds=2, ablations=False)
+    assert not {r.key for r in result.runs} & {r.key for r in other.runs}  # other lists, other draws
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,8 @@ def found(**change: object) -> MethodComparison:
         "left_out": (LeftOut("tip_adapter", None, "needs <b>labels</b>"), LeftOut("cmm", 4, "no luck")),
         "notes": ("1 class has fewer than 3 labelled images",),
         "record": {"encoder": "tiny (abc)", "images": {"all": 400, "test": N}, "seeds": [0, 1], "seconds": 3.5,
-                   "protocol": PROTOCOL, "quarantined": []},
+                   "protocol": PROTOCOL, "classes": ["cat", "dog"],
+                   "sentences": [["a photo of a cat."], ["a photo of a dog."]], "quarantined": []},
         "looks": (look, mapped),
     }  # fmt: skip
     return MethodComparison(**{**given, **change})
@@ -79,6 +80,8 @@ def test_the_page_holds_every_number_and_asks_nobody(tmp_path: Path) -> None:
     assert "CMM 4 labels no luck" in text
     assert "1 class has fewer than 3 labelled images." in text
     assert "tiny (abc)" in text
+    assert "a photo of a cat." in text
+    assert "a photo of a dog." not in text  # there may be thousands; the JSON has them
     assert "KL 1.50" in text
 
 

@@ -226,7 +226,8 @@ class MethodComparison:
 
     @property
     def rows(self) -> list[list[str]]:
-        """The table in words: the mean, its ± over draws, and + or − where it differs from zero-shot beyond luck."""
+        """The table in words: the mean, its ± over draws if they differ, and + or − where luck does not explain the
+        difference to zero-shot."""
         beyond = {(v.first, v.shots): v.comparison for v in self.verdicts if v.kind == "reference"}
         rows = []
         for method in self.methods:
@@ -234,7 +235,7 @@ class MethodComparison:
             for shots in self.shots:
                 row, against = self.at(method, shots), beyond.get((method, shots))
                 mark = "" if against is None or not against.significant else " +" if against.difference > 0 else " −"
-                line.append("" if row is None else f"{row.accuracy}{mark}")
+                line.append("" if row is None else f"{_in_words(row.accuracy)}{mark}")
             rows.append(line)
         return rows
 
@@ -317,6 +318,11 @@ def title(method: str) -> str:
 def with_titles(rows: Iterable[Summary]) -> list[Summary]:
     """Rows of a table with the names people know."""
     return [replace(row, method=title(row.method)) for row in rows]
+
+
+def _in_words(accuracy: Interval) -> str:
+    """Without a ± where all draws gave the same."""
+    return percent(accuracy.mean) if abs(accuracy.half_width) < 1e-9 else str(accuracy)
 
 
 def _look_as_dict(look: Look) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,7 +70,7 @@ class Plan:
         if record is not None and Path(record).exists():
             self.done = {run.key: run for run in read_runs(record)}
         self.text = cache(lambda seed: given.text if seed is None else random_text(given.text, seed))
-        self.fingerprint = cache(lambda seed: fingerprint_of(given.features, self.text(seed), given.anchor))
+        self.fingerprint = cache(self._fingerprint)
 
     def run(self, cell: Cell) -> Run | LeftOut:
         """The run, or why there is none; a method that refuses its data does not end the comparison."""
@@ -91,6 +92,16 @@ class Plan:
         if self.record is not None:
             append_run(self.record, run)
         return run
+
+    def _fingerprint(self, text_seed: int | None) -> str:
+        """Of vectors, labels, text, anchor, and of the lists to draw from."""
+        given = self.given
+        prints = fingerprint_of(given.features, self.text(text_seed), given.anchor)
+        if given.official is None:
+            return prints
+        lists = (given.official.train, given.official.validation, given.official.unlabelled)
+        drawn_from = b"|".join(np.ascontiguousarray(part).tobytes() for part in lists)
+        return hashlib.sha256(prints.encode() + drawn_from).hexdigest()[:16]
 
 
 def build(name: str, seed: int, given: Given, settings: Mapping[str, Any]) -> VectorMethod:

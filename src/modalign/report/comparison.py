@@ -34,7 +34,7 @@ def save_comparison_page(result: MethodComparison, path: str | Path) -> Path:
         f"{len(result.methods)} methods on {images.get('all', n):,} images",
         result.sentence,
         facts=facts,
-        record={k: v for k, v in result.record.items() if k != "quarantined"},
+        record=_short_record(result),
     )
     seeds = len(result.record.get("seeds", [])) or best.accuracy.n
     page.section(
@@ -58,6 +58,15 @@ def save_comparison_page(result: MethodComparison, path: str | Path) -> Path:
     )
     _add_missing(page, result)
     return page.save(path)
+
+
+def _short_record(result: MethodComparison) -> dict[str, object]:
+    """What the numbers rest on, without what grows with the number of classes; the JSON has all of it."""
+    record = {k: v for k, v in result.record.items() if k not in ("quarantined", "sentences", "classes")}
+    if "classes" in result.record:
+        record["classes"] = len(result.record["classes"])
+    first = result.record.get("sentences", [])[:1]
+    return record | ({"first sentence": first[0][0]} if first and first[0] else {})
 
 
 def _tested(result: MethodComparison) -> int:
