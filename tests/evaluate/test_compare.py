@@ -459,4 +459,5 @@ def test_images_too_few_to_set_any_aside() -> None:
 def test_all_methods_are_found_by_discovery() -> None:
     features, text = problem(per_class=12)
     result = compare(features, text=text, shots=(0, 2), seeds=1, ablations=False, hyperparameters=QUICK)
-    assert set(result.methods) == set(METHODS)
+    assert {*result.methods, *(entry.method for entry in result.left_out)} == set(METHODS)
+    assert len(result.methods) >= 10
