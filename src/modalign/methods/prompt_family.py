@@ -114,18 +114,23 @@ class ConditionalLearner(PromptLearner):
 
     def scores(self, pixels: Tensor, classes: None) -> Tensor:
         """(B, K) scaled cosines, every image with the class texts of its own prompts."""
-        images = unit(self.towers.vision(pixels).pooled[0].float())
-        prompts = self.prompts.prompts(images if self.conditional else torch.zeros_like(images)).text
-        texts = unit(self.read(self.sentences, prompts).pooled.float())
+        images = self._frozen(pixels)
+        texts = unit(self.read(self.sentences, self._contexts(images)).pooled.to(images.dtype))
         return self.towers.logit_scale * torch.einsum("bd,bkd->bk", images, texts)
 
     @torch.no_grad()
     def diagnose(self, data: ImageBatches) -> dict[str, Any]:
         """How much the context differs from image to image, over its mean length."""
-        images = unit(self.towers.vision(next(data.in_order(LOOKED_AT)).pixels).pooled[0].float())
-        context = self.prompts.prompts(images if self.conditional else torch.zeros_like(images)).text[0].flatten(1)
+        context = self._contexts(self._frozen(next(data.in_order(LOOKED_AT)).pixels))[0].flatten(1)
         spread = (context - context.mean(dim=0)).norm(dim=1).mean() / context.norm(dim=1).mean()
         return {"context_spread": spread.item()}
+
+    def _frozen(self, pixels: Tensor) -> Tensor:
+        """(B, d) unit image features, in the type of the network."""
+        return unit(self.towers.vision(pixels).pooled[0].to(self.prompts.text.layers[0].dtype))
+
+    def _contexts(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.prompts.prompts(images if self.conditional else torch.zeros_like(images)).text
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

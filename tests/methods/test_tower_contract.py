@@ -1,0 +1,199 @@
+"""What every method that learns inside an encoder answers for, found by name: fit, score, save, load, go on, refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import modalign as ma
+from modalign.data.digits import DIGIT_TEMPLATES, load_digits
+from modalign.data.items import Items
+from modalign.data.prompts import sentences
+from modalign.errors import InputError
+from modalign.methods import TOWER_METHODS, method_class
+from modalign.methods.tower import TowerMethod
+from modalign.tune.loop import _Stepper
+
+QUICK = {"epochs": 2, "batch_size": 8, "augmentation": "centre", "random_state": 1}
+
+
+def quick(name: str, **settings: Any) -> TowerMethod:
+    """A method at a size for tests."""
+    return method_class(name)(**QUICK | settings)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return ma.load_encoder("tiny", cache=False, dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def digits() -> Items:
+    items = load_digits()
+    return items.select(np.concatenate([np.flatnonzero(items.labels == c)[:2] for c in range(10)]))
+
+
+@pytest.fixture(scope="module")
+def text(encoder, digits):
+    return encoder.embed_texts(sentences(digits.class_names, DIGIT_TEMPLATES), class_names=digits.class_names)
+
+
+@pytest.fixture(scope="module")
+def fitted(encoder, digits, text):
+    """Every method fitted once; nobody changes it."""
+    found: dict[str, TowerMethod] = {}
+
+    def of(name: str) -> TowerMethod:
+        if name not in found:
+            found[name] = quick(name).fit(digits, text=text, encoder=encoder)
+        return found[name]
+
+    return of
+
+
+named = pytest.mark.parametrize("name", list(TOWER_METHODS))
+
+
+@named
+def test_it_learns_and_scores(name: str, encoder, digits: Items, text, fitted) -> None:
+    method = fitted(name)
+    scored = method.score_images(digits, encoder)
+    assert scored.logits.shape == (20, 10)
+    assert np.isfinite(scored.logits).all()
+    assert scored.ids == digits.ids
+    assert method.diagnosis_["trainable"] > 0
+    assert np.isfinite(method.diagnosis_["loss"])
+    half = method.score_images(digits.select(np.arange(7)), encoder, batch_size=3)
+    np.testing.assert_allclose(half.logits, scored.logits[:7], atol=1e-4)
+
+
+@named
+def test_saved_it_is_small_and_loaded_it_says_the_same(
+    name: str, encoder, digits: Items, fitted, tmp_path: Path
+) -> None:
+    from modalign.persistence import load_model, save_model
+
+    folder = save_model(tmp_path / "model", fitted(name))
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 1_000_000
+    again, _ = load_model(folder)
+    expected = fitted(name).score_images(digits, encoder).logits
+    np.testing.assert_array_equal(again.score_images(digits, encoder).logits, expected)
+
+
+class Interrupted(Exception):
+    pass
+
+
+@named
+def test_an_interrupted_training_ends_as_an_undisturbed_one(
+    name: str, encoder, digits: Items, text, fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = _Stepper.step
+
+    def stopped(self: _Stepper, number: int, *rest: Any) -> None:
+        if number == 4:  # within the second epoch: the newest checkpoint is that of the end of the first
+            raise Interrupted
+        step(self, number, *rest)
+
+    settings = {"text": text, "encoder": encoder, "checkpoint": tmp_path / "state"}
+    with monkeypatch.context() as patch:
+        patch.setattr(_Stepper, "step", stopped)
+        with pytest.raises(Interrupted):
+            quick(name).fit(digits, **settings)
+    resumed = quick(name).fit(digits, **settings)
+    whole = fitted(name)
+    assert set(resumed.tensors_) == set(whole.tensors_)
+    for tensor in whole.tensors_:
+        assert torch.equal(resumed.tensors_[tensor], whole.tensors_[tensor]), tensor
+
+
+@named
+def test_a_picture_that_cannot_be_decoded_is_left_out(
+    name: str, encoder, digits: Items, text, fitted, tmp_path: Path
+) -> None:
+    for i in range(20):
+        folder = tmp_path / digits.class_names[digits.labels[i]]
+        folder.mkdir(exist_ok=True)
+        digits.open(i).save(folder / f"{i}.png")
+    (tmp_path / "zero" / "0.png").write_bytes(b"nothing")
+    items = ma.load_items(tmp_path, classes=list(digits.class_names))
+    method = quick(name, epochs=1).fit(items, text=text, encoder=encoder)
+    assert method.diagnosis_["left_out"] == 1
+    scored = fitted(name).score_images(items, encoder)
+    assert len(scored.ids) == 19
+    assert [q.id for q in scored.quarantined] == [i for i in items.ids if i.endswith("zero/0.png")]
+
+
+@named
+def test_what_is_wrong_is_said_before_any_step(
+    name: str, encoder, digits: Items, text, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modalign.methods.tower.train", lambda *_, **__: pytest.fail("training began"))
+    given = {"text": text, "encoder": encoder}
+    if method_class(name).needs_labels:
+        with pytest.raises(InputError, match="labelled images, got none"):
+            quick(name).fit(digits, np.full(20, -1), **given)
+    with pytest.raises(InputError, match="text tower"):
+        quick(name).fit(digits, text=text, encoder=ma.load_encoder("tiny-vision", cache=False))
+    with pytest.raises(InputError, match="epochs"):
+        quick(name, epochs=0).fit(digits, **given)
+    with pytest.raises(InputError, match="entries of a recipe"):
+        quick(name, training={"epoch": 3}).fit(digits, **given)
+    names = ("zero " * 80, *digits.class_names[1:])
+    if name not in ("vpt", "fair", "dam"):  # whose sentences are the user's own
+        long = encoder.embed_texts([[f"{n:.20}."] for n in names], class_names=names)
+        with pytest.raises(InputError, match="context"):
+            quick(name).fit(digits, text=long, encoder=encoder)
+
+
+@named
+def test_every_ablation_is_a_setting_of_the_method(name: str, encoder, digits: Items, text) -> None:
+    for settings in method_class(name).ablations.values():
+        method = quick(name, epochs=1, **settings)
+        assert all(getattr(method, key) == value for key, value in settings.items())
+        assert np.isfinite(method.fit(digits, text=text, encoder=encoder).diagnosis_["loss"])
+
+
+@named
+def test_the_loss_goes_down(name: str, encoder, digits: Items, text) -> None:
+    """On the same pictures in whole batches, so that only the parameters differ between the epochs."""
+    if not method_class(name).needs_labels:
+        pytest.skip("its labels are its own and move with it")
+    settings = {"batch_size": 20, "training": {"warmup": 0}}
+    first, last = (
+        quick(name, epochs=epochs, learning_rate=0.002, **settings)
+        .fit(digits, text=text, encoder=encoder)
+        .diagnosis_["loss"]
+        for epochs in (1, 5)
+    )
+    assert last < first
+
+
+@pytest.mark.parametrize("name", ["align", "coop", "maple"])
+def test_prompts_go_over_to_other_classes(name: str, encoder, digits: Items, text, fitted) -> None:
+    other = encoder.embed_texts([["a photo of a cat."], ["a photo of a dog."]], class_names=("cat", "dog"))
+    method = fitted(name).for_classes(other, encoder)
+    assert method.score_images(digits, encoder).logits.shape == (20, 2)
+    assert fitted(name).score_images(digits, encoder).logits.shape == (20, 10)
+    assert fitted(name).class_names_ == list(digits.class_names)
+
+
+def test_prompts_of_single_classes_do_not(encoder, digits: Items, text) -> None:
+    other = encoder.embed_texts([["a photo of a cat."], ["a photo of a dog."]], class_names=("cat", "dog"))
+    method = quick("coop", class_specific=True, epochs=1).fit(digits, text=text, encoder=encoder)
+    with pytest.raises(InputError, match="other classes"):
+        method.for_classes(other, encoder)
+
+
+@pytest.mark.parametrize("name", ["align", "cocoop"])
+def test_a_classifier_keeps_it(name: str, encoder, digits: Items, tmp_path: Path) -> None:
+    model = ma.adapt(
+        load_digits().select(np.arange(60)), encoder=encoder, method=quick(name, epochs=1), shots=2,
+        templates=DIGIT_TEMPLATES,
+    )  # fmt: skip
+    again = ma.load(model.save(tmp_path / "model"), encoder=encoder)
+    np.testing.assert_array_equal(again.predict(digits).probabilities, model.predict(digits).probabilities)
