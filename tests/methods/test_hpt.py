@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
-from word_clip import CONTEXT, EOT, SOS, Words, word_clip, word_towers
+from word_clip import (
+    DESCRIPTIONS,
+    EOT,
+    GRAPHS,
+    NAMES,
+    SOS,
+    Words,
+    graph,
+    literal_text,
+    structures,
+    word_clip,
+    word_towers,
+)
 
 from modalign.encoders.towers import TextTower, VisionTower
 from modalign.linalg.similarity import unit
@@ -18,38 +28,6 @@ from modalign.methods.hpt import HierarchicalText
 from modalign.methods.tower import Towers
 from modalign.tune.prompts import accounting, count
 from modalign.tune.topology import read_topology
-
-NAMES = ["cat", "polar_bear", "owl"]
-DESCRIPTIONS = [["a cat has fur", "cats purr"], ["white fur and big paws"], ["an owl hoots", "at night", "it sees"]]
-
-
-def graph(entities: list[str], attributes: list[str], of: list[tuple[str, str]]) -> dict:
-    return {
-        "Entities": entities,
-        "Attributes": attributes,
-        "Entity-to-Entity Relationships": [
-            {"entity1": a, "relationship": "has", "entity2": b} for a, b in of if b in entities
-        ],
-        "Entity-to-Attribute Relationships": [
-            {"entity": a, "relationship": "is", "attribute": b} for a, b in of if b in attributes
-        ],
-    }
-
-
-GRAPHS = {
-    "cat": [graph(["cat", "long tail"], ["soft"], [("cat", "long tail"), ("cat", "soft")])] * 2,
-    "polar bear": [
-        graph(["paws"], ["big", "white"], [("paws", "big"), ("polar bear", "white")]),
-        graph(["ice"], ["cold"], [("polar bear", "ice"), ("ice", "cold")]),
-    ],
-    "owl": [graph(["wing"], ["quiet"], [("owl", "wing"), ("wing", "quiet")]), graph([], ["old"], [("owl", "old")])],
-}
-
-
-def structures(folder: Path, graphs: dict = GRAPHS) -> str:
-    file = folder / "structures.json"
-    file.write_text(json.dumps(graphs), encoding="utf-8")
-    return str(file)
 
 
 def text_side(towers: Towers, file: str | None, **options: int) -> HierarchicalText:
@@ -63,45 +41,6 @@ def text_side(towers: Towers, file: str | None, **options: int) -> HierarchicalT
     return made
 
 
-def literal(model: CLIPModel, words: Words, made: HierarchicalText, name: str, own: list[str], chosen: dict) -> Tensor:
-    """One class under one graph: positions one after the other, layers of transformers, the whole context."""
-    value, text = dict(made.named_parameters()), model.text_model
-    wanted = len(value["first.layers.0"])
-    n_global = len(value["later.layers.0"])
-    states = []
-    for j in range(wanted - n_global):
-        ids = torch.tensor(words([own[j % len(own)]])["input_ids"])
-        states.append([h[0, -1] for h in text(ids, output_hidden_states=True).hidden_states])
-
-    nodes, row, place = [name.replace("_", " ")], [SOS] + [SOS] * wanted, {}
-    nodes += [node for node in chosen["Entities"] + chosen["Attributes"] if node not in nodes]
-    for i, node in enumerate(nodes):
-        row += [words.number(",")] if i else []
-        place[node] = list(range(len(row), len(row) + len(node.split())))
-        row += [words.number(word) for word in node.split()]
-    row += [words.number("."), EOT]
-    end = len(row) - 1
-    x = text.embeddings.token_embedding(torch.tensor(row + [EOT] * (CONTEXT - len(row))))
-    A, b = value["instance_map.weight"], value["instance_map.bias"]
-    for layer, block in enumerate(text.encoder.layers):
-        if layer == 0:
-            x = torch.cat([x[:1], value["first.layers.0"], x[1 + wanted :]]) + text.embeddings.position_embedding.weight
-        else:
-            instance = torch.stack([h[layer] + A @ h[layer] + b for h in states])
-            x = torch.cat([x[:1], value[f"later.layers.{layer - 1}"], instance, x[1 + wanted :]])
-        mask = torch.full((CONTEXT, CONTEXT), float("-inf")).double().triu(1)
-        for kind, (key, one, other) in enumerate(
-            [("Entity-to-Entity", "entity1", "entity2"), ("Entity-to-Attribute", "entity", "attribute")]
-        ):
-            for relation in chosen[f"{key} Relationships"]:
-                for s in place[relation[one]]:
-                    for t in place[relation[other]]:
-                        mask[s, t] = mask[s, t] + value["relation_scales"][kind, layer]
-                        mask[t, s] = mask[t, s] + value["relation_scales"][kind, layer]
-        x = block(x[None], mask[None, None])[0]
-    return model.text_projection(text.final_layer_norm(x))[end]
-
-
 @pytest.mark.parametrize("options", [(2, 3), (1, 1)])
 def test_features_are_those_of_a_literal_loop(options: tuple[int, int], tmp_path: Path) -> None:
     model, words = word_clip(), Words()
@@ -109,7 +48,7 @@ def test_features_are_those_of_a_literal_loop(options: tuple[int, int], tmp_path
     made = text_side(towers, structures(tmp_path), global_prompts=options[0], instance_prompts=options[1])
     found = made(torch.tensor([1, 1, 0]))
     picked = [GRAPHS["cat"][1], GRAPHS["polar bear"][1], GRAPHS["owl"][0]]
-    expected = [literal(model, words, made, *row) for row in zip(NAMES, DESCRIPTIONS, picked, strict=True)]
+    expected = [literal_text(model, words, made, *row) for row in zip(NAMES, DESCRIPTIONS, picked, strict=True)]
     torch.testing.assert_close(found, torch.stack(expected), rtol=1e-9, atol=1e-9)
     wanted = torch.randn(found.shape, generator=torch.Generator().manual_seed(2)).double()
     parameters = list(made.parameters())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel
 
 from modalign.encoders.towers import TextTower, VisionTower
@@ -30,6 +33,39 @@ VISION = {
     "image_size": 12,
     "patch_size": 4,
 }
+
+
+NAMES = ["cat", "polar_bear", "owl"]
+DESCRIPTIONS = [["a cat has fur", "cats purr"], ["white fur and big paws"], ["an owl hoots", "at night", "it sees"]]
+
+
+def graph(entities: list[str], attributes: list[str], of: list[tuple[str, str]]) -> dict:
+    return {
+        "Entities": entities,
+        "Attributes": attributes,
+        "Entity-to-Entity Relationships": [
+            {"entity1": a, "relationship": "has", "entity2": b} for a, b in of if b in entities
+        ],
+        "Entity-to-Attribute Relationships": [
+            {"entity": a, "relationship": "is", "attribute": b} for a, b in of if b in attributes
+        ],
+    }
+
+
+GRAPHS = {
+    "cat": [graph(["cat", "long tail"], ["soft"], [("cat", "long tail"), ("cat", "soft")])] * 2,
+    "polar bear": [
+        graph(["paws"], ["big", "white"], [("paws", "big"), ("polar bear", "white")]),
+        graph(["ice"], ["cold"], [("polar bear", "ice"), ("ice", "cold")]),
+    ],
+    "owl": [graph(["wing"], ["quiet"], [("owl", "wing"), ("wing", "quiet")]), graph([], ["old"], [("owl", "old")])],
+}
+
+
+def structures(folder: Path, graphs: dict = GRAPHS) -> str:
+    file = folder / "structures.json"
+    file.write_text(json.dumps(graphs), encoding="utf-8")
+    return str(file)
 
 
 class Words:
@@ -64,3 +100,53 @@ def word_towers(model: CLIPModel, names: list[str], sentences: list[list[str]], 
         vectors[c, len(own) :] = 0
     text = TextTower.of(model, words or Words())
     return Towers(text, VisionTower.of(model), tuple(names), tuple(map(tuple, sentences)), vectors, 100.0)
+
+
+def literal_text(model: CLIPModel, words: Words, made: nn.Module, name: str, own: list[str], chosen: dict) -> Tensor:
+    """One class under one graph: positions one after the other, layers of transformers, the whole context."""
+    value, text = dict(made.named_parameters()), model.text_model
+    wanted = len(value["first.layers.0"])
+    n_global = len(value["later.layers.0"])
+    states = []
+    for j in range(wanted - n_global):
+        ids = torch.tensor(words([own[j % len(own)]])["input_ids"])
+        states.append([h[0, -1] for h in text(ids, output_hidden_states=True).hidden_states])
+
+    nodes, row, place = [name.replace("_", " ")], [SOS] + [SOS] * wanted, {}
+    nodes += [node for node in chosen["Entities"] + chosen["Attributes"] if node not in nodes]
+    for i, node in enumerate(nodes):
+        row += [words.number(",")] if i else []
+        place[node] = list(range(len(row), len(row) + len(node.split())))
+        row += [words.number(word) for word in node.split()]
+    row += [words.number("."), EOT]
+    end = len(row) - 1
+    x = text.embeddings.token_embedding(torch.tensor(row + [EOT] * (CONTEXT - len(row))))
+    A, b = value["instance_map.weight"], value["instance_map.bias"]
+    for layer, block in enumerate(text.encoder.layers):
+        if layer == 0:
+            x = torch.cat([x[:1], value["first.layers.0"], x[1 + wanted :]]) + text.embeddings.position_embedding.weight
+        else:
+            instance = torch.stack([h[layer] + A @ h[layer] + b for h in states])
+            x = torch.cat([x[:1], value[f"later.layers.{layer - 1}"], instance, x[1 + wanted :]])
+        mask = torch.full((CONTEXT, CONTEXT), float("-inf")).double().triu(1)
+        for kind, (key, one, other) in enumerate(
+            [("Entity-to-Entity", "entity1", "entity2"), ("Entity-to-Attribute", "entity", "attribute")]
+        ):
+            for relation in chosen[f"{key} Relationships"]:
+                for s in place[relation[one]]:
+                    for t in place[relation[other]]:
+                        mask[s, t] = mask[s, t] + value["relation_scales"][kind, layer]
+                        mask[t, s] = mask[t, s] + value["relation_scales"][kind, layer]
+        x = block(x[None], mask[None, None])[0]
+    return model.text_projection(text.final_layer_norm(x))[end]
+
+
+def literal_image(model: CLIPModel, pixels: Tensor, prompts: list[Tensor]) -> Tensor:
+    """One picture (3, H, W) with prompts behind its patches in every layer; without any what the frozen tower says."""
+    vision = model.vision_model
+    x = vision.embeddings(pixels[None])[0]
+    patches = len(x)
+    for layer, block in enumerate(vision.encoder.layers):
+        x = torch.cat([x[:patches], *prompts[layer : layer + 1]])
+        x = block(vision.pre_layrnorm(x)[None] if layer == 0 else x[None], None)[0]
+    return model.visual_projection(vision.post_layernorm(x[0]))
