@@ -26,6 +26,8 @@ METHODS = {
     "cross_modal_probe": "CrossModalProbe",
     "transclip": "TransCLIP",
     "cma": "CMA",
+    "wca": "WCA",
+    "fair_vectors": "FAIRVectors",
 }
 
 TOWER_METHODS: dict[str, str] = {

@@ -38,6 +38,7 @@ class Problem:
     text : (C, T, d) class-text vectors, zero rows where a class has fewer than T sentences; None without text.
     anchor : (n, a) the language-aligned view of the same images, or None.
     validation : (X, y) held out for choosing hyper-parameters, or None.
+    parts : (n, N, d) vectors of crops or patches of the same images, for methods that take them; else None.
     """
 
     X: Tensor
@@ -46,6 +47,7 @@ class Problem:
     text: Tensor | None
     anchor: Tensor | None
     validation: tuple[Tensor, Tensor] | None
+    parts: Tensor | None = None
 
     def labelled(self) -> tuple[Tensor, Tensor]:
         """The rows of ``X`` that have a label, and their labels."""
@@ -83,6 +85,7 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
     takes_text: ClassVar[bool] = True  # learns something else where class text is given
     takes_labels: ClassVar[bool] = True  # learns something else from labels where class text is given
     streams: ClassVar[bool] = False  # is given memory-mapped vectors as they are, of any type, to read in blocks
+    takes_parts: ClassVar[bool] = False  # looks at ``Features.tokens``, crops or patches of every image
     mirrors: ClassVar[bool] = False  # published with every training image doubled by its mirror
     ablations: ClassVar[dict[str, dict[str, Any]]] = {}  # an active ingredient switched off → the settings that do it
 
@@ -179,7 +182,20 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
             held_out = self._read_vectors(Xv, reset=False).to(vectors.device), self._encode(yv).to(vectors.device)
             if len(held_out[0]) != len(held_out[1]):
                 raise InputError(f"Expected one label a validation row ({len(held_out[0])}), got {len(held_out[1])}.")
-        return Problem(vectors, codes.to(vectors.device), len(self.classes_), text_tensor, anchor, held_out)
+        parts = self._read_parts(X, vectors)
+        return Problem(vectors, codes.to(vectors.device), len(self.classes_), text_tensor, anchor, held_out, parts)
+
+    def _read_parts(self, X: Any, vectors: Tensor) -> Tensor | None:
+        """(n, N, d) crops or patches of the images whose vectors were read, where the method takes such."""
+        if not self.takes_parts or not isinstance(X, Features) or X.tokens is None:
+            return None
+        parts = _finite(X.tokens, "tokens", ndim=(3,)).to(vectors.device)
+        if len(parts) != len(vectors) or parts.shape[2] != vectors.shape[1] or not parts.shape[1]:
+            raise InputError(
+                f"Expected tokens of shape ({len(vectors)}, N, {vectors.shape[1]}), crops or patches of the images in "
+                f"the space of their vectors, got {tuple(parts.shape)}."
+            )
+        return parts
 
     def _read_vectors(self, X: Any, *, reset: bool) -> Tensor:
         if isinstance(X, Features):

@@ -5,6 +5,7 @@ Pure functions of feature vectors, shared by FAIR inside an encoder, by its rela
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from modalign.linalg.similarity import cosine, top_k, unit
 
 Scale = Literal["prob", "raw", "logit"]
 Weighting = Literal["margin", "top", "none"]
+COLLAPSED = math.log(2)  # KL from uniform of labels that fall evenly on half of the classes
 SMALL_VOCABULARY = 512  # classes below which a batch mean stands for the moving average
 
 
@@ -45,10 +47,12 @@ def crop_weights(whole: Tensor, crops: Tensor) -> Tensor:
 
     Returns
     -------
-    (B, N). Cost O(B N w).
+    (B, N); even where all cosines cancel, as for an empty vector. Cost O(B N w).
     """
     likeness = _likeness(whole, crops)
-    return likeness / likeness.sum(dim=1, keepdim=True)
+    total = likeness.sum(dim=1, keepdim=True)
+    even = torch.full_like(likeness, 1 / likeness.shape[1])
+    return torch.where(total == 0, even, likeness / torch.where(total == 0, 1, total))
 
 
 def softmax_weights(whole: Tensor, parts: Tensor, temperature: float = 1.0) -> Tensor:
@@ -120,8 +124,8 @@ def confidence(
     return first if weighting == "top" else first * (first - second).abs()
 
 
-def fairness(logits: Tensor, average: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
-    r"""L_reg = −1/K Σ_j log p̄_j with the moving average p̄ of the predictions (Algorithm 1; MUST, Li et al. 2023).
+def fairness(logits: Tensor, average: Tensor, momentum: float, shares: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    r"""L_reg = −Σ_j q_j log p̄_j with the moving average p̄ of the predictions (Algorithm 1; MUST, Li et al. 2023).
 
     .. math:: \bar p \leftarrow m \, \bar p + (1 - m) \tfrac1B \textstyle\sum_b p_b
 
@@ -133,6 +137,8 @@ def fairness(logits: Tensor, average: Tensor, momentum: float) -> tuple[Tensor, 
     logits : (B, K) of the strong views.
     average : (K,) p̄ so far.
     momentum : m in [0, 1).
+    shares : (K,) q, what the classes are expected to have; by default 1/K each, as published. The term is least where
+        p̄ = q.
 
     Returns
     -------
@@ -141,13 +147,30 @@ def fairness(logits: Tensor, average: Tensor, momentum: float) -> tuple[Tensor, 
     mean = logits.softmax(dim=1).mean(dim=0)
     blended = torch.lerp(mean, average.to(mean), momentum) if momentum else mean
     tiny = torch.finfo(blended.dtype).tiny
-    return -blended.clamp_min(tiny).log().mean() / (1 - momentum), blended.detach()
+    logs = blended.clamp_min(tiny).log()
+    return -(logs.mean() if shares is None else shares @ logs) / (1 - momentum), blended.detach()
 
 
 def divergence_from_uniform(counts: Tensor) -> Tensor:
     """KL(p ‖ uniform) in nats of histograms (…, K): 0 where all classes are even, log K where there is only one."""
     p = counts.double() / counts.sum(dim=-1, keepdim=True).clamp_min(1)
     return (p * (p * counts.shape[-1]).clamp_min(1e-300).log()).sum(dim=-1)
+
+
+def collapse(counts: Tensor) -> str:
+    """What is to be said about pseudo-labels with these counts a class (K,); nothing if they are spread well.
+
+    They count as collapsed where their divergence from uniform is that of half of the classes, beyond what fewer
+    images than classes make inevitable.
+    """
+    K, n = len(counts), float(counts.sum())
+    divergence = float(divergence_from_uniform(counts))
+    if divergence < COLLAPSED + math.log(max(1.0, K / max(n, 1.0))):
+        return ""
+    return (
+        f"The pseudo-labels fall on about {K * math.exp(-divergence):.1f} of {K} classes. Unless the images do, "
+        "self-training is collapsing: give better sentences for the classes, a lower learning_rate, or more fairness."
+    )
 
 
 def _likeness(whole: Tensor, parts: Tensor) -> Tensor:

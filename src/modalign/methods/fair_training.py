@@ -17,6 +17,7 @@ from modalign.methods.fair_score import (
     SMALL_VOCABULARY,
     Alignment,
     align,
+    collapse,
     confidence,
     crop_weights,
     divergence_from_uniform,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from modalign.tune.batches import ImageBatches
 
 CHUNK = 128  # crops in one forward pass
-COLLAPSED = math.log(2)  # KL from uniform of labels that fall evenly on half of the classes
 COLUMNS = ("images", "compared", "changed", "agreement", "gamma", "self_training", "fairness")
 
 
@@ -167,15 +167,8 @@ class SelfTraining(Learner):
 
     def collapse(self, epoch: int) -> str:
         """What is to be said about the classes of an epoch's pseudo-labels; nothing if they are spread well."""
-        K, n = len(self.towers), len(self.labels)
-        divergence = self.notes(epoch)["divergence"]
-        if divergence < COLLAPSED + math.log(max(1, K / n)):
-            return ""
-        return (
-            f"The pseudo-labels of epoch {epoch + 1} fall on about {K * math.exp(-divergence):.1f} of {K} classes. "
-            "Unless the images do, self-training is collapsing: give better sentences for the classes, a lower "
-            "learning_rate, or more fairness."
-        )
+        found = collapse(self.histogram[epoch - epoch % self.method.refresh])
+        return f"Epoch {epoch + 1}: {found}" if found else ""
 
     def state(self) -> dict[str, Tensor]:
         """Layer norms and anchors: 45,056 numbers at ViT-B/32 with ten classes."""

@@ -118,7 +118,7 @@ class ImageBatches:
         if not 0 < scale[0] <= scale[1] <= 1:
             raise InputError(f"Expected a range of scales with 0 < low ≤ high ≤ 1, got {scale}.")
         self._encoder, self.seed, self.scale = encoder, seed, scale
-        self.size = _side(encoder)
+        self.size = square_side(encoder)
         self._whole = whole or any(name not in _PREPARED for name in self.augmentations)
         self._room = memory
         self._cache: dict[int, Tensor] = {}
@@ -241,7 +241,7 @@ def centre_batches(
         pixels = encoder.preprocessing.inputs([p for _, p in rows], encoder.device, encoder.dtype)["pixel_values"]
         return Batch((pixels,), torch.from_numpy(items.labels)[indices].to(encoder.device), indices, 0)
 
-    _side(encoder)
+    square_side(encoder)
     rows: list[tuple[int, np.ndarray]] = []
     with closing(read_ahead(prepare, range(len(items)), 2 * batch_size)) as prepared:
         for i, pixels in prepared:
@@ -265,7 +265,7 @@ def _prepared(encoder: Encoder, image: Image.Image) -> Tensor:
     return torch.from_numpy(encoder.preprocessing.prepare(image)).permute(2, 0, 1)
 
 
-def _side(encoder: Encoder) -> int:
+def square_side(encoder: Encoder) -> int:
     """The side of the squares that the encoder takes."""
     preprocessing = encoder.preprocessing
     height, width = preprocessing.crop or preprocessing.size

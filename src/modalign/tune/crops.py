@@ -1,18 +1,24 @@
-"""Batches with many random crops an image beside the usual views, as self-training on parts of pictures wants them."""
+"""Many random crops of every image: in batches for self-training on parts of pictures, or as vectors, once."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from modalign.data.items import Items
-from modalign.data.views import cut, random_squares
-from modalign.tune.batches import MEMORY, Augmentation, Batch, ImageBatches, normalised
+from modalign.data.items import Items, load_items
+from modalign.data.views import cut, random_crops, random_squares, to_pixels
+from modalign.encoders.extraction import read_ahead
+from modalign.errors import InputError, UndecodableError
+from modalign.features import Features, Quarantined
+from modalign.progress import track
+from modalign.tune.batches import MEMORY, Augmentation, Batch, ImageBatches, normalised, square_side
 from modalign.tune.randomness import generator
 
 if TYPE_CHECKING:
@@ -87,3 +93,67 @@ class CropBatches(ImageBatches):
                     )
                 )
         return CropBatch(batch.views, batch.labels, batch.indices, epoch, crops, self._encoder)
+
+
+def embed_crops(
+    source: object,
+    encoder: Encoder,
+    *,
+    crops: int = 16,
+    side: tuple[float, float] = (0.5, 0.9),
+    seed: int = 0,
+) -> Features:
+    """Unit vectors of images, and of N random squares of each as their ``tokens``: what WCA and FAIR on vectors see.
+
+    Every image is decoded once; the squares are those of :class:`CropBatches` in its first epoch. They are not cached:
+    n·N·d·4 bytes, and N + 1 forward passes an image.
+
+    Parameters
+    ----------
+    source : anything :func:`~modalign.load_items` takes, labelled or not.
+    encoder : of square pictures of one size.
+    crops : N.
+    side : (α, β), range of the side in units of the picture's short side.
+    seed : of the squares.
+
+    Raises
+    ------
+    InputError : no image can be decoded, N is below 1, or the range is none.
+    """
+    if crops < 1:
+        raise InputError(f"Expected at least 1 crop an image, got {crops}.")
+    items, size = load_items(source), square_side(encoder)
+
+    def prepare(few: Sequence[int]) -> list[tuple[int, list[np.ndarray] | str]]:
+        found: list[tuple[int, list[np.ndarray] | str]] = []
+        for i in few:
+            try:
+                image = items.open(i)
+            except UndecodableError as error:
+                found.append((i, str(error)))
+                continue
+            draws = generator("crops", seed, 0, i)
+            squares = random_crops(to_pixels(image), crops, size=size, scale=side, generator=draws)
+            found.append((i, [encoder.preprocessing.prepare(image), *squares.permute(0, 2, 3, 1).numpy()]))
+        return found
+
+    kept, rows, refused = [], [], []
+    with closing(read_ahead(prepare, range(len(items)), 32)) as prepared:
+        for i, pixels in track(prepared, f"Embedding crops on {encoder.device_name}", total=len(items), unit="images"):
+            if isinstance(pixels, str):
+                refused.append(Quarantined(items.ids[i], pixels))
+                continue
+            kept.append(i)
+            rows.append(encoder.encode(pixels)[0].cpu().numpy())
+    if not kept:
+        raise InputError(f"Expected images, none of the {len(items)} can be decoded.")
+    table = np.stack(rows)
+    return Features(
+        vectors=np.ascontiguousarray(table[:, 0]),
+        ids=tuple(items.ids[i] for i in kept),
+        labels=items.labels[kept],
+        class_names=items.class_names,
+        tokens=np.ascontiguousarray(table[:, 1:]),
+        spec=encoder.spec,
+        quarantined=(*items.quarantined, *refused),
+    )
