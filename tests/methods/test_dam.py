@@ -30,7 +30,8 @@ from modalign.data.items import Items
 from modalign.data.prompts import sentences
 from modalign.errors import InputError
 from modalign.linalg.similarity import unit
-from modalign.methods.dam import DAM, DAMLearner
+from modalign.methods.dam import DAM
+from modalign.methods.dam_learner import DAMLearner
 from modalign.methods.tower import Towers
 from modalign.tune.batches import Batch
 
