@@ -31,6 +31,7 @@ METHODS = {
 }
 
 TOWER_METHODS: dict[str, str] = {
+    "dam": "DAM",
     "align": "ALIGN",
     "coop": "prompt_family.CoOp",
     "cocoop": "prompt_family.CoCoOp",
