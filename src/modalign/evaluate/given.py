@@ -101,7 +101,8 @@ def read_given(
             anchor = reader.embed_images(items)
         official = _kept(official or _folders(items), items, features)
         if features.quarantined:
-            notes.append(f"{len(features.quarantined)} files could not be decoded and were left out")
+            count = len(features.quarantined)
+            notes.append(f"{count} {'file' if count == 1 else 'files'} could not be decoded; left out")
     if not np.isfinite(features.vectors).all():
         raise InputError("Expected finite image vectors, got NaN or infinity; embed the images again.")
     spec = (features if anchor is None else anchor).spec
@@ -235,7 +236,8 @@ def _about(features: Features, official: Split | None) -> list[str]:
     notes = []
     known = features.labels != UNLABELLED
     if not known.all():
-        notes.append(f"{int((~known).sum())} images have no label; methods may look at them, nothing is tested on them")
+        some_have = "1 image has" if (~known).sum() == 1 else f"{int((~known).sum())} images have"
+        notes.append(f"{some_have} no label; methods may look there, nothing is tested on it")
     sizes = np.bincount(features.labels[known], minlength=len(features.class_names))
     if official is None and (few := np.flatnonzero(sizes < TESTABLE)).size:
         shown = some([f"{features.class_names[k]} ({sizes[k]})" for k in few], 5)
@@ -243,9 +245,10 @@ def _about(features: Features, official: Split | None) -> list[str]:
         notes.append(f"{subject} fewer than {TESTABLE} labelled images and cannot be tested on: {shown}")
     copies = len(features) - len({hash(row.tobytes()) for row in np.ascontiguousarray(features.vectors)})
     if copies:
+        some_have = "1 image has" if copies == 1 else f"{copies} images have"
         notes.append(
-            f"{copies} images have exactly the vector of another one; where copies are both learned from and tested "
-            "on, results are too good"
+            f"{some_have} exactly the vector of another one; where copies are both learned from and tested on, results "
+            "are too good"
         )
     return notes
 

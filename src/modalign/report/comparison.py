@@ -113,7 +113,7 @@ def _mark(verdict: Verdict | None) -> str:
 def _spread(accuracy: Interval) -> str:
     if not math.isfinite(accuracy.half_width):
         return "one run"
-    return f"± {percent(accuracy.half_width)}" if accuracy.half_width > 1e-9 else "same every time"
+    return f"± {percent(accuracy.half_width)}" if accuracy.half_width > 1e-9 else "± 0"
 
 
 def _half_width(row: Summary, n: int) -> float:
