@@ -32,7 +32,6 @@ from modalign.errors import InputError
 from modalign.linalg.similarity import unit
 from modalign.methods.dam import DAM
 from modalign.methods.dam_learner import DAMLearner
-from modalign.methods.tower import Towers
 from modalign.tune.batches import Batch
 
 pytestmark = pytest.mark.filterwarnings("ignore:DAM was given no")
@@ -233,10 +232,17 @@ def test_a_stopped_run_ends_as_the_undisturbed_one(
 def test_other_classes_take_over_the_prompts(encoder, digits: Items, text, knowledge: dict) -> None:
     method = DAM(structures=knowledge["structures"], random_state=0, **FAST).fit(digits, text=text, encoder=encoder)
     names = [digits.class_names[c] for c in (7, 2)]
-    new = encoder.embed_texts(sentences(names, DIGIT_TEMPLATES), class_names=names)
-    learner = method._learner(Towers.open(encoder, new), torch.Generator().manual_seed(5))
-    learner.restore(method.tensors_)
-    torch.testing.assert_close(learner.classes(), method.tensors_["text_features"][[7, 2]], atol=1e-5, rtol=1e-5)
+    other = method.for_classes(encoder.embed_texts(sentences(names, DIGIT_TEMPLATES), class_names=names), encoder)
+    features = method.tensors_["text_features"]
+    torch.testing.assert_close(other.tensors_["text_features"], features[[7, 2]], atol=1e-5, rtol=1e-5)
+    assert other.score_images(digits, encoder).logits.shape == (30, 2)
+    assert method.score_images(digits, encoder).logits.shape == (30, 10)
+    described = [[f"{name}, {stroke}" for stroke in ("round", "bent", "long")] for name in names]
+    encoder_text = encoder.embed_texts(described, class_names=names)
+    assert torch.isfinite(method.for_classes(encoder_text, encoder).tensors_["text_features"]).all()
+    new = encoder.embed_texts(["a nought", "a naught"], class_names=["nought", "naught"])
+    with pytest.raises(InputError, match="got none of"):
+        method.for_classes(new, encoder)
 
 
 def test_without_files_it_says_so(encoder, digits: Items, text) -> None:

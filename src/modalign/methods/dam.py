@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from copy import copy
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from sklearn.utils.validation import check_is_fitted
 from torch import Generator
 
 from modalign.errors import InputError
@@ -20,6 +22,7 @@ from modalign.tune.topology import read_topology
 if TYPE_CHECKING:
     from modalign.data.items import Items
     from modalign.encoders.clip import ClipEncoder
+    from modalign.features import ClassText
 
 
 class DAM(TowerMethod):
@@ -149,16 +152,30 @@ class DAM(TowerMethod):
         self.training = training
         self.random_state = random_state
 
+    def for_classes(self, text: ClassText, encoder: ClipEncoder) -> Self:
+        """The same prompts for other classes, which are encoded anew; ``structures`` must have graphs of them too."""
+        check_is_fitted(self)
+        instances = len(self.tensors_["text.first.layers.0"]) - self.global_prompts
+        learner = self._prompted(Towers.open(encoder, text), instances, None)
+        learner.to(encoder.device).restore(self.tensors_)
+        other = copy(self)
+        other.tensors_ = {name: value.cpu() for name, value in learner.state().items()}
+        return super(DAM, other).for_classes(text, encoder)
+
     def _learner(self, towers: Towers, generator: Generator) -> DAMLearner:
         if isinstance(self.augmentation, list) and len(self.augmentation) != 2:
             raise InputError(
                 "Expected two augmentations, of the prompted and of the frozen tower's view, or one name for both, "
                 f"got {self.augmentation!r}."
             )
-        instances = min(self.instance_prompts, max(map(len, towers.sentences)))
+        learner = self._prompted(towers, min(self.instance_prompts, max(map(len, towers.sentences))), generator)
+        self._warn(towers)
+        return learner
+
+    def _prompted(self, towers: Towers, instances: int, generator: Generator | None) -> DAMLearner:
+        """A learner with both sides, and as many instance prompts a class."""
         slots = self.global_prompts + instances
         topology = read_topology(self.structures, towers.text, towers.class_names, slots)
-        self._warn(towers)
         visual = self._visual(towers, generator)
         text = HierarchicalText(
             towers.text,
