@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
 from torch import Generator, Tensor, nn
 
 from modalign.encoders.towers import Sentences
 from modalign.errors import InputError
 from modalign.methods.align_transport import PlanKind, TwoLevelTransport, Value, two_level_transport
 from modalign.methods.parameters import Count, NonNegative, Positive
+from modalign.methods.patch_plans import (
+    PatchPlans,
+    chosen_class,
+    cosine_maps,
+    grid,
+    one_image,
+    token_maps,
+    token_names,
+)
 from modalign.methods.prompting import LOOKED_AT, PromptLearner, PromptMethod, fitting_depth, projected, start, worded
 from modalign.methods.tower import Towers
 from modalign.tune.batches import ImageBatches
 from modalign.tune.prompts import IndependentPrompts, Prompts
 from modalign.tune.recipe import Recipe
+
+if TYPE_CHECKING:
+    from modalign.data.items import Items
+    from modalign.encoders.clip import ClipEncoder
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"coupling": "independent", "epochs": 40, "learning_rate": 0.0035},
@@ -128,6 +143,40 @@ class ALIGN(PromptMethod):
             prompts = IndependentPrompts(text, vision)
         return AlignLearner(towers, prompts, sentence, own)
 
+    @torch.no_grad()
+    def explain(self, items: Items, encoder: ClipEncoder, label: int | str | None = None) -> PatchPlans:
+        """Which patches of an image the prompts and tokens of a class take.
+
+        Parameters
+        ----------
+        items : its first image is looked at.
+        encoder : the one it was fitted on.
+        label : the class, by index or name; by default the one it names.
+        """
+        check_is_fitted(self)
+        learner, classes = self._bind(encoder)
+        pixels, image = one_image(items, encoder)
+        found = learner.transport(pixels, classes)
+        k = chosen_class(label, self.class_names_, found.scores[0])
+        plan = found.plan[0, k]
+        weights = plan / plan.sum(dim=0)
+        patches = learner.look(pixels, tokens=True).tokens[:, 0, 1:]
+        some = slice(0, learner.towers.vision.patches)
+        tokens, words = None, ()
+        if classes.words is not None:
+            mask = classes.mask[k]
+            maps = token_maps(patches, classes.words[k], mask, weights, self.epsilon)
+            tokens = tuple(grid(each[:, some]) for each in maps)
+            words = tuple(learner.words(k, mask, encoder.tokenizer))
+        return PatchPlans(
+            image=image,
+            class_name=self.class_names_[k],
+            prompts=grid(cosine_maps(patches[:, some], classes.prompts[k], weights)),
+            tokens=tokens,
+            words=words,
+            plan=(plan * plan.numel()).cpu().numpy(),
+        )
+
 
 class Classes(NamedTuple):
     """The text side of ALIGN: (K, N, d) prompt vectors, and (K, N, L, d) words with their (K, N, L) mask or None."""
@@ -192,6 +241,13 @@ class AlignLearner(PromptLearner):
             value=own.value,
             max_sweeps=own.sweeps,
         )
+
+    def words(self, k: int, mask: Tensor, tokenizer: Any) -> Iterator[tuple[str, ...]]:
+        """For every textual prompt of class k what the tokens of its set are; ``mask`` (N, L)."""
+        sets = [s for some, s, _ in self.groups for _ in range(*some.indices(self.settings.textual))]
+        for sentences, own in zip(sets, mask, strict=True):
+            names = token_names(sentences, k, tokenizer)
+            yield tuple(names[i] for i in own.nonzero()[:, 0].tolist())
 
     def scores(self, pixels: Tensor, classes: Classes) -> Tensor:
         """(B, K) scaled 1 − d."""

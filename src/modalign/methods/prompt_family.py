@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from sklearn.utils.validation import check_is_fitted
 from torch import Generator, Tensor, nn
 
 from modalign.linalg.similarity import unit
 from modalign.methods.align_transport import PlanKind, PromptTransport, prompt_transport
 from modalign.methods.parameters import Count, NonNegative, Positive
+from modalign.methods.patch_plans import PatchPlans, chosen_class, grid, one_image, prompt_plan
 from modalign.methods.prompting import (
     LOOKED_AT,
     START,
@@ -23,7 +25,11 @@ from modalign.methods.prompting import (
 )
 from modalign.methods.tower import Learner, Towers
 from modalign.tune.batches import ImageBatches
-from modalign.tune.prompts import ConditionalPrompts, IndependentPrompts, JointPrompts, Prompts
+from modalign.tune.prompts import STD, ConditionalPrompts, IndependentPrompts, JointPrompts, Prompts
+
+if TYPE_CHECKING:
+    from modalign.data.items import Items
+    from modalign.encoders.clip import ClipEncoder
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -258,6 +264,7 @@ class PLOT(PromptMethod):
     ----------
     prompts : N, contexts of a class.
     length : learnable tokens a context.
+    words : begin all contexts with these, N(0, 0.02²) apart, as many tokens as they have; ``length`` then has no say.
     epsilon : λ, strength of the entropy.
     plan : a uniform plan in place of transport, as a control.
     sweeps : of Sinkhorn's algorithm at most.
@@ -271,12 +278,37 @@ class PLOT(PromptMethod):
 
     prompts: Count = 4
     length: Count = 16
+    words: str | None = None
     epsilon: Positive = 0.1
     plan: PlanKind = "transport"
     sweeps: Count = 100
 
     def _learner(self, towers: Towers, generator: Generator) -> PlotLearner:
-        return PlotLearner(towers, textual(towers, self.length, generator, sets=self.prompts), self)
+        words, length = None, self.length
+        if self.words is not None:
+            words = towers.text.words(self.words).cpu()
+            length = len(words)
+            words = words + STD * torch.randn(self.prompts, *words.shape, generator=generator)
+        prompts = textual(towers, length, generator, sets=self.prompts, words=words)
+        return PlotLearner(towers, prompts, length, self)
+
+    @torch.no_grad()
+    def explain(self, items: Items, encoder: ClipEncoder, label: int | str | None = None) -> PatchPlans:
+        """Which patches of an image the prompts of a class take.
+
+        Parameters
+        ----------
+        items : its first image is looked at.
+        encoder : the one it was fitted on.
+        label : the class, by index or name; by default the one it names.
+        """
+        check_is_fitted(self)
+        learner, classes = self._bind(encoder)
+        pixels, image = one_image(items, encoder)
+        k = chosen_class(label, self.class_names_, learner.scores(pixels, classes)[0])
+        patches = learner.look(pixels, tokens=True).tokens[0, 0, 1:]
+        maps = prompt_plan(patches, classes[:, k], self.epsilon)
+        return PatchPlans(image=image, class_name=self.class_names_[k], prompts=grid(maps))
 
 
 class PlotLearner(PromptLearner):
@@ -286,11 +318,12 @@ class PlotLearner(PromptLearner):
     ----------
     towers : the frozen encoder and the classes.
     prompts : sets of the text tower.
+    length : learnable tokens a context.
     settings : hyper-parameters.
     """
 
-    def __init__(self, towers: Towers, prompts: nn.Module, settings: PLOT) -> None:
-        super().__init__(towers, prompts, "{}.", settings.length)
+    def __init__(self, towers: Towers, prompts: nn.Module, length: int, settings: PLOT) -> None:
+        super().__init__(towers, prompts, "{}.", length)
         self.settings = settings
 
     def transport(self, pixels: Tensor, classes: Tensor) -> PromptTransport:

@@ -1,0 +1,72 @@
+"""What a method looked at: transport plans of prompts and tokens, drawn on the picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modalign.errors import InputError
+from modalign.report.style import INK, MUTED, SERIES, Picture, canvas, panel, require, settings, shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from modalign.methods.patch_plans import PatchPlans
+
+CELL, GAP, TITLE, FOOT = 92, 8, 24, 22
+
+
+def patch_plans(plans: PatchPlans, *, prompts: int = 4, tokens: int = 6) -> Picture:
+    """The picture, then a row a textual prompt: its own map, and one for each of its tokens.
+
+    A map is drawn over the picture in grey, patch by patch, the stronger the colour the more of it: token plans and
+    PLOT's prompt plans on one scale from uniform (no colour) to the largest value anywhere, ALIGN's cosines of a
+    prompt from their least to their largest.
+
+    Parameters
+    ----------
+    plans : what ``explain`` of a fitted ALIGN or PLOT returns.
+    prompts : rows at most.
+    tokens : of each prompt at most.
+    """
+    if prompts < 1 or tokens < 1:
+        raise InputError(f"Expected at least one prompt and token to draw, got {prompts} and {tokens}.")
+    N = min(prompts, len(plans.prompts))
+    shown = [] if plans.tokens is None else [own[:tokens] for own in plans.tokens[:N]]
+    columns = 2 + max((len(own) for own in shown), default=0)
+    width, height = columns * (CELL + GAP), N * (CELL + TITLE + GAP) + FOOT
+    top = max([own.max() for own in shown] or [plans.prompts.max()])
+    with settings():
+        figure = canvas(width, height)
+
+        def cell(row: int, column: int, title: str) -> Axes:
+            below = height - (row + 1) * (CELL + TITLE + GAP)
+            left = column * (CELL + GAP)
+            axes = panel(figure, left, below, width - left - CELL, height - below - CELL)
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+            axes.set_title(shorten(title, 14), loc="left", fontsize=10.5, color=INK if column == 0 else MUTED, pad=4)
+            return axes
+
+        cell(0, 0, plans.class_name).imshow(plans.image, interpolation="nearest")
+        for n in range(N):
+            own = plans.prompts[n]
+            low, high = (own.min(), own.max()) if plans.tokens is not None else (1.0, top)
+            _heat(cell(n, 1, f"prompt {n + 1}"), plans.image, own, low, high)
+            for i, each in enumerate(shown[n] if shown else ()):
+                _heat(cell(n, 2 + i, plans.words[n][i]), plans.image, each, 1.0, top)
+        note = f"No colour: as uniform, or less. Strongest: {top:.2f} times as much."
+        figure.text(0, 4 / height, note, fontsize=10, color=MUTED, va="bottom", ha="left")
+    what = "tokens and prompts" if shown else "prompts"
+    return Picture(figure, f"Where the {what} of the class {plans.class_name} look, on the patches of the picture.")
+
+
+def _heat(axes: Axes, image: np.ndarray, values: np.ndarray, low: float, high: float) -> None:
+    """A map over the picture, which is drawn faintly in grey."""
+    colour = require("matplotlib.colors", "plot").to_rgb(SERIES[1])
+    grey = np.repeat((0.5 * image.mean(axis=2, keepdims=True) + 127).astype(np.uint8), 3, axis=2)
+    axes.imshow(grey, interpolation="nearest")
+    strength = np.clip((values - low) / max(high - low, 1e-6), 0, 1)
+    overlay = np.concatenate([np.broadcast_to(colour, (*values.shape, 3)), 0.8 * strength[..., None]], axis=2)
+    axes.imshow(overlay, extent=(-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5), interpolation="nearest")
