@@ -118,6 +118,15 @@ def fitted(name: str, settings: dict[str, Any], seed: int, train: Items, task: T
     return method, time.process_time() - started
 
 
+def goes_over(method: TowerMethod, text: ClassText, encoder: Encoder) -> bool:
+    """Whether what a method learned is of use for other classes."""
+    try:
+        method.for_classes(text, encoder)
+    except InputError:
+        return False
+    return True
+
+
 def measure(
     task: Task, name: str, off: str, settings: dict[str, Any], shots: int, seeds: Sequence[int], *, new: bool
 ) -> Row:
@@ -138,18 +147,14 @@ def measure(
         accuracies.append(mark(method, task.some(everything, split.test), task.encoder))
         seconds.append(took)
         first = first or method.diagnosis_
-        if not new:
-            continue
         parts = base_to_new(task.items, len(everything), split)
-        base, _ = fitted(name, settings, seed, learn_from(parts.base_classes, parts.base.train), task)
-        other = task.some(parts.new_classes, parts.new_test)
-        try:
-            carried = base.for_classes(task.text(other.class_names), task.encoder)
-        except InputError:
-            new = False
-            continue
-        tested = task.some(parts.base_classes, parts.base.test)
-        halves.append((mark(base, tested, task.encoder), mark(carried, other, task.encoder)))
+        tested, other = task.some(parts.base_classes, parts.base.test), task.some(parts.new_classes, parts.new_test)
+        text = task.text(other.class_names)
+        new = new and goes_over(method, text, task.encoder)
+        if new:
+            base, _ = fitted(name, settings, seed, learn_from(parts.base_classes, parts.base.train), task)
+            carried = base.for_classes(text, task.encoder)
+            halves.append((mark(base, tested, task.encoder), mark(carried, other, task.encoder)))
     interval = mean_interval(accuracies)
     several = len(accuracies) > 1
     base_mean, new_mean = np.mean(halves, axis=0).tolist() if halves else (None, None)
