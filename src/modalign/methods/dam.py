@@ -225,12 +225,14 @@ class DAM(TowerMethod):
 
     def _warn(self, towers: Towers) -> None:
         missing = {
-            "descriptions": ("instance prompts come from the templates", from_templates(towers)),
-            "structures": ("attention is not steered by relations", self.structures is None),
+            "descriptions": ("its instance prompts come from the templates", from_templates(towers)),
+            "structures": ("its attention is not steered by relations", self.structures is None),
         }
-        for name, (consequence, applies) in missing.items():
-            if applies:
-                warnings.warn(f"DAM was given no {name}, so its {consequence}; see {name}=FILE.", stacklevel=4)
+        lacking = {name: consequence for name, (consequence, applies) in missing.items() if applies}
+        if lacking:
+            advice = " and ".join(f"{name}=FILE" for name in lacking)
+            said = f"DAM was given no {' and no '.join(lacking)}: {', and '.join(lacking.values())}; see {advice}."
+            warnings.warn(said, stacklevel=4)
 
 
 def from_templates(towers: Towers) -> bool:
