@@ -128,7 +128,8 @@ class Preprocessing:
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 (..., 3, H, W) → float32 (factor · x − mean) / std, as one multiplication and one addition."""
         scale, shift = (v[:, None, None] for v in self._affine(pixels.device))
-        return torch.addcmul(shift, pixels.float(), scale).contiguous()
+        floats = torch.empty(pixels.shape, dtype=torch.float32, device=pixels.device).copy_(pixels)
+        return torch.addcmul(shift, floats, scale, out=floats)  # in place: new memory costs more than the arithmetic
 
     def _affine(self, device: torch.device) -> tuple[Tensor, Tensor]:
         mean, std = (torch.tensor(v, dtype=torch.float64) for v in (self.mean, self.std))

@@ -1,0 +1,222 @@
+"""FAIR's 18 views an image, cut from bytes decoded once, beside Pillow view by view: ``python -m bench.speed views``.
+
+A view of the plain form is what a loader's pipeline of transforms does: (open the file,) crop, resize, flip and
+RandAugment for the strong one. It opens the file for every view, as a data set of views does, or once an image. Ours
+decodes once and treats all views as tensors of bytes. Both draw the same boxes, mirrorings and operations, and both
+are timed up to 8-bit views and up to normalised floats. Both run in turns in one process; medians of processor seconds
+an image. ``largest`` is the largest difference of crops and centre views in levels of 255, ``other`` the share of
+values of strong views that differ by more than the tolerance (turned pictures may take the neighbouring pixel).
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageEnhance, ImageOps
+from torch import Tensor
+
+from bench import speed
+from modalign.data.augment import OPERATIONS
+from modalign.data.decode import decode
+from modalign.data.views import centre, cut, random_rectangles, random_squares, to_pixels
+from modalign.encoders.preprocess import Preprocessing
+from modalign.evaluate.memory import PeakMemory
+from modalign.tune.batches import rand_augment_each
+from modalign.tune.randomness import generator
+
+CROPS, SIZE, BATCH, IMAGES = 16, 224, 32, 8
+MAGNITUDE, TOLERANCE, REQUIRED = 0.3, 2, 5
+PHOTOS = ((300, 200), (500, 375), (1024, 768))
+CLIP = Preprocessing(
+    "short", (SIZE, SIZE), (SIZE, SIZE), 3, (0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758)
+)  # fmt: skip
+
+
+def measure(full: bool) -> list[dict[str, Any]]:
+    """One row a size of photo; ``full`` takes five turns instead of three."""
+    return [compare(width, height, 5 if full else 3) for width, height in PHOTOS] + [memory()]
+
+
+def photos(width: int, height: int, count: int) -> list[bytes]:
+    """JPEG files of something with structure on several scales."""
+    files = []
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((width, height), 3)
+        noise = rng.integers(-20, 21, (height, width, 3))
+        file = io.BytesIO()
+        picture = Image.fromarray((np.asarray(coarse, dtype=int) + noise).clip(0, 255).astype(np.uint8))
+        picture.save(file, "JPEG", quality=90)
+        files.append(file.getvalue())
+    return files
+
+
+def ours(files: list[bytes]) -> Tensor:
+    """(images, 18, 3, 224, 224) uint8: the crops, the centre, the strong view."""
+    pictures = [to_pixels(decode(data)) for data in files]
+    views = torch.empty(len(files), CROPS + 2, 3, SIZE, SIZE, dtype=torch.uint8)
+    draws = []
+    for row, (i, picture) in zip(views, enumerate(pictures), strict=True):
+        squares, rectangle, mirrored, rest = drawn(i, *picture.shape[-2:])
+        row[:CROPS] = cut(picture, squares, SIZE)
+        row[CROPS] = centre(picture, SIZE)
+        strong = cut(picture, rectangle, SIZE)[0]
+        row[-1] = strong.flip(-1) if mirrored else strong
+        draws.append(rest)
+    views[:, -1] = rand_augment_each(views[:, -1], draws, magnitude=MAGNITUDE)
+    return views
+
+
+def plain(files: list[bytes], *, anew: bool) -> list[np.ndarray]:
+    """The same views by Pillow; ``anew`` opens the file for each."""
+    views = []
+    for i, data in enumerate(files):
+        picture = opened(data)
+        squares, rectangle, mirrored, rest = drawn(i, picture.height, picture.width)
+        for top, left, tall, wide in squares.tolist():
+            source = opened(data) if anew else picture
+            views.append(source.crop((left, top, left + wide, top + tall)).resize((SIZE, SIZE), 3))
+        source = opened(data) if anew else picture
+        factor = SIZE / min(source.size)
+        small = source.resize((int(source.width * factor), int(source.height * factor)), 3)
+        left, top = (small.width - SIZE) // 2, (small.height - SIZE) // 2
+        views.append(small.crop((left, top, left + SIZE, top + SIZE)))
+        source = opened(data) if anew else picture
+        top, left, tall, wide = rectangle[0].tolist()
+        strong = source.crop((left, top, left + wide, top + tall)).resize((SIZE, SIZE), 3)
+        strong = ImageOps.mirror(strong) if mirrored else strong
+        for _ in range(2):
+            name = list(OPERATIONS)[int(torch.randint(len(OPERATIONS), (1,), generator=rest))]
+            strength = (int(torch.randint(2, (1,), generator=rest)) * 2 - 1) * MAGNITUDE
+            strong = pillow(name, strength)(strong)
+        views.append(strong)
+    return [np.asarray(view) for view in views]
+
+
+def drawn(i: int, height: int, width: int) -> tuple[Tensor, Tensor, bool, torch.Generator]:
+    """Squares, the strong view's rectangle, whether it is mirrored, and what RandAugment goes on to draw from."""
+    draws = generator("bench", i)
+    squares = random_squares(height, width, CROPS, generator=draws)
+    rectangle = random_rectangles(height, width, 1, scale=(0.3, 1.0), generator=draws)
+    return squares, rectangle, bool(torch.rand((), generator=draws) < 0.5), draws
+
+
+def opened(data: bytes) -> Image.Image:
+    """The plain way to a picture."""
+    return Image.open(io.BytesIO(data)).convert("RGB")
+
+
+def pillow(name: str, s: float) -> Callable[[Image.Image], Image.Image]:
+    """RandAugment's operations as Pillow has them."""
+
+    def affine(*matrix: float) -> Callable[[Image.Image], Image.Image]:
+        return lambda image: image.transform(image.size, Image.Transform.AFFINE, matrix)
+
+    shift = round(s * SIZE * 150 / 331)
+    return {
+        "identity": lambda image: image,
+        "brightness": lambda image: ImageEnhance.Brightness(image).enhance(1 + 0.9 * s),
+        "colour": lambda image: ImageEnhance.Color(image).enhance(1 + 0.9 * s),
+        "contrast": lambda image: ImageEnhance.Contrast(image).enhance(1 + 0.9 * s),
+        "sharpness": lambda image: ImageEnhance.Sharpness(image).enhance(1 + 0.9 * s),
+        "posterize": lambda image: ImageOps.posterize(image, 8 - round(4 * abs(s))),
+        "solarize": lambda image: ImageOps.solarize(image, 256 * (1 - abs(s))),
+        "autocontrast": ImageOps.autocontrast,
+        "equalize": ImageOps.equalize,
+        "shear x": affine(1, 0.3 * s, 0, 0, 1, 0),
+        "shear y": affine(1, 0, 0, 0.3 * s, 1, 0),
+        "translate x": affine(1, 0, shift, 0, 1, 0),
+        "translate y": affine(1, 0, 0, 0, 1, shift),
+        "rotate": lambda image: image.rotate(30 * s),
+    }[name]
+
+
+def floats(views: list[np.ndarray]) -> list[Tensor]:
+    """Each view of the plain form normalised as loaders do it."""
+    mean, std = (np.float32(values) for values in (CLIP.mean, CLIP.std))
+    return [
+        torch.from_numpy(((view.astype(np.float32) / 255 - mean) / std).transpose(2, 0, 1).copy()) for view in views
+    ]
+
+
+def compare(width: int, height: int, turns: int) -> dict[str, Any]:
+    """All forms in turns on the same photos."""
+    files = photos(width, height, IMAGES)
+    forms: dict[str, Callable[[], Any]] = {
+        "ours": lambda: ours(files),
+        "once": lambda: plain(files, anew=False),
+        "anew": lambda: plain(files, anew=True),
+        "ours_floats": lambda: CLIP.normalise(ours(files)),
+        "once_floats": lambda: floats(plain(files, anew=False)),
+        "anew_floats": lambda: floats(plain(files, anew=True)),
+    }
+    got, expected = forms["ours"](), forms["once"]()
+    difference = (got.permute(0, 1, 3, 4, 2).flatten(0, 1).int() - torch.from_numpy(np.stack(expected)).int()).abs()
+    difference = difference.unflatten(0, (IMAGES, CROPS + 2))
+    spent: dict[str, list[float]] = {name: [] for name in forms}
+    for _ in range(turns):
+        for name, form in forms.items():
+            started = time.process_time()
+            form()
+            spent[name].append((time.process_time() - started) / IMAGES)
+    seconds = {name: median(values) for name, values in spent.items()}
+    return {
+        "what": f"{width} × {height}",
+        "milliseconds": {name: 1e3 * value for name, value in seconds.items()},
+        "faster": {
+            "anew": seconds["anew"] / seconds["ours"],
+            "once": seconds["once"] / seconds["ours"],
+            "anew_floats": seconds["anew_floats"] / seconds["ours_floats"],
+            "once_floats": seconds["once_floats"] / seconds["ours_floats"],
+        },
+        "required": REQUIRED,
+        "largest": int(difference[:, :-1].max()),
+        "other": float((difference[:, -1] > TOLERANCE).float().mean()),
+    }
+
+
+def memory() -> dict[str, Any]:
+    """Highest memory above the start while a batch of 32 photos becomes 18 views each."""
+    files = photos(500, 375, IMAGES) * (BATCH // IMAGES)
+    found = {}
+    for name, form in (("bytes", lambda: ours(files)), ("floats", lambda: CLIP.normalise(ours(files)))):
+        with PeakMemory() as peak:
+            form()
+        found[name] = None if peak.bytes is None else peak.bytes / 2**20
+    return {"what": f"peak memory of a batch of {BATCH} photos of 500 × 375, MiB", "mebibytes": found}
+
+
+def missed(rows: list[dict[str, Any]]) -> bool:
+    """Whether the form that opens the file for every view is not five times slower, or other pixels come out."""
+    timed = [row for row in rows if "faster" in row]
+    slow = any(row["faster"]["anew"] < row["required"] for row in timed)
+    return slow or any(row["largest"] > TOLERANCE or row["other"] > 0.02 for row in timed)
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """The table, for people."""
+    print(f"{CROPS + 2} views of {SIZE} × {SIZE} an image, processor milliseconds (file anew, once, ours)")
+    for row in rows:
+        if "mebibytes" in row:
+            found = ", ".join(f"{name} {value:.0f}" for name, value in row["mebibytes"].items() if value is not None)
+            print(f"  {row['what']}: {found}")
+            continue
+        for kind, end in (("8-bit views", ""), ("normalised ", "_floats")):
+            times = [row["milliseconds"][name + end] for name in ("anew", "once", "ours")]
+            print(
+                f"  {row['what']:>10} {kind} {times[0]:7.1f} {times[1]:6.1f} {times[2]:6.1f}   "
+                f"{row['faster']['anew' + end]:5.1f} × and {row['faster']['once' + end]:4.1f} ×"
+                + (f" (required {row['required']})" if not end else "")
+            )
+        print(f"{'':13}largest difference {row['largest']} of 255; strong views {100 * row['other']:.2f} % elsewhere")
+
+
+if __name__ == "__main__":
+    sys.exit(speed.main([*sys.argv[1:], "views"]))
