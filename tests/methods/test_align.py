@@ -191,6 +191,17 @@ def test_the_controls_change_what_they_say(model, pixels) -> None:
     assert (h >= z - 1e-9).all()  # a token distance is added
 
 
+@pytest.mark.parametrize("preset", ["paper", "released"])
+def test_one_prompt_a_side_leaves_the_prompt_level_nothing_to_choose(preset: str, model, pixels) -> None:
+    made = learner(model, preset=preset, visual=1, textual=1, beta=0.0)
+    with torch.no_grad():
+        classes = made.classes()
+        found = made.scores(pixels, classes)
+        images = made.look(pixels).pooled[0]
+    cosines = torch.nn.functional.cosine_similarity(images[:, None], classes.prompts[None, :, 0], dim=2)
+    torch.testing.assert_close(found, SCALE * cosines, rtol=0, atol=1e-6)
+
+
 def test_restored_prompts_say_the_same(model, pixels) -> None:
     made = learner(model, preset="released")
     again = learner(model, preset="released", random_state=9)

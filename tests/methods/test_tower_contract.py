@@ -197,3 +197,26 @@ def test_a_classifier_keeps_it(name: str, encoder, digits: Items, tmp_path: Path
     )  # fmt: skip
     again = ma.load(model.save(tmp_path / "model"), encoder=encoder)
     np.testing.assert_array_equal(again.predict(digits).probabilities, model.predict(digits).probabilities)
+
+
+@pytest.mark.parametrize("name", ["align", "cocoop"])
+@pytest.mark.parametrize("saving", [{"gradient_checkpointing": True}, {"accumulate": 3}, {"precision": "bfloat16"}])
+def test_saving_memory_changes_no_result(name: str, saving: dict, encoder, digits: Items, text) -> None:
+    plain, saved = (
+        quick(name, epochs=1, batch_size=20, training={"warmup": 0} | more).fit(digits, text=text, encoder=encoder)
+        for more in ({}, saving)
+    )
+    tolerance = 2e-2 if "precision" in saving else 1e-5
+    assert saved.diagnosis_["loss"] == pytest.approx(plain.diagnosis_["loss"], rel=tolerance)
+    if "precision" not in saving:
+        for key, value in plain.tensors_.items():
+            torch.testing.assert_close(saved.tensors_[key], value, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("align", "bfloat16"), ("plot", "float16"), ("cocoop", "bfloat16")])
+def test_half_precision_towers_are_learned_in(name: str, dtype: str, digits: Items) -> None:
+    half, digits = ma.load_encoder("tiny", cache=False, dtype=dtype), digits.select(np.arange(0, 20, 4))
+    text = half.embed_texts(sentences(digits.class_names, DIGIT_TEMPLATES), class_names=digits.class_names)
+    method = quick(name, epochs=1).fit(digits, text=text, encoder=half)
+    assert np.isfinite(method.score_images(digits, half).logits).all()
+    assert all(value.dtype == torch.float32 for value in method.tensors_.values())

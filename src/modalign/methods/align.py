@@ -147,6 +147,8 @@ class ALIGN(PromptMethod):
     def explain(self, items: Items, encoder: ClipEncoder, label: int | str | None = None) -> PatchPlans:
         """Which patches of an image the prompts and tokens of a class take.
 
+        Token plans are those of transport to convergence, also where the score uses others (``released``, ``uniform``).
+
         Parameters
         ----------
         items : its first image is looked at.
