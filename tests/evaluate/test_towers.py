@@ -1,0 +1,67 @@
+"""Inside an encoder as outside: one test, no label, no name, no image lost silently."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import modalign as ma
+from modalign.data.digits import DIGIT_TEMPLATES, load_digits
+from modalign.data.prompts import sentences
+from modalign.data.splits import few_shot
+from modalign.evaluate.runs import Run
+from modalign.evaluate.towers import nameless, run_in_tower
+from modalign.features import Scored
+
+
+class Watched:
+    """Answers class 0 for everything it can see, and remembers what it was shown."""
+
+    diagnosis_ = ()
+
+    def fit(self, items, *, text, encoder):
+        self.train = items
+        return self
+
+    def score_images(self, items, encoder) -> Scored:
+        self.test = items
+        seen = len(items) - 1  # the last one cannot be decoded
+        return Scored(items.ids[:seen], items.labels[:seen], np.tile(np.eye(10)[:1], (seen, 1)))
+
+    def get_params(self, deep: bool = True) -> dict[str, object]:
+        return {}
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory):
+    digits = load_digits().select(np.arange(200))
+    encoder = ma.load_encoder("tiny", cache=tmp_path_factory.mktemp("cache"))
+    return digits, encoder.embed_texts(sentences(digits.class_names, DIGIT_TEMPLATES), digits.class_names), encoder
+
+
+@pytest.mark.parametrize("shots", [0, 3])
+def test_labels_and_names_of_the_test_stay_hidden(given, shots: int, tmp_path: Path) -> None:
+    digits, text, encoder = given
+    split = few_shot(digits, shots, 1, test=0.5)
+    method = Watched()
+    run = run_in_tower("watched", method, digits, text, encoder, split, 1, shots=shots)
+    assert (method.test.labels == -1).all()
+    assert not set(method.test.ids) & set(digits.ids)
+    assert (method.train.labels >= 0).all() == bool(shots)
+    assert len(method.train) == (30 if shots else 200 - len(split.test))
+    right = digits.labels[split.test] == 0
+    right[-1] = False
+    np.testing.assert_array_equal(run.correct, right)
+    assert run.asked == 1
+    again = Run.from_json(run.to_json())
+    assert again == replace(run, correct=again.correct)
+
+
+def test_nameless_keeps_the_pictures(given) -> None:
+    digits, _, _ = given
+    hidden = nameless(digits.select([5, 3]))
+    assert hidden.read(0) == digits.read(5)
+    assert hidden.ids == ("000000", "000001")
