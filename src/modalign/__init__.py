@@ -24,6 +24,9 @@ _HOME = {
     "LinearProbe": "methods.linear_probe",
     "CMM": "methods.cmm",
     "GPUA": "methods.gpua",
+    "ALIGN": "methods.align",
+    "DAM": "methods.dam",
+    "FAIR": "methods.fair",
     "ModalignError": "errors",
     "InputError": "errors",
 }
