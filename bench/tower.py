@@ -51,7 +51,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "upt": PROMPTS | {"learning_rate": 0.005, "depth": 3},
     "maple": PROMPTS | {"learning_rate": 0.01},
     "plot": PROMPTS | {"learning_rate": 0.02},
-    "dam": PROMPTS | {"learning_rate": 0.01, "epochs": 15},
+    "dam": PROMPTS | {"learning_rate": 0.01, "loss_weight": 1.0},
 }
 """For the tiny pair on the digits, chosen on 40 validation images a class of the half that is not tested, seed 0.
 
