@@ -86,7 +86,7 @@ def _dtype(dtype: str | torch.dtype) -> torch.dtype | None:
 def _device(device: str | torch.device) -> torch.device:
     if device == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))  # several processes: a GPU each
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         place = torch.device(device)
