@@ -40,6 +40,8 @@ TOWER_METHODS: dict[str, str] = {
     "maple": "prompt_family.MaPLe",
     "plot": "prompt_family.PLOT",
     "fair": "FAIR",
+    "lafter_like": "LaFTerLike",
+    "dpa_like": "DPALike",
 }
 
 ALL_METHODS = METHODS | TOWER_METHODS

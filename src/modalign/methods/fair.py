@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
 from torch import Generator
 
 from modalign.errors import InputError
-from modalign.features import UNLABELLED, ClassText
 from modalign.methods.fair_score import Scale, Weighting
 from modalign.methods.fair_training import SelfTraining
 from modalign.methods.parameters import Count, Fraction, NonNegative, Positive, Seed
-from modalign.methods.tower import TowerMethod, Towers
+from modalign.methods.self_training import SelfTrained
+from modalign.methods.tower import Towers
 from modalign.tune.crops import CropBatches
 
 if TYPE_CHECKING:
     from modalign.data.items import Items
     from modalign.encoders.clip import ClipEncoder
-    from modalign.tune.batches import ImageBatches
 
 
-class FAIR(TowerMethod):
+class FAIR(SelfTrained):
     r"""Fine-grained alignment and interaction refinement: learns from images without labels and the names of classes.
 
     Of every image x, N squares p_i of side λ min(H, W), λ ~ U(α, β), are cut from the decoded picture. With the
@@ -93,15 +89,6 @@ class FAIR(TowerMethod):
 
     title = "FAIR"
     paper = "Ali, Silva, Arora and Khan, Towards fine-grained adaptation of CLIP via a self-trained alignment score"
-    needs_labels = False
-    recipe: ClassVar[dict[str, Any]] = {
-        "optimiser": "adamw",
-        "weight_decay": 0.1,
-        "undecayed": ("bias",),
-        "schedule": "cosine by step",
-        "warmup": 0,
-        "final_rate": 2e-6,
-    }
     ablations: ClassVar[dict[str, dict[str, Any]]] = {
         "global views": {"view": "global"},
         "fixed score": {"alignment": "fixed"},
@@ -154,23 +141,6 @@ class FAIR(TowerMethod):
         self.training = training
         self.random_state = random_state
 
-    def fit(
-        self,
-        items: Items,
-        labels: np.ndarray | None = None,
-        *,
-        text: ClassText,
-        encoder: ClipEncoder,
-        validation: Items | None = None,
-        checkpoint: str | Path | None = None,
-    ) -> Self:
-        """Learn from images, then name them; see :meth:`TowerMethod.fit`. Labels are not used."""
-        super().fit(items, labels, text=text, encoder=encoder, validation=validation, checkpoint=checkpoint)
-        scored = self.score_images(items, encoder)
-        classes = dict(zip(scored.ids, scored.logits.argmax(axis=1).tolist(), strict=True))
-        self.transduction_ = np.array([classes.get(name, UNLABELLED) for name in items.ids])
-        return self
-
     def _learner(self, towers: Towers, generator: Generator) -> SelfTraining:
         if self.view == "crops" and self.keep > self.crops:
             raise InputError(f"Expected to keep at most all {self.crops} crops, got keep={self.keep}.")
@@ -200,19 +170,3 @@ class FAIR(TowerMethod):
             augmentation=("random_resized_crop" if whole else "centre", self.augmentation),
             seed=seed,
         )
-
-    def _diagnose(self, learner: SelfTraining, data: ImageBatches) -> dict[str, Any]:
-        notes = [learner.notes(epoch) for epoch in range(self.epochs)]
-        found: dict[str, Any] = {name: [note[name] for note in notes] for name in notes[0]}
-        found["changed"] = [None if math.isnan(share) else share for share in found["changed"]]
-        terms = learner.tally[:, 5:] / learner.tally[:, :1].clamp_min(1)
-        found["self_training"], found["fairness"] = terms.T.tolist()
-        last = self.epochs - 1 - (self.epochs - 1) % self.refresh
-        found["pseudo_labels"] = learner.histogram[last].long().tolist()
-        found["changed_from_start"] = float((learner.labels != learner.first_labels).double().mean())
-        said = [learner.collapse(epoch) for epoch in range(self.epochs)]
-        if any(said):
-            found["warning"] = next(filter(None, said))
-        if self.refresh > 1:
-            found["approximation"] = f"pseudo-labels made anew in every {self.refresh} epochs only"
-        return found

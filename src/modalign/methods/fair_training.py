@@ -108,7 +108,11 @@ class SelfTraining(Learner):
         """(b,) labels and their weights: made now, or those kept since the last epoch that made them."""
         rows = batch.indices.to(self.labels.device)
         if batch.epoch % self.method.refresh == 0:
-            self._label(rows, self.alignment(batch, vision), batch.epoch)
+            found = self.alignment(batch, vision)
+            gammas = confidence(
+                found, score=self.method.score, weighting=self.method.weighting, logit_scale=self.logit_scale
+            )
+            self.take(batch, found.scores.argmax(dim=1), gammas, found.votes)
         return self.labels[rows], self.gammas[rows]
 
     @torch.no_grad()
@@ -130,19 +134,20 @@ class SelfTraining(Learner):
             weights = crop_weights(whole.classes[0].float(), classes)
         return align(weights, crops, anchors, method.keep)
 
-    def _label(self, rows: Tensor, alignment: Alignment, epoch: int) -> None:
-        """Take the pseudo-labels of these images, and note how they differ from those before."""
-        method = self.method
-        labels = alignment.scores.argmax(dim=1)
+    def take(self, batch: CropBatch, labels: Tensor, gammas: Tensor, votes: Tensor) -> None:
+        """Keep the pseudo-labels (b,) of a batch and their weights, and note how they differ from those before.
+
+        Parameters
+        ----------
+        votes : (b, k) what each of several looks at an image says alone.
+        """
+        rows, epoch = batch.indices.to(self.labels.device), batch.epoch
         before = self.labels[rows]
         known = before != UNLABELLED
-        self.labels[rows] = labels
+        self.labels[rows], self.gammas[rows] = labels, gammas
         self.first_labels[rows] = torch.where(known, self.first_labels[rows], labels)
-        self.gammas[rows] = confidence(
-            alignment, score=method.score, weighting=method.weighting, logit_scale=self.logit_scale
-        )
         self.histogram[epoch] += torch.bincount(labels, minlength=len(self.towers))
-        agreement = (alignment.votes == labels[:, None]).double().mean(dim=1).sum()
+        agreement = (votes == labels[:, None]).double().mean(dim=1).sum()
         changed = ((before != labels) & known).sum()
         self.tally[epoch, 1:4] += torch.stack((known.sum().double(), changed.double(), agreement))
 

@@ -1,0 +1,163 @@
+"""A self-trainer after LaFTer: a classifier learned from sentences, then frozen, labels the images it is tuned on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from modalign.errors import InputError
+from modalign.linalg.similarity import unit
+from modalign.methods.fair import FAIR
+from modalign.methods.fair_training import SelfTraining
+from modalign.methods.fitting import Descent, cosine_rates, descend, seeded
+from modalign.methods.parameters import Count, NonNegative, Positive, Range, Seed
+from modalign.methods.self_training import SelfTrained
+from modalign.methods.tower import Towers
+from modalign.tune.crops import CropBatches
+
+if TYPE_CHECKING:
+    from modalign.data.items import Items
+    from modalign.encoders.clip import ClipEncoder
+    from modalign.tune.batches import ImageBatches
+
+TEXT_RATE = 1e-3  # of AdamW on the classifier of sentences
+
+
+class TaughtByText(SelfTraining):
+    """Layer norms alone learn; the anchors are what sentences taught, before any image was seen.
+
+    Parameters
+    ----------
+    towers : the frozen encoder and the classes.
+    method : the hyper-parameters.
+    """
+
+    def __init__(self, towers: Towers, method: LaFTerLike) -> None:
+        settings = FAIR(
+            view="global", alignment="fixed", weighting="none", fairness=0.0, crops=1, keep=1,
+            epochs=method.epochs, logit_scale=method.logit_scale,
+        )  # fmt: skip
+        super().__init__(towers, settings)
+        self.anchors.requires_grad_(False)
+        self._text = method
+
+    def begin(self, data: ImageBatches) -> None:
+        """Learn the classifier, which then stays as it is."""
+        super().begin(data)
+        learned = text_classifier(
+            self.towers.class_text,
+            steps=self._text.text_steps,
+            noise=self._text.text_noise,
+            logit_scale=self.logit_scale,
+            random_state=self._text.random_state or 0,
+        )
+        self.anchors.data.copy_(learned)
+        self.first_anchors.copy_(learned)
+
+
+class LaFTerLike(SelfTrained):
+    r"""Self-training of the image tower's layer norms by a frozen classifier that was learned from sentences alone.
+
+    As FAIR's paper describes LaFTer (Mirza et al. 2023): since text and images share a space, a linear classifier
+    with unit rows Z is learned from the sentences of all classes,
+
+    .. math:: \min_Z \; \mathrm{E}\, \mathrm{CE}\bigl(s Z (t + \epsilon)/\lVert t + \epsilon \rVert, \; y(t)\bigr),
+
+    frozen, and then names whole images as the tuned tower sees them; the tower learns the same names for strong views:
+
+    .. math:: \hat y = \arg\max_y \cos(f(\alpha(x)), Z_y), \quad
+              \mathcal L = \mathrm{E}\bigl[-\log p_{\hat y}(A(x))\bigr] .
+
+    What is not known here, and taken as said: the original also tunes visual prompts and has its own augmentation of
+    text and images; its paper and code were not read. Only layer norms learn here, ε is Gaussian, α is a random
+    resized crop. So these are not LaFTer's figures. Cost: 2 forward passes and one backward pass an image.
+
+    Parameters
+    ----------
+    text_steps : updates of the classifier of sentences; 0 keeps the mean direction of each class.
+    text_noise : length of ε in units of that of a sentence vector.
+    logit_scale : s; None takes the encoder's.
+    epochs : passes over the images.
+    batch_size : images a step.
+    learning_rate : the highest.
+    augmentation : the strong view A.
+    training : further entries of the recipe.
+    random_state : seed of everything drawn.
+
+    Attributes
+    ----------
+    transduction_ : (n,) classes of the fitted images, −1 where one could not be decoded.
+    diagnosis_ : as for :class:`~modalign.methods.fair.FAIR`; all weights γ are 1 and fairness plays no part.
+    """
+
+    title = "LaFTer-like"
+    paper = "after Mirza et al., LaFTer: label-free tuning of zero-shot classifier, NeurIPS 2023"
+    ablations: ClassVar[dict[str, dict[str, Any]]] = {"mean sentences": {"text_steps": 0}}
+
+    def __init__(
+        self,
+        *,
+        text_steps: Annotated[int, Range(0)] = 400,
+        text_noise: NonNegative = 0.5,
+        logit_scale: Positive | None = None,
+        epochs: Count = 15,
+        batch_size: Count = 32,
+        learning_rate: Positive = 5e-4,
+        augmentation: str | list = "strong",
+        training: dict | None = None,
+        random_state: Seed = None,
+    ) -> None:
+        self.text_steps = text_steps
+        self.text_noise = text_noise
+        self.logit_scale = logit_scale
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.augmentation = augmentation
+        self.training = training
+        self.random_state = random_state
+
+    def _learner(self, towers: Towers, generator: Generator) -> TaughtByText:
+        return TaughtByText(towers, self)
+
+    def _batches(self, items: Items, encoder: ClipEncoder, seed: int) -> CropBatches:
+        return whole_views(items, encoder, self.augmentation, seed)
+
+
+def whole_views(items: Items, encoder: ClipEncoder, augmentation: str | list, seed: int) -> CropBatches:
+    """A weak view, one random resized crop, and a strong one of every image."""
+    if not isinstance(augmentation, str):
+        raise InputError(f"Expected one augmentation, that of the strong view, got {augmentation}.")
+    return CropBatches(items, encoder, crops=0, augmentation=("random_resized_crop", augmentation), seed=seed)
+
+
+def text_classifier(text: Tensor, *, steps: int, noise: float, logit_scale: float, random_state: int) -> Tensor:
+    """(K, d) unit rows that tell the sentences of the classes apart, also when these are moved a little.
+
+    Parameters
+    ----------
+    text : (K, T, d) unit vectors, zero rows where a class has fewer sentences.
+    steps : of AdamW on all sentences, each time with fresh noise; from the mean direction of each class.
+    noise : expected length of the Gaussian noise.
+    logit_scale : inverse temperature.
+    random_state : seed of the noise.
+    """
+    present = (text != 0).any(dim=2)
+    rows, labels = text[present], present.nonzero()[:, 0]
+    classifier = unit(unit(text).sum(dim=1))
+    draws, deviation = seeded(random_state), noise / text.shape[2] ** 0.5
+
+    def gradients(step: int) -> tuple[Tensor, list[Tensor]]:
+        moved = unit(rows + deviation * torch.randn(rows.shape, generator=draws).to(rows))
+        with torch.enable_grad():
+            Z = classifier.detach().requires_grad_()
+            loss = F.cross_entropy(logit_scale * (moved @ unit(Z).T), labels)
+            (slope,) = torch.autograd.grad(loss, Z)
+        return loss.detach()[None], [slope]
+
+    if steps:
+        descend([Descent(classifier, cosine_rates(steps, TEXT_RATE), 0.0)], gradients)
+    return unit(classifier)

@@ -1,0 +1,97 @@
+"""The LaFTer-like self-trainer: sentences teach a classifier, which stays as it is and labels whole images."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+import modalign as ma
+from modalign.data.digits import DIGIT_TEMPLATES, load_digits
+from modalign.data.items import Items
+from modalign.data.prompts import sentences
+from modalign.errors import InputError
+from modalign.linalg.prototypes import text_prototypes
+from modalign.linalg.similarity import unit
+from modalign.methods.lafter_like import LaFTerLike, text_classifier
+from modalign.methods.tower import Towers
+from modalign.tune.crops import CropBatches
+
+QUICK = {"epochs": 2, "batch_size": 16, "augmentation": "randaugment", "random_state": 0, "text_steps": 50}
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory):
+    return ma.load_encoder("tiny", cache=tmp_path_factory.mktemp("cache"), dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def digits() -> Items:
+    return load_digits().select(np.arange(48))
+
+
+@pytest.fixture(scope="module")
+def text(encoder, digits):
+    return encoder.embed_texts(sentences(digits.class_names, DIGIT_TEMPLATES), class_names=digits.class_names)
+
+
+def test_sentences_teach_what_their_mean_direction_does_not_know() -> None:
+    draws = torch.Generator().manual_seed(0)
+    # Two classes whose sentences differ in one direction of small variance, beside one of large variance.
+    rows = torch.randn(2, 40, 6, generator=draws) * torch.tensor([3.0, 1, 1, 1, 1, 0.05])
+    rows[0, :, 5] += 0.4
+    rows[1, :, 5] -= 0.4
+    rows[..., 1] += 4
+    rows = unit(rows)
+    rows[1, 30:] = 0
+    options = {"noise": 0.02, "logit_scale": 50.0, "random_state": 0}
+    start = text_classifier(rows, steps=0, **options)
+    torch.testing.assert_close(start, text_prototypes(rows))
+    learned = text_classifier(rows, steps=400, **options)
+
+    def right(Z: torch.Tensor) -> int:
+        found = (rows @ Z.T).argmax(2)
+        return int((found[0] == 0).sum() + (found[1, :30] == 1).sum())
+
+    assert right(start) < 60 < 65 < right(learned)
+    torch.testing.assert_close(learned.norm(dim=1), torch.ones(2))
+
+
+def test_the_loss_is_that_of_the_frozen_classifiers_names(encoder, digits: Items, text) -> None:
+    towers = Towers.open(encoder, text)
+    learner = LaFTerLike(**QUICK)._learner(towers, torch.Generator())
+    data = CropBatches(digits, encoder, crops=0, augmentation=("random_resized_crop", "randaugment"))
+    learner.begin(data)
+    classifier = text_classifier(towers.class_text, steps=50, noise=0.5, logit_scale=towers.logit_scale, random_state=0)
+    batch = data.batch(torch.arange(8), 0)
+    weak, strong = (unit(towers.vision(view).pooled[0]) for view in batch.views)
+    expected = cross_entropy(towers.logit_scale * strong @ classifier.T, (weak @ classifier.T).argmax(1))
+    loss = learner.loss(batch)["loss"]
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert learner.anchors.grad is None
+    assert all(bool((p.grad != 0).any()) for p in learner.norms.values())
+
+
+def test_layer_norms_alone_learn_and_it_is_saved(encoder, digits: Items, text, tmp_path) -> None:
+    before = copy.deepcopy(encoder.model.state_dict())
+    model = ma.adapt(digits, encoder=encoder, method=LaFTerLike(**QUICK), shots=3, templates=DIGIT_TEMPLATES)
+    method = model.method
+    assert all(torch.equal(value, before[name]) for name, value in encoder.model.state_dict().items())
+    tower = Towers.open(encoder, text).vision
+    assert method.diagnosis_["trainable"] == sum(2 * len(norm.weight) for norm in tower.norms().values())
+    expected = text_classifier(
+        method.class_text_, steps=50, noise=0.5, logit_scale=float(encoder.logit_scale), random_state=0
+    )
+    torch.testing.assert_close(method.tensors_["anchors"], expected)
+    assert method.diagnosis_["gamma"] == [1.0, 1.0]
+    again = ma.load(model.save(tmp_path / "model"), encoder=encoder)
+    np.testing.assert_array_equal(again.predict(digits).probabilities, model.predict(digits).probabilities)
+
+
+def test_several_strong_views_are_refused(encoder, digits: Items, text) -> None:
+    with pytest.raises(InputError, match="one augmentation"):
+        LaFTerLike(augmentation=["centre", "strong"]).fit(digits, text=text, encoder=encoder)
