@@ -28,6 +28,7 @@ from modalign.methods.fair import FAIR
 from modalign.methods.fair_score import align, crop_weights, divergence_from_uniform
 from modalign.methods.fair_training import SelfTraining
 from modalign.methods.tower import Towers
+from modalign.persistence import load_model, save_model
 from modalign.tune.crops import CropBatch
 
 K, N, B, SIZE = 5, 6, 4, 32
@@ -114,7 +115,8 @@ def algorithm_1(model: CLIPModel, Z: torch.Tensor, Z0: torch.Tensor, batch: Crop
         gammas.append(gamma)
         weights.append([float(value) for value in w])
     mean = sum(predictions) / B
-    loss = sum(losses) / B - sum(mean[j].log() for j in range(K)) / K
+    q = settings.get("q", [1 / K] * K)
+    loss = sum(losses) / B - sum(q[j] * mean[j].log() for j in range(K))
     return loss, torch.stack(scores), torch.tensor(gammas), torch.tensor(weights)
 
 
@@ -158,6 +160,45 @@ def test_it_is_algorithm_1(model: CLIPModel, settings: dict) -> None:
     assert len(pairs) == 1 + len(learner.norms)
     for found, expected in pairs:
         assert float((found - expected).norm()) <= 5e-5 * float(expected.norm())  # computed in float32
+
+
+class Pictures:
+    """Images in uneven batches, as what :meth:`SelfTraining.begin` is given."""
+
+    def __init__(self, pixels: torch.Tensor) -> None:
+        self.pixels = pixels
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def centred(self, _: int):
+        return self.pixels.split([4, 1, 3, 1])
+
+
+def test_shares_of_the_start_are_the_mean_zero_shot_prediction_and_stay(model: CLIPModel) -> None:
+    exact, batch = copy.deepcopy(model).double(), batch_of(model)
+    learner = learner_of(model)
+    learner.method.set_params(shares="start")
+    pictures = torch.randn(9, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(4))
+    learner.begin(Pictures(pictures))
+    Z0 = learner.anchors.detach().double()
+    q = [0.0] * K
+    for x in pictures.double():
+        f = exact.visual_projection(exact.vision_model(pixel_values=x[None]).pooler_output[0]).detach()
+        powers = [math.exp(20.0 * cosine_similarity(f, Z0[j], dim=0)) for j in range(K)]
+        q = [value + power / sum(powers) / 9 for value, power in zip(q, powers, strict=True)]
+    torch.testing.assert_close(learner.shares.double(), torch.tensor(q, dtype=torch.float64), rtol=1e-5, atol=1e-6)
+    assert max(q) > 2 * min(q)
+
+    with torch.no_grad():
+        learner.anchors += 0.3 * torch.randn(learner.anchors.shape, generator=torch.Generator().manual_seed(3))
+    Z = learner.anchors.detach().double().requires_grad_()
+    loss, *_ = algorithm_1(exact, Z, Z0, batch, q=q)
+    found = learner.loss(batch)["loss"]
+    torch.testing.assert_close(found.double(), loss, rtol=1e-5, atol=0)
+    loss.backward()
+    found.backward()
+    assert float((learner.anchors.grad - Z.grad).norm()) <= 5e-5 * float(Z.grad.norm())
 
 
 def test_crop_weights_sum_to_one_over_all_and_to_less_over_the_best(model: CLIPModel) -> None:
@@ -326,9 +367,27 @@ def test_a_folder_without_labels_is_adapted_saved_and_loaded(encoder, digits: It
     assert sum(file.stat().st_size for file in folder.iterdir()) < 250_000
 
 
+def test_shares_of_the_start_are_those_of_the_encoder_itself_and_recorded(encoder, digits, text, tmp_path) -> None:
+    few = digits.select(np.flatnonzero(digits.labels < 3))
+    method = FAIR(**QUICK | {"epochs": 1, "shares": "start"}).fit(few, text=text, encoder=encoder)
+    Z = torch.from_numpy(text.vectors.copy()).sum(dim=1)
+    Z, f = Z / Z.norm(dim=1, keepdim=True), torch.from_numpy(encoder.embed_images(few).vectors.copy())
+    expected = (float(encoder.logit_scale) * f @ Z.T).softmax(dim=1).mean(dim=0)
+    np.testing.assert_allclose(method.diagnosis_["shares"], expected.numpy(), atol=1e-4)
+    assert sum(method.diagnosis_["shares"][:3]) > 0.5
+    even = FAIR(**QUICK | {"epochs": 1}).fit(few, text=text, encoder=encoder)
+    assert even.shares == "uniform"  # as published
+    assert "shares" not in even.diagnosis_
+    assert not torch.equal(even.tensors_["anchors"], method.tensors_["anchors"])
+    again = load_model(save_model(tmp_path / "model", method))[0]
+    assert again.shares == "start"
+    assert again.diagnosis_ == method.diagnosis_
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
+        ({"shares": "even"}, "shares"),
         ({"crops": 3, "keep": 4}, "keep at most all 3 crops"),
         ({"smallest_crop": 0.9, "largest_crop": 0.5}, "smallest ≤ largest"),
         ({"momentum": 1.0}, "momentum below 1"),

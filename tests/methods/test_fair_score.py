@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from modalign.methods.fair_score import align, confidence, divergence_from_uniform, fairness
+from modalign.methods.fair_score import align, confidence, divergence_from_uniform, fairness, zero_shot_shares
 
 K, N = 5, 6
 
@@ -50,6 +50,17 @@ def test_fairness_is_least_for_even_predictions_and_as_strong_with_memory() -> N
     (first,), (second,) = (torch.autograd.grad(value, logits, retain_graph=True) for value in (plain, steady))
     torch.testing.assert_close(first, second)
     torch.testing.assert_close(average, torch.full((K,), 1 / K))
+
+
+def test_zero_shot_shares_sum_to_one_follow_the_classes_and_add_up_over_batches() -> None:
+    anchors = 3 * torch.eye(K)
+    images = torch.eye(K)[[0, 0, 0, 1]] * torch.tensor([1.0, 5.0, 0.1, 2.0])[:, None]
+    shares = zero_shot_shares(images, anchors, 100.0)
+    torch.testing.assert_close(shares, torch.tensor([0.75, 0.25, *[0.0] * (K - 2)]))
+    images = torch.randn(7, K)
+    parts = [len(few) * zero_shot_shares(few, anchors, 2.0) for few in images.split([5, 2])]
+    torch.testing.assert_close(zero_shot_shares(images, anchors, 2.0), sum(parts) / 7)
+    assert float(zero_shot_shares(images, anchors, 2.0).sum()) == pytest.approx(1)
 
 
 def test_the_divergence_from_even_classes() -> None:

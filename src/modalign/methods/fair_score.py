@@ -16,6 +16,7 @@ from modalign.linalg.similarity import cosine, top_k, unit
 
 Scale = Literal["prob", "raw", "logit"]
 Weighting = Literal["margin", "top", "none"]
+Shares = Literal["uniform", "start"]
 COLLAPSED = math.log(2)  # KL from uniform of labels that fall evenly on half of the classes
 SMALL_VOCABULARY = 512  # classes below which a batch mean stands for the moving average
 
@@ -149,6 +150,24 @@ def fairness(logits: Tensor, average: Tensor, momentum: float, shares: Tensor | 
     tiny = torch.finfo(blended.dtype).tiny
     logs = blended.clamp_min(tiny).log()
     return -(logs.mean() if shares is None else shares @ logs) / (1 - momentum), blended.detach()
+
+
+def zero_shot_shares(images: Tensor, anchors: Tensor, logit_scale: float) -> Tensor:
+    r"""q_j = mean over the images of softmax(s cos(f, Z))_j: what zero-shot expects each class to have.
+
+    For :func:`fairness` where classes are not known to be even. Cost O(n K d).
+
+    Parameters
+    ----------
+    images : (n, d) features of whole images, of any length.
+    anchors : (K, d) class description anchors as they start, of any length.
+    logit_scale : s.
+
+    Returns
+    -------
+    (K,), summing to one. That of all images is the mean of those of their batches, weighted by size.
+    """
+    return (logit_scale * cosine(images, anchors)).softmax(dim=1).mean(dim=0)
 
 
 def divergence_from_uniform(counts: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from modalign.methods.fair_score import (
     divergence_from_uniform,
     fairness,
     softmax_weights,
+    zero_shot_shares,
 )
 from modalign.methods.tower import Learner, Towers, cosine_logits
 from modalign.tune.crops import CropBatch
@@ -61,6 +62,7 @@ class SelfTraining(Learner):
         self.register_buffer("average", torch.full((K,), 1 / K))
         self.register_buffer("histogram", torch.zeros(method.epochs, K))
         self.register_buffer("tally", torch.zeros(method.epochs, len(COLUMNS), dtype=torch.float64))
+        self.shares: Tensor | None = None
         self.warned = False
 
     def begin(self, data: ImageBatches) -> None:
@@ -69,6 +71,17 @@ class SelfTraining(Learner):
         self.register_buffer("labels", torch.full((len(data),), UNLABELLED, device=device))
         self.register_buffer("first_labels", self.labels.clone())
         self.register_buffer("gammas", torch.zeros(len(data), device=device))
+        if self.method.shares == "start":
+            self.shares = self.first_shares(data)
+
+    @torch.no_grad()
+    def first_shares(self, data: ImageBatches) -> Tensor:
+        """(K,) the class shares that zero-shot finds in the images, whole and as the encoder itself sees them."""
+        total = torch.zeros_like(self.average)
+        for pixels in data.centred(CHUNK):
+            found = self.towers.vision(pixels).pooled[0].float()
+            total += len(pixels) * zero_shot_shares(found, self.first_anchors, self.logit_scale)
+        return total / len(data)
 
     def vision(self) -> VisionTower:
         """The image tower with its layer norms as they are now."""
@@ -96,7 +109,7 @@ class SelfTraining(Learner):
         strong = vision(batch.views[1], checkpoint=self.towers.gradient_checkpointing).pooled[0]
         logits = cosine_logits(strong, self.anchors, self.logit_scale)
         training = (gamma * F.cross_entropy(logits, labels, reduction="none")).mean()
-        fair, self.average = fairness(logits, self.average, self.momentum)
+        fair, self.average = fairness(logits, self.average, self.momentum, self.shares)
         with torch.no_grad():
             here = torch.stack((gamma.mean(), training, fair)).double() * len(labels)
             self.tally[batch.epoch, 4:] += here

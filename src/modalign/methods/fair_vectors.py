@@ -16,12 +16,14 @@ from modalign.methods.fair_score import (
     SMALL_VOCABULARY,
     Alignment,
     Scale,
+    Shares,
     Weighting,
     collapse,
     confidence,
     crop_weights,
     divergence_from_uniform,
     fairness,
+    zero_shot_shares,
 )
 from modalign.methods.fitting import Descent, cosine_rates, descend, seeded
 from modalign.methods.parameters import Count, Fraction, NonNegative, Positive, Seed
@@ -104,7 +106,7 @@ class FAIRVectors(VectorMethod):
         units: Scale = "prob",
         weighting: Weighting = "margin",
         fairness: NonNegative = 0.3,
-        shares: Literal["start", "uniform"] = "start",
+        shares: Shares = "start",
         momentum: Fraction | None = None,
         steps: Count = 100,
         batch_size: Count = 4096,
@@ -132,7 +134,7 @@ class FAIRVectors(VectorMethod):
         whole = unit(problem.X)
         parts = whole[:, None] if problem.parts is None else unit(problem.parts)
         evidence, mass, chosen = gather(whole, parts, min(self.keep, parts.shape[1]))
-        shares = (self.logit_scale * whole @ start.T).softmax(dim=1).mean(dim=0) if self.shares == "start" else None
+        shares = zero_shot_shares(whole, start, self.logit_scale) if self.shares == "start" else None
         anchors = self._train(start, parts, evidence, mass, shares)
         self.prototypes_ = unit(anchors)
         before, after = (evidence @ Z.T for Z in (start, self.prototypes_))

@@ -66,6 +66,8 @@ class SelfTrained(TowerMethod):
         said = [learner.collapse(epoch) for epoch in range(self.epochs)]
         if any(said):
             found["warning"] = next(filter(None, said))
+        if learner.shares is not None:
+            found["shares"] = learner.shares.tolist()
         if refresh > 1:
             found["approximation"] = f"pseudo-labels made anew in every {refresh} epochs only"
         return found

@@ -139,6 +139,10 @@ class ImageBatches:
         for indices in torch.arange(len(self)).split(batch_size):
             yield self.batch(indices, epoch)
 
+    def centred(self, batch_size: int) -> Iterator[Tensor]:
+        """All images once, in the order of the items, as the encoder itself would see them: (b, 3, H, W)."""
+        return (batch.pixels for batch in centre_batches(self.items, self._encoder, batch_size))
+
     def pictures(self, indices: Sequence[int]) -> list[Tensor]:
         """The decoded pictures, uint8 (3, H, W) at their own sizes, for those who cut other views from them."""
         return self._pictures(indices) if self._whole else [to_pixels(self.items.open(i)) for i in indices]
