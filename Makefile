@@ -8,9 +8,10 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/modalign demo
 
+# One thread a process: small operations lose more by waiting for a second thread than they gain.
 test: $(VENV)/.installed
 	$(BIN)/ruff check .
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m bench.speed
