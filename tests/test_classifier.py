@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 import modalign as ma
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.errors import EncoderMismatchError, InputError, UnknownNameError
+from modalign.linalg.similarity import unit
 from modalign.predictions import NONE_OF_THESE
+from modalign.tune.crops import embed_crops
 
 
 def draw(folder: Path, per_class: int = 8) -> Path:
@@ -218,5 +222,69 @@ def test_two_encoders_without_a_label(tmp_path: Path, encoder) -> None:
     ],
 )
 def test_what_does_not_go_together_is_said(change: dict, sentence: str, photos: Path) -> None:
+    with pytest.raises(InputError, match=sentence):
+        ma.adapt(photos, **change)
+
+
+def test_a_method_on_crops_sees_them_when_fitted_and_when_it_predicts(photos: Path, tmp_path: Path, encoder) -> None:
+    model = ma.adapt(photos, encoder=encoder, method="wca", shots=3, crops=5)
+    assert model.crops == model.record["crops"] == 5
+    seen = embed_crops(photos, encoder, crops=5, by_content=True)
+    f, crops = unit(torch.from_numpy(seen.vectors.copy())), unit(torch.from_numpy(seen.tokens.copy()))
+    logits = []
+    for whole, parts in zip(f, crops, strict=True):  # WCA as printed: temperatures of one
+        weights = torch.stack([part @ whole for part in parts]).softmax(0)
+        logits.append(sum(w * part for w, part in zip(weights, parts, strict=True)) @ model.method.prototypes_.T)
+    expected = (model.method.logit_scale * torch.stack(logits).double() / model.temperature).softmax(1).numpy()
+    answers = model.predict(photos)
+    np.testing.assert_allclose(answers.probabilities, expected, atol=1e-4)
+    whole = dataclasses.replace(model, crops=0).predict(photos).probabilities
+    assert np.abs(answers.probabilities - whole).max() > 0.01
+
+    again = ma.load(model.save(tmp_path / "model"), encoder=encoder)
+    assert again.crops == 5
+    np.testing.assert_array_equal(again.predict(photos).probabilities, answers.probabilities)
+    alone = again.predict([Image.open(photos / "square" / "7.png")])  # last in its folder, now first of one
+    np.testing.assert_allclose(alone.probabilities[0], answers.probabilities[-1], atol=1e-5)
+    tested = again.evaluate(photos, include_fitted=True)
+    np.testing.assert_array_equal(tested.probabilities, answers.probabilities)
+
+
+@pytest.mark.filterwarnings("ignore:The pseudo-labels fall on about")  # the tiny encoder knows no shapes
+def test_a_method_that_learns_from_crops_alone_predicts_without_any(photos: Path, encoder, monkeypatch) -> None:
+    settings = {"encoder": encoder, "method": "fair_vectors", "classes": ["disc", "square"], "unlabelled": True}
+    model, whole = ma.adapt(photos, crops=4, **settings), ma.adapt(photos, **settings)
+    assert model.method.diagnosis_["crops"] == 4
+    assert whole.method.diagnosis_["crops"] == whole.crops == 0
+    assert not np.array_equal(model.method.prototypes_, whole.method.prototypes_)
+    monkeypatch.setattr("modalign.classifier.embed_crops", lambda *_, **__: pytest.fail("crops were cut"))
+    assert len(model.predict(photos)) == 16
+
+
+def test_models_saved_before_there_were_crops_see_whole_images(photos: Path, tmp_path: Path, encoder) -> None:
+    model = ma.adapt(photos, encoder=encoder, method="wca", shots=3)
+    card = model.save(tmp_path / "model") / "card.json"
+    entries = json.loads(card.read_text())
+    assert entries["classifier"].pop("crops") == 0
+    card.write_text(json.dumps(entries))
+    again = ma.load(tmp_path / "model", encoder=encoder)
+    assert again.crops == 0
+    np.testing.assert_array_equal(again.predict(photos).probabilities, model.predict(photos).probabilities)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"method": "cmm", "crops": 4}, "takes no crops"),
+        ({"method": "maple", "crops": 4}, "takes no crops"),
+        ({"method": "wca", "crops": -1}, "number of crops"),
+        ({"method": "wca", "crops": True}, "number of crops"),
+        ({"method": "wca", "crops": 4, "mirror": True}, "crops or mirrored"),
+        ({"method": "wca", "crops": 4, "encoder": "tiny-vision+tiny"}, "one encoder to see crops with"),
+        ({"method": "fair", "crops": 3}, "keep at most all 3 crops"),
+    ],
+)
+def test_crops_go_to_methods_on_parts_only(change: dict, sentence: str, photos: Path, monkeypatch) -> None:
+    monkeypatch.setattr("modalign.classifier.embed_crops", lambda *_, **__: pytest.fail("work began"))
     with pytest.raises(InputError, match=sentence):
         ma.adapt(photos, **change)

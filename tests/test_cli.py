@@ -125,6 +125,16 @@ def test_without_labels_and_with_none_of_these(photos: Path, tmp_path: Path) -> 
     run("predict", model, photos, "--reject", 0, expect=2)
 
 
+def test_crops_are_an_option_of_fit_and_kept(photos: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    fitted = json.loads(run("fit", photos, "-o", model, "-m", "wca", "--crops", 3, "--json").stdout)
+    assert fitted["record"]["crops"] == 3
+    assert json.loads((model / "card.json").read_text())["classifier"]["crops"] == 3
+    assert len(json.loads(run("predict", model, photos, "--json").stdout)["predictions"]) == 16
+    both = ("-m", "fair", "--crops", 3, "--set", "crops=4")
+    assert "got both" in str(run("fit", photos, "-o", tmp_path / "other", *both, expect=2).exception)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_explains_every_option(command: str) -> None:
     import typer.main

@@ -25,7 +25,7 @@ ALLOWED = {
     "persistence": METHODS,
     "evaluate": CORE,
     "predictions": CORE,
-    "classifier": CORE | {"predictions"},
+    "classifier": CORE | {"predictions", "tune.crops"},
     "adaptation": CORE | {"classifier"},
     "listing": CORE,
     "doctor": CORE,

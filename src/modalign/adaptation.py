@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from modalign.classifier import Classifier, calibrate, content_hash, score
+from modalign.classifier import Classifier, calibrate, content_hash, embed, score
 from modalign.data.items import Items, load_items
 from modalign.data.prompts import DEFAULT_TEMPLATE, read_descriptions, sentences
 from modalign.data.split import Split
@@ -43,6 +43,7 @@ def adapt(
     templates: str | Sequence[str] | None = None,
     descriptions: str | Path | None = None,
     mirror: bool | None = None,
+    crops: int = 0,
     random_state: int = 0,
     device: str = "auto",
     checkpoint: str | Path | None = None,
@@ -63,6 +64,9 @@ def adapt(
     templates : sentences with ``{}`` for the class name.
     descriptions : a JSON file of sentences a class (CuPL or HPT layout) instead of templates.
     mirror : also train on mirrored images; None does what the method was published with.
+    crops : squares to cut from every image for a method that looks at parts of pictures, half to nine tenths of the
+        short side each. Methods on vectors (WCA, FAIR on vectors) see whole images only where it is 0, and otherwise
+        cost ``crops`` + 1 forward passes an image, without a cache; one that cuts its own (FAIR) has its own default.
     random_state : decides the split and everything random in the method.
     device : where the encoder runs if ``encoder`` is a name.
     checkpoint : a folder for the state of a training inside the encoder; run again after an interruption, it goes on.
@@ -74,6 +78,7 @@ def adapt(
     """
     started = time.perf_counter()
     items = _items(images, classes, unlabelled)
+    crops, hyperparameters = _crops(method, crops, mirror, hyperparameters)
     method = _configured(method, hyperparameters, random_state)
     split = _split(items, shots, method, random_state)
     lines = class_sentences(items.class_names, templates, descriptions)
@@ -90,7 +95,9 @@ def adapt(
                 f"{type(method).__name__} learns from vectors in one go and keeps no checkpoint; leave it out."
             )
         mirror = method.mirrors if mirror is None else mirror
-        encoder, seen = _fit_vectors(method, train, held_out, lines, encoder, anchor, mirror, device, hyperparameters)
+        encoder, seen, held_out = _fit_vectors(
+            method, train, held_out, lines, encoder, anchor, mirror, crops, device, hyperparameters
+        )
         fitted = {"mirror": mirror, "train": len(seen) // (1 + mirror)}
 
     known = None if held_out is None else score(encoder, method, held_out)
@@ -108,6 +115,7 @@ def adapt(
             "shots": shots,
             "random_state": random_state,
             "mirror": fitted["mirror"],
+            "crops": crops,
             "images": {"train": fitted["train"], "validation": 0 if known is None else len(known.ids)},
             "calibrated": known is not None,
             "sentences": [list(s) for s in lines],
@@ -115,6 +123,7 @@ def adapt(
             "quarantined": [asdict(q) for q in _left_out(items, seen, known)],
             "seconds": round(time.perf_counter() - started, 3),
         },
+        crops=crops,
     )
 
 
@@ -126,20 +135,24 @@ def _fit_vectors(
     encoder: str | Encoder | JoinedEncoder,
     anchor: str | Encoder | None,
     mirror: bool,
+    crops: int,
     device: str,
     hyperparameters: dict[str, Any],
-) -> tuple[Encoder | JoinedEncoder, Features]:
-    """Embed and fit; the encoder that the classifier keeps, and the vectors that were learned from."""
+) -> tuple[Encoder | JoinedEncoder, Features, Features | None]:
+    """Embed and fit; the encoder that the classifier keeps, the vectors that were learned from, and those held out."""
     eyes = _Eyes.open(encoder, anchor, method, device)
+    if crops and isinstance(eyes.encoder, JoinedEncoder):
+        raise InputError(f"Expected one encoder to see crops with, got '{eyes.encoder.name}'; leave crops out.")
     if eyes.language and "logit_scale" in method.get_params() and "logit_scale" not in hyperparameters:
         method.set_params(logit_scale=float(eyes.language.logit_scale or method.logit_scale))
     text = eyes.language.embed_texts(lines, class_names=train.class_names) if eyes.language else None
-    views = [eyes.see(train, view) for view in (VIEWS if mirror else VIEWS[:1])]
+    views = [eyes.see(train, view, crops) for view in (VIEWS if mirror else VIEWS[:1])]
     X = concatenate([x for x, _ in views])
-    validation = None if held_out is None else eyes.see(held_out, VIEWS[0])[0]
+    asked = crops if method.scores_parts else 0
+    validation = None if held_out is None else eyes.see(held_out, VIEWS[0], asked)[0]
     aligned = {} if views[0][1] is None else {"anchor": concatenate([a for _, a in views])}
     method.fit(X, text=text, validation=validation, **aligned)
-    return eyes.encoder, X
+    return eyes.encoder, X, validation
 
 
 def _opened(
@@ -191,8 +204,10 @@ class _Eyes:
             return cls(encoder, encoder.language, encoder)
         return cls(encoder, encoder if encoder.has_text else None, None)
 
-    def see(self, items: Items, view: str) -> tuple[Features, Features | None]:
+    def see(self, items: Items, view: str, crops: int = 0) -> tuple[Features, Features | None]:
         """The images as the classifier will see them, and as the text does where that is another space."""
+        if crops:
+            return embed(self.encoder, items, crops), None
         if self.both is None:
             return self.encoder.embed_images(items, view=view), None
         features = self.both.embed_images(items, view=view)
@@ -224,6 +239,24 @@ def _split(items: Items, shots: int | None, method: VectorMethod, seed: int) -> 
             "sort some into one folder a class, or use method='gpua', which needs none."
         )
     return None
+
+
+def _crops(
+    method: str | VectorMethod | TowerMethod, crops: int, mirror: bool | None, hyperparameters: dict[str, Any]
+) -> tuple[int, dict[str, Any]]:
+    """Crops of every image to embed, and the hyper-parameters, to which they belong if the method cuts its own."""
+    cls = method_class(method) if isinstance(method, str) else type(method)
+    if not crops:
+        return 0, hyperparameters
+    if "crops" in {p.name for p in parameters(cls)}:
+        return 0, {"crops": crops, **hyperparameters}
+    if not getattr(cls, "takes_parts", False):
+        raise InputError(f"{cls.__name__} looks at whole images and takes no crops; leave them out.")
+    if isinstance(crops, bool) or not isinstance(crops, int) or crops < 1:
+        raise InputError(f"Expected a number of crops of every image, 0 for whole images only, got {crops!r}.")
+    if mirror:
+        raise InputError("Expected crops or mirrored images, got both; choose one.")
+    return crops, hyperparameters
 
 
 def _rejection(reference: Scored, temperature: float, *, labelled: bool) -> Rejection:

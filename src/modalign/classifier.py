@@ -20,12 +20,23 @@ from modalign.methods.base import VectorMethod
 from modalign.methods.tower import TowerMethod
 from modalign.persistence import load_model, save_model
 from modalign.predictions import Evaluation, Prediction, Predictions
+from modalign.tune.crops import embed_crops
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
     from modalign.encoders.joined import JoinedEncoder
 
-__all__ = ["Classifier", "Evaluation", "Prediction", "Predictions", "calibrate", "content_hash", "load", "score"]
+__all__ = [
+    "Classifier",
+    "Evaluation",
+    "Prediction",
+    "Predictions",
+    "calibrate",
+    "content_hash",
+    "embed",
+    "load",
+    "score",
+]
 
 
 @dataclass
@@ -41,6 +52,8 @@ class Classifier:
     fitted_on : content hashes of the images used for fitting and validation, so that they are never tested on.
     rejection : how sure the model is of held-out images of its own classes; None if there were none.
     record : how the model came about: shots, seed, counts, seconds, notes.
+    crops : squares of every image that the method learned from beside the whole; images to predict are cut alike where
+        the method scores parts. 0: whole images only.
     """
 
     encoder: Encoder | JoinedEncoder
@@ -50,6 +63,7 @@ class Classifier:
     fitted_on: frozenset[str] = frozenset()
     rejection: Rejection | None = None
     record: dict[str, Any] = field(default_factory=dict)
+    crops: int = 0
 
     def predict(self, images: Any, *, reject: bool | float = False) -> Predictions:
         """Names and calibrated probabilities for paths, PIL images, a folder, a list file or an archive.
@@ -73,7 +87,7 @@ class Classifier:
             )
         if asked:
             self.rejection.require(level)
-        seen = score(self.encoder, self.method, images)
+        seen = score(self.encoder, self.method, images, self.crops)
         logits = seen.logits / self.temperature
         rejected = self.rejection.rejects(torch.from_numpy(logits), level).numpy() if asked else None
         return Predictions(seen.ids, self.class_names, _softmax(logits), seen.quarantined, rejected)
@@ -97,7 +111,7 @@ class Classifier:
                 "Expected labelled images that the model was not fitted on, got none; "
                 "give other images, or include_fitted=True to test on the training images all the same."
             )
-        scored = score(self.encoder, self.method, items.select(known[~seen]))
+        scored = score(self.encoder, self.method, items.select(known[~seen]), self.crops)
         row_of = {name: i for i, name in enumerate(items.ids)}
         true = labels[[row_of[name] for name in scored.ids]]
         probabilities = _softmax(scored.logits / self.temperature)
@@ -127,6 +141,7 @@ class Classifier:
                 "fitted_on": sorted(self.fitted_on),
                 "rejection": None if self.rejection is None else asdict(self.rejection),
                 "record": self.record,
+                "crops": self.crops,
             },
         )
 
@@ -144,12 +159,25 @@ class Classifier:
         return renumber[items.labels]
 
 
-def score(encoder: Encoder | JoinedEncoder, method: VectorMethod | TowerMethod, images: Any) -> Scored:
-    """Logits of images, in float64, by a method of either kind; images that are vectors already are not encoded."""
+def embed(encoder: Encoder | JoinedEncoder, images: Any, crops: int = 0) -> Features:
+    """Vectors of images, and of ``crops`` squares of each as ``tokens``.
+
+    The squares follow from the picture alone, so that a model sees of an image what it saw of it before. They are not
+    cached (see :func:`~modalign.tune.crops.embed_crops`).
+    """
+    return embed_crops(images, encoder, crops=crops, by_content=True) if crops else encoder.embed_images(images)
+
+
+def score(encoder: Encoder | JoinedEncoder, method: VectorMethod | TowerMethod, images: Any, crops: int = 0) -> Scored:
+    """Logits of images, in float64, by a method of either kind; images that are vectors already are not encoded.
+
+    ``crops`` squares are cut of every image for a method that scores parts, and none for others.
+    """
     if isinstance(method, TowerMethod):
         found = method.score_images(load_items(images), encoder)
         return replace(found, logits=found.logits.astype(np.float64))
-    features = images if isinstance(images, Features) else encoder.embed_images(images)
+    crops = crops if method.scores_parts else 0
+    features = images if isinstance(images, Features) else embed(encoder, images, crops)
     logits = method.scores(features).astype(np.float64)
     return Scored(features.ids, features.labels, logits, features.quarantined)
 
@@ -174,6 +202,7 @@ def load(
         spec = EncoderSpec(**card["encoder"])
         names, temperature = tuple(card["class_names"]), float(card["temperature"])
         fitted_on, record = frozenset(card["fitted_on"]), dict(card["record"])
+        crops = int(card.get("crops", 0))
         rejection = card.get("rejection")
         rejection = rejection and Rejection(**rejection | {"reference": tuple(rejection["reference"])})
     except (KeyError, TypeError, ValueError) as error:
@@ -183,7 +212,7 @@ def load(
     if encoder is None or isinstance(encoder, str):
         encoder = load_encoder(encoder or spec.name, dtype=spec.dtype)
     spec.require(encoder.spec)
-    return Classifier(encoder, method, names, temperature, fitted_on, rejection, record)
+    return Classifier(encoder, method, names, temperature, fitted_on, rejection, record, crops)
 
 
 def content_hash(items: Items, i: int) -> str:

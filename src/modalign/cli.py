@@ -98,6 +98,9 @@ def fit(
     template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
     descriptions: Annotated[Path | None, typer.Option(help="JSON: class name → sentences (CuPL, HPT).")] = None,
     mirror: Annotated[bool | None, typer.Option(help="Also train on mirrored images; as published by default.")] = None,
+    crops: Annotated[
+        int, typer.Option(min=0, help="Squares cut from every image for methods on parts (wca, fair_vectors, fair).")
+    ] = 0,
     seed: Annotated[int, typer.Option(help="Decides the split and everything random.")] = 0,
     checkpoint: Annotated[Path | None, typer.Option(help="Folder to resume a long training from.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Hyper-parameter name=value; repeatable.")] = None,
@@ -110,6 +113,9 @@ def fit(
     from modalign.persistence import check_destination
 
     check_destination(out)
+    hyperparameters = _hyperparameters(method_class(method), set_ or [])
+    if crops and "crops" in hyperparameters:
+        raise InputError("Expected --crops or --set crops=…, got both; choose one.")
     model = adapt(
         source,
         encoder=encoder,
@@ -124,7 +130,7 @@ def fit(
         mirror=mirror,
         random_state=seed,
         checkpoint=checkpoint,
-        **_hyperparameters(method_class(method), set_ or []),
+        **{"crops": crops, **hyperparameters},
     )
     model.save(out)
     record = model.record

@@ -10,7 +10,7 @@ import modalign as ma
 from modalign.data.digits import load_digits
 from modalign.data.items import Items
 from modalign.data.views import random_crops
-from modalign.tune.crops import CropBatches
+from modalign.tune.crops import CropBatches, embed_crops
 from modalign.tune.randomness import generator
 
 
@@ -48,3 +48,15 @@ def test_they_are_the_crops_of_the_whole_picture(encoder, digits: Items) -> None
 def test_other_crops_are_other_data(encoder, digits: Items) -> None:
     kinds = [{}, {"crops": 3}, {"side": (0.4, 0.9)}, {"every": 2}, {"seed": 1}]
     assert len({CropBatches(digits, encoder, **kind).fingerprint for kind in kinds}) == len(kinds)
+
+
+def test_by_content_a_picture_has_its_crops_wherever_it_stands(encoder, digits: Items) -> None:
+    settings = {"crops": 3, "seed": 4, "by_content": True}
+    tokens = embed_crops(digits, encoder, **settings).tokens
+    turned = embed_crops(digits.select(np.arange(12)[::-1]), encoder, **settings).tokens[::-1]
+    np.testing.assert_array_equal(tokens, turned)
+    np.testing.assert_array_equal(tokens[7:8], embed_crops([digits.open(7)], encoder, **settings).tokens)
+    assert np.abs(tokens - embed_crops(digits, encoder, crops=3, seed=4).tokens).max() > 0.01
+    assert np.abs(tokens - embed_crops(digits, encoder, **settings | {"seed": 5}).tokens).max() > 0.01
+    twins = embed_crops(digits.select([2, 2, 3]), encoder, crops=3, seed=4).tokens
+    assert not np.array_equal(twins[0], twins[1])  # by place

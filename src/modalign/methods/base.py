@@ -86,6 +86,7 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
     takes_labels: ClassVar[bool] = True  # learns something else from labels where class text is given
     streams: ClassVar[bool] = False  # is given memory-mapped vectors as they are, of any type, to read in blocks
     takes_parts: ClassVar[bool] = False  # looks at ``Features.tokens``, crops or patches of every image
+    scores_parts: ClassVar[bool] = False  # also of the images it predicts, not only of those it learns from
     mirrors: ClassVar[bool] = False  # published with every training image doubled by its mirror
     ablations: ClassVar[dict[str, dict[str, Any]]] = {}  # an active ingredient switched off → the settings that do it
 

@@ -52,7 +52,7 @@ class WCA(VectorMethod):
     ----------
     prototypes_ : (C, d) Σ v_j t_j.
     diagnosis_ : number of sentences; ``text_evenness``, the mean entropy of v as a share of that of even weights (at 1
-        the weights do nothing); with validation its accuracy.
+        the weights do nothing); with validation its accuracy on whole images.
 
     References
     ----------
@@ -65,6 +65,7 @@ class WCA(VectorMethod):
     needs_labels = False
     takes_labels = False
     takes_parts: ClassVar[bool] = True
+    scores_parts: ClassVar[bool] = True
     ablations: ClassVar[dict[str, dict[str, Any]]] = {
         "even weights": {"image_temperature": 1e6, "text_temperature": 1e6}
     }

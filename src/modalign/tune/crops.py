@@ -102,6 +102,7 @@ def embed_crops(
     crops: int = 16,
     side: tuple[float, float] = (0.5, 0.9),
     seed: int = 0,
+    by_content: bool = False,
 ) -> Features:
     """Unit vectors of images, and of N random squares of each as their ``tokens``: what WCA and FAIR on vectors see.
 
@@ -115,6 +116,8 @@ def embed_crops(
     crops : N.
     side : (α, β), range of the side in units of the picture's short side.
     seed : of the squares.
+    by_content : the squares follow from the picture and not from its place, so that one picture has the same ones
+        whatever stands beside it; they are then not those of :class:`CropBatches`.
 
     Raises
     ------
@@ -132,8 +135,9 @@ def embed_crops(
             except UndecodableError as error:
                 found.append((i, str(error)))
                 continue
-            draws = generator("crops", seed, 0, i)
-            squares = random_crops(to_pixels(image), crops, size=size, scale=side, generator=draws)
+            pixels = to_pixels(image)
+            draws = generator("crops", seed, _digest(pixels)) if by_content else generator("crops", seed, 0, i)
+            squares = random_crops(pixels, crops, size=size, scale=side, generator=draws)
             found.append((i, [encoder.preprocessing.prepare(image), *squares.permute(0, 2, 3, 1).numpy()]))
         return found
 
@@ -157,3 +161,8 @@ def embed_crops(
         spec=encoder.spec,
         quarantined=(*items.quarantined, *refused),
     )
+
+
+def _digest(pixels: Tensor) -> str:
+    """SHA-256 of a picture (3, H, W) uint8, whatever file it came from."""
+    return hashlib.sha256(repr(tuple(pixels.shape)).encode() + pixels.contiguous().numpy().tobytes()).hexdigest()
