@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from bad_files import make_bad_folder
 from test_classifier import draw
 from typer.testing import CliRunner
 
+from modalign import cli
 from modalign.cli import app
 from modalign.features import Features
 
@@ -133,6 +135,17 @@ def test_crops_are_an_option_of_fit_and_kept(photos: Path, tmp_path: Path) -> No
     assert len(json.loads(run("predict", model, photos, "--json").stdout)["predictions"]) == 16
     both = ("-m", "fair", "--crops", 3, "--set", "crops=4")
     assert "got both" in str(run("fit", photos, "-o", tmp_path / "other", *both, expect=2).exception)
+
+
+def test_a_warning_is_a_note_without_its_line_of_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(cli, "app", lambda: warnings.warn("two of nine sentences were cut", stacklevel=1))
+    cli.main()
+    captured = capsys.readouterr()
+    assert captured.err == "note: two of nine sentences were cut\n"
+    assert not captured.out
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -320,6 +321,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 def main() -> None:
     """Entry point: run a command; turn errors that a user can act upon into one sentence and an exit code."""
+    warnings.showwarning = lambda message, *_, **__: say(f"note: {message}")
     try:
         app()
     except ModalignError as error:
