@@ -24,6 +24,9 @@ L_t and L_v there are
 
 trainable numbers, 295,960 in CLIP ViT-B/16 with N_v = N_g = 2 and N_i = 5.
 
+DAM's paper fixes the counts and what each kind of prompt is made from. That instance prompts are taken anew from every
+layer, how a graph is written as a sentence, and that relations count in both directions is decided here.
+
 Source: Wang et al., Learning hierarchical prompt with structured linguistic knowledge for vision-language models, AAAI
 2024, as DAM takes it over.
 """
