@@ -32,6 +32,7 @@ from modalign.encoders.base import Encoder
 from modalign.errors import InputError, ModalignError
 from modalign.evaluate.metrics import harmonic_mean, mean_interval
 from modalign.evaluate.protocol import SealedLabels
+from modalign.evaluate.towers import nameless
 from modalign.features import UNLABELLED, ClassText
 from modalign.linalg.prototypes import text_prototypes
 from modalign.methods import TOWER_METHODS, method_class
@@ -100,12 +101,6 @@ class Task:
         """Images of some classes, in the label space of these."""
         chosen, names = self.items.select(indices), tuple(self.items.class_names[c] for c in classes)
         return replace(chosen, labels=relabel(chosen, classes), class_names=names)
-
-
-def nameless(items: Items) -> Items:
-    """The images without labels and without file names, which often say the class."""
-    ids = tuple(f"{i:06d}" for i in range(len(items)))
-    return replace(items, ids=ids, labels=np.full(len(items), UNLABELLED))
 
 
 def mark(method: TowerMethod, items: Items, encoder: Encoder) -> float:
