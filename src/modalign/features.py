@@ -7,7 +7,6 @@ vectors of their own.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from modalign.errors import EncoderMismatchError, InputError
+from modalign.files import replacing
 
 UNLABELLED = -1
 
@@ -123,13 +123,8 @@ class Features:
         }
         if self.tokens is not None:
             arrays["tokens"] = self.tokens
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                np.savez(file, **arrays)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as file:
+            np.savez(file, **arrays)
         return path
 
     @classmethod

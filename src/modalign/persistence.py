@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from safetensors.numpy import save as save_tensors
 
 from modalign.errors import InputError, UnknownNameError
 from modalign.features import EncoderSpec
+from modalign.files import write
 from modalign.methods import ALL_METHODS, method_class
 from modalign.methods.parameters import check_parameters
 from modalign.record import plain, versions
@@ -68,8 +68,8 @@ def save_model(folder: str | Path, method: Method, classifier: dict[str, Any] | 
     }
     text = json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False)
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / card["weights"], data)
-    _write(folder / CARD, text.encode())
+    write(folder / card["weights"], data)
+    write(folder / CARD, text.encode())
     for old in folder.glob("weights-*.safetensors"):
         if old.name != card["weights"]:
             old.unlink(missing_ok=True)
@@ -222,15 +222,3 @@ def _read_card(folder: Path) -> dict[str, Any]:
     if not _WEIGHTS_NAME.fullmatch(card["weights"]):
         raise InputError(f"The card '{path}' names weights outside its folder: '{card['weights']}'.")
     return card
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

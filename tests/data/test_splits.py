@@ -322,7 +322,7 @@ def test_a_failed_save_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest
     file = few_shot(items, 1).save(tmp_path / "split.json", items)
     before = file.read_bytes()
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(InputError, match="writable, got: disk full"):
         few_shot(items, 2).save(file, items)
     assert file.read_bytes() == before
     assert {p.name for p in tmp_path.iterdir()} == {"photos", "split.json"}

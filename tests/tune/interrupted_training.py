@@ -53,7 +53,7 @@ def ended(child: int) -> int:
 def run(out: Path, folder: Path | None, options: dict, every: int, death: tuple[str, int] | None = None) -> None:
     net, calls, written = Net(), 0, 0
     where, when = death or ("never", 0)
-    write = checkpoint._write
+    write = checkpoint.write
 
     def loss(batch):
         nonlocal calls
@@ -72,7 +72,7 @@ def run(out: Path, folder: Path | None, options: dict, every: int, death: tuple[
         if where == "written" and written == when:  # odd: between the state and the card; even: after the card
             die()
 
-    checkpoint._write = write_or_die
+    checkpoint.write = write_or_die
     history = train(net, loss, Vectors(), recipe(**options), checkpoint=folder, every=every)
     numbers = {name: t.detach().numpy() for name, t in net.state_dict().items()}
     losses = [[e.loss, e.rate, e.terms["cross"]] for e in history.epochs]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from modalign.data.items import Items
 from modalign.data.listing import DIVISIONS
 from modalign.data.names import some
 from modalign.errors import InputError
+from modalign.files import write
 
 EMPTY = np.empty(0, dtype=np.int64)
 PARTS = ("train", "validation", "test", "unlabelled")
@@ -54,7 +54,6 @@ class Split:
         """Write the split as JSON, by ids, so that it still fits when the folder grows; atomic."""
         if len(set(items.ids)) < len(items):
             raise InputError("Expected items with unique ids to save a split of, got the same id twice.")
-        path = Path(path)
         content = {
             "format": "modalign-split-1",
             "description": self.description,
@@ -63,13 +62,7 @@ class Split:
             "class_names": list(items.class_names),
             **{name: [items.ids[i] for i in getattr(self, name)] for name in PARTS},
         }
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        return path
+        return write(path, json.dumps(content, indent=1, ensure_ascii=False))
 
     @classmethod
     def load(cls, path: str | Path, items: Items) -> Split:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -15,6 +14,7 @@ import numpy as np
 from modalign.errors import InputError
 from modalign.evaluate.metrics import Comparison, Interval, ReliabilityBin, paired_bootstrap, percent
 from modalign.evaluate.runs import Run, Shots, Summary, amount, labels_a_class, labels_in_words, summarise
+from modalign.files import write
 from modalign.methods import ALL_METHODS, method_class
 from modalign.record import plain
 
@@ -276,16 +276,7 @@ class MethodComparison:
 
     def save(self, path: str | Path) -> Path:
         """Write :meth:`as_dict` as one JSON file; the whole file or nothing."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text(json.dumps(self.as_dict(), ensure_ascii=False, indent=1), encoding="utf-8")
-            os.replace(temporary, path)
-        except OSError as error:
-            raise InputError(f"Expected '{path}' to be writable, got: {error.strerror}.") from error
-        finally:
-            temporary.unlink(missing_ok=True)
-        return path
+        return write(path, json.dumps(self.as_dict(), ensure_ascii=False, indent=1))
 
     def _compare(self, shots: Shots, first: str, second: str) -> Comparison:
         return paired_bootstrap(self._answers(first, shots), self._answers(second, shots))

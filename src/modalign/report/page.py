@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from modalign.errors import InputError
+from modalign.files import write
 from modalign.record import plain
-from modalign.report.style import FONT, style_sheet, words, write
+from modalign.report.style import FONT, style_sheet, words
 
 
 class Block(Protocol):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 import threading
 import warnings
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modalign.errors import InputError, require
+from modalign.files import write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -153,9 +153,7 @@ class Picture:
         buffer = io.BytesIO()
         with settings():
             backend.FigureCanvasAgg(self.figure)
-            self.figure.savefig(
-                buffer, format="png", dpi=72 * scale, facecolor="white", metadata={"Software": None}
-            )
+            self.figure.savefig(buffer, format="png", dpi=72 * scale, facecolor="white", metadata={"Software": None})
         return buffer.getvalue()
 
     def save(self, path: str | Path) -> Path:
@@ -176,19 +174,6 @@ def style_sheet() -> str:
 def words(text: str) -> str:
     """Text for HTML: escaped, and no line break between a number and its percent sign."""
     return escape(text).replace(" %", "\u00a0%")
-
-
-def write(path: Path, content: bytes) -> Path:
-    """Write a whole file or nothing: to a temporary name beside it, then renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"Expected '{path}' to be writable, got: {error.strerror}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 def text_width(words: Sequence[str], size: float) -> float:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from modalign.errors import InputError
+from modalign.files import write
 
 FORMAT = "modalign-training/1"
 CARD = "training.json"
@@ -68,8 +68,8 @@ class Checkpoint:
         state = f"state-{hashlib.sha256(data).hexdigest()}.safetensors"
         card = {"format": FORMAT, "run": self.run, "step": step, "progress": dict(progress), "state": state}
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write(self.folder / state, data)
-        _write(self.folder / CARD, json.dumps(card, indent=2, ensure_ascii=False).encode())
+        write(self.folder / state, data)
+        write(self.folder / CARD, json.dumps(card, indent=2, ensure_ascii=False).encode())
         for old in (*self.folder.glob("*state-*.safetensors*"), *self.folder.glob(f".{CARD}.*")):
             if old.name != state:
                 old.unlink(missing_ok=True)
@@ -177,15 +177,3 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str 
 def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 40 else f"{text[:37]}…"
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
