@@ -102,9 +102,7 @@ def add_modality_gap(page: Page, method: VectorMethod, features: Features, text:
             (features.vectors, text_prototypes(torch.from_numpy(text.vectors)).numpy()),
             (method.transform(features), method.prototypes_),
             labels=features.labels,
-            notes=tuple(
-                "" if (kl := gap[when]["kl_pca2"]) is None else f"KL {kl:.2f}" for when in ("before", "after")
-            ),
+            notes=tuple("" if (kl := gap[when]["kl_pca2"]) is None else f"KL {kl:.2f}" for when in ("before", "after")),
         ),
     )
 
