@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -12,16 +13,13 @@ from torch import Generator, Tensor
 from modalign.linalg.similarity import unit
 from modalign.methods.fair import FAIR
 from modalign.methods.fair_training import SelfTraining
-from modalign.methods.lafter_like import whole_views
-from modalign.methods.parameters import Count, Fraction, NonNegative, Positive, Seed
+from modalign.methods.parameters import Fraction, NonNegative
 from modalign.methods.self_training import SelfTrained
 from modalign.methods.tower import Towers, cosine_logits
-from modalign.tune.crops import CropBatch, CropBatches
+from modalign.tune.crops import CropBatch
 from modalign.tune.history import Epoch
 
 if TYPE_CHECKING:
-    from modalign.data.items import Items
-    from modalign.encoders.clip import ClipEncoder
     from modalign.encoders.towers import VisionTower
     from modalign.tune.batches import ImageBatches
 
@@ -102,6 +100,7 @@ class DualPrototypes(SelfTraining):
         return super().ended(epoch)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class DPALike(SelfTrained):
     r"""Self-training with two classifiers: learned text prototypes Z and image prototypes P, means of the images.
 
@@ -125,13 +124,7 @@ class DPALike(SelfTrained):
     mix : a.
     alignment_weight : b; 0.01 was used for EuroSAT, 1 elsewhere.
     fairness : factor of the fairness term.
-    logit_scale : s; None takes the encoder's.
-    epochs : passes over the images.
-    batch_size : images a step.
     learning_rate : the highest; published ones range from 1e-6 to 1e-4 by data set.
-    augmentation : the strong view A.
-    training : further entries of the recipe.
-    random_state : seed of everything drawn.
 
     Attributes
     ----------
@@ -148,36 +141,12 @@ class DPALike(SelfTrained):
         "no fairness": {"fairness": 0.0},
     }
 
-    def __init__(
-        self,
-        *,
-        mix: Fraction = 0.5,
-        alignment_weight: NonNegative = 1.0,
-        fairness: NonNegative = 1.0,
-        logit_scale: Positive | None = None,
-        epochs: Count = 15,
-        batch_size: Count = 32,
-        learning_rate: Positive = 1e-4,
-        augmentation: str | list = "strong",
-        training: dict | None = None,
-        random_state: Seed = None,
-    ) -> None:
-        self.mix = mix
-        self.alignment_weight = alignment_weight
-        self.fairness = fairness
-        self.logit_scale = logit_scale
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.augmentation = augmentation
-        self.training = training
-        self.random_state = random_state
+    mix: Fraction = 0.5
+    alignment_weight: NonNegative = 1.0
+    fairness: NonNegative = 1.0
 
     def _learner(self, towers: Towers, generator: Generator) -> DualPrototypes:
         return DualPrototypes(towers, self)
-
-    def _batches(self, items: Items, encoder: ClipEncoder, seed: int) -> CropBatches:
-        return whole_views(items, encoder, self.augmentation, seed)
 
 
 def _trust(probabilities: Tensor, labels: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Generator
@@ -10,7 +11,7 @@ from torch import Generator
 from modalign.errors import InputError
 from modalign.methods.fair_score import Scale, Shares, Weighting
 from modalign.methods.fair_training import SelfTraining
-from modalign.methods.parameters import Count, Fraction, NonNegative, Positive, Seed
+from modalign.methods.parameters import Count, Fraction, NonNegative
 from modalign.methods.self_training import SelfTrained
 from modalign.methods.tower import Towers
 from modalign.tune.crops import CropBatches
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from modalign.encoders.clip import ClipEncoder
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class FAIR(SelfTrained):
     r"""Fine-grained alignment and interaction refinement: learns from images without labels and the names of classes.
 
@@ -74,13 +76,7 @@ class FAIR(SelfTrained):
     momentum : of p̄; None follows the number of classes.
     refresh : pseudo-labels are made anew in every so manieth epoch and kept in between; 1 is Algorithm 1, more is an
         approximation that saves most of the work.
-    logit_scale : s; None takes the encoder's.
-    epochs : passes over the images.
-    batch_size : images a step.
     learning_rate : the highest; the paper takes 1e-6 for Food101 and SUN397.
-    augmentation : the strong view; ``"strong"`` mirrors, which letters and digits do not bear.
-    training : further entries of the recipe.
-    random_state : seed of the order, the crops and the augmentation.
 
     Attributes
     ----------
@@ -104,50 +100,19 @@ class FAIR(SelfTrained):
         "no fairness": {"fairness": 0.0},
     }
 
-    def __init__(
-        self,
-        *,
-        crops: Count = 16,
-        keep: Count = 4,
-        smallest_crop: Fraction = 0.5,
-        largest_crop: Fraction = 0.9,
-        view: Literal["crops", "global"] = "crops",
-        alignment: Literal["learned", "fixed"] = "learned",
-        crop_weights: Literal["cls", "softmax"] = "cls",
-        score: Scale = "prob",
-        weighting: Weighting = "margin",
-        fairness: NonNegative = 1.0,
-        shares: Shares = "uniform",
-        momentum: Fraction | None = None,
-        refresh: Count = 1,
-        logit_scale: Positive | None = None,
-        epochs: Count = 15,
-        batch_size: Count = 32,
-        learning_rate: Positive = 1e-4,
-        augmentation: str | list = "strong",
-        training: dict | None = None,
-        random_state: Seed = None,
-    ) -> None:
-        self.crops = crops
-        self.keep = keep
-        self.smallest_crop = smallest_crop
-        self.largest_crop = largest_crop
-        self.view = view
-        self.alignment = alignment
-        self.crop_weights = crop_weights
-        self.score = score
-        self.weighting = weighting
-        self.fairness = fairness
-        self.shares = shares
-        self.momentum = momentum
-        self.refresh = refresh
-        self.logit_scale = logit_scale
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.augmentation = augmentation
-        self.training = training
-        self.random_state = random_state
+    crops: Count = 16
+    keep: Count = 4
+    smallest_crop: Fraction = 0.5
+    largest_crop: Fraction = 0.9
+    view: Literal["crops", "global"] = "crops"
+    alignment: Literal["learned", "fixed"] = "learned"
+    crop_weights: Literal["cls", "softmax"] = "cls"
+    score: Scale = "prob"
+    weighting: Weighting = "margin"
+    fairness: NonNegative = 1.0
+    shares: Shares = "uniform"
+    momentum: Fraction | None = None
+    refresh: Count = 1
 
     def _learner(self, towers: Towers, generator: Generator) -> SelfTraining:
         if self.view == "crops" and self.keep > self.crops:
@@ -166,15 +131,7 @@ class FAIR(SelfTrained):
         return SelfTraining(towers, self)
 
     def _batches(self, items: Items, encoder: ClipEncoder, seed: int) -> CropBatches:
-        if not isinstance(self.augmentation, str):
-            raise InputError(f"Expected one augmentation, that of the strong view, got {self.augmentation}.")
-        whole = self.view == "global"
-        return CropBatches(
-            items,
-            encoder,
-            crops=0 if whole else self.crops,
-            side=(self.smallest_crop, self.largest_crop),
-            every=self.refresh,
-            augmentation=("random_resized_crop" if whole else "centre", self.augmentation),
-            seed=seed,
-        )
+        if self.view == "global":
+            return super()._batches(items, encoder, seed)
+        side = (self.smallest_crop, self.largest_crop)
+        return super()._batches(items, encoder, seed, "centre", crops=self.crops, side=side, every=self.refresh)

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from modalign.errors import InputError
 from modalign.linalg.similarity import unit
 from modalign.methods.fair import FAIR
 from modalign.methods.fair_training import SelfTraining
 from modalign.methods.fitting import Descent, cosine_rates, descend, seeded
-from modalign.methods.parameters import Count, NonNegative, Positive, Range, Seed
+from modalign.methods.parameters import NonNegative, Positive, Range
 from modalign.methods.self_training import SelfTrained
 from modalign.methods.tower import Towers
-from modalign.tune.crops import CropBatches
 
 if TYPE_CHECKING:
-    from modalign.data.items import Items
-    from modalign.encoders.clip import ClipEncoder
     from modalign.tune.batches import ImageBatches
 
 TEXT_RATE = 1e-3  # of AdamW on the classifier of sentences
@@ -58,6 +55,7 @@ class TaughtByText(SelfTraining):
         self.first_anchors.copy_(learned)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class LaFTerLike(SelfTrained):
     r"""Self-training of the image tower's layer norms by a frozen classifier that was learned from sentences alone.
 
@@ -79,13 +77,6 @@ class LaFTerLike(SelfTrained):
     ----------
     text_steps : updates of the classifier of sentences; 0 keeps the mean direction of each class.
     text_noise : length of ε in units of that of a sentence vector.
-    logit_scale : s; None takes the encoder's.
-    epochs : passes over the images.
-    batch_size : images a step.
-    learning_rate : the highest.
-    augmentation : the strong view A.
-    training : further entries of the recipe.
-    random_state : seed of everything drawn.
 
     Attributes
     ----------
@@ -97,41 +88,12 @@ class LaFTerLike(SelfTrained):
     paper = "after Mirza et al., LaFTer: label-free tuning of zero-shot classifier, NeurIPS 2023"
     ablations: ClassVar[dict[str, dict[str, Any]]] = {"mean sentences": {"text_steps": 0}}
 
-    def __init__(
-        self,
-        *,
-        text_steps: Annotated[int, Range(0)] = 400,
-        text_noise: NonNegative = 0.5,
-        logit_scale: Positive | None = None,
-        epochs: Count = 15,
-        batch_size: Count = 32,
-        learning_rate: Positive = 5e-4,
-        augmentation: str | list = "strong",
-        training: dict | None = None,
-        random_state: Seed = None,
-    ) -> None:
-        self.text_steps = text_steps
-        self.text_noise = text_noise
-        self.logit_scale = logit_scale
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.augmentation = augmentation
-        self.training = training
-        self.random_state = random_state
+    text_steps: Annotated[int, Range(0)] = 400
+    text_noise: NonNegative = 0.5
+    learning_rate: Positive = 5e-4
 
     def _learner(self, towers: Towers, generator: Generator) -> TaughtByText:
         return TaughtByText(towers, self)
-
-    def _batches(self, items: Items, encoder: ClipEncoder, seed: int) -> CropBatches:
-        return whole_views(items, encoder, self.augmentation, seed)
-
-
-def whole_views(items: Items, encoder: ClipEncoder, augmentation: str | list, seed: int) -> CropBatches:
-    """A weak view, one random resized crop, and a strong one of every image."""
-    if not isinstance(augmentation, str):
-        raise InputError(f"Expected one augmentation, that of the strong view, got {augmentation}.")
-    return CropBatches(items, encoder, crops=0, augmentation=("random_resized_crop", augmentation), seed=seed)
 
 
 def text_classifier(text: Tensor, *, steps: int, noise: float, logit_scale: float, random_state: int) -> Tensor:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from modalign.errors import InputError
 from modalign.features import UNLABELLED, ClassText
 from modalign.methods.fair_training import SelfTraining
+from modalign.methods.parameters import Count, Positive, Seed
 from modalign.methods.tower import TowerMethod
+from modalign.tune.crops import CropBatches
 
 if TYPE_CHECKING:
     from modalign.data.items import Items
@@ -18,8 +22,19 @@ if TYPE_CHECKING:
     from modalign.tune.batches import ImageBatches
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class SelfTrained(TowerMethod):
-    """Base of FAIR and of the self-trainers beside it; AdamW with the recipe of their code bases.
+    """Base of FAIR and of the self-trainers beside it: what they all can be told, AdamW with their code bases' recipe.
+
+    Parameters
+    ----------
+    logit_scale : s; None takes the encoder's.
+    epochs : passes over the images.
+    batch_size : images a step.
+    learning_rate : the highest.
+    augmentation : the strong view A; ``"strong"`` mirrors, which letters and digits do not bear.
+    training : further entries of the recipe.
+    random_state : seed of the order, the views and everything else drawn.
 
     Attributes
     ----------
@@ -35,6 +50,14 @@ class SelfTrained(TowerMethod):
         "warmup": 0,
         "final_rate": 2e-6,
     }
+
+    logit_scale: Positive | None = None
+    epochs: Count = 15
+    batch_size: Count = 32
+    learning_rate: Positive = 1e-4
+    augmentation: str | list = "strong"
+    training: dict | None = None
+    random_state: Seed = None
 
     def fit(
         self,
@@ -52,6 +75,15 @@ class SelfTrained(TowerMethod):
         classes = dict(zip(scored.ids, scored.logits.argmax(axis=1).tolist(), strict=True))
         self.transduction_ = np.array([classes.get(name, UNLABELLED) for name in items.ids])
         return self
+
+    def _batches(
+        self, items: Items, encoder: ClipEncoder, seed: int, weak: str = "random_resized_crop", **crops: Any
+    ) -> CropBatches:
+        """A weak view of every image, which gets the label, and a strong one, which learns it."""
+        if not isinstance(self.augmentation, str):
+            raise InputError(f"Expected one augmentation, that of the strong view, got {self.augmentation}.")
+        views = (weak, self.augmentation)
+        return CropBatches(items, encoder, augmentation=views, seed=seed, **({"crops": 0} | crops))
 
     def _diagnose(self, learner: SelfTraining, data: ImageBatches) -> dict[str, Any]:
         refresh = learner.method.refresh

@@ -7,7 +7,7 @@ training with resumption, scoring, what a saved model keeps — is here, once.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, replace
@@ -86,7 +86,7 @@ class Towers:
         return text_prototypes(self.class_text)
 
 
-class Learner(nn.Module):
+class Learner(nn.Module, ABC):
     """What a tower method trains, as parameters, and what it does with them.
 
     Parameters
@@ -107,9 +107,9 @@ class Learner(nn.Module):
         """The text side, whatever :meth:`scores` needs of it; computed for every batch in training, once afterwards."""
         return None
 
+    @abstractmethod
     def scores(self, pixels: Tensor, classes: Any) -> Tensor:
         """(B, K) logits of pictures (B, 3, H, W)."""
-        raise NotImplementedError
 
     def loss(self, batch: Batch) -> Tensor | Mapping[str, Tensor]:
         """Mean over the pictures of a batch; by default the cross-entropy of the first view."""
