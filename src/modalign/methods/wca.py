@@ -44,7 +44,8 @@ class WCA(VectorMethod):
     image_temperature : τ_w.
     text_temperature : τ_v.
     reference : what ȳ is: ``"mean"``, the mean direction of all sentences of the class; ``"first"``, the first of
-        them, which then only weighs the others (a class with one sentence keeps it).
+        them, which then only weighs the others (a class with one sentence keeps it): as printed, where that first one
+        is "a photo of a NAME.".
     logit_scale : factor of ψ in the logits.
     random_state : not used, since nothing is drawn; accepted so that all methods are called alike.
 

@@ -24,7 +24,8 @@ class ZeroShot(VectorMethod):
     ``"mean-prototype"``: :math:`s_c = \hat x^\top \bar t_c / \lVert \bar t_c \rVert`,
     :math:`\bar t_c = \tfrac{1}{T_c} \sum_s \hat t_{cs}` (Radford et al. 2021, section 3.1.4; Pratt et al. 2023);
 
-    ``"mean-score"``: :math:`s_c = \tfrac{1}{T_c} \sum_s \hat x^\top \hat t_{cs}` (Menon & Vondrick 2023, equation 1);
+    ``"mean-score"``: :math:`s_c = \tfrac{1}{T_c} \sum_s \hat x^\top \hat t_{cs}` (Menon & Vondrick 2023, equation 1;
+    CuPL as FAIR prints it, equation 5);
 
     ``"max-score"``: :math:`s_c = \max_s \hat x^\top \hat t_{cs}`, for sentences that name different kinds of one
     class (Novack et al. 2023).
