@@ -398,3 +398,99 @@ def test_encoders_without_such_a_tower() -> None:
     siglip = SimpleNamespace(name="siglip", has_text=True, model=network)
     with pytest.raises(InputError, match=r"'siglip' .*whose text tower is not causal"):
         TextTower(siglip)
+
+
+MAPS = {
+    "q": "self_attn.q_proj",
+    "k": "self_attn.k_proj",
+    "v": "self_attn.v_proj",
+    "out": "self_attn.out_proj",
+    "fc1": "mlp.fc1",
+    "fc2": "mlp.fc2",
+}
+
+
+def updated_model(updates: dict[str, Tensor], dtype: torch.dtype = torch.float64) -> tuple[CLIPModel, list[Tensor]]:
+    """A copy of the small network whose own weights are W + ΔW, and these weights."""
+    model, changed = random_clip().to(dtype), []
+    for name, update in updates.items():
+        layer, part = name.split("_")
+        weight = model.vision_model.encoder.layers[int(layer)].get_submodule(MAPS[part]).weight
+        with torch.no_grad():
+            weight += update
+        changed.append(weight)
+    return model, changed
+
+
+def draw_updates(tower: VisionTower, names: list[str] | None = None) -> dict[str, Tensor]:
+    shapes = {name: tuple(shape) for name, shape in tower.maps().items() if names is None or name in names}
+    drawn = draw(*shapes.values(), seed=4)
+    return {name: (0.3 * update).detach().requires_grad_() for name, update in zip(shapes, drawn, strict=True)}
+
+
+@pytest.mark.parametrize("names", [None, ["0_q"], ["1_v"], ["2_q", "2_v", "0_k"], ["1_fc1", "2_out", "2_fc2"]], ids=str)
+@pytest.mark.parametrize("checkpoint", [False, True], ids=["kept", "recomputed"])
+def test_updates_are_those_of_the_weights_with_gradients(
+    model: CLIPModel, names: list[str] | None, checkpoint: bool
+) -> None:
+    tower = VisionTower.of(model)
+    updates = draw_updates(tower, names)
+    (pixels,) = draw((3, 3, 12, 12), seed=2)
+    out = tower.with_updates(updates)(pixels.detach(), tokens=True, checkpoint=checkpoint)
+    changed, weights = updated_model({name: update.detach() for name, update in updates.items()})
+    expected = plain_vision(changed, pixels.detach(), [])
+    generator = torch.Generator().manual_seed(5)
+    towards = torch.randn(out.tokens.shape, generator=generator, dtype=torch.float64)
+    found = torch.autograd.grad((out.tokens * towards).sum(), list(updates.values()))
+    agree(out.pooled, expected[0])
+    agree(out.tokens, expected[1])
+    for a, b in zip(found, torch.autograd.grad((expected[1] * towards).sum(), weights), strict=True):
+        agree(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_updates_in_lower_precision(dtype: torch.dtype) -> None:
+    updates = draw_updates(VisionTower.of(random_clip()))
+    single = {name: update.detach().float() for name, update in updates.items()}
+    changed, _ = updated_model(single, torch.float32)
+    (pixels,) = draw((3, 3, 12, 12), seed=2)
+    pixels = pixels.detach().float()
+    out = VisionTower.of(random_clip().to(dtype)).with_updates(single)(pixels)
+    assert out.pooled.dtype == dtype
+    expected = changed.get_image_features(pixels).pooler_output
+    agree(out.pooled[0].float(), expected, 1e-5 if dtype == torch.float32 else 0.1)
+
+
+def test_updates_share_the_rest_and_go_with_norms_in_either_order(model: CLIPModel) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    tower = VisionTower.of(model)
+    (pixels,) = draw((2, 3, 12, 12), seed=2)
+    plain = tower(pixels).pooled
+    updates = draw_updates(tower, ["1_q", "2_fc2"])
+    norms = {name: affine._replace(weight=1.5 * affine.weight) for name, affine in tower.norms().items()}
+    both = tower.with_updates(updates).with_norms(norms)
+    agree(both(pixels).pooled, tower.with_norms(norms).with_updates(updates)(pixels).pooled, 1e-14)
+    assert not torch.allclose(both(pixels).pooled, tower.with_updates(updates)(pixels).pooled)
+    assert torch.equal(tower(pixels).pooled, plain)
+    assert tower.with_updates(updates)._blocks[0] is tower._blocks[0]
+    assert tower.with_updates({})._blocks == tower._blocks
+    both(pixels.detach()).pooled.sum().backward()
+    assert all(update.grad is not None for update in updates.values())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_no_update_changes_no_bit(model: CLIPModel) -> None:
+    tower = VisionTower.of(model)
+    (pixels,) = draw((2, 3, 12, 12), seed=2)
+    zeros = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in tower.maps().items()}
+    assert torch.equal(tower.with_updates(zeros)(pixels).pooled, tower(pixels).pooled)
+
+
+def test_updates_that_do_not_fit(model: CLIPModel) -> None:
+    tower = VisionTower.of(model)
+    assert {name.split("_")[1] for name in tower.maps()} == set(MAPS)
+    with pytest.raises(InputError, match="Unknown linear map '3_q'; did you mean"):
+        tower.with_updates({"3_q": torch.zeros(30, 30)})
+    with pytest.raises(InputError, match=r"'1_fc1' of shape \(36, 30\), got \(30, 36\)"):
+        tower.with_updates({"1_fc1": torch.zeros(30, 36)})

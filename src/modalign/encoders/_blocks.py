@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -26,6 +26,10 @@ class Affine(NamedTuple):
 
     def __call__(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight, self.bias)
+
+    def plus(self, update: Tensor) -> Affine:
+        """The map with W + ΔW; the sum is taken in the wider of the two precisions."""
+        return self._replace(weight=(self.weight + update).to(self.weight.dtype))
 
     def rows(self, start: int, stop: int | None = None) -> Affine:
         """The map to some of the outputs only."""
@@ -80,6 +84,21 @@ class Block:
             act=quick_gelu if "quick" in type(mlp.activation_fn).__name__.lower() else mlp.activation_fn,
             heads=attention.num_heads,
         )
+
+    def maps(self) -> dict[str, torch.Size]:
+        """Shapes (outputs, inputs) of the linear maps, by the names that :meth:`with_updates` takes."""
+        query, key, value = (weight.shape for weight in self.qkv.weight.chunk(3))
+        others = (self.out.weight.shape, self.fc1.weight.shape, self.fc2.weight.shape)
+        return dict(zip(("q", "k", "v", "out", "fc1", "fc2"), (query, key, value, *others), strict=True))
+
+    def with_updates(self, updates: Mapping[str, Tensor]) -> Block:
+        """The same layer with W + ΔW for each given ΔW; the queries' gets the scale that their W has here."""
+        changed = {name: getattr(self, name).plus(updates[name]) for name in ("out", "fc1", "fc2") if name in updates}
+        if not updates.keys().isdisjoint("qkv"):
+            parts = [updates.get(n, torch.zeros_like(W)) for n, W in zip("qkv", self.qkv.weight.chunk(3), strict=True)]
+            parts[0] = (len(parts[0]) / self.heads) ** -0.5 * parts[0]
+            changed["qkv"] = self.qkv.plus(torch.cat(parts))
+        return replace(self, **changed)
 
     def __call__(self, x: Tensor, attention: Attention, rows: Tensor | None = None) -> Tensor:
         """(G, T, w) → (G, T, w); or only the given R positions of the result, (G, R, w), for a last layer."""
