@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 
 import modalign as ma
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
@@ -19,29 +19,9 @@ from modalign.predictions import NONE_OF_THESE
 from modalign.tune.crops import embed_crops
 
 
-def draw(folder: Path, per_class: int = 8) -> Path:
-    """Discs and squares of many sizes and colours, one folder a shape."""
-    rng = np.random.default_rng(0)
-    for shape in ("disc", "square"):
-        (folder / shape).mkdir(parents=True)
-        for i in range(per_class):
-            image = Image.new("RGB", (48, 40 + i), tuple(rng.integers(0, 80, 3)))
-            x, y, r = *rng.integers(12, 28, 2), rng.integers(6, 12)
-            pen = ImageDraw.Draw(image)
-            outline = pen.ellipse if shape == "disc" else pen.rectangle
-            outline((x - r, y - r, x + r, y + r), fill=tuple(rng.integers(150, 255, 3)))
-            image.save(folder / shape / f"{i}.png")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory):
     return ma.load_encoder("tiny", cache=tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    return draw(tmp_path / "photos")
 
 
 def test_folder_to_classifier_to_file_and_back(photos: Path, tmp_path: Path, encoder) -> None:

@@ -13,24 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bad_files import make_bad_folder
-from test_classifier import draw
 from typer.testing import CliRunner
 
 from modalign import cli
 from modalign.cli import app
 from modalign.features import Features
 
+pytestmark = pytest.mark.usefixtures("own_cache")
 COMMANDS = ("demo", "embed", "fit", "predict", "evaluate", "compare", "list", "doctor")
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MODALIGN_CACHE", str(tmp_path_factory.getbasetemp() / "cli-cache"))
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    return draw(tmp_path / "photos")
 
 
 def run(*arguments: object, expect: int = 0):

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_classifier import draw
-from typer.testing import CliRunner
+from test_cli import run as command
 
-from modalign.cli import app
-from modalign.errors import ModalignError
 from modalign.features import Features
 
+pytestmark = pytest.mark.usefixtures("own_cache")
 QUICK = (
     "--methods",
     "zero_shot,tip-adapter,lfa",
@@ -26,21 +24,8 @@ QUICK = (
 )
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MODALIGN_CACHE", str(tmp_path_factory.getbasetemp() / "cli-cache"))
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    return draw(tmp_path / "photos")
-
-
 def run(*arguments: object, expect: int = 0):
-    result = CliRunner().invoke(app, ["compare", *map(str, arguments)])
-    code = result.exception.exit_code if isinstance(result.exception, ModalignError) else result.exit_code
-    assert code == expect, result.output + repr(result.exception)
-    return result
+    return command("compare", *arguments, expect=expect)
 
 
 def test_a_folder_gives_a_table_a_page_and_a_record_that_json_reads_again(photos: Path, tmp_path: Path) -> None:
@@ -63,7 +48,7 @@ def test_a_folder_gives_a_table_a_page_and_a_record_that_json_reads_again(photos
 
 def test_a_features_file_finds_the_encoder_that_it_names(photos: Path, tmp_path: Path) -> None:
     path = tmp_path / "photos.npz"
-    assert CliRunner().invoke(app, ["embed", str(photos), "-o", str(path)]).exit_code == 0
+    command("embed", photos, "-o", path)
     options = ("--methods", "zero_shot", "--shots", "0", "--seeds", "1", "--no-ablations", "--json")
     from_file, from_folder = (json.loads(run(source, *options).stdout) for source in (path, photos))
     assert from_file["runs"][0]["correct"] == from_folder["runs"][0]["correct"]

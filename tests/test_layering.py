@@ -32,8 +32,9 @@ ALLOWED = {
     "doctor": CORE,
     "report": CORE | {"classifier", "predictions", "report"},
     "demo": CORE | {"classifier", "report"},
+    "cli_input": METHODS,
     "cli_output": BASE,
-    "cli": CORE | {"cli_output", "adaptation", "classifier", "listing", "doctor", "report", "demo"},
+    "cli": CORE | {"cli_input", "cli_output", "adaptation", "classifier", "listing", "doctor", "report", "demo"},
     "__init__": set(),
 }
 

@@ -6,7 +6,6 @@ Results go to standard output, progress and notes to standard error; ``--json`` 
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import warnings
@@ -15,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from modalign.cli_input import hyperparameters_by_method, hyperparameters_of
 from modalign.cli_output import print_json, print_table, report_quarantine, say
 from modalign.errors import InputError, ModalignError
 
@@ -114,7 +114,7 @@ def fit(
     from modalign.persistence import check_destination
 
     check_destination(out)
-    hyperparameters = _hyperparameters(method_class(method), set_ or [])
+    hyperparameters = hyperparameters_of(method_class(method), set_ or [])
     if crops and "crops" in hyperparameters:
         raise InputError("Expected --crops or --set crops=…, got both; choose one.")
     model = adapt(
@@ -275,7 +275,7 @@ def compare(
         methods=methods.split(",") if methods else None,
         shots=[int(k) if k.strip().isdigit() else k.strip() for k in shots.split(",")],
         seeds=seeds, classes=classes, templates=template or None, descriptions=descriptions,
-        hyperparameters=_of_methods(set_ or []), ablations=ablations, record=record,
+        hyperparameters=hyperparameters_by_method(set_ or []), ablations=ablations, record=record,
         jobs=jobs or os.cpu_count() or 1, device=device,
     )  # fmt: skip
     if page is not None:
@@ -339,38 +339,6 @@ def _load_classifier(folder: Path, encoder: str | None) -> Any:
     if not isinstance(model, Classifier):
         raise InputError(f"Expected a classifier in '{folder}', got a bare method; it knows no encoder for images.")
     return model
-
-
-def _hyperparameters(cls: type, assignments: list[str]) -> dict[str, Any]:
-    """``["steps=100", "init=zero"]`` as keyword arguments; values are JSON where they can be, else strings."""
-    from modalign.errors import UnknownNameError
-    from modalign.methods.parameters import parameters
-
-    values = {}
-    for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not equals:
-            raise InputError(f"Expected --set name=value, got '{assignment}'.")
-        if name not in {p.name for p in parameters(cls)}:
-            raise UnknownNameError(f"hyper-parameter of {cls.__name__}", name, [p.name for p in parameters(cls)])
-        try:
-            values[name] = json.loads(text)
-        except ValueError:
-            values[name] = text
-    return values
-
-
-def _of_methods(assignments: list[str]) -> dict[str, dict[str, Any]]:
-    """``["cmm.steps=100"]`` as method → hyper-parameters."""
-    from modalign.methods import method_class
-
-    values: dict[str, dict[str, Any]] = {}
-    for assignment in assignments:
-        name, dot, rest = assignment.partition(".")
-        if not dot or "=" in name:
-            raise InputError(f"Expected --set method.name=value, got '{assignment}'.")
-        values.setdefault(name, {}).update(_hyperparameters(method_class(name), [rest]))
-    return values
 
 
 def _is_image(path: Path) -> bool:

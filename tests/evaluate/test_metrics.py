@@ -162,9 +162,7 @@ def test_shares_over_seeds_are_compared_like_single_answers(rng: np.random.Gener
 
 def test_null_comparisons_are_called_significant_about_as_often_as_promised() -> None:
     rng = np.random.default_rng(0)
-    called = sum(
-        m.paired_bootstrap(*(rng.random((2, 200)) < 0.8), seed=i, draws=400).significant for i in range(300)
-    )
+    called = sum(m.paired_bootstrap(*(rng.random((2, 200)) < 0.8), seed=i, draws=400).significant for i in range(300))
     assert called <= 300 * 0.05 + 3 * math.sqrt(300 * 0.05 * 0.95)
 
 

@@ -154,9 +154,7 @@ def test_without_labels_it_undoes_a_rotation_that_zero_shot_suffers_from():
 def test_without_labels_classes_are_of_equal_size_unless_relaxed():
     X, y, T = balanced()
     kept = np.flatnonzero((y != 0) | (np.arange(len(y)) < 40))
-    tight, loose = (
-        LFA(steps=0, rho=rho, epsilon=0.01).fit(X[kept], text=T).transduction_ for rho in (None, 1e-3)
-    )
+    tight, loose = (LFA(steps=0, rho=rho, epsilon=0.01).fit(X[kept], text=T).transduction_ for rho in (None, 1e-3))
     spread = [np.bincount(found, minlength=8).std() for found in (tight, loose)]
     assert spread[0] < spread[1]
 

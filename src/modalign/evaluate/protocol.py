@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -200,32 +200,62 @@ def run_once(
         train = _blind(space, rows)
     images = _blind(space, split.test)
     also = {"anchor": _blind(anchor, rows)} if aligned else {}
+    return measured(
+        name,
+        method,
+        lambda: method.fit(train, text=text, validation=validation, **also),
+        lambda: method.predict(images),
+        split,
+        sealed,
+        seed=seed,
+        shots=shots,
+        n_train=len(train),
+        n_validation=0 if validation is None else len(validation),
+        protocol=protocol,
+        features=fingerprint or fingerprint_of(features, text, anchor),
+    )
+
+
+def measured(
+    name: str,
+    method: Any,
+    learn: Callable[[], object],
+    answer: Callable[[], ArrayLike],
+    split: Split,
+    sealed: SealedLabels,
+    **known: Any,
+) -> Run:
+    """Learn, answer and be marked, each once, with the time and the memory that took.
+
+    Parameters
+    ----------
+    name : of the method in the comparison.
+    method : what ``learn`` fits; its parameters and its diagnosis are written down.
+    learn, answer : the work; ``answer`` gives a class for every test image of ``split``.
+    split, sealed : the images and the labels of the tested ones.
+    known : the entries of :class:`~modalign.evaluate.runs.Run` that do not follow from these.
+    """
     with PeakMemory() as memory:
         started = time.perf_counter()
-        method.fit(train, text=text, validation=validation, **also)
+        learn()
         fitted = time.perf_counter()
-        predicted = method.predict(images)
+        predicted = answer()
         done = time.perf_counter()
     correct = sealed.mark(predicted)
     return Run(
         method=name,
-        shots=shots,
-        seed=seed,
         accuracy=proportion(int(correct.sum()), len(correct)),
         fit_seconds=round(fitted - started, 4),
         predict_seconds=round(done - fitted, 4),
-        n_train=len(train),
-        n_validation=0 if validation is None else len(validation),
-        protocol=protocol,
         parameters=plain(method.get_params(deep=False)),
         diagnosis=plain(getattr(method, "diagnosis_", {})),
-        features=fingerprint or fingerprint_of(features, text, anchor),
         test=fingerprint_of_test(split),
         asked=sealed.asked,
         versions=versions(),
         notes=split.notes,
         peak_bytes=memory.bytes,
         correct=correct,
+        **known,
     )
 
 

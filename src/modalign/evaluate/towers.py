@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,12 +10,9 @@ import numpy as np
 
 from modalign.data.items import Items
 from modalign.data.split import Split
-from modalign.evaluate.memory import PeakMemory
-from modalign.evaluate.metrics import proportion
-from modalign.evaluate.protocol import SealedLabels, fingerprint_of_test
+from modalign.evaluate.protocol import SealedLabels, measured
 from modalign.evaluate.runs import Run
 from modalign.features import UNLABELLED, ClassText
-from modalign.record import plain, versions
 
 if TYPE_CHECKING:
     from modalign.encoders.clip import ClipEncoder
@@ -55,34 +51,26 @@ def run_in_tower(
     pool = np.union1d(split.train, split.unlabelled)
     train = items.select(split.train) if shots else nameless(items.select(pool if len(pool) else split.test))
     images = nameless(items.select(split.test))
-    with PeakMemory() as memory:
-        started = time.perf_counter()
-        method.fit(train, text=text, encoder=encoder)
-        fitted = time.perf_counter()
-        scored = method.score_images(images, encoder)
-        done = time.perf_counter()
-    answers = dict(zip(scored.ids, scored.logits.argmax(axis=1).tolist(), strict=True))
-    correct = sealed.mark([answers.get(i, UNLABELLED) for i in images.ids])
     contents = hashlib.sha256(f"{encoder.spec.fingerprint} {text.sentences} {items.ids}".encode())
-    return Run(
-        method=name,
-        shots=shots,
+
+    def answers() -> list[int]:
+        scored = method.score_images(images, encoder)
+        found = dict(zip(scored.ids, scored.logits.argmax(axis=1).tolist(), strict=True))
+        return [found.get(i, UNLABELLED) for i in images.ids]
+
+    return measured(
+        name,
+        method,
+        lambda: method.fit(train, text=text, encoder=encoder),
+        answers,
+        split,
+        sealed,
         seed=seed,
-        accuracy=proportion(int(correct.sum()), len(correct)),
-        fit_seconds=round(fitted - started, 4),
-        predict_seconds=round(done - fitted, 4),
+        shots=shots,
         n_train=len(train),
         n_validation=0,
         protocol=split.description + ("" if shots or len(pool) else "; transductive"),
-        parameters=plain(method.get_params(deep=False)),
-        diagnosis=plain(method.diagnosis_),
         features=contents.hexdigest()[:16],
-        test=fingerprint_of_test(split),
-        asked=sealed.asked,
-        versions=versions(),
-        notes=split.notes,
-        peak_bytes=memory.bytes,
-        correct=correct,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from copy import copy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from sklearn.utils.validation import check_is_fitted
@@ -13,8 +14,9 @@ from modalign.errors import InputError
 from modalign.methods.dam_alignment import PRESETS, DAMAlignment, Modalities, TextMap
 from modalign.methods.dam_learner import DAMLearner
 from modalign.methods.hpt import HierarchicalText
-from modalign.methods.parameters import Count, NonNegative, Seed
-from modalign.methods.tower import TowerMethod, Towers
+from modalign.methods.parameters import Count, NonNegative
+from modalign.methods.prompting import PromptMethod
+from modalign.methods.tower import Towers
 from modalign.tune.batches import ImageBatches
 from modalign.tune.prompts import Prompts
 from modalign.tune.topology import read_topology
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     from modalign.features import ClassText
 
 
-class DAM(TowerMethod):
+@dataclass(kw_only=True, eq=False, repr=False)
+class DAM(PromptMethod):
     r"""Dual alignment: prompts learned in both towers of CLIP, aligned with the frozen features in closed form.
 
     The encoders are steered by the prompts of HPT (see :mod:`modalign.methods.hpt`), and seen twice, with the prompts
@@ -82,12 +85,9 @@ class DAM(TowerMethod):
     loss_weight : ν.
     frozen_terms : average the logits with those of prompted against frozen features.
     epochs : passes over the images, the first of them a warm-up.
-    batch_size : images a step.
     learning_rate : of SGD with momentum 0.9 and weight decay 5e-4, along a cosine.
     augmentation : of the view that the prompted and of the one that the frozen tower sees; one name is drawn twice.
         The paper's text is ``["centre", "random_resized_crop"]``, its code the default.
-    training : further entries of :class:`~modalign.tune.recipe.Recipe`, such as ``{"precision": "bfloat16"}``.
-    random_state : seed of prompts, order, views and graphs.
 
     Attributes
     ----------
@@ -113,44 +113,21 @@ class DAM(TowerMethod):
         "cross-modal alignment of sets": {"cma": "sets"},
     }
 
-    def __init__(
-        self,
-        *,
-        preset: Literal["paper", "released"] = "paper",
-        structures: str | None = None,
-        visual_prompts: Count = 2,
-        global_prompts: Count = 2,
-        instance_prompts: Count = 5,
-        sma: Modalities = "both",
-        cma: Literal["pairwise", "sets", "none"] = "pairwise",
-        text_map: TextMap = "own",
-        mixing: NonNegative | None = None,
-        loss_weight: NonNegative = 8.0,
-        frozen_terms: bool = False,
-        epochs: Count = 15,
-        batch_size: Count = 8,
-        learning_rate: NonNegative = 0.0025,
-        augmentation: str | list = "random_resized_crop",
-        training: dict | None = None,
-        random_state: Seed = None,
-    ) -> None:
-        self.preset = preset
-        self.structures = structures
-        self.visual_prompts = visual_prompts
-        self.global_prompts = global_prompts
-        self.instance_prompts = instance_prompts
-        self.sma = sma
-        self.cma = cma
-        self.text_map = text_map
-        self.mixing = mixing
-        self.loss_weight = loss_weight
-        self.frozen_terms = frozen_terms
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.augmentation = augmentation
-        self.training = training
-        self.random_state = random_state
+    preset: Literal["paper", "released"] = "paper"
+    structures: str | None = None
+    visual_prompts: Count = 2
+    global_prompts: Count = 2
+    instance_prompts: Count = 5
+    sma: Modalities = "both"
+    cma: Literal["pairwise", "sets", "none"] = "pairwise"
+    text_map: TextMap = "own"
+    mixing: NonNegative | None = None
+    loss_weight: NonNegative = 8.0
+    frozen_terms: bool = False
+    epochs: Count = 15
+    batch_size: Count = 8
+    learning_rate: NonNegative = 0.0025
+    augmentation: str | list = "random_resized_crop"
 
     def for_classes(self, text: ClassText, encoder: ClipEncoder) -> Self:
         """The same prompts for other classes, which are encoded anew; ``structures`` must have graphs of them too."""
