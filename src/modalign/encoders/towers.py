@@ -172,11 +172,11 @@ class VisionTower:
     def with_updates(self, updates: Mapping[str, Tensor]) -> Self:
         """The same tower with W + ΔW in place of W in some linear maps, differentiable in ΔW.
 
-        W + ΔW is formed once, when this is called, and serves every image after it, so any kind of ΔW goes the same
-        way and a forward pass costs what it did. Forming costs O(w²) a map, as much as a few tokens in its layer. The
-        price is in the backward pass, which makes whole (w, w) gradients: for maps of the attention those of queries,
-        keys and values together, a quarter of a forward pass at ViT-B, where a low-rank path for every token would
-        make nearly none, and needs two more products a map in every pass instead.
+        W + ΔW is formed once, when this is called, and serves every image after it: any kind of ΔW goes the same way
+        and a forward pass costs what it did. Forming costs O(w²) a map, as much as a few tokens in its layer. The
+        price is paid in the backward pass, by whole gradients (outputs, inputs): for queries, keys and values together
+        at most a quarter of a forward pass at ViT-B, which a low-rank path beside every token would save, with two
+        more products a map in every forward pass instead.
 
         Parameters
         ----------

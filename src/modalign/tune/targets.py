@@ -1,0 +1,81 @@
+"""What is tuned of a frozen image tower: its layer norms, or low-dimensional updates of its attention.
+
+Every module holds the trainable numbers, starts as the tower itself, and answers ``tower(vision)``: the tower with
+these numbers in it, through which gradients reach them and never the encoder. ``state_dict`` is all that a saved model
+needs. They go together: ``lora.tower(norms.tower(vision))``.
+
+==============================  ============  =====================================================================
+ViT-B/32 (width 768, 12)        trainable     names
+==============================  ============  =====================================================================
+:class:`LayerNorms`             39,936        ``pre_weight``, ``pre_bias``, ``3_norm1_weight``, …, ``post_bias``
+:class:`LoRA`                   147,456       ``3_q_A``, ``3_q_B``, …
+:class:`KAdaptation`            40,960        ``q_slow_left``, ``q_slow_right``, ``q_fast_left``, ``q_fast_right``, …
+==============================  ============  =====================================================================
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from torch import Generator, nn
+
+from modalign.encoders.towers import VisionTower
+from modalign.errors import require_choice
+from modalign.tune.updates import KAdaptation, LoRA
+
+__all__ = ["KAdaptation", "LayerNorms", "LoRA", "Target", "Tuned", "target"]
+
+Target = Literal["layer_norms", "lora", "k_adaptation"]
+
+
+class Tuned(Protocol):
+    """What all of them answer."""
+
+    def tower(self, vision: VisionTower) -> VisionTower:
+        """``vision``, frozen as it was when this was made, with the present parameters."""
+        ...
+
+
+class LayerNorms(nn.ParameterDict):
+    """Weights and biases of all layer norms: (4 · depth + 4) · width numbers, what FAIR trains (its section 6.1).
+
+    Parameters
+    ----------
+    vision : the frozen tower, whose values it starts from, in float32.
+    """
+
+    def __init__(self, vision: VisionTower) -> None:
+        super().__init__()
+        for name, affine in vision.norms().items():
+            self[f"{name}_weight"] = nn.Parameter(affine.weight.float().clone())
+            self[f"{name}_bias"] = nn.Parameter(affine.bias.float().clone())
+
+    def tower(self, vision: VisionTower) -> VisionTower:
+        """``vision`` with these layer norms."""
+        present = {
+            name: affine._replace(
+                weight=self[f"{name}_weight"].to(vision.dtype), bias=self[f"{name}_bias"].to(vision.dtype)
+            )
+            for name, affine in vision.norms().items()
+        }
+        return vision.with_norms(present)
+
+
+def target(
+    name: Target, vision: VisionTower, *, generator: Generator | None = None, start: bool = True
+) -> LayerNorms | LoRA | KAdaptation:
+    """One of the targets with its usual options.
+
+    Parameters
+    ----------
+    name : which.
+    vision : the frozen tower.
+    generator : where a random start is drawn from.
+    start : False for a module whose state is restored next, which spares LoRA the import of ``peft``.
+    """
+    require_choice("target", name, ("layer_norms", "lora", "k_adaptation"))
+    if name == "layer_norms":
+        return LayerNorms(vision)
+    if name == "lora":
+        return LoRA(vision, generator=generator, start=start)
+    return KAdaptation(vision, generator=generator)

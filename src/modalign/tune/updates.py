@@ -1,0 +1,225 @@
+"""Low-dimensional updates ΔW of the linear maps of a frozen image tower: LoRA and K-Adaptation."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from modalign.encoders.towers import VisionTower
+from modalign.errors import InputError, require, require_choice
+
+Map = Literal["q", "k", "v", "out", "fc1", "fc2"]
+
+_NAMES = {  # of the maps in a layer of ``transformers``' CLIP
+    "q": "self_attn.q_proj",
+    "k": "self_attn.k_proj",
+    "v": "self_attn.v_proj",
+    "out": "self_attn.out_proj",
+    "fc1": "mlp.fc1",
+    "fc2": "mlp.fc2",
+}
+
+
+class LoRA(nn.ParameterDict):
+    r"""Low-rank adaptation: W + (α/r) B A in some linear maps of every layer, with A (r, inputs) and B (outputs, r).
+
+    Trainable: depth · r · Σ (inputs + outputs); 147,456 at ViT-B/32 with r = 4 on queries and values, which is what
+    PEViT's comparison counts for LoRA. A module is made by the package ``peft``, which draws A from
+    :math:`U(\pm 1/\sqrt{\text{inputs}})` and sets B to zero; what it made is kept as plain tensors, so a module that is
+    restored, and prediction, need no ``peft``. :meth:`to_peft` goes back to it.
+
+    FAIR's comparison does not say its r, α and maps. Here α = r, and maps are those of LoRA's experiments.
+
+    Parameters
+    ----------
+    vision : the frozen tower; only its shapes are used.
+    rank : r.
+    alpha : α; None takes r, so that the factor is 1.
+    maps : which of a layer.
+    generator : where A is drawn from; None is torch's own.
+    start : False leaves A at zero as well, for ``load_state_dict`` to fill.
+
+    Raises
+    ------
+    MissingExtraError : ``peft`` is not installed and the module is not to be restored.
+    InputError : options out of their range.
+
+    Source: Hu et al., LoRA: Low-rank adaptation of large language models, ICLR 2022, equation 3 and section 4.1.
+    """
+
+    def __init__(
+        self,
+        vision: VisionTower,
+        *,
+        rank: int = 4,
+        alpha: float | None = None,
+        maps: Sequence[Map] = ("q", "v"),
+        generator: Generator | None = None,
+        start: bool = True,
+    ) -> None:
+        super().__init__()
+        shapes = _chosen(vision, maps)
+        _check_rank(rank, max(min(shape) for shape in shapes.values()))
+        if alpha is not None and not 0 < alpha < math.inf:
+            raise InputError(f"Expected alpha of LoRA above 0, got {alpha!r}.")
+        self.rank, self.alpha = rank, rank if alpha is None else alpha
+        if start:
+            factors = _by_peft(shapes, rank, self.alpha, generator)
+        else:
+            factors = {
+                name: (torch.zeros(rank, wide), torch.zeros(high, rank)) for name, (high, wide) in shapes.items()
+            }
+        for name, (A, B) in factors.items():
+            self[f"{name}_A"], self[f"{name}_B"] = nn.Parameter(A), nn.Parameter(B)
+
+    def updates(self) -> dict[str, Tensor]:
+        """ΔW (outputs, inputs) by map, O(r w²) each."""
+        names = [key.removesuffix("_A") for key in self if key.endswith("_A")]
+        return {name: self.alpha / self.rank * (self[f"{name}_B"] @ self[f"{name}_A"]) for name in names}
+
+    def tower(self, vision: VisionTower) -> VisionTower:
+        """``vision`` with these updates."""
+        return vision.with_updates(self.updates())
+
+    def to_peft(self) -> tuple[Any, dict[str, Tensor]]:
+        """Configuration and adapter weights for ``peft`` on a ``transformers`` CLIPModel or MetaCLIP model.
+
+        ``set_peft_model_state_dict(get_peft_model(model, configuration), weights)`` makes the same image tower of it.
+        """
+        names = sorted({_NAMES[key.split("_")[1]] for key in self})
+        configuration = require("peft", "lora").LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            target_modules=rf"vision_model\.encoder\.layers\.\d+\.({'|'.join(map(re.escape, names))})",
+        )
+        weights = {}
+        for key, value in self.items():
+            layer, part, factor = key.split("_")
+            path = f"base_model.model.vision_model.encoder.layers.{layer}.{_NAMES[part]}.lora_{factor}.weight"
+            weights[path] = value.detach().cpu().contiguous()
+        return configuration, weights
+
+
+class KAdaptation(nn.ParameterDict):
+    r"""Kronecker adaptation: an update of full shape from small matrices, of which one factor is shared by all layers.
+
+    .. math:: \Delta W_l = c \sum_{i=1}^n A_i \otimes B_{li}, \qquad A_i = s_i t_i^T, \quad B_{li} = u_{li} v_{li}^T
+
+    with A_i (n, n), the slow weights, one set for the queries of all layers and one for the values, and B_li
+    (outputs/n, inputs/n) of rank r, the fast weights, of each layer its own. As every term has rank r, ΔW is one
+    product of :math:`[s_i \otimes u_{li}]` (outputs, n r) and :math:`[t_i \otimes v_{li}]^T`.
+
+    Trainable: for each kind of map 2 n² + depth · r · (outputs + inputs); at ViT-B/32 40,960.
+
+    n = 32, r = 1, A_i of rank one, s, t ~ U(±0.01) and c = 5 · 128 / 4 are those of the code that its authors released
+    (PEViT). Four things there are not followed. It starts both u and v at zero, where the gradients to s, t, u and v
+    vanish for ever; here v alone is zero and u is Glorot-uniform with gain √2. What does learn there is a bias of width
+    numbers a layer, added to queries and values (9,216 numbers at ViT-B/32; with these 40,960 they are the 50,176 that
+    its README reports beside the classifier), which an update of weights has not. It adds ΔW x to queries that already
+    hold the 1/√(w/heads) of the scores, here both have it. And it applies dropout of 0.5 to ΔW, none here. What the
+    paper's own text says of these settings was not verified; FAIR's comparison gives none of its own.
+
+    Parameters
+    ----------
+    vision : the frozen tower; only its shapes are used.
+    n : number of terms and size of A_i; a divisor of the width.
+    rank : r.
+    scale : c.
+    maps : which of a layer.
+    generator : where s, t and u are drawn from.
+
+    Raises
+    ------
+    InputError : options out of their range, or n that does not divide the width.
+
+    Source: He, Li, Zhang, Yang and Wang, Parameter-efficient model adaptation for vision transformers, AAAI 2023.
+    """
+
+    def __init__(
+        self,
+        vision: VisionTower,
+        *,
+        n: int = 32,
+        rank: int = 1,
+        scale: float = 160.0,
+        maps: Sequence[Map] = ("q", "v"),
+        generator: Generator | None = None,
+    ) -> None:
+        super().__init__()
+        shapes = _chosen(vision, maps)
+        if (
+            isinstance(n, bool)
+            or not isinstance(n, int)
+            or n < 1
+            or any(size % n for s in shapes.values() for size in s)
+        ):
+            raise InputError(f"Expected n of K-Adaptation to divide the width {vision.width} of the tower, got {n!r}.")
+        _check_rank(rank, max(min(shape) for shape in shapes.values()) // n)
+        if not 0 < scale < math.inf:
+            raise InputError(f"Expected scale of K-Adaptation above 0, got {scale!r}.")
+        self.scale, self.depth, self.maps = scale, vision.depth, tuple(maps)
+        for part in self.maps:
+            high, wide = (size // n for size in shapes[f"0_{part}"])
+            glorot = math.sqrt(2) * math.sqrt(6 / (high + rank))
+            self[f"{part}_slow_left"] = _uniform(n, n, bound=0.01, generator=generator)
+            self[f"{part}_slow_right"] = _uniform(n, n, bound=0.01, generator=generator)
+            self[f"{part}_fast_left"] = _uniform(vision.depth, n, high, rank, bound=glorot, generator=generator)
+            self[f"{part}_fast_right"] = nn.Parameter(torch.zeros(vision.depth, n, wide, rank))
+
+    def updates(self) -> dict[str, Tensor]:
+        """ΔW (outputs, inputs) by map, O(n r w²) each."""
+        found = {}
+        for part in self.maps:
+            left, right = (
+                torch.einsum("ia,libr->labir", self[f"{part}_slow_{side}"], self[f"{part}_fast_{side}"])
+                .flatten(1, 2)
+                .flatten(2)
+                for side in ("left", "right")
+            )
+            found |= {f"{layer}_{part}": update for layer, update in enumerate(self.scale * (left @ right.mT))}
+        return found
+
+    def tower(self, vision: VisionTower) -> VisionTower:
+        """``vision`` with these updates."""
+        return vision.with_updates(self.updates())
+
+
+def _by_peft(
+    shapes: dict[str, torch.Size], rank: int, alpha: float, generator: Generator | None
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """A and B as ``peft`` makes them for linear layers of these shapes, on the CPU in float32."""
+    peft = require("peft", "lora")
+    shell = nn.ModuleDict()
+    for name, (high, wide) in shapes.items():
+        shell[name] = nn.Linear(wide, high, bias=False, device="meta")
+        shell[name].weight = nn.Parameter(torch.zeros(1, 1).expand(high, wide), requires_grad=False)  # takes no memory
+    config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(shapes))
+    with torch.random.fork_rng(devices=[], enabled=generator is not None):  # peft draws from the global generator
+        if generator is not None:
+            torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        peft.inject_adapter_in_model(config, shell)
+    made = {name: shell[name] for name in shapes}
+    return {n: (m.lora_A["default"].weight.detach(), m.lora_B["default"].weight.detach()) for n, m in made.items()}
+
+
+def _chosen(vision: VisionTower, maps: Sequence[Map]) -> dict[str, torch.Size]:
+    """Shapes of the named maps of all layers."""
+    if isinstance(maps, str) or not maps or len(set(maps)) < len(maps):
+        raise InputError(f"Expected maps as different names such as ('q', 'v'), got {maps!r}.")
+    for part in maps:
+        require_choice("maps", part, _NAMES)
+    return {name: shape for name, shape in vision.maps().items() if name.split("_")[1] in maps}
+
+
+def _check_rank(rank: int, largest: int) -> None:
+    if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= largest:
+        raise InputError(f"Expected rank to be an integer from 1 to {largest}, got {rank!r}.")
+
+
+def _uniform(*shape: int, bound: float, generator: Generator | None) -> nn.Parameter:
+    return nn.Parameter((2 * torch.rand(shape, generator=generator) - 1) * bound)
