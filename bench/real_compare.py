@@ -7,13 +7,12 @@ a vision-only network and CLIP see the images side by side, with CLIP as anchor.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 
 import numpy as np
 
-from bench.real import DATA, Dataset
+from bench.accuracy import Dataset, command, parse
 from modalign.data.split import Split
 from modalign.evaluate.compare import compare
 from modalign.evaluate.comparison import MethodComparison, title
@@ -27,13 +26,7 @@ def load(second: bool) -> tuple[Features, ClassText, Features | None, Split]:
     """Images of both lists below each other, class text, the anchor if it is another space, and the lists."""
     data = Dataset.load("caltech101")
     (X, y), (Xt, yt) = data.parts["val"], data.parts["test"]
-    with np.load(DATA / "caltech101.npz", allow_pickle=False) as file:
-        names = tuple(file["text_names"].tolist())
-        known = [np.isin(file[f"{part}_labels"], file["text_labels"]) for part in ("val", "test")]
-        eyes = [
-            file[f"{part}_second"][kept].astype(np.float32) for part, kept in zip(("val", "test"), known, strict=True)
-        ]
-    clip, labels = np.concatenate([X, Xt]), np.concatenate([y, yt])
+    clip, labels, names = np.concatenate([X, Xt]), np.concatenate([y, yt]), data.class_names
     rows = np.arange(len(clip))
     lists = Split(
         rows[: len(X)], test=rows[len(X) :], description="drawn from the validation list, tested on the test list"
@@ -42,7 +35,7 @@ def load(second: bool) -> tuple[Features, ClassText, Features | None, Split]:
     features = Features(clip, labels=labels, class_names=names)
     if not second:
         return features, text, None, lists
-    vision = np.concatenate(eyes)
+    vision = np.concatenate([data.second["val"], data.second["test"]])
     vision /= np.linalg.norm(vision, axis=1, keepdims=True)
     both = Features(np.concatenate([vision, clip], axis=1), labels=labels, class_names=names)
     return both, text, features, lists
@@ -65,7 +58,7 @@ def show(result: MethodComparison) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run and print."""
-    parser = argparse.ArgumentParser(prog="python -m bench.real_compare", description=__doc__.split("\n\n")[0])
+    parser = command("real_compare", __doc__)
     parser.add_argument("--methods", default=METHODS, help="names with commas; without what takes many minutes")
     parser.add_argument("--shots", default="0,1,4,16", help="labelled images a class, with commas")
     parser.add_argument("--seeds", type=int, default=3, help="how many draws")
@@ -73,11 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--second", action="store_true", help="two spaces, CLIP as anchor")
     parser.add_argument("--no-ablations", dest="ablations", action="store_false", help="only the methods as they are")
     parser.add_argument("--page", help="one HTML page")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    options = parser.parse_args(arguments)
-    if not DATA.is_dir():
-        print(f"The features are not at {DATA}; there is nothing to measure.", file=sys.stderr)
-        return 2
+    options = parse(parser, arguments)
     if options.page:
         check_page(options.page)
     features, text, anchor, lists = load(options.second)

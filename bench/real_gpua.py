@@ -9,26 +9,23 @@ by the one row that is told the true class sizes. Subsets of the test images: ``
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from bench.real import DATA, Dataset
+from bench.accuracy import Dataset, Judged, command, parse, report
 from modalign.evaluate.protocol import SealedLabels
 from modalign.methods.gpua import GPUA
-from modalign.record import plain, versions
 
 LONG_TAIL_SEEDS = (0, 1, 2)
 LOSSES = ("adaptive", "triplet", "contrastive", "csls")
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Judged):
     """One fit; percent. ``required`` of the inductive accuracy where there is one, else of the transductive."""
 
     fitted_on: str
@@ -61,15 +58,19 @@ class Views:
     def select(self, rows: np.ndarray) -> Views:
         return Views(self.clip[rows], self.second[rows], self.y[rows])
 
+    def percent(self, answers: np.ndarray) -> float:
+        return 100 * SealedLabels(self.y).score(answers).top1
+
+    def zero_shot(self, text: np.ndarray) -> float:
+        return self.percent((self.clip @ text.T).argmax(axis=1))
+
 
 def load() -> tuple[np.ndarray, dict[str, Views]]:
     """Text (68, 512), and the two parts that the second network has seen."""
     data = Dataset.load("caltech101")
-    with np.load(DATA / "caltech101.npz", allow_pickle=False) as file:
-        known = file["text_labels"]
-        second = {part: file[f"{part}_second"][np.isin(file[f"{part}_labels"], known)] for part in ("val", "test")}
     return data.text, {
-        part: Views(data.parts[part][0], second[part].astype(np.float32), data.parts[part][1]) for part in second
+        part: Views(clip=data.parts[part][0], second=second, y=data.parts[part][1])
+        for part, second in data.second.items()
     }
 
 
@@ -104,15 +105,14 @@ def run(
         views.visual(spaces), text=text, anchor=None if spaces == "CLIP" else views.clip
     )
     seconds = time.perf_counter() - started
-    sealed = SealedLabels(views.y)
     return Row(
         fitted_on=name,
         images=len(views.y),
         spaces=spaces,
         settings=says or ", ".join(f"{k}={v}" for k, v in settings.items()) or "default",
-        zero_shot=100 * sealed.score((views.clip @ text.T).argmax(axis=1)).top1,
-        transductive=100 * sealed.score(method.transduction_).top1,
-        inductive=None if test is None else 100 * SealedLabels(test.y).score(method.predict(test.visual(spaces))).top1,
+        zero_shot=views.zero_shot(text),
+        transductive=views.percent(method.transduction_),
+        inductive=None if test is None else test.percent(method.predict(test.visual(spaces))),
         required=required,
         seconds=seconds,
         diagnosis=method.diagnosis_,
@@ -138,9 +138,8 @@ def measure() -> list[Row]:
     ]
     for seed in LONG_TAIL_SEEDS:
         tail = test.select(long_tail(test.y, 50, seed))
-        zero_shot = 100 * SealedLabels(tail.y).score((tail.clip @ text.T).argmax(axis=1)).top1
         rows += [
-            run(f"long tail {seed}", tail, spaces, text, required=zero_shot - 0.2)
+            run(f"long tail {seed}", tail, spaces, text, required=tail.zero_shot(text) - 0.2)
             for spaces in ("CLIP", "second + CLIP")
         ]
     rows += [
@@ -161,27 +160,16 @@ def show(rows: list[Row]) -> None:
     print(f"{'fitted on':12} {'n':>5}  {'spaces':14} {'settings':21} {'{:>6} {:>6} {:>6} {:>9}'.format(*heads)}  s")
     for row in rows:
         inductive = "" if row.inductive is None else f"{row.inductive:.2f}"
-        verdict = "" if row.required is None else f"{row.required:.1f} {'✓' if row.judged() >= row.required else '✗'}"
         print(
             f"{row.fitted_on:12} {row.images:5}  {row.spaces:14} {row.settings:21} {row.zero_shot:6.2f} "
-            f"{row.transductive:6.2f} {inductive:>6} {verdict:>9}  {row.seconds:.1f}"
+            f"{row.transductive:6.2f} {inductive:>6} {row.verdict():>9}  {row.seconds:.1f}"
         )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run, print, and return 1 if a requirement was missed."""
-    parser = argparse.ArgumentParser(prog="python -m bench.real_gpua", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    options = parser.parse_args(arguments)
-    if not (DATA / "caltech101.npz").exists():
-        print(f"The real features are not on this machine; expected them in {DATA}.", file=sys.stderr)
-        return 2
-    rows = measure()
-    if options.json:
-        print(json.dumps(plain({"rows": [asdict(row) for row in rows], "versions": versions()}), indent=1))
-    else:
-        show(rows)
-    return int(any(row.required is not None and row.judged() < row.required for row in rows))
+    options = parse(command("real_gpua", __doc__), arguments)
+    return report(measure(), show, options.json)
 
 
 if __name__ == "__main__":
