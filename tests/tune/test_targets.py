@@ -66,7 +66,7 @@ def test_comes_back_from_its_state_without_peft(name, monkeypatch):
     module = made(name, vision)
     trained(module, vision)
     without_peft(monkeypatch)
-    again = target(name, vision, start=False)
+    again = target(name, vision)
     assert not torch.equal(again.tower(vision)(pictures()).pooled, module.tower(vision)(pictures()).pooled)
     again.load_state_dict({key: value.clone() for key, value in module.state_dict().items()})
     assert torch.equal(again.tower(vision)(pictures()).pooled, module.tower(vision)(pictures()).pooled)
@@ -123,7 +123,7 @@ def test_layer_norms_are_those_of_the_model():
 
 def test_names_by_which_a_state_is_kept():
     vision = VisionTower.of(small_clip())
-    lora = accounting(target("lora", vision, start=False))
+    lora = accounting(target("lora", vision))
     assert lora == {f"{i}_{part}_{factor}": 4 * WIDTH for i in range(DEPTH) for part in "qv" for factor in "AB"}
     sides = [f"{part}_{speed}_{side}" for part in "qv" for speed in ("slow", "fast") for side in ("left", "right")]
     assert list(accounting(target("k_adaptation", vision))) == sides
@@ -133,7 +133,7 @@ def test_a_sentence_where_peft_is_absent(monkeypatch):
     vision = VisionTower.of(small_clip())
     without_peft(monkeypatch)
     with pytest.raises(MissingExtraError, match=r"'peft'.*pip install 'modalign\[lora\]'"):
-        target("lora", vision)
+        target("lora", vision, generator=torch.Generator())
     with pytest.raises(MissingExtraError, match=r"'peft'.*pip install 'modalign\[lora\]'"):
         LoRA(vision, start=False).to_peft()
 
@@ -143,6 +143,10 @@ def test_other_names():
     with pytest.raises(InputError, match="did you mean 'lora'"):
         target("lore", vision)
     assert isinstance(target("k_adaptation", vision), KAdaptation)
+    with pytest.raises(InputError, match="option of target 'lora' 'rnak'; did you mean 'rank'"):
+        target("lora", vision, rnak=8)
+    with pytest.raises(InputError, match="option of target 'layer_norms'"):
+        target("layer_norms", vision, rank=8)
 
 
 def without_peft(monkeypatch):

@@ -33,14 +33,16 @@ class DualPrototypes(SelfTraining):
     ----------
     towers : the frozen encoder and the classes.
     method : the hyper-parameters.
+    generator : as for :class:`~modalign.methods.fair_training.SelfTraining`.
     """
 
-    def __init__(self, towers: Towers, method: DPALike) -> None:
+    def __init__(self, towers: Towers, method: DPALike, generator: Generator | None = None) -> None:
         settings = FAIR(
             view="global", crops=1, keep=1, fairness=method.fairness,
-            epochs=method.epochs, logit_scale=method.logit_scale,
+            epochs=method.epochs, logit_scale=method.logit_scale, target=method.target,
+            target_options=method.target_options,
         )  # fmt: skip
-        super().__init__(towers, settings)
+        super().__init__(towers, settings, generator)
         self.dual = method
         K = len(towers)
         self.register_buffer("recent", torch.zeros(RECENT, K))
@@ -145,8 +147,8 @@ class DPALike(SelfTrained):
     alignment_weight: NonNegative = 1.0
     fairness: NonNegative = 1.0
 
-    def _learner(self, towers: Towers, generator: Generator) -> DualPrototypes:
-        return DualPrototypes(towers, self)
+    def _learner(self, towers: Towers, generator: Generator | None) -> DualPrototypes:
+        return DualPrototypes(towers, self, generator)
 
 
 def _trust(probabilities: Tensor, labels: Tensor) -> Tensor:

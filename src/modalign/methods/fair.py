@@ -11,7 +11,7 @@ from torch import Generator
 from modalign.errors import InputError
 from modalign.methods.fair_score import Scale, Shares, Weighting
 from modalign.methods.fair_training import SelfTraining
-from modalign.methods.parameters import Count, Fraction, NonNegative
+from modalign.methods.parameters import Count, Fraction, NonNegative, Positive
 from modalign.methods.self_training import SelfTrained
 from modalign.methods.tower import Towers
 from modalign.tune.crops import CropBatches
@@ -57,7 +57,9 @@ class FAIR(SelfTrained):
     beside them. Memory: the crops of a batch as bytes, and one forward pass of 128 of them.
 
     Published (top-1, ViT-B/32, mean of six data sets): zero-shot 61.3, FAIR 75.9, without weights γ 74.1, with a
-    fixed score 68.9, with whole images FAIR-g 69.4 to 73.5 (Table 3); mean of 13 data sets 76.4 (Table 1).
+    fixed score 68.9, with whole images FAIR-g 69.4 to 73.5 (Table 3); with the pseudo-labels of WCA 68.8, of CuPL on
+    whole images 68.9, of CODER 70.3 (Table 7); with LoRA 70.2, with K-Adaptation 75.6 (Table 10); mean of 13 data
+    sets 76.4 (Table 1).
 
     Parameters
     ----------
@@ -66,6 +68,11 @@ class FAIR(SelfTrained):
     smallest_crop : α.
     largest_crop : β.
     view : what is pseudo-labelled: ``"crops"``, or one random resized crop as a whole (``"global"``, FAIR-g).
+    labeller : whose score makes the pseudo-labels from the present image tower: its own, or with a text side that
+        stays as it is ``"clip"``, ``"cupl"``, ``"wca"`` or ``"coder"``, see :mod:`~modalign.methods.pseudo_labels`.
+        With another than its own, ``keep``, ``alignment`` and ``crop_weights`` have no say.
+    image_temperature : of WCA's weights of crops.
+    text_temperature : of WCA's weights of sentences.
     alignment : ``"learned"`` compares with the anchors as they are, ``"fixed"`` with those of the start.
     crop_weights : ``"cls"``, equation 12; ``"softmax"`` of the projected features as WCA has it, equation 8.
     score : units of S: ``"prob"``, ``"raw"`` (as printed) or ``"logit"``.
@@ -98,6 +105,10 @@ class FAIR(SelfTrained):
         "all crops": {"keep": 16},
         "joint-space weights": {"crop_weights": "softmax"},
         "no fairness": {"fairness": 0.0},
+        "pseudo-labels of WCA": {"labeller": "wca"},
+        "pseudo-labels of CuPL": {"labeller": "cupl", "view": "global"},
+        "pseudo-labels after CODER": {"labeller": "coder"},
+        "K-Adaptation in place of layer norms": {"target": "k_adaptation"},
     }
 
     crops: Count = 16
@@ -105,6 +116,9 @@ class FAIR(SelfTrained):
     smallest_crop: Fraction = 0.5
     largest_crop: Fraction = 0.9
     view: Literal["crops", "global"] = "crops"
+    labeller: Literal["fair", "clip", "cupl", "wca", "coder"] = "fair"
+    image_temperature: Positive = 1.0
+    text_temperature: Positive = 1.0
     alignment: Literal["learned", "fixed"] = "learned"
     crop_weights: Literal["cls", "softmax"] = "cls"
     score: Scale = "prob"
@@ -114,7 +128,9 @@ class FAIR(SelfTrained):
     momentum: Fraction | None = None
     refresh: Count = 1
 
-    def _learner(self, towers: Towers, generator: Generator) -> SelfTraining:
+    def _learner(self, towers: Towers, generator: Generator | None) -> SelfTraining:
+        if self.labeller == "wca" and self.view == "global":
+            raise InputError("Expected view='crops' with labeller='wca', whose score is made of crops, got 'global'.")
         if self.view == "crops" and self.keep > self.crops:
             raise InputError(f"Expected to keep at most all {self.crops} crops, got keep={self.keep}.")
         if not 0 < self.smallest_crop <= self.largest_crop:
@@ -128,10 +144,12 @@ class FAIR(SelfTrained):
             )
         if self.momentum == 1:
             raise InputError("Expected momentum below 1, with which the moving average would never move.")
-        return SelfTraining(towers, self)
+        return SelfTraining(towers, self, generator)
 
     def _batches(self, items: Items, encoder: ClipEncoder, seed: int) -> CropBatches:
         if self.view == "global":
             return super()._batches(items, encoder, seed)
+        if self.labeller in ("clip", "cupl", "coder"):
+            return super()._batches(items, encoder, seed, "centre")
         side = (self.smallest_crop, self.largest_crop)
         return super()._batches(items, encoder, seed, "centre", crops=self.crops, side=side, every=self.refresh)

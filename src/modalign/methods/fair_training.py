@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from modalign.encoders.towers import VisionTower
 from modalign.features import UNLABELLED
@@ -25,9 +25,11 @@ from modalign.methods.fair_score import (
     softmax_weights,
     zero_shot_shares,
 )
+from modalign.methods.pseudo_labels import PseudoLabeller, pseudo_labeller
 from modalign.methods.tower import Learner, Towers, cosine_logits
 from modalign.tune.crops import CropBatch
 from modalign.tune.history import Epoch
+from modalign.tune.targets import target
 
 if TYPE_CHECKING:
     from modalign.methods.fair import FAIR
@@ -38,24 +40,22 @@ COLUMNS = ("images", "compared", "changed", "agreement", "gamma", "self_training
 
 
 class SelfTraining(Learner):
-    """Layer norms of the image tower and class description anchors, and Algorithm 1's loss for them.
+    """What is tuned of the image tower and class description anchors, and Algorithm 1's loss for them.
 
     Parameters
     ----------
     towers : the frozen encoder and the classes.
     method : the hyper-parameters.
+    generator : where a random start of what is tuned is drawn from; None where a saved state is restored next.
     """
 
-    def __init__(self, towers: Towers, method: FAIR) -> None:
+    def __init__(self, towers: Towers, method: FAIR, generator: Generator | None = None) -> None:
         super().__init__(towers)
         self.method = method
         self.logit_scale = method.logit_scale or towers.logit_scale
         K = len(towers)
         self.anchors = nn.Parameter(towers.prototypes())
-        self.norms = nn.ParameterDict()
-        for name, affine in towers.vision.norms().items():
-            self.norms[f"{name}_weight"] = nn.Parameter(affine.weight.float().clone())
-            self.norms[f"{name}_bias"] = nn.Parameter(affine.bias.float().clone())
+        self.tuned = target(method.target, towers.vision, generator=generator, **(method.target_options or {}))
         self.register_buffer("first_anchors", towers.prototypes(), persistent=False)
         momentum = method.momentum
         self.momentum = (0.0 if K < SMALL_VOCABULARY else 0.5) if momentum is None else momentum
@@ -63,6 +63,7 @@ class SelfTraining(Learner):
         self.register_buffer("histogram", torch.zeros(method.epochs, K))
         self.register_buffer("tally", torch.zeros(method.epochs, len(COLUMNS), dtype=torch.float64))
         self.shares: Tensor | None = None
+        self.labeller: PseudoLabeller | None = None
         self.warned = False
 
     def begin(self, data: ImageBatches) -> None:
@@ -73,6 +74,13 @@ class SelfTraining(Learner):
         self.register_buffer("gammas", torch.zeros(len(data), device=device))
         if self.method.shares == "start":
             self.shares = self.first_shares(data)
+        if self.method.labeller != "fair":
+            self.labeller = pseudo_labeller(
+                self.method.labeller,
+                self.towers,
+                image_temperature=self.method.image_temperature,
+                text_temperature=self.method.text_temperature,
+            )
 
     @torch.no_grad()
     def first_shares(self, data: ImageBatches) -> Tensor:
@@ -84,15 +92,8 @@ class SelfTraining(Learner):
         return total / len(data)
 
     def vision(self) -> VisionTower:
-        """The image tower with its layer norms as they are now."""
-        tower = self.towers.vision
-        present = {
-            name: affine._replace(
-                weight=self.norms[f"{name}_weight"].to(tower.dtype), bias=self.norms[f"{name}_bias"].to(tower.dtype)
-            )
-            for name, affine in tower.norms().items()
-        }
-        return tower.with_norms(present)
+        """The image tower with what is tuned of it as it is now."""
+        return self.tuned.tower(self.towers.vision)
 
     def classes(self) -> Tensor:
         """(K, d) the anchors."""
@@ -131,21 +132,25 @@ class SelfTraining(Learner):
     @torch.no_grad()
     def alignment(self, batch: CropBatch, vision: VisionTower) -> Alignment:
         """ψ of the weak view, by its crops or as a whole."""
-        method = self.method
+        method, whole = self.method, vision(batch.pixels)
+        parts = method.view == "crops" and batch.crops.shape[1] > 0
+        encoded = [vision(few) for few in batch.chunks(CHUNK)] if parts else []
+
+        def crops(kind: Literal["pooled", "classes"]) -> Tensor:
+            vectors = torch.cat([getattr(some, kind)[0] for some in encoded])
+            return vectors.float().unflatten(0, (len(batch.indices), -1))
+
+        if self.labeller is not None:
+            return self.labeller(whole.pooled[0].float(), crops("pooled") if encoded else None)
         anchors = self.anchors if method.alignment == "learned" else self.first_anchors
-        whole = vision(batch.pixels)
-        if method.view == "global":
+        if not encoded:
             one = torch.ones_like(whole.pooled[0, :, :1], dtype=torch.float32)
             return align(one, whole.pooled[0, :, None].float(), anchors, 1)
-        encoded = [vision(few) for few in batch.chunks(CHUNK)]
-        shape = (len(batch.indices), -1)
-        crops = torch.cat([some.pooled[0] for some in encoded]).float().unflatten(0, shape)
         if method.crop_weights == "softmax":
-            weights = softmax_weights(whole.pooled[0].float(), crops)
+            weights = softmax_weights(whole.pooled[0].float(), crops("pooled"))
         else:
-            classes = torch.cat([some.classes[0] for some in encoded]).float().unflatten(0, shape)
-            weights = crop_weights(whole.classes[0].float(), classes)
-        return align(weights, crops, anchors, method.keep)
+            weights = crop_weights(whole.classes[0].float(), crops("classes"))
+        return align(weights, crops("pooled"), anchors, method.keep)
 
     def take(self, batch: CropBatch, labels: Tensor, gammas: Tensor, votes: Tensor) -> None:
         """Keep the pseudo-labels (b,) of a batch and their weights, and note how they differ from those before.
@@ -189,7 +194,7 @@ class SelfTraining(Learner):
         return f"Epoch {epoch + 1}: {found}" if found else ""
 
     def state(self) -> dict[str, Tensor]:
-        """Layer norms and anchors: 45,056 numbers at ViT-B/32 with ten classes."""
+        """What is tuned and the anchors: 45,056 numbers for layer norms at ViT-B/32 with ten classes."""
         return {name: value.detach() for name, value in self.named_parameters()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:

@@ -30,14 +30,16 @@ class TaughtByText(SelfTraining):
     ----------
     towers : the frozen encoder and the classes.
     method : the hyper-parameters.
+    generator : as for :class:`~modalign.methods.fair_training.SelfTraining`.
     """
 
-    def __init__(self, towers: Towers, method: LaFTerLike) -> None:
+    def __init__(self, towers: Towers, method: LaFTerLike, generator: Generator | None = None) -> None:
         settings = FAIR(
             view="global", alignment="fixed", weighting="none", fairness=0.0, crops=1, keep=1,
-            epochs=method.epochs, logit_scale=method.logit_scale,
+            epochs=method.epochs, logit_scale=method.logit_scale, target=method.target,
+            target_options=method.target_options,
         )  # fmt: skip
-        super().__init__(towers, settings)
+        super().__init__(towers, settings, generator)
         self.anchors.requires_grad_(False)
         self._text = method
 
@@ -92,8 +94,8 @@ class LaFTerLike(SelfTrained):
     text_noise: NonNegative = 0.5
     learning_rate: Positive = 5e-4
 
-    def _learner(self, towers: Towers, generator: Generator) -> TaughtByText:
-        return TaughtByText(towers, self)
+    def _learner(self, towers: Towers, generator: Generator | None) -> TaughtByText:
+        return TaughtByText(towers, self, generator)
 
 
 def text_classifier(text: Tensor, *, steps: int, noise: float, logit_scale: float, random_state: int) -> Tensor:

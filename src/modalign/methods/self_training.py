@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+from torch import Generator
 
 from modalign.errors import InputError
 from modalign.features import UNLABELLED, ClassText
 from modalign.methods.fair_training import SelfTraining
 from modalign.methods.parameters import Count, Positive, Seed
-from modalign.methods.tower import TowerMethod
+from modalign.methods.tower import TowerMethod, Towers
 from modalign.tune.crops import CropBatches
+from modalign.tune.targets import Target
 
 if TYPE_CHECKING:
     from modalign.data.items import Items
@@ -28,6 +31,9 @@ class SelfTrained(TowerMethod):
 
     Parameters
     ----------
+    target : what is tuned of the image tower: all weights and biases of its ``"layer_norms"``; ``"lora"``, which
+        needs the package ``peft`` for its start; or ``"k_adaptation"``; see :mod:`~modalign.tune.targets`.
+    target_options : of the latter two, such as ``{"rank": 8}``.
     logit_scale : s; None takes the encoder's.
     epochs : passes over the images.
     batch_size : images a step.
@@ -51,6 +57,8 @@ class SelfTrained(TowerMethod):
         "final_rate": 2e-6,
     }
 
+    target: Target = "layer_norms"
+    target_options: dict | None = None
     logit_scale: Positive | None = None
     epochs: Count = 15
     batch_size: Count = 32
@@ -75,6 +83,13 @@ class SelfTrained(TowerMethod):
         classes = dict(zip(scored.ids, scored.logits.argmax(axis=1).tolist(), strict=True))
         self.transduction_ = np.array([classes.get(name, UNLABELLED) for name in items.ids])
         return self
+
+    @abstractmethod
+    def _learner(self, towers: Towers, generator: Generator | None) -> SelfTraining:
+        """A fresh learner, or without a generator one that a saved state is restored to."""
+
+    def _served(self, towers: Towers) -> SelfTraining:
+        return self._learner(towers, None)
 
     def _batches(
         self, items: Items, encoder: ClipEncoder, seed: int, weak: str = "random_resized_crop", **crops: Any

@@ -15,12 +15,13 @@ ViT-B/32 (width 768, 12)        trainable     names
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from inspect import signature
+from typing import Any, Literal, Protocol, get_args
 
 from torch import Generator, nn
 
 from modalign.encoders.towers import VisionTower
-from modalign.errors import require_choice
+from modalign.errors import UnknownNameError, require_choice
 from modalign.tune.updates import KAdaptation, LoRA
 
 __all__ = ["KAdaptation", "LayerNorms", "LoRA", "Target", "Tuned", "target"]
@@ -62,20 +63,30 @@ class LayerNorms(nn.ParameterDict):
 
 
 def target(
-    name: Target, vision: VisionTower, *, generator: Generator | None = None, start: bool = True
+    name: Target, vision: VisionTower, *, generator: Generator | None = None, **options: Any
 ) -> LayerNorms | LoRA | KAdaptation:
-    """One of the targets with its usual options.
+    """One of the targets.
 
     Parameters
     ----------
     name : which.
     vision : the frozen tower.
-    generator : where a random start is drawn from.
-    start : False for a module whose state is restored next, which spares LoRA the import of ``peft``.
+    generator : where a random start is drawn from; None for a module whose state is restored next, which spares LoRA
+        the import of ``peft``.
+    options : of :class:`LoRA` or :class:`KAdaptation`, such as ``rank=8``.
+
+    Raises
+    ------
+    InputError : no such target, or none of its options.
     """
-    require_choice("target", name, ("layer_norms", "lora", "k_adaptation"))
-    if name == "layer_norms":
+    require_choice("target", name, get_args(Target))
+    cls = {"layer_norms": LayerNorms, "lora": LoRA, "k_adaptation": KAdaptation}[name]
+    known = signature(cls).parameters.keys() - {"vision", "generator", "start"}
+    for option in options:
+        if option not in known:
+            raise UnknownNameError(f"option of target '{name}'", option, known)
+    if cls is LayerNorms:
         return LayerNorms(vision)
-    if name == "lora":
-        return LoRA(vision, generator=generator, start=start)
-    return KAdaptation(vision, generator=generator)
+    if cls is LoRA:
+        return LoRA(vision, generator=generator, start=generator is not None, **options)
+    return KAdaptation(vision, generator=generator or Generator(), **options)
