@@ -64,7 +64,7 @@ def _cache() -> list[Finding]:
 
 def _extras() -> list[Finding]:
     found = []
-    for package, extra, purpose in (("matplotlib", "plot", "pictures"),):
+    for package, extra, purpose in (("matplotlib", "plot", "pictures"), ("peft", "lora", "FAIR with LoRA")):
         try:
             found.append(Finding(f"extra '{extra}'", f"{package} {version(package)}, for {purpose}"))
         except PackageNotFoundError:
