@@ -2,50 +2,29 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
+from self_training import begun, broken_off_and_resumed, features, saved_and_loaded
 
 import modalign as ma
-from modalign.data.digits import DIGIT_TEMPLATES, load_digits
+from modalign.data.digits import DIGIT_TEMPLATES
 from modalign.data.items import Items
-from modalign.data.prompts import sentences
 from modalign.linalg.similarity import unit
 from modalign.methods.dpa_like import DPALike, DualPrototypes
-from modalign.methods.tower import Towers
-from modalign.tune.crops import CropBatches
 from modalign.tune.history import Epoch
 
 QUICK = {"epochs": 3, "batch_size": 16, "augmentation": "randaugment", "random_state": 0}
 
 
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory):
-    return ma.load_encoder("tiny", cache=tmp_path_factory.mktemp("cache"), dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def digits() -> Items:
-    return load_digits().select(np.arange(48))
-
-
-@pytest.fixture(scope="module")
-def text(encoder, digits):
-    return encoder.embed_texts(sentences(digits.class_names, DIGIT_TEMPLATES), class_names=digits.class_names)
-
-
 def test_labels_weights_and_loss_in_loops(encoder, digits: Items, text) -> None:
-    towers = Towers.open(encoder, text)
-    learner = DPALike(**QUICK, mix=0.3)._learner(towers, torch.Generator())
-    data = CropBatches(digits, encoder, crops=0, augmentation=("random_resized_crop", "randaugment"))
-    learner.begin(data)
+    towers, learner, data = begun(DPALike(**QUICK, mix=0.3), digits, text, encoder)
     s, K = towers.logit_scale, len(towers)
     batches = [data.batch(torch.arange(start, start + 16), 0) for start in (0, 16, 32)]
     for batch in batches:
         assert "alignment" not in learner.loss(batch)
     learner.ended(Epoch(0, 1.0, 0.1, 1.0))
-    features = [unit(towers.vision(batch.views[0]).pooled[0]) for batch in batches]
-    Z, memory = learner.anchors.detach(), torch.cat(features)
+    weak = [features(towers, batch)[0] for batch in batches]
+    Z, memory = learner.anchors.detach(), torch.cat(weak)
     torch.testing.assert_close(learner.memory, memory)
     for k in range(K):
         members = [memory[i] for i in range(48) if learner.labels[i] == k]
@@ -53,8 +32,8 @@ def test_labels_weights_and_loss_in_loops(encoder, digits: Items, text) -> None:
         torch.testing.assert_close(learner.image_prototypes[k], expected)
 
     P, batch = learner.image_prototypes.clone(), data.batch(torch.arange(16), 1)
-    f, strong = (unit(towers.vision(view).pooled[0]) for view in batch.views)
-    means = [(s * x @ Z.T).softmax(1).mean(0) for x in (*features, f)]
+    f, strong = features(towers, batch)
+    means = [(s * x @ Z.T).softmax(1).mean(0) for x in (*weak, f)]
     running = sum(means) / 4
     terms = []
     predictions = (s * strong @ Z.T).softmax(1)
@@ -76,28 +55,16 @@ def test_labels_weights_and_loss_in_loops(encoder, digits: Items, text) -> None:
 
 def test_it_learns_is_saved_and_says_what_its_labels_did(encoder, digits: Items, text, tmp_path) -> None:
     model = ma.adapt(digits, encoder=encoder, method=DPALike(**QUICK), shots=3, templates=DIGIT_TEMPLATES)
-    again = ma.load(model.save(tmp_path / "model"), encoder=encoder)
-    np.testing.assert_array_equal(again.predict(digits).probabilities, model.predict(digits).probabilities)
+    again = saved_and_loaded(model, tmp_path / "model", digits, encoder)
     found = model.method.diagnosis_
     assert found["gamma"][0] == pytest.approx(1)  # no image prototypes yet, so nothing is doubted
     assert found["gamma"][-1] < 1
-    assert set(again.method.tensors_) == {"anchors"} | {n for n in again.method.tensors_ if n.startswith("norms.")}
+    assert set(again.method.tensors_) == {"anchors"} | {n for n in again.method.tensors_ if n.startswith("tuned.")}
 
 
-def test_an_interrupted_training_ends_as_if_nothing_had_been(encoder, digits, text, tmp_path, monkeypatch) -> None:
-    whole = DPALike(**QUICK).fit(digits, text=text, encoder=encoder)
-    own, calls = DualPrototypes.loss, []
+def test_an_interrupted_training_ends_as_if_nothing_had_been(encoder, digits, text, tmp_path) -> None:
+    def fit(**checkpoint):
+        return DPALike(**QUICK).fit(digits, text=text, encoder=encoder, **checkpoint)
 
-    def dying(self, batch):
-        calls.append(batch.epoch)
-        if len(calls) == 8:  # three batches an epoch: in the middle of the third
-            raise KeyboardInterrupt
-        return own(self, batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(DualPrototypes, "loss", dying)
-        with pytest.raises(KeyboardInterrupt):
-            DPALike(**QUICK).fit(digits, text=text, encoder=encoder, checkpoint=tmp_path / "state")
-    resumed = DPALike(**QUICK).fit(digits, text=text, encoder=encoder, checkpoint=tmp_path / "state")
-    assert all(torch.equal(resumed.tensors_[name], value) for name, value in whole.tensors_.items())
-    assert resumed.diagnosis_ == whole.diagnosis_
+    _, epoch = broken_off_and_resumed(fit, DualPrototypes, 8, tmp_path / "state")
+    assert epoch == 2  # three batches an epoch: in the middle of the third

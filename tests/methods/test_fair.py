@@ -13,13 +13,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from self_training import broken_off_and_resumed, saved_and_loaded
+from torch import Tensor
 from torch.nn.functional import cosine_similarity
 from transformers import CLIPConfig, CLIPModel
 
 import modalign as ma
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.items import Items
-from modalign.data.prompts import sentences
 from modalign.encoders.preprocess import Preprocessing
 from modalign.encoders.towers import VisionTower
 from modalign.errors import InputError
@@ -35,32 +36,38 @@ K, N, B, SIZE = 5, 6, 4, 32
 QUICK = {"crops": 4, "keep": 2, "augmentation": "randaugment", "epochs": 2, "batch_size": 16, "random_state": 0}
 
 
-def vision_config(**changes):
-    small = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2}
-    return small | {"image_size": SIZE, "patch_size": 8} | changes
-
-
 @pytest.fixture(scope="module")
 def model() -> CLIPModel:
     torch.manual_seed(0)
     text = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision_config(), projection_dim=12)).eval()
+    vision = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision |= {"image_size": SIZE, "patch_size": 8}
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)).eval()
     for parameter in model.parameters():  # away from the ones and zeros that layer norms start at
         parameter.data += 0.3 * torch.randn_like(parameter)
     return model
 
 
+def towers_of(model: CLIPModel, text: Tensor, logit_scale: float) -> Towers:
+    names = tuple("abcdefghij"[: len(text)])
+    return Towers(None, VisionTower.of(model), names, tuple((n,) for n in names), text, logit_scale)
+
+
 def learner_of(model: CLIPModel, **settings) -> SelfTraining:
-    draws = torch.Generator().manual_seed(1)
-    text = torch.randn(K, 3, model.config.projection_dim, generator=draws)
-    names = tuple("abcde")
-    towers = Towers(None, VisionTower.of(model), names, tuple((n,) for n in names), text, 20.0)
-    learner = SelfTraining(towers, FAIR(**{"crops": N, "keep": 3} | settings))
+    text = torch.randn(K, 3, model.config.projection_dim, generator=torch.Generator().manual_seed(1))
+    learner = SelfTraining(towers_of(model, text, 20.0), FAIR(**{"crops": N, "keep": 3} | settings))
     learner.begin(range(9))
     return learner
 
 
-def batch_of(model: CLIPModel, epoch: int = 0) -> CropBatch:
+def moved_anchors(learner: SelfTraining) -> Tensor:
+    """Anchors as some steps leave them, for a gradient in float64."""
+    with torch.no_grad():
+        learner.anchors += 0.3 * torch.randn(learner.anchors.shape, generator=torch.Generator().manual_seed(3))
+    return learner.anchors.detach().double().requires_grad_()
+
+
+def batch_of(epoch: int = 0) -> CropBatch:
     draws = torch.Generator().manual_seed(2)
     pixels = torch.randint(0, 256, (B, N + 2, 3, SIZE, SIZE), generator=draws, dtype=torch.uint8)
     preprocessing = Preprocessing("short", (SIZE, SIZE), (SIZE, SIZE), 3, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
@@ -70,7 +77,7 @@ def batch_of(model: CLIPModel, epoch: int = 0) -> CropBatch:
     return CropBatch(views, labels, torch.tensor([3, 0, 7, 5]), epoch, pixels[:, :N], encoder)
 
 
-def algorithm_1(model: CLIPModel, Z: torch.Tensor, Z0: torch.Tensor, batch: CropBatch, **settings):
+def algorithm_1(model: CLIPModel, Z: Tensor, Z0: Tensor, batch: CropBatch, **settings):
     """The paper's algorithm box, image by image, crop by crop, class by class; in float64 on transformers' network."""
     view, alignment = settings.get("view", "crops"), settings.get("alignment", "learned")
     score, weighting = settings.get("score", "prob"), settings.get("weighting", "margin")
@@ -135,12 +142,10 @@ def algorithm_1(model: CLIPModel, Z: torch.Tensor, Z0: torch.Tensor, batch: Crop
     ids=str,
 )
 def test_it_is_algorithm_1(model: CLIPModel, settings: dict) -> None:
-    exact, batch = copy.deepcopy(model).double(), batch_of(model)
+    exact, batch = copy.deepcopy(model).double(), batch_of()
     learner = learner_of(model, **settings)
     start = learner.anchors.detach().double()
-    with torch.no_grad():
-        learner.anchors += 0.3 * torch.randn(learner.anchors.shape, generator=torch.Generator().manual_seed(3))
-    Z = learner.anchors.detach().double().requires_grad_()
+    Z = moved_anchors(learner)
     loss, scores, gammas, _ = algorithm_1(exact, Z, start, batch, **settings)
     found = learner.loss(batch)
     torch.testing.assert_close(found["loss"].double(), loss, rtol=1e-5, atol=0)
@@ -156,8 +161,8 @@ def test_it_is_algorithm_1(model: CLIPModel, settings: dict) -> None:
     for layer in (0, 1):
         names |= {f"{layer}_norm{k}": f"encoder.layers.{layer}.layer_norm{k}" for k in (1, 2)}
     for ours, theirs in names.items():
-        pairs += [(learner.norms[f"{ours}_{part}"].grad, norms[f"{theirs}.{part}"].grad) for part in ("weight", "bias")]
-    assert len(pairs) == 1 + len(learner.norms)
+        pairs += [(learner.tuned[f"{ours}_{part}"].grad, norms[f"{theirs}.{part}"].grad) for part in ("weight", "bias")]
+    assert len(pairs) == 1 + len(learner.tuned)
     for found, expected in pairs:
         assert float((found - expected).norm()) <= 5e-5 * float(expected.norm())  # computed in float32
 
@@ -165,7 +170,7 @@ def test_it_is_algorithm_1(model: CLIPModel, settings: dict) -> None:
 class Pictures:
     """Images in uneven batches, as what :meth:`SelfTraining.begin` is given."""
 
-    def __init__(self, pixels: torch.Tensor) -> None:
+    def __init__(self, pixels: Tensor) -> None:
         self.pixels = pixels
 
     def __len__(self) -> int:
@@ -176,7 +181,7 @@ class Pictures:
 
 
 def test_shares_of_the_start_are_the_mean_zero_shot_prediction_and_stay(model: CLIPModel) -> None:
-    exact, batch = copy.deepcopy(model).double(), batch_of(model)
+    exact, batch = copy.deepcopy(model).double(), batch_of()
     learner = learner_of(model)
     learner.method.set_params(shares="start")
     pictures = torch.randn(9, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(4))
@@ -190,9 +195,7 @@ def test_shares_of_the_start_are_the_mean_zero_shot_prediction_and_stay(model: C
     torch.testing.assert_close(learner.shares.double(), torch.tensor(q, dtype=torch.float64), rtol=1e-5, atol=1e-6)
     assert max(q) > 2 * min(q)
 
-    with torch.no_grad():
-        learner.anchors += 0.3 * torch.randn(learner.anchors.shape, generator=torch.Generator().manual_seed(3))
-    Z = learner.anchors.detach().double().requires_grad_()
+    Z = moved_anchors(learner)
     loss, *_ = algorithm_1(exact, Z, Z0, batch, q=q)
     found = learner.loss(batch)["loss"]
     torch.testing.assert_close(found.double(), loss, rtol=1e-5, atol=0)
@@ -202,7 +205,7 @@ def test_shares_of_the_start_are_the_mean_zero_shot_prediction_and_stay(model: C
 
 
 def test_crop_weights_sum_to_one_over_all_and_to_less_over_the_best(model: CLIPModel) -> None:
-    learner, batch = learner_of(model), batch_of(model)
+    learner, batch = learner_of(model), batch_of()
     anchors = learner.anchors.detach().double()
     expected = algorithm_1(copy.deepcopy(model).double(), anchors, anchors, batch)[3]
     whole = learner.vision()(batch.pixels).classes[0]
@@ -221,9 +224,7 @@ def test_at_the_published_size_it_learns_45_056_numbers() -> None:
     vision = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
     with torch.device("meta"):
         model = CLIPModel(CLIPConfig(text_config=text, vision_config={**vision, "patch_size": 32}, projection_dim=512))
-    names = tuple("0123456789")
-    towers = Towers(None, VisionTower.of(model), names, tuple((n,) for n in names), torch.randn(10, 4, 512), 100.0)
-    learner = SelfTraining(towers, FAIR())
+    learner = SelfTraining(towers_of(model, torch.randn(10, 4, 512), 100.0), FAIR())
     assert sum(p.numel() for p in learner.parameters() if p.requires_grad) == 45_056
     assert sum(value.numel() for value in learner.state().values()) == 45_056
     published = sum(p.numel() for name, p in model.vision_model.named_parameters() if "norm" in name)
@@ -231,7 +232,7 @@ def test_at_the_published_size_it_learns_45_056_numbers() -> None:
 
 
 def test_only_learned_alignment_follows_the_anchors(model: CLIPModel) -> None:
-    batch = batch_of(model)
+    batch = batch_of()
     for alignment, follows in (("learned", True), ("fixed", False)):
         learner = learner_of(model, alignment=alignment)
         before = learner.alignment(batch, learner.vision()).scores
@@ -243,31 +244,21 @@ def test_only_learned_alignment_follows_the_anchors(model: CLIPModel) -> None:
 
 def test_kept_labels_need_no_crops(model: CLIPModel) -> None:
     learner = learner_of(model, refresh=2)
-    learner.loss(batch_of(model))
+    learner.loss(batch_of())
     labels, gammas = learner.labels.clone(), learner.gammas.clone()
     with torch.no_grad():
         learner.anchors.copy_(learner.anchors.flip(0))
-    later = batch_of(model, epoch=1)
+    later = batch_of(epoch=1)
     learner.loss(replace(later, crops=later.crops[:, :0]))
     assert torch.equal(learner.labels, labels)
     assert torch.equal(learner.gammas, gammas)
-    learner.loss(batch_of(model, epoch=2))
+    learner.loss(batch_of(epoch=2))
     assert not torch.equal(learner.labels, labels)
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory):
-    return ma.load_encoder("tiny", cache=tmp_path_factory.mktemp("cache"), dtype="float32")
 
 
 @pytest.fixture(scope="module")
 def digits() -> Items:
     return load_digits().select(np.arange(64))
-
-
-@pytest.fixture(scope="module")
-def text(encoder, digits):
-    return encoder.embed_texts(sentences(digits.class_names, DIGIT_TEMPLATES), class_names=digits.class_names)
 
 
 @pytest.fixture(scope="module")
@@ -324,25 +315,13 @@ def test_labels_on_few_classes_are_warned_of_once(encoder, digits: Items, text) 
     assert "of 10 classes" in method.diagnosis_["warning"]
 
 
-def test_an_interrupted_training_ends_as_if_nothing_had_been(encoder, digits, text, tmp_path, monkeypatch) -> None:
-    settings = {**QUICK, "refresh": 2, "momentum": 0.5, "epochs": 3}
-    whole = FAIR(**settings).fit(digits, text=text, encoder=encoder)
-    own, calls = SelfTraining.loss, []
+def test_an_interrupted_training_ends_as_if_nothing_had_been(encoder, digits, text, tmp_path) -> None:
+    def fit(**checkpoint):
+        method = FAIR(**QUICK | {"refresh": 2, "momentum": 0.5, "epochs": 3})
+        return method.fit(digits, text=text, encoder=encoder, **checkpoint)
 
-    def dying(self, batch):
-        calls.append(batch.epoch)
-        if len(calls) == 7:  # four batches an epoch: in the middle of the second
-            raise KeyboardInterrupt
-        return own(self, batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SelfTraining, "loss", dying)
-        with pytest.raises(KeyboardInterrupt):
-            FAIR(**settings).fit(digits, text=text, encoder=encoder, checkpoint=tmp_path / "state")
-    assert calls[-1] == 1
-    resumed = FAIR(**settings).fit(digits, text=text, encoder=encoder, checkpoint=tmp_path / "state")
-    assert all(torch.equal(resumed.tensors_[name], value) for name, value in whole.tensors_.items())
-    assert resumed.diagnosis_ == whole.diagnosis_
+    whole, epoch = broken_off_and_resumed(fit, SelfTraining, 7, tmp_path / "state")
+    assert epoch == 1  # four batches an epoch: in the middle of the second
     assert whole.diagnosis_["approximation"] == "pseudo-labels made anew in every 2 epochs only"
 
 
@@ -360,11 +339,9 @@ def test_a_folder_without_labels_is_adapted_saved_and_loaded(encoder, digits: It
     )  # fmt: skip
     assert model.method.transduction_[5] == UNLABELLED
     assert len(model.method.transduction_) == 24
-    folder = model.save(tmp_path / "model")
-    again = ma.load(folder, encoder=encoder)
-    np.testing.assert_array_equal(again.predict(digits).probabilities, model.predict(digits).probabilities)
+    again = saved_and_loaded(model, tmp_path / "model", digits, encoder)
     np.testing.assert_array_equal(again.method.transduction_, model.method.transduction_)
-    assert sum(file.stat().st_size for file in folder.iterdir()) < 250_000
+    assert sum(file.stat().st_size for file in (tmp_path / "model").iterdir()) < 250_000
 
 
 def test_shares_of_the_start_are_those_of_the_encoder_itself_and_recorded(encoder, digits, text, tmp_path) -> None:

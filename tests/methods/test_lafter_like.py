@@ -4,38 +4,21 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
 import pytest
 import torch
+from self_training import begun, features, saved_and_loaded
 from torch.nn.functional import cross_entropy
 
 import modalign as ma
-from modalign.data.digits import DIGIT_TEMPLATES, load_digits
+from modalign.data.digits import DIGIT_TEMPLATES
 from modalign.data.items import Items
-from modalign.data.prompts import sentences
 from modalign.errors import InputError
 from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import unit
 from modalign.methods.lafter_like import LaFTerLike, text_classifier
 from modalign.methods.tower import Towers
-from modalign.tune.crops import CropBatches
 
 QUICK = {"epochs": 2, "batch_size": 16, "augmentation": "randaugment", "random_state": 0, "text_steps": 50}
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory):
-    return ma.load_encoder("tiny", cache=tmp_path_factory.mktemp("cache"), dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def digits() -> Items:
-    return load_digits().select(np.arange(48))
-
-
-@pytest.fixture(scope="module")
-def text(encoder, digits):
-    return encoder.embed_texts(sentences(digits.class_names, DIGIT_TEMPLATES), class_names=digits.class_names)
 
 
 def test_sentences_teach_what_their_mean_direction_does_not_know() -> None:
@@ -61,19 +44,16 @@ def test_sentences_teach_what_their_mean_direction_does_not_know() -> None:
 
 
 def test_the_loss_is_that_of_the_frozen_classifiers_names(encoder, digits: Items, text) -> None:
-    towers = Towers.open(encoder, text)
-    learner = LaFTerLike(**QUICK)._learner(towers, torch.Generator())
-    data = CropBatches(digits, encoder, crops=0, augmentation=("random_resized_crop", "randaugment"))
-    learner.begin(data)
+    towers, learner, data = begun(LaFTerLike(**QUICK), digits, text, encoder)
     classifier = text_classifier(towers.class_text, steps=50, noise=0.5, logit_scale=towers.logit_scale, random_state=0)
     batch = data.batch(torch.arange(8), 0)
-    weak, strong = (unit(towers.vision(view).pooled[0]) for view in batch.views)
+    weak, strong = features(towers, batch)
     expected = cross_entropy(towers.logit_scale * strong @ classifier.T, (weak @ classifier.T).argmax(1))
     loss = learner.loss(batch)["loss"]
     torch.testing.assert_close(loss, expected)
     loss.backward()
     assert learner.anchors.grad is None
-    assert all(bool((p.grad != 0).any()) for p in learner.norms.values())
+    assert all(bool((p.grad != 0).any()) for p in learner.tuned.values())
 
 
 def test_layer_norms_alone_learn_and_it_is_saved(encoder, digits: Items, text, tmp_path) -> None:
@@ -88,8 +68,7 @@ def test_layer_norms_alone_learn_and_it_is_saved(encoder, digits: Items, text, t
     )
     torch.testing.assert_close(method.tensors_["anchors"], expected)
     assert method.diagnosis_["gamma"] == [1.0, 1.0]
-    again = ma.load(model.save(tmp_path / "model"), encoder=encoder)
-    np.testing.assert_array_equal(again.predict(digits).probabilities, model.predict(digits).probabilities)
+    saved_and_loaded(model, tmp_path / "model", digits, encoder)
 
 
 def test_several_strong_views_are_refused(encoder, digits: Items, text) -> None:

@@ -14,7 +14,6 @@ import modalign as ma
 from modalign import methods
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.items import Items
-from modalign.data.prompts import sentences
 from modalign.errors import EncoderMismatchError, InputError
 from modalign.methods.tower import Learner, TowerMethod, Towers, cosine_logits
 from modalign.tune.prompts import Prompts
@@ -68,18 +67,8 @@ class Context(TowerMethod):
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory):
-    return ma.load_encoder("tiny", cache=tmp_path_factory.mktemp("cache"), dtype="float32")
-
-
-@pytest.fixture(scope="module")
 def digits() -> Items:
     return load_digits().select(np.arange(80))
-
-
-@pytest.fixture(scope="module")
-def text(encoder, digits):
-    return encoder.embed_texts(sentences(digits.class_names, DIGIT_TEMPLATES), class_names=digits.class_names)
 
 
 @pytest.fixture(autouse=True)
