@@ -111,7 +111,7 @@ def test_probabilities_of_digits_are_calibrated(encoder) -> None:
         ({"encoder": "tinny"}, "did you mean 'tiny'"),
         ({"shots": 0}, "shots"),
         ({"templates": "a photo"}, "{}"),
-        ({"templates": "{}", "descriptions": "x.json"}, "choose one"),
+        ({"templates": "{}", "descriptions": "x.json"}, "'x.json' does not exist"),
     ],
 )
 def test_what_is_wrong_is_said_before_any_work(change: dict, sentence: str, photos: Path, monkeypatch) -> None:

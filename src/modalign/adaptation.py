@@ -13,7 +13,7 @@ import torch
 
 from modalign.classifier import Classifier, calibrate, content_hash, embed, score
 from modalign.data.items import Items, load_items
-from modalign.data.prompts import DEFAULT_TEMPLATE, read_descriptions, sentences
+from modalign.data.prompts import class_sentences
 from modalign.data.split import Split
 from modalign.data.splits import few_shot
 from modalign.encoders import load_encoder
@@ -62,7 +62,7 @@ def adapt(
     classes : class names, or a file of them, where the folders do not say it well.
     unlabelled : take no label from the folders or lists; ``classes`` then says what there may be.
     templates : sentences with ``{}`` for the class name.
-    descriptions : a JSON file of sentences a class (CuPL or HPT layout) instead of templates.
+    descriptions : a JSON file of sentences a class (CuPL or HPT layout); with templates too, those come first.
     mirror : also train on mirrored images; None does what the method was published with.
     crops : squares to cut from every image for a method that looks at parts of pictures, half to nine tenths of the
         short side each. Methods on vectors (WCA, FAIR on vectors) see whole images only where it is 0, and otherwise
@@ -263,18 +263,6 @@ def _rejection(reference: Scored, temperature: float, *, labelled: bool) -> Reje
     """From validation images; where there are no labels at all, from the images fitted on, taken to be known."""
     logits = torch.from_numpy(reference.logits / temperature)
     return fit_rejection(logits, torch.from_numpy(reference.labels) if labelled else None)
-
-
-def class_sentences(
-    class_names: Sequence[str], templates: str | Sequence[str] | None, descriptions: str | Path | None
-) -> list[list[str]]:
-    """The sentences that stand for each class: from a description file, or from templates."""
-    if descriptions is not None:
-        if templates is not None:
-            raise InputError("Expected templates or descriptions, got both; choose one.")
-        return read_descriptions(descriptions, class_names)
-    templates = DEFAULT_TEMPLATE if templates is None else templates
-    return sentences(class_names, [templates] if isinstance(templates, str) else templates)
 
 
 def _configured(method: str | VectorMethod, hyperparameters: dict[str, Any], random_state: int) -> VectorMethod:

@@ -12,6 +12,7 @@ from modalign.data.prompts import (
     DEFAULT_TEMPLATE,
     TEMPLATES,
     Structure,
+    class_sentences,
     read_descriptions,
     read_structures,
     sentences,
@@ -148,3 +149,15 @@ def test_the_published_cupl_files(name: str, data: str) -> None:
     items, _ = read_coop_split(TEXT / "splits" / f"split_zhou_{data}.json")
     lines = read_descriptions(TEXT / "cupl" / f"CuPL_prompts_{name}.json", items.class_names)
     assert min(map(len, lines)) >= 15
+
+
+def test_templates_and_descriptions_together(tmp_path: Path) -> None:
+    file = write(tmp_path / "d.json", {"owl": ["It has eyes.", "It flies."], "grand piano": ["It has keys."]})
+    names = ["grand_piano", "owl"]
+    assert class_sentences(names, ("a {}.", "the {}."), file) == [
+        ["a grand piano.", "the grand piano.", "It has keys."],
+        ["a owl.", "the owl.", "It has eyes.", "It flies."],
+    ]
+    assert class_sentences(names, None, file) == read_descriptions(file, names)
+    assert class_sentences(names, "imagenet") == sentences(names, "imagenet")
+    assert class_sentences(names) == sentences(names)

@@ -45,6 +45,27 @@ def sentences(
     return [[_fill(pattern, name, grammatical) for pattern in patterns] for name in names]
 
 
+def class_sentences(
+    class_names: Sequence[str],
+    templates: str | Sequence[str] | None = None,
+    descriptions: str | Path | None = None,
+) -> list[list[str]]:
+    """The sentences that stand for every class: from templates, from a description file, or from both.
+
+    Parameters
+    ----------
+    class_names : C names.
+    templates : as for :func:`sentences`; by default :data:`DEFAULT_TEMPLATE` where there are no descriptions.
+    descriptions : as for :func:`read_descriptions`; with templates too, those sentences come first.
+    """
+    if descriptions is None:
+        return sentences(class_names, DEFAULT_TEMPLATE if templates is None else templates)
+    told = read_descriptions(descriptions, class_names)
+    if templates is None:
+        return told
+    return [[*named, *own] for named, own in zip(sentences(class_names, templates), told, strict=True)]
+
+
 def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     """Templates by key, as one string or as a list, each checked to have one ``{}``."""
     if isinstance(templates, str):
@@ -197,6 +218,7 @@ __all__ = [
     "TEMPLATES",
     "Finding",
     "Structure",
+    "class_sentences",
     "lint",
     "read_descriptions",
     "read_structures",

@@ -79,7 +79,7 @@ def compare(
     official : train, validation and test lists to draw from.
     classes : class names, or a file of them.
     templates : sentences with ``{}`` for the class name.
-    descriptions : a JSON file of sentences a class instead.
+    descriptions : a JSON file of sentences a class; with templates too, those come first.
     hyperparameters : method → name → value, other than the defaults.
     ablations : also run every method with its ingredients switched off.
     record : a file that every run is added to as soon as it is done; runs that it holds are not made again.

@@ -11,7 +11,7 @@ import numpy as np
 
 from modalign.data.items import Items, load_items
 from modalign.data.names import read_classes, some
-from modalign.data.prompts import DEFAULT_TEMPLATE, read_descriptions, sentences
+from modalign.data.prompts import class_sentences
 from modalign.data.split import Split
 from modalign.data.splits import folder_split
 from modalign.encoders import load_encoder
@@ -73,8 +73,6 @@ def read_given(
     ------
     InputError : in one sentence, before anything is encoded where that can be known.
     """
-    if templates is not None and descriptions is not None:
-        raise InputError("Expected templates or descriptions, got both; choose one.")
     if isinstance(source, (str, Path)) and Path(source).suffix == ".npz":
         source = Features.load(source)
     reader = encoder if _is_encoder(encoder) else None
@@ -83,6 +81,7 @@ def read_given(
     if isinstance(source, Features):
         features = _named(source, classes, text)
         _require_testable(features.labels, features.class_names)
+        lines = class_sentences(features.class_names, templates, descriptions)
         if isinstance(anchor, (str, Path)):
             anchor = Features.load(anchor)
         if not isinstance(anchor, (Features, type(None))):
@@ -90,6 +89,7 @@ def read_given(
     else:
         items = load_items(source, classes=classes)
         _require_testable(items.labels, items.class_names)
+        lines = class_sentences(items.class_names, templates, descriptions)
         notes += items.notes
         reader = load_encoder(encoder or "tiny", device=device) if not _is_encoder(encoder) else encoder
         features = reader.embed_images(items)
@@ -106,7 +106,7 @@ def read_given(
     if not np.isfinite(features.vectors).all():
         raise InputError("Expected finite image vectors, got NaN or infinity; embed the images again.")
     spec = (features if anchor is None else anchor).spec
-    found = _text(text, features.class_names, reader, encoder, spec, templates, descriptions, device)
+    found = _text(text, features.class_names, reader, encoder, spec, lines, device)
     if found is None:
         notes.append("there is no class text, so class means stand in for it: zero-shot is the nearest class mean")
     if found is not None and anchor is None and found.vectors.shape[-1] != features.vectors.shape[1]:
@@ -148,8 +148,7 @@ def _text(
     reader: Encoder | None,
     encoder: Any,
     spec: EncoderSpec | None,
-    templates: str | Sequence[str] | None,
-    descriptions: str | Path | None,
+    lines: list[list[str]],
     device: str,
 ) -> ClassText | None:
     """Class text in the order of ``names``: given, from a file, or from the encoder that the images came from."""
@@ -174,10 +173,6 @@ def _text(
             reader.spec.require(spec)
     if reader is None or not reader.has_text:
         return None
-    if descriptions is not None:
-        lines = read_descriptions(descriptions, names)
-    else:
-        lines = sentences(names, DEFAULT_TEMPLATE if templates is None else templates)
     return reader.embed_texts(lines, class_names=names)
 
 
