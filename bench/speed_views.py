@@ -3,9 +3,10 @@
 A view of the plain form is what a loader's pipeline of transforms does: (open the file,) crop, resize, flip and
 RandAugment for the strong one. It opens the file for every view, as a data set of views does, or once an image. Ours
 decodes once and treats all views as tensors of bytes. Both draw the same boxes, mirrorings and operations, and both
-are timed up to 8-bit views and up to normalised floats. Both run in turns in one process; medians of processor seconds
-an image. ``largest`` is the largest difference of crops and centre views in levels of 255, ``other`` the share of
-values of strong views that differ by more than the tolerance (turned pictures may take the neighbouring pixel).
+are timed up to 8-bit views and up to normalised floats, one image after the other: neither is charged for the memory
+of a whole batch nor for stacking one. Both run in turns in one process; medians of processor seconds an image.
+``largest`` is the largest difference of crops and centre views in levels of 255, ``other`` the share of values of
+strong views that differ by more than the tolerance (turned pictures may take the neighbouring pixel).
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from bench import speed
+from bench.pillow import pillow
 from modalign.data.augment import OPERATIONS
 from modalign.data.decode import decode
-from modalign.data.views import centre, cut, random_rectangles, random_squares, to_pixels
+from modalign.data.views import centre, cut, empty_views, random_rectangles, random_squares, to_pixels
 from modalign.encoders.preprocess import Preprocessing
 from modalign.evaluate.memory import PeakMemory
 from modalign.tune.batches import rand_augment_each
@@ -58,45 +60,39 @@ def photos(width: int, height: int, count: int) -> list[bytes]:
     return files
 
 
-def ours(files: list[bytes]) -> Tensor:
-    """(images, 18, 3, 224, 224) uint8: the crops, the centre, the strong view."""
-    pictures = [to_pixels(decode(data)) for data in files]
-    views = torch.empty(len(files), CROPS + 2, 3, SIZE, SIZE, dtype=torch.uint8)
-    draws = []
-    for row, (i, picture) in zip(views, enumerate(pictures), strict=True):
-        squares, rectangle, mirrored, rest = drawn(i, *picture.shape[-2:])
-        row[:CROPS] = cut(picture, squares, SIZE)
-        row[CROPS] = centre(picture, SIZE)
-        strong = cut(picture, rectangle, SIZE)[0]
-        row[-1] = strong.flip(-1) if mirrored else strong
-        draws.append(rest)
-    views[:, -1] = rand_augment_each(views[:, -1], draws, magnitude=MAGNITUDE)
+def ours(i: int, data: bytes, views: Tensor) -> Tensor:
+    """The crops, the centre and the strong view of photo i, uint8, into ``views`` (18, 3, 224, 224)."""
+    picture = to_pixels(decode(data))
+    squares, rectangle, mirrored, rest = drawn(i, *picture.shape[-2:])
+    cut(picture, squares, SIZE, out=views[:CROPS])
+    views[CROPS] = centre(picture, SIZE)
+    strong = cut(picture, rectangle, SIZE)
+    views[-1:] = rand_augment_each(strong.flip(-1) if mirrored else strong, [rest], magnitude=MAGNITUDE)
     return views
 
 
-def plain(files: list[bytes], *, anew: bool) -> list[np.ndarray]:
+def plain(i: int, data: bytes, *, anew: bool) -> list[np.ndarray]:
     """The same views by Pillow; ``anew`` opens the file for each."""
     views = []
-    for i, data in enumerate(files):
-        picture = opened(data)
-        squares, rectangle, mirrored, rest = drawn(i, picture.height, picture.width)
-        for top, left, tall, wide in squares.tolist():
-            source = opened(data) if anew else picture
-            views.append(source.crop((left, top, left + wide, top + tall)).resize((SIZE, SIZE), 3))
+    picture = opened(data)
+    squares, rectangle, mirrored, rest = drawn(i, picture.height, picture.width)
+    for top, left, tall, wide in squares.tolist():
         source = opened(data) if anew else picture
-        factor = SIZE / min(source.size)
-        small = source.resize((int(source.width * factor), int(source.height * factor)), 3)
-        left, top = (small.width - SIZE) // 2, (small.height - SIZE) // 2
-        views.append(small.crop((left, top, left + SIZE, top + SIZE)))
-        source = opened(data) if anew else picture
-        top, left, tall, wide = rectangle[0].tolist()
-        strong = source.crop((left, top, left + wide, top + tall)).resize((SIZE, SIZE), 3)
-        strong = ImageOps.mirror(strong) if mirrored else strong
-        for _ in range(2):
-            name = list(OPERATIONS)[int(torch.randint(len(OPERATIONS), (1,), generator=rest))]
-            strength = (int(torch.randint(2, (1,), generator=rest)) * 2 - 1) * MAGNITUDE
-            strong = pillow(name, strength)(strong)
-        views.append(strong)
+        views.append(source.crop((left, top, left + wide, top + tall)).resize((SIZE, SIZE), 3))
+    source = opened(data) if anew else picture
+    factor = SIZE / min(source.size)
+    small = source.resize((int(source.width * factor), int(source.height * factor)), 3)
+    left, top = (small.width - SIZE) // 2, (small.height - SIZE) // 2
+    views.append(small.crop((left, top, left + SIZE, top + SIZE)))
+    source = opened(data) if anew else picture
+    top, left, tall, wide = rectangle[0].tolist()
+    strong = source.crop((left, top, left + wide, top + tall)).resize((SIZE, SIZE), 3)
+    strong = ImageOps.mirror(strong) if mirrored else strong
+    for _ in range(2):
+        name = list(OPERATIONS)[int(torch.randint(len(OPERATIONS), (1,), generator=rest))]
+        strength = (int(torch.randint(2, (1,), generator=rest)) * 2 - 1) * MAGNITUDE
+        strong = pillow(name, strength)(strong)
+    views.append(strong)
     return [np.asarray(view) for view in views]
 
 
@@ -113,31 +109,6 @@ def opened(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data)).convert("RGB")
 
 
-def pillow(name: str, s: float) -> Callable[[Image.Image], Image.Image]:
-    """RandAugment's operations as Pillow has them."""
-
-    def affine(*matrix: float) -> Callable[[Image.Image], Image.Image]:
-        return lambda image: image.transform(image.size, Image.Transform.AFFINE, matrix)
-
-    shift = round(s * SIZE * 150 / 331)
-    return {
-        "identity": lambda image: image,
-        "brightness": lambda image: ImageEnhance.Brightness(image).enhance(1 + 0.9 * s),
-        "colour": lambda image: ImageEnhance.Color(image).enhance(1 + 0.9 * s),
-        "contrast": lambda image: ImageEnhance.Contrast(image).enhance(1 + 0.9 * s),
-        "sharpness": lambda image: ImageEnhance.Sharpness(image).enhance(1 + 0.9 * s),
-        "posterize": lambda image: ImageOps.posterize(image, 8 - round(4 * abs(s))),
-        "solarize": lambda image: ImageOps.solarize(image, 256 * (1 - abs(s))),
-        "autocontrast": ImageOps.autocontrast,
-        "equalize": ImageOps.equalize,
-        "shear x": affine(1, 0.3 * s, 0, 0, 1, 0),
-        "shear y": affine(1, 0, 0, 0.3 * s, 1, 0),
-        "translate x": affine(1, 0, shift, 0, 1, 0),
-        "translate y": affine(1, 0, 0, 0, 1, shift),
-        "rotate": lambda image: image.rotate(30 * s),
-    }[name]
-
-
 def floats(views: list[np.ndarray]) -> list[Tensor]:
     """Each view of the plain form normalised as loaders do it."""
     mean, std = (np.float32(values) for values in (CLIP.mean, CLIP.std))
@@ -149,22 +120,25 @@ def floats(views: list[np.ndarray]) -> list[Tensor]:
 def compare(width: int, height: int, turns: int) -> dict[str, Any]:
     """All forms in turns on the same photos."""
     files = photos(width, height, IMAGES)
-    forms: dict[str, Callable[[], Any]] = {
-        "ours": lambda: ours(files),
-        "once": lambda: plain(files, anew=False),
-        "anew": lambda: plain(files, anew=True),
-        "ours_floats": lambda: CLIP.normalise(ours(files)),
-        "once_floats": lambda: floats(plain(files, anew=False)),
-        "anew_floats": lambda: floats(plain(files, anew=True)),
+    forms: dict[str, Callable[[int, bytes], Any]] = {
+        "ours": lambda i, data: ours(i, data, empty_views(CROPS + 2, size=SIZE)),
+        "once": lambda i, data: plain(i, data, anew=False),
+        "anew": lambda i, data: plain(i, data, anew=True),
+        "ours_floats": lambda i, data: CLIP.normalise(ours(i, data, empty_views(CROPS + 2, size=SIZE))),
+        "once_floats": lambda i, data: floats(plain(i, data, anew=False)),
+        "anew_floats": lambda i, data: floats(plain(i, data, anew=True)),
     }
-    got, expected = forms["ours"](), forms["once"]()
-    difference = (got.permute(0, 1, 3, 4, 2).flatten(0, 1).int() - torch.from_numpy(np.stack(expected)).int()).abs()
-    difference = difference.unflatten(0, (IMAGES, CROPS + 2))
+    got, expected = (
+        np.stack([np.asarray(form(i, data), dtype=int) for i, data in enumerate(files)])
+        for form in (forms["ours"], forms["once"])
+    )
+    difference = np.abs(got.transpose(0, 1, 3, 4, 2) - expected)
     spent: dict[str, list[float]] = {name: [] for name in forms}
     for _ in range(turns):
         for name, form in forms.items():
             started = time.process_time()
-            form()
+            for i, data in enumerate(files):
+                form(i, data)
             spent[name].append((time.process_time() - started) / IMAGES)
     seconds = {name: median(values) for name, values in spent.items()}
     return {
@@ -178,7 +152,7 @@ def compare(width: int, height: int, turns: int) -> dict[str, Any]:
         },
         "required": REQUIRED,
         "largest": int(difference[:, :-1].max()),
-        "other": float((difference[:, -1] > TOLERANCE).float().mean()),
+        "other": float((difference[:, -1] > TOLERANCE).mean()),
     }
 
 
@@ -186,9 +160,13 @@ def memory() -> dict[str, Any]:
     """Highest memory above the start while a batch of 32 photos becomes 18 views each."""
     files = photos(500, 375, IMAGES) * (BATCH // IMAGES)
     found = {}
-    for name, form in (("bytes", lambda: ours(files)), ("floats", lambda: CLIP.normalise(ours(files)))):
+    for name in ("bytes", "floats"):
         with PeakMemory() as peak:
-            form()
+            views = empty_views(BATCH, CROPS + 2, size=SIZE)
+            for i, data in enumerate(files):
+                ours(i, data, views[i])
+            made = views if name == "bytes" else CLIP.normalise(views)
+        del views, made
         found[name] = None if peak.bytes is None else peak.bytes / 2**20
     return {"what": f"peak memory of a batch of {BATCH} photos of 500 × 375, MiB", "mebibytes": found}
 

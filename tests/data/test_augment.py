@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image
 from test_views import dice, photo
 
+from bench.pillow import pillow
 from modalign.data import augment
 from modalign.data.views import to_pixels
 from modalign.errors import InputError
@@ -13,31 +14,6 @@ from modalign.errors import InputError
 STRENGTHS = torch.tensor([0.3, -0.3, 1.0, -1.0, 0.0, 0.55])
 BATCH = torch.stack([to_pixels(photo(53, 40, seed)) for seed in range(6)])
 FLAT = torch.stack([torch.full((3, 40, 53), v, dtype=torch.uint8) for v in (0, 7, 128, 255, 254, 1)])
-
-
-def affine(matrix):
-    return lambda image: image.transform(image.size, Image.Transform.AFFINE, matrix)
-
-
-def pillow(name, s):
-    """The operation as Pillow has it."""
-    w, h = 53, 40
-    return {
-        "identity": lambda image: image,
-        "brightness": lambda image: ImageEnhance.Brightness(image).enhance(1 + 0.9 * s),
-        "colour": lambda image: ImageEnhance.Color(image).enhance(1 + 0.9 * s),
-        "contrast": lambda image: ImageEnhance.Contrast(image).enhance(1 + 0.9 * s),
-        "sharpness": lambda image: ImageEnhance.Sharpness(image).enhance(1 + 0.9 * s),
-        "posterize": lambda image: ImageOps.posterize(image, 8 - round(4 * abs(s))),
-        "solarize": lambda image: ImageOps.solarize(image, 256 * (1 - abs(s))),
-        "autocontrast": ImageOps.autocontrast,
-        "equalize": ImageOps.equalize,
-        "shear x": affine((1, 0.3 * s, 0, 0, 1, 0)),
-        "shear y": affine((1, 0, 0, 0.3 * s, 1, 0)),
-        "translate x": affine((1, 0, round(s * w * 150 / 331), 0, 1, 0)),
-        "translate y": affine((1, 0, 0, 0, 1, round(s * h * 150 / 331))),
-        "rotate": lambda image: image.rotate(30 * s),
-    }[name]
 
 
 @pytest.mark.parametrize("batch", [BATCH, FLAT], ids=["photos", "single colours"])

@@ -28,6 +28,11 @@ def to_pixels(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
+def empty_views(*shape: int, size: int, device: torch.device | None = None) -> Tensor:
+    """Room for views, uint8 (…, 3, size, size): interleaved in memory, so that what is resized is copied in whole."""
+    return torch.empty(*shape, size, size, 3, dtype=torch.uint8, device=device).movedim(-1, -3)
+
+
 def resize(pixels: Tensor, height: int, width: int, filter: Filter = "bicubic") -> Tensor:
     """uint8 (…, 3, H, W) → (…, 3, height, width), with antialiasing.
 
@@ -35,14 +40,16 @@ def resize(pixels: Tensor, height: int, width: int, filter: Filter = "bicubic") 
     resized one after the other in floating point and rounded in between, which is what Pillow does.
     """
     _check(pixels)
-    batch = pixels.reshape(-1, *pixels.shape[-3:])
-    if batch.device.type == "cpu":
-        # Interleaved channels are what the fast path is written for; a slice of a picture is not contiguous.
-        batch = batch.contiguous(memory_format=torch.channels_last)
-        small = interpolate(batch, (height, width), mode=filter, antialias=True)
-    else:
-        small = _resize_in_floats(batch, height, width, filter)
+    small = _resize(pixels.reshape(-1, *pixels.shape[-3:]), height, width, filter)
     return small.reshape(*pixels.shape[:-2], height, width)
+
+
+def _resize(batch: Tensor, height: int, width: int, filter: Filter = "bicubic") -> Tensor:
+    if batch.device.type != "cpu":
+        return _resize_in_floats(batch, height, width, filter)
+    # Interleaved channels are what the fast path is written for; a slice of a picture is not contiguous.
+    batch = batch.contiguous(memory_format=torch.channels_last)
+    return interpolate(batch, (height, width), mode=filter, antialias=True)
 
 
 def _resize_in_floats(batch: Tensor, height: int, width: int, filter: Filter = "bicubic") -> Tensor:
@@ -121,16 +128,23 @@ def random_rectangles(
     return torch.stack((top, left, tall, wide), dim=1)
 
 
-def cut(pixels: Tensor, boxes: Tensor, size: int) -> Tensor:
+def cut(pixels: Tensor, boxes: Tensor, size: int, *, out: Tensor | None = None) -> Tensor:
     """The boxes (n, 4) of one picture (3, H, W), each resized to (n, 3, size, size).
 
     Cost is the pixels that are read and written and nothing else: about 0.2 ms a box at 224 on one core.
+
+    Parameters
+    ----------
+    pixels : the decoded picture.
+    boxes : rows (top, left, height, width) inside it.
+    size : side of the views.
+    out : where they are written, best made by :func:`empty_views`; new memory by default.
     """
     _check(pixels)
-    if not len(boxes):
-        return pixels.new_empty(0, 3, size, size)
-    pieces = (pixels[None, :, y : y + tall, x : x + wide] for y, x, tall, wide in boxes.tolist())
-    return torch.cat([resize(piece, size, size) for piece in pieces])
+    views = empty_views(len(boxes), size=size, device=pixels.device) if out is None else out
+    for view, (y, x, tall, wide) in zip(views, boxes.tolist(), strict=True):
+        view.copy_(_resize(pixels[None, :, y : y + tall, x : x + wide], size, size)[0])
+    return views
 
 
 def random_crops(
