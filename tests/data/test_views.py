@@ -74,6 +74,18 @@ def test_crops_equal_the_pipeline_that_decodes_for_every_view():
         assert difference(crop, alone) <= TOLERANCE
 
 
+def test_crops_are_written_where_they_are_asked_for():
+    pixels = views.to_pixels(photo(90, 70))
+    boxes = views.random_squares(70, 90, 3, generator=dice())
+    for room in (views.empty_views(5, size=32), torch.empty(5, 3, 32, 32, dtype=torch.uint8)):
+        room.fill_(7)
+        given = views.cut(pixels, boxes, 32, out=room[1:4])
+        assert torch.equal(room[1:4], torch.cat([views.cut(pixels, box[None], 32) for box in boxes]))
+        assert given.data_ptr() == room[1:4].data_ptr()
+        assert (room[[0, 4]] == 7).all()
+    assert views.cut(pixels, boxes[:0], 32).shape == (0, 3, 32, 32)
+
+
 @pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 375), (1, 9), (2, 2), (64, 64)])
 def test_boxes_lie_inside_and_have_the_sizes_asked_for(height, width):
     short = min(height, width)

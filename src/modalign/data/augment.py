@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Generator, Tensor
+from torch.nn.functional import pad
 
 from modalign.data.views import _check, cut, random_rectangles
 from modalign.errors import InputError
@@ -67,7 +68,7 @@ def rand_augment(batch: Tensor, *, operations: int = 2, magnitude: float = 0.3, 
 def blend(low: Tensor, high: Tensor, factor: Tensor) -> Tensor:
     """Pillow's ``Image.blend`` of 8-bit pictures: low + factor · (high − low), cut to 0…255 and towards zero."""
     mixed = high.float().sub_(low).mul_(factor[:, None, None, None]).add_(low)
-    return mixed.clamp_(0, 255).to(torch.uint8)
+    return mixed.clamp_(0, 255).to(torch.int16).to(torch.uint8)  # vectorised; from float to bytes at once is not
 
 
 def grey(x: Tensor) -> Tensor:
@@ -78,7 +79,7 @@ def grey(x: Tensor) -> Tensor:
 
 def brightness(x: Tensor, strength: Tensor) -> Tensor:
     """Towards black or away from it: ``ImageEnhance.Brightness(1 + 0.9 s)``."""
-    return blend(torch.zeros_like(x, dtype=torch.float32), x, 1 + 0.9 * strength)
+    return blend(torch.zeros(1, device=x.device), x, 1 + 0.9 * strength)
 
 
 def colour(x: Tensor, strength: Tensor) -> Tensor:
@@ -112,30 +113,35 @@ def posterize(x: Tensor, strength: Tensor) -> Tensor:
 
 def solarize(x: Tensor, strength: Tensor) -> Tensor:
     """Invert what is at least 256 (1 − |s|): ``ImageOps.solarize``."""
-    return torch.where(x >= (256 * (1 - strength.abs()))[:, None, None, None], 255 - x, x)
+    bright = x >= (256 * (1 - strength.abs()))[:, None, None, None]
+    return x ^ (255 * bright.to(torch.uint8))  # 255 − x is x with all its bits turned
 
 
 def autocontrast(x: Tensor, strength: Tensor) -> Tensor:
     """Stretch every channel to 0…255: ``ImageOps.autocontrast``; a constant channel stays."""
     low, high = (f(x.flatten(2), dim=2).double() for f in (torch.amin, torch.amax))
     scale = 255 / (high - low).clamp_min(1)
-    stretched = x.double().mul_(scale[:, :, None, None]).add_((-low * scale)[:, :, None, None])
-    stretched = stretched.clamp_(0, 255).to(torch.uint8)
-    return torch.where((high > low)[:, :, None, None], stretched, x)
+    levels = torch.arange(256, device=x.device)
+    stretched = (levels * scale[..., None] + (-low * scale)[..., None]).clamp(0, 255)
+    return look_up(torch.where((high > low)[..., None], stretched, levels), x.flatten(2).long()).reshape(x.shape)
 
 
 def equalize(x: Tensor, strength: Tensor) -> Tensor:
     """Flatten the histogram of every channel: ``ImageOps.equalize``; a channel of one value stays."""
-    n, channels, height, width = x.shape
-    flat = x.reshape(n * channels, -1).long()
-    histogram = torch.zeros(n * channels, 256, dtype=torch.long, device=x.device)
-    histogram.scatter_add_(1, flat, torch.ones_like(flat))
-    last = histogram.gather(1, flat.amax(1, keepdim=True))
-    step = (height * width - last) // 255
-    before = histogram.cumsum(1) - histogram
+    flat = x.flatten(2).long()
+    histogram = torch.zeros(*flat.shape[:2], 256, dtype=torch.long, device=x.device)
+    histogram.scatter_add_(2, flat, torch.ones_like(flat))
+    last = histogram.gather(2, x.flatten(2).amax(2, keepdim=True).long())
+    step = (flat.shape[2] - last) // 255
+    before = histogram.cumsum(2) - histogram
     table = ((before + step // 2) // step.clamp_min(1)).clamp(0, 255)
     table = torch.where(step > 0, table, torch.arange(256, device=x.device))
-    return table.gather(1, flat).reshape(x.shape).to(torch.uint8)
+    return look_up(table, flat).reshape(x.shape)
+
+
+def look_up(table: Tensor, flat: Tensor) -> Tensor:
+    """The bytes that a table (n, 3, 256) of levels has for the pixels (n, 3, H·W) int64."""
+    return table.to(torch.uint8).gather(2, flat)
 
 
 def transform(x: Tensor, matrices: Tensor) -> Tensor:
@@ -150,10 +156,11 @@ def transform(x: Tensor, matrices: Tensor) -> Tensor:
     rows = torch.arange(height, device=x.device, dtype=torch.float64)[:, None] + 0.5
     columns = torch.arange(width, device=x.device, dtype=torch.float64)[None] + 0.5
     a, b, c, d, e, f = matrices.double().T[:, :, None, None]
-    across, down = (a * columns + b * rows + c).floor().long(), (d * columns + e * rows + f).floor().long()
-    inside = (across >= 0) & (across < width) & (down >= 0) & (down < height)
-    index = torch.where(inside, down * width + across, 0).reshape(n, 1, -1).expand(-1, 3, -1)
-    return x.flatten(2).gather(2, index).reshape(x.shape) * inside[:, None]
+    across = (a * columns + b * rows).add_(c).floor_().clamp_(-1, width)
+    down = (d * columns + e * rows).add_(f).floor_().clamp_(-1, height)
+    rimmed = pad(x, (1, 1, 1, 1))  # what lies outside falls on a black rim
+    index = (down + 1).mul_(width + 2).add_(across + 1).long().reshape(n, 1, -1).expand(-1, 3, -1)
+    return rimmed.flatten(2).gather(2, index).reshape(x.shape)
 
 
 def _affine(fill: Callable[[Tensor, int, int], tuple[Tensor | float, ...]]) -> Callable[[Tensor, Tensor], Tensor]:

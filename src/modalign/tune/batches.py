@@ -289,19 +289,13 @@ def rand_augment_each(
 ) -> Tensor:
     """RandAugment with a generator for each picture of (b, 3, H, W), so that none depends on those beside it.
 
-    It is :func:`modalign.data.augment.rand_augment` of every picture alone, the pictures that drew one operation
-    computed together.
+    It is :func:`modalign.data.augment.rand_augment` of every picture alone. One after the other they stay in the cache
+    of the processor, and a batch has few pictures an operation anyway.
     """
-    drawn, signs = [], []
-    for draw in draws:
+    names, batch = list(OPERATIONS), batch.clone(memory_format=torch.contiguous_format)
+    for picture, draw in zip(batch.split(1), draws, strict=True):
         for _ in range(operations):
-            drawn.append(int(torch.randint(len(OPERATIONS), (1,), generator=draw)))
-            signs.append(int(torch.randint(2, (1,), generator=draw)) * 2 - 1)
-    chosen, strength = torch.tensor(drawn).view(-1, operations), torch.tensor(signs).view(-1, operations) * magnitude
-    batch = batch.clone()
-    for k in range(operations):
-        for number, operation in enumerate(OPERATIONS.values()):
-            mine = (chosen[:, k] == number).nonzero()[:, 0]
-            if len(mine):
-                batch[mine] = operation(batch[mine], strength[mine, k])
+            name = names[int(torch.randint(len(names), (1,), generator=draw))]
+            sign = int(torch.randint(2, (1,), generator=draw)) * 2 - 1
+            picture.copy_(OPERATIONS[name](picture, torch.tensor([sign * magnitude])))
     return batch

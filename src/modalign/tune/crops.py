@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from modalign.data.items import Items, load_items
-from modalign.data.views import cut, random_crops, random_squares, to_pixels
+from modalign.data.views import cut, empty_views, random_crops, random_squares, to_pixels
 from modalign.encoders.extraction import read_ahead
 from modalign.errors import InputError, UndecodableError
 from modalign.features import Features, Quarantined
@@ -82,16 +81,13 @@ class CropBatches(ImageBatches):
         """The images ``indices`` (b,) as the training of ``epoch`` sees them."""
         batch = super().batch(indices, epoch)
         count = 0 if epoch % self.every else self.crops
-        crops = torch.empty(len(indices), count, 3, self.size, self.size, dtype=torch.uint8)
+        crops = empty_views(len(indices), count, size=self.size)
         if count:
             numbers = indices.tolist()
             for row, i, picture in zip(crops, numbers, self.pictures(numbers), strict=True):
                 draws = generator("crops", self.seed, epoch, i)
-                row.copy_(
-                    cut(
-                        picture, random_squares(*picture.shape[-2:], count, scale=self.side, generator=draws), self.size
-                    )
-                )
+                squares = random_squares(*picture.shape[-2:], count, scale=self.side, generator=draws)
+                cut(picture, squares, self.size, out=row)
         return CropBatch(batch.views, batch.labels, batch.indices, epoch, crops, self._encoder)
 
 
