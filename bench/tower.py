@@ -44,6 +44,7 @@ ASKED = {"maple": 8.0, "align": 8.0, "dam": 8.0, "fair": 10.0}  # points above z
 
 ADAMW = {"optimiser": "adamw", "weight_decay": 0.01}
 PROMPTS = {"augmentation": "centre", "batch_size": 16, "epochs": 20, "training": ADAMW}
+SELF_TRAINED = {"augmentation": "randaugment", "epochs": 3}
 SETTINGS: dict[str, dict[str, Any]] = {
     "align": PROMPTS | {"learning_rate": 0.005, "coupling": "projected", "epochs": 12},
     "coop": PROMPTS | {"learning_rate": 0.02, "words": "a photo of the digit"},
@@ -53,17 +54,23 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "maple": PROMPTS | {"learning_rate": 0.01},
     "plot": PROMPTS | {"learning_rate": 0.02},
     "dam": PROMPTS | {"learning_rate": 0.01, "loss_weight": 1.0},
-    "fair": {"augmentation": "randaugment", "learning_rate": 1e-3, "epochs": 3},
-    "lafter_like": {"augmentation": "randaugment", "epochs": 3},
-    "dpa_like": {"augmentation": "randaugment", "learning_rate": 1e-3, "epochs": 3},
+    "fair": SELF_TRAINED | {"learning_rate": 1e-3, "smallest_crop": 0.75, "largest_crop": 1.0, "momentum": 0.9},
+    "lafter_like": SELF_TRAINED | {"learning_rate": 2e-4},
+    "dpa_like": SELF_TRAINED | {"learning_rate": 1e-3, "fairness": 2.0},
 }
 """For the tiny pair on the digits, chosen on 40 validation images a class of the half that is not tested, seed 0.
 
 The published recipes are for CLIP: SGD at these rates hardly moves a tower of width 128 in so few steps, and mirrored
-or cropped digits are other digits. Self-trainers were not tuned: FAIR has ten times its rate for about a fiftieth of
-its steps, DPA-like the same rate. Methods that are not here run as published. PLOT stays below zero-shot at
-every rate tried: it compares texts with patches, and those of the tiny vision tower were never trained to agree with
-text."""
+or cropped digits are other digits. Methods that are not here run as published. PLOT stays below zero-shot at every
+rate tried: it compares texts with patches, and those of the tiny vision tower were never trained to agree with text.
+
+The self-trainers learned from all 899 images of that half without labels and were compared by their accuracy on the
+same ones, three seeds at most. What held FAIR back are the crops: of 8 x 8 pixels, a square of half the side is no
+digit any more. Before learning, the four of 16 crops that it keeps name 79 % of the images with sides from 0.5 to
+0.9, 86 % from 0.75 to 1, and the whole picture 92 %. The momentum steadies the mean prediction of 32 images. Six
+epochs, rates from 3e-4 to 3e-3, batches of 16, other factors of fairness, and strong views that are cropped, mirrored
+or none were no better. LaFTer-like and DPA-like got about half as many trials as FAIR; higher rates and more epochs
+let LaFTer-like collapse, since one random crop names so few of these images rightly."""
 
 
 @dataclass(frozen=True)

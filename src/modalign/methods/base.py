@@ -64,7 +64,7 @@ class Problem:
 class VectorMethod(ClassifierMixin, BaseEstimator):
     """Base of all methods on vectors.
 
-    Subclasses set the class attributes below, store hyper-parameters in ``__init__`` and implement ``_fit`` and
+    Subclasses are dataclasses of their hyper-parameters, set the class attributes below and implement ``_fit`` and
     ``_scores``. Learned state ends in an underscore and is an array, tensor, number, string, list or dict, so that
     :mod:`modalign.persistence` saves any method without knowing it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -22,6 +23,7 @@ SAMPLE = 2048  # fitted images that the diagnosis looks at
 CHUNK = 2**24  # numbers of one block of image-by-row products: 64 MB
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class CMA(VectorMethod):
     r"""DAM's cross-modal alignment term without its prompts: ridge residuals between image and text beside the cosine.
 
@@ -99,28 +101,15 @@ class CMA(VectorMethod):
     needs_labels = False
     ablations: ClassVar[dict[str, dict[str, Any]]] = {"cosine alone": {"blend": 1.0}}
 
-    def __init__(
-        self,
-        *,
-        form: Literal["pairwise", "sets"] = "pairwise",
-        blend: Fraction | Literal["auto"] = "auto",
-        ridge: Positive | Literal["auto"] = "auto",
-        alpha: Fraction = 0.5,
-        omega: NonNegative = 1.0,
-        mu: NonNegative = 1.0,
-        criterion: Criterion = "log-loss",
-        logit_scale: Positive = 100.0,
-        random_state: Seed = None,
-    ) -> None:
-        self.form = form
-        self.blend = blend
-        self.ridge = ridge
-        self.alpha = alpha
-        self.omega = omega
-        self.mu = mu
-        self.criterion = criterion
-        self.logit_scale = logit_scale
-        self.random_state = random_state
+    form: Literal["pairwise", "sets"] = "pairwise"
+    blend: Fraction | Literal["auto"] = "auto"
+    ridge: Positive | Literal["auto"] = "auto"
+    alpha: Fraction = 0.5
+    omega: NonNegative = 1.0
+    mu: NonNegative = 1.0
+    criterion: Criterion = "log-loss"
+    logit_scale: Positive = 100.0
+    random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
         if self.form == "pairwise" and self.blend == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -26,6 +27,7 @@ from modalign.methods.selection import accuracy, held_out
 TEXT_SCALE, MEANS_SCALE = 100.0, 10.0
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     r"""Cross-modal mapping: a linear map W of the images and the class texts T, learned together.
 
@@ -108,46 +110,24 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         "no triplet loss": {"triplet_weight": 0.0},
     }
 
-    def __init__(
-        self,
-        *,
-        steps: Annotated[int, Range(0)] = 16_000,
-        batch_size: Count = 8,
-        learning_rate: Positive = 1e-4,
-        min_learning_rate: NonNegative = 1e-5,
-        warmup_steps: Annotated[int, Range(0)] = 50,
-        weight_decay: NonNegative = 0.01,
-        init: Literal["linear", "kaiming", "zero"] = "linear",
-        layers: Annotated[int, Range(1, 8)] = 1,
-        margin: NonNegative = 1.0,
-        triplet_weight: NonNegative = 1.0,
-        training_fusion: NonNegative = 1.0,
-        fusion: NonNegative | Literal["auto"] = "auto",
-        fusion_low: NonNegative = 0.1,
-        fusion_high: NonNegative = 1.0,
-        checkpoints: Count = 24,
-        criterion: Literal["log-loss", "accuracy"] = "log-loss",
-        logit_scale: Positive | None = None,
-        random_state: Seed = None,
-    ) -> None:
-        self.steps = steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.min_learning_rate = min_learning_rate
-        self.warmup_steps = warmup_steps
-        self.weight_decay = weight_decay
-        self.init = init
-        self.layers = layers
-        self.margin = margin
-        self.triplet_weight = triplet_weight
-        self.training_fusion = training_fusion
-        self.fusion = fusion
-        self.fusion_low = fusion_low
-        self.fusion_high = fusion_high
-        self.checkpoints = checkpoints
-        self.criterion = criterion
-        self.logit_scale = logit_scale
-        self.random_state = random_state
+    steps: Annotated[int, Range(0)] = 16_000
+    batch_size: Count = 8
+    learning_rate: Positive = 1e-4
+    min_learning_rate: NonNegative = 1e-5
+    warmup_steps: Annotated[int, Range(0)] = 50
+    weight_decay: NonNegative = 0.01
+    init: Literal["linear", "kaiming", "zero"] = "linear"
+    layers: Annotated[int, Range(1, 8)] = 1
+    margin: NonNegative = 1.0
+    triplet_weight: NonNegative = 1.0
+    training_fusion: NonNegative = 1.0
+    fusion: NonNegative | Literal["auto"] = "auto"
+    fusion_low: NonNegative = 0.1
+    fusion_high: NonNegative = 1.0
+    checkpoints: Count = 24
+    criterion: Literal["log-loss", "accuracy"] = "log-loss"
+    logit_scale: Positive | None = None
+    random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
         X, y = problem.labelled()

@@ -22,6 +22,7 @@ LEARNING_RATES, WEIGHT_DECAYS, RATIOS = (1e-3, 1e-4), (0.0, 0.01, 1e-4), tuple(i
 DEFAULTS = (1e-4, 0.01, 0.5)  # of the three, where there is nothing to choose them on
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class CrossModalProbe(VectorMethod):
     r"""A linear classifier on images and texts alike: n images of a class and its sentence are n + 1 shots.
 
@@ -85,32 +86,17 @@ class CrossModalProbe(VectorMethod):
     mirrors: ClassVar[bool] = True
     ablations: ClassVar[dict[str, dict[str, Any]]] = {"images only": {"cross_modal": False}}
 
-    def __init__(
-        self,
-        *,
-        steps: Count = 12_800,
-        batch_size: Annotated[int, Range(2)] = 8,
-        learning_rate: Positive | Literal["auto"] = "auto",
-        weight_decay: NonNegative | Literal["auto"] = "auto",
-        warmup_steps: Annotated[int, Range(0)] = 50,
-        ratio: Fraction | Literal["auto"] = "auto",
-        checkpoints: Count = 24,
-        cross_modal: bool = True,
-        criterion: Criterion = "log-loss",
-        logit_scale: Positive = 100.0,
-        random_state: Seed = None,
-    ) -> None:
-        self.steps = steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.warmup_steps = warmup_steps
-        self.ratio = ratio
-        self.checkpoints = checkpoints
-        self.cross_modal = cross_modal
-        self.criterion = criterion
-        self.logit_scale = logit_scale
-        self.random_state = random_state
+    steps: Count = 12_800
+    batch_size: Annotated[int, Range(2)] = 8
+    learning_rate: Positive | Literal["auto"] = "auto"
+    weight_decay: NonNegative | Literal["auto"] = "auto"
+    warmup_steps: Annotated[int, Range(0)] = 50
+    ratio: Fraction | Literal["auto"] = "auto"
+    checkpoints: Count = 24
+    cross_modal: bool = True
+    criterion: Criterion = "log-loss"
+    logit_scale: Positive = 100.0
+    random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
         start, validation = problem.prototypes(), held_out(problem.validation)

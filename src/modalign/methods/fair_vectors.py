@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -29,6 +30,7 @@ from modalign.methods.fitting import Descent, cosine_rates, descend, seeded
 from modalign.methods.parameters import Count, Fraction, NonNegative, Positive, Seed
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class FAIRVectors(VectorMethod):
     r"""Self-training of class anchors on vectors that an encoder made once, without labels and without a GPU.
 
@@ -98,34 +100,18 @@ class FAIRVectors(VectorMethod):
         "even classes": {"shares": "uniform"},
     }
 
-    def __init__(
-        self,
-        *,
-        keep: Count = 4,
-        alignment: Literal["learned", "fixed"] = "learned",
-        units: Scale = "prob",
-        weighting: Weighting = "margin",
-        fairness: NonNegative = 0.3,
-        shares: Shares = "start",
-        momentum: Fraction | None = None,
-        steps: Count = 100,
-        batch_size: Count = 4096,
-        learning_rate: Positive = 1e-3,
-        logit_scale: Positive = 100.0,
-        random_state: Seed = None,
-    ) -> None:
-        self.keep = keep
-        self.alignment = alignment
-        self.units = units
-        self.weighting = weighting
-        self.fairness = fairness
-        self.shares = shares
-        self.momentum = momentum
-        self.steps = steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.logit_scale = logit_scale
-        self.random_state = random_state
+    keep: Count = 4
+    alignment: Literal["learned", "fixed"] = "learned"
+    units: Scale = "prob"
+    weighting: Weighting = "margin"
+    fairness: NonNegative = 0.3
+    shares: Shares = "start"
+    momentum: Fraction | None = None
+    steps: Count = 100
+    batch_size: Count = 4096
+    learning_rate: Positive = 1e-3
+    logit_scale: Positive = 100.0
+    random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
         if self.momentum == 1:

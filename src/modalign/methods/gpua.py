@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -31,6 +32,7 @@ ESTIMATE_RHO = 0.1  # KL strength of estimated shares: 10 ε, firm, but an image
 NOBODY = 1e-4  # images: a class that resembles less than this is none of theirs
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     r"""Geometry-preserving unsupervised alignment of vision-only features with class text.
 
@@ -125,48 +127,25 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         "no refinement": {"steps": 0},
     }
 
-    def __init__(
-        self,
-        *,
-        semantic_weight: Fraction = 0.9,
-        epsilon: Positive = 0.01,
-        marginals: Literal["auto", "uniform", "estimate"] | list | np.ndarray = "auto",
-        rho: Positive | None = None,
-        max_iterations: Count = 30,
-        tolerance: Positive = 1e-6,
-        loss: Loss = "ths",
-        steps: Annotated[int, Range(0)] = 50,
-        learning_rate: Positive = 0.025,
-        batch_size: Count = 8192,
-        competitors: Count = 3,
-        margin_scale: Positive = 2.0,
-        hub_weight: NonNegative = 1.0,
-        hubs: Hubs = "excess",
-        spaces: list | None = None,
-        preset: Literal["paper", "released"] = "paper",
-        logit_scale: Positive = 100.0,
-        memory: Positive = 1.0,
-        random_state: Seed = None,
-    ) -> None:
-        self.semantic_weight = semantic_weight
-        self.epsilon = epsilon
-        self.marginals = marginals
-        self.rho = rho
-        self.max_iterations = max_iterations
-        self.tolerance = tolerance
-        self.loss = loss
-        self.steps = steps
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.competitors = competitors
-        self.margin_scale = margin_scale
-        self.hub_weight = hub_weight
-        self.hubs = hubs
-        self.spaces = spaces
-        self.preset = preset
-        self.logit_scale = logit_scale
-        self.memory = memory
-        self.random_state = random_state
+    semantic_weight: Fraction = 0.9
+    epsilon: Positive = 0.01
+    marginals: Literal["auto", "uniform", "estimate"] | list | np.ndarray = "auto"
+    rho: Positive | None = None
+    max_iterations: Count = 30
+    tolerance: Positive = 1e-6
+    loss: Loss = "ths"
+    steps: Annotated[int, Range(0)] = 50
+    learning_rate: Positive = 0.025
+    batch_size: Count = 8192
+    competitors: Count = 3
+    margin_scale: Positive = 2.0
+    hub_weight: NonNegative = 1.0
+    hubs: Hubs = "excess"
+    spaces: list | None = None
+    preset: Literal["paper", "released"] = "paper"
+    logit_scale: Positive = 100.0
+    memory: Positive = 1.0
+    random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
         text, n = problem.prototypes().float(), len(problem.X)

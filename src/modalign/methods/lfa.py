@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -23,6 +24,7 @@ SPLITS = 3
 NEAR = 1e-6  # distances are clamped here, where their gradient would be infinite
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class LFA(VectorMethod):
     r"""Linear feature alignment: Procrustes, shrunk towards the identity, then refined by adaptive re-ranking.
 
@@ -102,44 +104,23 @@ class LFA(VectorMethod):
         "no refinement": {"steps": 0},
     }
 
-    def __init__(
-        self,
-        *,
-        beta: Fraction | Literal["auto"] = "auto",
-        steps: Annotated[int, Range(0)] = 200,
-        batch_size: Count = 1024,
-        learning_rate: Positive = 5e-4,
-        min_learning_rate: NonNegative = 1e-7,
-        weight_decay: NonNegative = 5e-4,
-        neighbours: Count = 3,
-        margin_scale: Positive = 4.0,
-        noise: NonNegative = 0.035,
-        dropout: Fraction = 0.05,
-        checkpoints: Count = 12,
-        criterion: Criterion = "log-loss",
-        iterations: Count = 5,
-        epsilon: Positive = 0.01,
-        rho: Positive | None = None,
-        logit_scale: Positive = 100.0,
-        random_state: Seed = None,
-    ) -> None:
-        self.beta = beta
-        self.steps = steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.min_learning_rate = min_learning_rate
-        self.weight_decay = weight_decay
-        self.neighbours = neighbours
-        self.margin_scale = margin_scale
-        self.noise = noise
-        self.dropout = dropout
-        self.checkpoints = checkpoints
-        self.criterion = criterion
-        self.iterations = iterations
-        self.epsilon = epsilon
-        self.rho = rho
-        self.logit_scale = logit_scale
-        self.random_state = random_state
+    beta: Fraction | Literal["auto"] = "auto"
+    steps: Annotated[int, Range(0)] = 200
+    batch_size: Count = 1024
+    learning_rate: Positive = 5e-4
+    min_learning_rate: NonNegative = 1e-7
+    weight_decay: NonNegative = 5e-4
+    neighbours: Count = 3
+    margin_scale: Positive = 4.0
+    noise: NonNegative = 0.035
+    dropout: Fraction = 0.05
+    checkpoints: Count = 12
+    criterion: Criterion = "log-loss"
+    iterations: Count = 5
+    epsilon: Positive = 0.01
+    rho: Positive | None = None
+    logit_scale: Positive = 100.0
+    random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
         self.__dict__.pop("transduction_", None)

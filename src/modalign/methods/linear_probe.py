@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ FOLDS = 5
 NEVER = -1e4  # the logit of a class without a labelled image
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class LinearProbe(VectorMethod):
     r"""Multinomial logistic regression on unit image vectors; text, where given, is ignored.
 
@@ -64,16 +66,9 @@ class LinearProbe(VectorMethod):
     )
     takes_text = False
 
-    def __init__(
-        self,
-        *,
-        C: Positive | Literal["auto"] = "auto",
-        max_iterations: Count = 1000,
-        random_state: Seed = None,
-    ) -> None:
-        self.C = C
-        self.max_iterations = max_iterations
-        self.random_state = random_state
+    C: Positive | Literal["auto"] = "auto"
+    max_iterations: Count = 1000
+    random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
         X, y = problem.labelled()

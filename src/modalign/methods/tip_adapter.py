@@ -61,6 +61,7 @@ class Cache:
         return best.choice
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class TipAdapter(VectorMethod):
     r"""Training-free adaptation: the labelled images are keys of a cache, their one-hot labels its values.
 
@@ -113,20 +114,11 @@ class TipAdapter(VectorMethod):
     )
     ablations: ClassVar[dict[str, dict[str, Any]]] = {"no cache": {"alpha": 0.0}}
 
-    def __init__(
-        self,
-        *,
-        alpha: NonNegative | Literal["auto"] = "auto",
-        beta: NonNegative | Literal["auto"] = "auto",
-        criterion: Criterion = "log-loss",
-        logit_scale: Positive = 100.0,
-        random_state: Seed = None,
-    ) -> None:
-        self.alpha = alpha
-        self.beta = beta
-        self.criterion = criterion
-        self.logit_scale = logit_scale
-        self.random_state = random_state
+    alpha: NonNegative | Literal["auto"] = "auto"
+    beta: NonNegative | Literal["auto"] = "auto"
+    criterion: Criterion = "log-loss"
+    logit_scale: Positive = 100.0
+    random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
         cache, validation = self._start(problem)
@@ -178,6 +170,7 @@ class TipAdapter(VectorMethod):
             }
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class TipAdapterF(TipAdapter):
     r"""Tip-Adapter with keys that are trained: the cache is the start, and cross-entropy moves it.
 
@@ -223,26 +216,10 @@ class TipAdapterF(TipAdapter):
 
     title = "Tip-Adapter-F"
 
-    def __init__(
-        self,
-        *,
-        epochs: Count = 20,
-        batch_size: Count = 256,
-        learning_rate: Positive = 1e-3,
-        weight_decay: NonNegative = 0.01,
-        alpha: NonNegative | Literal["auto"] = "auto",
-        beta: NonNegative | Literal["auto"] = "auto",
-        criterion: Criterion = "log-loss",
-        logit_scale: Positive = 100.0,
-        random_state: Seed = None,
-    ) -> None:
-        super().__init__(
-            alpha=alpha, beta=beta, criterion=criterion, logit_scale=logit_scale, random_state=random_state
-        )
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
+    epochs: Count = 20
+    batch_size: Count = 256
+    learning_rate: Positive = 1e-3
+    weight_decay: NonNegative = 0.01
 
     def _fit(self, problem: Problem) -> None:
         start, validation = self._start(problem)

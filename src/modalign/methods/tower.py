@@ -131,7 +131,7 @@ class Learner(nn.Module, ABC):
 class TowerMethod(BaseEstimator):
     """Base of all methods that learn inside an encoder.
 
-    Subclasses set the class attributes, store hyper-parameters in ``__init__`` and make a :class:`Learner`. They all
+    Subclasses are dataclasses of their hyper-parameters, set the class attributes and make a :class:`Learner`. They all
     have ``epochs``, ``batch_size``, ``learning_rate``, ``augmentation``, ``training`` (further entries of
     :class:`~modalign.tune.recipe.Recipe`) and ``random_state``.
 

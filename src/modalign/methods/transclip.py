@@ -21,6 +21,7 @@ FLOOR = 0.01  # of the initial variance 1/d: no direction counts for more than a
 CHUNK = 2**24  # numbers of one block of image-by-image cosines: 64 MB
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class TransCLIP(VectorMethod):
     r"""Transduction: all unlabelled images Q, and labelled ones S where there are some, explain each other.
 
@@ -100,28 +101,15 @@ class TransCLIP(VectorMethod):
         "no text term": {"text_weight": 0.0},
     }
 
-    def __init__(
-        self,
-        *,
-        text_weight: NonNegative | None = None,
-        support_weight: NonNegative | Literal["auto"] = "auto",
-        neighbours: Annotated[int, Range(0)] = 3,
-        outer_iterations: Count = 10,
-        inner_iterations: Count = 5,
-        confident: Count = 8,
-        criterion: Criterion = "log-loss",
-        logit_scale: Positive = 100.0,
-        random_state: Seed = None,
-    ) -> None:
-        self.text_weight = text_weight
-        self.support_weight = support_weight
-        self.neighbours = neighbours
-        self.outer_iterations = outer_iterations
-        self.inner_iterations = inner_iterations
-        self.confident = confident
-        self.criterion = criterion
-        self.logit_scale = logit_scale
-        self.random_state = random_state
+    text_weight: NonNegative | None = None
+    support_weight: NonNegative | Literal["auto"] = "auto"
+    neighbours: Annotated[int, Range(0)] = 3
+    outer_iterations: Count = 10
+    inner_iterations: Count = 5
+    confident: Count = 8
+    criterion: Criterion = "log-loss"
+    logit_scale: Positive = 100.0
+    random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
         self.prototypes_ = problem.prototypes()

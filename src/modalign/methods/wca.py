@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from modalign.methods.parameters import Positive, Seed
 from modalign.methods.selection import accuracy, held_out
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class WCA(VectorMethod):
     r"""Weighted visual-text cross alignment: every crop with every description, each weighted by what it stands for.
 
@@ -71,20 +73,11 @@ class WCA(VectorMethod):
         "even weights": {"image_temperature": 1e6, "text_temperature": 1e6}
     }
 
-    def __init__(
-        self,
-        *,
-        image_temperature: Positive = 1.0,
-        text_temperature: Positive = 1.0,
-        reference: Literal["mean", "first"] = "mean",
-        logit_scale: Positive = 100.0,
-        random_state: Seed = None,
-    ) -> None:
-        self.image_temperature = image_temperature
-        self.text_temperature = text_temperature
-        self.reference = reference
-        self.logit_scale = logit_scale
-        self.random_state = random_state
+    image_temperature: Positive = 1.0
+    text_temperature: Positive = 1.0
+    reference: Literal["mean", "first"] = "mean"
+    logit_scale: Positive = 100.0
+    random_state: Seed = None
 
     def scores(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
         """(n, C) logits; of crops where ``X`` are features that have them."""

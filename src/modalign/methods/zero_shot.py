@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -16,6 +17,7 @@ from modalign.methods.selection import accuracy, held_out
 CHUNK = 2**24  # numbers of one block of image-by-sentence cosines: 64 MB
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ZeroShot(VectorMethod):
     r"""Zero-shot CLIP, with one sentence a class, an ensemble of templates, or descriptions (CuPL).
 
@@ -66,16 +68,9 @@ class ZeroShot(VectorMethod):
     needs_labels = False
     takes_labels = False
 
-    def __init__(
-        self,
-        *,
-        aggregate: Literal["mean-prototype", "mean-score", "max-score"] = "mean-prototype",
-        logit_scale: Positive = 100.0,
-        random_state: Seed = None,
-    ) -> None:
-        self.aggregate = aggregate
-        self.logit_scale = logit_scale
-        self.random_state = random_state
+    aggregate: Literal["mean-prototype", "mean-score", "max-score"] = "mean-prototype"
+    logit_scale: Positive = 100.0
+    random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
         directions = problem.prototypes()
