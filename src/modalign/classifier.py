@@ -162,7 +162,7 @@ class Classifier:
 def embed(encoder: Encoder | JoinedEncoder, images: Any, crops: int = 0) -> Features:
     """Vectors of images, and of ``crops`` squares of each as ``tokens``.
 
-    The squares follow from the picture alone, so that a model sees of an image what it saw of it before. They are not
+    The squares follow from the picture alone, so that a model sees of an image what it saw of it before. They are
     cached (see :func:`~modalign.tune.crops.embed_crops`).
     """
     return embed_crops(images, encoder, crops=crops, by_content=True) if crops else encoder.embed_images(images)

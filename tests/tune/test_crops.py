@@ -10,6 +10,8 @@ import modalign as ma
 from modalign.data.digits import load_digits
 from modalign.data.items import Items
 from modalign.data.views import random_crops
+from modalign.errors import InputError
+from modalign.tune import crops as module
 from modalign.tune.crops import CropBatches, embed_crops
 from modalign.tune.randomness import generator
 
@@ -60,3 +62,76 @@ def test_by_content_a_picture_has_its_crops_wherever_it_stands(encoder, digits: 
     assert np.abs(tokens - embed_crops(digits, encoder, **settings | {"seed": 5}).tokens).max() > 0.01
     twins = embed_crops(digits.select([2, 2, 3]), encoder, crops=3, seed=4).tokens
     assert not np.array_equal(twins[0], twins[1])  # by place
+
+
+@pytest.fixture
+def keeping(tmp_path, monkeypatch):
+    """An encoder with a store of its own that counts its forward passes, and stops before one if told to."""
+    encoder = ma.load_encoder("tiny", device="cpu", dtype="float32", cache=tmp_path)
+    encode, encoder.passes, encoder.last = encoder.encode, 0, None
+
+    def counted(pixels, **options):
+        if encoder.passes == encoder.last:
+            raise KeyboardInterrupt
+        encoder.passes += 1
+        return encode(pixels, **options)
+
+    monkeypatch.setattr(encoder, "encode", counted)
+    return encoder
+
+
+def same(first: ma.Features, second: ma.Features) -> None:
+    np.testing.assert_array_equal(first.vectors, second.vectors)
+    np.testing.assert_array_equal(first.tokens, second.tokens)
+    assert first.ids == second.ids
+
+
+@pytest.mark.parametrize("by_content", [False, True])
+def test_a_second_run_computes_nothing(encoder, keeping, digits: Items, by_content: bool) -> None:
+    settings = {"crops": 3, "seed": 4, "by_content": by_content}
+    plain = embed_crops(digits, encoder, **settings)
+    same(embed_crops(digits, keeping, **settings), plain)
+    assert keeping.passes == 12
+    same(embed_crops(digits, keeping, **settings), plain)
+    assert keeping.passes == 12
+    turned = digits.select(np.arange(12)[::-1])
+    same(embed_crops(turned, keeping, **settings), embed_crops(turned, encoder, **settings))
+    assert keeping.passes == (12 if by_content else 24), "by place, squares of another place are other squares"
+
+
+@pytest.mark.parametrize("other", [{"crops": 4}, {"seed": 5}, {"side": (0.5, 0.8)}, {"by_content": False}])
+def test_settings_do_not_mix_in_the_store(encoder, keeping, digits: Items, other: dict) -> None:
+    settings = {"crops": 3, "seed": 4, "by_content": True}
+    embed_crops(digits, keeping, **settings)
+    same(embed_crops(digits, keeping, **settings | other), embed_crops(digits, encoder, **settings | other))
+    assert keeping.passes == 24
+
+
+def test_one_picture_twice_is_computed_once_by_content_only(encoder, keeping, digits: Items) -> None:
+    twins = digits.select([2, 2, 3])
+    for by_content, passes in ((True, 2), (False, 5)):
+        settings = {"crops": 3, "by_content": by_content}
+        same(embed_crops(twins, keeping, **settings), embed_crops(twins, encoder, **settings))
+        assert keeping.passes == passes
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_what_was_encoded_before_the_end_is_not_encoded_again(encoder, keeping, digits, monkeypatch, killed) -> None:
+    """Ctrl-C writes what there is; a killed process has what it wrote in time, here all of it."""
+    monkeypatch.setattr(module, "_COMMIT_SECONDS", 0 if killed else 1e9)
+    with monkeypatch.context() as patched:
+        if killed:
+            patched.setattr(module._Rows, "__exit__", lambda *_: None)
+        keeping.last = 5
+        with pytest.raises(KeyboardInterrupt):
+            embed_crops(digits, keeping, crops=3)
+    keeping.last = None
+    same(embed_crops(digits, keeping, crops=3), embed_crops(digits, encoder, crops=3))
+    assert keeping.passes == 12
+
+
+def test_a_wrong_range_is_refused_before_anything_is_written(keeping, digits: Items, tmp_path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match="range of scales"):
+        embed_crops(digits, keeping, crops=3, side=(0.9, 0.5))
+    assert sorted(tmp_path.rglob("*")) == before

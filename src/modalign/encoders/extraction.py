@@ -98,7 +98,7 @@ def extract(
 
     def run() -> None:
         vectors, found = encoder.encode(batch, tokens=tokens)
-        done.append(_checked(encoder, vectors))
+        done.append(checked(encoder, vectors))
         if found is not None:
             patches.append(found.cpu().numpy())
         batch.clear()
@@ -227,14 +227,14 @@ class _Writer:
         waiting, self._waiting = self._waiting, []
         learnt, self._learnt = self._learnt, []
         if waiting:
-            vectors = _checked(self._encoder, torch.cat([v for _, v in waiting]))
+            vectors = checked(self._encoder, torch.cat([v for _, v in waiting]))
             self._shelf.add([content for some, _ in waiting for content in some], vectors)
         self._files.remember((i.identity, i.content) for i in learnt if i.identity is not None)
         self._files.refuse((i.content, i.reason) for i in learnt if i.content and i.reason is not None)
         self._committed_at = time.monotonic()
 
 
-def _checked(encoder: Encoder, vectors: Tensor) -> np.ndarray:
+def checked(encoder: Encoder, vectors: Tensor) -> np.ndarray:
     """On the host, as float32; refuses what would poison everything after it."""
     found = vectors.cpu().numpy()
     if not np.isfinite(found).all():

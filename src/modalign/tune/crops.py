@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from torch import Tensor
 
+from modalign.data.decode import decode
 from modalign.data.items import Items, load_items
-from modalign.data.views import cut, empty_views, random_crops, random_squares, to_pixels
-from modalign.encoders.extraction import read_ahead
+from modalign.data.views import _check_scale, cut, empty_views, random_crops, random_squares, to_pixels
+from modalign.encoders.extraction import checked, read_ahead
 from modalign.errors import InputError, UndecodableError
 from modalign.features import Features, Quarantined
 from modalign.progress import track
@@ -22,6 +24,10 @@ from modalign.tune.randomness import generator
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
+    from modalign.encoders.store import Shelf
+
+_COMMIT_SECONDS = 1.0
+"""A killed process loses at most about this much of the vectors of crops."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +108,9 @@ def embed_crops(
 ) -> Features:
     """Unit vectors of images, and of N random squares of each as their ``tokens``: what WCA and FAIR on vectors see.
 
-    Every image is decoded once; the squares are those of :class:`CropBatches` in its first epoch. They are not cached:
-    n·N·d·4 bytes, and N + 1 forward passes an image.
+    Every image is decoded once; the squares are those of :class:`CropBatches` in its first epoch. Cost: N + 1 forward
+    passes an image, all in one batch. An encoder with a store keeps the (N + 1)·d·4 bytes of every image by what the
+    squares follow from, so that a second run computes nothing and a killed one is resumed, bit for bit.
 
     Parameters
     ----------
@@ -121,33 +128,46 @@ def embed_crops(
     """
     if crops < 1:
         raise InputError(f"Expected at least 1 crop an image, got {crops}.")
+    _check_scale(side)
     items, size = load_items(source), square_side(encoder)
 
-    def prepare(few: Sequence[int]) -> list[tuple[int, list[np.ndarray] | str]]:
-        found: list[tuple[int, list[np.ndarray] | str]] = []
-        for i in few:
-            try:
-                image = items.open(i)
-            except UndecodableError as error:
-                found.append((i, str(error)))
-                continue
-            pixels = to_pixels(image)
-            draws = generator("crops", seed, _digest(pixels)) if by_content else generator("crops", seed, 0, i)
-            squares = random_crops(pixels, crops, size=size, scale=side, generator=draws)
-            found.append((i, [encoder.preprocessing.prepare(image), *squares.permute(0, 2, 3, 1).numpy()]))
-        return found
+    def prepare_one(i: int, shelf: Shelf | None) -> tuple[int, bytes, list[np.ndarray] | str | None]:
+        try:
+            data = items.read(i)
+            # One content has one set of squares, or one at every place.
+            key = hashlib.sha256(hashlib.sha256(data).digest() + (b"" if by_content else b"%d" % i)).digest()
+            if shelf is not None and shelf.find([key]):
+                return i, key, None
+            image = decode(data)
+        except UndecodableError as error:
+            return i, b"", str(error)
+        pixels = to_pixels(image)
+        draws = generator("crops", seed, _digest(pixels)) if by_content else generator("crops", seed, 0, i)
+        squares = random_crops(pixels, crops, size=size, scale=side, generator=draws)
+        return i, key, [encoder.preprocessing.prepare(image), *squares.permute(0, 2, 3, 1).numpy()]
 
-    kept, rows, refused = [], [], []
-    with closing(read_ahead(prepare, range(len(items)), 32)) as prepared:
-        for i, pixels in track(prepared, f"Embedding crops on {encoder.device_name}", total=len(items), unit="images"):
+    kept, keys, refused = [], [], []
+    setting = hashlib.sha256(repr((crops, *map(float, side), seed, by_content)).encode()).hexdigest()[:16]
+    dim = (crops + 1) * encoder.spec.dim
+    with ExitStack() as stack:
+        store, shelf = encoder.store, None
+        if store is not None:
+            shelf = stack.enter_context(store.shelf(encoder.spec.fingerprint, f"crops-{setting}", dim))
+        rows = stack.enter_context(_Rows(shelf))
+        read = read_ahead(lambda few: [prepare_one(i, shelf) for i in few], range(len(items)), 32)
+        prepared = stack.enter_context(closing(read))
+        steps = track(prepared, f"Embedding crops on {encoder.device_name}", total=len(items), unit="images")
+        for i, key, pixels in steps:
             if isinstance(pixels, str):
                 refused.append(Quarantined(items.ids[i], pixels))
                 continue
             kept.append(i)
-            rows.append(encoder.encode(pixels)[0].cpu().numpy())
-    if not kept:
-        raise InputError(f"Expected images, none of the {len(items)} can be decoded.")
-    table = np.stack(rows)
+            keys.append(key)
+            if pixels is not None and key not in rows.fresh:
+                rows.add(key, checked(encoder, encoder.encode(pixels)[0]).reshape(-1))
+        if not kept:
+            raise InputError(f"Expected images, none of the {len(items)} can be decoded.")
+        table = rows.table(keys).reshape(len(keys), crops + 1, encoder.spec.dim)
     return Features(
         vectors=np.ascontiguousarray(table[:, 0]),
         ids=tuple(items.ids[i] for i in kept),
@@ -157,6 +177,42 @@ def embed_crops(
         spec=encoder.spec,
         quarantined=(*items.quarantined, *refused),
     )
+
+
+class _Rows:
+    """Rows by key: the new ones of a run, written to the shelf (if any) about every second and when it ends."""
+
+    def __init__(self, shelf: Shelf | None) -> None:
+        self.fresh: dict[bytes, np.ndarray] = {}
+        self._shelf, self._waiting, self._written_at = shelf, list[bytes](), time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write()  # what is encoded is kept also when somebody presses Ctrl-C
+
+    def add(self, key: bytes, row: np.ndarray) -> None:
+        self.fresh[key] = row
+        self._waiting.append(key)
+        if time.monotonic() - self._written_at >= _COMMIT_SECONDS:
+            self._write()
+
+    def table(self, keys: Sequence[bytes]) -> np.ndarray:
+        """(n, d) of all keys, each of them fresh or on the shelf."""
+        old = [key for key in keys if key not in self.fresh]
+        if old and self._shelf is not None:
+            place = self._shelf.find(old)
+            found = self._shelf.read(np.array([place[key] for key in old], dtype=np.int64))
+            rows = self.fresh | dict(zip(old, found, strict=True))
+        else:
+            rows = self.fresh
+        return np.stack([rows[key] for key in keys])
+
+    def _write(self) -> None:
+        if self._waiting and self._shelf is not None:
+            self._shelf.add(self._waiting, np.stack([self.fresh[key] for key in self._waiting]))
+        self._waiting, self._written_at = [], time.monotonic()
 
 
 def _digest(pixels: Tensor) -> str:
