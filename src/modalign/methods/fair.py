@@ -12,6 +12,7 @@ from modalign.errors import InputError
 from modalign.methods.fair_score import Scale, Shares, Weighting
 from modalign.methods.fair_training import SelfTraining
 from modalign.methods.parameters import Count, Fraction, NonNegative, Positive
+from modalign.methods.pseudo_labels import Labeller
 from modalign.methods.self_training import SelfTrained
 from modalign.methods.tower import Towers
 from modalign.tune.crops import CropBatches
@@ -108,6 +109,7 @@ class FAIR(SelfTrained):
         "pseudo-labels of WCA": {"labeller": "wca"},
         "pseudo-labels of CuPL": {"labeller": "cupl", "view": "global"},
         "pseudo-labels after CODER": {"labeller": "coder"},
+        "LoRA in place of layer norms": {"target": "lora"},
         "K-Adaptation in place of layer norms": {"target": "k_adaptation"},
     }
 
@@ -116,7 +118,7 @@ class FAIR(SelfTrained):
     smallest_crop: Fraction = 0.5
     largest_crop: Fraction = 0.9
     view: Literal["crops", "global"] = "crops"
-    labeller: Literal["fair", "clip", "cupl", "wca", "coder"] = "fair"
+    labeller: Literal["fair", Labeller] = "fair"
     image_temperature: Positive = 1.0
     text_temperature: Positive = 1.0
     alignment: Literal["learned", "fixed"] = "learned"
