@@ -5,7 +5,7 @@ Importing it loads no torch: every name below is fetched on first use.
 
 from __future__ import annotations
 
-from importlib import import_module
+from modalign.lazy import lazily
 
 __version__ = "0.1.0"
 
@@ -32,15 +32,4 @@ _HOME = {
 }
 
 __all__ = ["__version__", *_HOME]
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'modalign' has no attribute '{name}'")
-    value = getattr(import_module(f"modalign.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazily(__name__, _HOME, "__version__")

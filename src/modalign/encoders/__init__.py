@@ -5,9 +5,8 @@ The heavy half (torch, transformers) is imported on first use of a name below, s
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from modalign.encoders.catalog import KNOWN_ENCODERS
+from modalign.lazy import lazily
 
 _HOME = {
     "Encoder": "base",
@@ -20,15 +19,4 @@ _HOME = {
 }
 
 __all__ = ["KNOWN_ENCODERS", *_HOME]
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'modalign.encoders' has no attribute '{name}'")
-    value = getattr(import_module(f"modalign.encoders.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazily(__name__, _HOME, "KNOWN_ENCODERS")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from torch import Generator
 
 from modalign.errors import InputError
-from modalign.features import UNLABELLED, ClassText
+from modalign.features import UNLABELLED
 from modalign.methods.fair_training import SelfTraining
 from modalign.methods.parameters import Count, Positive, Seed
 from modalign.methods.tower import TowerMethod, Towers
@@ -67,23 +66,6 @@ class SelfTrained(TowerMethod):
     training: dict | None = None
     random_state: Seed = None
 
-    def fit(
-        self,
-        items: Items,
-        labels: np.ndarray | None = None,
-        *,
-        text: ClassText,
-        encoder: ClipEncoder,
-        validation: Items | None = None,
-        checkpoint: str | Path | None = None,
-    ) -> Self:
-        """Learn from images, then name them; see :meth:`TowerMethod.fit`. Labels are not used."""
-        super().fit(items, labels, text=text, encoder=encoder, validation=validation, checkpoint=checkpoint)
-        scored = self.score_images(items, encoder)
-        classes = dict(zip(scored.ids, scored.logits.argmax(axis=1).tolist(), strict=True))
-        self.transduction_ = np.array([classes.get(name, UNLABELLED) for name in items.ids])
-        return self
-
     @abstractmethod
     def _learner(self, towers: Towers, generator: Generator | None) -> SelfTraining:
         """A fresh learner, or without a generator one that a saved state is restored to."""
@@ -99,6 +81,11 @@ class SelfTrained(TowerMethod):
             raise InputError(f"Expected one augmentation, that of the strong view, got {self.augmentation}.")
         views = (weak, self.augmentation)
         return CropBatches(items, encoder, augmentation=views, seed=seed, **({"crops": 0} | crops))
+
+    def _finish(self, items: Items, encoder: ClipEncoder) -> None:
+        scored = self.score_images(items, encoder)
+        classes = dict(zip(scored.ids, scored.logits.argmax(axis=1).tolist(), strict=True))
+        self.transduction_ = np.array([classes.get(name, UNLABELLED) for name in items.ids])
 
     def _diagnose(self, learner: SelfTraining, data: ImageBatches) -> dict[str, Any]:
         refresh = learner.method.refresh

@@ -177,6 +177,9 @@ class TowerMethod(BaseEstimator):
         """Numbers of the method's own for ``diagnosis_``."""
         return {}
 
+    def _finish(self, items: Items, encoder: ClipEncoder) -> None:
+        """Once fitted: what else is to be known of the images."""
+
     def fit(
         self,
         items: Items,
@@ -241,6 +244,7 @@ class TowerMethod(BaseEstimator):
             **self._diagnose(learner, data),
         }
         self._bound = None
+        self._finish(items, encoder)
         if validation is not None:
             scored = self.score_images(validation, encoder)
             right = scored.logits.argmax(axis=1) == scored.labels
