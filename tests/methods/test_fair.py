@@ -105,7 +105,7 @@ def algorithm_1(model: CLIPModel, Z: Tensor, Z0: Tensor, batch: CropBatch, **set
                     w = [sim(f_cls, part[1]) for part in parts]
                 total = sum(w)
                 w = [value / total for value in w]
-                kept = sorted(range(N), key=lambda i: -w[i])[:3]
+                kept = sorted(range(N), key=lambda i: -w[i])[: settings.get("keep", 3)]
                 psi = [sum(w[i] * sim(parts[i][0], anchors[j]) for i in kept) for j in range(K)]
             y = max(range(K), key=lambda j: psi[j])
             if score == "prob":
@@ -138,6 +138,7 @@ def algorithm_1(model: CLIPModel, Z: Tensor, Z0: Tensor, batch: CropBatch, **set
         {"alignment": "fixed"},
         {"crop_weights": "softmax"},
         {"view": "global"},
+        {"keep": None},
     ],
     ids=str,
 )

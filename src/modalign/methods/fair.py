@@ -65,7 +65,7 @@ class FAIR(SelfTrained):
     Parameters
     ----------
     crops : N.
-    keep : k.
+    keep : k; None keeps all.
     smallest_crop : α.
     largest_crop : β.
     view : what is pseudo-labelled: ``"crops"``, or one random resized crop as a whole (``"global"``, FAIR-g).
@@ -103,7 +103,7 @@ class FAIR(SelfTrained):
         "global views": {"view": "global"},
         "fixed score": {"alignment": "fixed"},
         "all labels alike": {"weighting": "none"},
-        "all crops": {"keep": 16},
+        "all crops": {"keep": None},
         "joint-space weights": {"crop_weights": "softmax"},
         "no fairness": {"fairness": 0.0},
         "pseudo-labels of WCA": {"labeller": "wca"},
@@ -114,7 +114,7 @@ class FAIR(SelfTrained):
     }
 
     crops: Count = 16
-    keep: Count = 4
+    keep: Count | None = 4
     smallest_crop: Fraction = 0.5
     largest_crop: Fraction = 0.9
     view: Literal["crops", "global"] = "crops"
@@ -133,7 +133,7 @@ class FAIR(SelfTrained):
     def _learner(self, towers: Towers, generator: Generator | None) -> SelfTraining:
         if self.labeller == "wca" and self.view == "global":
             raise InputError("Expected view='crops' with labeller='wca', whose score is made of crops, got 'global'.")
-        if self.view == "crops" and self.keep > self.crops:
+        if self.view == "crops" and (self.keep or 0) > self.crops:
             raise InputError(f"Expected to keep at most all {self.crops} crops, got keep={self.keep}.")
         if not 0 < self.smallest_crop <= self.largest_crop:
             raise InputError(

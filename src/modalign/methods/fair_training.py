@@ -150,7 +150,7 @@ class SelfTraining(Learner):
             weights = softmax_weights(whole.pooled[0].float(), crops("pooled"))
         else:
             weights = crop_weights(whole.classes[0].float(), crops("classes"))
-        return align(weights, crops("pooled"), anchors, method.keep)
+        return align(weights, crops("pooled"), anchors, method.keep or method.crops)
 
     def take(self, batch: CropBatch, labels: Tensor, gammas: Tensor, votes: Tensor) -> None:
         """Keep the pseudo-labels (b,) of a batch and their weights, and note how they differ from those before.
