@@ -8,9 +8,12 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/modalign demo
 
-# One thread a process: small operations lose more by waiting for a second thread than they gain.
-test: $(VENV)/.installed
+lint: $(VENV)/.installed
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet bench scripts src tests
+
+# One thread a process: small operations lose more by waiting for a second thread than they gain.
+test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
 bench: $(VENV)/.installed
