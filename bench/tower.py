@@ -33,7 +33,7 @@ from modalign.errors import InputError, ModalignError
 from modalign.evaluate.metrics import harmonic_mean, mean_interval
 from modalign.evaluate.protocol import SealedLabels
 from modalign.evaluate.towers import nameless
-from modalign.features import UNLABELLED, ClassText
+from modalign.features import ClassText
 from modalign.linalg.prototypes import text_prototypes
 from modalign.methods import TOWER_METHODS, method_class
 from modalign.methods.tower import TowerMethod
@@ -113,9 +113,7 @@ class Task:
 def mark(method: TowerMethod, items: Items, encoder: Encoder) -> float:
     """Percent right on sealed labels; an image that cannot be decoded counts as wrong."""
     sealed, shown = SealedLabels(items.labels), nameless(items)
-    scored = method.score_images(shown, encoder)
-    answers = dict(zip(scored.ids, scored.logits.argmax(axis=1).tolist(), strict=True))
-    return 100 * sealed.score([answers.get(i, UNLABELLED) for i in shown.ids]).top1
+    return 100 * sealed.score(method.score_images(shown, encoder).answers(shown.ids)).top1
 
 
 def fitted(name: str, settings: dict[str, Any], seed: int, train: Items, task: Task) -> tuple[TowerMethod, float]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from modalign.errors import EncoderMismatchError, InputError
-from modalign.features import ClassText, EncoderSpec, Features, Quarantined, concatenate
+from modalign.features import UNLABELLED, ClassText, EncoderSpec, Features, Quarantined, Scored, concatenate
 
 SPEC = EncoderSpec("tiny", "a" * 64, 3, logit_scale=100.0)
 
@@ -90,3 +90,9 @@ def test_shapes_are_checked() -> None:
         Features(np.ones(3, np.float32))
     with pytest.raises(InputError, match="C = 3"):
         ClassText(np.ones((2, 4), np.float32), ("a", "b", "c"))
+
+
+def test_answers_follow_the_ids_that_are_asked_for() -> None:
+    scored = Scored(("a", "c"), np.array([0, -1]), np.array([[0.1, 0.2, 0.0], [3.0, 1.0, 2.0]]))
+    np.testing.assert_array_equal(scored.answers(["c", "b", "a", "c"]), [0, UNLABELLED, 1, 0])
+    assert scored.answers([]).dtype == np.int64

@@ -66,7 +66,7 @@ def adapt(
     mirror : also train on mirrored images; None does what the method was published with.
     crops : squares to cut from every image for a method that looks at parts of pictures, half to nine tenths of the
         short side each. Methods on vectors (WCA, FAIR on vectors) see whole images only where it is 0, and otherwise
-        cost ``crops`` + 1 forward passes an image, without a cache; one that cuts its own (FAIR) has its own default.
+        cost ``crops`` + 1 forward passes an image, once; one that cuts its own (FAIR) has its own default.
     random_state : decides the split and everything random in the method.
     device : where the encoder runs if ``encoder`` is a name.
     checkpoint : a folder for the state of a training inside the encoder; run again after an interruption, it goes on.

@@ -214,3 +214,8 @@ class Scored:
     labels: np.ndarray
     logits: np.ndarray
     quarantined: tuple[Quarantined, ...] = ()
+
+    def answers(self, ids: Sequence[str]) -> np.ndarray:
+        """(m,) the class of the highest logit of each of ``ids``, −1 where there is none."""
+        found = dict(zip(self.ids, self.logits.argmax(axis=1).tolist(), strict=True))
+        return np.array([found.get(name, UNLABELLED) for name in ids], dtype=np.int64)

@@ -53,7 +53,7 @@ def embed(cache: Path, out: Path, batch_size: int = BATCH, entangled: bool = Tru
 def start(*args, commit_seconds: float = 0.0, **options) -> int:
     child = os.fork()
     if child == 0:
-        extraction._COMMIT_SECONDS = commit_seconds
+        extraction.COMMIT_SECONDS = commit_seconds
         try:
             embed(*args, **options)
         except BaseException as error:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_vision import MAPS
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
@@ -398,16 +399,6 @@ def test_encoders_without_such_a_tower() -> None:
     siglip = SimpleNamespace(name="siglip", has_text=True, model=network)
     with pytest.raises(InputError, match=r"'siglip' .*whose text tower is not causal"):
         TextTower(siglip)
-
-
-MAPS = {
-    "q": "self_attn.q_proj",
-    "k": "self_attn.k_proj",
-    "v": "self_attn.v_proj",
-    "out": "self_attn.out_proj",
-    "fc1": "mlp.fc1",
-    "fc2": "mlp.fc2",
-}
 
 
 def updated_model(updates: dict[str, Tensor], dtype: torch.dtype = torch.float64) -> tuple[CLIPModel, list[Tensor]]:

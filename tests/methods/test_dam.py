@@ -6,6 +6,7 @@ import json
 import math
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from modalign.data.items import Items
 from modalign.data.prompts import sentences
 from modalign.errors import InputError
 from modalign.linalg.similarity import unit
-from modalign.methods.dam import DAM
+from modalign.methods.dam import DAM, from_templates
 from modalign.methods.dam_learner import DAMLearner
 from modalign.tune.batches import Batch
 
@@ -305,3 +306,16 @@ def test_shared_map_and_frozen_terms_serve_as_they_train(encoder, digits: Items,
     logits = method.score_images(digits, encoder).logits
     assert np.isfinite(logits).all()
     assert (logits.argmax(axis=1) == digits.labels).mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ((("a photo of a photo.",), ("a photo of a sea horse.",)), True),  # a name that is in the template, too
+        ((("a photo.", "one photo"), ("a sea horse.", "one sea horse")), True),
+        ((("a photo.", "It is flat."), ("a sea horse.", "It swims.")), False),
+        ((("a photo.",), ("a sea horse.", "one sea horse")), False),
+    ],
+)
+def test_what_counts_as_templates(lines, expected) -> None:
+    assert from_templates(SimpleNamespace(class_names=("photo", "sea_horse"), sentences=lines)) is expected

@@ -16,6 +16,7 @@ from modalign.errors import InputError
 from modalign.features import Features
 from modalign.linalg.similarity import unit
 from modalign.methods.fair_score import Alignment, confidence
+from modalign.methods.prompting import template_places
 from modalign.methods.pseudo_labels import (
     CLIPLabeller,
     CODERLikeLabeller,
@@ -24,7 +25,6 @@ from modalign.methods.pseudo_labels import (
     WCALabeller,
     plain_sentences,
     pseudo_labeller,
-    template_places,
 )
 from modalign.methods.wca import WCA
 from modalign.methods.zero_shot import ZeroShot
@@ -284,5 +284,5 @@ def test_labellers_by_name_are_those_of_the_classes(whole) -> None:
     assert torch.equal(text, before)
     different = [scores.scores for scores in expected.values()]
     assert all(not torch.allclose(a, b) for i, a in enumerate(different) for b in different[:i])
-    with pytest.raises(InputError, match="'clip', 'cupl', 'wca' or 'coder'"):
+    with pytest.raises(InputError, match="labeller 'lafter'; known: clip, coder, cupl, wca"):
         pseudo_labeller("lafter", towers)

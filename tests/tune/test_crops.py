@@ -118,7 +118,7 @@ def test_one_picture_twice_is_computed_once_by_content_only(encoder, keeping, di
 @pytest.mark.parametrize("killed", [True, False])
 def test_what_was_encoded_before_the_end_is_not_encoded_again(encoder, keeping, digits, monkeypatch, killed) -> None:
     """Ctrl-C writes what there is; a killed process has what it wrote in time, here all of it."""
-    monkeypatch.setattr(module, "_COMMIT_SECONDS", 0 if killed else 1e9)
+    monkeypatch.setattr(module, "COMMIT_SECONDS", 0 if killed else 1e9)
     with monkeypatch.context() as patched:
         if killed:
             patched.setattr(module._Rows, "__exit__", lambda *_: None)

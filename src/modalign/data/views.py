@@ -93,7 +93,7 @@ def random_squares(
     scale : (α, β) in (0, 1].
     generator : where the randomness comes from.
     """
-    low, high = _check_scale(scale)
+    low, high = check_scale(scale)
     draws = torch.rand(n, 3, generator=generator, dtype=torch.float64)
     side = ((low + (high - low) * draws[:, 0]) * min(height, width)).long().clamp_min(1)
     top = (draws[:, 1] * (height - side + 1)).long()
@@ -116,7 +116,7 @@ def random_rectangles(
     between those of ``ratio``, the place uniform. Sides that do not fit are cut to the picture, so that one draw
     always suffices.
     """
-    low, high = _check_scale(scale)
+    low, high = check_scale(scale)
     draws = torch.rand(n, 4, generator=generator, dtype=torch.float64)
     area = (low + (high - low) * draws[:, 0]) * height * width
     narrow, broad = torch.tensor(ratio, dtype=torch.float64).log()
@@ -169,7 +169,7 @@ def _check(pixels: Tensor) -> None:
         raise InputError(f"Expected 8-bit pixels (…, 3, H, W), got {pixels.dtype} {tuple(pixels.shape)}.")
 
 
-def _check_scale(scale: tuple[float, float]) -> tuple[float, float]:
+def check_scale(scale: tuple[float, float]) -> tuple[float, float]:
     low, high = scale
     if not 0 < low <= high <= 1:
         raise InputError(f"Expected a range of scales with 0 < low ≤ high ≤ 1, got {scale}.")

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 A = TypeVar("A")
 B = TypeVar("B")
 
-_COMMIT_SECONDS = 1.0
+COMMIT_SECONDS = 1.0
 """A killed process loses at most about this much work."""
 _COMMIT_BATCHES = 64
 _AT_ONCE = 16
@@ -220,7 +220,7 @@ class _Writer:
             # Stays on the device until the commit, so that a GPU has the next batch before this one is waited for.
             pixels = [item.pixels for item in batch if item.pixels is not None]
             self._waiting.append((contents, self._encoder.encode(pixels)[0]))
-        if len(self._waiting) >= _COMMIT_BATCHES or time.monotonic() - self._committed_at >= _COMMIT_SECONDS:
+        if len(self._waiting) >= _COMMIT_BATCHES or time.monotonic() - self._committed_at >= COMMIT_SECONDS:
             self.commit()
 
     def commit(self) -> None:

@@ -52,17 +52,11 @@ def run_in_tower(
     train = items.select(split.train) if shots else nameless(items.select(pool if len(pool) else split.test))
     images = nameless(items.select(split.test))
     contents = hashlib.sha256(f"{encoder.spec.fingerprint} {text.sentences} {items.ids}".encode())
-
-    def answers() -> list[int]:
-        scored = method.score_images(images, encoder)
-        found = dict(zip(scored.ids, scored.logits.argmax(axis=1).tolist(), strict=True))
-        return [found.get(i, UNLABELLED) for i in images.ids]
-
     return measured(
         name,
         method,
         lambda: method.fit(train, text=text, encoder=encoder),
-        answers,
+        lambda: method.score_images(images, encoder).answers(images.ids),
         split,
         sealed,
         seed=seed,

@@ -15,7 +15,7 @@ from modalign.methods.dam_alignment import PRESETS, DAMAlignment, Modalities, Te
 from modalign.methods.dam_learner import DAMLearner
 from modalign.methods.hpt import HierarchicalText
 from modalign.methods.parameters import Count, NonNegative
-from modalign.methods.prompting import PromptMethod
+from modalign.methods.prompting import PromptMethod, template_places
 from modalign.methods.tower import Towers
 from modalign.tune.batches import ImageBatches
 from modalign.tune.prompts import Prompts
@@ -214,9 +214,5 @@ class DAM(PromptMethod):
 
 def from_templates(towers: Towers) -> bool:
     """Whether the sentences of the classes differ in the names of the classes alone."""
-    names = (name.replace("_", " ") for name in towers.class_names)
-    patterns = {
-        tuple(sentence.replace(name, "{}") for sentence in own)
-        for name, own in zip(names, towers.sentences, strict=True)
-    }
-    return len(patterns) == 1
+    places = template_places(towers.class_names, towers.sentences)
+    return len(places) == max(map(len, towers.sentences))

@@ -12,7 +12,7 @@ from modalign.errors import InputError
 from modalign.methods.fair_score import Scale, Shares, Weighting
 from modalign.methods.fair_training import SelfTraining
 from modalign.methods.parameters import Count, Fraction, NonNegative, Positive
-from modalign.methods.pseudo_labels import Labeller
+from modalign.methods.pseudo_labels import LABELLERS, Labeller
 from modalign.methods.self_training import SelfTrained
 from modalign.methods.tower import Towers
 from modalign.tune.crops import CropBatches
@@ -138,8 +138,10 @@ class FAIR(SelfTrained):
     refresh: Count = 1
 
     def _learner(self, towers: Towers, generator: Generator | None) -> SelfTraining:
-        if self.labeller == "wca" and self.view == "global":
-            raise InputError("Expected view='crops' with labeller='wca', whose score is made of crops, got 'global'.")
+        if self.labeller in LABELLERS and LABELLERS[self.labeller].needs_crops and self.view == "global":
+            raise InputError(
+                f"Expected view='crops' with labeller='{self.labeller}', whose score is made of crops, got 'global'."
+            )
         if self.view == "crops" and (self.keep or 0) > self.crops:
             raise InputError(f"Expected to keep at most all {self.crops} crops, got keep={self.keep}.")
         if not 0 < self.smallest_crop <= self.largest_crop:
@@ -158,7 +160,7 @@ class FAIR(SelfTrained):
     def _batches(self, items: Items, encoder: ClipEncoder, seed: int) -> CropBatches:
         if self.view == "global":
             return super()._batches(items, encoder, seed)
-        if self.labeller in ("clip", "cupl", "coder"):
+        if self.labeller in LABELLERS and not LABELLERS[self.labeller].needs_crops:
             return super()._batches(items, encoder, seed, "centre")
         side = (self.smallest_crop, self.largest_crop)
         return super()._batches(items, encoder, seed, "centre", crops=self.crops, side=side, every=self.refresh)

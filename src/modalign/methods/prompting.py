@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,6 +137,21 @@ class PromptLearner(Learner):
 def worded(towers: Towers, sentence: str, slots: int) -> Sentences:
     """The sentence of every class with slots at its start; raises where one does not fit into the context."""
     return towers.text.tokenize([sentence.replace("{}", name) for name in towers.class_names], slots)
+
+
+def template_places(class_names: Sequence[str], sentences: Sequence[Sequence[str]]) -> list[int]:
+    """Which of the sentences of all classes, by their place, differ only in the name of the class."""
+    names = [name.replace("_", " ") for name in class_names]
+    rows = list(zip(*sentences, strict=False)) if len(sentences) == len(names) else []
+    return [place for place, row in enumerate(rows) if _one_template(names, row)]
+
+
+def _one_template(names: Sequence[str], row: Sequence[str]) -> bool:
+    """Whether one template makes sentence k of name k, for all k; the name may also stand elsewhere in it."""
+    first, sentence = names[0], row[0]
+    starts = [i for i in range(len(sentence)) if first and sentence.startswith(first, i)]
+    ends = [(sentence[:i], sentence[i + len(first) :]) for i in starts]
+    return any(all(s == f"{head}{name}{tail}" for name, s in zip(names, row, strict=True)) for head, tail in ends)
 
 
 def start(text: TextTower, length: int, words: str = START) -> tuple[Tensor | None, str]:

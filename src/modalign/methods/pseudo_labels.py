@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from modalign.errors import InputError
+from modalign.errors import InputError, require_choice
 from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import unit
 from modalign.methods.fair_score import Alignment, softmax_weights
-from modalign.methods.prompting import START
+from modalign.methods.prompting import START, template_places
 from modalign.methods.tower import Towers
 
 SENTENCES = 512  # encoded at a time
@@ -150,7 +150,8 @@ class CODERLikeLabeller(PseudoLabeller):
     Parameters
     ----------
     sentences, plain : see :class:`PseudoLabeller`.
-    named : places among the T sentences that hold names in a template, see :func:`template_places`.
+    named : places among the T sentences that hold names in a template, as
+        :func:`~modalign.methods.prompting.template_places` finds them.
 
     References
     ----------
@@ -178,6 +179,14 @@ class CODERLikeLabeller(PseudoLabeller):
         return Alignment(scores, torch.ones_like(scores[:, 0]), torch.stack(looks, dim=1).argmax(dim=2))
 
 
+LABELLERS: dict[Labeller, type[PseudoLabeller]] = {
+    "clip": CLIPLabeller,
+    "cupl": CuPLLabeller,
+    "wca": WCALabeller,
+    "coder": CODERLikeLabeller,
+}
+
+
 def pseudo_labeller(
     name: Labeller, towers: Towers, *, image_temperature: float = 1.0, text_temperature: float = 1.0
 ) -> PseudoLabeller:
@@ -185,20 +194,17 @@ def pseudo_labeller(
 
     Parameters
     ----------
-    name : ``"clip"``, ``"cupl"``, ``"wca"`` or ``"coder"``.
+    name : of :data:`LABELLERS`.
     towers : the classes and the text tower, which encodes plain sentences where the classes have none.
     image_temperature, text_temperature : of WCA.
     """
-    text, plain = towers.class_text, plain_sentences(towers)
-    if name == "clip":
-        return CLIPLabeller(text, plain)
-    if name == "cupl":
-        return CuPLLabeller(text, plain)
+    require_choice("labeller", name, LABELLERS)
+    options: dict[str, Any] = {}
     if name == "wca":
-        return WCALabeller(text, plain, image_temperature=image_temperature, text_temperature=text_temperature)
-    if name == "coder":
-        return CODERLikeLabeller(text, plain, named=template_places(towers.class_names, towers.sentences))
-    raise InputError(f"Expected 'clip', 'cupl', 'wca' or 'coder' as pseudo-labeller, got {name!r}.")
+        options = {"image_temperature": image_temperature, "text_temperature": text_temperature}
+    elif name == "coder":
+        options = {"named": template_places(towers.class_names, towers.sentences)}
+    return LABELLERS[name](towers.class_text, plain_sentences(towers), **options)
 
 
 @torch.no_grad()
@@ -212,21 +218,6 @@ def plain_sentences(towers: Towers) -> Tensor:
         return unit(towers.class_text[:, places[0]])
     sentences = [f"{START} {name.replace('_', ' ')}." for name in towers.class_names]
     return unit(towers.text(towers.text.tokenize(sentences, cut=True), chunk=SENTENCES).pooled[0])
-
-
-def template_places(class_names: Sequence[str], sentences: Sequence[Sequence[str]]) -> list[int]:
-    """Which of the sentences of all classes, by their place, differ only in the name of the class."""
-    names = [name.replace("_", " ") for name in class_names]
-    rows = list(zip(*sentences, strict=False)) if len(sentences) == len(names) else []
-    return [place for place, row in enumerate(rows) if _one_template(names, row)]
-
-
-def _one_template(names: Sequence[str], row: Sequence[str]) -> bool:
-    """Whether one template makes sentence k of name k, for all k; the name may also stand elsewhere in it."""
-    first, sentence = names[0], row[0]
-    starts = [i for i in range(len(sentence)) if first and sentence.startswith(first, i)]
-    ends = [(sentence[:i], sentence[i + len(first) :]) for i in starts]
-    return any(all(s == f"{head}{name}{tail}" for name, s in zip(names, row, strict=True)) for head, tail in ends)
 
 
 def checked(sentences: Tensor, plain: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,11 +7,9 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 from torch import Generator
 
 from modalign.errors import InputError
-from modalign.features import UNLABELLED
 from modalign.methods.fair_training import SelfTraining
 from modalign.methods.parameters import Count, Positive, Seed
 from modalign.methods.tower import TowerMethod, Towers
@@ -83,9 +81,7 @@ class SelfTrained(TowerMethod):
         return CropBatches(items, encoder, augmentation=views, seed=seed, **({"crops": 0} | crops))
 
     def _finish(self, items: Items, encoder: ClipEncoder) -> None:
-        scored = self.score_images(items, encoder)
-        classes = dict(zip(scored.ids, scored.logits.argmax(axis=1).tolist(), strict=True))
-        self.transduction_ = np.array([classes.get(name, UNLABELLED) for name in items.ids])
+        self.transduction_ = self.score_images(items, encoder).answers(items.ids)
 
     def _diagnose(self, learner: SelfTraining, data: ImageBatches) -> dict[str, Any]:
         refresh = learner.method.refresh

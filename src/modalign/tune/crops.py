@@ -14,8 +14,8 @@ from torch import Tensor
 
 from modalign.data.decode import decode
 from modalign.data.items import Items, load_items
-from modalign.data.views import _check_scale, cut, empty_views, random_crops, random_squares, to_pixels
-from modalign.encoders.extraction import checked, read_ahead
+from modalign.data.views import check_scale, cut, empty_views, random_crops, random_squares, to_pixels
+from modalign.encoders.extraction import COMMIT_SECONDS, checked, read_ahead
 from modalign.errors import InputError, UndecodableError
 from modalign.features import Features, Quarantined
 from modalign.progress import track
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
     from modalign.encoders.store import Shelf
 
-_COMMIT_SECONDS = 1.0
 """A killed process loses at most about this much of the vectors of crops."""
 
 
@@ -128,7 +127,7 @@ def embed_crops(
     """
     if crops < 1:
         raise InputError(f"Expected at least 1 crop an image, got {crops}.")
-    _check_scale(side)
+    check_scale(side)
     items, size = load_items(source), square_side(encoder)
 
     def prepare_one(i: int, shelf: Shelf | None) -> tuple[int, bytes, list[np.ndarray] | str | None]:
@@ -195,7 +194,7 @@ class _Rows:
     def add(self, key: bytes, row: np.ndarray) -> None:
         self.fresh[key] = row
         self._waiting.append(key)
-        if time.monotonic() - self._written_at >= _COMMIT_SECONDS:
+        if time.monotonic() - self._written_at >= COMMIT_SECONDS:
             self._write()
 
     def table(self, keys: Sequence[bytes]) -> np.ndarray:

@@ -16,7 +16,7 @@ ViT-B/32 (width 768, 12)        trainable     names
 from __future__ import annotations
 
 from inspect import signature
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 from torch import Generator, nn
 
@@ -24,17 +24,9 @@ from modalign.encoders.towers import VisionTower
 from modalign.errors import UnknownNameError, require_choice
 from modalign.tune.updates import KAdaptation, LoRA
 
-__all__ = ["KAdaptation", "LayerNorms", "LoRA", "Target", "Tuned", "target"]
+__all__ = ["KAdaptation", "LayerNorms", "LoRA", "Target", "target"]
 
 Target = Literal["layer_norms", "lora", "k_adaptation"]
-
-
-class Tuned(Protocol):
-    """What all of them answer."""
-
-    def tower(self, vision: VisionTower) -> VisionTower:
-        """``vision``, frozen as it was when this was made, with the present parameters."""
-        ...
 
 
 class LayerNorms(nn.ParameterDict):
