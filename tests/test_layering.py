@@ -33,9 +33,7 @@ ALLOWED = {
     "doctor": CORE,
     "report": CORE | {"classifier", "predictions", "report"},
     "demo": CORE | {"classifier", "report"},
-    "cli_input": METHODS,
-    "cli_output": BASE,
-    "cli": CORE | {"cli_input", "cli_output", "adaptation", "classifier", "listing", "doctor", "report", "demo"},
+    "cli": CORE | {"cli", "adaptation", "classifier", "listing", "doctor", "report", "demo"},
     "__init__": {"lazy"},
 }
 

@@ -1,0 +1,70 @@
+"""``compare``: every method on the same images."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modalign.cli.assignments import hyperparameters_by_method
+from modalign.cli.options import AsJson, Device, app
+from modalign.cli.terminal import print_json, print_table, report_quarantine, say
+from modalign.errors import InputError
+
+
+@app.command()
+def compare(
+    source: Annotated[Path, typer.Argument(help="Images as for fit, or a features file (.npz) written by embed.")],
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", "-e", help="tiny by default; for features the one they name.")
+    ] = None,
+    anchor: Annotated[
+        str | None,
+        typer.Option(
+            "--anchor", "--anchor-encoder", help="Vision-language encoder beside a vision-only one; its .npz for .npz."
+        ),
+    ] = None,
+    text: Annotated[Path | None, typer.Option(help="Class-text vectors (.npz) in place of embedded names.")] = None,
+    no_text: Annotated[bool, typer.Option("--no-text", help="Compare without class text.")] = False,
+    methods: Annotated[str | None, typer.Option(help="Names with commas, such as cmm,gpua; all by default.")] = None,
+    shots: Annotated[str, typer.Option(help="Labelled images a class; 0 is none.")] = "0,1,2,4,8,16,all",
+    seeds: Annotated[int, typer.Option(min=1, help="How many draws of the labelled images.")] = 3,
+    classes: Annotated[Path | None, typer.Option(help="File of class names, one a line or JSON.")] = None,
+    template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
+    descriptions: Annotated[Path | None, typer.Option(help="JSON: class name → sentences (CuPL, HPT).")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="method.name=value; repeatable.")] = None,
+    ablations: Annotated[bool, typer.Option(help="Also switch off what each method is made of.")] = True,
+    page: Annotated[Path | None, typer.Option(help="One HTML page with everything.")] = None,
+    record: Annotated[Path | None, typer.Option(help="File of runs (.jsonl); those in it are not repeated.")] = None,
+    jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0 is one a processor core.")] = 0,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Run every method on your own images, at every number of labels, and say what is beyond luck."""
+    from modalign.evaluate.compare import compare as run
+    from modalign.report.comparison import check_page, save_comparison_page
+
+    if page is not None:
+        check_page(page)
+    if text is not None and no_text:
+        raise InputError("Expected --text or --no-text, got both; choose one.")
+    result = run(
+        source, text=False if no_text else text, encoder=encoder, anchor=anchor,
+        methods=methods.split(",") if methods else None,
+        shots=[int(k) if k.strip().isdigit() else k.strip() for k in shots.split(",")],
+        seeds=seeds, classes=classes, templates=template or None, descriptions=descriptions,
+        hyperparameters=hyperparameters_by_method(set_ or []), ablations=ablations, record=record,
+        jobs=jobs or os.cpu_count() or 1, device=device,
+    )  # fmt: skip
+    if page is not None:
+        save_comparison_page(result, page)
+    if as_json:
+        print_json(result.as_dict())
+        return
+    print_table(result.header, result.rows)
+    say(f"\n{result.sentence}{f' Pictures: {page}' if page else ''}", err=False)
+    for note in result.remarks:
+        say(f"note: {note}")
+    report_quarantine(result.record["quarantined"])

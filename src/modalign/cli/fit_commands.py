@@ -1,0 +1,113 @@
+"""``embed`` and ``fit``: from images to vectors, and to a saved model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modalign.cli.assignments import hyperparameters_of
+from modalign.cli.options import AsJson, Device, EncoderName, Source, app
+from modalign.cli.terminal import print_json, report_quarantine, say
+from modalign.errors import InputError
+
+
+@app.command()
+def embed(
+    source: Source,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The features file (.npz) to write.")],
+    encoder: EncoderName = "tiny",
+    view: Annotated[str, typer.Option(help="centre or mirror.")] = "centre",
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Turn images into vectors, once; a second run over the same images encodes nothing."""
+    from modalign.data.items import load_items
+    from modalign.encoders import load_encoder
+
+    if out.suffix != ".npz":
+        raise InputError(f"Expected --out to end in .npz, got '{out}'.")
+    items = load_items(source)
+    features = load_encoder(encoder, device=device).embed_images(items, view=view)
+    features.save(out)
+    if as_json:
+        print_json(
+            {
+                "out": str(out),
+                "embedded": len(features),
+                "dim": features.vectors.shape[1],
+                "encoder": vars(features.spec),
+                "quarantined": [vars(q) for q in features.quarantined],
+            }
+        )
+        return
+    say(f"{len(features)} images, {features.vectors.shape[1]} numbers each, in {out}", err=False)
+    report_quarantine(features.quarantined)
+
+
+@app.command()
+def fit(
+    source: Source,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to save the model in.")],
+    encoder: EncoderName = "tiny",
+    anchor: Annotated[str | None, typer.Option(help="Vision-language encoder needed for learning only (gpua).")] = None,
+    method: Annotated[str, typer.Option("--method", "-m", help="See: modalign list methods.")] = "cmm",
+    shots: Annotated[int | None, typer.Option(min=1, help="Training images a class; all by default.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="File of class names, one a line or JSON.")] = None,
+    unlabelled: Annotated[
+        bool, typer.Option("--unlabelled", "--unlabeled", help="Take no label from folders; needs --classes.")
+    ] = False,
+    template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
+    descriptions: Annotated[Path | None, typer.Option(help="JSON: class name → sentences (CuPL, HPT).")] = None,
+    mirror: Annotated[bool | None, typer.Option(help="Also train on mirrored images; as published by default.")] = None,
+    crops: Annotated[
+        int, typer.Option(min=0, help="Squares cut from every image for methods on parts (wca, fair_vectors, fair).")
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Decides the split and everything random.")] = 0,
+    checkpoint: Annotated[Path | None, typer.Option(help="Folder to resume a long training from.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Hyper-parameter name=value; repeatable.")] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Adapt a classifier to a folder of images and save it."""
+    from modalign.adaptation import adapt
+    from modalign.methods import method_class
+    from modalign.persistence import check_destination
+
+    check_destination(out)
+    hyperparameters = hyperparameters_of(method_class(method), set_ or [])
+    if crops and "crops" in hyperparameters:
+        raise InputError("Expected --crops or --set crops=…, got both; choose one.")
+    model = adapt(
+        source,
+        encoder=encoder,
+        anchor=anchor,
+        device=device,
+        method=method,
+        shots=shots,
+        classes=classes,
+        unlabelled=unlabelled,
+        templates=template or None,
+        descriptions=descriptions,
+        mirror=mirror,
+        random_state=seed,
+        checkpoint=checkpoint,
+        **{"crops": crops, **hyperparameters},
+    )
+    model.save(out)
+    record = model.record
+    if as_json:
+        diagnosis = getattr(model.method, "diagnosis_", {})
+        print_json({"out": str(out), "classes": list(model.class_names), "record": record, "diagnosis": diagnosis})
+        return
+    images = record["images"]
+    say(
+        f"{type(model.method).__name__} on {model.encoder.name}: {len(model.class_names)} classes, "
+        f"{images['train']} images to learn from, {images['validation']} to validate, {record['seconds']:.1f} s.",
+        err=False,
+    )
+    for note in record["notes"]:
+        say(f"note: {note}")
+    report_quarantine(record["quarantined"])
+    say(f"Saved in {out}; try: modalign evaluate {out} {source}", err=False)
