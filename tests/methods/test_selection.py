@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.special import logsumexp
 
-from modalign.methods.selection import SCALES, ScaledLikelihood, accuracy, held_out, log_likelihood
+from modalign.errors import InputError
+from modalign.methods.selection import SCALES, ScaledLikelihood, accuracy, folds, held_out, log_likelihood
 
 
 def scores(seed: int, strength: float, n: int = 60, C: int = 7):
@@ -47,3 +50,40 @@ def test_only_labelled_rows_are_held_out():
     rows, labels = held_out((X, torch.tensor([4, -1, 0])))
     assert rows.tolist() == [[0, 1], [4, 5]]
     assert labels.tolist() == [4, 0]
+
+
+@given(y=st.lists(st.integers(-1, 4), min_size=2, max_size=60), count=st.integers(2, 7), seed=st.integers(0, 9))
+def test_folds_divide_every_class_evenly_and_no_unlabeled_image_is_held_out(y, count, seed):
+    y = torch.tensor(y)
+    known = y >= 0
+    if known.sum() < 2:
+        with pytest.raises(InputError, match="2 labeled images"):
+            folds(y, count)
+        return
+    found = folds(y, count, random_state=seed)
+    assert torch.equal(found >= 0, known)
+    used = min(count, int(known.sum()))
+    for rows in (known, *(y == c for c in y[known].unique())):
+        sizes = torch.bincount(found[rows], minlength=used)
+        assert len(sizes) == used
+        assert sizes.max() - sizes.min() <= 1
+    torch.testing.assert_close(found, folds(y, count, random_state=seed))
+
+
+@given(groups=st.lists(st.integers(0, 12), min_size=4, max_size=40), seed=st.integers(0, 9))
+def test_copies_share_a_fold_and_count_once(groups, seed):
+    groups = torch.tensor(groups)
+    if len(groups.unique()) < 2:
+        return
+    found = folds(groups % 3, 4, groups=groups, random_state=seed)
+    first = [int((groups == g).nonzero()[0]) for g in groups.unique()]
+    for g in groups.unique():
+        assert len(found[groups == g].unique()) == 1
+    sizes = torch.bincount(found[first])
+    assert sizes.max() - sizes.min() <= 1
+
+
+def test_other_seeds_hold_out_other_images():
+    y = torch.arange(5).repeat(8)
+    assert not torch.equal(folds(y, random_state=0), folds(y, random_state=1))
+    assert folds(y, random_state=0).unique().tolist() == [0, 1, 2, 3, 4]

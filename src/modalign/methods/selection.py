@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modalign.errors import InputError
 from modalign.features import UNLABELLED
+
+FOLDS = 5
 
 SCALES = tuple(2 ** (k / 2) for k in range(2, 17))  # 2 … 256: inverse temperatures for scores of the size of cosines
 
@@ -68,3 +72,41 @@ def held_out(validation: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] 
     X, y = validation
     known = y != UNLABELLED
     return (X[known], y[known]) if bool(known.any()) else None
+
+
+def folds(y: Tensor, count: int = FOLDS, *, groups: Tensor | None = None, random_state: int | None = None) -> Tensor:
+    """Which fold of a cross-validation holds out each image: stratified, of equal size, copies together.
+
+    The images of each class are dealt to the folds one after the other, in random order, and the next class goes on
+    where the last one ended. So the sizes of the folds differ by at most one image, in all and in every class. A class
+    with one image is held out in one fold and absent from the training images of that fold.
+
+    Parameters
+    ----------
+    y : (n,) class indices, −1 for unlabeled images.
+    count : the number of folds, at least 2; no more are used than there are labeled images.
+    groups : (n,) integers; rows of one group (copies or views of one image) share a fold, dealt as one image of the
+        class of the first of them. None gives every row a group of its own.
+    random_state : seed of the order; None draws another one every time.
+
+    Returns
+    -------
+    (n,) fold numbers from 0, −1 where ``y`` is −1; on the device of ``y``. Cost O(n log n).
+
+    Raises
+    ------
+    InputError : fewer than two folds, or fewer than two labeled images or groups of them.
+    """
+    labels = y.cpu().numpy()
+    known = np.flatnonzero(labels != UNLABELLED)
+    members = known if groups is None else groups.cpu().numpy()[known]
+    _, first, unit_of = np.unique(members, return_index=True, return_inverse=True)
+    if min(count, len(first)) < 2:
+        raise InputError(f"Expected at least 2 folds and 2 labeled images, got {count} and {len(first)}.")
+    order = np.random.default_rng(random_state).permutation(len(first))
+    order = order[np.argsort(labels[known[first[order]]], kind="stable")]
+    dealt = np.empty(len(first), dtype=np.int64)
+    dealt[order] = np.arange(len(first)) % min(count, len(first))
+    found = np.full(len(labels), UNLABELLED, dtype=np.int64)
+    found[known] = dealt[unit_of]
+    return torch.from_numpy(found).to(y.device)
