@@ -28,7 +28,7 @@ ALLOWED = {
     "evaluate": CORE,
     "predictions": CORE,
     "classifier": CORE | {"predictions", "tune.crops"},
-    "adaptation": CORE | {"classifier"},
+    "adaptation": CORE | {"adaptation", "classifier"},
     "listing": CORE,
     "doctor": CORE,
     "report": CORE | {"classifier", "predictions", "report"},

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from modalign.classifier import Classifier, calibrate, content_hash, embed, score
-from modalign.data.items import Items, load_items
+from modalign.adaptation.encoder_pair import EncoderPair, trainable_encoder
+from modalign.adaptation.images import read_items, split_items
+from modalign.adaptation.settings import configure, split_crops
+from modalign.classifier import Classifier, calibrate, content_hash, score
+from modalign.data.items import Items
 from modalign.data.prompts import class_sentences
-from modalign.data.split import Split
-from modalign.data.splits import few_shot
-from modalign.encoders import load_encoder
 from modalign.encoders.base import VIEWS
 from modalign.encoders.joined import JoinedEncoder
-from modalign.errors import InputError, UnknownNameError
-from modalign.features import UNLABELLED, Features, Quarantined, Scored, concatenate
+from modalign.errors import InputError
+from modalign.features import Features, Quarantined, Scored, concatenate
 from modalign.linalg.rejection import Rejection, fit_rejection
-from modalign.methods import method_class
 from modalign.methods.base import VectorMethod
-from modalign.methods.parameters import check_parameters, parameters
 from modalign.methods.tower import TowerMethod
 
 if TYPE_CHECKING:
@@ -77,15 +75,15 @@ def adapt(
     InputError : before any image is encoded, in one sentence.
     """
     started = time.perf_counter()
-    items = _items(images, classes, unlabelled)
-    crops, hyperparameters = _crops(method, crops, mirror, hyperparameters)
-    method = _configured(method, hyperparameters, random_state)
-    split = _split(items, shots, method, random_state)
+    items = read_items(images, classes, unlabelled)
+    crops, hyperparameters = split_crops(method, crops, mirror, hyperparameters)
+    method = configure(method, hyperparameters, random_state)
+    split = split_items(items, shots, method, random_state)
     lines = class_sentences(items.class_names, templates, descriptions)
     train = items if split is None else items.select(split.train)
     held_out = None if split is None or not len(split.validation) else items.select(split.validation)
     if isinstance(method, TowerMethod):
-        encoder = _opened(encoder, anchor, mirror, device)
+        encoder = trainable_encoder(encoder, anchor, mirror, device)
         text = encoder.embed_texts(lines, class_names=items.class_names)
         method.fit(train, text=text, encoder=encoder, checkpoint=checkpoint)
         seen, fitted = train, {"mirror": False, "train": len(train) - method.diagnosis_["left_out"]}
@@ -140,7 +138,7 @@ def _fit_vectors(
     hyperparameters: dict[str, Any],
 ) -> tuple[Encoder | JoinedEncoder, Features, Features | None]:
     """Embed and fit; the encoder that the classifier keeps, the vectors that were learned from, and those held out."""
-    eyes = _Eyes.open(encoder, anchor, method, device)
+    eyes = EncoderPair.open(encoder, anchor, method, device)
     if crops and isinstance(eyes.encoder, JoinedEncoder):
         raise InputError(f"Expected one encoder to see crops with, got '{eyes.encoder.name}'; leave crops out.")
     if eyes.language and "logit_scale" in method.get_params() and "logit_scale" not in hyperparameters:
@@ -155,128 +153,12 @@ def _fit_vectors(
     return eyes.encoder, X, validation
 
 
-def _opened(
-    encoder: str | Encoder | JoinedEncoder, anchor: str | Encoder | None, mirror: bool | None, device: str
-) -> Encoder:
-    """An encoder to learn in: in float32, which gradients need, unless the caller loaded it otherwise."""
-    if anchor is not None or mirror:
-        raise InputError(
-            "Methods that learn inside an encoder take neither an anchor nor mirrored views; leave them out."
-        )
-    encoder = load_encoder(encoder, device=device, dtype="float32") if isinstance(encoder, str) else encoder
-    if not encoder.has_text or isinstance(encoder, JoinedEncoder):
-        raise InputError(
-            f"Expected one CLIP encoder to learn in, got '{encoder.name}', which is none; use a CLIP name."
-        )
-    return encoder
-
-
 def _left_out(items: Items, seen: Features | Items, known: Scored | None) -> list[Quarantined]:
     """Everything that was given and could not be used, once."""
     return list(dict.fromkeys([*items.quarantined, *seen.quarantined, *(known.quarantined if known else ())]))
-
-
-@dataclass(frozen=True)
-class _Eyes:
-    """What images are seen with: the encoder that stays, and beside it the language-aligned view a method asks for."""
-
-    encoder: Encoder | JoinedEncoder
-    language: Encoder | None
-    both: JoinedEncoder | None
-
-    @classmethod
-    def open(
-        cls, encoder: str | Encoder | JoinedEncoder, anchor: str | Encoder | None, method: VectorMethod, device: str
-    ) -> _Eyes:
-        encoder = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
-        if anchor is not None:
-            if not method.takes_anchor:
-                raise InputError(f"{type(method).__name__} learns in one space and takes no anchor; leave it out.")
-            anchor = load_encoder(anchor, device=device) if isinstance(anchor, str) else anchor
-            if not anchor.has_text:
-                raise InputError(f"Expected an anchor that reads sentences, '{anchor.name}' has no text tower.")
-            parts = encoder.parts if isinstance(encoder, JoinedEncoder) else (encoder,)
-            if anchor.spec.fingerprint not in {part.spec.fingerprint for part in parts}:
-                return cls(encoder, anchor, JoinedEncoder([*parts, anchor]))
-        if isinstance(encoder, JoinedEncoder) and method.takes_anchor:
-            if method.get_params().get("spaces", ()) is None:
-                method.set_params(spaces=list(encoder.widths))
-            return cls(encoder, encoder.language, encoder)
-        return cls(encoder, encoder if encoder.has_text else None, None)
-
-    def see(self, items: Items, view: str, crops: int = 0) -> tuple[Features, Features | None]:
-        """The images as the classifier will see them, and as the text does where that is another space."""
-        if crops:
-            return embed(self.encoder, items, crops), None
-        if self.both is None:
-            return self.encoder.embed_images(items, view=view), None
-        features = self.both.embed_images(items, view=view)
-        aligned = self.both.part_of(features, self.language)
-        return (features if self.both is self.encoder else self.both.part_of(features, self.encoder)), aligned
-
-
-def _items(images: Any, classes: Sequence[str] | str | Path | None, unlabelled: bool) -> Items:
-    if unlabelled and classes is None:
-        raise InputError("Expected the names of the classes for images without labels; give classes=…")
-    items = load_items(images, classes=classes, **({"labels": UNLABELLED} if unlabelled else {}))
-    if len(items.class_names) < 2:
-        raise InputError(
-            f"Expected at least 2 classes, got {len(items.class_names)}; put the images of each class in a folder of "
-            "its own, or name the classes with classes=…"
-        )
-    return items
-
-
-def _split(items: Items, shots: int | None, method: VectorMethod, seed: int) -> Split | None:
-    """Which images to learn from and to validate on; None where no image has a label."""
-    if shots is not None and shots < 1:
-        raise InputError(f"Expected shots to be at least 1, got {shots}; leave it out to learn from all images.")
-    if (items.labels != UNLABELLED).any():
-        return few_shot(items, "all" if shots is None else shots, seed=seed)
-    if method.needs_labels:
-        raise InputError(
-            f"{type(method).__name__} learns from labelled images, got none; "
-            "sort some into one folder a class, or use method='gpua', which needs none."
-        )
-    return None
-
-
-def _crops(
-    method: str | VectorMethod | TowerMethod, crops: int, mirror: bool | None, hyperparameters: dict[str, Any]
-) -> tuple[int, dict[str, Any]]:
-    """Crops of every image to embed, and the hyper-parameters, to which they belong if the method cuts its own."""
-    cls = method_class(method) if isinstance(method, str) else type(method)
-    if not crops:
-        return 0, hyperparameters
-    if "crops" in {p.name for p in parameters(cls)}:
-        return 0, {"crops": crops, **hyperparameters}
-    if not getattr(cls, "takes_parts", False):
-        raise InputError(f"{cls.__name__} looks at whole images and takes no crops; leave them out.")
-    if isinstance(crops, bool) or not isinstance(crops, int) or crops < 1:
-        raise InputError(f"Expected a number of crops of every image, 0 for whole images only, got {crops!r}.")
-    if mirror:
-        raise InputError("Expected crops or mirrored images, got both; choose one.")
-    return crops, hyperparameters
 
 
 def _rejection(reference: Scored, temperature: float, *, labelled: bool) -> Rejection:
     """From validation images; where there are no labels at all, from the images fitted on, taken to be known."""
     logits = torch.from_numpy(reference.logits / temperature)
     return fit_rejection(logits, torch.from_numpy(reference.labels) if labelled else None)
-
-
-def _configured(method: str | VectorMethod, hyperparameters: dict[str, Any], random_state: int) -> VectorMethod:
-    """An unfitted method with the given hyper-parameters, all of them checked."""
-    if isinstance(method, str):
-        cls = method_class(method)
-        known = {p.name for p in parameters(cls)}
-        for name in hyperparameters:
-            if name not in known:
-                raise UnknownNameError(f"hyper-parameter of {cls.__name__}", name, known)
-        if "random_state" in known:
-            hyperparameters = {"random_state": random_state, **hyperparameters}
-        method = cls(**hyperparameters)
-    elif hyperparameters:
-        method.set_params(**hyperparameters)
-    check_parameters(method)
-    return method

@@ -1,0 +1,41 @@
+"""The images of an adaptation and their division into training and validation images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from modalign.data.items import Items, load_items
+from modalign.data.split import Split
+from modalign.data.splits import few_shot
+from modalign.errors import InputError
+from modalign.features import UNLABELLED
+from modalign.methods.base import VectorMethod
+from modalign.methods.tower import TowerMethod
+
+
+def read_items(images: Any, classes: Sequence[str] | str | Path | None, unlabelled: bool) -> Items:
+    if unlabelled and classes is None:
+        raise InputError("Expected the names of the classes for images without labels; give classes=…")
+    items = load_items(images, classes=classes, **({"labels": UNLABELLED} if unlabelled else {}))
+    if len(items.class_names) < 2:
+        raise InputError(
+            f"Expected at least 2 classes, got {len(items.class_names)}; put the images of each class in a folder of "
+            "its own, or name the classes with classes=…"
+        )
+    return items
+
+
+def split_items(items: Items, shots: int | None, method: VectorMethod | TowerMethod, seed: int) -> Split | None:
+    """Which images to learn from and to validate on; None where no image has a label."""
+    if shots is not None and shots < 1:
+        raise InputError(f"Expected shots to be at least 1, got {shots}; leave it out to learn from all images.")
+    if (items.labels != UNLABELLED).any():
+        return few_shot(items, "all" if shots is None else shots, seed=seed)
+    if method.needs_labels:
+        raise InputError(
+            f"{type(method).__name__} learns from labelled images, got none; "
+            "sort some into one folder a class, or use method='gpua', which needs none."
+        )
+    return None

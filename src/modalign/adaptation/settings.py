@@ -1,0 +1,46 @@
+"""The method of an adaptation and its hyper-parameters, checked before any work starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modalign.errors import InputError, UnknownNameError
+from modalign.methods import method_class
+from modalign.methods.base import VectorMethod
+from modalign.methods.parameters import check_parameters, parameters
+from modalign.methods.tower import TowerMethod
+
+
+def split_crops(
+    method: str | VectorMethod | TowerMethod, crops: int, mirror: bool | None, hyperparameters: dict[str, Any]
+) -> tuple[int, dict[str, Any]]:
+    """Crops of every image to embed, and the hyper-parameters, to which they belong if the method cuts its own."""
+    cls = method_class(method) if isinstance(method, str) else type(method)
+    if not crops:
+        return 0, hyperparameters
+    if "crops" in {p.name for p in parameters(cls)}:
+        return 0, {"crops": crops, **hyperparameters}
+    if not getattr(cls, "takes_parts", False):
+        raise InputError(f"{cls.__name__} looks at whole images and takes no crops; leave them out.")
+    if isinstance(crops, bool) or not isinstance(crops, int) or crops < 1:
+        raise InputError(f"Expected a number of crops of every image, 0 for whole images only, got {crops!r}.")
+    if mirror:
+        raise InputError("Expected crops or mirrored images, got both; choose one.")
+    return crops, hyperparameters
+
+
+def configure(method: str | VectorMethod, hyperparameters: dict[str, Any], random_state: int) -> VectorMethod:
+    """An unfitted method with the given hyper-parameters, all of them checked."""
+    if isinstance(method, str):
+        cls = method_class(method)
+        known = {p.name for p in parameters(cls)}
+        for name in hyperparameters:
+            if name not in known:
+                raise UnknownNameError(f"hyper-parameter of {cls.__name__}", name, known)
+        if "random_state" in known:
+            hyperparameters = {"random_state": random_state, **hyperparameters}
+        method = cls(**hyperparameters)
+    elif hyperparameters:
+        method.set_params(**hyperparameters)
+    check_parameters(method)
+    return method
