@@ -14,7 +14,7 @@ CORE = METHODS | {"data", "encoders", "persistence", "evaluate"}
 
 ALLOWED = {
     "errors": set(),
-    "files": {"errors"},
+    "files": {"errors", "files"},
     "lazy": set(),
     "progress": set(),
     "record": set(),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from modalign.errors import EncoderMismatchError, InputError
-from modalign.files import replacing
+from modalign.files import parse_json, read_npz, replacing
 
 UNLABELLED = -1
 
@@ -130,14 +130,10 @@ class Features:
     @classmethod
     def load(cls, path: str | Path) -> Features:
         """Read what :meth:`save` wrote, or any ``.npz`` with at least an array ``vectors``."""
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"Expected a features file (.npz), '{path}' is not one: {error}") from error
+        arrays = read_npz(path, "a features file (.npz)")
         if "vectors" not in arrays:
             raise InputError(f"Expected an array 'vectors' in '{path}', got {sorted(arrays)}.")
-        card = json.loads(str(arrays["card"])) if "card" in arrays else {}
+        card = parse_json(str(arrays["card"]), f"the card in '{path}'") if "card" in arrays else {}
         labels = arrays.get("labels")
         return cls(
             vectors=np.asarray(arrays["vectors"], dtype=np.float32),

@@ -22,7 +22,7 @@ from safetensors.numpy import save as save_tensors
 
 from modalign.errors import InputError, UnknownNameError
 from modalign.features import EncoderSpec
-from modalign.files import write
+from modalign.files import read_json, write
 from modalign.methods import ALL_METHODS, method_class
 from modalign.methods.parameters import check_parameters
 from modalign.record import plain, versions
@@ -204,12 +204,7 @@ def _read_card(folder: Path) -> dict[str, Any]:
             )
             raise UnknownNameError("model folder", folder.name, siblings)
         raise InputError(f"Expected a model folder with a '{CARD}', '{folder}' has none.")
-    if path.stat().st_size > MAX_CARD_BYTES:
-        raise InputError(f"Expected a card of at most {MAX_CARD_BYTES} bytes, '{path}' is larger.")
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"Expected JSON in '{path}': {error}.") from error
+    card = read_json(path, "a card", MAX_CARD_BYTES)
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         got = card.get("format") if isinstance(card, dict) else type(card).__name__
         raise InputError(f"Expected a card of format '{FORMAT}' in '{path}', got {got!r}.")

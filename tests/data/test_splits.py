@@ -330,7 +330,7 @@ def test_a_failed_save_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest
 
 def test_files_that_are_no_splits(tmp_path: Path) -> None:
     items = folder(tmp_path / "photos", 2)
-    for content, message in (("{", "cannot be read"), ("{}", "format"), ("[]", "format")):
+    for content, message in (("{", "not valid JSON"), ("{}", "format"), ("[]", "format")):
         (tmp_path / "x.json").write_text(content)
         with pytest.raises(InputError, match=message):
             Split.load(tmp_path / "x.json", items)

@@ -93,11 +93,32 @@ def test_the_first_decision_stands_in_this_cache(checkpoints, large, stopwatch, 
     )
 
 
-def test_of_two_that_decide_at_once_the_first_wins(tmp_path):
-    path = tmp_path / "precision" / "x.json"
-    assert precision._write_once(path, {"dtype": "bfloat16"}) == {"dtype": "bfloat16"}
-    assert precision._write_once(path, {"dtype": "float32"}) == {"dtype": "bfloat16"}
-    assert [p.name for p in path.parent.iterdir()] == ["x.json"]
+def test_of_two_that_decide_at_once_the_first_wins(checkpoints, large, stopwatch, monkeypatch, tmp_path):
+    monkeypatch.setattr(precision, "AGREEMENT", 0.99)
+    stopwatch(4.0, 4.0)
+    probe = precision._probe
+
+    def overtaken(encoder):  # another process writes its decision while this one measures
+        note = precision._note(encoder, encoder.store)
+        note.parent.mkdir(parents=True)
+        note.write_text('{"dtype": "float32"}')
+        return probe(encoder)
+
+    monkeypatch.setattr(precision, "_probe", overtaken)
+    assert ma.load_encoder(checkpoints("clip"), device="cpu", cache=tmp_path).spec.dtype == "float32"
+    assert len(list((tmp_path / "precision").iterdir())) == 1
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"dtype": "load"}'])
+def test_a_damaged_decision_is_made_again(checkpoints, large, stopwatch, monkeypatch, tmp_path, damage):
+    monkeypatch.setattr(precision, "AGREEMENT", 0.99)
+    stopwatch(4.0, 4.0)
+    ma.load_encoder(checkpoints("clip"), device="cpu", cache=tmp_path)
+    note = next((tmp_path / "precision").glob("*.json"))
+    whole = note.read_text()
+    note.write_text(damage)
+    assert ma.load_encoder(checkpoints("clip"), device="cpu", cache=tmp_path).spec.dtype == "bfloat16"
+    assert json.loads(note.read_text())["dtype"] == json.loads(whole)["dtype"]
 
 
 def test_the_probe_measures_for_real(checkpoints, large):

@@ -100,7 +100,7 @@ def test_what_is_no_run_is_left_out_aloud(tmp_path: Path, line: str) -> None:
 
 
 def test_unreadable_and_unwritable_files_are_explained(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="does not exist"):
         read_runs(tmp_path / "absent.jsonl")
     with pytest.raises(InputError, match="writable"):
         append_run(tmp_path, run())

@@ -67,7 +67,7 @@ def _rewrite(**entries):
     [
         (_change_a_byte, "does not match its hash"),
         (lambda folder: next(folder.glob("state-*")).unlink(), "is damaged"),
-        (lambda folder: (folder / "training.json").write_text("{"), "Expected JSON"),
+        (lambda folder: (folder / "training.json").write_text("{"), "not valid JSON"),
         (lambda folder: (folder / "training.json").write_text("[]"), "format 'modalign-training/1'"),
         (_rewrite(format="modalign-training/9"), "format 'modalign-training/1'"),
         (_rewrite(step="4"), "format 'modalign-training/1'"),

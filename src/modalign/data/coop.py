@@ -11,8 +11,9 @@ import numpy as np
 from modalign.data.blobs import FileBlob
 from modalign.data.items import Items, load_items
 from modalign.data.names import read_classes, some
-from modalign.data.split import Split, folder_split, read_json
+from modalign.data.split import Split, folder_split
 from modalign.errors import InputError
+from modalign.files import read_json
 
 _LISTS = {"train": "train", "val": "validation", "test": "test"}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from modalign.errors import InputError
+from modalign.files import read_json, read_text
 
 _DIGITS = re.compile(r"(\d+)")
 _WORDNET = re.compile(r"^(n\d{8})\s+(.+)$")
@@ -117,19 +117,9 @@ def read_classes(classes: object) -> dict[str, str]:
 
 
 def _read_file(path: Path) -> object:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(
-            f"Expected a file of class names, '{path}' does not exist." + did_you_mean(path.name, siblings(path))
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"Expected a text file of class names, '{path}' cannot be read: {error}") from error
     if path.suffix.lower() == ".json":
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InputError(f"Expected JSON in '{path}', line {error.lineno}: {error.msg}.") from error
+        return read_json(path, "a file of class names")
+    text = read_text(path, "a file of class names")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     wordnet = [_WORDNET.match(line) for line in lines]
     return dict(m.groups() for m in wordnet if m) if lines and all(wordnet) else lines

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from modalign.data.lint import Finding, lint
-from modalign.data.names import did_you_mean, normalise, siblings, some
+from modalign.data.names import did_you_mean, normalise, some
 from modalign.data.templates import DEFAULT_TEMPLATE, TEMPLATES
 from modalign.errors import InputError, UnknownNameError
+from modalign.files import read_json
 
 # Letters deceive about sounds: a vowel letter that starts with a consonant sound, and a silent h.
 _CONSONANT_SOUND = re.compile(r"(?:uni(?!n|m)|use|usu|uti|eu|ewe|one\b|once|ukulele|u\b)", re.IGNORECASE)
@@ -179,15 +179,7 @@ def _structure(graph: Any, where: str) -> Structure:
 
 def _by_class(file: str | Path, class_names: Sequence[str]) -> list[Any]:
     """The value of every class in a JSON object keyed by class name."""
-    path = Path(file)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise InputError(
-            f"Expected a file of descriptions, '{file}' does not exist." + did_you_mean(path.name, siblings(path))
-        ) from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"Expected a JSON file of descriptions, '{file}' cannot be read: {error}") from error
+    content = read_json(file, "a JSON file of descriptions")
     if not isinstance(content, Mapping):
         raise InputError(f"Expected an object class name → descriptions in '{file}', got {_shape(content)}.")
     by_name = {normalise(name): value for name, value in content.items()}

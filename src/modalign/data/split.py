@@ -12,7 +12,7 @@ from modalign.data.items import Items
 from modalign.data.listing import DIVISIONS
 from modalign.data.names import some
 from modalign.errors import InputError
-from modalign.files import write
+from modalign.files import read_json, write
 
 EMPTY = np.empty(0, dtype=np.int64)
 PARTS = ("train", "validation", "test", "unlabelled")
@@ -106,13 +106,3 @@ def folder_split(items: Items) -> Split | None:
     if not len(indices["train"]):
         return None
     return Split(**indices, description="the train, val and test folders of the source")
-
-
-def read_json(path: str | Path, what: str) -> object:
-    """The content of a JSON file, or one sentence why not."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise InputError(f"Expected {what}, '{path}' does not exist.") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"Expected {what}, '{path}' cannot be read: {error}") from error

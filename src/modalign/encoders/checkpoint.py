@@ -22,6 +22,7 @@ from modalign.encoders.preprocess import Preprocessing
 from modalign.encoders.quiet import quiet
 from modalign.encoders.store import FeatureStore, is_settled
 from modalign.errors import InputError
+from modalign.files import read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -63,12 +64,16 @@ class Checkpoint:
                 f"Expected the folder of an encoder in Hugging Face format, got '{folder}' without a config.json; "
                 "give the folder that holds config.json and model.safetensors."
             )
-        config = read_json(folder / "config.json")
+        config = read_object(folder / "config.json")
         if not isinstance(config.get("model_type"), str):
             raise InputError(f"Expected a model_type (which network it is) in '{folder / 'config.json'}', got none.")
         index = folder / "model.safetensors.index.json"
         if index.is_file():
-            names = sorted(set(read_json(index).get("weight_map", {}).values()))
+            shards = read_object(index).get("weight_map")
+            shards = list(shards.values()) if isinstance(shards, dict) else []
+            if not all(isinstance(name, str) and Path(name).name == name for name in shards):
+                raise InputError(f"Expected names of files beside it in '{index}', got something else.")
+            names = sorted(set(shards))
             absent = [name for name in names if not (folder / name).is_file()]
             if absent or not names:
                 wanted = absent[0] if absent else "weight files"
@@ -156,7 +161,7 @@ class Checkpoint:
         for name, part in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
             path = self.folder / name
             if path.is_file():
-                config = read_json(path)
+                config = read_object(path)
                 config = config.get(part) if part else config
                 if config:
                     return Preprocessing.read(config, f"'{path}'")
@@ -198,12 +203,9 @@ class Checkpoint:
             raise InputError(f"The tokenizer in '{self.folder}' cannot be loaded: {reason[:300]}") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file, or one sentence."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"Expected a JSON file, '{path}' is not one: {error}") from error
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of an encoder, or one sentence."""
+    content = read_json(path, "a JSON file")
     if not isinstance(content, dict):
         raise InputError(f"Expected a JSON object in '{path}', got {type(content).__name__}.")
     return content

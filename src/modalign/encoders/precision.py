@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,8 @@ import torch
 
 from modalign.encoders.clip import ClipEncoder
 from modalign.encoders.store import FeatureStore
+from modalign.errors import InputError
+from modalign.files import read_json, write
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
@@ -42,12 +44,18 @@ def choose(encoder: Encoder) -> Encoder:
     if encoder.n_parameters < SMALL or encoder.device.type not in _CANDIDATES:
         return encoder
     note = _note(encoder, encoder.store) if encoder.store is not None else None
-    if note is not None and note.is_file():
-        return encoder.cast(getattr(torch, json.loads(note.read_text())["dtype"]))
+    known = None if note is None else _read_decision(note)
+    if known is not None:
+        return encoder.cast(known)
+    damaged = note is not None and note.exists()
     best, found = _probe(encoder)
     if note is None:
         return best
-    return encoder.cast(getattr(torch, _write_once(note, {"dtype": best.spec.dtype, "probe": found})["dtype"]))
+    decision = json.dumps({"dtype": best.spec.dtype, "probe": found}, indent=2)
+    with suppress(OSError, InputError):  # without a note every run decides anew
+        note.parent.mkdir(parents=True, exist_ok=True)
+        write(note, decision, private=True, overwrite=damaged)  # else the first process counts
+    return encoder.cast(_read_decision(note) or getattr(torch, best.spec.dtype))
 
 
 def _probe(encoder: Encoder) -> tuple[Encoder, list[dict[str, float | str]]]:
@@ -117,19 +125,11 @@ def _note(encoder: Encoder, store: FeatureStore) -> Path:
     return store.root / "precision" / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
 
 
-def _write_once(path: Path, decision: dict) -> dict:
-    """Write unless another process was first; either way what is there afterwards."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def _read_decision(note: Path) -> torch.dtype | None:
+    """The type that an earlier run chose, or None if there is no readable note."""
     try:
-        temporary.write_text(json.dumps(decision, indent=2))
-        try:
-            os.link(temporary, path)  # fails if it exists, unlike a rename
-        except FileExistsError:
-            pass
-        except OSError:  # a file system without hard links
-            if not path.exists():
-                os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return json.loads(path.read_text())
+        content = read_json(note, "a note on the compute type")
+    except InputError:
+        return None
+    chosen = content.get("dtype") if isinstance(content, dict) else None
+    return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}.get(str(chosen))

@@ -19,6 +19,7 @@ from modalign.encoders.joined import JoinedEncoder
 from modalign.errors import InputError, ModalignError
 from modalign.evaluate.protocol import require_anchor
 from modalign.features import UNLABELLED, ClassText, EncoderSpec, Features
+from modalign.files import read_npz
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
@@ -178,11 +179,7 @@ def _text(
 
 def _read_text(path: str | Path, names: tuple[str, ...]) -> ClassText:
     """An ``.npz`` with ``vectors`` or ``text`` (C, d) or (C, T, d), and their ``class_names`` or ``text_names``."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"Expected a file of text vectors (.npz), '{path}' is not one: {error}") from error
+    arrays = read_npz(path, "a file of text vectors (.npz)")
     vectors = next((arrays[key] for key in ("vectors", "text") if key in arrays), None)
     if vectors is None:
         raise InputError(f"Expected an array 'vectors' or 'text' in '{path}', got {sorted(arrays)}.")

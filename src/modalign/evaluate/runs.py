@@ -15,11 +15,13 @@ import numpy as np
 
 from modalign.errors import InputError
 from modalign.evaluate.metrics import Accuracy, Interval, mean_interval
+from modalign.files import parse_json, read_bytes
 from modalign.record import plain
 
 Shots = int | str  # labelled images a class, or "all"
 
 _FORMAT = "modalign-run-1"
+_LIMIT = 2**30  # bytes of a results file
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Run:
     @classmethod
     def from_json(cls, line: str) -> Run:
         """What :meth:`to_json` wrote; a ValueError, KeyError or TypeError if it is something else."""
-        content = json.loads(line)
+        content = parse_json(line, "a line of a results file")
         if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
             raise ValueError(f"not of format {_FORMAT}")
         content["accuracy"] = Accuracy(**content["accuracy"])
@@ -130,7 +132,7 @@ def append_run(path: str | Path, run: Run) -> None:
     line = (run.to_json() + "\n").encode()
     try:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        descriptor = os.open(path, flags, 0o644)
+        descriptor = os.open(path, flags, 0o666)
         try:
             size = os.fstat(descriptor).st_size
             if size and (os.lseek(descriptor, size - 1, os.SEEK_SET), os.read(descriptor, 1))[1] != b"\n":
@@ -145,10 +147,7 @@ def append_run(path: str | Path, run: Run) -> None:
 
 def read_runs(path: str | Path) -> list[Run]:
     """All runs of a results file. Lines that are none, such as one cut short, are left out with a warning."""
-    try:
-        lines = Path(path).read_bytes().decode("utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise InputError(f"Expected a results file, '{path}' cannot be read: {error.strerror}.") from error
+    lines = read_bytes(path, "a results file", _LIMIT).decode("utf-8", errors="replace").split("\n")
     runs, damaged = [], []
     for number, line in enumerate(lines, start=1):
         try:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from modalign.errors import InputError
-from modalign.files import write
+from modalign.files import read_json, write
 
 FORMAT = "modalign-training/1"
 CARD = "training.json"
@@ -116,10 +116,7 @@ class Checkpoint:
                     f"Expected an empty folder or one with a checkpoint, '{self.folder}' holds other files."
                 )
             return None
-        try:
-            card = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"Expected JSON in '{path}': {error}.") from error
+        card = read_json(path, "the card of a checkpoint")
         good = (
             isinstance(card, dict)
             and set(card) == set(_KEYS)

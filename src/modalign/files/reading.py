@@ -1,0 +1,208 @@
+"""Reading files of unknown origin: bounded, without blocking, and with one sentence for every kind of damage."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from modalign.errors import InputError
+
+TEXT_LIMIT = 2**28
+"""Bytes of the largest text or JSON file that is read."""
+DEPTH_LIMIT = 100
+"""Lists and objects of JSON may be nested this deep."""
+_INTEGERS = range(-(2**63), 2**64)
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+@contextmanager
+def open_regular(path: str | Path, what: str) -> Iterator[BinaryIO]:
+    """Open a regular file for reading in binary mode. Devices, pipes and files of the kernel are refused unread.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file. Links are followed.
+    what : str
+        What is expected, for the sentence: "a split file".
+
+    Yields
+    ------
+    file : BinaryIO
+
+    Raises
+    ------
+    InputError
+        One sentence with the reason: not there (with the nearest name beside it), not a regular file, no permission.
+    """
+    with os.fdopen(_open(path, what), "rb") as file:
+        try:
+            yield file
+        except OSError as error:
+            raise _unreadable(path, what, error) from None
+
+
+def not_regular(status: os.stat_result) -> bool:
+    """Whether reading the file could block or never end: a device, a pipe, a folder, a file made by the kernel."""
+    return not stat.S_ISREG(status.st_mode) or status.st_dev in _kernel_devices()
+
+
+def read_bytes(path: str | Path, what: str, limit: int = TEXT_LIMIT) -> bytes:
+    """Read a regular file of at most ``limit`` bytes; see :func:`open_regular`."""
+    with open_regular(path, what) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise InputError(f"Expected {what} of at most {limit / 2**20:g} MiB, '{path}' is larger.")
+    return data
+
+
+def read_text(path: str | Path, what: str, limit: int = TEXT_LIMIT) -> str:
+    """Read a text file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; see :func:`read_bytes`."""
+    data = read_bytes(path, what, limit)
+    encoding = json.detect_encoding(data) if data[:2] in (b"\xff\xfe", b"\xfe\xff", b"\0\0") else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise InputError(f"Expected {what} in UTF-8, '{path}' is not (byte {error.start}); save it as UTF-8.") from None
+
+
+def read_json(path: str | Path, what: str, limit: int = TEXT_LIMIT) -> Any:
+    """Read a JSON file.
+
+    Parameters
+    ----------
+    path : str or Path
+    what : str
+        What is expected, for the sentence: "a split file".
+    limit : int, default=TEXT_LIMIT
+        Largest size in bytes. Parsing takes up to about 20 times as much memory.
+
+    Returns
+    -------
+    content : dict, list, str, int, float, bool or None
+        Nested at most :data:`DEPTH_LIMIT` deep; integers fit into 64 bits; numbers are finite; the keys of an object
+        are unique; strings can be encoded as UTF-8.
+
+    Raises
+    ------
+    InputError
+        One sentence with the reason.
+    """
+    return parse_json(read_text(path, what, limit), f"'{path}'", what)
+
+
+def parse_json(text: str, origin: str, what: str = "JSON") -> Any:
+    """Parse JSON with the guarantees of :func:`read_json`; ``origin`` says in the sentence where it comes from."""
+    try:
+        content = json.loads(
+            text,
+            object_pairs_hook=_unique,
+            parse_int=_integer,
+            parse_float=_finite,
+            parse_constant=_finite,
+        )
+        if _ESCAPED_SURROGATE.search(text):
+            json.dumps(content, ensure_ascii=False).encode()
+        if _deeper_than(content, DEPTH_LIMIT):
+            raise RecursionError
+    except json.JSONDecodeError as error:
+        reason = f"line {error.lineno}, column {error.colno}: {error.msg}"
+    except UnicodeEncodeError:
+        reason = "a string holds half of a surrogate pair"
+    except RecursionError:
+        reason = f"it is nested deeper than {DEPTH_LIMIT} levels"
+    except ValueError as error:
+        reason = str(error)
+    else:
+        return content
+    raise InputError(f"Expected {what}, {origin} is not valid JSON: {reason}.") from None
+
+
+def _open(path: str | Path, what: str) -> int:
+    """The descriptor of a regular file."""
+    try:
+        status = os.stat(path)
+        if not_regular(status):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise InputError(f"Expected {what}, '{path}' is {kind}.")
+        # Something else may stand there by now: a pipe would block without O_NONBLOCK, which files ignore.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        if not_regular(os.fstat(descriptor)):
+            os.close(descriptor)
+            raise InputError(f"Expected {what}, '{path}' is not a regular file.")
+        return descriptor
+    except FileNotFoundError:
+        raise InputError(f"Expected {what}, '{path}' does not exist.{_nearest(Path(path))}") from None
+    except OSError as error:
+        raise _unreadable(path, what, error) from None
+    except InputError:
+        raise
+    except ValueError as error:  # a null byte
+        raise InputError(f"Expected {what}, got {str(path)!r}, which cannot be a path: {error}.") from None
+
+
+def _unreadable(path: str | Path, what: str, error: OSError) -> InputError:
+    return InputError(f"Expected {what}, '{path}' cannot be read: {error.strerror or error}.")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key '{twice[:80]}' appears twice in one object")
+    return content
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 20 or (value := int(digits)) not in _INTEGERS:
+        raise ValueError(f"the integer {digits[:20]}… does not fit into 64 bits")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:20]} is not finite")
+    return value
+
+
+def _deeper_than(content: Any, limit: int) -> bool:
+    level = [content]
+    for _ in range(limit + 1):
+        containers = [value for value in level if isinstance(value, (dict, list))]
+        if not containers:
+            return False
+        level = [child for value in containers for child in (value.values() if isinstance(value, dict) else value)]
+    return True
+
+
+@cache
+def _kernel_devices() -> frozenset[int]:
+    """Devices of file systems whose "regular" files are questions to the kernel and may block or never end."""
+    found = set()
+    for root in ("/proc", "/sys"):
+        with suppress(OSError):
+            found.add(os.stat(root).st_dev)
+    with suppress(OSError):
+        found.discard(os.stat("/").st_dev)  # no such file system is mounted there
+    return frozenset(found)
+
+
+def _nearest(path: Path) -> str:
+    """`` Did you mean 'x'?`` with the nearest name beside a path that does not exist, or nothing."""
+    try:
+        names = [entry.name for entry in os.scandir(path.absolute().parent)]
+    except OSError:
+        return ""
+    close = get_close_matches(path.name, names, n=1, cutoff=0.6)
+    return f" Did you mean '{close[0]}'?" if close else ""
