@@ -215,7 +215,7 @@ def test_a_method_on_crops_sees_them_when_fitted_and_when_it_predicts(photos: Pa
     for whole, parts in zip(f, crops, strict=True):  # WCA as printed: temperatures of one
         weights = torch.stack([part @ whole for part in parts]).softmax(0)
         logits.append(sum(w * part for w, part in zip(weights, parts, strict=True)) @ model.method.prototypes_.T)
-    expected = (model.method.logit_scale * torch.stack(logits).double() / model.temperature).softmax(1).numpy()
+    expected = (model.method.logit_scale_ * torch.stack(logits).double() / model.temperature).softmax(1).numpy()
     answers = model.predict(photos)
     np.testing.assert_allclose(answers.probabilities, expected, atol=1e-4)
     whole = dataclasses.replace(model, crops=0).predict(photos).probabilities

@@ -21,7 +21,6 @@ from modalign.evaluate.runs import Run, Summary, summarise
 from modalign.evaluate.towers import run_in_tower
 from modalign.features import ClassText
 from modalign.methods import method_class
-from modalign.methods.base import VectorMethod
 from modalign.progress import track
 from modalign.record import plain
 from modalign.report.evaluation import add_calibration, add_examples, add_mistakes, add_modality_gap, record_of
@@ -124,7 +123,7 @@ def run_demo(out: str | Path = "demo-report.html", *, seeds: int = 3) -> Demo:
     runs = few_shot_protocol(
         seen,
         text,
-        {method_class(name).title: _factory(name, encoder.logit_scale) for name in METHODS},
+        {method_class(name).title: _factory(name) for name in METHODS},
         shots=SHOTS,
         seeds=range(1, seeds + 1),
         test=0.5,
@@ -181,12 +180,6 @@ def save_page(demo: Demo, classifier: Classifier, text: ClassText, test: Items, 
     return page.save(path)
 
 
-def _factory(name: str, logit_scale: float | None) -> Callable[[int], Method]:
-    """seed → an unfitted method that knows the encoder's temperature."""
-
-    def build(seed: int) -> VectorMethod:
-        method = method_class(name)()
-        own = {"random_state": seed, "logit_scale": logit_scale} | SETTINGS.get(name, {})
-        return method.set_params(**{k: v for k, v in own.items() if v is not None and k in method.get_params()})
-
-    return build
+def _factory(name: str) -> Callable[[int], Method]:
+    """seed → an unfitted method."""
+    return lambda seed: method_class(name)(random_state=seed, **SETTINGS.get(name, {}))

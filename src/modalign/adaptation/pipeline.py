@@ -93,9 +93,7 @@ def adapt(
                 f"{type(method).__name__} learns from vectors in one go and keeps no checkpoint; leave it out."
             )
         mirror = method.mirrors if mirror is None else mirror
-        encoder, seen, held_out = _fit_vectors(
-            method, train, held_out, lines, encoder, anchor, mirror, crops, device, hyperparameters
-        )
+        encoder, seen, held_out = _fit_vectors(method, train, held_out, lines, encoder, anchor, mirror, crops, device)
         fitted = {"mirror": mirror, "train": len(seen) // (1 + mirror)}
 
     known = None if held_out is None else score(encoder, method, held_out)
@@ -111,7 +109,7 @@ def adapt(
         rejection=None if reference is None else _rejection(reference, temperature, labelled=known is not None),
         record={
             "shots": shots,
-            "random_state": random_state,
+            "random_state": getattr(method, "random_state", random_state),
             "mirror": fitted["mirror"],
             "crops": crops,
             "images": {"train": fitted["train"], "validation": 0 if known is None else len(known.ids)},
@@ -135,14 +133,11 @@ def _fit_vectors(
     mirror: bool,
     crops: int,
     device: str,
-    hyperparameters: dict[str, Any],
 ) -> tuple[Encoder | JoinedEncoder, Features, Features | None]:
     """Embed and fit; the encoder that the classifier keeps, the vectors that were learned from, and those held out."""
     eyes = EncoderPair.open(encoder, anchor, method, device)
     if crops and isinstance(eyes.encoder, JoinedEncoder):
         raise InputError(f"Expected one encoder to see crops with, got '{eyes.encoder.name}'; leave crops out.")
-    if eyes.language and "logit_scale" in method.get_params() and "logit_scale" not in hyperparameters:
-        method.set_params(logit_scale=float(eyes.language.logit_scale or method.logit_scale))
     text = eyes.language.embed_texts(lines, class_names=train.class_names) if eyes.language else None
     views = [eyes.see(train, view, crops) for view in (VIEWS if mirror else VIEWS[:1])]
     X = concatenate([x for x, _ in views])

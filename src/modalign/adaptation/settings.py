@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sklearn.base import clone
+
 from modalign.errors import InputError, UnknownNameError
 from modalign.methods import method_class
 from modalign.methods.base import VectorMethod
@@ -29,18 +31,22 @@ def split_crops(
     return crops, hyperparameters
 
 
-def configure(method: str | VectorMethod, hyperparameters: dict[str, Any], random_state: int) -> VectorMethod:
-    """An unfitted method with the given hyper-parameters, all of them checked."""
-    if isinstance(method, str):
-        cls = method_class(method)
-        known = {p.name for p in parameters(cls)}
-        for name in hyperparameters:
-            if name not in known:
-                raise UnknownNameError(f"hyper-parameter of {cls.__name__}", name, known)
-        if "random_state" in known:
-            hyperparameters = {"random_state": random_state, **hyperparameters}
-        method = cls(**hyperparameters)
-    elif hyperparameters:
-        method.set_params(**hyperparameters)
+def configure(
+    method: str | VectorMethod | TowerMethod, hyperparameters: dict[str, Any], random_state: int
+) -> VectorMethod | TowerMethod:
+    """An unfitted method with the given hyper-parameters, all of them checked.
+
+    A method given as an object is cloned and stays as it is. What it was told is kept; ``random_state`` is set only
+    where it is None.
+    """
+    cls = method_class(method) if isinstance(method, str) else type(method)
+    known = {p.name for p in parameters(cls)}
+    for name in hyperparameters:
+        if name not in known:
+            raise UnknownNameError(f"hyper-parameter of {cls.__name__}", name, known)
+    method = cls() if isinstance(method, str) else clone(method)
+    method.set_params(**hyperparameters)
+    if "random_state" in known and method.random_state is None:
+        method.set_params(random_state=random_state)
     check_parameters(method)
     return method

@@ -25,6 +25,8 @@ from modalign.features import UNLABELLED, ClassText, EncoderSpec, Features
 from modalign.linalg.prototypes import class_means, text_prototypes
 from modalign.methods.parameters import check_parameters
 
+LOGIT_SCALE = 100.0  # where CLIP's training ends; of text whose encoder is unknown
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -39,6 +41,7 @@ class Problem:
     anchor : (n, a) the language-aligned view of the same images, or None.
     validation : (X, y) held out for choosing hyper-parameters, or None.
     parts : (n, N, d) vectors of crops or patches of the same images, for methods that take them; else None.
+    logit_scale : trained inverse temperature of the encoder of the text, None if there is no text or it is unknown.
     """
 
     X: Tensor
@@ -48,6 +51,7 @@ class Problem:
     anchor: Tensor | None
     validation: tuple[Tensor, Tensor] | None
     parts: Tensor | None = None
+    logit_scale: float | None = None
 
     def labelled(self) -> tuple[Tensor, Tensor]:
         """The rows of ``X`` that have a label, and their labels."""
@@ -74,6 +78,7 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
     n_features_in_ : d.
     diagnosis_ : numbers that show whether the method's active ingredient does anything.
     encoder_ : the :class:`~modalign.features.EncoderSpec` of the features it was fitted on, or None.
+    logit_scale_ : of methods with a ``logit_scale``: the given one, else that of the encoder of the text, else 100.
     """
 
     title: ClassVar[str] = ""  # the name people know the method by
@@ -126,6 +131,8 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
         check_parameters(self)
         self.encoder_ = X.spec if isinstance(X, Features) else None
         problem = self._read_problem(X, y, text, anchor, validation)
+        if hasattr(self, "logit_scale"):
+            self.logit_scale_ = float(self.logit_scale or problem.logit_scale or LOGIT_SCALE)
         self._fit(problem)
         return self
 
@@ -184,7 +191,11 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
             if len(held_out[0]) != len(held_out[1]):
                 raise InputError(f"Expected one label a validation row ({len(held_out[0])}), got {len(held_out[1])}.")
         parts = self._read_parts(X, vectors)
-        return Problem(vectors, codes.to(vectors.device), len(self.classes_), text_tensor, anchor, held_out, parts)
+        spec = text.spec if isinstance(text, ClassText) and text.spec is not None else spec
+        scale = None if text is None or spec is None else spec.logit_scale
+        return Problem(
+            vectors, codes.to(vectors.device), len(self.classes_), text_tensor, anchor, held_out, parts, scale
+        )
 
     def _read_parts(self, X: Any, vectors: Tensor) -> Tensor | None:
         """(n, N, d) crops or patches of the images whose vectors were read, where the method takes such."""

@@ -74,7 +74,7 @@ class CMA(VectorMethod):
     omega : factor of both residuals inside the log-softmax.
     mu : factor of the mapped vectors, ``pairwise`` only.
     criterion : what is compared on the validation images; the other breaks ties.
-    logit_scale : inverse temperature of the scores; 100 is where CLIP's training ends.
+    logit_scale : inverse temperature of the scores; None is that of the encoder.
     random_state : not used, since nothing is drawn; accepted so that all methods are called alike.
 
     Attributes
@@ -108,7 +108,7 @@ class CMA(VectorMethod):
     omega: NonNegative = 1.0
     mu: NonNegative = 1.0
     criterion: Criterion = "log-loss"
-    logit_scale: Positive = 100.0
+    logit_scale: Positive | None = None
     random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
@@ -149,7 +149,7 @@ class CMA(VectorMethod):
             }
 
     def _scores(self, X: Tensor) -> Tensor:
-        return self.logit_scale * self._blended(*self._terms(unit(X)))
+        return self.logit_scale_ * self._blended(*self._terms(unit(X)))
 
     def _blended(self, cosine: Tensor, term: Tensor) -> Tensor:
         return torch.lerp(term, cosine, self.blend_)

@@ -24,7 +24,7 @@ from modalign.methods.cmm_training import Learner, Objective, Schedule, batch_or
 from modalign.methods.parameters import Count, NonNegative, Positive, Range, Seed
 from modalign.methods.selection import accuracy, held_out
 
-TEXT_SCALE, MEANS_SCALE = 100.0, 10.0
+MEANS_SCALE = 10.0  # where class means stand in for text
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -85,7 +85,7 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     checkpoints : how many moments of training the validation images judge, closer together at the start; 1 keeps the
         end of the schedule.
     criterion : what is compared on the validation images.
-    logit_scale : 1/τ; None is 100 with text and 10 without.
+    logit_scale : 1/τ; None is that of the encoder with text, and 10 without.
     random_state : seed of W and of the order of the images; the same seed gives the same bits.
 
     Attributes
@@ -132,7 +132,8 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     def _fit(self, problem: Problem) -> None:
         X, y = problem.labelled()
         X, text = unit(X), problem.prototypes()
-        self.logit_scale_ = float(self.logit_scale or (MEANS_SCALE if problem.text is None else TEXT_SCALE))
+        if self.logit_scale is None and problem.text is None:
+            self.logit_scale_ = MEANS_SCALE
         generator = torch.Generator()
         if self.random_state is None:
             generator.seed()

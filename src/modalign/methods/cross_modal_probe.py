@@ -59,7 +59,7 @@ class CrossModalProbe(VectorMethod):
     checkpoints : how many moments of training the validation images judge, closer together at the start.
     cross_modal : whether the sentences are samples; without them the text is still where the weights start.
     criterion : what is compared on them; the other breaks ties.
-    logit_scale : inverse temperature; 100 is where CLIP's training ends.
+    logit_scale : inverse temperature; None is that of the encoder.
     random_state : seed of the order of images and sentences.
 
     Attributes
@@ -95,7 +95,7 @@ class CrossModalProbe(VectorMethod):
     checkpoints: Count = 24
     cross_modal: bool = True
     criterion: Criterion = "log-loss"
-    logit_scale: Positive = 100.0
+    logit_scale: Positive | None = None
     random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
@@ -109,7 +109,7 @@ class CrossModalProbe(VectorMethod):
             Descent(weights, cosine_rates(self.steps, rate, warmup=self.warmup_steps), decay)
             for weights, (rate, decay) in zip(W, settings, strict=True)
         ]
-        gradients = samples.gradients(W, self.logit_scale)
+        gradients = samples.gradients(W, self.logit_scale_)
         if validation is None:
             losses = descend(descents, gradients)
             choice = Choice(0, self.steps, _given(self.ratio, DEFAULTS[2]), W[0])
@@ -154,7 +154,7 @@ class CrossModalProbe(VectorMethod):
         return [(rate, decay) for rate in rates for decay in decays]
 
     def _scores(self, X: Tensor) -> Tensor:
-        return self.logit_scale * (unit(X) @ self.coef_.to(X.device).T)
+        return self.logit_scale_ * (unit(X) @ self.coef_.to(X.device).T)
 
 
 @dataclass(frozen=True)

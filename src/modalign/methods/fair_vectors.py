@@ -73,7 +73,7 @@ class FAIRVectors(VectorMethod):
     steps : updates of the anchors.
     batch_size : images a step.
     learning_rate : the highest, of AdamW; a cosine to zero.
-    logit_scale : s.
+    logit_scale : s; None is that of the encoder.
     random_state : seed of the batches and of the student's crops.
 
     Attributes
@@ -110,7 +110,7 @@ class FAIRVectors(VectorMethod):
     steps: Count = 100
     batch_size: Count = 4096
     learning_rate: Positive = 1e-3
-    logit_scale: Positive = 100.0
+    logit_scale: Positive | None = None
     random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
@@ -120,7 +120,7 @@ class FAIRVectors(VectorMethod):
         whole = unit(problem.X)
         parts = whole[:, None] if problem.parts is None else unit(problem.parts)
         evidence, mass, chosen = gather(whole, parts, min(self.keep, parts.shape[1]))
-        shares = zero_shot_shares(whole, start, self.logit_scale) if self.shares == "start" else None
+        shares = zero_shot_shares(whole, start, self.logit_scale_) if self.shares == "start" else None
         anchors = self._train(start, parts, evidence, mass, shares)
         self.prototypes_ = unit(anchors)
         before, after = (evidence @ Z.T for Z in (start, self.prototypes_))
@@ -162,7 +162,7 @@ class FAIRVectors(VectorMethod):
             gamma = self._gamma(scores, mass[rows])
             with torch.enable_grad():
                 Z = anchors.detach().requires_grad_()
-                logits = self.logit_scale * (parts[rows, seen] @ unit(Z).T)
+                logits = self.logit_scale_ * (parts[rows, seen] @ unit(Z).T)
                 training = (gamma * F.cross_entropy(logits, scores.argmax(dim=1), reduction="none")).mean()
                 fair, average = fairness(logits, average, momentum, shares)
                 loss = training + self.fairness * fair
@@ -174,10 +174,10 @@ class FAIRVectors(VectorMethod):
 
     def _gamma(self, scores: Tensor, mass: Tensor) -> Tensor:
         alignment = Alignment(scores, mass, scores.argmax(dim=1, keepdim=True))
-        return confidence(alignment, score=self.units, weighting=self.weighting, logit_scale=self.logit_scale)
+        return confidence(alignment, score=self.units, weighting=self.weighting, logit_scale=self.logit_scale_)
 
     def _scores(self, X: Tensor) -> Tensor:
-        return self.logit_scale * (unit(X) @ self.prototypes_.to(X.device).T)
+        return self.logit_scale_ * (unit(X) @ self.prototypes_.to(X.device).T)
 
 
 def gather(whole: Tensor, parts: Tensor, keep: int) -> tuple[Tensor, Tensor, Tensor]:

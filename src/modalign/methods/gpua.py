@@ -98,7 +98,8 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     spaces : widths of the visual spaces in X; None takes X as one, apart from the columns that repeat the anchor.
     preset : ``"released"`` does what the published code does instead, see :mod:`modalign.methods.gpua_released`; it
         ignores all parameters above but ``spaces``, and holds everything in memory.
-    logit_scale : inverse temperature of P(0), of the zero-shot prior and of the scores.
+    logit_scale : inverse temperature of P(0), of the zero-shot prior and of the scores; None is that of
+        the encoder.
     memory : GiB that may be taken to keep what would else be computed again in every pass.
     random_state : seed of the sample and of the batches; nothing is drawn where all images fit into one.
 
@@ -143,7 +144,7 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     hubs: Hubs = "excess"
     spaces: list | None = None
     preset: Literal["paper", "released"] = "paper"
-    logit_scale: Positive = 100.0
+    logit_scale: Positive | None = None
     memory: Positive = 1.0
     random_state: Seed = None
 
@@ -153,7 +154,7 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
             raise InputError(f"Expected at least as many images as classes ({len(text)}), got {n}.")
         images = Images(problem.X, problem.anchor, self.spaces, n_classes=len(text), memory=self.memory * 2**30 / 2)
         generator = seeded(self.random_state)
-        start = zero_shot(images, text, self.logit_scale)
+        start = zero_shot(images, text, self.logit_scale_)
         _require_somebody(start, problem)
         self.prototypes_, self.spaces_ = text, list(images.widths)
         if self.preset == "released":
@@ -188,7 +189,7 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
             self.margin_scale,
             self.hub_weight,
             self.hubs,
-            self.logit_scale,
+            self.logit_scale_,
         )
         refined = refine(
             images,
@@ -244,7 +245,7 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
             X @ text.T,
             weight=self.semantic_weight,
             epsilon=self.epsilon,
-            logit_scale=self.logit_scale,
+            logit_scale=self.logit_scale_,
             allow_uniform=self.marginals == "auto",
         )
 
@@ -270,7 +271,7 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         return torch.cat([unit(unit_spaces(part, self.spaces_) @ W) for part in X.split(step)])
 
     def _scores(self, X: Tensor) -> Tensor:
-        return self.logit_scale * (self._mapped(X) @ self.prototypes_.to(X.device).T)
+        return self.logit_scale_ * (self._mapped(X) @ self.prototypes_.to(X.device).T)
 
     def _diagnosis(
         self, found: Correspondences, marginals: Marginals, start: Assignment, refined: Refined

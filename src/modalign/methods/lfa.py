@@ -75,7 +75,7 @@ class LFA(VectorMethod):
     iterations : alternations of assignments and map, at most, without labels.
     epsilon : strength of the entropy of the assignments, in units of the cosine.
     rho : KL strength that holds the classes to equal size without labels; None holds them exactly.
-    logit_scale : inverse temperature of the scores; 100 is where CLIP's training ends.
+    logit_scale : inverse temperature of the scores; None is that of the encoder.
     random_state : seed of batches, noise and dropout.
 
     Attributes
@@ -119,7 +119,7 @@ class LFA(VectorMethod):
     iterations: Count = 5
     epsilon: Positive = 0.01
     rho: Positive | None = None
-    logit_scale: Positive = 100.0
+    logit_scale: Positive | None = None
     random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
@@ -159,7 +159,7 @@ class LFA(VectorMethod):
                 self.diagnosis_[f"validation_accuracy{what}"] = accuracy(self._cosines(Xv, weight), yv)
 
     def _scores(self, X: Tensor) -> Tensor:
-        return self.logit_scale * self._cosines(unit(X), self.weight_.to(X.device))
+        return self.logit_scale_ * self._cosines(unit(X), self.weight_.to(X.device))
 
     def _cosines(self, X: Tensor, weight: Tensor) -> Tensor:
         return unit(X @ weight) @ self.prototypes_.to(X.device).T

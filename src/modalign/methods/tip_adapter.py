@@ -91,7 +91,7 @@ class TipAdapter(VectorMethod):
     alpha : weight of the cache, or ``"auto"`` to choose it on validation images.
     beta : sharpness of the cache, or ``"auto"`` to choose it on validation images.
     criterion : what is compared on the validation images; the other breaks ties.
-    logit_scale : inverse temperature of the zero-shot scores; 100 is where CLIP's training ends.
+    logit_scale : inverse temperature of the zero-shot scores; None is that of the encoder.
     random_state : not used, since nothing is drawn; accepted so that all methods are called alike.
 
     Attributes
@@ -117,7 +117,7 @@ class TipAdapter(VectorMethod):
     alpha: NonNegative | Literal["auto"] = "auto"
     beta: NonNegative | Literal["auto"] = "auto"
     criterion: Criterion = "log-loss"
-    logit_scale: Positive = 100.0
+    logit_scale: Positive | None = None
     random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
@@ -129,7 +129,7 @@ class TipAdapter(VectorMethod):
     def _scores(self, X: Tensor) -> Tensor:
         values = F.one_hot(self.key_classes_, len(self.prototypes_)).float()
         parts = (part.to(X.device) for part in (self.keys_, values, self.prototypes_))
-        return Cache(*parts, self.logit_scale, self.alpha_, self.beta_).logits(unit(X))
+        return Cache(*parts, self.logit_scale_, self.alpha_, self.beta_).logits(unit(X))
 
     def _start(self, problem: Problem) -> tuple[Cache, tuple[Tensor, Tensor] | None]:
         """The untrained cache with α and β as given or as in the paper, and the validation images as unit rows."""
@@ -138,7 +138,7 @@ class TipAdapter(VectorMethod):
             keys=unit(X),
             values=F.one_hot(self.key_classes_, problem.n_classes).float(),
             prototypes=problem.prototypes(),
-            logit_scale=float(self.logit_scale),
+            logit_scale=self.logit_scale_,
             alpha=ALPHA if self.alpha == "auto" else float(self.alpha),
             beta=BETA if self.beta == "auto" else float(self.beta),
         )
@@ -198,7 +198,7 @@ class TipAdapterF(TipAdapter):
     alpha : weight of the cache, or ``"auto"`` to choose it on validation images.
     beta : sharpness of the cache, or ``"auto"`` to choose it on validation images.
     criterion : what is compared on the validation images; the other breaks ties.
-    logit_scale : inverse temperature of the zero-shot scores; 100 is where CLIP's training ends.
+    logit_scale : inverse temperature of the zero-shot scores; None is that of the encoder.
     random_state : seed of the order of the images.
 
     Attributes

@@ -73,7 +73,7 @@ class TransCLIP(VectorMethod):
     inner_iterations : updates of z between them.
     confident : images that a mean starts from where no label gives it.
     criterion : what is compared on the validation images; the other breaks ties.
-    logit_scale : inverse temperature of the zero-shot softmax; 100 is where CLIP's training ends.
+    logit_scale : inverse temperature of the zero-shot softmax; None is that of the encoder.
     random_state : not used, since nothing is drawn; accepted so that all methods are called alike.
 
     Attributes
@@ -108,7 +108,7 @@ class TransCLIP(VectorMethod):
     inner_iterations: Count = 5
     confident: Count = 8
     criterion: Criterion = "log-loss"
-    logit_scale: Positive = 100.0
+    logit_scale: Positive | None = None
     random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
@@ -171,7 +171,7 @@ class TransCLIP(VectorMethod):
 
     def _log_text(self, X: Tensor) -> Tensor:
         """log ŷ of unit rows, (n, C)."""
-        return torch.log_softmax(self.logit_scale * (X @ self.prototypes_.to(X).T), dim=1)
+        return torch.log_softmax(self.logit_scale_ * (X @ self.prototypes_.to(X).T), dim=1)
 
     def _solved(
         self, task: Task, start: Mixture, validation: tuple[Tensor, Tensor] | None
@@ -187,7 +187,7 @@ class TransCLIP(VectorMethod):
         for gamma in GAMMAS:
             solution = self._iterate(task, start, gamma)
             scores = solution.mixture.log_density(X) + self.text_weight_ * self._log_text(X)
-            best.offer(scores / self.logit_scale, lambda choice=(solution, gamma): choice)
+            best.offer(scores / self.logit_scale_, lambda choice=(solution, gamma): choice)
         return *best.choice, "validation"
 
     def _iterate(self, task: Task, start: Mixture, gamma: float) -> Solution:

@@ -48,7 +48,7 @@ class WCA(VectorMethod):
     reference : what ȳ is: ``"mean"``, the mean direction of all sentences of the class; ``"first"``, the first of
         them, which then only weighs the others (a class with one sentence keeps it): as printed, where that first one
         is "a photo of a NAME.".
-    logit_scale : factor of ψ in the logits.
+    logit_scale : factor of ψ in the logits; None is that of the encoder.
     random_state : not used, since nothing is drawn; accepted so that all methods are called alike.
 
     Attributes
@@ -76,7 +76,7 @@ class WCA(VectorMethod):
     image_temperature: Positive = 1.0
     text_temperature: Positive = 1.0
     reference: Literal["mean", "first"] = "mean"
-    logit_scale: Positive = 100.0
+    logit_scale: Positive | None = None
     random_state: Seed = None
 
     def scores(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
@@ -88,7 +88,7 @@ class WCA(VectorMethod):
             return super().scores(X)
         weights = softmax_weights(vectors, parts, self.image_temperature)
         evidence = torch.einsum("bn,bnd->bd", weights, unit(parts))
-        return (self.logit_scale * (evidence @ self.prototypes_.to(evidence.device).T)).cpu().numpy()
+        return (self.logit_scale_ * (evidence @ self.prototypes_.to(evidence.device).T)).cpu().numpy()
 
     def _fit(self, problem: Problem) -> None:
         sentences = problem.prototypes()[:, None] if problem.text is None else unit(problem.text)
@@ -104,7 +104,7 @@ class WCA(VectorMethod):
             self.diagnosis_["validation_accuracy"] = accuracy(self._scores(validation[0]), validation[1])
 
     def _scores(self, X: Tensor) -> Tensor:
-        return self.logit_scale * (unit(X) @ self.prototypes_.to(X.device).T)
+        return self.logit_scale_ * (unit(X) @ self.prototypes_.to(X.device).T)
 
 
 def text_weights(sentences: Tensor, temperature: float, reference: Literal["mean", "first"]) -> Tensor:

@@ -41,7 +41,7 @@ class ZeroShot(VectorMethod):
     Parameters
     ----------
     aggregate : how the sentences of a class become one score.
-    logit_scale : inverse temperature; 100 is where CLIP's training ends.
+    logit_scale : inverse temperature; None is that of the encoder.
     random_state : not used, since nothing is drawn; accepted so that all methods are called alike.
 
     Attributes
@@ -69,7 +69,7 @@ class ZeroShot(VectorMethod):
     takes_labels = False
 
     aggregate: Literal["mean-prototype", "mean-score", "max-score"] = "mean-prototype"
-    logit_scale: Positive = 100.0
+    logit_scale: Positive | None = None
     random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
@@ -104,7 +104,7 @@ class ZeroShot(VectorMethod):
     def _scores(self, X: Tensor) -> Tensor:
         X, prototypes = unit(X), self.prototypes_.to(X.device)
         if prototypes.ndim == 2:
-            return self.logit_scale * (X @ prototypes.T)
+            return self.logit_scale_ * (X @ prototypes.T)
         C, T, d = prototypes.shape
         absent = (prototypes == 0).all(dim=2)
         rows = max(1, CHUNK // (C * T))
@@ -112,4 +112,4 @@ class ZeroShot(VectorMethod):
         for block in X.split(rows):
             cosines = (block @ prototypes.reshape(C * T, d).T).view(len(block), C, T)
             blocks.append(cosines.masked_fill(absent, -torch.inf).amax(dim=2))
-        return self.logit_scale * torch.cat(blocks)
+        return self.logit_scale_ * torch.cat(blocks)
