@@ -131,7 +131,7 @@ def test_a_warning_is_a_note_without_its_line_of_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.setattr(cli, "app", lambda: warnings.warn("two of nine sentences were cut", stacklevel=1))
+    monkeypatch.setattr(cli, "app", lambda *_, **__: warnings.warn("two of nine\nsentences were cut", stacklevel=1))
     cli.main()
     captured = capsys.readouterr()
     assert captured.err == "note: two of nine sentences were cut\n"

@@ -12,7 +12,7 @@ import torch
 
 from modalign.data.items import Items, load_items
 from modalign.encoders import load_encoder
-from modalign.errors import InputError, UndecodableError
+from modalign.errors import InputError, UndecodableError, argument
 from modalign.features import UNLABELLED, EncoderSpec, Features, Scored
 from modalign.linalg.calibration import fit_temperature
 from modalign.linalg.rejection import Rejection
@@ -109,7 +109,8 @@ class Classifier:
         if not (~seen).any():
             raise InputError(
                 "Expected labelled images that the model was not fitted on, got none; "
-                "give other images, or include_fitted=True to test on the training images all the same."
+                f"give other images, or {argument('include_fitted', 'True')} to test on the training images all the "
+                "same."
             )
         scored = score(self.encoder, self.method, items.select(known[~seen]), self.crops)
         row_of = {name: i for i, name in enumerate(items.ids)}

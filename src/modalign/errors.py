@@ -7,7 +7,8 @@ one sentence and exits with ``exit_code``. ``assert`` is kept for invariants of 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from types import ModuleType
 
@@ -32,6 +33,64 @@ class UnknownNameError(InputError):
         close = get_close_matches(got.lower(), known, n=1, cutoff=0.5)
         hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known) or 'none'}."
         super().__init__(f"Unknown {kind} '{got}'; {hint}{' ' + advice if advice else ''}")
+
+
+_options: Mapping[str, str] | None = None  # of the command that is running; None: the caller writes Python
+
+
+@contextmanager
+def options(names: Mapping[str, str]) -> Iterator[None]:
+    """Inside, :func:`argument` speaks of the options of a command.
+
+    Parameters
+    ----------
+    names : argument of the library, or ``argument=value``, → the option that stands for it, such as
+        ``{"random_state": "--seed", "text=False": "--no-text"}``. ``"hyperparameters"`` → what stands before
+        ``name=value``.
+    """
+    global _options
+    before, _options = _options, names
+    try:
+        yield
+    finally:
+        _options = before
+
+
+def current_options() -> Mapping[str, str] | None:
+    """What :func:`options` was told, to hand on to another process."""
+    return _options
+
+
+def argument(name: str, value: str = "") -> str:
+    """How the caller writes an argument, for a message: ``classes=…`` in Python, ``--classes`` on the command line.
+
+    Every message that names an argument calls this when it is made, so that its advice can be followed where it is
+    read. On the command line an argument without an option is its bare name.
+
+    Parameters
+    ----------
+    name : of the argument in Python.
+    value : as text (``"True"``, ``"gpua"``); nothing where any value is meant.
+    """
+    if _options is None:
+        return f"{name}={_python(value)}"
+    if f"{name}={value}" in _options:
+        return _options[f"{name}={value}"]
+    return " ".join(filter(None, [_options.get(name, name), value]))
+
+
+def hyperparameter(name: str, value: str = "", owner: str = "") -> str:
+    """The same of a hyper-parameter: ``steps=…``, ``CMM(steps=…)`` of an ``owner``; ``--set steps=…``."""
+    if _options is None:
+        setting = f"{name}={_python(value)}"
+        return f"{owner}({setting})" if owner else setting
+    option = f"{_options.get('hyperparameters', '')}{name}={value or '…'}"
+    return f"{owner} ({option})" if owner else option
+
+
+def _python(value: str) -> str:
+    """``value`` as Python source: a word that is no constant and no number is a string."""
+    return repr(value) if value.isidentifier() and value not in ("True", "False", "None") else value or "…"
 
 
 def require_choice(name: str, value: object, choices: Iterable[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from modalign.data.items import Items, load_items
 from modalign.data.split import Split
 from modalign.data.splits import few_shot
-from modalign.errors import InputError
+from modalign.errors import InputError, argument
 from modalign.features import UNLABELLED
 from modalign.methods.base import VectorMethod
 from modalign.methods.tower import TowerMethod
@@ -17,12 +17,12 @@ from modalign.methods.tower import TowerMethod
 
 def read_items(images: Any, classes: Sequence[str] | str | Path | None, unlabelled: bool) -> Items:
     if unlabelled and classes is None:
-        raise InputError("Expected the names of the classes for images without labels; give classes=…")
+        raise InputError(f"Expected the names of the classes for images without labels; give {argument('classes')}.")
     items = load_items(images, classes=classes, **({"labels": UNLABELLED} if unlabelled else {}))
     if len(items.class_names) < 2:
         raise InputError(
             f"Expected at least 2 classes, got {len(items.class_names)}; put the images of each class in a folder of "
-            "its own, or name the classes with classes=…"
+            f"its own, or name the classes with {argument('classes')}."
         )
     return items
 
@@ -36,6 +36,6 @@ def split_items(items: Items, shots: int | None, method: VectorMethod | TowerMet
     if method.needs_labels:
         raise InputError(
             f"{type(method).__name__} learns from labelled images, got none; "
-            "sort some into one folder a class, or use method='gpua', which needs none."
+            f"sort some into one folder per class, or use {argument('method', 'gpua')}, which needs none."
         )
     return None

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Sequence
+
+import typer
 
 # The order of the imports is the order of the commands in --help.
 # isort: off
@@ -18,17 +21,34 @@ from modalign.cli import fit_commands, predict_commands, compare_command, info_c
 from modalign.cli.terminal import say
 from modalign.errors import ModalignError
 
-__all__ = ["app", "compare_command", "fit_commands", "info_commands", "main", "predict_commands"]
+UsageError = typer.BadParameter.__mro__[1]  # what was typed is no command; typer does not export it
+
+__all__ = ["app", "compare_command", "fit_commands", "info_commands", "main", "predict_commands", "run"]
 
 
 def main() -> None:
     """Entry point: run a command; turn errors that a user can act upon into one sentence and an exit code."""
-    warnings.showwarning = lambda message, *_, **__: say(f"note: {message}")
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # not every terminal has every letter
+    warnings.showwarning = lambda message, *_, **__: say(f"note: {' '.join(str(message).split())}")
+    if code := run():
+        sys.exit(code)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command, by default that of the process; returns its exit code."""
     try:
-        app()
+        return app(arguments, standalone_mode=False) or 0
     except ModalignError as error:
         say(f"error: {error}")
-        sys.exit(error.exit_code)
+        return error.exit_code
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
+            error.show()
+        else:
+            place = error.ctx.command_path if error.ctx else "modalign"
+            say(f"error: {' '.join(error.format_message().split()).rstrip('.')}; see: {place} --help")
+        return 2
     except KeyboardInterrupt:
         say("stopped; what was embedded so far is kept")
-        sys.exit(130)
+        return 130

@@ -64,7 +64,7 @@ def compare(
         print_json(result.as_dict())
         return
     print_table(result.header, result.rows)
-    say(f"\n{result.sentence}{f' Pictures: {page}' if page else ''}", err=False)
+    say("", f"{result.sentence}{f' Pictures: {page}' if page else ''}", err=False)
     for note in result.remarks:
         say(f"note: {note}")
     report_quarantine(result.record["quarantined"])

@@ -25,7 +25,7 @@ def demo(
         print_json(result.as_dict())
         return
     print_table(result.header, result.rows)
-    say(f"\n{result.sentence}\nPictures: {out}", err=False)
+    say("", result.sentence, f"Pictures: {out}", err=False)
 
 
 @app.command("list")

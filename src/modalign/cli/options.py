@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from modalign.errors import options
 
 app = typer.Typer(
     help="Adapt a vision-language model to your own images, with a few labels or none.",
@@ -13,7 +15,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+_IN_PYTHON = {"seed": "random_state", "template": "templates", "split": "official"}
+"""Options that have another name than the argument of the library that they stand for."""
 
 Source = Annotated[Path, typer.Argument(help="Folder (one sub-folder per class), CSV, list, zip or tar of images.")]
 EncoderName = Annotated[
@@ -21,3 +27,29 @@ EncoderName = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
+
+
+@app.callback()
+def speak_of_options(context: typer.Context) -> None:
+    """While a command runs, messages name its options where they would name arguments in Python."""
+    command = context.command.commands[context.invoked_subcommand]  # type: ignore[attr-defined]
+    context.with_resource(options(options_of(command)))
+
+
+def options_of(command: Any) -> dict[str, str]:
+    """Argument of the library, or ``argument=value`` → option of a command; see :func:`modalign.errors.options`."""
+    names = {}
+    for parameter in command.params:
+        if parameter.param_type_name != "option":
+            continue
+        option, name = parameter.opts[0], _IN_PYTHON.get(parameter.name, parameter.name)
+        if option == "--set":
+            names["hyperparameters"] = f"--set {'METHOD.' if command.name == 'compare' else ''}"
+        elif name.startswith("no_"):
+            names[f"{name.removeprefix('no_')}=False"] = option
+        elif parameter.is_flag:
+            off = parameter.secondary_opts[:1]
+            names |= {name: option, f"{name}=True": option} | {f"{name}=False": o for o in off}
+        else:
+            names[name] = option
+    return names

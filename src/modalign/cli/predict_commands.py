@@ -91,8 +91,8 @@ def evaluate(
         ["class", "images", "accuracy"],
         [[c.name, str(c.n), f"{100 * c.accuracy:.1f} %" if c.n else "–"] for c in result.per_class],
     )
-    say(f"\ntop-1 accuracy: {result.accuracy}", err=False)
-    say(f"calibration error: {100 * result.calibration_error:.1f} %\nconfusion matrix: {picture}", err=False)
+    say("", f"top-1 accuracy: {result.accuracy}", err=False)
+    say(f"calibration error: {100 * result.calibration_error:.1f} %", f"confusion matrix: {picture}", err=False)
     if result.left_out:
         say(f"note: left out {len(result.left_out)} images that the model was fitted on")
     report_quarantine(result.quarantined)

@@ -1,39 +1,52 @@
-"""What the command line prints: tables and JSON to standard output, notes to standard error."""
+"""What the command line prints: tables and JSON to standard output, notes and errors to standard error.
+
+Names of files and classes come from strangers. Nothing is printed but through this module, which shows characters
+that a terminal would obey as escapes (:func:`~modalign.display.visible`); JSON holds them exactly, escaped.
+"""
 
 from __future__ import annotations
 
 import json
+import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from modalign.display import is_safe, text_table, visible
 
 if TYPE_CHECKING:
     from modalign.features import Quarantined
 
 
-def say(text: str, *, err: bool = True) -> None:
-    """A line of text."""
-    typer.echo(text, err=err)
+def say(*lines: str, err: bool = True) -> None:
+    """Lines of text; a line break inside of one is shown and not made."""
+    for line in lines:
+        typer.echo(visible(line), err=err)
 
 
 def print_json(value: Any) -> None:
-    """One JSON object."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    """One JSON value; numbers that are not finite are text."""
+    from modalign.record import plain
+
+    unicode = "utf" in (getattr(sys.stdout, "encoding", None) or "").lower()
+    text = json.dumps(plain(value), ensure_ascii=not unicode, allow_nan=False, indent=2)
+    typer.echo(re.sub(r"[^\n -~]", lambda c: c[0] if is_safe(c[0]) else json.dumps(c[0])[1:-1], text))
 
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:
-    """Columns, as wide as they need to be where nobody folds them."""
+    """Columns; folded to the width of a terminal, and as wide as they need to be everywhere else."""
+    if not sys.stdout.isatty():
+        typer.echo(text_table(header, rows))
+        return
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
+    from rich.text import Text
 
-    table = Table(*header, box=None, pad_edge=False, header_style="bold")
+    table = Table(*(Column(name, overflow="fold") for name in header), box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    console = Console()
-    if not console.is_terminal:  # a pipe has no width: never fold a row
-        console = Console(width=sum(max(map(len, column)) + 2 for column in zip(header, *rows, strict=True)))
-    console.print(table)
+        table.add_row(*(Text(visible(cell)) for cell in row))
+    Console().print(table)
 
 
 def report_quarantine(quarantined: list[dict[str, str]] | tuple[Quarantined, ...]) -> None:

@@ -21,7 +21,7 @@ from modalign.data.listing import Listing, has_image_suffix, list_folder, printa
 from modalign.data.names import did_you_mean, name_classes, siblings, some
 from modalign.data.sniff import IMAGE_SUFFIXES
 from modalign.data.tables import is_table, list_table
-from modalign.errors import InputError
+from modalign.errors import InputError, argument
 from modalign.features import UNLABELLED, Quarantined
 
 
@@ -125,7 +125,9 @@ def load_items(source: object, *, classes: object = None, labels: object = None)
     ignore = isinstance(labels, int) and labels == UNLABELLED
     if isinstance(source, (str, os.PathLike)):
         if labels is not None and not ignore:
-            raise InputError("Expected labels= only with lists and arrays; for files give a CSV with a label column.")
+            raise InputError(
+                f"Expected {argument('labels')} only with lists and arrays; for files give a CSV with a label column."
+            )
         listing = _list_path(Path(source))
     else:
         listing = _list_memory(source, None if ignore else labels)

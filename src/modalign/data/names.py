@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from modalign.errors import InputError
+from modalign.errors import InputError, argument
 from modalign.files import read_json, read_text
 
 _DIGITS = re.compile(r"(\d+)")
@@ -140,7 +140,7 @@ def _twins(names: Sequence[str]) -> tuple[str, ...]:
         groups.setdefault(normalise(name), []).append(name)
     return tuple(
         f"class names {some(group)} differ only by case or blanks and are kept apart; "
-        "to merge them give classes= a mapping folder → name"
+        f"to merge them give {argument('classes')}, a JSON file or mapping of folder → name"
         for group in groups.values()
         if len(group) > 1
     )

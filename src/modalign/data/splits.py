@@ -16,7 +16,7 @@ import numpy as np
 from modalign.data.coop import read_coop_split
 from modalign.data.items import Items
 from modalign.data.split import EMPTY, PARTS, Split, folder_split
-from modalign.errors import InputError
+from modalign.errors import InputError, argument
 from modalign.features import UNLABELLED
 
 Labels = Items | np.ndarray | Sequence[int]
@@ -58,7 +58,7 @@ def few_shot(
     if shots != "all" and (isinstance(shots, (bool, str)) or int(shots) != shots or shots < 0):
         raise InputError(f"Expected shots as a number ≥ 0 or 'all', got {shots!r}.")
     if official is not None and test is not None:
-        raise InputError("Expected test= only without official lists; those have a test list.")
+        raise InputError(f"Expected {argument('test')} only without official lists; those have a test list.")
     wanted = validation_shots
     if wanted is None and shots != "all":
         wanted = min(int(shots), 4)

@@ -100,7 +100,7 @@ class Database:
         except sqlite3.OperationalError as error:
             raise InputError(
                 f"The feature index '{self.path}' cannot be used ({error}); check that the folder is writable and the "
-                "disk not full, or choose another with cache=… or MODALIGN_CACHE."
+                "disk not full, or choose another with MODALIGN_CACHE."
             ) from error
         except sqlite3.DatabaseError as error:
             raise InputError(
@@ -109,6 +109,5 @@ class Database:
             ) from error
         except OSError as error:
             raise InputError(
-                f"The cache folder '{self.path.parent}' cannot be used ({error}); choose another with cache=… or "
-                "MODALIGN_CACHE, or cache=False."
+                f"The cache folder '{self.path.parent}' cannot be used ({error}); choose another with MODALIGN_CACHE."
             ) from error

@@ -240,6 +240,6 @@ def checked(encoder: Encoder, vectors: Tensor) -> np.ndarray:
     if not np.isfinite(found).all():
         raise InputError(
             f"Encoder '{encoder.name}' gave vectors that are not finite in {encoder.spec.dtype}; "
-            "load it with dtype='float32', or check its weights."
+            "check its weights, or load it in float32 (in Python: load_encoder(…, dtype='float32'))."
         )
     return found

@@ -112,7 +112,7 @@ def _store(cache: bool | str | os.PathLike[str] | FeatureStore) -> FeatureStore 
         # Somebody who never asked for a cache must not fail for want of one.
         warnings.warn(
             f"The default cache folder '{store.root}' cannot be written, so nothing is kept; "
-            "give cache=… or set MODALIGN_CACHE.",
+            "set MODALIGN_CACHE to another folder.",
             stacklevel=3,
         )
         return None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modalign.data.split import Split
-from modalign.errors import InputError, UnknownNameError
+from modalign.errors import InputError, UnknownNameError, argument
 from modalign.evaluate.comparison import LeftOut, MethodComparison
 from modalign.evaluate.given import Given, TextSource, read_given
 from modalign.evaluate.looks import look_closer
@@ -156,7 +156,7 @@ def _hindrance(cls: type, given: Given) -> str:
     if cls.needs_text and given.text is None:
         return "needs class text, and there is none"
     if cls.needs_anchor and given.anchor is None:
-        return "needs a second, language-aligned view of the images (anchor=)"
+        return f"needs a second, language-aligned view of the images ({argument('anchor')})"
     return ""
 
 

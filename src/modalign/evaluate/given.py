@@ -16,7 +16,7 @@ from modalign.data.split import Split
 from modalign.data.splits import folder_split
 from modalign.encoders import load_encoder
 from modalign.encoders.joined import JoinedEncoder
-from modalign.errors import InputError, ModalignError
+from modalign.errors import InputError, ModalignError, argument
 from modalign.evaluate.protocol import require_anchor
 from modalign.features import UNLABELLED, ClassText, EncoderSpec, Features
 from modalign.files import read_npz
@@ -86,7 +86,9 @@ def read_given(
         if isinstance(anchor, (str, Path)):
             anchor = Features.load(anchor)
         if not isinstance(anchor, (Features, type(None))):
-            raise InputError("Expected anchor= to be features of the same images, or a .npz file of them.")
+            raise InputError(
+                f"Expected {argument('anchor')} to be features of the same images, or a .npz file of them."
+            )
     else:
         items = load_items(source, classes=classes)
         _require_testable(items.labels, items.class_names)
@@ -113,7 +115,8 @@ def read_given(
     if found is not None and anchor is None and found.vectors.shape[-1] != features.vectors.shape[1]:
         raise InputError(
             f"Expected class text of the width of the image vectors ({features.vectors.shape[1]}), got "
-            f"{found.vectors.shape[-1]}; give anchor=…, the same images in the space of the text, or text=False."
+            f"{found.vectors.shape[-1]}; give {argument('anchor')}, the same images in the space of the text, or "
+            f"{argument('text', 'False')}."
         )
     require_anchor(features, anchor, found)
     official = None if official is None else _labelled_tests(official, features.labels)
@@ -168,7 +171,7 @@ def _text(
         except ModalignError as error:
             raise InputError(
                 f"Expected encoder '{name}', which the features name, for the text of the classes: {error} "
-                "Or give text=…, or text=False to compare without."
+                f"Or give {argument('text')}, or {argument('text', 'False')} to compare without."
             ) from error
         if spec is not None:
             reader.spec.require(spec)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from modalign.data.split import Split
 from modalign.data.splits import few_shot
-from modalign.errors import InputError
+from modalign.errors import InputError, argument
 from modalign.evaluate.memory import PeakMemory
 from modalign.evaluate.metrics import Accuracy, proportion
 from modalign.evaluate.runs import Run, Shots, append_run
@@ -316,9 +316,11 @@ def _cells(
     if text is not None and features.class_names and text.class_names != features.class_names:
         raise InputError("Expected images and class text with the same class names in the same order.")
     if mirror is not None and mirror.ids != features.ids:
-        raise InputError("Expected mirror= to be the same images in the same order as features.")
+        raise InputError(f"Expected {argument('mirror')} to be the same images in the same order as features.")
     if mirror is not None and anchor is not None:
-        raise InputError("Expected mirror= or anchor=, got both; the mirrored images have no anchor.")
+        raise InputError(
+            f"Expected {argument('mirror')} or {argument('anchor')}, got both; the mirrored images have no anchor."
+        )
     require_anchor(features, anchor, text)
     if not methods or not seeds or len(set(seeds)) != len(seeds):
         raise InputError(f"Expected at least one method and distinct seeds, got {list(methods)} and {list(seeds)}.")
@@ -338,11 +340,11 @@ def require_anchor(features: Features, anchor: Features | None, text: ClassText 
         return
     if len(anchor) != len(features) or anchor.ids != features.ids:
         raise InputError(
-            f"Expected anchor= to be the same images in the same order as features ({len(features)} rows), "
-            f"got {len(anchor)} rows{'' if len(anchor) != len(features) else ' with other ids'}."
+            f"Expected {argument('anchor')} to be the same images in the same order as features ({len(features)} "
+            f"rows), got {len(anchor)} rows{'' if len(anchor) != len(features) else ' with other ids'}."
         )
     if text is not None and anchor.vectors.shape[1] != text.vectors.shape[-1]:
         raise InputError(
-            f"Expected anchor= in the space of the text ({text.vectors.shape[-1]} numbers a row), "
+            f"Expected {argument('anchor')} in the space of the text ({text.vectors.shape[-1]} numbers a row), "
             f"got {anchor.vectors.shape[1]}; embed both with one vision-language encoder."
         )

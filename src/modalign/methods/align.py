@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Generator, Tensor, nn
 
 from modalign.encoders.towers import Sentences
-from modalign.errors import InputError
+from modalign.errors import InputError, hyperparameter
 from modalign.methods.align_transport import PlanKind, TwoLevelTransport, Value, two_level_transport
 from modalign.methods.parameters import Count, NonNegative, Positive
 from modalign.methods.patch_plans import (
@@ -129,10 +129,13 @@ class ALIGN(PromptMethod):
         if own.coupling == "projected" and own.visual != own.textual:
             raise InputError(
                 f"Expected as many visual as textual prompts where one is projected from the other, got {own.visual} "
-                f"and {own.textual}; choose coupling='independent' or equal numbers."
+                f"and {own.textual}; choose {hyperparameter('coupling', 'independent')} or equal numbers."
             )
         if own.preset == "released" and own.value == "entropic":
-            raise InputError("Expected value='cost' with preset='released', whose score has no entropy in it.")
+            raise InputError(
+                f"Expected {hyperparameter('value', 'cost')} with {hyperparameter('preset', 'released')}, whose score "
+                "has no entropy in it."
+            )
         depth = fitting_depth(own.depth, towers)
         words, sentence = start(towers.text, own.length)
         text = Prompts(own.length, towers.text.width, depth=depth, sets=own.textual, words=words, generator=generator)

@@ -20,7 +20,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from modalign.errors import InputError
+from modalign.errors import InputError, argument
 from modalign.features import UNLABELLED, ClassText, EncoderSpec, Features
 from modalign.linalg.prototypes import class_means, text_prototypes
 from modalign.methods.parameters import check_parameters
@@ -181,7 +181,9 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
             if self.takes_anchor or self.needs_anchor:
                 spec, aligned, name = anchor_spec, anchor, "anchor"
         elif self.needs_anchor:
-            raise InputError(f"{type(self).__name__} needs anchor=…: the same images in the language-aligned space.")
+            raise InputError(
+                f"{type(self).__name__} needs {argument('anchor')}: the same images in the language-aligned space."
+            )
         text_tensor = self._read_text(text, aligned, spec, name)
         codes = self._read_labels(y, len(vectors), n_text=None if text_tensor is None else len(text_tensor))
         held_out = None
@@ -231,7 +233,9 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
         """``aligned``, called ``name`` by the user, are the images in the space that the text must be in."""
         if text is None:
             if self.needs_text:
-                raise InputError(f"{type(self).__name__} needs text=…: (C, d) or (C, T, d) class-text vectors.")
+                raise InputError(
+                    f"{type(self).__name__} needs {argument('text')}: (C, d) or (C, T, d) class-text vectors."
+                )
             return None
         if isinstance(text, ClassText):
             if spec is not None:
@@ -242,7 +246,9 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
         if tensor.shape[2] != aligned.shape[1]:
             advice = "embed both with one vision-language encoder."
             if self.takes_anchor and name == "X":
-                advice = "if X is of another encoder, give anchor=…, the same images in the space of the text."
+                advice = (
+                    f"if X is of another encoder, give {argument('anchor')}, the same images in the space of the text."
+                )
             raise InputError(
                 f"Expected text vectors of the width of {name} ({aligned.shape[1]}), got {tensor.shape[2]}; {advice}"
             )

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from modalign.errors import InputError
+from modalign.errors import InputError, hyperparameter
 from modalign.linalg.similarity import unit
 from modalign.methods.base import Problem, VectorMethod
 from modalign.methods.cross_modal import pairwise_residuals, whitened
@@ -113,7 +113,10 @@ class CMA(VectorMethod):
 
     def _fit(self, problem: Problem) -> None:
         if self.form == "pairwise" and self.blend == 0:
-            raise InputError("CMA(form='pairwise') needs blend > 0: without the cosine every class scores the same.")
+            raise InputError(
+                f"{hyperparameter('form', 'pairwise', 'CMA')} needs blend > 0: without the cosine every class scores "
+                "the same."
+            )
         self.prototypes_ = problem.prototypes()
         validation = held_out(problem.validation)
         if validation is not None:

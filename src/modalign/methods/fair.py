@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Generator
 
-from modalign.errors import InputError
+from modalign.errors import InputError, hyperparameter
 from modalign.methods.fair_score import Scale, Shares, Weighting
 from modalign.methods.fair_training import SelfTraining
 from modalign.methods.parameters import Count, Fraction, NonNegative, Positive
@@ -140,10 +140,13 @@ class FAIR(SelfTrained):
     def _learner(self, towers: Towers, generator: Generator | None) -> SelfTraining:
         if self.labeller in LABELLERS and LABELLERS[self.labeller].needs_crops and self.view == "global":
             raise InputError(
-                f"Expected view='crops' with labeller='{self.labeller}', whose score is made of crops, got 'global'."
+                f"Expected {hyperparameter('view', 'crops')} with {hyperparameter('labeller', self.labeller)}, whose "
+                "score is made of crops, got 'global'."
             )
         if self.view == "crops" and (self.keep or 0) > self.crops:
-            raise InputError(f"Expected to keep at most all {self.crops} crops, got keep={self.keep}.")
+            raise InputError(
+                f"Expected to keep at most all {self.crops} crops, got {hyperparameter('keep', str(self.keep))}."
+            )
         if not 0 < self.smallest_crop <= self.largest_crop:
             raise InputError(
                 f"Expected crops from a smallest to a largest side with 0 < smallest ≤ largest, got "
@@ -151,7 +154,8 @@ class FAIR(SelfTrained):
             )
         if self.refresh > 1 and ((self.training or {}).get("drop_last") or int(os.environ.get("WORLD_SIZE", 1)) > 1):
             raise InputError(
-                "Expected refresh=1 with drop_last or in several processes: labels are kept image by image."
+                f"Expected {hyperparameter('refresh', '1')} with drop_last or in several processes: labels are kept "
+                "image by image."
             )
         if self.momentum == 1:
             raise InputError("Expected momentum below 1, with which the moving average would never move.")

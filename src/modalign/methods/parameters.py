@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import numpy as np
 
-from modalign.errors import InputError, UnknownNameError
+from modalign.errors import InputError, UnknownNameError, hyperparameter
 
 
 @dataclass(frozen=True)
@@ -112,12 +112,11 @@ def _fits(value: Any, annotation: Any) -> bool:
 
 
 def _refuse(owner: str, parameter: Parameter, value: Any) -> None:
+    name = hyperparameter(parameter.name, owner=owner)
     choices = get_args(parameter.annotation) if get_origin(parameter.annotation) is Literal else ()
     if isinstance(value, str) and any(isinstance(choice, str) for choice in choices):
-        raise UnknownNameError(
-            f"value of {owner}({parameter.name}=…)", value, [c for c in choices if isinstance(c, str)]
-        )
-    raise InputError(f"{owner}({parameter.name}=…): expected {describe(parameter.annotation)}, got {value!r}.")
+        raise UnknownNameError(f"value of {name}", value, [c for c in choices if isinstance(c, str)])
+    raise InputError(f"{name}: expected {describe(parameter.annotation)}, got {value!r}.")
 
 
 def _meanings(doc: str) -> dict[str, str]:

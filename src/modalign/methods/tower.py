@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Generator, Tensor, nn
 
 from modalign.encoders.towers import TextTower, VisionTower
-from modalign.errors import InputError
+from modalign.errors import InputError, hyperparameter
 from modalign.features import UNLABELLED, ClassText, Quarantined, Scored
 from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import unit
@@ -335,8 +335,8 @@ class TowerMethod(BaseEstimator):
             )
         except TypeError as error:
             raise InputError(
-                f"Expected training={{…}} to hold entries of a recipe such as 'precision' or 'accumulate', "
-                f"got {sorted(self.training or {})}."
+                f"Expected {hyperparameter('training')} to hold entries of a recipe such as 'precision' or "
+                f"'accumulate', got {sorted(self.training or {})}."
             ) from error
 
     def _read_items(self, items: Items, labels: np.ndarray | None, n_classes: int) -> Items:

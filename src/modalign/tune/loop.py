@@ -243,7 +243,7 @@ def _trainable(module: nn.Module) -> list[nn.Parameter]:
     if odd:
         raise InputError(
             f"Expected trained parameters in float32, got {str(odd.pop()).removeprefix('torch.')}; "
-            "cast them, and choose precision='bfloat16' to compute in half precision."
+            "cast them; a recipe with precision 'bfloat16' computes in half precision."
         )
     if len({(p.dtype, p.device) for p in parameters}) > 1:
         raise InputError("Expected all trained parameters in one type on one device, got several; move them together.")

@@ -88,7 +88,7 @@ class Recipe:
         """
         steps = n // self.batch_size if self.drop_last else math.ceil(n / self.batch_size)
         if not steps:
-            advice = f"a batch of at most {n} or drop_last=False" if n else "images to train on"
+            advice = f"a batch of at most {n}" if n else "images to train on"
             raise InputError(
                 f"Expected at least one batch of {self.batch_size} an epoch, got {n} images; choose {advice}."
             )

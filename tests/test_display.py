@@ -1,0 +1,101 @@
+"""Whatever a stranger calls a file or a class, a terminal and a page show it and obey nothing of it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import unicodedata
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from modalign.cli.terminal import print_json, print_table, report_quarantine, say
+from modalign.display import html_table, text_table, visible
+
+NASTY = [
+    "\x1b[2J",
+    "\x1b]0;owned\x07",
+    "a\rb",
+    "a\nerror: b",
+    "\x9b31m",
+    "\u202egpj.exe",
+    "\u2066x",
+    "\u2028",
+    "\x7f",
+    "\udc80",
+]
+names = st.text(max_size=12) | st.sampled_from(NASTY)
+
+
+def printed(call: Callable[[], None]) -> str:
+    """What a call prints, to both streams."""
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="", write_through=True) for _ in range(2)]
+    with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
+        call()
+    return "".join(stream.buffer.getvalue().decode() for stream in streams)
+
+
+def obeyed(text: str) -> set[str]:
+    """Characters other than line ends that do something in a terminal, by an independent table of Unicode."""
+    bidi = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
+    return {
+        c for c in text if (unicodedata.category(c) in ("Cc", "Zl", "Zp", "Cs") and c != "\n")
+        or unicodedata.bidirectional(c) in bidi
+    }  # fmt: skip
+
+
+@given(names)
+def test_nothing_shown_is_obeyed_and_ordinary_names_stay(name: str) -> None:
+    assert not obeyed(visible(name))
+    assert "\n" not in visible(name)
+    visible(name).encode()
+    if name.isprintable():
+        assert visible(name) == name
+
+
+@pytest.mark.parametrize("name", ["کتاب\u200cها", "👩\u200d🔬", "日本語", "a b", "Ünïcode", "a\u3000b"])
+def test_letters_of_the_world_are_not_touched(name: str) -> None:
+    assert visible(name) == name
+
+
+@given(st.lists(st.tuples(names, names), max_size=5))
+def test_a_piped_table_has_one_line_a_row_whole_and_aligned(rows: list[tuple[str, str]]) -> None:
+    lines = text_table(["one", "two"], rows).split("\n")
+    assert len(lines) == len(rows) + 1
+    width = max(cell_len(visible(first)) for first, _ in [("one", ""), *rows])
+    for line, (first, second) in zip(lines[1:], rows, strict=True):
+        assert line == (visible(first) + " " * (width - cell_len(visible(first))) + "  " + visible(second)).rstrip()
+        assert not obeyed(line)
+
+
+@given(names, names)
+def test_everything_that_the_command_line_prints_is_shown(name: str, other: str) -> None:
+    assert not obeyed(printed(lambda: say(f"note: {name}")))
+    assert printed(lambda: say(f"note: {name}")).count("\n") == 1
+    assert not obeyed(printed(lambda: print_table(["image", name], [[other, name]])))
+    assert not obeyed(printed(lambda: report_quarantine([{"id": name, "reason": other}])))
+
+
+@given(st.dictionaries(names, names, max_size=3))
+def test_json_is_exact_and_still_obeyed_by_nothing(content: dict[str, str]) -> None:
+    text = printed(lambda: print_json(content))
+    assert json.loads(text) == content
+    assert not obeyed(text)
+
+
+def test_json_says_what_is_not_finite_in_text(capsys: pytest.CaptureFixture) -> None:
+    print_json({"a": float("nan"), "b": [float("inf"), 0.1]})
+    assert json.loads(capsys.readouterr().out) == {"a": "nan", "b": ["inf", 0.1]}
+
+
+@given(st.lists(st.tuples(names, names), max_size=4))
+def test_an_html_table_holds_text_only(rows: list[tuple[str, str]]) -> None:
+    page = html_table("<b>", ["<i>", "&"], rows, total=len(rows) + 3)
+    assert set(re.findall(r"</?([a-z]+)", page)) <= {"table", "caption", "thead", "tbody", "tr", "th", "td"}
+    assert "… 3 more" in page
+    assert not obeyed(page)
