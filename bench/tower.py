@@ -27,7 +27,8 @@ import modalign as ma
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.items import Items
 from modalign.data.prompts import DEFAULT_TEMPLATE, sentences
-from modalign.data.splits import base_to_new, few_shot, relabel
+from modalign.data.protocols import base_to_new, relabel
+from modalign.data.splits import few_shot
 from modalign.encoders.base import Encoder
 from modalign.errors import InputError, ModalignError
 from modalign.evaluate.metrics import harmonic_mean, mean_interval

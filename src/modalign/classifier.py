@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from modalign.data.items import Items, load_items
+from modalign.data.split import images_to_test_on
 from modalign.encoders import load_encoder
 from modalign.errors import InputError, UndecodableError, argument
 from modalign.features import UNLABELLED, EncoderSpec, Features, Scored
@@ -95,13 +96,14 @@ class Classifier:
     def evaluate(self, images: Any, *, include_fitted: bool = False) -> Evaluation:
         """Accuracy on labelled images (a folder per class, a CSV, …).
 
-        Images that the model was fitted on or validated with are recognised by their bytes and left out, so that the
-        folder it was made from can be given whole; ``include_fitted=True`` keeps them.
+        Of a source that marks some images as test, only these count. Images that the model was fitted on or validated
+        with are recognised by their bytes and left out, so that the folder it was made from can be given whole;
+        ``include_fitted=True`` keeps them.
         """
         from modalign.evaluate.metrics import accuracy, confusion, per_class_accuracy
         from modalign.linalg.calibration import expected_calibration_error
 
-        items = load_items(images)
+        items = images_to_test_on(load_items(images))
         labels = self._labels(items)
         known = np.flatnonzero(labels != UNLABELLED)
         fitted_on = frozenset() if include_fitted else self.fitted_on
@@ -128,6 +130,7 @@ class Classifier:
             class_names=self.class_names,
             left_out=tuple(items.ids[i] for i in known[seen]),
             quarantined=scored.quarantined,
+            notes=items.notes,
         )
 
     def save(self, folder: str | Path) -> Path:

@@ -90,3 +90,4 @@ class Evaluation:
     class_names: tuple[str, ...]
     left_out: tuple[str, ...]  # ids of images that the model was fitted on
     quarantined: tuple[Quarantined, ...]
+    notes: tuple[str, ...] = ()  # what a person should know about the images and about what was tested on

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from modalign.data.division import DIVISIONS
 from modalign.data.items import Items, load_items
-from modalign.data.listing import DIVISIONS
-from modalign.data.splits import few_shot, folder_split
+from modalign.data.splits import few_shot, official_split
 from modalign.errors import InputError, UndecodableError
 from modalign.features import UNLABELLED
 
@@ -108,16 +108,18 @@ def test_train_and_test_folders_are_no_classes(tmp_path: Path, names: tuple[str,
     )
     assert items.class_names == ("cat", "dog")
     assert any("divided into" in note for note in items.notes)
-    split = folder_split(items)
+    split = official_split(items)
     for part in names:
         indices = getattr(split, DIVISIONS[part.lower()])
         assert {items.ids[i].split("/")[0] for i in indices} == {part}
         assert len(indices) == 4
 
 
-def test_a_folder_without_division_has_no_folder_split(tmp_path: Path) -> None:
-    assert folder_split(load_items(write(tmp_path, "cat/train/x/1.jpg", "dog/train/x/1.jpg"))) is None
-    assert folder_split(load_items(write(tmp_path / "2", "train/1.jpg", "test/1.jpg"))) is None
+def test_a_folder_without_division_has_no_official_split(tmp_path: Path) -> None:
+    assert official_split(load_items(write(tmp_path, "cat/train/x/1.jpg", "dog/train/x/1.jpg"))) is None
+    items = load_items(write(tmp_path / "vehicles", "train/1.jpg", "bus/1.jpg", "car/1.jpg"))
+    assert official_split(items) is None
+    assert items.class_names == ("bus", "car", "train")
 
 
 def test_names_that_differ_only_by_case_are_kept_apart_and_told(tmp_path: Path) -> None:

@@ -15,16 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modalign.data.items import Items, load_items
-from modalign.data.splits import (
-    Split,
-    base_to_new,
-    divide,
-    few_shot,
-    long_tail,
-    read_coop_split,
-    relabel,
-    unlabelled,
-)
+from modalign.data.protocols import base_to_new, long_tail, relabel, unlabelled
+from modalign.data.splits import Split, divide, few_shot, read_coop_split
 from modalign.errors import InputError
 from modalign.features import UNLABELLED
 

@@ -402,7 +402,7 @@ def test_official_lists_are_drawn_from_and_tested_on() -> None:
     result = run(features, text, official=official, methods=("linear_probe",), seeds=2, ablations=False)
     assert {len(r.correct) for r in result.runs} == {60}
     assert result.record["images"]["test"] == 60
-    assert result.record["protocol"] == "tested on the given test list"
+    assert result.record["protocol"] == "tested on the test list of mine"
     fewer = replace(official, train=official.train[:-8])
     other = run(features, text, official=fewer, methods=("linear_probe",), seeds=2, ablations=False)
     assert not {r.key for r in result.runs} & {r.key for r in other.runs}  # other lists, other draws

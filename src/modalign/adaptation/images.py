@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from modalign.data.items import Items, load_items
-from modalign.data.split import Split
+from modalign.data.split import Split, official_split
 from modalign.data.splits import few_shot
 from modalign.errors import InputError, argument
 from modalign.features import UNLABELLED
@@ -24,6 +24,21 @@ def read_items(images: Any, classes: Sequence[str] | str | Path | None, unlabell
             f"Expected at least 2 classes, got {len(items.class_names)}; put the images of each class in a folder of "
             f"its own, or name the classes with {argument('classes')}."
         )
+    return _learnable(items)
+
+
+def _learnable(items: Items) -> Items:
+    """The items, if the source lets something be learned; without a label in its train part, that part alone."""
+    official = official_split(items)
+    if official is None:
+        return items
+    if not len(official.train):
+        raise InputError(
+            f"Expected images to learn from, but {items.division} mark none of the {len(items)} images as that; "
+            "to learn from one of them, give it alone."
+        )
+    if (items.labels[official.train] == UNLABELLED).all():
+        return items.select(official.train)
     return items
 
 

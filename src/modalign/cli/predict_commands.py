@@ -83,6 +83,7 @@ def evaluate(
                 "classes": list(result.class_names),
                 "picture": str(picture),
                 "left_out": len(result.left_out),
+                "notes": list(result.notes),
                 "quarantined": [vars(q) for q in result.quarantined],
             }
         )
@@ -93,6 +94,8 @@ def evaluate(
     )
     say("", f"top-1 accuracy: {result.accuracy}", err=False)
     say(f"calibration error: {100 * result.calibration_error:.1f} %", f"confusion matrix: {picture}", err=False)
+    for note in result.notes:
+        say(f"note: {note}")
     if result.left_out:
         say(f"note: left out {len(result.left_out)} images that the model was fitted on")
     report_quarantine(result.quarantined)

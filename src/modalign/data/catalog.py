@@ -12,7 +12,7 @@ from typing import Literal
 
 from modalign.data.coop import read_aircraft, read_coop_split, read_cub, read_imagenet
 from modalign.data.items import Items, load_items
-from modalign.data.splits import Split, divide, folder_split
+from modalign.data.splits import Split, divide, official_split
 from modalign.data.templates import TEMPLATES
 from modalign.errors import InputError, UnknownNameError
 
@@ -151,7 +151,7 @@ def open_dataset(name: str, root: str | Path) -> tuple[Items, Split]:
             items, split = read_cub(base)
         case "folders":
             items = load_items(base)
-            split = folder_split(items) or divide(items, train=row.train, validation=0.0)
+            split = official_split(items) or divide(items, train=row.train, validation=0.0)
     if len(items.class_names) != row.n_classes:
         note = f"{row.name} usually has {row.n_classes} classes, here are {len(items.class_names)}"
         items = replace(items, notes=(*items.notes, note))

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from modalign.data.blobs import FileBlob
-from modalign.data.items import Items, load_items
+from modalign.data.items import load_items
+from modalign.data.itemset import Items
 from modalign.data.names import read_classes, some
-from modalign.data.split import Split, folder_split
+from modalign.data.split import Split, official_split
 from modalign.errors import InputError
 from modalign.files import read_json
 
@@ -127,7 +128,7 @@ def read_imagenet(images: str | Path, class_names: str | Path) -> tuple[Items, S
     if len(order) < len(found.class_names) or len(names) < len(order):
         raise InputError(f"Expected the folders of '{images}' among the {len(known)} classes of '{class_names}'.")
     items = replace(load_items(images, classes=order), class_names=tuple(names))  # two ids may share one name
-    split = folder_split(items)
+    split = official_split(items)
     if split is None:
         return items, Split([], test=np.arange(len(items)), description="all images are for testing")
     test = np.concatenate([split.validation, split.test])

@@ -7,89 +7,22 @@ be used is quarantined with a reason and never fatal; what a person should know 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from modalign.data.archives import is_archive, list_archive
-from modalign.data.blobs import Blob, BytesBlob, FileBlob, Identity, ImageBlob
-from modalign.data.decode import decode
+from modalign.data.blobs import BytesBlob, FileBlob, ImageBlob
+from modalign.data.itemset import PART, Items
 from modalign.data.listing import Listing, has_image_suffix, list_folder, printable
 from modalign.data.names import did_you_mean, name_classes, siblings, some
 from modalign.data.sniff import IMAGE_SUFFIXES
 from modalign.data.tables import is_table, list_table
 from modalign.errors import InputError, argument
-from modalign.features import UNLABELLED, Quarantined
-
-
-@dataclass(frozen=True, eq=False)
-class Items:
-    """n images with names and labels; the bytes stay where they are until they are read.
-
-    Attributes
-    ----------
-    ids : n names, unique within a folder, table or archive: paths relative to the source.
-    blobs : n places that the bytes come from.
-    labels : (n,) int64 indices into ``class_names``; −1 where unknown.
-    class_names : C names in label order, also of classes without an image.
-    quarantined : what was left out when listing, with reasons.
-    notes : what a person should know about the source, in words.
-    """
-
-    ids: tuple[str, ...]
-    blobs: tuple[Blob, ...] = field(repr=False)
-    labels: np.ndarray = field(default=None, repr=False)  # type: ignore[assignment]
-    class_names: tuple[str, ...] = ()
-    quarantined: tuple[Quarantined, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.labels is None:
-            object.__setattr__(self, "labels", np.full(len(self.ids), UNLABELLED, dtype=np.int64))
-        assert len(self.ids) == len(self.blobs) == len(self.labels)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __repr__(self) -> str:
-        return (
-            f"Items({len(self)} images, {len(self.class_names)} classes, "
-            f"{int((self.labels == UNLABELLED).sum())} unlabelled, {len(self.quarantined)} quarantined)"
-        )
-
-    def read(self, i: int) -> bytes:
-        """The bytes of image ``i``; :class:`UndecodableError` with a reason if they cannot be had. Thread-safe."""
-        return self.blobs[i].read()
-
-    def identity(self, i: int) -> Identity | None:
-        """(path, size, mtime_ns, ctime_ns, inode) of image ``i`` without reading it; None if there is no file.
-
-        A member of an archive has the archive's numbers and the path ``archive.zip!member``.
-        """
-        return self.blobs[i].identity()
-
-    def open(self, i: int) -> Image.Image:
-        """Image ``i`` decoded as RGB; :class:`UndecodableError` with a reason if that cannot be done."""
-        return decode(self.read(i))
-
-    def select(self, indices: np.ndarray | Sequence[int] | slice) -> Items:
-        """The given images (indices, a mask or a slice) in that order, with the same class names."""
-        if not isinstance(indices, slice):
-            indices = np.asarray(indices) if len(indices) else np.empty(0, dtype=np.int64)
-        index = np.arange(len(self))[indices]
-        return replace(
-            self,
-            ids=tuple(self.ids[i] for i in index),
-            blobs=tuple(self.blobs[i] for i in index),
-            labels=self.labels[index],
-        )
-
-    def unlabelled(self) -> Items:
-        """The same images and class names without the labels."""
-        return replace(self, labels=np.full(len(self), UNLABELLED, dtype=np.int64))
+from modalign.features import UNLABELLED
 
 
 def load_items(source: object, *, classes: object = None, labels: object = None) -> Items:
@@ -145,6 +78,9 @@ def load_items(source: object, *, classes: object = None, labels: object = None)
         class_names=naming.names,
         quarantined=tuple(listing.quarantined),
         notes=(*listing.notes, *naming.notes),
+        parts=np.array(listing.parts, PART),
+        division=listing.division,
+        trouble=listing.trouble,
     )
 
 

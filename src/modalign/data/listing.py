@@ -9,21 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from modalign.data.blobs import Blob, FileBlob
+from modalign.data.division import Division, divide_folders, purposes
 from modalign.data.names import natural_key, some
 from modalign.data.sniff import IMAGE_SUFFIXES
 from modalign.features import Quarantined
-
-DIVISIONS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
-"""Folder names that divide a data set and are no classes."""
 
 
 @dataclass
@@ -32,9 +21,12 @@ class Listing:
 
     Attributes
     ----------
-    ids, blobs, keys : one entry an image; a key is the class as the source names it, None if it does not say.
+    ids, blobs, keys, parts : one entry per image; a key is the class as the source names it, None if it does not say;
+        a part is "train", "validation" or "test", "" if the source does not say.
     classes : all class keys, also those without an image.
     quarantined, notes : what is left out, and what a person should know.
+    division : what divides the images into parts, in words; "" if nothing does.
+    trouble : why nothing can be learned from the source, or tested on it, as a whole; "" if it can.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -43,12 +35,16 @@ class Listing:
     classes: list[str] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
+    division: str = ""
+    trouble: str = ""
 
-    def add(self, name: str, blob: Blob, key: str | None = None) -> None:
+    def add(self, name: str, blob: Blob, key: str | None = None, part: str = "") -> None:
         """One more image."""
         self.ids.append(name)
         self.blobs.append(blob)
         self.keys.append(key)
+        self.parts.append(part)
 
     def refuse(self, name: str, reason: str) -> None:
         """One item that is left out."""
@@ -103,8 +99,8 @@ def assign_classes(
 ) -> None:
     """Fill ``listing`` from relative paths: the first folder of a path is its class, deeper folders are free.
 
-    Folders around everything else are seen through, and so is a division into train/val/test, which is noted. An
-    empty folder beside class folders is a class without images; one with only other files is not a class.
+    Folders around everything else are seen through, and so are folders that name a part (train, val, test), which is
+    noted. An empty folder beside class folders is a class without images; one with only other files is not a class.
 
     Parameters
     ----------
@@ -117,26 +113,27 @@ def assign_classes(
     """
     paths = sorted(found, key=lambda path: [natural_key(part) for part in path.split("/")])
     refused = [q.id for q in listing.quarantined if has_image_suffix(q.id)]  # files, which show where classes are
-    split = {path: path.split("/") for path in [*paths, *refused]}
-    used = {folder for path in [*split, *skipped] for folder in _folders_above(path)}
-    empty = [folder for folder in folders if folder not in used]
-    depth = _depth([parts[:-1] for parts in split.values()], [folder.split("/") for folder in empty], archive)
-    tops = {parts[depth] for parts in split.values() if len(parts) > depth + 1}
-    divided = (
-        len(tops) > 1
-        and {t.casefold() for t in tops} <= DIVISIONS.keys()
-        and all(len(parts) > depth + 2 for parts in split.values())
-    )
-    if divided:
-        listing.notes.append(f"divided into {some(sorted(tops))}; the classes are the folders inside")
-    level = depth + divided
+    above = {path: path.split("/")[:-1] for path in [*paths, *refused]}
+    used = {"/".join(parents[:depth]) for parents in above.values() for depth in range(1, len(parents) + 1)}
+    used |= {folder for path in skipped for folder in _folders_above(path)}
+    empty = [folder.split("/") for folder in folders if folder not in used]
+    division = divide_folders(above.values(), empty)
+    parts = dict.fromkeys(above, "")
+    if division is not None:
+        placed = {path: division.place(parents) for path, parents in above.items()}
+        parts = {path: part for path, (part, _) in placed.items()}
+        above = {path: list(parents) for path, (_, parents) in placed.items()}
+        empty = [rest for parents in empty if (rest := list(division.place(parents)[1]))]
+    level = _depth(list(above.values()), empty, archive)
     for path in paths:
-        parts = split[path]
-        listing.add(path, found[path], parts[level] if len(parts) > level + 1 else None)
-    keys = {parts[level] for parts in split.values() if len(parts) > level + 1}
+        parents = above[path]
+        listing.add(path, found[path], parents[level] if len(parents) > level else None, parts[path])
+    if division is not None:
+        _report_division(listing, division)
+    keys = {parents[level] for parents in above.values() if len(parents) > level}
     loose = sum(key is None for key in listing.keys)
     if keys:
-        bare = {folder.split("/")[level] for folder in empty if folder.count("/") == level} - keys
+        bare = {parents[level] for parents in empty if len(parents) == level + 1} - keys
         listing.classes = sorted(keys | bare, key=natural_key)
         if bare:
             names = some(sorted(bare, key=natural_key))
@@ -150,6 +147,16 @@ def assign_classes(
         listing.notes.append(f"skipped {_files(len(skipped))} without an image ending: {text}")
     if hidden:
         listing.notes.append(f"skipped {_files(hidden, 'hidden file')}")
+
+
+def _report_division(listing: Listing, division: Division) -> None:
+    """Say which folders divide the images, and how many are for what."""
+    listing.division = str(division)
+    listing.notes.append(f"divided into {listing.division.removeprefix('the folders ')}: {purposes(listing.parts)}")
+    if division.several:
+        held = some(division.several)
+        listing.trouble = f"Expected one data set, got {len(division.several)}: {held}; give the folder of one of them."
+        listing.notes.append(f"these are {len(division.several)} data sets, each divided on its own: {held}")
 
 
 def _depth(parents: list[list[str]], empty: list[list[str]], archive: str | None) -> int:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from modalign.data.items import Items
-from modalign.data.listing import DIVISIONS
+from modalign.data.itemset import Items
 from modalign.data.names import some
 from modalign.errors import InputError
 from modalign.files import read_json, write
@@ -92,17 +91,29 @@ class Split:
         return cls(**parts, seed=content.get("seed"), description=content.get("description", ""), notes=tuple(notes))
 
 
-def folder_split(items: Items) -> Split | None:
-    """The split that the folders ``train``, ``val``, ``test`` of a source make, or None if it has no such folders."""
-    paths = [name.split("/") for name in items.ids]
-    if not paths:
+def official_split(items: Items) -> Split | None:
+    """The split that the source itself makes by folders, by a column or by a split file; None if it makes none.
+
+    Images of no part are in none of the lists.
+
+    Raises
+    ------
+    InputError
+        If the source holds several data sets, so that nothing can be learned from it as a whole.
+    """
+    if items.trouble:
+        raise InputError(items.trouble)
+    if not items.division:
         return None
-    ends = zip(min(paths)[:-1], max(paths)[:-1], strict=False)  # all paths share what the first and the last do
-    depth = next((i for i, (a, b) in enumerate(ends) if a != b), 0)
-    if any(len(path) < depth + 3 or path[depth].casefold() not in DIVISIONS for path in paths):
-        return None
-    part = np.array([DIVISIONS[path[depth].casefold()] for path in paths])
-    indices = {name: np.flatnonzero(part == name) for name in PARTS[:3]}
-    if not len(indices["train"]):
-        return None
-    return Split(**indices, description="the train, val and test folders of the source")
+    lists = {name: np.flatnonzero(items.parts == name) for name in PARTS}
+    return Split(**lists, description=items.division)
+
+
+def images_to_test_on(items: Items) -> Items:
+    """The images that the source marks as test, all images if it marks none; a note then says so."""
+    official = official_split(items)
+    if official is None or not len(official.test):
+        return items
+    part = items.select(official.test)
+    note = f"tested on the {len(part)} of {len(items)} images that {items.division} mark as test"
+    return replace(part, notes=(*part.notes, note))

@@ -6,16 +6,15 @@ part of the draw, which is why :func:`~modalign.data.items.load_items` lists in 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 
 import numpy as np
 
 from modalign.data.coop import read_coop_split
-from modalign.data.items import Items
-from modalign.data.split import EMPTY, PARTS, Split, folder_split
+from modalign.data.itemset import Items
+from modalign.data.split import Split, official_split
 from modalign.errors import InputError, argument
 from modalign.features import UNLABELLED
 
@@ -46,7 +45,8 @@ def few_shot(
         validation list.
     seed : which draw.
     validation_shots : default min(shots, 4), CoOp's choice; with ``"all"`` the whole validation list or a fifth.
-    official : lists to draw from, such as :func:`divide` or a benchmark's split file gives.
+    official : lists to draw from, such as :func:`divide` or a benchmark's split file gives. By default those of the
+        items themselves, if their source marks parts.
     test : for one folder, the share of every class that is set aside first, by a draw that depends neither on
         ``seed`` nor on ``shots``, so that all of them are tested on the same images. None: test is what is left over.
 
@@ -54,7 +54,8 @@ def few_shot(
     -------
     A split whose ``unlabelled`` holds the rest of the training pool and, for one folder, the images without a label.
     """
-    y, names = _read_labels(labels)
+    y, names = read_labels(labels)
+    official = official_lists(labels, official)
     if shots != "all" and (isinstance(shots, (bool, str)) or int(shots) != shots or shots < 0):
         raise InputError(f"Expected shots as a number ≥ 0 or 'all', got {shots!r}.")
     if official is not None and test is not None:
@@ -71,7 +72,7 @@ def few_shot(
         if official is not None:
             pool = official.train
         elif test is not None:
-            fixed, pool = _set_aside(y, test)
+            fixed, pool = _set_aside(y, test, np.flatnonzero(y != UNLABELLED))
         else:
             pool = np.flatnonzero(y != UNLABELLED)
         train, validation, short = _share(y, pool, shots, wanted, rng)
@@ -88,18 +89,29 @@ def few_shot(
     return Split(train, validation, fixed, np.union1d(rest, nameless), seed, description, notes)
 
 
+def with_test(labels: Labels, official: Split, share: float) -> Split:
+    """Official lists that have no test list, with a share of every class of the train list set aside as one."""
+    if len(official.test):
+        return official
+    y, _ = read_labels(labels)
+    test, train = _set_aside(y, share, official.train)
+    return replace(
+        official, train=train, test=test, description=f"{official.description}, {share:.0%} of it to test on"
+    )
+
+
 def divide(labels: Labels, *, train: float = 0.5, validation: float = 0.2, seed: int = 0) -> Split:
     """Cut every class into a train, a validation and a test list by shares (CoOp: 50, 20, 30 %), as official lists.
 
     Small classes keep one image for training, then one for validation, then one for testing.
     """
-    y, _ = _read_labels(labels)
+    y, _ = read_labels(labels)
     if not (0 < train <= 1 and 0 <= validation <= 1 and train + validation <= 1 + 1e-9):
         raise InputError(f"Expected shares with train + validation ≤ 1, got {train} and {validation}.")
     rng = Random(seed)
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
     share = (train, validation, max(0.0, 1 - train - validation))
-    for group in _by_class(y, np.flatnonzero(y != UNLABELLED)).values():
+    for group in by_class(y, np.flatnonzero(y != UNLABELLED)).values():
         rng.shuffle(group)
         counts = _counts(len(group), share)
         for part, count in zip(parts, counts, strict=True):
@@ -109,89 +121,13 @@ def divide(labels: Labels, *, train: float = 0.5, validation: float = 0.2, seed:
     return Split(*(np.sort(p) for p in parts), np.flatnonzero(y == UNLABELLED), seed, description)  # type: ignore[arg-type]
 
 
-def unlabelled(labels: Labels, *, official: Split | None = None, transductive: bool = False) -> Split:
-    """Learning without labels: the images of the train list are seen without them, or (transductive) those of the test
-    list, which are then also the ones tested on."""
-    y, _ = _read_labels(labels)
-    if official is None:
-        test = np.flatnonzero(y != UNLABELLED) if transductive else EMPTY
-        text = "transductive: adapted to and tested on the same images" if transductive else "all images without labels"
-        return Split(EMPTY, EMPTY, test, np.arange(len(y)), None, text)
-    if transductive:
-        text = "transductive: adapted to and tested on the test list"
-        return Split(EMPTY, EMPTY, official.test, official.test, official.seed, text, official.notes)
-    pool = np.union1d(official.train, official.unlabelled)
-    return Split(EMPTY, EMPTY, official.test, pool, official.seed, "inductive: the train list without labels")
+def official_lists(labels: Labels, official: Split | None) -> Split | None:
+    """The lists to draw from: given ones, else those of the source, so that what it marks as test is never drawn."""
+    return official_split(labels) if official is None and isinstance(labels, Items) else official
 
 
-@dataclass(frozen=True, eq=False)
-class BaseToNew:
-    """Learn on one half of the classes, test on both (CoCoOp).
-
-    Attributes
-    ----------
-    base_classes, new_classes : class indices of the two halves.
-    base : the split restricted to base classes; its test list is the test on base.
-    new_test : test indices of the new classes. Each half is scored in its own label space, see :func:`relabel`.
-    """
-
-    base_classes: np.ndarray
-    new_classes: np.ndarray
-    base: Split
-    new_test: np.ndarray
-
-
-def base_to_new(labels: Labels, n_classes: int, split: Split) -> BaseToNew:
-    """The first ⌈C/2⌉ classes are base, the others new; shots are drawn before (all classes), then restricted.
-
-    Source: Zhou et al., Conditional Prompt Learning for Vision-Language Models, CVPR 2022, section 4.1.
-    """
-    y, _ = _read_labels(labels)
-    if n_classes < 2 or (len(y) and y.max() >= n_classes):
-        raise InputError(f"Expected at least 2 classes and labels below their number, got {n_classes} classes.")
-    half = math.ceil(n_classes / 2)
-    is_base = (y >= 0) & (y < half)
-    restricted = {name: (part := getattr(split, name))[is_base[part]] for name in PARTS}
-    base = replace(split, **restricted, description=f"{split.description}; base classes 0…{half - 1}")
-    new_test = split.test[y[split.test] >= half]
-    return BaseToNew(np.arange(half), np.arange(half, n_classes), base, new_test)
-
-
-def relabel(labels: Labels, classes: np.ndarray | Sequence[int]) -> np.ndarray:
-    """Labels in the label space of ``classes``: 0 … len−1 in their order, −1 for all others."""
-    y, _ = _read_labels(labels)
-    classes = np.asarray(classes, dtype=np.int64)
-    table = np.full(max(int(y.max(initial=0)), int(classes.max(initial=0))) + 2, UNLABELLED, dtype=np.int64)
-    table[classes] = np.arange(len(classes))
-    return table[y]
-
-
-def long_tail(
-    labels: Labels, imbalance: float, seed: int = 0, *, cap: int = 100, official: Split | None = None
-) -> Split:
-    """A training list whose class sizes fall off exponentially.
-
-    Classes are sorted by size, at most ``cap`` images each; class i of C keeps n_i = max(1, n_max · r^(i/(C−1))) images
-    with r = 1/imbalance, drawn by the seed, and no more than it has. Validation and test lists stay as they are.
-
-    Source: the long-tail protocol of Candle (Shi et al. 2024), which DAM's paper follows; imbalance 10, 20 or 50.
-    """
-    y, _ = _read_labels(labels)
-    if not imbalance >= 1:
-        raise InputError(f"Expected an imbalance ratio ≥ 1, such as 10, 20 or 50, got {imbalance}.")
-    pool = np.flatnonzero(y != UNLABELLED) if official is None else official.train
-    groups = sorted(_by_class(y, pool).values(), key=lambda group: -min(len(group), cap))  # ties by appearance
-    rng = Random(seed)
-    largest = min(len(groups[0]), cap) if groups else 0
-    train: list[int] = []
-    for i, group in enumerate(groups):
-        size = max(1, int(largest * (1 / imbalance) ** (i / max(1, len(groups) - 1)) + 1e-9))
-        train += rng.sample(group, min(size, len(group)))
-    description = f"long tail, imbalance {imbalance:g}"
-    return replace(official or Split(EMPTY), train=np.array(train), seed=seed, description=description)
-
-
-def _read_labels(labels: Labels) -> tuple[np.ndarray, tuple[str, ...]]:
+def read_labels(labels: Labels) -> tuple[np.ndarray, tuple[str, ...]]:
+    """One integer per image, −1 where unknown, and the class names if there are any."""
     y = np.asarray(labels.labels if isinstance(labels, Items) else labels)
     if y.ndim != 1 or (y.size and not np.issubdtype(y.dtype, np.integer)):
         raise InputError(f"Expected labels as one integer an image, got {y.dtype} of shape {y.shape}.")
@@ -200,7 +136,7 @@ def _read_labels(labels: Labels) -> tuple[np.ndarray, tuple[str, ...]]:
     return y.astype(np.int64), labels.class_names if isinstance(labels, Items) else ()
 
 
-def _by_class(y: np.ndarray, indices: np.ndarray) -> dict[int, list[int]]:
+def by_class(y: np.ndarray, indices: np.ndarray) -> dict[int, list[int]]:
     """Indices of every class, classes in order of first appearance among ``indices``."""
     groups: dict[int, list[int]] = {}
     for i in indices.tolist():
@@ -213,7 +149,7 @@ def _sample(y: np.ndarray, pool: np.ndarray, shots: int | str, rng: Random) -> t
     """Dassl's draw: ``shots`` of every class of ``pool``, all of a class that has fewer (without a draw)."""
     drawn: list[int] = []
     short: dict[int, int] = {}
-    for label, group in _by_class(y, pool).items():
+    for label, group in by_class(y, pool).items():
         if shots == "all" or len(group) < int(shots):
             drawn += group
             if shots != "all":
@@ -230,7 +166,7 @@ def _share(
     train: list[int] = []
     left: list[list[int]] = []
     short: dict[int, int] = {}
-    for label, group in _by_class(y, pool).items():
+    for label, group in by_class(y, pool).items():
         most = len(group) - _reserve(len(group), shots, wanted)
         drawn = rng.sample(group, most if shots == "all" else min(int(shots), most))
         if shots != "all" and len(drawn) < int(shots):
@@ -251,18 +187,17 @@ def _reserve(n: int, shots: int | str, wanted: int | None) -> int:
     return min(wanted, n // 2 if shots == "all" else n - 1, n if shots == "all" else 1)
 
 
-def _set_aside(y: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """(test, rest): a fixed share of every class, never so much that fewer than two images are left."""
+def _set_aside(y: np.ndarray, share: float, pool: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(test, rest): a fixed share of every class of ``pool``, but never so much that fewer than two images are left."""
     if not 0 <= share < 1:
         raise InputError(f"Expected test as a share in [0, 1), got {share}.")
     rng = Random("modalign test")  # not the user's seed: every draw is tested on the same images
     test: list[int] = []
-    known = np.flatnonzero(y != UNLABELLED)
-    for group in _by_class(y, known).values():
+    for group in by_class(y, pool).values():
         count = min(max(1, round(share * len(group))), len(group) - 2) if share else 0
         test += rng.sample(group, max(0, count))
     fixed = np.sort(np.array(test, dtype=np.int64))
-    return fixed, np.setdiff1d(known, fixed)
+    return fixed, np.setdiff1d(pool, fixed)
 
 
 def _counts(n: int, share: tuple[float, float, float]) -> tuple[int, int, int]:
@@ -286,15 +221,4 @@ def _shortage(short: dict[int, int], shots: int | str, names: tuple[str, ...]) -
     return (f"{subject} fewer than {shots} training images: {', '.join(shown)}{more}",)
 
 
-__all__ = [
-    "BaseToNew",
-    "Split",
-    "base_to_new",
-    "divide",
-    "few_shot",
-    "folder_split",
-    "long_tail",
-    "read_coop_split",
-    "relabel",
-    "unlabelled",
-]
+__all__ = ["Split", "divide", "few_shot", "official_split", "read_coop_split", "with_test"]

@@ -13,7 +13,7 @@ import numpy as np
 from modalign.data.split import Split
 from modalign.errors import InputError, UnknownNameError, argument
 from modalign.evaluate.comparison import LeftOut, MethodComparison
-from modalign.evaluate.given import Given, TextSource, read_given
+from modalign.evaluate.given import TEST_SHARE, Given, TextSource, read_given
 from modalign.evaluate.looks import look_closer
 from modalign.evaluate.plan import RANDOM_TEXT, Cell, Draws, build, run_all
 from modalign.evaluate.protocol import budgets, fingerprint_of
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from modalign.features import Features
 
 SHOTS: tuple[Shots, ...] = (0, 1, 2, 4, 8, 16, "all")
-TEST_SHARE = 0.5
 
 
 def compare(
@@ -65,7 +64,7 @@ def compare(
     Parameters
     ----------
     source : images as :func:`~modalign.load_items` takes them; or :class:`~modalign.Features`, or the ``.npz`` file of
-        them that ``modalign embed`` writes. Folders named train, val and test are kept as they are.
+        them that ``modalign embed`` writes. What the source marks as train, validation and test serves as that.
     text : class-text vectors: an array, :class:`~modalign.ClassText`, or a file of them. By default the encoder embeds
         the class names; False compares without text.
     encoder : what turns images and class names into vectors; ``"tiny"`` for images by default, and for features the
@@ -98,7 +97,7 @@ def compare(
         raise InputError(f"Expected jobs to be at least 1, got {jobs}.")
     given = read_given(
         source, text=text, encoder=encoder, anchor=anchor, classes=classes, templates=templates,
-        descriptions=descriptions, official=official, device=device,
+        descriptions=descriptions, official=official, test=test, device=device,
     )  # fmt: skip
     protocol = Draws(given, test)
     kept, notes = _possible(protocol, shots, draws[0])
@@ -242,9 +241,15 @@ def _record(given: Given, draws: Draws, seeds: Sequence[int], runs: Sequence[Run
             "test": len(split.test),
         },
         "sentences": [list(lines) for lines in given.text.sentences] if given.text is not None else [],
-        "protocol": "tested on the given test list" if given.official else split.description.partition(", ")[2],
+        "protocol": _protocol(given, split),
         "seeds": list(seeds),
         "asked": max((run.asked for run in runs), default=0),
         "quarantined": [asdict(q) for q in features.quarantined],
         "versions": versions(),
     }
+
+
+def _protocol(given: Given, split: Split) -> str:
+    if given.official is not None:
+        return f"tested on the test list of {given.official.description or 'the given split'}"
+    return split.description.partition(", ")[2]

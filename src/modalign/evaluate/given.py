@@ -13,7 +13,7 @@ from modalign.data.items import Items, load_items
 from modalign.data.names import read_classes, some
 from modalign.data.prompts import class_sentences
 from modalign.data.split import Split
-from modalign.data.splits import folder_split
+from modalign.data.splits import official_split, with_test
 from modalign.encoders import load_encoder
 from modalign.encoders.joined import JoinedEncoder
 from modalign.errors import InputError, ModalignError, argument
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
 
 TextSource = ClassText | np.ndarray | str | Path | bool | None
+TEST_SHARE = 0.5
 TESTABLE = 3  # images a class needs to be tested: one to learn from, one to choose on, one to test
 
 
@@ -66,6 +67,7 @@ def read_given(
     templates: str | Sequence[str] | None = None,
     descriptions: str | Path | None = None,
     official: Split | None = None,
+    test: float = TEST_SHARE,
     device: str = "auto",
 ) -> Given:
     """Read, check and embed; the arguments are those of :func:`~modalign.evaluate.compare.compare`.
@@ -102,7 +104,7 @@ def read_given(
         if anchor is not None and not isinstance(anchor, Features):
             reader = load_encoder(anchor, device=device) if not _is_encoder(anchor) else anchor
             anchor = reader.embed_images(items)
-        official = _kept(official or _folders(items), items, features)
+        official = _kept(official or official_split(items), items, features)
         if features.quarantined:
             count = len(features.quarantined)
             notes.append(f"{count} {'file' if count == 1 else 'files'} could not be decoded; left out")
@@ -119,7 +121,8 @@ def read_given(
             f"{argument('text', 'False')}."
         )
     require_anchor(features, anchor, found)
-    official = None if official is None else _labelled_tests(official, features.labels)
+    if official is not None:
+        official = _labelled_tests(with_test(features.labels, official, test), features.labels)
     return Given(features, found, anchor, official, (*notes, *_about(features, official)), spaces)
 
 
@@ -201,12 +204,6 @@ def _ordered(text: ClassText, names: tuple[str, ...]) -> ClassText:
     rows = [row[name] for name in names]
     kept = tuple(text.sentences[i] for i in rows) if text.sentences else ()
     return replace(text, vectors=text.vectors[rows], class_names=names, sentences=kept)
-
-
-def _folders(items: Items) -> Split | None:
-    """The lists that train, val and test folders make, if there is something to test on among them."""
-    found = folder_split(items)
-    return found if found is not None and len(found.test) else None
 
 
 def _kept(split: Split | None, items: Items, features: Features) -> Split | None:

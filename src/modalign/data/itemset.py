@@ -1,0 +1,91 @@
+"""The images of a source as one ordered list, with names, labels and parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from PIL import Image
+
+from modalign.data.blobs import Blob, Identity
+from modalign.data.decode import decode
+from modalign.features import UNLABELLED, Quarantined
+
+PART = "<U10"  # the type of an array of parts
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """n images with names and labels; the bytes stay where they are until they are read.
+
+    Attributes
+    ----------
+    ids : n names, unique within a folder, table or archive: paths relative to the source.
+    blobs : n places that the bytes come from.
+    labels : (n,) int64 indices into ``class_names``; −1 where unknown.
+    class_names : C names in label order, also of classes without an image.
+    quarantined : what was left out when listing, with reasons.
+    notes : what a person should know about the source, in words.
+    parts : (n,) str; "train", "validation" or "test" where the source says so, else "".
+    division : what divides the images into these parts, in words; "" if nothing does.
+    trouble : why nothing can be learned from the images, or tested on them, as a whole; "" if it can.
+    """
+
+    ids: tuple[str, ...]
+    blobs: tuple[Blob, ...] = field(repr=False)
+    labels: np.ndarray = field(default=None, repr=False)  # type: ignore[assignment]
+    class_names: tuple[str, ...] = ()
+    quarantined: tuple[Quarantined, ...] = ()
+    notes: tuple[str, ...] = ()
+    parts: np.ndarray = field(default=None, repr=False)  # type: ignore[assignment]
+    division: str = ""
+    trouble: str = ""
+
+    def __post_init__(self) -> None:
+        if self.labels is None:
+            object.__setattr__(self, "labels", np.full(len(self.ids), UNLABELLED, dtype=np.int64))
+        parts = np.full(len(self.ids), "", PART) if self.parts is None else np.asarray(self.parts, PART)
+        object.__setattr__(self, "parts", parts)
+        assert len(self.ids) == len(self.blobs) == len(self.labels) == len(self.parts)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        return (
+            f"Items({len(self)} images, {len(self.class_names)} classes, "
+            f"{int((self.labels == UNLABELLED).sum())} unlabelled, {len(self.quarantined)} quarantined)"
+        )
+
+    def read(self, i: int) -> bytes:
+        """The bytes of image ``i``; :class:`UndecodableError` with a reason if they cannot be had. Thread-safe."""
+        return self.blobs[i].read()
+
+    def identity(self, i: int) -> Identity | None:
+        """(path, size, mtime_ns, ctime_ns, inode) of image ``i`` without reading it; None if there is no file.
+
+        A member of an archive has the archive's numbers and the path ``archive.zip!member``.
+        """
+        return self.blobs[i].identity()
+
+    def open(self, i: int) -> Image.Image:
+        """Image ``i`` decoded as RGB; :class:`UndecodableError` with a reason if that cannot be done."""
+        return decode(self.read(i))
+
+    def select(self, indices: np.ndarray | Sequence[int] | slice) -> Items:
+        """The given images (indices, a mask or a slice) in that order, with the same class names and parts."""
+        if not isinstance(indices, slice):
+            indices = np.asarray(indices) if len(indices) else np.empty(0, dtype=np.int64)
+        index = np.arange(len(self))[indices]
+        return replace(
+            self,
+            ids=tuple(self.ids[i] for i in index),
+            blobs=tuple(self.blobs[i] for i in index),
+            labels=self.labels[index],
+            parts=self.parts[index],
+        )
+
+    def unlabelled(self) -> Items:
+        """The same images and class names without the labels."""
+        return replace(self, labels=np.full(len(self), UNLABELLED, dtype=np.int64))
