@@ -349,8 +349,11 @@ def test_file_names_that_are_no_utf8_are_read_and_can_be_written_down(tmp_path: 
     os.mkdir(folder)
     with open(folder + b"/\xff.jpg", "wb") as file:
         file.write(JPEG)
+    Path(os.fsdecode(folder + b"/\xfe.jpg")).write_bytes(JPEG)
+    assert load_items(tmp_path).ids == (r"caf\xe9/\xfe.jpg", r"caf\xe9/\xff.jpg")
+    os.remove(folder + b"/\xfe.jpg")
     for items in (load_items(tmp_path), load_items([os.fsdecode(folder + b"/\xff.jpg")])):
-        assert items.ids[0].endswith("caf�/�.jpg")
+        assert items.ids[0].endswith(r"\xff.jpg")
         assert items.read(0) == JPEG
         assert items.identity(0)[0].encode().endswith(rb"\xe9/\xff.jpg")
     split = few_shot(load_items(tmp_path), 1)
@@ -398,3 +401,44 @@ def test_a_folder_that_vanishes_while_listing_is_told(tmp_path: Path, monkeypatc
     items = load_items(tmp_path)
     assert items.ids == ("cat/1.jpg",)
     assert [q.id for q in items.quarantined] == ["dog"]
+
+
+parts = st.lists(st.sampled_from(["a", "b", "c d"]), min_size=1, max_size=3).map("/".join)
+
+
+@given(paths=st.lists(parts, min_size=1, max_size=6), as_path=st.booleans(), data=st.data())
+def test_the_name_of_a_file_does_not_depend_on_how_it_was_given(
+    tmp_path_factory: pytest.TempPathFactory, paths: list[str], as_path: bool, data: st.DataObject
+) -> None:
+    root = tmp_path_factory.mktemp("names")
+    files = [root / f"{path}.jpg" for path in dict.fromkeys(paths)]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(JPEG)
+    kind = Path if as_path else str
+    for file in files:
+        assert load_items(kind(file)).ids == load_items([kind(file)]).ids == (file.name,)
+    common = Path(os.path.commonpath([file.parent for file in files]))
+    by_folder, by_list = load_items(common), load_items([kind(file) for file in files])
+    assert set(by_list.ids) == set(by_folder.ids) == {file.relative_to(common).as_posix() for file in files}
+    assert [common / name for name in by_list.ids] == files
+    shuffled = data.draw(st.permutations(files))
+    assert load_items(shuffled).ids == tuple(file.relative_to(common).as_posix() for file in shuffled)
+
+
+@given(st.lists(st.sampled_from(["x.jpg", "y.jpg", "0", "x.jpg#2", "gone.jpg", None, b""]), min_size=1, max_size=8))
+def test_every_entry_of_a_list_has_a_name_of_its_own(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[str | bytes | None]
+) -> None:
+    root = tmp_path_factory.mktemp("entries")
+    for name in ("x.jpg", "y.jpg", "0", "x.jpg#2"):
+        (root / name).write_bytes(JPEG)
+    source = [JPEG if not e else root / e for e in entries]
+    if all(e == "gone.jpg" for e in entries):
+        with pytest.raises(InputError, match="none of"):
+            load_items(source)
+        return
+    items = load_items(source)
+    assert len(set(items.given)) == len(entries)
+    assert sorted(items.given) == sorted((*items.ids, *(q.id for q in items.quarantined)))
+    assert [name in items.ids for name in items.given] == [e != "gone.jpg" for e in entries]

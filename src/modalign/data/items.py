@@ -81,6 +81,7 @@ def load_items(source: object, *, classes: object = None, labels: object = None)
         parts=np.array(listing.parts, PART),
         division=listing.division,
         trouble=listing.trouble,
+        given=tuple(listing.given),
     )
 
 
@@ -99,7 +100,7 @@ def _list_path(path: Path) -> Listing:
         return list_table(path)
     if has_image_suffix(path.name):
         listing = Listing()
-        listing.add(path.name, FileBlob(root))
+        listing.add(_names([path])[0], FileBlob(root))
         return listing
     raise InputError(
         f"Expected a folder, a table (.csv, .tsv, .txt), an archive (.zip, .tar, .tar.gz) or an image, got '{path}'."
@@ -120,21 +121,22 @@ def _list_memory(source: object, labels: object) -> Listing:
         )
     keys = _label_keys(labels, len(entries))
     listing = Listing()
+    listing.given = _names(entries)
     missing: list[str] = []
-    for i, entry in enumerate(entries):
+    for i, (name, entry) in enumerate(zip(listing.given, entries, strict=True)):
         if isinstance(entry, (str, os.PathLike)):
-            name, path = printable(os.fspath(entry)), os.path.abspath(entry)
+            path = os.path.abspath(entry)
             if os.path.isfile(path):
                 listing.add(name, FileBlob(path), keys[i])
             else:
-                missing.append(name)
+                missing.append(printable(os.fspath(entry)))
                 listing.refuse(name, "a folder, not an image" if os.path.isdir(path) else "file not found")
         elif isinstance(entry, bytes):
-            listing.add(str(i), BytesBlob(entry), keys[i])
+            listing.add(name, BytesBlob(entry), keys[i])
         elif isinstance(entry, Image.Image):
-            listing.add(str(i), ImageBlob(entry), keys[i])
+            listing.add(name, ImageBlob(entry), keys[i])
         elif isinstance(entry, np.ndarray):
-            listing.add(str(i), ImageBlob(_check_picture(entry, i)), keys[i])
+            listing.add(name, ImageBlob(_check_picture(entry, i)), keys[i])
         else:
             raise InputError(
                 f"Expected paths, Pillow images, arrays or bytes in the list, got {type(entry).__name__} at {i}."
@@ -146,6 +148,25 @@ def _list_memory(source: object, labels: object) -> Listing:
         )
     listing.classes = list(dict.fromkeys(key for key in keys if key is not None))
     return listing
+
+
+def _names(entries: Sequence[object]) -> list[str]:
+    """Names of the entries of a list, no two alike; see :attr:`Items.ids`."""
+    paths = {i: os.path.abspath(os.fsdecode(e)) for i, e in enumerate(entries) if isinstance(e, (str, os.PathLike))}
+    try:
+        root = os.path.commonpath([os.path.dirname(path) for path in paths.values()])
+    except ValueError:  # no path, or on several drives
+        root = ""
+    names: dict[str, None] = {}
+    for i in range(len(entries)):
+        below = os.path.relpath(paths[i], root) if i in paths and root else paths.get(i, str(i))
+        name = once = printable(below.replace(os.sep, "/"))
+        count = 1
+        while name in names:
+            count += 1
+            name = f"{once}#{count}"
+        names[name] = None
+    return list(names)
 
 
 def _label_keys(labels: object, n: int) -> list[str | None]:

@@ -21,7 +21,9 @@ class Items:
 
     Attributes
     ----------
-    ids : n names, unique within a folder, table or archive: paths relative to the source.
+    ids : n names, no two alike. Of files, the path below the folder that holds all of them: the folder that was given,
+        that of a single file, the innermost one that the files of a list have in common. Of a table, the path as it
+        stands there; of a picture in memory, its place in the list.
     blobs : n places that the bytes come from.
     labels : (n,) int64 indices into ``class_names``; −1 where unknown.
     class_names : C names in label order, also of classes without an image.
@@ -30,6 +32,7 @@ class Items:
     parts : (n,) str; "train", "validation" or "test" where the source says so, else "".
     division : what divides the images into these parts, in words; "" if nothing does.
     trouble : why nothing can be learned from the images, or tested on them, as a whole; "" if it can.
+    given : names of everything that was given, quarantined or not, in that order.
     """
 
     ids: tuple[str, ...]
@@ -41,12 +44,15 @@ class Items:
     parts: np.ndarray = field(default=None, repr=False)  # type: ignore[assignment]
     division: str = ""
     trouble: str = ""
+    given: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.labels is None:
             object.__setattr__(self, "labels", np.full(len(self.ids), UNLABELLED, dtype=np.int64))
         parts = np.full(len(self.ids), "", PART) if self.parts is None else np.asarray(self.parts, PART)
         object.__setattr__(self, "parts", parts)
+        if not self.given:
+            object.__setattr__(self, "given", (*self.ids, *(entry.id for entry in self.quarantined)))
         assert len(self.ids) == len(self.blobs) == len(self.labels) == len(self.parts)
 
     def __len__(self) -> int:
@@ -84,6 +90,7 @@ class Items:
             blobs=tuple(self.blobs[i] for i in index),
             labels=self.labels[index],
             parts=self.parts[index],
+            given=(),
         )
 
     def unlabelled(self) -> Items:

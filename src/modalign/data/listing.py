@@ -27,6 +27,7 @@ class Listing:
     quarantined, notes : what is left out, and what a person should know.
     division : what divides the images into parts, in words; "" if nothing does.
     trouble : why nothing can be learned from the source, or tested on it, as a whole; "" if it can.
+    given : names of all entries of a list in its order, also of what is left out; of other sources nothing.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -38,6 +39,7 @@ class Listing:
     parts: list[str] = field(default_factory=list)
     division: str = ""
     trouble: str = ""
+    given: list[str] = field(default_factory=list)
 
     def add(self, name: str, blob: Blob, key: str | None = None, part: str = "") -> None:
         """One more image."""
@@ -179,8 +181,8 @@ def _folders_above(path: str) -> list[str]:
 
 
 def printable(name: str) -> str:
-    """A file name that can be printed and saved: bytes that are no UTF-8 become ``�``; the file keeps its own."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    r"""A file name that can be saved: bytes that are no UTF-8 become escapes (``\xff``), so that no two become one."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def is_hidden(name: str) -> bool:
