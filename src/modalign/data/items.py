@@ -7,7 +7,7 @@ be used is quarantined with a reason and never fatal; what a person should know 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
