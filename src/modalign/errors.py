@@ -101,7 +101,18 @@ def require_choice(name: str, value: object, choices: Iterable[str]) -> None:
 
 
 class UndecodableError(ModalignError):
-    """The bytes are not an image that can be decoded; the message is the reason shown to the user."""
+    """The bytes are not an image that can be decoded; the message is the reason shown to the user.
+
+    Attributes
+    ----------
+    lasting : bool
+        Whether the reason is a property of the bytes. False for a passing condition of the machine, such as a lack of
+        memory or a decoder that is not installed; it must not be remembered.
+    """
+
+    def __init__(self, reason: str, *, lasting: bool = True) -> None:
+        super().__init__(reason)
+        self.lasting = lasting
 
 
 class EncoderMismatchError(InputError):

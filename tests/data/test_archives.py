@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from bad_files import encoded, picture
 
-from modalign.data import archives, blobs
+from modalign.data import blobs, members, tars
 from modalign.data.archives import leaves_archive
 from modalign.data.items import Items, load_items
 from modalign.errors import InputError, UndecodableError
@@ -80,7 +80,7 @@ def test_a_packed_tar_is_read_once_when_threads_are_a_little_out_of_order(
     items = load_items(pack(tmp_path / "a.tar.gz", contents(20)))
     opened = []
     original = tarfile.open
-    monkeypatch.setattr(archives.tarfile, "open", lambda *a, **k: (opened.append(1), original(*a, **k))[1])
+    monkeypatch.setattr(tars.tarfile, "open", lambda *a, **k: (opened.append(1), original(*a, **k))[1])
     order = [i + j for i in range(0, 40, 4) for j in (2, 0, 3, 1)]
     for i in order:
         items.read(i)
@@ -90,7 +90,7 @@ def test_a_packed_tar_is_read_once_when_threads_are_a_little_out_of_order(
 def test_what_is_kept_ahead_in_a_packed_tar_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = contents(20)
     items = load_items(pack(tmp_path / "a.tar.gz", files))
-    monkeypatch.setattr(archives, "_AHEAD_LIMIT", 800)
+    monkeypatch.setattr(tars, "AHEAD_LIMIT", 800)
     assert items.read(39) == files[items.ids[39]]
     tar = items.blobs[0].archive
     assert sum(map(len, tar._ahead.values())) <= 800
@@ -170,8 +170,8 @@ def test_a_symbolic_link_in_a_zip_is_refused(tmp_path: Path) -> None:
 def test_members_that_declare_too_much_are_not_touched(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "SIZE_LIMIT", 10_000)
-    monkeypatch.setattr(blobs, "SIZE_LIMIT", 10_000)
+    for module in (blobs, members, tars):
+        monkeypatch.setattr(module, "SIZE_LIMIT", 10_000)
     files = {"cat/1.jpg": JPEG, "cat/bomb.jpg": bytes(50_000), "dog/1.jpg": JPEG}
     items = load_items(pack(tmp_path / f"a.{kind}", files))
     assert "too large" in reasons(items)["cat/bomb.jpg"]

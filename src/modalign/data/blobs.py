@@ -1,6 +1,6 @@
 """Where the bytes of one item are: a file, bytes in memory, a picture in memory (members of archives: ``archives``).
 
-Every blob answers the same two questions, ``read`` and ``identity``, from any thread.
+Every blob answers the same three questions, ``read``, ``identity`` and ``size``, from any thread.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from PIL import Image
 
 from modalign.data.decode import to_rgb
 from modalign.errors import UndecodableError
+from modalign.files import NotRegularError, is_regular, open_file, why_no_path
 
 SIZE_LIMIT = 2**30
 """Files and archive members above 1 GB are no photos; reading them could exhaust the memory."""
@@ -32,6 +33,9 @@ class Blob(Protocol):
     def identity(self) -> Identity | None:
         """(path, size, mtime_ns, ctime_ns, inode): changes whenever the bytes may have; None without a file."""
 
+    def size(self) -> int:
+        """About how many bytes :meth:`read` returns, without reading them."""
+
 
 class FileBlob:
     """A file on disk, by its absolute path."""
@@ -44,19 +48,26 @@ class FileBlob:
     def read(self) -> bytes:
         """The bytes of the file."""
         try:
-            status = os.stat(self.path)
-            if not stat.S_ISREG(status.st_mode):
-                raise UndecodableError("not a regular file")
-            if status.st_size > SIZE_LIMIT:
-                raise UndecodableError(too_large(status.st_size))
-            with open(self.path, "rb") as file:
-                return file.read()
+            with open_file(self.path) as file:
+                size = os.fstat(file.fileno()).st_size
+                if size > SIZE_LIMIT:
+                    raise UndecodableError(too_large(size), lasting=False)
+                return file.read(SIZE_LIMIT)
         except OSError as error:
-            raise UndecodableError(why_unreadable(error)) from error
+            raise UndecodableError(why_unreadable(error), lasting=False) from error
+        except MemoryError as error:
+            raise UndecodableError("not enough memory to read it", lasting=False) from error
 
     def identity(self) -> Identity | None:
         """What the file system says about the file, without reading it."""
         return file_identity(self.path)
+
+    def size(self) -> int:
+        """Bytes of the file, 0 if it is not there."""
+        try:
+            return os.stat(self.path).st_size
+        except OSError:
+            return 0
 
 
 class BytesBlob:
@@ -73,6 +84,10 @@ class BytesBlob:
 
     def identity(self) -> None:
         """None: there is no file."""
+
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.data)
 
 
 class ImageBlob:
@@ -93,12 +108,20 @@ class ImageBlob:
                 to_rgb(image).save(file, "PNG", compress_level=1)
         except UndecodableError:
             raise
+        except MemoryError as error:
+            raise UndecodableError("not enough memory to read it", lasting=False) from error
         except Exception as error:  # a lazily opened picture may turn out broken in any way
             raise UndecodableError(f"the picture cannot be read: {error}") from error
         return file.getvalue()
 
     def identity(self) -> None:
         """None: there is no file."""
+
+    def size(self) -> int:
+        """Bytes of the pixels, more or less those of the PNG."""
+        if isinstance(self.image, np.ndarray):
+            return self.image.nbytes
+        return 3 * self.image.width * self.image.height
 
 
 def file_identity(path: str) -> Identity | None:
@@ -114,12 +137,27 @@ def file_identity(path: str) -> Identity | None:
     return key, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
+def why_no_image(given: str, path: str) -> str | None:
+    """Why a path that somebody wrote down is no file to read, or None if it is one; it is not opened."""
+    if address := why_no_path(given):
+        return address
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return "file not found"
+    if stat.S_ISDIR(status.st_mode):
+        return "a folder, not an image"
+    return None if is_regular(status) else "not a regular file"
+
+
 def why_unreadable(error: OSError) -> str:
     """An operating system's refusal as a short reason."""
     if isinstance(error, FileNotFoundError):
         return "file not found"
     if isinstance(error, PermissionError):
         return "no permission to read it"
+    if isinstance(error, NotRegularError):
+        return "not a regular file"
     return f"cannot be read: {(error.strerror or str(error)).lower()}"
 
 

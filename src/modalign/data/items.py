@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from modalign.data.archives import is_archive, list_archive
-from modalign.data.blobs import BytesBlob, FileBlob, ImageBlob
+from modalign.data.blobs import BytesBlob, FileBlob, ImageBlob, why_no_image
 from modalign.data.itemset import PART, Items
 from modalign.data.listing import Listing, has_image_suffix, list_folder, printable
 from modalign.data.names import did_you_mean, name_classes, siblings, some
@@ -23,6 +23,7 @@ from modalign.data.sniff import IMAGE_SUFFIXES
 from modalign.data.tables import is_table, list_table
 from modalign.errors import InputError, argument
 from modalign.features import UNLABELLED
+from modalign.files import is_regular, require_path
 
 
 def load_items(source: object, *, classes: object = None, labels: object = None) -> Items:
@@ -61,7 +62,7 @@ def load_items(source: object, *, classes: object = None, labels: object = None)
             raise InputError(
                 f"Expected {argument('labels')} only with lists and arrays; for files give a CSV with a label column."
             )
-        listing = _list_path(Path(source))
+        listing = _list_path(source)
     else:
         listing = _list_memory(source, None if ignore else labels)
     if ignore:
@@ -85,8 +86,10 @@ def load_items(source: object, *, classes: object = None, labels: object = None)
     )
 
 
-def _list_path(path: Path) -> Listing:
-    if not path.exists():
+def _list_path(source: str | os.PathLike[str]) -> Listing:
+    require_path(source, "images")
+    path = Path(source)
+    if not _exists(path):
         raise InputError(
             f"Expected a folder, table, archive or image, '{path}' does not exist."
             + did_you_mean(path.name, siblings(path))
@@ -94,6 +97,8 @@ def _list_path(path: Path) -> Listing:
     root = os.path.abspath(path)
     if path.is_dir():
         return list_folder(root)
+    if not is_regular(path.stat()):
+        raise InputError(f"Expected a folder, table, archive or image, '{path}' is not a regular file.")
     if is_archive(path):
         return list_archive(root)
     if is_table(path):
@@ -105,6 +110,17 @@ def _list_path(path: Path) -> Listing:
     raise InputError(
         f"Expected a folder, a table (.csv, .tsv, .txt), an archive (.zip, .tar, .tar.gz) or an image, got '{path}'."
     )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"Expected a folder, table, archive or image, '{path}' cannot be read: {reason}.") from None
+    return True
 
 
 def _list_memory(source: object, labels: object) -> Listing:
@@ -126,11 +142,12 @@ def _list_memory(source: object, labels: object) -> Listing:
     for i, (name, entry) in enumerate(zip(listing.given, entries, strict=True)):
         if isinstance(entry, (str, os.PathLike)):
             path = os.path.abspath(entry)
-            if os.path.isfile(path):
+            reason = why_no_image(os.fspath(entry), path)
+            if reason is None:
                 listing.add(name, FileBlob(path), keys[i])
             else:
                 missing.append(printable(os.fspath(entry)))
-                listing.refuse(name, "a folder, not an image" if os.path.isdir(path) else "file not found")
+                listing.refuse(name, reason)
         elif isinstance(entry, bytes):
             listing.add(name, BytesBlob(entry), keys[i])
         elif isinstance(entry, Image.Image):
@@ -142,6 +159,7 @@ def _list_memory(source: object, labels: object) -> Listing:
                 f"Expected paths, Pillow images, arrays or bytes in the list, got {type(entry).__name__} at {i}."
             )
     if missing and not listing.ids:
+        require_path(missing[0], "images")
         first = Path(missing[0])
         raise InputError(
             f"Expected images, none of {some(missing, 3)} is a file." + did_you_mean(first.name, siblings(first))

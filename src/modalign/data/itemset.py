@@ -75,6 +75,10 @@ class Items:
         """
         return self.blobs[i].identity()
 
+    def size(self, i: int) -> int:
+        """About how many bytes :meth:`read` of image ``i`` returns, without reading them."""
+        return self.blobs[i].size()
+
     def open(self, i: int) -> Image.Image:
         """Image ``i`` decoded as RGB; :class:`UndecodableError` with a reason if that cannot be done."""
         return decode(self.read(i))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from modalign.data.blobs import Blob, FileBlob
+from modalign.data.blobs import Blob, FileBlob, why_unreadable
 from modalign.data.division import Division, divide_folders, purposes
 from modalign.data.names import natural_key, some
 from modalign.data.sniff import IMAGE_SUFFIXES
@@ -77,18 +77,29 @@ def list_folder(root: str) -> Listing:
             folders.append(relative)
         for entry in entries:
             name = printable(f"{relative}/{entry.name}" if relative else entry.name)
+            kind = _kind(entry)
             if is_hidden(entry.name):
                 hidden += 1
-            elif entry.is_dir():
+            elif kind == "folder":
                 stack.append((name, entry.path, above | {here}))
             elif not has_image_suffix(entry.name):
                 skipped.append(name)
-            elif entry.is_file():
+            elif kind == "file":
                 found[name] = FileBlob(entry.path)
             else:
-                listing.refuse(name, "a broken link" if entry.is_symlink() else "not a regular file")
+                listing.refuse(name, kind)
     assign_classes(listing, found, folders, skipped, hidden)
     return listing
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """``folder``, ``file``, or why the entry is neither."""
+    try:
+        if entry.is_dir():
+            return "folder"
+        return "file" if entry.is_file() else "a broken link" if not os.path.exists(entry) else "not a regular file"
+    except OSError as error:  # a link that leads to itself
+        return "a broken link" if entry.is_symlink() else why_unreadable(error)
 
 
 def assign_classes(

@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from modalign.data.blobs import FileBlob
+from modalign.data.blobs import FileBlob, why_no_image
 from modalign.data.listing import Listing, has_image_suffix
 from modalign.data.names import natural_key, some
 from modalign.errors import InputError
+from modalign.files import read_text
 
 _PATH_COLUMNS = ("path", "image", "file", "filename", "filepath", "file_name", "file_path", "image_path", "img", "id")
 _LABEL_COLUMNS = ("class_name", "class", "label", "category", "target", "name")
@@ -27,12 +28,7 @@ def list_table(path: Path) -> Listing:
 
     A row that repeats another is dropped; one image with two labels is an error, as it has one class here.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"Expected a table in UTF-8, '{path}' is not; save it as UTF-8.") from error
-    except OSError as error:
-        raise InputError(f"'{path}' cannot be read: {error.strerror or error}.") from error
+    text = read_text(path, "a table")
     rows = _csv_rows(text, path) if path.suffix.lower() in (".csv", ".tsv") else _list_rows(text)
     listing = Listing()
     seen: dict[str, tuple[str | None, int]] = {}
@@ -49,10 +45,11 @@ def list_table(path: Path) -> Listing:
             continue
         seen[name] = (label, line)
         file = os.path.normpath(os.path.join(base, name))
-        if os.path.isfile(file):
+        reason = why_no_image(name, file)
+        if reason is None:
             listing.add(name, FileBlob(file), label)
         else:
-            listing.refuse(name, "a folder, not an image" if os.path.isdir(file) else "file not found")
+            listing.refuse(name, reason)
     if listing.quarantined and not listing.ids:
         raise InputError(
             f"Expected the images of '{path}' relative to its folder '{base}', none is there, "

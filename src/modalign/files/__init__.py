@@ -5,12 +5,26 @@ Reading lives in :mod:`~modalign.files.reading` and :mod:`~modalign.files.arrays
 """
 
 from modalign.files.arrays import read_npz
-from modalign.files.reading import not_regular, open_regular, parse_json, read_bytes, read_json, read_text
+from modalign.files.reading import (
+    NotRegularError,
+    is_regular,
+    open_file,
+    open_regular,
+    parse_json,
+    read_bytes,
+    read_json,
+    read_text,
+    require_path,
+    why_no_path,
+    why_unreadable,
+)
 from modalign.files.writing import check_writable, replacing, sweep, write
 
 __all__ = [
+    "NotRegularError",
     "check_writable",
-    "not_regular",
+    "is_regular",
+    "open_file",
     "open_regular",
     "parse_json",
     "read_bytes",
@@ -18,6 +32,9 @@ __all__ = [
     "read_npz",
     "read_text",
     "replacing",
+    "require_path",
     "sweep",
+    "why_no_path",
+    "why_unreadable",
     "write",
 ]

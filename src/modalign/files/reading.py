@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -20,8 +21,13 @@ TEXT_LIMIT = 2**28
 """Bytes of the largest text or JSON file that is read."""
 DEPTH_LIMIT = 100
 """Lists and objects of JSON may be nested this deep."""
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,3}([^/].*)", re.DOTALL)
 _INTEGERS = range(-(2**63), 2**64)
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+class NotRegularError(OSError):
+    """A device, a pipe or a file that the kernel makes; reading it could block or never end."""
 
 
 @contextmanager
@@ -44,16 +50,72 @@ def open_regular(path: str | Path, what: str) -> Iterator[BinaryIO]:
     InputError
         One sentence with the reason: not there (with the nearest name beside it), not a regular file, no permission.
     """
-    with os.fdopen(_open(path, what), "rb") as file:
-        try:
+    try:
+        with open_file(path) as file:
             yield file
-        except OSError as error:
-            raise _unreadable(path, what, error) from None
+    except FileNotFoundError:
+        require_path(path, what)
+        raise InputError(f"Expected {what}, '{path}' does not exist.{_nearest(Path(path))}") from None
+    except OSError as error:
+        raise InputError(f"Expected {what}, '{path}' {why_unreadable(error)}.") from None
 
 
-def not_regular(status: os.stat_result) -> bool:
-    """Whether reading the file could block or never end: a device, a pipe, a folder, a file made by the kernel."""
-    return not stat.S_ISREG(status.st_mode) or status.st_dev in _kernel_devices()
+def open_file(path: str | Path) -> BinaryIO:
+    """As :func:`open_regular`, but every refusal is an OSError; :func:`why_unreadable` turns it into words."""
+    try:
+        _require_regular(os.stat(path))
+        # Something else may stand there by now: a pipe would block without O_NONBLOCK, which files ignore.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError as error:  # a null byte
+        raise OSError(errno.EINVAL, f"cannot be the name of a file: {error}") from None
+    try:
+        _require_regular(os.fstat(descriptor))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def why_unreadable(error: OSError) -> str:
+    """The reason of an operating system as the end of a sentence about a file."""
+    if isinstance(error, FileNotFoundError):
+        return "does not exist"
+    if isinstance(error, IsADirectoryError):
+        return "is a folder"
+    if isinstance(error, NotRegularError):
+        return "is not a regular file"
+    if isinstance(error, PermissionError):
+        return "cannot be read: no permission"
+    return f"cannot be read: {error.strerror or error}"
+
+
+def require_path(path: str | Path, what: str) -> None:
+    """Raise an InputError if ``path`` is an address (``https://…``, ``s3://…``), also as :class:`Path` spells it."""
+    if reason := why_no_path(path):
+        raise InputError(f"Expected {what} on this machine, got {reason}.")
+
+
+def why_no_path(path: str | Path) -> str | None:
+    """What an address is and what to do, or None for a path."""
+    found = _ADDRESS.match(os.fspath(path))
+    if not found or os.path.lexists(f"{found[1]}:"):
+        return None
+    address = f"{found[1]}://{'/' if found[1].lower() == 'file' else ''}{found[2]}"
+    advice = f"give the path '/{found[2]}'" if found[1].lower() == "file" else "download it first and give its path"
+    return f"the address '{address}', and addresses are not read; {advice}"
+
+
+def is_regular(status: os.stat_result) -> bool:
+    """Whether it is a file on a disk: not a device, a pipe, or a file that the kernel makes when it is read."""
+    return stat.S_ISREG(status.st_mode) and status.st_dev not in _kernel_devices()
+
+
+def _require_regular(status: os.stat_result) -> None:
+    """Raise an OSError where reading could block or never end: for folders, devices, pipes, files of the kernel."""
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "Is a directory")
+    if not is_regular(status):
+        raise NotRegularError(errno.EINVAL, "not a regular file")
 
 
 def read_bytes(path: str | Path, what: str, limit: int = TEXT_LIMIT) -> bytes:
@@ -125,33 +187,6 @@ def parse_json(text: str, origin: str, what: str = "JSON") -> Any:
     else:
         return content
     raise InputError(f"Expected {what}, {origin} is not valid JSON: {reason}.") from None
-
-
-def _open(path: str | Path, what: str) -> int:
-    """The descriptor of a regular file."""
-    try:
-        status = os.stat(path)
-        if not_regular(status):
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise InputError(f"Expected {what}, '{path}' is {kind}.")
-        # Something else may stand there by now: a pipe would block without O_NONBLOCK, which files ignore.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        if not_regular(os.fstat(descriptor)):
-            os.close(descriptor)
-            raise InputError(f"Expected {what}, '{path}' is not a regular file.")
-        return descriptor
-    except FileNotFoundError:
-        raise InputError(f"Expected {what}, '{path}' does not exist.{_nearest(Path(path))}") from None
-    except OSError as error:
-        raise _unreadable(path, what, error) from None
-    except InputError:
-        raise
-    except ValueError as error:  # a null byte
-        raise InputError(f"Expected {what}, got {str(path)!r}, which cannot be a path: {error}.") from None
-
-
-def _unreadable(path: str | Path, what: str, error: OSError) -> InputError:
-    return InputError(f"Expected {what}, '{path}' cannot be read: {error.strerror or error}.")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from modalign.errors import InputError
+from modalign.files.reading import require_path
 
 if sys.platform != "win32":
     import fcntl
@@ -100,6 +101,7 @@ def check_writable(path: str | Path, *, folder: bool = False) -> None:
         One sentence with the reason, for example that the parent is not a folder.
     """
     path = Path(path)
+    require_path(path, "a place to write to")
     try:
         mode = _mode(path)
         if folder:
