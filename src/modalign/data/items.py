@@ -23,7 +23,7 @@ from modalign.data.sniff import IMAGE_SUFFIXES
 from modalign.data.tables import is_table, list_table
 from modalign.errors import InputError, argument
 from modalign.features import UNLABELLED
-from modalign.files import is_regular, require_path
+from modalign.files import is_regular, require_path, why_no_path
 
 
 def load_items(source: object, *, classes: object = None, labels: object = None) -> Items:
@@ -170,14 +170,15 @@ def _list_memory(source: object, labels: object) -> Listing:
 
 def _names(entries: Sequence[object]) -> list[str]:
     """Names of the entries of a list, no two alike; see :attr:`Items.ids`."""
-    paths = {i: os.path.abspath(os.fsdecode(e)) for i, e in enumerate(entries) if isinstance(e, (str, os.PathLike))}
+    given = {i: os.fsdecode(e) for i, e in enumerate(entries) if isinstance(e, (str, os.PathLike))}
+    paths = {i: os.path.abspath(path) for i, path in given.items() if not why_no_path(path)}
     try:
         root = os.path.commonpath([os.path.dirname(path) for path in paths.values()])
     except ValueError:  # no path, or on several drives
         root = ""
     names: dict[str, None] = {}
     for i in range(len(entries)):
-        below = os.path.relpath(paths[i], root) if i in paths and root else paths.get(i, str(i))
+        below = os.path.relpath(paths[i], root) if i in paths and root else paths.get(i, given.get(i, str(i)))
         name = once = printable(below.replace(os.sep, "/"))
         count = 1
         while name in names:
