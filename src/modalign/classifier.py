@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from modalign.data.copies import content_hash, one_label_each
 from modalign.data.items import Items, load_items
 from modalign.data.split import images_to_test_on
 from modalign.encoders import load_encoder
-from modalign.errors import InputError, UndecodableError, argument
+from modalign.errors import InputError, argument
 from modalign.features import UNLABELLED, EncoderSpec, Features, Scored
 from modalign.linalg.calibration import fit_temperature
 from modalign.linalg.rejection import Rejection
@@ -98,12 +98,13 @@ class Classifier:
 
         Of a source that marks some images as test, only these count. Images that the model was fitted on or validated
         with are recognised by their bytes and left out, so that the folder it was made from can be given whole;
-        ``include_fitted=True`` keeps them.
+        ``include_fitted=True`` keeps them. Images whose bytes carry two labels are left out, unless the source marks
+        them as test.
         """
         from modalign.evaluate.metrics import accuracy, confusion, per_class_accuracy
         from modalign.linalg.calibration import expected_calibration_error
 
-        items = images_to_test_on(load_items(images))
+        items = one_label_each(images_to_test_on(load_items(images)))
         labels = self._labels(items)
         known = np.flatnonzero(labels != UNLABELLED)
         fitted_on = frozenset() if include_fitted else self.fitted_on
@@ -217,14 +218,6 @@ def load(
         encoder = load_encoder(encoder or spec.name, dtype=spec.dtype)
     spec.require(encoder.spec)
     return Classifier(encoder, method, names, temperature, fitted_on, rejection, record, crops)
-
-
-def content_hash(items: Items, i: int) -> str:
-    """16 hexadecimal digits that identify the bytes of an image; nothing for one that cannot be read."""
-    try:
-        return hashlib.sha256(items.read(i)).hexdigest()[:16]
-    except UndecodableError:
-        return ""
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

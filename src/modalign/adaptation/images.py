@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from modalign.data.copies import learnable
 from modalign.data.items import Items, load_items
 from modalign.data.split import Split, official_split
 from modalign.data.splits import few_shot
@@ -24,11 +25,11 @@ def read_items(images: Any, classes: Sequence[str] | str | Path | None, unlabell
             f"Expected at least 2 classes, got {len(items.class_names)}; put the images of each class in a folder of "
             f"its own, or name the classes with {argument('classes')}."
         )
-    return _learnable(items)
+    return learnable(_with_train_part(items))
 
 
-def _learnable(items: Items) -> Items:
-    """The items, if the source lets something be learned; without a label in its train part, that part alone."""
+def _with_train_part(items: Items) -> Items:
+    """The items, if there is something to learn from; without a label in its train part, that part alone."""
     official = official_split(items)
     if official is None:
         return items

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modalign.data.copies import learnable
 from modalign.data.items import Items, load_items
 from modalign.data.names import read_classes, some
 from modalign.data.prompts import class_sentences
@@ -92,7 +93,7 @@ def read_given(
                 f"Expected {argument('anchor')} to be features of the same images, or a .npz file of them."
             )
     else:
-        items = load_items(source, classes=classes)
+        items = learnable(load_items(source, classes=classes))
         _require_testable(items.labels, items.class_names)
         lines = class_sentences(items.class_names, templates, descriptions)
         notes += items.notes
