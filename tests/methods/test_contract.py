@@ -58,6 +58,22 @@ def test_an_image_scores_alike_in_any_batch(name):
     np.testing.assert_allclose(method.scores(data.Xt[shuffled]), together[shuffled], atol=1e-5 * scale)
 
 
+@pytest.mark.parametrize("with_text", TEXT)
+def test_what_validation_chose_gives_the_same_model_without_validation(name, with_text):
+    if name in ("cmm", "lfa"):
+        pytest.skip("what these choose cannot be given yet")
+    data = few_shot(noise=1.6)
+    data = data._replace(y=np.where(np.arange(len(data.y)) < 15, data.y, -1))
+    given = fitted(name, with_text, data, C="auto") if name == "linear_probe" else fitted(name, with_text, data)
+    chosen = given.chosen()
+    assert set(chosen) == set(given.choices) <= set(given.get_params())
+    again = clone(given).set_params(**chosen)
+    again.fit(data.X, data.y, text=data.text if with_text else None, **needs(given, data.X))
+    assert again.chosen() == chosen
+    scale = np.abs(given.scores(data.Xt)).max()
+    np.testing.assert_allclose(again.scores(data.Xt), given.scores(data.Xt), atol=1e-5 * scale)
+
+
 def test_one_seed_gives_the_same_bits(name):
     data = few_shot()
     first, second = (fitted(name).scores(data.Xt) for _ in range(2))

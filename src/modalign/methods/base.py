@@ -93,6 +93,9 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
     takes_parts: ClassVar[bool] = False  # looks at ``Features.tokens``, crops or patches of every image
     scores_parts: ClassVar[bool] = False  # also of the images it predicts, not only of those it learns from
     mirrors: ClassVar[bool] = False  # published with every training image doubled by its mirror
+    choices: ClassVar[
+        tuple[str, ...]
+    ] = ()  # hyper-parameters that validation images choose; ``<name>_`` holds the value
     ablations: ClassVar[dict[str, dict[str, Any]]] = {}  # an active ingredient switched off → the settings that do it
 
     @abstractmethod
@@ -135,6 +138,11 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
             self.logit_scale_ = float(self.logit_scale or problem.logit_scale or LOGIT_SCALE)
         self._fit(problem)
         return self
+
+    def chosen(self) -> dict[str, Any]:
+        """Values of :attr:`choices` as used: with them, the same images without validation images give this model."""
+        check_is_fitted(self)
+        return {name: getattr(self, f"{name}_") for name in self.choices}
 
     def scores(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
         """(n, C) logits, one column a class also when there are two (unlike ``decision_function``)."""

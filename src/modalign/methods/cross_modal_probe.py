@@ -15,7 +15,7 @@ from modalign.linalg.similarity import unit
 from modalign.methods.base import Problem, VectorMethod
 from modalign.methods.cmm_training import batch_order
 from modalign.methods.fitting import Best, Criterion, Descent, checkpoints, cosine_rates, descend, seeded
-from modalign.methods.parameters import Count, Fraction, NonNegative, Positive, Range, Seed
+from modalign.methods.parameters import Count, Fraction, NonNegative, Positive, Range, Seed, require_stop
 from modalign.methods.selection import accuracy, held_out
 
 LEARNING_RATES, WEIGHT_DECAYS, RATIOS = (1e-3, 1e-4), (0.0, 0.01, 1e-4), tuple(i / 10 for i in range(11))
@@ -56,6 +56,8 @@ class CrossModalProbe(VectorMethod):
     weight_decay : decoupled decay, or ``"auto"`` to choose it on validation images.
     warmup_steps : steps of linear warm-up.
     ratio : r of the interpolation, or ``"auto"`` to choose it on validation images.
+    stop : the step after which training ends, on the schedule of ``steps``; None is the best one on validation images,
+        or the last.
     checkpoints : how many moments of training the validation images judge, closer together at the start.
     cross_modal : whether the sentences are samples; without them the text is still where the weights start.
     criterion : what is compared on them; the other breaks ties.
@@ -67,6 +69,7 @@ class CrossModalProbe(VectorMethod):
     coef_ : (C, d) the interpolated W.
     learned_ : (C, d) W before the interpolation.
     prototypes_ : (C, d) W₀, the unit class texts.
+    learning_rate_, weight_decay_, ratio_, stop_ : as used.
     losses_ : loss of every step of the candidate that was kept.
     diagnosis_ : ``learning_rate``, ``weight_decay``, ``step`` and ``ratio`` as used, ``chosen_on``, the number of
         ``sentences``; with validation images the accuracy there, of zero-shot and of the learned weights alone.
@@ -84,6 +87,7 @@ class CrossModalProbe(VectorMethod):
         "arXiv:2301.06267"
     )
     mirrors: ClassVar[bool] = True
+    choices: ClassVar[tuple[str, ...]] = ("learning_rate", "weight_decay", "ratio", "stop")
     ablations: ClassVar[dict[str, dict[str, Any]]] = {"images only": {"cross_modal": False}}
 
     steps: Count = 12_800
@@ -92,6 +96,7 @@ class CrossModalProbe(VectorMethod):
     weight_decay: NonNegative | Literal["auto"] = "auto"
     warmup_steps: Annotated[int, Range(0)] = 50
     ratio: Fraction | Literal["auto"] = "auto"
+    stop: Annotated[int, Range(0)] | None = None
     checkpoints: Count = 24
     cross_modal: bool = True
     criterion: Criterion = "log-loss"
@@ -99,6 +104,7 @@ class CrossModalProbe(VectorMethod):
     random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
+        require_stop(self.stop, self.steps)
         start, validation = problem.prototypes(), held_out(problem.validation)
         if validation is not None:
             validation = unit(validation[0]), validation[1]
@@ -106,13 +112,13 @@ class CrossModalProbe(VectorMethod):
         settings = self._settings(validation is not None)
         W = start.repeat(len(settings), 1, 1)  # all candidates learn side by side from the same batches
         descents = [
-            Descent(weights, cosine_rates(self.steps, rate, warmup=self.warmup_steps), decay)
+            Descent(weights, cosine_rates(self.steps, rate, warmup=self.warmup_steps)[: self.stop], decay)
             for weights, (rate, decay) in zip(W, settings, strict=True)
         ]
         gradients = samples.gradients(W, self.logit_scale_)
         if validation is None:
             losses = descend(descents, gradients)
-            choice = Choice(0, self.steps, _given(self.ratio, DEFAULTS[2]), W[0])
+            choice = Choice(0, self.steps if self.stop is None else self.stop, _given(self.ratio, DEFAULTS[2]), W[0])
         else:
             X, y = validation
             best = Best[Choice](self.criterion, y)
@@ -126,18 +132,22 @@ class CrossModalProbe(VectorMethod):
                         found = partial(Choice.copied, candidate, step, ratio, weights)
                         best.offer(torch.lerp(zero_shot, learned, ratio), found)
 
-            losses = descend(descents, gradients, judge, checkpoints(self.steps, self.checkpoints))
+            moments = checkpoints(self.steps, self.checkpoints) if self.stop is None else {self.stop}
+            if self.stop == 0:
+                judge(0)
+            losses = descend(descents, gradients, judge, moments)
             choice = best.choice
 
         self.prototypes_, self.learned_ = start, choice.learned
         self.coef_ = torch.lerp(start, choice.learned, choice.ratio)
         self.losses_ = losses[:, choice.candidate].clone()
-        learning_rate, weight_decay = settings[choice.candidate]
+        self.learning_rate_, self.weight_decay_ = settings[choice.candidate]
+        self.ratio_, self.stop_ = choice.ratio, choice.step
         self.diagnosis_ = {
-            "learning_rate": learning_rate,
-            "weight_decay": weight_decay,
-            "step": choice.step,
-            "ratio": choice.ratio,
+            "learning_rate": self.learning_rate_,
+            "weight_decay": self.weight_decay_,
+            "step": self.stop_,
+            "ratio": self.ratio_,
             "chosen_on": "nothing" if validation is None else "validation",
             "sentences": samples.sentences,
         }

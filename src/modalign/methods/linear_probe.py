@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -51,6 +51,7 @@ class LinearProbe(VectorMethod):
     ----------
     coef_ : (C, d) rows of V.
     intercept_ : (C,) b. A class without a labelled image has zero coefficients and −10⁴ here: it is never predicted.
+    C_ : as used.
     diagnosis_ : ``C`` as used and ``chosen_on`` (``"validation"``, ``"cross-validation"`` or ``"nothing"``), the
         accuracy there, the accuracy on the training rows, ``iterations`` and ``converged`` of the final fit.
 
@@ -65,6 +66,7 @@ class LinearProbe(VectorMethod):
         "Radford et al., Learning transferable visual models from natural language supervision, 2021, arXiv:2103.00020"
     )
     takes_text = False
+    choices: ClassVar[tuple[str, ...]] = ("C",)
 
     C: Positive | Literal["auto"] = "auto"
     max_iterations: Count = 1000
@@ -76,8 +78,8 @@ class LinearProbe(VectorMethod):
         if len(known) < 2:
             raise InputError(f"LinearProbe needs labelled images of at least 2 classes, got {len(known)} class.")
         rows, labels = unit(X).double().cpu().numpy(), torch.searchsorted(known, y).cpu().numpy()
-        C, chosen_on, best = self._strength(problem, rows, labels, known)
-        model = self._regression(rows, labels, C)
+        self.C_, chosen_on, best = self._strength(problem, rows, labels, known)
+        model = self._regression(rows, labels, self.C_)
 
         weight, bias = _columns(model)
         self.coef_ = np.zeros((problem.n_classes, rows.shape[1]))
@@ -85,7 +87,7 @@ class LinearProbe(VectorMethod):
         self.coef_[known.cpu()], self.intercept_[known.cpu()] = weight, bias
         iterations = int(model.n_iter_.max())
         self.diagnosis_ = {
-            "C": C,
+            "C": self.C_,
             "chosen_on": chosen_on,
             "training_accuracy": float(np.mean((rows @ weight.T + bias).argmax(1) == labels)),
             "iterations": iterations,

@@ -74,6 +74,12 @@ def check_parameters(estimator: object) -> None:
             _refuse(type(estimator).__name__, parameter, value)
 
 
+def require_stop(stop: int | None, length: int) -> None:
+    """Raise if training is to stop after its end: later than after ``length`` steps or epochs."""
+    if stop is not None and stop > length:
+        raise InputError(f"Expected stop ≤ {length}, the length of the training, got {stop}.")
+
+
 def describe(annotation: Any) -> str:
     """An annotation in words: ``float in (0, inf]``, ``'a' or 'b'``, ``None``."""
     origin = get_origin(annotation)

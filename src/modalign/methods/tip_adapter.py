@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from modalign.linalg.similarity import unit
 from modalign.methods.base import Problem, VectorMethod
 from modalign.methods.fitting import Best, Criterion, Descent, cosine_rates, descend, seeded
-from modalign.methods.parameters import Count, NonNegative, Positive, Seed
+from modalign.methods.parameters import Count, NonNegative, Positive, Range, Seed, require_stop
 from modalign.methods.selection import accuracy, held_out
 
 ALPHA, BETA = 1.0, 5.5  # the best of the paper's two ablations on ImageNet; used where nothing can be chosen
@@ -112,6 +112,7 @@ class TipAdapter(VectorMethod):
     paper = (
         "Zhang et al., Tip-Adapter: training-free adaption of CLIP for few-shot classification, 2022, arXiv:2207.09519"
     )
+    choices: ClassVar[tuple[str, ...]] = ("alpha", "beta")
     ablations: ClassVar[dict[str, dict[str, Any]]] = {"no cache": {"alpha": 0.0}}
 
     alpha: NonNegative | Literal["auto"] = "auto"
@@ -176,10 +177,10 @@ class TipAdapterF(TipAdapter):
 
     The scores are those of :class:`TipAdapter`. The keys F, no longer of unit length, follow the gradient of
     :math:`\mathrm{CE}(s, y)` over the labelled images by AdamW, the learning rate falling along half a cosine to zero;
-    values and text stay (section 3.3). Training is at α = 1 and β = 5.5 unless they are given; the epoch, and then α
-    and β for its keys, are chosen on ``validation``, and so is whether training helped at all: the untrained cache
-    with its own α and β is a candidate too. Test images choose nothing. Without validation images the last epoch is
-    taken.
+    values and text stay (section 3.3). Training is at α = 1 and β = 5.5 unless they are given; the epoch to stop at,
+    and then α and β for its keys, are chosen on ``validation``, and so is whether training helped at all: the untrained
+    cache with its own α and β is a candidate too. Test images choose nothing. Without validation images the last epoch
+    is taken.
 
     Every training image finds itself among the keys, with affinity one, so that training sees better votes than a new
     image does; this is as published, where only the augmentation of the images loosens it.
@@ -197,6 +198,10 @@ class TipAdapterF(TipAdapter):
     weight_decay : decoupled decay of the keys.
     alpha : weight of the cache, or ``"auto"`` to choose it on validation images.
     beta : sharpness of the cache, or ``"auto"`` to choose it on validation images.
+    training_alpha : weight of the cache in training; None is ``alpha``, or 1 if that is to be chosen.
+    training_beta : sharpness of the cache in training; None is ``beta``, or 5.5 if that is to be chosen.
+    stop : the epoch after which training ends, on the schedule of ``epochs``; 0 keeps the untrained cache. None is the
+        best one on validation images, or the last.
     criterion : what is compared on the validation images; the other breaks ties.
     logit_scale : inverse temperature of the zero-shot scores; None is that of the encoder.
     random_state : seed of the order of the images.
@@ -205,6 +210,7 @@ class TipAdapterF(TipAdapter):
     ----------
     keys_ : (m, d) trained keys.
     key_classes_, prototypes_, alpha_, beta_ : as in :class:`TipAdapter`.
+    training_alpha_, training_beta_, stop_ : as used.
     losses_ : loss of every step, in training.
     diagnosis_ : that of :class:`TipAdapter`; the ``epoch`` that was kept (0: untrained), ``keys_moved`` (mean of
         1 − cosine), and with validation images the accuracy there ``without_training``.
@@ -215,42 +221,60 @@ class TipAdapterF(TipAdapter):
     """
 
     title = "Tip-Adapter-F"
+    choices: ClassVar[tuple[str, ...]] = ("alpha", "beta", "training_alpha", "training_beta", "stop")
 
     epochs: Count = 20
     batch_size: Count = 256
     learning_rate: Positive = 1e-3
     weight_decay: NonNegative = 0.01
+    training_alpha: NonNegative | None = None
+    training_beta: NonNegative | None = None
+    stop: Annotated[int, Range(0)] | None = None
 
     def _fit(self, problem: Problem) -> None:
+        require_stop(self.stop, self.epochs)
         start, validation = self._start(problem)
+        self.training_alpha_ = start.alpha if self.training_alpha is None else float(self.training_alpha)
+        self.training_beta_ = start.beta if self.training_beta is None else float(self.training_beta)
         if validation is None:
+            self.stop_ = self.epochs if self.stop is None else self.stop
             final, self.losses_ = self._trained(start)
-            epoch = self.epochs
         else:
-            X, y = validation
-            epochs, ends = (Best[tuple[int, Cache]](self.criterion, y) for _ in range(2))
-
-            def judge(epoch: int, cache: Cache) -> None:
-                now = cache.logits(X) / cache.logit_scale
-                epochs.offer(now, lambda: (epoch, replace(cache, keys=cache.keys.clone())))
-
-            _, self.losses_ = self._trained(start, judge)
-            untrained = self._searched(start, validation)
-            for epoch, cache in ((0, untrained), (epochs.choice[0], self._searched(epochs.choice[1], validation))):
-                ends.offer(cache.logits(X) / cache.logit_scale, lambda choice=(epoch, cache): choice)
-            epoch, final = ends.choice
+            self.stop_, final, untrained = self._selected(start, validation)
         self._keep(final, validation)
         self.diagnosis_ |= {
-            "epoch": epoch,
+            "epoch": self.stop_,
             "keys_moved": 1 - (start.keys * unit(final.keys)).sum(dim=1).mean().item(),
         }
         if validation is not None:
+            X, y = validation
             self.diagnosis_["validation_accuracy_without_training"] = accuracy(untrained.logits(X), y)
+
+    def _selected(self, start: Cache, validation: tuple[Tensor, Tensor]) -> tuple[int, Cache, Cache]:
+        """The best epoch, its cache with α and β chosen for it, and the untrained cache with its own."""
+        X, y = validation
+        epochs, ends = (Best[tuple[int, Cache]](self.criterion, y) for _ in range(2))
+
+        def judge(epoch: int, cache: Cache) -> None:
+            if self.stop in (None, epoch):
+                now = cache.logits(X) / cache.logit_scale
+                epochs.offer(now, lambda: (epoch, replace(cache, keys=cache.keys.clone())))
+
+        _, self.losses_ = self._trained(start, judge)
+        untrained = self._searched(start, validation)
+        candidates = [(0, untrained)] if self.stop in (None, 0) else []
+        if epochs.choice is not None:
+            epoch, cache = epochs.choice
+            candidates.append((epoch, self._searched(replace(cache, alpha=start.alpha, beta=start.beta), validation)))
+        for choice in candidates:
+            ends.offer(choice[1].logits(X) / start.logit_scale, lambda choice=choice: choice)
+        return *ends.choice, untrained
 
     def _trained(self, start: Cache, judge: Callable[[int, Cache], None] | None = None) -> tuple[Cache, Tensor]:
         """The cache after the last epoch and the loss of every step; ``judge`` sees every epoch."""
         generator, X, values = seeded(self.random_state), start.keys, start.values
-        cache, text = replace(start, keys=start.keys.clone()), start.text_logits(start.keys)
+        cache = replace(start, keys=start.keys.clone(), alpha=self.training_alpha_, beta=self.training_beta_)
+        text = start.text_logits(start.keys)
         rows = [
             batch
             for _ in range(self.epochs)
@@ -266,10 +290,11 @@ class TipAdapterF(TipAdapter):
             slope = near.mul_((likelihood.exp() - truth) @ values.T)
             return -(likelihood * truth).sum() / len(x), [(slope.T @ x).mul_(cache.alpha * cache.beta / len(x))]
 
+        rates = cosine_rates(len(rows), self.learning_rate)[: None if self.stop is None else self.stop * per_epoch]
         losses = descend(
-            [Descent(cache.keys, cosine_rates(len(rows), self.learning_rate), self.weight_decay)],
+            [Descent(cache.keys, rates, self.weight_decay)],
             gradients,
             None if judge is None else lambda step: judge(step // per_epoch, cache),
             range(per_epoch, len(rows) + 1, per_epoch),
         )
-        return cache, losses[:, 0]
+        return replace(cache, alpha=start.alpha, beta=start.beta), losses[:, 0]

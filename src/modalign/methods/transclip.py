@@ -96,6 +96,7 @@ class TransCLIP(VectorMethod):
     title = "TransCLIP"
     paper = "Zanella, Gérin and Ben Ayed, Boosting vision-language models with transduction, 2024, arXiv:2406.01837"
     needs_labels = False
+    choices: ClassVar[tuple[str, ...]] = ("support_weight",)
     ablations: ClassVar[dict[str, dict[str, Any]]] = {
         "no neighbours": {"neighbours": 0},
         "no text term": {"text_weight": 0.0},
