@@ -78,7 +78,7 @@ def test_every_bad_file_is_listed_and_the_good_ones_embedded(tmp_path: Path) -> 
         (["fit", "{photos}", "-o", "{out}", "--set", "stepz=1"], "did you mean 'steps'"),
         (["fit", "{photos}", "-o", "{out}", "--set", "steps"], "name=value"),
         (["fit", "{photos}", "-o", "{photos}"], "holds other files"),
-        (["embed", "{photos}", "-o", "{out}"], "end in .npz"),
+        (["embed", "{photos}", "-o", "{out}"], "ends in .npz"),
         (["embed", "{photos}", "-o", "{out}.npz", "--view", "centr"], "did you mean 'centre'"),
         (["predict", "{out}", "{photos}"], "model folder"),
         (["list", "method"], "did you mean 'methods'"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from modalign.cli.terminal import print_json, print_table, report_quarantine, say
-from modalign.display import html_table, text_table, visible
+from modalign.display import html_table, shorten, text_table, visible
 
 NASTY = [
     "\x1b[2J",
@@ -99,3 +99,11 @@ def test_an_html_table_holds_text_only(rows: list[tuple[str, str]]) -> None:
     assert set(re.findall(r"</?([a-z]+)", page)) <= {"table", "caption", "thead", "tbody", "tr", "th", "td"}
     assert "… 3 more" in page
     assert not obeyed(page)
+
+
+@given(names, st.integers(5, 60))
+def test_a_shortened_name_is_short_and_says_that_it_is(name: str, limit: int) -> None:
+    shown = shorten(name, limit)
+    assert len(shown) <= limit
+    assert (shown == repr(name)) != shown.endswith(("…'", '…"'))
+    assert not obeyed(shown)

@@ -27,14 +27,15 @@ ALLOWED = {
     "methods": METHODS | {"tune", "encoders.towers"},  # of the encoders only what is opened up for tuning
     "persistence": METHODS,
     "evaluate": CORE,
-    "predictions": CORE,
+    "exports": {"errors", "files"},
+    "predictions": CORE | {"exports"},
     "classifier": CORE | {"predictions", "tune.crops"},
     "adaptation": CORE | {"adaptation", "classifier"},
     "listing": CORE,
     "doctor": CORE,
     "report": CORE | {"classifier", "predictions", "report"},
     "demo": CORE | {"classifier", "report"},
-    "cli": CORE | {"cli", "adaptation", "classifier", "listing", "doctor", "report", "demo"},
+    "cli": CORE | {"cli", "adaptation", "classifier", "exports", "predictions", "listing", "doctor", "report", "demo"},
     "__init__": {"lazy"},
 }
 

@@ -12,8 +12,9 @@ import torch
 from modalign.data.copies import content_hash, one_label_each
 from modalign.data.items import Items, load_items
 from modalign.data.split import images_to_test_on
+from modalign.display import SHOWN, html_table, shorten, shorten_all
 from modalign.encoders import load_encoder
-from modalign.errors import InputError, argument
+from modalign.errors import InputError, argument, require_choice
 from modalign.features import UNLABELLED, EncoderSpec, Features, Scored
 from modalign.linalg.calibration import fit_temperature
 from modalign.linalg.rejection import Rejection
@@ -21,6 +22,7 @@ from modalign.methods.base import VectorMethod
 from modalign.methods.tower import TowerMethod
 from modalign.persistence import load_model, save_model
 from modalign.predictions import Evaluation, Prediction, Predictions
+from modalign.record import versions
 from modalign.tune.crops import embed_crops
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ __all__ = [
 ]
 
 
-@dataclass
+@dataclass(repr=False)
 class Classifier:
     """An adapted classifier from images to class names with calibrated probabilities.
 
@@ -91,7 +93,45 @@ class Classifier:
         seen = score(self.encoder, self.method, images, self.crops)
         logits = seen.logits / self.temperature
         rejected = self.rejection.rejects(torch.from_numpy(logits), level).numpy() if asked else None
-        return Predictions(seen.ids, self.class_names, _softmax(logits), seen.quarantined, rejected)
+        origin = {
+            "version": versions()["modalign"],
+            "encoder": {"name": self.encoder.spec.name, "fingerprint": self.encoder.spec.fingerprint},
+            "model": {"method": type(self.method).__name__},
+        }
+        return Predictions(seen.ids, self.class_names, _softmax(logits), seen.quarantined, rejected, origin)
+
+    def predict_proba(self, images: Any, *, errors: str = "raise") -> np.ndarray:
+        """(n, C) calibrated probabilities, float64, columns as ``class_names``, rows in the order of the images.
+
+        A list has a row per entry. A folder, an archive or a table has a row per image in the order of
+        ``load_items(images).given``, where files that cannot even be opened come last.
+
+        Parameters
+        ----------
+        images : what to name, as for :meth:`predict`.
+        errors : {"raise", "nan"}, default="raise"
+            What to do with images that cannot be decoded: ``"raise"`` an error that names them, or give them a row of
+            ``"nan"``.
+
+        Raises
+        ------
+        InputError : an image cannot be decoded and ``errors`` is ``"raise"``, or none can.
+        """
+        require_choice("errors", errors, ("raise", "nan"))
+        items = images if isinstance(images, Features) else load_items(images)
+        found = self.predict(items)
+        if found.quarantined and errors == "raise":
+            reasons = ", ".join(f"'{entry.id}' ({entry.reason})" for entry in found.quarantined[:3])
+            more = f" and {len(found.quarantined) - 3} more" if len(found.quarantined) > 3 else ""
+            raise InputError(
+                f"Expected images that can be decoded, got {reasons}{more}; leave them out, or give "
+                f"{argument('errors', 'nan')} for a row of NaN each."
+            )
+        if isinstance(items, Features):
+            return found.probabilities
+        rows = dict(zip(found.ids, found.probabilities, strict=True))
+        missing = np.full(len(self.class_names), np.nan)
+        return np.stack([rows.get(name, missing) for name in items.given])
 
     def evaluate(self, images: Any, *, include_fitted: bool = False) -> Evaluation:
         """Accuracy on labelled images (a folder per class, a CSV, …).
@@ -149,6 +189,24 @@ class Classifier:
                 "crops": self.crops,
             },
         )
+
+    def __repr__(self) -> str:
+        fitted = f"; fitted on {len(self.fitted_on)} images" if self.fitted_on else ""
+        return (
+            f"Classifier({type(self.method).__name__} on {shorten(self.encoder.spec.name)}, "
+            f"{len(self.class_names)} classes: {shorten_all(self.class_names)}{fitted})"
+        )
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "method": type(self.method).__name__,
+            "encoder": f"{self.encoder.spec.name} ({self.encoder.spec.fingerprint[:12]})",
+            "classes": f"{len(self.class_names)}: {shorten_all(self.class_names, SHOWN)}",
+            "images it was fitted on": str(len(self.fitted_on) or "–"),
+            "temperature": f"{self.temperature:.3g}",
+            "can reject": "no" if self.rejection is None else "yes",
+        }
+        return html_table("Classifier", ["", ""], list(facts.items()))
 
     def _labels(self, items: Items) -> np.ndarray:
         """Labels of ``items`` in this classifier's numbering, matched by name."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 _JOINERS = "\u200c\u200d"  # of Persian words and of emoji: they change nothing but their neighbors
 _COMMANDS = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-_SHOWN = 8
-"""Rows of a table that stands for an object in a notebook."""
+SHOWN = 10
+"""Rows of a table that stands for an object."""
 
 
 def is_safe(character: str) -> bool:
@@ -26,6 +26,18 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if is_safe(c) else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def shorten(text: str, limit: int = 40) -> str:
+    """``text`` in quotes for a ``repr``, at most ``limit`` characters of it."""
+    shown = repr(text)
+    return shown if len(shown) <= limit else f"{shown[: limit - 2]}…{shown[0]}"
+
+
+def shorten_all(names: Sequence[str], limit: int = 3) -> str:
+    """The first few of many names for a ``repr``."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return f"{', '.join(shorten(name) for name in names[:limit])}{more}"
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

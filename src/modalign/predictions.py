@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modalign import exports
+from modalign.data.names import natural_key
+from modalign.display import SHOWN, html_table, shorten, text_table
+from modalign.errors import InputError, argument, require_choice
+from modalign.evaluate.metrics import percent
 from modalign.features import Quarantined
 
 if TYPE_CHECKING:
+    import pandas
+
     from modalign.evaluate.metrics import Accuracy, ClassAccuracy
 
 NONE_OF_THESE = "none of these"
+ORDERS = ("given", "uncertain", "certain", "name")
 
 
 @dataclass(frozen=True)
@@ -35,18 +45,27 @@ class Prediction:
     top: tuple[tuple[str, float], ...]
     rejected: bool = False
 
+    def __repr__(self) -> str:
+        closest = ", ".join(f"{shorten(name)} {value:.3f}" for name, value in self.top[:3])
+        return f"Prediction({shorten(self.id)}: {f'{NONE_OF_THESE}, closest ' if self.rejected else ''}{closest})"
 
-@dataclass(frozen=True)
+    def _repr_html_(self) -> str:
+        rows = [[name, f"{100 * value:.1f} %"] for name, value in self.top]
+        return html_table(f"{self.id}: {self.name}", ["class", "probability"], rows)
+
+
+@dataclass(frozen=True, eq=False)
 class Predictions(Sequence[Prediction]):
-    """The answers for many images, in the order they were given.
+    """The answers for many images.
 
     Attributes
     ----------
-    ids : the n images.
+    ids : the n images; see :attr:`Items.ids <modalign.Items>`.
     class_names : C names.
     probabilities : (n, C), rows sum to 1.
     quarantined : images that cannot be decoded, with reasons.
     rejected : (n,) which images show none of the classes; None if that was not asked.
+    origin : the version, the encoder and the model that the answers come from.
     """
 
     ids: tuple[str, ...]
@@ -54,14 +73,13 @@ class Predictions(Sequence[Prediction]):
     probabilities: np.ndarray
     quarantined: tuple[Quarantined, ...] = ()
     rejected: np.ndarray | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, i: int) -> Prediction:  # type: ignore[override]
-        row = self.probabilities[i]
-        order = np.argsort(-row, kind="stable")[:5]
-        top = tuple((self.class_names[k], float(row[k])) for k in order)
+        top = self._best(i, 5)
         rejected = self.rejected is not None and bool(self.rejected[i])
         return Prediction(self.ids[i], NONE_OF_THESE if rejected else top[0][0], top[0][1], top, rejected)
 
@@ -75,19 +93,151 @@ class Predictions(Sequence[Prediction]):
         best = self.probabilities.argmax(axis=1)
         return tuple(NONE_OF_THESE if no else self.class_names[k] for k, no in zip(best, refused, strict=True))
 
+    def top(self, k: int) -> tuple[tuple[tuple[str, float], ...], ...]:
+        """The ``k`` most probable classes of every image with their probabilities, most probable first.
 
-@dataclass(frozen=True)
+        Raises
+        ------
+        InputError : ``k`` is not between 1 and the number of classes.
+        """
+        check_top(k, self.class_names)
+        return tuple(self._best(i, int(k)) for i in range(len(self)))
+
+    def sorted_by(self, order: str) -> Predictions:
+        """The same answers in another order; equals stay in the order they have.
+
+        Parameters
+        ----------
+        order : {"given", "uncertain", "certain", "name"}
+            ``"uncertain"`` begins with the lowest probability of the answer, where a look by a person is worth most;
+            ``"certain"`` with the highest; ``"name"`` groups by the answer, in natural order. ``"given"`` changes
+            nothing.
+        """
+        require_choice("order", order, ORDERS)
+        best, names = self.probabilities.max(axis=1), self.names
+        keys = {
+            "given": lambda i: 0,
+            "uncertain": lambda i: best[i],
+            "certain": lambda i: -best[i],
+            "name": lambda i: natural_key(names[i]),
+        }
+        rows = sorted(range(len(self)), key=keys[order])
+        return replace(
+            self,
+            ids=tuple(self.ids[i] for i in rows),
+            probabilities=self.probabilities[rows],
+            rejected=None if self.rejected is None else self.rejected[rows],
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write all answers to a ``.csv``, ``.json`` or ``.parquet`` file, the whole file or nothing.
+
+        There is a row per image with ``id``, ``name`` (the answer), ``probability``, ``rejected`` if that was asked,
+        ``reason``, and the probability of every class; images that could not be decoded come last, with the reason
+        and nothing else. Numbers read back exactly. Parquet needs ``pip install 'modalign[parquet]'``.
+        """
+        return exports.save(self, path)
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write a CSV file with the columns of :meth:`save`; see :func:`modalign.exports.to_csv` for its quoting."""
+        return exports.to_csv(self, path)
+
+    def to_json(self, path: str | Path) -> Path:
+        """Write a JSON file with the probabilities of every image by class, and what the answers come from."""
+        return exports.to_json(self, path)
+
+    def to_parquet(self, path: str | Path) -> Path:
+        """Write a Parquet file with the columns of :meth:`save`; needs pyarrow."""
+        return exports.to_parquet(self, path)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A DataFrame with the columns of :meth:`save`; needs pandas."""
+        return exports.to_frame(self)
+
+    def __repr__(self) -> str:
+        counts = Counter(self.names).most_common(3)
+        found = ", ".join(f"{shorten(name)} {count}" for name, count in counts)
+        more = len(set(self.names)) - len(counts)
+        return (
+            f"Predictions({len(self)} images, {len(self.class_names)} classes: {found or 'none'}"
+            f"{f' and {more} more' if more else ''}{self._left_out})"
+        )
+
+    def __str__(self) -> str:
+        header, rows = self._table()
+        shown = f"\n… {len(self) - len(rows)} more" if len(self) > len(rows) else ""
+        return f"{text_table(header, rows)}{shown}"
+
+    def _repr_html_(self) -> str:
+        caption = f"{len(self)} images, {len(self.class_names)} classes{self._left_out}"
+        return html_table(caption, *self._table(), total=len(self))
+
+    @property
+    def _left_out(self) -> str:
+        return f"; {len(self.quarantined)} could not be decoded" if self.quarantined else ""
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        rows = [self[i] for i in range(min(len(self), SHOWN))]
+        return ["image", "answer", "probability"], [[p.id, p.name, f"{100 * p.probability:.1f} %"] for p in rows]
+
+    def _best(self, i: int, k: int) -> tuple[tuple[str, float], ...]:
+        row = self.probabilities[i]
+        order = np.argsort(-row, kind="stable")[:k]
+        return tuple((self.class_names[j], float(row[j])) for j in order)
+
+
+@dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How well a classifier does on labelled images that it was not fitted on."""
+    """How well a classifier does on labelled images.
+
+    Attributes
+    ----------
+    accuracy : top-1 with its interval.
+    per_class : the same for every class.
+    confusion : (C, C) counts, rows = true class.
+    calibration_error : expected, of the probabilities.
+    ids, labels, probabilities : of the n images tested on.
+    class_names : C names.
+    left_out : ids of images that the model was fitted on, which were not tested on.
+    quarantined : images that cannot be decoded, with reasons.
+    notes : what a reader should know about the images.
+    """
 
     accuracy: Accuracy
     per_class: tuple[ClassAccuracy, ...]
-    confusion: np.ndarray  # (C, C) counts, rows = true class
+    confusion: np.ndarray
     calibration_error: float
-    ids: tuple[str, ...]  # the n images tested on
-    labels: np.ndarray  # (n,)
-    probabilities: np.ndarray  # (n, C)
+    ids: tuple[str, ...]
+    labels: np.ndarray
+    probabilities: np.ndarray
     class_names: tuple[str, ...]
-    left_out: tuple[str, ...]  # ids of images that the model was fitted on
+    left_out: tuple[str, ...]
     quarantined: tuple[Quarantined, ...]
-    notes: tuple[str, ...] = ()  # what a person should know about the images and about what was tested on
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return (
+            f"Evaluation(top-1 {self.accuracy}, {len(self.class_names)} classes, "
+            f"calibration error {percent(self.calibration_error)} %)"
+        )
+
+    def __str__(self) -> str:
+        header, rows = self.table
+        shown = f"\n… {len(self.per_class) - SHOWN} more" if len(self.per_class) > SHOWN else ""
+        return f"{text_table(header, rows[:SHOWN])}{shown}\n\ntop-1 accuracy: {self.accuracy}"
+
+    def _repr_html_(self) -> str:
+        header, rows = self.table
+        return html_table(f"top-1 accuracy: {self.accuracy}", header, rows[:SHOWN], total=len(rows))
+
+    @property
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows in words: every class with its images and its accuracy."""
+        rows = [[c.name, str(c.n), "–" if c.accuracy is None else f"{percent(c.accuracy)} %"] for c in self.per_class]
+        return ["class", "images", "accuracy"], rows
+
+
+def check_top(k: int, class_names: Sequence[str]) -> None:
+    """Raise unless ``k`` classes can be named."""
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= len(class_names):
+        raise InputError(f"Expected {argument('top')} from 1 to {len(class_names)}, the number of classes, got {k}.")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from modalign.cli.assignments import hyperparameters_by_method
-from modalign.cli.options import AsJson, Device, app
+from modalign.cli.options import AsJson, Device, app, check_file
 from modalign.cli.terminal import print_json, print_table, report_quarantine, say
 from modalign.errors import InputError
 
@@ -44,10 +44,9 @@ def compare(
 ) -> None:
     """Run every method on your own images, at every number of labels, and say what is beyond luck."""
     from modalign.evaluate.compare import compare as run
-    from modalign.report.comparison import check_page, save_comparison_page
+    from modalign.report.comparison import save_comparison_page
 
-    if page is not None:
-        check_page(page)
+    check_file(page, ".html")
     if text is not None and no_text:
         raise InputError("Expected --text or --no-text, got both; choose one.")
     result = run(

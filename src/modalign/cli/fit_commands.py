@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from modalign.cli.assignments import hyperparameters_of
-from modalign.cli.options import AsJson, Device, EncoderName, Source, app
+from modalign.cli.options import AsJson, Device, EncoderName, Source, app, check_file
 from modalign.cli.terminal import print_json, report_quarantine, say
 from modalign.errors import InputError
 
@@ -26,8 +26,7 @@ def embed(
     from modalign.data.items import load_items
     from modalign.encoders import load_encoder
 
-    if out.suffix != ".npz":
-        raise InputError(f"Expected --out to end in .npz, got '{out}'.")
+    check_file(out, ".npz")
     items = load_items(source)
     features = load_encoder(encoder, device=device).embed_images(items, view=view)
     features.save(out)

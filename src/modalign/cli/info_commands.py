@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from modalign.cli.options import AsJson, app
+from modalign.cli.options import AsJson, app, check_file
 from modalign.cli.terminal import print_json, print_table, say
 
 
@@ -18,6 +18,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """The main job, offline, on real handwritten digits: zero-shot, linear probe and CMM with few labels."""
+    check_file(out, ".html")
     from modalign.demo import run_demo
 
     result = run_demo(out, seeds=seeds)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modalign.cli.options import AsJson, Source, app
+from modalign.cli.options import AsJson, Source, app, check_file
 from modalign.cli.terminal import print_json, print_table, report_quarantine, say
-from modalign.errors import InputError
+from modalign.errors import InputError, require_choice
 
 if TYPE_CHECKING:
     from modalign.classifier import Classifier
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 def predict(
     model: Annotated[Path, typer.Argument(help="A folder written by fit.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or one folder, list or archive.")],
-    top: Annotated[int, typer.Option(min=1, max=5, help="How many answers an image.")] = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Write all probabilities of every image to this .csv, .json or .parquet."),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many answers to print per image.")] = 1,
+    sort: Annotated[str, typer.Option(help="given, uncertain (least certain first), certain or name.")] = "given",
     reject: Annotated[
         float | None,
         typer.Option(help="Answer 'none of these' too; the share of known images that may be refused, such as 0.05."),
@@ -28,26 +33,29 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Name new images, with calibrated probabilities."""
+    from modalign import exports
     from modalign.data.items import load_items
+    from modalign.predictions import ORDERS, check_top
 
-    source = images[0] if len(images) == 1 and not _is_image(images[0]) else images
-    items = load_items(source)
-    predictions = _load_classifier(model, encoder).predict(items, reject=False if reject is None else reject)
+    require_choice("--sort", sort, ORDERS)
+    if out is not None:
+        exports.check_output(out)
+    items = load_items(images[0] if len(images) == 1 else images)
+    classifier = _load_classifier(model, encoder)
+    check_top(top, classifier.class_names)
+    predictions = classifier.predict(items, reject=False if reject is None else reject).sorted_by(sort)
+    predictions.origin["model"]["folder"] = str(model)
+    if out is not None:
+        exports.save(predictions, out)
     if as_json:
-        print_json(
-            {
-                "predictions": [
-                    {"id": p.id, "name": p.name, "probability": p.probability, "top": dict(p.top[:top])}
-                    | ({} if reject is None else {"rejected": p.rejected})
-                    for p in predictions
-                ],
-                "quarantined": [vars(q) for q in predictions.quarantined],
-            }
-        )
+        print_json(exports.as_dict(predictions, top))
         return
-    answers = [", ".join(f"{name} {100 * value:.1f} %" for name, value in p.top[:top]) for p in predictions]
-    rows = [[p.id, f"{p.name} ({a})" if p.rejected else a] for p, a in zip(predictions, answers, strict=True)]
-    print_table(["image", "answer"], rows)
+    if out is None:
+        answers = [", ".join(f"{name} {100 * value:.1f} %" for name, value in best) for best in predictions.top(top)]
+        rows = [[p.id, f"{p.name} ({a})" if p.rejected else a] for p, a in zip(predictions, answers, strict=True)]
+        print_table(["image", "answer"], rows)
+    else:
+        say(f"answers for {len(predictions)} images, in {out}", err=False)
     report_quarantine(predictions.quarantined)
 
 
@@ -61,14 +69,17 @@ def evaluate(
     encoder: Annotated[str | None, typer.Option(help="Where the encoder is now, if it has moved.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Top-1 accuracy with a 95 % interval, accuracy a class, and the confusion matrix as a picture."""
+    """Top-1 accuracy with a 95 % interval, and accuracy per class; a confusion matrix and a page if asked for."""
     from modalign.data.items import load_items
     from modalign.report.evaluation import save_confusion, save_evaluation_page
 
+    check_file(confusion, ".png", ".svg")
+    check_file(page, ".html")
     items = load_items(source)
     classifier = _load_classifier(model, encoder)
     result = classifier.evaluate(items, include_fitted=include_fitted)
-    picture = save_confusion(result, confusion or Path(f"{model.resolve().name}-confusion.png"))
+    if confusion is not None:
+        save_confusion(result, confusion)
     if page is not None:
         save_evaluation_page(classifier, result, page)
     if as_json:
@@ -81,19 +92,18 @@ def evaluate(
                 "per_class": [vars(c) for c in result.per_class],
                 "confusion": result.confusion.tolist(),
                 "classes": list(result.class_names),
-                "picture": str(picture),
+                "picture": None if confusion is None else str(confusion),
                 "left_out": len(result.left_out),
                 "notes": list(result.notes),
                 "quarantined": [vars(q) for q in result.quarantined],
             }
         )
         return
-    print_table(
-        ["class", "images", "accuracy"],
-        [[c.name, str(c.n), f"{100 * c.accuracy:.1f} %" if c.n else "–"] for c in result.per_class],
-    )
+    print_table(*result.table)
     say("", f"top-1 accuracy: {result.accuracy}", err=False)
-    say(f"calibration error: {100 * result.calibration_error:.1f} %", f"confusion matrix: {picture}", err=False)
+    say(f"calibration error: {100 * result.calibration_error:.1f} %", err=False)
+    if confusion is not None:
+        say(f"confusion matrix: {confusion}", err=False)
     for note in result.notes:
         say(f"note: {note}")
     if result.left_out:
@@ -108,9 +118,3 @@ def _load_classifier(folder: Path, encoder: str | None) -> Classifier:
     if not isinstance(model, Classifier):
         raise InputError(f"Expected a classifier in '{folder}', got a bare method; it knows no encoder for images.")
     return model
-
-
-def _is_image(path: Path) -> bool:
-    from modalign.data.items import IMAGE_SUFFIXES
-
-    return path.suffix.lower() in IMAGE_SUFFIXES
