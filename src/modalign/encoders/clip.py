@@ -17,6 +17,7 @@ from modalign.data.names import some
 from modalign.encoders.base import Encoder
 from modalign.encoders.checkpoint import Checkpoint
 from modalign.encoders.quiet import quiet
+from modalign.encoders.shelf import remaking
 from modalign.errors import InputError
 from modalign.features import ClassText
 from modalign.linalg.similarity import unit
@@ -102,6 +103,7 @@ class ClipEncoder(Encoder):
         """Unit vectors (n, d) of sentences, on the device, without the store."""
         return self._encode_ids(self._tokenize(sentences))
 
+    @remaking
     def _cached(self, sentences: list[str]) -> np.ndarray:
         """(n, d) vectors of different sentences, by way of the store."""
         ids = self._tokenize(sentences)
@@ -116,8 +118,7 @@ class ClipEncoder(Encoder):
             if new:
                 vectors = self._encode_ids([ids[i] for i in new])
                 shelf.add([contents[i] for i in new], vectors.cpu().numpy())
-                here = shelf.find(contents)
-            return shelf.read(np.array([here[content] for content in contents]))
+            return shelf.read(contents)
 
     def _tokenize(self, sentences: list[str]) -> list[list[int]]:
         """Token numbers of each sentence, cut to the context, without padding."""

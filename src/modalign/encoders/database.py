@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from modalign.encoders.private import private_file, private_folder, tighten
 from modalign.errors import InputError
 
 _APPLICATION = 0x6D616C6E  # "maln": tells our files from anybody else's
@@ -29,7 +31,10 @@ class Database:
         self.path = path
         self._lock = threading.RLock()
         with self._explained():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(path.parent)
+            tighten(path)
+            if path.is_symlink() or not path.exists():
+                os.close(private_file(path))  # SQLite gives its journal the rights of the database
             self._connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
             try:
                 self._recognise(schema)

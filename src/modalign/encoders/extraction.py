@@ -28,7 +28,8 @@ from torch import Tensor
 from modalign.data.blobs import Identity
 from modalign.data.decode import decode
 from modalign.data.items import Items
-from modalign.encoders.store import FeatureStore, FileIndex, Shelf, is_settled
+from modalign.encoders.shelf import Shelf, remaking
+from modalign.encoders.store import FeatureStore, FileIndex, is_settled
 from modalign.errors import InputError, UndecodableError
 from modalign.progress import track
 
@@ -118,6 +119,7 @@ def extract(
     return np.concatenate(done), np.concatenate(patches) if patches else None, reasons
 
 
+@remaking
 def extract_cached(
     encoder: Encoder, items: Items, view: str, batch_size: int, store: FeatureStore
 ) -> tuple[np.ndarray, dict[int, str]]:
@@ -154,8 +156,7 @@ def extract_cached(
             steps = track(prepared, f"Embedding on {encoder.device_name}", total=len(todo), unit="images")
             reasons |= _fill(encoder, shelf, files, steps, batch_size, contents)
         good = [content for i, content in enumerate(contents) if content is not None and i not in reasons]
-        rows = shelf.find(good)
-        return shelf.read(np.array([rows[content] for content in good], dtype=np.int64)), reasons
+        return shelf.read(good), reasons
 
 
 def _read(items: Items, i: int, identity: Identity | None) -> tuple[_Prepared, bytes]:

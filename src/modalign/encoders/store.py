@@ -3,18 +3,15 @@
 ::
 
     root/
-      files.sqlite                       which file has which content; which contents are no images
-      <fingerprint>-<view>/
-        index.sqlite                     SHA-256 of an item's bytes → row
-        vectors.f32                      rows of d little-endian float32, read as a memory map
+      files.sqlite              which file has which content; which contents are no images
+      encoders.sqlite           where encoders lie that were loaded from a folder
+      <fingerprint>-<view>/     vectors and their index, see :mod:`~modalign.encoders.shelf`
 
 A renamed, moved or copied image is found again; an edited one is not; another encoder, preprocessing or compute type
 looks elsewhere. Tokens are not kept: at L·d numbers an image they are a hundred times the size of the vectors, and
 whoever needs them usually trains on augmented views that no cache could hold.
 
-How it survives being killed: vectors are appended and flushed to the disk *before* the index commits their rows. A
-process that dies in between leaves bytes behind the last committed row, which the next writer overwrites. The index's
-write lock is held from finding that row to the commit, so two processes never write to one place.
+Files and folders are private to their owner, since they tell which images somebody has.
 """
 
 from __future__ import annotations
@@ -22,15 +19,18 @@ from __future__ import annotations
 import os
 import sys
 import time
+import zlib
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Self
 
-import numpy as np
 from PIL import __version__ as _PILLOW
 
 from modalign.data.blobs import Identity
 from modalign.encoders.database import Database
+from modalign.encoders.private import tighten
+from modalign.encoders.shelf import Shelf
 from modalign.errors import InputError
 
 _FILES = """
@@ -38,11 +38,8 @@ CREATE TABLE files (path TEXT PRIMARY KEY, size INTEGER, mtime INTEGER, ctime IN
                     content BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE refused (content BLOB PRIMARY KEY, decoder TEXT NOT NULL, reason TEXT NOT NULL) WITHOUT ROWID
 """
-_INDEX = """
-CREATE TABLE vectors (row INTEGER PRIMARY KEY, content BLOB NOT NULL UNIQUE);
-CREATE TABLE card (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
-"""
-_FLOAT = np.dtype("<f4")
+_FILES_FILE, _ENCODERS_FILE = "files.sqlite", "encoders.sqlite"
+_ENCODERS = "CREATE TABLE encoders (fingerprint TEXT PRIMARY KEY, location TEXT NOT NULL) WITHOUT ROWID"
 _DECODER = f"pillow {_PILLOW}"  # another version may decode what this one could not
 
 
@@ -90,14 +87,33 @@ class FeatureStore:
         self.root = default_cache() if root is None else Path(root).expanduser()
         if self.root.exists() and not self.root.is_dir():
             raise InputError(f"Expected a folder for the feature cache, got the file '{self.root}'.")
+        if self.root.is_dir() and all(map(_is_ours, self.root.iterdir())):
+            tighten(self.root)  # made by a version that left it to the umask
 
     def files(self) -> FileIndex:
         """What is known about files, whatever the encoder; a context manager."""
-        return FileIndex(self.root / "files.sqlite")
+        return FileIndex(self.root / _FILES_FILE)
 
     def shelf(self, fingerprint: str, view: str, dim: int) -> Shelf:
         """The vectors of one encoder and view; a context manager."""
         return Shelf(self.root / f"{fingerprint[:20]}-{view}", fingerprint, view, dim)
+
+    def remember_encoder(self, fingerprint: str, location: str) -> None:
+        """Record where an encoder lies, since a model that is given away only holds its fingerprint."""
+        if self.encoder_location(fingerprint) != location:
+            with closing(self._encoders()) as database, database.transaction():
+                database.write("INSERT OR REPLACE INTO encoders VALUES (?, ?)", [(fingerprint, location)])
+
+    def encoder_location(self, fingerprint: str) -> str | None:
+        """What :func:`~modalign.load_encoder` was last given for an encoder in a folder; None if that is not known."""
+        if not (self.root / _ENCODERS_FILE).exists():
+            return None
+        with closing(self._encoders()) as database:
+            found = database.rows("SELECT location FROM encoders WHERE fingerprint = ?", [fingerprint])
+        return found[0][0] if found else None
+
+    def _encoders(self) -> Database:
+        return Database(self.root / _ENCODERS_FILE, _ENCODERS)
 
     def __repr__(self) -> str:
         return f"FeatureStore('{self.root}')"
@@ -137,96 +153,23 @@ class FileIndex:
                 self._database.write("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def refusals(self, contents: Sequence[bytes]) -> dict[bytes, str]:
-        """Contents known not to be decodable, with the reason."""
-        query = f"SELECT content, reason FROM refused WHERE decoder = '{_DECODER}' AND content IN ({{}})"
-        return dict(self._database.rows_in(query, contents))
+        """Contents known not to be decodable, with the reason. A damaged entry is none: the decoder is asked again."""
+        found = self._database.rows_in("SELECT content, decoder, reason FROM refused WHERE content IN ({})", contents)
+        return {content: reason for content, decoder, reason in found if decoder == _voucher(content, reason)}
 
     def refuse(self, reasons: Iterable[tuple[bytes, str]]) -> None:
         """Record why contents cannot be decoded."""
-        rows = [(content, _DECODER, reason) for content, reason in reasons]
+        rows = [(content, _voucher(content, reason), reason) for content, reason in reasons]
         if rows:
             with self._database.transaction():
                 self._database.write("INSERT OR REPLACE INTO refused VALUES (?, ?, ?)", rows)
 
 
-class Shelf:
-    """The vectors of one encoder and view: an index and one growing file of rows.
+def _voucher(content: bytes, reason: object) -> str:
+    """What vouches for a refusal: the version of the decoder and a checksum of the entry."""
+    return f"{_DECODER}, {zlib.crc32(content + repr(reason).encode()):08x}"
 
-    Parameters
-    ----------
-    folder : holds the two files.
-    fingerprint, view, dim : what the vectors are; a folder of other vectors is refused.
-    """
 
-    def __init__(self, folder: Path, fingerprint: str, view: str, dim: int) -> None:
-        self._path = folder / "vectors.f32"
-        self._width = dim * _FLOAT.itemsize
-        self._dim = dim
-        self._index = Database(folder / "index.sqlite", _INDEX)
-        mine = {"fingerprint": fingerprint, "view": view, "dim": str(dim)}
-        if not self._card():
-            with self._index.transaction():
-                if not self._card():
-                    self._index.write("INSERT INTO card VALUES (?, ?)", list(mine.items()))
-        if self._card() != mine:
-            raise InputError(f"Expected vectors of encoder {fingerprint[:12]} in '{folder}', got others; delete it.")
-
-    def _card(self) -> dict[str, str]:
-        return dict(self._index.rows("SELECT name, value FROM card"))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._index.close()
-
-    def __len__(self) -> int:
-        """Committed rows. They only ever grow, and a committed row never changes."""
-        return self._index.rows("SELECT coalesce(max(row) + 1, 0) FROM vectors")[0][0]
-
-    def find(self, contents: Sequence[bytes]) -> dict[bytes, int]:
-        """Row of every content that is here."""
-        return dict(self._index.rows_in("SELECT content, row FROM vectors WHERE content IN ({})", contents))
-
-    def add(self, contents: Sequence[bytes], vectors: np.ndarray) -> None:
-        """Append float32 rows (n, d), one a content; contents that are here already are left as they are."""
-        assert vectors.shape == (len(contents), self._dim)
-        with self._index.transaction():
-            here = self.find(contents)
-            fresh = {content: row for row, content in reversed(list(enumerate(contents))) if content not in here}
-            rows = sorted(fresh.values())
-            if not rows:
-                return
-            first = len(self)
-            self._check_size(first)
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
-            with open(descriptor, "wb", closefd=True) as file:
-                file.seek(first * self._width)
-                file.write(np.ascontiguousarray(vectors[rows], dtype=_FLOAT).tobytes())
-                file.flush()
-                os.fsync(file.fileno())  # the index must never know a row that a power failure can undo
-            self._index.write(
-                "INSERT INTO vectors VALUES (?, ?)", [(first + i, contents[row]) for i, row in enumerate(rows)]
-            )
-
-    def read(self, rows: np.ndarray) -> np.ndarray:
-        """The given rows (n,) as (n, d) float32, read-only: a memory map if they are consecutive, else a copy."""
-        count = len(self)
-        self._check_size(count)
-        if not len(rows):
-            return np.empty((0, self._dim), dtype=np.float32)
-        table = np.memmap(self._path, dtype=_FLOAT, mode="r", shape=(count, self._dim))
-        if len(rows) == rows[-1] - rows[0] + 1 and bool((np.diff(rows) == 1).all()):
-            return table[rows[0] : rows[-1] + 1]
-        gathered = np.asarray(table)[rows]
-        gathered.flags.writeable = False
-        return gathered
-
-    def _check_size(self, rows: int) -> None:
-        """A file shorter than its index says was cut by something else."""
-        size = self._path.stat().st_size if self._path.exists() else 0
-        if size < rows * self._width:
-            raise InputError(
-                f"Expected at least {rows * self._width} bytes in '{self._path}', got {size}: it was cut or replaced; "
-                f"delete the folder '{self._path.parent}' and the images are embedded again."
-            )
+def _is_ours(entry: Path) -> bool:
+    known = entry.name.startswith((_FILES_FILE, _ENCODERS_FILE)) or entry.name == "precision"
+    return known or (entry / "index.sqlite").exists()

@@ -16,6 +16,7 @@ from modalign.data.decode import decode
 from modalign.data.items import Items, load_items
 from modalign.data.views import check_scale, cut, empty_views, random_crops, random_squares, to_pixels
 from modalign.encoders.extraction import COMMIT_SECONDS, checked, read_ahead
+from modalign.encoders.shelf import Shelf, remaking
 from modalign.errors import InputError, UndecodableError
 from modalign.features import Features, Quarantined
 from modalign.progress import track
@@ -24,7 +25,6 @@ from modalign.tune.randomness import generator
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
-    from modalign.encoders.store import Shelf
 
 """A killed process loses at most about this much of the vectors of crops."""
 
@@ -128,7 +128,14 @@ def embed_crops(
     if crops < 1:
         raise InputError(f"Expected at least 1 crop an image, got {crops}.")
     check_scale(side)
-    items, size = load_items(source), square_side(encoder)
+    return _embed_crops(load_items(source), encoder, crops, side, seed, by_content)
+
+
+@remaking
+def _embed_crops(
+    items: Items, encoder: Encoder, crops: int, side: tuple[float, float], seed: int, by_content: bool
+) -> Features:
+    size = square_side(encoder)
 
     def prepare_one(i: int, shelf: Shelf | None) -> tuple[int, bytes, list[np.ndarray] | str | None]:
         try:
@@ -201,9 +208,7 @@ class _Rows:
         """(n, d) of all keys, each of them fresh or on the shelf."""
         old = [key for key in keys if key not in self.fresh]
         if old and self._shelf is not None:
-            place = self._shelf.find(old)
-            found = self._shelf.read(np.array([place[key] for key in old], dtype=np.int64))
-            rows = self.fresh | dict(zip(old, found, strict=True))
+            rows = self.fresh | dict(zip(old, self._shelf.read(old), strict=True))
         else:
             rows = self.fresh
         return np.stack([rows[key] for key in keys])
