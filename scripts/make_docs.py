@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import modalign
+from modalign.listing import method_facts, requirements
 from modalign.methods import ALL_METHODS, method_class
 from modalign.methods.parameters import describe, parameters
 
@@ -25,10 +26,8 @@ def page(name: str) -> str:
     doc = inspect.getdoc(cls) or ""
     sections = re.split(r"^(\w[\w ]*)\n-{3,}\n", doc, flags=re.MULTILINE)
     parts = [f"# {cls.title}", f"*{cls.paper}*", _prose(sections[0])]
-    needs = [
-        f"labels: {'needed' if cls.needs_labels else 'optional'}",
-        f"class text: {'needed' if cls.needs_text else 'optional'}",
-    ]
+    uses = requirements(method_facts(name))
+    needs = [f"labels: {uses['labels']}", f"class text: {uses['text']}"]
     home = "ma" if cls.__name__ in modalign.__all__ else cls.__module__
     parts.append(f"`{home}.{cls.__name__}` · `--method {name}` · {' · '.join(needs)}")
     rows = [

@@ -1,0 +1,54 @@
+"""What is listed is what the classes say, and it is quick to have."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from modalign.errors import UnknownNameError
+from modalign.listing import listing, method_facts, requirements
+from modalign.methods import ALL_METHODS, method_class
+
+
+@pytest.mark.parametrize("name", ALL_METHODS)
+def test_facts_read_from_the_source_are_those_of_the_class(name: str) -> None:
+    cls, facts = method_class(name), method_facts(name)
+    for fact in ("title", "paper", "needs_labels", "needs_text", "takes_labels", "takes_text", "mirrors"):
+        assert facts.get(fact, "none") == getattr(cls, fact, "none"), fact
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "text"),
+    [
+        ("zero_shot", "only without text", "optional"),
+        ("linear_probe", "needed", "not used"),
+        ("cmm", "needed", "optional"),
+        ("gpua", "only without text", "optional"),
+        ("lfa", "optional", "optional"),
+        ("fair", "not used", "needed"),
+        ("coop", "needed", "needed"),
+    ],
+)
+def test_what_a_method_needs(name: str, labels: str, text: str) -> None:
+    assert requirements(method_facts(name)) == {"labels": labels, "text": text}
+
+
+def test_lists_load_neither_torch_nor_scikit_learn() -> None:
+    code = (
+        "import sys; from modalign import cli; assert cli.run(['list', 'methods']) == 0; "
+        "assert cli.run(['list', 'encoders', '--json']) == 0; assert cli.run(['list', 'cmn']) == 2; "
+        "print({'torch', 'sklearn', 'transformers'} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.endswith("set()\n")
+    assert run.stderr == "error: Unknown list or method 'cmn'; did you mean 'cmm'?\n"
+
+
+@pytest.mark.parametrize(
+    ("got", "meant"), [("method", "methods"), ("Encoder", "encoders"), ("tip-adaptr", "tip_adapter")]
+)
+def test_an_unknown_list_gets_the_nearest(got: str, meant: str) -> None:
+    with pytest.raises(UnknownNameError, match=f"did you mean '{meant}'"):
+        listing(got)
