@@ -1,0 +1,99 @@
+"""Gaussian classes with one covariance, whose means are drawn toward what the class texts predict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from modalign.linalg.inputs import wide
+
+SPREAD = 2.0  # variance that a class without labels and images has beyond the shared one, in units of 1 / strength
+JITTER = 1e-6  # of the mean second moment, added to the covariance: images that are copies of each other have none
+
+
+@dataclass(frozen=True)
+class AnchoredClasses:
+    r"""C Gaussians :math:`N(\mu_k, h_k \Sigma)`, fitted by :meth:`estimate`.
+
+    Attributes
+    ----------
+    means : (C, d) μ.
+    factor : (d, d) lower Cholesky factor of Σ.
+    spread : (C,) h ≥ 1.
+    sizes : (C,) total weight of the images of each class.
+    slope : b, the scale of the map from texts to image means; 0 without text.
+    """
+
+    means: Tensor
+    factor: Tensor
+    spread: Tensor
+    sizes: Tensor
+    slope: float
+
+    @classmethod
+    def estimate(
+        cls, X: Tensor, P: Tensor, weights: Tensor, text: Tensor | None, strength: float, labeled: Tensor
+    ) -> AnchoredClasses:
+        r"""From images with soft class assignments.
+
+        With class sizes :math:`n_k = \sum_i a_i P_{ik}`, class means :math:`\bar x_k` and unit texts :math:`t_k`,
+
+        .. math::
+            \mu^0_k = c + b\, t_k, \qquad
+            (b, c) = \arg\min \sum_k \tfrac{n_k}{n_k + \kappa}\, \lVert \bar x_k - c - b\, t_k \rVert^2, \qquad
+            \mu_k = \frac{n_k \bar x_k + \kappa \mu^0_k}{n_k + \kappa}
+
+        Σ is the within-class second moment around μ, shrunk toward a multiple of the identity with the weight of d
+        images. The mean of a class is known up to the prior and the images it has, which widens its predictive
+        distribution: :math:`h_k = 1 + 2 / (n_k + \kappa)` for classes without a labeled image, 1 for the others.
+
+        Parameters
+        ----------
+        X : (n, d) unit images.
+        P : (n, C) assignments, rows on the simplex.
+        weights : (n,) a ≥ 0.
+        text : (C, d) unit texts, or None, where b = 0.
+        strength : κ > 0, in images.
+        labeled : (C,) bool, whether the class has a labeled image.
+
+        Returns
+        -------
+        AnchoredClasses in float32 (Cholesky in float64 on a CPU). Cost O(n d (d + C) + d³).
+        """
+        d, total = X.shape[1], weights.sum().clamp_min(1)
+        origin = (weights @ X) / total  # moments around the mean lose no digits
+        X = X - origin
+        weighted = P * weights[:, None]
+        sizes, sums = weighted.sum(dim=0), weighted.T @ X
+        present = sizes / (sizes + strength)
+        averages = sums / sizes.clamp_min(1e-12)[:, None]
+        center = (present @ averages) / present.sum().clamp_min(1e-12)
+        prior, slope = center.expand_as(averages), 0.0
+        if text is not None:
+            offsets = text - (present @ text) / present.sum().clamp_min(1e-12)
+            scatter = (present @ offsets.square()).sum()
+            slope = float((present[:, None] * offsets * (averages - center)).sum() / scatter.clamp_min(1e-12))
+            prior = center + slope * offsets
+        means = torch.lerp(prior, averages, present[:, None])
+        within = (X.T * weights) @ X - sums.T @ means - means.T @ sums + (means.T * sizes) @ means
+        within = within.to(wide(X.device)) / total
+        shrinkage = d / (total + d)
+        floor = JITTER * float((weights @ (X + origin).square()).sum() / total)
+        within = (1 - shrinkage) * within
+        within.diagonal().add_(shrinkage * within.diagonal().mean() / (1 - shrinkage) + floor / d)
+        factor = torch.linalg.cholesky(within).to(X.dtype)
+        spread = torch.where(labeled, 1.0, 1 + SPREAD / (sizes + strength))
+        return cls(means + origin, factor, spread, sizes, slope)
+
+    def log_density(self, X: Tensor) -> Tensor:
+        """(n, d) images → (n, C) log-densities, up to a constant that all classes share. Cost O(n d (d + C))."""
+        white = torch.linalg.solve_triangular(self.factor, X.T, upper=False).T
+        centers = torch.linalg.solve_triangular(self.factor, self.means.T, upper=False).T
+        origin = centers.mean(dim=0)
+        white, centers = white - origin, centers - origin
+        if bool((self.spread == 1).all()):
+            return torch.addmm(-centers.square().sum(dim=1) / 2, white, centers.T)
+        distance = white.square().sum(dim=1)[:, None] / 2 + centers.square().sum(dim=1) / 2 - white @ centers.T
+        return -distance / self.spread - X.shape[1] / 2 * self.spread.log()
