@@ -11,7 +11,7 @@ import torch
 
 from modalign.data.copies import content_hash, one_label_each
 from modalign.data.items import Items, load_items
-from modalign.data.split import images_to_test_on
+from modalign.data.split import Split, images_to_test_on
 from modalign.display import SHOWN, html_table, shorten, shorten_all
 from modalign.encoders import load_encoder
 from modalign.errors import InputError, argument, require_choice
@@ -133,10 +133,13 @@ class Classifier:
         missing = np.full(len(self.class_names), np.nan)
         return np.stack([rows.get(name, missing) for name in items.given])
 
-    def evaluate(self, images: Any, *, include_fitted: bool = False) -> Evaluation:
+    def evaluate(
+        self, images: Any, *, split: str | Path | Split | None = None, include_fitted: bool = False
+    ) -> Evaluation:
         """Accuracy on labelled images (a folder per class, a CSV, …).
 
-        Of a source that marks some images as test, only these count. Images that the model was fitted on or validated
+        Of a source that marks some images as test, only these count; ``split`` may be a split file, or a split of the
+        given items, that marks them. Images that the model was fitted on or validated
         with are recognised by their bytes and left out, so that the folder it was made from can be given whole;
         ``include_fitted=True`` keeps them. Images whose bytes carry two labels are left out, unless the source marks
         them as test.
@@ -144,7 +147,7 @@ class Classifier:
         from modalign.evaluate.metrics import accuracy, confusion, per_class_accuracy
         from modalign.linalg.calibration import expected_calibration_error
 
-        items = one_label_each(images_to_test_on(load_items(images)))
+        items = one_label_each(images_to_test_on(load_items(images, split=split)))
         labels = self._labels(items)
         known = np.flatnonzero(labels != UNLABELLED)
         fitted_on = frozenset() if include_fitted else self.fitted_on

@@ -113,8 +113,8 @@ def test_the_note_says_which_folder_is_for_what(tmp_path: Path) -> None:
     items = load_items(write(tmp_path, paths, "folder"))
     (note,) = (note for note in items.notes if "divided" in note)
     assert note == (
-        "divided into 'train', 'test': 6 images to learn from, 6 images to test on, 2 of no part, which are not used, "
-        "images to validate are drawn from those to learn from"
+        "divided by the folders 'train' (learning), 'test' (testing): 6 images to learn from, 6 images to test on, "
+        "2 of no part, which are not used, images to validate are drawn from those to learn from"
     )
 
 
@@ -180,7 +180,7 @@ def test_parts_stay_with_their_images(tmp_path: Path) -> None:
 def test_several_data_sets_are_not_one(tmp_path: Path) -> None:
     paths = [f"{data}/{part}/{name}/1.jpg" for data in ("pets", "food") for part in ("train", "test") for name in "ab"]
     items = load_items(write(tmp_path, paths, "folder"))
-    assert any("2 data sets" in note and "'food', 'pets'" in note for note in items.notes)
+    assert any("data sets: 'food', 'pets'" in note for note in items.notes)
     for use in (official_split, images_to_test_on, lambda items: few_shot(items, 1)):
-        with pytest.raises(InputError, match=r"one data set, got 2: 'food', 'pets'"):
+        with pytest.raises(InputError, match=r"one data set, got a folder of data sets: 'food', 'pets'"):
             use(items)

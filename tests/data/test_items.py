@@ -107,7 +107,7 @@ def test_train_and_test_folders_are_no_classes(tmp_path: Path, names: tuple[str,
         write(tmp_path, *(f"{part}/{c}/{i}.jpg" for part in names for c in ("cat", "dog") for i in "12"))
     )
     assert items.class_names == ("cat", "dog")
-    assert any("divided into" in note for note in items.notes)
+    assert any("divided by" in note for note in items.notes)
     split = official_split(items)
     for part in names:
         indices = getattr(split, DIVISIONS[part.lower()])

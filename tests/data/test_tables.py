@@ -118,3 +118,45 @@ def test_tables_without_images(folder: Path, text: str, message: str) -> None:
 def test_other_encodings_are_told(folder: Path) -> None:
     with pytest.raises(InputError, match="UTF-8"):
         read(folder, "path,label\na.jpg,schön\n", encoding="latin-1")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path,label,split\na.jpg,cat,train\nb.jpg,dog,VALID\nsub/c d.jpg,cat,test\n#5.jpg,dog,\n",
+        "Subset;file;class\nTraining;a.jpg;cat\nval;b.jpg;dog\nTesting;sub/c d.jpg;cat\n;#5.jpg;dog\n",
+        "a.jpg,cat,train\nb.jpg,dog,dev\nsub/c d.jpg,cat,test\n#5.jpg,dog,\n",
+        "a.jpg,train,cat\nb.jpg,val,dog\nsub/c d.jpg,test,cat\n#5.jpg,,dog\n",
+    ],
+)
+def test_a_column_divides(folder: Path, text: str) -> None:
+    items = read(folder, text)
+    assert dict(zip(items.ids, items.parts.tolist(), strict=True)) == {
+        "a.jpg": "train", "b.jpg": "validation", "sub/c d.jpg": "test", "#5.jpg": ""
+    }  # fmt: skip
+    assert items.class_names == ("cat", "dog")
+    assert items.division
+
+
+def test_a_column_of_other_things_divides_nothing_and_is_named(folder: Path) -> None:
+    items = read(folder, "path,label,set\na.jpg,cat,A\nb.jpg,dog,B\n")
+    assert not items.division
+    assert any("'A', 'B'" in note for note in items.notes)
+    items = read(folder, "path,label,split\na.jpg,cat,train\nb.jpg,dog,later\n")
+    assert items.parts.tolist() == ["train", ""]
+    assert any("'later'" in note for note in items.notes)
+
+
+def test_one_image_in_two_parts_is_an_error(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"one part an image, .* 'train' in line 2 and as 'test' in line 3"):
+        read(folder, "path,label,split\na.jpg,cat,train\na.jpg,cat,test\n")
+
+
+def test_folders_in_the_paths_divide_where_no_column_does(folder: Path) -> None:
+    for name in ("train/1.jpg", "test/1.jpg"):
+        (folder / name).parent.mkdir()
+        (folder / name).write_bytes(JPEG)
+    assert read(folder, "train/1.jpg cat\ntest/1.jpg dog\n", "list.txt").parts.tolist() == ["train", "test"]
+    assert not read(folder, "test/1.jpg dog\n", "list.txt").division, (
+        "a list of test images alone is what was asked for"
+    )

@@ -218,7 +218,7 @@ def test_other_labels_on_the_test_images_change_no_choice() -> None:
         moved[group] = (k + 1) % 4
     official = Split(np.setdiff1d(np.arange(len(labels)), rows), test=rows, description="mine")
     pair = [
-        run(replace(features, labels=y), text, ablations=False, seeds=1, official=official,
+        run(replace(features, labels=y), text, ablations=False, seeds=1, split=official,
             methods=("linear_probe", "tip_adapter", "lfa"))
         for y in (labels, moved)
     ]  # fmt: skip
@@ -399,12 +399,12 @@ def test_official_lists_are_drawn_from_and_tested_on() -> None:
     features, text = problem()
     rows = np.random.default_rng(1).permutation(len(features))
     official = Split(rows[:80], rows[80:100], rows[100:], description="mine")
-    result = run(features, text, official=official, methods=("linear_probe",), seeds=2, ablations=False)
+    result = run(features, text, split=official, methods=("linear_probe",), seeds=2, ablations=False)
     assert {len(r.correct) for r in result.runs} == {60}
     assert result.record["images"]["test"] == 60
     assert result.record["protocol"] == "tested on the test list of mine"
     fewer = replace(official, train=official.train[:-8])
-    other = run(features, text, official=fewer, methods=("linear_probe",), seeds=2, ablations=False)
+    other = run(features, text, split=fewer, methods=("linear_probe",), seeds=2, ablations=False)
     assert not {r.key for r in result.runs} & {r.key for r in other.runs}  # other lists, other draws
 
 

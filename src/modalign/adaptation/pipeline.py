@@ -26,6 +26,7 @@ from modalign.methods.base import VectorMethod
 from modalign.methods.tower import TowerMethod
 
 if TYPE_CHECKING:
+    from modalign.data.split import Split
     from modalign.encoders.base import Encoder
 
 
@@ -38,6 +39,7 @@ def adapt(
     shots: int | None = None,
     classes: Sequence[str] | str | Path | None = None,
     unlabelled: bool = False,
+    split: str | Path | Split | None = None,
     templates: str | Sequence[str] | None = None,
     descriptions: str | Path | None = None,
     mirror: bool | None = None,
@@ -59,6 +61,8 @@ def adapt(
     shots : training images a class; None uses all but a held-out part for validation.
     classes : class names, or a file of them, where the folders do not say it well.
     unlabelled : take no label from the folders or lists; ``classes`` then says what there may be.
+    split : a split file, or a split of the given items. Default: what the source marks; its test images are never
+        used, its validation images serve as that. See :func:`~modalign.load_items`.
     templates : sentences with ``{}`` for the class name.
     descriptions : a JSON file of sentences a class (CuPL or HPT layout); with templates too, those come first.
     mirror : also train on mirrored images; None does what the method was published with.
@@ -75,7 +79,7 @@ def adapt(
     InputError : before any image is encoded, in one sentence.
     """
     started = time.perf_counter()
-    items = read_items(images, classes, unlabelled)
+    items = read_items(images, classes, unlabelled, split)
     crops, hyperparameters = split_crops(method, crops, mirror, hyperparameters)
     method = configure(method, hyperparameters, random_state)
     split = split_items(items, shots, method, random_state)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from modalign.cli.assignments import hyperparameters_by_method
-from modalign.cli.options import AsJson, Device, app, check_file
+from modalign.cli.options import AsJson, Device, SplitFile, app, check_file
 from modalign.cli.terminal import print_json, print_table, report_quarantine, say
 from modalign.errors import InputError
 
@@ -31,6 +31,7 @@ def compare(
     methods: Annotated[str | None, typer.Option(help="Names with commas, such as cmm,gpua; all by default.")] = None,
     shots: Annotated[str, typer.Option(help="Labelled images a class; 0 is none.")] = "0,1,2,4,8,16,all",
     seeds: Annotated[int, typer.Option(min=1, help="How many draws of the labelled images.")] = 3,
+    split: SplitFile = None,
     classes: Annotated[Path | None, typer.Option(help="File of class names, one a line or JSON.")] = None,
     template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
     descriptions: Annotated[Path | None, typer.Option(help="JSON: class name → sentences (CuPL, HPT).")] = None,
@@ -53,7 +54,7 @@ def compare(
         source, text=False if no_text else text, encoder=encoder, anchor=anchor,
         methods=methods.split(",") if methods else None,
         shots=[int(k) if k.strip().isdigit() else k.strip() for k in shots.split(",")],
-        seeds=seeds, classes=classes, templates=template or None, descriptions=descriptions,
+        seeds=seeds, split=split, classes=classes, templates=template or None, descriptions=descriptions,
         hyperparameters=hyperparameters_by_method(set_ or []), ablations=ablations, record=record,
         jobs=jobs or os.cpu_count() or 1, device=device,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from modalign.cli.assignments import hyperparameters_of
-from modalign.cli.options import AsJson, Device, EncoderName, Source, app, check_file
+from modalign.cli.options import AsJson, Device, EncoderName, Source, SplitFile, app, check_file
 from modalign.cli.terminal import print_json, report_quarantine, say
 from modalign.errors import InputError
 
@@ -57,6 +57,7 @@ def fit(
     unlabelled: Annotated[
         bool, typer.Option("--unlabelled", "--unlabeled", help="Take no label from folders; needs --classes.")
     ] = False,
+    split: SplitFile = None,
     template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
     descriptions: Annotated[Path | None, typer.Option(help="JSON: class name → sentences (CuPL, HPT).")] = None,
     mirror: Annotated[bool | None, typer.Option(help="Also train on mirrored images; as published by default.")] = None,
@@ -87,6 +88,7 @@ def fit(
         shots=shots,
         classes=classes,
         unlabelled=unlabelled,
+        split=split,
         templates=template or None,
         descriptions=descriptions,
         mirror=mirror,

@@ -18,12 +18,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_IN_PYTHON = {"seed": "random_state", "template": "templates", "split": "official"}
+_IN_PYTHON = {"seed": "random_state", "template": "templates"}
 """Options that have another name than the argument of the library that they stand for."""
 
 Source = Annotated[Path, typer.Argument(help="Folder (one sub-folder per class), CSV, list, zip or tar of images.")]
 EncoderName = Annotated[
     str, typer.Option("--encoder", "-e", help="tiny, tiny-vision, a local folder, or a hub name.", show_default=True)
+]
+SplitFile = Annotated[
+    Path | None, typer.Option("--split", help="Split file (CoOp's JSON, or saved by Split.save) for these images.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]

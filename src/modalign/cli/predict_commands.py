@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modalign.cli.options import AsJson, Source, app, check_file
+from modalign.cli.options import AsJson, Source, SplitFile, app, check_file
 from modalign.cli.terminal import print_json, print_table, report_quarantine, say
 from modalign.errors import InputError, require_choice
 
@@ -63,6 +63,7 @@ def predict(
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A folder written by fit.")],
     source: Source,
+    split: SplitFile = None,
     confusion: Annotated[Path | None, typer.Option(help="Confusion matrix picture (.png or .svg).")] = None,
     page: Annotated[Path | None, typer.Option(help="One HTML page with everything.")] = None,
     include_fitted: Annotated[bool, typer.Option(help="Keep images that the model was fitted on.")] = False,
@@ -75,7 +76,7 @@ def evaluate(
 
     check_file(confusion, ".png", ".svg")
     check_file(page, ".html")
-    items = load_items(source)
+    items = load_items(source, split=split)
     classifier = _load_classifier(model, encoder)
     result = classifier.evaluate(items, include_fitted=include_fitted)
     if confusion is not None:

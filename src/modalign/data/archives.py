@@ -14,7 +14,8 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
-from modalign.data.listing import Listing, assign_classes
+from modalign.data.folders import assign_classes
+from modalign.data.listing import Listing, is_split_file
 from modalign.data.members import Members, leaves_archive
 from modalign.data.tars import list_tar
 from modalign.errors import InputError
@@ -44,7 +45,9 @@ def list_archive(path: str) -> Listing:
         raise InputError(f"Expected an archive, '{path}' cannot be read as one: {error}.") from None
     name = os.path.basename(path)
     stem = next(name[: -len(e)] for e in sorted(_ENDINGS, key=len, reverse=True) if name.lower().endswith(e))
-    assign_classes(listing, members.found, sorted(members.folders), members.skipped, members.hidden, archive=stem)
+    for document in [name for name in members.found if is_split_file(name)]:
+        listing.skip(document, members.found.pop(document))
+    assign_classes(listing, members.found, sorted(members.folders), archive=stem)
     return listing
 
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from modalign.data.blobs import FileBlob
-from modalign.data.items import load_items
+from modalign.data.division import part_called
 from modalign.data.itemset import Items
-from modalign.data.names import read_classes, some
-from modalign.data.split import Split, official_split
+from modalign.data.names import some
+from modalign.data.official import OfficialLists
+from modalign.data.split import PARTS, Split
 from modalign.errors import InputError
-from modalign.files import read_json
+from modalign.files import read_json, read_text
 
-_LISTS = {"train": "train", "val": "validation", "test": "test"}
+_KEYS = {"train": "train", "val": "validation", "test": "test"}
+AIRCRAFT = ("variants.txt", *(f"images_variant_{key}.txt" for key in _KEYS))
+CUB = ("classes.txt", "images.txt", "image_class_labels.txt", "train_test_split.txt")
+"""Files by which the two data sets are recognised."""
 
 
 def read_coop_split(file: str | Path, root: str | Path | None = None) -> tuple[Items, Split]:
@@ -32,39 +37,48 @@ def read_coop_split(file: str | Path, root: str | Path | None = None) -> tuple[I
     root : the folder that its paths are relative to. Default: the split file's own folder, without looking whether
         the images are there.
     """
-    content = read_json(file, "a CoOp split file")
-    if not isinstance(content, dict) or not _LISTS.keys() <= content.keys():
-        raise InputError(f"Expected lists 'train', 'val' and 'test' in '{file}', it has none; is it a CoOp split file?")
-    if not all(isinstance(content[key], list) for key in _LISTS):
-        raise InputError(f"Expected 'train', 'val' and 'test' in '{file}' to be lists.")
-    paths: list[str] = []
-    labels: list[int] = []
+    lists = coop_lists(read_json(file, "a CoOp split file"), f"'{file}'")
+    base = os.path.abspath(Path(file).parent if root is None else root)
+    if root is not None:
+        _check_images(lists.paths, base, file)
+    return _assemble(Path(base), lists, f"the lists of {Path(file).name}")
+
+
+def coop_lists(content: Any, origin: str) -> OfficialLists:
+    """The lists of a CoOp split file, from its JSON."""
+    keys = {part: key for key in content if (part := part_called(key))} if isinstance(content, dict) else {}
+    if not {"train", "test"} <= keys.keys():
+        raise InputError(f"Expected lists 'train', 'val' and 'test' in {origin}, it has none; is it a CoOp split file?")
+    if not all(isinstance(content[key], list) for key in keys.values()):
+        raise InputError(f"Expected 'train', 'val' and 'test' in {origin} to be lists.")
+    rows: list[tuple[str, str, int]] = []
     names: dict[int, str] = {}
-    parts: dict[str, np.ndarray] = {}
-    for key, part in _LISTS.items():
-        start = len(paths)
-        for number, entry in enumerate(content[key]):
+    label_of: dict[str, int] = {}
+    for part in (part for part in PARTS if part in keys):
+        for number, entry in enumerate(content[keys[part]]):
             match entry:
                 case [str(path), int(label), str(name)] if type(label) is int and label >= 0:
-                    paths.append(path)
-                    labels.append(label)
+                    rows.append((path.replace("\\", "/").removeprefix("./"), part, label))
                 case _:
-                    where = f"'{file}', '{key}' {number}"
+                    where = f"{origin}, '{keys[part]}' {number}"
                     raise InputError(f"Expected [path, label, class name] in {where}, got {entry!r}.")
             if names.setdefault(label, name) != name:
                 both = f"'{names[label]}' and '{name}'"
-                raise InputError(f"Expected one name a label in '{file}', label {label} is {both}.")
-        parts[part] = np.arange(start, len(paths))
+                raise InputError(f"Expected one name a label in {origin}, label {label} is {both}.")
+            if (before := label_of.setdefault(rows[-1][0], label)) != label:
+                both = f"'{names[before]}' and '{name}'"
+                raise InputError(f"Expected one class an image in {origin}, '{path}' is listed as {both}.")
     if sorted(names) != list(range(len(names))):
-        raise InputError(f"Expected labels 0…{len(names) - 1} in '{file}', got {min(names)}…{max(names)}.")
-    base = os.path.abspath(Path(file).parent if root is None else root)
-    if root is not None:
-        _check_images(paths, base, file)
-    items = _assemble(Path(base), paths, labels, [names[i] for i in range(len(names))])
-    return items, Split(**parts, description=f"the lists of {Path(file).name}")
+        raise InputError(f"Expected labels 0…{len(names) - 1} in {origin}, got {min(names)}…{max(names)}.")
+    return _lists(origin, rows, [names[k] for k in range(len(names))])
 
 
-def _check_images(paths: list[str], base: str, file: str | Path) -> None:
+def _lists(origin: str, rows: Sequence[tuple[str, str, int]], names: Sequence[str]) -> OfficialLists:
+    paths, parts, labels = zip(*rows, strict=True) if rows else ((), (), ())
+    return OfficialLists(origin, paths, parts, np.array(labels, dtype=np.int64), tuple(names))
+
+
+def _check_images(paths: Sequence[str], base: str, file: str | Path) -> None:
     """Say early that the root is wrong; looks at every path only if the first is missing."""
     if paths and not os.path.isfile(os.path.join(base, paths[0])):
         missing = [path for path in paths if not os.path.isfile(os.path.join(base, path))]
@@ -77,76 +91,63 @@ def _check_images(paths: list[str], base: str, file: str | Path) -> None:
 
 def read_aircraft(root: str | Path) -> tuple[Items, Split]:
     """FGVC-Aircraft by its own text files: ``variants.txt``, ``images_variant_{train,val,test}.txt``, ``images/``."""
+    return _assemble(Path(root), aircraft_lists(root), "the variant lists of FGVC-Aircraft")
+
+
+def aircraft_lists(root: str | Path) -> OfficialLists:
+    """The variant lists of FGVC-Aircraft, from the folder that holds its text files."""
     root = Path(root)
     names = [line.strip() for line in _lines(root / "variants.txt")]
-    paths: list[str] = []
-    labels: list[int] = []
-    parts: dict[str, np.ndarray] = {}
-    for key, part in _LISTS.items():
-        start = len(paths)
+    number_of = {name: k for k, name in enumerate(names)}
+    rows = []
+    for key, part in _KEYS.items():
         for line in _lines(root / f"images_variant_{key}.txt"):
             number, _, name = line.strip().partition(" ")
-            if name not in names:
+            if name not in number_of:
                 raise InputError(f"Expected variants of '{root / 'variants.txt'}' in the '{key}' list, got '{name}'.")
-            paths.append(f"images/{number}.jpg")
-            labels.append(names.index(name))
-        parts[part] = np.arange(start, len(paths))
-    return _assemble(root, paths, labels, names), Split(**parts, description="the variant lists of FGVC-Aircraft")
+            rows.append((f"images/{number}.jpg", part, number_of[name]))
+    return _lists("the variant lists of FGVC-Aircraft", rows, names)
 
 
 def read_cub(root: str | Path) -> tuple[Items, Split]:
     """CUB-200-2011 by its own text files; names without their numbers, ``001.Black_footed_Albatross`` → words."""
+    return _assemble(Path(root), cub_lists(root), "the lists of CUB-200-2011")
+
+
+def cub_lists(root: str | Path) -> OfficialLists:
+    """The lists of CUB-200-2011, from the folder that holds its text files."""
     root = Path(root)
-    tables = {
-        name: dict(line.split(maxsplit=1) for line in _lines(root / f"{name}.txt"))
-        for name in ("classes", "images", "image_class_labels", "train_test_split")
-    }
-    keys = list(tables["images"])
-    class_ids = list(tables["classes"])
-    labels = [class_ids.index(tables["image_class_labels"][key]) for key in keys]
-    is_train = np.array([tables["train_test_split"][key] == "1" for key in keys])
-    names = [name.partition(".")[2].replace("_", " ") for name in tables["classes"].values()]
-    items = _assemble(root, [f"images/{tables['images'][key]}" for key in keys], labels, names)
-    split = Split(np.flatnonzero(is_train), test=np.flatnonzero(~is_train), description="the lists of CUB-200-2011")
-    return items, split
+    classes, images, labels, train = (_table(root / name) for name in CUB)
+    number_of = {key: k for k, key in enumerate(classes)}
+    try:
+        rows = [(f"images/{images[i]}", "train" if train[i] == "1" else "test", number_of[labels[i]]) for i in images]
+    except KeyError as error:
+        raise InputError(
+            f"Expected a class and a list for every image of '{root / 'images.txt'}', {error} lacks it."
+        ) from None
+    names = [name.partition(".")[2].replace("_", " ") for name in classes.values()]
+    return _lists("the lists of CUB-200-2011", sorted(rows, key=lambda row: row[1] == "test"), names)
 
 
-def read_imagenet(images: str | Path, class_names: str | Path) -> tuple[Items, Split]:
-    """ImageNet or a variant of it: folders by WordNet id or class number, names from CoOp's ``classnames.txt``.
-
-    With folders ``train`` and ``val`` the latter is the test list, as everywhere in this literature; there is then no
-    validation list, since CoOp's own is the test list again. A variant is all test, restricted to the classes it has.
-    """
-    known = read_classes(class_names)
-    found = load_items(images)
-    if all(name.isdecimal() for name in found.class_names):
-        order = sorted(found.class_names, key=int)
-        names = [list(known.values())[int(name)] for name in order if int(name) < len(known)]
-    else:
-        order = [key for key in known if key in set(found.class_names)]
-        names = [known[key] for key in order]
-    if len(order) < len(found.class_names) or len(names) < len(order):
-        raise InputError(f"Expected the folders of '{images}' among the {len(known)} classes of '{class_names}'.")
-    items = replace(load_items(images, classes=order), class_names=tuple(names))  # two ids may share one name
-    split = official_split(items)
-    if split is None:
-        return items, Split([], test=np.arange(len(items)), description="all images are for testing")
-    test = np.concatenate([split.validation, split.test])
-    return items, replace(split, validation=[], test=test, description="ImageNet's train and val folders")
-
-
-def _assemble(root: Path, paths: list[str], labels: list[int], names: list[str]) -> Items:
+def _assemble(root: Path, lists: OfficialLists, description: str) -> tuple[Items, Split]:
     base = os.path.abspath(root)
-    return Items(
-        ids=tuple(paths),
-        blobs=tuple(FileBlob(os.path.join(base, path)) for path in paths),
-        labels=np.array(labels, dtype=np.int64),
-        class_names=tuple(names),
+    items = Items(
+        ids=lists.paths,
+        blobs=tuple(FileBlob(os.path.join(base, path)) for path in lists.paths),
+        labels=lists.labels,
+        class_names=lists.class_names,
     )
+    parts = np.array(lists.parts)
+    return items, Split(**{part: np.flatnonzero(parts == part) for part in PARTS}, description=description)
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except OSError as error:
-        raise InputError(f"Expected the list '{path}', it is not there.") from error
+    return [line for line in read_text(path, "a list of the data set").splitlines() if line.strip()]
+
+
+def _table(path: Path) -> dict[str, str]:
+    """The lines "key value" of a file."""
+    pairs = [line.split(maxsplit=1) for line in _lines(path)]
+    if bad := [pair for pair in pairs if len(pair) != 2]:
+        raise InputError(f"Expected two columns in '{path}', got {' '.join(bad[0])!r}.")
+    return dict(pairs)

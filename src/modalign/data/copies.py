@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
@@ -11,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from modalign.data.blobs import FileBlob
+from modalign.data.blobs import FileBlob, ImageBlob
 from modalign.data.itemset import Items
 from modalign.data.names import some
 from modalign.errors import InputError, UndecodableError
@@ -31,7 +30,7 @@ def content_hash(items: Items, i: int) -> str:
 def same_bytes(items: Items, indices: Iterable[int]) -> list[list[int]]:
     """Groups of two or more of the given images that have the same bytes, in the order of ``indices``.
 
-    Files are told apart by their size and their first 4 KiB where these differ; only the others are read whole.
+    Sizes are compared first, then the first 4 KiB of files; only what agrees in these is read whole.
     """
     groups = [list(indices)]
     for key in (_size, _head, content_hash):
@@ -143,9 +142,7 @@ def _parts(group: Sequence[int], key: Callable[[int], Hashable]) -> list[list[in
 
 def _size(items: Items, i: int) -> int | None:
     blob = items.blobs[i]
-    with suppress(OSError):
-        return os.path.getsize(blob.path) if isinstance(blob, FileBlob) else None
-    return None
+    return None if isinstance(blob, ImageBlob) else blob.size()  # of a picture it is a guess
 
 
 def _head(items: Items, i: int) -> bytes | None:

@@ -7,8 +7,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from modalign.data.names import some
-
 DIVISIONS = {
     "train": "train",
     "training": "train",
@@ -26,8 +24,15 @@ DIVISIONS = {
 
 _FILLERS = re.compile(r"[\W_]+(set|data|images|imgs|split)$|set$|\d{4}$")  # test_set, val images, testset, train2017
 
-PURPOSES = {"train": "to learn from", "validation": "to validate", "test": "to test on"}
+PURPOSES = {
+    "train": "to learn from",
+    "validation": "to validate",
+    "test": "to test on",
+    "unlabelled": "that count as unlabelled",
+}
 """What the images of each part are for, in words."""
+
+_USES = {"train": "learning", "validation": "validation", "test": "testing"}
 
 Folders = tuple[str, ...]
 
@@ -77,7 +82,8 @@ class Division:
         return part, (*folders[:depth], *folders[end:])
 
     def __str__(self) -> str:
-        return "the folders " + some([name for part in PURPOSES for name in self.names.get(part, ())])
+        said = [f"'{name}' ({_USES[part]})" for part in _USES for name in self.names.get(part, ())]
+        return f"the folders {', '.join(said)}"
 
 
 def divide_folders(
@@ -111,7 +117,8 @@ def divide_folders(
     parts = {Division({}, "", clear, bare).place(folders)[0] for folders in above}
     default = "" if "train" in parts or "" not in parts else "train"  # only others are named: the rest teaches
     distinct = {part or default for part in parts} - {""}
-    if not used & clear and len(distinct) < 2 and not (alone and "" not in parts and "train" not in parts):
+    whole = alone and parts and not parts & {"", "train"}
+    if len(distinct) < 2 and not used & clear and not whole:
         return None
     names: dict[str, dict[str, None]] = defaultdict(dict)
     for root in sorted(used):

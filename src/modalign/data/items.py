@@ -7,26 +7,34 @@ be used is quarantined with a reason and never fatal; what a person should know 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from modalign.data.archives import is_archive, list_archive
-from modalign.data.blobs import BytesBlob, FileBlob, ImageBlob, why_no_image
+from modalign.data.blobs import FileBlob
+from modalign.data.folders import list_folder
 from modalign.data.itemset import PART, Items
-from modalign.data.listing import Listing, has_image_suffix, list_folder, printable
-from modalign.data.names import did_you_mean, name_classes, siblings, some
+from modalign.data.listing import Listing, has_image_suffix
+from modalign.data.memory import label_keys, list_memory, name_entries
+from modalign.data.names import did_you_mean, name_classes, siblings
 from modalign.data.sniff import IMAGE_SUFFIXES
+from modalign.data.split import Split, mark
+from modalign.data.split_files import divide_by, divide_by_found, read_lists
 from modalign.data.tables import is_table, list_table
 from modalign.errors import InputError, argument
 from modalign.features import UNLABELLED
-from modalign.files import is_regular, require_path, why_no_path
+from modalign.files import is_regular, require_path
 
 
-def load_items(source: object, *, classes: object = None, labels: object = None) -> Items:
+def load_items(
+    source: object,
+    *,
+    classes: object = None,
+    labels: object = None,
+    split: str | os.PathLike[str] | Split | None = None,
+) -> Items:
     """Images from whatever a user has.
 
     =====================================  =====================================================================
@@ -48,14 +56,18 @@ def load_items(source: object, *, classes: object = None, labels: object = None)
         or a file of names (one a line, or JSON). Default: the names that the source has, in natural order.
     labels : for lists and arrays one label an image, as indices or class names, −1 or None where unknown. For any
         source −1 alone means: ignore the labels it has.
+    split : which images are to learn from, to validate and to test on: a split file of CoOp, one that
+        :meth:`~modalign.data.split.Split.save` wrote, or a split of these items. Default: what the source says, by
+        folders called train, val and test, by a column ``split`` of a table, or by a split file beside the images,
+        whose order and class names are then those of the items.
 
     Raises
     ------
     InputError
-        If the source does not exist, holds no image, or labels and class names do not fit.
+        If the source does not exist, holds no image, or labels, class names and split do not fit.
     """
     if isinstance(source, Items):
-        return _relabel(source, classes, labels)
+        return _relabel(_divided(source, split), classes, labels)
     ignore = isinstance(labels, int) and labels == UNLABELLED
     if isinstance(source, (str, os.PathLike)):
         if labels is not None and not ignore:
@@ -64,21 +76,31 @@ def load_items(source: object, *, classes: object = None, labels: object = None)
             )
         listing = _list_path(source)
     else:
-        listing = _list_memory(source, None if ignore else labels)
-    if ignore:
-        listing.keys, listing.classes = [None] * len(listing.ids), []
+        listing = list_memory(source, None if ignore else labels)
     if not listing.ids and not listing.quarantined:
-        detail = f" ({'; '.join(listing.notes)})" if listing.notes else ""
+        detail = f" ({'; '.join(listing.told())})" if listing.told() else ""
         shown = f" in '{source}'" if isinstance(source, (str, os.PathLike)) else ""
         raise InputError(f"Expected images{shown}, found none{detail}.")
-    naming = name_classes(listing.classes, classes)
+    if listing.ids and isinstance(split, (str, os.PathLike)):
+        divide_by(listing, read_lists(split), classes)
+    elif listing.ids and isinstance(source, (str, os.PathLike)) and (listing.root or is_archive(Path(source))):
+        divide_by_found(listing, os.path.dirname(os.path.abspath(source)), classes)
+    if ignore:
+        listing.keys, listing.classes = [None] * len(listing.ids), []
+    items = _items(listing, classes)
+    return mark(items, split) if isinstance(split, Split) else items
+
+
+def _items(listing: Listing, classes: object) -> Items:
+    own = (listing.classes or None) if listing.ordered else None
+    naming = name_classes(listing.classes, own if classes is None else classes)
     return Items(
         ids=tuple(listing.ids),
         blobs=tuple(listing.blobs),
         labels=np.array([UNLABELLED if k is None else naming.index[k] for k in listing.keys], dtype=np.int64),
         class_names=naming.names,
         quarantined=tuple(listing.quarantined),
-        notes=(*listing.notes, *naming.notes),
+        notes=(*listing.told(), *naming.notes),
         parts=np.array(listing.parts, PART),
         division=listing.division,
         trouble=listing.trouble,
@@ -105,7 +127,7 @@ def _list_path(source: str | os.PathLike[str]) -> Listing:
         return list_table(path)
     if has_image_suffix(path.name):
         listing = Listing()
-        listing.add(_names([path])[0], FileBlob(root))
+        listing.add(name_entries([path])[0], FileBlob(root))
         return listing
     raise InputError(
         f"Expected a folder, a table (.csv, .tsv, .txt), an archive (.zip, .tar, .tar.gz) or an image, got '{path}'."
@@ -123,107 +145,24 @@ def _exists(path: Path) -> bool:
     return True
 
 
-def _list_memory(source: object, labels: object) -> Listing:
-    if isinstance(source, np.ndarray):
-        entries: list[object] = list(_check_batch(source))
-    elif isinstance(source, (Image.Image, bytes)):
-        entries = [source]
-    elif isinstance(source, Iterable):
-        entries = list(source)
-    else:
-        raise InputError(
-            "Expected images as a folder, table, archive, list of paths or pictures, or a uint8 array "
-            f"(n, H, W, 3), got {type(source).__name__}."
-        )
-    keys = _label_keys(labels, len(entries))
-    listing = Listing()
-    listing.given = _names(entries)
-    missing: list[str] = []
-    for i, (name, entry) in enumerate(zip(listing.given, entries, strict=True)):
-        if isinstance(entry, (str, os.PathLike)):
-            path = os.path.abspath(entry)
-            reason = why_no_image(os.fspath(entry), path)
-            if reason is None:
-                listing.add(name, FileBlob(path), keys[i])
-            else:
-                missing.append(printable(os.fspath(entry)))
-                listing.refuse(name, reason)
-        elif isinstance(entry, bytes):
-            listing.add(name, BytesBlob(entry), keys[i])
-        elif isinstance(entry, Image.Image):
-            listing.add(name, ImageBlob(entry), keys[i])
-        elif isinstance(entry, np.ndarray):
-            listing.add(name, ImageBlob(_check_picture(entry, i)), keys[i])
-        else:
-            raise InputError(
-                f"Expected paths, Pillow images, arrays or bytes in the list, got {type(entry).__name__} at {i}."
-            )
-    if missing and not listing.ids:
-        require_path(missing[0], "images")
-        first = Path(missing[0])
-        raise InputError(
-            f"Expected images, none of {some(missing, 3)} is a file." + did_you_mean(first.name, siblings(first))
-        )
-    listing.classes = list(dict.fromkeys(key for key in keys if key is not None))
-    return listing
-
-
-def _names(entries: Sequence[object]) -> list[str]:
-    """Names of the entries of a list, no two alike; see :attr:`Items.ids`."""
-    given = {i: os.fsdecode(e) for i, e in enumerate(entries) if isinstance(e, (str, os.PathLike))}
-    paths = {i: os.path.abspath(path) for i, path in given.items() if not why_no_path(path)}
-    try:
-        root = os.path.commonpath([os.path.dirname(path) for path in paths.values()])
-    except ValueError:  # no path, or on several drives
-        root = ""
-    names: dict[str, None] = {}
-    for i in range(len(entries)):
-        below = os.path.relpath(paths[i], root) if i in paths and root else paths.get(i, given.get(i, str(i)))
-        name = once = printable(below.replace(os.sep, "/"))
-        count = 1
-        while name in names:
-            count += 1
-            name = f"{once}#{count}"
-        names[name] = None
-    return list(names)
-
-
-def _label_keys(labels: object, n: int) -> list[str | None]:
-    """Labels as class keys: a name, the decimal of an index, or None."""
-    if labels is None:
-        return [None] * n
-    values = list(labels.tolist() if hasattr(labels, "tolist") else labels)  # type: ignore[call-overload]
-    if len(values) != n:
-        raise InputError(f"Expected one label an image ({n}), got {len(values)}.")
-    known = [v for v in values if v is not None and v != UNLABELLED]
-    if not all(isinstance(v, str) for v in known) and not all(isinstance(v, int) and v >= 0 for v in known):
-        raise InputError("Expected labels to be all class names or all indices ≥ 0, with −1 or None where unknown.")
-    return [None if v is None or v == UNLABELLED else str(v) for v in values]
-
-
-def _check_batch(batch: np.ndarray) -> np.ndarray:
-    if batch.dtype != np.uint8:
-        raise InputError(f"Expected pictures as uint8 0…255, got {batch.dtype}; scale and convert them first.")
-    if batch.ndim not in (3, 4) or 0 in batch.shape[1:] or (batch.ndim == 4 and batch.shape[3] not in (1, 3, 4)):
-        raise InputError(f"Expected pictures of shape (n, H, W) or (n, H, W, 3), got {batch.shape}.")
-    if batch.ndim == 3 and batch.shape[2] == 3:
-        raise InputError(f"Expected a batch (n, H, W, 3), got one picture {batch.shape}; pass picture[None].")
-    return batch[..., 0] if batch.ndim == 4 and batch.shape[3] == 1 else batch
-
-
-def _check_picture(picture: np.ndarray, i: int) -> np.ndarray:
-    if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or 0 in picture.shape:
-        raise InputError(
-            f"Expected pictures as uint8 of shape (H, W) or (H, W, 3), got {picture.dtype} {picture.shape} at {i}."
-        )
-    return _check_batch(picture[None])[0] if picture.ndim == 3 else picture
+def _divided(items: Items, split: str | os.PathLike[str] | Split | None) -> Items:
+    """The items with the parts of a given split, and with the order and the class names of a split file."""
+    if split is None:
+        return items
+    if isinstance(split, Split):
+        return mark(items, split)
+    keys = [None if k == UNLABELLED else items.class_names[k] for k in items.labels]
+    listing = Listing([*items.ids], [*items.blobs], keys, [*items.class_names], [*items.quarantined], [*items.notes],
+                      items.parts.tolist(), ordered=True, given=[*items.given])  # fmt: skip
+    divide_by(listing, read_lists(split))
+    return _items(listing, None)
 
 
 def _relabel(items: Items, classes: object, labels: object) -> Items:
     if labels is not None and isinstance(labels, int) and labels == UNLABELLED:
         items = items.unlabelled()
     elif labels is not None:
-        keys = _label_keys(labels, len(items))
+        keys = label_keys(labels, len(items))
         naming = name_classes(list(dict.fromkeys(k for k in keys if k is not None)), classes)
         new = [UNLABELLED if k is None else naming.index[k] for k in keys]
         return replace(items, labels=np.array(new, dtype=np.int64), class_names=naming.names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from modalign.data.blobs import SIZE_LIMIT, Blob, Identity, file_identity, too_large, why_unreadable
-from modalign.data.listing import Listing, has_image_suffix, is_hidden, printable
+from modalign.data.listing import Listing, has_image_suffix, is_hidden, is_split_file, printable
 from modalign.errors import UndecodableError
 
 EXPANSION = 200
@@ -78,8 +78,6 @@ class Members:
         self.listing = listing
         self.found: dict[str, Blob] = {}
         self.folders: set[str] = set()
-        self.skipped: list[str] = []
-        self.hidden = 0
         self._left = max(_EXPANDED_ANYWAY, EXPANSION * size)
 
     def take(self, size: int) -> bool:
@@ -98,15 +96,15 @@ class Members:
         if not parts:
             return None
         if any(is_hidden(part) for part in parts):
-            self.hidden += kind != "folder"
+            self.listing.hidden += kind != "folder"
             return None
         self.folders.update("/".join(parts[:depth]) for depth in range(1, len(parts) + (kind == "folder")))
         if kind == "folder":
             return None
         if kind == "link":
             self.listing.refuse(clean, "a link; links inside archives are not followed")
-        elif not has_image_suffix(clean):
-            self.skipped.append(clean)
+        elif not (has_image_suffix(clean) or is_split_file(clean)):
+            self.listing.skipped.append(clean)
         elif kind != "file":
             self.listing.refuse(clean, "not a regular file")
         elif trouble or size > SIZE_LIMIT:

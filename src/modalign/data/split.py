@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from modalign.data.itemset import Items
+from modalign.data.itemset import PART, Items
 from modalign.data.names import some
 from modalign.errors import InputError
 from modalign.files import read_json, write
 
 EMPTY = np.empty(0, dtype=np.int64)
+FORMAT = "modalign-split-1"
 PARTS = ("train", "validation", "test", "unlabelled")
 
 
@@ -49,12 +50,19 @@ class Split:
         sizes = ", ".join(f"{name} {len(getattr(self, name))}" for name in PARTS)
         return f"Split({sizes}, seed {self.seed}: {self.description})"
 
+    def require(self, n: int) -> None:
+        """Raise unless this can be a split of n images."""
+        for name in PARTS:
+            index = getattr(self, name)
+            if len(index) and not (index.min() >= 0 and index.max() < n):
+                raise InputError(f"Expected a split of these {n} images, its {name} list holds image {index.max()}.")
+
     def save(self, path: str | Path, items: Items) -> Path:
         """Write the split as JSON, by ids, so that it still fits when the folder grows; atomic."""
         if len(set(items.ids)) < len(items):
             raise InputError("Expected items with unique ids to save a split of, got the same id twice.")
         content = {
-            "format": "modalign-split-1",
+            "format": FORMAT,
             "description": self.description,
             "seed": self.seed,
             "notes": list(self.notes),
@@ -67,8 +75,8 @@ class Split:
     def load(cls, path: str | Path, items: Items) -> Split:
         """Read what :meth:`save` wrote and find its ids among ``items``; ids that are gone are counted in ``notes``."""
         content = read_json(path, "a split file")
-        if not isinstance(content, dict) or content.get("format") != "modalign-split-1":
-            raise InputError(f"Expected a split file of format modalign-split-1, '{path}' is not one.")
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise InputError(f"Expected a split file of format {FORMAT}, '{path}' is not one.")
         place = {name: i for i, name in enumerate(items.ids)}
         parts, gone = {}, []
         for part in PARTS:
@@ -107,6 +115,16 @@ def official_split(items: Items) -> Split | None:
         return None
     lists = {name: np.flatnonzero(items.parts == name) for name in PARTS}
     return Split(**lists, description=items.division)
+
+
+def mark(items: Items, split: Split) -> Items:
+    """The items with the parts that a split of them gives; an image that several of its lists hold counts as test."""
+    split.require(len(items))
+    parts = np.full(len(items), "", PART)
+    for name in reversed(PARTS):
+        parts[getattr(split, name)] = name
+    parts[split.test] = "test"
+    return replace(items, parts=parts, division=split.description or "the given split", trouble="")
 
 
 def images_to_test_on(items: Items) -> Items:

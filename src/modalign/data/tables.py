@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from modalign.data.blobs import FileBlob, why_no_image
+from modalign.data.division import part_called
+from modalign.data.folders import divide_by_folders
 from modalign.data.listing import Listing, has_image_suffix
 from modalign.data.names import natural_key, some
 from modalign.errors import InputError
@@ -16,6 +18,7 @@ from modalign.files import read_text
 
 _PATH_COLUMNS = ("path", "image", "file", "filename", "filepath", "file_name", "file_path", "image_path", "img", "id")
 _LABEL_COLUMNS = ("class_name", "class", "label", "category", "target", "name")
+_PART_COLUMNS = ("split", "part", "subset", "set", "partition", "phase", "usage")
 
 
 def is_table(path: Path) -> bool:
@@ -26,28 +29,31 @@ def is_table(path: Path) -> bool:
 def list_table(path: Path) -> Listing:
     """The images that a table names, relative to its own folder; those that are not there are quarantined.
 
-    A row that repeats another is dropped; one image with two labels is an error, as it has one class here.
+    A column with "train", "val" or "test" divides the images; without one, folders of these names in the paths do. A
+    row that repeats another is dropped; one image with two labels or in two parts is an error.
     """
     text = read_text(path, "a table")
     rows = _csv_rows(text, path) if path.suffix.lower() in (".csv", ".tsv") else _list_rows(text)
     listing = Listing()
-    seen: dict[str, tuple[str | None, int]] = {}
+    seen: dict[str, tuple[str | None, str, int]] = {}
     repeated = 0
     base = os.path.dirname(os.path.abspath(path))
-    for line, name, label in rows:
+    for line, name, label, part in rows:
         if name in seen:
-            if seen[name][0] != label:
-                raise InputError(
-                    f"Expected one label an image, '{path.name}' gives '{name}' as '{seen[name][0]}' in line "
-                    f"{seen[name][1]} and as '{label}' in line {line}."
-                )
+            *before, first = seen[name]
+            for what, old, new in zip(("label", "part"), before, (label, part), strict=True):
+                if old != new:
+                    raise InputError(
+                        f"Expected one {what} an image, '{path.name}' gives '{name}' as '{old}' in line {first} and as "
+                        f"'{new}' in line {line}."
+                    )
             repeated += 1
             continue
-        seen[name] = (label, line)
+        seen[name] = (label, part, line)
         file = os.path.normpath(os.path.join(base, name))
         reason = why_no_image(name, file)
         if reason is None:
-            listing.add(name, FileBlob(file), label)
+            listing.add(name, FileBlob(file), label, part_called(part))
         else:
             listing.refuse(name, reason)
     if listing.quarantined and not listing.ids:
@@ -55,47 +61,77 @@ def list_table(path: Path) -> Listing:
             f"Expected the images of '{path}' relative to its folder '{base}', none is there, "
             f"such as {some([q.id for q in listing.quarantined], 2)}."
         )
-    labels = {label for label, _ in seen.values() if label is not None}
+    _divide(listing, {part for _, part, _ in seen.values()})
+    labels = {label for label, _, _ in seen.values() if label is not None}
     listing.classes = sorted(labels, key=natural_key)
     if repeated:
         listing.notes.append(f"dropped {repeated} repeated row{'s' if repeated > 1 else ''}")
     return listing
 
 
-def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, str, str | None]]:
+def _divide(listing: Listing, values: set[str]) -> None:
+    """Say what divides the images: the column of parts, if it names any, or else the folders."""
+    if any(listing.parts):
+        listing.division = "a column of the table"
+        if strange := sorted(value for value in values if value and not part_called(value)):
+            listing.notes.append(f"the column of parts also holds {some(strange)}: these images are of no part")
+    else:
+        if named := sorted(values - {""}):
+            listing.notes.append(f"a column that could divide the images is not used, since it holds {some(named)}")
+        divide_by_folders(listing)
+
+
+def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, str, str | None, str]]:
+    """(line, path, label, part as it is written) of every row."""
     head = text[: text.find("\n")] if "\n" in text else text
     delimiter = max("\t,;|", key=head.count)
     reader = csv.reader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
     try:
         header = next(reader, [])
-        names = [cell.strip().casefold() for cell in header]
-        where = next((names.index(c) for c in _PATH_COLUMNS if c in names), None)
-        if where is None and header and has_image_suffix(header[0]):  # no header: the first line is an image
-            where, what = 0, 1 if len(header) > 1 else None
+        if header and has_image_suffix(header[0]):  # no header: the first line is an image
+            where, what, which = _columns_without_names(header)
             reader = csv.reader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
-        elif where is None:
-            raise InputError(
-                f"Expected a column named path, image or file in '{path.name}', got {some(header) or 'an empty file'}."
-            )
         else:
-            what = next((names.index(c) for c in _LABEL_COLUMNS if c in names and names.index(c) != where), None)
+            where, what, which = _named_columns(header, path)
         for row in reader:
             if row and len(row) > where and row[where].strip():
-                label = row[what].strip() if what is not None and len(row) > what else ""
-                yield reader.line_num, _posix(row[where]), label or None
+                label, part = (row[k].strip() if k is not None and len(row) > k else "" for k in (what, which))
+                yield reader.line_num, _posix(row[where]), label or None, part
     except csv.Error as error:
         raise InputError(f"Expected a table in '{path}', line {reader.line_num}: {error}.") from error
 
 
-def _list_rows(text: str) -> Iterator[tuple[int, str, str | None]]:
+def _named_columns(header: list[str], path: Path) -> tuple[int, int | None, int | None]:
+    """Where the paths, the labels and the parts are."""
+    names = [cell.strip().casefold() for cell in header]
+    where = next((names.index(c) for c in _PATH_COLUMNS if c in names), None)
+    if where is None:
+        raise InputError(
+            f"Expected a column named path, image or file in '{path.name}', got {some(header) or 'an empty file'}."
+        )
+    what, which = (
+        next((names.index(c) for c in known if c in names and names.index(c) != where), None)
+        for known in (_LABEL_COLUMNS, _PART_COLUMNS)
+    )
+    return where, what, which
+
+
+def _columns_without_names(row: list[str]) -> tuple[int, int | None, int | None]:
+    """The same for a table without a header: paths first, then labels; parts where the first row names one."""
+    which = next((k for k, cell in enumerate(row) if k and part_called(cell)), None)
+    what = next((k for k in range(1, len(row)) if k != which), None)
+    return 0, what, which
+
+
+def _list_rows(text: str) -> Iterator[tuple[int, str, str | None, str]]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         match = None if has_image_suffix(line.strip()) else re.match(r"(.+?\.\w+)[\s,;]+(\S.*)$", line.strip())
         if match and has_image_suffix(match[1]):
-            yield number, _posix(match[1]), match[2].strip()
+            yield number, _posix(match[1]), match[2].strip(), ""
         else:
-            yield number, _posix(line), None
+            yield number, _posix(line), None, ""
 
 
 def _posix(path: str) -> str:

@@ -12,8 +12,9 @@ import numpy as np
 
 from modalign.data.split import Split
 from modalign.errors import InputError, UnknownNameError, argument
+from modalign.evaluate.class_text import TextSource
 from modalign.evaluate.comparison import LeftOut, MethodComparison
-from modalign.evaluate.given import TEST_SHARE, Given, TextSource, read_given
+from modalign.evaluate.given import TEST_SHARE, Given, read_given
 from modalign.evaluate.looks import look_closer
 from modalign.evaluate.plan import RANDOM_TEXT, Cell, Draws, build, run_all
 from modalign.evaluate.protocol import budgets, fingerprint_of
@@ -42,7 +43,7 @@ def compare(
     shots: Sequence[Shots] = SHOTS,
     seeds: int | Sequence[int] = 3,
     test: float = TEST_SHARE,
-    official: Split | None = None,
+    split: str | Path | Split | None = None,
     classes: Sequence[str] | str | Path | None = None,
     templates: str | Sequence[str] | None = None,
     descriptions: str | Path | None = None,
@@ -64,7 +65,7 @@ def compare(
     Parameters
     ----------
     source : images as :func:`~modalign.load_items` takes them; or :class:`~modalign.Features`, or the ``.npz`` file of
-        them that ``modalign embed`` writes. What the source marks as train, validation and test serves as that.
+        them that ``modalign embed`` writes.
     text : class-text vectors: an array, :class:`~modalign.ClassText`, or a file of them. By default the encoder embeds
         the class names; False compares without text.
     encoder : what turns images and class names into vectors; ``"tiny"`` for images by default, and for features the
@@ -75,7 +76,7 @@ def compare(
     shots : labelled images a class; numbers and ``"all"``. 0 is without labels.
     seeds : how many draws, or which.
     test : share of every class to test on, where there are no official lists.
-    official : train, validation and test lists to draw from.
+    split : a split file, or a split of the given images. Default: what the source marks as train, validation and test.
     classes : class names, or a file of them.
     templates : sentences with ``{}`` for the class name.
     descriptions : a JSON file of sentences a class; with templates too, those come first.
@@ -97,7 +98,7 @@ def compare(
         raise InputError(f"Expected jobs to be at least 1, got {jobs}.")
     given = read_given(
         source, text=text, encoder=encoder, anchor=anchor, classes=classes, templates=templates,
-        descriptions=descriptions, official=official, test=test, device=device,
+        descriptions=descriptions, split=split, test=test, device=device,
     )  # fmt: skip
     protocol = Draws(given, test)
     kept, notes = _possible(protocol, shots, draws[0])
@@ -166,7 +167,7 @@ def _possible(draws: Draws, shots: Sequence[Shots], seed: int) -> tuple[list[Sho
     if not len(draws.split(0, seed).test):
         raise InputError(
             "Expected images that can be set aside to test on, got none; "
-            "at least one class must have 3 labelled images, or give official lists with a test list."
+            "at least one class must have 3 labelled images, or give a split with a test list."
         )
     for k in sorted(set(shots), key=amount):
         split = draws.split(k, seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,18 +14,19 @@ from modalign.data.items import Items, load_items
 from modalign.data.names import read_classes, some
 from modalign.data.prompts import class_sentences
 from modalign.data.split import Split
+from modalign.data.split_files import split_by_names
 from modalign.data.splits import official_split, with_test
 from modalign.encoders import load_encoder
 from modalign.encoders.joined import JoinedEncoder
-from modalign.errors import InputError, ModalignError, argument
+from modalign.errors import InputError, argument
+from modalign.evaluate.class_text import TextSource, class_text
 from modalign.evaluate.protocol import require_anchor
-from modalign.features import UNLABELLED, ClassText, EncoderSpec, Features
-from modalign.files import read_npz
+from modalign.features import UNLABELLED, ClassText, Features
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
 
-TextSource = ClassText | np.ndarray | str | Path | bool | None
+Sentences = Callable[[Sequence[str]], list[list[str]]]
 TEST_SHARE = 0.5
 TESTABLE = 3  # images a class needs to be tested: one to learn from, one to choose on, one to test
 
@@ -67,7 +68,7 @@ def read_given(
     classes: Sequence[str] | str | Path | None = None,
     templates: str | Sequence[str] | None = None,
     descriptions: str | Path | None = None,
-    official: Split | None = None,
+    split: str | Path | Split | None = None,
     test: float = TEST_SHARE,
     device: str = "auto",
 ) -> Given:
@@ -79,40 +80,22 @@ def read_given(
     """
     if isinstance(source, (str, Path)) and Path(source).suffix == ".npz":
         source = Features.load(source)
-    reader = encoder if _is_encoder(encoder) else None
-    spaces: tuple[int, ...] = ()
-    notes: list[str] = []
+
+    def sentences(names: Sequence[str]) -> list[list[str]]:
+        return class_sentences(names, templates, descriptions)
+
     if isinstance(source, Features):
-        features = _named(source, classes, text)
-        _require_testable(features.labels, features.class_names)
-        lines = class_sentences(features.class_names, templates, descriptions)
-        if isinstance(anchor, (str, Path)):
-            anchor = Features.load(anchor)
-        if not isinstance(anchor, (Features, type(None))):
-            raise InputError(
-                f"Expected {argument('anchor')} to be features of the same images, or a .npz file of them."
-            )
+        inputs = _from_features(_named(source, classes, text), encoder, anchor, split, sentences)
     else:
-        items = learnable(load_items(source, classes=classes))
-        _require_testable(items.labels, items.class_names)
-        lines = class_sentences(items.class_names, templates, descriptions)
-        notes += items.notes
-        reader = load_encoder(encoder or "tiny", device=device) if not _is_encoder(encoder) else encoder
-        features = reader.embed_images(items)
-        if isinstance(reader, JoinedEncoder):
-            spaces, joined, reader = reader.widths, reader, reader.language
-            anchor = joined.part_of(features, reader) if anchor is None and reader is not None else anchor
-        if anchor is not None and not isinstance(anchor, Features):
-            reader = load_encoder(anchor, device=device) if not _is_encoder(anchor) else anchor
-            anchor = reader.embed_images(items)
-        official = _kept(official or official_split(items), items, features)
-        if features.quarantined:
-            count = len(features.quarantined)
-            notes.append(f"{count} {'file' if count == 1 else 'files'} could not be decoded; left out")
+        inputs = _from_images(
+            load_items(source, classes=classes, split=split), encoder, anchor, split, sentences, device
+        )
+    features, anchor, reader, official = inputs.features, inputs.anchor, inputs.reader, inputs.official
     if not np.isfinite(features.vectors).all():
         raise InputError("Expected finite image vectors, got NaN or infinity; embed the images again.")
     spec = (features if anchor is None else anchor).spec
-    found = _text(text, features.class_names, reader, encoder, spec, lines, device)
+    found = class_text(text, features.class_names, reader, encoder, spec, inputs.lines, device)
+    notes = list(inputs.notes)
     if found is None:
         notes.append("there is no class text, so class means stand in for it: zero-shot is the nearest class mean")
     if found is not None and anchor is None and found.vectors.shape[-1] != features.vectors.shape[1]:
@@ -124,7 +107,68 @@ def read_given(
     require_anchor(features, anchor, found)
     if official is not None:
         official = _labelled_tests(with_test(features.labels, official, test), features.labels)
-    return Given(features, found, anchor, official, (*notes, *_about(features, official)), spaces)
+    return Given(features, found, anchor, official, (*notes, *_about(features, official)), inputs.spaces)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """The images of a comparison as vectors, and the sentences of their classes."""
+
+    features: Features
+    anchor: Features | None
+    reader: Encoder | None
+    official: Split | None
+    lines: list[list[str]]
+    notes: tuple[str, ...] = ()
+    spaces: tuple[int, ...] = ()
+
+
+def _from_features(
+    features: Features, encoder: Any, anchor: Any, split: str | Path | Split | None, sentences: Sentences
+) -> _Inputs:
+    _require_testable(features.labels, features.class_names)
+    lines = sentences(features.class_names)
+    if isinstance(anchor, (str, Path)):
+        anchor = Features.load(anchor)
+    if not isinstance(anchor, (Features, type(None))):
+        raise InputError(f"Expected {argument('anchor')} to be features of the same images, or a .npz file of them.")
+    official = split_by_names(features.ids, split)
+    notes = () if official is None or isinstance(split, Split) else (f"divided by {official.description}",)
+    return _Inputs(features, anchor, encoder if _is_encoder(encoder) else None, official, lines, notes)
+
+
+def _from_images(
+    given: Items, encoder: Any, anchor: Any, split: str | Path | Split | None, sentences: Sentences, device: str
+) -> _Inputs:
+    items = learnable(given)
+    _require_testable(items.labels, items.class_names)
+    official = official_split(items)
+    lines = sentences(items.class_names)
+    reader = encoder if _is_encoder(encoder) else load_encoder(encoder or "tiny", device=device)
+    features = reader.embed_images(items)
+    spaces: tuple[int, ...] = ()
+    if isinstance(reader, JoinedEncoder):
+        spaces, joined, reader = reader.widths, reader, reader.language
+        anchor = joined.part_of(features, reader) if anchor is None and reader is not None else anchor
+    if isinstance(anchor, Features):
+        anchor = _rows_of(anchor, features.ids)
+    elif anchor is not None:
+        reader = anchor if _is_encoder(anchor) else load_encoder(anchor, device=device)
+        anchor = reader.embed_images(items)
+    if isinstance(split, Split):
+        official = _kept(split, given, features)
+    elif official is not None:
+        official = _kept(official, items, features)
+    notes = [*items.notes]
+    if count := len(features.quarantined) - len(items.quarantined):
+        notes.append(f"{count} {'file' if count == 1 else 'files'} could not be decoded; left out")
+    return _Inputs(features, anchor, reader, official, lines, tuple(notes), spaces)
+
+
+def _rows_of(features: Features, ids: Sequence[str]) -> Features:
+    """The rows of ``ids``, in that order; all rows where one of them is missing."""
+    row = {name: i for i, name in enumerate(features.ids)}
+    return features.select([row[name] for name in ids]) if row.keys() >= set(ids) else features
 
 
 def _named(features: Features, classes: Sequence[str] | str | Path | None, text: TextSource) -> Features:
@@ -148,63 +192,6 @@ def _require_testable(labels: np.ndarray, class_names: Sequence[str]) -> None:
             "Expected labelled images, got none: without a label nothing can be tested; "
             "sort some images into one folder a class."
         )
-
-
-def _text(
-    text: TextSource,
-    names: tuple[str, ...],
-    reader: Encoder | None,
-    encoder: Any,
-    spec: EncoderSpec | None,
-    lines: list[list[str]],
-    device: str,
-) -> ClassText | None:
-    """Class text in the order of ``names``: given, from a file, or from the encoder that the images came from."""
-    if text is False:
-        return None
-    if isinstance(text, (str, Path)):
-        text = _read_text(text, names)
-    if isinstance(text, np.ndarray):
-        text = ClassText(np.asarray(text, dtype=np.float32), names)
-    if isinstance(text, ClassText):
-        return _ordered(text, names)
-    if reader is None and (encoder is not None or spec is not None):
-        name = encoder if encoder is not None else spec.name  # type: ignore[union-attr]
-        try:
-            reader = load_encoder(name, device=device, dtype=spec.dtype if spec else "auto")
-        except ModalignError as error:
-            raise InputError(
-                f"Expected encoder '{name}', which the features name, for the text of the classes: {error} "
-                f"Or give {argument('text')}, or {argument('text', 'False')} to compare without."
-            ) from error
-        if spec is not None:
-            reader.spec.require(spec)
-    if reader is None or not reader.has_text:
-        return None
-    return reader.embed_texts(lines, class_names=names)
-
-
-def _read_text(path: str | Path, names: tuple[str, ...]) -> ClassText:
-    """An ``.npz`` with ``vectors`` or ``text`` (C, d) or (C, T, d), and their ``class_names`` or ``text_names``."""
-    arrays = read_npz(path, "a file of text vectors (.npz)")
-    vectors = next((arrays[key] for key in ("vectors", "text") if key in arrays), None)
-    if vectors is None:
-        raise InputError(f"Expected an array 'vectors' or 'text' in '{path}', got {sorted(arrays)}.")
-    own = next((arrays[key].tolist() for key in ("class_names", "text_names") if key in arrays), names)
-    return ClassText(vectors.astype(np.float32), tuple(own))
-
-
-def _ordered(text: ClassText, names: tuple[str, ...]) -> ClassText:
-    """The rows of ``text`` that ``names`` ask for, in that order."""
-    if text.class_names == names:
-        return text
-    row = {name: i for i, name in enumerate(text.class_names)}
-    missing = [name for name in names if name not in row]
-    if missing:
-        raise InputError(f"Expected text for all {len(names)} classes, got none for {some(missing, 3)}.")
-    rows = [row[name] for name in names]
-    kept = tuple(text.sentences[i] for i in rows) if text.sentences else ()
-    return replace(text, vectors=text.vectors[rows], class_names=names, sentences=kept)
 
 
 def _kept(split: Split | None, items: Items, features: Features) -> Split | None:

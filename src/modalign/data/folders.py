@@ -1,0 +1,137 @@
+"""Folders and archives: which images are of which class and part, by where they lie."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from modalign.data.blobs import Blob, FileBlob, why_unreadable
+from modalign.data.division import divide_folders
+from modalign.data.listing import Listing, has_image_suffix, is_hidden, printable
+from modalign.data.names import natural_key, some
+
+
+def list_folder(root: str) -> Listing:
+    """Every image below ``root``: hidden files are passed over, other files are counted, links are followed once."""
+    found: dict[str, Blob] = {}
+    folders: list[str] = []
+    listing = Listing(root=root)
+    stack: list[tuple[str, str, frozenset[tuple[int, int]]]] = [("", root, frozenset())]
+    while stack:
+        relative, folder, above = stack.pop()
+        try:
+            status = os.stat(folder)
+            entries = list(os.scandir(folder))
+        except OSError as error:
+            listing.refuse(relative or ".", f"the folder cannot be read: {(error.strerror or str(error)).lower()}")
+            continue
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            listing.refuse(relative, "a link to a folder that holds it")
+            continue
+        if relative:
+            folders.append(relative)
+        for entry in entries:
+            name = printable(f"{relative}/{entry.name}" if relative else entry.name)
+            kind = _kind(entry)
+            if is_hidden(entry.name):
+                listing.hidden += 1
+            elif kind == "folder":
+                stack.append((name, entry.path, above | {here}))
+            elif not has_image_suffix(entry.name):
+                listing.skip(name, FileBlob(entry.path))
+            elif kind == "file":
+                found[name] = FileBlob(entry.path)
+            else:
+                listing.refuse(name, kind)
+    assign_classes(listing, found, folders)
+    return listing
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """``folder``, ``file``, or why the entry is neither."""
+    try:
+        if entry.is_dir():
+            return "folder"
+        return "file" if entry.is_file() else "a broken link" if not os.path.exists(entry) else "not a regular file"
+    except OSError as error:  # a link that leads to itself
+        return "a broken link" if entry.is_symlink() else why_unreadable(error)
+
+
+def assign_classes(
+    listing: Listing,
+    found: dict[str, Blob],
+    folders: Iterable[str],
+    archive: str | None = None,
+) -> None:
+    """Fill ``listing`` from relative paths: the first folder of a path is its class, deeper folders are free.
+
+    Folders around everything else are seen through, and so are folders that name a part (train, val, test), which is
+    noted. An empty folder beside class folders is a class without images; one with only other files is not a class.
+
+    Parameters
+    ----------
+    listing : filled in place.
+    found : relative path with ``/`` → blob.
+    folders : all folders, also empty ones.
+    archive : the name of the archive without its ending, if it is one.
+    """
+    paths = sorted(found, key=lambda path: [natural_key(part) for part in path.split("/")])
+    refused = [q.id for q in listing.quarantined if has_image_suffix(q.id)]  # files, which show where classes are
+    above = {path: path.split("/")[:-1] for path in [*paths, *refused]}
+    used = {"/".join(parents[:depth]) for parents in above.values() for depth in range(1, len(parents) + 1)}
+    used |= {folder for path in listing.skipped for folder in _folders_above(path)}
+    empty = [folder.split("/") for folder in folders if folder not in used]
+    division = divide_folders(above.values(), empty)
+    parts = dict.fromkeys(above, "")
+    if division is not None:
+        placed = {path: division.place(parents) for path, parents in above.items()}
+        parts = {path: part for path, (part, _) in placed.items()}
+        above = {path: list(parents) for path, (_, parents) in placed.items()}
+        empty = [rest for parents in empty if (rest := list(division.place(parents)[1]))]
+    level = _depth(list(above.values()), empty, archive)
+    for path in paths:
+        parents = above[path]
+        listing.add(path, found[path], parents[level] if len(parents) > level else None, parts[path])
+    if division is not None:
+        listing.division = str(division)
+        listing.hold_data_sets(division.several)
+    keys = {parents[level] for parents in above.values() if len(parents) > level}
+    loose = sum(key is None for key in listing.keys)
+    if keys:
+        bare = {parents[level] for parents in empty if len(parents) == level + 1} - keys
+        listing.classes = sorted(keys | bare, key=natural_key)
+        if bare:
+            names = some(sorted(bare, key=natural_key))
+            listing.notes.append(f"{'class' if len(bare) == 1 else 'classes'} without an image: {names}")
+        if loose:
+            lie = "1 image lies" if loose == 1 else f"{loose} images lie"
+            listing.notes.append(f"{lie} outside the class folders: taken as unlabelled")
+
+
+def divide_by_folders(listing: Listing) -> None:
+    """Give the images of a list or a table their parts by the folders in their names, where these divide them."""
+    above = [name.split("/")[:-1] for name in listing.ids]
+    division = divide_folders(above, alone=False)
+    if division is not None:
+        listing.division = str(division)
+        listing.parts = [division.place(folders)[0] for folders in above]
+
+
+def _depth(parents: list[list[str]], empty: list[list[str]], archive: str | None) -> int:
+    """How many folders lie around everything else, one inside the other, and are no classes.
+
+    The innermost of them is a class if images lie directly in it, unless it is called as the archive is.
+    """
+    depth = 0
+    while parents and all(len(path) > depth for path in parents):
+        if len({path[depth] for path in [*parents, *empty] if len(path) > depth}) > 1:
+            break
+        depth += 1
+    loose = any(len(path) == depth for path in parents)
+    return depth - 1 if depth and loose and parents[0][depth - 1] != archive else depth
+
+
+def _folders_above(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]

@@ -1,0 +1,240 @@
+"""Split files: found beside the images of a source or given, and applied to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modalign.data.benchmarks import DATASETS
+from modalign.data.blobs import Blob, FileBlob
+from modalign.data.coop import AIRCRAFT, CUB, aircraft_lists, coop_lists, cub_lists
+from modalign.data.division import divide_folders
+from modalign.data.listing import Listing, is_split_file
+from modalign.data.names import name_classes, some
+from modalign.data.official import OfficialLists
+from modalign.data.split import FORMAT, PARTS, Split
+from modalign.errors import InputError, UndecodableError, argument
+from modalign.files import parse_json, read_json
+
+_STRICTEST = ("test", "validation", "train", "unlabelled")
+
+
+def read_lists(file: str | Path) -> OfficialLists:
+    """The lists of a split file: CoOp's, or one that :meth:`Split.save` wrote.
+
+    Raises
+    ------
+    InputError
+        If the file is neither.
+    """
+    return _lists_of(read_json(file, "a split file"), f"'{file}'")
+
+
+def split_by_names(ids: Sequence[str], split: str | Path | Split | None = None) -> Split | None:
+    """The division of images that are known by their names alone: by a split file, or by the folders in the names.
+
+    None if no split is given and no folder names a part. A :class:`Split` is passed on once its indices are checked.
+    """
+    if isinstance(split, Split):
+        split.require(len(ids))
+        return split
+    if split is not None:
+        placed = _placed(lists := read_lists(split), ids)
+        parts, origin = {i: part for i, (part, _) in placed.items()}, lists.origin
+    else:
+        division = divide_folders((name.split("/")[:-1] for name in ids), alone=False)
+        if division is None:
+            return None
+        parts = {i: division.place(name.split("/")[:-1])[0] for i, name in enumerate(ids)}
+        origin = str(division)
+    found = {part: [i for i, known in parts.items() if known == part] for part in PARTS}
+    return Split(**found, description=origin)  # type: ignore[arg-type]
+
+
+def divide_by(listing: Listing, lists: OfficialLists, classes: object = None) -> None:
+    """Give every image of a listing the part, the class and the place that the lists have for it.
+
+    Images that are not on the lists come last, without a part. They keep no class where the lists name classes.
+
+    Parameters
+    ----------
+    listing : changed in place.
+    lists : of this source, or of a larger one.
+    classes : the names that the user wants; see :func:`~modalign.data.names.name_classes`. Where they fit the class
+        folders and not the names of the lists, the folders stay the classes.
+
+    Raises
+    ------
+    InputError
+        If the lists are those of other images.
+    """
+    placed = _placed(lists, listing.ids)
+    order = [*placed, *(i for i in range(len(listing.ids)) if i not in placed)]
+    before = [listing.parts[i] for i in order]
+    listing.ids = [listing.ids[i] for i in order]
+    listing.blobs = [listing.blobs[i] for i in order]
+    listing.keys = [listing.keys[i] for i in order]
+    listing.parts = [placed[i][0] if i in placed else "" for i in order]
+    if lists.class_names and _fit(lists.class_names, classes, folders=listing.classes):
+        listing.keys = [lists.class_names[placed[i][1]] if i in placed else None for i in order]
+        listing.classes, listing.ordered = list(lists.class_names), True
+    listing.division, listing.trouble = lists.origin, ""
+    listing.notes += _about(lists, placed)
+    taught = sum(
+        old == "test" and new in ("train", "validation") for old, new in zip(before, listing.parts, strict=True)
+    )
+    if taught:
+        listing.notes.append(f"{lists.origin} takes {taught} images of the test folder to learn from or to validate")
+
+
+def divide_by_found(listing: Listing, beside: str, classes: object = None) -> None:
+    """Divide a folder or an archive by the split file that lies with its images, if there is one.
+
+    Looked for in the folders around all images, from the innermost one outwards, then in the folder ``beside``. A file
+    that does not fit is named in a note; where several fit, ``listing.trouble`` says so. A folder of data sets is not
+    divided at all.
+    """
+    data_sets = _data_sets(listing)
+    if data_sets:
+        listing.hold_data_sets(data_sets)
+        return
+    for candidates in _candidates(listing, beside):
+        fitting = []
+        for name, read in candidates:
+            listing.skipped = [other for other in listing.skipped if other != name]  # either used or named
+            try:
+                lists = read()
+                lists.find(listing.ids)
+                fitting.append((name, lists))
+            except (InputError, UndecodableError) as error:
+                listing.notes.append(f"'{name}' is not used to divide the images: {error}")
+        if len(fitting) > 1:
+            names = some([name for name, _ in fitting])
+            listing.trouble = f"Expected one split file for these images, got {names}; choose with {argument('split')}."
+            listing.notes.append(f"several split files fit these images: {names}")
+        if fitting:
+            if len(fitting) == 1:
+                tested = {name for name, part in zip(listing.ids, listing.parts, strict=True) if part == "test"}
+                divide_by(listing, fitting[0][1], classes)
+                listing.parts = ["test" if n in tested else p for n, p in zip(listing.ids, listing.parts, strict=True)]
+            return
+
+
+def _lists_of(content: Any, origin: str) -> OfficialLists:
+    if not (isinstance(content, dict) and content.get("format") == FORMAT):
+        return coop_lists(content, origin)
+    rows = [(name, part) for part in PARTS for name in content.get(part, ())]
+    if not all(isinstance(name, str) for name, _ in rows):
+        raise InputError(f"Expected lists of ids in {origin}.")
+    paths, parts = zip(*rows, strict=True) if rows else ((), ())
+    return OfficialLists(origin, paths, parts, np.full(len(rows), -1, dtype=np.int64))
+
+
+def _placed(lists: OfficialLists, ids: Sequence[str]) -> dict[int, tuple[str, int]]:
+    """Index into ``ids`` → (part, label), in the order of the lists; of several parts the strictest."""
+    placed: dict[int, tuple[str, int]] = {}
+    for place, part, label in zip(lists.find(ids).tolist(), lists.parts, lists.labels.tolist(), strict=True):
+        if place >= 0:
+            known = placed.get(place, (part, label))[0]
+            placed[place] = (min(part, known, key=_STRICTEST.index), label)
+    return placed
+
+
+def _fit(names: Sequence[str], classes: object, folders: Sequence[str]) -> bool:
+    """Whether the names of the lists are to be the classes, rather than those of the folders."""
+    if classes is None or not folders:
+        return True
+    try:
+        name_classes(names, classes)
+    except InputError:
+        return False
+    return True
+
+
+def _about(lists: OfficialLists, placed: dict[int, tuple[str, int]]) -> list[str]:
+    notes = []
+    parts_of: dict[str, set[str]] = {}
+    for path, part in zip(lists.paths, lists.parts, strict=True):
+        parts_of.setdefault(path, set()).add(part)
+    if gone := len(parts_of) - len(placed):
+        notes.append(f"{gone} of the {len(parts_of)} images of {lists.origin} are not here")
+    if several := [path for path, parts in parts_of.items() if len(parts) > 1]:
+        images = "1 image is" if len(several) == 1 else f"{len(several)} images are"
+        notes.append(
+            f"{images} in several lists, such as {some(several, 2)}: test comes before validation, before train"
+        )
+    return notes
+
+
+def _candidates(listing: Listing, beside: str) -> Iterator[list[tuple[str, Callable[[], OfficialLists]]]]:
+    """(name, how to read it) of what may divide the images, folder by folder."""
+    around, _ = _around(listing.ids)
+    skipped = set(listing.skipped)
+    for depth in range(len(around), -1, -1):
+        base = "".join(f"{folder}/" for folder in around[:depth])
+        found = [(n, partial(_read, n, blob)) for n, blob in listing.documents.items() if n == base + _last(n)]
+        if listing.root:
+            files = {name for name in map(_last, skipped) if base + name in skipped}
+            found += _text_files(os.path.join(listing.root, base), files)
+        yield found
+    try:
+        files = {entry.name for entry in os.scandir(beside)}
+    except OSError:
+        return
+    blobs = {name: FileBlob(os.path.join(beside, name)) for name in sorted(files) if _is_coop(name)}
+    yield [(f"../{name}", partial(_read, f"../{name}", blob)) for name, blob in blobs.items()] + _text_files(
+        beside, files
+    )
+
+
+def _text_files(folder: str, files: set[str]) -> list[tuple[str, Callable[[], OfficialLists]]]:
+    return [(_TEXT_FILES, partial(read, folder)) for names, read in _TEXTS if files.issuperset(names)]
+
+
+_TEXT_FILES = "the text files of the data set"
+_TEXTS = ((AIRCRAFT, aircraft_lists), (CUB, cub_lists))
+
+
+def _around(ids: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """The folders that all images lie in, and the folders of each."""
+    folders = [name.split("/")[:-1] for name in ids]
+    ends = zip(min(folders), max(folders), strict=False)  # all share what the first and the last do
+    return [a for a, _ in takewhile(lambda pair: pair[0] == pair[1], ends)], folders
+
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _is_coop(name: str) -> bool:
+    return is_split_file(name) and name.casefold().startswith("split_")
+
+
+def _read(name: str, blob: Blob) -> OfficialLists:
+    try:
+        text = blob.read().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"Expected a split file in UTF-8, '{name}' is not.") from None
+    return _lists_of(parse_json(text, f"'{name}'", "a split file"), f"'{name}'")
+
+
+def _data_sets(listing: Listing) -> list[str]:
+    """Names of the folders beside each other that are data sets: with a split file of their own, or of the catalog."""
+    around, folders = _around(listing.ids)
+    inside: dict[str, set[str]] = {}
+    for path in folders:
+        if len(path) > len(around):
+            inside.setdefault(path[len(around)], set()).update(path[len(around) + 1 :][:1])
+    if len(inside) < 2:
+        return []
+    texts = {*AIRCRAFT, *CUB}
+    files = (name.split("/") for name in listing.skipped if _is_coop(_last(name)) or _last(name) in texts)
+    marked = {path[-2] for path in files if len(path) > 1 and path[:-2] == around and path[-2] in inside}
+    known = {row.folder for row in DATASETS} & {name for name, classes in inside.items() if classes}
+    return sorted(marked | known) if marked or len(known) > 1 else []

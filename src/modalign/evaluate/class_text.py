@@ -1,0 +1,77 @@
+"""The class text of a comparison: given, from a file, or embedded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modalign.data.names import some
+from modalign.encoders import load_encoder
+from modalign.errors import InputError, ModalignError, argument
+from modalign.features import ClassText, EncoderSpec
+from modalign.files import read_npz
+
+if TYPE_CHECKING:
+    from modalign.encoders.base import Encoder
+
+TextSource = ClassText | np.ndarray | str | Path | bool | None
+
+
+def class_text(
+    text: TextSource,
+    names: tuple[str, ...],
+    reader: Encoder | None,
+    encoder: Any,
+    spec: EncoderSpec | None,
+    lines: list[list[str]],
+    device: str,
+) -> ClassText | None:
+    """Class text in the order of ``names``: given, from a file, or from the encoder that the images came from."""
+    if text is False:
+        return None
+    if isinstance(text, (str, Path)):
+        text = _read_text(text, names)
+    if isinstance(text, np.ndarray):
+        text = ClassText(np.asarray(text, dtype=np.float32), names)
+    if isinstance(text, ClassText):
+        return _ordered(text, names)
+    if reader is None and (encoder is not None or spec is not None):
+        name = encoder if encoder is not None else spec.name  # type: ignore[union-attr]
+        try:
+            reader = load_encoder(name, device=device, dtype=spec.dtype if spec else "auto")
+        except ModalignError as error:
+            raise InputError(
+                f"Expected encoder '{name}', which the features name, for the text of the classes: {error} "
+                f"Or give {argument('text')}, or {argument('text', 'False')} to compare without."
+            ) from error
+        if spec is not None:
+            reader.spec.require(spec)
+    if reader is None or not reader.has_text:
+        return None
+    return reader.embed_texts(lines, class_names=names)
+
+
+def _read_text(path: str | Path, names: tuple[str, ...]) -> ClassText:
+    """An ``.npz`` with ``vectors`` or ``text`` (C, d) or (C, T, d), and their ``class_names`` or ``text_names``."""
+    arrays = read_npz(path, "a file of text vectors (.npz)")
+    vectors = next((arrays[key] for key in ("vectors", "text") if key in arrays), None)
+    if vectors is None:
+        raise InputError(f"Expected an array 'vectors' or 'text' in '{path}', got {sorted(arrays)}.")
+    own = next((arrays[key].tolist() for key in ("class_names", "text_names") if key in arrays), names)
+    return ClassText(vectors.astype(np.float32), tuple(own))
+
+
+def _ordered(text: ClassText, names: tuple[str, ...]) -> ClassText:
+    """The rows of ``text`` that ``names`` ask for, in that order."""
+    if text.class_names == names:
+        return text
+    row = {name: i for i, name in enumerate(text.class_names)}
+    missing = [name for name in names if name not in row]
+    if missing:
+        raise InputError(f"Expected text for all {len(names)} classes, got none for {some(missing, 3)}.")
+    rows = [row[name] for name in names]
+    kept = tuple(text.sentences[i] for i in rows) if text.sentences else ()
+    return replace(text, vectors=text.vectors[rows], class_names=names, sentences=kept)
