@@ -64,7 +64,7 @@ class AnchoredGaussian(VectorMethod):
     strength : κ, the number of images that the text counts for, or ``"auto"``.
     unlabeled_weight : u, the weight of an unlabeled image beside labeled ones, or ``"auto"``.
     rounds : updates of the assignments of unlabeled images.
-    logit_scale : s, inverse temperature of the zero-shot softmax; 100 is where CLIP's training ends.
+    logit_scale : s, inverse temperature of the zero-shot softmax; None is that of the encoder, or 100.
     random_state : draws the folds.
 
     Attributes
@@ -94,7 +94,7 @@ class AnchoredGaussian(VectorMethod):
     strength: Positive | Literal["auto"] = "auto"
     unlabeled_weight: NonNegative | Literal["auto"] = "auto"
     rounds: Count = 10
-    logit_scale: Positive = 100.0
+    logit_scale: Positive | None = None
     random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
@@ -137,7 +137,7 @@ class AnchoredGaussian(VectorMethod):
         """s(x): (n, C)."""
         if text is None:
             return max(weight, 1e-3) * classes.log_density(X)
-        zero_shot = self.logit_scale * (X @ text.T)
+        zero_shot = self.logit_scale_ * (X @ text.T)
         return zero_shot if weight == 0 else torch.lerp(zero_shot, classes.log_density(X), weight)
 
     def _settle(
@@ -152,7 +152,7 @@ class AnchoredGaussian(VectorMethod):
         if not len(free):
             return AnchoredClasses.estimate(X, P, X.new_ones(len(X)), text, strength, labeled), P
         if alone:
-            P = (self.logit_scale * (X @ text.T)).softmax(dim=1)
+            P = (self.logit_scale_ * (X @ text.T)).softmax(dim=1)
         weights = torch.where(known, 1.0, 1.0 if alone else u)
         start = known.to(X.dtype) if not alone else weights
         classes = AnchoredClasses.estimate(X, P, start, text, strength, labeled)
@@ -191,7 +191,7 @@ class AnchoredGaussian(VectorMethod):
                 pairs = zip(settled, parts, strict=True)
                 scores = torch.cat([self._mixed(part[2], classes, text, alpha) for classes, part in pairs])
                 merits[alpha, strength, u] = accuracy(scores, truth)
-                best.offer(scores / self.logit_scale, lambda key=(alpha, strength, u): key)
+                best.offer(scores / self.logit_scale_, lambda key=(alpha, strength, u): key)
 
         all_labeled = bool(known.all())
         if all_labeled or given["unlabeled_weight"] in ("auto", 0):
