@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, ImageOps
 
-from modalign.data import decode as module
 from modalign.data.decode import DRAFT_PIXELS, decode
+from modalign.data.jpeg import exif_orientation
+from modalign.data.pixels import to_rgb
 from modalign.errors import UndecodableError
 
 PHOTOS = Path(__file__).parents[2].parent / "shared" / "data" / "caltech101-folder"
@@ -65,7 +66,7 @@ def test_all_eight_exif_orientations(tag: int, kind: str) -> None:
 @given(st.binary(max_size=60))
 def test_an_exif_block_of_garbage_is_no_orientation_error(noise: bytes) -> None:
     for head in (b"Exif\0\0II*\0", b"Exif\0\0MM\0*", b""):
-        assert isinstance(module._orientation(head + noise), int)
+        assert isinstance(exif_orientation(head + noise), int)
 
 
 def test_transparent_parts_are_white_not_the_colours_hidden_under_them() -> None:
@@ -100,7 +101,7 @@ def test_12_bit_tiff_is_rescaled_by_its_own_range() -> None:
     tiff = Image.open(BytesIO(bytes(data)))
     tiff.load()
     tiff.tag_v2[258] = (12,)
-    np.testing.assert_allclose(np.asarray(module.to_rgb(tiff))[..., 0], np.round(grey() / 257), atol=1)
+    np.testing.assert_allclose(np.asarray(to_rgb(tiff))[..., 0], np.round(grey() / 257), atol=1)
 
 
 @pytest.mark.parametrize(
@@ -203,3 +204,24 @@ def test_reasons_do_not_repeat_the_words_of_the_decoder() -> None:
         reasons.append(str(caught.value))
     assert all(re.match(r"[a-zA-Z]", reason) for reason in reasons)
     assert not any("b'" in reason or "0x" in reason for reason in reasons)
+
+
+def damaged_tiffs() -> list[bytes]:
+    whole = bad_files.encoded(picture(), "TIFF", compression="tiff_lzw")
+    start = whole.index(b"\x80")  # the first code of LZW
+    return [whole[:start] + bytes([k]) * 40 + whole[start + 40 :] for k in range(0, 256, 32)]
+
+
+def test_libtiff_writes_nothing_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    for data in damaged_tiffs():
+        with suppress(Exception):
+            Image.open(BytesIO(data)).load()
+    assert capfd.readouterr().err, "Pillow alone lets it speak"
+    for data in damaged_tiffs():
+        with suppress(UndecodableError):
+            decode(data)
+    assert capfd.readouterr() == ("", "")
+    for data in damaged_tiffs():
+        with suppress(Exception):
+            Image.open(BytesIO(data)).load()
+    assert capfd.readouterr().err, "and so it does afterwards"

@@ -17,7 +17,7 @@ from PIL import Image
 import modalign as ma
 from modalign.data.items import Items, load_items
 from modalign.encoders import extraction
-from modalign.encoders.extraction import read_ahead
+from modalign.encoders.ahead import read_ahead
 from modalign.errors import InputError, UnknownNameError
 from modalign.progress import is_visible
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from modalign.data.decode import to_rgb
+from modalign.data.pixels import to_rgb
 from modalign.errors import UndecodableError
 from modalign.files import NotRegularError, is_regular, open_file, why_no_path
 

@@ -1,19 +1,19 @@
 """Bytes → RGB picture, or one short reason why not.
 
-What a user's folder really holds is decoded as a viewer would show it: EXIF rotation applied, CMYK and 16-bit grey
+What a user's folder really holds is decoded as a viewer would show it: EXIF rotation applied, CMYK and 16-bit gray
 brought to 8-bit RGB, transparency composited on white, the first frame of an animation. Pillow's global switches are
 never touched, so decoding here changes nothing elsewhere in the process and any number of threads may decode at once.
 """
 
 from __future__ import annotations
 
+import importlib
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from io import BytesIO
 
-import numpy as np
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
@@ -26,17 +26,29 @@ from PIL import (
     TiffImagePlugin,
     WebPImagePlugin,
 )
+from PIL import __version__ as PILLOW
 from PIL.ImageFile import ImageFile
 
+from modalign.data.floods import bounded
+from modalign.data.jpeg import Jpeg, exif_orientation, read_jpeg
+from modalign.data.libtiff import silent_libtiff
+from modalign.data.pixels import to_rgb
 from modalign.data.sniff import describe, sniff
 from modalign.errors import UndecodableError
 
+DECODER = f"pillow {PILLOW}, limits 2"
+"""What refused a picture: another version, or other limits, may decode it. Count up with every change of a limit."""
 MAX_PIXELS = 2**27
-"""Pictures with more pixels are refused (134 megapixels: 0.5 GB while decoding)."""
+"""Pictures with more pixels are refused (134 megapixels)."""
+MAX_BYTES = 8 * MAX_PIXELS
+"""Memory that decoding one picture may take besides its file (1 GiB): fewer pixels where each takes more."""
 DRAFT_PIXELS = 2**25
 """A JPEG above 34 megapixels is decoded at 1/2, 1/4 or 1/8 of its size, which its format allows without the whole."""
 MAX_JPEG_PIXELS = 2**30
-"""The limit for a baseline JPEG, whose memory is that of the reduced picture."""
+"""The limit for a JPEG that is decoded in one pass, whose memory is that of the reduced picture."""
+_BYTES_A_PIXEL = {"WebP": 16, "AVIF": 20, "HEIC": 20, "JPEG XL": 20, "JPEG 2000": 26}
+_BYTES_A_PIXEL_OTHERWISE = 8  # 4 in Pillow, and 4 for the picture in RGB or upright
+_LARGE = 2**28  # bytes; pictures that take more are decoded one at a time
 
 # The plugin classes and not Image.open: that one warns or raises by a global pixel limit before a JPEG can be
 # reduced, and would also try formats that start other programs (EPS starts Ghostscript).
@@ -51,7 +63,12 @@ _PLUGINS: dict[str, type[ImageFile]] = {
     "ICO": IcoImagePlugin.IcoImageFile,
     "JPEG 2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
 }
-_REGISTERED = {"AVIF": "AVIF", "HEIC": "HEIF", "JPEG XL": "JXL"}  # ours → Pillow's, present with some installations
+# Present with some installations: ours → Pillow's name, and what registers it, which other packages may not have done.
+_OPTIONAL: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
+    "AVIF": ("AVIF", (("PIL.AvifImagePlugin", ""), ("pillow_avif", ""))),
+    "HEIC": ("HEIF", (("pillow_heif", "register_heif_opener"),)),
+    "JPEG XL": ("JXL", (("pillow_jxl", ""),)),
+}
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -62,6 +79,7 @@ _TRANSPOSE = {
     8: Image.Transpose.ROTATE_90,
 }
 _quiet_lock = threading.Lock()
+_large_lock = threading.Lock()
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -90,118 +108,94 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
             return _decode(data, kind, max_pixels)
     except UndecodableError:
         raise
-    except MemoryError as error:
-        raise UndecodableError("too large for the memory of this machine") from error
     except Exception as error:  # a decoder may raise anything on hostile bytes, and no file may stop a run
+        if _is_passing(error):
+            raise UndecodableError("not enough memory to decode it at this moment", lasting=False) from error
         raise UndecodableError(_reason(error, kind, data)) from error
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow image as 8-bit RGB by the rules of :func:`decode`; orientation is left as it is."""
-    if image.mode[0] in "IF":
-        image = _grey_to_8bit(image)
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("LA") if image.mode == "La" else image
-        rgba = image.convert("RGBA")
-        if rgba.getextrema()[3][0] == 255:
-            return rgba.convert("RGB")
-        white = Image.new("RGB", rgba.size, (255, 255, 255))
-        white.paste(rgba, mask=rgba)
-        return white
-    if image.mode == "LAB":
-        raise UndecodableError("colour space LAB is not supported; save it as RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
+def wastes_bits(data: bytes, picture: Image.Image) -> bool | None:
+    """Whether the top two bits of a 16-bit PNG are empty, so that it decodes to almost black; None for other files."""
+    if not data.startswith(b"\x89PNG\r\n\x1a\n") or data[24:25] != b"\x10":
+        return None
+    return max(high for _, high in picture.getextrema()) <= 64
 
 
 def _decode(data: bytes, kind: str | None, max_pixels: int) -> Image.Image:
-    if kind is None or not (kind in _PLUGINS or _REGISTERED.get(kind, kind) in Image.OPEN):
-        raise UndecodableError(describe(data, kind))
-    orientation, progressive = 1, False
-    if kind == "JPEG":
-        data, orientation, progressive = _strip_jpeg(data)
-    plugin = _PLUGINS.get(kind) or Image.OPEN[_REGISTERED[kind]][0]
-    image = plugin(BytesIO(data))
+    plugin = _plugin(kind)
+    if plugin is None:
+        raise UndecodableError(describe(data, kind), lasting=kind not in _OPTIONAL)
+    jpeg = read_jpeg(data) if kind == "JPEG" else None
+    image = plugin(BytesIO(bounded(data, kind) if jpeg is None else jpeg.data))
     pixels = image.width * image.height
-    # A progressive JPEG keeps all its coefficients in memory whatever the scale it is decoded at.
-    limit = min(max_pixels * 8, MAX_JPEG_PIXELS) if kind == "JPEG" and not progressive else max_pixels
+    limit = _pixel_limit(image, kind, jpeg, max_pixels)
     if pixels > limit:
         raise UndecodableError(
             f"too large: {image.width} × {image.height} pixels, {pixels / 1e6:.0f} megapixels, "
             f"the limit is {limit / 1e6:.0f}"
         )
-    if kind == "JPEG" and pixels > min(DRAFT_PIXELS, max_pixels):
-        scale = next(s for s in (2, 4, 8) if pixels <= s * s * min(DRAFT_PIXELS, max_pixels) or s == 8)
+    if jpeg is not None:
+        whole = min(DRAFT_PIXELS, max_pixels if jpeg.in_one_pass else max_pixels // 4)
+        scale = next(s for s in (1, 2, 4, 8) if pixels <= s * s * whole or s == 8)
         image.draft(None, (max(1, image.width // scale), max(1, image.height // scale)))
-    image.load()
-    if kind == "TIFF":
-        orientation = image.getexif().get(0x0112, 1)
-    elif "exif" in image.info:
-        orientation = _orientation(image.info["exif"])
-    rgb = to_rgb(image)
-    if orientation in _TRANSPOSE:
-        rgb = rgb.transpose(_TRANSPOSE[orientation])
+    taken = pixels * MAX_BYTES // _pixel_limit(image, kind, jpeg, MAX_PIXELS)
+    with _large_lock if taken > _LARGE else nullcontext():
+        image.load()
+        orientation = _orientation(image, kind, jpeg)
+        rgb = to_rgb(image)
+        del image  # the picture before conversion; turning it takes as much again
+        if orientation in _TRANSPOSE:
+            rgb = rgb.transpose(_TRANSPOSE[orientation])
     rgb.info.clear()  # a stale orientation tag would make the next reader turn the picture again
     return rgb
 
 
-def _grey_to_8bit(image: Image.Image) -> Image.Image:
-    """Modes I;16*, I and F → L, rescaled instead of clipped."""
-    values = np.asarray(image)
-    if values.dtype.kind == "f":
-        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
-    if image.mode.startswith("I") and low >= 0 and high <= 65535:
-        bits = image.tag_v2.get(258, (16,))[0] if isinstance(image, TiffImagePlugin.TiffImageFile) else 16
-        white = 2 ** min(max(int(bits), 8), 16) - 1
-        table = np.minimum((np.arange(65536) * 255 + white // 2) // white, 255).astype(np.uint8)
-        return Image.fromarray(table[values])
-    white = next((w for w in (1.0, 255.0, 65535.0) if low >= 0 and high <= w), None)
-    start, span = (0.0, white) if white else (low, high - low or 1.0)
-    return Image.fromarray(((values - start) * (255.0 / span)).round().astype(np.uint8))
-
-
-def _strip_jpeg(data: bytes) -> tuple[bytes, int, bool]:
-    """The JPEG without its metadata, its EXIF orientation, and whether it is progressive.
-
-    Without the metadata Pillow has nothing to warn about: it parses EXIF on opening, and much of the EXIF in the
-    world is broken. JFIF and Adobe segments stay, since they say how the colours are stored.
-    """
-    kept, orientation, progressive = [data[:2]], 1, False
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xFF:
-            position += 1
-            continue
-        if marker == 0xDA:
+def _plugin(kind: str | None) -> Callable[[BytesIO], ImageFile] | None:
+    """What reads a kind of file, or None; whether it is there does not depend on what else was imported."""
+    if kind not in _OPTIONAL:
+        return _PLUGINS.get(kind or "")
+    name, registrars = _OPTIONAL[kind]
+    for module, function in registrars:
+        if name in Image.OPEN:
             break
-        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-        if marker == 0xE1 and data[position + 4 : position + 10] == b"Exif\0\0":
-            orientation = _orientation(data[position + 4 : end])
-        progressive |= marker in (0xC2, 0xC6, 0xCA, 0xCE)
-        if not (0xE1 <= marker <= 0xEF or marker == 0xFE) or marker == 0xEE:
-            kept.append(data[position:end])
-        position = end
-    return b"".join([*kept, data[position:]]), orientation, progressive
+        with suppress(Exception):  # another package may fail to load in any way
+            imported = importlib.import_module(module)
+            if function:
+                getattr(imported, function)()
+    return Image.OPEN[name][0] if name in Image.OPEN else None
 
 
-def _orientation(exif: bytes) -> int:
-    """Tag 0x0112 of the first directory of an EXIF block; 1 (upright) if it is not there or not readable."""
-    exif = exif.removeprefix(b"Exif\0\0")
-    order = {b"II*\0": "little", b"MM\0*": "big"}.get(bytes(exif[:4]))
-    if order is None:
-        return 1
-    start = int.from_bytes(exif[4:8], order)
-    count = int.from_bytes(exif[start : start + 2], order)
-    for entry in range(start + 2, min(start + 2 + 12 * count, len(exif) - 11), 12):
-        if int.from_bytes(exif[entry : entry + 2], order) == 0x0112:
-            return int.from_bytes(exif[entry + 8 : entry + 10], order)
-    return 1
+def _pixel_limit(image: ImageFile, kind: str | None, jpeg: Jpeg | None, max_pixels: int) -> int:
+    """The largest picture that is decoded within :data:`MAX_BYTES` (less for a smaller ``max_pixels``)."""
+    if jpeg is None:
+        taken = _BYTES_A_PIXEL.get(kind or "", _BYTES_A_PIXEL_OTHERWISE)
+        if isinstance(image, TiffImagePlugin.TiffImageFile):  # a whole picture may be one strip
+            taken = 4 + max(image.tag_v2.get(258, (8,))) // 8 * image.tag_v2.get(277, 1)
+        return max_pixels * _BYTES_A_PIXEL_OTHERWISE // max(taken, _BYTES_A_PIXEL_OTHERWISE)
+    if jpeg.in_one_pass:
+        return min(8 * max_pixels, MAX_JPEG_PIXELS)
+    # All coefficients, 2 bytes each, and a picture of at most a quarter of the pixels.
+    return min(max_pixels, 3 * max_pixels // max(jpeg.components, 1))
+
+
+def _orientation(image: ImageFile, kind: str | None, jpeg: Jpeg | None) -> int:
+    if jpeg is not None:
+        return jpeg.orientation
+    if kind == "TIFF":
+        return image.getexif().get(0x0112, 1)
+    return exif_orientation(image.info["exif"]) if "exif" in image.info else 1
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether an error is of the machine and this moment, and says nothing about the file."""
+    if isinstance(error, MemoryError) or "memory" in str(error).lower():
+        return True
+    return isinstance(error, OSError) and error.errno is not None  # Pillow's own have none
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    with _quiet_lock, warnings.catch_warnings():
+    with _quiet_lock, warnings.catch_warnings(), silent_libtiff():
         warnings.simplefilter("ignore")
         yield
 

@@ -12,11 +12,9 @@ batches of this one; a batch that is all there already is skipped.
 from __future__ import annotations
 
 import hashlib
-import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
@@ -26,8 +24,9 @@ import torch
 from torch import Tensor
 
 from modalign.data.blobs import Identity
-from modalign.data.decode import decode
+from modalign.data.decode import decode, wastes_bits
 from modalign.data.items import Items
+from modalign.encoders.ahead import read_ahead
 from modalign.encoders.shelf import Shelf, remaking
 from modalign.encoders.store import FeatureStore, FileIndex, is_settled
 from modalign.errors import InputError, UndecodableError
@@ -42,7 +41,6 @@ B = TypeVar("B")
 COMMIT_SECONDS = 1.0
 """A killed process loses at most about this much work."""
 _COMMIT_BATCHES = 64
-_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -52,30 +50,10 @@ class _Prepared:
     index: int
     content: bytes = b""  # SHA-256 of the bytes; empty if they could not be had
     pixels: np.ndarray | None = None
+    dim: bool | None = None  # whether a 16-bit picture leaves its top bits empty; None for other pictures
     reason: str | None = None
+    lasting: bool = True  # whether the reason is a property of the content
     identity: Identity | None = None  # set if the file may be recognised by it next time
-
-
-def read_ahead(function: Callable[[Sequence[A]], list[B]], jobs: Sequence[A], window: int) -> Iterator[B]:
-    """What ``function`` makes of some jobs at a time, in order, by threads about ``window`` jobs ahead of the consumer.
-
-    A few jobs at a time, because handing one to a thread and waiting for it costs as much as decoding a small picture.
-    """
-    # As many as this process may use: a container is often given fewer than the machine has.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    size = max(1, min(_AT_ONCE, window // 2, len(jobs) // (4 * cores)))
-    waiting: deque[Future[list[B]]] = deque()
-    with ThreadPoolExecutor(min(16, cores), thread_name_prefix="modalign-read") as pool:
-        try:
-            for start in range(0, len(jobs), size):
-                waiting.append(pool.submit(function, jobs[start : start + size]))
-                if len(waiting) * size > window:
-                    yield from waiting.popleft().result()
-            while waiting:
-                yield from waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def extract(
@@ -83,14 +61,8 @@ def extract(
 ) -> tuple[np.ndarray, np.ndarray | None, dict[int, str]]:
     """Vectors and tokens of all decodable items, and for the others, by index, why not. Nothing is kept."""
 
-    def prepare_one(i: int) -> _Prepared:
-        try:
-            return _Prepared(i, pixels=encoder.preprocessing.prepare(items.open(i), view))
-        except UndecodableError as error:
-            return _Prepared(i, reason=str(error))
-
     def prepare(some: Sequence[int]) -> list[_Prepared]:
-        return [prepare_one(i) for i in some]
+        return [_decoded(encoder, view, *_bytes(items, i)) for i in some]
 
     reasons: dict[int, str] = {}
     batch: list[np.ndarray] = []
@@ -104,8 +76,8 @@ def extract(
             patches.append(found.cpu().numpy())
         batch.clear()
 
-    with closing(read_ahead(prepare, range(len(items)), 2 * batch_size)) as prepared:
-        for item in track(prepared, f"Embedding on {encoder.device_name}", total=len(items), unit="images"):
+    with closing(read_ahead(prepare, range(len(items)), 2 * batch_size, items.size)) as prepared:
+        for item in _noting(track(prepared, f"Embedding on {encoder.device_name}", total=len(items), unit="images")):
             if item.pixels is None:
                 reasons[item.index] = item.reason or ""
                 continue
@@ -144,30 +116,64 @@ def extract_cached(
             for item, data in read:
                 if item.content in known_bad:
                     item = replace(item, reason=known_bad[item.content])
-                elif item.content and item.content not in there:
-                    try:
-                        item = replace(item, pixels=encoder.preprocessing.prepare(decode(data), view))
-                    except UndecodableError as error:
-                        item = replace(item, reason=str(error))
+                elif item.content not in there:
+                    item = _decoded(encoder, view, item, data)
                 found.append(item)
             return found
 
-        with closing(read_ahead(prepare, todo, 2 * batch_size)) as prepared:
+        with closing(read_ahead(prepare, todo, 2 * batch_size, items.size)) as prepared:
             steps = track(prepared, f"Embedding on {encoder.device_name}", total=len(todo), unit="images")
-            reasons |= _fill(encoder, shelf, files, steps, batch_size, contents)
+            reasons |= _fill(encoder, shelf, files, _noting(steps), batch_size, contents)
         good = [content for i, content in enumerate(contents) if content is not None and i not in reasons]
         return shelf.read(good), reasons
+
+
+def _bytes(items: Items, i: int) -> tuple[_Prepared, bytes]:
+    """The bytes of one item, or why there are none: that says nothing about its content and is not remembered."""
+    try:
+        return _Prepared(i), items.read(i)
+    except UndecodableError as error:
+        return _Prepared(i, reason=str(error), lasting=False), b""
 
 
 def _read(items: Items, i: int, identity: Identity | None) -> tuple[_Prepared, bytes]:
     """The bytes of one item and their hash, and whether the file may be recognised from now on."""
     began = time.time_ns()
-    try:
-        data = items.read(i)
-    except UndecodableError as error:  # says something about the file and not about its content: not remembered
-        return _Prepared(i, reason=str(error)), b""
+    item, data = _bytes(items, i)
+    if item.reason is not None:
+        return item, data
     settled = is_settled(identity, began) and identity == items.identity(i)
     return _Prepared(i, hashlib.sha256(data).digest(), identity=identity if settled else None), data
+
+
+def _decoded(encoder: Encoder, view: str, item: _Prepared, data: bytes) -> _Prepared:
+    """With its pixels, or why there are none; as it is where there are no bytes."""
+    if item.reason is not None:
+        return item
+    try:
+        picture = decode(data)
+        pixels = encoder.preprocessing.prepare(picture, view)
+    except UndecodableError as error:
+        return replace(item, reason=str(error), lasting=error.lasting)
+    except MemoryError:
+        return replace(item, reason="not enough memory to resize it at this moment", lasting=False)
+    return replace(item, pixels=pixels, dim=wastes_bits(data, picture))
+
+
+def _noting(items: Iterable[_Prepared]) -> Iterator[_Prepared]:
+    """The same items; at their end a note if all 16-bit pictures among them are almost black."""
+    dim: list[bool] = []
+    for item in items:
+        if item.dim is not None:
+            dim.append(item.dim)
+        yield item
+    if dim and all(dim):
+        pictures = "1 picture of 16 bits leaves" if len(dim) == 1 else f"all {len(dim)} pictures of 16 bits leave"
+        warnings.warn(
+            f"{pictures} the top bits empty and so almost black; if the data has fewer bits (12 from microscopes "
+            "and X-ray), scale it to 16 bits first.",
+            stacklevel=2,
+        )
 
 
 def _fill(
@@ -231,7 +237,7 @@ class _Writer:
             vectors = checked(self._encoder, torch.cat([v for _, v in waiting]))
             self._shelf.add([content for some, _ in waiting for content in some], vectors)
         self._files.remember((i.identity, i.content) for i in learnt if i.identity is not None)
-        self._files.refuse((i.content, i.reason) for i in learnt if i.content and i.reason is not None)
+        self._files.refuse((i.content, i.reason) for i in learnt if i.lasting and i.reason is not None)
         self._committed_at = time.monotonic()
 
 

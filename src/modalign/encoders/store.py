@@ -25,9 +25,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Self
 
-from PIL import __version__ as _PILLOW
-
 from modalign.data.blobs import Identity
+from modalign.data.decode import DECODER
 from modalign.encoders.database import Database
 from modalign.encoders.private import tighten
 from modalign.encoders.shelf import Shelf
@@ -40,7 +39,6 @@ CREATE TABLE refused (content BLOB PRIMARY KEY, decoder TEXT NOT NULL, reason TE
 """
 _FILES_FILE, _ENCODERS_FILE = "files.sqlite", "encoders.sqlite"
 _ENCODERS = "CREATE TABLE encoders (fingerprint TEXT PRIMARY KEY, location TEXT NOT NULL) WITHOUT ROWID"
-_DECODER = f"pillow {_PILLOW}"  # another version may decode what this one could not
 
 
 def default_cache() -> Path:
@@ -167,7 +165,7 @@ class FileIndex:
 
 def _voucher(content: bytes, reason: object) -> str:
     """What vouches for a refusal: the version of the decoder and a checksum of the entry."""
-    return f"{_DECODER}, {zlib.crc32(content + repr(reason).encode()):08x}"
+    return f"{DECODER}, {zlib.crc32(content + repr(reason).encode()):08x}"
 
 
 def _is_ours(entry: Path) -> bool:

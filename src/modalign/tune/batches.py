@@ -23,7 +23,7 @@ from modalign.data.decode import decode
 from modalign.data.items import Items
 from modalign.data.names import some
 from modalign.data.views import cut, random_rectangles, to_pixels
-from modalign.encoders.extraction import read_ahead
+from modalign.encoders.ahead import read_ahead
 from modalign.errors import InputError, UndecodableError, UnknownNameError
 from modalign.features import Quarantined
 from modalign.progress import track
@@ -152,7 +152,9 @@ class ImageBatches:
         digest = hashlib.sha256()
         labels = items.labels.tolist()
         place = 0
-        with closing(read_ahead(lambda few: [self._read(items, i) for i in few], range(len(items)), 64)) as read:
+        with closing(
+            read_ahead(lambda few: [self._read(items, i) for i in few], range(len(items)), 64, items.size)
+        ) as read:
             for i, found in enumerate(track(read, "Decoding", total=len(items), unit="images")):
                 if isinstance(found, str):
                     reasons[i] = found
@@ -192,7 +194,9 @@ class ImageBatches:
         missing = [i for i in indices if i not in self._cache]
         found: dict[int, Tensor] = {}
         if missing:
-            decoded = read_ahead(lambda few: [self._pixels(self.items.open(i)) for i in few], missing, len(missing))
+            decoded = read_ahead(
+                lambda few: [self._pixels(self.items.open(i)) for i in few], missing, len(missing), self.items.size
+            )
             found = dict(zip(missing, decoded, strict=True))
         return [self._cache[i] if i in self._cache else found[i] for i in indices]
 
@@ -247,7 +251,7 @@ def centre_batches(
 
     square_side(encoder)
     rows: list[tuple[int, np.ndarray]] = []
-    with closing(read_ahead(prepare, range(len(items)), 2 * batch_size)) as prepared:
+    with closing(read_ahead(prepare, range(len(items)), 2 * batch_size, items.size)) as prepared:
         for i, pixels in prepared:
             if isinstance(pixels, str):
                 reasons[i] = pixels

@@ -15,7 +15,8 @@ from torch import Tensor
 from modalign.data.decode import decode
 from modalign.data.items import Items, load_items
 from modalign.data.views import check_scale, cut, empty_views, random_crops, random_squares, to_pixels
-from modalign.encoders.extraction import COMMIT_SECONDS, checked, read_ahead
+from modalign.encoders.ahead import read_ahead
+from modalign.encoders.extraction import COMMIT_SECONDS, checked
 from modalign.encoders.shelf import Shelf, remaking
 from modalign.errors import InputError, UndecodableError
 from modalign.features import Features, Quarantined
@@ -160,7 +161,7 @@ def _embed_crops(
         if store is not None:
             shelf = stack.enter_context(store.shelf(encoder.spec.fingerprint, f"crops-{setting}", dim))
         rows = stack.enter_context(_Rows(shelf))
-        read = read_ahead(lambda few: [prepare_one(i, shelf) for i in few], range(len(items)), 32)
+        read = read_ahead(lambda few: [prepare_one(i, shelf) for i in few], range(len(items)), 32, items.size)
         prepared = stack.enter_context(closing(read))
         steps = track(prepared, f"Embedding crops on {encoder.device_name}", total=len(items), unit="images")
         for i, key, pixels in steps:

@@ -1,0 +1,134 @@
+"""Reading ahead: threads prepare what comes next, bounded in files and in bytes."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Condition
+from typing import Any, TypeVar
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+READ_BYTES = 2**26
+"""Files that are being read and decoded take at most this together, or one larger file alone."""
+RESULT_BYTES = 2**29
+"""No new file is begun while results that nobody took yet hold more than this."""
+_AT_ONCE = 16
+_AT_ONCE_BYTES = 2**23
+
+
+def read_ahead(
+    function: Callable[[Sequence[A]], list[B]],
+    jobs: Sequence[A],
+    window: int,
+    size: Callable[[A], int] = lambda _: 0,
+) -> Iterator[B]:
+    """What ``function`` makes of some jobs at a time, in order, by threads about ``window`` jobs ahead of the consumer.
+
+    A few jobs at a time, because handing one to a thread and waiting for it costs as much as decoding a small picture.
+
+    Parameters
+    ----------
+    function : callable
+        Called in threads with a few jobs; one result for each.
+    jobs : sequence
+    window : int
+        How many jobs to be ahead.
+    size : callable
+        Bytes that a job reads. Memory: :data:`READ_BYTES`, or one larger job alone, and :data:`RESULT_BYTES` and a
+        result for each thread.
+    """
+    # As many as this process may use: a container is often given fewer than the machine has.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    gate = _Gate()
+    waiting: deque[tuple[int, Future[list[B]]]] = deque()
+
+    def take() -> list[B]:
+        results = waiting.popleft()[1].result()
+        gate.take(_nbytes(results))
+        return results
+
+    with ThreadPoolExecutor(min(16, cores), thread_name_prefix="modalign-read") as pool:
+        try:
+            for number, (some, cost) in enumerate(_portions(jobs, size, min(window // 2, len(jobs) // (4 * cores)))):
+                waiting.append((len(some), pool.submit(gate.run, number, cost, function, some)))
+                while sum(count for count, _ in waiting) > window:
+                    yield from take()
+            while waiting:
+                yield from take()
+        finally:
+            gate.close()
+            for _, future in waiting:
+                future.cancel()
+
+
+class _Gate:
+    """Lets portions begin in order, and only while memory is left; the one that the consumer waits for always may.
+
+    Since portions begin in order, those that hold memory are taken before those that wait for it: nothing can be stuck.
+    """
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._begun = self._taken = 0  # portions
+        self._reading = self._held = 0  # bytes
+        self._closed = False
+
+    def run(self, number: int, cost: int, function: Callable[[Sequence[A]], list[B]], jobs: Sequence[A]) -> list[B]:
+        """``function(jobs)`` when it is the turn of portion ``number``, which reads ``cost`` bytes."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or (self._begun == number and self._fits(number, cost)))
+            if self._closed:
+                return []
+            self._begun += 1
+            self._reading += cost
+            self._changed.notify_all()
+        results: list[B] = []
+        try:
+            results = function(jobs)
+        finally:
+            with self._changed:
+                self._reading -= cost
+                self._held += _nbytes(results)
+                self._changed.notify_all()
+        return results
+
+    def take(self, held: int) -> None:
+        """The consumer has taken the results of the oldest portion, of ``held`` bytes."""
+        with self._changed:
+            self._taken += 1
+            self._held -= held
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Nobody takes results any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _fits(self, number: int, cost: int) -> bool:
+        return number == self._taken or (self._reading + cost <= READ_BYTES and self._held <= RESULT_BYTES)
+
+
+def _portions(jobs: Sequence[A], size: Callable[[A], int], most: int) -> Iterator[tuple[Sequence[A], int]]:
+    """The jobs, a few at a time, and the bytes that they read."""
+    most = max(1, min(_AT_ONCE, most))
+    start, cost = 0, 0
+    for i in range(len(jobs)):
+        bytes_ = size(jobs[i])
+        if i > start and (i - start == most or cost + bytes_ > _AT_ONCE_BYTES):
+            yield jobs[start:i], cost
+            start, cost = i, 0
+        cost += bytes_
+    if len(jobs) > start:
+        yield jobs[start:], cost
+
+
+def _nbytes(value: Any) -> int:
+    """Bytes of the arrays and tensors in a result."""
+    if isinstance(value, (list, tuple)):
+        return sum(map(_nbytes, value))
+    return getattr(value, "nbytes", 0)
