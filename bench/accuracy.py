@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from modalign.evaluate.metrics import mean_interval
-from modalign.evaluate.protocol import SealedLabels
+from modalign.evaluate.sealed import SealedLabels
 from modalign.methods.base import VectorMethod
 from modalign.progress import track
 from modalign.record import plain, versions

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from bench.accuracy import Dataset, Judged, command, parse, report
-from modalign.evaluate.protocol import SealedLabels
+from modalign.evaluate.sealed import SealedLabels
 from modalign.methods.gpua import GPUA
 
 LONG_TAIL_SEEDS = (0, 1, 2)

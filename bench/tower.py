@@ -32,7 +32,7 @@ from modalign.data.splits import few_shot
 from modalign.encoders.base import Encoder
 from modalign.errors import InputError, ModalignError
 from modalign.evaluate.metrics import harmonic_mean, mean_interval
-from modalign.evaluate.protocol import SealedLabels
+from modalign.evaluate.sealed import SealedLabels
 from modalign.evaluate.towers import nameless
 from modalign.features import ClassText
 from modalign.linalg.prototypes import text_prototypes

@@ -69,7 +69,7 @@ def test_a_features_file_finds_the_encoder_that_it_names(photos: Path, tmp_path:
         (("--set", "lfa=3"), "method.name=value"),
         (("--set", "lfa.stepz=3"), "did you mean 'steps'"),
         (("--set", "lfaa.steps=3"), "did you mean 'lfa'"),
-        (("--page", "page.txt"), "ending in .html"),
+        (("--page", "page.txt"), "ends in .html"),
         (("--text", "x.npz", "--no-text"), "choose one"),
         (("--template", "a {}.", "--descriptions", "x.json"), "'x.json' does not exist"),
         (("--record", "no/such/folder/x.jsonl"), "folder of results file"),

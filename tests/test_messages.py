@@ -19,7 +19,7 @@ from modalign.errors import argument, hyperparameter, options
 
 SOURCE = Path(__file__).parents[1] / "src" / "modalign"
 COMMANDS = typer.main.get_command(cli.app).commands
-SPELLED_OUT = re.compile(r"(?<![\w<-])[a-z_]+=(?:…|True|False|None|'\w)")
+SPELLED_OUT = re.compile(r"(?<![\w<-])[a-z_]+=(?:…|True|False|None|FILE|'\w)")
 
 
 def literals(path: Path) -> list[tuple[int, str]]:

@@ -39,14 +39,14 @@ _options: Mapping[str, str] | None = None  # of the command that is running; Non
 
 
 @contextmanager
-def options(names: Mapping[str, str]) -> Iterator[None]:
+def options(names: Mapping[str, str] | None) -> Iterator[None]:
     """Inside, :func:`argument` speaks of the options of a command.
 
     Parameters
     ----------
     names : argument of the library, or ``argument=value``, → the option that stands for it, such as
         ``{"random_state": "--seed", "text=False": "--no-text"}``. ``"hyperparameters"`` → what stands before
-        ``name=value``.
+        ``name=value``. None: arguments of Python.
     """
     global _options
     before, _options = _options, names

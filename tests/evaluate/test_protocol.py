@@ -13,8 +13,10 @@ import pytest
 from modalign.data.split import Split
 from modalign.data.splits import divide, few_shot
 from modalign.errors import InputError
-from modalign.evaluate.protocol import SealedLabels, few_shot_protocol, fingerprint_of, run_once
+from modalign.evaluate.measuring import fingerprint_of
+from modalign.evaluate.protocol import few_shot_protocol, run_once
 from modalign.evaluate.runs import read_runs
+from modalign.evaluate.sealed import SealedLabels
 from modalign.features import ClassText, Features
 
 NAMES = ("cat", "dog", "owl")
@@ -313,7 +315,7 @@ def test_one_run_can_use_a_split_of_ones_own() -> None:
         ({"anchor": Features(np.ones((4, 5), dtype=np.float32))}, r"same images in the same order .* got 4 rows"),
         ({"anchor": Features(toy().vectors)}, "with other ids"),
         ({"anchor": Features(toy().vectors[:, :4], toy().ids), "text": TEXT}, "space of the text"),
-        ({"anchor": toy(), "mirror": toy()}, "mirror= or anchor="),
+        ({"anchor": toy(), "mirror": toy()}, "mirror=… or anchor=…"),
         ({"shots": ("few",)}, "or 'all'"),
         ({"record": "no/such/folder/runs.jsonl"}, "folder of results file"),
     ],

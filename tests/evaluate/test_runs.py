@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from modalign.errors import InputError
 from modalign.evaluate.metrics import mean_interval, proportion
-from modalign.evaluate.runs import Run, append_run, read_runs, run_key, summarise
+from modalign.evaluate.runs import Run, append_run, read_runs, run_key, shared_warnings, summarise
 
 
 def run(method: str = "cmm", shots: int = 4, seed: int = 1, hits: int = 7, n: int = 11, features: str = "f0") -> Run:
@@ -44,7 +44,7 @@ def test_records_hold_no_number_that_json_does_not_know() -> None:
 def test_a_run_of_before_memory_was_measured_is_still_read() -> None:
     content = json.loads(replace(run(), peak_bytes=5).to_json())
     assert Run.from_json(json.dumps(content)).peak_bytes == 5
-    del content["peak_bytes"]
+    del content["peak_bytes"], content["warnings"]
     assert Run.from_json(json.dumps(content)) == run()
 
 
@@ -123,3 +123,28 @@ def test_a_repeated_run_counts_once_and_the_last_one_wins() -> None:
 def test_runs_on_different_features_are_not_averaged() -> None:
     with pytest.raises(InputError, match="same features"):
         summarise([run(seed=1), run(seed=2, features="f1")])
+
+
+messages = st.sampled_from(
+    ["the loss is 3.5", "the loss is 4", "the loss is 4.25, of 10", "no text", "no text, 1 label"]
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["cmm", "lfa"]), st.lists(messages, unique=True, max_size=3)), max_size=8))
+def test_warnings_are_said_once_with_all_their_methods(made: list[tuple[str, list[str]]]) -> None:
+    runs = [replace(run(method), warnings=tuple(said)) for method, said in made]
+    assert [Run.from_json(r.to_json()).warnings for r in runs] == [r.warnings for r in runs]
+    found = shared_warnings(runs, str.upper)
+    kinds = {"the loss is #": [], "the loss is #, of #": [], "no text": [], "no text, # label": []}
+    for method, said in made:
+        for message in said:
+            kind = {"the loss is 3.5": "the loss is #", "the loss is 4": "the loss is #"}.get(
+                message, message.replace("4.25", "#").replace("10", "#").replace("1 label", "# label")
+            )
+            kinds[kind].append((method.upper(), message))
+    assert len(found) == sum(map(bool, kinds.values()))
+    for entries in filter(None, kinds.values()):
+        methods = [method for method, _ in entries]
+        counts = [f"{m} ({methods.count(m)} run{'s' if methods.count(m) > 1 else ''})" for m in dict.fromkeys(methods)]
+        numbers = " (or other numbers)" if len({message for _, message in entries}) > 1 else ""
+        assert f"{', '.join(counts)}: {entries[0][1]}{numbers}" in found

@@ -248,7 +248,7 @@ def test_other_classes_take_over_the_prompts(encoder, digits: Items, text, knowl
 
 def test_without_files_it_says_so(encoder, digits: Items, text) -> None:
     method = DAM(**FAST | {"epochs": 1})
-    with pytest.warns(UserWarning, match="see descriptions=FILE and structures=FILE"):
+    with pytest.warns(UserWarning, match="see descriptions=… and structures=…"):
         method.fit(digits, text=text, encoder=encoder)
     assert method.diagnosis_["knowledge"] == "templates and no structures"
 

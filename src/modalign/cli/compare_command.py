@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -45,19 +46,22 @@ def compare(
 ) -> None:
     """Run every method on your own images, at every number of labels, and say what is beyond luck."""
     from modalign.evaluate.compare import compare as run
+    from modalign.evaluate.runs import RunWarning
     from modalign.report.comparison import save_comparison_page
 
     check_file(page, ".html")
     if text is not None and no_text:
         raise InputError("Expected --text or --no-text, got both; choose one.")
-    result = run(
-        source, text=False if no_text else text, encoder=encoder, anchor=anchor,
-        methods=methods.split(",") if methods else None,
-        shots=[int(k) if k.strip().isdigit() else k.strip() for k in shots.split(",")],
-        seeds=seeds, split=split, classes=classes, templates=template or None, descriptions=descriptions,
-        hyperparameters=hyperparameters_by_method(set_ or []), ablations=ablations, record=record,
-        jobs=jobs or os.cpu_count() or 1, device=device,
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RunWarning)  # they are among the remarks
+        result = run(
+            source, text=False if no_text else text, encoder=encoder, anchor=anchor,
+            methods=methods.split(",") if methods else None,
+            shots=[int(k) if k.strip().isdigit() else k.strip() for k in shots.split(",")],
+            seeds=seeds, split=split, classes=classes, templates=template or None, descriptions=descriptions,
+            hyperparameters=hyperparameters_by_method(set_ or []), ablations=ablations, record=record,
+            jobs=jobs or os.cpu_count() or 1, device=device,
+        )  # fmt: skip
     if page is not None:
         save_comparison_page(result, page)
     if as_json:

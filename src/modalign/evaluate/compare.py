@@ -13,12 +13,13 @@ import numpy as np
 from modalign.data.split import Split
 from modalign.errors import InputError, UnknownNameError, argument
 from modalign.evaluate.class_text import TextSource
-from modalign.evaluate.comparison import LeftOut, MethodComparison
+from modalign.evaluate.comparison import LeftOut, MethodComparison, title
 from modalign.evaluate.given import TEST_SHARE, Given, read_given
 from modalign.evaluate.looks import look_closer
+from modalign.evaluate.measuring import fingerprint_of
 from modalign.evaluate.plan import RANDOM_TEXT, Cell, Draws, build, run_all
-from modalign.evaluate.protocol import budgets, fingerprint_of
-from modalign.evaluate.runs import Run, Shots, amount, labels_a_class
+from modalign.evaluate.protocol import budgets
+from modalign.evaluate.runs import Run, Shots, amount, labels_a_class, warn_of
 from modalign.features import UNLABELLED
 from modalign.methods import METHODS, method_class
 from modalign.methods.base import VectorMethod
@@ -87,6 +88,8 @@ def compare(
         their entry point (``if __name__ == "__main__"``), and makes each single run seem slower.
     device : where the encoder runs.
 
+    What the methods warn of is a warning once, at the end, and stands in ``remarks`` with the methods that it concerns.
+
     Raises
     ------
     InputError : before anything is fitted, in one sentence.
@@ -113,6 +116,7 @@ def compare(
         reasons = "; ".join(f"{entry.method}: {entry.reason}" for entry in left_out[:3])
         raise InputError(f"Expected at least one method that can be run on these images, got none ({reasons}).")
     looks = look_closer(result, given, protocol.split, lambda name, seed: build(name, seed, given, settings[name]))
+    warn_of(runs, title)
     account = _record(given, protocol, draws, runs) | {"jobs": jobs}
     return replace(result, looks=looks, record=account | {"seconds": round(time.perf_counter() - started, 1)})
 

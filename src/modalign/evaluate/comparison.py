@@ -13,7 +13,16 @@ import numpy as np
 
 from modalign.errors import InputError
 from modalign.evaluate.metrics import Comparison, Interval, ReliabilityBin, paired_bootstrap, percent
-from modalign.evaluate.runs import Run, Shots, Summary, amount, labels_a_class, labels_in_words, summarise
+from modalign.evaluate.runs import (
+    Run,
+    Shots,
+    Summary,
+    amount,
+    labels_a_class,
+    labels_in_words,
+    shared_warnings,
+    summarise,
+)
 from modalign.files import write
 from modalign.methods import ALL_METHODS, method_class
 from modalign.record import plain
@@ -241,9 +250,15 @@ class MethodComparison:
 
     @property
     def remarks(self) -> list[str]:
-        """Notes, and what was left out, a sentence each."""
-        missing = {(title(entry.method), entry.reason) for entry in self.left_out}
-        return [*self.notes, *(f"{method} was left out: {reason}" for method, reason in sorted(missing))]
+        """Notes, what methods warned of, and what was left out, a sentence each, with the methods that it concerns."""
+        reasons: dict[str, dict[str, None]] = {}
+        for entry in self.left_out:
+            reasons.setdefault(entry.reason, {})[title(entry.method)] = None
+        missing = [
+            f"{', '.join(methods)} {'was' if len(methods) == 1 else 'were'} left out: {reason}"
+            for reason, methods in reasons.items()
+        ]
+        return [*self.notes, *shared_warnings(self.runs, title), *missing]
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, as JSON knows it; what follows from the runs is there for readers and not read back."""
@@ -256,6 +271,7 @@ class MethodComparison:
             "costs": plain([asdict(c) for c in self.costs]),
             "left_out": [asdict(entry) for entry in self.left_out],
             "notes": list(self.notes),
+            "remarks": self.remarks,
             "record": plain(self.record),
             "looks": [_look_as_dict(look) for look in self.looks],
             "runs": [json.loads(run.to_json()) for run in self.runs],

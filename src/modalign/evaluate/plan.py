@@ -17,9 +17,11 @@ import numpy as np
 import torch
 
 from modalign.data.splits import few_shot
+from modalign.errors import current_options, options
 from modalign.evaluate.comparison import SEPARATOR, LeftOut
 from modalign.evaluate.given import Given
-from modalign.evaluate.protocol import fingerprint_of, fingerprint_of_test, run_once
+from modalign.evaluate.measuring import fingerprint_of, fingerprint_of_test
+from modalign.evaluate.protocol import run_once
 from modalign.evaluate.runs import Run, Shots, append_run, read_runs, run_key
 from modalign.features import ClassText
 from modalign.methods import method_class
@@ -136,7 +138,10 @@ def run_all(
         yield from map(Plan(given, settings, Draws(given, test), record).run, cells)
         return
     pool = ProcessPoolExecutor(
-        jobs, mp_context=get_context("spawn"), initializer=_start, initargs=(given, settings, test, record)
+        jobs,
+        mp_context=get_context("spawn"),
+        initializer=_start,
+        initargs=(given, settings, test, record, current_options()),
     )
     try:
         yield from pool.map(_run, cells)
@@ -144,18 +149,22 @@ def run_all(
         pool.shutdown(cancel_futures=True)
 
 
-_own: list[Plan] = []  # of a process that works for another
+_own: list[tuple[Plan, Mapping[str, str] | None]] = []  # of a process that works for another
 
 
-def _start(given: Given, settings: Settings, test: float, record: str | Path | None) -> None:
+def _start(
+    given: Given, settings: Settings, test: float, record: str | Path | None, names: Mapping[str, str] | None
+) -> None:
     def end_together() -> None:
         parent_process().join()  # type: ignore[union-attr]
         os._exit(1)
 
     threading.Thread(target=end_together, daemon=True).start()
     torch.set_num_threads(1)
-    _own.append(Plan(given, settings, Draws(given, test), record))
+    _own.append((Plan(given, settings, Draws(given, test), record), names))
 
 
 def _run(cell: Cell) -> Run | LeftOut:
-    return _own[0].run(cell)
+    plan, names = _own[0]
+    with options(names):
+        return plan.run(cell)

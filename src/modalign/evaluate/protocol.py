@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,14 +13,13 @@ from numpy.typing import ArrayLike
 from modalign.data.split import Split
 from modalign.data.splits import few_shot
 from modalign.errors import InputError, argument
-from modalign.evaluate.memory import PeakMemory
-from modalign.evaluate.metrics import Accuracy, proportion
-from modalign.evaluate.runs import Run, Shots, append_run
+from modalign.evaluate.measuring import fingerprint_of, measured
+from modalign.evaluate.runs import Run, Shots, append_run, warn_of
 from modalign.evaluate.runs import Summary as Summary
 from modalign.evaluate.runs import summarise as summarise
+from modalign.evaluate.sealed import SealedLabels
 from modalign.features import UNLABELLED, ClassText, Features, concatenate
 from modalign.progress import track
-from modalign.record import plain, versions
 
 
 class Method(Protocol):
@@ -37,60 +34,6 @@ class Method(Protocol):
     def fit(self, X: Features, *, text: ClassText | None, validation: Features | None) -> object: ...
     def predict(self, X: Features) -> ArrayLike: ...
     def get_params(self, deep: bool = ...) -> dict[str, object]: ...
-
-
-class SealedLabels:
-    """Test labels that can be asked for a mark but not read.
-
-    They live in a closure: no attribute, ``vars``, ``repr``, iteration, copy or pickle shows them. Every question is
-    counted, so that choosing anything on the test set is visible in the record of the run.
-    """
-
-    __slots__ = ("__ask", "__len")
-
-    def __init__(self, labels: ArrayLike) -> None:
-        hidden = np.array(labels)
-        if hidden.ndim != 1 or not len(hidden) or (hidden == UNLABELLED).any():
-            raise InputError("Expected a label for every test image, at least one; leave unlabelled images out.")
-        asked = 0
-
-        def ask(predicted: ArrayLike | None) -> np.ndarray | int:
-            nonlocal asked
-            if predicted is None:
-                return asked
-            answers = np.asarray(predicted)
-            if answers.shape != hidden.shape:
-                raise InputError(f"Expected {len(hidden)} predictions, one a test image, got shape {answers.shape}.")
-            if answers.dtype.hasobject:  # an object's own comparison would be shown the label
-                raise InputError("Expected predictions as numbers or strings, got arbitrary objects.")
-            asked += 1
-            return answers == hidden
-
-        self.__ask = ask
-        self.__len = len(hidden)
-
-    def mark(self, predicted: ArrayLike) -> np.ndarray:
-        """(n,) whether each answer is right."""
-        return np.asarray(self.__ask(predicted))
-
-    def score(self, predicted: ArrayLike) -> Accuracy:
-        """Accuracy of the answers with its interval."""
-        right = self.mark(predicted)
-        return proportion(int(right.sum()), len(right))
-
-    @property
-    def asked(self) -> int:
-        """How often the labels were consulted."""
-        return int(self.__ask(None))
-
-    def __len__(self) -> int:
-        return self.__len
-
-    def __repr__(self) -> str:
-        return f"SealedLabels(n={len(self)}, asked={self.asked})"
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("Sealed labels cannot be copied or stored; pass them on, or keep the labels they were made of.")
 
 
 def few_shot_protocol(
@@ -132,6 +75,8 @@ def few_shot_protocol(
     record : a results file; every run is added to it as soon as it is done.
     on_run : called with each run, its fitted method and its split; for progress and pictures.
 
+    What the methods warn of is a warning once, at the end.
+
     Returns
     -------
     The runs, methods outermost, then shots, then seeds.
@@ -155,6 +100,7 @@ def few_shot_protocol(
             append_run(record, run)
         if on_run is not None:
             on_run(run, method, split)
+    warn_of(runs)
     return runs
 
 
@@ -216,72 +162,11 @@ def run_once(
     )
 
 
-def measured(
-    name: str,
-    method: Any,
-    learn: Callable[[], object],
-    answer: Callable[[], ArrayLike],
-    split: Split,
-    sealed: SealedLabels,
-    **known: Any,
-) -> Run:
-    """Learn, answer and be marked, each once, with the time and the memory that took.
-
-    Parameters
-    ----------
-    name : of the method in the comparison.
-    method : what ``learn`` fits; its parameters and its diagnosis are written down.
-    learn, answer : the work; ``answer`` gives a class for every test image of ``split``.
-    split, sealed : the images and the labels of the tested ones.
-    known : the entries of :class:`~modalign.evaluate.runs.Run` that do not follow from these.
-    """
-    with PeakMemory() as memory:
-        started = time.perf_counter()
-        learn()
-        fitted = time.perf_counter()
-        predicted = answer()
-        done = time.perf_counter()
-    correct = sealed.mark(predicted)
-    return Run(
-        method=name,
-        accuracy=proportion(int(correct.sum()), len(correct)),
-        fit_seconds=round(fitted - started, 4),
-        predict_seconds=round(done - fitted, 4),
-        parameters=plain(method.get_params(deep=False)),
-        diagnosis=plain(getattr(method, "diagnosis_", {})),
-        test=fingerprint_of_test(split),
-        asked=sealed.asked,
-        versions=versions(),
-        notes=split.notes,
-        peak_bytes=memory.bytes,
-        correct=correct,
-        **known,
-    )
-
-
 def budgets(method: Method, shots: Sequence[Shots], text: ClassText | None) -> list[Shots]:
     """At how many labels a class ``method`` is run: 0 where it can do without, ``shots`` where labels change it."""
     free = not method.needs_labels and text is not None
     helped = not free or getattr(method, "takes_labels", method.needs_labels)
     return [0] * free + [k for k in shots if k and helped]
-
-
-def fingerprint_of(features: Features, text: ClassText | None = None, anchor: Features | None = None) -> str:
-    """16 hexadecimal digits over vectors, labels, encoder and class text: the same experiment has the same."""
-    digest = hashlib.sha256()
-    for part in (features, text, anchor):
-        if part is not None:
-            encoder = part.spec.fingerprint if part.spec else ""
-            digest.update(f"{part.vectors.shape} {part.class_names} {encoder}".encode())
-            for start in range(0, len(part), 65536):  # a memory map is read in pieces
-                digest.update(np.ascontiguousarray(part.vectors[start : start + 65536], dtype=np.float32).tobytes())
-    digest.update(np.ascontiguousarray(features.labels, dtype=np.int64).tobytes())
-    return digest.hexdigest()[:16]
-
-
-def fingerprint_of_test(split: Split) -> str:
-    """16 hexadecimal digits over the list of test images."""
-    return hashlib.sha256(np.ascontiguousarray(split.test).tobytes()).hexdigest()[:16]
 
 
 def _below(upper: Features, lower: Features) -> Features:

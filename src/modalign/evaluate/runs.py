@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import warnings
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,7 @@ class Run:
     asked : how often the test labels were consulted; more than once means something was chosen on them.
     versions : of Python and the packages that compute.
     notes : what the split could not give, and the like.
+    warnings : what the method warned of.
     correct : (n,) whether each test image was named right.
     peak_bytes : memory that fitting and predicting took at most, see :mod:`modalign.evaluate.memory`; None where that
         cannot be measured.
@@ -67,6 +70,7 @@ class Run:
     notes: tuple[str, ...] = ()
     correct: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=bool), repr=False, compare=False)
     peak_bytes: int | None = None
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """One line; ``correct`` as hexadecimal bits, eight images a pair of digits, first image highest."""
@@ -81,9 +85,10 @@ class Run:
             raise ValueError(f"not of format {_FORMAT}")
         content["accuracy"] = Accuracy(**content["accuracy"])
         content["notes"] = tuple(content["notes"])
+        content["warnings"] = tuple(content.get("warnings", ()))
         bits = np.unpackbits(np.frombuffer(bytes.fromhex(content["correct"]), dtype=np.uint8))
         content["correct"] = bits[: content["accuracy"].n].astype(bool)
-        if set(content) | {"peak_bytes"} != {f.name for f in fields(cls)}:  # older files have no peak_bytes
+        if set(content) | {"peak_bytes"} != {f.name for f in fields(cls)}:  # which older files do not have
             raise ValueError("other entries than expected")
         return cls(**content)
 
@@ -91,6 +96,10 @@ class Run:
     def key(self) -> tuple[str, ...]:
         """What was done, without what came out: a run with the same key need not be made again."""
         return run_key(self.method, self.shots, self.seed, self.features, self.test, self.protocol, self.parameters)
+
+
+class RunWarning(UserWarning):
+    """What methods warned of while they were compared."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +166,33 @@ def read_runs(path: str | Path) -> list[Run]:
     if damaged:
         warnings.warn(f"'{path}': lines {damaged} are no complete runs and were left out.", stacklevel=2)
     return runs
+
+
+def shared_warnings(runs: Iterable[Run], title: Callable[[str], str] = str) -> list[str]:
+    """What methods warned of, once each with the methods and the number of runs; only numbers may differ within one.
+
+    Parameters
+    ----------
+    runs : of any methods.
+    title : what to call a method.
+    """
+    groups: dict[str, tuple[dict[str, None], Counter[str]]] = {}
+    for run in runs:
+        for message in run.warnings:
+            texts, methods = groups.setdefault(re.sub(r"[\d.,]*\d", "#", message), ({}, Counter()))
+            texts[message] = None
+            methods[title(run.method)] += 1
+    found = []
+    for texts, methods in groups.values():
+        who = ", ".join(f"{name} ({count} run{'s' if count > 1 else ''})" for name, count in methods.items())
+        found.append(f"{who}: {next(iter(texts))}{' (or other numbers)' if len(texts) > 1 else ''}")
+    return found
+
+
+def warn_of(runs: Iterable[Run], title: Callable[[str], str] = str) -> None:
+    """One :class:`RunWarning` for each of :func:`shared_warnings`, as from the caller of the caller."""
+    for message in shared_warnings(runs, title):
+        warnings.warn(message, RunWarning, stacklevel=3)
 
 
 def summarise(runs: Iterable[Run]) -> list[Summary]:

@@ -10,8 +10,9 @@ import numpy as np
 
 from modalign.data.items import Items
 from modalign.data.split import Split
-from modalign.evaluate.protocol import SealedLabels, measured
+from modalign.evaluate.measuring import measured
 from modalign.evaluate.runs import Run
+from modalign.evaluate.sealed import SealedLabels
 from modalign.features import UNLABELLED, ClassText
 
 if TYPE_CHECKING:
@@ -71,4 +72,4 @@ def run_in_tower(
 def nameless(items: Items) -> Items:
     """The images without labels and without file names, which often say the class."""
     ids = tuple(f"{i:06d}" for i in range(len(items)))
-    return replace(items, ids=ids, labels=np.full(len(items), UNLABELLED))
+    return replace(items, ids=ids, labels=np.full(len(items), UNLABELLED), given=())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from sklearn.utils.validation import check_is_fitted
 from torch import Generator
 
-from modalign.errors import InputError
+from modalign.errors import InputError, argument, hyperparameter
 from modalign.methods.dam_alignment import PRESETS, DAMAlignment, Modalities, TextMap
 from modalign.methods.dam_learner import DAMLearner
 from modalign.methods.hpt import HierarchicalText
@@ -201,15 +201,19 @@ class DAM(PromptMethod):
         return f"{described} and {'no structures' if self.structures is None else 'structures'}"
 
     def _warn(self, towers: Towers) -> None:
-        missing = {
-            "descriptions": ("its instance prompts come from the templates", from_templates(towers)),
-            "structures": ("its attention is not steered by relations", self.structures is None),
-        }
-        lacking = {name: consequence for name, (consequence, applies) in missing.items() if applies}
+        missing = [
+            ("descriptions", "its instance prompts come from the templates", argument("descriptions")),
+            ("structures", "its attention is not steered by relations", hyperparameter("structures")),
+        ]
+        applies = [from_templates(towers), self.structures is None]
+        lacking = [entry for entry, missed in zip(missing, applies, strict=True) if missed]
         if lacking:
-            advice = " and ".join(f"{name}=FILE" for name in lacking)
-            said = f"DAM was given no {' and no '.join(lacking)}: {', and '.join(lacking.values())}; see {advice}."
-            warnings.warn(said, stacklevel=4)
+            names, consequences, advice = zip(*lacking, strict=True)
+            warnings.warn(
+                f"DAM was given no {' and no '.join(names)}: {', and '.join(consequences)}; "
+                f"see {' and '.join(advice)}.",
+                stacklevel=4,
+            )
 
 
 def from_templates(towers: Towers) -> bool:

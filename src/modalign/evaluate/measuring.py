@@ -1,0 +1,99 @@
+"""One fit and one test as a run: time, memory, warnings, and fingerprints of what it rests on."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from modalign.data.split import Split
+from modalign.evaluate.memory import PeakMemory
+from modalign.evaluate.metrics import proportion
+from modalign.evaluate.runs import Run
+from modalign.evaluate.sealed import SealedLabels
+from modalign.features import ClassText, Features
+from modalign.record import plain, versions
+
+
+def fingerprint_of(features: Features, text: ClassText | None = None, anchor: Features | None = None) -> str:
+    """16 hexadecimal digits over vectors, labels, encoder and class text: the same experiment has the same."""
+    digest = hashlib.sha256()
+    for part in (features, text, anchor):
+        if part is not None:
+            encoder = part.spec.fingerprint if part.spec else ""
+            digest.update(f"{part.vectors.shape} {part.class_names} {encoder}".encode())
+            for start in range(0, len(part), 65536):  # a memory map is read in pieces
+                digest.update(np.ascontiguousarray(part.vectors[start : start + 65536], dtype=np.float32).tobytes())
+    digest.update(np.ascontiguousarray(features.labels, dtype=np.int64).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def fingerprint_of_test(split: Split) -> str:
+    """16 hexadecimal digits over the list of test images."""
+    return hashlib.sha256(np.ascontiguousarray(split.test).tobytes()).hexdigest()[:16]
+
+
+def measured(
+    name: str,
+    method: Any,
+    learn: Callable[[], object],
+    answer: Callable[[], ArrayLike],
+    split: Split,
+    sealed: SealedLabels,
+    **known: Any,
+) -> Run:
+    """Learn, answer and be marked, each once, with the time and the memory that took.
+
+    Parameters
+    ----------
+    name : of the method in the comparison.
+    method : what ``learn`` fits; its parameters and its diagnosis are written down.
+    learn, answer : the work; ``answer`` gives a class for every test image of ``split``.
+    split, sealed : the images and the labels of the tested ones.
+    known : the entries of :class:`~modalign.evaluate.runs.Run` that do not follow from these.
+
+    Warnings for the user (:class:`UserWarning`) go into the run, and others take their usual way.
+    """
+    with PeakMemory() as memory, _kept_warnings() as warned:
+        started = time.perf_counter()
+        learn()
+        fitted = time.perf_counter()
+        predicted = answer()
+        done = time.perf_counter()
+    correct = sealed.mark(predicted)
+    return Run(
+        method=name,
+        accuracy=proportion(int(correct.sum()), len(correct)),
+        fit_seconds=round(fitted - started, 4),
+        predict_seconds=round(done - fitted, 4),
+        parameters=plain(method.get_params(deep=False)),
+        diagnosis=plain(getattr(method, "diagnosis_", {})),
+        test=fingerprint_of_test(split),
+        asked=sealed.asked,
+        versions=versions(),
+        notes=split.notes,
+        warnings=tuple(dict.fromkeys(warned)),
+        peak_bytes=memory.bytes,
+        correct=correct,
+        **known,
+    )
+
+
+@contextmanager
+def _kept_warnings() -> Iterator[list[str]]:
+    """The messages of warnings for the user that are given inside."""
+    messages: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield messages
+    for warning in caught:
+        if issubclass(warning.category, UserWarning):
+            messages.append(" ".join(str(warning.message).split()))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

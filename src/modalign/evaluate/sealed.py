@@ -1,0 +1,66 @@
+"""Test labels that say whether answers are right and nothing else."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from modalign.errors import InputError
+from modalign.evaluate.metrics import Accuracy, proportion
+from modalign.features import UNLABELLED
+
+
+class SealedLabels:
+    """Test labels that can be asked for a mark but not read.
+
+    They live in a closure: no attribute, ``vars``, ``repr``, iteration, copy or pickle shows them. Every question is
+    counted, so that choosing anything on the test set is visible in the record of the run.
+    """
+
+    __slots__ = ("__ask", "__len")
+
+    def __init__(self, labels: ArrayLike) -> None:
+        hidden = np.array(labels)
+        if hidden.ndim != 1 or not len(hidden) or (hidden == UNLABELLED).any():
+            raise InputError("Expected a label for every test image, at least one; leave unlabelled images out.")
+        asked = 0
+
+        def ask(predicted: ArrayLike | None) -> np.ndarray | int:
+            nonlocal asked
+            if predicted is None:
+                return asked
+            answers = np.asarray(predicted)
+            if answers.shape != hidden.shape:
+                raise InputError(f"Expected {len(hidden)} predictions, one a test image, got shape {answers.shape}.")
+            if answers.dtype.hasobject:  # an object's own comparison would be shown the label
+                raise InputError("Expected predictions as numbers or strings, got arbitrary objects.")
+            asked += 1
+            return answers == hidden
+
+        self.__ask = ask
+        self.__len = len(hidden)
+
+    def mark(self, predicted: ArrayLike) -> np.ndarray:
+        """(n,) whether each answer is right."""
+        return np.asarray(self.__ask(predicted))
+
+    def score(self, predicted: ArrayLike) -> Accuracy:
+        """Accuracy of the answers with its interval."""
+        right = self.mark(predicted)
+        return proportion(int(right.sum()), len(right))
+
+    @property
+    def asked(self) -> int:
+        """How often the labels were consulted."""
+        return int(self.__ask(None))
+
+    def __len__(self) -> int:
+        return self.__len
+
+    def __repr__(self) -> str:
+        return f"SealedLabels(n={len(self)}, asked={self.asked})"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("Sealed labels cannot be copied or stored; pass them on, or keep the labels they were made of.")
