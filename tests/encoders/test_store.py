@@ -42,7 +42,7 @@ def test_refusals_are_kept_for_this_version_of_the_decoder(store, monkeypatch):
     with store.files() as files:
         files.refuse([(content(1), "truncated"), (content(2), "no image")])
         assert files.refusals([content(1), content(5)]) == {content(1): "truncated"}
-        monkeypatch.setattr("modalign.encoders.store._DECODER", "pillow 99")
+        monkeypatch.setattr("modalign.encoders.store.DECODER", "pillow 99")
         assert files.refusals([content(1)]) == {}
 
 
