@@ -17,7 +17,9 @@ from typer.testing import CliRunner
 
 from modalign import cli
 from modalign.cli import app
+from modalign.cli.assignments import hyperparameters_of
 from modalign.features import Features
+from modalign.methods import method_class
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 COMMANDS = ("demo", "embed", "fit", "predict", "evaluate", "compare", "list", "doctor")
@@ -147,6 +149,21 @@ def test_help_explains_every_option(command: str) -> None:
     for parameter in group.commands[command].params:
         assert getattr(parameter, "help", None) or parameter.name == "help", f"{command} {parameter.name}"
     assert run(command, "--help").stdout
+
+
+def test_american_and_british_spelling_are_one(photos: Path, tmp_path: Path) -> None:
+    for view in ("center", "centre"):
+        run("embed", photos, "-o", tmp_path / f"{view}.npz", "--view", view)
+    center, centre = (Features.load(tmp_path / f"{view}.npz") for view in ("center", "centre"))
+    np.testing.assert_array_equal(center.vectors, centre.vectors)
+    options = ("--classes", tmp_path / "names.txt", "-m", "zero_shot")
+    (tmp_path / "names.txt").write_text("disc\nsquare\n")
+    for option in ("--unlabeled", "--unlabelled"):
+        run("fit", photos, "-o", tmp_path / option, option, *options)
+    assert hyperparameters_of(method_class("coop"), ["augmentation=center"]) == {"augmentation": "centre"}
+    assert hyperparameters_of(method_class("dam"), ['augmentation=["center", "flip"]']) == {
+        "augmentation": ["centre", "flip"]
+    }
 
 
 def test_lists(tmp_path: Path) -> None:

@@ -7,6 +7,16 @@ from typing import Any
 
 from modalign.errors import InputError, UnknownNameError
 
+_AMERICAN = {"center": "centre"}
+"""Words among the values of options that are spelled the British way in Python."""
+
+
+def as_spelled_here(value: Any) -> Any:
+    """A value that was typed in American spelling, alone or in a list, as the library spells it."""
+    if isinstance(value, list):
+        return [as_spelled_here(entry) for entry in value]
+    return _AMERICAN.get(value, value) if isinstance(value, str) else value
+
 
 def hyperparameters_of(cls: type, assignments: list[str]) -> dict[str, Any]:
     """``["steps=100", "init=zero"]`` as keyword arguments; values are JSON where they can be, else strings."""
@@ -20,9 +30,9 @@ def hyperparameters_of(cls: type, assignments: list[str]) -> dict[str, Any]:
         if name not in {p.name for p in parameters(cls)}:
             raise UnknownNameError(f"hyper-parameter of {cls.__name__}", name, [p.name for p in parameters(cls)])
         try:
-            values[name] = json.loads(text)
-        except ValueError:
-            values[name] = text
+            values[name] = as_spelled_here(json.loads(text))
+        except (ValueError, RecursionError):
+            values[name] = as_spelled_here(text)
     return values
 
 

@@ -19,32 +19,47 @@ from modalign.errors import InputError
 def compare(
     source: Annotated[Path, typer.Argument(help="Images as for fit, or a features file (.npz) written by embed.")],
     encoder: Annotated[
-        str | None, typer.Option("--encoder", "-e", help="tiny by default; for features the one they name.")
+        str | None,
+        typer.Option("--encoder", "-e", help="Encoder; tiny by default, for features the one that they name."),
     ] = None,
     anchor: Annotated[
         str | None,
         typer.Option(
-            "--anchor", "--anchor-encoder", help="Vision-language encoder beside a vision-only one; its .npz for .npz."
+            "--anchor",
+            "--anchor-encoder",
+            help="Vision-language encoder beside a vision-only one; for features a features file (.npz).",
         ),
     ] = None,
-    text: Annotated[Path | None, typer.Option(help="Class-text vectors (.npz) in place of embedded names.")] = None,
+    text: Annotated[
+        Path | None, typer.Option(help="Class-text vectors (.npz) instead of embedded class names.")
+    ] = None,
     no_text: Annotated[bool, typer.Option("--no-text", help="Compare without class text.")] = False,
-    methods: Annotated[str | None, typer.Option(help="Names with commas, such as cmm,gpua; all by default.")] = None,
-    shots: Annotated[str, typer.Option(help="Labelled images a class; 0 is none.")] = "0,1,2,4,8,16,all",
-    seeds: Annotated[int, typer.Option(min=1, help="How many draws of the labelled images.")] = 3,
+    methods: Annotated[
+        str | None, typer.Option(help="Names separated by commas, for example cmm,gpua; all by default.")
+    ] = None,
+    shots: Annotated[
+        str, typer.Option(help="Labeled images per class, separated by commas; 0 is none.")
+    ] = "0,1,2,4,8,16,all",
+    seeds: Annotated[int, typer.Option(min=1, help="Number of draws of the labeled images.")] = 3,
     split: SplitFile = None,
-    classes: Annotated[Path | None, typer.Option(help="File of class names, one a line or JSON.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="File of class names, one per line or JSON.")] = None,
     template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
     descriptions: Annotated[Path | None, typer.Option(help="JSON: class name → sentences (CuPL, HPT).")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="method.name=value; repeatable.")] = None,
-    ablations: Annotated[bool, typer.Option(help="Also switch off what each method is made of.")] = True,
-    page: Annotated[Path | None, typer.Option(help="One HTML page with everything.")] = None,
-    record: Annotated[Path | None, typer.Option(help="File of runs (.jsonl); those in it are not repeated.")] = None,
-    jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0 is one a processor core.")] = 0,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Hyper-parameter as method.name=value; repeatable.")
+    ] = None,
+    ablations: Annotated[
+        bool, typer.Option(help="Also run each method with one of its ingredients switched off.")
+    ] = True,
+    page: Annotated[Path | None, typer.Option(help="HTML page (.html) to write.")] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Results file (.jsonl); runs that it holds are not repeated.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0 is one per processor core.")] = 0,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Run every method on your own images, at every number of labels, and say what is beyond luck."""
+    """Run every method on your own images at several numbers of labels and test which differences are significant."""
     from modalign.evaluate.compare import compare as run
     from modalign.evaluate.runs import RunWarning
     from modalign.report.comparison import save_comparison_page

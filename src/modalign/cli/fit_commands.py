@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from modalign.cli.assignments import hyperparameters_of
+from modalign.cli.assignments import as_spelled_here, hyperparameters_of
 from modalign.cli.options import AsJson, Device, EncoderName, Source, SplitFile, app, check_file
 from modalign.cli.terminal import print_json, report_quarantine, say
 from modalign.errors import InputError
@@ -18,7 +18,7 @@ def embed(
     source: Source,
     out: Annotated[Path, typer.Option("--out", "-o", help="The features file (.npz) to write.")],
     encoder: EncoderName = "tiny",
-    view: Annotated[str, typer.Option(help="centre or mirror.")] = "centre",
+    view: Annotated[str, typer.Option(help="center or mirror.")] = "center",
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -28,7 +28,7 @@ def embed(
 
     check_file(out, ".npz")
     items = load_items(source)
-    features = load_encoder(encoder, device=device).embed_images(items, view=view)
+    features = load_encoder(encoder, device=device).embed_images(items, view=as_spelled_here(view))
     features.save(out)
     if as_json:
         print_json(
@@ -50,22 +50,28 @@ def fit(
     source: Source,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to save the model in.")],
     encoder: EncoderName = "tiny",
-    anchor: Annotated[str | None, typer.Option(help="Vision-language encoder needed for learning only (gpua).")] = None,
+    anchor: Annotated[
+        str | None, typer.Option(help="Vision-language encoder that is used for training only (gpua).")
+    ] = None,
     method: Annotated[str, typer.Option("--method", "-m", help="See: modalign list methods.")] = "cmm",
-    shots: Annotated[int | None, typer.Option(min=1, help="Training images a class; all by default.")] = None,
-    classes: Annotated[Path | None, typer.Option(help="File of class names, one a line or JSON.")] = None,
+    shots: Annotated[int | None, typer.Option(min=1, help="Training images per class; all by default.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="File of class names, one per line or JSON.")] = None,
     unlabelled: Annotated[
-        bool, typer.Option("--unlabelled", "--unlabeled", help="Take no label from folders; needs --classes.")
+        bool, typer.Option("--unlabelled", "--unlabeled", help="Ignore the labels of the source; needs --classes.")
     ] = False,
     split: SplitFile = None,
     template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
     descriptions: Annotated[Path | None, typer.Option(help="JSON: class name → sentences (CuPL, HPT).")] = None,
-    mirror: Annotated[bool | None, typer.Option(help="Also train on mirrored images; as published by default.")] = None,
+    mirror: Annotated[
+        bool | None, typer.Option(help="Also train on mirrored images; by default as the method was published.")
+    ] = None,
     crops: Annotated[
-        int, typer.Option(min=0, help="Squares cut from every image for methods on parts (wca, fair_vectors, fair).")
+        int, typer.Option(min=0, help="Square crops per image, for methods that use crops (wca, fair_vectors, fair).")
     ] = 0,
-    seed: Annotated[int, typer.Option(help="Decides the split and everything random.")] = 0,
-    checkpoint: Annotated[Path | None, typer.Option(help="Folder to resume a long training from.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the split and of everything random.")] = 0,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Folder that a training inside the encoder is saved in and resumed from.")
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Hyper-parameter name=value; repeatable.")] = None,
     device: Device = "auto",
     as_json: AsJson = False,

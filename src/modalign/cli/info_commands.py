@@ -13,11 +13,11 @@ from modalign.cli.terminal import print_json, print_table, say
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("demo-report.html"),
-    seeds: Annotated[int, typer.Option(min=2, help="How many few-shot draws.")] = 3,
+    out: Annotated[Path, typer.Option(help="HTML page (.html) to write.")] = Path("demo-report.html"),
+    seeds: Annotated[int, typer.Option(min=2, help="Number of few-shot draws.")] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """The main job, offline, on real handwritten digits: zero-shot, linear probe and CMM with few labels."""
+    """Compare zero-shot, linear probe and CMM on handwritten digits with few labels; works offline."""
     check_file(out, ".html")
     from modalign.demo import run_demo
 
@@ -31,10 +31,10 @@ def demo(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="methods, encoders, datasets, or a method's name.")] = "methods",
+    what: Annotated[str, typer.Argument(help="methods, encoders, datasets, or the name of a method.")] = "methods",
     as_json: AsJson = False,
 ) -> None:
-    """What there is: methods (and the hyper-parameters of one), encoders, datasets."""
+    """List the methods, the hyper-parameters of one method, the encoders or the data sets."""
     from modalign.listing import listing
 
     header, rows = listing(what)
@@ -46,7 +46,7 @@ def list_(
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
-    """Check this machine: versions, device, memory, cache, extras, and one image through the whole path."""
+    """Check the installation: versions, device, memory, cache, extras, and the classification of digits."""
     from modalign.doctor import examine
 
     findings = examine()

@@ -23,16 +23,18 @@ def predict(
         Path | None,
         typer.Option("--out", "-o", help="Write all probabilities of every image to this .csv, .json or .parquet."),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many answers to print per image.")] = 1,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to print per image.")] = 1,
     sort: Annotated[str, typer.Option(help="given, uncertain (least certain first), certain or name.")] = "given",
     reject: Annotated[
         float | None,
-        typer.Option(help="Answer 'none of these' too; the share of known images that may be refused, such as 0.05."),
+        typer.Option(
+            help="Also answer 'none of these'; the share of known images that may be rejected, for example 0.05."
+        ),
     ] = None,
-    encoder: Annotated[str | None, typer.Option(help="Where the encoder is now, if it has moved.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Folder or name of the encoder, if it has moved.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Name new images, with calibrated probabilities."""
+    """Classify new images and write the probability of every class."""
     from modalign import exports
     from modalign.data.items import load_items
     from modalign.predictions import ORDERS, check_top
@@ -64,10 +66,12 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A folder written by fit.")],
     source: Source,
     split: SplitFile = None,
-    confusion: Annotated[Path | None, typer.Option(help="Confusion matrix picture (.png or .svg).")] = None,
-    page: Annotated[Path | None, typer.Option(help="One HTML page with everything.")] = None,
-    include_fitted: Annotated[bool, typer.Option(help="Keep images that the model was fitted on.")] = False,
-    encoder: Annotated[str | None, typer.Option(help="Where the encoder is now, if it has moved.")] = None,
+    confusion: Annotated[
+        Path | None, typer.Option(help="Picture of the confusion matrix (.png or .svg) to write.")
+    ] = None,
+    page: Annotated[Path | None, typer.Option(help="HTML page (.html) to write.")] = None,
+    include_fitted: Annotated[bool, typer.Option(help="Also test on images that the model was fitted on.")] = False,
+    encoder: Annotated[str | None, typer.Option(help="Folder or name of the encoder, if it has moved.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Top-1 accuracy with a 95 % interval, and accuracy per class; a confusion matrix and a page if asked for."""

@@ -216,7 +216,7 @@ def _checked(
             f"{list(shots)} and {list(seeds)}."
         )
     if any(k != "all" and (isinstance(k, (str, bool)) or int(k) != k or k < 0) for k in shots):
-        raise InputError(f"Expected shots as numbers ≥ 0 or 'all', got {list(shots)}.")
+        raise InputError(f"Expected shots as numbers ≥ 0 or 'all', got {', '.join(map(str, shots))}.")
     for name in given:
         if name not in names:
             raise UnknownNameError("compared method", name, names)
