@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from modalign.data.copies import content_hash, one_label_each
 from modalign.data.items import Items, load_items
 from modalign.data.split import Split, images_to_test_on
 from modalign.display import SHOWN, html_table, shorten, shorten_all
-from modalign.encoders import load_encoder
+from modalign.encoders import find_encoder, load_encoder
 from modalign.errors import InputError, argument, require_choice
 from modalign.features import UNLABELLED, EncoderSpec, Features, Scored
 from modalign.linalg.calibration import fit_temperature
@@ -275,8 +276,10 @@ def load(
         raise InputError(
             f"The card of '{folder}' describes its classifier in a way not understood: {error}."
         ) from error
-    if encoder is None or isinstance(encoder, str):
-        encoder = load_encoder(encoder or spec.name, dtype=spec.dtype)
+    if encoder is None:
+        encoder = find_encoder(spec)
+    elif isinstance(encoder, (str, os.PathLike)):
+        encoder = load_encoder(encoder, dtype=spec.dtype)
     spec.require(encoder.spec)
     return Classifier(encoder, method, names, temperature, fitted_on, rejection, record, crops)
 

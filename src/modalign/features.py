@@ -26,7 +26,7 @@ class EncoderSpec:
 
     Attributes
     ----------
-    name : what :func:`modalign.load_encoder` was called with, for people.
+    name : what :func:`modalign.load_encoder` was called with, for people; for a folder its name, without its path.
     fingerprint : SHA-256 over weights, preprocessing and compute type, for machines.
     dim : width d of the vectors.
     dtype : the type in which the encoder computed, such as ``"bfloat16"``.

@@ -16,6 +16,7 @@ _HOME = {
     "Preprocessing": "preprocess",
     "FeatureStore": "store",
     "load_encoder": "loading",
+    "find_encoder": "loading",
 }
 
 __all__ = ["KNOWN_ENCODERS", *_HOME]

@@ -34,7 +34,7 @@ class Encoder(ABC):
 
     Attributes
     ----------
-    name : what it was loaded by.
+    name : what it was loaded by; for a folder the name of the folder, without its path.
     spec : name, fingerprint, width and compute type, which go with every vector.
     model : the ``transformers`` network, in evaluation mode and without gradients.
     preprocessing : from a picture to the network's input.

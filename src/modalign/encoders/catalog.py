@@ -10,7 +10,7 @@ from pathlib import Path
 from modalign.errors import InputError, UnavailableError, UnknownNameError
 from modalign.progress import is_visible
 
-EMBEDDED = Path(__file__).parent / "weights"
+EMBEDDED = {name: Path(__file__).parent / "weights" / name for name in ("tiny", "tiny-vision")}
 
 KNOWN_ENCODERS: dict[str, str] = {
     "tiny": "embedded CLIP for digits, letters and shapes at 32 px, 1 M parameters; image and text, offline",
@@ -62,36 +62,67 @@ _PUT = (
 )
 
 
-def locate(name: str | os.PathLike[str]) -> Path:
+def locate(name: str | os.PathLike[str], *, fetch: bool = True) -> Path:
     """The folder that holds the checkpoint ``name``.
 
     In this order: an embedded name; an existing folder; ``org/name`` or ``org/name@revision`` on the hub, from its
     local cache if there is no network.
 
+    Parameters
+    ----------
+    name : str or path
+    fetch : bool, default=True
+        Whether the hub may be asked. If False, its local cache is searched and nothing else.
+
     Raises
     ------
     UnknownNameError : nothing has that name; suggests the nearest that exists.
-    UnavailableError : it may exist on the hub but cannot be had from there now.
+    UnavailableError : it may exist on the hub but cannot be had from there now, or must not.
     """
     text = os.fspath(name)
-    if text in ("tiny", "tiny-vision"):
-        return EMBEDDED / text
-    path = Path(text).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise InputError(f"Expected the folder of an encoder (config.json beside the weights), got the file '{text}'.")
+    if text in EMBEDDED:
+        return EMBEDDED[text]
+    folder = folder_of(text)
+    if folder is not None:
+        return folder
     if not _HUB_NAME.fullmatch(text):
         raise _unknown(text, "There is no such folder." if "/" in text or os.sep in text else "")
-    return _fetch(text)
+    if fetch:
+        return _fetch(text)
+    downloaded = _downloaded(text)
+    if downloaded is None:
+        raise UnavailableError(f"'{text}' is not on this machine.")
+    return downloaded
+
+
+def folder_of(text: str) -> Path | None:
+    """The existing folder that ``text`` is the path of; None if there is none, or an embedded encoder has that name.
+
+    Raises
+    ------
+    InputError
+        It is the path of something else.
+    """
+    if text in EMBEDDED:
+        return None
+    try:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            return path
+        exists = path.exists()
+    except (OSError, RuntimeError, ValueError):  # too long, of no user, with a null byte
+        return None
+    if exists:
+        raise InputError(f"Expected the folder of an encoder (config.json beside the weights), got the file '{text}'.")
+    return None
 
 
 def _nearest(text: str) -> list[str]:
     """The known name, or the checkpoint folder beside a path that does not exist, that comes nearest to ``text``."""
-    path = Path(text).expanduser()
     try:
+        path = Path(text).expanduser()
         beside = {str(path.parent / found.parent.name) for found in path.parent.glob("*/config.json")}
-    except OSError:
+    except (OSError, RuntimeError, ValueError):
         beside = set()
     return get_close_matches(text, {*KNOWN_ENCODERS, *beside}, n=1, cutoff=0.5)
 
@@ -114,20 +145,38 @@ def _fetch(text: str) -> Path:
             folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=list(FILES)))
             if not any(folder.glob("*.safetensors")) and not revision:
                 folder = _converted(name, folder)
-    except GatedRepoError as error:
+    except GatedRepoError:
         raise UnavailableError(
             f"'{name}' is gated: accept its licence on the hub and log in with 'hf auth login', or {_PUT}."
-        ) from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise _unknown(text, f"The hub has no public '{name}'.") from error
-    except (HfHubHTTPError, OSError) as error:
+        ) from None  # what the hub's client went through says nothing more
+    except (RepositoryNotFoundError, HFValidationError):
+        raise _unknown(text, f"The hub has no public '{name}'.") from None
+    except (HfHubHTTPError, OSError):
         close = get_close_matches(name, _nearest(name), n=1, cutoff=0.85)
         if close and close[0] != name:
-            raise _unknown(text, f"'{text}' itself is not on this machine and the hub cannot be reached.") from error
+            raise _unknown(text, f"'{text}' itself is not on this machine and the hub cannot be reached.") from None
         raise UnavailableError(
             f"'{text}' is not on this machine and the hub cannot be reached; go online once, or {_PUT}."
-        ) from error
+        ) from None
     return folder
+
+
+def _downloaded(text: str) -> Path | None:
+    """The snapshot of a hub repository in the hub's local cache, without any request."""
+    from huggingface_hub import try_to_load_from_cache
+
+    name, _, revision = text.partition("@")
+    found = None if ".." in revision else try_to_load_from_cache(name, "config.json", revision=revision or None)
+    if not isinstance(found, str):
+        return None
+    folder = Path(found).parent
+    return folder if revision or any(folder.glob("*.safetensors")) else _with_weights(folder) or folder
+
+
+def _with_weights(folder: Path) -> Path | None:
+    """Another snapshot of the same repository that holds safetensors."""
+    others = sorted(folder.parent.iterdir())
+    return next((o for o in others if any(o.glob("*.safetensors")) and (o / "config.json").exists()), None)
 
 
 def _converted(name: str, folder: Path) -> Path:
@@ -138,9 +187,8 @@ def _converted(name: str, folder: Path) -> Path:
     """
     from huggingface_hub import get_repo_discussions, snapshot_download
 
-    for other in sorted(folder.parent.iterdir()):
-        if any(other.glob("*.safetensors")) and (other / "config.json").exists():
-            return other
+    if (other := _with_weights(folder)) is not None:
+        return other
     for pull in get_repo_discussions(name, author="SFconvertbot", discussion_type="pull_request"):
         if "safetensors" in pull.title.lower():
             return Path(snapshot_download(name, revision=f"refs/pr/{pull.num}", allow_patterns=list(FILES)))

@@ -14,29 +14,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
 from torch import nn
 
 from modalign.data.blobs import file_identity
 from modalign.encoders.preprocess import Preprocessing
-from modalign.encoders.quiet import quiet
 from modalign.encoders.store import FeatureStore, is_settled
+from modalign.encoders.untrusted import (
+    TOKENIZERS,
+    load_network,
+    load_tokenizer,
+    read_object,
+    read_tokenizer_file,
+    tokenizer_files,
+)
 from modalign.errors import InputError
-from modalign.files import read_json
+from modalign.files import open_regular
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("spiece.model",), ("vocab.txt",))
-_TOKENIZER_FILES = (
-    "tokenizer*",
-    "vocab.*",
-    "merges.txt",
-    "spiece.model",
-    "sentencepiece*.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
 # Says how a config was written, not what the network computes.
 _VOLATILE = ("transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype", "_commit_hash")
 
@@ -93,7 +89,7 @@ class Checkpoint:
                 )
             )
         for path in weights:
-            with path.open("rb") as file:
+            with open_regular(path, "weights") as file:
                 if file.read(23) == b"version https://git-lfs":
                     raise InputError(f"Expected weights in '{path}', got a Git LFS pointer; run 'git lfs pull' there.")
         return cls(folder, config, weights)
@@ -114,42 +110,13 @@ class Checkpoint:
     def tokenizer_hash(self) -> str:
         """SHA-256 over the tokenizer's files."""
         digest = hashlib.sha256()
-        for pattern in _TOKENIZER_FILES:
-            for path in sorted(self.folder.glob(pattern)):
-                digest.update(hashlib.sha256(path.read_bytes()).digest())
+        for path in tokenizer_files(self.folder):
+            digest.update(hashlib.sha256(read_tokenizer_file(path)).digest())
         return digest.hexdigest()
 
     def load(self) -> nn.Module:
         """The network in float32, in evaluation mode, without gradients."""
-        from transformers import AutoModel
-        from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
-
-        if self.model_type not in MODEL_MAPPING_NAMES:
-            raise InputError(
-                f"Expected a checkpoint of a kind that transformers knows (clip, siglip, dinov2, vit, …), "
-                f"got model_type '{self.model_type}' in '{self.folder}'."
-            )
-        # The pooler of a supervised ViT is left out of most checkpoints; its class token serves.
-        extra: dict[str, Any] = {"add_pooling_layer": False} if self.model_type == "vit" else {}
-        try:
-            with quiet():
-                model, report = AutoModel.from_pretrained(
-                    self.folder,
-                    use_safetensors=True,
-                    trust_remote_code=False,
-                    local_files_only=True,
-                    output_loading_info=True,
-                    **extra,
-                )
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"The checkpoint in '{self.folder}' cannot be loaded: {reason[:300]}") from error
-        wrong = sorted({*report["missing_keys"], *(m[0] for m in report.get("mismatched_keys", ()))})
-        if wrong:
-            raise InputError(
-                f"Expected all weights of a '{self.model_type}' network in '{self.folder}', {len(wrong)} are missing "
-                f"('{wrong[0]}', …) and would be random; the file belongs to another config or is incomplete."
-            )
+        model = load_network(self.config, self.weights, self.folder)
         model.float().eval().requires_grad_(False)
         for tensor in (*model.parameters(), *model.buffers()):
             # What was read may be a map of the file: whoever wrote to it would change a network at work.
@@ -165,7 +132,8 @@ class Checkpoint:
                 config = config.get(part) if part else config
                 if config:
                     return Preprocessing.read(config, f"'{path}'")
-        vision = self.config.get("vision_config") or self.config
+        vision = self.config.get("vision_config")
+        vision = vision if isinstance(vision, dict) else self.config
         usual = Preprocessing.of_model(self.model_type, vision.get("image_size"), vision.get("patch_size"))
         if usual is None:
             raise InputError(
@@ -181,34 +149,16 @@ class Checkpoint:
 
     def has_tokenizer(self) -> bool:
         """Whether the folder holds the files of a tokenizer."""
-        return any(all((self.folder / name).is_file() for name in names) for names in _TOKENIZERS)
+        return any(all((self.folder / name).is_file() for name in names) for names in TOKENIZERS)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The folder's tokenizer."""
-        from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
         if not self.has_tokenizer():
             raise InputError(
                 f"Expected a tokenizer in '{self.folder}' (tokenizer.json, or vocab.json and merges.txt), got none; "
                 "copy it from where the weights came from. Images can be embedded without it."
             )
-        try:
-            with quiet():
-                try:
-                    return AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
-                except ImportError:  # its own class wants sentencepiece; tokenizer.json says the same without it
-                    return PreTrainedTokenizerFast.from_pretrained(self.folder, local_files_only=True)
-        except Exception as error:  # malformed files fail in every way a parser can
-            reason = " ".join(str(error).split())
-            raise InputError(f"The tokenizer in '{self.folder}' cannot be loaded: {reason[:300]}") from error
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of an encoder, or one sentence."""
-    content = read_json(path, "a JSON file")
-    if not isinstance(content, dict):
-        raise InputError(f"Expected a JSON object in '{path}', got {type(content).__name__}.")
-    return content
+        return load_tokenizer(self.folder)
 
 
 def _content(path: Path, store: FeatureStore | None) -> bytes:

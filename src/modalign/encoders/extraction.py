@@ -102,7 +102,8 @@ def extract_cached(
         contents = files.contents(identities)
         known = [content for content in contents if content is not None]
         began_with = len(shelf)
-        here = {content for content, row in shelf.find(known).items() if row < began_with}
+        found = shelf.find(known)
+        here = {content for content, row in found.items() if row < began_with}
         refused = files.refusals(known)
         reasons = {i: refused[c] for i, c in enumerate(contents) if c is not None and c in refused}
         todo = [i for i, content in enumerate(contents) if content not in here and i not in reasons]
@@ -125,7 +126,7 @@ def extract_cached(
             steps = track(prepared, f"Embedding on {encoder.device_name}", total=len(todo), unit="images")
             reasons |= _fill(encoder, shelf, files, _noting(steps), batch_size, contents)
         good = [content for i, content in enumerate(contents) if content is not None and i not in reasons]
-        return shelf.read(good), reasons
+        return shelf.read(good, shelf.find(good) if todo else found), reasons
 
 
 def _bytes(items: Items, i: int) -> tuple[_Prepared, bytes]:

@@ -7,16 +7,19 @@ import warnings
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from modalign.encoders.base import Encoder
-from modalign.encoders.catalog import locate
+from modalign.encoders.catalog import EMBEDDED, folder_of, locate
 from modalign.encoders.checkpoint import Checkpoint
 from modalign.encoders.clip import ClipEncoder
+from modalign.encoders.extraction import checked
 from modalign.encoders.joined import JoinedEncoder
 from modalign.encoders.precision import choose
 from modalign.encoders.store import FeatureStore
 from modalign.encoders.vision import VisionEncoder
-from modalign.errors import InputError, UnknownNameError
+from modalign.errors import InputError, ModalignError, UnavailableError, UnknownNameError, argument
+from modalign.features import EncoderSpec
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -48,32 +51,107 @@ def load_encoder(
     UnavailableError : a hub name that cannot be fetched now; says what to put where.
     InputError : the checkpoint is incomplete, of an unsupported kind, or would need code or pickles to be run.
     """
-    chosen = _dtype(dtype)
-    place = _device(device)
-    store = _store(cache)
-    names = [part.strip() for part in os.fspath(name).split("+")]
-    if len(names) > 1 and not Path(name).exists():
-        if not all(names):
-            raise InputError(f"Expected names of encoders on both sides of every '+', got '{name}'.")
-        return JoinedEncoder([_load(part, place, chosen, store) for part in names])
-    return _load(os.fspath(name), place, chosen, store)
+    return _open(os.fspath(name), _device(device), _dtype(dtype), _store(cache), fetch=True)
 
 
-def _load(name: str, place: torch.device, chosen: torch.dtype | None, store: FeatureStore | None) -> Encoder:
-    checkpoint = Checkpoint.open(locate(name))
+def find_encoder(
+    spec: EncoderSpec,
+    *,
+    device: str | torch.device = "auto",
+    cache: bool | str | os.PathLike[str] | FeatureStore = True,
+) -> Encoder | JoinedEncoder:
+    """The encoder that a saved model or a features file was made with, from this machine alone.
+
+    It is looked for in the folder where the cache remembers one of this fingerprint, and then by its name: embedded, a
+    local folder, or downloaded from the hub earlier. Nothing is fetched, because the name may be a stranger's.
+
+    Parameters
+    ----------
+    spec : EncoderSpec
+        What the file says about its encoder.
+    device, cache
+        As for :func:`load_encoder`.
+
+    Raises
+    ------
+    UnavailableError
+        It is not on this machine; says how to name it, so that it may be fetched.
+    EncoderMismatchError
+        What bears its name here is another encoder.
+    """
+    place, dtype, store = _device(device), _dtype(spec.dtype), _store(cache)
+    remembered = None if store is None else store.encoder_location(spec.fingerprint)
+    on_network = spec.name.startswith(("//", "\\\\"))  # Windows would log in there
+    namesake = None
+    for name in dict.fromkeys(filter(None, (remembered, None if on_network else spec.name))):
+        try:
+            found = _open(name, place, dtype, store, fetch=False)
+        except ModalignError:
+            continue
+        if found.spec.fingerprint == spec.fingerprint:
+            return found
+        namesake = found.spec
+    if namesake is not None:
+        spec.require(namesake)
+    raise UnavailableError(
+        f"Expected encoder '{spec.name}' ({spec.fingerprint[:12]}) on this machine, got none; nothing is fetched for a "
+        f"name in a file. Give {argument('encoder', repr(spec.name))} to fetch it if you trust it, or the path of its folder."
+    )
+
+
+def _open(
+    name: str, place: torch.device, dtype: torch.dtype | None, store: FeatureStore | None, *, fetch: bool
+) -> Encoder | JoinedEncoder:
+    """One encoder, or several whose names stand with a plus between them; where they lie is remembered."""
+    names = [part.strip() for part in name.split("+")]
+    if len(names) < 2 or folder_of(name) is not None:
+        names = [name]
+    if not all(names):
+        raise InputError(f"Expected names of encoders on both sides of every '+', got '{name}'.")
+    parts = [_load(part, place, dtype, store, fetch) for part in names]
+    encoder = JoinedEncoder(parts) if len(parts) > 1 else parts[0]
+    folders = [folder_of(part) for part in names]
+    if store is not None and any(folders):
+        locations = [part if at is None else str(at.resolve()) for part, at in zip(names, folders, strict=True)]
+        store.remember_encoder(encoder.spec.fingerprint, "+".join(locations))
+    return encoder
+
+
+def _load(
+    text: str, place: torch.device, chosen: torch.dtype | None, store: FeatureStore | None, fetch: bool
+) -> Encoder:
+    checkpoint = Checkpoint.open(locate(text, fetch=fetch))
     preprocessing = checkpoint.preprocessing()
     model = checkpoint.load()
+    # A path says something about its owner, and the name goes into everything that is given away.
+    own = folder_of(text)
+    name = text if own is None else own.resolve().name
     common = {"weights_hash": checkpoint.weights_hash(store), "device": place, "store": store}
     encoder: Encoder
     if hasattr(model, "get_image_features"):
         encoder = ClipEncoder(name, model, preprocessing, checkpoint=checkpoint, **common)
-    elif hasattr(model, "get_text_features") or getattr(model, "main_input_name", "") != "pixel_values":
-        raise InputError(
-            f"Expected an encoder of images, got a '{checkpoint.model_type}' network; use a CLIP, SigLIP, DINO or ViT."
-        )
     else:
         encoder = VisionEncoder(name, model, preprocessing, **common)
+    if text not in EMBEDDED:
+        _try(encoder)
     return choose(encoder) if chosen is None else encoder.cast(chosen)
+
+
+def _try(encoder: Encoder) -> None:
+    """One picture through a network of unknown origin, whose files may not fit each other."""
+    try:
+        vectors, _ = encoder.encode([encoder.preprocessing.prepare(Image.new("RGB", (64, 48), "gray"))])
+        found = checked(encoder, vectors)
+    except (InputError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a configuration of unknown origin fails in every way a network can
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"Expected config.json, preprocessor_config.json and weights of one checkpoint in '{encoder.name}', a "
+            f"picture does not get through: {reason[:200]}"
+        ) from None
+    if found.shape != (1, encoder.spec.dim):
+        raise InputError(f"Expected one vector of width {encoder.spec.dim} of '{encoder.name}', got {found.shape}.")
 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype | None:
@@ -91,12 +169,18 @@ def _device(device: str | torch.device) -> torch.device:
     try:
         place = torch.device(device)
         torch.empty(0, device=place)
-    except (RuntimeError, AssertionError, TypeError) as error:
+    except (RuntimeError, AssertionError, TypeError):
+        usable = [name for name in ("auto", *_usable_devices()) if name != str(device)]
         raise InputError(
-            f"Expected a device that this machine has ('auto', 'cpu', 'cuda', 'cuda:1', 'mps'), got '{device}'; "
-            "'auto' takes the best there is."
-        ) from error
+            f"Expected a device that this machine has ({', '.join(usable)}), got '{device}'; 'auto' takes the best "
+            "there is."
+        ) from None
     return place
+
+
+def _usable_devices() -> list[str]:
+    gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return ["cpu", *(["cuda"] if gpus else []), *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
 def _store(cache: bool | str | os.PathLike[str] | FeatureStore) -> FeatureStore | None:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from modalign.encoders.clip import ClipEncoder
+from modalign.encoders.private import private_folder
 from modalign.encoders.store import FeatureStore
 from modalign.errors import InputError
 from modalign.files import read_json, write
@@ -53,7 +54,7 @@ def choose(encoder: Encoder) -> Encoder:
         return best
     decision = json.dumps({"dtype": best.spec.dtype, "probe": found}, indent=2)
     with suppress(OSError, InputError):  # without a note every run decides anew
-        note.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(note.parent)
         write(note, decision, private=True, overwrite=damaged)  # else the first process counts
     return encoder.cast(_read_decision(note) or getattr(torch, best.spec.dtype))
 

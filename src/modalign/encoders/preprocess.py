@@ -31,6 +31,7 @@ _IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.
 _HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 _BICUBIC, _BILINEAR = 3, 2
 _FILTERS: dict[int, Filter] = {_BICUBIC: "bicubic", _BILINEAR: "bilinear"}
+_LARGEST = 2**14  # pixels of a side, or patches
 _LONG = 16  # times the crop: resized pictures with a longer side are never made
 _SHORT = {"size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": 224, "resample": _BICUBIC}
 
@@ -84,6 +85,22 @@ class Preprocessing:
     factor: float = 1 / 255
     patch: int = 0
     max_patches: int = 0
+
+    def __post_init__(self) -> None:
+        sides = (*self.size, *(self.crop or ()), self.patch, self.max_patches)
+        numbers = (*self.mean, *self.std, self.factor)
+        sound = (
+            all(0 <= side <= _LARGEST for side in sides)
+            and (self.resize not in ("short", "exact") or min(self.size) > 0)
+            and (self.crop is None or min(self.crop) > 0)
+            and (self.resize != "patches" or min(self.patch, self.max_patches) > 0)
+            and self.resample in range(6)
+            and len(self.mean) == len(self.std) == 3
+            and all(map(math.isfinite, numbers))
+            and min(*self.std, self.factor) > 0
+        )
+        if not sound:
+            raise ValueError("sizes, filter, mean or deviation out of range")
 
     def prepare(self, image: Image.Image, view: str = "centre") -> np.ndarray:
         """One RGB picture resized and cropped: uint8 (H, W, 3), or (rows, columns, patch·patch·3) for patches.
@@ -191,6 +208,15 @@ class Preprocessing:
     @classmethod
     def read(cls, config: Mapping[str, Any], where: str) -> Preprocessing:
         """From the content of a ``preprocessor_config.json``; ``where`` names it in messages."""
+        try:
+            return cls._read(config, where)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"Expected the numbers of an image processor in {where}, got others: {error}.") from None
+
+    @classmethod
+    def _read(cls, config: Mapping[str, Any], where: str) -> Preprocessing:
         kind = str(config.get("image_processor_type") or config.get("feature_extractor_type") or "")
         family = next((v for prefix, v in _FAMILIES.items() if kind.startswith(prefix)), {})
         c = {"do_resize": True, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, **family}

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, wraps
 from pathlib import Path
 from typing import ParamSpec, Self, TypeVar
@@ -155,15 +155,17 @@ class Shelf:
             _append(self._checksums, checksums(keys, table), first)
             self._index.write("INSERT INTO vectors VALUES (?, ?)", [(first + i, key) for i, key in enumerate(keys)])
 
-    def read(self, contents: Sequence[bytes]) -> np.ndarray:
+    def read(self, contents: Sequence[bytes], place: Mapping[bytes, int] | None = None) -> np.ndarray:
         """The vectors of ``contents``, (n, d) float32, read-only: a memory map if their rows are consecutive.
+
+        ``place`` is what :meth:`find` returned for them, where the caller has it already.
 
         Raises
         ------
         DamagedRowsError
             Some do not match their checksums or are not here at all; see :func:`remaking`.
         """
-        place = self.find(contents)
+        place = self.find(contents) if place is None else place
         rows = np.array([place.get(content, -1) for content in contents], dtype=np.int64)
         wrong = (rows < 0) | (rows >= self._whole_rows())
         here = np.flatnonzero(~wrong)

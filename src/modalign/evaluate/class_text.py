@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modalign.data.names import some
-from modalign.encoders import load_encoder
+from modalign.encoders import find_encoder, load_encoder
 from modalign.errors import InputError, ModalignError, argument
 from modalign.features import ClassText, EncoderSpec
 from modalign.files import read_npz
@@ -39,14 +39,16 @@ def class_text(
     if isinstance(text, ClassText):
         return _ordered(text, names)
     if reader is None and (encoder is not None or spec is not None):
-        name = encoder if encoder is not None else spec.name  # type: ignore[union-attr]
         try:
-            reader = load_encoder(name, device=device, dtype=spec.dtype if spec else "auto")
+            if encoder is None:
+                reader = find_encoder(spec, device=device)
+            else:
+                reader = load_encoder(encoder, device=device, dtype=spec.dtype if spec else "auto")
         except ModalignError as error:
             raise InputError(
-                f"Expected encoder '{name}', which the features name, for the text of the classes: {error} "
+                f"The classes have no text vectors yet: {error} "
                 f"Or give {argument('text')}, or {argument('text', 'False')} to compare without."
-            ) from error
+            ) from None
         if spec is not None:
             reader.spec.require(spec)
     if reader is None or not reader.has_text:

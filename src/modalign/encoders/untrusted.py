@@ -1,0 +1,196 @@
+"""Networks and tokenizers from folders of unknown origin: ``transformers`` builds them from what is checked here.
+
+The files of a folder choose numbers, never code. ``transformers`` is handed a configuration and tensors, or a temporary
+folder with checked files, and not the folder itself. So an entry that would import a package, fetch a kernel or a
+backbone, unpickle a file or follow a path has no effect: it is dropped (:func:`without_choices`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from torch import float32, nn
+
+from modalign.encoders.quiet import quiet
+from modalign.errors import InputError
+from modalign.files import read_bytes, read_json, write
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+KINDS = (
+    # images and sentences
+    *("clip", "metaclip_2", "siglip", "siglip2", "altclip", "chinese_clip", "clipseg", "align"),
+    # images
+    *("clip_vision_model", "siglip_vision_model", "siglip2_vision_model"),
+    *("dinov2", "dinov2_with_registers", "dinov3_vit", "dinov3_convnext"),
+    *("vit", "deit", "beit", "data2vec-vision", "vit_msn", "ijepa", "swin", "swinv2", "hiera", "pvt", "pvt_v2"),
+    *("convnext", "convnextv2", "resnet", "regnet", "efficientnet", "mobilenet_v2", "mobilevit"),
+    *("levit", "focalnet", "poolformer", "cvt"),
+)
+"""``model_type`` of the networks that are loaded. None of them runs code from elsewhere or fetches parts."""
+
+TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("spiece.model",), ("vocab.txt",))
+_TOKENIZER_FILES = (
+    "tokenizer*",
+    "vocab.*",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece*.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+_CONFIG_LIMIT = 2**24  # bytes
+_TOKENIZER_LIMIT = 2**27
+_CHOICES = re.compile(
+    r"^_|implementation|kernel|auto_map|quantization|compression|backbone|name_or_path|pipeline|dtype|fusion|adapter"
+    r"|transformers_weights|trust|tokenizer_class|_file$|^output_|return_dict|torchscript"
+)
+_COUNTS = re.compile(r"layer|depth|block")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of an encoder, or one sentence."""
+    content = read_json(path, "a JSON file", _CONFIG_LIMIT)
+    if not isinstance(content, dict):
+        raise InputError(f"Expected a JSON object in '{path}', got {type(content).__name__}.")
+    return content
+
+
+def without_choices(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without the entries, at any depth, that select code, files or the form of outputs."""
+    return {
+        key: without_choices(value) if isinstance(value, dict) else value
+        for key, value in config.items()
+        if not _CHOICES.search(key)
+    }
+
+
+def load_network(config: Mapping[str, Any], weights: Sequence[Path], folder: Path) -> nn.Module:
+    """The network of a configuration with the given safetensors files, in float32.
+
+    Raises
+    ------
+    InputError
+        It is of no supported kind, or weights are missing, damaged or of other shapes.
+    """
+    from safetensors.torch import load_file
+    from transformers import CONFIG_MAPPING, MODEL_MAPPING
+
+    kind = config["model_type"]
+    if kind not in KINDS or kind not in CONFIG_MAPPING:
+        raise InputError(
+            f"Expected an encoder of images of a supported kind (clip, siglip, dinov2, vit, …), got model_type "
+            f"'{kind}' in '{folder}'."
+        )
+    # The pooler of a supervised ViT is left out of most checkpoints; its class token serves.
+    extra: dict[str, Any] = {"add_pooling_layer": False} if kind == "vit" else {}
+    try:
+        tensors = {name: tensor for path in weights for name, tensor in load_file(path).items()}
+        _check_counts(config, len(tensors))
+        with quiet():
+            described = CONFIG_MAPPING[kind].from_dict(without_choices(config))
+            network = MODEL_MAPPING[type(described)]
+            model, report = network.from_pretrained(
+                None,
+                config=described,
+                state_dict=tensors,
+                attn_implementation="sdpa" if getattr(network, "_supports_sdpa", False) else "eager",
+                dtype=float32,
+                output_loading_info=True,
+                **extra,
+            )
+    except InputError:
+        raise
+    except Exception as error:  # a configuration of unknown origin fails in every way a network can
+        reason = " ".join(str(error).split())
+        raise InputError(f"The checkpoint in '{folder}' cannot be loaded: {reason[:300]}") from None
+    wrong = sorted({*report["missing_keys"], *(m[0] for m in report.get("mismatched_keys", ()))})
+    if wrong:
+        raise InputError(
+            f"Expected all weights of a '{kind}' network in '{folder}', {len(wrong)} are missing "
+            f"('{wrong[0]}', …) and would be random; the file belongs to another config or is incomplete."
+        )
+    return model
+
+
+def _check_counts(config: Mapping[str, Any], tensors: int) -> None:
+    """Refuse more layers than there are tensors before they are made, which would take for ever."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            _check_counts(value, tensors)
+        numbers = value if isinstance(value, list) else [value]
+        if _COUNTS.search(key) and any(isinstance(n, int) and n > tensors for n in numbers):
+            raise InputError(f"Expected {key} of at most {tensors}, the number of tensors in the weights, got {value}.")
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files of a folder that decide how sentences become tokens, in a fixed order."""
+    return [path for pattern in _TOKENIZER_FILES for path in sorted(folder.glob(pattern)) if path.is_file()]
+
+
+def read_tokenizer_file(path: Path) -> bytes:
+    """The bytes of one of :func:`tokenizer_files`, which may not be larger than any real one."""
+    return read_bytes(path, "a file of a tokenizer", _TOKENIZER_LIMIT)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder.
+
+    Raises
+    ------
+    InputError
+        Its files are damaged, too large, or name a class that is no tokenizer.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    try:
+        with quiet(), _checked_copy(folder) as copy:
+            options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(copy, **options)
+            except ImportError:  # its own class wants sentencepiece; tokenizer.json says the same without it
+                tokenizer = PreTrainedTokenizerFast.from_pretrained(copy, **options)
+            tokenizer(["a photo of a cat."], truncation=True, max_length=int(tokenizer.model_max_length))
+            return tokenizer
+    except InputError:
+        raise
+    except Exception as error:  # malformed files fail in every way a parser can
+        reason = " ".join(str(error).split())
+        raise InputError(f"The tokenizer in '{folder}' cannot be loaded: {reason[:300]}") from None
+
+
+@contextmanager
+def _checked_copy(folder: Path) -> Iterator[Path]:
+    """A temporary folder with the files of a tokenizer, their choices of code and files left out."""
+    with TemporaryDirectory(prefix="modalign-") as name:
+        copy = Path(name)
+        for path in tokenizer_files(folder):
+            if path.name != "tokenizer_config.json":
+                (copy / path.name).write_bytes(read_tokenizer_file(path))
+        config = without_choices(read_object(folder / "config.json"))
+        write(copy / "config.json", json.dumps(config))
+        if (folder / "tokenizer_config.json").is_file():
+            described = read_object(folder / "tokenizer_config.json")
+            chosen = _tokenizer_class(described.get("tokenizer_class"))
+            write(copy / "tokenizer_config.json", json.dumps(without_choices(described) | chosen))
+        yield copy
+
+
+def _tokenizer_class(name: object) -> dict[str, str]:
+    """The entry that names a class of ``transformers``, if it is a tokenizer."""
+    from transformers import PreTrainedTokenizerBase
+    from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
+
+    if name is None:
+        return {}
+    found = tokenizer_class_from_name(name) if isinstance(name, str) else None
+    if found is not None and not (isinstance(found, type) and issubclass(found, PreTrainedTokenizerBase)):
+        raise InputError(f"Expected the name of a tokenizer as tokenizer_class, got '{name}'.")
+    return {"tokenizer_class": str(name)}
