@@ -29,9 +29,12 @@ def test_a_name_in_a_file_makes_no_request(name, no_network):
 
 
 def test_the_way_out_is_in_the_language_of_the_caller(no_network):
-    with pytest.raises(UnavailableError, match=r"Give encoder='org/x' to fetch it if you trust it, or the path of"):
+    with pytest.raises(UnavailableError, match=r"give encoder='org/x' to fetch it if you trust it, or the path of"):
         find_encoder(spec("org/x"))
-    with options({"encoder": "--encoder"}), pytest.raises(UnavailableError, match=r"Give --encoder 'org/x' to fetch it"):
+    with (
+        options({"encoder": "--encoder"}),
+        pytest.raises(UnavailableError, match=r"give --encoder 'org/x' to"),
+    ):
         find_encoder(spec("org/x"))
 
 

@@ -93,9 +93,10 @@ def find_encoder(
         namesake = found.spec
     if namesake is not None:
         spec.require(namesake)
+    way_out = f"give {argument('encoder', repr(spec.name))} to fetch it if you trust it, or the path of its folder"
     raise UnavailableError(
-        f"Expected encoder '{spec.name}' ({spec.fingerprint[:12]}) on this machine, got none; nothing is fetched for a "
-        f"name in a file. Give {argument('encoder', repr(spec.name))} to fetch it if you trust it, or the path of its folder."
+        f"Expected encoder '{spec.name}' ({spec.fingerprint[:12]}) on this machine, got none; nothing is fetched for "
+        f"a name in a file; {way_out}."
     )
 
 
