@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -146,6 +147,16 @@ def test_the_best_and_the_best_with_a_map_are_looked_at(found: MethodComparison)
     assert mapped.clouds["before"][0].shape == (80, 16)
     assert set(mapped.gap) == {"before", "after"}
     assert list(mapped.reliability) == ["as it comes"]  # nothing to fit a temperature on without labels
+
+
+def test_it_shows_itself_in_a_line_and_its_table_in_words(found: MethodComparison) -> None:
+    assert len(repr(found)) <= 300
+    assert found.sentence[:40] in repr(found)
+    assert str(found).count("\n") == len(found.rows) + 2
+    shown = (str(found), html.unescape(found._repr_html_()))
+    assert all(cell in text for text in shown for row in found.rows for cell in row)
+    assert len(repr(found.runs[0])) <= 300
+    assert repr(MethodComparison(())) == str(MethodComparison(())) == "MethodComparison(0 methods, 0 runs: 'no run')"
 
 
 def test_json_gives_everything_back(found: MethodComparison, tmp_path: Path) -> None:

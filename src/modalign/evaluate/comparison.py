@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from modalign.display import html_table, shorten, text_table
 from modalign.errors import InputError
 from modalign.evaluate.metrics import Comparison, Interval, ReliabilityBin, paired_bootstrap, percent
 from modalign.evaluate.runs import (
@@ -289,6 +290,16 @@ class MethodComparison:
             record=content["record"],
             looks=tuple(_look_from_dict(look) for look in content["looks"]),
         )
+
+    def __repr__(self) -> str:
+        outcome = self.sentence if self.table else "no run"
+        return f"MethodComparison({len(self.methods)} methods, {len(self.runs)} runs: {shorten(outcome, 200)})"
+
+    def __str__(self) -> str:
+        return f"{text_table(self.header, self.rows)}\n\n{self.sentence}" if self.table else repr(self)
+
+    def _repr_html_(self) -> str:
+        return html_table(self.sentence if self.table else "no run", self.header, self.rows)
 
     def save(self, path: str | Path) -> Path:
         """Write :meth:`as_dict` as one JSON file; the whole file or nothing."""

@@ -72,6 +72,9 @@ class Run:
     peak_bytes: int | None = None
     warnings: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"Run({self.method!r}, {labels_in_words(self.shots)}, seed {self.seed}: {self.accuracy})"
+
     def to_json(self) -> str:
         """One line; ``correct`` as hexadecimal bits, eight images a pair of digits, first image highest."""
         content = asdict(self) | {"format": _FORMAT, "correct": np.packbits(self.correct).tobytes().hex()}

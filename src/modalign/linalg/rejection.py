@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Literal, get_args
 
@@ -32,7 +32,7 @@ class Rejection:
     """
 
     kind: Confidence
-    reference: tuple[float, ...]
+    reference: tuple[float, ...] = field(repr=False)
     separation: float | None = None
     caught: float | None = None
 
