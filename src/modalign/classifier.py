@@ -220,7 +220,7 @@ class Classifier:
         if unknown:
             raise InputError(
                 f"Expected images of the model's {len(number)} classes, got also '{unknown[0]}'"
-                f"{f' and {len(unknown) - 1} more' if len(unknown) > 1 else ''}; remove or rename those folders."
+                f"{f' and {len(unknown) - 1} more' if len(unknown) > 1 else ''}; remove or rename them in the source."
             )
         renumber = np.array([number.get(name, UNLABELLED) for name in items.class_names] + [UNLABELLED])
         return renumber[items.labels]

@@ -17,7 +17,7 @@ from modalign.data.splits import few_shot
 from modalign.encoders import load_encoder
 from modalign.evaluate.metrics import percent
 from modalign.evaluate.protocol import Method, few_shot_protocol
-from modalign.evaluate.runs import Run, Summary, summarise
+from modalign.evaluate.runs import Run, Summary, labels_a_class, summarise
 from modalign.evaluate.towers import run_in_tower
 from modalign.features import ClassText
 from modalign.methods import method_class
@@ -52,7 +52,7 @@ class Demo:
     @property
     def header(self) -> list[str]:
         """Columns of :attr:`rows`."""
-        return ["method", "labels a class", "accuracy", "95 % interval", "seconds to fit"]
+        return ["method", "labels per class", "accuracy", "95 % interval", "seconds to fit"]
 
     @property
     def rows(self) -> list[list[str]]:
@@ -82,7 +82,7 @@ class Demo:
         free = max((row for row in self.table if not row.shots), key=lambda row: row.accuracy.mean)
         return (
             f"Without a label {free.method} names {percent(free.accuracy.mean)} % of the digits right; "
-            f"{best.method} with {best.shots} labels a class brings {percent(best.accuracy.mean)} %. "
+            f"{best.method} with {labels_a_class(best.shots)} brings {percent(best.accuracy.mean)} %. "
             f"All of it took {self.seconds:.0f} s."
         )
 
@@ -159,7 +159,7 @@ def save_page(demo: Demo, classifier: Classifier, text: ClassText, test: Items, 
         f"{demo.sentence} The encoder was trained on drawings that a program made, never on these digits.",
         facts=[
             (f"{percent(free.accuracy.mean)} %", f"{free.method}, without a label"),
-            (f"{percent(best.accuracy.mean)} %", f"{best.method}, {best.shots} labels a class"),
+            (f"{percent(best.accuracy.mean)} %", f"{best.method}, {labels_a_class(best.shots)}"),
             (f"{demo.seconds:.0f} s", "for all of it"),
         ],
         record=record_of(classifier) | {"features": demo.runs[0].features, "seeds": seeds},

@@ -64,7 +64,13 @@ def _cache() -> list[Finding]:
 
 def _extras() -> list[Finding]:
     found = []
-    for package, extra, purpose in (("matplotlib", "plot", "pictures"), ("peft", "lora", "FAIR with LoRA")):
+    extras = (
+        ("matplotlib", "plot", "pictures"),
+        ("peft", "lora", "FAIR with LoRA"),
+        ("pyarrow", "parquet", "answers as Parquet"),
+        ("pandas", "pandas", "answers as DataFrames"),
+    )
+    for package, extra, purpose in extras:
         try:
             found.append(Finding(f"extra '{extra}'", f"{package} {version(package)}, for {purpose}"))
         except PackageNotFoundError:
