@@ -133,7 +133,7 @@ def measure(cell: Cell, validation: str) -> Row:
         answers = method.transduction_[-len(Xt) :] if cell.transductive else method.predict(Xt)
         marks.append(SealedLabels(yt).score(answers))
     accuracies = [100 * mark.top1 for mark in marks]
-    interval, several = mean_interval(accuracies), cell.seeds > 1
+    interval, several = mean_interval(accuracies, bounds=(0, 100)), cell.seeds > 1
     return Row(
         dataset=data.name,
         shots=shots,

@@ -15,7 +15,8 @@ import numpy as np
 from bench.accuracy import Dataset, command, parse
 from modalign.data.split import Split
 from modalign.evaluate.compare import compare
-from modalign.evaluate.comparison import MethodComparison, title
+from modalign.evaluate.comparison import MethodComparison
+from modalign.evaluate.findings import title
 from modalign.features import ClassText, Features
 from modalign.report.comparison import check_page, save_comparison_page
 

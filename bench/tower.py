@@ -162,7 +162,7 @@ def measure(
             base, _ = fitted(name, settings, seed, learn_from(parts.base_classes, parts.base.train), task)
             carried = base.for_classes(text, task.encoder)
             halves.append((mark(base, tested, task.encoder), mark(carried, other, task.encoder)))
-    interval = mean_interval(accuracies)
+    interval = mean_interval(accuracies, bounds=(0, 100))
     several = len(accuracies) > 1
     base_mean, new_mean = np.mean(halves, axis=0).tolist() if halves else (None, None)
     labels = f"{shots} a class" if needs_labels else "none"

@@ -32,9 +32,9 @@ def test_a_folder_gives_a_table_a_page_and_a_record_that_json_reads_again(photos
     page, record = tmp_path / "page.html", tmp_path / "runs.jsonl"
     (photos / "disc" / "broken.png").write_bytes(b"no picture")
     spoken = run(photos, *QUICK, "--shots", "0,2,8", "--page", page, "--record", record)
-    for words in ("no labels", "2 labels", "Zero-shot CLIP", "Linear Feature Alignment", "is right most often"):
+    for words in ("no labels", "2 labels", "Zero-shot CLIP", "Linear Feature Alignment", "has the highest accuracy"):
         assert words in spoken.stdout
-    assert "8 labels a class: left out" in spoken.stderr
+    assert "8 labels per class: left out" in spoken.stderr
     assert "disc/broken.png" in spoken.stderr
     assert page.read_text().count("<svg") >= 2
 

@@ -107,22 +107,3 @@ def test_a_shortened_name_is_short_and_says_that_it_is(name: str, limit: int) ->
     assert len(shown) <= limit
     assert (shown == repr(name)) != shown.endswith(("…'", '…"'))
     assert not obeyed(shown)
-
-
-class Terminal(io.StringIO):
-    encoding = "utf-8"
-
-    def isatty(self) -> bool:
-        return True
-
-
-@given(st.lists(names, min_size=1, max_size=3), st.integers(20, 60))
-def test_a_terminal_folds_and_still_shows_every_character(rows: list[str], width: int) -> None:
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(Terminal()) as screen:
-        patch.setenv("COLUMNS", str(width))
-        patch.setenv("TERM", "xterm-256color")
-        print_table(["image"], [[f"[bold]:smile:{name}"] for name in rows])
-    lines = re.sub(r"\x1b\[[\d;]*m", "", screen.getvalue()).split("\n")
-    assert max(map(cell_len, lines)) <= width
-    shown = "".join("".join(lines[1:]).split())
-    assert shown == "".join("".join(f"[bold]:smile:{visible(name)}".split()) for name in rows)

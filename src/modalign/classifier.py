@@ -53,11 +53,12 @@ class Classifier:
     method : the fitted method, on those vectors or inside the encoder.
     class_names : C names, in the order of the method's score columns.
     temperature : scores are divided by it before the softmax; fitted on validation images.
-    fitted_on : content hashes of the images used for fitting and validation, so that they are never tested on.
+    fitted_on : content hashes of the images whose labels served to fit or to validate; they are never tested on.
     rejection : how sure the model is of held-out images of its own classes; None if there were none.
     record : how the model came about: shots, seed, counts, seconds, notes.
     crops : squares of every image that the method learned from beside the whole; images to predict are cut alike where
         the method scores parts. 0: whole images only.
+    validated_on : those of ``fitted_on`` that served to validate alone; None where that is not known.
     """
 
     encoder: Encoder | JoinedEncoder
@@ -68,6 +69,7 @@ class Classifier:
     rejection: Rejection | None = None
     record: dict[str, Any] = field(default_factory=dict)
     crops: int = 0
+    validated_on: frozenset[str] | None = None
 
     def predict(self, images: Any, *, reject: bool | float = False) -> Predictions:
         """Names and calibrated probabilities for paths, PIL images, a folder, a list file or an archive.
@@ -151,8 +153,8 @@ class Classifier:
         items = one_label_each(images_to_test_on(load_items(images, split=split)))
         labels = self._labels(items)
         known = np.flatnonzero(labels != UNLABELLED)
-        fitted_on = frozenset() if include_fitted else self.fitted_on
-        seen = np.array([content_hash(items, i) in fitted_on for i in known], dtype=bool)
+        hashes = {items.ids[i]: content_hash(items, i) for i in known}
+        seen = np.array([not include_fitted and hashes[items.ids[i]] in self.fitted_on for i in known], dtype=bool)
         if not (~seen).any():
             raise InputError(
                 "Expected labelled images that the model was not fitted on, got none; "
@@ -176,6 +178,7 @@ class Classifier:
             left_out=tuple(items.ids[i] for i in known[seen]),
             quarantined=scored.quarantined,
             notes=items.notes,
+            **self._provenance({name: hashes[name] for name in scored.ids}),
         )
 
     def save(self, folder: str | Path) -> Path:
@@ -188,6 +191,7 @@ class Classifier:
                 "class_names": list(self.class_names),
                 "temperature": self.temperature,
                 "fitted_on": sorted(self.fitted_on),
+                "validated_on": None if self.validated_on is None else sorted(self.validated_on),
                 "rejection": None if self.rejection is None else asdict(self.rejection),
                 "record": self.record,
                 "crops": self.crops,
@@ -212,6 +216,13 @@ class Classifier:
         }
         return html_table("Classifier", ["", ""], list(facts.items()))
 
+    def _provenance(self, hashes: dict[str, str]) -> dict[str, tuple[str, ...] | None]:
+        """Which of these images the model was fitted on and which it was validated with, as far as it knows."""
+        known = [name for name, content in hashes.items() if content in self.fitted_on]
+        validated = dict.fromkeys(name for name in known if hashes[name] in (self.validated_on or ()))
+        fitted = tuple(name for name in known if name not in validated)
+        return {"fitted": fitted, "validated": None if self.validated_on is None else tuple(validated)}
+
     def _labels(self, items: Items) -> np.ndarray:
         """Labels of ``items`` in this classifier's numbering, matched by name."""
         number = {name: k for k, name in enumerate(self.class_names)}
@@ -220,7 +231,7 @@ class Classifier:
         if unknown:
             raise InputError(
                 f"Expected images of the model's {len(number)} classes, got also '{unknown[0]}'"
-                f"{f' and {len(unknown) - 1} more' if len(unknown) > 1 else ''}; remove or rename them in the source."
+                f"{f' and {len(unknown) - 1} more' if len(unknown) > 1 else ''}; remove or rename those folders."
             )
         renumber = np.array([number.get(name, UNLABELLED) for name in items.class_names] + [UNLABELLED])
         return renumber[items.labels]
@@ -237,9 +248,7 @@ def embed(encoder: Encoder | JoinedEncoder, images: Any, crops: int = 0) -> Feat
 
 def score(encoder: Encoder | JoinedEncoder, method: VectorMethod | TowerMethod, images: Any, crops: int = 0) -> Scored:
     """Logits of images, in float64, by a method of either kind; images that are vectors already are not encoded.
-
-    ``crops`` squares are cut of every image for a method that scores parts, and none for others.
-    """
+    ``crops`` squares are cut of every image for a method that scores parts, and none for others."""
     if isinstance(method, TowerMethod):
         found = method.score_images(load_items(images), encoder)
         return replace(found, logits=found.logits.astype(np.float64))
@@ -269,6 +278,7 @@ def load(
         spec = EncoderSpec(**card["encoder"])
         names, temperature = tuple(card["class_names"]), float(card["temperature"])
         fitted_on, record = frozenset(card["fitted_on"]), dict(card["record"])
+        validated_on = None if card.get("validated_on") is None else frozenset(card["validated_on"])
         crops = int(card.get("crops", 0))
         rejection = card.get("rejection")
         rejection = rejection and Rejection(**rejection | {"reference": tuple(rejection["reference"])})
@@ -281,7 +291,7 @@ def load(
     elif isinstance(encoder, (str, os.PathLike)):
         encoder = load_encoder(encoder, dtype=spec.dtype)
     spec.require(encoder.spec)
-    return Classifier(encoder, method, names, temperature, fitted_on, rejection, record, crops)
+    return Classifier(encoder, method, names, temperature, fitted_on, rejection, record, crops, validated_on)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

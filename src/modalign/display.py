@@ -16,8 +16,10 @@ def is_safe(character: str) -> bool:
     """Whether a character only prints itself.
 
     Control characters, escapes, line breaks, marks that turn the direction of writing and halves of surrogate pairs
-    do something else.
+    do something else, and XML forbids the last two code points of a plane.
     """
+    if ord(character) & 0xFFFE == 0xFFFE:
+        return False
     return character in _JOINERS or unicodedata.category(character) not in _COMMANDS
 
 

@@ -64,13 +64,7 @@ def _cache() -> list[Finding]:
 
 def _extras() -> list[Finding]:
     found = []
-    extras = (
-        ("matplotlib", "plot", "pictures"),
-        ("peft", "lora", "FAIR with LoRA"),
-        ("pyarrow", "parquet", "answers as Parquet"),
-        ("pandas", "pandas", "answers as DataFrames"),
-    )
-    for package, extra, purpose in extras:
+    for package, extra, purpose in (("matplotlib", "plot", "pictures"), ("peft", "lora", "FAIR with LoRA")):
         try:
             found.append(Finding(f"extra '{extra}'", f"{package} {version(package)}, for {purpose}"))
         except PackageNotFoundError:

@@ -14,7 +14,7 @@ from modalign import exports
 from modalign.data.names import natural_key
 from modalign.display import SHOWN, html_table, shorten, text_table
 from modalign.errors import InputError, argument, require_choice
-from modalign.evaluate.metrics import percent
+from modalign.evaluate.metrics import chance_level, percent
 from modalign.features import Quarantined
 
 if TYPE_CHECKING:
@@ -188,19 +188,23 @@ class Predictions(Sequence[Prediction]):
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How well a classifier does on labelled images.
+    """How well a classifier does on labeled images.
 
     Attributes
     ----------
-    accuracy : top-1 with its interval.
+    accuracy : share of right answers, with its interval.
     per_class : the same for every class.
     confusion : (C, C) counts, rows = true class.
-    calibration_error : expected, of the probabilities.
-    ids, labels, probabilities : of the n images tested on.
+    calibration_error : expected calibration error.
+    ids : the n images tested on.
+    labels : (n,) true classes.
+    probabilities : (n, C).
     class_names : C names.
-    left_out : ids of images that the model was fitted on, which were not tested on.
+    left_out : ids of images that the model was fitted on or validated with, and that were not tested on.
     quarantined : images that cannot be decoded, with reasons.
-    notes : what a reader should know about the images.
+    notes : what a person should know about the images and about what was tested on.
+    fitted : those of ``ids`` that the model was fitted on or, where ``validated`` is None, fitted on or validated with.
+    validated : those of ``ids`` that the model was validated with; None where it does not tell them apart.
     """
 
     accuracy: Accuracy
@@ -214,6 +218,13 @@ class Evaluation:
     left_out: tuple[str, ...]
     quarantined: tuple[Quarantined, ...]
     notes: tuple[str, ...] = ()
+    fitted: tuple[str, ...] = ()
+    validated: tuple[str, ...] | None = ()
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of guessing one of the classes."""
+        return chance_level(len(self.class_names))
 
     def __repr__(self) -> str:
         return (
@@ -222,19 +233,23 @@ class Evaluation:
         )
 
     def __str__(self) -> str:
-        header, rows = self.table
-        shown = f"\n… {len(self.per_class) - SHOWN} more" if len(self.per_class) > SHOWN else ""
-        return f"{text_table(header, rows[:SHOWN])}{shown}\n\ntop-1 accuracy: {self.accuracy}"
+        header, (*rows, _) = self.table
+        shown = f"\n… {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+        return f"{text_table(header, rows[:SHOWN])}{shown}\n\n{self._outcome}"
 
     def _repr_html_(self) -> str:
-        header, rows = self.table
-        return html_table(f"top-1 accuracy: {self.accuracy}", header, rows[:SHOWN], total=len(rows))
+        header, (*rows, _) = self.table
+        return html_table(self._outcome, header, rows[:SHOWN], total=len(rows))
 
     @property
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Header and rows in words: every class with its images and its accuracy."""
+        """Header and rows in words: every class with its images and its accuracy; the last row is chance level."""
         rows = [[c.name, str(c.n), "–" if c.accuracy is None else f"{percent(c.accuracy)} %"] for c in self.per_class]
-        return ["class", "images", "accuracy"], rows
+        return ["class", "images", "accuracy"], [*rows, ["Chance level", "", f"{percent(self.chance)} %"]]
+
+    @property
+    def _outcome(self) -> str:
+        return f"top-1 accuracy: {self.accuracy}; chance level {percent(self.chance)} %"
 
 
 def check_top(k: int, class_names: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +14,10 @@ from modalign.data.split import Split
 from modalign.errors import InputError, UnknownNameError
 from modalign.evaluate import plan as module
 from modalign.evaluate.compare import compare
-from modalign.evaluate.comparison import SEPARATOR, MethodComparison, holm
+from modalign.evaluate.comparison import MethodComparison
+from modalign.evaluate.findings import SEPARATOR
 from modalign.evaluate.given import read_given
-from modalign.evaluate.metrics import Comparison
+from modalign.evaluate.metrics import proportion
 from modalign.evaluate.plan import RANDOM_TEXT
 from modalign.evaluate.runs import read_runs
 from modalign.features import ClassText, EncoderSpec, Features
@@ -99,9 +99,49 @@ def test_verdicts_compare_every_method_with_zero_shot_and_the_best_with_the_seco
             assert v.comparison.low <= v.comparison.difference <= v.comparison.high
     by = {(v.first, v.shots): v for v in found.verdicts if v.kind == "reference"}
     assert by["linear_probe", "all"].comparison.significant
-    assert by["linear_probe", "all"].sentence.startswith("all labels: Linear probe is better than Zero-shot CLIP")
+    assert by["linear_probe", "all"].sentence.startswith(
+        "all labels: Linear probe is significantly better than Zero-shot CLIP"
+    )
     assert not by["cma", 4].comparison.significant
     assert by["cma", 4].sentence.startswith("4 labels: No significant difference between Cross-modal alignment")
+
+
+def test_two_rows_of_the_table_have_one_verdict_wherever_they_are_compared(found: MethodComparison) -> None:
+    said: dict[frozenset, set] = {}
+    for v in found.verdicts:
+        rows = [(v.first, found.at(v.first, v.shots)), (v.second, found.at(v.second, v.shots))]
+        c = v.comparison if rows[0][0] < rows[1][0] else v.comparison.reversed()
+        said.setdefault(frozenset(rows), set()).add((c.significant, c.low, c.high, c.p_value, c.level))
+    assert max(map(len, said.values())) == 1
+    for v in (*found.verdicts, *found.ablations):
+        assert v.comparison.significant == (v.comparison.low > 0 or v.comparison.high < 0)
+    for shots in found.shots:  # corrected together: no comparison that is made here alone is at the full level
+        levels = [v.comparison.level for v in found.verdicts if v.shots == shots]
+        assert min(levels) < 0.05 or len(levels) == 1
+
+
+def test_chance_level_stands_in_the_table_and_in_the_sentence(found: MethodComparison) -> None:
+    assert found.chance == 1 / 4
+    assert found.rows[-1] == ["Chance level", *["25.0"] * len(found.shots)]
+    assert "Chance level is 25.0 %." in found.sentence
+    assert found.as_dict()["chance"] == 0.25
+    unnamed = replace(found, record={})
+    assert (unnamed.chance, unnamed.rows) == (None, found.rows[:-1])
+    assert "hance" not in unnamed.sentence
+
+
+@pytest.mark.parametrize("share", [0.2, 0.25, 0.3, 0.5])
+def test_the_best_method_is_called_different_from_chance_only_where_it_is(
+    found: MethodComparison, share: float
+) -> None:
+    n, hits = found.n_test, round(share * found.n_test)
+    runs = [
+        replace(r, accuracy=proportion(hits, n), correct=np.arange(n) < hits) for r in found.runs if r.method == "lfa"
+    ]
+    result = replace(found, runs=tuple(runs))
+    above = proportion(hits, n).low > 0.25
+    assert ("Chance level is 25.0 %." in result.sentence) == above
+    assert ("does not differ significantly from chance level, 25.0 %." in result.sentence) == (not above)
 
 
 def test_every_ingredient_is_switched_off_once(found: MethodComparison) -> None:
@@ -141,22 +181,12 @@ def test_costs_are_measured(found: MethodComparison) -> None:
 def test_the_best_and_the_best_with_a_map_are_looked_at(found: MethodComparison) -> None:
     first = found.looks[0]
     assert (first.method, first.shots) == (found.best.method, found.best.shots)
-    assert sum(b.n for b in first.reliability["as it comes"]) == 80
+    assert sum(b.n for b in first.reliability["uncalibrated"]) == 80
     (mapped,) = (look for look in found.looks if look.clouds)
     assert mapped.method == "gpua"
     assert mapped.clouds["before"][0].shape == (80, 16)
     assert set(mapped.gap) == {"before", "after"}
-    assert list(mapped.reliability) == ["as it comes"]  # nothing to fit a temperature on without labels
-
-
-def test_it_shows_itself_in_a_line_and_its_table_in_words(found: MethodComparison) -> None:
-    assert len(repr(found)) <= 300
-    assert found.sentence[:40] in repr(found)
-    assert str(found).count("\n") == len(found.rows) + 2
-    shown = (str(found), html.unescape(found._repr_html_()))
-    assert all(cell in text for text in shown for row in found.rows for cell in row)
-    assert len(repr(found.runs[0])) <= 300
-    assert repr(MethodComparison(())) == str(MethodComparison(())) == "MethodComparison(0 methods, 0 runs: 'no run')"
+    assert list(mapped.reliability) == ["uncalibrated"]  # nothing to fit a temperature on without labels
 
 
 def test_json_gives_everything_back(found: MethodComparison, tmp_path: Path) -> None:
@@ -173,16 +203,6 @@ def test_json_gives_everything_back(found: MethodComparison, tmp_path: Path) -> 
     assert len(content["verdicts"]) == len(found.verdicts)
     with pytest.raises(InputError, match="format modalign-comparison-1"):
         MethodComparison.from_dict({})
-
-
-def test_holm_is_the_step_down_rule() -> None:
-    def comparison(p: float) -> Comparison:
-        return Comparison(0.1, 0.05, 0.15, p, 100, p < 0.05)
-
-    found = [c.significant for c in holm([comparison(p) for p in (0.04, 0.001, 0.02, 0.3, 0.012)])]
-    assert found == [False, True, False, False, True]  # 0.001 < 0.05/5, 0.012 < 0.05/4, 0.02 ≥ 0.05/3 ends it
-    assert [c.significant for c in holm([comparison(0.04)])] == [True]
-    assert holm([]) == []
 
 
 # -- nobody peeks -----------------------------------------------------------------------------------------------------
@@ -313,7 +333,7 @@ def test_numbers_of_labels_that_the_images_do_not_give_are_left_out_aloud() -> N
     result = run(features, text, shots=(0, 1, 2, 4, 8, 16, "all"), methods=("zero_shot", "linear_probe"), seeds=1)
     assert result.shots == (0, 1, 2, "all")
     for k in (4, 8, 16):
-        assert any(note.startswith(f"{k} labels a class: left out, since 4 of 4 classes") for note in result.notes)
+        assert any(note.startswith(f"{k} labels per class: left out, since 4 of 4 classes") for note in result.notes)
 
 
 def test_a_class_of_one_image_is_learned_from_and_said_not_to_be_tested() -> None:

@@ -106,64 +106,35 @@ def test_interval_follows_scale_and_shift(rng: np.random.Generator) -> None:
     np.testing.assert_allclose((moved.low, moved.high), (3 * plain.low + 2, 3 * plain.high + 2))
 
 
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+@settings(max_examples=200, deadline=None)
+def test_the_interval_of_accuracies_stays_within_0_and_1_and_holds_the_mean(values: list[float]) -> None:
+    cut, whole = m.mean_interval(values, bounds=(0, 1)), m.mean_interval(values)
+    assert 0 <= cut.low <= cut.mean <= cut.high <= 1
+    assert (cut.low, cut.high) == (max(0, whole.low), min(1, whole.high))
+    assert cut.mean == whole.mean == pytest.approx(np.mean(values))
+
+
 def test_one_run_has_no_spread_to_speak_of() -> None:
     interval = m.mean_interval([0.7])
     assert (interval.low, interval.high) == (-math.inf, math.inf)
     assert str(interval) == "70.0 (one run)"
-    assert str(m.mean_interval([0.7, 0.7, 0.7])) == "70.0 ± 0.0"
+    assert m.mean_interval([0.7], bounds=(0, 1)) == m.Interval(0.7, 0.0, 1.0, 1)
+    assert interval.spread == m.mean_interval([0.7], bounds=(0, 1)).spread == "one run"
 
 
-def test_bootstrap_interval_is_that_of_resampled_images(rng: np.random.Generator) -> None:
-    a, b = rng.random(400) < 0.8, rng.random(400) < 0.7
-    ours = m.paired_bootstrap(a, b, seed=1)
-    drawn = np.random.default_rng(2).integers(0, 400, (10_000, 400))
-    low, high = np.quantile((a.astype(float) - b)[drawn].mean(axis=1), [0.025, 0.975])
-    assert ours.difference == pytest.approx(a.mean() - b.mean())
-    assert (ours.low, ours.high) == pytest.approx((low, high), abs=0.004)
+def test_plus_minus_stands_only_where_the_interval_is_symmetric() -> None:
+    assert str(m.mean_interval([0.7, 0.7, 0.7], bounds=(0, 1))) == "70.0 ± 0.0"
+    assert m.mean_interval([0.7, 0.7, 0.7], bounds=(0, 1)).spread == "all runs equal"
+    inside, cut = (m.mean_interval(v, bounds=(0, 1)) for v in ([0.70, 0.71, 0.72], [0.90, 0.95, 0.99]))
+    assert str(inside) == "71.0 ± 2.5"
+    assert str(cut) == f"94.7 ({100 * cut.low:.1f} to 100.0)"
+    assert cut.high == 1.0
 
 
-@pytest.mark.parametrize(("only_a", "only_b"), [(5, 1), (20, 8), (40, 38)])
-def test_p_value_is_mcnemars(only_a: int, only_b: int) -> None:
-    a = np.r_[np.ones(only_a), np.zeros(only_b), np.ones(100)]
-    b = np.r_[np.zeros(only_a), np.ones(only_b), np.ones(100)]
-    exact = stats.binomtest(only_a, only_a + only_b).pvalue
-    assert m.paired_bootstrap(a, b).p_value == pytest.approx(exact, abs=0.02)
-
-
-def test_a_handful_of_disagreements_proves_nothing_although_the_bootstrap_would_say_so() -> None:
-    a, b = np.r_[np.ones(4), np.ones(996)], np.r_[np.zeros(4), np.ones(996)]
-    result = m.paired_bootstrap(a, b)
-    assert result.low > 0
-    assert result.verdict == "no significant difference"
-    assert result.sentence("CMM", "zero-shot").startswith("No significant difference between CMM and zero-shot")
-
-
-def test_equal_classifiers_and_different_ones() -> None:
-    right = np.arange(500) % 3 > 0
-    same = m.paired_bootstrap(right, right)
-    assert (same.difference, same.low, same.high, same.significant) == (0, 0, 0, False)
-    better = m.paired_bootstrap(np.ones(500), right)
-    assert better.verdict == "the first is better"
-    assert m.paired_bootstrap(right, np.ones(500)).verdict == "the second is better"
-    assert m.paired_bootstrap(right, np.ones(500)).sentence("A", "B").startswith("B is better than A (-33.4 points")
-
-
-def test_comparison_depends_on_pairs_only_and_on_the_seed(rng: np.random.Generator) -> None:
-    a, b = rng.random((2, 300)).round(1)
-    order = rng.permutation(300)
-    assert m.paired_bootstrap(a, b, seed=3) == m.paired_bootstrap(a[order], b[order], seed=3)
-    assert m.paired_bootstrap(a, b, seed=3) != m.paired_bootstrap(a, b, seed=4)
-
-
-def test_shares_over_seeds_are_compared_like_single_answers(rng: np.random.Generator) -> None:
-    a, b = (rng.random((2, 3, 600)) < np.array([0.9, 0.7])[:, None, None]).mean(axis=1)
-    assert m.paired_bootstrap(a, b).significant
-
-
-def test_null_comparisons_are_called_significant_about_as_often_as_promised() -> None:
-    rng = np.random.default_rng(0)
-    called = sum(m.paired_bootstrap(*(rng.random((2, 200)) < 0.8), seed=i, draws=400).significant for i in range(300))
-    assert called <= 300 * 0.05 + 3 * math.sqrt(300 * 0.05 * 0.95)
+@given(st.integers(1, 10_000))
+def test_chance_level_is_the_expected_accuracy_of_guessing(classes: int) -> None:
+    assert m.chance_level(classes) * classes == pytest.approx(1)
 
 
 def test_reliability_bins_give_the_calibration_error(rng: np.random.Generator) -> None:
@@ -195,8 +166,8 @@ def test_full_confidence_falls_into_the_last_bin() -> None:
         (lambda: m.mean_interval([]), "at least one finite"),
         (lambda: m.mean_interval([0.5, np.nan]), "at least one finite"),
         (lambda: m.harmonic_mean(-1, 0.5), "at least 0"),
-        (lambda: m.paired_bootstrap([True], [True, False]), "equally long"),
-        (lambda: m.paired_bootstrap([2.0], [0.0]), "0…1"),
+        (lambda: m.mean_interval([0.5, 1.2], bounds=(0, 1)), "values in 0…1"),
+        (lambda: m.chance_level(0), "at least one class"),
         (lambda: m.reliability([[0.5, 0.5]], [0, 1]), "n labels"),
     ],
 )

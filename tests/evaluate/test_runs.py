@@ -110,14 +110,14 @@ def test_summary_is_the_interval_over_seeds() -> None:
     runs = [run("a", 4, s, hits) for s, hits in ((1, 5), (2, 6), (3, 9))] + [run("b", 0, 1, 3), run("a", 1, 1, 2)]
     rows = summarise(runs)
     assert [(r.method, r.shots) for r in rows] == [("a", 4), ("b", 0), ("a", 1)]
-    assert rows[0].accuracy == mean_interval([5 / 11, 6 / 11, 9 / 11])
+    assert rows[0].accuracy == mean_interval([5 / 11, 6 / 11, 9 / 11], bounds=(0, 1))
     assert rows[1].accuracy.n == 1
     assert rows[0].fit_seconds == 1.5
 
 
 def test_a_repeated_run_counts_once_and_the_last_one_wins() -> None:
     (row,) = summarise([run(seed=1, hits=2), run(seed=2, hits=4), run(seed=1, hits=6)])
-    assert row.accuracy == mean_interval([6 / 11, 4 / 11])
+    assert row.accuracy == mean_interval([6 / 11, 4 / 11], bounds=(0, 1))
 
 
 def test_runs_on_different_features_are_not_averaged() -> None:

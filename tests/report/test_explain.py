@@ -59,7 +59,7 @@ def test_pixels_are_coloured_where_the_mass_is() -> None:
 
 
 def test_it_stands_on_a_page() -> None:
-    assert "<svg" in Page("a", "b").section("c", figure=patch_plans(plans())).html()
+    assert "<svg" in Page("a", "b").section("c", blocks=patch_plans(plans())).html()
 
 
 def test_at_least_one() -> None:

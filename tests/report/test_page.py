@@ -5,21 +5,26 @@ from __future__ import annotations
 import doctest
 import json
 import re
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
+from modalign.display import is_safe
 from modalign.errors import InputError
 from modalign.evaluate.metrics import mean_interval
 from modalign.evaluate.runs import Summary
-from modalign.report import figures
 from modalign.report import page as page_module
+from modalign.report.confusion import confusion_matrix
 from modalign.report.examples import Example, Examples, thumbnail
-from modalign.report.page import Page
-from modalign.report.tables import Cell, Table, accuracy_table
+from modalign.report.page import Page, check_page
+from modalign.report.tables import Cell, Fold, Table, accuracy_table
 
 NASTY = "</p></style><script>alert('x')</script><img src=https://evil.example/x.png onerror=1> & \"q\""
 VOID = {"meta", "link", "img", "br"}
@@ -54,20 +59,32 @@ class Reader(HTMLParser):
 
 def full_page(words: str = "plain") -> Page:
     image = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 3)
+    table = Table([words, "n"], {words: [[words, Cell(words, words)]]}, words, title=words, foot=[[words, "1"]])
     page = Page(words, words, facts=[(words, words)], record={words: words, "versions": {"numpy": "2"}})
-    page.section(words, words, table=Table([words, "n"], [[words, Cell(words, words)]], words))
-    page.section("Picture", figure=figures.confusion_matrix(np.eye(2, dtype=int), [words, "b"]))
-    return page.section("Images", figure=Examples([Example(image, words, "other", 0.5, words)]))
+    page.section(words, words, blocks=[table, Fold(words, [table])])
+    page.section("Picture", blocks=confusion_matrix(np.eye(2, dtype=int), [words, "b"]))
+    return page.section("Images", blocks=Examples([Example(image, words, "other", 0.5, words)]))
 
 
 def test_text_is_text_wherever_it_stands() -> None:
     reader = Reader(full_page(NASTY).html())
     assert not {"script", "iframe", "object", "form"} & {tag for tag, _ in reader.tags}
     assert not [name for _, attributes in reader.tags for name in attributes if name.startswith("on")]
-    # title, heading, summary, fact ×2, section heading and text, table header, row head, cell, its note and caption,
-    # the picture's label, the answer and its note, the record's key and value, and both in the machine's copy
+    # title, heading, summary, fact ×2, section heading and text, the table (title, header, group, row head, cell, its
+    # note, foot, caption) twice, the fold's summary, the answer, the record's key and value, and both in its JSON
     whole = "".join(reader.text).replace("\u00a0", " ")
-    assert whole.count("<script>alert('x')</script>") >= 17
+    assert whole.count("<script>alert('x')</script>") >= 7 + 2 * 8 + 1 + 1 + 2 + 2
+
+
+@given(st.text(st.characters(exclude_categories=()), max_size=30))
+@settings(max_examples=25, deadline=None)
+def test_any_name_gives_a_page_of_valid_xml_that_obeys_no_control_character(name: str) -> None:
+    document = full_page(f"{NASTY}\x1b[2J\x00\u202e\ufffe\ud800{name}").html()
+    document.encode()  # no half of a surrogate pair
+    body = document.partition("<body>")[2].partition("</body>")[0]
+    closed = re.sub(r"<(img|link|meta)( [^>]*)?>", r"<\1\2/>", body)
+    ElementTree.fromstring(re.sub(r"&(nbsp|copy);", "", closed).strip())
+    assert all(is_safe(c) or c in "\n\t" for c in document)
 
 
 def test_nothing_is_loaded_from_anywhere() -> None:
@@ -106,17 +123,26 @@ def test_the_same_page_is_the_same_file() -> None:
 
 def test_blank_lines_make_paragraphs_and_sections_keep_their_order() -> None:
     document = Page("t", "s").section("first", "one\n\ntwo\nstill two").section("second").html()
-    assert "<p>one</p><p>two\nstill two</p>" in document
+    assert "<p>one</p>" in document
+    assert "<p>two still two</p>" in document
     assert document.index("first") < document.index("second")
 
 
-def test_record_is_there_for_people_and_machines() -> None:
-    record = {"seeds": [1, 2, 3], "versions": {"numpy": "2.4", "torch": "2.13"}, "share": np.float32(0.5)}
+def test_the_record_is_there_for_people_and_machines_without_empty_rows_and_folders() -> None:
+    record = {
+        "random_state": 3, "notes": [], "anchor": None, "asked": 1, "versions": {"numpy": "2.4", "torch": "2.13"},
+        "share": np.float32(0.5), "encoder": "/home/jane/clip (0123)", "parameters": {"file": "/home/jane/a.json"},
+    }  # fmt: skip
     document = Page("t", "s", record=record).html()
-    assert "numpy 2.4 · torch 2.13" in document
-    assert "<dd>1, 2, 3</dd>" in document
-    text = re.search(r"<pre>(.*?)</pre>", document, flags=re.DOTALL).group(1)  # type: ignore[union-attr]
-    assert json.loads(text.replace("&quot;", '"')) == {**record, "share": 0.5}
+    rows = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", document))
+    assert rows == {
+        "random seed": "3", "uses of the test labels per run": "1", "versions": "numpy 2.4, torch 2.13",
+        "share": "0.5", "encoder": "clip (0123)", "parameters": "file a.json",
+    }  # fmt: skip
+    assert "/home" not in document
+    text = re.search(r"<pre[^>]*>(.*?)</pre>", document, flags=re.DOTALL).group(1)  # type: ignore[union-attr]
+    plain = {"share": 0.5, "encoder": "clip (0123)", "parameters": {"file": "a.json"}}
+    assert json.loads(unescape(text)) == {**record, **plain}
 
 
 def test_saving_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,18 +180,29 @@ def test_rows_must_fit_the_header() -> None:
         Table(["a", "b"], [["only one"]])
 
 
-def test_accuracy_table_has_a_column_a_budget_and_marks_the_best() -> None:
+def test_groups_and_foot_stand_in_bodies_of_their_own() -> None:
+    table = Table(["name", "n"], {"cats": [["a", 3]], "dogs": [["b", 4], ["c", 5]]}, foot=[["Chance level", "1"]])
+    tags = [t for t, _ in Reader(table.html()).tags]
+    assert (tags.count("tbody"), tags.count("tfoot"), tags.count("tr")) == (2, 1, 1 + 2 + 3 + 1)
+    assert ("th", {"scope": "rowgroup", "colspan": "2"}) in Reader(table.html()).tags
+    with pytest.raises(InputError, match="2 cells"):
+        Table(["a", "b"], [], foot=[["only one"]])
+
+
+def test_accuracy_table_has_a_column_a_budget_marks_the_best_and_ends_with_chance() -> None:
     rows = [
-        Summary("zero-shot", 0, mean_interval([0.7, 0.7, 0.7]), 0.0),
-        Summary("probe", 1, mean_interval([0.5, 0.6, 0.7]), 0.0),
-        Summary("cmm", 1, mean_interval([0.7, 0.8, 0.9]), 0.0),
-        Summary("cmm", 4, mean_interval([0.9]), 0.0),
+        Summary("zero-shot", 0, mean_interval([0.7, 0.7, 0.7], bounds=(0, 1)), 0.0),
+        Summary("probe", 1, mean_interval([0.5, 0.6, 0.7], bounds=(0, 1)), 0.0),
+        Summary("cmm", 1, mean_interval([0.8, 0.9, 1.0], bounds=(0, 1)), 0.0),
+        Summary("cmm", 4, mean_interval([0.9], bounds=(0, 1)), 0.0),
     ]
-    table = accuracy_table(rows)
+    table = accuracy_table(rows, chance=0.1)
     assert list(table.header) == ["", "no labels", "1 label", "4 labels"]
-    assert table.rows[0] == ["zero-shot", Cell("70.0", "± 0.0"), Cell("–"), Cell("–")]
-    assert table.rows[2] == ["cmm", Cell("–"), Cell("80.0", "± 24.8", strong=True), Cell("90.0", "one run")]
-    assert "3 seeds" in table.caption
+    assert table.rows[0] == ["zero-shot", Cell("70.0", "all runs equal"), Cell("–"), Cell("–")]
+    assert table.rows[2] == ["cmm", Cell("–"), Cell("90.0", "65.2 to 100.0", strong=True), Cell("90.0", "one run")]
+    assert table.foot == [["Chance level", "10.0", "10.0", "10.0"]]
+    assert "3 draws" in table.caption
+    assert "so there is no interval" in accuracy_table(rows[-1:], chance=0.1).caption
 
 
 # -- example images ---------------------------------------------------------------------------------------------------
@@ -179,12 +216,25 @@ def test_images_of_every_kind_become_small_data(mode: str, size: tuple[int, int]
     assert len(uri) < 8000
 
 
+@pytest.mark.parametrize("size", [(48, 48), (49, 49), (300, 200), (4000, 5)])
+def test_even_noise_becomes_small_data(size: tuple[int, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    assert len(thumbnail(Image.fromarray(noise))) < 16_100
+
+
 def test_wrong_answers_are_marked_in_words() -> None:
     image = Image.new("L", (8, 8))
-    wrong = Examples([Example(image, "three", "eight", 0.61)]).html()
-    assert "is eight" in wrong
+    wrong = Examples([Example(image, "three", "eight", 0.614, "a/b.png")]).html()
+    text = " ".join("".join(Reader(wrong).text).split())
+    assert text == "three 61.4 % is eight"
     assert 'class="wrong"' in wrong
-    assert "61\u00a0%" in wrong
-    assert 'alt="named three, is eight"' in wrong
+    assert 'alt="predicted three (61.4\u00a0%), true class eight"' in wrong
+    assert 'title="a/b.png"' in wrong
     for fine in (Example(image, "three", "three"), Example(image, "three")):
         assert "wrong" not in Examples([fine]).html()
+
+
+@pytest.mark.parametrize("name", ["page.txt", "no/such/folder/page.html"])
+def test_a_page_that_cannot_be_written_is_refused_beforehand(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"ending in \.html in a folder that exists"):
+        check_page(tmp_path / name)

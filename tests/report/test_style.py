@@ -16,7 +16,22 @@ from PIL import Image
 
 from modalign.errors import InputError
 from modalign.report import style
-from modalign.report.style import DARK, INK, MUTED, SERIES, SURFACE, Picture, canvas, panel, settings
+from modalign.report.style import (
+    DARK,
+    INK,
+    MUTED,
+    ON_FAINT,
+    ON_STRONG,
+    RIGHT,
+    SERIES,
+    STRONG,
+    SURFACE,
+    WRONG,
+    Picture,
+    canvas,
+    panel,
+    settings,
+)
 
 # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB
 SEEN_BY = {
@@ -65,6 +80,47 @@ def test_series_are_told_apart_by(who: str, series: list[str]) -> None:
 def test_words_can_be_read_in_light_and_dark(colour: str) -> None:
     assert contrast(colour, SURFACE) >= 4.5
     assert contrast(DARK[colour], DARK[SURFACE]) >= 4.5
+
+
+def on_surface(end: str, surface: str, share: float) -> np.ndarray:
+    """Linear RGB of a color of that opacity on a page; browsers mix in sRGB."""
+    a, b = (np.array([int(c[i : i + 2], 16) for i in (1, 3, 5)]) / 255 for c in (surface, end))
+    mixed = (1 - share) * a + share * b
+    return np.where(mixed <= 0.04045, mixed / 12.92, ((mixed + 0.055) / 1.055) ** 2.4)
+
+
+LIGHT = {color: color for color in DARK}
+SHARES = np.linspace(0, 1, 101)
+
+
+@pytest.mark.parametrize("end", [RIGHT, WRONG])
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_equal_steps_of_a_share_are_nearly_equal_steps_of_lightness(end: str, theme: dict[str, str]) -> None:
+    lightness = np.array([lab(on_surface(theme[end], theme[SURFACE], s))[0] for s in SHARES])
+    steps = np.diff(lightness[::10]) * np.sign(lightness[-1] - lightness[0])
+    assert steps.min() > 0
+    assert steps.max() / steps.min() < 1.4
+    assert np.corrcoef(SHARES, lightness)[0, 1] ** 2 > 0.995
+
+
+@pytest.mark.parametrize("end", [RIGHT, WRONG])
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_numbers_can_be_read_on_every_share(end: str, theme: dict[str, str]) -> None:
+    for share in SHARES:
+        ink = theme[ON_STRONG if share >= STRONG else ON_FAINT]
+        dark, light = sorted(
+            float(TO_XYZ[1] @ rgb) for rgb in (on_surface(theme[end], theme[SURFACE], share), linear(ink))
+        )
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, share
+
+
+@pytest.mark.parametrize("who", SEEN_BY)
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_right_and_wrong_are_told_apart_and_equally_light(who: str, theme: dict[str, str]) -> None:
+    for share in (0.4, 1.0):
+        right, wrong = (lab(SEEN_BY[who] @ on_surface(theme[end], theme[SURFACE], share)) for end in (RIGHT, WRONG))
+        assert np.linalg.norm(right - wrong) > 12
+        assert who != "everybody" or abs(right[0] - wrong[0]) < 3
 
 
 def drawing(label: str = "a < b & $x_1$") -> Picture:

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from modalign.adaptation.encoder_pair import EncoderPair, trainable_encoder
@@ -103,13 +102,15 @@ def adapt(
     known = None if held_out is None else score(encoder, method, held_out)
     reference = score(encoder, method, seen) if split is None else known
     temperature = 1.0 if known is None else calibrate(known)
-    used = range(len(items)) if split is None else np.concatenate([split.train, split.validation])
+    parts = ((), ()) if split is None else (split.train, split.validation)
+    learned, validated = (frozenset(content_hash(items, i) for i in part) - {""} for part in parts)
     return Classifier(
         encoder=encoder,
         method=method,
         class_names=items.class_names,
         temperature=temperature,
-        fitted_on=frozenset() if split is None else frozenset(content_hash(items, i) for i in used) - {""},
+        fitted_on=learned | validated,
+        validated_on=validated - learned,
         rejection=None if reference is None else _rejection(reference, temperature, labelled=known is not None),
         record={
             "shots": shots,

@@ -83,6 +83,8 @@ def compare(
         print_json(result.as_dict())
         return
     print_table(result.header, result.rows)
+    if result.legend:
+        say("", result.legend, err=False)
     say("", f"{result.sentence}{f' Pictures: {page}' if page else ''}", err=False)
     for note in result.remarks:
         say(f"note: {note}")

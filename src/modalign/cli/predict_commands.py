@@ -76,7 +76,7 @@ def evaluate(
 ) -> None:
     """Top-1 accuracy with a 95 % interval, and accuracy per class; a confusion matrix and a page if asked for."""
     from modalign.data.items import load_items
-    from modalign.report.evaluation import save_confusion, save_evaluation_page
+    from modalign.report.evaluation import save_confusion, save_evaluation_page, what_was_known
 
     check_file(confusion, ".png", ".svg")
     check_file(page, ".html")
@@ -86,13 +86,14 @@ def evaluate(
     if confusion is not None:
         save_confusion(result, confusion)
     if page is not None:
-        save_evaluation_page(classifier, result, page)
+        save_evaluation_page(classifier, result, page, items)
     if as_json:
         print_json(
             {
                 "top1": result.accuracy.top1,
                 "interval": [result.accuracy.low, result.accuracy.high],
                 "n": result.accuracy.n,
+                "chance": result.chance,
                 "calibration_error": result.calibration_error,
                 "per_class": [vars(c) for c in result.per_class],
                 "confusion": result.confusion.tolist(),
@@ -111,6 +112,8 @@ def evaluate(
         say(f"confusion matrix: {confusion}", err=False)
     for note in result.notes:
         say(f"note: {note}")
+    if known := what_was_known(classifier, result):
+        say(f"note: {known}")
     if result.left_out:
         say(f"note: left out {len(result.left_out)} images that the model was fitted on")
     report_quarantine(result.quarantined)

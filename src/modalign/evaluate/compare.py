@@ -13,7 +13,8 @@ import numpy as np
 from modalign.data.split import Split
 from modalign.errors import InputError, UnknownNameError, argument
 from modalign.evaluate.class_text import TextSource
-from modalign.evaluate.comparison import LeftOut, MethodComparison, title
+from modalign.evaluate.comparison import MethodComparison
+from modalign.evaluate.findings import LeftOut, title
 from modalign.evaluate.given import TEST_SHARE, Given, read_given
 from modalign.evaluate.looks import look_closer
 from modalign.evaluate.measuring import fingerprint_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from modalign.display import html_table, shorten, text_table
 from modalign.errors import InputError
-from modalign.evaluate.metrics import Comparison, Interval, ReliabilityBin, paired_bootstrap, percent
+from modalign.evaluate.findings import REFERENCE, SEPARATOR, Ablation, Cost, LeftOut, Look, Verdict, title
+from modalign.evaluate.metrics import chance_level, percent, proportion
+from modalign.evaluate.paired import Comparison, compare_pairs
 from modalign.evaluate.runs import (
     Run,
     Shots,
@@ -25,92 +26,9 @@ from modalign.evaluate.runs import (
     summarise,
 )
 from modalign.files import write
-from modalign.methods import ALL_METHODS, method_class
 from modalign.record import plain
 
 FORMAT = "modalign-comparison-1"
-REFERENCE = "zero_shot"
-SEPARATOR = ": "  # between a method and the ingredient that is switched off, in the name of a run
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A method, or one of its runs, that is missing, and why. ``shots`` None: at every number of labels."""
-
-    method: str
-    shots: Shots | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Two methods at one number of labels, image by image.
-
-    Attributes
-    ----------
-    shots : labels a class.
-    first, second : names of the methods.
-    kind : ``"reference"`` for a method against zero-shot, ``"runner-up"`` for the best against the second best.
-    comparison : first minus second, over all test images.
-    """
-
-    shots: Shots
-    first: str
-    second: str
-    kind: str
-    comparison: Comparison
-
-    @property
-    def sentence(self) -> str:
-        """In words, with the number of labels."""
-        return f"{labels_in_words(self.shots)}: {self.comparison.sentence(title(self.first), title(self.second))}"
-
-
-@dataclass(frozen=True)
-class Ablation:
-    """A method with one active ingredient switched off, beside the method as it is."""
-
-    method: str
-    ingredient: str
-    shots: Shots
-    accuracy: Interval
-    without: Interval
-    comparison: Comparison
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one fit takes at the most labels, medians over seeds; ``peak_bytes`` None where it was not measured."""
-
-    method: str
-    shots: Shots
-    fit_seconds: float
-    predict_seconds: float
-    n_train: int
-    n_test: int
-    peak_bytes: int | None
-
-
-@dataclass(frozen=True)
-class Look:
-    """A closer look at one fitted method on the test images, taken when all was decided.
-
-    Attributes
-    ----------
-    method, shots, seed : which one.
-    reliability : words → bins, before and after the temperature was fitted on validation images.
-    gap : ``before`` and ``after`` the map → numbers of :func:`~modalign.linalg.gaussians.modality_gap`.
-    clouds : ``before`` and ``after`` → image vectors and class texts, for a picture only.
-    labels : of the images of the clouds.
-    """
-
-    method: str
-    shots: Shots
-    seed: int
-    reliability: dict[str, tuple[ReliabilityBin, ...]] = field(default_factory=dict)
-    gap: dict[str, dict[str, float | None]] = field(default_factory=dict)
-    clouds: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
-    labels: np.ndarray | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -162,37 +80,52 @@ class MethodComparison:
         rows = (self.at(method, shots) for method in self.methods)
         return sorted((row for row in rows if row is not None), key=lambda row: -row.accuracy.mean)
 
+    @property
+    def n_test(self) -> int:
+        """Number of test images; the same for every run."""
+        return self.runs[0].accuracy.n
+
+    @property
+    def chance(self) -> float | None:
+        """Accuracy of guessing one of the classes; None where the record does not name them."""
+        classes = self.record.get("classes", ())
+        return chance_level(len(classes)) if classes else None
+
     @cached_property
     def verdicts(self) -> tuple[Verdict, ...]:
         """At every number of labels each method against zero-shot, and the best one against the second.
 
-        Answers are compared image by image, averaged over seeds, with the paired bootstrap of
-        :func:`~modalign.evaluate.metrics.paired_bootstrap`. The verdicts against zero-shot hold for all methods of one
-        number of labels together (Holm 1979): with many methods one would beat it by luck.
+        Answers are compared image by image, averaged over seeds. All comparisons of one number of labels are corrected
+        together (:func:`~modalign.evaluate.paired.compare_pairs`). Two rows of the table are compared only once: what
+        labels do not change has the same verdict at every number of labels.
         """
+        known: dict[tuple[Summary, Summary], Comparison] = {}
         found: list[Verdict] = []
         for shots in self.shots:
-            standing = [row.method for row in self.standing(shots)]
-            if REFERENCE in standing:
-                pairs = [(m, REFERENCE) for m in standing if m != REFERENCE]
-                compared = holm([self._compare(shots, *pair) for pair in pairs])
-                found += [Verdict(shots, *pair, "reference", c) for pair, c in zip(pairs, compared, strict=True)]
-            if len(standing) > 1:
-                found.append(Verdict(shots, *standing[:2], "runner-up", self._compare(shots, *standing[:2])))
+            standing = self.standing(shots)
+            (reference,) = [row for row in standing if row.method == REFERENCE] or [None]
+            wanted = [(row, reference, "reference") for row in standing if reference not in (None, row)]
+            wanted += [(*standing[:2], "runner-up")] if len(standing) > 1 else []
+            known |= self._compared([(a, b) for a, b, _ in wanted], known)
+            found += [Verdict(shots, a.method, b.method, kind, known[a, b]) for a, b, kind in wanted]
         return tuple(found)
 
     @cached_property
     def ablations(self) -> tuple[Ablation, ...]:
-        """Every method beside itself with one ingredient switched off."""
-        found = []
+        """Every method beside itself with one ingredient switched off.
+
+        All ablations of one number of labels are corrected together, as the verdicts are.
+        """
         # random text is drawn anew for every seed: other features, and on purpose
-        ablated = (replace(run, features="") for run in self.runs if SEPARATOR in run.method)
-        for row in summarise(ablated):
-            method, _, ingredient = row.method.partition(SEPARATOR)
-            full = self.at(method, row.shots)
-            if full is not None:
-                comparison = self._compare(row.shots, method, row.method)
-                found.append(Ablation(method, ingredient, row.shots, full.accuracy, row.accuracy, comparison))
+        ablated = summarise(replace(run, features="") for run in self.runs if SEPARATOR in run.method)
+        found = []
+        for shots in dict.fromkeys(row.shots for row in ablated):
+            pairs = [(self.at(row.method.partition(SEPARATOR)[0], shots), row) for row in ablated if row.shots == shots]
+            pairs = [(full, row) for full, row in pairs if full is not None]
+            compared = compare_pairs([(self._answers(full), self._answers(row)) for full, row in pairs])
+            for (full, row), comparison in zip(pairs, compared, strict=True):
+                ingredient = row.method.partition(SEPARATOR)[2]
+                found.append(Ablation(full.method, ingredient, shots, full.accuracy, row.accuracy, comparison))
         order = {name: i for i, name in enumerate(self.methods)}
         return tuple(sorted(found, key=lambda a: (order[a.method], amount(a.shots))))
 
@@ -220,14 +153,24 @@ class MethodComparison:
 
     @property
     def sentence(self) -> str:
-        """The outcome in two sentences."""
+        """The outcome: the most accurate method, beside chance, and whether it differs from the second."""
         best = self.best
-        parts = [f"{title(best.method)} with {labels_a_class(best.shots)} is right most often, "
+        parts = [f"{title(best.method)} with {labels_a_class(best.shots)} has the highest accuracy, "
                  f"{percent(best.accuracy.mean)} %."]  # fmt: skip
-        last = [v for v in self.verdicts if v.shots == best.shots and v.kind == "runner-up"]
-        if last:
-            parts.append(last[0].comparison.sentence(title(last[0].first), title(last[0].second)))
+        if self.chance is not None:
+            at_chance = self.test_interval(best)[0] <= self.chance
+            parts.append(
+                f"This does not differ significantly from chance level, {percent(self.chance)} %."
+                if at_chance
+                else f"Chance level is {percent(self.chance)} %."
+            )
+        parts += [v.outcome for v in self.verdicts if v.shots == best.shots and v.kind == "runner-up"]
         return " ".join(parts)
+
+    def test_interval(self, row: Summary) -> tuple[float, float]:
+        """95 % interval of a mean accuracy as if it were of one run: how it would vary with other test images."""
+        share = proportion(round(row.accuracy.mean * self.n_test), self.n_test)
+        return share.low, share.high
 
     @property
     def header(self) -> list[str]:
@@ -236,8 +179,7 @@ class MethodComparison:
 
     @property
     def rows(self) -> list[list[str]]:
-        """The table in words: the mean, its ± over draws if they differ, and + or − where luck does not explain the
-        difference to zero-shot."""
+        """The table in words, explained by :attr:`legend`; the last row is chance level."""
         beyond = {(v.first, v.shots): v.comparison for v in self.verdicts if v.kind == "reference"}
         rows = []
         for method in self.methods:
@@ -245,9 +187,26 @@ class MethodComparison:
             for shots in self.shots:
                 row, against = self.at(method, shots), beyond.get((method, shots))
                 mark = "" if against is None or not against.significant else " +" if against.difference > 0 else " −"
-                line.append("" if row is None else f"{_in_words(row.accuracy)}{mark}")
+                mean = "" if row is None else percent(row.accuracy.mean)
+                same = row is not None and row.accuracy.n > 1 and row.accuracy.half_width < 1e-9
+                line.append(f"{mean if same or row is None else row.accuracy}{mark}")
             rows.append(line)
+        if self.chance is not None:
+            rows.append(["Chance level", *([percent(self.chance)] * len(self.shots))])
         return rows
+
+    @property
+    def legend(self) -> str:
+        """What ±, + and − mean in :attr:`rows`."""
+        parts = []
+        if any(row.accuracy.n > 1 for row in self.table):
+            parts.append("± is the 95 % interval over draws of the labeled images.")
+        if any(v.kind == "reference" for v in self.verdicts):
+            parts.append(
+                f"+ and − mark what is significantly better or worse than {title(REFERENCE)} on the same test images "
+                "(5 % level, corrected for the number of comparisons per column)."
+            )
+        return " ".join(parts)
 
     @property
     def remarks(self) -> list[str]:
@@ -266,6 +225,7 @@ class MethodComparison:
         return {
             "format": FORMAT,
             "sentence": self.sentence,
+            "chance": self.chance,
             "table": plain([vars(row) for row in self.table]),
             "verdicts": [plain(asdict(v)) | {"sentence": v.sentence} for v in self.verdicts],
             "ablations": plain([asdict(a) for a in self.ablations]),
@@ -274,7 +234,7 @@ class MethodComparison:
             "notes": list(self.notes),
             "remarks": self.remarks,
             "record": plain(self.record),
-            "looks": [_look_as_dict(look) for look in self.looks],
+            "looks": [look.as_dict() for look in self.looks],
             "runs": [json.loads(run.to_json()) for run in self.runs],
         }
 
@@ -288,71 +248,25 @@ class MethodComparison:
             left_out=tuple(LeftOut(**entry) for entry in content["left_out"]),
             notes=tuple(content["notes"]),
             record=content["record"],
-            looks=tuple(_look_from_dict(look) for look in content["looks"]),
+            looks=tuple(Look.from_dict(look) for look in content["looks"]),
         )
-
-    def __repr__(self) -> str:
-        outcome = self.sentence if self.table else "no run"
-        return f"MethodComparison({len(self.methods)} methods, {len(self.runs)} runs: {shorten(outcome, 200)})"
-
-    def __str__(self) -> str:
-        return f"{text_table(self.header, self.rows)}\n\n{self.sentence}" if self.table else repr(self)
-
-    def _repr_html_(self) -> str:
-        return html_table(self.sentence if self.table else "no run", self.header, self.rows)
 
     def save(self, path: str | Path) -> Path:
         """Write :meth:`as_dict` as one JSON file; the whole file or nothing."""
         return write(path, json.dumps(self.as_dict(), ensure_ascii=False, indent=1))
 
-    def _compare(self, shots: Shots, first: str, second: str) -> Comparison:
-        return paired_bootstrap(self._answers(first, shots), self._answers(second, shots))
+    def _compared(
+        self, pairs: Iterable[tuple[Summary, Summary]], known: Mapping[tuple[Summary, Summary], Comparison]
+    ) -> dict[tuple[Summary, Summary], Comparison]:
+        """Comparisons, in both directions, of the pairs that are not known yet."""
+        new = list({frozenset(pair): pair for pair in pairs if pair not in known}.values())
+        compared = compare_pairs([(self._answers(a), self._answers(b)) for a, b in new])
+        found = {}
+        for (a, b), comparison in zip(new, compared, strict=True):
+            found |= {(a, b): comparison, (b, a): comparison.reversed()}
+        return found
 
-    def _answers(self, method: str, shots: Shots) -> np.ndarray:
+    def _answers(self, row: Summary) -> np.ndarray:
         """(n,) how often each test image was named right, over seeds."""
-        own = [run for run in self.runs if run.method == method]
-        row = [run.correct for run in own if run.shots == shots] or [run.correct for run in own if run.shots == 0]
-        return np.mean(row, axis=0)
-
-
-def holm(comparisons: Sequence[Comparison], level: float = 0.05) -> list[Comparison]:
-    """The same with ``significant`` holding for all of them at once: the k-th smallest of m p-values is compared with
-    level/(m − k + 1), and the first that fails ends it (Holm 1979)."""
-    order = sorted(range(len(comparisons)), key=lambda i: comparisons[i].p_value)
-    holds, found = True, list(comparisons)
-    for rank, i in enumerate(order):
-        holds = holds and comparisons[i].p_value < level / (len(order) - rank)
-        found[i] = replace(comparisons[i], significant=comparisons[i].significant and holds)
-    return found
-
-
-def title(method: str) -> str:
-    """The name people know a method by; of a run with something switched off, that too."""
-    name, _, ingredient = method.partition(SEPARATOR)
-    known = method_class(name).title if name in ALL_METHODS else name
-    return f"{known}, {ingredient}" if ingredient else known
-
-
-def with_titles(rows: Iterable[Summary]) -> list[Summary]:
-    """Rows of a table with the names people know."""
-    return [replace(row, method=title(row.method)) for row in rows]
-
-
-def _in_words(accuracy: Interval) -> str:
-    """Without a ± where all draws gave the same."""
-    return percent(accuracy.mean) if abs(accuracy.half_width) < 1e-9 else str(accuracy)
-
-
-def _look_as_dict(look: Look) -> dict[str, Any]:
-    return {
-        "method": look.method,
-        "shots": look.shots,
-        "seed": look.seed,
-        "reliability": {words: [asdict(b) for b in bins] for words, bins in look.reliability.items()},
-        "gap": plain(look.gap),
-    }
-
-
-def _look_from_dict(content: dict[str, Any]) -> Look:
-    bins = {words: tuple(ReliabilityBin(**b) for b in rows) for words, rows in content["reliability"].items()}
-    return Look(content["method"], content["shots"], content["seed"], bins, content["gap"])
+        own = [run.correct for run in self.runs if (run.method, run.shots) == (row.method, row.shots)]
+        return np.mean(own, axis=0)

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from modalign.data.split import Split
-from modalign.evaluate.comparison import Look, MethodComparison
+from modalign.evaluate.comparison import MethodComparison
+from modalign.evaluate.findings import Look
 from modalign.evaluate.given import Given
 from modalign.evaluate.metrics import reliability
 from modalign.evaluate.protocol import run_once
@@ -78,7 +79,7 @@ def _reliability(
     columns = {label: k for k, label in enumerate(method.classes_.tolist())}
     labels = np.array([columns.get(label, -1) for label in images.labels.tolist()])
     known = labels >= 0  # without text, a class that nobody taught has no column
-    found = {"as it comes": reliability(scores.softmax(dim=1)[known].numpy(), labels[known], bins=BINS)}
+    found = {"uncalibrated": reliability(scores.softmax(dim=1)[known].numpy(), labels[known], bins=BINS)}
     if shots and len(split.validation):
         held = space.select(split.validation)
         truth = torch.tensor([columns.get(label, -1) for label in given.features.labels[split.validation].tolist()])

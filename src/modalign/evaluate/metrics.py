@@ -46,7 +46,7 @@ class ClassAccuracy:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over repetitions and its Student interval; infinitely wide for a single repetition."""
+    """A mean over repetitions and its Student interval; one repetition leaves every possible value open."""
 
     mean: float
     low: float
@@ -55,48 +55,25 @@ class Interval:
 
     @property
     def half_width(self) -> float:
-        """What stands after the ±."""
-        return self.high - self.mean
-
-    def __str__(self) -> str:
-        spread = f" ± {percent(self.half_width)}" if math.isfinite(self.half_width) else " (one run)"
-        return f"{percent(self.mean)}{spread}"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Difference in accuracy of two classifiers on the same images, first minus second.
-
-    Attributes
-    ----------
-    difference : mean over images.
-    low, high : percentile bootstrap interval.
-    p_value : two-sided sign-flip test of "no difference".
-    n : images.
-    significant : the interval excludes zero and the test agrees.
-    """
-
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    n: int
-    significant: bool
+        """Distance from the mean to the farther end."""
+        return max(self.high - self.mean, self.mean - self.low)
 
     @property
-    def verdict(self) -> str:
-        """``no significant difference``, ``the first is better`` or ``the second is better``."""
-        if not self.significant:
-            return "no significant difference"
-        return "the first is better" if self.difference > 0 else "the second is better"
+    def spread(self) -> str:
+        """The interval in percent, such as ``86.6 to 100.0``; in words where the repetitions give none."""
+        if self.n == 1:
+            return "one run"
+        if self.half_width < 1e-9:
+            return "all runs equal"
+        return f"{percent(self.low)} to {percent(self.high)}"
 
-    def sentence(self, first: str, second: str) -> str:
-        """The verdict with names and numbers, in points of accuracy."""
-        points = f"{100 * self.difference:+.1f} points, {100 * self.low:+.1f} to {100 * self.high:+.1f}"
-        if not self.significant:
-            return f"No significant difference between {first} and {second} ({points})."
-        better, worse = (first, second) if self.difference > 0 else (second, first)
-        return f"{better} is better than {worse} ({points} for {first})."
+    def __str__(self) -> str:
+        """The mean with ± where the interval is symmetric, and with its ends where it was cut."""
+        if self.n == 1:
+            return f"{percent(self.mean)} (one run)"
+        if math.isclose(self.high - self.mean, self.mean - self.low, abs_tol=5e-4):
+            return f"{percent(self.mean)} ± {percent(self.half_width)}"
+        return f"{percent(self.mean)} ({self.spread})"
 
 
 @dataclass(frozen=True)
@@ -193,56 +170,38 @@ def harmonic_mean(base: float, new: float) -> float:
     return 2 * base * new / (base + new) if base + new > 0 else 0.0
 
 
-def mean_interval(values: ArrayLike, *, confidence: float = 0.95) -> Interval:
-    """Mean over repetitions (seeds) and its Student interval: mean ± t(n−1) · s/√n, s with n − 1.
+def mean_interval(
+    values: ArrayLike, *, confidence: float = 0.95, bounds: tuple[float, float] = (-math.inf, math.inf)
+) -> Interval:
+    """Mean over repetitions (seeds) and its Student interval: mean ± t(n−1) · s/√n, s with n − 1, cut at ``bounds``.
 
-    One value says nothing about the spread: its interval is infinite.
+    One value says nothing about the spread: its interval is all of ``bounds``.
+
+    Parameters
+    ----------
+    values : (n,) one value per repetition.
+    confidence : coverage of the interval.
+    bounds : smallest and largest possible value, such as 0 and 1 for an accuracy. Cutting loses no coverage.
     """
     sample = np.asarray(values, dtype=np.float64).ravel()
     n = len(sample)
     if n == 0 or not np.isfinite(sample).all():
         raise InputError(f"Expected at least one finite value to average, got {sample.tolist()[:5]}.")
-    mean = float(sample.mean())
+    lowest, highest = bounds
+    if sample.min() < lowest or sample.max() > highest:
+        raise InputError(f"Expected values in {lowest}…{highest}, got {sample.min()}…{sample.max()}.")
+    mean = min(max(float(sample.mean()), float(sample.min())), float(sample.max()))  # rounding can leave the range
     if n == 1:
-        return Interval(mean, -math.inf, math.inf, 1)
+        return Interval(mean, lowest, highest, 1)
     half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * float(sample.std(ddof=1)) / math.sqrt(n)
-    return Interval(mean, mean - half, mean + half, n)
+    return Interval(mean, max(lowest, mean - half), min(highest, mean + half), n)
 
 
-def paired_bootstrap(
-    correct_a: ArrayLike, correct_b: ArrayLike, *, seed: int = 0, draws: int = 10_000, confidence: float = 0.95
-) -> Comparison:
-    """Compare two classifiers on the same images.
-
-    The interval is the percentile bootstrap over images. It is too narrow when the two disagree on only a handful of
-    images (4 against 0 would pass), so the verdict also asks a sign-flip test, which for right/wrong answers is
-    McNemar's and exact there. Both draw counts of equal differences instead of images, which has the same
-    distribution and costs O(draws) at any n.
-
-    Parameters
-    ----------
-    correct_a : (n,) whether the first was right on each image, or its share of right answers over seeds.
-    correct_b : the same for the second, image by image.
-    seed : of the resampling.
-    draws : of each of the two.
-    confidence : coverage of the interval; the test's level is 1 − confidence.
-    """
-    a, b = (np.asarray(c, dtype=np.float64) for c in (correct_a, correct_b))
-    if a.ndim != 1 or a.shape != b.shape or not len(a):
-        raise InputError(f"Expected two equally long rows of right/wrong, got shapes {a.shape} and {b.shape}.")
-    if not (((a >= 0) & (a <= 1)).all() and ((b >= 0) & (b <= 1)).all()):
-        raise InputError("Expected right/wrong as booleans or shares in 0…1, got values outside.")
-    n, rng = len(a), np.random.default_rng(seed)
-    steps, counts = np.unique(np.round(a - b, 12), return_counts=True)
-    total = float(steps @ counts)
-    resampled = rng.multinomial(n, counts / n, size=draws) @ steps / n
-    low, high = np.quantile(resampled, [0.5 - confidence / 2, 0.5 + confidence / 2])
-
-    sizes, occurrences = np.unique(np.abs(steps).repeat(counts), return_counts=True)
-    flipped = (2 * rng.binomial(occurrences, 0.5, size=(draws, len(sizes))) - occurrences) @ sizes
-    p_value = (1 + int((np.abs(flipped) >= abs(total) - 1e-9).sum())) / (draws + 1)
-    significant = bool((low > 0 or high < 0) and p_value < 1 - confidence)
-    return Comparison(total / n, float(low), float(high), p_value, n, significant)
+def chance_level(n_classes: int) -> float:
+    """Accuracy of guessing: one class of ``n_classes`` at random, each with the same probability."""
+    if n_classes < 1:
+        raise InputError(f"Expected at least one class, got {n_classes}.")
+    return 1 / n_classes
 
 
 def reliability(probabilities: ArrayLike, y: ArrayLike, *, bins: int = 15) -> tuple[ReliabilityBin, ...]:

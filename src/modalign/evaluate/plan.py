@@ -18,7 +18,7 @@ import torch
 
 from modalign.data.splits import few_shot
 from modalign.errors import current_options, options
-from modalign.evaluate.comparison import SEPARATOR, LeftOut
+from modalign.evaluate.findings import SEPARATOR, LeftOut
 from modalign.evaluate.given import Given
 from modalign.evaluate.measuring import fingerprint_of, fingerprint_of_test
 from modalign.evaluate.protocol import run_once

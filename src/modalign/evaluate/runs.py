@@ -72,9 +72,6 @@ class Run:
     peak_bytes: int | None = None
     warnings: tuple[str, ...] = ()
 
-    def __repr__(self) -> str:
-        return f"Run({self.method!r}, {labels_in_words(self.shots)}, seed {self.seed}: {self.accuracy})"
-
     def to_json(self) -> str:
         """One line; ``correct`` as hexadecimal bits, eight images a pair of digits, first image highest."""
         content = asdict(self) | {"format": _FORMAT, "correct": np.packbits(self.correct).tobytes().hex()}
@@ -134,8 +131,8 @@ def labels_in_words(shots: Shots) -> str:
 
 
 def labels_a_class(shots: Shots) -> str:
-    """The same in a sentence: ``no labels``, ``1 label a class``, ``all labels``."""
-    return labels_in_words(shots) + ("" if shots in (0, "all") else " a class")
+    """The same in a sentence: ``no labels``, ``1 label per class``, ``all labels``."""
+    return labels_in_words(shots) + ("" if shots in (0, "all") else " per class")
 
 
 def append_run(path: str | Path, run: Run) -> None:
@@ -215,5 +212,6 @@ def summarise(runs: Iterable[Run]) -> list[Summary]:
                 "keep one results file for each set of features."
             )
         seconds = float(np.mean([run.fit_seconds for run in group]))
-        rows.append(Summary(method, shots, mean_interval([run.accuracy.top1 for run in group]), seconds))
+        marks = [run.accuracy.top1 for run in group]
+        rows.append(Summary(method, shots, mean_interval(marks, bounds=(0, 1)), seconds))
     return rows

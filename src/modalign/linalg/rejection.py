@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal, get_args
 
@@ -32,7 +32,7 @@ class Rejection:
     """
 
     kind: Confidence
-    reference: tuple[float, ...] = field(repr=False)
+    reference: tuple[float, ...]
     separation: float | None = None
     caught: float | None = None
 

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from modalign.classifier import Classifier
-from modalign.data.items import Items
+from modalign.data.items import Items, load_items
+from modalign.errors import UndecodableError
 from modalign.evaluate.metrics import percent, reliability
 from modalign.features import ClassText, Features
+from modalign.linalg.gaussians import modality_gap as measured_gap
 from modalign.linalg.prototypes import text_prototypes
 from modalign.methods.base import VectorMethod
 from modalign.predictions import Evaluation
 from modalign.record import versions
-from modalign.report.classes import confusion_matrix, per_class_bars
+from modalign.report import statements
+from modalign.report.calibration import FEW, reliability_diagram
+from modalign.report.classes import per_class_bars
+from modalign.report.confusion import confusion_matrix, mistakes
 from modalign.report.examples import Example, Examples
-from modalign.report.figures import modality_gap, reliability_diagram
-from modalign.report.page import Page
+from modalign.report.gap import modality_gap
+from modalign.report.page import Block, Page
+from modalign.report.tables import Fold, Table
+from modalign.report.text import count, without_folders
+
+BARS, PAIRS, REFUSED = 40, 10, 50
+"""Classes with a bar, kinds of mistakes, and unusable files that a page lists."""
 
 
 def save_confusion(result: Evaluation, path: str | Path) -> Path:
@@ -26,94 +37,204 @@ def save_confusion(result: Evaluation, path: str | Path) -> Path:
     return confusion_matrix(result.confusion, result.class_names).save(path)
 
 
-def save_evaluation_page(classifier: Classifier, result: Evaluation, path: str | Path) -> Path:
-    """Write one self-contained HTML page about a classifier on labelled images."""
-    accuracy = result.accuracy
+def save_evaluation_page(classifier: Classifier, result: Evaluation, path: str | Path, images: Any = None) -> Path:
+    """Write one self-contained HTML page about a classifier on labeled images.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        What was evaluated.
+    result : Evaluation
+        What :meth:`~modalign.Classifier.evaluate` returned.
+    path : str or Path
+        The page to write.
+    images : default=None
+        The images that ``evaluate`` was given, in any form that it takes; the hardest are then shown. Without them
+        the page holds no pictures of images.
+
+    Raises
+    ------
+    InputError
+        If the page cannot be written.
+    """
+    accuracy, known = result.accuracy, _known(classifier, result)
+    summary = statements.headline(accuracy.top1, accuracy.n, *known)
+    if n := len(result.left_out):
+        were = "was" if n == 1 else "were"
+        summary += f" {count(n, 'image')} that it was fitted on or validated with {were} left out."
     page = Page(
-        f"{classifier.method.title} on {len(result.class_names)} classes",
-        f"{percent(accuracy.top1)} % of {accuracy.n:,} images that the model was not fitted on are named right.",
+        f"{classifier.method.title} on {count(len(result.class_names), 'class', 'classes')}",
+        summary,
         facts=[
-            (f"{percent(accuracy.top1)} %", "top-1 accuracy"),
+            (f"{percent(accuracy.top1)} %", "accuracy (top-1)"),
             (f"{percent(accuracy.low)} to {percent(accuracy.high)}", "95 % interval"),
+            (f"{percent(result.chance)} %", "chance level"),
             (f"{percent(result.calibration_error)} %", "calibration error"),
         ],
         record=record_of(classifier),
     )
     add_mistakes(page, result)
-    add_calibration(page, result)
-    if result.quarantined:
-        listed = "\n\n".join(f"{q.id}: {q.reason}" for q in result.quarantined[:50])
-        page.section(f"Left out: {len(result.quarantined)} files that could not be used", listed)
+    if images is not None:
+        add_examples(page, result, load_items(images))
+    add_calibration(page, classifier, result)
+    _add_notes(page, result)
     return page.save(path)
 
 
+def what_was_known(classifier: Classifier, result: Evaluation) -> str:
+    """That the model was fitted on or validated with some of the tested images, or may have been; empty if not."""
+    known = _known(classifier, result)
+    if known in ((0, 0), (0, None)):
+        return ""
+    return statements.headline(result.accuracy.top1, result.accuracy.n, *known)
+
+
 def add_mistakes(page: Page, result: Evaluation) -> None:
-    """Confusion matrix and accuracy a class."""
-    page.section(
-        "Where it errs",
-        "Each row holds the images of one class, each column one answer; what is off the diagonal is a mistake. "
-        "Beside it the accuracy of every class with its 95 % interval, lowest first.",
-        figure=[confusion_matrix(result.confusion, result.class_names), per_class_bars(result.per_class)],
+    """Confusion matrix, accuracy per class, and the most frequent mistakes."""
+    names = result.class_names
+    empty = sum(row.n == 0 for row in result.per_class)
+    text = (
+        "In the confusion matrix each row holds the images of one class and each column one answer: blue cells are "
+        "right answers, red cells mistakes. The stronger the color, the larger the share of the row. "
+        f"{statements.chance(result.chance, len(names))}"
     )
+    if empty:
+        text += f" {count(empty, 'class has', 'classes have')} no image here."
+    blocks: list[Block] = [
+        confusion_matrix(result.confusion, names),
+        per_class_bars(result.per_class, chance=result.chance, limit=BARS),
+    ]
+    if pairs := mistakes(result.confusion):
+        blocks.append(_mistake_table(result, pairs))
+    if len(names) - empty > BARS:
+        blocks.append(_all_classes(result))
+    page.section("Mistakes by class", text, blocks=blocks)
 
 
-def add_calibration(page: Page, result: Evaluation) -> None:
-    """Reliability diagram."""
+def add_calibration(page: Page, classifier: Classifier, result: Evaluation) -> None:
+    """Reliability diagram, and where the temperature comes from."""
+    calibrated = classifier.record.get("calibrated")
+    how = classifier.record.get("validation", {}).get("how") or "validation images"
+    source = statements.temperature_source(calibrated, how, _calibrated_with(classifier, result, how))
     page.section(
-        "Can its probabilities be believed?",
-        "Of the answers given with 80 % confidence, 80 % should be right. The temperature that brings this about was "
-        "fitted on validation images, never on the ones shown here.",
-        figure=reliability_diagram({"calibrated": reliability(result.probabilities, result.labels)}),
+        "Calibration",
+        statements.calibration(source, FEW),
+        blocks=reliability_diagram(
+            {"calibrated" if calibrated else "uncalibrated": reliability(result.probabilities, result.labels)},
+            chance=result.chance,
+        ),
     )
 
 
 def add_examples(page: Page, result: Evaluation, items: Items, limit: int = 24) -> None:
-    """Images and answers, the surest mistakes first, then the least sure right answers."""
+    """Images and answers: the most confident mistakes, then the least confident right answers.
+
+    Images that cannot be read any more are passed over.
+    """
     predicted = result.probabilities.argmax(axis=1)
     sure = result.probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != result.labels)
     right = np.flatnonzero(predicted == result.labels)
-    chosen = [*wrong[np.argsort(-sure[wrong])][: limit // 2], *right[np.argsort(sure[right])]][:limit]
     row_of = {name: i for i, name in enumerate(items.ids)}
-    examples = [
-        Example(
-            items.open(row_of[result.ids[i]]),
-            result.class_names[predicted[i]],
-            result.class_names[result.labels[i]],
-            float(sure[i]),
-        )
-        for i in chosen
-    ]
-    page.section(
-        "The hardest images",
-        "First the mistakes it was surest of, then the right answers it was least sure of.",
-        figure=Examples(examples),
-    )
+
+    def take(candidates: np.ndarray, most: int) -> list[Example]:
+        found: list[Example] = []
+        for i in candidates:
+            if len(found) == most:
+                break
+            name, truth = (result.class_names[k] for k in (predicted[i], result.labels[i]))
+            try:
+                image = items.open(row_of[result.ids[i]])
+            except (KeyError, UndecodableError):
+                continue
+            image.thumbnail((512, 512))  # the whole image is not kept
+            found.append(Example(image, name, truth, float(sure[i]), without_folders(result.ids[i])))
+        return found
+
+    errors = take(wrong[np.argsort(-sure[wrong], kind="stable")], limit // 2)
+    unsure = take(right[np.argsort(sure[right], kind="stable")], limit - len(errors))
+    parts = [f"the {count(len(errors), 'mistake')} with the highest probability"] if errors else []
+    parts += [f"the {count(len(unsure), 'right answer')} with the lowest"] if unsure else []
+    if not parts:
+        return
+    text = f"{', then '.join(parts)}. Under each image: the answer, its probability, and the true class if it differs."
+    page.section("The hardest images", text[0].upper() + text[1:], blocks=Examples([*errors, *unsure]))
 
 
 def add_modality_gap(page: Page, method: VectorMethod, features: Features, text: ClassText) -> None:
     """Images and class texts before and after a method's map; for methods that have ``transform``."""
-    gap = method.diagnosis_["modality_gap"]
+    before = (torch.tensor(features.vectors), text_prototypes(torch.tensor(text.vectors)))
+    after = (torch.tensor(method.transform(features)), method.prototypes_.cpu())
     page.section(
-        "The modality gap",
-        "Image vectors and text vectors of one class lie apart in the encoder's space. How much closer the learned map "
-        "brings them is what the two halves show.",
-        figure=modality_gap(
-            (features.vectors, text_prototypes(torch.from_numpy(text.vectors)).numpy()),
-            (method.transform(features), method.prototypes_),
-            labels=features.labels,
-            notes=tuple("" if (kl := gap[when]["kl_pca2"]) is None else f"KL {kl:.2f}" for when in ("before", "after")),
-        ),
+        "Modality gap",
+        f"{count(len(features), 'image')} and the class texts before and after the map of {method.title}. A line joins "
+        "the mean image of a class to its text. "
+        + statements.gap_change(*(vars(measured_gap(*pair)) for pair in (before, after))),
+        blocks=modality_gap(before, after, labels=features.labels),
     )
 
 
 def record_of(classifier: Classifier) -> dict[str, object]:
     """What the numbers of a page rest on."""
+    record = {k: v for k, v in classifier.record.items() if k in ("shots", "random_state", "images", "notes")}
+    if record.get("shots", "") is None:
+        record["shots"] = "all"
     return {
-        "method": type(classifier.method).__name__,
+        "method": classifier.method.title,
         "parameters": classifier.method.get_params(deep=False),
         "encoder": f"{classifier.encoder.spec.name} ({classifier.encoder.spec.fingerprint[:12]})",
         "temperature": round(classifier.temperature, 4),
-        **{k: v for k, v in classifier.record.items() if k in ("shots", "random_state", "images", "notes")},
+        **record,
         "versions": versions(),
     }
+
+
+def _known(classifier: Classifier, result: Evaluation) -> tuple[int | None, int | None]:
+    """How many of the tested images the model was fitted on and validated with, as far as it knows."""
+    if not classifier.fitted_on:
+        return None, None
+    return len(result.fitted), None if result.validated is None else len(result.validated)
+
+
+def _calibrated_with(classifier: Classifier, result: Evaluation, how: str) -> int | None:
+    """How many of the tested images the temperature was fitted on, as far as the model knows."""
+    fitted, validated = _known(classifier, result)
+    if fitted is None or (validated is None and fitted):
+        return None
+    return (validated or 0) + (fitted if "cross-fitting" in how else 0)
+
+
+def _mistake_table(result: Evaluation, pairs: list[tuple[int, int]]) -> Table:
+    totals, names = result.confusion.sum(axis=1), result.class_names
+    rows = [
+        [names[i], names[j], f"{result.confusion[i, j]:,}", f"{percent(result.confusion[i, j] / totals[i])} %"]
+        for i, j in pairs[:PAIRS]
+    ]
+    hidden = len(pairs) - len(rows)
+    return Table(
+        ["true class", "answer", "images", "share of the class"],
+        rows,
+        f"{count(hidden, 'more kind')} of mistakes not listed." if hidden else "",
+        title="Most frequent mistakes",
+    )
+
+
+def _all_classes(result: Evaluation) -> Fold:
+    ordered = sorted((row for row in result.per_class if row.n), key=lambda row: (row.accuracy, row.name))
+    rows = [
+        [row.name, f"{row.n:,}", percent(row.accuracy), f"{percent(row.low)} to {percent(row.high)}"] for row in ordered
+    ]
+    header = ["class", "images", "accuracy, %", "95 % interval"]
+    table = Table(header, rows, foot=[["Chance level", "", percent(result.chance), ""]])
+    return Fold(f"Accuracy of all {len(rows):,} classes", [table])
+
+
+def _add_notes(page: Page, result: Evaluation) -> None:
+    """What a reader should know about the images, and files that could not be used."""
+    n = len(result.quarantined)
+    rows = [[without_folders(q.id), without_folders(q.reason)] for q in result.quarantined[:REFUSED]]
+    hidden = f"{count(n - REFUSED, 'more file')} not listed." if n > REFUSED else ""
+    table = Table(["file", "reason"], rows, hidden, title=f"{count(n, 'file')} that could not be used")
+    notes = statements.paragraphs(result.notes)
+    if n or notes:
+        page.section("Notes on the images", notes, blocks=[table] if n else ())

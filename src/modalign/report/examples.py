@@ -6,11 +6,14 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 from PIL import Image
 
+from modalign.evaluate.metrics import percent
+from modalign.report.templating import render
+
 _TINY = 48  # images no larger are shown pixel by pixel, not smoothed
+_BYTES = 12_000  # of one thumbnail at most
 
 
 @dataclass(frozen=True)
@@ -19,58 +22,81 @@ class Example:
 
     Attributes
     ----------
-    image : decoded.
-    answer : the name the classifier gives.
-    truth : the right name, if it is known.
-    probability : how sure the answer is, 0…1, if that is known.
-    note : anything else worth a line.
+    image : PIL.Image.Image
+        Decoded; only its thumbnail is kept on the page.
+    answer : str
+        The name the classifier gives.
+    truth : str, default=None
+        The right name, if it is known.
+    probability : float, default=None
+        Of the answer, if it is known.
+    id : str, default=""
+        Name of the image.
     """
 
     image: Image.Image
     answer: str
     truth: str | None = None
     probability: float | None = None
-    note: str = ""
+    id: str = ""
 
     @property
     def right(self) -> bool | None:
         """Whether the answer is the truth; None where that is unknown."""
         return None if self.truth is None else self.answer == self.truth
 
+    @property
+    def tiny(self) -> bool:
+        """Whether the image is shown pixel by pixel."""
+        return max(self.image.size) <= _TINY
+
+    @property
+    def percentage(self) -> str:
+        """The probability for people."""
+        return "" if self.probability is None else f"{percent(self.probability)} %"
+
+    @property
+    def alt(self) -> str:
+        """The example in words."""
+        truth = "" if self.truth is None else f", true class {self.truth}"
+        sure = f" ({self.percentage})" if self.percentage else ""
+        return f"predicted {self.answer}{sure}{truth}"
+
+    @property
+    def thumbnail(self) -> str:
+        """The image as a data URI."""
+        return thumbnail(self.image)
+
 
 @dataclass(frozen=True)
 class Examples:
-    """Images side by side, as many in a row as fit; wrong answers are marked by colour and by words."""
+    """Images side by side, as many in a row as fit; wrong answers are marked by color and by words."""
 
     examples: Sequence[Example]
 
     def html(self) -> str:
         """The strip, images embedded, everything escaped."""
-        return f'<div class="examples">{"".join(map(_item, self.examples))}</div>'
+        return render("examples.html", examples=self.examples)
 
 
 def thumbnail(image: Image.Image, size: int = 96) -> str:
-    """A data URI of the image for a square of ``size`` CSS pixels: PNG pixel by pixel for tiny images, else JPEG."""
-    buffer = io.BytesIO()
+    """A data URI of the image for a square of ``size`` CSS pixels, of at most 16,100 characters.
+
+    Tiny images are kept pixel by pixel as PNG; others become JPEG, of lower quality where they would be too large.
+    """
     if max(image.size) <= _TINY:
-        (image if image.mode in ("L", "RGB") else image.convert("RGB")).save(buffer, "PNG", optimize=True)
-        kind = "png"
-    else:
-        small = image.convert("RGB")
-        small.thumbnail((2 * size, 2 * size), Image.Resampling.LANCZOS)
-        small.save(buffer, "JPEG", quality=80, optimize=True)
-        kind = "jpeg"
+        small = image if image.mode in ("L", "RGB") else image.convert("RGB")
+        return _data_uri(small, "png", optimize=True)
+    small = image.convert("RGB")
+    small.thumbnail((2 * size, 2 * size), Image.Resampling.LANCZOS)
+    for quality in (80, 60, 40, 20, 5):
+        uri = _data_uri(small, "jpeg", quality=quality, optimize=True)
+        if len(uri) * 3 / 4 <= _BYTES:
+            break
+    return uri
+
+
+def _data_uri(image: Image.Image, kind: str, **options: object) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, kind.upper(), **options)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _item(example: Example) -> str:
-    sure = "" if example.probability is None else f" <small>{100 * example.probability:.0f}\u00a0%</small>"
-    correction = f'<span class="truth">is {escape(str(example.truth))}</span>' if example.right is False else ""
-    note = f"<small>{escape(example.note)}</small>" if example.note else ""
-    crisp = ' class="crisp"' if max(example.image.size) <= _TINY else ""
-    alt = f"named {example.answer}" + ("" if example.truth is None else f", is {example.truth}")
-    mark = ' class="wrong"' if example.right is False else ""
-    return (
-        f'<figure{mark}><img{crisp} src="{thumbnail(example.image)}" alt="{escape(alt)}" loading="lazy">'
-        f"<figcaption>{escape(example.answer)}{sure}{correction}{note}</figcaption></figure>"
-    )

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modalign.errors import InputError
-from modalign.report.style import INK, MUTED, SERIES, Picture, canvas, panel, require, settings, shorten
+from modalign.errors import InputError, require
+from modalign.report.style import INK, MUTED, SERIES, Picture, canvas, panel, settings
+from modalign.report.text import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,12 +15,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup, escape
+from rich.cells import cell_len
+
+from modalign.display import visible
 from modalign.errors import InputError, require
 from modalign.files import write
+from modalign.report.templating import render
+from modalign.report.text import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,14 +41,24 @@ SERIES = ("#1f6fd0", "#c84a08", "#0f7a5f", "#611a55", "#a2498f")
 MARKERS = ("o", "s", "^", "D", "v")
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
 
+RIGHT, WRONG = "#104192", "#902308"
+"""Ends of two ramps from the surface, of about equal lightness: a share is drawn as that opacity. In light and dark the
+lightness is nearly linear in the share (see the test)."""
+ON_FAINT, ON_STRONG, STRONG = "#010101", "#ffffff", 0.72
+"""Numbers on a ramp, below and from a share of ``STRONG``: ≥ 4.5 : 1 everywhere, light and dark. Not quite black,
+which Matplotlib would leave out as the default."""
+
 DARK = dict(
     zip(
-        (INK, MUTED, RULE, SURFACE, *SERIES),
-        ("#e6eaef", "#9aa6b2", "#333b45", "#14181d", "#5fa8ff", "#ff9555", "#6fe0bf", "#e79adb", "#f3e6a6"),
+        (INK, MUTED, RULE, SURFACE, *SERIES, RIGHT, WRONG, ON_FAINT, ON_STRONG),
+        ("#e6eaef", "#9aa6b2", "#333b45", "#14181d", "#5fa8ff", "#ff9555", "#6fe0bf", "#e79adb", "#f3e6a6",
+         "#4f9cf5", "#f17752", "#ffffff", "#010101"),
         strict=True,
     )
-)
-"""The same colours on a dark page."""
+)  # fmt: skip
+"""The same colors on a dark page."""
+
+WIDEST = 560  # CSS pixels of a picture that may stand beside another
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
@@ -53,6 +68,10 @@ _VARIABLE = {
     RULE: "--rule",
     SURFACE: "--surface",
     **{colour: f"--series-{i}" for i, colour in enumerate(SERIES, start=1)},
+    RIGHT: "--right",
+    WRONG: "--wrong",
+    ON_FAINT: "--on-faint",
+    ON_STRONG: "--on-strong",
 }
 
 _SETTINGS = {
@@ -118,17 +137,27 @@ class Picture:
 
     Attributes
     ----------
-    figure : the Matplotlib figure; it belongs to no window and no pyplot state.
-    alt : one sentence for those who cannot see it.
+    figure : matplotlib.figure.Figure
+        Belongs to no window and no pyplot state.
+    alt : str
+        One sentence for those who cannot see it.
+    title : str, default=""
+        Stands above the picture on a page.
     """
 
     figure: Figure
     alt: str
+    title: str = ""
 
     @property
     def width(self) -> int:
         """Natural width in CSS pixels."""
         return round(float(self.figure.get_size_inches()[0]) * 72)
+
+    @property
+    def wide(self) -> bool:
+        """Whether it is too wide to stand beside another picture on a page."""
+        return self.width > WIDEST
 
     @cached_property
     def svg(self) -> str:
@@ -139,13 +168,13 @@ class Picture:
         with settings(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph")  # the reader's own fonts will have it
             backend.FigureCanvasSVG(self.figure).print_svg(buffer, metadata=silent)
-        return _tidy(buffer.getvalue(), self.alt)
+        return _tidy(buffer.getvalue(), one_line(self.alt))
 
     def html(self) -> str:
-        """The SVG for a page: its colours become the page's variables."""
+        """The SVG for a page: its colors become the page's variables."""
         inline = self.svg.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
         inline = re.sub("|".join(_VARIABLE), lambda m: f"var({_VARIABLE[m.group()]}, {m.group()})", inline)
-        return f'<figure class="picture" style="--least: {0.75 * self.width:.0f}px">{inline}</figure>'
+        return render("picture.html", picture=self, svg=Markup(inline), least=round(0.75 * self.width))
 
     def png(self, scale: float = 2.0) -> bytes:
         """The picture as pixels on white, ``scale`` pixels to a CSS pixel."""
@@ -164,26 +193,24 @@ class Picture:
         return write(path, self.svg.encode() if path.suffix.lower() == ".svg" else self.png())
 
 
+def text_width(words: Sequence[str], size: float) -> float:
+    """Pixels that the longest of ``words`` takes; letters that the font lacks count as half or whole squares."""
+    textpath, font = require("matplotlib.textpath", "plot"), require("matplotlib.font_manager", "plot")
+    properties = font.FontProperties(family=_SETTINGS["font.family"], size=size)
+    widest = 0.0
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")
+        for word in words:
+            measured = textpath.text_to_path.get_text_width_height_descent(word, properties, ismath=False)[0]
+            widest = max(widest, measured, size * cell_len(word) / 2)
+    return widest
+
+
 def style_sheet() -> str:
     """The colours as CSS variables, light and dark."""
     light = "".join(f"{name}:{colour};" for colour, name in _VARIABLE.items())
     dark = "".join(f"{name}:{DARK[colour]};" for colour, name in _VARIABLE.items())
     return f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
-
-
-def words(text: str) -> str:
-    """Text for HTML: escaped, and no line break between a number and its percent sign."""
-    return escape(text).replace(" %", "\u00a0%")
-
-
-def text_width(words: Sequence[str], size: float) -> float:
-    """About how many pixels the longest of ``words`` takes."""
-    return 0.56 * size * max((len(w) for w in words), default=0)
-
-
-def shorten(name: str, length: int) -> str:
-    """At most ``length`` characters, with an ellipsis where some are missing."""
-    return name if len(name) <= length else name[: length - 1].rstrip() + "…"
 
 
 def _tidy(document: str, alt: str) -> str:
@@ -193,8 +220,9 @@ def _tidy(document: str, alt: str) -> str:
     body = re.sub(r'<g id="[^"]*"', "<g", body)  # nothing refers to groups, and pages must not repeat an id
     body = re.sub(r"font-family:[^;\"]*;? ?", "", body)  # inherited from the root
     body = re.sub(r' transform="rotate\(-?0 [^"]*\)"', "", body)
-    body = re.sub(r"\s*\n\s*", " ", body).replace("> <", "><").strip()
-    body = re.sub(r"(?<=\d\.\d\d)\d+", "", body)  # a hundredth of a pixel will do
+    body = visible(re.sub(r"\s*\n\s*", " ", body).replace("> <", "><").strip())
+    body = re.sub(r"(opacity: )?(\d+\.\d\d)(\d+)", _rounded, body)
+    body = re.sub(_RECTANGLE, r"M\1 \2H\3V\4H\1z", body)
     body = body.replace("xlink:href", "href")
     own = hashlib.sha256(body.encode()).hexdigest()[:8]
     body = re.sub(r'(id="|"#|url\(#)(?=[mpCi])', rf"\g<1>f{own}-", body)
@@ -204,3 +232,11 @@ def _tidy(document: str, alt: str) -> str:
         f'role="img" aria-label="{escape(alt)}" style="font-family: {FONT}; stroke-linejoin: round">'
     )
     return root + body.partition(">")[2]
+
+
+_RECTANGLE = r"M ([\d.]+) ([\d.]+) L ([\d.]+) \2 L \3 ([\d.]+) L \1 \4 (?:L \1 \2 )?z"
+
+
+def _rounded(number: re.Match[str]) -> str:
+    """A hundredth of a pixel will do; an opacity that stands for a share is kept."""
+    return number.group() if number[1] else number[2]

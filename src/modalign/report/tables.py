@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from markupsafe import Markup
 
 from modalign.errors import InputError
 from modalign.evaluate.metrics import percent
 from modalign.evaluate.runs import Summary, amount, labels_in_words
-from modalign.report.style import words
+from modalign.report.page import Block
+from modalign.report.templating import render
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A value with a small note under it; ``strong`` where it is the best of its column."""
+    """A value with a small note under it; ``strong`` where it is to stand out."""
 
     text: str
     note: str = ""
     strong: bool = False
+
+
+Row = Sequence[Cell | str | int | float]
 
 
 @dataclass(frozen=True)
@@ -27,43 +32,72 @@ class Table:
 
     Attributes
     ----------
-    header : column names.
-    rows : cells; plain values are written as ``str`` writes them.
-    caption : what the reader should know, such as what ± means.
+    header : sequence of str
+        Column names.
+    rows : sequence of rows, or mapping from group name to rows
+        Cells; plain values are written as ``str`` writes them. A group name stands in a row of its own above its rows.
+    caption : str
+        What the reader should know, such as what an interval means.
+    title : str
+        What the table shows, above it.
+    foot : sequence of rows
+        Rows to compare the others with, such as chance level, set apart at the end.
     """
 
     header: Sequence[str]
-    rows: Sequence[Sequence[Cell | str | int | float]]
+    rows: Sequence[Row] | dict[str, Sequence[Row]]
     caption: str = ""
+    title: str = ""
+    foot: Sequence[Row] = ()
 
     def __post_init__(self) -> None:
-        if any(len(row) != len(self.header) for row in self.rows):
-            raise InputError(f"Expected rows of {len(self.header)} cells, one a column of the header.")
+        if any(len(row) != len(self.header) for row in (*self._flat(), *self.foot)):
+            raise InputError(f"Expected rows of {len(self.header)} cells, one per column of the header.")
 
     def html(self) -> str:
         """The table, everything escaped; scrolls by itself where the page is narrower."""
-        cells = [[c if isinstance(c, Cell) else Cell(str(c)) for c in row] for row in self.rows]
-        numeric = [bool(cells) and all(_is_number(row[k].text) for row in cells) for k in range(len(self.header))]
-        kinds = [' class="number"' if n else "" for n in numeric]
-        head = "".join(f'<th scope="col"{k}>{words(h)}</th>' for h, k in zip(self.header, kinds, strict=True))
-        body = "".join(
-            f"<tr>{''.join(_cell(c, k, first=i == 0) for i, (c, k) in enumerate(zip(row, kinds, strict=True)))}</tr>"
-            for row in cells
-        )
-        caption = f"<caption>{words(self.caption)}</caption>" if self.caption else ""
-        return (
-            f'<div class="table" tabindex="0"><table>{caption}<thead><tr>{head}</tr></thead>'
-            f"<tbody>{body}</tbody></table></div>"
+        groups = self.rows if isinstance(self.rows, dict) else {"": self.rows}
+        cells = [_cells(row) for row in (*self._flat(), *self.foot)]
+        kinds = ["number" if cells and all(_is_number(row[k].text) for row in cells) else "" for k in self._columns()]
+        return render(
+            "table.html",
+            table=self,
+            label=self.title or self.caption or "Table",
+            kinds=kinds,
+            groups=[(name, [_cells(row) for row in rows]) for name, rows in groups.items()],
+            foot=[_cells(row) for row in self.foot],
         )
 
+    def _flat(self) -> list[Row]:
+        return [row for rows in self.rows.values() for row in rows] if isinstance(self.rows, dict) else [*self.rows]
 
-def accuracy_table(rows: Sequence[Summary], caption: str | None = None) -> Table:
-    """Methods down, labelled images a class across; mean accuracy in percent with its ± under it, the best in bold.
+    def _columns(self) -> range:
+        return range(len(self.header))
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Blocks that the reader opens; ``summary`` says what is in them."""
+
+    summary: str
+    blocks: Sequence[Block]
+
+    def html(self) -> str:
+        """The fold, closed."""
+        return render("fold.html", fold=self, blocks=[Markup(block.html()) for block in self.blocks])
+
+
+def accuracy_table(rows: Sequence[Summary], *, chance: float, note: str = "") -> Table:
+    """Methods down, labeled images per class across; mean accuracy in percent over its interval, the best in bold.
 
     Parameters
     ----------
-    rows : what :func:`~modalign.evaluate.protocol.summarise` returns.
-    caption : default: what the numbers are and over how many seeds.
+    rows : sequence of Summary
+        What :func:`~modalign.evaluate.runs.summarise` returns.
+    chance : float
+        Accuracy of guessing, in the last row.
+    note : str, default=""
+        A sentence after the caption.
     """
     shots = sorted({row.shots for row in rows}, key=amount)
     best = {k: max(row.accuracy.mean for row in rows if row.shots == k) for k in shots}
@@ -75,21 +109,34 @@ def accuracy_table(rows: Sequence[Summary], caption: str | None = None) -> Table
             if (accuracy := found.get((method, k))) is None:
                 line.append(Cell("–"))
                 continue
-            spread = f"± {percent(accuracy.half_width)}" if math.isfinite(accuracy.half_width) else "one run"
             rivals = sum(row.shots == k for row in rows)
-            line.append(Cell(percent(accuracy.mean), spread, strong=rivals > 1 and accuracy.mean == best[k]))
+            strong = rivals > 1 and accuracy.mean == best[k]
+            line.append(Cell(percent(accuracy.mean), accuracy.spread, strong=strong))
         lines.append(line)
-    if caption is None:
-        repeats = max((row.accuracy.n for row in rows), default=0)
-        caption = f"Accuracy in percent by labelled images a class; ± is the 95 % interval over {repeats} seeds."
-    header = ["", *map(labels_in_words, shots)]
-    return Table(header, lines, caption)
+    return Table(
+        ["", *map(labels_in_words, shots)],
+        lines,
+        f"{interval_note(rows)} {note}".strip(),
+        title="Accuracy in percent by labeled images per class, the highest of a column in bold",
+        foot=[chance_row(chance, len(shots))],
+    )
 
 
-def _cell(cell: Cell, kind: str, *, first: bool) -> str:
-    text = f"<strong>{words(cell.text)}</strong>" if cell.strong else words(cell.text)
-    note = f"<small>{words(cell.note)}</small>" if cell.note else ""
-    return f'<th scope="row"{kind}>{text}{note}</th>' if first else f"<td{kind}>{text}{note}</td>"
+def chance_row(chance: float, columns: int) -> list[str]:
+    """The row of a table that every accuracy is to be compared with."""
+    return ["Chance level", *[percent(chance)] * columns]
+
+
+def interval_note(rows: Sequence[Summary]) -> str:
+    """What the small print under an accuracy is, as far as there is any."""
+    draws = sorted({row.accuracy.n for row in rows})
+    if draws == [1]:
+        return "Each method was run once, so there is no interval."
+    return f"Small print: 95 % interval over {draws[-1]} draws of the labeled images (Student's t, cut at 0 and 100 %)."
+
+
+def _cells(row: Row) -> list[Cell]:
+    return [content if isinstance(content, Cell) else Cell(str(content)) for content in row]
 
 
 def _is_number(text: str) -> bool:

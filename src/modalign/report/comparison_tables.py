@@ -1,0 +1,166 @@
+"""The tables of the page about a comparison."""
+
+from __future__ import annotations
+
+from modalign.evaluate.comparison import MethodComparison
+from modalign.evaluate.findings import REFERENCE, Ablation, title
+from modalign.evaluate.metrics import percent
+from modalign.evaluate.paired import Comparison, signed
+from modalign.evaluate.runs import Shots, Summary, labels_in_words
+from modalign.report.page import Block
+from modalign.report.tables import Cell, Fold, Table, chance_row, interval_note
+from modalign.report.text import count
+
+_SAME = "→"  # in a column of a method that labels do not change
+
+
+def accuracies(result: MethodComparison) -> Table:
+    """Methods down, labels across; the highest of a column in bold, and a mark where it differs from zero-shot."""
+    verdicts = {(v.shots, v.first): v.comparison for v in result.verdicts if v.kind == "reference"}
+    highest = {shots: result.standing(shots)[0].accuracy.mean for shots in result.shots}
+    rows: list[list[Cell | str]] = []
+    for method in result.methods:
+        line: list[Cell | str] = [title(method)]
+        for shots in result.shots:
+            row = _own(result, method, shots)
+            if not isinstance(row, Summary):
+                line.append(row)
+                continue
+            strong = len(result.standing(shots)) > 1 and row.accuracy.mean == highest[shots]
+            mark = _mark(verdicts.get((shots, method)))
+            line.append(Cell(percent(row.accuracy.mean) + mark, row.accuracy.spread, strong))
+        rows.append(line)
+    low, high = result.test_interval(result.best)
+    notes = [interval_note(result.table)]
+    notes.append(f"With other test images {percent(result.best.accuracy.mean)} % would lie between {percent(low)} and "
+                 f"{percent(high)} % (95 % interval for {result.n_test:,} images).")  # fmt: skip
+    if verdicts:
+        notes.append("▲ significantly better and ▼ significantly worse than zero-shot; the test is explained below.")
+    if any(_SAME in line for line in rows):
+        notes.append(f"{_SAME} as without labels, which do not change this method.")
+    return Table(
+        ["", *map(labels_in_words, result.shots)],
+        rows,
+        " ".join(notes),
+        title="Accuracy in percent by labeled images per class, the highest of a column in bold",
+        foot=[] if result.chance is None else [chance_row(result.chance, len(result.shots))],
+    )
+
+
+def against_reference(result: MethodComparison) -> Table | None:
+    """Differences to zero-shot, methods down and labels across; None if there are none."""
+    found = {(v.first, v.shots): v.comparison for v in result.verdicts if v.kind == "reference"}
+    rows: list[list[Cell | str]] = []
+    for method in (m for m in result.methods if m != REFERENCE):
+        line: list[Cell | str] = [title(method)]
+        for shots in result.shots:
+            row = _own(result, method, shots)
+            comparison = found.get((method, shots))
+            if isinstance(row, Summary) and comparison is not None:
+                line.append(Cell(signed(comparison.difference), comparison.interval, strong=comparison.significant))
+            else:
+                line.append(row if isinstance(row, str) else "–")
+        rows.append(line)
+    if not found:
+        return None
+    return Table(
+        ["", *map(labels_in_words, result.shots)],
+        rows,
+        "Difference in points over its corrected interval. Bold: significant. Not bold: no significant difference.",
+        title=f"Each method against {title(REFERENCE)}",
+    )
+
+
+def best_and_second(result: MethodComparison) -> Table | None:
+    """The two most accurate methods at every number of labels; None if there is but one method."""
+    rows = [
+        [labels_in_words(v.shots), title(v.first), title(v.second), _points(v.comparison), _verdict(v.comparison)]
+        for v in result.verdicts
+        if v.kind == "runner-up"
+    ]
+    if not rows:
+        return None
+    return Table(
+        ["labels per class", "most accurate", "second", "difference, points", "verdict"],
+        rows,
+        "Which two these are was decided on the test images, which favors the first.",
+        title="The most accurate method against the second",
+    )
+
+
+def ablation_blocks(result: MethodComparison) -> list[Block]:
+    """Ablations that change the accuracy significantly, by method, and the others folded."""
+    changed = [a for a in result.ablations if a.comparison.significant]
+    others = [a for a in result.ablations if not a.comparison.significant]
+    chance = "" if result.chance is None else f"Chance level is {percent(result.chance)} %."
+    blocks: list[Block] = []
+    if changed:
+        blocks.append(_ablation_table(changed, chance, "Significant changes"))
+    if others:
+        summary = f"{count(len(others), 'ablation')} without a significant difference"
+        blocks.append(Fold(summary, [_ablation_table(others, chance)]))
+    return blocks
+
+
+def costs(result: MethodComparison) -> Table:
+    """Time and memory by method."""
+    rows = [
+        [
+            title(c.method),
+            labels_in_words(c.shots),
+            f"{c.n_train:,}",
+            f"{c.fit_seconds:.2f}",
+            f"{1e6 * c.predict_seconds / c.n_test:.0f}",
+            "–" if c.peak_bytes is None else f"{c.peak_bytes / 2**20:.0f}",
+        ]
+        for c in result.costs
+    ]
+    header = ["", "labels per class", "training images", "fit, s", "predict 1,000 images, ms", "memory, MiB"]
+    return Table(header, rows)
+
+
+def _ablation_table(ablations: list[Ablation], caption: str, heading: str = "") -> Table:
+    groups: dict[str, list[list[Cell | str]]] = {}
+    for a in ablations:
+        groups.setdefault(title(a.method), []).append(
+            [
+                a.ingredient,
+                labels_in_words(a.shots),
+                percent(a.accuracy.mean),
+                percent(a.without.mean),
+                _points(a.comparison),
+                _effect(a.comparison),
+            ]
+        )
+    header = ["switched off", "labels per class", "with it, %", "without, %", "difference, points", "the component"]
+    return Table(header, groups, caption, title=heading)
+
+
+def _own(result: MethodComparison, method: str, shots: Shots) -> Summary | str:
+    """The row of a method that was run at that number of labels, or what stands in its place."""
+    row = result.at(method, shots)
+    if row is None:
+        return "–"
+    return row if row.shots == shots else _SAME
+
+
+def _mark(comparison: Comparison | None) -> str:
+    if comparison is None or not comparison.significant:
+        return ""
+    return " ▲" if comparison.difference > 0 else " ▼"
+
+
+def _points(comparison: Comparison) -> Cell:
+    return Cell(signed(comparison.difference), comparison.interval, strong=comparison.significant)
+
+
+def _verdict(comparison: Comparison) -> str:
+    return "significantly better" if comparison.significant else "no significant difference"
+
+
+def _effect(comparison: Comparison) -> str:
+    if comparison.significant:
+        return "helps" if comparison.difference > 0 else "hurts"
+    if comparison.low == comparison.high == 0:
+        return "no significant difference: the same images are right"
+    return "no significant difference"

@@ -1,0 +1,177 @@
+"""The confusion matrix as a picture and its most frequent mistakes as a list."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from modalign.errors import InputError
+from modalign.report.style import (
+    INK,
+    MUTED,
+    ON_FAINT,
+    ON_STRONG,
+    RIGHT,
+    RULE,
+    STRONG,
+    WRONG,
+    Picture,
+    canvas,
+    panel,
+    settings,
+    text_width,
+)
+from modalign.report.text import shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_NAMED = 32  # up to so many classes every row has its name, and every cell room for its count
+_LISTED = 8  # mistakes below a matrix whose cells show no counts
+
+
+def confusion_matrix(counts: ArrayLike, class_names: Sequence[str], *, limit: int = 100) -> Picture:
+    """True classes down, answers across: right answers in one color, mistakes in another.
+
+    The opacity of a cell is its share of the row, so that a class half of whose images are right is half as strong as
+    one without a mistake. Up to 32 classes show their counts; more show every so many names, and the most frequent
+    mistakes are numbered in the matrix and listed below it. Beyond ``limit`` classes those with the most mistakes are
+    drawn.
+
+    Parameters
+    ----------
+    counts : array of shape (C, C)
+        What :func:`~modalign.evaluate.metrics.confusion` returns.
+    class_names : sequence of str
+        C names.
+    limit : int, default=100
+        Most classes to draw.
+    """
+    table, names = np.asarray(counts), list(class_names)
+    if table.ndim != 2 or table.shape != (len(names), len(names)) or not len(names):
+        raise InputError(f"Expected a (C, C) table and C names, got {table.shape} and {len(names)} names.")
+    table = table.astype(np.int64)
+    alt = f"Confusion matrix of {len(names)} classes: {np.trace(table):,} of {table.sum():,} right."
+    share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)  # of all answers, drawn or not
+    totals, title = table.sum(axis=1), "Confusion matrix: rows are true classes, columns are answers"
+    worst = mistakes(table)
+    if worst:
+        i, j = worst[0]
+        alt += f" Most frequent mistake: {names[i]} taken for {names[j]}, {table[i, j]:,} times."
+    if len(names) > limit:
+        kept = _most_mistaken(table, limit)
+        table, share, totals = table[np.ix_(kept, kept)], share[np.ix_(kept, kept)], totals[kept]
+        names = [names[k] for k in kept]
+        alt += f" Drawn are the {limit} classes with the most mistakes."
+        title = f"Confusion matrix of the {limit} classes with the most mistakes: rows true, columns answers"
+    n, words = len(names), [shorten(name, 20) for name in names]
+    listed = mistakes(table)[:_LISTED] if n > _NAMED else []
+    cell = _cell_size(n)
+    turned = text_width(words, 12) > cell - 4
+    size = min(12.0, max(9.5, cell * 0.8))
+    with settings():
+        left = 24 + text_width(words, size)
+        top = 26 + (text_width(words, size) * 0.78 if turned else size)
+        below = 14 + 17 * math.ceil(len(listed) / 2) + (6 if listed else 0)
+        slant = max((k + 0.5 - n) * cell + 0.65 * text_width([name], size) for k, name in enumerate(words))
+        width = left + n * cell + 8 + (max(0, slant) if turned else 0)
+        figure = canvas(width, top + n * cell + below)
+        axes = panel(figure, left, below, width - left - n * cell, top)
+        axes.set(xlim=(0, n), ylim=(n, 0))
+        _draw_grid(axes, n, cell)
+        _draw_cells(axes, share, n)
+        if n <= _NAMED:
+            _draw_counts(axes, table, share, cell)
+        _draw_names(axes, words, cell, size, turned)
+        _list_mistakes(axes, listed, words, table, totals, cell)
+        figure.text(
+            6 / width, 1 - 8 / (top + n * cell + below), "true ↓  answer →", fontsize=10.5, color=MUTED, va="top"
+        )
+    return Picture(figure, alt, title)
+
+
+def mistakes(table: np.ndarray) -> list[tuple[int, int]]:
+    """(true class, answer) of every kind of mistake in (C, C) counts, most frequent first."""
+    off = table - np.diag(table.diagonal())
+    order = np.argsort(-off, axis=None, kind="stable")[: np.count_nonzero(off)]
+    return [divmod(int(k), len(table)) for k in order]
+
+
+def _most_mistaken(table: np.ndarray, limit: int) -> np.ndarray:
+    """Classes of the most frequent mistakes, then those with the most mistakes in all, in their own order."""
+    wrong = table.sum(axis=0) + table.sum(axis=1) - 2 * table.diagonal()
+    wrong[list({k for pair in mistakes(table)[: min(_LISTED, limit // 2)] for k in pair})] = table.sum() + 1
+    return np.sort(np.argsort(-wrong, kind="stable")[:limit])
+
+
+def _cell_size(n: int) -> float:
+    """CSS pixels of a cell: the whole matrix takes about 360, and more where its counts would have no room."""
+    if n > _NAMED:
+        return max(5.2, 540 / n)
+    return min(44.0, max(22.0, 364 / n))
+
+
+def _draw_grid(axes: Axes, n: int, cell: float) -> None:
+    for k in range(n + 1) if cell >= 12 else (0, n):
+        axes.plot([k, k], [0, n], color=RULE, linewidth=0.7, zorder=1, clip_on=False)
+        axes.plot([0, n], [k, k], color=RULE, linewidth=0.7, zorder=1, clip_on=False)
+
+
+def _draw_cells(axes: Axes, share: np.ndarray, n: int) -> None:
+    """One path per color and share: many cells take few bytes."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    digits = 3 if n <= _NAMED else 2
+    level = np.where(share > 0, np.maximum(share.round(digits), 10.0**-digits), 0)
+    groups: dict[tuple[str, float], list[Path]] = {}
+    for i, j in np.argwhere(level):
+        square = Path([(j, i), (j + 1, i), (j + 1, i + 1), (j, i + 1), (j, i)], closed=True)
+        groups.setdefault((RIGHT if i == j else WRONG, float(level[i, j])), []).append(square)
+    for (color, opacity), squares in groups.items():
+        path = Path.make_compound_path(*squares)
+        axes.add_patch(PathPatch(path, facecolor=color, alpha=opacity, linewidth=0, zorder=0.5))
+
+
+def _draw_counts(axes: Axes, table: np.ndarray, share: np.ndarray, cell: float) -> None:
+    for i, j in np.argwhere(table):
+        text = f"{table[i, j]}"
+        size = min(11.0, (cell - 3) / (0.6 * len(text)))
+        color = ON_STRONG if share[i, j] >= STRONG else ON_FAINT
+        axes.text(j + 0.5, i + 0.5, text, fontsize=size, color=color, va="center_baseline", ha="center")
+
+
+def _draw_names(axes: Axes, words: Sequence[str], cell: float, size: float, turned: bool) -> None:
+    n = len(words)
+    step = 1 if n <= _NAMED else math.ceil(13 / cell)
+    at = range(0, n, step)
+    axes.set_yticks([k + 0.5 for k in at], [words[k] for k in at], fontsize=size, color=INK)
+    axes.set_xticks([])
+    how = {"rotation": 50, "rotation_mode": "anchor", "ha": "left"} if turned else {"ha": "center"}
+    for k in at:
+        axes.text(k + 0.5, -5 / cell, words[k], fontsize=size, color=INK, va="baseline", **how)
+    axes.spines[:].set_visible(False)
+
+
+def _list_mistakes(
+    axes: Axes,
+    listed: Sequence[tuple[int, int]],
+    words: Sequence[str],
+    table: np.ndarray,
+    totals: np.ndarray,
+    cell: float,
+) -> None:
+    """Numbers in the matrix, and what they stand for in two columns below it."""
+    figure = axes.figure
+    width, height = figure.get_size_inches() * 72
+    below = axes.get_position().y0 * height
+    for number, (sign, (i, j)) in enumerate(zip("①②③④⑤⑥⑦⑧", listed, strict=False)):
+        at, side = (j + 0.5, "center") if cell >= 12 else (j + 1.3, "left")
+        axes.text(at, i + 0.5, sign, fontsize=11, color=INK, va="center_baseline", ha=side, zorder=4)
+        x, y = number % 2 * (width - 24) / 2 + 12, 14 + number // 2 * 17
+        text = f"{sign} {words[i]} → {words[j]}, {table[i, j]} of {totals[i]}"
+        figure.text(x / width, (below - y) / height, text, fontsize=10.5, color=INK, va="top")

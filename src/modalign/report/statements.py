@@ -1,0 +1,128 @@
+"""Sentences of the pages. Each is a function of the values that it speaks of, and says nothing that they do not say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from modalign.evaluate.metrics import percent
+from modalign.evaluate.paired import LEVEL
+from modalign.report.text import count, without_folders
+
+GAP_NUMBERS = {
+    "kl_pca2": "KL divergence in the principal plane",
+    "wasserstein2": "Wasserstein-2 distance",
+    "centroid_distance": "distance of the means",
+}
+"""What :func:`~modalign.linalg.gaussians.modality_gap` measures, in words."""
+
+
+def headline(accuracy: float, n: int, fitted: int | None, validated: int | None) -> str:
+    """The accuracy on ``n`` images, and what the model knew of them before.
+
+    Parameters
+    ----------
+    accuracy : float
+        Share of right answers.
+    n : int
+        Images tested on.
+    fitted : int or None
+        Those that the model was fitted on or, where ``validated`` is None, fitted on or validated with. None if the
+        model has no list of the images that it was made from.
+    validated : int or None
+        Those that served for validation alone. None if the model does not tell them apart.
+    """
+    head = f"The model names {percent(accuracy)} % of {count(n, 'image')} correctly"
+    if fitted is None:
+        return f"{head}. It keeps no list of the images that it was fitted on; some of these may be among them."
+    if not fitted + (validated or 0):
+        return f"{head}. None of them is, byte for byte, an image that it was fitted on or validated with."
+    if validated is None:
+        parts = [f"{_were(fitted)} fitted on or validated with"]
+    else:
+        uses = ((fitted, "fitted on"), (validated, "validated with"))
+        parts = [f"{_were(k)} {use}" for k, use in uses if k]
+    return f"{head}, of which {' and '.join(parts)}. The accuracy is therefore not that on new images."
+
+
+def _were(n: int) -> str:
+    return f"{n:,} {'was' if n == 1 else 'were'}"
+
+
+def temperature_source(calibrated: bool | None, how: str, used: int | None) -> str:
+    """Where the temperature of the probabilities comes from, and whether the images shown had a part in it.
+
+    Parameters
+    ----------
+    calibrated : bool or None
+        Whether the temperature was fitted on held-out predictions; None if that is not recorded.
+    how : str
+        How predictions were held out, such as "validation images".
+    used : int or None
+        Images of the plot that were among these; None if that is not known.
+    """
+    if calibrated is None:
+        return "Whether a temperature was fitted is not recorded."
+    if not calibrated:
+        return "No temperature was fitted, because there were no labeled images to validate on."
+    head = f"The temperature was fitted on held-out predictions ({how})"
+    if used is None:
+        return f"{head}; some of these images may be among those shown here."
+    if used:
+        return f"{head}; {used:,} of these images {'is' if used == 1 else 'are'} among those shown here."
+    return f"{head}; none of these images is shown here."
+
+
+def calibration(source: str, few: int) -> str:
+    """What calibrated probabilities are, where the temperature comes from, and how to read the picture."""
+    return (
+        "Probabilities are calibrated if 80 % of the answers given with a probability of 80 % are right; the dots then "
+        f"lie on the dashed diagonal. {source}\n\nThe area of a dot is in proportion to its number of images, and the "
+        f"line is its 95 % interval. Hollow dots have fewer than {few} images."
+    )
+
+
+def gap_change(before: Mapping[str, float | None], after: Mapping[str, float | None]) -> str:
+    """Whether images and class texts are closer after a map, by every number that is known of both sides."""
+    pairs = {
+        words: (before.get(name), after.get(name))
+        for name, words in GAP_NUMBERS.items()
+        if all(value is not None and math.isfinite(value) for value in (before.get(name), after.get(name)))
+    }
+    if not pairs:
+        return "The gap was not measured."
+    listed = "; ".join(f"{words} {a:.3g} before and {b:.3g} after" for words, (a, b) in pairs.items())
+    smaller, larger = (sum(sign * a < sign * b for a, b in pairs.values()) for sign in (-1, 1))
+    if smaller and larger:
+        verdict = "The measures disagree on whether the map brings images and class texts closer together"
+    elif smaller == larger == 0:
+        verdict = "The map leaves the distance of images and class texts as it is"
+    else:
+        verdict = f"The map brings images and class texts {'closer together' if smaller else 'farther apart'}"
+    return f"{verdict}: {listed}."
+
+
+def significance(together: str) -> str:
+    """The one rule for "significant", and what it was corrected for.
+
+    Parameters
+    ----------
+    together : str
+        What is corrected together, such as "comparisons at the same number of labels".
+    """
+    return (
+        f"A difference is significant if a sign-flip test (McNemar's test) on the same test images rejects "
+        f"“no difference” at the {100 * LEVEL:.0f} % level, corrected for all {together} (Holm). Intervals are "
+        "corrected likewise, so an interval contains 0 exactly where there is no significant difference."
+    )
+
+
+def chance(level: float, n_classes: int) -> str:
+    """What guessing gives."""
+    return f"Chance level is {percent(level)} %, the accuracy of guessing one of {n_classes:,} classes."
+
+
+def paragraphs(notes: Sequence[str]) -> str:
+    """Notes as sentences, a paragraph each, with absolute paths cut to their last part."""
+    lines = (without_folders(" ".join(note.split())) for note in notes)
+    return "\n\n".join(f"{line[0].upper()}{line[1:].rstrip('.')}." for line in lines if line)

@@ -1,0 +1,33 @@
+"""HTML from templates: whatever is put into one is escaped, and control characters are made visible, without asking."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from modalign.report.text import one_line
+
+
+def render(template: str, **values: Any) -> Markup:
+    """The template of that name with these values."""
+    return Markup(_environment().get_template(template).render(**values))
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("modalign.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finished,
+    )
+
+
+def _finished(value: Any) -> Any:
+    """What a template shows for a value: markup as it is; text in one line, and numbers not parted from their unit."""
+    return value if isinstance(value, Markup) else one_line(str(value)).replace(" %", "\u00a0%")

@@ -1,0 +1,41 @@
+"""Text for pages and figures: made safe to show, and without the folders of its maker."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from modalign.display import visible
+
+_FOLDERS = re.compile(r"(?<![\w.:/\\~-])(?:file://)?(?:[A-Za-z]:)?[/\\]{1,2}(?:[^/\\\s'\"+<>|]+[/\\])+(?=[^/\\\s])")
+"""The folders of an absolute path, POSIX or Windows; what follows them is the name."""
+
+
+def one_line(text: str) -> str:
+    """Text in one line: white space folded, and characters that a browser would obey as escapes."""
+    return visible(" ".join(text.split()))
+
+
+def without_folders(text: str) -> str:
+    """``text`` with every absolute path in it cut to its last part, so that a page does not tell where it was made.
+
+    Paths below the home folder, the working folder and the temporary folder are recognized also where they hold spaces.
+    """
+    own = {os.getcwd(): ".", tempfile.gettempdir(): "tmp", str(Path.home()): "~"}
+    for folder in sorted(own, key=len, reverse=True):
+        if len(Path(folder).parts) > 2:  # the root and its children belong to nobody
+            text = text.replace(folder + os.sep, "").replace(folder, own[folder])
+    return _FOLDERS.sub("", text)
+
+
+def shorten(name: str, length: int) -> str:
+    """One line of at most ``length`` characters, with an ellipsis where some are missing."""
+    name = one_line(name)
+    return name if len(name) <= length else name[: length - 1].rstrip() + "…"
+
+
+def count(n: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: ``1 image``, ``1,797 images``."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
