@@ -12,6 +12,7 @@ import torch
 
 from modalign.data.copies import content_hash, one_label_each
 from modalign.data.items import Items, load_items
+from modalign.data.names import match_names
 from modalign.data.split import Split, images_to_test_on
 from modalign.display import SHOWN, html_table, shorten, shorten_all
 from modalign.encoders import find_encoder, load_encoder
@@ -142,10 +143,9 @@ class Classifier:
         """Accuracy on labelled images (a folder per class, a CSV, …).
 
         Of a source that marks some images as test, only these count; ``split`` may be a split file, or a split of the
-        given items, that marks them. Images that the model was fitted on or validated
-        with are recognised by their bytes and left out, so that the folder it was made from can be given whole;
-        ``include_fitted=True`` keeps them. Images whose bytes carry two labels are left out, unless the source marks
-        them as test.
+        given items, that marks them. Images that the model was fitted on or validated with are recognised by their
+        bytes and left out, so that the folder it was made from can be given whole; ``include_fitted=True`` keeps them.
+        Images whose bytes carry two labels are left out, unless the source marks them as test.
         """
         from modalign.evaluate.metrics import accuracy, confusion, per_class_accuracy
         from modalign.linalg.calibration import expected_calibration_error
@@ -225,16 +225,17 @@ class Classifier:
 
     def _labels(self, items: Items) -> np.ndarray:
         """Labels of ``items`` in this classifier's numbering, matched by name."""
-        number = {name: k for k, name in enumerate(self.class_names)}
+        known = match_names(items.class_names, self.class_names)
         used = np.unique(items.labels[items.labels != UNLABELLED])
-        unknown = [items.class_names[k] for k in used if items.class_names[k] not in number]
+        unknown = [items.class_names[k] for k in used if items.class_names[k] not in known]
         if unknown:
             raise InputError(
-                f"Expected images of the model's {len(number)} classes, got also '{unknown[0]}'"
+                f"Expected images of the model's {len(self.class_names)} classes, got also '{unknown[0]}'"
                 f"{f' and {len(unknown) - 1} more' if len(unknown) > 1 else ''}; remove or rename those folders."
             )
-        renumber = np.array([number.get(name, UNLABELLED) for name in items.class_names] + [UNLABELLED])
-        return renumber[items.labels]
+        place = {name: k for k, name in enumerate(self.class_names)}
+        renumber = [place[known[name]] if name in known else UNLABELLED for name in items.class_names]
+        return np.array([*renumber, UNLABELLED])[items.labels]
 
 
 def embed(encoder: Encoder | JoinedEncoder, images: Any, crops: int = 0) -> Features:

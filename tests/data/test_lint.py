@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modalign.data.lint import lint
+from modalign.data.lint import lint, lint_notes
 from modalign.errors import InputError
 
 BANK = Path(__file__).parents[2].parent / "shared" / "data" / "clip-vitb32" / "text_bank.npz"
@@ -45,10 +45,30 @@ def test_pairs_that_are_no_pairs(names: list[str]) -> None:
     assert lint(names) == []
 
 
-@pytest.mark.parametrize("name", ["0", "17", "c12", "class_3", "3.1", "X-7"])
+@pytest.mark.parametrize(
+    "name",
+    ["0", "17", "c12", "class_3", "Label 7", "3.1", "X-7", "n01440764", "cls_0002", "001.Black_footed_Albatross",
+     "3f2a9c01b"],
+)  # fmt: skip
 def test_codes(name: str) -> None:
-    found = [finding for finding in lint([name, "cat"]) if finding.kind == "code"]
-    assert len(found) == (name != "class_3")
+    assert [finding.kind for finding in lint([name, "cat"])] == ["code"]
+    (note,) = lint_notes(["cat", name])
+    assert note.startswith(f"class names '{name}' look like numbers or codes")
+    assert "classes=" in note
+
+
+def test_numbers_are_words_where_the_sentence_speaks_of_digits() -> None:
+    assert lint_notes(["0", "1"], numbers=True) == ()
+    assert len(lint_notes(["0", "c1"], numbers=True)) == 1
+
+
+def test_one_note_per_kind() -> None:
+    names = ["cat", "cats", "car", "cars", "bar", "bars", "piano", "pianos", "grand piano", "7", "8", "9", "10"]
+    codes, similar, contained = lint_notes(names)
+    assert "'7', '8', '9' and 1 more" in codes
+    assert "'cat' and 'cats'" in similar
+    assert "1 more pairs" in similar
+    assert "'piano' and 'grand piano'" in contained
 
 
 def test_the_contained_name_comes_first() -> None:

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modalign.data.names import did_you_mean, name_classes, natural_key, normalise, read_classes, some
+from modalign.data.names import (
+    did_you_mean,
+    match_names,
+    name_classes,
+    natural_key,
+    normalise,
+    read_classes,
+    some,
+    spelling,
+)
 from modalign.errors import InputError
 
 NAMES = st.text("aAb01 9_-éß٣", max_size=8)
@@ -67,3 +76,73 @@ def test_damaged_json_is_told_with_its_line(tmp_path) -> None:
     (tmp_path / "names.json").write_text('["cat",\n "dog"')
     with pytest.raises(InputError, match="line 2"):
         read_classes(tmp_path / "names.json")
+
+
+WORDS = ["cat", "Cat", "cats", "dog", "sea horse", "sea_horse", "seahorse", "Seahorses", "10", "2", "0", "02"]
+
+
+@given(st.lists(st.sampled_from(WORDS), unique=True), st.lists(st.sampled_from(WORDS), unique=True), st.randoms())
+def test_names_are_matched_whatever_their_order(wanted: list[str], known: list[str], random) -> None:
+    for plural in (False, True):
+        found = match_names(wanted, known, plural=plural)
+        assert found == match_names(random.sample(wanted, len(wanted)), random.sample(known, len(known)), plural=plural)
+        for name in wanted:
+            same = [other for other in known if normalise(other) == normalise(name)]
+            near = [other for other in known if spelling(other) == spelling(name)]
+            if name in known:
+                assert found[name] == name
+            elif len(same) == 1:
+                assert found[name] == same[0]
+            elif same or not plural or len(near) != 1:
+                assert name not in found
+            else:
+                assert found[name] == near[0]
+
+
+@given(st.permutations(["two", "ten", "zero", "one"]), st.permutations(["two", "ten", "zero", "one"]))
+def test_keys_get_the_label_of_their_own_name(found: list[str], order: list[str]) -> None:
+    naming = name_classes(found, order)
+    assert naming.names == tuple(order)
+    assert all(naming.names[naming.index[key]] == key for key in found)
+
+
+@given(st.permutations(["10", "2", "0", "1"]), st.permutations(["10", "2", "0", "1", "7"]))
+def test_numerals_that_are_names_are_names(found: list[str], order: list[str]) -> None:
+    naming = name_classes(found, order)
+    assert all(naming.names[naming.index[key]] == key for key in found)
+    assert not any("count" in note for note in naming.notes)
+
+
+def test_numbers_count_words_and_say_so() -> None:
+    words = [f"word {i}" for i in range(11)]
+    naming = name_classes(["10", "2"], words)
+    assert naming.index == {"10": 10, "2": 2}
+    assert any("count the given names from 0, so that 0 is 'word 0'" in note for note in naming.notes)
+    assert not any("count" in note for note in name_classes(["10", "2"], words, indices=True).notes)
+    with pytest.raises(InputError, match=r"got '11', which is not\. Numbers count the names from 0 to 10"):
+        name_classes([str(i) for i in range(1, 12)], words)
+    with pytest.raises(InputError, match="one spelling of every number"):
+        name_classes(["1", "01"], words)
+    with pytest.raises(InputError, match="'cat'"):
+        name_classes(["1", "cat"], words)
+
+
+def test_integers_count_even_where_the_names_are_numerals() -> None:
+    numerals = ["2", "1", "0"]
+    assert name_classes(["0", "2"], numerals, indices=True).index == {"0": 0, "2": 2}
+    assert name_classes(["0", "2"], numerals).index == {"0": 2, "2": 0}
+
+
+def test_given_names_that_differ_only_by_case_are_kept_apart_and_told() -> None:
+    naming = name_classes(["crane", "Crane"], ["Crane", "crane ", "dog"])
+    assert naming.index == {"Crane": 0, "crane": 1}
+    assert any("'Crane', 'crane' differ only by case" in note for note in naming.notes)
+    with pytest.raises(InputError, match="'CRANE'"):
+        name_classes(["CRANE"], ["Crane", "crane"])
+
+
+def test_keys_that_become_one_class_are_told() -> None:
+    naming = name_classes(["Grand Piano", "grand_piano", "owl"], ["grand piano", "owl"])
+    assert naming.index == {"Grand Piano": 0, "grand_piano": 0, "owl": 1}
+    assert any("'Grand Piano', 'grand_piano' are taken for one class, 'grand piano'" in note for note in naming.notes)
+    assert name_classes(["Cat", "kitten"], {"Cat": "cat", "kitten": "cat"}).notes == (), "a mapping says so itself"

@@ -15,6 +15,7 @@ from modalign.data.prompts import (
     class_sentences,
     read_descriptions,
     read_structures,
+    sentence_notes,
     sentences,
 )
 from modalign.data.splits import read_coop_split
@@ -91,8 +92,28 @@ def test_an_exact_name_comes_before_a_similar_one(tmp_path: Path) -> None:
 
 def test_missing_classes_are_all_told(tmp_path: Path) -> None:
     file = write(tmp_path / "d.json", {"owl": ["x"], "sea horse": ["x"]})
-    with pytest.raises(InputError, match=r"all 3 classes.*none of 'seahorse', 'cat'\. Did you mean 'sea horse'\?"):
-        read_descriptions(file, ["owl", "seahorse", "cat"])
+    with pytest.raises(InputError, match=r"all 3 classes.*none of 'sea hors', 'cat'\. Did you mean 'sea horse'\?"):
+        read_descriptions(file, ["owl", "sea hors", "cat"])
+
+
+def test_a_plural_or_a_blank_is_forgiven_where_one_name_is_left_and_told(tmp_path: Path) -> None:
+    file = write(tmp_path / "d.json", {"airplane": ["a"], "motorbike": ["m"], "Sea Horse": ["s"], "owl": ["o"]})
+    names = ["owl", "airplanes", "Motorbikes", "sea_horse", "seahorses"]
+    assert read_descriptions(file, names) == [["o"], ["a"], ["m"], ["s"], ["s"]]
+    (note,) = sentence_notes(names, None, file)
+    assert "'airplanes' by those of 'airplane', 'Motorbikes' by those of 'motorbike', 'seahorses'" in note
+    assert "sea_horse" not in note
+    two = write(tmp_path / "two.json", {"wheelchair": ["a"], "wheel chair": ["b"]})
+    assert read_descriptions(two, ["wheel_chair"]) == [["b"]]
+    with pytest.raises(InputError, match="none of 'wheelchairs'"):
+        read_descriptions(two, ["wheelchairs"])
+
+
+def test_notes_are_on_what_becomes_a_sentence(tmp_path: Path) -> None:
+    file = write(tmp_path / "d.json", {"7": ["x"], "cat": ["x"]})
+    names = ["7", "cat"]
+    assert len(sentence_notes(names)) == len(sentence_notes(names, "a {}.", file)) == 1
+    assert sentence_notes(names, None, file) == sentence_notes(names, "a photo of the digit {}.") == ()
 
 
 @pytest.mark.parametrize(
@@ -160,4 +181,5 @@ def test_templates_and_descriptions_together(tmp_path: Path) -> None:
     ]
     assert class_sentences(names, None, file) == read_descriptions(file, names)
     assert class_sentences(names, "imagenet") == sentences(names, "imagenet")
-    assert class_sentences(names) == sentences(names)
+    assert class_sentences(names) == [["a photo of a grand piano."], ["a photo of an owl."]]
+    assert class_sentences(names, "a photo of a {}.")[1] == ["a photo of a owl."], "a given template is used as it is"

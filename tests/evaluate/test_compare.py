@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawings import draw
 
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.split import Split
@@ -426,6 +427,40 @@ def test_text_from_a_file_is_matched_by_name(tmp_path: Path) -> None:
     assert from_file.runs[0].correct.tolist() == compare(features, text=text, **options).runs[0].correct.tolist()
 
 
+@pytest.mark.parametrize("order", [(2, 0, 3, 1), (3, 2, 1, 0)])
+def test_names_decide_where_classes_are_given_in_another_order(order: tuple[int, ...]) -> None:
+    features, text = problem()
+    plain = read_given(features, text=text)
+    names = [NAMES[k].upper() for k in order]
+    named = {
+        "ClassText": ClassText(text.vectors, tuple(name.upper() for name in NAMES)),
+        "array": text.vectors[[*order]],
+    }
+    for kind, rows in named.items():
+        found = read_given(features, text=rows, classes=names)
+        assert found.features.class_names == found.text.class_names == tuple(names), kind
+        for k, name in enumerate(names):
+            own = NAMES.index(name.lower())
+            np.testing.assert_array_equal(found.text.vectors[k], plain.text.vectors[own])
+            np.testing.assert_array_equal(found.features.labels == k, features.labels == own)
+
+
+def test_unnamed_text_is_refused_where_no_order_of_the_classes_is_given(tmp_path: Path) -> None:
+    root = draw(tmp_path / "photos", per_class=4)
+    np.savez(tmp_path / "text.npz", text=np.eye(2, 64, dtype=np.float32))
+    for text in (np.eye(2, 64, dtype=np.float32), tmp_path / "text.npz"):
+        with pytest.raises(InputError, match="class text that names its rows"):
+            read_given(root, text=text)
+
+
+def test_codes_as_class_names_are_told_where_they_become_sentences(tmp_path: Path) -> None:
+    root = draw(tmp_path / "photos", per_class=4)
+    (root / "disc").rename(root / "n01440764")
+    assert any("'n01440764' look like numbers or codes" in note for note in read_given(root, encoder="tiny").notes)
+    assert not any("codes" in note for note in read_given(root, encoder="tiny-vision").notes)
+    assert not any("codes" in note for note in read_given(root, encoder="tiny", text=False).notes)
+
+
 def test_official_lists_are_drawn_from_and_tested_on() -> None:
     features, text = problem()
     rows = np.random.default_rng(1).permutation(len(features))
@@ -460,7 +495,8 @@ def test_official_lists_are_drawn_from_and_tested_on() -> None:
         ({"text": "nowhere.npz"}, InputError, "file of text vectors"),
         ({"anchor": Features(np.ones((3, 16), dtype=np.float32))}, InputError, "the same images"),
         ({"anchor": 5}, InputError, "features of the same images"),
-        ({"classes": ["a", "b"]}, InputError, "name for each of the 4 classes"),
+        ({"classes": ["a", "b"]}, InputError, "among the 2 given class names, got 'cat', 'dog', 'elk', 'fox'"),
+        ({"text": np.ones((3, 16))}, InputError, "one row of text for each of the 4 classes, got 3"),
         ({"labels": np.full(160, -1)}, InputError, "without a label nothing can be tested"),
         ({"vectors": np.full((160, 16), np.nan, dtype=np.float32)}, InputError, "NaN"),
         ({"rows": np.arange(0)}, InputError, "without a label nothing can be tested"),

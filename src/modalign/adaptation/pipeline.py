@@ -15,7 +15,7 @@ from modalign.adaptation.images import read_items, split_items
 from modalign.adaptation.settings import configure, split_crops
 from modalign.classifier import Classifier, calibrate, content_hash, score
 from modalign.data.items import Items
-from modalign.data.prompts import class_sentences
+from modalign.data.prompts import class_sentences, sentence_notes
 from modalign.encoders.base import VIEWS
 from modalign.encoders.joined import JoinedEncoder
 from modalign.errors import InputError
@@ -99,6 +99,8 @@ def adapt(
         encoder, seen, held_out = _fit_vectors(method, train, held_out, lines, encoder, anchor, mirror, crops, device)
         fitted = {"mirror": mirror, "train": len(seen) // (1 + mirror)}
 
+    spoken = encoder.has_text or anchor is not None
+    told = sentence_notes(items.class_names, templates, descriptions) if spoken else ()
     known = None if held_out is None else score(encoder, method, held_out)
     reference = score(encoder, method, seen) if split is None else known
     temperature = 1.0 if known is None else calibrate(known)
@@ -120,7 +122,7 @@ def adapt(
             "images": {"train": fitted["train"], "validation": 0 if known is None else len(known.ids)},
             "calibrated": known is not None,
             "sentences": [list(s) for s in lines],
-            "notes": [*items.notes, *(() if split is None else split.notes)],
+            "notes": [*items.notes, *told, *(() if split is None else split.notes)],
             "quarantined": [asdict(q) for q in _left_out(items, seen, known)],
             "seconds": round(time.perf_counter() - started, 3),
         },

@@ -17,7 +17,7 @@ from modalign.data.blobs import FileBlob
 from modalign.data.folders import list_folder
 from modalign.data.itemset import PART, Items
 from modalign.data.listing import Listing, has_image_suffix
-from modalign.data.memory import label_keys, list_memory, name_entries
+from modalign.data.memory import are_indices, label_keys, list_memory, name_entries
 from modalign.data.names import did_you_mean, name_classes, siblings
 from modalign.data.sniff import IMAGE_SUFFIXES
 from modalign.data.split import Split, mark
@@ -93,7 +93,7 @@ def load_items(
 
 def _items(listing: Listing, classes: object) -> Items:
     own = (listing.classes or None) if listing.ordered else None
-    naming = name_classes(listing.classes, own if classes is None else classes)
+    naming = name_classes(listing.classes, own if classes is None else classes, indices=listing.numbered)
     return Items(
         ids=tuple(listing.ids),
         blobs=tuple(listing.blobs),
@@ -163,7 +163,8 @@ def _relabel(items: Items, classes: object, labels: object) -> Items:
         items = items.unlabelled()
     elif labels is not None:
         keys = label_keys(labels, len(items))
-        naming = name_classes(list(dict.fromkeys(k for k in keys if k is not None)), classes)
+        found = list(dict.fromkeys(k for k in keys if k is not None))
+        naming = name_classes(found, classes, indices=are_indices(labels))
         new = [UNLABELLED if k is None else naming.index[k] for k in keys]
         return replace(items, labels=np.array(new, dtype=np.int64), class_names=naming.names)
     if classes is None:

@@ -11,8 +11,18 @@ from typing import Literal
 
 import numpy as np
 
-from modalign.data.names import normalise
-from modalign.errors import InputError
+from modalign.data.names import normalise, some, spelling
+from modalign.errors import InputError, argument
+
+_CODE = re.compile(
+    r"[\d\W_]+"  # 0, 3.1, 707-320
+    r"|[a-z]{0,3}[\W_]?\d+"  # n01440764, c12, X-7
+    r"|(class|label|category|group|type|species|item|object|folder|sample|image|cluster)[\W_]?\d+"
+    r"|\d{2,}[._-]\D.*"  # 001.Black_footed_Albatross
+    r"|(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{8,}",
+    flags=re.IGNORECASE,
+)
+"""Names, or beginnings of names, that mean nothing: numbers, codes, words that stand for any class, hashes."""
 
 Kind = Literal["same", "similar", "contained", "code", "meaning"]
 
@@ -64,13 +74,35 @@ def lint(class_names: Sequence[str], vectors: np.ndarray | None = None, *, thres
     for short, long in _containments(names):
         report("contained", "'{0}' is part of '{1}', so its sentences fit both; say what sets it apart.", short, long)
     for i, name in enumerate(class_names):
-        if re.fullmatch(r"[\d\W_]+|[a-z]{0,3}[\W_]?\d+", name.strip(), flags=re.IGNORECASE):
-            report("code", "'{0}' is a number or code that says nothing to a text encoder; give words instead.", i)
+        if _CODE.fullmatch(name.strip()):
+            report("code", "'{0}' looks like a number or code, which says nothing to a text encoder; use words.", i)
     if cosine is not None:
         for i, j in zip(*np.nonzero(np.triu(cosine > threshold, 1)), strict=True):
             message = f"mean nearly the same to this text encoder (cosine {cosine[i, j]:.2f}); describe them further."
             report("meaning", f"'{{0}}' and '{{1}}' {message}", int(i), int(j))
     return list(findings.values())
+
+
+def lint_notes(class_names: Sequence[str], *, numbers: bool = False) -> tuple[str, ...]:
+    """What :func:`lint` finds, one note per kind, for names that are put into sentences.
+
+    ``numbers``: whether the sentences make sense of numbers ("a photo of the digit 7").
+    """
+    found: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for finding in lint(class_names):
+        if not (numbers and finding.kind == "code" and finding.names[0].strip().isdecimal()):
+            found[finding.kind].append(finding.names)
+    notes = []
+    if codes := [names[0] for names in found["code"]]:
+        notes.append(
+            f"class names {some(codes, 3)} look like numbers or codes, which mean nothing to a text encoder; "
+            f"name the classes in words with {argument('classes')}"
+        )
+    for kind, what in (("similar", "differ only in spelling"), ("contained", "are part of one another")):
+        if pairs := [" and ".join(f"'{name}'" for name in names) for names in found[kind]]:
+            more = f", and {len(pairs) - 3} more pairs," if len(pairs) > 3 else ""
+            notes.append(f"class names {'; '.join(pairs[:3])}{more} {what}: their sentences can hardly be told apart")
+    return tuple(notes)
 
 
 def _sharing(names: Sequence[str], keys: Callable[[str], set[str]]) -> Iterator[tuple[int, int]]:
@@ -83,14 +115,14 @@ def _sharing(names: Sequence[str], keys: Callable[[str], set[str]]) -> Iterator[
 
 
 def _spellings(name: str) -> set[str]:
-    """What a name and its misspelling share: itself without blanks and plural s, and, if long, without any one letter.
+    """What a name and its misspelling share: its spelling and, if it is long, itself without any one letter.
 
     Two long words are one letter apart only if they agree after deleting at most one letter of each.
     """
     bare = re.sub(r"[\W_]", "", name)
     if not bare:
         return set()
-    forms = {bare.removesuffix("s") if len(bare) > 3 else bare}
+    forms = {spelling(name)}
     if len(bare) >= 8 and not re.search(r"\d", bare):
         forms |= {f"{bare[:k]}{bare[k + 1 :]}" for k in range(len(bare))} | {bare}
     return forms

@@ -28,6 +28,7 @@ class Listing:
     division : what divides the images into parts, in words; "" if nothing does.
     trouble : why nothing can be learned from the source, or tested on it, as a whole; "" if it can.
     ordered : whether ``classes`` stand in the order of their labels; otherwise they are put into natural order.
+    numbered : whether the keys are the decimals of integers that count the classes.
     root : the folder on disk; "" for other sources.
     skipped, hidden : files that are no images, and how many hidden entries there are.
     documents : those of the skipped files that may be split files.
@@ -44,6 +45,7 @@ class Listing:
     division: str = ""
     trouble: str = ""
     ordered: bool = False
+    numbered: bool = False
     root: str = ""
     skipped: list[str] = field(default_factory=list)
     hidden: int = 0

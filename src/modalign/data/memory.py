@@ -61,6 +61,7 @@ def list_memory(source: object, labels: object) -> Listing:
             f"Expected images, none of {some(missing, 3)} is a file." + did_you_mean(first.name, siblings(first))
         )
     listing.classes = list(dict.fromkeys(key for key in keys if key is not None))
+    listing.numbered = are_indices(labels)
     divide_by_folders(listing)
     return listing
 
@@ -93,9 +94,15 @@ def label_keys(labels: object, n: int) -> list[str | None]:
     if len(values) != n:
         raise InputError(f"Expected one label an image ({n}), got {len(values)}.")
     known = [v for v in values if v is not None and v != UNLABELLED]
-    if not all(isinstance(v, str) for v in known) and not all(isinstance(v, int) and v >= 0 for v in known):
+    if not all(isinstance(v, str) for v in known) and not (are_indices(values) and min(known) >= 0):
         raise InputError("Expected labels to be all class names or all indices ≥ 0, with −1 or None where unknown.")
     return [None if v is None or v == UNLABELLED else str(v) for v in values]
+
+
+def are_indices(labels: object) -> bool:
+    """Whether labels are integers, which count classes, rather than names."""
+    values = labels.tolist() if hasattr(labels, "tolist") else labels
+    return isinstance(values, list | tuple) and all(v is None or isinstance(v, int) for v in values)
 
 
 def _check_batch(batch: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -27,6 +27,39 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
 def normalise(name: str) -> str:
     """Case, underscores, hyphens and runs of blanks forgiven: ``Grand_Piano`` and ``grand  piano`` are one."""
     return " ".join(re.sub(r"[_\-\s]+", " ", name).split()).casefold()
+
+
+def spelling(name: str) -> str:
+    """What a name shares with its plural and with itself in other blanks: ``Motorbikes`` and ``motor_bike`` are one."""
+    bare = re.sub(r"[\W_]", "", normalise(name))
+    return bare.removesuffix("s") if len(bare) > 3 else bare
+
+
+def match_names(wanted: Iterable[str], known: Iterable[str], *, plural: bool = False) -> dict[str, str]:
+    """Which of the known names each wanted one is; those that are none, or could be several, are left out.
+
+    A name is itself before it is one that is the same after :func:`normalise`, and that, with ``plural``, before one
+    of the same :func:`spelling`. Order never counts.
+    """
+    known = tuple(dict.fromkeys(known))
+    exact = set(known)
+    forgiving = [_only(known, key) for key in ((normalise, spelling) if plural else (normalise,))]
+    keys = (normalise, spelling)
+    found = {}
+    for name in wanted:
+        same = (by_key.get(key(name)) for key, by_key in zip(keys, forgiving, strict=False))
+        match = name if name in exact else next((other for other in same if other is not None), None)
+        if match is not None:
+            found[name] = match
+    return found
+
+
+def _only(names: Sequence[str], key: Callable[[str], str]) -> dict[str, str | None]:
+    """Key → the one name that has it, None where several have."""
+    found: dict[str, str | None] = {}
+    for name in names:
+        found[key(name)] = None if key(name) in found else name
+    return found
 
 
 def did_you_mean(got: str, known: Iterable[str]) -> str:
@@ -58,8 +91,11 @@ class Naming:
     notes: tuple[str, ...] = ()
 
 
-def name_classes(found: Sequence[str], classes: object = None) -> Naming:
+def name_classes(found: Sequence[str], classes: object = None, *, indices: bool = False) -> Naming:
     """Match the class keys that a source has with what the user wants them to be called.
+
+    Keys are matched with names, whatever their order, case, blanks and underscores. Only where no key is a name and
+    all are numbers do they count the names, from 0; a note then says so.
 
     Parameters
     ----------
@@ -67,26 +103,34 @@ def name_classes(found: Sequence[str], classes: object = None) -> Naming:
     classes : None (the keys themselves, in natural order); a list of names, which fixes the order and may hold names
         without an image; a mapping key → display name, where two keys with one name are merged; or the path of a
         file with one of these (one name a line, ``n01440764 tench`` lines, or JSON).
+    indices : whether the keys are the decimals of integers, which always count the names.
     """
     if classes is None:
         names = tuple(sorted(found, key=natural_key))
         return Naming(names, {name: i for i, name in enumerate(names)}, _twins(names))
     wanted = read_classes(classes)
     names = tuple(dict.fromkeys(wanted.values()))
-    by_key = {normalise(key): names.index(name) for key, name in wanted.items()}
-    index = {key: by_key[normalise(key)] for key in found if normalise(key) in by_key}
+    matched = {} if indices else match_names(found, wanted)
+    index = {key: names.index(wanted[known]) for key, known in matched.items()}
+    notes = [*_twins(names), *_merged(matched)]
+    if found and not index and all(key.isdecimal() for key in found):
+        index = {key: int(key) for key in found if int(key) < len(names)}
+        if len(set(index.values())) < len(index):
+            raise InputError(f"Expected one spelling of every number among the classes, got {some(found)}.")
+        if not indices:
+            notes.append(f"the classes {some(found, 3)} count the given names from 0, so that 0 is '{names[0]}'")
     strangers = [key for key in found if key not in index]
-    if strangers and not index and all(key.isdecimal() and int(key) < len(names) for key in strangers):
-        index, strangers = {key: int(key) for key in found}, []
     if strangers:
+        numbers = f" Numbers count the names from 0 to {len(names) - 1}." if strangers[0].isdecimal() else ""
         raise InputError(
             f"Expected every class of the images among the {len(names)} given class names, got {some(strangers)}, "
-            f"which {'is' if len(strangers) == 1 else 'are'} not.{did_you_mean(strangers[0], wanted)} "
+            f"which {'is' if len(strangers) == 1 else 'are'} not.{numbers}{did_you_mean(strangers[0], wanted)} "
             "Rename, or give a JSON file that maps folder to class name."
         )
     without = [name for i, name in enumerate(names) if i not in set(index.values())] if found else []
-    notes = (f"{_count(without)} of the given list without an image: {some(without)}",) if without else ()
-    return Naming(names, index, notes)
+    if without:
+        notes.append(f"{_count(without)} of the given list without an image: {some(without)}")
+    return Naming(names, index, tuple(notes))
 
 
 def read_classes(classes: object) -> dict[str, str]:
@@ -144,6 +188,14 @@ def _twins(names: Sequence[str]) -> tuple[str, ...]:
         for group in groups.values()
         if len(group) > 1
     )
+
+
+def _merged(matched: Mapping[str, str]) -> list[str]:
+    """Notes on keys that were taken for one name."""
+    groups: dict[str, list[str]] = {}
+    for key, name in matched.items():
+        groups.setdefault(name, []).append(key)
+    return [f"{some(keys)} are taken for one class, '{name}'" for name, keys in groups.items() if len(keys) > 1]
 
 
 def _count(names: Sequence[str]) -> str:

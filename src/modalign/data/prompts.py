@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modalign.data.lint import Finding, lint
-from modalign.data.names import did_you_mean, normalise, some
+from modalign.data.lint import Finding, lint, lint_notes
+from modalign.data.names import did_you_mean, match_names, normalise, some
 from modalign.data.templates import DEFAULT_TEMPLATE, TEMPLATES
 from modalign.errors import InputError, UnknownNameError
 from modalign.files import read_json
@@ -55,15 +55,40 @@ def class_sentences(
     Parameters
     ----------
     class_names : C names.
-    templates : as for :func:`sentences`; by default :data:`DEFAULT_TEMPLATE` where there are no descriptions.
+    templates : as for :func:`sentences`; by default :data:`DEFAULT_TEMPLATE` where there are no descriptions, with
+        "an" before a vowel, which no published number rests on.
     descriptions : as for :func:`read_descriptions`; with templates too, those sentences come first.
     """
     if descriptions is None:
-        return sentences(class_names, DEFAULT_TEMPLATE if templates is None else templates)
+        default = templates is None
+        return sentences(class_names, DEFAULT_TEMPLATE if default else templates, grammatical=default)
     told = read_descriptions(descriptions, class_names)
     if templates is None:
         return told
     return [[*named, *own] for named, own in zip(sentences(class_names, templates), told, strict=True)]
+
+
+def sentence_notes(
+    class_names: Sequence[str],
+    templates: str | Sequence[str] | None = None,
+    descriptions: str | Path | None = None,
+) -> tuple[str, ...]:
+    """What a person should know about the sentences that :func:`class_sentences` makes of the same arguments."""
+    notes: tuple[str, ...] = ()
+    if descriptions is not None:
+        known = read_json(descriptions, "a JSON file of descriptions")
+        loose = [
+            f"'{name}' by those of '{other}'"
+            for name, other in match_names(class_names, known, plural=True).items()
+            if normalise(name) != normalise(other)
+        ]
+        if loose:
+            more = f" and {len(loose) - 3} more" if len(loose) > 3 else ""
+            notes = (f"classes are described in '{descriptions}' under another spelling: {', '.join(loose[:3])}{more}",)
+        if templates is None:
+            return notes
+    patterns = " ".join(resolve_templates(DEFAULT_TEMPLATE if templates is None else templates))
+    return (*notes, *lint_notes(class_names, numbers=re.search(r"\b(digit|number|numeral)s?\b", patterns) is not None))
 
 
 def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
@@ -91,8 +116,9 @@ def readable(name: str) -> str:
 def read_descriptions(file: str | Path, class_names: Sequence[str]) -> list[list[str]]:
     """Sentences of a language model about every class: CuPL's files and HPT's ``description`` files.
 
-    Both are JSON objects, class name → list of sentences. Names are matched whatever their case, blanks,
-    underscores and hyphens; classes of the file that were not asked for are ignored.
+    Both are JSON objects, class name → list of sentences. Names are matched by
+    :func:`~modalign.data.names.match_names`, a plural s forgiven, so that plain folders of Caltech-101 find what was
+    written for CoOp's names; classes of the file that were not asked for are ignored.
 
     Returns
     -------
@@ -182,15 +208,14 @@ def _by_class(file: str | Path, class_names: Sequence[str]) -> list[Any]:
     content = read_json(file, "a JSON file of descriptions")
     if not isinstance(content, Mapping):
         raise InputError(f"Expected an object class name → descriptions in '{file}', got {_shape(content)}.")
-    by_name = {normalise(name): value for name, value in content.items()}
-    exact = dict(content)
-    missing = [name for name in class_names if name not in exact and normalise(name) not in by_name]
+    matched = match_names(class_names, content, plural=True)
+    missing = [name for name in class_names if name not in matched]
     if missing:
         raise InputError(
             f"Expected descriptions of all {len(class_names)} classes in '{file}', got none of {some(missing)}."
             + did_you_mean(missing[0], content)
         )
-    return [exact[name] if name in exact else by_name[normalise(name)] for name in class_names]
+    return [content[matched[name]] for name in class_names]
 
 
 def _fill(pattern: str, name: str, grammatical: bool) -> str:
@@ -216,5 +241,6 @@ __all__ = [
     "read_structures",
     "readable",
     "resolve_templates",
+    "sentence_notes",
     "sentences",
 ]

@@ -20,6 +20,27 @@ if TYPE_CHECKING:
 TextSource = ClassText | np.ndarray | str | Path | bool | None
 
 
+def read_text(text: TextSource) -> TextSource:
+    """``text``, read if it is a file: class text if the file names its rows, else an array."""
+    if not isinstance(text, (str, Path)):
+        return text
+    arrays = read_npz(text, "a file of text vectors (.npz)")
+    vectors = next((arrays[key] for key in ("vectors", "text") if key in arrays), None)
+    if vectors is None:
+        raise InputError(f"Expected an array 'vectors' or 'text' in '{text}', got {sorted(arrays)}.")
+    names = next((arrays[key].tolist() for key in ("class_names", "text_names") if key in arrays), None)
+    return vectors if names is None else ClassText(vectors.astype(np.float32), tuple(names))
+
+
+def require_names(text: TextSource) -> None:
+    """Raise if the rows of class text have no names, for classes that stand in no order of their own."""
+    if isinstance(text, np.ndarray):
+        raise InputError(
+            "Expected class text that names its rows, got an array, whose rows could be of any class; give ClassText "
+            f"with class_names, or {argument('classes')} in the order of the rows."
+        )
+
+
 def class_text(
     text: TextSource,
     names: tuple[str, ...],
@@ -29,12 +50,12 @@ def class_text(
     lines: list[list[str]],
     device: str,
 ) -> ClassText | None:
-    """Class text in the order of ``names``: given, from a file, or from the encoder that the images came from."""
+    """Class text in the order of ``names``: given, or from the encoder that the images came from."""
     if text is False:
         return None
-    if isinstance(text, (str, Path)):
-        text = _read_text(text, names)
     if isinstance(text, np.ndarray):
+        if len(text) != len(names):
+            raise InputError(f"Expected one row of text for each of the {len(names)} classes, got {len(text)}.")
         text = ClassText(np.asarray(text, dtype=np.float32), names)
     if isinstance(text, ClassText):
         return _ordered(text, names)
@@ -54,16 +75,6 @@ def class_text(
     if reader is None or not reader.has_text:
         return None
     return reader.embed_texts(lines, class_names=names)
-
-
-def _read_text(path: str | Path, names: tuple[str, ...]) -> ClassText:
-    """An ``.npz`` with ``vectors`` or ``text`` (C, d) or (C, T, d), and their ``class_names`` or ``text_names``."""
-    arrays = read_npz(path, "a file of text vectors (.npz)")
-    vectors = next((arrays[key] for key in ("vectors", "text") if key in arrays), None)
-    if vectors is None:
-        raise InputError(f"Expected an array 'vectors' or 'text' in '{path}', got {sorted(arrays)}.")
-    own = next((arrays[key].tolist() for key in ("class_names", "text_names") if key in arrays), names)
-    return ClassText(vectors.astype(np.float32), tuple(own))
 
 
 def _ordered(text: ClassText, names: tuple[str, ...]) -> ClassText:

@@ -11,15 +11,15 @@ import numpy as np
 
 from modalign.data.copies import learnable
 from modalign.data.items import Items, load_items
-from modalign.data.names import read_classes, some
-from modalign.data.prompts import class_sentences
+from modalign.data.names import name_classes, read_classes, some
+from modalign.data.prompts import class_sentences, sentence_notes
 from modalign.data.split import Split
 from modalign.data.split_files import split_by_names
 from modalign.data.splits import official_split, with_test
 from modalign.encoders import load_encoder
 from modalign.encoders.joined import JoinedEncoder
 from modalign.errors import InputError, argument
-from modalign.evaluate.class_text import TextSource, class_text
+from modalign.evaluate.class_text import TextSource, class_text, read_text, require_names
 from modalign.evaluate.protocol import require_anchor
 from modalign.features import UNLABELLED, ClassText, Features
 
@@ -80,22 +80,28 @@ def read_given(
     """
     if isinstance(source, (str, Path)) and Path(source).suffix == ".npz":
         source = Features.load(source)
+    text = read_text(text)
 
     def sentences(names: Sequence[str]) -> list[list[str]]:
         return class_sentences(names, templates, descriptions)
 
     if isinstance(source, Features):
-        inputs = _from_features(_named(source, classes, text), encoder, anchor, split, sentences)
+        source, naming = _named(source, classes, text)
+        inputs = _from_features(source, encoder, anchor, split, sentences)
     else:
-        inputs = _from_images(
-            load_items(source, classes=classes, split=split), encoder, anchor, split, sentences, device
-        )
+        if classes is None:
+            require_names(text)
+        naming = ()
+        items = load_items(source, classes=classes, split=split)
+        inputs = _from_images(items, encoder, anchor, split, sentences, device)
     features, anchor, reader, official = inputs.features, inputs.anchor, inputs.reader, inputs.official
     if not np.isfinite(features.vectors).all():
         raise InputError("Expected finite image vectors, got NaN or infinity; embed the images again.")
     spec = (features if anchor is None else anchor).spec
     found = class_text(text, features.class_names, reader, encoder, spec, inputs.lines, device)
-    notes = list(inputs.notes)
+    notes = [*inputs.notes, *naming]
+    if found is not None and text is None:
+        notes += sentence_notes(features.class_names, templates, descriptions)
     if found is None:
         notes.append("there is no class text, so class means stand in for it: zero-shot is the nearest class mean")
     if found is not None and anchor is None and found.vectors.shape[-1] != features.vectors.shape[1]:
@@ -171,17 +177,23 @@ def _rows_of(features: Features, ids: Sequence[str]) -> Features:
     return features.select([row[name] for name in ids]) if row.keys() >= set(ids) else features
 
 
-def _named(features: Features, classes: Sequence[str] | str | Path | None, text: TextSource) -> Features:
-    """With a name for every class: given ones, its own, those of the text, or numbers."""
+def _named(
+    features: Features, classes: Sequence[str] | str | Path | None, text: TextSource
+) -> tuple[Features, tuple[str, ...]]:
+    """With a name for every class: own ones, matched with given ones; or given ones, those of the text, or numbers."""
+    if features.class_names and classes is not None:
+        naming = name_classes(features.class_names, classes)
+        label_of = np.array([*(naming.index[name] for name in features.class_names), UNLABELLED])
+        return replace(features, labels=label_of[features.labels], class_names=naming.names), naming.notes
     count = int(features.labels.max(initial=UNLABELLED)) + 1
     given = () if classes is None else tuple(read_classes(classes).values())
-    names = tuple(given or features.class_names or (text.class_names if isinstance(text, ClassText) else ()))
+    names = tuple(features.class_names or given or (text.class_names if isinstance(text, ClassText) else ()))
     if not names:
         size = len(text) if isinstance(text, np.ndarray) else count
         names = tuple(f"class {k}" for k in range(max(size, count)))
     if len(names) < count:
         raise InputError(f"Expected a name for each of the {count} classes that the labels speak of, got {len(names)}.")
-    return replace(features, class_names=names)
+    return replace(features, class_names=names), ()
 
 
 def _require_testable(labels: np.ndarray, class_names: Sequence[str]) -> None:
