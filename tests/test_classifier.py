@@ -164,7 +164,7 @@ def test_rejection_without_held_out_images_is_refused_before_work(photos: Path, 
         few.predict(photos, reject=True)
     with pytest.raises(InputError, match="between 0 and 1"):
         few.predict(photos, reject=0.0)
-    with pytest.raises(InputError, match="fitted with held-out images"):
+    with pytest.raises(InputError, match="got none; fit with at least 19 labeled images"):
         dataclasses.replace(model, rejection=None).predict(photos, reject=True)
 
 
@@ -237,7 +237,7 @@ def test_a_method_that_learns_from_crops_alone_predicts_without_any(photos: Path
     assert model.method.diagnosis_["crops"] == 4
     assert whole.method.diagnosis_["crops"] == whole.crops == 0
     assert not np.array_equal(model.method.prototypes_, whole.method.prototypes_)
-    monkeypatch.setattr("modalign.classifier.embed_crops", lambda *_, **__: pytest.fail("crops were cut"))
+    monkeypatch.setattr("modalign.scoring.embed_crops", lambda *_, **__: pytest.fail("crops were cut"))
     assert len(model.predict(photos)) == 16
 
 
@@ -265,6 +265,6 @@ def test_models_saved_before_there_were_crops_see_whole_images(photos: Path, tmp
     ],
 )
 def test_crops_go_to_methods_on_parts_only(change: dict, sentence: str, photos: Path, monkeypatch) -> None:
-    monkeypatch.setattr("modalign.classifier.embed_crops", lambda *_, **__: pytest.fail("work began"))
+    monkeypatch.setattr("modalign.scoring.embed_crops", lambda *_, **__: pytest.fail("work began"))
     with pytest.raises(InputError, match=sentence):
         ma.adapt(photos, **change)

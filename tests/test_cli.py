@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import warnings
@@ -39,7 +40,7 @@ def test_fit_predict_evaluate(photos: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     fitted = json.loads(run("fit", photos, "-o", model, "--shots", 4, "--set", "steps=100", "--json").stdout)
     assert fitted["classes"] == ["disc", "square"]
-    assert fitted["record"]["images"] == {"train": 8, "validation": 8}
+    assert fitted["record"]["images"] == {"train": 16, "validation": 0}  # 4 + 4 a class: all 16 there are
 
     picture, page = tmp_path / "confusion.png", tmp_path / "page.html"
     evaluated = json.loads(
@@ -117,6 +118,29 @@ def test_without_labels_and_with_none_of_these(photos: Path, tmp_path: Path) -> 
     assert {answer["name"] for answer in answers} <= {"disc", "square", "none of these"}
     assert "none of these (" in run("predict", model, photos, "--reject", 0.3).stdout
     run("predict", model, photos, "--reject", 0, expect=2)
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--shots", 3), ("--validation", "2"), ("--validation", "0.25"), ("--unlabeled",)]
+)
+def test_fit_says_what_it_achieved_and_its_advice_works(options: tuple, photos: Path, tmp_path: Path) -> None:
+    """The command at the end of the last line is run as it stands, for paths with spaces too."""
+    source, names = photos.rename(tmp_path / "my photos"), tmp_path / "names.txt"
+    names.write_text("disc\nsquare\n")
+    method = ("--method", "zero_shot", "--classes", names)
+    printed = run("fit", source, "-o", tmp_path / "a model", *method, *options).stdout.splitlines()
+    expected = "Accuracy is unknown" if options == ("--unlabeled",) else "; zero-shot on the same images "
+    assert expected in printed[1]
+    command = shlex.split(printed[-1].split("try: ")[1])
+    assert command[0] == "modalign"
+    left = "is left to test" not in printed[-1]
+    assert left == (command[1] == "evaluate") == (options in [("--shots", 3), ("--unlabeled",)])
+    run(*command[1:], "--json")
+
+
+def test_a_validation_that_makes_no_sense_is_refused(photos: Path, tmp_path: Path) -> None:
+    refused = run("fit", photos, "-o", tmp_path / "model", "--validation", "crss", expect=2)
+    assert "did you mean 'cross'" in str(refused.exception)
 
 
 def test_crops_are_an_option_of_fit_and_kept(photos: Path, tmp_path: Path) -> None:

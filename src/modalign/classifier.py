@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +17,15 @@ from modalign.data.names import match_names
 from modalign.data.split import Split, images_to_test_on
 from modalign.display import SHOWN, html_table, shorten, shorten_all
 from modalign.encoders import find_encoder, load_encoder
-from modalign.errors import InputError, argument, require_choice
-from modalign.features import UNLABELLED, EncoderSpec, Features, Scored
-from modalign.linalg.calibration import fit_temperature
-from modalign.linalg.rejection import Rejection
+from modalign.errors import InputError, UndecodableError, argument, require_choice
+from modalign.features import UNLABELLED, EncoderSpec, Features
+from modalign.linalg.rejection import Rejection, images_needed
 from modalign.methods.base import VectorMethod
 from modalign.methods.tower import TowerMethod
 from modalign.persistence import load_model, save_model
 from modalign.predictions import Evaluation, Prediction, Predictions
 from modalign.record import versions
-from modalign.tune.crops import embed_crops
+from modalign.scoring import score, softmax
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
@@ -36,11 +36,7 @@ __all__ = [
     "Evaluation",
     "Prediction",
     "Predictions",
-    "calibrate",
-    "content_hash",
-    "embed",
     "load",
-    "score",
 ]
 
 
@@ -87,13 +83,8 @@ class Classifier:
         InputError : ``reject`` is asked of a model without held-out images, or with too few for that share.
         """
         asked, level = reject is not False, 0.05 if reject is True else float(reject)
-        if asked and self.rejection is None:
-            raise InputError(
-                "Expected a model that was fitted with held-out images to learn a rejection threshold from, got one "
-                "without; give it more images a class."
-            )
         if asked:
-            self.rejection.require(level)
+            self._require_rejection(level)
         seen = score(self.encoder, self.method, images, self.crops)
         logits = seen.logits / self.temperature
         rejected = self.rejection.rejects(torch.from_numpy(logits), level).numpy() if asked else None
@@ -102,7 +93,7 @@ class Classifier:
             "encoder": {"name": self.encoder.spec.name, "fingerprint": self.encoder.spec.fingerprint},
             "model": {"method": type(self.method).__name__},
         }
-        return Predictions(seen.ids, self.class_names, _softmax(logits), seen.quarantined, rejected, origin)
+        return Predictions(seen.ids, self.class_names, softmax(logits), seen.quarantined, rejected, origin)
 
     def predict_proba(self, images: Any, *, errors: str = "raise") -> np.ndarray:
         """(n, C) calibrated probabilities, float64, columns as ``class_names``, rows in the order of the images.
@@ -150,8 +141,7 @@ class Classifier:
         from modalign.evaluate.metrics import accuracy, confusion, per_class_accuracy
         from modalign.linalg.calibration import expected_calibration_error
 
-        items = one_label_each(images_to_test_on(load_items(images, split=split)))
-        labels = self._labels(items)
+        items, labels = self._items_to_test_on(images, split)
         known = np.flatnonzero(labels != UNLABELLED)
         hashes = {items.ids[i]: content_hash(items, i) for i in known}
         seen = np.array([not include_fitted and hashes[items.ids[i]] in self.fitted_on for i in known], dtype=bool)
@@ -164,7 +154,7 @@ class Classifier:
         scored = score(self.encoder, self.method, items.select(known[~seen]), self.crops)
         row_of = {name: i for i, name in enumerate(items.ids)}
         true = labels[[row_of[name] for name in scored.ids]]
-        probabilities = _softmax(scored.logits / self.temperature)
+        probabilities = softmax(scored.logits / self.temperature)
         predicted = probabilities.argmax(axis=1)
         return Evaluation(
             accuracy=accuracy(true, predicted),
@@ -180,6 +170,15 @@ class Classifier:
             notes=items.notes,
             **self._provenance({name: hashes[name] for name in scored.ids}),
         )
+
+    def can_evaluate(self, images: Any, *, split: str | Path | Split | None = None) -> bool:
+        """Whether :meth:`evaluate` finds an image to test on: labeled, decodable, and not one it was fitted on."""
+        try:
+            items, labels = self._items_to_test_on(images, split)
+        except InputError:
+            return False
+        known = np.flatnonzero(labels != UNLABELLED)
+        return any(content_hash(items, i) not in self.fitted_on and _decodable(items, i) for i in known)
 
     def save(self, folder: str | Path) -> Path:
         """Write the model as safetensors and a JSON card; the encoder is named and hashed, not copied."""
@@ -223,6 +222,27 @@ class Classifier:
         fitted = tuple(name for name in known if name not in validated)
         return {"fitted": fitted, "validated": None if self.validated_on is None else tuple(validated)}
 
+    def _require_rejection(self, level: float) -> None:
+        """Raise, with a way out that leads there, unless enough images were held out to refuse at ``level``."""
+        found = Rejection("probability", ()) if self.rejection is None else self.rejection
+        needed = images_needed(level) if 0 < level < 1 else 0
+        plan = self.record.get("validation", {})
+        labeled, inside = plan.get("labeled", 0), isinstance(self.method, TowerMethod)
+        if labeled < needed * (1 + inside):  # inside an encoder, at most half of the images are held out
+            kind = "labeled images" if labeled else "images"
+            advice = f"fit with at least {needed * (1 + inside)} {kind}{f' (there were {labeled})' if labeled else ''}"
+        else:
+            each = str(math.ceil(needed / len(self.class_names))) if inside else "cross"
+            advice = f"fit again with {argument('validation', each)}"
+            if self.record.get("shots") is not None:
+                advice += f" and without {argument('shots')}"
+        found.require(level, advice)
+
+    def _items_to_test_on(self, images: Any, split: str | Path | Split | None) -> tuple[Items, np.ndarray]:
+        """The images that may be tested on, and their labels in this classifier's numbering."""
+        items = one_label_each(images_to_test_on(load_items(images, split=split)))
+        return items, self._labels(items)
+
     def _labels(self, items: Items) -> np.ndarray:
         """Labels of ``items`` in this classifier's numbering, matched by name."""
         known = match_names(items.class_names, self.class_names)
@@ -236,32 +256,6 @@ class Classifier:
         place = {name: k for k, name in enumerate(self.class_names)}
         renumber = [place[known[name]] if name in known else UNLABELLED for name in items.class_names]
         return np.array([*renumber, UNLABELLED])[items.labels]
-
-
-def embed(encoder: Encoder | JoinedEncoder, images: Any, crops: int = 0) -> Features:
-    """Vectors of images, and of ``crops`` squares of each as ``tokens``.
-
-    The squares follow from the picture alone, so that a model sees of an image what it saw of it before. They are
-    cached (see :func:`~modalign.tune.crops.embed_crops`).
-    """
-    return embed_crops(images, encoder, crops=crops, by_content=True) if crops else encoder.embed_images(images)
-
-
-def score(encoder: Encoder | JoinedEncoder, method: VectorMethod | TowerMethod, images: Any, crops: int = 0) -> Scored:
-    """Logits of images, in float64, by a method of either kind; images that are vectors already are not encoded.
-    ``crops`` squares are cut of every image for a method that scores parts, and none for others."""
-    if isinstance(method, TowerMethod):
-        found = method.score_images(load_items(images), encoder)
-        return replace(found, logits=found.logits.astype(np.float64))
-    crops = crops if method.scores_parts else 0
-    features = images if isinstance(images, Features) else embed(encoder, images, crops)
-    logits = method.scores(features).astype(np.float64)
-    return Scored(features.ids, features.labels, logits, features.quarantined)
-
-
-def calibrate(scored: Scored) -> float:
-    """The temperature at which the logits of labelled validation images are most likely right."""
-    return fit_temperature(torch.from_numpy(scored.logits), torch.from_numpy(scored.labels)).value
 
 
 def load(
@@ -295,6 +289,9 @@ def load(
     return Classifier(encoder, method, names, temperature, fitted_on, rejection, record, crops, validated_on)
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return weights / weights.sum(axis=1, keepdims=True)
+def _decodable(items: Items, i: int) -> bool:
+    try:
+        items.open(i)
+    except UndecodableError:
+        return False
+    return True

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modalign.classifier import Classifier, calibrate, score
+from modalign.classifier import Classifier
 from modalign.data.copies import content_hash
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.items import Items
@@ -29,6 +29,7 @@ from modalign.report.evaluation import add_calibration, add_examples, add_mistak
 from modalign.report.page import Page
 from modalign.report.tables import accuracy_table
 from modalign.report.text import count
+from modalign.scoring import calibrate, score
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder

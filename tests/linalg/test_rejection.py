@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modalign.errors import InputError
-from modalign.linalg.rejection import Rejection, confidence, fit_rejection
+from modalign.linalg.rejection import Rejection, confidence, fit_rejection, images_needed
 
 CLASSES = 8
 
@@ -31,6 +33,17 @@ def test_known_images_are_refused_no_more_often_than_promised(level: float) -> N
     error = 3 * np.std(shares) / np.sqrt(len(shares))
     assert np.mean(shares) <= level + error
     assert np.mean(shares) >= level - 0.03 - error  # and not simply never
+
+
+@given(st.floats(1e-4, 0.9999) | st.integers(2, 5000).map(lambda n: 1 / n))
+def test_as_many_held_out_images_as_are_needed_are_enough(level: float) -> None:
+    needed = images_needed(level)
+    Rejection("margin", (0.0,) * needed).require(level)
+    if needed > 1:
+        with pytest.raises(InputError, match=f"at least {needed} held-out") as caught:
+            Rejection("margin", (0.0,) * (needed - 1)).require(level)
+        allowed = float(str(caught.value).split("allow ")[1].split()[0])  # what the message advises works
+        Rejection("margin", (0.0,) * (needed - 1)).require(allowed)
 
 
 def test_strangers_are_refused() -> None:

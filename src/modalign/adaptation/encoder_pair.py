@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modalign.classifier import embed
 from modalign.data.items import Items
 from modalign.encoders import load_encoder
 from modalign.encoders.base import Encoder
@@ -12,11 +11,19 @@ from modalign.encoders.joined import JoinedEncoder
 from modalign.errors import InputError
 from modalign.features import Features
 from modalign.methods.base import VectorMethod
+from modalign.scoring import embed
 
 
 @dataclass(frozen=True)
 class EncoderPair:
-    """What images are seen with: the encoder that stays, and beside it the language-aligned view a method asks for."""
+    """The encoder kept for prediction and, if the method needs one, the vision-language encoder used in training.
+
+    Attributes
+    ----------
+    encoder : makes the vectors that the method maps or compares.
+    language : reads the class text; None if no encoder does.
+    both : the two side by side, where they are different ones.
+    """
 
     encoder: Encoder | JoinedEncoder
     language: Encoder | None
@@ -24,9 +31,17 @@ class EncoderPair:
 
     @classmethod
     def open(
-        cls, encoder: str | Encoder | JoinedEncoder, anchor: str | Encoder | None, method: VectorMethod, device: str
+        cls,
+        encoder: str | Encoder | JoinedEncoder,
+        anchor: str | Encoder | None,
+        method: VectorMethod,
+        device: str,
+        crops: int = 0,
     ) -> EncoderPair:
+        """Load what is a name, check that it goes with the method, and join encoder and anchor if both are needed."""
         encoder = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
+        if crops and isinstance(encoder, JoinedEncoder):
+            raise InputError(f"Expected one encoder to see crops with, got '{encoder.name}'; leave crops out.")
         if anchor is not None:
             if not method.takes_anchor:
                 raise InputError(f"{type(method).__name__} learns in one space and takes no anchor; leave it out.")

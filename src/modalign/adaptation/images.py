@@ -1,4 +1,4 @@
-"""The images of an adaptation and their division into training and validation images."""
+"""The images of an adaptation: read, with one label each, and with something to learn from."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ from typing import Any
 from modalign.data.copies import learnable
 from modalign.data.items import Items, load_items
 from modalign.data.split import Split, official_split
-from modalign.data.splits import few_shot
 from modalign.errors import InputError, argument
 from modalign.features import UNLABELLED
-from modalign.methods.base import VectorMethod
-from modalign.methods.tower import TowerMethod
 
 
 def read_items(
@@ -43,17 +40,3 @@ def _with_train_part(items: Items) -> Items:
     if (items.labels[official.train] == UNLABELLED).all():
         return items.select(official.train)
     return items
-
-
-def split_items(items: Items, shots: int | None, method: VectorMethod | TowerMethod, seed: int) -> Split | None:
-    """Which images to learn from and to validate on; None where no image has a label."""
-    if shots is not None and shots < 1:
-        raise InputError(f"Expected shots to be at least 1, got {shots}; leave it out to learn from all images.")
-    if (items.labels != UNLABELLED).any():
-        return few_shot(items, "all" if shots is None else shots, seed=seed)
-    if method.needs_labels:
-        raise InputError(
-            f"{type(method).__name__} learns from labelled images, got none; "
-            f"sort some into one folder per class, or use {argument('method', 'gpua')}, which needs none."
-        )
-    return None

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from modalign.adaptation.encoder_pair import EncoderPair, trainable_encoder
-from modalign.adaptation.images import read_items, split_items
+from modalign.adaptation.fitting import Fitted, Task, fit_tower, fit_vectors
+from modalign.adaptation.holdout import Validation, plan_holdout
+from modalign.adaptation.images import read_items
 from modalign.adaptation.settings import configure, split_crops
-from modalign.classifier import Classifier, calibrate, content_hash, score
-from modalign.data.items import Items
+from modalign.classifier import Classifier
+from modalign.data.copies import content_hash
 from modalign.data.prompts import class_sentences, sentence_notes
-from modalign.encoders.base import VIEWS
-from modalign.encoders.joined import JoinedEncoder
 from modalign.errors import InputError
-from modalign.features import Features, Quarantined, Scored, concatenate
+from modalign.evaluate.outcome import about_encoder, held_out_outcome, no_outcome, unlabeled_outcome, with_class_sizes
 from modalign.linalg.rejection import Rejection, fit_rejection
 from modalign.methods.base import VectorMethod
 from modalign.methods.tower import TowerMethod
+from modalign.methods.zero_shot import ZeroShot
+from modalign.scoring import calibrate
 
 if TYPE_CHECKING:
     from modalign.data.split import Split
     from modalign.encoders.base import Encoder
+    from modalign.encoders.joined import JoinedEncoder
 
 
 def adapt(
@@ -36,6 +40,7 @@ def adapt(
     anchor: str | Encoder | None = None,
     method: str | VectorMethod | TowerMethod = "cmm",
     shots: int | None = None,
+    validation: Validation = "auto",
     classes: Sequence[str] | str | Path | None = None,
     unlabelled: bool = False,
     split: str | Path | Split | None = None,
@@ -57,7 +62,15 @@ def adapt(
     anchor : a vision-language encoder that is needed for learning only, where ``encoder`` has never seen text and the
         method maps its space to that of language (GPUA); the classifier then runs on ``encoder`` alone.
     method : a name (see ``modalign list``) or an unfitted method.
-    shots : training images a class; None uses all but a held-out part for validation.
+    shots : training images per class; None uses all. Where predictions are cross-fitted, min(shots, 4) images per class
+        more are used, which would otherwise validate, and teach as well.
+    validation : how predictions of held-out images come about, on which the temperature, the rejection threshold, the
+        reported accuracy and what a method chooses rest. A number of images per class or a share of them is held out
+        for validation, as far as there are so many, from the validation list of the source if it has one. ``"cross"``
+        cross-fits: each of five folds is predicted by a model fitted to the others, and the final model learns from
+        all labeled images. ``"none"`` holds nothing out. ``"auto"`` takes the validation list of the source, else
+        cross-fits methods on vectors with up to 2,000 labeled images, and otherwise holds out a fifth of each class,
+        at least 19 images in all.
     classes : class names, or a file of them, where the folders do not say it well.
     unlabelled : take no label from the folders or lists; ``classes`` then says what there may be.
     split : a split file, or a split of the given items. Default: what the source marks; its test images are never
@@ -81,86 +94,84 @@ def adapt(
     items = read_items(images, classes, unlabelled, split)
     crops, hyperparameters = split_crops(method, crops, mirror, hyperparameters)
     method = configure(method, hyperparameters, random_state)
-    split = split_items(items, shots, method, random_state)
-    lines = class_sentences(items.class_names, templates, descriptions)
-    train = items if split is None else items.select(split.train)
-    held_out = None if split is None or not len(split.validation) else items.select(split.validation)
+    holdout = plan_holdout(items, shots, validation, method, random_state)
+    task = Task(items, holdout, class_sentences(items.class_names, templates, descriptions), random_state=random_state)
     if isinstance(method, TowerMethod):
-        encoder = trainable_encoder(encoder, anchor, mirror, device)
-        text = encoder.embed_texts(lines, class_names=items.class_names)
-        method.fit(train, text=text, encoder=encoder, checkpoint=checkpoint)
-        seen, fitted = train, {"mirror": False, "train": len(train) - method.diagnosis_["left_out"]}
+        fitted = fit_tower(method, trainable_encoder(encoder, anchor, mirror, device), task, checkpoint)
     else:
         if checkpoint is not None:
             raise InputError(
                 f"{type(method).__name__} learns from vectors in one go and keeps no checkpoint; leave it out."
             )
-        mirror = method.mirrors if mirror is None else mirror
-        encoder, seen, held_out = _fit_vectors(method, train, held_out, lines, encoder, anchor, mirror, crops, device)
-        fitted = {"mirror": mirror, "train": len(seen) // (1 + mirror)}
-
-    spoken = encoder.has_text or anchor is not None
-    told = sentence_notes(items.class_names, templates, descriptions) if spoken else ()
-    known = None if held_out is None else score(encoder, method, held_out)
-    reference = score(encoder, method, seen) if split is None else known
+        task = replace(task, mirror=method.mirrors if mirror is None else mirror, crops=crops)
+        fitted = fit_vectors(method, EncoderPair.open(encoder, anchor, method, device, crops), task)
+    known = fitted.held_out
     temperature = 1.0 if known is None else calibrate(known)
-    parts = ((), ()) if split is None else (split.train, split.validation)
+    parts = ((), ()) if holdout is None else (holdout.learn, holdout.validation)
     learned, validated = (frozenset(content_hash(items, i) for i in part) - {""} for part in parts)
+    spoken = fitted.encoder.has_text or anchor is not None
+    told = sentence_notes(items.class_names, templates, descriptions) if spoken else ()
+    outcome = _outcome(method, fitted, items.class_names)
     return Classifier(
-        encoder=encoder,
+        encoder=fitted.encoder,
         method=method,
         class_names=items.class_names,
         temperature=temperature,
         fitted_on=learned | validated,
         validated_on=validated - learned,
-        rejection=None if reference is None else _rejection(reference, temperature, labelled=known is not None),
+        rejection=_rejection(fitted, temperature),
         record={
             "shots": shots,
             "random_state": getattr(method, "random_state", random_state),
-            "mirror": fitted["mirror"],
+            "mirror": task.mirror,
             "crops": crops,
-            "images": {"train": fitted["train"], "validation": 0 if known is None else len(known.ids)},
+            "images": {"train": fitted.train, "validation": 0 if holdout is None else len(holdout.validation)},
+            "validation": {
+                "asked": validation,
+                "random_state": random_state,
+                "how": fitted.how,
+                "images": 0 if known is None else len(known.ids),
+                "labeled": 0 if holdout is None else holdout.labeled,
+                "chosen": fitted.chosen,
+            },
+            "outcome": outcome,
             "calibrated": known is not None,
-            "sentences": [list(s) for s in lines],
-            "notes": [*items.notes, *told, *(() if split is None else split.notes)],
-            "quarantined": [asdict(q) for q in _left_out(items, seen, known)],
+            "sentences": [list(s) for s in task.prompts],
+            "notes": [*items.notes, *told, *(() if holdout is None else holdout.notes), *fitted.notes],
+            "quarantined": [asdict(q) for q in dict.fromkeys([*items.quarantined, *fitted.quarantined])],
             "seconds": round(time.perf_counter() - started, 3),
         },
         crops=crops,
     )
 
 
-def _fit_vectors(
-    method: VectorMethod,
-    train: Items,
-    held_out: Items | None,
-    lines: list[list[str]],
-    encoder: str | Encoder | JoinedEncoder,
-    anchor: str | Encoder | None,
-    mirror: bool,
-    crops: int,
-    device: str,
-) -> tuple[Encoder | JoinedEncoder, Features, Features | None]:
-    """Embed and fit; the encoder that the classifier keeps, the vectors that were learned from, and those held out."""
-    eyes = EncoderPair.open(encoder, anchor, method, device)
-    if crops and isinstance(eyes.encoder, JoinedEncoder):
-        raise InputError(f"Expected one encoder to see crops with, got '{eyes.encoder.name}'; leave crops out.")
-    text = eyes.language.embed_texts(lines, class_names=train.class_names) if eyes.language else None
-    views = [eyes.see(train, view, crops) for view in (VIEWS if mirror else VIEWS[:1])]
-    X = concatenate([x for x, _ in views])
-    asked = crops if method.scores_parts else 0
-    validation = None if held_out is None else eyes.see(held_out, VIEWS[0], asked)[0]
-    aligned = {} if views[0][1] is None else {"anchor": concatenate([a for _, a in views])}
-    method.fit(X, text=text, validation=validation, **aligned)
-    return eyes.encoder, X, validation
+def _outcome(method: VectorMethod | TowerMethod, fitted: Fitted, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """What the fit achieved, with all notes on it."""
+    learns = not isinstance(method, ZeroShot)
+    if fitted.held_out is not None:
+        found = held_out_outcome(
+            fitted.held_out,
+            fitted.zero_shot,
+            class_names=class_names,
+            title=method.title,
+            how=fitted.how,
+            learns=learns,
+        )
+    elif fitted.seen is not None:
+        found = unlabeled_outcome(fitted.seen, fitted.zero_shot, class_names=class_names, learns=learns)
+    else:
+        found = no_outcome(class_names)
+    if fitted.seen is not None or not getattr(method, "takes_labels", method.needs_labels):
+        assigned = getattr(method, "transduction_", None if fitted.seen is None else fitted.seen.logits.argmax(axis=1))
+        if assigned is not None:
+            found = with_class_sizes(found, np.asarray(assigned), class_names)
+    return found | {"notes": [*found["notes"], *about_encoder(fitted.encoder.name, class_names, found)]}
 
 
-def _left_out(items: Items, seen: Features | Items, known: Scored | None) -> list[Quarantined]:
-    """Everything that was given and could not be used, once."""
-    return list(dict.fromkeys([*items.quarantined, *seen.quarantined, *(known.quarantined if known else ())]))
-
-
-def _rejection(reference: Scored, temperature: float, *, labelled: bool) -> Rejection:
-    """From validation images; where there are no labels at all, from the images fitted on, taken to be known."""
+def _rejection(fitted: Fitted, temperature: float) -> Rejection | None:
+    """From held-out images; where there are no labels at all, from the images fitted on, taken to be known."""
+    reference = fitted.held_out or fitted.seen
+    if reference is None:
+        return None
     logits = torch.from_numpy(reference.logits / temperature)
-    return fit_rejection(logits, torch.from_numpy(reference.labels) if labelled else None)
+    return fit_rejection(logits, None if fitted.held_out is None else torch.from_numpy(reference.labels))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +13,10 @@ from modalign.cli.assignments import as_spelled_here, hyperparameters_of
 from modalign.cli.options import AsJson, Device, EncoderName, Source, SplitFile, app, check_file
 from modalign.cli.terminal import print_json, report_quarantine, say
 from modalign.errors import InputError
+
+if TYPE_CHECKING:
+    from modalign.adaptation.holdout import Validation
+    from modalign.classifier import Classifier
 
 
 @app.command()
@@ -55,6 +61,13 @@ def fit(
     ] = None,
     method: Annotated[str, typer.Option("--method", "-m", help="See: modalign list methods.")] = "cmm",
     shots: Annotated[int | None, typer.Option(min=1, help="Training images per class; all by default.")] = None,
+    validation: Annotated[
+        str,
+        typer.Option(
+            help="Held-out images: a number per class, a share such as 0.2, cross (predicted in turn by models that "
+            "did not see them, and learned from in the end), none, or auto."
+        ),
+    ] = "auto",
     classes: Annotated[Path | None, typer.Option(help="File of class names, one per line or JSON.")] = None,
     unlabelled: Annotated[
         bool, typer.Option("--unlabelled", "--unlabeled", help="Ignore the labels of the source; needs --classes.")
@@ -78,6 +91,7 @@ def fit(
 ) -> None:
     """Adapt a classifier to a folder of images and save it."""
     from modalign.adaptation import adapt
+    from modalign.evaluate.outcome import outcome_lines
     from modalign.methods import method_class
     from modalign.persistence import check_destination
 
@@ -92,6 +106,7 @@ def fit(
         device=device,
         method=method,
         shots=shots,
+        validation=_validation(validation),
         classes=classes,
         unlabelled=unlabelled,
         split=split,
@@ -108,13 +123,31 @@ def fit(
         diagnosis = getattr(model.method, "diagnosis_", {})
         print_json({"out": str(out), "classes": list(model.class_names), "record": record, "diagnosis": diagnosis})
         return
-    images = record["images"]
     say(
-        f"{type(model.method).__name__} on {model.encoder.name}: {len(model.class_names)} classes, "
-        f"{images['train']} images to learn from, {images['validation']} to validate, {record['seconds']:.1f} s.",
+        f"{type(model.method).__name__} on {model.encoder.name}: {len(model.class_names)} classes, learned from "
+        f"{record['images']['train']} images in {record['seconds']:.1f} s.",
+        *(f"{line[:1].upper()}{line[1:]}." for line in outcome_lines(record["outcome"])),
         err=False,
     )
-    for note in record["notes"]:
+    for note in [*record["notes"], *record["outcome"]["notes"]]:
         say(f"note: {note}")
     report_quarantine(record["quarantined"])
-    say(f"Saved in {out}; try: modalign evaluate {out} {source}", err=False)
+    say(f"Saved in {out}; {_next_step(model, out, source, split, encoder)}", err=False)
+
+
+def _validation(text: str) -> Validation:
+    """``--validation`` as a number where it is one."""
+    for number in (int, float):
+        with suppress(ValueError):
+            return number(text)
+    return text
+
+
+def _next_step(model: Classifier, out: Path, source: Path, split: Path | None, encoder: str) -> str:
+    """A command that works on the model as it is now."""
+    moved = ["--encoder", encoder] if any(Path(part).is_dir() for part in encoder.split("+")) else []
+    if model.can_evaluate(source, split=split):
+        divided = [] if split is None else ["--split", str(split)]
+        return f"try: {shlex.join(['modalign', 'evaluate', str(out), str(source), *divided, *moved])}"
+    command = shlex.join(["modalign", "predict", str(out), str(source), *moved])
+    return f"no labeled image is left to test it on; to name these images, or others, try: {command}"

@@ -62,16 +62,29 @@ class Rejection:
         self.require(level)
         return self.p_values(logits) <= level
 
-    def require(self, level: float) -> None:
-        """Raise unless ``level`` lies between 0 and 1 and the reference holds images enough to vouch for it."""
+    def require(self, level: float, advice: str = "hold out more images") -> None:
+        """Raise unless ``level`` lies between 0 and 1 and the reference holds images enough to vouch for it.
+
+        Parameters
+        ----------
+        level : share of images of known classes that may be refused.
+        advice : how the caller can get more held-out images, for the message.
+        """
         if not 0 < level < 1:
             raise InputError(f"Expected a share of images of known classes between 0 and 1, got {level}.")
-        least = 1 / (len(self.reference) + 1)
-        if level < least:
+        n = len(self.reference)
+        if n < images_needed(level):
+            allow = f", or allow {math.ceil(1000 / (n + 1)) / 1000:g} or more" if n else ""
             raise InputError(
-                f"Expected at least {math.ceil(1 / level) - 1} held-out images to refuse no more than {level:g} of the "
-                f"known ones, got {len(self.reference)}; fit with more images, or allow {least:.2g} or more."
+                f"Expected at least {images_needed(level)} held-out images to refuse no more than {level:g} of the "
+                f"known ones, got {n or 'none'}; {advice}{allow}."
             )
+
+
+def images_needed(level: float) -> int:
+    """The number n of held-out images from which a share ``level`` of known images can be refused: 1 / (n + 1)."""
+    n = math.ceil(1 / level) - 1
+    return n if level >= 1 / (n + 1) else n + 1  # the quotient may have been rounded down
 
 
 def confidence(logits: Tensor, kind: Confidence = "probability") -> Tensor:

@@ -158,7 +158,11 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
     def predict_proba(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
-        """(n, C) softmax of the scores. Calibrated only as far as the method's logits are; see ``Classifier``."""
+        """(n, C) softmax of the scores, which are not calibrated.
+
+        :func:`~modalign.adapt` divides them by a temperature from held-out images, as can be done here with
+        :func:`~modalign.linalg.calibration.fit_temperature`.
+        """
         scores = self.scores(X)
         probability = torch.as_tensor(scores).double().softmax(dim=1)
         return probability.to(scores.dtype) if isinstance(X, Tensor) else probability.numpy()

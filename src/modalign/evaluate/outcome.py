@@ -1,0 +1,241 @@
+"""What a fit achieved: accuracy on held-out images beside zero-shot on the same images, and what a user should know.
+
+Everything is plain JSON, so that a model's record, the command line and the pages state the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from modalign.data.names import some
+from modalign.encoders.catalog import EMBEDDED
+from modalign.evaluate.metrics import Accuracy, accuracy, chance_level, percent, proportion
+from modalign.evaluate.paired import compare_pair
+from modalign.features import UNLABELLED, Features, Scored
+from modalign.linalg.similarity import near_identical
+
+MOST_PAIRS = 2**30
+SHOWN_SIZES = 20
+FEW = 5  # held-out images of a class from which none right is worth a note
+RARE = 0.1  # a class with a smaller share of the answers than this, times 1/C, has almost none
+DIGITS = {*"0123456789", "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"}
+
+
+def held_out_outcome(
+    scored: Scored,
+    zero_shot: np.ndarray | None,
+    *,
+    class_names: Sequence[str],
+    title: str,
+    how: str,
+    learns: bool = True,
+) -> dict[str, Any]:
+    """The outcome on labeled images that were held out.
+
+    Parameters
+    ----------
+    scored
+        Ids, labels and logits of the images, at least one.
+    zero_shot
+        Logits of zero-shot classification for the same images, shape (n, C); None without class text.
+    class_names
+        C names.
+    title
+        Name of the method.
+    how
+        How the images were held out, such as ``"validation images"``.
+    learns
+        Whether the method is anything but zero-shot itself.
+
+    Returns
+    -------
+    dict
+        ``held_out`` and ``zero_shot``: ``accuracy``, ``low`` and ``high`` (95 % interval), ``n`` and ``how``;
+        ``chance``: accuracy of guessing, 1 / C; ``difference``: ``points`` of accuracy to zero-shot with ``low``,
+        ``high`` and ``significant``; ``agreement``: where there are no labels, the share of images with the answer of
+        zero-shot, in the form of an accuracy; ``notes``: sentences. None for what does not apply.
+    """
+    labels, predicted = scored.labels, scored.logits.argmax(axis=1)
+    own = accuracy(labels, predicted)
+    found = no_outcome(class_names) | {"held_out": _plain(own, how)}
+    notes = []
+    if zero_shot is not None:
+        answers = zero_shot.argmax(axis=1)
+        reference = accuracy(labels, answers)
+        found["zero_shot"] = _plain(reference, how)
+        notes += _about_zero_shot(labels, answers, reference)
+        if learns:
+            pair = compare_pair(predicted == labels, answers == labels)
+            found["difference"] = {
+                "points": pair.difference, "low": pair.low, "high": pair.high, "significant": pair.significant,
+            }  # fmt: skip
+            notes += _about_learning(title, own, found["difference"])
+    elif own.low <= found["chance"]:
+        notes.append(f"{title} is not significantly better than chance ({percent(found['chance'])} %) on these images")
+    missed = [
+        f"{class_names[c]} (0 of {int((labels == c).sum())})"
+        for c in np.unique(labels)
+        if (labels == c).sum() >= FEW and not (predicted[labels == c] == c).any()
+    ]
+    if missed:
+        notes.append(f"no held-out image is named right of {some(missed, 5)}")
+    return found | {"notes": notes}
+
+
+def unlabeled_outcome(
+    scored: Scored, zero_shot: np.ndarray | None, *, class_names: Sequence[str], learns: bool = True
+) -> dict[str, Any]:
+    """The outcome of a fit without labels: no answer can be called right, so only what the answers are is told.
+
+    Parameters
+    ----------
+    scored
+        Ids and logits of the images that were fitted on.
+    zero_shot, class_names, learns
+        As for :func:`held_out_outcome`.
+
+    Returns
+    -------
+    dict
+        The keys of :func:`held_out_outcome`, with None for what needs labels.
+    """
+    found = no_outcome(class_names)
+    if zero_shot is not None and learns:
+        same = scored.logits.argmax(axis=1) == zero_shot.argmax(axis=1)
+        found["agreement"] = _plain(proportion(int(same.sum()), len(same)), "fitted images")
+    return found
+
+
+def no_outcome(class_names: Sequence[str]) -> dict[str, Any]:
+    """The outcome where nothing was held out."""
+    chance = chance_level(len(class_names))
+    return {"held_out": None, "zero_shot": None, "chance": chance, "difference": None, "agreement": None, "notes": []}
+
+
+def with_class_sizes(outcome: dict[str, Any], assigned: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
+    """The outcome with ``class_sizes``, class name -> number of images, and a note on classes with almost none.
+
+    Parameters
+    ----------
+    outcome
+        Of a method that learns without labels.
+    assigned
+        Class index of every image, its pseudo-label or the answer to it; -1 for none.
+    class_names
+        C names.
+    """
+    sizes = np.bincount(assigned[assigned != UNLABELLED], minlength=len(class_names))
+    named = dict(zip(class_names, sizes.tolist(), strict=True))
+    return outcome | {"class_sizes": named, "notes": [*outcome["notes"], *_about_sizes(sizes, class_names)]}
+
+
+def _about_sizes(sizes: np.ndarray, class_names: Sequence[str]) -> list[str]:
+    """A note on classes that almost no image is assigned to."""
+    rare = [f"{name} ({size})" for name, size in zip(class_names, sizes, strict=True) if size < RARE * sizes.mean()]
+    if not rare:
+        return []
+    subject = "1 class has" if len(rare) == 1 else f"{len(rare)} classes have"
+    return [
+        f"{subject} almost no image: {some(rare, 5)}. If there are images of it, the method has collapsed "
+        "or the class text does not describe them"
+    ]
+
+
+def about_encoder(name: str, class_names: Sequence[str], outcome: dict[str, Any]) -> list[str]:
+    """A note if the encoder is one that comes with the package, unless the classes are digits that it does know."""
+    toys = [part for part in name.split("+") if part in EMBEDDED]
+    zero_shot = outcome["zero_shot"]
+    knows = zero_shot is None or zero_shot["low"] > outcome["chance"]
+    if not toys or (knows and {class_name.casefold() for class_name in class_names} <= DIGITS):
+        return []
+    return [
+        f"the encoder '{toys[0]}' is made for drawings of digits, letters and shapes, in tests and tutorials; "
+        "for photos use a real one, such as openai/clip-vit-base-patch32"
+    ]
+
+
+def about_copies(learned: Features, held_out: Features | None, class_names: Sequence[str]) -> list[str]:
+    """Notes on near-identical images with two labels, and on those that are both learned from and held out.
+
+    Nothing is looked for among more than :data:`MOST_PAIRS` pairs of images.
+    """
+    parts = [part for part in (learned, held_out) if part is not None]
+    if len(learned) * sum(map(len, parts)) > MOST_PAIRS:
+        return []
+    vectors = torch.from_numpy(np.concatenate([np.asarray(part.vectors, dtype=np.float32) for part in parts]))
+    ids, labels = [name for part in parts for name in part.ids], np.concatenate([part.labels for part in parts])
+    pairs = near_identical(vectors).tolist()
+    two_labels = [
+        " and ".join(f"'{ids[k]}' ({class_names[labels[k]]})" for k in pair)
+        for pair in pairs
+        if UNLABELLED not in labels[pair] and labels[pair[0]] != labels[pair[1]]
+    ]
+    shared = list(dict.fromkeys(ids[j] for i, j in pairs if i < len(learned) <= j))
+    notes = []
+    if two_labels:
+        more = f" and {len(two_labels) - 3} more pairs" if len(two_labels) > 3 else ""
+        notes.append(
+            f"near-identical images carry two labels: {'; '.join(two_labels[:3])}{more}; one of the labels may be wrong"
+        )
+    if shared:
+        subject = "1 validation image is" if len(shared) == 1 else f"{len(shared)} validation images are"
+        notes.append(
+            f"{subject} near-identical to training images, such as {some(shared, 2)}: accuracy on them is too high"
+        )
+    return notes
+
+
+def outcome_lines(outcome: dict[str, Any]) -> list[str]:
+    """The numbers of an outcome in sentences, without its notes."""
+    chance, lines = f"chance {percent(outcome['chance'])} %", []
+    if outcome["held_out"] is not None:
+        found = f"accuracy {_said(outcome['held_out'])} by {outcome['held_out']['how']}"
+        if outcome["zero_shot"] is not None:
+            found += f"; zero-shot on the same images {_said(outcome['zero_shot'])}"
+        lines.append(f"{found}; {chance}")
+    else:
+        lines.append("accuracy is unknown, since no labeled image was held out")
+        if outcome["agreement"] is not None:
+            lines[0] += f"; agreement with zero-shot {_said(outcome['agreement'])}"
+    if "class_sizes" in outcome:
+        sizes = outcome["class_sizes"]
+        shown = ", ".join(f"{name} {size}" for name, size in list(sizes.items())[:SHOWN_SIZES])
+        more = f" and {len(sizes) - SHOWN_SIZES} more" if len(sizes) > SHOWN_SIZES else ""
+        lines.append(f"images assigned to each class: {shown}{more}")
+    return lines
+
+
+def _said(found: dict[str, Any]) -> str:
+    return str(Accuracy(found["accuracy"], found["low"], found["high"], found["n"]))
+
+
+def _about_zero_shot(labels: np.ndarray, answers: np.ndarray, found: Accuracy) -> list[str]:
+    """A note if zero-shot may be guessing: right as often as its answers would be if they were shuffled."""
+    shares = [np.bincount(values) / len(values) for values in (labels, answers)]
+    shuffled = sum(a * b for a, b in zip(*shares, strict=False))
+    if found.low > shuffled:
+        return []
+    measured = f"zero-shot accuracy is {found}, and guessing with the same class shares gives {percent(shuffled)} %"
+    if found.high < (1 + shuffled) / 2:
+        return [f"{measured}: this encoder does not know these classes by their text"]
+    return [f"{measured}: too few images to tell whether this encoder knows these classes by their text"]
+
+
+def _about_learning(title: str, own: Accuracy, difference: dict[str, Any]) -> list[str]:
+    """A note unless the method is significantly better than zero-shot."""
+    points = (
+        f"{100 * difference['points']:+.1f} points, {100 * difference['low']:+.1f} to {100 * difference['high']:+.1f}"
+    )
+    if not difference["significant"]:
+        return [f"{title} is not measurably better than zero-shot on these {own.n} images ({points})"]
+    if difference["points"] < 0:
+        return [f"{title} is worse than zero-shot on these {own.n} images ({points}); zero_shot is the better model"]
+    return []
+
+
+def _plain(found: Accuracy, how: str) -> dict[str, Any]:
+    return {"accuracy": found.top1, "low": found.low, "high": found.high, "n": found.n, "how": how}
