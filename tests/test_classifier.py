@@ -58,8 +58,22 @@ def test_images_it_was_fitted_on_are_never_tested_on(photos: Path, encoder) -> N
 
 def test_nothing_new_to_test_on_is_said(photos: Path, encoder) -> None:
     model = ma.adapt(photos, encoder=encoder, method="zero_shot")
-    with pytest.raises(InputError, match="not fitted on"):
+    with pytest.raises(InputError, match=r"not fitted on.*include_fitted=True"):
         model.evaluate(photos)
+    with pytest.raises(InputError, match="got 8 without a label") as refused:
+        model.evaluate(photos / "disc")
+    assert "include_fitted" not in str(refused.value)  # which would not help
+
+
+def test_images_without_a_label_are_accounted_for(photos: Path, encoder) -> None:
+    model = ma.adapt(photos, encoder=encoder, method="zero_shot", shots=3)
+    tested = model.evaluate(photos)
+    assert not tested.notes
+    for name in ("1", "2"):
+        Image.new("RGB", (40, 40), (int(name), 0, 0)).save(photos / f"{name}.png")
+    again = model.evaluate(photos)
+    assert again.accuracy == tested.accuracy
+    assert "2 images have no label and cannot be tested on" in again.notes
 
 
 def test_classes_are_matched_by_name_not_by_order(photos: Path, encoder) -> None:

@@ -145,9 +145,14 @@ class Classifier:
         known = np.flatnonzero(labels != UNLABELLED)
         hashes = {items.ids[i]: content_hash(items, i) for i in known}
         seen = np.array([not include_fitted and hashes[items.ids[i]] in self.fitted_on for i in known], dtype=bool)
+        if not len(known):
+            raise InputError(
+                f"Expected labeled images to test on, got {len(items)} without a label; "
+                "put the images of each class in a folder of its own, or give a CSV with a column of labels."
+            )
         if not (~seen).any():
             raise InputError(
-                "Expected labelled images that the model was not fitted on, got none; "
+                "Expected labeled images that the model was not fitted on or validated with, got none; "
                 f"give other images, or {argument('include_fitted', 'True')} to test on the training images all the "
                 "same."
             )
@@ -167,7 +172,7 @@ class Classifier:
             class_names=self.class_names,
             left_out=tuple(items.ids[i] for i in known[seen]),
             quarantined=scored.quarantined,
-            notes=items.notes,
+            notes=(*items.notes, *_unlabeled(len(items) - len(known))),
             **self._provenance({name: hashes[name] for name in scored.ids}),
         )
 
@@ -295,3 +300,8 @@ def _decodable(items: Items, i: int) -> bool:
     except UndecodableError:
         return False
     return True
+
+
+def _unlabeled(count: int) -> tuple[str, ...]:
+    some = "1 image has" if count == 1 else f"{count} images have"
+    return (f"{some} no label and cannot be tested on",) if count else ()

@@ -23,7 +23,7 @@ from modalign.evaluate.runs import Summary
 from modalign.report import page as page_module
 from modalign.report.confusion import confusion_matrix
 from modalign.report.examples import Example, Examples, thumbnail
-from modalign.report.page import Page, check_page
+from modalign.report.page import Page
 from modalign.report.tables import Cell, Fold, Table, accuracy_table
 
 NASTY = "</p></style><script>alert('x')</script><img src=https://evil.example/x.png onerror=1> & \"q\""
@@ -232,9 +232,3 @@ def test_wrong_answers_are_marked_in_words() -> None:
     assert 'title="a/b.png"' in wrong
     for fine in (Example(image, "three", "three"), Example(image, "three")):
         assert "wrong" not in Examples([fine]).html()
-
-
-@pytest.mark.parametrize("name", ["page.txt", "no/such/folder/page.html"])
-def test_a_page_that_cannot_be_written_is_refused_beforehand(name: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"ending in \.html in a folder that exists"):
-        check_page(tmp_path / name)

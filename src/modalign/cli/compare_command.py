@@ -64,7 +64,7 @@ def compare(
     from modalign.evaluate.runs import RunWarning
     from modalign.report.comparison import save_comparison_page
 
-    check_file(page, ".html")
+    check_file(page, ".html", ".htm", drawn=True)
     if text is not None and no_text:
         raise InputError("Expected --text or --no-text, got both; choose one.")
     with warnings.catch_warnings():

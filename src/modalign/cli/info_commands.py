@@ -18,7 +18,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Compare zero-shot, linear probe and CMM on handwritten digits with few labels; works offline."""
-    check_file(out, ".html")
+    check_file(out, ".html", ".htm", drawn=True)
     from modalign.demo import run_demo
 
     result = run_demo(out, seeds=seeds)

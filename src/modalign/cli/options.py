@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from modalign.errors import InputError, options
+from modalign.errors import InputError, options, require
 
 app = typer.Typer(
     help="Adapt a vision-language model to your own images, with a few labels or none.",
@@ -32,12 +32,14 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 
 
-def check_file(path: Path | None, *endings: str) -> None:
-    """Raise unless a file that was asked for can be written; called before any work."""
+def check_file(path: Path | None, *endings: str, drawn: bool = False) -> None:
+    """Raise unless a file that was asked for can be written, and drawn if it holds pictures; before any work."""
     from modalign.files import check_writable
 
     if path is None:
         return
+    if drawn:
+        require("matplotlib", "plot")
     if path.suffix.lower() not in endings:
         raise InputError(f"Expected a file name that ends in {' or '.join(endings)}, got '{path}'.")
     check_writable(path)

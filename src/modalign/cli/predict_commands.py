@@ -78,8 +78,8 @@ def evaluate(
     from modalign.data.items import load_items
     from modalign.report.evaluation import save_confusion, save_evaluation_page, what_was_known
 
-    check_file(confusion, ".png", ".svg")
-    check_file(page, ".html")
+    check_file(confusion, ".png", ".svg", drawn=True)
+    check_file(page, ".html", ".htm", drawn=True)
     items = load_items(source, split=split)
     classifier = _load_classifier(model, encoder)
     result = classifier.evaluate(items, include_fitted=include_fitted)
@@ -115,7 +115,9 @@ def evaluate(
     if known := what_was_known(classifier, result):
         say(f"note: {known}")
     if result.left_out:
-        say(f"note: left out {len(result.left_out)} images that the model was fitted on")
+        one = len(result.left_out) == 1
+        images = "1 image" if one else f"{len(result.left_out)} images"
+        say(f"note: left out {images} that the model was fitted on or validated with")
     report_quarantine(result.quarantined)
 
 

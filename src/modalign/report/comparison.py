@@ -14,7 +14,6 @@ from modalign.report.comparison_tables import ablation_blocks, accuracies, again
 from modalign.report.curves import accuracy_over_labels, draws_intervals
 from modalign.report.gap import modality_gap
 from modalign.report.page import Page
-from modalign.report.page import check_page as check_page
 from modalign.report.tables import Table
 from modalign.report.text import count, without_folders
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 
 from markupsafe import Markup, escape
 
-from modalign.errors import InputError, require
+from modalign.errors import InputError
 from modalign.files import write
 from modalign.record import plain
 from modalign.report.style import FONT, style_sheet
@@ -92,14 +92,6 @@ class Page:
         """Write the page; the whole file or nothing."""
         _require_html(path)
         return write(path, self.html().encode())
-
-
-def check_page(path: str | Path) -> None:
-    """Raise unless a page can be written there; asked before long work, so that its result has a place."""
-    require("matplotlib", "plot")
-    _require_html(path)
-    if not Path(path).resolve().parent.is_dir():
-        raise InputError(f"Expected a page name ending in .html in a folder that exists, got '{path}'.")
 
 
 def _require_html(path: str | Path) -> None:
