@@ -121,6 +121,7 @@ def test_the_note_says_which_folder_is_for_what(tmp_path: Path) -> None:
 def test_images_of_no_part_are_neither_learned_from_nor_tested_on(tmp_path: Path) -> None:
     paths = layout_of(LAYOUTS[0], {"train": "train", "test": "test"}) | dict.fromkeys(["all/cat/7.jpg", "1.jpg"], "")
     items = load_items(write(tmp_path, paths, "folder"))
+    assert items.class_names == ("cat", "dog")
     split = few_shot(items, "all")
     assert not {"all/cat/7.jpg", "1.jpg"} & {name for part in vars(split).values() if isinstance(part, np.ndarray)
                                              for name in ids(items, part)}  # fmt: skip
@@ -156,6 +157,13 @@ def test_what_divides_nothing(tmp_path: Path, paths: list[str]) -> None:
     items = load_items(write(tmp_path, paths, "folder"))
     assert official_split(items) is None
     assert not any("divided" in note for note in items.notes)
+
+
+def test_a_folder_beside_the_divided_one_is_no_class(tmp_path: Path) -> None:
+    paths = layout_of("data/{part}/{name}/{i}.jpg", {"train": "train", "test": "test"})
+    items = load_items(write(tmp_path, [*paths, "figures/plot.jpg"], "folder"))
+    assert items.class_names == ("cat", "dog")
+    assert items.parts[items.ids.index("figures/plot.jpg")] == ""
 
 
 def test_an_empty_part_is_no_class(tmp_path: Path) -> None:

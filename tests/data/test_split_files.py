@@ -82,6 +82,13 @@ def test_beside_the_images(tmp_path: Path, flat: bool) -> None:
     check(load_items(tmp_path), lists)
 
 
+def test_elsewhere_in_the_source(tmp_path: Path) -> None:
+    lists = data_set(tmp_path)
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "split_zhou_EuroSAT.json").rename(tmp_path / "lists/split_zhou_EuroSAT.json")
+    check(load_items(tmp_path), lists)
+
+
 @pytest.mark.parametrize("inside", [True, False])
 def test_in_an_archive_or_beside_it(tmp_path: Path, inside: bool) -> None:
     lists = data_set(tmp_path / "x")

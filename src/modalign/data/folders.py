@@ -84,20 +84,19 @@ def assign_classes(
     empty = [folder.split("/") for folder in folders if folder not in used]
     division = divide_folders(above.values(), empty)
     parts = dict.fromkeys(above, "")
-    if division is not None:
+    if division is not None:  # folders that hold images of no part are no classes
         placed = {path: division.place(parents) for path, parents in above.items()}
         parts = {path: part for path, (part, _) in placed.items()}
-        above = {path: list(parents) for path, (_, parents) in placed.items()}
-        empty = [rest for parents in empty if (rest := list(division.place(parents)[1]))]
-    level = _depth(list(above.values()), empty, archive)
-    for path in paths:
-        parents = above[path]
-        listing.add(path, found[path], parents[level] if len(parents) > level else None, parts[path])
-    if division is not None:
+        above = {path: list(rest) for path, (part, rest) in placed.items() if part}
+        empty = [list(rest) for part, rest in map(division.place, empty) if part and rest]
         listing.division = str(division)
         listing.hold_data_sets(division.several)
-    keys = {parents[level] for parents in above.values() if len(parents) > level}
-    loose = sum(key is None for key in listing.keys)
+    level = _depth(list(above.values()), empty, archive)
+    key_of = {path: parents[level] for path, parents in above.items() if len(parents) > level}
+    for path in paths:
+        listing.add(path, found[path], key_of.get(path), parts[path])
+    keys = set(key_of.values())
+    loose = sum(path in above and path not in key_of for path in paths)
     if keys:
         bare = {parents[level] for parents in empty if len(parents) == level + 1} - keys
         listing.classes = sorted(keys | bare, key=natural_key)

@@ -54,6 +54,8 @@ class OfficialLists:
             found = np.array([-1 if name in shared else where(name) for name in moved], dtype=np.int64)
             if len(np.unique(found)) > len(np.unique(best)):
                 best = found
+            if best.min() >= 0:
+                break
         count, listed = len(np.unique(best[best >= 0])), len(set(self.paths))
         if not count or count < min(listed, len(ids)) / 2:
             raise InputError(

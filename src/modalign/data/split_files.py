@@ -22,6 +22,7 @@ from modalign.data.split import FORMAT, PARTS, Split
 from modalign.errors import InputError, UndecodableError, argument
 from modalign.files import parse_json, read_json
 
+Placed = dict[int, tuple[str, int]]
 _STRICTEST = ("test", "validation", "train", "unlabelled")
 
 
@@ -74,7 +75,10 @@ def divide_by(listing: Listing, lists: OfficialLists, classes: object = None) ->
     InputError
         If the lists are those of other images.
     """
-    placed = _placed(lists, listing.ids)
+    _apply(listing, lists, _placed(lists, listing.ids), classes)
+
+
+def _apply(listing: Listing, lists: OfficialLists, placed: Placed, classes: object) -> None:
     order = [*placed, *(i for i in range(len(listing.ids)) if i not in placed)]
     before = [listing.parts[i] for i in order]
     listing.ids = [listing.ids[i] for i in order]
@@ -96,7 +100,8 @@ def divide_by(listing: Listing, lists: OfficialLists, classes: object = None) ->
 def divide_by_found(listing: Listing, beside: str, classes: object = None) -> None:
     """Divide a folder or an archive by the split file that lies with its images, if there is one.
 
-    Looked for in the folders around all images, from the innermost one outwards, then in the folder ``beside``. A file
+    Looked for in the folders around all images, from the innermost one outwards, then elsewhere in the source, then in
+    the folder ``beside``. A file
     that does not fit is named in a note; where several fit, ``listing.trouble`` says so. A folder of data sets is not
     divided at all.
     """
@@ -110,18 +115,17 @@ def divide_by_found(listing: Listing, beside: str, classes: object = None) -> No
             listing.skipped = [other for other in listing.skipped if other != name]  # either used or named
             try:
                 lists = read()
-                lists.find(listing.ids)
-                fitting.append((name, lists))
+                fitting.append((name, lists, _placed(lists, listing.ids)))
             except (InputError, UndecodableError) as error:
                 listing.notes.append(f"'{name}' is not used to divide the images: {error}")
         if len(fitting) > 1:
-            names = some([name for name, _ in fitting])
+            names = some([name for name, *_ in fitting])
             listing.trouble = f"Expected one split file for these images, got {names}; choose with {argument('split')}."
             listing.notes.append(f"several split files fit these images: {names}")
         if fitting:
             if len(fitting) == 1:
                 tested = {name for name, part in zip(listing.ids, listing.parts, strict=True) if part == "test"}
-                divide_by(listing, fitting[0][1], classes)
+                _apply(listing, *fitting[0][1:], classes)
                 listing.parts = ["test" if n in tested else p for n, p in zip(listing.ids, listing.parts, strict=True)]
             return
 
@@ -136,9 +140,9 @@ def _lists_of(content: Any, origin: str) -> OfficialLists:
     return OfficialLists(origin, paths, parts, np.full(len(rows), -1, dtype=np.int64))
 
 
-def _placed(lists: OfficialLists, ids: Sequence[str]) -> dict[int, tuple[str, int]]:
+def _placed(lists: OfficialLists, ids: Sequence[str]) -> Placed:
     """Index into ``ids`` → (part, label), in the order of the lists; of several parts the strictest."""
-    placed: dict[int, tuple[str, int]] = {}
+    placed: Placed = {}
     for place, part, label in zip(lists.find(ids).tolist(), lists.parts, lists.labels.tolist(), strict=True):
         if place >= 0:
             known = placed.get(place, (part, label))[0]
@@ -157,7 +161,7 @@ def _fit(names: Sequence[str], classes: object, folders: Sequence[str]) -> bool:
     return True
 
 
-def _about(lists: OfficialLists, placed: dict[int, tuple[str, int]]) -> list[str]:
+def _about(lists: OfficialLists, placed: Placed) -> list[str]:
     notes = []
     parts_of: dict[str, set[str]] = {}
     for path, part in zip(lists.paths, lists.parts, strict=True):
@@ -176,13 +180,16 @@ def _candidates(listing: Listing, beside: str) -> Iterator[list[tuple[str, Calla
     """(name, how to read it) of what may divide the images, folder by folder."""
     around, _ = _around(listing.ids)
     skipped = set(listing.skipped)
+    elsewhere = dict(listing.documents)
     for depth in range(len(around), -1, -1):
         base = "".join(f"{folder}/" for folder in around[:depth])
-        found = [(n, partial(_read, n, blob)) for n, blob in listing.documents.items() if n == base + _last(n)]
+        here = [name for name in elsewhere if name == base + _last(name)]
+        found = [(name, partial(_read, name, elsewhere.pop(name))) for name in here]
         if listing.root:
             files = {name for name in map(_last, skipped) if base + name in skipped}
             found += _text_files(os.path.join(listing.root, base), files)
         yield found
+    yield [(name, partial(_read, name, blob)) for name, blob in elsewhere.items()]
     try:
         files = {entry.name for entry in os.scandir(beside)}
     except OSError:
