@@ -114,7 +114,7 @@ def test_the_note_says_which_folder_is_for_what(tmp_path: Path) -> None:
     (note,) = (note for note in items.notes if "divided" in note)
     assert note == (
         "divided by the folders 'train' (learning), 'test' (testing): 6 images to learn from, 6 images to test on, "
-        "2 of no part, which are not used, images to validate are drawn from those to learn from"
+        "2 of no part, which are not used"
     )
 
 

@@ -42,8 +42,7 @@ def purposes(parts: Sequence[str]) -> str:
     count = Counter(parts)
     said = [f"{count[part]} images {purpose}" for part, purpose in PURPOSES.items() if count[part]]
     rest = [f"{count['']} of no part, which are not used"] if count[""] else []
-    own = [] if count["validation"] or not count["train"] else ["images to validate are drawn from those to learn from"]
-    return ", ".join(said + rest + own)
+    return ", ".join(said + rest)
 
 
 def part_called(name: str) -> str:
