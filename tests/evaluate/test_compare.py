@@ -527,3 +527,13 @@ def test_all_methods_are_found_by_discovery() -> None:
     result = compare(features, text=text, shots=(0, 2), seeds=1, ablations=False, hyperparameters=QUICK)
     assert {*result.methods, *(entry.method for entry in result.left_out)} == set(METHODS)
     assert len(result.methods) >= 10
+
+
+def test_class_text_that_says_nothing_and_an_encoder_for_digits_are_noted(found: MethodComparison) -> None:
+    assert not any("does not know" in note or "digits" in note for note in found.notes)
+    features, text = problem()
+    rolled = replace(text, vectors=np.roll(text.vectors, 1, axis=0))  # every class has the text of another
+    toy = replace(features, spec=replace(features.spec, name="tiny"))
+    notes = run(toy, rolled, methods=["zero_shot"], shots=(0,)).notes
+    assert any("this encoder does not know these classes by their text" in note for note in notes)
+    assert any("the encoder 'tiny' is made for drawings of digits" in note for note in notes)

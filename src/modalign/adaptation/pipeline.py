@@ -165,7 +165,9 @@ def _outcome(method: VectorMethod | TowerMethod, fitted: Fitted, class_names: tu
         assigned = getattr(method, "transduction_", None if fitted.seen is None else fitted.seen.logits.argmax(axis=1))
         if assigned is not None:
             found = with_class_sizes(found, np.asarray(assigned), class_names)
-    return found | {"notes": [*found["notes"], *about_encoder(fitted.encoder.name, class_names, found)]}
+    guesses = found["zero_shot"] is not None and found["zero_shot"]["low"] <= found["chance"]
+    told = about_encoder(fitted.encoder.name, class_names, guesses=guesses)
+    return found | {"notes": [*found["notes"], *told]}
 
 
 def _rejection(fitted: Fitted, temperature: float) -> Rejection | None:

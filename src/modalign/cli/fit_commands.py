@@ -97,6 +97,8 @@ def fit(
 
     check_destination(out)
     hyperparameters = hyperparameters_of(method_class(method), set_ or [])
+    if "random_state" in hyperparameters:
+        raise InputError(f"Expected --seed {hyperparameters['random_state']}, got --set random_state=….")
     if crops and "crops" in hyperparameters:
         raise InputError("Expected --crops or --set crops=…, got both; choose one.")
     model = adapt(

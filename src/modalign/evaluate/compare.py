@@ -14,10 +14,12 @@ from modalign.data.split import Split
 from modalign.errors import InputError, UnknownNameError, argument
 from modalign.evaluate.class_text import TextSource
 from modalign.evaluate.comparison import MethodComparison
-from modalign.evaluate.findings import LeftOut, title
+from modalign.evaluate.findings import REFERENCE, LeftOut, title
 from modalign.evaluate.given import TEST_SHARE, Given, read_given
 from modalign.evaluate.looks import look_closer
 from modalign.evaluate.measuring import fingerprint_of
+from modalign.evaluate.metrics import chance_level
+from modalign.evaluate.outcome import about_encoder, about_guessing
 from modalign.evaluate.plan import RANDOM_TEXT, Cell, Draws, build, run_all
 from modalign.evaluate.protocol import budgets
 from modalign.evaluate.runs import Run, Shots, amount, labels_a_class, warn_of
@@ -112,7 +114,7 @@ def compare(
     found = list(track(made, "comparing methods", total=len(cells), unit="runs"))
     runs = [run for run in found if isinstance(run, Run)]
     left_out += [missing for missing in found if isinstance(missing, LeftOut)]
-    result = MethodComparison(tuple(runs), tuple(left_out), (*given.notes, *notes))
+    result = MethodComparison(tuple(runs), tuple(left_out), (*given.notes, *notes, *_about_encoder(given, runs)))
     if not result.table:
         reasons = "; ".join(f"{entry.method}: {entry.reason}" for entry in left_out[:3])
         raise InputError(f"Expected at least one method that can be run on these images, got none ({reasons}).")
@@ -120,6 +122,15 @@ def compare(
     warn_of(runs, title)
     account = _record(given, protocol, draws, runs) | {"jobs": jobs}
     return replace(result, looks=looks, record=account | {"seconds": round(time.perf_counter() - started, 1)})
+
+
+def _about_encoder(given: Given, runs: Sequence[Run]) -> list[str]:
+    """Notes if zero-shot may be guessing, and if the encoder is not made for these images."""
+    names = given.features.class_names
+    alone = [run.accuracy for run in runs if run.method == REFERENCE and given.text is not None][:1]
+    guessing = [note for accuracy in alone for note in about_guessing(accuracy, chance_level(len(names)))]
+    encoder = "" if given.features.spec is None else given.features.spec.name
+    return [*guessing, *about_encoder(encoder, names, guesses=bool(guessing))]
 
 
 def _cells(

@@ -145,12 +145,20 @@ def _about_sizes(sizes: np.ndarray, class_names: Sequence[str]) -> list[str]:
     ]
 
 
-def about_encoder(name: str, class_names: Sequence[str], outcome: dict[str, Any]) -> list[str]:
-    """A note if the encoder is one that comes with the package, unless the classes are digits that it does know."""
+def about_encoder(name: str, class_names: Sequence[str], *, guesses: bool) -> list[str]:
+    """A note if the encoder is one that comes with the package, unless the classes are digits that it does know.
+
+    Parameters
+    ----------
+    name
+        Of the encoder, or of several with a plus between them.
+    class_names
+        C names.
+    guesses
+        Whether zero-shot accuracy may be that of guessing.
+    """
     toys = [part for part in name.split("+") if part in EMBEDDED]
-    zero_shot = outcome["zero_shot"]
-    knows = zero_shot is None or zero_shot["low"] > outcome["chance"]
-    if not toys or (knows and {class_name.casefold() for class_name in class_names} <= DIGITS):
+    if not toys or (not guesses and {class_name.casefold() for class_name in class_names} <= DIGITS):
         return []
     return [
         f"the encoder '{toys[0]}' is made for drawings of digits, letters and shapes, in tests and tutorials; "
@@ -189,6 +197,16 @@ def about_copies(learned: Features, held_out: Features | None, class_names: Sequ
     return notes
 
 
+def about_guessing(zero_shot: Accuracy, guessed: float) -> list[str]:
+    """A note if the interval of zero-shot accuracy holds the accuracy of guessing."""
+    if zero_shot.low > guessed:
+        return []
+    measured = f"zero-shot accuracy is {zero_shot}, that of guessing {percent(guessed)} %"
+    if zero_shot.high < (1 + guessed) / 2:
+        return [f"{measured}: this encoder does not know these classes by their text"]
+    return [f"{measured}: too few images to tell whether this encoder knows these classes by their text"]
+
+
 def outcome_lines(outcome: dict[str, Any]) -> list[str]:
     """The numbers of an outcome in sentences, without its notes."""
     chance, lines = f"chance {percent(outcome['chance'])} %", []
@@ -216,13 +234,7 @@ def _said(found: dict[str, Any]) -> str:
 def _about_zero_shot(labels: np.ndarray, answers: np.ndarray, found: Accuracy) -> list[str]:
     """A note if zero-shot may be guessing: right as often as its answers would be if they were shuffled."""
     shares = [np.bincount(values) / len(values) for values in (labels, answers)]
-    shuffled = sum(a * b for a, b in zip(*shares, strict=False))
-    if found.low > shuffled:
-        return []
-    measured = f"zero-shot accuracy is {found}, and guessing with the same class shares gives {percent(shuffled)} %"
-    if found.high < (1 + shuffled) / 2:
-        return [f"{measured}: this encoder does not know these classes by their text"]
-    return [f"{measured}: too few images to tell whether this encoder knows these classes by their text"]
+    return about_guessing(found, sum(a * b for a, b in zip(*shares, strict=False)))
 
 
 def _about_learning(title: str, own: Accuracy, difference: dict[str, Any]) -> list[str]:
