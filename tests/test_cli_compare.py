@@ -72,7 +72,7 @@ def test_a_features_file_finds_the_encoder_that_it_names(photos: Path, tmp_path:
         (("--page", "page.txt"), "ends in .html"),
         (("--text", "x.npz", "--no-text"), "choose one"),
         (("--template", "a {}.", "--descriptions", "x.json"), "'x.json' does not exist"),
-        (("--record", "no/such/folder/x.jsonl"), "folder of results file"),
+        (("--record", "no/such/folder/x.jsonl"), "its folder 'no/such/folder' does not exist"),
     ],
 )
 def test_mistakes_are_one_sentence_and_exit_code_2(arguments: tuple[str, ...], words: str, photos: Path) -> None:

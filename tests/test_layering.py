@@ -18,7 +18,7 @@ ALLOWED = {
     "files": {"errors", "files"},
     "lazy": set(),
     "progress": set(),
-    "record": set(),
+    "record": {"__version__"},
     "features": {"errors", "files"},
     "linalg": {"linalg", "errors"},
     "data": BASE | {"data"},
@@ -36,7 +36,9 @@ ALLOWED = {
     "doctor": CORE,
     "report": CORE | {"classifier", "predictions", "report"},
     "demo": CORE | {"classifier", "report", "scoring"},
-    "cli": CORE | {"cli", "adaptation", "classifier", "exports", "predictions", "listing", "doctor", "report", "demo"},
+    "cli": CORE
+    | {"adaptation", "classifier", "cli", "demo", "doctor", "exports", "listing", "predictions", "report"}
+    | {"__version__", "tune.checkpoint"},
     "__init__": {"lazy"},
 }
 

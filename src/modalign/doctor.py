@@ -37,8 +37,11 @@ def _guarded(check: Callable[[], list[Finding]]) -> list[Finding]:
 
 
 def _packages() -> list[Finding]:
-    names = ("modalign", "torch", "transformers", "numpy", "scikit-learn", "safetensors", "pillow")
-    return [Finding("packages", ", ".join(f"{name} {version(name)}" for name in names))]
+    from modalign.record import versions
+
+    found = {name: number for name, number in versions().items() if name != "python"}
+    found["safetensors"] = version("safetensors")
+    return [Finding("packages", ", ".join(f"{name} {number}" for name, number in found.items()))]
 
 
 def _device() -> list[Finding]:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from safetensors.numpy import save as save_tensors
 
 from modalign.errors import InputError, UnknownNameError
 from modalign.features import EncoderSpec
-from modalign.files import read_json, write
+from modalign.files import make_folder, read_json, require_own_folder, write
 from modalign.methods import ALL_METHODS, method_class
 from modalign.methods.parameters import check_parameters
 from modalign.record import plain, versions
@@ -67,21 +68,19 @@ def save_model(folder: str | Path, method: Method, classifier: dict[str, Any] | 
         "versions": versions(),
     }
     text = json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write(folder / card["weights"], data)
     write(folder / CARD, text.encode())
-    for old in folder.glob("weights-*.safetensors"):
-        if old.name != card["weights"]:
-            old.unlink(missing_ok=True)
+    for old in folder.iterdir():
+        if _WEIGHTS_NAME.fullmatch(old.name) and old.name != card["weights"]:
+            with suppress(OSError):  # the model is there; what is left over is removed by the next save
+                old.unlink()
     return folder
 
 
 def check_destination(folder: Path) -> None:
     """Raise unless a model may be saved in ``folder``; asked before long work, so that its result has a place."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"Expected a folder to save to, '{folder}' is a file; choose another name.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / CARD).exists():
-        raise InputError(f"Expected an empty folder or one with a model, '{folder}' holds other files.")
+    require_own_folder(folder, "a model", CARD, lambda name: bool(_WEIGHTS_NAME.fullmatch(name)))
 
 
 def load_model(folder: str | Path) -> tuple[Method, dict[str, Any] | None]:

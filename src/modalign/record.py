@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 
-PACKAGES = ("modalign", "torch", "numpy", "scikit-learn", "transformers", "pillow")
+from modalign import __version__
+
+PACKAGES = ("torch", "numpy", "scikit-learn", "transformers", "pillow")
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that compute."""
-    return {"python": platform.python_version(), **{name: _installed(name) for name in PACKAGES}}
+    """Versions of Python, of this package and of the packages that compute."""
+    own = {"python": platform.python_version(), "modalign": __version__}
+    return own | {name: _installed(name) for name in PACKAGES}
 
 
 _installed = cache(version)  # which reads and parses a file each time, and every run asks

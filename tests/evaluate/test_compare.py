@@ -488,7 +488,7 @@ def test_official_lists_are_drawn_from_and_tested_on() -> None:
         ({"hyperparameters": {"lfa": {"stepz": 1}}}, UnknownNameError, "did you mean 'steps'"),
         ({"hyperparameters": {"lfa": {"steps": -1}}}, InputError, "steps"),
         ({"hyperparameters": {"lfaa": {"steps": 1}}}, UnknownNameError, "did you mean 'lfa'"),
-        ({"record": "no/such/folder/runs.jsonl"}, InputError, "folder of results file"),
+        ({"record": "no/such/folder/runs.jsonl"}, InputError, r"its folder .* does not exist"),
         ({"text": None}, InputError, r"'mine'.*on this machine.*text=False"),
         ({"text": np.ones((4, 9))}, InputError, r"width of the image vectors \(16\), got 9"),
         ({"text": ClassText(np.eye(3, 16), NAMES[:3])}, InputError, "text for all 4 classes, got none for 'fox'"),

@@ -66,7 +66,7 @@ def run(out: Path, folder: Path | None, options: dict, every: int, death: tuple[
         nonlocal written
         written += 1
         if where == "half written" and written == when:
-            path.with_name(f".{path.name}.1.tmp").write_bytes(data[: len(data) // 2])
+            path.with_name(".modalign-0123456789abcdef.tmp").write_bytes(data[: len(data) // 2])
             die()
         write(path, data)
         if where == "written" and written == when:  # odd: between the state and the card; even: after the card

@@ -100,8 +100,8 @@ def test_a_model_of_another_shape_is_refused_and_left_alone(tmp_path):
 
 
 def test_what_a_killed_run_left_is_cleared_away(tmp_path):
-    tmp_path.joinpath(".state-abc.safetensors.99.tmp").touch()
-    tmp_path.joinpath(".training.json.99.tmp").touch()
+    tmp_path.joinpath(f"state-{'0' * 64}.safetensors").touch()
+    tmp_path.joinpath(".modalign-0123456789abcdef.tmp").touch()
     _, history = trained(tmp_path)
     assert history.resumed_from == 0
     assert len(list(tmp_path.iterdir())) == 2

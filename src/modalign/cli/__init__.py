@@ -1,6 +1,8 @@
 """The command line. Every command is one call of a public function; this package only reads options and prints.
 
-Exit codes: 0 done · 1 failed although the request was sound · 2 the request was not (one sentence says why).
+Exit codes: 0 done · 1 failed although the request was sound · 2 the request was not (one sentence says why) · 70 an
+error of this package (a report is written) · 130 stopped by Ctrl-C (one sentence says what is kept) · 141 nobody reads
+the output any more.
 Results go to standard output, progress and notes to standard error; ``--json`` prints one JSON object instead.
 """
 
@@ -18,6 +20,7 @@ from modalign.cli.options import app
 from modalign.cli import fit_commands, predict_commands, compare_command, info_commands
 
 # isort: on
+from modalign.cli.endings import NO_READER, STOPPED, explain, mute
 from modalign.cli.terminal import say
 from modalign.errors import ModalignError
 
@@ -28,17 +31,32 @@ __all__ = ["app", "compare_command", "fit_commands", "info_commands", "main", "p
 
 def main() -> None:
     """Entry point: run a command; turn errors that a user can act upon into one sentence and an exit code."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # a service may have none
         stream.reconfigure(errors="backslashreplace")  # not every terminal has every letter
     warnings.showwarning = lambda message, *_, **__: say(f"note: {' '.join(str(message).split())}")
-    if code := run():
+    if code := run() or _flush():
         sys.exit(code)
+
+
+def _flush() -> int:
+    """Write what is still to be printed; the exit code if that cannot be done."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        mute()
+        return NO_READER
+    except OSError as error:
+        mute()
+        return explain(error, sys.argv[1:])
+    return 0
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command, by default that of the process; returns its exit code."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        return app(arguments, standalone_mode=False) or 0
+        return app(given, standalone_mode=False) or 0
     except ModalignError as error:
         say(f"error: {error}")
         return error.exit_code
@@ -50,5 +68,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
             say(f"error: {' '.join(error.format_message().split()).rstrip('.')}; see: {place} --help")
         return 2
     except KeyboardInterrupt:
-        say("stopped; what was embedded so far is kept")
-        return 130
+        say("stopped")
+        return STOPPED
+    except BrokenPipeError:
+        mute()
+        return NO_READER
+    except Exception as error:  # the last resort: a sentence and a report in place of a traceback
+        return explain(error, given)

@@ -10,12 +10,12 @@ from typing import Annotated
 import typer
 
 from modalign.cli.assignments import hyperparameters_by_method
-from modalign.cli.options import AsJson, Device, SplitFile, app, check_file
+from modalign.cli.options import AsJson, Device, SplitFile, check_file, command
 from modalign.cli.terminal import print_json, print_table, report_quarantine, say
 from modalign.errors import InputError
 
 
-@app.command()
+@command()
 def compare(
     source: Annotated[Path, typer.Argument(help="Images as for fit, or a features file (.npz) written by embed.")],
     encoder: Annotated[

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modalign.cli.assignments import as_spelled_here, hyperparameters_of
-from modalign.cli.options import AsJson, Device, EncoderName, Source, SplitFile, app, check_file
+from modalign.cli.options import AsJson, Device, EncoderName, Source, SplitFile, check_file, command
 from modalign.cli.terminal import print_json, report_quarantine, say
 from modalign.errors import InputError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from modalign.classifier import Classifier
 
 
-@app.command()
+@command()
 def embed(
     source: Source,
     out: Annotated[Path, typer.Option("--out", "-o", help="The features file (.npz) to write.")],
@@ -51,7 +51,7 @@ def embed(
     report_quarantine(features.quarantined)
 
 
-@app.command()
+@command()
 def fit(
     source: Source,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to save the model in.")],
@@ -94,8 +94,11 @@ def fit(
     from modalign.evaluate.outcome import outcome_lines
     from modalign.methods import method_class
     from modalign.persistence import check_destination
+    from modalign.tune.checkpoint import check_checkpoint
 
     check_destination(out)
+    if checkpoint is not None:
+        check_checkpoint(checkpoint)
     hyperparameters = hyperparameters_of(method_class(method), set_ or [])
     if "random_state" in hyperparameters:
         raise InputError(f"Expected --seed {hyperparameters['random_state']}, got --set random_state=….")

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from modalign.cli.options import AsJson, app, check_file
+from modalign.cli.options import AsJson, check_file, command
 from modalign.cli.terminal import print_json, print_table, say
 
 
-@app.command()
+@command()
 def demo(
     out: Annotated[Path, typer.Option(help="HTML page (.html) to write.")] = Path("demo-report.html"),
     seeds: Annotated[int, typer.Option(min=2, help="Number of few-shot draws.")] = 3,
@@ -29,7 +29,7 @@ def demo(
     say("", result.sentence, f"Pictures: {out}", err=False)
 
 
-@app.command("list")
+@command("list")
 def list_(
     what: Annotated[str, typer.Argument(help="methods, encoders, datasets, or the name of a method.")] = "methods",
     as_json: AsJson = False,
@@ -44,7 +44,7 @@ def list_(
     print_table(header, rows)
 
 
-@app.command()
+@command()
 def doctor(as_json: AsJson = False) -> None:
     """Check the installation: versions, device, memory, cache, extras, and the classification of digits."""
     from modalign.doctor import examine

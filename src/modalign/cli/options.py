@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from modalign.cli.endings import Command
 from modalign.errors import InputError, options, require
 
 app = typer.Typer(
@@ -17,6 +19,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+command = partial(app.command, cls=Command)
+"""Decorates the function of a command."""
 
 _IN_PYTHON = {"seed": "random_state", "template": "templates"}
 """Options that have another name than the argument of the library that they stand for."""
@@ -45,8 +50,21 @@ def check_file(path: Path | None, *endings: str, drawn: bool = False) -> None:
     check_writable(path)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from modalign import __version__
+
+        typer.echo(f"modalign {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def speak_of_options(context: typer.Context) -> None:
+def speak_of_options(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     """While a command runs, messages name its options where they would name arguments in Python."""
     command = context.command.commands[context.invoked_subcommand]  # type: ignore[attr-defined]
     context.with_resource(options(options_of(command)))

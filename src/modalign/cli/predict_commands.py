@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modalign.cli.options import AsJson, Source, SplitFile, app, check_file
+from modalign.cli.options import AsJson, Source, SplitFile, check_file, command
 from modalign.cli.terminal import print_json, print_table, report_quarantine, say
 from modalign.errors import InputError, require_choice
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from modalign.classifier import Classifier
 
 
-@app.command()
+@command()
 def predict(
     model: Annotated[Path, typer.Argument(help="A folder written by fit.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or one folder, list or archive.")],
@@ -61,7 +61,7 @@ def predict(
     report_quarantine(predictions.quarantined)
 
 
-@app.command()
+@command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A folder written by fit.")],
     source: Source,

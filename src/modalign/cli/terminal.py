@@ -36,7 +36,7 @@ def print_json(value: Any) -> None:
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:
     """Columns; folded to the width of a terminal, and as wide as they need to be everywhere else."""
-    if not sys.stdout.isatty():
+    if sys.stdout is None or not sys.stdout.isatty():
         typer.echo(text_table(header, rows))
         return
     from rich.console import Console

@@ -24,6 +24,7 @@ from modalign.evaluate.plan import RANDOM_TEXT, Cell, Draws, build, run_all
 from modalign.evaluate.protocol import budgets
 from modalign.evaluate.runs import Run, Shots, amount, labels_a_class, warn_of
 from modalign.features import UNLABELLED
+from modalign.files import check_writable
 from modalign.methods import METHODS, method_class
 from modalign.methods.base import VectorMethod
 from modalign.methods.parameters import check_parameters, parameters
@@ -239,8 +240,8 @@ def _checked(
             if key not in known:
                 raise UnknownNameError(f"hyper-parameter of {cls.__name__}", key, known)
         check_parameters(cls(**given.get(name, {})))
-    if record is not None and not Path(record).resolve().parent.is_dir():
-        raise InputError(f"Expected the folder of results file '{record}' to exist.")
+    if record is not None:
+        check_writable(record, append=True)
     return {name: given.get(name, {}) for name in dict.fromkeys(names)}
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context, parent_process
@@ -17,7 +19,7 @@ import numpy as np
 import torch
 
 from modalign.data.splits import few_shot
-from modalign.errors import current_options, options
+from modalign.errors import ModalignError, argument, current_options, options
 from modalign.evaluate.findings import SEPARATOR, LeftOut
 from modalign.evaluate.given import Given
 from modalign.evaluate.measuring import fingerprint_of, fingerprint_of_test
@@ -145,6 +147,15 @@ def run_all(
     )
     try:
         yield from pool.map(_run, cells)
+    except KeyboardInterrupt:  # nobody waits for runs that may take minutes; the finished ones are in the record
+        for worker in list(pool._processes.values()):
+            worker.terminate()
+        raise
+    except BrokenProcessPool:
+        raise ModalignError(
+            "A process of the comparison was ended from outside, often for want of memory; compare with fewer at a "
+            f"time ({argument('jobs', '1')}). With {argument('record')} the finished runs are kept."
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -159,6 +170,7 @@ def _start(
         parent_process().join()  # type: ignore[union-attr]
         os._exit(1)
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one decides
     threading.Thread(target=end_together, daemon=True).start()
     torch.set_num_threads(1)
     _own.append((Plan(given, settings, Draws(given, test), record), names))

@@ -18,12 +18,13 @@ from modalign.files.reading import (
     why_no_path,
     why_unreadable,
 )
-from modalign.files.writing import check_writable, replacing, sweep, write
+from modalign.files.writing import check_writable, make_folder, replacing, require_own_folder, sweep, write
 
 __all__ = [
     "NotRegularError",
     "check_writable",
     "is_regular",
+    "make_folder",
     "open_file",
     "open_regular",
     "parse_json",
@@ -32,6 +33,7 @@ __all__ = [
     "read_npz",
     "read_text",
     "replacing",
+    "require_own_folder",
     "require_path",
     "sweep",
     "why_no_path",

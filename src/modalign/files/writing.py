@@ -9,7 +9,7 @@ import secrets
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -82,7 +82,7 @@ def write(path: str | Path, content: bytes | str, *, private: bool = False, over
     return Path(path)
 
 
-def check_writable(path: str | Path, *, folder: bool = False) -> None:
+def check_writable(path: str | Path, *, folder: bool = False, append: bool = False) -> None:
     """Raise unless ``path`` can be written. Call it before any work whose result goes there.
 
     A file is created beside ``path`` and removed again, because rights alone do not tell: a file system may be
@@ -94,6 +94,8 @@ def check_writable(path: str | Path, *, folder: bool = False) -> None:
         The file or folder that will be written.
     folder : bool, default=False
         Whether ``path`` is a folder that will be made, with its parents, if it is not there.
+    append : bool, default=False
+        Whether an existing file will be added to and not replaced.
 
     Raises
     ------
@@ -105,16 +107,58 @@ def check_writable(path: str | Path, *, folder: bool = False) -> None:
     try:
         mode = _mode(path)
         if folder:
+            if mode is not None and not stat.S_ISDIR(mode):
+                raise InputError(f"Expected a folder, '{path}' is a file; choose another name.")
             parent = next((p for p in (path, *path.parents) if p.exists()), Path(path.anchor or "."))
         else:
             _require_regular(mode)
             parent = path.parent
+            if append and mode is not None:
+                os.close(os.open(path, os.O_WRONLY | os.O_APPEND))
+                return
         _require_short_names(path, parent)
         temporary, descriptor = _create_temporary(parent, 0o600)
         os.close(descriptor)
         temporary.unlink()
     except OSError as error:
         raise _unwritable(path, error) from None
+
+
+def make_folder(folder: str | Path) -> Path:
+    """Make a folder with its parents where it is not there; an InputError with the reason if that cannot be done."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    return folder
+
+
+def require_own_folder(folder: str | Path, holds: str, card: str, is_own: Callable[[str], bool]) -> None:
+    """Raise unless ``folder`` can be written and holds, if anything, what was written there before.
+
+    What a killed writer left does not count as foreign, so that the same command can be run again.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Made later if it is not there.
+    holds : str
+        For the sentence: "a model".
+    card : str
+        The file that makes a folder one of ours, whatever else it holds.
+    is_own : callable
+        Whether another file of this name may be there without the card.
+    """
+    folder = Path(folder)
+    check_writable(folder, folder=True)
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    foreign = [name for name in names if not _TEMPORARY.fullmatch(name) and not is_own(name)]
+    if foreign and card not in names:
+        raise InputError(
+            f"Expected an empty folder or one with {holds}, '{folder}' holds other files, such as '{foreign[0]}'; "
+            "choose another name."
+        )
 
 
 def sweep(folder: str | Path) -> int:
@@ -227,4 +271,7 @@ def _flush_folder(folder: Path) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(f"Expected '{path}' to be writable, got: {error.strerror or error}.")
+    reason = error.strerror or str(error)
+    if isinstance(error, FileNotFoundError) and not path.parent.exists():
+        reason = f"its folder '{path.parent}' does not exist"
+    return InputError(f"Expected '{path}' to be writable, got: {reason}.")

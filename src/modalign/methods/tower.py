@@ -28,6 +28,7 @@ from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import unit
 from modalign.methods.parameters import check_parameters
 from modalign.tune.batches import Batch, ImageBatches, centre_batches
+from modalign.tune.checkpoint import check_checkpoint
 from modalign.tune.history import Epoch
 from modalign.tune.loop import train
 from modalign.tune.prompts import count
@@ -206,6 +207,8 @@ class TowerMethod(BaseEstimator):
         InputError : one sentence saying what was expected, what came and what to do, before any work starts.
         """
         check_parameters(self)
+        if checkpoint is not None:
+            check_checkpoint(checkpoint)
         recipe = self._recipe()
         towers = Towers.open(encoder, text, gradient_checkpointing=recipe.gradient_checkpointing)
         items = self._read_items(items, labels, len(towers))

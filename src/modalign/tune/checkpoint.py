@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from modalign.errors import InputError
-from modalign.files import read_json, write
+from modalign.files import make_folder, read_json, require_own_folder, write
 
 FORMAT = "modalign-training/1"
 CARD = "training.json"
@@ -42,6 +42,11 @@ def trained_tensors(module: nn.Module) -> dict[str, Tensor]:
     kept = module.state_dict(keep_vars=True)
     buffers = {name: b for name, b in module.named_buffers() if name in kept}
     return parameters | buffers
+
+
+def check_checkpoint(folder: str | Path) -> None:
+    """Raise unless the state of a training may be kept in ``folder``; call it before long work."""
+    require_own_folder(folder, "a checkpoint", CARD, lambda name: bool(_STATE_NAME.fullmatch(name)))
 
 
 class Checkpoint:
@@ -67,11 +72,11 @@ class Checkpoint:
         data = save_tensors({name: t.cpu().contiguous() for name, t in tensors.items()})
         state = f"state-{hashlib.sha256(data).hexdigest()}.safetensors"
         card = {"format": FORMAT, "run": self.run, "step": step, "progress": dict(progress), "state": state}
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         write(self.folder / state, data)
         write(self.folder / CARD, json.dumps(card, indent=2, ensure_ascii=False).encode())
-        for old in (*self.folder.glob("*state-*.safetensors*"), *self.folder.glob(f".{CARD}.*")):
-            if old.name != state:
+        for old in self.folder.iterdir():
+            if _STATE_NAME.fullmatch(old.name) and old.name != state:
                 old.unlink(missing_ok=True)
 
     def load(self, module: nn.Module, optimiser: Optimizer) -> tuple[int, dict[str, Any]] | None:
@@ -107,14 +112,8 @@ class Checkpoint:
 
     def _read_card(self) -> dict[str, Any] | None:
         path = self.folder / CARD
+        check_checkpoint(self.folder)
         if not path.is_file():
-            if self.folder.exists() and not self.folder.is_dir():
-                raise InputError(f"Expected a folder for checkpoints, '{self.folder}' is a file; choose another name.")
-            leftovers = self.folder.iterdir() if self.folder.is_dir() else ()
-            if any("state-" not in entry.name and CARD not in entry.name for entry in leftovers):
-                raise InputError(
-                    f"Expected an empty folder or one with a checkpoint, '{self.folder}' holds other files."
-                )
             return None
         card = read_json(path, "the card of a checkpoint")
         good = (

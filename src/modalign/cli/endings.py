@@ -1,0 +1,115 @@
+"""How a command ends when it is stopped, or when it fails in a way that nobody foresaw."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import secrets
+import shlex
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+from modalign.cli.terminal import say
+
+STOPPED = 130
+"""Exit code after Ctrl-C."""
+UNFORESEEN = 70
+"""Exit code after an error that is none of the user's."""
+NO_READER = 141
+"""Exit code when whatever reads the output has ended, such as ``| head``."""
+_CHECKPOINT = "training.json"  # the card of modalign.tune.checkpoint, without importing torch
+_EMBEDDING = ("embed", "fit", "compare", "predict", "evaluate", "demo")
+_OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EACCES,
+                   errno.EPERM, errno.ENOMEM}  # fmt: skip
+
+
+class Command(TyperCommand):
+    """A command that says what is kept when it is stopped."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            say(what_is_kept(self.name or "", ctx.params))
+            raise typer.Exit(STOPPED) from None
+        except BrokenPipeError:
+            mute()
+            raise typer.Exit(NO_READER) from None
+
+
+def what_is_kept(command: str, options: Mapping[str, Any]) -> str:
+    """One sentence for a command that was stopped: what is there of its work, and how to go on."""
+    kept = []
+    if command in _EMBEDDING:
+        from modalign.encoders.store import default_cache
+
+        kept.append(f"image vectors computed so far in the cache '{default_cache()}'")
+    checkpoint, record = options.get("checkpoint"), options.get("record")
+    if checkpoint is not None and any(Path(checkpoint).glob(_CHECKPOINT)):
+        kept.append(f"the training up to its last checkpoint in '{checkpoint}'")
+    if record is not None and Path(record).is_file():
+        kept.append(f"finished runs in '{record}'")
+    return f"stopped; kept: {', '.join(kept)}; run the same command to continue" if kept else "stopped"
+
+
+def mute() -> None:
+    """Send what is still to be printed nowhere, so that the interpreter does not complain when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def explain(error: Exception, arguments: Sequence[str]) -> int:
+    """One sentence about an error that nothing else has handled; returns the exit code."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
+        say("error: there is not enough memory for this; use fewer images, a smaller encoder or a larger machine")
+        return 1
+    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        say(f"error: {error.strerror}{f': {error.filename!r}' if error.filename else ''}")
+        return 1
+    said = f"{type(error).__name__}{f' ({text[:200]})' if text else ''}"
+    try:
+        say(f"error: unexpected {said}; this is a bug, please report it with the file '{report(error, arguments)}'")
+    except Exception:  # no place for a file
+        traceback.print_exception(error)
+    return UNFORESEEN
+
+
+def report(error: Exception, arguments: Sequence[str]) -> Path:
+    """Write what a maintainer needs to a new file that only the user can read; the home folder is written as ``~``."""
+    from modalign.files import write
+    from modalign.record import versions
+
+    lines = [
+        f"command: modalign {shlex.join(arguments)}",
+        f"time: {time.strftime('%Y-%m-%d %H:%M:%S %z')}",
+        f"system: {platform.platform()}",
+        *(f"{package}: {number}" for package, number in versions().items()),
+        "",
+        "".join(traceback.format_exception(error)),
+    ]
+    text = "\n".join(lines)
+    home = str(Path.home())
+    if home != os.sep:
+        text = text.replace(home, "~")
+    name = f"error-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}.txt"
+    for place in (_reports, tempfile.gettempdir):
+        with suppress(Exception):  # the error may lie in the place itself
+            folder = Path(place())
+            folder.mkdir(parents=True, exist_ok=True)
+            return write(folder / name, text.encode(errors="backslashreplace"), private=True)
+    raise OSError("no folder can be written")
+
+
+def _reports() -> Path:
+    from modalign.encoders.store import default_cache
+
+    return default_cache() / "reports"
