@@ -36,7 +36,7 @@ def test_a_map_a_prompt_and_token() -> None:
     np.testing.assert_allclose(strengths[1], 0.8 * np.array([[0, 1 / 3], [2 / 3, 1]]), atol=1e-6)  # its own scale
     np.testing.assert_allclose(strengths[2], 0.8 * np.array([[0, 0], [0, 1]]), atol=1e-6)  # below uniform: nothing
     np.testing.assert_allclose(strengths[3], 0.8 * np.array([[0, 0.5], [0, 0]]), atol=1e-6)  # one scale for all
-    assert "3.00 times" in picture.svg
+    assert "3.00 times uniform" in picture.svg
     assert "&lt;b&gt;two" in picture.svg
     assert "<b>" not in picture.svg
 

@@ -318,7 +318,7 @@ def test_gap_is_drawn_in_one_plane_where_that_is_possible() -> None:
         (lambda: per_class_bars([]), "at least one class"),
         (lambda: reliability_diagram({}), "at least one series"),
         (lambda: modality_gap((np.ones((3, 4)), np.ones((2, 5))), gap()[1]), r"\(C, d\) texts"),
-        (lambda: modality_gap(*gap(), labels=np.arange(60) % 4), "one text a class"),
+        (lambda: modality_gap(*gap(), labels=np.arange(60) % 4), "one text per class"),
         (lambda: modality_gap(*gap(), labels=[0, 1]), "got 2 labels"),
         (lambda: modality_gap((np.full((3, 4), np.nan), np.ones((2, 4))), gap()[1]), "finite"),
     ],

@@ -37,7 +37,7 @@ _LISTED = 8  # mistakes below a matrix whose cells show no counts
 def confusion_matrix(counts: ArrayLike, class_names: Sequence[str], *, limit: int = 100) -> Picture:
     """True classes down, answers across: right answers in one color, mistakes in another.
 
-    The opacity of a cell is its share of the row, so that a class half of whose images are right is half as strong as
+    The opacity of a cell is its share of the row, so a class half of whose images are right is half as strong as
     one without a mistake. Up to 32 classes show their counts; more show every so many names, and the most frequent
     mistakes are numbered in the matrix and listed below it. Beyond ``limit`` classes those with the most mistakes are
     drawn.

@@ -1,4 +1,4 @@
-"""The pages about a classifier: how well it does, where it errs, whether its probabilities can be believed."""
+"""The page about a classifier: accuracy, mistakes by class, the hardest images, and calibration."""
 
 from __future__ import annotations
 

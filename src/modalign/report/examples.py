@@ -1,4 +1,4 @@
-"""A strip of example images with what a classifier says about them."""
+"""A strip of example images with the answers of a classifier."""
 
 from __future__ import annotations
 

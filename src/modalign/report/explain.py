@@ -1,4 +1,4 @@
-"""What a method looked at: transport plans of prompts and tokens, drawn on the picture."""
+"""Transport plans of prompts and tokens as maps over the picture."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modalign.errors import InputError, require
-from modalign.report.style import INK, MUTED, SERIES, Picture, canvas, panel, settings
+from modalign.report.style import INK, MUTED, SERIES, Picture, canvas, panel, settings, text_width
 from modalign.report.text import shorten
 
 if TYPE_CHECKING:
@@ -15,29 +15,39 @@ if TYPE_CHECKING:
 
     from modalign.methods.patch_plans import PatchPlans
 
-CELL, GAP, TITLE, FOOT = 92, 8, 24, 22
+CELL, GAP, TITLE, LINE = 92, 8, 24, 16
 
 
 def patch_plans(plans: PatchPlans, *, prompts: int = 4, tokens: int = 6) -> Picture:
-    """The picture, then a row a textual prompt: its own map, and one for each of its tokens.
+    """The picture, then a row per textual prompt: its own map, and one for each of its tokens.
 
-    A map is drawn over the picture in grey, patch by patch, the stronger the colour the more of it: token plans and
-    PLOT's prompt plans on one scale from uniform (no colour) to the largest value anywhere, ALIGN's cosines of a
-    prompt from their least to their largest.
+    A map is drawn over the picture in gray, patch by patch; the stronger the color, the larger the value. Token plans
+    and PLOT's prompt plans share one scale from uniform (no color) to the largest value anywhere. ALIGN's cosines of a
+    prompt go from their lowest (no color) to their highest.
 
     Parameters
     ----------
-    plans : what ``explain`` of a fitted ALIGN or PLOT returns.
-    prompts : rows at most.
-    tokens : of each prompt at most.
+    plans : PatchPlans
+        What ``explain`` of a fitted ALIGN or PLOT returns.
+    prompts : int, default=4
+        Rows at most.
+    tokens : int, default=6
+        Tokens of each prompt at most.
     """
     if prompts < 1 or tokens < 1:
         raise InputError(f"Expected at least one prompt and token to draw, got {prompts} and {tokens}.")
     N = min(prompts, len(plans.prompts))
     shown = [] if plans.tokens is None else [own[:tokens] for own in plans.tokens[:N]]
     columns = 2 + max((len(own) for own in shown), default=0)
-    width, height = columns * (CELL + GAP), N * (CELL + TITLE + GAP) + FOOT
     top = max([own.max() for own in shown] or [plans.prompts.max()])
+    scale = f"no color: uniform or less; strongest: {top:.2f} times uniform"
+    notes = (
+        [f"Tokens: {scale}.", "Prompts: from the lowest cosine to the highest."]
+        if shown
+        else [f"{scale.capitalize()}."]
+    )
+    width = max(columns * (CELL + GAP), text_width(notes, 10) + 4)
+    height = N * (CELL + TITLE + GAP) + LINE * len(notes) + 6
     with settings():
         figure = canvas(width, height)
 
@@ -57,17 +67,18 @@ def patch_plans(plans: PatchPlans, *, prompts: int = 4, tokens: int = 6) -> Pict
             _heat(cell(n, 1, f"prompt {n + 1}"), plans.image, own, low, high)
             for i, each in enumerate(shown[n] if shown else ()):
                 _heat(cell(n, 2 + i, plans.words[n][i]), plans.image, each, 1.0, top)
-        note = f"No colour: as uniform, or less. Strongest: {top:.2f} times as much."
-        figure.text(0, 4 / height, note, fontsize=10, color=MUTED, va="bottom", ha="left")
-    what = "tokens and prompts" if shown else "prompts"
-    return Picture(figure, f"Where the {what} of the class {plans.class_name} look, on the patches of the picture.")
+        for line, note in enumerate(reversed(notes)):
+            figure.text(0, (4 + LINE * line) / height, note, fontsize=10, color=MUTED, va="bottom", ha="left")
+    what = "prompts and their tokens" if shown else "prompts"
+    name = shorten(plans.class_name, 40)
+    return Picture(figure, f"Maps of the {what} of the class {name} over the patches of the picture.")
 
 
 def _heat(axes: Axes, image: np.ndarray, values: np.ndarray, low: float, high: float) -> None:
-    """A map over the picture, which is drawn faintly in grey."""
-    colour = require("matplotlib.colors", "plot").to_rgb(SERIES[1])
-    grey = np.repeat((0.5 * image.mean(axis=2, keepdims=True) + 127).astype(np.uint8), 3, axis=2)
-    axes.imshow(grey, interpolation="nearest")
+    """A map over the picture, which is drawn faintly in gray."""
+    color = require("matplotlib.colors", "plot").to_rgb(SERIES[1])
+    gray = np.repeat((0.5 * image.mean(axis=2, keepdims=True) + 127).astype(np.uint8), 3, axis=2)
+    axes.imshow(gray, interpolation="nearest")
     strength = np.clip((values - low) / max(high - low, 1e-6), 0, 1)
-    overlay = np.concatenate([np.broadcast_to(colour, (*values.shape, 3)), 0.8 * strength[..., None]], axis=2)
+    overlay = np.concatenate([np.broadcast_to(color, (*values.shape, 3)), 0.8 * strength[..., None]], axis=2)
     axes.imshow(overlay, extent=(-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5), interpolation="nearest")

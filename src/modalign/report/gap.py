@@ -82,7 +82,7 @@ def _check_clouds(clouds: Sequence[tuple[np.ndarray, ...]], labels: ArrayLike | 
     images, texts = ([len(pair[k]) for pair in clouds] for k in (0, 1))
     if {*images, len(np.atleast_1d(labels))} != {images[0]} or texts[0] != texts[1] or np.max(labels) >= texts[0]:
         raise InputError(
-            f"Expected one label for each of {images[0]} images, before and after, and one text a class; "
+            f"Expected one label for each of {images[0]} images, before and after, and one text per class; "
             f"got {len(np.atleast_1d(labels))} labels, {images} images and {texts} texts."
         )
 
@@ -97,7 +97,7 @@ def _plane(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 def _square(axes: Axes, points: np.ndarray) -> None:
     low, high = points.min(axis=0), points.max(axis=0)
-    centre, half = (low + high) / 2, 0.54 * float((high - low).max()) or 1.0
-    axes.set(xlim=(centre[0] - half, centre[0] + half), ylim=(centre[1] - half, centre[1] + half), xticks=[], yticks=[])
+    center, half = (low + high) / 2, 0.54 * float((high - low).max()) or 1.0
+    axes.set(xlim=(center[0] - half, center[0] + half), ylim=(center[1] - half, center[1] + half), xticks=[], yticks=[])
     axes.spines[:].set_visible(True)
     axes.spines[:].set_color(RULE)

@@ -1,6 +1,6 @@
-"""One look for all pictures: colours, type and the way a figure becomes an SVG.
+"""One look for all pictures: colors, type and the way a figure becomes an SVG.
 
-A picture is drawn in light colours. Each of them is also a CSS variable on a page, so that the same SVG follows the
+A picture is drawn in light colors. Each of them is also a CSS variable on a page, so that the same SVG follows the
 reader's dark mode; on its own it needs no style sheet.
 """
 
@@ -37,7 +37,7 @@ RULE = "#d8dde3"  # grid lines
 SURFACE = "#fefefe"  # what lies under everything
 
 SERIES = ("#1f6fd0", "#c84a08", "#0f7a5f", "#611a55", "#a2498f")
-"""Colours of data: ≥ 4.5 : 1 against white as text, and told apart by colour-blind readers (see the test)."""
+"""Colors of data: ≥ 4.5 : 1 against white as text, and told apart by color-blind readers (see the test)."""
 MARKERS = ("o", "s", "^", "D", "v")
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
 
@@ -67,7 +67,7 @@ _VARIABLE = {
     MUTED: "--muted",
     RULE: "--rule",
     SURFACE: "--surface",
-    **{colour: f"--series-{i}" for i, colour in enumerate(SERIES, start=1)},
+    **{color: f"--series-{i}" for i, color in enumerate(SERIES, start=1)},
     RIGHT: "--right",
     WRONG: "--wrong",
     ON_FAINT: "--on-faint",
@@ -207,9 +207,9 @@ def text_width(words: Sequence[str], size: float) -> float:
 
 
 def style_sheet() -> str:
-    """The colours as CSS variables, light and dark."""
-    light = "".join(f"{name}:{colour};" for colour, name in _VARIABLE.items())
-    dark = "".join(f"{name}:{DARK[colour]};" for colour, name in _VARIABLE.items())
+    """The colors as CSS variables, light and dark."""
+    light = "".join(f"{name}:{color};" for color, name in _VARIABLE.items())
+    dark = "".join(f"{name}:{DARK[color]};" for color, name in _VARIABLE.items())
     return f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
 
 
