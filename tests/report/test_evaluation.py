@@ -17,6 +17,7 @@ from test_page import Reader
 
 import modalign as ma
 from modalign.evaluate.metrics import accuracy, confusion, per_class_accuracy
+from modalign.evaluate.outcome import outcome_lines
 from modalign.features import Quarantined
 from modalign.linalg.calibration import expected_calibration_error
 from modalign.predictions import Evaluation
@@ -228,3 +229,14 @@ def test_names_are_text_whatever_they_hold(tmp_path: Path) -> None:
     assert "<script>" not in document
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffe\uffff]", document)
     assert "日本語 שלום" in document
+
+
+def test_what_the_fit_achieved_is_told_as_on_the_terminal(fitted: tuple[Path, ma.Classifier], tmp_path: Path) -> None:
+    photos, model = fitted
+    outcome = model.record["outcome"]
+    text = text_of(page(tmp_path, model, model.evaluate(photos)))
+    told = text[text.index("When the model was fitted") :]
+    for line in (*outcome_lines(outcome), *outcome["notes"], *model.record["notes"]):
+        assert line[1:].rstrip(".") in told
+    silent = replace(model, record={k: v for k, v in model.record.items() if k not in ("outcome", "notes")})
+    assert "When the model was fitted" not in text_of(page(tmp_path, silent, model.evaluate(photos)))

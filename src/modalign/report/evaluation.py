@@ -12,6 +12,7 @@ from modalign.classifier import Classifier
 from modalign.data.items import Items, load_items
 from modalign.errors import UndecodableError
 from modalign.evaluate.metrics import percent, reliability
+from modalign.evaluate.outcome import outcome_lines
 from modalign.features import ClassText, Features
 from modalign.linalg.gaussians import modality_gap as measured_gap
 from modalign.linalg.prototypes import text_prototypes
@@ -77,6 +78,7 @@ def save_evaluation_page(classifier: Classifier, result: Evaluation, path: str |
     if images is not None:
         add_examples(page, result, load_items(images))
     add_calibration(page, classifier, result)
+    _add_outcome(page, classifier)
     _add_notes(page, result)
     return page.save(path)
 
@@ -174,9 +176,17 @@ def add_modality_gap(page: Page, method: VectorMethod, features: Features, text:
     )
 
 
+def _add_outcome(page: Page, classifier: Classifier) -> None:
+    """What the fit achieved on held-out images, beside zero-shot and chance, and its notes."""
+    outcome = classifier.record.get("outcome")
+    lines = [] if outcome is None else [*outcome_lines(outcome), *outcome["notes"]]
+    if text := statements.paragraphs([*lines, *classifier.record.get("notes", ())]):
+        page.section("When the model was fitted", text)
+
+
 def record_of(classifier: Classifier) -> dict[str, object]:
     """What the numbers of a page rest on."""
-    record = {k: v for k, v in classifier.record.items() if k in ("shots", "random_state", "images", "notes")}
+    record = {k: v for k, v in classifier.record.items() if k in ("shots", "random_state", "images")}
     if record.get("shots", "") is None:
         record["shots"] = "all"
     return {
