@@ -88,6 +88,14 @@ def test_the_choice_is_the_median_of_the_choices_of_the_folds_and_gives_the_pred
         np.testing.assert_allclose(found.scored.logits[fold == k], model.scores(X.select(fold == k)), atol=1e-4)
 
 
+def test_a_method_that_cross_validates_chooses_on_all_images():
+    X, text = problem(shots=4)
+    method = quick("anchored_gaussian")
+    found = cross_fit(method, X, text=text)
+    assert found.chosen == clone(method).fit(X, text=text).chosen()
+    assert found.chosen["discriminant_weight"] > 0
+
+
 def test_a_given_method_and_its_own_choices_stay():
     X, text = problem()
     method = TipAdapter(alpha=2.0)

@@ -88,6 +88,7 @@ class AnchoredGaussian(VectorMethod):
     paper = "own method: Gaussian discriminant analysis with class means anchored in the class texts"
     needs_labels = False
     choices: ClassVar[tuple[str, ...]] = ("discriminant_weight", "strength", "unlabeled_weight")
+    cross_validates: ClassVar[bool] = True
     ablations: ClassVar[dict[str, dict[str, Any]]] = {"no discriminant": {"discriminant_weight": 0.0}}
 
     discriminant_weight: Fraction | Literal["auto"] = "auto"

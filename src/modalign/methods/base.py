@@ -93,9 +93,8 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
     takes_parts: ClassVar[bool] = False  # looks at ``Features.tokens``, crops or patches of every image
     scores_parts: ClassVar[bool] = False  # also of the images it predicts, not only of those it learns from
     mirrors: ClassVar[bool] = False  # published with every training image doubled by its mirror
-    choices: ClassVar[
-        tuple[str, ...]
-    ] = ()  # hyper-parameters that validation images choose; ``<name>_`` holds the value
+    choices: ClassVar[tuple[str, ...]] = ()  # hyper-parameters chosen on validation images; as used in ``<name>_``
+    cross_validates: ClassVar[bool] = False  # without validation images, chooses them by cross-validation
     ablations: ClassVar[dict[str, dict[str, Any]]] = {}  # an active ingredient switched off → the settings that do it
 
     @abstractmethod

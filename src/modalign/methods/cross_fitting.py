@@ -52,9 +52,10 @@ def cross_fit(
 ) -> CrossFit:
     """Choose hyper-parameters and predict every labeled image by clones of ``method`` that were fitted without it.
 
-    First each fold serves as the validation images of a model fitted to the others. The choice for all is the median
-    of their choices, or the most common value of what is no number. Then each fold is predicted by a model with these
-    hyper-parameters, fitted to the others. So the logits of all folds have the scale of those of the final model.
+    First hyper-parameters are chosen. A method that cross-validates does so on all images. For another one each fold
+    serves as the validation images of a model fitted to the others, and the choice is the median of their choices, or
+    the most common value of what is no number. Then each fold is predicted by a model with these hyper-parameters,
+    fitted to the others. So the logits of all folds have the scale of those of the final model.
 
     Folds are stratified, and copies of an image, found by their vectors, share one.
 
@@ -83,7 +84,7 @@ def cross_fit(
 
     Notes
     -----
-    Costs K fits, and K more for a method that has ``choices``.
+    Costs K fits, and K more, or one that cross-validates, for a method that has ``choices``.
     """
     copies = groups_of_copies(torch.from_numpy(np.array(X.vectors[: len(X) // views], dtype=np.float32)))
     labels = torch.from_numpy(X.labels[: len(copies)])
@@ -93,11 +94,7 @@ def cross_fit(
     fold = folds(labels, count, groups=copies, random_state=random_state).numpy()
     images = _Folded(X, text, anchor, fold, named_by_text=text is not None and method.takes_text)
     usable = [k for k in range(int(fold.max()) + 1) if images.can_do_without(k)]
-    chosen = {}
-    if method.choices:
-        chosen = _agreed(
-            [images.fit(method, k, choose=True).chosen() for k in _shown(usable, f"tuning {method.title}")]
-        )
+    chosen = images.choose(method, usable)
     settled = clone(method).set_params(**chosen)
     rows, logits = [np.empty(0, dtype=np.int64)], [np.empty((0, n_classes))]
     for k in _shown(usable, f"cross-fitting {method.title}"):
@@ -129,6 +126,15 @@ class _Folded:
     def can_do_without(self, k: int) -> bool:
         """Whether there is something to learn from the other folds, and something to hold out."""
         return (self.named_by_text or len(self._present(k)) > 1) and len(self.held_out(k)) > 0
+
+    def choose(self, method: VectorMethod, usable: list[int]) -> dict[str, Any]:
+        """Values of the ``choices`` of the method; none if it has none."""
+        if not method.choices:
+            return {}
+        if method.cross_validates:
+            return clone(method).fit(self.X, text=self.text, anchor=self.anchor).chosen()
+        rounds = _shown(usable, f"tuning {method.title}")
+        return _agreed([self.fit(method, k, choose=True).chosen() for k in rounds])
 
     def fit(self, method: VectorMethod, k: int, *, choose: bool = False) -> VectorMethod:
         """A clone fitted to the other folds, with fold ``k`` as validation images if it is to choose."""
