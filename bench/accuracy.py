@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from modalign.evaluate.metrics import mean_interval
 from modalign.evaluate.sealed import SealedLabels
+from modalign.linalg.calibration import expected_calibration_error
 from modalign.methods.base import VectorMethod
 from modalign.progress import track
 from modalign.record import plain, versions
@@ -90,7 +92,8 @@ class Row(Judged):
     test_high: float
     n_test: int
     required: float | None
-    fit_seconds: float
+    calibration_error: float | None  # expected calibration error of the test probabilities, 15 bins, in percent
+    fit_seconds: float  # of the processor
 
     def judged(self) -> float:
         return self.mean
@@ -98,7 +101,10 @@ class Row(Judged):
 
 @dataclass(frozen=True)
 class Cell:
-    """What makes a :class:`Row`; ``transductive`` methods see the test images, without labels, in fitting."""
+    """What makes a :class:`Row`; ``transductive`` methods see the test images, without labels, in fitting.
+
+    ``validated`` is whether the method is given validation images.
+    """
 
     data: Dataset
     shots: int
@@ -107,6 +113,7 @@ class Cell:
     seeds: int
     transductive: bool = False
     required: float | None = None
+    validated: bool = True
 
 
 def few_per_class(y: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -123,15 +130,18 @@ def measure(cell: Cell, validation: str) -> Row:
     if cell.transductive:
         X, y = np.concatenate([X, Xt]), np.concatenate([y, np.full(len(Xt), -1)])
     text = None if cell.name == "nearest mean" else data.text
-    seconds, marks = [], []
+    seconds, marks, errors = [], [], []
     for seed in range(cell.seeds):
         chosen = few_per_class(yv, min(shots, 4), seed) if validation == "few" else np.arange(len(yv))
-        held_out = (Xv[chosen], yv[chosen]) if shots else None
-        started = time.perf_counter()
+        held_out = (Xv[chosen], yv[chosen]) if shots and cell.validated else None
+        started = time.process_time()
         method = cell.build(seed).fit(X, y, text=text, validation=held_out)
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.process_time() - started)
         answers = method.transduction_[-len(Xt) :] if cell.transductive else method.predict(Xt)
         marks.append(SealedLabels(yt).score(answers))
+        if not cell.transductive:
+            probabilities = torch.from_numpy(method.predict_proba(Xt))
+            errors.append(100 * expected_calibration_error(probabilities, torch.from_numpy(yt)))
     accuracies = [100 * mark.top1 for mark in marks]
     interval, several = mean_interval(accuracies, bounds=(0, 100)), cell.seeds > 1
     return Row(
@@ -146,6 +156,7 @@ def measure(cell: Cell, validation: str) -> Row:
         test_high=100 * float(np.mean([mark.high for mark in marks])),
         n_test=len(yt),
         required=cell.required,
+        calibration_error=float(np.mean(errors)) if errors else None,
         fit_seconds=float(np.mean(seconds)),
     )
 
@@ -153,13 +164,14 @@ def measure(cell: Cell, validation: str) -> Row:
 def show(rows: Sequence[Row], protocol: str) -> None:
     """The table, for people."""
     print(protocol)
-    heads = ("over seeds", "test set", "required")
-    print(f"{'data':15} {'shots':>5}  {'method':13} {'top-1':>6}  {heads[0]:15} {heads[1]:15} {heads[2]:>8}  fit")
+    heads = ("data", "shots", "method", "top-1", "over seeds", "test set", "required", "calib.")
+    print("{:15} {:>5}  {:18} {:>6}  {:15} {:15} {:>8}  {:>6}  fit".format(*heads))
     for row in rows:
         seeds = "one run" if row.low is None else f"{row.low:.2f} to {row.high:.2f}"
+        error = "" if row.calibration_error is None else f"{row.calibration_error:.1f}"
         print(
-            f"{row.dataset:15} {row.shots:>5}  {row.method:13} {row.mean:6.2f}  {seeds:15} "
-            f"{row.test_low:.2f} to {row.test_high:.2f}  {row.verdict():>8}  {row.fit_seconds:.1f} s"
+            f"{row.dataset:15} {row.shots:>5}  {row.method:18} {row.mean:6.2f}  {seeds:15} "
+            f"{row.test_low:.2f} to {row.test_high:.2f}  {row.verdict():>8}  {error:>6}  {row.fit_seconds:.1f} s"
         )
 
 

@@ -14,7 +14,6 @@ def test_the_demonstration_in_short(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(demo, "SHOTS", (2,))
     monkeypatch.setattr(demo, "METHODS", ("zero_shot", "gpua", "cmm"))
     monkeypatch.setattr(demo, "TOWER_SETTINGS", demo.TOWER_SETTINGS | {"epochs": 1})
-    monkeypatch.setattr(demo, "SETTINGS", {"cmm": {"steps": 50}})
     found = demo.run_demo(tmp_path / "page.html", seeds=2)
     assert [(row.method, row.shots) for row in found.table] == [
         ("Zero-shot CLIP", 0),

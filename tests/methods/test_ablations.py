@@ -11,7 +11,7 @@ from modalign.methods.base import Problem
 from modalign.methods.cross_modal_probe import Samples
 
 ZERO_SHOT = [
-    ("lfa", "identity map"), ("cmm", "identity map"), ("tip_adapter", "no cache"), ("tip_adapter_f", "no cache"),
+    ("lfa", "identity map"), ("tip_adapter", "no cache"), ("tip_adapter_f", "no cache"),
     ("cma", "cosine alone"),
 ]  # fmt: skip
 

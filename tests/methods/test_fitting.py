@@ -89,3 +89,30 @@ def test_one_seed_one_draw():
     draws = [torch.rand(3, generator=seeded(5)) for _ in range(2)]
     assert torch.equal(*draws)
     assert not torch.equal(torch.rand(8, generator=seeded(None)), torch.rand(8, generator=seeded(None)))
+
+
+@pytest.mark.parametrize(("repeats", "expected"), [(1, "start"), (100, "gain")])
+def test_after_a_start_only_a_sure_gain_without_a_loss_of_accuracy_counts(repeats, expected):
+    """The gains of four images: two large, one negative, none. The mean is the same on 400 images, but surer."""
+
+    def scores(margins):
+        return torch.tensor(margins * repeats)[:, None] * torch.tensor([1.0, 0.0])
+
+    y = torch.zeros(4 * repeats, dtype=torch.int64)
+    best = Best("log-loss", y)
+    best.start(scores([0.05, 0.05, 0.05, -0.05]), "start")
+    before = best.merit
+    best.offer(scores([0.08, 0.08, 0.03, -0.05]), lambda: "gain")
+    assert best.merit.log_likelihood > before.log_likelihood
+    assert best.merit.accuracy == before.accuracy == 0.75
+    assert best.choice == expected
+    assert not best.offer(scores([0.9, 0.9, -0.001, -0.001]), lambda: "likelier, but less accurate", careful=True)
+    assert best.merit.log_likelihood > before.log_likelihood
+    assert not best.offer(scores([0.06, 0.06, 0.04, -0.05]), lambda: "careful", careful=True)
+    assert best.choice == ("careful" if expected == "start" else expected)
+
+
+def test_a_descent_ends_when_the_observer_says_so():
+    W = torch.ones(2)
+    losses = descend([Descent(W, [0.1] * 9, 0.0)], lambda step: (torch.ones(1), [W.clone()]), lambda n: n == 4, {2, 4})
+    assert len(losses) == 4

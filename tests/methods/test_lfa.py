@@ -10,7 +10,10 @@ from scipy.linalg import orthogonal_procrustes
 
 from modalign.errors import InputError
 from modalign.methods import lfa
-from modalign.methods.lfa import LFA, Ranking
+from modalign.methods.base import Problem
+from modalign.methods.divisions import divide
+from modalign.methods.lfa import LFA
+from modalign.methods.lfa_refinement import Ranking
 from modalign.methods.zero_shot import ZeroShot
 
 QUIET = {"noise": 0.0, "dropout": 0.0, "random_state": 0}
@@ -94,40 +97,96 @@ def test_refinement_lowers_the_loss_it_follows():
 
 
 def test_cached_scores_choose_the_beta_that_refitting_would():
-    data = few_shot(noise=1.6)
+    data = few_shot(noise=1.6, text_noise=2.5)
     held_out = (data.Xv, data.yv)
-    chosen = LFA(steps=0, criterion="accuracy").fit(data.X, data.y, text=data.text, validation=held_out)
-    scores = {b: LFA(beta=b, steps=0).fit(data.X, data.y, text=data.text).score(*held_out) for b in lfa.BETAS}
+    method = LFA(steps=0, criterion="accuracy", random_state=0)
+    chosen = method.fit(data.X, data.y, text=data.text, validation=held_out)
+    divided = divide(Problem(*map(torch.from_numpy, (data.X, data.y)), 5, torch.ones(1), None, None), 0)
+
+    def right(beta: float) -> int:
+        """On validation images, and on those held out of the folds."""
+        found = LFA(beta=beta, steps=0).fit(data.X, data.y, text=data.text).predict(data.Xv) == data.yv
+        for part in divided.parts:
+            other = LFA(beta=beta, steps=0).fit(data.X[part.rows], data.y[part.rows], text=data.text)
+            found = np.concatenate([found, other.predict(part.X.numpy()) == part.y.numpy()])
+        return found.sum()
+
+    scores = {beta: right(beta) for beta in lfa.BETAS}
     assert scores[chosen.beta_] == max(scores.values())
-    assert chosen.diagnosis_["beta_chosen_on"] == "validation"
+    assert chosen.beta_ < 1
+    assert chosen.diagnosis_["chosen_on"] == "validation and cross-validation"
 
 
-def test_where_beta_comes_from():
+def test_where_the_choice_comes_from():
     data, one = few_shot(shots=6), few_shot(shots=1)
-    several = LFA(steps=0).fit(data.X, data.y, text=data.text)
-    single = LFA(steps=0).fit(one.X, one.y, text=one.text)
-    given = LFA(steps=0, beta=0.25).fit(data.X, data.y, text=data.text)
-    assert several.diagnosis_["beta_chosen_on"] == "cross-validation"
-    assert (single.beta_, single.diagnosis_["beta_chosen_on"]) == (0.9, "nothing")
-    assert (given.beta_, given.diagnosis_["beta_chosen_on"]) == (0.25, "nothing")
+    several = LFA().fit(data.X, data.y, text=data.text)
+    single = LFA().fit(one.X, one.y, text=one.text)
+    given = LFA(steps=3, beta=0.25).fit(data.X, data.y, text=data.text)
+    assert several.diagnosis_["chosen_on"] == "cross-validation"
+    assert (single.chosen(), single.diagnosis_["chosen_on"]) == ({"beta": lfa.CAREFUL_BETA, "steps": 0}, "nothing")
+    assert (given.chosen(), given.diagnosis_["chosen_on"]) == ({"beta": 0.25, "steps": 3}, "nothing")
+    assert len(given.losses_) == 3
+    assert LFA(steps=7).fit(data.X, data.y, text=data.text).steps_ == 7
+    assert LFA(beta=0.4).fit(data.X, data.y, text=data.text).beta_ == 0.4
 
 
-def test_cross_validation_without_text_does_not_see_the_held_out_images(monkeypatch):
+@pytest.mark.parametrize("text", [True, False])
+@pytest.mark.parametrize("validation", [True, False])
+def test_its_choices_reproduce_it_without_validation(text, validation):
+    data = few_shot(shots=8, noise=1.8, text_noise=2.0)
+    labels = {"text": data.text} if text else {}
+    held = {"validation": (data.Xv, data.yv)} if validation else {}
+    method = LFA(random_state=3).fit(data.X, data.y, **labels, **held)
+    again = LFA(random_state=3, **method.chosen()).fit(data.X, data.y, **labels)
+    np.testing.assert_array_equal(again.scores(data.Xt), method.scores(data.Xt))
+    assert again.diagnosis_["chosen_on"] == "nothing"
+
+
+def test_the_steps_of_a_longer_schedule_are_the_first_of_it():
+    data = few_shot(shots=8)
+    long, short = (LFA(beta=0.9, steps=k, random_state=0).fit(data.X, data.y, text=data.text) for k in (60, 20))
+    np.testing.assert_array_equal(long.losses_[:20], short.losses_)
+
+
+def test_where_learning_does_not_help_it_stays_at_zero_shot():
+    """Labels that say nothing: the isometry is that of noise, and nothing but the smallest part of it is kept."""
+    data = few_shot(shots=8, text_noise=0.3)
+    y = np.random.default_rng(0).permutation(data.y)
+    method = LFA(random_state=0).fit(data.X, y, text=data.text)
+    assert method.beta_ >= lfa.CAREFUL_BETA
+    assert method.steps_ == 0
+    zero_shot = ZeroShot().fit(data.X, text=data.text)
+    assert method.score(data.Xt, data.yt) >= zero_shot.score(data.Xt, data.yt)
+
+
+def test_the_text_stands_in_for_a_class_without_images():
+    """The map that carries the labeled classes to their texts leaves the texts of the others where they are."""
+    data = few_shot(shots=8, classes=8)
+    kept = data.y < 5
+    method = LFA(beta=0.0, steps=0).fit(data.X[kept], data.y[kept], text=data.text)
+    moved = unit(data.text @ method.weight_.numpy())
+    alone = LFA(beta=0.0, steps=0).fit(data.X[kept], data.y[kept], text=data.text[:5])
+    without = unit(data.text @ alone.weight_.numpy())
+    assert ((moved * data.text).sum(axis=1)[5:] > 0.85).all()
+    assert (without * data.text).sum(axis=1)[5:].mean() < 0.8
+
+
+def test_without_text_it_does_not_see_the_held_out_images(monkeypatch):
     """Class means of all images would make the identity look perfect."""
     data = few_shot(shots=6)
     seen = []
     means = lfa.class_means
     monkeypatch.setattr(lfa, "class_means", lambda X, y, n: seen.append(len(X)) or means(X, y, n))
     LFA(steps=0).fit(data.X, data.y)
-    assert seen == [20, 20, 20]
+    assert sorted(seen) == [20, 25, 25, 25, 25, 30] or sorted(seen) == [24, 24, 24, 24, 24, 30]
 
 
 def test_validation_keeps_the_best_moment():
     data = few_shot(noise=1.8)
-    method = LFA(steps=200, criterion="accuracy", random_state=0)
+    method = LFA(criterion="accuracy", random_state=0)
     method.fit(data.X, data.y, text=data.text, validation=(data.Xv, data.yv))
     found = method.diagnosis_
-    assert found["validation_accuracy"] >= found["validation_accuracy_without_refinement"]
+    assert found["validation_accuracy"] >= found["validation_accuracy_zero_shot"]
     assert 0 <= found["step"] <= 200
 
 

@@ -22,8 +22,10 @@ from torch import Tensor
 
 from modalign.errors import InputError, argument
 from modalign.features import UNLABELLED, ClassText, EncoderSpec, Features
+from modalign.linalg.calibration import fit_temperature
 from modalign.linalg.prototypes import class_means, text_prototypes
 from modalign.methods.parameters import check_parameters
+from modalign.methods.selection import held_out
 
 LOGIT_SCALE = 100.0  # where CLIP's training ends; of text whose encoder is unknown
 
@@ -42,6 +44,7 @@ class Problem:
     validation : (X, y) held out for choosing hyper-parameters, or None.
     parts : (n, N, d) vectors of crops or patches of the same images, for methods that take them; else None.
     logit_scale : trained inverse temperature of the encoder of the text, None if there is no text or it is unknown.
+    ids : the n names of the images, one for all views of an image; None where they have none.
     """
 
     X: Tensor
@@ -52,6 +55,7 @@ class Problem:
     validation: tuple[Tensor, Tensor] | None
     parts: Tensor | None = None
     logit_scale: float | None = None
+    ids: tuple[str, ...] | None = None
 
     def labelled(self) -> tuple[Tensor, Tensor]:
         """The rows of ``X`` that have a label, and their labels."""
@@ -77,6 +81,8 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
     classes_ : (C,) labels in the order of the score columns.
     n_features_in_ : d.
     diagnosis_ : numbers that show whether the method's active ingredient does anything.
+    temperature_ : what :meth:`predict_proba` divides the scores by: fitted on held-out images where ``fit`` had some,
+        else 1.
     encoder_ : the :class:`~modalign.features.EncoderSpec` of the features it was fitted on, or None.
     logit_scale_ : of methods with a ``logit_scale``: the given one, else that of the encoder of the text, else 100.
     """
@@ -135,7 +141,13 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
         problem = self._read_problem(X, y, text, anchor, validation)
         if hasattr(self, "logit_scale"):
             self.logit_scale_ = float(self.logit_scale or problem.logit_scale or LOGIT_SCALE)
+        self.temperature_ = None
         self._fit(problem)
+        if self.temperature_ is None:
+            known = held_out(problem.validation)
+            self.temperature_ = 1.0
+            if known is not None:
+                self._calibrate(self._scores(known[0]), known[1])
         return self
 
     def chosen(self) -> dict[str, Any]:
@@ -157,13 +169,13 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
     def predict_proba(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
-        """(n, C) softmax of the scores, which are not calibrated.
+        """(n, C) softmax of the scores divided by :attr:`temperature_`.
 
-        :func:`~modalign.adapt` divides them by a temperature from held-out images, as can be done here with
-        :func:`~modalign.linalg.calibration.fit_temperature`.
+        That is calibrated where ``fit`` had validation images or held some out, and 1 otherwise;
+        :func:`~modalign.adapt` divides the scores by a temperature of its own, from held-out images.
         """
         scores = self.scores(X)
-        probability = torch.as_tensor(scores).double().softmax(dim=1)
+        probability = (torch.as_tensor(scores).double() / self.temperature_).softmax(dim=1)
         return probability.to(scores.dtype) if isinstance(X, Tensor) else probability.numpy()
 
     def predict(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
@@ -172,6 +184,11 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
         if isinstance(best, Tensor):
             return torch.as_tensor(self.classes_, device=best.device)[best]
         return self.classes_[best]
+
+    def _calibrate(self, logits: Tensor, y: Tensor) -> None:
+        """Fit ``temperature_`` on the (n, C) scores of images that were not learned from, and their labels."""
+        with torch.no_grad():
+            self.temperature_ = fit_temperature(logits, y).value
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "diagnosis_")
@@ -197,18 +214,19 @@ class VectorMethod(ClassifierMixin, BaseEstimator):
             )
         text_tensor = self._read_text(text, aligned, spec, name)
         codes = self._read_labels(y, len(vectors), n_text=None if text_tensor is None else len(text_tensor))
-        held_out = None
+        given = None
         if validation is not None:
             Xv, yv = (validation, validation.labels) if isinstance(validation, Features) else validation
-            held_out = self._read_vectors(Xv, reset=False).to(vectors.device), self._encode(yv).to(vectors.device)
-            if len(held_out[0]) != len(held_out[1]):
-                raise InputError(f"Expected one label a validation row ({len(held_out[0])}), got {len(held_out[1])}.")
+            given = self._read_vectors(Xv, reset=False).to(vectors.device), self._encode(yv).to(vectors.device)
+            if len(given[0]) != len(given[1]):
+                raise InputError(f"Expected one label a validation row ({len(given[0])}), got {len(given[1])}.")
         parts = self._read_parts(X, vectors)
         spec = text.spec if isinstance(text, ClassText) and text.spec is not None else spec
-        scale = None if text is None or spec is None else spec.logit_scale
         return Problem(
-            vectors, codes.to(vectors.device), len(self.classes_), text_tensor, anchor, held_out, parts, scale
-        )
+            vectors, codes.to(vectors.device), len(self.classes_), text_tensor, anchor, given, parts,
+            logit_scale=None if text is None or spec is None else spec.logit_scale,
+            ids=X.ids if isinstance(X, Features) else None,
+        )  # fmt: skip
 
     def _read_parts(self, X: Any, vectors: Tensor) -> Tensor | None:
         """(n, N, d) crops or patches of the images whose vectors were read, where the method takes such."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -16,15 +15,31 @@ from torch import Tensor
 
 from modalign.errors import InputError
 from modalign.features import Features
-from modalign.linalg.gaussians import modality_gap
+from modalign.linalg.prototypes import class_means
 from modalign.linalg.similarity import unit
 from modalign.methods.base import Problem, VectorMethod
-from modalign.methods.cmm_selection import Selection
-from modalign.methods.cmm_training import Learner, Objective, Schedule, batch_order, map_rows, threads_for, train
+from modalign.methods.cmm_diagnosis import ablation, movement
+from modalign.methods.cmm_selection import CAREFUL, Choice, Found, Training, Trial, moments, search
+from modalign.methods.cmm_training import BLOCK, Learner, Objective, Run, Schedule, batch_order, map_rows, threads_for
+from modalign.methods.divisions import Division, Divisions, divide
+from modalign.methods.fitting import Criterion, seeded
 from modalign.methods.parameters import Count, NonNegative, Positive, Range, Seed
-from modalign.methods.selection import accuracy, held_out
+from modalign.methods.selection import held_out
 
 MEANS_SCALE = 10.0  # where class means stand in for text
+PRESETS: dict[str | None, dict[str, Any]] = {
+    "paper": {
+        "steps": 16_000, "batch_size": 8, "learning_rate": 1e-4, "min_learning_rate": 1e-5, "init": "linear",
+        "fusion_low": 0.1, "fusion_high": 1.0, "criterion": "accuracy",
+    },
+    None: {
+        "batch_size": 32, "learning_rate": 3e-4, "init": "zero",
+        "fusion_low": 1.0, "fusion_high": 2.0, "criterion": "log-loss",
+    },
+}  # fmt: skip
+EARLIEST = {True: 256, False: 1024}
+"""Steps before which the search does not stop, with and without text: without, accuracy falls before it rises."""
+NOTHING = Divisions((), "nothing")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -41,24 +56,31 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         s &= s^{\mathrm{CMM}} + \beta\, s^{\mathrm{CLIP}} && (14) \\
         L &= \mathrm{CE}(\tau^{-1} s, y) + \max(0,\; d^+ - d^- + m) && (12, 13, 15, 16)
 
-    averaged over batches of 8, by AdamW with decoupled decay over 16,000 steps: 50 of linear warm-up, then half a
-    cosine. β = 1 in training; the β of inference is chosen on ``validation`` from cached scores, 0.1…1.0.
+    minimized by AdamW with decoupled weight decay over small batches. β = 1 in training.
 
-    What the paper leaves open, and what is done here. Its values of learning rate and decay are not legible: those of
-    its code lineage are the default. "Kaiming" is read as ``torch.nn.Linear``'s variance, since the true one drowns
-    the identity; both are offered. T is normalised in the score. The triplet loss sees s_CMM only; with m = 1 it is
-    active until the two cosines differ by more than 1, so it goes on when the cross-entropy is long satisfied. That
-    harms with few images, and ``checkpoints`` answers it: with validation images the best of several moments of the
-    schedule is kept. Best means the least log-loss on validation at the best temperature, which on few images is the
-    steadier judge; ``criterion="accuracy"`` is the literal one. It is the triplet loss, late in training, that closes
-    the modality gap, so a moment kept early can have most of the accuracy and nearly all of the gap.
+    ``preset="paper"`` is the published procedure: batches of 8, 16,000 steps to the end, 50 of them linear warm-up and
+    the others half a cosine, and β at inference chosen by accuracy on ``validation``, from 0.1 to 1.0. With few images
+    this can end far below zero-shot.
+
+    The default starts at zero-shot exactly (W = 0, T = t), trains at a constant learning rate with batches of 32, and
+    chooses the number of steps and β, from 1 to 2, on images that are not learned from: the validation images, and
+    where these are fewer than 250, folds of the labeled images (see :mod:`modalign.methods.divisions`). It looks after
+    16, 23, 32, … steps and stops after ``patience`` looks without a gain, but not before 256 steps (1,024 without
+    text). No step at all is a candidate. Any other must be at least as accurate, and its log-loss is judged by the
+    lower end of the 95 % interval of its gain over zero-shot. Then the model is fitted to all labeled images with the
+    steps and the β that were chosen. With one image per class and no validation images there is nothing to choose on:
+    45 steps and β = 2 are used. The text of a class without images is not trained.
+
+    What the paper leaves open: its values of learning rate and decay are not legible, so those of its code lineage are
+    used. "Kaiming" is read as ``torch.nn.Linear``'s variance, since the true one drowns the identity; both are offered.
+    T is normalized in the score. The triplet loss sees s_CMM only; with m = 1 it is active until the two cosines differ
+    by more than 1, long after the cross-entropy is satisfied.
 
     Without text, class means take its place. They are made of the training images, so s_CLIP already knows the
-    answers in training, and 1/τ = 100 is no one's trained temperature: then 10 is used, which leaves the
-    cross-entropy something to learn.
+    answers in training, and a temperature of 1/100 leaves the cross-entropy nothing to learn: 1/10 is used.
 
     Cost: a step reads and writes (d² + C d) numbers of parameters and AdamW state once; see
-    :mod:`modalign.methods.cmm_training`. Validation costs O(n_v d (d + C)) a checkpoint.
+    :mod:`modalign.methods.cmm_training`. A look costs O(h d (d + C)) for h held-out images.
 
     Published (top-1, RN50 unless said): mean of 11 datasets at 1/2/4/8/16 shots 65.5 / 68.6 / 71.8 / 74.9 / 77.6
     (Table 1); ImageNet, 16 shots, RN50 / RN101 / ViT-B/16 / ViT-B/32 66.17 / 68.93 / 74.23 / 69.17 (Table 2);
@@ -67,102 +89,153 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
 
     Parameters
     ----------
-    steps : optimiser steps.
-    batch_size : images a step.
-    learning_rate : highest learning rate.
-    min_learning_rate : where the cosine ends.
+    preset : ``"paper"`` fills every setting that is None with the published value; None fills them with our own.
+    steps : optimizer steps; None chooses them, or is 16,000 in ``"paper"``.
+    max_steps : the largest number of steps to choose.
+    patience : looks without a gain after which the search for the number of steps stops.
+    map : whether W is trained; without it the texts alone are, and images stay where they are.
+    batch_size : images per step; None is 32, or 8 in ``"paper"``.
+    learning_rate : highest learning rate; None is 3e-4, or 1e-4 in ``"paper"``.
+    min_learning_rate : where the cosine ends; None is ``learning_rate``, which keeps it constant, or 1e-5 in
+        ``"paper"``.
     warmup_steps : steps of linear warm-up.
     weight_decay : decoupled decay of W and T.
     init : entries of W at the start: ``"linear"`` uniform of variance 1/(3d), ``"kaiming"`` normal of variance 2/d,
-        ``"zero"`` for an exact zero-shot start.
+        ``"zero"`` for an exact zero-shot start; None is ``"zero"``, or ``"linear"`` in ``"paper"``.
     layers : 1 is the linear map; 2…5 put ReLU between as many residual linear layers (appendix 7.1, where it is worse).
     margin : m of the triplet loss.
     triplet_weight : factor of the triplet loss; 0 leaves it out.
-    training_fusion : β in training, and at inference where nothing is there to choose it on.
-    fusion : β at inference, or ``"auto"`` to choose it on validation images.
-    fusion_low : lowest β to try.
-    fusion_high : highest β to try, in steps of 0.1.
-    checkpoints : how many moments of training the validation images judge, closer together at the start; 1 keeps the
-        end of the schedule.
-    criterion : what is compared on the validation images.
+    training_fusion : β in training, and at inference in ``"paper"`` without validation images.
+    fusion : β at inference, or ``"auto"`` to choose it.
+    fusion_low : lowest β to try; None is 1.0, or 0.1 in ``"paper"``.
+    fusion_high : highest β to try, in steps of 0.1; None is 2.0, or 1.0 in ``"paper"``.
+    criterion : what is compared on held-out images; None is ``"log-loss"``, at the best temperature of each candidate,
+        or ``"accuracy"`` in ``"paper"``.
     logit_scale : 1/τ; None is that of the encoder with text, and 10 without.
-    random_state : seed of W and of the order of the images; the same seed gives the same bits.
+    random_state : seed of W, of the order of the images and of the folds; the same seed gives the same bits.
 
     Attributes
     ----------
     prototypes_ : (C, d) unit rows of the learned T.
     text_ : (C, d) unit class texts as given, the t of s_CLIP.
     weights_ : (layers, d, d) W of each layer.
-    fusion_, logit_scale_ : β and 1/τ as used.
+    steps_, fusion_, init_, layers_, logit_scale_ : as used; where no step was taken, ``"zero"`` and one layer.
     losses_ : (steps,) loss of every step, in training.
-    diagnosis_ : ``step`` that was kept and ``fusion``; ``modality_gap`` of training images and class texts ``before``,
-        ``after`` (as kept) and, if that is not the same, at the ``end`` of training: Gaussian KL after PCA to 2
-        dimensions (None with fewer than three texts) and Wasserstein-2 in all; how far images and texts were moved
-        (1 − cosine); the share of images with an active triplet loss in the last tenth of training; and with
-        validation images the accuracy there, of zero-shot, and with the map and with the fusion switched off.
+    step_curve_ : lists of the ``steps`` looked at, and for each the ``fusion`` of least log-loss with its ``accuracy``
+        and ``log_likelihood`` on the held-out images; empty where nothing was chosen.
+    fusion_curve_ : lists of the ``fusion`` values, and for each the ``accuracy`` and ``log_likelihood`` after the
+        chosen number of steps.
+    diagnosis_ : ``step`` and ``fusion`` as used, what they were ``chosen_on``; ``modality_gap`` of training images and
+        class texts ``before`` and ``after``: Gaussian KL after PCA to 2 dimensions (None with fewer than three texts)
+        and Wasserstein-2 in all; how far images and texts were moved (1 − cosine); the share of images with an active
+        triplet loss in the last tenth of training; and with validation images the accuracy there, of zero-shot, and
+        with the map and with the fusion switched off.
     """
 
     title = "CMM"
     paper = "Yang et al., Cross-modal mapping: mitigating the modality gap, 2024, arXiv:2412.20110"
     mirrors: ClassVar[bool] = True
+    choices: ClassVar[tuple[str, ...]] = ("steps", "fusion", "init", "layers")
     ablations: ClassVar[dict[str, dict[str, Any]]] = {
-        "identity map": {"init": "zero", "steps": 0},
+        "no map": {"map": False},
         "no triplet loss": {"triplet_weight": 0.0},
     }
 
-    steps: Annotated[int, Range(0)] = 16_000
-    batch_size: Count = 8
-    learning_rate: Positive = 1e-4
-    min_learning_rate: NonNegative = 1e-5
+    preset: Literal["paper"] | None = None
+    steps: Annotated[int, Range(0)] | None = None
+    max_steps: Count = 4096
+    patience: Count = 3
+    map: bool = True
+    batch_size: Count | None = None
+    learning_rate: Positive | None = None
+    min_learning_rate: NonNegative | None = None
     warmup_steps: Annotated[int, Range(0)] = 50
     weight_decay: NonNegative = 0.01
-    init: Literal["linear", "kaiming", "zero"] = "linear"
+    init: Literal["linear", "kaiming", "zero"] | None = None
     layers: Annotated[int, Range(1, 8)] = 1
     margin: NonNegative = 1.0
     triplet_weight: NonNegative = 1.0
     training_fusion: NonNegative = 1.0
     fusion: NonNegative | Literal["auto"] = "auto"
-    fusion_low: NonNegative = 0.1
-    fusion_high: NonNegative = 1.0
-    checkpoints: Count = 24
-    criterion: Literal["log-loss", "accuracy"] = "log-loss"
+    fusion_low: NonNegative | None = None
+    fusion_high: NonNegative | None = None
+    criterion: Criterion | None = None
     logit_scale: Positive | None = None
     random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
-        X, y = problem.labelled()
-        X, text = unit(X), problem.prototypes()
         if self.logit_scale is None and problem.text is None:
             self.logit_scale_ = MEANS_SCALE
-        generator = torch.Generator()
-        if self.random_state is None:
-            generator.seed()
-        else:
-            generator.manual_seed(self.random_state)
+        own = self._settled()
+        X, y = problem.labelled()
+        X, self.text_ = unit(X), problem.prototypes()
+        found, divided, training = own._search(problem, X, y)
+        self.steps_ = steps = found.choice.steps
+        if steps == 0 and own.steps is None:
+            own.set_params(init="zero", layers=1)
+        self.init_, self.layers_, self.fusion_ = own.init, own.layers, found.choice.fusion
+        if training is None or training.run.steps != steps:
+            training = own._training(X, y, self.text_, steps)
+            with threads_for(training.run.learner.flat):
+                training.run.advance(steps)
+        weights, record = training.run.learner.weights, training.run.record()
 
-        learner = Learner(
-            self._initial_weights(X.shape[1], generator, X.device),
-            text,
-            Objective(self.logit_scale_, self.training_fusion, self.margin, self.triplet_weight),
-        )
-        order = batch_order(len(X), min(self.batch_size, len(X)), self.steps, generator)
-        selection = Selection(learner, text, self._fusion_grid(), held_out(problem.validation), self.criterion)
-        with threads_for(learner.flat):
-            record = train(learner, X, y, order, self._schedule(), selection.judge, self._checkpoints(selection))
-        best = selection.finish(self.steps)
-
-        *weights, learned = best.parameters
-        self.weights_, self.prototypes_, self.text_ = torch.stack(weights), unit(learned), text
-        self.fusion_, self.losses_ = best.fusion, record.losses
-        last_tenth = record.triplet_active[-max(1, self.steps // 10) :]
+        d = X.shape[1]
+        self.weights_ = torch.stack(weights) if own.map else X.new_zeros(1, d, d)
+        self.prototypes_, self.losses_ = training.prototypes(), record.losses
+        self.step_curve_, self.fusion_curve_ = found.step_curve, found.fusion_curve
+        known = held_out(problem.validation)
+        if found.choice.scores is not None:
+            self._calibrate(self.logit_scale_ * found.choice.scores, divided.y)
+        elif known is None:
+            self.temperature_ = 1 + self.fusion_  # without a step these are zero-shot's probabilities
+        last_tenth = record.triplet_active[-max(1, steps // 10) :]
         self.diagnosis_ = {
-            "step": best.step,
-            "fusion": best.fusion,
-            "triplet_active": last_tenth.mean().item() if self.steps else 0.0,
-            **self._movement(X, learner, best.step),
+            "step": steps,
+            "fusion": self.fusion_,
+            "chosen_on": divided.source,
+            "triplet_active": last_tenth.mean().item() if steps else 0.0,
+            **movement(X, self._mapped(X), self.text_, self.prototypes_),
         }
-        if selection.validation is not None:
-            self.diagnosis_ |= self._ablation(*selection.validation)
+        if known is not None:
+            rows = unit(known[0])
+            self.diagnosis_ |= ablation(rows, self._mapped(rows), known[1], self.text_, self.prototypes_, self.fusion_)
+
+    def _search(self, problem: Problem, X: Tensor, y: Tensor) -> tuple[Found, Divisions, Training | None]:
+        """The steps and β to use, what they were chosen on, and the run on all labeled images if there was one."""
+        grid = self._fusion_grid()
+        chosen = self.steps is None or len(grid) > 1
+        divided = divide(problem, self.random_state, cross_validate=chosen and self.preset is None)
+        if not divided.parts or not chosen:
+            steps = CAREFUL[0] if self.steps is None else self.steps
+            unchosen = CAREFUL[1] if self.preset is None else self.training_fusion
+            return Found(Choice(steps, grid[0] if len(grid) == 1 else unchosen, None)), NOTHING, None
+        no_step, steps = None, [self.steps]
+        if self.steps is None:
+            no_step, steps = grid[0] if len(grid) == 1 else self.training_fusion, moments(self.max_steps)
+        trials = [self._trial(part, X, y, problem, steps[-1]) for part in divided.parts]
+        with threads_for(trials[0].training.run.learner.flat):
+            found = search(
+                trials, divided.y, steps, grid, self.criterion,
+                patience=self.patience, earliest=EARLIEST[problem.text is not None], no_step=no_step,
+            )  # fmt: skip
+        return found, divided, trials[0].training if divided.parts[0].whole else None
+
+    def _trial(self, part: Division, X: Tensor, y: Tensor, problem: Problem, steps: int) -> Trial:
+        rows, labels = X[part.rows], y[part.rows]
+        text = class_means(rows, labels, problem.n_classes) if problem.text is None else problem.prototypes()
+        return Trial(self._training(rows, labels, text, steps), unit(part.X))
+
+    def _training(self, X: Tensor, y: Tensor, text: Tensor, steps: int) -> Training:
+        """A training on these images that has not begun, of up to ``steps`` steps."""
+        generator = seeded(self.random_state)
+        objective = Objective(self.logit_scale, self.training_fusion, self.margin, self.triplet_weight)
+        weights = self._initial_weights(X.shape[1], generator, X.device) if self.map else []
+        whole = -(-steps // BLOCK) * BLOCK  # the last block of a short run has the shape that it has in a long one
+        order = batch_order(len(X), min(self.batch_size, len(X)), whole, generator)
+        classes = torch.arange(len(text), device=y.device) if self.preset == "paper" else y.unique()
+        learner = Learner(weights, text[classes], objective)
+        return Training(Run(learner, X, torch.searchsorted(classes, y), order, self._schedule(steps)), text, classes)
 
     def transform(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
         """(n, d) unit vectors of the images after the map, where :attr:`prototypes_` are their class texts."""
@@ -195,51 +268,25 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
             draws = [torch.randn(d, d, generator=generator).mul_((2 / d) ** 0.5) for _ in range(self.layers)]
         return [W.to(device) for W in draws]
 
-    def _schedule(self) -> Schedule:
-        if self.min_learning_rate > self.learning_rate:
-            raise InputError(
-                f"Expected min_learning_rate ≤ learning_rate, got {self.min_learning_rate:g} > {self.learning_rate:g}."
-            )
-        return Schedule(self.steps, self.learning_rate, self.min_learning_rate, self.warmup_steps, self.weight_decay)
+    def _settled(self) -> Self:
+        """A copy in which nothing is left open but the number of steps, where that is to be chosen."""
+        open_ones = {name: value for name, value in PRESETS[self.preset].items() if getattr(self, name) is None}
+        own = type(self)(**{**self.get_params(), **open_ones})
+        if own.min_learning_rate is None:
+            own.min_learning_rate = own.learning_rate
+        own.logit_scale = self.logit_scale_
+        if own.random_state is None:
+            own.random_state = seeded(None).initial_seed()
+        for low, high in (("min_learning_rate", "learning_rate"), ("fusion_low", "fusion_high")):
+            if getattr(own, low) > getattr(own, high):
+                raise InputError(f"Expected {low} ≤ {high}, got {getattr(own, low):g} > {getattr(own, high):g}.")
+        return own
+
+    def _schedule(self, steps: int) -> Schedule:
+        return Schedule(steps, self.learning_rate, self.min_learning_rate, self.warmup_steps, self.weight_decay)
 
     def _fusion_grid(self) -> list[float]:
         if self.fusion != "auto":
             return [float(self.fusion)]
-        if self.fusion_low > self.fusion_high:
-            raise InputError(f"Expected fusion_low ≤ fusion_high, got {self.fusion_low:g} > {self.fusion_high:g}.")
         count = int((self.fusion_high - self.fusion_low) / 0.1 + 1e-6) + 1
         return [round(self.fusion_low + 0.1 * i, 10) for i in range(count)]
-
-    def _checkpoints(self, selection: Selection) -> set[int]:
-        """Geometric from the end of the schedule down to its 50th step: early on more changes in a step."""
-        if selection.validation is None or not self.steps:
-            return set()
-        return set(np.geomspace(self.steps, min(50, self.steps), self.checkpoints).round().astype(int).tolist())
-
-    def _movement(self, X: Tensor, learner: Learner, step: int) -> dict[str, object]:
-        """What the map and the learned texts did to where things lie, as kept and at the end of training."""
-        mapped = self._mapped(X)
-        found: dict[str, object] = {
-            "images_moved": 1 - (X * mapped).sum(dim=1).mean().item(),
-            "texts_moved": 1 - (self.text_ * self.prototypes_).sum(dim=1).mean().item(),
-        }
-        pairs = {"before": (X, self.text_), "after": (mapped, self.prototypes_)}
-        if step < self.steps:
-            pairs["end"] = unit(map_rows(learner.weights, X)), unit(learner.text)
-        if X.shape[1] > 1:  # a line has no plane
-            found["modality_gap"] = {
-                when: {k: v if math.isfinite(v) else None for k, v in vars(modality_gap(*pair)).items()}
-                for when, pair in pairs.items()
-            }
-        return found
-
-    def _ablation(self, X: Tensor, y: Tensor) -> dict[str, float]:
-        """Validation accuracy, and what is left of it when one ingredient of the fitted model is switched off."""
-        clip = X @ self.text_.T
-        own = self._mapped(X) @ self.prototypes_.T
-        return {
-            "validation_accuracy": accuracy(own + self.fusion_ * clip, y),
-            "validation_accuracy_zero_shot": accuracy(clip, y),
-            "validation_accuracy_without_map": accuracy(X @ self.prototypes_.T + self.fusion_ * clip, y),
-            "validation_accuracy_without_fusion": accuracy(own, y),
-        }

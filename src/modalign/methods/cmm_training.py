@@ -80,7 +80,10 @@ def batch_order(n: int, batch_size: int, steps: int, generator: torch.Generator)
 
 
 def map_rows(weights: Iterable[Tensor], X: Tensor) -> Tensor:
-    """X(W + I), layer by layer with ReLU between the layers; not normalised. One layer is the paper's linear map."""
+    """X(W + I), layer by layer with ReLU between the layers; not normalised. One layer is the paper's linear map.
+
+    No layer at all is the identity.
+    """
     for layer, W in enumerate(weights):
         X = X.relu() if layer else X
         X = torch.addmm(X, X, W)
@@ -88,7 +91,7 @@ def map_rows(weights: Iterable[Tensor], X: Tensor) -> Tensor:
 
 
 class Learner:
-    """The parameters W_1…W_L (d, d) and T (C, d) in one flat buffer, their gradient in another.
+    """The parameters W_1…W_L (d, d) and T (C, d) in one flat buffer, their gradient in another; L may be 0.
 
     Attributes
     ----------
@@ -122,10 +125,9 @@ class Learner:
         (B, 1) log-likelihoods of the true classes and (B, 1) d⁺ − d⁻ + margin before the hinge.
         """
         scale, T, count = self.objective.logit_scale, self.text, len(x)
-        inputs = [x]
-        mapped = torch.addmm(x, x, self.weights[0])
-        for W in self.weights[1:]:
-            inputs.append(mapped.relu_())
+        inputs, mapped = [], x
+        for W in self.weights:
+            inputs.append(mapped.relu_() if inputs else mapped)
             mapped = torch.addmm(mapped, mapped, W)
 
         # s_CMM = cos(m, T_c) from the inner products and the two lengths: T is never normalised in memory
@@ -174,7 +176,62 @@ def threads_for(parameters: Tensor) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@torch.no_grad()
+class Run:
+    """A run of the schedule that can be looked at, and stopped, after any step; ``learner`` holds where it is.
+
+    Parameters
+    ----------
+    learner : initial parameters. Its text is also the frozen text of s_CLIP.
+    X : (n, d) unit image vectors.
+    y : (n,) class indices.
+    order : (at least ``schedule.steps``, B) rows of each batch, from :func:`batch_order`.
+    schedule : the optimiser.
+
+    Attributes
+    ----------
+    steps : the number of steps done.
+    """
+
+    def __init__(self, learner: Learner, X: Tensor, y: Tensor, order: Tensor, schedule: Schedule) -> None:
+        self.learner, self.steps = learner, 0
+        self._X, self._y, self._order = X, y, order.to(X.device)
+        self._frozen = learner.text.clone()
+        self._rates, self._weight_decay = schedule.rates(), schedule.weight_decay
+        self._moments = [torch.zeros_like(learner.flat) for _ in range(2)]
+        self._count = torch.zeros((), device=X.device)
+        self._truths, self._hinges = (X.new_empty(len(self._rates), order.shape[1], 1) for _ in range(2))
+        self._block: Iterator[tuple[Tensor, ...]] = iter(())
+
+    @torch.no_grad()
+    def advance(self, steps: int) -> None:
+        """Train until ``steps`` steps are done in all."""
+        learner = self.learner
+        for step in range(self.steps, steps):
+            if step % BLOCK == 0:
+                self._block = self._gather(step)
+            self._truths[step], self._hinges[step] = learner.differentiate(*next(self._block))
+            adamw(
+                [learner.flat], [learner.gradient], [self._moments[0]], [self._moments[1]], [], [self._count],
+                fused=True, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=self._rates[step],
+                weight_decay=self._weight_decay, eps=EPSILON, maximize=False,
+            )  # fmt: skip
+            self.steps = step + 1
+
+    def record(self) -> Record:
+        """The steps that were done."""
+        truths, hinges = self._truths[: self.steps], self._hinges[: self.steps]
+        losses = (hinges.clamp_min(0) * self.learner.objective.triplet_weight - truths).mean(dim=(1, 2))
+        return Record(losses, (hinges > 0).float().mean(dim=(1, 2)))
+
+    def _gather(self, step: int) -> Iterator[tuple[Tensor, ...]]:
+        """What :meth:`Learner.differentiate` needs of the next ``BLOCK`` steps."""
+        aim, rows = self.learner.objective, self._order[step : step + BLOCK]
+        batches, labels = self._X[rows], self._y[rows][:, :, None]
+        clip = (batches @ self._frozen.T).mul_(aim.logit_scale * aim.fusion)
+        targets = torch.zeros_like(clip).scatter_(2, labels, 1.0)
+        return zip(batches.unbind(), clip.unbind(), targets.unbind(), labels.unbind(), strict=True)
+
+
 def train(
     learner: Learner,
     X: Tensor,
@@ -184,38 +241,18 @@ def train(
     observe: Callable[[int], None] | None = None,
     observe_after: Collection[int] = (),
 ) -> Record:
-    """Run the schedule; ``learner`` holds the result.
+    """Run as many steps as ``order`` has batches, but not more than the schedule; ``learner`` holds the result.
 
     Parameters
     ----------
-    learner : initial parameters. Its text is also the frozen text of s_CLIP.
-    X : (n, d) unit image vectors.
-    y : (n,) class indices.
-    order : (steps, B) rows of each batch, from :func:`batch_order`.
-    schedule : the optimiser.
+    learner, X, y, order, schedule : as of :class:`Run`.
     observe : called with the number of steps done, whenever that is in ``observe_after``.
+    observe_after : numbers of steps.
     """
-    frozen = learner.text.clone()
-    aim, steps = learner.objective, len(order)
-    moments = [torch.zeros_like(learner.flat) for _ in range(2)]
-    count = torch.zeros((), device=X.device)
-    truths, hinges = (X.new_empty(*order.shape, 1) for _ in range(2))
-    rates, observe_after = schedule.rates(), frozenset(observe_after)
-    order = order.to(X.device)
-    for start in track(range(0, steps, BLOCK), "training CMM", unit=f"× {BLOCK} steps"):
-        rows = order[start : start + BLOCK]
-        batches, labels = X[rows], y[rows][:, :, None]
-        clip = (batches @ frozen.T).mul_(aim.logit_scale * aim.fusion)
-        targets = torch.zeros_like(clip).scatter_(2, labels, 1.0)
-        block = zip(batches.unbind(), clip.unbind(), targets.unbind(), labels.unbind(), strict=True)
-        for step, batch in enumerate(block, start):
-            truths[step], hinges[step] = learner.differentiate(*batch)
-            adamw(
-                [learner.flat], [learner.gradient], [moments[0]], [moments[1]], [], [count],
-                fused=True, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=rates[step],
-                weight_decay=schedule.weight_decay, eps=EPSILON, maximize=False,
-            )  # fmt: skip
-            if observe is not None and step + 1 in observe_after:
-                observe(step + 1)
-    losses = (hinges.clamp_min(0) * aim.triplet_weight - truths).mean(dim=(1, 2))
-    return Record(losses, (hinges > 0).float().mean(dim=(1, 2)))
+    run, steps = Run(learner, X, y, order, schedule), min(len(order), schedule.steps)
+    pauses = {*range(BLOCK, steps, BLOCK), steps, *(step for step in observe_after if 0 < step <= steps)}
+    for pause in track(sorted(pauses), "training CMM", unit=f"× {BLOCK} steps"):
+        run.advance(pause)
+        if observe is not None and pause in observe_after:
+            observe(pause)
+    return run.record()

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from modalign.methods.selection import ScaledLikelihood, accuracy
+from modalign.methods.selection import Merit, ScaledLikelihood, accuracy
 
 Criterion = Literal["log-loss", "accuracy"]
 T = TypeVar("T")
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of AdamW
+SURENESS = 1.645  # standard errors below the mean: the lower end of a one-sided 95 % interval
 
 
 class Best(Generic[T]):
@@ -29,20 +30,61 @@ class Best(Generic[T]):
     Attributes
     ----------
     choice : what was offered with the best scores; None before the first offer.
+    merit : how good the scores were that were offered last.
     """
 
     def __init__(self, criterion: Criterion, y: Tensor) -> None:
         self.choice: T | None = None
+        self.merit: Merit | None = None
         self._criterion, self._y = criterion, y
         self._likelihood = ScaledLikelihood()
         self._key: tuple[float, float] | None = None
+        self._reference: tuple[Merit, Tensor] | None = None
 
-    def offer(self, scores: Tensor, choice: Callable[[], T]) -> None:
-        """Compare (n, C) ``scores`` of the size of cosines; ``choice`` is called for what is better than all before."""
-        found = accuracy(scores, self._y), self._likelihood(scores, self._y)
-        key = found if self._criterion == "accuracy" else found[::-1]
-        if self._key is None or key > self._key:
+    def start(self, scores: Tensor, choice: T) -> None:
+        """Take the (n, C) ``scores`` of not learning as the first candidate, which the others must surely improve on.
+
+        From here on a candidate less accurate than this one is refused, and the log-loss is judged by the lower end of
+        the one-sided 95 % interval of its gain over this one. On few images the mean gain of the best of many
+        candidates is mostly luck.
+        """
+        likelihood = self._judge(scores)
+        self._reference = self.merit, likelihood
+        self._key = self._ordered(self.merit.accuracy, 0.0)
+        self.choice = choice
+
+    def offer(self, scores: Tensor, choice: Callable[[], T], *, careful: bool = False) -> bool:
+        """Compare (n, C) ``scores`` of the size of cosines; ``choice`` is called for what is better than all before.
+
+        A ``careful`` candidate also takes the place of the start where it is not worse than that.
+
+        Returns
+        -------
+        Whether it was better.
+        """
+        likelihood, merit = self._judge(scores), self.merit
+        value, allowed = merit.log_likelihood, True
+        if self._reference is not None:
+            (least, before), n = self._reference, len(likelihood)
+            gain, allowed = likelihood - before, merit.accuracy >= least.accuracy
+            value = gain.mean().item() - SURENESS * (gain.std().item() / math.sqrt(n) if n > 1 else math.inf)
+            untouched = self._key == self._ordered(least.accuracy, 0.0)
+            if careful and allowed and untouched and merit.log_likelihood >= least.log_likelihood:
+                self.choice = choice()
+        key = self._ordered(merit.accuracy, value)
+        better = allowed and (self._key is None or key > self._key)
+        if better:
             self._key, self.choice = key, choice()
+        return better
+
+    def _judge(self, scores: Tensor) -> Tensor:
+        """(n,) log-likelihoods; sets ``merit``."""
+        likelihood = self._likelihood.rows(scores, self._y)
+        self.merit = Merit(accuracy(scores, self._y), likelihood.mean().item())
+        return likelihood
+
+    def _ordered(self, right: float, value: float) -> tuple[float, float]:
+        return (right, value) if self._criterion == "accuracy" else (value, right)
 
 
 def seeded(random_state: int | None) -> torch.Generator:
@@ -84,7 +126,7 @@ class Descent:
 def descend(
     descents: Sequence[Descent],
     gradients: Callable[[int], tuple[Tensor, Sequence[Tensor]]],
-    observe: Callable[[int], None] | None = None,
+    observe: Callable[[int], bool | None] | None = None,
     observe_after: Collection[int] = (),
 ) -> Tensor:
     """AdamW on several tensors in step, which are candidates for one another or parts of a whole.
@@ -93,11 +135,11 @@ def descend(
     ----------
     descents : all with as many steps.
     gradients : step → losses, one a tensor, and their gradients at the tensors as they are then.
-    observe : called with the number of steps done, whenever that is in ``observe_after``.
+    observe : called with the number of steps done, whenever that is in ``observe_after``; True ends the descent.
 
     Returns
     -------
-    (steps, tensors) losses, each before its step.
+    (steps done, tensors) losses, each before its step.
     """
     device = descents[0].parameter.device
     states = [
@@ -114,6 +156,6 @@ def descend(
                 fused=True, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=descent.rates[step],
                 weight_decay=descent.weight_decay, eps=EPSILON, maximize=False,
             )  # fmt: skip
-        if observe is not None and step + 1 in wanted:
-            observe(step + 1)
+        if observe is not None and step + 1 in wanted and observe(step + 1):
+            return losses[: step + 1]
     return losses

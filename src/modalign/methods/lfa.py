@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
 from modalign.linalg.procrustes import procrustes, procrustes_from_factors
@@ -14,14 +14,14 @@ from modalign.linalg.prototypes import class_means
 from modalign.linalg.similarity import unit
 from modalign.linalg.sinkhorn import sinkhorn
 from modalign.methods.base import Problem, VectorMethod
-from modalign.methods.fitting import Best, Criterion, Descent, checkpoints, cosine_rates, descend, seeded
+from modalign.methods.divisions import Divisions, divide
+from modalign.methods.fitting import Best, Criterion, checkpoints, cosine_rates, seeded
+from modalign.methods.lfa_refinement import Recipe, Refinement, refine
 from modalign.methods.parameters import Count, Fraction, NonNegative, Positive, Range, Seed
 from modalign.methods.selection import accuracy, held_out
 
 BETAS = tuple(i / 24 for i in range(25))
-UNCHOSEN_BETA = 0.9  # where nothing can be held out
-SPLITS = 3
-NEAR = 1e-6  # distances are clamped here, where their gradient would be infinite
+CAREFUL_BETA = BETAS[23]  # taken where nothing can be held out
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -42,11 +42,14 @@ class LFA(VectorMethod):
     that differ and narrow between those that are alike. W starts at :math:`W_\beta` and follows L by AdamW and a
     cosine, with noise on the images; it is not held orthogonal. Scores are cosines of :math:`W^\top x` with T.
 
-    β is 0 for the isometry itself and 1 for zero-shot. It is chosen among 25 values on ``validation``, or by
-    cross-validation in three splits over the labelled images, as published; every β is an addition to cached scores.
-    Where a class has one image only and there is no validation, β = 0.9. The published number of steps was set by hand
-    for each data set, between 30 and 2,000; here validation images choose among checkpoints, the start included. k = 3
-    and s = 4 are choices made here, where 1, 2 and 4 were tried for s.
+    β is 0 for the isometry itself and 1 for zero-shot. It is published as chosen among 25 values by cross-validation,
+    and the number of steps as set by hand for each data set, between 30 and 2,000. Here both are chosen on images that
+    are not learned from: the validation images, and where these are fewer than 250, folds of the labeled images (see
+    :mod:`modalign.methods.divisions`). Zero-shot, which is β = 1 without a step, is the first candidate. Any other must
+    be at least as accurate, and its log-loss is judged by the lower end of the 95 % interval of its gain over
+    zero-shot. Then the map is fitted to all labeled images. With one image per class and no validation images there is
+    nothing to choose on: β = 23/24 without a step is used. k = 3 and s = 4 are choices made here, where 1, 2 and 4 were
+    tried for s. The text of a class without images stands in for as many images as the other classes have on average.
 
     **Without labels** the assignments are found as well. From W = I,
     :math:`P = \arg\max_P \langle P, X W T^\top\rangle + \epsilon H(P)` with uniform marginals (Sinkhorn) and
@@ -61,7 +64,10 @@ class LFA(VectorMethod):
     Parameters
     ----------
     beta : share of the identity in the start, or ``"auto"``.
-    steps : refinement steps; 0 keeps the closed form.
+    steps : refinement steps, 0 for the closed form; None chooses them.
+    max_steps : the largest number of steps to choose; the cosine goes from the first step to this one, or to ``steps``
+        where that is more.
+    patience : looks without a gain after which the refinement stops, where there is text.
     batch_size : images a step.
     learning_rate : where the cosine starts.
     min_learning_rate : where the cosine ends.
@@ -70,22 +76,22 @@ class LFA(VectorMethod):
     margin_scale : s; smaller widens all margins.
     noise : standard deviation of Gaussian noise on every entry of an image vector, in training.
     dropout : share of the entries of an image vector that are set to zero in training.
-    checkpoints : how many moments of the refinement the validation images judge.
+    checkpoints : how many moments of the refinement are looked at.
     criterion : what is compared on held-out images; the other breaks ties.
     iterations : alternations of assignments and map, at most, without labels.
     epsilon : strength of the entropy of the assignments, in units of the cosine.
     rho : KL strength that holds the classes to equal size without labels; None holds them exactly.
     logit_scale : inverse temperature of the scores; None is that of the encoder.
-    random_state : seed of batches, noise and dropout.
+    random_state : seed of batches, noise, dropout and folds.
 
     Attributes
     ----------
     weight_ : (d, d) W.
     prototypes_ : (C, d) unit class texts.
-    beta_ : as used.
+    beta_, steps_ : as used.
     losses_ : loss of every refinement step.
     transduction_ : (n,) labels of the fitted images, where it was fitted without labels.
-    diagnosis_ : ``beta`` and what it was ``beta_chosen_on``, the ``step`` that was kept; ``distance_from_identity``,
+    diagnosis_ : ``beta``, the ``step`` that was kept and what they were ``chosen_on``; ``distance_from_identity``,
         ‖W − I‖ relative to ‖I‖, and ``orthogonality_error``, ‖WᵀW − I‖ relative to ‖I‖; with validation images the
         accuracy there, that of the identity (``zero_shot``), of the isometry (``procrustes``) and
         ``without_refinement``; without labels the ``iterations``, whether the assignments are ``stable``, and the
@@ -99,13 +105,16 @@ class LFA(VectorMethod):
     title = "Linear Feature Alignment"
     paper = "Ouali et al., Black box few-shot adaptation for vision-language models, 2023, arXiv:2304.01752"
     needs_labels = False
+    choices: ClassVar[tuple[str, ...]] = ("beta", "steps")
     ablations: ClassVar[dict[str, dict[str, Any]]] = {
         "identity map": {"beta": 1.0, "steps": 0},
         "no refinement": {"steps": 0},
     }
 
     beta: Fraction | Literal["auto"] = "auto"
-    steps: Annotated[int, Range(0)] = 200
+    steps: Annotated[int, Range(0)] | None = None
+    max_steps: Count = 200
+    patience: Count = 2
     batch_size: Count = 1024
     learning_rate: Positive = 5e-4
     min_learning_rate: NonNegative = 1e-7
@@ -124,48 +133,113 @@ class LFA(VectorMethod):
 
     def _fit(self, problem: Problem) -> None:
         self.__dict__.pop("transduction_", None)
-        self.prototypes_ = problem.prototypes()
+        self.prototypes_, found = problem.prototypes(), {}
+        seed = seeded(None).initial_seed() if self.random_state is None else self.random_state
         X, y = problem.labelled()
-        X = unit(X)
-        validation = held_out(problem.validation)
-        if validation is not None:
-            validation = unit(validation[0]), validation[1]
-
-        found = {}
-        if len(X):
-            isometry = procrustes(X, self.prototypes_[y], complete=True).weight
+        labeled = len(y) > 0
+        divided = divide(problem, seed, cross_validate=labeled and (self.beta == "auto" or self.steps is None))
+        if labeled:
+            lesson = self._lesson(X, y, problem)
         else:
-            X = unit(problem.X)
-            y, isometry, found = self._assign(X)
+            y, isometry, found = self._assign(unit(problem.X))
+            lesson = Lesson(unit(problem.X), y, self.prototypes_, isometry)
             self.transduction_ = self.classes_[y.cpu().numpy()]
-        self.beta_, chosen_on = self._shrinkage(problem, X, y, isometry, validation)
-        start = self._shrunk(isometry)
-        self.weight_, step, self.losses_ = self._refined(start, X, y, validation)
+        trials = [
+            (lesson if number == 0 and part.whole else self._lesson(X[part.rows], y[part.rows], problem), unit(part.X))
+            for number, part in enumerate(divided.parts)
+        ]
+        recipe = self._recipe(seed)
+        choice = self._choice(trials, divided, recipe, labeled=labeled, text=problem.text is not None)
+        start = lesson.start(choice.beta)
+        final = Refinement(start, lesson.X, lesson.y, lesson.T, replace(recipe, rates=recipe.rates[: choice.steps]))
+        self.losses_ = refine([final])[:, 0]
+        self.weight_, self.beta_, self.steps_ = final.weight, choice.beta, choice.steps
+        if choice.scores is not None:
+            self._calibrate(self.logit_scale_ * choice.scores, divided.y)
 
         identity = torch.eye(len(start), device=start.device)
         size = identity.norm()
         self.diagnosis_ = {
             "beta": self.beta_,
-            "beta_chosen_on": chosen_on,
-            "step": step,
+            "step": choice.steps,
+            "chosen_on": divided.source,
             "distance_from_identity": ((self.weight_ - identity).norm() / size).item(),
             "orthogonality_error": ((self.weight_.T @ self.weight_ - identity).norm() / size).item(),
             **found,
         }
-        if validation is not None:
-            ablated = {"": self.weight_, "_zero_shot": identity, "_procrustes": isometry, "_without_refinement": start}
-            Xv, yv = validation
+        known = held_out(problem.validation)
+        if known is not None:
+            ablated = {
+                "": self.weight_, "_zero_shot": identity, "_procrustes": lesson.isometry, "_without_refinement": start,
+            }  # fmt: skip
             for what, weight in ablated.items():
-                self.diagnosis_[f"validation_accuracy{what}"] = accuracy(self._cosines(Xv, weight), yv)
+                right = accuracy(lesson.cosines(unit(known[0]), weight), known[1])
+                self.diagnosis_[f"validation_accuracy{what}"] = right
 
     def _scores(self, X: Tensor) -> Tensor:
-        return self.logit_scale_ * self._cosines(unit(X), self.weight_.to(X.device))
+        cosines = unit(unit(X) @ self.weight_.to(X.device)) @ self.prototypes_.to(X.device).T
+        return self.logit_scale_ * cosines
 
-    def _cosines(self, X: Tensor, weight: Tensor) -> Tensor:
-        return unit(X @ weight) @ self.prototypes_.to(X.device).T
+    def _lesson(self, X: Tensor, y: Tensor, problem: Problem) -> Lesson:
+        """What these labeled images teach; the text stands in for the images of a class that has none."""
+        X = unit(X)
+        if problem.text is None:
+            T = class_means(X, y, problem.n_classes)
+        else:
+            T = self.prototypes_
+            absent = (torch.bincount(y, minlength=len(T)) == 0).nonzero()[:, 0]
+            typical = round(len(y) / (len(T) - len(absent)))
+            absent = absent.repeat_interleave(typical)
+            X, y = torch.cat([X, T[absent]]), torch.cat([y, absent])
+        return Lesson(X, y, T, procrustes(X, T[y], complete=True).weight)
 
-    def _shrunk(self, isometry: Tensor) -> Tensor:
-        return torch.lerp(isometry, torch.eye(len(isometry), device=isometry.device), self.beta_)
+    def _recipe(self, seed: int) -> Recipe:
+        rates = cosine_rates(
+            max(self.max_steps, self.steps or 0),
+            self.learning_rate,
+            lowest=min(self.min_learning_rate, self.learning_rate),
+        )
+        shared = ("batch_size", "weight_decay", "neighbours", "margin_scale", "noise", "dropout")
+        return Recipe(rates, **{name: getattr(self, name) for name in shared}, random_state=seed)
+
+    def _choice(
+        self, trials: list[tuple[Lesson, Tensor]], divided: Divisions, recipe: Recipe, *, labeled: bool, text: bool
+    ) -> Choice:
+        """β and the number of steps, as given or as the held-out images prefer."""
+        beta = CAREFUL_BETA if self.beta == "auto" else float(self.beta)
+        if not trials or (self.beta != "auto" and self.steps is not None):
+            unchosen = 0 if labeled else self.max_steps
+            return Choice(beta, unchosen if self.steps is None else self.steps)
+        best = Best[Choice](self.criterion, divided.y)
+        if self.beta == "auto":
+            mapped = [(rows @ lesson.isometry, rows, lesson.T) for lesson, rows in trials]
+
+            def scores(beta: float) -> Tensor:
+                return torch.cat([unit(torch.lerp(turned, rows, beta)) @ T.T for turned, rows, T in mapped])
+
+            best.start(scores(1.0), Choice(1.0, 0, scores(1.0)))
+            for candidate in reversed(BETAS[:-1]):  # of equals the nearest to zero-shot
+                found = scores(candidate)
+                best.offer(found, partial(Choice, candidate, 0, found), careful=candidate == CAREFUL_BETA)
+            beta = best.choice.beta
+        else:
+            found = torch.cat([lesson.cosines(rows, lesson.start(beta)) for lesson, rows in trials])
+            best.start(found, Choice(beta, 0, found))
+        if self.steps is not None:
+            return best.choice if self.steps == 0 else Choice(beta, self.steps)
+        maps = [Refinement(lesson.start(beta), lesson.X, lesson.y, lesson.T, recipe) for lesson, _ in trials]
+        misses = 0
+
+        def look(step: int) -> bool:
+            nonlocal misses
+            found = torch.cat(
+                [lesson.cosines(rows, one.weight) for (lesson, rows), one in zip(trials, maps, strict=True)]
+            )
+            misses = 0 if best.offer(found, partial(Choice, beta, step, found)) else misses + 1
+            return text and misses >= self.patience
+
+        refine(maps, look, checkpoints(self.max_steps, self.checkpoints))
+        return best.choice
 
     def _assign(self, X: Tensor) -> tuple[Tensor, Tensor, dict[str, float | int | bool]]:
         """Classes and map without labels: Sinkhorn and Procrustes in turn."""
@@ -190,98 +264,29 @@ class LFA(VectorMethod):
             },
         )
 
-    def _shrinkage(
-        self, problem: Problem, X: Tensor, y: Tensor, isometry: Tensor, validation: tuple[Tensor, Tensor] | None
-    ) -> tuple[float, str]:
-        """β and where it was chosen."""
-        if self.beta != "auto":
-            return float(self.beta), "nothing"
-        if validation is not None:
-            parts, chosen_on = [(validation, isometry, self.prototypes_)], "validation"
-        elif (problem.y >= 0).any() and int(torch.bincount(y).clamp_min(0)[y].min()) > 1:
-            parts, chosen_on = self._folds(problem, X, y), "cross-validation"
-        else:
-            return UNCHOSEN_BETA, "nothing"
-        best = Best[float](self.criterion, torch.cat([labels for (_, labels), _, _ in parts]))
-        scored = [(rows @ W, rows, T) for (rows, _), W, T in parts]
-        for beta in reversed(BETAS):  # of equals the nearest to zero-shot
-            scores = torch.cat([unit(torch.lerp(mapped, rows, beta)) @ T.T for mapped, rows, T in scored])
-            best.offer(scores, lambda beta=beta: beta)
-        return best.choice, chosen_on
 
-    def _folds(self, problem: Problem, X: Tensor, y: Tensor) -> list[tuple[tuple[Tensor, Tensor], Tensor, Tensor]]:
-        """Held-out rows with their labels, the isometry of the others, and the class texts to score with."""
-        splits = StratifiedKFold(min(SPLITS, int(torch.bincount(y)[y].min()))).split(X.cpu(), y.cpu())
-        parts = []
-        for others, held in splits:
-            rows, labels = X[others], y[others]
-            T = class_means(rows, labels, problem.n_classes) if problem.text is None else self.prototypes_
-            parts.append(((X[held], y[held]), procrustes(rows, T[labels], complete=True).weight, T))
-        return parts
+@dataclass(frozen=True)
+class Choice:
+    """Share β of the identity, number of steps, and the cosines of the held-out images with these."""
 
-    def _refined(
-        self, start: Tensor, X: Tensor, y: Tensor, validation: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, int, Tensor]:
-        """The map that is kept, the number of its steps, and the losses of all steps."""
-        weight, generator = start.clone(), seeded(self.random_state)
-        ranking = Ranking(self.prototypes_, self.neighbours, self.margin_scale)
-        rows: list[Tensor] = []
-
-        def gradients(step: int) -> tuple[Tensor, list[Tensor]]:
-            if not rows:
-                rows.extend(torch.randperm(len(X), generator=generator).split(min(self.batch_size, len(X))))
-            batch = rows.pop().to(X.device)
-            x = X[batch]
-            if self.noise:
-                x = x + self.noise * torch.randn(x.shape, generator=generator).to(x.device)
-            if self.dropout:
-                kept = torch.rand(x.shape, generator=generator).to(x.device) >= self.dropout
-                x = x * kept / (1 - self.dropout)
-            loss, slope = ranking.differentiate(x @ weight, y[batch])
-            return loss, [x.T @ slope]
-
-        rates = cosine_rates(self.steps, self.learning_rate, lowest=min(self.min_learning_rate, self.learning_rate))
-        descents = [Descent(weight, rates, self.weight_decay)]
-        if validation is None:
-            return weight, self.steps, descend(descents, gradients)[:, 0]
-        best = Best[tuple[Tensor, int]](self.criterion, validation[1])
-
-        def judge(step: int) -> None:
-            best.offer(self._cosines(validation[0], weight), lambda: (weight.clone(), step))
-
-        judge(0)
-        losses = descend(descents, gradients, judge, checkpoints(self.steps, self.checkpoints))[:, 0]
-        return *best.choice, losses
+    beta: float
+    steps: int
+    scores: Tensor | None = None
 
 
-class Ranking:
-    """The adaptive re-ranking loss of images (not normalised) against unit class texts T (C, d).
+@dataclass(frozen=True)
+class Lesson:
+    """Unit images X (n, d), their classes y (n,), the unit class texts T (C, d), and the isometry between them."""
 
-    Parameters
-    ----------
-    T : (C, d) unit class texts.
-    neighbours : k, at most C − 1.
-    margin_scale : s.
-    """
+    X: Tensor
+    y: Tensor
+    T: Tensor
+    isometry: Tensor
 
-    def __init__(self, T: Tensor, neighbours: int, margin_scale: float) -> None:
-        self.T, self.k = T, min(neighbours, len(T) - 1)
-        self.margins = (1 - T @ T.T) / margin_scale
+    def start(self, beta: float) -> Tensor:
+        """(d, d) the isometry, shrunk towards the identity."""
+        return torch.lerp(self.isometry, torch.eye(len(self.isometry), device=self.X.device), beta)
 
-    def differentiate(self, Z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss of the rows Z (b, d) with classes y (b,), and its gradient (b, d)."""
-        lengths = torch.linalg.vector_norm(Z, dim=1, keepdim=True).clamp_min(1e-12)
-        rows = Z / lengths
-        cosines = rows @ self.T.T
-        others = cosines.scatter(1, y[:, None], -torch.inf)
-        rivals = torch.topk(others, self.k, dim=1).indices
-        own = (2 - 2 * cosines.gather(1, y[:, None])).clamp_min(NEAR**2).sqrt()
-        theirs = (2 - 2 * cosines.gather(1, rivals)).clamp_min(NEAR**2).sqrt()
-        excess = own - theirs + self.margins[y].gather(1, rivals)
-        active = (excess > 0).to(Z.dtype) / (self.k * len(Z))
-        loss = (excess.clamp_min(0)).mean()
-        # d = √(2 − 2 cos): ∂d/∂cos = −1/d; and ∂cos/∂z = (t − cos · z/‖z‖)/‖z‖
-        slope = torch.zeros_like(cosines).scatter_(1, rivals, active / theirs)
-        slope.scatter_(1, y[:, None], -active.sum(dim=1, keepdim=True) / own)
-        towards = slope @ self.T
-        return loss, (towards - rows * (slope * cosines).sum(dim=1, keepdim=True)) / lengths
+    def cosines(self, X: Tensor, weight: Tensor) -> Tensor:
+        """(n, C) cosines of the mapped unit images ``X`` with the class texts."""
+        return unit(X @ weight) @ self.T.T

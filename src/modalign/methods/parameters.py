@@ -119,7 +119,10 @@ def _fits(value: Any, annotation: Any) -> bool:
 
 def _refuse(owner: str, parameter: Parameter, value: Any) -> None:
     name = hyperparameter(parameter.name, owner=owner)
-    choices = get_args(parameter.annotation) if get_origin(parameter.annotation) is Literal else ()
+    kind = parameter.annotation
+    if get_origin(kind) in (Union, UnionType) and get_args(kind)[1:] == (NoneType,):
+        kind = get_args(kind)[0]
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
     if isinstance(value, str) and any(isinstance(choice, str) for choice in choices):
         raise UnknownNameError(f"value of {name}", value, [c for c in choices if isinstance(c, str)])
     raise InputError(f"{name}: expected {describe(parameter.annotation)}, got {value!r}.")

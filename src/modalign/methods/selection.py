@@ -41,18 +41,23 @@ class ScaledLikelihood:
 
     def __call__(self, scores: Tensor, y: Tensor) -> float:
         """``scores`` (n, C), ``y`` (n,) class indices."""
+        return self.rows(scores, y).mean().item()
+
+    def rows(self, scores: Tensor, y: Tensor) -> Tensor:
+        """(n,) log-likelihoods in float64, whose mean is the best."""
         behind = scores - scores.gather(1, y[:, None])
-        known: dict[int, float] = {}
+        known: dict[int, Tensor] = {}
 
         def value(at: int) -> float:
             if at not in known:
-                known[at] = -torch.logsumexp(SCALES[at] * behind, dim=1).double().mean().item()
-            return known[at]
+                known[at] = -torch.logsumexp(SCALES[at] * behind, dim=1).double()
+            return known[at].mean().item()
 
         for direction in (1, -1):
             while 0 <= self.at + direction < len(SCALES) and value(self.at + direction) > value(self.at):
                 self.at += direction
-        return value(self.at)
+        value(self.at)
+        return known[self.at]
 
 
 def accuracy(scores: Tensor, y: Tensor) -> float:
