@@ -21,7 +21,7 @@ import modalign
 from modalign.cli import endings, run
 from modalign.cli.endings import what_is_kept
 from modalign.files import write
-from modalign.tune.checkpoint import CARD
+from modalign.tune.checkpoint import FORMAT
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 POSIX = pytest.mark.skipif(os.name == "nt", reason="signals and devices of POSIX")
@@ -118,7 +118,7 @@ def test_what_is_kept_is_said_only_where_it_is_there(tmp_path: Path, command: st
     before = what_is_kept(command, options)
     assert [word in before for word in words] == [word == words[0] for word in words]
     (tmp_path / "state").mkdir()
-    write(tmp_path / "state" / CARD, "{}")
+    write(tmp_path / "state" / FORMAT.file, "{}")
     write(tmp_path / "runs.jsonl", "")
     sentence = what_is_kept(command, options)
     assert all(word in sentence for word in words)

@@ -25,7 +25,7 @@ ALLOWED = {
     "encoders": BASE | {"data", "encoders", "linalg"},
     "tune": BASE | {"data", "encoders", "linalg", "tune"},
     "methods": METHODS | {"tune", "encoders.towers"},  # of the encoders only what is opened up for tuning
-    "persistence": METHODS,
+    "persistence": METHODS | {"persistence"},
     "evaluate": CORE,
     "exports": {"errors", "files"},
     "predictions": CORE | {"exports"},

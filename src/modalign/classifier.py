@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from modalign.data.copies import content_hash, one_label_each
 from modalign.data.items import Items, load_items
@@ -18,11 +19,11 @@ from modalign.data.split import Split, images_to_test_on
 from modalign.display import SHOWN, html_table, shorten, shorten_all
 from modalign.encoders import find_encoder, load_encoder
 from modalign.errors import InputError, UndecodableError, argument, require_choice
-from modalign.features import UNLABELLED, EncoderSpec, Features
+from modalign.features import UNLABELLED, Features
 from modalign.linalg.rejection import Rejection, images_needed
 from modalign.methods.base import VectorMethod
 from modalign.methods.tower import TowerMethod
-from modalign.persistence import load_model, save_model
+from modalign.persistence import Description, check_scores, load_model, save_model
 from modalign.predictions import Evaluation, Prediction, Predictions
 from modalign.record import versions
 from modalign.scoring import score, softmax
@@ -187,20 +188,8 @@ class Classifier:
 
     def save(self, folder: str | Path) -> Path:
         """Write the model as safetensors and a JSON card; the encoder is named and hashed, not copied."""
-        return save_model(
-            folder,
-            self.method,
-            {
-                "encoder": asdict(self.encoder.spec),
-                "class_names": list(self.class_names),
-                "temperature": self.temperature,
-                "fitted_on": sorted(self.fitted_on),
-                "validated_on": None if self.validated_on is None else sorted(self.validated_on),
-                "rejection": None if self.rejection is None else asdict(self.rejection),
-                "record": self.record,
-                "crops": self.crops,
-            },
-        )
+        learned = {field.name: getattr(self, field.name) for field in fields(Description)}
+        return save_model(folder, self.method, Description(**learned | {"encoder": self.encoder.spec}))
 
     def __repr__(self) -> str:
         fitted = f"; fitted on {len(self.fitted_on)} images" if self.fitted_on else ""
@@ -268,30 +257,34 @@ def load(
 ) -> Classifier | VectorMethod | TowerMethod:
     """Read a model that was saved: a :class:`Classifier`, or a bare method as it was fitted.
 
-    ``encoder`` replaces the name on the card, for weights that have moved; another encoder than the one the model was
-    fitted on is refused by its hash.
+    The model is checked completely before it answers, see :func:`~modalign.persistence.load_model`. The encoder is
+    looked for on this machine, see :func:`~modalign.encoders.find_encoder`. ``encoder`` names it instead: a name that
+    may be fetched, a folder, or an encoder that is loaded. Another encoder than the one that the model was fitted on is
+    refused by its fingerprint.
     """
-    method, card = load_model(folder)
-    if card is None:
+    method, described = load_model(folder)
+    if described is None:
         return method
-    try:
-        spec = EncoderSpec(**card["encoder"])
-        names, temperature = tuple(card["class_names"]), float(card["temperature"])
-        fitted_on, record = frozenset(card["fitted_on"]), dict(card["record"])
-        validated_on = None if card.get("validated_on") is None else frozenset(card["validated_on"])
-        crops = int(card.get("crops", 0))
-        rejection = card.get("rejection")
-        rejection = rejection and Rejection(**rejection | {"reference": tuple(rejection["reference"])})
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"The card of '{folder}' describes its classifier in a way not understood: {error}."
-        ) from error
     if encoder is None:
-        encoder = find_encoder(spec)
+        encoder = find_encoder(described.encoder)
     elif isinstance(encoder, (str, os.PathLike)):
-        encoder = load_encoder(encoder, dtype=spec.dtype)
-    spec.require(encoder.spec)
-    return Classifier(encoder, method, names, temperature, fitted_on, rejection, record, crops, validated_on)
+        encoder = load_encoder(encoder, dtype=described.encoder.dtype)
+    described.encoder.require(encoder.spec)
+    if isinstance(method, TowerMethod):
+        _try(method, encoder, folder)
+    return Classifier(method=method, **vars(described) | {"encoder": encoder})
+
+
+def _try(method: TowerMethod, encoder: Encoder | JoinedEncoder, folder: str | Path) -> None:
+    """Ask a method inside an encoder about one picture, since it cannot be tried without the encoder."""
+    try:
+        found = method.score_images(load_items([Image.new("RGB", (64, 48), "gray")]), encoder)
+        check_scores(found.logits, 1, len(method.classes_))
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # parts that do not fit each other fail in every way a network can
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"The model in '{folder}' cannot be used with encoder '{encoder.name}': {reason}") from None
 
 
 def _decodable(items: Items, i: int) -> bool:

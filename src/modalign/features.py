@@ -7,6 +7,7 @@ vectors of their own.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from modalign.errors import EncoderMismatchError, InputError
 from modalign.files import parse_json, read_npz, replacing
 
 UNLABELLED = -1
+_WIDEST = 2**24  # numbers in a vector
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,32 @@ class EncoderSpec:
     dim: int
     dtype: str = "float32"
     logit_scale: float | None = None
+
+    @classmethod
+    def read(cls, entry: object) -> EncoderSpec:
+        """From an entry of a file.
+
+        Raises
+        ------
+        InputError
+            It has not the fields of an encoder, or a value that none can have.
+        """
+        kinds = {"name": str, "fingerprint": str, "dim": int, "dtype": str, "logit_scale": (int, float, type(None))}
+        scale = entry.get("logit_scale") if isinstance(entry, dict) else None
+        sound = (
+            isinstance(entry, dict)
+            and {"name", "fingerprint", "dim"} <= set(entry) <= set(kinds)
+            and all(isinstance(v, kinds[k]) and not isinstance(v, bool) for k, v in entry.items())
+            and entry["name"].strip()
+            and entry["fingerprint"]
+            and 0 < entry["dim"] <= _WIDEST
+            and (scale is None or 0 < scale < math.inf)
+        )
+        if not sound:
+            raise InputError(
+                f"Expected the name, fingerprint, dim, dtype and logit_scale of an encoder, got {entry!r:.200}."
+            )
+        return cls(**entry)
 
     def require(self, other: EncoderSpec | None) -> None:
         """Raise unless ``other`` is absent or the same encoder."""
@@ -141,7 +169,7 @@ class Features:
             labels=None if labels is None else labels.astype(np.int64),
             class_names=tuple(arrays["class_names"].tolist()) if "class_names" in arrays else (),
             tokens=arrays.get("tokens"),
-            spec=EncoderSpec(**card["spec"]) if card.get("spec") else None,
+            spec=None if card.get("spec") is None else EncoderSpec.read(card["spec"]),
             quarantined=tuple(Quarantined(**q) for q in card.get("quarantined", ())),
         )
 

@@ -6,12 +6,12 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from small import Net, Vectors, recipe
 from torch import nn
 
 from modalign.errors import InputError
-from modalign.tune.checkpoint import trained_tensors
+from modalign.tune.checkpoint import FORMAT, trained_tensors
 from modalign.tune.loop import train
 
 
@@ -30,7 +30,7 @@ def test_the_state_is_what_training_changes_and_nothing_else(tmp_path, optimiser
     assert ours == {"weight", "bias", "average"} == set(trained_tensors(net))
     assert len(state) == 3 + moments
     assert torch.equal(state["module.weight"], net.weight)
-    card = json.loads((tmp_path / "training.json").read_text())
+    card = json.loads((tmp_path / FORMAT.file).read_text())
     assert card["step"] == 4
     assert card["run"]["recipe"]["optimiser"] == optimiser
 
@@ -54,26 +54,63 @@ def _change_a_byte(folder):
     path.write_bytes(data)
 
 
-def _rewrite(**entries):
+def _rewrite(sealed=False, drop=(), **entries):
     def change(folder):
-        card = json.loads((folder / "training.json").read_text())
-        (folder / "training.json").write_text(json.dumps(card | entries))
+        card = json.loads((folder / FORMAT.file).read_text())
+        card = {key: value for key, value in (card | entries).items() if key not in drop}
+        if sealed:
+            card = json.loads(FORMAT.sealed({k: v for k, v in card.items() if k not in ("digest", "format")}))
+        (folder / FORMAT.file).write_text(json.dumps(card))
 
     return change
+
+
+def _restate(change):
+    """Other tensors under a right hash and digest, as somebody would who means to."""
+
+    def rewrite(folder):
+        tensors = load_file(next(folder.glob("state-*")))
+        change(tensors)
+        data = save(tensors)
+        (folder / FORMAT.name_of(data)).write_bytes(data)
+        _rewrite(sealed=True, state=FORMAT.name_of(data))(folder)
+
+    return rewrite
+
+
+PROGRESS = {"epochs": [], "sums": {}, "images": 0, "seconds": 0.0}
+EPOCH = {"epoch": 0, "loss": 1.0, "rate": 0.1, "seconds": 1.0}
 
 
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (_change_a_byte, "does not match its hash"),
-        (lambda folder: next(folder.glob("state-*")).unlink(), "is damaged"),
-        (lambda folder: (folder / "training.json").write_text("{"), "not valid JSON"),
-        (lambda folder: (folder / "training.json").write_text("[]"), "format 'modalign-training/1'"),
-        (_rewrite(format="modalign-training/9"), "format 'modalign-training/1'"),
-        (_rewrite(step="4"), "format 'modalign-training/1'"),
-        (_rewrite(state="../elsewhere.safetensors"), "format 'modalign-training/1'"),
-        (_rewrite(more=1), "format 'modalign-training/1'"),
-        (lambda folder: (folder / "training.json").unlink() or (folder / "a.jpg").touch(), "holds other files"),
+        (_change_a_byte, "do not match their hash"),
+        (lambda folder: next(folder.glob("state-*")).unlink(), "does not exist"),
+        (lambda folder: (folder / FORMAT.file).write_text("{"), "not valid JSON"),
+        (lambda folder: (folder / FORMAT.file).write_text("[]"), "Expected a card of format 'modalign-training/2'"),
+        (_rewrite(format="modalign-training/9"), "update modalign"),
+        (_rewrite(step="4"), "wrong type str"),
+        (_rewrite(state="../elsewhere.safetensors"), "outside its folder"),
+        (_rewrite(more=1), "unknown entries: more"),
+        (_rewrite(step=3), "does not match its digest"),
+        (lambda folder: (folder / FORMAT.file).unlink() or (folder / "a.jpg").touch(), "holds other files"),
+        (_rewrite(sealed=True, step=-1), "at most 4 steps"),
+        (_rewrite(sealed=True, step=5), "at most 4 steps"),
+        (_rewrite(sealed=True, step=2), "after 0 epochs"),
+        (_rewrite(sealed=True, progress={}), "after 1 epochs"),
+        (_rewrite(sealed=True, progress=PROGRESS), "after 1 epochs"),
+        (_rewrite(sealed=True, progress=PROGRESS | {"epochs": [EPOCH | {"loss": "x"}]}), "after 1 epochs"),
+        (_rewrite(sealed=True, progress=PROGRESS | {"epochs": [EPOCH | {"more": 1}]}), "after 1 epochs"),
+        (_rewrite(sealed=True, progress=PROGRESS | {"epochs": [EPOCH], "sums": [1]}), "after 1 epochs"),
+        (_restate(lambda tensors: tensors.pop("module.weight")), "it holds others"),
+        (_restate(lambda tensors: tensors.update(x=torch.ones(1))), "it holds others"),
+        (_restate(lambda tensors: tensors.update({"optimiser.momentum_buffer.x": torch.ones(1)})), "it holds others"),
+        (
+            _restate(lambda tensors: tensors.update({"optimiser.momentum_buffer.weight": torch.ones(1)})),
+            "it holds others",
+        ),
+        (_restate(lambda tensors: tensors["module.weight"].fill_(torch.nan)), "NaN or infinity"),
     ],
 )
 def test_damage_is_one_sentence(tmp_path, damage, words):
@@ -82,6 +119,14 @@ def test_damage_is_one_sentence(tmp_path, damage, words):
     with pytest.raises(InputError) as caught:
         trained(tmp_path)
     assert words in str(caught.value)
+
+
+def test_a_checkpoint_of_the_first_format_is_read(tmp_path):
+    net, _ = trained(tmp_path)
+    _rewrite(format="modalign-training/1", drop=["digest"])(tmp_path)
+    again, history = trained(tmp_path)
+    assert history.resumed_from == 4
+    assert torch.equal(again.weight, net.weight)
 
 
 def test_a_file_in_the_way_is_refused_before_any_step(tmp_path):

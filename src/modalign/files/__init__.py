@@ -1,10 +1,11 @@
 """Reading and writing files safely: every reader refuses damage in one sentence, every writer is atomic.
 
 Reading lives in :mod:`~modalign.files.reading` and :mod:`~modalign.files.arrays`, writing in
-:mod:`~modalign.files.writing`.
+:mod:`~modalign.files.writing`, and what both know of models and checkpoints in :mod:`~modalign.files.cards`.
 """
 
 from modalign.files.arrays import read_npz
+from modalign.files.cards import CardFormat
 from modalign.files.reading import (
     NotRegularError,
     is_regular,
@@ -21,6 +22,7 @@ from modalign.files.reading import (
 from modalign.files.writing import check_writable, make_folder, replacing, require_own_folder, sweep, write
 
 __all__ = [
+    "CardFormat",
     "NotRegularError",
     "check_writable",
     "is_regular",

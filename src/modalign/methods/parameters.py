@@ -74,6 +74,11 @@ def check_parameters(estimator: object) -> None:
             _refuse(type(estimator).__name__, parameter, value)
 
 
+def fits(value: object, parameter: Parameter) -> bool:
+    """Whether ``value`` has the type and lies in the range of a hyper-parameter."""
+    return _fits(value, parameter.annotation)
+
+
 def require_stop(stop: int | None, length: int) -> None:
     """Raise if training is to stop after its end: later than after ``length`` steps or epochs."""
     if stop is not None and stop > length:

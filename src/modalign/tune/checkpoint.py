@@ -13,9 +13,7 @@ keep, because every draw of the loop is a function of the seed and the place it 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,12 +26,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from modalign.errors import InputError
-from modalign.files import make_folder, read_json, require_own_folder, write
+from modalign.files import CardFormat
 
-FORMAT = "modalign-training/1"
-CARD = "training.json"
-_KEYS = {"format": str, "run": dict, "step": int, "progress": dict, "state": str}
-_STATE_NAME = re.compile(r"state-[0-9a-f]{64}\.safetensors")
+FORMAT = CardFormat(
+    family="modalign-training",
+    version=2,
+    what="a checkpoint",
+    file="training.json",
+    entries={"run": dict, "step": int, "progress": dict},
+    tensors="state",
+    advice=" Delete the folder to start anew.",
+)
 
 
 def trained_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -46,7 +49,7 @@ def trained_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 def check_checkpoint(folder: str | Path) -> None:
     """Raise unless the state of a training may be kept in ``folder``; call it before long work."""
-    require_own_folder(folder, "a checkpoint", CARD, lambda name: bool(_STATE_NAME.fullmatch(name)))
+    FORMAT.check_folder(folder)
 
 
 class Checkpoint:
@@ -70,14 +73,7 @@ class Checkpoint:
         tensors = {f"module.{name}": t.detach().clone() for name, t in trained_tensors(module).items()}
         tensors |= {f"optimiser.{name}": t.detach().clone() for name, t in _moments(module, optimiser).items()}
         data = save_tensors({name: t.cpu().contiguous() for name, t in tensors.items()})
-        state = f"state-{hashlib.sha256(data).hexdigest()}.safetensors"
-        card = {"format": FORMAT, "run": self.run, "step": step, "progress": dict(progress), "state": state}
-        make_folder(self.folder)
-        write(self.folder / state, data)
-        write(self.folder / CARD, json.dumps(card, indent=2, ensure_ascii=False).encode())
-        for old in self.folder.iterdir():
-            if _STATE_NAME.fullmatch(old.name) and old.name != state:
-                old.unlink(missing_ok=True)
+        FORMAT.write(self.folder, {"run": self.run, "step": step, "progress": dict(progress)}, data)
 
     def load(self, module: nn.Module, optimiser: Optimizer) -> tuple[int, dict[str, Any]] | None:
         """Bring module and optimiser to the saved state; (steps done, progress), or None where nothing was saved.
@@ -90,10 +86,12 @@ class Checkpoint:
         card = self._read_card()
         if card is None:
             return None
-        tensors = self._read_state(card["state"])
+        tensors = self._read_state(card)
         wanted = {f"module.{name}": t for name, t in trained_tensors(module).items()}
         found = {name: t for name, t in tensors.items() if name.startswith("module.")}
-        if {n: (t.shape, t.dtype) for n, t in wanted.items()} != {n: (t.shape, t.dtype) for n, t in found.items()}:
+        moments = {name: t for name, t in tensors.items() if name not in found}
+        parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        if _shapes(wanted) != _shapes(found) or not all(_is_moment(*entry, parameters) for entry in moments.items()):
             raise InputError(
                 f"Expected the tensors of this model in the checkpoint '{self.folder}', it holds others; "
                 "choose another folder, or delete it to start anew."
@@ -101,32 +99,18 @@ class Checkpoint:
         with torch.no_grad():
             for name, tensor in wanted.items():
                 tensor.copy_(found[name])
-        parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        for key, tensor in tensors.items():
-            if key.startswith("optimiser."):
-                moment, _, name = key.removeprefix("optimiser.").partition(".")
-                # torch keeps the counter of steps on the CPU wherever the parameters are
-                device = "cpu" if moment == "step" else parameters[name].device
-                optimiser.state[parameters[name]][moment] = tensor.to(device)
+        for key, tensor in moments.items():
+            moment, _, name = key.removeprefix("optimiser.").partition(".")
+            # torch keeps the counter of steps on the CPU wherever the parameters are
+            device = "cpu" if moment == "step" else parameters[name].device
+            optimiser.state[parameters[name]][moment] = tensor.to(device)
         return card["step"], card["progress"]
 
     def _read_card(self) -> dict[str, Any] | None:
-        path = self.folder / CARD
         check_checkpoint(self.folder)
-        if not path.is_file():
+        if not (self.folder / FORMAT.file).is_file():
             return None
-        card = read_json(path, "the card of a checkpoint")
-        good = (
-            isinstance(card, dict)
-            and set(card) == set(_KEYS)
-            and all(isinstance(card[key], kind) for key, kind in _KEYS.items())
-            and card["format"] == FORMAT
-            and _STATE_NAME.fullmatch(card["state"])
-        )
-        if not good:
-            raise InputError(
-                f"Expected a checkpoint of format '{FORMAT}' in '{path}'; delete the folder to start anew."
-            )
+        card = FORMAT.read(self.folder)
         odd = _differences(card["run"], self.run)
         if odd:
             raise InputError(
@@ -135,16 +119,27 @@ class Checkpoint:
             )
         return card
 
-    def _read_state(self, name: str) -> dict[str, Tensor]:
-        path = self.folder / name
+    def _read_state(self, card: Mapping[str, Any]) -> dict[str, Tensor]:
+        data = FORMAT.read_tensors(self.folder, card)
         try:
-            data = path.read_bytes()
-            if name == f"state-{hashlib.sha256(data).hexdigest()}.safetensors":
-                return load_tensors(data)
-            reason = "it does not match its hash"
-        except (OSError, safetensors.SafetensorError) as error:
-            reason = str(error)
-        raise InputError(f"The checkpoint '{path}' is damaged ({reason}); delete its folder to start anew.")
+            tensors = load_tensors(data)
+        except safetensors.SafetensorError as error:
+            raise InputError(f"The state in '{self.folder}' is no safetensors file: {error}.{FORMAT.advice}") from None
+        if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+            raise InputError(f"The state in '{self.folder}' holds NaN or infinity.{FORMAT.advice}")
+        return tensors
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+
+
+def _is_moment(key: str, tensor: Tensor, parameters: Mapping[str, Tensor]) -> bool:
+    """Whether this is a tensor that an optimizer keeps of one of the parameters: its shape, or a counter of steps."""
+    prefix, _, name = key.partition(".")
+    moment, _, name = name.partition(".")
+    known = prefix == "optimiser" and name in parameters
+    return known and tensor.shape == (torch.Size() if moment == "step" else parameters[name].shape)
 
 
 def _moments(module: nn.Module, optimiser: Optimizer) -> dict[str, Tensor]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from modalign.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -91,10 +94,23 @@ class Tally:
         return {"epochs": epochs, "sums": self.sums, "images": self.images, "seconds": self.seconds}
 
     @classmethod
-    def of(cls, state: Mapping[str, Any]) -> Tally:
-        """From the card of a checkpoint."""
+    def of(cls, state: Mapping[str, Any], epochs: int) -> Tally:
+        """From the card of a checkpoint.
+
+        Raises
+        ------
+        InputError
+            It is not the state of a tally after this number of whole epochs.
+        """
         tally = cls()
-        epochs: Sequence[Mapping[str, Any]] = state["epochs"]
-        tally.epochs = [Epoch(**epoch) for epoch in epochs]
-        tally.sums, tally.images, tally.seconds = dict(state["sums"]), state["images"], state["seconds"]
+        try:
+            tally.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
+            tally.sums = {str(name): float(value) for name, value in state["sums"].items()}
+            tally.images, tally.seconds = int(state["images"]), float(state["seconds"])
+            sound = [epoch.epoch for epoch in tally.epochs] == list(range(epochs)) and tally.images >= 0
+            sound &= all(math.isfinite(number) for epoch in tally.epochs for number in (epoch.loss, epoch.seconds))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            sound = False
+        if not sound:
+            raise InputError(f"Expected a checkpoint after {epochs} epochs, its progress says something else.")
         return tally

@@ -119,7 +119,7 @@ def train(
                 f"{group.count} processes; start fewer or raise batch_size."
             )
         loaded = None if store is None else store.load(module, optimiser)
-        start, tally = (0, Tally()) if loaded is None else (loaded[0], Tally.of(loaded[1]))
+        start, tally = (0, Tally()) if loaded is None else _resumed(*loaded, per_epoch, recipe.epochs)
         group.agree(list(trained_tensors(module).values()), start)
         stepper = _Stepper(parameters, optimiser, loss_of_batch, recipe, group, tally)
         plan = _Plan(len(data), recipe, per_epoch, group)
@@ -136,6 +136,13 @@ def train(
                 if store is not None and group.is_first and (ended or (every and (step + 1) % every == 0)):
                     store.save(module, optimiser, step + 1, tally.state())
     return History(tuple(tally.epochs), total, sum(p.numel() for p in parameters), start)
+
+
+def _resumed(step: int, progress: Mapping[str, Any], per_epoch: int, epochs: int) -> tuple[int, Tally]:
+    """Steps done and the tally of a checkpoint, which says nothing that this training could not have come to."""
+    if not 0 <= step <= epochs * per_epoch:
+        raise InputError(f"Expected a checkpoint of at most {epochs * per_epoch} steps, it says {step}.")
+    return step, Tally.of(progress, step // per_epoch)
 
 
 def _close(

@@ -1,0 +1,119 @@
+"""What a fitted method has learned, as entries of a card and named arrays, and back."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+
+from modalign.errors import InputError
+from modalign.features import EncoderSpec
+from modalign.record import plain
+
+_NAME = re.compile(r"[A-Za-z]\w*_")
+_FIELDS = {kind: {"kind", "value"} for kind in ("tensors", "encoder", "plain")}
+_FIELDS |= {"tensor": {"kind"}, "array": {"kind"}, "names": {"kind", "value", "object"}}
+
+
+def encode_parameters(method: BaseEstimator) -> dict[str, Any]:
+    """The hyper-parameters of a method for the card. JSON knows no infinity, and a path tells about its owner."""
+    return {name: _pack(value) for name, value in method.get_params(deep=False).items()}
+
+
+def decode_parameters(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """What :func:`encode_parameters` made of them."""
+    return {name: _unpack(value) for name, value in entries.items()}
+
+
+def encode_state(method: BaseEstimator) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What a fitted method has learned, as entries of the card and as named arrays."""
+    state: dict[str, Any] = {}
+    tensors: dict[str, np.ndarray] = {}
+    for name, value in sorted(vars(method).items()):
+        if not name.endswith("_") or name.startswith("_"):
+            continue
+        if isinstance(value, torch.Tensor):
+            tensors[name] = value.detach().cpu().contiguous().numpy()
+            state[name] = {"kind": "tensor"}
+        elif isinstance(value, dict) and value and all(isinstance(v, torch.Tensor) for v in value.values()):
+            tensors |= {f"{name}/{key}": v.detach().cpu().contiguous().numpy() for key, v in value.items()}
+            state[name] = {"kind": "tensors", "value": sorted(value)}
+        elif isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+            tensors[name] = np.ascontiguousarray(value)
+            state[name] = {"kind": "array"}
+        elif isinstance(value, np.ndarray):
+            state[name] = {"kind": "names", "value": plain(value, strict=True), "object": value.dtype == object}
+        elif isinstance(value, EncoderSpec):
+            state[name] = {"kind": "encoder", "value": vars(value)}
+        else:
+            state[name] = {"kind": "plain", "value": plain(value, strict=True)}
+    if not state:
+        raise InputError(f"Expected a fitted {type(method).__name__}, this one is not; call fit first.")
+    return state, tensors
+
+
+def restore_state(method: BaseEstimator, state: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+    """Give an unfitted method what another one has learned.
+
+    Raises
+    ------
+    InputError
+        An entry is not understood, names an array that is not there or is not finite, or an array has no entry.
+    """
+    unused = dict(tensors)
+    for name, entry in state.items():
+        if not _NAME.fullmatch(name) or hasattr(type(method), name):
+            raise InputError(f"its state entry '{name[:80]}' is not understood.")
+        setattr(method, name, _decode(name, entry, unused))
+    if unused:
+        raise InputError(f"its weights hold '{min(unused)[:80]}', which the card does not name.")
+
+
+def _decode(name: str, entry: Any, unused: dict[str, np.ndarray]) -> Any:
+    kind = entry.get("kind") if isinstance(entry, dict) else None
+    if not isinstance(kind, str) or set(entry) != _FIELDS.get(kind):
+        raise InputError(f"its state entry '{name}' is not understood.")
+    if kind == "array":
+        return _take(name, unused)
+    if kind == "tensor":
+        return torch.from_numpy(_take(name, unused))
+    if kind == "tensors":
+        keys = entry["value"]
+        if not keys or not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+            raise InputError(f"its state entry '{name}' names no weights.")
+        return {key: torch.from_numpy(_take(f"{name}/{key}", unused)) for key in keys}
+    if kind == "names":
+        names = entry["value"]
+        if not isinstance(names, list) or not all(isinstance(n, (str, bool, int, float)) for n in names):
+            raise InputError(f"its state entry '{name}' holds no names.")
+        return np.array(names, dtype=object if entry["object"] else np.str_)
+    return EncoderSpec.read(entry["value"]) if kind == "encoder" else entry["value"]
+
+
+def _take(name: str, unused: dict[str, np.ndarray]) -> np.ndarray:
+    if name not in unused:
+        raise InputError(f"its weights lack '{name[:80]}', which the card names.")
+    array = unused.pop(name)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise InputError(f"its weights '{name[:80]}' hold NaN or infinity.")
+    return array
+
+
+def _pack(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(value)}
+    if isinstance(value, str) and os.path.isabs(value):
+        return os.path.basename(value)
+    return plain(value, strict=True)
+
+
+def _unpack(value: Any) -> Any:
+    if isinstance(value, dict) and set(value) == {"float"} and value["float"] in ("inf", "-inf"):
+        return float(value["float"])
+    return value
