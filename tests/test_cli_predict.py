@@ -126,3 +126,19 @@ def test_names_of_strangers_are_shown_whole_and_obeyed_never(
     content = json.loads(capsys.readouterr().out)
     assert f"disc/{FORGED}.png" in [p["id"] for p in content["predictions"]]
     assert [q["id"] for q in content["quarantined"]] == [f"disc/bad{FORGED}.png"]
+
+
+def test_the_way_out_of_a_refused_rejection_is_an_option_and_works(
+    tmp_path: Path, box: Path, capsys: pytest.CaptureFixture
+) -> None:
+    photos = str(draw(tmp_path / "more", per_class=10))
+    fit = ("fit", photos, "-o", str(tmp_path / "model"), "-m", "zero_shot")
+    ask = ("predict", str(tmp_path / "model"), photos, "--reject", "0.05")
+    assert cli.run([*fit, "--validation", "2"]) == 0
+    assert cli.run([*ask]) == 2
+    said = capsys.readouterr().err
+    assert "at least 19 held-out images" in said
+    assert "fit again with --validation cross, or allow 0.2 or more." in said
+    assert cli.run([*ask[:-1], "0.2"]) == 0
+    assert cli.run([*fit, "--validation", "cross"]) == 0
+    assert cli.run([*ask]) == 0

@@ -227,9 +227,9 @@ class Classifier:
             advice = f"fit with at least {needed * (1 + inside)} {kind}{f' (there were {labeled})' if labeled else ''}"
         else:
             each = str(math.ceil(needed / len(self.class_names))) if inside else "cross"
-            advice = f"fit again with {argument('validation', each)}"
+            advice = f"fit again with {argument('validation', each, of='fit')}"
             if self.record.get("shots") is not None:
-                advice += f" and without {argument('shots')}"
+                advice += f" and without {argument('shots', of='fit')}"
         found.require(level, advice)
 
     def _items_to_test_on(self, images: Any, split: str | Path | Split | None) -> tuple[Items, np.ndarray]:

@@ -46,7 +46,7 @@ def options(names: Mapping[str, str] | None) -> Iterator[None]:
     ----------
     names : argument of the library, or ``argument=value``, → the option that stands for it, such as
         ``{"random_state": "--seed", "text=False": "--no-text"}``. ``"hyperparameters"`` → what stands before
-        ``name=value``. None: arguments of Python.
+        ``name=value``; ``"fit shots"`` → the option of another command. None: arguments of Python.
     """
     global _options
     before, _options = _options, names
@@ -61,7 +61,7 @@ def current_options() -> Mapping[str, str] | None:
     return _options
 
 
-def argument(name: str, value: str = "") -> str:
+def argument(name: str, value: str = "", *, of: str = "") -> str:
     """How the caller writes an argument, for a message: ``classes=…`` in Python, ``--classes`` on the command line.
 
     Every message that names an argument calls this when it is made, so that its advice can be followed where it is
@@ -71,12 +71,14 @@ def argument(name: str, value: str = "") -> str:
     ----------
     name : of the argument in Python.
     value : as text (``"True"``, ``"gpua"``); nothing where any value is meant.
+    of : the command that has the option, if that is not the one that is running.
     """
     if _options is None:
         return f"{name}={_python(value)}"
-    if f"{name}={value}" in _options:
-        return _options[f"{name}={value}"]
-    return " ".join(filter(None, [_options.get(name, name), value]))
+    prefix = f"{of} " if of else ""
+    if f"{prefix}{name}={value}" in _options:
+        return _options[f"{prefix}{name}={value}"]
+    return " ".join(filter(None, [_options.get(f"{prefix}{name}", name), value]))
 
 
 def hyperparameter(name: str, value: str = "", owner: str = "") -> str:

@@ -66,8 +66,9 @@ def speak_of_options(
     ] = False,
 ) -> None:
     """While a command runs, messages name its options where they would name arguments in Python."""
-    command = context.command.commands[context.invoked_subcommand]  # type: ignore[attr-defined]
-    context.with_resource(options(options_of(command)))
+    commands = context.command.commands  # type: ignore[attr-defined]
+    of_fit = {f"fit {name}": option for name, option in options_of(commands["fit"]).items()}
+    context.with_resource(options(of_fit | options_of(commands[context.invoked_subcommand])))
 
 
 def options_of(command: Any) -> dict[str, str]:
