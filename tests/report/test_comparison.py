@@ -103,7 +103,10 @@ def test_chance_stands_in_every_table_and_figure_of_accuracies(tmp_path: Path) -
 
 
 def test_what_is_significant_is_marked_and_what_labels_do_not_change_points_on() -> None:
-    rows = {row[0]: [cell if isinstance(cell, str) else cell.text for cell in row] for row in accuracies(found()).rows}
+    rows = {
+        row[0]: [cell if isinstance(cell, str) else f"{cell.text} {cell.sign}".strip() for cell in row]
+        for row in accuracies(found()).rows
+    }
     assert rows["GPUA"] == ["GPUA", "60.7", "→", "→"]
     assert rows["Linear Feature Alignment"][1:] == ["59.2", "80.2 ▲", "94.8 ▲"]
     assert rows["Linear probe"][1:] == ["–", "45.2 ▼", "95.2 ▲"]

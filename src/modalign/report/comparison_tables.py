@@ -27,8 +27,8 @@ def accuracies(result: MethodComparison) -> Table:
                 line.append(row)
                 continue
             strong = len(result.standing(shots)) > 1 and row.accuracy.mean == highest[shots]
-            mark = _mark(verdicts.get((shots, method)))
-            line.append(Cell(percent(row.accuracy.mean) + mark, row.accuracy.spread, strong))
+            sign = _sign(verdicts.get((shots, method)))
+            line.append(Cell(percent(row.accuracy.mean), row.accuracy.spread, strong, sign))
         rows.append(line)
     low, high = result.test_interval(result.best)
     notes = [interval_note(result.table)]
@@ -72,14 +72,17 @@ def against_reference(result: MethodComparison) -> Table | None:
 
 
 def best_and_second(result: MethodComparison) -> Table | None:
-    """The two most accurate methods at every number of labels; None if there is but one method."""
-    rows = [
-        [labels_in_words(v.shots), title(v.first), title(v.second), _points(v.comparison), _verdict(v.comparison)]
-        for v in result.verdicts
-        if v.kind == "runner-up"
-    ]
-    if not rows:
+    """The two most accurate methods at every number of labels, a row per comparison; None if there is none."""
+    found: dict[tuple[str, str, Comparison], list[str]] = {}
+    for v in result.verdicts:
+        if v.kind == "runner-up":
+            found.setdefault((v.first, v.second, v.comparison), []).append(labels_in_words(v.shots))
+    if not found:
         return None
+    rows = [
+        [", ".join(labels), title(first), title(second), _points(comparison), _verdict(comparison)]
+        for (first, second, comparison), labels in found.items()
+    ]
     return Table(
         ["labels per class", "most accurate", "second", "difference, points", "verdict"],
         rows,
@@ -144,10 +147,10 @@ def _own(result: MethodComparison, method: str, shots: Shots) -> Summary | str:
     return row if row.shots == shots else _SAME
 
 
-def _mark(comparison: Comparison | None) -> str:
+def _sign(comparison: Comparison | None) -> str:
     if comparison is None or not comparison.significant:
         return ""
-    return " ▲" if comparison.difference > 0 else " ▼"
+    return "▲" if comparison.difference > 0 else "▼"
 
 
 def _points(comparison: Comparison) -> Cell:

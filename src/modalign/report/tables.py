@@ -16,11 +16,12 @@ from modalign.report.templating import render
 
 @dataclass(frozen=True)
 class Cell:
-    """A value with a small note under it; ``strong`` where it is to stand out."""
+    """A value, a small note under it and a sign behind it; ``strong`` where it is to stand out."""
 
     text: str
     note: str = ""
     strong: bool = False
+    sign: str = ""
 
 
 Row = Sequence[Cell | str | int | float]
@@ -64,6 +65,7 @@ class Table:
             table=self,
             label=self.title or self.caption or "Table",
             kinds=kinds,
+            signed=[any(row[k].sign for row in cells) for k in self._columns()],
             groups=[(name, [_cells(row) for row in rows]) for name, rows in groups.items()],
             foot=[_cells(row) for row in self.foot],
         )
