@@ -49,7 +49,7 @@ def test_a_missing_file_gets_the_nearest_name(tmp_path: Path) -> None:
     (tmp_path / "names.json").write_text("[]")
     assert "does not exist. Did you mean 'names.json'?" in refusal(tmp_path / "nams.json")
     assert refusal(tmp_path / "absent" / "x").endswith("does not exist.")
-    assert "cannot be a path" in refusal("a\0b")
+    assert "cannot be the name of a file" in refusal("a\0b")
 
 
 def test_an_error_while_reading_is_one_sentence(tmp_path: Path) -> None:

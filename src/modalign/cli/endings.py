@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperCommand
 
 from modalign.cli.terminal import say
+from modalign.errors import InputError
 
 STOPPED = 130
 """Exit code after Ctrl-C."""
@@ -52,7 +53,8 @@ def what_is_kept(command: str, options: Mapping[str, Any]) -> str:
     if command in _EMBEDDING:
         from modalign.encoders.store import default_cache
 
-        kept.append(f"image vectors computed so far in the cache '{default_cache()}'")
+        with suppress(InputError):  # no home folder: there is no cache
+            kept.append(f"image vectors computed so far in the cache '{default_cache()}'")
     checkpoint, record = options.get("checkpoint"), options.get("record")
     if checkpoint is not None and any(Path(checkpoint).glob(_CHECKPOINT)):
         kept.append(f"the training up to its last checkpoint in '{checkpoint}'")

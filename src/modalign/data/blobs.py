@@ -52,7 +52,7 @@ class FileBlob:
                 size = os.fstat(file.fileno()).st_size
                 if size > SIZE_LIMIT:
                     raise UndecodableError(too_large(size), lasting=False)
-                return file.read(SIZE_LIMIT)
+                return file.read(size)
         except OSError as error:
             raise UndecodableError(why_unreadable(error), lasting=False) from error
         except MemoryError as error:

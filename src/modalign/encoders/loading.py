@@ -20,6 +20,7 @@ from modalign.encoders.store import FeatureStore
 from modalign.encoders.vision import VisionEncoder
 from modalign.errors import InputError, ModalignError, UnavailableError, UnknownNameError, argument
 from modalign.features import EncoderSpec
+from modalign.files import check_writable
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -191,14 +192,10 @@ def _store(cache: bool | str | os.PathLike[str] | FeatureStore) -> FeatureStore 
         return None
     if cache is not True:
         return FeatureStore(Path(cache))
-    store = FeatureStore()
-    existing = next(p for p in (store.root, *store.root.parents) if p.exists())
-    if not os.access(existing, os.W_OK):
-        # Somebody who never asked for a cache must not fail for want of one.
-        warnings.warn(
-            f"The default cache folder '{store.root}' cannot be written, so nothing is kept; "
-            "set MODALIGN_CACHE to another folder.",
-            stacklevel=3,
-        )
+    try:
+        store = FeatureStore()
+        check_writable(store.root, folder=True)
+    except InputError as error:  # somebody who never asked for a cache must not fail for want of one
+        warnings.warn(f"{error} Nothing is kept in a cache; set MODALIGN_CACHE to another folder.", stacklevel=3)
         return None
     return store

@@ -42,7 +42,20 @@ _ENCODERS = "CREATE TABLE encoders (fingerprint TEXT PRIMARY KEY, location TEXT 
 
 
 def default_cache() -> Path:
-    """``$MODALIGN_CACHE``, else ``modalign`` in the user's cache folder of this operating system."""
+    """``$MODALIGN_CACHE``, else ``modalign`` in the user's cache folder of this operating system.
+
+    Raises
+    ------
+    InputError
+        The user has no home folder, as in some containers.
+    """
+    try:
+        return _default_cache()
+    except RuntimeError as error:
+        raise InputError(f"Expected a home folder for the feature cache: {error}") from None
+
+
+def _default_cache() -> Path:
     if chosen := os.environ.get("MODALIGN_CACHE"):
         return Path(chosen).expanduser()
     if sys.platform == "win32":
@@ -83,10 +96,15 @@ class FeatureStore:
 
     def __init__(self, root: str | Path | None = None) -> None:
         self.root = default_cache() if root is None else Path(root).expanduser()
-        if self.root.exists() and not self.root.is_dir():
-            raise InputError(f"Expected a folder for the feature cache, got the file '{self.root}'.")
-        if self.root.is_dir() and all(map(_is_ours, self.root.iterdir())):
-            tighten(self.root)  # made by a version that left it to the umask
+        try:
+            if self.root.exists() and not self.root.is_dir():
+                raise InputError(f"Expected a folder for the feature cache, got the file '{self.root}'.")
+            if self.root.is_dir() and all(map(_is_ours, self.root.iterdir())):
+                tighten(self.root)  # made by a version that left it to the umask
+        except OSError as error:
+            raise InputError(
+                f"Expected a folder for the feature cache, '{self.root}' cannot be used: {error.strerror or error}."
+            ) from None
 
     def files(self) -> FileIndex:
         """What is known about files, whatever the encoder; a context manager."""
@@ -169,5 +187,5 @@ def _voucher(content: bytes, reason: object) -> str:
 
 
 def _is_ours(entry: Path) -> bool:
-    known = entry.name.startswith((_FILES_FILE, _ENCODERS_FILE)) or entry.name == "precision"
+    known = entry.name.startswith((_FILES_FILE, _ENCODERS_FILE)) or entry.name in ("precision", "reports")
     return known or (entry / "index.sqlite").exists()

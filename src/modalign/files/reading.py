@@ -121,7 +121,7 @@ def _require_regular(status: os.stat_result) -> None:
 def read_bytes(path: str | Path, what: str, limit: int = TEXT_LIMIT) -> bytes:
     """Read a regular file of at most ``limit`` bytes; see :func:`open_regular`."""
     with open_regular(path, what) as file:
-        data = file.read(limit + 1)
+        data = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)  # all of that is allocated at once
     if len(data) > limit:
         raise InputError(f"Expected {what} of at most {limit / 2**20:g} MiB, '{path}' is larger.")
     return data
