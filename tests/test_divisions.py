@@ -18,7 +18,7 @@ from modalign.data.copies import content_hash
 from modalign.data.items import load_items
 from modalign.errors import InputError
 from modalign.evaluate.given import read_given
-from modalign.features import Features
+from modalign.features import Features, concatenate
 
 PARTS = {"train": range(8), "val": range(8, 12), "test": range(12, 18)}
 SHAPES = ("disc", "square")
@@ -146,17 +146,32 @@ def test_nothing_to_learn_from_is_refused_before_work(tmp_path: Path, drawn, enc
     assert model.record["images"]["train"], "who gives the folder alone may learn from it"
 
 
-def test_features_are_divided_by_their_names(tmp_path: Path, drawn, encoder) -> None:
-    source, _, part_of = make(tmp_path, drawn, "folders")
+@pytest.mark.parametrize("kind", KINDS[:-1])
+def test_features_keep_the_parts(tmp_path: Path, drawn, encoder, kind: str) -> None:
+    source, _, part_of = make(tmp_path, drawn, kind)
     features = encoder.embed_images(source)
-    features.save(tmp_path / "features.npz")
+    order = np.random.default_rng(0).permutation(len(features))
+    concatenate([features.select(order[:9]), features.select(order[9:])]).save(tmp_path / "features.npz")
     given = read_given(tmp_path / "features.npz", text=False)
-    assert {part_of[drawing(features.ids[i])] for i in given.official.test} == {"test"}
-    assert len(given.official.test) == 12
-    _, options, _ = make(tmp_path / "2", drawn, "given split file")
-    flat = Features(features.vectors, tuple(map(drawing, features.ids)), features.labels, features.class_names)
-    given = read_given(flat, text=False, **options)
-    assert {part_of[flat.ids[i]] for i in given.official.test} == {"test"}
+    tested = [given.features.ids[i] for i in given.official.test]
+    assert {drawing(name) for name in tested} == {name for name, part in part_of.items() if part == "test"}
+    with np.load(tmp_path / "features.npz") as file:
+        arrays = dict(file)
+    for wrong in (["train"], ["trian"] * len(features)):
+        np.savez(tmp_path / "other.npz", **arrays | {"parts": np.array(wrong)})
+        with pytest.raises(InputError, match="per image as parts"):
+            Features.load(tmp_path / "other.npz")
+
+
+def test_features_from_elsewhere_are_divided_by_their_names(tmp_path: Path, drawn, encoder) -> None:
+    source, options, part_of = make(tmp_path, drawn, "given split file")
+    embedded = encoder.embed_images(source)
+    folders = tuple(f"{part_of[name]}/{name}" for name in embedded.ids)
+    for ids, split in ((embedded.ids, options["split"]), (folders, None)):
+        features = Features(embedded.vectors, ids, embedded.labels, embedded.class_names)
+        given = read_given(features, text=False, split=split)
+        assert {part_of[drawing(ids[i])] for i in given.official.test} == {"test"}
+        assert len(given.official.test) == 12
 
 
 def test_test_images_that_are_also_learned_from_are_told(tmp_path: Path, drawn, encoder) -> None:

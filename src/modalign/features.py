@@ -20,6 +20,7 @@ from modalign.files import parse_json, read_npz, replacing
 
 UNLABELLED = -1
 _WIDEST = 2**24  # numbers in a vector
+_PARTS = {"", "train", "validation", "test", "unlabelled"}
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ class Features:
     tokens : (n, L, d) patch vectors where they were asked for, else None.
     spec : the encoder, None for vectors of unknown origin.
     quarantined : items that were left out, with reasons.
+    parts : n times "train", "validation", "test" or "" as the source of the images says; empty if it says nothing.
     """
 
     vectors: np.ndarray
@@ -106,6 +108,7 @@ class Features:
     tokens: np.ndarray | None = None
     spec: EncoderSpec | None = None
     quarantined: tuple[Quarantined, ...] = ()
+    parts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2:
@@ -131,6 +134,7 @@ class Features:
             ids=tuple(self.ids[i] for i in index),
             labels=self.labels[rows],
             tokens=None if self.tokens is None else self.tokens[rows],
+            parts=tuple(self.parts[i] for i in index) if self.parts else (),
         )
 
     def save(self, path: str | Path) -> Path:
@@ -151,6 +155,8 @@ class Features:
         }
         if self.tokens is not None:
             arrays["tokens"] = self.tokens
+        if self.parts:
+            arrays["parts"] = np.array(self.parts, dtype=np.str_)
         with replacing(path) as file:
             np.savez(file, **arrays)
         return path
@@ -162,6 +168,11 @@ class Features:
         if "vectors" not in arrays:
             raise InputError(f"Expected an array 'vectors' in '{path}', got {sorted(arrays)}.")
         card = parse_json(str(arrays["card"]), f"the card in '{path}'") if "card" in arrays else {}
+        parts = tuple(arrays["parts"].tolist()) if "parts" in arrays else ()
+        if len(parts) not in (0, len(arrays["vectors"])) or not set(parts) <= _PARTS:
+            raise InputError(
+                f"Expected one of {sorted(_PARTS)} per image as parts in '{path}', got {len(parts)} others."
+            )
         labels = arrays.get("labels")
         return cls(
             vectors=np.asarray(arrays["vectors"], dtype=np.float32),
@@ -171,6 +182,7 @@ class Features:
             tokens=arrays.get("tokens"),
             spec=None if card.get("spec") is None else EncoderSpec.read(card["spec"]),
             quarantined=tuple(Quarantined(**q) for q in card.get("quarantined", ())),
+            parts=parts,
         )
 
 
@@ -189,6 +201,7 @@ def concatenate(parts: Sequence[Features]) -> Features:
         labels=np.concatenate([part.labels for part in parts]),
         tokens=None if first.tokens is None else np.concatenate([part.tokens for part in parts]),
         quarantined=tuple(dict.fromkeys(q for part in parts for q in part.quarantined)),
+        parts=tuple(name for part in parts for name in part.parts) if all(part.parts for part in parts) else (),
     )
 
 

@@ -37,25 +37,29 @@ def read_lists(file: str | Path) -> OfficialLists:
     return _lists_of(read_json(file, "a split file"), f"'{file}'")
 
 
-def split_by_names(ids: Sequence[str], split: str | Path | Split | None = None) -> Split | None:
-    """The division of images that are known by their names alone: by a split file, or by the folders in the names.
+def split_by_names(
+    ids: Sequence[str], split: str | Path | Split | None = None, parts: Sequence[str] = ()
+) -> Split | None:
+    """The division of images that are known by their names: by a split file, by ``parts``, or by folders in the names.
 
-    None if no split is given and no folder names a part. A :class:`Split` is passed on once its indices are checked.
+    None if none of these says anything. A :class:`Split` is passed on once its indices are checked.
     """
     if isinstance(split, Split):
         split.require(len(ids))
         return split
     if split is not None:
         placed = _placed(lists := read_lists(split), ids)
-        parts, origin = {i: part for i, (part, _) in placed.items()}, lists.origin
+        known, origin = {i: part for i, (part, _) in placed.items()}, lists.origin
+    elif parts:
+        known, origin = dict(enumerate(parts)), "the parts that the source of the images marked"
     else:
-        division = divide_folders((name.split("/")[:-1] for name in ids), alone=False)
+        above = [name.split("/")[:-1] for name in ids]
+        division = divide_folders(above, alone=False)
         if division is None:
             return None
-        parts = {i: division.place(name.split("/")[:-1])[0] for i, name in enumerate(ids)}
-        origin = str(division)
-    found = {part: [i for i, known in parts.items() if known == part] for part in PARTS}
-    return Split(**found, description=origin)  # type: ignore[arg-type]
+        known, origin = {i: division.place(folders)[0] for i, folders in enumerate(above)}, str(division)
+    lists_of = {part: [i for i, own in known.items() if own == part] for part in PARTS}
+    return Split(**lists_of, description=origin)  # type: ignore[arg-type]
 
 
 def divide_by(listing: Listing, lists: OfficialLists, classes: object = None) -> None:

@@ -143,6 +143,7 @@ class Encoder(ABC):
             tokens=patches,
             spec=self.spec,
             quarantined=left_out,
+            parts=tuple(items.parts[kept].tolist()) if items.division else (),
         )
 
     def embed_texts(

@@ -138,7 +138,7 @@ def _from_features(
         anchor = Features.load(anchor)
     if not isinstance(anchor, (Features, type(None))):
         raise InputError(f"Expected {argument('anchor')} to be features of the same images, or a .npz file of them.")
-    official = split_by_names(features.ids, split)
+    official = split_by_names(features.ids, split, features.parts)
     notes = () if official is None or isinstance(split, Split) else (f"divided by {official.description}",)
     return _Inputs(features, anchor, encoder if _is_encoder(encoder) else None, official, lines, notes)
 

@@ -183,6 +183,7 @@ def _embed_crops(
         tokens=np.ascontiguousarray(table[:, 1:]),
         spec=encoder.spec,
         quarantined=(*items.quarantined, *refused),
+        parts=tuple(items.parts[kept].tolist()) if items.division else (),
     )
 
 
