@@ -43,7 +43,7 @@ def load(second: bool) -> tuple[Features, ClassText, Features | None, Split]:
 
 
 def show(result: MethodComparison) -> None:
-    """The table, who is beyond luck, and what acts."""
+    """The table, significant differences, ablations and costs."""
     for row in (result.header, *result.rows):
         print("".join(f"{cell:>17}" if i else f"{cell:34}" for i, cell in enumerate(row)))
     print(*(v.sentence for v in result.verdicts if v.kind == "runner-up"), sep="\n")

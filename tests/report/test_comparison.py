@@ -191,7 +191,7 @@ def test_calibration_says_whether_a_temperature_was_fitted(tmp_path: Path) -> No
     for names, fitted in ((("uncalibrated",), False), (("uncalibrated", "calibrated"), True)):
         bins = dict.fromkeys(names, look.reliability["uncalibrated"])
         _, text = text_of(found(looks=(replace(look, reliability=bins),)), tmp_path)
-        assert ("The temperature was fitted on validation images" in text) == fitted
+        assert ("predictions (validation images); none of these images is shown here" in text) == fitted
         assert ("No temperature was fitted" in text) == (not fitted)
 
 

@@ -193,6 +193,14 @@ def test_pictures_are_saved_as_their_name_says(tmp_path: Path, name: str) -> Non
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
+def test_letters_that_the_font_lacks_are_told_once_as_pixels_and_kept_in_svg() -> None:
+    picture = drawing("日本語 and 中文")
+    with pytest.warns(UserWarning, match=r"save it as \.svg") as told:
+        picture.png()
+    assert len(told) == 1
+    assert "日本語 and 中文" in picture.svg
+
+
 def test_png_is_the_same_every_time() -> None:
     assert drawing().png() == drawing().png()
 

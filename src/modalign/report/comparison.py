@@ -110,10 +110,7 @@ def _add_ablations(page: Page, result: MethodComparison) -> None:
 def _add_reliability(page: Page, result: MethodComparison, look: Look) -> None:
     n = sum(b.n for b in next(iter(look.reliability.values())))
     where = "the test images" if n == result.n_test else f"the {n:,} test images whose class the method knows"
-    if "calibrated" in look.reliability:
-        source = "The temperature was fitted on validation images, which are not test images."
-    else:
-        source = "No temperature was fitted, because there were no labeled images to validate on."
+    source = statements.temperature_source("calibrated" in look.reliability, "validation images", 0)
     page.section(
         "Calibration",
         f"{title(look.method)}, {labels_a_class(look.shots)}, one draw, on {where}. "

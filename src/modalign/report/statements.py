@@ -64,7 +64,7 @@ def temperature_source(calibrated: bool | None, how: str, used: int | None) -> s
     if calibrated is None:
         return "Whether a temperature was fitted is not recorded."
     if not calibrated:
-        return "No temperature was fitted, because there were no labeled images to validate on."
+        return "No temperature was fitted, because no labeled images were held out."
     head = f"The temperature was fitted on held-out predictions ({how})"
     if used is None:
         return f"{head}; some of these images may be among those shown here."

@@ -177,12 +177,18 @@ class Picture:
         return render("picture.html", picture=self, svg=Markup(inline), least=round(0.75 * self.width))
 
     def png(self, scale: float = 2.0) -> bytes:
-        """The picture as pixels on white, ``scale`` pixels to a CSS pixel."""
+        """The picture as pixels on white, ``scale`` pixels to a CSS pixel; warns of letters that its font lacks."""
         backend = require("matplotlib.backends.backend_agg", "plot")
         buffer = io.BytesIO()
-        with settings():
+        with settings(), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             backend.FigureCanvasAgg(self.figure)
             self.figure.savefig(buffer, format="png", dpi=72 * scale, facecolor="white", metadata={"Software": None})
+        if any(str(warning.message).startswith("Glyph") for warning in caught):
+            warnings.warn(
+                "Letters that the font of the picture lacks are squares in it; save it as .svg to see them.",
+                stacklevel=2,
+            )
         return buffer.getvalue()
 
     def save(self, path: str | Path) -> Path:
