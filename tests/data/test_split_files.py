@@ -164,6 +164,8 @@ def test_an_image_in_two_lists_is_for_testing(tmp_path: Path) -> None:
         ("{}", "CoOp split file"),
         (json.dumps(coop() | {"val": [["AnnualCrop/AnnualCrop_0.jpg", 1, "Sea or Lake"]]}), "one class an image"),
         (json.dumps({key: [["x/1.png", 0, "x"]] for key in KEYS}), "found 0 of 1"),
+        (json.dumps({key: [[row[0], row[1], "x"] for row in rows] for key, rows in coop().items()}), "class name once"),
+        ('{"format": "modalign-split-1", "train": 3}', "lists of ids"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named_or_refused(tmp_path: Path, content: str, reason: str) -> None:
@@ -204,9 +206,11 @@ def test_a_found_file_never_takes_from_a_test_folder(tmp_path: Path) -> None:
     images(tmp_path, *(row[0] for rows in lists.values() for row in rows))
     lists["train"], lists["test"] = lists["test"], lists["train"]
     (tmp_path / "split_mine.json").write_text(json.dumps(lists))
-    for source, tested in ((load_items(tmp_path), 4), (load_items(tmp_path, split=tmp_path / "split_mine.json"), 2)):
-        assert (source.parts == "test").sum() == tested
-        assert any("2 images of the test folder" in note for note in source.notes)
+    found, asked = load_items(tmp_path), load_items(tmp_path, split=tmp_path / "split_mine.json")
+    assert ((found.parts == "test").sum(), (asked.parts == "test").sum()) == (4, 2)
+    for items, stay in ((found, True), (asked, False)):
+        (note,) = (note for note in items.notes if "2 images of the test folder are listed" in note)
+        assert ("stay for testing" in note) == stay
 
 
 # -- our own files and splits -----------------------------------------------------------------------------------------

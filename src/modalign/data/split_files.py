@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import takewhile
@@ -82,32 +83,33 @@ def divide_by(listing: Listing, lists: OfficialLists, classes: object = None) ->
     _apply(listing, lists, _placed(lists, listing.ids), classes)
 
 
-def _apply(listing: Listing, lists: OfficialLists, placed: Placed, classes: object) -> None:
+def _apply(listing: Listing, lists: OfficialLists, placed: Placed, classes: object, *, found: bool = False) -> None:
+    """What :func:`divide_by` does; lists that were ``found`` take no image from a folder called test."""
     order = [*placed, *(i for i in range(len(listing.ids)) if i not in placed)]
-    before = [listing.parts[i] for i in order]
+    new = [placed[i][0] if i in placed else "" for i in order]
+    moved = [k for k, i in enumerate(order) if listing.parts[i] == "test" and new[k] in ("train", "validation")]
+    if found:
+        new = ["test" if listing.parts[i] == "test" else part for i, part in zip(order, new, strict=True)]
+    if moved:
+        what = "to learn from or to validate, but stay for testing" if found else "to learn from or to validate"
+        listing.notes.append(f"{len(moved)} images of the test folder are listed in {lists.origin} {what}")
     listing.ids = [listing.ids[i] for i in order]
     listing.blobs = [listing.blobs[i] for i in order]
     listing.keys = [listing.keys[i] for i in order]
-    listing.parts = [placed[i][0] if i in placed else "" for i in order]
+    listing.parts = new
     if lists.class_names and _fit(lists.class_names, classes, folders=listing.classes):
         listing.keys = [lists.class_names[placed[i][1]] if i in placed else None for i in order]
         listing.classes, listing.ordered = list(lists.class_names), True
     listing.division, listing.trouble = lists.origin, ""
     listing.notes += _about(lists, placed)
-    taught = sum(
-        old == "test" and new in ("train", "validation") for old, new in zip(before, listing.parts, strict=True)
-    )
-    if taught:
-        listing.notes.append(f"{lists.origin} takes {taught} images of the test folder to learn from or to validate")
 
 
 def divide_by_found(listing: Listing, beside: str, classes: object = None) -> None:
     """Divide a folder or an archive by the split file that lies with its images, if there is one.
 
     Looked for in the folders around all images, from the innermost one outwards, then elsewhere in the source, then in
-    the folder ``beside``. A file
-    that does not fit is named in a note; where several fit, ``listing.trouble`` says so. A folder of data sets is not
-    divided at all.
+    the folder ``beside``. A file that does not fit is named in a note; where several fit, ``listing.trouble`` says so.
+    A folder of data sets is not divided at all.
     """
     data_sets = _data_sets(listing)
     if data_sets:
@@ -128,24 +130,25 @@ def divide_by_found(listing: Listing, beside: str, classes: object = None) -> No
             listing.notes.append(f"several split files fit these images: {names}")
         if fitting:
             if len(fitting) == 1:
-                tested = {name for name, part in zip(listing.ids, listing.parts, strict=True) if part == "test"}
-                _apply(listing, *fitting[0][1:], classes)
-                listing.parts = ["test" if n in tested else p for n, p in zip(listing.ids, listing.parts, strict=True)]
+                _apply(listing, *fitting[0][1:], classes, found=True)
             return
 
 
 def _lists_of(content: Any, origin: str) -> OfficialLists:
     if not (isinstance(content, dict) and content.get("format") == FORMAT):
         return coop_lists(content, origin)
-    rows = [(name, part) for part in PARTS for name in content.get(part, ())]
-    if not all(isinstance(name, str) for name, _ in rows):
-        raise InputError(f"Expected lists of ids in {origin}.")
+    lists = {part: content.get(part, []) for part in PARTS}
+    if not all(isinstance(ids, list) and all(isinstance(name, str) for name in ids) for ids in lists.values()):
+        raise InputError(f"Expected lists of ids as {', '.join(map(repr, PARTS))} in {origin}.")
+    rows = [(name, part) for part, ids in lists.items() for name in ids]
     paths, parts = zip(*rows, strict=True) if rows else ((), ())
     return OfficialLists(origin, paths, parts, np.full(len(rows), -1, dtype=np.int64))
 
 
 def _placed(lists: OfficialLists, ids: Sequence[str]) -> Placed:
     """Index into ``ids`` → (part, label), in the order of the lists; of several parts the strictest."""
+    if twice := [name for name, count in Counter(lists.class_names).items() if count > 1]:
+        raise InputError(f"Expected every class name once in {lists.origin}, got {some(twice)} for several labels.")
     placed: Placed = {}
     for place, part, label in zip(lists.find(ids).tolist(), lists.parts, lists.labels.tolist(), strict=True):
         if place >= 0:
