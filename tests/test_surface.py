@@ -10,11 +10,13 @@ import pytest
 
 import modalign
 from modalign.errors import InputError, UnknownNameError, require
-from modalign.methods import METHODS, method_class
+from modalign.methods import ALL_METHODS, METHODS, method_class
 
 
 def test_surface_is_small_and_complete() -> None:
-    assert len(modalign.__all__) <= 25
+    methods = {method_class(name).__name__ for name in ALL_METHODS}
+    assert methods < set(modalign.__all__)
+    assert len(set(modalign.__all__) - methods) <= 25
     for name in modalign.__all__:
         assert getattr(modalign, name) is not None
     assert dir(modalign) == sorted(modalign.__all__)
@@ -23,6 +25,16 @@ def test_surface_is_small_and_complete() -> None:
 def test_unknown_attribute_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'adept'"):
         modalign.adept  # noqa: B018
+    assert not hasattr(modalign, "__wrapped__")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("lfa", "LFA"), ("tip_adapter_f", "TipAdapterF"), ("fewshot", "few_shot"), ("Clasifier", "Classifier")],
+)
+def test_unknown_attribute_gets_the_nearest_name(typed: str, meant: str) -> None:
+    with pytest.raises(AttributeError, match=f"Did you mean '{meant}'"):
+        getattr(modalign, typed)
 
 
 def test_import_is_quiet_and_loads_no_heavy_package() -> None:

@@ -6,6 +6,7 @@ Importing it loads no torch: every name below is fetched on first use.
 from __future__ import annotations
 
 from modalign.lazy import lazily
+from modalign.methods import ALL_METHODS, location
 
 __version__ = "0.1.0"
 
@@ -18,17 +19,14 @@ _HOME = {
     "FeatureStore": "encoders.store",
     "Features": "features",
     "ClassText": "features",
+    "EncoderSpec": "features",
     "Items": "data.items",
     "load_items": "data.items",
-    "ZeroShot": "methods.zero_shot",
-    "LinearProbe": "methods.linear_probe",
-    "CMM": "methods.cmm",
-    "GPUA": "methods.gpua",
-    "ALIGN": "methods.align",
-    "DAM": "methods.dam",
-    "FAIR": "methods.fair",
+    "Split": "data.split",
+    "few_shot": "data.splits",
     "ModalignError": "errors",
     "InputError": "errors",
+    **{cls: f"methods.{module}" for module, cls in map(location, ALL_METHODS)},
 }
 
 __all__ = ["__version__", *_HOME]

@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from difflib import get_close_matches
 from types import ModuleType
+from typing import Any
+
+from modalign.spelling import nearest, spelled_alike
 
 
 class ModalignError(Exception):
@@ -30,8 +32,8 @@ class UnknownNameError(InputError):
 
     def __init__(self, kind: str, got: str, known: Iterable[str], advice: str = "") -> None:
         known = sorted(known)
-        close = get_close_matches(got.lower(), known, n=1, cutoff=0.5)
-        hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known) or 'none'}."
+        close = nearest(got, known, cutoff=0.5)
+        hint = f"did you mean '{close}'?" if close else f"known: {', '.join(known) or 'none'}."
         super().__init__(f"Unknown {kind} '{got}'; {hint}{' ' + advice if advice else ''}")
 
 
@@ -100,6 +102,34 @@ def require_choice(name: str, value: object, choices: Iterable[str]) -> None:
     choices = tuple(choices)
     if value not in choices:
         raise UnknownNameError(f"value of {name}", str(value), choices)
+
+
+def require_known(kind: str, given: Mapping[str, Any], known: Iterable[str], advice: str = "") -> dict[str, Any]:
+    """``given`` under the names that are known; American and British spelling are one name.
+
+    Parameters
+    ----------
+    kind : what the names are, for the message.
+    given : name → value.
+    known : the names as they are written here.
+    advice : the end of the message.
+
+    Raises
+    ------
+    UnknownNameError : a name is unknown; the message has the nearest known one.
+    InputError : one name is given in two spellings.
+    """
+    names = tuple(known)
+    by_spelling = {spelled_alike(name): name for name in names}
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        meant = name if name in names else by_spelling.get(spelled_alike(str(name)))
+        if meant is None:
+            raise UnknownNameError(kind, str(name), names, advice)
+        if meant in found:
+            raise InputError(f"Expected {kind} '{meant}' once, got it in two spellings; leave one out.")
+        found[meant] = value
+    return found
 
 
 class UndecodableError(ModalignError):

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 
+from modalign.spelling import did_you_mean
+
 
 def lazily(
     package: str, home: Mapping[str, str], *present: str
@@ -21,7 +23,8 @@ def lazily(
 
     def get(name: str) -> object:
         if name not in home:
-            raise AttributeError(f"module '{package}' has no attribute '{name}'")
+            hint = "" if name.startswith("_") else did_you_mean(name, home)
+            raise AttributeError(f"module '{package}' has no attribute '{name}'.{hint}", name=name)
         value = getattr(import_module(f"{package}.{home[name]}"), name)
         setattr(sys.modules[package], name, value)
         return value

@@ -79,16 +79,16 @@ def test_what_fits_passes(values):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"count": 0}, r"Sample\(count=…\): expected int in \[1, inf\], got 0\."),
+        ({"count": 0}, r"Sample\(count=…\): expected int in \[1, inf\), got 0\."),
         ({"count": 2.0}, "expected int in"),
         ({"count": True}, "expected int in"),
         ({"count": None}, "expected int in"),
         ({"share": 1.01}, r"expected float in \[0, 1\], got 1\.01"),
         ({"share": float("nan")}, r"expected float in \[0, 1\], got nan"),
         ({"share": "0.5"}, "expected float"),
-        ({"rate": 0}, r"expected float in \(0, inf\] or 'auto', got 0"),
+        ({"rate": 0}, r"expected float in \(0, inf\) or 'auto', got 0"),
         ({"rate": "automatic"}, "'auto'"),
-        ({"seed": -1}, r"expected int in \[0, inf\] or None, got -1"),
+        ({"seed": -1}, r"expected int in \[0, inf\) or None, got -1"),
         ({"seed": 1.5}, "or None"),
         ({"flag": 1}, "expected bool, got 1"),
         ({"way": 3}, "expected 'left' or 'right', got 3"),
@@ -109,17 +109,20 @@ def test_ranges():
     assert 0 not in Range(0, strict_low=True)
     assert 1 in Range(0, 1)
     assert np.nan not in Range()
-    assert np.inf in Range()
+    assert np.inf not in Range()
+    assert np.inf in Range(infinite=True)
     assert str(Range(0, 1)) == "[0, 1]"
-    assert str(Range(0, strict_low=True)) == "(0, inf]"
+    assert str(Range(0, strict_low=True)) == "(0, inf)"
+    assert str(Range(0, infinite=True)) == "[0, inf]"
+    assert str(Range()) == "(-inf, inf)"
 
 
 @pytest.mark.parametrize(
     ("annotation", "words"),
     [
-        (Positive, "float in (0, inf]"),
-        (NonNegative | Literal["auto"], "float in [0, inf] or 'auto'"),
-        (Seed, "int in [0, inf] or None"),
+        (Positive, "float in (0, inf)"),
+        (NonNegative | Literal["auto"], "float in [0, inf) or 'auto'"),
+        (Seed, "int in [0, inf) or None"),
         (bool, "bool"),
         (Literal["a", "b"], "'a' or 'b'"),
         (Annotated[int, Range(1, 8)], "int in [1, 8]"),

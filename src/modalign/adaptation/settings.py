@@ -6,7 +6,7 @@ from typing import Any
 
 from sklearn.base import clone
 
-from modalign.errors import InputError, UnknownNameError
+from modalign.errors import InputError
 from modalign.methods import method_class
 from modalign.methods.base import VectorMethod
 from modalign.methods.parameters import check_parameters, parameters
@@ -39,14 +39,9 @@ def configure(
     A method given as an object is cloned and stays as it is. What it was told is kept; ``random_state`` is set only
     where it is None.
     """
-    cls = method_class(method) if isinstance(method, str) else type(method)
-    known = {p.name for p in parameters(cls)}
-    for name in hyperparameters:
-        if name not in known:
-            raise UnknownNameError(f"hyper-parameter of {cls.__name__}", name, known)
-    method = cls() if isinstance(method, str) else clone(method)
+    method = method_class(method)() if isinstance(method, str) else clone(method)
     method.set_params(**hyperparameters)
-    if "random_state" in known and method.random_state is None:
+    if "random_state" in {p.name for p in parameters(type(method))} and method.random_state is None:
         method.set_params(random_state=random_state)
     check_parameters(method)
     return method

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from modalign.errors import InputError, UnknownNameError
+from modalign.errors import InputError
 
 _AMERICAN = {"center": "centre"}
 """Words among the values of options that are spelled the British way in Python."""
@@ -20,20 +20,18 @@ def as_spelled_here(value: Any) -> Any:
 
 def hyperparameters_of(cls: type, assignments: list[str]) -> dict[str, Any]:
     """``["steps=100", "init=zero"]`` as keyword arguments; values are JSON where they can be, else strings."""
-    from modalign.methods.parameters import parameters
+    from modalign.methods.parameters import known_parameters
 
     values = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise InputError(f"Expected --set name=value, got '{assignment}'.")
-        if name not in {p.name for p in parameters(cls)}:
-            raise UnknownNameError(f"hyper-parameter of {cls.__name__}", name, [p.name for p in parameters(cls)])
         try:
             values[name] = as_spelled_here(json.loads(text))
         except (ValueError, RecursionError):
             values[name] = as_spelled_here(text)
-    return values
+    return known_parameters(cls, values)
 
 
 def hyperparameters_by_method(assignments: list[str]) -> dict[str, dict[str, Any]]:

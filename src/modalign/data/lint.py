@@ -11,8 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from modalign.data.names import normalise, some, spelling
 from modalign.errors import InputError, argument
+from modalign.spelling import normalise, some, spelling
 
 _CODE = re.compile(
     r"[\d\W_]+"  # 0, 3.1, 707-320

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from modalign.errors import InputError, argument
 from modalign.files import read_json, read_text
+from modalign.spelling import did_you_mean, match_names, normalise, some
 
 _DIGITS = re.compile(r"(\d+)")
 _WORDNET = re.compile(r"^(n\d{8})\s+(.+)$")
@@ -22,57 +22,6 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
         digits = part.lstrip("0")
         key.append((1, len(digits), digits) if part.isdecimal() else (2, 0, part))
     return (*key, (0, 0, text))
-
-
-def normalise(name: str) -> str:
-    """Case, underscores, hyphens and runs of blanks forgiven: ``Grand_Piano`` and ``grand  piano`` are one."""
-    return " ".join(re.sub(r"[_\-\s]+", " ", name).split()).casefold()
-
-
-def spelling(name: str) -> str:
-    """What a name shares with its plural and with itself in other blanks: ``Motorbikes`` and ``motor_bike`` are one."""
-    bare = re.sub(r"[\W_]", "", normalise(name))
-    return bare.removesuffix("s") if len(bare) > 3 else bare
-
-
-def match_names(wanted: Iterable[str], known: Iterable[str], *, plural: bool = False) -> dict[str, str]:
-    """Which of the known names each wanted one is; those that are none, or could be several, are left out.
-
-    A name is itself before it is one that is the same after :func:`normalise`, and that, with ``plural``, before one
-    of the same :func:`spelling`. Order never counts.
-    """
-    known = tuple(dict.fromkeys(known))
-    exact = set(known)
-    forgiving = [_only(known, key) for key in ((normalise, spelling) if plural else (normalise,))]
-    keys = (normalise, spelling)
-    found = {}
-    for name in wanted:
-        same = (by_key.get(key(name)) for key, by_key in zip(keys, forgiving, strict=False))
-        match = name if name in exact else next((other for other in same if other is not None), None)
-        if match is not None:
-            found[name] = match
-    return found
-
-
-def _only(names: Sequence[str], key: Callable[[str], str]) -> dict[str, str | None]:
-    """Key → the one name that has it, None where several have."""
-    found: dict[str, str | None] = {}
-    for name in names:
-        found[key(name)] = None if key(name) in found else name
-    return found
-
-
-def did_you_mean(got: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` with the nearest of ``known``, or nothing."""
-    by_key = {normalise(k): k for k in known}
-    close = get_close_matches(normalise(got), by_key, n=1, cutoff=0.6)
-    return f" Did you mean '{by_key[close[0]]}'?" if close else ""
-
-
-def some(names: Sequence[str], limit: int = 5) -> str:
-    """The first few of many names, for a message."""
-    shown = ", ".join(f"'{name}'" for name in names[:limit])
-    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
 
 
 @dataclass(frozen=True)

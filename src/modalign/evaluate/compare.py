@@ -27,7 +27,7 @@ from modalign.features import UNLABELLED
 from modalign.files import check_writable
 from modalign.methods import METHODS, method_class
 from modalign.methods.base import VectorMethod
-from modalign.methods.parameters import check_parameters, parameters
+from modalign.methods.parameters import check_parameters
 from modalign.progress import track
 from modalign.record import versions
 
@@ -235,10 +235,6 @@ def _checked(
             raise UnknownNameError("compared method", name, names)
     for name in names:
         cls = method_class(name)
-        known = {p.name for p in parameters(cls)}
-        for key in given.get(name, {}):
-            if key not in known:
-                raise UnknownNameError(f"hyper-parameter of {cls.__name__}", key, known)
         check_parameters(cls(**given.get(name, {})))
     if record is not None:
         check_writable(record, append=True)

@@ -48,10 +48,16 @@ TOWER_METHODS: dict[str, str] = {
 ALL_METHODS = METHODS | TOWER_METHODS
 
 
+def location(name: str) -> tuple[str, str]:
+    """Module below :mod:`modalign.methods` and class of a method: ``("tip_adapter", "TipAdapterF")``."""
+    module, _, cls = ALL_METHODS[name].rpartition(".")
+    return module or name, cls
+
+
 def method_class(name: str) -> type[VectorMethod] | type[TowerMethod]:
     """The class of a method: ``method_class("cmm")`` is :class:`modalign.methods.cmm.CMM`."""
     key = name.lower().replace("-", "_")
     if key not in ALL_METHODS:
         raise UnknownNameError("method", name, ALL_METHODS)
-    module, _, cls = ALL_METHODS[key].rpartition(".")
-    return getattr(import_module(f"modalign.methods.{module or key}"), cls)
+    module, cls = location(key)
+    return getattr(import_module(f"modalign.methods.{module}"), cls)

@@ -102,7 +102,8 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     weight_decay : decoupled decay of W and T.
     init : entries of W at the start: ``"linear"`` uniform of variance 1/(3d), ``"kaiming"`` normal of variance 2/d,
         ``"zero"`` for an exact zero-shot start; None is ``"zero"``, or ``"linear"`` in ``"paper"``.
-    layers : 1 is the linear map; 2…5 put ReLU between as many residual linear layers (appendix 7.1, where it is worse).
+    layers : 1 is the linear map; more put ReLU between as many residual linear layers (appendix 7.1 tries 2 to 5, which
+        are worse).
     margin : m of the triplet loss.
     triplet_weight : factor of the triplet loss; 0 leaves it out.
     training_fusion : β in training, and at inference in ``"paper"`` without validation images.

@@ -25,7 +25,7 @@ from modalign.methods.gpua_correspondence import Assignment, Correspondences, mi
 from modalign.methods.gpua_losses import Hubs, Loss, Ranking, Refined, refine
 from modalign.methods.gpua_marginals import Marginals, divergence, estimate_marginals
 from modalign.methods.gpua_rows import BLOCK, Images, unit_spaces
-from modalign.methods.parameters import Count, Fraction, NonNegative, Positive, Range, Seed
+from modalign.methods.parameters import Count, Fraction, NonNegative, Positive, PositiveOrInfinite, Range, Seed
 
 SAMPLE, SAMPLE_A_CLASS = 20_000, 50  # images that class shares are estimated from: at most the larger of the two
 ESTIMATE_RHO = 0.1  # KL strength of estimated shares: 10 ε, firm, but an image may still refuse
@@ -131,7 +131,7 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     semantic_weight: Fraction = 0.9
     epsilon: Positive = 0.01
     marginals: Literal["auto", "uniform", "estimate"] | list | np.ndarray = "auto"
-    rho: Positive | None = None
+    rho: PositiveOrInfinite | None = None
     max_iterations: Count = 30
     tolerance: Positive = 1e-6
     loss: Loss = "ths"

@@ -8,33 +8,40 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
 from functools import cache
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
+from sklearn.base import BaseEstimator
 
-from modalign.errors import InputError, UnknownNameError, hyperparameter
+from modalign.errors import InputError, UnknownNameError, hyperparameter, require_known
 
 
 @dataclass(frozen=True)
 class Range:
-    """low ≤ value ≤ high; a strict bound excludes its end."""
+    """low ≤ value ≤ high, finite; ``strict_low`` excludes the lower bound and ``infinite`` includes infinity."""
 
     low: float = -np.inf
     high: float = np.inf
     strict_low: bool = False
+    infinite: bool = False
 
     def __contains__(self, value: float) -> bool:
-        return (self.low < value if self.strict_low else self.low <= value) and value <= self.high
+        above = self.low < value if self.strict_low else self.low <= value
+        return above and value <= self.high and (self.infinite or abs(value) < np.inf)
 
     def __str__(self) -> str:
-        return f"{'(' if self.strict_low else '['}{self.low:g}, {self.high:g}]"
+        opening = "(" if self.strict_low or self.low == -np.inf else "["
+        closing = "]" if self.infinite or self.high < np.inf else ")"
+        return f"{opening}{self.low:g}, {self.high:g}{closing}"
 
 
 Positive = Annotated[float, Range(0, strict_low=True)]
+PositiveOrInfinite = Annotated[float, Range(0, strict_low=True, infinite=True)]
 NonNegative = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]
 Count = Annotated[int, Range(1)]
@@ -66,6 +73,41 @@ def parameters(cls: type) -> tuple[Parameter, ...]:
     )
 
 
+def known_parameters(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """``settings`` under the names of the hyper-parameters of ``cls``; American and British spelling are one name.
+
+    Raises
+    ------
+    UnknownNameError : a name that ``cls`` does not have; the message has the nearest one.
+    """
+    return require_known(f"hyper-parameter of {cls.__name__}", settings, [p.name for p in parameters(cls)])
+
+
+class _Named(type):
+    """Constructors that look their arguments up with :func:`known_parameters`."""
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """That of ``__init__`` without ``self``, which the ``__call__`` below would hide."""
+        return inspect.Signature(list(inspect.signature(cls.__init__).parameters.values())[1:])
+
+    def __call__(cls, *args: Any, **settings: Any) -> Any:
+        return super().__call__(*args, **known_parameters(cls, settings))
+
+
+class Parametrized(BaseEstimator, metaclass=_Named):
+    """An estimator whose hyper-parameters are known by American and British names; a misspelled one is corrected."""
+
+    def set_params(self, **settings: Any) -> Self:
+        """Set hyper-parameters by name.
+
+        Raises
+        ------
+        UnknownNameError : a name that is none; the message has the nearest one.
+        """
+        return super().set_params(**known_parameters(type(self), settings))
+
+
 def check_parameters(estimator: object) -> None:
     """Raise one clear sentence if a hyper-parameter of ``estimator`` has a wrong type or lies out of range."""
     for parameter in parameters(type(estimator)):
@@ -86,7 +128,7 @@ def require_stop(stop: int | None, length: int) -> None:
 
 
 def describe(annotation: Any) -> str:
-    """An annotation in words: ``float in (0, inf]``, ``'a' or 'b'``, ``None``."""
+    """An annotation in words: ``float in (0, inf)``, ``'a' or 'b'``, ``None``."""
     origin = get_origin(annotation)
     if origin is Annotated:
         kind, *extra = get_args(annotation)

@@ -17,22 +17,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Generator, Tensor, nn
 
 from modalign.encoders.towers import TextTower, VisionTower
-from modalign.errors import InputError, hyperparameter
+from modalign.errors import InputError
 from modalign.features import UNLABELLED, ClassText, Quarantined, Scored
 from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import unit
-from modalign.methods.parameters import check_parameters
+from modalign.methods.parameters import Parametrized, check_parameters
 from modalign.tune.batches import Batch, ImageBatches, centre_batches
 from modalign.tune.checkpoint import check_checkpoint
 from modalign.tune.history import Epoch
 from modalign.tune.loop import train
 from modalign.tune.prompts import count
-from modalign.tune.recipe import Recipe
+from modalign.tune.recipe import Recipe, recipe_entries
 from modalign.tune.threads import threads_for
 
 if TYPE_CHECKING:
@@ -129,7 +128,7 @@ class Learner(nn.Module, ABC):
         self.load_state_dict(state)
 
 
-class TowerMethod(BaseEstimator):
+class TowerMethod(Parametrized):
     """Base of all methods that learn inside an encoder.
 
     Subclasses are dataclasses of their hyper-parameters, set the class attributes and make a :class:`Learner`. They all
@@ -328,19 +327,13 @@ class TowerMethod(BaseEstimator):
         return bound[1:]
 
     def _recipe(self) -> Recipe:
-        try:
-            return Recipe(
-                epochs=self.epochs,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-                seed=self.random_state or 0,
-                **{**self.recipe, **(self.training or {})},
-            )
-        except TypeError as error:
-            raise InputError(
-                f"Expected {hyperparameter('training')} to hold entries of a recipe such as 'precision' or "
-                f"'accumulate', got {sorted(self.training or {})}."
-            ) from error
+        own = {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "seed": self.random_state or 0,
+        }
+        return Recipe(**own, **self.recipe | recipe_entries(self.training, taken=own))
 
     def _read_items(self, items: Items, labels: np.ndarray | None, n_classes: int) -> Items:
         """The images to learn from, labelled in the numbering of the classes."""

@@ -27,8 +27,6 @@ from modalign.tune.randomness import generator
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
 
-"""A killed process loses at most about this much of the vectors of crops."""
-
 
 @dataclass(frozen=True)
 class CropBatch(Batch):

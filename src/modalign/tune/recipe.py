@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from modalign.errors import InputError
+from modalign.errors import InputError, hyperparameter, require_known
 
 Optimiser = Literal["sgd", "adamw"]
 Rates = Literal["cosine by epoch", "cosine by step", "constant"]
@@ -93,6 +93,23 @@ class Recipe:
                 f"Expected at least one batch of {self.batch_size} an epoch, got {n} images; choose {advice}."
             )
         return steps
+
+
+def recipe_entries(training: Mapping[str, Any] | None, taken: Iterable[str] = ()) -> dict[str, Any]:
+    """``training={…}`` of a method as entries of a :class:`Recipe`; American and British spelling are one name.
+
+    Parameters
+    ----------
+    training : name → value, or None.
+    taken : entries that the method has parameters of its own for.
+
+    Raises
+    ------
+    UnknownNameError : a name that is no entry; the message has the nearest one.
+    """
+    known = [entry.name for entry in fields(Recipe) if entry.name not in taken]
+    advice = "It holds entries of a recipe such as 'precision' or 'accumulate'."
+    return require_known(f"entry of {hyperparameter('training')}", training or {}, known, advice)
 
 
 def _number(value: Any) -> bool:
