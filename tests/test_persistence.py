@@ -37,7 +37,12 @@ def fitted(name: str = "zero_shot", labels: np.ndarray | None = None):
     method = cls(**quick)
     needs = {"anchor": X} if cls.needs_anchor else {}
     return method.fit(
-        X, y if labels is None else labels[y], text=text, validation=(X[:9], y[:9]) if labels is None else None, **needs
+        X,
+        y if labels is None else labels[y],
+        text=text,
+        classes=labels,
+        validation=(X[:9], y[:9]) if labels is None else None,
+        **needs,
     ), X
 
 
@@ -63,9 +68,13 @@ def test_an_infinite_hyperparameter_survives(tmp_path: Path) -> None:
 
 
 def test_labels_that_are_words_survive(tmp_path: Path) -> None:
-    method, X = fitted(labels=np.array(["ä", "b c", "日本"]))
+    labels = np.array(["ä", "日本", "b c"])
+    method, X = fitted(labels=labels)
     again, _ = load_model(save_model(tmp_path / "model", method))
     assert again.predict(X).tolist() == method.predict(X).tolist()
+    assert again.class_names_ == labels.tolist()
+    y = labels[problem()[1]]
+    assert again.score(X, y) == method.score(X, y) > 0.9
 
 
 def test_two_files_and_no_code_in_either(tmp_path: Path) -> None:

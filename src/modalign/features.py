@@ -10,17 +10,20 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from modalign.arrays import is_finite, narrowed, real_array
 from modalign.errors import EncoderMismatchError, InputError
 from modalign.files import parse_json, read_npz, replacing
+from modalign.labels import UNLABELLED, check_ids, check_names, label_indices, places_of
 
-UNLABELLED = -1
 _WIDEST = 2**24  # numbers in a vector
 _PARTS = {"", "train", "validation", "test", "unlabelled"}
+SHOWN = 20  # classes in the table of a notebook
 
 
 @dataclass(frozen=True)
@@ -85,20 +88,27 @@ class Quarantined:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Features:
     """Image vectors with all that belongs to them, row by row.
+
+    Everything but the vectors is best given by keyword: ``Features(X, labels=y, class_names=names)``.
 
     Attributes
     ----------
     vectors : (n, d) float32 with unit rows; may be a read-only memory map.
-    ids : n names, normally paths relative to the source.
+    ids : n names, normally paths relative to the source. Default: the row numbers.
     labels : (n,) int64 indices into ``class_names``; −1 where unknown. Default: all −1.
     class_names : the C names, in label order.
     tokens : (n, L, d) patch vectors where they were asked for, else None.
     spec : the encoder, None for vectors of unknown origin.
     quarantined : items that were left out, with reasons.
     parts : n times "train", "validation", "test" or "" as the source of the images says; empty if it says nothing.
+
+    Raises
+    ------
+    InputError : vectors or tokens that are no real numbers, ids that are no text, labels that are no integers or have
+        no name, a class name twice, parts of different length.
     """
 
     vectors: np.ndarray
@@ -111,16 +121,48 @@ class Features:
     parts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.vectors.ndim != 2:
-            raise InputError(f"Expected image vectors of shape (n, d), got {self.vectors.shape}.")
-        n = len(self.vectors)
-        if self.labels is None:
-            object.__setattr__(self, "labels", np.full(n, UNLABELLED, dtype=np.int64))
-        if not self.ids:
-            object.__setattr__(self, "ids", tuple(str(i) for i in range(n)))
-        for what, size in (("ids", len(self.ids)), ("labels", len(self.labels))):
-            if size != n:
-                raise InputError(f"Expected as many {what} as image vectors ({n}), got {size}.")
+        vectors = real_array(self.vectors, "image vectors", "(n, d)")
+        n = len(vectors)
+        names = check_names(self.class_names, "class_names")
+        labels = np.full(n, UNLABELLED, dtype=np.int64)
+        if self.labels is not None:
+            labels = label_indices(self.labels, n, names)
+        tokens = None if self.tokens is None else real_array(self.tokens, "tokens", "(n, L, d)")
+        if tokens is not None and len(tokens) != n:
+            raise InputError(f"Expected as many rows of tokens as image vectors ({n}), got {len(tokens)}.")
+        checked = {"vectors": vectors, "ids": check_ids(self.ids, n), "labels": labels, "class_names": names}
+        for name, value in (checked | {"tokens": tokens}).items():
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        return f"Features({', '.join(self._facts())})"
+
+    def _repr_html_(self) -> str:
+        counts = np.bincount(self.labels[self.labels != UNLABELLED], minlength=len(self.class_names)).tolist()
+        names = self.class_names or [f"class {k}" for k in range(len(counts))]
+        rows = [
+            f"<tr><td>{escape(name)}</td><td>{count}</td></tr>"
+            for name, count in zip(names[:SHOWN], counts[:SHOWN], strict=True)
+        ]
+        if len(counts) > SHOWN:
+            rows.append(f"<tr><td>… {len(counts) - SHOWN} more</td><td>{sum(counts[SHOWN:])}</td></tr>")
+        table = f"<table><tr><th>class</th><th>images</th></tr>{''.join(rows)}</table>" if rows else ""
+        return f"<p>Features: {escape(', '.join(self._facts()))}</p>{table}"
+
+    def _facts(self) -> list[str]:
+        """What a person wants to know about them, in a few words each."""
+        known = self.labels != UNLABELLED
+        classes = len(self.class_names) or len(np.unique(self.labels[known]))
+        facts = [f"{len(self):,} images", f"width {self.vectors.shape[1]}", f"{classes} classes"]
+        if not known.all():
+            facts.append(f"{int((~known).sum()):,} unlabelled")
+        if self.tokens is not None:
+            facts.append(f"{self.tokens.shape[1]} tokens each")
+        if self.spec is not None:
+            facts.append(f"encoder '{self.spec.name}'")
+        if self.quarantined:
+            facts.append(f"{len(self.quarantined)} quarantined")
+        return facts
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -173,12 +215,14 @@ class Features:
             raise InputError(
                 f"Expected one of {sorted(_PARTS)} per image as parts in '{path}', got {len(parts)} others."
             )
-        labels = arrays.get("labels")
+        for name in ("vectors", "tokens"):
+            if name in arrays and not is_finite(real_array(arrays[name], name)):
+                raise InputError(f"Expected finite {name} in '{path}', got NaN or infinity; embed the images again.")
         return cls(
-            vectors=np.asarray(arrays["vectors"], dtype=np.float32),
-            ids=tuple(arrays["ids"].tolist()) if "ids" in arrays else (),
-            labels=None if labels is None else labels.astype(np.int64),
-            class_names=tuple(arrays["class_names"].tolist()) if "class_names" in arrays else (),
+            vectors=narrowed(arrays["vectors"]),
+            ids=arrays.get("ids", ()),
+            labels=arrays.get("labels"),
+            class_names=arrays.get("class_names", ()),
             tokens=arrays.get("tokens"),
             spec=None if card.get("spec") is None else EncoderSpec.read(card["spec"]),
             quarantined=tuple(Quarantined(**q) for q in card.get("quarantined", ())),
@@ -205,7 +249,7 @@ def concatenate(parts: Sequence[Features]) -> Features:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ClassText:
     """Text vectors of C classes.
 
@@ -214,9 +258,13 @@ class ClassText:
     vectors : (C, d), or (C, T, d) with up to T sentences a class, float32 with unit rows. Where a class has fewer
         than T sentences its last rows are zero: they add nothing to the sum over sentences, so the mean direction
         of a class is exact without a mask.
-    class_names : C names.
+    class_names : C names. Labels and features that carry names are matched with them by name.
     sentences : the sentences that were embedded, class by class.
     spec : the encoder.
+
+    Raises
+    ------
+    InputError : vectors that are no finite real numbers, another number of names than of classes, a name twice.
     """
 
     vectors: np.ndarray
@@ -225,14 +273,39 @@ class ClassText:
     spec: EncoderSpec | None = None
 
     def __post_init__(self) -> None:
-        if self.vectors.ndim not in (2, 3) or len(self.vectors) != len(self.class_names):
+        vectors, names = real_array(self.vectors, "text vectors"), check_names(self.class_names, "class_names")
+        if vectors.ndim not in (2, 3) or len(vectors) != len(names) or len(self.sentences) not in (0, len(names)):
             raise InputError(
-                f"Expected text vectors of shape (C, d) or (C, T, d) with C = {len(self.class_names)} class names, "
-                f"got {self.vectors.shape}."
+                f"Expected text vectors of shape (C, d) or (C, T, d) and sentences of C = {len(names)} class names, "
+                f"got {vectors.shape} and sentences of {len(self.sentences)} classes."
             )
+        if not is_finite(vectors):
+            raise InputError("Expected finite text vectors, got NaN or infinity; embed the sentences again.")
+        object.__setattr__(self, "vectors", vectors)
+        object.__setattr__(self, "class_names", names)
 
     def __len__(self) -> int:
         return len(self.class_names)
+
+    def __repr__(self) -> str:
+        most = 1 if self.vectors.ndim == 2 else self.vectors.shape[1]
+        sentences = "1 sentence each" if most == 1 else f"up to {most} sentences each"
+        encoder = "" if self.spec is None else f", encoder '{self.spec.name}'"
+        return f"ClassText({len(self)} classes, {sentences}, width {self.vectors.shape[-1]}{encoder})"
+
+    def select(self, class_names: Sequence[str]) -> ClassText:
+        """The text of the named classes, in that order.
+
+        Raises
+        ------
+        InputError : a name has no text; the message has the nearest name that has.
+        """
+        names = check_names(class_names, "class_names")
+        if names == self.class_names:
+            return self
+        rows = places_of(names, self.class_names, f"Expected text for all {len(names)} classes")
+        kept = tuple(self.sentences[i] for i in rows) if self.sentences else ()
+        return replace(self, vectors=self.vectors[rows], class_names=names, sentences=kept)
 
 
 @dataclass(frozen=True, eq=False)

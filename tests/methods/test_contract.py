@@ -132,9 +132,9 @@ def test_a_class_without_an_image_keeps_its_column(name):
 
 def test_string_labels_come_back(name):
     data = few_shot()
-    names = np.array(["cat", "dog", "elk", "fox", "gnu"])
-    method = fitted(name, data=data._replace(y=names[data.y], yv=names[data.yv]))
-    np.testing.assert_array_equal(method.predict(data.Xt), names[fitted(name).predict(data.Xt)])
+    names = np.array(["gnu", "dog", "fox", "elk", "cat"])
+    named = data._replace(y=names[data.y], yv=names[data.yv], text=ClassText(data.text, names))
+    np.testing.assert_array_equal(fitted(name, data=named).predict(data.Xt), names[fitted(name).predict(data.Xt)])
 
 
 def test_probabilities_are_the_softmax_of_the_scores_over_the_temperature(name):

@@ -10,6 +10,7 @@ from pathlib import Path
 from modalign.errors import InputError, argument
 from modalign.files import read_json, read_text
 from modalign.spelling import did_you_mean, match_names, normalise, some
+from modalign.spelling import spelling as spelling
 
 _DIGITS = re.compile(r"(\d+)")
 _WORDNET = re.compile(r"^(n\d{8})\s+(.+)$")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modalign.data.names import some
 from modalign.encoders import find_encoder, load_encoder
 from modalign.errors import InputError, ModalignError, argument
 from modalign.features import ClassText, EncoderSpec
@@ -28,8 +26,8 @@ def read_text(text: TextSource) -> TextSource:
     vectors = next((arrays[key] for key in ("vectors", "text") if key in arrays), None)
     if vectors is None:
         raise InputError(f"Expected an array 'vectors' or 'text' in '{text}', got {sorted(arrays)}.")
-    names = next((arrays[key].tolist() for key in ("class_names", "text_names") if key in arrays), None)
-    return vectors if names is None else ClassText(vectors.astype(np.float32), tuple(names))
+    names = next((arrays[key] for key in ("class_names", "text_names") if key in arrays), None)
+    return vectors if names is None else ClassText(vectors, names)
 
 
 def require_names(text: TextSource) -> None:
@@ -56,9 +54,9 @@ def class_text(
     if isinstance(text, np.ndarray):
         if len(text) != len(names):
             raise InputError(f"Expected one row of text for each of the {len(names)} classes, got {len(text)}.")
-        text = ClassText(np.asarray(text, dtype=np.float32), names)
+        text = ClassText(text, names)
     if isinstance(text, ClassText):
-        return _ordered(text, names)
+        return text.select(names)
     if reader is None and (encoder is not None or spec is not None):
         try:
             if encoder is None:
@@ -75,16 +73,3 @@ def class_text(
     if reader is None or not reader.has_text:
         return None
     return reader.embed_texts(lines, class_names=names)
-
-
-def _ordered(text: ClassText, names: tuple[str, ...]) -> ClassText:
-    """The rows of ``text`` that ``names`` ask for, in that order."""
-    if text.class_names == names:
-        return text
-    row = {name: i for i, name in enumerate(text.class_names)}
-    missing = [name for name in names if name not in row]
-    if missing:
-        raise InputError(f"Expected text for all {len(names)} classes, got none for {some(missing, 3)}.")
-    rows = [row[name] for name in names]
-    kept = tuple(text.sentences[i] for i in rows) if text.sentences else ()
-    return replace(text, vectors=text.vectors[rows], class_names=names, sentences=kept)

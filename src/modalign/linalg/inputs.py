@@ -5,10 +5,15 @@ Half precision and integers are computed and returned in float32; float32 and fl
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from modalign.arrays import LARGE
 from modalign.errors import InputError
+
+SHORT, LONG = 1e-9, 1e9  # lengths of rows whose squares neither vanish nor overflow in float32
 
 
 def real(tensor: Tensor, name: str, *, ndim: int | None = None, finite: bool = True) -> Tensor:
@@ -30,6 +35,35 @@ def require_finite(tensor: Tensor, name: str) -> None:
     """Raise unless all numbers are finite."""
     if tensor.numel() and not bool(torch.isfinite(tensor.detach().sum()) or torch.isfinite(tensor.detach()).all()):
         raise InputError(f"Expected finite numbers in {name}, got NaN or infinity; check where they come from.")
+
+
+def ordinary(lengths: Tensor) -> bool:
+    """Whether all rows of these lengths are finite, not zero, and squared without loss in float32."""
+    return bool(((lengths > SHORT) & (lengths < LONG)).all())
+
+
+def power_of_two(X: Tensor) -> Tensor:
+    """(…, 1) for every row the power of two that brings its largest entry into [1, 2); dividing by it is exact.
+
+    It is 1 for a zero row. A subnormal row gets the smallest normal number and stays below 1.
+    """
+    limits = torch.finfo(X.dtype)
+    lowest, highest = (math.frexp(value)[1] - 1 for value in (limits.tiny, limits.max))
+    peak = X.detach().abs().amax(dim=-1, keepdim=True)
+    return peak.log2().floor().clamp(lowest, highest).exp2().masked_fill(peak == 0, 1)
+
+
+def single(X: Tensor) -> Tensor:
+    """``X`` (…, d) in float32, where every row keeps its direction.
+
+    A row of float64 that float32 would make infinite, zero or coarse is divided by a power of two first. All other
+    rows keep their length.
+    """
+    if X.dtype != torch.float64 or not X.numel():
+        return X.float()
+    peak = X.detach().abs().amax(dim=-1, keepdim=True)
+    outside = (peak > LARGE) | (peak < 1 / LARGE)
+    return (torch.where(outside, X / power_of_two(X), X) if bool(outside.any()) else X).float()
 
 
 def pair(X: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:

@@ -39,7 +39,9 @@ class Alignment(NamedTuple):
 def crop_weights(whole: Tensor, crops: Tensor) -> Tensor:
     r"""w̃_i = cos(f, f_i) / Σ_l cos(f, f_l): the share of each crop in the likeness to the whole (FAIR, equation 12).
 
-    Without a softmax. They sum to one over all N crops, whatever is kept of them later.
+    Without a softmax. They sum to one over all N crops, whatever is kept of them later. Equation 12 takes cosines to be
+    positive, as they are between a picture and its parts; one below zero counts as zero here, since a sum that nearly
+    cancels would make weights of any size and sign.
 
     Parameters
     ----------
@@ -48,12 +50,11 @@ def crop_weights(whole: Tensor, crops: Tensor) -> Tensor:
 
     Returns
     -------
-    (B, N); even where all cosines cancel, as for an empty vector. Cost O(B N w).
+    (B, N) in [0, 1]; 1/N where no cosine is positive, as for an empty vector. Cost O(B N w).
     """
-    likeness = _likeness(whole, crops)
+    likeness = _likeness(whole, crops).clamp_min(0)
     total = likeness.sum(dim=1, keepdim=True)
-    even = torch.full_like(likeness, 1 / likeness.shape[1])
-    return torch.where(total == 0, even, likeness / torch.where(total == 0, 1, total))
+    return torch.where(total > 0, likeness / total.clamp_min(torch.finfo(total.dtype).tiny), 1 / likeness.shape[1])
 
 
 def softmax_weights(whole: Tensor, parts: Tensor, temperature: float = 1.0) -> Tensor:
@@ -101,11 +102,11 @@ def confidence(
 
     .. math:: S = \mathrm{softmax}(s \, \psi / \textstyle\sum_{i \in I_k} \tilde w_i),
 
-    and γ ∈ [0, 1].
+    and γ ∈ [0, 1]. Where no weight was kept the scores are zero and S is even, so that γ is 0 by margin.
 
     Parameters
     ----------
-    alignment : ψ and the kept mass.
+    alignment : ψ and the kept mass, of at least two classes.
     score : ``"prob"``; ``"raw"``, S = ψ; ``"logit"``, S = s ψ.
     weighting : ``"margin"``; ``"top"``, γ = S₁; ``"none"``, γ = 1 (Table 5).
     logit_scale : s.
@@ -115,10 +116,13 @@ def confidence(
     (B,).
     """
     scores = alignment.scores
+    if scores.shape[1] < 2:
+        raise InputError(f"Expected scores of at least 2 classes, got {scores.shape[1]}; one leaves nothing to decide.")
     if weighting == "none":
         return torch.ones_like(scores[:, 0])
     if score == "prob":
-        scores = (logit_scale * scores / alignment.mass[:, None]).softmax(dim=1)
+        kept = alignment.mass.clamp_min(torch.finfo(scores.dtype).tiny)
+        scores = (logit_scale * scores / kept[:, None]).softmax(dim=1)
     elif score == "logit":
         scores = logit_scale * scores
     first, second = scores.topk(2, dim=1).values.unbind(1)

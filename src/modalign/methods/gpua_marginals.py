@@ -18,6 +18,7 @@ from modalign.methods.gpua_transport import match
 
 TEMPER = 0.3  # weight of a Gaussian log-density, whose coordinates count as independent but are not
 SHRINKAGE = 0.5  # of a covariance, towards a multiple of the identity
+LEAST_WITHIN = 1e-2  # variance within classes, as a share of that of all images, below which copies are not believed
 ROUNDS = 3
 TIE = 0.05  # nats an image by which the even explanation may be behind
 EVEN = 0.02  # nats: shares this near to uniform are uniform; the classes then act as 98 % of K equal ones
@@ -129,18 +130,24 @@ def _settle(
 
 
 class _SharedCovariance:
-    """Gaussian classes with one covariance in one space; the second moments of all images are added up once."""
+    """Gaussian classes with one covariance in one space; the second moments of all images are added up once.
+
+    Images that repeat within their classes leave a covariance of nothing but rounding, possibly with negative
+    eigenvalues. So the multiple of the identity that it is shrunk towards is at least ``LEAST_WITHIN`` times the mean
+    variance of all images, which is above that rounding in float32, and below the variance within classes of real data.
+    """
 
     def __init__(self, Z: Tensor) -> None:
         self.Z = Z - Z.mean(dim=0)
         self.total = self.Z.T @ self.Z / len(Z)
+        self.least = max(1e-8, LEAST_WITHIN * self.total.diagonal().mean().item())
 
     def add_log(self, P: Tensor, to: Tensor, weight: float) -> Tensor:
         """(m, K) ``to`` plus weighted log-densities of all images in the classes that ``P`` makes."""
         size = P.sum(dim=0) + 1e-6
         means = (P.T @ self.Z) / size[:, None]
         within = self.total - (means.T * (size / size.sum())) @ means
-        spread = within.diagonal().mean().clamp_min(1e-8)
+        spread = within.diagonal().mean().clamp_min(self.least)
         within = torch.lerp(within, spread * torch.eye(len(within), device=to.device), SHRINKAGE)
         factor = torch.linalg.cholesky(within)
         whitened = torch.linalg.solve_triangular(factor, self.Z.T, upper=False)

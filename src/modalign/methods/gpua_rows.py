@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from modalign.errors import InputError
+from modalign.linalg.inputs import single
 from modalign.linalg.similarity import unit
 
 BLOCK = 1 << 22  # numbers of one block: 16 MB in float32
@@ -107,7 +108,7 @@ class Images:
 
 def unit_spaces(X: Tensor, widths: Sequence[int]) -> Tensor:
     """(n, d) float32 with the columns of each space scaled to unit rows."""
-    return torch.cat([unit(part.float()) for part in X.split(list(widths), dim=1)], dim=1)
+    return torch.cat([unit(single(part)) for part in X.split(list(widths), dim=1)], dim=1)
 
 
 def infer_spaces(X: Tensor, anchor: Tensor | None) -> tuple[int, ...]:
@@ -126,7 +127,7 @@ def infer_spaces(X: Tensor, anchor: Tensor | None) -> tuple[int, ...]:
 def _parallel(X: Tensor, anchor: Tensor, block: int) -> bool:
     """Whether every row of X has the direction of its row of ``anchor``."""
     return all(
-        bool(((unit(X[i : i + block].float()) - unit(anchor[i : i + block].float())).abs() < 2e-3).all())
+        bool(((unit(single(X[i : i + block])) - unit(single(anchor[i : i + block]))).abs() < 2e-3).all())
         for i in range(0, len(X), block)
     )
 
