@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,8 @@ def set_encoder(**changes: Any) -> Callable[[dict, dict], None]:
         (lambda card, _: card["state"].update(other_={"kind": "tensor"}), "weights lack 'other_'"),
         (lambda card, _: card["state"].pop("coef_"), "'coef_', which the card does not name"),
         (lambda card, _: card["state"].pop("diagnosis_"), "diagnosis"),
+        (lambda card, _: card["state"].pop("encoder_"), "on which encoder"),
+        (of_classifier(validated_on=["0" * 16]), "validated on images that it does not know"),
         (lambda card, _: card["state"]["n_features_in_"].update(value=3), "encoder does not make vectors"),
         (lambda _, tensors: tensors["coef_"].__setitem__((0, 0), np.nan), "'coef_' hold NaN"),
         (lambda _, tensors: tensors.update(coef_=tensors["coef_"][:, 1:].copy()), "do not fit each other"),
@@ -274,6 +277,14 @@ def test_the_name_of_the_encoder_is_for_people(
     assert ma.load(renamed, encoder="tiny").class_names == model.class_names
     with pytest.raises(EncoderMismatchError):
         ma.load(renamed, encoder="tiny-vision")
+
+
+def test_what_could_not_be_loaded_is_not_saved(classifiers: dict, tmp_path: Path) -> None:
+    model = copy.copy(classifiers["linear_probe"][1])
+    for name, value in (("class_names", ("a", "b")), ("temperature", 0.0), ("crops", -1)):
+        with pytest.raises(InputError):
+            replace(model, **{name: value}).save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_classes_are_renamed_by_loading_and_saving(classifiers: dict, tmp_path: Path) -> None:

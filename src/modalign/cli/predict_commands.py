@@ -31,7 +31,7 @@ def predict(
             help="Also answer 'none of these'; the share of known images that may be rejected, for example 0.05."
         ),
     ] = None,
-    encoder: Annotated[str | None, typer.Option(help="Folder or name of the encoder, if it has moved.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Name or folder of the encoder, if it is not found.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Classify new images and write the probability of every class."""
@@ -71,7 +71,7 @@ def evaluate(
     ] = None,
     page: Annotated[Path | None, typer.Option(help="HTML page (.html) to write.")] = None,
     include_fitted: Annotated[bool, typer.Option(help="Also test on images that the model was fitted on.")] = False,
-    encoder: Annotated[str | None, typer.Option(help="Folder or name of the encoder, if it has moved.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Name or folder of the encoder, if it is not found.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Top-1 accuracy with a 95 % interval, and accuracy per class; a confusion matrix and a page if asked for."""

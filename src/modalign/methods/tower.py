@@ -319,7 +319,12 @@ class TowerMethod(Parametrized):
             sentences = tuple(map(tuple, self.sentences_))
             text = ClassText(self.class_text_.numpy(), tuple(self.class_names_), sentences, encoder.spec)
             learner = self._served(Towers.open(encoder, text))
-            learner.restore({name: value.to(encoder.device) for name, value in self.tensors_.items()})
+            try:
+                learner.restore({name: value.to(encoder.device) for name, value in self.tensors_.items()})
+            except (KeyError, RuntimeError) as error:  # torch's own where tensors of other shapes meet
+                raise InputError(
+                    f"What this {type(self).__name__} learned does not fit its settings: {error}"
+                ) from error
             learner.to(encoder.device).eval()
             with torch.inference_mode():
                 bound = encoder, learner, learner.classes()

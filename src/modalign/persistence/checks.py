@@ -55,6 +55,8 @@ def _check_vector_method(method: VectorMethod) -> None:
     width, spec = vars(method).get("n_features_in_"), vars(method).get("encoder_")
     if not isinstance(width, int) or isinstance(width, bool) or not 0 < width <= 2**24:
         raise InputError(f"its number of features is {width!r:.40}.")
+    if "encoder_" not in vars(method):
+        raise InputError("it does not say on which encoder's vectors it learned.")
     if spec is not None and (not isinstance(spec, EncoderSpec) or spec.dim != width):
         raise InputError(f"its encoder does not make vectors of its width {width}.")
     X = np.random.default_rng(0).normal(size=(_TRIED, width)).astype(np.float32)

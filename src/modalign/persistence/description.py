@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _HASH = re.compile(r"[0-9a-f]{16}")
 _MOST_CROPS = 10_000
-_RECORD = {"notes": list, "images": dict, "validation": dict, "quarantined": list, "sentences": list}
+_RECORD: dict[str, type | tuple[type, ...]] = dict.fromkeys(("notes", "quarantined", "sentences"), list)
+_RECORD |= {"images": dict, "validation": dict, "outcome": (dict, type(None))}
 
 
 @dataclass(frozen=True)
@@ -65,24 +66,19 @@ class Description:
         check_names(entry["class_names"], len(method.classes_))
         if not np.array_equal(method.classes_, np.arange(len(method.classes_))):
             raise InputError("its classes are not numbered from 0.")
-        temperature, crops, record = entry["temperature"], entry.get("crops", 0), entry["record"]
+        temperature, crops = entry["temperature"], entry.get("crops", 0)
         if not _is_number(temperature) or not 0 < temperature < math.inf:
             raise InputError(f"its temperature is {temperature!r:.40}, which is not above 0.")
         if not isinstance(crops, int) or isinstance(crops, bool) or not 0 <= crops <= _MOST_CROPS:
             raise InputError(f"its number of crops is {crops!r:.40}.")
-        if not isinstance(record, dict) or not all(isinstance(record.get(k, t()), t) for k, t in _RECORD.items()):
-            raise InputError("its record is not one.")
-        fitted_on = _hashes(entry["fitted_on"])
-        validated_on = None if entry.get("validated_on") is None else _hashes(entry["validated_on"])
-        if validated_on is not None and not validated_on <= fitted_on:
-            raise InputError("it was validated on images that it does not know.")
+        fitted_on, validated_on = _images(entry)
         return cls(
             encoder=spec,
             class_names=tuple(entry["class_names"]),
             temperature=float(temperature),
             fitted_on=fitted_on,
             rejection=_rejection(entry.get("rejection")),
-            record=record,
+            record=_record(entry["record"]),
             crops=crops,
             validated_on=validated_on,
         )
@@ -95,10 +91,21 @@ def _check_encoder(spec: EncoderSpec, method: VectorMethod | TowerMethod) -> Non
         raise InputError(f"its encoder makes vectors of width {spec.dim}, its method takes {method.n_features_in_}.")
 
 
-def _hashes(entry: object) -> frozenset[str]:
-    if not isinstance(entry, list) or not all(isinstance(h, str) and _HASH.fullmatch(h) for h in entry):
-        raise InputError("its list of images that it was fitted on is not one of hashes.")
-    return frozenset(entry)
+def _images(entry: Mapping[str, Any]) -> tuple[frozenset[str], frozenset[str] | None]:
+    """The images that were fitted on, and those of them that served for validation."""
+    fitted_on, validated_on = entry["fitted_on"], entry.get("validated_on")
+    for hashes in (fitted_on, validated_on or []):
+        if not isinstance(hashes, list) or not all(isinstance(h, str) and _HASH.fullmatch(h) for h in hashes):
+            raise InputError("its list of images that it was fitted on is not one of hashes.")
+    if not set(validated_on or []) <= set(fitted_on):
+        raise InputError("it was validated on images that it does not know.")
+    return frozenset(fitted_on), None if validated_on is None else frozenset(validated_on)
+
+
+def _record(entry: object) -> dict[str, Any]:
+    if not isinstance(entry, dict) or not all(isinstance(entry[k], t) for k, t in _RECORD.items() if k in entry):
+        raise InputError("its record is not one.")
+    return entry
 
 
 def _rejection(entry: object) -> Rejection | None:

@@ -21,7 +21,7 @@ from modalign.methods.parameters import check_parameters
 from modalign.persistence.checks import check_method
 from modalign.persistence.description import Description
 from modalign.persistence.state import decode_parameters, encode_parameters, encode_state, restore_state
-from modalign.record import versions
+from modalign.record import plain, versions
 
 if TYPE_CHECKING:
     from modalign.methods.base import VectorMethod
@@ -56,11 +56,14 @@ def save_model(folder: str | Path, method: Method, description: Description | No
     folder = Path(folder)
     check_destination(folder)
     state, tensors = encode_state(method)
+    described = None if description is None else plain(description.card())
+    if described is not None:
+        Description.read(described, method)  # what is saved can be loaded
     entries = {
         "method": _method_name(method),
         "parameters": encode_parameters(method),
         "state": state,
-        "classifier": None if description is None else description.card(),
+        "classifier": described,
         "versions": versions(),
     }
     FORMAT.write(folder, entries, save_tensors(tensors))

@@ -186,12 +186,13 @@ def _add_outcome(page: Page, classifier: Classifier) -> None:
 
 def record_of(classifier: Classifier) -> dict[str, object]:
     """What the numbers of a page rest on."""
+    given = classifier.method.get_params(deep=False)
     record = {k: v for k, v in classifier.record.items() if k in ("shots", "random_state", "images")}
     if record.get("shots", "") is None:
         record["shots"] = "all"
     return {
         "method": classifier.method.title,
-        "parameters": classifier.method.get_params(deep=False),
+        "parameters": {k: without_folders(v) if isinstance(v, str) else v for k, v in given.items()},
         "encoder": f"{classifier.encoder.spec.name} ({classifier.encoder.spec.fingerprint[:12]})",
         "temperature": round(classifier.temperature, 4),
         **record,
