@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import re
+import traceback
 import unicodedata
 from collections.abc import Callable
 
@@ -16,6 +17,15 @@ from rich.cells import cell_len
 
 from modalign.cli.terminal import print_json, print_table, report_quarantine, say
 from modalign.display import html_table, shorten, text_table, visible
+from modalign.errors import (
+    InputError,
+    MissingExtraError,
+    ModalignError,
+    UnavailableError,
+    UndecodableError,
+    UnknownNameError,
+)
+from modalign.spelling import some
 
 NASTY = [
     "\x1b[2J",
@@ -61,6 +71,15 @@ def test_nothing_shown_is_obeyed_and_ordinary_names_stay(name: str) -> None:
 @pytest.mark.parametrize("name", ["کتاب\u200cها", "👩\u200d🔬", "日本語", "a b", "Ünïcode", "a\u3000b"])
 def test_letters_of_the_world_are_not_touched(name: str) -> None:
     assert visible(name) == name
+
+
+@given(names, st.sampled_from([InputError, UndecodableError, UnavailableError, MissingExtraError]))
+def test_an_error_shows_the_names_in_it_also_where_python_prints_it(name: str, kind: type[ModalignError]) -> None:
+    error = kind(f"Expected an image, got '{name}'.")
+    assert str(error) == f"Expected an image, got '{visible(name)}'."
+    assert not obeyed("".join(traceback.format_exception_only(error)))
+    assert not obeyed(str(UnknownNameError("method", name, ["cmm"])))
+    assert not obeyed(some([name, name]))
 
 
 @given(st.lists(st.tuples(names, names), max_size=5))

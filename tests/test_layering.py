@@ -14,8 +14,8 @@ CORE = METHODS | {"data", "encoders", "persistence", "evaluate"}
 
 ALLOWED = {
     "display": set(),
-    "spelling": set(),
-    "errors": {"spelling"},
+    "spelling": {"display"},
+    "errors": {"display", "spelling"},
     "arrays": {"errors"},
     "labels": {"errors", "spelling"},
     "files": {"errors", "files"},

@@ -12,13 +12,20 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from modalign.display import visible
 from modalign.spelling import nearest, spelled_alike
 
 
 class ModalignError(Exception):
-    """Base of all errors that a user can act upon."""
+    """Base of all errors that a user can act upon.
+
+    Messages hold names of files and classes, which come from strangers; ``str()`` shows what a terminal would obey.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
 
 class InputError(ModalignError, ValueError):

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 
+from modalign.display import visible
+
 _AMERICAN = tuple(
     (re.compile(british), american)
     for british, american in (
@@ -50,8 +52,8 @@ def did_you_mean(got: str, known: Iterable[str]) -> str:
 
 
 def some(names: Sequence[str], limit: int = 5) -> str:
-    """The first few of many names, for a message."""
-    shown = ", ".join(f"'{name}'" for name in names[:limit])
+    """The first few of many names, for a message, with what a terminal would obey shown."""
+    shown = ", ".join(f"'{visible(name)}'" for name in names[:limit])
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
 
 
