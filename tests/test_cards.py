@@ -208,7 +208,7 @@ def set_encoder(**changes: Any) -> Callable[[dict, dict], None]:
         (set_encoder(name=3), "Expected the name, fingerprint"),
         (set_encoder(fingerprint="f" * 64), "another encoder than its method"),
         (lambda card, _: card.update(method="linear_prob"), "did you mean 'linear_probe'"),
-        (lambda card, _: card["parameters"].update(no_such=1), "does not know"),
+        (lambda card, _: card["parameters"].update(no_such=1), "no_such"),
         (lambda card, _: card["parameters"].update(C=-1.0), "expected"),
         (lambda card, _: card["state"].update(fit={"kind": "plain", "value": 1}), "'fit' is not understood"),
         (lambda card, _: card["state"].update(classes_={"kind": "code"}), "'classes_' is not understood"),

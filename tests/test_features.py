@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
+
 import numpy as np
 import pytest
 
@@ -56,6 +59,39 @@ def test_other_files_are_refused(tmp_path, content: bytes) -> None:
         Features.load(tmp_path / "x.npz")
     with pytest.raises(InputError, match=r"ending in \.npz"):
         some().save(tmp_path / "x.pkl")
+
+
+ENTRY = {"name": "e", "fingerprint": "f" * 64, "dim": 4, "dtype": "float32", "logit_scale": 10.0}
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        "{",
+        [],
+        {"spec": []},
+        {"spec": {"name": "e"}},
+        {"spec": ENTRY | {"dim": 0}},
+        {"spec": ENTRY | {"logit_scale": -1}},
+        {"spec": ENTRY | {"execute": "rm"}},
+        {"quarantined": 3},
+        {"quarantined": [3]},
+        {"quarantined": [{"id": "a"}]},
+        {"quarantined": [{"id": "a", "reason": None}]},
+    ],
+)
+def test_a_card_that_is_none_is_refused(card: object, tmp_path) -> None:
+    text = card if isinstance(card, str) else json.dumps(card)
+    np.savez(tmp_path / "f.npz", vectors=np.eye(3, 4, dtype=np.float32), card=np.array(text))
+    with pytest.raises(InputError):
+        Features.load(tmp_path / "f.npz")
+
+
+@pytest.mark.parametrize("parts", [["train"], ["train"] * 3 + ["x"], [["train"]] * 3, "train", ["train", "x", ""]])
+def test_parts_that_are_none_are_refused_or_left_out(parts: object, tmp_path) -> None:
+    np.savez(tmp_path / "f.npz", vectors=np.eye(3, 4, dtype=np.float32), parts=np.array(parts))
+    with suppress(InputError):
+        assert Features.load(tmp_path / "f.npz").parts == ()
 
 
 def test_rows_stay_together() -> None:

@@ -209,8 +209,8 @@ class Features:
         arrays = read_npz(path, "a features file (.npz)")
         if "vectors" not in arrays:
             raise InputError(f"Expected an array 'vectors' in '{path}', got {sorted(arrays)}.")
-        card = parse_json(str(arrays["card"]), f"the card in '{path}'") if "card" in arrays else {}
-        parts = tuple(arrays["parts"].tolist()) if "parts" in arrays else ()
+        spec, quarantined = _read_card(arrays["card"], path) if "card" in arrays else (None, ())
+        parts = tuple(map(str, arrays["parts"])) if "parts" in arrays and arrays["parts"].ndim else ()
         if len(parts) not in (0, len(arrays["vectors"])) or not set(parts) <= _PARTS:
             raise InputError(
                 f"Expected one of {sorted(_PARTS)} per image as parts in '{path}', got {len(parts)} others."
@@ -224,10 +224,25 @@ class Features:
             labels=arrays.get("labels"),
             class_names=arrays.get("class_names", ()),
             tokens=arrays.get("tokens"),
-            spec=None if card.get("spec") is None else EncoderSpec.read(card["spec"]),
-            quarantined=tuple(Quarantined(**q) for q in card.get("quarantined", ())),
+            spec=spec,
+            quarantined=quarantined,
             parts=parts,
         )
+
+
+def _read_card(text: np.ndarray, path: str | Path) -> tuple[EncoderSpec | None, tuple[Quarantined, ...]]:
+    """The encoder and the items left out, as a features file says."""
+    card = parse_json(str(text), f"the card in '{path}'")
+    left_out = card.get("quarantined", []) if isinstance(card, dict) else None
+    if not isinstance(left_out, list) or not all(_is_quarantined(entry) for entry in left_out):
+        raise InputError(f"Expected the encoder and the items left out in the card of '{path}', got something else.")
+    spec = None if card.get("spec") is None else EncoderSpec.read(card["spec"])
+    return spec, tuple(Quarantined(**entry) for entry in left_out)
+
+
+def _is_quarantined(entry: object) -> bool:
+    known = isinstance(entry, dict) and set(entry) == {"id", "reason"}
+    return known and all(isinstance(text, str) for text in entry.values())
 
 
 def concatenate(parts: Sequence[Features]) -> Features:
