@@ -137,6 +137,7 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     paper = "Yang et al., Cross-modal mapping: mitigating the modality gap, 2024, arXiv:2412.20110"
     mirrors: ClassVar[bool] = True
     choices: ClassVar[tuple[str, ...]] = ("steps", "fusion", "init", "layers")
+    cross_validates: ClassVar[bool] = True
     ablations: ClassVar[dict[str, dict[str, Any]]] = {
         "no map": {"map": False},
         "no triplet loss": {"triplet_weight": 0.0},

@@ -106,6 +106,7 @@ class LFA(VectorMethod):
     paper = "Ouali et al., Black box few-shot adaptation for vision-language models, 2023, arXiv:2304.01752"
     needs_labels = False
     choices: ClassVar[tuple[str, ...]] = ("beta", "steps")
+    cross_validates: ClassVar[bool] = True
     ablations: ClassVar[dict[str, dict[str, Any]]] = {
         "identity map": {"beta": 1.0, "steps": 0},
         "no refinement": {"steps": 0},
