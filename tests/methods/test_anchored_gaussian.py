@@ -23,11 +23,12 @@ def assignments(n: int, classes: int, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).dirichlet(np.full(classes, 0.3), size=n)).float()
 
 
-def test_the_estimate_is_that_of_the_equations():
+@pytest.mark.parametrize("labeled", [[True, False, True, False, False], [False] * 5], ids=["some labels", "none"])
+def test_the_estimate_is_that_of_the_equations(labeled):
     data, rng = few_shot(), np.random.default_rng(1)
     X, text, kappa = torch.from_numpy(data.X), torch.from_numpy(data.text), 3.0
     P, a = assignments(len(X), 5), torch.from_numpy(rng.uniform(0.2, 1.5, len(X))).float()
-    labeled = torch.tensor([True, False, True, False, False])
+    labeled = torch.tensor(labeled)
     found = AnchoredClasses.estimate(X, P, a, text, kappa, labeled)
 
     n = np.array([sum(float(a[i] * P[i, k]) for i in range(len(X))) for k in range(5)])
@@ -38,12 +39,18 @@ def test_the_estimate_is_that_of_the_equations():
     solution = lsq_linear(system, np.concatenate([np.sqrt(w[k]) * average[k] for k in range(5)])).x
     prior = solution[1:] + solution[0] * data.text
     means = (n[:, None] * average + kappa * prior) / (n + kappa)[:, None]
-    within = sum(
-        float(a[i] * P[i, k]) * np.outer(data.X[i] - means[k], data.X[i] - means[k])
+    around = average if labeled.any() else means
+    scatter = sum(
+        float(a[i] * P[i, k]) * np.outer(data.X[i] - around[k], data.X[i] - around[k])
         for i in range(len(X)) for k in range(5)
-    ) / float(a.sum())  # fmt: skip
-    r = d / (float(a.sum()) + d)
-    covariance = (1 - r) * within + r * np.trace(within) / d * np.eye(d)
+    )  # fmt: skip
+    freedom = float(a.sum())
+    if labeled.any():
+        freedom -= sum(sum(float(a[i] * P[i, k]) ** 2 for i in range(len(X))) / n[k] for k in range(5))
+    origin = np.average(data.X, axis=0, weights=a)
+    variance = np.average(np.sum((data.X - origin) ** 2, axis=1), weights=a)
+    level = (np.trace(scatter) + variance) / (freedom + 1) / d
+    covariance = (scatter + d * level * np.eye(d)) / (freedom + d)
 
     assert found.slope == pytest.approx(solution[0], abs=1e-5)
     np.testing.assert_allclose(found.sizes, n, rtol=1e-5)

@@ -45,9 +45,11 @@ class AnchoredClasses:
             (b, c) = \arg\min \sum_k \tfrac{n_k}{n_k + \kappa}\, \lVert \bar x_k - c - b\, t_k \rVert^2, \qquad
             \mu_k = \frac{n_k \bar x_k + \kappa \mu^0_k}{n_k + \kappa}
 
-        Σ is the within-class second moment around μ, shrunk toward a multiple of the identity with the weight of d
-        images. The mean of a class is known up to the prior and the images it has, which widens its predictive
-        distribution: :math:`h_k = 1 + 2 / (n_k + \kappa)` for classes without a labeled image, 1 for the others.
+        Σ is the within-class covariance, shrunk toward a multiple of the identity with the weight of d images: around
+        the class averages where some images have labels, with the degrees of freedom that are left, and around μ where
+        none has, since averages of wrong assignments would be believed otherwise. The mean of a class is known up to
+        the prior and the images it has, which widens its predictive distribution: :math:`h_k = 1 + 2 / (n_k + \kappa)`
+        for classes without a labeled image, 1 for the others.
 
         Parameters
         ----------
@@ -62,7 +64,7 @@ class AnchoredClasses:
         -------
         AnchoredClasses in float32 (Cholesky in float64 on a CPU). Cost O(n d (d + C) + d³).
         """
-        d, total = X.shape[1], weights.sum().clamp_min(1)
+        total = weights.sum().clamp_min(1)
         origin = (weights @ X) / total  # moments around the mean lose no digits
         X = X - origin
         weighted = P * weights[:, None]
@@ -77,12 +79,13 @@ class AnchoredClasses:
             slope = float((present[:, None] * offsets * (averages - center)).sum() / scatter.clamp_min(1e-12))
             prior = center + slope * offsets
         means = torch.lerp(prior, averages, present[:, None])
-        within = (X.T * weights) @ X - sums.T @ means - means.T @ sums + (means.T * sizes) @ means
-        within = within.to(wide(X.device)) / total
-        shrinkage = d / (total + d)
-        floor = JITTER * float((weights @ (X + origin).square()).sum() / total)
-        within = (1 - shrinkage) * within
-        within.diagonal().add_(shrinkage * within.diagonal().mean() / (1 - shrinkage) + floor / d)
+        around, freedom = means, float(total)
+        if bool(labeled.any()):  # labels make the class averages unbiased, and each costs a degree of freedom
+            around = averages
+            freedom -= float((weighted.square().sum(dim=0) / sizes.clamp_min(1e-12)).sum())
+        cross = sums.T @ around
+        scatter = (X.T * weights) @ X - cross - cross.T + (around.T * sizes) @ around
+        within = _shrunk(scatter.to(wide(X.device)), freedom, float((weights @ X.square()).sum() / total))
         factor = torch.linalg.cholesky(within).to(X.dtype)
         spread = torch.where(labeled, 1.0, 1 + SPREAD / (sizes + strength))
         return cls(means + origin, factor, spread, sizes, slope)
@@ -97,3 +100,16 @@ class AnchoredClasses:
             return torch.addmm(-centers.square().sum(dim=1) / 2, white, centers.T)
         distance = white.square().sum(dim=1)[:, None] / 2 + centers.square().sum(dim=1) / 2 - white @ centers.T
         return -distance / self.spread - X.shape[1] / 2 * self.spread.log()
+
+
+def _shrunk(scatter: Tensor, freedom: float, variance: float) -> Tensor:
+    """The covariance of a (d, d) scatter with ``freedom`` degrees of freedom, shrunk toward a multiple of the identity.
+
+    The target is the mean variance of a direction, which the total ``variance`` stands in for with one degree of
+    freedom; it has the weight of d of them.
+    """
+    d = len(scatter)
+    level = (float(scatter.diagonal().sum()) + variance) / (max(freedom, 0.0) + 1) / d + JITTER / d
+    covariance = scatter / (max(freedom, 0.0) + d)
+    covariance.diagonal().add_(level * d / (max(freedom, 0.0) + d))
+    return covariance
