@@ -9,7 +9,11 @@ import numpy as np
 from modalign.methods import method_class
 from modalign.methods.base import VectorMethod
 
-QUICK = {"steps": 100, "C": 10.0}  # by parameter, so that a new method with such a parameter is quick as well
+QUICK = {  # by parameter, so that a new method with such a parameter is quick as well
+    "steps": 100,
+    "C": 10.0,
+    "candidates": ("anchored_gaussian", "tip_adapter"),
+}
 
 
 class FewShot(NamedTuple):

@@ -60,6 +60,8 @@ def test_an_image_scores_alike_in_any_batch(name):
 
 @pytest.mark.parametrize("with_text", TEXT)
 def test_what_validation_chose_gives_the_same_model_without_validation(name, with_text):
+    if name == "auto":
+        pytest.skip("it chooses methods and their weights, which are no hyper-parameters")
     data = few_shot(noise=1.6)
     data = data._replace(y=np.where(np.arange(len(data.y)) < 15, data.y, -1))
     given = fitted(name, with_text, data, C="auto") if name == "linear_probe" else fitted(name, with_text, data)

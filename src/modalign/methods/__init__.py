@@ -24,6 +24,7 @@ METHODS = {
     "tip_adapter": "TipAdapter",
     "tip_adapter_f": "tip_adapter.TipAdapterF",
     "cross_modal_probe": "CrossModalProbe",
+    "auto": "Auto",
     "anchored_gaussian": "AnchoredGaussian",
     "transclip": "TransCLIP",
     "cma": "CMA",

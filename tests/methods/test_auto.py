@@ -1,0 +1,149 @@
+"""The automatic choice: what is judged has not been seen, zero-shot can win, the ensemble is the greedy one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from problems import few_shot
+
+from modalign.errors import InputError
+from modalign.methods import auto
+from modalign.methods.auto import Auto
+from modalign.methods.ensemble import greedy_ensemble, log_probabilities, temperature_of
+from modalign.methods.zero_shot import ZeroShot
+
+REAL = Path(__file__).parents[3] / "shared" / "data" / "clip-vitb32" / "caltech101.npz"
+FAST = {"candidates": ("anchored_gaussian", "tip_adapter"), "random_state": 0}
+
+
+def logits(n: int = 300, classes: int = 4, seed: int = 0) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """A good model, one that errs elsewhere, and one that knows nothing."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(classes, size=n)
+    right = np.eye(classes)[y]
+    return {
+        "good": torch.from_numpy(2 * right + rng.normal(size=(n, classes))),
+        "other": torch.from_numpy(30 * right + 20 * rng.normal(size=(n, classes))),
+        "noise": torch.from_numpy(rng.normal(size=(n, classes))),
+    }, torch.from_numpy(y)
+
+
+def test_the_greedy_ensemble_is_that_of_a_plain_loop():
+    found, y = logits()
+    ensemble = greedy_ensemble(found, y)
+    calibrated = {name: log_probabilities(z, temperature_of(z, y)) for name, z in found.items()}
+    picked: list[str] = []
+    best = -np.inf
+    while len(picked) < 25:
+        scores = {
+            name: -F.cross_entropy(sum(calibrated[p] for p in [*picked, name]) / (len(picked) + 1), y).item()
+            for name in found
+        }
+        name = max(scores, key=scores.get)
+        if scores[name] < best + 1e-4:
+            break
+        best = scores[name]
+        picked.append(name)
+    assert ensemble.weights == {name: picked.count(name) / len(picked) for name in dict.fromkeys(picked)}
+    assert "noise" not in ensemble.weights
+    assert set(ensemble.weights) == {"good", "other"}
+    combined = F.cross_entropy(ensemble.combine(found), y)
+    assert combined < min(F.cross_entropy(z, y) for z in calibrated.values())
+
+
+def test_the_combination_is_calibrated_and_growth_raises_the_mean_log_odds():
+    found, y = logits()
+    ensemble = greedy_ensemble(found, y)
+    assert temperature_of(ensemble.combine(found), y) == pytest.approx(1, abs=1e-3)
+
+    def log_odds(growth: float) -> float:
+        p = greedy_ensemble(found, y, growth=growth).combine(found).softmax(dim=1).amax(dim=1).mean()
+        return float(torch.logit(p))
+
+    assert log_odds(2.0) - log_odds(1.0) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_no_candidate_is_judged_on_images_it_has_seen(monkeypatch):
+    data, seen = few_shot(), []
+    original = auto._fit_member
+
+    def spy(name, problem, seed, rows=None):
+        model = original(name, problem, seed, rows)
+        if rows is not None:
+            scores = type(model)._scores
+            fitted = {row.tobytes() for row in problem.X[rows].numpy()}
+
+            def watched(X):
+                assert not fitted & {row.tobytes() for row in X.numpy()}
+                seen.append(len(X))
+                return scores(model, X)
+
+            model._scores = watched
+        return model
+
+    monkeypatch.setattr(auto, "_fit_member", spy)
+    Auto(**FAST).fit(data.X, data.y, text=data.text)
+    assert sum(seen) == 3 * len(data.X)  # zero-shot, and two candidates, each once for every image
+
+
+def test_zero_shot_wins_where_labels_are_wrong():
+    data, rng = few_shot(shots=20, noise=0.5, text_noise=0.1), np.random.default_rng(0)
+    model = Auto(**FAST).fit(data.X, rng.permutation(data.y), text=data.text)
+    # nothing can be learned: the answers stay near those of the text in spite of 100 labels
+    zero_shot = ZeroShot().fit(data.X, text=data.text)
+    assert np.mean(model.predict(data.Xt) == zero_shot.predict(data.Xt)) > 0.9
+
+
+def test_members_are_fitted_to_all_labeled_images():
+    data = few_shot()
+    model = Auto(**FAST).fit(data.X, data.y, text=data.text)
+    sizes = {type(m).__name__: m.class_sizes_.sum() for m in model.members_ if hasattr(m, "class_sizes_")}
+    assert all(float(size) == len(data.X) for size in sizes.values())
+    expected = sum(
+        w * log_probabilities(m._scores(torch.from_numpy(data.Xt)), t)
+        for m, w, t in zip(model.members_, model.weights_, model.temperatures_, strict=True)
+    )
+    np.testing.assert_allclose(model.scores(data.Xt), model.sharpness_ * expected, atol=1e-4)
+
+
+def test_time_is_kept_and_what_was_not_tried_is_named():
+    data = few_shot()
+    model = Auto(seconds=1e-9, random_state=0).fit(data.X, data.y, text=data.text)
+    assert model.table_[1]["name"] == "anchored_gaussian"
+    assert model.table_[1]["log_loss"] > 0  # the first candidate is always finished
+    assert "cmm" in model.diagnosis_["not_tried"]
+    assert {type(m).__name__ for m in model.members_} <= {"ZeroShot", "AnchoredGaussian"}
+
+
+def test_without_labels_what_is_not_reproducible_is_not_kept():
+    data = few_shot(shots=60, noise=0.6)
+    model = Auto(random_state=0).fit(data.X, text=data.text)
+    assert model.diagnosis_["chosen_on"] == "reproducibility"
+    assert model.diagnosis_["reproduced"] > auto.REPRODUCED
+    assert type(model.members_[0]).__name__ == "AnchoredGaussian"
+    assert np.mean(model.transduction_ == data.y) > np.mean((data.X @ data.text.T).argmax(1) == data.y)
+
+
+def test_a_candidate_that_is_no_method_on_vectors_is_refused():
+    data = few_shot()
+    for name in ("maple", "anchored_gausian"):
+        with pytest.raises(InputError, match=f"method on vectors '{name}'"):
+            Auto(candidates=(name,)).fit(data.X, data.y, text=data.text)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="needs real CLIP features beside the repository")
+@pytest.mark.parametrize("shots", [1, 4])
+def test_never_below_zero_shot_and_calibrated_on_real_features(shots):
+    from bench.accuracy import Dataset
+    from modalign.linalg.calibration import expected_calibration_error
+
+    data = Dataset.load("caltech101")
+    (X, y), (Xv, yv) = data.parts[f"shots{shots}"], data.parts["val"]
+    model = Auto(**FAST).fit(X, y, text=data.text)
+    assert model.score(Xv, yv) >= np.mean((Xv @ data.text.T).argmax(1) == yv) - 0.003
+    p = torch.from_numpy(model.predict_proba(Xv)).double()
+    assert expected_calibration_error(p / p.sum(dim=1, keepdim=True), torch.from_numpy(yv)) < 0.05
