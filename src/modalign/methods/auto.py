@@ -63,7 +63,7 @@ class Auto(VectorMethod):
     weights_, temperatures_ : (m,) their weights, and what their scores are divided by.
     sharpness_ : factor of the mean log-probability.
     table_ : per candidate its ``name``, ``accuracy`` and ``log_loss`` on images it has not seen, ``weight`` and
-        ``seconds``; NaN where it was not finished.
+        ``seconds``; None where it was not finished.
     transduction_ : (n,) labels of the fitted images: given where there was one, found where there was none.
     prototypes_ : (C, d) unit class texts, or class means without text.
     diagnosis_ : the ensemble in words, accuracies and log-losses out of fold, beside zero-shot; without labels the
@@ -138,7 +138,7 @@ class Auto(VectorMethod):
                     found = _out_of_fold(name, problem, fold, seed, limit)
                 else:
                     found = _fit_member(name, problem, seed)._scores(validation[0])
-            row = {"name": name, "accuracy": float("nan"), "log_loss": float("nan"), "weight": 0.0}
+            row = {"name": name, "accuracy": None, "log_loss": None, "weight": 0.0}
             if found is not None:
                 logits[name] = found if validation is not None else found[judged]
             self.table_.append(row | {"seconds": round(time.monotonic() - started, 2)})
