@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from problems import few_shot
 
 from modalign.errors import InputError
-from modalign.methods import auto
+from modalign.methods import auto, auto_pool
 from modalign.methods.auto import Auto
 from modalign.methods.ensemble import greedy_ensemble, log_probabilities, temperature_of
 from modalign.methods.zero_shot import ZeroShot
@@ -69,10 +69,10 @@ def test_the_combination_is_calibrated_and_growth_raises_the_mean_log_odds():
 
 def test_no_candidate_is_judged_on_images_it_has_seen(monkeypatch):
     data, seen = few_shot(), []
-    original = auto._fit_member
+    original = auto_pool.fit_member
 
-    def spy(name, problem, seed, rows=None):
-        model = original(name, problem, seed, rows)
+    def spy(name, problem, seed, rows=None, **settings):
+        model = original(name, problem, seed, rows, **settings)
         if rows is not None:
             scores = type(model)._scores
             fitted = {row.tobytes() for row in problem.X[rows].numpy()}
@@ -85,7 +85,7 @@ def test_no_candidate_is_judged_on_images_it_has_seen(monkeypatch):
             model._scores = watched
         return model
 
-    monkeypatch.setattr(auto, "_fit_member", spy)
+    monkeypatch.setattr(auto_pool, "fit_member", spy)
     Auto(**FAST).fit(data.X, data.y, text=data.text)
     assert sum(seen) == 3 * len(data.X)  # zero-shot, and two candidates, each once for every image
 

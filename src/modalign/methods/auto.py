@@ -4,38 +4,33 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from modalign.errors import UnknownNameError
 from modalign.features import UNLABELLED
-from modalign.linalg.prototypes import text_prototypes
-from modalign.linalg.similarity import unit
-from modalign.methods import METHODS, method_class
+from modalign.methods.auto_pool import Pool, fit_member, reproduced
 from modalign.methods.base import Problem, VectorMethod
-from modalign.methods.ensemble import Ensemble, greedy_ensemble, log_probabilities
-from modalign.methods.parameters import Positive, Seed, parameters
-from modalign.methods.selection import accuracy, folds, held_out, log_likelihood
+from modalign.methods.ensemble import greedy_ensemble, log_probabilities
+from modalign.methods.parameters import Positive, Seed
+from modalign.methods.selection import accuracy, held_out, log_likelihood
 
-WITH_LABELS = ("anchored_gaussian", "tip_adapter", "lfa", "cmm", "tip_adapter_f", "linear_probe", "cross_modal_probe")
-SETTINGS: dict[str, dict[str, Any]] = {"linear_probe": {"C": 10.0}}  # whose own search costs more than it brings here
-REPRODUCED = 0.4  # share of changed answers that two halves must have in common
-UNTEMPERED = 10.0  # temperature of a 512-dimensional Gaussian, where none can be fitted
 SMALLEST = 2  # labeled images of most classes, below which nothing can be held out
+REPRODUCED = 0.4  # share of changed answers that two halves must have in common
+UNTEMPERED = 10.0  # temperature of a Gaussian in hundreds of dimensions, where none can be fitted
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Auto(VectorMethod):
     r"""Several methods, judged on images that they have not seen, and the ensemble of the best of them.
 
-    With labels, every candidate is fitted to four fifths of the labeled images and predicts the rest, five times.
-    These out-of-fold predictions are calibrated (one temperature per candidate), and a weighted mean of
-    log-probabilities is built greedily, one candidate at a time, as long as the log-loss falls. With text, zero-shot is
-    among the candidates, so that not learning can win. The members are then fitted to all labeled images. Nothing is
-    held out in the end.
+    With labels, every candidate is fitted to all images, where it chooses its hyper-parameters. With these it is then
+    fitted to four fifths of the labeled images and predicts the rest, five times. These out-of-fold predictions are
+    calibrated (one temperature per candidate), and a weighted mean of log-probabilities is built greedily, one
+    candidate at a time, as long as the log-loss falls. With text, zero-shot is among the candidates, so that not
+    learning can win. The members of the ensemble are the candidates that were fitted to all labeled images; nothing is
+    held out in the end. Images that are given as ``validation`` take the place of the folds.
 
     Unlabeled images (−1) are given to the candidates that can use them.
 
@@ -77,28 +72,31 @@ class Auto(VectorMethod):
     title = "Automatic choice"
     paper = "own method: ensemble selection (Caruana et al., ICML 2004) over the methods of this library"
     needs_labels = False
+    judges_itself = True
 
     candidates: tuple[str, ...] | list[str] | None = None
     seconds: Positive = 20.0
     random_state: Seed = None
 
+    def out_of_fold(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Calibrated predictions of labeled images by ensembles that have not seen them, of the last ``fit``.
+
+        Returns
+        -------
+        (m,) rows of the fitted images and their (m, C) logits; None where nothing was held out, and after loading.
+        """
+        return getattr(self, "_judged", None)
+
     def _fit(self, problem: Problem) -> None:
         started, known = time.monotonic(), problem.y != UNLABELLED
         seed = int(np.random.default_rng(self.random_state).integers(2**31))
         self.prototypes_ = problem.prototypes()
-        self.table_, self.diagnosis_ = [], {}
+        self.table_, self.diagnosis_, self._judged = [], {}, None
         sizes = torch.bincount(problem.y[known], minlength=problem.n_classes)
-        validation = held_out(problem.validation)
-        if validation is not None or int(sizes.median()) >= SMALLEST:
-            ensemble = self._choose(problem, validation, seed, started + self.seconds)
+        if held_out(problem.validation) is not None or int(sizes.median()) >= SMALLEST:
+            self._choose(problem, Pool.judge(problem, self.candidates, seed, started + self.seconds))
         else:
-            ensemble = self._unchosen(problem, seed)
-        self.members_ = [_fit_member(name, problem, seed) for name in ensemble.weights]
-        self.weights_ = np.array(list(ensemble.weights.values()))
-        self.temperatures_ = np.array([ensemble.temperatures[name] for name in ensemble.weights])
-        self.sharpness_ = ensemble.sharpness
-        shares = sorted(ensemble.weights.items(), key=lambda item: -item[1])
-        self.diagnosis_["ensemble"] = " + ".join(f"{weight:.2f} {name}" for name, weight in shares)
+            self._take_one(problem, seed)
         found = self._scores(problem.X).argmax(dim=1).cpu()
         alone = self.members_[0] if len(self.members_) == 1 else None
         if hasattr(alone, "transduction_"):  # what was found together with the other images is better
@@ -110,113 +108,47 @@ class Auto(VectorMethod):
             weight * log_probabilities(member._scores(X), temperature)
             for member, weight, temperature in zip(self.members_, self.weights_, self.temperatures_, strict=True)
         ]
-        return (self.sharpness_ * torch.stack(parts).sum(dim=0)).float()
+        return (self.sharpness_ * torch.stack(parts).sum(dim=0)).to(X.dtype)
 
-    def _choose(
-        self, problem: Problem, validation: tuple[Tensor, Tensor] | None, seed: int, deadline: float
-    ) -> Ensemble:
-        """Predictions of the candidates for images they have not seen, and the ensemble of them."""
-        names = list(self.candidates or WITH_LABELS)
-        for name in names:
-            if name not in METHODS:
-                raise UnknownNameError("method on vectors", name, METHODS)
-        if problem.text is not None and "zero_shot" not in names:
-            names.insert(0, "zero_shot")
-        if validation is None:
-            fold = folds(problem.y, random_state=seed)
-            judged, growth = _judged(problem.y, fold)
-            truth = problem.y[judged]
-        else:
-            truth, growth = validation[1], 1.0
-        logits: dict[str, Tensor] = {}
-        for name in names:
-            started = time.monotonic()
-            found = None
-            if started < deadline or not logits.keys() - {"zero_shot"}:
-                limit = deadline if logits.keys() - {"zero_shot"} else float("inf")
-                if validation is None:
-                    found = _out_of_fold(name, problem, fold, seed, limit)
-                else:
-                    found = _fit_member(name, problem, seed)._scores(validation[0])
-            row = {"name": name, "accuracy": None, "log_loss": None, "weight": 0.0}
-            if found is not None:
-                logits[name] = found if validation is not None else found[judged]
-            self.table_.append(row | {"seconds": round(time.monotonic() - started, 2)})
-        ensemble = greedy_ensemble(logits, truth, growth=growth)
-        for row in self.table_:
-            if row["name"] in logits:
-                own = log_probabilities(logits[row["name"]], ensemble.temperatures[row["name"]])
-                row |= {"accuracy": accuracy(own, truth), "log_loss": -log_likelihood(own, truth)}
-                row["weight"] = round(ensemble.weights.get(row["name"], 0.0), 3)
-        combined = ensemble.combine(logits)
+    def _choose(self, problem: Problem, pool: Pool) -> None:
+        """The ensemble that the judged images like best."""
+        ensemble = greedy_ensemble(pool.logits, pool.truth, growth=pool.growth)
+        pool.mark(ensemble)
+        combined = ensemble.combine(pool.logits)
+        self._set_members(pool.fitted, ensemble.weights, ensemble.temperatures, ensemble.sharpness)
+        self.table_ = pool.table
+        if pool.rows is not None:
+            self._judged = pool.rows.cpu().numpy(), combined.cpu().numpy()
         self.diagnosis_ |= {
-            "chosen_on": "cross-validation" if validation is None else "validation",
-            "images": len(truth),
-            "accuracy": accuracy(combined, truth),
-            "log_loss": -log_likelihood(combined / ensemble.sharpness, truth),
-            "not_tried": ", ".join(row["name"] for row in self.table_ if row["name"] not in logits) or "none",
+            "chosen_on": "validation" if pool.rows is None else "cross-validation",
+            "images": len(pool.truth),
+            "accuracy": accuracy(combined, pool.truth),
+            "log_loss": -log_likelihood(combined / ensemble.sharpness, pool.truth),
+            "not_tried": ", ".join(row["name"] for row in pool.table if row["name"] not in pool.logits) or "none",
         }
-        if "zero_shot" in logits:
-            self.diagnosis_["accuracy_zero_shot"] = accuracy(logits["zero_shot"], truth)
-        return ensemble
+        if "zero_shot" in pool.logits:
+            self.diagnosis_["accuracy_zero_shot"] = accuracy(pool.logits["zero_shot"], pool.truth)
 
-    def _unchosen(self, problem: Problem, seed: int) -> Ensemble:
+    def _take_one(self, problem: Problem, seed: int) -> None:
         """One member, where there are too few labels to choose by: the anchored Gaussian, or zero-shot."""
-        name = "anchored_gaussian"
-        self.diagnosis_["chosen_on"] = "nothing"
+        name, self.diagnosis_["chosen_on"] = "anchored_gaussian", "nothing"
         if bool((problem.y == UNLABELLED).all()):
-            share = _reproduced(problem, seed)
+            share = reproduced(problem, seed)
             name = name if share > REPRODUCED else "zero_shot"
             self.diagnosis_ |= {"chosen_on": "reproducibility", "reproduced": share}
         temperature = 1.0 if problem.text is not None else UNTEMPERED
-        return Ensemble({name: 1.0}, {name: temperature}, 1.0)
+        self._set_members({name: fit_member(name, problem, seed)}, {name: 1.0}, {name: temperature}, 1.0)
 
-
-def _fit_member(name: str, problem: Problem, seed: int, rows: Tensor | None = None) -> VectorMethod:
-    """A method of the pool, fitted to the given rows of the problem."""
-    cls = method_class(name)
-    known = {p.name for p in parameters(cls)}
-    settings = {"random_state": seed, "logit_scale": problem.logit_scale} | SETTINGS.get(name, {})
-    method = cls(**{key: value for key, value in settings.items() if key in known})
-    X, y = (problem.X, problem.y) if rows is None else (problem.X[rows], problem.y[rows])
-    return method.fit(
-        X, y, text=problem.text if method.takes_text else None, validation=problem.validation if rows is None else None
-    )
-
-
-def _out_of_fold(name: str, problem: Problem, fold: Tensor, seed: int, deadline: float) -> Tensor | None:
-    """(n, C) logits of the labeled images by fits that have not seen them; None where time ran out."""
-    logits = problem.X.new_zeros(len(fold), problem.n_classes)
-    for k in range(int(fold.max()) + 1):
-        if time.monotonic() > deadline:
-            return None
-        model = _fit_member(name, problem, seed, fold != k)
-        scores = model._scores(problem.X[fold == k])
-        table = scores.amin(dim=1, keepdim=True).repeat(1, problem.n_classes)  # an absent class is the least likely
-        table[:, torch.as_tensor(model.classes_)] = scores
-        logits[fold == k] = table
-    return logits
-
-
-def _judged(y: Tensor, fold: Tensor) -> tuple[Tensor, float]:
-    """Which images can be judged, their class being in the other folds; how many more labels per class all have."""
-    sizes = torch.bincount(y[fold >= 0], minlength=int(y.max()) + 1).double()
-    held = [torch.bincount(y[fold == k], minlength=len(sizes)) for k in range(int(fold.max()) + 1)]
-    inside = sizes - torch.stack(held)
-    known = fold >= 0
-    own = torch.zeros(len(y), dtype=torch.double, device=y.device)
-    own[known] = inside[fold[known], y[known]]
-    judged = own > 0
-    return judged, float(2 ** (sizes[y[judged]] / own[judged]).log2().mean())
-
-
-def _reproduced(problem: Problem, seed: int) -> float:
-    """Of the answers that two fits, each to one half of the images, change from zero-shot, the share they share."""
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(problem.X)))
-    zero_shot = (unit(problem.X) @ text_prototypes(problem.text).T).argmax(dim=1)
-    half = [
-        _fit_member("anchored_gaussian", problem, seed, part)._scores(problem.X).argmax(dim=1)
-        for part in order.tensor_split(2)
-    ]
-    changed = (half[0] != zero_shot) | (half[1] != zero_shot)
-    return float((half[0] == half[1])[changed].double().mean()) if bool(changed.any()) else 1.0
+    def _set_members(
+        self,
+        fitted: dict[str, VectorMethod],
+        weights: dict[str, float],
+        temperatures: dict[str, float],
+        sharpness: float,
+    ) -> None:
+        names = sorted(weights, key=lambda name: -weights[name])
+        self.members_ = [fitted[name] for name in names]
+        self.weights_ = np.array([weights[name] for name in names])
+        self.temperatures_ = np.array([temperatures[name] for name in names])
+        self.sharpness_ = sharpness
+        self.diagnosis_["ensemble"] = " + ".join(f"{weights[name]:.2f} {name}" for name in names)
