@@ -18,7 +18,7 @@ from modalign.errors import InputError
 from modalign.evaluate.outcome import MOST_PAIRS, about_copies
 from modalign.features import UNLABELLED, ClassText, Features, Quarantined, Scored, concatenate
 from modalign.methods.base import VectorMethod
-from modalign.methods.cross_fitting import cross_fit
+from modalign.methods.cross_fitting import cross_fit, own_predictions
 from modalign.methods.tower import TowerMethod
 from modalign.methods.zero_shot import ZeroShot
 from modalign.scoring import score
@@ -97,10 +97,13 @@ def fit_vectors(method: VectorMethod, pair: EncoderPair, task: Task) -> Fitted:
     held, held_aligned = (None, None) if task.validation is None else pair.see(task.validation, VIEWS[0], asked)
 
     crossed = None
-    if task.holdout is not None and task.holdout.cross:
+    crossing = task.holdout is not None and task.holdout.cross
+    if crossing and not method.judges_itself:
         crossed = cross_fit(method, X, text=text, anchor=anchor, views=len(views), random_state=task.random_state)
         method.set_params(**crossed.chosen)
-    method.fit(X, text=text, anchor=anchor, validation=None if crossed else held)
+    method.fit(X, text=text, anchor=anchor, validation=None if crossing else held)
+    if crossing and method.judges_itself:
+        crossed = own_predictions(method, X)
 
     rows = np.arange(count) if crossed is None else crossed.rows
     aligned = (X if anchor is None else anchor).select(rows)

@@ -38,7 +38,7 @@ def adapt(
     *,
     encoder: str | Encoder | JoinedEncoder = "tiny",
     anchor: str | Encoder | None = None,
-    method: str | VectorMethod | TowerMethod = "cmm",
+    method: str | VectorMethod | TowerMethod = "auto",
     shots: int | None = None,
     validation: Validation = "auto",
     classes: Sequence[str] | str | Path | None = None,
@@ -61,7 +61,8 @@ def adapt(
     encoder : a name for :func:`~modalign.load_encoder`, or what it returned; ``"a+b"`` puts two side by side.
     anchor : a vision-language encoder that is needed for learning only, where ``encoder`` has never seen text and the
         method maps its space to that of language (GPUA); the classifier then runs on ``encoder`` alone.
-    method : a name (see ``modalign list``) or an unfitted method.
+    method : a name (see ``modalign list``) or an unfitted method. ``"auto"`` tries several on held-out images and keeps
+        the best combination, within ``seconds`` (20 by default) beyond embedding.
     shots : training images per class; None uses all. Where predictions are cross-fitted, min(shots, 4) images per class
         more are used, which would otherwise validate, and teach as well.
     validation : how predictions of held-out images come about, on which the temperature, the rejection threshold, the

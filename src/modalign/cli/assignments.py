@@ -45,3 +45,15 @@ def hyperparameters_by_method(assignments: list[str]) -> dict[str, dict[str, Any
             raise InputError(f"Expected --set method.name=value, got '{assignment}'.")
         values.setdefault(name, {}).update(hyperparameters_of(method_class(name), [rest]))
     return values
+
+
+def seconds_of(text: str) -> float:
+    """``"90"``, ``"90s"``, ``"10m"`` or ``"1h"`` in seconds."""
+    number, unit = (text[:-1], text[-1:]) if text[-1:] in "smh" else (text, "s")
+    try:
+        value = float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise InputError(f"Expected --time as seconds, or as 10m or 1h, got '{text}'.")
+    return value

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modalign.cli.assignments import as_spelled_here, hyperparameters_of
+from modalign.cli.assignments import as_spelled_here, hyperparameters_of, seconds_of
 from modalign.cli.options import AsJson, Device, EncoderName, Source, SplitFile, check_file, command
 from modalign.cli.terminal import print_json, report_quarantine, say
 from modalign.errors import InputError
@@ -59,7 +59,10 @@ def fit(
     anchor: Annotated[
         str | None, typer.Option(help="Vision-language encoder that is used for training only (gpua).")
     ] = None,
-    method: Annotated[str, typer.Option("--method", "-m", help="See: modalign list methods.")] = "cmm",
+    method: Annotated[str, typer.Option("--method", "-m", help="See: modalign list methods.")] = "auto",
+    time: Annotated[
+        str | None, typer.Option(help="How long auto may try methods, beyond embedding: seconds, or 10m, 1h; 20 s.")
+    ] = None,
     shots: Annotated[int | None, typer.Option(min=1, help="Training images per class; all by default.")] = None,
     validation: Annotated[
         str,
@@ -100,6 +103,10 @@ def fit(
     if checkpoint is not None:
         check_checkpoint(checkpoint)
     hyperparameters = hyperparameters_of(method_class(method), set_ or [])
+    if time is not None:
+        if method != "auto":
+            raise InputError(f"Expected --time with the method auto, which tries several, got --method {method}.")
+        hyperparameters["seconds"] = seconds_of(time)
     if "random_state" in hyperparameters:
         raise InputError(f"Expected --seed {hyperparameters['random_state']}, got --set random_state=….")
     if crops and "crops" in hyperparameters:
@@ -131,6 +138,7 @@ def fit(
     say(
         f"{type(model.method).__name__} on {model.encoder.name}: {len(model.class_names)} classes, learned from "
         f"{record['images']['train']} images in {record['seconds']:.1f} s.",
+        *([f"Chosen: {model.method.diagnosis_['ensemble']}."] if method == "auto" else []),
         *(f"{line[:1].upper()}{line[1:]}." for line in outcome_lines(record["outcome"])),
         err=False,
     )

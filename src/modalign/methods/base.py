@@ -66,6 +66,7 @@ class VectorMethod(ClassifierMixin, Parametrized):
     mirrors: ClassVar[bool] = False  # published with every training image doubled by its mirror
     choices: ClassVar[tuple[str, ...]] = ()  # hyper-parameters chosen on validation images; as used in ``<name>_``
     cross_validates: ClassVar[bool] = False  # without validation images, chooses them by cross-validation
+    judges_itself: ClassVar[bool] = False  # its ``out_of_fold()`` has predictions that ``fit`` made on the way
     ablations: ClassVar[dict[str, dict[str, Any]]] = {}  # an active ingredient switched off → the settings that do it
 
     @abstractmethod

@@ -107,6 +107,14 @@ def cross_fit(
     return CrossFit(found, scored, int(fold.max()) + 1, chosen)
 
 
+def own_predictions(method: VectorMethod, X: Features) -> CrossFit:
+    """The out-of-fold predictions that a method made of the labeled images of ``X`` while it was fitted to them."""
+    found = method.out_of_fold()  # type: ignore[attr-defined]  # of methods with ``judges_itself``
+    rows, logits = (np.empty(0, dtype=np.int64), np.empty((0, len(method.classes_)))) if found is None else found
+    scored = Scored(tuple(X.ids[i] for i in rows), X.labels[rows], logits)
+    return CrossFit(rows, scored, FOLDS if len(rows) else 0, {})
+
+
 @dataclass(frozen=True)
 class _Folded:
     """Images with the fold that holds each out, -1 for unlabeled ones."""

@@ -16,11 +16,8 @@ from safetensors.numpy import save as save_tensors
 
 from modalign.errors import InputError, UnknownNameError
 from modalign.files import CardFormat
-from modalign.methods import ALL_METHODS, method_class
-from modalign.methods.parameters import check_parameters
-from modalign.persistence.checks import check_method
 from modalign.persistence.description import Description
-from modalign.persistence.state import decode_parameters, encode_parameters, encode_state, restore_state
+from modalign.persistence.state import encode_method, restore_method
 from modalign.record import plain, versions
 
 if TYPE_CHECKING:
@@ -55,14 +52,11 @@ def save_model(folder: str | Path, method: Method, description: Description | No
     """
     folder = Path(folder)
     check_destination(folder)
-    state, tensors = encode_state(method)
+    entries, tensors = encode_method(method)
     described = None if description is None else plain(description.card())
     if described is not None:
         Description.read(described, method)  # what is saved can be loaded
-    entries = {
-        "method": _method_name(method),
-        "parameters": encode_parameters(method),
-        "state": state,
+    entries |= {
         "classifier": described,
         "versions": versions(),
     }
@@ -111,24 +105,7 @@ def _method(card: Mapping[str, Any], data: bytes) -> Method:
         tensors = load_tensors(data)
     except Exception as error:  # the parser's own errors, and those of NumPy about types it does not know
         raise InputError(f"its weights are not a safetensors file: {' '.join(str(error).split())[:120]}.") from None
-    cls = method_class(card["method"])
-    try:
-        method = cls(**decode_parameters(card["parameters"]))
-    except TypeError as error:
-        raise InputError(f"it has parameters that {cls.__name__} does not know: {error}.") from None
-    check_parameters(method)
-    restore_state(method, card["state"], tensors)
-    if hasattr(method, "logit_scale") and "logit_scale_" not in vars(method):  # the first cards had it there only
-        method.logit_scale_ = method.logit_scale
-    check_method(method)
-    return method
-
-
-def _method_name(method: Method) -> str:
-    for name in ALL_METHODS:
-        if type(method) is method_class(name):
-            return name
-    raise InputError(f"Expected a method of this library, got {type(method).__name__}; only those can be loaded again.")
+    return restore_method(card, tensors)
 
 
 def _require_card(folder: Path) -> None:

@@ -14,11 +14,41 @@ from sklearn.base import BaseEstimator
 
 from modalign.errors import InputError
 from modalign.features import EncoderSpec
+from modalign.methods import ALL_METHODS, method_class
+from modalign.methods.parameters import check_parameters
+from modalign.persistence.checks import check_method
 from modalign.record import plain
 
 _NAME = re.compile(r"[A-Za-z]\w*_")
-_FIELDS = {kind: {"kind", "value"} for kind in ("tensors", "encoder", "plain")}
+_FIELDS = {kind: {"kind", "value"} for kind in ("tensors", "encoder", "methods", "plain")}
 _FIELDS |= {"tensor": {"kind"}, "array": {"kind"}, "names": {"kind", "value", "object"}}
+
+
+def encode_method(method: BaseEstimator) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """A fitted method as entries of a card, ``method``, ``parameters`` and ``state``, and named arrays."""
+    state, tensors = encode_state(method)
+    return {"method": _name_of(method), "parameters": encode_parameters(method), "state": state}, tensors
+
+
+def restore_method(entries: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Any:
+    """The method that :func:`encode_method` described, tried on a few vectors.
+
+    Raises
+    ------
+    InputError
+        The entries, the arrays and the method do not fit each other.
+    """
+    cls = method_class(entries["method"])
+    try:
+        method = cls(**decode_parameters(entries["parameters"]))
+    except TypeError as error:
+        raise InputError(f"it has parameters that {cls.__name__} does not know: {error}.") from None
+    check_parameters(method)
+    restore_state(method, entries["state"], tensors)
+    if hasattr(method, "logit_scale") and "logit_scale_" not in vars(method):  # the first cards had it there only
+        method.logit_scale_ = method.logit_scale
+    check_method(method)
+    return method
 
 
 def encode_parameters(method: BaseEstimator) -> dict[str, Any]:
@@ -51,6 +81,10 @@ def encode_state(method: BaseEstimator) -> tuple[dict[str, Any], dict[str, np.nd
             state[name] = {"kind": "names", "value": plain(value, strict=True), "object": value.dtype == object}
         elif isinstance(value, EncoderSpec):
             state[name] = {"kind": "encoder", "value": vars(value)}
+        elif isinstance(value, list) and value and all(isinstance(part, BaseEstimator) for part in value):
+            parts = [encode_method(part) for part in value]
+            state[name] = {"kind": "methods", "value": [entries for entries, _ in parts]}
+            tensors |= {f"{name}/{i}/{key}": array for i, (_, own) in enumerate(parts) for key, array in own.items()}
         else:
             state[name] = {"kind": "plain", "value": plain(value, strict=True)}
     if not state:
@@ -93,7 +127,31 @@ def _decode(name: str, entry: Any, unused: dict[str, np.ndarray]) -> Any:
         if not isinstance(names, list) or not all(isinstance(n, (str, bool, int, float)) for n in names):
             raise InputError(f"its state entry '{name}' holds no names.")
         return np.array(names, dtype=object if entry["object"] else np.str_)
+    if kind == "methods":
+        return _members(name, entry["value"], unused)
     return EncoderSpec.read(entry["value"]) if kind == "encoder" else entry["value"]
+
+
+def _members(name: str, entries: Any, unused: dict[str, np.ndarray]) -> list[Any]:
+    """The methods that a method is made of."""
+    found = []
+    for i, member in enumerate(entries if isinstance(entries, list) else [None]):
+        if not isinstance(member, dict) or set(member) != {"method", "parameters", "state"}:
+            raise InputError(f"its state entry '{name}' describes no methods.")
+        kinds = {"method": str, "parameters": dict, "state": dict}
+        if not all(isinstance(member[key], kind) for key, kind in kinds.items()) or member["method"] == "auto":
+            raise InputError(f"its state entry '{name}' describes no methods.")
+        prefix = f"{name}/{i}/"
+        own = {key: unused.pop(key) for key in list(unused) if key.startswith(prefix)}
+        found.append(restore_method(member, {key.removeprefix(prefix): array for key, array in own.items()}))
+    return found
+
+
+def _name_of(method: BaseEstimator) -> str:
+    for name in ALL_METHODS:
+        if type(method) is method_class(name):
+            return name
+    raise InputError(f"Expected a method of this library, got {type(method).__name__}; only those can be loaded again.")
 
 
 def _take(name: str, unused: dict[str, np.ndarray]) -> np.ndarray:
