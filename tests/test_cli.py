@@ -38,7 +38,7 @@ def run(*arguments: object, expect: int = 0):
 
 def test_fit_predict_evaluate(photos: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
-    fitted = json.loads(run("fit", photos, "-o", model, "--shots", 4, "--set", "steps=100", "--json").stdout)
+    fitted = json.loads(run("fit", photos, "-o", model, "--shots", 4, "-m", "cmm", "--set", "steps=100", "--json").stdout)
     assert fitted["classes"] == ["disc", "square"]
     assert fitted["record"]["images"] == {"train": 16, "validation": 0}  # 4 + 4 a class: all 16 there are
 
@@ -78,8 +78,10 @@ def test_every_bad_file_is_listed_and_the_good_ones_embedded(tmp_path: Path) -> 
         (["fit", "{photos}", "-o", "{out}", "--encoder", "tinny"], "did you mean 'tiny'"),
         (["fit", "{photos}", "-o", "{out}", "--method", "cnm"], "did you mean 'cmm'"),
         (["fit", "{photo}", "-o", "{out}"], "Did you mean 'photos'"),
-        (["fit", "{photos}", "-o", "{out}", "--set", "stepz=1"], "did you mean 'steps'"),
-        (["fit", "{photos}", "-o", "{out}", "--set", "steps"], "name=value"),
+        (["fit", "{photos}", "-o", "{out}", "-m", "cmm", "--set", "stepz=1"], "did you mean 'steps'"),
+        (["fit", "{photos}", "-o", "{out}", "--set", "seconds"], "name=value"),
+        (["fit", "{photos}", "-o", "{out}", "--time", "soon"], "seconds, or as 10m"),
+        (["fit", "{photos}", "-o", "{out}", "-m", "cmm", "--time", "9"], "--method cmm"),
         (["fit", "{photos}", "-o", "{photos}"], "holds other files"),
         (["embed", "{photos}", "-o", "{out}"], "ends in .npz"),
         (["embed", "{photos}", "-o", "{out}.npz", "--view", "centr"], "did you mean 'centre'"),
