@@ -38,7 +38,9 @@ def run(*arguments: object, expect: int = 0):
 
 def test_fit_predict_evaluate(photos: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
-    fitted = json.loads(run("fit", photos, "-o", model, "--shots", 4, "-m", "cmm", "--set", "steps=100", "--json").stdout)
+    fitted = json.loads(
+        run("fit", photos, "-o", model, "--shots", 4, "-m", "cmm", "--set", "steps=100", "--json").stdout
+    )
     assert fitted["classes"] == ["disc", "square"]
     assert fitted["record"]["images"] == {"train": 16, "validation": 0}  # 4 + 4 a class: all 16 there are
 
