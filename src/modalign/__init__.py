@@ -19,7 +19,7 @@ _HOME = {
     "FeatureStore": "encoders.store",
     "Features": "features",
     "ClassText": "features",
-    "EncoderSpec": "features",
+    "EncoderSpec": "encoder_spec",
     "Items": "data.items",
     "load_items": "data.items",
     "Split": "data.split",

@@ -7,7 +7,6 @@ vectors of their own.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from html import escape
@@ -17,67 +16,13 @@ from typing import Any
 import numpy as np
 
 from modalign.arrays import is_finite, narrowed, real_array
-from modalign.errors import EncoderMismatchError, InputError
+from modalign.encoder_spec import EncoderSpec
+from modalign.errors import InputError
 from modalign.files import parse_json, read_npz, replacing
 from modalign.labels import UNLABELLED, check_ids, check_names, label_indices, places_of
 
-_WIDEST = 2**24  # numbers in a vector
 _PARTS = {"", "train", "validation", "test", "unlabelled"}
 SHOWN = 20  # classes in the table of a notebook
-
-
-@dataclass(frozen=True)
-class EncoderSpec:
-    """Which encoder made a vector. Two specs with one ``fingerprint`` give the same vector for the same image.
-
-    Attributes
-    ----------
-    name : what :func:`modalign.load_encoder` was called with, for people; for a folder its name, without its path.
-    fingerprint : SHA-256 over weights, preprocessing and compute type, for machines.
-    dim : width d of the vectors.
-    dtype : the type in which the encoder computed, such as ``"bfloat16"``.
-    logit_scale : the trained inverse temperature of a vision-language model; None for a vision-only one.
-    """
-
-    name: str
-    fingerprint: str
-    dim: int
-    dtype: str = "float32"
-    logit_scale: float | None = None
-
-    @classmethod
-    def read(cls, entry: object) -> EncoderSpec:
-        """From an entry of a file.
-
-        Raises
-        ------
-        InputError
-            It has not the fields of an encoder, or a value that none can have.
-        """
-        kinds = {"name": str, "fingerprint": str, "dim": int, "dtype": str, "logit_scale": (int, float, type(None))}
-        scale = entry.get("logit_scale") if isinstance(entry, dict) else None
-        sound = (
-            isinstance(entry, dict)
-            and {"name", "fingerprint", "dim"} <= set(entry) <= set(kinds)
-            and all(isinstance(v, kinds[k]) and not isinstance(v, bool) for k, v in entry.items())
-            and entry["name"].strip()
-            and entry["fingerprint"]
-            and 0 < entry["dim"] <= _WIDEST
-            and (scale is None or 0 < scale < math.inf)
-        )
-        if not sound:
-            raise InputError(
-                f"Expected the name, fingerprint, dim, dtype and logit_scale of an encoder, got {entry!r:.200}."
-            )
-        return cls(**entry)
-
-    def require(self, other: EncoderSpec | None) -> None:
-        """Raise unless ``other`` is absent or the same encoder."""
-        if other is not None and other.fingerprint != self.fingerprint:
-            raise EncoderMismatchError(
-                f"Expected features of encoder '{self.name}' ({self.fingerprint[:12]}), got '{other.name}' "
-                f"({other.fingerprint[:12]}); embed the images with the encoder that the model was fitted on."
-            )
 
 
 @dataclass(frozen=True)
@@ -130,7 +75,12 @@ class Features:
         tokens = None if self.tokens is None else real_array(self.tokens, "tokens", "(n, L, d)")
         if tokens is not None and len(tokens) != n:
             raise InputError(f"Expected as many rows of tokens as image vectors ({n}), got {len(tokens)}.")
-        checked = {"vectors": vectors, "ids": check_ids(self.ids, n), "labels": labels, "class_names": names}
+        checked = {
+            "vectors": vectors,
+            "ids": check_ids(self.ids, n, repeated=self.labels is not None),
+            "labels": labels,
+            "class_names": names,
+        }
         for name, value in (checked | {"tokens": tokens}).items():
             object.__setattr__(self, name, value)
 

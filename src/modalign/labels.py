@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,18 @@ from modalign.spelling import did_you_mean, match_names, some
 UNLABELLED = -1
 
 
-def check_ids(ids: Any, n: int) -> tuple[str, ...]:
+def check_ids(ids: Any, n: int, *, repeated: bool = True) -> tuple[str, ...]:
     """``ids`` of n images as text, the row numbers where there are none.
+
+    Parameters
+    ----------
+    ids : a list, tuple or array of text, or empty.
+    n : how many there must be.
+    repeated : accept an id more than once, as views of one image have it.
 
     Raises
     ------
-    InputError : ids that are no text, such as labels in the place of ids, or another number of them.
+    InputError : ids that are no text or not so many, such as labels in the place of ids.
     """
     if isinstance(ids, str):
         raise InputError(f"Expected ids to be {n} names of images, got one text '{ids}'; put it into a list.")
@@ -32,6 +39,11 @@ def check_ids(ids: Any, n: int) -> tuple[str, ...]:
         )
     if len(found) not in (0, n):
         raise InputError(f"Expected as many ids as image vectors ({n}), got {len(found)}.")
+    if not repeated and len(set(found)) < len(found):
+        twice = next(name for name, times in Counter(found).items() if times > 1)
+        raise InputError(
+            f"Expected a name for each image, got '{twice}' for several; labels are given as {argument('labels')}."
+        )
     return tuple(map(str, found or range(n)))
 
 
@@ -54,7 +66,7 @@ def check_names(names: object, what: str) -> tuple[str, ...]:
         if not isinstance(name, str) or not name.strip():
             raise InputError(f"Expected every class name in {what} to be non-empty text, got {name!r}.")
     if len(set(found)) < len(found):
-        twice = next(name for i, name in enumerate(found) if name in found[:i])
+        twice = next(name for name, times in Counter(found).items() if times > 1)
         raise InputError(f"Expected every class name in {what} once, got '{twice}' twice.")
     return found
 

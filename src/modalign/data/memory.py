@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,13 @@ from modalign.data.folders import divide_by_folders
 from modalign.data.listing import Listing, printable
 from modalign.data.names import did_you_mean, siblings, some
 from modalign.errors import InputError
-from modalign.features import UNLABELLED
+from modalign.features import UNLABELLED, Features
 from modalign.files import require_path, why_no_path
 
 
 def list_memory(source: object, labels: object) -> Listing:
     """The images of a list or an array; ``labels`` has one entry per image, or is None."""
+    _refuse_vectors(source)
     if isinstance(source, np.ndarray):
         entries: list[object] = list(_check_batch(source))
     elif isinstance(source, (Image.Image, bytes)):
@@ -64,6 +65,20 @@ def list_memory(source: object, labels: object) -> Listing:
     listing.numbered = are_indices(labels)
     divide_by_folders(listing)
     return listing
+
+
+def _refuse_vectors(source: object) -> None:
+    """Raise, saying where they go, for image vectors in the place of images: alone, with labels, in a mapping."""
+    parts = list(source) if isinstance(source, (tuple, list)) else [source]
+    shapes = [getattr(part, "shape", None) for part in parts]
+    floats = ["float" in str(getattr(part, "dtype", "")) for part in parts]
+    vectors = any(shape is not None and len(shape) == 2 and real for shape, real in zip(shapes, floats, strict=True))
+    if vectors or isinstance(source, (Mapping, Features)):
+        kind = "image vectors" if vectors or isinstance(source, Features) else type(source).__name__
+        raise InputError(
+            f"Expected images, got {kind}. Vectors and their labels are compared as Features, in Python: "
+            "compare(Features(X, labels=y)), and learned from by a method, CMM().fit(X, y)."
+        )
 
 
 def name_entries(entries: Sequence[object]) -> list[str]:
