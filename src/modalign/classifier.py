@@ -20,6 +20,7 @@ from modalign.display import SHOWN, html_table, shorten, shorten_all
 from modalign.encoders import find_encoder, load_encoder
 from modalign.errors import InputError, UndecodableError, argument, require_choice
 from modalign.features import UNLABELLED, Features
+from modalign.labels import renumbered
 from modalign.linalg.rejection import Rejection, images_needed
 from modalign.methods.base import VectorMethod
 from modalign.methods.tower import TowerMethod
@@ -247,9 +248,7 @@ class Classifier:
                 f"Expected images of the model's {len(self.class_names)} classes, got also '{unknown[0]}'"
                 f"{f' and {len(unknown) - 1} more' if len(unknown) > 1 else ''}; remove or rename those folders."
             )
-        place = {name: k for k, name in enumerate(self.class_names)}
-        renumber = [place[known[name]] if name in known else UNLABELLED for name in items.class_names]
-        return np.array([*renumber, UNLABELLED])[items.labels]
+        return renumbered(items.labels, items.class_names, self.class_names)
 
 
 def load(

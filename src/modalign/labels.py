@@ -71,13 +71,13 @@ def check_names(names: object, what: str) -> tuple[str, ...]:
     return found
 
 
-def places_of(wanted: Sequence[str], names: Sequence[str], expected: str) -> list[int]:
+def places_of(wanted: Sequence[str], names: Sequence[str], expected: str, got: str = "got none for") -> list[int]:
     """Where each of ``wanted`` stands among ``names``, by :func:`~modalign.spelling.match_names`.
 
     Parameters
     ----------
     wanted, names : class names.
-    expected : the first words of the message, such as "Expected text for every class of X".
+    expected, got : words of the message before the missing names, such as "Expected text for every class of X".
 
     Raises
     ------
@@ -87,13 +87,20 @@ def places_of(wanted: Sequence[str], names: Sequence[str], expected: str) -> lis
     missing = [name for name in wanted if name not in found]
     if missing:
         raise InputError(
-            f"{expected}, got none for {some(missing, 3)}.{did_you_mean(missing[0], names)} "
+            f"{expected}, {got} {some(missing, 3)}.{did_you_mean(missing[0], names)} "
             f"There {'is 1 name' if len(names) == 1 else f'are {len(names)} names'}: {some(names, 3)}."
         )
     if len(set(found.values())) < len(wanted):
         raise InputError(f"{expected}, got one name for two of them; write all class names alike.")
     place = {name: i for i, name in enumerate(names)}
     return [place[found[name]] for name in wanted]
+
+
+def renumbered(labels: np.ndarray, own: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    """``labels``, indices into ``own``, as indices into ``names``; −1 where a name is not among them."""
+    known, place = match_names(own, names), {name: i for i, name in enumerate(names)}
+    table = [place[known[name]] if name in known else UNLABELLED for name in own]
+    return np.array([*table, UNLABELLED], dtype=np.int64)[labels]
 
 
 def label_indices(labels: object, n: int, class_names: Sequence[str]) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +149,7 @@ def test_what_is_wrong_is_said_before_any_step(
     if name not in ("vpt", "fair", "lafter_like", "dpa_like", "dam"):  # whose sentences are the user's own
         long = encoder.embed_texts([[f"{n:.20}."] for n in names], class_names=names)
         with pytest.raises(InputError, match="context"):
-            quick(name).fit(digits, text=long, encoder=encoder)
+            quick(name).fit(replace(digits, class_names=names), text=long, encoder=encoder)
 
 
 @named
@@ -220,3 +222,60 @@ def test_half_precision_towers_are_learned_in(name: str, dtype: str, digits: Ite
     method = quick(name, epochs=1).fit(digits, text=text, encoder=half)
     assert np.isfinite(method.score_images(digits, half).logits).all()
     assert all(value.dtype == torch.float32 for value in method.tensors_.values())
+
+
+@named
+def test_names_decide_which_class_is_which(name: str, encoder, digits: Items, text, fitted) -> None:
+    """In another order, text and images mean the same; scores follow the numbering of the images."""
+    order = np.random.default_rng(0).permutation(10)
+    shuffled = text.select([digits.class_names[k] for k in order])
+    expected = fitted(name).score_images(digits, encoder).logits
+    again = quick(name).fit(digits, text=shuffled, encoder=encoder)
+    assert again.class_names_ == list(digits.class_names)
+    np.testing.assert_array_equal(again.score_images(digits, encoder).logits, expected)
+    other = replace(digits, labels=np.argsort(order)[digits.labels], class_names=shuffled.class_names)
+    scored = fitted(name).score_images(other, encoder)
+    np.testing.assert_array_equal(scored.labels, digits.labels)
+    np.testing.assert_array_equal(scored.logits, expected)
+
+
+@named
+def test_for_classes_goes_by_name(name: str, encoder, digits: Items, text, fitted) -> None:
+    """Some of the fitted classes, in another order, keep what was learned of them; others have no share in it."""
+    names = [digits.class_names[k] for k in (7, 2, 5)]
+    some = fitted(name).for_classes(text.select(names), encoder)
+    assert some.class_names_ == names
+    everything = fitted(name).score_images(digits, encoder).logits
+    found = some.score_images(digits, encoder).logits
+    if name != "dam":  # which normalizes over the classes
+        np.testing.assert_allclose(found, everything[:, [7, 2, 5]], atol=1e-3)
+    strangers = encoder.embed_texts([[f"{n}."] for n in "abcdefghij"], class_names=tuple("abcdefghij"))
+    if fitted(name)._class_axes():
+        with pytest.raises(InputError, match=r"does not go with other classes.*got also 'a', 'b', 'c' and 7 more"):
+            fitted(name).for_classes(strangers, encoder)
+    else:
+        assert np.isfinite(fitted(name).for_classes(strangers, encoder).score_images(digits, encoder).logits).all()
+
+
+@named
+def test_labels_may_be_names(name: str, encoder, digits: Items, text, fitted) -> None:
+    words = np.array(digits.class_names)[digits.labels]
+    found = quick(name).fit(digits.unlabelled(), words, text=text, encoder=encoder)
+    np.testing.assert_array_equal(
+        found.score_images(digits, encoder).logits, fitted(name).score_images(digits, encoder).logits
+    )
+    with pytest.raises(InputError, match="among the 10 class names, got 'nil'"):
+        quick(name).fit(digits, np.where(words == "one", "nil", words), text=text, encoder=encoder)
+    for wrong in (digits.labels.astype(float), digits.labels > 3):
+        with pytest.raises(InputError, match="one whole number an image"):
+            quick(name).fit(digits, wrong, text=text, encoder=encoder)
+
+
+@named
+def test_fit_leaves_the_hyper_parameters_alone(name: str, fitted) -> None:
+    given = QUICK | {"training": {"optimizer": "sgd"}}
+    method = quick(name, training=dict(given["training"]))
+    before = copy.deepcopy(method.get_params())
+    method._recipe()
+    assert method.get_params() == before
+    assert {key: fitted(name).get_params()[key] for key in QUICK} == QUICK

@@ -175,7 +175,7 @@ def names_of_rows(classes: Sequence[str] | None, own: Sequence[str], n_text: int
 
 def order_of_rows(own: Sequence[str], names: Sequence[str]) -> list[int]:
     """Rows of text so that those of ``own`` come first, in their order, then the others as they lie."""
-    first = places_of(own, names, "Expected text for every class of X")
+    first = places_of(own, names, "Expected text for every class of the images")
     return first + [k for k in range(len(names)) if k not in set(first)]
 
 

@@ -65,6 +65,9 @@ class CoOp(PromptMethod):
         classes = len(towers) if self.class_specific else None
         return PromptLearner(towers, textual(towers, length, generator, classes=classes, words=words), "{}.", length)
 
+    def _class_axes(self) -> dict[str, int]:
+        return {"text.00": 1} if self.class_specific else {}
+
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class CoCoOp(PromptMethod):

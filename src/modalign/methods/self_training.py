@@ -68,6 +68,9 @@ class SelfTrained(TowerMethod):
     def _learner(self, towers: Towers, generator: Generator | None) -> SelfTraining:
         """A fresh learner, or without a generator one that a saved state is restored to."""
 
+    def _class_axes(self) -> dict[str, int]:
+        return {"anchors": 0}
+
     def _served(self, towers: Towers) -> SelfTraining:
         return self._learner(towers, None)
 

@@ -7,28 +7,26 @@ training with resumption, scoring, what a saved model keeps — is here, once.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from abc import abstractmethod
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from sklearn.utils.validation import check_is_fitted
-from torch import Generator, Tensor, nn
+from torch import Generator
 
-from modalign.encoders.towers import TextTower, VisionTower
 from modalign.errors import InputError
 from modalign.features import UNLABELLED, ClassText, Quarantined, Scored
-from modalign.linalg.prototypes import text_prototypes
-from modalign.linalg.similarity import unit
+from modalign.labels import places_of, renumbered
+from modalign.methods.classes import Classes, order_of_rows, read_labels
+from modalign.methods.learner import Learner, Towers, cosine_logits
 from modalign.methods.parameters import Parametrized, check_parameters
-from modalign.tune.batches import Batch, ImageBatches, centre_batches
+from modalign.methods.reading import read_text
+from modalign.tune.batches import ImageBatches, centre_batches
 from modalign.tune.checkpoint import check_checkpoint
-from modalign.tune.history import Epoch
 from modalign.tune.loop import train
 from modalign.tune.prompts import count
 from modalign.tune.recipe import Recipe, recipe_entries
@@ -37,95 +35,6 @@ from modalign.tune.threads import threads_for
 if TYPE_CHECKING:
     from modalign.data.items import Items
     from modalign.encoders.clip import ClipEncoder
-
-
-@dataclass(frozen=True, eq=False)
-class Towers:
-    """What a learner works with; nothing in it is trained.
-
-    Attributes
-    ----------
-    text, vision : the encoder, opened up.
-    class_names : K names.
-    sentences : the sentences of every class, as the user gave them.
-    class_text : (K, T, d) unit vectors of these sentences, zero rows where a class has fewer than T.
-    logit_scale : inverse temperature of the encoder.
-    gradient_checkpointing : to be handed to the towers.
-    """
-
-    text: TextTower
-    vision: VisionTower
-    class_names: tuple[str, ...]
-    sentences: tuple[tuple[str, ...], ...]
-    class_text: Tensor
-    logit_scale: float
-    gradient_checkpointing: bool = False
-
-    @classmethod
-    def open(cls, encoder: ClipEncoder, text: ClassText, **options: Any) -> Towers:
-        """Both towers of ``encoder`` for the classes of ``text``, which must come from it."""
-        towers = TextTower(encoder), VisionTower(encoder)
-        encoder.spec.require(text.spec)
-        if len(text) < 2:
-            raise InputError(f"Expected text of at least 2 classes, got {len(text)}; one leaves nothing to decide.")
-        vectors = torch.from_numpy(np.array(text.vectors, dtype=np.float32)).to(encoder.device)
-        vectors = vectors[:, None] if vectors.ndim == 2 else vectors
-        scale = float(encoder.logit_scale or 100.0)
-        return cls(*towers, tuple(text.class_names), tuple(text.sentences), vectors, scale, **options)
-
-    @property
-    def device(self) -> torch.device:
-        """Of the encoder."""
-        return self.vision.device
-
-    def __len__(self) -> int:
-        return len(self.class_names)
-
-    def prototypes(self) -> Tensor:
-        """(K, d) unit mean directions of the class text: what zero-shot classification compares images with."""
-        return text_prototypes(self.class_text)
-
-
-class Learner(nn.Module, ABC):
-    """What a tower method trains, as parameters, and what it does with them.
-
-    Parameters
-    ----------
-    towers : the frozen encoder and the classes.
-    """
-
-    fingerprint: str = ""  # of what decides the training beside parameters, classes and images, such as files
-
-    def __init__(self, towers: Towers) -> None:
-        super().__init__()
-        self.towers = towers
-
-    def begin(self, data: ImageBatches) -> None:
-        """Told of the images once, before training: the place for buffers of their number."""
-
-    def classes(self) -> Any:
-        """The text side, whatever :meth:`scores` needs of it; computed for every batch in training, once afterwards."""
-        return None
-
-    @abstractmethod
-    def scores(self, pixels: Tensor, classes: Any) -> Tensor:
-        """(B, K) logits of pictures (B, 3, H, W)."""
-
-    def loss(self, batch: Batch) -> Tensor | Mapping[str, Tensor]:
-        """Mean over the pictures of a batch; by default the cross-entropy of the first view."""
-        return F.cross_entropy(self.scores(batch.pixels, self.classes()).float(), batch.labels)
-
-    def ended(self, epoch: Epoch) -> Mapping[str, float] | None:
-        """Called at the end of every epoch; what it returns stands in the history."""
-        return None
-
-    def state(self) -> dict[str, Tensor]:
-        """What a saved model keeps, by default all parameters; small, and enough for :meth:`restore`."""
-        return {name: value.detach() for name, value in self.state_dict().items()}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Become what :meth:`state` was taken from, for prediction."""
-        self.load_state_dict(state)
 
 
 class TowerMethod(Parametrized):
@@ -137,7 +46,7 @@ class TowerMethod(Parametrized):
 
     Attributes
     ----------
-    classes_ : (K,) 0 … K − 1, in the order of the class text.
+    classes_ : (K,) 0 … K − 1, in the order of the class names of the images, then of those that only the text has.
     class_names_, sentences_, class_text_ : the classes, as :class:`Towers` has them.
     tensors_ : what was learned, by name.
     encoder_ : the :class:`~modalign.features.EncoderSpec` it was learned in.
@@ -195,8 +104,10 @@ class TowerMethod(Parametrized):
         Parameters
         ----------
         items : the images; their own labels are used unless ``labels`` is given.
-        labels : (n,) indices into the classes of ``text``; −1 = unlabelled.
-        text : sentences of the classes and their vectors, from ``encoder.embed_texts``.
+        labels : (n,) class names, or indices into the class names of ``items``, or of ``text`` where those have none;
+            −1 = unlabelled.
+        text : sentences of the classes and their vectors, from ``encoder.embed_texts``; matched by name with the
+            classes of ``items``, each of which must have text.
         encoder : a CLIP whose towers are opened up; it stays as it is.
         validation : labelled images; their accuracy is reported in ``diagnosis_`` and nothing is chosen by it.
         checkpoint : a folder for the state of the training, so that it goes on after an interruption.
@@ -209,8 +120,8 @@ class TowerMethod(Parametrized):
         if checkpoint is not None:
             check_checkpoint(checkpoint)
         recipe = self._recipe()
+        items, text = self._read_items(items, labels, text)
         towers = Towers.open(encoder, text, gradient_checkpointing=recipe.gradient_checkpointing)
-        items = self._read_items(items, labels, len(towers))
         learner = self._learner(towers, torch.Generator().manual_seed(recipe.seed)).to(towers.device)
         data = self._batches(items, encoder, recipe.seed)
         learner.begin(data)
@@ -254,7 +165,7 @@ class TowerMethod(Parametrized):
         return self
 
     def score_images(self, items: Items, encoder: ClipEncoder, *, batch_size: int | None = None) -> Scored:
-        """Logits of images as the encoder prepares them.
+        """Logits of images as the encoder prepares them, and their labels in the numbering of :attr:`classes_`.
 
         Parameters
         ----------
@@ -276,10 +187,16 @@ class TowerMethod(Parametrized):
             raise InputError(f"Expected images, none of the {len(items)} can be decoded.")
         rows = torch.cat(kept).numpy()
         ids = tuple(items.ids[i] for i in rows)
-        return Scored(ids, items.labels[rows], torch.cat(logits).numpy(), left_out)
+        labels = items.labels
+        if items.class_names:
+            labels = renumbered(labels, items.class_names, self.class_names_)
+        return Scored(ids, labels[rows], torch.cat(logits).numpy(), left_out)
 
     def for_classes(self, text: ClassText, encoder: ClipEncoder) -> Self:
         """The same learned state for other classes, as prompts allow it: from base to new, or to another data set.
+
+        What was learned of single classes goes with their names: for some of them, in any order, it is taken over, and
+        other classes are refused.
 
         Parameters
         ----------
@@ -295,16 +212,21 @@ class TowerMethod(Parametrized):
         other.classes_ = np.arange(len(text))
         other.class_names_ = list(text.class_names)
         other.sentences_ = [list(sentences) for sentences in text.sentences]
-        other.class_text_ = torch.from_numpy(np.array(text.vectors, dtype=np.float32))
-        if other.class_text_.ndim == 2:
-            other.class_text_ = other.class_text_[:, None]
-        try:
-            other._bind(encoder)
-        except (InputError, RuntimeError) as error:  # torch's own where tensors of another number of classes meet
-            raise InputError(
-                f"What this {type(self).__name__} learned does not go with other classes: {error}"
-            ) from error
+        other.class_text_ = read_text(text, self.class_text_.shape[2], "the fitted text", anchored=True)
+        axes = self._class_axes()
+        if axes:
+            own = f"What this {type(self).__name__} learned does not go with other classes. Expected only its own"
+            places = torch.tensor(places_of(text.class_names, self.class_names_, own, "got also"))
+            other.tensors_ = {
+                name: value.index_select(axes[name], places) if name in axes else value
+                for name, value in self.tensors_.items()
+            }
+        other._bind(encoder)
         return other
+
+    def _class_axes(self) -> dict[str, int]:
+        """Names of ``tensors_`` with an entry for every class, and the axis that counts the classes."""
+        return {}
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "diagnosis_")
@@ -340,23 +262,30 @@ class TowerMethod(Parametrized):
         }
         return Recipe(**own, **self.recipe | recipe_entries(self.training, taken=own))
 
-    def _read_items(self, items: Items, labels: np.ndarray | None, n_classes: int) -> Items:
-        """The images to learn from, labelled in the numbering of the classes."""
+    def _read_items(self, items: Items, labels: Any, text: ClassText) -> tuple[Items, ClassText]:
+        """The images to learn from and the text of their classes, in the order of the images' class names."""
+        if items.class_names:
+            order = order_of_rows(items.class_names, text.class_names)
+            text = text.select([text.class_names[k] for k in order])
         if labels is not None:
             labels = np.asarray(labels)
-            if labels.shape != (len(items),) or not np.issubdtype(labels.dtype, np.integer):
-                raise InputError(f"Expected one whole number an image ({len(items)}) as label, got {labels.shape}.")
+            if labels.shape != (len(items),) or labels.dtype.kind not in "iuUO":
+                raise InputError(
+                    f"Expected one whole number an image ({len(items)}) as label, or one class name, got "
+                    f"{labels.dtype} of shape {labels.shape}."
+                )
+            if labels.dtype.kind not in "iu":
+                own = items.class_names or text.class_names
+                labels = Classes(np.arange(len(own)), tuple(own)).codes(read_labels(labels, len(items), "an image"))
             items = replace(items, labels=labels.astype(np.int64))
         known = items.labels[items.labels != UNLABELLED]
-        if len(known) and not 0 <= known.min() <= known.max() < n_classes:
-            raise InputError(f"Expected labels in 0…{n_classes - 1} or -1, got {known.min()}…{known.max()}.")
+        if len(known) and not 0 <= known.min() <= known.max() < len(text):
+            raise InputError(f"Expected labels in 0…{len(text) - 1} or -1, got {known.min()}…{known.max()}.")
         if not self.needs_labels:
-            return items
+            return items, text
         if not len(known):
             raise InputError(f"{type(self).__name__} learns from labelled images, got none.")
-        return items.select(np.flatnonzero(items.labels != UNLABELLED))
+        return items.select(np.flatnonzero(items.labels != UNLABELLED)), text
 
 
-def cosine_logits(images: Tensor, classes: Tensor, scale: float) -> Tensor:
-    """(B, K) scaled cosines of image features (B, d) and class features (K, d) of any length."""
-    return scale * (unit(images.float()) @ unit(classes.float()).T)
+__all__ = ["Learner", "TowerMethod", "Towers", "cosine_logits"]
