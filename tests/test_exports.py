@@ -136,7 +136,7 @@ def some_predictions() -> Predictions:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("a.txt", "ends in .csv"), ("a", "ends in .csv"), ("no/such/a.csv", "No such file")]
+    ("name", "words"), [("a.txt", "ends in .csv"), ("a", "ends in .csv"), ("no/such/a.csv", "to be writable")]
 )
 def test_what_cannot_be_written_is_refused_before_and_after(name: str, words: str, tmp_path: Path) -> None:
     for attempt in (lambda: check_output(tmp_path / name), lambda: some_predictions().save(tmp_path / name)):
