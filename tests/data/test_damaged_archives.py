@@ -123,6 +123,18 @@ def test_only_two_blocks_of_zeros_are_an_end(tmp_path: Path, blocks: int) -> Non
     assert bool(items.notes) == (blocks < 2)
 
 
+def test_an_archive_that_was_not_copied_completely_is_noted(tmp_path: Path) -> None:
+    path = packed(tmp_path, "gnu.tar", {f"cat/{i}.png": bytes(9000) for i in range(9)})
+    place, size = headers(path)[3], path.stat().st_size
+    path.write_bytes(path.read_bytes()[:place] + bytes(size - place))  # as a download that reserved its space
+    items = load_items(path)
+    assert len(items) == 3
+    assert items.notes == (f"the archive ends with {size - place:,} bytes of zeros: if it was not copied completely, "
+                           "members are missing",)  # fmt: skip
+    path.write_bytes(path.read_bytes()[: place + 1024] + b"junk")
+    assert load_items(path).notes == (f"what stands behind the end mark at byte {place} is not read",)
+
+
 def test_members_behind_the_end_mark_are_read(tmp_path: Path) -> None:
     first = packed(tmp_path, "ustar.tar", {"cat/1.png": FILES["cat/1.png"]})
     second = packed(tmp_path, "gnu.tar", {"dog/2.png": FILES["dog/2.png"]})

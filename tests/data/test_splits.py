@@ -329,6 +329,14 @@ def test_files_that_are_no_splits(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"format": "modalign-split-1", "train": [1]}')
     with pytest.raises(InputError, match="'train'"):
         Split.load(tmp_path / "x.json", items)
+    for change in ({"notes": 5}, {"notes": [5]}, {"class_names": None}, {"seed": "x"}, {"description": []}):
+        (tmp_path / "x.json").write_text(json.dumps({"format": "modalign-split-1", "train": [items.ids[0]], **change}))
+        with pytest.raises(InputError, match="is damaged"):
+            Split.load(tmp_path / "x.json", items)
+    for lists in ({"train": [items.ids[0]] * 2}, {"train": [items.ids[0]], "test": [items.ids[0]]}):
+        (tmp_path / "x.json").write_text(json.dumps({"format": "modalign-split-1", **lists}))
+        with pytest.raises(InputError, match="every image once"):
+            Split.load(tmp_path / "x.json", items)
     with pytest.raises(InputError, match="does not exist"):
         Split.load(tmp_path / "y.json", items)
     twice = items.select([0, 0])

@@ -160,3 +160,23 @@ def test_folders_in_the_paths_divide_where_no_column_does(folder: Path) -> None:
     assert not read(folder, "test/1.jpg dog\n", "list.txt").division, (
         "a list of test images alone is what was asked for"
     )
+
+
+def test_a_row_without_a_path_has_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(picture(), "PNG"))
+    (tmp_path / "list.csv").write_text("label,path\nx,a.png\ny\nz,\n\n , \n")
+    items = load_items(tmp_path / "list.csv")
+    assert items.ids == ("a.png",)
+    assert [(q.id, q.reason) for q in items.quarantined] == [
+        ("list.csv, line 3", "the row names no file"),
+        ("list.csv, line 4", "the row names no file"),
+    ]
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\x85", "\x0b", "\x1c"])
+def test_only_line_breaks_end_a_line(tmp_path: Path, sign: str) -> None:
+    name = f"a{sign}b.png"
+    (tmp_path / name).write_bytes(encoded(picture(), "PNG"))
+    for file, text in (("list.csv", f"path,label\r\n{name},x\r\n"), ("list.txt", f"{name}\n")):
+        (tmp_path / file).write_bytes(text.encode())
+        assert load_items(tmp_path / file).ids == (name,)

@@ -12,14 +12,13 @@ import stat
 import threading
 import zipfile
 from pathlib import Path
-from typing import BinaryIO
 
 from modalign.data.folders import assign_classes
 from modalign.data.listing import Listing, is_split_file
 from modalign.data.members import Members, leaves_archive
 from modalign.data.tars import list_tar
 from modalign.errors import InputError
-from modalign.files import open_regular
+from modalign.files import damaged_contents, open_regular
 
 _ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # methods whose reader unpacks no more than it is asked for
@@ -80,12 +79,8 @@ def _list_zip(path: str, members: Members) -> None:
     archive = _Zip(path)
     with open_regular(path, "an archive") as raw, zipfile.ZipFile(raw) as file:
         infos = file.infolist()
-        declared = _declared_members(raw)
-        if declared is not None and declared != len(infos) % 2**16:
-            members.listing.refuse(
-                os.path.basename(path),
-                f"its table of contents is damaged: it declares {declared} members and names {len(infos)}",
-            )
+        if reason := damaged_contents(raw, len(infos)):
+            members.listing.refuse(os.path.basename(path), reason)
         for info in infos:
             mode = info.external_attr >> 16
             kind = "folder" if info.is_dir() else "link" if stat.S_ISLNK(mode) else "file"
@@ -93,16 +88,6 @@ def _list_zip(path: str, members: Members) -> None:
             name = members.wants(info.filename, kind, info.file_size, trouble)
             if name is not None:
                 members.add(name, archive, info, info.file_size)
-
-
-def _declared_members(raw: BinaryIO) -> int | None:
-    """How many members the end of a zip file declares, modulo 65,536; None where it does not say."""
-    size = raw.seek(0, os.SEEK_END)
-    raw.seek(max(0, size - 2**16 - 22))
-    end = raw.read()
-    place = end.rfind(b"PK\5\6")
-    declared = int.from_bytes(end[place + 10 : place + 12], "little")
-    return None if place < 0 or declared == 2**16 - 1 else declared
 
 
 __all__ = ["is_archive", "leaves_archive", "list_archive"]

@@ -8,6 +8,7 @@ never touched, so decoding here changes nothing elsewhere in the process and any
 from __future__ import annotations
 
 import importlib
+import logging
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -49,6 +50,9 @@ MAX_JPEG_PIXELS = 2**30
 _BYTES_A_PIXEL = {"WebP": 16, "AVIF": 20, "HEIC": 20, "JPEG XL": 20, "JPEG 2000": 26}
 _BYTES_A_PIXEL_OTHERWISE = 8  # 4 in Pillow, and 4 for the picture in RGB or upright
 _LARGE = 2**28  # bytes; pictures that take more are decoded one at a time
+
+# Pillow reports some damage to its log, which without a listener ends on the terminal.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 # The plugin classes and not Image.open: that one warns or raises by a global pixel limit before a JPEG can be
 # reduced, and would also try formats that start other programs (EPS starts Ghostscript).

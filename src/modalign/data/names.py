@@ -114,7 +114,7 @@ def _read_file(path: Path) -> object:
     if path.suffix.lower() == ".json":
         return read_json(path, "a file of class names")
     text = read_text(path, "a file of class names")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
     wordnet = [_WORDNET.match(line) for line in lines]
     return dict(m.groups() for m in wordnet if m) if lines and all(wordnet) else lines
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -90,13 +91,27 @@ class Split:
                 f"Expected the images of '{path}' among the {len(items)} items, none is there, such as "
                 f"{some(gone, 2)}; is it the split of another folder?"
             )
-        notes = list(content.get("notes", []))
+        notes, names, seed, description = _about(content, path)
+        learned = [i for part in PARTS[:3] for i in parts[part].tolist()]
+        if len(set(learned)) < len(learned):
+            raise InputError(f"Expected every image once among train, validation and test in '{path}', got one twice.")
         if gone:
             are = "image of the split is" if len(gone) == 1 else "images of the split are"
             notes.append(f"{len(gone)} {are} no longer there, such as {some(gone, 2)}")
-        if (names := content.get("class_names", [])) != list(items.class_names):
+        if names != list(items.class_names):
             notes.append(f"the class names have changed since the split was made, then {len(names)} classes")
-        return cls(**parts, seed=content.get("seed"), description=content.get("description", ""), notes=tuple(notes))
+        return cls(**parts, seed=seed, description=description, notes=tuple(notes))
+
+
+def _about(content: dict[str, Any], path: str | Path) -> tuple[list[str], list[str], int | None, str]:
+    """Notes, class names, seed and description of a split file."""
+    notes, names = content.get("notes", []), content.get("class_names", [])
+    seed, description = content.get("seed"), content.get("description", "")
+    texts = isinstance(notes, list) and isinstance(names, list) and all(isinstance(t, str) for t in [*notes, *names])
+    whole = seed is None or (isinstance(seed, int) and not isinstance(seed, bool))
+    if not texts or not whole or not isinstance(description, str):
+        raise InputError(f"The split file '{path}' is damaged: its notes, class names, seed or description are none.")
+    return notes, names, seed, description
 
 
 def official_split(items: Items) -> Split | None:

@@ -39,6 +39,9 @@ def list_table(path: Path) -> Listing:
     repeated = 0
     base = os.path.dirname(os.path.abspath(path))
     for line, name, label, part in rows:
+        if not name:
+            listing.refuse(f"{path.name}, line {line}", "the row names no file")
+            continue
         if name in seen:
             *before, first = seen[name]
             for what, old, new in zip(("label", "part"), before, (label, part), strict=True):
@@ -83,20 +86,21 @@ def _divide(listing: Listing, values: set[str]) -> None:
 
 def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, str, str | None, str]]:
     """(line, path, label, part as it is written) of every row."""
-    head = text[: text.find("\n")] if "\n" in text else text
-    delimiter = max("\t,;|", key=head.count)
-    reader = csv.reader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
+    lines = text.split("\n")  # and at no other sign, which names may hold
+    delimiter = max("\t,;|", key=lines[0].count)
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
     try:
         header = next(reader, [])
         if header and has_image_suffix(header[0]):  # no header: the first line is an image
             where, what, which = _columns_without_names(header)
-            reader = csv.reader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
+            reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
         else:
             where, what, which = _named_columns(header, path)
         for row in reader:
-            if row and len(row) > where and row[where].strip():
+            if any(cell.strip() for cell in row):
+                name = row[where] if len(row) > where else ""
                 label, part = (row[k].strip() if k is not None and len(row) > k else "" for k in (what, which))
-                yield reader.line_num, _posix(row[where]), label or None, part
+                yield reader.line_num, _posix(name), label or None, part
     except csv.Error as error:
         raise InputError(f"Expected a table in '{path}', line {reader.line_num}: {error}.") from error
 
@@ -124,7 +128,7 @@ def _columns_without_names(row: list[str]) -> tuple[int, int | None, int | None]
 
 
 def _list_rows(text: str) -> Iterator[tuple[int, str, str | None, str]]:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip() or line.startswith("#"):
             continue
         match = None if has_image_suffix(line.strip()) else re.match(r"(.+?\.\w+)[\s,;]+(\S.*)$", line.strip())

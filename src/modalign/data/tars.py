@@ -162,6 +162,8 @@ def _list_plain(path: str, raw: BinaryIO, members: Members) -> None:
                 members.add(clean, archive, (found.offset_data, found.size), found.size)
         elif found.end is None and not number and found.reason:
             raise found.reason
+        elif found.ended and found.end is None:
+            members.listing.notes += _about_end(raw, found.start)
         elif found.ended:
             members.listing.notes.append(f"members behind the end mark at byte {found.start} are read too")
         elif found.end is None and _only_zeros(raw, found.start):
@@ -176,7 +178,7 @@ def _list_plain(path: str, raw: BinaryIO, members: Members) -> None:
 
 
 def _walk(raw: BinaryIO) -> Iterator[tarfile.TarInfo | _Gap]:
-    """Every member with a sound header, and the gaps between and behind them."""
+    """Every member with a sound header, the gaps between them, and as the last one what stands behind them."""
     size = os.fstat(raw.fileno()).st_size
     start: int | None = 0
     while start is not None:
@@ -195,8 +197,7 @@ def _walk(raw: BinaryIO) -> Iterator[tarfile.TarInfo | _Gap]:
         raw.seek(start)
         ended = raw.read(len(_END_MARK)) == _END_MARK
         following = _next_header(raw, start + 1)
-        if reason or following is not None or not ended:
-            yield _Gap(start, following, ended, reason)
+        yield _Gap(start, following, ended, reason)
         start = following
 
 
@@ -216,6 +217,16 @@ def _next_header(raw: BinaryIO, start: int) -> int | None:
         if len(data) < _STEP + _BLOCK:
             return None
         position += _STEP
+
+
+def _about_end(raw: BinaryIO, start: int) -> list[str]:
+    """What is odd behind the end mark: programs fill up a record there, and nothing else."""
+    rest = os.fstat(raw.fileno()).st_size - start
+    if not _only_zeros(raw, start):
+        return [f"what stands behind the end mark at byte {start} is not read"]
+    if rest > tarfile.RECORDSIZE or rest % _BLOCK:
+        return [f"the archive ends with {rest:,} bytes of zeros: if it was not copied completely, members are missing"]
+    return []
 
 
 def _only_zeros(raw: BinaryIO, start: int) -> bool:

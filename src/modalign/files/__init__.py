@@ -4,7 +4,7 @@ Reading lives in :mod:`~modalign.files.reading` and :mod:`~modalign.files.arrays
 :mod:`~modalign.files.writing`, and what both know of models and checkpoints in :mod:`~modalign.files.cards`.
 """
 
-from modalign.files.arrays import read_npz
+from modalign.files.arrays import damaged_contents, read_npz
 from modalign.files.cards import CardFormat
 from modalign.files.reading import (
     NotRegularError,
@@ -25,6 +25,7 @@ __all__ = [
     "CardFormat",
     "NotRegularError",
     "check_writable",
+    "damaged_contents",
     "is_regular",
     "make_folder",
     "open_file",

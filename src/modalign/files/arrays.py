@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import zipfile
 from pathlib import Path
@@ -60,6 +61,18 @@ def read_npz(path: str | Path, what: str) -> dict[str, np.ndarray]:
             raise InputError(f"Expected {what}, '{path}' is damaged: {reason}.") from None
 
 
+def damaged_contents(file: BinaryIO, found: int) -> str | None:
+    """Why the table of contents of a zip file with ``found`` members is damaged; None if it holds what it declares."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 2**16 - 22))
+    end = file.read()
+    place = end.rfind(b"PK\5\6")
+    declared = int.from_bytes(end[place + 10 : place + 12], "little")
+    if place < 0 or declared in (2**16 - 1, found % 2**16):  # the first says that the number stands elsewhere
+        return None
+    return f"its table of contents is damaged: it declares {declared} members and names {found}"
+
+
 def _read_members(file: BinaryIO) -> dict[str, np.ndarray]:
     if file.read(6) == b"\x93NUMPY":
         raise InputError("it is a single array (.npy); save it with numpy.savez and a name.")
@@ -69,6 +82,8 @@ def _read_members(file: BinaryIO) -> dict[str, np.ndarray]:
     size = file.seek(0, 2)
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
+        if reason := damaged_contents(file, len(members)):
+            raise InputError(f"{reason}.")
         _check_members(members, size)
         return {info.filename.removesuffix(".npy"): _read_array(archive, info) for info in members}
 

@@ -128,11 +128,14 @@ def read_bytes(path: str | Path, what: str, limit: int = TEXT_LIMIT) -> bytes:
 
 
 def read_text(path: str | Path, what: str, limit: int = TEXT_LIMIT) -> str:
-    """Read a text file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; see :func:`read_bytes`."""
+    r"""Read a text file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; see :func:`read_bytes`.
+
+    Lines end in ``\n``, whatever system wrote them.
+    """
     data = read_bytes(path, what, limit)
     encoding = json.detect_encoding(data) if data[:2] in (b"\xff\xfe", b"\xfe\xff", b"\0\0") else "utf-8-sig"
     try:
-        return data.decode(encoding)
+        return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise InputError(f"Expected {what} in UTF-8, '{path}' is not (byte {error.start}); save it as UTF-8.") from None
 
