@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from problems import few_shot
 
 from modalign.errors import InputError, UnknownNameError
+from modalign.linalg.calibration import fit_temperature
 from modalign.linalg.gaussians import modality_gap
 from modalign.methods.cmm import CMM
 from modalign.methods.cmm_selection import CAREFUL
@@ -210,7 +211,9 @@ def test_with_one_image_a_class_and_nothing_to_choose_on_it_takes_few_steps():
     data = few_shot(shots=1)
     model = fit(data, CMM(random_state=0), validation=False)
     assert (model.steps_, model.fusion_) == CAREFUL
-    assert model.temperature_ == 1 + CAREFUL[1]  # on the scale of zero-shot's own probabilities
+    zero_shot = torch.from_numpy(300 * data.X @ data.text.T)  # of labeled images, which it did not learn from
+    assert model.temperature_ == pytest.approx(fit_temperature(zero_shot, torch.from_numpy(data.y)).value, rel=1e-4)
+    assert fit(data, CMM(random_state=0), text=False, validation=False).temperature_ == 1 + CAREFUL[1]
     moved = model.diagnosis_
     assert 0 < moved["images_moved"] < 0.05
     assert (model.step_curve_, model.fusion_curve_) == ({}, {})

@@ -135,7 +135,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
     def predict_proba(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
         """(n, C) softmax of the scores divided by :attr:`temperature_`.
 
-        That is calibrated where ``fit`` had validation images or held some out, and 1 otherwise;
+        The temperature is fitted where ``fit`` has validation images or holds some out, and is 1 otherwise.
         :func:`~modalign.adapt` divides the scores by a temperature of its own, from held-out images.
         """
         scores = torch.as_tensor(self.scores(X))

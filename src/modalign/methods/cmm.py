@@ -189,8 +189,10 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         known = held_out(problem.validation)
         if found.choice.scores is not None:
             self._calibrate(self.logit_scale_ * found.choice.scores, divided.y)
-        elif known is None:
-            self.temperature_ = 1 + self.fusion_  # without a step these are zero-shot's probabilities
+        elif known is None and problem.text is None:
+            self.temperature_ = 1 + self.fusion_  # on the scale of s_CLIP alone
+        elif known is None:  # no label had a part in the zero-shot scores, whose scale is about that of the model
+            self._calibrate(self.logit_scale_ * (1 + self.fusion_) * (X @ self.text_.T), y)
         last_tenth = record.triplet_active[-max(1, steps // 10) :]
         self.diagnosis_ = {
             "step": steps,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 import torch
+from scipy.stats import t
 from torch import Tensor
 from torch.optim.adamw import adamw
 
@@ -16,7 +17,7 @@ from modalign.methods.selection import Merit, ScaledLikelihood, accuracy
 Criterion = Literal["log-loss", "accuracy"]
 T = TypeVar("T")
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of AdamW
-SURENESS = 1.645  # standard errors below the mean: the lower end of a one-sided 95 % interval
+SURE = 0.95  # probability with which a gain shall be one
 
 
 class Best(Generic[T]):
@@ -67,7 +68,7 @@ class Best(Generic[T]):
         if self._reference is not None:
             (least, before), n = self._reference, len(likelihood)
             gain, allowed = likelihood - before, merit.accuracy >= least.accuracy
-            value = gain.mean().item() - SURENESS * (gain.std().item() / math.sqrt(n) if n > 1 else math.inf)
+            value = gain.mean().item() - (t.ppf(SURE, n - 1) * gain.std().item() / math.sqrt(n) if n > 1 else math.inf)
             untouched = self._key == self._ordered(least.accuracy, 0.0)
             if careful and allowed and untouched and merit.log_likelihood >= least.log_likelihood:
                 self.choice = choice()

@@ -157,6 +157,9 @@ class LFA(VectorMethod):
         self.weight_, self.beta_, self.steps_ = final.weight, choice.beta, choice.steps
         if choice.scores is not None:
             self._calibrate(self.logit_scale_ * choice.scores, divided.y)
+        elif labeled and problem.text is not None and problem.validation is None:
+            # no label had a part in the zero-shot scores, whose scale is about that of the model
+            self._calibrate(self.logit_scale_ * (unit(X) @ self.prototypes_.T), y)
 
         identity = torch.eye(len(start), device=start.device)
         size = identity.norm()
