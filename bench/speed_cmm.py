@@ -1,4 +1,4 @@
-"""CMM's published schedule beside the plain torch loop: same data, same start, same batches, same losses.
+"""CMM's published schedule beside the plain torch loop, with the same losses, and whole fits of the default.
 
 The plain loop is what one writes first: a module, ``torch.nn.functional.normalize``, autograd, ``torch.optim.AdamW``
 with its defaults, a learning-rate scheduler. The two take turns in short stretches, so that other work on the machine
@@ -21,12 +21,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modalign.methods.cmm import CMM
 from modalign.methods.cmm_training import Learner, Objective, Schedule, batch_order, train
 
 SIZES = ((512, 100, 1600, 4000), (1024, 1000, 16_000, 800))  # d, classes, images, steps measured by default
 STRETCH = 100
 REQUIRED = 2.4
 TOLERANCE = 1e-4
+MOST_STEPS = 1700  # a whole fit of the default, in steps as published, at d = 512, 100 classes, 16 images each
 
 
 class Plain(nn.Module):
@@ -86,11 +88,33 @@ def problem(d: int, classes: int, n: int) -> tuple[Tensor, Tensor, Tensor, Tenso
 
 
 def measure(full: bool) -> list[dict[str, Any]]:
-    """One row a size."""
+    """One row per size of the loop, then one per way to fit."""
     rows = []
     for d, classes, n, steps in SIZES:
         row = _measure(d, classes, n, Schedule().steps if full else steps)
         rows.append(row | {"difference_in_double": _double_difference(d, classes, n) if full else None})
+    return rows + _fits(full)
+
+
+def _fits(full: bool) -> list[dict[str, Any]]:
+    """Whole fits of 16 images for each of 100 classes, four validation images per class where there are any.
+
+    The published fit is measured in full, or by 2,000 of its steps.
+    """
+    X, y, text, _ = problem(512, 100, 2000)
+    learned, held = slice(0, 1600), slice(1600, 2000)
+    steps = Schedule().steps if full else 2000
+    rows = []
+    for name, validated, model in (
+        ("as published", True, CMM(preset="paper", steps=steps, random_state=0)),
+        ("default, validation images", True, CMM(random_state=0)),
+        ("default, cross-fitted", False, CMM(random_state=0)),
+    ):
+        validation = (X[held], y[held]) if validated else None
+        started = time.process_time()
+        model.fit(X[learned], y[learned], text=text, validation=validation)
+        rows.append({"fit": name, "steps": model.steps_, "seconds": time.process_time() - started})
+        rows[-1]["published_steps"] = rows[-1]["seconds"] / rows[0]["seconds"] * steps
     return rows
 
 
@@ -145,7 +169,12 @@ def _measure(d: int, classes: int, n: int, steps: int) -> dict[str, Any]:
 
 def missed(rows: list[dict[str, Any]]) -> bool:
     """Whether a row is slower than required or computes something else."""
-    return any(row["faster"] < REQUIRED or not _judged_difference(row) < TOLERANCE for row in rows)
+    return any(
+        row["published_steps"] > MOST_STEPS and row["fit"].startswith("default")
+        if "fit" in row
+        else (row["faster"] < REQUIRED or not _judged_difference(row) < TOLERANCE)
+        for row in rows
+    )
 
 
 def _judged_difference(row: dict[str, Any]) -> float:
@@ -157,6 +186,12 @@ def show(rows: list[dict[str, Any]]) -> None:
     """The table, for people."""
     print("CMM's training loop, batch 8, processor seconds")
     for row in rows:
+        if "fit" in row:
+            print(
+                f"  whole fit, {row['fit']}: {row['seconds']:.2f} s, the time of {row['published_steps']:,.0f} published "
+                f"steps (at most {MOST_STEPS:,}); {row['steps']:,} steps kept"
+            )
+            continue
         print(
             f"  d = {row['d']}, C = {row['classes']}, {row['steps']:,} of {row['of']:,} steps: plain torch "
             f"{row['plain_seconds']:.1f} s, with its fused AdamW {row['plain_fused_seconds']:.1f} s, ours "
