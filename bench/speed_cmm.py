@@ -188,8 +188,8 @@ def show(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         if "fit" in row:
             print(
-                f"  whole fit, {row['fit']}: {row['seconds']:.2f} s, the time of {row['published_steps']:,.0f} published "
-                f"steps (at most {MOST_STEPS:,}); {row['steps']:,} steps kept"
+                f"  whole fit, {row['fit']}: {row['seconds']:.2f} s, the time of {row['published_steps']:,.0f} "
+                f"published steps (at most {MOST_STEPS:,}); {row['steps']:,} steps kept"
             )
             continue
         print(
