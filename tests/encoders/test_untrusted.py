@@ -13,7 +13,7 @@ import pytest
 
 import modalign as ma
 from modalign.encoders import untrusted
-from modalign.encoders.untrusted import KINDS, without_choices
+from modalign.encoders.untrusted import KINDS, refusing, without_choices
 from modalign.errors import InputError, ModalignError
 
 PICTURES = [np.random.default_rng(i).integers(0, 256, (40, 50, 3), np.uint8) for i in range(2)]
@@ -106,6 +106,17 @@ def test_files_larger_than_any_real_one_are_refused(checkpoint_copy, monkeypatch
     monkeypatch.setattr(untrusted, "_CONFIG_LIMIT", 100)
     with pytest.raises(InputError, match=r"config.json' is larger"):
         load(folder)
+
+
+def test_a_parser_that_panics_is_refused_and_an_interruption_is_not():
+    class PanicException(BaseException):
+        pass
+
+    with pytest.raises(InputError, match="It fails: no entry found"), refusing("It fails"):
+        raise PanicException("no entry\n found")
+    for error in (KeyboardInterrupt, MemoryError, SystemExit):
+        with pytest.raises(error), refusing("It fails"):
+            raise error
 
 
 @pytest.mark.parametrize("value", [10**6, 10**18, [2, 10**9]])

@@ -18,6 +18,7 @@ from modalign.encoders.base import Encoder
 from modalign.encoders.checkpoint import Checkpoint
 from modalign.encoders.quiet import quiet
 from modalign.encoders.shelf import remaking
+from modalign.encoders.untrusted import refusing
 from modalign.errors import InputError
 from modalign.features import ClassText
 from modalign.linalg.similarity import unit
@@ -48,10 +49,11 @@ class ClipEncoder(Encoder):
         """The checkpoint's tokenizer (``transformers``); loaded when a sentence first needs it."""
         tokenizer = self._checkpoint.tokenizer()
         vocabulary = self.model.config.text_config.vocab_size
-        if len(tokenizer) > vocabulary:
+        size = max(len(tokenizer), *(number + 1 for number in tokenizer.get_vocab().values()))
+        if size > vocabulary:
             raise InputError(
-                f"Expected a tokenizer of at most {vocabulary} tokens in '{self._checkpoint.folder}', got "
-                f"{len(tokenizer)}; it belongs to another checkpoint."
+                f"Expected a tokenizer of at most {vocabulary} tokens in '{self._checkpoint.folder}', got {size}; it "
+                "belongs to another checkpoint."
             )
         return tokenizer
 
@@ -122,7 +124,7 @@ class ClipEncoder(Encoder):
 
     def _tokenize(self, sentences: list[str]) -> list[list[int]]:
         """Token numbers of each sentence, cut to the context, without padding."""
-        with quiet():
+        with quiet(), refusing(f"The tokenizer of '{self.name}' fails on a sentence"):
             ids = self.tokenizer(sentences)["input_ids"]
             limit = self.context_length
             long = [sentence for sentence, tokens in zip(sentences, ids, strict=True) if len(tokens) > limit]

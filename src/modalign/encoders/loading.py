@@ -17,6 +17,7 @@ from modalign.encoders.extraction import checked
 from modalign.encoders.joined import JoinedEncoder
 from modalign.encoders.precision import choose
 from modalign.encoders.store import FeatureStore
+from modalign.encoders.untrusted import refusing
 from modalign.encoders.vision import VisionEncoder
 from modalign.errors import InputError, ModalignError, UnavailableError, UnknownNameError, argument
 from modalign.features import EncoderSpec
@@ -141,17 +142,9 @@ def _load(
 
 def _try(encoder: Encoder) -> None:
     """One picture through a network of unknown origin, whose files may not fit each other."""
-    try:
+    with refusing(f"Expected a network and a preprocessor_config.json that fit each other in '{encoder.name}'"):
         vectors, _ = encoder.encode([encoder.preprocessing.prepare(Image.new("RGB", (64, 48), "gray"))])
         found = checked(encoder, vectors)
-    except (InputError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # a configuration of unknown origin fails in every way a network can
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"Expected config.json, preprocessor_config.json and weights of one checkpoint in '{encoder.name}', a "
-            f"picture does not get through: {reason[:200]}"
-        ) from None
     if found.shape != (1, encoder.spec.dim):
         raise InputError(f"Expected one vector of width {encoder.spec.dim} of '{encoder.name}', got {found.shape}.")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from torch import float32, nn
+from torch import OutOfMemoryError, float32, nn
 
 from modalign.encoders.quiet import quiet
 from modalign.errors import InputError
@@ -72,6 +72,18 @@ def without_choices(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def refusing(sentence: str) -> Iterator[None]:
+    """Turn whatever files of unknown origin cause inside into an InputError that begins with ``sentence``."""
+    try:
+        yield
+    except (InputError, MemoryError, OutOfMemoryError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # a parser in Rust panics with one that is no Exception
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{sentence}: {reason[:300]}") from None
+
+
 def load_network(config: Mapping[str, Any], weights: Sequence[Path], folder: Path) -> nn.Module:
     """The network of a configuration with the given safetensors files, in float32.
 
@@ -91,26 +103,20 @@ def load_network(config: Mapping[str, Any], weights: Sequence[Path], folder: Pat
         )
     # The pooler of a supervised ViT is left out of most checkpoints; its class token serves.
     extra: dict[str, Any] = {"add_pooling_layer": False} if kind == "vit" else {}
-    try:
+    with refusing(f"The checkpoint in '{folder}' cannot be loaded"), quiet():
         tensors = {name: tensor for path in weights for name, tensor in load_file(path).items()}
         _check_counts(config, len(tensors))
-        with quiet():
-            described = CONFIG_MAPPING[kind].from_dict(without_choices(config))
-            network = MODEL_MAPPING[type(described)]
-            model, report = network.from_pretrained(
-                None,
-                config=described,
-                state_dict=tensors,
-                attn_implementation="sdpa" if getattr(network, "_supports_sdpa", False) else "eager",
-                dtype=float32,
-                output_loading_info=True,
-                **extra,
-            )
-    except InputError:
-        raise
-    except Exception as error:  # a configuration of unknown origin fails in every way a network can
-        reason = " ".join(str(error).split())
-        raise InputError(f"The checkpoint in '{folder}' cannot be loaded: {reason[:300]}") from None
+        described = CONFIG_MAPPING[kind].from_dict(without_choices(config))
+        network = MODEL_MAPPING[type(described)]
+        model, report = network.from_pretrained(
+            None,
+            config=described,
+            state_dict=tensors,
+            attn_implementation="sdpa" if getattr(network, "_supports_sdpa", False) else "eager",
+            dtype=float32,
+            output_loading_info=True,
+            **extra,
+        )
     wrong = sorted({*report["missing_keys"], *(m[0] for m in report.get("mismatched_keys", ()))})
     if wrong:
         raise InputError(
@@ -150,20 +156,14 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    try:
-        with quiet(), _checked_copy(folder) as copy:
-            options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-            try:
-                tokenizer = AutoTokenizer.from_pretrained(copy, **options)
-            except ImportError:  # its own class wants sentencepiece; tokenizer.json says the same without it
-                tokenizer = PreTrainedTokenizerFast.from_pretrained(copy, **options)
-            tokenizer(["a photo of a cat."], truncation=True, max_length=int(tokenizer.model_max_length))
-            return tokenizer
-    except InputError:
-        raise
-    except Exception as error:  # malformed files fail in every way a parser can
-        reason = " ".join(str(error).split())
-        raise InputError(f"The tokenizer in '{folder}' cannot be loaded: {reason[:300]}") from None
+    with refusing(f"The tokenizer in '{folder}' cannot be loaded"), quiet(), _checked_copy(folder) as copy:
+        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(copy, **options)
+        except ImportError:  # its own class wants sentencepiece; tokenizer.json says the same without it
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(copy, **options)
+        tokenizer(["a photo of a cat."], truncation=True, max_length=int(tokenizer.model_max_length))
+        return tokenizer
 
 
 @contextmanager
