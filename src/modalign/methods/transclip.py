@@ -1,4 +1,4 @@
-"""TransCLIP: unlabelled images are decided together, by a Gaussian mixture that the class texts guide."""
+"""TransCLIP: unlabeled images are classified together, by a Gaussian mixture that the class texts guide."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modalign.linalg.inputs import wide
 from modalign.linalg.similarity import top_k, unit
 from modalign.methods.base import Problem, VectorMethod
 from modalign.methods.fitting import Best, Criterion
@@ -17,58 +18,54 @@ from modalign.methods.selection import accuracy, held_out
 
 GAMMAS, UNCHOSEN_GAMMA = (0.002, 0.01, 0.02, 0.2), 0.02
 ZERO_SHOT_WEIGHT, FEW_SHOT_WEIGHT = 1.0, 0.5
-FLOOR = 0.01  # of the initial variance 1/d: no direction counts for more than a hundred times what it did at the start
+TEMPER = 50.0  # the log-likelihood of an unlabeled image is divided by this
+FLOOR = 0.01  # least variance, in units of the initial variance 1/d
 CHUNK = 2**24  # numbers of one block of image-by-image cosines: 64 MB
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class TransCLIP(VectorMethod):
-    r"""Transduction: all unlabelled images Q, and labelled ones S where there are some, explain each other.
+    r"""Transduction over all unlabeled images Q, and labeled images S where there are some.
 
     With unit images :math:`f_i`, assignments :math:`z_i` on the simplex (one-hot and fixed for S) and the zero-shot
-    softmax :math:`\hat y_i`, minimise over z, μ and the diagonal Σ that all classes share
+    softmax :math:`\hat y_i`, the objective in z, μ and the diagonal Σ that all classes share is
 
     .. math::
-        L = -\sum_{i \in Q} z_i^\top \log p_i
+        L = -\tfrac{1}{\tau} \sum_{i \in Q} z_i^\top \log p_i
             - \gamma \tfrac{|Q|}{|S|} \sum_{i \in S} z_i^\top \log p_i
-            - \tfrac12 \sum_{i, j} w_{ij}\, z_i^\top z_j
+            - \tfrac{1}{2k} \sum_{i, j} w_{ij}\, z_i^\top z_j
             + \sum_{i \in Q} \bigl( z_i^\top \log z_i - \lambda\, z_i^\top \log \hat y_i \bigr),
         \qquad p_{ik} = \mathcal{N}(f_i;\, \mu_k, \Sigma)
 
-    a mixture likelihood, a Laplacian over the nearest neighbours, :math:`w_{ij} = \max(0, f_i^\top f_j)`, and the
-    divergence from the texts. Majorising the Laplacian by its tangent decouples the images:
+    a mixture likelihood, tempered by τ = 50 for the unlabeled images; a Laplacian over the k nearest other images j of
+    each image i, :math:`w_{ij} = \max(0, f_i^\top f_j)`; and the divergence from the texts. Majorizing the Laplacian
+    by its tangent decouples the images:
 
     .. math::
-        z_i &\propto \hat y_i^{\lambda} \odot \exp\Bigl(\log p_i + \sum_j w_{ij} z_j\Bigr) \\
-        \mu_k &= \frac{\sum_{i} a_i z_{ik} f_i}{\sum_i a_i z_{ik}}, \qquad
+        z_i &\propto \hat y_i^{\lambda} \odot \exp\Bigl( \tfrac{1}{\tau} \bigl(\log p_i
+            + \tfrac{\tau}{2k} \sum_j (w_{ij} + w_{ji})\, z_j \bigr)\Bigr) \\
+        \mu_k &= \frac{\sum_{i} a_i z_{ik} f_i}{\lVert \sum_i a_i z_{ik} f_i \rVert}, \qquad
         \operatorname{diag} \Sigma = \frac{\sum_i a_i \sum_k z_{ik} (f_i - \mu_k)^2}{\sum_i a_i}, \qquad
-        a_i = \begin{cases} 1 / |Q| & i \in Q \\ \gamma / |S| & i \in S \end{cases}
+        a_i = \begin{cases} 1 / |Q| & i \in Q \\ \tau \gamma / |S| & i \in S \end{cases}
 
-    five z-steps, then μ and Σ, ten times. An image is not its own neighbour here. Starts: z is the zero-shot softmax,
-    Σ = 1/d, and :math:`\mu_k` the mean of the labelled images of the class, or without any of the eight unlabelled
-    images that the text is surest of. Text and labels say how many classes there are, unlabelled images never do.
+    five z-steps, then μ and Σ, ten times. The temper and the unit length of the means are part of the published
+    solver; without the temper, the likelihood of d dimensions outweighs the text some thirty times. Starts: z is the
+    zero-shot softmax, Σ = 1/d, and :math:`\mu_k` the mean direction of the labeled images of the class; where it has
+    none, that of the eight unlabeled images its text is surest of, weighted by :math:`\hat y`.
 
-    ``fit`` takes labelled and unlabelled (−1) images alike; :attr:`transduction_` holds the answers for them. A new
-    image is decided by :math:`\log p_k + \lambda \log \hat y_k`, the z-step without neighbours. Where every image is
-    labelled nothing is left to transduce, and what remains is that rule.
+    :attr:`transduction_` holds the answers for all images of ``fit``, labeled and unlabeled (−1). A new image is classified by :math:`\tfrac{1}{\tau} \log p_k + \lambda \log \hat y_k`, the z-step without neighbors,
+    and this rule remains where every image is labeled. With labels, γ is chosen on ``validation`` by this rule. Without
+    text, class means take its place.
 
-    Few-shot, γ is chosen on ``validation`` by the rule for new images. No label of a query image is ever seen.
-
-    Without text, class means take its place.
-
-    Cost: O(|Q| n d) for the neighbours, once and in bounded memory; O(|Q| C (d + k)) an iteration.
-
-    The likelihood is that of d dimensions: on CLIP vectors a difference of cosines weighs some thirty times as much in
-    it as in the text at λ = 1. So assignments come out all but certain, and the neighbours, which add at most k to the
-    exponent, seldom change one; ``diagnosis_`` says whether they did.
+    Cost: O((|Q| + |S|)² d) for the neighbors, once and in bounded memory; O(|Q| C (d + k)) an iteration.
 
     Published, zero-shot, ViT-B/32, mean of 6 data sets: 66.39 (FAIR, Table 4).
 
     Parameters
     ----------
-    text_weight : λ; None is 1 where no image is labelled and 0.5 where some are.
+    text_weight : λ; None is 1 where no image is labeled and 0.5 where some are.
     support_weight : γ, or ``"auto"`` to choose it among 0.002, 0.01, 0.02 and 0.2 on validation images.
-    neighbours : nearest images of each unlabelled image, labelled or not; 0 switches the Laplacian off.
+    neighbours : k, nearest images of each image, labeled or not; 0 switches the Laplacian off.
     outer_iterations : updates of μ and Σ.
     inner_iterations : updates of z between them.
     confident : images that a mean starts from where no label gives it.
@@ -79,11 +76,11 @@ class TransCLIP(VectorMethod):
     Attributes
     ----------
     transduction_ : (n,) labels of the fitted images: given where there was one, found where there was none.
-    means_ : (C, d) μ.
+    means_ : (C, d) μ, unit rows.
     variances_ : (d,) diagonal of Σ.
     prototypes_ : (C, d) unit class texts.
     text_weight_, support_weight_ : λ and γ as used.
-    diagnosis_ : λ, γ and what it was ``chosen_on``; for the unlabelled images the share whose answer differs from
+    diagnosis_ : λ, γ and what it was ``chosen_on``; for the unlabeled images the share whose answer differs from
         zero-shot, how many of these ``changed_without_neighbours`` and the mean ``confidence``; ``last_change``, the
         mean total variation between the last two z; with validation images the accuracy there, of zero-shot, and
         with the mixture or the text switched off.
@@ -118,10 +115,8 @@ class TransCLIP(VectorMethod):
         support, queries = unit(problem.X[labelled]), unit(problem.X[~labelled])
         labels = problem.y[labelled]
         validation = held_out(problem.validation)
-        few = len(support) > 0
-        self.text_weight_ = float(
-            (FEW_SHOT_WEIGHT if few else ZERO_SHOT_WEIGHT) if self.text_weight is None else self.text_weight
-        )
+        published = FEW_SHOT_WEIGHT if len(support) else ZERO_SHOT_WEIGHT
+        self.text_weight_ = published if self.text_weight is None else float(self.text_weight)
         task = Task(
             queries=queries,
             support=support,
@@ -129,7 +124,7 @@ class TransCLIP(VectorMethod):
             prototypes=self.prototypes_,
             log_text=self._log_text(queries.double()).float(),  # in float64, where confident images still differ
             text_weight=self.text_weight_,
-            graph=nearest(queries, support, self.neighbours),
+            links=links(queries, support, self.neighbours),
         )
         start = task.start(self.confident)
         if validation is not None:
@@ -147,7 +142,7 @@ class TransCLIP(VectorMethod):
             "unlabelled": len(queries),
         }
         if len(queries):
-            alone = task.without_graph()
+            alone = replace(task, links=None)
             zero_shot, found = task.log_text.argmax(dim=1), codes[~labelled]
             unlinked = self._iterate(alone, start, gamma).assignments.argmax(dim=1)
             self.diagnosis_ |= {
@@ -160,15 +155,15 @@ class TransCLIP(VectorMethod):
             X, y = validation
             density, text = solution.mixture.log_density(X), self._log_text(X)
             self.diagnosis_ |= {
-                "validation_accuracy": accuracy(density + self.text_weight_ * text, y),
+                "validation_accuracy": accuracy(density / TEMPER + self.text_weight_ * text, y),
                 "validation_accuracy_zero_shot": accuracy(text, y),
                 "validation_accuracy_without_text": accuracy(density, y),
             }
 
     def _scores(self, X: Tensor) -> Tensor:
-        X = unit(X)
-        mixture = Mixture(self.means_.to(X.device), self.variances_.to(X.device))
-        return mixture.log_density(X) + self.text_weight_ * self._log_text(X)
+        X = unit(X).to(wide(X.device))  # in float32 the difference of two classes depends on the batch
+        mixture = Mixture(self.means_.to(X), self.variances_.to(X))
+        return (mixture.log_density(X) / TEMPER + self.text_weight_ * self._log_text(X)).float()
 
     def _log_text(self, X: Tensor) -> Tensor:
         """log ŷ of unit rows, (n, C)."""
@@ -187,7 +182,7 @@ class TransCLIP(VectorMethod):
         best = Best[tuple[Solution, float]](self.criterion, y)
         for gamma in GAMMAS:
             solution = self._iterate(task, start, gamma)
-            scores = solution.mixture.log_density(X) + self.text_weight_ * self._log_text(X)
+            scores = solution.mixture.log_density(X) / TEMPER + self.text_weight_ * self._log_text(X)
             best.offer(scores / self.logit_scale_, lambda choice=(solution, gamma): choice)
         return *best.choice, "validation"
 
@@ -196,7 +191,7 @@ class TransCLIP(VectorMethod):
         mixture, Z = start, task.log_text.exp()
         before = Z
         for _ in range(self.outer_iterations):
-            fixed = task.text_weight * task.log_text + mixture.log_density(task.queries)
+            fixed = task.text_weight * task.log_text + mixture.log_density(task.queries) / TEMPER
             for _ in range(self.inner_iterations):
                 before, Z = Z, task.assign(fixed, Z)
             mixture = task.estimate(Z, gamma, mixture)
@@ -214,13 +209,6 @@ class Mixture(NamedTuple):
         """(n, C) log N(x; μ_k, Σ) less what is the same for all classes of a row."""
         scaled = self.means / self.variances
         return X @ scaled.T - (scaled * self.means).sum(dim=1) / 2
-
-
-class Graph(NamedTuple):
-    """For every query its neighbours (|Q|, k), numbered queries first and then support, and their weights (|Q|, k)."""
-
-    neighbours: Tensor
-    weights: Tensor
 
 
 @dataclass(frozen=True)
@@ -243,7 +231,7 @@ class Task:
     prototypes : (C, d) unit class texts.
     log_text : (|Q|, C) log ŷ.
     text_weight : λ.
-    graph : neighbours of the queries.
+    links : (|Q|, |Q| + |S|) (w_ij + w_ji) / 2k, sparse, queries before support; None without neighbors.
     """
 
     queries: Tensor
@@ -252,62 +240,60 @@ class Task:
     prototypes: Tensor
     log_text: Tensor
     text_weight: float
-    graph: Graph
-
-    def without_graph(self) -> Task:
-        """The same with every image on its own."""
-        return replace(self, graph=Graph(self.graph.neighbours[:, :0], self.graph.weights[:, :0]))
+    links: Tensor | None
 
     def start(self, confident: int) -> Mixture:
-        """Means of the support; where a class has none, of the queries that the text is surest of. Variance 1/d."""
+        """Mean directions of the support; of a class without, of the queries its text is surest of. Variance 1/d."""
         d = self.support.shape[1]
-        counts = self.targets.sum(dim=0)[:, None]
+        labeled = self.targets.sum(dim=0)[:, None] > 0
         if len(self.queries):
-            surest = top_k(self.log_text.T, min(confident, len(self.queries))).indices
-            guess = self.queries[surest].mean(dim=1)
+            surest = top_k(self.log_text.T, min(confident, len(self.queries)))
+            weights = (surest.values - surest.values[:, :1]).exp()  # relative, since that of an absent class underflows
+            guess = (weights[..., None] * self.queries[surest.indices]).sum(dim=1)
         else:
             guess = self.prototypes
-        means = torch.where(counts > 0, self.targets.T @ self.support / counts.clamp_min(1), guess)
+        means = unit(torch.where(labeled, self.targets.T @ self.support, guess))
         return Mixture(means, self.support.new_full((d,), 1 / d))
 
     def assign(self, fixed: Tensor, Z: Tensor) -> Tensor:
-        """One z-step for all queries at once: softmax of ``fixed`` (|Q|, C) and of what the neighbours have in Z."""
-        everything = torch.cat([Z, self.targets])
-        pull = torch.zeros_like(fixed)
-        for neighbour, weight in zip(self.graph.neighbours.T, self.graph.weights.T, strict=True):
-            pull.addcmul_(everything[neighbour], weight[:, None])
-        return torch.softmax(fixed + pull, dim=1)
+        """One z-step for all queries at once: softmax of ``fixed`` (|Q|, C) and of what the neighbors have in Z."""
+        if self.links is not None:
+            fixed = fixed + self.links @ torch.cat([Z, self.targets])
+        return torch.softmax(fixed, dim=1)
 
     def estimate(self, Z: Tensor, gamma: float, before: Mixture) -> Mixture:
         """μ, then Σ; a class that nobody belongs to keeps its mean."""
-        parts = [(self.queries, Z, 1.0), (self.support, self.targets, gamma if len(self.queries) else 1.0)]
+        gamma = TEMPER * gamma if len(self.queries) else 1.0
+        parts = [(self.queries, Z, 1.0), (self.support, self.targets, gamma)]
         parts = [(X.double(), z.double() * (share / len(X))) for X, z, share in parts if len(X) and share]
         masses = sum(z.sum(dim=0) for _, z in parts)
         sums = sum(z.T @ X for X, z in parts)
         held = (masses > torch.finfo(torch.float32).tiny)[:, None]
-        means = torch.where(held, sums / masses.clamp_min(1e-300)[:, None], before.means.double())
-        # Σ a z (x − μ)² = Σ a z x² − Σ_k mass_k μ_k², in float64, for unit rows lose digits in the difference
-        squares = sum(z.sum(dim=1) @ X.square() for X, z in parts) - masses @ means.square()
+        means = torch.where(held, unit(sums), before.means.double())
+        # Σ a z (x − μ)² in float64, since the difference of squares of unit rows loses digits
+        squares = sum(z.sum(dim=1) @ X.square() for X, z in parts)
+        squares = squares - 2 * (sums * means).sum(dim=0) + masses @ means.square()
         variances = (squares / masses.sum()).clamp_min(FLOOR / means.shape[1])
         if not len(self.queries) and len(self.support) <= len(means):
             variances = before.variances  # no class has two images: nothing says how far they spread
         return Mixture(means.float(), variances.float())
 
 
-def nearest(queries: Tensor, support: Tensor, k: int) -> Graph:
-    """The k nearest of all images to each query, itself left out, with max(0, cosine) as weight."""
+def links(queries: Tensor, support: Tensor, k: int) -> Tensor | None:
+    """(|Q|, |Q| + |S|) sparse (w_ij + w_ji) / 2k: w_ij = max(0, cosine) for the k nearest others j of image i."""
     everything = torch.cat([queries, support])
-    k = min(k, len(everything) - 1)
-    if not k or not len(queries):
-        empty = queries.new_zeros(len(queries), 0)
-        return Graph(empty.long(), empty)
+    n, k = len(everything), min(k, len(everything) - 1)
+    if k < 1 or not len(queries):
+        return None
     blocks = []
-    rows = max(1, CHUNK // len(everything))
-    for start in range(0, len(queries), rows):
-        cosines = queries[start : start + rows] @ everything.T
-        here = torch.arange(len(cosines), device=cosines.device)
-        cosines[here, start + here] = -torch.inf
+    for rows in torch.arange(n, device=everything.device).split(max(1, CHUNK // n)):
+        cosines = everything[rows] @ everything.T
+        cosines[rows - rows[0], rows] = -torch.inf
         blocks.append(top_k(cosines, k))
-    return Graph(
-        torch.cat([block.indices for block in blocks]), torch.cat([block.values for block in blocks]).clamp_min(0)
-    )
+    columns = torch.cat([block.indices for block in blocks]).flatten()
+    weights = torch.cat([block.values for block in blocks]).clamp_min(0).flatten() / (2 * k)
+    rows = torch.arange(n, device=columns.device).repeat_interleave(k)
+    both = torch.stack([torch.cat([rows, columns]), torch.cat([columns, rows])])
+    of_queries = both[0] < len(queries)
+    values, shape = weights.repeat(2)[of_queries], (len(queries), n)
+    return torch.sparse_coo_tensor(both[:, of_queries], values, shape, check_invariants=False).coalesce()
