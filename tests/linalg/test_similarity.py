@@ -6,7 +6,8 @@ import torch
 from sklearn.metrics.pairwise import cosine_similarity
 
 from modalign.errors import InputError
-from modalign.linalg.similarity import cosine, top_k, unit
+from modalign.linalg import similarity
+from modalign.linalg.similarity import cosine, groups_of_copies, near_identical, top_k, unit
 
 
 def test_unit_rows_have_length_one_and_zero_rows_stay_zero():
@@ -82,3 +83,37 @@ def test_top_k_refuses_more_than_there_are(k):
 def test_top_k_refuses_nan():
     with pytest.raises(InputError, match="NaN"):
         top_k(torch.tensor([[1.0, float("nan"), 0.0]]), 1)
+
+
+def test_near_identical_rows_are_the_pairs_of_a_loop(monkeypatch):
+    X = torch.randn(40, 16, generator=torch.Generator().manual_seed(0))
+    X[7], X[31] = 5 * X[3], X[20] + 1e-3
+    Y = torch.cat([X[:2] / 9, torch.randn(3, 16, generator=torch.Generator().manual_seed(1))])
+    S, between = cosine(X, X), cosine(X, Y)
+    for threshold in (0.5, 0.999):
+        expected = [[i, j] for i in range(40) for j in range(i + 1, 40) if S[i, j] >= threshold]
+        assert near_identical(X, threshold=threshold).tolist() == expected
+        expected = [[i, j] for i in range(40) for j in range(5) if between[i, j] >= threshold]
+        assert near_identical(X, Y, threshold=threshold).tolist() == expected
+        whole = near_identical(X)
+        monkeypatch.setattr(similarity, "CHUNK", 3 * 40)
+        assert torch.equal(near_identical(X), whole)
+    assert near_identical(torch.zeros(3, 4)).tolist() == []  # zero rows point nowhere
+
+
+def test_copies_of_copies_share_a_group():
+    a, b = torch.eye(2)
+    chain = torch.stack([a, b, a + 0.04 * b, a + 0.08 * b])  # neighbours are near-identical, the ends are not
+    groups = groups_of_copies(chain)
+    assert len(near_identical(chain)) == 2
+    assert groups.tolist() == [groups[0], groups[1], groups[0], groups[0]]
+    assert groups[0] != groups[1]
+
+
+def test_vectors_that_hardly_differ_are_no_copies_of_each_other():
+    X = 100 + torch.randn(30, 8, generator=torch.Generator().manual_seed(0))
+    X[4] = X[9]
+    assert len(near_identical(X)) > 200
+    groups = groups_of_copies(X)
+    assert len(groups.unique()) == 29
+    assert groups[4] == groups[9]

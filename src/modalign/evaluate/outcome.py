@@ -18,7 +18,7 @@ from modalign.evaluate.paired import compare_pair
 from modalign.features import UNLABELLED, Features, Scored
 from modalign.linalg.similarity import near_identical
 
-MOST_PAIRS = 2**30
+MOST_PAIRS = 2**28
 SHOWN_SIZES = 20
 FEW = 5  # held-out images of a class from which none right is worth a note
 RARE = 0.1  # a class with a smaller share of the answers than this, times 1/C, has almost none
@@ -176,18 +176,17 @@ def about_copies(learned: Features, held_out: Features | None, class_names: Sequ
         return []
     vectors = torch.from_numpy(np.concatenate([np.asarray(part.vectors, dtype=np.float32) for part in parts]))
     ids, labels = [name for part in parts for name in part.ids], np.concatenate([part.labels for part in parts])
-    pairs = near_identical(vectors).tolist()
-    two_labels = [
-        " and ".join(f"'{ids[k]}' ({class_names[labels[k]]})" for k in pair)
-        for pair in pairs
-        if UNLABELLED not in labels[pair] and labels[pair[0]] != labels[pair[1]]
-    ]
-    shared = list(dict.fromkeys(ids[j] for i, j in pairs if i < len(learned) <= j))
+    pairs = near_identical(vectors).numpy()
+    first, second = labels[pairs].T
+    differ = pairs[(first != second) & (first != UNLABELLED) & (second != UNLABELLED)]
+    two_labels = [" and ".join(f"'{ids[k]}' ({class_names[labels[k]]})" for k in pair) for pair in differ[:3].tolist()]
+    crossing = pairs[(pairs[:, 0] < len(learned)) & (pairs[:, 1] >= len(learned))]
+    shared = [ids[j] for j in np.unique(crossing[:, 1]).tolist()]
     notes = []
     if two_labels:
-        more = f" and {len(two_labels) - 3} more pairs" if len(two_labels) > 3 else ""
+        more = f" and {len(differ) - 3} more pairs" if len(differ) > 3 else ""
         notes.append(
-            f"near-identical images carry two labels: {'; '.join(two_labels[:3])}{more}; one of the labels may be wrong"
+            f"near-identical images carry two labels: {'; '.join(two_labels)}{more}; one of the labels may be wrong"
         )
     if shared:
         subject = "1 validation image is" if len(shared) == 1 else f"{len(shared)} validation images are"
