@@ -179,3 +179,18 @@ def test_a_model_of_a_later_library_is_read_with_a_warning(tmp_path: Path, monke
         monkeypatch.setattr("modalign.persistence.models.versions", lambda: {"modalign": "0.1.0"})
         with pytest.warns(UserWarning, match=f"saved by modalign {theirs}") if newer else nullcontext():
             np.testing.assert_array_equal(load_model(folder)[0].scores(X), method.scores(X))
+
+
+def test_a_planted_link_is_replaced_and_not_written_through(tmp_path: Path) -> None:
+    method, X = fitted()
+    folder = save_model(tmp_path / "model", method)
+    weights = next(folder.glob("weights-*")).name
+    victims = [tmp_path / "victim", tmp_path / "another"]
+    for victim, name in zip(victims, (FORMAT.file, weights), strict=True):
+        victim.write_bytes(b"precious")
+        (folder / name).unlink()
+        (folder / name).symlink_to(victim)
+    save_model(folder, method)
+    assert [victim.read_bytes() for victim in victims] == [b"precious"] * 2
+    assert not any(path.is_symlink() for path in folder.iterdir())
+    np.testing.assert_array_equal(load_model(folder)[0].scores(X), method.scores(X))
