@@ -26,6 +26,7 @@ METHODS = {
     "cross_modal_probe": "CrossModalProbe",
     "auto": "Auto",
     "anchored_gaussian": "AnchoredGaussian",
+    "gda": "GDA",
     "transclip": "TransCLIP",
     "cma": "CMA",
     "wca": "WCA",

@@ -17,7 +17,7 @@ from modalign.methods.anchored_classes import AnchoredClasses
 from modalign.methods.base import Problem, VectorMethod
 from modalign.methods.fitting import Best
 from modalign.methods.parameters import Count, Fraction, NonNegative, Positive, Seed
-from modalign.methods.selection import accuracy, folds, held_out
+from modalign.methods.selection import accuracy, choosing_parts, held_out
 
 WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0)
 STRENGTHS = (1.0, 4.0, 16.0)
@@ -175,7 +175,7 @@ class AnchoredGaussian(VectorMethod):
         default = WITHOUT_TEXT if text is None else WITHOUT_CHOICE if bool(known.any()) else WITHOUT_LABELS
         given = {name: getattr(self, name) for name in default}
         fixed = {name: value if value != "auto" else default[name] for name, value in given.items()}
-        parts = self._parts(X, y, validation)
+        parts = choosing_parts(X, y, validation, self.random_state)
         if not parts or "auto" not in given.values():
             return tuple(fixed.values()), "nothing", {}
 
@@ -209,27 +209,6 @@ class AnchoredGaussian(VectorMethod):
         if text is not None:
             found[f"{prefix}_zero_shot"] = accuracy(torch.cat([part[2] @ text.T for part in parts]), truth)
         return best.choice, where, found
-
-    def _parts(
-        self, X: Tensor, y: Tensor, validation: tuple[Tensor, Tensor] | None
-    ) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """(images, labels) to learn from and to choose on: one pair with validation images, else one per fold.
-
-        None where most labeled images are the only one of their class, which leaves nothing to choose on.
-        """
-        if validation is not None:
-            return [(X, y, unit(validation[0]), validation[1])]
-        known = y != UNLABELLED
-        if int(known.sum()) < 2:
-            return []
-        fold, parts = folds(y, random_state=self.random_state), []
-        for k in range(int(fold.max()) + 1):
-            inside = fold != k
-            out = (fold == k) & torch.isin(y, y[inside & known])  # a class that is absent there tells nothing
-            if bool(out.any()):
-                parts.append((X[inside], y[inside], X[out], y[out]))
-        judged = sum(len(part[3]) for part in parts)
-        return parts if 2 * judged >= int(known.sum()) else []
 
 
 def _coverage(sizes: Tensor, n: int) -> float:

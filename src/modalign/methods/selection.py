@@ -16,6 +16,7 @@ from torch import Tensor
 
 from modalign.errors import InputError
 from modalign.features import UNLABELLED
+from modalign.linalg.similarity import unit
 
 FOLDS = 5
 
@@ -115,3 +116,34 @@ def folds(y: Tensor, count: int = FOLDS, *, groups: Tensor | None = None, random
     found = np.full(len(labels), UNLABELLED, dtype=np.int64)
     found[known] = dealt[unit_of]
     return torch.from_numpy(found).to(y.device)
+
+
+def choosing_parts(
+    X: Tensor, y: Tensor, validation: tuple[Tensor, Tensor] | None, random_state: int | None = None
+) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """What to learn from and what to choose on: one part with validation images, else one per fold.
+
+    Parameters
+    ----------
+    X, y : (n, d) unit images and (n,) class indices, −1 for unlabeled images, which are in every part.
+    validation : the labeled rows of a validation set, or None.
+    random_state : seed of the folds.
+
+    Returns
+    -------
+    (images, labels, held-out unit images, their labels) per part. Images whose class is absent from the rest of the
+    labeled images are not held out. Empty where that is so for most of them, which leaves nothing to choose on.
+    """
+    if validation is not None:
+        return [(X, y, unit(validation[0]), validation[1])]
+    known = y != UNLABELLED
+    if int(known.sum()) < 2:
+        return []
+    fold, parts = folds(y, random_state=random_state), []
+    for k in range(int(fold.max()) + 1):
+        inside = fold != k
+        out = (fold == k) & torch.isin(y, y[inside & known])  # a class that is absent there tells nothing
+        if bool(out.any()):
+            parts.append((X[inside], y[inside], X[out], y[out]))
+    judged = sum(len(part[3]) for part in parts)
+    return parts if 2 * judged >= int(known.sum()) else []

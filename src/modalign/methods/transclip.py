@@ -53,9 +53,10 @@ class TransCLIP(VectorMethod):
     zero-shot softmax, Σ = 1/d, and :math:`\mu_k` the mean direction of the labeled images of the class; where it has
     none, that of the eight unlabeled images its text is surest of, weighted by :math:`\hat y`.
 
-    :attr:`transduction_` holds the answers for all images of ``fit``, labeled and unlabeled (−1). A new image is classified by :math:`\tfrac{1}{\tau} \log p_k + \lambda \log \hat y_k`, the z-step without neighbors,
-    and this rule remains where every image is labeled. With labels, γ is chosen on ``validation`` by this rule. Without
-    text, class means take its place.
+    :attr:`transduction_` holds the answers for all images of ``fit``, labeled and unlabeled (−1). A new image is
+    classified by :math:`\tfrac{1}{\tau} \log p_k + \lambda \log \hat y_k`, the z-step without neighbors, and this
+    rule remains where every image is labeled. With labels, γ is chosen on ``validation`` by this rule. Without text,
+    class means take its place.
 
     Cost: O((|Q| + |S|)² d) for the neighbors, once and in bounded memory; O(|Q| C (d + k)) an iteration.
 
