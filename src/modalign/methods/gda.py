@@ -18,7 +18,7 @@ from modalign.methods.parameters import Count, NonNegative, Positive, Seed
 from modalign.methods.selection import accuracy, choosing_parts, held_out
 
 WEIGHTS = (0.0, *(10 ** (k / 2) for k in range(-6, 5)))  # of α: 0 and 0.001 … 100
-UNCHOSEN = 1.0
+UNCHOSEN, WITHOUT_LABELS = 0.01, 1.0
 
 
 class Discriminant(NamedTuple):
@@ -68,7 +68,7 @@ class GDA(VectorMethod):
 
     where the last is the empirical Bayes ridge estimate of the precision. α is chosen by log-loss on ``validation``, or
     by 5-fold cross-validation over the labeled images; α = 0, which is zero-shot, is a candidate. Nothing can be
-    chosen where most classes have a single image, and α = 1.
+    chosen where most classes have a single image, and α = 0.01.
 
     *New classes.* A class without a labeled image gets as its mean that of the labeled images nearest to its text.
 
@@ -126,7 +126,9 @@ class GDA(VectorMethod):
             self.discriminant_weight_ = self._choose(X, y, text, problem)
             discriminant = self._estimate(X, F.one_hot(y, problem.n_classes), text)
         else:
-            self.discriminant_weight_ = UNCHOSEN if self.discriminant_weight == "auto" else self.discriminant_weight
+            self.discriminant_weight_ = (
+                WITHOUT_LABELS if self.discriminant_weight == "auto" else self.discriminant_weight
+            )
             self.diagnosis_["chosen_on"] = "nothing"
             discriminant = self._expect(unit(problem.X), text)
         self.weights_, self.biases_ = discriminant
