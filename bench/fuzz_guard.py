@@ -54,12 +54,8 @@ class Guard:
             self.network.append(f"{event} {arguments[-1]!r}"[:200])
         elif event in _PROGRAMS:
             self.outside.append(f"{event} {arguments[0]!r}"[:200])
-        elif event in _CHANGES:
-            for path in arguments[: _CHANGES[event]]:
-                self._written(event, path)
-        elif event == "open":
-            path, mode, flags = arguments
-            if (isinstance(mode, str) and set(mode) & set("wax+")) or (isinstance(flags, int) and flags & _WRITING):
+        elif changes_files(event, arguments):
+            for path in arguments[: _CHANGES.get(event, 1)]:
                 self._written(event, path)
 
     def _written(self, event: str, path: object) -> None:
@@ -68,6 +64,14 @@ class Guard:
         place = os.path.join(os.path.realpath(os.path.dirname(os.path.abspath(os.fsdecode(path)))), "")
         if not place.startswith(self._allowed):
             self.outside.append(f"{event} {os.fsdecode(path)!r}"[:200])
+
+
+def changes_files(event: str, arguments: tuple[object, ...]) -> bool:
+    """Whether an event of the interpreter makes, changes, renames or removes a file or folder."""
+    if event != "open":
+        return event in _CHANGES
+    _, mode, flags = arguments
+    return bool(isinstance(mode, str) and set(mode) & set("wax+")) or bool(isinstance(flags, int) and flags & _WRITING)
 
 
 _installed = False

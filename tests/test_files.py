@@ -98,6 +98,13 @@ def test_a_killed_writer_leaves_nothing_after_the_next_write(tmp_path: Path) -> 
     assert names(tmp_path) == ["a"]
 
 
+def test_a_check_clears_what_a_killed_check_left(tmp_path: Path) -> None:
+    for folder in (False, True):
+        (tmp_path / LEFT_OVER).write_bytes(b"")
+        check_writable(tmp_path / "model", folder=folder)
+        assert names(tmp_path) == []
+
+
 def test_a_running_writer_is_left_alone(tmp_path: Path) -> None:
     code = (
         "import sys; from modalign.files import replacing\n"

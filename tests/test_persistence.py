@@ -194,3 +194,8 @@ def test_a_planted_link_is_replaced_and_not_written_through(tmp_path: Path) -> N
     assert [victim.read_bytes() for victim in victims] == [b"precious"] * 2
     assert not any(path.is_symlink() for path in folder.iterdir())
     np.testing.assert_array_equal(load_model(folder)[0].scores(X), method.scores(X))
+
+
+def test_a_path_that_no_folder_can_have_is_one_sentence() -> None:
+    with pytest.raises(InputError, match=r"Expected a model folder, .* cannot be read"):
+        load_model("n" * 300)

@@ -10,6 +10,7 @@ from bad_files import encoded, picture
 from hypothesis import given
 from hypothesis import strategies as st
 
+import modalign as ma
 from modalign.data.items import load_items
 from modalign.errors import InputError, UndecodableError
 from modalign.features import Features
@@ -23,8 +24,16 @@ POSIX = pytest.mark.skipif(os.name == "nt", reason="no pipes and devices there")
 @pytest.mark.parametrize("spell", [str, Path], ids=["text", "path"])
 @pytest.mark.parametrize(
     "reader",
-    [load_items, lambda a: load_items([a]), Features.load, lambda a: read_json(a, "names"), check_writable],
-    ids=["items", "list", "features", "json", "output"],
+    [
+        load_items,
+        lambda a: load_items([a]),
+        Features.load,
+        lambda a: read_json(a, "names"),
+        check_writable,
+        ma.load,
+        ma.load_encoder,
+    ],
+    ids=["items", "list", "features", "json", "output", "model", "encoder"],
 )
 def test_an_address_is_named_as_it_was_given(address: str, spell: type, reader) -> None:
     with pytest.raises(InputError) as raised:

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from modalign.errors import InputError, UnavailableError, UnknownNameError
+from modalign.files import require_path
 from modalign.progress import is_visible
 
 EMBEDDED = {name: Path(__file__).parent / "weights" / name for name in ("tiny", "tiny-vision")}
@@ -85,6 +86,7 @@ def locate(name: str | os.PathLike[str], *, fetch: bool = True) -> Path:
     folder = folder_of(text)
     if folder is not None:
         return folder
+    require_path(text, "an encoder")
     if not _HUB_NAME.fullmatch(text):
         raise _unknown(text, "There is no such folder." if "/" in text or os.sep in text else "")
     if fetch:

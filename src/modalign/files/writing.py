@@ -117,6 +117,7 @@ def check_writable(path: str | Path, *, folder: bool = False, append: bool = Fal
                 os.close(os.open(path, os.O_WRONLY | os.O_APPEND))
                 return
         _require_short_names(path, parent)
+        sweep(parent)
         temporary, descriptor = _create_temporary(parent, 0o600)
         os.close(descriptor)
         temporary.unlink()

@@ -15,7 +15,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from modalign.errors import InputError, UnknownNameError
-from modalign.files import CardFormat
+from modalign.files import CardFormat, require_path
 from modalign.persistence.description import Description
 from modalign.persistence.state import encode_method, restore_method
 from modalign.record import plain, versions
@@ -109,8 +109,13 @@ def _method(card: Mapping[str, Any], data: bytes) -> Method:
 
 
 def _require_card(folder: Path) -> None:
-    if (folder / FORMAT.file).is_file():
-        return
+    require_path(folder, "a model folder")
+    try:
+        if (folder / FORMAT.file).is_file():
+            return
+    except (OSError, ValueError) as error:  # too long, with a null byte, without the right to look
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"Expected a model folder, '{folder}' cannot be read: {reason}.") from None
     if not folder.is_dir():
         siblings = (
             [p.name for p in folder.parent.glob("*/") if (p / FORMAT.file).exists()] if folder.parent.is_dir() else []
