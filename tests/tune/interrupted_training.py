@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from small import Mean, Net, Vectors, recipe
 
-from modalign.tune import checkpoint
+from modalign.files import cards
 from modalign.tune.loop import train
 
 WORK = Path(sys.argv[1])
@@ -53,7 +53,7 @@ def ended(child: int) -> int:
 def run(out: Path, folder: Path | None, options: dict, every: int, death: tuple[str, int] | None = None) -> None:
     net, calls, written = Net(), 0, 0
     where, when = death or ("never", 0)
-    write = checkpoint.write
+    write = cards.write
 
     def loss(batch):
         nonlocal calls
@@ -66,13 +66,14 @@ def run(out: Path, folder: Path | None, options: dict, every: int, death: tuple[
         nonlocal written
         written += 1
         if where == "half written" and written == when:
-            path.with_name(".modalign-0123456789abcdef.tmp").write_bytes(data[: len(data) // 2])
+            half = (data.encode() if isinstance(data, str) else data)[: len(data) // 2]
+            path.with_name(".modalign-0123456789abcdef.tmp").write_bytes(half)
             die()
         write(path, data)
         if where == "written" and written == when:  # odd: between the state and the card; even: after the card
             die()
 
-    checkpoint.write = write_or_die
+    cards.write = write_or_die
     history = train(net, loss, Vectors(), recipe(**options), checkpoint=folder, every=every)
     numbers = {name: t.detach().numpy() for name, t in net.state_dict().items()}
     losses = [[e.loss, e.rate, e.terms["cross"]] for e in history.epochs]
