@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import scipy.linalg
 import torch
 from torch import Tensor
 
@@ -128,12 +129,21 @@ def _svd_of_product(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if len(A) < min(A.shape[1], B.shape[1]):
         QA, RA = torch.linalg.qr(A.to(exact).mT)
         QB, RB = torch.linalg.qr(B.to(exact).mT)
-        U, singular, Vh = torch.linalg.svd(RA @ RB.mT)
+        U, singular, Vh = _svd(RA @ RB.mT)
         return QA @ U, singular, QB @ Vh.mT
     rows = max(1, _CHUNK // max(A.shape[1], B.shape[1]))
     parts = zip(A.split(rows), B.split(rows), strict=True)
-    U, singular, Vh = torch.linalg.svd(sum(a.to(exact).mT @ b.to(exact) for a, b in parts), full_matrices=False)
+    U, singular, Vh = _svd(sum(a.to(exact).mT @ b.to(exact) for a, b in parts))
     return U, singular, Vh.mT
+
+
+def _svd(M: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The thin SVD, also where divide and conquer does not converge, as with hundreds of equal singular values."""
+    try:
+        return torch.linalg.svd(M, full_matrices=False)
+    except torch.linalg.LinAlgError:
+        parts = scipy.linalg.svd(M.cpu().numpy(), full_matrices=False, lapack_driver="gesvd")
+        return tuple(torch.from_numpy(part).to(M) for part in parts)
 
 
 def _completed(U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,7 +159,7 @@ def _completed(U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
     seen = torch.eye(dx, dy, dtype=U.dtype, device=U.device)
     seen = seen - U @ (U.mT @ seen)
     seen = seen - (seen @ V) @ V.mT
-    left, singular, right = torch.linalg.svd(seen, full_matrices=False)
+    left, singular, right = _svd(seen)
     kept = int((singular[:missing] > 1e-6).sum())
     U, V = torch.cat([U, left[:, :kept]], dim=1), torch.cat([V, right.mT[:, :kept]], dim=1)
     return _filled(U, missing - kept), _filled(V, missing - kept)

@@ -17,7 +17,7 @@ from modalign.errors import InputError
 from modalign.features import Features
 from modalign.linalg.prototypes import class_means
 from modalign.linalg.similarity import unit
-from modalign.methods.base import Problem, VectorMethod
+from modalign.methods.base import LOGIT_SCALE, Problem, VectorMethod
 from modalign.methods.cmm_diagnosis import ablation, movement
 from modalign.methods.cmm_selection import CAREFUL, Choice, Found, Training, Trial, moments, search
 from modalign.methods.cmm_training import BLOCK, Learner, Objective, Run, Schedule, batch_order, map_rows, threads_for
@@ -190,7 +190,7 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         if found.choice.scores is not None:
             self._calibrate(self.logit_scale_ * found.choice.scores, divided.y)
         elif known is None and problem.text is None:
-            self.temperature_ = 1 + self.fusion_  # on the scale of s_CLIP alone
+            self.temperature_ = (1 + self.fusion_) * self.logit_scale_ / LOGIT_SCALE  # CLIP's, for cosines
         elif known is None:  # no label had a part in the zero-shot scores, whose scale is about that of the model
             self._calibrate(self.logit_scale_ * (1 + self.fusion_) * (X @ self.text_.T), y)
         last_tenth = record.triplet_active[-max(1, steps // 10) :]
