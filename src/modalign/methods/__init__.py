@@ -27,6 +27,8 @@ METHODS = {
     "auto": "Auto",
     "anchored_gaussian": "AnchoredGaussian",
     "gda": "GDA",
+    "task_res": "TaskRes",
+    "clip_adapter": "CLIPAdapter",
     "transclip": "TransCLIP",
     "cma": "CMA",
     "wca": "WCA",
