@@ -165,11 +165,8 @@ class Features:
             raise InputError(
                 f"Expected one of {sorted(_PARTS)} per image as parts in '{path}', got {len(parts)} others."
             )
-        for name in ("vectors", "tokens"):
-            if name in arrays and not is_finite(real_array(arrays[name], name)):
-                raise InputError(f"Expected finite {name} in '{path}', got NaN or infinity; embed the images again.")
         return cls(
-            vectors=narrowed(arrays["vectors"]),
+            vectors=narrowed(real_array(arrays["vectors"], "image vectors")),
             ids=arrays.get("ids", ()),
             labels=arrays.get("labels"),
             class_names=arrays.get("class_names", ()),

@@ -7,7 +7,16 @@ import math
 import pytest
 import torch
 
-from modalign.methods.fair_score import align, confidence, divergence_from_uniform, fairness, zero_shot_shares
+from modalign.errors import InputError
+from modalign.methods.fair_score import (
+    Alignment,
+    align,
+    confidence,
+    crop_weights,
+    divergence_from_uniform,
+    fairness,
+    zero_shot_shares,
+)
 
 K, N = 5, 6
 
@@ -67,3 +76,25 @@ def test_the_divergence_from_even_classes() -> None:
     counts = torch.tensor([[4.0, 4, 4, 4], [8, 8, 0, 0], [16, 0, 0, 0]])
     expected = torch.tensor([0, math.log(2), math.log(4)], dtype=torch.float64)
     torch.testing.assert_close(divergence_from_uniform(counts), expected)
+
+
+def test_weights_are_shares_whatever_the_signs_of_the_cosines() -> None:
+    draws = torch.Generator().manual_seed(0)
+    whole, crops = torch.randn(200, 8, generator=draws), torch.randn(200, N, 8, generator=draws)
+    weights = crop_weights(whole, crops)
+    assert 0 <= weights.min() <= weights.max() <= 1
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(200))
+    cosines = torch.nn.functional.cosine_similarity(whole[:, None], crops, dim=2)
+    positive = (cosines > 0).all(dim=1)
+    torch.testing.assert_close(weights[positive], cosines[positive] / cosines[positive].sum(dim=1, keepdim=True))
+    assert bool((weights.argmax(dim=1) == cosines.argmax(dim=1))[(cosines > 0).any(dim=1)].all())
+    for opposite in (-whole[:, None].expand(-1, N, -1), torch.zeros_like(crops)):
+        assert bool((crop_weights(whole, opposite) == 1 / N).all())
+
+
+def test_no_weight_is_no_confidence_and_one_class_no_question() -> None:
+    nothing = Alignment(torch.zeros(2, K), torch.zeros(2), torch.zeros(2, 1, dtype=torch.long))
+    for score in ("prob", "raw", "logit"):
+        assert bool((confidence(nothing, score=score) == 0).all())
+    with pytest.raises(InputError, match="at least 2 classes, got 1"):
+        confidence(Alignment(torch.ones(2, 1), torch.ones(2), torch.zeros(2, 1, dtype=torch.long)))

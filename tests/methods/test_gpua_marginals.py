@@ -136,3 +136,35 @@ def test_the_true_shares_are_better_still(caltech):
     y = caltech["val"][1]
     true = (np.bincount(y, minlength=68) / len(y)).tolist()
     assert accuracies(caltech, "val", slice(None), marginals=true)[0] >= 97.3
+
+
+@pytest.mark.parametrize("d", [24, 160])
+@pytest.mark.parametrize("preset", ["paper", "released"])
+def test_images_that_repeat_are_fitted_like_others(d: int, preset: str) -> None:
+    """Copies leave nothing within classes, or in all but a few directions: covariances of rounding alone."""
+    rng = np.random.default_rng(d)
+    text, y = rng.normal(size=(5, d)), np.arange(60) % 5
+    basis, uneven = np.eye(5, d), np.where(np.arange(60) < 40, 0, y)
+    cases = {
+        "each class one image": (text[y] + 0.3, text, y),
+        "right angles, no rounding": (basis[y], basis, y),
+        "two images": ((text[:2] + 0.3)[y % 2], text[:2], y % 2),
+        "a few images, many times": ((text[np.arange(15) % 5] + rng.normal(size=(15, d)))[np.arange(60) % 15], text, y),
+        "one large class": ((text + 0.3)[uneven], text, uneven),
+    }
+    for what, (X, T, expected) in cases.items():
+        method = GPUA(preset=preset, steps=5, random_state=0).fit(X, text=T)
+        assert np.isfinite(method.predict_proba(X)).all(), what
+        assert torch.isfinite(method.weight_).all(), what
+        assert (method.predict(X) == expected).all(), what
+        assert (method.transduction_ == expected).all(), what
+
+
+def test_one_image_many_times_over_says_what_zero_shot_says() -> None:
+    rng = np.random.default_rng(0)
+    text = rng.normal(size=(3, 300))
+    X = np.repeat(text[1:2] + rng.normal(size=300), 40, axis=0)
+    found = estimate(*(torch.from_numpy(a).float() for a in (X / np.linalg.norm(X[0]), text / 17)))
+    assert torch.isfinite(found.shares).all()
+    assert found.shares.sum() == pytest.approx(1, abs=1e-5)
+    assert found.shares.argmax() == 1

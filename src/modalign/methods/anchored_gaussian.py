@@ -175,7 +175,7 @@ class AnchoredGaussian(VectorMethod):
         default = WITHOUT_TEXT if text is None else WITHOUT_CHOICE if bool(known.any()) else WITHOUT_LABELS
         given = {name: getattr(self, name) for name in default}
         fixed = {name: value if value != "auto" else default[name] for name, value in given.items()}
-        parts = choosing_parts(X, y, validation, self.random_state)
+        parts = choosing_parts(X, y, validation, self.random_state_)
         if not parts or "auto" not in given.values():
             return tuple(fixed.values()), "nothing", {}
 

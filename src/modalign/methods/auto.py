@@ -89,7 +89,7 @@ class Auto(VectorMethod):
 
     def _fit(self, problem: Problem) -> None:
         started, known = time.monotonic(), problem.y != UNLABELLED
-        seed = int(np.random.default_rng(self.random_state).integers(2**31))
+        seed = int(np.random.default_rng(self.random_state_).integers(2**31))
         self.prototypes_ = problem.prototypes()
         self.table_, self.diagnosis_, self._judged = [], {}, None
         sizes = torch.bincount(problem.y[known], minlength=problem.n_classes)

@@ -24,6 +24,7 @@ from modalign.features import ClassText, EncoderSpec, Features
 from modalign.labels import UNLABELLED
 from modalign.linalg.calibration import fit_temperature
 from modalign.methods.classes import read_labels
+from modalign.methods.fitting import seeded
 from modalign.methods.parameters import check_parameters
 from modalign.methods.problem import Problem, ProblemReader, names_of
 from modalign.methods.selection import held_out
@@ -48,6 +49,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
     temperature_ : what :meth:`predict_proba` divides the scores by: fitted on held-out images where ``fit`` had some,
         else 1.
     encoder_ : the :class:`~modalign.features.EncoderSpec` of the features it was fitted on, or None.
+    random_state_ : the seed as used, drawn where ``random_state`` is None; with it the same data give the same model.
     logit_scale_ : of methods with a ``logit_scale``: the given one, else that of the encoder of the text, else 100.
     """
 
@@ -103,6 +105,8 @@ class VectorMethod(ClassifierMixin, ProblemReader):
         check_parameters(self)
         self.encoder_ = X.spec if isinstance(X, Features) else None
         problem = self._read_problem(X, y, text, anchor, validation, classes)
+        if hasattr(self, "random_state"):
+            self.random_state_ = seeded(self.random_state).initial_seed()
         if hasattr(self, "logit_scale"):
             self.logit_scale_ = float(self.logit_scale or problem.logit_scale or LOGIT_SCALE)
         self.temperature_ = None

@@ -279,8 +279,7 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         if own.min_learning_rate is None:
             own.min_learning_rate = own.learning_rate
         own.logit_scale = self.logit_scale_
-        if own.random_state is None:
-            own.random_state = seeded(None).initial_seed()
+        own.random_state = self.random_state_
         for low, high in (("min_learning_rate", "learning_rate"), ("fusion_low", "fusion_high")):
             if getattr(own, low) > getattr(own, high):
                 raise InputError(f"Expected {low} ≤ {high}, got {getattr(own, low):g} > {getattr(own, high):g}.")

@@ -108,7 +108,7 @@ class CrossModalProbe(VectorMethod):
         start, validation = problem.prototypes(), held_out(problem.validation)
         if validation is not None:
             validation = unit(validation[0]), validation[1]
-        samples = Samples.of(problem, self.batch_size, self.steps, self.random_state, sentences=self.cross_modal)
+        samples = Samples.of(problem, self.batch_size, self.steps, self.random_state_, sentences=self.cross_modal)
         settings = self._settings(validation is not None)
         W = start.repeat(len(settings), 1, 1)  # all candidates learn side by side from the same batches
         descents = [

@@ -149,7 +149,7 @@ class FAIRVectors(VectorMethod):
         """(C, d) the anchors after all steps."""
         n, K = len(evidence), len(start)
         momentum = (0.0 if K < SMALL_VOCABULARY else 0.5) if self.momentum is None else self.momentum
-        draws = seeded(self.random_state)
+        draws = seeded(self.random_state_)
         anchors, average = start.clone(), torch.full((K,), 1 / K, device=start.device)
 
         def gradients(step: int) -> tuple[Tensor, list[Tensor]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
@@ -89,13 +90,9 @@ class Best(Generic[T]):
 
 
 def seeded(random_state: int | None) -> torch.Generator:
-    """A generator on the CPU, so that one seed gives one draw on every device."""
-    generator = torch.Generator()
-    if random_state is None:
-        generator.seed()
-    else:
-        generator.manual_seed(int(random_state))
-    return generator
+    """A generator on the CPU, so that one seed gives one draw on every device; None draws the seed."""
+    seed = secrets.randbits(32) if random_state is None else int(random_state)
+    return torch.Generator().manual_seed(seed)
 
 
 def cosine_rates(steps: int, highest: float, *, warmup: int = 0, lowest: float = 0.0) -> list[float]:

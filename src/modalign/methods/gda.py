@@ -158,7 +158,7 @@ class GDA(VectorMethod):
     def _choose(self, X: Tensor, y: Tensor, text: Tensor | None, problem: Problem) -> float:
         """α; says in ``diagnosis_`` what it was chosen on."""
         validation = held_out(problem.validation)
-        parts = choosing_parts(X, y, validation, self.random_state)
+        parts = choosing_parts(X, y, validation, self.random_state_)
         if self.discriminant_weight != "auto" or text is None or not parts:
             self.diagnosis_["chosen_on"] = "nothing"
             return UNCHOSEN if self.discriminant_weight == "auto" else self.discriminant_weight

@@ -153,7 +153,7 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         if n < len(text):
             raise InputError(f"Expected at least as many images as classes ({len(text)}), got {n}.")
         images = Images(problem.X, problem.anchor, self.spaces, n_classes=len(text), memory=self.memory * 2**30 / 2)
-        generator = seeded(self.random_state)
+        generator = seeded(self.random_state_)
         start = zero_shot(images, text, self.logit_scale_)
         _require_somebody(start, problem)
         self.prototypes_, self.spaces_ = text, list(images.widths)

@@ -15,7 +15,7 @@ from modalign.linalg.similarity import unit
 from modalign.linalg.sinkhorn import sinkhorn
 from modalign.methods.base import Problem, VectorMethod
 from modalign.methods.divisions import Divisions, divide
-from modalign.methods.fitting import Best, Criterion, checkpoints, cosine_rates, seeded
+from modalign.methods.fitting import Best, Criterion, checkpoints, cosine_rates
 from modalign.methods.lfa_refinement import Recipe, Refinement, refine
 from modalign.methods.parameters import Count, Fraction, NonNegative, Positive, Range, Seed
 from modalign.methods.selection import accuracy, held_out
@@ -135,10 +135,11 @@ class LFA(VectorMethod):
     def _fit(self, problem: Problem) -> None:
         self.__dict__.pop("transduction_", None)
         self.prototypes_, found = problem.prototypes(), {}
-        seed = seeded(None).initial_seed() if self.random_state is None else self.random_state
         X, y = problem.labelled()
         labeled = len(y) > 0
-        divided = divide(problem, seed, cross_validate=labeled and (self.beta == "auto" or self.steps is None))
+        divided = divide(
+            problem, self.random_state_, cross_validate=labeled and (self.beta == "auto" or self.steps is None)
+        )
         if labeled:
             lesson = self._lesson(X, y, problem)
         else:
@@ -149,7 +150,7 @@ class LFA(VectorMethod):
             (lesson if number == 0 and part.whole else self._lesson(X[part.rows], y[part.rows], problem), unit(part.X))
             for number, part in enumerate(divided.parts)
         ]
-        recipe = self._recipe(seed)
+        recipe = self._recipe()
         choice = self._choice(trials, divided, recipe, labeled=labeled, text=problem.text is not None)
         start = lesson.start(choice.beta)
         final = Refinement(start, lesson.X, lesson.y, lesson.T, replace(recipe, rates=recipe.rates[: choice.steps]))
@@ -197,14 +198,14 @@ class LFA(VectorMethod):
             X, y = torch.cat([X, T[absent]]), torch.cat([y, absent])
         return Lesson(X, y, T, procrustes(X, T[y], complete=True).weight)
 
-    def _recipe(self, seed: int) -> Recipe:
+    def _recipe(self) -> Recipe:
         rates = cosine_rates(
             max(self.max_steps, self.steps or 0),
             self.learning_rate,
             lowest=min(self.min_learning_rate, self.learning_rate),
         )
         shared = ("batch_size", "weight_decay", "neighbours", "margin_scale", "noise", "dropout")
-        return Recipe(rates, **{name: getattr(self, name) for name in shared}, random_state=seed)
+        return Recipe(rates, **{name: getattr(self, name) for name in shared}, random_state=self.random_state_)
 
     def _choice(
         self, trials: list[tuple[Lesson, Tensor]], divided: Divisions, recipe: Recipe, *, labeled: bool, text: bool

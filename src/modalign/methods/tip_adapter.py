@@ -272,7 +272,7 @@ class TipAdapterF(TipAdapter):
 
     def _trained(self, start: Cache, judge: Callable[[int, Cache], None] | None = None) -> tuple[Cache, Tensor]:
         """The cache after the last epoch and the loss of every step; ``judge`` sees every epoch."""
-        generator, X, values = seeded(self.random_state), start.keys, start.values
+        generator, X, values = seeded(self.random_state_), start.keys, start.values
         cache = replace(start, keys=start.keys.clone(), alpha=self.training_alpha_, beta=self.training_beta_)
         text = start.text_logits(start.keys)
         rows = [

@@ -50,6 +50,7 @@ class TowerMethod(Parametrized):
     class_names_, sentences_, class_text_ : the classes, as :class:`Towers` has them.
     tensors_ : what was learned, by name.
     encoder_ : the :class:`~modalign.features.EncoderSpec` it was learned in.
+    random_state_ : the seed as used, 0 where ``random_state`` is None.
     diagnosis_ : number of trainable parameters, loss of the last epoch, and what shows whether the active ingredient
         of the method does anything.
     """
@@ -148,6 +149,7 @@ class TowerMethod(Parametrized):
         self.sentences_ = [list(s) for s in towers.sentences]
         self.class_text_ = towers.class_text.cpu()
         self.encoder_ = encoder.spec
+        self.random_state_ = recipe.seed
         self.tensors_ = {name: value.cpu() for name, value in learner.state().items()}
         self.diagnosis_ = {
             "trainable": count(learner),
