@@ -20,7 +20,7 @@ from modalign.methods import METHODS, method_class
 from modalign.methods.cross_fitting import cross_fit
 from modalign.methods.tip_adapter import TipAdapter
 
-QUICK = {"steps": 20, "epochs": 1, "C": 1.0}  # by parameter
+QUICK = {"steps": 20, "epochs": 1, "C": 1.0, "candidates": ("anchored_gaussian",)}  # by parameter
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +120,9 @@ def test_the_final_model_learns_from_all_and_its_calibration_rests_on_cross_fitt
 
 
 @pytest.mark.parametrize("shots", [1, 2, 3, 4, 100, None])
-@pytest.mark.parametrize("method", ["zero_shot", "linear_probe"])
+@pytest.mark.parametrize("method", ["zero_shot", "linear_probe", "auto"])
 def test_rejection_works_at_any_shots_as_soon_as_there_are_19_labeled_images(method, shots, encoder) -> None:
-    settings = {"encoder": encoder, "method": method, "shots": shots} | ({"C": 1.0} if method == "linear_probe" else {})
+    settings = {"encoder": encoder, "method": quick(method), "shots": shots}
     source = digits(7)
     assert len(ma.adapt(source, **settings).predict(source, reject=0.05)) == 21
     short = ma.adapt(source.select(np.arange(18)), **settings)
@@ -147,6 +147,21 @@ def test_the_advice_of_a_refused_rejection_leads_out_of_it(settings, advice, enc
         ma.adapt(source, **common, **settings).predict(source, reject=0.04)
     assert advice in str(caught.value)
     assert len(ma.adapt(source, **common, validation="cross").predict(source, reject=0.04)) == 30
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_one_image_of_most_classes_is_enough_to_fit_and_hold_out_the_others(name, encoder) -> None:
+    source = digits(20).select([*range(18), 20, 40])
+    model = ma.adapt(source, encoder=encoder, method=quick(name))
+    assert np.isfinite(model.predict(source).probabilities).all()
+    named_by_text = method_class(name).takes_text
+    assert model.record["validation"]["images"] == (20 if named_by_text else 18)
+    if named_by_text:
+        model.predict(source, reject=0.05)
+    else:
+        with pytest.raises(InputError, match="more images of the classes that have only one"):
+            model.predict(source, reject=0.05)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -226,6 +226,8 @@ class Classifier:
         if labeled < needed * (1 + inside):  # inside an encoder, at most half of the images are held out
             kind = "labeled images" if labeled else "images"
             advice = f"fit with at least {needed * (1 + inside)} {kind}{f' (there were {labeled})' if labeled else ''}"
+        elif plan.get("how", "").startswith("cross-fitting") and self.record.get("shots") is None:
+            advice = "fit with more images of the classes that have only one labeled image"
         else:
             each = str(math.ceil(needed / len(self.class_names))) if inside else "cross"
             advice = f"fit again with {argument('validation', each, of='fit')}"

@@ -131,6 +131,14 @@ def test_unlabeled_images_teach_in_every_fold(monkeypatch):
     assert all(set(X.ids[12:]) <= ids for ids in taught)
 
 
+def test_a_fold_that_leaves_the_method_too_little_has_no_prediction():
+    X, text = problem(shots=1)
+    gpua = quick("gpua")
+    assert gpua.fit(X, text=text) is gpua  # which needs as many images as classes
+    found = cross_fit(quick("gpua"), X, text=text)
+    assert (len(found.rows), found.scored.logits.shape, found.chosen) == (0, (0, 5), {})
+
+
 @pytest.mark.parametrize("labels", [[0, -1, -1], [0, 1, 1]])
 def test_where_nothing_can_be_held_out_there_is_no_prediction(labels):
     vectors = np.ones((3, 4), dtype=np.float32)

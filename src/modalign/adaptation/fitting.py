@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +97,15 @@ def fit_vectors(method: VectorMethod, pair: EncoderPair, task: Task) -> Fitted:
     asked = task.crops if method.scores_parts else 0
     held, held_aligned = (None, None) if task.validation is None else pair.see(task.validation, VIEWS[0], asked)
 
-    crossed = None
     crossing = task.holdout is not None and task.holdout.cross
-    if crossing and not method.judges_itself:
-        crossed = cross_fit(method, X, text=text, anchor=anchor, views=len(views), random_state=task.random_state)
+    predict = partial(cross_fit, method, X, text=text, anchor=anchor, views=len(views), random_state=task.random_state)
+    crossed = predict() if crossing and not method.judges_itself else None
+    if crossed is not None:
         method.set_params(**crossed.chosen)
     method.fit(X, text=text, anchor=anchor, validation=None if crossing else held)
     if crossing and method.judges_itself:
-        crossed = own_predictions(method, X)
+        crossed = own_predictions(method, X, len(views))
+        crossed = crossed if len(crossed.rows) else predict()  # with too few labels it does not judge itself
 
     rows = np.arange(count) if crossed is None else crossed.rows
     aligned = (X if anchor is None else anchor).select(rows)

@@ -138,6 +138,9 @@ def _copies(problem: Problem) -> Tensor | None:
         return None
     groups = torch.arange(len(problem.X))
     groups[known.cpu()] = groups_of_copies(problem.X[known])
+    if problem.ids is not None:  # views of one image share a name
+        first: dict[str, int] = {}
+        groups = groups[[first.setdefault(name, i) for i, name in enumerate(problem.ids)]]
     return groups
 
 

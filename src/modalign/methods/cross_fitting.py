@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from sklearn.base import clone
 
+from modalign.errors import InputError
 from modalign.features import UNLABELLED, ClassText, Features, Scored
 from modalign.linalg.similarity import groups_of_copies
 from modalign.methods.base import VectorMethod
@@ -80,7 +81,7 @@ def cross_fit(
     CrossFit
         Where the method learns its classes from images alone, an image whose class is absent from the other folds has
         no prediction, and a class that is absent from them is the least likely one. There are no predictions at all if
-        all labeled images are copies of one.
+        all labeled images are copies of one, or if the method refuses to learn from so few.
 
     Notes
     -----
@@ -98,8 +99,10 @@ def cross_fit(
     settled = clone(method).set_params(**chosen)
     rows, logits = [np.empty(0, dtype=np.int64)], [np.empty((0, n_classes))]
     for k in _shown(usable, f"cross-fitting {method.title}"):
-        rows.append(images.held_out(k))
-        logits.append(_columns(images.fit(settled, k), X.select(rows[-1]), n_classes))
+        model = images.fit(settled, k)
+        if model is not None:
+            rows.append(images.held_out(k))
+            logits.append(_columns(model, X.select(rows[-1]), n_classes))
     all_rows = np.concatenate(rows)
     order = np.argsort(all_rows)
     found = all_rows[order]
@@ -107,10 +110,12 @@ def cross_fit(
     return CrossFit(found, scored, int(fold.max()) + 1, chosen)
 
 
-def own_predictions(method: VectorMethod, X: Features) -> CrossFit:
+def own_predictions(method: VectorMethod, X: Features, views: int = 1) -> CrossFit:
     """The out-of-fold predictions that a method made of the labeled images of ``X`` while it was fitted to them."""
     found = method.out_of_fold()  # type: ignore[attr-defined]  # of methods with ``judges_itself``
     rows, logits = (np.empty(0, dtype=np.int64), np.empty((0, len(method.classes_)))) if found is None else found
+    first = rows < len(X) // views
+    rows, logits = rows[first], logits[first]
     scored = Scored(tuple(X.ids[i] for i in rows), X.labels[rows], logits)
     return CrossFit(rows, scored, FOLDS if len(rows) else 0, {})
 
@@ -142,18 +147,26 @@ class _Folded:
         if method.cross_validates:
             return clone(method).fit(self.X, text=self.text, anchor=self.anchor).chosen()
         rounds = _shown(usable, f"tuning {method.title}")
-        return _agreed([self.fit(method, k, choose=True).chosen() for k in rounds])
+        models = [self.fit(method, k, choose=True) for k in rounds]
+        return _agreed([model.chosen() for model in models if model is not None])
 
-    def fit(self, method: VectorMethod, k: int, *, choose: bool = False) -> VectorMethod:
-        """A clone fitted to the other folds, with fold ``k`` as validation images if it is to choose."""
+    def fit(self, method: VectorMethod, k: int, *, choose: bool = False) -> VectorMethod | None:
+        """A clone fitted to the other folds, with fold ``k`` as validation images if it is to choose.
+
+        None if the method refuses the other folds as too few. It also refuses what else is wrong with its input, but
+        then it does so again when it is fitted to all images.
+        """
         views = len(self.X) // len(self.fold)
         learned = np.flatnonzero(np.tile(self.fold != k, views))
-        return clone(method).fit(
-            self.X.select(learned),
-            text=self.text,
-            anchor=None if self.anchor is None else self.anchor.select(learned),
-            validation=self.X.select(self.held_out(k)) if choose else None,
-        )
+        try:
+            return clone(method).fit(
+                self.X.select(learned),
+                text=self.text,
+                anchor=None if self.anchor is None else self.anchor.select(learned),
+                validation=self.X.select(self.held_out(k)) if choose else None,
+            )
+        except InputError:
+            return None
 
     def _present(self, k: int) -> np.ndarray:
         return np.unique(self.X.labels[: len(self.fold)][(self.fold != k) & (self.fold >= 0)])
