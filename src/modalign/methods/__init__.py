@@ -29,6 +29,8 @@ METHODS = {
     "gda": "GDA",
     "task_res": "TaskRes",
     "clip_adapter": "CLIPAdapter",
+    "lp_plus_plus": "LPPlusPlus",
+    "clap": "CLAP",
     "transclip": "TransCLIP",
     "cma": "CMA",
     "wca": "WCA",
