@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -14,22 +15,21 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from modalign.errors import InputError
+from modalign.errors import InputError, hyperparameter
 from modalign.features import Features
 from modalign.linalg.procrustes import procrustes_from_factors
 from modalign.linalg.similarity import unit
 from modalign.methods import gpua_released as released
 from modalign.methods.base import Problem, VectorMethod
 from modalign.methods.fitting import seeded
-from modalign.methods.gpua_correspondence import Assignment, Correspondences, mine, zero_shot
-from modalign.methods.gpua_losses import Hubs, Loss, Ranking, Refined, refine
-from modalign.methods.gpua_marginals import Marginals, divergence, estimate_marginals
+from modalign.methods.gpua_anchored import MAP_WEIGHT, Ground, between, initial_map, language_map
+from modalign.methods.gpua_correspondence import Assignment, mine, zero_shot
+from modalign.methods.gpua_losses import Hubs, Loss, Ranking, refine, span
+from modalign.methods.gpua_marginals import Marginals
 from modalign.methods.gpua_rows import BLOCK, Images, unit_spaces
 from modalign.methods.parameters import Count, Fraction, NonNegative, Positive, PositiveOrInfinite, Range, Seed
 
-SAMPLE, SAMPLE_A_CLASS = 20_000, 50  # images that class shares are estimated from: at most the larger of the two
-ESTIMATE_RHO = 0.1  # KL strength of estimated shares: 10 ε, firm, but an image may still refuse
-NOBODY = 1e-4  # images: a class that resembles less than this is none of theirs
+SAMPLE, SAMPLE_A_CLASS = 20_000, 30  # images that classes are estimated from: at most the larger of the two
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -51,17 +51,26 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     (``transduction_``). New images need Z only: their class is the text nearest to z W. Labels are never used; without
     text, means of labelled images stand in for it.
 
-    Z is ``X`` of :meth:`fit`, X is its ``anchor``; without anchor the two are one. Where the language view is also part
-    of Z (``fit(concatenate([second, clip], axis=1), text=T, anchor=clip)``), that is found out.
+    Z is ``X`` of :meth:`fit`, X is its ``anchor``; without anchor the two are one. A language view that is also part of
+    Z (``fit(concatenate([second, clip], axis=1), text=T, anchor=clip)``) is found.
 
-    **Class shares c.** The paper takes uniform ones and names imbalance as its limitation; on real folders they cost
-    20 points. ``marginals="auto"`` lets two explanations of the images compete: an even one, that starts from the plan
-    with uniform shares, and an uneven one, that starts from zero-shot and learns its shares. Each is a mixture of one
-    Gaussian a class with one covariance for all, with zero-shot as prior. If the even one gives the images the
-    greater likelihood, and classifies them evenly although nothing holds it to that (KL from uniform ≤ 0.02), c is
-    uniform as in the paper. Otherwise c are the class sizes of the better explanation, and they bind softly: a
-    penalty ρ KL(Pᵀ1 | c), ρ = 0.1. See :mod:`modalign.methods.gpua_marginals`; the numbers are in ``diagnosis_``.
-    Class shares are estimated from a random sample of at most 20,000 images or 50 a class.
+    **By default** (``preset="anchored"``) two steps differ from the paper, whose uniform class shares and map cost tens
+    of points on folders where classes are uneven or absent. The similarity of image and class gains a Gaussian
+    log-density whose mean is drawn toward the class text, and the map is drawn toward zero-shot:
+
+    .. math::
+        R_{ik} &= \lambda\, x_i^\top y_k + (1 - \lambda) (z_i^\top C_k + \log N(z_i;\, \mu_k, h_k \Sigma) / s) \\
+        W_0 &= \operatorname{polar}\Big(\sum_k \tfrac{n_k}{n_k + 2}\, C_k y_k^\top
+               + 3 \sum_k (L y_k) y_k^\top\Big) \\
+        W &= \operatorname{polar}((1 - q) L + q\, W_{\mathrm{refined}}), \qquad
+        q = 0.7 \min(1, \text{coverage} / 0.8)^2 \tfrac{n}{n + K}
+
+    The classes are those of :class:`~modalign.methods.anchored_gaussian.AnchoredGaussian`, with the language view among
+    the visual spaces. Their sizes are the class shares c, which bind softly: a penalty ρ KL(Pᵀ1 | c). Where they are
+    nearly equal (KL from uniform ≤ 0.03), c is uniform. L is the map that gives zero-shot on the language view, where
+    that is part of Z. So each class has one vote, an absent class keeps its text, and new images are answered as by
+    zero-shot where the fitted images show few of the classes. There may be fewer images than classes. The classes are
+    estimated from a random sample of at most 20,000 images or 30 per class.
 
     **The map** is the one of minimum norm: it carries the visual spaces onto the span of the class texts, of dimension
     r ≤ min(K, d_t), and nothing elsewhere, since ZᵀPY says nothing about the rest. There WᵀW = I exactly; each step of
@@ -81,9 +90,10 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     ----------
     semantic_weight : λ, how much the language space counts in the affinity.
     epsilon : ε, strength of the entropy, in the units of a cosine.
-    marginals : class shares: ``"auto"``, ``"uniform"``, ``"estimate"`` (auto, but never exactly uniform), or a list of
-        K numbers in the order of the classes.
-    rho : KL strength of the class shares; ``inf`` makes them a constraint; None is 0.1 for estimated ones, else inf.
+    marginals : class shares: ``"auto"`` (estimated, or uniform where that is near; ``"paper"``: uniform),
+        ``"uniform"``, ``"estimate"`` (never exactly uniform), or a list of K numbers in the order of the classes.
+    rho : KL strength of the class shares; ``inf`` makes them a constraint; None is 0.1 for estimated ones, 1 for
+        nearly equal ones, else inf.
     max_iterations : updates of P at most.
     tolerance : marginal error at which the transport is done, relative to the total mass.
     loss : of the refinement: ``"ths"``, or one of the paper's comparisons.
@@ -94,10 +104,13 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     margin_scale : s of the margins (1 − y_a·y_b)/s.
     hub_weight : factor of the hub penalty h_c; 1 in the paper.
     hubs : ``"share"`` takes h_c as the share of images that c competes for, as the paper does; ``"excess"`` what is
-        above the mean of that, competitors/K, which is no hub but a margin that cannot be met where classes are few.
+        above the mean of that, competitors/K, which is a margin that cannot be met where classes are few. None is
+        ``"share"`` with ``preset="paper"``, else ``"excess"``.
     spaces : widths of the visual spaces in X; None takes X as one, apart from the columns that repeat the anchor.
-    preset : ``"released"`` does what the published code does instead, see :mod:`modalign.methods.gpua_released`; it
-        ignores all parameters above but ``spaces``, and holds everything in memory.
+    preset : ``"anchored"`` is this library's variant, see above; ``"paper"`` Algorithm 1 as printed, but for unit
+        vectors in the loss and steps of adapted length; ``"released"`` what the published code does, see
+        :mod:`modalign.methods.gpua_released`: it ignores all parameters above but ``spaces``, and holds everything in
+        memory.
     logit_scale : inverse temperature of P(0), of the zero-shot prior and of the scores; None is that of
         the encoder.
     memory : GiB that may be taken to keep what would else be computed again in every pass.
@@ -113,7 +126,13 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     diagnosis_ : ``plan_entropy`` as a share of that of a uniform plan; ``marginal_error``; ``iterations`` and
         ``centres_rest``, whether C came to rest; ``changed_from_zero_shot``, the share of images with another class
         than zero-shot gives; ``orthogonality_defect`` of W; ``marginals`` as chosen, with the numbers that decided;
-        ``smallest_class`` and ``empty_classes`` by pseudo-label; ``loss_before`` and ``loss_after`` refinement.
+        ``smallest_class`` and ``empty_classes`` by pseudo-label; ``loss_before`` and ``loss_after`` refinement. By
+        default also ``class_sizes`` as estimated, the ``absent_classes`` (positions), ``coverage`` (the share of
+        the classes that the images show) and ``new_image_weight`` q.
+
+    Warns
+    -----
+    UserWarning : classes seem to have no image.
     """
 
     title = "GPUA"
@@ -141,31 +160,35 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     competitors: Count = 3
     margin_scale: Positive = 2.0
     hub_weight: NonNegative = 1.0
-    hubs: Hubs = "excess"
+    hubs: Hubs | None = None
     spaces: list | None = None
-    preset: Literal["paper", "released"] = "paper"
+    preset: Literal["anchored", "paper", "released"] = "anchored"
     logit_scale: Positive | None = None
     memory: Positive = 1.0
     random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
         text, n = problem.prototypes().float(), len(problem.X)
-        if n < len(text):
-            raise InputError(f"Expected at least as many images as classes ({len(text)}), got {n}.")
+        if n < len(text) and self.preset != "anchored":
+            setting = hyperparameter("preset", self.preset)
+            raise InputError(f"Expected at least as many images as classes ({len(text)}) with {setting}, got {n}.")
         images = Images(problem.X, problem.anchor, self.spaces, n_classes=len(text), memory=self.memory * 2**30 / 2)
         generator = seeded(self.random_state_)
         start = zero_shot(images, text, self.logit_scale_)
-        _require_somebody(start, problem)
+        if self.preset != "anchored" and problem.text is not None:
+            start.require_images()
         self.prototypes_, self.spaces_ = text, list(images.widths)
         if self.preset == "released":
             labels = self._fit_released(images, text, start, generator)
         else:
-            labels = self._fit_paper(images, text, start, generator)
+            labels = self._fit_plan(images, text, start, generator)
         self.transduction_ = self.classes_[labels.cpu().numpy()]
 
-    def _fit_paper(self, images: Images, text: Tensor, start: Assignment, generator: torch.Generator) -> Tensor:
-        marginals = self._shares(images, text, generator)
-        rho = self.rho or (ESTIMATE_RHO if marginals.kind == "estimated" else math.inf)
+    def _fit_plan(self, images: Images, text: Tensor, start: Assignment, generator: torch.Generator) -> Tensor:
+        anchored = self.preset == "anchored"
+        sized = anchored or np.array_equal(self.marginals, "estimate")
+        ground = self._ground(images, text, generator) if sized else None
+        marginals = self._marginals(len(text), ground).to(text.device)
         found = mine(
             images,
             text,
@@ -173,37 +196,51 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
             marginals,
             weight=self.semantic_weight,
             epsilon=self.epsilon,
-            rho=rho,
+            rho=self.rho or marginals.rho,
             tolerance=self.tolerance,
             max_iterations=self.max_iterations,
             memory=self.memory * 2**30 / 2,
+            densities=partial(ground.densities, images, self.logit_scale_) if anchored else None,
         )
         labels = found.assignment.labels
 
-        basis = _span(text)
-        W0 = procrustes_from_factors(found.assignment.moments.float(), text @ basis, complete=True).weight
-        ranking = Ranking(
-            text @ basis,
-            self.loss,
-            min(self.competitors, len(text) - 1),
-            self.margin_scale,
-            self.hub_weight,
-            self.hubs,
-            self.logit_scale_,
-        )
+        basis = span(text)
+        inner = text @ basis
+        if anchored:
+            language = language_map(images, basis)
+            W0 = initial_map(found.assignment, inner, language)
+        else:
+            W0 = procrustes_from_factors(found.assignment.moments.float(), inner, complete=True).weight
         refined = refine(
             images,
             W0,
             labels,
-            ranking,
+            self._ranking(inner),
             steps=self.steps,
             learning_rate=self.learning_rate,
             batch_size=self.batch_size,
             generator=generator,
         )
-        self.weight_, self.marginals_ = refined.map @ basis.T, marginals.shares.float()
-        self.diagnosis_ = self._diagnosis(found, marginals, start, refined)
+        W = between(language, refined.map, MAP_WEIGHT * ground.trust) if anchored else refined.map
+        self.weight_, self.marginals_ = W @ basis.T, marginals.shares.float()
+        self.diagnosis_ = {
+            **found.report(start),
+            **marginals.report(),
+            **refined.report(),
+            **(ground.report() if anchored else {}),
+        }
         return labels
+
+    def _ranking(self, text: Tensor) -> Ranking:
+        return Ranking(
+            text,
+            self.loss,
+            min(self.competitors, len(text) - 1),
+            self.margin_scale,
+            self.hub_weight,
+            self.hubs or ("share" if self.preset == "paper" else "excess"),
+            self.logit_scale_,
+        )
 
     def _fit_released(self, images: Images, text: Tensor, start: Assignment, generator: torch.Generator) -> Tensor:
         Z, X = images.take(torch.arange(len(images), device=text.device))
@@ -222,32 +259,19 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         }
         return labels
 
-    def _shares(self, images: Images, text: Tensor, generator: torch.Generator) -> Marginals:
-        K = len(text)
-        if not isinstance(self.marginals, str):
-            shares = torch.as_tensor(np.asarray(self.marginals, dtype=np.float64), device=text.device)
-            if shares.shape != (K,) or not bool((shares > 0).all()) or not bool(torch.isfinite(shares).all()):
-                raise InputError(
-                    f"Expected marginals to be {K} positive numbers, one a class, got {np.array(self.marginals)}; "
-                    "leave out the text of a class that has no image."
-                )
-            return Marginals(shares / shares.sum(), "given", {"kl_given": divergence(shares)})
-        if self.marginals == "uniform":
-            return Marginals(torch.full((K,), 1 / K, device=text.device), "uniform", {})
-        size = min(len(images), max(SAMPLE, SAMPLE_A_CLASS * K))
+    def _ground(self, images: Images, text: Tensor, generator: torch.Generator) -> Ground:
+        size = min(len(images), max(SAMPLE, SAMPLE_A_CLASS * len(text)))
         rows = torch.arange(len(images))
         if size < len(images):
             rows = torch.randperm(len(images), generator=generator)[:size].sort().values
-        Z, X = images.take(rows.to(text.device))
-        return estimate_marginals(
-            Z,
-            images.widths,
-            X @ text.T,
-            weight=self.semantic_weight,
-            epsilon=self.epsilon,
-            logit_scale=self.logit_scale_,
-            allow_uniform=self.marginals == "auto",
-        )
+        return Ground.estimate(images, rows.to(text.device), text, self.semantic_weight, self.logit_scale_)
+
+    def _marginals(self, K: int, ground: Ground | None) -> Marginals:
+        if not isinstance(self.marginals, str):
+            return Marginals.given(self.marginals, K)
+        if ground is None or self.marginals == "uniform":
+            return Marginals.uniform(K)
+        return ground.marginals(allow_uniform=self.marginals == "auto")
 
     def transform(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
         """(n, d_t) unit vectors of the images in the language space, within the span of the class texts."""
@@ -272,42 +296,3 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
 
     def _scores(self, X: Tensor) -> Tensor:
         return self.logit_scale_ * (self._mapped(X) @ self.prototypes_.to(X.device).T)
-
-    def _diagnosis(
-        self, found: Correspondences, marginals: Marginals, start: Assignment, refined: Refined
-    ) -> dict[str, Any]:
-        labels, K = found.assignment.labels, len(marginals.shares)
-        sizes = torch.bincount(labels, minlength=K)
-        report: dict[str, Any] = {
-            "plan_entropy": found.assignment.entropy / math.log(K),
-            "marginal_error": found.offsets.marginal_error,
-            "transport_converged": found.offsets.converged,
-            "iterations": found.iterations,
-            "centres_rest": found.converged,
-            "changed_from_zero_shot": float((labels != start.labels).double().mean()),
-            "orthogonality_defect": refined.defect,
-            "marginals": marginals.kind,
-            **marginals.numbers,
-            "kl_marginals": divergence(marginals.shares),
-            "smallest_class": int(sizes.min()),
-            "empty_classes": int((sizes == 0).sum()),
-        }
-        if len(refined.losses):
-            report |= {"loss_before": float(refined.losses[0]), "loss_after": float(refined.losses[-1])}
-        return report
-
-
-def _span(text: Tensor) -> Tensor:
-    """(d_t, r) orthonormal basis of the span of the rows of ``text``."""
-    _, singular, right = torch.linalg.svd(text.double() if text.device.type != "mps" else text, full_matrices=False)
-    return right[singular > 1e-6 * singular[0]].T.to(text.dtype)
-
-
-def _require_somebody(start: Assignment, problem: Problem) -> None:
-    nobody = (start.mass < NOBODY).nonzero().flatten().tolist()
-    if nobody and problem.text is not None:
-        shown = ", ".join(map(str, nobody[:10])) + (", …" if len(nobody) > 10 else "")
-        raise InputError(
-            f"Expected at least one image a class, but none resembles the text of class {shown} (counted from 0); "
-            "leave out the text of classes that have no image, or check that text and images are of one encoder."
-        )

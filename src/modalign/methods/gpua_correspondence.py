@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from modalign.errors import InputError
 from modalign.linalg.inputs import wide
 from modalign.methods.gpua_marginals import Marginals
 from modalign.methods.gpua_rows import Images
 from modalign.methods.gpua_transport import Offsets, match
+
+NOBODY = 1e-4  # images: a class that resembles less than this is none of theirs
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,16 @@ class Assignment:
         """(K, d_v) barycentres C, equation 12."""
         return (self.moments / self.mass[:, None]).float()
 
+    def require_images(self) -> None:
+        """Raise where a class resembles no image at all."""
+        nobody = (self.mass < NOBODY).nonzero().flatten().tolist()
+        if nobody:
+            shown = ", ".join(map(str, nobody[:10])) + (", …" if len(nobody) > 10 else "")
+            raise InputError(
+                f"Expected at least one image a class, but none resembles the text of class {shown} (counted from 0); "
+                "leave out the text of classes that have no image, or check that text and images are of one encoder."
+            )
+
 
 @dataclass(frozen=True)
 class Correspondences:
@@ -58,6 +73,21 @@ class Correspondences:
     iterations: int
     converged: bool
     change: float
+
+    def report(self, start: Assignment) -> dict[str, Any]:
+        """For ``diagnosis_``, beside the zero-shot assignment."""
+        labels, K = self.assignment.labels, len(self.assignment.mass)
+        sizes = torch.bincount(labels, minlength=K)
+        return {
+            "plan_entropy": self.assignment.entropy / math.log(K),
+            "marginal_error": self.offsets.marginal_error,
+            "transport_converged": self.offsets.converged,
+            "iterations": self.iterations,
+            "centres_rest": self.converged,
+            "changed_from_zero_shot": float((labels != start.labels).double().mean()),
+            "smallest_class": int(sizes.min()),
+            "empty_classes": int((sizes == 0).sum()),
+        }
 
 
 def assign(images: Images, plan: Callable[[], Iterable[tuple[slice, Tensor]]], n_classes: int) -> Assignment:
@@ -98,6 +128,7 @@ def mine(
     tolerance: float = 1e-6,
     max_iterations: int = 30,
     memory: float = 2**30,
+    densities: Callable[[], Iterable[tuple[slice, Tensor]]] | None = None,
 ) -> Correspondences:
     r"""Alternate the plan P and the visual centres C until the centres rest.
 
@@ -117,6 +148,7 @@ def mine(
     tolerance : marginal error of every plan.
     max_iterations : T at most; it ends earlier when C moves by less than :data:`REST`, relative.
     memory : bytes that scores may take; beyond, they are computed anew in every pass.
+    densities : gives blocks (m, K) of what is added to Z Cᵀ.
 
     Returns
     -------
@@ -129,7 +161,7 @@ def mine(
     g: Tensor | None = None
     while change > REST and iteration < max_iterations:
         iteration += 1
-        scores = _scores(images, centres, text, weight, held)
+        scores = _held(partial(_affinity, images, centres, text, weight, densities), held)
         offsets = match(scores, len(images), **settings, tolerance=tolerance, start=g)
         g = offsets.g
         used, plan = centres, offsets.rows
@@ -142,11 +174,25 @@ def mine(
 REST = 1e-4
 
 
-def _scores(
-    images: Images, centres: Tensor, text: Tensor, weight: float, held: bool
+def _affinity(
+    images: Images,
+    centres: Tensor,
+    text: Tensor,
+    weight: float,
+    densities: Callable[[], Iterable[tuple[slice, Tensor]]] | None,
+) -> Iterator[tuple[slice, Tensor]]:
+    if densities is None:
+        yield from images.scores(centres, text, weight)
+        return
+    for (rows, R), (_, density) in zip(images.scores(centres, text, weight), densities(), strict=True):
+        yield rows, R.add_(density, alpha=1 - weight)
+
+
+def _held(
+    scores: Callable[[], Iterable[tuple[slice, Tensor]]], held: bool
 ) -> Callable[[], Iterable[tuple[slice, Tensor]]]:
     """Blocks of R, from memory or anew at every call."""
     if not held:
-        return lambda: images.scores(centres, text, weight)
-    blocks = list(images.scores(centres, text, weight))
+        return scores
+    blocks = list(scores())
     return lambda: blocks

@@ -99,6 +99,13 @@ class Refined:
     losses: Tensor
     defect: float
 
+    def report(self) -> dict[str, float]:
+        """For ``diagnosis_``."""
+        report = {"orthogonality_defect": self.defect}
+        if len(self.losses):
+            report |= {"loss_before": float(self.losses[0]), "loss_after": float(self.losses[-1])}
+        return report
+
 
 def refine(
     images: Images,
@@ -163,6 +170,12 @@ def refine(
     return Refined(
         (Q.mT if wide_start else Q).to(start.dtype), torch.stack(losses) if losses else Q.new_zeros(0), defect
     )
+
+
+def span(text: Tensor) -> Tensor:
+    """(d_t, r) orthonormal basis of the span of the rows of ``text``."""
+    _, singular, right = torch.linalg.svd(text.double() if text.device.type != "mps" else text, full_matrices=False)
+    return right[singular > 1e-6 * singular[0]].T.to(text.dtype)
 
 
 def _tangent(Q: Tensor, G: Tensor) -> Tensor:
