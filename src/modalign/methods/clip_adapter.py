@@ -38,9 +38,8 @@ class CLIPAdapter(VectorMethod):
     ``validation``. Without validation images β = 0.2 and training goes to the end. Step 0 counts as zero-shot: the
     network is drawn at random and left out.
 
-    The paper uses batches of 32 and a rate of 10⁻⁵; the second ReLU, and that the network has no biases, is from the
-    practice of its followers. The adapter of the text, which the paper found no better, is not here. Without text,
-    class means take its place.
+    The paper trains in small batches. Whether its layers have biases, and its schedule, could not be read; here they
+    have none. Its adapter of the text is not here. Without text, class means take its place.
 
     Cost: O(n d (d / 2 + C)) a step, four trainings to choose β.
 

@@ -31,9 +31,8 @@ class TaskRes(VectorMethod):
     starts at zero-shot exactly. The step to stop at, 0 included, is chosen on ``validation``; without validation images
     it is the last. A class without a labeled image is only pushed away from the images of others.
 
-    The paper trains by Adam in batches of 256, for 100 epochs at up to 4 shots and 200 above, at a rate of 2·10⁻³ and
-    α = 0.5 (1 on Flowers102). Its "enhanced" base, text trained in advance, is not here. Without text, class means take
-    its place.
+    The paper trains in batches, and its schedule could not be read. Its "enhanced" base, text trained in advance, is
+    not here. Without text, class means take its place.
 
     Cost: O(n C d) a step.
 
