@@ -122,13 +122,14 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     prototypes_ : (K, d_t) Y.
     marginals_ : (K,) c.
     transduction_ : (n,) classes of the fitted images.
+    class_sizes_ : (K,) estimated images of each class; of the default.
     spaces_ : widths of the visual spaces.
     diagnosis_ : ``plan_entropy`` as a share of that of a uniform plan; ``marginal_error``; ``iterations`` and
         ``centres_rest``, whether C came to rest; ``changed_from_zero_shot``, the share of images with another class
         than zero-shot gives; ``orthogonality_defect`` of W; ``marginals`` as chosen, with the numbers that decided;
         ``smallest_class`` and ``empty_classes`` by pseudo-label; ``loss_before`` and ``loss_after`` refinement. By
-        default also ``class_sizes`` as estimated, the ``absent_classes`` (positions), ``coverage`` (the share of
-        the classes that the images show) and ``new_image_weight`` q.
+        default also the number of ``absent_classes``, ``coverage`` (the share of the classes that the images show) and
+        ``new_image_weight`` q.
 
     Warns
     -----
@@ -223,6 +224,8 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         )
         W = between(language, refined.map, MAP_WEIGHT * ground.trust) if anchored else refined.map
         self.weight_, self.marginals_ = W @ basis.T, marginals.shares.float()
+        if anchored:
+            self.class_sizes_ = ground.sizes
         self.diagnosis_ = {
             **found.report(start),
             **marginals.report(),

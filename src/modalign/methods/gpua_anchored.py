@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,17 +86,16 @@ class Ground:
         shares = (self.sizes / self.sizes.sum() + FLOOR / K) / (1 + FLOOR)
         return Marginals(shares, "estimated", numbers, ESTIMATE_RHO)
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> dict[str, float]:
         """What goes into ``diagnosis_``; warns where classes seem to be absent."""
-        absent = (self.sizes < NO_IMAGE).nonzero().flatten().tolist()
+        absent = int((self.sizes < NO_IMAGE).sum())
         if absent and self.coverage < COVERAGE:
             warnings.warn(
-                f"About {len(absent)} of the {len(self.sizes)} classes seem to have no image; new images are "
+                f"About {absent} of the {len(self.sizes)} classes seem to have no image; new images are "
                 "classified mostly by the class texts.",
                 stacklevel=5,  # the caller of fit
             )
         return {
-            "class_sizes": self.sizes.tolist(),
             "absent_classes": absent,
             "coverage": self.coverage,
             "new_image_weight": MAP_WEIGHT * self.trust,
