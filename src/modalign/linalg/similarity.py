@@ -129,13 +129,13 @@ def near_identical(X: Tensor, Y: Tensor | None = None, *, threshold: float = NEA
 def groups_of_copies(X: Tensor, *, threshold: float = NEAR_IDENTICAL) -> Tensor:
     """(n,) group numbers: rows that :func:`near_identical` links, directly or through others, share one.
 
-    Where that would make one group of more than 10 rows and a tenth of all, the vectors do not tell these images apart
-    well enough to call them copies; then only equal rows share a group.
+    Where that would make one group of more than half of the rows, or of more than 10 and a tenth of them, the vectors
+    do not tell these images apart well enough to call them copies; then only equal rows share a group.
     """
     pairs = near_identical(X, threshold=threshold).cpu().numpy()
     links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(X), len(X)))
     groups = connected_components(links, directed=False)[1]
-    if np.bincount(groups).max() > max(10, len(X) / 10):
+    if np.bincount(groups).max() > min(len(X) / 2, max(10, len(X) / 10)):
         groups = np.unique(X.cpu().numpy(), axis=0, return_inverse=True)[1]
     return torch.from_numpy(groups.astype(np.int64))
 
