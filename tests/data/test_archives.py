@@ -223,10 +223,6 @@ def test_an_archive_that_was_cut_off(tmp_path: Path, kind: str) -> None:
     files = {f"cat/{i}.jpg": noise.randbytes(30_000) for i in range(40)}
     path = pack(tmp_path / f"a.{kind}", files)
     path.write_bytes(path.read_bytes()[: 30_000 * 30])
-    if kind == "zip":  # its table of contents is at the end
-        with pytest.raises(InputError, match="cannot be read as one"):
-            load_items(path)
-        return
     items = load_items(path)
     assert len(items) > 25
     for i in range(len(items) - 1):

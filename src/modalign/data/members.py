@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterator
+from typing import BinaryIO, Protocol
 
 from modalign.data.blobs import SIZE_LIMIT, Blob, Identity, file_identity, too_large, why_unreadable
 from modalign.data.listing import Listing, has_image_suffix, is_hidden, is_split_file, printable
@@ -11,6 +12,7 @@ from modalign.errors import UndecodableError
 EXPANSION = 200
 """An archive is read up to this many times its own size, and up to 4 GiB in any case; photos hardly compress."""
 _EXPANDED_ANYWAY = 2**32
+_STEP = 2**20
 
 
 class Archive(Protocol):
@@ -120,6 +122,21 @@ class Members:
     def add(self, name: str, archive: Archive, member: object, size: int) -> None:
         """One more item, by the name that :meth:`wants` returned."""
         self.found[name] = MemberBlob(archive, name, member, size)
+
+
+def places(raw: BinaryIO, needle: bytes, start: int = 0) -> Iterator[int]:
+    """Where some bytes stand in a file, from ``start`` on; the file may be read in between."""
+    position = start
+    while True:
+        raw.seek(position)
+        data = raw.read(_STEP + len(needle) - 1)
+        place = data.find(needle)
+        while place >= 0:
+            yield position + place
+            place = data.find(needle, place + 1)
+        if len(data) < _STEP + len(needle) - 1:
+            return
+        position += _STEP
 
 
 def leaves_archive(name: str) -> str | None:

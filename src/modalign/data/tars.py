@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 from modalign.data.blobs import SIZE_LIMIT
 from modalign.data.listing import has_image_suffix
-from modalign.data.members import Members
+from modalign.data.members import Members, places
 from modalign.errors import UndecodableError
 from modalign.files import open_regular
 
@@ -203,20 +203,12 @@ def _walk(raw: BinaryIO) -> Iterator[tarfile.TarInfo | _Gap]:
 
 def _next_header(raw: BinaryIO, start: int) -> int | None:
     """Where the next sound header begins at or behind ``start``, or None."""
-    position = start
-    while True:
-        raw.seek(position)
-        data = raw.read(_STEP + _BLOCK)
-        place = data.find(b"ustar", _MAGIC_OFFSET)
-        while place >= 0:
-            header = data[place - _MAGIC_OFFSET : place - _MAGIC_OFFSET + _BLOCK]
-            with suppress(tarfile.HeaderError, ValueError):
-                tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
-                return position + place - _MAGIC_OFFSET
-            place = data.find(b"ustar", place + 1)
-        if len(data) < _STEP + _BLOCK:
-            return None
-        position += _STEP
+    for place in places(raw, b"ustar", start + _MAGIC_OFFSET):
+        raw.seek(place - _MAGIC_OFFSET)
+        with suppress(tarfile.HeaderError, ValueError):
+            tarfile.TarInfo.frombuf(raw.read(_BLOCK), "utf-8", "surrogateescape")
+            return place - _MAGIC_OFFSET
+    return None
 
 
 def _about_end(raw: BinaryIO, start: int) -> list[str]:
