@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -80,8 +81,34 @@ def test_a_line_cut_short_harms_no_other(tmp_path: Path, kept: float) -> None:
     with path.open("a") as file:
         file.write(line[: int(kept if kept == 1 else kept * len(line))])
     append_run(path, run(seed=3))
+    assert [r.seed for r in read_runs(path)] == [1, 3]
+    assert path.read_bytes().count(b"\n") == 2, "and leaves nothing behind"
+
+
+def test_without_locks_a_line_cut_short_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modalign.files.appending._lock", lambda descriptor: False)
+    path = tmp_path / "runs.jsonl"
+    append_run(path, run(seed=1))
+    path.write_bytes(path.read_bytes() + b'{"format"')
+    append_run(path, run(seed=3))
     with pytest.warns(UserWarning, match=r"lines \[2\]"):
         assert [r.seed for r in read_runs(path)] == [1, 3]
+
+
+def test_a_whole_line_without_its_line_break_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    path.write_text("\n".join(run(seed=k).to_json() for k in (1, 2)))
+    append_run(path, run(seed=3))
+    assert [r.seed for r in read_runs(path)] == [1, 2, 3]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_no_line_is_added_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "runs.jsonl").symlink_to(tmp_path / "victim")
+    with pytest.raises(InputError, match="it is a link"):
+        append_run(tmp_path / "runs.jsonl", run())
+    assert (tmp_path / "victim").read_text() == "precious"
 
 
 def test_several_writers_share_a_file(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import warnings
 from collections import Counter
@@ -17,7 +16,7 @@ import numpy as np
 
 from modalign.errors import InputError
 from modalign.evaluate.metrics import Accuracy, Interval, mean_interval
-from modalign.files import parse_json, read_bytes
+from modalign.files import append_line, parse_json, read_bytes
 from modalign.record import plain
 
 Shots = int | str  # labelled images a class, or "all"
@@ -136,22 +135,8 @@ def labels_a_class(shots: Shots) -> str:
 
 
 def append_run(path: str | Path, run: Run) -> None:
-    """Add a line to a results file. Each line is one write at the end, so that several processes may share a file
-    and a line cut short by a crash harms no other."""
-    line = (run.to_json() + "\n").encode()
-    try:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        descriptor = os.open(path, flags, 0o666)
-        try:
-            size = os.fstat(descriptor).st_size
-            if size and (os.lseek(descriptor, size - 1, os.SEEK_SET), os.read(descriptor, 1))[1] != b"\n":
-                line = b"\n" + line
-            if os.write(descriptor, line) != len(line):
-                raise OSError(None, "the disk is full")
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise InputError(f"Expected results file '{path}' to be writable, got: {error.strerror}.") from error
+    """Add a line to a results file, which several processes may share; see :func:`~modalign.files.append_line`."""
+    append_line(path, run.to_json().encode())
 
 
 def read_runs(path: str | Path) -> list[Run]:

@@ -4,6 +4,7 @@ Reading lives in :mod:`~modalign.files.reading` and :mod:`~modalign.files.arrays
 :mod:`~modalign.files.writing`, and what both know of models and checkpoints in :mod:`~modalign.files.cards`.
 """
 
+from modalign.files.appending import append_line
 from modalign.files.arrays import damaged_contents, read_npz
 from modalign.files.cards import CardFormat
 from modalign.files.reading import (
@@ -24,6 +25,7 @@ from modalign.files.writing import check_writable, make_folder, replacing, requi
 __all__ = [
     "CardFormat",
     "NotRegularError",
+    "append_line",
     "check_writable",
     "damaged_contents",
     "is_regular",

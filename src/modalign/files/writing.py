@@ -114,7 +114,7 @@ def check_writable(path: str | Path, *, folder: bool = False, append: bool = Fal
             _require_regular(mode)
             parent = path.parent
             if append and mode is not None:
-                os.close(os.open(path, os.O_WRONLY | os.O_APPEND))
+                os.close(os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)))
                 return
         _require_short_names(path, parent)
         sweep(parent)
