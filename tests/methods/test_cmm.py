@@ -35,7 +35,7 @@ def fit(data, model: CMM, text: bool = True, validation: bool = True) -> CMM:
 
 def settle(**settings) -> dict[str, object]:
     model = CMM(**settings)
-    model.logit_scale_ = 100.0
+    model.logit_scale_, model.random_state_ = 100.0, 0
     return model._settled().get_params()
 
 

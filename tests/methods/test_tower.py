@@ -78,7 +78,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     own = methods.import_module
     here = type("module", (), {"Context": Context})
     monkeypatch.setattr(methods, "import_module", lambda name: here if name.endswith(".context") else own(name))
-    monkeypatch.setattr("modalign.persistence.models.ALL_METHODS", methods.ALL_METHODS)
+    monkeypatch.setattr("modalign.persistence.state.ALL_METHODS", methods.ALL_METHODS)
 
 
 def test_it_learns_and_the_encoder_stays_as_it_is(encoder, digits: Items, text) -> None:

@@ -49,7 +49,7 @@ def power_of_two(X: Tensor) -> Tensor:
     """
     limits = torch.finfo(X.dtype)
     lowest, highest = (math.frexp(value)[1] - 1 for value in (limits.tiny, limits.max))
-    peak = X.detach().abs().amax(dim=-1, keepdim=True)
+    peak = _largest(X)
     return peak.log2().floor().clamp(lowest, highest).exp2().masked_fill(peak == 0, 1)
 
 
@@ -61,9 +61,15 @@ def single(X: Tensor) -> Tensor:
     """
     if X.dtype != torch.float64 or not X.numel():
         return X.float()
-    peak = X.detach().abs().amax(dim=-1, keepdim=True)
+    peak = _largest(X)
     outside = (peak > LARGE) | (peak < 1 / LARGE)
     return (torch.where(outside, X / power_of_two(X), X) if bool(outside.any()) else X).float()
+
+
+def _largest(X: Tensor) -> Tensor:
+    """(…, 1) the largest absolute entry of every row, without a copy of the size of ``X``."""
+    X = X.detach()
+    return torch.maximum(X.amax(dim=-1, keepdim=True), -X.amin(dim=-1, keepdim=True))
 
 
 def pair(X: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:

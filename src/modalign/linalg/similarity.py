@@ -41,6 +41,8 @@ def unit(X: Tensor) -> Tensor:
     (..., d) tensor, differentiable. Cost O(n d).
     """
     X = real(X, "X", finite=False)
+    if not X.numel():
+        return X
     length = torch.linalg.vector_norm(X, dim=-1, keepdim=True)
     if X.device.type == "cpu" and ordinary(length):
         return X / length  # the numbers of the lines below in half of their time; elsewhere the test costs more
