@@ -31,8 +31,8 @@ def test_what_was_freed_before_the_end_counts_and_numpy_counts_like_torch() -> N
 def test_what_others_took_before_does_not_count() -> None:
     before = np.ones(100 * MB, dtype=np.uint8)
     with PeakMemory() as peak:
-        small = np.ones(10 * MB, dtype=np.uint8)
-    assert 9 * MB < measured(peak) < 50 * MB
+        small = np.ones(40 * MB, dtype=np.uint8)  # above the size that malloc keeps ready
+    assert 36 * MB < measured(peak) < 80 * MB
     assert len(before) > len(small)
 
 

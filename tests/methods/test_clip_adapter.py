@@ -16,7 +16,9 @@ def test_training_is_that_of_torch_modules():
     data = few_shot()
     X, Xt, T = (F.normalize(torch.from_numpy(a), dim=1) for a in (data.X, data.Xt, data.text))
     settings = {"ratio": 0.6, "steps": 12, "learning_rate": 0.01, "weight_decay": 0.1, "random_state": 3}
-    start = CLIPAdapter(**settings)._start(X)
+    model = CLIPAdapter(**settings)
+    model.random_state_ = 3
+    start = model._start(X)
     adapter = torch.nn.Sequential(
         torch.nn.Linear(24, 6, bias=False), torch.nn.ReLU(), torch.nn.Linear(6, 24, bias=False), torch.nn.ReLU()
     )

@@ -124,7 +124,7 @@ class CLIPAdapter(VectorMethod):
 
     def _start(self, X: Tensor) -> list[Tensor]:
         """Weights drawn uniformly within 1 / √(inputs), as in torch's linear layers."""
-        generator, d = seeded(self.random_state), X.shape[1]
+        generator, d = seeded(self.random_state_), X.shape[1]
         width = max(1, d // self.reduction)
         shapes = (d, width), (width, d)
         return [((2 * torch.rand(s, generator=generator) - 1) / math.sqrt(s[0])).to(X.device) for s in shapes]
