@@ -28,6 +28,7 @@ from modalign.methods.fitting import seeded
 from modalign.methods.parameters import check_parameters
 from modalign.methods.problem import Problem, ProblemReader, names_of
 from modalign.methods.selection import held_out
+from modalign.tune.threads import threads_for_vectors, using_threads
 
 LOGIT_SCALE = 100.0  # where CLIP's training ends; of text whose encoder is unknown
 
@@ -110,12 +111,14 @@ class VectorMethod(ClassifierMixin, ProblemReader):
         if hasattr(self, "logit_scale"):
             self.logit_scale_ = float(self.logit_scale or problem.logit_scale or LOGIT_SCALE)
         self.temperature_ = None
-        self._fit(problem)
-        if self.temperature_ is None:
-            known = held_out(problem.validation)
-            self.temperature_ = 1.0
-            if known is not None:
-                self._calibrate(self._scores(known[0]), known[1])
+        on_cpu = problem.X.device.type == "cpu"
+        with using_threads(threads_for_vectors(*problem.X.shape) if on_cpu else None):
+            self._fit(problem)
+            if self.temperature_ is None:
+                known = held_out(problem.validation)
+                self.temperature_ = 1.0
+                if known is not None:
+                    self._calibrate(self._scores(known[0]), known[1])
         return self
 
     def chosen(self) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from modalign.methods.divisions import Division, Divisions, divide
 from modalign.methods.fitting import Criterion, seeded
 from modalign.methods.parameters import Count, NonNegative, Positive, Range, Seed
 from modalign.methods.selection import held_out
+from modalign.tune.threads import using_threads
 
 MEANS_SCALE = 10.0  # where class means stand in for text
 PRESETS: dict[str | None, dict[str, Any]] = {
@@ -178,7 +179,7 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         self.init_, self.layers_, self.fusion_ = own.init, own.layers, found.choice.fusion
         if training is None or training.run.steps != steps:
             training = own._training(X, y, self.text_, steps)
-            with threads_for(training.run.learner.flat):
+            with using_threads(threads_for(training.run.learner.flat)):
                 training.run.advance(steps)
         weights, record = training.run.learner.weights, training.run.record()
 
@@ -218,7 +219,7 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         if self.steps is None:
             no_step, steps = grid[0] if len(grid) == 1 else self.training_fusion, moments(self.max_steps)
         trials = [self._trial(part, X, y, problem, steps[-1]) for part in divided.parts]
-        with threads_for(trials[0].training.run.learner.flat):
+        with using_threads(threads_for(trials[0].training.run.learner.flat)):
             found = search(
                 trials, divided.y, steps, grid, self.criterion,
                 patience=self.patience, earliest=EARLIEST[problem.text is not None], no_step=no_step,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -161,19 +160,12 @@ class Learner:
         return truth, hinge
 
 
-@contextmanager
-def threads_for(parameters: Tensor) -> Iterator[None]:
-    """One thread while few parameters are trained on the CPU: handing out work takes longer than a step of it.
+def threads_for(parameters: Tensor) -> int | None:
+    """1 while few parameters are trained on the CPU: handing out work takes longer than a step of it.
 
     On a busy machine two threads that wait for each other 16,000 times were up to ten times slower than one.
     """
-    before = torch.get_num_threads()
-    if parameters.device.type == "cpu" and parameters.numel() < FEW:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return 1 if parameters.device.type == "cpu" and parameters.numel() < FEW else None
 
 
 class Run:

@@ -1,0 +1,53 @@
+"""Threads are set by the size of the problem, in torch and below NumPy, and given back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from threadpoolctl import ThreadpoolController
+
+from modalign.methods.zero_shot import ZeroShot
+from modalign.tune.threads import FEW_NUMBERS, threads_for_vectors, using_threads
+
+
+def threads() -> list[int]:
+    """Of torch, then of every library of OpenMP or linear algebra that is loaded."""
+    return [torch.get_num_threads(), *(library["num_threads"] for library in ThreadpoolController().info())]
+
+
+@pytest.fixture
+def two_threads():
+    """Two threads everywhere, whatever the environment says."""
+    before = torch.get_num_threads()
+    with ThreadpoolController().limit(limits=2):
+        torch.set_num_threads(2)
+        yield
+        torch.set_num_threads(before)
+
+
+def test_threads_are_limited_inside_and_given_back_also_after_an_error(two_threads):
+    before = threads()
+    assert before[0] == 2
+
+    @using_threads(1)
+    def fail() -> None:
+        assert set(threads()) == {1}
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert threads() == before
+    with using_threads(None):
+        assert threads() == before
+
+
+def test_small_problems_are_fitted_on_one_thread_and_large_ones_as_it_is_set(two_threads, monkeypatch):
+    seen = []
+    fit = ZeroShot._fit
+    monkeypatch.setattr(ZeroShot, "_fit", lambda self, problem: seen.append(threads()[0]) or fit(self, problem))
+    for n in (8, FEW_NUMBERS // 64):
+        ZeroShot().fit(np.ones((n, 64), dtype=np.float32) + np.eye(n, 64, dtype=np.float32), np.arange(n) % 2)
+    assert seen == [1, 2]
+    assert threads()[0] == 2
+    assert (threads_for_vectors(160, 512), threads_for_vectors(100_000, 512)) == (1, None)
