@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -184,8 +185,12 @@ class Classifier:
             items, labels = self._items_to_test_on(images, split)
         except InputError:
             return False
-        known = np.flatnonzero(labels != UNLABELLED)
-        return any(content_hash(items, i) not in self.fitted_on and _decodable(items, i) for i in known)
+        for i in np.flatnonzero(labels != UNLABELLED):
+            if content_hash(items, i) not in self.fitted_on:
+                with suppress(UndecodableError):
+                    items.open(i)
+                    return True
+        return False
 
     def save(self, folder: str | Path) -> Path:
         """Write the model as safetensors and a JSON card; the encoder is named and hashed, not copied."""
@@ -286,14 +291,6 @@ def _try(method: TowerMethod, encoder: Encoder | JoinedEncoder, folder: str | Pa
     except Exception as error:  # parts that do not fit each other fail in every way a network can
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"The model in '{folder}' cannot be used with encoder '{encoder.name}': {reason}") from None
-
-
-def _decodable(items: Items, i: int) -> bool:
-    try:
-        items.open(i)
-    except UndecodableError:
-        return False
-    return True
 
 
 def _unlabeled(count: int) -> tuple[str, ...]:
