@@ -113,8 +113,8 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     except UndecodableError:
         raise
     except Exception as error:  # a decoder may raise anything on hostile bytes, and no file may stop a run
-        if _is_passing(error):
-            raise UndecodableError("not enough memory to decode it at this moment", lasting=False) from error
+        if passing := _passing_trouble(error):
+            raise UndecodableError(f"cannot be decoded at this moment: {passing}", lasting=False) from error
         raise UndecodableError(_reason(error, kind, data)) from error
 
 
@@ -141,7 +141,8 @@ def _decode(data: bytes, kind: str | None, max_pixels: int) -> Image.Image:
     if jpeg is not None:
         whole = min(DRAFT_PIXELS, max_pixels if jpeg.in_one_pass else max_pixels // 4)
         scale = next(s for s in (1, 2, 4, 8) if pixels <= s * s * whole or s == 8)
-        image.draft(None, (max(1, image.width // scale), max(1, image.height // scale)))
+        if scale > 1:
+            image.draft(None, (max(1, image.width // scale), max(1, image.height // scale)))
     taken = pixels * MAX_BYTES // _pixel_limit(image, kind, jpeg, MAX_PIXELS)
     with _large_lock if taken > _LARGE else nullcontext():
         image.load()
@@ -190,11 +191,13 @@ def _orientation(image: ImageFile, kind: str | None, jpeg: Jpeg | None) -> int:
     return exif_orientation(image.info["exif"]) if "exif" in image.info else 1
 
 
-def _is_passing(error: Exception) -> bool:
-    """Whether an error is of the machine and this moment, and says nothing about the file."""
+def _passing_trouble(error: Exception) -> str | None:
+    """What the machine lacks at this moment, or None if an error is of the file."""
     if isinstance(error, MemoryError) or "memory" in str(error).lower():
-        return True
-    return isinstance(error, OSError) and error.errno is not None  # Pillow's own have none
+        return "not enough memory"
+    if isinstance(error, OSError) and error.errno is not None:  # Pillow's own have none
+        return (error.strerror or str(error)).lower()
+    return None
 
 
 @contextmanager
