@@ -119,6 +119,14 @@ def test_time_is_kept_and_what_was_not_tried_is_named():
     assert {type(m).__name__ for m in model.members_} <= {"ZeroShot", "AnchoredGaussian"}
 
 
+def test_the_candidates_that_were_judged_give_the_same_model_without_a_limit():
+    data = few_shot()
+    hurried = Auto(seconds=1e-9, random_state=0).fit(data.X, data.y, text=data.text)
+    assert hurried.chosen() == {"candidates": ["zero_shot", "anchored_gaussian"]}
+    again = Auto(random_state=0, **hurried.chosen()).fit(data.X, data.y, text=data.text)
+    np.testing.assert_array_equal(again.scores(data.Xt), hurried.scores(data.Xt))
+
+
 def test_without_labels_what_is_not_reproducible_is_not_kept():
     data = few_shot(shots=60, noise=0.6)
     model = Auto(random_state=0).fit(data.X, text=data.text)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from modalign.methods.ensemble import greedy_ensemble, log_probabilities
 from modalign.methods.parameters import Positive, Seed
 from modalign.methods.selection import accuracy, held_out, log_likelihood
 
+SECONDS = 20.0  # for the default candidates
 SMALLEST = 2  # labeled images of most classes, below which nothing can be held out
 REPRODUCED = 0.4  # share of changed answers that two halves must have in common
 UNTEMPERED = 10.0  # temperature of a Gaussian in hundreds of dimensions, where none can be fitted
@@ -42,18 +45,20 @@ class Auto(VectorMethod):
     images that the final models have beyond those of a fold (see :func:`~modalign.methods.ensemble.greedy_ensemble`).
 
     Cost: five fits of each candidate and one of each member. Candidates are tried in a fixed order until ``seconds``
-    are used; what was not tried is named in ``diagnosis_``.
+    are used; what was not tried is named in ``diagnosis_``. A limit on time makes the choice depend on how busy the
+    machine is. The same data, seed and ``candidates=model.candidates_`` give the same model again on any machine.
 
     Parameters
     ----------
     candidates : names of methods on vectors; None is a list that suits what is given. Zero-shot is always added where
         there is text.
     seconds : time for choosing, in seconds of wall time; the candidate that exceeds it is dropped. The first candidate
-        is always finished.
+        is always finished. None is 20 for the default candidates, and no limit for candidates that are given.
     random_state : draws the folds and seeds the candidates.
 
     Attributes
     ----------
+    candidates_ : names of the methods that were judged, in order.
     members_ : the fitted methods of the ensemble.
     weights_, temperatures_ : (m,) their weights, and what their scores are divided by.
     sharpness_ : factor of the mean log-probability.
@@ -73,9 +78,10 @@ class Auto(VectorMethod):
     paper = "own method: ensemble selection (Caruana et al., ICML 2004) over the methods of this library"
     needs_labels = False
     judges_itself = True
+    choices: ClassVar[tuple[str, ...]] = ("candidates",)
 
     candidates: tuple[str, ...] | list[str] | None = None
-    seconds: Positive = 20.0
+    seconds: Positive | None = None
     random_state: Seed = None
 
     def out_of_fold(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -94,7 +100,8 @@ class Auto(VectorMethod):
         self.table_, self.diagnosis_, self._judged = [], {}, None
         sizes = torch.bincount(problem.y[known], minlength=problem.n_classes)
         if held_out(problem.validation) is not None or int(sizes.median()) >= SMALLEST:
-            self._choose(problem, Pool.judge(problem, self.candidates, seed, started + self.seconds))
+            seconds = self.seconds or (SECONDS if self.candidates is None else math.inf)
+            self._choose(problem, Pool.judge(problem, self.candidates, seed, started + seconds))
         else:
             self._take_one(problem, seed)
         found = self._scores(problem.X).argmax(dim=1).cpu()
@@ -116,7 +123,7 @@ class Auto(VectorMethod):
         pool.mark(ensemble)
         combined = ensemble.combine(pool.logits)
         self._set_members(pool.fitted, ensemble.weights, ensemble.temperatures, ensemble.sharpness)
-        self.table_ = pool.table
+        self.table_, self.candidates_ = pool.table, list(pool.logits)
         if pool.rows is not None:
             self._judged = pool.rows.cpu().numpy(), combined.cpu().numpy()
         self.diagnosis_ |= {
@@ -136,6 +143,7 @@ class Auto(VectorMethod):
             share = reproduced(problem, seed)
             name = name if share > REPRODUCED else "zero_shot"
             self.diagnosis_ |= {"chosen_on": "reproducibility", "reproduced": share}
+        self.candidates_ = [name]
         temperature = 1.0 if problem.text is not None else UNTEMPERED
         self._set_members({name: fit_member(name, problem, seed)}, {name: 1.0}, {name: temperature}, 1.0)
 

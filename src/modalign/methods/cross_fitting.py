@@ -117,7 +117,7 @@ def own_predictions(method: VectorMethod, X: Features, views: int = 1) -> CrossF
     first = rows < len(X) // views
     rows, logits = rows[first], logits[first]
     scored = Scored(tuple(X.ids[i] for i in rows), X.labels[rows], logits)
-    return CrossFit(rows, scored, FOLDS if len(rows) else 0, {})
+    return CrossFit(rows, scored, FOLDS if len(rows) else 0, method.chosen())
 
 
 @dataclass(frozen=True)
