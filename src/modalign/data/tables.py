@@ -85,7 +85,7 @@ def _divide(listing: Listing, values: set[str]) -> None:
 
 
 def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, str, str | None, str]]:
-    """(line, path, label, part as it is written) of every row."""
+    """(line, path, label, part as in the file) of every row."""
     lines = text.split("\n")  # and at no other sign, which names may hold
     delimiter = max("\t,;|", key=lines[0].count)
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)

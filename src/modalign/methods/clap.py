@@ -37,6 +37,8 @@ class CLAP(VectorMethod):
     paper trains by stochastic gradient descent on augmented views; its penalty functions other than the square could
     not be read. Without text, class means take its place.
 
+    The paper itself was not at hand: the equations are from descriptions of the method and were not compared with it.
+
     Cost: O(n C d) a step.
 
     Parameters

@@ -41,6 +41,8 @@ class CLIPAdapter(VectorMethod):
     The paper trains in small batches. Whether its layers have biases, and its schedule, could not be read; here they
     have none. Its adapter of the text is not here. Without text, class means take its place.
 
+    The paper itself was not at hand: the equations are from descriptions of the method and were not compared with it.
+
     Cost: O(n d (d / 2 + C)) a step, four trainings to choose β.
 
     Parameters

@@ -89,7 +89,7 @@ class FAIR(SelfTrained):
     shares : q in the fairness term −Σ q_j log p̄_j: ``"uniform"``, 1/K each as published; ``"start"``, the mean of
         softmax(s cos(f, Z)) over the whole images before the first step, for images that are not known to be even.
     momentum : of p̄; None follows the number of classes.
-    refresh : pseudo-labels are made anew in every so manieth epoch and kept in between; 1 is Algorithm 1, more is an
+    refresh : pseudo-labels are recomputed every ``refresh`` epochs and kept in between; 1 is Algorithm 1, more is an
         approximation that saves most of the work.
     learning_rate : the highest; the paper takes 1e-6 for Food101 and SUN397.
 

@@ -80,6 +80,8 @@ class GDA(VectorMethod):
     Where no class has two images, :math:`\hat\Sigma` is taken around the mean of all; the paper has augmented views of
     each image there. Unlabeled images beside labeled ones are not used.
 
+    The paper itself was not at hand: the equations are from descriptions of the method and were not compared with it.
+
     Cost: O(n d (d + C) + d³) per estimate; one to score, five to choose.
 
     Parameters

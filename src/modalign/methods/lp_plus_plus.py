@@ -40,6 +40,8 @@ class LPPlusPlus(VectorMethod):
     it is the last. A class without a labeled image is only pushed away from the images of others. Without text, class
     means take its place.
 
+    The paper itself was not at hand: the equations are from descriptions of the method and were not compared with it.
+
     Cost: O(n C d) a step.
 
     Parameters

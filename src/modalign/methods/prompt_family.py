@@ -103,7 +103,7 @@ class CoCoOp(PromptMethod):
 
 
 class ConditionalLearner(PromptLearner):
-    """Every image is a set of prompts for all classes, so the text side is no one's to keep.
+    """The prompts of all classes depend on the image, so no class features are kept between images.
 
     Parameters
     ----------

@@ -34,6 +34,8 @@ class TaskRes(VectorMethod):
     The paper trains in batches, and its schedule could not be read. Its "enhanced" base, text trained in advance, is
     not here. Without text, class means take its place.
 
+    The paper itself was not at hand: the equations are from descriptions of the method and were not compared with it.
+
     Cost: O(n C d) a step.
 
     Parameters
