@@ -265,9 +265,8 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     def _ground(self, images: Images, text: Tensor, generator: torch.Generator) -> Ground:
         size = min(len(images), max(SAMPLE, SAMPLE_A_CLASS * len(text)))
         rows = torch.arange(size) if size == len(images) else torch.randperm(len(images), generator=generator)[:size]
-        return Ground.estimate(
-            images, rows.sort().values.to(text.device), text, self.semantic_weight, self.logit_scale_
-        )
+        rows = rows.sort().values.to(text.device)
+        return Ground.estimate(images, rows, text, self.semantic_weight, self.logit_scale_)
 
     def _marginals(self, K: int, ground: Ground | None) -> Marginals:
         if not isinstance(self.marginals, str):
