@@ -14,7 +14,7 @@ from modalign.linalg.calibration import fit_temperature
 
 ROUNDS = 25  # of the greedy search; weights are multiples of about 1/25
 GAIN = 1e-4  # nats per image that one more member must bring
-DOUBLING = 0.5  # log-odds of a right answer gained by twice the labeled images per class, mean of Caltech and Flowers
+DOUBLING = 0.5  # log-odds of a right answer for twice the labels per class; a cautious value set by hand
 
 
 @dataclass(frozen=True)
