@@ -77,6 +77,7 @@ class Auto(VectorMethod):
     title = "Automatic choice"
     paper = "own method: ensemble selection (Caruana et al., ICML 2004) over the methods of this library"
     needs_labels = False
+    cross_validates = True
     judges_itself = True
     choices: ClassVar[tuple[str, ...]] = ("candidates",)
 
