@@ -1,7 +1,12 @@
-"""For all tests: photos to work on, a cache of their own, and nothing that fails by the clock of a busy machine."""
+"""For all tests: photos to work on, a cache of their own, no deadlines, and the same drawn examples in every run.
+
+Property tests draw the same examples every time, so that a failure comes with the change that causes it.
+``HYPOTHESIS_PROFILE=explore`` draws new ones.
+"""
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +15,9 @@ import pytest
 from drawings import draw
 from hypothesis import settings
 
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 @pytest.fixture
