@@ -90,6 +90,18 @@ def test_whatever_is_missing_has_a_reason(tmp_path: Path, kind: str, data) -> No
     assert told or FILES.keys() <= set(items.ids)
 
 
+@pytest.mark.parametrize("kind", ZIPS)
+@pytest.mark.parametrize("other", [b"\0", b"\0\0png", b"/", b"\0/x"])
+def test_a_file_whose_damaged_name_is_that_of_a_folder_has_a_reason(tmp_path: Path, kind: str, other: bytes) -> None:
+    content = packed(tmp_path, kind).read_bytes()
+    place = content.rindex(b"cat/3.png") + len(b"cat/")
+    damaged = tmp_path / f"damaged-{kind}"
+    damaged.write_bytes(content[:place] + other.ljust(5, b"\0") + content[place + 5 :])
+    items = load_items(damaged)
+    assert items.quarantined
+    assert FILES.keys() - set(items.ids) == {"cat/3.png"}
+
+
 @pytest.mark.parametrize("kind", PLAIN)
 @pytest.mark.parametrize("damage", ["bit", "zeros", "noise"])
 def test_one_damaged_header_costs_one_member(tmp_path: Path, kind: str, damage: str) -> None:

@@ -102,6 +102,8 @@ class Members:
             return None
         self.folders.update("/".join(parts[:depth]) for depth in range(1, len(parts) + (kind == "folder")))
         if kind == "folder":
+            if size:  # the name was cut off behind a slash
+                self.listing.refuse(clean, "a folder that has content, so its name is damaged")
             return None
         if kind == "link":
             self.listing.refuse(clean, "a link; links inside archives are not followed")
