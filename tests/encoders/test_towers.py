@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -485,3 +486,18 @@ def test_updates_that_do_not_fit(model: CLIPModel) -> None:
         tower.with_updates({"3_q": torch.zeros(30, 30)})
     with pytest.raises(InputError, match=r"'1_fc1' of shape \(36, 30\), got \(30, 36\)"):
         tower.with_updates({"1_fc1": torch.zeros(30, 36)})
+
+
+def test_paths_beside_queries_keys_and_values_add_what_they_make(model: CLIPModel) -> None:
+    """x ↦ ΔW x beside W is W + ΔW; also in the last layer, where only the class token asks."""
+    tower = VisionTower.of(model)
+    (pixels,) = draw((2, 3, 12, 12), seed=2)
+    updates = draw_updates(tower, ["0_q", "2_q", "2_k", "1_v"])
+    paths = {name: partial(torch.nn.functional.linear, weight=update) for name, update in updates.items()}
+    for tokens in (False, True):
+        beside, inside = tower.with_paths(paths)(pixels, tokens=tokens), tower.with_updates(updates)(pixels)
+        agree(beside.pooled, inside.pooled, 1e-12)
+    with pytest.raises(InputError, match="one beside '1_fc1'"):
+        tower.with_paths({"1_fc1": paths["1_v"]})
+    with pytest.raises(InputError, match="Unknown linear map '9_q'"):
+        tower.with_paths({"9_q": paths["0_q"]})

@@ -228,7 +228,9 @@ def test_what_does_not_fit_is_said(settings: dict, sentence: str, model) -> None
 
 
 def test_presets_fill_in_what_is_left_open() -> None:
-    assert (ALIGN()._recipe().learning_rate, ALIGN()._recipe().epochs) == (0.0035, 40)
+    labels = np.arange(4)
+    recipe = ALIGN()._recipe(labels)
+    assert (recipe.learning_rate, recipe.epochs) == (0.0035, 40)
     released = ALIGN(preset="released", epochs=3)
-    assert (released._recipe().learning_rate, released._recipe().epochs) == (0.0025, 3)
+    assert (released._recipe(labels).learning_rate, released._recipe(labels).epochs) == (0.0025, 3)
     assert released.learning_rate is None  # what the user gave stays as it was

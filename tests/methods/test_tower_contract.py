@@ -276,6 +276,6 @@ def test_fit_leaves_the_hyper_parameters_alone(name: str, fitted) -> None:
     given = QUICK | {"training": {"optimizer": "sgd"}}
     method = quick(name, training=dict(given["training"]))
     before = copy.deepcopy(method.get_params())
-    method._recipe()
+    method._recipe(np.arange(3))
     assert method.get_params() == before
     assert {key: fitted(name).get_params()[key] for key in QUICK} == QUICK

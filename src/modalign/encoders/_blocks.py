@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -55,7 +55,8 @@ class Norm(NamedTuple):
 class Block:
     """One pre-norm layer: x ← x + out(attention(norm1(x))), x ← x + fc2(act(fc1(norm2(x)))).
 
-    Queries, keys and values come of one product, and the queries' map holds the 1/√(w/heads) of the scores.
+    Queries, keys and values come of one product, and the queries' map holds the 1/√(w/heads) of the scores. ``paths``
+    are functions of their input that are added to them, by ``q``, ``k`` or ``v``.
     """
 
     norm1: Norm
@@ -66,6 +67,7 @@ class Block:
     fc2: Affine
     act: Callable[[Tensor], Tensor]
     heads: int
+    paths: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
 
     @classmethod
     @torch.no_grad()
@@ -96,22 +98,36 @@ class Block:
         changed = {name: getattr(self, name).plus(updates[name]) for name in ("out", "fc1", "fc2") if name in updates}
         if not updates.keys().isdisjoint("qkv"):
             parts = [updates.get(n, torch.zeros_like(W)) for n, W in zip("qkv", self.qkv.weight.chunk(3), strict=True)]
-            parts[0] = (len(parts[0]) / self.heads) ** -0.5 * parts[0]
+            parts[0] = self._scaled(parts[0])
             changed["qkv"] = self.qkv.plus(torch.cat(parts))
         return replace(self, **changed)
 
+    def with_paths(self, paths: Mapping[str, Callable[[Tensor], Tensor]]) -> Block:
+        """The same layer with these paths; that of the queries gets the scale that their W has here."""
+        scaled = {"q": lambda h: self._scaled(paths["q"](h))} if "q" in paths else {}
+        return replace(self, paths={**self.paths, **paths, **scaled})
+
     def __call__(self, x: Tensor, attention: Attention, rows: Tensor | None = None) -> Tensor:
         """(G, T, w) → (G, T, w); or only the given R positions of the result, (G, R, w), for a last layer."""
-        h = self.norm1(x)
+        asking = h = self.norm1(x)
         if rows is None:
-            q, k, v = (self._split(t) for t in self.qkv(h).chunk(3, dim=-1))
+            q, k, v = self.qkv(h).chunk(3, dim=-1)
         else:
             width = x.shape[-1]
-            q = self._split(self.qkv.rows(0, width)(h.index_select(1, rows)))
-            k, v = (self._split(t) for t in self.qkv.rows(width)(h).chunk(2, dim=-1))
-            x = x.index_select(1, rows)
+            asking, x = h.index_select(1, rows), x.index_select(1, rows)
+            q = self.qkv.rows(0, width)(asking)
+            k, v = self.qkv.rows(width)(h).chunk(2, dim=-1)
+        q, k, v = (self._split(self._beside(*part)) for part in (("q", q, asking), ("k", k, h), ("v", v, h)))
         x = x + self.out(attention(q, k, v).transpose(1, 2).flatten(2))
         return x + self.fc2(self.act(self.fc1(self.norm2(x))))
+
+    def _scaled(self, queries: Tensor) -> Tensor:
+        """What is added to the queries, or to their W, with the 1/√(w/heads) of the scores."""
+        return (self.out.weight.shape[0] / self.heads) ** -0.5 * queries
+
+    def _beside(self, name: str, made: Tensor, given: Tensor) -> Tensor:
+        """What a map made of what it was given, and the path beside it."""
+        return made + self.paths[name](given) if name in self.paths else made
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from modalign.encoders._attention import packed_attention
 from modalign.encoders._blocks import Affine, Block, Norm
+from modalign.encoders._layered import Layered
 from modalign.encoders._packing import Packing, Queries, pack
 from modalign.encoders._prompting import checked
 from modalign.encoders.sentences import Sentences, TextOutput
@@ -20,7 +21,7 @@ from modalign.errors import InputError
 _CAUSAL = ("clip", "metaclip_2")
 
 
-class TextTower:
+class TextTower(Layered):
     """A frozen causal text tower with prompt slots at every layer.
 
     Two things make it fast, and neither changes a number but for rounding, gradients included. Positions after

@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recompute
 
 from modalign.encoders._blocks import Affine, Block, Norm, full_attention
+from modalign.encoders._layered import Layered
 from modalign.encoders._prompting import checked
 from modalign.encoders.sentences import Sentences, TextOutput
 from modalign.encoders.text_tower import TextTower
-from modalign.errors import InputError, UnknownNameError
+from modalign.errors import InputError
 
-__all__ = ["Sentences", "TextOutput", "TextTower", "VisionOutput", "VisionTower"]
+__all__ = ["Layered", "Sentences", "TextOutput", "TextTower", "VisionOutput", "VisionTower"]
 
 _OPEN = ("clip", "metaclip_2")
 
@@ -40,7 +41,7 @@ class VisionOutput:
     classes: Tensor
 
 
-class VisionTower:
+class VisionTower(Layered):
     """A frozen CLIP vision transformer with places for prompts at every layer.
 
     Prompts stand behind the patches. Those of the first layer join before the layer norm in front of the
@@ -162,45 +163,6 @@ class VisionTower:
                 norm2=Norm(norms[f"{layer}_norm2"], block.norm2.eps),
             )
             for layer, block in enumerate(self._blocks)
-        ]
-        return tower
-
-    def maps(self) -> dict[str, torch.Size]:
-        """Shapes (outputs, inputs) of the linear maps of all layers: ``3_q``, ``3_v``, ``3_out``, ``3_fc1``, …"""
-        return {f"{i}_{name}": shape for i, block in enumerate(self._blocks) for name, shape in block.maps().items()}
-
-    def with_updates(self, updates: Mapping[str, Tensor]) -> Self:
-        """The same tower with W + ΔW in place of W in some linear maps, differentiable in ΔW.
-
-        W + ΔW is formed once, when this is called, and serves every image after it: any kind of ΔW goes the same way
-        and a forward pass costs what it did. Forming costs O(w²) a map, as much as a few tokens in its layer. The
-        price is paid in the backward pass, by whole gradients (outputs, inputs): for queries, keys and values together
-        at most a quarter of a forward pass at ViT-B, which a low-rank path beside every token would save, with two
-        more products a map in every forward pass instead.
-
-        Parameters
-        ----------
-        updates : ΔW (outputs, inputs) by the names that :meth:`maps` gives, as for the encoder's own weights: W x + ΔW
-            x; on the tower's device. All that is not named is shared with this tower.
-
-        Raises
-        ------
-        InputError : a map that the tower has not, or ΔW of another shape.
-        """
-        shapes = self.maps()
-        each: list[dict[str, Tensor]] = [{} for _ in self._blocks]
-        for name, update in updates.items():
-            if name not in shapes:
-                raise UnknownNameError("linear map", name, shapes)
-            if update.shape != shapes[name]:
-                raise InputError(
-                    f"Expected an update of '{name}' of shape {tuple(shapes[name])}, got {tuple(update.shape)}."
-                )
-            layer, part = name.split("_")
-            each[int(layer)][part] = update
-        tower = copy.copy(self)
-        tower._blocks = [
-            block.with_updates(some) if some else block for block, some in zip(self._blocks, each, strict=True)
         ]
         return tower
 

@@ -46,6 +46,7 @@ TOWER_METHODS: dict[str, str] = {
     "upt": "prompt_family.UPT",
     "maple": "prompt_family.MaPLe",
     "plot": "prompt_family.PLOT",
+    "clip_lora": "CLIPLoRA",
     "fair": "FAIR",
     "lafter_like": "LaFTerLike",
     "dpa_like": "DPALike",

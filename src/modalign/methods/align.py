@@ -32,6 +32,8 @@ from modalign.tune.prompts import IndependentPrompts, Prompts
 from modalign.tune.recipe import Recipe
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from modalign.data.items import Items
     from modalign.encoders.clip import ClipEncoder
 
@@ -121,8 +123,8 @@ class ALIGN(PromptMethod):
         open_ones = {name: value for name, value in PRESETS[self.preset].items() if getattr(self, name) is None}
         return clone(self).set_params(**open_ones)
 
-    def _recipe(self) -> Recipe:
-        return super(ALIGN, self._settled())._recipe()
+    def _recipe(self, labels: np.ndarray) -> Recipe:
+        return super(ALIGN, self._settled())._recipe(labels)
 
     def _learner(self, towers: Towers, generator: Generator) -> AlignLearner:
         own = self._settled()

@@ -120,8 +120,8 @@ class TowerMethod(Parametrized):
         check_parameters(self)
         if checkpoint is not None:
             check_checkpoint(checkpoint)
-        recipe = self._recipe()
         items, text = self._read_items(items, labels, text)
+        recipe = self._recipe(items.labels)
         towers = Towers.open(encoder, text, gradient_checkpointing=recipe.gradient_checkpointing)
         learner = self._learner(towers, torch.Generator().manual_seed(recipe.seed)).to(towers.device)
         data = self._batches(items, encoder, recipe.seed)
@@ -255,9 +255,13 @@ class TowerMethod(Parametrized):
             self._bound = bound
         return bound[1:]
 
-    def _recipe(self) -> Recipe:
+    def _epochs(self, labels: np.ndarray) -> int:
+        """Passes over the images to learn from, which have these labels."""
+        return self.epochs
+
+    def _recipe(self, labels: np.ndarray) -> Recipe:
         own = {
-            "epochs": self.epochs,
+            "epochs": self._epochs(labels),
             "batch_size": self.batch_size,
             "learning_rate": self.learning_rate,
             "seed": self.random_state or 0,

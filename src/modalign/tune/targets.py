@@ -73,7 +73,7 @@ def target(
     """
     require_choice("target", name, get_args(Target))
     cls = {"layer_norms": LayerNorms, "lora": LoRA, "k_adaptation": KAdaptation}[name]
-    known = signature(cls).parameters.keys() - {"vision", "generator", "start"}
+    known = signature(cls).parameters.keys() - {"vision", "tower", "generator", "start"}
     for option in options:
         if option not in known:
             raise UnknownNameError(f"option of target '{name}'", option, known)

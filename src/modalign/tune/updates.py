@@ -1,19 +1,22 @@
-"""Low-dimensional updates ΔW of the linear maps of a frozen image tower: LoRA and K-Adaptation."""
+"""Low-dimensional updates ΔW of the linear maps of a frozen tower: LoRA and K-Adaptation."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from modalign.encoders.towers import VisionTower
+from modalign.encoders.towers import Layered, VisionTower
 from modalign.errors import InputError, require, require_choice
 
 Map = Literal["q", "k", "v", "out", "fc1", "fc2"]
+T = TypeVar("T", bound=Layered)
 
 _NAMES = {  # of the maps in a layer of ``transformers``' CLIP
     "q": "self_attn.q_proj",
@@ -37,7 +40,7 @@ class LoRA(nn.ParameterDict):
 
     Parameters
     ----------
-    vision : the frozen tower; only its shapes are used.
+    tower : the frozen tower, of images or text; only its shapes are used.
     rank : r.
     alpha : α; None takes r, so that the factor is 1.
     maps : which of a layer.
@@ -54,7 +57,7 @@ class LoRA(nn.ParameterDict):
 
     def __init__(
         self,
-        vision: VisionTower,
+        tower: Layered,
         *,
         rank: int = 4,
         alpha: float | None = None,
@@ -63,7 +66,7 @@ class LoRA(nn.ParameterDict):
         start: bool = True,
     ) -> None:
         super().__init__()
-        shapes = _chosen(vision, maps)
+        shapes = _chosen(tower, maps)
         _check_rank(rank, max(min(shape) for shape in shapes.values()))
         if alpha is not None and not 0 < alpha < math.inf:
             raise InputError(f"Expected alpha of LoRA above 0, got {alpha!r}.")
@@ -79,17 +82,35 @@ class LoRA(nn.ParameterDict):
 
     def updates(self) -> dict[str, Tensor]:
         """ΔW (outputs, inputs) by map, O(r w²) each."""
-        names = [key.removesuffix("_A") for key in self if key.endswith("_A")]
-        return {name: self.alpha / self.rank * (self[f"{name}_B"] @ self[f"{name}_A"]) for name in names}
+        scale = self.alpha / self.rank
+        return {name: scale * (self[f"{name}_B"] @ self[f"{name}_A"]) for name in self._names()}
 
-    def tower(self, vision: VisionTower) -> VisionTower:
-        """``vision`` with these updates."""
-        return vision.with_updates(self.updates())
+    def tower(self, tower: T, dropout: float = 0.0) -> T:
+        """``tower`` with these updates.
+
+        Parameters
+        ----------
+        tower : like the one that the module was made for.
+        dropout : share of the inputs x of every B A x that is set to zero, drawn anew for each map and token from
+            torch's own generator; only beside queries, keys and values.
+        """
+        if not dropout:
+            return tower.with_updates(self.updates())
+        return tower.with_paths({name: partial(self._path, name, dropout) for name in self._names()})
+
+    def _path(self, name: str, dropout: float, x: Tensor) -> Tensor:
+        """(α/r) B A x under dropout of x."""
+        A, B = (self[f"{name}_{factor}"].to(x.dtype) for factor in "AB")
+        return self.alpha / self.rank * F.linear(F.linear(F.dropout(x, dropout), A), B)
+
+    def _names(self) -> list[str]:
+        return [key.removesuffix("_A") for key in self if key.endswith("_A")]
 
     def to_peft(self) -> tuple[Any, dict[str, Tensor]]:
         """Configuration and adapter weights for ``peft`` on a ``transformers`` CLIPModel or MetaCLIP model.
 
-        ``set_peft_model_state_dict(get_peft_model(model, configuration), weights)`` makes the same image tower of it.
+        ``set_peft_model_state_dict(get_peft_model(model, configuration), weights)`` makes the same image tower of it,
+        if this is an adapter of one.
         """
         names = sorted({_NAMES[key.split("_")[1]] for key in self})
         configuration = require("peft", "lora").LoraConfig(
@@ -207,13 +228,13 @@ def _by_peft(
     return {n: (m.lora_A["default"].weight.detach(), m.lora_B["default"].weight.detach()) for n, m in made.items()}
 
 
-def _chosen(vision: VisionTower, maps: Sequence[Map]) -> dict[str, torch.Size]:
+def _chosen(tower: Layered, maps: Sequence[Map]) -> dict[str, torch.Size]:
     """Shapes of the named maps of all layers."""
     if isinstance(maps, str) or not maps or len(set(maps)) < len(maps):
         raise InputError(f"Expected maps as different names such as ('q', 'v'), got {maps!r}.")
     for part in maps:
         require_choice("maps", part, _NAMES)
-    return {name: shape for name, shape in vision.maps().items() if name.split("_")[1] in maps}
+    return {name: shape for name, shape in tower.maps().items() if name.split("_")[1] in maps}
 
 
 def _check_rank(rank: int, largest: int) -> None:
