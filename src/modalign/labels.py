@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +57,9 @@ def check_names(names: object, what: str) -> tuple[str, ...]:
 
     Raises
     ------
-    InputError : one text instead of a list, a name that is no text or blank, a name twice.
+    InputError : one text instead of a list, a set, which has no order, a name that is no text or blank, a name twice.
     """
-    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+    if isinstance(names, (str, bytes, Set)) or not isinstance(names, Iterable):
         raise InputError(f"Expected {what} to be a list of class names, got {type(names).__name__} {names!r:.60}.")
     found = tuple(names.tolist() if isinstance(names, np.ndarray) else names)
     for name in found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 
@@ -21,8 +22,18 @@ _AMERICAN = tuple(
 
 
 def normalise(name: str) -> str:
-    """Case, underscores, hyphens and runs of blanks forgiven: ``Grand_Piano`` and ``grand  piano`` are one."""
-    return " ".join(re.sub(r"[_\-\s]+", " ", name).split()).casefold()
+    """Case, underscores, hyphens and runs of blanks forgiven: ``Grand_Piano`` and ``grand  piano`` are one.
+
+    So are the ways in which Unicode writes a letter, such as é as one character or as two.
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return " ".join(re.sub(r"[_\-\s]+", " ", folded).split())
+
+
+def numeral(text: str) -> int | None:
+    """The number that ``text`` writes in up to 18 digits; None for everything else."""
+    digits = text.strip()
+    return int(digits) if digits.isdecimal() and len(digits) <= 18 else None
 
 
 def spelled_alike(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -45,9 +46,26 @@ def test_normalising_twice_is_normalising_once(name: str) -> None:
     assert normalise(normalise(name)) == normalise(name)
 
 
-@pytest.mark.parametrize("name", ["Grand_Piano", "grand  piano", " GRAND-PIANO ", "grand_ piano"])
+@pytest.mark.parametrize(
+    "name", ["Grand_Piano", "grand  piano", " GRAND-PIANO ", "grand_ piano", "grand\u00a0piano", "ｇｒａｎｄ piano"]
+)
 def test_spellings_of_one_name(name: str) -> None:
     assert normalise(name) == "grand piano"
+
+
+@given(st.text(max_size=8))
+def test_the_form_of_unicode_makes_no_other_name(name: str) -> None:
+    assert len({normalise(unicodedata.normalize(form, name)) for form in ("NFC", "NFD", "NFKC", "NFKD")}) == 1
+
+
+def test_a_set_of_names_has_no_order() -> None:
+    with pytest.raises(InputError, match="list of names.*got set"):
+        read_classes({"cat", "dog"})
+
+
+def test_endless_numerals_are_no_numbers() -> None:
+    with pytest.raises(InputError, match="among the 2 given class names"):
+        name_classes(["9" * 6000], ["cat", "dog"])
 
 
 def test_hints() -> None:

@@ -119,6 +119,12 @@ TEXT = ClassText(DATA.text, NAMES)
         (DATA.y.astype(float), {"text": TEXT}, "integers.*or as class names, got float64"),
         (DATA.y > 2, {"text": TEXT}, "integers.*or as class names, got bool"),
         (DATA.y, {"text": ClassText(DATA.text, ("1", "0", "2", "3", "4"))}, "mean one class, got 0.*name of row 1"),
+        (DATA.y, {"text": ClassText(DATA.text, ("01", "00", "2", "3", "4"))}, "got 0.*name of row 1; give.*such as '00'"),
+        (words(DATA.y).astype("S"), {"text": TEXT}, "integers or class names, got .S5"),
+        (np.array([w.encode() for w in words(DATA.y)], object), {"text": TEXT}, "class names, got bytes"),
+        (np.where(DATA.y == 1, -1, words(DATA.y).astype(object)), {"text": TEXT}, "of one kind.*got int and str"),
+        (DATA.y + 0.5, {}, "Unknown label type"),
+        (DATA.y, {"text": DATA.text, "classes": set(NAMES)}, "list of class names, got set"),
         (DATA.y, {"text": DATA.text, "classes": NAMES[:4]}, "each of the 5 rows of text, got 4"),
         (DATA.y, {"text": DATA.text, "classes": "abcde"}, "list of class names, got str"),
         (DATA.y, {"text": DATA.text, "classes": ["a"] * 5}, "once, got 'a' twice"),
@@ -137,6 +143,19 @@ TEXT = ClassText(DATA.text, NAMES)
 def test_what_names_cannot_decide_is_refused(y: Any, more: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         method_class("tip_adapter")().fit(DATA.X, y, **more)
+
+
+@pytest.mark.parametrize("numbers", [False, True])
+def test_labels_mean_the_same_in_every_kind_of_array(numbers: bool) -> None:
+    y = DATA.y if numbers else words(DATA.y)
+    kinds = [y.astype(object), y.tolist()]
+    kinds += [y.astype(np.uint8), torch.as_tensor(y)] if numbers else [y.astype(np.dtypes.StringDType())]
+    expected = zero_shot(y, TEXT)
+    for same in kinds:
+        found = zero_shot(same, TEXT)
+        assert (found.classes_.tolist(), found.classes_.dtype) == (expected.classes_.tolist(), expected.classes_.dtype)
+        np.testing.assert_array_equal(found.predict(DATA.Xt), expected.predict(DATA.Xt))
+        assert found.score(DATA.X, same) == expected.score(DATA.X, y)
 
 
 @pytest.mark.parametrize(

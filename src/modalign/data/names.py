@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from modalign.errors import InputError, argument
 from modalign.files import read_json, read_text
-from modalign.spelling import did_you_mean, match_names, normalise, some
+from modalign.spelling import did_you_mean, match_names, normalise, numeral, some
 from modalign.spelling import spelling as spelling
 
 _DIGITS = re.compile(r"(\d+)")
@@ -63,18 +63,19 @@ def name_classes(found: Sequence[str], classes: object = None, *, indices: bool 
     matched = {} if indices else match_names(found, wanted)
     index = {key: names.index(wanted[known]) for key, known in matched.items()}
     notes = [*_twins(names), *_merged(matched)]
-    if found and not index and all(key.isdecimal() for key in found):
-        index = {key: int(key) for key in found if int(key) < len(names)}
+    numbers = {key: numeral(key) for key in found}
+    if found and not index and None not in numbers.values():
+        index = {key: number for key, number in numbers.items() if number < len(names)}
         if len(set(index.values())) < len(index):
             raise InputError(f"Expected one spelling of every number among the classes, got {some(found)}.")
         if not indices:
             notes.append(f"the classes {some(found, 3)} count the given names from 0, so that 0 is '{names[0]}'")
     strangers = [key for key in found if key not in index]
     if strangers:
-        numbers = f" Numbers count the names from 0 to {len(names) - 1}." if strangers[0].isdecimal() else ""
+        counted = f" Numbers count the names from 0 to {len(names) - 1}." if strangers[0].isdecimal() else ""
         raise InputError(
             f"Expected every class of the images among the {len(names)} given class names, got {some(strangers)}, "
-            f"which {'is' if len(strangers) == 1 else 'are'} not.{numbers}{did_you_mean(strangers[0], wanted)} "
+            f"which {'is' if len(strangers) == 1 else 'are'} not.{counted}{did_you_mean(strangers[0], wanted)} "
             "Rename, or give a JSON file that maps folder to class name."
         )
     without = [name for i, name in enumerate(names) if i not in set(index.values())] if found else []
@@ -91,7 +92,7 @@ def read_classes(classes: object) -> dict[str, str]:
         classes = _read_file(Path(classes))
     if isinstance(classes, Mapping):
         pairs = list(classes.items())
-    elif isinstance(classes, Iterable) and not isinstance(classes, (str, bytes)):
+    elif isinstance(classes, Iterable) and not isinstance(classes, (str, bytes, Set)):  # a set has no order
         pairs = [(name, name) for name in classes]
     else:
         raise InputError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from modalign.errors import InputError, argument
 from modalign.labels import UNLABELLED, check_names, places_of
-from modalign.spelling import did_you_mean, match_names, some
+from modalign.spelling import did_you_mean, match_names, numeral, some
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,9 +122,8 @@ def read_labels(y: Any, n: int, rows: str = "a row of X") -> np.ndarray:
 
     Raises
     ------
-    InputError : another number of labels, a label that is missing (None or NaN), or −1.0, which is a class to
-        scikit-learn and no label here.
-    ValueError : of scikit-learn, for what is no class label, such as 0.5.
+    InputError : another number of labels, a label that is missing (None or NaN), labels of several kinds, what is no
+        class label, such as 0.5, or −1.0, which is a class to scikit-learn and no label here.
     """
     labels = np.asarray(y.cpu() if isinstance(y, Tensor) else y)
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -132,20 +132,22 @@ def read_labels(y: Any, n: int, rows: str = "a row of X") -> np.ndarray:
         got = len(labels) if labels.ndim == 1 else f"labels of shape {labels.shape}"
         raise InputError(f"Expected one label {rows} ({n}), got {got}.")
     if labels.dtype.kind in "OT":
-        missing = next((i for i, label in enumerate(labels) if label is None or label != label), None)
+        missing = next((i for i, label in enumerate(labels) if _is_missing(label)), None)
         if missing is not None:
             raise InputError(
                 f"Expected a label {rows}, got {labels[missing]} at {missing} (counted from 0); leave images without a "
                 "label out, or give integers with -1 for them."
             )
-    if labels.dtype.kind in "mMcV":
+        labels = _of_one_kind(labels)
+    if labels.dtype.kind in "mMcVS":
         raise InputError(f"Expected labels as integers or class names, got {labels.dtype}.")
-    if labels.dtype.kind == "T":
-        labels = labels.astype(np.str_)
-    if labels.dtype.kind not in "iub" and not _is_text(labels):
+    if labels.dtype.kind == "f":
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The number of unique classes")  # one image a class is normal
-            check_classification_targets(labels)
+            try:
+                check_classification_targets(labels)
+            except ValueError as error:
+                raise InputError(str(error)) from None
     if labels.dtype.kind == "f" and (labels == UNLABELLED).any():
         raise InputError("Expected integer labels where -1 marks unlabelled images, got floats; use y.astype(int).")
     return labels
@@ -199,13 +201,28 @@ def _require_rows(y: np.ndarray, n_text: int) -> None:
 
 def _require_unambiguous(y: np.ndarray, names: Sequence[str]) -> None:
     """Integers are rows of text; where names are numbers too, no label may be the name of another row."""
-    place = {name.strip(): k for k, name in enumerate(names) if name.strip().isdecimal()}
+    place = {number: k for k, name in enumerate(names) if (number := numeral(name)) is not None}
     for label in np.unique(y).tolist():
-        if place.get(str(label), label) != label:
+        if place.get(label, label) != label:
             raise InputError(
                 f"Expected labels that mean one class, got {label}, which is row {label} of text and the name of row "
-                f"{place[str(label)]}; give y as names (y.astype(str)) or text without names."
+                f"{place[label]}; give y as names, such as '{names[place[label]]}', or text without names."
             )
+
+
+def _is_missing(label: Any) -> bool:
+    """Whether it is None, NaN or what pandas has for them, which equal nothing or not for sure."""
+    same = label == label
+    return label is None or not isinstance(same, (bool, np.bool_)) or not same
+
+
+def _of_one_kind(labels: np.ndarray) -> np.ndarray:
+    """Labels that came as Python objects, or as text of variable length, as an array of their type."""
+    for kind, dtype in ((str, np.str_), ((bool, np.bool_), np.bool_), (Integral, np.int64), (Real, np.float64)):
+        if all(isinstance(label, kind) for label in labels):
+            return np.array(labels.tolist(), dtype=dtype)
+    found = " and ".join(sorted({type(label).__name__ for label in labels}))
+    raise InputError(f"Expected labels of one kind, integers or class names, got {found}.")
 
 
 def _is_text(values: np.ndarray) -> bool:
