@@ -22,9 +22,9 @@ from modalign.features import UNLABELLED
 
 JPEG = encoded(picture(8, 8), "JPEG")
 SPELLINGS = {
-    "train": ("train", "Train", "training", "TRAINING_SET", "train2017", "trainset"),
-    "validation": ("val", "valid", "Validation", "dev", "val_images"),
-    "test": ("test", "Testing", "test_set", "testset", "evaluation"),
+    "train": ("train", "Train", "training", "TRAINING_SET", "train2017", "trainset", "images_train", "ｔｒａｉｎ"),
+    "validation": ("val", "valid", "Validation", "dev", "val_images", "2_val", "validate"),
+    "test": ("test", "Testing", "test_set", "testset", "evaluation", "tests", "holdout", "images-test"),
 }
 LAYOUTS = ("{part}/{name}/{i}.jpg", "{name}/{part}/{i}.jpg", "my data/{part}/images/{name}/{i}.jpg",
            "a/b/{part}/{name}/deeper/{i}.jpg", "{part}/{part}/{name}/{i}.jpg")  # fmt: skip
@@ -108,6 +108,44 @@ def test_each_list_is_drawn_from_its_own_part(tmp_path: Path, layout: str, parts
     assert set(images_to_test_on(items).ids) == (ids(items, split.test) or set(items.ids))
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"digits_train": "train", "digits_test": "test"},
+        {"train.X1": "train", "train.X2": "train", "val.X": "validation"},
+        {"ILSVRC2012_img_train": "train", "ILSVRC2012_img_val": "validation"},
+        {"train": "train", "test_seen": "test", "test_unseen": "test"},
+        {"2019 train v1": "train", "2019 val v1": "validation", "2019 test v1": "test"},
+    ],
+)
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_longer_names_of_parts_divide_if_they_hold_the_same_classes(tmp_path: Path, parts: dict, kind: str) -> None:
+    paths = {f"{folder}/{name}/{i}.jpg": part for folder, part in parts.items() for name in "ab" for i in range(2)}
+    items = load_items(write(tmp_path / "x", paths, kind))
+    assert dict(zip(items.ids, items.parts.tolist(), strict=True)) == paths
+    assert items.class_names == ("a", "b")
+
+
+@pytest.mark.parametrize("layout", ["test/images/{name}/{i}.jpg", "test/{name}/{i}.jpg"])
+def test_a_folder_around_the_classes_of_one_part_alone_is_no_class(tmp_path: Path, layout: str) -> None:
+    paths = layout_of("train/{name}/{i}.jpg", {"train": "train"}) | layout_of(layout, {"test": "test"})
+    items = load_items(write(tmp_path, paths, "folder"))
+    assert dict(zip(items.ids, items.parts.tolist(), strict=True)) == paths
+    assert items.class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("paths", "note"),
+    [
+        (["cat/1.jpg", "test/1.jpg", "dog/1.jpg"], "'test' is taken for a class, not for a part of the data"),
+        (["my test/1.jpg", "my train/1.jpg"], "'my test', 'my train' are taken for classes"),
+        (["a/train/x/1.jpg", "b/test/x/1.jpg"], "to learn from and those to test on have no class in common"),
+    ],
+)
+def test_what_may_be_meant_for_a_part_and_is_none_is_told(tmp_path: Path, paths: list[str], note: str) -> None:
+    assert note in " ".join(load_items(write(tmp_path, paths, "folder")).notes)
+
+
 def test_the_note_says_which_folder_is_for_what(tmp_path: Path) -> None:
     paths = layout_of(LAYOUTS[0], {"train": "train", "test": "test"}) | {"all/cat/7.jpg": "", "cover.jpg": ""}
     items = load_items(write(tmp_path, paths, "folder"))
@@ -148,6 +186,8 @@ def test_where_only_some_folders_name_a_part(tmp_path: Path, paths: list[str], e
     [
         ["cat/1.jpg", "dog/1.jpg"],
         ["train/1.jpg", "bus/1.jpg", "car/1.jpg"],  # vehicles
+        ["test tube/new/1.jpg", "train station/new/1.jpg", "station/new/1.jpg"],
+        ["test tube/small/1.jpg", "train station/big/1.jpg"],
         ["valid/1.jpg", "invalid/1.jpg"],
         ["train/cat/1.jpg", "train/dog/1.jpg"],
         ["crash test/1.jpg", "train station/1.jpg"],

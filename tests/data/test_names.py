@@ -59,7 +59,7 @@ def test_the_form_of_unicode_makes_no_other_name(name: str) -> None:
 
 
 def test_a_set_of_names_has_no_order() -> None:
-    with pytest.raises(InputError, match="list of names.*got set"):
+    with pytest.raises(InputError, match=r"list of names.*got set"):
         read_classes({"cat", "dog"})
 
 

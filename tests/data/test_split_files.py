@@ -82,6 +82,24 @@ def test_beside_the_images(tmp_path: Path, flat: bool) -> None:
     check(load_items(tmp_path), lists)
 
 
+def test_above_the_images(tmp_path: Path) -> None:
+    lists = data_set(tmp_path / "a", "")
+    (tmp_path / "a/split_zhou_EuroSAT.json").rename(tmp_path / "split_zhou_EuroSAT.json")
+    (tmp_path / "b/c").mkdir(parents=True)
+    (tmp_path / "a").rename(tmp_path / "b/c/images")
+    check(load_items(tmp_path / "b/c/images"), lists)
+
+
+def test_lists_that_are_not_read_are_named(tmp_path: Path) -> None:
+    data_set(tmp_path, "")
+    (tmp_path / "split_zhou_EuroSAT.json").rename(tmp_path / "notes.json")
+    assert not any("not read" in note for note in load_items(tmp_path).notes)
+    for name in ("trainlist01.txt", "test.csv"):
+        (tmp_path / name).write_text("")
+    (note,) = (note for note in load_items(tmp_path).notes if "not read" in note)
+    assert note.startswith("'test.csv', 'trainlist01.txt' may say which images")
+
+
 def test_elsewhere_in_the_source(tmp_path: Path) -> None:
     lists = data_set(tmp_path)
     (tmp_path / "lists").mkdir()

@@ -104,6 +104,14 @@ def test_repeated_rows_are_dropped_and_contradictions_are_errors(folder: Path) -
     assert any("1 repeated row" in note for note in items.notes)
     with pytest.raises(InputError, match=r"'a.jpg' as 'cat' in line 2 and as 'dog' in line 4"):
         read(folder, "path,label\na.jpg,cat\nb.jpg,dog\na.jpg,dog\n")
+    with pytest.raises(InputError, match=r"'sub/../a.jpg' as 'cat' in line 2 and as 'dog' in line 3"):
+        read(folder, "path,label\n./a.jpg,cat\nsub/../a.jpg,dog\n")
+
+
+def test_a_quotation_mark_that_is_not_closed_swallows_no_rows(folder: Path) -> None:
+    with pytest.raises(InputError, match="line 3: a quotation mark is not closed"):
+        read(folder, 'path,label\na.jpg,cat\n"b.jpg,dog\n#5.jpg,dog\n')
+    assert read(folder, 'path,label\na.jpg,5" nail\nb.jpg,dog\n').class_names == ('5" nail', "dog")
 
 
 @pytest.mark.parametrize(
@@ -127,6 +135,9 @@ def test_other_encodings_are_told(folder: Path) -> None:
         "Subset;file;class\nTraining;a.jpg;cat\nval;b.jpg;dog\nTesting;sub/c d.jpg;cat\n;#5.jpg;dog\n",
         "a.jpg,cat,train\nb.jpg,dog,dev\nsub/c d.jpg,cat,test\n#5.jpg,dog,\n",
         "a.jpg,train,cat\nb.jpg,val,dog\nsub/c d.jpg,test,cat\n#5.jpg,,dog\n",
+        "#5.jpg,,dog\na.jpg,train,cat\nb.jpg,val,dog\nsub/c d.jpg,test,cat\n",
+        "path,label,my column\na.jpg,cat,train\nb.jpg,dog,Validation\nsub/c d.jpg,cat,test\n#5.jpg,dog,\n",
+        "path,label,is_train,is_val,test\na.jpg,cat,1,0,0\nb.jpg,dog,0,1,0\nsub/c d.jpg,cat,0,1,1\n#5.jpg,dog,0,0,0\n",
     ],
 )
 def test_a_column_divides(folder: Path, text: str) -> None:
@@ -136,6 +147,13 @@ def test_a_column_divides(folder: Path, text: str) -> None:
     }  # fmt: skip
     assert items.class_names == ("cat", "dog")
     assert items.division
+
+
+@pytest.mark.parametrize(("flag", "yes", "no"), [("is_test", "test", "train"), ("Train", "train", "test")])
+def test_one_column_of_yes_and_no_divides_all(folder: Path, flag: str, yes: str, no: str) -> None:
+    items = read(folder, f"path,label,{flag}\na.jpg,cat,True\nb.jpg,dog,False\n")
+    assert items.parts.tolist() == [yes, no]
+    assert not read(folder, f"path,label,{flag}\na.jpg,cat,17\nb.jpg,dog,23\n").division
 
 
 def test_a_column_of_other_things_divides_nothing_and_is_named(folder: Path) -> None:

@@ -119,7 +119,11 @@ TEXT = ClassText(DATA.text, NAMES)
         (DATA.y.astype(float), {"text": TEXT}, "integers.*or as class names, got float64"),
         (DATA.y > 2, {"text": TEXT}, "integers.*or as class names, got bool"),
         (DATA.y, {"text": ClassText(DATA.text, ("1", "0", "2", "3", "4"))}, "mean one class, got 0.*name of row 1"),
-        (DATA.y, {"text": ClassText(DATA.text, ("01", "00", "2", "3", "4"))}, "got 0.*name of row 1; give.*such as '00'"),
+        (
+            DATA.y,
+            {"text": ClassText(DATA.text, ("01", "00", "2", "3", "4"))},
+            "name of row 1; give.*such as '00'",
+        ),
         (words(DATA.y).astype("S"), {"text": TEXT}, "integers or class names, got .S5"),
         (np.array([w.encode() for w in words(DATA.y)], object), {"text": TEXT}, "class names, got bytes"),
         (np.where(DATA.y == 1, -1, words(DATA.y).astype(object)), {"text": TEXT}, "of one kind.*got int and str"),

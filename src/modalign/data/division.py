@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,16 +14,22 @@ DIVISIONS = {
     "trainval": "train",
     "val": "validation",
     "valid": "validation",
+    "validate": "validation",
     "validation": "validation",
     "dev": "validation",
     "test": "test",
+    "tests": "test",
     "testing": "test",
+    "holdout": "test",
+    "heldout": "test",
     "eval": "test",
     "evaluation": "test",
 }
 """Words for the parts of a data set. An evaluation set counts as a test set: then nothing is learned from it."""
 
-_FILLERS = re.compile(r"[\W_]+(set|data|images|imgs|split)$|set$|\d{4}$")  # test_set, val images, testset, train2017
+_FILLERS = re.compile(  # test_set, val images, testset, train2017, images_train, 1-test
+    r"[\W_]+(set|data|images|imgs|split)$|set$|\d{4}$|^(data|images|imgs|split|\d+)[\W_]+"
+)
 
 PURPOSES = {
     "train": "to learn from",
@@ -47,8 +54,15 @@ def purposes(parts: Sequence[str]) -> str:
 
 def part_called(name: str) -> str:
     """The part that a folder or a value of a column names: "train", "validation", "test", or "" for any other name."""
-    plain = name.strip().casefold()
+    plain = unicodedata.normalize("NFKC", name).strip().casefold()
     return DIVISIONS.get(plain) or DIVISIONS.get(_FILLERS.sub("", plain), "")
+
+
+def part_within(name: str) -> str:
+    """The one part that a word of a name is for: "train" of ``digits_train``, ``train1``; "" where there is none."""
+    words = re.findall(r"[^\W\d_]+", unicodedata.normalize("NFKC", name).casefold())
+    found = {DIVISIONS[word] for word in words if word in DIVISIONS}
+    return found.pop() if len(found) == 1 else ""
 
 
 @dataclass(frozen=True)
@@ -60,6 +74,7 @@ class Division:
     names : part → names of its folders, in natural order of the folders that hold them.
     default : part of an image that lies in none of these folders; "" if the source does not say.
     clear, bare : the folders that are divided; a clear one decides before a bare one.
+    loose : those of the clear ones whose sub-folders name a part by one of their words.
     several : names of the data sets, if the source holds more than one: folders with parts and with classes in these.
     """
 
@@ -67,18 +82,23 @@ class Division:
     default: str
     clear: frozenset[Folders]
     bare: frozenset[Folders]
+    loose: frozenset[Folders] = frozenset()
     several: tuple[str, ...] = ()
 
     def place(self, folders: Sequence[str]) -> tuple[str, Folders]:
         """The part of an image in ``folders``, and these folders without the ones that name the part."""
         depth = _root((*folders,), self.clear, self.bare)
-        part = "" if depth is None else part_called(folders[depth])
+        part = "" if depth is None else self.part_in((*folders[:depth],), folders[depth])
         if not part:
             return self.default, tuple(folders)
         end = depth + 1
         while end < len(folders) and part_called(folders[end]) == part:  # unpacked archives: train/train/…
             end += 1
         return part, (*folders[:depth], *folders[end:])
+
+    def part_in(self, root: Folders, name: str) -> str:
+        """The part that the sub-folder ``name`` of a divided folder stands for, "" if it is none."""
+        return part_called(name) or (part_within(name) if root in self.loose else "")
 
     def __str__(self) -> str:
         said = [f"'{name}' ({_USES[part]})" for part in _USES for name in self.names.get(part, ())]
@@ -91,8 +111,10 @@ def divide_folders(
     """Find the folders that divide a source, at any depth: ``train/cat/``, ``cat/train/``, ``data/train/images/cat/``.
 
     A folder is clearly divided if two of its sub-folders name different parts, or if one names a part and the folders
-    inside it are called as those beside it: ``test/cat/`` beside ``cat/``, which is then for training. It is barely
-    divided if all its sub-folders name one part. A class called "train" among other classes divides nothing.
+    inside it are called as those beside it: ``test/cat/`` beside ``cat/``, which is then for training. So it is where
+    the parts are words of longer names, ``digits_train/cat/`` and ``digits_test/cat/``, if they hold the same folders.
+    It is barely divided if all its sub-folders name one part. A class called "train" among other classes divides
+    nothing.
 
     Parameters
     ----------
@@ -110,10 +132,12 @@ def divide_folders(
     for folders in (*above, *map(tuple, empty)):
         for depth, name in enumerate(folders):
             inside[folders[:depth]].add(name)
-    clear = frozenset(root for root in inside if _is_clear(root, inside))
+    loose = frozenset(root for root in inside if _is_loose(root, inside))
+    clear = loose | {root for root in inside if _is_clear(root, inside)}
     bare = frozenset(root for root in inside if all(part_called(name) for name in inside[root])) - clear
     used = {folders[:depth] for folders in above if (depth := _root(folders, clear, bare)) is not None}
-    parts = {Division({}, "", clear, bare).place(folders)[0] for folders in above}
+    plain = Division({}, "", clear, bare, loose)
+    parts = {plain.place(folders)[0] for folders in above}
     default = "" if "train" in parts or "" not in parts else "train"  # only others are named: the rest teaches
     distinct = {part or default for part in parts} - {""}
     whole = alone and parts and not parts & {"", "train"}
@@ -121,11 +145,12 @@ def divide_folders(
         return None
     names: dict[str, dict[str, None]] = defaultdict(dict)
     for root in sorted(used):
-        for name in sorted(filter(part_called, inside[root])):
-            names[part_called(name)][name] = None
+        for name in sorted(inside[root]):
+            if part := plain.part_in(root, name):
+                names[part][name] = None
     several = sorted(root[-1] for root in used & clear if root and len(_classes(root, inside)) > 1)
     told = {part: tuple(known) for part, known in names.items()}
-    return Division(told, default, clear, bare, tuple(several) if len(several) > 1 else ())
+    return Division(told, default, clear, bare, loose, tuple(several) if len(several) > 1 else ())
 
 
 def _root(folders: Folders, clear: frozenset[Folders], bare: frozenset[Folders]) -> int | None:
@@ -140,6 +165,22 @@ def _is_clear(root: Folders, inside: dict[Folders, set[str]]) -> bool:
         return True
     classes = _classes(root, inside)
     return bool(classes) and classes <= inside[root] - parts
+
+
+def _is_loose(root: Folders, inside: dict[Folders, set[str]]) -> bool:
+    """Whether words of the names of two sub-folders are for two parts, and all that is in the smaller is in the other.
+
+    Nothing beside them may hold the same: then they are classes, of which some are called so.
+    """
+    parts = {name: part for name in inside[root] if (part := part_within(name))}
+    if len(set(parts.values())) < 2:
+        return False
+    held: dict[str, set[str]] = defaultdict(set)
+    for name, part in parts.items():
+        held[part] |= inside.get((*root, name), set())
+    least, *others = sorted(held.values(), key=len)
+    beside = set().union(*(inside.get((*root, name), set()) for name in inside[root] - set(parts)))
+    return bool(least) and all(least <= other for other in others) and not least & beside
 
 
 def _classes(root: Folders, inside: dict[Folders, set[str]]) -> set[str]:

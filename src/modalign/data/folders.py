@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Iterable
 
 from modalign.data.blobs import Blob, FileBlob, why_unreadable
-from modalign.data.division import divide_folders
+from modalign.data.division import divide_folders, part_called, part_within
 from modalign.data.listing import Listing, has_image_suffix, is_hidden, printable
 from modalign.data.names import natural_key, some
 
@@ -91,6 +92,7 @@ def assign_classes(
         empty = [list(rest) for part, rest in map(division.place, empty) if part and rest]
         listing.division = str(division)
         listing.hold_data_sets(division.several)
+        above = _without_covers(above, parts)
     level = _depth(list(above.values()), empty, archive)
     key_of = {path: parents[level] for path, parents in above.items() if len(parents) > level}
     for path in paths:
@@ -100,12 +102,46 @@ def assign_classes(
     if keys:
         bare = {parents[level] for parents in empty if len(parents) == level + 1} - keys
         listing.classes = sorted(keys | bare, key=natural_key)
+        listing.notes += _doubts(listing)
         if bare:
             names = some(sorted(bare, key=natural_key))
             listing.notes.append(f"{'class' if len(bare) == 1 else 'classes'} without an image: {names}")
         if loose:
             lie = "1 image lies" if loose == 1 else f"{loose} images lie"
             listing.notes.append(f"{lie} outside the class folders: taken as unlabelled")
+
+
+def _doubts(listing: Listing) -> list[str]:
+    """Notes on what is taken for classes and may be meant for something else."""
+    notes = []
+    within = {name: part for name in listing.classes if (part := part_within(name))}
+    called = sorted(within) if len(set(within.values())) > 1 else sorted(filter(part_called, within))
+    if called:
+        are = "is taken for a class, not for a part" if len(called) == 1 else "are taken for classes, not for parts"
+        notes.append(f"{some(called)} {are} of the data")
+    taught, tested = (
+        {key for key, own in zip(listing.keys, listing.parts, strict=True) if own == part} - {None}
+        for part in ("train", "test")
+    )
+    if taught and tested and not taught & tested:
+        notes.append("the images to learn from and those to test on have no class in common")
+    return notes
+
+
+def _without_covers(above: dict[str, list[str]], parts: dict[str, str]) -> dict[str, list[str]]:
+    """The folders above the images of every part, without one that covers the classes of this part alone.
+
+    Such as ``images`` in ``train/cat/``, ``test/images/cat/``.
+    """
+    outer, inner = defaultdict(set), defaultdict(set)
+    for path, (first, second, *_) in ((path, (*folders, "", "")) for path, folders in above.items()):
+        outer[parts[path]].add(first)
+        inner[parts[path]].add(second)
+    classes = set().union(*(names for names in outer.values() if len(names) > 1)) - {""}
+    covered = {
+        part for part, names in outer.items() if len(names) == 1 and not names & classes and inner[part] & classes
+    }
+    return {path: folders[1:] if parts[path] in covered else folders for path, folders in above.items()}
 
 
 def divide_by_folders(listing: Listing) -> None:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from modalign.data.blobs import Blob
-from modalign.data.division import purposes
+from modalign.data.division import part_within, purposes
 from modalign.data.names import some
 from modalign.data.sniff import IMAGE_SUFFIXES
 from modalign.features import Quarantined
+
+_LISTS = {".txt", ".csv", ".tsv", ".json", ".lst", ".mat"}
 
 
 @dataclass
@@ -82,6 +84,12 @@ class Listing:
         if self.division:
             notes.append(f"divided by {self.division}: {purposes(self.parts)}")
         notes += self.notes
+        lists = [] if self.division else sorted(filter(_may_be_list, self.skipped))
+        if lists:
+            notes.append(
+                f"{some(lists)} may say which images are for training and which for testing, and "
+                f"{'is' if len(lists) == 1 else 'are'} not read; say it by a column of a table or by a split file"
+            )
         if self.skipped:
             kinds = Counter(PurePosixPath(path).suffix.lower() or "no ending" for path in self.skipped).most_common(5)
             text = ", ".join(f"{kind} ({count})" for kind, count in kinds)
@@ -105,6 +113,12 @@ def is_split_file(name: str) -> bool:
     """Whether a file is called as a split file, such as CoOp's ``split_zhou_OxfordPets.json``."""
     name = os.path.basename(name).casefold()
     return "split" in name and name.endswith(".json")
+
+
+def _may_be_list(name: str) -> bool:
+    """Whether a file is called as a list of the images of a part: ``test.txt``, ``trainlist01.csv``, ``val.json``."""
+    stem, suffix = os.path.splitext(os.path.basename(name))
+    return suffix.lower() in _LISTS and bool(part_within(stem.casefold().replace("list", " ")))
 
 
 def has_image_suffix(name: str) -> bool:

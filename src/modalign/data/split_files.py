@@ -108,7 +108,8 @@ def divide_by_found(listing: Listing, beside: str, classes: object = None) -> No
     """Divide a folder or an archive by the split file that lies with its images, if there is one.
 
     Looked for in the folders around all images, from the innermost one outwards, then elsewhere in the source, then in
-    the folder ``beside``. A file that does not fit is named in a note; where several fit, ``listing.trouble`` says so.
+    the folder ``beside`` and those above it. A file that does not fit is named in a note; where several fit,
+    ``listing.trouble`` says so.
     A folder of data sets is not divided at all.
     """
     data_sets = _data_sets(listing)
@@ -197,20 +198,21 @@ def _candidates(listing: Listing, beside: str) -> Iterator[list[tuple[str, Calla
             found += _text_files(os.path.join(listing.root, base), files)
         yield found
     yield [(name, partial(_read, name, blob)) for name, blob in elsewhere.items()]
-    try:
-        files = {entry.name for entry in os.scandir(beside)}
-    except OSError:
-        return
-    blobs = {name: FileBlob(os.path.join(beside, name)) for name in sorted(files) if _is_coop(name)}
-    yield [(f"../{name}", partial(_read, f"../{name}", blob)) for name, blob in blobs.items()] + _text_files(
-        beside, files
-    )
+    for up in range(1, _LEVELS_ABOVE + 1):
+        try:
+            files = {entry.name for entry in os.scandir(beside)}
+        except OSError:
+            return
+        named = [("../" * up + name, FileBlob(os.path.join(beside, name))) for name in sorted(files) if _is_coop(name)]
+        yield [(name, partial(_read, name, blob)) for name, blob in named] + _text_files(beside, files)
+        beside = os.path.dirname(beside)
 
 
 def _text_files(folder: str, files: set[str]) -> list[tuple[str, Callable[[], OfficialLists]]]:
     return [(_TEXT_FILES, partial(read, folder)) for names, read in _TEXTS if files.issuperset(names)]
 
 
+_LEVELS_ABOVE = 3  # data/pets/split_zhou_Pets.json for data/pets/all/images/dogs, and no further
 _TEXT_FILES = "the text files of the data set"
 _TEXTS = ((AIRCRAFT, aircraft_lists), (CUB, cub_lists))
 

@@ -13,12 +13,12 @@ from modalign.data.division import part_called
 from modalign.data.folders import divide_by_folders
 from modalign.data.listing import Listing, has_image_suffix
 from modalign.data.names import natural_key, some
+from modalign.data.part_columns import find_parts
 from modalign.errors import InputError
 from modalign.files import read_text
 
 _PATH_COLUMNS = ("path", "image", "file", "filename", "filepath", "file_name", "file_path", "image_path", "img", "id")
 _LABEL_COLUMNS = ("class_name", "class", "label", "category", "target", "name")
-_PART_COLUMNS = ("split", "part", "subset", "set", "partition", "phase", "usage")
 
 
 def is_table(path: Path) -> bool:
@@ -30,7 +30,8 @@ def list_table(path: Path) -> Listing:
     """The images that a table names, relative to its own folder; those that are not there are quarantined.
 
     A column with "train", "val" or "test" divides the images; without one, folders of these names in the paths do. A
-    row that repeats another is dropped; one image with two labels or in two parts is an error.
+    row that repeats another is dropped, also if it spells the path in another way; one image with two labels or in two
+    parts is an error.
     """
     text = read_text(path, "a table")
     rows = _csv_rows(text, path) if path.suffix.lower() in (".csv", ".tsv") else _list_rows(text)
@@ -42,8 +43,9 @@ def list_table(path: Path) -> Listing:
         if not name:
             listing.refuse(f"{path.name}, line {line}", "the row names no file")
             continue
-        if name in seen:
-            *before, first = seen[name]
+        file = os.path.normpath(os.path.join(base, name))
+        if file in seen:
+            *before, first = seen[file]
             for what, old, new in zip(("label", "part"), before, (label, part), strict=True):
                 if old != new:
                     raise InputError(
@@ -52,8 +54,7 @@ def list_table(path: Path) -> Listing:
                     )
             repeated += 1
             continue
-        seen[name] = (label, part, line)
-        file = os.path.normpath(os.path.join(base, name))
+        seen[file] = (label, part, line)
         reason = why_no_image(name, file)
         if reason is None:
             listing.add(name, FileBlob(file), label, part_called(part))
@@ -86,45 +87,41 @@ def _divide(listing: Listing, values: set[str]) -> None:
 
 def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, str, str | None, str]]:
     """(line, path, label, part as in the file) of every row."""
-    lines = text.split("\n")  # and at no other sign, which names may hold
+    lines = [f"{line}\n" for line in text.split("\n")]  # and at no other sign, which names may hold
     delimiter = max("\t,;|", key=lines[0].count)
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
     try:
-        header = next(reader, [])
-        if header and has_image_suffix(header[0]):  # no header: the first line is an image
-            where, what, which = _columns_without_names(header)
-            reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-        else:
-            where, what, which = _named_columns(header, path)
-        for row in reader:
-            if any(cell.strip() for cell in row):
-                name = row[where] if len(row) > where else ""
-                label, part = (row[k].strip() if k is not None and len(row) > k else "" for k in (what, which))
-                yield reader.line_num, _posix(name), label or None, part
+        rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise InputError(f"Expected a table in '{path}', line {reader.line_num}: {error}.") from error
+    if rows and text.count('"') % 2 and any("\n" in cell for cell in rows[-1][1]):
+        first = rows[-2][0] + 1 if len(rows) > 1 else 1
+        raise InputError(f"Expected a table in '{path}', line {first}: a quotation mark is not closed.")
+    header = rows[0][1] if rows else []
+    if header and has_image_suffix(header[0]):  # no header: the first line is an image
+        where, header = 0, [""] * max(len(row) for _, row in rows)
+        part_of, taken = find_parts(header, [row for _, row in rows], {where})
+        what = next((k for k in range(1, len(header)) if k not in taken), None)
+    else:
+        where, what = _named_columns(header, path)
+        rows = rows[1:]
+        part_of, _ = find_parts(header, [row for _, row in rows], {where, what})
+    for line, row in rows:
+        if any(cell.strip() for cell in row):
+            name = row[where] if len(row) > where else ""
+            label = row[what].strip() if what is not None and len(row) > what else ""
+            yield line, _posix(name), label or None, part_of(row)
 
 
-def _named_columns(header: list[str], path: Path) -> tuple[int, int | None, int | None]:
-    """Where the paths, the labels and the parts are."""
+def _named_columns(header: list[str], path: Path) -> tuple[int, int | None]:
+    """Where the paths and the labels are."""
     names = [cell.strip().casefold() for cell in header]
     where = next((names.index(c) for c in _PATH_COLUMNS if c in names), None)
     if where is None:
         raise InputError(
             f"Expected a column named path, image or file in '{path.name}', got {some(header) or 'an empty file'}."
         )
-    what, which = (
-        next((names.index(c) for c in known if c in names and names.index(c) != where), None)
-        for known in (_LABEL_COLUMNS, _PART_COLUMNS)
-    )
-    return where, what, which
-
-
-def _columns_without_names(row: list[str]) -> tuple[int, int | None, int | None]:
-    """The same for a table without a header: paths first, then labels; parts where the first row names one."""
-    which = next((k for k, cell in enumerate(row) if k and part_called(cell)), None)
-    what = next((k for k in range(1, len(row)) if k != which), None)
-    return 0, what, which
+    return where, next((names.index(c) for c in _LABEL_COLUMNS if c in names and names.index(c) != where), None)
 
 
 def _list_rows(text: str) -> Iterator[tuple[int, str, str | None, str]]:

@@ -1,0 +1,69 @@
+"""The columns of a table that say which images are for training, validation and testing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+
+from modalign.data.division import part_called
+
+_COLUMNS = ("split", "part", "subset", "set", "partition", "phase", "usage")
+_TRUE, _FALSE = {"1", "true", "t", "yes", "y", "1.0"}, {"0", "false", "f", "no", "n", "0.0", ""}
+_STRICTEST = ("test", "validation", "train")
+
+PartOf = Callable[[Sequence[str]], str]
+
+
+def find_parts(
+    header: Sequence[str], rows: Sequence[Sequence[str]], others: Collection[int | None]
+) -> tuple[PartOf, set[int]]:
+    """What says the part of a row, and the columns that it reads.
+
+    The first of: a column called as one of parts, such as "split", with at least one value that names a part; any
+    column whose values all name parts, at least two; columns called as parts that hold yes and no, such as "is_test".
+
+    Parameters
+    ----------
+    header : names of the columns, "" where there are none.
+    rows : the cells of every row.
+    others : columns that say something else.
+
+    Returns
+    -------
+    part_of : a row → the part as the table spells it; "" where it says nothing, and where no column does.
+    columns : their places.
+    """
+    names = [name.strip().casefold() for name in header]
+    free = [k for k in range(len(names)) if k not in others]
+    values = {k: {cell(row, k).casefold() for row in rows} for k in free}
+    called = [k for name in _COLUMNS for k in free if names[k] == name]
+    parts = {k: {part_called(value) for value in values[k] - {""}} for k in free}
+    named = [k for k in called if parts[k] - {""}]
+    named += [k for k in free if len(parts[k]) > 1 and "" not in parts[k]]
+    yes_no = [k for k in free if values[k] <= _TRUE | _FALSE and values[k] & _TRUE]
+    flags = {part: k for k in yes_no if (part := _flagged(names[k]))}
+    if flags and not named:
+        return partial(_by_flags, flags=flags), set(flags.values())
+    if named or called:
+        column = [*named, *called][0]
+        return partial(cell, k=column), {column}
+    return (lambda row: ""), set()
+
+
+def cell(row: Sequence[str], k: int) -> str:
+    """The text of a cell; "" where the row is too short."""
+    return row[k].strip() if k < len(row) else ""
+
+
+def _flagged(name: str) -> str:
+    return part_called(name.replace(" ", "_").removeprefix("is_"))
+
+
+def _by_flags(row: Sequence[str], flags: dict[str, int]) -> str:
+    """The strictest part that the row says yes to. One that says no is of the other part, where only one is asked."""
+    for part in _STRICTEST:
+        if part in flags and cell(row, flags[part]).casefold() in _TRUE:
+            return part
+    if "train" not in flags:
+        return "train"
+    return "test" if len(flags) == 1 else ""
