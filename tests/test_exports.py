@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 import modalign as ma
 from modalign.errors import InputError, MissingExtraError, UnknownNameError
-from modalign.exports import FIXED, check_output, class_columns
+from modalign.exports import FIXED, OPTIONAL, check_output, class_columns
 from modalign.features import Quarantined
 from modalign.predictions import NONE_OF_THESE, ORDERS, Predictions
 
@@ -31,14 +31,18 @@ def predictions(draw: st.DrawFn) -> Predictions:
     ids = tuple(draw(st.lists(text | odd, max_size=5, unique=True)))
     raw = draw(st.lists(st.floats(1e-300, 1), min_size=len(ids) * len(classes), max_size=len(ids) * len(classes)))
     table = np.array(raw, dtype=np.float64).reshape(len(ids), len(classes))
-    rejected = np.array(draw(st.lists(st.booleans(), min_size=len(ids), max_size=len(ids))), dtype=bool)
+    flags = [
+        np.array(draw(st.lists(st.booleans(), min_size=len(ids), max_size=len(ids))), dtype=bool) for _ in OPTIONAL
+    ]
+    rejected, transductive = (found if draw(st.booleans()) else None for found in flags)
     return Predictions(
         ids,
         classes,
         table / table.sum(axis=1, keepdims=True),
         quarantined=tuple(Quarantined(f"bad {i}", draw(text | odd)) for i in range(draw(st.integers(0, 2)))),
-        rejected=rejected if draw(st.booleans()) else None,
+        rejected=rejected,
         origin={"version": "0", "encoder": {"name": "e", "fingerprint": "f"}, "model": {"method": "m"}},
+        transductive=transductive,
     )
 
 
@@ -80,13 +84,14 @@ def test_every_format_holds_the_same_numbers_for_every_image(
     assert content["quarantined"] == [vars(entry) for entry in found.quarantined]
 
     for frame in (parquet.read_table(found.save(folder / "a.parquet")).to_pandas(), found.to_frame()):
-        assert list(frame.columns) == [*(c for c in FIXED if c != "rejected" or found.rejected is not None), *columns]
+        present = [c for c in FIXED if c not in OPTIONAL or getattr(found, c) is not None]
+        assert list(frame.columns) == [*present, *columns]
         assert frame["id"].tolist() == everything
         np.testing.assert_array_equal(frame[list(columns)].to_numpy()[:n], found.probabilities)
         assert frame[list(columns)].iloc[n:].isna().all(axis=None)
         assert frame["reason"].tolist()[n:] == [entry.reason for entry in found.quarantined]
-        if found.rejected is not None:
-            assert frame["rejected"].tolist()[:n] == found.rejected.tolist()
+        for name in set(OPTIONAL) & set(present):
+            assert frame[name].tolist()[:n] == getattr(found, name).tolist()
     assert json.loads(parquet.read_schema(folder / "a.parquet").metadata[b"modalign"])["version"] == "0"
 
 
@@ -113,6 +118,9 @@ def test_sorting_only_sorts(found: Predictions, order: str, k: int) -> None:
     assert sorted(rows) == list(range(len(found)))
     assert result.names == tuple(found.names[i] for i in rows)
     np.testing.assert_array_equal(result.probabilities, found.probabilities[rows])
+    for name in OPTIONAL:
+        if getattr(found, name) is not None:
+            assert getattr(result, name).tolist() == getattr(found, name)[rows].tolist()
     best = result.probabilities.max(axis=1)
     if order == "given":
         assert rows == sorted(rows)

@@ -26,21 +26,15 @@ from modalign.linalg.rejection import Rejection, images_needed
 from modalign.methods.base import VectorMethod
 from modalign.methods.tower import TowerMethod
 from modalign.persistence import Description, check_scores, load_model, save_model
-from modalign.predictions import Evaluation, Prediction, Predictions
+from modalign.predictions import Evaluation, Prediction, Predictions, evaluation_notes
 from modalign.record import versions
-from modalign.scoring import score, softmax
+from modalign.scoring import Answered, answer
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
     from modalign.encoders.joined import JoinedEncoder
 
-__all__ = [
-    "Classifier",
-    "Evaluation",
-    "Prediction",
-    "Predictions",
-    "load",
-]
+__all__ = ["Classifier", "Evaluation", "Prediction", "Predictions", "load"]
 
 
 @dataclass(repr=False)
@@ -74,6 +68,10 @@ class Classifier:
     def predict(self, images: Any, *, reject: bool | float = False) -> Predictions:
         """Names and calibrated probabilities for paths, PIL images, a folder, a list file or an archive.
 
+        A method that learns without labels finds answers for the images it is fitted on by looking at all of them
+        together. Where it keeps these, they are the answers for the same images, recognized by their bytes, and
+        ``transductive`` says which they are.
+
         Parameters
         ----------
         images : what to name.
@@ -88,15 +86,18 @@ class Classifier:
         asked, level = reject is not False, 0.05 if reject is True else float(reject)
         if asked:
             self._require_rejection(level)
-        seen = score(self.encoder, self.method, images, self.crops)
-        logits = seen.logits / self.temperature
-        rejected = self.rejection.rejects(torch.from_numpy(logits), level).numpy() if asked else None
+        found = self._answer(images)
+        seen, rejected = found.scored, None
+        if asked:
+            rejected = self.rejection.rejects(torch.from_numpy(seen.logits / self.temperature), level).numpy()
         origin = {
             "version": versions()["modalign"],
             "encoder": {"name": self.encoder.spec.name, "fingerprint": self.encoder.spec.fingerprint},
             "model": {"method": type(self.method).__name__},
         }
-        return Predictions(seen.ids, self.class_names, softmax(logits), seen.quarantined, rejected, origin)
+        return Predictions(
+            seen.ids, self.class_names, found.probabilities, seen.quarantined, rejected, origin, found.transductive
+        )
 
     def predict_proba(self, images: Any, *, errors: str = "raise") -> np.ndarray:
         """(n, C) calibrated probabilities, float64, columns as ``class_names``, rows in the order of the images.
@@ -139,7 +140,8 @@ class Classifier:
         Of a source that marks some images as test, only these count; ``split`` may be a split file, or a split of the
         given items, that marks them. Images that the model was fitted on or validated with are recognised by their
         bytes and left out, so that the folder it was made from can be given whole; ``include_fitted=True`` keeps them.
-        Images whose bytes carry two labels are left out, unless the source marks them as test.
+        Images whose bytes carry two labels are left out, unless the source marks them as test. The answers are those of
+        :meth:`predict`.
         """
         from modalign.evaluate.metrics import accuracy, confusion, per_class_accuracy
         from modalign.linalg.calibration import expected_calibration_error
@@ -159,10 +161,10 @@ class Classifier:
                 f"give other images, or {argument('include_fitted', 'True')} to test on the training images all the "
                 "same."
             )
-        scored = score(self.encoder, self.method, items.select(known[~seen]), self.crops)
+        found = self._answer(items.select(known[~seen]))
+        scored, probabilities = found.scored, found.probabilities
         row_of = {name: i for i, name in enumerate(items.ids)}
         true = labels[[row_of[name] for name in scored.ids]]
-        probabilities = softmax(scored.logits / self.temperature)
         predicted = probabilities.argmax(axis=1)
         return Evaluation(
             accuracy=accuracy(true, predicted),
@@ -175,7 +177,7 @@ class Classifier:
             class_names=self.class_names,
             left_out=tuple(items.ids[i] for i in known[seen]),
             quarantined=scored.quarantined,
-            notes=(*items.notes, *_unlabeled(len(items) - len(known))),
+            notes=(*items.notes, *evaluation_notes(len(items) - len(known), found.transductive)),
             **self._provenance({name: hashes[name] for name in scored.ids}),
         )
 
@@ -214,6 +216,9 @@ class Classifier:
             "can reject": "no" if self.rejection is None else "yes",
         }
         return html_table("Classifier", ["", ""], list(facts.items()))
+
+    def _answer(self, images: Any) -> Answered:
+        return answer(self.encoder, self.method, images, temperature=self.temperature, crops=self.crops)
 
     def _provenance(self, hashes: dict[str, str]) -> dict[str, tuple[str, ...] | None]:
         """Which of these images the model was fitted on and which it was validated with, as far as it knows."""
@@ -291,8 +296,3 @@ def _try(method: TowerMethod, encoder: Encoder | JoinedEncoder, folder: str | Pa
     except Exception as error:  # parts that do not fit each other fail in every way a network can
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"The model in '{folder}' cannot be used with encoder '{encoder.name}': {reason}") from None
-
-
-def _unlabeled(count: int) -> tuple[str, ...]:
-    some = "1 image has" if count == 1 else f"{count} images have"
-    return (f"{some} no label and cannot be tested on",) if count else ()

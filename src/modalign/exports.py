@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from modalign.predictions import Predictions
 
 FORMAT = "modalign-predictions-1"
-FIXED = ("id", "name", "probability", "rejected", "reason")
-"""Columns before those of the classes; ``rejected`` is there only if rejection was asked for."""
+OPTIONAL = ("rejected", "transductive")
+"""True or false of every image; there only if rejection was asked for, and if the model keeps answers from its fit."""
+FIXED = ("id", "name", "probability", *OPTIONAL, "reason")
+"""Columns before those of the classes."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
@@ -61,7 +63,7 @@ def as_dict(predictions: Predictions, top: int | None = None) -> dict[str, Any]:
         "classes": list(predictions.class_names),
         "predictions": [
             {"id": p.id, "name": p.name, "probability": p.probability}
-            | ({} if predictions.rejected is None else {"rejected": p.rejected})
+            | {name: getattr(p, name) for name in OPTIONAL if getattr(predictions, name) is not None}
             | (
                 {"probabilities": dict(zip(predictions.class_names, row.tolist(), strict=True))}
                 if top is None
@@ -101,7 +103,7 @@ def to_csv(predictions: Predictions, path: str | Path) -> Path:
 def to_parquet(predictions: Predictions, path: str | Path) -> Path:
     """Write a Parquet file with the columns of :func:`to_csv`, missing values as nulls, the origin as metadata."""
     pyarrow, parquet = require("pyarrow", "parquet"), require("pyarrow.parquet", "parquet")
-    kinds = {"probability": pyarrow.float64(), "rejected": pyarrow.bool_()}
+    kinds = {"probability": pyarrow.float64()} | dict.fromkeys(OPTIONAL, pyarrow.bool_())
     columns = {
         name: pyarrow.array(values, kinds.get(name, pyarrow.string()))
         for name, values in _text_columns(predictions).items()
@@ -145,8 +147,10 @@ def _text_columns(predictions: Predictions) -> dict[str, list[Any]]:
         "name": [*map(_encodable, predictions.names), *left_out],
         "probability": [*predictions.probabilities.max(axis=1).tolist(), *left_out],
     }
-    if predictions.rejected is not None:
-        columns["rejected"] = [*predictions.rejected.tolist(), *left_out]
+    for name in OPTIONAL:
+        flags = getattr(predictions, name)
+        if flags is not None:
+            columns[name] = [*flags.tolist(), *left_out]
     columns["reason"] = [*[None] * len(predictions), *(entry.reason for entry in predictions.quarantined)]
     return columns
 

@@ -37,6 +37,7 @@ class Prediction:
     probability : of the most probable class.
     top : up to five classes with their probabilities, most probable first.
     rejected : whether the image was refused.
+    transductive : whether the answer was found in fitting, together with the other images.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Prediction:
     probability: float
     top: tuple[tuple[str, float], ...]
     rejected: bool = False
+    transductive: bool = False
 
     def __repr__(self) -> str:
         closest = ", ".join(f"{shorten(name)} {value:.3f}" for name, value in self.top[:3])
@@ -66,6 +68,8 @@ class Predictions(Sequence[Prediction]):
     quarantined : images that cannot be decoded, with reasons.
     rejected : (n,) which images show none of the classes; None if that was not asked.
     origin : the version, the encoder and the model that the answers come from.
+    transductive : (n,) which images the model was fitted on without labels, and whose answers it found there, together
+        with the other images; None if the model keeps no such answers.
     """
 
     ids: tuple[str, ...]
@@ -74,6 +78,7 @@ class Predictions(Sequence[Prediction]):
     quarantined: tuple[Quarantined, ...] = ()
     rejected: np.ndarray | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
+    transductive: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -81,7 +86,8 @@ class Predictions(Sequence[Prediction]):
     def __getitem__(self, i: int) -> Prediction:  # type: ignore[override]
         top = self._best(i, 5)
         rejected = self.rejected is not None and bool(self.rejected[i])
-        return Prediction(self.ids[i], NONE_OF_THESE if rejected else top[0][0], top[0][1], top, rejected)
+        fitted = self.transductive is not None and bool(self.transductive[i])
+        return Prediction(self.ids[i], NONE_OF_THESE if rejected else top[0][0], top[0][1], top, rejected, fitted)
 
     def __iter__(self) -> Iterator[Prediction]:
         return (self[i] for i in range(len(self)))
@@ -127,14 +133,16 @@ class Predictions(Sequence[Prediction]):
             ids=tuple(self.ids[i] for i in rows),
             probabilities=self.probabilities[rows],
             rejected=None if self.rejected is None else self.rejected[rows],
+            transductive=None if self.transductive is None else self.transductive[rows],
         )
 
     def save(self, path: str | Path) -> Path:
         """Write all answers to a ``.csv``, ``.json`` or ``.parquet`` file, the whole file or nothing.
 
         There is a row per image with ``id``, ``name`` (the answer), ``probability``, ``rejected`` if that was asked,
-        ``reason``, and the probability of every class; images that could not be decoded come last, with the reason
-        and nothing else. Numbers read back exactly. Parquet needs ``pip install 'modalign[parquet]'``.
+        ``transductive`` if the model keeps answers from its fit, ``reason``, and the probability of every class; images
+        that could not be decoded come last, with the reason and nothing else. Numbers read back exactly. Parquet needs
+        ``pip install 'modalign[parquet]'``.
         """
         return exports.save(self, path)
 
@@ -250,6 +258,19 @@ class Evaluation:
     @property
     def _outcome(self) -> str:
         return f"top-1 accuracy: {self.accuracy}; chance level {percent(self.chance)} %"
+
+
+def evaluation_notes(unlabeled: int, transductive: np.ndarray | None) -> tuple[str, ...]:
+    """What to say of images that cannot be tested on, and of those that the model was fitted on without labels."""
+    notes = []
+    if unlabeled:
+        some = "1 image has" if unlabeled == 1 else f"{unlabeled} images have"
+        notes.append(f"{some} no label and cannot be tested on")
+    if transductive is not None and transductive.any():
+        count = int(transductive.sum())
+        some = "1 image is among those" if count == 1 else f"{count} images are among those"
+        notes.append(f"{some} that the model was fitted on without labels, and answered as found there")
+    return tuple(notes)
 
 
 def check_top(k: int, class_names: Sequence[str]) -> None:

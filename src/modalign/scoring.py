@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from modalign.data.items import load_items
+from modalign.data.copies import content_hash
+from modalign.data.items import Items, load_items
 from modalign.features import Features, Scored
 from modalign.linalg.calibration import fit_temperature
 from modalign.methods.base import VectorMethod
 from modalign.methods.tower import TowerMethod
+from modalign.methods.transduction import kept_answers, vector_hashes
 from modalign.tune.crops import embed_crops
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
     from modalign.encoders.joined import JoinedEncoder
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Images as a model answers for them.
+
+    Attributes
+    ----------
+    scored : their logits, of each image by itself.
+    probabilities : (n, C); of the images that the model was fitted on as it found them there, if it keeps that.
+    transductive : (n,) which these are; None if the model keeps no such answers.
+    """
+
+    scored: Scored
+    probabilities: np.ndarray
+    transductive: np.ndarray | None
 
 
 def embed(encoder: Encoder | JoinedEncoder, images: Any, crops: int = 0) -> Features:
@@ -41,6 +60,46 @@ def score(encoder: Encoder | JoinedEncoder, method: VectorMethod | TowerMethod, 
     features = images if isinstance(images, Features) else embed(encoder, images, crops)
     logits = method.scores(features).astype(np.float64)
     return Scored(features.ids, features.labels, logits, features.quarantined)
+
+
+def answer(
+    encoder: Encoder | JoinedEncoder,
+    method: VectorMethod | TowerMethod,
+    images: Any,
+    *,
+    temperature: float = 1.0,
+    crops: int = 0,
+) -> Answered:
+    """Probabilities of images; where the method keeps answers for the images it was fitted on, these.
+
+    Images are recognized by their bytes, and vectors, like the images of a method that was fitted on vectors, by those
+    of the vectors. ``temperature`` divides the logits and the kept log-probabilities.
+    """
+    kept = getattr(method, "fitted_answers_", None)
+    if kept is None:
+        scored = score(encoder, method, images, crops)
+        return Answered(scored, softmax(scored.logits / temperature), None)
+    features = images
+    if not isinstance(images, Features):
+        images = load_items(images)
+        features = embed(encoder, images, crops if method.scores_parts else 0)
+    scored = score(encoder, method, features)
+    if isinstance(images, Features) or "images" not in kept:
+        by, keys = "vectors", vector_hashes(features.vectors)
+    else:
+        by, keys = "images", image_hashes(images, features.ids)
+    probabilities = softmax(scored.logits / temperature)
+    known, found = kept_answers(kept, by, keys, probabilities.shape[1])
+    tempered = found ** (1 / temperature)
+    probabilities[known] = tempered / tempered.sum(axis=1, keepdims=True)
+    return Answered(scored, probabilities, known)
+
+
+def image_hashes(items: Items, ids: Sequence[str]) -> np.ndarray:
+    """(n,) int64 content hashes of the images with these ids; see :func:`~modalign.data.copies.content_hash`."""
+    place = {name: i for i, name in enumerate(items.ids)}
+    hashes = {name: int(content_hash(items, place[name]) or "0", 16) for name in dict.fromkeys(ids)}
+    return np.array([hashes[name] for name in ids], dtype=np.uint64).view(np.int64)
 
 
 def calibrate(scored: Scored) -> float:

@@ -15,6 +15,7 @@ from modalign.methods.gpua_anchored import MAP_WEIGHT, between, initial_map, lan
 from modalign.methods.gpua_correspondence import Assignment
 from modalign.methods.gpua_losses import span
 from modalign.methods.gpua_rows import Images
+from modalign.methods.transduction import likeliest
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "clip-vitb32" / "caltech101.npz"
 
@@ -61,7 +62,7 @@ def test_one_vote_per_class_whatever_its_size(joint):
     basis = span(text)
     L, rng = language_map(images, basis), np.random.default_rng(1)
     centers, mass = rng.normal(size=(8, 32)), np.array([0, 1, 5, 20, 100, 1e3, 1e4, 1e-9])
-    nobody = torch.zeros(160, dtype=torch.long)
+    nobody = likeliest(torch.full((160, 8), 1 / 8))
     found = initial_map(
         Assignment(torch.from_numpy(mass[:, None] * centers), torch.from_numpy(mass), nobody, 0.0), text @ basis, L
     )

@@ -12,7 +12,8 @@ import torch
 from problems import few_shot
 
 from modalign.errors import InputError
-from modalign.methods.transclip import FLOOR, TEMPER, Mixture, Task, TransCLIP, links
+from modalign.methods.transclip import TransCLIP
+from modalign.methods.transclip_solver import FLOOR, TEMPER, Mixture, Task, links
 from modalign.methods.zero_shot import ZeroShot
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "clip-vitb32" / "caltech101.npz"

@@ -21,8 +21,9 @@ from modalign.features import UNLABELLED, ClassText, Features, Quarantined, Scor
 from modalign.methods.base import VectorMethod
 from modalign.methods.cross_fitting import cross_fit, own_predictions
 from modalign.methods.tower import TowerMethod
+from modalign.methods.transduction import name_answers
 from modalign.methods.zero_shot import ZeroShot
-from modalign.scoring import score
+from modalign.scoring import image_hashes, score
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ def fit_vectors(method: VectorMethod, pair: EncoderPair, task: Task) -> Fitted:
     if crossed is not None:
         method.set_params(**crossed.chosen)
     method.fit(X, text=text, anchor=anchor, validation=None if crossing else held)
+    if hasattr(method, "fitted_answers_"):
+        name_answers(method.fitted_answers_, X.vectors, image_hashes(task.items, X.ids))
     if crossing and method.judges_itself:
         crossed = own_predictions(method, X, len(views))
         crossed = crossed if len(crossed.rows) else predict()  # with too few labels it does not judge itself

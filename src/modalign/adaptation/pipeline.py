@@ -20,7 +20,8 @@ from modalign.classifier import Classifier
 from modalign.data.copies import content_hash
 from modalign.data.prompts import class_sentences, sentence_notes
 from modalign.errors import InputError
-from modalign.evaluate.outcome import about_encoder, held_out_outcome, no_outcome, unlabeled_outcome, with_class_sizes
+from modalign.evaluate.class_sizes import estimated_sizes, with_class_sizes
+from modalign.evaluate.outcome import about_encoder, held_out_outcome, no_outcome, unlabeled_outcome
 from modalign.linalg.rejection import Rejection, fit_rejection
 from modalign.methods.base import VectorMethod
 from modalign.methods.tower import TowerMethod
@@ -159,13 +160,17 @@ def _outcome(method: VectorMethod | TowerMethod, fitted: Fitted, class_names: tu
             learns=learns,
         )
     elif fitted.seen is not None:
-        found = unlabeled_outcome(fitted.seen, fitted.zero_shot, class_names=class_names, learns=learns)
+        answers = method.transduction_[: fitted.train] if hasattr(method, "fitted_answers_") else None
+        found = unlabeled_outcome(
+            fitted.seen, fitted.zero_shot, class_names=class_names, learns=learns, answers=answers
+        )
     else:
         found = no_outcome(class_names)
     if fitted.seen is not None or not getattr(method, "takes_labels", method.needs_labels):
         assigned = getattr(method, "transduction_", None if fitted.seen is None else fitted.seen.logits.argmax(axis=1))
         if assigned is not None:
-            found = with_class_sizes(found, np.asarray(assigned), class_names)
+            estimated = estimated_sizes(method, len(class_names))
+            found = with_class_sizes(found, np.asarray(assigned), class_names, estimated)
     guesses = found["zero_shot"] is not None and found["zero_shot"]["low"] <= found["chance"]
     told = about_encoder(fitted.encoder.name, class_names, guesses=guesses)
     return found | {"notes": [*found["notes"], *told]}

@@ -58,6 +58,9 @@ def predict(
         print_table(["image", "answer"], rows)
     else:
         say(f"answers for {len(predictions)} images, in {out}", err=False)
+    if predictions.transductive is not None and predictions.transductive.any():
+        known = int(predictions.transductive.sum())
+        say(f"note: answers from the fit, where the images were looked at together: {known} of {len(predictions)}")
     report_quarantine(predictions.quarantined)
 
 

@@ -13,15 +13,14 @@ import torch
 
 from modalign.data.names import some
 from modalign.encoders.catalog import EMBEDDED
+from modalign.evaluate.class_sizes import size_lines
 from modalign.evaluate.metrics import Accuracy, accuracy, chance_level, percent, proportion
 from modalign.evaluate.paired import compare_pair
 from modalign.features import UNLABELLED, Features, Scored
 from modalign.linalg.similarity import near_identical
 
 MOST_PAIRS = 2**28
-SHOWN_SIZES = 20
 FEW = 5  # held-out images of a class from which none right is worth a note
-RARE = 0.1  # a class with a smaller share of the answers than this, times 1/C, has almost none
 DIGITS = {*"0123456789", "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"}
 
 
@@ -87,7 +86,12 @@ def held_out_outcome(
 
 
 def unlabeled_outcome(
-    scored: Scored, zero_shot: np.ndarray | None, *, class_names: Sequence[str], learns: bool = True
+    scored: Scored,
+    zero_shot: np.ndarray | None,
+    *,
+    class_names: Sequence[str],
+    learns: bool = True,
+    answers: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """The outcome of a fit without labels: no answer can be called right, so only what the answers are is told.
 
@@ -97,6 +101,8 @@ def unlabeled_outcome(
         Ids and logits of the images that were fitted on.
     zero_shot, class_names, learns
         As for :func:`held_out_outcome`.
+    answers
+        Class index of every image as it was found in fitting; by default that of its highest logit.
 
     Returns
     -------
@@ -105,7 +111,8 @@ def unlabeled_outcome(
     """
     found = no_outcome(class_names)
     if zero_shot is not None and learns:
-        same = scored.logits.argmax(axis=1) == zero_shot.argmax(axis=1)
+        answers = scored.logits.argmax(axis=1) if answers is None else answers
+        same = answers == zero_shot.argmax(axis=1)
         found["agreement"] = _plain(proportion(int(same.sum()), len(same)), "fitted images")
     return found
 
@@ -114,35 +121,6 @@ def no_outcome(class_names: Sequence[str]) -> dict[str, Any]:
     """The outcome where nothing was held out."""
     chance = chance_level(len(class_names))
     return {"held_out": None, "zero_shot": None, "chance": chance, "difference": None, "agreement": None, "notes": []}
-
-
-def with_class_sizes(outcome: dict[str, Any], assigned: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
-    """The outcome with ``class_sizes``, class name -> number of images, and a note on classes with almost none.
-
-    Parameters
-    ----------
-    outcome
-        Of a method that learns without labels.
-    assigned
-        Class index of every image, its pseudo-label or the answer to it; -1 for none.
-    class_names
-        C names.
-    """
-    sizes = np.bincount(assigned[assigned != UNLABELLED], minlength=len(class_names))
-    named = dict(zip(class_names, sizes.tolist(), strict=True))
-    return outcome | {"class_sizes": named, "notes": [*outcome["notes"], *_about_sizes(sizes, class_names)]}
-
-
-def _about_sizes(sizes: np.ndarray, class_names: Sequence[str]) -> list[str]:
-    """A note on classes that almost no image is assigned to."""
-    rare = [f"{name} ({size})" for name, size in zip(class_names, sizes, strict=True) if size < RARE * sizes.mean()]
-    if not rare:
-        return []
-    subject = "1 class has" if len(rare) == 1 else f"{len(rare)} classes have"
-    return [
-        f"{subject} almost no image: {some(rare, 5)}. If there are images of it, the method has collapsed "
-        "or the class text does not describe them"
-    ]
 
 
 def about_encoder(name: str, class_names: Sequence[str], *, guesses: bool) -> list[str]:
@@ -218,12 +196,7 @@ def outcome_lines(outcome: dict[str, Any]) -> list[str]:
         lines.append("accuracy is unknown, since no labeled image was held out")
         if outcome["agreement"] is not None:
             lines[0] += f"; agreement with zero-shot {_said(outcome['agreement'])}"
-    if "class_sizes" in outcome:
-        sizes = outcome["class_sizes"]
-        shown = ", ".join(f"{name} {size}" for name, size in list(sizes.items())[:SHOWN_SIZES])
-        more = f" and {len(sizes) - SHOWN_SIZES} more" if len(sizes) > SHOWN_SIZES else ""
-        lines.append(f"images assigned to each class: {shown}{more}")
-    return lines
+    return [*lines, *size_lines(outcome)]
 
 
 def _said(found: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from modalign.methods.base import Problem, VectorMethod
 from modalign.methods.fitting import Best
 from modalign.methods.parameters import Count, Fraction, NonNegative, Positive, Seed
 from modalign.methods.selection import accuracy, choosing_parts, held_out
+from modalign.methods.transduction import keep_answers
 
 WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0)
 STRENGTHS = (1.0, 4.0, 16.0)
@@ -112,6 +113,7 @@ class AnchoredGaussian(VectorMethod):
         free, coverage = y == UNLABELLED, 1.0
         if bool(free.all()):
             coverage = _coverage(classes.sizes, len(X))
+            self.fitted_answers_ = keep_answers(problem.X, P)
         self.new_image_weight_ = self.discriminant_weight_ * min(1.0, coverage / COVERAGE) ** 2
         self.diagnosis_ = {
             "discriminant_weight": self.discriminant_weight_,

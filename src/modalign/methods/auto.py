@@ -65,6 +65,7 @@ class Auto(VectorMethod):
     table_ : per candidate its ``name``, ``accuracy`` and ``log_loss`` on images it has not seen, ``weight`` and
         ``seconds``; None where it was not finished.
     transduction_ : (n,) labels of the fitted images: given where there was one, found where there was none.
+    class_sizes_ : (C,) estimated images of each class; without labels, where the anchored Gaussian is kept.
     prototypes_ : (C, d) unit class texts, or class means without text.
     diagnosis_ : the ensemble in words, accuracies and log-losses out of fold, beside zero-shot; without labels the
         share of changed answers that is ``reproduced``.
@@ -107,6 +108,10 @@ class Auto(VectorMethod):
             self._take_one(problem, seed)
         found = self._scores(problem.X).argmax(dim=1).cpu()
         alone = self.members_[0] if len(self.members_) == 1 else None
+        if not bool(known.any()) and hasattr(alone, "fitted_answers_"):
+            self.fitted_answers_, self.class_sizes_ = alone.fitted_answers_, alone.class_sizes_
+        for member in self.members_:
+            vars(member).pop("fitted_answers_", None)
         if hasattr(alone, "transduction_"):  # what was found together with the other images is better
             found = torch.as_tensor(np.asarray(alone.transduction_))
         self.transduction_ = self.classes_[torch.where(known.cpu(), problem.y.cpu(), found).numpy()]

@@ -50,6 +50,9 @@ class VectorMethod(ClassifierMixin, ProblemReader):
     temperature_ : what :meth:`predict_proba` divides the scores by: fitted on held-out images where ``fit`` had some,
         else 1.
     encoder_ : the :class:`~modalign.features.EncoderSpec` of the features it was fitted on, or None.
+    fitted_answers_ : of methods that find answers for the images they are fitted on together, these answers, see
+        :func:`~modalign.methods.transduction.keep_answers`; :class:`~modalign.Classifier` gives them for the same
+        images, where :meth:`predict` takes every image by itself.
     random_state_ : the seed as used, drawn where ``random_state`` is None; with it the same data give the same model.
     logit_scale_ : of methods with a ``logit_scale``: the given one, else that of the encoder of the text, else 100.
     """
@@ -111,6 +114,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
         if hasattr(self, "logit_scale"):
             self.logit_scale_ = float(self.logit_scale or problem.logit_scale or LOGIT_SCALE)
         self.temperature_ = None
+        self.__dict__.pop("fitted_answers_", None)
         on_cpu = problem.X.device.type == "cpu"
         with using_threads(threads_for_vectors(*problem.X.shape) if on_cpu else None):
             self._fit(problem)

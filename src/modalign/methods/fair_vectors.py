@@ -28,6 +28,7 @@ from modalign.methods.fair_score import (
 )
 from modalign.methods.fitting import Descent, cosine_rates, descend, seeded
 from modalign.methods.parameters import Count, Fraction, NonNegative, Positive, Seed
+from modalign.methods.transduction import keep_answers
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -126,6 +127,8 @@ class FAIRVectors(VectorMethod):
         before, after = (evidence @ Z.T for Z in (start, self.prototypes_))
         labels, first = after.argmax(dim=1), before.argmax(dim=1)
         self.transduction_ = self.classes_[labels.cpu().numpy()]
+        posterior = torch.softmax(self.logit_scale_ * after / mass.clamp_min(1e-6)[:, None], dim=1)
+        self.fitted_answers_ = keep_answers(problem.X, posterior)
         votes = (chosen @ self.prototypes_.T).argmax(dim=2)
         counts = [torch.bincount(found, minlength=problem.n_classes) for found in (first, labels)]
         self.diagnosis_ = {

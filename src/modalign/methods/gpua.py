@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
@@ -28,6 +27,7 @@ from modalign.methods.gpua_losses import Hubs, Loss, Ranking, refine, span
 from modalign.methods.gpua_marginals import Marginals
 from modalign.methods.gpua_rows import BLOCK, Images, unit_spaces
 from modalign.methods.parameters import Count, Fraction, NonNegative, Positive, PositiveOrInfinite, Range, Seed
+from modalign.methods.transduction import Likeliest, keep_answers
 
 SAMPLE, SAMPLE_A_CLASS = 20_000, 30  # images that classes are estimated from: at most the larger of the two
 
@@ -180,12 +180,14 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
             start.require_images()
         self.prototypes_, self.spaces_ = text, list(images.widths)
         if self.preset == "released":
-            labels = self._fit_released(images, text, start, generator)
+            self.weight_, found, self.diagnosis_ = released.fit(images, text, start, generator)
+            self.marginals_ = torch.full((len(text),), 1 / len(text), device=text.device)
         else:
-            labels = self._fit_plan(images, text, start, generator)
-        self.transduction_ = self.classes_[labels.cpu().numpy()]
+            found = self._fit_plan(images, text, start, generator)
+        self.transduction_ = self.classes_[found.classes[:, 0].cpu().numpy()]
+        self.fitted_answers_ = keep_answers(problem.X, found)
 
-    def _fit_plan(self, images: Images, text: Tensor, start: Assignment, generator: torch.Generator) -> Tensor:
+    def _fit_plan(self, images: Images, text: Tensor, start: Assignment, generator: torch.Generator) -> Likeliest:
         anchored = self.preset == "anchored"
         sized = anchored or np.array_equal(self.marginals, "estimate")
         ground = self._ground(images, text, generator) if sized else None
@@ -232,7 +234,7 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
             **refined.report(),
             **(ground.report() if anchored else {}),
         }
-        return labels
+        return found.assignment.likeliest
 
     def _ranking(self, text: Tensor) -> Ranking:
         return Ranking(
@@ -244,23 +246,6 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
             self.hubs or ("share" if self.preset == "paper" else "excess"),
             self.logit_scale_,
         )
-
-    def _fit_released(self, images: Images, text: Tensor, start: Assignment, generator: torch.Generator) -> Tensor:
-        Z, X = images.take(torch.arange(len(images), device=text.device))
-        P = released.correspondences(Z, X, text)
-        labels = P.argmax(dim=1)
-        W0 = released.initial_map(Z, labels, text)
-        self.weight_ = released.refine(Z, W0, labels, text, generator)
-        self.marginals_ = torch.full((len(text),), 1 / len(text), device=text.device)
-        gram = self.weight_.T @ self.weight_
-        self.diagnosis_ = {
-            "plan_entropy": float(torch.special.entr(P * len(P)).sum(dim=1).mean()) / math.log(len(text)),
-            "marginal_error": float((P.sum(dim=0) - self.marginals_).abs().sum()),
-            "changed_from_zero_shot": float((labels != start.labels).float().mean()),
-            "orthogonality_defect": float((gram - torch.eye(len(gram), device=gram.device)).norm()),
-            "marginals": "uniform",
-        }
-        return labels
 
     def _ground(self, images: Images, text: Tensor, generator: torch.Generator) -> Ground:
         size = min(len(images), max(SAMPLE, SAMPLE_A_CLASS * len(text)))

@@ -16,6 +16,7 @@ from modalign.linalg.inputs import wide
 from modalign.methods.gpua_marginals import Marginals
 from modalign.methods.gpua_rows import Images
 from modalign.methods.gpua_transport import Offsets, match
+from modalign.methods.transduction import Likeliest, likeliest
 
 NOBODY = 1e-4  # images: a class that resembles less than this is none of theirs
 
@@ -28,14 +29,19 @@ class Assignment:
     ----------
     moments : (K, d_v) n PᵀZ.
     mass : (K,) images in each class, Σ n P.
-    labels : (n,) the class of the largest entry of each row.
+    likeliest : the classes of the largest entries of each row.
     entropy : mean entropy of the rows in nats; log K is that of a plan that knows nothing.
     """
 
     moments: Tensor
     mass: Tensor
-    labels: Tensor
+    likeliest: Likeliest
     entropy: float
+
+    @property
+    def labels(self) -> Tensor:
+        """(n,) the class of the largest entry of each row."""
+        return self.likeliest.classes[:, 0].long()
 
     @property
     def centres(self) -> Tensor:
@@ -96,14 +102,14 @@ def assign(images: Images, plan: Callable[[], Iterable[tuple[slice, Tensor]]], n
     exact = wide(device)
     moments = torch.zeros(n_classes, sum(images.widths), dtype=exact, device=device)
     mass = torch.zeros(n_classes, dtype=exact, device=device)
-    labels = torch.empty(len(images), dtype=torch.long, device=device)
-    entropy = 0.0
-    for (rows, Z), (_, P) in zip(images.visual.blocks(), plan(), strict=True):
+    blocks, entropy = [], 0.0
+    for (_, Z), (_, P) in zip(images.visual.blocks(), plan(), strict=True):
         moments += P.T @ Z
         mass += P.sum(dim=0, dtype=exact)
-        labels[rows] = P.argmax(dim=1)
+        blocks.append(likeliest(P))
         entropy -= float(P.mul_(P.clamp_min(1e-37).log_()).sum(dtype=exact))
-    return Assignment(moments, mass, labels, entropy / len(images))
+    found = Likeliest(*(torch.cat(parts) for parts in zip(*blocks, strict=True)))
+    return Assignment(moments, mass, found, entropy / len(images))
 
 
 def zero_shot(images: Images, text: Tensor, logit_scale: float) -> Assignment:

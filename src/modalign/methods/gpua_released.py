@@ -23,6 +23,9 @@ which means nothing; it was taken over from a method where both spaces are one.
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,7 +34,10 @@ from modalign.errors import InputError
 from modalign.linalg.procrustes import procrustes_from_factors
 from modalign.linalg.similarity import unit
 from modalign.methods.fitting import cosine_rates
+from modalign.methods.gpua_correspondence import Assignment
 from modalign.methods.gpua_losses import distance
+from modalign.methods.gpua_rows import Images
+from modalign.methods.transduction import Likeliest, likeliest
 
 TEMPERATURE, EPSILON, LAMBDA, LOGIT_SCALE = 0.1, 0.05, 0.9, 100.0
 TOP, ITERATIONS, SWEEPS, ABSOLUTE_TOLERANCE = 8, 3, 50, 1e-5
@@ -39,6 +45,24 @@ IDENTITY = 0.9
 STEPS, RATE, LOWEST_RATE, DECAY, PART = 200, 5e-4, 1e-7, 5e-4, 0.75
 NOISE, DROPOUT, CHANCE = 0.035, 0.05, 0.5
 MARGIN_SCALE, HUB_WEIGHT, NEIGHBOURS = 2.0, 2.0, 3
+
+
+def fit(
+    images: Images, text: Tensor, start: Assignment, generator: torch.Generator
+) -> tuple[Tensor, Likeliest, dict[str, Any]]:
+    """The map (d_v, d_t), the likeliest classes of the images, and what goes into ``diagnosis_``."""
+    Z, X = images.take(torch.arange(len(images), device=text.device))
+    P = len(images) * correspondences(Z, X, text)
+    labels = P.argmax(dim=1)
+    W = refine(Z, initial_map(Z, labels, text), labels, text, generator)
+    defect = W.T @ W - torch.eye(W.shape[1], device=W.device)
+    return W, likeliest(P), {
+        "plan_entropy": float(torch.special.entr(P).sum(dim=1).mean()) / math.log(len(text)),
+        "marginal_error": float((P.mean(dim=0) - 1 / len(text)).abs().sum()),
+        "changed_from_zero_shot": float((labels != start.labels).float().mean()),
+        "orthogonality_defect": float(defect.norm()),
+        "marginals": "uniform",
+    }  # fmt: skip
 
 
 def correspondences(Z: Tensor, X: Tensor, Y: Tensor) -> Tensor:

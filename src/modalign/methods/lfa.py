@@ -19,6 +19,7 @@ from modalign.methods.fitting import Best, Criterion, checkpoints, cosine_rates
 from modalign.methods.lfa_refinement import Recipe, Refinement, refine
 from modalign.methods.parameters import Count, Fraction, NonNegative, Positive, Range, Seed
 from modalign.methods.selection import accuracy, held_out
+from modalign.methods.transduction import keep_answers
 
 BETAS = tuple(i / 24 for i in range(25))
 CAREFUL_BETA = BETAS[23]  # taken where nothing can be held out
@@ -143,9 +144,11 @@ class LFA(VectorMethod):
         if labeled:
             lesson = self._lesson(X, y, problem)
         else:
-            y, isometry, found = self._assign(unit(problem.X))
+            P, isometry, found = self._assign(unit(problem.X))
+            y = P.argmax(dim=1)
             lesson = Lesson(unit(problem.X), y, self.prototypes_, isometry)
             self.transduction_ = self.classes_[y.cpu().numpy()]
+            self.fitted_answers_ = keep_answers(problem.X, P)
         trials = [
             (lesson if number == 0 and part.whole else self._lesson(X[part.rows], y[part.rows], problem), unit(part.X))
             for number, part in enumerate(divided.parts)
@@ -247,7 +250,7 @@ class LFA(VectorMethod):
         return best.choice
 
     def _assign(self, X: Tensor) -> tuple[Tensor, Tensor, dict[str, float | int | bool]]:
-        """Classes and map without labels: Sinkhorn and Procrustes in turn."""
+        """Assignments (n, C) and map without labels: Sinkhorn and Procrustes in turn."""
         T = self.prototypes_
         rho = float("inf") if self.rho is None else (float("inf"), float(self.rho))
         mapped, history, stable = X, [(X @ T.T).argmax(dim=1)], False
@@ -259,7 +262,7 @@ class LFA(VectorMethod):
             mapped = X @ isometry
             stable = len(history) > 2 and bool((history[-1] == history[-2]).all())
         return (
-            history[-1],
+            coupling / coupling.sum(dim=1, keepdim=True).clamp_min(torch.finfo(coupling.dtype).tiny),
             isometry,
             {
                 "iterations": len(history) - 1,

@@ -12,6 +12,7 @@ from modalign.errors import InputError
 from modalign.features import EncoderSpec
 from modalign.methods.base import VectorMethod
 from modalign.methods.parameters import fits, parameters
+from modalign.methods.transduction import are_answers
 
 if TYPE_CHECKING:
     from modalign.methods.tower import TowerMethod
@@ -36,6 +37,9 @@ def check_method(method: VectorMethod | TowerMethod) -> None:
         used = vars(method).get(f"{parameter.name}_")  # where the parameter leaves it open
         if isinstance(used, (str, bool, int, float)) and not fits(used, parameter):
             raise InputError(f"its {parameter.name}_ is out of range: {used!r:.80}.")
+    kept, answers = "fitted_answers_" in vars(method), vars(method).get("fitted_answers_")
+    if kept and not (isinstance(method, VectorMethod) and are_answers(answers, len(classes))):
+        raise InputError("its answers for the images that it was fitted on do not fit it.")
     if isinstance(method, VectorMethod):
         _check_vector_method(method)
     else:
