@@ -283,3 +283,24 @@ def test_crops_go_to_methods_on_parts_only(change: dict, sentence: str, photos: 
     monkeypatch.setattr("modalign.scoring.embed_crops", lambda *_, **__: pytest.fail("work began"))
     with pytest.raises(InputError, match=sentence):
         ma.adapt(photos, **change)
+
+
+@pytest.mark.parametrize("method", ["auto", "linear_probe", "gda"])
+def test_two_encoders_go_to_methods_that_map_between_spaces(method: str, photos: Path) -> None:
+    with pytest.raises(InputError, match="compares images with class text in one space, got 'tiny-vision"):
+        ma.adapt(photos, encoder="tiny-vision+tiny", method=method)
+
+
+def test_without_labels_and_without_text_there_is_nothing_to_learn_from(photos: Path) -> None:
+    with pytest.raises(InputError, match="labeled images or an encoder that reads text, got neither"):
+        ma.adapt(photos, encoder="tiny-vision", unlabelled=True, classes=["a", "b"])
+
+
+@pytest.mark.parametrize("shots", [1, 3])
+def test_auto_learns_from_mirrored_images(shots: int, photos: Path, encoder) -> None:
+    """With one image per class and its mirror image nothing is held out, and no image is judged by its mirror image."""
+    model = ma.adapt(
+        photos, encoder=encoder, mirror=True, shots=shots, validation="none", candidates=["anchored_gaussian"]
+    )
+    assert len(model.predict(photos)) > 0
+    assert model.method.diagnosis_["chosen_on"] == ("nothing" if shots == 1 else "cross-validation")

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from problems import few_shot
 
 from modalign.errors import InputError
+from modalign.features import Features, concatenate
 from modalign.methods import auto, auto_pool
 from modalign.methods.auto import Auto
 from modalign.methods.ensemble import greedy_ensemble, log_probabilities, temperature_of
@@ -155,3 +156,31 @@ def test_never_below_zero_shot_and_calibrated_on_real_features(shots):
     assert model.score(Xv, yv) >= np.mean((Xv @ data.text.T).argmax(1) == yv) - 0.003
     p = torch.from_numpy(model.predict_proba(Xv)).double()
     assert expected_calibration_error(p / p.sum(dim=1, keepdim=True), torch.from_numpy(yv)) < 0.05
+
+
+@pytest.mark.parametrize("copied", ["views", "copies"])
+def test_views_and_copies_of_one_image_do_not_make_a_class_large_enough_to_judge_by(copied):
+    """With one image per class nothing can be held out, however often the image is repeated."""
+    data = few_shot(shots=1)
+    n = len(data.X)
+    rng = np.random.default_rng(0)
+    X = np.concatenate([data.X, data.X])
+    if copied == "views":  # which share a name, not a vector
+        X[n:] += 0.3 * rng.normal(size=data.X.shape).astype(np.float32)
+        X = concatenate([Features(X[:n]), Features(X[n:])])
+    model = Auto(**FAST).fit(X, np.tile(data.y, 2), text=data.text)
+    assert model.diagnosis_["chosen_on"] == "nothing"
+    assert model.out_of_fold() is None
+
+
+def test_unlabeled_images_do_not_hide_labeled_ones():
+    """Numbers of groups of labeled images and those of unlabeled ones are not mixed up."""
+    data = few_shot(shots=3)
+    loose = np.full(40, -1)
+    rng = np.random.default_rng(1)
+    X = np.concatenate([rng.normal(size=(40, data.X.shape[1])).astype(np.float32), data.X])
+    problem = Auto()
+    problem.encoder_ = None
+    read = problem._read_problem(X, np.concatenate([loose, data.y]), data.text, None, None, None)
+    sizes = auto_pool.images_per_class(read, auto_pool.groups_of_views(read))
+    assert sizes.tolist() == np.bincount(data.y).tolist()

@@ -55,6 +55,11 @@ class EncoderPair:
             if method.get_params().get("spaces", ()) is None:
                 method.set_params(spaces=list(encoder.widths))
             return cls(encoder, encoder.language, encoder)
+        if isinstance(encoder, JoinedEncoder) and encoder.has_text:
+            raise InputError(
+                f"Expected one encoder, since {type(method).__name__} compares images with class text in one space, "
+                f"got '{encoder.name}'; choose one of them, or a method that maps between spaces, such as gpua."
+            )
         return cls(encoder, encoder if encoder.has_text else None, None)
 
     def see(self, items: Items, view: str, crops: int = 0) -> tuple[Features, Features | None]:

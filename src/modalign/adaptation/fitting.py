@@ -89,6 +89,8 @@ class Fitted:
 
 def fit_vectors(method: VectorMethod, pair: EncoderPair, task: Task) -> Fitted:
     """Embed the images, choose, fit, and predict what is held out; ``method`` is fitted in place."""
+    if pair.language is None:
+        require_every_class(task.learn.labels, task.items.class_names)
     text = pair.language.embed_texts(task.prompts, class_names=task.items.class_names) if pair.language else None
     views = [pair.see(task.learn, view, task.crops) for view in (VIEWS if task.mirror else VIEWS[:1])]
     X, count = concatenate([x for x, _ in views]), len(views[0][0])
@@ -164,8 +166,13 @@ def fit_tower(method: TowerMethod, encoder: Encoder, task: Task, checkpoint: str
 
 def require_every_class(labels: np.ndarray, class_names: tuple[str, ...]) -> None:
     """Raise if a class has no image to learn from, where there is no text to stand in for it."""
+    if (labels == UNLABELLED).all():
+        raise InputError(
+            "Expected labeled images or an encoder that reads text, got neither; label some images of every class, or "
+            "choose a vision-language encoder."
+        )
     missing = [name for c, name in enumerate(class_names) if not (labels == c).any()]
-    if missing and (labels != UNLABELLED).any():
+    if missing:
         raise InputError(
             f"Expected a labeled image of every class, since the encoder reads no text, got none of {some(missing, 3)}."
         )

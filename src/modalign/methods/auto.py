@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from modalign.features import UNLABELLED
-from modalign.methods.auto_pool import Pool, fit_member, reproduced
+from modalign.methods.auto_pool import Pool, fit_member, groups_of_views, images_per_class, reproduced
 from modalign.methods.base import Problem, VectorMethod
 from modalign.methods.ensemble import greedy_ensemble, log_probabilities
 from modalign.methods.parameters import Positive, Seed
@@ -100,10 +100,11 @@ class Auto(VectorMethod):
         seed = int(np.random.default_rng(self.random_state_).integers(2**31))
         self.prototypes_ = problem.prototypes()
         self.table_, self.diagnosis_, self._judged = [], {}, None
-        sizes = torch.bincount(problem.y[known], minlength=problem.n_classes)
-        if held_out(problem.validation) is not None or int(sizes.median()) >= SMALLEST:
+        groups = groups_of_views(problem)
+        enough = int(images_per_class(problem, groups).median()) >= SMALLEST
+        if enough or held_out(problem.validation) is not None:
             seconds = self.seconds or (SECONDS if self.candidates is None else math.inf)
-            self._choose(problem, Pool.judge(problem, self.candidates, seed, started + seconds))
+            self._choose(problem, Pool.judge(problem, self.candidates, groups, seed, started + seconds))
         else:
             self._take_one(problem, seed)
         found = self._scores(problem.X).argmax(dim=1).cpu()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from modalign.errors import UnknownNameError
+from modalign.features import UNLABELLED
 from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import groups_of_copies, unit
 from modalign.methods import METHODS, method_class
@@ -48,13 +49,21 @@ class Pool:
 
     @classmethod
     def judge(
-        cls, problem: Problem, candidates: tuple[str, ...] | list[str] | None, seed: int, deadline: float
+        cls,
+        problem: Problem,
+        candidates: tuple[str, ...] | list[str] | None,
+        groups: Tensor | None,
+        seed: int,
+        deadline: float,
     ) -> Pool:
-        """Fit and judge candidates one after the other until the deadline; zero-shot and the first always finish."""
+        """Fit and judge candidates one after the other until the deadline; zero-shot and the first always finish.
+
+        ``groups`` of images, see :func:`groups_of_views`, are held out together.
+        """
         names = _names(candidates, with_text=problem.text is not None)
         validation, fold = held_out(problem.validation), None
         if validation is None:
-            fold = folds(problem.y, groups=_copies(problem), random_state=seed)
+            fold = folds(problem.y, groups=groups, random_state=seed)
             rows, growth = _judged(problem.y, fold)
             pool = cls(problem.y[rows], rows, growth)
         else:
@@ -94,6 +103,31 @@ def fit_member(name: str, problem: Problem, seed: int, rows: Tensor | None = Non
     return method.fit(X, y, text=text, validation=problem.validation if rows is None else None)
 
 
+def groups_of_views(problem: Problem) -> Tensor | None:
+    """(n,) group numbers of labeled images: copies and views of an image share one.
+
+    None where no image has a label, or too many have one to compare all pairs.
+    """
+    known = (problem.y != UNLABELLED).nonzero().flatten()
+    if not 0 < len(known) <= MOST_COMPARED:
+        return None
+    groups = torch.arange(len(problem.X))
+    groups[known.cpu()] = groups_of_copies(problem.X[known])
+    if problem.ids is not None:  # views of one image share a name
+        first: dict[str, int] = {}
+        groups = groups[[first.setdefault(name, i) for i, name in enumerate(problem.ids)]]
+    return groups
+
+
+def images_per_class(problem: Problem, groups: Tensor | None) -> Tensor:
+    """(C,) labeled images of each class, views of one image counted once."""
+    known = problem.y != UNLABELLED
+    labels = problem.y[known].cpu()
+    if groups is not None:
+        labels = labels[torch.from_numpy(np.unique(groups[known.cpu()].numpy(), return_index=True)[1])]
+    return torch.bincount(labels, minlength=problem.n_classes)
+
+
 def reproduced(problem: Problem, seed: int) -> float:
     """Of the answers that two anchored Gaussians, of one half of the images each, change from zero-shot, the share that
     both give alike; 1 where nothing is changed."""
@@ -131,19 +165,6 @@ def _out_of_fold(
     return logits
 
 
-def _copies(problem: Problem) -> Tensor | None:
-    """(n,) groups of labeled images that are copies of each other; None for too many images to compare all pairs."""
-    known = (problem.y >= 0).nonzero().flatten()
-    if len(known) > MOST_COMPARED:
-        return None
-    groups = torch.arange(len(problem.X))
-    groups[known.cpu()] = groups_of_copies(problem.X[known])
-    if problem.ids is not None:  # views of one image share a name
-        first: dict[str, int] = {}
-        groups = groups[[first.setdefault(name, i) for i, name in enumerate(problem.ids)]]
-    return groups
-
-
 def _judged(y: Tensor, fold: Tensor) -> tuple[Tensor, float]:
     """The images that can be judged, their class being in the other folds, and the growth of labels (see Pool)."""
     known = fold >= 0
@@ -157,4 +178,4 @@ def _judged(y: Tensor, fold: Tensor) -> tuple[Tensor, float]:
     return judged.nonzero().flatten(), float(growth)
 
 
-__all__ = ["WITH_LABELS", "Pool", "fit_member", "reproduced"]
+__all__ = ["WITH_LABELS", "Pool", "fit_member", "groups_of_views", "images_per_class", "reproduced"]
