@@ -20,6 +20,8 @@ import pytest
 import modalign
 from modalign.cli import endings, run
 from modalign.cli.endings import what_is_kept
+from modalign.cli.terminal import command_line
+from modalign.display import visible
 from modalign.files import write
 from modalign.tune.checkpoint import FORMAT
 
@@ -73,6 +75,20 @@ def test_what_cannot_be_written_is_refused_before_any_work(
     assert said.startswith("error: Expected")
     assert said.count("\n") == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"device{ending}", "file"]
+
+
+@POSIX
+@pytest.mark.skipif(shutil.which("bash") is None, reason="asks a shell")
+@pytest.mark.parametrize(
+    "name", ["plain", "-m", "a b'c", "\x1b[31m$x", "line\nbreak\\", "é\u202e", os.fsdecode(b"\xff1")]
+)
+def test_a_printed_command_names_the_file_in_a_shell(name: str) -> None:
+    line = command_line("evaluate", Path(name), "--split", Path("b"))
+    assert line == visible(line)
+    environment = os.environ | {"LC_ALL": "C.UTF-8"}
+    words = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, env=environment).stdout
+    expected = [f"./{name}" if name.startswith("-") else name, "--split", "b"]
+    assert list(map(os.fsdecode, words.split(b"\0")[2:-1])) == expected
 
 
 def test_a_folder_without_rights_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

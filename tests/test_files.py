@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from modalign.errors import InputError
+from modalign.errors import FullDiskError, InputError
 from modalign.files import check_writable, replacing, sweep, write
 
 LEFT_OVER = ".modalign-0123456789abcdef.tmp"
@@ -176,6 +177,27 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, place: str, rea
     with pytest.raises(InputError, match=reason):
         check_writable(tmp_path / place, folder=True)
     assert names(tmp_path) == ["file"]
+
+
+def test_a_link_to_nowhere_is_no_folder_to_be_made(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    for place in ("link", "link/model"):
+        with pytest.raises(InputError, match="is a link to a place that does not exist"):
+            check_writable(tmp_path / place, folder=True)
+    assert names(tmp_path) == ["link"]
+
+
+def test_a_full_disk_is_found_before_any_work_and_is_no_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("modalign.files.writing.os.write", no_room)
+    with pytest.raises(FullDiskError, match="No space left") as caught:
+        check_writable(tmp_path / "a")
+    assert caught.value.exit_code == 1
+    assert names(tmp_path) == []
 
 
 def test_what_can_be_written_is_not_touched_by_the_check(tmp_path: Path) -> None:

@@ -34,6 +34,22 @@ class InputError(ModalignError, ValueError):
     exit_code = 2
 
 
+class FullDiskError(InputError):
+    """A file cannot be written although its place is right: the disk is full or fails."""
+
+    exit_code = 1
+
+
+class CacheError(InputError):
+    """The cache cannot be used."""
+
+
+class FullCacheError(CacheError):
+    """There is no room for what would be kept in the cache; it can be computed without."""
+
+    exit_code = 1
+
+
 class UnknownNameError(InputError):
     """A name (encoder, method, dataset, file) that does not exist; suggests the nearest one that does."""
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import modalign as ma
+from modalign.encoders import find_encoder
+from modalign.encoders.database import Database
 from modalign.encoders.store import FeatureStore, default_cache
-from modalign.errors import InputError
+from modalign.errors import CacheError, InputError
 from modalign.files import write
 
 
@@ -47,6 +52,30 @@ def test_a_cache_that_was_asked_for_and_cannot_be_read_is_one_sentence(
     monkeypatch.setattr(Path, denied, refuse)
     with pytest.raises(InputError, match="cannot be used: Permission denied"):
         FeatureStore(tmp_path)
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Database, "write", no_room)
+
+
+def test_images_are_embedded_where_the_cache_has_no_room(tmp_path: Path, full_disk: None) -> None:
+    pictures = [Image.new("L", (32, 32), shade) for shade in (40, 200)]
+    encoder = ma.load_encoder("tiny", cache=tmp_path)
+    with pytest.warns(UserWarning, match=r"No space left on device.*embedded without it"):
+        found = encoder.embed_images(pictures)
+    plain = ma.load_encoder("tiny", cache=False).embed_images(pictures)
+    np.testing.assert_allclose(found.vectors, plain.vectors, atol=1e-6)
+
+
+def test_a_damaged_cache_is_not_told_as_a_missing_encoder(tmp_path: Path) -> None:
+    spec = ma.load_encoder("tiny", cache=False).spec
+    write(tmp_path / "files.sqlite", "no database " * 100)
+    with pytest.raises(CacheError, match=r"damaged or no index at all.*delete the folder"):
+        find_encoder(spec, cache=tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs to become another user")

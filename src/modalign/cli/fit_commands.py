@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ import typer
 
 from modalign.cli.assignments import as_spelled_here, hyperparameters_of, seconds_of
 from modalign.cli.options import AsJson, Device, EncoderName, Source, SplitFile, check_file, command
-from modalign.cli.terminal import print_json, report_quarantine, say
+from modalign.cli.terminal import command_line, print_json, report_quarantine, say
 from modalign.errors import InputError
 
 if TYPE_CHECKING:
@@ -160,7 +159,7 @@ def _next_step(model: Classifier, out: Path, source: Path, split: Path | None, e
     """A command that works on the model as it is now."""
     moved = ["--encoder", encoder] if any(Path(part).is_dir() for part in encoder.split("+")) else []
     if model.can_evaluate(source, split=split):
-        divided = [] if split is None else ["--split", str(split)]
-        return f"try: {shlex.join(['modalign', 'evaluate', str(out), str(source), *divided, *moved])}"
-    command = shlex.join(["modalign", "predict", str(out), str(source), *moved])
+        divided = [] if split is None else ["--split", split]
+        return f"try: {command_line('evaluate', out, source, *divided, *moved)}"
+    command = command_line("predict", out, source, *moved)
     return f"no labeled image is left to test it on; to name these images, or others, try: {command}"

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -23,6 +25,28 @@ def say(*lines: str, err: bool = True) -> None:
     """Lines of text; a line break inside of one is shown and not made."""
     for line in lines:
         typer.echo(visible(line), err=err)
+
+
+def command_line(command: str, *words: str | Path) -> str:
+    """A command of modalign as a shell reads it, printable whatever the names in it hold."""
+    return " ".join(["modalign", command, *map(_quoted, words)])
+
+
+def _quoted(word: str | Path) -> str:
+    text = str(word)
+    if isinstance(word, Path) and text.startswith("-"):
+        text = f"./{text}"  # no option
+    if visible(text) == text:
+        return shlex.quote(text)
+    return f"$'{''.join(map(_escaped, text))}'"
+
+
+def _escaped(character: str) -> str:
+    """A character between ``$'`` and ``'``; half of a surrogate pair stands for a byte of a file name."""
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    plain = is_safe(character) and character not in "\\'"
+    return character if plain else character.encode("unicode_escape").decode() if character != "'" else "\\'"
 
 
 def print_json(value: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -15,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modalign.data.items import load_items
+from modalign.data.items import Items, load_items
 from modalign.data.names import some
 from modalign.encoders.extraction import extract, extract_cached
 from modalign.encoders.preprocess import Preprocessing
 from modalign.encoders.store import FeatureStore
-from modalign.errors import InputError, UnknownNameError
+from modalign.errors import FullCacheError, InputError, UnknownNameError
 from modalign.features import ClassText, EncoderSpec, Features, Quarantined
 from modalign.linalg.similarity import unit
 from modalign.progress import progress as showing
@@ -124,12 +125,8 @@ class Encoder(ABC):
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise InputError(f"Expected batch_size to be an integer of at least 1, got {batch_size!r}.")
         items = load_items(source)
-        patches = None
         with showing(progress) if progress is not None else nullcontext():
-            if self.store is None or tokens:
-                vectors, patches, reasons = extract(self, items, view, batch_size, tokens)
-            else:
-                vectors, reasons = extract_cached(self, items, view, batch_size, self.store)
+            vectors, patches, reasons = self._extract(items, view, batch_size, tokens)
         left_out = (*items.quarantined, *(Quarantined(items.ids[i], reasons[i]) for i in sorted(reasons)))
         if not len(vectors):
             listed = some([f"{q.id}: {q.reason}" for q in left_out], 3)
@@ -145,6 +142,18 @@ class Encoder(ABC):
             quarantined=left_out,
             parts=tuple(items.parts[kept].tolist()) if items.division else (),
         )
+
+    def _extract(
+        self, items: Items, view: str, batch_size: int, tokens: bool
+    ) -> tuple[np.ndarray, np.ndarray | None, dict[int, str]]:
+        """Vectors, tokens and what could not be decoded; through the store, unless there is no room in it."""
+        if self.store is not None and not tokens:
+            try:
+                vectors, reasons = extract_cached(self, items, view, batch_size, self.store)
+                return vectors, None, reasons
+            except FullCacheError as error:
+                warnings.warn(f"{error} These images are embedded without it.", stacklevel=3)
+        return extract(self, items, view, batch_size, tokens)
 
     def embed_texts(
         self,

@@ -10,6 +10,7 @@ import hashlib
 import json
 import time
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from modalign.encoders.untrusted import (
     read_tokenizer_file,
     tokenizer_files,
 )
-from modalign.errors import InputError
+from modalign.errors import FullCacheError, InputError
 from modalign.files import open_regular
 
 if TYPE_CHECKING:
@@ -166,14 +167,15 @@ def _content(path: Path, store: FeatureStore | None) -> bytes:
     if store is None:
         return _hash(path)
     identity = file_identity(str(path.resolve()))
-    with store.files() as files:
+    known = None
+    with suppress(FullCacheError), store.files() as files:
         known = files.contents([identity])[0]
         if known is None:
             began = time.time_ns()
             known = _hash(path)
             if is_settled(identity, began) and identity == file_identity(str(path.resolve())):
                 files.remember([(identity, known)])
-    return known
+    return known or _hash(path)
 
 
 def _hash(path: Path) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from modalign.encoders.private import private_file, private_folder, tighten
-from modalign.errors import InputError
+from modalign.errors import CacheError, FullCacheError, InputError
 
 _APPLICATION = 0x6D616C6E  # "maln": tells our files from anybody else's
 _FORMAT = 1
@@ -103,16 +104,19 @@ class Database:
         try:
             yield
         except sqlite3.OperationalError as error:
-            raise InputError(
+            kind = FullCacheError if error.sqlite_errorcode == sqlite3.SQLITE_FULL else CacheError
+            raise kind(
                 f"The feature index '{self.path}' cannot be used ({error}); check that the folder is writable and the "
                 "disk not full, or choose another with MODALIGN_CACHE."
             ) from error
         except sqlite3.DatabaseError as error:
-            raise InputError(
+            raise CacheError(
                 f"The feature index '{self.path}' is damaged or no index at all ({error}); delete the folder "
                 f"'{self.path.parent}' and the images are embedded again."
             ) from error
         except OSError as error:
-            raise InputError(
-                f"The cache folder '{self.path.parent}' cannot be used ({error}); choose another with MODALIGN_CACHE."
+            kind = FullCacheError if error.errno in (errno.ENOSPC, errno.EDQUOT) else CacheError
+            raise kind(
+                f"The cache folder '{self.path.parent}' cannot be used ({error.strerror or error}); choose another "
+                "with MODALIGN_CACHE."
             ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -19,7 +20,15 @@ from modalign.encoders.precision import choose
 from modalign.encoders.store import FeatureStore
 from modalign.encoders.untrusted import refusing
 from modalign.encoders.vision import VisionEncoder
-from modalign.errors import InputError, ModalignError, UnavailableError, UnknownNameError, argument
+from modalign.errors import (
+    CacheError,
+    FullCacheError,
+    InputError,
+    ModalignError,
+    UnavailableError,
+    UnknownNameError,
+    argument,
+)
 from modalign.features import EncoderSpec
 from modalign.files import check_writable
 
@@ -88,6 +97,8 @@ def find_encoder(
     for name in dict.fromkeys(filter(None, (remembered, None if on_network else spec.name))):
         try:
             found = _open(name, place, dtype, store, fetch=False)
+        except CacheError:
+            raise
         except ModalignError:
             continue
         if found.spec.fingerprint == spec.fingerprint:
@@ -116,7 +127,8 @@ def _open(
     folders = [folder_of(part) for part in names]
     if store is not None and any(folders):
         locations = [part if at is None else str(at.resolve()) for part, at in zip(names, folders, strict=True)]
-        store.remember_encoder(encoder.spec.fingerprint, "+".join(locations))
+        with suppress(FullCacheError):
+            store.remember_encoder(encoder.spec.fingerprint, "+".join(locations))
     return encoder
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from modalign.errors import InputError
+from modalign.errors import FullDiskError, InputError
 from modalign.files.reading import require_path
 
 if sys.platform != "win32":
@@ -22,6 +22,8 @@ if sys.platform != "win32":
 
 _TEMPORARY = re.compile(r"\.modalign-[0-9a-f]{16}\.tmp")
 _SAFE_AGE = 24 * 3600.0  # seconds; only where locks do not tell a running writer from a dead one
+_PROBE = bytes(4096)  # written to see whether there is room
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 _LONGEST_NAME = 255  # bytes, where the file system does not say
 
 
@@ -85,8 +87,8 @@ def write(path: str | Path, content: bytes | str, *, private: bool = False, over
 def check_writable(path: str | Path, *, folder: bool = False, append: bool = False) -> None:
     """Raise unless ``path`` can be written. Call it before any work whose result goes there.
 
-    A file is created beside ``path`` and removed again, because rights alone do not tell: a file system may be
-    read-only, and an administrator passes every check of rights.
+    A small file is written beside ``path`` and removed again, because rights alone do not tell: a file system may be
+    read-only or full, and an administrator passes every check of rights.
 
     Parameters
     ----------
@@ -109,7 +111,9 @@ def check_writable(path: str | Path, *, folder: bool = False, append: bool = Fal
         if folder:
             if mode is not None and not stat.S_ISDIR(mode):
                 raise InputError(f"Expected a folder, '{path}' is a file; choose another name.")
-            parent = next((p for p in (path, *path.parents) if p.exists()), Path(path.anchor or "."))
+            parent = next((p for p in (path, *path.parents) if os.path.lexists(p)), Path(path.anchor or "."))
+            if not parent.exists():
+                raise FileNotFoundError(errno.ENOENT, f"'{parent}' is a link to a place that does not exist")
         else:
             _require_regular(mode)
             parent = path.parent
@@ -119,8 +123,11 @@ def check_writable(path: str | Path, *, folder: bool = False, append: bool = Fal
         _require_short_names(path, parent)
         sweep(parent)
         temporary, descriptor = _create_temporary(parent, 0o600)
-        os.close(descriptor)
-        temporary.unlink()
+        try:
+            os.write(descriptor, _PROBE)
+        finally:
+            os.close(descriptor)
+            temporary.unlink()
     except OSError as error:
         raise _unwritable(path, error) from None
 
@@ -273,6 +280,7 @@ def _flush_folder(folder: Path) -> None:
 
 def _unwritable(path: Path, error: OSError) -> InputError:
     reason = error.strerror or str(error)
-    if isinstance(error, FileNotFoundError) and not path.parent.exists():
+    if isinstance(error, FileNotFoundError) and not os.path.lexists(path.parent):
         reason = f"its folder '{path.parent}' does not exist"
-    return InputError(f"Expected '{path}' to be writable, got: {reason}.")
+    kind = FullDiskError if error.errno in _FULL else InputError
+    return kind(f"Expected '{path}' to be writable, got: {reason}.")
