@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -72,6 +74,18 @@ def literal(kind, Z, Y, Q, labels):
             total += -2 * F[i] @ own + np.mean(sorted(F[i] @ y for y in Y)[-NEAR:])
             total += np.mean(sorted(f @ own for f in F)[-NEAR:])
     return total / N
+
+
+def test_raw_distances_are_those_of_images_of_any_length():
+    Z, Y, Q, labels = draw()
+    mapped = torch.from_numpy(3 * Z @ Q)
+    loss = float(replace(ranking(Y, "adaptive"), raw=True)(mapped, torch.from_numpy(labels)))
+    total = 0.0
+    for f, a in zip(mapped.numpy(), labels, strict=True):
+        d = [np.linalg.norm(f - y) for y in Y]
+        for c in sorted((c for c in range(K) if c != a), key=d.__getitem__)[:NEAR]:
+            total += max(0.0, d[a] + (1 - Y[a] @ Y[c]) / S - d[c])
+    assert loss == pytest.approx(total / (N * NEAR), abs=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["adaptive", "triplet", "contrastive", "csls"])

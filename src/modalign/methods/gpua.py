@@ -14,7 +14,6 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from modalign.errors import InputError, hyperparameter
 from modalign.features import Features
 from modalign.linalg.procrustes import procrustes_from_factors
 from modalign.linalg.similarity import unit
@@ -23,12 +22,13 @@ from modalign.methods.base import Problem, VectorMethod
 from modalign.methods.fitting import seeded
 from modalign.methods.gpua_anchored import MAP_WEIGHT, Ground, between, initial_map, language_map
 from modalign.methods.gpua_correspondence import Assignment, mine, zero_shot
-from modalign.methods.gpua_losses import Hubs, Loss, Ranking, refine, span
+from modalign.methods.gpua_losses import Hubs, Loss, Ranking, descend, refine, span
 from modalign.methods.gpua_marginals import Marginals
 from modalign.methods.gpua_rows import BLOCK, Images, unit_spaces
 from modalign.methods.parameters import Count, Fraction, NonNegative, Positive, PositiveOrInfinite, Range, Seed
 from modalign.methods.transduction import Likeliest, keep_answers
 
+SHARE, ETA = 0.025, 0.5  # default learning rates, of our refinement and of the paper's
 SAMPLE, SAMPLE_A_CLASS = 20_000, 30  # images that classes are estimated from: at most the larger of the two
 
 
@@ -54,9 +54,10 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     Z is ``X`` of :meth:`fit`, X is its ``anchor``; without anchor the two are one. A language view that is also part of
     Z (``fit(concatenate([second, clip], axis=1), text=T, anchor=clip)``) is found.
 
-    **By default** (``preset="anchored"``) two steps differ from the paper, whose uniform class shares and map cost tens
-    of points on folders where classes are uneven or absent. The similarity of image and class gains a Gaussian
-    log-density whose mean is drawn toward the class text, and the map is drawn toward zero-shot:
+    **By default** (``preset="anchored"``) it is a variant of this library, not the procedure of the paper, whose
+    uniform class shares and map cost tens of points on folders where classes are uneven or absent. The similarity of
+    image and class gains a Gaussian log-density whose mean is drawn toward the class text, and the map is drawn toward
+    zero-shot:
 
     .. math::
         R_{ik} &= \lambda\, x_i^\top y_k + (1 - \lambda) (z_i^\top C_k + \log N(z_i;\, \mu_k, h_k \Sigma) / s) \\
@@ -74,8 +75,14 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
 
     **The map** is the one of minimum norm: it carries the visual spaces onto the span of the class texts, of dimension
     r ≤ min(K, d_t), and nothing elsewhere, since ZᵀPY says nothing about the rest. There WᵀW = I exactly; each step of
-    the refinement returns to that manifold. Class scores are the same for any other choice on the rest. Losses compare
-    unit vectors, as inference does, where the paper prints raw Wᵀz: with several spaces that has length √V.
+    the refinement returns to that manifold. Losses compare unit vectors, as inference does.
+
+    **The paper to the letter** (``preset="paper"``) is Algorithm 1 with what the text around it says: P(0) is the
+    softmax of the cosines themselves, class shares are uniform, the hub penalty is the share h_c, distances in the loss
+    are those of raw Wᵀz (with several spaces up to √V long), and the refinement takes plain gradient steps, which leave
+    the orthogonal maps. What the paper leaves open, T, the number of steps and their length, the margin scale and the
+    number of competitors, are the parameters below. ZᵀPY determines W on the span of the class texts alone; there W₀ is
+    U Vᵀ, elsewhere zero.
 
     Cost: an update of P reads n K (d_v + d_t) numbers' worth of products, then solves the transport in 5 to 10 passes
     of n K exponentials and n K² multiplications; Procrustes from PᵀZ O((d_v + d_t) K²); a step of the refinement
@@ -98,7 +105,8 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     tolerance : marginal error at which the transport is done, relative to the total mass.
     loss : of the refinement: ``"ths"``, or one of the paper's comparisons.
     steps : gradient steps of the refinement; 0 keeps W₀.
-    learning_rate : length of the first steps of the refinement, as a share of that of W.
+    learning_rate : length of the first steps of the refinement as a share of that of W; with ``preset="paper"`` η, the
+        factor of the gradient. None is 0.025, and 0.5 for η (picked on validation images of Caltech101).
     batch_size : images a step.
     competitors : competing prototypes an image in the ranking losses.
     margin_scale : s of the margins (1 − y_a·y_b)/s.
@@ -107,12 +115,12 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         above the mean of that, competitors/K, which is a margin that cannot be met where classes are few. None is
         ``"share"`` with ``preset="paper"``, else ``"excess"``.
     spaces : widths of the visual spaces in X; None takes X as one, apart from the columns that repeat the anchor.
-    preset : ``"anchored"`` is this library's variant, see above; ``"paper"`` Algorithm 1 as printed, but for unit
-        vectors in the loss and steps of adapted length; ``"released"`` what the published code does, see
+    preset : ``"anchored"`` is this library's variant, see above; ``"paper"`` Algorithm 1 as printed, see above, with
+        batches in the refinement beyond ``batch_size`` images; ``"released"`` what the published code does, see
         :mod:`modalign.methods.gpua_released`: it ignores all parameters above but ``spaces``, and holds everything in
         memory.
     logit_scale : inverse temperature of P(0), of the zero-shot prior and of the scores; None is that of
-        the encoder.
+        the encoder, but for P(0) with ``preset="paper"``, where it is 1.
     memory : GiB that may be taken to keep what would else be computed again in every pass.
     random_state : seed of the sample and of the batches; nothing is drawn where all images fit into one.
 
@@ -156,7 +164,7 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     tolerance: Positive = 1e-6
     loss: Loss = "ths"
     steps: Annotated[int, Range(0)] = 50
-    learning_rate: Positive = 0.025
+    learning_rate: Positive | None = None
     batch_size: Count = 8192
     competitors: Count = 3
     margin_scale: Positive = 2.0
@@ -169,13 +177,11 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
-        text, n = problem.prototypes().float(), len(problem.X)
-        if n < len(text) and self.preset != "anchored":
-            setting = hyperparameter("preset", self.preset)
-            raise InputError(f"Expected at least as many images as classes ({len(text)}) with {setting}, got {n}.")
+        text = problem.prototypes().float()
         images = Images(problem.X, problem.anchor, self.spaces, n_classes=len(text), memory=self.memory * 2**30 / 2)
         generator = seeded(self.random_state_)
-        start = zero_shot(images, text, self.logit_scale_)
+        unscaled = self.preset == "paper" and self.logit_scale is None
+        start = zero_shot(images, text, 1.0 if unscaled else self.logit_scale_)
         if self.preset != "anchored" and problem.text is not None:
             start.require_images()
         self.prototypes_, self.spaces_ = text, list(images.widths)
@@ -214,13 +220,13 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
             W0 = initial_map(found.assignment, inner, language)
         else:
             W0 = procrustes_from_factors(found.assignment.moments.float(), inner, complete=True).weight
-        refined = refine(
+        refined = (refine if anchored else descend)(
             images,
             W0,
             labels,
             self._ranking(inner),
             steps=self.steps,
-            learning_rate=self.learning_rate,
+            learning_rate=self.learning_rate or (SHARE if anchored else ETA),
             batch_size=self.batch_size,
             generator=generator,
         )
@@ -237,14 +243,16 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         return found.assignment.likeliest
 
     def _ranking(self, text: Tensor) -> Ranking:
+        paper = self.preset == "paper"
         return Ranking(
             text,
             self.loss,
             min(self.competitors, len(text) - 1),
             self.margin_scale,
             self.hub_weight,
-            self.hubs or ("share" if self.preset == "paper" else "excess"),
+            self.hubs or ("share" if paper else "excess"),
             self.logit_scale_,
+            raw=paper,
         )
 
     def _ground(self, images: Images, text: Tensor, generator: torch.Generator) -> Ground:

@@ -1,4 +1,4 @@
-"""Stage 2 of GPUA after Procrustes: ranking losses on pseudo-labels, and descent that keeps the map orthogonal.
+"""Stage 2 of GPUA after Procrustes: ranking losses on pseudo-labels, and descent on them.
 
 Everything here happens in coordinates of the span of the class texts, r ≤ min(K, d_t) of them: a map into that span is
 W = Q Bᵀ with an orthonormal basis B (d_t, r), and neither loss nor step needs more than Q (d_v, r).
@@ -38,6 +38,8 @@ class Ranking:
     hubs : ``"share"`` penalises the share h_c of images that c competes for, as the paper does. Its mean is
         competitors/K, a margin that nothing can satisfy where classes are few; ``"excess"`` penalises what is above it.
     logit_scale : inverse temperature of the contrastive loss.
+    raw : whether distances are those of mapped images as they are, which is what the paper prints, and not of unit
+        vectors. The contrastive and the CSLS loss always take cosines.
     """
 
     text: Tensor
@@ -47,13 +49,14 @@ class Ranking:
     hub_weight: float
     hubs: Hubs
     logit_scale: float
+    raw: bool = False
 
     def __call__(self, mapped: Tensor, labels: Tensor) -> Tensor:
         r"""Mean loss of images (m, r), mapped but not normalised, that belong to classes ``labels`` (m,).
 
-        With :math:`\hat z` the unit mapped image, :math:`d_{i,c} = \lVert \hat z_i - y_c \rVert`, :math:`d_i^+` the
-        distance from the image's own prototype, :math:`\mathcal N_i` its nearest competing prototypes and
-        :math:`m_{i,c} = (1 - y_{\ell_i}^\top y_c) / s`,
+        With :math:`\hat z` the unit (or ``raw``) mapped image, :math:`d_{i,c} = \lVert \hat z_i - y_c \rVert`,
+        :math:`d_i^+` the distance from the image's own prototype, :math:`\mathcal N_i` its nearest competing
+        prototypes and :math:`m_{i,c} = (1 - y_{\ell_i}^\top y_c) / s`,
 
         - ``"ths"``: mean over i and :math:`c \in \mathcal N_i` of :math:`[d_i^+ + m_{i,c} + h_c - d_{i,c}]_+` with
           :math:`h_c` the share of images that c competes for (equations 15 and 16), or its excess over the mean;
@@ -72,7 +75,12 @@ class Ranking:
             images = cosines.topk(min(self.competitors, len(cosines)), dim=0).values.mean(dim=0)
             classes = cosines.topk(self.competitors, dim=1).values.mean(dim=1)
             return (classes + images[labels] - 2 * own[:, 0]).mean()
-        rivals = cosines.detach().scatter(1, labels[:, None], -2).topk(self.competitors, dim=1).indices
+        square = 2.0
+        if self.raw:
+            square = 1 + mapped.square().sum(dim=1, keepdim=True)
+            cosines = mapped @ text.T
+            own = cosines.gather(1, labels[:, None])
+        rivals = cosines.detach().scatter(1, labels[:, None], -torch.inf).topk(self.competitors, dim=1).indices
         margins = (1 - text @ text.T) / self.margin_scale
         required = margins[labels[:, None], rivals]
         if self.kind == "triplet":
@@ -83,12 +91,12 @@ class Ranking:
             if self.hubs == "excess":
                 hubs = (hubs - hubs.mean()).clamp_min(0)
             required = required + self.hub_weight * hubs[rivals]
-        return F.relu(distance(own) + required - distance(cosines.gather(1, rivals))).mean()
+        return F.relu(distance(own, square) + required - distance(cosines.gather(1, rivals), square)).mean()
 
 
-def distance(cosines: Tensor) -> Tensor:
-    """Between unit vectors."""
-    return (2 - 2 * cosines).clamp_min(1e-12).sqrt()
+def distance(products: Tensor, square: Tensor | float = 2.0) -> Tensor:
+    """Between vectors with these inner products, whose squared lengths add up to ``square``."""
+    return (square - 2 * products).clamp_min(1e-12).sqrt()
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,13 @@ class Refined:
     map: Tensor
     losses: Tensor
     defect: float
+
+    @classmethod
+    def of(cls, W: Tensor, losses: list[Tensor], dtype: torch.dtype) -> Refined:
+        """The outcome in the type that was asked for; the defect is that of the numbers before."""
+        gram = W.mT @ W if W.shape[0] >= W.shape[1] else W @ W.mT
+        defect = float((gram - torch.eye(len(gram), device=W.device)).norm())
+        return cls(W.to(dtype), torch.stack(losses) if losses else W.new_zeros(0), defect)
 
     def report(self) -> dict[str, float]:
         """For ``diagnosis_``."""
@@ -146,30 +161,66 @@ def refine(
     wide_start = start.shape[0] < start.shape[1]
     Q = (start.mT if wide_start else start).to(wide(start.device))
     direction, length, losses = torch.zeros_like(Q), 0.0, []
-    everything = torch.arange(len(images)) if len(images) <= batch_size else None
+    slope = _Slope(images, labels, loss, batch_size, generator)
     for step, rate in enumerate(cosine_rates(steps, learning_rate), start=1):
-        rows = everything
-        if rows is None:
-            rows = torch.randint(len(images), (batch_size,), generator=generator).sort().values
-        with torch.enable_grad():
-            Q = Q.detach().requires_grad_()
-            rows = rows.to(labels.device)
-            mapped = images.visual.take(rows).to(Q.dtype) @ (Q.mT if wide_start else Q)
-            value = loss(mapped, labels[rows])
-            (gradient,) = torch.autograd.grad(value, Q)
-        Q = Q.detach()
-        losses.append(value.detach())
-        gradient = _tangent(Q, gradient)
+        value, gradient = slope(Q.mT if wide_start else Q)
+        losses.append(value)
+        gradient = _tangent(Q, gradient.mT if wide_start else gradient)
         direction = _tangent(Q, MOMENTUM * direction + (1 - MOMENTUM) * gradient)
         length = MEMORY * length + (1 - MEMORY) * float(gradient.square().sum())
         if length == 0:  # no image violates anything
             break
         scale = (length / (1 - MEMORY**step)) ** 0.5 * (1 - MOMENTUM**step)
         Q = _retract(Q - (rate * Q.shape[1] ** 0.5 / scale) * direction)
-    defect = float((Q.mT @ Q - torch.eye(Q.shape[1], device=Q.device)).norm())
-    return Refined(
-        (Q.mT if wide_start else Q).to(start.dtype), torch.stack(losses) if losses else Q.new_zeros(0), defect
-    )
+    return Refined.of(Q.mT if wide_start else Q, losses, start.dtype)
+
+
+def descend(
+    images: Images,
+    start: Tensor,
+    labels: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    *,
+    steps: int,
+    learning_rate: float,
+    batch_size: int,
+    generator: torch.Generator,
+) -> Refined:
+    r"""Plain gradient steps, :math:`W \leftarrow W - \eta \nabla \mathcal{L}`, as Algorithm 1 prints them.
+
+    Nothing brings the map back to the orthogonal ones. Parameters and cost are those of :func:`refine`, but for
+    ``learning_rate``, which is η.
+    """
+    W, losses = start.to(wide(start.device)), []
+    slope = _Slope(images, labels, loss, batch_size, generator)
+    for _ in range(steps):
+        value, gradient = slope(W)
+        losses.append(value)
+        W = W - learning_rate * gradient
+    return Refined.of(W, losses, start.dtype)
+
+
+@dataclass(frozen=True)
+class _Slope:
+    """Loss and gradient at a map: of all images, or of a batch where there are more than ``batch_size``."""
+
+    images: Images
+    labels: Tensor
+    loss: Callable[[Tensor, Tensor], Tensor]
+    batch_size: int
+    generator: torch.Generator
+
+    def __call__(self, W: Tensor) -> tuple[Tensor, Tensor]:
+        n = len(self.images)
+        rows = torch.arange(n)
+        if n > self.batch_size:
+            rows = torch.randint(n, (self.batch_size,), generator=self.generator).sort().values
+        rows = rows.to(self.labels.device)
+        with torch.enable_grad():
+            W = W.detach().requires_grad_()
+            value = self.loss(self.images.visual.take(rows).to(W.dtype) @ W, self.labels[rows])
+            (gradient,) = torch.autograd.grad(value, W)
+        return value.detach(), gradient
 
 
 def span(text: Tensor) -> Tensor:
