@@ -13,7 +13,7 @@ from modalign.data.prompts import sentences
 from modalign.errors import InputError, UnknownNameError
 from modalign.methods.align import ALIGN
 from modalign.methods.patch_plans import cosine_maps, grid, prompt_plan, token_maps
-from modalign.methods.prompt_family import PLOT
+from modalign.methods.plot import PLOT
 
 QUICK = {"epochs": 1, "batch_size": 10, "augmentation": "centre", "random_state": 0}
 

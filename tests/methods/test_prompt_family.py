@@ -8,8 +8,8 @@ import pytest
 import torch
 from small_clip import NAMES, SCALE, literal_image, literal_text, small_clip, tokenize, towers_of, vit_b16
 
+from modalign import PLOT, UPT, VPT, CoCoOp, CoOp, MaPLe
 from modalign.errors import InputError
-from modalign.methods.prompt_family import PLOT, UPT, VPT, CoCoOp, CoOp, MaPLe
 from modalign.methods.prompting import PromptLearner, start
 from modalign.tune.prompts import count
 

@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 
 from modalign.encoders.towers import Sentences
 from modalign.errors import InputError, hyperparameter
-from modalign.methods.align_transport import PlanKind, TwoLevelTransport, Value, two_level_transport
+from modalign.methods.align_transport import TwoLevelTransport, Value, two_level_transport
 from modalign.methods.parameters import Count, NonNegative, Positive
 from modalign.methods.patch_plans import (
     PatchPlans,
@@ -26,6 +26,7 @@ from modalign.methods.patch_plans import (
     token_names,
 )
 from modalign.methods.prompting import LOOKED_AT, PromptLearner, PromptMethod, fitting_depth, projected, start, worded
+from modalign.methods.token_transport import PlanKind
 from modalign.methods.tower import Towers
 from modalign.tune.batches import ImageBatches
 from modalign.tune.prompts import IndependentPrompts, Prompts

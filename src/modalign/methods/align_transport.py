@@ -5,45 +5,36 @@ r"""ALIGN's score: transport between the prompts of an image and of a class, who
     C_{mn} = 1 - \cos(z^m, h^n) + \beta\, d(x_m, y_n; \hat C^{mn}), \quad
     \hat C^{mn}_{jl} = 1 - \cos(r^m_j, s^n_l)
 
-Both plans solve an entropic transport problem with uniform masses. See Wang et al., Tuning multi-mode token-level
-prompt alignment across modalities (ALIGN), equations 3 to 7 and 9; one level of the same, between local features and
-text prompts, is PLOT.
+Both plans solve an entropic transport problem with uniform masses; the token level is
+:mod:`modalign.methods.token_transport`. See Wang et al., Tuning multi-mode token-level prompt alignment across
+modalities (ALIGN), equations 3 to 7 and 9.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from modalign.errors import InputError, require_choice
 from modalign.linalg.inputs import real
-from modalign.linalg.set_transport import set_transport
 from modalign.linalg.similarity import unit
 from modalign.linalg.sinkhorn import sinkhorn
 from modalign.methods.align_released import released_plan, released_token_similarity
+from modalign.methods.token_transport import (
+    Alignment,
+    PlanKind,
+    full_mask,
+    require_tokens,
+    transported_tokens,
+    uniform_tokens,
+)
 
 TokenTerm = Literal["cost", "reference"]
-PlanKind = Literal["transport", "uniform"]
 Value = Literal["cost", "entropic"]
-
-
-class Alignment(NamedTuple):
-    """What transport between two families of sets gave, without gradients but for ``cost``; all (..., sizes).
-
-    Attributes
-    ----------
-    cost : Σ T C.
-    entropy : −Σ T log T in nats.
-    marginal_error : L1 distance of the row masses from uniform.
-    """
-
-    cost: Tensor
-    entropy: Tensor
-    marginal_error: Tensor
 
 
 @dataclass(frozen=True)
@@ -152,15 +143,15 @@ def two_level_transport(
             raise InputError("Expected patches and words together, or neither for the prompt level alone.")
         tokens, released, most = None, token_term == "reference", 0.0
         if patches is not None and beta > 0:
-            mask = _word_mask(words, word_mask, (K, N))
-            _require_tokens(patches, words, (B, M), (K, N))
+            mask = full_mask(words, word_mask, (K, N))
+            require_tokens(patches, words, (B, M), (K, N))
             most = math.log(patches.shape[2]) + mask.sum(dim=2).double().log().mean().item()
             if plan == "uniform":
-                tokens = _uniform_tokens(patches, words, mask)
+                tokens = uniform_tokens(patches, words, mask)
             elif released:
                 tokens = Alignment(*released_token_similarity(patches, words, mask, epsilon))
             else:
-                tokens = _transported_tokens(patches, words, mask, options)
+                tokens = transported_tokens(patches, words, mask, options)
         cost = prompt_weight * (1 - cosines)
         if tokens is not None:
             term = tokens.cost
@@ -185,109 +176,6 @@ def two_level_transport(
     return TwoLevelTransport(scores, distances, coupling, cost.detach(), prompts, tokens, (math.log(M * N), most))
 
 
-class PromptTransport(NamedTuple):
-    """Scores of B images and K classes by transport between local vectors and prompts.
-
-    Attributes
-    ----------
-    scores : (B, K) 1 − ``distances``.
-    distances : (B, K) Σ T C, differentiable.
-    alignment : entropy and marginal error, (B, K) each.
-    """
-
-    scores: Tensor
-    distances: Tensor
-    alignment: Alignment
-
-
-def prompt_transport(
-    local: Tensor,
-    prompts: Tensor,
-    *,
-    epsilon: float = 0.1,
-    plan: PlanKind = "transport",
-    max_sweeps: int = 100,
-    tolerance: float = 1e-4,
-) -> PromptTransport:
-    r"""PLOT's distance: one level, the J local vectors of an image against the N text prompts of a class.
-
-    .. math:: d_{bk} = \sum_{jn} T_{jn} (1 - \cos(r_j, h^n_k))
-
-    PLOT takes T as a constant in the backward pass. That is the same as the envelope theorem: :math:`\partial d /
-    \partial C = T` either way.
-
-    Parameters
-    ----------
-    local : (B, J, d) local vectors of the images, of any length.
-    prompts : (K, N, d) prompt vectors of the classes.
-    epsilon : strength of the entropy.
-    plan : ``"uniform"`` puts 1 / (J N) in place of transport, as a control.
-    max_sweeps, tolerance : as in :func:`two_level_transport`.
-
-    Returns
-    -------
-    PromptTransport. One product of (B J, d) with (K N, d) and B K J N multiplications a half-sweep.
-
-    References
-    ----------
-    Chen et al., PLOT: prompt learning with optimal transport for vision-language models, 2023.
-    """
-    require_choice("plan", plan, get_args(PlanKind))
-    if plan == "uniform":
-        _require_tokens(local[:, None], prompts[:, None], (len(local), 1), (len(prompts), 1))
-        mask = torch.ones(*prompts.shape[:2], dtype=torch.bool, device=prompts.device)
-        found = _uniform_tokens(local[:, None], prompts[:, None], mask[:, None])
-        found = Alignment(*(part[:, :, 0, 0] for part in found))
-    else:
-        solved = set_transport(local, prompts, epsilon, max_sweeps=max_sweeps, tolerance=tolerance)
-        found = Alignment(solved.cost, solved.entropy, solved.marginal_error)
-    return PromptTransport(1 - found.cost, found.cost, Alignment(*(part.detach() for part in found)))
-
-
-def token_plan(
-    patches: Tensor, words: Tensor, mask: Tensor | None = None, *, epsilon: float = 0.1, tolerance: float = 1e-4
-) -> Tensor:
-    """Token-level plans between all prompts of one image and of one class, for pictures.
-
-    Parameters
-    ----------
-    patches : (M, J, d) local vectors of the M visual prompts of one image; (1, J, d) for PLOT.
-    words : (N, L, d) token vectors of the N prompts of one class; (1, N, d) prompts for PLOT.
-    mask : (N, L) or (L,) bool, False where there is no token.
-    epsilon, tolerance : as in :func:`two_level_transport`.
-
-    Returns
-    -------
-    (M, N, J, L) masses that sum to 1 over the last two; columns of absent tokens are 0. No gradient.
-    """
-    with torch.no_grad():
-        patches, words = unit(real(patches, "patches")), unit(real(words, "words"))
-        masses = None
-        if mask is not None:
-            mask = mask.to(words.device).expand(words.shape[:2])
-            masses = (mask / mask.sum(dim=1, keepdim=True))[None]
-        cost = 1 - torch.einsum("mjd,nld->mnjl", patches, words)
-        return sinkhorn(cost, epsilon, None, masses, tolerance=tolerance).coupling
-
-
-def _transported_tokens(patches: Tensor, words: Tensor, mask: Tensor, options: dict) -> Alignment:
-    """Token level by transport, each part (B, K, M, N)."""
-    (B, M), (K, N) = patches.shape[:2], words.shape[:2]
-    solved = set_transport(patches.flatten(0, 1), words.flatten(0, 1), mask=mask.flatten(0, 1), **options)
-    parts = solved.cost, solved.entropy, solved.marginal_error
-    return Alignment(*(part.view(B, M, K, N).transpose(1, 2) for part in parts))
-
-
-def _uniform_tokens(patches: Tensor, words: Tensor, mask: Tensor) -> Alignment:
-    """Token level under uniform plans: one minus the inner product of mean unit vectors, each part (B, K, M, N)."""
-    patches, words = unit(real(patches, "patches")), unit(real(words, "words"))
-    counts = mask.sum(dim=2)
-    means = words.where(mask[..., None], 0).sum(dim=2) / counts[..., None]
-    cost = 1 - torch.einsum("bmd,knd->bkmn", patches.mean(dim=2), means)
-    entropy = (counts * patches.shape[2]).to(cost.dtype).log()[None, :, None].expand_as(cost)
-    return Alignment(cost, entropy, torch.zeros_like(cost))
-
-
 def _prompt_plan(cost: Tensor, plan: PlanKind, released: bool, options: dict) -> tuple[Tensor, Alignment]:
     """The plan (B, K, M, N) of the prompt level and its Alignment, without gradient."""
     cost = cost.detach()
@@ -302,25 +190,3 @@ def _prompt_plan(cost: Tensor, plan: PlanKind, released: bool, options: dict) ->
     error = (coupling.sum(dim=3) - 1 / M).abs().sum(dim=2)
     entropy = torch.special.entr(coupling).sum(dim=(2, 3))
     return coupling, Alignment((coupling * cost).sum(dim=(2, 3)), entropy, error)
-
-
-def _word_mask(words: Tensor, mask: Tensor | None, prompts: tuple[int, int]) -> Tensor:
-    """(K, N, L) bool."""
-    shape = (*prompts, words.shape[2]) if words.ndim == 4 else ()
-    if mask is None:
-        return torch.ones(words.shape[:-1], dtype=torch.bool, device=words.device)
-    mask = mask.to(words.device)
-    if mask.ndim == 2:
-        mask = mask[:, None].expand(-1, prompts[1], -1)
-    if mask.shape != shape or mask.dtype != torch.bool:
-        raise InputError(f"Expected word_mask bool of shape {shape}, got {mask.dtype} {tuple(mask.shape)}.")
-    return mask
-
-
-def _require_tokens(patches: Tensor, words: Tensor, images: tuple[int, int], classes: tuple[int, int]) -> None:
-    fits = patches.ndim == words.ndim == 4 and patches.shape[3] == words.shape[3]
-    if not fits or patches.shape[:2] != images or words.shape[:2] != classes:
-        raise InputError(
-            f"Expected patches {(*images, 'J', 'd')} and words {(*classes, 'L', 'd')}, "
-            f"got {tuple(patches.shape)} and {tuple(words.shape)}."
-        )

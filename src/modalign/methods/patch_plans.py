@@ -12,7 +12,7 @@ from torch import Tensor
 from modalign.errors import InputError, UnknownNameError
 from modalign.features import UNLABELLED
 from modalign.linalg.similarity import unit
-from modalign.methods.align_transport import token_plan
+from modalign.methods.token_transport import token_plan
 from modalign.tune.batches import centre_batches
 
 if TYPE_CHECKING:
