@@ -1,22 +1,31 @@
 """Methods with few labels on real CLIP features: ``python -m bench.few_shot``.
 
-The labels are the shots and min(shots, 4) validation images per class, the same for every method. ``auto`` and methods
-that cross-validate learn from all of them; a method that needs validation images gets the second part as that. With
-class text (where there is some) and without. Test images are marked once per fit. Columns: top-1 accuracy over seeds
-with its 95 % interval, calibration error of ``predict_proba``, zero-shot on the same images, processor seconds of the
-fit, and what ``auto`` chose.
+With class text (where there is some) and without, with validation images and without. With them the labels are the
+shots and min(shots, 4) validation images per class, the same for every method: ``auto`` and methods that cross-validate
+learn from all of them, a method that needs validation images gets the second part as that. Without them the labels are
+the shots. Test images are marked once per fit. Figures: top-1 accuracy over seeds with its 95 % interval, calibration
+error of ``predict_proba``, zero-shot on the same images, processor seconds of the fit, and what ``auto`` chose.
+
+``--out FILE.md`` writes tables. The figures of every fit are kept in ``FILE.jsonl`` beside it and read again, so that a
+run that was stopped goes on; delete that file to measure anew.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from bench.accuracy import Dataset, Judged, add_cells, command, few_per_class, parse, report
+from bench.few_shot_tables import tables
+from bench.machine import machine
+from bench.resuming import Record
 from modalign.evaluate.metrics import mean_interval
 from modalign.linalg.calibration import expected_calibration_error
 from modalign.methods import method_class
@@ -24,8 +33,27 @@ from modalign.methods.base import VectorMethod
 from modalign.methods.parameters import parameters
 from modalign.progress import track
 
-METHODS = ("auto", "anchored_gaussian", "cmm", "lfa", "tip_adapter_f", "linear_probe", "zero_shot")
-BELOW = 0.3  # points that a method with text may lie below zero-shot
+METHODS = (
+    "zero_shot", "auto", "anchored_gaussian", "gda", "cmm", "lfa", "tip_adapter", "tip_adapter_f", "linear_probe",
+    "cross_modal_probe", "task_res", "clip_adapter", "lp_plus_plus", "clap",
+)  # fmt: skip
+FLOORED = ("auto", "anchored_gaussian", "cmm", "lfa")  # which promise to stay near zero-shot at worst
+BELOW = 0.3  # points that these may lie below zero-shot with text
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is fitted for every seed."""
+
+    data: Dataset
+    text: bool
+    validation: bool
+    shots: int
+    method: str
+
+    def run(self, seed: int) -> dict[str, Any]:
+        """What a fit is recorded under."""
+        return {**vars(self), "data": self.data.name, "seed": seed}
 
 
 @dataclass(frozen=True)
@@ -34,6 +62,7 @@ class Row(Judged):
 
     dataset: str
     text: bool
+    validation: bool
     shots: int
     method: str
     top1: float
@@ -48,68 +77,100 @@ class Row(Judged):
         return self.top1
 
 
-def measure(data: Dataset, shots: int, method: str, seeds: int, *, text: bool) -> Row:
-    """Fit for every seed, which draws the validation images, and mark the answers for the test images."""
-    (Xs, ys), (Xv, yv), (Xt, yt) = (data.parts[part] for part in (f"shots{shots}", "val", "test"))
-    T = data.text if text else None
-    cls = method_class(method)
-    merits, errors, seconds, chosen = [], [], [], ""
+def fit_and_mark(cell: Cell, seed: int) -> dict[str, Any]:
+    """One fit, for a seed that also draws the validation images, and its answers for the test images marked."""
+    data = cell.data
+    (Xs, ys), (Xv, yv), (Xt, yt) = (data.parts[part] for part in (f"shots{cell.shots}", "val", "test"))
+    T = data.text if cell.text else None
+    cls = method_class(cell.method)
+    settings = {"random_state": seed} if "random_state" in {p.name for p in parameters(cls)} else {}
+    model: VectorMethod = cls(**settings)
+    held = few_per_class(yv, min(cell.shots, 4), seed) if cell.validation else np.empty(0, dtype=np.int64)
+    started = time.process_time()
+    if model.cross_validates or model.judges_itself or not cell.validation:
+        model.fit(np.concatenate([Xs, Xv[held]]), np.concatenate([ys, yv[held]]), text=T)
+    else:
+        model.fit(Xs, ys, text=T, validation=(Xv[held], yv[held]))
+    seconds = time.process_time() - started
+    p = torch.from_numpy(np.asarray(model.predict_proba(Xt), dtype=np.float64))
+    return {
+        "top1": 100 * float((p.argmax(dim=1).numpy() == yt).mean()),
+        "calibration_error": 100 * expected_calibration_error(p / p.sum(dim=1, keepdim=True), torch.from_numpy(yt)),
+        "seconds": seconds,
+        "chosen": str(model.diagnosis_.get("ensemble", "")),
+        "not_tried": str(model.diagnosis_.get("not_tried", "")),
+    }
+
+
+def measure(cell: Cell, seeds: int, record: Record) -> Row:
+    """The row of a cell, from the record as far as it has the runs."""
+    runs = []
     for seed in range(seeds):
-        held = few_per_class(yv, min(shots, 4), seed)
-        settings = {"random_state": seed} if "random_state" in {p.name for p in parameters(cls)} else {}
-        model: VectorMethod = cls(**settings)
-        started = time.process_time()
-        if model.cross_validates or model.judges_itself:
-            model.fit(np.concatenate([Xs, Xv[held]]), np.concatenate([ys, yv[held]]), text=T)
-        else:
-            model.fit(Xs, ys, text=T, validation=(Xv[held], yv[held]))
-        seconds.append(time.process_time() - started)
-        p = torch.from_numpy(np.asarray(model.predict_proba(Xt), dtype=np.float64))
-        merits.append(100 * float((p.argmax(dim=1).numpy() == yt).mean()))
-        errors.append(100 * expected_calibration_error(p / p.sum(dim=1, keepdim=True), torch.from_numpy(yt)))
-        chosen = str(model.diagnosis_.get("ensemble", ""))
-    interval = mean_interval(merits)
-    base = None if T is None else 100 * float(((Xt @ T.T).argmax(axis=1) == yt).mean())
+        figures = record.get(cell.run(seed))
+        if figures is None:
+            figures = fit_and_mark(cell, seed)
+            record.add(cell.run(seed), figures)
+        runs.append(figures)
+    interval = mean_interval([run["top1"] for run in runs])
+    Xt, yt = cell.data.parts["test"]
+    base = 100 * float(((Xt @ cell.data.text.T).argmax(axis=1) == yt).mean()) if cell.text else None
     return Row(
-        dataset=data.name, text=text, shots=shots, method=method, top1=interval.mean,
-        half_width=0.0 if seeds == 1 else (interval.high - interval.low) / 2, zero_shot=base,
-        calibration_error=float(np.mean(errors)), seconds=float(np.mean(seconds)), chosen=chosen,
-        required=base - BELOW if base is not None and method in ("auto", "anchored_gaussian", "cmm", "lfa") else None,
+        dataset=cell.data.name, text=cell.text, validation=cell.validation, shots=cell.shots, method=cell.method,
+        top1=interval.mean, half_width=0.0 if seeds == 1 else (interval.high - interval.low) / 2, zero_shot=base,
+        calibration_error=float(np.mean([run["calibration_error"] for run in runs])),
+        seconds=float(np.mean([run["seconds"] for run in runs])), chosen=runs[-1]["chosen"],
+        required=base - BELOW if base is not None and cell.method in FLOORED else None,
     )  # fmt: skip
 
 
-def show(rows: list[Row], protocol: str) -> None:
+def show(rows: Sequence[Row], protocol: str) -> None:
     print(protocol)
     print(
-        f"{'data':15} {'text':4} {'shots':>5}  {'method':18} {'top-1':>14} {'zero-shot':>9}  {'ECE':>5}  {'CPU s':>6}"
+        f"{'data':15} {'text':4} {'val':4} {'shots':>5}  {'method':18} {'top-1':>14} {'zero-shot':>9}  {'ECE':>5}  "
+        f"{'CPU s':>6}"
     )
     for row in rows:
         base = "" if row.zero_shot is None else f"{row.zero_shot:.1f}"
+        text, validation = ("yes" if given else "no" for given in (row.text, row.validation))
         print(
-            f"{row.dataset:15} {'yes' if row.text else 'no':4} {row.shots:>5}  {row.method:18} "
+            f"{row.dataset:15} {text:4} {validation:4} {row.shots:>5}  {row.method:18} "
             f"{row.top1:6.2f} ± {row.half_width:5.2f} {base:>9}  {row.calibration_error:5.1f}  {row.seconds:6.2f}  "
             f"{row.chosen}"
         )
+
+
+def cells(
+    datasets: Sequence[str], shots: Sequence[int], methods: Sequence[str], given: Sequence[str]
+) -> Iterator[Cell]:
+    """All that is measured; zero-shot, which learns nothing, only with text."""
+    for data in map(Dataset.load, datasets):
+        for text in (True, False) if data.text is not None else (False,):
+            for validation in (choice == "few" for choice in given):
+                for count in shots:
+                    yield from (
+                        Cell(data, text, validation, count, method)
+                        for method in methods
+                        if text or method != "zero_shot"
+                    )
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = command("few_shot", __doc__ or "")
     add_cells(parser, [1, 2, 4, 8, 16])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), help="names of methods")
+    parser.add_argument(
+        "--validation", nargs="+", choices=["few", "none"], default=["few", "none"],
+        help="with min(shots, 4) validation images per class, without any, or both",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, help="a Markdown file for the tables, beside which the figures are kept")
     options = parse(parser, arguments)
-    cells = [
-        (data, shots, method, with_text)
-        for data in map(Dataset.load, options.datasets)
-        for with_text in ([True, False] if data.text is not None else [False])
-        for shots in options.shots
-        for method in options.methods
-        if with_text or method != "zero_shot"
-    ]
-    rows = [
-        measure(data, shots, method, options.seeds, text=with_text)
-        for data, shots, method, with_text in track(cells, "methods and shots", unit="cells")
-    ]
-    return report(rows, show, options.json, protocol=f"shots + min(shots, 4) labels per class, {options.seeds} seeds")
+    record = Record(None if options.out is None else options.out.with_suffix(".jsonl"))
+    wanted = list(cells(options.datasets, options.shots, options.methods, options.validation))
+    rows = [measure(cell, options.seeds, record) for cell in track(wanted, "methods and shots", unit="cells")]
+    protocol = f"mean over {options.seeds} seeds, labels per class = shots + min(shots, 4) validation images, or shots"
+    if options.out is not None:
+        options.out.write_text(tables(rows, protocol, machine()), encoding="utf-8")
+    return report(rows, show, options.json, protocol=protocol)
 
 
 if __name__ == "__main__":

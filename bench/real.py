@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 
-from bench.accuracy import Build, Cell, Dataset, add_cells, command, parse, run
+from bench.accuracy import Build, Cell, Dataset, add_cells, add_validation, command, parse, run
 from modalign.methods.cmm import CMM
 from modalign.methods.lfa import LFA
 from modalign.methods.linear_probe import LinearProbe
@@ -48,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run, print, and return 1 if a required accuracy was missed."""
     parser = command("real", __doc__)
     add_cells(parser, shots=[1, 4, 16])
+    add_validation(parser)
     parser.add_argument("--steps", type=int, default=16_000, help="of CMM as published")
     options = parse(parser, arguments)
     fixed = {"zero-shot", "nearest mean"} | (set() if options.validation == "few" else {"linear probe"})

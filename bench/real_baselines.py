@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from bench.accuracy import Build, Cell, Dataset, add_cells, command, parse, run
+from bench.accuracy import Build, Cell, Dataset, add_cells, add_validation, command, parse, run
 from modalign.methods.cma import CMA
 from modalign.methods.cross_modal_probe import CrossModalProbe
 from modalign.methods.lfa import LFA
@@ -46,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run and print."""
     parser = command("real_baselines", __doc__)
     add_cells(parser, shots=[0, 1, 4, 16])
+    add_validation(parser)
     parser.add_argument("--methods", nargs="+", help="only these rows, by the name in the table without (t)")
     options = parse(parser, arguments)
     cells = [
