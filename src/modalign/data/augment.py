@@ -197,3 +197,20 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "equalize": equalize,
 }
 """RandAugment's fourteen: (batch, signed strength in −1…1 for each picture) → batch."""
+
+
+def rand_augment_each(
+    batch: Tensor, draws: Sequence[Generator], *, operations: int = 2, magnitude: float = 0.3
+) -> Tensor:
+    """RandAugment with a generator for each picture of (b, 3, H, W), so that none depends on those beside it.
+
+    It is :func:`rand_augment` of every picture alone. One after the other they stay in the cache
+    of the processor, and a batch has few pictures an operation anyway.
+    """
+    names, batch = list(OPERATIONS), batch.clone(memory_format=torch.contiguous_format)
+    for picture, draw in zip(batch.split(1), draws, strict=True):
+        for _ in range(operations):
+            name = names[int(torch.randint(len(names), (1,), generator=draw))]
+            sign = int(torch.randint(2, (1,), generator=draw)) * 2 - 1
+            picture.copy_(OPERATIONS[name](picture, torch.tensor([sign * magnitude])))
+    return batch

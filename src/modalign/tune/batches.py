@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
-from modalign.data.augment import OPERATIONS
+from modalign.data.augment import rand_augment_each
 from modalign.data.decode import decode
 from modalign.data.items import Items
 from modalign.data.names import some
@@ -286,20 +286,3 @@ def square_side(encoder: Encoder) -> int:
 
 def _flipped(view: Tensor, draws: Generator) -> Tensor:
     return view.flip(-1) if torch.rand((), generator=draws) < 0.5 else view
-
-
-def rand_augment_each(
-    batch: Tensor, draws: Sequence[Generator], *, operations: int = 2, magnitude: float = 0.3
-) -> Tensor:
-    """RandAugment with a generator for each picture of (b, 3, H, W), so that none depends on those beside it.
-
-    It is :func:`modalign.data.augment.rand_augment` of every picture alone. One after the other they stay in the cache
-    of the processor, and a batch has few pictures an operation anyway.
-    """
-    names, batch = list(OPERATIONS), batch.clone(memory_format=torch.contiguous_format)
-    for picture, draw in zip(batch.split(1), draws, strict=True):
-        for _ in range(operations):
-            name = names[int(torch.randint(len(names), (1,), generator=draw))]
-            sign = int(torch.randint(2, (1,), generator=draw)) * 2 - 1
-            picture.copy_(OPERATIONS[name](picture, torch.tensor([sign * magnitude])))
-    return batch
