@@ -147,7 +147,7 @@ class Predictions(Sequence[Prediction]):
         return exports.save(self, path)
 
     def to_csv(self, path: str | Path) -> Path:
-        """Write a CSV file with the columns of :meth:`save`; see :func:`modalign.exports.to_csv` for its quoting."""
+        """Write a CSV file with the columns of :meth:`save`, quoted as :func:`modalign.exports.to_csv` does."""
         return exports.to_csv(self, path)
 
     def to_json(self, path: str | Path) -> Path:

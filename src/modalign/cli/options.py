@@ -72,7 +72,7 @@ def speak_of_options(
 
 
 def options_of(command: Any) -> dict[str, str]:
-    """Argument of the library, or ``argument=value`` → option of a command; see :func:`modalign.errors.options`."""
+    """Argument of the library, or ``argument=value`` → option; see :func:`modalign.errors.options`."""
     names = {}
     for parameter in command.params:
         if parameter.param_type_name != "option":
