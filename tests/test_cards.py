@@ -21,6 +21,7 @@ from modalign.data.digits import load_digits
 from modalign.errors import EncoderMismatchError, InputError, ModalignError
 from modalign.persistence import load_model, save_model
 from modalign.persistence.models import FORMAT
+from modalign.report.evaluation import save_evaluation_page
 
 METHODS = ("zero_shot", "linear_probe", "cmm", "gpua", "tip_adapter_f", "cma")
 VALUES = (None, True, False, 0, -1, 1, 3, 10**6, 2**62, 0.5, -1.5, 1e300, "", "x", "a/b", [], {}, [1], ["a", "a"])
@@ -152,7 +153,7 @@ def test_a_forged_card_is_refused_or_gives_finite_scores(
 @pytest.mark.parametrize("name", ["linear_probe", "coop"])
 @pytest.mark.parametrize("seed", range(60))
 def test_a_forged_classifier_is_refused_or_gives_probabilities(
-    seed: int, name: str, classifiers: dict, altered: Callable[..., Path]
+    seed: int, name: str, classifiers: dict, altered: Callable[..., Path], tmp_path: Path
 ) -> None:
     rng = random.Random(seed)
     folder, model = classifiers[name]
@@ -168,6 +169,9 @@ def test_a_forged_classifier_is_refused_or_gives_probabilities(
         np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, rtol=1e-6)
         assert all(prediction.name in again.class_names for prediction in found)
         repr(again), again._repr_html_()
+        result = again.evaluate(digits, include_fitted=True)
+        save_evaluation_page(again, result, tmp_path / "page.html")
+        again.predict(digits, reject=0.3)
 
 
 def of_classifier(**changes: Any) -> Callable[[dict, dict], None]:
@@ -176,6 +180,15 @@ def of_classifier(**changes: Any) -> Callable[[dict, dict], None]:
 
 def set_encoder(**changes: Any) -> Callable[[dict, dict], None]:
     return lambda card, _: card["classifier"]["encoder"].update(changes)
+
+
+def edit_outcome(**changes: Any) -> Callable[[dict, dict], None]:
+    return lambda card, _: card["classifier"]["record"]["outcome"].update(changes)
+
+
+def set_state(**changes: Any) -> Callable[[dict, dict], None]:
+    plain = {name: {"kind": "plain", "value": value} for name, value in changes.items()}
+    return lambda card, _: card["state"].update(plain)
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -195,6 +208,19 @@ def set_encoder(**changes: Any) -> Callable[[dict, dict], None]:
         (of_classifier(fitted_on="0123456789abcdef"), "not one of hashes"),
         (of_classifier(record=[]), "record is not one"),
         (of_classifier(record={"notes": "none"}), "record is not one"),
+        (of_classifier(record={"notes": [1]}), "record is not one: the entry 'notes'"),
+        (of_classifier(record={"shots": "all"}), "the entry 'shots'"),
+        (of_classifier(record={"validation": {"labeled": "many"}}), "the entry 'labeled'"),
+        (of_classifier(record={"validation": {"how": 3}}), "the entry 'how'"),
+        (of_classifier(record={"outcome": {}}), "the entry 'outcome'"),
+        (edit_outcome(chance="0.1"), "the entry 'outcome'"),
+        (edit_outcome(held_out={"accuracy": 1.0}), "the entry 'outcome'"),
+        (edit_outcome(class_sizes={"one": "three"}), "the entry 'class_sizes'"),
+        (edit_outcome(estimate={"sizes": {}}), "the entry 'estimate'"),
+        (set_state(temperature_=-1.0), "temperature is -1.0"),
+        (set_state(temperature_=None), "temperature is None"),
+        (set_state(class_names_=["one"]), "1 class names for 10 columns"),
+        (set_state(C_=[1.0]), "C_ is out of range"),
         (of_classifier(rejection={"kind": "score"}), "rejection threshold"),
         (of_classifier(rejection={"kind": "mood", "reference": [0.5]}), "rejection threshold"),
         (of_classifier(rejection={"kind": "score", "reference": [0.6, 0.5]}), "rejection threshold"),
@@ -265,6 +291,14 @@ def test_a_model_of_the_first_format_is_read(name: str, classifiers: dict, alter
     again = ma.load(altered(folder, older, version=1), encoder=model.encoder)
     digits = load_digits().select(range(60, 80))
     np.testing.assert_array_equal(again.predict(digits).probabilities, model.predict(digits).probabilities)
+
+
+def test_a_method_that_was_saved_without_a_temperature_has_none(
+    models: dict[str, Path], altered: Callable[..., Path]
+) -> None:
+    method, _ = load_model(altered(models["cmm"], lambda card, _: card["state"].pop("temperature_"), version=1))
+    X = np.random.default_rng(0).normal(size=(3, method.n_features_in_))
+    np.testing.assert_allclose(method.predict_proba(X).sum(1), 1, rtol=1e-5)
 
 
 def test_the_name_of_the_encoder_is_for_people(

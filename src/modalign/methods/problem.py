@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -185,6 +186,10 @@ class ProblemReader(Parametrized):
             if not reset and self.encoder_ is not None:
                 self.encoder_.require(X.spec)
             X = X.vectors
+        if isinstance(X, (str, os.PathLike)):
+            raise InputError(
+                f"Expected X as vectors of images, got the path '{X}'; in Python: load_encoder(…).embed_images(path)."
+            )
         if not isinstance(X, Tensor) and not (self.streams and isinstance(X, np.memmap)):
             X = validate_data(self, X, reset=reset, dtype=[np.float32, np.float64, np.float16])
             return read_rows(X, "X")

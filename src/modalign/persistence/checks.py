@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,8 @@ def check_method(method: VectorMethod | TowerMethod) -> None:
         raise InputError("its diagnosis is missing.")
     for parameter in parameters(type(method)):
         used = vars(method).get(f"{parameter.name}_")  # where the parameter leaves it open
-        if isinstance(used, (str, bool, int, float)) and not fits(used, parameter):
+        plain = not isinstance(used, (type(None), np.ndarray, torch.Tensor))
+        if plain and not fits(used, parameter):
             raise InputError(f"its {parameter.name}_ is out of range: {used!r:.80}.")
     kept, answers = "fitted_answers_" in vars(method), vars(method).get("fitted_answers_")
     if kept and not (isinstance(method, VectorMethod) and are_answers(answers, len(classes))):
@@ -56,6 +58,11 @@ def check_scores(scores: Any, rows: int, classes: int) -> None:
 
 
 def _check_vector_method(method: VectorMethod) -> None:
+    temperature, names = method.temperature_, vars(method).get("class_names_")
+    if not isinstance(temperature, (int, float)) or isinstance(temperature, bool) or not 0 < temperature < math.inf:
+        raise InputError(f"its temperature is {temperature!r:.40}, which is not above 0.")
+    if names is not None:
+        check_names(names, len(method.classes_))
     width, spec = vars(method).get("n_features_in_"), vars(method).get("encoder_")
     if not isinstance(width, int) or isinstance(width, bool) or not 0 < width <= 2**24:
         raise InputError(f"its number of features is {width!r:.40}.")

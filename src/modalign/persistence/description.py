@@ -15,14 +15,13 @@ from modalign.features import EncoderSpec
 from modalign.linalg.rejection import Confidence, Rejection
 from modalign.methods.base import VectorMethod
 from modalign.persistence.checks import check_names
+from modalign.persistence.records import checked_record
 
 if TYPE_CHECKING:
     from modalign.methods.tower import TowerMethod
 
 _HASH = re.compile(r"[0-9a-f]{16}")
 _MOST_CROPS = 10_000
-_RECORD: dict[str, type | tuple[type, ...]] = dict.fromkeys(("notes", "quarantined", "sentences"), list)
-_RECORD |= {"images": dict, "validation": dict, "outcome": (dict, type(None))}
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Description:
             temperature=float(temperature),
             fitted_on=fitted_on,
             rejection=_rejection(entry.get("rejection")),
-            record=_record(entry["record"]),
+            record=checked_record(entry["record"]),
             crops=crops,
             validated_on=validated_on,
         )
@@ -100,12 +99,6 @@ def _images(entry: Mapping[str, Any]) -> tuple[frozenset[str], frozenset[str] | 
     if not set(validated_on or []) <= set(fitted_on):
         raise InputError("it was validated on images that it does not know.")
     return frozenset(fitted_on), None if validated_on is None else frozenset(validated_on)
-
-
-def _record(entry: object) -> dict[str, Any]:
-    if not isinstance(entry, dict) or not all(isinstance(entry[k], t) for k, t in _RECORD.items() if k in entry):
-        raise InputError("its record is not one.")
-    return entry
 
 
 def _rejection(entry: object) -> Rejection | None:

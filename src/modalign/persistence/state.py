@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator
 from modalign.errors import InputError
 from modalign.features import EncoderSpec
 from modalign.methods import ALL_METHODS, method_class
+from modalign.methods.base import VectorMethod
 from modalign.methods.parameters import check_parameters
 from modalign.persistence.checks import check_method
 from modalign.record import plain
@@ -47,6 +48,8 @@ def restore_method(entries: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
     restore_state(method, entries["state"], tensors)
     if hasattr(method, "logit_scale") and "logit_scale_" not in vars(method):  # the first cards had it there only
         method.logit_scale_ = method.logit_scale
+    if isinstance(method, VectorMethod) and "temperature_" not in vars(method):
+        method.temperature_ = 1.0
     check_method(method)
     return method
 
