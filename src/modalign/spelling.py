@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from itertools import zip_longest
 
 from modalign.display import visible
 
@@ -62,9 +63,10 @@ def did_you_mean(got: str, known: Iterable[str]) -> str:
     return f" Did you mean '{close}'?" if close else ""
 
 
-def some(names: Sequence[str], limit: int = 5) -> str:
-    """The first few of many names, for a message, with what a terminal would obey shown."""
-    shown = ", ".join(f"'{visible(name)}'" for name in names[:limit])
+def some(names: Sequence[str], limit: int = 5, details: Sequence[str] = ()) -> str:
+    """The first few of many names, for a message, with what a terminal would obey shown; details in parentheses."""
+    quoted = [f"'{visible(name)}'" for name in names[:limit]]
+    shown = ", ".join(f"{name} ({detail})" if detail else name for name, detail in zip_longest(quoted, details[:limit]))
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
 
 

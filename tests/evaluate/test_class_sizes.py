@@ -26,7 +26,7 @@ def sized(assigned: list[int], estimated: list[float] | None = None) -> dict:
 def test_assigned_images_are_counted_and_rare_classes_noted() -> None:
     found = sized([0] * 30 + [1] * 29 + [2])
     assert found["class_sizes"] == {"cat": 30, "dog": 29, "owl": 1}
-    assert "1 class has almost no image: 'owl (1)'" in found["notes"][0]
+    assert "1 class has almost no image: 'owl' (1)" in found["notes"][0]
     even = sized([0, 1, 2, 2, -1])
     assert even["class_sizes"] == {"cat": 1, "dog": 1, "owl": 2}
     assert not even["notes"]

@@ -520,6 +520,14 @@ def test_images_too_few_to_set_any_aside() -> None:
         run(features, text)
 
 
+def test_a_comparison_shows_its_table_and_not_its_runs(found: MethodComparison) -> None:
+    assert len(repr(found)) <= 300
+    assert f"MethodComparison({len(found.methods)} methods on {found.n_test} test images" in repr(found)
+    assert str(found).count("\n") == len(found.rows) + 2
+    page = found._repr_html_()
+    assert all(text in page for text in (found.sentence, *found.header, *(row[0] for row in found.rows)))
+
+
 def test_all_methods_are_found_by_discovery() -> None:
     features, text = problem(per_class=12)
     result = compare(features, text=text, shots=(0, 2), seeds=1, ablations=False, hyperparameters=QUICK)

@@ -55,14 +55,14 @@ def test_accuracy_and_zero_shot_are_those_of_the_same_images(rows) -> None:
     assert found["difference"]["points"] == pytest.approx(difference)
     assert found == json.loads(json.dumps(found))
     assert noted(found, "worse than zero-shot") == (found["difference"]["significant"] and difference < 0)
-    assert noted(found, "not measurably better") == (not found["difference"]["significant"])
+    assert noted(found, "not significantly better than zero-shot") == (not found["difference"]["significant"])
 
 
 def test_harm_no_gain_and_gain_are_told_apart() -> None:
     labels = np.arange(90) % 3
     half = np.where(np.arange(90) < 45, labels, (labels + 1) % 3)
-    assert noted(measure(labels, half, labels), "is worse than zero-shot on these 90 images (-50.0 points")
-    assert noted(measure(labels, labels, labels), "not measurably better than zero-shot")
+    assert noted(measure(labels, half, labels), "is worse than zero-shot on these 90 images (−50.0 points")
+    assert noted(measure(labels, labels, labels), "not significantly better than zero-shot")
     assert not measure(labels, labels, half)["notes"]
     assert measure(labels, half, half, learns=False)["difference"] is None
     assert not measure(labels, half, half, learns=False)["notes"]
@@ -92,7 +92,9 @@ def test_without_text_the_method_itself_is_held_against_chance() -> None:
 def test_a_class_of_which_nothing_is_right_is_named() -> None:
     labels = np.array([0] * 9 + [1] * 9 + [2] * 4)
     found = measure(labels, np.zeros(22, dtype=int), labels)
-    assert noted(found, "named right of 'dog (0 of 9)'")  # of four owls nothing is said
+    assert noted(
+        found, "no held-out image of a class is classified correctly: 'dog' (9 images)"
+    )  # of four owls nothing is said
     assert not noted(found, "owl")
 
 
@@ -131,9 +133,11 @@ def test_near_identical_images_are_found_across_labels_and_parts() -> None:
 
 def test_lines_say_the_numbers() -> None:
     labels = np.arange(30) % 3
-    lines = outcome_lines(measure(labels, labels, np.where(np.arange(30) < 3, (labels + 1) % 3, labels)))
-    assert lines == [
-        "accuracy 100.0 % (88.6 to 100.0, n = 30) by validation images; zero-shot on the same images 90.0 % "
+    found = measure(labels, labels, np.where(np.arange(30) < 3, (labels + 1) % 3, labels))
+    assert outcome_lines(found) == [
+        "accuracy 100.0 % (88.6 to 100.0, n = 30) on validation images; zero-shot on the same images 90.0 % "
         "(74.4 to 96.5, n = 30); chance 33.3 %"
     ]
     assert outcome_lines(no_outcome(NAMES)) == ["accuracy is unknown, since no labeled image was held out"]
+    both = found | {"held_out": found["held_out"] | {"how": "cross-fitting over 5 folds and validation images"}}
+    assert "n = 30) by cross-fitting over 5 folds and on validation images;" in outcome_lines(both)[0]

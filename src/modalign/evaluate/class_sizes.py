@@ -110,11 +110,12 @@ def _listed(sizes: dict[str, float]) -> str:
 
 def _about_sizes(sizes: np.ndarray, class_names: Sequence[str]) -> list[str]:
     """A note on classes that almost no image is assigned to."""
-    rare = [f"{name} ({size})" for name, size in zip(class_names, sizes, strict=True) if size < RARE * sizes.mean()]
+    rare = {name: str(size) for name, size in zip(class_names, sizes, strict=True) if size < RARE * sizes.mean()}
     if not rare:
         return []
-    subject = "1 class has" if len(rare) == 1 else f"{len(rare)} classes have"
+    subject, them = ("1 class has", "it") if len(rare) == 1 else (f"{len(rare)} classes have", "them")
+    listed = some([*rare], details=[*rare.values()])
     return [
-        f"{subject} almost no image: {some(rare, 5)}. If there are images of it, the method has collapsed "
-        "or the class text does not describe them"
+        f"{subject} almost no image: {listed}. If there are images of {them}, the method has collapsed "
+        f"or the class text does not describe {them}"
     ]

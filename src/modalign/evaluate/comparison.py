@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from modalign.display import html_table, shorten, text_table
 from modalign.errors import InputError
 from modalign.evaluate.findings import REFERENCE, SEPARATOR, Ablation, Cost, LeftOut, Look, Verdict, title
 from modalign.evaluate.metrics import chance_level, percent, proportion
@@ -49,6 +50,16 @@ class MethodComparison:
     notes: tuple[str, ...] = ()
     record: dict[str, Any] = field(default_factory=dict)
     looks: tuple[Look, ...] = ()
+
+    def __repr__(self) -> str:
+        best = f"best {shorten(self.best.method)} with {labels_in_words(self.best.shots)}: {self.best.accuracy}"
+        return f"MethodComparison({len(self.methods)} methods on {self.n_test} test images, {best})"
+
+    def __str__(self) -> str:
+        return f"{text_table(self.header, self.rows)}\n\n{self.sentence}"
+
+    def _repr_html_(self) -> str:
+        return html_table(self.sentence, self.header, self.rows)
 
     @cached_property
     def table(self) -> tuple[Summary, ...]:

@@ -15,12 +15,13 @@ from modalign.data.names import some
 from modalign.encoders.catalog import EMBEDDED
 from modalign.evaluate.class_sizes import size_lines
 from modalign.evaluate.metrics import Accuracy, accuracy, chance_level, percent, proportion
-from modalign.evaluate.paired import compare_pair
+from modalign.evaluate.paired import compare_pair, signed
 from modalign.features import UNLABELLED, Features, Scored
 from modalign.linalg.similarity import near_identical
 
 MOST_PAIRS = 2**28
 FEW = 5  # held-out images of a class from which none right is worth a note
+NOTHING = 1 / 3  # below this share of the way from guessing to 1, zero-shot as good as knows nothing
 DIGITS = {*"0123456789", "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"}
 
 
@@ -75,13 +76,14 @@ def held_out_outcome(
             notes += _about_learning(title, own, found["difference"])
     elif own.low <= found["chance"]:
         notes.append(f"{title} is not significantly better than chance ({percent(found['chance'])} %) on these images")
-    missed = [
-        f"{class_names[c]} (0 of {int((labels == c).sum())})"
+    missed = {
+        class_names[c]: f"{int((labels == c).sum())} images"
         for c in np.unique(labels)
         if (labels == c).sum() >= FEW and not (predicted[labels == c] == c).any()
-    ]
+    }
     if missed:
-        notes.append(f"no held-out image is named right of {some(missed, 5)}")
+        listed = some([*missed], details=[*missed.values()])
+        notes.append(f"no held-out image of a class is classified correctly: {listed}")
     return found | {"notes": notes}
 
 
@@ -169,7 +171,8 @@ def about_copies(learned: Features, held_out: Features | None, class_names: Sequ
     if shared:
         subject = "1 validation image is" if len(shared) == 1 else f"{len(shared)} validation images are"
         notes.append(
-            f"{subject} near-identical to training images, such as {some(shared, 2)}: accuracy on them is too high"
+            f"{subject} near-identical to training images, such as {some(shared, 2)}: "
+            "the measured accuracy may be too high"
         )
     return notes
 
@@ -178,8 +181,8 @@ def about_guessing(zero_shot: Accuracy, guessed: float) -> list[str]:
     """A note if the interval of zero-shot accuracy holds the accuracy of guessing."""
     if zero_shot.low > guessed:
         return []
-    measured = f"zero-shot accuracy is {zero_shot}, that of guessing {percent(guessed)} %"
-    if zero_shot.high < (1 + guessed) / 2:
+    measured = f"zero-shot accuracy is {zero_shot}, not significantly better than guessing ({percent(guessed)} %)"
+    if zero_shot.high < guessed + NOTHING * (1 - guessed):
         return [f"{measured}: this encoder does not know these classes by their text"]
     return [f"{measured}: too few images to tell whether this encoder knows these classes by their text"]
 
@@ -188,7 +191,7 @@ def outcome_lines(outcome: dict[str, Any]) -> list[str]:
     """The numbers of an outcome in sentences, without its notes."""
     chance, lines = f"chance {percent(outcome['chance'])} %", []
     if outcome["held_out"] is not None:
-        found = f"accuracy {_said(outcome['held_out'])} by {outcome['held_out']['how']}"
+        found = f"accuracy {_said(outcome['held_out'])} {_where(outcome['held_out']['how'])}"
         if outcome["zero_shot"] is not None:
             found += f"; zero-shot on the same images {_said(outcome['zero_shot'])}"
         lines.append(f"{found}; {chance}")
@@ -197,6 +200,11 @@ def outcome_lines(outcome: dict[str, Any]) -> list[str]:
         if outcome["agreement"] is not None:
             lines[0] += f"; agreement with zero-shot {_said(outcome['agreement'])}"
     return [*lines, *size_lines(outcome)]
+
+
+def _where(how: str) -> str:
+    """``how`` images were held out, as the end of a sentence."""
+    return " and ".join(f"{'by' if way.startswith('cross') else 'on'} {way}" for way in how.split(" and "))
 
 
 def _said(found: dict[str, Any]) -> str:
@@ -211,11 +219,10 @@ def _about_zero_shot(labels: np.ndarray, answers: np.ndarray, found: Accuracy) -
 
 def _about_learning(title: str, own: Accuracy, difference: dict[str, Any]) -> list[str]:
     """A note unless the method is significantly better than zero-shot."""
-    points = (
-        f"{100 * difference['points']:+.1f} points, {100 * difference['low']:+.1f} to {100 * difference['high']:+.1f}"
-    )
+    low, high = signed(difference["low"]), signed(difference["high"])
+    points = f"{signed(difference['points'])} points, {low} to {high}"
     if not difference["significant"]:
-        return [f"{title} is not measurably better than zero-shot on these {own.n} images ({points})"]
+        return [f"{title} is not significantly better than zero-shot on these {own.n} images ({points})"]
     if difference["points"] < 0:
         return [f"{title} is worse than zero-shot on these {own.n} images ({points}); zero_shot is the better model"]
     return []

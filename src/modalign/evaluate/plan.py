@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context, parent_process
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -146,7 +149,9 @@ def run_all(
         initargs=(given, settings, test, record, current_options()),
     )
     try:
-        yield from pool.map(_run, cells)
+        with _without_main():
+            found = pool.map(_run, cells)  # starts the processes
+        yield from found
     except KeyboardInterrupt:  # nobody waits for runs that may take minutes; the finished ones are in the record
         for worker in list(pool._processes.values()):
             worker.terminate()
@@ -158,6 +163,20 @@ def run_all(
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Let new processes not run the caller's script again: it need not guard itself with ``__name__``.
+
+    The processes use nothing of it. A script without the guard would start a comparison in each of them.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 _own: list[tuple[Plan, Mapping[str, str] | None]] = []  # of a process that works for another
