@@ -66,6 +66,7 @@ def test_arguments_in_both_languages() -> None:
         assert (argument("classes"), argument("random_state")) == ("--classes", "--seed")
         assert (argument("method", "gpua"), argument("unlabelled", "True")) == ("--method gpua", "--unlabelled")
         assert (argument("mirror", "False"), hyperparameter("view", "crops")) == ("--no-mirror", "--set view=crops")
+        assert hyperparameter("random_state", owner="Auto") == "Auto (--seed …)"
         assert argument("labels") == "labels"
     with options(options_of(COMMANDS["compare"])):
         assert (argument("text"), argument("text", "False")) == ("--text", "--no-text")

@@ -111,7 +111,8 @@ def hyperparameter(name: str, value: str = "", owner: str = "") -> str:
     if _options is None:
         setting = f"{name}={_python(value)}"
         return f"{owner}({setting})" if owner else setting
-    option = f"{_options.get('hyperparameters', '')}{name}={value or '…'}"
+    own = _options.get(name)  # an option of its own, such as --seed
+    option = f"{own} {value or '…'}" if own else f"{_options.get('hyperparameters', '')}{name}={value or '…'}"
     return f"{owner} ({option})" if owner else option
 
 

@@ -70,6 +70,12 @@ def some(names: Sequence[str], limit: int = 5, details: Sequence[str] = ()) -> s
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
 
 
+def alternatives(names: Iterable[str]) -> str:
+    """``.csv, .json or .parquet``."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def spelling(name: str) -> str:
     """What a name shares with its plural and with itself in other blanks: ``Motorbikes`` and ``motor_bike`` are one."""
     bare = re.sub(r"[\W_]", "", normalise(name))

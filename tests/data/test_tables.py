@@ -94,7 +94,7 @@ def test_missing_images_are_quarantined_unless_all_are(folder: Path) -> None:
         ("sub", "a folder, not an image"),
     ]
     assert items.class_names == ("cat", "dog"), "a class is a class even if its images are gone"
-    with pytest.raises(InputError, match="none is there"):
+    with pytest.raises(InputError, match="none of them is there"):
         read(folder, "path\nx/a.jpg\nx/b.jpg\n")
 
 

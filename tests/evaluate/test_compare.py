@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -525,7 +526,7 @@ def test_a_comparison_shows_its_table_and_not_its_runs(found: MethodComparison) 
     assert f"MethodComparison({len(found.methods)} methods on {found.n_test} test images" in repr(found)
     assert str(found).count("\n") == len(found.rows) + 2
     page = found._repr_html_()
-    assert all(text in page for text in (found.sentence, *found.header, *(row[0] for row in found.rows)))
+    assert all(escape(text) in page for text in (found.sentence, *found.header, *(row[0] for row in found.rows)))
 
 
 def test_all_methods_are_found_by_discovery() -> None:

@@ -55,5 +55,5 @@ def seconds_of(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 < value < float("inf"):
-        raise InputError(f"Expected --time as seconds, or as 10m or 1h, got '{text}'.")
+        raise InputError(f"Expected a positive --time in seconds, or as 10m or 1h, got '{text}'.")
     return value

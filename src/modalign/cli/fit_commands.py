@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modalign.cli.assignments import as_spelled_here, hyperparameters_of, seconds_of
+from modalign.cli.assignments import hyperparameters_of, seconds_of
 from modalign.cli.options import AsJson, Device, EncoderName, Source, SplitFile, check_file, command
 from modalign.cli.terminal import command_line, print_json, report_quarantine, say
 from modalign.errors import InputError
@@ -33,7 +33,7 @@ def embed(
 
     check_file(out, ".npz")
     items = load_items(source)
-    features = load_encoder(encoder, device=device).embed_images(items, view=as_spelled_here(view))
+    features = load_encoder(encoder, device=device).embed_images(items, view=view)
     features.save(out)
     if as_json:
         print_json(
@@ -135,7 +135,7 @@ def fit(
         print_json({"out": str(out), "classes": list(model.class_names), "record": record, "diagnosis": diagnosis})
         return
     say(
-        f"{type(model.method).__name__} on {model.encoder.name}: {len(model.class_names)} classes, learned from "
+        f"{type(model.method).__name__} on {model.encoder.name}: {len(model.class_names)} classes, fitted to "
         f"{record['images']['train']} images in {record['seconds']:.1f} s.",
         *([f"Chosen: {model.method.diagnosis_['ensemble']}."] if method == "auto" else []),
         *(f"{line[:1].upper()}{line[1:]}." for line in outcome_lines(record["outcome"])),

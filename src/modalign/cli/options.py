@@ -10,6 +10,7 @@ import typer
 
 from modalign.cli.endings import Command
 from modalign.errors import InputError, options, require
+from modalign.spelling import alternatives
 
 app = typer.Typer(
     help="Adapt a vision-language model to your own images, with a few labels or none.",
@@ -46,7 +47,7 @@ def check_file(path: Path | None, *endings: str, drawn: bool = False) -> None:
     if drawn:
         require("matplotlib", "plot")
     if path.suffix.lower() not in endings:
-        raise InputError(f"Expected a file name that ends in {' or '.join(endings)}, got '{path}'.")
+        raise InputError(f"Expected a file name that ends in {alternatives(endings)}, got '{path}'.")
     check_writable(path)
 
 

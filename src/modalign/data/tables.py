@@ -62,8 +62,8 @@ def list_table(path: Path) -> Listing:
             listing.refuse(name, reason)
     if listing.quarantined and not listing.ids:
         raise InputError(
-            f"Expected the images of '{path}' relative to its folder '{base}', none is there, "
-            f"such as {some([q.id for q in listing.quarantined], 2)}."
+            f"Expected image files as '{path}' lists them, relative to its folder '{base}'; none of them is there: "
+            f"{some([q.id for q in listing.quarantined], 2)}."
         )
     _divide(listing, {part for _, part, _ in seen.values()})
     labels = {label for label, _, _ in seen.values() if label is not None}

@@ -109,8 +109,8 @@ class Encoder(ABC):
 
         Parameters
         ----------
-        source : anything :func:`~modalign.load_items` takes, labelled or not.
-        view : ``"centre"`` as the checkpoint prepares images, ``"mirror"`` the same flipped left to right.
+        source : anything :func:`~modalign.load_items` takes, labeled or not.
+        view : ``"center"`` as the checkpoint prepares images, ``"mirror"`` the same flipped left to right.
         tokens : also return one unit vector a patch, (n, L, d), which are not cached: n·L·d·4 bytes.
         batch_size : images a forward pass; by the device and the network's size by default.
         progress : show a bar or not; by default in a terminal.
@@ -119,8 +119,9 @@ class Encoder(ABC):
         ------
         InputError : no image could be embedded.
         """
+        view = {"center": "centre"}.get(view, view)
         if view not in VIEWS:
-            raise UnknownNameError("view", str(view), VIEWS)
+            raise UnknownNameError("view", str(view), ("center", "mirror"))
         batch_size = self.batch_size if batch_size is None else batch_size
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise InputError(f"Expected batch_size to be an integer of at least 1, got {batch_size!r}.")
