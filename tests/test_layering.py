@@ -43,7 +43,7 @@ ALLOWED = {
     "methods": METHODS | {"tune", "encoders.towers"},  # of the encoders only what is opened up for tuning
     "persistence": METHODS | {"persistence"},
     "evaluate": CORE,
-    "exports": {"errors", "files"},
+    "exports": {"errors", "files", "spelling"},
     "predictions": CORE | {"exports"},
     "scoring": CORE | {"tune.crops"},
     "classifier": CORE | {"predictions", "scoring"},
