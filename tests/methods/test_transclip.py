@@ -288,3 +288,20 @@ def test_real_images_are_answered_as_well_as_by_zero_shot(real):
     zero_shot = np.mean(ZeroShot().fit(X, text=text).predict(X) == y)
     assert np.mean(method.transduction_ == y) > zero_shot - 0.01
     assert method.score(X, y) > zero_shot - 0.01
+
+
+@pytest.mark.parametrize("shots", [0, 2])
+def test_blocks_of_any_size_give_the_same_answers(shots, monkeypatch):
+    """No image-by-image matrix and no copy in float64 is held as a whole, and nothing depends on how it is cut."""
+    import modalign.methods.transclip as method
+    import modalign.methods.transclip_solver as solver
+
+    data = few_shot()
+    y = np.concatenate([np.where(np.arange(len(data.y)) % 4 < shots, data.y, -1), np.full(len(data.Xt), -1)])
+    X = np.concatenate([data.X, data.Xt])
+    whole = TransCLIP().fit(X, y, text=data.text)
+    for module, name, size in ((solver, "CHUNK", 7 * len(X)), (solver, "ROWS", 7), (method, "ROWS", 7)):
+        monkeypatch.setattr(module, name, size)
+    cut = TransCLIP().fit(X, y, text=data.text)
+    np.testing.assert_array_equal(cut.transduction_, whole.transduction_)
+    np.testing.assert_allclose(cut.scores(data.Xt), whole.scores(data.Xt), atol=1e-4)

@@ -15,7 +15,7 @@ from modalign.methods.base import Problem, VectorMethod
 from modalign.methods.fitting import Best, Criterion
 from modalign.methods.parameters import Count, NonNegative, Positive, Range, Seed
 from modalign.methods.selection import accuracy, held_out
-from modalign.methods.transclip_solver import TEMPER, Mixture, Solution, Task, links
+from modalign.methods.transclip_solver import ROWS, TEMPER, Mixture, Solution, Task, links
 from modalign.methods.transduction import keep_answers
 
 GAMMAS, UNCHOSEN_GAMMA = (0.002, 0.01, 0.02, 0.2), 0.02
@@ -57,7 +57,8 @@ class TransCLIP(VectorMethod):
     rule remains where every image is labeled. With labels, γ is chosen on ``validation`` by this rule. Without text,
     class means take its place.
 
-    Cost: O((|Q| + |S|)² d) for the neighbors, once and in bounded memory; O(|Q| C (d + k)) an iteration.
+    Cost: O((|Q| + |S|)² d) for the neighbors, once, in blocks of 64 MB; O(|Q| C (d + k)) an iteration. Memory beside
+    the images: a copy of unit length, about five matrices (|Q|, C), and the blocks.
 
     Published, zero-shot, ViT-B/32, mean of 6 data sets: 66.39 (FAIR, Table 4).
 
@@ -122,7 +123,7 @@ class TransCLIP(VectorMethod):
             support=support,
             targets=F.one_hot(labels, problem.n_classes).float(),
             prototypes=self.prototypes_,
-            log_text=self._log_text(queries.double()).float(),  # in float64, where confident images still differ
+            log_text=self._log_text_in_blocks(queries),
             text_weight=self.text_weight_,
             links=links(queries, support, self.neighbours),
         )
@@ -142,7 +143,8 @@ class TransCLIP(VectorMethod):
             "unlabelled": len(queries),
         }
         if len(queries):
-            self.fitted_answers_ = keep_answers(problem.X[~labelled], solution.assignments)
+            rows = problem.X[~labelled] if len(support) else problem.X
+            self.fitted_answers_ = keep_answers(rows, solution.assignments)
             alone = replace(task, links=None)
             zero_shot, found = task.log_text.argmax(dim=1), codes[~labelled]
             unlinked = self._iterate(alone, start, gamma).assignments.argmax(dim=1)
@@ -170,6 +172,10 @@ class TransCLIP(VectorMethod):
         """log ŷ of unit rows, (n, C)."""
         return torch.log_softmax(self.logit_scale_ * (X @ self.prototypes_.to(X).T), dim=1)
 
+    def _log_text_in_blocks(self, X: Tensor) -> Tensor:
+        """The same in float32, computed in float64, where confident images still differ."""
+        return torch.cat([self._log_text(rows.double()).float() for rows in X.split(ROWS)])
+
     def _solved(
         self, task: Task, start: Mixture, validation: tuple[Tensor, Tensor] | None
     ) -> tuple[Solution, float, str]:
@@ -192,7 +198,7 @@ class TransCLIP(VectorMethod):
         mixture, Z = start, task.log_text.exp()
         before = Z
         for _ in range(self.outer_iterations):
-            fixed = task.text_weight * task.log_text + mixture.log_density(task.queries) / TEMPER
+            fixed = mixture.log_density(task.queries).div_(TEMPER).add_(task.log_text, alpha=task.text_weight)
             for _ in range(self.inner_iterations):
                 before, Z = Z, task.assign(fixed, Z)
             mixture = task.estimate(Z, gamma, mixture)

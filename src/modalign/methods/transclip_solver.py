@@ -13,6 +13,7 @@ from modalign.linalg.similarity import top_k, unit
 TEMPER = 50.0  # the log-likelihood of an unlabeled image is divided by this
 FLOOR = 0.01  # least variance, in units of the initial variance 1/d
 CHUNK = 2**24  # numbers of one block of image-by-image cosines: 64 MB
+ROWS = 4096  # images that sums in float64 take at a time
 
 
 class Mixture(NamedTuple):
@@ -24,7 +25,7 @@ class Mixture(NamedTuple):
     def log_density(self, X: Tensor) -> Tensor:
         """(n, C) log N(x; μ_k, Σ) less what is the same for all classes of a row."""
         scaled = self.means / self.variances
-        return X @ scaled.T - (scaled * self.means).sum(dim=1) / 2
+        return (X @ scaled.T).sub_((scaled * self.means).sum(dim=1) / 2)
 
 
 @dataclass(frozen=True)
@@ -73,21 +74,27 @@ class Task:
 
     def assign(self, fixed: Tensor, Z: Tensor) -> Tensor:
         """One z-step for all queries at once: softmax of ``fixed`` (|Q|, C) and of what the neighbors have in Z."""
-        if self.links is not None:
-            fixed = fixed + self.links @ torch.cat([Z, self.targets])
-        return torch.softmax(fixed, dim=1)
+        if self.links is None:
+            return torch.softmax(fixed, dim=1)
+        Z = self.links @ (torch.cat([Z, self.targets]) if len(self.targets) else Z)
+        Z.add_(fixed)
+        Z.sub_(Z.amax(dim=1, keepdim=True)).exp_()
+        return Z.div_(Z.sum(dim=1, keepdim=True))
 
     def estimate(self, Z: Tensor, gamma: float, before: Mixture) -> Mixture:
         """μ, then Σ; a class that nobody belongs to keeps its mean."""
         gamma = TEMPER * gamma if len(self.queries) else 1.0
-        parts = [(self.queries, Z, 1.0), (self.support, self.targets, gamma)]
-        parts = [(X.double(), z.double() * (share / len(X))) for X, z, share in parts if len(X) and share]
-        masses = sum(z.sum(dim=0) for _, z in parts)
-        sums = sum(z.T @ X for X, z in parts)
+        sums = torch.zeros_like(before.means, dtype=torch.float64)
+        masses, squares = sums.new_zeros(len(sums)), sums.new_zeros(sums.shape[1])
+        for X, z, share in ((self.queries, Z, 1.0), (self.support, self.targets, gamma)):
+            for rows, weights in zip(X.split(ROWS), z.split(ROWS), strict=True) if len(X) and share else ():
+                rows, weights = rows.double(), weights.double() * (share / len(X))
+                masses += weights.sum(dim=0)
+                sums += weights.T @ rows
+                squares += weights.sum(dim=1) @ rows.square()
         held = (masses > torch.finfo(torch.float32).tiny)[:, None]
         means = torch.where(held, unit(sums), before.means.double())
         # Σ a z (x − μ)² in float64, since the difference of squares of unit rows loses digits
-        squares = sum(z.sum(dim=1) @ X.square() for X, z in parts)
         squares = squares - 2 * (sums * means).sum(dim=0) + masses @ means.square()
         variances = (squares / masses.sum()).clamp_min(FLOOR / means.shape[1])
         if not len(self.queries) and len(self.support) <= len(means):
@@ -97,7 +104,7 @@ class Task:
 
 def links(queries: Tensor, support: Tensor, k: int) -> Tensor | None:
     """(|Q|, |Q| + |S|) sparse (w_ij + w_ji) / 2k: w_ij = max(0, cosine) for the k nearest others j of image i."""
-    everything = torch.cat([queries, support])
+    everything = torch.cat([queries, support]) if len(support) else queries
     n, k = len(everything), min(k, len(everything) - 1)
     if k < 1 or not len(queries):
         return None
