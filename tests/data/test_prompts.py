@@ -62,11 +62,26 @@ def test_an_unknown_key_is_told_with_its_neighbour() -> None:
 @pytest.mark.parametrize(
     ("name", "article"),
     [("owl", "an"), ("cat", "a"), ("unicorn", "a"), ("umbrella", "an"), ("hour hand", "an"), ("house", "a"),
-     ("ewe", "a"), ("one-way street", "a"), ("uninteresting thing", "an"), ("European robin", "a"), ("Egg", "an")],
+     ("ewe", "a"), ("one-way street", "a"), ("uninteresting thing", "an"), ("European robin", "a"), ("Egg", "an"),
+     ("8", "an"), ("18", "an"), ("180", "a"), ("X-ray", "an"), ("LED lamp", "an"), ("SUV", "an"), ("LION", "a"),
+     ("USB stick", "a"), ("T-shirt", "a"), ("Möwe", "a"), ("犬", "a"), ("lens", "a"), ("lotus", "a"), ("iris", "an"),
+     ("wine glass", "a"), ("great pyrenees", "a"), ("GPS", "a"), ("chest of drawers", "a"), ("bus with doors", "a"),
+     ("tiger, panthera tigris", "a"), ("McDonald's", "a"), ("triceratops", "a"), ("specimen", "a"), ("abacus", "an"),
+     ("gas", "a")],
 )  # fmt: skip
 def test_articles_by_sound(name: str, article: str) -> None:
     assert sentences([name], "a photo of a {}.", grammatical=True) == [[f"a photo of {article} {name}."]]
     assert sentences([name], "itap of the {}.", grammatical=True) == [[f"itap of the {name}."]]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["airplanes", "Motorbikes", "MOTORBIKES", "scissors", "ice skates", "pictures of a cat", "people", "policemen",
+     "women", "french fries", "eyes", "binoculars, field glasses", "kangaroos"],
+)  # fmt: skip
+def test_a_plural_has_no_article(name: str) -> None:
+    templates = ["a photo of a {}.", "A {}", "the {}"]
+    assert sentences([name], templates, grammatical=True) == [[f"a photo of {name}.", name, f"the {name}"]]
 
 
 def test_the_ensembles_of_clip() -> None:

@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modalign.data.articles import with_article
 from modalign.data.lint import Finding, lint, lint_notes
 from modalign.data.names import did_you_mean, match_names, normalise, some
 from modalign.data.templates import DEFAULT_TEMPLATE, TEMPLATES
 from modalign.errors import InputError, UnknownNameError
 from modalign.files import read_json
-
-# Letters deceive about sounds: a vowel letter that starts with a consonant sound, and a silent h.
-_CONSONANT_SOUND = re.compile(r"(?:uni(?!n|m)|use|usu|uti|eu|ewe|one\b|once|ukulele|u\b)", re.IGNORECASE)
-_VOWEL_SOUND = re.compile(r"(?:[aeio]|u|hour|honest|honou?r|heir)", re.IGNORECASE)
 
 
 def sentences(
@@ -33,8 +30,8 @@ def sentences(
     ----------
     class_names : C names.
     templates : one sentence with ``{}`` for the name, several, or a key of :data:`TEMPLATES` such as ``"imagenet"``.
-    grammatical : write "an owl" where a template says "a {}". Off by default, because the published numbers were
-        measured with "a owl".
+    grammatical : write "an owl" and "scissors" where a template says "a {}". Off by default, because the published
+        numbers were measured with "a owl" and "a scissors".
 
     Returns
     -------
@@ -56,7 +53,7 @@ def class_sentences(
     ----------
     class_names : C names.
     templates : as for :func:`sentences`; by default :data:`DEFAULT_TEMPLATE` where there are no descriptions, with
-        "an" before a vowel, which no published number rests on.
+        the article that the name wants, which no published number rests on.
     descriptions : as for :func:`read_descriptions`; with templates too, those sentences come first.
     """
     if descriptions is None:
@@ -219,9 +216,7 @@ def _by_class(file: str | Path, class_names: Sequence[str]) -> list[Any]:
 
 
 def _fill(pattern: str, name: str, grammatical: bool) -> str:
-    if grammatical and _VOWEL_SOUND.match(name) and not _CONSONANT_SOUND.match(name):
-        pattern = re.sub(r"\b([Aa]) (?=\{\})", r"\1n ", pattern)
-    return pattern.replace("{}", name)
+    return (with_article(pattern, name) if grammatical else pattern).replace("{}", name)
 
 
 def _shape(value: Any) -> str:

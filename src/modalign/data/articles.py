@@ -1,0 +1,50 @@
+"""The article before a class name: "a cat", "an owl", and none before a plural."""
+
+from __future__ import annotations
+
+import re
+
+# Letters deceive about sounds: a vowel letter that starts with a consonant sound, and a silent h.
+_CONSONANT_SOUND = re.compile(r"uni(?!n|m)|use|usu|uti|usb|ufo|uv\b|eu|ewe|one\b|once|ukulele|u\b", re.IGNORECASE)
+_VOWEL_SOUND = re.compile(r"[aeiou]|hour|honest|honou?r|heir|8|1[18]\b", re.IGNORECASE)
+_SPELLED_OUT = re.compile(r"[FHLMNRSX](?:[B-DF-HJ-NP-TV-XZ\d]*\b|-)|SUV\b|MRI\b|LED\b")  # "an LED lamp", "an X-ray"
+
+_HEAD = re.compile(
+    r",| \(|[ -](?:of|with|in|on|at|for|from|without|under|near)\b"
+)  # ends the part that decides about number
+_IRREGULAR_PLURALS = {
+    "cacti", "cattle", "children", "dice", "emus", "feet", "fungi", "geese", "kiwis", "lice", "men", "menus",
+    "mice", "oxen", "people", "police", "skis", "taxis", "teeth", "women",
+}  # fmt: skip
+_SINGULAR_IN_S = {
+    "alias", "asbestos", "atlas", "bias", "biceps", "canvas", "cerastes", "chaos", "christmas", "cosmos",
+    "cyclops", "diabetes", "flandres", "gas", "hermes", "herpes", "lens", "mars", "mathematics", "mercedes",
+    "news", "pancreas", "patas", "physics", "pyrenees", "rhinoceros", "series", "species", "texas", "thermos",
+    "triceps", "triceratops",
+}  # fmt: skip
+_PLURAL = re.compile(
+    r"[a-zà-ÿ]{2,}(?<![sui'])s|\w*(?:women|people|children)|(?:police|fire|fisher|snow|business)men", re.IGNORECASE
+)
+
+
+def is_plural(name: str) -> bool:
+    """Whether a class name in English looks like a plural: ``airplanes``, ``chest of drawers`` is none."""
+    words = re.findall(r"[\w'’]+", _HEAD.split(name, maxsplit=1)[0])
+    if not words or (len(words[-1]) <= 4 and words[-1].isupper()):  # "GPS"
+        return False
+    word = words[-1].casefold()
+    return word in _IRREGULAR_PLURALS or (word not in _SINGULAR_IN_S and _PLURAL.fullmatch(word) is not None)
+
+
+def starts_with_vowel(name: str) -> bool:
+    """Whether a class name in English seems to start with the sound of a vowel: ``owl``, ``hour hand``, ``X-ray``."""
+    if _SPELLED_OUT.match(name):
+        return True
+    return _VOWEL_SOUND.match(name) is not None and _CONSONANT_SOUND.match(name) is None
+
+
+def with_article(pattern: str, name: str) -> str:
+    """``pattern`` with its article "a" before ``{}`` as ``name`` wants it: kept, "an", or left out."""
+    if is_plural(name):
+        return re.sub(r"\b[Aa] (?=\{\})", "", pattern)
+    return re.sub(r"\b([Aa]) (?=\{\})", r"\1n ", pattern) if starts_with_vowel(name) else pattern
