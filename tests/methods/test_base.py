@@ -151,8 +151,31 @@ def test_anchor_is_the_same_images():
     ],
 )
 def test_mistakes_are_one_sentence(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InputError, match=message):
         Recorder().fit(data(), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        ([[1.0], [1.0, 2.0]], "inhomogeneous"),
+        (np.zeros(4), "Expected 2D array, got 1D"),
+        (np.empty((0, 4)), r"0 sample"),
+        (np.zeros((6, 4)) + 1j, "Complex data"),
+        ("photos/cats", "got the path 'photos/cats'"),
+    ],
+)
+def test_what_are_no_vectors_is_one_sentence(X, message):
+    with pytest.raises(InputError, match=message) as caught:
+        Recorder().fit(X, Y)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match=message):
+        Recorder().fit(data(), Y).predict(X)
+
+
+def test_weights_of_other_rows_are_refused():
+    with pytest.raises(InputError, match=r"one weight a row of X \(6\), got weights of shape \(2,\)"):
+        Recorder().fit(data(), Y).score(data(), Y, sample_weight=[1, 2])
 
 
 def test_text_may_be_asked_for():

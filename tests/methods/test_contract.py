@@ -203,18 +203,18 @@ def test_what_is_not_finite_is_refused(name, bad):
     for field in ("X", "text", "Xv"):
         array = getattr(data, field).copy()
         array[1, 2] = bad
-        with pytest.raises(ValueError, match=r"NaN|infinity"):
+        with pytest.raises(InputError, match=r"NaN|infinity"):
             fitted(name, data=data._replace(**{field: array}))
     spoiled = data.Xt.copy()
     spoiled[0, 0] = bad
-    with pytest.raises(ValueError, match=r"NaN|infinity"):
+    with pytest.raises(InputError, match=r"NaN|infinity"):
         fitted(name).predict(spoiled)
 
 
 def test_widths_and_counts_that_do_not_fit_are_refused(name):
     data = few_shot()
     method = fitted(name)
-    with pytest.raises(ValueError, match="23 features"):
+    with pytest.raises(InputError, match="23 features"):
         method.predict(data.Xt[:, :23])
     with pytest.raises(InputError, match="23 features"):
         method.predict(torch.from_numpy(data.Xt[:, :23]))

@@ -183,7 +183,10 @@ class VectorMethod(ClassifierMixin, ProblemReader):
         if not known.any():
             raise InputError("Expected labelled images to be tested on, got none.")
         found = np.asarray(scores.argmax(1).cpu() if isinstance(scores, Tensor) else scores.argmax(1))
-        weight = None if sample_weight is None else np.asarray(sample_weight)[known]
+        weight = None if sample_weight is None else np.asarray(sample_weight)
+        if weight is not None and weight.shape != known.shape:
+            raise InputError(f"Expected one weight a row of X ({len(known)}), got weights of shape {weight.shape}.")
+        weight = None if weight is None else weight[known]
         return float(accuracy_score(true[known], found[known], sample_weight=weight))
 
     def _calibrate(self, logits: Tensor, y: Tensor) -> None:

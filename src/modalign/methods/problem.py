@@ -191,7 +191,10 @@ class ProblemReader(Parametrized):
                 f"Expected X as vectors of images, got the path '{X}'; in Python: load_encoder(…).embed_images(path)."
             )
         if not isinstance(X, Tensor) and not (self.streams and isinstance(X, np.memmap)):
-            X = validate_data(self, X, reset=reset, dtype=[np.float32, np.float64, np.float16])
+            try:
+                X = validate_data(self, X, reset=reset, dtype=[np.float32, np.float64, np.float16])
+            except ValueError as error:  # of scikit-learn, some with the whole array
+                raise InputError(f"X: {' '.join(str(error).split()):.400}") from None
             return read_rows(X, "X")
         tensor = read_rows(X, "X", mapped=self.streams)
         if reset:
