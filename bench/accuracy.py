@@ -42,7 +42,7 @@ class Dataset:
 
     @classmethod
     def load(cls, name: str, folder: Path = DATA) -> Dataset:
-        """Read one file; with text, only the classes that have one, relabelled in the order of the text rows."""
+        """Read one file; with text, only the classes that have one, relabeled in the order of the text rows."""
         with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
         text = arrays["text"].astype(np.float32) if "text" in arrays else None
@@ -183,7 +183,7 @@ def command(name: str, doc: str) -> argparse.ArgumentParser:
 def add_cells(parser: argparse.ArgumentParser, shots: list[int]) -> None:
     """What rows of several data sets, shots and seeds are asked for by."""
     parser.add_argument("--datasets", nargs="+", default=["caltech101", "oxford_flowers"], help="files to measure on")
-    parser.add_argument("--shots", nargs="+", type=int, default=shots, help="labelled images a class")
+    parser.add_argument("--shots", nargs="+", type=int, default=shots, help="labeled images a class")
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0")
 
 

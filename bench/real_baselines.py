@@ -1,7 +1,7 @@
 """Accuracy of the baselines on the data of :mod:`bench.real`, by its protocol: ``python -m bench.real_baselines``.
 
-Beside it, the methods that learn from unlabelled images, on the test images themselves ("transductive"): they get
-these without labels, with the labelled images of the shot set or, at 0 shots, with none, and are marked on what they
+Beside it, the methods that learn from unlabeled images, on the test images themselves ("transductive"): they get
+these without labels, with the labeled images of the shot set or, at 0 shots, with none, and are marked on what they
 answer for them. The test labels are sealed and every fitted method is marked once.
 """
 
@@ -19,7 +19,7 @@ from modalign.methods.zero_shot import ZeroShot
 
 
 def inductive(data: Dataset, shots: int) -> dict[str, Build]:
-    """Name → how to build it for a seed; learned from labelled images, tested on others."""
+    """Name → how to build it for a seed; learned from labeled images, tested on others."""
     if not shots:
         return {}
     start = "nearest mean" if data.text is None else "zero-shot"

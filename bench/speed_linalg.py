@@ -103,7 +103,7 @@ def large_transport(full: bool) -> list[dict[str, Any]]:
         return plan
 
     ours = lambda: sinkhorn(cost, 0.05, max_sweeps=100, tolerance=0).coupling  # noqa: E731
-    title = "one transport 50,000 × 100, 100 sweeps: alternating normalisation"
+    title = "one transport 50,000 × 100, 100 sweeps: alternating normalization"
     row = compare(title, plain, ours, required=0, slow=3 if full else 1)
     kernel, v = torch.rand(50_000, 100), torch.rand(100)
     pair = median(seconds(lambda: kernel.T @ (kernel @ v))[0] for _ in range(20))
@@ -134,7 +134,7 @@ def procrustes(full: bool) -> list[dict[str, Any]]:
     """GPUA's map: 50,000 images of width 1,280 softly assigned to 100 texts of width 512."""
     Z, Y = F.normalize(torch.randn(50_000, 1280), dim=1), F.normalize(torch.randn(100, 512), dim=1)
     P = (20 * torch.rand(50_000, 100)).softmax(dim=1)
-    centres = P.T @ Z  # the update of the centres has this already
+    centres = P.T @ Z  # the update of the centers has this already
 
     def plain() -> Tensor:
         U, S, Vh = torch.linalg.svd(Z.T @ (P @ Y), full_matrices=False)

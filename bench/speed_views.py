@@ -3,10 +3,10 @@
 A view of the plain form is what a loader's pipeline of transforms does: (open the file,) crop, resize, flip and
 RandAugment for the strong one. It opens the file for every view, as a data set of views does, or once an image. Ours
 decodes once and treats all views as tensors of bytes. Both draw the same boxes, mirrorings and operations, and both
-are timed up to 8-bit views and up to normalised floats, one image after the other: neither is charged for the memory
+are timed up to 8-bit views and up to normalized floats, one image after the other: neither is charged for the memory
 of a whole batch nor for stacking one. Both run in turns in one process; medians of processor seconds an image.
-``largest`` is the largest difference of crops and centre views in levels of 255, ``other`` the share of values of
-strong views that differ by more than the tolerance (turned pictures may take the neighbouring pixel).
+``largest`` is the largest difference of crops and center views in levels of 255, ``other`` the share of values of
+strong views that differ by more than the tolerance (turned pictures may take the neighboring pixel).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def photos(width: int, height: int, count: int) -> list[bytes]:
 
 
 def ours(i: int, data: bytes, views: Tensor) -> Tensor:
-    """The crops, the centre and the strong view of photo i, uint8, into ``views`` (18, 3, 224, 224)."""
+    """The crops, the center and the strong view of photo i, uint8, into ``views`` (18, 3, 224, 224)."""
     picture = to_pixels(decode(data))
     squares, rectangle, mirrored, rest = drawn(i, *picture.shape[-2:])
     cut(picture, squares, SIZE, out=views[:CROPS])
@@ -109,7 +109,7 @@ def opened(data: bytes) -> Image.Image:
 
 
 def floats(views: list[np.ndarray]) -> list[Tensor]:
-    """Each view of the plain form normalised as loaders do it."""
+    """Each view of the plain form normalized as loaders do it."""
     mean, std = (np.float32(values) for values in (CLIP.mean, CLIP.std))
     return [
         torch.from_numpy(((view.astype(np.float32) / 255 - mean) / std).transpose(2, 0, 1).copy()) for view in views
@@ -185,7 +185,7 @@ def show(rows: list[dict[str, Any]]) -> None:
             found = ", ".join(f"{name} {value:.0f}" for name, value in row["mebibytes"].items() if value is not None)
             print(f"  {row['what']}: {found}")
             continue
-        for kind, end in (("8-bit views", ""), ("normalised ", "_floats")):
+        for kind, end in (("8-bit views", ""), ("normalized ", "_floats")):
             times = [row["milliseconds"][name + end] for name in ("anew", "once", "ours")]
             print(
                 f"  {row['what']:>10} {kind} {times[0]:7.1f} {times[1]:6.1f} {times[2]:6.1f}   "

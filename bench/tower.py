@@ -1,7 +1,7 @@
 """Accuracy of the methods that learn inside an encoder: ``python -m bench.tower [--method NAME …]``.
 
 On the 1,797 real digits, or on any folder with one sub-folder a class. Half of the images are tested, always the same
-ones; each seed draws the labelled images from the other half and everything random in a method. Methods that need no
+ones; each seed draws the labeled images from the other half and everything random in a method. Methods that need no
 labels get all images of that half without any. The test labels are sealed and nothing is chosen on them. Beside each
 method stands every ingredient of it that can be switched off, and beside all of them zero-shot: what the encoder knows
 without learning, with the sentence given and with the plain one.
@@ -255,7 +255,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--method", nargs="+", default=list(TOWER_METHODS), help=f"of {', '.join(TOWER_METHODS)}")
     parser.add_argument("--data", help="a folder with one sub-folder a class, in place of the digits")
     parser.add_argument("--template", nargs="+", help="sentences with {} for the class name")
-    parser.add_argument("--shots", type=int, default=16, help="labelled images a class")
+    parser.add_argument("--shots", type=int, default=16, help="labeled images a class")
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0")
     parser.add_argument("--epochs", type=int, help="in place of every method's own")
     parser.add_argument("--published", action="store_true", help="published settings also for tiny on the digits")

@@ -76,7 +76,7 @@ def neighbours_accuracy(features: np.ndarray, labels: np.ndarray, k: int = 5) ->
 
 
 def probe_accuracy(features: np.ndarray, labels: np.ndarray, shots: int, seeds: int = 3) -> float:
-    """Mean accuracy of a logistic probe on `shots` labelled examples a class, on all the others."""
+    """Mean accuracy of a logistic probe on `shots` labeled examples a class, on all the others."""
     scores = []
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
@@ -129,7 +129,7 @@ def measure_rendered(clip: Path, count: int = 4000) -> dict:
         "textures": (TEXTURES, 3, facts[:, 1] - NAMES.index(TEXTURES[0])),
     }
     pairs = [f"a {colour} {shape}" for shape in SHAPES for colour in COLOURS]
-    tasks["colour and shape (144 classes)"] = (pairs, 2, (facts[:, 1] - 36) * len(COLOURS) + facts[:, 3])
+    tasks["color and shape (144 classes)"] = (pairs, 2, (facts[:, 1] - 36) * len(COLOURS) + facts[:, 3])
     result = {}
     for task, (sentences, kind, target) in tasks.items():
         rows = facts[:, 0] == kind

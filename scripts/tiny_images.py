@@ -206,7 +206,7 @@ def _placed(mask: Image.Image, rng: np.random.Generator, smallest: int) -> np.nd
 
 
 def _colours(rng: np.random.Generator, plain: bool) -> tuple[int, int]:
-    """Two colours that differ visibly; `plain` prefers white on black and its reverse."""
+    """Two colors that differ visibly; `plain` prefers white on black and its reverse."""
     if plain:
         return (1, 0) if rng.random() < 0.75 else (0, 1)
     palette = np.array(list(COLOURS.values()), float)

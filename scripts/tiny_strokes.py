@@ -250,7 +250,7 @@ def pen_lines(character: str, rng: np.random.Generator, looseness: float = 1.0) 
 
 
 def draw_pen(lines: list[np.ndarray], width: float) -> Image.Image:
-    """Rasterise polylines on a `CANVAS`-pixel mask; `width` is the pen's diameter as a share of the height."""
+    """Rasterize polylines on a `CANVAS`-pixel mask; `width` is the pen's diameter as a share of the height."""
     everything = np.vstack(lines)
     low, high = everything.min(0), everything.max(0)
     scale = CANVAS * (0.96 - width) / max((high - low).max(), 0.2)

@@ -92,7 +92,7 @@ def test_without_any_label_the_text_decides(photos: Path, encoder) -> None:
     model = ma.adapt(flat, encoder=encoder, method="zero_shot", classes=["disc", "square"])
     assert model.record["calibrated"] is False
     assert len(model.predict(flat)) == 8
-    with pytest.raises(InputError, match="learns from labelled images"):
+    with pytest.raises(InputError, match="learns from labeled images"):
         ma.adapt(flat, encoder=encoder, method="cmm", classes=["disc", "square"])
 
 
@@ -212,7 +212,7 @@ def test_two_encoders_without_a_label(tmp_path: Path, encoder) -> None:
         ({"method": "cmm", "anchor": "tiny"}, "takes no anchor"),
         ({"method": "gpua", "anchor": "tiny-vision"}, "reads sentences"),
         ({"method": "gpua", "unlabelled": True}, "names of the classes"),
-        ({"method": "cmm", "unlabelled": True, "classes": ["disc", "square"]}, "learns from labelled images"),
+        ({"method": "cmm", "unlabelled": True, "classes": ["disc", "square"]}, "learns from labeled images"),
     ],
 )
 def test_what_does_not_go_together_is_said(change: dict, sentence: str, photos: Path) -> None:

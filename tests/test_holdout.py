@@ -147,5 +147,5 @@ def test_without_labels_there_is_nothing_to_plan() -> None:
     assert plan_holdout(source, None, "auto", VECTORS, 0) is None
     with pytest.raises(InputError, match="labeled images to validate on"):
         plan_holdout(source, None, "cross", VECTORS, 0)
-    with pytest.raises(InputError, match="learns from labelled images"):
+    with pytest.raises(InputError, match="learns from labeled images"):
         plan_holdout(source, None, "auto", method_class("tip_adapter")(), 0)

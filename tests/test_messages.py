@@ -12,6 +12,7 @@ import pytest
 import typer.main
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from modalign import cli, errors
 from modalign.cli.options import options_of
@@ -45,6 +46,13 @@ def test_no_message_spells_out_an_argument_itself() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+def test_no_line_of_the_help_is_cut(command: str) -> None:
+    shown = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "80"}).output
+    assert "Usage:" in shown
+    assert "…" not in shown
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_of_a_command_is_named_as_it_is_typed(command: str) -> None:
     names = options_of(COMMANDS[command])
     typed = {
@@ -64,7 +72,7 @@ def test_arguments_in_both_languages() -> None:
         assert argument("include_fitted", "True") == "--include-fitted"
     with options(options_of(COMMANDS["fit"])):
         assert (argument("classes"), argument("random_state")) == ("--classes", "--seed")
-        assert (argument("method", "gpua"), argument("unlabelled", "True")) == ("--method gpua", "--unlabelled")
+        assert (argument("method", "gpua"), argument("unlabelled", "True")) == ("--method gpua", "--unlabeled")
         assert (argument("mirror", "False"), hyperparameter("view", "crops")) == ("--no-mirror", "--set view=crops")
         assert hyperparameter("random_state", owner="Auto") == "Auto (--seed …)"
         assert argument("labels") == "labels"

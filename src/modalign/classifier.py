@@ -135,10 +135,10 @@ class Classifier:
     def evaluate(
         self, images: Any, *, split: str | Path | Split | None = None, include_fitted: bool = False
     ) -> Evaluation:
-        """Accuracy on labelled images (a folder per class, a CSV, …).
+        """Accuracy on labeled images (a folder per class, a CSV, …).
 
         Of a source that marks some images as test, only these count; ``split`` may be a split file, or a split of the
-        given items, that marks them. Images that the model was fitted on or validated with are recognised by their
+        given items, that marks them. Images that the model was fitted on or validated with are recognized by their
         bytes and left out, so that the folder it was made from can be given whole; ``include_fitted=True`` keeps them.
         Images whose bytes carry two labels are left out, unless the source marks them as test. The answers are those of
         :meth:`predict`.

@@ -120,7 +120,7 @@ def run_demo(out: str | Path = "demo-report.html", *, seeds: int = 3) -> Demo:
     Parameters
     ----------
     out : where the page goes.
-    seeds : how many draws of the labelled images.
+    seeds : how many draws of the labeled images.
     """
     started = time.perf_counter()
     digits = load_digits()

@@ -105,7 +105,7 @@ class Features:
         classes = len(self.class_names) or len(np.unique(self.labels[known]))
         facts = [f"{len(self):,} images", f"width {self.vectors.shape[1]}", f"{classes} classes"]
         if not known.all():
-            facts.append(f"{int((~known).sum()):,} unlabelled")
+            facts.append(f"{int((~known).sum()):,} unlabeled")
         if self.tokens is not None:
             facts.append(f"{self.tokens.shape[1]} tokens each")
         if self.spec is not None:

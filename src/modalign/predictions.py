@@ -1,4 +1,4 @@
-"""What a classifier answers: names and probabilities for images, and how well it does on labelled ones."""
+"""What a classifier answers: names and probabilities for images, and how well it does on labeled ones."""
 
 from __future__ import annotations
 

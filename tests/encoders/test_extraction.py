@@ -178,7 +178,7 @@ def test_a_file_that_vanishes_is_listed_and_embedded_when_it_is_back(encoder, ph
 def test_nothing_decodable_is_an_error_that_lists_why(encoder, tmp_path):
     for i in range(4):
         (tmp_path / f"{i}.jpg").write_text("no picture")
-    with pytest.raises(InputError, match=r"none of the 4 can be decoded \('0.jpg: .*and 1 more"):
+    with pytest.raises(InputError, match=r"can be decoded, got none: '0.jpg' \(.*and 1 more"):
         encoder.embed_images(tmp_path)
 
 

@@ -341,7 +341,7 @@ def test_a_class_of_one_image_is_learned_from_and_said_not_to_be_tested() -> Non
     lonely = np.flatnonzero(features.labels == 3)[1:]
     features = features.select(np.setdiff1d(np.arange(len(features)), lonely))
     result = run(features, text, methods=("zero_shot", "linear_probe", "gpua"), seeds=1)
-    assert any(note.startswith("1 class has fewer than 3 labelled images") and "fox (1)" in note
+    assert any(note.startswith("1 class has fewer than 3 labeled images") and "'fox' (1)" in note
                for note in result.notes)  # fmt: skip
     assert any("1 class has fewer than 4 training images" in note for note in result.notes)
     assert len(result.runs[0].correct) == 60
@@ -371,7 +371,7 @@ def test_unlabelled_images_are_looked_at_and_not_tested_on() -> None:
     labels[::2] = -1
     result = run(replace(features, labels=labels), text, methods=("zero_shot", "transclip"), seeds=1, ablations=False)
     assert any(note.startswith("80 images have no label") for note in result.notes)
-    assert "unlabelled images" in next(r for r in result.runs if r.method == "transclip" and r.shots == 4).protocol
+    assert "unlabeled images" in next(r for r in result.runs if r.method == "transclip" and r.shots == 4).protocol
 
 
 # -- two spaces -------------------------------------------------------------------------------------------------------

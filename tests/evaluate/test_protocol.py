@@ -201,7 +201,7 @@ def test_methods_that_labels_would_help_run_at_every_budget_and_see_the_rest_bli
         assert (train.labels[len(labelled) :] == -1).all()
         assert not set(rows_of(train)) & set(rows_of(spy.seen["test"]))
         if len(split.unlabelled):
-            assert run.protocol.endswith(f"with {len(split.unlabelled)} unlabelled images")
+            assert run.protocol.endswith(f"with {len(split.unlabelled)} unlabeled images")
             assert not any(name in identifier for identifier in train.ids for name in NAMES)
     assert len(split.unlabelled) == 0  # at "all", training and validation use up the pool
 
@@ -309,7 +309,7 @@ def test_one_run_can_use_a_split_of_ones_own() -> None:
         ({"seeds": ()}, "distinct seeds"),
         ({"seeds": (1, 1)}, "distinct seeds"),
         ({"methods": {}}, "at least one method"),
-        ({"features": Features(np.ones((4, 5), dtype=np.float32))}, "labelled images"),
+        ({"features": Features(np.ones((4, 5), dtype=np.float32))}, "labeled images"),
         ({"text": ClassText(np.eye(3, 5, dtype=np.float32), ("owl", "dog", "cat"))}, "same class names"),
         ({"mirror": Features(np.ones((4, 5), dtype=np.float32))}, "same images in the same order"),
         ({"anchor": Features(np.ones((4, 5), dtype=np.float32))}, r"same images in the same order .* got 4 rows"),

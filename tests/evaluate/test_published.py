@@ -15,7 +15,7 @@ from modalign.evaluate.metrics import harmonic_mean
 from modalign.evaluate.published import PAPERS, Published, published
 
 ELSEWHERE = {"average", "ade20k", "voc20", "context59", "cityscapes", "coco_stuff164k"}
-SOURCE_NOT_AVERAGED = ("cross-dataset", "domain generalisation")
+SOURCE_NOT_AVERAGED = ("cross-dataset", "domain generalization")
 
 
 def test_every_number_is_named_once_and_known() -> None:

@@ -120,7 +120,7 @@ def test_labels_may_be_missing_only_where_the_method_says_so():
         WithoutLabels().fit(data())
     with pytest.raises(InputError, match="requires y"):
         Recorder().fit(data(), text=data(3))
-    with pytest.raises(InputError, match="at least one labelled image"):
+    with pytest.raises(InputError, match="at least one labeled image"):
         Recorder().fit(data(), [-1] * 6, text=data(3))
 
 

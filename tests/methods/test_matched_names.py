@@ -139,7 +139,7 @@ TEXT = ClassText(DATA.text, NAMES)
         (DATA.y, {"text": DATA.text, "validation": DATA.Xv}, r"validation as \(X, y\)"),
         (np.where(DATA.y == 1, None, words(DATA.y)), {"text": TEXT}, "a label a row of X, got None at 1"),
         (np.where(DATA.y == 1, np.nan, DATA.y).astype(object), {}, "got nan at 1"),
-        (np.where(DATA.y == 1, -1.0, DATA.y), {}, "-1 marks unlabelled images, got floats"),
+        (np.where(DATA.y == 1, -1.0, DATA.y), {}, "-1 marks unlabeled images, got floats"),
         (DATA.y.astype("datetime64[s]"), {}, "integers or class names, got datetime64"),
         (DATA.y + 0j, {}, "integers or class names, got complex128"),
     ],
@@ -192,7 +192,7 @@ def test_score_refuses_names_it_does_not_know_and_leaves_unlabelled_images_out()
     numbered = zero_shot(DATA.y, DATA.text)
     some = np.where(np.arange(len(DATA.yt)) < 50, DATA.yt, -1)
     assert numbered.score(DATA.Xt, some) == numbered.score(DATA.Xt[:50], DATA.yt[:50])
-    with pytest.raises(InputError, match="labelled images to be tested on, got none"):
+    with pytest.raises(InputError, match="labeled images to be tested on, got none"):
         numbered.score(DATA.Xt, np.full(len(DATA.yt), -1))
     weights = np.arange(len(some)) < 25
     assert numbered.score(DATA.Xt, some, sample_weight=weights) == numbered.score(DATA.Xt[:25], DATA.yt[:25])

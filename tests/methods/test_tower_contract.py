@@ -137,7 +137,7 @@ def test_what_is_wrong_is_said_before_any_step(
     monkeypatch.setattr("modalign.methods.tower.train", lambda *_, **__: pytest.fail("training began"))
     given = {"text": text, "encoder": encoder}
     if method_class(name).needs_labels:
-        with pytest.raises(InputError, match="labelled images, got none"):
+        with pytest.raises(InputError, match="labeled images, got none"):
             quick(name).fit(digits, np.full(20, -1), **given)
     with pytest.raises(InputError, match="text tower"):
         quick(name).fit(digits, text=text, encoder=ma.load_encoder("tiny-vision", cache=False))

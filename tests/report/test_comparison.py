@@ -51,7 +51,7 @@ def found(**change: object) -> MethodComparison:
     given = {
         "runs": tuple(run(*key, seed, n) for key, n in hits.items() for seed in (0, 1)),
         "left_out": (LeftOut("tip_adapter", None, "needs <b>labels</b>"), LeftOut("cmm", 4, "no luck")),
-        "notes": ("1 class has fewer than 3 labelled images",),
+        "notes": ("1 class has fewer than 3 labeled images",),
         "record": {"encoder": "tiny (abc)", "images": {"all": 400, "test": N}, "seeds": [0, 1], "seconds": 3.5,
                    "protocol": PROTOCOL, "classes": ["cat", "dog"],
                    "sentences": [["a photo of a cat."], ["a photo of a dog."]], "quarantined": []},
@@ -81,7 +81,7 @@ def test_the_page_holds_every_number_and_asks_nobody(tmp_path: Path) -> None:
     assert "<b>labels" not in document
     assert "Tip-Adapter any number needs <b>labels</b>" in text
     assert "CMM 4 labels no luck" in text
-    assert "1 class has fewer than 3 labelled images." in text
+    assert "1 class has fewer than 3 labeled images." in text
     assert "tiny (abc)" in text
     assert "a photo of a cat." in text
     assert "a photo of a dog." not in text  # there may be thousands; the JSON has them

@@ -159,7 +159,7 @@ def test_bad_files_are_quarantined(encoder, tmp_path):
 
 def test_nothing_decodable_is_an_error(encoder):
     bad = load_items([b"no image at all", b"nor this one"])
-    with pytest.raises(InputError, match="none of the 2 can be decoded"):
+    with pytest.raises(InputError, match="an image that can be decoded, got none"):
         ImageBatches(bad, encoder)
 
 

@@ -109,7 +109,7 @@ def _check(validation: Validation, method: VectorMethod | TowerMethod) -> None:
 def _require_no_labels(method: VectorMethod | TowerMethod, validation: Validation) -> None:
     if method.needs_labels:
         raise InputError(
-            f"{type(method).__name__} learns from labelled images, got none; "
+            f"{type(method).__name__} learns from labeled images, got none; "
             f"sort some into one folder per class, or use {argument('method', 'gpua')}, which needs none."
         )
     if validation not in ("auto", "none"):

@@ -24,12 +24,9 @@ def compare(
     ] = None,
     anchor: Annotated[
         str | None,
-        typer.Option(
-            "--anchor",
-            "--anchor-encoder",
-            help="Vision-language encoder beside a vision-only one; for features a features file (.npz).",
-        ),
+        typer.Option(help="Vision-language encoder beside a vision-only one; for features a features file (.npz)."),
     ] = None,
+    anchor_encoder: Annotated[str | None, typer.Option(hidden=True)] = None,
     text: Annotated[
         Path | None, typer.Option(help="Class-text vectors (.npz) instead of embedded class names.")
     ] = None,
@@ -46,7 +43,7 @@ def compare(
     template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
     descriptions: Annotated[Path | None, typer.Option(help="JSON: class name → sentences (CuPL, HPT).")] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Hyper-parameter as method.name=value; repeatable.")
+        list[str] | None, typer.Option("--set", help="Hyper-parameter method.name=value (repeatable).")
     ] = None,
     ablations: Annotated[
         bool, typer.Option(help="Also run each method with one of its ingredients switched off.")
@@ -70,7 +67,7 @@ def compare(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RunWarning)  # they are among the remarks
         result = run(
-            source, text=False if no_text else text, encoder=encoder, anchor=anchor,
+            source, text=False if no_text else text, encoder=encoder, anchor=anchor or anchor_encoder,
             methods=methods.split(",") if methods else None,
             shots=[int(k) if k.strip().isdigit() else k.strip() for k in shots.split(",")],
             seeds=seeds, split=split, classes=classes, templates=template or None, descriptions=descriptions,

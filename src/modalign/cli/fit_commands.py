@@ -60,9 +60,12 @@ def fit(
     ] = None,
     method: Annotated[str, typer.Option("--method", "-m", help="See: modalign list methods.")] = "auto",
     time: Annotated[
-        str | None, typer.Option(help="How long auto may try methods, beyond embedding: seconds, or 10m, 1h; 20 s.")
+        str | None, typer.Option(help="How long auto may try methods: seconds, or 10m, 1h; 20 seconds by default.")
     ] = None,
-    shots: Annotated[int | None, typer.Option(min=1, help="Training images per class; all by default.")] = None,
+    shots: Annotated[
+        int | None,
+        typer.Option(min=1, help="Training images per class, without up to 4 more for validation; all by default."),
+    ] = None,
     validation: Annotated[
         str,
         typer.Option(
@@ -71,9 +74,10 @@ def fit(
         ),
     ] = "auto",
     classes: Annotated[Path | None, typer.Option(help="File of class names, one per line or JSON.")] = None,
-    unlabelled: Annotated[
-        bool, typer.Option("--unlabelled", "--unlabeled", help="Ignore the labels of the source; needs --classes.")
+    unlabeled: Annotated[
+        bool, typer.Option("--unlabeled", help="Ignore the labels of the source; needs --classes.")
     ] = False,
+    unlabelled: Annotated[bool, typer.Option("--unlabelled", hidden=True)] = False,
     split: SplitFile = None,
     template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
     descriptions: Annotated[Path | None, typer.Option(help="JSON: class name → sentences (CuPL, HPT).")] = None,
@@ -87,7 +91,7 @@ def fit(
     checkpoint: Annotated[
         Path | None, typer.Option(help="Folder that a training inside the encoder is saved in and resumed from.")
     ] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Hyper-parameter name=value; repeatable.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Hyper-parameter name=value (repeatable).")] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -119,7 +123,7 @@ def fit(
         shots=shots,
         validation=_validation(validation),
         classes=classes,
-        unlabelled=unlabelled,
+        unlabelled=unlabeled or unlabelled,
         split=split,
         templates=template or None,
         descriptions=descriptions,

@@ -24,7 +24,7 @@ app = typer.Typer(
 command = partial(app.command, cls=Command)
 """Decorates the function of a command."""
 
-_IN_PYTHON = {"seed": "random_state", "template": "templates"}
+_IN_PYTHON = {"unlabeled": "unlabelled", "seed": "random_state", "template": "templates"}
 """Options that have another name than the argument of the library that they stand for."""
 
 Source = Annotated[Path, typer.Argument(help="Folder (one sub-folder per class), CSV, list, zip or tar of images.")]
@@ -76,7 +76,7 @@ def options_of(command: Any) -> dict[str, str]:
     """Argument of the library, or ``argument=value`` → option; see :func:`modalign.errors.options`."""
     names = {}
     for parameter in command.params:
-        if parameter.param_type_name != "option":
+        if parameter.param_type_name != "option" or parameter.hidden:
             continue
         option, name = parameter.opts[0], _IN_PYTHON.get(parameter.name, parameter.name)
         if option == "--set":

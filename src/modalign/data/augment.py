@@ -66,9 +66,9 @@ def rand_augment(batch: Tensor, *, operations: int = 2, magnitude: float = 0.3, 
 
 
 def blend(low: Tensor, high: Tensor, factor: Tensor) -> Tensor:
-    """Pillow's ``Image.blend`` of 8-bit pictures: low + factor · (high − low), cut to 0…255 and towards zero."""
+    """Pillow's ``Image.blend`` of 8-bit pictures: low + factor · (high − low), cut to 0…255 and toward zero."""
     mixed = high.float().sub_(low).mul_(factor[:, None, None, None]).add_(low)
-    return mixed.clamp_(0, 255).to(torch.int16).to(torch.uint8)  # vectorised; from float to bytes at once is not
+    return mixed.clamp_(0, 255).to(torch.int16).to(torch.uint8)  # vectorized; from float to bytes at once is not
 
 
 def grey(x: Tensor) -> Tensor:
@@ -78,23 +78,23 @@ def grey(x: Tensor) -> Tensor:
 
 
 def brightness(x: Tensor, strength: Tensor) -> Tensor:
-    """Towards black or away from it: ``ImageEnhance.Brightness(1 + 0.9 s)``."""
+    """Toward black or away from it: ``ImageEnhance.Brightness(1 + 0.9 s)``."""
     return blend(torch.zeros(1, device=x.device), x, 1 + 0.9 * strength)
 
 
 def colour(x: Tensor, strength: Tensor) -> Tensor:
-    """Towards grey or away from it: ``ImageEnhance.Color(1 + 0.9 s)``."""
+    """Toward gray or away from it: ``ImageEnhance.Color(1 + 0.9 s)``."""
     return blend(grey(x), x, 1 + 0.9 * strength)
 
 
 def contrast(x: Tensor, strength: Tensor) -> Tensor:
-    """Towards the mean grey or away from it: ``ImageEnhance.Contrast(1 + 0.9 s)``."""
+    """Toward the mean gray or away from it: ``ImageEnhance.Contrast(1 + 0.9 s)``."""
     mean = (grey(x).mean(dim=(1, 2, 3), keepdim=True) + 0.5).floor()
     return blend(mean, x, 1 + 0.9 * strength)
 
 
 def sharpness(x: Tensor, strength: Tensor) -> Tensor:
-    """Towards the smoothed picture or away from it: ``ImageEnhance.Sharpness(1 + 0.9 s)``; the rim stays."""
+    """Toward the smoothed picture or away from it: ``ImageEnhance.Sharpness(1 + 0.9 s)``; the rim stays."""
     smooth = x.float()
     if min(x.shape[-2:]) > 2:
         # The kernel is (nine ones and four more in the middle) / 13; sums of bytes are exact in 16 bits.
@@ -150,7 +150,7 @@ def transform(x: Tensor, matrices: Tensor) -> Tensor:
     Parameters
     ----------
     x : (n, 3, H, W).
-    matrices : (n, 6) rows a…f, in pixels, acting on the centres of pixels.
+    matrices : (n, 6) rows a…f, in pixels, acting on the centers of pixels.
     """
     n, _, height, width = x.shape
     rows = torch.arange(height, device=x.device, dtype=torch.float64)[:, None] + 0.5

@@ -21,7 +21,7 @@ from modalign.files import read_json, read_text
 _KEYS = {"train": "train", "val": "validation", "test": "test"}
 AIRCRAFT = ("variants.txt", *(f"images_variant_{key}.txt" for key in _KEYS))
 CUB = ("classes.txt", "images.txt", "image_class_labels.txt", "train_test_split.txt")
-"""Files by which the two data sets are recognised."""
+"""Files by which the two data sets are recognized."""
 
 
 def read_coop_split(file: str | Path, root: str | Path | None = None) -> tuple[Items, Split]:

@@ -54,12 +54,12 @@ def learnable(items: Items) -> Items:
 
     Parameters
     ----------
-    items : labelled or not; images without a label are not looked at.
+    items : labeled or not; images without a label are not looked at.
 
     Raises
     ------
     InputError
-        If no labelled image is left.
+        If no labeled image is left.
 
     Notes
     -----

@@ -89,9 +89,9 @@ _large_lock = threading.Lock()
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The picture in ``data`` as 8-bit RGB, upright, without metadata.
 
-    Transparent parts become white. 16-bit grey is rescaled by its full range (12-bit TIFF by its own); a 32-bit or
+    Transparent parts become white. 16-bit gray is rescaled by its full range (12-bit TIFF by its own); a 32-bit or
     floating-point picture has no fixed white, so it is taken as 0…1, 0…255 or 0…65535 if its values lie there, else
-    its darkest value becomes black and its brightest white. Colour profiles are not applied, as in CLIP's own
+    its darkest value becomes black and its brightest white. Color profiles are not applied, as in CLIP's own
     preprocessing. A JPEG above :data:`DRAFT_PIXELS` comes out reduced.
 
     Parameters

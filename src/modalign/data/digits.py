@@ -16,7 +16,7 @@ DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "e
 
 
 def load_digits() -> Items:
-    """The digits as items: bright strokes on black, 8 × 8 grey values 0…16 stretched to 0…255, as PNG.
+    """The digits as items: bright strokes on black, 8 × 8 gray values 0…16 stretched to 0…255, as PNG.
 
     The 8 × 8 raster is left as it is; an encoder's own preprocessing enlarges it. Ids are ``digits/0000.png`` … in
     scikit-learn's order. ``few_shot(load_digits(), shots, seed, test=0.3)`` tests every draw on the same 539 of them.

@@ -108,7 +108,7 @@ def assign_classes(
             listing.notes.append(f"{'class' if len(bare) == 1 else 'classes'} without an image: {names}")
         if loose:
             lie = "1 image lies" if loose == 1 else f"{loose} images lie"
-            listing.notes.append(f"{lie} outside the class folders: taken as unlabelled")
+            listing.notes.append(f"{lie} outside the class folders: taken as unlabeled")
 
 
 def _doubts(listing: Listing) -> list[str]:

@@ -39,11 +39,11 @@ def load_items(
 
     =====================================  =====================================================================
     a folder of folders                    one class a folder; images may lie deeper; train/val/test are seen through
-    a folder of images                     unlabelled
+    a folder of images                     unlabeled
     ``.csv``, ``.tsv``                     a column with paths (relative to the file) and, if any, one with labels
     ``.txt``, ``.lst``                     one path a line, optionally followed by a label
     ``.zip``, ``.tar``, ``.tar.gz`` …      as a folder; nothing is unpacked, nothing outside can be reached
-    one image file, or its bytes           one unlabelled image
+    one image file, or its bytes           one unlabeled image
     a list                                 paths, Pillow images, arrays (H, W[, 3]) or bytes, also mixed
     an array (n, H, W) or (n, H, W, 3)     n pictures, uint8
     Items                                  itself

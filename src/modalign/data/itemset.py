@@ -61,7 +61,7 @@ class Items:
     def __repr__(self) -> str:
         return (
             f"Items({len(self)} images, {len(self.class_names)} classes, "
-            f"{int((self.labels == UNLABELLED).sum())} unlabelled, {len(self.quarantined)} quarantined)"
+            f"{int((self.labels == UNLABELLED).sum())} unlabeled, {len(self.quarantined)} quarantined)"
         )
 
     def read(self, i: int) -> bytes:

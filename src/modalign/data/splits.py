@@ -30,7 +30,7 @@ def few_shot(
     official: Split | None = None,
     test: float | None = None,
 ) -> Split:
-    """k labelled images a class, as CoOp draws them.
+    """k labeled images a class, as CoOp draws them.
 
     Python's ``random.Random(seed)`` samples ``shots`` images of every class, classes in order of first appearance;
     the same generator then samples the validation images. With ``official`` lists this is CoOp's and Dassl's own
@@ -132,7 +132,7 @@ def read_labels(labels: Labels) -> tuple[np.ndarray, tuple[str, ...]]:
     if y.ndim != 1 or (y.size and not np.issubdtype(y.dtype, np.integer)):
         raise InputError(f"Expected labels as one integer an image, got {y.dtype} of shape {y.shape}.")
     if y.size and y.min() < UNLABELLED:
-        raise InputError(f"Expected labels ≥ 0, or −1 for unlabelled, got {y.min()}.")
+        raise InputError(f"Expected labels ≥ 0, or −1 for unlabeled, got {y.min()}.")
     return y.astype(np.int64), labels.class_names if isinstance(labels, Items) else ()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_MOST_GROUPS = 8  # with more lengths than this, neighbouring ones are padded to a common length
+_MOST_GROUPS = 8  # with more lengths than this, neighboring ones are padded to a common length
 
 
 @dataclass(frozen=True, eq=False)

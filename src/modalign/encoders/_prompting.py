@@ -44,7 +44,7 @@ def checked(
     if not prompts:
         if slots:
             raise InputError(
-                f"The sentences have {slots} slots, but no prompts were given; give prompts or tokenise without."
+                f"The sentences have {slots} slots, but no prompts were given; give prompts or tokenize without."
             )
         return [], 1
     for layer, prompt in enumerate(prompts):

@@ -130,8 +130,8 @@ class Encoder(ABC):
             vectors, patches, reasons = self._extract(items, view, batch_size, tokens)
         left_out = (*items.quarantined, *(Quarantined(items.ids[i], reasons[i]) for i in sorted(reasons)))
         if not len(vectors):
-            listed = some([f"{q.id}: {q.reason}" for q in left_out], 3)
-            raise InputError(f"Expected images, none of the {len(left_out)} can be decoded ({listed}).")
+            listed = some([q.id for q in left_out], 3, details=[q.reason for q in left_out])
+            raise InputError(f"Expected an image that can be decoded, got none: {listed}.")
         kept = [i for i in range(len(items)) if i not in reasons]
         return Features(
             vectors=vectors,

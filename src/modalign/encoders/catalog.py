@@ -33,8 +33,8 @@ KNOWN_ENCODERS: dict[str, str] = {
     "facebook/dinov2-base": "DINOv2 ViT-B/14, image only, 87 M parameters",
     "facebook/dinov2-large": "DINOv2 ViT-L/14, image only, 304 M parameters",
     "facebook/dinov2-with-registers-base": "DINOv2 ViT-B/14 with registers, image only",
-    "facebook/dinov3-vits16-pretrain-lvd1689m": "DINOv3 ViT-S/16, image only; needs its licence accepted on the hub",
-    "facebook/dinov3-vitb16-pretrain-lvd1689m": "DINOv3 ViT-B/16, image only; needs its licence accepted on the hub",
+    "facebook/dinov3-vits16-pretrain-lvd1689m": "DINOv3 ViT-S/16, image only; needs its license accepted on the hub",
+    "facebook/dinov3-vitb16-pretrain-lvd1689m": "DINOv3 ViT-B/16, image only; needs its license accepted on the hub",
     "google/vit-base-patch16-224-in21k": "supervised ViT-B/16 of ImageNet-21k, image only",
 }
 """Well-known names → what they are. Any other hub name or local folder of the same kinds works too."""
@@ -149,7 +149,7 @@ def _fetch(text: str) -> Path:
                 folder = _converted(name, folder)
     except GatedRepoError:
         raise UnavailableError(
-            f"'{name}' is gated: accept its licence on the hub and log in with 'hf auth login', or {_PUT}."
+            f"'{name}' is gated: accept its license on the hub and log in with 'hf auth login', or {_PUT}."
         ) from None  # what the hub's client went through says nothing more
     except (RepositoryNotFoundError, HFValidationError):
         raise _unknown(text, f"The hub has no public '{name}'.") from None

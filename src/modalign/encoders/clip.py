@@ -140,7 +140,7 @@ class ClipEncoder(Encoder):
 
     @torch.inference_mode()
     def _encode_ids(self, ids: list[list[int]]) -> Tensor:
-        """Unit vectors (n, d) of tokenised sentences; sentences of like length share a batch."""
+        """Unit vectors (n, d) of tokenized sentences; sentences of like length share a batch."""
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         vectors = torch.empty(len(ids), self.spec.dim, device=self.device)
         size = max(self.batch_size, 64)

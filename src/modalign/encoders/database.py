@@ -1,4 +1,4 @@
-"""Small SQLite files that several processes read and write at once: opened, recognised and explained in one place."""
+"""Small SQLite files that several processes read and write at once: opened, recognized and explained in one place."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class _Prepared:
     dim: bool | None = None  # whether a 16-bit picture leaves its top bits empty; None for other pictures
     reason: str | None = None
     lasting: bool = True  # whether the reason is a property of the content
-    identity: Identity | None = None  # set if the file may be recognised by it next time
+    identity: Identity | None = None  # set if the file may be recognized by it next time
 
 
 def extract(
@@ -138,7 +138,7 @@ def _bytes(items: Items, i: int) -> tuple[_Prepared, bytes]:
 
 
 def _read(items: Items, i: int, identity: Identity | None) -> tuple[_Prepared, bytes]:
-    """The bytes of one item and their hash, and whether the file may be recognised from now on."""
+    """The bytes of one item and their hash, and whether the file may be recognized from now on."""
     began = time.time_ns()
     item, data = _bytes(items, i)
     if item.reason is not None:

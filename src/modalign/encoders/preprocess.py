@@ -69,7 +69,7 @@ class Preprocessing:
         ``size`` = (height, width); ``"patches"`` to the largest grid of at most ``max_patches`` patches of side
         ``patch`` that keeps the aspect ratio (NaFlex); ``"none"``.
     size : see ``resize``.
-    crop : (height, width) cut from the centre, black where the picture is smaller; None for no crop.
+    crop : (height, width) cut from the center, black where the picture is smaller; None for no crop.
     resample : Pillow's number of the filter.
     mean, std : of the three channels, in units of ``factor`` · pixel.
     factor : what 8-bit pixels are multiplied with, normally 1/255.
@@ -111,7 +111,7 @@ class Preprocessing:
         if self.crop is None:
             pixels = self._resized(image, target)
         else:
-            # Half pixels as transformers cuts them: towards the top left where it crops, away where it pads.
+            # Half pixels as transformers cuts them: toward the top left where it crops, away where it pads.
             top, left = ((have - want) // 2 for have, want in zip(target[::-1], self.crop, strict=True))
             tall, wide = self.crop
             if max(target) > _LONG * max(self.crop) and min(top, left) >= 0:
@@ -225,7 +225,7 @@ class Preprocessing:
         missing = [key for key in ("image_mean", "image_std", "resample") if key not in c]
         if odd or missing:
             raise InputError(
-                f"Expected an image processor that resizes, crops and normalises ({where}), got {kind or 'one'} with "
+                f"Expected an image processor that resizes, crops and normalizes ({where}), got {kind or 'one'} with "
                 f"{f'the unsupported {odd[0]}' if odd else f'no {missing[0]}'}; use a CLIP, SigLIP, DINO or ViT one."
             )
         normalise = c["do_normalize"]

@@ -1,4 +1,4 @@
-"""Tokenised class sentences, and what a text tower makes of them."""
+"""Tokenized class sentences, and what a text tower makes of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Sentences:
-    """Tokenised sentences, one a class: start, ``slots`` placeholders, words, end-of-text; made by a tower.
+    """Tokenized sentences, one a class: start, ``slots`` placeholders, words, end-of-text; made by a tower.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class TextOutput:
 
     Attributes
     ----------
-    pooled : (G, K, d) projected features of the end-of-text tokens, not normalised.
+    pooled : (G, K, d) projected features of the end-of-text tokens, not normalized.
     tokens : (G, K, L, d) all positions after the final layer norm and the projection, zero past the end; or None.
     mask : (K, L) real positions.
     """

@@ -68,7 +68,7 @@ def _default_cache() -> Path:
 
 
 def is_settled(identity: Identity | None, now: int | None = None) -> bool:
-    """Whether a file that was read just now may be recognised by its ``identity`` from now on.
+    """Whether a file that was read just now may be recognized by its ``identity`` from now on.
 
     A file that changes within one tick of its file system's clock keeps its time stamps. So an identity is trusted
     only if its last change lies more than a tick before the reading: 0.1 s where stamps are fine-grained (some

@@ -63,7 +63,7 @@ class TextTower(Layered):
 
     @classmethod
     def of(cls, model: Any, tokenizer: Any) -> Self:
-        """The text tower of a ``transformers`` CLIPModel, with anything that tokenises as its tokenizer does."""
+        """The text tower of a ``transformers`` CLIPModel, with anything that tokenizes as its tokenizer does."""
         tower = cls.__new__(cls)
         tower._open(model, tokenizer, model.config.text_config.max_position_embeddings)
         return tower

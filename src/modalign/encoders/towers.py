@@ -30,7 +30,7 @@ class VisionOutput:
 
     Attributes
     ----------
-    pooled : (G, B, d) projected class tokens, not normalised.
+    pooled : (G, B, d) projected class tokens, not normalized.
     tokens : (G, B, L, d) all positions after the last layer norm and the projection, or None: the class token at 0,
         then the patches, then the prompts.
     classes : (G, B, width) class tokens after the last layer norm, before the projection.

@@ -63,7 +63,7 @@ def compare(
     The same test images, never seen in fitting, serve all runs; a method is asked for its answers once, and the labels
     say only which of them are right. For each seed and number of labels a class, images are drawn to learn from and,
     from the rest, at most four a class to choose on: whatever a method chooses, it chooses there. All methods get the
-    same images, without mirrored views. Methods that can use unlabelled images get those that were not drawn, without
+    same images, without mirrored views. Methods that can use unlabeled images get those that were not drawn, without
     labels. Each method then runs again with each of its active ingredients switched off, without labels and at the
     greatest number of labels; where it takes text, once with random directions in its place.
 
@@ -78,7 +78,7 @@ def compare(
     anchor : an encoder for images, or features row by row: the same images in a language-aligned space, where
         ``source`` is of a vision-only one. Methods that take no anchor run in its space, where the text is.
     methods : names (see ``modalign list``); all by default.
-    shots : labelled images a class; numbers and ``"all"``. 0 is without labels.
+    shots : labeled images a class; numbers and ``"all"``. 0 is without labels.
     seeds : how many draws, or which.
     test : share of every class to test on, where there are no official lists.
     split : a split file, or a split of the given images. Default: what the source marks as train, validation and test.
@@ -184,7 +184,7 @@ def _possible(draws: Draws, shots: Sequence[Shots], seed: int) -> tuple[list[Sho
     if not len(draws.split(0, seed).test):
         raise InputError(
             "Expected images that can be set aside to test on, got none; "
-            "at least one class must have 3 labelled images, or give a split with a test list."
+            "at least one class must have 3 labeled images, or give a split with a test list."
         )
     for k in sorted(set(shots), key=amount):
         split = draws.split(k, seed)
@@ -251,7 +251,7 @@ def _record(given: Given, draws: Draws, seeds: Sequence[int], runs: Sequence[Run
         "classes": list(features.class_names),
         "images": {
             "all": len(features),
-            "labelled": int((features.labels != UNLABELLED).sum()),
+            "labeled": int((features.labels != UNLABELLED).sum()),
             "test": len(split.test),
         },
         "sentences": [list(lines) for lines in given.text.sentences] if given.text is not None else [],

@@ -201,7 +201,7 @@ def _require_testable(labels: np.ndarray, class_names: Sequence[str]) -> None:
         raise InputError(f"Expected at least 2 classes, got {len(class_names)}; one class leaves nothing to decide.")
     if not (labels != UNLABELLED).any():
         raise InputError(
-            "Expected labelled images, got none: without a label nothing can be tested; "
+            "Expected labeled images, got none: without a label nothing can be tested; "
             "sort some images into one folder a class."
         )
 
@@ -232,9 +232,9 @@ def _about(features: Features, official: Split | None) -> list[str]:
         notes.append(f"{some_have} no label; methods may look there, nothing is tested on it")
     sizes = np.bincount(features.labels[known], minlength=len(features.class_names))
     if official is None and (few := np.flatnonzero(sizes < TESTABLE)).size:
-        shown = some([f"{features.class_names[k]} ({sizes[k]})" for k in few], 5)
+        shown = some([features.class_names[k] for k in few], details=[str(sizes[k]) for k in few])
         subject = "1 class has" if len(few) == 1 else f"{len(few)} classes have"
-        notes.append(f"{subject} fewer than {TESTABLE} labelled images and cannot be tested on: {shown}")
+        notes.append(f"{subject} fewer than {TESTABLE} labeled images and cannot be tested on: {shown}")
     copies = len(features) - len({hash(row.tobytes()) for row in np.ascontiguousarray(features.vectors)})
     if copies:
         some_have = "1 image has" if copies == 1 else f"{copies} images have"

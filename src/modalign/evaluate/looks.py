@@ -74,7 +74,7 @@ def _look(row: Summary, seed: int, given: Given, split: Split, method: VectorMet
 def _reliability(
     method: VectorMethod, space: Features, images: Features, given: Given, split: Split, shots: Shots
 ) -> dict[str, tuple]:
-    """Bins of the probabilities as they come, and calibrated where labelled validation images allow it."""
+    """Bins of the probabilities as they come, and calibrated where labeled validation images allow it."""
     scores = torch.from_numpy(np.asarray(method.scores(images), dtype=np.float64))
     columns = {label: k for k, label in enumerate(method.classes_.tolist())}
     labels = np.array([columns.get(label, -1) for label in images.labels.tolist()])

@@ -242,9 +242,9 @@ def _pair(y: ArrayLike, predicted: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
 
 def _require_labels(labels: np.ndarray) -> None:
     if not len(labels):
-        raise InputError("Expected at least one labelled image, got none.")
+        raise InputError("Expected at least one labeled image, got none.")
     if np.issubdtype(labels.dtype, np.integer) and (labels == UNLABELLED).any():
         raise InputError(
-            f"Expected a label for every image, got {int((labels == UNLABELLED).sum())} unlabelled (−1); "
-            "select the labelled rows first."
+            f"Expected a label for every image, got {int((labels == UNLABELLED).sum())} unlabeled (−1); "
+            "select the labeled rows first."
         )

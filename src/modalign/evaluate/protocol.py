@@ -57,14 +57,14 @@ def few_shot_protocol(
     labels and without file names, which often say the class. Methods that can do without labels, given text, are run
     once a seed at 0 shots: they get the training pool, or where there is none the test images themselves, without any
     label (the record then says "transductive"). Those of them that labels would help are run at all ``shots`` as well,
-    and see the rest of the pool beside the labelled images, without labels.
+    and see the rest of the pool beside the labeled images, without labels.
 
     Parameters
     ----------
-    features : all images, labelled 0…C−1.
+    features : all images, labeled 0…C−1.
     text : class-text vectors in the order of the classes, or None.
     methods : name → function of a seed that returns an unfitted method.
-    shots : labelled images a class; ``"all"`` for every one less what validation takes.
+    shots : labeled images a class; ``"all"`` for every one less what validation takes.
     seeds : draws; also given to the methods.
     official : train, validation and test lists to draw from; None draws from one pool.
     test : without official lists, the share of images set aside for testing; None tests on what is left over.
@@ -139,7 +139,7 @@ def run_once(
         if not method.needs_labels and len(split.unlabelled):
             train = _below(train, _blind(space, split.unlabelled))
             rows = np.concatenate([rows, split.unlabelled])
-            protocol += f"; with {len(split.unlabelled)} unlabelled images"
+            protocol += f"; with {len(split.unlabelled)} unlabeled images"
     else:
         protocol += "" if len(rest) else "; transductive"
         rows = rest if len(rest) else split.test
@@ -197,7 +197,7 @@ def _cells(
 ) -> list[tuple[str, Shots, int]]:
     """(method, shots, seed) to run, after checking all that can be checked beforehand."""
     if not (features.labels != UNLABELLED).any():
-        raise InputError("Expected labelled images to test on, got none; give labels, or one folder a class.")
+        raise InputError("Expected labeled images to test on, got none; give labels, or one folder a class.")
     if text is not None and features.class_names and text.class_names != features.class_names:
         raise InputError("Expected images and class text with the same class names in the same order.")
     if mirror is not None and mirror.ids != features.ids:

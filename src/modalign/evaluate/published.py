@@ -32,7 +32,7 @@ class Published:
     method, dataset, backbone : what was measured on what.
     metric : ``top-1``, ``base``, ``new``, ``harmonic mean``, ``mIoU`` or ``fusion weight``.
     value : percent (a fusion weight is plain).
-    shots : labelled images a class; None where the table does not vary them, as its setting says.
+    shots : labeled images a class; None where the table does not vary them, as its setting says.
     caution : why not to rely on it, if there is a reason.
     """
 
@@ -140,7 +140,7 @@ _TABLES: tuple[tuple[str, str, str, str, str, str, dict[str, object], str], ...]
         Tip-Adapter: 65.61
         Tip-Adapter-F: 68.65
         CMM: 69.17"""),
-    ("cmm", "Table 3", "domain generalisation", "RN50", "method",
+    ("cmm", "Table 3", "domain generalization", "RN50", "method",
      "imagenet imagenetv2 imagenet_a imagenet_r imagenet_sketch", {"shots": 16}, """
         Linear probe: 56.13 45.61 12.71 34.86 19.13
         CoOp: 62.95 54.58 23.06 54.96 31.04
@@ -196,7 +196,7 @@ _TABLES: tuple[tuple[str, str, str, str, str, str, dict[str, object], str], ...]
         CoOp: 71.51 93.70 89.14 65.41 68.71 85.30 18.47 64.15 41.92 46.39 66.55 63.88
         MaPLe: 70.72 93.53 90.49 65.57 72.23 86.20 24.74 67.01 46.49 48.06 68.69 66.30
         ALIGN: 72.03 93.91 90.55 65.84 73.75 86.40 24.95 67.59 46.75 47.25 69.60 67.15"""),
-    ("align", "Table 3", "domain generalisation", "ViT-B/16", "method", _SHIFTS, {"shots": 16}, """
+    ("align", "Table 3", "domain generalization", "ViT-B/16", "method", _SHIFTS, {"shots": 16}, """
         CoOp: 71.51 64.20 47.99 49.71 75.21
         VPT: 70.57 63.67 47.66 43.85 74.42
         UPT: 72.63 64.35 48.66 50.66 76.24
@@ -237,7 +237,7 @@ _TABLES: tuple[tuple[str, str, str, str, str, str, dict[str, object], str], ...]
     ("dam", "Table II", "cross-dataset", "ViT-B/16", "method", f"{_ELEVEN} average", {"shots": 16}, """
         HPT: 71.72 94.20 92.63 66.33 74.84 86.21 25.68 68.75 50.87 47.36 70.50 67.74
         DAM: 72.13 94.60 92.87 66.07 75.53 86.07 26.10 69.00 50.27 47.57 71.30 67.94"""),
-    ("dam", "Table III", "domain generalisation", "ViT-B/16", "method", f"{_SHIFTS} average", {"shots": 16}, """
+    ("dam", "Table III", "domain generalization", "ViT-B/16", "method", f"{_SHIFTS} average", {"shots": 16}, """
         LFA: 72.65 64.72 48.01 51.50 76.09 60.08
         HPT: 71.72 65.25 49.36 50.85 77.38 60.71
         DAM: 72.13 66.00 50.30 51.62 78.07 61.50"""),
@@ -286,7 +286,7 @@ _TABLES: tuple[tuple[str, str, str, str, str, str, dict[str, object], str], ...]
         ZLaP: 73.5 87.1 93.1 25.4 55.6 71.5 48.6 86.9 65.6 67.4 70.0 67.7
         COSMIC: 82.1 94.2 96.8 31.4 58.8 76.2 58.2 86.6 71.3 72.3 78.2 73.3"""),
     ("gpua", "Table 1", "unsupervised, inductive", "DINOv3 and CLIP ViT-B/16", "method", _GPUA, {"shots": 0}, """
-        GPUA, 16 unlabelled images a class: 86.6 94.5 98.1 34.7 80.3 78.4 56.7 87.9 77.4 72.6 74.3 76.5
+        GPUA, 16 unlabeled images a class: 86.6 94.5 98.1 34.7 80.3 78.4 56.7 87.9 77.4 72.6 74.3 76.5
         GPUA: 83.8 95.0 95.3 33.8 88.2 80.4 58.5 89.5 77.7 74.2 75.4 77.4"""),
     ("gpua", "Table 2", "segmentation", "CLIP ViT-B/16", "method", "ade20k voc20 context59", {"metric": "mIoU"}, """
         MaskCLIP: 11.9 54.2 22.2
@@ -298,7 +298,7 @@ _TABLES: tuple[tuple[str, str, str, str, str, str, dict[str, object], str], ...]
         SCLIP + GPUA: 19.1 87.8 36.3
         SC-CLIP + GPUA: 21.3 87.6 41.0"""),
     ("gpua", "Table 5", "unsupervised, inductive", "DINOv2 and CLIP ViT-B/16", "method", _GPUA, {"shots": 0}, """
-        GPUA, 16 unlabelled images a class: 87.5 93.4 98.0 30.4 78.7 79.4 54.3 86.2 76.4 72.9 76.5 75.8
+        GPUA, 16 unlabeled images a class: 87.5 93.4 98.0 30.4 78.7 79.4 54.3 86.2 76.4 72.9 76.5 75.8
         GPUA: 84.7 94.7 97.0 30.5 83.2 80.9 58.2 88.5 77.3 74.2 77.1 76.9"""),
     ("gpua", "Table 6", "ablation", "DINOv3 and CLIP ViT-B/16", "method", _GPUA, {"shots": 0}, """
         GPUA, CSLS loss: 83.1 83.1 92.2 31.5 72.4 69.2 49.6 79.5 69.7 67.3 66.7 69.5

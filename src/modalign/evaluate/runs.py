@@ -19,7 +19,7 @@ from modalign.evaluate.metrics import Accuracy, Interval, mean_interval
 from modalign.files import append_line, parse_json, read_bytes
 from modalign.record import plain
 
-Shots = int | str  # labelled images a class, or "all"
+Shots = int | str  # labeled images a class, or "all"
 
 _FORMAT = "modalign-run-1"
 _LIMIT = 2**30  # bytes of a results file
@@ -32,11 +32,11 @@ class Run:
     Attributes
     ----------
     method : its name in the comparison.
-    shots : labelled training images a class, or ``"all"``; 0 = fitted without labels.
+    shots : labeled training images a class, or ``"all"``; 0 = fitted without labels.
     seed : of the draw and of the method.
     accuracy : on the test images.
     fit_seconds, predict_seconds : wall time.
-    n_train, n_validation : images the method saw; labelled unless ``shots`` is 0 or ``protocol`` counts others.
+    n_train, n_validation : images the method saw; labeled unless ``shots`` is 0 or ``protocol`` counts others.
     protocol : how the images were divided, in words.
     parameters : every hyper-parameter.
     diagnosis : the fitted method's own numbers about itself.

@@ -24,7 +24,7 @@ class SealedLabels:
     def __init__(self, labels: ArrayLike) -> None:
         hidden = np.array(labels)
         if hidden.ndim != 1 or not len(hidden) or (hidden == UNLABELLED).any():
-            raise InputError("Expected a label for every test image, at least one; leave unlabelled images out.")
+            raise InputError("Expected a label for every test image, at least one; leave unlabeled images out.")
         asked = 0
 
         def ask(predicted: ArrayLike | None) -> np.ndarray | int:

@@ -41,12 +41,12 @@ def run_in_tower(
     ----------
     name : of the method in the comparison.
     method : unfitted.
-    items : all images, labelled 0…C−1.
+    items : all images, labeled 0…C−1.
     text : class text from ``encoder``.
     encoder : what is learned in.
     split : which images are for what.
     seed : of the draw and of the method.
-    shots : labelled images a class.
+    shots : labeled images a class.
     """
     sealed = SealedLabels(items.labels[split.test])
     pool = np.union1d(split.train, split.unlabelled)

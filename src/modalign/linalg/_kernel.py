@@ -76,7 +76,7 @@ class Kernel:
     """K of P problems and its products with vectors.
 
     On the CPU the products go through NumPy, without copies, in one of two layouts. Many small problems lie with P
-    contiguous and are summed entry by entry, vectorised over problems; otherwise the longer of n and m is contiguous
+    contiguous and are summed entry by entry, vectorized over problems; otherwise the longer of n and m is contiguous
     and each problem is one matrix-vector product of BLAS. Against ``torch.bmm`` the first takes a fifth of the time on
     3,200 matrices of 49 × 4, the second a tenth on matrices of 198 × 10 and half on one of 50,000 × 100.
     """

@@ -51,7 +51,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> Temperature:
 
     Where every label already has the highest logit the optimum is T = 0, certainty after n examples. The rule of
     succession bounds it: T is never so small that the mean confidence exceeds (n + 1) / (n + 2). At the other end,
-    logits that do not favour the labels leave a T so large that all classes are equally probable.
+    logits that do not favor the labels leave a T so large that all classes are equally probable.
 
     Parameters
     ----------

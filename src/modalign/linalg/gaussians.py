@@ -164,7 +164,7 @@ def principal_plane(*sets: Tensor) -> Plane:
 
 
 def modality_gap(X_image: Tensor, X_text: Tensor) -> ModalityGap:
-    """The distance between image vectors (n, d) and text vectors (m, d), taken as they are (normalise them first).
+    """The distance between image vectors (n, d) and text vectors (m, d), taken as they are (normalize them first).
 
     Cost O((n + m) d² + d³).
 

@@ -28,7 +28,7 @@ def procrustes(
     r"""The isometry of greatest agreement, :math:`\max_W \langle XW, Y\rangle` over :math:`\lVert W\rVert_2 \le 1`.
 
     With :math:`X^\top Y = U S V^\top` the answer is the polar factor :math:`W = U V^\top` over the singular values
-    that are not zero. For dx ≤ dy (orthonormal rows) it is also the minimiser of :math:`\lVert XW - Y\rVert_F`; for
+    that are not zero. For dx ≤ dy (orthonormal rows) it is also the minimizer of :math:`\lVert XW - Y\rVert_F`; for
     dx > dy it is a projection followed by a rotation. Directions that the data do not determine are mapped to zero,
     which is the choice of minimum norm and does not depend on how the SVD was computed.
 
@@ -37,7 +37,7 @@ def procrustes(
     X : (n, dx) vectors, row i belonging to row i of Y.
     Y : (n, dy).
     scale : multiply W by the factor of least squares, :math:`\langle XW, Y\rangle / \lVert XW\rVert_F^2`.
-    intercept : centre both sides first; the bias then carries one mean onto the other.
+    intercept : center both sides first; the bias then carries one mean onto the other.
     complete : fill the undetermined directions, so that W has orthonormal rows (dx ≤ dy) or columns (dx ≥ dy):
         with what is nearest to the identity there, which leaves a space in place where nothing is known about it.
     rotation : demand determinant +1 (dx = dy; implies ``complete``); the least determined direction is flipped.

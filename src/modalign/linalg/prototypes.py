@@ -1,4 +1,4 @@
-"""One vector a class: from sentences, from labelled images, from soft assignments."""
+"""One vector a class: from sentences, from labeled images, from soft assignments."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def class_means(X: Tensor, y: Tensor, n_classes: int) -> Tensor:
     Parameters
     ----------
     X : (n, d) image vectors, of any length: each counts as its direction.
-    y : (n,) class indices; rows with −1 (unlabelled) are left out.
+    y : (n,) class indices; rows with −1 (unlabeled) are left out.
     n_classes : C.
 
     Returns
@@ -61,13 +61,13 @@ def class_means(X: Tensor, y: Tensor, n_classes: int) -> Tensor:
     X = real(X, "X", ndim=2)
     y = class_indices(y, len(X), n_classes, lowest=-1).to(X.device)
     known = y >= 0
-    _require_all(torch.bincount(y[known], minlength=n_classes) > 0, "labelled image")
+    _require_all(torch.bincount(y[known], minlength=n_classes) > 0, "labeled image")
     sums = X.new_zeros(n_classes, X.shape[1]).index_add_(0, y[known], unit(X[known]))
     return unit(sums)
 
 
 def soft_prototypes(P: Tensor, X: Tensor) -> Tensor:
-    r"""Barycentres under soft assignments, :math:`c_k = \sum_i P_{ik} x_i / \sum_i P_{ik}`.
+    r"""Barycenters under soft assignments, :math:`c_k = \sum_i P_{ik} x_i / \sum_i P_{ik}`.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def soft_prototypes(P: Tensor, X: Tensor) -> Tensor:
 
     Returns
     -------
-    (C, d), not normalised; a column of ``P`` without mass gives a zero row. One GEMM, O(n C d).
+    (C, d), not normalized; a column of ``P`` without mass gives a zero row. One GEMM, O(n C d).
 
     Raises
     ------
@@ -84,7 +84,7 @@ def soft_prototypes(P: Tensor, X: Tensor) -> Tensor:
 
     References
     ----------
-    GPUA, the update of the centres C from the plan P.
+    GPUA, the update of the centers C from the plan P.
     """
     P, X = real(P, "P", ndim=2, finite=False), real(X, "X", ndim=2, finite=False)
     if len(P) != len(X):

@@ -31,12 +31,12 @@ class RidgeFactorization:
     Parameters
     ----------
     X : (n, d) rows, n, d ≥ 1; half precision is computed in float32.
-    intercept : also fit a bias that is not penalised, by centring X and Y.
+    intercept : also fit a bias that is not penalized, by centering X and Y.
 
     Attributes
     ----------
     eigenvalues : (k,) ascending, those of the smaller Gram matrix.
-    rank : numerical rank of (centred) X: squares of singular values below the noise of the input's precision count
+    rank : numerical rank of (centered) X: squares of singular values below the noise of the input's precision count
         as zero, and nothing is fitted along their directions.
 
     References
@@ -62,7 +62,7 @@ class RidgeFactorization:
             gram = rows @ rows.mT
             if intercept:
                 # Rows sum to zero, so the constant vector has eigenvalue 0; lifted above all others it comes last and
-                # is dropped, and what is left lives in the centred space alone.
+                # is dropped, and what is left lives in the centered space alone.
                 gram += 2 * gram.trace().clamp_min(1) / n
         values, vectors = torch.linalg.eigh(gram)
         if intercept and not self.primal:
@@ -179,7 +179,7 @@ def ridge(X: Tensor, Y: Tensor, lam: float, *, intercept: bool = False) -> Linea
     Y : (n, dy).
     lam : λ ≥ 0, in the units of the squared singular values of X (it is not multiplied by n); 0 is least squares of
         minimum norm.
-    intercept : also fit a bias that is not penalised.
+    intercept : also fit a bias that is not penalized.
 
     Returns
     -------

@@ -58,7 +58,7 @@ def set_transport(
         T^{pq} = \arg\min_{T 1 = 1/J,\; T^\top 1 = 1/L_q} \langle T, C^{pq} \rangle - \epsilon\, h(T), \qquad
         C^{pq}_{jl} = 1 - \cos(x_{pj}, y_{ql}), \qquad \mathrm{cost}_{pq} = \langle T^{pq}, C^{pq} \rangle
 
-    with :math:`h(T) = -\sum T \log T`. By the envelope theorem T is the gradient of the regularised value
+    with :math:`h(T) = -\sum T \log T`. By the envelope theorem T is the gradient of the regularized value
     ``cost − epsilon · entropy`` with respect to C, and it serves as the gradient of ``cost``: nothing is unrolled.
 
     All similarities come from one product, cut into blocks; each block is turned in place into kernels, swept and

@@ -1,4 +1,4 @@
-"""Entropic optimal transport: batched, exact at any regularisation, with a gradient that costs nothing."""
+"""Entropic optimal transport: batched, exact at any regularization, with a gradient that costs nothing."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def transport_cost(
     r"""The cost of optimal transport with the plan as its gradient, :math:`\partial / \partial C = T`.
 
     The value is :math:`\sum_{ij} T_{ij} C_{ij}` under the plan of :func:`sinkhorn`, taken as a constant. By the
-    envelope theorem this T is exactly the gradient of the *regularised* value
+    envelope theorem this T is exactly the gradient of the *regularized* value
     :math:`\langle T, C\rangle + \epsilon \mathrm{KL}(T | a \otimes b) + \dots`; nothing is unrolled and nothing but T
     is kept for the backward pass.
 
@@ -136,7 +136,7 @@ def transport_cost(
     ----------
     cost : (..., n, m).
     epsilon, a, b : as in :func:`sinkhorn`; they get no gradient.
-    regularised : return the regularised value instead (same gradient), for instance to compare finite differences.
+    regularised : return the regularized value instead (same gradient), for instance to compare finite differences.
     options : any other option of :func:`sinkhorn`.
 
     Returns

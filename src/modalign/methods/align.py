@@ -91,7 +91,7 @@ class ALIGN(PromptMethod):
     beta : β, weight of the token level.
     epsilon : λ, strength of the entropy at both levels.
     plan : a uniform plan in place of transport, as a control.
-    value : ⟨T, C⟩, or less λh(T) as (4) and (5) have it, which favours names of more tokens.
+    value : ⟨T, C⟩, or less λh(T) as (4) and (5) have it, which favors names of more tokens.
     sweeps : of Sinkhorn's algorithm at most.
     """
 

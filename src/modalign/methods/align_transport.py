@@ -111,7 +111,7 @@ def two_level_transport(
         both plans are constants, so that patches and words get a gradient of exactly zero, and sweeps stop by its rule.
     plan : ``"uniform"`` puts :math:`T = 1 / (MN)` and :math:`\hat T = 1 / (JL)` in place of transport, as a control.
     value : ``"cost"`` for ⟨T, C⟩; ``"entropic"`` for equations 4 and 5 to the letter, ⟨T, C⟩ − ε h(T). The latter
-        favours classes with more tokens, since h grows with log L.
+        favors classes with more tokens, since h grows with log L.
     max_sweeps : sweeps at most, at both levels.
     tolerance : marginal error to reach, at both levels; 0 makes all sweeps.
 

@@ -92,13 +92,13 @@ class VectorMethod(ClassifierMixin, ProblemReader):
         ----------
         X : (n, d) image vectors, of which only the directions count; or :class:`Features`, whose labels are used unless
             ``y`` is given, as indices into its ``class_names`` either way.
-        y : (n,) labels: integers, where −1 marks an unlabelled image, or class names.
+        y : (n,) labels: integers, where −1 marks an unlabeled image, or class names.
         text : (C, d) or (C, T, d) class-text vectors, or :class:`ClassText`. A class may have no image yet. Class names
             in ``y`` and in ``X`` are matched with those of the text by name, in whatever order they are, and each must
             have text. Integers in ``y`` are row numbers of ``text``, unless ``X`` says the names that they stand for.
             Without text, class means serve as prototypes.
         anchor : (n, a) the same images in a language-aligned space.
-        validation : (X, y) or labelled :class:`Features`, for choosing hyper-parameters; never test data.
+        validation : (X, y) or labeled :class:`Features`, for choosing hyper-parameters; never test data.
         classes : the names of the rows of ``text`` where it is an array; of :class:`ClassText` those to take, in this
             order.
 
@@ -171,7 +171,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
         Parameters
         ----------
         X : (n, d) image vectors, or :class:`Features`, whose labels are used unless ``y`` is given.
-        y : (n,) labels, matched by name where they are names or ``X`` says the names of its labels. Images labelled −1
+        y : (n,) labels, matched by name where they are names or ``X`` says the names of its labels. Images labeled −1
             are left out; an integer that is no class of the fit counts as wrong.
         sample_weight : (n,) weights.
         """
@@ -181,7 +181,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
         true = self._classes.codes(read_labels(y, len(scores)), names_of(X), closed=False)
         known = true != UNLABELLED
         if not known.any():
-            raise InputError("Expected labelled images to be tested on, got none.")
+            raise InputError("Expected labeled images to be tested on, got none.")
         found = np.asarray(scores.argmax(1).cpu() if isinstance(scores, Tensor) else scores.argmax(1))
         weight = None if sample_weight is None else np.asarray(sample_weight)
         if weight is not None and weight.shape != known.shape:

@@ -149,7 +149,7 @@ def read_labels(y: Any, n: int, rows: str = "a row of X") -> np.ndarray:
             except ValueError as error:
                 raise InputError(str(error)) from None
     if labels.dtype.kind == "f" and (labels == UNLABELLED).any():
-        raise InputError("Expected integer labels where -1 marks unlabelled images, got floats; use y.astype(int).")
+        raise InputError("Expected integer labels where -1 marks unlabeled images, got floats; use y.astype(int).")
     return labels
 
 
@@ -185,7 +185,7 @@ def _require_named(labels: np.ndarray, own: Sequence[str]) -> None:
     wrong = labels[(labels < UNLABELLED) | (labels >= len(own))]
     if len(wrong):
         raise InputError(
-            f"Expected labels in 0…{len(own) - 1}, indices into the class names of X, or -1 for unlabelled, got "
+            f"Expected labels in 0…{len(own) - 1}, indices into the class names of X, or -1 for unlabeled, got "
             f"{wrong[0]}."
         )
 
@@ -194,7 +194,7 @@ def _require_rows(y: np.ndarray, n_text: int) -> None:
     known = y[y != UNLABELLED]
     if len(known) and not 0 <= known.min() <= known.max() < n_text:
         raise InputError(
-            f"Expected labels in 0…{n_text - 1}, one a row of text, or -1 for unlabelled; "
+            f"Expected labels in 0…{n_text - 1}, one a row of text, or -1 for unlabeled; "
             f"got {known.min()}…{known.max()}."
         )
 

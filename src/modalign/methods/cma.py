@@ -46,7 +46,7 @@ class CMA(VectorMethod):
     temperature. ``form="pairwise"`` is this form, in O(1) a pair; a test holds it against the matrices.
 
     **Sets do.** ``form="sets"`` fits the ridge to the K rows that stand for a class, S (K, d): the sentences of the
-    class, or without text its labelled images. What the rows cannot explain of the image, and what the image cannot
+    class, or without text its labeled images. What the rows cannot explain of the image, and what the image cannot
     explain of the rows, are
 
     .. math::
@@ -203,7 +203,7 @@ def set_residuals(X: Tensor, rows: Tensor, white: Tensor, lam: float) -> tuple[T
 
 
 def _rows(problem: Problem) -> Tensor:
-    """(C, K, d) unit rows that stand for each class: its sentences, or without text its labelled images."""
+    """(C, K, d) unit rows that stand for each class: its sentences, or without text its labeled images."""
     if problem.text is not None:
         return unit(problem.text)
     X, y = problem.labelled()

@@ -1,4 +1,4 @@
-"""CMM's training loop, made for the CPU: gradients by hand, one flat buffer, one fused optimiser call a step.
+"""CMM's training loop, made for the CPU: gradients by hand, one flat buffer, one fused optimizer call a step.
 
 With 8 images a step, the plain loop (module, autograd, default AdamW) spends its time on everything but the
 mathematics. Here W and T lie in one buffer and their gradient in another, so that AdamW is one fused pass; the
@@ -79,7 +79,7 @@ def batch_order(n: int, batch_size: int, steps: int, generator: torch.Generator)
 
 
 def map_rows(weights: Iterable[Tensor], X: Tensor) -> Tensor:
-    """X(W + I), layer by layer with ReLU between the layers; not normalised. One layer is the paper's linear map.
+    """X(W + I), layer by layer with ReLU between the layers; not normalized. One layer is the paper's linear map.
 
     No layer at all is the identity.
     """
@@ -129,7 +129,7 @@ class Learner:
             inputs.append(mapped.relu_() if inputs else mapped)
             mapped = torch.addmm(mapped, mapped, W)
 
-        # s_CMM = cos(m, T_c) from the inner products and the two lengths: T is never normalised in memory
+        # s_CMM = cos(m, T_c) from the inner products and the two lengths: T is never normalized in memory
         length = torch.linalg.vector_norm(mapped, dim=1, keepdim=True).clamp_min_(TINY)
         text_length = torch.linalg.vector_norm(T, dim=1).clamp_min_(TINY)
         per_length = (length * text_length).reciprocal_()
@@ -177,7 +177,7 @@ class Run:
     X : (n, d) unit image vectors.
     y : (n,) class indices.
     order : (at least ``schedule.steps``, B) rows of each batch, from :func:`batch_order`.
-    schedule : the optimiser.
+    schedule : the optimizer.
 
     Attributes
     ----------

@@ -18,7 +18,7 @@ from modalign.tune.prompts import ConditionalPrompts
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class CoCoOp(PromptMethod):
-    r"""Conditional context optimisation: a small network shifts the learned context for every image.
+    r"""Conditional context optimization: a small network shifts the learned context for every image.
 
     .. math:: v_m(x) = v_m + h_\theta(f(x)), \qquad p(y = k \mid x) \propto \exp(\cos(f(x), g(t_k(x))) / \tau)
 

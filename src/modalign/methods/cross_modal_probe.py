@@ -50,7 +50,7 @@ class CrossModalProbe(VectorMethod):
 
     Parameters
     ----------
-    steps : optimiser steps of each candidate.
+    steps : optimizer steps of each candidate.
     batch_size : samples a step; the greater half is images.
     learning_rate : highest learning rate, or ``"auto"`` to choose it on validation images.
     weight_decay : decoupled decay, or ``"auto"`` to choose it on validation images.
@@ -203,7 +203,7 @@ class Samples:
 
     @classmethod
     def of(cls, problem: Problem, batch_size: int, steps: int, seed: int | None, *, sentences: bool = True) -> Samples:
-        """All labelled images and, if wanted, all sentences; the order of both is drawn from one generator."""
+        """All labeled images and, if wanted, all sentences; the order of both is drawn from one generator."""
         X, y = problem.labelled()
         if problem.text is None or not sentences:
             text, classes = X[:0], y[:0]

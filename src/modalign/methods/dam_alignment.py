@@ -140,7 +140,7 @@ class DAMAlignment(nn.Module):
 
     **Pairs of unit vectors say nothing.** With ``normalise=True`` and ``cross_modal="pairwise"``, as published, d_CMA
     is −log N for every class (see :class:`modalign.methods.cma.CMA`): all that acts is β, a learnable temperature.
-    Without normalising (the paper's equations to the letter) it depends on the lengths of the aligned features, that
+    Without normalizing (the paper's equations to the letter) it depends on the lengths of the aligned features, that
     is on how far prompted and frozen features agree, and on nothing else. ``"sets"`` rebuilds the vectors of one side
     from those of the other and does compare images with texts.
 

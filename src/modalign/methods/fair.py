@@ -1,4 +1,4 @@
-"""FAIR: self-training on unlabelled photos, with pseudo-labels from the crops that resemble the whole."""
+"""FAIR: self-training on unlabeled photos, with pseudo-labels from the crops that resemble the whole."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class FAIR(SelfTrained):
     keep : k; None keeps all.
     smallest_crop : α.
     largest_crop : β.
-    view : what is pseudo-labelled: ``"crops"``, or one random resized crop as a whole (``"global"``, FAIR-g).
+    view : what is pseudo-labeled: ``"crops"``, or one random resized crop as a whole (``"global"``, FAIR-g).
     labeller : whose score makes the pseudo-labels from the present image tower: its own, or with a text side that
         stays as it is ``"clip"``, ``"cupl"``, ``"wca"`` or ``"coder"``, see :mod:`~modalign.methods.pseudo_labels`.
         With another than its own, ``keep``, ``alignment`` and ``crop_weights`` have no say.

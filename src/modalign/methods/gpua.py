@@ -49,7 +49,7 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
 
     P and C alternate until C rests; the pseudo-label of an image is the largest entry of its row of P
     (``transduction_``). New images need Z only: their class is the text nearest to z W. Labels are never used; without
-    text, means of labelled images stand in for it.
+    text, means of labeled images stand in for it.
 
     Z is ``X`` of :meth:`fit`, X is its ``anchor``; without anchor the two are one. A language view that is also part of
     Z (``fit(concatenate([second, clip], axis=1), text=T, anchor=clip)``) is found.
@@ -89,7 +89,7 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     O(m d_v r) for m images. Memory beside the features: ``memory`` and a few K × (d_v + K); P is never held. Features
     that are memory-mapped (``numpy.load(…, mmap_mode="r")``) stay on disk and are read in blocks, with the same result.
 
-    Published (top-1, CLIP ViT-B/16 with DINOv3, mean of 11 data sets): zero-shot 65.2, with 16 unlabelled images a
+    Published (top-1, CLIP ViT-B/16 with DINOv3, mean of 11 data sets): zero-shot 65.2, with 16 unlabeled images a
     class 76.5, with all 77.4 (Table 1); without the vision-only space 68.3 on UCF101 instead of 78.4 (Table 3); with
     the CSLS / adaptive / contrastive / triplet loss 69.5 / 75.0 / 75.1 / 75.3 instead of 76.5 (Table 6).
 

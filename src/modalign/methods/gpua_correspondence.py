@@ -45,7 +45,7 @@ class Assignment:
 
     @property
     def centres(self) -> Tensor:
-        """(K, d_v) barycentres C, equation 12."""
+        """(K, d_v) barycenters C, equation 12."""
         return (self.moments / self.mass[:, None]).float()
 
     def require_images(self) -> None:
@@ -69,7 +69,7 @@ class Correspondences:
     offsets : the last plan itself, up to its scores.
     centres : (K, d_v) the C that those scores were made with.
     iterations : updates of P.
-    converged : the centres moved by less than the tolerance in the last update.
+    converged : the centers moved by less than the tolerance in the last update.
     change : by how much they moved, relative.
     """
 
@@ -136,7 +136,7 @@ def mine(
     memory: float = 2**30,
     densities: Callable[[], Iterable[tuple[slice, Tensor]]] | None = None,
 ) -> Correspondences:
-    r"""Alternate the plan P and the visual centres C until the centres rest.
+    r"""Alternate the plan P and the visual centers C until the centers rest.
 
     .. math::
         R &= (1 - \lambda) Z C^\top + \lambda X Y^\top && \text{(line 6)} \\

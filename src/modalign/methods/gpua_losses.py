@@ -35,8 +35,8 @@ class Ranking:
     competitors : K of equation 15, prototypes nearest to an image that are not its own.
     margin_scale : s; the margin between classes a and b is (1 − y_a·y_b)/s.
     hub_weight : factor of the hub penalty; 1 in the paper.
-    hubs : ``"share"`` penalises the share h_c of images that c competes for, as the paper does. Its mean is
-        competitors/K, a margin that nothing can satisfy where classes are few; ``"excess"`` penalises what is above it.
+    hubs : ``"share"`` penalizes the share h_c of images that c competes for, as the paper does. Its mean is
+        competitors/K, a margin that nothing can satisfy where classes are few; ``"excess"`` penalizes what is above it.
     logit_scale : inverse temperature of the contrastive loss.
     raw : whether distances are those of mapped images as they are, which is what the paper prints, and not of unit
         vectors. The contrastive and the CSLS loss always take cosines.
@@ -52,7 +52,7 @@ class Ranking:
     raw: bool = False
 
     def __call__(self, mapped: Tensor, labels: Tensor) -> Tensor:
-        r"""Mean loss of images (m, r), mapped but not normalised, that belong to classes ``labels`` (m,).
+        r"""Mean loss of images (m, r), mapped but not normalized, that belong to classes ``labels`` (m,).
 
         With :math:`\hat z` the unit (or ``raw``) mapped image, :math:`d_{i,c} = \lVert \hat z_i - y_c \rVert`,
         :math:`d_i^+` the distance from the image's own prototype, :math:`\mathcal N_i` its nearest competing

@@ -7,7 +7,7 @@ affinity               inner products, λ = 0.9, ε = 0.01            negative d
 P(0) and C(0)          softmax of the cosines, mean of all images   scale 100, the 8 likeliest images a class
 transport              to convergence                               at most 50 sweeps, until no entry of a plan of mass
                                                                     one changes by 1e-5: with many images after two
-centres                barycentres                                  barycentres scaled to length one
+centers                barycenters                                  barycenters scaled to length one
 iterations             T                                            one number a data set, 1 to 5; here 3
 target of Procrustes   P Y                                          the text of the likeliest class
 W₀                     U Vᵀ                                         its first d_t rows: 0.1 W₀ + 0.9 I
@@ -69,7 +69,7 @@ def correspondences(Z: Tensor, X: Tensor, Y: Tensor) -> Tensor:
     """(n, K) plan of mass one from visual vectors Z, language view X (unit rows) and text Y (unit rows)."""
     if len(Z) < TOP:
         raise InputError(
-            f"Expected at least {TOP} images, as many as start a centre in the published code, got {len(Z)}."
+            f"Expected at least {TOP} images, as many as start a center in the published code, got {len(Z)}."
         )
     weights, likeliest = (LOGIT_SCALE * X @ Y.T).softmax(dim=1).topk(TOP, dim=0)
     centres = unit(torch.einsum("tk,tkd->kd", weights, Z[likeliest]) / TOP)

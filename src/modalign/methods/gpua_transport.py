@@ -1,7 +1,7 @@
 """Entropic transport from many images to few classes, with no memory but one number a class.
 
 With exact row sums the plan is a softmax with one offset a class, so the problem is a smooth convex one in those K
-offsets. Newton's method solves it in a handful of passes over the scores where alternating normalisation needs
+offsets. Newton's method solves it in a handful of passes over the scores where alternating normalization needs
 hundreds, and a pass only adds up K + K² numbers: the n × K plan is never held.
 """
 
@@ -60,7 +60,7 @@ def match(
     .. math::
         \max_{P \ge 0,\; P 1 = 1/n} \langle P, R \rangle + \epsilon H(P) - \rho\, \mathrm{KL}(P^\top 1 \,|\, c)
 
-    An infinite ρ is the constraint :math:`P^\top 1 = c` of the paper. What is minimised over the offsets x = g/ε is
+    An infinite ρ is the constraint :math:`P^\top 1 = c` of the paper. What is minimized over the offsets x = g/ε is
 
     .. math::
         F(x) = \tfrac1n \sum_i \log\sum_k e^{R_{ik}/\epsilon + x_k} - \langle c, x \rangle
@@ -174,7 +174,7 @@ class _Problem:
 
 
 def _softmax(scores: Tensor, g: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """softmax((R + g) / ε) of a block, and the logarithms of its normalisers (block, 1)."""
+    """softmax((R + g) / ε) of a block, and the logarithms of its normalizers (block, 1)."""
     logits = (scores + g.to(scores.dtype)).div_(epsilon)
     highest = logits.amax(dim=1, keepdim=True)
     P = logits.sub_(highest).exp_()

@@ -107,7 +107,7 @@ class HierarchicalText(nn.Module):
         return self._topology.graphs
 
     def forward(self, graphs: Tensor | int, *, chunk: int | None = None) -> Tensor:
-        """(K, d) features of the classes, not normalised.
+        """(K, d) features of the classes, not normalized.
 
         Parameters
         ----------

@@ -27,7 +27,7 @@ CAREFUL_BETA = BETAS[23]  # taken where nothing can be held out
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class LFA(VectorMethod):
-    r"""Linear feature alignment: Procrustes, shrunk towards the identity, then refined by adaptive re-ranking.
+    r"""Linear feature alignment: Procrustes, shrunk toward the identity, then refined by adaptive re-ranking.
 
     With unit images X (n, d), unit class texts T (C, d) and assignments P (n, C), which are one-hot labels,
 
@@ -56,7 +56,7 @@ class LFA(VectorMethod):
     :math:`P = \arg\max_P \langle P, X W T^\top\rangle + \epsilon H(P)` with uniform marginals (Sinkhorn) and
     :math:`W` from :math:`P` alternate, until no image changes its class; refinement then takes the classes of P for
     labels. Uniform marginals expect classes of equal size and cost accuracy where that is not so; ``rho`` relaxes
-    them. Labelled images, where there are some, are used alone.
+    them. Labeled images, where there are some, are used alone.
 
     Without text, class means take its place.
 
@@ -292,7 +292,7 @@ class Lesson:
     isometry: Tensor
 
     def start(self, beta: float) -> Tensor:
-        """(d, d) the isometry, shrunk towards the identity."""
+        """(d, d) the isometry, shrunk toward the identity."""
         return torch.lerp(self.isometry, torch.eye(len(self.isometry), device=self.X.device), beta)
 
     def cosines(self, X: Tensor, weight: Tensor) -> Tensor:

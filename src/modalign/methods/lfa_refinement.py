@@ -90,7 +90,7 @@ def refine(
 
 
 class Ranking:
-    """The adaptive re-ranking loss of images (not normalised) against unit class texts T (C, d).
+    """The adaptive re-ranking loss of images (not normalized) against unit class texts T (C, d).
 
     Parameters
     ----------

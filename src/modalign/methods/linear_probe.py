@@ -21,7 +21,7 @@ from modalign.methods.selection import Merit, accuracy, held_out, log_likelihood
 
 COARSE = tuple(range(-6, 7, 2))  # exponents of ten
 FOLDS = 5
-NEVER = -1e4  # the logit of a class without a labelled image
+NEVER = -1e4  # the logit of a class without a labeled image
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -33,8 +33,8 @@ class LinearProbe(VectorMethod):
 
     solved by scikit-learn's L-BFGS in float64. ``C`` is found as in CLIP's appendix A.3: seven values from 10⁻⁶ to
     10⁶, then around the best one the step is halved down to eight values a decade (about 15 fits instead of 96).
-    Accuracy decides, log-loss breaks ties, and of equals the more regularised wins. It is measured on ``validation``;
-    without validation by stratified cross-validation over the labelled rows; and where a class has a single image,
+    Accuracy decides, log-loss breaks ties, and of equals the more regularized wins. It is measured on ``validation``;
+    without validation by stratified cross-validation over the labeled rows; and where a class has a single image,
     which leaves nothing to hold out, C = 1 is used.
 
     Cost: about 15 L-BFGS runs of O(n C d) an iteration; five times that by cross-validation.
@@ -50,7 +50,7 @@ class LinearProbe(VectorMethod):
     Attributes
     ----------
     coef_ : (C, d) rows of V.
-    intercept_ : (C,) b. A class without a labelled image has zero coefficients and −10⁴ here: it is never predicted.
+    intercept_ : (C,) b. A class without a labeled image has zero coefficients and −10⁴ here: it is never predicted.
     C_ : as used.
     diagnosis_ : ``C`` as used and ``chosen_on`` (``"validation"``, ``"cross-validation"`` or ``"nothing"``), the
         accuracy there, the accuracy on the training rows, ``iterations`` and ``converged`` of the final fit.
@@ -76,7 +76,7 @@ class LinearProbe(VectorMethod):
         X, y = problem.labelled()
         known = torch.unique(y)
         if len(known) < 2:
-            raise InputError(f"LinearProbe needs labelled images of at least 2 classes, got {len(known)} class.")
+            raise InputError(f"LinearProbe needs labeled images of at least 2 classes, got {len(known)} class.")
         rows, labels = unit(X).double().cpu().numpy(), torch.searchsorted(known, y).cpu().numpy()
         self.C_, chosen_on, best = self._strength(problem, rows, labels, known)
         model = self._regression(rows, labels, self.C_)

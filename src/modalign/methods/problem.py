@@ -30,7 +30,7 @@ class Problem:
     Attributes
     ----------
     X : (n, d) image vectors.
-    y : (n,) class indices in 0…C−1, −1 = unlabelled.
+    y : (n,) class indices in 0…C−1, −1 = unlabeled.
     n_classes : C.
     text : (C, T, d) class-text vectors, zero rows where a class has fewer than T sentences; None without text.
     anchor : (n, a) the language-aligned view of the same images, or None.
@@ -71,7 +71,7 @@ class ProblemReader(Parametrized):
     """
 
     needs_text: ClassVar[bool] = False  # refuses to fit without class text
-    needs_labels: ClassVar[bool] = True  # with text given, still needs at least one labelled image
+    needs_labels: ClassVar[bool] = True  # with text given, still needs at least one labeled image
     needs_anchor: ClassVar[bool] = False  # refuses to fit without the language-aligned view
     takes_anchor: ClassVar[bool] = False  # text is in the space of the anchor where there is one, else in that of X
     streams: ClassVar[bool] = False  # is given memory-mapped vectors as they are, of any type, to read in blocks
@@ -122,7 +122,7 @@ class ProblemReader(Parametrized):
         text = self._read_classes(y, names_of(X), text, names)
         codes = np.full(len(vectors), UNLABELLED) if y is None else self._classes.codes(y, names_of(X))
         if self.needs_labels and not (codes != UNLABELLED).any():
-            raise InputError(f"{type(self).__name__} needs at least one labelled image, got none.")
+            raise InputError(f"{type(self).__name__} needs at least one labeled image, got none.")
         labels = torch.from_numpy(codes).to(vectors.device)
         given = None if validation is None else self._read_validation(validation, vectors.device)
         parts = self._read_parts(X, vectors)
@@ -169,7 +169,7 @@ class ProblemReader(Parametrized):
         if isinstance(validation, Features):
             validation = validation, validation.labels
         if not isinstance(validation, (tuple, list)) or len(validation) != 2:
-            raise InputError(f"Expected validation as (X, y) or labelled Features, got {type(validation).__name__}.")
+            raise InputError(f"Expected validation as (X, y) or labeled Features, got {type(validation).__name__}.")
         X, y = validation
         rows = self._read_vectors(X, reset=False).to(device)
         codes = self._classes.codes(read_labels(y, len(rows), "a validation row"), names_of(X))

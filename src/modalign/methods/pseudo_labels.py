@@ -1,4 +1,4 @@
-"""Pseudo-labellers to put in the place of FAIR's own: CLIP, CuPL, WCA, and one after CODER (FAIR, Table 7).
+"""Pseudo-labelers to put in the place of FAIR's own: CLIP, CuPL, WCA, and one after CODER (FAIR, Table 7).
 
 Each compares images, as the present tower sees them, with a text side that is made once and stays as it is, and
 answers with the :class:`~modalign.methods.fair_score.Alignment` that FAIR's weight γ is made from. All their scores are
@@ -131,7 +131,7 @@ class WCALabeller(PseudoLabeller):
 class CODERLikeLabeller(PseudoLabeller):
     r"""The texts around an image stand for it, and every class is judged by its own among them (after Yi et al. 2024).
 
-    An image becomes φ(x) = (cos(f, t)) over the sentences t of all classes, its neighbours. D_y are those that describe
+    An image becomes φ(x) = (cos(f, t)) over the sentences t of all classes, its neighbors. D_y are those that describe
     class y and N_y those that only name it: its plain sentence, and all of its sentences at ``named`` places.
 
     .. math::

@@ -72,7 +72,7 @@ def log_likelihood(logits: Tensor, y: Tensor) -> float:
 
 
 def held_out(validation: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] | None:
-    """The labelled rows of a validation set, None if there are none."""
+    """The labeled rows of a validation set, None if there are none."""
     if validation is None:
         return None
     X, y = validation

@@ -1,4 +1,4 @@
-"""Tip-Adapter: labelled images as a cache that votes beside the zero-shot scores; Tip-Adapter-F trains its keys."""
+"""Tip-Adapter: labeled images as a cache that votes beside the zero-shot scores; Tip-Adapter-F trains its keys."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Cache:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class TipAdapter(VectorMethod):
-    r"""Training-free adaptation: the labelled images are keys of a cache, their one-hot labels its values.
+    r"""Training-free adaptation: the labeled images are keys of a cache, their one-hot labels its values.
 
     With unit image :math:`\hat x`, unit keys :math:`F \in \mathbb{R}^{m \times d}`, their labels
     :math:`L \in \{0, 1\}^{m \times C}` and unit class texts t
@@ -79,7 +79,7 @@ class TipAdapter(VectorMethod):
     exponentials once a β, and a pair is then one addition. Without validation images α = 1 and β = 5.5, the best
     values of the paper's ablations on ImageNet.
 
-    Without text, class means stand in for it. A class without a labelled image has its text only.
+    Without text, class means stand in for it. A class without a labeled image has its text only.
 
     Cost: nothing to fit but the search, O(n_v m d) once, O(n_v m C) a β and O(n_v C) a pair; O(m (d + C)) an image to
     score.
@@ -96,7 +96,7 @@ class TipAdapter(VectorMethod):
 
     Attributes
     ----------
-    keys_ : (m, d) unit vectors of the labelled images.
+    keys_ : (m, d) unit vectors of the labeled images.
     key_classes_ : (m,) the class of each.
     prototypes_ : (C, d) unit class texts.
     alpha_, beta_ : as used.
@@ -176,7 +176,7 @@ class TipAdapterF(TipAdapter):
     r"""Tip-Adapter with keys that are trained: the cache is the start, and cross-entropy moves it.
 
     The scores are those of :class:`TipAdapter`. The keys F, no longer of unit length, follow the gradient of
-    :math:`\mathrm{CE}(s, y)` over the labelled images by AdamW, the learning rate falling along half a cosine to zero;
+    :math:`\mathrm{CE}(s, y)` over the labeled images by AdamW, the learning rate falling along half a cosine to zero;
     values and text stay (section 3.3). Training is at α = 1 and β = 5.5 unless they are given; the epoch to stop at,
     and then α and β for its keys, are chosen on ``validation``, and so is whether training helped at all: the untrained
     cache with its own α and β is a candidate too. Test images choose nothing. Without validation images the last epoch
@@ -185,14 +185,14 @@ class TipAdapterF(TipAdapter):
     Every training image finds itself among the keys, with affinity one, so that training sees better votes than a new
     image does; this is as published, where only the augmentation of the images loosens it.
 
-    Cost: O(m n (d + C)) an epoch for n = m labelled images, beside the searches.
+    Cost: O(m n (d + C)) an epoch for n = m labeled images, beside the searches.
 
     Published, RN50, ImageNet at 1/2/4/8/16 shots: 61.32 / 61.69 / 62.52 / 64.00 / 65.51; mean of 11 data sets
     64.5 / 66.7 / 69.7 / 72.5 / 75.8 (CMM, Table 1).
 
     Parameters
     ----------
-    epochs : passes over the labelled images.
+    epochs : passes over the labeled images.
     batch_size : images a step.
     learning_rate : where the cosine starts.
     weight_decay : decoupled decay of the keys.

@@ -58,7 +58,7 @@ class TowerMethod(Parametrized):
     title: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     needs_text: ClassVar[bool] = True
-    needs_labels: ClassVar[bool] = True  # learns from labelled images only
+    needs_labels: ClassVar[bool] = True  # learns from labeled images only
     takes_anchor: ClassVar[bool] = False
     mirrors: ClassVar[bool] = False
     ablations: ClassVar[dict[str, dict[str, Any]]] = {}  # an active ingredient switched off → the settings that do it
@@ -106,11 +106,11 @@ class TowerMethod(Parametrized):
         ----------
         items : the images; their own labels are used unless ``labels`` is given.
         labels : (n,) class names, or indices into the class names of ``items``, or of ``text`` where those have none;
-            −1 = unlabelled.
+            −1 = unlabeled.
         text : sentences of the classes and their vectors, from ``encoder.embed_texts``; matched by name with the
             classes of ``items``, each of which must have text.
         encoder : a CLIP whose towers are opened up; it stays as it is.
-        validation : labelled images; their accuracy is reported in ``diagnosis_`` and nothing is chosen by it.
+        validation : labeled images; their accuracy is reported in ``diagnosis_`` and nothing is chosen by it.
         checkpoint : a folder for the state of the training, so that it goes on after an interruption.
 
         Raises
@@ -186,7 +186,7 @@ class TowerMethod(Parametrized):
                 logits.append(learner.scores(batch.pixels, classes).float().cpu())
         left_out = (*items.quarantined, *(Quarantined(items.ids[i], reasons[i]) for i in sorted(reasons)))
         if not kept:
-            raise InputError(f"Expected images, none of the {len(items)} can be decoded.")
+            raise InputError("Expected an image that can be decoded, got none.")
         rows = torch.cat(kept).numpy()
         ids = tuple(items.ids[i] for i in rows)
         labels = items.labels
@@ -290,7 +290,7 @@ class TowerMethod(Parametrized):
         if not self.needs_labels:
             return items, text
         if not len(known):
-            raise InputError(f"{type(self).__name__} learns from labelled images, got none.")
+            raise InputError(f"{type(self).__name__} learns from labeled images, got none.")
         return items.select(np.flatnonzero(items.labels != UNLABELLED)), text
 
 

@@ -96,7 +96,7 @@ class TransCLIP(VectorMethod):
     needs_labels = False
     choices: ClassVar[tuple[str, ...]] = ("support_weight",)
     ablations: ClassVar[dict[str, dict[str, Any]]] = {
-        "no neighbours": {"neighbours": 0},
+        "no neighbors": {"neighbours": 0},
         "no text term": {"text_weight": 0.0},
     }
 
@@ -194,7 +194,7 @@ class TransCLIP(VectorMethod):
         return *best.choice, "validation"
 
     def _iterate(self, task: Task, start: Mixture, gamma: float) -> Solution:
-        """Block majorise-minimise from ``start``."""
+        """Block majorize-minimize from ``start``."""
         mixture, Z = start, task.log_text.exp()
         before = Z
         for _ in range(self.outer_iterations):

@@ -32,8 +32,8 @@ class ZeroShot(VectorMethod):
     ``"max-score"``: :math:`s_c = \max_s \hat x^\top \hat t_{cs}`, for sentences that name different kinds of one
     class (Novack et al. 2023).
 
-    The logits are ``logit_scale`` · s. With one sentence a class the three are one. Nothing is learned from labelled
-    images where there is text; without text the class means of the labelled images stand in for it, which is the
+    The logits are ``logit_scale`` · s. With one sentence a class the three are one. Nothing is learned from labeled
+    images where there is text; without text the class means of the labeled images stand in for it, which is the
     nearest-mean classifier. ``y`` may be left out when text is given.
 
     Cost: O(C T d) to fit, O(n C d) to score (O(n C T d) for ``"max-score"``).

@@ -43,7 +43,7 @@ class Batch:
 
     Attributes
     ----------
-    views : one tensor (b, 3, H, W) a kind of view, normalised, in the encoder's type on its device.
+    views : one tensor (b, 3, H, W) a kind of view, normalized, in the encoder's type on its device.
     labels : (b,) int64 on the same device; −1 where unknown.
     indices : (b,) int64 on the CPU, into the items of the batches.
     epoch : counted from 0.
@@ -69,7 +69,7 @@ class ImageBatches:
 
     Parameters
     ----------
-    items : images, labelled or not.
+    items : images, labeled or not.
     encoder : whose preprocessing is applied; pictures of a fixed square size.
     augmentation : what every view is, or one name for each of several views of an image:
 
@@ -166,8 +166,8 @@ class ImageBatches:
         self.kept = np.array([i for i in range(len(items)) if i not in reasons], dtype=np.int64)
         refused = [Quarantined(items.ids[i], reason) for i, reason in reasons.items()]
         if not len(self.kept):
-            listed = some([f"{q.id}: {q.reason}" for q in refused], 3)
-            raise InputError(f"Expected images, none of the {len(items)} can be decoded ({listed}).")
+            listed = some([q.id for q in refused], 3, details=[q.reason for q in refused])
+            raise InputError(f"Expected an image that can be decoded, got none: {listed}.")
         self.items = items.select(self.kept)
         self.quarantined = (*items.quarantined, *refused)
         card = (self.augmentations, self.scale, self.seed, self._encoder.preprocessing.card(), digest.hexdigest())

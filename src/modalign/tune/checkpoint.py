@@ -3,7 +3,7 @@
 ::
 
     folder/
-      state-<sha256>.safetensors     trainable parameters, buffers, the optimiser's moments
+      state-<sha256>.safetensors     trainable parameters, buffers, the optimizer's moments
       training.json                  which run this is, how far it got, its history, the name of the state
 
 The card is the commit point: the state is written under a name that holds its own hash, then the card that names it
@@ -76,7 +76,7 @@ class Checkpoint:
         FORMAT.write(self.folder, {"run": self.run, "step": step, "progress": dict(progress)}, data)
 
     def load(self, module: nn.Module, optimiser: Optimizer) -> tuple[int, dict[str, Any]] | None:
-        """Bring module and optimiser to the saved state; (steps done, progress), or None where nothing was saved.
+        """Bring module and optimizer to the saved state; (steps done, progress), or None where nothing was saved.
 
         Raises
         ------
@@ -143,7 +143,7 @@ def _is_moment(key: str, tensor: Tensor, parameters: Mapping[str, Tensor]) -> bo
 
 
 def _moments(module: nn.Module, optimiser: Optimizer) -> dict[str, Tensor]:
-    """The optimiser's tensors, by ``moment.parameter``."""
+    """The optimizer's tensors, by ``moment.parameter``."""
     parameters = ((name, p) for name, p in module.named_parameters() if p.requires_grad)
     return {
         f"{moment}.{name}": value

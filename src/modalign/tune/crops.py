@@ -112,7 +112,7 @@ def embed_crops(
 
     Parameters
     ----------
-    source : anything :func:`~modalign.load_items` takes, labelled or not.
+    source : anything :func:`~modalign.load_items` takes, labeled or not.
     encoder : of square pictures of one size.
     crops : N.
     side : (α, β), range of the side in units of the picture's short side.
@@ -171,7 +171,7 @@ def _embed_crops(
             if pixels is not None and key not in rows.fresh:
                 rows.add(key, checked(encoder, encoder.encode(pixels)[0]).reshape(-1))
         if not kept:
-            raise InputError(f"Expected images, none of the {len(items)} can be decoded.")
+            raise InputError("Expected an image that can be decoded, got none.")
         table = rows.table(keys).reshape(len(keys), crops + 1, encoder.spec.dim)
     return Features(
         vectors=np.ascontiguousarray(table[:, 0]),

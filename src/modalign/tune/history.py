@@ -39,7 +39,7 @@ class History:
     Attributes
     ----------
     epochs : in order, those before an interruption included.
-    steps : optimiser steps of the whole.
+    steps : optimizer steps of the whole.
     parameters : how many numbers were trained.
     resumed_from : steps that were done when this call began; 0 for a new run.
     """

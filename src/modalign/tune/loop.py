@@ -68,7 +68,7 @@ def train(
     threads: int | None = None,
     description: str = "Training",
 ) -> History:
-    r"""Minimise the mean over the images of a loss, over the parameters of ``module`` that want a gradient.
+    r"""Minimize the mean over the images of a loss, over the parameters of ``module`` that want a gradient.
 
     With B images a step in k parts of :math:`b_i` images, on any number of processes, the gradient of the step is
 

@@ -22,7 +22,7 @@ class Recipe:
     Attributes
     ----------
     epochs : passes over the images.
-    batch_size : images an optimiser step, over all processes and parts.
+    batch_size : images an optimizer step, over all processes and parts.
     learning_rate : the highest.
     optimiser : SGD with momentum 0.9 and decay in the gradient, or AdamW with decoupled decay and its usual moments.
     weight_decay : on every trainable parameter but those in ``undecayed``.
@@ -80,7 +80,7 @@ class Recipe:
         object.__setattr__(self, "undecayed", tuple(self.undecayed))
 
     def steps_per_epoch(self, n: int) -> int:
-        """Optimiser steps that n images make in an epoch.
+        """Optimizer steps that n images make in an epoch.
 
         Raises
         ------
@@ -136,7 +136,7 @@ def learning_rate(recipe: Recipe, steps_per_epoch: int) -> Callable[[int], float
     Parameters
     ----------
     recipe : its schedule, rates, warm-up and epochs.
-    steps_per_epoch : optimiser steps an epoch.
+    steps_per_epoch : optimizer steps an epoch.
     """
     highest, lowest, warmup = recipe.learning_rate, recipe.final_rate, recipe.warmup
 

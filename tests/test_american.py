@@ -1,0 +1,51 @@
+"""Whatever a user reads is American English; names of parameters and values stay as they are."""
+
+from __future__ import annotations
+
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BRITISH = re.compile(
+    r"label(?:led|ling)\b|colour|behaviour|favour|honour|neighbour|\bcentre|\bcentring|\bgrey\b|\blearnt\b|\bwhilst\b"
+    r"|\blicence|artefact|(?:normal|recogn|optim|general|minim|maxim|summar|regular|penal|token|vector|stabil|random"
+    r"|initial|organ|standard|symmetr|serial)is(?:e[drs]?|ing|ation)\b",
+    re.IGNORECASE,
+)
+NAMES = (
+    re.compile(  # code, names in quotes, expressions, identifiers, options and the head of a parameter's description
+        r"``[^`]*``|`[^`\n]*`|\"[\w.-]+\"|'[\w.-]+'|\{[^{}]*\}|\w*_\w*|:\w+:`[^`]*`|\b\w+=|--\w[\w-]*|^ +[\w, *]+ : ",
+        re.MULTILINE,
+    )
+)
+
+
+def british(text: str) -> list[str]:
+    return BRITISH.findall(NAMES.sub(" ", text))
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/guide.md", *(f"docs/methods/{n.name}" for n in ROOT.glob("docs/methods/*.md"))]
+)
+def test_pages(page: str) -> None:
+    assert not british((ROOT / page).read_text())
+
+
+def test_messages_and_docstrings() -> None:
+    found = []
+    for file in sorted((ROOT / "src").rglob("*.py")):
+        for token in tokenize.generate_tokens(io.StringIO(file.read_text()).readline):
+            if token.type == tokenize.STRING and " " in token.string and (words := british(token.string)):
+                found.append(f"{file.relative_to(ROOT)}:{token.start[0]}: {', '.join(words)}")
+    assert not found, "\n".join(found)
+
+
+def test_names_are_told_from_words() -> None:
+    assert british("the labelled images, normalised and grey") == ["labelled", "normalised", "grey"]
+    assert not british(
+        '    neighbours : `centre`, "labelled", --unlabelled, labelled=True, {unlabelled} and x_labelled'
+    )
