@@ -56,7 +56,7 @@ def test_a_file_of_answers_accounts_for_every_image(
     expected = dict(zip(table.ids, table.probabilities[:, 0].tolist(), strict=True))
     assert {row["id"]: float(row["disc"]) for row in rows[:-1]} == expected
     content = json.loads(Path("a.json").read_text(encoding="utf-8"))
-    assert content["model"] == {"method": "ZeroShot", "folder": str(model)}
+    assert content["model"] == {"method": "ZeroShot", "folder": model.name}
     assert {p["id"]: p["probabilities"]["disc"] for p in content["predictions"]} == expected
 
 

@@ -218,6 +218,16 @@ def test_lists_of_everything(tmp_path: Path) -> None:
     assert items.read(2) == items.read(3), "equal pixels have equal bytes, whatever they came in"
 
 
+def test_a_list_is_the_same_in_an_array(tmp_path: Path) -> None:
+    write(tmp_path, "cat/1.jpg", "dog/2.jpg")
+    paths = [str(tmp_path / "cat/1.jpg"), str(tmp_path / "dog/2.jpg")]
+    for same in (np.array(paths), np.array(paths, dtype=object), np.array(paths, dtype=np.dtypes.StringDType())):
+        assert load_items(same).ids == ("cat/1.jpg", "dog/2.jpg")
+    assert len(load_items(np.array([picture(), None], dtype=object)[:1])) == 1
+    with pytest.raises(InputError, match=r"a list of folders: .*; give one folder"):
+        load_items([tmp_path / "cat", tmp_path / "dog"])
+
+
 def test_integer_labels_number_the_given_classes() -> None:
     items = load_items([picture()] * 3, labels=np.array([2, -1, 0]), classes=["a", "b", "c"])
     assert items.labels.tolist() == [2, -1, 0]

@@ -46,7 +46,7 @@ def predict(
     classifier = _load_classifier(model, encoder)
     check_top(top, classifier.class_names)
     predictions = classifier.predict(items, reject=False if reject is None else reject).sorted_by(sort)
-    predictions.origin["model"]["folder"] = str(model)
+    predictions.origin["model"]["folder"] = model.resolve().name  # answers are given away, and a path tells its owner
     if out is not None:
         exports.save(predictions, out)
     if as_json:

@@ -21,6 +21,8 @@ from modalign.files import require_path, why_no_path
 def list_memory(source: object, labels: object) -> Listing:
     """The images of a list or an array; ``labels`` has one entry per image, or is None."""
     _refuse_vectors(source)
+    if isinstance(source, np.ndarray) and source.dtype.kind in "OUT" and source.ndim == 1:
+        source = source.tolist()  # paths or pictures, as a column of a table holds them
     if isinstance(source, np.ndarray):
         entries: list[object] = list(_check_batch(source))
     elif isinstance(source, (Image.Image, bytes)):
@@ -58,6 +60,10 @@ def list_memory(source: object, labels: object) -> Listing:
     if missing and not listing.ids:
         require_path(missing[0], "images")
         first = Path(missing[0])
+        if first.is_dir():
+            raise InputError(
+                f"Expected images, got a list of folders: {some(missing, 3)}; give one folder, not a list."
+            )
         raise InputError(
             f"Expected images, none of {some(missing, 3)} is a file." + did_you_mean(first.name, siblings(first))
         )
