@@ -83,6 +83,8 @@ class Classifier:
         ------
         InputError : ``reject`` is asked of a model without held-out images, or with too few for that share.
         """
+        if not isinstance(reject, (bool, int, float, np.number)):
+            raise InputError(f"Expected {argument('reject')} as a share of images, True or False, got {reject!r}.")
         asked, level = reject is not False, 0.05 if reject is True else float(reject)
         if asked:
             self._require_rejection(level)

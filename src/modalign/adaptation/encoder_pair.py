@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from modalign.data.items import Items
 from modalign.encoders import load_encoder
 from modalign.encoders.base import Encoder
 from modalign.encoders.joined import JoinedEncoder
-from modalign.errors import InputError
+from modalign.errors import InputError, argument
 from modalign.features import Features
 from modalign.methods.base import VectorMethod
 from modalign.scoring import embed
@@ -39,7 +40,9 @@ class EncoderPair:
         crops: int = 0,
     ) -> EncoderPair:
         """Load what is a name, check that it goes with the method, and join encoder and anchor if both are needed."""
-        encoder = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
+        encoder = load_encoder(encoder, device=device) if isinstance(encoder, (str, os.PathLike)) else encoder
+        if not isinstance(encoder, (Encoder, JoinedEncoder)):
+            raise InputError(f"Expected {argument('encoder')} as a name, a folder or an encoder, got {encoder!r}.")
         if crops and isinstance(encoder, JoinedEncoder):
             raise InputError(f"Expected one encoder to see crops with, got '{encoder.name}'; leave crops out.")
         if anchor is not None:

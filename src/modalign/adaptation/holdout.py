@@ -59,8 +59,11 @@ def plan_holdout(
     InputError
         If ``shots`` or ``validation`` is out of range or does not go with the method or the source.
     """
-    if shots is not None and shots < 1:
-        raise InputError(f"Expected shots to be at least 1, got {shots}; leave it out to learn from all images.")
+    if shots is not None and (isinstance(shots, bool) or not isinstance(shots, Integral) or shots < 1):
+        raise InputError(
+            f"Expected {argument('shots')} as a whole number of at least 1, got {shots!r}; leave it out to learn from "
+            "all images."
+        )
     _check(validation, method)
     if not (items.labels != UNLABELLED).any():
         _require_no_labels(method, validation)

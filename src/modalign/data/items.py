@@ -151,6 +151,8 @@ def _divided(items: Items, split: str | os.PathLike[str] | Split | None) -> Item
         return items
     if isinstance(split, Split):
         return mark(items, split)
+    if not isinstance(split, (str, os.PathLike)):
+        raise InputError(f"Expected {argument('split')} as a split file or a Split, got {type(split).__name__}.")
     keys = [None if k == UNLABELLED else items.class_names[k] for k in items.labels]
     listing = Listing([*items.ids], [*items.blobs], keys, [*items.class_names], [*items.quarantined], [*items.notes],
                       items.parts.tolist(), ordered=True, given=[*items.given])  # fmt: skip

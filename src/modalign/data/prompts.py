@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from modalign.data.articles import with_article
 from modalign.data.lint import Finding, lint, lint_notes
 from modalign.data.names import did_you_mean, match_names, normalise, some
 from modalign.data.templates import DEFAULT_TEMPLATE, TEMPLATES
-from modalign.errors import InputError, UnknownNameError
+from modalign.errors import InputError, UnknownNameError, argument
 from modalign.files import read_json
 
 
@@ -97,6 +97,8 @@ def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
                 raise UnknownNameError("template", templates, TEMPLATES, "A template of your own has {} for the name.")
             return TEMPLATES[key]
         templates = (templates,)
+    if not isinstance(templates, Iterable):
+        raise InputError(f"Expected {argument('templates')} as sentences with {{}} or a name, got {templates!r}.")
     for template in templates:
         if not isinstance(template, str) or template.count("{}") != 1:
             raise InputError(f"Expected a template with {{}} once, where the class name goes, got {template!r}.")

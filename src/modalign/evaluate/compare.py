@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +45,8 @@ def compare(
     text: TextSource = None,
     encoder: str | Encoder | None = None,
     anchor: str | Path | Encoder | Features | None = None,
-    methods: Sequence[str] | None = None,
-    shots: Sequence[Shots] = SHOTS,
+    methods: str | Sequence[str] | None = None,
+    shots: Shots | Sequence[Shots] = SHOTS,
     seeds: int | Sequence[int] = 3,
     test: float = TEST_SHARE,
     split: str | Path | Split | None = None,
@@ -77,8 +78,8 @@ def compare(
         one that they name.
     anchor : an encoder for images, or features row by row: the same images in a language-aligned space, where
         ``source`` is of a vision-only one. Methods that take no anchor run in its space, where the text is.
-    methods : names (see ``modalign list``); all by default.
-    shots : labeled images a class; numbers and ``"all"``. 0 is without labels.
+    methods : names (see ``modalign list``), or one; all by default.
+    shots : labeled images per class: numbers and ``"all"``, or one of them. 0 is without labels.
     seeds : how many draws, or which.
     test : share of every class to test on, where there are no official lists.
     split : a split file, or a split of the given images. Default: what the source marks as train, validation and test.
@@ -88,8 +89,8 @@ def compare(
     hyperparameters : method → name → value, other than the defaults.
     ablations : also run every method with its ingredients switched off.
     record : a file that every run is added to as soon as it is done; runs that it holds are not made again.
-    jobs : how many runs at a time, each in a process of its own on one thread; more than one is for scripts that guard
-        their entry point (``if __name__ == "__main__"``), and makes each single run seem slower.
+    jobs : how many runs at a time, each in a process of its own on one thread; more than one makes each single run seem
+        slower.
     device : where the encoder runs.
 
     What the methods warn of is a warning once, at the end, and stands in ``remarks`` with the methods that it concerns.
@@ -100,6 +101,7 @@ def compare(
     """
     started = time.perf_counter()
     draws = tuple(range(1, seeds + 1)) if isinstance(seeds, int) else tuple(seeds)
+    methods, shots = ((one,) if isinstance(one, (str, int)) else one for one in (methods, shots))
     settings = _checked(methods, shots, draws, hyperparameters, record)
     if jobs < 1:
         raise InputError(f"Expected jobs to be at least 1, got {jobs}.")
@@ -223,13 +225,13 @@ def _checked(
     """Method → its hyper-parameters, after checking what can be checked without the data."""
     names = [name.lower().replace("-", "_") for name in (METHODS if methods is None else methods)]
     given = {name.lower().replace("-", "_"): values for name, values in (hyperparameters or {}).items()}
-    if not names or not shots or not seeds or len(set(seeds)) < len(seeds):
-        raise InputError(
-            f"Expected at least one method, number of labels and seed, all seeds different, got {names}, "
-            f"{list(shots)} and {list(seeds)}."
-        )
+    for name, values in (("methods", names), ("shots", shots), ("seeds", seeds)):
+        if not values:
+            raise InputError(f"Expected {argument(name)} to hold at least one, got none.")
+    if len(set(seeds)) < len(seeds) or not all(isinstance(seed, Integral) and seed >= 0 for seed in seeds):
+        raise InputError(f"Expected {argument('seeds')} as different whole numbers ≥ 0, got {list(seeds)}.")
     if any(k != "all" and (isinstance(k, (str, bool)) or int(k) != k or k < 0) for k in shots):
-        raise InputError(f"Expected shots as numbers ≥ 0 or 'all', got {', '.join(map(str, shots))}.")
+        raise InputError(f"Expected {argument('shots')} as numbers ≥ 0 or 'all', got {', '.join(map(str, shots))}.")
     for name in given:
         if name not in names:
             raise UnknownNameError("compared method", name, names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -194,7 +195,8 @@ class ProblemReader(Parametrized):
             try:
                 X = validate_data(self, X, reset=reset, dtype=[np.float32, np.float64, np.float16])
             except ValueError as error:  # of scikit-learn, some with the whole array
-                raise InputError(f"X: {' '.join(str(error).split()):.400}") from None
+                said = re.sub(r": array=.*?\]\.(?= [A-Z])", ".", " ".join(str(error).split()))
+                raise InputError(f"X: {said:.400}") from None
             return read_rows(X, "X")
         tensor = read_rows(X, "X", mapped=self.streams)
         if reset:
