@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -184,3 +185,24 @@ def test_unlabeled_images_do_not_hide_labeled_ones():
     read = problem._read_problem(X, np.concatenate([loose, data.y]), data.text, None, None, None)
     sizes = auto_pool.images_per_class(read, auto_pool.groups_of_views(read))
     assert sizes.tolist() == np.bincount(data.y).tolist()
+
+
+def test_a_candidate_is_not_started_with_less_time_than_the_last_one_took(monkeypatch):
+    """Fits of 2 and 5 s, and a fifth of that on each fold: 4 and 10 s of 20 leave 6, less than the next is to take."""
+    data, now, cost = few_shot(), [0.0], {"anchored_gaussian": 2.0, "gda": 5.0, "tip_adapter": 0.1}
+    original = auto_pool.fit_member
+
+    def slow(name, problem, seed, rows=None, **settings):
+        now[0] += cost.get(name, 0.0) / (1 if rows is None else 5)
+        return original(name, problem, seed, rows, **settings)
+
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    for module in (auto, auto_pool):
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(auto_pool, "fit_member", slow)
+    for seconds, judged in ((20, ["anchored_gaussian", "gda"]), (24.1, list(cost)), (12.5, ["anchored_gaussian"])):
+        now[0] = 0.0
+        model = Auto(candidates=list(cost), seconds=seconds, random_state=0).fit(data.X, data.y, text=data.text)
+        assert model.candidates_ == ["zero_shot", *judged]
+        taken = {row["name"]: row["seconds"] for row in model.table_}
+        assert taken["tip_adapter"] == (0.2 if "tip_adapter" in judged else 0.0)

@@ -44,16 +44,18 @@ class Auto(VectorMethod):
     The probabilities are calibrated: the temperature is that of the out-of-fold predictions, sharpened for the labeled
     images that the final models have beyond those of a fold (see :func:`~modalign.methods.ensemble.greedy_ensemble`).
 
-    Cost: five fits of each candidate and one of each member. Candidates are tried in a fixed order until ``seconds``
-    are used; what was not tried is named in ``diagnosis_``. A limit on time makes the choice depend on how busy the
-    machine is. The same data, seed and ``candidates=model.candidates_`` give the same model again on any machine.
+    Cost: six fits of each candidate, one of which chooses its hyper-parameters. Candidates are tried in the given
+    order, the default ones from cheap to costly, until ``seconds`` are used; what was not tried is named in
+    ``diagnosis_``. A limit on time makes the choice depend on how busy the machine is. The same data, seed and
+    ``candidates=model.candidates_`` give the same model again on any machine.
 
     Parameters
     ----------
     candidates : names of methods on vectors; None is a list that suits what is given. Zero-shot is always added where
         there is text.
-    seconds : time for choosing, in seconds of wall time; the candidate that exceeds it is dropped. The first candidate
-        is always finished. None is 20 for the default candidates, and no limit for candidates that are given.
+    seconds : time for choosing, in seconds of wall time. The candidate that exceeds it is dropped, and none is started
+        with less time left than the last one took. The first candidate is always finished. None is 20 for the default
+        candidates, and no limit for candidates that are given.
     random_state : draws the folds and seeds the candidates.
 
     Attributes
