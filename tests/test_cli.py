@@ -161,8 +161,14 @@ def test_crops_are_an_option_of_fit_and_kept(photos: Path, tmp_path: Path) -> No
 def test_a_warning_is_a_note_without_its_line_of_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
+    def warn_twice(*_: object, **__: object) -> None:
+        for _model in range(2):
+            with warnings.catch_warnings():  # as libraries do, after which Python shows a warning again
+                warnings.simplefilter("always")
+                warnings.warn("two of nine\nsentences were cut", stacklevel=1)
+
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.setattr(cli, "app", lambda *_, **__: warnings.warn("two of nine\nsentences were cut", stacklevel=1))
+    monkeypatch.setattr(cli, "app", warn_twice)
     cli.main()
     captured = capsys.readouterr()
     assert captured.err == "note: two of nine sentences were cut\n"

@@ -52,3 +52,9 @@ def test_lists_load_neither_torch_nor_scikit_learn() -> None:
 def test_an_unknown_list_gets_the_nearest(got: str, meant: str) -> None:
     with pytest.raises(UnknownNameError, match=f"did you mean '{meant}'"):
         listing(got)
+
+
+def test_a_meaning_has_no_marks_of_docstrings() -> None:
+    _, rows = listing("gpua")
+    assert rows
+    assert not any("``" in cell for row in rows for cell in row)

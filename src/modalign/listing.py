@@ -86,7 +86,10 @@ def _hyperparameters(name: str) -> Table:
     from modalign.methods import method_class
     from modalign.methods.parameters import describe, parameters
 
-    rows = [[p.name, describe(p.annotation), repr(p.default), p.meaning] for p in parameters(method_class(name))]
+    rows = [
+        [p.name, describe(p.annotation), repr(p.default), p.meaning.replace("``", "")]  # as docstrings mark code
+        for p in parameters(method_class(name))
+    ]
     return ["hyper-parameter", "type", "default", "meaning"], rows
 
 

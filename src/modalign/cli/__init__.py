@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import cache
 
 import typer
 
@@ -33,7 +34,8 @@ def main() -> None:
     """Entry point: run a command; turn errors that a user can act upon into one sentence and an exit code."""
     for stream in filter(None, (sys.stdout, sys.stderr)):  # a service may have none
         stream.reconfigure(errors="backslashreplace")  # not every terminal has every letter
-    warnings.showwarning = lambda message, *_, **__: say(f"note: {' '.join(str(message).split())}")
+    note = cache(lambda text: say(f"note: {text}"))  # each once, however many models a fit makes
+    warnings.showwarning = lambda message, *_, **__: note(" ".join(str(message).split()))
     if code := run() or _flush():
         sys.exit(code)
 

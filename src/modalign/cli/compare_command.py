@@ -26,7 +26,7 @@ def compare(
         str | None,
         typer.Option(help="Vision-language encoder beside a vision-only one; for features a features file (.npz)."),
     ] = None,
-    anchor_encoder: Annotated[str | None, typer.Option(hidden=True)] = None,
+    anchor_encoder: Annotated[str | None, typer.Option(hidden=True, help="The same as --anchor.")] = None,
     text: Annotated[
         Path | None, typer.Option(help="Class-text vectors (.npz) instead of embedded class names.")
     ] = None,

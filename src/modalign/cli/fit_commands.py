@@ -77,7 +77,7 @@ def fit(
     unlabeled: Annotated[
         bool, typer.Option("--unlabeled", help="Ignore the labels of the source; needs --classes.")
     ] = False,
-    unlabelled: Annotated[bool, typer.Option("--unlabelled", hidden=True)] = False,
+    unlabelled: Annotated[bool, typer.Option("--unlabelled", hidden=True, help="The same as --unlabeled.")] = False,
     split: SplitFile = None,
     template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
     descriptions: Annotated[Path | None, typer.Option(help="JSON: class name → sentences (CuPL, HPT).")] = None,

@@ -24,7 +24,9 @@ def predict(
         typer.Option("--out", "-o", help="Write all probabilities of every image to this .csv, .json or .parquet."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to print per image.")] = 1,
-    sort: Annotated[str, typer.Option(help="given, uncertain (least certain first), certain or name.")] = "given",
+    sort: Annotated[
+        str, typer.Option(help="given, uncertain (first), certain (first) or name (of the answer).")
+    ] = "given",
     reject: Annotated[
         float | None,
         typer.Option(
