@@ -137,6 +137,7 @@ def adapt(
                 "chosen": fitted.chosen,
             },
             "outcome": outcome,
+            "candidates": getattr(method, "table_", []),
             "calibrated": known is not None,
             "sentences": [list(s) for s in task.prompts],
             "notes": [*items.notes, *told, *(() if holdout is None else holdout.notes), *fitted.notes],

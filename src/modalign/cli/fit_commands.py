@@ -10,7 +10,7 @@ import typer
 
 from modalign.cli.assignments import hyperparameters_of, seconds_of
 from modalign.cli.options import AsJson, Device, EncoderName, Source, SplitFile, check_file, command
-from modalign.cli.terminal import command_line, print_json, report_quarantine, say
+from modalign.cli.terminal import command_line, print_json, print_table, report_quarantine, say
 from modalign.errors import InputError
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def fit(
 ) -> None:
     """Adapt a classifier to a folder of images and save it."""
     from modalign.adaptation import adapt
+    from modalign.evaluate.candidates import HEADER, candidate_rows
     from modalign.evaluate.outcome import outcome_lines
     from modalign.methods import method_class
     from modalign.persistence import check_destination
@@ -145,6 +146,8 @@ def fit(
         *(f"{line[:1].upper()}{line[1:]}." for line in outcome_lines(record["outcome"])),
         err=False,
     )
+    if record["candidates"]:
+        print_table(list(HEADER), candidate_rows(record["candidates"]))
     for note in [*record["notes"], *record["outcome"]["notes"]]:
         say(f"note: {note}")
     report_quarantine(record["quarantined"])

@@ -17,11 +17,19 @@ _OUTCOME = {
     "notes": [str],
 }
 _ESTIMATE = {"sizes": {str: float}, "absent": [str], "evidence": float, "divergence": float}
+_CANDIDATE = {
+    "name": str,
+    "accuracy": (float, None),
+    "log_loss": (float, None),
+    "weight": float,
+    "seconds": float,
+}
 _OPTIONAL = {"class_sizes": {str: float}, "estimate": _ESTIMATE}
 _RECORD = {
     "shots": (int, None),
     "images": {str: int},
     "outcome": (_OUTCOME, None),
+    "candidates": [_CANDIDATE],
     "calibrated": bool,
     "sentences": [[str]],
     "notes": [str],

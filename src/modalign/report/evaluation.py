@@ -11,6 +11,7 @@ import torch
 from modalign.classifier import Classifier
 from modalign.data.items import Items, load_items
 from modalign.errors import UndecodableError
+from modalign.evaluate.candidates import HEADER, candidate_rows
 from modalign.evaluate.metrics import percent, reliability
 from modalign.evaluate.outcome import outcome_lines
 from modalign.features import ClassText, Features
@@ -181,7 +182,17 @@ def _add_outcome(page: Page, classifier: Classifier) -> None:
     outcome = classifier.record.get("outcome")
     lines = [] if outcome is None else [*outcome_lines(outcome), *outcome["notes"]]
     if text := statements.paragraphs([*lines, *classifier.record.get("notes", ())]):
-        page.section("When the model was fitted", text)
+        page.section("When the model was fitted", text, blocks=_candidates(classifier))
+
+
+def _candidates(classifier: Classifier) -> list[Block]:
+    """What an automatic choice was made from."""
+    rows = candidate_rows(classifier.record.get("candidates", ()))
+    caption = (
+        "Accuracy and log-loss are those on images that a candidate had not seen; the model is the mean of its "
+        "log-probabilities with these weights. A dash stands for what the time did not suffice for."
+    )
+    return [Fold(f"{len(rows)} candidates", [Table(HEADER, rows, caption)])] if rows else []
 
 
 def record_of(classifier: Classifier) -> dict[str, object]:

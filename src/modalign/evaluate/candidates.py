@@ -1,0 +1,31 @@
+"""The candidates of an automatic choice as a table, from the record of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from modalign.evaluate.metrics import percent
+
+HEADER = ("candidate", "accuracy in %", "log-loss", "weight", "seconds")
+
+
+def candidate_rows(candidates: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """A row of :data:`HEADER` for each candidate; a dash stands for what was not finished in time.
+
+    Parameters
+    ----------
+    candidates : sequence of dict
+        ``table_`` of :class:`~modalign.methods.auto.Auto`: accuracy and log-loss on images that the candidate had not
+        seen, its weight in the ensemble, and the seconds that it took.
+    """
+    return [
+        [
+            found["name"],
+            "–" if found["accuracy"] is None else percent(found["accuracy"]),
+            "–" if found["log_loss"] is None else f"{found['log_loss']:.3f}",
+            f"{found['weight']:.2f}" if found["weight"] else "",
+            f"{found['seconds']:.1f}",
+        ]
+        for found in candidates
+    ]
