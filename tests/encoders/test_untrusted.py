@@ -13,6 +13,7 @@ import pytest
 
 import modalign as ma
 from modalign.encoders import untrusted
+from modalign.encoders.catalog import locate
 from modalign.encoders.untrusted import KINDS, refusing, without_choices
 from modalign.errors import InputError, ModalignError
 
@@ -82,6 +83,18 @@ def test_supported_kinds_exist():
     from transformers import CONFIG_MAPPING, MODEL_MAPPING
 
     assert all(CONFIG_MAPPING[kind] in MODEL_MAPPING for kind in KINDS)
+
+
+@pytest.mark.parametrize(
+    "part", [{"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}}, {"model": {"type": "none"}}]
+)
+def test_a_parser_that_panics_is_one_sentence(part, tmp_path, capfd):
+    folder = tmp_path / "tiny"
+    shutil.copytree(locate("tiny", fetch=False), folder)
+    edit(folder / "tokenizer.json", **part)
+    with pytest.raises(InputError, match=r"The tokenizer in '.*tiny' cannot be loaded"):
+        load(folder).embed_texts(SENTENCES)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_tokenizer_chooses_no_code_and_no_files(checkpoint_copy, tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 @contextmanager
@@ -34,3 +36,25 @@ def quiet(bars: bool = True) -> Iterator[None]:
                 logging.enable_progress_bar()  # also enables the hub's
             if bars and not hub_bar:
                 disable_progress_bars()
+
+
+@contextmanager
+def silent_native_code() -> Iterator[None]:
+    """Nothing on standard error inside, whatever writes there: a parser in Rust prints a backtrace before it raises.
+
+    It is the standard error of the whole process, so what happens inside should be short.
+    """
+    with suppress(AttributeError, OSError, ValueError):  # none, or closed
+        sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # a service without standard error
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as sink:
+            os.dup2(sink.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import OutOfMemoryError, float32, nn
 
-from modalign.encoders.quiet import quiet
+from modalign.encoders.quiet import quiet, silent_native_code
 from modalign.errors import InputError
 from modalign.files import read_bytes, read_json, write
 
@@ -156,7 +156,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    with refusing(f"The tokenizer in '{folder}' cannot be loaded"), quiet(), _checked_copy(folder) as copy:
+    sentence = f"The tokenizer in '{folder}' cannot be loaded"
+    with refusing(sentence), quiet(), silent_native_code(), _checked_copy(folder) as copy:
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
             tokenizer = AutoTokenizer.from_pretrained(copy, **options)
