@@ -143,6 +143,19 @@ def test_fit_says_what_it_achieved_and_its_advice_works(options: tuple, photos: 
     run(*command[1:], "--json")
 
 
+@pytest.mark.parametrize("mapped", [False, True])
+def test_the_advice_of_fit_works_where_folders_are_called_otherwise(photos: Path, tmp_path: Path, mapped: bool) -> None:
+    for code, name in enumerate(("disc", "square")):
+        (photos / name).rename(photos / str(code))
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({"1": "square", "0": "disc"} if mapped else ["disc", "square"]))
+    printed = run("fit", photos, "-o", tmp_path / "m", "--method", "linear_probe", "--classes", names, "--shots", 2)
+    command = shlex.split(printed.stdout.splitlines()[-1].split("try: ")[1])
+    assert command[1] == "evaluate"
+    assert json.loads(run(*command[1:], "--json").stdout)["top1"] > 0.5
+    run("evaluate", tmp_path / "m", photos, expect=2)
+
+
 def test_a_validation_that_makes_no_sense_is_refused(photos: Path, tmp_path: Path) -> None:
     refused = run("fit", photos, "-o", tmp_path / "model", "--validation", "crss", expect=2)
     assert "did you mean 'cross'" in str(refused.exception)

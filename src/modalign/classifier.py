@@ -15,7 +15,7 @@ from PIL import Image
 
 from modalign.data.copies import content_hash, one_label_each
 from modalign.data.items import Items, load_items
-from modalign.data.names import match_names
+from modalign.data.names import match_names, some
 from modalign.data.split import Split, images_to_test_on
 from modalign.display import SHOWN, html_table, shorten, shorten_all
 from modalign.encoders import find_encoder, load_encoder
@@ -135,20 +135,20 @@ class Classifier:
         return np.stack([rows.get(name, missing) for name in items.given])
 
     def evaluate(
-        self, images: Any, *, split: str | Path | Split | None = None, include_fitted: bool = False
+        self, images: Any, *, split: str | Path | Split | None = None, classes: Any = None, include_fitted: bool = False
     ) -> Evaluation:
         """Accuracy on labeled images (a folder per class, a CSV, …).
 
         Of a source that marks some images as test, only these count; ``split`` may be a split file, or a split of the
-        given items, that marks them. Images that the model was fitted on or validated with are recognized by their
-        bytes and left out, so that the folder it was made from can be given whole; ``include_fitted=True`` keeps them.
-        Images whose bytes carry two labels are left out, unless the source marks them as test. The answers are those of
-        :meth:`predict`.
+        given items, that marks them. ``classes`` is needed where :func:`~modalign.adapt` was given it to name folders.
+        Images that the model was fitted on or validated with are recognized by their bytes and left out, so that the
+        folder it was made from can be given whole; ``include_fitted=True`` keeps them. Images whose bytes carry two
+        labels are left out, unless the source marks them as test. The answers are those of :meth:`predict`.
         """
         from modalign.evaluate.metrics import accuracy, confusion, per_class_accuracy
         from modalign.linalg.calibration import expected_calibration_error
 
-        items, labels = self._items_to_test_on(images, split)
+        items, labels = self._items_to_test_on(images, split, classes)
         known = np.flatnonzero(labels != UNLABELLED)
         hashes = {items.ids[i]: content_hash(items, i) for i in known}
         seen = np.array([not include_fitted and hashes[items.ids[i]] in self.fitted_on for i in known], dtype=bool)
@@ -183,10 +183,10 @@ class Classifier:
             **self._provenance({name: hashes[name] for name in scored.ids}),
         )
 
-    def can_evaluate(self, images: Any, *, split: str | Path | Split | None = None) -> bool:
+    def can_evaluate(self, images: Any, *, split: str | Path | Split | None = None, classes: Any = None) -> bool:
         """Whether :meth:`evaluate` finds an image to test on: labeled, decodable, and not one it was fitted on."""
         try:
-            items, labels = self._items_to_test_on(images, split)
+            items, labels = self._items_to_test_on(images, split, classes)
         except InputError:
             return False
         for i in np.flatnonzero(labels != UNLABELLED):
@@ -247,9 +247,9 @@ class Classifier:
                 advice += f" and without {argument('shots', of='fit')}"
         found.require(level, advice)
 
-    def _items_to_test_on(self, images: Any, split: str | Path | Split | None) -> tuple[Items, np.ndarray]:
+    def _items_to_test_on(self, images: Any, split: Any, classes: Any) -> tuple[Items, np.ndarray]:
         """The images that may be tested on, and their labels in this classifier's numbering."""
-        items = one_label_each(images_to_test_on(load_items(images, split=split)))
+        items = one_label_each(images_to_test_on(load_items(images, split=split, classes=classes)))
         return items, self._labels(items)
 
     def _labels(self, items: Items) -> np.ndarray:
@@ -259,8 +259,8 @@ class Classifier:
         unknown = [items.class_names[k] for k in used if items.class_names[k] not in known]
         if unknown:
             raise InputError(
-                f"Expected images of the model's {len(self.class_names)} classes, got also '{unknown[0]}'"
-                f"{f' and {len(unknown) - 1} more' if len(unknown) > 1 else ''}; remove or rename those folders."
+                f"Expected images of the model's {len(self.class_names)} classes, got also {some(unknown, 1)}; remove "
+                f"or rename those folders, or give {argument('classes')} as in fitting."
             )
         return renumbered(items.labels, items.class_names, self.class_names)
 

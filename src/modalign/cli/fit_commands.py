@@ -151,7 +151,7 @@ def fit(
     for note in [*record["notes"], *record["outcome"]["notes"]]:
         say(f"note: {note}")
     report_quarantine(record["quarantined"])
-    say(f"Saved in {out}; {_next_step(model, out, source, split, encoder)}", err=False)
+    say(f"Saved in {out}; {_next_step(model, out, source, split, classes, encoder)}", err=False)
 
 
 def _validation(text: str) -> Validation:
@@ -162,11 +162,14 @@ def _validation(text: str) -> Validation:
     return text
 
 
-def _next_step(model: Classifier, out: Path, source: Path, split: Path | None, encoder: str) -> str:
+def _next_step(
+    model: Classifier, out: Path, source: Path, split: Path | None, classes: Path | None, encoder: str
+) -> str:
     """A command that works on the model as it is now."""
     moved = ["--encoder", encoder] if any(Path(part).is_dir() for part in encoder.split("+")) else []
-    if model.can_evaluate(source, split=split):
-        divided = [] if split is None else ["--split", split]
-        return f"try: {command_line('evaluate', out, source, *divided, *moved)}"
+    given = {"--split": split, "--classes": classes}
+    files = [word for option, path in given.items() if path is not None for word in (option, path)]
+    if model.can_evaluate(source, split=split, classes=classes):
+        return f"try: {command_line('evaluate', out, source, *files, *moved)}"
     command = command_line("predict", out, source, *moved)
     return f"no labeled image is left to test it on; to name these images, or others, try: {command}"

@@ -71,6 +71,7 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A folder written by fit.")],
     source: Source,
     split: SplitFile = None,
+    classes: Annotated[Path | None, typer.Option(help="File of class names that fit was given.")] = None,
     confusion: Annotated[
         Path | None, typer.Option(help="Picture of the confusion matrix (.png or .svg) to write.")
     ] = None,
@@ -85,7 +86,7 @@ def evaluate(
 
     check_file(confusion, ".png", ".svg", drawn=True)
     check_file(page, ".html", ".htm", drawn=True)
-    items = load_items(source, split=split)
+    items = load_items(source, split=split, classes=classes)
     classifier = _load_classifier(model, encoder)
     result = classifier.evaluate(items, include_fitted=include_fitted)
     if confusion is not None:
