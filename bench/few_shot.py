@@ -12,10 +12,12 @@ run that was stopped goes on; delete that file to measure anew.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,7 @@ class Cell:
     validation: bool
     shots: int
     method: str
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def run(self, seed: int) -> dict[str, Any]:
         """What a fit is recorded under."""
@@ -71,6 +74,7 @@ class Row(Judged):
     calibration_error: float
     seconds: float
     chosen: str
+    not_tried: str
     required: float | None
 
     def judged(self) -> float:
@@ -84,7 +88,7 @@ def fit_and_mark(cell: Cell, seed: int) -> dict[str, Any]:
     T = data.text if cell.text else None
     cls = method_class(cell.method)
     settings = {"random_state": seed} if "random_state" in {p.name for p in parameters(cls)} else {}
-    model: VectorMethod = cls(**settings)
+    model: VectorMethod = cls(**settings, **cell.settings)
     held = few_per_class(yv, min(cell.shots, 4), seed) if cell.validation else np.empty(0, dtype=np.int64)
     started = time.process_time()
     if model.cross_validates or model.judges_itself or not cell.validation:
@@ -119,6 +123,7 @@ def measure(cell: Cell, seeds: int, record: Record) -> Row:
         top1=interval.mean, half_width=0.0 if seeds == 1 else (interval.high - interval.low) / 2, zero_shot=base,
         calibration_error=float(np.mean([run["calibration_error"] for run in runs])),
         seconds=float(np.mean([run["seconds"] for run in runs])), chosen=runs[-1]["chosen"],
+        not_tried=runs[-1]["not_tried"],
         required=base - BELOW if base is not None and cell.method in FLOORED else None,
     )  # fmt: skip
 
@@ -139,19 +144,15 @@ def show(rows: Sequence[Row], protocol: str) -> None:
         )
 
 
-def cells(
-    datasets: Sequence[str], shots: Sequence[int], methods: Sequence[str], given: Sequence[str]
-) -> Iterator[Cell]:
+def cells(options: argparse.Namespace) -> Iterator[Cell]:
     """All that is measured; zero-shot, which learns nothing, only with text."""
-    for data in map(Dataset.load, datasets):
+    settings = {"auto": {"seconds": options.seconds}}
+    for data in map(Dataset.load, options.datasets):
         for text in (True, False) if data.text is not None else (False,):
-            for validation in (choice == "few" for choice in given):
-                for count in shots:
-                    yield from (
-                        Cell(data, text, validation, count, method)
-                        for method in methods
-                        if text or method != "zero_shot"
-                    )
+            for given, count in product(options.validation, options.shots):
+                for method in options.methods:
+                    if text or method != "zero_shot":
+                        yield Cell(data, text, given == "few", count, method, settings.get(method, {}))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -162,12 +163,18 @@ def main(arguments: list[str] | None = None) -> int:
         "--validation", nargs="+", choices=["few", "none"], default=["few", "none"],
         help="with min(shots, 4) validation images per class, without any, or both",
     )  # fmt: skip
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="wall time of auto; more make up for other work on the machine"
+    )
     parser.add_argument("--out", type=Path, help="a Markdown file for the tables, beside which the figures are kept")
     options = parse(parser, arguments)
     record = Record(None if options.out is None else options.out.with_suffix(".jsonl"))
-    wanted = list(cells(options.datasets, options.shots, options.methods, options.validation))
+    wanted = list(cells(options))
     rows = [measure(cell, options.seeds, record) for cell in track(wanted, "methods and shots", unit="cells")]
-    protocol = f"mean over {options.seeds} seeds, labels per class = shots + min(shots, 4) validation images, or shots"
+    protocol = (
+        f"{options.seeds} {'seed' if options.seeds == 1 else 'seeds'}; labels per class are the shots and "
+        f"min(shots, 4) validation images, or the shots alone; `auto` had {options.seconds:g} s of wall time"
+    )
     if options.out is not None:
         options.out.write_text(tables(rows, protocol, machine()), encoding="utf-8")
     return report(rows, show, options.json, protocol=protocol)

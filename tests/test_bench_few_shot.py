@@ -47,18 +47,19 @@ def test_a_run_that_was_stopped_goes_on(data: Dataset, tmp_path: Path, monkeypat
 def test_tables_hold_every_figure_under_its_method_and_shots() -> None:
     rows = [
         Row(
-            "drawn",
-            text,
-            True,
-            shots,
-            method,
-            50.0 + shots + len(method),
-            0.5,
-            60.0 if text else None,
-            2.5,
-            1.5,
-            "",
-            61,
+            dataset="drawn",
+            text=text,
+            validation=True,
+            shots=shots,
+            method=method,
+            top1=50.0 + shots + len(method),
+            half_width=0.5,
+            zero_shot=60.0 if text else None,
+            calibration_error=2.5,
+            seconds=1.5,
+            chosen="",
+            not_tried="",
+            required=61,
         )
         for text in (True, False)
         for shots in (1, 16)
