@@ -9,14 +9,20 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from problems import few_shot
 
 from modalign.errors import InputError
 from modalign.features import Features, concatenate
-from modalign.methods import auto, auto_pool
+from modalign.methods import auto_pool
+from modalign.methods.anchored_gaussian import AnchoredGaussian
 from modalign.methods.auto import Auto
+from modalign.methods.auto_unlabeled import agreed
 from modalign.methods.ensemble import greedy_ensemble, log_probabilities, temperature_of
+from modalign.methods.gpua import GPUA
 from modalign.methods.zero_shot import ZeroShot
+from modalign.persistence import load_model, save_model
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "clip-vitb32" / "caltech101.npz"
 FAST = {"candidates": ("anchored_gaussian", "tip_adapter"), "random_state": 0}
@@ -129,13 +135,66 @@ def test_the_candidates_that_were_judged_give_the_same_model_without_a_limit():
     np.testing.assert_array_equal(again.scores(data.Xt), hurried.scores(data.Xt))
 
 
-def test_without_labels_what_is_not_reproducible_is_not_kept():
+def test_without_labels_answers_are_those_on_which_the_candidates_agree():
     data = few_shot(shots=60, noise=0.6)
     model = Auto(random_state=0).fit(data.X, text=data.text)
-    assert model.diagnosis_["chosen_on"] == "reproducibility"
-    assert model.diagnosis_["reproduced"] > auto.REPRODUCED
-    assert type(model.members_[0]).__name__ == "AnchoredGaussian"
-    assert np.mean(model.transduction_ == data.y) > np.mean((data.X @ data.text.T).argmax(1) == data.y)
+    zero_shot = (data.X @ data.text.T).argmax(1)
+    seed = int(np.random.default_rng(0).integers(2**31))
+    one = AnchoredGaussian(random_state=seed).fit(data.X, text=data.text)
+    other = GPUA(random_state=seed).fit(data.X, text=data.text)
+    agree = one.transduction_ == other.transduction_
+    np.testing.assert_array_equal(model.transduction_, np.where(agree, one.transduction_, zero_shot))
+    new = one.predict(data.Xt), other.predict(data.Xt), (data.Xt @ data.text.T).argmax(1)
+    np.testing.assert_array_equal(model.predict(data.Xt), np.where(new[0] == new[1], new[0], new[2]))
+    assert model.diagnosis_["chosen_on"] == "agreement"
+    assert model.diagnosis_["agree"] == pytest.approx(agree.mean())
+    assert model.diagnosis_["changed"] == pytest.approx(np.mean(model.transduction_ != zero_shot))
+    assert np.mean(model.transduction_ == data.y) > np.mean(zero_shot == data.y)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 3))
+def test_agreement_takes_zero_shot_where_there_is_none(seed, others):
+    rng = torch.Generator().manual_seed(seed)
+    parts = [torch.randn(30, 4, generator=rng, dtype=torch.float64).log_softmax(dim=1) for _ in range(others + 1)]
+    found = agreed(parts)
+    np.testing.assert_allclose(found.exp().sum(dim=1), 1)
+    for i in range(30):
+        best = {int(part[i].argmax()) for part in parts[:-1]}
+        assert int(found[i].argmax()) == (best.pop() if len(best) == 1 else int(parts[-1][i].argmax()))
+        if not best:
+            expected = torch.stack([part[i] for part in parts[:-1]]).exp().prod(dim=0) ** (1 / others)
+            np.testing.assert_allclose(found[i].exp(), expected / expected.sum(), atol=1e-9)
+
+
+@pytest.mark.parametrize("candidates", [["zero_shot"], ["transclip"], ["anchored_gaussian", "transclip", "lfa"]])
+def test_without_labels_other_candidates_agree_likewise(candidates, tmp_path):
+    data = few_shot(shots=20, noise=0.6)
+    model = Auto(candidates=candidates, random_state=0).fit(data.X, text=data.text)
+    assert model.candidates_ == [*(name for name in candidates if name != "zero_shot"), "zero_shot"]
+    save_model(tmp_path / "model", model)
+    again, _ = load_model(tmp_path / "model")
+    np.testing.assert_array_equal(again.scores(data.Xt), model.scores(data.Xt))
+    if candidates == ["zero_shot"]:
+        np.testing.assert_array_equal(model.predict(data.Xt), (data.Xt @ data.text.T).argmax(1))
+        np.testing.assert_array_equal(model.transduction_, (data.X @ data.text.T).argmax(1))
+
+
+def test_without_labels_time_is_kept_and_what_was_not_tried_is_named():
+    data = few_shot(shots=20)
+    model = Auto(seconds=1e-9, random_state=0).fit(data.X, text=data.text)
+    assert model.candidates_ == ["anchored_gaussian", "zero_shot"]
+    assert model.diagnosis_["not_tried"] == "gpua"
+    again = Auto(random_state=0, **model.chosen()).fit(data.X, text=data.text)
+    np.testing.assert_array_equal(again.scores(data.Xt), model.scores(data.Xt))
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="needs real CLIP features beside the repository")
+@pytest.mark.parametrize("kind", ["even", "16 per class", "half absent", "tail ×100"])
+def test_without_labels_never_far_below_zero_shot_on_real_folders(kind):
+    from bench.label_free import caltech, measure
+
+    row = measure(caltech(), "auto", kind, seeds=1)
+    assert min(row.transduction, row.new) > (1.0 if kind in ("even", "16 per class") else -1.0)
 
 
 def test_a_candidate_that_is_no_method_on_vectors_is_refused():

@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from modalign.features import UNLABELLED
-from modalign.methods.auto_pool import Pool, fit_member, groups_of_views, images_per_class, reproduced
+from modalign.methods.auto_pool import Pool, fit_member, groups_of_views, images_per_class
+from modalign.methods.auto_unlabeled import Agreement, agreed
 from modalign.methods.base import Problem, VectorMethod
 from modalign.methods.ensemble import greedy_ensemble, log_probabilities
 from modalign.methods.parameters import Positive, Seed
 from modalign.methods.selection import accuracy, held_out, log_likelihood
+from modalign.methods.transduction import keep_answers
 
 SECONDS = 20.0  # for the default candidates
 SMALLEST = 2  # labeled images of most classes, below which nothing can be held out
-REPRODUCED = 0.4  # share of changed answers that two halves must have in common
 UNTEMPERED = 10.0  # temperature of a Gaussian in hundreds of dimensions, where none can be fitted
 
 
@@ -37,9 +38,10 @@ class Auto(VectorMethod):
 
     Unlabeled images (−1) are given to the candidates that can use them.
 
-    Without labels, the anchored Gaussian is fitted to the images and kept if what it changes is reproducible: fitted to
-    two halves of the images, both halves must agree on most of the answers that differ from zero-shot. Otherwise
-    zero-shot is kept.
+    Without labels, no image can be judged. An image then gets the answer on which the anchored Gaussian and GPUA agree,
+    with the mean of their log-probabilities, and that of zero-shot where they do not. Agreement of the two costs little
+    of what each of them gains, and most of what they get wrong on folders where classes are few, absent or uneven is
+    not got wrong by both. Other ``candidates`` must all agree likewise.
 
     The probabilities are calibrated: the temperature is that of the out-of-fold predictions, sharpened for the labeled
     images that the final models have beyond those of a fold (see :func:`~modalign.methods.ensemble.greedy_ensemble`).
@@ -62,15 +64,16 @@ class Auto(VectorMethod):
     ----------
     candidates_ : names of the methods that were judged, in order.
     members_ : the fitted methods of the ensemble.
+    agreement_ : whether zero-shot, the last member, answers where the others do not agree; without labels.
     weights_, temperatures_ : (m,) their weights, and what their scores are divided by.
     sharpness_ : factor of the mean log-probability.
     table_ : per candidate its ``name``, ``accuracy`` and ``log_loss`` on images it has not seen, ``weight`` and
         ``seconds``; None where it was not finished.
     transduction_ : (n,) labels of the fitted images: given where there was one, found where there was none.
-    class_sizes_ : (C,) estimated images of each class; without labels, where the anchored Gaussian is kept.
+    class_sizes_ : (C,) estimated images of each class, of the first member that estimates them; without labels.
     prototypes_ : (C, d) unit class texts, or class means without text.
     diagnosis_ : the ensemble in words, accuracies and log-losses out of fold, beside zero-shot; without labels the
-        share of changed answers that is ``reproduced``.
+        share of the images on which the candidates ``agree``, and of those whose answer is ``changed`` from zero-shot.
 
     References
     ----------
@@ -101,30 +104,33 @@ class Auto(VectorMethod):
         started, known = time.monotonic(), problem.y != UNLABELLED
         seed = int(np.random.default_rng(self.random_state_).integers(2**31))
         self.prototypes_ = problem.prototypes()
-        self.table_, self.diagnosis_, self._judged = [], {}, None
+        self.table_, self.diagnosis_, self._judged, self.agreement_ = [], {}, None, False
+        self.__dict__.pop("class_sizes_", None)
         groups = groups_of_views(problem)
         enough = int(images_per_class(problem, groups).median()) >= SMALLEST
+        seconds = self.seconds or (SECONDS if self.candidates is None else math.inf)
         if enough or held_out(problem.validation) is not None:
-            seconds = self.seconds or (SECONDS if self.candidates is None else math.inf)
             self._choose(problem, Pool.judge(problem, self.candidates, groups, seed, started + seconds))
-        else:
+        elif bool(known.any()):
             self._take_one(problem, seed)
-        found = self._scores(problem.X).argmax(dim=1).cpu()
-        alone = self.members_[0] if len(self.members_) == 1 else None
-        if not bool(known.any()) and hasattr(alone, "fitted_answers_"):
-            self.fitted_answers_, self.class_sizes_ = alone.fitted_answers_, alone.class_sizes_
+        else:
+            self._agree(problem, Agreement.fit(problem, self.candidates, seed, seconds))
         for member in self.members_:
             vars(member).pop("fitted_answers_", None)
-        if hasattr(alone, "transduction_"):  # what was found together with the other images is better
-            found = torch.as_tensor(np.asarray(alone.transduction_))
-        self.transduction_ = self.classes_[torch.where(known.cpu(), problem.y.cpu(), found).numpy()]
+        if not self.agreement_:
+            found = self._scores(problem.X).argmax(dim=1).cpu()
+            alone = self.members_[0] if len(self.members_) == 1 else None
+            if hasattr(alone, "transduction_"):  # what was found together with the other images is better
+                found = torch.as_tensor(np.asarray(alone.transduction_))
+            self.transduction_ = self.classes_[torch.where(known.cpu(), problem.y.cpu(), found).numpy()]
 
     def _scores(self, X: Tensor) -> Tensor:
-        parts = [
-            weight * log_probabilities(member._scores(X), temperature)
-            for member, weight, temperature in zip(self.members_, self.weights_, self.temperatures_, strict=True)
-        ]
-        return (self.sharpness_ * torch.stack(parts).sum(dim=0)).to(X.dtype)
+        pairs = zip(self.members_, self.temperatures_, strict=True)
+        parts = [log_probabilities(member._scores(X), temperature) for member, temperature in pairs]
+        if getattr(self, "agreement_", False):  # not in the first cards
+            return agreed(parts).to(X.dtype)
+        weighted = (weight * part for weight, part in zip(self.weights_, parts, strict=True))
+        return (self.sharpness_ * torch.stack([*weighted]).sum(dim=0)).to(X.dtype)
 
     def _choose(self, problem: Problem, pool: Pool) -> None:
         """The ensemble that the judged images like best."""
@@ -146,15 +152,35 @@ class Auto(VectorMethod):
             self.diagnosis_["accuracy_zero_shot"] = accuracy(pool.logits["zero_shot"], pool.truth)
 
     def _take_one(self, problem: Problem, seed: int) -> None:
-        """One member, where there are too few labels to choose by: the anchored Gaussian, or zero-shot."""
+        """One member, where there are too few labels to choose by: the anchored Gaussian."""
         name, self.diagnosis_["chosen_on"] = "anchored_gaussian", "nothing"
-        if bool((problem.y == UNLABELLED).all()):
-            share = reproduced(problem, seed)
-            name = name if share > REPRODUCED else "zero_shot"
-            self.diagnosis_ |= {"chosen_on": "reproducibility", "reproduced": share}
         self.candidates_ = [name]
         temperature = 1.0 if problem.text is not None else UNTEMPERED
         self._set_members({name: fit_member(name, problem, seed)}, {name: 1.0}, {name: temperature}, 1.0)
+
+    def _agree(self, problem: Problem, found: Agreement) -> None:
+        """All candidates, of which zero-shot answers where the others do not agree."""
+        others = [name for name in found.fitted if name != "zero_shot"]
+        weights = {name: 1 / len(others) for name in others} | {"zero_shot": 0.0 if others else 1.0}
+        for row in found.table:
+            row["weight"] = round(weights.get(row["name"], 0.0), 3)
+        answers, share = found.answers(problem.X)
+        self._set_members(found.fitted, weights, dict.fromkeys(weights, 1.0), 1.0)
+        self.agreement_, self.table_, self.candidates_ = True, found.table, list(found.fitted)
+        self.fitted_answers_ = keep_answers(problem.X, answers)
+        self.transduction_ = self.classes_[answers.classes[:, 0].cpu().numpy()]
+        sizes = [member.class_sizes_ for member in self.members_ if hasattr(member, "class_sizes_")]
+        if sizes:
+            self.class_sizes_ = sizes[0]
+        before = found.fitted["zero_shot"]._scores(problem.X).argmax(dim=1).cpu()
+        self.diagnosis_ |= {
+            "chosen_on": "agreement",
+            "agree": share,
+            "changed": (answers.classes[:, 0].cpu() != before).double().mean().item(),
+            "not_tried": ", ".join(row["name"] for row in found.table if row["name"] not in found.fitted) or "none",
+        }
+        if others:
+            self.diagnosis_["ensemble"] = f"answers on which {' and '.join(others)} agree, else zero_shot"
 
     def _set_members(
         self,

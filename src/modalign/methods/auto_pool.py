@@ -13,8 +13,7 @@ from torch import Tensor
 
 from modalign.errors import UnknownNameError
 from modalign.features import UNLABELLED
-from modalign.linalg.prototypes import text_prototypes
-from modalign.linalg.similarity import groups_of_copies, unit
+from modalign.linalg.similarity import groups_of_copies
 from modalign.methods import METHODS, method_class
 from modalign.methods.base import Problem, VectorMethod
 from modalign.methods.ensemble import Ensemble, log_probabilities
@@ -64,7 +63,7 @@ class Pool:
         Candidates stand in the order of their cost. So one that had to do with less time than the last one took is not
         started. ``groups`` of images, see :func:`groups_of_views`, are held out together.
         """
-        names = _names(candidates, with_text=problem.text is not None)
+        names = candidate_names(candidates, WITH_LABELS, with_text=problem.text is not None)
         validation, fold = held_out(problem.validation), None
         if validation is None:
             fold = folds(problem.y, groups=groups, random_state=seed)
@@ -134,21 +133,11 @@ def images_per_class(problem: Problem, groups: Tensor | None) -> Tensor:
     return torch.bincount(labels, minlength=problem.n_classes)
 
 
-def reproduced(problem: Problem, seed: int) -> float:
-    """Of the answers that two anchored Gaussians, of one half of the images each, change from zero-shot, the share that
-    both give alike; 1 where nothing is changed."""
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(problem.X)))
-    zero_shot = (unit(problem.X) @ text_prototypes(problem.text).T).argmax(dim=1)
-    one, other = (
-        fit_member("anchored_gaussian", problem, seed, half)._scores(problem.X).argmax(dim=1)
-        for half in order.tensor_split(2)
-    )
-    changed = (one != zero_shot) | (other != zero_shot)
-    return float((one == other)[changed].double().mean()) if bool(changed.any()) else 1.0
-
-
-def _names(candidates: tuple[str, ...] | list[str] | None, *, with_text: bool) -> list[str]:
-    names = list(WITH_LABELS if candidates is None else dict.fromkeys(candidates))
+def candidate_names(
+    candidates: tuple[str, ...] | list[str] | None, default: tuple[str, ...], *, with_text: bool
+) -> list[str]:
+    """The names of the candidates, with zero-shot where there is text; an unknown one is refused."""
+    names = list(default if candidates is None else dict.fromkeys(candidates))
     for name in names:
         if name not in METHODS or name == "auto":
             raise UnknownNameError("method on vectors", name, METHODS.keys() - {"auto"})
@@ -184,4 +173,4 @@ def _judged(y: Tensor, fold: Tensor) -> tuple[Tensor, float]:
     return judged.nonzero().flatten(), float(growth)
 
 
-__all__ = ["WITH_LABELS", "Pool", "fit_member", "groups_of_views", "images_per_class", "reproduced"]
+__all__ = ["WITH_LABELS", "Pool", "candidate_names", "fit_member", "groups_of_views", "images_per_class"]

@@ -83,19 +83,26 @@ def kept_answers(answers: Mapping[str, Tensor], by: str, keys: np.ndarray, n_cla
 
     Returns
     -------
-    (m,) bool and (r, C) float64 probabilities of the r images that have an answer, whose rows sum to one. What was
-    not kept of a row is spread evenly over the other classes, of which none becomes likelier than those kept.
+    (m,) bool, and the (r, C) probabilities of the r images that have an answer, see :func:`all_probabilities`.
     """
     known = answers[by].numpy()
     order = np.argsort(known, kind="stable")
     place = order[np.searchsorted(known, keys, sorter=order).clip(max=len(known) - 1)]
     found = known[place] == keys
-    classes = answers["classes"].numpy()[place[found]]
-    kept = answers["probabilities"].numpy()[place[found]].astype(np.float64)
-    rest = np.maximum(0, 1 - kept.sum(axis=1, keepdims=True))
-    P = np.repeat(rest / max(1, n_classes - classes.shape[1]), n_classes, axis=1)
-    np.put_along_axis(P, classes.astype(np.int64), kept, axis=1)
-    return found, P / P.sum(axis=1, keepdims=True)
+    rows = torch.from_numpy(place[found])
+    kept = Likeliest(answers["classes"][rows], answers["probabilities"][rows])
+    return found, all_probabilities(kept, n_classes).numpy()
+
+
+def all_probabilities(kept: Likeliest, n_classes: int) -> Tensor:
+    """(n, C) float64 probabilities, rows that sum to one; what was not kept is spread evenly over the other classes.
+
+    None of these becomes likelier than those kept.
+    """
+    probabilities, classes = kept.probabilities.double(), kept.classes.long()
+    rest = (1 - probabilities.sum(dim=1, keepdim=True)).clamp_min(0)
+    P = (rest / max(1, n_classes - classes.shape[1])).repeat(1, n_classes).scatter_(1, classes, probabilities)
+    return P / P.sum(dim=1, keepdim=True)
 
 
 def are_answers(entry: object, n_classes: int) -> bool:
@@ -138,6 +145,7 @@ def vector_hashes(X: Tensor | np.ndarray) -> np.ndarray:
 __all__ = [
     "KEPT",
     "Likeliest",
+    "all_probabilities",
     "are_answers",
     "keep_answers",
     "kept_answers",
