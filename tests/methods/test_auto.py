@@ -15,7 +15,7 @@ from problems import few_shot
 
 from modalign.errors import InputError
 from modalign.features import Features, concatenate
-from modalign.methods import auto_pool
+from modalign.methods import auto, auto_pool
 from modalign.methods.anchored_gaussian import AnchoredGaussian
 from modalign.methods.auto import Auto
 from modalign.methods.auto_unlabeled import agreed
