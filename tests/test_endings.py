@@ -22,6 +22,7 @@ from modalign.cli import endings, run
 from modalign.cli.endings import what_is_kept
 from modalign.cli.terminal import command_line
 from modalign.display import visible
+from modalign.encoders.store import default_cache
 from modalign.files import write
 from modalign.tune.checkpoint import FORMAT
 
@@ -128,11 +129,14 @@ KEPT = {
 
 
 @pytest.mark.parametrize("command", KEPT)
-def test_what_is_kept_is_said_only_where_it_is_there(tmp_path: Path, command: str) -> None:
+def test_what_is_kept_is_said_only_where_it_is_there(
+    tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options, words = KEPT[command]
     options = {name: tmp_path / value for name, value in options.items()}
-    before = what_is_kept(command, options)
-    assert [word in before for word in words] == [word == words[0] for word in words]
+    monkeypatch.setenv("MODALIGN_CACHE", str(tmp_path / "cache"))
+    assert what_is_kept(command, options) == "stopped"
+    default_cache().mkdir()
     (tmp_path / "state").mkdir()
     write(tmp_path / "state" / FORMAT.file, "{}")
     write(tmp_path / "runs.jsonl", "")
@@ -140,6 +144,15 @@ def test_what_is_kept_is_said_only_where_it_is_there(tmp_path: Path, command: st
     assert all(word in sentence for word in words)
     assert sentence.startswith("stopped")
     assert ("run the same command to continue" in sentence) == bool(words)
+
+
+def test_ctrl_c_before_a_command_begins_is_one_word_too(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("modalign.cli.options.options", interrupted)
+    assert run(["list", "methods"]) == 130
+    assert capsys.readouterr().err == "stopped\n"
 
 
 @POSIX

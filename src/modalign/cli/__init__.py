@@ -21,7 +21,7 @@ from modalign.cli.options import app
 from modalign.cli import fit_commands, predict_commands, compare_command, info_commands
 
 # isort: on
-from modalign.cli.endings import NO_READER, STOPPED, explain, mute
+from modalign.cli.endings import NO_READER, STOPPED, Stopped, explain, mute
 from modalign.cli.terminal import say
 from modalign.errors import ModalignError
 
@@ -58,7 +58,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command, by default that of the process; returns its exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        return app(given, standalone_mode=False) or 0
+        code = app(given, standalone_mode=False) or 0
+        if code == STOPPED:  # before the command began
+            say("stopped")
+        return code
+    except Stopped as stopped:
+        say(str(stopped))
+        return STOPPED
     except ModalignError as error:
         say(f"error: {error}")
         return error.exit_code

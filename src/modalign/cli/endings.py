@@ -33,6 +33,10 @@ _OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.
                    errno.EPERM, errno.ENOMEM}  # fmt: skip
 
 
+class Stopped(BaseException):
+    """Ctrl-C; the message says what is kept. Typer ends in silence at a KeyboardInterrupt."""
+
+
 class Command(TyperCommand):
     """A command that says what is kept when it is stopped."""
 
@@ -40,8 +44,7 @@ class Command(TyperCommand):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            say(what_is_kept(self.name or "", ctx.params))
-            raise typer.Exit(STOPPED) from None
+            raise Stopped(what_is_kept(self.name or "", ctx.params)) from None
         except BrokenPipeError:
             mute()
             raise typer.Exit(NO_READER) from None
@@ -53,8 +56,9 @@ def what_is_kept(command: str, options: Mapping[str, Any]) -> str:
     if command in _EMBEDDING:
         from modalign.encoders.store import default_cache
 
-        with suppress(InputError):  # no home folder: there is no cache
-            kept.append(f"image vectors computed so far in the cache '{default_cache()}'")
+        with suppress(InputError, OSError):  # no home folder: there is no cache
+            if default_cache().is_dir():
+                kept.append(f"image vectors computed so far in the cache '{default_cache()}'")
     checkpoint, record = options.get("checkpoint"), options.get("record")
     if checkpoint is not None and any(Path(checkpoint).glob(_CHECKPOINT)):
         kept.append(f"the training up to its last checkpoint in '{checkpoint}'")
