@@ -15,7 +15,7 @@ from problems import few_shot
 
 from modalign.errors import InputError
 from modalign.features import Features, concatenate
-from modalign.methods import auto, auto_pool
+from modalign.methods import auto, auto_pool, auto_trials
 from modalign.methods.anchored_gaussian import AnchoredGaussian
 from modalign.methods.auto import Auto
 from modalign.methods.auto_unlabeled import agreed
@@ -242,7 +242,7 @@ def test_unlabeled_images_do_not_hide_labeled_ones():
     problem = Auto()
     problem.encoder_ = None
     read = problem._read_problem(X, np.concatenate([loose, data.y]), data.text, None, None, None)
-    sizes = auto_pool.images_per_class(read, auto_pool.groups_of_views(read))
+    sizes = auto_trials.images_per_class(read, auto_trials.groups_of_views(read))
     assert sizes.tolist() == np.bincount(data.y).tolist()
 
 

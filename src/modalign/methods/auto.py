@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from modalign.features import UNLABELLED
-from modalign.methods.auto_pool import Pool, fit_member, groups_of_views, images_per_class
+from modalign.methods.auto_pool import Pool, fit_member, member_scores
+from modalign.methods.auto_trials import groups_of_views, trials
 from modalign.methods.auto_unlabeled import Agreement, agreed
 from modalign.methods.base import Problem, VectorMethod
 from modalign.methods.ensemble import greedy_ensemble, log_probabilities
@@ -21,7 +22,6 @@ from modalign.methods.selection import accuracy, held_out, log_likelihood
 from modalign.methods.transduction import keep_answers
 
 SECONDS = 20.0  # for the default candidates
-SMALLEST = 2  # labeled images of most classes, below which nothing can be held out
 UNTEMPERED = 10.0  # temperature of a Gaussian in hundreds of dimensions, where none can be fitted
 
 
@@ -34,7 +34,8 @@ class Auto(VectorMethod):
     calibrated (one temperature per candidate), and a weighted mean of log-probabilities is built greedily, one
     candidate at a time, as long as the log-loss falls. With text, zero-shot is among the candidates, so that not
     learning can win. The members of the ensemble are the candidates that were fitted to all labeled images; nothing is
-    held out in the end. Images that are given as ``validation`` take the place of the folds.
+    held out in the end. Images that are given as ``validation`` take the place of the folds. Where some classes have
+    text and no labeled image, candidates are also judged on classes that they were not shown.
 
     Unlabeled images (−1) are given to the candidates that can use them.
 
@@ -106,11 +107,10 @@ class Auto(VectorMethod):
         self.prototypes_ = problem.prototypes()
         self.table_, self.diagnosis_, self._judged, self.agreement_ = [], {}, None, False
         self.__dict__.pop("class_sizes_", None)
-        groups = groups_of_views(problem)
-        enough = int(images_per_class(problem, groups).median()) >= SMALLEST
+        division = trials(problem, groups_of_views(problem), seed)
         seconds = self.seconds or (SECONDS if self.candidates is None else math.inf)
-        if enough or held_out(problem.validation) is not None:
-            self._choose(problem, Pool.judge(problem, self.candidates, groups, seed, started + seconds))
+        if division is not None or held_out(problem.validation) is not None:
+            self._choose(problem, Pool.judge(problem, self.candidates, division, seed, started + seconds))
         elif bool(known.any()):
             self._take_one(problem, seed)
         else:
@@ -125,8 +125,8 @@ class Auto(VectorMethod):
             self.transduction_ = self.classes_[torch.where(known.cpu(), problem.y.cpu(), found).numpy()]
 
     def _scores(self, X: Tensor) -> Tensor:
-        pairs = zip(self.members_, self.temperatures_, strict=True)
-        parts = [log_probabilities(member._scores(X), temperature) for member, temperature in pairs]
+        scores = (member_scores(member, X, len(self.classes_)) for member in self.members_)
+        parts = [log_probabilities(found, t) for found, t in zip(scores, self.temperatures_, strict=True)]
         if getattr(self, "agreement_", False):  # not in the first cards
             return agreed(parts).to(X.dtype)
         weighted = (weight * part for weight, part in zip(self.weights_, parts, strict=True))
@@ -140,7 +140,7 @@ class Auto(VectorMethod):
         self._set_members(pool.fitted, ensemble.weights, ensemble.temperatures, ensemble.sharpness)
         self.table_, self.candidates_ = pool.table, list(pool.logits)
         if pool.rows is not None:
-            self._judged = pool.rows.cpu().numpy(), combined.cpu().numpy()
+            self._judged = pool.rows.cpu().numpy(), combined[: len(pool.rows)].cpu().numpy()
         self.diagnosis_ |= {
             "chosen_on": "validation" if pool.rows is None else "cross-validation",
             "images": len(pool.truth),

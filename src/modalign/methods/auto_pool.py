@@ -7,24 +7,21 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from modalign.errors import UnknownNameError
-from modalign.features import UNLABELLED
-from modalign.linalg.similarity import groups_of_copies
 from modalign.methods import METHODS, method_class
+from modalign.methods.auto_trials import Trials
 from modalign.methods.base import Problem, VectorMethod
 from modalign.methods.ensemble import Ensemble, log_probabilities
 from modalign.methods.parameters import parameters
-from modalign.methods.selection import accuracy, folds, held_out, log_likelihood
+from modalign.methods.selection import accuracy, held_out, log_likelihood
 
 WITH_LABELS = (  # by their cost with 16 images of each of 100 classes; TaskRes and CLIP-Adapter add nothing to these
     "anchored_gaussian", "gda", "tip_adapter", "linear_probe", "clap", "tip_adapter_f", "lp_plus_plus", "lfa", "cmm",
     "cross_modal_probe",
 )  # fmt: skip
-MOST_COMPARED = 10_000  # labeled images whose copies are looked for, pair by pair
 SETTINGS: dict[str, dict[str, Any]] = {"linear_probe": {"C": 10.0}}  # whose own search costs more than it brings here
 
 
@@ -35,7 +32,7 @@ class Pool:
     Attributes
     ----------
     truth : (m,) class indices of the judged images.
-    rows : (m,) the judged images among the fitted ones; None where they are validation images.
+    rows : the first of these, those of the folds, as indices of fitted images; None where they are validation images.
     growth : labeled images per class that the fitted candidates have for one of those that predicted.
     logits : name → (m, C).
     fitted : name → the candidate.
@@ -54,21 +51,20 @@ class Pool:
         cls,
         problem: Problem,
         candidates: tuple[str, ...] | list[str] | None,
-        groups: Tensor | None,
+        division: Trials | None,
         seed: int,
         deadline: float,
     ) -> Pool:
         """Fit and judge candidates one after the other until the deadline; zero-shot and the first always finish.
 
+        They are judged on the validation images of the problem, or without any by the trials of ``division``.
         Candidates stand in the order of their cost. So one that had to do with less time than the last one took is not
-        started. ``groups`` of images, see :func:`groups_of_views`, are held out together.
+        started.
         """
         names = candidate_names(candidates, WITH_LABELS, with_text=problem.text is not None)
-        validation, fold = held_out(problem.validation), None
+        validation = held_out(problem.validation)
         if validation is None:
-            fold = folds(problem.y, groups=groups, random_state=seed)
-            rows, growth = _judged(problem.y, fold)
-            pool = cls(problem.y[rows], rows, growth)
+            pool = cls(problem.y[division.rows], division.rows[: division.folded], division.growth)
         else:
             pool = cls(validation[1], None, 1.0)
         must = {"zero_shot", next(name for name in [*names, "zero_shot"] if name != "zero_shot" or len(names) == 1)}
@@ -78,12 +74,12 @@ class Pool:
             row = {"name": name, "accuracy": None, "log_loss": None, "weight": 0.0}
             if started + took < limit:
                 model = fit_member(name, problem, seed)
-                found = model._scores(validation[0]) if fold is None else None
-                if fold is not None:
-                    found = _out_of_fold(name, problem, fold, seed, model.chosen(), limit)
+                if validation is None:
+                    found = _judged(name, problem, division, seed, model.chosen(), limit)
+                else:
+                    found = member_scores(model, validation[0], problem.n_classes)
                 if found is not None:
-                    pool.logits[name] = found if pool.rows is None else found[pool.rows]
-                    pool.fitted[name] = model
+                    pool.logits[name], pool.fitted[name] = found, model
                 took = time.monotonic() - started
             pool.table.append(row | {"seconds": round(time.monotonic() - started, 2)})
         return pool
@@ -108,29 +104,14 @@ def fit_member(name: str, problem: Problem, seed: int, rows: Tensor | None = Non
     return method.fit(X, y, text=text, validation=problem.validation if rows is None else None)
 
 
-def groups_of_views(problem: Problem) -> Tensor | None:
-    """(n,) group numbers of labeled images: copies and views of an image share one.
-
-    None where no image has a label, or too many have one to compare all pairs.
-    """
-    known = (problem.y != UNLABELLED).nonzero().flatten()
-    if not 0 < len(known) <= MOST_COMPARED:
-        return None
-    groups = torch.arange(len(problem.X))
-    groups[known.cpu()] = groups_of_copies(problem.X[known])
-    if problem.ids is not None:  # views of one image share a name
-        first: dict[str, int] = {}
-        groups = groups[[first.setdefault(name, i) for i, name in enumerate(problem.ids)]]
-    return groups
-
-
-def images_per_class(problem: Problem, groups: Tensor | None) -> Tensor:
-    """(C,) labeled images of each class, views of one image counted once."""
-    known = problem.y != UNLABELLED
-    labels = problem.y[known].cpu()
-    if groups is not None:
-        labels = labels[torch.from_numpy(np.unique(groups[known.cpu()].numpy(), return_index=True)[1])]
-    return torch.bincount(labels, minlength=problem.n_classes)
+def member_scores(member: VectorMethod, X: Tensor, n_classes: int) -> Tensor:
+    """(n, C) scores of a candidate; a class that it was not shown, and that no text told it of, is the least likely."""
+    scores = member._scores(X)
+    if scores.shape[1] == n_classes:
+        return scores
+    table = scores.amin(dim=1, keepdim=True).repeat(1, n_classes)
+    table[:, torch.as_tensor(member.classes_)] = scores
+    return table
 
 
 def candidate_names(
@@ -144,33 +125,17 @@ def candidate_names(
     return ["zero_shot", *names] if with_text and "zero_shot" not in names else names
 
 
-def _out_of_fold(
-    name: str, problem: Problem, fold: Tensor, seed: int, chosen: dict[str, Any], deadline: float
+def _judged(
+    name: str, problem: Problem, division: Trials, seed: int, chosen: dict[str, Any], deadline: float
 ) -> Tensor | None:
-    """(n, C) logits of the labeled images by fits that have not seen them; None where time ran out."""
-    logits = problem.X.new_zeros(len(fold), problem.n_classes)
-    for k in range(int(fold.max()) + 1):
+    """(m, C) logits of the judged images by fits that have not seen them; None where time ran out."""
+    found = []
+    for learned, held in division.parts:
         if time.monotonic() > deadline:
             return None
-        model = fit_member(name, problem, seed, fold != k, **chosen)
-        scores = model._scores(problem.X[fold == k]).to(logits.dtype)
-        table = scores.amin(dim=1, keepdim=True).repeat(1, problem.n_classes)  # an absent class is the least likely
-        table[:, torch.as_tensor(model.classes_)] = scores
-        logits[fold == k] = table
-    return logits
+        model = fit_member(name, problem, seed, learned, **chosen)
+        found.append(member_scores(model, problem.X[held], problem.n_classes).to(problem.X.dtype))
+    return torch.cat(found)
 
 
-def _judged(y: Tensor, fold: Tensor) -> tuple[Tensor, float]:
-    """The images that can be judged, their class being in the other folds, and the growth of labels (see Pool)."""
-    known = fold >= 0
-    sizes = torch.bincount(y[known], minlength=int(y.max()) + 1).double()
-    held = [torch.bincount(y[fold == k], minlength=len(sizes)) for k in range(int(fold.max()) + 1)]
-    inside = sizes - torch.stack(held)
-    own = torch.zeros(len(y), dtype=torch.double, device=y.device)
-    own[known] = inside[fold[known], y[known]]
-    judged = own > 0
-    growth = (sizes[y[judged]] / own[judged]).log2().mean().exp2()
-    return judged.nonzero().flatten(), float(growth)
-
-
-__all__ = ["WITH_LABELS", "Pool", "candidate_names", "fit_member", "groups_of_views", "images_per_class"]
+__all__ = ["WITH_LABELS", "Pool", "candidate_names", "fit_member", "member_scores"]
