@@ -265,3 +265,15 @@ def test_a_candidate_is_not_started_with_less_time_than_the_last_one_took(monkey
         assert model.candidates_ == ["zero_shot", *judged]
         taken = {row["name"]: row["seconds"] for row in model.table_}
         assert taken["tip_adapter"] == (0.2 if "tip_adapter" in judged else 0.0)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="needs real CLIP features beside the repository")
+def test_one_image_per_class_without_text_is_calibrated_on_real_features():
+    """Nothing can be held out there, so the temperature is a constant of the dimension."""
+    from bench.accuracy import Dataset
+    from modalign.linalg.calibration import expected_calibration_error
+
+    data = Dataset.load("caltech101")
+    (X, y), (Xv, yv) = data.parts["shots1"], data.parts["val"]
+    p = torch.from_numpy(Auto(random_state=0).fit(X, y).predict_proba(Xv)).double()
+    assert expected_calibration_error(p / p.sum(dim=1, keepdim=True), torch.from_numpy(yv)) < 0.05

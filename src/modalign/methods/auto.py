@@ -22,7 +22,7 @@ from modalign.methods.selection import accuracy, held_out, log_likelihood
 from modalign.methods.transduction import keep_answers
 
 SECONDS = 20.0  # for the default candidates
-UNTEMPERED = 10.0  # temperature of a Gaussian in hundreds of dimensions, where none can be fitted
+UNTEMPERED = 2 / 3  # of √d: temperature of a Gaussian in d dimensions from one image per class, where none is fitted
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -155,7 +155,7 @@ class Auto(VectorMethod):
         """One member, where there are too few labels to choose by: the anchored Gaussian."""
         name, self.diagnosis_["chosen_on"] = "anchored_gaussian", "nothing"
         self.candidates_ = [name]
-        temperature = 1.0 if problem.text is not None else UNTEMPERED
+        temperature = 1.0 if problem.text is not None else UNTEMPERED * math.sqrt(problem.X.shape[1])
         self._set_members({name: fit_member(name, problem, seed)}, {name: 1.0}, {name: temperature}, 1.0)
 
     def _agree(self, problem: Problem, found: Agreement) -> None:
