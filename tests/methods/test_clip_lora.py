@@ -107,6 +107,11 @@ def test_the_number_of_updates_grows_with_the_shots_alone() -> None:
     assert CLIPLoRA(epochs=3)._recipe(np.arange(10)).epochs == 3
 
 
+def test_a_template_names_the_class(model) -> None:
+    with pytest.raises(InputError, match=r"template with \{\} for the name"):
+        CLIPLoRA(template="a photo.")._learner(towers_of(model), torch.Generator())
+
+
 def test_maps_that_there_are_not_are_refused(model) -> None:
     for maps, sentence in (("", "different names"), ("qq", "different names"), ("qx", "maps 'x'")):
         with pytest.raises(InputError, match=sentence):

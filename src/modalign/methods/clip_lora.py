@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from modalign.errors import InputError
 from modalign.linalg.similarity import unit
 from modalign.methods.parameters import Count, Fraction, NonNegative, Positive, Seed
 from modalign.methods.prompting import LOOKED_AT, SENTENCES, worded
@@ -111,6 +112,8 @@ class CLIPLoRA(TowerMethod):
         return max(1, math.ceil(self.updates_per_shot * shots / per_epoch))
 
     def _learner(self, towers: Towers, generator: Generator | None) -> LowRankLearner:
+        if "{}" not in self.template:
+            raise InputError(f"Expected a template with {{}} for the name of the class, got {self.template!r}.")
         return LowRankLearner(towers, self, generator)
 
     def _served(self, towers: Towers) -> LowRankLearner:
