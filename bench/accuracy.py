@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from modalign.core.progress import track
+from modalign.core.record import plain, versions
 from modalign.evaluate.metrics import mean_interval
 from modalign.evaluate.sealed import SealedLabels
 from modalign.linalg.calibration import expected_calibration_error
-from modalign.methods.base import VectorMethod
-from modalign.progress import track
-from modalign.record import plain, versions
+from modalign.methods.contract.vectors import VectorMethod
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "clip-vitb32"
 

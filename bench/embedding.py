@@ -28,11 +28,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from modalign.core.progress import track
+from modalign.core.record import versions
 from modalign.data.items import Items, load_items
 from modalign.encoders import Encoder, load_encoder
-from modalign.encoders.shelf import Shelf
-from modalign.progress import track
-from modalign.record import versions
+from modalign.encoders.features.shelf import Shelf
 
 PHOTOS = Path(__file__).parents[2] / "shared" / "data" / "caltech101-folder"
 REQUIRED_SHARE = 0.9

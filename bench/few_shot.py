@@ -28,12 +28,12 @@ from bench.accuracy import Dataset, Judged, add_cells, command, few_per_class, p
 from bench.few_shot_tables import tables
 from bench.machine import machine
 from bench.resuming import Record
+from modalign.core.progress import track
 from modalign.evaluate.metrics import mean_interval
 from modalign.linalg.calibration import expected_calibration_error
 from modalign.methods import method_class
-from modalign.methods.base import VectorMethod
-from modalign.methods.parameters import parameters
-from modalign.progress import track
+from modalign.methods.contract.parameters import parameters
+from modalign.methods.contract.vectors import VectorMethod
 
 METHODS = (
     "zero_shot", "auto", "anchored_gaussian", "gda", "cmm", "lfa", "tip_adapter", "tip_adapter_f", "linear_probe",

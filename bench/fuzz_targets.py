@@ -22,16 +22,16 @@ from PIL import Image, ImageDraw, features
 
 import modalign as ma
 from bench.fuzz_mutations import damaged, damaged_json
-from modalign.data.coop import read_coop_split
-from modalign.data.decode import decode
+from modalign.core.errors import ModalignError, UndecodableError
+from modalign.data.decoding.decode import decode
 from modalign.data.names import read_classes
-from modalign.data.prompts import read_descriptions, read_structures
-from modalign.data.split import Split
-from modalign.data.splits import few_shot
+from modalign.data.splits.coop_files import read_coop_split
+from modalign.data.splits.drawing import few_shot
+from modalign.data.splits.split import Split
+from modalign.data.text.descriptions import read_descriptions, read_structures
 from modalign.encoders.checkpoint import Checkpoint
-from modalign.errors import ModalignError, UndecodableError
 from modalign.evaluate.runs import read_runs
-from modalign.persistence import save_model
+from modalign.model.persistence import save_model
 
 CLASSES = ("disc", "square")
 

@@ -220,8 +220,8 @@ def prepare() -> None:
     import torch
 
     import modalign as ma
-    import modalign.adaptation
-    import modalign.evaluate.compare
+    import modalign.evaluate.comparison.compare
+    import modalign.model.adaptation
     import modalign.report.evaluation
 
     assert matplotlib.figure

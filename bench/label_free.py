@@ -23,14 +23,14 @@ from bench.label_free_tables import show, tables
 from bench.machine import machine
 from bench.resuming import Record
 from bench.subsets import KINDS, subset
+from modalign.core.features import ClassText, EncoderSpec
+from modalign.core.progress import track
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
-from modalign.data.prompts import sentences
+from modalign.data.text.descriptions import sentences
 from modalign.encoders import load_encoder
 from modalign.evaluate.metrics import mean_interval
-from modalign.features import ClassText, EncoderSpec
 from modalign.methods import method_class
-from modalign.methods.parameters import parameters
-from modalign.progress import track
+from modalign.methods.contract.parameters import parameters
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "auto": ("auto", {}),

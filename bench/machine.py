@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from modalign.record import versions
+from modalign.core.record import versions
 
 
 def machine() -> str:

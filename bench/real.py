@@ -14,10 +14,10 @@ from __future__ import annotations
 import sys
 
 from bench.accuracy import Build, Cell, Dataset, add_cells, add_validation, command, parse, run
-from modalign.methods.cmm import CMM
-from modalign.methods.lfa import LFA
-from modalign.methods.linear_probe import LinearProbe
-from modalign.methods.zero_shot import ZeroShot
+from modalign.methods.baselines.lfa import LFA
+from modalign.methods.baselines.linear_probe import LinearProbe
+from modalign.methods.baselines.zero_shot import ZeroShot
+from modalign.methods.cmm.cmm import CMM
 
 REQUIRED = {
     ("caltech101", 1): 92.4,

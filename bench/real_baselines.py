@@ -10,12 +10,12 @@ from __future__ import annotations
 import sys
 
 from bench.accuracy import Build, Cell, Dataset, add_cells, add_validation, command, parse, run
-from modalign.methods.cma import CMA
-from modalign.methods.cross_modal_probe import CrossModalProbe
-from modalign.methods.lfa import LFA
-from modalign.methods.tip_adapter import TipAdapter, TipAdapterF
-from modalign.methods.transclip import TransCLIP
-from modalign.methods.zero_shot import ZeroShot
+from modalign.methods.baselines.cross_modal_probe import CrossModalProbe
+from modalign.methods.baselines.lfa import LFA
+from modalign.methods.baselines.tip_adapter import TipAdapter, TipAdapterF
+from modalign.methods.baselines.transclip import TransCLIP
+from modalign.methods.baselines.zero_shot import ZeroShot
+from modalign.methods.dam.cma import CMA
 
 
 def inductive(data: Dataset, shots: int) -> dict[str, Build]:

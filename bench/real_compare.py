@@ -13,12 +13,12 @@ import sys
 import numpy as np
 
 from bench.accuracy import Dataset, command, parse
-from modalign.data.split import Split
-from modalign.evaluate.compare import compare
-from modalign.evaluate.comparison import MethodComparison
-from modalign.evaluate.findings import title
-from modalign.features import ClassText, Features
-from modalign.report.comparison import check_page, save_comparison_page
+from modalign.core.features import ClassText, Features
+from modalign.data.splits.split import Split
+from modalign.evaluate.comparison.compare import compare
+from modalign.evaluate.comparison.findings import title
+from modalign.evaluate.comparison.result import MethodComparison
+from modalign.report.comparison_page import check_page, save_comparison_page
 
 METHODS = "zero_shot,linear_probe,gpua,lfa,tip_adapter,tip_adapter_f,transclip,cma"
 

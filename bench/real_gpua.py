@@ -18,7 +18,7 @@ import numpy as np
 
 from bench.accuracy import Dataset, Judged, command, parse, report
 from modalign.evaluate.sealed import SealedLabels
-from modalign.methods.gpua import GPUA
+from modalign.methods.gpua.gpua import GPUA
 
 LONG_TAIL_SEEDS = (0, 1, 2)
 LOSSES = ("adaptive", "triplet", "contrastive", "csls")

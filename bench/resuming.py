@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modalign.files.appending import append_line
-from modalign.record import plain
+from modalign.core.files.appending import append_line
+from modalign.core.record import plain
 
 
 class Record:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from modalign.errors import UnknownNameError
-from modalign.record import plain, versions
+from modalign.core.errors import UnknownNameError
+from modalign.core.record import plain, versions
 
 
 def names() -> list[str]:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench import speed
-from modalign.methods.align_transport import two_level_transport
+from modalign.methods.align.align_transport import two_level_transport
 
 B, K, M, N, J, L, D = 4, 50, 4, 4, 198, 12, 512
 EPSILON, SWEEPS = 0.1, 100

@@ -21,8 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modalign.methods.cmm import CMM
-from modalign.methods.cmm_training import Learner, Objective, Schedule, batch_order, train
+from modalign.methods.cmm.cmm import CMM
+from modalign.methods.cmm.cmm_training import CMMParameters, Objective, Schedule, train_cmm
+from modalign.methods.contract.descent import batch_order
 
 SIZES = ((512, 100, 1600, 4000), (1024, 1000, 16_000, 800))  # d, classes, images, steps measured by default
 STRETCH = 100
@@ -124,7 +125,7 @@ def _double_difference(d: int, classes: int, n: int) -> float:
     schedule = Schedule()
     order = batch_order(n, 8, schedule.steps, torch.Generator().manual_seed(1))
     expected = torch.tensor(list(plain_steps(X, y, weight, text, order, schedule, None)), dtype=torch.float64)
-    found = train(Learner([weight], text, Objective()), X, y, order, schedule).losses
+    found = train_cmm(CMMParameters([weight], text, Objective()), X, y, order, schedule).losses
     return (found - expected).abs().max().item()
 
 
@@ -144,9 +145,9 @@ def _measure(d: int, classes: int, n: int, steps: int) -> dict[str, Any]:
                 losses[fused] += [next(loop) for _ in range(STRETCH)]
             seconds[fused] += time.process_time() - started
 
-    learner = Learner([weight], text, Objective())
+    learner = CMMParameters([weight], text, Objective())
     started = time.process_time()
-    record = train(learner, X, y, order, schedule, take_turns, range(STRETCH, steps + 1, STRETCH))
+    record = train_cmm(learner, X, y, order, schedule, take_turns, range(STRETCH, steps + 1, STRETCH))
     ours = time.process_time() - started - sum(seconds.values())
     difference = (record.losses - torch.tensor(losses[None])).abs().max().item()
     return {

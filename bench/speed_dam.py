@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench import speed
-from modalign.methods.dam_alignment import DAMAlignment
+from modalign.methods.dam.dam_alignment import DAMAlignment
 
 B, N, C = 8, 100, 512
 MIXING = 0.1

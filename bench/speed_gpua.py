@@ -24,12 +24,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modalign.core.record import plain, versions
 from modalign.linalg.procrustes import procrustes_from_factors
-from modalign.methods import gpua_correspondence as stage
-from modalign.methods.gpua import GPUA
-from modalign.methods.gpua_marginals import Marginals
-from modalign.methods.gpua_rows import Images
-from modalign.record import plain, versions
+from modalign.methods.gpua import gpua_correspondence as stage
+from modalign.methods.gpua.gpua import GPUA
+from modalign.methods.gpua.gpua_marginals import Marginals
+from modalign.methods.gpua.gpua_rows import Images
 
 N, K, D, D_TEXT = 50_000, 100, 1280, 512
 WEIGHT, EPSILON, TOLERANCE = 0.9, 0.01, 1e-5

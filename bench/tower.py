@@ -24,21 +24,21 @@ import numpy as np
 import torch
 
 import modalign as ma
+from modalign.core.errors import InputError, ModalignError
+from modalign.core.features import ClassText
+from modalign.core.record import plain, versions
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.items import Items
-from modalign.data.prompts import DEFAULT_TEMPLATE, sentences
-from modalign.data.protocols import base_to_new, relabel
-from modalign.data.splits import few_shot
+from modalign.data.splits.drawing import few_shot
+from modalign.data.splits.protocols import base_to_new, relabel
+from modalign.data.text.descriptions import DEFAULT_TEMPLATE, sentences
 from modalign.encoders.base import Encoder
-from modalign.errors import InputError, ModalignError
 from modalign.evaluate.metrics import harmonic_mean, mean_interval
 from modalign.evaluate.sealed import SealedLabels
-from modalign.evaluate.towers import nameless
-from modalign.features import ClassText
+from modalign.evaluate.tower_runs import nameless
 from modalign.linalg.prototypes import text_prototypes
 from modalign.methods import TOWER_METHODS, method_class
-from modalign.methods.tower import TowerMethod
-from modalign.record import plain, versions
+from modalign.methods.contract.tower import TowerMethod
 
 TESTED = 0.5
 ASKED = {"maple": 8.0, "align": 8.0, "dam": 8.0, "fair": 10.0}  # points above zero-shot

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 import modalign
-from modalign.listing import method_facts, requirements
+from modalign.cli.overview import method_facts, requirements
 from modalign.methods import ALL_METHODS, method_class
-from modalign.methods.parameters import describe, parameters
+from modalign.methods.contract.parameters import format_annotation, parameters
 
 MATH_BLOCK = re.compile(r"^\.\. math::[ \n]*((?:.+\n?)(?:[ \t]+.+\n?|\n(?=[ \t]))*)", flags=re.MULTILINE)
 FOLDER = Path(__file__).parents[1] / "docs" / "methods"
@@ -31,7 +31,7 @@ def page(name: str) -> str:
     home = "ma" if cls.__name__ in modalign.__all__ else cls.__module__
     parts.append(f"`{home}.{cls.__name__}` · `--method {name}` · {' · '.join(needs)}")
     rows = [
-        f"| `{p.name}` | {describe(p.annotation).replace('|', '/')} | `{p.default!r}` | {_prose(p.meaning)} |"
+        f"| `{p.name}` | {format_annotation(p.annotation).replace('|', '/')} | `{p.default!r}` | {_prose(p.meaning)} |"
         for p in parameters(cls)
     ]
     parts += ["## Hyper-parameters", "\n".join(["| name | type | default | meaning |", "|---|---|---|---|", *rows])]

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 import modalign as ma
+from modalign.core.errors import InputError, UnknownNameError
 from modalign.data.digits import load_digits
-from modalign.data.prompts import class_sentences
-from modalign.errors import InputError, UnknownNameError
+from modalign.data.text.descriptions import class_sentences
 from modalign.linalg.calibration import fit_temperature
 from modalign.linalg.rejection import fit_rejection
 from modalign.methods import METHODS, method_class
-from modalign.methods.cross_fitting import cross_fit
-from modalign.methods.tip_adapter import TipAdapter
+from modalign.methods.baselines.tip_adapter import TipAdapter
+from modalign.methods.contract.cross_fitting import cross_fit
 
 QUICK = {"steps": 20, "epochs": 1, "C": 1.0, "candidates": ("anchored_gaussian",)}  # by parameter
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import modalign as ma
 from modalign.cli import app
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.evaluate.candidates import HEADER, candidate_rows
 from modalign.report.evaluation import save_evaluation_page
 

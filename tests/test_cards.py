@@ -17,10 +17,10 @@ from safetensors.numpy import load, save
 from test_persistence import fitted
 
 import modalign as ma
+from modalign.core.errors import EncoderMismatchError, InputError, ModalignError
 from modalign.data.digits import load_digits
-from modalign.errors import EncoderMismatchError, InputError, ModalignError
-from modalign.persistence import load_model, save_model
-from modalign.persistence.models import FORMAT
+from modalign.model.persistence import load_model, save_model
+from modalign.model.persistence.models import FORMAT
 from modalign.report.evaluation import save_evaluation_page
 
 METHODS = ("zero_shot", "linear_probe", "cmm", "gpua", "tip_adapter_f", "cma")

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 import modalign as ma
+from modalign.core.errors import EncoderMismatchError, InputError, UnknownNameError
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
-from modalign.errors import EncoderMismatchError, InputError, UnknownNameError
 from modalign.linalg.similarity import unit
-from modalign.predictions import NONE_OF_THESE
+from modalign.model.predictions import NONE_OF_THESE
 from modalign.tune.crops import embed_crops
 
 
@@ -251,7 +251,7 @@ def test_a_method_that_learns_from_crops_alone_predicts_without_any(photos: Path
     assert model.method.diagnosis_["crops"] == 4
     assert whole.method.diagnosis_["crops"] == whole.crops == 0
     assert not np.array_equal(model.method.prototypes_, whole.method.prototypes_)
-    monkeypatch.setattr("modalign.scoring.embed_crops", lambda *_, **__: pytest.fail("crops were cut"))
+    monkeypatch.setattr("modalign.model.scoring.embed_crops", lambda *_, **__: pytest.fail("crops were cut"))
     assert len(model.predict(photos)) == 16
 
 
@@ -280,7 +280,7 @@ def test_models_saved_before_there_were_crops_see_whole_images(photos: Path, tmp
     ],
 )
 def test_crops_go_to_methods_on_parts_only(change: dict, sentence: str, photos: Path, monkeypatch) -> None:
-    monkeypatch.setattr("modalign.scoring.embed_crops", lambda *_, **__: pytest.fail("work began"))
+    monkeypatch.setattr("modalign.model.scoring.embed_crops", lambda *_, **__: pytest.fail("work began"))
     with pytest.raises(InputError, match=sentence):
         ma.adapt(photos, **change)
 

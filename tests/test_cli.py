@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from modalign import cli
 from modalign.cli import app
 from modalign.cli.assignments import hyperparameters_of
-from modalign.features import Features
+from modalign.core.features import Features
 from modalign.methods import method_class
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -28,7 +28,7 @@ COMMANDS = ("demo", "embed", "fit", "predict", "evaluate", "compare", "list", "d
 
 def run(*arguments: object, expect: int = 0):
     """One command in this process, its errors turned into exit codes as ``main`` does."""
-    from modalign.errors import ModalignError
+    from modalign.core.errors import ModalignError
 
     result = CliRunner().invoke(app, [str(a) for a in arguments])
     code = result.exception.exit_code if isinstance(result.exception, ModalignError) else result.exit_code

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from test_cli import run as command
 
-from modalign.features import Features
+from modalign.core.features import Features
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 QUICK = (

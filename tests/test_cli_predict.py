@@ -85,7 +85,7 @@ def test_what_cannot_be_done_is_said_before_any_work(
     options: tuple[str, ...], words: str, model: Path, photos: Path, box: Path,
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("modalign.classifier.answer", lambda *_: pytest.fail("worked"))
+    monkeypatch.setattr("modalign.model.classifier.answer", lambda *_: pytest.fail("worked"))
     assert cli.run(["predict", str(model), str(photos), *options]) == 2
     assert words in capsys.readouterr().err
     assert not os.listdir(box)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from modalign import demo
+from modalign.cli import demo
 
 
 def test_the_demonstration_in_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

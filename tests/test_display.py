@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from modalign.cli.terminal import print_json, print_table, report_quarantine, say
-from modalign.display import html_table, shorten, text_table, visible
-from modalign.errors import (
+from modalign.core.display import html_table, shorten_repr, text_table, visible
+from modalign.core.errors import (
     InputError,
     MissingExtraError,
     ModalignError,
@@ -25,7 +25,7 @@ from modalign.errors import (
     UndecodableError,
     UnknownNameError,
 )
-from modalign.spelling import some
+from modalign.core.spelling import some
 
 NASTY = [
     "\x1b[2J",
@@ -122,7 +122,7 @@ def test_an_html_table_holds_text_only(rows: list[tuple[str, str]]) -> None:
 
 @given(names, st.integers(5, 60))
 def test_a_shortened_name_is_short_and_says_that_it_is(name: str, limit: int) -> None:
-    shown = shorten(name, limit)
+    shown = shorten_repr(name, limit)
     assert len(shown) <= limit
     assert (shown == repr(name)) != shown.endswith(("…'", '…"'))
     assert not obeyed(shown)

@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 import modalign as ma
 from modalign.cli import app
+from modalign.core.errors import InputError
+from modalign.core.features import Features, concatenate
 from modalign.data.copies import content_hash
 from modalign.data.items import load_items
-from modalign.errors import InputError
-from modalign.evaluate.given import read_given
-from modalign.features import Features, concatenate
+from modalign.evaluate.comparison.given import read_given
 
 PARTS = {"train": range(8), "val": range(8, 12), "test": range(12, 18)}
 SHAPES = ("disc", "square")

@@ -21,10 +21,10 @@ import modalign
 from modalign.cli import endings, run
 from modalign.cli.endings import what_is_kept
 from modalign.cli.terminal import command_line
-from modalign.display import visible
-from modalign.encoders.store import default_cache
-from modalign.files import write
-from modalign.tune.checkpoint import FORMAT
+from modalign.core.display import visible
+from modalign.core.files import write
+from modalign.encoders.features.store import default_cache
+from modalign.tune.training_state import FORMAT
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 POSIX = pytest.mark.skipif(os.name == "nt", reason="signals and devices of POSIX")
@@ -68,8 +68,8 @@ def test_what_cannot_be_written_is_refused_before_any_work(
         "a device": tmp_path / f"device{ending}",
     }[place]
     monkeypatch.setattr("modalign.data.items._list_path", lambda *_, **__: pytest.fail("work has begun"))
-    monkeypatch.setattr("modalign.classifier.load_model", lambda *_: pytest.fail("work has begun"))
-    monkeypatch.setattr("modalign.demo.load_digits", lambda: pytest.fail("work has begun"))
+    monkeypatch.setattr("modalign.model.classifier.load_model", lambda *_: pytest.fail("work has begun"))
+    monkeypatch.setattr("modalign.cli.demo.load_digits", lambda: pytest.fail("work has begun"))
     names = {"SOURCE": tmp_path / "images", "MODEL": tmp_path / "model", "NEW": tmp_path / "new"}
     assert run([*(str(names.get(a, a)) for a in arguments), str(path)]) == 2
     said = capsys.readouterr().err
@@ -96,7 +96,7 @@ def test_a_folder_without_rights_is_refused(tmp_path: Path, monkeypatch: pytest.
     def denied(path: object, *_: object) -> int:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    monkeypatch.setattr("modalign.files.writing.os.open", denied)
+    monkeypatch.setattr("modalign.core.files.writing.os.open", denied)
     assert run(["fit", str(tmp_path), "--out", str(tmp_path / "model")]) == 2
     assert "to be writable, got: Permission denied" in capsys.readouterr().err
 
@@ -163,7 +163,7 @@ def test_ctrl_c_is_one_sentence_and_130(tmp_path: Path, photos: Path, command: s
     slow = (
         "import sys, time, signal\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a parent may have switched it off
-        "from modalign.encoders import extraction\n"
+        "from modalign.encoders.features import extraction\n"
         "decode = extraction.decode\n"
         "extraction.decode = lambda data: (time.sleep(0.05), decode(data))[1]\n"
         "from modalign.cli import main\n"
@@ -193,7 +193,7 @@ def failing(monkeypatch: pytest.MonkeyPatch):
         def fail(*_: object) -> None:
             raise error
 
-        monkeypatch.setattr("modalign.listing.listing", fail)
+        monkeypatch.setattr("modalign.cli.overview.listing", fail)
         return ["list", "methods"]
 
     return arrange

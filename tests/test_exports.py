@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 import modalign as ma
-from modalign.errors import InputError, MissingExtraError, UnknownNameError
-from modalign.exports import FIXED, OPTIONAL, check_output, class_columns
-from modalign.features import Quarantined
-from modalign.predictions import NONE_OF_THESE, ORDERS, Predictions
+from modalign.core.errors import InputError, MissingExtraError, UnknownNameError
+from modalign.core.features import Quarantined
+from modalign.model.exports import FIXED, OPTIONAL, check_output, class_columns
+from modalign.model.predictions import NONE_OF_THESE, ORDERS, Predictions
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 odd = st.sampled_from(

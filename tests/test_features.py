@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from modalign.errors import EncoderMismatchError, InputError
-from modalign.features import UNLABELLED, ClassText, EncoderSpec, Features, Quarantined, Scored, concatenate
+from modalign.core.errors import EncoderMismatchError, InputError
+from modalign.core.features import UNLABELLED, ClassText, EncoderSpec, Features, Quarantined, Scored, concatenate
 
 SPEC = EncoderSpec("tiny", "a" * 64, 3, logit_scale=100.0)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from modalign.errors import FullDiskError, InputError
-from modalign.files import check_writable, replacing, sweep, write
+from modalign.core.errors import FullDiskError, InputError
+from modalign.core.files import check_writable, replacing, sweep, write
 
 LEFT_OVER = ".modalign-0123456789abcdef.tmp"
 
@@ -78,7 +78,7 @@ def test_no_link_is_written_through(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "out").symlink_to(victim)
     (tmp_path / LEFT_OVER).symlink_to(victim)
     tokens = iter(["0123456789abcdef", "fedcba9876543210"])
-    monkeypatch.setattr("modalign.files.writing.secrets.token_hex", lambda n: next(tokens))
+    monkeypatch.setattr("modalign.core.files.writing.secrets.token_hex", lambda n: next(tokens))
     with pytest.raises(InputError, match="File exists"):  # even a name that was guessed
         write(tmp_path / "out", "new")
     assert write(tmp_path / "out", "new").read_text() == "new"
@@ -88,7 +88,7 @@ def test_no_link_is_written_through(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_killed_writer_leaves_nothing_after_the_next_write(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from modalign.files import replacing\n"
+        "import os, signal, sys; from modalign.core.files import replacing\n"
         "with replacing(sys.argv[1]) as file:\n"
         "    file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -108,7 +108,7 @@ def test_a_check_clears_what_a_killed_check_left(tmp_path: Path) -> None:
 
 def test_a_running_writer_is_left_alone(tmp_path: Path) -> None:
     code = (
-        "import sys; from modalign.files import replacing\n"
+        "import sys; from modalign.core.files import replacing\n"
         "with replacing(sys.argv[1]) as file:\n"
         "    file.write(b'slow'); file.flush(); print('begun', flush=True); sys.stdin.read()"
     )
@@ -138,7 +138,7 @@ def test_without_locks_only_old_files_are_swept(tmp_path: Path, monkeypatch: pyt
     def no_locks(*_: object) -> None:
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr("modalign.files.writing.fcntl.flock", no_locks)
+    monkeypatch.setattr("modalign.core.files.writing.fcntl.flock", no_locks)
     (tmp_path / LEFT_OVER).write_bytes(b"")
     assert sweep(tmp_path) == 0
     yesterday = time.time() - 25 * 3600
@@ -193,7 +193,7 @@ def test_a_full_disk_is_found_before_any_work_and_is_no_mistake(
     def no_room(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("modalign.files.writing.os.write", no_room)
+    monkeypatch.setattr("modalign.core.files.writing.os.write", no_room)
     with pytest.raises(FullDiskError, match="No space left") as caught:
         check_writable(tmp_path / "a")
     assert caught.value.exit_code == 1

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from modalign.adaptation.holdout import CROSS_FIT_LIMIT, ENOUGH, plan_holdout
+from modalign.core.errors import InputError, UnknownNameError
 from modalign.data.blobs import BytesBlob
 from modalign.data.items import Items
-from modalign.errors import InputError, UnknownNameError
 from modalign.methods import method_class
+from modalign.model.adaptation.holdout import CROSS_FIT_LIMIT, ENOUGH, plan_holdout
 
 VECTORS, TOWER = method_class("zero_shot")(), method_class("coop")()
 SIZES = st.lists(st.integers(1, 40), min_size=2, max_size=6)

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from modalign.errors import UnknownNameError
-from modalign.listing import listing, method_facts, requirements
+from modalign.cli.overview import listing, method_facts, requirements
+from modalign.core.errors import UnknownNameError
 from modalign.methods import ALL_METHODS, method_class
 
 

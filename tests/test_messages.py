@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from modalign import cli, errors
+from modalign import cli
 from modalign.cli.options import options_of
-from modalign.errors import argument, hyperparameter, options
+from modalign.core import errors
+from modalign.core.errors import argument, hyperparameter, options
 
 SOURCE = Path(__file__).parents[1] / "src" / "modalign"
 COMMANDS = typer.main.get_command(cli.app).commands

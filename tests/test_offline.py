@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 import modalign as ma
 from modalign.cli import app
+from modalign.core.errors import InputError, ModalignError
+from modalign.core.features import Features
 from modalign.encoders.catalog import EMBEDDED
-from modalign.errors import InputError, ModalignError
-from modalign.features import Features
 from modalign.report.evaluation import save_evaluation_page
 
 NAMES = ["some-stranger/clip", "tiny+org/x", "org/x@refs/pr/1", "org/x@main+tiny"]

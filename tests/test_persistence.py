@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modalign.errors import EncoderMismatchError, InputError, UnknownNameError
-from modalign.features import EncoderSpec, Features
+from modalign.core.errors import EncoderMismatchError, InputError, UnknownNameError
+from modalign.core.features import EncoderSpec, Features
 from modalign.methods import METHODS, method_class
-from modalign.persistence import load_model, save_model
-from modalign.persistence.models import FORMAT
-from modalign.persistence.state import encode_parameters
+from modalign.model.persistence import load_model, save_model
+from modalign.model.persistence.models import FORMAT
+from modalign.model.persistence.state import encode_parameters
 
 
 def problem(seed: int = 0, n: int = 60, d: int = 12, classes: int = 3):
@@ -174,9 +174,9 @@ def test_a_path_among_the_hyper_parameters_keeps_its_owner_to_itself(tmp_path: P
 def test_a_model_of_a_later_library_is_read_with_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     method, X = fitted()
     for theirs, newer in (("0.1.0", False), ("0.0.9", False), ("0.1.0+local", False), ("0.10.0", True), ("9", True)):
-        monkeypatch.setattr("modalign.persistence.models.versions", lambda theirs=theirs: {"modalign": theirs})
+        monkeypatch.setattr("modalign.model.persistence.models.versions", lambda theirs=theirs: {"modalign": theirs})
         folder = save_model(tmp_path / "model", method)
-        monkeypatch.setattr("modalign.persistence.models.versions", lambda: {"modalign": "0.1.0"})
+        monkeypatch.setattr("modalign.model.persistence.models.versions", lambda: {"modalign": "0.1.0"})
         with pytest.warns(UserWarning, match=f"saved by modalign {theirs}") if newer else nullcontext():
             np.testing.assert_array_equal(load_model(folder)[0].scores(X), method.scores(X))
 

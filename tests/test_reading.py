@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from modalign.errors import InputError
-from modalign.files import arrays as arrays_module
-from modalign.files import open_regular, parse_json, read_bytes, read_json, read_npz, read_text
-from modalign.files.reading import DEPTH_LIMIT
+from modalign.core.errors import InputError
+from modalign.core.files import npz as arrays_module
+from modalign.core.files import open_regular, parse_json, read_bytes, read_json, read_npz, read_text
+from modalign.core.files.reading import DEPTH_LIMIT
 
 ONCE = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

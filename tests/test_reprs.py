@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import modalign as ma
+from modalign.core.features import Quarantined
 from modalign.data.digits import load_digits
 from modalign.evaluate.metrics import accuracy, per_class_accuracy
-from modalign.features import Quarantined
-from modalign.predictions import Evaluation, Predictions
+from modalign.model.predictions import Evaluation, Predictions
 
 EVIL = "<script>alert(1)</script>\x1b[2J" + "x" * 300
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import modalign
-from modalign.errors import InputError, UnknownNameError, require
+from modalign.core.errors import InputError, UnknownNameError, require
 from modalign.methods import ALL_METHODS, METHODS, method_class
 
 
@@ -74,7 +74,7 @@ def test_every_public_name_is_documented_and_annotated(name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_says_what_it_is(name: str) -> None:
-    from modalign.methods.parameters import parameters
+    from modalign.methods.contract.parameters import parameters
 
     cls = method_class(name)
     assert cls.title

@@ -14,11 +14,18 @@ from hypothesis.extra import numpy as arrays
 
 import modalign as ma
 from modalign import cli
+from modalign.core.errors import InputError
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
-from modalign.errors import InputError
-from modalign.methods.anchored_gaussian import AnchoredGaussian
-from modalign.methods.transduction import KEPT, keep_answers, kept_answers, likeliest, name_answers, vector_hashes
-from modalign.persistence import load_model, save_model
+from modalign.methods.anchored.anchored_gaussian import AnchoredGaussian
+from modalign.methods.contract.transduction import (
+    KEPT,
+    keep_answers,
+    kept_answers,
+    likeliest,
+    name_answers,
+    vector_hashes,
+)
+from modalign.model.persistence import load_model, save_model
 
 METHODS = {
     "auto": {},

@@ -5,27 +5,27 @@ Importing it loads no torch: every name below is fetched on first use.
 
 from __future__ import annotations
 
-from modalign.lazy import lazily
+from modalign.core.lazy import lazily
 from modalign.methods import ALL_METHODS, location
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "adapt": "adaptation",
-    "compare": "evaluate.compare",
-    "Classifier": "classifier",
-    "load": "classifier",
+    "adapt": "model.adaptation",
+    "compare": "evaluate.comparison.compare",
+    "Classifier": "model.classifier",
+    "load": "model.classifier",
     "load_encoder": "encoders",
-    "FeatureStore": "encoders.store",
-    "Features": "features",
-    "ClassText": "features",
-    "EncoderSpec": "encoder_spec",
+    "FeatureStore": "encoders.features.store",
+    "Features": "core.features",
+    "ClassText": "core.features",
+    "EncoderSpec": "core.encoder_spec",
     "Items": "data.items",
     "load_items": "data.items",
-    "Split": "data.split",
-    "few_shot": "data.splits",
-    "ModalignError": "errors",
-    "InputError": "errors",
+    "Split": "data.splits.split",
+    "few_shot": "data.splits.drawing",
+    "ModalignError": "core.errors",
+    "InputError": "core.errors",
     **{cls: f"methods.{module}" for module, cls in map(location, ALL_METHODS)},
 }
 

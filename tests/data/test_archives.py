@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from bad_files import encoded, picture
 
-from modalign.data import blobs, members, tars
-from modalign.data.archives import leaves_archive
+from modalign.core.errors import InputError, UndecodableError
+from modalign.data import blobs
+from modalign.data.archives import members, tars
+from modalign.data.archives.archive import leaves_archive
 from modalign.data.items import Items, load_items
-from modalign.errors import InputError, UndecodableError
 
 KINDS = ("zip", "tar", "tar.gz", "tar.bz2", "tar.xz")
 JPEG = encoded(picture(), "JPEG")

@@ -7,9 +7,9 @@ from PIL import Image
 from test_views import dice, photo
 
 from bench.pillow import pillow
+from modalign.core.errors import InputError
 from modalign.data import augment
 from modalign.data.views import to_pixels
-from modalign.errors import InputError
 
 STRENGTHS = torch.tensor([0.3, -0.3, 1.0, -1.0, 0.0, 0.55])
 BATCH = torch.stack([to_pixels(photo(53, 40, seed)) for seed in range(6)])

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from bad_files import encoded, picture
 
-from modalign.data.catalog import DATASETS, dataset, open_dataset
-from modalign.data.coop import read_coop_split
-from modalign.errors import InputError, UndecodableError, UnknownNameError
+from modalign.core.errors import InputError, UndecodableError, UnknownNameError
+from modalign.data.splits.benchmark_sets import DATASETS, dataset, open_dataset
+from modalign.data.splits.coop_files import read_coop_split
 
 JPEG = encoded(picture(8, 8), "JPEG")
 SPLITS = Path(__file__).parents[2].parent / "shared" / "data" / "text" / "splits"

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from modalign.core.errors import InputError
+from modalign.core.features import UNLABELLED
 from modalign.data import copies
 from modalign.data.copies import content_hash, learnable, one_label_each, same_bytes
 from modalign.data.items import Items, load_items
-from modalign.data.splits import few_shot
-from modalign.errors import InputError
-from modalign.features import UNLABELLED
+from modalign.data.splits.drawing import few_shot
 
 PARTS = ("train", "validation", "test")
 IMAGES = st.lists(st.tuples(st.integers(0, 5), st.integers(-1, 2)), min_size=1, max_size=25)

@@ -14,9 +14,9 @@ from bad_files import encoded, picture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modalign.data import members, tars
+from modalign.core.errors import InputError, UndecodableError
+from modalign.data.archives import members, tars
 from modalign.data.items import Items, load_items
-from modalign.errors import InputError, UndecodableError
 
 FILES = {f"{c}/{i}.png": encoded(picture(8 + i, 8), "PNG") for c in ("cat", "dog") for i in range(6)}
 LONG = "x" * 120  # a name that needs a header of its own

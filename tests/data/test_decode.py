@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, ImageOps
 
-from modalign.data.decode import DRAFT_PIXELS, decode
-from modalign.data.jpeg import exif_orientation
-from modalign.data.pixels import to_rgb
-from modalign.errors import UndecodableError
+from modalign.core.errors import UndecodableError
+from modalign.data.decoding.decode import DRAFT_PIXELS, decode
+from modalign.data.decoding.jpeg import exif_orientation
+from modalign.data.decoding.pixels import to_rgb
 
 PHOTOS = Path(__file__).parents[2].parent / "shared" / "data" / "caltech101-folder"
 

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.datasets import load_digits as sklearn_digits
 
 from modalign.data.digits import DIGIT_NAMES, DIGIT_TEMPLATES, load_digits
-from modalign.data.prompts import sentences
+from modalign.data.text.descriptions import sentences
 
 
 def test_pixels_and_labels_are_those_of_scikit_learn() -> None:

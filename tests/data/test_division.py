@@ -13,12 +13,12 @@ from bad_files import encoded, picture
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modalign.data.division import divide_folders, part_called
+from modalign.core.errors import InputError
+from modalign.core.features import UNLABELLED
 from modalign.data.items import Items, load_items
-from modalign.data.split import images_to_test_on, official_split
-from modalign.data.splits import few_shot
-from modalign.errors import InputError
-from modalign.features import UNLABELLED
+from modalign.data.splits.division import divide_folders, part_called
+from modalign.data.splits.drawing import few_shot
+from modalign.data.splits.split import images_to_test_on, official_split
 
 JPEG = encoded(picture(8, 8), "JPEG")
 SPELLINGS = {

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from modalign.data.division import DIVISIONS
+from modalign.core.errors import InputError, UndecodableError
+from modalign.core.features import UNLABELLED
 from modalign.data.items import Items, load_items
-from modalign.data.splits import few_shot, official_split
-from modalign.errors import InputError, UndecodableError
-from modalign.features import UNLABELLED
+from modalign.data.splits.division import DIVISIONS
+from modalign.data.splits.drawing import few_shot, official_split
 
 JPEG = encoded(picture(), "JPEG")
 

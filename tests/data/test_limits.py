@@ -16,10 +16,10 @@ import pytest
 from bad_files import encoded, picture
 from PIL import Image, features
 
-from modalign.data import floods
-from modalign.data.decode import decode, wastes_bits
-from modalign.data.jpeg import read_jpeg
-from modalign.errors import UndecodableError
+from modalign.core.errors import UndecodableError
+from modalign.data.decoding import floods
+from modalign.data.decoding.decode import decode, wastes_bits
+from modalign.data.decoding.jpeg import read_jpeg
 
 SIDE = 1200
 LIMIT = SIDE * SIDE
@@ -143,7 +143,7 @@ FLOODS = {
 
 @pytest.mark.parametrize("name", FLOODS)
 def test_more_pieces_than_any_program_writes_are_refused_unread(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modalign.data.decode.BytesIO", lambda _: pytest.fail("Pillow was asked"))
+    monkeypatch.setattr("modalign.data.decoding.decode.BytesIO", lambda _: pytest.fail("Pillow was asked"))
     with pytest.raises(UndecodableError, match=r"corrupt|truncated|too large"):
         decode(FLOODS[name])
 
@@ -177,7 +177,7 @@ def test_a_large_picture_is_converted_as_a_small_one(mode: str, monkeypatch: pyt
         image = Image.fromarray(values, "RGBA").convert("RGB" if mode in ("P", "CMYK") else mode).convert(mode)
     data = encoded(image, "TIFF" if mode in ("CMYK", "F", "I") else "PNG")
     small = decode(data)
-    monkeypatch.setattr("modalign.data.pixels._STRIP", 70)
+    monkeypatch.setattr("modalign.data.decoding.pixels._STRIP", 70)
     assert decode(data).tobytes() == small.tobytes()
 
 
@@ -272,8 +272,8 @@ def test_decoding_takes_at_most_8_bytes_for_every_pixel_of_the_limit(tmp_path: P
     code = f"""
 import ctypes, json, re, sys
 from pathlib import Path
-from modalign.data import pixels
-from modalign.data.decode import decode
+from modalign.data.decoding import pixels
+from modalign.data.decoding.decode import decode
 pixels._STRIP = 2**14
 def memory(what):
     return int(re.search(what + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024

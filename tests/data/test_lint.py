@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modalign.data.lint import lint, lint_notes
-from modalign.errors import InputError
+from modalign.core.errors import InputError
+from modalign.data.text.lint import lint, lint_notes
 
 BANK = Path(__file__).parents[2].parent / "shared" / "data" / "clip-vitb32" / "text_bank.npz"
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modalign.core.errors import InputError
 from modalign.data.names import (
     did_you_mean,
     match_names,
@@ -19,7 +20,6 @@ from modalign.data.names import (
     some,
     spelling,
 )
-from modalign.errors import InputError
 
 NAMES = st.text("aAb01 9_-éß٣", max_size=8)
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import modalign as ma
+from modalign.core.errors import InputError, UndecodableError
+from modalign.core.features import Features
+from modalign.core.files import check_writable, read_json, why_no_path
 from modalign.data.items import load_items
-from modalign.errors import InputError, UndecodableError
-from modalign.features import Features
-from modalign.files import check_writable, read_json, why_no_path
 
 ADDRESSES = ["https://example.org/a.jpg", "s3://bucket/photos", "file:///home/me/a.jpg", "gs://b/c.zip", "HTTP://x/y"]
 POSIX = pytest.mark.skipif(os.name == "nt", reason="no pipes and devices there")

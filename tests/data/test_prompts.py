@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from modalign.data.catalog import DATASETS
-from modalign.data.prompts import (
+from modalign.core.errors import InputError, UnknownNameError
+from modalign.data.splits.benchmark_sets import DATASETS
+from modalign.data.splits.drawing import read_coop_split
+from modalign.data.text.descriptions import (
     DEFAULT_TEMPLATE,
     TEMPLATES,
     Structure,
@@ -18,9 +20,7 @@ from modalign.data.prompts import (
     sentence_notes,
     sentences,
 )
-from modalign.data.splits import read_coop_split
-from modalign.data.templates import IMAGENET_7, IMAGENET_80
-from modalign.errors import InputError, UnknownNameError
+from modalign.data.text.templates import IMAGENET_7, IMAGENET_80
 
 TEXT = Path(__file__).parents[2].parent / "shared" / "data" / "text"
 needs_text = pytest.mark.skipif(not TEXT.is_dir(), reason="needs ../shared/data/text")

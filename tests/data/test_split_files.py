@@ -14,14 +14,14 @@ from bad_files import encoded, picture
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modalign.data.coop import read_coop_split
+from modalign.core.errors import InputError
+from modalign.core.features import UNLABELLED
 from modalign.data.items import Items, load_items
-from modalign.data.official import OfficialLists
-from modalign.data.split import Split, images_to_test_on, mark, official_split
-from modalign.data.split_files import split_by_names
-from modalign.data.splits import few_shot
-from modalign.errors import InputError
-from modalign.features import UNLABELLED
+from modalign.data.splits.coop_files import read_coop_split
+from modalign.data.splits.drawing import few_shot
+from modalign.data.splits.official import OfficialLists
+from modalign.data.splits.split import Split, images_to_test_on, mark, official_split
+from modalign.data.splits.split_files import split_by_names
 
 JPEG = encoded(picture(8, 8), "JPEG")
 NAMES = {"AnnualCrop": "Annual Crop Land", "SeaLake": "Sea or Lake"}

@@ -14,11 +14,11 @@ from bad_files import encoded, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modalign.core.errors import InputError
+from modalign.core.features import UNLABELLED
 from modalign.data.items import Items, load_items
-from modalign.data.protocols import base_to_new, long_tail, relabel, unlabelled
-from modalign.data.splits import Split, divide, few_shot, read_coop_split
-from modalign.errors import InputError
-from modalign.features import UNLABELLED
+from modalign.data.splits.drawing import Split, draw_split, few_shot, read_coop_split
+from modalign.data.splits.protocols import base_to_new, long_tail, relabel, unlabelled
 
 SPLITS = Path(__file__).parents[2].parent / "shared" / "data" / "text" / "splits"
 LABELS = st.lists(st.integers(-1, 4), min_size=1, max_size=60).map(lambda y: np.array(y, dtype=np.int64))
@@ -88,7 +88,7 @@ def test_published_lists_give_dassls_shots(name: str) -> None:
 
 @given(LABELS, st.integers(1, 6), SEEDS)
 def test_official_lists_without_validation_give_it_from_the_train_list(y: np.ndarray, shots: int, seed: int) -> None:
-    official = divide(y, train=0.6, validation=0.0)
+    official = draw_split(y, train=0.6, validation=0.0)
     split = few_shot(y, shots, seed, official=official)
     check(split, y)
     assert set(split.train) | set(split.validation) <= set(official.train)
@@ -189,7 +189,7 @@ def test_a_share_for_testing_and_official_lists_exclude_each_other() -> None:
 
 @given(LABELS, st.sampled_from([(0.5, 0.2), (0.8, 0.0), (1.0, 0.0), (0.7, 0.3)]), SEEDS)
 def test_divide(y: np.ndarray, shares: tuple[float, float], seed: int) -> None:
-    split = divide(y, train=shares[0], validation=shares[1], seed=seed)
+    split = draw_split(y, train=shares[0], validation=shares[1], seed=seed)
     check(split, y)
     share = (*shares, 1 - sum(shares))
     for label, n in counts(y, np.arange(len(y))).items():
@@ -199,12 +199,12 @@ def test_divide(y: np.ndarray, shares: tuple[float, float], seed: int) -> None:
         for part, wanted in zip(parts, share, strict=True):
             assert abs(part - wanted * n) <= 1.5
             assert part or wanted < 1e-9 or n < 3
-    assert equal(split, divide(y, train=shares[0], validation=shares[1], seed=seed))
+    assert equal(split, draw_split(y, train=shares[0], validation=shares[1], seed=seed))
 
 
 def test_divide_refuses_shares_above_one() -> None:
     with pytest.raises(InputError, match="shares"):
-        divide([0, 1], train=0.8, validation=0.4)
+        draw_split([0, 1], train=0.8, validation=0.4)
 
 
 def test_unlabelled_protocols() -> None:
@@ -260,7 +260,7 @@ def test_long_tail_follows_the_profile(sizes: list[int], imbalance: int, seed: i
 
 def test_long_tail_keeps_the_other_lists() -> None:
     y = np.repeat([0, 1], 50)
-    official = divide(y)
+    official = draw_split(y)
     split = long_tail(y, 10, official=official)
     assert set(split.train) < set(official.train)
     assert (split.test == official.test).all()

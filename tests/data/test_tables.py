@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from bad_files import encoded, picture
 
+from modalign.core.errors import InputError
+from modalign.core.features import UNLABELLED
 from modalign.data.items import Items, load_items
-from modalign.errors import InputError
-from modalign.features import UNLABELLED
 
 JPEG = encoded(picture(), "JPEG")
 

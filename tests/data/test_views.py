@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from modalign.core.errors import InputError
 from modalign.data import views
-from modalign.errors import InputError
 
 TOLERANCE = 2  # of 255, stated in the module
 

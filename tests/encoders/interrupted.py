@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 import modalign as ma
-from modalign.encoders import extraction
-from modalign.encoders.store import FeatureStore
+from modalign.encoders.features import extraction
+from modalign.encoders.features.store import FeatureStore
 
 WORK, CHECKPOINT, PHOTOS = map(Path, sys.argv[1:4])
 BATCH = 4

@@ -20,8 +20,8 @@ from PIL import Image
 
 import modalign as ma
 from modalign.data.items import load_items
-from modalign.encoders import ahead
-from modalign.encoders.ahead import read_ahead
+from modalign.encoders.features import ahead
+from modalign.encoders.features.ahead import read_ahead
 
 
 class Meter:

@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 from transformers.utils import logging as transformers_logging
 
 import modalign as ma
+from modalign.core.errors import InputError
 from modalign.encoders import checkpoint
 from modalign.encoders.checkpoint import Checkpoint
+from modalign.encoders.features.store import FeatureStore
 from modalign.encoders.quiet import quiet
-from modalign.encoders.store import FeatureStore
-from modalign.errors import InputError
 
 
 def edit(path, **changes):

@@ -10,8 +10,8 @@ from checkpoints import TINY, picture, save_checkpoint
 from transformers import AutoModel, AutoTokenizer
 
 import modalign as ma
+from modalign.core.errors import InputError
 from modalign.encoders.clip import pooled
-from modalign.errors import InputError
 
 KINDS = ["clip", "metaclip_2", "siglip", "siglip2"]
 SENTENCES = ["a photo of a cat", "a dog", "the very old blue cat sleeping on the very old red sofa"]

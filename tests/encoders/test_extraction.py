@@ -15,11 +15,11 @@ from checkpoints import as_bytes, picture
 from PIL import Image
 
 import modalign as ma
+from modalign.core.errors import InputError, UnknownNameError
+from modalign.core.progress import is_visible
 from modalign.data.items import Items, load_items
-from modalign.encoders import extraction
-from modalign.encoders.ahead import read_ahead
-from modalign.errors import InputError, UnknownNameError
-from modalign.progress import is_visible
+from modalign.encoders.features import extraction
+from modalign.encoders.features.ahead import read_ahead
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 import modalign as ma
+from modalign.core.errors import EncoderMismatchError, InputError, ModalignError, UnavailableError, options
+from modalign.core.features import EncoderSpec
 from modalign.encoders import find_encoder
-from modalign.errors import EncoderMismatchError, InputError, ModalignError, UnavailableError, options
-from modalign.features import EncoderSpec
 
 STRANGERS = ["org/x", "tiny+org/x", "org/x+tiny", "org/x@refs/pr/1", "org/x@../../../../etc", "../x", "~nobody/x"]
 STRANGERS += ["/proc", "x" * 300, "//host/share", "\\\\host\\share", "a/b/c", "+", "https://host/x", "nul\0l"]

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from modalign.core.errors import InputError
 from modalign.data.digits import load_digits
 from modalign.encoders import JoinedEncoder, load_encoder
-from modalign.errors import InputError
 
 
 @pytest.fixture(scope="module")

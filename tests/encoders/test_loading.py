@@ -8,10 +8,10 @@ import torch
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 import modalign as ma
+from modalign.core.errors import InputError, UnavailableError, UnknownNameError
 from modalign.encoders import KNOWN_ENCODERS, ClipEncoder, VisionEncoder
 from modalign.encoders.catalog import FILES, locate
-from modalign.encoders.store import FeatureStore
-from modalign.errors import InputError, UnavailableError, UnknownNameError
+from modalign.encoders.features.store import FeatureStore
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
+from modalign.core.errors import InputError
 from modalign.data import views
 from modalign.encoders.preprocess import Preprocessing
-from modalign.errors import InputError
 
 CPU = torch.device("cpu")
 SHAPES = [

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modalign.encoders.shelf import DamagedRowsError, checksums, remaking
-from modalign.encoders.store import FeatureStore
-from modalign.errors import InputError
+from modalign.core.errors import InputError
+from modalign.encoders.features.shelf import DamagedRowsError, checksums, remaking
+from modalign.encoders.features.store import FeatureStore
 
 D = 8
 

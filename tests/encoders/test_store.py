@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from modalign.encoders.store import FeatureStore, default_cache, is_settled
-from modalign.errors import InputError
+from modalign.core.errors import InputError
+from modalign.encoders.features.store import FeatureStore, default_cache, is_settled
 
 D = 8
 SECOND = 10**9
@@ -42,7 +42,7 @@ def test_refusals_are_kept_for_this_version_of_the_decoder(store, monkeypatch):
     with store.files() as files:
         files.refuse([(content(1), "truncated"), (content(2), "no image")])
         assert files.refusals([content(1), content(5)]) == {content(1): "truncated"}
-        monkeypatch.setattr("modalign.encoders.store.DECODER", "pillow 99")
+        monkeypatch.setattr("modalign.encoders.features.store.DECODER", "pillow 99")
         assert files.refusals([content(1)]) == {}
 
 

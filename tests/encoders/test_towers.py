@@ -15,10 +15,10 @@ from small_vision import MAPS
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
+from modalign.core.errors import InputError
 from modalign.encoders import load_encoder
-from modalign.encoders._blocks import Block
-from modalign.encoders.towers import Sentences, TextTower, VisionTower
-from modalign.errors import InputError
+from modalign.encoders.towers._blocks import TransformerBlock
+from modalign.encoders.towers.opened import Sentences, TextTower, VisionTower
 
 CONTEXT, SOS, EOT = 20, 58, 59
 
@@ -314,7 +314,7 @@ def test_nothing_trainable_no_graph(model: CLIPModel, tower: TextTower) -> None:
 def test_nothing_is_computed_twice_or_for_nothing(tower: TextTower, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[tuple[int, int]] = []
 
-    def counting(block: Block) -> Callable[..., Tensor]:
+    def counting(block: TransformerBlock) -> Callable[..., Tensor]:
         def call(x: Tensor, **options: object) -> Tensor:
             result = block(x, **options)
             rows.append((x.shape[1], result.shape[1]))

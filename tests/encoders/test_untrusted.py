@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import modalign as ma
+from modalign.core.errors import InputError, ModalignError
 from modalign.encoders import untrusted
 from modalign.encoders.catalog import locate
 from modalign.encoders.untrusted import KINDS, refusing, without_choices
-from modalign.errors import InputError, ModalignError
 
 PICTURES = [np.random.default_rng(i).integers(0, 256, (40, 50, 3), np.uint8) for i in range(2)]
 SENTENCES = ["a cat", "two dogs"]

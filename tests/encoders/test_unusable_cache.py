@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 import modalign as ma
+from modalign.core.errors import CacheError, InputError
+from modalign.core.files import write
 from modalign.encoders import find_encoder
-from modalign.encoders.database import Database
-from modalign.encoders.store import FeatureStore, default_cache
-from modalign.errors import CacheError, InputError
-from modalign.files import write
+from modalign.encoders.features.database import Database
+from modalign.encoders.features.store import FeatureStore, default_cache
 
 
 @pytest.mark.parametrize("place", ["below a file", "no home"])

@@ -6,7 +6,7 @@ from checkpoints import picture
 from transformers import AutoModel
 
 import modalign as ma
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 
 KINDS = ["dinov2", "dinov2_with_registers", "dinov3_vit", "vit"]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from modalign.evaluate.class_sizes import estimated_sizes, evidence, size_lines, with_class_sizes
 from modalign.evaluate.outcome import no_outcome, outcome_lines
-from modalign.methods.transduction import keep_answers
+from modalign.methods.contract.transduction import keep_answers
 
 NAMES = ("cat", "dog", "owl")
 

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 from drawings import draw
 
+from modalign.core.errors import InputError, UnknownNameError
+from modalign.core.features import ClassText, EncoderSpec, Features
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
-from modalign.data.split import Split
-from modalign.errors import InputError, UnknownNameError
-from modalign.evaluate import plan as module
-from modalign.evaluate.compare import compare
-from modalign.evaluate.comparison import MethodComparison
-from modalign.evaluate.findings import SEPARATOR
-from modalign.evaluate.given import read_given
+from modalign.data.splits.split import Split
+from modalign.evaluate.comparison import schedule as module
+from modalign.evaluate.comparison.compare import compare
+from modalign.evaluate.comparison.findings import SEPARATOR
+from modalign.evaluate.comparison.given import read_given
+from modalign.evaluate.comparison.result import MethodComparison
+from modalign.evaluate.comparison.schedule import RANDOM_TEXT
 from modalign.evaluate.metrics import proportion
-from modalign.evaluate.plan import RANDOM_TEXT
 from modalign.evaluate.runs import read_runs
-from modalign.features import ClassText, EncoderSpec, Features
 from modalign.methods import METHODS, method_class
 
 NAMES = ("cat", "dog", "elk", "fox")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from modalign.evaluate import memory
-from modalign.evaluate.memory import PeakMemory
+from modalign.evaluate import peak_memory as memory
+from modalign.evaluate.peak_memory import PeakMemory
 
 MB = 2**20
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import accuracy_score, recall_score, top_k_accuracy_score
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.evaluate import metrics as m
 from modalign.linalg.calibration import expected_calibration_error
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modalign.core.features import Features, Scored
 from modalign.evaluate.metrics import accuracy
 from modalign.evaluate.outcome import (
     about_copies,
@@ -18,7 +19,6 @@ from modalign.evaluate.outcome import (
     outcome_lines,
     unlabeled_outcome,
 )
-from modalign.features import Features, Scored
 
 NAMES = ("cat", "dog", "owl")
 

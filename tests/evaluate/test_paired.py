@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.evaluate.paired import Comparison, compare_pair, compare_pairs, signed
 
 

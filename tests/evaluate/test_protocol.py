@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modalign.data.split import Split
-from modalign.data.splits import divide, few_shot
-from modalign.errors import InputError
+from modalign.core.errors import InputError
+from modalign.core.features import ClassText, Features
+from modalign.data.splits.drawing import draw_split, few_shot
+from modalign.data.splits.split import Split
 from modalign.evaluate.measuring import fingerprint_of
 from modalign.evaluate.protocol import few_shot_protocol, run_once
 from modalign.evaluate.runs import read_runs
 from modalign.evaluate.sealed import SealedLabels
-from modalign.features import ClassText, Features
 
 NAMES = ("cat", "dog", "owl")
 N = 120
@@ -135,7 +135,7 @@ def test_sealed_labels_need_labels_and_as_many_predictions() -> None:
 @pytest.mark.parametrize("shots", [1, 4])
 def test_a_method_sees_train_and_validation_with_labels_and_test_without(shots: int, official: bool) -> None:
     features, spy = toy(), Spy()
-    lists = divide(features.labels) if official else None
+    lists = draw_split(features.labels) if official else None
     text = ClassText(np.eye(3, 5, dtype=np.float32), NAMES)
     few_shot_protocol(features, text, {"spy": lambda seed: spy}, shots=(shots,), seeds=(2,), official=lists)
     split = few_shot(features.labels, shots, 2, official=lists)
@@ -161,7 +161,7 @@ def test_nothing_about_a_test_image_tells_its_class() -> None:
 
 def test_methods_without_labels_get_the_pool_blind_and_run_once_a_seed() -> None:
     features, spy = toy(), Spy(needs_labels=False)
-    lists = divide(features.labels)
+    lists = draw_split(features.labels)
     runs = few_shot_protocol(features, TEXT, {"spy": lambda seed: spy}, shots=(1, 4), seeds=(1, 2), official=lists)
     assert [(r.shots, r.seed) for r in runs] == [(0, 1), (0, 2)]
     train = spy.seen["train"]
@@ -182,7 +182,7 @@ def test_without_a_pool_the_record_says_transductive() -> None:
 
 @pytest.mark.parametrize("official", [False, True])
 def test_methods_that_labels_would_help_run_at_every_budget_and_see_the_rest_blind(official: bool) -> None:
-    features, lists = toy(), divide(toy().labels) if official else None
+    features, lists = toy(), draw_split(toy().labels) if official else None
     spies: list[Spy] = []
 
     def build(seed: int) -> Spy:

@@ -8,8 +8,8 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from modalign.data.catalog import DATASETS
-from modalign.errors import UnknownNameError
+from modalign.core.errors import UnknownNameError
+from modalign.data.splits.benchmark_sets import DATASETS
 from modalign.evaluate import published as module
 from modalign.evaluate.metrics import harmonic_mean
 from modalign.evaluate.published import PAPERS, Published, published

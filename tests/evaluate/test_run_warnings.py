@@ -7,14 +7,14 @@ import warnings
 import numpy as np
 import pytest
 
-from modalign.errors import hyperparameter, options
-from modalign.evaluate import plan
-from modalign.evaluate.compare import compare
-from modalign.evaluate.comparison import MethodComparison
+from modalign.core.errors import hyperparameter, options
+from modalign.core.features import ClassText, EncoderSpec, Features
+from modalign.evaluate.comparison import schedule as plan
+from modalign.evaluate.comparison.compare import compare
+from modalign.evaluate.comparison.result import MethodComparison
 from modalign.evaluate.measuring import measured
 from modalign.evaluate.runs import RunWarning
 from modalign.evaluate.sealed import SealedLabels
-from modalign.features import ClassText, EncoderSpec, Features
 
 NAMES = ("cat", "dog", "elk", "fox")
 

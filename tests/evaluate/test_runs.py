@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.evaluate.metrics import mean_interval, proportion
 from modalign.evaluate.runs import Run, append_run, read_runs, run_key, shared_warnings, summarise
 
@@ -86,7 +86,7 @@ def test_a_line_cut_short_harms_no_other(tmp_path: Path, kept: float) -> None:
 
 
 def test_without_locks_a_line_cut_short_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modalign.files.appending._lock", lambda descriptor: False)
+    monkeypatch.setattr("modalign.core.files.appending._lock", lambda descriptor: False)
     path = tmp_path / "runs.jsonl"
     append_run(path, run(seed=1))
     path.write_bytes(path.read_bytes() + b'{"format"')

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import modalign as ma
+from modalign.core.features import Scored
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
-from modalign.data.prompts import sentences
-from modalign.data.splits import few_shot
+from modalign.data.splits.drawing import few_shot
+from modalign.data.text.descriptions import sentences
 from modalign.evaluate.runs import Run
-from modalign.evaluate.towers import nameless, run_in_tower
-from modalign.features import Scored
+from modalign.evaluate.tower_runs import nameless, run_in_tower
 
 
 class Watched:

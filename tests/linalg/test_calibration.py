@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.linalg.calibration import expected_calibration_error, fit_temperature
 
 

@@ -8,7 +8,7 @@ import scipy.linalg
 import torch
 from sklearn.decomposition import PCA
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.linalg.gaussians import Gaussian, kl, modality_gap, principal_plane, wasserstein2
 
 

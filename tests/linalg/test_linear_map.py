@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.linalg.linear_map import LinearMap, relative_residual
 
 

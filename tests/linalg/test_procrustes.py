@@ -6,7 +6,7 @@ import scipy.linalg
 import torch
 from scipy.spatial.transform import Rotation
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.linalg.procrustes import procrustes, procrustes_from_factors
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.linalg.prototypes import class_means, soft_prototypes, text_prototypes
 from modalign.linalg.similarity import unit
 

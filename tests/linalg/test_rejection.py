@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modalign.errors import InputError
-from modalign.linalg.rejection import Rejection, confidence, fit_rejection, images_needed
+from modalign.core.errors import InputError
+from modalign.linalg.rejection import Rejection, confidence_score, fit_rejection, images_needed
 
 CLASSES = 8
 
@@ -68,8 +68,8 @@ def test_confidence_by_its_definitions() -> None:
         "probability": (logits.exp() / logits.exp().sum(dim=1, keepdim=True)).max(dim=1).values,
     }
     for kind, value in expected.items():
-        torch.testing.assert_close(confidence(logits, kind), value)
-    torch.testing.assert_close(confidence(logits + 7, "margin"), confidence(logits, "margin"))
+        torch.testing.assert_close(confidence_score(logits, kind), value)
+    torch.testing.assert_close(confidence_score(logits + 7, "margin"), confidence_score(logits, "margin"))
 
 
 def test_the_kind_that_separates_left_out_classes_is_chosen() -> None:
@@ -99,4 +99,4 @@ def test_errors_say_what_to_do() -> None:
     with pytest.raises(InputError, match="at least one held-out"):
         fit_rejection(logits[:0])
     with pytest.raises(InputError, match="at least 2 classes"):
-        confidence(logits[:, :1])
+        confidence_score(logits[:, :1])

@@ -11,7 +11,7 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.linalg import ridge as module
 from modalign.linalg.ridge import RidgeFactorization, ridge, ridge_weights
 

@@ -9,7 +9,7 @@ import ot
 import pytest
 import torch
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.linalg import set_transport as module
 from modalign.linalg.set_transport import set_transport
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics.pairwise import cosine_similarity
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.linalg import similarity
 from modalign.linalg.similarity import cosine, groups_of_copies, near_identical, top_k, unit
 

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.linalg import _kernel
 from modalign.linalg.sinkhorn import sinkhorn, transport_cost
 

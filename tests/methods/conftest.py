@@ -8,7 +8,7 @@ import pytest
 import modalign as ma
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.items import Items
-from modalign.data.prompts import sentences
+from modalign.data.text.descriptions import sentences
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from modalign.methods import method_class
-from modalign.methods.base import VectorMethod
+from modalign.methods.contract.vectors import VectorMethod
 
 QUICK = {  # by parameter, so that a new method with such a parameter is quick as well
     "steps": 100,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import modalign as ma
 from modalign.linalg.similarity import unit
-from modalign.methods.tower import Learner, TowerMethod, Towers
+from modalign.methods.contract.tower import Learner, TowerMethod, Towers
 from modalign.tune.crops import CropBatch, CropBatches
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
 import modalign as ma
-from modalign.encoders.towers import TextTower, VisionTower
-from modalign.methods.tower import Towers
+from modalign.encoders.towers.opened import TextTower, VisionTower
+from modalign.methods.contract.tower import Towers
 
 SCALE = 20.0
 NAMES = ("cat", "old red fox", "dog", "very long thin green lizard")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from problems import few_shot, quick
 
-from modalign.methods.base import Problem
-from modalign.methods.cross_modal_probe import Samples
+from modalign.methods.baselines.cross_modal_probe import Samples
+from modalign.methods.contract.vectors import Problem
 
 ZERO_SHOT = [
     ("lfa", "identity map"), ("tip_adapter", "no cache"), ("tip_adapter_f", "no cache"),

@@ -8,10 +8,10 @@ import pytest
 import torch
 from small_clip import NAMES, SCALE, WORDS, literal_image, literal_text, small_clip, tokenize, towers_of, vit_b16
 
-from modalign.errors import InputError
-from modalign.methods.align import ALIGN, AlignLearner
-from modalign.methods.align_released import released_plan
-from modalign.tune.prompts import accounting, count
+from modalign.core.errors import InputError
+from modalign.methods.align.align import ALIGN, AlignLearner
+from modalign.methods.align.align_released import released_plan
+from modalign.tune.prompts import accounting, count_parameters
 
 EPSILON = 0.1
 
@@ -105,11 +105,11 @@ def test_scores_of_the_released_form(model, pixels) -> None:
 
 def test_trainable_numbers_are_the_published_ones() -> None:
     released = ALIGN(preset="released")._learner(vit_b16(), torch.Generator())
-    assert count(released) == 3_582_720
+    assert count_parameters(released) == 3_582_720
     assert sum(v.numel() for v in released.state().values()) == 9 * 4 * 2 * (512 + 768)  # 369 kB are saved
-    assert count(ALIGN()._learner(vit_b16(), torch.Generator())) == 9 * 4 * 2 * (512 + 768) == 92_160
+    assert count_parameters(ALIGN()._learner(vit_b16(), torch.Generator())) == 9 * 4 * 2 * (512 + 768) == 92_160
     own = ALIGN(visual=3, textual=5)._learner(vit_b16(), torch.Generator())
-    assert count(own) == 9 * 2 * (5 * 512 + 3 * 768)
+    assert count_parameters(own) == 9 * 2 * (5 * 512 + 3 * 768)
     assert not any("towers" in name for name in accounting(own))
 
 

@@ -9,10 +9,10 @@ import ot
 import pytest
 import torch
 
-from modalign.errors import InputError, UnknownNameError
-from modalign.methods.align_released import released_plan
-from modalign.methods.align_transport import two_level_transport
-from modalign.methods.token_transport import prompt_transport, token_plan
+from modalign.core.errors import InputError, UnknownNameError
+from modalign.linalg.token_transport import prompt_transport, token_plan
+from modalign.methods.align.align_released import released_plan
+from modalign.methods.align.align_transport import two_level_transport
 
 B, K, M, N, J, L, D = 2, 3, 3, 2, 6, 5, 8
 EXACT = {"tolerance": 1e-11, "max_sweeps": 20_000}

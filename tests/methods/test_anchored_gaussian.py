@@ -12,9 +12,9 @@ from scipy.optimize import lsq_linear
 from scipy.stats import multivariate_normal
 
 from modalign.linalg.similarity import unit
-from modalign.methods.anchored_classes import SPREAD, AnchoredClasses
-from modalign.methods.anchored_gaussian import AnchoredGaussian
-from modalign.methods.zero_shot import ZeroShot
+from modalign.methods.anchored.anchored_classes import SPREAD, AnchoredClasses
+from modalign.methods.anchored.anchored_gaussian import AnchoredGaussian
+from modalign.methods.baselines.zero_shot import ZeroShot
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "clip-vitb32" / "caltech101.npz"
 

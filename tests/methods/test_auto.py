@@ -13,16 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from problems import few_shot
 
-from modalign.errors import InputError
-from modalign.features import Features, concatenate
-from modalign.methods import auto, auto_pool, auto_trials
-from modalign.methods.anchored_gaussian import AnchoredGaussian
-from modalign.methods.auto import Auto
-from modalign.methods.auto_unlabeled import agreed
-from modalign.methods.ensemble import greedy_ensemble, log_probabilities, temperature_of
-from modalign.methods.gpua import GPUA
-from modalign.methods.zero_shot import ZeroShot
-from modalign.persistence import load_model, save_model
+from modalign.core.errors import InputError
+from modalign.core.features import Features, concatenate
+from modalign.methods import auto_trials
+from modalign.methods.anchored.anchored_gaussian import AnchoredGaussian
+from modalign.methods.auto import auto, auto_pool
+from modalign.methods.auto.auto import Auto
+from modalign.methods.auto.auto_unlabeled import agreed
+from modalign.methods.auto.ensemble import greedy_ensemble, log_probabilities, temperature_of
+from modalign.methods.baselines.zero_shot import ZeroShot
+from modalign.methods.gpua.gpua import GPUA
+from modalign.model.persistence import load_model, save_model
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "clip-vitb32" / "caltech101.npz"
 FAST = {"candidates": ("anchored_gaussian", "tip_adapter"), "random_state": 0}

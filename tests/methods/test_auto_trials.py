@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import few_shot
 
-from modalign.methods.auto import Auto
-from modalign.methods.auto_trials import images_per_class, trials
-from modalign.methods.base import Problem
+from modalign.methods.auto.auto import Auto
+from modalign.methods.auto.auto_trials import images_per_class, trials
+from modalign.methods.contract.vectors import Problem
 
 
 def problem(labels: list[int], n_classes: int) -> Problem:

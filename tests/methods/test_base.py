@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from modalign.errors import EncoderMismatchError, InputError, UnknownNameError
-from modalign.features import ClassText, EncoderSpec, Features
+from modalign.core.errors import EncoderMismatchError, InputError, UnknownNameError
+from modalign.core.features import ClassText, EncoderSpec, Features
 from modalign.methods import METHODS, method_class
-from modalign.methods.base import VectorMethod
-from modalign.methods.parameters import Seed
+from modalign.methods.contract.parameters import Seed
+from modalign.methods.contract.vectors import VectorMethod
 
 
 class Recorder(VectorMethod):

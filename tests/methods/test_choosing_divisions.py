@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modalign.methods.base import Problem
-from modalign.methods.divisions import ENOUGH, copies, divide
+from modalign.methods.contract.divisions import ENOUGH, copies, selection_splits
+from modalign.methods.contract.vectors import Problem
 
 
 def problem(y, *, n_classes=6, validation=0, ids=None, seed=0) -> Problem:
@@ -25,7 +25,7 @@ def problem(y, *, n_classes=6, validation=0, ids=None, seed=0) -> Problem:
 def test_every_division_teaches_what_it_does_not_judge_and_loses_no_class(y, seed):
     given_ = problem(y, seed=seed)
     X, labels = given_.labelled()
-    divided = divide(given_, seed)
+    divided = selection_splits(given_, seed)
     sizes = torch.bincount(labels, minlength=6)
     absent = bool((sizes == 0).any())
     regular = divided.parts[:-1] if absent and len(divided.parts) > 1 else divided.parts
@@ -46,34 +46,34 @@ def test_every_division_teaches_what_it_does_not_judge_and_loses_no_class(y, see
 
 def test_validation_images_come_first_and_enough_of_them_are_enough():
     y = torch.arange(6).repeat(4)
-    few, many = divide(problem(y, validation=12), 0), divide(problem(y, validation=ENOUGH), 0)
+    few, many = selection_splits(problem(y, validation=12), 0), selection_splits(problem(y, validation=ENOUGH), 0)
     assert few.source == "validation and cross-validation"
     assert few.parts[0].whole
     assert not any(part.whole for part in few.parts[1:])
     assert len(few.y) == 12 + 24
     assert (many.source, len(many.parts)) == ("validation", 1)
-    assert divide(problem(y, validation=12), 0, cross_validate=False).source == "validation"
-    assert divide(problem(y), 0, cross_validate=False).parts == ()
+    assert selection_splits(problem(y, validation=12), 0, cross_validate=False).source == "validation"
+    assert selection_splits(problem(y), 0, cross_validate=False).parts == ()
 
 
 def test_no_more_folds_are_used_than_it_takes():
-    divided = divide(problem(torch.arange(6).repeat(200)), 0)
+    divided = selection_splits(problem(torch.arange(6).repeat(200)), 0)
     assert [len(part.y) for part in divided.parts] == [240, 240]
 
 
 @pytest.mark.parametrize(("shots", "folds"), [(2, 2), (3, 3), (9, 5)])
 def test_as_many_folds_as_a_class_has_images(shots, folds):
-    divided = divide(problem(torch.arange(6).repeat(shots)), 0)
+    divided = selection_splits(problem(torch.arange(6).repeat(shots)), 0)
     assert len(divided.parts) == folds
 
 
 def test_one_image_a_class_leaves_nothing_to_choose_on():
-    assert divide(problem(torch.arange(6)), 0).source == "nothing"
-    assert divide(problem([0, 1, 2, 3, 4, 5, 5]), 0).y.tolist() == [5, 5]
+    assert selection_splits(problem(torch.arange(6)), 0).source == "nothing"
+    assert selection_splits(problem([0, 1, 2, 3, 4, 5, 5]), 0).y.tolist() == [5, 5]
 
 
 def test_a_share_of_the_classes_is_held_out_where_classes_have_no_image():
-    divided = divide(problem(torch.arange(6).repeat(8), n_classes=9), 0)
+    divided = selection_splits(problem(torch.arange(6).repeat(8), n_classes=9), 0)
     *regular, last = divided.parts
     assert len(last.y.unique()) == 2  # a third of six
     taught = torch.arange(6).repeat(8)[last.rows]
@@ -84,7 +84,7 @@ def test_a_share_of_the_classes_is_held_out_where_classes_have_no_image():
 def test_views_of_one_image_stay_together_and_the_first_is_judged():
     y = torch.arange(6).repeat(3)
     ids = tuple(f"{i}.jpg" for i in range(18))
-    divided = divide(problem(torch.cat([y, y]), ids=ids + ids), 0)
+    divided = selection_splits(problem(torch.cat([y, y]), ids=ids + ids), 0)
     for part in divided.parts:
         taught = {ids[i % 18] for i in part.rows.tolist()}
         assert len(taught) == len(part.rows) / 2

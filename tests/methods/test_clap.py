@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from problems import few_shot
 
-from modalign.methods.clap import CLAP
-from modalign.methods.fitting import cosine_rates
-from modalign.methods.zero_shot import ZeroShot
+from modalign.methods.baselines.clap import CLAP
+from modalign.methods.baselines.zero_shot import ZeroShot
+from modalign.methods.contract.descent import cosine_rates
 
 
 def literal_penalties(data, scale=100.0):

@@ -10,9 +10,9 @@ import pytest
 import torch
 from small_clip import NAMES, SCALE, literal_image, literal_text, small_clip, tokenize, towers_of
 
-from modalign.errors import InputError
-from modalign.methods.clip_lora import CLIPLoRA, LowRankLearner
-from modalign.tune.prompts import count
+from modalign.core.errors import InputError
+from modalign.methods.prompts.clip_lora import CLIPLoRA, LowRankLearner
+from modalign.tune.prompts import count_parameters
 
 SINGLE = 1e-6 * SCALE  # scores are cosines in single precision
 
@@ -92,7 +92,7 @@ def test_gradients_reach_both_towers_and_nothing_else(model, pixels) -> None:
     made = learner(model).train()
     made.scores(pixels, made.classes()).logsumexp(dim=1).sum().backward()
     # 4 layers of width 30 and 3 of width 24; A and B of rank 2 beside queries, keys and values
-    assert count(made) == 2 * 3 * 2 * (4 * 30 + 3 * 24)
+    assert count_parameters(made) == 2 * 3 * 2 * (4 * 30 + 3 * 24)
     assert all(float(p.grad.abs().max()) > 0 for p in made.parameters())
     assert all(p.grad is None for p in model.parameters())
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from problems import few_shot
 
-from modalign.errors import InputError
-from modalign.methods.cma import CMA, pairwise_residuals, set_residuals, whitened
-from modalign.methods.zero_shot import ZeroShot
+from modalign.core.errors import InputError
+from modalign.methods.baselines.zero_shot import ZeroShot
+from modalign.methods.dam.cma import CMA, class_residuals, pairwise_residuals, whitened
 
 
 def vectors(n, d=6, seed=0, unit=False):
@@ -79,7 +79,7 @@ def test_sets_are_ridge_optima_written_out(lam):
     images, rows = vectors(3, unit=True), vectors(8, seed=1, unit=True).reshape(2, 4, 6).copy()
     rows[1, 3] = 0  # this class has three sentences
     X, S = torch.from_numpy(images), torch.from_numpy(rows)
-    of_rows, of_image = set_residuals(X.float(), S.float(), whitened(S.float(), lam), lam)
+    of_rows, of_image = class_residuals(X.float(), S.float(), whitened(S.float(), lam), lam)
     for i, x in enumerate(images):
         for c in range(2):
             own = rows[c][: 4 if c == 0 else 3]
@@ -96,7 +96,7 @@ def test_a_set_of_one_carries_the_cosine():
     images, texts = vectors(5, unit=True), vectors(4, seed=1, unit=True)
     X, S = torch.from_numpy(images).float(), torch.from_numpy(texts[:, None]).float()
     expected = 1 - (images @ texts.T) ** 2 / 1.5
-    for part in set_residuals(X, S, whitened(S, 0.5), 0.5):
+    for part in class_residuals(X, S, whitened(S, 0.5), 0.5):
         np.testing.assert_allclose(part, expected, atol=1e-5)
 
 

@@ -11,14 +11,15 @@ import torch
 import torch.nn.functional as F
 from problems import few_shot
 
-from modalign.errors import InputError, UnknownNameError
+from modalign.core.errors import InputError, UnknownNameError
 from modalign.linalg.calibration import fit_temperature
 from modalign.linalg.gaussians import modality_gap
-from modalign.methods.cmm import CMM
-from modalign.methods.cmm_selection import CAREFUL
-from modalign.methods.cmm_training import Learner, Objective, Schedule, batch_order, train
-from modalign.methods.lfa import LFA
-from modalign.methods.zero_shot import ZeroShot
+from modalign.methods.baselines.lfa import LFA
+from modalign.methods.baselines.zero_shot import ZeroShot
+from modalign.methods.cmm.cmm import CMM
+from modalign.methods.cmm.cmm_selection import CAREFUL
+from modalign.methods.cmm.cmm_training import CMMParameters, Objective, Schedule, train_cmm
+from modalign.methods.contract.descent import batch_order
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "clip-vitb32"
 
@@ -98,9 +99,9 @@ def test_the_paper_preset_trains_on_all_images_to_the_end(validation):
     bound = 24**-0.5
     start = torch.rand(24, 24, generator=generator) * 2 * bound - bound
     X, text = (F.normalize(torch.from_numpy(a), dim=1) for a in (data.X, data.text))
-    learner = Learner([start], text, Objective())
+    learner = CMMParameters([start], text, Objective())
     order = batch_order(40, 8, 300, generator)
-    record = train(learner, X, torch.from_numpy(data.y), order, Schedule(300))
+    record = train_cmm(learner, X, torch.from_numpy(data.y), order, Schedule(300))
     np.testing.assert_allclose(model.losses_, record.losses, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(model.weights_[0], learner.weights[0], atol=1e-6)
     np.testing.assert_allclose(model.prototypes_, F.normalize(learner.text, dim=1), atol=1e-6)
@@ -123,7 +124,7 @@ def test_starts_have_the_variance_they_are_named_for(init, deviation):
 
 def test_at_imagenet_size_it_has_the_papers_number_of_parameters():
     """2.07 million at d = 1,024 and 1,000 classes."""
-    learner = Learner([torch.zeros(1024, 1024)], torch.zeros(1000, 1024), Objective())
+    learner = CMMParameters([torch.zeros(1024, 1024)], torch.zeros(1000, 1024), Objective())
     assert learner.flat.numel() == 2_072_576
 
 

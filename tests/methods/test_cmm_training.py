@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from modalign.methods.cmm_training import Learner, Objective, Schedule, batch_order, map_rows, train
+from modalign.methods.cmm.cmm_training import CMMParameters, Objective, Schedule, map_rows, train_cmm
+from modalign.methods.contract.descent import batch_order
 
 
 def problem(seed: int = 0, n: int = 40, d: int = 12, C: int = 5, layers: int = 1, dtype=torch.float64):
@@ -58,7 +59,7 @@ def test_gradient_and_loss_equal_autograd_on_the_equations(aim, layers):
     expected = plain_loss(X, y, leaves[:-1], leaves[-1], frozen, aim)
     expected.backward()
 
-    learner = Learner(weights, T, aim)
+    learner = CMMParameters(weights, T, aim)
     target = F.one_hot(y, len(T)).to(X.dtype)
     truth, hinge = learner.differentiate(X, aim.logit_scale * aim.fusion * X @ frozen.T, target, y[:, None])
     found = (aim.triplet_weight * hinge.clamp_min(0) - truth).mean()
@@ -117,8 +118,8 @@ def test_a_run_equals_the_plain_loop_at_every_step(layers, learning_rate):
     schedule = Schedule(steps=500, learning_rate=learning_rate)
     order = batch_order(len(X), 8, schedule.steps, torch.Generator().manual_seed(3))
     model, expected = plain_run(X, y, weights, T, order, schedule, Objective())
-    learner = Learner(weights, T, Objective())
-    record = train(learner, X, y, order, schedule)
+    learner = CMMParameters(weights, T, Objective())
+    record = train_cmm(learner, X, y, order, schedule)
     assert (record.losses - expected).abs().max() < 1e-4
     assert expected[-50:].mean() < 0.95 * expected[:50].mean()  # it learned something that could have come apart
     torch.testing.assert_close(learner.text, model.text.data, rtol=0, atol=1e-4)
@@ -153,20 +154,22 @@ def test_observers_see_the_parameters_after_the_steps_they_asked_for():
     X, y, T, weights = problem(dtype=torch.float32)
     order = batch_order(len(X), 8, 130, torch.Generator().manual_seed(0))
     seen = {}
-    learner = Learner(weights, T, Objective())
-    train(learner, X, y, order, Schedule(steps=130), lambda s: seen.update({s: learner.flat.clone()}), {1, 64, 65, 130})
+    learner = CMMParameters(weights, T, Objective())
+    train_cmm(
+        learner, X, y, order, Schedule(steps=130), lambda s: seen.update({s: learner.flat.clone()}), {1, 64, 65, 130}
+    )
     assert sorted(seen) == [1, 64, 65, 130]
     torch.testing.assert_close(seen[130], learner.flat, rtol=0, atol=0)
-    short = Learner(weights, T, Objective())
-    train(short, X, y, order[:65], Schedule(steps=130))
+    short = CMMParameters(weights, T, Objective())
+    train_cmm(short, X, y, order[:65], Schedule(steps=130))
     torch.testing.assert_close(short.flat, seen[65], rtol=0, atol=0)
 
 
 def test_zero_rows_and_zero_texts_give_no_nan():
     X, y, T, weights = problem(dtype=torch.float32)
     X[3], T[2] = 0, 0
-    learner = Learner(weights, T, Objective())
-    record = train(learner, X, y, batch_order(len(X), 8, 40, torch.Generator().manual_seed(0)), Schedule(steps=40))
+    learner = CMMParameters(weights, T, Objective())
+    record = train_cmm(learner, X, y, batch_order(len(X), 8, 40, torch.Generator().manual_seed(0)), Schedule(steps=40))
     assert torch.isfinite(learner.flat).all()
     assert torch.isfinite(record.losses).all()
 
@@ -175,9 +178,9 @@ def test_share_of_active_triplets():
     """With margin 1 the hinge stays active until the cosines differ by more than 1, which unit noise never does."""
     X, y, T, weights = problem(dtype=torch.float32)
     order = batch_order(len(X), 8, 20, torch.Generator().manual_seed(0))
-    always = train(Learner(weights, T, Objective()), X, y, order, Schedule(steps=20))
+    always = train_cmm(CMMParameters(weights, T, Objective()), X, y, order, Schedule(steps=20))
     assert always.triplet_active.tolist() == [1.0] * 20
-    partly = train(Learner(weights, T, Objective(margin=0.1)), X, y, order, Schedule(steps=20))
+    partly = train_cmm(CMMParameters(weights, T, Objective(margin=0.1)), X, y, order, Schedule(steps=20))
     assert 0 < partly.triplet_active.mean() < 1
 
 

@@ -8,8 +8,8 @@ import torch
 from problems import few_shot, needs, quick
 from sklearn.base import clone
 
-from modalign.errors import EncoderMismatchError, InputError
-from modalign.features import ClassText, EncoderSpec, Features
+from modalign.core.errors import EncoderMismatchError, InputError
+from modalign.core.features import ClassText, EncoderSpec, Features
 from modalign.methods import METHODS
 
 TEXT = [True, False]

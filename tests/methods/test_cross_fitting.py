@@ -11,12 +11,12 @@ from problems import few_shot, quick
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
-from modalign.features import ClassText, Features, concatenate
-from modalign.methods.base import VectorMethod
-from modalign.methods.cross_fitting import cross_fit
-from modalign.methods.selection import folds
-from modalign.methods.tip_adapter import TipAdapter
-from modalign.methods.zero_shot import ZeroShot
+from modalign.core.features import ClassText, Features, concatenate
+from modalign.methods.baselines.tip_adapter import TipAdapter
+from modalign.methods.baselines.zero_shot import ZeroShot
+from modalign.methods.contract.cross_fitting import cross_fit
+from modalign.methods.contract.selection import folds
+from modalign.methods.contract.vectors import VectorMethod
 
 
 def problem(**settings) -> tuple[Features, ClassText]:

@@ -7,10 +7,10 @@ import pytest
 import torch
 from problems import few_shot
 
-from modalign.errors import InputError
-from modalign.methods.base import Problem
-from modalign.methods.cross_modal_probe import CrossModalProbe, Samples
-from modalign.methods.zero_shot import ZeroShot
+from modalign.core.errors import InputError
+from modalign.methods.baselines.cross_modal_probe import CrossModalProbe, Samples
+from modalign.methods.baselines.zero_shot import ZeroShot
+from modalign.methods.contract.vectors import Problem
 
 GIVEN = {"learning_rate": 1e-3, "weight_decay": 0.01, "random_state": 0}
 

@@ -26,13 +26,13 @@ from word_clip import (
 )
 
 import modalign as ma
+from modalign.core.errors import InputError
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.items import Items
-from modalign.data.prompts import sentences
-from modalign.errors import InputError
+from modalign.data.text.descriptions import sentences
 from modalign.linalg.similarity import unit
-from modalign.methods.dam import DAM, from_templates
-from modalign.methods.dam_learner import DAMLearner
+from modalign.methods.dam.dam import DAM, from_templates
+from modalign.methods.dam.dam_learner import DAMLearner
 from modalign.tune.batches import Batch
 
 pytestmark = pytest.mark.filterwarnings("ignore:DAM was given no")
@@ -267,7 +267,7 @@ def test_without_files_it_says_so(encoder, digits: Items, text) -> None:
 def test_what_is_wrong_is_said_before_any_step(
     change: dict, sentence: str, encoder, digits: Items, knowledge: dict, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("modalign.methods.tower.train", lambda *_, **__: pytest.fail("training began"))
+    monkeypatch.setattr("modalign.methods.contract.tower.train", lambda *_, **__: pytest.fail("training began"))
     ((name, value),) = change.items()
     if value == "missing class":
         content = json.loads(Path(knowledge[name]).read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ import modalign as ma
 from modalign.data.digits import DIGIT_TEMPLATES
 from modalign.data.items import Items
 from modalign.linalg.similarity import unit
-from modalign.methods.dpa_like import DPALike, DualPrototypes
+from modalign.methods.fair.dpa_like import DPALike, DualPrototypes
 from modalign.tune.history import Epoch
 
 QUICK = {"epochs": 3, "batch_size": 16, "augmentation": "randaugment", "random_state": 0}

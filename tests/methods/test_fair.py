@@ -19,17 +19,17 @@ from torch.nn.functional import cosine_similarity
 from transformers import CLIPConfig, CLIPModel
 
 import modalign as ma
+from modalign.core.errors import InputError
+from modalign.core.features import UNLABELLED
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.items import Items
 from modalign.encoders.preprocess import Preprocessing
-from modalign.encoders.towers import VisionTower
-from modalign.errors import InputError
-from modalign.features import UNLABELLED
-from modalign.methods.fair import FAIR
-from modalign.methods.fair_score import align, crop_weights, divergence_from_uniform
-from modalign.methods.fair_training import SelfTraining
-from modalign.methods.tower import Towers
-from modalign.persistence import load_model, save_model
+from modalign.encoders.towers.opened import VisionTower
+from modalign.methods.contract.tower import Towers
+from modalign.methods.fair.fair import FAIR
+from modalign.methods.fair.fair_score import align, crop_weights, divergence_from_uniform
+from modalign.methods.fair.fair_training import SelfTraining
+from modalign.model.persistence import load_model, save_model
 from modalign.tune.crops import CropBatch
 
 K, N, B, SIZE = 5, 6, 4, 32
@@ -375,6 +375,6 @@ def test_shares_of_the_start_are_those_of_the_encoder_itself_and_recorded(encode
     ],
 )
 def test_what_is_wrong_is_said_before_any_step(settings, sentence, encoder, digits, text, monkeypatch) -> None:
-    monkeypatch.setattr("modalign.methods.tower.train", lambda *_, **__: pytest.fail("training began"))
+    monkeypatch.setattr("modalign.methods.contract.tower.train", lambda *_, **__: pytest.fail("training began"))
     with pytest.raises(InputError, match=sentence):
         FAIR(**settings).fit(digits, text=text, encoder=encoder)

@@ -7,14 +7,14 @@ import math
 import pytest
 import torch
 
-from modalign.errors import InputError
-from modalign.methods.fair_score import (
-    Alignment,
+from modalign.core.errors import InputError
+from modalign.methods.fair.fair_score import (
+    CropScores,
     align,
-    confidence,
     crop_weights,
     divergence_from_uniform,
     fairness,
+    sample_confidence,
     zero_shot_shares,
 )
 
@@ -38,14 +38,14 @@ def test_gamma_lies_between_doubt_and_certainty() -> None:
     draws = torch.Generator().manual_seed(0)
     weights, crops = torch.rand(500, N, generator=draws), torch.randn(500, N, 8, generator=draws)
     alignment = align(weights / weights.sum(1, keepdim=True), crops, torch.randn(K, 8, generator=draws), 3)
-    gamma = confidence(alignment)
+    gamma = sample_confidence(alignment)
     assert 0 <= gamma.min() < 0.05
     assert 0.8 < gamma.max() <= 1
     tie = alignment._replace(scores=torch.ones(1, K), mass=torch.ones(1))
-    assert confidence(tie) == 0
-    assert confidence(tie, weighting="top") == pytest.approx(1 / K)
+    assert sample_confidence(tie) == 0
+    assert sample_confidence(tie, weighting="top") == pytest.approx(1 / K)
     sure = alignment._replace(scores=torch.eye(1, K) * 9, mass=torch.ones(1))
-    assert confidence(sure) == 1
+    assert sample_confidence(sure) == 1
 
 
 def test_fairness_is_least_for_even_predictions_and_as_strong_with_memory() -> None:
@@ -93,8 +93,8 @@ def test_weights_are_shares_whatever_the_signs_of_the_cosines() -> None:
 
 
 def test_no_weight_is_no_confidence_and_one_class_no_question() -> None:
-    nothing = Alignment(torch.zeros(2, K), torch.zeros(2), torch.zeros(2, 1, dtype=torch.long))
+    nothing = CropScores(torch.zeros(2, K), torch.zeros(2), torch.zeros(2, 1, dtype=torch.long))
     for score in ("prob", "raw", "logit"):
-        assert bool((confidence(nothing, score=score) == 0).all())
+        assert bool((sample_confidence(nothing, score=score) == 0).all())
     with pytest.raises(InputError, match="at least 2 classes, got 1"):
-        confidence(Alignment(torch.ones(2, 1), torch.ones(2), torch.zeros(2, 1, dtype=torch.long)))
+        sample_confidence(CropScores(torch.ones(2, 1), torch.ones(2), torch.zeros(2, 1, dtype=torch.long)))

@@ -9,13 +9,13 @@ import torch
 from self_training import broken_off_and_resumed, saved_and_loaded
 
 import modalign as ma
+from modalign.core.errors import InputError, MissingExtraError, UnknownNameError
 from modalign.data.digits import DIGIT_TEMPLATES
-from modalign.encoders.towers import VisionTower
-from modalign.errors import InputError, MissingExtraError, UnknownNameError
-from modalign.methods.fair import FAIR
-from modalign.methods.fair_training import SelfTraining
-from modalign.methods.pseudo_labels import pseudo_labeller
-from modalign.methods.tower import Towers
+from modalign.encoders.towers.opened import VisionTower
+from modalign.methods.contract.tower import Towers
+from modalign.methods.fair.fair import FAIR
+from modalign.methods.fair.fair_training import SelfTraining
+from modalign.methods.fair.pseudo_labels import pseudo_labeller
 
 QUICK = {"epochs": 2, "batch_size": 16, "crops": 3, "keep": 2, "augmentation": "randaugment", "learning_rate": 1e-3}
 LABELLERS = ("clip", "cupl", "wca", "coder")

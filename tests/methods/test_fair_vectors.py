@@ -9,15 +9,15 @@ import pytest
 import torch
 
 import modalign as ma
+from modalign.core.errors import InputError
+from modalign.core.features import Features
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
-from modalign.data.prompts import sentences
-from modalign.errors import InputError
-from modalign.features import Features
+from modalign.data.text.descriptions import sentences
 from modalign.linalg.similarity import unit
-from modalign.methods.fair_score import align, crop_weights
-from modalign.methods.fair_vectors import FAIRVectors, gather
-from modalign.methods.wca import WCA
-from modalign.methods.zero_shot import ZeroShot
+from modalign.methods.baselines.wca import WCA
+from modalign.methods.baselines.zero_shot import ZeroShot
+from modalign.methods.fair.fair_score import align, crop_weights
+from modalign.methods.fair.fair_vectors import FAIRVectors, gather
 from modalign.tune.crops import CropBatches, embed_crops
 
 C, D = 4, 32

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from modalign.methods.fitting import Best, Descent, checkpoints, cosine_rates, descend, seeded
+from modalign.methods.contract.descent import Best, Descent, checkpoints, cosine_rates, descend, seeded
 
 
 def test_descent_is_adamw_on_each_tensor():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from problems import few_shot
 
-from modalign.methods.gda import GDA
-from modalign.methods.zero_shot import ZeroShot
+from modalign.methods.baselines.gda import GDA
+from modalign.methods.baselines.zero_shot import ZeroShot
 
 
 def unit(X):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from modalign.errors import InputError
-from modalign.features import ClassText, EncoderSpec, Features
+from modalign.core.errors import InputError
+from modalign.core.features import ClassText, EncoderSpec, Features
 from modalign.linalg.procrustes import procrustes, procrustes_from_factors
-from modalign.methods.gpua import GPUA
-from modalign.persistence import load_model, save_model
+from modalign.methods.gpua.gpua import GPUA
+from modalign.model.persistence import load_model, save_model
 
 
 class Pair(NamedTuple):
@@ -225,7 +225,7 @@ def test_labels_are_never_used():
 @pytest.mark.parametrize("preset", ["anchored", "paper"])
 def test_a_memory_map_read_in_blocks_gives_the_same_answer(tmp_path, monkeypatch, dtype, joint, preset):
     """Without room for scores, vectors or a plan, and in many blocks; batches are smaller than the data as well."""
-    import modalign.methods.gpua_rows as rows
+    import modalign.methods.gpua.gpua_rows as rows
 
     monkeypatch.setattr(rows, "BLOCK", 64 * 40)
     data = pair(n=700)
@@ -244,7 +244,7 @@ def test_a_memory_map_read_in_blocks_gives_the_same_answer(tmp_path, monkeypatch
 
 
 def test_block_size_does_not_matter(monkeypatch):
-    import modalign.methods.gpua_rows as rows
+    import modalign.methods.gpua.gpua_rows as rows
 
     data = pair(n=500)
     expected = fit(data)
@@ -295,7 +295,7 @@ def test_released_code_leaves_the_manifold_and_says_so():
 
 
 def test_the_published_stopping_rule_stops_too_early_with_many_images():
-    from modalign.methods.gpua_released import correspondences
+    from modalign.methods.gpua.gpua_released import correspondences
 
     data = [torch.from_numpy(a) for a in pair(n=20_000, noise=0.9)[:3]]
     P = correspondences(*data)

@@ -10,12 +10,12 @@ import pytest
 import torch
 from problems import few_shot
 
-from modalign.methods.gpua import GPUA
-from modalign.methods.gpua_anchored import MAP_WEIGHT, between, initial_map, language_map
-from modalign.methods.gpua_correspondence import Assignment
-from modalign.methods.gpua_losses import span
-from modalign.methods.gpua_rows import Images
-from modalign.methods.transduction import likeliest
+from modalign.methods.contract.transduction import likeliest
+from modalign.methods.gpua.gpua import GPUA
+from modalign.methods.gpua.gpua_anchored import MAP_WEIGHT, between, initial_map, language_map
+from modalign.methods.gpua.gpua_correspondence import Assignment
+from modalign.methods.gpua.gpua_losses import span
+from modalign.methods.gpua.gpua_rows import Images
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "clip-vitb32" / "caltech101.npz"
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from modalign.methods.gpua import GPUA
-from modalign.methods.gpua_marginals import divergence
+from modalign.methods.gpua.gpua import GPUA
+from modalign.methods.gpua.gpua_marginals import divergence
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "clip-vitb32" / "caltech101.npz"
 

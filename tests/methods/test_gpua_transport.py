@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from modalign.linalg import semidual as gpua_transport
+from modalign.linalg.semidual import match
 from modalign.linalg.sinkhorn import sinkhorn
-from modalign.methods import gpua_transport
-from modalign.methods.gpua_transport import match
 
 
 def scores(n: int, K: int, seed: int = 0, spread: float = 0.05) -> torch.Tensor:

@@ -21,12 +21,12 @@ from word_clip import (
     word_towers,
 )
 
-from modalign.encoders.towers import TextTower, VisionTower
+from modalign.encoders.towers.opened import TextTower, VisionTower
 from modalign.linalg.similarity import unit
-from modalign.methods.dam import DAM
-from modalign.methods.hpt import HierarchicalText
-from modalign.methods.tower import Towers
-from modalign.tune.prompts import accounting, count
+from modalign.methods.contract.tower import Towers
+from modalign.methods.dam.dam import DAM
+from modalign.methods.dam.hpt import HierarchicalText
+from modalign.tune.prompts import accounting, count_parameters
 from modalign.tune.topology import read_topology
 
 
@@ -102,9 +102,9 @@ def test_trainable_numbers_of_vit_b_16(n_global: int, expected: int, tmp_path: P
     towers = Towers(TextTower.of(model, Words()), VisionTower.of(model), tuple(NAMES), sentences, vectors, 100.0)
     method = DAM(structures=structures(tmp_path), global_prompts=n_global)
     learner = method._learner(towers, torch.Generator().manual_seed(0))
-    assert count(learner.visual) + count(learner.text) == expected
-    assert count(learner.alignment) == 11
-    assert count(learner) == expected + 11
+    assert count_parameters(learner.visual) + count_parameters(learner.text) == expected
+    assert count_parameters(learner.alignment) == 11
+    assert count_parameters(learner) == expected + 11
     n_v, v, w, depth = 2, 768, 512, 12
     formula = depth * n_v * v + (depth - 1) * n_global * w + (n_global + 5) * w + w * w + w + 2 * depth
     assert formula == expected

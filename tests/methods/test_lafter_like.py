@@ -10,13 +10,13 @@ from self_training import begun, features, saved_and_loaded
 from torch.nn.functional import cross_entropy
 
 import modalign as ma
+from modalign.core.errors import InputError
 from modalign.data.digits import DIGIT_TEMPLATES
 from modalign.data.items import Items
-from modalign.errors import InputError
 from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import unit
-from modalign.methods.lafter_like import LaFTerLike, text_classifier
-from modalign.methods.tower import Towers
+from modalign.methods.contract.tower import Towers
+from modalign.methods.fair.lafter_like import LaFTerLike, text_classifier
 
 QUICK = {"epochs": 2, "batch_size": 16, "augmentation": "randaugment", "random_state": 0, "text_steps": 50}
 

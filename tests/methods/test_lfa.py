@@ -8,13 +8,13 @@ import torch
 from problems import few_shot
 from scipy.linalg import orthogonal_procrustes
 
-from modalign.errors import InputError
-from modalign.methods import lfa
-from modalign.methods.base import Problem
-from modalign.methods.divisions import divide
-from modalign.methods.lfa import LFA
-from modalign.methods.lfa_refinement import Ranking
-from modalign.methods.zero_shot import ZeroShot
+from modalign.core.errors import InputError
+from modalign.methods.baselines import lfa
+from modalign.methods.baselines.lfa import LFA
+from modalign.methods.baselines.lfa_refinement import MapRanking
+from modalign.methods.baselines.zero_shot import ZeroShot
+from modalign.methods.contract.divisions import selection_splits
+from modalign.methods.contract.vectors import Problem
 
 QUIET = {"noise": 0.0, "dropout": 0.0, "random_state": 0}
 
@@ -69,7 +69,7 @@ def test_the_loss_is_that_of_the_paper_and_its_gradient_that_of_differences(k, s
     X, T = rng.normal(size=(7, 6)), unit(rng.normal(size=(5, 6)))
     y, W = rng.integers(0, 5, size=7), np.eye(6) + 0.3 * rng.normal(size=(6, 6))
     Z = torch.from_numpy(X @ W)
-    loss, gradient = Ranking(torch.from_numpy(T), k, s).differentiate(Z, torch.from_numpy(y))
+    loss, gradient = MapRanking(torch.from_numpy(T), k, s).differentiate(Z, torch.from_numpy(y))
     assert loss.item() == pytest.approx(literal_loss(W, X, y, T, min(k, 4), s), abs=1e-9)
     step = 1e-6
     for i, j in [(0, 0), (2, 5), (6, 3), (4, 1)]:
@@ -80,7 +80,7 @@ def test_the_loss_is_that_of_the_paper_and_its_gradient_that_of_differences(k, s
 
 def test_an_image_on_its_text_has_a_finite_gradient():
     T = torch.eye(3)
-    loss, gradient = Ranking(T, 2, 0.5).differentiate(T.clone(), torch.arange(3))
+    loss, gradient = MapRanking(T, 2, 0.5).differentiate(T.clone(), torch.arange(3))
     assert torch.isfinite(loss)
     assert torch.isfinite(gradient).all()
 
@@ -101,7 +101,7 @@ def test_cached_scores_choose_the_beta_that_refitting_would():
     held_out = (data.Xv, data.yv)
     method = LFA(steps=0, criterion="accuracy", random_state=0)
     chosen = method.fit(data.X, data.y, text=data.text, validation=held_out)
-    divided = divide(Problem(*map(torch.from_numpy, (data.X, data.y)), 5, torch.ones(1), None, None), 0)
+    divided = selection_splits(Problem(*map(torch.from_numpy, (data.X, data.y)), 5, torch.ones(1), None, None), 0)
 
     def right(beta: float) -> int:
         """On validation images, and on those held out of the folds."""

@@ -8,8 +8,8 @@ from problems import few_shot
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from modalign.errors import InputError
-from modalign.methods.linear_probe import COARSE, LinearProbe
+from modalign.core.errors import InputError
+from modalign.methods.baselines.linear_probe import COARSE, LinearProbe
 
 
 def unit(a):

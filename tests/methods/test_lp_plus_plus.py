@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import few_shot
 
-from modalign.methods.lp_plus_plus import LPPlusPlus
-from modalign.methods.zero_shot import ZeroShot
+from modalign.methods.baselines.lp_plus_plus import LPPlusPlus
+from modalign.methods.baselines.zero_shot import ZeroShot
 
 
 def test_steps_are_those_of_the_equations():

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from problems import few_shot, needs, quick
 from sklearn.base import clone
 
-from modalign.errors import InputError
-from modalign.features import ClassText, Features
+from modalign.core.errors import InputError
+from modalign.core.features import ClassText, Features
 from modalign.methods import METHODS, method_class
 
 NAMES = ("zebra", "ant", "cat", "bee", "yak")

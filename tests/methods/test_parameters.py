@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pytest
 
-from modalign.errors import InputError, UnknownNameError
+from modalign.core.errors import InputError, UnknownNameError
 from modalign.methods import METHODS, method_class
-from modalign.methods.parameters import (
+from modalign.methods.contract.parameters import (
     Count,
     Fraction,
     NonNegative,
@@ -17,7 +17,7 @@ from modalign.methods.parameters import (
     Range,
     Seed,
     check_parameters,
-    describe,
+    format_annotation,
     parameters,
 )
 
@@ -129,7 +129,7 @@ def test_ranges():
     ],
 )
 def test_annotations_in_words(annotation, words):
-    assert describe(annotation) == words
+    assert format_annotation(annotation) == words
 
 
 def test_meanings_come_from_the_docstring():

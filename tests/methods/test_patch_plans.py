@@ -7,13 +7,13 @@ import pytest
 import torch
 
 import modalign as ma
+from modalign.core.errors import InputError, UnknownNameError
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.items import Items
-from modalign.data.prompts import sentences
-from modalign.errors import InputError, UnknownNameError
-from modalign.methods.align import ALIGN
-from modalign.methods.patch_plans import cosine_maps, grid, prompt_plan, token_maps
-from modalign.methods.plot import PLOT
+from modalign.data.text.descriptions import sentences
+from modalign.methods.align.align import ALIGN
+from modalign.methods.prompts.patch_plans import cosine_maps, grid, prompt_plan, token_maps
+from modalign.methods.prompts.plot import PLOT
 
 QUICK = {"epochs": 1, "batch_size": 10, "augmentation": "centre", "random_state": 0}
 

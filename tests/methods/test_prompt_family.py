@@ -9,9 +9,9 @@ import torch
 from small_clip import NAMES, SCALE, literal_image, literal_text, small_clip, tokenize, towers_of, vit_b16
 
 from modalign import PLOT, UPT, VPT, CoCoOp, CoOp, MaPLe
-from modalign.errors import InputError
-from modalign.methods.prompting import PromptLearner, start
-from modalign.tune.prompts import count
+from modalign.core.errors import InputError
+from modalign.methods.contract.prompting import PromptLearner, start
+from modalign.tune.prompts import count_parameters
 
 SINGLE = 1e-6 * SCALE  # scores are cosines in single precision
 METHODS = [CoOp(), CoOp(class_specific=True), CoCoOp(), VPT(), VPT(deep=False), UPT(depth=2), MaPLe(), PLOT(length=3)]
@@ -148,7 +148,7 @@ def test_plot(model, pixels) -> None:
 )
 def test_trainable_and_saved_numbers_at_the_published_size(method, numbers: int, saved: int) -> None:
     made = method._learner(vit_b16(), torch.Generator())
-    assert count(made) == numbers
+    assert count_parameters(made) == numbers
     assert sum(value.numel() for value in made.state().values()) == saved
 
 
@@ -167,7 +167,7 @@ def test_portions_of_classes_change_nothing(model, pixels, monkeypatch: pytest.M
         made = learner(model, method)
         whole = scores(made, pixels)
         with monkeypatch.context() as patch:
-            patch.setattr("modalign.methods.prompting.SENTENCES", 1)
+            patch.setattr("modalign.methods.contract.prompting.SENTENCES", 1)
             np.testing.assert_allclose(scores(made, pixels), whole, atol=SINGLE)
 
 

@@ -12,12 +12,14 @@ import torch
 from small_clip import NAMES, small_clip, towers_of
 from torch import Tensor
 
-from modalign.errors import InputError
-from modalign.features import Features
+from modalign.core.errors import InputError
+from modalign.core.features import Features
 from modalign.linalg.similarity import unit
-from modalign.methods.fair_score import Alignment, confidence
-from modalign.methods.prompting import template_places
-from modalign.methods.pseudo_labels import (
+from modalign.methods.baselines.wca import WCA
+from modalign.methods.baselines.zero_shot import ZeroShot
+from modalign.methods.contract.prompting import template_places
+from modalign.methods.fair.fair_score import CropScores, sample_confidence
+from modalign.methods.fair.pseudo_labels import (
     CLIPLabeller,
     CODERLikeLabeller,
     CuPLLabeller,
@@ -26,8 +28,6 @@ from modalign.methods.pseudo_labels import (
     plain_sentences,
     pseudo_labeller,
 )
-from modalign.methods.wca import WCA
-from modalign.methods.zero_shot import ZeroShot
 
 B, N, K, T, D = 6, 5, 4, 3, 16
 ALL = (CLIPLabeller, CuPLLabeller, WCALabeller, CODERLikeLabeller)
@@ -161,14 +161,14 @@ def test_wca_is_the_classifier_of_that_name(sentences, plain, temperatures) -> N
 @each_labeller
 def test_scores_are_means_of_cosines_with_mass_one(labeller: type[PseudoLabeller], whole, crops, sentences, plain):
     found = labeller(sentences, plain)(whole, crops)
-    assert isinstance(found, Alignment)
+    assert isinstance(found, CropScores)
     assert found.scores.shape == (B, K)
     assert bool((found.scores.abs() <= 1).all())
     torch.testing.assert_close(found.mass, torch.ones(B, dtype=torch.float64))
     assert len(found.votes) == B
     # An image all of whose neighbours agree is certain in FAIR's units, where S are probabilities.
     alike = plain[:, None].expand(-1, T, -1)
-    sure = confidence(labeller(alike, plain)(plain, plain[:, None]))
+    sure = sample_confidence(labeller(alike, plain)(plain, plain[:, None]))
     torch.testing.assert_close(sure, torch.ones_like(sure), atol=1e-6, rtol=0)
 
 

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import FewShot, few_shot, needs, quick
 
-from modalign.features import ClassText, Features
+from modalign.core.features import ClassText, Features
 from modalign.linalg.inputs import single
 from modalign.linalg.similarity import unit
 from modalign.methods import METHODS
-from modalign.methods.base import VectorMethod
+from modalign.methods.contract.vectors import VectorMethod
 
 SCALES = {"float32": (1e-30, 1e30), "float64": (1e-300, 1e300)}
 

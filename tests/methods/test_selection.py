@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
-from modalign.errors import InputError
-from modalign.methods.selection import SCALES, ScaledLikelihood, accuracy, folds, held_out, log_likelihood
+from modalign.core.errors import InputError
+from modalign.methods.contract.selection import SCALES, ScaledLikelihood, folds, held_out, log_likelihood, share_correct
 
 
 def scores(seed: int, strength: float, n: int = 60, C: int = 7):
@@ -39,7 +39,7 @@ def test_likelihood_does_not_care_for_the_scale_or_an_offset_of_the_scores():
 
 def test_accuracy_and_log_likelihood():
     logits = torch.tensor([[0.0, np.log(3.0)], [0.0, np.log(3.0)]])
-    assert accuracy(logits, torch.tensor([1, 0])) == 0.5
+    assert share_correct(logits, torch.tensor([1, 0])) == 0.5
     assert log_likelihood(logits, torch.tensor([1, 0])) == pytest.approx((np.log(0.75) + np.log(0.25)) / 2)
 
 

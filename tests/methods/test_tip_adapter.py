@@ -9,11 +9,11 @@ import pytest
 import torch
 from problems import few_shot
 
-from modalign.errors import InputError
-from modalign.methods import tip_adapter
-from modalign.methods.base import Problem
-from modalign.methods.tip_adapter import Cache, TipAdapter, TipAdapterF
-from modalign.methods.zero_shot import ZeroShot
+from modalign.core.errors import InputError
+from modalign.methods.baselines import tip_adapter
+from modalign.methods.baselines.tip_adapter import Cache, TipAdapter, TipAdapterF
+from modalign.methods.baselines.zero_shot import ZeroShot
+from modalign.methods.contract.vectors import Problem
 
 
 def literal(X, keys, labels, text, alpha, beta):

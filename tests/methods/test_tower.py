@@ -12,10 +12,10 @@ import torch
 
 import modalign as ma
 from modalign import methods
+from modalign.core.errors import EncoderMismatchError, InputError
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.items import Items
-from modalign.errors import EncoderMismatchError, InputError
-from modalign.methods.tower import Learner, TowerMethod, Towers, cosine_logits
+from modalign.methods.contract.tower import Learner, TowerMethod, Towers, cosine_logits
 from modalign.tune.prompts import Prompts
 
 
@@ -78,7 +78,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     own = methods.import_module
     here = type("module", (), {"Context": Context})
     monkeypatch.setattr(methods, "import_module", lambda name: here if name.endswith(".context") else own(name))
-    monkeypatch.setattr("modalign.persistence.state.ALL_METHODS", methods.ALL_METHODS)
+    monkeypatch.setattr("modalign.model.persistence.state.ALL_METHODS", methods.ALL_METHODS)
 
 
 def test_it_learns_and_the_encoder_stays_as_it_is(encoder, digits: Items, text) -> None:
@@ -146,7 +146,7 @@ def test_an_image_that_cannot_be_decoded_is_left_out(encoder, digits: Items, tex
     ],
 )
 def test_what_is_wrong_is_said_before_any_step(change: dict, sentence: str, encoder, digits, text, monkeypatch) -> None:
-    monkeypatch.setattr("modalign.methods.tower.train", lambda *_, **__: pytest.fail("training began"))
+    monkeypatch.setattr("modalign.methods.contract.tower.train", lambda *_, **__: pytest.fail("training began"))
     settings = {"labels": None, "text": text, "encoder": encoder} | {k: v for k, v in change.items() if k != "method"}
     if isinstance(settings["encoder"], str):
         settings["encoder"] = ma.load_encoder(settings["encoder"], cache=False)

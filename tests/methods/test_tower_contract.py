@@ -12,12 +12,12 @@ import pytest
 import torch
 
 import modalign as ma
+from modalign.core.errors import InputError
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.items import Items
-from modalign.data.prompts import sentences
-from modalign.errors import InputError
+from modalign.data.text.descriptions import sentences
 from modalign.methods import TOWER_METHODS, method_class
-from modalign.methods.tower import TowerMethod
+from modalign.methods.contract.tower import TowerMethod
 from modalign.tune.loop import _Stepper
 
 QUICK = {"epochs": 2, "batch_size": 8, "augmentation": "centre", "random_state": 1}
@@ -77,7 +77,7 @@ def test_it_learns_and_scores(name: str, encoder, digits: Items, text, fitted) -
 def test_saved_it_is_small_and_loaded_it_says_the_same(
     name: str, encoder, digits: Items, fitted, tmp_path: Path
 ) -> None:
-    from modalign.persistence import load_model, save_model
+    from modalign.model.persistence import load_model, save_model
 
     folder = save_model(tmp_path / "model", fitted(name))
     assert sum(file.stat().st_size for file in folder.iterdir()) < 1_000_000
@@ -134,7 +134,7 @@ def test_a_picture_that_cannot_be_decoded_is_left_out(
 def test_what_is_wrong_is_said_before_any_step(
     name: str, encoder, digits: Items, text, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modalign.methods.tower.train", lambda *_, **__: pytest.fail("training began"))
+    monkeypatch.setattr("modalign.methods.contract.tower.train", lambda *_, **__: pytest.fail("training began"))
     given = {"text": text, "encoder": encoder}
     if method_class(name).needs_labels:
         with pytest.raises(InputError, match="labeled images, got none"):

@@ -11,10 +11,10 @@ import pytest
 import torch
 from problems import few_shot
 
-from modalign.errors import InputError
-from modalign.methods.transclip import TransCLIP
-from modalign.methods.transclip_solver import FLOOR, TEMPER, Mixture, Task, links
-from modalign.methods.zero_shot import ZeroShot
+from modalign.core.errors import InputError
+from modalign.methods.baselines.transclip import TransCLIP
+from modalign.methods.baselines.transclip_solver import FLOOR, TEMPER, Mixture, MixtureProblem, links
+from modalign.methods.baselines.zero_shot import ZeroShot
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "clip-vitb32" / "caltech101.npz"
 
@@ -27,7 +27,7 @@ def task(seed=0, n=12, m=6, C=3, d=8, k=3, lam=0.7):
     rng = np.random.default_rng(seed)
     Q, S, T = (torch.from_numpy(unit(rng.normal(size=(r, d)))).float() for r in (n, m, C))
     targets = torch.eye(C)[torch.arange(m) % C]
-    return Task(Q, S, targets, T, torch.log_softmax(5 * Q @ T.T, dim=1), lam, links(Q, S, k))
+    return MixtureProblem(Q, S, targets, T, torch.log_softmax(5 * Q @ T.T, dim=1), lam, links(Q, S, k))
 
 
 def literal(Q, S, targets, text, lam, k, gamma, outer, inner, start):
@@ -128,7 +128,9 @@ def test_every_assignment_and_covariance_lowers_the_objective_where_the_majorize
     rng = np.random.default_rng(seed)
     Q, S, T = (torch.from_numpy(unit(np.abs(rng.normal(size=(r, 8))))).float() for r in (15, 6, 3))
     gram = Q @ torch.cat([Q, S]).T  # (w + wᵀ) / 2k for k = 1
-    given = Task(Q, S, torch.eye(3)[torch.arange(6) % 3], T, torch.log_softmax(10 * Q @ T.T, dim=1), 0.5, gram)
+    given = MixtureProblem(
+        Q, S, torch.eye(3)[torch.arange(6) % 3], T, torch.log_softmax(10 * Q @ T.T, dim=1), 0.5, gram
+    )
     mixture, gamma, Z = given.start(8), 0.3, given.log_text.exp()
     for _ in range(6):
         fixed = 0.5 * given.log_text + mixture.log_density(Q) / TEMPER
@@ -293,8 +295,8 @@ def test_real_images_are_answered_as_well_as_by_zero_shot(real):
 @pytest.mark.parametrize("shots", [0, 2])
 def test_blocks_of_any_size_give_the_same_answers(shots, monkeypatch):
     """No image-by-image matrix and no copy in float64 is held as a whole, and nothing depends on how it is cut."""
-    import modalign.methods.transclip as method
-    import modalign.methods.transclip_solver as solver
+    import modalign.methods.baselines.transclip as method
+    import modalign.methods.baselines.transclip_solver as solver
 
     data = few_shot()
     y = np.concatenate([np.where(np.arange(len(data.y)) % 4 < shots, data.y, -1), np.full(len(data.Xt), -1)])

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from modalign.errors import InputError
-from modalign.features import Features
-from modalign.methods.wca import WCA, text_weights
-from modalign.methods.zero_shot import ZeroShot
+from modalign.core.errors import InputError
+from modalign.core.features import Features
+from modalign.methods.baselines.wca import WCA, text_weights
+from modalign.methods.baselines.zero_shot import ZeroShot
 
 n, N, C, M, D = 7, 5, 4, 3, 16
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from problems import few_shot
 
-from modalign.errors import InputError, UnknownNameError
-from modalign.methods.zero_shot import CHUNK, ZeroShot
+from modalign.core.errors import InputError, UnknownNameError
+from modalign.methods.baselines.zero_shot import CHUNK, ZeroShot
 
 
 def unit(a):
@@ -67,7 +67,7 @@ def test_max_score_in_blocks_equals_max_score_at_once(monkeypatch):
     model = ZeroShot(aggregate="max-score").fit(data.X, text=text)
     assert 20 * len(data.Xt) < CHUNK
     at_once = model.scores(data.Xt)
-    monkeypatch.setattr("modalign.methods.zero_shot.CHUNK", 130)  # 6 rows a block
+    monkeypatch.setattr("modalign.methods.baselines.zero_shot.CHUNK", 130)  # 6 rows a block
     np.testing.assert_allclose(model.scores(data.Xt), at_once, atol=1e-4)
 
 

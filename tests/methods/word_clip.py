@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel
 
-from modalign.encoders.towers import TextTower, VisionTower
+from modalign.encoders.towers.opened import TextTower, VisionTower
 from modalign.linalg.similarity import unit
-from modalign.methods.tower import Towers
+from modalign.methods.contract.tower import Towers
 
 CONTEXT, SOS, EOT, DIM = 40, 198, 199, 10
 TEXT = {

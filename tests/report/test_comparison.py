@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from test_page import Reader
 
-from modalign.evaluate.comparison import MethodComparison
-from modalign.evaluate.findings import LeftOut, Look, title
+from modalign.evaluate.comparison.findings import LeftOut, Look, title
+from modalign.evaluate.comparison.result import MethodComparison
 from modalign.evaluate.metrics import ReliabilityBin, percent, proportion
 from modalign.evaluate.paired import signed
 from modalign.evaluate.runs import Run
-from modalign.report.comparison import save_comparison_page
+from modalign.report.comparison_page import save_comparison_page
 from modalign.report.comparison_tables import ablation_blocks, accuracies, against_reference, best_and_second
 
 GAP = {"wasserstein2": 1.25, "centroid_distance": 0.75}

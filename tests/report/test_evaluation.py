@@ -16,11 +16,11 @@ from PIL import Image
 from test_page import Reader
 
 import modalign as ma
+from modalign.core.features import Quarantined
 from modalign.evaluate.metrics import accuracy, confusion, per_class_accuracy
 from modalign.evaluate.outcome import outcome_lines
-from modalign.features import Quarantined
 from modalign.linalg.calibration import expected_calibration_error
-from modalign.predictions import Evaluation
+from modalign.model.predictions import Evaluation
 from modalign.report.evaluation import save_evaluation_page, what_was_known
 
 

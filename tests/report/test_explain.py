@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from modalign.errors import InputError
-from modalign.methods.patch_plans import PatchPlans
+from modalign.core.errors import InputError
+from modalign.methods.prompts.patch_plans import PatchPlans
 from modalign.report.explain import patch_plans
 from modalign.report.page import Page
 

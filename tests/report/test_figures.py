@@ -13,7 +13,7 @@ from hypothesis import settings as checks
 from hypothesis import strategies as st
 from matplotlib.collections import PathCollection
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.evaluate.metrics import (
     ClassAccuracy,
     ReliabilityBin,
@@ -23,11 +23,11 @@ from modalign.evaluate.metrics import (
     reliability,
 )
 from modalign.evaluate.runs import Summary
-from modalign.report.calibration import FEW, reliability_diagram
-from modalign.report.classes import per_class_bars
 from modalign.report.confusion import confusion_matrix, mistakes
 from modalign.report.curves import accuracy_over_labels, draws_intervals
-from modalign.report.gap import modality_gap
+from modalign.report.gap import plot_modality_gap
+from modalign.report.per_class import per_class_bars
+from modalign.report.reliability import FEW, reliability_diagram
 from modalign.report.style import RIGHT, SERIES, SURFACE, WRONG, Picture, settings
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -73,7 +73,7 @@ MAKERS: dict[str, Callable[[], Picture]] = {
     "confusion 100": lambda: confusion_matrix(confusion(*answers(100, 900), 100), MANY),
     "bars": lambda: per_class_bars(per_class_accuracy(*answers(10, 500), DIGITS), chance=0.1),
     "reliability": lambda: reliability_diagram({"uncalibrated": BINS, "calibrated": BINS[1:]}, chance=0.1),
-    "gap": lambda: modality_gap(*gap(), labels=np.arange(60) % 3, notes=("KL 14.2", "KL 0.1")),
+    "gap": lambda: plot_modality_gap(*gap(), labels=np.arange(60) % 3, notes=("KL 14.2", "KL 0.1")),
     "nasty": lambda: confusion_matrix(np.array([[3, 1], [0, 2]]), [NASTY, "b"]),
     "nasty bars": lambda: per_class_bars(per_class_accuracy([0, 1], [0, 0], [NASTY, "b"])),
     "nasty curve": lambda: accuracy_over_labels([Summary(NASTY, 4, interval(0.5), 0.0)]),
@@ -303,9 +303,9 @@ def test_hollow_dots_have_the_color_of_the_page() -> None:
 def test_gap_is_drawn_in_one_plane_where_that_is_possible() -> None:
     images, texts = gap()[0]
     far, near = (images + 50, texts), (images, texts)
-    shared = modality_gap(far, near).figure.axes[:2]
+    shared = plot_modality_gap(far, near).figure.axes[:2]
     assert shared[0].get_xlim() == shared[1].get_xlim()
-    apart = modality_gap(far, (np.ones((5, 3)) * [[1], [2], [3], [4], [5]], np.eye(3))).figure.axes[:2]
+    apart = plot_modality_gap(far, (np.ones((5, 3)) * [[1], [2], [3], [4], [5]], np.eye(3))).figure.axes[:2]
     assert apart[0].get_xlim() != apart[1].get_xlim()
 
 
@@ -317,10 +317,10 @@ def test_gap_is_drawn_in_one_plane_where_that_is_possible() -> None:
         (lambda: confusion_matrix(np.zeros((0, 0)), []), "0 names"),
         (lambda: per_class_bars([]), "at least one class"),
         (lambda: reliability_diagram({}), "at least one series"),
-        (lambda: modality_gap((np.ones((3, 4)), np.ones((2, 5))), gap()[1]), r"\(C, d\) texts"),
-        (lambda: modality_gap(*gap(), labels=np.arange(60) % 4), "one text per class"),
-        (lambda: modality_gap(*gap(), labels=[0, 1]), "got 2 labels"),
-        (lambda: modality_gap((np.full((3, 4), np.nan), np.ones((2, 4))), gap()[1]), "finite"),
+        (lambda: plot_modality_gap((np.ones((3, 4)), np.ones((2, 5))), gap()[1]), r"\(C, d\) texts"),
+        (lambda: plot_modality_gap(*gap(), labels=np.arange(60) % 4), "one text per class"),
+        (lambda: plot_modality_gap(*gap(), labels=[0, 1]), "got 2 labels"),
+        (lambda: plot_modality_gap((np.full((3, 4), np.nan), np.ones((2, 4))), gap()[1]), "finite"),
     ],
 )
 def test_what_cannot_be_drawn_is_explained(call: Callable[[], Picture], wanted: str) -> None:

@@ -16,15 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from modalign.display import is_safe
-from modalign.errors import InputError
+from modalign.core.display import is_safe
+from modalign.core.errors import InputError
 from modalign.evaluate.metrics import mean_interval
 from modalign.evaluate.runs import Summary
 from modalign.report import page as page_module
 from modalign.report.confusion import confusion_matrix
 from modalign.report.examples import Example, Examples, thumbnail
 from modalign.report.page import Page
-from modalign.report.tables import Cell, Fold, Table, accuracy_table
+from modalign.report.run_tables import Fold, Table, TableCell, accuracy_table
 
 NASTY = "</p></style><script>alert('x')</script><img src=https://evil.example/x.png onerror=1> & \"q\""
 VOID = {"meta", "link", "img", "br"}
@@ -59,7 +59,7 @@ class Reader(HTMLParser):
 
 def full_page(words: str = "plain") -> Page:
     image = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 3)
-    table = Table([words, "n"], {words: [[words, Cell(words, words)]]}, words, title=words, foot=[[words, "1"]])
+    table = Table([words, "n"], {words: [[words, TableCell(words, words)]]}, words, title=words, foot=[[words, "1"]])
     page = Page(words, words, facts=[(words, words)], record={words: words, "versions": {"numpy": "2"}})
     page.section(words, words, blocks=[table, Fold(words, [table])])
     page.section("Picture", blocks=confusion_matrix(np.eye(2, dtype=int), [words, "b"]))
@@ -198,8 +198,13 @@ def test_accuracy_table_has_a_column_a_budget_marks_the_best_and_ends_with_chanc
     ]
     table = accuracy_table(rows, chance=0.1)
     assert list(table.header) == ["", "no labels", "1 label", "4 labels"]
-    assert table.rows[0] == ["zero-shot", Cell("70.0", "all runs equal"), Cell("–"), Cell("–")]
-    assert table.rows[2] == ["cmm", Cell("–"), Cell("90.0", "65.2 to 100.0", strong=True), Cell("90.0", "one run")]
+    assert table.rows[0] == ["zero-shot", TableCell("70.0", "all runs equal"), TableCell("–"), TableCell("–")]
+    assert table.rows[2] == [
+        "cmm",
+        TableCell("–"),
+        TableCell("90.0", "65.2 to 100.0", strong=True),
+        TableCell("90.0", "one run"),
+    ]
     assert table.foot == [["Chance level", "10.0", "10.0", "10.0"]]
     assert "3 draws" in table.caption
     assert "so there is no interval" in accuracy_table(rows[-1:], chance=0.1).caption

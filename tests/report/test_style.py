@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.report import style
 from modalign.report.style import (
     DARK,

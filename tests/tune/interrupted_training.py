@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from small import Mean, Net, Vectors, recipe
 
-from modalign.files import cards
+from modalign.core.files import cards
 from modalign.tune.loop import train
 
 WORK = Path(sys.argv[1])

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import modalign as ma
+from modalign.core.errors import InputError
 from modalign.data.digits import load_digits
 from modalign.data.items import Items
 from modalign.data.views import random_crops
-from modalign.errors import InputError
 from modalign.tune import crops as module
 from modalign.tune.crops import CropBatches, embed_crops
 from modalign.tune.randomness import generator

@@ -14,9 +14,9 @@ import pytest
 import torch
 from small import Mean, Net, Vectors, recipe
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.tune.loop import train
-from modalign.tune.prompts import count
+from modalign.tune.prompts import count_parameters
 from modalign.tune.randomness import epoch_order, generator
 
 
@@ -173,7 +173,7 @@ def test_history_and_notes():
     assert calls == [0, 1, 2, 3]
     assert [epoch.notes["norm"] for epoch in history.epochs] == [2, 3, 4, 5]
     assert history.rates == pytest.approx([1e-5, 0.1, 0.05 * (1 + math.cos(math.pi / 4)), 0.05])
-    assert history.parameters == count(net) == 18
+    assert history.parameters == count_parameters(net) == 18
     assert all(0 < epoch.terms["cross"] < 10 for epoch in history.epochs)
     assert history.losses[-1] < history.losses[0]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.tune.recipe import Recipe, learning_rate
 
 

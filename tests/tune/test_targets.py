@@ -9,9 +9,9 @@ import torch
 from small_vision import DEPTH, WIDTH, pictures, small_clip, vit_b32
 from torch.nn.functional import mse_loss
 
-from modalign.encoders.towers import VisionTower
-from modalign.errors import InputError, MissingExtraError
-from modalign.tune.prompts import accounting, count
+from modalign.core.errors import InputError, MissingExtraError
+from modalign.encoders.towers.opened import VisionTower
+from modalign.tune.prompts import accounting, count_parameters
 from modalign.tune.targets import KAdaptation, LayerNorms, LoRA, target
 
 NAMES = ("layer_norms", "lora", "k_adaptation")
@@ -84,7 +84,7 @@ def test_one_generator_one_start(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_counts_at_vit_b32(name):
-    assert count(made(name, VisionTower.of(vit_b32()))) == COUNTS[name]
+    assert count_parameters(made(name, VisionTower.of(vit_b32()))) == COUNTS[name]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -118,7 +118,7 @@ def test_layer_norms_are_those_of_the_model():
             norm.weight += 0.3
             norm.bias += 0.3
     torch.testing.assert_close(there, model.get_image_features(pictures()).pooler_output, rtol=1e-5, atol=1e-5)
-    assert count(module) == (4 * DEPTH + 4) * WIDTH
+    assert count_parameters(module) == (4 * DEPTH + 4) * WIDTH
 
 
 def test_names_by_which_a_state_is_kept():
@@ -162,4 +162,4 @@ def without_peft(monkeypatch):
         return importing(name, fromlist=["*"])
 
     monkeypatch.setattr(builtins, "__import__", importing)
-    monkeypatch.setattr("modalign.errors.importlib.import_module", import_module)
+    monkeypatch.setattr("modalign.core.errors.importlib.import_module", import_module)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from threadpoolctl import ThreadpoolController
 
-from modalign.methods.zero_shot import ZeroShot
+from modalign.methods.baselines.zero_shot import ZeroShot
 from modalign.tune.threads import FEW_NUMBERS, threads_for_vectors, using_threads
 
 

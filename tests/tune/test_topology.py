@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from modalign.data.prompts import read_structures
+from modalign.core.errors import InputError
+from modalign.data.text.descriptions import read_structures
 from modalign.encoders import load_encoder
-from modalign.encoders.towers import TextTower
-from modalign.errors import InputError
+from modalign.encoders.towers.opened import TextTower
 from modalign.tune.topology import ATTRIBUTES, ENTITIES, read_topology
 
 REAL = Path(__file__).parents[2] / "../shared/data/text/hpt/structure"

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save
 from small import Net, Vectors, recipe
 from torch import nn
 
-from modalign.errors import InputError
-from modalign.tune.checkpoint import FORMAT, trained_tensors
+from modalign.core.errors import InputError
 from modalign.tune.loop import train
+from modalign.tune.training_state import FORMAT, trained_tensors
 
 
 def trained(folder, **options):

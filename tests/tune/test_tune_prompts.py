@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.tune.prompts import (
     ConditionalPrompts,
     IndependentPrompts,
@@ -15,7 +15,7 @@ from modalign.tune.prompts import (
     ProjectedPrompts,
     Prompts,
     accounting,
-    count,
+    count_parameters,
 )
 
 TEXT, VISION = 512, 768  # widths of CLIP ViT-B/16
@@ -41,7 +41,7 @@ def seeded(seed=0):
 )
 def test_published_numbers_of_parameters(make, published):
     module = make()
-    assert count(module) == published == sum(accounting(module).values())
+    assert count_parameters(module) == published == sum(accounting(module).values())
 
 
 def test_the_accounting_of_align():

@@ -8,9 +8,9 @@ import pytest
 import torch
 from small_vision import DEPTH, WIDTH, add, pictures, small_clip, vit_b32
 
-from modalign.encoders.towers import VisionTower
-from modalign.errors import InputError
-from modalign.tune.prompts import count
+from modalign.core.errors import InputError
+from modalign.encoders.towers.opened import VisionTower
+from modalign.tune.prompts import count_parameters
 from modalign.tune.updates import KAdaptation, LoRA
 
 ALL = ("q", "k", "v", "out", "fc1", "fc2")
@@ -131,9 +131,9 @@ def test_k_adaptation_starts_where_gradients_flow():
 def test_counts_of_published_comparisons():
     """PEViT reports 176,979 and 79,699 numbers with classifiers of 29,523 on average, its K-Adaptation with biases."""
     vision = VisionTower.of(vit_b32())
-    assert count(LoRA(vision, rank=4, start=False)) == 176_979 - 29_523
-    assert count(KAdaptation(vision)) + 12 * 768 == 79_699 - 29_523
-    assert count(LoRA(vision, rank=2, maps=ALL, start=False)) == 12 * 2 * (4 * 2 * 768 + 2 * 5 * 768)
+    assert count_parameters(LoRA(vision, rank=4, start=False)) == 176_979 - 29_523
+    assert count_parameters(KAdaptation(vision)) + 12 * 768 == 79_699 - 29_523
+    assert count_parameters(LoRA(vision, rank=2, maps=ALL, start=False)) == 12 * 2 * (4 * 2 * 768 + 2 * 5 * 768)
 
 
 @pytest.mark.parametrize(

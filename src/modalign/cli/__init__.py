@@ -23,7 +23,7 @@ from modalign.cli import fit_commands, predict_commands, compare_command, info_c
 # isort: on
 from modalign.cli.endings import NO_READER, STOPPED, Stopped, explain, mute
 from modalign.cli.terminal import say
-from modalign.errors import ModalignError
+from modalign.core.errors import ModalignError
 
 UsageError = typer.BadParameter.__mro__[1]  # what was typed is no command; typer does not export it
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 
 _AMERICAN = {"center": "centre"}
 """Words among the values of options that are spelled the British way in Python."""
@@ -20,7 +20,7 @@ def as_spelled_here(value: Any) -> Any:
 
 def hyperparameters_of(cls: type, assignments: list[str]) -> dict[str, Any]:
     """``["steps=100", "init=zero"]`` as keyword arguments; values are JSON where they can be, else strings."""
-    from modalign.methods.parameters import known_parameters
+    from modalign.methods.contract.parameters import known_parameters
 
     values = {}
     for assignment in assignments:

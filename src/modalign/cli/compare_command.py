@@ -12,7 +12,7 @@ import typer
 from modalign.cli.assignments import hyperparameters_by_method
 from modalign.cli.options import AsJson, Device, SplitFile, check_file, command
 from modalign.cli.terminal import print_json, print_table, report_quarantine, say
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 
 
 @command()
@@ -57,9 +57,9 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Run every method on your own images at several numbers of labels and test which differences are significant."""
-    from modalign.evaluate.compare import compare as run
+    from modalign.evaluate.comparison.compare import compare as run
     from modalign.evaluate.runs import RunWarning
-    from modalign.report.comparison import save_comparison_page
+    from modalign.report.comparison_page import save_comparison_page
 
     check_file(page, ".html", ".htm", drawn=True)
     if text is not None and no_text:

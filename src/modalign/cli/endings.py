@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperCommand
 
 from modalign.cli.terminal import say
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 
 STOPPED = 130
 """Exit code after Ctrl-C."""
@@ -27,7 +27,7 @@ UNFORESEEN = 70
 """Exit code after an error that is none of the user's."""
 NO_READER = 141
 """Exit code when whatever reads the output has ended, such as ``| head``."""
-_CHECKPOINT = "training.json"  # the card of modalign.tune.checkpoint, without importing torch
+_CHECKPOINT = "training.json"  # the card of modalign.tune.training_state, without importing torch
 _EMBEDDING = ("embed", "fit", "compare", "predict", "evaluate", "demo")
 _OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EACCES,
                    errno.EPERM, errno.ENOMEM}  # fmt: skip
@@ -54,7 +54,7 @@ def what_is_kept(command: str, options: Mapping[str, Any]) -> str:
     """One sentence for a command that was stopped: what is there of its work, and how to go on."""
     kept = []
     if command in _EMBEDDING:
-        from modalign.encoders.store import default_cache
+        from modalign.encoders.features.store import default_cache
 
         with suppress(InputError, OSError):  # no home folder: there is no cache
             if default_cache().is_dir():
@@ -91,8 +91,8 @@ def explain(error: Exception, arguments: Sequence[str]) -> int:
 
 def report(error: Exception, arguments: Sequence[str]) -> Path:
     """Write what a maintainer needs to a new file that only the user can read; the home folder is written as ``~``."""
-    from modalign.files import write
-    from modalign.record import versions
+    from modalign.core.files import write
+    from modalign.core.record import versions
 
     lines = [
         f"command: modalign {shlex.join(arguments)}",
@@ -116,6 +116,6 @@ def report(error: Exception, arguments: Sequence[str]) -> Path:
 
 
 def _reports() -> Path:
-    from modalign.encoders.store import default_cache
+    from modalign.encoders.features.store import default_cache
 
     return default_cache() / "reports"

@@ -11,11 +11,11 @@ import typer
 from modalign.cli.assignments import hyperparameters_of, seconds_of
 from modalign.cli.options import AsJson, Device, EncoderName, Source, SplitFile, check_file, command
 from modalign.cli.terminal import command_line, print_json, print_table, report_quarantine, say
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 
 if TYPE_CHECKING:
-    from modalign.adaptation.holdout import Validation
-    from modalign.classifier import Classifier
+    from modalign.model.adaptation.holdout import Validation
+    from modalign.model.classifier import Classifier
 
 
 @command()
@@ -96,12 +96,12 @@ def fit(
     as_json: AsJson = False,
 ) -> None:
     """Adapt a classifier to a folder of images and save it."""
-    from modalign.adaptation import adapt
     from modalign.evaluate.candidates import HEADER, candidate_rows
     from modalign.evaluate.outcome import outcome_lines
     from modalign.methods import method_class
-    from modalign.persistence import check_destination
-    from modalign.tune.checkpoint import check_checkpoint
+    from modalign.model.adaptation import adapt
+    from modalign.model.persistence import check_destination
+    from modalign.tune.training_state import check_checkpoint
 
     check_destination(out)
     if checkpoint is not None:

@@ -19,7 +19,7 @@ def demo(
 ) -> None:
     """Compare zero-shot, linear probe and CMM on handwritten digits with few labels; works offline."""
     check_file(out, ".html", ".htm", drawn=True)
-    from modalign.demo import run_demo
+    from modalign.cli.demo import run_demo
 
     result = run_demo(out, seeds=seeds)
     if as_json:
@@ -35,7 +35,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List the methods, the hyper-parameters of one method, the encoders or the data sets."""
-    from modalign.listing import listing
+    from modalign.cli.overview import listing
 
     header, rows = listing(what)
     if as_json:
@@ -47,7 +47,7 @@ def list_(
 @command()
 def doctor(as_json: AsJson = False) -> None:
     """Check the installation: versions, device, memory, cache, extras, and the classification of digits."""
-    from modalign.doctor import examine
+    from modalign.cli.doctor import examine
 
     findings = examine()
     if as_json:

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from modalign.cli.endings import Command
-from modalign.errors import InputError, options, require
-from modalign.spelling import alternatives
+from modalign.core.errors import InputError, options, require
+from modalign.core.spelling import alternatives
 
 app = typer.Typer(
     help="Adapt a vision-language model to your own images, with a few labels or none.",
@@ -40,7 +40,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for 
 
 def check_file(path: Path | None, *endings: str, drawn: bool = False) -> None:
     """Raise unless a file that was asked for can be written, and drawn if it holds pictures; before any work."""
-    from modalign.files import check_writable
+    from modalign.core.files import check_writable
 
     if path is None:
         return
@@ -73,7 +73,7 @@ def speak_of_options(
 
 
 def options_of(command: Any) -> dict[str, str]:
-    """Argument of the library, or ``argument=value`` → option; see :func:`modalign.errors.options`."""
+    """Argument of the library, or ``argument=value`` → option; see :func:`modalign.core.errors.options`."""
     names = {}
     for parameter in command.params:
         if parameter.param_type_name != "option" or parameter.hidden:

@@ -9,10 +9,10 @@ import typer
 
 from modalign.cli.options import AsJson, Source, SplitFile, check_file, command
 from modalign.cli.terminal import print_json, print_table, report_quarantine, say
-from modalign.errors import InputError, require_choice
+from modalign.core.errors import InputError, require_choice
 
 if TYPE_CHECKING:
-    from modalign.classifier import Classifier
+    from modalign.model.classifier import Classifier
 
 
 @command()
@@ -37,9 +37,9 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Classify new images and write the probability of every class."""
-    from modalign import exports
     from modalign.data.items import load_items
-    from modalign.predictions import ORDERS, check_top
+    from modalign.model import exports
+    from modalign.model.predictions import ORDERS, check_top
 
     require_choice("--sort", sort, ORDERS)
     if out is not None:
@@ -128,7 +128,7 @@ def evaluate(
 
 
 def _load_classifier(folder: Path, encoder: str | None) -> Classifier:
-    from modalign.classifier import Classifier, load
+    from modalign.model.classifier import Classifier, load
 
     model = load(folder, encoder=encoder)
     if not isinstance(model, Classifier):

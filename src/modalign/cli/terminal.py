@@ -1,7 +1,7 @@
 """What the command line prints: tables and JSON to standard output, notes and errors to standard error.
 
 Names of files and classes come from strangers. Nothing is printed but through this module, which shows characters
-that a terminal would obey as escapes (:func:`~modalign.display.visible`); JSON holds them exactly, escaped.
+that a terminal would obey as escapes (:func:`~modalign.core.display.visible`); JSON holds them exactly, escaped.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from modalign.display import is_safe, text_table, visible
+from modalign.core.display import is_safe, text_table, visible
 
 if TYPE_CHECKING:
-    from modalign.features import Quarantined
+    from modalign.core.features import Quarantined
 
 
 def say(*lines: str, err: bool = True) -> None:
@@ -51,7 +51,7 @@ def _escaped(character: str) -> str:
 
 def print_json(value: Any) -> None:
     """One JSON value; numbers that are not finite are text."""
-    from modalign.record import plain
+    from modalign.core.record import plain
 
     unicode = "utf" in (getattr(sys.stdout, "encoding", None) or "").lower()
     text = json.dumps(plain(value), ensure_ascii=not unicode, allow_nan=False, indent=2)

@@ -13,8 +13,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import pad
 
+from modalign.core.errors import InputError
 from modalign.data.views import _check, cut, random_rectangles
-from modalign.errors import InputError
 
 
 def strong_views(

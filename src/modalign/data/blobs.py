@@ -14,9 +14,9 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from modalign.data.pixels import to_rgb
-from modalign.errors import UndecodableError
-from modalign.files import NotRegularError, is_regular, open_file, why_no_path
+from modalign.core.errors import UndecodableError
+from modalign.core.files import NotRegularError, is_regular, open_file, why_no_path
+from modalign.data.decoding.pixels import to_rgb
 
 SIZE_LIMIT = 2**30
 """Files and archive members above 1 GB are no photos; reading them could exhaust the memory."""
@@ -54,7 +54,7 @@ class FileBlob:
                     raise UndecodableError(too_large(size), lasting=False)
                 return file.read(size)
         except OSError as error:
-            raise UndecodableError(why_unreadable(error), lasting=False) from error
+            raise UndecodableError(unreadable_reason(error), lasting=False) from error
         except MemoryError as error:
             raise UndecodableError("not enough memory to read it", lasting=False) from error
 
@@ -150,7 +150,7 @@ def why_no_image(given: str, path: str) -> str | None:
     return None if is_regular(status) else "not a regular file"
 
 
-def why_unreadable(error: OSError) -> str:
+def unreadable_reason(error: OSError) -> str:
     """An operating system's refusal as a short reason."""
     if isinstance(error, FileNotFoundError):
         return "file not found"

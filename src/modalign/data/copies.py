@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from modalign.core.errors import InputError, UndecodableError
+from modalign.core.features import UNLABELLED, Quarantined
 from modalign.data.blobs import FileBlob, ImageBlob
 from modalign.data.itemset import Items
 from modalign.data.names import some
-from modalign.errors import InputError, UndecodableError
-from modalign.features import UNLABELLED, Quarantined
 
 _HEAD = 2**12  # bytes at the start of a file that are compared before all of it is read
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from modalign.data.blobs import BytesBlob
 from modalign.data.items import Items
-from modalign.data.templates import DIGIT_TEMPLATES
+from modalign.data.text.templates import DIGIT_TEMPLATES
 
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

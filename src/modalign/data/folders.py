@@ -6,10 +6,10 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable
 
-from modalign.data.blobs import Blob, FileBlob, why_unreadable
-from modalign.data.division import divide_folders, part_called, part_within
-from modalign.data.listing import Listing, has_image_suffix, is_hidden, printable
+from modalign.data.blobs import Blob, FileBlob, unreadable_reason
+from modalign.data.inventory import Listing, has_image_suffix, is_hidden, printable
 from modalign.data.names import natural_key, some
+from modalign.data.splits.division import divide_folders, part_called, part_within
 
 
 def list_folder(root: str) -> Listing:
@@ -56,7 +56,7 @@ def _kind(entry: os.DirEntry[str]) -> str:
             return "folder"
         return "file" if entry.is_file() else "a broken link" if not os.path.exists(entry) else "not a regular file"
     except OSError as error:  # a link that leads to itself
-        return "a broken link" if entry.is_symlink() else why_unreadable(error)
+        return "a broken link" if entry.is_symlink() else unreadable_reason(error)
 
 
 def assign_classes(

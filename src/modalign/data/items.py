@@ -12,20 +12,20 @@ from pathlib import Path
 
 import numpy as np
 
-from modalign.data.archives import is_archive, list_archive
+from modalign.core.errors import InputError, argument
+from modalign.core.features import UNLABELLED
+from modalign.core.files import is_regular, require_path
+from modalign.data.archives.archive import is_archive, list_archive
 from modalign.data.blobs import FileBlob
+from modalign.data.decoding.sniff import IMAGE_SUFFIXES
 from modalign.data.folders import list_folder
+from modalign.data.in_memory import are_indices, label_keys, list_memory, name_entries
+from modalign.data.inventory import Listing, has_image_suffix
 from modalign.data.itemset import PART, Items
-from modalign.data.listing import Listing, has_image_suffix
-from modalign.data.memory import are_indices, label_keys, list_memory, name_entries
 from modalign.data.names import did_you_mean, name_classes, siblings
-from modalign.data.sniff import IMAGE_SUFFIXES
-from modalign.data.split import Split, mark
-from modalign.data.split_files import divide_by, divide_by_found, read_lists
+from modalign.data.splits.split import Split, mark
+from modalign.data.splits.split_files import divide_by, divide_by_found, read_lists
 from modalign.data.tables import is_table, list_table
-from modalign.errors import InputError, argument
-from modalign.features import UNLABELLED
-from modalign.files import is_regular, require_path
 
 
 def load_items(
@@ -57,8 +57,8 @@ def load_items(
     labels : for lists and arrays one label an image, as indices or class names, −1 or None where unknown. For any
         source −1 alone means: ignore the labels it has.
     split : which images are to learn from, to validate and to test on: a split file of CoOp, one that
-        :meth:`~modalign.data.split.Split.save` wrote, or a split of these items. Default: what the source says, by
-        folders called train, val and test, by a column ``split`` of a table, or by a split file beside the images,
+        :meth:`~modalign.data.splits.split.Split.save` wrote, or a split of these items. Default: what the source says,
+        by folders called train, val and test, by a column ``split`` of a table, or by a split file beside the images,
         whose order and class names are then those of the items.
 
     Raises

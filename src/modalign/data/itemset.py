@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from PIL import Image
 
+from modalign.core.features import UNLABELLED, Quarantined
 from modalign.data.blobs import Blob, Identity
-from modalign.data.decode import decode
-from modalign.features import UNLABELLED, Quarantined
+from modalign.data.decoding.decode import decode
 
 PART = "<U10"  # the type of an array of parts
 

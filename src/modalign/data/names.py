@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from modalign.errors import InputError, argument
-from modalign.files import read_json, read_text
-from modalign.spelling import did_you_mean, match_names, normalise, numeral, some
-from modalign.spelling import spelling as spelling
+from modalign.core.errors import InputError, argument
+from modalign.core.files import read_json, read_text
+from modalign.core.spelling import did_you_mean, match_names, normalise, numeral, some
+from modalign.core.spelling import spelling as spelling
 
 _DIGITS = re.compile(r"(\d+)")
 _WORDNET = re.compile(r"^(n\d{8})\s+(.+)$")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
-from modalign.data.division import part_called
+from modalign.data.splits.division import part_called
 
 _COLUMNS = ("split", "part", "subset", "set", "partition", "phase", "usage")
 _TRUE, _FALSE = {"1", "true", "t", "yes", "y", "1.0"}, {"0", "false", "f", "no", "n", "0.0", ""}

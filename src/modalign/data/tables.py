@@ -8,14 +8,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from modalign.core.errors import InputError
+from modalign.core.files import read_text
 from modalign.data.blobs import FileBlob, why_no_image
-from modalign.data.division import part_called
 from modalign.data.folders import divide_by_folders
-from modalign.data.listing import Listing, has_image_suffix
+from modalign.data.inventory import Listing, has_image_suffix
 from modalign.data.names import natural_key, some
 from modalign.data.part_columns import find_parts
-from modalign.errors import InputError
-from modalign.files import read_text
+from modalign.data.splits.division import part_called
 
 _PATH_COLUMNS = ("path", "image", "file", "filename", "filepath", "file_name", "file_path", "image_path", "img", "id")
 _LABEL_COLUMNS = ("class_name", "class", "label", "category", "target", "name")

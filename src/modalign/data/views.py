@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Generator, Tensor
 from torch.nn.functional import interpolate
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 
 Filter = Literal["bicubic", "bilinear"]
 

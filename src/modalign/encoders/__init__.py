@@ -5,8 +5,8 @@ The heavy half (torch, transformers) is imported on first use of a name below, s
 
 from __future__ import annotations
 
+from modalign.core.lazy import lazily
 from modalign.encoders.catalog import KNOWN_ENCODERS
-from modalign.lazy import lazily
 
 _HOME = {
     "Encoder": "base",
@@ -14,7 +14,7 @@ _HOME = {
     "VisionEncoder": "vision",
     "JoinedEncoder": "joined",
     "Preprocessing": "preprocess",
-    "FeatureStore": "store",
+    "FeatureStore": "features.store",
     "load_encoder": "loading",
     "find_encoder": "loading",
 }

@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from modalign.core.errors import FullCacheError, InputError, UnknownNameError
+from modalign.core.features import ClassText, EncoderSpec, Features, Quarantined
+from modalign.core.progress import progress as showing
 from modalign.data.items import Items, load_items
 from modalign.data.names import some
-from modalign.encoders.extraction import extract, extract_cached
+from modalign.encoders.features.extraction import extract, extract_cached
+from modalign.encoders.features.store import FeatureStore
 from modalign.encoders.preprocess import Preprocessing
-from modalign.encoders.store import FeatureStore
-from modalign.errors import FullCacheError, InputError, UnknownNameError
-from modalign.features import ClassText, EncoderSpec, Features, Quarantined
 from modalign.linalg.similarity import unit
-from modalign.progress import progress as showing
 
 VIEWS = ("centre", "mirror")
 _SMALL = 20_000_000  # parameters below which a network is overhead rather than arithmetic

@@ -7,9 +7,9 @@ import re
 from difflib import get_close_matches
 from pathlib import Path
 
-from modalign.errors import InputError, UnavailableError, UnknownNameError
-from modalign.files import require_path
-from modalign.progress import is_visible
+from modalign.core.errors import InputError, UnavailableError, UnknownNameError
+from modalign.core.files import require_path
+from modalign.core.progress import is_visible
 
 EMBEDDED = {name: Path(__file__).parent / "weights" / name for name in ("tiny", "tiny-vision")}
 

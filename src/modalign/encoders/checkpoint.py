@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from modalign.core.errors import FullCacheError, InputError
+from modalign.core.files import open_regular
 from modalign.data.blobs import file_identity
+from modalign.encoders.features.store import FeatureStore, is_settled
 from modalign.encoders.preprocess import Preprocessing
-from modalign.encoders.store import FeatureStore, is_settled
 from modalign.encoders.untrusted import (
     TOKENIZERS,
     load_network,
@@ -28,8 +30,6 @@ from modalign.encoders.untrusted import (
     read_tokenizer_file,
     tokenizer_files,
 )
-from modalign.errors import FullCacheError, InputError
-from modalign.files import open_regular
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

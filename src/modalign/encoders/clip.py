@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from modalign.core.errors import InputError
+from modalign.core.features import ClassText
+from modalign.core.progress import progress as showing
+from modalign.core.progress import track
 from modalign.data.names import some
 from modalign.encoders.base import Encoder
 from modalign.encoders.checkpoint import Checkpoint
+from modalign.encoders.features.shelf import remaking
 from modalign.encoders.quiet import quiet
-from modalign.encoders.shelf import remaking
 from modalign.encoders.untrusted import refusing
-from modalign.errors import InputError
-from modalign.features import ClassText
 from modalign.linalg.similarity import unit
-from modalign.progress import progress as showing
-from modalign.progress import track
 
 _CAUSAL = ("clip", "metaclip_2")
 _WHOLE = ("siglip", "siglip2")  # trained on sentences padded to the full context, without a mask

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from modalign.core.errors import InputError
+from modalign.core.features import ClassText, EncoderSpec, Features
 from modalign.encoders.base import Encoder
-from modalign.errors import InputError
-from modalign.features import ClassText, EncoderSpec, Features
 
 
 class JoinedEncoder:

@@ -10,17 +10,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from modalign.encoders.base import Encoder
-from modalign.encoders.catalog import EMBEDDED, folder_of, locate
-from modalign.encoders.checkpoint import Checkpoint
-from modalign.encoders.clip import ClipEncoder
-from modalign.encoders.extraction import checked
-from modalign.encoders.joined import JoinedEncoder
-from modalign.encoders.precision import choose
-from modalign.encoders.store import FeatureStore
-from modalign.encoders.untrusted import refusing
-from modalign.encoders.vision import VisionEncoder
-from modalign.errors import (
+from modalign.core.errors import (
     CacheError,
     FullCacheError,
     InputError,
@@ -29,8 +19,18 @@ from modalign.errors import (
     UnknownNameError,
     argument,
 )
-from modalign.features import EncoderSpec
-from modalign.files import check_writable
+from modalign.core.features import EncoderSpec
+from modalign.core.files import check_writable
+from modalign.encoders.base import Encoder
+from modalign.encoders.catalog import EMBEDDED, folder_of, locate
+from modalign.encoders.checkpoint import Checkpoint
+from modalign.encoders.clip import ClipEncoder
+from modalign.encoders.features.extraction import finite_vectors
+from modalign.encoders.features.store import FeatureStore
+from modalign.encoders.joined import JoinedEncoder
+from modalign.encoders.precision import choose
+from modalign.encoders.untrusted import refusing
+from modalign.encoders.vision import VisionEncoder
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -156,7 +156,7 @@ def _try(encoder: Encoder) -> None:
     """One picture through a network of unknown origin, whose files may not fit each other."""
     with refusing(f"Expected a network and a preprocessor_config.json that fit each other in '{encoder.name}'"):
         vectors, _ = encoder.encode([encoder.preprocessing.prepare(Image.new("RGB", (64, 48), "gray"))])
-        found = checked(encoder, vectors)
+        found = finite_vectors(encoder, vectors)
     if found.shape != (1, encoder.spec.dim):
         raise InputError(f"Expected one vector of width {encoder.spec.dim} of '{encoder.name}', got {found.shape}.")
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from modalign.core.errors import InputError
+from modalign.core.files import read_json, write
 from modalign.encoders.clip import ClipEncoder
+from modalign.encoders.features.store import FeatureStore
 from modalign.encoders.private import private_folder
-from modalign.encoders.store import FeatureStore
-from modalign.errors import InputError
-from modalign.files import read_json, write
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder

@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from modalign.core.errors import InputError
 from modalign.data.views import Filter, resize, to_pixels
-from modalign.errors import InputError
 
 VERSION = 1
 """Part of every encoder's fingerprint: raise it whenever decoding or preprocessing changes a pixel."""

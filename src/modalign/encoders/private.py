@@ -7,7 +7,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import OutOfMemoryError, float32, nn
 
+from modalign.core.errors import InputError
+from modalign.core.files import read_bytes, read_json, write
 from modalign.encoders.quiet import quiet, silent_native_code
-from modalign.errors import InputError
-from modalign.files import read_bytes, read_json, write
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from modalign.core.errors import InputError
 from modalign.encoders.base import Encoder
-from modalign.errors import InputError
 
 _REGISTERS = ("dinov2_with_registers", "dinov3_vit")
 _CLASS_TOKEN = ("dinov2", "vit", *_REGISTERS, "clip_vision_model", "deit")

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from modalign.core.features import UNLABELLED
 from modalign.data.names import some
-from modalign.features import UNLABELLED
-from modalign.methods.base import VectorMethod
-from modalign.methods.gpua_anchored import NO_IMAGE
-from modalign.methods.gpua_marginals import divergence
+from modalign.methods.contract.vectors import VectorMethod
+from modalign.methods.gpua.gpua_anchored import NO_IMAGE
+from modalign.methods.gpua.gpua_marginals import divergence
 
 SHOWN_SIZES = 20
 RARE = 0.1  # a class with a smaller share of the answers than this, times 1/C, has almost none

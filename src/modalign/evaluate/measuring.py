@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modalign.data.split import Split
-from modalign.evaluate.memory import PeakMemory
+from modalign.core.features import ClassText, Features
+from modalign.core.record import plain, versions
+from modalign.data.splits.split import Split
 from modalign.evaluate.metrics import proportion
+from modalign.evaluate.peak_memory import PeakMemory
 from modalign.evaluate.runs import Run
 from modalign.evaluate.sealed import SealedLabels
-from modalign.features import ClassText, Features
-from modalign.record import plain, versions
 
 
 def fingerprint_of(features: Features, text: ClassText | None = None, anchor: Features | None = None) -> str:

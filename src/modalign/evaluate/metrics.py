@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 from sklearn.metrics import confusion_matrix
 
-from modalign.errors import InputError
-from modalign.features import UNLABELLED
+from modalign.core.errors import InputError
+from modalign.core.features import UNLABELLED
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from modalign.core.features import UNLABELLED, Features, Scored
 from modalign.data.names import some
 from modalign.encoders.catalog import EMBEDDED
 from modalign.evaluate.class_sizes import size_lines
 from modalign.evaluate.metrics import Accuracy, accuracy, chance_level, percent, proportion
 from modalign.evaluate.paired import compare_pair, signed
-from modalign.features import UNLABELLED, Features, Scored
 from modalign.linalg.similarity import near_identical
 
 MOST_PAIRS = 2**28

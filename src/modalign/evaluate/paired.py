@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 
 LEVEL = 0.05
 DRAWS = 10_000

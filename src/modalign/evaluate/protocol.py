@@ -10,20 +10,20 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modalign.data.split import Split
-from modalign.data.splits import few_shot
-from modalign.errors import InputError, argument
+from modalign.core.errors import InputError, argument
+from modalign.core.features import UNLABELLED, ClassText, Features, concatenate
+from modalign.core.progress import track
+from modalign.data.splits.drawing import few_shot
+from modalign.data.splits.split import Split
 from modalign.evaluate.measuring import fingerprint_of, measured
 from modalign.evaluate.runs import Run, Shots, append_run, warn_of
 from modalign.evaluate.runs import Summary as Summary
 from modalign.evaluate.runs import summarise as summarise
 from modalign.evaluate.sealed import SealedLabels
-from modalign.features import UNLABELLED, ClassText, Features, concatenate
-from modalign.progress import track
 
 
 class Method(Protocol):
-    """What the protocol needs of a method; every :class:`~modalign.methods.base.VectorMethod` has it.
+    """What the protocol needs of a method; every :class:`~modalign.methods.contract.vectors.VectorMethod` has it.
 
     ``takes_labels`` (by default as ``needs_labels``), ``takes_anchor`` and ``mirrors`` (False) are asked for as well,
     and ``fit`` gets ``anchor=`` only where it takes one.
@@ -52,8 +52,8 @@ def few_shot_protocol(
 ) -> list[Run]:
     """Every method at every number of labels and seed, tested once each.
 
-    For each seed and number of shots the images are drawn by :func:`~modalign.data.splits.few_shot`. A method gets
-    the training rows with labels, the validation rows with labels for its own choices, and the test rows without
+    For each seed and number of shots the images are drawn by :func:`~modalign.data.splits.drawing.few_shot`. A method
+    gets the training rows with labels, the validation rows with labels for its own choices, and the test rows without
     labels and without file names, which often say the class. Methods that can do without labels, given text, are run
     once a seed at 0 shots: they get the training pool, or where there is none the test images themselves, without any
     label (the record then says "transductive"). Those of them that labels would help are run at all ``shots`` as well,

@@ -1,7 +1,7 @@
 """The papers' own numbers, so that a report can print them beside measured ones.
 
 Values are in percent, as printed, and only such as stand in the papers. Data sets are named as in
-:mod:`modalign.data.catalog`; ``average`` is the mean that the paper itself states.
+:mod:`modalign.data.splits.benchmark_sets`; ``average`` is the mean that the paper itself states.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache
 
-from modalign.errors import UnknownNameError
+from modalign.core.errors import UnknownNameError
 
 PAPERS = {
     "cmm": "Cross-Modal Mapping: Mitigating the Modality Gap for Few-Shot Image Classification",

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
+from modalign.core.files import append_line, parse_json, read_bytes
+from modalign.core.record import plain
 from modalign.evaluate.metrics import Accuracy, Interval, mean_interval
-from modalign.files import append_line, parse_json, read_bytes
-from modalign.record import plain
 
 Shots = int | str  # labeled images a class, or "all"
 
@@ -47,8 +47,8 @@ class Run:
     notes : what the split could not give, and the like.
     warnings : what the method warned of.
     correct : (n,) whether each test image was named right.
-    peak_bytes : memory that fitting and predicting took at most, see :mod:`modalign.evaluate.memory`; None where that
-        cannot be measured.
+    peak_bytes : memory that fitting and predicting took at most, see :mod:`modalign.evaluate.peak_memory`; None where
+        that cannot be measured.
     """
 
     method: str
@@ -135,7 +135,7 @@ def labels_a_class(shots: Shots) -> str:
 
 
 def append_run(path: str | Path, run: Run) -> None:
-    """Add a line to a results file, which several processes may share; see :func:`~modalign.files.append_line`."""
+    """Add a line to a results file, which several processes may share; see :func:`~modalign.core.files.append_line`."""
     append_line(path, run.to_json().encode())
 
 

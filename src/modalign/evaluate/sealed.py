@@ -7,9 +7,9 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
+from modalign.core.features import UNLABELLED
 from modalign.evaluate.metrics import Accuracy, proportion
-from modalign.features import UNLABELLED
 
 
 class SealedLabels:

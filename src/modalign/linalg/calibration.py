@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.linalg.inputs import class_indices, real, wide
 
 _CHUNK = 1 << 16  # numbers held in float64 at a time: they stay in the cache

@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.linalg.inputs import real, wide
 
 

@@ -10,8 +10,8 @@ import math
 import torch
 from torch import Tensor
 
-from modalign.arrays import LARGE
-from modalign.errors import InputError
+from modalign.core.arrays import LARGE
+from modalign.core.errors import InputError
 
 SHORT, LONG = 1e-9, 1e9  # lengths of rows whose squares neither vanish nor overflow in float32
 

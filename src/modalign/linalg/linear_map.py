@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.linalg.inputs import real
 
 

@@ -21,7 +21,7 @@ class _Statistics(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class TransportPlan:
     """A transport plan, or a batch of them, and how far to trust it. ``...`` are the leading dimensions of the cost.
 
     The plan is held by its potentials; the (..., n, m) ``coupling`` is formed when it is asked for.

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.linalg.inputs import class_indices, real
 
 Confidence = Literal["probability", "margin", "score"]
@@ -23,7 +23,7 @@ class Rejection:
 
     Attributes
     ----------
-    kind : what is taken as confidence, see :func:`confidence`.
+    kind : what is taken as confidence, see :func:`confidence_score`.
     reference : n confidences of held-out images of the known classes, rising.
     separation : share of pairs (image of a class left out, image of another class) in which the stranger is the less
         confident one, the area under the ROC curve; None where it could not be estimated.
@@ -53,7 +53,7 @@ class Rejection:
         Vovk, Gammerman and Shafer, Algorithmic learning in a random world, 2005 (conformal prediction).
         """
         reference = torch.tensor(self.reference, dtype=torch.float64)
-        sure = confidence(real(logits, "logits", ndim=2).cpu().double(), self.kind)
+        sure = confidence_score(real(logits, "logits", ndim=2).cpu().double(), self.kind)
         below = torch.searchsorted(reference, sure, right=True)
         return (1 + below.double()) / (len(reference) + 1)
 
@@ -87,7 +87,7 @@ def images_needed(level: float) -> int:
     return n if level >= 1 / (n + 1) else n + 1  # the quotient may have been rounded down
 
 
-def confidence(logits: Tensor, kind: Confidence = "probability") -> Tensor:
+def confidence_score(logits: Tensor, kind: Confidence = "probability") -> Tensor:
     """(m,) how sure a classifier is of each image; higher is surer.
 
     ``probability`` is the largest softmax probability, ``margin`` the largest logit less the second, ``score`` the
@@ -138,7 +138,7 @@ def fit_rejection(
             found = {kind: _left_out(logits, labels, present, kind) for kind in kinds}
             best = max(found, key=lambda kind: found[kind][0])
             separation, caught = found[best]
-    reference = confidence(logits, best).sort().values
+    reference = confidence_score(logits, best).sort().values
     return Rejection(best, tuple(reference.tolist()), separation, caught)
 
 
@@ -148,7 +148,7 @@ def _left_out(logits: Tensor, labels: Tensor, present: Tensor, kind: Confidence)
     areas, shares = [], []
     for c in chosen:
         columns = torch.arange(logits.shape[1]) != c
-        sure = confidence(logits[:, columns], kind)
+        sure = confidence_score(logits[:, columns], kind)
         strangers, known = sure[labels == c], sure[labels != c].sort().values
         below = torch.searchsorted(known, strangers, right=False)
         ties = torch.searchsorted(known, strangers, right=True) - below

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.linalg.inputs import pair, real, wide
 from modalign.linalg.linear_map import LinearMap
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.linalg.inputs import real
 from modalign.linalg.similarity import unit
 from modalign.linalg.sinkhorn import sinkhorn

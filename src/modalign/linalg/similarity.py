@@ -10,7 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.linalg.inputs import ordinary, power_of_two, real
 
 CHUNK = 2**24  # cosines held at a time: 64 MB
@@ -148,3 +148,20 @@ def _lowest_columns(scores: Tensor, cut: Tensor, k: int) -> Tensor:
     room = k - above.sum(dim=-1, keepdim=True)
     chosen = above | (equal & (equal.cumsum(dim=-1) <= room))
     return chosen.nonzero()[:, 1].view(-1, k)
+
+
+def softmax_weights(whole: Tensor, parts: Tensor, temperature: float = 1.0) -> Tensor:
+    r"""w_i = exp(cos(f, f_i)/τ) / Σ_l exp(cos(f, f_l)/τ) (WCA, equations 8 and 9 in FAIR's numbering, where τ = 1).
+
+    Parameters
+    ----------
+    whole : (B, w).
+    parts : (B, N, w); zero rows are absent and weigh nothing.
+    temperature : τ.
+    """
+    absent = (parts == 0).all(dim=2)
+    return (
+        (torch.einsum("bw,bnw->bn", unit(whole), unit(parts)) / temperature)
+        .masked_fill(absent, -torch.inf)
+        .softmax(dim=1)
+    )

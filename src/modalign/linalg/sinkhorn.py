@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.linalg._kernel import tiles
 from modalign.linalg._solver import solve
 from modalign.linalg.inputs import real, wide
-from modalign.linalg.plan import Plan
+from modalign.linalg.plan import TransportPlan
 
-__all__ = ["Plan", "sinkhorn", "transport_cost"]
+__all__ = ["TransportPlan", "sinkhorn", "transport_cost"]
 
 
 def sinkhorn(
@@ -28,7 +28,7 @@ def sinkhorn(
     tolerance: float = 1e-6,
     check_every: int = 10,
     start: tuple[Tensor, Tensor] | None = None,
-) -> Plan:
+) -> TransportPlan:
     r"""Entropic optimal transport between discrete measures, for one cost matrix or a batch.
 
     .. math::
@@ -90,7 +90,7 @@ def sinkhorn(
         f, g = (part.to(cost.device, exact) for part in start)
         f, g = _broadcast(f, (*batch, n), "start[0]"), _broadcast(g, (*batch, m), "start[1]")
         start = f.reshape(-1, n, 1), g.reshape(-1, m, 1)
-    plan = Plan(
+    plan = TransportPlan(
         cost_matrix=cost,
         epsilon=eps,
         a=a.to(cost.dtype),

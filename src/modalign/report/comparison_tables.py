@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from modalign.evaluate.comparison import MethodComparison
-from modalign.evaluate.findings import REFERENCE, Ablation, title
+from modalign.evaluate.comparison.findings import REFERENCE, Ablation, title
+from modalign.evaluate.comparison.result import MethodComparison
 from modalign.evaluate.metrics import percent
 from modalign.evaluate.paired import Comparison, signed
 from modalign.evaluate.runs import Shots, Summary, labels_in_words
-from modalign.report.page import Block
-from modalign.report.tables import Cell, Fold, Table, chance_row, interval_note
+from modalign.report.page import PageSection
+from modalign.report.run_tables import Fold, Table, TableCell, chance_row, interval_note
 from modalign.report.text import count
 
 _SAME = "→"  # in a column of a method that labels do not change
@@ -18,9 +18,9 @@ def accuracies(result: MethodComparison) -> Table:
     """Methods down, labels across; the highest of a column in bold, and a mark where it differs from zero-shot."""
     verdicts = {(v.shots, v.first): v.comparison for v in result.verdicts if v.kind == "reference"}
     highest = {shots: result.standing(shots)[0].accuracy.mean for shots in result.shots}
-    rows: list[list[Cell | str]] = []
+    rows: list[list[TableCell | str]] = []
     for method in result.methods:
-        line: list[Cell | str] = [title(method)]
+        line: list[TableCell | str] = [title(method)]
         for shots in result.shots:
             row = _own(result, method, shots)
             if not isinstance(row, Summary):
@@ -28,7 +28,7 @@ def accuracies(result: MethodComparison) -> Table:
                 continue
             strong = len(result.standing(shots)) > 1 and row.accuracy.mean == highest[shots]
             sign = _sign(verdicts.get((shots, method)))
-            line.append(Cell(percent(row.accuracy.mean), row.accuracy.spread, strong, sign))
+            line.append(TableCell(percent(row.accuracy.mean), row.accuracy.spread, strong, sign))
         rows.append(line)
     low, high = result.test_interval(result.best)
     notes = [interval_note(result.table)]
@@ -50,14 +50,16 @@ def accuracies(result: MethodComparison) -> Table:
 def against_reference(result: MethodComparison) -> Table | None:
     """Differences to zero-shot, methods down and labels across; None if there are none."""
     found = {(v.first, v.shots): v.comparison for v in result.verdicts if v.kind == "reference"}
-    rows: list[list[Cell | str]] = []
+    rows: list[list[TableCell | str]] = []
     for method in (m for m in result.methods if m != REFERENCE):
-        line: list[Cell | str] = [title(method)]
+        line: list[TableCell | str] = [title(method)]
         for shots in result.shots:
             row = _own(result, method, shots)
             comparison = found.get((method, shots))
             if isinstance(row, Summary) and comparison is not None:
-                line.append(Cell(signed(comparison.difference), comparison.interval, strong=comparison.significant))
+                line.append(
+                    TableCell(signed(comparison.difference), comparison.interval, strong=comparison.significant)
+                )
             else:
                 line.append(row if isinstance(row, str) else "–")
         rows.append(line)
@@ -91,12 +93,12 @@ def best_and_second(result: MethodComparison) -> Table | None:
     )
 
 
-def ablation_blocks(result: MethodComparison) -> list[Block]:
+def ablation_blocks(result: MethodComparison) -> list[PageSection]:
     """Ablations that change the accuracy significantly, by method, and the others folded."""
     changed = [a for a in result.ablations if a.comparison.significant]
     others = [a for a in result.ablations if not a.comparison.significant]
     chance = "" if result.chance is None else f"Chance level is {percent(result.chance)} %."
-    blocks: list[Block] = []
+    blocks: list[PageSection] = []
     if changed:
         blocks.append(_ablation_table(changed, chance, "Significant changes"))
     if others:
@@ -123,7 +125,7 @@ def costs(result: MethodComparison) -> Table:
 
 
 def _ablation_table(ablations: list[Ablation], caption: str, heading: str = "") -> Table:
-    groups: dict[str, list[list[Cell | str]]] = {}
+    groups: dict[str, list[list[TableCell | str]]] = {}
     for a in ablations:
         groups.setdefault(title(a.method), []).append(
             [
@@ -153,8 +155,8 @@ def _sign(comparison: Comparison | None) -> str:
     return "▲" if comparison.difference > 0 else "▼"
 
 
-def _points(comparison: Comparison) -> Cell:
-    return Cell(signed(comparison.difference), comparison.interval, strong=comparison.significant)
+def _points(comparison: Comparison) -> TableCell:
+    return TableCell(signed(comparison.difference), comparison.interval, strong=comparison.significant)
 
 
 def _verdict(comparison: Comparison) -> str:

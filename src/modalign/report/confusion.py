@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.report.style import (
     INK,
     MUTED,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.evaluate.metrics import percent
 from modalign.evaluate.runs import Shots, Summary, amount
 from modalign.report.style import DASHES, MARKERS, MUTED, SERIES, SURFACE, Picture, canvas, panel, settings, text_width

@@ -8,26 +8,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from modalign.classifier import Classifier
+from modalign.core.errors import UndecodableError
+from modalign.core.features import ClassText, Features
+from modalign.core.record import versions
 from modalign.data.items import Items, load_items
-from modalign.errors import UndecodableError
 from modalign.evaluate.candidates import HEADER, candidate_rows
 from modalign.evaluate.metrics import percent, reliability
 from modalign.evaluate.outcome import outcome_lines
-from modalign.features import ClassText, Features
 from modalign.linalg.gaussians import modality_gap as measured_gap
 from modalign.linalg.prototypes import text_prototypes
-from modalign.methods.base import VectorMethod
-from modalign.predictions import Evaluation
-from modalign.record import versions
+from modalign.methods.contract.vectors import VectorMethod
+from modalign.model.classifier import Classifier
+from modalign.model.predictions import Evaluation
 from modalign.report import statements
-from modalign.report.calibration import FEW, reliability_diagram
-from modalign.report.classes import per_class_bars
 from modalign.report.confusion import confusion_matrix, mistakes
 from modalign.report.examples import Example, Examples
-from modalign.report.gap import modality_gap
-from modalign.report.page import Block, Page
-from modalign.report.tables import Fold, Table
+from modalign.report.gap import plot_modality_gap
+from modalign.report.page import Page, PageSection
+from modalign.report.per_class import per_class_bars
+from modalign.report.reliability import FEW, reliability_diagram
+from modalign.report.run_tables import Fold, Table
 from modalign.report.text import count, without_folders
 
 BARS, PAIRS, REFUSED = 40, 10, 50
@@ -103,7 +103,7 @@ def add_mistakes(page: Page, result: Evaluation) -> None:
     )
     if empty:
         text += f" {count(empty, 'class has', 'classes have')} no image here."
-    blocks: list[Block] = [
+    blocks: list[PageSection] = [
         confusion_matrix(result.confusion, names),
         per_class_bars(result.per_class, chance=result.chance, limit=BARS),
     ]
@@ -173,7 +173,7 @@ def add_modality_gap(page: Page, method: VectorMethod, features: Features, text:
         f"{count(len(features), 'image')} and the class texts before and after the map of {method.title}. A line joins "
         "the mean image of a class to its text. "
         + statements.gap_change(*(vars(measured_gap(*pair)) for pair in (before, after))),
-        blocks=modality_gap(before, after, labels=features.labels),
+        blocks=plot_modality_gap(before, after, labels=features.labels),
     )
 
 
@@ -185,7 +185,7 @@ def _add_outcome(page: Page, classifier: Classifier) -> None:
         page.section("When the model was fitted", text, blocks=_candidates(classifier))
 
 
-def _candidates(classifier: Classifier) -> list[Block]:
+def _candidates(classifier: Classifier) -> list[PageSection]:
     """What an automatic choice was made from."""
     rows = candidate_rows(classifier.record.get("candidates", ()))
     caption = (

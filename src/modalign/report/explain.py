@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modalign.errors import InputError, require
+from modalign.core.errors import InputError, require
 from modalign.report.style import INK, MUTED, SERIES, Picture, canvas, panel, settings, text_width
 from modalign.report.text import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from modalign.methods.patch_plans import PatchPlans
+    from modalign.methods.prompts.patch_plans import PatchPlans
 
 CELL, GAP, TITLE, LINE = 92, 8, 24, 16
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 from modalign.report.style import INK, MUTED, RULE, SERIES, SURFACE, Picture, canvas, panel, settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def modality_gap(
+def plot_modality_gap(
     before: tuple[ArrayLike, ArrayLike],
     after: tuple[ArrayLike, ArrayLike],
     *,

@@ -10,9 +10,9 @@ from typing import Any, Protocol, Self
 
 from markupsafe import Markup, escape
 
-from modalign.errors import InputError
-from modalign.files import write
-from modalign.record import plain
+from modalign.core.errors import InputError
+from modalign.core.files import write
+from modalign.core.record import plain
 from modalign.report.style import FONT, style_sheet
 from modalign.report.templating import render
 from modalign.report.text import one_line, without_folders
@@ -28,7 +28,7 @@ NAMES = {
 """Entries of a record whose own name a reader would not understand."""
 
 
-class Block(Protocol):
+class PageSection(Protocol):
     """Part of a section, such as a table, a picture or a strip of examples. Its HTML is escaped."""
 
     def html(self) -> str: ...
@@ -65,7 +65,7 @@ class Page:
         self.title, self.summary, self.facts, self.record = title, summary, tuple(facts), dict(record or {})
         self._sections: list[dict[str, Any]] = []
 
-    def section(self, heading: str, text: str = "", *, blocks: Block | Sequence[Block] = ()) -> Self:
+    def section(self, heading: str, text: str = "", *, blocks: PageSection | Sequence[PageSection] = ()) -> Self:
         """Add a section: heading, plain text (a blank line starts a paragraph), then blocks, which stand side by side
         where the page is wide enough."""
         parts = [blocks] if hasattr(blocks, "html") else list(blocks)  # type: ignore[arg-type, list-item]

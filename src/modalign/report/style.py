@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup, escape
 from rich.cells import cell_len
 
-from modalign.display import visible
-from modalign.errors import InputError, require
-from modalign.files import write
+from modalign.core.display import visible
+from modalign.core.errors import InputError, require
+from modalign.core.files import write
 from modalign.report.templating import render
 from modalign.report.text import one_line
 

@@ -7,7 +7,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from modalign.display import visible
+from modalign.core.display import visible
 
 _FOLDERS = re.compile(r"(?<![\w.:/\\~-])(?:file://)?(?:[A-Za-z]:)?[/\\]{1,2}(?:[^/\\\s'\"+<>|]+[/\\])+(?=[^/\\\s])")
 """The folders of an absolute path, POSIX or Windows; what follows them is the name."""

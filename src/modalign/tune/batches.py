@@ -18,15 +18,15 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
+from modalign.core.errors import InputError, UndecodableError, UnknownNameError
+from modalign.core.features import Quarantined
+from modalign.core.progress import track
 from modalign.data.augment import rand_augment_each
-from modalign.data.decode import decode
+from modalign.data.decoding.decode import decode
 from modalign.data.items import Items
 from modalign.data.names import some
 from modalign.data.views import cut, random_rectangles, to_pixels
-from modalign.encoders.ahead import read_ahead
-from modalign.errors import InputError, UndecodableError, UnknownNameError
-from modalign.features import Quarantined
-from modalign.progress import track
+from modalign.encoders.features.ahead import read_ahead
 from modalign.tune.randomness import generator
 
 if TYPE_CHECKING:

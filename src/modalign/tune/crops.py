@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from torch import Tensor
 
-from modalign.data.decode import decode
+from modalign.core.errors import InputError, UndecodableError
+from modalign.core.features import Features, Quarantined
+from modalign.core.progress import track
+from modalign.data.decoding.decode import decode
 from modalign.data.items import Items, load_items
 from modalign.data.views import check_scale, cut, empty_views, random_crops, random_squares, to_pixels
-from modalign.encoders.ahead import read_ahead
-from modalign.encoders.extraction import COMMIT_SECONDS, checked
-from modalign.encoders.shelf import Shelf, remaking
-from modalign.errors import InputError, UndecodableError
-from modalign.features import Features, Quarantined
-from modalign.progress import track
+from modalign.encoders.features.ahead import read_ahead
+from modalign.encoders.features.extraction import COMMIT_SECONDS, finite_vectors
+from modalign.encoders.features.shelf import Shelf, remaking
 from modalign.tune.batches import MEMORY, Augmentation, Batch, ImageBatches, normalised, square_side
 from modalign.tune.randomness import generator
 
@@ -169,7 +169,7 @@ def _embed_crops(
             kept.append(i)
             keys.append(key)
             if pixels is not None and key not in rows.fresh:
-                rows.add(key, checked(encoder, encoder.encode(pixels)[0]).reshape(-1))
+                rows.add(key, finite_vectors(encoder, encoder.encode(pixels)[0]).reshape(-1))
         if not kept:
             raise InputError("Expected an image that can be decoded, got none.")
         table = rows.table(keys).reshape(len(keys), crops + 1, encoder.spec.dim)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 
 
 @dataclass(frozen=True)

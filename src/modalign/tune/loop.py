@@ -23,15 +23,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from modalign.errors import InputError
-from modalign.progress import progress, track
-from modalign.record import plain
-from modalign.tune.checkpoint import Checkpoint, trained_tensors
+from modalign.core.errors import InputError
+from modalign.core.progress import progress, track
+from modalign.core.record import plain
 from modalign.tune.history import Epoch, History, Tally
 from modalign.tune.processes import Processes, processes
 from modalign.tune.randomness import epoch_order, seed_of
 from modalign.tune.recipe import Recipe, learning_rate
 from modalign.tune.threads import using_threads
+from modalign.tune.training_state import TrainingState, trained_tensors
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -110,7 +110,7 @@ def train(
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise InputError(f"Expected {name} to be an integer of at least 1 or None, got {value!r}.")
     per_epoch = recipe.steps_per_epoch(len(data))
-    store = None if checkpoint is None else Checkpoint(checkpoint, _identity(recipe, data, run))
+    store = None if checkpoint is None else TrainingState(checkpoint, _identity(recipe, data, run))
     optimiser = _optimiser(module, recipe)
     with processes(device) as group:
         if group.count > min(recipe.batch_size, len(data)):

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 
 
 @dataclass(frozen=True)

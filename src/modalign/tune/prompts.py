@@ -30,7 +30,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from modalign.errors import InputError
+from modalign.core.errors import InputError
 
 STD = 0.02  # of normally drawn prompts, as in all of these papers' code
 
@@ -47,7 +47,7 @@ def accounting(module: nn.Module) -> dict[str, int]:
     return {name: p.numel() for name, p in module.named_parameters() if p.requires_grad}
 
 
-def count(module: nn.Module) -> int:
+def count_parameters(module: nn.Module) -> int:
     """Trainable numbers of a module."""
     return sum(accounting(module).values())
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from modalign.errors import InputError, hyperparameter, require_known
+from modalign.core.errors import InputError, hyperparameter, require_known
 
 Optimiser = Literal["sgd", "adamw"]
 Rates = Literal["cosine by epoch", "cosine by step", "constant"]

@@ -20,8 +20,8 @@ from typing import Any, Literal, get_args
 
 from torch import Generator, nn
 
-from modalign.encoders.towers import VisionTower
-from modalign.errors import UnknownNameError, require_choice
+from modalign.core.errors import UnknownNameError, require_choice
+from modalign.encoders.towers.opened import VisionTower
 from modalign.tune.updates import KAdaptation, LoRA
 
 __all__ = ["KAdaptation", "LayerNorms", "LoRA", "Target", "target"]

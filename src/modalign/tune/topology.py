@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from modalign.data.prompts import Structure, read_structures, readable
-from modalign.encoders.towers import Sentences, TextTower
+from modalign.data.text.descriptions import Structure, read_structures, readable
+from modalign.encoders.towers.opened import Sentences, TextTower
 
 ENTITIES, ATTRIBUTES = 0, 1  # the two kinds of relations: between entities, of an entity to an attribute
 _MOST = 255  # relations counted between two tokens
@@ -70,7 +70,7 @@ def read_topology(
 
     Parameters
     ----------
-    file : HPT's layout, see :func:`modalign.data.prompts.read_structures`; or None.
+    file : HPT's layout, see :func:`modalign.data.text.descriptions.read_structures`; or None.
     tower : whose tokenizer and context count.
     class_names : K.
     slots : placeholders for prompts in every sentence.

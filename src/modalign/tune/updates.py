@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from modalign.encoders.towers import Layered, VisionTower
-from modalign.errors import InputError, require, require_choice
+from modalign.core.errors import InputError, require, require_choice
+from modalign.encoders.towers.opened import Layered, VisionTower
 
 Map = Literal["q", "k", "v", "out", "fc1", "fc2"]
 T = TypeVar("T", bound=Layered)

@@ -1,0 +1,101 @@
+"""Is this machine ready? Every check is a sentence, and the last one runs an image through the whole path."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+
+@dataclass(frozen=True)
+class EnvironmentCheck:
+    """One line of the report; ``ok`` is False only for what keeps the library from working."""
+
+    what: str
+    found: str
+    ok: bool = True
+
+
+def examine() -> list[EnvironmentCheck]:
+    """Look at Python, packages, device, memory, cache folder, extras, and classify one embedded digit."""
+    findings = [EnvironmentCheck("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
+    for check in (_packages, _device, _cache, _extras, _whole_path):
+        findings += _guarded(check)
+    return findings
+
+
+def _guarded(check: Callable[[], list[EnvironmentCheck]]) -> list[EnvironmentCheck]:
+    """A broken installation fails in many ways; the doctor reports each of them instead of falling over."""
+    try:
+        return check()
+    except Exception as error:
+        return [
+            EnvironmentCheck(check.__name__.strip("_").replace("_", " "), f"{type(error).__name__}: {error}", ok=False)
+        ]
+
+
+def _packages() -> list[EnvironmentCheck]:
+    from modalign.core.record import versions
+
+    found = {name: number for name, number in versions().items() if name != "python"}
+    found["safetensors"] = version("safetensors")
+    return [EnvironmentCheck("packages", ", ".join(f"{name} {number}" for name, number in found.items()))]
+
+
+def _device() -> list[EnvironmentCheck]:
+    import torch
+
+    if torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+        return [EnvironmentCheck("device", f"cuda: {torch.cuda.get_device_name(0)}, {memory:.0f} GiB")]
+    if torch.backends.mps.is_available():
+        return [EnvironmentCheck("device", "mps (Apple GPU)")]
+    return [
+        EnvironmentCheck("device", f"cpu, {torch.get_num_threads()} threads; no GPU found, which is fine for vectors")
+    ]
+
+
+def _cache() -> list[EnvironmentCheck]:
+    from modalign.encoders.features.store import default_cache
+
+    folder = default_cache()
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    free = shutil.disk_usage(existing).free / 2**30
+    writable = os.access(existing, os.W_OK)
+    return [
+        EnvironmentCheck(
+            "feature cache", f"{folder}, {free:.0f} GiB free{'' if writable else ', not writable'}", writable
+        )
+    ]
+
+
+def _extras() -> list[EnvironmentCheck]:
+    found = []
+    for package, extra, purpose in (("matplotlib", "plot", "pictures"), ("peft", "lora", "FAIR with LoRA")):
+        try:
+            found.append(EnvironmentCheck(f"extra '{extra}'", f"{package} {version(package)}, for {purpose}"))
+        except PackageNotFoundError:
+            found.append(
+                EnvironmentCheck(f"extra '{extra}'", f"not installed; for {purpose}: pip install 'modalign[{extra}]'")
+            )
+    return found
+
+
+def _whole_path() -> list[EnvironmentCheck]:
+    from modalign.data.digits import DIGIT_TEMPLATES, load_digits
+    from modalign.data.text.descriptions import sentences
+    from modalign.encoders import load_encoder
+    from modalign.methods import method_class
+
+    started = time.perf_counter()
+    digits = load_digits().select(range(10))
+    encoder = load_encoder("tiny", cache=False)
+    text = encoder.embed_texts(sentences(digits.class_names, DIGIT_TEMPLATES), class_names=digits.class_names)
+    features = encoder.embed_images(digits, progress=False)
+    right = (method_class("zero_shot")().fit(features, text=text).predict(features) == features.labels).sum()
+    seconds = time.perf_counter() - started
+    return [EnvironmentCheck("whole path", f"{right} of 10 digits named right without a label, {seconds:.1f} s")]

@@ -1,0 +1,38 @@
+"""Arrays that users bring: what they must hold, and when float32 is enough for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from modalign.core.errors import InputError
+
+LARGE = 2.0**100  # float32 keeps the digits of a row whose largest entry lies between 1/LARGE and LARGE
+
+
+def real_array(array: Any, what: str, shape: str | None = None) -> np.ndarray:
+    """``array`` as NumPy, after checking that it holds real numbers and has as many dimensions as ``shape`` names."""
+    try:
+        found = array if isinstance(array, np.ndarray) else np.asarray(array)
+    except (TypeError, ValueError) as error:  # rows of different length, or a tensor on an accelerator
+        raise InputError(f"Expected {what} as an array of numbers, got {type(array).__name__}: {error}") from None
+    if found.dtype.kind not in "fiu":
+        raise InputError(f"Expected {what} of real numbers, got {found.dtype}.")
+    if shape is not None and found.ndim != shape.count(",") + 1:
+        raise InputError(f"Expected {what} of shape {shape}, got {found.shape}.")
+    return found
+
+
+def is_finite(array: np.ndarray) -> bool:
+    """Whether no entry is NaN or infinite. Makes no copy: minimum and maximum are NaN where an entry is."""
+    return not array.size or bool(np.isfinite(array.min()) and np.isfinite(array.max()))
+
+
+def narrowed(vectors: np.ndarray) -> np.ndarray:
+    """``vectors`` in float32, or as they are where float32 would make a row infinite, zero or coarse."""
+    if vectors.dtype.kind == "f" and vectors.dtype.itemsize > 4 and vectors.size:
+        peaks = np.abs(vectors).max(axis=-1)
+        if bool(((peaks > LARGE) | ((peaks < 1 / LARGE) & (peaks > 0))).any()):
+            return vectors
+    return np.asarray(vectors, dtype=np.float32)

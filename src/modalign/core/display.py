@@ -1,0 +1,71 @@
+"""Text for people: names made safe to print, and tables as plain text and as HTML."""
+
+from __future__ import annotations
+
+import html
+import unicodedata
+from collections.abc import Sequence
+
+_JOINERS = "\u200c\u200d"  # of Persian words and of emoji: they change nothing but their neighbors
+_COMMANDS = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+SHOWN = 10
+"""Rows of a table that stands for an object."""
+
+
+def is_safe(character: str) -> bool:
+    """Whether a character only prints itself.
+
+    Control characters, escapes, line breaks, marks that turn the direction of writing and halves of surrogate pairs
+    do something else, and XML forbids the last two code points of a plane.
+    """
+    if ord(character) & 0xFFFE == 0xFFFE:
+        return False
+    return character in _JOINERS or unicodedata.category(character) not in _COMMANDS
+
+
+def visible(text: str) -> str:
+    r"""``text`` with every character that a terminal could obey written as an escape, such as ``\x1b`` or ``\n``."""
+    if text.isprintable():
+        return text
+    return "".join(c if is_safe(c) else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def shorten_repr(text: str, limit: int = 40) -> str:
+    """``text`` in quotes for a ``repr``, at most ``limit`` characters of it."""
+    shown = repr(text)
+    return shown if len(shown) <= limit else f"{shown[: limit - 2]}…{shown[0]}"
+
+
+def shorten_all(names: Sequence[str], limit: int = 3) -> str:
+    """The first few of many names for a ``repr``."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return f"{', '.join(shorten_repr(name) for name in names[:limit])}{more}"
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell, measured in character cells of a terminal; nothing is cut or folded."""
+    from rich.cells import cell_len
+
+    lines = [[visible(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    padded = (
+        "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True))
+        for line in lines
+    )
+    return "\n".join(line.rstrip() for line in padded)
+
+
+def html_table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]], total: int | None = None) -> str:
+    """An escaped HTML table for a notebook; ``total`` says how many rows there are where not all are given."""
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        return f"<tr>{''.join(f'<{tag}>{html.escape(visible(cell))}</{tag}>' for cell in cells)}</tr>"
+
+    body = [line(row, "td") for row in rows]
+    hidden = (len(rows) if total is None else total) - len(rows)
+    if hidden > 0:
+        body.append(f'<tr><td colspan="{len(header)}">… {hidden} more</td></tr>')
+    return (
+        f"<table><caption>{html.escape(visible(caption))}</caption><thead>{line(header, 'th')}</thead>"
+        f"<tbody>{''.join(body)}</tbody></table>"
+    )

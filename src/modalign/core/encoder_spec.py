@@ -1,0 +1,64 @@
+"""Which encoder made a vector: what is kept beside vectors, and compared before they meet."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from modalign.core.errors import EncoderMismatchError, InputError
+
+_WIDEST = 2**24  # numbers in a vector
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """Which encoder made a vector. Two specs with one ``fingerprint`` give the same vector for the same image.
+
+    Attributes
+    ----------
+    name : what :func:`modalign.load_encoder` was called with, for people; for a folder its name, without its path.
+    fingerprint : SHA-256 over weights, preprocessing and compute type, for machines.
+    dim : width d of the vectors.
+    dtype : the type in which the encoder computed, such as ``"bfloat16"``.
+    logit_scale : the trained inverse temperature of a vision-language model; None for a vision-only one.
+    """
+
+    name: str
+    fingerprint: str
+    dim: int
+    dtype: str = "float32"
+    logit_scale: float | None = None
+
+    @classmethod
+    def read(cls, entry: object) -> EncoderSpec:
+        """From an entry of a file.
+
+        Raises
+        ------
+        InputError
+            It has not the fields of an encoder, or a value that none can have.
+        """
+        kinds = {"name": str, "fingerprint": str, "dim": int, "dtype": str, "logit_scale": (int, float, type(None))}
+        scale = entry.get("logit_scale") if isinstance(entry, dict) else None
+        sound = (
+            isinstance(entry, dict)
+            and {"name", "fingerprint", "dim"} <= set(entry) <= set(kinds)
+            and all(isinstance(v, kinds[k]) and not isinstance(v, bool) for k, v in entry.items())
+            and entry["name"].strip()
+            and entry["fingerprint"]
+            and 0 < entry["dim"] <= _WIDEST
+            and (scale is None or 0 < scale < math.inf)
+        )
+        if not sound:
+            raise InputError(
+                f"Expected the name, fingerprint, dim, dtype and logit_scale of an encoder, got {entry!r:.200}."
+            )
+        return cls(**entry)
+
+    def require(self, other: EncoderSpec | None) -> None:
+        """Raise unless ``other`` is absent or the same encoder."""
+        if other is not None and other.fingerprint != self.fingerprint:
+            raise EncoderMismatchError(
+                f"Expected features of encoder '{self.name}' ({self.fingerprint[:12]}), got '{other.name}' "
+                f"({other.fingerprint[:12]}); embed the images with the encoder that the model was fitted on."
+            )

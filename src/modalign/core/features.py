@@ -1,0 +1,293 @@
+"""What crosses the boundary between pixels and methods: image vectors and class-text vectors.
+
+Both are plain NumPy underneath, so that a method never needs to know which encoder made them and a user can bring
+vectors of their own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modalign.core.arrays import is_finite, narrowed, real_array
+from modalign.core.encoder_spec import EncoderSpec
+from modalign.core.errors import InputError
+from modalign.core.files import parse_json, read_npz, replacing
+from modalign.core.labels import UNLABELLED, check_ids, check_names, label_indices, places_of
+
+_PARTS = {"", "train", "validation", "test", "unlabelled"}
+SHOWN = 20  # classes in the table of a notebook
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """An item that could not be used, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Features:
+    """Image vectors with all that belongs to them, row by row.
+
+    Everything but the vectors is best given by keyword: ``Features(X, labels=y, class_names=names)``.
+
+    Attributes
+    ----------
+    vectors : (n, d) float32 with unit rows; may be a read-only memory map.
+    ids : n names, normally paths relative to the source. Default: the row numbers.
+    labels : (n,) int64 indices into ``class_names``; −1 where unknown. Default: all −1.
+    class_names : the C names, in label order.
+    tokens : (n, L, d) patch vectors where they were asked for, else None.
+    spec : the encoder, None for vectors of unknown origin.
+    quarantined : items that were left out, with reasons.
+    parts : n times "train", "validation", "test" or "" as the source of the images says; empty if it says nothing.
+
+    Raises
+    ------
+    InputError : vectors or tokens that are no real numbers, ids that are no text, labels that are no integers or have
+        no name, a class name twice, parts of different length.
+    """
+
+    vectors: np.ndarray
+    ids: tuple[str, ...] = ()
+    labels: np.ndarray = field(default=None)  # type: ignore[assignment]
+    class_names: tuple[str, ...] = ()
+    tokens: np.ndarray | None = None
+    spec: EncoderSpec | None = None
+    quarantined: tuple[Quarantined, ...] = ()
+    parts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        vectors = real_array(self.vectors, "image vectors", "(n, d)")
+        n = len(vectors)
+        names = check_names(self.class_names, "class_names")
+        labels = np.full(n, UNLABELLED, dtype=np.int64)
+        if self.labels is not None:
+            labels = label_indices(self.labels, n, names)
+        tokens = None if self.tokens is None else real_array(self.tokens, "tokens", "(n, L, d)")
+        if tokens is not None and len(tokens) != n:
+            raise InputError(f"Expected as many rows of tokens as image vectors ({n}), got {len(tokens)}.")
+        checked = {
+            "vectors": vectors,
+            "ids": check_ids(self.ids, n, repeated=self.labels is not None),
+            "labels": labels,
+            "class_names": names,
+        }
+        for name, value in (checked | {"tokens": tokens}).items():
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        return f"Features({', '.join(self._facts())})"
+
+    def _repr_html_(self) -> str:
+        counts = np.bincount(self.labels[self.labels != UNLABELLED], minlength=len(self.class_names)).tolist()
+        names = self.class_names or [f"class {k}" for k in range(len(counts))]
+        rows = [
+            f"<tr><td>{escape(name)}</td><td>{count}</td></tr>"
+            for name, count in zip(names[:SHOWN], counts[:SHOWN], strict=True)
+        ]
+        if len(counts) > SHOWN:
+            rows.append(f"<tr><td>… {len(counts) - SHOWN} more</td><td>{sum(counts[SHOWN:])}</td></tr>")
+        table = f"<table><tr><th>class</th><th>images</th></tr>{''.join(rows)}</table>" if rows else ""
+        return f"<p>Features: {escape(', '.join(self._facts()))}</p>{table}"
+
+    def _facts(self) -> list[str]:
+        """What a person wants to know about them, in a few words each."""
+        known = self.labels != UNLABELLED
+        classes = len(self.class_names) or len(np.unique(self.labels[known]))
+        facts = [f"{len(self):,} images", f"width {self.vectors.shape[1]}", f"{classes} classes"]
+        if not known.all():
+            facts.append(f"{int((~known).sum()):,} unlabeled")
+        if self.tokens is not None:
+            facts.append(f"{self.tokens.shape[1]} tokens each")
+        if self.spec is not None:
+            facts.append(f"encoder '{self.spec.name}'")
+        if self.quarantined:
+            facts.append(f"{len(self.quarantined)} quarantined")
+        return facts
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def select(self, rows: np.ndarray | Sequence[int] | slice) -> Features:
+        """The given rows, in that order, with everything that belongs to them."""
+        index = np.arange(len(self))[rows]
+        return replace(
+            self,
+            vectors=self.vectors[rows],
+            ids=tuple(self.ids[i] for i in index),
+            labels=self.labels[rows],
+            tokens=None if self.tokens is None else self.tokens[rows],
+            parts=tuple(self.parts[i] for i in index) if self.parts else (),
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write one ``.npz`` (no pickle inside), readable with ``numpy.load``; atomic."""
+        path = Path(path)
+        if path.suffix != ".npz":
+            raise InputError(f"Expected a file name ending in .npz, got '{path.name}'.")
+        card = {
+            "spec": asdict(self.spec) if self.spec else None,
+            "quarantined": [asdict(q) for q in self.quarantined],
+        }
+        arrays: dict[str, Any] = {
+            "vectors": self.vectors,
+            "ids": np.array(self.ids, dtype=np.str_),
+            "labels": self.labels,
+            "class_names": np.array(self.class_names, dtype=np.str_),
+            "card": np.array(json.dumps(card)),
+        }
+        if self.tokens is not None:
+            arrays["tokens"] = self.tokens
+        if self.parts:
+            arrays["parts"] = np.array(self.parts, dtype=np.str_)
+        with replacing(path) as file:
+            np.savez(file, **arrays)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Features:
+        """Read what :meth:`save` wrote, or any ``.npz`` with at least an array ``vectors``."""
+        arrays = read_npz(path, "a features file (.npz)")
+        if "vectors" not in arrays:
+            raise InputError(f"Expected an array 'vectors' in '{path}', got {sorted(arrays)}.")
+        spec, quarantined = _read_card(arrays["card"], path) if "card" in arrays else (None, ())
+        parts = tuple(map(str, arrays["parts"])) if "parts" in arrays and arrays["parts"].ndim else ()
+        if len(parts) not in (0, len(arrays["vectors"])) or not set(parts) <= _PARTS:
+            raise InputError(
+                f"Expected one of {sorted(_PARTS)} per image as parts in '{path}', got {len(parts)} others."
+            )
+        return cls(
+            vectors=narrowed(real_array(arrays["vectors"], "image vectors")),
+            ids=arrays.get("ids", ()),
+            labels=arrays.get("labels"),
+            class_names=arrays.get("class_names", ()),
+            tokens=arrays.get("tokens"),
+            spec=spec,
+            quarantined=quarantined,
+            parts=parts,
+        )
+
+
+def _read_card(text: np.ndarray, path: str | Path) -> tuple[EncoderSpec | None, tuple[Quarantined, ...]]:
+    """The encoder and the items left out, as a features file says."""
+    card = parse_json(str(text), f"the card in '{path}'")
+    left_out = card.get("quarantined", []) if isinstance(card, dict) else None
+    if not isinstance(left_out, list) or not all(_is_quarantined(entry) for entry in left_out):
+        raise InputError(f"Expected the encoder and the items left out in the card of '{path}', got something else.")
+    spec = None if card.get("spec") is None else EncoderSpec.read(card["spec"])
+    return spec, tuple(Quarantined(**entry) for entry in left_out)
+
+
+def _is_quarantined(entry: object) -> bool:
+    known = isinstance(entry, dict) and set(entry) == {"id", "reason"}
+    return known and all(isinstance(text, str) for text in entry.values())
+
+
+def concatenate(parts: Sequence[Features]) -> Features:
+    """Rows of several :class:`Features` of one encoder below each other (views of the same images, say)."""
+    first = parts[0]
+    for part in parts[1:]:
+        if first.spec is not None:
+            first.spec.require(part.spec)
+        if part.class_names != first.class_names:
+            raise InputError("Expected features with the same class names in the same order.")
+    return replace(
+        first,
+        vectors=np.concatenate([part.vectors for part in parts]),
+        ids=tuple(name for part in parts for name in part.ids),
+        labels=np.concatenate([part.labels for part in parts]),
+        tokens=None if first.tokens is None else np.concatenate([part.tokens for part in parts]),
+        quarantined=tuple(dict.fromkeys(q for part in parts for q in part.quarantined)),
+        parts=tuple(name for part in parts for name in part.parts) if all(part.parts for part in parts) else (),
+    )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ClassText:
+    """Text vectors of C classes.
+
+    Attributes
+    ----------
+    vectors : (C, d), or (C, T, d) with up to T sentences a class, float32 with unit rows. Where a class has fewer
+        than T sentences its last rows are zero: they add nothing to the sum over sentences, so the mean direction
+        of a class is exact without a mask.
+    class_names : C names. Labels and features that carry names are matched with them by name.
+    sentences : the sentences that were embedded, class by class.
+    spec : the encoder.
+
+    Raises
+    ------
+    InputError : vectors that are no finite real numbers, another number of names than of classes, a name twice.
+    """
+
+    vectors: np.ndarray
+    class_names: tuple[str, ...]
+    sentences: tuple[tuple[str, ...], ...] = ()
+    spec: EncoderSpec | None = None
+
+    def __post_init__(self) -> None:
+        vectors, names = real_array(self.vectors, "text vectors"), check_names(self.class_names, "class_names")
+        if vectors.ndim not in (2, 3) or len(vectors) != len(names) or len(self.sentences) not in (0, len(names)):
+            raise InputError(
+                f"Expected text vectors of shape (C, d) or (C, T, d) and sentences of C = {len(names)} class names, "
+                f"got {vectors.shape} and sentences of {len(self.sentences)} classes."
+            )
+        if not is_finite(vectors):
+            raise InputError("Expected finite text vectors, got NaN or infinity; embed the sentences again.")
+        object.__setattr__(self, "vectors", vectors)
+        object.__setattr__(self, "class_names", names)
+
+    def __len__(self) -> int:
+        return len(self.class_names)
+
+    def __repr__(self) -> str:
+        most = 1 if self.vectors.ndim == 2 else self.vectors.shape[1]
+        sentences = "1 sentence each" if most == 1 else f"up to {most} sentences each"
+        encoder = "" if self.spec is None else f", encoder '{self.spec.name}'"
+        return f"ClassText({len(self)} classes, {sentences}, width {self.vectors.shape[-1]}{encoder})"
+
+    def select(self, class_names: Sequence[str]) -> ClassText:
+        """The text of the named classes, in that order.
+
+        Raises
+        ------
+        InputError : a name has no text; the message has the nearest name that has.
+        """
+        names = check_names(class_names, "class_names")
+        if names == self.class_names:
+            return self
+        rows = places_of(names, self.class_names, f"Expected text for all {len(names)} classes")
+        kept = tuple(self.sentences[i] for i in rows) if self.sentences else ()
+        return replace(self, vectors=self.vectors[rows], class_names=names, sentences=kept)
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What a fitted method says about images.
+
+    Attributes
+    ----------
+    ids : the n images that could be decoded.
+    labels : (n,) as they came with the images, −1 where unknown.
+    logits : (n, C).
+    quarantined : the images that could not, with reasons.
+    """
+
+    ids: tuple[str, ...]
+    labels: np.ndarray
+    logits: np.ndarray
+    quarantined: tuple[Quarantined, ...] = ()
+
+    def answers(self, ids: Sequence[str]) -> np.ndarray:
+        """(m,) the class of the highest logit of each of ``ids``, −1 where there is none."""
+        found = dict(zip(self.ids, self.logits.argmax(axis=1).tolist(), strict=True))
+        return np.array([found.get(name, UNLABELLED) for name in ids], dtype=np.int64)

@@ -1,0 +1,47 @@
+"""Reading and writing files safely: every reader refuses damage in one sentence, every writer is atomic.
+
+Reading lives in :mod:`~modalign.core.files.reading` and :mod:`~modalign.core.files.npz`, writing in
+:mod:`~modalign.core.files.writing`, and what both know of models and checkpoints in :mod:`~modalign.core.files.cards`.
+"""
+
+from modalign.core.files.appending import append_line
+from modalign.core.files.cards import CardFormat
+from modalign.core.files.npz import damaged_contents, read_npz
+from modalign.core.files.reading import (
+    NotRegularError,
+    is_regular,
+    open_file,
+    open_regular,
+    parse_json,
+    read_bytes,
+    read_json,
+    read_text,
+    require_path,
+    why_no_path,
+    why_unreadable,
+)
+from modalign.core.files.writing import check_writable, make_folder, replacing, require_own_folder, sweep, write
+
+__all__ = [
+    "CardFormat",
+    "NotRegularError",
+    "append_line",
+    "check_writable",
+    "damaged_contents",
+    "is_regular",
+    "make_folder",
+    "open_file",
+    "open_regular",
+    "parse_json",
+    "read_bytes",
+    "read_json",
+    "read_npz",
+    "read_text",
+    "replacing",
+    "require_own_folder",
+    "require_path",
+    "sweep",
+    "why_no_path",
+    "why_unreadable",
+    "write",
+]

@@ -1,0 +1,91 @@
+"""Adding lines of JSON to a file that several processes share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from modalign.core.errors import InputError
+from modalign.core.files.reading import parse_json
+
+if sys.platform != "win32":
+    import fcntl
+
+_BLOCK = 2**16
+
+
+def append_line(path: str | Path, line: bytes) -> None:
+    """Add a line of JSON to a file, made if it is missing.
+
+    The writers take turns. A last line that a killed one cut short is removed; where files cannot be locked it is ended
+    instead, so that it harms no other line.
+
+    Parameters
+    ----------
+    path : str or Path
+    line : bytes
+        Without a line break.
+
+    Raises
+    ------
+    InputError
+        The file cannot be written, with the reason; a link is not followed.
+    """
+    try:
+        if os.path.islink(path):
+            raise OSError(None, "it is a link; give the file that it leads to")
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(path, flags, 0o666)
+        try:
+            locked = _lock(descriptor)
+            start = _open_line(descriptor)
+            if locked and start is not None and not _is_whole(descriptor, start):
+                os.ftruncate(descriptor, start)
+                start = None
+            content = (b"" if start is None else b"\n") + line + b"\n"
+            if os.write(descriptor, content) != len(content):
+                raise OSError(None, "the disk is full")
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise InputError(f"Expected '{path}' to be writable, got: {error.strerror or error}.") from None
+
+
+def _lock(descriptor: int) -> bool:
+    """Wait for the other writers; False where files cannot be locked."""
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # closing the file releases it
+    except OSError:
+        return False
+    return True
+
+
+def _is_whole(descriptor: int, start: int) -> bool:
+    """Whether the line from ``start`` to the end lacks its line break only, as an editor may leave it."""
+    os.lseek(descriptor, start, os.SEEK_SET)
+    content = bytearray()
+    while block := os.read(descriptor, _BLOCK):
+        content += block
+    try:
+        parse_json(content.decode(), "the last line")
+    except (InputError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def _open_line(descriptor: int) -> int | None:
+    """Where a last line without its line break begins, or None if there is none."""
+    end = os.lseek(descriptor, 0, os.SEEK_END)
+    position = end
+    while position:
+        size = min(_BLOCK, position)
+        position = os.lseek(descriptor, position - size, os.SEEK_SET)
+        block = os.read(descriptor, size)
+        place = block.rfind(b"\n")
+        if place >= 0:
+            start = position + place + 1
+            return None if start == end else start
+    return 0 if end else None

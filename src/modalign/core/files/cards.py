@@ -1,0 +1,156 @@
+"""Cards: a JSON file that describes a model or a training, and one safetensors file that it names by its hash.
+
+The card is the commit point. The tensors are written under a name that holds their own hash, then the card that names
+them replaces the old one in a single rename, so a reader sees the old state or the new one. Nothing in either file is
+code. A card holds a digest of its own content, so that a card that was damaged or edited by hand is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modalign.core.errors import InputError
+from modalign.core.files.reading import open_regular, read_json
+from modalign.core.files.writing import make_folder, require_own_folder, write
+
+DIGEST = "digest"
+CARD_LIMIT = 2**26
+"""Bytes of the largest card that is read."""
+
+
+@dataclass(frozen=True)
+class CardFormat:
+    """One family of cards.
+
+    Attributes
+    ----------
+    family, version : str and int
+        The entry ``format`` is ``family/version``. Older versions are read, too; version 1 has no digest.
+    what : str
+        For messages: "a model".
+    file : str
+        The name of the card.
+    entries : dict
+        Entry → the types it may have.
+    tensors : str
+        The further entry that names the file of tensors, and the beginning of that name.
+    labels : tuple of tuple of str
+        Paths of entries that are for people and not part of the digest.
+    advice, edits : str
+        For messages: what to do about a damaged one, and how to change what people may want to change.
+    """
+
+    family: str
+    version: int
+    what: str
+    file: str
+    entries: Mapping[str, type | tuple[type, ...]]
+    tensors: str
+    labels: tuple[tuple[str, ...], ...] = ()
+    advice: str = ""
+    edits: str = ""
+
+    def name_of(self, data: bytes) -> str:
+        """The name of the file of tensors with this content."""
+        return f"{self.tensors}-{hashlib.sha256(data).hexdigest()}.safetensors"
+
+    def is_tensor_file(self, name: str) -> bool:
+        """Whether a file of this name may hold the tensors of such a card."""
+        return re.fullmatch(rf"{self.tensors}-[0-9a-f]{{64}}\.safetensors", name) is not None
+
+    def check_folder(self, folder: str | Path) -> None:
+        """Raise unless a card may be written into ``folder``; call it before long work."""
+        require_own_folder(folder, self.what, self.file, self.is_tensor_file)
+
+    def write(self, folder: Path, entries: Mapping[str, Any], data: bytes) -> None:
+        """Write tensors and the card that names them, in place of what was there.
+
+        Raises
+        ------
+        InputError
+            The folder cannot be written, with the reason. What was there is then still there.
+        """
+        make_folder(folder)
+        name = self.name_of(data)
+        text = self.sealed({**entries, self.tensors: name})
+        write(folder / name, data)
+        write(folder / self.file, text)
+        for old in folder.iterdir():
+            if self.is_tensor_file(old.name) and old.name != name:
+                with suppress(OSError):  # the new state is there; what is left over is removed by the next writer
+                    old.unlink()
+
+    def sealed(self, entries: Mapping[str, Any]) -> str:
+        """The text of a card: its entries, the format and the digest."""
+        card = json.loads(json.dumps({"format": f"{self.family}/{self.version}", **entries}, allow_nan=False))
+        return json.dumps(card | {DIGEST: self.digest(card)}, indent=2, ensure_ascii=False)  # digest as it is read
+
+    def digest(self, card: Mapping[str, Any]) -> str:
+        """SHA-256 over all entries of a card but the digest and what is for people."""
+        content = {key: value for key, value in card.items() if key != DIGEST}
+        for path in self.labels:
+            content = _without(content, path)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def read(self, folder: Path) -> dict[str, Any]:
+        """The entries of a card, checked against format, types and digest.
+
+        Raises
+        ------
+        InputError
+            One sentence with the reason.
+        """
+        path = folder / self.file
+        card = read_json(path, f"the card of {self.what}", CARD_LIMIT)
+        version = self._version(card, path)
+        types = {"format": str, **self.entries, self.tensors: str} | ({DIGEST: str} if version > 1 else {})
+        if odd := sorted(set(card) ^ set(types)):
+            raise InputError(f"The card '{path}' has missing or unknown entries: {', '.join(odd)[:200]}.{self.advice}")
+        for key, kind in types.items():
+            if not isinstance(card[key], kind) or (isinstance(card[key], bool) and kind is int):
+                got = type(card[key]).__name__
+                raise InputError(f"The entry '{key}' of the card '{path}' has the wrong type {got}.{self.advice}")
+        if not self.is_tensor_file(card[self.tensors]):
+            raise InputError(f"The card '{path}' names {self.tensors} outside its folder: '{card[self.tensors]}'.")
+        if version > 1 and card[DIGEST] != self.digest(card):
+            reason = "does not match its digest: it was damaged or edited"
+            raise InputError(f"The card '{path}' {reason}.{self.advice}{self.edits}")
+        return card
+
+    def read_tensors(self, folder: Path, card: Mapping[str, Any]) -> bytes:
+        """The content of the file of tensors that a card names, checked against its hash."""
+        path = folder / card[self.tensors]
+        with open_regular(path, f"the {self.tensors} of {self.what}") as file:
+            data = file.read()
+        if self.name_of(data) != path.name:
+            raise InputError(f"The {self.tensors} in '{path}' do not match their hash: they were damaged.{self.advice}")
+        return data
+
+    def _version(self, card: object, path: Path) -> int:
+        name = card.get("format") if isinstance(card, dict) else None
+        found = re.fullmatch(rf"{self.family}/([1-9][0-9]{{0,8}})", name) if isinstance(name, str) else None
+        if found is None:
+            got = repr(name)[:80] if isinstance(card, dict) else type(card).__name__
+            raise InputError(f"Expected a card of format '{self.family}/{self.version}' in '{path}', got {got}.")
+        if int(found[1]) > self.version:
+            raise InputError(
+                f"The card '{path}' is of format {name}, and this version of modalign reads up to {self.version}; "
+                "update modalign."
+            )
+        return int(found[1])
+
+
+def _without(content: Any, path: Iterable[str]) -> Any:
+    first, *rest = path
+    if not isinstance(content, dict) or first not in content:
+        return content
+    if not rest:
+        return {key: value for key, value in content.items() if key != first}
+    return content | {first: _without(content[first], rest)}

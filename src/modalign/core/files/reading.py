@@ -1,0 +1,246 @@
+"""Reading files of unknown origin: bounded, without blocking, and with one sentence for every kind of damage."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from modalign.core.errors import InputError
+
+TEXT_LIMIT = 2**28
+"""Bytes of the largest text or JSON file that is read."""
+DEPTH_LIMIT = 100
+"""Lists and objects of JSON may be nested this deep."""
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,3}([^/].*)", re.DOTALL)
+_INTEGERS = range(-(2**63), 2**64)
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+class NotRegularError(OSError):
+    """A device, a pipe or a file that the kernel makes; reading it could block or never end."""
+
+
+@contextmanager
+def open_regular(path: str | Path, what: str) -> Iterator[BinaryIO]:
+    """Open a regular file for reading in binary mode. Devices, pipes and files of the kernel are refused unread.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file. Links are followed.
+    what : str
+        What is expected, for the sentence: "a split file".
+
+    Yields
+    ------
+    file : BinaryIO
+
+    Raises
+    ------
+    InputError
+        One sentence with the reason: not there (with the nearest name beside it), not a regular file, no permission.
+    """
+    try:
+        with open_file(path) as file:
+            yield file
+    except FileNotFoundError:
+        require_path(path, what)
+        raise InputError(f"Expected {what}, '{path}' does not exist.{_nearest(Path(path))}") from None
+    except OSError as error:
+        raise InputError(f"Expected {what}, '{path}' {why_unreadable(error)}.") from None
+
+
+def open_file(path: str | Path) -> BinaryIO:
+    """As :func:`open_regular`, but every refusal is an OSError; :func:`why_unreadable` turns it into words."""
+    try:
+        _require_regular(os.stat(path))
+        # Something else may stand there by now: a pipe would block without O_NONBLOCK, which files ignore.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError as error:  # a null byte
+        raise OSError(errno.EINVAL, f"cannot be the name of a file: {error}") from None
+    try:
+        _require_regular(os.fstat(descriptor))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def why_unreadable(error: OSError) -> str:
+    """The reason of an operating system as the end of a sentence about a file."""
+    if isinstance(error, FileNotFoundError):
+        return "does not exist"
+    if isinstance(error, IsADirectoryError):
+        return "is a folder"
+    if isinstance(error, NotRegularError):
+        return "is not a regular file"
+    if isinstance(error, PermissionError):
+        return "cannot be read: no permission"
+    return f"cannot be read: {error.strerror or error}"
+
+
+def require_path(path: str | Path, what: str) -> None:
+    """Raise an InputError if ``path`` is an address (``https://…``, ``s3://…``), also as :class:`Path` spells it."""
+    if reason := why_no_path(path):
+        raise InputError(f"Expected {what} on this machine, got {reason}.")
+
+
+def why_no_path(path: str | Path) -> str | None:
+    """What an address is and what to do, or None for a path."""
+    found = _ADDRESS.match(os.fspath(path))
+    if not found or os.path.lexists(f"{found[1]}:"):
+        return None
+    address = f"{found[1]}://{'/' if found[1].lower() == 'file' else ''}{found[2]}"
+    advice = f"give the path '/{found[2]}'" if found[1].lower() == "file" else "download it first and give its path"
+    return f"the address '{address}', and addresses are not read; {advice}"
+
+
+def is_regular(status: os.stat_result) -> bool:
+    """Whether it is a file on a disk: not a device, a pipe, or a file that the kernel makes when it is read."""
+    return stat.S_ISREG(status.st_mode) and status.st_dev not in _kernel_devices()
+
+
+def _require_regular(status: os.stat_result) -> None:
+    """Raise an OSError where reading could block or never end: for folders, devices, pipes, files of the kernel."""
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "Is a directory")
+    if not is_regular(status):
+        raise NotRegularError(errno.EINVAL, "not a regular file")
+
+
+def read_bytes(path: str | Path, what: str, limit: int = TEXT_LIMIT) -> bytes:
+    """Read a regular file of at most ``limit`` bytes; see :func:`open_regular`."""
+    with open_regular(path, what) as file:
+        data = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)  # all of that is allocated at once
+    if len(data) > limit:
+        raise InputError(f"Expected {what} of at most {limit / 2**20:g} MiB, '{path}' is larger.")
+    return data
+
+
+def read_text(path: str | Path, what: str, limit: int = TEXT_LIMIT) -> str:
+    r"""Read a text file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; see :func:`read_bytes`.
+
+    Lines end in ``\n``, whatever system wrote them.
+    """
+    data = read_bytes(path, what, limit)
+    encoding = json.detect_encoding(data) if data[:2] in (b"\xff\xfe", b"\xfe\xff", b"\0\0") else "utf-8-sig"
+    try:
+        return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"Expected {what} in UTF-8, '{path}' is not (byte {error.start}); save it as UTF-8.") from None
+
+
+def read_json(path: str | Path, what: str, limit: int = TEXT_LIMIT) -> Any:
+    """Read a JSON file.
+
+    Parameters
+    ----------
+    path : str or Path
+    what : str
+        What is expected, for the sentence: "a split file".
+    limit : int, default=TEXT_LIMIT
+        Largest size in bytes. Parsing takes up to about 20 times as much memory.
+
+    Returns
+    -------
+    content : dict, list, str, int, float, bool or None
+        Nested at most :data:`DEPTH_LIMIT` deep; integers fit into 64 bits; numbers are finite; the keys of an object
+        are unique; strings can be encoded as UTF-8.
+
+    Raises
+    ------
+    InputError
+        One sentence with the reason.
+    """
+    return parse_json(read_text(path, what, limit), f"'{path}'", what)
+
+
+def parse_json(text: str, origin: str, what: str = "JSON") -> Any:
+    """Parse JSON with the guarantees of :func:`read_json`; ``origin`` says in the sentence where it comes from."""
+    try:
+        content = json.loads(
+            text,
+            object_pairs_hook=_unique,
+            parse_int=_integer,
+            parse_float=_finite,
+            parse_constant=_finite,
+        )
+        if _ESCAPED_SURROGATE.search(text):
+            json.dumps(content, ensure_ascii=False).encode()
+        if _deeper_than(content, DEPTH_LIMIT):
+            raise RecursionError
+    except json.JSONDecodeError as error:
+        reason = f"line {error.lineno}, column {error.colno}: {error.msg}"
+    except UnicodeEncodeError:
+        reason = "a string holds half of a surrogate pair"
+    except RecursionError:
+        reason = f"it is nested deeper than {DEPTH_LIMIT} levels"
+    except ValueError as error:
+        reason = str(error)
+    else:
+        return content
+    raise InputError(f"Expected {what}, {origin} is not valid JSON: {reason}.") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key '{twice[:80]}' appears twice in one object")
+    return content
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 20 or (value := int(digits)) not in _INTEGERS:
+        raise ValueError(f"the integer {digits[:20]}… does not fit into 64 bits")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:20]} is not finite")
+    return value
+
+
+def _deeper_than(content: Any, limit: int) -> bool:
+    level = [content]
+    for _ in range(limit + 1):
+        containers = [value for value in level if isinstance(value, (dict, list))]
+        if not containers:
+            return False
+        level = [child for value in containers for child in (value.values() if isinstance(value, dict) else value)]
+    return True
+
+
+@cache
+def _kernel_devices() -> frozenset[int]:
+    """Devices of file systems whose "regular" files are questions to the kernel and may block or never end."""
+    found = set()
+    for root in ("/proc", "/sys"):
+        with suppress(OSError):
+            found.add(os.stat(root).st_dev)
+    with suppress(OSError):
+        found.discard(os.stat("/").st_dev)  # no such file system is mounted there
+    return frozenset(found)
+
+
+def _nearest(path: Path) -> str:
+    """`` Did you mean 'x'?`` with the nearest name beside a path that does not exist, or nothing."""
+    try:
+        names = [entry.name for entry in os.scandir(path.absolute().parent)]
+    except OSError:
+        return ""
+    close = get_close_matches(path.name, names, n=1, cutoff=0.6)
+    return f" Did you mean '{close[0]}'?" if close else ""

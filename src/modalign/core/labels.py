@@ -1,0 +1,132 @@
+"""Ids, class names and labels: what they may be, and how one list of names is matched with another."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence, Set
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modalign.core.errors import InputError, argument
+from modalign.core.spelling import did_you_mean, match_names, some
+
+UNLABELLED = -1
+
+
+def check_ids(ids: Any, n: int, *, repeated: bool = True) -> tuple[str, ...]:
+    """``ids`` of n images as text, the row numbers where there are none.
+
+    Parameters
+    ----------
+    ids : a list, tuple or array of text, or empty.
+    n : how many there must be.
+    repeated : accept an id more than once, as views of one image have it.
+
+    Raises
+    ------
+    InputError : ids that are no text or not so many, such as labels in the place of ids.
+    """
+    if isinstance(ids, str):
+        raise InputError(f"Expected ids to be {n} names of images, got one text '{ids}'; put it into a list.")
+    found = tuple(ids.tolist() if hasattr(ids, "tolist") else ids)
+    wrong = next((entry for entry in found if not isinstance(entry, (str, Path))), None)
+    if wrong is not None:
+        raise InputError(
+            f"Expected ids to be names of images, got {type(wrong).__name__} {wrong!r}; labels are given as "
+            f"{argument('labels')}."
+        )
+    if len(found) not in (0, n):
+        raise InputError(f"Expected as many ids as image vectors ({n}), got {len(found)}.")
+    if not repeated and len(set(found)) < len(found):
+        twice = next(name for name, times in Counter(found).items() if times > 1)
+        raise InputError(
+            f"Expected a name for each image, got '{twice}' for several; labels are given as {argument('labels')}."
+        )
+    return tuple(map(str, found or range(n)))
+
+
+def check_names(names: object, what: str) -> tuple[str, ...]:
+    """``names`` as a tuple, after checking that they are distinct and not empty.
+
+    Parameters
+    ----------
+    names : a list, tuple or array of text.
+    what : the argument that they come from, for the message.
+
+    Raises
+    ------
+    InputError : one text instead of a list, a set, which has no order, a name that is no text or blank, a name twice.
+    """
+    if isinstance(names, (str, bytes, Set)) or not isinstance(names, Iterable):
+        raise InputError(f"Expected {what} to be a list of class names, got {type(names).__name__} {names!r:.60}.")
+    found = tuple(names.tolist() if isinstance(names, np.ndarray) else names)
+    for name in found:
+        if not isinstance(name, str) or not name.strip():
+            raise InputError(f"Expected every class name in {what} to be non-empty text, got {name!r}.")
+    if len(set(found)) < len(found):
+        twice = next(name for name, times in Counter(found).items() if times > 1)
+        raise InputError(f"Expected every class name in {what} once, got '{twice}' twice.")
+    return found
+
+
+def places_of(wanted: Sequence[str], names: Sequence[str], expected: str, got: str = "got none for") -> list[int]:
+    """Where each of ``wanted`` stands among ``names``, by :func:`~modalign.core.spelling.match_names`.
+
+    Parameters
+    ----------
+    wanted, names : class names.
+    expected, got : words of the message before the missing names, such as "Expected text for every class of X".
+
+    Raises
+    ------
+    InputError : a name is missing, with the nearest there is; or two are the same one in different spelling.
+    """
+    found = match_names(wanted, names)
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise InputError(
+            f"{expected}, {got} {some(missing, 3)}.{did_you_mean(missing[0], names)} "
+            f"There {'is 1 name' if len(names) == 1 else f'are {len(names)} names'}: {some(names, 3)}."
+        )
+    if len(set(found.values())) < len(wanted):
+        raise InputError(f"{expected}, got one name for two of them; write all class names alike.")
+    place = {name: i for i, name in enumerate(names)}
+    return [place[found[name]] for name in wanted]
+
+
+def renumbered(labels: np.ndarray, own: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    """``labels``, indices into ``own``, as indices into ``names``; −1 where a name is not among them."""
+    known, place = match_names(own, names), {name: i for i, name in enumerate(names)}
+    table = [place[known[name]] if name in known else UNLABELLED for name in own]
+    return np.array([*table, UNLABELLED], dtype=np.int64)[labels]
+
+
+def label_indices(labels: object, n: int, class_names: Sequence[str]) -> np.ndarray:
+    """``labels`` as (n,) int64 indices into ``class_names``, −1 where unknown.
+
+    Raises
+    ------
+    InputError : labels that are no integers, another number of them than ``n``, or one without a name where there are
+        names.
+    """
+    found = np.asarray(labels)
+    if found.dtype.kind not in "iu" and found.size:
+        example = found.flatten()[:1].tolist()[0]
+        advice = "in Python: class_names, labels = np.unique(labels, return_inverse=True)"
+        if found.dtype.kind == "f":
+            advice = "in Python: labels.astype(int) if all are whole numbers"
+        raise InputError(
+            f"Expected labels to be integers, indices into class_names or -1 where unknown, got {found.dtype} such as "
+            f"{example!r:.60}; {advice}."
+        )
+    if found.shape != (n,):
+        raise InputError(f"Expected as many labels as image vectors ({n}), got an array of shape {found.shape}.")
+    if n and found.min() < UNLABELLED:
+        raise InputError(f"Expected labels of at least 0, or -1 where unknown, got {found.min()}.")
+    if n and class_names and found.max() >= len(class_names):
+        raise InputError(
+            f"Expected a class name for every label, got label {found.max()} and {len(class_names)} class names."
+        )
+    return found.astype(np.int64, copy=False)

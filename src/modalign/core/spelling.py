@@ -1,0 +1,109 @@
+"""Names as people type them: the nearest known one, whatever the case and whether American or British."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from itertools import zip_longest
+
+from modalign.core.display import visible
+
+_AMERICAN = tuple(
+    (re.compile(british), american)
+    for british, american in (
+        (r"(?<=[a-z]{2})our(?=s?(?: |$|ed|ing|hood))", "or"),  # neighbours
+        (r"(?<=[a-z])is(?=e|ing|ation)", "iz"),  # optimiser, normalising
+        (r"(?<=[a-z])ll(?=ed|er|ing)", "l"),  # unlabelled, labeller
+        (r"centre", "center"),
+        (r"grey", "gray"),
+    )
+)
+
+
+def normalise(name: str) -> str:
+    """Case, underscores, hyphens and runs of blanks forgiven: ``Grand_Piano`` and ``grand  piano`` are one.
+
+    So are the ways in which Unicode writes a letter, such as é as one character or as two.
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return " ".join(re.sub(r"[_\-\s]+", " ", folded).split())
+
+
+def numeral(text: str) -> int | None:
+    """The number that ``text`` writes in up to 18 digits; None for everything else."""
+    digits = text.strip()
+    return int(digits) if digits.isdecimal() and len(digits) <= 18 else None
+
+
+def spelled_alike(name: str) -> str:
+    """What names have in common that differ by case, blanks, hyphens, underscores or American and British spelling.
+
+    The result is for comparison only: "noise" becomes "noize" as "optimiser" becomes "optimizer".
+    """
+    name = normalise(name)
+    for british, american in _AMERICAN:
+        name = british.sub(american, name)
+    return name.replace(" ", "")
+
+
+def nearest(got: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The one of ``known`` that ``got`` most likely stands for, or None where none is near."""
+    by_key: dict[str, str] = {}
+    for name in known:
+        by_key.setdefault(spelled_alike(name), name)
+    close = get_close_matches(spelled_alike(got), by_key, n=1, cutoff=cutoff)
+    return by_key[close[0]] if close else None
+
+
+def did_you_mean(got: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` with the nearest of ``known``, or nothing."""
+    close = nearest(got, known)
+    return f" Did you mean '{close}'?" if close else ""
+
+
+def some(names: Sequence[str], limit: int = 5, details: Sequence[str] = ()) -> str:
+    """The first few of many names, for a message, with what a terminal would obey shown; details in parentheses."""
+    quoted = [f"'{visible(name)}'" for name in names[:limit]]
+    shown = ", ".join(f"{name} ({detail})" if detail else name for name, detail in zip_longest(quoted, details[:limit]))
+    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
+
+
+def alternatives(names: Iterable[str]) -> str:
+    """``.csv, .json or .parquet``."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def spelling(name: str) -> str:
+    """What a name shares with its plural and with itself in other blanks: ``Motorbikes`` and ``motor_bike`` are one."""
+    bare = re.sub(r"[\W_]", "", normalise(name))
+    return bare.removesuffix("s") if len(bare) > 3 else bare
+
+
+def match_names(wanted: Iterable[str], known: Iterable[str], *, plural: bool = False) -> dict[str, str]:
+    """Which of the known names each wanted one is; those that are none, or could be several, are left out.
+
+    A name is itself before it is one that is the same after :func:`normalise`, and that, with ``plural``, before one
+    of the same :func:`spelling`. Order never counts.
+    """
+    known = tuple(dict.fromkeys(known))
+    exact = set(known)
+    forgiving = [_only(known, key) for key in ((normalise, spelling) if plural else (normalise,))]
+    keys = (normalise, spelling)
+    found = {}
+    for name in wanted:
+        same = (by_key.get(key(name)) for key, by_key in zip(keys, forgiving, strict=False))
+        match = name if name in exact else next((other for other in same if other is not None), None)
+        if match is not None:
+            found[name] = match
+    return found
+
+
+def _only(names: Sequence[str], key: Callable[[str], str]) -> dict[str, str | None]:
+    """Key → the one name that has it, None where several have."""
+    found: dict[str, str | None] = {}
+    for name in names:
+        found[key(name)] = None if key(name) in found else name
+    return found

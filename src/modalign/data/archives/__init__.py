@@ -1,0 +1,1 @@
+"""Images inside zip and tar files."""

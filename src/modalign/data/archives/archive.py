@@ -1,0 +1,49 @@
+"""Images inside zip and tar files, read one by one without unpacking.
+
+An archive is of unknown origin: no name may leave it (absolute paths, ``..``), links are not followed, a member that
+declares more than :data:`~modalign.data.blobs.SIZE_LIMIT` is not touched, and damage never makes the list shorter
+without a reason. Each of these is quarantined.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from modalign.core.errors import InputError
+from modalign.data.archives.members import Members, leaves_archive
+from modalign.data.archives.tars import list_tar
+from modalign.data.archives.zips import list_zip
+from modalign.data.folders import assign_classes
+from modalign.data.inventory import Listing, is_split_file
+
+_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is read as an archive, by its ending."""
+    return path.name.lower().endswith(_ENDINGS)
+
+
+def list_archive(path: str) -> Listing:
+    """What an archive holds, with classes as in a folder."""
+    listing = Listing()
+    members = Members(listing, os.path.getsize(path))
+    kind = list_zip if path.lower().endswith(".zip") else list_tar
+    try:
+        kind(path, members)
+    except InputError:
+        raise
+    except MemoryError:
+        raise InputError(f"Expected an archive whose table of contents fits into memory, '{path}' is larger.") from None
+    except Exception as error:  # damaged bytes make the readers raise anything
+        raise InputError(f"Expected an archive, '{path}' cannot be read as one: {error}.") from None
+    name = os.path.basename(path)
+    stem = next(name[: -len(e)] for e in sorted(_ENDINGS, key=len, reverse=True) if name.lower().endswith(e))
+    for document in [name for name in members.found if is_split_file(name)]:
+        listing.skip(document, members.found.pop(document))
+    assign_classes(listing, members.found, sorted(members.folders), archive=stem)
+    return listing
+
+
+__all__ = ["is_archive", "leaves_archive", "list_archive"]

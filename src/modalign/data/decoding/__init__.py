@@ -1,0 +1,1 @@
+"""Bytes of an image file → pixels, or one reason why not."""

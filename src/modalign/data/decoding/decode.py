@@ -1,0 +1,230 @@
+"""Bytes → RGB picture, or one short reason why not.
+
+What a user's folder really holds is decoded as a viewer would show it: EXIF rotation applied, CMYK and 16-bit gray
+brought to 8-bit RGB, transparency composited on white, the first frame of an animation. Pillow's global switches are
+never touched, so decoding here changes nothing elsewhere in the process and any number of threads may decode at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from io import BytesIO
+
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    IcoImagePlugin,
+    Image,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+from PIL import __version__ as PILLOW
+from PIL.ImageFile import ImageFile
+
+from modalign.core.errors import UndecodableError
+from modalign.data.decoding.floods import bounded
+from modalign.data.decoding.jpeg import Jpeg, exif_orientation, read_jpeg
+from modalign.data.decoding.libtiff import silent_libtiff
+from modalign.data.decoding.pixels import to_rgb
+from modalign.data.decoding.sniff import describe_format, sniff
+
+DECODER = f"pillow {PILLOW}, limits 2"
+"""What refused a picture: another version, or other limits, may decode it. Count up with every change of a limit."""
+MAX_PIXELS = 2**27
+"""Pictures with more pixels are refused (134 megapixels)."""
+MAX_BYTES = 8 * MAX_PIXELS
+"""Memory that decoding one picture may take besides its file (1 GiB): fewer pixels where each takes more."""
+DRAFT_PIXELS = 2**25
+"""A JPEG above 34 megapixels is decoded at 1/2, 1/4 or 1/8 of its size, which its format allows without the whole."""
+MAX_JPEG_PIXELS = 2**30
+"""The limit for a JPEG that is decoded in one pass, whose memory is that of the reduced picture."""
+_BYTES_A_PIXEL = {"WebP": 16, "AVIF": 20, "HEIC": 20, "JPEG XL": 20, "JPEG 2000": 26}
+_BYTES_A_PIXEL_OTHERWISE = 8  # 4 in Pillow, and 4 for the picture in RGB or upright
+_LARGE = 2**28  # bytes; pictures that take more are decoded one at a time
+
+# Pillow reports some damage to its log, which without a listener ends on the terminal.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+# The plugin classes and not Image.open: that one warns or raises by a global pixel limit before a JPEG can be
+# reduced, and would also try formats that start other programs (EPS starts Ghostscript).
+_PLUGINS: dict[str, type[ImageFile]] = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "WebP": WebPImagePlugin.WebPImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "PNM": PpmImagePlugin.PpmImageFile,
+    "ICO": IcoImagePlugin.IcoImageFile,
+    "JPEG 2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
+}
+# Present with some installations: ours → Pillow's name, and what registers it, which other packages may not have done.
+_OPTIONAL: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
+    "AVIF": ("AVIF", (("PIL.AvifImagePlugin", ""), ("pillow_avif", ""))),
+    "HEIC": ("HEIF", (("pillow_heif", "register_heif_opener"),)),
+    "JPEG XL": ("JXL", (("pillow_jxl", ""),)),
+}
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_quiet_lock = threading.Lock()
+_large_lock = threading.Lock()
+
+
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The picture in ``data`` as 8-bit RGB, upright, without metadata.
+
+    Transparent parts become white. 16-bit gray is rescaled by its full range (12-bit TIFF by its own); a 32-bit or
+    floating-point picture has no fixed white, so it is taken as 0…1, 0…255 or 0…65535 if its values lie there, else
+    its darkest value becomes black and its brightest white. Color profiles are not applied, as in CLIP's own
+    preprocessing. A JPEG above :data:`DRAFT_PIXELS` comes out reduced.
+
+    Parameters
+    ----------
+    data : the bytes of an image file.
+    max_pixels : refuse pictures with more pixels than this.
+
+    Raises
+    ------
+    UndecodableError
+        With a reason in plain words, whatever the bytes are.
+    """
+    kind = sniff(data)
+    try:
+        # Pillow warns about broken metadata in these; catching warnings is not thread-safe, hence one at a time.
+        rare = kind in ("TIFF", "GIF", "ICO") or (kind == "PNG" and b"acTL" in data[:4096])
+        with _quiet() if rare else nullcontext():
+            return _decode(data, kind, max_pixels)
+    except UndecodableError:
+        raise
+    except Exception as error:  # a decoder may raise anything on hostile bytes, and no file may stop a run
+        if passing := _passing_trouble(error):
+            raise UndecodableError(f"cannot be decoded at this moment: {passing}", lasting=False) from error
+        raise UndecodableError(_reason(error, kind, data)) from error
+
+
+def wastes_bits(data: bytes, picture: Image.Image) -> bool | None:
+    """Whether the top two bits of a 16-bit PNG are empty, so that it decodes to almost black; None for other files."""
+    if not data.startswith(b"\x89PNG\r\n\x1a\n") or data[24:25] != b"\x10":
+        return None
+    return max(high for _, high in picture.getextrema()) <= 64
+
+
+def _decode(data: bytes, kind: str | None, max_pixels: int) -> Image.Image:
+    plugin = _plugin(kind)
+    if plugin is None:
+        raise UndecodableError(describe_format(data, kind), lasting=kind not in _OPTIONAL)
+    jpeg = read_jpeg(data) if kind == "JPEG" else None
+    image = plugin(BytesIO(bounded(data, kind) if jpeg is None else jpeg.data))
+    pixels = image.width * image.height
+    limit = _pixel_limit(image, kind, jpeg, max_pixels)
+    if pixels > limit:
+        raise UndecodableError(
+            f"too large: {image.width} × {image.height} pixels, {pixels / 1e6:.0f} megapixels, "
+            f"the limit is {limit / 1e6:.0f}"
+        )
+    if jpeg is not None:
+        whole = min(DRAFT_PIXELS, max_pixels if jpeg.in_one_pass else max_pixels // 4)
+        scale = next(s for s in (1, 2, 4, 8) if pixels <= s * s * whole or s == 8)
+        if scale > 1:
+            image.draft(None, (max(1, image.width // scale), max(1, image.height // scale)))
+    taken = pixels * MAX_BYTES // _pixel_limit(image, kind, jpeg, MAX_PIXELS)
+    with _large_lock if taken > _LARGE else nullcontext():
+        image.load()
+        orientation = _orientation(image, kind, jpeg)
+        rgb = to_rgb(image)
+        del image  # the picture before conversion; turning it takes as much again
+        if orientation in _TRANSPOSE:
+            rgb = rgb.transpose(_TRANSPOSE[orientation])
+    rgb.info.clear()  # a stale orientation tag would make the next reader turn the picture again
+    return rgb
+
+
+def _plugin(kind: str | None) -> Callable[[BytesIO], ImageFile] | None:
+    """What reads a kind of file, or None; whether it is there does not depend on what else was imported."""
+    if kind not in _OPTIONAL:
+        return _PLUGINS.get(kind or "")
+    name, registrars = _OPTIONAL[kind]
+    for module, function in registrars:
+        if name in Image.OPEN:
+            break
+        with suppress(Exception):  # another package may fail to load in any way
+            imported = importlib.import_module(module)
+            if function:
+                getattr(imported, function)()
+    return Image.OPEN[name][0] if name in Image.OPEN else None
+
+
+def _pixel_limit(image: ImageFile, kind: str | None, jpeg: Jpeg | None, max_pixels: int) -> int:
+    """The largest picture that is decoded within :data:`MAX_BYTES` (less for a smaller ``max_pixels``)."""
+    if jpeg is None:
+        taken = _BYTES_A_PIXEL.get(kind or "", _BYTES_A_PIXEL_OTHERWISE)
+        if isinstance(image, TiffImagePlugin.TiffImageFile):  # a whole picture may be one strip
+            taken = 4 + max(image.tag_v2.get(258, (8,))) // 8 * image.tag_v2.get(277, 1)
+        return max_pixels * _BYTES_A_PIXEL_OTHERWISE // max(taken, _BYTES_A_PIXEL_OTHERWISE)
+    if jpeg.in_one_pass:
+        return min(8 * max_pixels, MAX_JPEG_PIXELS)
+    # All coefficients, 2 bytes each, and a picture of at most a quarter of the pixels.
+    return min(max_pixels, 3 * max_pixels // max(jpeg.components, 1))
+
+
+def _orientation(image: ImageFile, kind: str | None, jpeg: Jpeg | None) -> int:
+    if jpeg is not None:
+        return jpeg.orientation
+    if kind == "TIFF":
+        return image.getexif().get(0x0112, 1)
+    return exif_orientation(image.info["exif"]) if "exif" in image.info else 1
+
+
+def _passing_trouble(error: Exception) -> str | None:
+    """What the machine lacks at this moment, or None if an error is of the file."""
+    if isinstance(error, MemoryError) or "memory" in str(error).lower():
+        return "not enough memory"
+    if isinstance(error, OSError) and error.errno is not None:  # Pillow's own have none
+        return (error.strerror or str(error)).lower()
+    return None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with _quiet_lock, warnings.catch_warnings(), silent_libtiff():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _reason(error: Exception, kind: str | None, data: bytes) -> str:
+    if "decompressionbomb" in type(error).__name__.lower():
+        return "too large: it unpacks to far more pixels than it declares"
+    text = str(error).lower()
+    if _ends_early(data, kind) or isinstance(error, EOFError) or "truncated" in text or "unexpected end" in text:
+        return "truncated: the file ends before the image does"
+    return f"corrupt {kind} file: the image data cannot be decoded"
+
+
+def _ends_early(data: bytes, kind: str | None) -> bool:
+    """Whether a broken file lacks the end that its format demands."""
+    match kind:
+        case "JPEG":
+            return b"\xff\xd9" not in data
+        case "PNG":
+            return b"IEND" not in data
+        case "GIF":
+            return data[-1:] != b";"
+        case "WebP":
+            return int.from_bytes(data[4:8], "little") + 8 > len(data)
+    return False

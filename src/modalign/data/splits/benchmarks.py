@@ -1,0 +1,109 @@
+"""The benchmark data sets as one table: how they lie on disk, how large they are, where they come from.
+
+Folder names and split files are CoOp's, so that an existing benchmark folder works as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from modalign.core.errors import UnknownNameError
+from modalign.data.text.templates import TEMPLATES
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One benchmark data set.
+
+    Attributes
+    ----------
+    name : what it is called here.
+    n_classes, n_test : size of the class list and of the usual test list.
+    folder : its folder below the data root.
+    images : where the images are inside it.
+    layout : how it is read: CoOp's split file, ImageNet's folders, lists of its own, or class folders.
+    lists : the file that says what is train and test, if it is not the folders.
+    licence : what its authors allow, in words; "not stated" where they say nothing.
+    source : where to get it.
+    train : for class folders without train and test, the share of every class that is for training.
+    """
+
+    name: str
+    n_classes: int
+    n_test: int
+    folder: str
+    images: str
+    layout: Literal["coop", "imagenet", "aircraft", "cub", "folders"]
+    lists: str
+    licence: str
+    source: str
+    train: float = 0.8
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The sentences that its class names are put into."""
+        return TEMPLATES[self.name]
+
+
+_RESEARCH = "non-commercial research and education"
+_COPYRIGHT = "not stated; photos by their owners"
+
+DATASETS: tuple[Dataset, ...] = (
+    Dataset("imagenet", 1000, 50_000, "imagenet", "images", "imagenet", "classnames.txt", _RESEARCH,
+            "image-net.org, ILSVRC 2012, after registration"),
+    Dataset("caltech101", 100, 2465, "caltech-101", "101_ObjectCategories", "coop", "split_zhou_Caltech101.json",
+            "CC BY 4.0", "CaltechDATA, Caltech 101"),
+    Dataset("oxford_pets", 37, 3669, "oxford_pets", "images", "coop", "split_zhou_OxfordPets.json",
+            "CC BY-SA 4.0", "Visual Geometry Group, Oxford: The Oxford-IIIT Pet Dataset"),
+    Dataset("stanford_cars", 196, 8041, "stanford_cars", "", "coop", "split_zhou_StanfordCars.json",
+            "not stated; for research", "Stanford AI Lab: Cars Dataset"),
+    Dataset("oxford_flowers", 102, 2463, "oxford_flowers", "jpg", "coop", "split_zhou_OxfordFlowers.json",
+            "not stated", "Visual Geometry Group, Oxford: 102 Category Flower Dataset"),
+    Dataset("food101", 101, 30_300, "food-101", "images", "coop", "split_zhou_Food101.json",
+            _COPYRIGHT, "ETH Zurich, Computer Vision Lab: Food-101"),
+    Dataset("fgvc_aircraft", 100, 3333, "fgvc_aircraft", "images", "aircraft", "images_variant_test.txt",
+            "non-commercial research", "Visual Geometry Group, Oxford: FGVC-Aircraft, 2013b"),
+    Dataset("sun397", 397, 19_850, "sun397", "SUN397", "coop", "split_zhou_SUN397.json",
+            "not stated; for research", "Princeton and MIT: SUN Database, SUN397"),
+    Dataset("dtd", 47, 1692, "dtd", "images", "coop", "split_zhou_DescribableTextures.json",
+            "for research", "Visual Geometry Group, Oxford: Describable Textures Dataset"),
+    Dataset("eurosat", 10, 8100, "eurosat", "2750", "coop", "split_zhou_EuroSAT.json",
+            "MIT", "DFKI: EuroSAT, the RGB version"),
+    Dataset("ucf101", 101, 3783, "ucf101", "UCF-101-midframes", "coop", "split_zhou_UCF101.json",
+            "not stated", "University of Central Florida: UCF101, the middle frame of every video"),
+    Dataset("imagenetv2", 1000, 10_000, "imagenetv2", "imagenetv2-matched-frequency-format-val", "imagenet",
+            "classnames.txt", "MIT for the collection; photos by their owners", "ImageNetV2, matched frequency"),
+    Dataset("imagenet_sketch", 1000, 50_889, "imagenet-sketch", "images", "imagenet", "classnames.txt",
+            _COPYRIGHT, "ImageNet-Sketch (Wang et al. 2019)"),
+    Dataset("imagenet_a", 200, 7500, "imagenet-adversarial", "imagenet-a", "imagenet", "classnames.txt",
+            "MIT for the collection; photos by their owners", "Natural Adversarial Examples (Hendrycks et al. 2021)"),
+    Dataset("imagenet_r", 200, 30_000, "imagenet-rendition", "imagenet-r", "imagenet", "classnames.txt",
+            "MIT for the collection; pictures by their owners", "ImageNet-R (Hendrycks et al. 2021)"),
+    Dataset("cifar100", 100, 10_000, "cifar100", "", "folders", "",
+            "not stated", "University of Toronto: CIFAR-100, saved as train/ and test/ with a folder a class"),
+    Dataset("cub", 200, 5794, "CUB_200_2011", "images", "cub", "train_test_split.txt",
+            _RESEARCH, "Caltech: Caltech-UCSD Birds-200-2011"),
+    Dataset("resisc45", 45, 6300, "resisc45", "", "folders", "",
+            "not stated", "Northwestern Polytechnical University: NWPU-RESISC45", train=0.8),
+    Dataset("aid", 30, 3000, "aid", "", "folders", "",
+            "not stated", "Wuhan University: AID, aerial image data set", train=0.7),
+)  # fmt: skip
+
+_ALIASES = {
+    "pets": "oxford_pets", "cars": "stanford_cars", "flowers": "oxford_flowers", "flowers102": "oxford_flowers",
+    "aircraft": "fgvc_aircraft", "sun": "sun397", "describabletextures": "dtd", "ucf": "ucf101", "food": "food101",
+    "caltech": "caltech101", "imagenetadversarial": "imagenet_a", "imagenetrendition": "imagenet_r",
+    "cub200": "cub", "cub2002011": "cub", "nwpuresisc45": "resisc45",
+}  # fmt: skip
+
+
+def dataset(name: str) -> Dataset:
+    """The row of a data set, by its name here or in the literature (``OxfordPets``, ``flowers102``, ``ImageNet-R``)."""
+    plain = re.sub(r"[\W_]", "", name).casefold()
+    by_name = {re.sub(r"\W|_", "", row.name): row for row in DATASETS}
+    row = by_name.get(plain) or by_name.get(re.sub("_", "", _ALIASES.get(plain, "")))
+    if row is None:
+        raise UnknownNameError("data set", name, (row.name for row in DATASETS))
+    return row

@@ -1,0 +1,224 @@
+"""Which images are for learning, for choosing and for testing, drawn by a seed: the protocols of the literature.
+
+Indices into the items; labels of −1 are nobody's class and only ever land in ``unlabelled``. The order of the images is
+part of the draw, which is why :func:`~modalign.data.items.load_items` lists in the same order on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+
+from modalign.core.errors import InputError, argument
+from modalign.core.features import UNLABELLED
+from modalign.data.itemset import Items
+from modalign.data.splits.coop_files import read_coop_split
+from modalign.data.splits.split import Split, official_split
+
+Labels = Items | np.ndarray | Sequence[int]
+
+
+def few_shot(
+    labels: Labels,
+    shots: int | str,
+    seed: int = 0,
+    *,
+    validation_shots: int | None = None,
+    official: Split | None = None,
+    test: float | None = None,
+) -> Split:
+    """k labeled images a class, as CoOp draws them.
+
+    Python's ``random.Random(seed)`` samples ``shots`` images of every class, classes in order of first appearance;
+    the same generator then samples the validation images. With ``official`` lists this is CoOp's and Dassl's own
+    procedure, image by image: train from the train list, validation from the validation list, the whole test list.
+    For one folder (``official=None``), and for official lists without one for validation, the validation images come
+    from what training has left, and training leaves at least one a class where there are two.
+
+    Parameters
+    ----------
+    labels : class indices, −1 = unknown; or items, whose class names then make the notes readable.
+    shots : images a class; 0 for none; ``"all"`` for every one, less a fifth for validation if there is no official
+        validation list.
+    seed : which draw.
+    validation_shots : default min(shots, 4), CoOp's choice; with ``"all"`` the whole validation list or a fifth.
+    official : lists to draw from, such as :func:`draw_split` or a benchmark's split file gives. By default those of the
+        items themselves, if their source marks parts.
+    test : for one folder, the share of every class that is set aside first, by a draw that depends neither on
+        ``seed`` nor on ``shots``, so that all of them are tested on the same images. None: test is what is left over.
+
+    Returns
+    -------
+    A split whose ``unlabelled`` holds the rest of the training pool and, for one folder, the images without a label.
+    """
+    y, names = label_array(labels)
+    official = official_lists(labels, official)
+    if shots != "all" and (isinstance(shots, (bool, str)) or int(shots) != shots or shots < 0):
+        raise InputError(f"Expected shots as a number ≥ 0 or 'all', got {shots!r}.")
+    if official is not None and test is not None:
+        raise InputError(f"Expected {argument('test')} only without official lists; those have a test list.")
+    wanted = validation_shots
+    if wanted is None and shots != "all":
+        wanted = min(int(shots), 4)
+    rng = Random(seed)
+    described = "all images" if shots == "all" else f"{shots} shots a class"
+    if official is not None and (len(official.validation) or wanted == 0):
+        train, short = _sample(y, official.train, shots, rng)
+        validation, _ = _sample(y, official.validation, "all" if wanted is None else wanted, rng)
+    else:
+        if official is not None:
+            pool = official.train
+        elif test is not None:
+            fixed, pool = _set_aside(y, test, np.flatnonzero(y != UNLABELLED))
+        else:
+            pool = np.flatnonzero(y != UNLABELLED)
+        train, validation, short = _share(y, pool, shots, wanted, rng)
+    notes = _shortage(short, shots, names)
+    if official is not None:
+        rest = np.setdiff1d(np.concatenate([official.train, official.unlabelled]), np.concatenate([train, validation]))
+        description = f"{described} from the official lists"
+        return Split(train, validation, official.test, rest, seed, description, (*official.notes, *notes))
+    rest = np.setdiff1d(pool, np.concatenate([train, validation]))
+    nameless = np.flatnonzero(y == UNLABELLED)
+    if test is None:
+        return Split(train, validation, rest, nameless, seed, f"{described}, tested on what is left over", notes)
+    description = f"{described}, tested on a fixed {test:.0%} of every class"
+    return Split(train, validation, fixed, np.union1d(rest, nameless), seed, description, notes)
+
+
+def with_test(labels: Labels, official: Split, share: float) -> Split:
+    """Official lists that have no test list, with a share of every class of the train list set aside as one."""
+    if len(official.test):
+        return official
+    y, _ = label_array(labels)
+    test, train = _set_aside(y, share, official.train)
+    return replace(
+        official, train=train, test=test, description=f"{official.description}, {share:.0%} of it to test on"
+    )
+
+
+def draw_split(labels: Labels, *, train: float = 0.5, validation: float = 0.2, seed: int = 0) -> Split:
+    """Cut every class into a train, a validation and a test list by shares (CoOp: 50, 20, 30 %), as official lists.
+
+    Small classes keep one image for training, then one for validation, then one for testing.
+    """
+    y, _ = label_array(labels)
+    if not (0 < train <= 1 and 0 <= validation <= 1 and train + validation <= 1 + 1e-9):
+        raise InputError(f"Expected shares with train + validation ≤ 1, got {train} and {validation}.")
+    rng = Random(seed)
+    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
+    share = (train, validation, max(0.0, 1 - train - validation))
+    for group in by_class(y, np.flatnonzero(y != UNLABELLED)).values():
+        rng.shuffle(group)
+        counts = _counts(len(group), share)
+        for part, count in zip(parts, counts, strict=True):
+            part += group[:count]
+            del group[:count]
+    description = f"{train:.0%} / {validation:.0%} / {share[2]:.0%} of every class"
+    return Split(*(np.sort(p) for p in parts), np.flatnonzero(y == UNLABELLED), seed, description)  # type: ignore[arg-type]
+
+
+def official_lists(labels: Labels, official: Split | None) -> Split | None:
+    """The lists to draw from: given ones, else those of the source, so that what it marks as test is never drawn."""
+    return official_split(labels) if official is None and isinstance(labels, Items) else official
+
+
+def label_array(labels: Labels) -> tuple[np.ndarray, tuple[str, ...]]:
+    """One integer per image, −1 where unknown, and the class names if there are any."""
+    y = np.asarray(labels.labels if isinstance(labels, Items) else labels)
+    if y.ndim != 1 or (y.size and not np.issubdtype(y.dtype, np.integer)):
+        raise InputError(f"Expected labels as one integer an image, got {y.dtype} of shape {y.shape}.")
+    if y.size and y.min() < UNLABELLED:
+        raise InputError(f"Expected labels ≥ 0, or −1 for unlabeled, got {y.min()}.")
+    return y.astype(np.int64), labels.class_names if isinstance(labels, Items) else ()
+
+
+def by_class(y: np.ndarray, indices: np.ndarray) -> dict[int, list[int]]:
+    """Indices of every class, classes in order of first appearance among ``indices``."""
+    groups: dict[int, list[int]] = {}
+    for i in indices.tolist():
+        if y[i] != UNLABELLED:
+            groups.setdefault(int(y[i]), []).append(i)
+    return groups
+
+
+def _sample(y: np.ndarray, pool: np.ndarray, shots: int | str, rng: Random) -> tuple[np.ndarray, dict[int, int]]:
+    """Dassl's draw: ``shots`` of every class of ``pool``, all of a class that has fewer (without a draw)."""
+    drawn: list[int] = []
+    short: dict[int, int] = {}
+    for label, group in by_class(y, pool).items():
+        if shots == "all" or len(group) < int(shots):
+            drawn += group
+            if shots != "all":
+                short[label] = len(group)
+        else:
+            drawn += rng.sample(group, int(shots))
+    return np.array(drawn, dtype=np.int64), short
+
+
+def _share(
+    y: np.ndarray, pool: np.ndarray, shots: int | str, wanted: int | None, rng: Random
+) -> tuple[np.ndarray, np.ndarray, dict[int, int]]:
+    """Training and validation images from one pool: training draws first, and leaves what validation cannot miss."""
+    train: list[int] = []
+    left: list[list[int]] = []
+    short: dict[int, int] = {}
+    for label, group in by_class(y, pool).items():
+        most = len(group) - _reserve(len(group), shots, wanted)
+        drawn = rng.sample(group, most if shots == "all" else min(int(shots), most))
+        if shots != "all" and len(drawn) < int(shots):
+            short[label] = len(drawn)
+        train += drawn
+        chosen = set(drawn)
+        left.append([i for i in group if i not in chosen])
+    validation: list[int] = []
+    for group in left:
+        validation += rng.sample(group, len(group) if wanted is None else min(wanted, len(group)))
+    return np.array(train, dtype=np.int64), np.array(validation, dtype=np.int64), short
+
+
+def _reserve(n: int, shots: int | str, wanted: int | None) -> int:
+    """How many of n images training must leave for validation: one, or with all shots what validation asks for."""
+    if wanted is None:
+        return max(1, round(n / 5)) if n > 1 else 0
+    return min(wanted, n // 2 if shots == "all" else n - 1, n if shots == "all" else 1)
+
+
+def _set_aside(y: np.ndarray, share: float, pool: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(test, rest): a fixed share of every class of ``pool``, but never so much that fewer than two images are left."""
+    if not 0 <= share < 1:
+        raise InputError(f"Expected test as a share in [0, 1), got {share}.")
+    rng = Random("modalign test")  # not the user's seed: every draw is tested on the same images
+    test: list[int] = []
+    for group in by_class(y, pool).values():
+        count = min(max(1, round(share * len(group))), len(group) - 2) if share else 0
+        test += rng.sample(group, max(0, count))
+    fixed = np.sort(np.array(test, dtype=np.int64))
+    return fixed, np.setdiff1d(pool, fixed)
+
+
+def _counts(n: int, share: tuple[float, float, float]) -> tuple[int, int, int]:
+    """n images by shares, where every part with a share gets one before any gets two, in the order of the parts."""
+    counts = [0, 0, 0]
+    for part in range(3):
+        counts[part] = min(1 if share[part] > 1e-9 else 0, n - sum(counts))
+    goal = [s * n for s in share]
+    while sum(counts) < n:
+        behind = max((p for p in range(3) if share[p] > 1e-9), key=lambda p: (goal[p] - counts[p], -p))
+        counts[behind] += 1
+    return counts[0], counts[1], counts[2]
+
+
+def _shortage(short: dict[int, int], shots: int | str, names: tuple[str, ...]) -> tuple[str, ...]:
+    if not short:
+        return ()
+    shown = [f"{names[label] if names else label} ({count})" for label, count in list(short.items())[:5]]
+    more = f" and {len(short) - 5} more" if len(short) > 5 else ""
+    subject = "1 class has" if len(short) == 1 else f"{len(short)} classes have"
+    return (f"{subject} fewer than {shots} training images: {', '.join(shown)}{more}",)
+
+
+__all__ = ["Split", "draw_split", "few_shot", "official_split", "read_coop_split", "with_test"]

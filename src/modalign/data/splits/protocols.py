@@ -1,0 +1,99 @@
+"""Protocols of the literature beside few-shot: without labels, from base to new classes, long-tailed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+import numpy as np
+
+from modalign.core.errors import InputError
+from modalign.core.features import UNLABELLED
+from modalign.data.splits.drawing import Labels, by_class, label_array, official_lists
+from modalign.data.splits.split import EMPTY, PARTS, Split
+
+
+def unlabelled(labels: Labels, *, official: Split | None = None, transductive: bool = False) -> Split:
+    """Learning without labels: the images of the train list are seen without them, or (transductive) those of the test
+    list, which are then also the ones tested on."""
+    y, _ = label_array(labels)
+    official = official_lists(labels, official)
+    if official is None:
+        test = np.flatnonzero(y != UNLABELLED) if transductive else EMPTY
+        text = "transductive: adapted to and tested on the same images" if transductive else "all images without labels"
+        return Split(EMPTY, EMPTY, test, np.arange(len(y)), None, text)
+    if transductive:
+        text = "transductive: adapted to and tested on the test list"
+        return Split(EMPTY, EMPTY, official.test, official.test, official.seed, text, official.notes)
+    pool = np.union1d(official.train, official.unlabelled)
+    return Split(EMPTY, EMPTY, official.test, pool, official.seed, "inductive: the train list without labels")
+
+
+@dataclass(frozen=True, eq=False)
+class BaseToNew:
+    """Learn on one half of the classes, test on both (CoCoOp).
+
+    Attributes
+    ----------
+    base_classes, new_classes : class indices of the two halves.
+    base : the split restricted to base classes; its test list is the test on base.
+    new_test : test indices of the new classes. Each half is scored in its own label space, see :func:`relabel`.
+    """
+
+    base_classes: np.ndarray
+    new_classes: np.ndarray
+    base: Split
+    new_test: np.ndarray
+
+
+def base_to_new(labels: Labels, n_classes: int, split: Split) -> BaseToNew:
+    """The first ⌈C/2⌉ classes are base, the others new; shots are drawn before (all classes), then restricted.
+
+    Source: Zhou et al., Conditional Prompt Learning for Vision-Language Models, CVPR 2022, section 4.1.
+    """
+    y, _ = label_array(labels)
+    if n_classes < 2 or (len(y) and y.max() >= n_classes):
+        raise InputError(f"Expected at least 2 classes and labels below their number, got {n_classes} classes.")
+    half = math.ceil(n_classes / 2)
+    is_base = (y >= 0) & (y < half)
+    restricted = {name: (part := getattr(split, name))[is_base[part]] for name in PARTS}
+    base = replace(split, **restricted, description=f"{split.description}; base classes 0…{half - 1}")
+    new_test = split.test[y[split.test] >= half]
+    return BaseToNew(np.arange(half), np.arange(half, n_classes), base, new_test)
+
+
+def relabel(labels: Labels, classes: np.ndarray | Sequence[int]) -> np.ndarray:
+    """Labels in the label space of ``classes``: 0 … len−1 in their order, −1 for all others."""
+    y, _ = label_array(labels)
+    classes = np.asarray(classes, dtype=np.int64)
+    table = np.full(max(int(y.max(initial=0)), int(classes.max(initial=0))) + 2, UNLABELLED, dtype=np.int64)
+    table[classes] = np.arange(len(classes))
+    return table[y]
+
+
+def long_tail(
+    labels: Labels, imbalance: float, seed: int = 0, *, cap: int = 100, official: Split | None = None
+) -> Split:
+    """A training list whose class sizes fall off exponentially.
+
+    Classes are sorted by size, at most ``cap`` images each; class i of C keeps n_i = max(1, n_max · r^(i/(C−1))) images
+    with r = 1/imbalance, drawn by the seed, and no more than it has. Validation and test lists stay as they are.
+
+    Source: the long-tail protocol of Candle (Shi et al. 2024), which DAM's paper follows; imbalance 10, 20 or 50.
+    """
+    y, _ = label_array(labels)
+    official = official_lists(labels, official)
+    if not imbalance >= 1:
+        raise InputError(f"Expected an imbalance ratio ≥ 1, such as 10, 20 or 50, got {imbalance}.")
+    pool = np.flatnonzero(y != UNLABELLED) if official is None else official.train
+    groups = sorted(by_class(y, pool).values(), key=lambda group: -min(len(group), cap))  # ties by appearance
+    rng = Random(seed)
+    largest = min(len(groups[0]), cap) if groups else 0
+    train: list[int] = []
+    for i, group in enumerate(groups):
+        size = max(1, int(largest * (1 / imbalance) ** (i / max(1, len(groups) - 1)) + 1e-9))
+        train += rng.sample(group, min(size, len(group)))
+    description = f"long tail, imbalance {imbalance:g}"
+    return replace(official or Split(EMPTY), train=np.array(train), seed=seed, description=description)

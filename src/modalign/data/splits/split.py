@@ -1,0 +1,152 @@
+"""A division of images into train, validation and test: the object, and the file it is kept in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modalign.core.errors import InputError
+from modalign.core.files import read_json, write
+from modalign.data.itemset import PART, Items
+from modalign.data.names import some
+
+EMPTY = np.empty(0, dtype=np.int64)
+FORMAT = "modalign-split-1"
+PARTS = ("train", "validation", "test", "unlabelled")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A division of n images. ``train``, ``validation`` and ``test`` never share an image.
+
+    Attributes
+    ----------
+    train : indices whose labels a method may learn from.
+    validation : indices for choosing hyper-parameters.
+    test : indices for the final number only.
+    unlabelled : indices that a method may look at without their labels; never overlaps ``test`` unless the protocol
+        is transductive, which the description then says.
+    seed : what the draw was seeded with; None where nothing was drawn.
+    description : the protocol, in words.
+    notes : where it could not give what was asked for.
+    """
+
+    train: np.ndarray
+    validation: np.ndarray = field(default_factory=EMPTY.copy)
+    test: np.ndarray = field(default_factory=EMPTY.copy)
+    unlabelled: np.ndarray = field(default_factory=EMPTY.copy)
+    seed: int | None = None
+    description: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in PARTS:
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.int64))
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {len(getattr(self, name))}" for name in PARTS)
+        return f"Split({sizes}, seed {self.seed}: {self.description})"
+
+    def require(self, n: int) -> None:
+        """Raise unless this can be a split of n images."""
+        for name in PARTS:
+            index = getattr(self, name)
+            if len(index) and not (index.min() >= 0 and index.max() < n):
+                raise InputError(f"Expected a split of these {n} images, its {name} list holds image {index.max()}.")
+
+    def save(self, path: str | Path, items: Items) -> Path:
+        """Write the split as JSON, by ids, so that it still fits when the folder grows; atomic."""
+        if len(set(items.ids)) < len(items):
+            raise InputError("Expected items with unique ids to save a split of, got the same id twice.")
+        content = {
+            "format": FORMAT,
+            "description": self.description,
+            "seed": self.seed,
+            "notes": list(self.notes),
+            "class_names": list(items.class_names),
+            **{name: [items.ids[i] for i in getattr(self, name)] for name in PARTS},
+        }
+        return write(path, json.dumps(content, indent=1, ensure_ascii=False))
+
+    @classmethod
+    def load(cls, path: str | Path, items: Items) -> Split:
+        """Read what :meth:`save` wrote and find its ids among ``items``; ids that are gone are counted in ``notes``."""
+        content = read_json(path, "a split file")
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise InputError(f"Expected a split file of format {FORMAT}, '{path}' is not one.")
+        place = {name: i for i, name in enumerate(items.ids)}
+        parts, gone = {}, []
+        for part in PARTS:
+            ids = content.get(part, [])
+            if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
+                raise InputError(f"Expected a list of ids as '{part}' in '{path}'.")
+            gone += [name for name in ids if name not in place]
+            parts[part] = np.array([place[name] for name in ids if name in place], dtype=np.int64)
+        if gone and not any(map(len, parts.values())):
+            raise InputError(
+                f"Expected the images of '{path}' among the {len(items)} items, none is there, such as "
+                f"{some(gone, 2)}; is it the split of another folder?"
+            )
+        notes, names, seed, description = _about(content, path)
+        learned = [i for part in PARTS[:3] for i in parts[part].tolist()]
+        if len(set(learned)) < len(learned):
+            raise InputError(f"Expected every image once among train, validation and test in '{path}', got one twice.")
+        if gone:
+            are = "image of the split is" if len(gone) == 1 else "images of the split are"
+            notes.append(f"{len(gone)} {are} no longer there, such as {some(gone, 2)}")
+        if names != list(items.class_names):
+            notes.append(f"the class names have changed since the split was made, then {len(names)} classes")
+        return cls(**parts, seed=seed, description=description, notes=tuple(notes))
+
+
+def _about(content: dict[str, Any], path: str | Path) -> tuple[list[str], list[str], int | None, str]:
+    """Notes, class names, seed and description of a split file."""
+    notes, names = content.get("notes", []), content.get("class_names", [])
+    seed, description = content.get("seed"), content.get("description", "")
+    texts = isinstance(notes, list) and isinstance(names, list) and all(isinstance(t, str) for t in [*notes, *names])
+    whole = seed is None or (isinstance(seed, int) and not isinstance(seed, bool))
+    if not texts or not whole or not isinstance(description, str):
+        raise InputError(f"The split file '{path}' is damaged: its notes, class names, seed or description are none.")
+    return notes, names, seed, description
+
+
+def official_split(items: Items) -> Split | None:
+    """The split that the source itself makes by folders, by a column or by a split file; None if it makes none.
+
+    Images of no part are in none of the lists.
+
+    Raises
+    ------
+    InputError
+        If the source holds several data sets, so that nothing can be learned from it as a whole.
+    """
+    if items.trouble:
+        raise InputError(items.trouble)
+    if not items.division:
+        return None
+    lists = {name: np.flatnonzero(items.parts == name) for name in PARTS}
+    return Split(**lists, description=items.division)
+
+
+def mark(items: Items, split: Split) -> Items:
+    """The items with the parts that a split of them gives; an image that several of its lists hold counts as test."""
+    split.require(len(items))
+    parts = np.full(len(items), "", PART)
+    for name in reversed(PARTS):
+        parts[getattr(split, name)] = name
+    parts[split.test] = "test"
+    return replace(items, parts=parts, division=split.description or "the given split", trouble="")
+
+
+def images_to_test_on(items: Items) -> Items:
+    """The images that the source marks as test, all images if it marks none; a note then says so."""
+    official = official_split(items)
+    if official is None or not len(official.test):
+        return items
+    part = items.select(official.test)
+    note = f"tested on the {len(part)} of {len(items)} images that {items.division} mark as test"
+    return replace(part, notes=(*part.notes, note))

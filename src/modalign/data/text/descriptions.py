@@ -1,0 +1,243 @@
+"""Class names → sentences: templates, and the description files that language models wrote."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modalign.core.errors import InputError, UnknownNameError, argument
+from modalign.core.files import read_json
+from modalign.data.articles import with_article
+from modalign.data.names import did_you_mean, match_names, normalise, some
+from modalign.data.text.lint import NameWarning, lint, lint_notes
+from modalign.data.text.templates import DEFAULT_TEMPLATE, TEMPLATES
+
+
+def sentences(
+    class_names: Sequence[str],
+    templates: str | Sequence[str] = DEFAULT_TEMPLATE,
+    *,
+    grammatical: bool = False,
+) -> list[list[str]]:
+    """The sentences of every class, in the order of the classes and of the templates.
+
+    Underscores in a name become blanks, as in all the published prompts; nothing else of it is changed.
+
+    Parameters
+    ----------
+    class_names : C names.
+    templates : one sentence with ``{}`` for the name, several, or a key of :data:`TEMPLATES` such as ``"imagenet"``.
+    grammatical : write "an owl" and "scissors" where a template says "a {}". Off by default, because the published
+        numbers were measured with "a owl" and "a scissors".
+
+    Returns
+    -------
+    C lists of T sentences.
+    """
+    patterns = resolve_templates(templates)
+    names = [readable(name) for name in class_names]
+    return [[_fill(pattern, name, grammatical) for pattern in patterns] for name in names]
+
+
+def class_sentences(
+    class_names: Sequence[str],
+    templates: str | Sequence[str] | None = None,
+    descriptions: str | Path | None = None,
+) -> list[list[str]]:
+    """The sentences that stand for every class: from templates, from a description file, or from both.
+
+    Parameters
+    ----------
+    class_names : C names.
+    templates : as for :func:`sentences`; by default :data:`DEFAULT_TEMPLATE` where there are no descriptions, with
+        the article that the name wants, which no published number rests on.
+    descriptions : as for :func:`read_descriptions`; with templates too, those sentences come first.
+    """
+    if descriptions is None:
+        default = templates is None
+        return sentences(class_names, DEFAULT_TEMPLATE if default else templates, grammatical=default)
+    told = read_descriptions(descriptions, class_names)
+    if templates is None:
+        return told
+    return [[*named, *own] for named, own in zip(sentences(class_names, templates), told, strict=True)]
+
+
+def sentence_notes(
+    class_names: Sequence[str],
+    templates: str | Sequence[str] | None = None,
+    descriptions: str | Path | None = None,
+) -> tuple[str, ...]:
+    """What a person should know about the sentences that :func:`class_sentences` makes of the same arguments."""
+    notes: tuple[str, ...] = ()
+    if descriptions is not None:
+        known = read_json(descriptions, "a JSON file of descriptions")
+        loose = [
+            f"'{name}' by those of '{other}'"
+            for name, other in match_names(class_names, known, plural=True).items()
+            if normalise(name) != normalise(other)
+        ]
+        if loose:
+            more = f" and {len(loose) - 3} more" if len(loose) > 3 else ""
+            notes = (f"classes are described in '{descriptions}' under another spelling: {', '.join(loose[:3])}{more}",)
+        if templates is None:
+            return notes
+    patterns = " ".join(resolve_templates(DEFAULT_TEMPLATE if templates is None else templates))
+    return (*notes, *lint_notes(class_names, numbers=re.search(r"\b(digit|number|numeral)s?\b", patterns) is not None))
+
+
+def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
+    """Templates by key, as one string or as a list, each checked to have one ``{}``."""
+    if isinstance(templates, str):
+        if "{" not in templates:
+            key = normalise(templates).replace(" ", "_")
+            if key not in TEMPLATES:
+                raise UnknownNameError("template", templates, TEMPLATES, "A template of your own has {} for the name.")
+            return TEMPLATES[key]
+        templates = (templates,)
+    if not isinstance(templates, Iterable):
+        raise InputError(f"Expected {argument('templates')} as sentences with {{}} or a name, got {templates!r}.")
+    for template in templates:
+        if not isinstance(template, str) or template.count("{}") != 1:
+            raise InputError(f"Expected a template with {{}} once, where the class name goes, got {template!r}.")
+    if not templates:
+        raise InputError("Expected at least one template, got none.")
+    return tuple(templates)
+
+
+def readable(name: str) -> str:
+    """A class name as a person would write it: blanks for underscores."""
+    return " ".join(name.replace("_", " ").split())
+
+
+def read_descriptions(file: str | Path, class_names: Sequence[str]) -> list[list[str]]:
+    """Sentences of a language model about every class: CuPL's files and HPT's ``description`` files.
+
+    Both are JSON objects, class name → list of sentences. Names are matched by
+    :func:`~modalign.data.names.match_names`, a plural s forgiven, so that plain folders of Caltech-101 find what was
+    written for CoOp's names; classes of the file that were not asked for are ignored.
+
+    Returns
+    -------
+    C lists, in the order of ``class_names``, each with at least one sentence.
+
+    Raises
+    ------
+    InputError
+        Naming every class that the file lacks, with the nearest name that it has.
+    """
+    found = _by_class(file, class_names)
+    result = []
+    for name, value in zip(class_names, found, strict=True):
+        lines = [value] if isinstance(value, str) else value
+        if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+            raise InputError(f"Expected a list of sentences for '{name}' in '{file}', got {_shape(value)}.")
+        lines = [" ".join(line.split()) for line in lines if line.strip()]
+        if not lines:
+            raise InputError(f"Expected at least one sentence for '{name}' in '{file}', got none.")
+        result.append(lines)
+    return result
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One graph of what a class looks like, from an HPT ``structure`` file.
+
+    Attributes
+    ----------
+    entities, attributes : the nodes.
+    relations : (entity, relationship, entity).
+    attribute_relations : (entity, relationship, attribute). As the language model wrote them: an end of a relation
+        is not always among the nodes.
+    """
+
+    entities: tuple[str, ...]
+    attributes: tuple[str, ...]
+    relations: tuple[tuple[str, str, str], ...]
+    attribute_relations: tuple[tuple[str, str, str], ...]
+
+
+def read_structures(file: str | Path, class_names: Sequence[str]) -> list[list[Structure]]:
+    """The graphs of every class from an HPT ``structure`` file, in the order of ``class_names``.
+
+    The file is a JSON object, class name → list of objects with ``Entities``, ``Attributes``, ``Entity-to-Entity
+    Relationships`` and ``Entity-to-Attribute Relationships``. Source: Wang et al., Learning Hierarchical Prompt with
+    Structured Linguistic Knowledge for Vision-Language Models, AAAI 2024.
+    """
+    found = _by_class(file, class_names)
+    result = []
+    for name, graphs in zip(class_names, found, strict=True):
+        if not isinstance(graphs, list) or not graphs:
+            raise InputError(f"Expected a list of graphs for '{name}' in '{file}', got {_shape(graphs)}.")
+        result.append([_structure(graph, f"graph {i + 1} of '{name}' in '{file}'") for i, graph in enumerate(graphs)])
+    return result
+
+
+def _structure(graph: Any, where: str) -> Structure:
+    if not isinstance(graph, dict):
+        raise InputError(f"Expected an object in {where}, got {_shape(graph)}.")
+
+    def nodes(key: str) -> tuple[str, ...]:
+        value = graph.get(key)
+        if not isinstance(value, list) or not all(isinstance(node, str) for node in value):
+            raise InputError(f"Expected a list of texts '{key}' in {where}, got {_shape(value)}.")
+        return tuple(value)
+
+    def edges(key: str, ends: tuple[str, str, str]) -> tuple[tuple[str, str, str], ...]:
+        value = graph.get(key)
+        if not isinstance(value, list):
+            raise InputError(f"Expected a list '{key}' in {where}, got {_shape(value)}.")
+        for edge in value:
+            if not isinstance(edge, dict) or not all(isinstance(edge.get(end), str) for end in ends):
+                raise InputError(f"Expected {some(ends)} in every entry of '{key}' in {where}, got {edge!r}.")
+        return tuple((edge[ends[0]], edge[ends[1]], edge[ends[2]]) for edge in value)
+
+    return Structure(
+        nodes("Entities"),
+        nodes("Attributes"),
+        edges("Entity-to-Entity Relationships", ("entity1", "relationship", "entity2")),
+        edges("Entity-to-Attribute Relationships", ("entity", "relationship", "attribute")),
+    )
+
+
+def _by_class(file: str | Path, class_names: Sequence[str]) -> list[Any]:
+    """The value of every class in a JSON object keyed by class name."""
+    content = read_json(file, "a JSON file of descriptions")
+    if not isinstance(content, Mapping):
+        raise InputError(f"Expected an object class name → descriptions in '{file}', got {_shape(content)}.")
+    matched = match_names(class_names, content, plural=True)
+    missing = [name for name in class_names if name not in matched]
+    if missing:
+        raise InputError(
+            f"Expected descriptions of all {len(class_names)} classes in '{file}', got none of {some(missing)}."
+            + did_you_mean(missing[0], content)
+        )
+    return [content[matched[name]] for name in class_names]
+
+
+def _fill(pattern: str, name: str, grammatical: bool) -> str:
+    return (with_article(pattern, name) if grammatical else pattern).replace("{}", name)
+
+
+def _shape(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    return "an empty list" if value == [] else f"{type(value).__name__} {str(value)[:40]!r}"
+
+
+__all__ = [
+    "DEFAULT_TEMPLATE",
+    "TEMPLATES",
+    "NameWarning",
+    "Structure",
+    "class_sentences",
+    "lint",
+    "read_descriptions",
+    "read_structures",
+    "readable",
+    "resolve_templates",
+    "sentence_notes",
+    "sentences",
+]

@@ -1,0 +1,1 @@
+"""Images → vectors, computed once and kept on disk."""

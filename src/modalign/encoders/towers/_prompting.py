@@ -1,0 +1,77 @@
+"""Learnable prompts as towers take them, checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from modalign.core.errors import InputError
+
+
+def validate_prompts(
+    prompts: Sequence[Tensor],
+    side: str,
+    width: int,
+    depth: int,
+    slots: int | None,
+    members: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[list[Tensor], int]:
+    """Prompts of each layer as (G, M, width) or (G, members, M, width), and G.
+
+    Parameters
+    ----------
+    prompts : one tensor a layer: (M, width), (G, M, width), or (G, members, M, width).
+    side : the tower's name for messages.
+    width, depth : of the tower.
+    slots : how many tokens the first must have; None for any number.
+    members : classes or images.
+    dtype, device : what the tower computes in and on.
+
+    Raises
+    ------
+    InputError : another shape; more layers than the tower has; a number of tokens that does not fit.
+    """
+    if isinstance(prompts, Tensor):
+        raise InputError(
+            f"Expected a sequence of prompts, one tensor a layer, got one tensor of {tuple(prompts.shape)}."
+        )
+    if len(prompts) > depth:
+        raise InputError(f"Expected prompts for at most the {depth} layers of the {side} tower, got {len(prompts)}.")
+    if not prompts:
+        if slots:
+            raise InputError(
+                f"The sentences have {slots} slots, but no prompts were given; give prompts or tokenize without."
+            )
+        return [], 1
+    for layer, prompt in enumerate(prompts):
+        fits = 2 <= prompt.ndim <= 4 and prompt.shape[-1] == width and prompt.shape[-2] > 0
+        if not fits or (prompt.ndim == 4 and prompt.shape[1] not in (1, members)):
+            raise InputError(
+                f"Expected the {side} prompts of layer {layer} as (M, {width}), (G, M, {width}) or "
+                f"(G, {members}, M, {width}), got {tuple(prompt.shape)}."
+            )
+    first = prompts[0].shape[-2] if slots is None else slots
+    for layer, prompt in enumerate(prompts):
+        M = prompt.shape[-2]
+        if first < M or (layer == 0 and first != M):
+            raise InputError(
+                f"Expected {'' if layer == 0 else 'at most '}{first} {side} prompt tokens at layer {layer}, as many as "
+                f"there are places for, got {M}."
+            )
+    sets = {prompt.shape[0] for prompt in prompts if prompt.ndim > 2} - {1}
+    if len(sets) > 1:
+        raise InputError(
+            f"Expected the same number of prompt sets at all layers of the {side} tower, got {sorted(sets)}."
+        )
+    G = max(sets, default=1)
+    return [_widened(p.to(device, dtype), G, members) for p in prompts], G
+
+
+def _widened(prompt: Tensor, G: int, members: int) -> Tensor:
+    if prompt.ndim == 4:
+        return prompt.expand(G, members, -1, -1)
+    return prompt.expand(G, *prompt.shape[-2:])

@@ -1,0 +1,178 @@
+"""A CLIP opened up for tuning: prompts at every layer of both towers, all tokens out, its own weights untouched."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint as recompute
+
+from modalign.core.errors import InputError
+from modalign.encoders.towers._blocks import Affine, Norm, TransformerBlock, full_attention
+from modalign.encoders.towers._layered import Layered
+from modalign.encoders.towers._prompting import validate_prompts
+from modalign.encoders.towers.sentences import Sentences, TextOutput
+from modalign.encoders.towers.text_tower import TextTower
+
+__all__ = ["Layered", "Sentences", "TextOutput", "TextTower", "VisionOutput", "VisionTower"]
+
+_OPEN = ("clip", "metaclip_2")
+
+
+@dataclass(frozen=True, eq=False)
+class VisionOutput:
+    """What a vision tower made of B images under G prompt sets.
+
+    Attributes
+    ----------
+    pooled : (G, B, d) projected class tokens, not normalized.
+    tokens : (G, B, L, d) all positions after the last layer norm and the projection, or None: the class token at 0,
+        then the patches, then the prompts.
+    classes : (G, B, width) class tokens after the last layer norm, before the projection.
+    """
+
+    pooled: Tensor
+    tokens: Tensor | None
+    classes: Tensor
+
+
+class VisionTower(Layered):
+    """A frozen CLIP vision transformer with places for prompts at every layer.
+
+    Prompts stand behind the patches. Those of the first layer join before the layer norm in front of the
+    transformer and have no position embedding, as MaPLe and ALIGN put them; later ones replace what the layer before
+    made of them. The encoder's parameters are shared, detached: they get no gradient and never change. In the last
+    layer only the class token is computed unless all tokens are asked for.
+
+    Parameters
+    ----------
+    encoder : a CLIP or MetaCLIP encoder.
+
+    Attributes
+    ----------
+    width, depth, dim : of the tokens, in layers, and of the projected features.
+    patches : how many an image has.
+    image_size : pixels of a side.
+    dtype, device : of weights and results.
+
+    Raises
+    ------
+    InputError : a network of another kind.
+    """
+
+    def __init__(self, encoder: Any) -> None:
+        kind = getattr(getattr(encoder, "model", None), "config", None)
+        kind = getattr(kind, "model_type", type(encoder).__name__)
+        if kind not in _OPEN:
+            raise InputError(
+                f"Expected a CLIP or MetaCLIP encoder to learn prompts for, got '{getattr(encoder, 'name', kind)}' "
+                f"(a '{kind}' network); load a CLIP checkpoint instead."
+            )
+        self._open(encoder.model)
+
+    @classmethod
+    def of(cls, model: Any) -> Self:
+        """The vision tower of a ``transformers`` CLIPModel."""
+        tower = cls.__new__(cls)
+        tower._open(model)
+        return tower
+
+    def _open(self, model: Any) -> None:
+        vision = model.vision_model
+        embeddings = vision.embeddings
+        self._class = embeddings.class_embedding.detach()
+        self._patch = embeddings.patch_embedding.weight.detach()
+        self._positions = embeddings.position_embedding.weight.detach()
+        self._pre = Norm.of(vision.pre_layrnorm)
+        self._blocks = [TransformerBlock.of(layer) for layer in vision.encoder.layers]
+        self._post = Norm.of(vision.post_layernorm)
+        self._projection = Affine.of(model.visual_projection)
+        self.depth = len(self._blocks)
+        self.dim, self.width = self._projection.weight.shape
+        self.patches = len(self._positions) - 1
+        self.image_size = int(embeddings.image_size)
+        self.dtype, self.device = self._class.dtype, self._class.device
+
+    def __call__(
+        self, pixels: Tensor, prompts: Sequence[Tensor] = (), *, tokens: bool = False, checkpoint: bool = False
+    ) -> VisionOutput:
+        """Encode B images under G prompt sets; G = 1 where prompts name no sets.
+
+        Parameters
+        ----------
+        pixels : (B, 3, size, size) as the encoder's preprocessing makes them.
+        prompts : ``prompts[l]`` stands behind the patches on entering layer l, counted from 0: (V, width);
+            (G, V, width) for G independent sets; (G, B, V, width) for each image its own. Later ones replace the
+            first V of what the layer before made of them; below the last of them it flows on.
+        tokens : also return all positions.
+        checkpoint : keep only what enters each layer and compute its inside again in the backward pass.
+
+        Raises
+        ------
+        InputError : pixels or prompts of another shape than the tower asks for.
+        """
+        size = self.image_size
+        if pixels.ndim != 4 or tuple(pixels.shape[1:]) != (self._patch.shape[1], size, size) or not len(pixels):
+            raise InputError(
+                f"Expected pixels of shape (B, {self._patch.shape[1]}, {size}, {size}), got {tuple(pixels.shape)}."
+            )
+        B = len(pixels)
+        prompts, G = validate_prompts(prompts, "vision", self.width, self.depth, None, B, self.dtype, self.device)
+        prompts = [self._each(p, B) for p in prompts]
+        x = self._embed(pixels.to(self.device, self.dtype)).repeat(G, 1, 1)
+        x = torch.cat([x, *prompts[:1]], dim=1)
+        x = self._pre(x)
+        rows = torch.zeros(1, dtype=torch.long, device=self.device)
+        for layer, block in enumerate(self._blocks):
+            if 0 < layer < len(prompts):
+                place = 1 + self.patches
+                x = torch.cat([x[:, :place], prompts[layer], x[:, place + prompts[layer].shape[1] :]], dim=1)
+            pooled_only = layer == self.depth - 1 and not tokens
+            step = partial(block, attention=full_attention, rows=rows if pooled_only else None)
+            x = recompute(step, x, use_reentrant=False) if checkpoint and torch.is_grad_enabled() else step(x)
+        x = self._post(x)
+        projected = self._projection(x).unflatten(0, (G, B))
+        return VisionOutput(projected[:, :, 0], projected if tokens else None, x[:, 0].unflatten(0, (G, B)))
+
+    def norms(self) -> dict[str, Affine]:
+        """Weights and biases of all layer norms, (width,) each: 2 · depth + 2 of them, frozen as all else is."""
+        found = {"pre": self._pre.affine, "post": self._post.affine}
+        for layer, block in enumerate(self._blocks):
+            found |= {f"{layer}_norm1": block.norm1.affine, f"{layer}_norm2": block.norm2.affine}
+        return found
+
+    def with_norms(self, norms: Mapping[str, Affine]) -> Self:
+        """The same tower with other weights and biases in its layer norms, such as ones that are being learned.
+
+        Parameters
+        ----------
+        norms : by the names that :meth:`norms` gives; all else is shared with this tower.
+        """
+        tower = copy.copy(self)
+        tower._pre = Norm(norms["pre"], self._pre.eps)
+        tower._post = Norm(norms["post"], self._post.eps)
+        tower._blocks = [
+            replace(
+                block,
+                norm1=Norm(norms[f"{layer}_norm1"], block.norm1.eps),
+                norm2=Norm(norms[f"{layer}_norm2"], block.norm2.eps),
+            )
+            for layer, block in enumerate(self._blocks)
+        ]
+        return tower
+
+    def _embed(self, pixels: Tensor) -> Tensor:
+        """(B, 1 + patches, width): the class token and the patches, with their positions."""
+        step = self._patch.shape[-1]
+        patches = torch.nn.functional.conv2d(pixels, self._patch, stride=step).flatten(2).mT
+        return torch.cat([self._class.expand(len(pixels), 1, -1), patches], dim=1) + self._positions
+
+    @staticmethod
+    def _each(prompt: Tensor, B: int) -> Tensor:
+        """(G·B, V, width) of (G, V, width) or (G, B, V, width)."""
+        return (prompt if prompt.ndim == 4 else prompt[:, None].expand(-1, B, -1, -1)).flatten(0, 1)

@@ -1,0 +1,249 @@
+"""CLIP's text tower opened up: learnable prompts at every layer, exact and without the work that changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint as recompute
+
+from modalign.core.errors import InputError
+from modalign.encoders.towers._attention import packed_attention
+from modalign.encoders.towers._blocks import Affine, Norm, TransformerBlock
+from modalign.encoders.towers._layered import Layered
+from modalign.encoders.towers._packing import Packing, Queries, pack
+from modalign.encoders.towers._prompting import validate_prompts
+from modalign.encoders.towers.sentences import Sentences, TextOutput
+
+_CAUSAL = ("clip", "metaclip_2")
+
+
+class TextTower(Layered):
+    """A frozen causal text tower with prompt slots at every layer.
+
+    Two things make it fast, and neither changes a number but for rounding, gradients included. Positions after
+    end-of-text never influence it, so they are not computed. The tokens before the first difference between the
+    classes (start, prompts, words such as "a photo of a") are the same for all classes, so they are computed once a
+    layer and prompt set, and all classes attend to their keys and values. The cost falls from G·K·77 tokens to
+    G·(prefix + Σ own tokens); in the last layer only the end-of-text tokens are computed unless all are asked for,
+    and prompts of each class its own that the next layer replaces are attended to but not computed further.
+    The encoder's parameters are shared, detached: they get no gradient and never change.
+
+    Parameters
+    ----------
+    encoder : a CLIP or MetaCLIP encoder with its tokenizer.
+
+    Attributes
+    ----------
+    width, depth, dim : of the tokens, in layers, and of the projected features.
+    context_length : tokens that a sentence may have, both markers and the slots included.
+    dtype, device : of weights and results.
+
+    Raises
+    ------
+    InputError : the encoder has no text tower, or one that is not causal.
+    """
+
+    def __init__(self, encoder: Any) -> None:
+        kind = getattr(getattr(encoder, "model", None), "config", None)
+        kind = getattr(kind, "model_type", type(encoder).__name__)
+        if kind not in _CAUSAL:
+            has_text = getattr(encoder, "has_text", False)
+            what = "whose text tower is not causal" if has_text else "which has no text tower"
+            raise InputError(
+                f"Expected a CLIP or MetaCLIP encoder to learn prompts for, got '{getattr(encoder, 'name', kind)}' "
+                f"(a '{kind}' network), {what}; load a CLIP checkpoint instead."
+            )
+        if not getattr(encoder, "reads_sentences", True):
+            raise InputError(f"'{encoder.name}' came without a tokenizer; put its tokenizer files beside its weights.")
+        self._open(encoder.model, encoder.tokenizer, encoder.context_length)
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: Any) -> Self:
+        """The text tower of a ``transformers`` CLIPModel, with anything that tokenizes as its tokenizer does."""
+        tower = cls.__new__(cls)
+        tower._open(model, tokenizer, model.config.text_config.max_position_embeddings)
+        return tower
+
+    def _open(self, model: Any, tokenizer: Any, context_length: int) -> None:
+        text = model.text_model
+        self._tokenizer = tokenizer
+        self._embedding = text.embeddings.token_embedding.weight.detach()
+        self._positions = text.embeddings.position_embedding.weight.detach()
+        self._blocks = [TransformerBlock.of(layer) for layer in text.encoder.layers]
+        self._final = Norm.of(text.final_layer_norm)
+        self._projection = Affine.of(model.text_projection)
+        self.context_length = context_length
+        self.depth = len(self._blocks)
+        self.dim, self.width = self._projection.weight.shape
+        self.dtype, self.device = self._embedding.dtype, self._embedding.device
+
+    def tokenize(self, sentences: Sequence[str], slots: int = 0, *, cut: bool = False) -> Sentences:
+        """Start, placeholders, the words of each sentence, end-of-text.
+
+        Parameters
+        ----------
+        sentences : one a class, without the learnable part: "dog." for "[V1] … [Vm] dog.".
+        slots : how many placeholders prompts will replace.
+        cut : leave out the last words of sentences that do not fit into the context.
+
+        Raises
+        ------
+        InputError : a sentence and its slots do not fit into the context, unless ``cut``.
+        """
+        if isinstance(sentences, str) or not sentences or not all(isinstance(s, str) for s in sentences):
+            raise InputError(f"Expected a list of sentences, one a class, got {sentences!r:.60}.")
+        if not 0 <= slots <= self.context_length - 3:
+            raise InputError(
+                f"Expected 0 to {self.context_length - 3} prompt tokens, which leaves room for one word in a context "
+                f"of {self.context_length} tokens, got {slots}."
+            )
+        rows = self._tokenizer(list(sentences))["input_ids"]
+        if cut:
+            room = self.context_length - slots - 1
+            rows = [row if len(row) <= room + 1 else [*row[:room], row[-1]] for row in rows]
+        for text, row in zip(sentences, rows, strict=True):
+            if len(row) + slots > self.context_length:
+                raise InputError(
+                    f"The class sentence '{text:.60}' has {len(row)} tokens with its start and end, and with {slots} "
+                    f"prompt tokens {len(row) + slots}, but the context holds {self.context_length}; shorten it or "
+                    f"use fewer prompt tokens."
+                )
+        rows = [[*row[:1], *[row[0]] * slots, *row[1:]] for row in rows]
+        longest = max(map(len, rows))
+        ids = torch.tensor([row + [row[-1]] * (longest - len(row)) for row in rows])
+        return Sentences(ids, torch.tensor([len(row) - 1 for row in rows]), slots, tuple(sentences))
+
+    def words(self, text: str) -> Tensor:
+        """(n, width) token embeddings of words such as "a photo of a", to start prompts from; a copy."""
+        ids = self._tokenizer([text])["input_ids"][0][1:-1]
+        return self._embedding[torch.tensor(ids, dtype=torch.long, device=self.device)].clone()
+
+    @torch.no_grad()
+    def end_states(self, sentences: Sentences) -> Tensor:
+        """(depth, K, width): the end-of-text token of each sentence on entering each layer, without prompts."""
+        packing = pack(sentences.ids, sentences.ends, self.context_length, self._embedding)
+        queries, ends = packing.everything(), packing.ends().rows[packing.order]
+        x, states = (self._embedding[packing.ids] + self._positions[packing.positions])[None], []
+        for block in self._blocks:
+            states.append(x[0, ends])
+            x = block(x, attention=partial(packed_attention, packing=packing, queries=queries))
+        return torch.stack(states)
+
+    def __call__(
+        self,
+        sentences: Sentences,
+        prompts: Sequence[Tensor] = (),
+        *,
+        tokens: bool = False,
+        bias: Tensor | None = None,
+        chunk: int | None = None,
+        checkpoint: bool = False,
+    ) -> TextOutput:
+        """Encode K sentences under G prompt sets; G = 1 where prompts name no sets.
+
+        Parameters
+        ----------
+        sentences : of :meth:`tokenize`, with as many slots as ``prompts[0]`` has tokens.
+        prompts : ``prompts[l]`` stands at the slots on entering layer l, counted from 0: (M, width); (G, M, width)
+            for G independent sets; (G, K, M, width) for each class its own. Later ones replace what the layer
+            before made of the slots (the first M of them, if fewer); below the last of them it flows on. The first
+            get position embeddings.
+        tokens : also return all positions.
+        bias : (K, L, L) or (depth, K, L, L), added to the attention scores of query and key positions under the
+            causal mask; then no prefix is shared.
+        chunk : classes at a time; the shared prefix is computed once a chunk. Bounds memory without gradients, and
+            with them together with ``checkpoint``.
+        checkpoint : keep only what enters each layer and compute its inside again in the backward pass.
+
+        Notes
+        -----
+        With gradients, memory is about 16·width·depth numbers a token of the row, with ``checkpoint``
+        width·depth and the inside of one layer of one chunk. Without any tensor that needs a gradient, no graph.
+
+        Raises
+        ------
+        InputError : prompts or bias of another shape than the sentences and the tower ask for.
+        """
+        K, L = sentences.ids.shape
+        prompts, G = validate_prompts(
+            prompts, "text", self.width, self.depth, sentences.slots, K, self.dtype, self.device
+        )
+        bias = self._check_bias(bias, K, L)
+        if chunk is not None and chunk < 1:
+            raise InputError(f"Expected chunk to be at least one class, got {chunk}.")
+        outputs = []
+        for start in range(0, K, chunk or K):
+            stop = min(start + (chunk or K), K)
+            some = [p[:, start:stop] if p.ndim == 4 else p for p in prompts]
+            layers = None if bias is None else bias[:, start:stop].unbind(0)
+            outputs.append(self._encode(sentences.part(start, stop), some, G, tokens, layers, checkpoint))
+        pooled, rows = zip(*outputs, strict=True)
+        mask = sentences.mask.to(self.device)
+        return TextOutput(torch.cat(pooled, 1), torch.cat(rows, 1) * mask[..., None] if tokens else None, mask)
+
+    def _encode(
+        self,
+        sentences: Sentences,
+        prompts: list[Tensor],
+        G: int,
+        tokens: bool,
+        bias: Sequence[Tensor] | None,
+        checkpoint: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Pooled (G, K, d) and all positions (G, K, L, d), or None, of one chunk of classes."""
+        own = bias is not None or any(p.ndim == 4 for p in prompts)  # the slots are not in the shared prefix
+        limit = 0 if bias is not None else 1 if own else self.context_length
+        packing = pack(sentences.ids, sentences.ends, limit, self._embedding)
+        everything, ends = packing.everything(), packing.ends()
+        x, queries = self._embedding[packing.ids].expand(G, -1, -1), everything
+        for layer, block in enumerate(self._blocks):
+            if layer < len(prompts):
+                x = _place(x, prompts[layer], packing, queries)
+            if layer == 0:
+                x = x + self._positions[packing.positions]
+            if layer == self.depth - 1:
+                queries = everything if tokens else ends
+            elif own and layer + 1 < len(prompts):
+                queries = packing.without(prompts[layer + 1].shape[-2])
+            else:
+                queries = everything
+            some_bias = None if bias is None else bias[layer]
+            attention = partial(packed_attention, packing=packing, queries=queries, bias=some_bias)
+            step = partial(block, attention=attention, rows=queries.rows)
+            x = recompute(step, x, use_reentrant=False) if checkpoint and torch.is_grad_enabled() else step(x)
+        x = self._projection(self._final(x))
+        if not tokens:
+            return x.index_select(1, packing.order), None
+        every = x.index_select(1, packing.index.flatten()).unflatten(1, packing.index.shape)
+        return x.index_select(1, ends.rows[packing.order]), every
+
+    def _check_bias(self, bias: Tensor | None, K: int, L: int) -> Tensor | None:
+        """(depth, K, L, L) of an attention bias."""
+        if bias is None:
+            return None
+        if bias.shape not in ((K, L, L), (self.depth, K, L, L)):
+            raise InputError(
+                f"Expected an attention bias of shape ({K}, {L}, {L}) or ({self.depth}, {K}, {L}, {L}) for these "
+                f"sentences, got {tuple(bias.shape)}."
+            )
+        return bias.to(self.device, self.dtype).expand(self.depth, K, L, L)
+
+
+def _place(x: Tensor, prompts: Tensor, packing: Packing, computed: Queries) -> Tensor:
+    """The row (G, T, w) with prompts (G, M, w) or (G, K, M, w) at the slots of its sentences.
+
+    ``x`` holds the whole row, or all of it but these slots, as ``computed`` says.
+    """
+    M = prompts.shape[-2]
+    if packing.prefix > M:
+        return x.index_copy(1, packing.index[0, 1 : 1 + M], prompts)
+    slots = packing.index[:, 1 : 1 + M].flatten()
+    own = prompts if prompts.ndim == 4 else prompts[:, None].expand(-1, len(packing.index), -1, -1)
+    if computed.rows is None:
+        return x.index_copy(1, slots, own.flatten(1, 2))
+    back = torch.cat([computed.rows, slots]).argsort()
+    return torch.cat([x, own.flatten(1, 2)], dim=1).index_select(1, back)

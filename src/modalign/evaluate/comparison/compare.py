@@ -1,0 +1,271 @@
+"""Every method on one's own images, compared so that the outcome can be believed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from numbers import Integral
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modalign.core.errors import InputError, UnknownNameError, argument
+from modalign.core.features import UNLABELLED
+from modalign.core.files import check_writable
+from modalign.core.progress import track
+from modalign.core.record import versions
+from modalign.data.splits.split import Split
+from modalign.evaluate.comparison.class_text import TextSource
+from modalign.evaluate.comparison.findings import REFERENCE, LeftOut, title
+from modalign.evaluate.comparison.given import TEST_SHARE, Given, read_given
+from modalign.evaluate.comparison.looks import look_closer
+from modalign.evaluate.comparison.result import MethodComparison
+from modalign.evaluate.comparison.schedule import RANDOM_TEXT, Draws, GridCell, build, run_all
+from modalign.evaluate.measuring import fingerprint_of
+from modalign.evaluate.metrics import chance_level
+from modalign.evaluate.outcome import about_encoder, about_guessing
+from modalign.evaluate.protocol import budgets
+from modalign.evaluate.runs import Run, Shots, amount, labels_a_class, warn_of
+from modalign.methods import METHODS, method_class
+from modalign.methods.contract.parameters import check_parameters
+from modalign.methods.contract.vectors import VectorMethod
+
+if TYPE_CHECKING:
+    from modalign.core.features import Features
+    from modalign.encoders.base import Encoder
+
+SHOTS: tuple[Shots, ...] = (0, 1, 2, 4, 8, 16, "all")
+
+
+def compare(
+    source: Any,
+    *,
+    text: TextSource = None,
+    encoder: str | Encoder | None = None,
+    anchor: str | Path | Encoder | Features | None = None,
+    methods: str | Sequence[str] | None = None,
+    shots: Shots | Sequence[Shots] = SHOTS,
+    seeds: int | Sequence[int] = 3,
+    test: float = TEST_SHARE,
+    split: str | Path | Split | None = None,
+    classes: Sequence[str] | str | Path | None = None,
+    templates: str | Sequence[str] | None = None,
+    descriptions: str | Path | None = None,
+    hyperparameters: Mapping[str, Mapping[str, Any]] | None = None,
+    ablations: bool = True,
+    record: str | Path | None = None,
+    jobs: int = 1,
+    device: str = "auto",
+) -> MethodComparison:
+    """Run every method that applies on one's own images, at every number of labels that they allow.
+
+    The same test images, never seen in fitting, serve all runs; a method is asked for its answers once, and the labels
+    say only which of them are right. For each seed and number of labels a class, images are drawn to learn from and,
+    from the rest, at most four a class to choose on: whatever a method chooses, it chooses there. All methods get the
+    same images, without mirrored views. Methods that can use unlabeled images get those that were not drawn, without
+    labels. Each method then runs again with each of its active ingredients switched off, without labels and at the
+    greatest number of labels; where it takes text, once with random directions in its place.
+
+    Parameters
+    ----------
+    source : images as :func:`~modalign.load_items` takes them; or :class:`~modalign.Features`, or the ``.npz`` file of
+        them that ``modalign embed`` writes.
+    text : class-text vectors: an array, :class:`~modalign.ClassText`, or a file of them. By default the encoder embeds
+        the class names; False compares without text.
+    encoder : what turns images and class names into vectors; ``"tiny"`` for images by default, and for features the
+        one that they name.
+    anchor : an encoder for images, or features row by row: the same images in a language-aligned space, where
+        ``source`` is of a vision-only one. Methods that take no anchor run in its space, where the text is.
+    methods : names (see ``modalign list``), or one; all by default.
+    shots : labeled images per class: numbers and ``"all"``, or one of them. 0 is without labels.
+    seeds : how many draws, or which.
+    test : share of every class to test on, where there are no official lists.
+    split : a split file, or a split of the given images. Default: what the source marks as train, validation and test.
+    classes : class names, or a file of them.
+    templates : sentences with ``{}`` for the class name.
+    descriptions : a JSON file of sentences a class; with templates too, those come first.
+    hyperparameters : method → name → value, other than the defaults.
+    ablations : also run every method with its ingredients switched off.
+    record : a file that every run is added to as soon as it is done; runs that it holds are not made again.
+    jobs : how many runs at a time, each in a process of its own on one thread; more than one makes each single run seem
+        slower.
+    device : where the encoder runs.
+
+    What the methods warn of is a warning once, at the end, and stands in ``remarks`` with the methods that it concerns.
+
+    Raises
+    ------
+    InputError : before anything is fitted, in one sentence.
+    """
+    started = time.perf_counter()
+    draws = tuple(range(1, seeds + 1)) if isinstance(seeds, int) else tuple(seeds)
+    methods, shots = ((one,) if isinstance(one, (str, int)) else one for one in (methods, shots))
+    settings = _checked(methods, shots, draws, hyperparameters, record)
+    if jobs < 1:
+        raise InputError(f"Expected jobs to be at least 1, got {jobs}.")
+    given = read_given(
+        source, text=text, encoder=encoder, anchor=anchor, classes=classes, templates=templates,
+        descriptions=descriptions, split=split, test=test, device=device,
+    )  # fmt: skip
+    protocol = Draws(given, test)
+    kept, notes = _possible(protocol, shots, draws[0])
+    left_out: list[LeftOut] = []
+    cells = list(_cells(given, settings, kept, draws, ablations, left_out))
+    made = run_all(cells, given, settings, test, record, jobs)
+    found = list(track(made, "comparing methods", total=len(cells), unit="runs"))
+    runs = [run for run in found if isinstance(run, Run)]
+    left_out += [missing for missing in found if isinstance(missing, LeftOut)]
+    result = MethodComparison(tuple(runs), tuple(left_out), (*given.notes, *notes, *_about_encoder(given, runs)))
+    if not result.table:
+        reasons = "; ".join(f"{entry.method}: {entry.reason}" for entry in left_out[:3])
+        raise InputError(f"Expected at least one method that can be run on these images, got none ({reasons}).")
+    looks = look_closer(result, given, protocol.split, lambda name, seed: build(name, seed, given, settings[name]))
+    warn_of(runs, title)
+    account = _record(given, protocol, draws, runs) | {"jobs": jobs}
+    return replace(result, looks=looks, record=account | {"seconds": round(time.perf_counter() - started, 1)})
+
+
+def _about_encoder(given: Given, runs: Sequence[Run]) -> list[str]:
+    """Notes if zero-shot may be guessing, and if the encoder is not made for these images."""
+    names = given.features.class_names
+    alone = [run.accuracy for run in runs if run.method == REFERENCE and given.text is not None][:1]
+    guessing = [note for accuracy in alone for note in about_guessing(accuracy, chance_level(len(names)))]
+    encoder = "" if given.features.spec is None else given.features.spec.name
+    return [*guessing, *about_encoder(encoder, names, guesses=bool(guessing))]
+
+
+def _cells(
+    given: Given,
+    settings: Mapping[str, Mapping[str, Any]],
+    shots: Sequence[Shots],
+    seeds: Sequence[int],
+    ablations: bool,
+    left_out: list[LeftOut],
+) -> Iterator[GridCell]:
+    """What is to be run, methods outermost; what cannot be goes to ``left_out``."""
+    numbers = [k for k in shots if k not in (0, "all")]
+    for name in settings:
+        cls = method_class(name)
+        if reason := _hindrance(cls, given):
+            left_out.append(LeftOut(name, None, reason))
+            continue
+        own = [k for k in budgets(build(name, seeds[0], given, settings[name]), shots, given.text) if k in shots]
+        if not own:
+            left_out.append(LeftOut(name, None, "none of the numbers of labels asked for suits it"))
+        yield from (GridCell(name, k, seed) for k in own for seed in seeds)
+        if not ablations:
+            continue
+        most = max(numbers or own or [0], key=amount)
+        ingredients = [*cls.ablations, *([RANDOM_TEXT] if cls.takes_text and given.text is not None else [])]
+        yield from (
+            GridCell(name, k, seed, ingredient)
+            for ingredient in ingredients
+            for k in own
+            if k in (0, most)
+            for seed in seeds
+        )
+
+
+def _hindrance(cls: type, given: Given) -> str:
+    """Why a method cannot run on this data at all; empty if it can."""
+    if not issubclass(cls, VectorMethod):
+        return "tunes inside an encoder and cannot run on vectors"
+    if cls.needs_text and given.text is None:
+        return "needs class text, and there is none"
+    if cls.needs_anchor and given.anchor is None:
+        return f"needs a second, language-aligned view of the images ({argument('anchor')})"
+    return ""
+
+
+def _possible(draws: Draws, shots: Sequence[Shots], seed: int) -> tuple[list[Shots], list[str]]:
+    """The numbers of labels that the images allow, ascending, and notes on the others."""
+    labels, kept, notes = draws.given.features.labels, [], []
+    largest = 0
+    if not len(draws.split(0, seed).test):
+        raise InputError(
+            "Expected images that can be set aside to test on, got none; "
+            "at least one class must have 3 labeled images, or give a split with a test list."
+        )
+    for k in sorted(set(shots), key=amount):
+        split = draws.split(k, seed)
+        pool = draws.split("all", seed)
+        classes = np.unique(labels[np.concatenate([pool.train, pool.validation])])
+        drawn = np.bincount(labels[split.train], minlength=labels.max() + 1)[classes]
+        if k == 0:
+            if draws.given.text is None:
+                notes.append("no labels: left out, since without class text nothing can be done without labels")
+                continue
+        elif k == "all":
+            if len(split.train) <= largest:
+                notes.append(f"all labels: left out, since they are no more than {kept[-1]} a class")
+                continue
+        elif len(classes) and (drawn < int(k)).mean() > 0.5:
+            notes.append(
+                f"{labels_a_class(k)}: left out, since {(drawn < int(k)).sum()} of {len(classes)} classes "
+                "have fewer to learn from"
+            )
+            continue
+        kept.append(k)
+        largest = len(split.train)
+        notes += [f"{labels_a_class(k)}: {note}" for note in split.notes if note not in notes]
+    if not kept:
+        raise InputError(f"Expected numbers of labels that the images allow, got none ({'; '.join(notes)}).")
+    return kept, list(dict.fromkeys(notes))
+
+
+def _checked(
+    methods: Sequence[str] | None,
+    shots: Sequence[Shots],
+    seeds: Sequence[int],
+    hyperparameters: Mapping[str, Mapping[str, Any]] | None,
+    record: str | Path | None,
+) -> dict[str, Mapping[str, Any]]:
+    """Method → its hyper-parameters, after checking what can be checked without the data."""
+    names = [name.lower().replace("-", "_") for name in (METHODS if methods is None else methods)]
+    given = {name.lower().replace("-", "_"): values for name, values in (hyperparameters or {}).items()}
+    for name, values in (("methods", names), ("shots", shots), ("seeds", seeds)):
+        if not values:
+            raise InputError(f"Expected {argument(name)} to hold at least one, got none.")
+    if len(set(seeds)) < len(seeds) or not all(isinstance(seed, Integral) and seed >= 0 for seed in seeds):
+        raise InputError(f"Expected {argument('seeds')} as different whole numbers ≥ 0, got {list(seeds)}.")
+    if any(k != "all" and (isinstance(k, (str, bool)) or int(k) != k or k < 0) for k in shots):
+        raise InputError(f"Expected {argument('shots')} as numbers ≥ 0 or 'all', got {', '.join(map(str, shots))}.")
+    for name in given:
+        if name not in names:
+            raise UnknownNameError("compared method", name, names)
+    for name in names:
+        cls = method_class(name)
+        check_parameters(cls(**given.get(name, {})))
+    if record is not None:
+        check_writable(record, append=True)
+    return {name: given.get(name, {}) for name in dict.fromkeys(names)}
+
+
+def _record(given: Given, draws: Draws, seeds: Sequence[int], runs: Sequence[Run]) -> dict[str, Any]:
+    """What the numbers rest on."""
+    features, split = given.features, draws.split(0, seeds[0])
+    spec = {what: part.spec for what, part in (("encoder", features), ("anchor", given.anchor)) if part is not None}
+    return {
+        **{what: "unknown" if s is None else f"{s.name} ({s.fingerprint[:12]})" for what, s in spec.items()},
+        "features": fingerprint_of(features, given.text, given.anchor),
+        "classes": list(features.class_names),
+        "images": {
+            "all": len(features),
+            "labeled": int((features.labels != UNLABELLED).sum()),
+            "test": len(split.test),
+        },
+        "sentences": [list(lines) for lines in given.text.sentences] if given.text is not None else [],
+        "protocol": _protocol(given, split),
+        "seeds": list(seeds),
+        "asked": max((run.asked for run in runs), default=0),
+        "quarantined": [asdict(q) for q in features.quarantined],
+        "versions": versions(),
+    }
+
+
+def _protocol(given: Given, split: Split) -> str:
+    if given.official is not None:
+        return f"tested on the test list of {given.official.description or 'the given split'}"
+    return split.description.partition(", ")[2]

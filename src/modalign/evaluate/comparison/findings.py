@@ -1,0 +1,131 @@
+"""What follows from the runs of a comparison: verdicts, ablations, costs, diagnostics, and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from modalign.core.record import plain
+from modalign.evaluate.metrics import Interval, ReliabilityBin
+from modalign.evaluate.paired import Comparison
+from modalign.evaluate.runs import Shots, Summary, labels_in_words
+from modalign.methods import ALL_METHODS, method_class
+
+REFERENCE = "zero_shot"
+SEPARATOR = ": "  # between a method and the ingredient that is switched off, in the name of a run
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A method, or one of its runs, that is missing, and why. ``shots`` None: at every number of labels."""
+
+    method: str
+    shots: Shots | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Two methods at one number of labels, image by image.
+
+    Attributes
+    ----------
+    shots : labels a class.
+    first, second : names of the methods.
+    kind : ``"reference"`` for a method against zero-shot, ``"runner-up"`` for the best against the second best.
+    comparison : first minus second, over all test images.
+    """
+
+    shots: Shots
+    first: str
+    second: str
+    kind: str
+    comparison: Comparison
+
+    @property
+    def sentence(self) -> str:
+        """In words, with the number of labels."""
+        return f"{labels_in_words(self.shots)}: {self.outcome}"
+
+    @property
+    def outcome(self) -> str:
+        """In words."""
+        return self.comparison.sentence(title(self.first), title(self.second))
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A method with one active ingredient switched off, beside the method as it is."""
+
+    method: str
+    ingredient: str
+    shots: Shots
+    accuracy: Interval
+    without: Interval
+    comparison: Comparison
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one fit takes at the most labels, medians over seeds; ``peak_bytes`` None where it was not measured."""
+
+    method: str
+    shots: Shots
+    fit_seconds: float
+    predict_seconds: float
+    n_train: int
+    n_test: int
+    peak_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Look:
+    """A closer look at one fitted method on the test images, taken when all was decided.
+
+    Attributes
+    ----------
+    method, shots, seed : which one.
+    reliability : words → bins, before and after the temperature was fitted on validation images.
+    gap : ``before`` and ``after`` the map → numbers of :func:`~modalign.linalg.gaussians.modality_gap`.
+    clouds : ``before`` and ``after`` → image vectors and class texts, for a picture only.
+    labels : of the images of the clouds.
+    """
+
+    method: str
+    shots: Shots
+    seed: int
+    reliability: dict[str, tuple[ReliabilityBin, ...]] = field(default_factory=dict)
+    gap: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    clouds: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
+    labels: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON knows it, without the clouds."""
+        return {
+            "method": self.method,
+            "shots": self.shots,
+            "seed": self.seed,
+            "reliability": {words: [asdict(b) for b in bins] for words, bins in self.reliability.items()},
+            "gap": plain(self.gap),
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Look:
+        """What :meth:`as_dict` wrote."""
+        bins = {words: tuple(ReliabilityBin(**b) for b in rows) for words, rows in content["reliability"].items()}
+        return cls(content["method"], content["shots"], content["seed"], bins, content["gap"])
+
+
+def title(method: str) -> str:
+    """The name people know a method by; of a run with something switched off, that too."""
+    name, _, ingredient = method.partition(SEPARATOR)
+    known = method_class(name).title if name in ALL_METHODS else name
+    return f"{known}, {ingredient}" if ingredient else known
+
+
+def with_titles(rows: Iterable[Summary]) -> list[Summary]:
+    """Rows of a table with the names people know."""
+    return [replace(row, method=title(row.method)) for row in rows]

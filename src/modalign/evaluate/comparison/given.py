@@ -1,0 +1,249 @@
+"""What a comparison is given: images or vectors, turned into features, class text and, where wanted, an anchor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modalign.core.errors import InputError, argument
+from modalign.core.features import UNLABELLED, ClassText, Features
+from modalign.data.copies import learnable
+from modalign.data.items import Items, load_items
+from modalign.data.names import name_classes, read_classes, some
+from modalign.data.splits.drawing import official_split, with_test
+from modalign.data.splits.split import Split
+from modalign.data.splits.split_files import split_by_names
+from modalign.data.text.descriptions import class_sentences, sentence_notes
+from modalign.encoders import load_encoder
+from modalign.encoders.joined import JoinedEncoder
+from modalign.evaluate.comparison.class_text import TextSource, class_text, load_class_text, require_names
+from modalign.evaluate.protocol import require_anchor
+
+if TYPE_CHECKING:
+    from modalign.encoders.base import Encoder
+
+Sentences = Callable[[Sequence[str]], list[list[str]]]
+TEST_SHARE = 0.5
+TESTABLE = 3  # images a class needs to be tested: one to learn from, one to choose on, one to test
+
+
+@dataclass(frozen=True)
+class Given:
+    """Everything that a comparison runs on.
+
+    Attributes
+    ----------
+    features : of all images.
+    text : of all classes, or None; in the space of the anchor where there is one.
+    anchor : the same images in the language-aligned space, or None.
+    official : lists to draw from, or None.
+    notes : what a reader should know about the data.
+    spaces : widths of the spaces that lie side by side in ``features``; empty for one space.
+    """
+
+    features: Features
+    text: ClassText | None
+    anchor: Features | None
+    official: Split | None
+    notes: tuple[str, ...]
+    spaces: tuple[int, ...] = ()
+
+    @property
+    def logit_scale(self) -> float | None:
+        """The trained inverse temperature of the language space."""
+        spec = (self.features if self.anchor is None else self.anchor).spec
+        return None if spec is None else spec.logit_scale
+
+
+def read_given(
+    source: Any,
+    *,
+    text: TextSource = None,
+    encoder: str | Encoder | None = None,
+    anchor: str | Path | Encoder | Features | None = None,
+    classes: Sequence[str] | str | Path | None = None,
+    templates: str | Sequence[str] | None = None,
+    descriptions: str | Path | None = None,
+    split: str | Path | Split | None = None,
+    test: float = TEST_SHARE,
+    device: str = "auto",
+) -> Given:
+    """Read, check and embed; the arguments are those of :func:`~modalign.evaluate.comparison.compare.compare`.
+
+    Raises
+    ------
+    InputError : in one sentence, before anything is encoded where that can be known.
+    """
+    if isinstance(source, (str, Path)) and Path(source).suffix == ".npz":
+        source = Features.load(source)
+    text = load_class_text(text)
+
+    def sentences(names: Sequence[str]) -> list[list[str]]:
+        return class_sentences(names, templates, descriptions)
+
+    if isinstance(source, Features):
+        source, naming = _named(source, classes, text)
+        inputs = _from_features(source, encoder, anchor, split, sentences)
+    else:
+        if classes is None:
+            require_names(text)
+        naming = ()
+        items = load_items(source, classes=classes, split=split)
+        inputs = _from_images(items, encoder, anchor, split, sentences, device)
+    features, anchor, reader, official = inputs.features, inputs.anchor, inputs.reader, inputs.official
+    if not np.isfinite(features.vectors).all():
+        raise InputError("Expected finite image vectors, got NaN or infinity; embed the images again.")
+    spec = (features if anchor is None else anchor).spec
+    found = class_text(text, features.class_names, reader, encoder, spec, inputs.lines, device)
+    notes = [*inputs.notes, *naming]
+    if found is not None and text is None:
+        notes += sentence_notes(features.class_names, templates, descriptions)
+    if found is None:
+        notes.append("there is no class text, so class means stand in for it: zero-shot is the nearest class mean")
+    if found is not None and anchor is None and found.vectors.shape[-1] != features.vectors.shape[1]:
+        raise InputError(
+            f"Expected class text of the width of the image vectors ({features.vectors.shape[1]}), got "
+            f"{found.vectors.shape[-1]}; give {argument('anchor')}, the same images in the space of the text, or "
+            f"{argument('text', 'False')}."
+        )
+    require_anchor(features, anchor, found)
+    if official is not None:
+        official = _labelled_tests(with_test(features.labels, official, test), features.labels)
+    return Given(features, found, anchor, official, (*notes, *_about(features, official)), inputs.spaces)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """The images of a comparison as vectors, and the sentences of their classes."""
+
+    features: Features
+    anchor: Features | None
+    reader: Encoder | None
+    official: Split | None
+    lines: list[list[str]]
+    notes: tuple[str, ...] = ()
+    spaces: tuple[int, ...] = ()
+
+
+def _from_features(
+    features: Features, encoder: Any, anchor: Any, split: str | Path | Split | None, sentences: Sentences
+) -> _Inputs:
+    _require_testable(features.labels, features.class_names)
+    lines = sentences(features.class_names)
+    if isinstance(anchor, (str, Path)):
+        anchor = Features.load(anchor)
+    if not isinstance(anchor, (Features, type(None))):
+        raise InputError(f"Expected {argument('anchor')} to be features of the same images, or a .npz file of them.")
+    official = split_by_names(features.ids, split, features.parts)
+    notes = () if official is None or isinstance(split, Split) else (f"divided by {official.description}",)
+    return _Inputs(features, anchor, encoder if _is_encoder(encoder) else None, official, lines, notes)
+
+
+def _from_images(
+    given: Items, encoder: Any, anchor: Any, split: str | Path | Split | None, sentences: Sentences, device: str
+) -> _Inputs:
+    items = learnable(given)
+    _require_testable(items.labels, items.class_names)
+    official = official_split(items)
+    lines = sentences(items.class_names)
+    reader = encoder if _is_encoder(encoder) else load_encoder(encoder or "tiny", device=device)
+    features = reader.embed_images(items)
+    spaces: tuple[int, ...] = ()
+    if isinstance(reader, JoinedEncoder):
+        spaces, joined, reader = reader.widths, reader, reader.language
+        anchor = joined.part_of(features, reader) if anchor is None and reader is not None else anchor
+    if isinstance(anchor, Features):
+        anchor = _rows_of(anchor, features.ids)
+    elif anchor is not None:
+        reader = anchor if _is_encoder(anchor) else load_encoder(anchor, device=device)
+        anchor = reader.embed_images(items)
+    if isinstance(split, Split):
+        official = _kept(split, given, features)
+    elif official is not None:
+        official = _kept(official, items, features)
+    notes = [*items.notes]
+    if count := len(features.quarantined) - len(items.quarantined):
+        notes.append(f"{count} {'file' if count == 1 else 'files'} could not be decoded; left out")
+    return _Inputs(features, anchor, reader, official, lines, tuple(notes), spaces)
+
+
+def _rows_of(features: Features, ids: Sequence[str]) -> Features:
+    """The rows of ``ids``, in that order; all rows where one of them is missing."""
+    row = {name: i for i, name in enumerate(features.ids)}
+    return features.select([row[name] for name in ids]) if row.keys() >= set(ids) else features
+
+
+def _named(
+    features: Features, classes: Sequence[str] | str | Path | None, text: TextSource
+) -> tuple[Features, tuple[str, ...]]:
+    """With a name for every class: own ones, matched with given ones; or given ones, those of the text, or numbers."""
+    if features.class_names and classes is not None:
+        naming = name_classes(features.class_names, classes)
+        label_of = np.array([*(naming.index[name] for name in features.class_names), UNLABELLED])
+        return replace(features, labels=label_of[features.labels], class_names=naming.names), naming.notes
+    count = int(features.labels.max(initial=UNLABELLED)) + 1
+    given = () if classes is None else tuple(read_classes(classes).values())
+    names = tuple(features.class_names or given or (text.class_names if isinstance(text, ClassText) else ()))
+    if not names:
+        size = len(text) if isinstance(text, np.ndarray) else count
+        names = tuple(f"class {k}" for k in range(max(size, count)))
+    if len(names) < count:
+        raise InputError(f"Expected a name for each of the {count} classes that the labels speak of, got {len(names)}.")
+    return replace(features, class_names=names), ()
+
+
+def _require_testable(labels: np.ndarray, class_names: Sequence[str]) -> None:
+    if len(class_names) < 2:
+        raise InputError(f"Expected at least 2 classes, got {len(class_names)}; one class leaves nothing to decide.")
+    if not (labels != UNLABELLED).any():
+        raise InputError(
+            "Expected labeled images, got none: without a label nothing can be tested; "
+            "sort some images into one folder a class."
+        )
+
+
+def _kept(split: Split | None, items: Items, features: Features) -> Split | None:
+    """``split`` in the numbering of the images that could be embedded."""
+    if split is None or len(features) == len(items):
+        return split
+    row = {name: i for i, name in enumerate(features.ids)}
+    parts = {
+        part: np.array([row[items.ids[i]] for i in getattr(split, part) if items.ids[i] in row], dtype=np.int64)
+        for part in ("train", "validation", "test", "unlabelled")
+    }
+    return replace(split, **parts)
+
+
+def _labelled_tests(split: Split, labels: np.ndarray) -> Split:
+    known = labels[split.test] != UNLABELLED
+    return split if known.all() else replace(split, test=split.test[known])
+
+
+def _about(features: Features, official: Split | None) -> list[str]:
+    """Notes on what limits a test on these images."""
+    notes = []
+    known = features.labels != UNLABELLED
+    if not known.all():
+        some_have = "1 image has" if (~known).sum() == 1 else f"{int((~known).sum())} images have"
+        notes.append(f"{some_have} no label; methods may look there, nothing is tested on it")
+    sizes = np.bincount(features.labels[known], minlength=len(features.class_names))
+    if official is None and (few := np.flatnonzero(sizes < TESTABLE)).size:
+        shown = some([features.class_names[k] for k in few], details=[str(sizes[k]) for k in few])
+        subject = "1 class has" if len(few) == 1 else f"{len(few)} classes have"
+        notes.append(f"{subject} fewer than {TESTABLE} labeled images and cannot be tested on: {shown}")
+    copies = len(features) - len({hash(row.tobytes()) for row in np.ascontiguousarray(features.vectors)})
+    if copies:
+        some_have = "1 image has" if copies == 1 else f"{copies} images have"
+        notes.append(
+            f"{some_have} exactly the vector of another one; where copies are both learned from and tested on, results "
+            "are too good"
+        )
+    return notes
+
+
+def _is_encoder(given: object) -> bool:
+    return hasattr(given, "embed_images")

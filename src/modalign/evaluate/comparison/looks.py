@@ -1,0 +1,95 @@
+"""A closer look at what won: whether its probabilities can be believed, and what its map does to where things lie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from modalign.core.features import Features
+from modalign.data.splits.split import Split
+from modalign.evaluate.comparison.findings import Look
+from modalign.evaluate.comparison.given import Given
+from modalign.evaluate.comparison.result import MethodComparison
+from modalign.evaluate.metrics import reliability
+from modalign.evaluate.protocol import run_once
+from modalign.evaluate.runs import Shots, Summary, amount
+from modalign.linalg.calibration import fit_temperature
+from modalign.linalg.gaussians import modality_gap
+from modalign.linalg.prototypes import text_prototypes
+from modalign.methods import method_class
+from modalign.methods.contract.vectors import VectorMethod
+
+BINS = 10
+SHOWN = 600  # images of a cloud, at most: as many as its picture draws
+
+
+def look_closer(
+    result: MethodComparison,
+    given: Given,
+    split: Callable[[Shots, int], Split],
+    build: Callable[[str, int], VectorMethod],
+) -> tuple[Look, ...]:
+    """Fit the best method once more, and the best of those that have a map if that is another, and look at them.
+
+    Nothing is decided here, so that test images may be looked at with their labels.
+
+    Parameters
+    ----------
+    result : all runs.
+    given : what they ran on.
+    split : the draw of a number of labels and a seed.
+    build : an unfitted method of a name and a seed.
+    """
+    ranked = sorted(result.table, key=lambda row: (-row.accuracy.mean, amount(row.shots)))
+    mapped = [row for row in ranked if given.text is not None and hasattr(method_class(row.method), "transform")]
+    chosen: dict[tuple[str, Shots], Summary] = {(row.method, row.shots): row for row in (*ranked[:1], *mapped[:1])}
+    seed = min(run.seed for run in result.runs)
+    return tuple(_look(row, seed, given, split(row.shots, seed), build(row.method, seed)) for row in chosen.values())
+
+
+def _look(row: Summary, seed: int, given: Given, split: Split, method: VectorMethod) -> Look:
+    run_once(row.method, method, given.features, given.text, split, seed, shots=row.shots, anchor=given.anchor,
+             fingerprint="none")  # fmt: skip
+    aligned = given.anchor is None or method.takes_anchor
+    space = given.features if aligned else given.anchor
+    images = replace(space.select(split.test), ids=(), labels=given.features.labels[split.test])
+    look = Look(row.method, row.shots, seed, _reliability(method, space, images, given, split, row.shots))
+    if given.text is None or not hasattr(method, "transform"):
+        return look
+    rows = np.arange(0, len(images), max(1, math.ceil(len(images) / SHOWN)))
+    text = text_prototypes(torch.from_numpy(given.text.vectors)).numpy()
+    before = images.vectors[rows] if given.anchor is None else given.anchor.vectors[split.test][rows]
+    clouds = {
+        "before": (np.asarray(before), text),
+        "after": (np.asarray(method.transform(images))[rows], method.prototypes_.cpu().numpy()),
+    }
+    gap = {when: _gap(*pair) for when, pair in clouds.items()}
+    return replace(look, gap=gap, clouds=clouds, labels=images.labels[rows])
+
+
+def _reliability(
+    method: VectorMethod, space: Features, images: Features, given: Given, split: Split, shots: Shots
+) -> dict[str, tuple]:
+    """Bins of the probabilities as they come, and calibrated where labeled validation images allow it."""
+    scores = torch.from_numpy(np.asarray(method.scores(images), dtype=np.float64))
+    columns = {label: k for k, label in enumerate(method.classes_.tolist())}
+    labels = np.array([columns.get(label, -1) for label in images.labels.tolist()])
+    known = labels >= 0  # without text, a class that nobody taught has no column
+    found = {"uncalibrated": reliability(scores.softmax(dim=1)[known].numpy(), labels[known], bins=BINS)}
+    if shots and len(split.validation):
+        held = space.select(split.validation)
+        truth = torch.tensor([columns.get(label, -1) for label in given.features.labels[split.validation].tolist()])
+        held_scores = torch.from_numpy(np.asarray(method.scores(held)))[truth >= 0]
+        temperature = fit_temperature(held_scores, truth[truth >= 0]).value
+        calibrated = (scores / temperature).softmax(dim=1)[known].numpy()
+        found["calibrated"] = reliability(calibrated, labels[known], bins=BINS)
+    return found
+
+
+def _gap(images: np.ndarray, texts: np.ndarray) -> dict[str, float | None]:
+    found = vars(modality_gap(torch.from_numpy(images), torch.from_numpy(texts)))
+    return {name: float(value) if math.isfinite(value) else None for name, value in found.items()}

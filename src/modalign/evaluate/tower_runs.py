@@ -1,0 +1,75 @@
+"""The same protocol for methods that learn inside an encoder: they are handed pictures in place of vectors."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modalign.core.features import UNLABELLED, ClassText
+from modalign.data.items import Items
+from modalign.data.splits.split import Split
+from modalign.evaluate.measuring import measured
+from modalign.evaluate.runs import Run
+from modalign.evaluate.sealed import SealedLabels
+
+if TYPE_CHECKING:
+    from modalign.encoders.clip import ClipEncoder
+    from modalign.methods.contract.tower import TowerMethod
+
+
+def run_in_tower(
+    name: str,
+    method: TowerMethod,
+    items: Items,
+    text: ClassText,
+    encoder: ClipEncoder,
+    split: Split,
+    seed: int,
+    *,
+    shots: int,
+) -> Run:
+    """Fit ``method`` on the training images of ``split``, test it once, and write down all of it.
+
+    As :func:`~modalign.evaluate.protocol.run_once`: test images come without labels and names, and with ``shots=0``
+    so do the images to learn from, which are then the whole pool, or the test images where there is none. An image
+    that cannot be decoded is answered wrongly.
+
+    Parameters
+    ----------
+    name : of the method in the comparison.
+    method : unfitted.
+    items : all images, labeled 0…C−1.
+    text : class text from ``encoder``.
+    encoder : what is learned in.
+    split : which images are for what.
+    seed : of the draw and of the method.
+    shots : labeled images a class.
+    """
+    sealed = SealedLabels(items.labels[split.test])
+    pool = np.union1d(split.train, split.unlabelled)
+    train = items.select(split.train) if shots else nameless(items.select(pool if len(pool) else split.test))
+    images = nameless(items.select(split.test))
+    contents = hashlib.sha256(f"{encoder.spec.fingerprint} {text.sentences} {items.ids}".encode())
+    return measured(
+        name,
+        method,
+        lambda: method.fit(train, text=text, encoder=encoder),
+        lambda: method.score_images(images, encoder).answers(images.ids),
+        split,
+        sealed,
+        seed=seed,
+        shots=shots,
+        n_train=len(train),
+        n_validation=0,
+        protocol=split.description + ("" if shots or len(pool) else "; transductive"),
+        features=contents.hexdigest()[:16],
+    )
+
+
+def nameless(items: Items) -> Items:
+    """The images without labels and without file names, which often say the class."""
+    ids = tuple(f"{i:06d}" for i in range(len(items)))
+    return replace(items, ids=ids, labels=np.full(len(items), UNLABELLED), given=())

@@ -1,0 +1,163 @@
+r"""Transport between the local vectors of images and the tokens, or the prompts, of classes, all with uniform masses.
+
+.. math:: d(x, y) = \sum_{jl} T_{jl} (1 - \cos(r_j, s_l))
+
+It is the lower level of ALIGN's score (see :mod:`modalign.methods.align.align_transport`), and with prompts in place of
+tokens the whole of PLOT's.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from modalign.core.errors import InputError, require_choice
+from modalign.linalg.inputs import real
+from modalign.linalg.set_transport import set_transport
+from modalign.linalg.similarity import unit
+from modalign.linalg.sinkhorn import sinkhorn
+
+PlanKind = Literal["transport", "uniform"]
+
+
+class TransportScores(NamedTuple):
+    """What transport between two families of sets gave, without gradients but for ``cost``; all (..., sizes).
+
+    Attributes
+    ----------
+    cost : Σ T C.
+    entropy : −Σ T log T in nats.
+    marginal_error : L1 distance of the row masses from uniform.
+    """
+
+    cost: Tensor
+    entropy: Tensor
+    marginal_error: Tensor
+
+
+class PromptTransport(NamedTuple):
+    """Scores of B images and K classes by transport between local vectors and prompts.
+
+    Attributes
+    ----------
+    scores : (B, K) 1 − ``distances``.
+    distances : (B, K) Σ T C, differentiable.
+    alignment : entropy and marginal error, (B, K) each.
+    """
+
+    scores: Tensor
+    distances: Tensor
+    alignment: TransportScores
+
+
+def prompt_transport(
+    local: Tensor,
+    prompts: Tensor,
+    *,
+    epsilon: float = 0.1,
+    plan: PlanKind = "transport",
+    max_sweeps: int = 100,
+    tolerance: float = 1e-4,
+) -> PromptTransport:
+    r"""PLOT's distance: one level, the J local vectors of an image against the N text prompts of a class.
+
+    .. math:: d_{bk} = \sum_{jn} T_{jn} (1 - \cos(r_j, h^n_k))
+
+    PLOT takes T as a constant in the backward pass. That is the same as the envelope theorem: :math:`\partial d /
+    \partial C = T` either way.
+
+    Parameters
+    ----------
+    local : (B, J, d) local vectors of the images, of any length.
+    prompts : (K, N, d) prompt vectors of the classes.
+    epsilon : strength of the entropy.
+    plan : ``"uniform"`` puts 1 / (J N) in place of transport, as a control.
+    max_sweeps, tolerance : sweeps at most, and the marginal error to reach; 0 makes all sweeps.
+
+    Returns
+    -------
+    PromptTransport. One product of (B J, d) with (K N, d) and B K J N multiplications a half-sweep.
+
+    References
+    ----------
+    Chen et al., PLOT: prompt learning with optimal transport for vision-language models, 2023.
+    """
+    require_choice("plan", plan, get_args(PlanKind))
+    if plan == "uniform":
+        require_tokens(local[:, None], prompts[:, None], (len(local), 1), (len(prompts), 1))
+        mask = torch.ones(*prompts.shape[:2], dtype=torch.bool, device=prompts.device)
+        found = uniform_tokens(local[:, None], prompts[:, None], mask[:, None])
+        found = TransportScores(*(part[:, :, 0, 0] for part in found))
+    else:
+        solved = set_transport(local, prompts, epsilon, max_sweeps=max_sweeps, tolerance=tolerance)
+        found = TransportScores(solved.cost, solved.entropy, solved.marginal_error)
+    return PromptTransport(1 - found.cost, found.cost, TransportScores(*(part.detach() for part in found)))
+
+
+def token_plan(
+    patches: Tensor, words: Tensor, mask: Tensor | None = None, *, epsilon: float = 0.1, tolerance: float = 1e-4
+) -> Tensor:
+    """Token-level plans between all prompts of one image and of one class, for pictures.
+
+    Parameters
+    ----------
+    patches : (M, J, d) local vectors of the M visual prompts of one image; (1, J, d) for PLOT.
+    words : (N, L, d) token vectors of the N prompts of one class; (1, N, d) prompts for PLOT.
+    mask : (N, L) or (L,) bool, False where there is no token.
+    epsilon, tolerance : as in :func:`prompt_transport`.
+
+    Returns
+    -------
+    (M, N, J, L) masses that sum to 1 over the last two; columns of absent tokens are 0. No gradient.
+    """
+    with torch.no_grad():
+        patches, words = unit(real(patches, "patches")), unit(real(words, "words"))
+        masses = None
+        if mask is not None:
+            mask = mask.to(words.device).expand(words.shape[:2])
+            masses = (mask / mask.sum(dim=1, keepdim=True))[None]
+        cost = 1 - torch.einsum("mjd,nld->mnjl", patches, words)
+        return sinkhorn(cost, epsilon, None, masses, tolerance=tolerance).coupling
+
+
+def transported_tokens(patches: Tensor, words: Tensor, mask: Tensor, options: dict) -> TransportScores:
+    """Token level by transport, each part (B, K, M, N)."""
+    (B, M), (K, N) = patches.shape[:2], words.shape[:2]
+    solved = set_transport(patches.flatten(0, 1), words.flatten(0, 1), mask=mask.flatten(0, 1), **options)
+    parts = solved.cost, solved.entropy, solved.marginal_error
+    return TransportScores(*(part.view(B, M, K, N).transpose(1, 2) for part in parts))
+
+
+def uniform_tokens(patches: Tensor, words: Tensor, mask: Tensor) -> TransportScores:
+    """Token level under uniform plans: one minus the inner product of mean unit vectors, each part (B, K, M, N)."""
+    patches, words = unit(real(patches, "patches")), unit(real(words, "words"))
+    counts = mask.sum(dim=2)
+    means = words.where(mask[..., None], 0).sum(dim=2) / counts[..., None]
+    cost = 1 - torch.einsum("bmd,knd->bkmn", patches.mean(dim=2), means)
+    entropy = (counts * patches.shape[2]).to(cost.dtype).log()[None, :, None].expand_as(cost)
+    return TransportScores(cost, entropy, torch.zeros_like(cost))
+
+
+def full_mask(words: Tensor, mask: Tensor | None, prompts: tuple[int, int]) -> Tensor:
+    """(K, N, L) bool: which tokens there are; all where ``mask`` is None."""
+    shape = (*prompts, words.shape[2]) if words.ndim == 4 else ()
+    if mask is None:
+        return torch.ones(words.shape[:-1], dtype=torch.bool, device=words.device)
+    mask = mask.to(words.device)
+    if mask.ndim == 2:
+        mask = mask[:, None].expand(-1, prompts[1], -1)
+    if mask.shape != shape or mask.dtype != torch.bool:
+        raise InputError(f"Expected word_mask bool of shape {shape}, got {mask.dtype} {tuple(mask.shape)}.")
+    return mask
+
+
+def require_tokens(patches: Tensor, words: Tensor, images: tuple[int, int], classes: tuple[int, int]) -> None:
+    """Raise unless patches are (B, M, J, d) and words (K, N, L, d)."""
+    fits = patches.ndim == words.ndim == 4 and patches.shape[3] == words.shape[3]
+    if not fits or patches.shape[:2] != images or words.shape[:2] != classes:
+        raise InputError(
+            f"Expected patches {(*images, 'J', 'd')} and words {(*classes, 'L', 'd')}, "
+            f"got {tuple(patches.shape)} and {tuple(words.shape)}."
+        )

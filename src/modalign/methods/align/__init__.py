@@ -1,0 +1,1 @@
+"""ALIGN: prompts on both sides, aligned by two levels of optimal transport."""

@@ -1,0 +1,192 @@
+r"""ALIGN's score: transport between the prompts of an image and of a class, whose cost holds transport between tokens.
+
+.. math::
+    d(P, Q; C) = \langle T, C \rangle, \quad
+    C_{mn} = 1 - \cos(z^m, h^n) + \beta\, d(x_m, y_n; \hat C^{mn}), \quad
+    \hat C^{mn}_{jl} = 1 - \cos(r^m_j, s^n_l)
+
+Both plans solve an entropic transport problem with uniform masses; the token level is
+:mod:`modalign.linalg.token_transport`. See Wang et al., Tuning multi-mode token-level prompt alignment across
+modalities (ALIGN), equations 3 to 7 and 9.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from modalign.core.errors import InputError, require_choice
+from modalign.linalg.inputs import real
+from modalign.linalg.similarity import unit
+from modalign.linalg.sinkhorn import sinkhorn
+from modalign.linalg.token_transport import (
+    PlanKind,
+    TransportScores,
+    full_mask,
+    require_tokens,
+    transported_tokens,
+    uniform_tokens,
+)
+from modalign.methods.align.align_released import released_plan, released_token_similarity
+
+TokenTerm = Literal["cost", "reference"]
+Value = Literal["cost", "entropic"]
+
+
+@dataclass(frozen=True)
+class TwoLevelTransport:
+    """Scores of B images and K classes, and the plans behind them.
+
+    Attributes
+    ----------
+    scores : (B, K) what is multiplied by the inverse temperature for logits, 1 − ``distances`` (equation 7).
+    distances : (B, K) d(P, Q; C), differentiable.
+    plan : (B, K, M, N) prompt-level plan T, no gradient.
+    prompt_cost : (B, K, M, N) C of the prompt level, no gradient.
+    prompts : Alignment of the prompt level, (B, K) each.
+    tokens : Alignment of the token level, (B, K, M, N) each; None where there are no tokens or β = 0. With
+        ``token_term="reference"`` its ``cost`` holds the similarity ⟨T, cos⟩.
+    uniform_entropy : entropy of uniform plans at the two levels.
+    """
+
+    scores: Tensor
+    distances: Tensor
+    plan: Tensor = field(repr=False)
+    prompt_cost: Tensor = field(repr=False)
+    prompts: TransportScores = field(repr=False)
+    tokens: TransportScores | None = field(repr=False)
+    uniform_entropy: tuple[float, float] = field(repr=False)
+
+    def diagnosis(self) -> dict[str, float]:
+        """Does the transport do anything: mean entropies over those of uniform plans (1: nothing), worst errors."""
+        found = {}
+        for name, level, most in zip(
+            ("prompt", "token"), (self.prompts, self.tokens), self.uniform_entropy, strict=True
+        ):
+            if level is not None:
+                found[f"{name}_plan_entropy"] = level.entropy.mean().item() / most if most > 0 else 1.0
+                found[f"{name}_marginal_error"] = level.marginal_error.amax().item()
+        return found
+
+
+def two_level_transport(
+    image_prompts: Tensor,
+    text_prompts: Tensor,
+    patches: Tensor | None = None,
+    words: Tensor | None = None,
+    word_mask: Tensor | None = None,
+    *,
+    epsilon: float = 0.1,
+    beta: float = 1.0,
+    prompt_weight: float = 1.0,
+    token_term: TokenTerm = "cost",
+    plan: PlanKind = "transport",
+    value: Value = "cost",
+    max_sweeps: int = 100,
+    tolerance: float = 1e-4,
+) -> TwoLevelTransport:
+    r"""ALIGN's two-level distance between every image and every class.
+
+    Gradients follow the envelope theorem at both levels: :math:`\partial d / \partial C = T`, and through the token
+    term on to patches and words with its own plan, :math:`\partial d / \partial \hat C^{mn} = \beta T_{mn} \hat
+    T^{mn}`. Nothing is unrolled; the token plans are all that is kept. These are exactly the gradients of
+    ``value="entropic"``.
+
+    Parameters
+    ----------
+    image_prompts : (B, M, d) global vectors z of M visual prompts, of any length.
+    text_prompts : (K, N, d) global vectors h of N text prompts a class; N may differ from M.
+    patches : (B, M, J, d) local vectors r; None leaves the token level out.
+    words : (K, N, L, d) token vectors s.
+    word_mask : (K, N, L) bool, or (K, L) for all prompts alike; False where there is no token.
+    epsilon : strength of the entropy at both levels (λ in the paper).
+    beta : β, weight of the token level.
+    prompt_weight : weight of the prompt-level cosine in C; 1 in equation 6, 1 − β in the appendix's equation 9.
+    token_term : ``"cost"`` as the paper has it; ``"reference"`` as published code has it: the token *similarity*
+        :math:`\langle \hat T, \cos \rangle` is added to the cost, the score is :math:`\sum_{mn} T_{mn} \cos(z^m, h^n)`,
+        both plans are constants, so that patches and words get a gradient of exactly zero, and sweeps stop by its rule.
+    plan : ``"uniform"`` puts :math:`T = 1 / (MN)` and :math:`\hat T = 1 / (JL)` in place of transport, as a control.
+    value : ``"cost"`` for ⟨T, C⟩; ``"entropic"`` for equations 4 and 5 to the letter, ⟨T, C⟩ − ε h(T). The latter
+        favors classes with more tokens, since h grows with log L.
+    max_sweeps : sweeps at most, at both levels.
+    tolerance : marginal error to reach, at both levels; 0 makes all sweeps.
+
+    Returns
+    -------
+    TwoLevelTransport. The token level costs one product of (B M J, d) with (K N L, d) and two more for its gradient,
+    and B M K N J L multiplications a half-sweep; memory for the gradient B M K N J L numbers, without it a block.
+
+    Raises
+    ------
+    InputError : shapes that do not fit, NaN, epsilon not positive, negative weights, a prompt without tokens.
+    """
+    require_choice("token_term", token_term, get_args(TokenTerm))
+    require_choice("plan", plan, get_args(PlanKind))
+    require_choice("value", value, get_args(Value))
+    image_prompts, text_prompts = real(image_prompts, "image_prompts"), real(text_prompts, "text_prompts")
+    if image_prompts.ndim != 3 or text_prompts.ndim != 3 or image_prompts.shape[2] != text_prompts.shape[2]:
+        raise InputError(
+            "Expected image_prompts (B, M, d) and text_prompts (K, N, d) of one width, "
+            f"got {tuple(image_prompts.shape)} and {tuple(text_prompts.shape)}."
+        )
+    if not (beta >= 0 and prompt_weight >= 0 and epsilon > 0):
+        raise InputError(f"Expected beta, prompt_weight ≥ 0 and epsilon > 0, got {beta}, {prompt_weight}, {epsilon}.")
+    (B, M, _), (K, N, _) = image_prompts.shape, text_prompts.shape
+    options = {"epsilon": float(epsilon), "max_sweeps": max_sweeps, "tolerance": tolerance}
+    with torch.autocast(image_prompts.device.type, enabled=False):
+        cosines = torch.einsum("bmd,knd->bkmn", unit(image_prompts), unit(text_prompts))
+        if (patches is None) != (words is None):
+            raise InputError("Expected patches and words together, or neither for the prompt level alone.")
+        tokens, released, most = None, token_term == "reference", 0.0
+        if patches is not None and beta > 0:
+            mask = full_mask(words, word_mask, (K, N))
+            require_tokens(patches, words, (B, M), (K, N))
+            most = math.log(patches.shape[2]) + mask.sum(dim=2).double().log().mean().item()
+            if plan == "uniform":
+                tokens = uniform_tokens(patches, words, mask)
+            elif released:
+                tokens = TransportScores(*released_token_similarity(patches, words, mask, epsilon))
+            else:
+                tokens = transported_tokens(patches, words, mask, options)
+        cost = prompt_weight * (1 - cosines)
+        if tokens is not None:
+            term = tokens.cost
+            if released:
+                term = (1 - term.detach()) if plan == "uniform" else term
+            elif value == "entropic":
+                term = term - epsilon * tokens.entropy
+            cost = cost + beta * term
+        if released:
+            cost = cost.detach()
+        coupling, prompts = _prompt_plan(cost, plan, released, options)
+        if released:
+            scores = (coupling * cosines).sum(dim=(2, 3))
+            distances = 1 - scores
+        else:
+            distances = (coupling * cost).sum(dim=(2, 3))
+            if value == "entropic":
+                distances = distances - epsilon * prompts.entropy
+            scores = 1 - distances
+    if tokens is not None:
+        tokens = TransportScores(*(part.detach() for part in tokens))
+    return TwoLevelTransport(scores, distances, coupling, cost.detach(), prompts, tokens, (math.log(M * N), most))
+
+
+def _prompt_plan(cost: Tensor, plan: PlanKind, released: bool, options: dict) -> tuple[Tensor, TransportScores]:
+    """The plan (B, K, M, N) of the prompt level and its Alignment, without gradient."""
+    cost = cost.detach()
+    M, N = cost.shape[2:]
+    if plan == "uniform":
+        coupling = torch.full_like(cost, 1 / (M * N))
+    elif released:
+        coupling = released_plan(cost.flatten(0, 1)[None], options["epsilon"])[0].view_as(cost)
+    else:
+        solved = sinkhorn(cost, **options)
+        coupling = solved.coupling
+    error = (coupling.sum(dim=3) - 1 / M).abs().sum(dim=2)
+    entropy = torch.special.entr(coupling).sum(dim=(2, 3))
+    return coupling, TransportScores((coupling * cost).sum(dim=(2, 3)), entropy, error)

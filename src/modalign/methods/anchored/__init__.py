@@ -1,0 +1,1 @@
+"""Gaussian classes anchored in the class texts: a method of our own."""

@@ -1,0 +1,1 @@
+"""The candidates, how they are judged, and their ensemble."""

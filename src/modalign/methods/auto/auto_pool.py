@@ -1,0 +1,141 @@
+"""The candidates of the automatic choice, judged on images that they have not seen."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modalign.core.errors import UnknownNameError
+from modalign.methods import METHODS, method_class
+from modalign.methods.auto.auto_trials import Trials
+from modalign.methods.auto.ensemble import Ensemble, log_probabilities
+from modalign.methods.contract.parameters import parameters
+from modalign.methods.contract.selection import held_out, log_likelihood, share_correct
+from modalign.methods.contract.vectors import Problem, VectorMethod
+
+WITH_LABELS = (  # by their cost with 16 images of each of 100 classes; TaskRes and CLIP-Adapter add nothing to these
+    "anchored_gaussian", "gda", "tip_adapter", "linear_probe", "clap", "tip_adapter_f", "lp_plus_plus", "lfa", "cmm",
+    "cross_modal_probe",
+)  # fmt: skip
+SETTINGS: dict[str, dict[str, Any]] = {"linear_probe": {"C": 10.0}}  # whose own search costs more than it brings here
+
+
+@dataclass
+class Pool:
+    """Candidates that were fitted to all images, and their predictions of images that they have not seen.
+
+    Attributes
+    ----------
+    truth : (m,) class indices of the judged images.
+    rows : the first of these, those of the folds, as indices of fitted images; None where they are validation images.
+    growth : labeled images per class that the fitted candidates have for one of those that predicted.
+    logits : name → (m, C).
+    fitted : name → the candidate.
+    table : a row per candidate, see :class:`~modalign.methods.auto.auto.Auto`.
+    """
+
+    truth: Tensor
+    rows: Tensor | None
+    growth: float
+    logits: dict[str, Tensor] = field(default_factory=dict)
+    fitted: dict[str, VectorMethod] = field(default_factory=dict)
+    table: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def judge(
+        cls,
+        problem: Problem,
+        candidates: tuple[str, ...] | list[str] | None,
+        division: Trials | None,
+        seed: int,
+        deadline: float,
+    ) -> Pool:
+        """Fit and judge candidates one after the other until the deadline; zero-shot and the first always finish.
+
+        They are judged on the validation images of the problem, or without any by the trials of ``division``.
+        Candidates stand in the order of their cost. So one that had to do with less time than the last one took is not
+        started.
+        """
+        names = candidate_names(candidates, WITH_LABELS, with_text=problem.text is not None)
+        validation = held_out(problem.validation)
+        if validation is None:
+            pool = cls(problem.y[division.rows], division.rows[: division.folded], division.growth)
+        else:
+            pool = cls(validation[1], None, 1.0)
+        must = {"zero_shot", next(name for name in [*names, "zero_shot"] if name != "zero_shot" or len(names) == 1)}
+        took = 0.0
+        for name in names:
+            started, limit = time.monotonic(), math.inf if name in must else deadline
+            row = {"name": name, "accuracy": None, "log_loss": None, "weight": 0.0}
+            if started + took < limit:
+                model = fit_member(name, problem, seed)
+                if validation is None:
+                    found = _judged(name, problem, division, seed, model.chosen(), limit)
+                else:
+                    found = member_scores(model, validation[0], problem.n_classes)
+                if found is not None:
+                    pool.logits[name], pool.fitted[name] = found, model
+                took = time.monotonic() - started
+            pool.table.append(row | {"seconds": round(time.monotonic() - started, 2)})
+        return pool
+
+    def mark(self, ensemble: Ensemble) -> None:
+        """Fill in the figures of the table."""
+        for row in self.table:
+            if (name := row["name"]) in self.logits:
+                own = log_probabilities(self.logits[name], ensemble.temperatures[name])
+                row |= {"accuracy": share_correct(own, self.truth), "log_loss": -log_likelihood(own, self.truth)}
+                row["weight"] = round(ensemble.weights.get(name, 0.0), 3)
+
+
+def fit_member(name: str, problem: Problem, seed: int, rows: Tensor | None = None, **settings: Any) -> VectorMethod:
+    """A method of the pool, fitted to the given rows of the problem; to all, with its validation images, by default."""
+    cls = method_class(name)
+    known = {p.name for p in parameters(cls)}
+    wanted = {"random_state": seed, "logit_scale": problem.logit_scale} | SETTINGS.get(name, {}) | settings
+    method = cls(**{key: value for key, value in wanted.items() if key in known})
+    X, y = (problem.X, problem.y) if rows is None else (problem.X[rows], problem.y[rows])
+    text = problem.text if method.takes_text else None
+    return method.fit(X, y, text=text, validation=problem.validation if rows is None else None)
+
+
+def member_scores(member: VectorMethod, X: Tensor, n_classes: int) -> Tensor:
+    """(n, C) scores of a candidate; a class that it was not shown, and that no text told it of, is the least likely."""
+    scores = member._scores(X)
+    if scores.shape[1] == n_classes:
+        return scores
+    table = scores.amin(dim=1, keepdim=True).repeat(1, n_classes)
+    table[:, torch.as_tensor(member.classes_)] = scores
+    return table
+
+
+def candidate_names(
+    candidates: tuple[str, ...] | list[str] | None, default: tuple[str, ...], *, with_text: bool
+) -> list[str]:
+    """The names of the candidates, with zero-shot where there is text; an unknown one is refused."""
+    names = list(default if candidates is None else dict.fromkeys(candidates))
+    for name in names:
+        if name not in METHODS or name == "auto":
+            raise UnknownNameError("method on vectors", name, METHODS.keys() - {"auto"})
+    return ["zero_shot", *names] if with_text and "zero_shot" not in names else names
+
+
+def _judged(
+    name: str, problem: Problem, division: Trials, seed: int, chosen: dict[str, Any], deadline: float
+) -> Tensor | None:
+    """(m, C) logits of the judged images by fits that have not seen them; None where time ran out."""
+    found = []
+    for learned, held in division.parts:
+        if time.monotonic() > deadline:
+            return None
+        model = fit_member(name, problem, seed, learned, **chosen)
+        found.append(member_scores(model, problem.X[held], problem.n_classes).to(problem.X.dtype))
+    return torch.cat(found)
+
+
+__all__ = ["WITH_LABELS", "Pool", "candidate_names", "fit_member", "member_scores"]

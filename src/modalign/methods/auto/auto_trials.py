@@ -1,0 +1,107 @@
+"""What the automatic choice judges its candidates on: folds of the labeled images, and classes that are left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modalign.core.features import UNLABELLED
+from modalign.linalg.similarity import groups_of_copies
+from modalign.methods.contract.selection import folds
+from modalign.methods.contract.vectors import Problem
+
+MOST_COMPARED = 10_000  # labeled images whose copies are looked for, pair by pair
+LEFT_OUT = 2  # trials that leave classes out
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Divisions of the labeled images into such to learn from and such to be judged on.
+
+    Attributes
+    ----------
+    parts : (n,) which images are learned from, and the indices of those to be judged, for each trial.
+    folded : how many images are judged in the folds, each once; they come first.
+    growth : labeled images per class that a fit to all images has for one of the fits of the trials; geometric mean.
+    """
+
+    parts: tuple[tuple[Tensor, Tensor], ...]
+    folded: int
+    growth: float
+
+    @property
+    def rows(self) -> Tensor:
+        """(m,) indices of the judged images, trial by trial."""
+        return torch.cat([held for _, held in self.parts])
+
+
+def trials(problem: Problem, groups: Tensor | None, seed: int) -> Trials | None:
+    """Stratified folds; where some classes have text and no labeled image, also trials that leave labeled classes out.
+
+    Each of these leaves out as large a share of the labeled classes as has no image, so that what learning does to such
+    classes is judged too, in about the proportion in which their images come. An image whose class is absent from the
+    other folds is not judged.
+
+    Parameters
+    ----------
+    problem : the images and labels; unlabeled images are learned from in every trial.
+    groups : of images that are held out together, see :func:`groups_of_views`; None gives every image its own.
+    seed : of the division.
+
+    Returns
+    -------
+    Trials; None where most labeled classes have a single image, or so few classes have labels that none can be left
+    out, which leaves too little to choose on. Cost O(n log n).
+    """
+    y, sizes = problem.y, images_per_class(problem, groups)
+    present = (sizes > 0).nonzero().flatten()
+    left_out = min(round((1 - len(present) / len(sizes)) * len(present)), len(present) // 2, len(present) - 2)
+    if not len(present) or int(sizes[present].median()) < 2 or (len(present) < len(sizes) and left_out < 1):
+        return None
+    fold = folds(y, groups=groups, random_state=seed)
+    parts, doublings = [], []
+    total = torch.bincount(y[y != UNLABELLED], minlength=problem.n_classes)
+    for k in range(int(fold.max()) + 1):
+        learned, held = fold != k, (fold == k).nonzero().flatten()
+        left = total - torch.bincount(y[held], minlength=problem.n_classes)
+        held = held[left[y[held]] > 0]
+        parts.append((learned, held))
+        doublings.append((total[y[held]] / left[y[held]]).log2())
+    folded = sum(len(held) for _, held in parts)
+    if left_out:
+        order = present[torch.from_numpy(np.random.default_rng(seed).permutation(len(present)))].to(y.device)
+        for chosen in order[: LEFT_OUT * left_out].split(left_out):
+            parts.append((~torch.isin(y, chosen), torch.isin(y, chosen).nonzero().flatten()))
+            doublings.append(torch.zeros(len(parts[-1][1]), device=y.device))
+    return Trials(tuple(parts), folded, float(torch.cat(doublings).mean().exp2()))
+
+
+def groups_of_views(problem: Problem) -> Tensor | None:
+    """(n,) group numbers of labeled images: copies and views of an image share one.
+
+    None where no image has a label, or too many have one to compare all pairs.
+    """
+    known = (problem.y != UNLABELLED).nonzero().flatten()
+    if not 0 < len(known) <= MOST_COMPARED:
+        return None
+    groups = torch.arange(len(problem.X))
+    groups[known.cpu()] = groups_of_copies(problem.X[known])
+    if problem.ids is not None:  # views of one image share a name
+        first: dict[str, int] = {}
+        groups = groups[[first.setdefault(name, i) for i, name in enumerate(problem.ids)]]
+    return groups
+
+
+def images_per_class(problem: Problem, groups: Tensor | None) -> Tensor:
+    """(C,) labeled images of each class, views of one image counted once."""
+    known = problem.y != UNLABELLED
+    labels = problem.y[known].cpu()
+    if groups is not None:
+        labels = labels[torch.from_numpy(np.unique(groups[known.cpu()].numpy(), return_index=True)[1])]
+    return torch.bincount(labels, minlength=problem.n_classes)
+
+
+__all__ = ["Trials", "groups_of_views", "images_per_class", "trials"]

@@ -1,0 +1,165 @@
+"""CLIP-Adapter: a small network on the image vector, mixed with the image vector itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from modalign.linalg.similarity import unit
+from modalign.methods.contract.descent import Best, Criterion, Descent, checkpoints, cosine_rates, descend, seeded
+from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive, Range, Seed, require_stop
+from modalign.methods.contract.selection import held_out, share_correct
+from modalign.methods.contract.vectors import Problem, VectorMethod
+
+RATIOS, UNCHOSEN = (0.2, 0.4, 0.6, 0.8), 0.2
+LOOKS = 20  # how many steps of a training are compared on validation images
+
+Layers = Sequence[Tensor]  # (d, h) and (h, d)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class CLIPAdapter(VectorMethod):
+    r"""A bottleneck of two layers, trained on the labeled images, is mixed into the image vector.
+
+    With unit image x, unit class texts :math:`t_k` and :math:`W_1 \in \mathbb{R}^{d \times d/4}`,
+    :math:`W_2 \in \mathbb{R}^{d/4 \times d}`,
+
+    .. math:: x' = \beta \operatorname{ReLU}\bigl(\operatorname{ReLU}(x^\top W_1)\, W_2\bigr) + (1 - \beta)\, x,
+              \qquad s_k(x) = s\, \frac{x'^\top t_k}{\lVert x' \rVert}
+
+    cross-entropy is minimized by AdamW with all labeled images in every step and a learning rate that falls along half
+    a cosine. The residual ratio β (0.2, 0.4, 0.6 or 0.8) and the step to stop at, 0 included, are chosen on
+    ``validation``. Without validation images β = 0.2 and training goes to the end. Step 0 counts as zero-shot: the
+    network is drawn at random and left out.
+
+    The paper trains in small batches. Whether its layers have biases, and its schedule, could not be read; here they
+    have none. Its adapter of the text is not here. Without text, class means take its place.
+
+    The paper itself was not at hand: the equations are from descriptions of the method and were not compared with it.
+
+    Cost: O(n d (d / 2 + C)) a step, four trainings to choose β.
+
+    Parameters
+    ----------
+    ratio : β, or ``"auto"`` to choose it on validation images.
+    reduction : d over the width of the bottleneck.
+    steps : length of the training.
+    learning_rate : where the cosine starts.
+    weight_decay : decoupled decay of the weights.
+    stop : the step after which training ends, on the schedule of ``steps``; None is the best one on validation images,
+        or the last.
+    criterion : what is compared on the validation images; the other breaks ties.
+    logit_scale : s, inverse temperature; None is that of the encoder.
+    random_state : seed of the first weights.
+
+    Attributes
+    ----------
+    down_, up_ : (d, h) W₁ and (h, d) W₂.
+    prototypes_ : (C, d) unit class texts.
+    ratio_, stop_ : as used.
+    diagnosis_ : these, what they were ``chosen_on``, and with validation images the accuracy there and that
+        ``without_adapter``.
+
+    References
+    ----------
+    Gao et al., CLIP-Adapter: better vision-language models with feature adapters, 2021, arXiv:2110.04544.
+    """
+
+    title = "CLIP-Adapter"
+    paper = "Gao et al., CLIP-Adapter: better vision-language models with feature adapters, 2021, arXiv:2110.04544"
+    choices: ClassVar[tuple[str, ...]] = ("ratio", "stop")
+    ablations: ClassVar[dict[str, dict[str, Any]]] = {"no adapter": {"stop": 0}}
+
+    ratio: Fraction | Literal["auto"] = "auto"
+    reduction: Count = 4
+    steps: Count = 200
+    learning_rate: Positive = 1e-3
+    weight_decay: NonNegative = 0.01
+    stop: Annotated[int, Range(0)] | None = None
+    criterion: Criterion = "log-loss"
+    logit_scale: Positive | None = None
+    random_state: Seed = None
+
+    def _fit(self, problem: Problem) -> None:
+        require_stop(self.stop, self.steps)
+        X, y = problem.labelled()
+        X, self.prototypes_ = unit(X), problem.prototypes()
+        validation, start = held_out(problem.validation), self._start(X)
+        choose = validation is not None and (self.ratio == "auto" or self.stop is None)
+        if choose:
+            best = Best[tuple[float, int, list[Tensor]]](self.criterion, validation[1])
+            for ratio in RATIOS if self.ratio == "auto" else (float(self.ratio),):
+                self._train(X, y, start, ratio, best, unit(validation[0]))
+            self.ratio_, self.stop_, layers = best.choice
+        else:
+            self.ratio_ = UNCHOSEN if self.ratio == "auto" else float(self.ratio)
+            self.stop_ = self.steps if self.stop is None else self.stop
+            layers = self._train(X, y, start, self.ratio_)
+        self.down_, self.up_ = layers
+        self.diagnosis_ = {
+            "ratio": self.ratio_,
+            "stop": self.stop_,
+            "chosen_on": "validation" if choose else "nothing",
+        }
+        if validation is not None:
+            self.diagnosis_ |= {
+                "validation_accuracy": share_correct(self._scores(validation[0]), validation[1]),
+                "validation_accuracy_without_adapter": share_correct(
+                    unit(validation[0]) @ self.prototypes_.T, validation[1]
+                ),
+            }
+
+    def _scores(self, X: Tensor) -> Tensor:
+        layers = self.down_.to(X.device), self.up_.to(X.device)
+        return self._logits(unit(X), layers, self.ratio_ if self.stop_ else 0.0)
+
+    def _logits(self, X: Tensor, layers: Layers, ratio: float) -> Tensor:
+        """(n, C) scores of unit rows; with ratio 0 those of zero-shot."""
+        adapted = F.relu(F.relu(X @ layers[0]) @ layers[1])
+        return self.logit_scale_ * (unit(torch.lerp(X, adapted, ratio)) @ self.prototypes_.to(X).T)
+
+    def _start(self, X: Tensor) -> list[Tensor]:
+        """Weights drawn uniformly within 1 / √(inputs), as in torch's linear layers."""
+        generator, d = seeded(self.random_state_), X.shape[1]
+        width = max(1, d // self.reduction)
+        shapes = (d, width), (width, d)
+        return [((2 * torch.rand(s, generator=generator) - 1) / math.sqrt(s[0])).to(X.device) for s in shapes]
+
+    def _train(
+        self,
+        X: Tensor,
+        y: Tensor,
+        start: Layers,
+        ratio: float,
+        best: Best[tuple[float, int, list[Tensor]]] | None = None,
+        held: Tensor | None = None,
+    ) -> list[Tensor]:
+        """The layers at the end; ``best`` is offered those of some steps, judged on ``held``."""
+        layers = [layer.clone() for layer in start]
+
+        def gradients(_: int) -> tuple[Tensor, list[Tensor]]:
+            leaves = [layer.detach().requires_grad_() for layer in layers]
+            with torch.enable_grad():
+                loss = F.cross_entropy(self._logits(X, leaves, ratio), y)
+                slopes = torch.autograd.grad(loss, leaves)
+            return loss.detach(), list(slopes)  # one loss for both layers
+
+        def judge(step: int) -> None:
+            if self.stop in (None, step):
+                scores = self._logits(held, layers, ratio if step else 0.0) / self.logit_scale_
+                best.offer(scores, lambda: (ratio, step, [layer.clone() for layer in layers]))
+
+        steps = self.steps if self.stop is None else self.stop
+        looks = () if best is None else checkpoints(self.steps, LOOKS) if self.stop is None else (steps,)
+        if best is not None:
+            judge(0)
+        rates = cosine_rates(self.steps, self.learning_rate)[:steps]
+        if rates:
+            descend([Descent(layer, rates, self.weight_decay) for layer in layers], gradients, judge, looks)
+        return layers

@@ -1,0 +1,150 @@
+"""LFA's refinement: gradient steps of several maps, side by side, on the adaptive re-ranking loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from modalign.linalg.similarity import unit
+from modalign.methods.contract.descent import Descent, descend, seeded
+
+NEAR = 1e-6  # distances are clamped here, where their gradient would be infinite
+
+
+@dataclass(frozen=True)
+class RefinementSettings:
+    """How one map is refined; the fields are those of :class:`~modalign.methods.baselines.lfa.LFA`."""
+
+    rates: Sequence[float]
+    batch_size: int
+    weight_decay: float
+    neighbours: int
+    margin_scale: float
+    noise: float
+    dropout: float
+    random_state: int
+
+
+class Refinement:
+    """One map in refinement.
+
+    Parameters
+    ----------
+    start : (d, d) W, copied.
+    X : (n, d) unit images.
+    y : (n,) class indices.
+    T : (C, d) unit class texts.
+    recipe : the settings.
+
+    Attributes
+    ----------
+    weight : (d, d) W as it is now.
+    """
+
+    def __init__(self, start: Tensor, X: Tensor, y: Tensor, T: Tensor, recipe: RefinementSettings) -> None:
+        self.weight, self._X, self._y, self._recipe = start.clone(), X, y, recipe
+        self._ranking = MapRanking(T, recipe.neighbours, recipe.margin_scale)
+        self._generator = seeded(recipe.random_state)
+        self._batches: list[Tensor] = []
+
+    def descent(self) -> Descent:
+        """What :func:`~modalign.methods.contract.descent.descend` moves."""
+        return Descent(self.weight, self._recipe.rates, self._recipe.weight_decay)
+
+    def differentiate(self) -> tuple[Tensor, Tensor]:
+        """Loss of the next batch, and its gradient at ``weight``."""
+        recipe, draw, device = self._recipe, self._generator, self._X.device
+        if not self._batches:
+            order = torch.randperm(len(self._X), generator=draw)
+            self._batches.extend(order.split(min(recipe.batch_size, len(order))))
+        batch = self._batches.pop().to(device)
+        x = self._X[batch]
+        if recipe.noise:
+            x = x + recipe.noise * torch.randn(x.shape, generator=draw).to(device)
+        if recipe.dropout:
+            kept = torch.rand(x.shape, generator=draw).to(device) >= recipe.dropout
+            x = x * kept / (1 - recipe.dropout)
+        loss, slope = self._ranking.differentiate(x @ self.weight, self._y[batch])
+        return loss, x.T @ slope
+
+
+def refine_maps(
+    maps: Sequence[Refinement],
+    observe: Callable[[int], bool | None] | None = None,
+    observe_after: Collection[int] = (),
+) -> Tensor:
+    """Take the steps of all maps in turn, until their rates end or ``observe`` returns True.
+
+    Returns
+    -------
+    (steps done, maps) losses.
+    """
+
+    def gradients(step: int) -> tuple[Tensor, list[Tensor]]:
+        losses, slopes = zip(*(one.differentiate() for one in maps), strict=True)
+        return torch.stack(losses), list(slopes)
+
+    return descend([one.descent() for one in maps], gradients, observe, observe_after)
+
+
+class MapRanking:
+    """The adaptive re-ranking loss of images (not normalized) against unit class texts T (C, d).
+
+    Parameters
+    ----------
+    T : (C, d) unit class texts.
+    neighbours : k, at most C − 1.
+    margin_scale : s.
+    """
+
+    def __init__(self, T: Tensor, neighbours: int, margin_scale: float) -> None:
+        self.T, self.k = T, min(neighbours, len(T) - 1)
+        self.margins = (1 - T @ T.T) / margin_scale
+
+    def differentiate(self, Z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss of the rows Z (b, d) with classes y (b,), and its gradient (b, d)."""
+        lengths = torch.linalg.vector_norm(Z, dim=1, keepdim=True).clamp_min(1e-12)
+        rows = Z / lengths
+        cosines = rows @ self.T.T
+        others = cosines.scatter(1, y[:, None], -torch.inf)
+        rivals = torch.topk(others, self.k, dim=1).indices
+        own = (2 - 2 * cosines.gather(1, y[:, None])).clamp_min(NEAR**2).sqrt()
+        theirs = (2 - 2 * cosines.gather(1, rivals)).clamp_min(NEAR**2).sqrt()
+        excess = own - theirs + self.margins[y].gather(1, rivals)
+        active = (excess > 0).to(Z.dtype) / (self.k * len(Z))
+        loss = (excess.clamp_min(0)).mean()
+        # d = √(2 − 2 cos): ∂d/∂cos = −1/d; and ∂cos/∂z = (t − cos · z/‖z‖)/‖z‖
+        slope = torch.zeros_like(cosines).scatter_(1, rivals, active / theirs)
+        slope.scatter_(1, y[:, None], -active.sum(dim=1, keepdim=True) / own)
+        towards = slope @ self.T
+        return loss, (towards - rows * (slope * cosines).sum(dim=1, keepdim=True)) / lengths
+
+
+@dataclass(frozen=True)
+class SelectedMap:
+    """Share β of the identity, number of steps, and the cosines of the held-out images with these."""
+
+    beta: float
+    steps: int
+    scores: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Unit images X (n, d), their classes y (n,), the unit class texts T (C, d), and the isometry between them."""
+
+    X: Tensor
+    y: Tensor
+    T: Tensor
+    isometry: Tensor
+
+    def start(self, beta: float) -> Tensor:
+        """(d, d) the isometry, shrunk toward the identity."""
+        return torch.lerp(self.isometry, torch.eye(len(self.isometry), device=self.X.device), beta)
+
+    def cosines(self, X: Tensor, weight: Tensor) -> Tensor:
+        """(n, C) cosines of the mapped unit images ``X`` with the class texts."""
+        return unit(X @ weight) @ self.T.T

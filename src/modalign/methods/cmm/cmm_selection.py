@@ -1,0 +1,158 @@
+"""Which number of steps, and which fusion weight, held-out images prefer for CMM."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from modalign.core.progress import track
+from modalign.linalg.similarity import unit
+from modalign.methods.cmm.cmm_training import CMMRun, map_rows
+from modalign.methods.contract.descent import Best, Criterion
+from modalign.methods.contract.selection import Merit
+
+FIRST = 16  # steps; the first look
+CAREFUL = 45, 2.0
+"""Steps and β that are taken where there is nothing to choose on: little training, double weight for zero-shot."""
+
+
+def moments(most: int) -> list[int]:
+    """Numbers of steps to look at: 16, 23, 32, 45, … by factors of √2, and ``most`` itself."""
+    count = max(0, math.ceil(2 * math.log2(most / FIRST))) if most else 0
+    return [round(FIRST * 2 ** (i / 2)) for i in range(count)] + [most]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run, and which classes it trains.
+
+    Attributes
+    ----------
+    run : the training, of the texts of ``classes`` alone.
+    text : (C, d) unit class texts.
+    classes : (C',) indices of the classes that are trained; the text of any other class stays as it is.
+    """
+
+    run: CMMRun
+    text: Tensor
+    classes: Tensor
+
+    def prototypes(self) -> Tensor:
+        """(C, d) unit rows of the learned T."""
+        return self.text.index_copy(0, self.classes, unit(self.run.learner.text))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A training, and images that it does not learn from.
+
+    Attributes
+    ----------
+    training : a run and its classes.
+    X : (h, d) unit vectors of the held-out images.
+    """
+
+    training: Training
+    X: Tensor
+
+    def own(self) -> Tensor:
+        """(h, C) s_CMM of the held-out images, at the steps that are done."""
+        return unit(map_rows(self.training.run.learner.weights, self.X)) @ self.training.prototypes().T
+
+    def clip(self) -> Tensor:
+        """(h, C) s_CLIP of the held-out images with the class texts of this training."""
+        return self.X @ self.training.text.T
+
+
+@dataclass(frozen=True)
+class SelectedStep:
+    """A candidate: ``steps``, 0 for no training at all, ``fusion`` β, and ``scores``, s of the held-out images."""
+
+    steps: int
+    fusion: float
+    scores: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search chose, and what it saw.
+
+    Attributes
+    ----------
+    choice : the best candidate.
+    step_curve : lists of ``steps`` looked at, and for each the ``fusion`` of least log-loss with its ``accuracy`` and
+        ``log_likelihood`` on the held-out images; empty where nothing was searched.
+    fusion_curve : lists of the ``fusion`` values of the grid, and for each ``accuracy`` and ``log_likelihood`` after
+        the chosen number of steps.
+    """
+
+    choice: SelectedStep
+    step_curve: dict[str, list[float]] = field(default_factory=dict)
+    fusion_curve: dict[str, list[float]] = field(default_factory=dict)
+
+
+def search(
+    trials: Sequence[Trial],
+    y: Tensor,
+    steps: Sequence[int],
+    grid: Sequence[float],
+    criterion: Criterion,
+    *,
+    patience: int,
+    earliest: int,
+    no_step: float | None,
+) -> Found:
+    """Train all trials side by side, judge every β after the given numbers of steps, and stop when no gain comes.
+
+    The scores of a trial are computed once for all β. Cost: O(h d (d + C)) a look beside the training.
+
+    Parameters
+    ----------
+    trials : the runs, with their held-out images.
+    y : (h,) labels of all held-out images, trial by trial.
+    steps : when to look, increasing.
+    grid : values of β, increasing.
+    criterion : what decides, as of :class:`~modalign.methods.contract.descent.Best`.
+    patience : looks without a gain after which the search stops.
+    earliest : steps before which it does not stop.
+    no_step : β of the candidate that does not train at all, None for no such one. The others must surely improve on it,
+        as :meth:`~modalign.methods.contract.descent.Best.start` has it; only :data:`CAREFUL` need just not be worse.
+    """
+    clip, best = torch.cat([trial.clip() for trial in trials]), Best[SelectedStep](criterion, y)
+    seen: dict[int, list[Merit]] = {}
+    if no_step is not None:
+        best.start(clip, SelectedStep(0, no_step, (1 + no_step) * clip))
+        seen[0] = [best.merit] * len(grid)
+    misses = 0
+    for step in track(steps, "choosing CMM's steps", unit="looks"):
+        for trial in trials:
+            trial.training.run.advance(step)
+        own = torch.cat([trial.own() for trial in trials])
+        seen[step], better = [], False
+        for fusion in grid:
+            scores = own + fusion * clip
+            better |= best.offer(scores, partial(SelectedStep, step, fusion, scores), careful=(step, fusion) == CAREFUL)
+            seen[step].append(best.merit)
+        misses = 0 if better else misses + 1
+        if misses >= patience and step >= earliest:
+            break
+    tops = {step: max(zip(merits, grid, strict=True), key=lambda top: top[0][::-1]) for step, merits in seen.items()}
+    by_step = _curve("steps", list(tops), [merit for merit, _ in tops.values()])
+    return Found(
+        best.choice,
+        by_step | {"fusion": [fusion for _, fusion in tops.values()]},
+        _curve("fusion", grid, seen[best.choice.steps]),
+    )
+
+
+def _curve(name: str, values: Sequence[float], merits: Sequence[Merit]) -> dict[str, list[float]]:
+    return {
+        name: list(values),
+        "accuracy": [merit.accuracy for merit in merits],
+        "log_likelihood": [merit.log_likelihood for merit in merits],
+    }

@@ -1,0 +1,237 @@
+"""The classes of a fit: which label and which name belong to each column of the scores.
+
+Names decide, positions only where labels are integers and nothing has a name. Labels, features and class text that
+carry names are matched by them, also where they are in another order.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+from torch import Tensor
+
+from modalign.core.errors import InputError, argument
+from modalign.core.labels import UNLABELLED, check_names, places_of
+from modalign.core.spelling import did_you_mean, match_names, numeral, some
+
+
+@dataclass(frozen=True, eq=False)
+class Classes:
+    """The columns of the scores.
+
+    Attributes
+    ----------
+    labels : (C,) what ``y`` holds for each class: integers, names, or whatever scikit-learn takes for a class.
+    names : C names; None where nothing that was given has any.
+    """
+
+    labels: np.ndarray
+    names: tuple[str, ...] | None
+
+    @classmethod
+    def of_labels(cls, y: np.ndarray, own: Sequence[str]) -> Classes:
+        """Those that occur in ``y``, in sorted order, where there is no class text.
+
+        Parameters
+        ----------
+        y : (n,) labels, −1 where unknown if they are integers.
+        own : the names that integers in ``y`` are indices into; may be empty.
+        """
+        labels = np.unique(y[y != UNLABELLED] if y.dtype.kind in "iu" else y)
+        if own and y.dtype.kind in "iu":
+            _require_named(labels, own)
+            return cls(labels, tuple(own[k] for k in labels))
+        return cls(labels, tuple(labels.tolist()) if _is_text(labels) and len(labels) else None)
+
+    @classmethod
+    def of_text(cls, y: np.ndarray | None, own: Sequence[str], names: Sequence[str] | None, n_text: int) -> Classes:
+        """One for every row of the class text; columns that have no label yet included.
+
+        Parameters
+        ----------
+        y : (n,) labels, or None.
+        own : the names that integers in ``y`` are indices into, each of them among ``names``; may be empty.
+        names : the names of the rows of text, those of ``own`` first and in their order; or None.
+        n_text : rows of text.
+
+        Raises
+        ------
+        InputError : names in ``y`` without names of the rows, floats, booleans, or integers that may mean either a row
+            or a name.
+        """
+        if y is None or y.dtype.kind in "iu":
+            if y is not None and not own:
+                _require_rows(y, n_text)
+                _require_unambiguous(y, names or ())
+            return cls(np.arange(n_text), None if names is None else tuple(names))
+        if not _is_text(y):
+            raise InputError(
+                f"Expected labels as integers, one for each row of text, or as class names, got {y.dtype}; "
+                "y.astype(int) converts whole numbers."
+            )
+        if names is None:
+            raise InputError(f"Expected the names of the rows of text, since y holds names ({_shown(y)}); {_advice()}.")
+        return cls(np.array(names), tuple(names))
+
+    def codes(self, y: np.ndarray, own: Sequence[str] = (), *, closed: bool = True) -> np.ndarray:
+        """(n,) int64 columns of labels; −1 for images without a label.
+
+        Parameters
+        ----------
+        y : (n,) labels: as in fitting, class names, or integers that are indices into ``own``.
+        own : the names that integers in ``y`` are indices into; may be empty.
+        closed : refuse labels of no class; else they get the column C, which no image is given.
+        """
+        values, inverse = np.unique(y, return_inverse=True)
+        integers = values.dtype.kind in "iu"
+        by_name = self.names is not None and (_is_text(values) or (integers and len(own) > 0))
+        if by_name and integers:
+            _require_named(values, own)
+            known = match_names(own, self.names)
+            spelled = [known.get(name, name) for name in own]
+            values = np.array([spelled[k] if k != UNLABELLED else "" for k in values], dtype=object)
+        elif not by_name and _is_text(values) != _is_text(self.labels):
+            kind = "class names" if _is_text(self.labels) else f"labels of type {self.labels.dtype}"
+            raise InputError(f"Expected {kind} as in fit, got {values.dtype} such as {_shown(values)}.")
+        column = {label: k for k, label in enumerate(self.names if by_name else self.labels.tolist())}
+        unknown = "" if by_name else UNLABELLED
+        found = [UNLABELLED if integers and v == unknown else column.get(v, len(column)) for v in values.tolist()]
+        strangers = [v for v, k in zip(values.tolist(), found, strict=True) if k == len(column)]
+        if strangers and (closed or by_name):
+            self._refuse(strangers, list(column))
+        return np.array(found, dtype=np.int64)[inverse.reshape(-1)]
+
+    def _refuse(self, strangers: list[Any], known: list[Any]) -> None:
+        if isinstance(strangers[0], str):
+            raise InputError(
+                f"Expected labels among the {len(known)} class names, got {some(strangers, 3)}."
+                f"{did_you_mean(strangers[0], known)} The names are {some(known, 3)}."
+            )
+        raise InputError(f"Expected labels among the fitted classes, got {strangers[:3]}.")
+
+
+def read_labels(y: Any, n: int, rows: str = "a row of X") -> np.ndarray:
+    """``y`` as a NumPy array of n labels that can stand for classes.
+
+    Raises
+    ------
+    InputError : another number of labels, a label that is missing (None or NaN), labels of several kinds, what is no
+        class label, such as 0.5, or −1.0, which is a class to scikit-learn and no label here.
+    """
+    labels = np.asarray(y.cpu() if isinstance(y, Tensor) else y)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = column_or_1d(labels, warn=True)
+    if labels.shape != (n,):
+        got = len(labels) if labels.ndim == 1 else f"labels of shape {labels.shape}"
+        raise InputError(f"Expected one label {rows} ({n}), got {got}.")
+    if labels.dtype.kind in "OT":
+        missing = next((i for i, label in enumerate(labels) if _is_missing(label)), None)
+        if missing is not None:
+            raise InputError(
+                f"Expected a label {rows}, got {labels[missing]} at {missing} (counted from 0); leave images without a "
+                "label out, or give integers with -1 for them."
+            )
+        labels = _of_one_kind(labels)
+    if labels.dtype.kind in "mMcVS":
+        raise InputError(f"Expected labels as integers or class names, got {labels.dtype}.")
+    if labels.dtype.kind == "f":
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The number of unique classes")  # one image a class is normal
+            try:
+                check_classification_targets(labels)
+            except ValueError as error:
+                raise InputError(str(error)) from None
+    if labels.dtype.kind == "f" and (labels == UNLABELLED).any():
+        raise InputError("Expected integer labels where -1 marks unlabeled images, got floats; use y.astype(int).")
+    return labels
+
+
+def names_of_rows(classes: Sequence[str] | None, own: Sequence[str], n_text: int) -> tuple[str, ...] | None:
+    """The names of the rows of text as they lie, or None where nothing says them.
+
+    Parameters
+    ----------
+    classes : those that were given with the text.
+    own : those of the features that are fitted on. Where nothing else says it, their integer labels are row numbers.
+    n_text : rows of text.
+    """
+    if classes is not None:
+        names = check_names(classes, "classes")
+        if len(names) != n_text:
+            raise InputError(f"Expected one name in classes for each of the {n_text} rows of text, got {len(names)}.")
+        return names
+    if own and len(own) != n_text:
+        raise InputError(
+            f"Expected a row of text for each of the {len(own)} class names of X, got {n_text} rows without names; "
+            f"{_advice()}."
+        )
+    return tuple(own) or None
+
+
+def order_of_rows(own: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Rows of text so that those of ``own`` come first, in their order, then the others as they lie."""
+    first = places_of(own, names, "Expected text for every class of the images")
+    return first + [k for k in range(len(names)) if k not in set(first)]
+
+
+def _require_named(labels: np.ndarray, own: Sequence[str]) -> None:
+    wrong = labels[(labels < UNLABELLED) | (labels >= len(own))]
+    if len(wrong):
+        raise InputError(
+            f"Expected labels in 0…{len(own) - 1}, indices into the class names of X, or -1 for unlabeled, got "
+            f"{wrong[0]}."
+        )
+
+
+def _require_rows(y: np.ndarray, n_text: int) -> None:
+    known = y[y != UNLABELLED]
+    if len(known) and not 0 <= known.min() <= known.max() < n_text:
+        raise InputError(
+            f"Expected labels in 0…{n_text - 1}, one a row of text, or -1 for unlabeled; "
+            f"got {known.min()}…{known.max()}."
+        )
+
+
+def _require_unambiguous(y: np.ndarray, names: Sequence[str]) -> None:
+    """Integers are rows of text; where names are numbers too, no label may be the name of another row."""
+    place = {number: k for k, name in enumerate(names) if (number := numeral(name)) is not None}
+    for label in np.unique(y).tolist():
+        if place.get(label, label) != label:
+            raise InputError(
+                f"Expected labels that mean one class, got {label}, which is row {label} of text and the name of row "
+                f"{place[label]}; give y as names, such as '{names[place[label]]}', or text without names."
+            )
+
+
+def _is_missing(label: Any) -> bool:
+    """Whether it is None, NaN or what pandas has for them, which equal nothing or not for sure."""
+    same = label == label
+    return label is None or not isinstance(same, (bool, np.bool_)) or not same
+
+
+def _of_one_kind(labels: np.ndarray) -> np.ndarray:
+    """Labels that came as Python objects, or as text of variable length, as an array of their type."""
+    for kind, dtype in ((str, np.str_), ((bool, np.bool_), np.bool_), (Integral, np.int64), (Real, np.float64)):
+        if all(isinstance(label, kind) for label in labels):
+            return np.array(labels.tolist(), dtype=dtype)
+    found = " and ".join(sorted({type(label).__name__ for label in labels}))
+    raise InputError(f"Expected labels of one kind, integers or class names, got {found}.")
+
+
+def _is_text(values: np.ndarray) -> bool:
+    return values.dtype.kind == "U" or (values.dtype.kind == "O" and all(isinstance(v, str) for v in values.flat))
+
+
+def _advice() -> str:
+    return f"give ClassText(vectors, class_names) as text, or {argument('classes')}, the names of the rows of text"
+
+
+def _shown(values: np.ndarray) -> str:
+    return some([str(v) for v in values[:3].tolist()], 2)

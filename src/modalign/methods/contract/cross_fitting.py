@@ -1,0 +1,194 @@
+"""Cross-fitting: every labeled image is predicted by a model that did not see it, and all of them teach in the end.
+
+Few labeled images are worth more for learning than for validation. Here they serve for both: each of K folds is
+held out from a model that is fitted to the others, and the final model is fitted to all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median_low, mode
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+
+from modalign.core.errors import InputError
+from modalign.core.features import UNLABELLED, ClassText, Features, Scored
+from modalign.core.progress import track
+from modalign.linalg.similarity import groups_of_copies
+from modalign.methods.contract.selection import FOLDS, folds
+from modalign.methods.contract.vectors import VectorMethod
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """Out-of-fold predictions, and the hyper-parameters that they and the final model share.
+
+    Attributes
+    ----------
+    rows : (m,) the images that have a prediction, as row numbers.
+    scored : their ids, labels and logits.
+    folds : K.
+    chosen : values of the method's ``choices``.
+    """
+
+    rows: np.ndarray
+    scored: Scored
+    folds: int
+    chosen: dict[str, Any]
+
+
+def cross_fit(
+    method: VectorMethod,
+    X: Features,
+    *,
+    text: ClassText | None = None,
+    anchor: Features | None = None,
+    views: int = 1,
+    count: int = FOLDS,
+    random_state: int | None = 0,
+) -> CrossFit:
+    """Choose hyper-parameters and predict every labeled image by clones of ``method`` that were fitted without it.
+
+    First hyper-parameters are chosen. A method that cross-validates does so on all images. For another one each fold
+    serves as the validation images of a model fitted to the others, and the choice is the median of their choices, or
+    the most common value of what is no number. Then each fold is predicted by a model with these hyper-parameters,
+    fitted to the others. So the logits of all folds have the scale of those of the final model.
+
+    Folds are stratified, and copies of an image, found by their vectors, share one.
+
+    Parameters
+    ----------
+    method
+        Not fitted, and left as it is.
+    X
+        Vectors with labels; unlabeled images, -1, teach in every fold.
+    text, anchor
+        As for ``fit``.
+    views
+        How often the images are repeated in ``X`` (and ``anchor``): rows i, i + n, ... are views of image i. The first
+        view is predicted.
+    count
+        Number of folds K; no more are used than there are labeled images.
+    random_state
+        Seed of the division into folds.
+
+    Returns
+    -------
+    CrossFit
+        Where the method learns its classes from images alone, an image whose class is absent from the other folds has
+        no prediction, and a class that is absent from them is the least likely one. There are no predictions at all if
+        all labeled images are copies of one, or if the method refuses to learn from so few.
+
+    Notes
+    -----
+    Costs K fits, and K more, or one that cross-validates, for a method that has ``choices``.
+    """
+    copies = groups_of_copies(torch.from_numpy(np.array(X.vectors[: len(X) // views], dtype=np.float32)))
+    labels = torch.from_numpy(X.labels[: len(copies)])
+    n_classes = len(text) if text is not None else int(X.labels.max()) + 1
+    if len(copies[labels != UNLABELLED].unique()) < 2:
+        return CrossFit(np.empty(0, dtype=np.int64), Scored((), labels[:0].numpy(), np.empty((0, n_classes))), 0, {})
+    fold = folds(labels, count, groups=copies, random_state=random_state).numpy()
+    images = _Folded(X, text, anchor, fold, named_by_text=text is not None and method.takes_text)
+    usable = [k for k in range(int(fold.max()) + 1) if images.can_do_without(k)]
+    chosen = images.choose(method, usable)
+    settled = clone(method).set_params(**chosen)
+    rows, logits = [np.empty(0, dtype=np.int64)], [np.empty((0, n_classes))]
+    for k in _shown(usable, f"cross-fitting {method.title}"):
+        model = images.fit(settled, k)
+        if model is not None:
+            rows.append(images.held_out(k))
+            logits.append(_columns(model, X.select(rows[-1]), n_classes))
+    all_rows = np.concatenate(rows)
+    order = np.argsort(all_rows)
+    found = all_rows[order]
+    scored = Scored(tuple(X.ids[i] for i in found), X.labels[found], np.concatenate(logits)[order])
+    return CrossFit(found, scored, int(fold.max()) + 1, chosen)
+
+
+def own_predictions(method: VectorMethod, X: Features, views: int = 1) -> CrossFit:
+    """The out-of-fold predictions that a method made of the labeled images of ``X`` while it was fitted to them."""
+    found = method.out_of_fold()  # type: ignore[attr-defined]  # of methods with ``judges_itself``
+    rows, logits = (np.empty(0, dtype=np.int64), np.empty((0, len(method.classes_)))) if found is None else found
+    first = rows < len(X) // views
+    rows, logits = rows[first], logits[first]
+    scored = Scored(tuple(X.ids[i] for i in rows), X.labels[rows], logits)
+    return CrossFit(rows, scored, FOLDS if len(rows) else 0, method.chosen())
+
+
+@dataclass(frozen=True)
+class _Folded:
+    """Images with the fold that holds each out, -1 for unlabeled ones."""
+
+    X: Features
+    text: ClassText | None
+    anchor: Features | None
+    fold: np.ndarray
+    named_by_text: bool
+
+    def held_out(self, k: int) -> np.ndarray:
+        """The images of fold ``k`` of which the others can know the class."""
+        labels = self.X.labels[: len(self.fold)]
+        known = self.named_by_text | np.isin(labels, self._present(k))
+        return np.flatnonzero((self.fold == k) & known)
+
+    def can_do_without(self, k: int) -> bool:
+        """Whether there is something to learn from the other folds, and something to hold out."""
+        return (self.named_by_text or len(self._present(k)) > 1) and len(self.held_out(k)) > 0
+
+    def choose(self, method: VectorMethod, usable: list[int]) -> dict[str, Any]:
+        """Values of the ``choices`` of the method; none if it has none."""
+        if not method.choices:
+            return {}
+        if method.cross_validates:
+            return clone(method).fit(self.X, text=self.text, anchor=self.anchor).chosen()
+        rounds = _shown(usable, f"tuning {method.title}")
+        models = [self.fit(method, k, choose=True) for k in rounds]
+        return _agreed([model.chosen() for model in models if model is not None])
+
+    def fit(self, method: VectorMethod, k: int, *, choose: bool = False) -> VectorMethod | None:
+        """A clone fitted to the other folds, with fold ``k`` as validation images if it is to choose.
+
+        None if the method refuses the other folds as too few. It also refuses what else is wrong with its input, but
+        then it does so again when it is fitted to all images.
+        """
+        views = len(self.X) // len(self.fold)
+        learned = np.flatnonzero(np.tile(self.fold != k, views))
+        try:
+            return clone(method).fit(
+                self.X.select(learned),
+                text=self.text,
+                anchor=None if self.anchor is None else self.anchor.select(learned),
+                validation=self.X.select(self.held_out(k)) if choose else None,
+            )
+        except InputError:
+            return None
+
+    def _present(self, k: int) -> np.ndarray:
+        return np.unique(self.X.labels[: len(self.fold)][(self.fold != k) & (self.fold >= 0)])
+
+
+def _shown(usable: list[int], description: str) -> Iterator[int]:
+    return track(usable, description, unit="folds")
+
+
+def _columns(model: VectorMethod, X: Features, n_classes: int) -> np.ndarray:
+    """(n, C) float64 logits with a column for every class; classes unknown to the model have the least of each row."""
+    scores = np.asarray(model.scores(X), dtype=np.float64)
+    table = np.repeat(scores.min(axis=1, keepdims=True), n_classes, axis=1)
+    table[:, model.classes_] = scores
+    return table
+
+
+def _agreed(chosen: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The median of each setting, which is one of its values; the most common one of what is no number."""
+    values = {name: [choice[name] for choice in chosen] for name in (chosen[0] if chosen else ())}
+    return {name: median_low(found) if _numbers(found) else mode(found) for name, found in values.items()}
+
+
+def _numbers(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)

@@ -1,0 +1,157 @@
+"""What choices inside ``fit`` are judged on: validation images, and labeled images that were held out of training.
+
+A choice on labeled images is cross-fitted: the images are divided into stratified folds, every candidate is trained
+without one fold and judged on it, and the candidate that was chosen is then fitted to all labeled images. So no label
+is spent on choosing alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from modalign.core.features import UNLABELLED
+from modalign.methods.contract.descent import seeded
+from modalign.methods.contract.selection import FOLDS, folds, held_out
+from modalign.methods.contract.vectors import Problem
+
+ENOUGH = 250
+"""Held-out images beyond which no further fold is used: the standard error of a choice is then small already."""
+
+
+@dataclass(frozen=True)
+class SelectionSplit:
+    """Labeled images to learn from and others to judge what was learned.
+
+    Attributes
+    ----------
+    rows : (m,) positions among the labeled images of the problem.
+    X : (h, d) vectors of the held-out images.
+    y : (h,) their class indices.
+    whole : whether all labeled images are learned from.
+    """
+
+    rows: Tensor
+    X: Tensor
+    y: Tensor
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class SelectionSplits:
+    """All divisions that a choice is judged on.
+
+    Attributes
+    ----------
+    parts : the divisions; empty where there is nothing to choose on.
+    source : ``"validation"``, ``"cross-validation"``, ``"validation and cross-validation"`` or ``"nothing"``.
+    """
+
+    parts: tuple[SelectionSplit, ...]
+    source: str
+
+    @property
+    def y(self) -> Tensor:
+        """The labels of all held-out images, division by division."""
+        return torch.cat([part.y for part in self.parts])
+
+
+def selection_splits(problem: Problem, random_state: int | None, *, cross_validate: bool = True) -> SelectionSplits:
+    """The validation images if there are any and, where these are fewer than :data:`ENOUGH`, folds of the labeled ones.
+
+    There are as many folds as the typical class has images, at least two and at most five, so that the images of every
+    class are divided evenly. The only image of a class is never held out, since nothing would be known of the class.
+    Where classes have text but no image, one more division holds out as large a share of the labeled classes as a
+    whole, so that what training does to such classes is part of what is judged.
+
+    Parameters
+    ----------
+    problem : its labeled and validation images.
+    random_state : seed of the folds.
+    cross_validate : False uses the validation images alone.
+
+    Returns
+    -------
+    Divisions. Cost O(n d), for finding copies.
+    """
+    X, y = problem.labelled()
+    known = held_out(problem.validation)
+    given = [] if known is None else [SelectionSplit(torch.arange(len(y), device=y.device), *known, whole=True)]
+    made, count = [], sum(len(part.y) for part in given)
+    if cross_validate and len(y):
+        names = None if problem.ids is None else [problem.ids[i] for i in (problem.y != UNLABELLED).nonzero()[:, 0]]
+        groups = copies(X, y, names)
+        first = torch.zeros(len(y), dtype=torch.bool, device=y.device)
+        first[torch.from_numpy(np.unique(groups.numpy(), return_index=True)[1])] = True
+        fold = _folds(y, groups, first, random_state)
+        for number in range(int(fold.max()) + 1):
+            if count < ENOUGH:
+                held = (fold == number) & first
+                made.append(SelectionSplit((fold != number).nonzero()[:, 0], X[held], y[held]))
+                count += len(made[-1].y)
+        if count:
+            made += _classes(X, y, first, problem.n_classes, count, random_state)
+    sources = ["validation"] * bool(given) + ["cross-validation"] * bool(made)
+    return SelectionSplits((*given, *made), " and ".join(sources) or "nothing")
+
+
+def _classes(
+    X: Tensor, y: Tensor, first: Tensor, n_classes: int, count: int, random_state: int | None
+) -> list[SelectionSplit]:
+    """A division between classes, in proportion to the share of classes without an image; ``count`` others are held."""
+    present = y.unique()
+    share = 1 - len(present) / n_classes
+    held_classes = min(max(1, round(share * len(present))), len(present) - 2)
+    if share == 0 or held_classes < 1:
+        return []
+    generator = seeded(random_state)
+    chosen = present[torch.randperm(len(present), generator=generator)[:held_classes].to(y.device)]
+    out = torch.isin(y, chosen)
+    rows = (out & first).nonzero()[:, 0]
+    wanted = max(1, round(count * share / (1 - share)))
+    rows = rows[torch.randperm(len(rows), generator=generator)[:wanted].to(y.device)]
+    return [SelectionSplit((~out).nonzero()[:, 0], X[rows], y[rows])]
+
+
+def _folds(y: Tensor, groups: Tensor, first: Tensor, random_state: int | None) -> Tensor:
+    """The fold of every labeled image, −1 for the only image of a class."""
+    sizes = torch.bincount(y[first])
+    several = sizes[sizes > 1]
+    if not len(several):
+        return torch.full_like(y, UNLABELLED)
+    divided = torch.where(sizes[y] > 1, y, UNLABELLED)
+    typical = max(2, int(several.double().median()))
+    return folds(divided, min(typical, FOLDS), groups=groups, random_state=random_state)
+
+
+def copies(X: Tensor, y: Tensor, ids: Sequence[str] | None = None) -> Tensor:
+    """(n,) group numbers: rows of one label that have equal vectors or one id are views of one image.
+
+    Parameters
+    ----------
+    X : (n, d) vectors.
+    y : (n,) class indices.
+    ids : n names; a mirrored image has the name of its original.
+    """
+    found: dict[tuple[object, int], int] = {}
+    labels = y.tolist()
+
+    def numbers(keys: Sequence[object]) -> list[int]:
+        return [found.setdefault(key, len(found)) for key in zip(keys, labels, strict=True)]
+
+    by_vector = numbers([row.tobytes() for row in X.cpu().numpy()])
+    if ids is None:
+        return torch.tensor(by_vector)
+    by_name = numbers(ids)
+    edges = coo_array((np.ones(len(labels)), (by_vector, by_name)), shape=(len(found), len(found)))
+    _, group = connected_components(edges, directed=False)
+    return torch.from_numpy(group[by_vector].astype(np.int64))
+
+
+__all__ = ["ENOUGH", "SelectionSplit", "SelectionSplits", "copies", "selection_splits"]

@@ -1,0 +1,118 @@
+"""What is trained inside an encoder: the frozen towers with their classes, and the learner that works with them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modalign.core.errors import InputError
+from modalign.core.features import ClassText
+from modalign.encoders.towers.opened import TextTower, VisionTower
+from modalign.linalg.prototypes import text_prototypes
+from modalign.linalg.similarity import unit
+from modalign.methods.contract.rows import read_rows
+from modalign.tune.batches import Batch, ImageBatches
+from modalign.tune.history import Epoch
+
+if TYPE_CHECKING:
+    from modalign.encoders.clip import ClipEncoder
+
+
+@dataclass(frozen=True, eq=False)
+class Towers:
+    """What a learner works with; nothing in it is trained.
+
+    Attributes
+    ----------
+    text, vision : the encoder, opened up.
+    class_names : K names.
+    sentences : the sentences of every class, as the user gave them.
+    class_text : (K, T, d) unit vectors of these sentences, zero rows where a class has fewer than T.
+    logit_scale : inverse temperature of the encoder.
+    gradient_checkpointing : to be handed to the towers.
+    """
+
+    text: TextTower
+    vision: VisionTower
+    class_names: tuple[str, ...]
+    sentences: tuple[tuple[str, ...], ...]
+    class_text: Tensor
+    logit_scale: float
+    gradient_checkpointing: bool = False
+
+    @classmethod
+    def open(cls, encoder: ClipEncoder, text: ClassText, **options: Any) -> Towers:
+        """Both towers of ``encoder`` for the classes of ``text``, which must come from it."""
+        towers = TextTower(encoder), VisionTower(encoder)
+        encoder.spec.require(text.spec)
+        if len(text) < 2:
+            raise InputError(f"Expected text of at least 2 classes, got {len(text)}; one leaves nothing to decide.")
+        vectors = read_rows(text, "text", (2, 3), zeros=True).to(encoder.device)
+        vectors = vectors[:, None] if vectors.ndim == 2 else vectors
+        scale = float(encoder.logit_scale or 100.0)
+        return cls(*towers, tuple(text.class_names), tuple(text.sentences), vectors, scale, **options)
+
+    @property
+    def device(self) -> torch.device:
+        """Of the encoder."""
+        return self.vision.device
+
+    def __len__(self) -> int:
+        return len(self.class_names)
+
+    def prototypes(self) -> Tensor:
+        """(K, d) unit mean directions of the class text: what zero-shot classification compares images with."""
+        return text_prototypes(self.class_text)
+
+
+class Learner(nn.Module, ABC):
+    """What a tower method trains, as parameters, and what it does with them.
+
+    Parameters
+    ----------
+    towers : the frozen encoder and the classes.
+    """
+
+    fingerprint: str = ""  # of what decides the training beside parameters, classes and images, such as files
+
+    def __init__(self, towers: Towers) -> None:
+        super().__init__()
+        self.towers = towers
+
+    def begin(self, data: ImageBatches) -> None:
+        """Told of the images once, before training: the place for buffers of their number."""
+
+    def classes(self) -> Any:
+        """The text side, whatever :meth:`scores` needs of it; computed for every batch in training, once afterwards."""
+        return None
+
+    @abstractmethod
+    def scores(self, pixels: Tensor, classes: Any) -> Tensor:
+        """(B, K) logits of pictures (B, 3, H, W)."""
+
+    def loss(self, batch: Batch) -> Tensor | Mapping[str, Tensor]:
+        """Mean over the pictures of a batch; by default the cross-entropy of the first view."""
+        return F.cross_entropy(self.scores(batch.pixels, self.classes()).float(), batch.labels)
+
+    def ended(self, epoch: Epoch) -> Mapping[str, float] | None:
+        """Called at the end of every epoch; what it returns stands in the history."""
+        return None
+
+    def state(self) -> dict[str, Tensor]:
+        """What a saved model keeps, by default all parameters; small, and enough for :meth:`restore`."""
+        return {name: value.detach() for name, value in self.state_dict().items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Become what :meth:`state` was taken from, for prediction."""
+        self.load_state_dict(state)
+
+
+def cosine_logits(images: Tensor, classes: Tensor, scale: float) -> Tensor:
+    """(B, K) scaled cosines of image features (B, d) and class features (K, d) of any length."""
+    return scale * (unit(images.float()) @ unit(classes.float()).T)

@@ -1,0 +1,184 @@
+"""Hyper-parameters are said once: type, range and default on the constructor, the meaning in its docstring.
+
+``Annotated`` aliases carry the range; :func:`check_parameters` reads them back for validation, the command line and
+the docs pages.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, is_dataclass
+from functools import cache
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from modalign.core.errors import InputError, UnknownNameError, hyperparameter, require_known
+
+
+@dataclass(frozen=True)
+class Range:
+    """low ≤ value ≤ high, finite; ``strict_low`` excludes the lower bound and ``infinite`` includes infinity."""
+
+    low: float = -np.inf
+    high: float = np.inf
+    strict_low: bool = False
+    infinite: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = self.low < value if self.strict_low else self.low <= value
+        return above and value <= self.high and (self.infinite or abs(value) < np.inf)
+
+    def __str__(self) -> str:
+        opening = "(" if self.strict_low or self.low == -np.inf else "["
+        closing = "]" if self.infinite or self.high < np.inf else ")"
+        return f"{opening}{self.low:g}, {self.high:g}{closing}"
+
+
+Positive = Annotated[float, Range(0, strict_low=True)]
+PositiveOrInfinite = Annotated[float, Range(0, strict_low=True, infinite=True)]
+NonNegative = Annotated[float, Range(0)]
+Fraction = Annotated[float, Range(0, 1)]
+Count = Annotated[int, Range(1)]
+Seed = Annotated[int, Range(0)] | None
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One constructor argument of a method, as shown to people."""
+
+    name: str
+    annotation: Any
+    default: Any
+    meaning: str
+
+
+@cache
+def parameters(cls: type) -> tuple[Parameter, ...]:
+    """The hyper-parameters of ``cls`` in the order of its constructor, meanings from its docstring and its bases'."""
+    hints = get_type_hints(cls if is_dataclass(cls) else cls.__init__, include_extras=True)
+    meanings: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        meanings |= _meanings(inspect.cleandoc(vars(base).get("__doc__") or ""))
+    signature = inspect.signature(cls.__init__)
+    return tuple(
+        Parameter(name, hints.get(name, Any), parameter.default, meanings.get(name, ""))
+        for name, parameter in signature.parameters.items()
+        if name != "self"
+    )
+
+
+def known_parameters(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """``settings`` under the names of the hyper-parameters of ``cls``; American and British spelling are one name.
+
+    Raises
+    ------
+    UnknownNameError : a name that ``cls`` does not have; the message has the nearest one.
+    """
+    return require_known(f"hyper-parameter of {cls.__name__}", settings, [p.name for p in parameters(cls)])
+
+
+class _Named(type):
+    """Constructors that look their arguments up with :func:`known_parameters`."""
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """That of ``__init__`` without ``self``, which the ``__call__`` below would hide."""
+        return inspect.Signature(list(inspect.signature(cls.__init__).parameters.values())[1:])
+
+    def __call__(cls, *args: Any, **settings: Any) -> Any:
+        return super().__call__(*args, **known_parameters(cls, settings))
+
+
+class Parametrized(BaseEstimator, metaclass=_Named):
+    """An estimator whose hyper-parameters are known by American and British names; a misspelled one is corrected."""
+
+    def set_params(self, **settings: Any) -> Self:
+        """Set hyper-parameters by name.
+
+        Raises
+        ------
+        UnknownNameError : a name that is none; the message has the nearest one.
+        """
+        return super().set_params(**known_parameters(type(self), settings))
+
+
+def check_parameters(estimator: object) -> None:
+    """Raise one clear sentence if a hyper-parameter of ``estimator`` has a wrong type or lies out of range."""
+    for parameter in parameters(type(estimator)):
+        value = getattr(estimator, parameter.name)
+        if not _fits(value, parameter.annotation):
+            _refuse(type(estimator).__name__, parameter, value)
+
+
+def fits(value: object, parameter: Parameter) -> bool:
+    """Whether ``value`` has the type and lies in the range of a hyper-parameter."""
+    return _fits(value, parameter.annotation)
+
+
+def require_stop(stop: int | None, length: int) -> None:
+    """Raise if training is to stop after its end: later than after ``length`` steps or epochs."""
+    if stop is not None and stop > length:
+        raise InputError(f"Expected stop ≤ {length}, the length of the training, got {stop}.")
+
+
+def format_annotation(annotation: Any) -> str:
+    """An annotation in words: ``float in (0, inf)``, ``'a' or 'b'``, ``None``."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        kind, *extra = get_args(annotation)
+        return " ".join([format_annotation(kind), *(f"in {e}" for e in extra if isinstance(e, Range))])
+    if origin is Literal:
+        return " or ".join(repr(choice) for choice in get_args(annotation))
+    if origin in (Union, UnionType):
+        return " or ".join(format_annotation(choice) for choice in get_args(annotation))
+    if annotation is NoneType:
+        return "None"
+    return getattr(annotation, "__name__", str(annotation)) if origin is None else str(annotation)
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        kind, *extra = get_args(annotation)
+        return _fits(value, kind) and all(value in e for e in extra if isinstance(e, Range))
+    if origin in (Union, UnionType):
+        return any(_fits(value, choice) for choice in get_args(annotation))
+    if origin is Literal:
+        return any(
+            value is choice or (type(value) is type(choice) and value == choice) for choice in get_args(annotation)
+        )
+    if annotation is Any:
+        return True
+    if annotation is bool:
+        return isinstance(value, (bool, np.bool_))
+    if annotation is float:
+        return isinstance(value, Real) and not isinstance(value, bool) and not np.isnan(value)
+    if annotation is int:
+        return isinstance(value, Integral) and not isinstance(value, bool)
+    return isinstance(value, origin or annotation)
+
+
+def _refuse(owner: str, parameter: Parameter, value: Any) -> None:
+    name = hyperparameter(parameter.name, owner=owner)
+    kind = parameter.annotation
+    if get_origin(kind) in (Union, UnionType) and get_args(kind)[1:] == (NoneType,):
+        kind = get_args(kind)[0]
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    if isinstance(value, str) and any(isinstance(choice, str) for choice in choices):
+        raise UnknownNameError(f"value of {name}", value, [c for c in choices if isinstance(c, str)])
+    raise InputError(f"{name}: expected {format_annotation(parameter.annotation)}, got {value!r}.")
+
+
+def _meanings(doc: str) -> dict[str, str]:
+    """The ``Parameters`` section of a numpydoc docstring: name → one line of meaning."""
+    match = re.search(r"^Parameters\n-+\n(.*?)(?=^\S[^\n]*\n-{3,}$|\Z)", doc, flags=re.MULTILINE | re.DOTALL)
+    if not match:
+        return {}
+    entries = re.findall(r"^(\w+)\s*:\s*(.*(?:\n[ \t]+.*)*)", match.group(1), flags=re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}

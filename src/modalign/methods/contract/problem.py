@@ -1,0 +1,216 @@
+"""What a method on vectors learns from, and how it is read from what users bring."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.utils.validation import validate_data
+from torch import Tensor
+
+from modalign.core.errors import InputError, argument
+from modalign.core.features import ClassText, EncoderSpec, Features
+from modalign.core.labels import UNLABELLED
+from modalign.linalg.prototypes import class_means, text_prototypes
+from modalign.methods.contract.class_names import Classes, names_of_rows, order_of_rows, read_labels
+from modalign.methods.contract.parameters import Parametrized
+from modalign.methods.contract.rows import read_parts, read_rows, read_text_vectors
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a method is asked to learn from; all tensors float32 on one device, vectors of the length they came with.
+
+    Methods look at directions only, so that the scale of the vectors makes no difference.
+
+    Attributes
+    ----------
+    X : (n, d) image vectors.
+    y : (n,) class indices in 0…C−1, −1 = unlabeled.
+    n_classes : C.
+    text : (C, T, d) class-text vectors, zero rows where a class has fewer than T sentences; None without text.
+    anchor : (n, a) the language-aligned view of the same images, or None.
+    validation : (X, y) held out for choosing hyper-parameters, or None.
+    parts : (n, N, d) vectors of crops or patches of the same images, for methods that take them; else None.
+    logit_scale : trained inverse temperature of the encoder of the text, None if there is no text or it is unknown.
+    ids : the n names of the images, one for all views of an image; None where they have none.
+    """
+
+    X: Tensor
+    y: Tensor
+    n_classes: int
+    text: Tensor | None
+    anchor: Tensor | None
+    validation: tuple[Tensor, Tensor] | None
+    parts: Tensor | None = None
+    logit_scale: float | None = None
+    ids: tuple[str, ...] | None = None
+
+    def labelled(self) -> tuple[Tensor, Tensor]:
+        """The rows of ``X`` that have a label, and their labels."""
+        known = self.y != UNLABELLED
+        return self.X[known], self.y[known]
+
+    def prototypes(self) -> Tensor:
+        """(C, d) unit class prototypes: the mean text direction, or the class means where there is no text."""
+        if self.text is not None:
+            return text_prototypes(self.text)
+        return class_means(*self.labelled(), self.n_classes)
+
+
+class ProblemReader(Parametrized):
+    """An estimator that reads what users give to ``fit`` and to prediction; its class attributes say what it takes.
+
+    Attributes
+    ----------
+    classes_, class_names_, n_features_in_, encoder_ : see :class:`~modalign.methods.contract.vectors.VectorMethod`.
+    """
+
+    needs_text: ClassVar[bool] = False  # refuses to fit without class text
+    needs_labels: ClassVar[bool] = True  # with text given, still needs at least one labeled image
+    needs_anchor: ClassVar[bool] = False  # refuses to fit without the language-aligned view
+    takes_anchor: ClassVar[bool] = False  # text is in the space of the anchor where there is one, else in that of X
+    streams: ClassVar[bool] = False  # is given memory-mapped vectors as they are, of any type, to read in blocks
+    takes_parts: ClassVar[bool] = False  # looks at ``Features.tokens``, crops or patches of every image
+
+    classes_: np.ndarray
+    class_names_: list[str] | None
+    n_features_in_: int
+    encoder_: EncoderSpec | None
+
+    @property
+    def _classes(self) -> Classes:
+        names = getattr(self, "class_names_", None)
+        return Classes(self.classes_, None if names is None else tuple(names))
+
+    def _read_problem(self, X: Any, y: Any, text: Any, anchor: Any, validation: Any, classes: Any) -> Problem:
+        if isinstance(X, Features) and y is None:
+            y = X.labels
+        vectors = self._read_vectors(X, reset=True)
+        spec, width, name = self.encoder_, vectors.shape[1], "X"
+        if anchor is not None:
+            anchor_spec = anchor.spec if isinstance(anchor, Features) else None
+            anchor = self._read_anchor(anchor, X, vectors)
+            if self.takes_anchor or self.needs_anchor:
+                spec, width, name = anchor_spec, anchor.shape[1], "anchor"
+        elif self.needs_anchor:
+            raise InputError(
+                f"{type(self).__name__} needs {argument('anchor')}: the same images in the language-aligned space."
+            )
+        if text is None and self.needs_text:
+            raise InputError(f"{type(self).__name__} needs {argument('text')}: (C, d) or (C, T, d) class-text vectors.")
+        names = scale = None
+        if text is not None:
+            if isinstance(text, ClassText):
+                text = text if classes is None else text.select(classes)
+                classes = text.class_names
+                if spec is not None:
+                    spec.require(text.spec)
+                spec = text.spec or spec
+            scale = None if spec is None else spec.logit_scale
+            text = read_text_vectors(text, width, name, anchored=not self.takes_anchor or name == "anchor").to(
+                vectors.device
+            )
+            names = names_of_rows(classes, names_of(X), len(text))
+        elif classes is not None:
+            raise InputError(
+                f"Expected {argument('classes')} together with {argument('text')}, whose rows it names, got no text."
+            )
+        y = None if y is None else read_labels(y, len(vectors))
+        text = self._read_classes(y, names_of(X), text, names)
+        codes = np.full(len(vectors), UNLABELLED) if y is None else self._classes.codes(y, names_of(X))
+        if self.needs_labels and not (codes != UNLABELLED).any():
+            raise InputError(f"{type(self).__name__} needs at least one labeled image, got none.")
+        labels = torch.from_numpy(codes).to(vectors.device)
+        given = None if validation is None else self._read_validation(validation, vectors.device)
+        parts = self._read_parts(X, vectors)
+        ids = X.ids if isinstance(X, Features) else None
+        return Problem(vectors, labels, len(self.classes_), text, anchor, given, parts, scale, ids)
+
+    def _read_classes(
+        self, y: np.ndarray | None, own: Sequence[str], text: Tensor | None, names: Sequence[str] | None
+    ) -> Tensor | None:
+        """Sets ``classes_`` and ``class_names_``; the text in their order, that of ``own``, the names of X, first."""
+        if y is None and (self.needs_labels or text is None):
+            raise InputError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
+        if text is None:
+            found = Classes.of_labels(y, own)
+        else:
+            own = own if y is None or y.dtype.kind in "iu" else ()
+            if own and names is not None:
+                order = order_of_rows(own, names)
+                text, names = text[order], [*own, *(names[k] for k in order[len(own) :])]
+            found = Classes.of_text(y, own, names, len(text))
+        if len(found.labels) < 2:
+            raise InputError(
+                f"{type(self).__name__} needs at least 2 classes, got {len(found.labels)} class in y; "
+                "one class leaves nothing to decide."
+            )
+        self.classes_ = found.labels
+        self.class_names_ = None if found.names is None else list(found.names)
+        return text
+
+    def _read_anchor(self, anchor: Any, X: Any, vectors: Tensor) -> Tensor:
+        rows = read_rows(anchor, "anchor", mapped=self.streams).to(vectors.device)
+        if len(rows) != len(vectors):
+            raise InputError(
+                f"Expected as many rows in anchor as in X ({len(vectors)}), got {len(rows)}; "
+                "row i of both must be the same image."
+            )
+        unnamed = tuple(map(str, range(len(rows))))
+        ids = {given.ids for given in (anchor, X) if isinstance(given, Features)} - {unnamed}
+        if len(ids) > 1:
+            raise InputError("Expected the images of X in anchor, in the same order, got other ids.")
+        return rows
+
+    def _read_validation(self, validation: Any, device: torch.device) -> tuple[Tensor, Tensor]:
+        if isinstance(validation, Features):
+            validation = validation, validation.labels
+        if not isinstance(validation, (tuple, list)) or len(validation) != 2:
+            raise InputError(f"Expected validation as (X, y) or labeled Features, got {type(validation).__name__}.")
+        X, y = validation
+        rows = self._read_vectors(X, reset=False).to(device)
+        codes = self._classes.codes(read_labels(y, len(rows), "a validation row"), names_of(X))
+        return rows, torch.from_numpy(codes).to(device)
+
+    def _read_parts(self, X: Any, vectors: Tensor) -> Tensor | None:
+        """(n, N, d) crops or patches of the images whose vectors were read, where the method takes such."""
+        if not self.takes_parts or not isinstance(X, Features) or X.tokens is None:
+            return None
+        return read_parts(X.tokens, vectors)
+
+    def _read_vectors(self, X: Any, *, reset: bool) -> Tensor:
+        if isinstance(X, Features):
+            if not reset and self.encoder_ is not None:
+                self.encoder_.require(X.spec)
+            X = X.vectors
+        if isinstance(X, (str, os.PathLike)):
+            raise InputError(
+                f"Expected X as vectors of images, got the path '{X}'; in Python: load_encoder(…).embed_images(path)."
+            )
+        if not isinstance(X, Tensor) and not (self.streams and isinstance(X, np.memmap)):
+            try:
+                X = validate_data(self, X, reset=reset, dtype=[np.float32, np.float64, np.float16])
+            except ValueError as error:  # of scikit-learn, some with the whole array
+                said = re.sub(r": array=.*?\]\.(?= [A-Z])", ".", " ".join(str(error).split()))
+                raise InputError(f"X: {said:.400}") from None
+            return read_rows(X, "X")
+        tensor = read_rows(X, "X", mapped=self.streams)
+        if reset:
+            self.n_features_in_ = tensor.shape[1]
+        elif tensor.shape[1] != self.n_features_in_:
+            raise InputError(
+                f"X has {tensor.shape[1]} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input."
+            )
+        return tensor
+
+
+def names_of(X: Any) -> tuple[str, ...]:
+    """The names that integer labels of ``X`` are indices into."""
+    return X.class_names if isinstance(X, Features) else ()

@@ -1,0 +1,180 @@
+"""What methods that learn prompts share: their settings, and a learner made of prompts, both towers and a score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from modalign.encoders.towers.opened import Sentences, TextOutput, TextTower, VisionOutput
+from modalign.linalg.similarity import unit
+from modalign.methods.contract.parameters import Count, NonNegative, Seed
+from modalign.methods.contract.tower import Learner, TowerMethod, Towers, cosine_logits
+from modalign.tune.batches import ImageBatches
+from modalign.tune.prompts import IndependentPrompts, ProjectedPrompts, Prompts, Sides
+
+SENTENCES = 512  # encoded at a time where memory is to be saved
+LOOKED_AT = 16  # images of the diagnosis
+START = "a photo of a"
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class PromptMethod(TowerMethod):
+    """Settings of every method that learns prompts; by default the schedule of CoOp's code base at 16 shots.
+
+    Parameters
+    ----------
+    epochs : passes over the images.
+    batch_size : images a step.
+    learning_rate : the highest, of SGD with momentum 0.9 after one epoch of warm-up, along a cosine.
+    augmentation : what the images are seen as, or several; see :class:`~modalign.tune.batches.ImageBatches`. Mirroring,
+        as published, suits neither digits nor letters.
+    training : further entries of :class:`~modalign.tune.recipe.Recipe`, such as ``{"precision": "bfloat16"}``.
+    random_state : seed of the prompts, of the order of the images and of their augmentation.
+    """
+
+    epochs: Count = 200
+    batch_size: Count = 32
+    learning_rate: NonNegative = 0.002
+    augmentation: str | list = "random_resized_crop_flip"
+    training: dict | None = None
+    random_state: Seed = None
+
+    def _diagnose(self, learner: Learner, data: ImageBatches) -> dict[str, Any]:
+        return learner.diagnose(data)
+
+
+class FixedPrompts(nn.Module):
+    """Prompts of both towers as they came out of a training, whatever made them there.
+
+    Parameters
+    ----------
+    sides : of both towers.
+    """
+
+    def __init__(self, sides: Sides) -> None:
+        super().__init__()
+        self._layers = tuple(map(len, sides))
+        for name, layers in sides._asdict().items():
+            for layer, prompt in enumerate(layers):
+                self.register_buffer(f"{name}_{layer}", prompt.detach().clone())
+
+    def prompts(self) -> Sides:
+        """As given."""
+        names = zip(Sides._fields, self._layers, strict=True)
+        return Sides(*(tuple(getattr(self, f"{name}_{i}") for i in range(count)) for name, count in names))
+
+
+class PromptLearner(Learner):
+    """Learnable prompts, sentences with slots for them, and the cosine of what the towers make of both.
+
+    Parameters
+    ----------
+    towers : the frozen encoder and the classes.
+    prompts : a module that answers ``prompts()`` with :class:`~modalign.tune.prompts.Sides`.
+    sentence : with ``{}`` for the class name; the learnable tokens stand before it. None leaves the text side as the
+        user's sentences have it, computed once.
+    slots : how many learnable tokens.
+    """
+
+    def __init__(self, towers: Towers, prompts: nn.Module, sentence: str | None = None, slots: int = 0) -> None:
+        super().__init__(towers)
+        self.prompts = prompts
+        self.sentences = None if sentence is None else worded(towers, sentence, slots)
+
+    def classes(self) -> Any:
+        """(N, K, d) class features of N textual prompts."""
+        if self.sentences is None:
+            return self.towers.prototypes()[None]
+        return self.read(self.sentences, self.prompts.prompts().text).pooled
+
+    def scores(self, pixels: Tensor, classes: Any) -> Tensor:
+        """(B, K) scaled cosines, of the first prompt on either side."""
+        return cosine_logits(self.look(pixels).pooled[0], classes[0], self.towers.logit_scale)
+
+    def read(self, sentences: Sentences, prompts: tuple[Tensor, ...], *, tokens: bool = False) -> TextOutput:
+        """The text tower, in portions of classes where memory is to be saved."""
+        checkpoint = self.towers.gradient_checkpointing
+        sets = prompts[0].shape[0] if prompts and prompts[0].ndim > 2 else 1
+        chunk = max(1, SENTENCES // sets) if checkpoint or not torch.is_grad_enabled() else None
+        return self.towers.text(sentences, prompts, tokens=tokens, chunk=chunk, checkpoint=checkpoint)
+
+    def look(self, pixels: Tensor, *, tokens: bool = False) -> VisionOutput:
+        """The vision tower under the visual prompts."""
+        prompts = self.prompts.prompts().vision
+        return self.towers.vision(pixels, prompts, tokens=tokens, checkpoint=self.towers.gradient_checkpointing)
+
+    def state(self) -> dict[str, Tensor]:
+        """The prompts that the towers get, not the networks that make them: MaPLe's have 3.5 million numbers."""
+        with torch.no_grad():
+            sides = self.prompts.prompts()._asdict()
+            return {
+                f"{side}.{i:02}": prompt.detach() for side, layers in sides.items() for i, prompt in enumerate(layers)
+            }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Put such prompts in the place of what made them."""
+        sides = (tuple(state[n] for n in sorted(state) if n.startswith(f"{side}.")) for side in Sides._fields)
+        self.prompts = FixedPrompts(Sides(*sides))
+
+    @torch.no_grad()
+    def diagnose(self, data: ImageBatches) -> dict[str, Any]:
+        """How far the prompts moved class texts and images, as one minus the mean cosine with the frozen features."""
+        found: dict[str, Any] = {}
+        if self.sentences is not None:
+            moved = unit(self.classes().float().mean(dim=0))
+            found["text_moved"] = 1 - (moved * self.towers.prototypes()).sum(dim=1).mean().item()
+        if self.prompts.prompts().vision:
+            pixels = next(data.in_order(LOOKED_AT)).pixels
+            frozen, seen = (unit(p.float()) for p in (self.towers.vision(pixels).pooled, self.look(pixels).pooled))
+            found["image_moved"] = 1 - (frozen * seen).sum(dim=-1).mean().item()
+        return found
+
+
+def worded(towers: Towers, sentence: str, slots: int) -> Sentences:
+    """The sentence of every class with slots at its start; raises where one does not fit into the context."""
+    return towers.text.tokenize([sentence.replace("{}", name) for name in towers.class_names], slots)
+
+
+def template_places(class_names: Sequence[str], sentences: Sequence[Sequence[str]]) -> list[int]:
+    """Which of the sentences of all classes, by their place, differ only in the name of the class."""
+    names = [name.replace("_", " ") for name in class_names]
+    rows = list(zip(*sentences, strict=False)) if len(sentences) == len(names) else []
+    return [place for place, row in enumerate(rows) if _one_template(names, row)]
+
+
+def _one_template(names: Sequence[str], row: Sequence[str]) -> bool:
+    """Whether one template makes sentence k of name k, for all k; the name may also stand elsewhere in it."""
+    first, sentence = names[0], row[0]
+    starts = [i for i in range(len(sentence)) if first and sentence.startswith(first, i)]
+    ends = [(sentence[:i], sentence[i + len(first) :]) for i in starts]
+    return any(all(s == f"{head}{name}{tail}" for name, s in zip(names, row, strict=True)) for head, tail in ends)
+
+
+def start(text: TextTower, length: int, words: str = START) -> tuple[Tensor | None, str]:
+    """Embeddings of the first ``length`` tokens of some words, and the sentence that goes on behind them.
+
+    MaPLe and ALIGN learn two tokens in place of "a photo" and keep "of a". More tokens than words start at random.
+    """
+    tokens, kept = text.words(words).cpu(), words.split()
+    if length > len(kept) or len(tokens) != len(kept):
+        return None, "{}."
+    return tokens[:length], " ".join([*kept[length:], "{}."])
+
+
+def fitting_depth(depth: int, towers: Towers) -> int:
+    """Layers with prompts of their own on both sides: as asked, and no more than the shallower tower has."""
+    return min(depth, towers.text.depth, towers.vision.depth)
+
+
+def projected(text: Prompts, towers: Towers, generator: Generator) -> ProjectedPrompts:
+    """Visual prompts as linear images of the textual ones."""
+    return ProjectedPrompts(text, towers.vision.width, generator=generator)
+
+
+def textual(towers: Towers, length: int, generator: Generator, **options: Any) -> IndependentPrompts:
+    """Prompts of the text tower alone."""
+    return IndependentPrompts(text=Prompts(length, towers.text.width, generator=generator, **options))

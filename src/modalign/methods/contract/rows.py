@@ -1,0 +1,120 @@
+"""Arrays as methods take them: finite rows of any scale in float32, whatever type and container they come in."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modalign.core.arrays import real_array
+from modalign.core.errors import InputError, argument
+from modalign.core.features import ClassText, Features
+from modalign.linalg.inputs import ordinary, real, single
+
+BLOCK = 2**22  # numbers of a memory map that are looked at together
+
+
+def read_rows(
+    array: Any, name: str, ndim: tuple[int, ...] = (2,), *, mapped: bool = False, zeros: bool = False
+) -> Tensor:
+    """Vectors along the last axis as a float32 tensor on their own device.
+
+    Rows of float64 that float32 cannot hold are scaled by a power of two; all methods look at directions only.
+
+    Parameters
+    ----------
+    array : an array, a tensor, or :class:`Features` or :class:`ClassText`, whose vectors are taken.
+    name : the argument, for messages.
+    ndim : how many dimensions there may be.
+    mapped : leave a memory-mapped array on its file, in the type that it has there.
+    zeros : expect rows of zeros, which stand for absent sentences or crops. Anywhere else a row of zeros has no
+        direction: its cosine with everything is 0, so that it says nothing, which a warning tells.
+
+    Raises
+    ------
+    InputError : no real numbers, another shape, NaN or infinity.
+    """
+    array = array.vectors if isinstance(array, (Features, ClassText)) else array
+    if isinstance(array, Tensor):
+        tensor = single(real(array.detach(), name, finite=False))
+    elif mapped and isinstance(array, np.memmap):
+        tensor = _shared(real_array(array, name))
+    else:
+        array = real_array(array, name)
+        wide = array.dtype == np.float64
+        tensor = single(_shared(array)) if wide else torch.from_numpy(np.array(array, dtype=np.float32))
+    if tensor.ndim not in ndim or 0 in tensor.shape:
+        wanted = " or ".join(f"{d}-dimensional" for d in ndim)
+        raise InputError(f"Expected {name} to be a non-empty {wanted} array, got shape {tuple(tensor.shape)}.")
+    _check(tensor, name, zeros=zeros)
+    return tensor
+
+
+def read_parts(tokens: Any, vectors: Tensor) -> Tensor:
+    """(n, N, d) crops or patches of the n images whose vectors were read, zero rows where an image has fewer than N."""
+    parts = read_rows(tokens, "tokens", (3,), zeros=True).to(vectors.device)
+    if len(parts) != len(vectors) or parts.shape[2] != vectors.shape[1]:
+        raise InputError(
+            f"Expected tokens of shape ({len(vectors)}, N, {vectors.shape[1]}), crops or patches of the images in "
+            f"the space of their vectors, got {tuple(parts.shape)}."
+        )
+    return parts
+
+
+def read_text_vectors(text: Any, width: int, name: str, *, anchored: bool) -> Tensor:
+    """(C, T, d) class-text vectors, zero rows where a class has fewer than T sentences.
+
+    Parameters
+    ----------
+    text : (C, d), (C, T, d) or :class:`ClassText`.
+    width : d of the images in the space that the text must be in.
+    name : what the user calls these images.
+    anchored : no anchor could help where the widths differ.
+
+    Raises
+    ------
+    InputError : another width, fewer than two classes, a class without a sentence.
+    """
+    tensor = read_rows(text, "text", (2, 3), zeros=True)
+    tensor = tensor[:, None] if tensor.ndim == 2 else tensor
+    if tensor.shape[2] != width:
+        advice = "embed both with one vision-language encoder."
+        if not anchored:
+            advice = f"if X is of another encoder, give {argument('anchor')}, the same images in the space of the text."
+        raise InputError(f"Expected text vectors of the width of {name} ({width}), got {tensor.shape[2]}; {advice}")
+    if len(tensor) < 2:
+        raise InputError(f"Expected text of at least 2 classes, got {len(tensor)}; one class leaves nothing to decide.")
+    if bool((tensor == 0).all(dim=2).all(dim=1).any()):
+        raise InputError("Expected at least one sentence a class, got a class whose text vectors are all zero.")
+    return tensor
+
+
+def _check(X: Tensor, name: str, *, zeros: bool) -> None:
+    step, empty = max(1, BLOCK // X[0].numel()), []
+    for start in range(0, len(X), step):
+        part = X[start : start + step]
+        part = part if part.dtype == torch.float64 else part.float()
+        if ordinary(torch.linalg.vector_norm(part, dim=-1)):
+            continue
+        if not bool(torch.isfinite(part).all()):
+            raise InputError(f"Expected finite numbers in {name}, got NaN or infinity; check the images it came from.")
+        if not zeros:
+            empty += (start + (part == 0).all(dim=-1).nonzero()[:, 0]).tolist()
+    if empty:
+        rows = "1 row" if len(empty) == 1 else f"{len(empty)} rows"
+        warnings.warn(
+            f"{rows} of {name} with zeros only, first row {empty[0]} (counted from 0): a vector without direction says "
+            "nothing about its image. Leave out images that could not be embedded.",
+            stacklevel=5,
+        )
+
+
+def _shared(array: np.ndarray) -> Tensor:
+    """A tensor over the memory of ``array``."""
+    with warnings.catch_warnings():  # torch warns that a read-only array must not be written to; nothing here does
+        warnings.simplefilter("ignore", UserWarning)
+        forward = all(stride >= 0 for stride in array.strides)  # torch has no negative strides
+        return torch.from_numpy(np.asarray(array) if forward else np.ascontiguousarray(array))

@@ -1,0 +1,149 @@
+"""Choosing on held-out images: one way for all methods.
+
+Accuracy on few held-out images comes in coarse steps and its maximum over many candidates is mostly luck; the log-loss
+has no steps. It is taken after the best temperature, since scores of different candidates differ in scale and the
+temperature is fitted afterwards in any case.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from modalign.core.errors import InputError
+from modalign.core.features import UNLABELLED
+from modalign.linalg.similarity import unit
+
+FOLDS = 5
+
+SCALES = tuple(2 ** (k / 2) for k in range(2, 17))  # 2 … 256: inverse temperatures for scores of the size of cosines
+
+
+class Merit(NamedTuple):
+    """How good scores are; both are better when greater."""
+
+    accuracy: float
+    log_likelihood: float
+
+
+class ScaledLikelihood:
+    """The mean log-likelihood of labels at the best of :data:`SCALES`.
+
+    It is concave in the scale, so climbing finds the best from anywhere; from where the last one was, scores that
+    differ little need three evaluations instead of all fifteen. One evaluation is a log-sum-exp of n C numbers.
+    """
+
+    def __init__(self) -> None:
+        self.at = len(SCALES) // 2
+
+    def __call__(self, scores: Tensor, y: Tensor) -> float:
+        """``scores`` (n, C), ``y`` (n,) class indices."""
+        return self.rows(scores, y).mean().item()
+
+    def rows(self, scores: Tensor, y: Tensor) -> Tensor:
+        """(n,) log-likelihoods in float64, whose mean is the best."""
+        behind = scores - scores.gather(1, y[:, None])
+        known: dict[int, Tensor] = {}
+
+        def value(at: int) -> float:
+            if at not in known:
+                known[at] = -torch.logsumexp(SCALES[at] * behind, dim=1).double()
+            return known[at].mean().item()
+
+        for direction in (1, -1):
+            while 0 <= self.at + direction < len(SCALES) and value(self.at + direction) > value(self.at):
+                self.at += direction
+        value(self.at)
+        return known[self.at]
+
+
+def share_correct(scores: Tensor, y: Tensor) -> float:
+    """Share of the rows of ``scores`` (n, C) whose largest entry is at the true class."""
+    return (scores.argmax(1) == y).double().mean().item()
+
+
+def log_likelihood(logits: Tensor, y: Tensor) -> float:
+    """Mean log-likelihood of ``y`` (n,) under the softmax of ``logits`` (n, C)."""
+    return -F.cross_entropy(logits.double(), y).item()
+
+
+def held_out(validation: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] | None:
+    """The labeled rows of a validation set, None if there are none."""
+    if validation is None:
+        return None
+    X, y = validation
+    known = y != UNLABELLED
+    return (X[known], y[known]) if bool(known.any()) else None
+
+
+def folds(y: Tensor, count: int = FOLDS, *, groups: Tensor | None = None, random_state: int | None = None) -> Tensor:
+    """Which fold of a cross-validation holds out each image: stratified, of equal size, copies together.
+
+    The images of each class are dealt to the folds one after the other, in random order, and the next class goes on
+    where the last one ended. So the sizes of the folds differ by at most one image, in all and in every class. A class
+    with one image is held out in one fold and absent from the training images of that fold.
+
+    Parameters
+    ----------
+    y : (n,) class indices, −1 for unlabeled images.
+    count : the number of folds, at least 2; no more are used than there are labeled images.
+    groups : (n,) integers; rows of one group (copies or views of one image) share a fold, dealt as one image of the
+        class of the first of them. None gives every row a group of its own.
+    random_state : seed of the order; None draws another one every time.
+
+    Returns
+    -------
+    (n,) fold numbers from 0, −1 where ``y`` is −1; on the device of ``y``. Cost O(n log n).
+
+    Raises
+    ------
+    InputError : fewer than two folds, or fewer than two labeled images or groups of them.
+    """
+    labels = y.cpu().numpy()
+    known = np.flatnonzero(labels != UNLABELLED)
+    members = known if groups is None else groups.cpu().numpy()[known]
+    _, first, unit_of = np.unique(members, return_index=True, return_inverse=True)
+    if min(count, len(first)) < 2:
+        raise InputError(f"Expected at least 2 folds and 2 labeled images, got {count} and {len(first)}.")
+    order = np.random.default_rng(random_state).permutation(len(first))
+    order = order[np.argsort(labels[known[first[order]]], kind="stable")]
+    dealt = np.empty(len(first), dtype=np.int64)
+    dealt[order] = np.arange(len(first)) % min(count, len(first))
+    found = np.full(len(labels), UNLABELLED, dtype=np.int64)
+    found[known] = dealt[unit_of]
+    return torch.from_numpy(found).to(y.device)
+
+
+def choosing_parts(
+    X: Tensor, y: Tensor, validation: tuple[Tensor, Tensor] | None, random_state: int | None = None
+) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """What to learn from and what to choose on: one part with validation images, else one per fold.
+
+    Parameters
+    ----------
+    X, y : (n, d) unit images and (n,) class indices, −1 for unlabeled images, which are in every part.
+    validation : the labeled rows of a validation set, or None.
+    random_state : seed of the folds.
+
+    Returns
+    -------
+    (images, labels, held-out unit images, their labels) per part. Images whose class is absent from the rest of the
+    labeled images are not held out. Empty where that is so for most of them, which leaves nothing to choose on.
+    """
+    if validation is not None:
+        return [(X, y, unit(validation[0]), validation[1])]
+    known = y != UNLABELLED
+    if int(known.sum()) < 2:
+        return []
+    fold, parts = folds(y, random_state=random_state), []
+    for k in range(int(fold.max()) + 1):
+        inside = fold != k
+        out = (fold == k) & torch.isin(y, y[inside & known])  # a class that is absent there tells nothing
+        if bool(out.any()):
+            parts.append((X[inside], y[inside], X[out], y[out]))
+    judged = sum(len(part[3]) for part in parts)
+    return parts if 2 * judged >= int(known.sum()) else []

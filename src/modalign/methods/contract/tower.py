@@ -1,0 +1,297 @@
+"""The contract of methods on towers: they see pictures, not vectors, since gradients go through the encoder.
+
+A method's own file holds its hyper-parameters and a :class:`Learner`: what is trained, how it turns the classes and a
+batch of pictures into scores, and its loss. Everything that all of them share — reading images, labels and class text,
+training with resumption, scoring, what a saved model keeps — is here, once.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from copy import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Generator
+
+from modalign.core.errors import InputError
+from modalign.core.features import UNLABELLED, ClassText, Quarantined, Scored
+from modalign.core.labels import places_of, renumbered
+from modalign.methods.contract.class_names import Classes, order_of_rows, read_labels
+from modalign.methods.contract.learner import Learner, Towers, cosine_logits
+from modalign.methods.contract.parameters import Parametrized, check_parameters
+from modalign.methods.contract.rows import read_text_vectors
+from modalign.tune.batches import ImageBatches, centre_batches
+from modalign.tune.loop import train
+from modalign.tune.prompts import count_parameters
+from modalign.tune.recipe import Recipe, recipe_entries
+from modalign.tune.threads import threads_for
+from modalign.tune.training_state import check_checkpoint
+
+if TYPE_CHECKING:
+    from modalign.data.items import Items
+    from modalign.encoders.clip import ClipEncoder
+
+
+class TowerMethod(Parametrized):
+    """Base of all methods that learn inside an encoder.
+
+    Subclasses are dataclasses of their hyper-parameters, set the class attributes and make a :class:`Learner`. They all
+    have ``epochs``, ``batch_size``, ``learning_rate``, ``augmentation``, ``training`` (further entries of
+    :class:`~modalign.tune.recipe.Recipe`) and ``random_state``.
+
+    Attributes
+    ----------
+    classes_ : (K,) 0 … K − 1, in the order of the class names of the images, then of those that only the text has.
+    class_names_, sentences_, class_text_ : the classes, as :class:`Towers` has them.
+    tensors_ : what was learned, by name.
+    encoder_ : the :class:`~modalign.core.features.EncoderSpec` it was learned in.
+    random_state_ : the seed as used, 0 where ``random_state`` is None.
+    diagnosis_ : number of trainable parameters, loss of the last epoch, and what shows whether the active ingredient
+        of the method does anything.
+    """
+
+    title: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+    needs_text: ClassVar[bool] = True
+    needs_labels: ClassVar[bool] = True  # learns from labeled images only
+    takes_anchor: ClassVar[bool] = False
+    mirrors: ClassVar[bool] = False
+    ablations: ClassVar[dict[str, dict[str, Any]]] = {}  # an active ingredient switched off → the settings that do it
+    recipe: ClassVar[dict[str, Any]] = {}  # what the method was published with, where it is not the usual recipe
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    augmentation: str | list
+    training: dict | None
+    random_state: int | None
+
+    @abstractmethod
+    def _learner(self, towers: Towers, generator: Generator) -> Learner:
+        """A fresh learner; raises for whatever does not fit the classes or the encoder."""
+
+    def _served(self, towers: Towers) -> Learner:
+        """A learner to be restored for prediction; another one where training needs what prediction does not."""
+        return self._learner(towers, torch.Generator().manual_seed(0))
+
+    def _batches(self, items: Items, encoder: ClipEncoder, seed: int) -> ImageBatches:
+        """The images as the learner's loss wants them."""
+        return ImageBatches(items, encoder, augmentation=self.augmentation, seed=seed)
+
+    def _diagnose(self, learner: Learner, data: ImageBatches) -> dict[str, Any]:
+        """Numbers of the method's own for ``diagnosis_``."""
+        return {}
+
+    def _finish(self, items: Items, encoder: ClipEncoder) -> None:
+        """Once fitted: what else is to be known of the images."""
+
+    def fit(
+        self,
+        items: Items,
+        labels: np.ndarray | None = None,
+        *,
+        text: ClassText,
+        encoder: ClipEncoder,
+        validation: Items | None = None,
+        checkpoint: str | Path | None = None,
+    ) -> Self:
+        """Learn from images.
+
+        Parameters
+        ----------
+        items : the images; their own labels are used unless ``labels`` is given.
+        labels : (n,) class names, or indices into the class names of ``items``, or of ``text`` where those have none;
+            −1 = unlabeled.
+        text : sentences of the classes and their vectors, from ``encoder.embed_texts``; matched by name with the
+            classes of ``items``, each of which must have text.
+        encoder : a CLIP whose towers are opened up; it stays as it is.
+        validation : labeled images; their accuracy is reported in ``diagnosis_`` and nothing is chosen by it.
+        checkpoint : a folder for the state of the training, so that it goes on after an interruption.
+
+        Raises
+        ------
+        InputError : one sentence saying what was expected, what came and what to do, before any work starts.
+        """
+        check_parameters(self)
+        if checkpoint is not None:
+            check_checkpoint(checkpoint)
+        items, text = self._read_items(items, labels, text)
+        recipe = self._recipe(items.labels)
+        towers = Towers.open(encoder, text, gradient_checkpointing=recipe.gradient_checkpointing)
+        learner = self._learner(towers, torch.Generator().manual_seed(recipe.seed)).to(towers.device)
+        data = self._batches(items, encoder, recipe.seed)
+        learner.begin(data)
+        identity = {
+            "method": type(self).__name__,
+            "parameters": self.get_params(deep=False),
+            "encoder": encoder.spec.fingerprint,
+            "classes": [towers.class_names, towers.sentences],
+            "learner": learner.fingerprint,
+        }
+        history = train(
+            learner,
+            learner.loss,
+            data,
+            recipe,
+            checkpoint=checkpoint,
+            run=identity,
+            on_epoch=learner.ended,
+            threads=threads_for(encoder),
+            description=f"{self.title} on {encoder.device_name}",
+        )
+        self.classes_ = np.arange(len(towers))
+        self.class_names_ = list(towers.class_names)
+        self.sentences_ = [list(s) for s in towers.sentences]
+        self.class_text_ = towers.class_text.cpu()
+        self.encoder_ = encoder.spec
+        self.random_state_ = recipe.seed
+        self.tensors_ = {name: value.cpu() for name, value in learner.state().items()}
+        self.diagnosis_ = {
+            "trainable": count_parameters(learner),
+            "steps": history.steps,
+            "loss": history.epochs[-1].loss,
+            "left_out": len(data.quarantined),
+            **self._diagnose(learner, data),
+        }
+        self._bound = None
+        self._finish(items, encoder)
+        if validation is not None:
+            scored = self.score_images(validation, encoder)
+            right = scored.logits.argmax(axis=1) == scored.labels
+            self.diagnosis_["validation_accuracy"] = float(right[scored.labels != UNLABELLED].mean())
+        return self
+
+    def score_images(self, items: Items, encoder: ClipEncoder, *, batch_size: int | None = None) -> Scored:
+        """Logits of images as the encoder prepares them, and their labels in the numbering of :attr:`classes_`.
+
+        Parameters
+        ----------
+        items : the images; undecodable ones are left out and listed.
+        encoder : the one it was fitted on.
+        batch_size : images a forward pass.
+        """
+        check_is_fitted(self)
+        self.encoder_.require(encoder.spec)
+        learner, classes = self._bind(encoder)
+        reasons: dict[int, str] = {}
+        kept, logits = [], []
+        with torch.inference_mode():
+            for batch in centre_batches(items, encoder, batch_size or encoder.batch_size, reasons=reasons):
+                kept.append(batch.indices)
+                logits.append(learner.scores(batch.pixels, classes).float().cpu())
+        left_out = (*items.quarantined, *(Quarantined(items.ids[i], reasons[i]) for i in sorted(reasons)))
+        if not kept:
+            raise InputError("Expected an image that can be decoded, got none.")
+        rows = torch.cat(kept).numpy()
+        ids = tuple(items.ids[i] for i in rows)
+        labels = items.labels
+        if items.class_names:
+            labels = renumbered(labels, items.class_names, self.class_names_)
+        return Scored(ids, labels[rows], torch.cat(logits).numpy(), left_out)
+
+    def for_classes(self, text: ClassText, encoder: ClipEncoder) -> Self:
+        """The same learned state for other classes, as prompts allow it: from base to new, or to another data set.
+
+        What was learned of single classes goes with their names: for some of them, in any order, it is taken over, and
+        other classes are refused.
+
+        Parameters
+        ----------
+        text : sentences of the other classes and their vectors.
+        encoder : the one it was fitted on.
+
+        Raises
+        ------
+        InputError : what was learned belongs to its own classes.
+        """
+        check_is_fitted(self)
+        other = copy(self)
+        other.classes_ = np.arange(len(text))
+        other.class_names_ = list(text.class_names)
+        other.sentences_ = [list(sentences) for sentences in text.sentences]
+        other.class_text_ = read_text_vectors(text, self.class_text_.shape[2], "the fitted text", anchored=True)
+        axes = self._class_axes()
+        if axes:
+            own = f"What this {type(self).__name__} learned does not go with other classes. Expected only its own"
+            places = torch.tensor(places_of(text.class_names, self.class_names_, own, "got also"))
+            other.tensors_ = {
+                name: value.index_select(axes[name], places) if name in axes else value
+                for name, value in self.tensors_.items()
+            }
+        other._bind(encoder)
+        return other
+
+    def _class_axes(self) -> dict[str, int]:
+        """Names of ``tensors_`` with an entry for every class, and the axis that counts the classes."""
+        return {}
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "diagnosis_")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_bound"}
+
+    def _bind(self, encoder: ClipEncoder) -> tuple[Learner, Any]:
+        """The learner on the towers of ``encoder`` and its text side, made when first needed and then kept."""
+        bound = getattr(self, "_bound", None)
+        if bound is None or bound[0] is not encoder:
+            sentences = tuple(map(tuple, self.sentences_))
+            text = ClassText(self.class_text_.numpy(), tuple(self.class_names_), sentences, encoder.spec)
+            learner = self._served(Towers.open(encoder, text))
+            try:
+                learner.restore({name: value.to(encoder.device) for name, value in self.tensors_.items()})
+            except (KeyError, RuntimeError) as error:  # torch's own where tensors of other shapes meet
+                raise InputError(
+                    f"What this {type(self).__name__} learned does not fit its settings: {error}"
+                ) from error
+            learner.to(encoder.device).eval()
+            with torch.inference_mode():
+                bound = encoder, learner, learner.classes()
+            self._bound = bound
+        return bound[1:]
+
+    def _epochs(self, labels: np.ndarray) -> int:
+        """Passes over the images to learn from, which have these labels."""
+        return self.epochs
+
+    def _recipe(self, labels: np.ndarray) -> Recipe:
+        own = {
+            "epochs": self._epochs(labels),
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "seed": self.random_state or 0,
+        }
+        return Recipe(**own, **self.recipe | recipe_entries(self.training, taken=own))
+
+    def _read_items(self, items: Items, labels: Any, text: ClassText) -> tuple[Items, ClassText]:
+        """The images to learn from and the text of their classes, in the order of the images' class names."""
+        if items.class_names:
+            order = order_of_rows(items.class_names, text.class_names)
+            text = text.select([text.class_names[k] for k in order])
+        if labels is not None:
+            labels = np.asarray(labels)
+            if labels.shape != (len(items),) or labels.dtype.kind not in "iuUO":
+                raise InputError(
+                    f"Expected one whole number an image ({len(items)}) as label, or one class name, got "
+                    f"{labels.dtype} of shape {labels.shape}."
+                )
+            if labels.dtype.kind not in "iu":
+                own = items.class_names or text.class_names
+                labels = Classes(np.arange(len(own)), tuple(own)).codes(read_labels(labels, len(items), "an image"))
+            items = replace(items, labels=labels.astype(np.int64))
+        known = items.labels[items.labels != UNLABELLED]
+        if len(known) and not 0 <= known.min() <= known.max() < len(text):
+            raise InputError(f"Expected labels in 0…{len(text) - 1} or -1, got {known.min()}…{known.max()}.")
+        if not self.needs_labels:
+            return items, text
+        if not len(known):
+            raise InputError(f"{type(self).__name__} learns from labeled images, got none.")
+        return items.select(np.flatnonzero(items.labels != UNLABELLED)), text
+
+
+__all__ = ["Learner", "TowerMethod", "Towers", "cosine_logits"]

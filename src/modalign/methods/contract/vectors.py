@@ -1,0 +1,201 @@
+"""The contract of methods on vectors: scikit-learn estimators that also know class text and a language anchor.
+
+A method's own file holds its hyper-parameters and two functions, ``_fit`` and ``_scores``, which see validated
+float32 tensors only. Reading what users bring is in :mod:`modalign.methods.contract.problem`; what else all methods
+share, NumPy in and out, torch in and out, is here, once.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from modalign.core.errors import InputError
+from modalign.core.features import ClassText, EncoderSpec, Features
+from modalign.core.labels import UNLABELLED
+from modalign.linalg.calibration import fit_temperature
+from modalign.methods.contract.class_names import read_labels
+from modalign.methods.contract.descent import seeded
+from modalign.methods.contract.parameters import check_parameters
+from modalign.methods.contract.problem import Problem, ProblemReader, names_of
+from modalign.methods.contract.selection import held_out
+from modalign.tune.threads import threads_for_vectors, using_threads
+
+LOGIT_SCALE = 100.0  # where CLIP's training ends; of text whose encoder is unknown
+
+
+class VectorMethod(ClassifierMixin, ProblemReader):
+    """Base of all methods on vectors.
+
+    Subclasses are dataclasses of their hyper-parameters, set the class attributes below and implement ``_fit`` and
+    ``_scores``. Learned state ends in an underscore and is an array, tensor, number, string, list or dict, so that
+    :mod:`modalign.model.persistence` saves any method without knowing it.
+
+    Attributes
+    ----------
+    classes_ : (C,) labels in the order of the score columns. Without class text the labels that occur, sorted; with it
+        one for each row of text: its names where ``y`` holds names, else 0…C−1.
+    class_names_ : the C names in the same order, or None where nothing that was given has names.
+    n_features_in_ : d.
+    diagnosis_ : numbers that show whether the method's active ingredient does anything.
+    temperature_ : what :meth:`predict_proba` divides the scores by: fitted on held-out images where ``fit`` had some,
+        else 1.
+    encoder_ : the :class:`~modalign.core.features.EncoderSpec` of the features it was fitted on, or None.
+    fitted_answers_ : of methods that find answers for the images they are fitted on together, these answers, see
+        :func:`~modalign.methods.contract.transduction.keep_answers`; :class:`~modalign.Classifier` gives them for the
+        same images, where :meth:`predict` takes every image by itself.
+    random_state_ : the seed as used, drawn where ``random_state`` is None; with it the same data give the same model.
+    logit_scale_ : of methods with a ``logit_scale``: the given one, else that of the encoder of the text, else 100.
+    """
+
+    title: ClassVar[str] = ""  # the name people know the method by
+    paper: ClassVar[str] = ""  # authors, title, year, identifier
+    takes_text: ClassVar[bool] = True  # learns something else where class text is given
+    takes_labels: ClassVar[bool] = True  # learns something else from labels where class text is given
+    scores_parts: ClassVar[bool] = False  # also of the images it predicts, not only of those it learns from
+    mirrors: ClassVar[bool] = False  # published with every training image doubled by its mirror
+    choices: ClassVar[tuple[str, ...]] = ()  # hyper-parameters chosen on validation images; as used in ``<name>_``
+    cross_validates: ClassVar[bool] = False  # without validation images, chooses them by cross-validation
+    judges_itself: ClassVar[bool] = False  # its ``out_of_fold()`` has predictions that ``fit`` made on the way
+    ablations: ClassVar[dict[str, dict[str, Any]]] = {}  # an active ingredient switched off → the settings that do it
+
+    @abstractmethod
+    def _fit(self, problem: Problem) -> None:
+        """Learn; set attributes that end in an underscore, among them ``diagnosis_``."""
+
+    @abstractmethod
+    def _scores(self, X: Tensor) -> Tensor:
+        """(n, d) image vectors → (n, C) logits."""
+
+    def fit(
+        self,
+        X: ArrayLike | Tensor | Features,
+        y: ArrayLike | Tensor | None = None,
+        *,
+        text: ArrayLike | Tensor | ClassText | None = None,
+        anchor: ArrayLike | Tensor | Features | None = None,
+        validation: tuple[ArrayLike, ArrayLike] | Features | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> Self:
+        """Learn from image vectors.
+
+        Parameters
+        ----------
+        X : (n, d) image vectors, of which only the directions count; or :class:`Features`, whose labels are used unless
+            ``y`` is given, as indices into its ``class_names`` either way.
+        y : (n,) labels: integers, where −1 marks an unlabeled image, or class names.
+        text : (C, d) or (C, T, d) class-text vectors, or :class:`ClassText`. A class may have no image yet. Class names
+            in ``y`` and in ``X`` are matched with those of the text by name, in whatever order they are, and each must
+            have text. Integers in ``y`` are row numbers of ``text``, unless ``X`` says the names that they stand for.
+            Without text, class means serve as prototypes.
+        anchor : (n, a) the same images in a language-aligned space.
+        validation : (X, y) or labeled :class:`Features`, for choosing hyper-parameters; never test data.
+        classes : the names of the rows of ``text`` where it is an array; of :class:`ClassText` those to take, in this
+            order.
+
+        Raises
+        ------
+        InputError (a ValueError) : one sentence saying what was expected, what came and what to do.
+        """
+        check_parameters(self)
+        self.encoder_ = X.spec if isinstance(X, Features) else None
+        problem = self._read_problem(X, y, text, anchor, validation, classes)
+        if hasattr(self, "random_state"):
+            self.random_state_ = seeded(self.random_state).initial_seed()
+        if hasattr(self, "logit_scale"):
+            self.logit_scale_ = float(self.logit_scale or problem.logit_scale or LOGIT_SCALE)
+        self.temperature_ = None
+        self.__dict__.pop("fitted_answers_", None)
+        on_cpu = problem.X.device.type == "cpu"
+        with using_threads(threads_for_vectors(*problem.X.shape) if on_cpu else None):
+            self._fit(problem)
+            if self.temperature_ is None:
+                known = held_out(problem.validation)
+                self.temperature_ = 1.0
+                if known is not None:
+                    self._calibrate(self._scores(known[0]), known[1])
+        return self
+
+    def chosen(self) -> dict[str, Any]:
+        """Values of :attr:`choices` as used: with them, the same images without validation images give this model."""
+        check_is_fitted(self)
+        return {name: getattr(self, f"{name}_") for name in self.choices}
+
+    def scores(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
+        """(n, C) logits, one column a class also when there are two (unlike ``decision_function``)."""
+        check_is_fitted(self)
+        tensor = self._read_vectors(X, reset=False)
+        with torch.no_grad():
+            scores = self._scores(tensor)
+        return scores if isinstance(X, Tensor) else scores.cpu().numpy()
+
+    def decision_function(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
+        """(n, C) logits; for two classes, as scikit-learn has it, (n,) with positive meaning ``classes_[1]``."""
+        scores = self.scores(X)
+        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
+
+    def predict_proba(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
+        """(n, C) softmax of the scores divided by :attr:`temperature_`.
+
+        The temperature is fitted where ``fit`` has validation images or holds some out, and is 1 otherwise.
+        :func:`~modalign.adapt` divides the scores by a temperature of its own, from held-out images.
+        """
+        scores = torch.as_tensor(self.scores(X))
+        probability = (scores.double() / self.temperature_).softmax(dim=1).to(scores.dtype)
+        return probability if isinstance(X, Tensor) else probability.numpy()
+
+    def predict(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
+        """(n,) labels: the class with the highest score. Names come as a NumPy array also for torch vectors."""
+        best = self.scores(X).argmax(1)
+        if isinstance(best, Tensor) and self.classes_.dtype.kind in "iufb":
+            return torch.as_tensor(self.classes_, device=best.device)[best]
+        return self.classes_[np.asarray(best.cpu() if isinstance(best, Tensor) else best)]
+
+    def score(
+        self,
+        X: ArrayLike | Tensor | Features,
+        y: ArrayLike | Tensor | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
+        """Share of right answers.
+
+        Parameters
+        ----------
+        X : (n, d) image vectors, or :class:`Features`, whose labels are used unless ``y`` is given.
+        y : (n,) labels, matched by name where they are names or ``X`` says the names of its labels. Images labeled −1
+            are left out; an integer that is no class of the fit counts as wrong.
+        sample_weight : (n,) weights.
+        """
+        if y is None and isinstance(X, Features):
+            y = X.labels
+        scores = self.scores(X)
+        true = self._classes.codes(read_labels(y, len(scores)), names_of(X), closed=False)
+        known = true != UNLABELLED
+        if not known.any():
+            raise InputError("Expected labeled images to be tested on, got none.")
+        found = np.asarray(scores.argmax(1).cpu() if isinstance(scores, Tensor) else scores.argmax(1))
+        weight = None if sample_weight is None else np.asarray(sample_weight)
+        if weight is not None and weight.shape != known.shape:
+            raise InputError(f"Expected one weight a row of X ({len(known)}), got weights of shape {weight.shape}.")
+        weight = None if weight is None else weight[known]
+        return float(accuracy_score(true[known], found[known], sample_weight=weight))
+
+    def _calibrate(self, logits: Tensor, y: Tensor) -> None:
+        """Fit ``temperature_`` on the (n, C) scores of images that were not learned from, and their labels."""
+        with torch.no_grad():
+            self.temperature_ = fit_temperature(logits, y).value
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "diagnosis_")
+
+
+__all__ = ["EncoderSpec", "Problem", "VectorMethod"]

@@ -1,0 +1,1 @@
+"""DAM: ridge alignment in closed form."""

@@ -1,0 +1,146 @@
+r"""Ridge residuals between images and texts: what one leaves of the other, in O(1) or one small Gram matrix a pair.
+
+Three forms of the distances of DAM's equation 10, with ridges λ and factors μ for the two directions:
+
+* **pairs**: one vector a side, the published form; depends on lengths alone.
+* **paired sets**: K vectors a side, the k-th of an image mapped to the k-th of a text by one map of the feature space,
+  :math:`W = \arg\min \lVert IW - T \rVert^2 + \lambda \lVert W \rVert^2`. K = 1 gives pairs. Compares the Gram matrices
+  of the two sets, never an image with a text.
+* **sets**: V image and R text vectors, each vector of one side rebuilt from the vectors of the other,
+  :math:`t \approx I^\top a`. Carries the cosine, even for V = R = 1.
+
+All are differentiable in every argument.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from modalign.core.errors import InputError
+
+Number = float | Tensor
+
+
+def pairwise_residuals(
+    images: Tensor, texts: Tensor, lam: Number | tuple[Number, Number], mu: Number | tuple[Number, Number] = 1.0
+) -> tuple[Tensor, Tensor]:
+    r"""The two squared residuals of equation 10 for every pair of an image and a text of any length.
+
+    Parameters
+    ----------
+    images : (n, d).
+    texts : (C, d).
+    lam : λ > 0, or a pair (from image to text, from text to image).
+    mu : μ, or such a pair.
+
+    Returns
+    -------
+    :math:`\lVert t - \mu W_{IT} x \rVert^2` and :math:`\lVert x - \mu W_{TI} t \rVert^2`, both (n, C), as
+    :math:`(1 - \mu\kappa_x)^2 \lVert t \rVert^2` and :math:`(1 - \mu\kappa_t)^2 \lVert x \rVert^2` with
+    :math:`\kappa_x = \lVert x \rVert^2 / (\lVert x \rVert^2 + \lambda)`. O((n + C) d + n C).
+    """
+    (lam_image, lam_text), (mu_image, mu_text) = _both(lam), _both(mu)
+    of_x, of_t = images.square().sum(dim=1)[:, None], texts.square().sum(dim=1)[None]
+    of_text = (1 - mu_image * of_x / (of_x + lam_image)).square() * of_t
+    return of_text, (1 - mu_text * of_t / (of_t + lam_text)).square() * of_x
+
+
+def paired_set_residuals(
+    images: Tensor, texts: Tensor, lam: Number | tuple[Number, Number], mu: Number | tuple[Number, Number] = 1.0
+) -> tuple[Tensor, Tensor]:
+    r"""Equation 10 with K vectors a side and one feature map a pair, mean over the K.
+
+    .. math::
+        \tfrac1K \lVert T - \mu I (I^\top I + \lambda)^{-1} I^\top T \rVert_F^2
+        = \tfrac1K \langle A_I^\top A_I,\, T T^\top \rangle, \qquad A_I = 1 - \mu\, G (G + \lambda)^{-1},\; G = I I^\top
+
+    Parameters
+    ----------
+    images : (n, K, d).
+    texts : (C, K, d), row k of a class belongs to row k of an image.
+    lam, mu : as in :func:`pairwise_residuals`.
+
+    Returns
+    -------
+    Residuals of texts and of images, both (n, C). O((n + C)(K² d + K³) + n C K²).
+    """
+    if images.ndim != 3 or texts.ndim != 3 or images.shape[1:] != texts.shape[1:]:
+        raise InputError(
+            "Paired sets need as many vectors an image as a class, (n, K, d) and (C, K, d); "
+            f"got {tuple(images.shape)} and {tuple(texts.shape)}."
+        )
+    (lam_image, lam_text), (mu_image, mu_text) = _both(lam), _both(mu)
+    K = images.shape[1]
+    of_images, of_texts = images @ images.mT, texts @ texts.mT
+    left_by_images, left_by_texts = _left(of_images, lam_image, mu_image), _left(of_texts, lam_text, mu_text)
+    of_text = left_by_images.flatten(1) @ of_texts.flatten(1).T / K
+    return of_text, of_images.flatten(1) @ left_by_texts.flatten(1).T / K
+
+
+def set_residuals(
+    images: Tensor, texts: Tensor, lam: Number | tuple[Number, Number], mu: Number | tuple[Number, Number] = 1.0
+) -> tuple[Tensor, Tensor]:
+    r"""What the vectors of an image leave of each vector of a class, on average, and the reverse.
+
+    .. math::
+        r_{\mathrm{text}} = \operatorname{mean}_t \bigl(\lVert t \rVert^2 - \mu(2 - \mu)\,
+        t^\top I^\top (I I^\top + \lambda)^{-1} I t \bigr)
+
+    For μ = 1 the optimum over a of :math:`\lVert t - I^\top a \rVert^2 + \lambda \lVert a \rVert^2`; else its value at
+    μ times the optimal a.
+
+    Parameters
+    ----------
+    images : (n, V, d), zero where an image has fewer vectors.
+    texts : (C, R, d), zero where a class has fewer.
+    lam, mu : as in :func:`pairwise_residuals`.
+
+    Returns
+    -------
+    Residuals of texts and of images, both (n, C). O(n (V² d + V³) + C (R² d + R³) + n C V R d).
+    """
+    if images.ndim != 3 or texts.ndim != 3 or images.shape[2] != texts.shape[2]:
+        raise InputError(
+            f"Expected sets (n, V, d) and (C, R, d) of one width, got {tuple(images.shape)} and {tuple(texts.shape)}."
+        )
+    (lam_image, lam_text), (mu_image, mu_text) = _both(lam), _both(mu)
+    of_text = _rebuilt(texts, whitened(images, lam_image), mu_image)
+    return of_text.T, _rebuilt(images, whitened(texts, lam_text), mu_text)
+
+
+def whitened(rows: Tensor, lam: Number) -> Tensor:
+    r""":math:`L^{-1} S` for S = rows (..., K, d) and :math:`L L^\top = S S^\top + \lambda I`, in float64 inside.
+
+    :math:`\lVert L^{-1} S x \rVert^2 = x^\top S^\top (S S^\top + \lambda I)^{-1} S x`. Zero rows stay zero.
+    O(K² d + K³).
+    """
+    wide = rows.double()
+    factor = torch.linalg.cholesky(_regular(wide @ wide.mT, lam))
+    return torch.linalg.solve_triangular(factor, wide, upper=False).to(rows.dtype).contiguous()
+
+
+def _rebuilt(rows: Tensor, white: Tensor, mu: Number) -> Tensor:
+    """(p, q) mean over the rows (p, R, d) that are not zero of what the whitened sets (q, V, d) leave of them."""
+    (p, R, d), (q, V, _) = rows.shape, white.shape
+    counts = (rows.detach() != 0).any(dim=2).sum(dim=1).clamp_min(1)
+    along = (rows.reshape(p * R, d) @ white.reshape(q * V, d).T).view(p, R, q, V).square().sum(dim=(1, 3))
+    sizes = rows.square().sum(dim=(1, 2))
+    return (sizes[:, None] - mu * (2 - mu) * along) / counts[:, None]
+
+
+def _left(gram: Tensor, lam: Number, mu: Number) -> Tensor:
+    """AᵀA for A = 1 − μ G (G + λ)⁻¹, (n, K, K); A is symmetric, a polynomial of G."""
+    wide = gram.double()
+    identity = torch.eye(gram.shape[1], dtype=wide.dtype, device=gram.device)
+    kept = torch.cholesky_solve(wide, torch.linalg.cholesky(_regular(wide, lam)))
+    left = identity - mu * kept
+    return (left.mT @ left).to(gram.dtype)
+
+
+def _regular(gram: Tensor, lam: Number) -> Tensor:
+    return gram + lam * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+
+
+def _both(value: Number | tuple[Number, Number]) -> tuple[Number, Number]:
+    return value if isinstance(value, tuple) else (value, value)

@@ -1,0 +1,291 @@
+r"""DAM's dual alignment on given features: same-modal by a rank-one ridge, cross-modal by ridge residuals.
+
+See Lu et al., Fine-tuning via linked domains: a closed-form dual alignment mechanism (DAM), equations 1 to 11. Of the
+c × c matrices of the paper none is formed: every ridge there is of rank one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from modalign.core.errors import InputError, require_choice
+from modalign.linalg.inputs import real
+from modalign.linalg.ridge import ridge_weights
+from modalign.linalg.similarity import unit
+from modalign.methods.dam.cross_modal import paired_set_residuals, pairwise_residuals, set_residuals
+
+Modalities = Literal["both", "image", "text", "none"]
+TextMap = Literal["own", "shared"]
+LossOn = Literal["aligned", "mixed"]
+CrossModal = Literal["pairwise", "sets", "paired-sets", "off"]
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"mixing": None, "normalise": False, "loss_on": "aligned"},
+    "released": {"mixing": 0.1, "normalise": True, "loss_on": "mixed"},
+}
+
+
+def same_modal(frozen: Tensor, prompted: Tensor, lam: Tensor | float, rho: Tensor | float) -> Tensor:
+    r"""Same-modal alignment (equations 1 to 5) with one map a row, in O(c) each.
+
+    .. math::
+        \hat f = \bigl(\rho I + (1 - \rho)\, f_0 f^\top (f f^\top + \lambda I)^{-1}\bigr) f
+        = (1 - \rho)\, \kappa f_0 + \rho f, \qquad \kappa = \frac{\lVert f \rVert^2}{\lVert f \rVert^2 + \lambda}
+
+    Parameters
+    ----------
+    frozen : (n, c) features f₀ of the frozen encoder, the targets.
+    prompted : (n, c) features f of the prompted encoder.
+    lam : λ > 0.
+    rho : ρ, share of the prompted feature.
+
+    Returns
+    -------
+    (n, c), differentiable in all four.
+    """
+    squares = prompted.square().sum(dim=1, keepdim=True)
+    return (1 - rho) * (squares / (squares + lam)) * frozen + rho * prompted
+
+
+def shared_map(frozen: Tensor, prompted: Tensor, lam: Tensor | float, rho: Tensor | float) -> Tensor:
+    r"""Same-modal alignment with one map for all rows, as DAM has it for texts across data sets.
+
+    .. math::
+        \hat F = \rho F + (1 - \rho)\, F W, \qquad W = (F^\top F + \lambda I)^{-1} F^\top F_0
+
+    Parameters
+    ----------
+    frozen, prompted, lam, rho : as in :func:`same_modal`.
+
+    Returns
+    -------
+    (n, c), differentiable; one Cholesky factorisation of the smaller of n and c, in float64.
+    """
+    return rho * prompted + (1 - rho) * (prompted @ ridge_weights(prompted, frozen, lam))
+
+
+class SameModal(nn.Module):
+    r"""The two learnable scalars of one modality, λ = (n / c) · exp(``log_ridge``) + 1e-6 and ρ = ``rho``.
+
+    Parameters
+    ----------
+    shared : one map for all rows in place of one a row.
+    rows : n in λ; None for the number of rows given, as the published code has it, so that λ of images changes with
+        the size of the batch.
+    """
+
+    def __init__(self, *, shared: bool = False, rows: int | None = None) -> None:
+        super().__init__()
+        self.shared, self.rows = shared, rows
+        self.log_ridge = nn.Parameter(torch.zeros(()))
+        self.rho = nn.Parameter(torch.tensor(0.5))
+
+    def ridge(self, features: Tensor) -> Tensor:
+        """λ for features (n, c)."""
+        return _ridge(self.log_ridge, self.rows or len(features), features.shape[1])
+
+    def forward(self, frozen: Tensor, prompted: Tensor) -> Tensor:
+        """Aligned features (n, c) of unit features."""
+        align = shared_map if self.shared else same_modal
+        return align(frozen, prompted, self.ridge(prompted), self.rho)
+
+
+@dataclass(frozen=True)
+class DualAlignment:
+    """What DAM makes of features of B images and N classes.
+
+    Attributes
+    ----------
+    logits : (B, N) :math:`100\\,(\\beta \\cos + (1 - \\beta)\\, d_{CMA})`, equation 11.
+    loss : L_SMA, equation 6, mean over images plus mean over texts.
+    images, texts : (B, c) and (N, c) aligned features.
+    cosine, cross_modal : (B, N) the two parts of equation 11; the second is None where it is switched off.
+    """
+
+    logits: Tensor
+    loss: Tensor
+    images: Tensor = field(repr=False)
+    texts: Tensor = field(repr=False)
+    cosine: Tensor = field(repr=False)
+    cross_modal: Tensor | None = field(repr=False)
+
+    def diagnosis(self) -> dict[str, float]:
+        """Spread of d_CMA over the classes (0: it says nothing) and the share of decisions that it changes."""
+        if self.cross_modal is None:
+            return {"cross_modal_spread": 0.0, "decisions_changed": 0.0}
+        changed = self.logits.argmax(dim=1) != self.cosine.argmax(dim=1)
+        spread = self.cross_modal.detach().std(dim=1, correction=0).mean()
+        return {"cross_modal_spread": spread.item(), "decisions_changed": changed.double().mean().item()}
+
+
+class DAMAlignment(nn.Module):
+    r"""Same-modal alignment, cross-modal alignment and the score of DAM, with its eleven learnable scalars.
+
+    ========================  =======  ====================================================================
+    parameter                 start    meaning
+    ========================  =======  ====================================================================
+    ``images.log_ridge``      0        λ = (n/c) exp(·) + 1e-6 of the images' same-modal ridge, n images
+    ``images.rho``            0.5      ρ of the images, raw
+    ``texts.log_ridge``       0        λ of the texts, n classes
+    ``texts.rho``             0.5      ρ of the texts, raw
+    ``cross_scales`` (4)      0        log ridge and log μ from image to text, then from text to image
+    ``alpha``                 0.5      α of equation 10, raw
+    ``omega``                 1        ω of equation 10, raw
+    ``blend_logit``           0.5      β = σ(·) of equation 11, 0.62 at the start
+    ========================  =======  ====================================================================
+
+    **Pairs of unit vectors say nothing.** With ``normalise=True`` and ``cross_modal="pairwise"``, as published, d_CMA
+    is −log N for every class (see :class:`modalign.methods.dam.cma.CMA`): all that acts is β, a learnable temperature.
+    Without normalizing (the paper's equations to the letter) it depends on the lengths of the aligned features, that
+    is on how far prompted and frozen features agree, and on nothing else. ``"sets"`` rebuilds the vectors of one side
+    from those of the other and does compare images with texts.
+
+    Parameters
+    ----------
+    mixing : m, aligned features enter as unit(f + m · aligned); None for the aligned features alone, as in the paper.
+    normalise : scale features to length one before the cross-modal residuals.
+    loss_on : L_SMA on the ``"aligned"`` features or on the ``"mixed"`` ones.
+    same_modal : which modalities are aligned; the others have no part in L_SMA.
+    text_map : ``"own"`` map a class, or one ``"shared"`` by all classes, for work across data sets.
+    cross_modal : form of the residuals in equation 10.
+    image_rows : n of the images in λ; None for the batch at hand.
+    text_rows : n of the texts in λ; None for the number of classes.
+    frozen_terms : average the logits with those of prompted images on frozen texts and of frozen images on prompted
+        texts, as published code does for ImageNet and across data sets.
+    logit_scale : inverse temperature, frozen.
+    """
+
+    def __init__(
+        self,
+        *,
+        mixing: float | None = 0.1,
+        normalise: bool = True,
+        loss_on: LossOn = "mixed",
+        same_modal: Modalities = "both",
+        text_map: TextMap = "own",
+        cross_modal: CrossModal = "pairwise",
+        image_rows: int | None = None,
+        text_rows: int | None = None,
+        frozen_terms: bool = False,
+        logit_scale: float = 100.0,
+    ) -> None:
+        super().__init__()
+        require_choice("loss_on", loss_on, get_args(LossOn))
+        require_choice("same_modal", same_modal, get_args(Modalities))
+        require_choice("text_map", text_map, get_args(TextMap))
+        require_choice("cross_modal", cross_modal, get_args(CrossModal))
+        self.mixing, self.normalise, self.loss_on = mixing, normalise, loss_on
+        self.same_modal, self.cross_modal = same_modal, cross_modal
+        self.image_rows, self.text_rows = image_rows, text_rows
+        self.frozen_terms, self.logit_scale = frozen_terms, logit_scale
+        self.images = SameModal(rows=image_rows)
+        self.texts = SameModal(shared=text_map == "shared", rows=text_rows)
+        self.cross_scales = nn.Parameter(torch.zeros(4))
+        self.alpha = nn.Parameter(torch.tensor(0.5))
+        self.omega = nn.Parameter(torch.tensor(1.0))
+        self.blend_logit = nn.Parameter(torch.tensor(0.5))
+
+    @property
+    def blend(self) -> Tensor:
+        """β of equation 11."""
+        return self.blend_logit.sigmoid()
+
+    def align_images(self, frozen: Tensor, prompted: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, c) for the score, and the images' part of L_SMA."""
+        return self._align(self.images, self.same_modal in ("both", "image"), frozen, prompted)
+
+    def align_texts(self, frozen: Tensor, prompted: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (N, c) for the score, to be kept for all images at evaluation, and the texts' part of L_SMA."""
+        return self._align(self.texts, self.same_modal in ("both", "text"), frozen, prompted)
+
+    def score(
+        self, images: Tensor, texts: Tensor, image_set: Tensor | None = None, text_set: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        r"""Equations 10 and 11 for aligned features.
+
+        Parameters
+        ----------
+        images : (B, c) of :meth:`align_images`.
+        texts : (N, c) of :meth:`align_texts`.
+        image_set : (B, V, c) views or patches of each image, of any length, for the ``sets`` forms; default the
+            image alone.
+        text_set : (N, R, c) descriptions of each class; default the class text alone.
+
+        Returns
+        -------
+        Logits, cosines and d_CMA, each (B, N); d_CMA is None where it is off.
+        """
+        cosine = unit(images) @ unit(texts).T
+        if self.cross_modal == "off":
+            return self.logit_scale * cosine, cosine, None
+        of_text, of_image = self._residuals(images, texts, image_set, text_set)
+        cross = torch.log_softmax(-self.omega * (self.alpha * of_text + (1 - self.alpha) * of_image), dim=1)
+        return self.logit_scale * (self.blend * cosine + (1 - self.blend) * cross), cosine, cross
+
+    def forward(
+        self,
+        frozen_images: Tensor,
+        prompted_images: Tensor,
+        frozen_texts: Tensor,
+        prompted_texts: Tensor,
+        *,
+        image_set: Tensor | None = None,
+        text_set: Tensor | None = None,
+    ) -> DualAlignment:
+        """Algorithm 1 and equation 6.
+
+        Parameters
+        ----------
+        frozen_images, prompted_images : (B, c) of any length; scaled to length one before anything else.
+        frozen_texts, prompted_texts : (N, c).
+        image_set, text_set : as in :meth:`score`.
+        """
+        with torch.autocast(prompted_images.device.type, enabled=False):
+            images, image_loss = self.align_images(frozen_images, prompted_images)
+            texts, text_loss = self.align_texts(frozen_texts, prompted_texts)
+            logits, cosine, cross = self.score(images, texts, image_set, text_set)
+            if self.frozen_terms:
+                prompted = unit(prompted_images) @ unit(frozen_texts).T
+                logits = (logits + self.logit_scale * (prompted + unit(frozen_images) @ unit(prompted_texts).T)) / 3
+        return DualAlignment(logits, image_loss + text_loss, images, texts, cosine, cross)
+
+    def _align(self, modality: SameModal, wanted: bool, frozen: Tensor, prompted: Tensor) -> tuple[Tensor, Tensor]:
+        frozen, prompted = unit(real(frozen, "frozen features")), unit(real(prompted, "prompted features"))
+        if frozen.ndim != 2 or frozen.shape != prompted.shape:
+            raise InputError(
+                "Expected frozen and prompted features of one shape (n, c), "
+                f"got {tuple(frozen.shape)} and {tuple(prompted.shape)}."
+            )
+        aligned = modality(frozen, prompted) if wanted else prompted
+        mixed = aligned if self.mixing is None or not wanted else prompted + self.mixing * aligned
+        if self.normalise:
+            mixed = unit(mixed)
+        if not wanted:
+            return mixed, prompted.new_zeros(())
+        compared = mixed if self.loss_on == "mixed" else aligned
+        return mixed, 1 - (frozen * unit(compared)).sum() / len(frozen)
+
+    def _residuals(
+        self, images: Tensor, texts: Tensor, image_set: Tensor | None, text_set: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        ridges, factors = self.cross_scales[0::2], self.cross_scales[1::2].exp()
+        mu = factors[0], factors[1]
+        width = images.shape[1]
+        if self.cross_modal == "pairwise":
+            rows = self.image_rows or len(images), self.text_rows or len(texts)
+            lam = _ridge(ridges[0], rows[0], width), _ridge(ridges[1], rows[1], width)
+            return pairwise_residuals(images, texts, lam, mu)
+        image_set = images[:, None] if image_set is None else unit(real(image_set, "image_set"))
+        text_set = texts[:, None] if text_set is None else unit(real(text_set, "text_set"))
+        lam = tuple(_ridge(log, part.shape[1], width) for log, part in zip(ridges, (image_set, text_set), strict=True))
+        form = set_residuals if self.cross_modal == "sets" else paired_set_residuals
+        return form(image_set, text_set, lam, mu)
+
+
+def _ridge(log: Tensor, rows: int, width: int) -> Tensor:
+    """λ = (n / c) exp(·) + 1e-6."""
+    return rows / width * log.exp() + 1e-6

@@ -1,0 +1,156 @@
+r"""Hierarchical prompts (HPT): learnable prompts in both towers, prompts made from descriptions, steered attention.
+
+Of N_g + N_i places for prompts in every class sentence:
+
+* **Embedding level.** On entering layer 0 all N_g + N_i prompts are learnable, shared by the classes.
+* **Global prompts.** On entering each later layer l, N_g learnable prompts :math:`g_l`, shared by the classes.
+* **Instance prompts.** There too, N_i prompts of each class its own: the end-of-text state :math:`h_{lj}` that the
+  frozen tower has on entering layer l for description j of the class, through one residual linear map for all layers,
+
+  .. math:: p_{lj} = h_{lj} + A h_{lj} + b
+
+* **Topological attention.** The sentence of a class is its name followed by the entities and attributes of a graph.
+  To the attention scores of layer l is added
+
+  .. math:: \gamma_l^{ee} M^{ee} + \gamma_l^{ea} M^{ea}
+
+  where :math:`M_{st}` counts the relations (between entities, between entity and attribute) that the tokens s and t
+  take part in, and both γ are learnable, 0 at the start.
+
+In the vision tower N_v independent learnable prompts enter every layer. With widths w (text) and v (vision) and depths
+L_t and L_v there are
+
+.. math:: L_v N_v v + (L_t - 1) N_g w + (N_g + N_i) w + w^2 + w + 2 L_t
+
+trainable numbers, 295,960 in CLIP ViT-B/16 with N_v = N_g = 2 and N_i = 5.
+
+DAM's paper fixes the counts and what each kind of prompt is made from. That instance prompts are taken anew from every
+layer, how a graph is written as a sentence, and that relations count in both directions is decided here.
+
+Source: Wang et al., Learning hierarchical prompt with structured linguistic knowledge for vision-language models, AAAI
+2024, as DAM takes it over.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator, Tensor, nn
+
+from modalign.encoders.towers.opened import TextTower
+from modalign.linalg.similarity import unit
+from modalign.tune.prompts import Prompts
+from modalign.tune.topology import Topology
+
+AT_ONCE = 64  # classes encoded at a time where nothing is learned
+
+
+class HierarchicalText(nn.Module):
+    """The text side: K classes as what the tower makes of their sentences under the prompts.
+
+    Parameters
+    ----------
+    tower : frozen.
+    topology : of as many slots as there are prompts; its graphs steer the attention.
+    descriptions : the sentences of every class that instance prompts are made of; a class with fewer than N_i repeats
+        its own.
+    global_prompts : N_g.
+    instance_prompts : N_i.
+    gradient_checkpointing : compute the inside of a layer again in the backward pass.
+    generator : where the parameters are drawn from: prompts from N(0, 0.02²), the map from U(±1/√w).
+    """
+
+    instances: Tensor
+
+    def __init__(
+        self,
+        tower: TextTower,
+        topology: Topology,
+        descriptions: tuple[tuple[str, ...], ...],
+        *,
+        global_prompts: int = 2,
+        instance_prompts: int = 5,
+        gradient_checkpointing: bool = False,
+        generator: Generator | None = None,
+    ) -> None:
+        super().__init__()
+        assert topology.sentences.slots == global_prompts + instance_prompts
+        self._tower, self._topology, self._checkpoint = tower, topology, gradient_checkpointing
+        width = tower.width
+        self.first = Prompts(global_prompts + instance_prompts, width, generator=generator)
+        self.later = Prompts(global_prompts, width, depth=tower.depth - 1, generator=generator)
+        self.instance_map = nn.utils.skip_init(nn.Linear, width, width)
+        with torch.no_grad():
+            for parameter in self.instance_map.parameters():
+                parameter.uniform_(-1 / math.sqrt(width), 1 / math.sqrt(width), generator=generator)
+        self.relation_scales = nn.Parameter(torch.zeros(2, tower.depth))
+        if topology.relations is None:
+            self.relation_scales.requires_grad_(False)
+        chosen = [own[j % len(own)] for own in descriptions for j in range(instance_prompts)]
+        states = instance_states(tower, chosen).unflatten(1, (-1, instance_prompts))
+        self.register_buffer("instances", states, persistent=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """Another one for other sentences or relations."""
+        return self._topology.fingerprint
+
+    @property
+    def summary(self) -> dict[str, int]:
+        """What of the relations is among the tokens."""
+        return self._topology.summary
+
+    @property
+    def graphs(self) -> int:
+        """G, sentences of each class to choose from."""
+        return self._topology.graphs
+
+    def forward(self, graphs: Tensor | int, *, chunk: int | None = None) -> Tensor:
+        """(K, d) features of the classes, not normalized.
+
+        Parameters
+        ----------
+        graphs : which of the sentences of each class: (K,) int64 on the CPU, or one number for all.
+        chunk : classes at a time.
+
+        Notes
+        -----
+        One pass of the text tower over K sentences; the attention biases hold 12 K L² numbers in CLIP.
+        """
+        sentences, relations = self._topology.pick(graphs)
+        return torch.cat(
+            [
+                self._tower(
+                    sentences.part(start, start + size),
+                    self._prompts(start, start + size),
+                    bias=None if relations is None else self._bias(relations[:, start : start + size]),
+                    checkpoint=self._checkpoint,
+                ).pooled[0]
+                for size in (chunk or len(sentences),)
+                for start in range(0, len(sentences), size)
+            ]
+        )
+
+    @torch.no_grad()
+    def mean(self) -> Tensor:
+        """(K, d) mean over the sentences of each class of their unit features, of unit length again."""
+        return unit(sum(unit(self(graph, chunk=AT_ONCE)) for graph in range(self.graphs)))
+
+    def _prompts(self, start: int, stop: int) -> list[Tensor]:
+        """What stands at the slots of some classes, a layer after the other."""
+        states = self.instances[:, start:stop].to(self.instance_map.weight.dtype)  # (depth − 1, K, N_i, w)
+        own = states + self.instance_map(states)
+        shared = torch.stack(self.later.prompts())[:, None].expand(-1, states.shape[1], -1, -1)
+        return [*self.first.prompts(), *torch.cat([shared, own], dim=2)[:, None].unbind(0)]
+
+    def _bias(self, relations: Tensor) -> Tensor:
+        """(depth, K, L, L) added to the attention scores, from counts (2, K, L, L)."""
+        counts = relations.to(self.relation_scales.device, self.relation_scales.dtype)
+        return torch.tensordot(self.relation_scales, counts, dims=([0], [0]))
+
+
+def instance_states(tower: TextTower, sentences: list[str]) -> Tensor:
+    """(depth − 1, n, w): end-of-text states of sentences on entering layers 1, 2, …; cut to the context."""
+    parts = [sentences[start : start + AT_ONCE] for start in range(0, len(sentences), AT_ONCE)]
+    return torch.cat([tower.end_states(tower.tokenize(part, cut=True))[1:] for part in parts], dim=1)

@@ -1,0 +1,1 @@
+"""FAIR: self-training on unlabeled crops, and the methods that it is compared with."""

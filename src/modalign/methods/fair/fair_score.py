@@ -1,0 +1,187 @@
+"""FAIR's mathematics: which crops count, how well they fit each class, how far a pseudo-label is trusted.
+
+Pure functions of feature vectors, shared by FAIR inside an encoder, by its relative on vectors, and by WCA.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from modalign.core.errors import InputError
+from modalign.linalg.similarity import cosine, top_k, unit
+
+Scale = Literal["prob", "raw", "logit"]
+Weighting = Literal["margin", "top", "none"]
+Shares = Literal["uniform", "start"]
+COLLAPSED = math.log(2)  # KL from uniform of labels that fall evenly on half of the classes
+SMALL_VOCABULARY = 512  # classes below which a batch mean stands for the moving average
+
+
+class CropScores(NamedTuple):
+    """How B images fit K classes by their best crops.
+
+    Attributes
+    ----------
+    scores : (B, K) ψ.
+    mass : (B,) sum of the weights that were kept, at most 1.
+    votes : (B, k) the class nearest to each kept crop alone.
+    """
+
+    scores: Tensor
+    mass: Tensor
+    votes: Tensor
+
+
+def crop_weights(whole: Tensor, crops: Tensor) -> Tensor:
+    r"""w̃_i = cos(f, f_i) / Σ_l cos(f, f_l): the share of each crop in the likeness to the whole (FAIR, equation 12).
+
+    Without a softmax. They sum to one over all N crops, whatever is kept of them later. Equation 12 takes cosines to be
+    positive, as they are between a picture and its parts; one below zero counts as zero here, since a sum that nearly
+    cancels would make weights of any size and sign.
+
+    Parameters
+    ----------
+    whole : (B, w) features of the whole images; in FAIR the [CLS] token before the projection.
+    crops : (B, N, w) the same of their crops.
+
+    Returns
+    -------
+    (B, N) in [0, 1]; 1/N where no cosine is positive, as for an empty vector. Cost O(B N w).
+    """
+    likeness = _likeness(whole, crops).clamp_min(0)
+    total = likeness.sum(dim=1, keepdim=True)
+    return torch.where(total > 0, likeness / total.clamp_min(torch.finfo(total.dtype).tiny), 1 / likeness.shape[1])
+
+
+def align(weights: Tensor, crops: Tensor, anchors: Tensor, keep: int) -> CropScores:
+    r"""ψ_y = Σ_{i ∈ I_k} w̃_i cos(f_i, Z_y) over the k crops of the largest weight (FAIR, equations 11, 13 and 14).
+
+    Parameters
+    ----------
+    weights : (B, N), as they are over all N.
+    crops : (B, N, d) features of the crops in the space of the text, of any length.
+    anchors : (K, d) class description anchors Z, of any length.
+    keep : k ≤ N.
+
+    Returns
+    -------
+    Alignment. Cost O(B k K d).
+    """
+    if not 1 <= keep <= weights.shape[1]:
+        raise InputError(f"Expected to keep between 1 and all {weights.shape[1]} crops, got {keep}.")
+    kept, chosen = top_k(weights, keep)
+    best = crops.gather(1, chosen[:, :, None].expand(-1, -1, crops.shape[2]))
+    cosines = cosine(best, anchors)
+    return CropScores(torch.einsum("bk,bkc->bc", kept, cosines), kept.sum(dim=1), cosines.argmax(dim=2))
+
+
+def sample_confidence(
+    alignment: CropScores, *, score: Scale = "prob", weighting: Weighting = "margin", logit_scale: float = 100.0
+) -> Tensor:
+    r"""γ = S₁ |S₁ − S₂| with the two largest scores of an image (FAIR, equation 16).
+
+    The paper does not say in which units S is. As raw ψ, which a few of many crops keep small, γ is about 3e-4 and
+    self-training all but vanishes beside fairness; so by default S are probabilities,
+
+    .. math:: S = \mathrm{softmax}(s \, \psi / \textstyle\sum_{i \in I_k} \tilde w_i),
+
+    and γ ∈ [0, 1]. Where no weight was kept the scores are zero and S is even, so that γ is 0 by margin.
+
+    Parameters
+    ----------
+    alignment : ψ and the kept mass, of at least two classes.
+    score : ``"prob"``; ``"raw"``, S = ψ; ``"logit"``, S = s ψ.
+    weighting : ``"margin"``; ``"top"``, γ = S₁; ``"none"``, γ = 1 (Table 5).
+    logit_scale : s.
+
+    Returns
+    -------
+    (B,).
+    """
+    scores = alignment.scores
+    if scores.shape[1] < 2:
+        raise InputError(f"Expected scores of at least 2 classes, got {scores.shape[1]}; one leaves nothing to decide.")
+    if weighting == "none":
+        return torch.ones_like(scores[:, 0])
+    if score == "prob":
+        kept = alignment.mass.clamp_min(torch.finfo(scores.dtype).tiny)
+        scores = (logit_scale * scores / kept[:, None]).softmax(dim=1)
+    elif score == "logit":
+        scores = logit_scale * scores
+    first, second = scores.topk(2, dim=1).values.unbind(1)
+    return first if weighting == "top" else first * (first - second).abs()
+
+
+def fairness(logits: Tensor, average: Tensor, momentum: float, shares: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    r"""L_reg = −Σ_j q_j log p̄_j with the moving average p̄ of the predictions (Algorithm 1; MUST, Li et al. 2023).
+
+    .. math:: \bar p \leftarrow m \, \bar p + (1 - m) \tfrac1B \textstyle\sum_b p_b
+
+    The gradient goes through the present batch only, and the loss is divided by 1 − m so that it is as strong as
+    without memory. m = 0 is the batch mean.
+
+    Parameters
+    ----------
+    logits : (B, K) of the strong views.
+    average : (K,) p̄ so far.
+    momentum : m in [0, 1).
+    shares : (K,) q, what the classes are expected to have; by default 1/K each, as published. The term is least where
+        p̄ = q.
+
+    Returns
+    -------
+    L_reg and the new p̄, detached.
+    """
+    mean = logits.softmax(dim=1).mean(dim=0)
+    blended = torch.lerp(mean, average.to(mean), momentum) if momentum else mean
+    tiny = torch.finfo(blended.dtype).tiny
+    logs = blended.clamp_min(tiny).log()
+    return -(logs.mean() if shares is None else shares @ logs) / (1 - momentum), blended.detach()
+
+
+def zero_shot_shares(images: Tensor, anchors: Tensor, logit_scale: float) -> Tensor:
+    r"""q_j = mean over the images of softmax(s cos(f, Z))_j: what zero-shot expects each class to have.
+
+    For :func:`fairness` where classes are not known to be even. Cost O(n K d).
+
+    Parameters
+    ----------
+    images : (n, d) features of whole images, of any length.
+    anchors : (K, d) class description anchors as they start, of any length.
+    logit_scale : s.
+
+    Returns
+    -------
+    (K,), summing to one. That of all images is the mean of those of their batches, weighted by size.
+    """
+    return (logit_scale * cosine(images, anchors)).softmax(dim=1).mean(dim=0)
+
+
+def divergence_from_uniform(counts: Tensor) -> Tensor:
+    """KL(p ‖ uniform) in nats of histograms (…, K): 0 where all classes are even, log K where there is only one."""
+    p = counts.double() / counts.sum(dim=-1, keepdim=True).clamp_min(1)
+    return (p * (p * counts.shape[-1]).clamp_min(1e-300).log()).sum(dim=-1)
+
+
+def collapse(counts: Tensor) -> str:
+    """What is to be said about pseudo-labels with these counts a class (K,); nothing if they are spread well.
+
+    They count as collapsed where their divergence from uniform is that of half of the classes, beyond what fewer
+    images than classes make inevitable.
+    """
+    K, n = len(counts), float(counts.sum())
+    divergence = float(divergence_from_uniform(counts))
+    if divergence < COLLAPSED + math.log(max(1.0, K / max(n, 1.0))):
+        return ""
+    return (
+        f"The pseudo-labels fall on about {K * math.exp(-divergence):.1f} of {K} classes. Unless the images do, "
+        "self-training is collapsing: give better sentences for the classes, a lower learning_rate, or more fairness."
+    )
+
+
+def _likeness(whole: Tensor, parts: Tensor) -> Tensor:
+    return torch.einsum("bw,bnw->bn", unit(whole), unit(parts))

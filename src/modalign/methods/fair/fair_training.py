@@ -1,0 +1,202 @@
+"""What FAIR trains, and its loss on a batch: Algorithm 1 from the crops to the gradient."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from modalign.core.features import UNLABELLED
+from modalign.encoders.towers.opened import VisionTower
+from modalign.linalg.similarity import softmax_weights
+from modalign.methods.contract.tower import Learner, Towers, cosine_logits
+from modalign.methods.fair.fair_score import (
+    SMALL_VOCABULARY,
+    CropScores,
+    align,
+    collapse,
+    crop_weights,
+    divergence_from_uniform,
+    fairness,
+    sample_confidence,
+    zero_shot_shares,
+)
+from modalign.methods.fair.pseudo_labels import PseudoLabeller, pseudo_labeller
+from modalign.tune.crops import CropBatch
+from modalign.tune.history import Epoch
+from modalign.tune.targets import target
+
+if TYPE_CHECKING:
+    from modalign.methods.fair.fair import FAIR
+    from modalign.tune.batches import ImageBatches
+
+CHUNK = 128  # crops in one forward pass
+COLUMNS = ("images", "compared", "changed", "agreement", "gamma", "self_training", "fairness")
+
+
+class SelfTraining(Learner):
+    """What is tuned of the image tower and class description anchors, and Algorithm 1's loss for them.
+
+    Parameters
+    ----------
+    towers : the frozen encoder and the classes.
+    method : the hyper-parameters.
+    generator : where a random start of what is tuned is drawn from; None where a saved state is restored next.
+    """
+
+    def __init__(self, towers: Towers, method: FAIR, generator: Generator | None = None) -> None:
+        super().__init__(towers)
+        self.method = method
+        self.logit_scale = method.logit_scale or towers.logit_scale
+        K = len(towers)
+        self.anchors = nn.Parameter(towers.prototypes())
+        self.tuned = target(method.target, towers.vision, generator=generator, **(method.target_options or {}))
+        self.register_buffer("first_anchors", towers.prototypes(), persistent=False)
+        momentum = method.momentum
+        self.momentum = (0.0 if K < SMALL_VOCABULARY else 0.5) if momentum is None else momentum
+        self.register_buffer("average", torch.full((K,), 1 / K))
+        self.register_buffer("histogram", torch.zeros(method.epochs, K))
+        self.register_buffer("tally", torch.zeros(method.epochs, len(COLUMNS), dtype=torch.float64))
+        self.shares: Tensor | None = None
+        self.labeller: PseudoLabeller | None = None
+        self.warned = False
+
+    def begin(self, data: ImageBatches) -> None:
+        """Room for the pseudo-label and the weight of every image."""
+        device = self.anchors.device
+        self.register_buffer("labels", torch.full((len(data),), UNLABELLED, device=device))
+        self.register_buffer("first_labels", self.labels.clone())
+        self.register_buffer("gammas", torch.zeros(len(data), device=device))
+        if self.method.shares == "start":
+            self.shares = self.first_shares(data)
+        if self.method.labeller != "fair":
+            self.labeller = pseudo_labeller(
+                self.method.labeller,
+                self.towers,
+                image_temperature=self.method.image_temperature,
+                text_temperature=self.method.text_temperature,
+            )
+
+    @torch.no_grad()
+    def first_shares(self, data: ImageBatches) -> Tensor:
+        """(K,) the class shares that zero-shot finds in the images, whole and as the encoder itself sees them."""
+        total = torch.zeros_like(self.average)
+        for pixels in data.centred(CHUNK):
+            found = self.towers.vision(pixels).pooled[0].float()
+            total += len(pixels) * zero_shot_shares(found, self.first_anchors, self.logit_scale)
+        return total / len(data)
+
+    def vision(self) -> VisionTower:
+        """The image tower with what is tuned of it as it is now."""
+        return self.tuned.tower(self.towers.vision)
+
+    def classes(self) -> Tensor:
+        """(K, d) the anchors."""
+        return self.anchors
+
+    def scores(self, pixels: Tensor, classes: Tensor) -> Tensor:
+        """Inference: scaled cosines of the whole image with the anchors."""
+        return cosine_logits(self.vision()(pixels).pooled[0], classes, self.logit_scale)
+
+    def loss(self, batch: CropBatch) -> dict[str, Tensor]:
+        """L = mean γ · CE(strong view, pseudo-label) + L_reg (equations 15 to 17), and what it is made of."""
+        vision = self.vision()
+        labels, gamma = self._pseudo_labels(batch, vision)
+        strong = vision(batch.views[1], checkpoint=self.towers.gradient_checkpointing).pooled[0]
+        logits = cosine_logits(strong, self.anchors, self.logit_scale)
+        training = (gamma * F.cross_entropy(logits, labels, reduction="none")).mean()
+        fair, self.average = fairness(logits, self.average, self.momentum, self.shares)
+        with torch.no_grad():
+            here = torch.stack((gamma.mean(), training, fair)).double() * len(labels)
+            self.tally[batch.epoch, 4:] += here
+            self.tally[batch.epoch, 0] += len(labels)
+        return {"loss": training + self.method.fairness * fair, "self_training": training, "fairness": fair}
+
+    @torch.no_grad()
+    def _pseudo_labels(self, batch: CropBatch, vision: VisionTower) -> tuple[Tensor, Tensor]:
+        """(b,) labels and their weights: made now, or those kept since the last epoch that made them."""
+        rows = batch.indices.to(self.labels.device)
+        if batch.epoch % self.method.refresh == 0:
+            found = self.alignment(batch, vision)
+            gammas = sample_confidence(
+                found, score=self.method.score, weighting=self.method.weighting, logit_scale=self.logit_scale
+            )
+            self.take(batch, found.scores.argmax(dim=1), gammas, found.votes)
+        return self.labels[rows], self.gammas[rows]
+
+    @torch.no_grad()
+    def alignment(self, batch: CropBatch, vision: VisionTower) -> CropScores:
+        """ψ of the weak view, by its crops or as a whole."""
+        method, whole = self.method, vision(batch.pixels)
+        parts = method.view == "crops" and batch.crops.shape[1] > 0
+        encoded = [vision(few) for few in batch.chunks(CHUNK)] if parts else []
+
+        def crops(kind: Literal["pooled", "classes"]) -> Tensor:
+            vectors = torch.cat([getattr(some, kind)[0] for some in encoded])
+            return vectors.float().unflatten(0, (len(batch.indices), -1))
+
+        if self.labeller is not None:
+            return self.labeller(whole.pooled[0].float(), crops("pooled") if encoded else None)
+        anchors = self.anchors if method.alignment == "learned" else self.first_anchors
+        if not encoded:
+            one = torch.ones_like(whole.pooled[0, :, :1], dtype=torch.float32)
+            return align(one, whole.pooled[0, :, None].float(), anchors, 1)
+        if method.crop_weights == "softmax":
+            weights = softmax_weights(whole.pooled[0].float(), crops("pooled"))
+        else:
+            weights = crop_weights(whole.classes[0].float(), crops("classes"))
+        return align(weights, crops("pooled"), anchors, method.keep or method.crops)
+
+    def take(self, batch: CropBatch, labels: Tensor, gammas: Tensor, votes: Tensor) -> None:
+        """Keep the pseudo-labels (b,) of a batch and their weights, and note how they differ from those before.
+
+        Parameters
+        ----------
+        votes : (b, k) what each of several looks at an image says alone.
+        """
+        rows, epoch = batch.indices.to(self.labels.device), batch.epoch
+        before = self.labels[rows]
+        known = before != UNLABELLED
+        self.labels[rows], self.gammas[rows] = labels, gammas
+        self.first_labels[rows] = torch.where(known, self.first_labels[rows], labels)
+        self.histogram[epoch] += torch.bincount(labels, minlength=len(self.towers))
+        agreement = (votes == labels[:, None]).double().mean(dim=1).sum()
+        changed = ((before != labels) & known).sum()
+        self.tally[epoch, 1:4] += torch.stack((known.sum().double(), changed.double(), agreement))
+
+    def ended(self, epoch: Epoch) -> Mapping[str, float]:
+        """Numbers of the epoch, and one warning as soon as the labels fall on few classes."""
+        found = self.collapse(epoch.epoch)
+        if found and not self.warned:
+            self.warned = True
+            warnings.warn(found, stacklevel=2)
+        return {name: value for name, value in self.notes(epoch.epoch).items() if not math.isnan(value)}
+
+    def notes(self, epoch: int) -> dict[str, float]:
+        """Of one epoch: share of labels that changed, crops of one mind, KL of the classes from uniform, mean γ."""
+        epoch -= epoch % self.method.refresh
+        images, compared, changed, agreement, gamma, *_ = self.tally[epoch].tolist()
+        return {
+            "changed": changed / compared if compared else math.nan,
+            "agreement": agreement / max(images, 1),
+            "divergence": float(divergence_from_uniform(self.histogram[epoch])),
+            "gamma": gamma / max(images, 1),
+        }
+
+    def collapse(self, epoch: int) -> str:
+        """What is to be said about the classes of an epoch's pseudo-labels; nothing if they are spread well."""
+        found = collapse(self.histogram[epoch - epoch % self.method.refresh])
+        return f"Epoch {epoch + 1}: {found}" if found else ""
+
+    def state(self) -> dict[str, Tensor]:
+        """What is tuned and the anchors: 45,056 numbers for layer norms at ViT-B/32 with ten classes."""
+        return {name: value.detach() for name, value in self.named_parameters()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Become what :meth:`state` was taken from."""
+        self.load_state_dict(state, strict=False)

@@ -1,0 +1,238 @@
+"""Pseudo-labelers to put in the place of FAIR's own: CLIP, CuPL, WCA, and one after CODER (FAIR, Table 7).
+
+Each compares images, as the present tower sees them, with a text side that is made once and stays as it is, and
+answers with the :class:`~modalign.methods.fair.fair_score.CropScores` that FAIR's weight γ is made from. All their
+scores are weighted means of cosines, so ``mass`` is 1 and S = softmax(s ψ) are zero-shot's probabilities, the flatter,
+the less the averaged sentences and crops agree.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from modalign.core.errors import InputError, require_choice
+from modalign.linalg.prototypes import text_prototypes
+from modalign.linalg.similarity import softmax_weights, unit
+from modalign.methods.contract.prompting import START, template_places
+from modalign.methods.contract.tower import Towers
+from modalign.methods.fair.fair_score import CropScores
+
+SENTENCES = 512  # encoded at a time
+
+Labeller = Literal["clip", "cupl", "wca", "coder"]
+
+
+class PseudoLabeller(ABC):
+    """What all of them take and answer.
+
+    Parameters
+    ----------
+    sentences : (K, T, d) of the classes, as :class:`~modalign.methods.contract.tower.Towers` has them; zero rows are
+        absent.
+    plain : (K, d) of one sentence with little more than the name of each class, see :func:`plain_sentences`.
+
+    Attributes
+    ----------
+    needs_crops : whether ``crops`` may not be left out of a call.
+
+    Raises
+    ------
+    InputError : a class has no sentence, a number is not finite, or the shapes do not go together.
+    """
+
+    needs_crops: ClassVar[bool] = False
+
+    @abstractmethod
+    def __call__(self, whole: Tensor, crops: Tensor | None = None) -> CropScores:
+        """ψ of B images.
+
+        Parameters
+        ----------
+        whole : (B, d) features of the whole images, of any length.
+        crops : (B, N, d) of their crops, where these are needed.
+
+        Returns
+        -------
+        Alignment with scores (B, K), mass 1, and as votes what each of several looks at an image says alone.
+        """
+
+
+class WholeImage(PseudoLabeller):
+    """One vector a class, ``text`` (K, d), and one look at an image. Cost O(B K d)."""
+
+    text: Tensor
+
+    def __call__(self, whole: Tensor, crops: Tensor | None = None) -> CropScores:
+        whole = unit(whole)
+        scores = whole @ self.text.to(whole).T
+        return CropScores(scores, torch.ones_like(scores[:, 0]), scores.argmax(dim=1, keepdim=True))
+
+
+class CLIPLabeller(WholeImage):
+    r"""ψ_y = cos(f, Z_y) with the plain sentence of each class (Radford et al. 2021; FAIR, equation 1)."""
+
+    def __init__(self, sentences: Tensor, plain: Tensor) -> None:
+        self.text = check_descriptions(sentences, plain)[1]
+
+
+class CuPLLabeller(WholeImage):
+    r"""ψ_y = 1/M_y Σ_j cos(f, Z_j^y) over all M_y sentences of each class (Pratt et al. 2023; FAIR, equation 5).
+
+    FAIR-g of Table 7 is this on randomly cropped whole images.
+    """
+
+    def __init__(self, sentences: Tensor, plain: Tensor) -> None:
+        sentences, _ = check_descriptions(sentences, plain)
+        self.text = sentences.sum(dim=1) / present(sentences).sum(dim=1, keepdim=True)
+
+
+class WCALabeller(PseudoLabeller):
+    r"""All crops with all sentences, each weighted by what it stands for (Li et al. 2024; FAIR, equations 8 to 10).
+
+    .. math::
+        w_i = \mathrm{softmax}_i(\cos(f, f_i) / \tau_w), \quad
+        v_j = \mathrm{softmax}_j(\cos(y, t_j^y) / \tau_v), \quad
+        \psi_y = \sum_{i=1}^N \sum_{j=1}^{M_y} w_i v_j \cos(f_i, t_j^y)
+
+    where y is the plain sentence of the class. The votes are those of the crops. Cost O(K T d) once, O(B N K d) a call.
+
+    Parameters
+    ----------
+    sentences, plain : see :class:`PseudoLabeller`.
+    image_temperature : τ_w; FAIR prints none, which is 1 and next to even weights. See
+        :class:`~modalign.methods.baselines.wca.WCA` for sharper ones.
+    text_temperature : τ_v.
+    """
+
+    needs_crops = True
+
+    def __init__(
+        self, sentences: Tensor, plain: Tensor, *, image_temperature: float = 1.0, text_temperature: float = 1.0
+    ) -> None:
+        sentences, plain = check_descriptions(sentences, plain)
+        if not (image_temperature > 0 and text_temperature > 0):
+            raise InputError(f"Expected temperatures above 0, got {image_temperature} and {text_temperature}.")
+        self.image_temperature = image_temperature
+        self.text = torch.einsum("kt,ktd->kd", softmax_weights(plain, sentences, text_temperature), sentences)
+
+    def __call__(self, whole: Tensor, crops: Tensor | None = None) -> CropScores:
+        if crops is None or crops.shape[1] == 0:
+            raise InputError("Expected crops of the images, which WCA's score is made of; cut some, or choose 'cupl'.")
+        weights, crops = softmax_weights(whole, crops, self.image_temperature), unit(crops)
+        cosines = crops @ self.text.to(crops).T
+        scores = torch.einsum("bn,bnk->bk", weights, cosines)
+        return CropScores(scores, torch.ones_like(scores[:, 0]), cosines.argmax(dim=2))
+
+
+class CODERLikeLabeller(PseudoLabeller):
+    r"""The texts around an image stand for it, and every class is judged by its own among them (after Yi et al. 2024).
+
+    An image becomes φ(x) = (cos(f, t)) over the sentences t of all classes, its neighbors. D_y are those that describe
+    class y and N_y those that only name it: its plain sentence, and all of its sentences at ``named`` places.
+
+    .. math::
+        \psi_y = \frac{1}{|D_y| + 1} \Bigl( \sum_{t \in D_y} \varphi_t(x) + \max_{t \in N_y} \varphi_t(x) \Bigr)
+
+    which is the first of CODER's two stages as its released classifier has it. There D_y are attributes of the class
+    and classes like it, N_y its name and synonyms, written for the purpose by a language model and WordNet; here they
+    are the sentences that the user has, so that with one name a class it is CuPL over names and descriptions. The
+    second stage decides between close classes again, by sentences about what tells each of them from each other;
+    nothing in a class's own sentences stands for these, and it is left out. The paper itself was not read. So these
+    are not CODER's figures.
+
+    The votes are two, of names alone and of descriptions alone; one where a class has no descriptions. Cost O(K T d)
+    once, O(B K n d) a call with n sentences that only name.
+
+    Parameters
+    ----------
+    sentences, plain : see :class:`PseudoLabeller`.
+    named : places among the T sentences that hold names in a template, as
+        :func:`~modalign.methods.contract.prompting.template_places` finds them.
+
+    References
+    ----------
+    Yi, Ren, Zhan and Ye, Leveraging cross-modal neighbor representation for improved CLIP classification, CVPR 2024,
+    arXiv:2404.17753.
+    """
+
+    def __init__(self, sentences: Tensor, plain: Tensor, *, named: Sequence[int] = ()) -> None:
+        sentences, plain = check_descriptions(sentences, plain)
+        T = sentences.shape[1]
+        if not set(named) <= set(range(T)):
+            raise InputError(f"Expected places of names among {T} sentences, 0…{T - 1}, got {list(named)}.")
+        told = [place for place in range(T) if place not in set(named)]
+        self.names = torch.cat([plain[:, None], sentences[:, list(named)]], dim=1)
+        self.descriptions = sentences[:, told].sum(dim=1)
+        self.counts = present(sentences[:, told]).sum(dim=1)
+
+    def __call__(self, whole: Tensor, crops: Tensor | None = None) -> CropScores:
+        whole = unit(whole)
+        names, counts = self.names.to(whole), self.counts.to(whole)
+        near = torch.einsum("bd,ksd->bks", whole, names).masked_fill(~present(names), -torch.inf).amax(dim=2)
+        told = whole @ self.descriptions.to(whole).T
+        looks = [near, told / counts] if bool((counts > 0).all()) else [near]
+        scores = (told + near) / (counts + 1)
+        return CropScores(scores, torch.ones_like(scores[:, 0]), torch.stack(looks, dim=1).argmax(dim=2))
+
+
+LABELLERS: dict[Labeller, type[PseudoLabeller]] = {
+    "clip": CLIPLabeller,
+    "cupl": CuPLLabeller,
+    "wca": WCALabeller,
+    "coder": CODERLikeLabeller,
+}
+
+
+def pseudo_labeller(
+    name: Labeller, towers: Towers, *, image_temperature: float = 1.0, text_temperature: float = 1.0
+) -> PseudoLabeller:
+    """The labeller of that name for the classes of ``towers``.
+
+    Parameters
+    ----------
+    name : of :data:`LABELLERS`.
+    towers : the classes and the text tower, which encodes plain sentences where the classes have none.
+    image_temperature, text_temperature : of WCA.
+    """
+    require_choice("labeller", name, LABELLERS)
+    options: dict[str, Any] = {}
+    if name == "wca":
+        options = {"image_temperature": image_temperature, "text_temperature": text_temperature}
+    elif name == "coder":
+        options = {"named": template_places(towers.class_names, towers.sentences)}
+    return LABELLERS[name](towers.class_text, plain_sentences(towers), **options)
+
+
+@torch.no_grad()
+def plain_sentences(towers: Towers) -> Tensor:
+    """(K, d) unit vectors of one sentence a class: its name in the first template that the classes share.
+
+    Where they share none, as with descriptions, "a photo of a NAME." is encoded.
+    """
+    places = template_places(towers.class_names, towers.sentences)
+    if places:
+        return unit(towers.class_text[:, places[0]])
+    sentences = [f"{START} {name.replace('_', ' ')}." for name in towers.class_names]
+    return unit(towers.text(towers.text.tokenize(sentences, cut=True), chunk=SENTENCES).pooled[0])
+
+
+def check_descriptions(sentences: Tensor, plain: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as unit vectors, (K, T, d) and (K, d), or the errors of :class:`PseudoLabeller`."""
+    if sentences.ndim != 3 or plain.shape != (sentences.shape[0], sentences.shape[2]):
+        raise InputError(
+            f"Expected sentences of shape (K, T, d) and one plain sentence a class, (K, d), got "
+            f"{tuple(sentences.shape)} and {tuple(plain.shape)}."
+        )
+    text_prototypes(sentences)  # which refuses what is missing or not finite
+    sentences = unit(sentences)
+    return sentences, text_prototypes(plain).to(sentences)
+
+
+def present(sentences: Tensor) -> Tensor:
+    """(…, T) whether a sentence (…, T, d) is there."""
+    return (sentences != 0).any(dim=-1)

@@ -1,0 +1,106 @@
+"""What methods that train on their own labels share: labels given are never read, labels made are watched."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Generator
+
+from modalign.core.errors import InputError
+from modalign.methods.contract.parameters import Count, Positive, Seed
+from modalign.methods.contract.tower import TowerMethod, Towers
+from modalign.methods.fair.fair_training import SelfTraining
+from modalign.tune.crops import CropBatches
+from modalign.tune.targets import Target
+
+if TYPE_CHECKING:
+    from modalign.data.items import Items
+    from modalign.encoders.clip import ClipEncoder
+    from modalign.tune.batches import ImageBatches
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SelfTrained(TowerMethod):
+    """Base of FAIR and of the self-trainers beside it: what they all can be told, AdamW with their code bases' recipe.
+
+    Parameters
+    ----------
+    target : what is tuned of the image tower: all weights and biases of its ``"layer_norms"``; ``"lora"``, which
+        needs the package ``peft`` for its start; or ``"k_adaptation"``; see :mod:`~modalign.tune.targets`.
+    target_options : of the latter two, such as ``{"rank": 8}``.
+    logit_scale : s; None takes the encoder's.
+    epochs : passes over the images.
+    batch_size : images a step.
+    learning_rate : the highest.
+    augmentation : the strong view A; ``"strong"`` mirrors, which letters and digits do not bear.
+    training : further entries of the recipe.
+    random_state : seed of the order, the views and everything else drawn.
+
+    Attributes
+    ----------
+    transduction_ : (n,) classes of the fitted images in their order, −1 where one could not be decoded.
+    """
+
+    needs_labels = False
+    recipe: ClassVar[dict[str, Any]] = {
+        "optimiser": "adamw",
+        "weight_decay": 0.1,
+        "undecayed": ("bias",),
+        "schedule": "cosine by step",
+        "warmup": 0,
+        "final_rate": 2e-6,
+    }
+
+    target: Target = "layer_norms"
+    target_options: dict | None = None
+    logit_scale: Positive | None = None
+    epochs: Count = 15
+    batch_size: Count = 32
+    learning_rate: Positive = 1e-4
+    augmentation: str | list = "strong"
+    training: dict | None = None
+    random_state: Seed = None
+
+    @abstractmethod
+    def _learner(self, towers: Towers, generator: Generator | None) -> SelfTraining:
+        """A fresh learner, or without a generator one that a saved state is restored to."""
+
+    def _class_axes(self) -> dict[str, int]:
+        return {"anchors": 0}
+
+    def _served(self, towers: Towers) -> SelfTraining:
+        return self._learner(towers, None)
+
+    def _batches(
+        self, items: Items, encoder: ClipEncoder, seed: int, weak: str = "random_resized_crop", **crops: Any
+    ) -> CropBatches:
+        """A weak view of every image, which gets the label, and a strong one, which learns it."""
+        if not isinstance(self.augmentation, str):
+            raise InputError(f"Expected one augmentation, that of the strong view, got {self.augmentation}.")
+        views = (weak, self.augmentation)
+        return CropBatches(items, encoder, augmentation=views, seed=seed, **({"crops": 0} | crops))
+
+    def _finish(self, items: Items, encoder: ClipEncoder) -> None:
+        self.transduction_ = self.score_images(items, encoder).answers(items.ids)
+
+    def _diagnose(self, learner: SelfTraining, data: ImageBatches) -> dict[str, Any]:
+        refresh = learner.method.refresh
+        notes = [learner.notes(epoch) for epoch in range(self.epochs)]
+        found: dict[str, Any] = {name: [note[name] for note in notes] for name in notes[0]}
+        found["changed"] = [None if math.isnan(share) else share for share in found["changed"]]
+        terms = learner.tally[:, 5:] / learner.tally[:, :1].clamp_min(1)
+        found["self_training"], found["fairness"] = terms.T.tolist()
+        last = self.epochs - 1 - (self.epochs - 1) % refresh
+        found["pseudo_labels"] = learner.histogram[last].long().tolist()
+        found["changed_from_start"] = float((learner.labels != learner.first_labels).double().mean())
+        said = [learner.collapse(epoch) for epoch in range(self.epochs)]
+        if any(said):
+            found["warning"] = next(filter(None, said))
+        if learner.shares is not None:
+            found["shares"] = learner.shares.tolist()
+        if refresh > 1:
+            found["approximation"] = f"pseudo-labels made anew in every {refresh} epochs only"
+        return found

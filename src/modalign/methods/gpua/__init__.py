@@ -1,0 +1,1 @@
+"""GPUA: vision-only features carried into the language space by an orthogonal map."""

@@ -1,0 +1,204 @@
+"""Stage 1 of GPUA: soft correspondences of images and classes, shared by all spaces (Algorithm 1, lines 3 to 9)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modalign.core.errors import InputError
+from modalign.linalg.inputs import wide
+from modalign.linalg.semidual import Offsets, match
+from modalign.methods.contract.transduction import Likeliest, likeliest
+from modalign.methods.gpua.gpua_marginals import Marginals
+from modalign.methods.gpua.gpua_rows import Images
+
+NOBODY = 1e-4  # images: a class that resembles less than this is none of theirs
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What one pass over a plan P leaves behind: sums over the images, and a label for each.
+
+    Attributes
+    ----------
+    moments : (K, d_v) n PᵀZ.
+    mass : (K,) images in each class, Σ n P.
+    likeliest : the classes of the largest entries of each row.
+    entropy : mean entropy of the rows in nats; log K is that of a plan that knows nothing.
+    """
+
+    moments: Tensor
+    mass: Tensor
+    likeliest: Likeliest
+    entropy: float
+
+    @property
+    def labels(self) -> Tensor:
+        """(n,) the class of the largest entry of each row."""
+        return self.likeliest.classes[:, 0].long()
+
+    @property
+    def centres(self) -> Tensor:
+        """(K, d_v) barycenters C, equation 12."""
+        return (self.moments / self.mass[:, None]).float()
+
+    def require_images(self) -> None:
+        """Raise where a class resembles no image at all."""
+        nobody = (self.mass < NOBODY).nonzero().flatten().tolist()
+        if nobody:
+            shown = ", ".join(map(str, nobody[:10])) + (", …" if len(nobody) > 10 else "")
+            raise InputError(
+                f"Expected at least one image a class, but none resembles the text of class {shown} (counted from 0); "
+                "leave out the text of classes that have no image, or check that text and images are of one encoder."
+            )
+
+
+@dataclass(frozen=True)
+class Correspondences:
+    """The outcome of stage 1.
+
+    Attributes
+    ----------
+    assignment : of the last plan.
+    offsets : the last plan itself, up to its scores.
+    centres : (K, d_v) the C that those scores were made with.
+    iterations : updates of P.
+    converged : the centers moved by less than the tolerance in the last update.
+    change : by how much they moved, relative.
+    """
+
+    assignment: Assignment
+    offsets: Offsets
+    centres: Tensor
+    iterations: int
+    converged: bool
+    change: float
+
+    def report(self, start: Assignment) -> dict[str, Any]:
+        """For ``diagnosis_``, beside the zero-shot assignment."""
+        labels, K = self.assignment.labels, len(self.assignment.mass)
+        sizes = torch.bincount(labels, minlength=K)
+        return {
+            "plan_entropy": self.assignment.entropy / math.log(K),
+            "marginal_error": self.offsets.marginal_error,
+            "transport_converged": self.offsets.converged,
+            "iterations": self.iterations,
+            "centres_rest": self.converged,
+            "changed_from_zero_shot": float((labels != start.labels).double().mean()),
+            "smallest_class": int(sizes.min()),
+            "empty_classes": int((sizes == 0).sum()),
+        }
+
+
+def assign(images: Images, plan: Callable[[], Iterable[tuple[slice, Tensor]]], n_classes: int) -> Assignment:
+    """One pass over the images and the rows n P of a plan, block by block."""
+    device = images.visual.X.device
+    exact = wide(device)
+    moments = torch.zeros(n_classes, sum(images.widths), dtype=exact, device=device)
+    mass = torch.zeros(n_classes, dtype=exact, device=device)
+    blocks, entropy = [], 0.0
+    for (_, Z), (_, P) in zip(images.visual.blocks(), plan(), strict=True):
+        moments += P.T @ Z
+        mass += P.sum(dim=0, dtype=exact)
+        blocks.append(likeliest(P))
+        entropy -= float(P.mul_(P.clamp_min(1e-37).log_()).sum(dtype=exact))
+    found = Likeliest(*(torch.cat(parts) for parts in zip(*blocks, strict=True)))
+    return Assignment(moments, mass, found, entropy / len(images))
+
+
+def zero_shot(images: Images, text: Tensor, logit_scale: float) -> Assignment:
+    """P(0), the softmax of the scaled cosines with the text (line 3)."""
+
+    def plan() -> Iterator[tuple[slice, Tensor]]:
+        for rows, _, view in images.blocks():
+            yield rows, (logit_scale * (view @ text.T)).softmax(dim=1)
+
+    return assign(images, plan, len(text))
+
+
+def mine(
+    images: Images,
+    text: Tensor,
+    start: Assignment,
+    marginals: Marginals,
+    *,
+    weight: float,
+    epsilon: float,
+    rho: float = math.inf,
+    tolerance: float = 1e-6,
+    max_iterations: int = 30,
+    memory: float = 2**30,
+    densities: Callable[[], Iterable[tuple[slice, Tensor]]] | None = None,
+) -> Correspondences:
+    r"""Alternate the plan P and the visual centers C until the centers rest.
+
+    .. math::
+        R &= (1 - \lambda) Z C^\top + \lambda X Y^\top && \text{(line 6)} \\
+        P &= \arg\max_{P \in \Pi(1/n, c)} \langle P, R\rangle + \epsilon H(P) && (10) \\
+        C_k &= \textstyle\sum_i P_{ik} Z_i / \sum_i P_{ik} && (12)
+
+    Parameters
+    ----------
+    images : Z and X of the paper.
+    text : (K, d_t) Y, unit rows.
+    start : P(0).
+    marginals : c.
+    weight, epsilon : λ and ε.
+    rho : KL strength of c, infinite for the hard constraint of the paper.
+    tolerance : marginal error of every plan.
+    max_iterations : T at most; it ends earlier when C moves by less than :data:`REST`, relative.
+    memory : bytes that scores may take; beyond, they are computed anew in every pass.
+    densities : gives blocks (m, K) of what is added to Z Cᵀ.
+
+    Returns
+    -------
+    Correspondences. An update costs n K (d_v + d_t) multiplications for R, n K² a pass of the transport, n K d_v for C;
+    where scores are not held, their part again in every pass.
+    """
+    held = 4 * len(images) * len(text) <= memory / 3
+    settings = {"epsilon": epsilon, "shares": marginals.shares, "rho": rho}
+    centres, change, iteration = start.centres, math.inf, 0
+    g: Tensor | None = None
+    while change > REST and iteration < max_iterations:
+        iteration += 1
+        scores = _held(partial(_affinity, images, centres, text, weight, densities), held)
+        offsets = match(scores, len(images), **settings, tolerance=tolerance, start=g)
+        g = offsets.g
+        used, plan = centres, offsets.rows
+        assignment = assign(images, lambda: ((rows, plan(R)) for rows, R in scores()), len(text))  # noqa: B023
+        centres = assignment.centres
+        change = float((centres - used).norm() / centres.norm())
+    return Correspondences(assignment, offsets, used, iteration, change <= REST, change)
+
+
+REST = 1e-4
+
+
+def _affinity(
+    images: Images,
+    centres: Tensor,
+    text: Tensor,
+    weight: float,
+    densities: Callable[[], Iterable[tuple[slice, Tensor]]] | None,
+) -> Iterator[tuple[slice, Tensor]]:
+    if densities is None:
+        yield from images.scores(centres, text, weight)
+        return
+    for (rows, R), (_, density) in zip(images.scores(centres, text, weight), densities(), strict=True):
+        yield rows, R.add_(density, alpha=1 - weight)
+
+
+def _held(
+    scores: Callable[[], Iterable[tuple[slice, Tensor]]], held: bool
+) -> Callable[[], Iterable[tuple[slice, Tensor]]]:
+    """Blocks of R, from memory or anew at every call."""
+    if not held:
+        return scores
+    blocks = list(scores())
+    return lambda: blocks

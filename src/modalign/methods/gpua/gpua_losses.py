@@ -1,0 +1,239 @@
+"""Stage 2 of GPUA after Procrustes: ranking losses on pseudo-labels, and descent on them.
+
+Everything here happens in coordinates of the span of the class texts, r ≤ min(K, d_t) of them: a map into that span is
+W = Q Bᵀ with an orthonormal basis B (d_t, r), and neither loss nor step needs more than Q (d_v, r).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from modalign.linalg.inputs import wide
+from modalign.linalg.similarity import unit
+from modalign.methods.contract.descent import cosine_rates
+from modalign.methods.gpua.gpua_rows import Images
+
+Loss = Literal["ths", "adaptive", "triplet", "contrastive", "csls"]
+Hubs = Literal["excess", "share"]
+MOMENTUM, MEMORY = 0.9, 0.99  # of the direction of a step, and of its length
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What the losses share: the prototypes, and how they compete.
+
+    Attributes
+    ----------
+    text : (K, r) unit prototypes.
+    kind : which loss.
+    competitors : K of equation 15, prototypes nearest to an image that are not its own.
+    margin_scale : s; the margin between classes a and b is (1 − y_a·y_b)/s.
+    hub_weight : factor of the hub penalty; 1 in the paper.
+    hubs : ``"share"`` penalizes the share h_c of images that c competes for, as the paper does. Its mean is
+        competitors/K, a margin that nothing can satisfy where classes are few; ``"excess"`` penalizes what is above it.
+    logit_scale : inverse temperature of the contrastive loss.
+    raw : whether distances are those of mapped images as they are, which is what the paper prints, and not of unit
+        vectors. The contrastive and the CSLS loss always take cosines.
+    """
+
+    text: Tensor
+    kind: Loss
+    competitors: int
+    margin_scale: float
+    hub_weight: float
+    hubs: Hubs
+    logit_scale: float
+    raw: bool = False
+
+    def __call__(self, mapped: Tensor, labels: Tensor) -> Tensor:
+        r"""Mean loss of images (m, r), mapped but not normalized, that belong to classes ``labels`` (m,).
+
+        With :math:`\hat z` the unit (or ``raw``) mapped image, :math:`d_{i,c} = \lVert \hat z_i - y_c \rVert`,
+        :math:`d_i^+` the distance from the image's own prototype, :math:`\mathcal N_i` its nearest competing
+        prototypes and :math:`m_{i,c} = (1 - y_{\ell_i}^\top y_c) / s`,
+
+        - ``"ths"``: mean over i and :math:`c \in \mathcal N_i` of :math:`[d_i^+ + m_{i,c} + h_c - d_{i,c}]_+` with
+          :math:`h_c` the share of images that c competes for (equations 15 and 16), or its excess over the mean;
+        - ``"adaptive"``: the same without h (the reranking loss of LFA);
+        - ``"triplet"``: without h, and with the mean margin for all pairs;
+        - ``"contrastive"``: cross-entropy of the scaled cosines with all prototypes;
+        - ``"csls"``: :math:`-2 \hat z_i^\top y_{\ell_i}` plus the mean cosine of the image with its nearest
+          prototypes, plus that of the prototype with its nearest images (RCSLS).
+        """
+        text = self.text.to(mapped.dtype)
+        cosines = unit(mapped) @ text.T
+        if self.kind == "contrastive":
+            return F.cross_entropy(self.logit_scale * cosines, labels)
+        own = cosines.gather(1, labels[:, None])
+        if self.kind == "csls":
+            images = cosines.topk(min(self.competitors, len(cosines)), dim=0).values.mean(dim=0)
+            classes = cosines.topk(self.competitors, dim=1).values.mean(dim=1)
+            return (classes + images[labels] - 2 * own[:, 0]).mean()
+        square = 2.0
+        if self.raw:
+            square = 1 + mapped.square().sum(dim=1, keepdim=True)
+            cosines = mapped @ text.T
+            own = cosines.gather(1, labels[:, None])
+        rivals = cosines.detach().scatter(1, labels[:, None], -torch.inf).topk(self.competitors, dim=1).indices
+        margins = (1 - text @ text.T) / self.margin_scale
+        required = margins[labels[:, None], rivals]
+        if self.kind == "triplet":
+            K = len(self.text)
+            required = (margins.sum() / (K * (K - 1))).expand_as(required)
+        elif self.kind == "ths":
+            hubs = torch.bincount(rivals.flatten(), minlength=len(self.text)).to(cosines.dtype) / len(cosines)
+            if self.hubs == "excess":
+                hubs = (hubs - hubs.mean()).clamp_min(0)
+            required = required + self.hub_weight * hubs[rivals]
+        return F.relu(distance(own, square) + required - distance(cosines.gather(1, rivals), square)).mean()
+
+
+def distance(products: Tensor, square: Tensor | float = 2.0) -> Tensor:
+    """Between vectors with these inner products, whose squared lengths add up to ``square``."""
+    return (square - 2 * products).clamp_min(1e-12).sqrt()
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Q (d_v, r) after the last step, the loss of every step, and ‖QᵀQ − I‖_F (‖QQᵀ − I‖_F if d_v < r)."""
+
+    map: Tensor
+    losses: Tensor
+    defect: float
+
+    @classmethod
+    def of(cls, W: Tensor, losses: list[Tensor], dtype: torch.dtype) -> Refined:
+        """The outcome in the type that was asked for; the defect is that of the numbers before."""
+        gram = W.mT @ W if W.shape[0] >= W.shape[1] else W @ W.mT
+        defect = float((gram - torch.eye(len(gram), device=W.device)).norm())
+        return cls(W.to(dtype), torch.stack(losses) if losses else W.new_zeros(0), defect)
+
+    def report(self) -> dict[str, float]:
+        """For ``diagnosis_``."""
+        report = {"orthogonality_defect": self.defect}
+        if len(self.losses):
+            report |= {"loss_before": float(self.losses[0]), "loss_after": float(self.losses[-1])}
+        return report
+
+
+def refine_map(
+    images: Images,
+    start: Tensor,
+    labels: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    *,
+    steps: int,
+    learning_rate: float,
+    batch_size: int,
+    generator: torch.Generator,
+) -> Refined:
+    r"""Descend on ``loss`` from an orthonormal ``start``, on the manifold of orthonormal maps.
+
+    A step takes the gradient's tangent part :math:`G - Q\,\mathrm{sym}(Q^\top G)`, its running mean, scaled by one
+    running root mean square for the whole matrix (Adam with a single second moment, so that no coordinate system is
+    preferred), and returns to the manifold by QR. Because a tangent step leaves :math:`Q^\top Q = I + D^\top D`,
+    Cholesky factorisation is a stable QR here and W stays orthogonal to rounding. The rate falls along half a cosine.
+    A map into a wider space (d_v < r) has orthonormal rows instead, and is treated transposed.
+
+    Parameters
+    ----------
+    images : their visual vectors.
+    start : (d_v, r), orthonormal columns, or rows if d_v < r.
+    labels : (n,) pseudo-labels.
+    loss : of mapped images (m, r) and their labels.
+    steps : gradient steps.
+    learning_rate : length of the first steps as a share of that of the map, ‖Q‖_F = √r, so that it means the same
+        rotation at any number of classes.
+    batch_size : images a step; all of them, in order, if there are no more.
+    generator : of the batches.
+
+    Returns
+    -------
+    Refined, computed in float64: the losses have kinks, at which rounding would grow from step to step. A step costs
+    O(m d_v r + m K r + d_v r²) for m images.
+    """
+    wide_start = start.shape[0] < start.shape[1]
+    Q = (start.mT if wide_start else start).to(wide(start.device))
+    direction, length, losses = torch.zeros_like(Q), 0.0, []
+    slope = _Slope(images, labels, loss, batch_size, generator)
+    for step, rate in enumerate(cosine_rates(steps, learning_rate), start=1):
+        value, gradient = slope(Q.mT if wide_start else Q)
+        losses.append(value)
+        gradient = _tangent(Q, gradient.mT if wide_start else gradient)
+        direction = _tangent(Q, MOMENTUM * direction + (1 - MOMENTUM) * gradient)
+        length = MEMORY * length + (1 - MEMORY) * float(gradient.square().sum())
+        if length == 0:  # no image violates anything
+            break
+        scale = (length / (1 - MEMORY**step)) ** 0.5 * (1 - MOMENTUM**step)
+        Q = _retract(Q - (rate * Q.shape[1] ** 0.5 / scale) * direction)
+    return Refined.of(Q.mT if wide_start else Q, losses, start.dtype)
+
+
+def descend_orthogonal(
+    images: Images,
+    start: Tensor,
+    labels: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    *,
+    steps: int,
+    learning_rate: float,
+    batch_size: int,
+    generator: torch.Generator,
+) -> Refined:
+    r"""Plain gradient steps, :math:`W \leftarrow W - \eta \nabla \mathcal{L}`, as Algorithm 1 prints them.
+
+    Nothing brings the map back to the orthogonal ones. Parameters and cost are those of :func:`refine_map`, but for
+    ``learning_rate``, which is η.
+    """
+    W, losses = start.to(wide(start.device)), []
+    slope = _Slope(images, labels, loss, batch_size, generator)
+    for _ in range(steps):
+        value, gradient = slope(W)
+        losses.append(value)
+        W = W - learning_rate * gradient
+    return Refined.of(W, losses, start.dtype)
+
+
+@dataclass(frozen=True)
+class _Slope:
+    """Loss and gradient at a map: of all images, or of a batch where there are more than ``batch_size``."""
+
+    images: Images
+    labels: Tensor
+    loss: Callable[[Tensor, Tensor], Tensor]
+    batch_size: int
+    generator: torch.Generator
+
+    def __call__(self, W: Tensor) -> tuple[Tensor, Tensor]:
+        n = len(self.images)
+        rows = torch.arange(n)
+        if n > self.batch_size:
+            rows = torch.randint(n, (self.batch_size,), generator=self.generator).sort().values
+        rows = rows.to(self.labels.device)
+        with torch.enable_grad():
+            W = W.detach().requires_grad_()
+            value = self.loss(self.images.visual.take(rows).to(W.dtype) @ W, self.labels[rows])
+            (gradient,) = torch.autograd.grad(value, W)
+        return value.detach(), gradient
+
+
+def span(text: Tensor) -> Tensor:
+    """(d_t, r) orthonormal basis of the span of the rows of ``text``."""
+    _, singular, right = torch.linalg.svd(text.double() if text.device.type != "mps" else text, full_matrices=False)
+    return right[singular > 1e-6 * singular[0]].T.to(text.dtype)
+
+
+def _tangent(Q: Tensor, G: Tensor) -> Tensor:
+    inner = Q.mT @ G
+    return G - Q @ ((inner + inner.mT) / 2)
+
+
+def _retract(A: Tensor) -> Tensor:
+    """The orthonormal factor of A = Q R with a positive diagonal of R."""
+    return torch.linalg.solve_triangular(torch.linalg.cholesky(A.mT @ A), A.mT, upper=False).mT

@@ -1,0 +1,65 @@
+"""The class shares that the plan of GPUA is given, and how firmly it is held to them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from modalign.core.errors import InputError
+
+EVEN = 0.03  # nats: estimated shares this near to uniform count as uniform; the classes act as 97 % of K equal ones
+FLOOR = 1e-3  # of an equal share, added to every estimated one: no class is ruled out
+
+
+@dataclass(frozen=True)
+class Marginals:
+    """Class shares, and where they come from.
+
+    Attributes
+    ----------
+    shares : (K,) c, positive with sum 1.
+    kind : "uniform", "given" or "estimated".
+    numbers : what decided, for ``diagnosis_``.
+    rho : KL strength of the shares; infinite makes them a constraint.
+    """
+
+    shares: Tensor
+    kind: str
+    numbers: dict[str, float]
+    rho: float = math.inf
+
+    @classmethod
+    def uniform(cls, K: int) -> Marginals:
+        """Equal shares, as a constraint."""
+        return cls(torch.full((K,), 1 / K), "uniform", {})
+
+    @classmethod
+    def given(cls, values: ArrayLike, K: int) -> Marginals:
+        """Shares proportional to K positive numbers, as a constraint; refuses any others."""
+        shares = torch.as_tensor(np.asarray(values, dtype=np.float64))
+        if shares.shape != (K,) or not bool((shares > 0).all()) or not bool(torch.isfinite(shares).all()):
+            raise InputError(
+                f"Expected marginals to be {K} positive numbers, one a class, got {np.array(values)}; "
+                "leave out the text of a class that has no image."
+            )
+        return cls(shares / shares.sum(), "given", {"kl_given": divergence(shares)})
+
+    def to(self, device: torch.device) -> Marginals:
+        """The same with the shares on a device."""
+        return replace(self, shares=self.shares.to(device))
+
+    def report(self) -> dict[str, Any]:
+        """For ``diagnosis_``."""
+        return {"marginals": self.kind, **self.numbers, "kl_marginals": divergence(self.shares)}
+
+
+def divergence(shares: Tensor) -> float:
+    """KL(shares | uniform) in nats, 0…log K."""
+    p = shares.double() / shares.double().sum()
+    return max(0.0, float(torch.xlogy(p, p * len(p)).sum()))

@@ -1,0 +1,140 @@
+"""Image vectors read block by block, so that they may lie in a memory-mapped file that is larger than memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from modalign.core.errors import InputError
+from modalign.linalg.inputs import single
+from modalign.linalg.similarity import unit
+
+BLOCK = 1 << 22  # numbers of one block: 16 MB in float32
+
+
+class Rows:
+    """(n, d) float32 vectors, made of one or several spaces side by side, each space scaled to unit rows.
+
+    Spaces of different origin differ in length by orders of magnitude; at length one each counts alike in the inner
+    products of the paper. A zero row stays zero.
+
+    Parameters
+    ----------
+    X : (n, d) of any real type, in memory or over a memory map; never copied as a whole beyond ``budget``.
+    widths : columns of each space, adding up to d.
+    block : rows read at a time.
+    budget : bytes; what is smaller is converted once and held, with the same numbers.
+    """
+
+    def __init__(self, X: Tensor, widths: Sequence[int], block: int, budget: float) -> None:
+        self.X, self.widths, self.block = X, tuple(widths), block
+        self._held: Tensor | None = None
+        if X.numel() * 4 <= budget:
+            self._held = torch.cat([part for _, part in self.blocks()])
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """The rows in order, (block, d) at a time."""
+        for start in range(0, len(self.X), self.block):
+            rows = slice(start, min(start + self.block, len(self.X)))
+            yield rows, self.take(rows)
+
+    def take(self, rows: slice | Tensor) -> Tensor:
+        """Some of the rows."""
+        return unit_spaces(self.X[rows], self.widths) if self._held is None else self._held[rows]
+
+
+class Images:
+    """The same n images in the visual spaces, Z, and in the language space, X of the paper.
+
+    Where the language view is itself one of the visual spaces it is read, and multiplied, only once.
+    """
+
+    def __init__(
+        self, X: Tensor, anchor: Tensor | None, widths: Sequence[int] | None, *, n_classes: int, memory: float
+    ) -> None:
+        if anchor is not None and anchor.shape == X.shape and anchor.data_ptr() == X.data_ptr():
+            anchor = None
+        width = X.shape[1] if anchor is None else anchor.shape[1]
+        self.widths = infer_spaces(X, anchor) if widths is None else _checked(widths, X.shape[1])
+        block = max(64, BLOCK // max(X.shape[1], n_classes))
+        self.visual = Rows(X, self.widths, block, memory / 3)
+        self.language: Rows | None = None
+        self.columns = self._columns_of(anchor, width, block)
+        if self.columns is None:
+            self.language = Rows(X if anchor is None else anchor, [width], block, memory / 3)
+
+    def __len__(self) -> int:
+        return len(self.visual)
+
+    def blocks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Rows, Z (block, d_v) and the language view (block, d_t)."""
+        for rows, Z in self.visual.blocks():
+            yield rows, Z, self._view(rows, Z)
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Z and the language view of some images."""
+        Z = self.visual.take(rows)
+        return Z, self._view(rows, Z)
+
+    def scores(self, centres: Tensor, text: Tensor, weight: float) -> Iterator[tuple[slice, Tensor]]:
+        """Blocks of R = (1 − λ) Z Cᵀ + λ X Yᵀ, λ = ``weight``: one matrix product where X is part of Z."""
+        if self.columns is None:
+            for rows, Z, view in self.blocks():
+                yield rows, torch.addmm(view @ text.T, Z, centres.T, beta=weight, alpha=1 - weight)
+            return
+        joint = (1 - weight) * centres
+        joint[:, self.columns] += weight * text
+        for rows, Z in self.visual.blocks():
+            yield rows, Z @ joint.T
+
+    def _view(self, rows: slice | Tensor, Z: Tensor) -> Tensor:
+        return Z[:, self.columns] if self.language is None else self.language.take(rows)
+
+    def _columns_of(self, anchor: Tensor | None, width: int, block: int) -> slice | None:
+        """Where among the spaces the language view stands, if anywhere."""
+        start = 0
+        for space in self.widths:
+            columns = slice(start, start + space)
+            start += space
+            if space == width and (anchor is None or _parallel(self.visual.X[:, columns], anchor, block)):
+                return columns
+        return None
+
+
+def unit_spaces(X: Tensor, widths: Sequence[int]) -> Tensor:
+    """(n, d) float32 with the columns of each space scaled to unit rows."""
+    return torch.cat([unit(single(part)) for part in X.split(list(widths), dim=1)], dim=1)
+
+
+def infer_spaces(X: Tensor, anchor: Tensor | None) -> tuple[int, ...]:
+    """Widths of the spaces in X: what stands beside the language view is a space of its own, else all is one."""
+    d = X.shape[1]
+    other = 0 if anchor is None else d - anchor.shape[1]
+    if other > 0:
+        some = slice(0, 64)
+        if _parallel(X[some, other:], anchor[some], 64):
+            return (other, d - other)
+        if _parallel(X[some, : d - other], anchor[some], 64):
+            return (d - other, other)
+    return (d,)
+
+
+def _parallel(X: Tensor, anchor: Tensor, block: int) -> bool:
+    """Whether every row of X has the direction of its row of ``anchor``."""
+    return all(
+        bool(((unit(single(X[i : i + block])) - unit(single(anchor[i : i + block]))).abs() < 2e-3).all())
+        for i in range(0, len(X), block)
+    )
+
+
+def _checked(widths: Sequence[int], d: int) -> tuple[int, ...]:
+    if not all(isinstance(w, int) and w > 0 for w in widths) or sum(widths) != d:
+        raise InputError(
+            f"Expected spaces to be the widths of the visual spaces in X, positive and adding up to {d}, got {widths}."
+        )
+    return tuple(widths)

@@ -1,0 +1,52 @@
+"""MaPLe: prompts at several layers of both towers, the visual ones as linear images of the textual ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Generator
+
+from modalign.methods.contract.parameters import Count, NonNegative
+from modalign.methods.contract.prompting import PromptLearner, PromptMethod, fitting_depth, projected, start
+from modalign.methods.contract.tower import Towers
+from modalign.tune.prompts import IndependentPrompts, Prompts
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class MaPLe(PromptMethod):
+    r"""Multi-modal prompt learning: textual prompts at several layers, visual ones as linear images of them.
+
+    .. math:: \tilde P_i = F_i(P_i), \qquad p(y = k) \propto \exp(\cos(f(x; \tilde P), g(t_k; P)) / \tau)
+
+    for the layers i < depth, the first textual prompts starting as "a photo" before "of a {class}.". Saved are the
+    prompts of both sides, not the maps F, which are nearly all of the 3,555,072 trainable numbers at ViT-B/16.
+
+    Published (ViT-B/16): base to new over 11 data sets 82.28 / 75.14 / 78.55; from ImageNet to ten others 66.30.
+
+    Parameters
+    ----------
+    length : tokens a side and layer. More than four all start at random.
+    depth : layers with prompts of their own, at most those of the shallower tower.
+    coupled : without, visual prompts are drawn and learned on their own.
+    """
+
+    title = "MaPLe"
+    paper = "Khattak et al., MaPLe: multi-modal prompt learning, CVPR 2023, arXiv:2210.03117"
+    ablations: ClassVar[dict[str, dict[str, Any]]] = {"sides not coupled": {"coupled": False}}
+
+    length: Count = 2
+    depth: Count = 9
+    coupled: bool = True
+    epochs: Count = 5
+    batch_size: Count = 4
+    learning_rate: NonNegative = 0.0035
+
+    def _learner(self, towers: Towers, generator: Generator) -> PromptLearner:
+        depth = fitting_depth(self.depth, towers)
+        words, sentence = start(towers.text, self.length)
+        text = Prompts(self.length, towers.text.width, depth=depth, words=words, generator=generator)
+        if self.coupled:
+            return PromptLearner(towers, projected(text, towers, generator), sentence, self.length)
+        vision = Prompts(self.length, towers.vision.width, depth=depth, generator=generator)
+        return PromptLearner(towers, IndependentPrompts(text, vision), sentence, self.length)

@@ -1,0 +1,104 @@
+"""What transport says about one image and one class, as maps over the patches of the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modalign.core.errors import InputError, UnknownNameError
+from modalign.core.features import UNLABELLED
+from modalign.linalg.similarity import unit
+from modalign.linalg.token_transport import token_plan
+from modalign.tune.batches import centre_batches
+
+if TYPE_CHECKING:
+    from modalign.data.items import Items
+    from modalign.encoders.clip import ClipEncoder
+    from modalign.encoders.towers.opened import Sentences
+
+
+@dataclass(frozen=True)
+class PatchPlans:
+    """Maps over the h × w patches of one image, for one class.
+
+    Attributes
+    ----------
+    image : (H, W, 3) uint8, as the encoder sees it.
+    class_name : of the class.
+    prompts : (N, h, w) a map a textual prompt. PLOT: its plan times J·N, so that 1 is uniform. ALIGN, whose plans do
+        not go from prompts to patches: the cosine of the prompt's class vector and the patches, as in its Figure 4.
+    tokens : for every textual prompt (L, h, w), ALIGN's token plan times J·L: 1 is uniform; None where there is none.
+    words : for every textual prompt what its L tokens are; the learnable ones are "v1", "v2" …
+    plan : (M, N) ALIGN's prompt plan times M·N, or None.
+    """
+
+    image: np.ndarray
+    class_name: str
+    prompts: np.ndarray
+    tokens: tuple[np.ndarray, ...] | None = None
+    words: tuple[tuple[str, ...], ...] = ()
+    plan: np.ndarray | None = None
+
+
+def one_image(items: Items, encoder: ClipEncoder) -> tuple[Tensor, np.ndarray]:
+    """Pixels (1, 3, H, W) for the tower and (H, W, 3) uint8 to look at, of the first image that can be decoded."""
+    for batch in centre_batches(items, encoder, 1):
+        return batch.pixels, encoder.preprocessing.prepare(items.open(int(batch.indices[0])))
+    raise InputError("Expected an image that can be decoded, got none.")
+
+
+def chosen_class(label: int | str | None, names: list[str], scores: Tensor) -> int:
+    """The index of a class by its index or name; by default the one with the highest score."""
+    if label is None:
+        return int(scores.argmax())
+    if isinstance(label, str):
+        if label not in names:
+            raise UnknownNameError("class", label, names)
+        return names.index(label)
+    if not UNLABELLED < label < len(names):
+        raise InputError(f"Expected a class from 0 to {len(names) - 1}, got {label}.")
+    return label
+
+
+def grid(values: Tensor) -> np.ndarray:
+    """(…, h·w) over the patches as (…, h, w); images are square."""
+    side = round(values.shape[-1] ** 0.5)
+    return values.float().unflatten(-1, (side, side)).cpu().numpy()
+
+
+def prompt_plan(patches: Tensor, prompts: Tensor, epsilon: float) -> Tensor:
+    """(N, J) PLOT's plan between local vectors (J, d) and prompts (N, d), times J·N."""
+    plan = token_plan(patches[None], prompts[None], epsilon=epsilon)[0, 0]
+    return plan.mT * plan.numel()
+
+
+def cosine_maps(patches: Tensor, prompts: Tensor, weights: Tensor) -> Tensor:
+    """(N, J) cosines of prompts (N, d) with patches (M, J, d), averaged over M with weights (M, N)."""
+    return torch.einsum("mjd,nd,mn->nj", unit(patches), unit(prompts), weights)
+
+
+def token_maps(patches: Tensor, words: Tensor, mask: Tensor, weights: Tensor, epsilon: float) -> list[Tensor]:
+    """For every textual prompt (Lₙ, J) its token plans times J·Lₙ, averaged over the visual prompts.
+
+    Parameters
+    ----------
+    patches : (M, J, d).
+    words : (N, L, d).
+    mask : (N, L) bool.
+    weights : (M, N), columns that sum to 1.
+    epsilon : strength of the entropy.
+    """
+    plans = token_plan(patches, words, mask, epsilon=epsilon)
+    plans = torch.einsum("mnjl,mn->nlj", plans, weights) * patches.shape[1]
+    return [plan[own] * own.sum() for plan, own in zip(plans, mask, strict=True)]
+
+
+def token_names(sentences: Sentences, k: int, tokenizer: Any) -> list[str]:
+    """What stands at each position of the sentence of class k."""
+    names = tokenizer.convert_ids_to_tokens(sentences.ids[k].tolist())
+    names = [name.removesuffix("</w>").strip("<|>") for name in names]
+    return [f"v{i}" if 1 <= i <= sentences.slots else name for i, name in enumerate(names)]

@@ -1,0 +1,1 @@
+"""What a user keeps: adaptation, the classifier, its answers, its files."""

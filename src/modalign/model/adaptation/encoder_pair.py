@@ -1,0 +1,92 @@
+"""The encoders of an adaptation: the one kept for prediction and, where the method needs one, a second for the text."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from modalign.core.errors import InputError, argument
+from modalign.core.features import Features
+from modalign.data.items import Items
+from modalign.encoders import load_encoder
+from modalign.encoders.base import Encoder
+from modalign.encoders.joined import JoinedEncoder
+from modalign.methods.contract.vectors import VectorMethod
+from modalign.model.scoring import embed_images
+
+
+@dataclass(frozen=True)
+class EncoderPair:
+    """The encoder kept for prediction and, if the method needs one, the vision-language encoder used in training.
+
+    Attributes
+    ----------
+    encoder : makes the vectors that the method maps or compares.
+    language : reads the class text; None if no encoder does.
+    both : the two side by side, where they are different ones.
+    """
+
+    encoder: Encoder | JoinedEncoder
+    language: Encoder | None
+    both: JoinedEncoder | None
+
+    @classmethod
+    def open(
+        cls,
+        encoder: str | Encoder | JoinedEncoder,
+        anchor: str | Encoder | None,
+        method: VectorMethod,
+        device: str,
+        crops: int = 0,
+    ) -> EncoderPair:
+        """Load what is a name, check that it goes with the method, and join encoder and anchor if both are needed."""
+        encoder = load_encoder(encoder, device=device) if isinstance(encoder, (str, os.PathLike)) else encoder
+        if not isinstance(encoder, (Encoder, JoinedEncoder)):
+            raise InputError(f"Expected {argument('encoder')} as a name, a folder or an encoder, got {encoder!r}.")
+        if crops and isinstance(encoder, JoinedEncoder):
+            raise InputError(f"Expected one encoder to see crops with, got '{encoder.name}'; leave crops out.")
+        if anchor is not None:
+            if not method.takes_anchor:
+                raise InputError(f"{type(method).__name__} learns in one space and takes no anchor; leave it out.")
+            anchor = load_encoder(anchor, device=device) if isinstance(anchor, str) else anchor
+            if not anchor.has_text:
+                raise InputError(f"Expected an anchor that reads sentences, '{anchor.name}' has no text tower.")
+            parts = encoder.parts if isinstance(encoder, JoinedEncoder) else (encoder,)
+            if anchor.spec.fingerprint not in {part.spec.fingerprint for part in parts}:
+                return cls(encoder, anchor, JoinedEncoder([*parts, anchor]))
+        if isinstance(encoder, JoinedEncoder) and method.takes_anchor:
+            if method.get_params().get("spaces", ()) is None:
+                method.set_params(spaces=list(encoder.widths))
+            return cls(encoder, encoder.language, encoder)
+        if isinstance(encoder, JoinedEncoder) and encoder.has_text:
+            raise InputError(
+                f"Expected one encoder, since {type(method).__name__} compares images with class text in one space, "
+                f"got '{encoder.name}'; choose one of them, or a method that maps between spaces, such as gpua."
+            )
+        return cls(encoder, encoder if encoder.has_text else None, None)
+
+    def see(self, items: Items, view: str, crops: int = 0) -> tuple[Features, Features | None]:
+        """The images as the classifier will see them, and as the text does where that is another space."""
+        if crops:
+            return embed_images(self.encoder, items, crops), None
+        if self.both is None:
+            return self.encoder.embed_images(items, view=view), None
+        features = self.both.embed_images(items, view=view)
+        aligned = self.both.part_of(features, self.language)
+        return (features if self.both is self.encoder else self.both.part_of(features, self.encoder)), aligned
+
+
+def trainable_encoder(
+    encoder: str | Encoder | JoinedEncoder, anchor: str | Encoder | None, mirror: bool | None, device: str
+) -> Encoder:
+    """An encoder to learn in: in float32, which gradients need, unless the caller loaded it otherwise."""
+    if anchor is not None or mirror:
+        raise InputError(
+            "Methods that learn inside an encoder take neither an anchor nor mirrored views; leave them out."
+        )
+    encoder = load_encoder(encoder, device=device, dtype="float32") if isinstance(encoder, str) else encoder
+    if not encoder.has_text or isinstance(encoder, JoinedEncoder):
+        raise InputError(
+            f"Expected one CLIP encoder to learn in, got '{encoder.name}', which is none; use a CLIP name."
+        )
+    return encoder

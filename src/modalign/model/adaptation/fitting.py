@@ -1,0 +1,196 @@
+"""Fitting a method to images, and its predictions of images that were held out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modalign.core.errors import InputError
+from modalign.core.features import UNLABELLED, ClassText, Features, Quarantined, Scored, concatenate
+from modalign.data.items import Items
+from modalign.data.names import some
+from modalign.encoders.base import VIEWS, Encoder
+from modalign.encoders.joined import JoinedEncoder
+from modalign.evaluate.outcome import MOST_PAIRS, about_copies
+from modalign.methods.baselines.zero_shot import ZeroShot
+from modalign.methods.contract.cross_fitting import cross_fit, own_predictions
+from modalign.methods.contract.tower import TowerMethod
+from modalign.methods.contract.transduction import name_answers
+from modalign.methods.contract.vectors import VectorMethod
+from modalign.model.adaptation.encoder_pair import EncoderPair
+from modalign.model.adaptation.holdout import Holdout
+from modalign.model.scoring import image_hashes, score
+
+
+@dataclass(frozen=True)
+class FitTask:
+    """What to fit to.
+
+    Attributes
+    ----------
+    items : all images of the source.
+    holdout : the part of each labeled image; None where no image has a label, and all of them are learned from.
+    prompts : sentences of each class.
+    mirror : whether mirrored images are learned from too.
+    crops : squares of every image to embed.
+    random_state : seed of the folds.
+    """
+
+    items: Items
+    holdout: Holdout | None
+    prompts: list[list[str]]
+    mirror: bool = False
+    crops: int = 0
+    random_state: int = 0
+
+    @property
+    def learn(self) -> Items:
+        """The images to learn from."""
+        return self.items if self.holdout is None else self.items.select(self.holdout.learn)
+
+    @property
+    def validation(self) -> Items | None:
+        """The images to hold out, if any."""
+        drawn = self.holdout is not None and len(self.holdout.validation)
+        return self.items.select(self.holdout.validation) if drawn else None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What came of it, beside the fitted method.
+
+    Attributes
+    ----------
+    encoder : the encoder to predict with.
+    train : number of images that were learned from.
+    held_out : predictions of labeled images by a model that had not learned from them; None if there are none.
+    seen : without labels, predictions of the images that were learned from.
+    zero_shot : zero-shot logits of the images of ``held_out``, else of ``seen``; None without class text.
+    how : how images were held out, in words.
+    chosen : hyper-parameters chosen by cross-fitting.
+    quarantined : images that could not be used.
+    notes : what a user should know.
+    """
+
+    encoder: Encoder | JoinedEncoder
+    train: int
+    held_out: Scored | None
+    seen: Scored | None
+    zero_shot: np.ndarray | None
+    quarantined: tuple[Quarantined, ...]
+    how: str = ""
+    chosen: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def fit_vectors(method: VectorMethod, pair: EncoderPair, task: FitTask) -> Fitted:
+    """Embed the images, choose, fit, and predict what is held out; ``method`` is fitted in place."""
+    if pair.language is None:
+        require_every_class(task.learn.labels, task.items.class_names)
+    text = pair.language.embed_texts(task.prompts, class_names=task.items.class_names) if pair.language else None
+    views = [pair.see(task.learn, view, task.crops) for view in (VIEWS if task.mirror else VIEWS[:1])]
+    X, count = concatenate([x for x, _ in views]), len(views[0][0])
+    anchor = None if views[0][1] is None else concatenate([a for _, a in views])
+    if text is None:
+        require_every_class(X.labels, task.items.class_names)
+    asked = task.crops if method.scores_parts else 0
+    held, held_aligned = (None, None) if task.validation is None else pair.see(task.validation, VIEWS[0], asked)
+
+    crossing = task.holdout is not None and task.holdout.cross
+    predict = partial(cross_fit, method, X, text=text, anchor=anchor, views=len(views), random_state=task.random_state)
+    crossed = predict() if crossing and not method.judges_itself else None
+    if crossed is not None:
+        method.set_params(**crossed.chosen)
+    method.fit(X, text=text, anchor=anchor, validation=None if crossing else held)
+    if hasattr(method, "fitted_answers_"):
+        name_answers(method.fitted_answers_, X.vectors, image_hashes(task.items, X.ids))
+    if crossing and method.judges_itself:
+        crossed = own_predictions(method, X, len(views))
+        crossed = crossed if len(crossed.rows) else predict()  # with too few labels it does not judge itself
+
+    rows = np.arange(count) if crossed is None else crossed.rows
+    aligned = (X if anchor is None else anchor).select(rows)
+    parts = [] if crossed is None or not len(rows) else [(crossed.scored, aligned)]
+    if held is not None:
+        parts.append((score(pair.encoder, method, held), held_aligned or held))
+    seen = None
+    if task.holdout is None:
+        seen = score(pair.encoder, method, X.select(rows))
+        parts = [(seen, aligned)]
+    zero_shot = None
+    if text is not None and parts:
+        zero_shot = np.concatenate([_zero_shot(text, images) for _, images in parts])
+    return Fitted(
+        encoder=pair.encoder,
+        train=count,
+        held_out=_joined([scored for scored, _ in parts]) if seen is None and parts else None,
+        seen=seen,
+        zero_shot=zero_shot,
+        quarantined=tuple(dict.fromkeys([*X.quarantined, *(held.quarantined if held else ())])),
+        how=_how(crossed.folds if crossed is not None and len(rows) else 0, held is not None),
+        chosen={} if crossed is None else crossed.chosen,
+        notes=tuple(about_copies(views[0][0], held, task.items.class_names)) if seen is None else (),
+    )
+
+
+def fit_tower(method: TowerMethod, encoder: Encoder, task: FitTask, checkpoint: str | Path | None) -> Fitted:
+    """Train inside the encoder and predict what is held out; ``method`` is fitted in place."""
+    text = encoder.embed_texts(task.prompts, class_names=task.items.class_names)
+    method.fit(task.learn, text=text, encoder=encoder, checkpoint=checkpoint)
+    images = task.learn if task.holdout is None else task.validation
+    scored = zero_shot = None
+    notes: list[str] = []
+    if images is not None:
+        scored = score(encoder, method, images)
+        X = encoder.embed_images(images)
+        place = {name: i for i, name in enumerate(X.ids)}
+        zero_shot = _zero_shot(text, X.select([place[name] for name in scored.ids]))
+        if task.holdout is not None and len(task.learn) * len(X) <= MOST_PAIRS:
+            notes = about_copies(encoder.embed_images(task.learn), X, task.items.class_names)
+    labeled = task.holdout is not None
+    return Fitted(
+        encoder=encoder,
+        train=len(task.learn) - method.diagnosis_["left_out"],
+        held_out=scored if labeled else None,
+        seen=None if labeled else scored,
+        zero_shot=zero_shot,
+        quarantined=() if scored is None else scored.quarantined,
+        how=_how(0, scored is not None),
+        notes=tuple(notes),
+    )
+
+
+def require_every_class(labels: np.ndarray, class_names: tuple[str, ...]) -> None:
+    """Raise if a class has no image to learn from, where there is no text to stand in for it."""
+    if (labels == UNLABELLED).all():
+        raise InputError(
+            "Expected labeled images or an encoder that reads text, got neither; label some images of every class, or "
+            "choose a vision-language encoder."
+        )
+    missing = [name for c, name in enumerate(class_names) if not (labels == c).any()]
+    if missing:
+        raise InputError(
+            f"Expected a labeled image of every class, since the encoder reads no text, got none of {some(missing, 3)}."
+        )
+
+
+def _zero_shot(text: ClassText, images: Features) -> np.ndarray:
+    return np.asarray(ZeroShot().fit(images, text=text).scores(images))
+
+
+def _joined(parts: list[Scored]) -> Scored:
+    return Scored(
+        tuple(name for part in parts for name in part.ids),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.logits for part in parts]),
+        tuple(q for part in parts for q in part.quarantined),
+    )
+
+
+def _how(folds: int, validated: bool) -> str:
+    ways = [f"cross-fitting over {folds} folds"] * bool(folds) + ["validation images"] * validated
+    return " and ".join(ways)

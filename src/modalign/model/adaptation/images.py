@@ -1,0 +1,42 @@
+"""The images of an adaptation: read, with one label each, and with something to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from modalign.core.errors import InputError, argument
+from modalign.core.features import UNLABELLED
+from modalign.data.copies import learnable
+from modalign.data.items import Items, load_items
+from modalign.data.splits.split import Split, official_split
+
+
+def read_items(
+    images: Any, classes: Sequence[str] | str | Path | None, unlabelled: bool, split: str | Path | Split | None = None
+) -> Items:
+    if unlabelled and classes is None:
+        raise InputError(f"Expected the names of the classes for images without labels; give {argument('classes')}.")
+    items = load_items(images, classes=classes, split=split, **({"labels": UNLABELLED} if unlabelled else {}))
+    if len(items.class_names) < 2:
+        raise InputError(
+            f"Expected at least 2 classes, got {len(items.class_names)}; put the images of each class in a folder of "
+            f"its own, or name the classes with {argument('classes')}."
+        )
+    return learnable(_with_train_part(items))
+
+
+def _with_train_part(items: Items) -> Items:
+    """The items, if there is something to learn from; without a label in its train part, that part alone."""
+    official = official_split(items)
+    if official is None:
+        return items
+    if not len(official.train):
+        raise InputError(
+            f"Expected images to learn from, but {items.division} mark none of the {len(items)} images as that; "
+            "to learn from one of them, give it alone."
+        )
+    if (items.labels[official.train] == UNLABELLED).all():
+        return items.select(official.train)
+    return items

@@ -1,0 +1,188 @@
+"""From images to an adapted classifier, in one call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from modalign.core.errors import InputError
+from modalign.data.copies import content_hash
+from modalign.data.text.descriptions import class_sentences, sentence_notes
+from modalign.evaluate.class_sizes import estimated_sizes, with_class_sizes
+from modalign.evaluate.outcome import about_encoder, held_out_outcome, no_outcome, unlabeled_outcome
+from modalign.linalg.rejection import Rejection, fit_rejection
+from modalign.methods.baselines.zero_shot import ZeroShot
+from modalign.methods.contract.tower import TowerMethod
+from modalign.methods.contract.vectors import VectorMethod
+from modalign.model.adaptation.encoder_pair import EncoderPair, trainable_encoder
+from modalign.model.adaptation.fitting import FitTask, Fitted, fit_tower, fit_vectors
+from modalign.model.adaptation.holdout import Validation, plan_holdout
+from modalign.model.adaptation.images import read_items
+from modalign.model.adaptation.settings import configure, split_crops
+from modalign.model.classifier import Classifier
+from modalign.model.scoring import calibrate
+
+if TYPE_CHECKING:
+    from modalign.data.splits.split import Split
+    from modalign.encoders.base import Encoder
+    from modalign.encoders.joined import JoinedEncoder
+
+
+def adapt(
+    images: Any,
+    *,
+    encoder: str | Encoder | JoinedEncoder = "tiny",
+    anchor: str | Encoder | None = None,
+    method: str | VectorMethod | TowerMethod = "auto",
+    shots: int | None = None,
+    validation: Validation = "auto",
+    classes: Sequence[str] | str | Path | None = None,
+    unlabelled: bool = False,
+    split: str | Path | Split | None = None,
+    templates: str | Sequence[str] | None = None,
+    descriptions: str | Path | None = None,
+    mirror: bool | None = None,
+    crops: int = 0,
+    random_state: int = 0,
+    device: str = "auto",
+    checkpoint: str | Path | None = None,
+    **hyperparameters: Any,
+) -> Classifier:
+    """From images to an adapted classifier.
+
+    Parameters
+    ----------
+    images : a folder with one sub-folder a class, a CSV, a list, an archive, or :class:`~modalign.Items`.
+    encoder : a name for :func:`~modalign.load_encoder`, or what it returned; ``"a+b"`` puts two side by side.
+    anchor : a vision-language encoder that is needed for learning only, where ``encoder`` has never seen text and the
+        method maps its space to that of language (GPUA); the classifier then runs on ``encoder`` alone.
+    method : a name (see ``modalign list``) or an unfitted method. ``"auto"`` tries several on held-out images and keeps
+        the best combination, within ``seconds`` (20 by default) beyond embedding.
+    shots : training images per class; None uses all. Where predictions are cross-fitted, min(shots, 4) images per class
+        more are used, which would otherwise validate, and teach as well.
+    validation : how predictions of held-out images come about, on which the temperature, the rejection threshold, the
+        reported accuracy and what a method chooses rest. A number of images per class or a share of them is held out
+        for validation, as far as there are so many, from the validation list of the source if it has one. ``"cross"``
+        cross-fits: each of five folds is predicted by a model fitted to the others, and the final model learns from
+        all labeled images. ``"none"`` holds nothing out. ``"auto"`` takes the validation list of the source, else
+        cross-fits methods on vectors with up to 2,000 labeled images, and otherwise holds out a fifth of each class,
+        at least 19 images in all.
+    classes : class names, or a file of them, where the folders do not say it well.
+    unlabelled : take no label from the folders or lists; ``classes`` then says what there may be.
+    split : a split file, or a split of the given items. Default: what the source marks; its test images are never
+        used, its validation images serve as that. See :func:`~modalign.load_items`.
+    templates : sentences with ``{}`` for the class name.
+    descriptions : a JSON file of sentences a class (CuPL or HPT layout); with templates too, those come first.
+    mirror : also train on mirrored images; None does what the method was published with.
+    crops : squares to cut from every image for a method that looks at parts of pictures, half to nine tenths of the
+        short side each. Methods on vectors (WCA, FAIR on vectors) see whole images only where it is 0, and otherwise
+        cost ``crops`` + 1 forward passes an image, once; one that cuts its own (FAIR) has its own default.
+    random_state : decides the split and everything random in the method.
+    device : where the encoder runs if ``encoder`` is a name.
+    checkpoint : a folder for the state of a training inside the encoder; run again after an interruption, it goes on.
+    **hyperparameters : passed to the method.
+
+    Raises
+    ------
+    InputError : before any image is encoded, in one sentence.
+    """
+    started = time.perf_counter()
+    items = read_items(images, classes, unlabelled, split)
+    crops, hyperparameters = split_crops(method, crops, mirror, hyperparameters)
+    method = configure(method, hyperparameters, random_state, adapt.__kwdefaults__)
+    holdout = plan_holdout(items, shots, validation, method, random_state)
+    task = FitTask(
+        items, holdout, class_sentences(items.class_names, templates, descriptions), random_state=random_state
+    )
+    if isinstance(method, TowerMethod):
+        fitted = fit_tower(method, trainable_encoder(encoder, anchor, mirror, device), task, checkpoint)
+    else:
+        if checkpoint is not None:
+            raise InputError(
+                f"{type(method).__name__} learns from vectors in one go and keeps no checkpoint; leave it out."
+            )
+        task = replace(task, mirror=method.mirrors if mirror is None else mirror, crops=crops)
+        fitted = fit_vectors(method, EncoderPair.open(encoder, anchor, method, device, crops), task)
+    known = fitted.held_out
+    temperature = 1.0 if known is None else calibrate(known)
+    parts = ((), ()) if holdout is None else (holdout.learn, holdout.validation)
+    learned, validated = (frozenset(content_hash(items, i) for i in part) - {""} for part in parts)
+    spoken = fitted.encoder.has_text or anchor is not None
+    told = sentence_notes(items.class_names, templates, descriptions) if spoken else ()
+    outcome = _outcome(method, fitted, items.class_names)
+    return Classifier(
+        encoder=fitted.encoder,
+        method=method,
+        class_names=items.class_names,
+        temperature=temperature,
+        fitted_on=learned | validated,
+        validated_on=validated - learned,
+        rejection=_rejection(fitted, temperature),
+        record={
+            "shots": shots,
+            "random_state": getattr(method, "random_state", random_state),
+            "mirror": task.mirror,
+            "crops": crops,
+            "images": {"train": fitted.train, "validation": 0 if holdout is None else len(holdout.validation)},
+            "validation": {
+                "asked": validation,
+                "random_state": random_state,
+                "how": fitted.how,
+                "images": 0 if known is None else len(known.ids),
+                "labeled": 0 if holdout is None else holdout.labeled,
+                "chosen": fitted.chosen,
+            },
+            "outcome": outcome,
+            "candidates": getattr(method, "table_", []),
+            "calibrated": known is not None,
+            "sentences": [list(s) for s in task.prompts],
+            "notes": [*items.notes, *told, *(() if holdout is None else holdout.notes), *fitted.notes],
+            "quarantined": [asdict(q) for q in dict.fromkeys([*items.quarantined, *fitted.quarantined])],
+            "seconds": round(time.perf_counter() - started, 3),
+        },
+        crops=crops,
+    )
+
+
+def _outcome(method: VectorMethod | TowerMethod, fitted: Fitted, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """What the fit achieved, with all notes on it."""
+    learns = not isinstance(method, ZeroShot)
+    if fitted.held_out is not None:
+        found = held_out_outcome(
+            fitted.held_out,
+            fitted.zero_shot,
+            class_names=class_names,
+            title=method.title,
+            how=fitted.how,
+            learns=learns,
+        )
+    elif fitted.seen is not None:
+        answers = method.transduction_[: fitted.train] if hasattr(method, "fitted_answers_") else None
+        found = unlabeled_outcome(
+            fitted.seen, fitted.zero_shot, class_names=class_names, learns=learns, answers=answers
+        )
+    else:
+        found = no_outcome(class_names)
+    if fitted.seen is not None or not getattr(method, "takes_labels", method.needs_labels):
+        assigned = getattr(method, "transduction_", None if fitted.seen is None else fitted.seen.logits.argmax(axis=1))
+        if assigned is not None:
+            estimated = estimated_sizes(method, len(class_names))
+            found = with_class_sizes(found, np.asarray(assigned), class_names, estimated)
+    guesses = found["zero_shot"] is not None and found["zero_shot"]["low"] <= found["chance"]
+    told = about_encoder(fitted.encoder.name, class_names, guesses=guesses)
+    return found | {"notes": [*found["notes"], *told]}
+
+
+def _rejection(fitted: Fitted, temperature: float) -> Rejection | None:
+    """From held-out images; where there are no labels at all, from the images fitted on, taken to be known."""
+    reference = fitted.held_out or fitted.seen
+    if reference is None:
+        return None
+    logits = torch.from_numpy(reference.logits / temperature)
+    return fit_rejection(logits, None if fitted.held_out is None else torch.from_numpy(reference.labels))

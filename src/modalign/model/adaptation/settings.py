@@ -1,0 +1,59 @@
+"""The method of an adaptation and its hyper-parameters, checked before any work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sklearn.base import clone
+
+from modalign.core.errors import InputError, UnknownNameError, argument
+from modalign.core.spelling import nearest
+from modalign.methods import method_class
+from modalign.methods.contract.parameters import check_parameters, parameters
+from modalign.methods.contract.tower import TowerMethod
+from modalign.methods.contract.vectors import VectorMethod
+
+
+def split_crops(
+    method: str | VectorMethod | TowerMethod, crops: int, mirror: bool | None, hyperparameters: dict[str, Any]
+) -> tuple[int, dict[str, Any]]:
+    """Crops of every image to embed, and the hyper-parameters, to which they belong if the method cuts its own."""
+    if not isinstance(method, (str, VectorMethod, TowerMethod)):
+        raise InputError(f"Expected {argument('method')} as a name or an unfitted method like CMM(), got {method!r}.")
+    cls = method_class(method) if isinstance(method, str) else type(method)
+    if not crops:
+        return 0, hyperparameters
+    if "crops" in {p.name for p in parameters(cls)}:
+        return 0, {"crops": crops, **hyperparameters}
+    if not getattr(cls, "takes_parts", False):
+        raise InputError(f"{cls.__name__} looks at whole images and takes no crops; leave them out.")
+    if isinstance(crops, bool) or not isinstance(crops, int) or crops < 1:
+        raise InputError(f"Expected a number of crops of every image, 0 for whole images only, got {crops!r}.")
+    if mirror:
+        raise InputError("Expected crops or mirrored images, got both; choose one.")
+    return crops, hyperparameters
+
+
+def configure(
+    method: str | VectorMethod | TowerMethod,
+    hyperparameters: dict[str, Any],
+    random_state: int,
+    arguments: Iterable[str] = (),
+) -> VectorMethod | TowerMethod:
+    """An unfitted method with the given hyper-parameters, all of them checked.
+
+    A method given as an object is cloned and stays as it is. What it was told is kept; ``random_state`` is set only
+    where it is None. ``arguments`` are names that a misspelled hyper-parameter may stand for.
+    """
+    method = method_class(method)() if isinstance(method, str) else clone(method)
+    own = {p.name for p in parameters(type(method))}
+    for name in hyperparameters:
+        meant = nearest(name, [*own, *arguments])
+        if meant is not None and meant not in own:
+            raise UnknownNameError("argument", name, [meant])
+    method.set_params(**hyperparameters)
+    if "random_state" in own and method.random_state is None:
+        method.set_params(random_state=random_state)
+    check_parameters(method)
+    return method

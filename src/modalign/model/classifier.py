@@ -1,0 +1,300 @@
+"""What a user keeps: an encoder, a method fitted on its features, class names, calibration."""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from modalign.core.display import SHOWN, html_table, shorten_all, shorten_repr
+from modalign.core.errors import InputError, UndecodableError, argument, require_choice
+from modalign.core.features import UNLABELLED, Features
+from modalign.core.labels import renumbered
+from modalign.core.record import versions
+from modalign.data.copies import content_hash, one_label_each
+from modalign.data.items import Items, load_items
+from modalign.data.names import match_names, some
+from modalign.data.splits.split import Split, images_to_test_on
+from modalign.encoders import find_encoder, load_encoder
+from modalign.linalg.rejection import Rejection, images_needed
+from modalign.methods.contract.tower import TowerMethod
+from modalign.methods.contract.vectors import VectorMethod
+from modalign.model.persistence import Description, check_scores, load_model, save_model
+from modalign.model.predictions import Evaluation, Prediction, Predictions, evaluation_notes
+from modalign.model.scoring import Answered, answer
+
+if TYPE_CHECKING:
+    from modalign.encoders.base import Encoder
+    from modalign.encoders.joined import JoinedEncoder
+
+__all__ = ["Classifier", "Evaluation", "Prediction", "Predictions", "load"]
+
+
+@dataclass(repr=False)
+class Classifier:
+    """An adapted classifier from images to class names with calibrated probabilities.
+
+    Attributes
+    ----------
+    encoder : turns images into vectors.
+    method : the fitted method, on those vectors or inside the encoder.
+    class_names : C names, in the order of the method's score columns.
+    temperature : scores are divided by it before the softmax; fitted on validation images.
+    fitted_on : content hashes of the images whose labels served to fit or to validate; they are never tested on.
+    rejection : how sure the model is of held-out images of its own classes; None if there were none.
+    record : how the model came about: shots, seed, counts, seconds, notes.
+    crops : squares of every image that the method learned from beside the whole; images to predict are cut alike where
+        the method scores parts. 0: whole images only.
+    validated_on : those of ``fitted_on`` that served to validate alone; None where that is not known.
+    """
+
+    encoder: Encoder | JoinedEncoder
+    method: VectorMethod | TowerMethod
+    class_names: tuple[str, ...]
+    temperature: float = 1.0
+    fitted_on: frozenset[str] = frozenset()
+    rejection: Rejection | None = None
+    record: dict[str, Any] = field(default_factory=dict)
+    crops: int = 0
+    validated_on: frozenset[str] | None = None
+
+    def predict(self, images: Any, *, reject: bool | float = False) -> Predictions:
+        """Names and calibrated probabilities for paths, PIL images, a folder, a list file or an archive.
+
+        A method that learns without labels finds answers for the images it is fitted on by looking at all of them
+        together. Where it keeps these, they are the answers for the same images, recognized by their bytes, and
+        ``transductive`` says which they are.
+
+        Parameters
+        ----------
+        images : what to name.
+        reject : answer "none of these" where the model is less sure than it nearly always is of images of its own
+            classes. A number is the share of images of known classes that may be refused on average, which holds if
+            they are like the held-out ones (see :class:`~modalign.linalg.rejection.Rejection`); True is 0.05.
+
+        Raises
+        ------
+        InputError : ``reject`` is asked of a model without held-out images, or with too few for that share.
+        """
+        if not isinstance(reject, (bool, int, float, np.number)):
+            raise InputError(f"Expected {argument('reject')} as a share of images, True or False, got {reject!r}.")
+        asked, level = reject is not False, 0.05 if reject is True else float(reject)
+        if asked:
+            self._require_rejection(level)
+        found = self._answer(images)
+        seen, rejected = found.scored, None
+        if asked:
+            rejected = self.rejection.rejects(torch.from_numpy(seen.logits / self.temperature), level).numpy()
+        origin = {
+            "version": versions()["modalign"],
+            "encoder": {"name": self.encoder.spec.name, "fingerprint": self.encoder.spec.fingerprint},
+            "model": {"method": type(self.method).__name__},
+        }
+        return Predictions(
+            seen.ids, self.class_names, found.probabilities, seen.quarantined, rejected, origin, found.transductive
+        )
+
+    def predict_proba(self, images: Any, *, errors: str = "raise") -> np.ndarray:
+        """(n, C) calibrated probabilities, float64, columns as ``class_names``, rows in the order of the images.
+
+        A list has a row per entry. A folder, an archive or a table has a row per image in the order of
+        ``load_items(images).given``, where files that cannot even be opened come last.
+
+        Parameters
+        ----------
+        images : what to name, as for :meth:`predict`.
+        errors : {"raise", "nan"}, default="raise"
+            What to do with images that cannot be decoded: ``"raise"`` an error that names them, or give them a row of
+            ``"nan"``.
+
+        Raises
+        ------
+        InputError : an image cannot be decoded and ``errors`` is ``"raise"``, or none can.
+        """
+        require_choice("errors", errors, ("raise", "nan"))
+        items = images if isinstance(images, Features) else load_items(images)
+        found = self.predict(items)
+        if found.quarantined and errors == "raise":
+            reasons = ", ".join(f"'{entry.id}' ({entry.reason})" for entry in found.quarantined[:3])
+            more = f" and {len(found.quarantined) - 3} more" if len(found.quarantined) > 3 else ""
+            raise InputError(
+                f"Expected images that can be decoded, got {reasons}{more}; leave them out, or give "
+                f"{argument('errors', 'nan')} for a row of NaN each."
+            )
+        if isinstance(items, Features):
+            return found.probabilities
+        rows = dict(zip(found.ids, found.probabilities, strict=True))
+        missing = np.full(len(self.class_names), np.nan)
+        return np.stack([rows.get(name, missing) for name in items.given])
+
+    def evaluate(
+        self, images: Any, *, split: str | Path | Split | None = None, classes: Any = None, include_fitted: bool = False
+    ) -> Evaluation:
+        """Accuracy on labeled images (a folder per class, a CSV, …).
+
+        Of a source that marks some images as test, only these count; ``split`` may be a split file, or a split of the
+        given items, that marks them. ``classes`` is needed where :func:`~modalign.adapt` was given it to name folders.
+        Images that the model was fitted on or validated with are recognized by their bytes and left out, so that the
+        folder it was made from can be given whole; ``include_fitted=True`` keeps them. Images whose bytes carry two
+        labels are left out, unless the source marks them as test. The answers are those of :meth:`predict`.
+        """
+        from modalign.evaluate.metrics import accuracy, confusion, per_class_accuracy
+        from modalign.linalg.calibration import expected_calibration_error
+
+        items, labels = self._items_to_test_on(images, split, classes)
+        known = np.flatnonzero(labels != UNLABELLED)
+        hashes = {items.ids[i]: content_hash(items, i) for i in known}
+        seen = np.array([not include_fitted and hashes[items.ids[i]] in self.fitted_on for i in known], dtype=bool)
+        if not len(known):
+            raise InputError(
+                f"Expected labeled images to test on, got {len(items)} without a label; "
+                "put the images of each class in a folder of its own, or give a CSV with a column of labels."
+            )
+        if not (~seen).any():
+            raise InputError(
+                "Expected labeled images that the model was not fitted on or validated with, got none; "
+                f"give other images, or {argument('include_fitted', 'True')} to test on the training images all the "
+                "same."
+            )
+        found = self._answer(items.select(known[~seen]))
+        scored, probabilities = found.scored, found.probabilities
+        row_of = {name: i for i, name in enumerate(items.ids)}
+        true = labels[[row_of[name] for name in scored.ids]]
+        predicted = probabilities.argmax(axis=1)
+        return Evaluation(
+            accuracy=accuracy(true, predicted),
+            per_class=per_class_accuracy(true, predicted, self.class_names),
+            confusion=confusion(true, predicted, len(self.class_names)),
+            calibration_error=expected_calibration_error(torch.from_numpy(probabilities), torch.from_numpy(true)),
+            ids=scored.ids,
+            labels=true,
+            probabilities=probabilities,
+            class_names=self.class_names,
+            left_out=tuple(items.ids[i] for i in known[seen]),
+            quarantined=scored.quarantined,
+            notes=(*items.notes, *evaluation_notes(len(items) - len(known), found.transductive)),
+            **self._provenance({name: hashes[name] for name in scored.ids}),
+        )
+
+    def can_evaluate(self, images: Any, *, split: str | Path | Split | None = None, classes: Any = None) -> bool:
+        """Whether :meth:`evaluate` finds an image to test on: labeled, decodable, and not one it was fitted on."""
+        try:
+            items, labels = self._items_to_test_on(images, split, classes)
+        except InputError:
+            return False
+        for i in np.flatnonzero(labels != UNLABELLED):
+            if content_hash(items, i) not in self.fitted_on:
+                with suppress(UndecodableError):
+                    items.open(i)
+                    return True
+        return False
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model as safetensors and a JSON card; the encoder is named and hashed, not copied."""
+        learned = {field.name: getattr(self, field.name) for field in fields(Description)}
+        return save_model(folder, self.method, Description(**learned | {"encoder": self.encoder.spec}))
+
+    def __repr__(self) -> str:
+        fitted = f"; fitted on {len(self.fitted_on)} images" if self.fitted_on else ""
+        return (
+            f"Classifier({type(self.method).__name__} on {shorten_repr(self.encoder.spec.name)}, "
+            f"{len(self.class_names)} classes: {shorten_all(self.class_names)}{fitted})"
+        )
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "method": type(self.method).__name__,
+            "encoder": f"{self.encoder.spec.name} ({self.encoder.spec.fingerprint[:12]})",
+            "classes": f"{len(self.class_names)}: {shorten_all(self.class_names, SHOWN)}",
+            "images it was fitted on": str(len(self.fitted_on) or "–"),
+            "temperature": f"{self.temperature:.3g}",
+            "can reject": "no" if self.rejection is None else "yes",
+        }
+        return html_table("Classifier", ["", ""], list(facts.items()))
+
+    def _answer(self, images: Any) -> Answered:
+        return answer(self.encoder, self.method, images, temperature=self.temperature, crops=self.crops)
+
+    def _provenance(self, hashes: dict[str, str]) -> dict[str, tuple[str, ...] | None]:
+        """Which of these images the model was fitted on and which it was validated with, as far as it knows."""
+        known = [name for name, content in hashes.items() if content in self.fitted_on]
+        validated = dict.fromkeys(name for name in known if hashes[name] in (self.validated_on or ()))
+        fitted = tuple(name for name in known if name not in validated)
+        return {"fitted": fitted, "validated": None if self.validated_on is None else tuple(validated)}
+
+    def _require_rejection(self, level: float) -> None:
+        """Raise, with a way out that leads there, unless enough images were held out to refuse at ``level``."""
+        found = Rejection("probability", ()) if self.rejection is None else self.rejection
+        needed = images_needed(level) if 0 < level < 1 else 0
+        plan = self.record.get("validation", {})
+        labeled, inside = plan.get("labeled", 0), isinstance(self.method, TowerMethod)
+        if labeled < needed * (1 + inside):  # inside an encoder, at most half of the images are held out
+            kind = "labeled images" if labeled else "images"
+            advice = f"fit with at least {needed * (1 + inside)} {kind}{f' (there were {labeled})' if labeled else ''}"
+        elif plan.get("how", "").startswith("cross-fitting") and self.record.get("shots") is None:
+            advice = "fit with more images of the classes that have only one labeled image"
+        else:
+            each = str(math.ceil(needed / len(self.class_names))) if inside else "cross"
+            advice = f"fit again with {argument('validation', each, of='fit')}"
+            if self.record.get("shots") is not None:
+                advice += f" and without {argument('shots', of='fit')}"
+        found.require(level, advice)
+
+    def _items_to_test_on(self, images: Any, split: Any, classes: Any) -> tuple[Items, np.ndarray]:
+        """The images that may be tested on, and their labels in this classifier's numbering."""
+        items = one_label_each(images_to_test_on(load_items(images, split=split, classes=classes)))
+        return items, self._labels(items)
+
+    def _labels(self, items: Items) -> np.ndarray:
+        """Labels of ``items`` in this classifier's numbering, matched by name."""
+        known = match_names(items.class_names, self.class_names)
+        used = np.unique(items.labels[items.labels != UNLABELLED])
+        unknown = [items.class_names[k] for k in used if items.class_names[k] not in known]
+        if unknown:
+            raise InputError(
+                f"Expected images of the model's {len(self.class_names)} classes, got also {some(unknown, 1)}; remove "
+                f"or rename those folders, or give {argument('classes')} as in fitting."
+            )
+        return renumbered(items.labels, items.class_names, self.class_names)
+
+
+def load(
+    folder: str | Path, *, encoder: str | Encoder | JoinedEncoder | None = None
+) -> Classifier | VectorMethod | TowerMethod:
+    """Read a model that was saved: a :class:`Classifier`, or a bare method as it was fitted.
+
+    The model is checked completely before it answers, see :func:`~modalign.model.persistence.load_model`. The encoder
+    is looked for on this machine, see :func:`~modalign.encoders.find_encoder`. ``encoder`` names it instead: a name
+    that may be fetched, a folder, or an encoder that is loaded. Another encoder than the one that the model was fitted
+    on is refused by its fingerprint.
+    """
+    method, described = load_model(folder)
+    if described is None:
+        return method
+    if encoder is None:
+        encoder = find_encoder(described.encoder)
+    elif isinstance(encoder, (str, os.PathLike)):
+        encoder = load_encoder(encoder, dtype=described.encoder.dtype)
+    described.encoder.require(encoder.spec)
+    if isinstance(method, TowerMethod):
+        _try(method, encoder, folder)
+    return Classifier(method=method, **vars(described) | {"encoder": encoder})
+
+
+def _try(method: TowerMethod, encoder: Encoder | JoinedEncoder, folder: str | Path) -> None:
+    """Ask a method inside an encoder about one picture, since it cannot be tried without the encoder."""
+    try:
+        found = method.score_images(load_items([Image.new("RGB", (64, 48), "gray")]), encoder)
+        check_scores(found.logits, 1, len(method.classes_))
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # parts that do not fit each other fail in every way a network can
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"The model in '{folder}' cannot be used with encoder '{encoder.name}': {reason}") from None

@@ -1,0 +1,12 @@
+"""Fitted models as files: written whole or not at all, and checked against everything they will be used for.
+
+:mod:`~modalign.model.persistence.models` writes and reads a folder, :mod:`~modalign.model.persistence.state` turns what
+a method has learned into entries and arrays, :mod:`~modalign.model.persistence.checks` tries what was read, and
+:mod:`~modalign.model.persistence.description` holds what a :class:`~modalign.Classifier` adds to its method.
+"""
+
+from modalign.model.persistence.checks import check_scores
+from modalign.model.persistence.description import Description
+from modalign.model.persistence.models import check_destination, load_model, save_model
+
+__all__ = ["Description", "check_destination", "check_scores", "load_model", "save_model"]

@@ -1,0 +1,139 @@
+"""Models as files: one safetensors file for the numbers, one JSON card for everything else.
+
+See :mod:`~modalign.core.files.cards` for how the two are written and read.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from modalign.core.errors import InputError, UnknownNameError
+from modalign.core.files import CardFormat, require_path
+from modalign.core.record import plain, versions
+from modalign.model.persistence.description import Description
+from modalign.model.persistence.state import encode_method, restore_method
+
+if TYPE_CHECKING:
+    from modalign.methods.contract.tower import TowerMethod
+    from modalign.methods.contract.vectors import VectorMethod
+
+    Method = VectorMethod | TowerMethod
+
+FORMAT = CardFormat(
+    family="modalign-model",
+    version=2,
+    what="a model",
+    file="card.json",
+    entries={
+        "method": str,
+        "parameters": dict,
+        "state": dict,
+        "classifier": (dict, type(None)),
+        "versions": dict,
+    },
+    tensors="weights",
+    labels=(("classifier", "encoder", "name"), ("state", "encoder_", "value", "name")),
+    advice=" Copy or save the model again.",
+    edits=" To rename classes, load a sound copy, set its class_names and save it.",
+)
+
+
+def save_model(folder: str | Path, method: Method, description: Description | None = None) -> Path:
+    """Write a fitted method, and what a :class:`~modalign.Classifier` adds to it, into ``folder``.
+
+    An existing model in ``folder`` is replaced; any other non-empty folder is refused.
+    """
+    folder = Path(folder)
+    check_destination(folder)
+    entries, tensors = encode_method(method)
+    described = None if description is None else plain(description.card())
+    if described is not None:
+        Description.read(described, method)  # what is saved can be loaded
+    entries |= {
+        "classifier": described,
+        "versions": versions(),
+    }
+    FORMAT.write(folder, entries, save_tensors(tensors))
+    return folder
+
+
+def check_destination(folder: str | Path) -> None:
+    """Raise unless a model may be saved in ``folder``; asked before long work, so that its result has a place."""
+    FORMAT.check_folder(folder)
+
+
+def load_model(folder: str | Path) -> tuple[Method, Description | None]:
+    """Read what :func:`save_model` wrote.
+
+    Everything is checked before it is used: the card against its digest and its schema, the weights against their hash
+    and the card, the method by scoring a few vectors, and the description against the method.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such folder; suggests the nearest one with a model.
+    InputError
+        The model is damaged, was edited, is of a later version of the format, or does not fit together.
+
+    Warns
+    -----
+    UserWarning
+        A later version of the library wrote the model.
+    """
+    folder = Path(folder)
+    _require_card(folder)
+    card = FORMAT.read(folder)
+    data = FORMAT.read_tensors(folder, card)
+    _note_versions(folder, card["versions"])
+    try:
+        method = _method(card, data)
+        return method, None if card["classifier"] is None else Description.read(card["classifier"], method)
+    except InputError as error:
+        raise InputError(f"The model in '{folder}' cannot be used: {error}{FORMAT.advice}") from None
+
+
+def _method(card: Mapping[str, Any], data: bytes) -> Method:
+    """The method that a card and its weights describe, tried; an InputError says what does not fit."""
+    try:
+        tensors = load_tensors(data)
+    except Exception as error:  # the parser's own errors, and those of NumPy about types it does not know
+        raise InputError(f"its weights are not a safetensors file: {' '.join(str(error).split())[:120]}.") from None
+    return restore_method(card, tensors)
+
+
+def _require_card(folder: Path) -> None:
+    require_path(folder, "a model folder")
+    try:
+        if (folder / FORMAT.file).is_file():
+            return
+    except (OSError, ValueError) as error:  # too long, with a null byte, without the right to look
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"Expected a model folder, '{folder}' cannot be read: {reason}.") from None
+    if not folder.is_dir():
+        siblings = (
+            [p.name for p in folder.parent.glob("*/") if (p / FORMAT.file).exists()] if folder.parent.is_dir() else []
+        )
+        raise UnknownNameError("model folder", folder.name, siblings)
+    raise InputError(f"Expected a model folder with a '{FORMAT.file}', '{folder}' has none.")
+
+
+def _note_versions(folder: Path, saved_with: Mapping[str, Any]) -> None:
+    """Warn where a later version of the library wrote a model, which this one may read but not know all of."""
+    theirs, ours = saved_with.get("modalign"), versions()["modalign"]
+    if isinstance(theirs, str) and _release(theirs) > _release(ours):
+        warnings.warn(
+            f"The model in '{folder}' was saved by modalign {theirs[:20]}, this is {ours}; update if it answers "
+            "differently.",
+            stacklevel=4,
+        )
+
+
+def _release(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d{1,9}", version.partition("+")[0])[:3]]
