@@ -15,9 +15,8 @@ from problems import few_shot
 
 from modalign.core.errors import InputError
 from modalign.core.features import Features, concatenate
-from modalign.methods import auto_trials
 from modalign.methods.anchored.anchored_gaussian import AnchoredGaussian
-from modalign.methods.auto import auto, auto_pool
+from modalign.methods.auto import auto, auto_pool, auto_trials
 from modalign.methods.auto.auto import Auto
 from modalign.methods.auto.auto_unlabeled import agreed
 from modalign.methods.auto.ensemble import greedy_ensemble, log_probabilities, temperature_of
