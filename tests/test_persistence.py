@@ -181,6 +181,30 @@ def test_a_model_of_a_later_library_is_read_with_a_warning(tmp_path: Path, monke
             np.testing.assert_array_equal(load_model(folder)[0].scores(X), method.scores(X))
 
 
+def as_first_saved(folder: Path, **parameters: object) -> Path:
+    """The model with a card of the first format, and hyper-parameters that methods had then."""
+    card = json.loads((folder / FORMAT.file).read_text())
+    card["parameters"] |= parameters
+    del card["digest"]
+    (folder / FORMAT.file).write_text(json.dumps(card | {"format": "modalign-model/1"}))
+    return folder
+
+
+def test_hyper_parameters_that_are_no_more_do_not_keep_a_model_from_loading(tmp_path: Path) -> None:
+    method, X = fitted("cmm")
+    again, _ = load_model(as_first_saved(save_model(tmp_path / "model", method), checkpoints=24))
+    np.testing.assert_array_equal(again.scores(X), method.scores(X))
+    save_model(tmp_path / "again", again)
+    with pytest.raises(InputError, match="Unknown hyper-parameter"):
+        load_model(as_first_saved(save_model(tmp_path / "other", method), chekpoints=24))
+
+
+def test_a_model_whose_method_computed_other_scores_is_refused(tmp_path: Path) -> None:
+    folder = as_first_saved(save_model(tmp_path / "model", fitted("transclip")[0]))
+    with pytest.raises(InputError, match=r"earlier version of modalign, whose 'transclip'.* fit it again\.$"):
+        load_model(folder)
+
+
 def test_a_planted_link_is_replaced_and_not_written_through(tmp_path: Path) -> None:
     method, X = fitted()
     folder = save_model(tmp_path / "model", method)

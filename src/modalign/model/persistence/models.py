@@ -18,6 +18,7 @@ from modalign.core.errors import InputError, UnknownNameError
 from modalign.core.files import CardFormat, require_path
 from modalign.core.record import plain, versions
 from modalign.model.persistence.description import Description
+from modalign.model.persistence.history import upgraded
 from modalign.model.persistence.state import encode_method, restore_method
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ def load_model(folder: str | Path) -> tuple[Method, Description | None]:
     UnknownNameError
         There is no such folder; suggests the nearest one with a model.
     InputError
-        The model is damaged, was edited, is of a later version of the format, or does not fit together.
+        The model is damaged, was edited, is of a later version of the format, does not fit together, or is of an
+        earlier version of a method that computed other scores.
 
     Warns
     -----
@@ -92,6 +94,10 @@ def load_model(folder: str | Path) -> tuple[Method, Description | None]:
     card = FORMAT.read(folder)
     data = FORMAT.read_tensors(folder, card)
     _note_versions(folder, card["versions"])
+    try:
+        card = upgraded(card)
+    except InputError as error:
+        raise InputError(f"The model in '{folder}' cannot be used: {error}") from None
     try:
         method = _method(card, data)
         return method, None if card["classifier"] is None else Description.read(card["classifier"], method)
