@@ -17,8 +17,9 @@ from modalign.linalg.gaussians import modality_gap
 from modalign.methods.baselines.lfa import LFA
 from modalign.methods.baselines.zero_shot import ZeroShot
 from modalign.methods.cmm.cmm import CMM
+from modalign.methods.cmm.cmm_parameters import CMMParameters, Objective
 from modalign.methods.cmm.cmm_selection import CAREFUL
-from modalign.methods.cmm.cmm_training import CMMParameters, Objective, Schedule, train_cmm
+from modalign.methods.cmm.cmm_training import Schedule, train_cmm
 from modalign.methods.contract.descent import batch_order
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "clip-vitb32"
@@ -147,7 +148,7 @@ def test_fusion_weight_is_the_best_of_the_grid_on_validation(criterion):
     found = {}
     for beta in [round(0.2 + 0.1 * i, 10) for i in range(19)]:
         scores = torch.from_numpy(own + beta * data.Xv @ data.text.T).double()
-        loss = min(F.cross_entropy(k * scores, labels).item() for k in 2 ** np.linspace(1, 8, 15))
+        loss = min(F.cross_entropy(k * scores, labels).item() for k in 2 ** np.linspace(1, 8, 225))
         right = (scores.argmax(1) == labels).double().mean().item()
         found[beta] = (right, -loss) if criterion == "accuracy" else (-loss, right)
     assert model.fusion_ == max(found, key=found.get)
@@ -155,7 +156,7 @@ def test_fusion_weight_is_the_best_of_the_grid_on_validation(criterion):
     assert model.fusion_curve_["fusion"] == list(found)
     merits = zip(model.fusion_curve_["accuracy"], model.fusion_curve_["log_likelihood"], strict=True)
     for merit, expected in zip(merits, found.values(), strict=True):
-        assert merit == pytest.approx(expected if criterion == "accuracy" else expected[::-1], abs=1e-5)
+        assert merit == pytest.approx(expected if criterion == "accuracy" else expected[::-1], abs=1e-3)
 
 
 def test_as_published_without_validation_the_fusion_is_that_of_training():

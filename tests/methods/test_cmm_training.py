@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from modalign.methods.cmm.cmm_training import CMMParameters, Objective, Schedule, map_rows, train_cmm
+from modalign.methods.cmm.cmm_parameters import CMMParameters, CMMStack, Objective
+from modalign.methods.cmm.cmm_training import CMMRun, Schedule, map_rows, train_cmm
 from modalign.methods.contract.descent import batch_order
 
 
@@ -61,14 +62,16 @@ def test_gradient_and_loss_equal_autograd_on_the_equations(aim, layers):
 
     learner = CMMParameters(weights, T, aim)
     target = F.one_hot(y, len(T)).to(X.dtype)
-    truth, hinge = learner.differentiate(X, aim.logit_scale * aim.fusion * X @ frozen.T, target, y[:, None])
+    stack = CMMStack([learner])
+    batch = X, aim.logit_scale * aim.fusion * X @ frozen.T, target, y[:, None]
+    truth, hinge = stack.differentiate(*(part[None] for part in batch))
     found = (aim.triplet_weight * hinge.clamp_min(0) - truth).mean()
     torch.testing.assert_close(found, expected.detach(), rtol=1e-12, atol=1e-12)
     if aim.margin < 0.5 and aim.triplet_weight:
-        assert 0 < (hinge > 0).sum() < len(hinge)  # both sides of the hinge are in this batch
-    gradients = (*learner.weight_gradients, learner.text_gradient)
+        assert 0 < (hinge > 0).sum() < hinge.numel()  # both sides of the hinge are in this batch
+    gradients = (*stack.weight_gradients, stack.text_gradient)
     for gradient, leaf in zip(gradients, leaves, strict=True):
-        torch.testing.assert_close(gradient, leaf.grad, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(gradient[0], leaf.grad, rtol=1e-9, atol=1e-11)
 
 
 class Plain(nn.Module):
@@ -125,6 +128,29 @@ def test_a_run_equals_the_plain_loop_at_every_step(layers, learning_rate):
     torch.testing.assert_close(learner.text, model.text.data, rtol=0, atol=1e-4)
     for found, linear in zip(learner.weights, model.maps, strict=True):
         torch.testing.assert_close(found, linear.weight.data.T, rtol=0, atol=1e-4)
+
+
+def test_runs_that_go_together_are_the_runs_one_by_one():
+    """Of other images, other starts and, in a team of its own, another number of classes; some end earlier."""
+
+    def runs():
+        for seed, classes in enumerate((7, 7, 5, 7)):
+            X, y, T, weights = problem(n=40 + 3 * seed, C=classes, dtype=torch.float32)
+            order = batch_order(len(X), 8, 100, torch.Generator().manual_seed(seed))
+            yield CMMRun(
+                CMMParameters([(1 + seed) * W for W in weights], T, Objective()), X, y, order, Schedule(steps=100)
+            )
+
+    joined, alone = list(runs()), list(runs())
+    CMMRun.together(joined)
+    for step in (30, 100):
+        for one, other in zip(joined, alone, strict=True):
+            one.advance(step)
+            other.advance(step)
+            assert one.steps == other.steps == step
+            torch.testing.assert_close(one.learner.flat, other.learner.flat, rtol=1e-4, atol=1e-5)
+    for one, other in zip(joined, alone, strict=True):
+        torch.testing.assert_close(one.record().losses, other.record().losses, rtol=1e-4, atol=1e-4)
 
 
 def test_learning_rates_follow_warm_up_and_cosine():

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 from problems import few_shot
 
 from modalign.core.errors import InputError
-from modalign.methods.baselines.cross_modal_probe import CrossModalProbe, Samples
+from modalign.methods.baselines import cross_modal_probe
+from modalign.methods.baselines.cross_modal_probe import CrossModalProbe
+from modalign.methods.baselines.cross_modal_samples import Samples
 from modalign.methods.baselines.zero_shot import ZeroShot
 from modalign.methods.contract.vectors import Problem
 
@@ -101,6 +105,38 @@ def test_side_by_side_candidates_are_the_runs_one_by_one():
     again = CrossModalProbe(**alone).fit(data.X, data.y, text=data.text, validation=(data.Xv, data.yv))
     assert again.diagnosis_["step"] == both.diagnosis_["step"]
     np.testing.assert_allclose(again.coef_, both.coef_, atol=1e-5)
+
+
+def test_the_better_half_goes_on_as_if_it_were_alone(monkeypatch):
+    """Six candidates, then three, then one; its weights are those of a run without the others."""
+    data = few_shot(noise=1.6)
+    racing, gradients = [], Samples.gradients
+    monkeypatch.setattr(Samples, "gradients", lambda self, W, scale: racing.append(len(W)) or gradients(self, W, scale))
+    raced = CrossModalProbe(steps=300, random_state=0)
+    raced.fit(data.X, data.y, text=data.text, validation=(data.Xv, data.yv))
+    assert racing == [6, 3, 1]
+    alone = CrossModalProbe(steps=300, random_state=0, **raced.chosen())
+    alone.fit(data.X, data.y, text=data.text)
+    np.testing.assert_allclose(alone.coef_, raced.coef_, atol=1e-5)
+    torch.testing.assert_close(alone.losses_, raced.losses_[: len(alone.losses_)], atol=1e-5, rtol=1e-4)
+
+
+def test_no_candidate_is_dropped_that_is_better_than_one_that_goes_on(monkeypatch):
+    data = few_shot(noise=1.6)
+    seen, judge = [], cross_modal_probe.ProbeJudge.look
+
+    def look(self, now, ratios):
+        judge(self, now, ratios)
+        seen.append((now.step, now.candidate, self.best.standing))
+
+    monkeypatch.setattr(cross_modal_probe.ProbeJudge, "look", look)
+    CrossModalProbe(steps=300, random_state=0).fit(data.X, data.y, text=data.text, validation=(data.Xv, data.yv))
+    steps = sorted({step for step, *_ in seen})
+    for step, following in pairwise(steps):
+        standings = {candidate: standing for at, candidate, standing in seen if at == step}
+        kept = {candidate for at, candidate, _ in seen if at == following}
+        dropped = [standings[candidate] for candidate in standings.keys() - kept]
+        assert all(lost <= standings[candidate] for lost in dropped for candidate in kept)
 
 
 def test_validation_labels_choose_and_their_accuracy_is_the_best_seen():

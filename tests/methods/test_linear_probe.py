@@ -16,6 +16,22 @@ def unit(a):
     return (a / np.linalg.norm(a, axis=1, keepdims=True)).astype(np.float64)
 
 
+@pytest.mark.parametrize("validated", [True, False])
+def test_with_fewer_images_than_dimensions_it_is_the_same_problem(validated):
+    """Zeros that are appended to all vectors change nothing, though the images then span fewer dimensions."""
+    data = few_shot(shots=4, noise=1.0)
+    assert len(data.X) < 24 + 40
+    fitted = []
+    for d in (24, 64):
+        wide = [np.pad(a, ((0, 0), (0, d - 24))) for a in (data.X, data.Xv, data.Xt)]
+        validation = (wide[1], data.yv) if validated else None
+        model = LinearProbe(max_iterations=100).fit(wide[0], data.y, validation=validation)
+        fitted.append((model.C_, model.scores(wide[2]), model.coef_[:, :24]))
+    assert fitted[0][0] == fitted[1][0]
+    np.testing.assert_allclose(fitted[0][1], fitted[1][1], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(fitted[0][2], fitted[1][2], rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("classes", [2, 5])
 def test_scores_and_probabilities_are_those_of_scikit_learn(classes):
     data = few_shot(shots=8, classes=classes)

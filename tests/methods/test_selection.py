@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from modalign.core.errors import InputError
@@ -21,14 +22,25 @@ def scores(seed: int, strength: float, n: int = 60, C: int = 7):
     return torch.from_numpy(s), torch.from_numpy(y)
 
 
-def test_climbing_finds_what_trying_every_scale_finds():
-    likelihood = ScaledLikelihood()
+def test_climbing_finds_the_best_temperature():
+    """That of a bounded search over all of them, to a share of what the grid alone can be behind it."""
+    likelihood = ScaledLikelihood()  # one object: each climb starts where the last ended
+    bounds = tuple(np.log([SCALES[0], SCALES[-1]]))
     for seed, strength in [(0, 0.05), (1, 0.3), (2, 0.0), (3, 0.9), (4, 0.1), (5, -0.5), (6, 0.2)]:
         s, y = scores(seed, strength)
-        tried = [np.mean(k * s.numpy()[np.arange(len(y)), y] - logsumexp(k * s.numpy(), axis=1)) for k in SCALES]
-        assert likelihood(s, y) == pytest.approx(
-            max(tried), abs=1e-9
-        )  # one object: each climb starts where the last ended
+        behind = (s - s.gather(1, y[:, None])).numpy()
+
+        def loss(log_scale, behind=behind):
+            return logsumexp(np.exp(log_scale) * behind, axis=1).mean()
+
+        best = -minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-9}).fun
+        assert likelihood(s, y) == pytest.approx(best, abs=2e-4)
+
+
+@given(factor=st.floats(1, 2), seed=st.integers(0, 5))
+def test_where_the_best_temperature_lies_on_the_grid_does_not_matter(factor, seed):
+    s, y = scores(seed, 0.2)
+    assert ScaledLikelihood()(factor * s, y) == pytest.approx(ScaledLikelihood()(s, y), abs=5e-4)
 
 
 def test_likelihood_does_not_care_for_the_scale_or_an_offset_of_the_scores():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from threadpoolctl import ThreadpoolController
 
+from modalign.core.features import Features
 from modalign.methods.baselines.zero_shot import ZeroShot
 from modalign.tune.threads import FEW_NUMBERS, threads_for_vectors, using_threads
 
@@ -42,6 +43,20 @@ def test_threads_are_limited_inside_and_given_back_also_after_an_error(two_threa
         assert threads() == before
 
 
+@pytest.mark.parametrize("kind", [np.array, torch.from_numpy, lambda X: Features(X, labels=[0, 1])])
+def test_reading_and_predicting_a_small_problem_also_take_one_thread(two_threads, monkeypatch, kind):
+    seen = []
+    for name in ("_read_vectors", "_scores"):
+        function = getattr(ZeroShot, name)
+        monkeypatch.setattr(
+            ZeroShot, name, lambda *a, f=function, **k: seen.append(torch.get_num_threads()) or f(*a, **k)
+        )
+    X = kind(np.eye(2, dtype=np.float32))
+    ZeroShot().fit(X, [0, 1]).predict(X)
+    assert set(seen) == {1}
+    assert torch.get_num_threads() == 2
+
+
 def test_small_problems_are_fitted_on_one_thread_and_large_ones_as_it_is_set(two_threads, monkeypatch):
     seen = []
     fit = ZeroShot._fit
@@ -50,4 +65,6 @@ def test_small_problems_are_fitted_on_one_thread_and_large_ones_as_it_is_set(two
         ZeroShot().fit(np.ones((n, 64), dtype=np.float32) + np.eye(n, 64, dtype=np.float32), np.arange(n) % 2)
     assert seen == [1, 2]
     assert threads()[0] == 2
-    assert (threads_for_vectors(160, 512), threads_for_vectors(100_000, 512)) == (1, None)
+    few, many = (np.broadcast_to(np.float32(0), (n, 512)) for n in (160, 100_000))
+    assert (threads_for_vectors(few), threads_for_vectors(many)) == (1, None)
+    assert threads_for_vectors([[0.0, 1.0]]) == 1

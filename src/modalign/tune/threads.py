@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
 
 SMALL = 20_000_000
 FEW_NUMBERS = 4096 * 512
+FEW_PARAMETERS = 2**20  # 4 MB stay in the cache of one core
 
 
 def threads_for(encoder: Encoder) -> int | None:
@@ -26,27 +30,43 @@ def threads_for(encoder: Encoder) -> int | None:
     return 1 if encoder.device.type == "cpu" and encoder.n_parameters < SMALL else None
 
 
-def threads_for_vectors(n: int, d: int) -> int | None:
-    """1 for methods on fewer than 4,096 vectors of width 512, or as many numbers; None, as it is set, for more.
+def threads_for_vectors(X: Any) -> int | None:
+    """1 for methods on fewer numbers than 4,096 vectors of width 512 have; None, as it is set, for more.
 
-    What such a method multiplies fits the cache of one core, and a second thread mostly waits.
+    What such a method multiplies fits the cache of one core, and a second thread mostly waits. For what has no
+    ``shape``, such as lists, one thread is enough.
     """
-    return 1 if n * d < FEW_NUMBERS else None
+    return 1 if math.prod(getattr(X, "shape", ())) < FEW_NUMBERS else None
+
+
+def threads_for_steps(parameters: int) -> int | None:
+    """1 for training by small batches of up to a million parameters, however many the vectors; None for more.
+
+    Handing out work takes longer than a step of it: on a busy machine two threads that wait for each other thousands of
+    times were up to ten times slower than one.
+    """
+    return 1 if parameters < FEW_PARAMETERS else None
 
 
 @contextmanager
 def using_threads(count: int | None) -> Iterator[None]:
     """Compute with ``count`` threads inside, in torch and in the libraries below NumPy, and as before afterwards.
 
-    None changes nothing. Finding the libraries takes 2 ms.
+    None changes nothing.
     """
     if count is None:
         yield
         return
     before = torch.get_num_threads()
-    with threadpool_limits(count):
+    with _libraries(len(sys.modules)).limit(limits=count):
         torch.set_num_threads(count)
         try:
             yield
         finally:
             torch.set_num_threads(before)
+
+
+@lru_cache(maxsize=1)
+def _libraries(modules: int) -> ThreadpoolController:
+    """What is loaded below NumPy: looked for again, which takes 2 ms, where modules have come since."""
+    return ThreadpoolController()

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from modalign.linalg.similarity import unit
+from modalign.methods.baselines.cross_modal_samples import Samples
 from modalign.methods.contract.descent import (
+    AdamW,
     Best,
     Criterion,
     Descent,
-    batch_order,
     checkpoints,
     cosine_rates,
-    descend,
-    seeded,
 )
 from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive, Range, Seed, require_stop
 from modalign.methods.contract.selection import held_out, share_correct
 from modalign.methods.contract.vectors import Problem, VectorMethod
 
 LEARNING_RATES, WEIGHT_DECAYS, RATIOS = (1e-3, 1e-4), (0.0, 0.01, 1e-4), tuple(i / 10 for i in range(11))
+HALVINGS = (1 / 2, 2 / 3)  # shares of the looks after which the worse half of the candidates is dropped
 DEFAULTS = (1e-4, 0.01, 0.5)  # of the three, where there is nothing to choose them on
 
 
@@ -45,13 +43,15 @@ class CrossModalProbe(VectorMethod):
     r = 0 is zero-shot and r = 1 the probe itself.
 
     As published, learning rate (10⁻³, 10⁻⁴), decay (0, 10⁻², 10⁻⁴) and the step at which to stop are chosen on
-    ``validation``; here r also, as one more dimension of the same grid, each r being an addition to cached scores.
-    Without validation images the last step at 10⁻⁴ and 10⁻² is taken, with r = 0.5.
+    ``validation``; here r also, each r being an addition to cached scores. All candidates learn side by side and are
+    judged at ``checkpoints`` moments. After half of these the better three of the six go on, and after two thirds the
+    best one alone (successive halving). Without validation images the last step at 10⁻⁴ and 10⁻² is taken, with
+    r = 0.5.
 
     Without text, the class means are where the weights start, and there is nothing but images to learn from: the
     uni-modal probe.
 
-    Cost: O(b C d) a step and candidate; one fused pass over C d weights.
+    Cost: O(b C d) per step and candidate; of the six candidates five are dropped after 4 % of the steps.
 
     Published, RN50, mean of 11 data sets at 1/2/4/8/16 shots: linear 64.1 / 67.0 / 70.3 / 73.0 / 76.0 (CMM, Table 1);
     ImageNet at 16 shots 64.5, with WiSE-FT 65.2 (CMM, Table 3).
@@ -95,6 +95,7 @@ class CrossModalProbe(VectorMethod):
         "arXiv:2301.06267"
     )
     mirrors: ClassVar[bool] = True
+    small_steps: ClassVar[bool] = True
     choices: ClassVar[tuple[str, ...]] = ("learning_rate", "weight_decay", "ratio", "stop")
     ablations: ClassVar[dict[str, dict[str, Any]]] = {"images only": {"cross_modal": False}}
 
@@ -118,39 +119,11 @@ class CrossModalProbe(VectorMethod):
             validation = unit(validation[0]), validation[1]
         samples = Samples.of(problem, self.batch_size, self.steps, self.random_state_, sentences=self.cross_modal)
         settings = self._settings(validation is not None)
-        W = start.repeat(len(settings), 1, 1)  # all candidates learn side by side from the same batches
-        descents = [
-            Descent(weights, cosine_rates(self.steps, rate, warmup=self.warmup_steps)[: self.stop], decay)
-            for weights, (rate, decay) in zip(W, settings, strict=True)
-        ]
-        gradients = samples.gradients(W, self.logit_scale_)
-        if validation is None:
-            losses = descend(descents, gradients)
-            choice = SelectedProbe(
-                0, self.steps if self.stop is None else self.stop, _given(self.ratio, DEFAULTS[2]), W[0]
-            )
-        else:
-            X, y = validation
-            best = Best[SelectedProbe](self.criterion, y)
-            zero_shot = X @ start.T
-            ratios = RATIOS if self.ratio == "auto" else (float(self.ratio),)
-
-            def judge(step: int) -> None:
-                for candidate, weights in enumerate(W):
-                    learned = X @ weights.T
-                    for ratio in ratios:
-                        found = partial(SelectedProbe.copied, candidate, step, ratio, weights)
-                        best.offer(torch.lerp(zero_shot, learned, ratio), found)
-
-            moments = checkpoints(self.steps, self.checkpoints) if self.stop is None else {self.stop}
-            if self.stop == 0:
-                judge(0)
-            losses = descend(descents, gradients, judge, moments)
-            choice = best.choice
+        choice, losses = self._train(samples, settings, start, validation)
 
         self.prototypes_, self.learned_ = start, choice.learned
         self.coef_ = torch.lerp(start, choice.learned, choice.ratio)
-        self.losses_ = losses[:, choice.candidate].clone()
+        self.losses_ = losses.clone()
         self.learning_rate_, self.weight_decay_ = settings[choice.candidate]
         self.ratio_, self.stop_ = choice.ratio, choice.step
         self.diagnosis_ = {
@@ -162,8 +135,55 @@ class CrossModalProbe(VectorMethod):
             "sentences": samples.sentences,
         }
         if validation is not None:
+            X, y = validation
             for what, weights in {"": self.coef_, "_zero_shot": start, "_without_interpolation": self.learned_}.items():
                 self.diagnosis_[f"validation_accuracy{what}"] = share_correct(X @ weights.T, y)
+
+    def _train(
+        self,
+        samples: Samples,
+        settings: Sequence[tuple[float, float]],
+        start: Tensor,
+        validation: tuple[Tensor, Tensor] | None,
+    ) -> tuple[SelectedProbe, Tensor]:
+        """Train all candidates side by side on the same batches; the best of them, and its losses."""
+        racing, W = list(range(len(settings))), start.repeat(len(settings), 1, 1)
+        optimizer = AdamW(
+            [
+                Descent(weights, cosine_rates(self.steps, rate, warmup=self.warmup_steps), decay)
+                for weights, (rate, decay) in zip(W, settings, strict=True)
+            ]
+        )
+        gradients = samples.gradients(W, self.logit_scale_)
+        steps = self.steps if self.stop is None else self.stop
+        losses = start.new_empty(steps, len(settings))
+        looks, halvings = self._looks(steps)
+        judges = [] if validation is None else [ProbeJudge(*validation, start, self.criterion) for _ in settings]
+        ratios = RATIOS if self.ratio == "auto" else (float(self.ratio),)
+        for step in range(steps + 1):
+            if step in looks and judges:
+                for candidate, weights in zip(racing, W, strict=True):
+                    judges[candidate].look(SelectedProbe(candidate, step, 0.0, weights), ratios)
+                if step in halvings and len(racing) > 1:
+                    order = sorted(range(len(racing)), key=lambda k: judges[racing[k]].best.standing, reverse=True)
+                    kept = sorted(order[: len(racing) // 2])
+                    racing, W, losses = [racing[k] for k in kept], W[kept], losses[:, kept]
+                    optimizer.keep(kept, list(W))
+                    gradients = samples.gradients(W, self.logit_scale_)
+            if step < steps:
+                losses[step], slopes = gradients(step)
+                optimizer.step(slopes)
+        if not judges:
+            return SelectedProbe(0, steps, _given(self.ratio, DEFAULTS[2]), W[0]), losses[:, 0]
+        choice = max((judges[candidate].best for candidate in racing), key=lambda best: best.standing).choice
+        return choice, losses[:, racing.index(choice.candidate)]
+
+    def _looks(self, steps: int) -> tuple[set[int], set[int]]:
+        """Numbers of steps after which the candidates are judged, and after which the worse half is dropped."""
+        if self.stop is not None:
+            return {steps}, set()
+        looks = sorted(checkpoints(steps, self.checkpoints))
+        return set(looks), {looks[max(1, round(share * len(looks))) - 1] for share in HALVINGS}
 
     def _settings(self, several: bool) -> list[tuple[float, float]]:
         """Learning rate and decay of every candidate."""
@@ -186,71 +206,29 @@ class SelectedProbe:
     ratio: float
     learned: Tensor
 
-    @classmethod
-    def copied(cls, candidate: int, step: int, ratio: float, learned: Tensor) -> SelectedProbe:
-        """With a copy of W as it is now."""
-        return cls(candidate, step, ratio, learned.clone())
 
+class ProbeJudge:
+    """Remembers what held-out images liked best of one candidate.
 
-@dataclass(frozen=True)
-class Samples:
-    """Images and sentences below each other, and which of them make each batch.
-
-    Attributes
+    Parameters
     ----------
-    rows : (n + s, d) unit vectors, images first.
-    targets : (n + s, C) one-hot classes.
-    batches : (steps, b) row numbers.
-    weights : (b, 1) share of each place of a batch in the loss: a half for images, a half for sentences.
-    sentences : s.
+    X, y : (h, d) their unit vectors and (h,) class indices.
+    start : (C, d) W₀.
+    criterion : as of :class:`~modalign.methods.contract.descent.Best`.
     """
 
-    rows: Tensor
-    targets: Tensor
-    batches: Tensor
-    weights: Tensor
-    sentences: int
+    def __init__(self, X: Tensor, y: Tensor, start: Tensor, criterion: Criterion) -> None:
+        self.best = Best[SelectedProbe](criterion, y)
+        self._X, self._zero_shot = X, X @ start.T
 
-    @classmethod
-    def of(cls, problem: Problem, batch_size: int, steps: int, seed: int | None, *, sentences: bool = True) -> Samples:
-        """All labeled images and, if wanted, all sentences; the order of both is drawn from one generator."""
-        X, y = problem.labelled()
-        if problem.text is None or not sentences:
-            text, classes = X[:0], y[:0]
-        else:
-            present = (problem.text != 0).any(dim=2)
-            text, classes = problem.text[present], present.nonzero()[:, 0]
-            order = torch.argsort(text[:, 0], stable=True)  # of the vectors, so that the order of the classes is free
-            text, classes = text[order], classes[order]
-        generator = seeded(seed)
-        of_text = batch_size // 2 if len(text) else 0
-        of_images = batch_size - of_text
-        batches = batch_order(len(X), of_images, steps, generator)
-        halves = [torch.full((of_images,), 1 / of_images)]
-        if of_text:
-            batches = torch.cat([batches, len(X) + batch_order(len(text), of_text, steps, generator)], dim=1)
-            halves = [torch.full((of,), 1 / (2 * of)) for of in (of_images, of_text)]
-        return cls(
-            rows=unit(torch.cat([X, text])),
-            targets=F.one_hot(torch.cat([y, classes]), problem.n_classes).float(),
-            batches=batches.to(X.device),
-            weights=torch.cat(halves)[:, None].to(X.device),
-            sentences=len(text),
+    def look(self, now: SelectedProbe, ratios: Sequence[float]) -> None:
+        """ProbeJudge the weights as they are ``now``, with all ratios."""
+        scores = self._X @ now.learned.T
+        self.best.climb(
+            ratios,
+            lambda ratio: torch.lerp(self._zero_shot, scores, ratio),
+            lambda ratio: replace(now, ratio=ratio, learned=now.learned.clone()),
         )
-
-    def gradients(self, W: Tensor, scale: float) -> Callable[[int], tuple[Tensor, Tensor]]:
-        """Step → the losses of its batch and gradients at W (candidates, C, d) as it is then."""
-        stacked, weights = W.flatten(0, 1), self.weights[:, :, None]
-
-        def at(step: int) -> tuple[Tensor, Tensor]:
-            x, truth = self.rows[self.batches[step]], self.targets[self.batches[step]][:, None]
-            logits = torch.mm(x, stacked.T).mul_(scale).view(len(x), *W.shape[:2])
-            likelihood = torch.log_softmax(logits, dim=2)
-            losses = -(likelihood * truth * weights).sum(dim=(0, 2))
-            slope = likelihood.exp_().sub_(truth).mul_(scale * weights)
-            return losses, (slope.flatten(1).T @ x).view(W.shape)
-
-        return at
 
 
 def _given(value: float | str, default: float) -> float:

@@ -109,6 +109,7 @@ class LFA(VectorMethod):
     needs_labels = False
     choices: ClassVar[tuple[str, ...]] = ("beta", "steps")
     cross_validates: ClassVar[bool] = True
+    small_steps: ClassVar[bool] = True
     ablations: ClassVar[dict[str, dict[str, Any]]] = {
         "identity map": {"beta": 1.0, "steps": 0},
         "no refinement": {"steps": 0},

@@ -18,22 +18,15 @@ from modalign.core.features import Features
 from modalign.linalg.prototypes import class_means
 from modalign.linalg.similarity import unit
 from modalign.methods.cmm.cmm_diagnosis import ablation, movement
+from modalign.methods.cmm.cmm_parameters import CMMParameters, Objective
 from modalign.methods.cmm.cmm_selection import CAREFUL, Found, SelectedStep, Training, Trial, moments, search
-from modalign.methods.cmm.cmm_training import (
-    BLOCK,
-    CMMParameters,
-    CMMRun,
-    Objective,
-    Schedule,
-    map_rows,
-    single_thread_if_small,
-)
-from modalign.methods.contract.descent import Criterion, batch_order, seeded
+from modalign.methods.cmm.cmm_training import CMMRun, Schedule, map_rows
+from modalign.methods.contract.descent import BLOCK, Criterion, batch_order, seeded
 from modalign.methods.contract.divisions import SelectionSplit, SelectionSplits, selection_splits
 from modalign.methods.contract.parameters import Count, NonNegative, Positive, Range, Seed
 from modalign.methods.contract.selection import held_out
 from modalign.methods.contract.vectors import LOGIT_SCALE, Problem, VectorMethod
-from modalign.tune.threads import using_threads
+from modalign.tune.threads import threads_for_steps, using_threads
 
 MEANS_SCALE = 10.0  # where class means stand in for text
 PRESETS: dict[str | None, dict[str, Any]] = {
@@ -182,7 +175,7 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         self.init_, self.layers_, self.fusion_ = own.init, own.layers, found.choice.fusion
         if training is None or training.run.steps != steps:
             training = own._training(X, y, self.text_, steps)
-            with using_threads(single_thread_if_small(training.run.learner.flat)):
+            with using_threads(threads_for_steps(training.run.learner.flat.numel())):
                 training.run.advance(steps)
         weights, record = training.run.learner.weights, training.run.record()
 
@@ -222,7 +215,8 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         if self.steps is None:
             no_step, steps = grid[0] if len(grid) == 1 else self.training_fusion, moments(self.max_steps)
         trials = [self._trial(part, X, y, problem, steps[-1]) for part in divided.parts]
-        with using_threads(single_thread_if_small(trials[0].training.run.learner.flat)):
+        CMMRun.together([trial.training.run for trial in trials])
+        with using_threads(threads_for_steps(trials[0].training.run.learner.flat.numel())):
             found = search(
                 trials, divided.y, steps, grid, self.criterion,
                 patience=self.patience, earliest=EARLIEST[problem.text is not None], no_step=no_step,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Generic, Literal, TypeVar
 
 import torch
@@ -18,6 +19,7 @@ from modalign.methods.contract.selection import Merit, ScaledLikelihood, share_c
 Criterion = Literal["log-loss", "accuracy"]
 T = TypeVar("T")
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of AdamW
+BLOCK = 64  # steps whose batches are gathered at once
 SURE = 0.95  # probability with which a gain shall be one
 
 
@@ -32,16 +34,27 @@ class Best(Generic[T]):
     Attributes
     ----------
     choice : what was offered with the best scores; None before the first offer.
-    merit : how good the scores were that were offered last.
     """
 
     def __init__(self, criterion: Criterion, y: Tensor) -> None:
         self.choice: T | None = None
-        self.merit: Merit | None = None
         self._criterion, self._y = criterion, y
+        self._last: tuple[Tensor, float] | None = None
+        self._at: int | None = None
         self._likelihood = ScaledLikelihood()
         self._key: tuple[float, float] | None = None
         self._reference: tuple[Merit, Tensor] | None = None
+
+    @property
+    def merit(self) -> Merit:
+        """How good the scores were that were offered last."""
+        scores, likelihood = self._last
+        return Merit(share_correct(scores, self._y), likelihood)
+
+    @property
+    def standing(self) -> tuple[float, float]:
+        """How good the choice is, to be compared with another memory of the same images and criterion."""
+        return self._key or (-math.inf, -math.inf)
 
     def start(self, scores: Tensor, choice: T) -> None:
         """Take the (n, C) ``scores`` of not learning as the first candidate, which the others must surely improve on.
@@ -50,9 +63,9 @@ class Best(Generic[T]):
         the one-sided 95 % interval of its gain over this one. On few images the mean gain of the best of many
         candidates is mostly luck.
         """
-        likelihood = self._judge(scores)
-        self._reference = self.merit, likelihood
-        self._key = self._ordered(self.merit.accuracy, 0.0)
+        likelihood, merit = self._judge(scores), self.merit
+        self._reference = merit, likelihood
+        self._key = self._ordered(merit.accuracy, 0.0)
         self.choice = choice
 
     def offer(self, scores: Tensor, choice: Callable[[], T], *, careful: bool = False) -> bool:
@@ -64,7 +77,10 @@ class Best(Generic[T]):
         -------
         Whether it was better.
         """
-        likelihood, merit = self._judge(scores), self.merit
+        likelihood = self._judge(scores)
+        if self._reference is None and self._criterion == "log-loss" and self._key and self._last[1] < self._key[0]:
+            return False
+        merit = self.merit
         value, allowed = merit.log_likelihood, True
         if self._reference is not None:
             (least, before), n = self._reference, len(likelihood)
@@ -79,10 +95,41 @@ class Best(Generic[T]):
             self._key, self.choice = key, choice()
         return better
 
+    def climb(self, weights: Sequence[float], scores: Callable[[float], Tensor], choice: Callable[[float], T]) -> None:
+        """Offer scores a + w b, or (1 − w) a + w b, for all weights w ≥ 0, or by log-loss as many as it takes.
+
+        The log-loss is convex in the factors of a and b. So the pairs of factors at which it is below a bound are a
+        convex set, and the w that reach the bound at some temperature are an interval: climbing leads to the best w
+        from anywhere. It starts where the last climb ended.
+
+        Parameters
+        ----------
+        weights : increasing; of the same length in every call.
+        scores, choice : weight → what :meth:`offer` takes.
+        """
+        known: dict[int, float] = {}
+
+        def value(at: int) -> float:
+            if at not in known:
+                self.offer(scores(weights[at]), partial(choice, weights[at]))
+                known[at] = self._last[1]
+            return known[at]
+
+        if self._criterion == "accuracy":
+            for at in range(len(weights)):
+                value(at)
+            return
+        at = len(weights) // 2 if self._at is None else self._at
+        value(at)  # of a single weight
+        for direction in (1, -1):
+            while 0 <= at + direction < len(weights) and value(at + direction) >= value(at):
+                at += direction
+        self._at = at
+
     def _judge(self, scores: Tensor) -> Tensor:
-        """(n,) log-likelihoods; sets ``merit``."""
+        """(n,) log-likelihoods, with the scores remembered for ``merit``."""
         likelihood = self._likelihood.rows(scores, self._y)
-        self.merit = Merit(share_correct(scores, self._y), likelihood.mean().item())
+        self._last = scores, likelihood.mean().item()
         return likelihood
 
     def _ordered(self, right: float, value: float) -> tuple[float, float]:
@@ -120,6 +167,66 @@ class Descent:
     weight_decay: float
 
 
+class AdamW:
+    """AdamW on several tensors side by side, which are candidates for one another or parts of a whole.
+
+    Tensors that share their learning rates take one call together: for small ones a call costs more than its work.
+
+    Parameters
+    ----------
+    descents : the tensors, changed in place, all with as many steps.
+
+    Attributes
+    ----------
+    steps : the number of steps done.
+    """
+
+    def __init__(self, descents: Sequence[Descent]) -> None:
+        self.steps = 0
+        self._descents = list(descents)
+        self._moments = [[torch.zeros_like(d.parameter) for _ in range(2)] for d in descents]
+        self._counts = [torch.zeros((), device=d.parameter.device) for d in descents]
+        self._group()
+
+    def step(self, slopes: Sequence[Tensor]) -> None:
+        """One step against the gradients ``slopes``, one per tensor."""
+        for numbers, parameters, first, second, counts in self._groups:
+            rate = self._descents[numbers[0]].rates[self.steps]
+            for number, parameter in zip(numbers, parameters, strict=True):
+                if decay := self._descents[number].weight_decay:
+                    parameter.mul_(1 - rate * decay)
+            adamw(
+                parameters, [slopes[number] for number in numbers], first, second, [], counts,
+                fused=True, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=rate,
+                weight_decay=0.0, eps=EPSILON, maximize=False,
+            )  # fmt: skip
+        self.steps += 1
+
+    def keep(self, numbers: Sequence[int], parameters: Sequence[Tensor]) -> None:
+        """Go on with some of the tensors alone, whose values are now in ``parameters``."""
+        self._descents = [
+            replace(self._descents[number], parameter=parameter)
+            for number, parameter in zip(numbers, parameters, strict=True)
+        ]
+        self._moments, self._counts = ([kept[number] for number in numbers] for kept in (self._moments, self._counts))
+        self._group()
+
+    def _group(self) -> None:
+        """The tensors with equal rates: their numbers, and what a call needs of them."""
+        by_rates: dict[tuple[float, ...], list[int]] = {}
+        for number, descent in enumerate(self._descents):
+            by_rates.setdefault(tuple(descent.rates), []).append(number)
+        self._groups = [
+            (
+                numbers,
+                [self._descents[number].parameter for number in numbers],
+                *([self._moments[number][order] for number in numbers] for order in range(2)),
+                [self._counts[number] for number in numbers],
+            )
+            for numbers in by_rates.values()
+        ]
+
+
 @torch.no_grad()
 def descend(
     descents: Sequence[Descent],
@@ -127,7 +234,7 @@ def descend(
     observe: Callable[[int], bool | None] | None = None,
     observe_after: Collection[int] = (),
 ) -> Tensor:
-    """AdamW on several tensors in step, which are candidates for one another or parts of a whole.
+    """All steps of :class:`AdamW`.
 
     Parameters
     ----------
@@ -139,21 +246,11 @@ def descend(
     -------
     (steps done, tensors) losses, each before its step.
     """
-    device = descents[0].parameter.device
-    states = [
-        ([d.parameter], *([torch.zeros_like(d.parameter)] for _ in range(2)), [torch.zeros((), device=device)])
-        for d in descents
-    ]
-    losses = torch.empty(len(descents[0].rates), len(descents), device=device)
-    wanted = frozenset(observe_after)
+    optimizer, wanted = AdamW(descents), frozenset(observe_after)
+    losses = torch.empty(len(descents[0].rates), len(descents), device=descents[0].parameter.device)
     for step in range(len(losses)):
         losses[step], slopes = gradients(step)
-        for descent, (parameter, first, second, count), slope in zip(descents, states, slopes, strict=True):
-            adamw(
-                parameter, [slope], first, second, [], count,
-                fused=True, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=descent.rates[step],
-                weight_decay=descent.weight_decay, eps=EPSILON, maximize=False,
-            )  # fmt: skip
+        optimizer.step(slopes)
         if observe is not None and step + 1 in wanted and observe(step + 1):
             return losses[: step + 1]
     return losses

@@ -63,6 +63,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
     takes_labels: ClassVar[bool] = True  # learns something else from labels where class text is given
     scores_parts: ClassVar[bool] = False  # also of the images it predicts, not only of those it learns from
     mirrors: ClassVar[bool] = False  # published with every training image doubled by its mirror
+    small_steps: ClassVar[bool] = False  # trains by steps on small batches, however many the vectors
     choices: ClassVar[tuple[str, ...]] = ()  # hyper-parameters chosen on validation images; as used in ``<name>_``
     cross_validates: ClassVar[bool] = False  # without validation images, chooses them by cross-validation
     judges_itself: ClassVar[bool] = False  # its ``out_of_fold()`` has predictions that ``fit`` made on the way
@@ -108,15 +109,14 @@ class VectorMethod(ClassifierMixin, ProblemReader):
         """
         check_parameters(self)
         self.encoder_ = X.spec if isinstance(X, Features) else None
-        problem = self._read_problem(X, y, text, anchor, validation, classes)
-        if hasattr(self, "random_state"):
-            self.random_state_ = seeded(self.random_state).initial_seed()
-        if hasattr(self, "logit_scale"):
-            self.logit_scale_ = float(self.logit_scale or problem.logit_scale or LOGIT_SCALE)
-        self.temperature_ = None
-        self.__dict__.pop("fitted_answers_", None)
-        on_cpu = problem.X.device.type == "cpu"
-        with using_threads(threads_for_vectors(*problem.X.shape) if on_cpu else None):
+        with using_threads(1 if self.small_steps else threads_for_vectors(_array(X))):
+            problem = self._read_problem(X, y, text, anchor, validation, classes)
+            if hasattr(self, "random_state"):
+                self.random_state_ = seeded(self.random_state).initial_seed()
+            if hasattr(self, "logit_scale"):
+                self.logit_scale_ = float(self.logit_scale or problem.logit_scale or LOGIT_SCALE)
+            self.temperature_ = None
+            self.__dict__.pop("fitted_answers_", None)
             self._fit(problem)
             if self.temperature_ is None:
                 known = held_out(problem.validation)
@@ -133,9 +133,8 @@ class VectorMethod(ClassifierMixin, ProblemReader):
     def scores(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
         """(n, C) logits, one column a class also when there are two (unlike ``decision_function``)."""
         check_is_fitted(self)
-        tensor = self._read_vectors(X, reset=False)
-        with torch.no_grad():
-            scores = self._scores(tensor)
+        with torch.no_grad(), using_threads(threads_for_vectors(_array(X))):
+            scores = self._scores(self._read_vectors(X, reset=False))
         return scores if isinstance(X, Tensor) else scores.cpu().numpy()
 
     def decision_function(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
@@ -196,6 +195,10 @@ class VectorMethod(ClassifierMixin, ProblemReader):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "diagnosis_")
+
+
+def _array(X: ArrayLike | Tensor | Features) -> ArrayLike | Tensor:
+    return X.vectors if isinstance(X, Features) else X
 
 
 __all__ = ["EncoderSpec", "Problem", "VectorMethod"]

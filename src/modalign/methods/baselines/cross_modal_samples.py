@@ -1,0 +1,84 @@
+"""The batches of the cross-modal probe, half images and half sentences, and the gradient of its loss on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from modalign.linalg.similarity import unit
+from modalign.methods.contract.descent import BLOCK, batch_order, seeded
+from modalign.methods.contract.vectors import Problem
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images and sentences below each other, and which of them make each batch.
+
+    Attributes
+    ----------
+    rows : (n + s, d) unit vectors, images first.
+    targets : (n + s, C) one-hot classes.
+    batches : (steps, b) row numbers.
+    weights : (b, 1) share of each place of a batch in the loss: a half for images, a half for sentences.
+    sentences : s.
+    """
+
+    rows: Tensor
+    targets: Tensor
+    batches: Tensor
+    weights: Tensor
+    sentences: int
+
+    @classmethod
+    def of(cls, problem: Problem, batch_size: int, steps: int, seed: int | None, *, sentences: bool = True) -> Samples:
+        """All labeled images and, if wanted, all sentences; the order of both is drawn from one generator."""
+        X, y = problem.labelled()
+        if problem.text is None or not sentences:
+            text, classes = X[:0], y[:0]
+        else:
+            present = (problem.text != 0).any(dim=2)
+            text, classes = problem.text[present], present.nonzero()[:, 0]
+            order = torch.argsort(text[:, 0], stable=True)  # of the vectors, so that the order of the classes is free
+            text, classes = text[order], classes[order]
+        generator = seeded(seed)
+        of_text = batch_size // 2 if len(text) else 0
+        of_images = batch_size - of_text
+        batches = batch_order(len(X), of_images, steps, generator)
+        halves = [torch.full((of_images,), 1 / of_images)]
+        if of_text:
+            batches = torch.cat([batches, len(X) + batch_order(len(text), of_text, steps, generator)], dim=1)
+            halves = [torch.full((of,), 1 / (2 * of)) for of in (of_images, of_text)]
+        return cls(
+            rows=unit(torch.cat([X, text])),
+            targets=F.one_hot(torch.cat([y, classes]), problem.n_classes).float(),
+            batches=batches.to(X.device),
+            weights=torch.cat(halves)[:, None].to(X.device),
+            sentences=len(text),
+        )
+
+    def gradients(self, W: Tensor, scale: float) -> Callable[[int], tuple[Tensor, Tensor]]:
+        """Step → the losses of its batch and gradients at W (candidates, C, d) as it is then."""
+        stacked, shares = W.flatten(0, 1).T, -self.weights.T
+        block: list[tuple[Tensor, ...]] = []
+
+        def at(step: int) -> tuple[Tensor, Tensor]:
+            if step % BLOCK == 0 or not block:
+                block[:] = self._gather(step, scale, len(W))
+            x, weighted, truth, labels = block[step % BLOCK]
+            likelihood = torch.log_softmax(torch.mm(x, stacked).view(len(x), *W.shape[:2]), dim=2)
+            losses = torch.mm(shares, likelihood.gather(2, labels)[:, :, 0])[0]
+            slope = likelihood.exp_().sub_(truth)
+            return losses, torch.mm(slope.flatten(1).T, weighted).view(W.shape)
+
+        return at
+
+    def _gather(self, step: int, scale: float, candidates: int) -> list[tuple[Tensor, ...]]:
+        """What the steps of the block around ``step`` need: scaled rows, also weighted, and classes in two forms."""
+        batches = self.batches[step - step % BLOCK :][:BLOCK]
+        rows, truth = self.rows[batches] * scale, self.targets[batches][:, :, None]
+        labels = truth.argmax(dim=3, keepdim=True).expand(-1, -1, candidates, 1)
+        return list(zip(rows, rows * self.weights, truth, labels, strict=True))

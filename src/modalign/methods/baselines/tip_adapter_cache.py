@@ -1,0 +1,69 @@
+"""Tip-Adapter's cache: labeled images vote for their classes, beside the zero-shot scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from modalign.methods.contract.descent import Best, Criterion
+
+BLOCK = 2**18  # affinities that are worked on at once: 1 MB, which stays in the cache of a core
+IMAGES = 1024  # of a block
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Keys (m, d), their classes (m,), texts (C, d), and how the votes are weighed."""
+
+    keys: Tensor
+    classes: Tensor
+    prototypes: Tensor
+    logit_scale: float
+    alpha: float
+    beta: float
+
+    def votes(self, X: Tensor, betas: Sequence[float]) -> Tensor:
+        """Σ exp(−β (1 − x F)) over the keys F of each class: unit rows x (n, d) → (betas, n, C).
+
+        Affinities are computed once. The exponential of twice a β that came before is the square of that one's.
+        """
+        order = self.classes.argsort(stable=True)  # the sums of a class stay in the cache
+        keys, classes = self.keys[order], self.classes[order]
+        found = X.new_empty(len(betas), len(X), len(self.prototypes))
+        for rows, part in zip(X.split(IMAGES), found.split(IMAGES, dim=1), strict=True):
+            sums = X.new_zeros(len(betas), len(self.prototypes), len(rows))
+            step = max(1, BLOCK // max(1, len(rows)))
+            for some, owners in zip(keys.split(step), classes.split(step), strict=True):
+                distances, powers = (some @ rows.T).sub_(1), dict[float, Tensor]()
+                for beta, total in zip(betas, sums, strict=True):
+                    half = powers.pop(beta / 2, None)
+                    powers[beta] = (distances * beta).exp_() if half is None else half.square_()
+                    total.index_add_(0, owners, powers[beta])
+            part.copy_(sums.mT)
+        return found
+
+    def text_logits(self, X: Tensor) -> Tensor:
+        """(n, C) zero-shot logits of unit rows."""
+        return self.logit_scale * (X @ self.prototypes.T)
+
+    def logits(self, X: Tensor) -> Tensor:
+        """(n, C) logits of unit rows."""
+        return torch.add(self.text_logits(X), self.votes(X, [self.beta])[0], alpha=self.alpha)
+
+    def search(
+        self, X: Tensor, y: Tensor, alphas: Sequence[float], betas: Sequence[float], criterion: Criterion
+    ) -> Cache:
+        """The pair that the held-out images like best; see :meth:`~modalign.methods.fitting.Best.climb`."""
+        best = Best[Cache](criterion, y)
+        text = X @ self.prototypes.T
+        for beta, votes in zip(betas, self.votes(X, betas), strict=True):
+            votes /= self.logit_scale
+            best.climb(
+                alphas,
+                lambda alpha, votes=votes: torch.add(text, votes, alpha=alpha),
+                lambda alpha, beta=beta: replace(self, alpha=alpha, beta=beta),
+            )
+        return best.choice
