@@ -56,7 +56,7 @@ class Cache:
     def search(
         self, X: Tensor, y: Tensor, alphas: Sequence[float], betas: Sequence[float], criterion: Criterion
     ) -> Cache:
-        """The pair that the held-out images like best; see :meth:`~modalign.methods.fitting.Best.climb`."""
+        """The pair that the held-out images like best; see :meth:`~modalign.methods.contract.descent.Best.climb`."""
         best = Best[Cache](criterion, y)
         text = X @ self.prototypes.T
         for beta, votes in zip(betas, self.votes(X, betas), strict=True):
