@@ -18,7 +18,7 @@ from modalign.core.errors import InputError, UnknownNameError
 from modalign.core.files import CardFormat, require_path
 from modalign.core.record import plain, versions
 from modalign.model.persistence.description import Description
-from modalign.model.persistence.history import upgraded
+from modalign.model.persistence.earlier_versions import upgraded
 from modalign.model.persistence.state import encode_method, restore_method
 
 if TYPE_CHECKING:
