@@ -17,7 +17,7 @@ from modalign.methods.auto.auto_trials import groups_of_views, trials
 from modalign.methods.auto.auto_unlabeled import Agreement, agreed
 from modalign.methods.auto.ensemble import greedy_ensemble, log_probabilities
 from modalign.methods.contract.parameters import Positive, Seed
-from modalign.methods.contract.selection import held_out, log_likelihood, share_correct
+from modalign.methods.contract.selection import log_likelihood, share_correct
 from modalign.methods.contract.transduction import keep_answers
 from modalign.methods.contract.vectors import Problem, VectorMethod
 
@@ -110,7 +110,7 @@ class Auto(VectorMethod):
         self.__dict__.pop("class_sizes_", None)
         division = trials(problem, groups_of_views(problem), seed)
         seconds = self.seconds or (SECONDS if self.candidates is None else math.inf)
-        if division is not None or held_out(problem.validation) is not None:
+        if division is not None:
             self._choose(problem, Pool.judge(problem, self.candidates, division, seed, started + seconds))
         elif bool(known.any()):
             self._take_one(problem, seed)

@@ -51,22 +51,23 @@ class Pool:
         cls,
         problem: Problem,
         candidates: tuple[str, ...] | list[str] | None,
-        division: Trials | None,
+        division: Trials,
         seed: int,
         deadline: float,
     ) -> Pool:
         """Fit and judge candidates one after the other until the deadline; zero-shot and the first always finish.
 
-        They are judged on the validation images of the problem, or without any by the trials of ``division``.
+        They are judged on the validation images of the problem, if there are any, and by the trials of ``division``.
         Candidates stand in the order of their cost. So one that had to do with less time than the last one took is not
         started.
         """
         names = candidate_names(candidates, WITH_LABELS, with_text=problem.text is not None)
         validation = held_out(problem.validation)
+        truth = problem.y[division.rows]
         if validation is None:
-            pool = cls(problem.y[division.rows], division.rows[: division.folded], division.growth)
+            pool = cls(truth, division.rows[: division.folded], division.growth)
         else:
-            pool = cls(validation[1], None, 1.0)
+            pool = cls(torch.cat([validation[1], truth]), None, 1.0)
         must = {"zero_shot", next(name for name in [*names, "zero_shot"] if name != "zero_shot" or len(names) == 1)}
         took = 0.0
         for name in names:
@@ -74,12 +75,10 @@ class Pool:
             row = {"name": name, "accuracy": None, "log_loss": None, "weight": 0.0}
             if started + took < limit:
                 model = fit_member(name, problem, seed)
-                if validation is None:
-                    found = _judged(name, problem, division, seed, model.chosen(), limit)
-                else:
-                    found = member_scores(model, validation[0], problem.n_classes)
-                if found is not None:
-                    pool.logits[name], pool.fitted[name] = found, model
+                found = [] if validation is None else [member_scores(model, validation[0], problem.n_classes)]
+                found += _judged(name, problem, division, seed, model.chosen(), limit)
+                if sum(map(len, found)) == len(pool.truth):
+                    pool.logits[name], pool.fitted[name] = torch.cat(found), model
                 took = time.monotonic() - started
             pool.table.append(row | {"seconds": round(time.monotonic() - started, 2)})
         return pool
@@ -127,15 +126,15 @@ def candidate_names(
 
 def _judged(
     name: str, problem: Problem, division: Trials, seed: int, chosen: dict[str, Any], deadline: float
-) -> Tensor | None:
-    """(m, C) logits of the judged images by fits that have not seen them; None where time ran out."""
+) -> list[Tensor]:
+    """(h, C) logits of the images that each trial judges, by fits that have not seen them, until time runs out."""
     found = []
     for learned, held in division.parts:
         if time.monotonic() > deadline:
-            return None
+            break
         model = fit_member(name, problem, seed, learned, **chosen)
-        found.append(member_scores(model, problem.X[held], problem.n_classes).to(problem.X.dtype))
-    return torch.cat(found)
+        found.append(member_scores(model, problem.X[held], problem.n_classes))
+    return found
 
 
 __all__ = ["WITH_LABELS", "Pool", "candidate_names", "fit_member", "member_scores"]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from modalign.core.features import UNLABELLED
 from modalign.linalg.similarity import groups_of_copies
-from modalign.methods.contract.selection import folds
+from modalign.methods.contract.selection import folds, held_out
 from modalign.methods.contract.vectors import Problem
 
 MOST_COMPARED = 10_000  # labeled images whose copies are looked for, pair by pair
@@ -35,11 +35,13 @@ class Trials:
     @property
     def rows(self) -> Tensor:
         """(m,) indices of the judged images, trial by trial."""
-        return torch.cat([held for _, held in self.parts])
+        return torch.cat([held for _, held in self.parts]) if self.parts else torch.empty(0, dtype=torch.long)
 
 
 def trials(problem: Problem, groups: Tensor | None, seed: int) -> Trials | None:
     """Stratified folds; where some classes have text and no labeled image, also trials that leave labeled classes out.
+
+    Validation images take the place of the folds.
 
     Each of these leaves out as large a share of the labeled classes as has no image, so that what learning does to such
     classes is judged too, in about the proportion in which their images come. An image whose class is absent from the
@@ -53,30 +55,39 @@ def trials(problem: Problem, groups: Tensor | None, seed: int) -> Trials | None:
 
     Returns
     -------
-    Trials; None where most labeled classes have a single image, or so few classes have labels that none can be left
-    out, which leaves too little to choose on. Cost O(n log n).
+    Trials; None where there are no validation images, and most labeled classes have a single image, or so few classes
+    have labels that none can be left out: that is too little to choose on. Cost O(n log n).
     """
     y, sizes = problem.y, images_per_class(problem, groups)
     present = (sizes > 0).nonzero().flatten()
-    left_out = min(round((1 - len(present) / len(sizes)) * len(present)), len(present) // 2, len(present) - 2)
-    if not len(present) or int(sizes[present].median()) < 2 or (len(present) < len(sizes) and left_out < 1):
-        return None
-    fold = folds(y, groups=groups, random_state=seed)
-    parts, doublings = [], []
-    total = torch.bincount(y[y != UNLABELLED], minlength=problem.n_classes)
-    for k in range(int(fold.max()) + 1):
-        learned, held = fold != k, (fold == k).nonzero().flatten()
-        left = total - torch.bincount(y[held], minlength=problem.n_classes)
-        held = held[left[y[held]] > 0]
-        parts.append((learned, held))
-        doublings.append((total[y[held]] / left[y[held]]).log2())
+    left_out = max(0, min(round((1 - len(present) / len(sizes)) * len(present)), len(present) // 2, len(present) - 2))
+    parts, doublings = [], [torch.zeros(0, device=y.device)]
+    if held_out(problem.validation) is None:
+        if not len(present) or int(sizes[present].median()) < 2 or (len(present) < len(sizes) and not left_out):
+            return None
+        parts, doublings = _folds(problem, folds(y, groups=groups, random_state=seed))
     folded = sum(len(held) for _, held in parts)
     if left_out:
         order = present[torch.from_numpy(np.random.default_rng(seed).permutation(len(present)))].to(y.device)
         for chosen in order[: LEFT_OUT * left_out].split(left_out):
-            parts.append((~torch.isin(y, chosen), torch.isin(y, chosen).nonzero().flatten()))
+            out = torch.isin(y, chosen)
+            parts.append((~out, out.nonzero().flatten()))
             doublings.append(torch.zeros(len(parts[-1][1]), device=y.device))
-    return Trials(tuple(parts), folded, float(torch.cat(doublings).mean().exp2()))
+    growth = torch.cat(doublings).mean().exp2() if folded else 1.0
+    return Trials(tuple(parts), folded, float(growth))
+
+
+def _folds(problem: Problem, fold: Tensor) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor]]:
+    """Images to learn from and to be judged, fold by fold, and how often labels double from these to all."""
+    y, parts, doublings = problem.y, [], []
+    total = torch.bincount(y[y != UNLABELLED], minlength=problem.n_classes)
+    for k in range(int(fold.max()) + 1):
+        held = (fold == k).nonzero().flatten()
+        left = total - torch.bincount(y[held], minlength=problem.n_classes)
+        held = held[left[y[held]] > 0]
+        parts.append((fold != k, held))
+        doublings.append((total[y[held]] / left[y[held]]).log2())
+    return parts, doublings
 
 
 def groups_of_views(problem: Problem) -> Tensor | None:
