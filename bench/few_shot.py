@@ -166,17 +166,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--seconds", type=float, default=20.0, help="wall time of auto; more make up for other work on the machine"
     )
+    parser.add_argument("--note", default="", help="a sentence for the page, such as what else ran on the machine")
+    parser.add_argument("--recorded", action="store_true", help="measure nothing; tables of what was measured before")
     parser.add_argument("--out", type=Path, help="a Markdown file for the tables, beside which the figures are kept")
     options = parse(parser, arguments)
     record = Record(None if options.out is None else options.out.with_suffix(".jsonl"))
     wanted = list(cells(options))
+    if options.recorded:
+        wanted = [cell for cell in wanted if all(record.get(cell.run(seed)) for seed in range(options.seeds))]
     rows = [measure(cell, options.seeds, record) for cell in track(wanted, "methods and shots", unit="cells")]
     protocol = (
         f"{options.seeds} {'seed' if options.seeds == 1 else 'seeds'}; labels per class are the shots and "
         f"min(shots, 4) validation images, or the shots alone; `auto` had {options.seconds:g} s of wall time"
     )
     if options.out is not None:
-        options.out.write_text(tables(rows, protocol, machine()), encoding="utf-8")
+        options.out.write_text(tables(rows, protocol, f"{machine()}. {options.note}".strip()), encoding="utf-8")
     return report(rows, show, options.json, protocol=protocol)
 
 

@@ -12,14 +12,14 @@ HEAD = """# Few labels
 
 Top-1 accuracy on test images of CLIP ViT-B/32 features, in percent.
 
-- Protocol: {protocol}.
-- ± is half the 95 % interval over the seeds, which draw the validation images and whatever else is random. Where the
-  labels are the shots alone, many methods draw nothing, and ± is 0.
+- Protocol: {protocol}. A full run has 3 seeds and 1, 2, 4, 8 and 16 shots. What was not measured is empty.
+- ± is half the 95 % interval over the seeds, which draw the validation images and whatever else is random. It is left
+  out where there is one seed, or nothing is drawn.
 - ✗ marks `auto`, `anchored_gaussian`, `cmm` and `lfa` where they are more than 0.3 points below zero-shot.
 - The calibration error (15 bins) is that of `predict_proba`. Without validation images only methods that
   cross-validate fit a temperature.
 - Seconds are processor time of one fit, choices included. What `auto` chooses within its time depends on the machine.
-- Machine: {machine}.
+- Machine: {machine}
 
 `python -m bench.few_shot --out docs/results/few_shot.md` makes this page. The figures of every fit are in
 `few_shot.jsonl`; fits that are there are not measured again.
@@ -34,7 +34,7 @@ def tables(rows: Sequence[Row], protocol: str, machine: str) -> str:
         base = some[0].zero_shot
         if base is not None:
             parts.append(f"Zero-shot: {base:.1f}\n")
-        parts.append(_table("accuracy", some, lambda row: f"{row.top1:.1f} ± {row.half_width:.1f}{_mark(row)}"))
+        parts.append(_table("accuracy", some, lambda row: f"{row.top1:.1f}{_spread(row)}{_mark(row)}"))
         parts.append(_table("calibration error", some, lambda row: f"{row.calibration_error:.1f}"))
         parts.append(_table("seconds", some, lambda row: f"{row.seconds:.1f}"))
         chosen = [f"| {row.shots} | {row.chosen} | {row.not_tried} |" for row in some if row.chosen]
@@ -63,6 +63,10 @@ def _table(figure: str, rows: Sequence[Row], show: Callable[[Row], str]) -> str:
     for method in dict.fromkeys(row.method for row in rows):
         lines.append(f"| {method} | {' | '.join(found.get((method, count), '') for count in shots)} |")
     return "\n".join(lines) + "\n"
+
+
+def _spread(row: Row) -> str:
+    return f" ± {row.half_width:.1f}" if row.half_width else ""
 
 
 def _mark(row: Row) -> str:
