@@ -129,6 +129,8 @@ def test_kept_answers_are_distributions_with_the_same_order_at_the_top(P, temper
     else:
         top = np.sort(found, axis=1)[:, ::-1]
         np.testing.assert_allclose(top[:, :KEPT], np.sort(P, axis=1)[:, ::-1][:, :KEPT], atol=1e-6)
+        others = np.delete(found, np.argsort(-single, axis=1, kind="stable")[0, :KEPT], axis=1)[0]
+        assert others.max() <= top[0, KEPT - 1]
 
 
 def test_hashes_follow_the_numbers_not_their_type():

@@ -100,8 +100,9 @@ def all_probabilities(kept: Likeliest, n_classes: int) -> Tensor:
     None of these becomes likelier than those kept.
     """
     probabilities, classes = kept.probabilities.double(), kept.classes.long()
-    rest = (1 - probabilities.sum(dim=1, keepdim=True)).clamp_min(0)
-    P = (rest / max(1, n_classes - classes.shape[1])).repeat(1, n_classes).scatter_(1, classes, probabilities)
+    rest = (1 - probabilities.sum(dim=1, keepdim=True)).clamp_min(0) / max(1, n_classes - classes.shape[1])
+    rest = torch.minimum(rest, probabilities[:, -1:])  # where all is kept, it is rounding
+    P = rest.repeat(1, n_classes).scatter_(1, classes, probabilities)
     return P / P.sum(dim=1, keepdim=True)
 
 
