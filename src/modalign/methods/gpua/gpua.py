@@ -24,7 +24,7 @@ from modalign.methods.contract.vectors import Problem, VectorMethod
 from modalign.methods.gpua import gpua_released as released
 from modalign.methods.gpua.gpua_anchored import MAP_WEIGHT, Ground, between, initial_map, language_map
 from modalign.methods.gpua.gpua_correspondence import Assignment, mine, zero_shot
-from modalign.methods.gpua.gpua_losses import Hubs, Loss, Ranking, descend_orthogonal, refine_map, span
+from modalign.methods.gpua.gpua_losses import Hubs, Loss, Ranking, descend_unconstrained, refine_map, span
 from modalign.methods.gpua.gpua_marginals import Marginals
 from modalign.methods.gpua.gpua_rows import BLOCK, Images, unit_spaces
 
@@ -220,7 +220,7 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
             W0 = initial_map(found.assignment, inner, language)
         else:
             W0 = procrustes_from_factors(found.assignment.moments.float(), inner, complete=True).weight
-        refined = (refine_map if anchored else descend_orthogonal)(
+        refined = (refine_map if anchored else descend_unconstrained)(
             images,
             W0,
             labels,

@@ -175,7 +175,7 @@ def refine_map(
     return Refined.of(Q.mT if wide_start else Q, losses, start.dtype)
 
 
-def descend_orthogonal(
+def descend_unconstrained(
     images: Images,
     start: Tensor,
     labels: Tensor,
