@@ -26,7 +26,7 @@ ALLOWED = {
     "tune": {"core", "linalg", "data", "encoders", "tune"},
     "methods": {"core"},
     "methods.contract": TUNING,
-    "methods.baselines": LEARNING | {"methods.baselines"},
+    "methods.baselines": LEARNING | {"methods.baselines", "tune.threads"},
     "methods.anchored": LEARNING | {"methods.anchored"},
     "methods.cmm": LEARNING | {"tune", "methods.cmm"},
     "methods.gpua": LEARNING | {"methods.gpua", "methods.anchored"},  # its default preset

@@ -17,6 +17,7 @@ from modalign.linalg.similarity import softmax_weights, unit
 from modalign.methods.contract.parameters import Positive, Seed
 from modalign.methods.contract.selection import held_out, share_correct
 from modalign.methods.contract.vectors import Problem, VectorMethod
+from modalign.tune.threads import threads_for_vectors, using_threads
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -81,13 +82,14 @@ class WCA(VectorMethod):
     def scores(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
         """(n, C) logits; of crops where ``X`` are features that have them."""
         check_is_fitted(self)
-        vectors = self._read_vectors(X, reset=False)
-        parts = self._read_parts(X, vectors)
-        if parts is None:
+        if not isinstance(X, Features) or X.tokens is None:
             return super().scores(X)
-        weights = softmax_weights(vectors, parts, self.image_temperature)
-        evidence = torch.einsum("bn,bnd->bd", weights, unit(parts))
-        return (self.logit_scale_ * (evidence @ self.prototypes_.to(evidence.device).T)).cpu().numpy()
+        with using_threads(threads_for_vectors(X.tokens)):
+            vectors = self._read_vectors(X, reset=False)
+            parts = self._read_parts(X, vectors)
+            weights = softmax_weights(vectors, parts, self.image_temperature)
+            evidence = torch.einsum("bn,bnd->bd", weights, unit(parts))
+            return (self.logit_scale_ * (evidence @ self.prototypes_.to(evidence.device).T)).cpu().numpy()
 
     def _fit(self, problem: Problem) -> None:
         sentences = problem.prototypes()[:, None] if problem.text is None else unit(problem.text)
