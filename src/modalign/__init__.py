@@ -16,6 +16,8 @@ _HOME = {
     "Classifier": "model.classifier",
     "load": "model.classifier",
     "load_encoder": "encoders",
+    "register_method": "methods",
+    "register_encoder": "encoders.registry",
     "FeatureStore": "encoders.features.store",
     "Features": "core.features",
     "ClassText": "core.features",

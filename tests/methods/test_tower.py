@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import modalign as ma
-from modalign import methods
 from modalign.core.errors import EncoderMismatchError, InputError
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.items import Items
+from modalign.methods import OTHER_METHODS
 from modalign.methods.contract.tower import Learner, TowerMethod, Towers, cosine_logits
 from modalign.tune.prompts import Prompts
 
@@ -74,11 +74,8 @@ def digits() -> Items:
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """``Context`` is known by name here, so that it can be saved and loaded."""
-    monkeypatch.setattr(methods, "ALL_METHODS", methods.ALL_METHODS | {"context": "context.Context"})
-    own = methods.import_module
-    here = type("module", (), {"Context": Context})
-    monkeypatch.setattr(methods, "import_module", lambda name: here if name.endswith(".context") else own(name))
-    monkeypatch.setattr("modalign.model.persistence.state.ALL_METHODS", methods.ALL_METHODS)
+    monkeypatch.setattr(OTHER_METHODS, "registered", {})
+    ma.register_method("context", Context)
 
 
 def test_it_learns_and_the_encoder_stays_as_it_is(encoder, digits: Items, text) -> None:

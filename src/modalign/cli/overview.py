@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from modalign.core.errors import UnknownNameError
-from modalign.methods import ALL_METHODS, TOWER_METHODS, location
+from modalign.methods import ALL_METHODS, OTHER_METHODS, TOWER_METHODS, is_known, is_vector_method, location
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -20,9 +20,9 @@ def listing(what: str) -> Table:
     tables = {"methods": _methods, "encoders": _encoders, "datasets": _datasets}
     if what in tables:
         return tables[what]()
-    if what.lower().replace("-", "_") in ALL_METHODS:
+    if is_known(what):
         return _hyperparameters(what)
-    raise UnknownNameError("list or method", what, [*tables, *ALL_METHODS])
+    raise UnknownNameError("list or method", what, [*tables, *ALL_METHODS, *OTHER_METHODS.names()])
 
 
 def requirements(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -40,7 +40,7 @@ def requirements(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def method_facts(name: str) -> dict[str, Any]:
-    """Class attributes of a method that are constants, own and inherited.
+    """Class attributes of a method of the library that are constants, own and inherited.
 
     They are read from the source, because importing a method imports torch and scikit-learn, which takes seconds.
     """
@@ -79,6 +79,11 @@ def _methods() -> Table:
         needs = requirements(facts)
         where = "in the encoder" if name in TOWER_METHODS else "on vectors"
         rows.append([name, facts["title"], where, needs["labels"], needs["text"], facts["paper"]])
+    for name, cls in OTHER_METHODS.usable().items():
+        needs = requirements({fact: getattr(cls, fact) for fact in dir(cls) if fact.startswith(("needs_", "takes_"))})
+        where = "on vectors" if is_vector_method(name) else "in the encoder"
+        origin = cls.paper or f"package {OTHER_METHODS.package(name) or cls.__module__}"
+        rows.append([name, cls.title or cls.__name__, where, needs["labels"], needs["text"], origin])
     return ["name", "method", "learns", "labels", "text", "paper"], rows
 
 
@@ -99,9 +104,10 @@ def _hyperparameters(name: str) -> Table:
 
 
 def _encoders() -> Table:
-    from modalign.encoders import KNOWN_ENCODERS
+    from modalign.encoders.registry import KNOWN_ENCODERS, OTHER_ENCODERS
 
-    return ["name", "what it is"], [list(row) for row in KNOWN_ENCODERS.items()]
+    others = {name: f"package {OTHER_ENCODERS.package(name) or '–'}" for name in OTHER_ENCODERS.usable()}
+    return ["name", "what it is"], [list(row) for row in (KNOWN_ENCODERS | others).items()]
 
 
 def _datasets() -> Table:

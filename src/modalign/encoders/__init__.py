@@ -6,7 +6,7 @@ The heavy half (torch, transformers) is imported on first use of a name below, s
 from __future__ import annotations
 
 from modalign.core.lazy import lazily
-from modalign.encoders.catalog import KNOWN_ENCODERS
+from modalign.encoders.registry import KNOWN_ENCODERS
 
 _HOME = {
     "Encoder": "base",

@@ -10,34 +10,7 @@ from pathlib import Path
 from modalign.core.errors import InputError, UnavailableError, UnknownNameError
 from modalign.core.files import require_path
 from modalign.core.progress import is_visible
-
-EMBEDDED = {name: Path(__file__).parent / "weights" / name for name in ("tiny", "tiny-vision")}
-
-KNOWN_ENCODERS: dict[str, str] = {
-    "tiny": "embedded CLIP for digits, letters and shapes at 32 px, 1 M parameters; image and text, offline",
-    "tiny-vision": "embedded self-supervised vision model at 32 px; image only, offline",
-    "openai/clip-vit-base-patch32": "CLIP ViT-B/32, 151 M parameters; the fastest of the real ones",
-    "openai/clip-vit-base-patch16": "CLIP ViT-B/16, 150 M parameters; the usual one in the literature",
-    "openai/clip-vit-large-patch14": "CLIP ViT-L/14, 428 M parameters",
-    "openai/clip-vit-large-patch14-336": "CLIP ViT-L/14 at 336 px",
-    "laion/CLIP-ViT-B-32-laion2B-s34B-b79K": "OpenCLIP ViT-B/32 trained on LAION-2B",
-    "laion/CLIP-ViT-H-14-laion2B-s32B-b79K": "OpenCLIP ViT-H/14 trained on LAION-2B, 986 M parameters",
-    "facebook/metaclip-b32-400m": "MetaCLIP ViT-B/32",
-    "facebook/metaclip-b16-fullcc2.5b": "MetaCLIP ViT-B/16",
-    "facebook/metaclip-2-worldwide-huge-quickgelu": "MetaCLIP 2 ViT-H/14, many languages",
-    "google/siglip-base-patch16-224": "SigLIP ViT-B/16, 203 M parameters",
-    "google/siglip-so400m-patch14-384": "SigLIP SoViT-400M/14 at 384 px",
-    "google/siglip2-base-patch16-224": "SigLIP 2 ViT-B/16, many languages",
-    "google/siglip2-base-patch16-naflex": "SigLIP 2 ViT-B/16 at each image's own aspect ratio",
-    "facebook/dinov2-small": "DINOv2 ViT-S/14, image only, 22 M parameters",
-    "facebook/dinov2-base": "DINOv2 ViT-B/14, image only, 87 M parameters",
-    "facebook/dinov2-large": "DINOv2 ViT-L/14, image only, 304 M parameters",
-    "facebook/dinov2-with-registers-base": "DINOv2 ViT-B/14 with registers, image only",
-    "facebook/dinov3-vits16-pretrain-lvd1689m": "DINOv3 ViT-S/16, image only; needs its license accepted on the hub",
-    "facebook/dinov3-vitb16-pretrain-lvd1689m": "DINOv3 ViT-B/16, image only; needs its license accepted on the hub",
-    "google/vit-base-patch16-224-in21k": "supervised ViT-B/16 of ImageNet-21k, image only",
-}
-"""Well-known names → what they are. Any other hub name or local folder of the same kinds works too."""
+from modalign.encoders.registry import EMBEDDED, KNOWN_ENCODERS, OTHER_ENCODERS
 
 FILES = (
     "config.json",
@@ -66,8 +39,8 @@ _PUT = (
 def locate(name: str | os.PathLike[str], *, fetch: bool = True) -> Path:
     """The folder that holds the checkpoint ``name``.
 
-    In this order: an embedded name; an existing folder; ``org/name`` or ``org/name@revision`` on the hub, from its
-    local cache if there is no network.
+    In this order: an embedded name; the name of a folder that another package provides; an existing folder;
+    ``org/name`` or ``org/name@revision`` on the hub, from its local cache if there is no network.
 
     Parameters
     ----------
@@ -83,6 +56,8 @@ def locate(name: str | os.PathLike[str], *, fetch: bool = True) -> Path:
     text = os.fspath(name)
     if text in EMBEDDED:
         return EMBEDDED[text]
+    if text in OTHER_ENCODERS:
+        return OTHER_ENCODERS.get(text)
     folder = folder_of(text)
     if folder is not None:
         return folder
@@ -98,14 +73,14 @@ def locate(name: str | os.PathLike[str], *, fetch: bool = True) -> Path:
 
 
 def folder_of(text: str) -> Path | None:
-    """The existing folder that ``text`` is the path of; None if there is none, or an embedded encoder has that name.
+    """The existing folder that ``text`` is the path of; None if there is none, or it is a name in the registry.
 
     Raises
     ------
     InputError
         It is the path of something else.
     """
-    if text in EMBEDDED:
+    if text in EMBEDDED or text in OTHER_ENCODERS:
         return None
     try:
         path = Path(text).expanduser()
@@ -126,7 +101,7 @@ def _nearest(text: str) -> list[str]:
         beside = {str(path.parent / found.parent.name) for found in path.parent.glob("*/config.json")}
     except (OSError, RuntimeError, ValueError):
         beside = set()
-    return get_close_matches(text, {*KNOWN_ENCODERS, *beside}, n=1, cutoff=0.5)
+    return get_close_matches(text, {*KNOWN_ENCODERS, *OTHER_ENCODERS.names(), *beside}, n=1, cutoff=0.5)
 
 
 def _unknown(text: str, advice: str) -> UnknownNameError:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -21,14 +24,16 @@ from modalign.core.errors import (
 )
 from modalign.core.features import EncoderSpec
 from modalign.core.files import check_writable
+from modalign.core.registration import canonical_name
 from modalign.encoders.base import Encoder
-from modalign.encoders.catalog import EMBEDDED, folder_of, locate
+from modalign.encoders.catalog import folder_of, locate
 from modalign.encoders.checkpoint import Checkpoint
 from modalign.encoders.clip import ClipEncoder
 from modalign.encoders.features.extraction import finite_vectors
 from modalign.encoders.features.store import FeatureStore
 from modalign.encoders.joined import JoinedEncoder
 from modalign.encoders.precision import choose
+from modalign.encoders.registry import EMBEDDED, OTHER_ENCODERS
 from modalign.encoders.untrusted import refusing
 from modalign.encoders.vision import VisionEncoder
 
@@ -48,7 +53,8 @@ def load_encoder(
     ----------
     name : ``"tiny"`` or ``"tiny-vision"``, which are part of the package; a local folder in Hugging Face format
         (``config.json``, ``model.safetensors``, ``preprocessor_config.json``, tokenizer files); or a name on the hub
-        such as ``"openai/clip-vit-base-patch16"``, with ``@revision`` if need be. See ``KNOWN_ENCODERS``. Several
+        such as ``"openai/clip-vit-base-patch16"``, with ``@revision`` if need be; or a name that was registered with
+        :func:`~modalign.register_encoder` or that an installed package provides. See ``KNOWN_ENCODERS``. Several
         with a plus between them, ``"tiny-vision+tiny"``, give a
         :class:`~modalign.encoders.joined.JoinedEncoder`, which has their vectors side by side.
     device : ``"auto"`` (CUDA, else Apple's GPU, else the CPU) or what torch calls it.
@@ -135,6 +141,10 @@ def _open(
 def _load(
     text: str, place: torch.device, chosen: torch.dtype | None, store: FeatureStore | None, fetch: bool
 ) -> Encoder:
+    if text in OTHER_ENCODERS:
+        text = canonical_name(text)
+        if callable(factory := OTHER_ENCODERS.get(text)):
+            return _in_type(_made(text, factory, place, store), chosen)
     checkpoint = Checkpoint.open(locate(text, fetch=fetch))
     preprocessing = checkpoint.preprocessing()
     model = checkpoint.load()
@@ -149,7 +159,27 @@ def _load(
         encoder = VisionEncoder(name, model, preprocessing, **common)
     if text not in EMBEDDED:
         _try(encoder)
+    return _in_type(encoder, chosen)
+
+
+def _in_type(encoder: Encoder, chosen: torch.dtype | None) -> Encoder:
     return choose(encoder) if chosen is None else encoder.cast(chosen)
+
+
+def _made(name: str, factory: Callable[..., Any], place: torch.device, store: FeatureStore | None) -> Encoder:
+    """The encoder that a function of another package makes, tried, under the name by which it is found again."""
+    try:
+        encoder = factory(device=place, store=store)
+    except ModalignError:
+        raise
+    except Exception as error:  # whatever code of others does
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"The encoder '{name}' of another package cannot be loaded: {reason}") from error
+    if not isinstance(encoder, Encoder):
+        raise InputError(f"Expected an Encoder from the function of '{name}', got {type(encoder).__name__}.")
+    encoder.name, encoder.spec = name, replace(encoder.spec, name=name)
+    _try(encoder)
+    return encoder
 
 
 def _try(encoder: Encoder) -> None:

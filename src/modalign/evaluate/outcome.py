@@ -13,7 +13,7 @@ import torch
 
 from modalign.core.features import UNLABELLED, Features, Scored
 from modalign.data.names import some
-from modalign.encoders.catalog import EMBEDDED
+from modalign.encoders.registry import EMBEDDED
 from modalign.evaluate.class_sizes import size_lines
 from modalign.evaluate.metrics import Accuracy, accuracy, chance_level, percent, proportion
 from modalign.evaluate.paired import compare_pair, signed

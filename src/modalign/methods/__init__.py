@@ -1,7 +1,8 @@
 """All methods by name. Adding one: its file, its test, and one line here; discovery does the rest.
 
 A name stands before the folder, file and class of the method.
-``METHODS`` learn from vectors, ``TOWER_METHODS`` inside an encoder from images.
+``METHODS`` learn from vectors, ``TOWER_METHODS`` inside an encoder from images. Methods of other packages are
+registered, or found by the entry points ``modalign.methods`` of installed packages.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from modalign.core.errors import UnknownNameError
+from modalign.core.errors import InputError, UnknownNameError
+from modalign.core.registration import Registry, canonical_name
 
 if TYPE_CHECKING:
     from modalign.methods.contract.tower import TowerMethod
@@ -62,9 +64,99 @@ def location(name: str) -> tuple[str, str]:
 
 
 def method_class(name: str) -> type[VectorMethod] | type[TowerMethod]:
-    """The class of a method: ``method_class("cmm")`` is :class:`modalign.methods.cmm.cmm.CMM`."""
-    key = name.lower().replace("-", "_")
-    if key not in ALL_METHODS:
-        raise UnknownNameError("method", name, ALL_METHODS)
-    module, cls = location(key)
-    return getattr(import_module(f"modalign.methods.{module}"), cls)
+    """The class of a method: ``method_class("cmm")`` is :class:`modalign.methods.cmm.cmm.CMM`.
+
+    Raises
+    ------
+    UnknownNameError
+        Neither the library nor another package has the method; the message has the nearest name.
+    InputError
+        The package that has it cannot be imported.
+    """
+    key = canonical_name(name)
+    if key in ALL_METHODS:
+        module, cls = location(key)
+        return getattr(import_module(f"modalign.methods.{module}"), cls)
+    if key in OTHER_METHODS:
+        return OTHER_METHODS.get(key)
+    raise UnknownNameError("method", name, [*ALL_METHODS, *OTHER_METHODS.names()])
+
+
+def register_method(name: str, cls: type[VectorMethod] | type[TowerMethod]) -> None:
+    """Let a method of your own be known by a name in ``adapt``, ``compare``, ``save`` and ``load``.
+
+    It holds for this process. For the command line, and so that nobody has to call this function, give your package
+    an entry point of the group ``modalign.methods``.
+
+    Parameters
+    ----------
+    name : str
+        Lower-case letters, digits and underscores.
+    cls : type
+        Subclass of :class:`~modalign.methods.contract.vectors.VectorMethod` or
+        :class:`~modalign.methods.contract.tower.TowerMethod`.
+
+    Raises
+    ------
+    InputError
+        The name is taken, or ``cls`` is no such class.
+    """
+    OTHER_METHODS.register(name, cls)
+
+
+def is_known(name: str) -> bool:
+    """Whether the library or another package has a method of that name. Nothing is imported."""
+    return canonical_name(name) in ALL_METHODS or name in OTHER_METHODS
+
+
+def vector_methods() -> list[str]:
+    """The names of all methods on vectors, those of other packages last.
+
+    Warns
+    -----
+    UserWarning
+        A method of another package cannot be used; it is left out.
+    """
+    from modalign.methods.contract.vectors import VectorMethod
+
+    return [*METHODS, *(name for name, cls in OTHER_METHODS.usable().items() if issubclass(cls, VectorMethod))]
+
+
+def is_vector_method(name: str) -> bool:
+    """Whether there is a method on vectors of that name."""
+    from modalign.methods.contract.vectors import VectorMethod
+
+    key = canonical_name(name)
+    return key in METHODS or (key in OTHER_METHODS and issubclass(OTHER_METHODS.get(key), VectorMethod))
+
+
+def name_of(cls: type) -> str | None:
+    """The name by which :func:`method_class` finds exactly this class; None if there is none."""
+    for key in ALL_METHODS:
+        module, name = location(key)
+        if (cls.__module__, cls.__qualname__) == (f"modalign.methods.{module}", name):
+            return key
+    for key in OTHER_METHODS.names():
+        try:
+            if OTHER_METHODS.get(key) is cls:
+                return key
+        except InputError:  # of a package that cannot be imported, which is not where the class is from
+            continue
+    return None
+
+
+def _checked(cls: object) -> object:
+    """``cls`` if it is a class of methods, with everything that makes one."""
+    from modalign.methods.contract.tower import TowerMethod
+    from modalign.methods.contract.vectors import VectorMethod
+
+    if not isinstance(cls, type) or not issubclass(cls, (VectorMethod, TowerMethod)):
+        raise InputError(f"expected a subclass of VectorMethod or TowerMethod, got {cls!r:.80}.")
+    own = ("_fit", "_scores") if issubclass(cls, VectorMethod) else ("_learner",)
+    if missing := [name for name in own if getattr(getattr(cls, name), "__isabstractmethod__", False)]:
+        raise InputError(f"expected {cls.__name__} to define {' and '.join(missing)}.")
+    return cls
+
+
+OTHER_METHODS = Registry("method", "modalign.methods", ALL_METHODS, _checked)
+"""Methods of other packages."""

@@ -16,6 +16,7 @@ from modalign.core.features import UNLABELLED
 from modalign.core.files import check_writable
 from modalign.core.progress import track
 from modalign.core.record import versions
+from modalign.core.registration import canonical_name
 from modalign.data.splits.split import Split
 from modalign.evaluate.comparison.class_text import TextSource
 from modalign.evaluate.comparison.findings import REFERENCE, LeftOut, title
@@ -28,7 +29,7 @@ from modalign.evaluate.metrics import chance_level
 from modalign.evaluate.outcome import about_encoder, about_guessing
 from modalign.evaluate.protocol import budgets
 from modalign.evaluate.runs import Run, Shots, amount, labels_a_class, warn_of
-from modalign.methods import METHODS, method_class
+from modalign.methods import method_class, vector_methods
 from modalign.methods.contract.parameters import check_parameters
 from modalign.methods.contract.vectors import VectorMethod
 
@@ -223,8 +224,8 @@ def _checked(
     record: str | Path | None,
 ) -> dict[str, Mapping[str, Any]]:
     """Method → its hyper-parameters, after checking what can be checked without the data."""
-    names = [name.lower().replace("-", "_") for name in (METHODS if methods is None else methods)]
-    given = {name.lower().replace("-", "_"): values for name, values in (hyperparameters or {}).items()}
+    names = vector_methods() if methods is None else [canonical_name(name) for name in methods]
+    given = {canonical_name(name): values for name, values in (hyperparameters or {}).items()}
     for name, values in (("methods", names), ("shots", shots), ("seeds", seeds)):
         if not values:
             raise InputError(f"Expected {argument(name)} to hold at least one, got none.")

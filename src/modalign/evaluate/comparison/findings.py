@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from modalign.core.errors import InputError
 from modalign.core.record import plain
 from modalign.evaluate.metrics import Interval, ReliabilityBin
 from modalign.evaluate.paired import Comparison
 from modalign.evaluate.runs import Shots, Summary, labels_in_words
-from modalign.methods import ALL_METHODS, method_class
+from modalign.methods import method_class
 
 REFERENCE = "zero_shot"
 SEPARATOR = ": "  # between a method and the ingredient that is switched off, in the name of a run
@@ -122,7 +123,10 @@ class Look:
 def title(method: str) -> str:
     """The name people know a method by; of a run with something switched off, that too."""
     name, _, ingredient = method.partition(SEPARATOR)
-    known = method_class(name).title if name in ALL_METHODS else name
+    try:
+        known = method_class(name).title or name
+    except InputError:  # of a package that is not on this machine
+        known = name
     return f"{known}, {ingredient}" if ingredient else known
 
 

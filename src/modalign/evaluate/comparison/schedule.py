@@ -29,7 +29,7 @@ from modalign.evaluate.comparison.given import Given
 from modalign.evaluate.measuring import fingerprint_of, fingerprint_of_test
 from modalign.evaluate.protocol import run_once
 from modalign.evaluate.runs import Run, Shots, append_run, read_runs, run_key
-from modalign.methods import method_class
+from modalign.methods import OTHER_METHODS, method_class
 from modalign.methods.contract.vectors import VectorMethod
 
 RANDOM_TEXT = "random prototypes"
@@ -139,14 +139,15 @@ def run_all(
     record, and end when this process does, however that ends.
     """
     jobs = min(jobs, max(1, len(cells) // CELLS_A_JOB))
-    if jobs == 1:
+    registered = OTHER_METHODS.registered
+    if jobs == 1 or not all(map(_importable, registered.values())):
         yield from map(ExperimentGrid(given, settings, Draws(given, test), record).run, cells)
         return
     pool = ProcessPoolExecutor(
         jobs,
         mp_context=get_context("spawn"),
         initializer=_start,
-        initargs=(given, settings, test, record, current_options()),
+        initargs=(given, settings, test, record, current_options(), registered),
     )
     try:
         with _without_main():
@@ -163,6 +164,11 @@ def run_all(
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _importable(cls: type) -> bool:
+    """Whether another process, which does not run the caller's script, can have the class."""
+    return cls.__module__ != "__main__" and "<locals>" not in cls.__qualname__
 
 
 @contextmanager
@@ -183,7 +189,12 @@ _own: list[tuple[ExperimentGrid, Mapping[str, str] | None]] = []  # of a process
 
 
 def _start(
-    given: Given, settings: Settings, test: float, record: str | Path | None, names: Mapping[str, str] | None
+    given: Given,
+    settings: Settings,
+    test: float,
+    record: str | Path | None,
+    names: Mapping[str, str] | None,
+    registered: Mapping[str, type],
 ) -> None:
     def end_together() -> None:
         parent_process().join()  # type: ignore[union-attr]
@@ -192,6 +203,7 @@ def _start(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one decides
     threading.Thread(target=end_together, daemon=True).start()
     torch.set_num_threads(1)
+    OTHER_METHODS.registered.update(registered)
     _own.append((ExperimentGrid(given, settings, Draws(given, test), record), names))
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from modalign.core.errors import UnknownNameError
-from modalign.methods import METHODS, method_class
+from modalign.core.registration import canonical_name
+from modalign.methods import is_vector_method, method_class, vector_methods
 from modalign.methods.auto.auto_trials import Trials
 from modalign.methods.auto.ensemble import Ensemble, log_probabilities
 from modalign.methods.contract.parameters import parameters
@@ -117,10 +118,10 @@ def candidate_names(
     candidates: tuple[str, ...] | list[str] | None, default: tuple[str, ...], *, with_text: bool
 ) -> list[str]:
     """The names of the candidates, with zero-shot where there is text; an unknown one is refused."""
-    names = list(default if candidates is None else dict.fromkeys(candidates))
+    names = list(default if candidates is None else dict.fromkeys(map(canonical_name, candidates)))
     for name in names:
-        if name not in METHODS or name == "auto":
-            raise UnknownNameError("method on vectors", name, METHODS.keys() - {"auto"})
+        if not is_vector_method(name) or name == "auto":
+            raise UnknownNameError("method on vectors", name, set(vector_methods()) - {"auto"})
     return ["zero_shot", *names] if with_text and "zero_shot" not in names else names
 
 

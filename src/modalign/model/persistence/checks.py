@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _TRIED = 3  # vectors
 
 
-def check_method(method: VectorMethod | TowerMethod) -> None:
+def check_restored(method: VectorMethod | TowerMethod) -> None:
     """Raise unless everything that any fitted method has is there, in its type, range and shape.
 
     A method on vectors is asked about a few, which takes as long as answering. A method inside an encoder answers only

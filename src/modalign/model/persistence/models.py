@@ -17,15 +17,18 @@ from safetensors.numpy import save as save_tensors
 from modalign.core.errors import InputError, UnknownNameError
 from modalign.core.files import CardFormat, require_path
 from modalign.core.record import plain, versions
+from modalign.methods import is_known, method_class
 from modalign.model.persistence.description import Description
 from modalign.model.persistence.earlier_versions import upgraded
-from modalign.model.persistence.state import encode_method, restore_method
+from modalign.model.persistence.state import encode_method, packages_of, restore_method
 
 if TYPE_CHECKING:
     from modalign.methods.contract.tower import TowerMethod
     from modalign.methods.contract.vectors import VectorMethod
 
     Method = VectorMethod | TowerMethod
+
+_PACKAGE = re.compile(r"[A-Za-z0-9][\w.-]{,80} [\w.+!-]{,40}", flags=re.ASCII)  # and version
 
 FORMAT = CardFormat(
     family="modalign-model",
@@ -57,9 +60,10 @@ def save_model(folder: str | Path, method: Method, description: Description | No
     described = None if description is None else plain(description.card())
     if described is not None:
         Description.read(described, method)  # what is saved can be loaded
+    foreign = packages_of(entries)
     entries |= {
         "classifier": described,
-        "versions": versions(),
+        "versions": versions() | ({"methods": foreign} if foreign else {}),
     }
     FORMAT.write(folder, entries, save_tensors(tensors))
     return folder
@@ -81,8 +85,8 @@ def load_model(folder: str | Path) -> tuple[Method, Description | None]:
     UnknownNameError
         There is no such folder; suggests the nearest one with a model.
     InputError
-        The model is damaged, was edited, is of a later version of the format, does not fit together, or is of an
-        earlier version of a method that computed other scores.
+        The model is damaged, was edited, is of a later version of the format, does not fit together, is of an earlier
+        version of a method that computed other scores, or needs a method of a package that is not installed.
 
     Warns
     -----
@@ -94,6 +98,7 @@ def load_model(folder: str | Path) -> tuple[Method, Description | None]:
     card = FORMAT.read(folder)
     data = FORMAT.read_tensors(folder, card)
     _note_versions(folder, card["versions"])
+    _require_methods(folder, card)
     try:
         card = upgraded(card)
     except InputError as error:
@@ -128,6 +133,23 @@ def _require_card(folder: Path) -> None:
         )
         raise UnknownNameError("model folder", folder.name, siblings)
     raise InputError(f"Expected a model folder with a '{FORMAT.file}', '{folder}' has none.")
+
+
+def _require_methods(folder: Path, card: Mapping[str, Any]) -> None:
+    """Raise unless the methods of other packages that a model needs are here. Nothing is fetched for a name in a file.
+
+    A name that the card does not ascribe to a package is looked up when the method is restored.
+    """
+    foreign = card["versions"].get("methods")
+    for name, package in foreign.items() if isinstance(foreign, dict) else ():
+        if is_known(name):
+            method_class(name)  # says so where it cannot be imported
+            continue
+        if isinstance(package, str) and _PACKAGE.fullmatch(package):
+            need = f"of the package {package}, which is not installed; install it if you trust it"
+        else:
+            need = "which no installed package has; call modalign.register_method(name, class) first"
+        raise InputError(f"The model in '{folder}' needs the method '{name[:80]}' {need}.")
 
 
 def _note_versions(folder: Path, saved_with: Mapping[str, Any]) -> None:

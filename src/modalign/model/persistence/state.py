@@ -15,10 +15,10 @@ from sklearn.base import BaseEstimator
 from modalign.core.errors import InputError
 from modalign.core.features import EncoderSpec
 from modalign.core.record import plain
-from modalign.methods import ALL_METHODS, method_class
+from modalign.methods import OTHER_METHODS, method_class, name_of
 from modalign.methods.contract.parameters import check_parameters
 from modalign.methods.contract.vectors import VectorMethod
-from modalign.model.persistence.checks import check_method
+from modalign.model.persistence.checks import check_restored
 
 _NAME = re.compile(r"[A-Za-z]\w*_")
 _FIELDS = {kind: {"kind", "value"} for kind in ("tensors", "encoder", "methods", "plain")}
@@ -50,8 +50,15 @@ def restore_method(entries: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
         method.logit_scale_ = method.logit_scale
     if isinstance(method, VectorMethod) and "temperature_" not in vars(method):
         method.temperature_ = 1.0
-    check_method(method)
+    check_restored(method)
     return method
+
+
+def packages_of(entries: Mapping[str, Any]) -> dict[str, str | None]:
+    """The methods of other packages among those that a card describes: name → package and version where known."""
+    members = [part for entry in entries["state"].values() if entry["kind"] == "methods" for part in entry["value"]]
+    names = dict.fromkeys(part["method"] for part in (entries, *members))
+    return {name: OTHER_METHODS.package(name) for name in names if name in OTHER_METHODS}
 
 
 def encode_parameters(method: BaseEstimator) -> dict[str, Any]:
@@ -151,10 +158,13 @@ def _members(name: str, entries: Any, unused: dict[str, np.ndarray]) -> list[Any
 
 
 def _name_of(method: BaseEstimator) -> str:
-    for name in ALL_METHODS:
-        if type(method) is method_class(name):
-            return name
-    raise InputError(f"Expected a method of this library, got {type(method).__name__}; only those can be loaded again.")
+    name = name_of(type(method))
+    if name is None:
+        raise InputError(
+            f"Expected a method that has a name, got {type(method).__name__}, which could not be loaded again; "
+            "call modalign.register_method(name, class) first."
+        )
+    return name
 
 
 def _take(name: str, unused: dict[str, np.ndarray]) -> np.ndarray:

@@ -1,0 +1,175 @@
+"""Names that other packages add to those of the library: registered in Python, or entry points of installed packages.
+
+A package that cannot be used costs its own names only: listing leaves them out with a warning, and using one of them
+raises one sentence. Entry points are read when a name is not one of the library or when all names are listed, never
+on import.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from modalign.core.errors import InputError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+_NAME = re.compile(r"[a-z]\w*", flags=re.ASCII)
+
+
+def canonical_name(name: str) -> str:
+    """A name as registries keep it: ``"Tip-Adapter"`` is ``"tip_adapter"``."""
+    return name.lower().replace("-", "_")
+
+
+class Registry:
+    """Things of one kind that other packages provide, by name.
+
+    Parameters
+    ----------
+    kind : str
+        What a name stands for, for messages: ``"method"``.
+    group : str
+        Group of entry points.
+    built_in : iterable of str
+        Names of the library, which nobody else can take.
+    check : callable
+        ``check(thing)`` returns the thing as it is kept; raises an InputError, the end of a sentence, where it is none.
+
+    Attributes
+    ----------
+    registered : dict
+        Name → what :meth:`register` was given.
+    """
+
+    def __init__(self, kind: str, group: str, built_in: Iterable[str], check: Callable[[Any], Any]) -> None:
+        self.kind, self.group, self.check = kind, group, check
+        self.built_in = frozenset(map(canonical_name, built_in))
+        self.registered: dict[str, Any] = {}
+
+    def register(self, name: str, thing: Any) -> None:
+        """Add a name for the time of this process. The same thing again changes nothing.
+
+        Raises
+        ------
+        InputError
+            The name is not a word, is taken, or the thing is not of this kind.
+        """
+        key = canonical_name(name)
+        if not _NAME.fullmatch(key):
+            raise InputError(
+                f"Expected a name of letters, digits and underscores for a {self.kind}, got '{name}'; choose another."
+            )
+        if key in self.built_in:
+            raise InputError(f"The {self.kind} '{key}' is part of modalign; choose another name.")
+        try:
+            thing = self.check(thing)
+        except InputError as error:
+            raise InputError(f"The {self.kind} '{key}' cannot be registered: {error}") from None
+        before = self.registered.get(key)
+        if before is not None and not _same(before, thing):
+            raise InputError(f"The {self.kind} '{key}' is registered already, as {before!r}; choose another name.")
+        for point in self._installed().get(key, ()):
+            if point.value != f"{getattr(thing, '__module__', '')}:{getattr(thing, '__qualname__', '')}":
+                raise InputError(
+                    f"The package '{_package(point)}' has a {self.kind} '{key}' already; choose another name."
+                )
+        self.registered[key] = thing
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a package has the name, usable or not. No package is imported for that."""
+        key = canonical_name(name)
+        if key in self.built_in or not _NAME.fullmatch(key):
+            return False
+        return key in self.registered or key in self._installed()
+
+    def names(self) -> list[str]:
+        """The names of other packages, sorted. No package is imported."""
+        return sorted({*self.registered, *self._installed()} - self.built_in)
+
+    def get(self, name: str) -> Any:
+        """What a name stands for; imports the package that has it.
+
+        Raises
+        ------
+        InputError
+            The package cannot be imported, or what it has is not of this kind.
+        """
+        key = canonical_name(name)
+        if key in self.registered:
+            return self.registered[key]
+        points = self._installed()[key]
+        packages = sorted({_package(point) for point in points})
+        if len(packages) > 1:
+            raise InputError(
+                f"The packages {' and '.join(map(repr, packages))} both have a {self.kind} '{key}'; uninstall one."
+            )
+        try:
+            return self.check(points[0].load())
+        except InputError as error:
+            reason = str(error)
+        except Exception as error:  # whatever code of others does when it is imported
+            said = " ".join(str(error).split())[:200]
+            reason = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        raise InputError(f"The {self.kind} '{key}' of the package '{packages[0]}' cannot be used: {reason}")
+
+    def usable(self) -> dict[str, Any]:
+        """Name → thing, for all that can be used.
+
+        Warns
+        -----
+        UserWarning
+            For each name that cannot be used, and each that is taken by the library.
+        """
+        found = {}
+        for key in self.names():
+            try:
+                found[key] = self.get(key)
+            except InputError as error:
+                warnings.warn(f"{error} It is left out.", stacklevel=2)
+        for key in sorted(self.built_in & self._installed().keys()):
+            package = _package(self._installed()[key][0])
+            warnings.warn(
+                f"The package '{package}' has a {self.kind} '{key}', which is the name of one of modalign; "
+                "it is left out.",
+                stacklevel=2,
+            )
+        return found
+
+    def package(self, name: str) -> str | None:
+        """Name and version of the installed package that has a name: ``"nearest-mean 0.1"``; None if not known."""
+        for point in self._installed().get(canonical_name(name), ()):
+            if point.dist is not None:
+                return f"{point.dist.name} {point.dist.version}"
+        return None
+
+    def _installed(self) -> dict[str, tuple[EntryPoint, ...]]:
+        return _entry_points(self.group, tuple(sys.path))
+
+
+@lru_cache
+def _entry_points(group: str, path: tuple[str, ...]) -> dict[str, tuple[EntryPoint, ...]]:
+    """Name → the different entry points of that name; ``path`` is where they are looked for now."""
+    from importlib.metadata import entry_points  # 20 ms, which importing the library must not cost
+
+    found: dict[str, dict[EntryPoint, None]] = {}
+    for point in entry_points(group=group):
+        found.setdefault(canonical_name(point.name), {})[point] = None
+    return {name: tuple(points) for name, points in found.items() if _NAME.fullmatch(name)}
+
+
+def _package(point: EntryPoint) -> str:
+    return point.module.partition(".")[0] if point.dist is None else point.dist.name
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal, or a class or function that was defined again, as a notebook does when a cell is run twice."""
+    if isinstance(one, type) or callable(one):
+        places = [(getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)) for thing in (one, other)]
+        return one is other or (None not in places[0] and places[0] == places[1])
+    return bool(one == other)

@@ -1,0 +1,81 @@
+"""The names of encoders: those of the package, well-known ones of the hub, and those of other packages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modalign.core.errors import InputError
+from modalign.core.registration import Registry
+
+if TYPE_CHECKING:
+    from modalign.encoders.base import Encoder
+
+EMBEDDED = {name: Path(__file__).parent / "weights" / name for name in ("tiny", "tiny-vision")}
+
+KNOWN_ENCODERS: dict[str, str] = {
+    "tiny": "embedded CLIP for digits, letters and shapes at 32 px, 1 M parameters; image and text, offline",
+    "tiny-vision": "embedded self-supervised vision model at 32 px; image only, offline",
+    "openai/clip-vit-base-patch32": "CLIP ViT-B/32, 151 M parameters; the fastest of the real ones",
+    "openai/clip-vit-base-patch16": "CLIP ViT-B/16, 150 M parameters; the usual one in the literature",
+    "openai/clip-vit-large-patch14": "CLIP ViT-L/14, 428 M parameters",
+    "openai/clip-vit-large-patch14-336": "CLIP ViT-L/14 at 336 px",
+    "laion/CLIP-ViT-B-32-laion2B-s34B-b79K": "OpenCLIP ViT-B/32 trained on LAION-2B",
+    "laion/CLIP-ViT-H-14-laion2B-s32B-b79K": "OpenCLIP ViT-H/14 trained on LAION-2B, 986 M parameters",
+    "facebook/metaclip-b32-400m": "MetaCLIP ViT-B/32",
+    "facebook/metaclip-b16-fullcc2.5b": "MetaCLIP ViT-B/16",
+    "facebook/metaclip-2-worldwide-huge-quickgelu": "MetaCLIP 2 ViT-H/14, many languages",
+    "google/siglip-base-patch16-224": "SigLIP ViT-B/16, 203 M parameters",
+    "google/siglip-so400m-patch14-384": "SigLIP SoViT-400M/14 at 384 px",
+    "google/siglip2-base-patch16-224": "SigLIP 2 ViT-B/16, many languages",
+    "google/siglip2-base-patch16-naflex": "SigLIP 2 ViT-B/16 at each image's own aspect ratio",
+    "facebook/dinov2-small": "DINOv2 ViT-S/14, image only, 22 M parameters",
+    "facebook/dinov2-base": "DINOv2 ViT-B/14, image only, 87 M parameters",
+    "facebook/dinov2-large": "DINOv2 ViT-L/14, image only, 304 M parameters",
+    "facebook/dinov2-with-registers-base": "DINOv2 ViT-B/14 with registers, image only",
+    "facebook/dinov3-vits16-pretrain-lvd1689m": "DINOv3 ViT-S/16, image only; needs its license accepted on the hub",
+    "facebook/dinov3-vitb16-pretrain-lvd1689m": "DINOv3 ViT-B/16, image only; needs its license accepted on the hub",
+    "google/vit-base-patch16-224-in21k": "supervised ViT-B/16 of ImageNet-21k, image only",
+}
+"""Well-known names → what they are. Any other hub name or local folder of the same kinds works too."""
+
+
+def register_encoder(name: str, source: str | os.PathLike[str] | Callable[..., Encoder]) -> None:
+    """Let an encoder of your own be known by a name, wherever one is asked for.
+
+    It holds for this process. For the command line, give your package an entry point of the group
+    ``modalign.encoders``. A name of another package comes before a folder of that name.
+
+    Parameters
+    ----------
+    name : str
+        Lower-case letters, digits and underscores.
+    source : path or callable
+        A folder in Hugging Face format, or a function ``source(*, device, store)`` that returns an
+        :class:`~modalign.encoders.base.Encoder` in float32 on the ``torch.device`` ``device``, which keeps vectors in
+        the :class:`~modalign.FeatureStore` ``store``, or nowhere where it is None.
+
+    Raises
+    ------
+    InputError
+        The name is taken, the folder does not exist, or ``source`` is neither.
+    """
+    OTHER_ENCODERS.register(name, source)
+
+
+def _checked(source: object) -> Any:
+    """A folder as an absolute path, a function as it is."""
+    if isinstance(source, (str, os.PathLike)):
+        folder = Path(source).expanduser().absolute()
+        if not folder.is_dir():
+            raise InputError(f"expected the folder of an encoder, '{folder}' is none.")
+        return folder
+    if not callable(source):
+        raise InputError(f"expected a folder or a function that returns an encoder, got {source!r:.80}.")
+    return source
+
+
+OTHER_ENCODERS = Registry("encoder", "modalign.encoders", KNOWN_ENCODERS, _checked)
+"""Encoders of other packages."""
