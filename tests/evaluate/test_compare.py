@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 
@@ -23,7 +23,8 @@ from modalign.evaluate.comparison.result import MethodComparison
 from modalign.evaluate.comparison.schedule import RANDOM_TEXT
 from modalign.evaluate.metrics import proportion
 from modalign.evaluate.runs import read_runs
-from modalign.methods import METHODS, method_class
+from modalign.methods import METHODS, OTHER_METHODS, method_class, register_method
+from modalign.methods.baselines.linear_probe import LinearProbe
 
 NAMES = ("cat", "dog", "elk", "fox")
 QUICK = {
@@ -300,9 +301,19 @@ def test_a_run_that_is_in_the_record_is_not_made_again(tmp_path: Path, monkeypat
     assert len(read_runs(record)) > 2 * len(whole.runs)
 
 
-def test_several_processes_find_what_one_finds(tmp_path: Path) -> None:
+@dataclass(kw_only=True, eq=False, repr=False)
+class OwnProbe(LinearProbe):
+    """A method that has a name in this process only."""
+
+    title = "Own probe"
+    C: float = 10.0
+
+
+def test_several_processes_find_what_one_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OTHER_METHODS, "registered", {})
+    register_method("own_probe", OwnProbe)
     features, text = problem(per_class=12)
-    options = {"methods": ("zero_shot", "lfa"), "shots": (0, 1, 2), "seeds": 2}
+    options = {"methods": ("zero_shot", "lfa", "own_probe"), "shots": (0, 1, 2), "seeds": 2}
     alone = run(features, text, **options)
     together = run(features, text, **options, jobs=2, record=tmp_path / "runs.jsonl")
     assert len(alone.runs) >= 2 * module.CELLS_A_JOB

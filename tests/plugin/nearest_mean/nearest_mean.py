@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -27,7 +28,7 @@ class NearestMean(VectorMethod):
 
     title = "Nearest mean"
     paper = ""
-    ablations = {"text alone": {"alpha": 1.0}}
+    ablations: ClassVar = {"text alone": {"alpha": 1.0}}
 
     alpha: Fraction = 0.5
 
