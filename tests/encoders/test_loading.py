@@ -88,7 +88,7 @@ def test_what_the_hub_refuses(hub):
     with pytest.raises(UnknownNameError, match=r"did you mean 'facebook/dinov2-base'.*The hub has no public"):
         ma.load_encoder("facebook/dinov2-bass")
     hub(http_error(GatedRepoError))
-    with pytest.raises(UnavailableError, match="is gated: accept its licence"):
+    with pytest.raises(UnavailableError, match="is gated: accept its license"):
         ma.load_encoder("facebook/dinov3-vits16-pretrain-lvd1689m")
     hub(http_error(HfHubHTTPError))
     with pytest.raises(UnavailableError):
