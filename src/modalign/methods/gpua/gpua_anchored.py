@@ -91,9 +91,10 @@ class Ground:
         """What goes into ``diagnosis_``; warns where classes seem to be absent."""
         absent = int((self.sizes < NO_IMAGE).sum())
         if absent and self.coverage < COVERAGE:
+            seem = "seems" if absent == 1 else "seem"
             warnings.warn(
-                f"About {absent} of the {len(self.sizes)} classes seem to have no image; new images are "
-                "classified mostly by the class texts.",
+                f"About {absent} of the {len(self.sizes)} classes {seem} to have no image; new images are classified "
+                "mostly by the class texts.",
                 stacklevel=5,  # the caller of fit
             )
         return {
