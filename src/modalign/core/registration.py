@@ -109,14 +109,14 @@ class Registry:
             raise InputError(
                 f"The packages {' and '.join(map(repr, packages))} both have a {self.kind} '{key}'; uninstall one."
             )
+        failed = f"The {self.kind} '{key}' of the package '{packages[0]}' cannot be used"
         try:
             return self.check(points[0].load())
         except InputError as error:
-            reason = str(error)
+            raise InputError(f"{failed}: {error}") from None
         except Exception as error:  # whatever code of others does when it is imported
-            said = " ".join(str(error).split())[:200]
-            reason = f"{type(error).__name__}: {said}" if said else type(error).__name__
-        raise InputError(f"The {self.kind} '{key}' of the package '{packages[0]}' cannot be used: {reason}")
+            said = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+            raise InputError(f"{failed}: {said[:200]}.") from error
 
     def usable(self) -> dict[str, Any]:
         """Name → thing, for all that can be used.
@@ -143,10 +143,15 @@ class Registry:
 
     def package(self, name: str) -> str | None:
         """Name and version of the installed package that has a name: ``"nearest-mean 0.1"``; None if not known."""
-        for point in self._installed().get(canonical_name(name), ()):
+        from importlib.metadata import packages_distributions, version
+
+        key = canonical_name(name)
+        for point in self._installed().get(key, ()):
             if point.dist is not None:
                 return f"{point.dist.name} {point.dist.version}"
-        return None
+        module = getattr(self.registered.get(key), "__module__", "").partition(".")[0]
+        found = packages_distributions().get(module, ())
+        return f"{found[0]} {version(found[0])}" if found else None
 
     def _installed(self) -> dict[str, tuple[EntryPoint, ...]]:
         return _entry_points(self.group, tuple(sys.path))

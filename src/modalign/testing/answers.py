@@ -96,6 +96,15 @@ def what_is_learned_can_be_saved(subject: Subject) -> None:
     """Hyper-parameters and attributes that end in an underscore are all that prediction needs."""
     X, method = subject.data.Xt, subject.fitted()
     again = clone(subject.method).set_params(**decode_parameters(encode_parameters(method)))
-    restore_state(again, *encode_state(method))
-    expect_equal(again.scores(X), method.scores(X), "Saved and loaded, the method has other scores.")
-    expect_equal(again.predict_proba(X), method.predict_proba(X), "Saved and loaded, it has other probabilities.")
+    try:
+        restore_state(again, *encode_state(method))
+        scores, probabilities = again.scores(X), again.predict_proba(X)
+    except Exception as error:
+        advice = (
+            "name what is learned with a trailing underscore, and keep arrays, tensors, numbers, text, lists or dicts"
+        )
+        raise AssertionError(
+            f"Saved and loaded, the method fails ({type(error).__name__}: {error}); {advice}."
+        ) from error
+    expect_equal(scores, method.scores(X), "Saved and loaded, the method has other scores.")
+    expect_equal(probabilities, method.predict_proba(X), "Saved and loaded, the method has other probabilities.")

@@ -146,7 +146,7 @@ def _require_methods(folder: Path, card: Mapping[str, Any]) -> None:
             method_class(name)  # says so where it cannot be imported
             continue
         if isinstance(package, str) and _PACKAGE.fullmatch(package):
-            need = f" of the package {package}, which is not installed; install it if you trust it"
+            need = f" of the package {package}, which is not installed or lacks it; install it if you trust it"
         else:
             need = ", which no installed package has; call modalign.register_method(name, class) first"
         raise InputError(f"The model in '{folder}' needs the method '{name[:80]}'{need}.")
