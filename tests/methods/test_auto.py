@@ -69,10 +69,26 @@ def test_the_combination_is_calibrated_and_growth_raises_the_mean_log_odds():
     assert temperature_of(ensemble.combine(found), y) == pytest.approx(1, abs=1e-3)
 
     def log_odds(growth: float) -> float:
-        p = greedy_ensemble(found, y, growth=growth).combine(found).softmax(dim=1).amax(dim=1).mean()
+        final = greedy_ensemble(found, y, growth=growth)
+        assert final.sharpness == ensemble.sharpness
+        p = (final.final_sharpness / final.sharpness * final.combine(found)).softmax(dim=1).amax(dim=1).mean()
         return float(torch.logit(p))
 
     assert log_odds(2.0) - log_odds(1.0) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_held_out_predictions_are_calibrated_and_the_final_models_are_surer():
+    data = few_shot(shots=8, noise=1.4)
+    model = Auto(**FAST).fit(data.X, data.y, text=data.text)
+    rows, held_out = model.out_of_fold()
+    assert temperature_of(torch.from_numpy(held_out), torch.from_numpy(data.y[rows])) == pytest.approx(1, abs=2e-2)
+    combined = sum(
+        w * log_probabilities(m._scores(torch.from_numpy(data.Xt)), t)
+        for m, w, t in zip(model.members_, model.weights_, model.temperatures_, strict=True)
+    )
+    again = Auto(candidates=model.candidates_, random_state=0).fit(data.X, data.y, text=data.text)
+    assert model.sharpness_ > 0
+    np.testing.assert_allclose(again.scores(data.Xt), model.sharpness_ * combined, atol=1e-4)
 
 
 def test_no_candidate_is_judged_on_images_it_has_seen(monkeypatch):

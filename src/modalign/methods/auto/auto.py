@@ -138,7 +138,7 @@ class Auto(VectorMethod):
         ensemble = greedy_ensemble(pool.logits, pool.truth, growth=pool.growth)
         pool.mark(ensemble)
         combined = ensemble.combine(pool.logits)
-        self._set_members(pool.fitted, ensemble.weights, ensemble.temperatures, ensemble.sharpness)
+        self._set_members(pool.fitted, ensemble.weights, ensemble.temperatures, ensemble.final_sharpness)
         self.table_, self.candidates_ = pool.table, list(pool.logits)
         if pool.rows is not None:
             self._judged = pool.rows.cpu().numpy(), combined[: len(pool.rows)].cpu().numpy()
@@ -146,7 +146,7 @@ class Auto(VectorMethod):
             "chosen_on": "validation" if pool.rows is None else "cross-validation",
             "images": len(pool.truth),
             "accuracy": share_correct(combined, pool.truth),
-            "log_loss": -log_likelihood(combined / ensemble.sharpness, pool.truth),
+            "log_loss": -log_likelihood(combined, pool.truth),
             "not_tried": ", ".join(row["name"] for row in pool.table if row["name"] not in pool.logits) or "none",
         }
         if "zero_shot" in pool.logits:

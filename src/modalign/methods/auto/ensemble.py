@@ -25,12 +25,15 @@ class Ensemble:
     ----------
     weights : name → positive weight, sum 1; models without weight are absent.
     temperatures : name → what its logits are divided by before the softmax.
-    sharpness : what the weighted mean of the log-probabilities is multiplied by in the end.
+    sharpness : what the weighted mean of the log-probabilities is multiplied by, so that the predictions it was found
+        on are calibrated.
+    final_sharpness : the same for models that learn from more images; at least ``sharpness``.
     """
 
     weights: dict[str, float]
     temperatures: dict[str, float]
     sharpness: float
+    final_sharpness: float
 
     def combine(self, logits: Mapping[str, Tensor]) -> Tensor:
         """(n, C) logits of the ensemble, calibrated; ``logits`` has those of at least the models with a weight."""
@@ -85,9 +88,8 @@ def greedy_ensemble(logits: Mapping[str, Tensor], y: Tensor, *, growth: float = 
     size = sum(counts.values())
     mean = total / size
     sharpness = 1 / temperature_of(mean, y)
-    if growth > 1:
-        sharpness = _sharpened(mean, sharpness, DOUBLING * math.log2(growth))
-    return Ensemble({name: count / size for name, count in counts.items()}, temperatures, sharpness)
+    final = _sharpened(mean, sharpness, DOUBLING * math.log2(growth)) if growth > 1 else sharpness
+    return Ensemble({name: count / size for name, count in counts.items()}, temperatures, sharpness, final)
 
 
 def _sharpened(mean: Tensor, sharpness: float, gain: float) -> float:
