@@ -11,6 +11,7 @@ demo: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet bench scripts src tests
+	$(BIN)/mypy
 
 # One thread a process: small operations lose more by waiting for a second thread than they gain.
 test: lint
@@ -29,4 +30,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import typer
 
@@ -25,7 +26,7 @@ from modalign.cli.endings import NO_READER, STOPPED, Stopped, explain, mute
 from modalign.cli.terminal import say
 from modalign.core.errors import ModalignError
 
-UsageError = typer.BadParameter.__mro__[1]  # what was typed is no command; typer does not export it
+UsageError: Any = typer.BadParameter.__mro__[1]  # what was typed is no command; typer does not export it
 
 __all__ = ["app", "compare_command", "fit_commands", "info_commands", "main", "predict_commands", "run"]
 

@@ -18,13 +18,14 @@ from modalign.data.splits.drawing import few_shot
 from modalign.data.splits.split import Split
 from modalign.data.text.descriptions import sentences
 from modalign.encoders import load_encoder
+from modalign.encoders.joined import JoinedEncoder
 from modalign.evaluate.metrics import chance_level, percent
 from modalign.evaluate.protocol import Method, few_shot_protocol
 from modalign.evaluate.runs import Run, Summary, labels_a_class, summarise
 from modalign.evaluate.tower_runs import run_in_tower
 from modalign.methods import method_class
 from modalign.model.classifier import Classifier
-from modalign.model.scoring import calibrate, score
+from modalign.model.scoring import calibrate, require_clip, require_one, score
 from modalign.report.curves import accuracy_over_labels, draws_intervals
 from modalign.report.evaluation import add_calibration, add_examples, add_mistakes, add_modality_gap, record_of
 from modalign.report.page import Page
@@ -124,8 +125,8 @@ def run_demo(out: str | Path = "demo-report.html", *, seeds: int = 3) -> Demo:
     """
     started = time.perf_counter()
     digits = load_digits()
-    both = load_encoder("tiny-vision+tiny", dtype="float32")  # one of them is learned in
-    encoder = both.language
+    encoder = require_clip(load_encoder("tiny", dtype="float32"))  # it is learned in
+    both = JoinedEncoder([require_one(load_encoder("tiny-vision", dtype="float32")), encoder])
     seen = both.embed_images(digits)
     features = both.part_of(seen, encoder)
     text = encoder.embed_texts(sentences(digits.class_names, DIGIT_TEMPLATES), class_names=digits.class_names)

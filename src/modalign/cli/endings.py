@@ -40,7 +40,7 @@ class Stopped(BaseException):
 class Command(TyperCommand):
     """A command that says what is kept when it is stopped."""
 
-    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # Typer's own name for the context of its base
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -159,7 +159,7 @@ def _validation(text: str) -> Validation:
     for number in (int, float):
         with suppress(ValueError):
             return number(text)
-    return text
+    return cast("Validation", text)  # checked with the images, which decide what goes with them
 
 
 def _next_step(

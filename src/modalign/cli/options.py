@@ -67,7 +67,7 @@ def speak_of_options(
     ] = False,
 ) -> None:
     """While a command runs, messages name its options where they would name arguments in Python."""
-    commands = context.command.commands  # type: ignore[attr-defined]
+    commands = context.command.commands  # type: ignore[attr-defined]  # a group has commands
     of_fit = {f"fit {name}": option for name, option in options_of(commands["fit"]).items()}
     context.with_resource(options(of_fit | options_of(commands[context.invoked_subcommand])))
 

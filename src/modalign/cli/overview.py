@@ -66,9 +66,11 @@ def _constants(module: str, name: str) -> dict[str, Any]:
 @cache
 def _contents(module: str) -> tuple[dict[str, ast.ClassDef], dict[str, str]]:
     """The classes of a module, and the names that it imports from other modules of methods."""
-    tree = ast.parse(Path(find_spec(module).origin).read_text(encoding="utf-8"))  # type: ignore[union-attr, arg-type]
+    tree = ast.parse(Path(find_spec(module).origin).read_text(encoding="utf-8"))  # type: ignore[union-attr, arg-type]  # a file of this package
     imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
-    homes = {a.name: i.module for i in imports for a in i.names if (i.module or "").startswith("modalign.methods.")}
+    homes = {
+        a.name: i.module for i in imports for a in i.names if i.module and i.module.startswith("modalign.methods.")
+    }
     return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}, homes
 
 

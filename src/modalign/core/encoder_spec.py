@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from modalign.core.errors import EncoderMismatchError, InputError
 
@@ -38,18 +39,7 @@ class EncoderSpec:
         InputError
             It has not the fields of an encoder, or a value that none can have.
         """
-        kinds = {"name": str, "fingerprint": str, "dim": int, "dtype": str, "logit_scale": (int, float, type(None))}
-        scale = entry.get("logit_scale") if isinstance(entry, dict) else None
-        sound = (
-            isinstance(entry, dict)
-            and {"name", "fingerprint", "dim"} <= set(entry) <= set(kinds)
-            and all(isinstance(v, kinds[k]) and not isinstance(v, bool) for k, v in entry.items())
-            and entry["name"].strip()
-            and entry["fingerprint"]
-            and 0 < entry["dim"] <= _WIDEST
-            and (scale is None or 0 < scale < math.inf)
-        )
-        if not sound:
+        if not isinstance(entry, dict) or not _is_sound(entry):
             raise InputError(
                 f"Expected the name, fingerprint, dim, dtype and logit_scale of an encoder, got {entry!r:.200}."
             )
@@ -62,3 +52,22 @@ class EncoderSpec:
                 f"Expected features of encoder '{self.name}' ({self.fingerprint[:12]}), got '{other.name}' "
                 f"({other.fingerprint[:12]}); embed the images with the encoder that the model was fitted on."
             )
+
+
+def _is_sound(entry: dict[str, Any]) -> bool:
+    """Whether the entry has the fields of an encoder, with values that one can have."""
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "name": str,
+        "fingerprint": str,
+        "dim": int,
+        "dtype": str,
+        "logit_scale": (int, float, type(None)),
+    }
+    return (
+        {"name", "fingerprint", "dim"} <= set(entry) <= set(kinds)
+        and all(isinstance(v, kinds[k]) and not isinstance(v, bool) for k, v in entry.items())
+        and bool(entry["name"].strip())
+        and bool(entry["fingerprint"])
+        and 0 < entry["dim"] <= _WIDEST
+        and (entry.get("logit_scale") is None or 0 < entry["logit_scale"] < math.inf)
+    )

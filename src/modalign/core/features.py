@@ -58,7 +58,7 @@ class Features:
 
     vectors: np.ndarray
     ids: tuple[str, ...] = ()
-    labels: np.ndarray = field(default=None)  # type: ignore[assignment]
+    labels: np.ndarray = field(default=None)  # type: ignore[arg-type]  # ``__post_init__`` puts an array there
     class_names: tuple[str, ...] = ()
     tokens: np.ndarray | None = None
     spec: EncoderSpec | None = None
@@ -156,7 +156,7 @@ class Features:
     @classmethod
     def load(cls, path: str | Path) -> Features:
         """Read what :meth:`save` wrote, or any ``.npz`` with at least an array ``vectors``."""
-        arrays = read_npz(path, "a features file (.npz)")
+        arrays: dict[str, Any] = read_npz(path, "a features file (.npz)")  # their types are checked with the features
         if "vectors" not in arrays:
             raise InputError(f"Expected an array 'vectors' in '{path}', got {sorted(arrays)}.")
         spec, quarantined = _read_card(arrays["card"], path) if "card" in arrays else (None, ())
@@ -165,16 +165,9 @@ class Features:
             raise InputError(
                 f"Expected one of {sorted(_PARTS)} per image as parts in '{path}', got {len(parts)} others."
             )
-        return cls(
-            vectors=narrowed(real_array(arrays["vectors"], "image vectors")),
-            ids=arrays.get("ids", ()),
-            labels=arrays.get("labels"),
-            class_names=arrays.get("class_names", ()),
-            tokens=arrays.get("tokens"),
-            spec=spec,
-            quarantined=quarantined,
-            parts=parts,
-        )
+        given = {name: arrays[name] for name in ("ids", "labels", "class_names", "tokens") if name in arrays}
+        vectors = narrowed(real_array(arrays["vectors"], "image vectors"))
+        return cls(vectors=vectors, spec=spec, quarantined=quarantined, parts=parts, **given)
 
 
 def _read_card(text: np.ndarray, path: str | Path) -> tuple[EncoderSpec | None, tuple[Quarantined, ...]]:
@@ -188,8 +181,9 @@ def _read_card(text: np.ndarray, path: str | Path) -> tuple[EncoderSpec | None, 
 
 
 def _is_quarantined(entry: object) -> bool:
-    known = isinstance(entry, dict) and set(entry) == {"id", "reason"}
-    return known and all(isinstance(text, str) for text in entry.values())
+    if not isinstance(entry, dict) or set(entry) != {"id", "reason"}:
+        return False
+    return all(isinstance(text, str) for text in entry.values())
 
 
 def concatenate(parts: Sequence[Features]) -> Features:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
@@ -37,7 +37,7 @@ def track(steps: Iterable[T], description: str, total: int | None = None, unit: 
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    total = len(steps) if total is None and hasattr(steps, "__len__") else total
+    total = len(steps) if total is None and isinstance(steps, Sized) else total
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

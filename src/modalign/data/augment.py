@@ -37,9 +37,8 @@ def strong_views(
     operations : RandAugment's N.
     magnitude : RandAugment's M as a share of its full range, 0…1 (9 of 30 by default).
     """
-    views = torch.cat(
-        [cut(p, random_rectangles(*p.shape[-2:], 1, scale=scale, generator=generator), size) for p in pictures]
-    )
+    boxes = (random_rectangles(p.shape[-2], p.shape[-1], 1, scale=scale, generator=generator) for p in pictures)
+    views = torch.cat([cut(p, box, size) for p, box in zip(pictures, boxes, strict=True)])
     flipped = torch.rand(len(views), generator=generator) < 0.5
     views = torch.where(flipped[:, None, None, None].to(views.device), views.flip(-1), views)
     return rand_augment(views, operations=operations, magnitude=magnitude, generator=generator)

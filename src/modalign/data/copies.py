@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def same_bytes(items: Items, indices: Iterable[int]) -> list[list[int]]:
     """
     groups = [list(indices)]
     for key in (_size, _head, content_hash):
-        groups = [part for group in groups for part in _parts(group, lambda i, key=key: key(items, i))]
+        groups = [part for group in groups for part in _parts(group, partial(key, items))]
     return groups
 
 

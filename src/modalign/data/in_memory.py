@@ -111,7 +111,10 @@ def label_keys(labels: object, n: int) -> list[str | None]:
     """Labels as class keys: a name, the decimal of an index, or None."""
     if labels is None:
         return [None] * n
-    values = list(labels.tolist() if hasattr(labels, "tolist") else labels)  # type: ignore[call-overload]
+    listed = labels.tolist() if hasattr(labels, "tolist") else labels
+    if not isinstance(listed, Iterable):
+        raise InputError(f"Expected one label an image ({n}), got {labels!r:.80}.")
+    values = list(listed)
     if len(values) != n:
         raise InputError(f"Expected one label an image ({n}), got {len(values)}.")
     known = [v for v in values if v is not None and v != UNLABELLED]

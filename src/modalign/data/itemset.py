@@ -37,11 +37,11 @@ class Items:
 
     ids: tuple[str, ...]
     blobs: tuple[Blob, ...] = field(repr=False)
-    labels: np.ndarray = field(default=None, repr=False)  # type: ignore[assignment]
+    labels: np.ndarray = field(default=None, repr=False)  # type: ignore[arg-type]  # ``__post_init__`` puts an array there
     class_names: tuple[str, ...] = ()
     quarantined: tuple[Quarantined, ...] = ()
     notes: tuple[str, ...] = ()
-    parts: np.ndarray = field(default=None, repr=False)  # type: ignore[assignment]
+    parts: np.ndarray = field(default=None, repr=False)  # type: ignore[arg-type]  # ``__post_init__`` puts an array there
     division: str = ""
     trouble: str = ""
     given: tuple[str, ...] = field(default=(), repr=False)

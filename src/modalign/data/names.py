@@ -63,8 +63,8 @@ def name_classes(found: Sequence[str], classes: object = None, *, indices: bool 
     matched = {} if indices else match_names(found, wanted)
     index = {key: names.index(wanted[known]) for key, known in matched.items()}
     notes = [*_twins(names), *_merged(matched)]
-    numbers = {key: numeral(key) for key in found}
-    if found and not index and None not in numbers.values():
+    numbers = {key: number for key in found if (number := numeral(key)) is not None}
+    if found and not index and all(key in numbers for key in found):
         index = {key: number for key, number in numbers.items() if number < len(names)}
         if len(set(index.values())) < len(index):
             raise InputError(f"Expected one spelling of every number among the classes, got {some(found)}.")
@@ -117,7 +117,7 @@ def _read_file(path: Path) -> object:
     text = read_text(path, "a file of class names")
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     wordnet = [_WORDNET.match(line) for line in lines]
-    return dict(m.groups() for m in wordnet if m) if lines and all(wordnet) else lines
+    return {m[1]: m[2] for m in wordnet if m} if lines and all(wordnet) else lines
 
 
 def siblings(path: Path) -> list[str]:

@@ -161,7 +161,8 @@ def random_crops(
     generator : where the randomness comes from.
     """
     _check(pixels)
-    return cut(pixels, random_squares(*pixels.shape[-2:], n, scale=scale, generator=generator), size)
+    height, width = pixels.shape[-2:]
+    return cut(pixels, random_squares(height, width, n, scale=scale, generator=generator), size)
 
 
 def _check(pixels: Tensor) -> None:

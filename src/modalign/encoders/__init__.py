@@ -5,6 +5,8 @@ The heavy half (torch, transformers) is imported on first use of a name below, s
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from modalign.core.lazy import lazily
 from modalign.encoders.registry import KNOWN_ENCODERS
 
@@ -18,6 +20,13 @@ _HOME = {
     "load_encoder": "loading",
     "find_encoder": "loading",
 }
+
+if TYPE_CHECKING:
+    from modalign.encoders.base import Encoder as Encoder
+    from modalign.encoders.clip import ClipEncoder as ClipEncoder
+    from modalign.encoders.joined import JoinedEncoder as JoinedEncoder
+    from modalign.encoders.loading import find_encoder as find_encoder
+    from modalign.encoders.loading import load_encoder as load_encoder
 
 __all__ = ["KNOWN_ENCODERS", *_HOME]
 __getattr__, __dir__ = lazily(__name__, _HOME, "KNOWN_ENCODERS")

@@ -57,7 +57,7 @@ class Encoder(ABC):
         store: FeatureStore | None = None,
     ) -> None:
         self.name = name
-        self.model = model.to(device)
+        self.model: Any = model.to(device)  # has the parts of its kind
         self.preprocessing = preprocessing
         self.device, self.dtype = device, torch.float32
         self.store = store

@@ -129,8 +129,8 @@ class Checkpoint:
         for name, part in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
             path = self.folder / name
             if path.is_file():
-                config = read_object(path)
-                config = config.get(part) if part else config
+                content = read_object(path)
+                config = content.get(part) if part else content
                 if config:
                     return Preprocessing.read(config, f"'{path}'")
         vision = self.config.get("vision_config")
@@ -173,7 +173,7 @@ def _content(path: Path, store: FeatureStore | None) -> bytes:
         if known is None:
             began = time.time_ns()
             known = _hash(path)
-            if is_settled(identity, began) and identity == file_identity(str(path.resolve())):
+            if identity is not None and is_settled(identity, began) and identity == file_identity(str(path.resolve())):
                 files.remember([(identity, known)])
     return known or _hash(path)
 

@@ -192,12 +192,12 @@ class ClipEncoder(Encoder):
         return None if scale is None else float(scale.detach().float().exp().mean())
 
 
-def pooled(output: object) -> Tensor:
+def pooled(output: Any) -> Tensor:
     """The vectors in what ``get_image_features`` or ``get_text_features`` returns.
 
     A tensor up to transformers 4, since 5 an output object that holds them as ``pooler_output``.
     """
-    return output if isinstance(output, Tensor) else output.pooler_output  # type: ignore[attr-defined]
+    return output if isinstance(output, Tensor) else output.pooler_output
 
 
 def _check(texts: object) -> bool:

@@ -79,10 +79,12 @@ class JoinedEncoder:
             raise InputError(f"None of the encoders '{self.name}' has a text tower; join one that does.")
         return self.language.embed_texts(texts, class_names, **options)
 
-    def part_of(self, features: Features, part: Encoder) -> Features:
-        """The columns of one part, as that part would have embedded the images."""
-        first = sum(self.widths[: self.parts.index(part)])
-        vectors = features.vectors[:, first : first + part.spec.dim] * np.float32(np.sqrt(len(self.parts)))
+    def part_of(self, features: Features, part: Encoder | JoinedEncoder) -> Features:
+        """The columns of one part, or of several joined in the same order, as that would have embedded the images."""
+        own = part.parts if isinstance(part, JoinedEncoder) else (part,)
+        first = sum(self.widths[: self.parts.index(own[0])])
+        scale = np.float32(np.sqrt(len(self.parts) / len(own)))
+        vectors = features.vectors[:, first : first + part.spec.dim] * scale
         return replace(features, vectors=vectors, spec=part.spec)
 
     def __repr__(self) -> str:

@@ -151,7 +151,7 @@ def _load(
     # A path says something about its owner, and the name goes into everything that is given away.
     own = folder_of(text)
     name = text if own is None else own.resolve().name
-    common = {"weights_hash": checkpoint.weights_hash(store), "device": place, "store": store}
+    common: dict[str, Any] = {"weights_hash": checkpoint.weights_hash(store), "device": place, "store": store}
     encoder: Encoder
     if hasattr(model, "get_image_features"):
         encoder = ClipEncoder(name, model, preprocessing, checkpoint=checkpoint, **common)

@@ -193,13 +193,16 @@ class Preprocessing:
 
     def _grid(self, width: int, height: int) -> tuple[int, int]:
         """The largest scale whose sides, rounded up to whole patches, hold at most ``max_patches`` patches."""
+
+        def patches(side: int, scale: float) -> int:
+            return max(1, math.ceil(scale * side / self.patch))
+
         low, high = 1e-6, 100.0
-        sides = (1, 1)
         while high - low >= 1e-5:
             scale = (low + high) / 2
-            sides = tuple(max(1, math.ceil(scale * side / self.patch)) for side in (width, height))
-            low, high = (scale, high) if sides[0] * sides[1] <= self.max_patches else (low, scale)
-        return tuple(self.patch * max(1, math.ceil(low * side / self.patch)) for side in (width, height))  # type: ignore[return-value]
+            fits = patches(width, scale) * patches(height, scale) <= self.max_patches
+            low, high = (scale, high) if fits else (low, scale)
+        return self.patch * patches(width, low), self.patch * patches(height, low)
 
     def card(self) -> dict[str, Any]:
         """All that decides the pixels, for the fingerprint."""
@@ -236,8 +239,8 @@ class Preprocessing:
             "factor": float(c["rescale_factor"]) if c["do_rescale"] else 1.0,
         }
         if "max_num_patches" in c:
-            grid = {"patch": int(c["patch_size"]), "max_patches": int(c["max_num_patches"])}
-            return cls("patches", (0, 0), None, **common, **grid)
+            common |= {"patch": int(c["patch_size"]), "max_patches": int(c["max_num_patches"])}
+            return cls("patches", (0, 0), None, **common)
         crop = _sides(c["crop_size"], where) if c.get("do_center_crop") else None
         if not c["do_resize"]:
             return cls("none", (0, 0), crop, **common)

@@ -107,7 +107,7 @@ def load_network(config: Mapping[str, Any], weights: Sequence[Path], folder: Pat
         tensors = {name: tensor for path in weights for name, tensor in load_file(path).items()}
         _check_counts(config, len(tensors))
         described = CONFIG_MAPPING[kind].from_dict(without_choices(config))
-        network = MODEL_MAPPING[type(described)]
+        network: Any = MODEL_MAPPING[type(described)]
         model, report = network.from_pretrained(
             None,
             config=described,

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -42,6 +43,19 @@ class ClassAccuracy:
     accuracy: float | None
     low: float | None
     high: float | None
+
+
+class MeasuredClass(ClassAccuracy):
+    """Accuracy of a class that has images; see :func:`has_images`."""
+
+    accuracy: float
+    low: float
+    high: float
+
+
+def has_images(row: ClassAccuracy) -> TypeGuard[MeasuredClass]:
+    """Whether the class has an image, so that its accuracy is a number."""
+    return row.n > 0
 
 
 @dataclass(frozen=True)

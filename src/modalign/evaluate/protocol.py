@@ -124,10 +124,10 @@ def run_once(
     """
     sealed = SealedLabels(features.labels[split.test])
     protocol, validation = split.description, None
-    aligned = anchor is not None and getattr(method, "takes_anchor", False)
+    aligned = anchor if getattr(method, "takes_anchor", False) else None
     space = (
         features
-        if anchor is None or aligned
+        if anchor is None or aligned is not None
         else replace(anchor, labels=features.labels, class_names=features.class_names)
     )
     rest = np.union1d(split.train, split.unlabelled)
@@ -145,7 +145,7 @@ def run_once(
         rows = rest if len(rest) else split.test
         train = _blind(space, rows)
     images = _blind(space, split.test)
-    also = {"anchor": _blind(anchor, rows)} if aligned else {}
+    also = {} if aligned is None else {"anchor": _blind(aligned, rows)}
     return measured(
         name,
         method,

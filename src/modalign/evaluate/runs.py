@@ -126,7 +126,8 @@ def amount(shots: Shots) -> float:
 
 def labels_in_words(shots: Shots) -> str:
     """``no labels``, ``1 label``, ``4 labels``, ``all labels``."""
-    return {0: "no labels", 1: "1 label"}.get(shots, f"{shots} labels")  # type: ignore[call-overload]
+    words: dict[Shots, str] = {0: "no labels", 1: "1 label"}
+    return words.get(shots, f"{shots} labels")
 
 
 def labels_a_class(shots: Shots) -> str:

@@ -64,7 +64,7 @@ def density(problems: Problems, f: Tensor, g: Tensor, rows: slice) -> Tensor:
     """
     exponents = f[:, rows] + g.mT
     exponents.sub_(problems.cost[:, rows]).mul_(1 / problems.eps)
-    torch.nn.functional.threshold_(exponents, CUT[problems.cost.dtype], -torch.inf)
+    torch.threshold_(exponents, CUT[problems.cost.dtype], -torch.inf)
     return exponents.exp_().to(problems.cost.dtype)
 
 

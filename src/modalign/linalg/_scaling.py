@@ -151,19 +151,20 @@ class Iteration:
         rho, eps = self.problems.rho[side], self.problems.eps[which]
         return _Hard(eps) if math.isinf(rho) else _Relaxed(eps, (self.f, self.g)[side][which], rho)
 
-    def _require_kernel(self) -> None:
+    def _require_kernel(self) -> Kernel:
         if self.kernel is None:
             self.kernel = Kernel(self.problems, self.f, self.g)
             self.row_sums = self.kernel.vector(self.problems.a)
             self.kernel.times(self.kernel.vector(self.problems.b), out=self.row_sums)
             self._known_sizes = None
+        return self.kernel
 
     def _absorb(self) -> None:
         self.f, self.g = self.potentials()
         self.kernel = self.used = self._known_sizes = None
 
     def _exponential_sweeps(self, count: int, striding: bool) -> None:
-        rows, columns, kernel = self._side(0), self._side(1), self.kernel
+        rows, columns, kernel = self._side(0), self._side(1), self._require_kernel()
         u, v = kernel.vector(self.problems.a), kernel.vector(self.problems.b)
         pending, used, sums = self.row_sums, torch.empty_like(u), torch.empty_like(v)
         length, (led_u, led_v) = self.stride if striding else None, self.used or (None, None)
@@ -234,6 +235,8 @@ class _Hard:
 
 class _Relaxed(_Hard):
     """The half-step of a KL-relaxed marginal, scaling = (sums · exp(absorbed / rho))^(−power)."""
+
+    power: Tensor
 
     def __init__(self, eps: Tensor, absorbed: Tensor, rho: float) -> None:
         super().__init__(eps)

@@ -143,7 +143,8 @@ def _svd(M: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return torch.linalg.svd(M, full_matrices=False)
     except torch.linalg.LinAlgError:
         parts = scipy.linalg.svd(M.cpu().numpy(), full_matrices=False, lapack_driver="gesvd")
-        return tuple(torch.from_numpy(part).to(M) for part in parts)
+        U, singular, Vh = (torch.from_numpy(part).to(M) for part in parts)
+        return U, singular, Vh
 
 
 def _completed(U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:

@@ -84,7 +84,8 @@ class RidgeFactorization:
         """
         dtype = self._dtype(Y)
         Y, mean, projected = self._project(Y)
-        size, along, outside = Y.square().sum(), projected.square().sum(dim=1), 0.0
+        size, along = Y.square().sum(), projected.square().sum(dim=1)
+        outside = torch.zeros_like(size)
         if self.primal:  # targets leave the span of the columns of X; in the dual form they cannot
             along = torch.where(self._determined, along / self.eigenvalues, 0)
             centred = size if mean is None else size - len(Y) * mean.square().sum()
@@ -93,7 +94,7 @@ class RidgeFactorization:
         for lam in _penalties(lams, strict=False):
             inverse = torch.where(self._determined, 1 / (self.eigenvalues + lam), 0)
             weight = self._weight(projected * inverse[:, None])
-            bias = None if mean is None else (mean - self._mean @ weight).to(dtype)
+            bias = None if mean is None or self._mean is None else (mean - self._mean @ weight).to(dtype)
             left = outside + (along * (1 - self.eigenvalues * inverse).square()).sum()
             residual = float((left / size).sqrt()) if size > 0 else 0.0
             maps.append(LinearMap(weight.to(dtype), bias, residual, self._condition(lam), self.rank))

@@ -97,11 +97,11 @@ def match(
     state, passes = problem.look(x), 1
     damping = min(0.1, state.error)  # near the solution nothing has to be held back
     while state.error > tolerance and passes < max_passes:
-        if not problem.newton:
+        if state.hessian is None:
             x = x + problem.sinkhorn_step(state)
             state, passes = problem.look(x), passes + 1
             continue
-        step, promised = problem.newton_step(state, damping)
+        step, promised = problem.newton_step(state, state.hessian, damping)
         tried, passes = problem.look(x + step), passes + 1
         kept = (state.value - tried.value) / promised
         if tried.value < state.value or (promised < 1e-6 and tried.error < state.error):
@@ -161,12 +161,12 @@ class _Problem:
                 hessian.diagonal().add_(target / self.rho)
         return _Look(value, mass, target, hessian, float((mass - target).abs().sum()))
 
-    def newton_step(self, at: _Look, damping: float) -> tuple[Tensor, float]:
+    def newton_step(self, at: _Look, hessian: Tensor, damping: float) -> tuple[Tensor, float]:
         """A damped step, and by how much F falls if it is quadratic."""
         gradient, scale = at.mass - at.target, torch.maximum(at.mass, at.target)
-        factor = torch.linalg.cholesky(at.hessian + torch.diag(damping * scale))
+        factor = torch.linalg.cholesky(hessian + torch.diag(damping * scale))
         step = torch.cholesky_solve(-gradient[:, None], factor)[:, 0]
-        return step, -float((gradient * step).sum() + (step @ at.hessian @ step) / 2)
+        return step, -float((gradient * step).sum() + (step @ hessian @ step) / 2)
 
     def sinkhorn_step(self, at: _Look) -> Tensor:
         power = 1 if math.isinf(self.rho) else self.rho / (self.rho + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -123,7 +124,7 @@ def transport_cost(
     b: Tensor | None = None,
     *,
     regularised: bool = False,
-    **options,
+    **options: Any,
 ) -> Tensor:
     r"""The cost of optimal transport with the plan as its gradient, :math:`\partial / \partial C = T`.
 

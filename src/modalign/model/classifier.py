@@ -28,7 +28,7 @@ from modalign.methods.contract.tower import TowerMethod
 from modalign.methods.contract.vectors import VectorMethod
 from modalign.model.persistence import Description, check_scores, load_model, save_model
 from modalign.model.predictions import Evaluation, Prediction, Predictions, evaluation_notes
-from modalign.model.scoring import Answered, answer
+from modalign.model.scoring import Answered, answer, require_clip
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
@@ -85,13 +85,12 @@ class Classifier:
         """
         if not isinstance(reject, (bool, int, float, np.number)):
             raise InputError(f"Expected {argument('reject')} as a share of images, True or False, got {reject!r}.")
-        asked, level = reject is not False, 0.05 if reject is True else float(reject)
-        if asked:
-            self._require_rejection(level)
+        level = 0.05 if reject is True else float(reject)
+        rejection = None if reject is False else self._require_rejection(level)
         found = self._answer(images)
         seen, rejected = found.scored, None
-        if asked:
-            rejected = self.rejection.rejects(torch.from_numpy(seen.logits / self.temperature), level).numpy()
+        if rejection is not None:
+            rejected = rejection.rejects(torch.from_numpy(seen.logits / self.temperature), level).numpy()
         origin = {
             "version": versions()["modalign"],
             "encoder": {"name": self.encoder.spec.name, "fingerprint": self.encoder.spec.fingerprint},
@@ -150,7 +149,7 @@ class Classifier:
 
         items, labels = self._items_to_test_on(images, split, classes)
         known = np.flatnonzero(labels != UNLABELLED)
-        hashes = {items.ids[i]: content_hash(items, i) for i in known}
+        hashes = {items.ids[i]: content_hash(items, i) for i in known.tolist()}
         seen = np.array([not include_fitted and hashes[items.ids[i]] in self.fitted_on for i in known], dtype=bool)
         if not len(known):
             raise InputError(
@@ -189,7 +188,7 @@ class Classifier:
             items, labels = self._items_to_test_on(images, split, classes)
         except InputError:
             return False
-        for i in np.flatnonzero(labels != UNLABELLED):
+        for i in np.flatnonzero(labels != UNLABELLED).tolist():
             if content_hash(items, i) not in self.fitted_on:
                 with suppress(UndecodableError):
                     items.open(i)
@@ -222,15 +221,15 @@ class Classifier:
     def _answer(self, images: Any) -> Answered:
         return answer(self.encoder, self.method, images, temperature=self.temperature, crops=self.crops)
 
-    def _provenance(self, hashes: dict[str, str]) -> dict[str, tuple[str, ...] | None]:
+    def _provenance(self, hashes: dict[str, str]) -> dict[str, Any]:
         """Which of these images the model was fitted on and which it was validated with, as far as it knows."""
         known = [name for name, content in hashes.items() if content in self.fitted_on]
         validated = dict.fromkeys(name for name in known if hashes[name] in (self.validated_on or ()))
         fitted = tuple(name for name in known if name not in validated)
         return {"fitted": fitted, "validated": None if self.validated_on is None else tuple(validated)}
 
-    def _require_rejection(self, level: float) -> None:
-        """Raise, with a way out that leads there, unless enough images were held out to refuse at ``level``."""
+    def _require_rejection(self, level: float) -> Rejection:
+        """What refuses images; raise, with a way out, unless enough images were held out to refuse at ``level``."""
         found = Rejection("probability", ()) if self.rejection is None else self.rejection
         needed = images_needed(level) if 0 < level < 1 else 0
         plan = self.record.get("validation", {})
@@ -246,6 +245,7 @@ class Classifier:
             if self.record.get("shots") is not None:
                 advice += f" and without {argument('shots', of='fit')}"
         found.require(level, advice)
+        return found
 
     def _items_to_test_on(self, images: Any, split: Any, classes: Any) -> tuple[Items, np.ndarray]:
         """The images that may be tested on, and their labels in this classifier's numbering."""
@@ -291,7 +291,7 @@ def load(
 def _try(method: TowerMethod, encoder: Encoder | JoinedEncoder, folder: str | Path) -> None:
     """Ask a method inside an encoder about one picture, since it cannot be tried without the encoder."""
     try:
-        found = method.score_images(load_items([Image.new("RGB", (64, 48), "gray")]), encoder)
+        found = method.score_images(load_items([Image.new("RGB", (64, 48), "gray")]), require_clip(encoder))
         check_scores(found.logits, 1, len(method.classes_))
     except (MemoryError, torch.OutOfMemoryError):
         raise

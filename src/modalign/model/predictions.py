@@ -83,7 +83,7 @@ class Predictions(Sequence[Prediction]):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, i: int) -> Prediction:  # type: ignore[override]
+    def __getitem__(self, i: int) -> Prediction:  # type: ignore[override]  # of a Sequence without slices
         top = self._best(i, 5)
         rejected = self.rejected is not None and bool(self.rejected[i])
         fitted = self.transductive is not None and bool(self.transductive[i])

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
+from modalign.core.errors import InputError
 from modalign.core.features import Features, Scored
 from modalign.data.copies import content_hash
 from modalign.data.items import Items, load_items
+from modalign.encoders.base import Encoder
+from modalign.encoders.clip import ClipEncoder
+from modalign.encoders.joined import JoinedEncoder
 from modalign.linalg.calibration import fit_temperature
 from modalign.methods.contract.tower import TowerMethod
 from modalign.methods.contract.transduction import kept_answers, vector_hashes
 from modalign.methods.contract.vectors import VectorMethod
 from modalign.tune.crops import embed_crops
-
-if TYPE_CHECKING:
-    from modalign.encoders.base import Encoder
-    from modalign.encoders.joined import JoinedEncoder
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,33 @@ class Answered:
     transductive: np.ndarray | None
 
 
+def require_clip(encoder: Encoder | JoinedEncoder) -> ClipEncoder:
+    """The encoder, if a method can learn inside it."""
+    if not isinstance(encoder, ClipEncoder):
+        raise InputError(
+            f"Expected one CLIP encoder to learn in, got '{encoder.name}', which is none; use a CLIP name."
+        )
+    return encoder
+
+
+def require_one(
+    encoder: Encoder | JoinedEncoder, purpose: str = "to see crops with", way_out: str = "leave crops out"
+) -> Encoder:
+    """The encoder, if it is one and not several."""
+    if isinstance(encoder, JoinedEncoder):
+        raise InputError(f"Expected one encoder {purpose}, got '{encoder.name}'; {way_out}.")
+    return encoder
+
+
 def embed_images(encoder: Encoder | JoinedEncoder, images: Any, crops: int = 0) -> Features:
     """Vectors of images, and of ``crops`` squares of each as ``tokens``.
 
     The squares follow from the picture alone, so that a model sees of an image what it saw of it before. They are
     cached (see :func:`~modalign.tune.crops.embed_crops`).
     """
-    return embed_crops(images, encoder, crops=crops, by_content=True) if crops else encoder.embed_images(images)
+    if not crops:
+        return encoder.embed_images(images)
+    return embed_crops(images, require_one(encoder), crops=crops, by_content=True)
 
 
 def score(encoder: Encoder | JoinedEncoder, method: VectorMethod | TowerMethod, images: Any, crops: int = 0) -> Scored:
@@ -54,7 +74,7 @@ def score(encoder: Encoder | JoinedEncoder, method: VectorMethod | TowerMethod, 
     ``crops`` squares are cut of every image for a method that scores parts, and none for others.
     """
     if isinstance(method, TowerMethod):
-        found = method.score_images(load_items(images), encoder)
+        found = method.score_images(load_items(images), require_clip(encoder))
         return replace(found, logits=found.logits.astype(np.float64))
     crops = crops if method.scores_parts else 0
     features = images if isinstance(images, Features) else embed_images(encoder, images, crops)

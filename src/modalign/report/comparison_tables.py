@@ -81,7 +81,7 @@ def best_and_second(result: MethodComparison) -> Table | None:
             found.setdefault((v.first, v.second, v.comparison), []).append(labels_in_words(v.shots))
     if not found:
         return None
-    rows = [
+    rows: list[list[TableCell | str]] = [
         [", ".join(labels), title(first), title(second), _points(comparison), _verdict(comparison)]
         for (first, second, comparison), labels in found.items()
     ]

@@ -29,6 +29,7 @@ from modalign.report.text import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _NAMED = 32  # up to so many classes every row has its name, and every cell room for its count
 _LISTED = 8  # mistakes below a matrix whose cells show no counts
@@ -87,7 +88,7 @@ def confusion_matrix(counts: ArrayLike, class_names: Sequence[str], *, limit: in
         if n <= _NAMED:
             _draw_counts(axes, table, share, cell)
         _draw_names(axes, words, cell, size, turned)
-        _list_mistakes(axes, listed, words, table, totals, cell)
+        _list_mistakes(figure, axes, listed, words, table, totals, cell)
         figure.text(
             6 / width, 1 - 8 / (top + n * cell + below), "true ↓  answer →", fontsize=10.5, color=MUTED, va="top"
         )
@@ -158,6 +159,7 @@ def _draw_names(axes: Axes, words: Sequence[str], cell: float, size: float, turn
 
 
 def _list_mistakes(
+    figure: Figure,
     axes: Axes,
     listed: Sequence[tuple[int, int]],
     words: Sequence[str],
@@ -166,7 +168,6 @@ def _list_mistakes(
     cell: float,
 ) -> None:
     """Numbers in the matrix, and what they stand for in two columns below it."""
-    figure = axes.figure
     width, height = figure.get_size_inches() * 72
     below = axes.get_position().y0 * height
     for number, (sign, (i, j)) in enumerate(zip("①②③④⑤⑥⑦⑧", listed, strict=False)):

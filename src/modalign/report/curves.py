@@ -16,6 +16,7 @@ from modalign.report.text import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _NEAR = 0.5  # chance level is drawn where it lies no farther below the data than this share of their range
 
@@ -66,7 +67,7 @@ def accuracy_over_labels(
         if chance is not None:
             _draw_chance(axes, chance)
         _percent_axis(axes)
-        _label_ends(axes, ends)
+        _label_ends(figure, axes, ends)
     return Picture(figure, _in_words(rows, methods, chance), "Accuracy by labeled images per class")
 
 
@@ -75,8 +76,8 @@ def draws_intervals(rows: Sequence[Summary]) -> bool:
     return len({row.method for row in rows}) <= len(SERIES) and any(row.accuracy.n > 1 for row in rows)
 
 
-def _draw_curve(axes: Axes, i: int, x: Sequence[float], rows: Sequence[Summary], *, intervals: bool) -> None:
-    x = np.asarray(x)
+def _draw_curve(axes: Axes, i: int, places: Sequence[float], rows: Sequence[Summary], *, intervals: bool) -> None:
+    x = np.asarray(places)
     y, low, high = 100 * np.array([(r.accuracy.mean, r.accuracy.low, r.accuracy.high) for r in rows]).T
     known = np.array([intervals and row.accuracy.n > 1 for row in rows])
     axes.fill_between(x, low, high, where=known, color=_color(i), alpha=0.15, linewidth=0, zorder=1)
@@ -93,9 +94,9 @@ def _color(i: int) -> str:
 
 def _places(shots: Sequence[Shots]) -> dict[Shots, float]:
     """Where numbers of labels stand on the axis: by their logarithm, none and all a step beyond the ends."""
-    counts = [k for k in shots if k not in (0, "all")] or [1]
-    ends = {0: math.log2(min(counts)) - 1, "all": math.log2(max(counts)) + 1}
-    return {k: ends[k] if k in ends else math.log2(k) for k in shots}
+    counts = [k for k in shots if not isinstance(k, str) and k] or [1]
+    ends: dict[Shots, float] = {0: math.log2(min(counts)) - 1, "all": math.log2(max(counts)) + 1}
+    return {k: math.log2(k) if not isinstance(k, str) and k else ends[k] for k in shots}
 
 
 def _limit(axes: Axes, rows: Sequence[Summary], chance: float | None) -> None:
@@ -142,10 +143,10 @@ def _percent_axis(axes: Axes) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], gap: float = 15.0) -> None:
+def _label_ends(figure: Figure, axes: Axes, ends: Sequence[tuple[float, str, str]], gap: float = 15.0) -> None:
     """Names at the right edge, moved apart where lines end close together."""
     low, high = axes.get_ylim()
-    tall = axes.get_position().height * axes.figure.get_size_inches()[1] * 72
+    tall = axes.get_position().height * figure.get_size_inches()[1] * 72
     ordered = sorted(ends)
     wanted = np.array([(y - low) / (high - low) * tall for y, _, _ in ordered])
     placed = _spread(wanted, gap, 4, tall - 2)

@@ -13,7 +13,7 @@ from modalign.core.features import ClassText, Features
 from modalign.core.record import versions
 from modalign.data.items import Items, load_items
 from modalign.evaluate.candidates import HEADER, candidate_rows
-from modalign.evaluate.metrics import percent, reliability
+from modalign.evaluate.metrics import has_images, percent, reliability
 from modalign.evaluate.outcome import outcome_lines
 from modalign.linalg.gaussians import modality_gap as measured_gap
 from modalign.linalg.prototypes import text_prototypes
@@ -242,7 +242,7 @@ def _mistake_table(result: Evaluation, pairs: list[tuple[int, int]]) -> Table:
 
 
 def _all_classes(result: Evaluation) -> Fold:
-    ordered = sorted((row for row in result.per_class if row.n), key=lambda row: (row.accuracy, row.name))
+    ordered = sorted((row for row in result.per_class if has_images(row)), key=lambda row: (row.accuracy, row.name))
     rows = [
         [row.name, f"{row.n:,}", percent(row.accuracy), f"{percent(row.low)} to {percent(row.high)}"] for row in ordered
     ]

@@ -47,7 +47,8 @@ def plot_modality_gap(
         for i, (images, texts) in enumerate(flat):
             axes = panel(figure, i * (each + 20), 2, (1 - i) * (each + 20), 76)
             rows = np.arange(0, len(images), max(1, math.ceil(len(images) / 600)))
-            axes.scatter(*images[rows].T, s=12, color=SERIES[0], alpha=0.35, linewidths=0)
+            x, y = images[rows].T
+            axes.scatter(x, y, s=12, color=SERIES[0], alpha=0.35, linewidths=0)
             if labels is not None:
                 for k, text in enumerate(texts):
                     own = images[np.asarray(labels) == k]
@@ -55,7 +56,8 @@ def plot_modality_gap(
                         line = np.stack([own.mean(axis=0), text]).T
                         axes.plot(*line, color=MUTED, linewidth=0.8, alpha=min(0.8, max(0.25, 8 / len(texts))))
             size = 34 if len(texts) <= 20 else 16
-            axes.scatter(*texts.T, s=size, marker="D", color=SERIES[1], edgecolors=SURFACE, linewidths=0.9, zorder=3)
+            x, y = texts.T
+            axes.scatter(x, y, s=size, marker="D", color=SERIES[1], edgecolors=SURFACE, linewidths=0.9, zorder=3)
             axes.set_title(("before", "after")[i], loc="left", color=INK, pad=27)
             axes.text(0, 1.03, notes[i], transform=axes.transAxes, fontsize=10.5, color=MUTED, va="bottom", ha="left")
             _square(axes, np.concatenate([p for pair in flat for p in pair] if shared else [images, texts]))

@@ -68,7 +68,7 @@ class Page:
     def section(self, heading: str, text: str = "", *, blocks: PageSection | Sequence[PageSection] = ()) -> Self:
         """Add a section: heading, plain text (a blank line starts a paragraph), then blocks, which stand side by side
         where the page is wide enough."""
-        parts = [blocks] if hasattr(blocks, "html") else list(blocks)  # type: ignore[arg-type, list-item]
+        parts = [blocks] if hasattr(blocks, "html") else list(blocks)
         shown = [Markup(part.html()) for part in parts]
         self._sections.append({"heading": heading, "paragraphs": _paragraphs(text), "blocks": shown})
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modalign.core.errors import InputError
-from modalign.evaluate.metrics import ClassAccuracy, percent
+from modalign.evaluate.metrics import ClassAccuracy, has_images, percent
 from modalign.report.style import INK, MUTED, SERIES, Picture, canvas, panel, settings, text_width
 from modalign.report.text import count, shorten
 
@@ -26,7 +26,7 @@ def per_class_bars(
     width : int, default=430
         CSS pixels.
     """
-    known = sorted((r for r in rows if r.n), key=lambda r: (r.accuracy, r.name))
+    known = sorted((row for row in rows if has_images(row)), key=lambda row: (row.accuracy, row.name))
     if not known:
         raise InputError("Expected at least one class with images, got none.")
     shown, hidden = known[:limit], known[limit:]

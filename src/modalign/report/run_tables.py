@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -46,7 +46,7 @@ class Table:
     """
 
     header: Sequence[str]
-    rows: Sequence[Row] | dict[str, Sequence[Row]]
+    rows: Sequence[Row] | Mapping[str, Sequence[Row]]
     caption: str = ""
     title: str = ""
     foot: Sequence[Row] = ()
@@ -57,7 +57,7 @@ class Table:
 
     def html(self) -> str:
         """The table, everything escaped; scrolls by itself where the page is narrower."""
-        groups = self.rows if isinstance(self.rows, dict) else {"": self.rows}
+        groups = self.rows if isinstance(self.rows, Mapping) else {"": self.rows}
         cells = [_cells(row) for row in (*self._flat(), *self.foot)]
         kinds = ["number" if cells and all(_is_number(row[k].text) for row in cells) else "" for k in self._columns()]
         return render(
@@ -71,7 +71,7 @@ class Table:
         )
 
     def _flat(self) -> list[Row]:
-        return [row for rows in self.rows.values() for row in rows] if isinstance(self.rows, dict) else [*self.rows]
+        return [row for rows in self.rows.values() for row in rows] if isinstance(self.rows, Mapping) else [*self.rows]
 
     def _columns(self) -> range:
         return range(len(self.header))

@@ -84,11 +84,11 @@ def calibration(source: str, few: int) -> str:
 
 def gap_change(before: Mapping[str, float | None], after: Mapping[str, float | None]) -> str:
     """Whether images and class texts are closer after a map, by every number that is known of both sides."""
-    pairs = {
-        words: (before.get(name), after.get(name))
-        for name, words in GAP_NUMBERS.items()
-        if all(value is not None and math.isfinite(value) for value in (before.get(name), after.get(name)))
-    }
+    pairs: dict[str, tuple[float, float]] = {}
+    for name, words in GAP_NUMBERS.items():
+        a, b = before.get(name), after.get(name)
+        if a is not None and b is not None and math.isfinite(a) and math.isfinite(b):
+            pairs[words] = (a, b)
     if not pairs:
         return "The gap was not measured."
     listed = "; ".join(f"{words} {a:.3g} before and {b:.3g} after" for words, (a, b) in pairs.items())

@@ -232,7 +232,7 @@ def _tidy(document: str, alt: str) -> str:
     body = body.replace("xlink:href", "href")
     own = hashlib.sha256(body.encode()).hexdigest()[:8]
     body = re.sub(r'(id="|"#|url\(#)(?=[mpCi])', rf"\g<1>f{own}-", body)
-    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', body).groups()  # type: ignore[union-attr]
+    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', body).groups()  # type: ignore[union-attr]  # Matplotlib writes one
     root = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'role="img" aria-label="{escape(alt)}" style="font-family: {FONT}; stroke-linejoin: round">'

@@ -103,7 +103,7 @@ class ImageBatches:
         items: Items,
         encoder: Encoder,
         *,
-        augmentation: Augmentation | Sequence[Augmentation] = "random_resized_crop",
+        augmentation: str | Sequence[str] = "random_resized_crop",
         scale: tuple[float, float] = (0.08, 1.0),
         seed: int = 0,
         memory: int = MEMORY,
@@ -217,7 +217,8 @@ class ImageBatches:
         return normalised(self._encoder, views)
 
     def _rectangle(self, pixels: Tensor, draws: Generator) -> Tensor:
-        box = random_rectangles(*pixels.shape[-2:], 1, scale=self.scale, generator=draws)
+        height, width = pixels.shape[-2:]
+        box = random_rectangles(height, width, 1, scale=self.scale, generator=draws)
         return cut(pixels, box, self.size)[0]
 
 

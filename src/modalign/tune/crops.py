@@ -21,7 +21,7 @@ from modalign.data.views import check_scale, cut, empty_views, random_crops, ran
 from modalign.encoders.features.ahead import read_ahead
 from modalign.encoders.features.extraction import COMMIT_SECONDS, finite_vectors
 from modalign.encoders.features.shelf import Shelf, remaking
-from modalign.tune.batches import MEMORY, Augmentation, Batch, ImageBatches, normalised, square_side
+from modalign.tune.batches import MEMORY, Batch, ImageBatches, normalised, square_side
 from modalign.tune.randomness import generator
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class CropBatches(ImageBatches):
         crops: int = 16,
         side: tuple[float, float] = (0.5, 0.9),
         every: int = 1,
-        augmentation: Augmentation | Sequence[Augmentation] = ("centre", "strong"),
+        augmentation: str | Sequence[str] = ("centre", "strong"),
         scale: tuple[float, float] = (0.3, 1.0),
         seed: int = 0,
         memory: int = MEMORY,
@@ -90,7 +90,8 @@ class CropBatches(ImageBatches):
             numbers = indices.tolist()
             for row, i, picture in zip(crops, numbers, self.pictures(numbers), strict=True):
                 draws = generator("crops", self.seed, epoch, i)
-                squares = random_squares(*picture.shape[-2:], count, scale=self.side, generator=draws)
+                height, width = picture.shape[-2:]
+                squares = random_squares(height, width, count, scale=self.side, generator=draws)
                 cut(picture, squares, self.size, out=row)
         return CropBatch(batch.views, batch.labels, batch.indices, epoch, crops, self._encoder)
 

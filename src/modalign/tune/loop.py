@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from functools import lru_cache
@@ -35,10 +35,11 @@ from modalign.tune.training_state import TrainingState, trained_tensors
 
 A = TypeVar("A")
 B = TypeVar("B")
+B_co = TypeVar("B_co", covariant=True)
 Loss = Tensor | Mapping[str, Tensor]
 
 
-class Data(Protocol[B]):
+class Data(Protocol[B_co]):
     """n images that can be had as batches; :class:`modalign.tune.batches.ImageBatches` is one.
 
     Attributes
@@ -51,7 +52,7 @@ class Data(Protocol[B]):
 
     def __len__(self) -> int: ...
 
-    def batch(self, indices: Tensor, epoch: int) -> B:
+    def batch(self, indices: Tensor, epoch: int) -> B_co:
         """What the loss is given for these images (b,) int64; a pure function, called from another thread."""
 
 
@@ -275,7 +276,7 @@ def _own_randomness(device: torch.device) -> Any:
     return torch.random.fork_rng(devices=[device.index] if device.type == "cuda" else [])
 
 
-def _ahead(function: Callable[[A], B], jobs: Iterable[A], window: int = 2) -> Iterator[B]:
+def _ahead(function: Callable[[A], B], jobs: Iterable[A], window: int = 2) -> Generator[B, None, None]:
     """``function`` of every job, in order, computed by one thread up to ``window`` jobs ahead of the consumer."""
     waiting: deque[Future[B]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="modalign-batches") as pool:

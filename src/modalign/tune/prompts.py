@@ -85,7 +85,7 @@ class Prompts(nn.Module):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise InputError(f"Expected {name} of prompts to be an integer of at least 1, got {value!r}.")
         self.length, self.width, self.depth, self.sets, self.classes = length, width, depth, sets, classes
-        shape = (length, width)
+        shape: tuple[int, ...] = (length, width)
         if classes is not None:
             shape = (sets or 1, classes, *shape)
         elif sets is not None:

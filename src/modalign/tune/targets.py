@@ -39,9 +39,10 @@ class LayerNorms(nn.ParameterDict):
 
     def __init__(self, vision: VisionTower) -> None:
         super().__init__()
-        for name, affine in vision.norms().items():
-            self[f"{name}_weight"] = nn.Parameter(affine.weight.float().clone())
-            self[f"{name}_bias"] = nn.Parameter(affine.bias.float().clone())
+        for name, (weight, bias) in vision.norms().items():
+            assert bias is not None  # the layer norms of CLIP have one
+            self[f"{name}_weight"] = nn.Parameter(weight.float().clone())
+            self[f"{name}_bias"] = nn.Parameter(bias.float().clone())
 
     def tower(self, vision: VisionTower) -> VisionTower:
         """``vision`` with these layer norms."""

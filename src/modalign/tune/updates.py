@@ -194,7 +194,7 @@ class KAdaptation(nn.ParameterDict):
 
     def updates(self) -> dict[str, Tensor]:
         """ΔW (outputs, inputs) by map, O(n r w²) each."""
-        found = {}
+        found: dict[str, Tensor] = {}
         for part in self.maps:
             left, right = (
                 torch.einsum("ia,libr->labir", self[f"{part}_slow_{side}"], self[f"{part}_fast_{side}"])
@@ -224,8 +224,10 @@ def _by_peft(
         if generator is not None:
             torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         peft.inject_adapter_in_model(config, shell)
-    made = {name: shell[name] for name in shapes}
-    return {n: (m.lora_A["default"].weight.detach(), m.lora_B["default"].weight.detach()) for n, m in made.items()}
+    made = {
+        name: [shell.get_parameter(f"{name}.lora_{side}.default.weight").detach() for side in "AB"] for name in shapes
+    }
+    return {name: (A, B) for name, (A, B) in made.items()}
 
 
 def _chosen(tower: Layered, maps: Sequence[Map]) -> dict[str, torch.Size]:

@@ -7,7 +7,7 @@ import os
 import sys
 import zipfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -110,7 +110,7 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
         if member.tell() + expected != info.file_size:
             raise InputError(f"the array '{name}' is cut off or longer than its header says.")
         array = np.empty(shape, dtype, order="F" if fortran else "C")
-        buffer = memoryview(array.reshape(-1, order="A").view(np.uint8)) if expected else memoryview(b"")
+        buffer = array.reshape(-1, order="A").view(np.uint8).data if expected else memoryview(b"")
         filled = 0
         while filled < expected:
             data = member.read(min(2**20, expected - filled))
@@ -124,7 +124,7 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
     return array
 
 
-def _read_header(member: BinaryIO, name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _read_header(member: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = npy.read_magic(member)
     readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     if version not in readers:  # 3.0 is for records with names outside Latin-1

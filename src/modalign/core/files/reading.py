@@ -31,7 +31,7 @@ class NotRegularError(OSError):
 
 
 @contextmanager
-def open_regular(path: str | Path, what: str) -> Iterator[BinaryIO]:
+def open_regular(path: str | os.PathLike[str], what: str) -> Iterator[BinaryIO]:
     """Open a regular file for reading in binary mode. Devices, pipes and files of the kernel are refused unread.
 
     Parameters
@@ -60,7 +60,7 @@ def open_regular(path: str | Path, what: str) -> Iterator[BinaryIO]:
         raise InputError(f"Expected {what}, '{path}' {why_unreadable(error)}.") from None
 
 
-def open_file(path: str | Path) -> BinaryIO:
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
     """As :func:`open_regular`, but every refusal is an OSError; :func:`why_unreadable` turns it into words."""
     try:
         _require_regular(os.stat(path))
@@ -89,13 +89,13 @@ def why_unreadable(error: OSError) -> str:
     return f"cannot be read: {error.strerror or error}"
 
 
-def require_path(path: str | Path, what: str) -> None:
+def require_path(path: str | os.PathLike[str], what: str) -> None:
     """Raise an InputError if ``path`` is an address (``https://…``, ``s3://…``), also as :class:`Path` spells it."""
     if reason := why_no_path(path):
         raise InputError(f"Expected {what} on this machine, got {reason}.")
 
 
-def why_no_path(path: str | Path) -> str | None:
+def why_no_path(path: str | os.PathLike[str]) -> str | None:
     """What an address is and what to do, or None for a path."""
     found = _ADDRESS.match(os.fspath(path))
     if not found or os.path.lexists(f"{found[1]}:"):
@@ -118,7 +118,7 @@ def _require_regular(status: os.stat_result) -> None:
         raise NotRegularError(errno.EINVAL, "not a regular file")
 
 
-def read_bytes(path: str | Path, what: str, limit: int = TEXT_LIMIT) -> bytes:
+def read_bytes(path: str | os.PathLike[str], what: str, limit: int = TEXT_LIMIT) -> bytes:
     """Read a regular file of at most ``limit`` bytes; see :func:`open_regular`."""
     with open_regular(path, what) as file:
         data = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)  # all of that is allocated at once
@@ -127,7 +127,7 @@ def read_bytes(path: str | Path, what: str, limit: int = TEXT_LIMIT) -> bytes:
     return data
 
 
-def read_text(path: str | Path, what: str, limit: int = TEXT_LIMIT) -> str:
+def read_text(path: str | os.PathLike[str], what: str, limit: int = TEXT_LIMIT) -> str:
     r"""Read a text file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; see :func:`read_bytes`.
 
     Lines end in ``\n``, whatever system wrote them.
@@ -140,7 +140,7 @@ def read_text(path: str | Path, what: str, limit: int = TEXT_LIMIT) -> str:
         raise InputError(f"Expected {what} in UTF-8, '{path}' is not (byte {error.start}); save it as UTF-8.") from None
 
 
-def read_json(path: str | Path, what: str, limit: int = TEXT_LIMIT) -> Any:
+def read_json(path: str | os.PathLike[str], what: str, limit: int = TEXT_LIMIT) -> Any:
     """Read a JSON file.
 
     Parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Generic, Protocol, TypeVar
 
 from modalign.core.errors import UndecodableError
 from modalign.data.blobs import SIZE_LIMIT, Blob, Identity, file_identity, too_large, unreadable_reason
@@ -15,16 +15,20 @@ _EXPANDED_ANYWAY = 2**32
 _STEP = 2**20
 
 
-class Archive(Protocol):
+M = TypeVar("M")
+M_contra = TypeVar("M_contra", contravariant=True)
+
+
+class Archive(Protocol[M_contra]):
     """An archive whose members can be read from any thread."""
 
     path: str
 
-    def read(self, member: object) -> bytes:
+    def read(self, member: M_contra, /) -> bytes:
         """The bytes of one member; raises anything if they are damaged."""
 
 
-class MemberBlob:
+class MemberBlob(Generic[M]):
     """One member of an archive.
 
     Attributes
@@ -37,7 +41,7 @@ class MemberBlob:
 
     __slots__ = ("_size", "archive", "member", "name")
 
-    def __init__(self, archive: Archive, name: str, member: object, size: int) -> None:
+    def __init__(self, archive: Archive[M], name: str, member: M, size: int) -> None:
         self.archive, self.name, self.member, self._size = archive, name, member, size
 
     def read(self) -> bytes:
@@ -121,7 +125,7 @@ class Members:
             return clean
         return None
 
-    def add(self, name: str, archive: Archive, member: object, size: int) -> None:
+    def add(self, name: str, archive: Archive[M], member: M, size: int) -> None:
         """One more item, by the name that :meth:`wants` returned."""
         self.found[name] = MemberBlob(archive, name, member, size)
 

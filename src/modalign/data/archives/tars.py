@@ -15,10 +15,10 @@ import tarfile
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from modalign.core.errors import UndecodableError
 from modalign.core.files import open_regular
@@ -28,7 +28,12 @@ from modalign.data.inventory import has_image_suffix
 
 AHEAD_LIMIT = 2**26
 """Bytes of members that a compressed tar keeps for threads that are a little behind."""
-_PACKERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open, b"\x5d\0\0": lzma.open}
+_PACKERS: dict[bytes, Callable[[str], gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+    b"\x5d\0\0": lzma.open,
+}
 _BLOCK = tarfile.BLOCKSIZE
 _END_MARK = bytes(2 * _BLOCK)
 _AFTER_END = 2**24  # bytes behind the end mark that are looked at
@@ -42,10 +47,10 @@ class _Header(tarfile.TarInfo):
     """A header whose damage is an error and not the end of the archive."""
 
     @classmethod
-    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> tarfile.TarInfo:
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(tarfile_)
-        except (tarfile.EmptyHeaderError, tarfile.EOFHeaderError):
+        except (tarfile.EmptyHeaderError, tarfile.EOFHeaderError):  # type: ignore[attr-defined]  # typeshed lacks both
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from None
@@ -102,13 +107,12 @@ class PackedTar:
             self._close()
             self._file, self._process = _unpacked(self.path), os.getpid()
             self._tar = _stream(self._file)
-        while (member := self._tar.next()) is not None:
-            self._tar.members = []  # a stream remembers every header otherwise
+        while (member := _next(self._tar)) is not None:
             current, self._next = self._next, self._next + 1
             if current == number:
-                return self._extract(member)
+                return _extract(self._tar, member)
             if member.isreg() and has_image_suffix(member.name) and member.size <= AHEAD_LIMIT // 8:
-                self._keep(current, self._extract(member))
+                self._keep(current, _extract(self._tar, member))
         raise UndecodableError("no longer in the archive")
 
     def _close(self) -> None:
@@ -118,18 +122,26 @@ class PackedTar:
         self._tar, self._file, self._next, self._kept = None, None, 0, 0
         self._ahead.clear()
 
-    def _extract(self, member: tarfile.TarInfo) -> bytes:
-        file = self._tar.extractfile(member)  # type: ignore[union-attr]
-        data = file.read() if file else b""
-        if len(data) < member.size:
-            raise UndecodableError("truncated: the archive ends before the file does")
-        return data
-
     def _keep(self, number: int, data: bytes) -> None:
         self._ahead[number] = data
         self._kept += len(data)
         while self._kept > AHEAD_LIMIT:
             self._kept -= len(self._ahead.popitem(last=False)[1])
+
+
+def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+    """The next header, which the archive does not remember: it keeps every one otherwise."""
+    header = tar.next()
+    tar.members = []  # type: ignore[attr-defined]  # typeshed lacks it
+    return header
+
+
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member)
+    data = file.read() if file else b""
+    if len(data) < member.size:
+        raise UndecodableError("truncated: the archive ends before the file does")
+    return data
 
 
 @dataclass(frozen=True)
@@ -186,8 +198,7 @@ def _walk(raw: BinaryIO) -> Iterator[tarfile.TarInfo | _Gap]:
         raw.seek(start)
         try:
             with tarfile.open(fileobj=raw, mode="r:", tarinfo=_Header) as tar:
-                while (info := tar.next()) is not None:
-                    tar.members = []
+                while (info := _next(tar)) is not None:
                     yield info
                     if tar.offset > size:  # no reason to believe a length that cannot be
                         raise tarfile.ReadError(f"'{info.name}' is longer than the rest of the archive")
@@ -234,8 +245,7 @@ def _list_packed(path: str, members: Members) -> None:
     number, place = 0, 0
     try:
         with closing(_unpacked(path)) as file, _stream(file) as tar:
-            while (info := tar.next()) is not None:
-                tar.members = []
+            while (info := _next(tar)) is not None:
                 clean = members.wants(info.name, _kind(info), info.size, _trouble(info))
                 if clean is not None:
                     members.add(clean, archive, number, info.size)
@@ -262,7 +272,7 @@ def _list_packed(path: str, members: Members) -> None:
 class _Unpacked:
     """The content of a compressed file, read forwards; its checksum is verified behind the last byte."""
 
-    def __init__(self, file: gzip.GzipFile) -> None:
+    def __init__(self, file: gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile) -> None:
         self.read, self.close = file.read1, file.close  # read would drop what comes before an error
 
 
@@ -272,19 +282,17 @@ def _unpacked(path: str) -> _Unpacked:
     opener = next((opener for magic, opener in _PACKERS.items() if head.startswith(magic)), None)
     if opener is None:
         raise tarfile.ReadError("not a compressed file any more")
-    return _Unpacked(opener(path))  # type: ignore[arg-type]
+    return _Unpacked(opener(path))
 
 
 def _stream(file: _Unpacked) -> tarfile.TarFile:
-    return tarfile.open(fileobj=file, mode="r|", tarinfo=_Header, bufsize=2**18)  # type: ignore[call-overload]
+    return tarfile.open(fileobj=file, mode="r|", tarinfo=_Header, bufsize=2**18)  # type: ignore[call-overload]  # wants ``write`` too
 
 
 def _kind(info: tarfile.TarInfo) -> str:
-    if info.isdir():
-        return "folder"
     if info.issym() or info.islnk():
         return "link"
-    return "file" if info.isfile() else "special"
+    return "folder" if info.isdir() else "file" if info.isfile() else "special"
 
 
 def _trouble(info: tarfile.TarInfo) -> str | None:

@@ -12,7 +12,7 @@ import struct
 import threading
 import zipfile
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from modalign.core.files import damaged_contents, open_regular
 from modalign.data.archives.members import Members, places
@@ -51,7 +51,7 @@ class ZipArchive:
                 with self._table.open(info) as stream:
                     return _all_of(stream, info)
             self._raw.seek(start)
-            with zipfile.ZipExtFile(self._raw, "r", info) as stream:  # type: ignore[arg-type]
+            with zipfile.ZipExtFile(self._raw, "r", info) as stream:
                 return _all_of(stream, info)
 
 
@@ -90,7 +90,7 @@ def _file(members: Members, archive: ZipArchive, info: zipfile.ZipInfo, start: i
         members.add(name, archive, (info, start), info.file_size)
 
 
-def _all_of(stream: zipfile.ZipExtFile, info: zipfile.ZipInfo) -> bytes:
+def _all_of(stream: IO[bytes] | zipfile.ZipExtFile, info: zipfile.ZipInfo) -> bytes:
     step = 2**20 if info.compress_type in _BOUNDED else 2**12
     parts, left = [], info.file_size
     while left and (part := stream.read(min(step, left))):

@@ -14,7 +14,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from io import BytesIO
+from typing import IO
 
+import numpy as np
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
@@ -56,7 +58,7 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 # The plugin classes and not Image.open: that one warns or raises by a global pixel limit before a JPEG can be
 # reduced, and would also try formats that start other programs (EPS starts Ghostscript).
-_PLUGINS: dict[str, type[ImageFile]] = {
+_PLUGINS: dict[str, Callable[[IO[bytes], str | bytes], ImageFile]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
     "GIF": GifImagePlugin.GifImageFile,
@@ -122,7 +124,7 @@ def wastes_bits(data: bytes, picture: Image.Image) -> bool | None:
     """Whether the top two bits of a 16-bit PNG are empty, so that it decodes to almost black; None for other files."""
     if not data.startswith(b"\x89PNG\r\n\x1a\n") or data[24:25] != b"\x10":
         return None
-    return max(high for _, high in picture.getextrema()) <= 64
+    return bool(np.asarray(picture).max() <= 64)
 
 
 def _decode(data: bytes, kind: str | None, max_pixels: int) -> Image.Image:
@@ -130,7 +132,7 @@ def _decode(data: bytes, kind: str | None, max_pixels: int) -> Image.Image:
     if plugin is None:
         raise UndecodableError(describe_format(data, kind), lasting=kind not in _OPTIONAL)
     jpeg = read_jpeg(data) if kind == "JPEG" else None
-    image = plugin(BytesIO(bounded(data, kind) if jpeg is None else jpeg.data))
+    image = plugin(BytesIO(bounded(data, kind) if jpeg is None else jpeg.data), "")
     pixels = image.width * image.height
     limit = _pixel_limit(image, kind, jpeg, max_pixels)
     if pixels > limit:
@@ -155,7 +157,7 @@ def _decode(data: bytes, kind: str | None, max_pixels: int) -> Image.Image:
     return rgb
 
 
-def _plugin(kind: str | None) -> Callable[[BytesIO], ImageFile] | None:
+def _plugin(kind: str | None) -> Callable[[IO[bytes], str | bytes], ImageFile] | None:
     """What reads a kind of file, or None; whether it is there does not depend on what else was imported."""
     if kind not in _OPTIONAL:
         return _PLUGINS.get(kind or "")

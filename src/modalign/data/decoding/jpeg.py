@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from modalign.core.errors import UndecodableError
 
@@ -96,7 +97,8 @@ def _finish(original: bytes, data: bytes, orientation: int, frames: list[tuple[i
 def exif_orientation(exif: bytes) -> int:
     """Tag 0x0112 of the first directory of an EXIF block; 1 (upright) if it is not there or not readable."""
     exif = exif.removeprefix(b"Exif\0\0")
-    order = {b"II*\0": "little", b"MM\0*": "big"}.get(bytes(exif[:4]))
+    orders: dict[bytes, Literal["little", "big"]] = {b"II*\0": "little", b"MM\0*": "big"}
+    order = orders.get(bytes(exif[:4]))
     if order is None:
         return 1
     start = int.from_bytes(exif[4:8], order)

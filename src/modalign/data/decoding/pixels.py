@@ -33,7 +33,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def _convert(image: Image.Image) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-        if rgba.getextrema()[3][0] == 255:
+        if rgba.getchannel("A").getextrema()[0] == 255:
             return rgba.convert("RGB")
         white = Image.new("RGB", rgba.size, (255, 255, 255))
         white.paste(rgba, mask=rgba)

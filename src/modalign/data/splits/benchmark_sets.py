@@ -14,7 +14,7 @@ from modalign.data.names import read_classes
 from modalign.data.splits.benchmarks import DATASETS, Dataset, dataset
 from modalign.data.splits.coop_files import read_aircraft, read_coop_split, read_cub
 from modalign.data.splits.drawing import draw_split
-from modalign.data.splits.split import Split, mark, official_split
+from modalign.data.splits.split import EMPTY, Split, mark, official_split
 
 __all__ = ["DATASETS", "Dataset", "dataset", "open_dataset", "read_imagenet"]
 
@@ -83,6 +83,6 @@ def read_imagenet(images: str | Path, class_names: str | Path) -> tuple[Items, S
     items = replace(load_items(images, classes=order), class_names=tuple(names))  # two ids may share one name
     split = official_split(items)
     if split is None:
-        return items, Split([], test=np.arange(len(items)), description="all images are for testing")
+        return items, Split(EMPTY.copy(), test=np.arange(len(items)), description="all images are for testing")
     test = np.concatenate([split.validation, split.test])
-    return items, replace(split, validation=[], test=test, description="ImageNet's train and val folders")
+    return items, replace(split, validation=EMPTY.copy(), test=test, description="ImageNet's train and val folders")

@@ -137,8 +137,7 @@ def _assemble(root: Path, lists: OfficialLists, description: str) -> tuple[Items
         labels=lists.labels,
         class_names=lists.class_names,
     )
-    parts = np.array(lists.parts)
-    return items, Split(**{part: np.flatnonzero(parts == part) for part in PARTS}, description=description)
+    return items, Split.by_part(np.array(lists.parts), description)
 
 
 def _lines(path: Path) -> list[str]:

@@ -89,7 +89,7 @@ class Division:
         """The part of an image in ``folders``, and these folders without the ones that name the part."""
         depth = _root((*folders,), self.clear, self.bare)
         part = "" if depth is None else self.part_in((*folders[:depth],), folders[depth])
-        if not part:
+        if depth is None or not part:
             return self.default, tuple(folders)
         end = depth + 1
         while end < len(folders) and part_called(folders[end]) == part:  # unpacked archives: train/train/…
@@ -135,7 +135,7 @@ def divide_folders(
     loose = frozenset(root for root in inside if _is_loose(root, inside))
     clear = loose | {root for root in inside if _is_clear(root, inside)}
     bare = frozenset(root for root in inside if all(part_called(name) for name in inside[root])) - clear
-    used = {folders[:depth] for folders in above if (depth := _root(folders, clear, bare)) is not None}
+    used = {folders[:level] for folders in above if (level := _root(folders, clear, bare)) is not None}
     plain = Division({}, "", clear, bare, loose)
     parts = {plain.place(folders)[0] for folders in above}
     default = "" if "train" in parts or "" not in parts else "train"  # only others are named: the rest teaches

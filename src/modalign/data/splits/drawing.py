@@ -118,7 +118,8 @@ def draw_split(labels: Labels, *, train: float = 0.5, validation: float = 0.2, s
             part += group[:count]
             del group[:count]
     description = f"{train:.0%} / {validation:.0%} / {share[2]:.0%} of every class"
-    return Split(*(np.sort(p) for p in parts), np.flatnonzero(y == UNLABELLED), seed, description)  # type: ignore[arg-type]
+    learned, validated, tested = map(np.sort, parts)
+    return Split(learned, validated, tested, np.flatnonzero(y == UNLABELLED), seed, description)
 
 
 def official_lists(labels: Labels, official: Split | None) -> Split | None:

@@ -47,6 +47,12 @@ class Split:
         for name in PARTS:
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.int64))
 
+    @classmethod
+    def by_part(cls, parts: np.ndarray, description: str) -> Split:
+        """From the part of every image, (n,) str; images of no part are in none of the lists."""
+        train, validation, test, unlabelled = (np.flatnonzero(parts == name) for name in PARTS)
+        return cls(train, validation, test, unlabelled, description=description)
+
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {len(getattr(self, name))}" for name in PARTS)
         return f"Split({sizes}, seed {self.seed}: {self.description})"
@@ -128,8 +134,7 @@ def official_split(items: Items) -> Split | None:
         raise InputError(items.trouble)
     if not items.division:
         return None
-    lists = {name: np.flatnonzero(items.parts == name) for name in PARTS}
-    return Split(**lists, description=items.division)
+    return Split.by_part(items.parts, items.division)
 
 
 def mark(items: Items, split: Split) -> Items:

@@ -27,7 +27,7 @@ Placed = dict[int, tuple[str, int]]
 _STRICTEST = ("test", "validation", "train", "unlabelled")
 
 
-def read_lists(file: str | Path) -> OfficialLists:
+def read_lists(file: str | os.PathLike[str]) -> OfficialLists:
     """The lists of a split file: CoOp's, or one that :meth:`Split.save` wrote.
 
     Raises
@@ -59,8 +59,10 @@ def split_by_names(
         if division is None:
             return None
         known, origin = {i: division.place(folders)[0] for i, folders in enumerate(above)}, str(division)
-    lists_of = {part: [i for i, own in known.items() if own == part] for part in PARTS}
-    return Split(**lists_of, description=origin)  # type: ignore[arg-type]
+    train, validation, test, unlabelled = (
+        np.array([i for i, own in known.items() if own == part], np.int64) for part in PARTS
+    )
+    return Split(train, validation, test, unlabelled, description=origin)
 
 
 def divide_by(listing: Listing, lists: OfficialLists, classes: object = None) -> None:
@@ -184,15 +186,18 @@ def _about(lists: OfficialLists, placed: Placed) -> list[str]:
     return notes
 
 
-def _candidates(listing: Listing, beside: str) -> Iterator[list[tuple[str, Callable[[], OfficialLists]]]]:
-    """(name, how to read it) of what may divide the images, folder by folder."""
+_Candidate = tuple[str, Callable[[], OfficialLists]]  # a name, and how to read what it names
+
+
+def _candidates(listing: Listing, beside: str) -> Iterator[list[_Candidate]]:
+    """What may divide the images, folder by folder."""
     around, _ = _around(listing.ids)
     skipped = set(listing.skipped)
     elsewhere = dict(listing.documents)
     for depth in range(len(around), -1, -1):
         base = "".join(f"{folder}/" for folder in around[:depth])
         here = [name for name in elsewhere if name == base + _last(name)]
-        found = [(name, partial(_read, name, elsewhere.pop(name))) for name in here]
+        found: list[_Candidate] = [(name, partial(_read, name, elsewhere.pop(name))) for name in here]
         if listing.root:
             files = {name for name in map(_last, skipped) if base + name in skipped}
             found += _text_files(os.path.join(listing.root, base), files)
@@ -208,7 +213,7 @@ def _candidates(listing: Listing, beside: str) -> Iterator[list[tuple[str, Calla
         beside = os.path.dirname(beside)
 
 
-def _text_files(folder: str, files: set[str]) -> list[tuple[str, Callable[[], OfficialLists]]]:
+def _text_files(folder: str, files: set[str]) -> list[_Candidate]:
     return [(_TEXT_FILES, partial(read, folder)) for names, read in _TEXTS if files.issuperset(names)]
 
 

@@ -57,8 +57,9 @@ def class_sentences(
     descriptions : as for :func:`read_descriptions`; with templates too, those sentences come first.
     """
     if descriptions is None:
-        default = templates is None
-        return sentences(class_names, DEFAULT_TEMPLATE if default else templates, grammatical=default)
+        if templates is None:
+            return sentences(class_names, DEFAULT_TEMPLATE, grammatical=True)
+        return sentences(class_names, templates)
     told = read_descriptions(descriptions, class_names)
     if templates is None:
         return told

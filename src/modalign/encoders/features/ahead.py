@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Condition
 from typing import Any, TypeVar
@@ -25,7 +25,7 @@ def read_ahead(
     jobs: Sequence[A],
     window: int,
     size: Callable[[A], int] = lambda _: 0,
-) -> Iterator[B]:
+) -> Generator[B, None, None]:
     """What ``function`` makes of some jobs at a time, in order, by threads about ``window`` jobs ahead of the consumer.
 
     A few jobs at a time, because handing one to a thread and waiting for it costs as much as decoding a small picture.

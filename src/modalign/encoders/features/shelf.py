@@ -170,7 +170,7 @@ class Shelf:
         wrong = (rows < 0) | (rows >= self._whole_rows())
         here = np.flatnonzero(~wrong)
         found = self._mapped(rows[here])
-        wrong[here] = self._differ([contents[i] for i in here], rows[here], found)
+        wrong[here] = self._differ([contents[i] for i in here.tolist()], rows[here], found)
         if wrong.any():
             self._strike(contents, rows, wrong)
         return found
@@ -200,7 +200,7 @@ class Shelf:
 
         Their rows stay taken, because another process may have mapped them.
         """
-        lost = [(b"damaged row %d " % rows[i] + contents[i], contents[i]) for i in np.flatnonzero(wrong)]
+        lost = [(b"damaged row %d " % rows[i] + contents[i], contents[i]) for i in np.flatnonzero(wrong).tolist()]
         with self._index.transaction():
             self._cut()
             self._index.write("UPDATE vectors SET content = ? WHERE content = ?", lost)

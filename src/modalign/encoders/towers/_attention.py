@@ -45,8 +45,8 @@ def packed_attention(
     for g, (group, some_q, some_k, some_v) in enumerate(zip(groups, own_q, own_k, own_v, strict=True)):
         N = len(group.classes)
         scores = _each(some_q, N) @ _each(some_k, N).mT
-        if queries.masks[g] is not None:
-            scores = scores + queries.masks[g]
+        if (mask := queries.masks[g]) is not None:
+            scores = scores + mask
         if bias is not None:
             classes = group.classes.to(bias.device)[:, None]
             scores = scores + bias[classes, queries.at[g], : group.length]

@@ -74,9 +74,11 @@ class Packing:
         """All positions."""
         return self._queries(lambda group: torch.arange(group.length)[None], everything=True)
 
-    def ends(self) -> Queries:
-        """The end-of-text tokens, which is all that the last layer owes to the features."""
-        return self._queries(lambda group: group.own[:, None], prefix=False)
+    def ends(self) -> tuple[Queries, Tensor]:
+        """The end-of-text tokens, which is all that the last layer owes to the features; (K,) their places."""
+        queries = self._queries(lambda group: group.own[:, None], prefix=False)
+        assert queries.rows is not None
+        return queries, queries.rows[self.order]
 
     def without(self, slots: int) -> Queries:
         """All but the first ``slots`` places of each sentence for prompts, which are replaced after the layer."""
@@ -131,7 +133,8 @@ def pack(ids: Tensor, ends: Tensor, limit: int, like: Tensor) -> Packing:
         index[classes, prefix:] = start + length * torch.arange(N)[:, None] + within
         start, first = start + length * N, first + N
     parts = (torch.cat(row), torch.cat(position), index, torch.argsort(by_length))
-    return Packing(prefix, tuple(groups), *(part.to(like.device) for part in parts), like)
+    tokens, positions, index, order = (part.to(like.device) for part in parts)
+    return Packing(prefix, tuple(groups), tokens, positions, index, order, like)
 
 
 def _common(ids: Tensor, limit: int) -> int:

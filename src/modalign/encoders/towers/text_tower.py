@@ -126,7 +126,7 @@ class TextTower(Layered):
     def end_states(self, sentences: Sentences) -> Tensor:
         """(depth, K, width): the end-of-text token of each sentence on entering each layer, without prompts."""
         packing = pack(sentences.ids, sentences.ends, self.context_length, self._embedding)
-        queries, ends = packing.everything(), packing.ends().rows[packing.order]
+        queries, (_, ends) = packing.everything(), packing.ends()
         x, states = (self._embedding[packing.ids] + self._positions[packing.positions])[None], []
         for block in self._blocks:
             states.append(x[0, ends])
@@ -198,7 +198,7 @@ class TextTower(Layered):
         own = bias is not None or any(p.ndim == 4 for p in prompts)  # the slots are not in the shared prefix
         limit = 0 if bias is not None else 1 if own else self.context_length
         packing = pack(sentences.ids, sentences.ends, limit, self._embedding)
-        everything, ends = packing.everything(), packing.ends()
+        everything, (ends, places) = packing.everything(), packing.ends()
         x, queries = self._embedding[packing.ids].expand(G, -1, -1), everything
         for layer, block in enumerate(self._blocks):
             if layer < len(prompts):
@@ -219,7 +219,7 @@ class TextTower(Layered):
         if not tokens:
             return x.index_select(1, packing.order), None
         every = x.index_select(1, packing.index.flatten()).unflatten(1, packing.index.shape)
-        return x.index_select(1, ends.rows[packing.order]), every
+        return x.index_select(1, places), every
 
     def _check_bias(self, bias: Tensor | None, K: int, L: int) -> Tensor | None:
         """(depth, K, L, L) of an attention bias."""

@@ -14,6 +14,7 @@ from modalign.encoders import find_encoder, load_encoder
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
+    from modalign.encoders.joined import JoinedEncoder
 
 TextSource = ClassText | np.ndarray | str | Path | bool | None
 
@@ -27,7 +28,7 @@ def load_class_text(text: TextSource) -> TextSource:
     if vectors is None:
         raise InputError(f"Expected an array 'vectors' or 'text' in '{text}', got {sorted(arrays)}.")
     names = next((arrays[key] for key in ("class_names", "text_names") if key in arrays), None)
-    return vectors if names is None else ClassText(vectors, names)
+    return vectors if names is None else ClassText(vectors, tuple(map(str, names)))
 
 
 def require_names(text: TextSource) -> None:
@@ -42,7 +43,7 @@ def require_names(text: TextSource) -> None:
 def class_text(
     text: TextSource,
     names: tuple[str, ...],
-    reader: Encoder | None,
+    reader: Encoder | JoinedEncoder | None,
     encoder: Any,
     spec: EncoderSpec | None,
     lines: list[list[str]],
@@ -57,18 +58,18 @@ def class_text(
         text = ClassText(text, names)
     if isinstance(text, ClassText):
         return text.select(names)
-    if reader is None and (encoder is not None or spec is not None):
+    if reader is None:
         try:
-            if encoder is None:
-                reader = find_encoder(spec, device=device)
-            else:
+            if encoder is not None:
                 reader = load_encoder(encoder, device=device, dtype=spec.dtype if spec else "auto")
+            elif spec is not None:
+                reader = find_encoder(spec, device=device)
         except ModalignError as error:
             raise InputError(
                 f"The classes have no text vectors yet: {error} "
                 f"Or give {argument('text')}, or {argument('text', 'False')} to compare without."
             ) from None
-        if spec is not None:
+        if reader is not None and spec is not None:
             reader.spec.require(spec)
     if reader is None or not reader.has_text:
         return None

@@ -102,7 +102,8 @@ def compare(
     """
     started = time.perf_counter()
     draws = tuple(range(1, seeds + 1)) if isinstance(seeds, int) else tuple(seeds)
-    methods, shots = ((one,) if isinstance(one, (str, int)) else one for one in (methods, shots))
+    methods = (methods,) if isinstance(methods, str) else methods
+    shots = (shots,) if isinstance(shots, (str, int)) else shots
     settings = _checked(methods, shots, draws, hyperparameters, record)
     if jobs < 1:
         raise InputError(f"Expected jobs to be at least 1, got {jobs}.")
@@ -182,8 +183,9 @@ def _hindrance(cls: type, given: Given) -> str:
 
 def _possible(draws: Draws, shots: Sequence[Shots], seed: int) -> tuple[list[Shots], list[str]]:
     """The numbers of labels that the images allow, ascending, and notes on the others."""
-    labels, kept, notes = draws.given.features.labels, [], []
-    largest = 0
+    labels, largest = draws.given.features.labels, 0
+    kept: list[Shots] = []
+    notes: list[str] = []
     if not len(draws.split(0, seed).test):
         raise InputError(
             "Expected images that can be set aside to test on, got none; "

@@ -122,7 +122,7 @@ class _Inputs:
 
     features: Features
     anchor: Features | None
-    reader: Encoder | None
+    reader: Encoder | JoinedEncoder | None
     official: Split | None
     lines: list[list[str]]
     notes: tuple[str, ...] = ()
@@ -150,12 +150,12 @@ def _from_images(
     _require_testable(items.labels, items.class_names)
     official = official_split(items)
     lines = sentences(items.class_names)
-    reader = encoder if _is_encoder(encoder) else load_encoder(encoder or "tiny", device=device)
-    features = reader.embed_images(items)
-    spaces: tuple[int, ...] = ()
-    if isinstance(reader, JoinedEncoder):
-        spaces, joined, reader = reader.widths, reader, reader.language
-        anchor = joined.part_of(features, reader) if anchor is None and reader is not None else anchor
+    encoder = encoder if _is_encoder(encoder) else load_encoder(encoder or "tiny", device=device)
+    features = encoder.embed_images(items)
+    reader, spaces = encoder, tuple[int, ...]()
+    if isinstance(encoder, JoinedEncoder):
+        reader, spaces = encoder.language, encoder.widths
+        anchor = encoder.part_of(features, reader) if anchor is None and reader is not None else anchor
     if isinstance(anchor, Features):
         anchor = _rows_of(anchor, features.ids)
     elif anchor is not None:
@@ -211,11 +211,11 @@ def _kept(split: Split | None, items: Items, features: Features) -> Split | None
     if split is None or len(features) == len(items):
         return split
     row = {name: i for i, name in enumerate(features.ids)}
-    parts = {
-        part: np.array([row[items.ids[i]] for i in getattr(split, part) if items.ids[i] in row], dtype=np.int64)
-        for part in ("train", "validation", "test", "unlabelled")
-    }
-    return replace(split, **parts)
+    train, validation, test, unlabelled = (
+        np.array([row[items.ids[i]] for i in part if items.ids[i] in row], dtype=np.int64)
+        for part in (split.train, split.validation, split.test, split.unlabelled)
+    )
+    return replace(split, train=train, validation=validation, test=test, unlabelled=unlabelled)
 
 
 def _labelled_tests(split: Split, labels: np.ndarray) -> Split:

@@ -54,8 +54,7 @@ def look_closer(
 def _look(row: Summary, seed: int, given: Given, split: Split, method: VectorMethod) -> Look:
     run_once(row.method, method, given.features, given.text, split, seed, shots=row.shots, anchor=given.anchor,
              fingerprint="none")  # fmt: skip
-    aligned = given.anchor is None or method.takes_anchor
-    space = given.features if aligned else given.anchor
+    space = given.features if given.anchor is None or method.takes_anchor else given.anchor
     images = replace(space.select(split.test), ids=(), labels=given.features.labels[split.test])
     look = Look(row.method, row.shots, seed, _reliability(method, space, images, given, split, row.shots))
     if given.text is None or not hasattr(method, "transform"):

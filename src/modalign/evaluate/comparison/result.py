@@ -114,9 +114,9 @@ class MethodComparison:
         found: list[Verdict] = []
         for shots in self.shots:
             standing = self.standing(shots)
-            (reference,) = [row for row in standing if row.method == REFERENCE] or [None]
-            wanted = [(row, reference, "reference") for row in standing if reference not in (None, row)]
-            wanted += [(*standing[:2], "runner-up")] if len(standing) > 1 else []
+            references = [row for row in standing if row.method == REFERENCE][:1]
+            wanted = [(row, other, "reference") for row in standing for other in references if other != row]
+            wanted += [(standing[0], standing[1], "runner-up")] if len(standing) > 1 else []
             known |= self._compared([(a, b) for a, b, _ in wanted], known)
             found += [Verdict(shots, a.method, b.method, kind, known[a, b]) for a, b, kind in wanted]
         return tuple(found)
@@ -131,8 +131,11 @@ class MethodComparison:
         ablated = summarise(replace(run, features="") for run in self.runs if SEPARATOR in run.method)
         found = []
         for shots in dict.fromkeys(row.shots for row in ablated):
-            pairs = [(self.at(row.method.partition(SEPARATOR)[0], shots), row) for row in ablated if row.shots == shots]
-            pairs = [(full, row) for full, row in pairs if full is not None]
+            pairs = [
+                (full, row)
+                for row in ablated
+                if row.shots == shots and (full := self.at(row.method.partition(SEPARATOR)[0], shots)) is not None
+            ]
             compared = compare_pairs([(self._answers(full), self._answers(row)) for full, row in pairs])
             for (full, row), comparison in zip(pairs, compared, strict=True):
                 ingredient = row.method.partition(SEPARATOR)[2]
@@ -272,7 +275,7 @@ class MethodComparison:
         """Comparisons, in both directions, of the pairs that are not known yet."""
         new = list({frozenset(pair): pair for pair in pairs if pair not in known}.values())
         compared = compare_pairs([(self._answers(a), self._answers(b)) for a, b in new])
-        found = {}
+        found: dict[tuple[Summary, Summary], Comparison] = {}
         for (a, b), comparison in zip(new, compared, strict=True):
             found |= {(a, b): comparison, (b, a): comparison.reversed()}
         return found

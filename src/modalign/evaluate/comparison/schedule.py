@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from types import ModuleType
@@ -63,9 +63,9 @@ class Draws:
 
     def __init__(self, given: Given, test: float) -> None:
         self.given = given
-        test = None if given.official else test
-        draw = {"official": given.official, "test": test}
-        self.split = cache(lambda shots, seed: few_shot(given.features.labels, shots, seed, **draw))
+        share = None if given.official else test
+        draw = partial(few_shot, given.features.labels, official=given.official, test=share)
+        self.split = cache(lambda shots, seed: draw(shots, seed))
 
 
 class ExperimentGrid:
@@ -76,8 +76,13 @@ class ExperimentGrid:
         self.done = {}
         if record is not None and Path(record).exists():
             self.done = {run.key: run for run in read_runs(record)}
-        self.text = cache(lambda seed: given.text if seed is None else random_text(given.text, seed))
+        self.text = cache(self._text)
         self.fingerprint = cache(self._fingerprint)
+
+    def _text(self, seed: int | None) -> ClassText | None:
+        """The class text, or random text in its place."""
+        text = self.given.text
+        return text if seed is None or text is None else random_text(text, seed)
 
     def run(self, cell: GridCell) -> Run | LeftOut:
         """The run, or why there is none; a method that refuses its data does not end the comparison."""
@@ -197,7 +202,7 @@ def _start(
     registered: Mapping[str, type],
 ) -> None:
     def end_together() -> None:
-        parent_process().join()  # type: ignore[union-attr]
+        parent_process().join()  # type: ignore[union-attr]  # runs in a child alone
         os._exit(1)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one decides

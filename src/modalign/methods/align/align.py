@@ -37,7 +37,7 @@ from modalign.methods.prompts.patch_plans import (
     token_names,
 )
 from modalign.tune.batches import ImageBatches
-from modalign.tune.prompts import IndependentPrompts, Prompts
+from modalign.tune.prompts import IndependentPrompts, ProjectedPrompts, Prompts
 from modalign.tune.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class ALIGN(PromptMethod):
+class ALIGN(PromptMethod["AlignLearner"]):
     r"""Multi-mode token-level prompt alignment: M visual and N textual prompts a class, compared by optimal transport.
 
     M visual prompts give an image the class tokens :math:`z^m` and the local vectors :math:`r^m_j` (patches and prompt
@@ -123,9 +123,9 @@ class ALIGN(PromptMethod):
     plan: PlanKind = "transport"
     value: Value = "cost"
     sweeps: Count = 100
-    epochs: Count | None = None
+    epochs: Count | None = None  # type: ignore[assignment]  # None: as the preset has it
     batch_size: Count = 4
-    learning_rate: NonNegative | None = None
+    learning_rate: NonNegative | None = None  # type: ignore[assignment]  # None: as the preset has it
 
     def _settled(self) -> Self:
         """A copy in which the preset has filled in what was left open."""
@@ -150,6 +150,7 @@ class ALIGN(PromptMethod):
         depth = fitting_depth(own.depth, towers)
         words, sentence = start(towers.text, own.length)
         text = Prompts(own.length, towers.text.width, depth=depth, sets=own.textual, words=words, generator=generator)
+        prompts: ProjectedPrompts | IndependentPrompts
         if own.coupling == "projected":
             prompts = projected(text, towers, generator)
         else:
@@ -176,9 +177,10 @@ class ALIGN(PromptMethod):
         k = chosen_class(label, self.class_names_, found.scores[0])
         plan = found.plan[0, k]
         weights = plan / plan.sum(dim=0)
-        patches = learner.look(pixels, tokens=True).tokens[:, 0, 1:]
+        patches = learner.patches(pixels)[:, 0]
         some = slice(0, learner.towers.vision.patches)
-        tokens, words = None, ()
+        tokens: tuple[np.ndarray, ...] | None = None
+        words: tuple[tuple[str, ...], ...] = ()
         if classes.words is not None:
             mask = classes.mask[k]
             maps = token_maps(patches, classes.words[k], mask, weights, self.epsilon)
@@ -213,6 +215,9 @@ class AlignLearner(PromptLearner):
     settings : hyper-parameters with the preset filled in.
     """
 
+    sentences: Sentences
+    groups: list[tuple[slice, Sentences, Tensor]]  # some of the prompts, what they are read in, and what counts of that
+
     def __init__(self, towers: Towers, prompts: nn.Module, sentence: str, settings: ALIGN) -> None:
         super().__init__(towers, prompts, sentence, settings.length)
         self.settings = settings
@@ -232,8 +237,9 @@ class AlignLearner(PromptLearner):
         pooled = torch.cat([out.pooled for out in read]).transpose(0, 1)
         if not tokens:
             return ClassPrompts(pooled, None, None)
-        longest = max(out.tokens.shape[2] for out in read)
-        words = torch.cat([F.pad(out.tokens, (0, 0, 0, longest - out.tokens.shape[2])) for out in read])
+        every = [out.tokens for out in read if out.tokens is not None]
+        longest = max(own.shape[2] for own in every)
+        words = torch.cat([F.pad(own, (0, 0, 0, longest - own.shape[2])) for own in every])
         masks = [
             F.pad(mask, (0, longest - mask.shape[1])).expand(len(out.pooled), -1, -1)
             for out, (_, _, mask) in zip(read, self.groups, strict=True)

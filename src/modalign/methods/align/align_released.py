@@ -82,4 +82,5 @@ def released_token_similarity(
             )
             for whole, part in zip(found, parts, strict=True):
                 whole[image, some] = part.view(-1, M, N)
-    return tuple(found)
+    similarity, entropy, error = found
+    return similarity, entropy, error

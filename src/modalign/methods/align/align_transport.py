@@ -142,7 +142,7 @@ def two_level_transport(
         if (patches is None) != (words is None):
             raise InputError("Expected patches and words together, or neither for the prompt level alone.")
         tokens, released, most = None, token_term == "reference", 0.0
-        if patches is not None and beta > 0:
+        if patches is not None and words is not None and beta > 0:
             mask = full_mask(words, word_mask, (K, N))
             require_tokens(patches, words, (B, M), (K, N))
             most = math.log(patches.shape[2]) + mask.sum(dim=2).double().log().mean().item()

@@ -132,7 +132,8 @@ class AnchoredGaussian(VectorMethod):
     def _scores(self, X: Tensor) -> Tensor:
         X = unit(X)
         state = (self.means_, self.factor_, self.spread_, self.class_sizes_)
-        classes = AnchoredClasses(*(part.to(X.device) for part in state), slope=0.0)
+        means, factor, spread, sizes = (part.to(X.device) for part in state)
+        classes = AnchoredClasses(means, factor, spread, sizes, slope=0.0)
         text = self.prototypes_.to(X.device) if self.has_text_ else None
         return self._mixed(X, classes, text, self.new_image_weight_)
 
@@ -155,6 +156,7 @@ class AnchoredGaussian(VectorMethod):
         if not len(free):
             return AnchoredClasses.estimate(X, P, X.new_ones(len(X)), text, strength, labeled), P
         if alone:
+            assert text is not None  # who has neither labels nor text was refused
             P = (self.logit_scale_ * (X @ text.T)).softmax(dim=1)
         weights = torch.where(known, 1.0, 1.0 if alone else u)
         start = known.to(X.dtype) if not alone else weights
@@ -177,9 +179,10 @@ class AnchoredGaussian(VectorMethod):
         default = WITHOUT_TEXT if text is None else WITHOUT_CHOICE if bool(known.any()) else WITHOUT_LABELS
         given = {name: getattr(self, name) for name in default}
         fixed = {name: value if value != "auto" else default[name] for name, value in given.items()}
+        chosen = fixed["discriminant_weight"], fixed["strength"], fixed["unlabeled_weight"]
         parts = choosing_parts(X, y, validation, self.random_state_)
         if not parts or "auto" not in given.values():
-            return tuple(fixed.values()), "nothing", {}
+            return chosen, "nothing", {}
 
         def grid(name: str, values: Sequence[float]) -> Sequence[float]:
             return values if given[name] == "auto" else (given[name],)
@@ -194,14 +197,14 @@ class AnchoredGaussian(VectorMethod):
                 pairs = zip(settled, parts, strict=True)
                 scores = torch.cat([self._mixed(part[2], classes, text, alpha) for classes, part in pairs])
                 merits[alpha, strength, u] = share_correct(scores, truth)
-                best.offer(scores / self.logit_scale_, lambda key=(alpha, strength, u): key)
+                best.offer_value(scores / self.logit_scale_, (alpha, strength, u))
 
         all_labeled = bool(known.all())
         if all_labeled or given["unlabeled_weight"] in ("auto", 0):
             for strength in grid("strength", STRENGTHS):
                 try_(grid("discriminant_weight", WEIGHTS if text is not None else (1.0,)), strength, 0.0)
         if not all_labeled and given["unlabeled_weight"] != 0:
-            alpha, strength, _ = best.choice or fixed.values()
+            alpha, strength, _ = chosen if best.empty else best.choice
             u = fixed["unlabeled_weight"]
             for pair in dict.fromkeys([(alpha, strength), (fixed["discriminant_weight"], fixed["strength"])]):
                 try_(pair[:1], pair[1], u)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -106,7 +106,8 @@ class Auto(VectorMethod):
         started, known = time.monotonic(), problem.y != UNLABELLED
         seed = int(np.random.default_rng(self.random_state_).integers(2**31))
         self.prototypes_ = problem.prototypes()
-        self.table_, self.diagnosis_, self._judged, self.agreement_ = [], {}, None, False
+        self.table_: list[dict[str, Any]] = []
+        self.diagnosis_, self._judged, self.agreement_ = {}, None, False
         self.__dict__.pop("class_sizes_", None)
         division = trials(problem, groups_of_views(problem), seed)
         seconds = self.seconds or (SECONDS if self.candidates is None else math.inf)
@@ -117,11 +118,13 @@ class Auto(VectorMethod):
         else:
             self._agree(problem, Agreement.fit(problem, self.candidates, seed, seconds))
         for member in self.members_:
-            vars(member).pop("fitted_answers_", None)
+            member.__dict__.pop("fitted_answers_", None)
         if not self.agreement_:
             found = self._scores(problem.X).argmax(dim=1).cpu()
             alone = self.members_[0] if len(self.members_) == 1 else None
-            if hasattr(alone, "transduction_"):  # what was found together with the other images is better
+            if alone is not None and hasattr(
+                alone, "transduction_"
+            ):  # what was found together with the other images is better
                 found = torch.as_tensor(np.asarray(alone.transduction_))
             self.transduction_ = self.classes_[torch.where(known.cpu(), problem.y.cpu(), found).numpy()]
 

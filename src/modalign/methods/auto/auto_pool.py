@@ -96,6 +96,7 @@ class Pool:
 def fit_member(name: str, problem: Problem, seed: int, rows: Tensor | None = None, **settings: Any) -> VectorMethod:
     """A method of the pool, fitted to the given rows of the problem; to all, with its validation images, by default."""
     cls = method_class(name)
+    assert issubclass(cls, VectorMethod)
     known = {p.name for p in parameters(cls)}
     wanted = {"random_state": seed, "logit_scale": problem.logit_scale} | SETTINGS.get(name, {}) | settings
     method = cls(**{key: value for key, value in wanted.items() if key in known})

@@ -61,7 +61,8 @@ def trials(problem: Problem, groups: Tensor | None, seed: int) -> Trials | None:
     y, sizes = problem.y, images_per_class(problem, groups)
     present = (sizes > 0).nonzero().flatten()
     left_out = max(0, min(round((1 - len(present) / len(sizes)) * len(present)), len(present) // 2, len(present) - 2))
-    parts, doublings = [], [torch.zeros(0, device=y.device)]
+    parts: list[tuple[Tensor, Tensor]] = []
+    doublings = [torch.zeros(0, device=y.device)]
     if held_out(problem.validation) is None:
         if not len(present) or int(sizes[present].median()) < 2 or (len(present) < len(sizes) and not left_out):
             return None

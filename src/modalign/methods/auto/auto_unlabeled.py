@@ -39,7 +39,9 @@ class Agreement:
     ) -> Agreement:
         """Fit candidates in turn, as long as :data:`SLOWER` times what was used so far does not exceed ``seconds``."""
         names = candidate_names(candidates, WITHOUT_LABELS, with_text=True)
-        began, fitted, table = time.monotonic(), {}, []
+        began = time.monotonic()
+        fitted: dict[str, VectorMethod] = {}
+        table: list[dict[str, Any]] = []
         for name in (*(name for name in names if name != "zero_shot"), "zero_shot"):
             started = time.monotonic()
             row = {"name": name, "accuracy": None, "log_loss": None, "weight": 0.0}

@@ -37,8 +37,8 @@ class Ensemble:
 
     def combine(self, logits: Mapping[str, Tensor]) -> Tensor:
         """(n, C) logits of the ensemble, calibrated; ``logits`` has those of at least the models with a weight."""
-        mixed = sum(w * log_probabilities(logits[m], self.temperatures[m]) for m, w in self.weights.items())
-        return self.sharpness * mixed  # type: ignore[operator]
+        parts = (w * log_probabilities(logits[m], self.temperatures[m]) for m, w in self.weights.items())
+        return self.sharpness * sum(parts, torch.zeros(()))
 
 
 def log_probabilities(logits: Tensor, temperature: float) -> Tensor:

@@ -91,13 +91,14 @@ class CLIPAdapter(VectorMethod):
         X, y = problem.labelled()
         X, self.prototypes_ = unit(X), problem.prototypes()
         validation, start = held_out(problem.validation), self._start(X)
-        choose = validation is not None and (self.ratio == "auto" or self.stop is None)
-        if choose:
+        if validation is not None and (self.ratio == "auto" or self.stop is None):
+            chosen_on = "validation"
             best = Best[tuple[float, int, list[Tensor]]](self.criterion, validation[1])
             for ratio in RATIOS if self.ratio == "auto" else (float(self.ratio),):
                 self._train(X, y, start, ratio, best, unit(validation[0]))
             self.ratio_, self.stop_, layers = best.choice
         else:
+            chosen_on = "nothing"
             self.ratio_ = UNCHOSEN if self.ratio == "auto" else float(self.ratio)
             self.stop_ = self.steps if self.stop is None else self.stop
             layers = self._train(X, y, start, self.ratio_)
@@ -105,7 +106,7 @@ class CLIPAdapter(VectorMethod):
         self.diagnosis_ = {
             "ratio": self.ratio_,
             "stop": self.stop_,
-            "chosen_on": "validation" if choose else "nothing",
+            "chosen_on": chosen_on,
         }
         if validation is not None:
             self.diagnosis_ |= {
@@ -151,6 +152,8 @@ class CLIPAdapter(VectorMethod):
             return loss.detach(), list(slopes)  # one loss for both layers
 
         def judge(step: int) -> None:
+            assert best is not None
+            assert held is not None
             if self.stop in (None, step):
                 scores = self._logits(held, layers, ratio if step else 0.0) / self.logit_scale_
                 best.offer(scores, lambda: (ratio, step, [layer.clone() for layer in layers]))

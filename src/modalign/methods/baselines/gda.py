@@ -132,7 +132,7 @@ class GDA(VectorMethod):
                 WITHOUT_LABELS if self.discriminant_weight == "auto" else self.discriminant_weight
             )
             self.diagnosis_["chosen_on"] = "nothing"
-            discriminant = self._expect(unit(problem.X), text)
+            discriminant = self._expect(unit(problem.X), problem.prototypes())
         self.weights_, self.biases_ = discriminant
         self.discriminant_weight_ = float(self.discriminant_weight_)
         self.diagnosis_["discriminant_weight"] = self.discriminant_weight_
@@ -170,7 +170,7 @@ class GDA(VectorMethod):
         best: Best[tuple[float, float]] = Best("log-loss", truth)
         for weight in WEIGHTS:
             mixed = self._mixed(held, scores, text, weight)
-            best.offer(mixed / self.logit_scale_, lambda at=weight, mixed=mixed: (at, share_correct(mixed, truth)))
+            best.offer_value(mixed / self.logit_scale_, (weight, share_correct(mixed, truth)))
         where = "cross-validation" if validation is None else "validation"
         self.diagnosis_ |= {
             "chosen_on": where,

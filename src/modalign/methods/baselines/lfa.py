@@ -137,7 +137,8 @@ class LFA(VectorMethod):
 
     def _fit(self, problem: Problem) -> None:
         self.__dict__.pop("transduction_", None)
-        self.prototypes_, found = problem.prototypes(), {}
+        self.prototypes_ = problem.prototypes()
+        found: dict[str, float | int | bool] = {}
         X, y = problem.labelled()
         labeled = len(y) > 0
         divided = selection_splits(

@@ -112,8 +112,8 @@ class LinearProbe(VectorMethod):
         if validation is not None:
             Xv, yv = validation
             codes = torch.searchsorted(known, yv).clamp_max(len(known) - 1)
-            codes = torch.where(known[codes] == yv, codes, len(known)).cpu().numpy()  # len(known): cannot be right
-            parts = [(rows, labels, unit(Xv).double().cpu().numpy() @ basis, codes)]
+            truth = torch.where(known[codes] == yv, codes, len(known)).cpu().numpy()  # len(known): cannot be right
+            parts = [(rows, labels, unit(Xv).double().cpu().numpy() @ basis, truth)]
         elif np.bincount(labels).min() > 1:
             chosen_on = "cross-validation"
             folds = StratifiedKFold(min(FOLDS, int(np.bincount(labels).min())))

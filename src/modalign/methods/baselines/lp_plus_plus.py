@@ -131,6 +131,8 @@ class LPPlusPlus(VectorMethod):
             return torch.log_softmax(X @ self.weights_.T + self.multipliers_ * similarity, dim=1)
 
         def judge(step: int) -> None:
+            assert best is not None
+            assert held is not None
             choice = (step, self.weights_.clone(), self.multipliers_.clone())
             best.offer(self._scores(held) / self.logit_scale_, lambda: choice)
 

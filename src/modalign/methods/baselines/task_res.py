@@ -98,6 +98,8 @@ class TaskRes(VectorMethod):
             return -(likelihood * truth).sum() / len(X), [slope * (self.scale / lengths.clamp_min(1e-12))]
 
         def judge(step: int) -> None:
+            assert best is not None
+            assert validation is not None
             scores = self._scores(validation[0]) / self.logit_scale_
             best.offer(scores, lambda: (step, self.residuals_.clone()))
 

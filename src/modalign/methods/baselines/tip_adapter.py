@@ -90,8 +90,9 @@ class TipAdapter(VectorMethod):
         self._keep(cache, validation)
 
     def _scores(self, X: Tensor) -> Tensor:
-        parts = (part.to(X.device) for part in (self.keys_, self.key_classes_, self.prototypes_))
-        return Cache(*parts, self.logit_scale_, self.alpha_, self.beta_).logits(unit(X))
+        keys, prototypes = self.keys_.to(X.device), self.prototypes_.to(X.device)
+        classes = self.key_classes_.to(X.device)
+        return Cache(keys, classes, prototypes, self.logit_scale_, self.alpha_, self.beta_).logits(unit(X))
 
     def _start(self, problem: Problem) -> tuple[Cache, tuple[Tensor, Tensor] | None]:
         """The untrained cache with α and β as given or as in the paper, and the validation images as unit rows."""
@@ -225,11 +226,11 @@ class TipAdapterF(TipAdapter):
         _, self.losses_ = self._trained(start, judge)
         untrained = self._searched(start, validation)
         candidates = [(0, untrained)] if self.stop in (None, 0) else []
-        if epochs.choice is not None:
+        if not epochs.empty:
             epoch, cache = epochs.choice
             candidates.append((epoch, self._searched(replace(cache, alpha=start.alpha, beta=start.beta), validation)))
         for choice in candidates:
-            ends.offer(choice[1].logits(X) / start.logit_scale, lambda choice=choice: choice)
+            ends.offer_value(choice[1].logits(X) / start.logit_scale, choice)
         return *ends.choice, untrained
 
     def _trained(self, start: Cache, judge: Callable[[int, Cache], None] | None = None) -> tuple[Cache, Tensor]:

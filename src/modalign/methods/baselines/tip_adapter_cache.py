@@ -61,9 +61,8 @@ class Cache:
         text = X @ self.prototypes.T
         for beta, votes in zip(betas, self.votes(X, betas), strict=True):
             votes /= self.logit_scale
-            best.climb(
-                alphas,
-                lambda alpha, votes=votes: torch.add(text, votes, alpha=alpha),
-                lambda alpha, beta=beta: replace(self, alpha=alpha, beta=beta),
-            )
+            replace(self, beta=beta)._climb(best, alphas, text, votes)
         return best.choice
+
+    def _climb(self, best: Best[Cache], alphas: Sequence[float], text: Tensor, votes: Tensor) -> None:
+        best.climb(alphas, lambda alpha: torch.add(text, votes, alpha=alpha), lambda alpha: replace(self, alpha=alpha))

@@ -190,7 +190,7 @@ class TransCLIP(VectorMethod):
         for gamma in GAMMAS:
             solution = self._iterate(task, start, gamma)
             scores = solution.mixture.log_density(X) / TEMPER + self.text_weight_ * self._log_text(X)
-            best.offer(scores / self.logit_scale_, lambda choice=(solution, gamma): choice)
+            best.offer_value(scores / self.logit_scale_, (solution, gamma))
         return *best.choice, "validation"
 
     def _iterate(self, task: MixtureProblem, start: Mixture, gamma: float) -> Solution:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import softmax_weights, unit
 from modalign.methods.contract.parameters import Positive, Seed
 from modalign.methods.contract.selection import held_out, share_correct
-from modalign.methods.contract.vectors import Problem, VectorMethod
+from modalign.methods.contract.vectors import Problem, Rows, VectorMethod
 from modalign.tune.threads import threads_for_vectors, using_threads
 
 
@@ -79,7 +78,11 @@ class WCA(VectorMethod):
     logit_scale: Positive | None = None
     random_state: Seed = None
 
-    def scores(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
+    @overload
+    def scores(self, X: Tensor) -> Tensor: ...
+    @overload
+    def scores(self, X: Rows | Features) -> np.ndarray: ...
+    def scores(self, X: Rows | Tensor | Features) -> np.ndarray | Tensor:
         """(n, C) logits; of crops where ``X`` are features that have them."""
         check_is_fitted(self)
         if not isinstance(X, Features) or X.tokens is None:

@@ -211,14 +211,14 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
             steps = CAREFUL[0] if self.steps is None else self.steps
             unchosen = CAREFUL[1] if self.preset is None else self.training_fusion
             return Found(SelectedStep(steps, grid[0] if len(grid) == 1 else unchosen, None)), NOTHING, None
-        no_step, steps = None, [self.steps]
-        if self.steps is None:
-            no_step, steps = grid[0] if len(grid) == 1 else self.training_fusion, moments(self.max_steps)
-        trials = [self._trial(part, X, y, problem, steps[-1]) for part in divided.parts]
+        looks = moments(self.max_steps) if self.steps is None else [self.steps]
+        no_step = None if self.steps is not None else grid[0] if len(grid) == 1 else self.training_fusion
+        trials = [self._trial(part, X, y, problem, looks[-1]) for part in divided.parts]
+        assert self.criterion is not None
         CMMRun.together([trial.training.run for trial in trials])
         with using_threads(threads_for_steps(trials[0].training.run.learner.flat.numel())):
             found = search(
-                trials, divided.y, steps, grid, self.criterion,
+                trials, divided.y, looks, grid, self.criterion,
                 patience=self.patience, earliest=EARLIEST[problem.text is not None], no_step=no_step,
             )  # fmt: skip
         return found, divided, trials[0].training if divided.parts[0].whole else None
@@ -230,6 +230,8 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
 
     def _training(self, X: Tensor, y: Tensor, text: Tensor, steps: int) -> Training:
         """A training on these images that has not begun, of up to ``steps`` steps."""
+        assert self.logit_scale is not None
+        assert self.batch_size is not None
         generator = seeded(self.random_state)
         objective = Objective(self.logit_scale, self.training_fusion, self.margin, self.triplet_weight)
         weights = self._initial_weights(X.shape[1], generator, X.device) if self.map else []
@@ -284,10 +286,14 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         return own
 
     def _schedule(self, steps: int) -> Schedule:
+        assert self.learning_rate is not None
+        assert self.min_learning_rate is not None
         return Schedule(steps, self.learning_rate, self.min_learning_rate, self.warmup_steps, self.weight_decay)
 
     def _fusion_grid(self) -> list[float]:
         if self.fusion != "auto":
             return [float(self.fusion)]
+        assert self.fusion_low is not None
+        assert self.fusion_high is not None
         count = int((self.fusion_high - self.fusion_low) / 0.1 + 1e-6) + 1
         return [round(self.fusion_low + 0.1 * i, 10) for i in range(count)]

@@ -86,7 +86,8 @@ class CMMStack:
         (K, B, 1) log-likelihoods of the true classes and (K, B, 1) d⁺ − d⁻ + margin before the hinge.
         """
         scale, T, count = self.objective.logit_scale, self.text, x.shape[1]
-        inputs, mapped = [], x
+        inputs: list[Tensor] = []
+        mapped = x
         for W in self.weights:
             inputs.append(mapped.relu_() if inputs else mapped)
             mapped = torch.baddbmm(mapped, mapped, W)

@@ -91,20 +91,20 @@ class Classes:
         """
         values, inverse = np.unique(y, return_inverse=True)
         integers = values.dtype.kind in "iu"
-        by_name = self.names is not None and (_is_text(values) or (integers and len(own) > 0))
-        if by_name and integers:
+        names = self.names if _is_text(values) or (integers and len(own) > 0) else None
+        if names is not None and integers:
             _require_named(values, own)
-            known = match_names(own, self.names)
+            known = match_names(own, names)
             spelled = [known.get(name, name) for name in own]
             values = np.array([spelled[k] if k != UNLABELLED else "" for k in values], dtype=object)
-        elif not by_name and _is_text(values) != _is_text(self.labels):
+        elif names is None and _is_text(values) != _is_text(self.labels):
             kind = "class names" if _is_text(self.labels) else f"labels of type {self.labels.dtype}"
             raise InputError(f"Expected {kind} as in fit, got {values.dtype} such as {_shown(values)}.")
-        column = {label: k for k, label in enumerate(self.names if by_name else self.labels.tolist())}
-        unknown = "" if by_name else UNLABELLED
+        column = {label: k for k, label in enumerate(self.labels.tolist() if names is None else names)}
+        unknown = UNLABELLED if names is None else ""
         found = [UNLABELLED if integers and v == unknown else column.get(v, len(column)) for v in values.tolist()]
         strangers = [v for v, k in zip(values.tolist(), found, strict=True) if k == len(column)]
-        if strangers and (closed or by_name):
+        if strangers and (closed or names is not None):
             self._refuse(strangers, list(column))
         return np.array(found, dtype=np.int64)[inverse.reshape(-1)]
 

@@ -112,7 +112,7 @@ def cross_fit(
 
 def own_predictions(method: VectorMethod, X: Features, views: int = 1) -> CrossFit:
     """The out-of-fold predictions that a method made of the labeled images of ``X`` while it was fitted to them."""
-    found = method.out_of_fold()  # type: ignore[attr-defined]  # of methods with ``judges_itself``
+    found = method.out_of_fold()  # of methods with ``judges_itself``
     rows, logits = (np.empty(0, dtype=np.int64), np.empty((0, len(method.classes_)))) if found is None else found
     first = rows < len(X) // views
     rows, logits = rows[first], logits[first]

@@ -33,13 +33,15 @@ class Best(Generic[T]):
 
     Attributes
     ----------
-    choice : what was offered with the best scores; None before the first offer.
+    choice : what was offered with the best scores.
+    empty : whether nothing was accepted so far; there is no ``choice`` then.
     """
 
+    _last: tuple[Tensor, float]
+
     def __init__(self, criterion: Criterion, y: Tensor) -> None:
-        self.choice: T | None = None
+        self._choice: T | None = None
         self._criterion, self._y = criterion, y
-        self._last: tuple[Tensor, float] | None = None
         self._at: int | None = None
         self._likelihood = ScaledLikelihood()
         self._key: tuple[float, float] | None = None
@@ -56,6 +58,15 @@ class Best(Generic[T]):
         """How good the choice is, to be compared with another memory of the same images and criterion."""
         return self._key or (-math.inf, -math.inf)
 
+    @property
+    def empty(self) -> bool:
+        return self._key is None
+
+    @property
+    def choice(self) -> T:
+        assert self._choice is not None
+        return self._choice
+
     def start(self, scores: Tensor, choice: T) -> None:
         """Take the (n, C) ``scores`` of not learning as the first candidate, which the others must surely improve on.
 
@@ -66,7 +77,7 @@ class Best(Generic[T]):
         likelihood, merit = self._judge(scores), self.merit
         self._reference = merit, likelihood
         self._key = self._ordered(merit.accuracy, 0.0)
-        self.choice = choice
+        self._choice = choice
 
     def offer(self, scores: Tensor, choice: Callable[[], T], *, careful: bool = False) -> bool:
         """Compare (n, C) ``scores`` of the size of cosines; ``choice`` is called for what is better than all before.
@@ -88,12 +99,16 @@ class Best(Generic[T]):
             value = gain.mean().item() - (t.ppf(SURE, n - 1) * gain.std().item() / math.sqrt(n) if n > 1 else math.inf)
             untouched = self._key == self._ordered(least.accuracy, 0.0)
             if careful and allowed and untouched and merit.log_likelihood >= least.log_likelihood:
-                self.choice = choice()
+                self._choice = choice()
         key = self._ordered(merit.accuracy, value)
         better = allowed and (self._key is None or key > self._key)
         if better:
-            self._key, self.choice = key, choice()
+            self._key, self._choice = key, choice()
         return better
+
+    def offer_value(self, scores: Tensor, choice: T) -> bool:
+        """:meth:`offer` of a choice that is there already."""
+        return self.offer(scores, lambda: choice)
 
     def climb(self, weights: Sequence[float], scores: Callable[[float], Tensor], choice: Callable[[float], T]) -> None:
         """Offer scores a + w b, or (1 − w) a + w b, for all weights w ≥ 0, or by log-loss as many as it takes.
@@ -188,7 +203,7 @@ class AdamW:
         self._counts = [torch.zeros((), device=d.parameter.device) for d in descents]
         self._group()
 
-    def step(self, slopes: Sequence[Tensor]) -> None:
+    def step(self, slopes: Sequence[Tensor] | Tensor) -> None:
         """One step against the gradients ``slopes``, one per tensor."""
         for numbers, parameters, first, second, counts in self._groups:
             rate = self._descents[numbers[0]].rates[self.steps]
@@ -208,7 +223,8 @@ class AdamW:
             replace(self._descents[number], parameter=parameter)
             for number, parameter in zip(numbers, parameters, strict=True)
         ]
-        self._moments, self._counts = ([kept[number] for number in numbers] for kept in (self._moments, self._counts))
+        self._moments = [self._moments[number] for number in numbers]
+        self._counts = [self._counts[number] for number in numbers]
         self._group()
 
     def _group(self) -> None:
@@ -220,7 +236,8 @@ class AdamW:
             (
                 numbers,
                 [self._descents[number].parameter for number in numbers],
-                *([self._moments[number][order] for number in numbers] for order in range(2)),
+                [self._moments[number][0] for number in numbers],
+                [self._moments[number][1] for number in numbers],
                 [self._counts[number] for number in numbers],
             )
             for numbers in by_rates.values()
@@ -230,7 +247,7 @@ class AdamW:
 @torch.no_grad()
 def descend(
     descents: Sequence[Descent],
-    gradients: Callable[[int], tuple[Tensor, Sequence[Tensor]]],
+    gradients: Callable[[int], tuple[Tensor, Sequence[Tensor] | Tensor]],
     observe: Callable[[int], bool | None] | None = None,
     observe_after: Collection[int] = (),
 ) -> Tensor:

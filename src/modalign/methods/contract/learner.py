@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -71,7 +71,10 @@ class Towers:
         return text_prototypes(self.class_text)
 
 
-class Learner(nn.Module, ABC):
+B = TypeVar("B", bound=Batch)
+
+
+class Learner(nn.Module, ABC, Generic[B]):
     """What a tower method trains, as parameters, and what it does with them.
 
     Parameters
@@ -96,7 +99,7 @@ class Learner(nn.Module, ABC):
     def scores(self, pixels: Tensor, classes: Any) -> Tensor:
         """(B, K) logits of pictures (B, 3, H, W)."""
 
-    def loss(self, batch: Batch) -> Tensor | Mapping[str, Tensor]:
+    def loss(self, batch: B) -> Tensor | Mapping[str, Tensor]:
         """Mean over the pictures of a batch; by default the cross-entropy of the first view."""
         return F.cross_entropy(self.scores(batch.pixels, self.classes()).float(), batch.labels)
 
@@ -111,6 +114,9 @@ class Learner(nn.Module, ABC):
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Become what :meth:`state` was taken from, for prediction."""
         self.load_state_dict(state)
+
+
+L = TypeVar("L", bound=Learner)
 
 
 def cosine_logits(images: Tensor, classes: Tensor, scale: float) -> Tensor:

@@ -7,6 +7,7 @@ the docs pages.
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
@@ -59,7 +60,7 @@ class Parameter:
 
 
 @cache
-def parameters(cls: type) -> tuple[Parameter, ...]:
+def parameters(cls: type[Any]) -> tuple[Parameter, ...]:
     """The hyper-parameters of ``cls`` in the order of its constructor, meanings from its docstring and its bases'."""
     hints = get_type_hints(cls if is_dataclass(cls) else cls.__init__, include_extras=True)
     meanings: dict[str, str] = {}
@@ -89,7 +90,7 @@ class _Named(type):
     @property
     def __signature__(cls) -> inspect.Signature:
         """That of ``__init__`` without ``self``, which the ``__call__`` below would hide."""
-        return inspect.Signature(list(inspect.signature(cls.__init__).parameters.values())[1:])
+        return inspect.Signature(list(inspect.signature(cls.__init__).parameters.values())[1:])  # type: ignore[misc]  # not that of a subclass
 
     def __call__(cls, *args: Any, **settings: Any) -> Any:
         return super().__call__(*args, **known_parameters(cls, settings))
@@ -110,7 +111,8 @@ class Parametrized(BaseEstimator, metaclass=_Named):
 
 def check_parameters(estimator: object) -> None:
     """Raise one clear sentence if a hyper-parameter of ``estimator`` has a wrong type or lies out of range."""
-    for parameter in parameters(type(estimator)):
+    cls: type = type(estimator)
+    for parameter in parameters(cls):
         value = getattr(estimator, parameter.name)
         if not _fits(value, parameter.annotation):
             _refuse(type(estimator).__name__, parameter, value)
@@ -158,7 +160,7 @@ def _fits(value: Any, annotation: Any) -> bool:
     if annotation is bool:
         return isinstance(value, (bool, np.bool_))
     if annotation is float:
-        return isinstance(value, Real) and not isinstance(value, bool) and not np.isnan(value)
+        return isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
     if annotation is int:
         return isinstance(value, Integral) and not isinstance(value, bool)
     return isinstance(value, origin or annotation)

@@ -139,6 +139,7 @@ class ProblemReader(Parametrized):
         if y is None and (self.needs_labels or text is None):
             raise InputError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
         if text is None:
+            assert y is not None
             found = Classes.of_labels(y, own)
         else:
             own = own if y is None or y.dtype.kind in "iu" else ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -13,7 +13,7 @@ from modalign.encoders.towers.opened import Sentences, TextOutput, TextTower, Vi
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.parameters import Count, NonNegative, Seed
 from modalign.methods.contract.tower import Learner, TowerMethod, Towers, cosine_logits
-from modalign.tune.batches import ImageBatches
+from modalign.tune.batches import Batch, ImageBatches
 from modalign.tune.prompts import IndependentPrompts, ProjectedPrompts, Prompts, Sides
 
 SENTENCES = 512  # encoded at a time where memory is to be saved
@@ -21,8 +21,11 @@ LOOKED_AT = 16  # images of the diagnosis
 START = "a photo of a"
 
 
+P = TypeVar("P", bound="PromptLearner")
+
+
 @dataclass(kw_only=True, eq=False, repr=False)
-class PromptMethod(TowerMethod):
+class PromptMethod(TowerMethod[P]):
     """Settings of every method that learns prompts; by default the schedule of CoOp's code base at 16 shots.
 
     Parameters
@@ -43,7 +46,7 @@ class PromptMethod(TowerMethod):
     training: dict | None = None
     random_state: Seed = None
 
-    def _diagnose(self, learner: Learner, data: ImageBatches) -> dict[str, Any]:
+    def _diagnose(self, learner: P, data: ImageBatches) -> dict[str, Any]:
         return learner.diagnose(data)
 
 
@@ -68,7 +71,7 @@ class FixedPrompts(nn.Module):
         return Sides(*(tuple(getattr(self, f"{name}_{i}") for i in range(count)) for name, count in names))
 
 
-class PromptLearner(Learner):
+class PromptLearner(Learner[Batch]):
     """Learnable prompts, sentences with slots for them, and the cosine of what the towers make of both.
 
     Parameters
@@ -79,6 +82,8 @@ class PromptLearner(Learner):
         user's sentences have it, computed once.
     slots : how many learnable tokens.
     """
+
+    prompts: Any  # modules of several kinds
 
     def __init__(self, towers: Towers, prompts: nn.Module, sentence: str | None = None, slots: int = 0) -> None:
         super().__init__(towers)
@@ -106,6 +111,12 @@ class PromptLearner(Learner):
         """The vision tower under the visual prompts."""
         prompts = self.prompts.prompts().vision
         return self.towers.vision(pixels, prompts, tokens=tokens, checkpoint=self.towers.gradient_checkpointing)
+
+    def patches(self, pixels: Tensor) -> Tensor:
+        """(N, B, patches, d) patch features under the visual prompts."""
+        tokens = self.look(pixels, tokens=True).tokens
+        assert tokens is not None
+        return tokens[:, :, 1:]
 
     def state(self) -> dict[str, Tensor]:
         """The prompts that the towers get, not the networks that make them: MaPLe's have 3.5 million numbers."""

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from modalign.core.errors import InputError
 from modalign.core.features import UNLABELLED, ClassText, Quarantined, Scored
 from modalign.core.labels import places_of, renumbered
 from modalign.methods.contract.class_names import Classes, order_of_rows, read_labels
-from modalign.methods.contract.learner import Learner, Towers, cosine_logits
+from modalign.methods.contract.learner import L, Learner, Towers, cosine_logits
 from modalign.methods.contract.parameters import Parametrized, check_parameters
 from modalign.methods.contract.rows import read_text_vectors
 from modalign.tune.batches import ImageBatches, centre_batches
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from modalign.encoders.clip import ClipEncoder
 
 
-class TowerMethod(Parametrized):
+class TowerMethod(Parametrized, Generic[L]):
     """Base of all methods that learn inside an encoder.
 
     Subclasses are dataclasses of their hyper-parameters, set the class attributes and make a :class:`Learner`. They all
@@ -64,18 +64,18 @@ class TowerMethod(Parametrized):
     ablations: ClassVar[dict[str, dict[str, Any]]] = {}  # an active ingredient switched off → the settings that do it
     recipe: ClassVar[dict[str, Any]] = {}  # what the method was published with, where it is not the usual recipe
 
-    epochs: int
+    epochs: int | None
     batch_size: int
-    learning_rate: float
+    learning_rate: float | None
     augmentation: str | list
     training: dict | None
     random_state: int | None
 
     @abstractmethod
-    def _learner(self, towers: Towers, generator: Generator) -> Learner:
+    def _learner(self, towers: Towers, generator: Generator) -> L:
         """A fresh learner; raises for whatever does not fit the classes or the encoder."""
 
-    def _served(self, towers: Towers) -> Learner:
+    def _served(self, towers: Towers) -> L:
         """A learner to be restored for prediction; another one where training needs what prediction does not."""
         return self._learner(towers, torch.Generator().manual_seed(0))
 
@@ -83,7 +83,7 @@ class TowerMethod(Parametrized):
         """The images as the learner's loss wants them."""
         return ImageBatches(items, encoder, augmentation=self.augmentation, seed=seed)
 
-    def _diagnose(self, learner: Learner, data: ImageBatches) -> dict[str, Any]:
+    def _diagnose(self, learner: L, data: ImageBatches) -> dict[str, Any]:
         """Numbers of the method's own for ``diagnosis_``."""
         return {}
 
@@ -158,7 +158,7 @@ class TowerMethod(Parametrized):
             "left_out": len(data.quarantined),
             **self._diagnose(learner, data),
         }
-        self._bound = None
+        self._bound: tuple[ClipEncoder, L, Any] | None = None
         self._finish(items, encoder)
         if validation is not None:
             scored = self.score_images(validation, encoder)
@@ -236,7 +236,7 @@ class TowerMethod(Parametrized):
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_bound"}
 
-    def _bind(self, encoder: ClipEncoder) -> tuple[Learner, Any]:
+    def _bind(self, encoder: ClipEncoder) -> tuple[L, Any]:
         """The learner on the towers of ``encoder`` and its text side, made when first needed and then kept."""
         bound = getattr(self, "_bound", None)
         if bound is None or bound[0] is not encoder:
@@ -257,10 +257,11 @@ class TowerMethod(Parametrized):
 
     def _epochs(self, labels: np.ndarray) -> int:
         """Passes over the images to learn from, which have these labels."""
+        assert self.epochs is not None  # who leaves the number open says here what it is
         return self.epochs
 
     def _recipe(self, labels: np.ndarray) -> Recipe:
-        own = {
+        own: dict[str, Any] = {
             "epochs": self._epochs(labels),
             "batch_size": self.batch_size,
             "learning_rate": self.learning_rate,

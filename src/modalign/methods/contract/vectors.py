@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, overload
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from modalign.methods.contract.problem import Problem, ProblemReader, names_of
 from modalign.methods.contract.selection import held_out
 from modalign.tune.threads import threads_for_vectors, using_threads
 
+Rows = np.ndarray | Sequence[Sequence[float]]  # what is answered with NumPy
 LOGIT_SCALE = 100.0  # where CLIP's training ends; of text whose encoder is unknown
 
 
@@ -68,6 +69,9 @@ class VectorMethod(ClassifierMixin, ProblemReader):
     cross_validates: ClassVar[bool] = False  # without validation images, chooses them by cross-validation
     judges_itself: ClassVar[bool] = False  # its ``out_of_fold()`` has predictions that ``fit`` made on the way
     ablations: ClassVar[dict[str, dict[str, Any]]] = {}  # an active ingredient switched off → the settings that do it
+
+    diagnosis_: dict[str, Any]
+    temperature_: float
 
     @abstractmethod
     def _fit(self, problem: Problem) -> None:
@@ -115,10 +119,10 @@ class VectorMethod(ClassifierMixin, ProblemReader):
                 self.random_state_ = seeded(self.random_state).initial_seed()
             if hasattr(self, "logit_scale"):
                 self.logit_scale_ = float(self.logit_scale or problem.logit_scale or LOGIT_SCALE)
-            self.temperature_ = None
+            self.__dict__.pop("temperature_", None)
             self.__dict__.pop("fitted_answers_", None)
             self._fit(problem)
-            if self.temperature_ is None:
+            if not hasattr(self, "temperature_"):
                 known = held_out(problem.validation)
                 self.temperature_ = 1.0
                 if known is not None:
@@ -130,19 +134,31 @@ class VectorMethod(ClassifierMixin, ProblemReader):
         check_is_fitted(self)
         return {name: getattr(self, f"{name}_") for name in self.choices}
 
-    def scores(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
+    @overload
+    def scores(self, X: Tensor) -> Tensor: ...
+    @overload
+    def scores(self, X: Rows | Features) -> np.ndarray: ...
+    def scores(self, X: Rows | Tensor | Features) -> np.ndarray | Tensor:
         """(n, C) logits, one column a class also when there are two (unlike ``decision_function``)."""
         check_is_fitted(self)
         with torch.no_grad(), using_threads(threads_for_vectors(_array(X))):
             scores = self._scores(self._read_vectors(X, reset=False))
         return scores if isinstance(X, Tensor) else scores.cpu().numpy()
 
-    def decision_function(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
+    @overload
+    def decision_function(self, X: Tensor) -> Tensor: ...
+    @overload
+    def decision_function(self, X: Rows | Features) -> np.ndarray: ...
+    def decision_function(self, X: Rows | Tensor | Features) -> np.ndarray | Tensor:
         """(n, C) logits; for two classes, as scikit-learn has it, (n,) with positive meaning ``classes_[1]``."""
         scores = self.scores(X)
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
-    def predict_proba(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
+    @overload
+    def predict_proba(self, X: Tensor) -> Tensor: ...
+    @overload
+    def predict_proba(self, X: Rows | Features) -> np.ndarray: ...
+    def predict_proba(self, X: Rows | Tensor | Features) -> np.ndarray | Tensor:
         """(n, C) softmax of the scores divided by :attr:`temperature_`.
 
         The temperature is fitted where ``fit`` has validation images or holds some out, and is 1 otherwise.
@@ -152,7 +168,11 @@ class VectorMethod(ClassifierMixin, ProblemReader):
         probability = (scores.double() / self.temperature_).softmax(dim=1).to(scores.dtype)
         return probability if isinstance(X, Tensor) else probability.numpy()
 
-    def predict(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
+    @overload
+    def predict(self, X: Tensor) -> Tensor: ...
+    @overload
+    def predict(self, X: Rows | Features) -> np.ndarray: ...
+    def predict(self, X: Rows | Tensor | Features) -> np.ndarray | Tensor:
         """(n,) labels: the class with the highest score. Names come as a NumPy array also for torch vectors."""
         best = self.scores(X).argmax(1)
         if isinstance(best, Tensor) and self.classes_.dtype.kind in "iufb":
@@ -161,7 +181,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
 
     def score(
         self,
-        X: ArrayLike | Tensor | Features,
+        X: Rows | Tensor | Features,
         y: ArrayLike | Tensor | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> float:

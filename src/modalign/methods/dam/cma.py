@@ -177,7 +177,7 @@ class CMA(VectorMethod):
         for ridge in RIDGES if self.ridge == "auto" else (self.ridge_,):
             term = self._log_softmax(*class_residuals(X, self.rows_, whitened(self.rows_, ridge), ridge))
             for blend in reversed(BLENDS) if self.blend == "auto" else (self.blend_,):
-                best.offer(torch.lerp(term, cosine, blend), lambda pair=(blend, ridge): pair)
+                best.offer_value(torch.lerp(term, cosine, blend), (blend, ridge))
         return best.choice
 
 

@@ -281,7 +281,7 @@ class DAMAlignment(nn.Module):
             return pairwise_residuals(images, texts, lam, mu)
         image_set = images[:, None] if image_set is None else unit(real(image_set, "image_set"))
         text_set = texts[:, None] if text_set is None else unit(real(text_set, "text_set"))
-        lam = tuple(_ridge(log, part.shape[1], width) for log, part in zip(ridges, (image_set, text_set), strict=True))
+        lam = _ridge(ridges[0], image_set.shape[1], width), _ridge(ridges[1], text_set.shape[1], width)
         form = set_residuals if self.cross_modal == "sets" else paired_set_residuals
         return form(image_set, text_set, lam, mu)
 

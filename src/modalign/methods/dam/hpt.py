@@ -135,7 +135,7 @@ class HierarchicalText(nn.Module):
     @torch.no_grad()
     def mean(self) -> Tensor:
         """(K, d) mean over the sentences of each class of their unit features, of unit length again."""
-        return unit(sum(unit(self(graph, chunk=AT_ONCE)) for graph in range(self.graphs)))
+        return unit(sum((unit(self(graph, chunk=AT_ONCE)) for graph in range(self.graphs)), torch.zeros(())))
 
     def _prompts(self, start: int, stop: int) -> list[Tensor]:
         """What stands at the slots of some classes, a layer after the other."""

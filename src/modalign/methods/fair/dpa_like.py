@@ -36,6 +36,11 @@ class DualPrototypes(SelfTraining):
     generator : as for :class:`~modalign.methods.fair.fair_training.SelfTraining`.
     """
 
+    recent: Tensor
+    seen: Tensor
+    image_prototypes: Tensor
+    memory: Tensor
+
     def __init__(self, towers: Towers, method: DPALike, generator: Generator | None = None) -> None:
         settings = FAIR(
             view="global", crops=1, keep=1, fairness=method.fairness,

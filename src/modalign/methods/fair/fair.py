@@ -164,8 +164,8 @@ class FAIR(SelfTrained):
 
     def _batches(self, items: Items, encoder: ClipEncoder, seed: int) -> CropBatches:
         if self.view == "global":
-            return super()._batches(items, encoder, seed)
+            return self._pairs(items, encoder, seed)
         if self.labeller in LABELLERS and not LABELLERS[self.labeller].needs_crops:
-            return super()._batches(items, encoder, seed, "centre")
+            return self._pairs(items, encoder, seed, "centre")
         side = (self.smallest_crop, self.largest_crop)
-        return super()._batches(items, encoder, seed, "centre", crops=self.crops, side=side, every=self.refresh)
+        return self._pairs(items, encoder, seed, "centre", crops=self.crops, side=side, every=self.refresh)

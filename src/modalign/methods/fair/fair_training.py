@@ -39,7 +39,7 @@ CHUNK = 128  # crops in one forward pass
 COLUMNS = ("images", "compared", "changed", "agreement", "gamma", "self_training", "fairness")
 
 
-class SelfTraining(Learner):
+class SelfTraining(Learner[CropBatch]):
     """What is tuned of the image tower and class description anchors, and Algorithm 1's loss for them.
 
     Parameters
@@ -48,6 +48,14 @@ class SelfTraining(Learner):
     method : the hyper-parameters.
     generator : where a random start of what is tuned is drawn from; None where a saved state is restored next.
     """
+
+    first_anchors: Tensor
+    average: Tensor
+    histogram: Tensor
+    tally: Tensor
+    labels: Tensor
+    first_labels: Tensor
+    gammas: Tensor
 
     def __init__(self, towers: Towers, method: FAIR, generator: Generator | None = None) -> None:
         super().__init__(towers)

@@ -48,6 +48,10 @@ class PseudoLabeller(ABC):
     needs_crops: ClassVar[bool] = False
 
     @abstractmethod
+    def __init__(self, sentences: Tensor, plain: Tensor, **options: Any) -> None:
+        """See the class."""
+
+    @abstractmethod
     def __call__(self, whole: Tensor, crops: Tensor | None = None) -> CropScores:
         """ψ of B images.
 

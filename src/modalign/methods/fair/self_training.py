@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SelfTrained(TowerMethod):
+class SelfTrained(TowerMethod[SelfTraining]):
     """Base of FAIR and of the self-trainers beside it: what they all can be told, AdamW with their code bases' recipe.
 
     Parameters
@@ -74,7 +74,10 @@ class SelfTrained(TowerMethod):
     def _served(self, towers: Towers) -> SelfTraining:
         return self._learner(towers, None)
 
-    def _batches(
+    def _batches(self, items: Items, encoder: ClipEncoder, seed: int) -> CropBatches:
+        return self._pairs(items, encoder, seed)
+
+    def _pairs(
         self, items: Items, encoder: ClipEncoder, seed: int, weak: str = "random_resized_crop", **crops: Any
     ) -> CropBatches:
         """A weak view of every image, which gets the label, and a strong one, which learns it."""

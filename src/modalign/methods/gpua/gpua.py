@@ -197,6 +197,7 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         anchored = self.preset == "anchored"
         sized = anchored or np.array_equal(self.marginals, "estimate")
         ground = self._ground(images, text, generator) if sized else None
+        prior = ground if anchored else None
         marginals = self._marginals(len(text), ground).to(text.device)
         found = mine(
             images,
@@ -209,7 +210,7 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
             tolerance=self.tolerance,
             max_iterations=self.max_iterations,
             memory=self.memory * 2**30 / 2,
-            densities=partial(ground.densities, images, self.logit_scale_) if anchored else None,
+            densities=None if prior is None else partial(prior.densities, images, self.logit_scale_),
         )
         labels = found.assignment.labels
 
@@ -230,15 +231,15 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
             batch_size=self.batch_size,
             generator=generator,
         )
-        W = between(language, refined.map, MAP_WEIGHT * ground.trust) if anchored else refined.map
+        W = refined.map if prior is None else between(language, refined.map, MAP_WEIGHT * prior.trust)
         self.weight_, self.marginals_ = W @ basis.T, marginals.shares.float()
-        if anchored:
-            self.class_sizes_ = ground.sizes
+        if prior is not None:
+            self.class_sizes_ = prior.sizes
         self.diagnosis_ = {
             **found.report(start),
             **marginals.report(),
             **refined.report(),
-            **(ground.report() if anchored else {}),
+            **({} if prior is None else prior.report()),
         }
         return found.assignment.likeliest
 

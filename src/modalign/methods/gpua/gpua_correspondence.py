@@ -162,7 +162,7 @@ def mine(
     where scores are not held, their part again in every pass.
     """
     held = 4 * len(images) * len(text) <= memory / 3
-    settings = {"epsilon": epsilon, "shares": marginals.shares, "rho": rho}
+    settings: dict[str, Any] = {"epsilon": epsilon, "shares": marginals.shares, "rho": rho}
     centres, change, iteration = start.centres, math.inf, 0
     g: Tensor | None = None
     while change > REST and iteration < max_iterations:

@@ -75,7 +75,7 @@ class Ranking:
             images = cosines.topk(min(self.competitors, len(cosines)), dim=0).values.mean(dim=0)
             classes = cosines.topk(self.competitors, dim=1).values.mean(dim=1)
             return (classes + images[labels] - 2 * own[:, 0]).mean()
-        square = 2.0
+        square: Tensor | float = 2.0
         if self.raw:
             square = 1 + mapped.square().sum(dim=1, keepdim=True)
             cosines = mapped @ text.T

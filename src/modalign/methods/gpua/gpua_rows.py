@@ -114,9 +114,8 @@ def unit_spaces(X: Tensor, widths: Sequence[int]) -> Tensor:
 def infer_spaces(X: Tensor, anchor: Tensor | None) -> tuple[int, ...]:
     """Widths of the spaces in X: what stands beside the language view is a space of its own, else all is one."""
     d = X.shape[1]
-    other = 0 if anchor is None else d - anchor.shape[1]
-    if other > 0:
-        some = slice(0, 64)
+    if anchor is not None and anchor.shape[1] < d:
+        some, other = slice(0, 64), d - anchor.shape[1]
         if _parallel(X[some, other:], anchor[some], 64):
             return (other, d - other)
         if _parallel(X[some, : d - other], anchor[some], 64):

@@ -20,7 +20,7 @@ from modalign.tune.updates import LoRA
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class CLIPLoRA(TowerMethod):
+class CLIPLoRA(TowerMethod["LowRankLearner"]):
     r"""Low-rank updates of queries, keys and values in every layer of the image tower and of the text tower.
 
     With W of such a map frozen, :math:`A \in \mathbb{R}^{r \times \text{inputs}}` drawn from

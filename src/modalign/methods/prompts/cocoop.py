@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
+from modalign.encoders.towers.opened import Sentences
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.parameters import Count
 from modalign.methods.contract.prompting import LOOKED_AT, START, PromptLearner, PromptMethod
@@ -17,7 +18,7 @@ from modalign.tune.prompts import ConditionalPrompts
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class CoCoOp(PromptMethod):
+class CoCoOp(PromptMethod["ConditionalLearner"]):
     r"""Conditional context optimization: a small network shifts the learned context for every image.
 
     .. math:: v_m(x) = v_m + h_\theta(f(x)), \qquad p(y = k \mid x) \propto \exp(\cos(f(x), g(t_k(x))) / \tau)
@@ -59,6 +60,8 @@ class ConditionalLearner(PromptLearner):
     conditional : whether the network sees the image.
     """
 
+    prompts: ConditionalPrompts
+    sentences: Sentences
     state, restore = Learner.state, Learner.restore
 
     def __init__(self, towers: Towers, prompts: ConditionalPrompts, conditional: bool) -> None:

@@ -12,7 +12,7 @@ from modalign.methods.contract.tower import Towers
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class CoOp(PromptMethod):
+class CoOp(PromptMethod[PromptLearner]):
     r"""Context optimization: the words around the class name are learned, everything else stays.
 
     .. math:: t_k = [v_1 \dots v_m\, \mathrm{class}_k\, .], \qquad p(y = k) \propto \exp(\cos(f(x), g(t_k)) / \tau)

@@ -14,7 +14,7 @@ from modalign.tune.prompts import IndependentPrompts, Prompts
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class MaPLe(PromptMethod):
+class MaPLe(PromptMethod[PromptLearner]):
     r"""Multi-modal prompt learning: textual prompts at several layers, visual ones as linear images of them.
 
     .. math:: \tilde P_i = F_i(P_i), \qquad p(y = k) \propto \exp(\cos(f(x; \tilde P), g(t_k; P)) / \tau)

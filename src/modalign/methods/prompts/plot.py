@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class PLOT(PromptMethod):
+class PLOT(PromptMethod["PlotLearner"]):
     r"""Prompt learning with optimal transport: N textual prompts a class against the patches of an image.
 
     .. math:: d_k = \min_T \langle T, 1 - \cos(r_j, h^n_k) \rangle - \lambda h(T), \qquad
@@ -81,7 +81,7 @@ class PLOT(PromptMethod):
         learner, classes = self._bind(encoder)
         pixels, image = one_image(items, encoder)
         k = chosen_class(label, self.class_names_, learner.scores(pixels, classes)[0])
-        patches = learner.look(pixels, tokens=True).tokens[0, 0, 1:]
+        patches = learner.patches(pixels)[0, 0]
         maps = prompt_plan(patches, classes[:, k], self.epsilon)
         return PatchPlans(image=image, class_name=self.class_names_[k], prompts=grid(maps))
 
@@ -104,7 +104,7 @@ class PlotLearner(PromptLearner):
     def transport(self, pixels: Tensor, classes: Tensor) -> PromptTransport:
         """Distances between pictures (B, 3, H, W) and classes (N, K, d)."""
         own = self.settings
-        patches = self.look(pixels, tokens=True).tokens[0, :, 1:]
+        patches = self.patches(pixels)[0]
         return prompt_transport(
             patches, classes.transpose(0, 1), epsilon=own.epsilon, plan=own.plan, max_sweeps=own.sweeps
         )

@@ -13,7 +13,7 @@ from modalign.tune.prompts import JointPrompts
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class UPT(PromptMethod):
+class UPT(PromptMethod[PromptLearner]):
     r"""Unified prompt tuning: one sequence, mixed by one small transformer block, becomes the prompts of both towers.
 
     .. math::

@@ -14,7 +14,7 @@ from modalign.tune.prompts import IndependentPrompts, Prompts
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class VPT(PromptMethod):
+class VPT(PromptMethod[PromptLearner]):
     r"""Visual prompt tuning: learnable tokens beside the patches; classes are the frozen features of their sentences.
 
     .. math::

@@ -10,9 +10,10 @@ from modalign.core.features import Features
 from modalign.data.items import Items
 from modalign.encoders import load_encoder
 from modalign.encoders.base import Encoder
+from modalign.encoders.clip import ClipEncoder
 from modalign.encoders.joined import JoinedEncoder
 from modalign.methods.contract.vectors import VectorMethod
-from modalign.model.scoring import embed_images
+from modalign.model.scoring import embed_images, require_clip, require_one
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,13 @@ class EncoderPair:
         encoder = load_encoder(encoder, device=device) if isinstance(encoder, (str, os.PathLike)) else encoder
         if not isinstance(encoder, (Encoder, JoinedEncoder)):
             raise InputError(f"Expected {argument('encoder')} as a name, a folder or an encoder, got {encoder!r}.")
-        if crops and isinstance(encoder, JoinedEncoder):
-            raise InputError(f"Expected one encoder to see crops with, got '{encoder.name}'; leave crops out.")
+        if crops:
+            require_one(encoder)
         if anchor is not None:
             if not method.takes_anchor:
                 raise InputError(f"{type(method).__name__} learns in one space and takes no anchor; leave it out.")
-            anchor = load_encoder(anchor, device=device) if isinstance(anchor, str) else anchor
+            if isinstance(anchor, str):
+                anchor = require_one(load_encoder(anchor, device=device), "as anchor", "choose one of them")
             if not anchor.has_text:
                 raise InputError(f"Expected an anchor that reads sentences, '{anchor.name}' has no text tower.")
             parts = encoder.parts if isinstance(encoder, JoinedEncoder) else (encoder,)
@@ -63,13 +65,14 @@ class EncoderPair:
                 f"Expected one encoder, since {type(method).__name__} compares images with class text in one space, "
                 f"got '{encoder.name}'; choose one of them, or a method that maps between spaces, such as gpua."
             )
-        return cls(encoder, encoder if encoder.has_text else None, None)
+        language = encoder if isinstance(encoder, Encoder) and encoder.has_text else None
+        return cls(encoder, language, None)
 
     def see(self, items: Items, view: str, crops: int = 0) -> tuple[Features, Features | None]:
         """The images as the classifier will see them, and as the text does where that is another space."""
         if crops:
             return embed_images(self.encoder, items, crops), None
-        if self.both is None:
+        if self.both is None or self.language is None:
             return self.encoder.embed_images(items, view=view), None
         features = self.both.embed_images(items, view=view)
         aligned = self.both.part_of(features, self.language)
@@ -78,15 +81,11 @@ class EncoderPair:
 
 def trainable_encoder(
     encoder: str | Encoder | JoinedEncoder, anchor: str | Encoder | None, mirror: bool | None, device: str
-) -> Encoder:
+) -> ClipEncoder:
     """An encoder to learn in: in float32, which gradients need, unless the caller loaded it otherwise."""
     if anchor is not None or mirror:
         raise InputError(
             "Methods that learn inside an encoder take neither an anchor nor mirrored views; leave them out."
         )
     encoder = load_encoder(encoder, device=device, dtype="float32") if isinstance(encoder, str) else encoder
-    if not encoder.has_text or isinstance(encoder, JoinedEncoder):
-        raise InputError(
-            f"Expected one CLIP encoder to learn in, got '{encoder.name}', which is none; use a CLIP name."
-        )
-    return encoder
+    return require_clip(encoder)

@@ -14,6 +14,7 @@ from modalign.core.features import UNLABELLED, ClassText, Features, Quarantined,
 from modalign.data.items import Items
 from modalign.data.names import some
 from modalign.encoders.base import VIEWS, Encoder
+from modalign.encoders.clip import ClipEncoder
 from modalign.encoders.joined import JoinedEncoder
 from modalign.evaluate.outcome import MOST_PAIRS, about_copies
 from modalign.methods.baselines.zero_shot import ZeroShot
@@ -55,8 +56,9 @@ class FitTask:
     @property
     def validation(self) -> Items | None:
         """The images to hold out, if any."""
-        drawn = self.holdout is not None and len(self.holdout.validation)
-        return self.items.select(self.holdout.validation) if drawn else None
+        if self.holdout is None or not len(self.holdout.validation):
+            return None
+        return self.items.select(self.holdout.validation)
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ def fit_vectors(method: VectorMethod, pair: EncoderPair, task: FitTask) -> Fitte
     text = pair.language.embed_texts(task.prompts, class_names=task.items.class_names) if pair.language else None
     views = [pair.see(task.learn, view, task.crops) for view in (VIEWS if task.mirror else VIEWS[:1])]
     X, count = concatenate([x for x, _ in views]), len(views[0][0])
-    anchor = None if views[0][1] is None else concatenate([a for _, a in views])
+    aligned_views = [a for _, a in views if a is not None]  # of all views or of none
+    anchor = concatenate(aligned_views) if aligned_views else None
     if text is None:
         require_every_class(X.labels, task.items.class_names)
     asked = task.crops if method.scores_parts else 0
@@ -137,7 +140,7 @@ def fit_vectors(method: VectorMethod, pair: EncoderPair, task: FitTask) -> Fitte
     )
 
 
-def fit_tower(method: TowerMethod, encoder: Encoder, task: FitTask, checkpoint: str | Path | None) -> Fitted:
+def fit_tower(method: TowerMethod, encoder: ClipEncoder, task: FitTask, checkpoint: str | Path | None) -> Fitted:
     """Train inside the encoder and predict what is held out; ``method`` is fitted in place."""
     text = encoder.embed_texts(task.prompts, class_names=task.items.class_names)
     method.fit(task.learn, text=text, encoder=encoder, checkpoint=checkpoint)

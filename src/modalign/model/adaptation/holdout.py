@@ -74,8 +74,8 @@ def plan_holdout(
     labeled = len(pool) + len(listed)
     amount = "all" if shots is None else shots
     if validation == "cross":
-        split = _cross_fitted(items, shots, np.concatenate([pool, listed]), EMPTY, seed)
-        return replace(split, labeled=labeled)
+        crossed = _cross_fitted(items, shots, np.concatenate([pool, listed]), EMPTY, seed)
+        return replace(crossed, labeled=labeled)
     if validation == "none":
         split = few_shot(items, amount, seed, validation_shots=0)
     elif isinstance(validation, Integral):

@@ -95,7 +95,7 @@ def adapt(
     started = time.perf_counter()
     items = read_items(images, classes, unlabelled, split)
     crops, hyperparameters = split_crops(method, crops, mirror, hyperparameters)
-    method = configure(method, hyperparameters, random_state, adapt.__kwdefaults__)
+    method = configure(method, hyperparameters, random_state, adapt.__kwdefaults__ or ())
     holdout = plan_holdout(items, shots, validation, method, random_state)
     task = FitTask(
         items, holdout, class_sentences(items.class_names, templates, descriptions), random_state=random_state

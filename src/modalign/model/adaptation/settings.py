@@ -47,7 +47,8 @@ def configure(
     where it is None. ``arguments`` are names that a misspelled hyper-parameter may stand for.
     """
     method = method_class(method)() if isinstance(method, str) else clone(method)
-    own = {p.name for p in parameters(type(method))}
+    cls: type = type(method)
+    own = {p.name for p in parameters(cls)}
     for name in hyperparameters:
         meant = nearest(name, [*own, *arguments])
         if meant is not None and meant not in own:

@@ -104,18 +104,17 @@ def _images(entry: Mapping[str, Any]) -> tuple[frozenset[str], frozenset[str] | 
 def _rejection(entry: object) -> Rejection | None:
     if entry is None:
         return None
-    reference = entry.get("reference") if isinstance(entry, dict) else None
-    shares = [entry.get("separation"), entry.get("caught")] if isinstance(entry, dict) else []
-    sound = (
-        isinstance(entry, dict)
-        and {"kind", "reference"} <= set(entry) <= {field.name for field in fields(Rejection)}
+    if not isinstance(entry, dict):
+        raise InputError("its rejection threshold is not one.")
+    reference, shares = entry.get("reference"), (entry.get("separation"), entry.get("caught"))
+    if not (
+        {"kind", "reference"} <= set(entry) <= {field.name for field in fields(Rejection)}
         and entry["kind"] in get_args(Confidence)
         and isinstance(reference, list)
         and all(map(_is_number, reference))
         and reference == sorted(reference)
         and all(share is None or (_is_number(share) and 0 <= share <= 1) for share in shares)
-    )
-    if not sound:
+    ):
         raise InputError("its rejection threshold is not one.")
     return Rejection(entry["kind"], tuple(map(float, reference)), *shares)
 

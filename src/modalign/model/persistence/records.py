@@ -49,7 +49,11 @@ def checked_record(entry: object) -> dict[str, Any]:
     """
     if not isinstance(entry, dict):
         raise InputError("its record is not one.")
-    parts = [(_RECORD, entry), (_VALIDATION, entry.get("validation", {})), (_OPTIONAL, entry.get("outcome") or {})]
+    parts: list[tuple[dict[str, Any], object]] = [
+        (_RECORD, entry),
+        (_VALIDATION, entry.get("validation", {})),
+        (_OPTIONAL, entry.get("outcome") or {}),
+    ]
     for outline, part in parts:
         if not isinstance(part, dict):
             raise InputError("its record is not one.")
