@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "modalign"
-LINES, FUNCTION, ARGUMENTS, MODULES = 300, 60, 8, 22
+LINES, FUNCTION, ARGUMENTS, MODULES, IGNORED = 300, 60, 8, 22, 20
 
 LEARNING = {"core", "linalg", "methods", "methods.contract"}
 TUNING = LEARNING | {"tune", "data", "encoders"}
@@ -150,3 +151,10 @@ def test_nothing_executes_what_it_loads_or_solves_by_batched_lu() -> None:
                 assert not called.endswith((".inverse", "linalg.inv", "linalg.solve")), f"{path}:{node.lineno}"
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 assert not {"pickle", "joblib"} & set(ast.unparse(node).replace(",", " ").split()), f"{path}"
+
+
+def test_few_errors_of_types_are_passed_over_and_each_says_why() -> None:
+    lines = (line for path in FILES for line in path.read_text(encoding="utf-8").splitlines())
+    ignored = [line for line in lines if "# type: ignore" in line]
+    assert len(ignored) <= IGNORED
+    assert not [line for line in ignored if not re.search(r"# type: ignore\[[a-z, -]+\]  # \S", line)]

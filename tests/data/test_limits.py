@@ -206,7 +206,7 @@ def test_a_missing_decoder_is_not_the_pictures_fault_and_found_once_it_is_there(
     class Plugin(type(sys)):  # a package that reads HEIC once it is told to
         @staticmethod
         def register_heif_opener() -> None:
-            monkeypatch.setitem(Image.OPEN, "HEIF", (lambda file: Image.open(BytesIO(PNG)), None))
+            monkeypatch.setitem(Image.OPEN, "HEIF", (lambda file, name: Image.open(BytesIO(PNG)), None))
 
     monkeypatch.setitem(sys.modules, "pillow_heif", Plugin("pillow_heif"))
     assert decode(heic).tobytes() == picture().tobytes()

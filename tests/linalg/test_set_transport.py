@@ -111,7 +111,7 @@ def test_torch_and_numpy_sweeps_agree(monkeypatch):
     """What an accelerator runs, on the CPU."""
     left, right, mask = problem()
     expected = set_transport(left, right, mask=mask, tolerance=1e-9, max_sweeps=1000)
-    monkeypatch.setattr(module, "_numpy_multiplies", lambda tensor: False)
+    monkeypatch.setattr(module, "numpy_multiplies", lambda tensor: False)
     found = set_transport(left, right, mask=mask, tolerance=1e-9, max_sweeps=1000)
     torch.testing.assert_close(found.cost, expected.cost, atol=1e-12, rtol=0)
     assert torch.equal(found.sweeps, expected.sweeps)

@@ -68,7 +68,7 @@ def density(problems: Problems, f: Tensor, g: Tensor, rows: slice) -> Tensor:
     return exponents.exp_().to(problems.cost.dtype)
 
 
-def _numpy_multiplies(tensor: Tensor) -> bool:
+def numpy_multiplies(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu"
 
 
@@ -83,7 +83,7 @@ class Kernel:
 
     def __init__(self, problems: Problems, f: Tensor, g: Tensor) -> None:
         count, n, m = problems.cost.shape
-        on_host = _numpy_multiplies(problems.cost)
+        on_host = numpy_multiplies(problems.cost)
         self._small = on_host and n * m <= _SMALL and count >= _MANY
         if self._small:
             self.matrix = problems.cost.new_empty(n, m, count).permute(2, 0, 1)

@@ -92,16 +92,15 @@ def check_method(
 
 
 def _unfitted(method: str | VectorMethod | type[VectorMethod]) -> VectorMethod:
-    if isinstance(method, str):
-        method = method_class(method)
-    if isinstance(method, type) and issubclass(method, VectorMethod):
-        method = method()
-    if not isinstance(method, VectorMethod):
-        raise InputError(f"Expected a method on vectors by name, class or object, got {method!r:.80}.")
-    method = clone(method)
-    if method.get_params().get("random_state", 0) is None:
-        method.set_params(random_state=0)
-    return method
+    found = method_class(method) if isinstance(method, str) else method
+    if isinstance(found, type) and issubclass(found, VectorMethod):
+        found = found()
+    if not isinstance(found, VectorMethod):
+        raise InputError(f"Expected a method on vectors by name, class or object, got {found!r:.80}.")
+    unfitted: VectorMethod = clone(found)
+    if unfitted.get_params().get("random_state", 0) is None:
+        unfitted.set_params(random_state=0)
+    return unfitted
 
 
 def _failure(law: Law, subject: Subject) -> Exception | None:

@@ -40,8 +40,9 @@ def string_labels_come_back(subject: Subject) -> None:
     """Fitted to class names, a method answers in class names, and otherwise alike."""
     data = subject.data
     names = np.array(["gnu", "dog", "fox", "elk", "cat"])
-    named = data._replace(y=names[data.y], yv=names[data.yv], text=ClassText(data.text, names))
-    found, expected = subject.fit(named).predict(data.Xt), subject.fitted().predict(data.Xt)
+    named = data._replace(y=names[data.y], yv=names[data.yv])
+    text = ClassText(data.text, tuple(names.tolist()))
+    found, expected = subject.fit(named, text=text).predict(data.Xt), subject.fitted().predict(data.Xt)
     expect_equal(found, names[expected], "Fitted to class names, the method answers otherwise than to numbers.")
 
 

@@ -7,7 +7,7 @@ import torch
 from sklearn.base import clone
 
 from modalign.testing.expectations import expect, expect_close, expect_equal
-from modalign.testing.subject import FewShot, Subject, few_shot_problem, needs
+from modalign.testing.subject import Subject, few_shot_problem, needs
 
 
 def renaming_the_classes_permutes_the_scores(subject: Subject) -> None:
@@ -65,14 +65,14 @@ def one_seed_gives_the_same_bits(subject: Subject) -> None:
 def torch_in_torch_out_equal_to_numpy(subject: Subject) -> None:
     """Tensors give tensors on their device, with the numbers that arrays give."""
     data, expected = subject.data, subject.fitted()
-    tensors = FewShot(*map(torch.from_numpy, data))
+    X, y, Xv, yv, Xt, _, text = map(torch.from_numpy, data)
     method = clone(subject.method)
     anchor = {name: torch.from_numpy(rows) for name, rows in needs(method, data.X).items()}
-    method.fit(tensors.X, tensors.y, text=tensors.text, validation=(tensors.Xv, tensors.yv), **anchor)
+    method.fit(X, y, text=text, validation=(Xv, yv), **anchor)
     for function in ("scores", "decision_function", "predict_proba", "predict"):
-        found = getattr(method, function)(tensors.Xt)
+        found = getattr(method, function)(Xt)
         expect(isinstance(found, torch.Tensor), f"{function} of a tensor gives a {type(found).__name__}.")
-        expect(found.device == tensors.Xt.device, f"{function} answers on {found.device}.")
+        expect(found.device == Xt.device, f"{function} answers on {found.device}.")
         expect_close(found, getattr(expected, function)(data.Xt), 1e-6, f"{function} of tensors and arrays differ.")
 
 
@@ -109,12 +109,12 @@ def what_labels_and_text_change_is_what_the_class_says(subject: Subject) -> None
     """Without ``takes_text``, text changes nothing; without ``takes_labels`` and ``needs_labels``, labels do not."""
     data, method = subject.data, subject.method
     if not method.takes_text:
-        scores = [subject.fitted(with_text).scores(data.Xt) for with_text in (True, False)]
-        expect_equal(*scores, "takes_text is False, and text changes the scores.")
+        told, untold = (subject.fitted(with_text).scores(data.Xt) for with_text in (True, False))
+        expect_equal(told, untold, "takes_text is False, and text changes the scores.")
     if not method.needs_labels and not method.takes_labels:
         blind, other = data._replace(y=np.full_like(data.y, -1)), data._replace(y=np.roll(data.y, 1))
-        scores = [subject.fit(given).scores(data.Xt) for given in (blind, other)]
-        expect_equal(*scores, "takes_labels is False, and labels change the scores.")
+        unlabeled, labeled = (subject.fit(given).scores(data.Xt) for given in (blind, other))
+        expect_equal(unlabeled, labeled, "takes_labels is False, and labels change the scores.")
 
 
 def every_ablation_changes_its_own_hyper_parameters_and_fits(subject: Subject) -> None:

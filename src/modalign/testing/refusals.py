@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from sklearn.base import clone
@@ -47,10 +49,10 @@ def what_is_not_finite_is_refused(subject: Subject) -> None:
             array = getattr(data, field).copy()
             array[1, 2] = bad
             spoiled = data._replace(**{field: array})
-            expect_refusal(InputError, r"NaN|infinity", lambda given=spoiled: subject.fit(given), f"{bad} in {field}")
+            expect_refusal(InputError, r"NaN|infinity", partial(subject.fit, spoiled), f"{bad} in {field}")
         X = data.Xt.copy()
         X[0, 0] = bad
-        expect_refusal(InputError, r"NaN|infinity", lambda given=X: subject.fitted().predict(given), f"{bad}")
+        expect_refusal(InputError, r"NaN|infinity", partial(subject.fitted().predict, X), f"{bad}")
 
 
 def widths_and_counts_that_do_not_fit_are_refused(subject: Subject) -> None:
@@ -66,7 +68,7 @@ def widths_and_counts_that_do_not_fit_are_refused(subject: Subject) -> None:
     if not method.needs_anchor:
         wrong[r"width of X \(24\), got 23"] = data._replace(text=data.text[:, :23])
     for said, given in wrong.items():
-        expect_refusal(InputError, said, lambda given=given: subject.fit(given), "what does not fit")
+        expect_refusal(InputError, said, partial(subject.fit, given), "what does not fit")
 
 
 def fit_leaves_parameters_and_arguments_alone(subject: Subject) -> None:

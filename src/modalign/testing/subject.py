@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.base import clone
 
+from modalign.core.features import ClassText
 from modalign.methods.contract.vectors import VectorMethod
 
 
@@ -40,7 +41,7 @@ def few_shot_problem(
     return FewShot(*train, *validation, *test, text.astype(np.float32))
 
 
-def needs(method: VectorMethod, X: np.ndarray) -> dict[str, np.ndarray]:
+def needs(method: VectorMethod, X: np.ndarray) -> dict[str, Any]:
     """What ``fit`` of this method cannot do without, beside X, y and text."""
     return {"anchor": X[:, : max(2, X.shape[1] // 2)]} if method.needs_anchor else {}
 
@@ -73,11 +74,21 @@ class Subject:
         self.data = few_shot_problem()
         self._fitted: dict[bool, VectorMethod] = {}
 
-    def fit(self, data: FewShot, *, with_text: bool = True, validated: bool = True, **settings: Any) -> VectorMethod:
-        """A new method, fitted to ``data``."""
+    def fit(
+        self,
+        data: FewShot,
+        *,
+        text: ClassText | None = None,
+        with_text: bool = True,
+        validated: bool = True,
+        **settings: Any,
+    ) -> VectorMethod:
+        """A new method, fitted to ``data``, with another ``text`` if that is given."""
         method: VectorMethod = clone(self.method).set_params(**settings)
-        text, validation = data.text if with_text else None, (data.Xv, data.yv) if validated else None
-        return method.fit(data.X, data.y, text=text, validation=validation, **needs(method, data.X))
+        own, validation = data.text if with_text else None, (data.Xv, data.yv) if validated else None
+        return method.fit(
+            data.X, data.y, text=own if text is None else text, validation=validation, **needs(method, data.X)
+        )
 
     def fitted(self, with_text: bool = True) -> VectorMethod:
         """The method fitted to :attr:`data`, once for all laws; they may not change it."""

@@ -14,6 +14,7 @@ from modalign.core.features import Features
 from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import softmax_weights, unit
 from modalign.methods.contract.parameters import Positive, Seed
+from modalign.methods.contract.rows import read_parts
 from modalign.methods.contract.selection import held_out, share_correct
 from modalign.methods.contract.vectors import Problem, Rows, VectorMethod
 from modalign.tune.threads import threads_for_vectors, using_threads
@@ -89,7 +90,7 @@ class WCA(VectorMethod):
             return super().scores(X)
         with using_threads(threads_for_vectors(X.tokens)):
             vectors = self._read_vectors(X, reset=False)
-            parts = self._read_parts(X, vectors)
+            parts = read_parts(X.tokens, vectors)
             weights = softmax_weights(vectors, parts, self.image_temperature)
             evidence = torch.einsum("bn,bnd->bd", weights, unit(parts))
             return (self.logit_scale_ * (evidence @ self.prototypes_.to(evidence.device).T)).cpu().numpy()
