@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from modalign.core.errors import InputError
 from modalign.data.digits import load_digits
@@ -30,6 +31,16 @@ def test_vectors_are_those_of_the_parts_beside_each_other(joined: JoinedEncoder)
         again = joined.part_of(features, part)
         np.testing.assert_allclose(again.vectors, alone.vectors, atol=1e-6)
         assert again.spec == alone.spec
+
+
+def test_parts_that_stand_together_are_read_off_a_larger_join(joined: JoinedEncoder) -> None:
+    """As where an anchor is given beside two encoders: it is the third part, and they stay what they were."""
+    images = load_digits().select(np.arange(12))
+    pair = JoinedEncoder([joined.parts[0], joined.parts[1].cast(torch.bfloat16)])
+    larger = JoinedEncoder([*pair.parts, joined.parts[1]])
+    again = larger.part_of(larger.embed_images(images), pair)
+    np.testing.assert_allclose(again.vectors, pair.embed_images(images).vectors, atol=1e-6)
+    assert again.spec == pair.spec
 
 
 def test_sentences_go_to_the_part_that_reads(joined: JoinedEncoder) -> None:

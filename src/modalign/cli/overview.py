@@ -52,7 +52,8 @@ def method_facts(name: str) -> dict[str, Any]:
 def _constants(module: str, name: str) -> dict[str, Any]:
     classes, homes = _contents(module)
     found: dict[str, Any] = {}
-    for base in map(ast.unparse, reversed(classes[name].bases)):
+    for node in reversed(classes[name].bases):
+        base = ast.unparse(node.value if isinstance(node, ast.Subscript) else node)  # TowerMethod of TowerMethod[…]
         if base in classes or base in homes:
             found |= _constants(homes.get(base, module), base)
     for statement in classes[name].body:
