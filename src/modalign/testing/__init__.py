@@ -56,7 +56,7 @@ def check_method(
 ) -> None:
     """Raise unless a method on vectors keeps the contract of all such methods.
 
-    The method is fitted about forty times to 20 images of 5 classes; give it hyper-parameters that make that quick.
+    The method is fitted about twenty times to 20 images of 5 classes; give it hyper-parameters that make that quick.
 
     Parameters
     ----------
