@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import inspect
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
 import modalign
+import modalign.encoders
 from modalign.core.errors import InputError, UnknownNameError, require
 from modalign.methods import ALL_METHODS, METHODS, method_class
 
@@ -20,6 +24,18 @@ def test_surface_is_small_and_complete() -> None:
     for name in modalign.__all__:
         assert getattr(modalign, name) is not None
     assert dir(modalign) == sorted(modalign.__all__)
+
+
+@pytest.mark.parametrize("package", [modalign, modalign.encoders])
+def test_type_checkers_see_the_names_that_are_imported_on_first_use(package: ModuleType) -> None:
+    """All but the methods, whose names follow from their table."""
+    tree = ast.parse(inspect.getsource(package))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {name.asname: (found.module, name.name) for found in block.body for name in found.names}
+    methods = {method_class(name).__name__ for name in ALL_METHODS}
+    assert set(seen) == set(package.__all__) - methods - {"__version__", "KNOWN_ENCODERS"}
+    for name, (module, own) in seen.items():
+        assert getattr(package, name) is getattr(importlib.import_module(module), own), name
 
 
 def test_unknown_attribute_is_an_attribute_error() -> None:

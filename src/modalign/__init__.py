@@ -5,8 +5,29 @@ Importing it loads no torch: every name below is fetched on first use.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from modalign.core.lazy import lazily
 from modalign.methods import ALL_METHODS, location
+
+if TYPE_CHECKING:  # what the names below are; those of methods follow from their table
+    from modalign.core.encoder_spec import EncoderSpec as EncoderSpec
+    from modalign.core.errors import InputError as InputError
+    from modalign.core.errors import ModalignError as ModalignError
+    from modalign.core.features import ClassText as ClassText
+    from modalign.core.features import Features as Features
+    from modalign.data.items import Items as Items
+    from modalign.data.items import load_items as load_items
+    from modalign.data.splits.drawing import few_shot as few_shot
+    from modalign.data.splits.split import Split as Split
+    from modalign.encoders import load_encoder as load_encoder
+    from modalign.encoders.features.store import FeatureStore as FeatureStore
+    from modalign.encoders.registry import register_encoder as register_encoder
+    from modalign.evaluate.comparison.compare import compare as compare
+    from modalign.methods import register_method as register_method
+    from modalign.model.adaptation import adapt as adapt
+    from modalign.model.classifier import Classifier as Classifier
+    from modalign.model.classifier import load as load
 
 __version__ = "0.1.0"
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from typing import Any
 
 from modalign.core.spelling import did_you_mean
 
 
 def lazily(
     package: str, home: Mapping[str, str], *present: str
-) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """A package's ``__getattr__`` and ``__dir__`` (PEP 562).
 
     Parameters
@@ -21,7 +22,7 @@ def lazily(
     present : other names, which are there already.
     """
 
-    def get(name: str) -> object:
+    def get(name: str) -> Any:
         if name not in home:
             hint = "" if name.startswith("_") else did_you_mean(name, home)
             raise AttributeError(f"module '{package}' has no attribute '{name}'.{hint}", name=name)

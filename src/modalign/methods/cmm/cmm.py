@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, overload
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
@@ -25,7 +24,7 @@ from modalign.methods.contract.descent import BLOCK, Criterion, batch_order, see
 from modalign.methods.contract.divisions import SelectionSplit, SelectionSplits, selection_splits
 from modalign.methods.contract.parameters import Count, NonNegative, Positive, Range, Seed
 from modalign.methods.contract.selection import held_out
-from modalign.methods.contract.vectors import LOGIT_SCALE, Problem, VectorMethod
+from modalign.methods.contract.vectors import LOGIT_SCALE, Problem, Rows, VectorMethod
 from modalign.tune.threads import threads_for_steps, using_threads
 
 MEANS_SCALE = 10.0  # where class means stand in for text
@@ -232,6 +231,8 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         """A training on these images that has not begun, of up to ``steps`` steps."""
         assert self.logit_scale is not None
         assert self.batch_size is not None
+        assert self.learning_rate is not None
+        assert self.min_learning_rate is not None
         generator = seeded(self.random_state)
         objective = Objective(self.logit_scale, self.training_fusion, self.margin, self.triplet_weight)
         weights = self._initial_weights(X.shape[1], generator, X.device) if self.map else []
@@ -239,9 +240,14 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         order = batch_order(len(X), min(self.batch_size, len(X)), whole, generator)
         classes = torch.arange(len(text), device=y.device) if self.preset == "paper" else y.unique()
         learner = CMMParameters(weights, text[classes], objective)
-        return Training(CMMRun(learner, X, torch.searchsorted(classes, y), order, self._schedule(steps)), text, classes)
+        schedule = Schedule(steps, self.learning_rate, self.min_learning_rate, self.warmup_steps, self.weight_decay)
+        return Training(CMMRun(learner, X, torch.searchsorted(classes, y), order, schedule), text, classes)
 
-    def transform(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
+    @overload
+    def transform(self, X: Tensor) -> Tensor: ...
+    @overload
+    def transform(self, X: Rows | Features) -> np.ndarray: ...
+    def transform(self, X: Rows | Tensor | Features) -> np.ndarray | Tensor:
         """(n, d) unit vectors of the images after the map, where :attr:`prototypes_` are their class texts."""
         check_is_fitted(self)
         with torch.no_grad():
@@ -284,11 +290,6 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
             if getattr(own, low) > getattr(own, high):
                 raise InputError(f"Expected {low} ≤ {high}, got {getattr(own, low):g} > {getattr(own, high):g}.")
         return own
-
-    def _schedule(self, steps: int) -> Schedule:
-        assert self.learning_rate is not None
-        assert self.min_learning_rate is not None
-        return Schedule(steps, self.learning_rate, self.min_learning_rate, self.warmup_steps, self.weight_decay)
 
     def _fusion_grid(self) -> list[float]:
         if self.fusion != "auto":

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, overload
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
@@ -20,7 +19,7 @@ from modalign.linalg.similarity import unit
 from modalign.methods.contract.descent import seeded
 from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive, PositiveOrInfinite, Range, Seed
 from modalign.methods.contract.transduction import Likeliest, keep_answers
-from modalign.methods.contract.vectors import Problem, VectorMethod
+from modalign.methods.contract.vectors import Problem, Rows, VectorMethod
 from modalign.methods.gpua import gpua_released as released
 from modalign.methods.gpua.gpua_anchored import MAP_WEIGHT, Ground, between, initial_map, language_map
 from modalign.methods.gpua.gpua_correspondence import Assignment, mine, zero_shot
@@ -269,7 +268,11 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
             return Marginals.uniform(K)
         return ground.marginals(allow_uniform=self.marginals == "auto")
 
-    def transform(self, X: ArrayLike | Tensor | Features) -> np.ndarray | Tensor:
+    @overload
+    def transform(self, X: Tensor) -> Tensor: ...
+    @overload
+    def transform(self, X: Rows | Features) -> np.ndarray: ...
+    def transform(self, X: Rows | Tensor | Features) -> np.ndarray | Tensor:
         """(n, d_t) unit vectors of the images in the language space, within the span of the class texts."""
         check_is_fitted(self)
         with torch.no_grad():
