@@ -218,12 +218,12 @@ def test_a_repr_is_short_and_tells_what_there_is() -> None:
     features = some(300)
     assert repr(features) == "Features(300 images, width 3, 2 classes, 2 tokens each, encoder 'tiny', 1 quarantined)"
     many = Features(np.ones((2, 3)), labels=[0, -1], class_names=[f"<b>{i}" for i in range(1000)])
-    assert repr(many) == "Features(2 images, width 3, 1000 classes, 1 unlabelled)"
+    assert repr(many) == "Features(2 images, width 3, 1000 classes, 1 unlabeled)"
     page = many._repr_html_()
     assert "&lt;b&gt;0</td><td>1</td>" in page
     assert "… 980 more" in page
     assert len(page) < 2000
-    assert Features(np.ones((2, 3)))._repr_html_() == "<p>Features: 2 images, width 3, 0 classes, 2 unlabelled</p>"
+    assert Features(np.ones((2, 3)))._repr_html_() == "<p>Features: 2 images, width 3, 0 classes, 2 unlabeled</p>"
     assert repr(ClassText(np.ones((2, 5, 3)), ("a", "b"), spec=SPEC)) == (
         "ClassText(2 classes, up to 5 sentences each, width 3, encoder 'tiny')"
     )

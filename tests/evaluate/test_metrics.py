@@ -157,7 +157,7 @@ def test_full_confidence_falls_into_the_last_bin() -> None:
     [
         (lambda: m.accuracy([0, 1], [0]), "one prediction a label"),
         (lambda: m.accuracy([], []), "at least one"),
-        (lambda: m.accuracy(np.array([0, -1]), np.array([0, 0])), "1 unlabelled"),
+        (lambda: m.accuracy(np.array([0, -1]), np.array([0, 0])), "1 unlabeled"),
         (lambda: m.proportion(3, 2), "3 of 2"),
         (lambda: m.confusion([0, 5], [0, 1], 3), "labels in 0…2"),
         (lambda: m.confusion([0, 1], [0, 9], 3), "predictions in 0…2"),

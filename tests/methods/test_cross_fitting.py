@@ -11,6 +11,7 @@ from problems import few_shot, quick
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
+from modalign.core.errors import InputError
 from modalign.core.features import ClassText, Features, concatenate
 from modalign.methods.baselines.tip_adapter import TipAdapter
 from modalign.methods.baselines.zero_shot import ZeroShot
@@ -136,10 +137,16 @@ def test_unlabeled_images_teach_in_every_fold(monkeypatch):
 
 
 def test_a_fold_that_leaves_the_method_too_little_has_no_prediction():
-    X, text = problem(shots=1)
-    gpua = quick("gpua", preset="paper")
-    assert gpua.fit(X, text=text) is gpua  # which needs as many images as classes
-    found = cross_fit(quick("gpua", preset="paper"), X, text=text)
+    X, text = problem(shots=2)
+
+    class NeedsAll(ZeroShot):
+        def _fit(self, problem):
+            if len(problem.X) < len(X):
+                raise InputError("Expected all images.")
+            super()._fit(problem)
+
+    assert NeedsAll().fit(X, text=text).n_features_in_
+    found = cross_fit(NeedsAll(), X, text=text)
     assert (len(found.rows), found.scored.logits.shape, found.chosen) == (0, (0, 5), {})
 
 
