@@ -26,9 +26,11 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert target.startswith("https://") or (page.parent / target).exists(), target
 
 
-def test_readme_starts_with_the_two_commands() -> None:
-    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
-    assert [line.split()[:2] for line in lines[1:3]] == [["make", "demo"], ["make", "test"]]
+def test_readme_starts_with_the_title_and_the_two_commands() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text.startswith("# modalign\n")
+    first = text.split("```")[1].splitlines()
+    assert [line.split()[:2] for line in first[1:3]] == [["make", "demo"], ["make", "test"]]
 
 
 def test_every_command_in_the_readme_exists() -> None:
