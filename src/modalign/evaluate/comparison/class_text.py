@@ -23,12 +23,12 @@ def load_class_text(text: TextSource) -> TextSource:
     """``text``, read if it is a file: class text if the file names its rows, else an array."""
     if not isinstance(text, (str, Path)):
         return text
-    arrays = read_npz(text, "a file of text vectors (.npz)")
+    arrays: dict[str, Any] = read_npz(text, "a file of text vectors (.npz)")  # ClassText checks their types
     vectors = next((arrays[key] for key in ("vectors", "text") if key in arrays), None)
     if vectors is None:
         raise InputError(f"Expected an array 'vectors' or 'text' in '{text}', got {sorted(arrays)}.")
     names = next((arrays[key] for key in ("class_names", "text_names") if key in arrays), None)
-    return vectors if names is None else ClassText(vectors, tuple(map(str, names)))
+    return vectors if names is None else ClassText(vectors, names)
 
 
 def require_names(text: TextSource) -> None:
