@@ -37,11 +37,12 @@ ALLOWED = {
     "methods.dam": TUNING | {"methods.dam"},
     "methods.fair": TUNING | {"methods.fair"},
     "evaluate": LIBRARY,
-    "model": LIBRARY | {"model", "tune.crops"},
+    "segmentation": {"core", "linalg", "data", "encoders", "methods.gpua", "segmentation"},
+    "model": LIBRARY | {"model", "tune.crops", "segmentation"},
     "model.persistence": LEARNING | {"model.persistence"},
     "testing": LEARNING | {"model.persistence", "testing"},
-    "report": LIBRARY | {"model", "report"},
-    "cli": LIBRARY | {"model", "report", "cli", "tune.training_state", "__version__"},
+    "report": LIBRARY | {"model", "segmentation", "report"},
+    "cli": LIBRARY | {"model", "segmentation", "report", "cli", "tune.training_state", "__version__"},
 }
 
 

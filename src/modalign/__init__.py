@@ -28,6 +28,9 @@ if TYPE_CHECKING:  # what the names below are; those of methods follow from thei
     from modalign.model.adaptation import adapt as adapt
     from modalign.model.classifier import Classifier as Classifier
     from modalign.model.classifier import load as load
+    from modalign.segmentation.segmented import Segmentation as Segmentation
+    from modalign.segmentation.segmenter import Segmenter as Segmenter
+    from modalign.segmentation.segmenter import segment as segment
 
 __version__ = "0.1.0"
 
@@ -37,6 +40,9 @@ _HOME = {
     "Classifier": "model.classifier",
     "load": "model.classifier",
     "load_encoder": "encoders",
+    "segment": "segmentation.segmenter",
+    "Segmenter": "segmentation.segmenter",
+    "Segmentation": "segmentation.segmented",
     "register_method": "methods",
     "register_encoder": "encoders.registry",
     "FeatureStore": "encoders.features.store",
