@@ -11,9 +11,13 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from modalign.core.errors import InputError
+import modalign as ma
+from modalign.core.errors import EncoderMismatchError, InputError
 from modalign.data import views
-from modalign.encoders.preprocess import Preprocessing
+from modalign.data.items import load_items
+from modalign.encoders import find_encoder
+from modalign.encoders.joined import JoinedEncoder
+from modalign.encoders.preprocess import VERSION, Preprocessing
 
 CPU = torch.device("cpu")
 SHAPES = [
@@ -195,3 +199,26 @@ def test_the_card_names_all_that_decides_a_pixel():
         )
     ]
     assert len({str(p.card()) for p in (ours, *others)}) == 8
+
+
+def test_vectors_of_another_version_of_the_preprocessing_are_computed_again(tmp_path, monkeypatch):
+    """They stay in the cache under their own fingerprint; a model fitted on them finds its encoder as it was."""
+    path = tmp_path / "photo.jpg"
+    picture(1, 800, 600).save(path, quality=95)
+    now = ma.load_encoder("tiny", device="cpu", cache=tmp_path / "cache")
+    before = now.as_of(1)
+    old, new = (encoder.embed_images([path]) for encoder in (before, now))
+    assert not np.array_equal(old.vectors, new.vectors)
+    assert (old.vectors * new.vectors).sum() > 0.999
+    whole = before.preprocessing.prepare(load_items([path]).open(0))
+    assert np.array_equal(old.vectors, before.encode([whole])[0].numpy())
+    with pytest.raises(EncoderMismatchError):
+        new.spec.require(old.spec)
+    for spec in (old.spec, new.spec):
+        found = find_encoder(spec, device="cpu", cache=tmp_path / "cache")
+        assert found.spec == spec
+        monkeypatch.setattr(found, "_forward", lambda *_: pytest.fail("computed again"))
+        assert np.array_equal(found.embed_images([path]).vectors, (old if spec == old.spec else new).vectors)
+    joined = JoinedEncoder([now, ma.load_encoder("tiny-vision", cache=False)])
+    assert joined.as_of(1).spec != joined.spec
+    assert joined.as_of(1).as_of(VERSION).spec == joined.spec

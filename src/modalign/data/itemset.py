@@ -10,7 +10,7 @@ from PIL import Image
 
 from modalign.core.features import UNLABELLED, Quarantined
 from modalign.data.blobs import Blob, Identity
-from modalign.data.decoding.decode import decode
+from modalign.data.decoding.decode import Target, decode
 
 PART = "<U10"  # the type of an array of parts
 
@@ -79,9 +79,12 @@ class Items:
         """About how many bytes :meth:`read` of image ``i`` returns, without reading them."""
         return self.blobs[i].size()
 
-    def open(self, i: int) -> Image.Image:
-        """Image ``i`` decoded as RGB; :class:`UndecodableError` with a reason if that cannot be done."""
-        return decode(self.read(i))
+    def open(self, i: int, *, target: Target | None = None) -> Image.Image:
+        """Image ``i`` decoded as RGB; :class:`UndecodableError` with a reason if that cannot be done.
+
+        ``target`` is that of :func:`~modalign.data.decoding.decode.decode`, for those who make the picture smaller.
+        """
+        return decode(self.read(i), target=target)
 
     def select(self, indices: np.ndarray | Sequence[int] | slice) -> Items:
         """The given images (indices, a mask or a slice) in that order, with the same class names and parts."""

@@ -91,6 +91,13 @@ class Encoder(ABC):
         other.spec = replace(other.spec, fingerprint=other._fingerprint())
         return other
 
+    def as_of(self, version: int) -> Self:
+        """The same encoder with the preprocessing of an earlier version of the library; shares the network."""
+        other = copy.copy(self)
+        other.preprocessing = replace(self.preprocessing, version=version)
+        other.spec = replace(self.spec, fingerprint=other._fingerprint())
+        return other
+
     def embed_images(
         self,
         source: object,

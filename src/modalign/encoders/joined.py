@@ -59,6 +59,10 @@ class JoinedEncoder:
         """That of the part that reads sentences."""
         return self.spec.logit_scale
 
+    def as_of(self, version: int) -> JoinedEncoder:
+        """The same parts with the preprocessing of an earlier version of the library."""
+        return JoinedEncoder([part.as_of(version) for part in self.parts])
+
     def embed_images(self, source: object, **options: Any) -> Features:
         """The parts' vectors beside each other; ``options`` are those of :meth:`Encoder.embed_images`, but tokens.
 

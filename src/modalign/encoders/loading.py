@@ -33,6 +33,7 @@ from modalign.encoders.features.extraction import finite_vectors
 from modalign.encoders.features.store import FeatureStore
 from modalign.encoders.joined import JoinedEncoder
 from modalign.encoders.precision import choose
+from modalign.encoders.preprocess import VERSION
 from modalign.encoders.registry import EMBEDDED, OTHER_ENCODERS
 from modalign.encoders.untrusted import refusing
 from modalign.encoders.vision import VisionEncoder
@@ -80,7 +81,8 @@ def find_encoder(
     """The encoder that a saved model or a features file was made with, from this machine alone.
 
     It is looked for in the folder where the cache remembers one of this fingerprint, and then by its name: embedded, a
-    local folder, or downloaded from the hub earlier. Nothing is fetched, because the name may be a stranger's.
+    local folder, or downloaded from the hub earlier. Nothing is fetched, because the name may be a stranger's. It is
+    given with the version of the preprocessing that the file was made with.
 
     Parameters
     ----------
@@ -107,8 +109,10 @@ def find_encoder(
             raise
         except ModalignError:
             continue
-        if found.spec.fingerprint == spec.fingerprint:
-            return found
+        for version in range(VERSION, 0, -1):
+            encoder = found.as_of(version)
+            if encoder.spec.fingerprint == spec.fingerprint:
+                return encoder
         namesake = found.spec
     if namesake is not None:
         spec.require(namesake)

@@ -23,13 +23,16 @@ from torch import Tensor
 from modalign.core.errors import InputError
 from modalign.data.views import Filter, resize, to_pixels
 
-VERSION = 1
-"""Part of every encoder's fingerprint: raise it whenever decoding or preprocessing changes a pixel."""
+VERSION = 2
+"""Part of every encoder's fingerprint: raise it whenever decoding or preprocessing changes a pixel.
+
+1: every picture is decoded whole. 2: JPEGs at a fraction of their size where that is enough.
+"""
 
 _CLIP = {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
 _IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 _HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-_BICUBIC, _BILINEAR = 3, 2
+_BICUBIC, _BILINEAR, _NEAREST = 3, 2, 0
 _FILTERS: dict[int, Filter] = {_BICUBIC: "bicubic", _BILINEAR: "bilinear"}
 _LARGEST = 2**14  # pixels of a side, or patches
 _LONG = 16  # times the crop: resized pictures with a longer side are never made
@@ -74,6 +77,7 @@ class Preprocessing:
     mean, std : of the three channels, in units of ``factor`` · pixel.
     factor : what 8-bit pixels are multiplied with, normally 1/255.
     patch, max_patches : for ``resize="patches"``.
+    version : of decoding and preprocessing, at most :data:`VERSION`; models fitted with an earlier one keep it.
     """
 
     resize: Literal["short", "exact", "patches", "none"]
@@ -85,6 +89,7 @@ class Preprocessing:
     factor: float = 1 / 255
     patch: int = 0
     max_patches: int = 0
+    version: int = VERSION
 
     def __post_init__(self) -> None:
         sides = (*self.size, *(self.crop or ()), self.patch, self.max_patches)
@@ -107,7 +112,7 @@ class Preprocessing:
 
         ``view="mirror"`` flips the result left to right.
         """
-        target = self._target(image.width, image.height)
+        target = self._size_of(image.width, image.height)
         if self.crop is None:
             pixels = self._resized(image, target)
         else:
@@ -178,7 +183,16 @@ class Preprocessing:
             return np.array(image.resize(target, resample=self.resample))
         return resize(to_pixels(image), target[1], target[0], _FILTERS[self.resample]).permute(1, 2, 0).numpy()
 
-    def _target(self, width: int, height: int) -> tuple[int, int]:
+    def target(self, width: int, height: int) -> tuple[int, int]:
+        """The size that a picture is resized to, for :func:`~modalign.data.decoding.decode.decode`.
+
+        It is the picture's own size where every pixel may count: without resizing, for the nearest-pixel filter, and in
+        version 1.
+        """
+        whole = self.resample == _NEAREST or self.version == 1
+        return (width, height) if whole else self._size_of(width, height)
+
+    def _size_of(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) after resizing."""
         if self.resize == "short":
             short = self.size[0]
@@ -206,7 +220,7 @@ class Preprocessing:
 
     def card(self) -> dict[str, Any]:
         """All that decides the pixels, for the fingerprint."""
-        return {"version": VERSION, **asdict(self)}
+        return asdict(self)
 
     @classmethod
     def read(cls, config: Mapping[str, Any], where: str) -> Preprocessing:

@@ -120,6 +120,7 @@ class ImageBatches:
         self._encoder, self.seed, self.scale = encoder, seed, scale
         self.size = square_side(encoder)
         self._whole = whole or any(name not in _PREPARED for name in self.augmentations)
+        self._target = None if self._whole else encoder.preprocessing.target
         self._room = memory
         self._cache: dict[int, Tensor] = {}
         self._read_all(items)
@@ -177,7 +178,7 @@ class ImageBatches:
         """Hash of the bytes and pixels of one image, or why there are none."""
         try:
             data = items.read(i)
-            return hashlib.sha256(data).digest(), self._pixels(decode(data))
+            return hashlib.sha256(data).digest(), self._pixels(decode(data, target=self._target))
         except UndecodableError as error:
             return str(error)
 
@@ -195,7 +196,10 @@ class ImageBatches:
         found: dict[int, Tensor] = {}
         if missing:
             decoded = read_ahead(
-                lambda few: [self._pixels(self.items.open(i)) for i in few], missing, len(missing), self.items.size
+                lambda few: [self._pixels(self.items.open(i, target=self._target)) for i in few],
+                missing,
+                len(missing),
+                self.items.size,
             )
             found = dict(zip(missing, decoded, strict=True))
         return [self._cache[i] if i in self._cache else found[i] for i in indices]
@@ -240,7 +244,8 @@ def centre_batches(
         found: list[tuple[int, np.ndarray | str]] = []
         for i in few:
             try:
-                found.append((i, encoder.preprocessing.prepare(items.open(i))))
+                picture = items.open(i, target=encoder.preprocessing.target)
+                found.append((i, encoder.preprocessing.prepare(picture)))
             except UndecodableError as error:
                 found.append((i, str(error)))
         return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -39,6 +40,8 @@ from modalign.data.decoding.libtiff import silent_libtiff
 from modalign.data.decoding.pixels import to_rgb
 from modalign.data.decoding.sniff import describe_format, sniff
 
+Target = Callable[[int, int], tuple[int, int]]
+
 DECODER = f"pillow {PILLOW}, limits 2"
 """What refused a picture: another version, or other limits, may decode it. Count up with every change of a limit."""
 MAX_PIXELS = 2**27
@@ -47,10 +50,13 @@ MAX_BYTES = 8 * MAX_PIXELS
 """Memory that decoding one picture may take besides its file (1 GiB): fewer pixels where each takes more."""
 DRAFT_PIXELS = 2**25
 """A JPEG above 34 megapixels is decoded at 1/2, 1/4 or 1/8 of its size, which its format allows without the whole."""
+OVERSAMPLING = 2
+"""A JPEG that is to be made smaller is decoded at the least of these scales with at least this many times the size."""
 MAX_JPEG_PIXELS = 2**30
 """The limit for a JPEG that is decoded in one pass, whose memory is that of the reduced picture."""
 _BYTES_A_PIXEL = {"WebP": 16, "AVIF": 20, "HEIC": 20, "JPEG XL": 20, "JPEG 2000": 26}
 _BYTES_A_PIXEL_OTHERWISE = 8  # 4 in Pillow, and 4 for the picture in RGB or upright
+_SCALES = (1, 2, 4, 8)  # at one of which libjpeg computes the pixels
 _LARGE = 2**28  # bytes; pictures that take more are decoded one at a time
 
 # Pillow reports some damage to its log, which without a listener ends on the terminal.
@@ -88,7 +94,7 @@ _quiet_lock = threading.Lock()
 _large_lock = threading.Lock()
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, target: Target | None = None) -> Image.Image:
     """The picture in ``data`` as 8-bit RGB, upright, without metadata.
 
     Transparent parts become white. 16-bit gray is rescaled by its full range (12-bit TIFF by its own); a 32-bit or
@@ -100,6 +106,9 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     ----------
     data : the bytes of an image file.
     max_pixels : refuse pictures with more pixels than this.
+    target : (width, height) of an upright picture → the size that the caller will resize it to. A JPEG comes out
+        reduced if it stays at least :data:`OVERSAMPLING` times as large as that, and has the same target. Resized, it
+        differs from the whole by less than half of one of 255 levels in the mean. None keeps all pixels.
 
     Raises
     ------
@@ -111,7 +120,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         # Pillow warns about broken metadata in these; catching warnings is not thread-safe, hence one at a time.
         rare = kind in ("TIFF", "GIF", "ICO") or (kind == "PNG" and b"acTL" in data[:4096])
         with _quiet() if rare else nullcontext():
-            return _decode(data, kind, max_pixels)
+            return _decode(data, kind, max_pixels, target)
     except UndecodableError:
         raise
     except Exception as error:  # a decoder may raise anything on hostile bytes, and no file may stop a run
@@ -127,7 +136,7 @@ def wastes_bits(data: bytes, picture: Image.Image) -> bool | None:
     return bool(np.asarray(picture).max() <= 64)
 
 
-def _decode(data: bytes, kind: str | None, max_pixels: int) -> Image.Image:
+def _decode(data: bytes, kind: str | None, max_pixels: int, target: Target | None) -> Image.Image:
     plugin = _plugin(kind)
     if plugin is None:
         raise UndecodableError(describe_format(data, kind), lasting=kind not in _OPTIONAL)
@@ -142,7 +151,9 @@ def _decode(data: bytes, kind: str | None, max_pixels: int) -> Image.Image:
         )
     if jpeg is not None:
         whole = min(DRAFT_PIXELS, max_pixels if jpeg.in_one_pass else max_pixels // 4)
-        scale = next(s for s in (1, 2, 4, 8) if pixels <= s * s * whole or s == 8)
+        scale = next(s for s in _SCALES if pixels <= s * s * whole or s == _SCALES[-1])
+        if target is not None:
+            scale = max(scale, _spared(image.size, jpeg.orientation, target))
         if scale > 1:
             image.draft(None, (max(1, image.width // scale), max(1, image.height // scale)))
     taken = pixels * MAX_BYTES // _pixel_limit(image, kind, jpeg, MAX_PIXELS)
@@ -155,6 +166,18 @@ def _decode(data: bytes, kind: str | None, max_pixels: int) -> Image.Image:
             rgb = rgb.transpose(_TRANSPOSE[orientation])
     rgb.info.clear()  # a stale orientation tag would make the next reader turn the picture again
     return rgb
+
+
+def _spared(size: tuple[int, int], orientation: int, target: Target) -> int:
+    """The largest reduction that leaves enough of a picture of a stored size, and leaves its target as it is."""
+    width, height = size if orientation < 5 else size[::-1]
+    wanted = target(width, height)
+    for scale in _SCALES[:0:-1]:
+        reduced = math.ceil(width / scale), math.ceil(height / scale)
+        enough = all(left >= OVERSAMPLING * side for left, side in zip(reduced, wanted, strict=True))
+        if enough and target(*reduced) == wanted:
+            return scale
+    return 1
 
 
 def _plugin(kind: str | None) -> Callable[[IO[bytes], str | bytes], ImageFile] | None:

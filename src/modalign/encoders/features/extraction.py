@@ -152,7 +152,7 @@ def _decoded(encoder: Encoder, view: str, item: _Prepared, data: bytes) -> _Prep
     if item.reason is not None:
         return item
     try:
-        picture = decode(data)
+        picture = decode(data, target=encoder.preprocessing.target)
         pixels = encoder.preprocessing.prepare(picture, view)
     except UndecodableError as error:
         return replace(item, reason=str(error), lasting=error.lasting)

@@ -47,7 +47,8 @@ class PatchPlans:
 def one_image(items: Items, encoder: ClipEncoder) -> tuple[Tensor, np.ndarray]:
     """Pixels (1, 3, H, W) for the tower and (H, W, 3) uint8 to look at, of the first image that can be decoded."""
     for batch in centre_batches(items, encoder, 1):
-        return batch.pixels, encoder.preprocessing.prepare(items.open(int(batch.indices[0])))
+        picture = items.open(int(batch.indices[0]), target=encoder.preprocessing.target)
+        return batch.pixels, encoder.preprocessing.prepare(picture)
     raise InputError("Expected an image that can be decoded, got none.")
 
 
