@@ -99,11 +99,22 @@ _ALIASES = {
 }  # fmt: skip
 
 
-def dataset(name: str) -> Dataset:
-    """The row of a data set, by its name here or in the literature (``OxfordPets``, ``flowers102``, ``ImageNet-R``)."""
+def find_dataset(name: str) -> Dataset | None:
+    """The row of a data set, by its name here or in the literature; None where it is none of them."""
     plain = re.sub(r"[\W_]", "", name).casefold()
     by_name = {re.sub(r"\W|_", "", row.name): row for row in DATASETS}
-    row = by_name.get(plain) or by_name.get(re.sub("_", "", _ALIASES.get(plain, "")))
+    return by_name.get(plain) or by_name.get(re.sub("_", "", _ALIASES.get(plain, "")))
+
+
+def dataset(name: str) -> Dataset:
+    """The row of a data set, by its name here or in the literature (``OxfordPets``, ``flowers102``, ``ImageNet-R``).
+
+    Raises
+    ------
+    UnknownNameError
+        No data set has the name; the message has the nearest one.
+    """
+    row = find_dataset(name)
     if row is None:
         raise UnknownNameError("data set", name, (row.name for row in DATASETS))
     return row
