@@ -107,8 +107,13 @@ class TransformerBlock:
         scaled = {"q": lambda h: self._scaled(paths["q"](h))} if "q" in paths else {}
         return replace(self, paths={**self.paths, **paths, **scaled})
 
-    def __call__(self, x: Tensor, attention: Attention, rows: Tensor | None = None) -> Tensor:
-        """(G, T, w) → (G, T, w); or only the given R positions of the result, (G, R, w), for a last layer."""
+    def __call__(
+        self, x: Tensor, attention: Attention, rows: Tensor | None = None, *, residual: bool = True, mlp: bool = True
+    ) -> Tensor:
+        """(G, T, w) → (G, T, w); or only the given R positions of the result, (G, R, w), for a last layer.
+
+        Without ``residual`` x is not added to what the attention gives, without ``mlp`` the second half is left out.
+        """
         asking = h = self.norm1(x)
         if rows is None:
             q, k, v = self.qkv(h).chunk(3, dim=-1)
@@ -118,8 +123,9 @@ class TransformerBlock:
             q = self.qkv.rows(0, width)(asking)
             k, v = self.qkv.rows(width)(h).chunk(2, dim=-1)
         q, k, v = (self._split(self._beside(*part)) for part in (("q", q, asking), ("k", k, h), ("v", v, h)))
-        x = x + self.out(attention(q, k, v).transpose(1, 2).flatten(2))
-        return x + self.fc2(self.act(self.fc1(self.norm2(x))))
+        attended = self.out(attention(q, k, v).transpose(1, 2).flatten(2))
+        x = x + attended if residual else attended
+        return x + self.fc2(self.act(self.fc1(self.norm2(x)))) if mlp else x
 
     def _scaled(self, queries: Tensor) -> Tensor:
         """What is added to the queries, or to their W, with the 1/√(w/heads) of the scores."""

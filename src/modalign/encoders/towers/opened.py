@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recompute
 
 from modalign.core.errors import InputError
-from modalign.encoders.towers._blocks import Affine, Norm, TransformerBlock, full_attention
+from modalign.encoders.towers._blocks import Affine, Attention, Norm, TransformerBlock, full_attention
 from modalign.encoders.towers._layered import Layered
 from modalign.encoders.towers._prompting import validate_prompts
 from modalign.encoders.towers.sentences import Sentences, TextOutput
 from modalign.encoders.towers.text_tower import TextTower
 
-__all__ = ["Layered", "Sentences", "TextOutput", "TextTower", "VisionOutput", "VisionTower"]
+__all__ = [
+    "Attention",
+    "Layered",
+    "Sentences",
+    "TextOutput",
+    "TextTower",
+    "VisionOutput",
+    "VisionTower",
+    "full_attention",
+]
 
 _OPEN = ("clip", "metaclip_2")
 
@@ -57,7 +68,7 @@ class VisionTower(Layered):
     ----------
     width, depth, dim : of the tokens, in layers, and of the projected features.
     patches : how many an image has.
-    image_size : pixels of a side.
+    patch_size, image_size : pixels of a side.
     dtype, device : of weights and results.
 
     Raises
@@ -95,6 +106,7 @@ class VisionTower(Layered):
         self.depth = len(self._blocks)
         self.dim, self.width = self._projection.weight.shape
         self.patches = len(self._positions) - 1
+        self.patch_size = int(self._patch.shape[-1])
         self.image_size = int(embeddings.image_size)
         self.dtype, self.device = self._class.dtype, self._class.device
 
@@ -139,6 +151,46 @@ class VisionTower(Layered):
         projected = self._projection(x).unflatten(0, (G, B))
         return VisionOutput(projected[:, :, 0], projected if tokens else None, x[:, 0].unflatten(0, (G, B)))
 
+    def states(self, pixels: Tensor) -> Iterator[Tensor]:
+        """What enters each layer, (B, 1 + patches, width), ``depth`` times: the first is the embedded image, normed.
+
+        Parameters
+        ----------
+        pixels : (B, 3, H, W) of any size of at least a patch; what is beyond whole patches is cut off. Positions of
+            another grid than that of training are interpolated, see :func:`interpolated_positions`.
+
+        Raises
+        ------
+        InputError : pixels of another shape, or smaller than a patch.
+        """
+        channels, step = self._patch.shape[1], self.patch_size
+        if pixels.ndim != 4 or pixels.shape[1] != channels or min(pixels.shape[2:]) < step:
+            raise InputError(
+                f"Expected pixels of shape (B, {channels}, H, W) with sides of at least one patch ({step} pixels), got "
+                f"{tuple(pixels.shape)}."
+            )
+        x = self._pre(self._embed(pixels.to(self.device, self.dtype)))
+        yield x
+        for block in self._blocks[:-1]:
+            x = block(x, full_attention)
+            yield x
+
+    def last(self, x: Tensor, attention: Attention, *, residual: bool = True, mlp: bool = True) -> Tensor:
+        """The last layer with another attention: (B, T, width) → (B, T, width).
+
+        Parameters
+        ----------
+        x : what enters it; any choice of the positions.
+        attention : from queries, keys and values of the heads, (B, heads, T, width / heads) each, to what is
+            concatenated over the heads. The queries hold the 1/√(width / heads) of the scores, the keys do not.
+        residual, mlp : whether x is added, and whether the second half follows.
+        """
+        return self._blocks[-1](x, attention, residual=residual, mlp=mlp)
+
+    def project(self, x: Tensor) -> Tensor:
+        """Last layer norm and projection into the space of the text, (…, width) → (…, dim)."""
+        return self._projection(self._post(x))
+
     def norms(self) -> dict[str, Affine]:
         """Weights and biases of all layer norms, (width,) each: 2 · depth + 2 of them, frozen as all else is."""
         found = {"pre": self._pre.affine, "post": self._post.affine}
@@ -168,11 +220,25 @@ class VisionTower(Layered):
 
     def _embed(self, pixels: Tensor) -> Tensor:
         """(B, 1 + patches, width): the class token and the patches, with their positions."""
-        step = self._patch.shape[-1]
-        patches = torch.nn.functional.conv2d(pixels, self._patch, stride=step).flatten(2).mT
-        return torch.cat([self._class.expand(len(pixels), 1, -1), patches], dim=1) + self._positions
+        patches = F.conv2d(pixels, self._patch, stride=self.patch_size)
+        positions = interpolated_positions(self._positions, *patches.shape[2:])
+        return torch.cat([self._class.expand(len(pixels), 1, -1), patches.flatten(2).mT], dim=1) + positions
 
     @staticmethod
     def _each(prompt: Tensor, B: int) -> Tensor:
         """(G·B, V, width) of (G, V, width) or (G, B, V, width)."""
         return (prompt if prompt.ndim == 4 else prompt[:, None].expand(-1, B, -1, -1)).flatten(0, 1)
+
+
+def interpolated_positions(table: Tensor, rows: int, columns: int) -> Tensor:
+    """Position embeddings of a grid of patches, (1 + rows·columns, width), from those of a square one.
+
+    Bicubic (``align_corners=False``); the class token keeps its own, and the grid of training gets the table itself.
+    """
+    side = math.isqrt(len(table) - 1)
+    if (rows, columns) == (side, side):
+        return table
+    grid = table[1:].unflatten(0, (side, side)).permute(2, 0, 1)[None]
+    wide = grid.float() if grid.dtype in (torch.float16, torch.bfloat16) else grid
+    wide = F.interpolate(wide, (rows, columns), mode="bicubic", align_corners=False)
+    return torch.cat([table[:1], wide[0].flatten(1).T.to(table.dtype)])
