@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # what the names below are; those of methods follow from thei
     from modalign.methods import register_method as register_method
     from modalign.model.adaptation import adapt as adapt
     from modalign.model.classifier import Classifier as Classifier
-    from modalign.model.classifier import load as load
+    from modalign.model.loading_models import load as load
     from modalign.segmentation.segmented import Segmentation as Segmentation
     from modalign.segmentation.segmenter import Segmenter as Segmenter
     from modalign.segmentation.segmenter import segment as segment
@@ -38,7 +38,7 @@ _HOME = {
     "adapt": "model.adaptation",
     "compare": "evaluate.comparison.compare",
     "Classifier": "model.classifier",
-    "load": "model.classifier",
+    "load": "model.loading_models",
     "load_encoder": "encoders",
     "segment": "segmentation.segmenter",
     "Segmenter": "segmentation.segmenter",

@@ -128,7 +128,8 @@ def evaluate(
 
 
 def _load_classifier(folder: Path, encoder: str | None) -> Classifier:
-    from modalign.model.classifier import Classifier, load
+    from modalign.model.classifier import Classifier
+    from modalign.model.loading_models import load
 
     model = load(folder, encoder=encoder)
     if not isinstance(model, Classifier):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from modalign.core.display import SHOWN, html_table, shorten_all, shorten_repr
 from modalign.core.errors import InputError, UndecodableError, argument, require_choice
@@ -22,19 +20,18 @@ from modalign.data.copies import content_hash, one_label_each
 from modalign.data.items import Items, load_items
 from modalign.data.names import match_names, some
 from modalign.data.splits.split import Split, images_to_test_on
-from modalign.encoders import find_encoder, load_encoder
 from modalign.linalg.rejection import Rejection, images_needed
 from modalign.methods.contract.tower import TowerMethod
 from modalign.methods.contract.vectors import VectorMethod
-from modalign.model.persistence import Description, check_scores, load_model, save_model
+from modalign.model.persistence import Description, save_model
 from modalign.model.predictions import Evaluation, Prediction, Predictions, evaluation_notes
-from modalign.model.scoring import Answered, answer, require_clip
+from modalign.model.scoring import Answered, answer
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
     from modalign.encoders.joined import JoinedEncoder
 
-__all__ = ["Classifier", "Evaluation", "Prediction", "Predictions", "load"]
+__all__ = ["Classifier", "Evaluation", "Prediction", "Predictions"]
 
 
 @dataclass(repr=False)
@@ -263,38 +260,3 @@ class Classifier:
                 f"or rename those folders, or give {argument('classes')} as in fitting."
             )
         return renumbered(items.labels, items.class_names, self.class_names)
-
-
-def load(
-    folder: str | Path, *, encoder: str | Encoder | JoinedEncoder | None = None
-) -> Classifier | VectorMethod | TowerMethod:
-    """Read a model that was saved: a :class:`Classifier`, or a bare method as it was fitted.
-
-    The model is checked completely before it answers, see :func:`~modalign.model.persistence.load_model`. The encoder
-    is looked for on this machine, see :func:`~modalign.encoders.find_encoder`. ``encoder`` names it instead: a name
-    that may be fetched, a folder, or an encoder that is loaded. Another encoder than the one that the model was fitted
-    on is refused by its fingerprint.
-    """
-    method, described = load_model(folder)
-    if described is None:
-        return method
-    if encoder is None:
-        encoder = find_encoder(described.encoder)
-    elif isinstance(encoder, (str, os.PathLike)):
-        encoder = load_encoder(encoder, dtype=described.encoder.dtype)
-    described.encoder.require(encoder.spec)
-    if isinstance(method, TowerMethod):
-        _try(method, encoder, folder)
-    return Classifier(method=method, **vars(described) | {"encoder": encoder})
-
-
-def _try(method: TowerMethod, encoder: Encoder | JoinedEncoder, folder: str | Path) -> None:
-    """Ask a method inside an encoder about one picture, since it cannot be tried without the encoder."""
-    try:
-        found = method.score_images(load_items([Image.new("RGB", (64, 48), "gray")]), require_clip(encoder))
-        check_scores(found.logits, 1, len(method.classes_))
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # parts that do not fit each other fail in every way a network can
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"The model in '{folder}' cannot be used with encoder '{encoder.name}': {reason}") from None

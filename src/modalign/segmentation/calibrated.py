@@ -8,14 +8,15 @@ is that of Breunig et al., LOF, SIGMOD 2000.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modalign.core.errors import InputError, require_choice
+from modalign.core.errors import InputError, require_choice, require_known
 from modalign.encoders.towers.opened import VisionTower
 from modalign.segmentation.dense import cosines, key_attention, similarity_attention
 
@@ -59,6 +60,15 @@ class Calibration:
                 raise InputError(f"Expected {name} between {low} and {high}, got {value!r}.")
         if not isinstance(self.sharpness, (int, float)) or not self.sharpness > 0:
             raise InputError(f"Expected sharpness above 0, got {self.sharpness!r}.")
+
+
+def read_calibration(given: Mapping[str, Any] | None, features: str) -> Calibration:
+    """The constants with some of them replaced, which only ``features="scclip"`` looks at."""
+    if not given:
+        return Calibration()
+    if features != "scclip":
+        raise InputError(f"Expected constants of the calibration only with features='scclip', got '{features}'.")
+    return Calibration(**require_known("constant", given, [field.name for field in fields(Calibration)]))
 
 
 class Layers(NamedTuple):

@@ -1,41 +1,87 @@
-"""Segmentation of photos by class names: the object that is configured once, fitted if wanted, saved and loaded."""
+"""Segmentation of photos by class names: configured once, given a map if wanted, saved and loaded."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from modalign.segmentation.segmented import Segmentation as Segmentation
+import numpy as np
+from torch import Tensor
+
+from modalign.core.display import shorten_all, shorten_repr
+from modalign.core.errors import InputError, argument
+from modalign.core.progress import progress as showing
+from modalign.core.record import versions
+from modalign.data.items import Items, load_items
+from modalign.encoders.base import Encoder
+from modalign.segmentation.calibrated import read_calibration
+from modalign.segmentation.class_words import Classes, ClassWords, read_class_words, read_templates, text_vectors
+from modalign.segmentation.map_fitting import learn_map, require_map
+from modalign.segmentation.patch_features import PatchFeatures
+from modalign.segmentation.patch_map import TOP, PatchMap
+from modalign.segmentation.photos import content_hashes, digest, identity, open_encoder
+from modalign.segmentation.pixel_labels import Decision
 from modalign.segmentation.segmented import Segmentations
-
-if TYPE_CHECKING:
-    from modalign.encoders.base import Encoder
-
-Classes = str | Path | Sequence[str | Sequence[str]]
-"""A file of names, ``"cat; grass, lawn; sky"``, or a list with a name or several names a class."""
+from modalign.segmentation.segmenting import results
+from modalign.segmentation.windows import Sliding
 
 
 class Segmenter:
     """Segments photos into classes that are given by their names.
 
+    A photo is resized, cut into overlapping windows, and each patch of a window is compared with the names; cosines are
+    averaged where windows overlap, interpolated to the photo's size, and the class of a pixel is that of the name with
+    the largest. Nothing is trained. :meth:`fit_map` adds a map that is learned from photos without labels.
+
+    The windows of a batch are of one photo, so that a photo has the same labels whatever stands beside it, and a run
+    that was interrupted goes on with the results of an undisturbed one. Memory: names · h · w numbers of the resized
+    photo, and strips; it does not grow with the size of the photo beside its pixels and labels.
+
     Parameters
     ----------
-    encoder : a name, a folder or an encoder with text.
-    classes : names of the classes; see :data:`Classes`.
-    features : which features of the patches are compared with the names.
+    encoder : a name, a folder or an encoder with text, such as ``"openai/clip-vit-base-patch16"``.
+    classes : a file with a class a line and commas between its names, ``"cat; grass, lawn; sky"``, or a list with a
+        name or several names a class.
+    features : which features of the patches are compared with the names, see :mod:`modalign.segmentation.dense`:
+        ``"scclip"``, ``"sclip"``, ``"maskclip"``, ``"maskclip-residual"``, ``"clearclip"``, ``"proxy"``, ``"clip"``, or
+        ``"window"``, the vector of each whole window, which every encoder with text has.
     background : names of what is no class of interest; they become class 0, ``"background"``.
-    templates : sentences that names are put into.
-    window, stride : pixels of the side of a window and between two; None: of the encoder's images, and half of that.
-    short_side : the photo's shorter side is brought to this; None: one and a half windows.
-    logit_scale : factor of the cosines before the softmax.
+    templates : the name of a set of sentences, or sentences with ``{}`` for the name.
+    window, stride : pixels of the side of a window and between two; None: of the encoder's pictures (224), and half.
+    short_side : the photo's shorter side is brought to this; None: one and a half windows (336).
+    logit_scale : factor of the cosines before the softmax over all names.
     prob_threshold : pixels whose best probability is below it become background, or none.
-    area_threshold : with background: classes with at most this share of the pixels that are not background are left
-        out.
-    vfm : the vision-only encoder of ``features="proxy"``.
+    area_threshold : with background: classes with at most this share of the other pixels are left out.
+    resize : ``"antialias"``, or ``"opencv"`` for the filter of published pipelines.
+    calibration : constants of ``"scclip"`` that differ, see :class:`~modalign.segmentation.calibrated.Calibration`.
+    vfm : the vision-only encoder of ``"proxy"``.
+    device : where encoders that are given by name compute.
+    batch_size : windows a forward pass; by the device and the network's size by default.
+
+    Attributes
+    ----------
+    names : K class names.
+    words : all names of all classes, with the digest of their file.
+    map : what :meth:`fit_map` learned, else None.
+    fitted_on : content hashes of the photos that the map was learned from, as sorted uint64.
+
+    Raises
+    ------
+    InputError : names, sizes or thresholds that do not fit, or an encoder without these features.
+
+    Warns
+    -----
+    UserWarning : what is known to be doubtful about these features of this encoder.
     """
 
-    names: tuple[str, ...]
+    words: ClassWords
+    map: PatchMap | None
+    map_vfm: Encoder | None
+    fitted_on: np.ndarray
 
     def __init__(
         self,
@@ -57,45 +103,188 @@ class Segmenter:
         device: str = "auto",
         batch_size: int | None = None,
     ) -> None:
-        raise NotImplementedError
+        words, sentences = read_class_words(classes, background), read_templates(templates)
+        decision = Decision(
+            logit_scale=logit_scale,
+            prob_threshold=prob_threshold,
+            area_threshold=area_threshold,
+            background=words.background,
+        )
+        constants = read_calibration(calibration, features)
+        opened = open_encoder(encoder, device)
+        guide = None if vfm is None else open_encoder(vfm, device)
+        patches = PatchFeatures(opened, features, constants, guide)
+        side = patches.side if window is None else window
+        sliding = Sliding(
+            window=side,
+            stride=max(1, side // 2) if stride is None else stride,
+            short_side=round(1.5 * side) if short_side is None else short_side,
+            patch=patches.patch,
+            resize=resize,
+        )
+        batch_size = opened.batch_size if batch_size is None else batch_size
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise InputError(f"Expected batch_size to be an integer of at least 1, got {batch_size!r}.")
+        self._set(patches, sliding, decision, words, text_vectors(opened, words, sentences), batch_size)
+        for note in (*words.notes, *patches.notes()):
+            warnings.warn(note, stacklevel=2)
+
+    def _set(
+        self,
+        patches: PatchFeatures,
+        sliding: Sliding,
+        decision: Decision,
+        words: ClassWords,
+        text: Tensor,
+        batch_size: int,
+    ) -> None:
+        self.patches, self.sliding, self.decision = patches, sliding, decision
+        self.words, self.text, self.batch_size = words, text, batch_size
+        self.map, self.map_vfm = None, None
+        self.fitted_on = np.empty(0, np.uint64)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder with text."""
+        return self.patches.encoder
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The K class names, the first of each class."""
+        return self.words.names
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that decides the labels, as JSON knows it; with ``names_sha256`` and the hash of the map."""
-        raise NotImplementedError
+        """All that decides the labels, as JSON knows it."""
+        scclip = self.patches.features == "scclip"
+        return {
+            "encoder": identity(self.encoder.spec),
+            "features": self.patches.features,
+            "calibration": asdict(self.patches.calibration) if scclip else None,
+            "proxy": None if self.patches.guide is None else identity(self.patches.guide.spec),
+            **asdict(self.sliding),
+            **asdict(self.decision),
+            "classes": [list(words) for words in self.words.words],
+            "names_sha256": self.words.sha256,
+            "text_sha256": digest(self.text),
+            "map": None if self.map is None else self._map_settings(self.map),
+            "versions": versions(),
+        }
 
     def segment(self, images: Any, *, transductive: bool = False, progress: bool | None = None) -> Segmentations:
         """The classes of the pixels of photos, one result a photo, as they are computed.
 
+        What cannot be decoded is left out and listed in ``quarantined`` of what is returned.
+
         Parameters
         ----------
-        images : anything :func:`~modalign.load_items` takes.
+        images : anything :func:`~modalign.load_items` takes; labels are not looked at.
         transductive : accept photos that the map was fitted on.
         progress : show a bar or not; by default in a terminal.
+
+        Raises
+        ------
+        InputError : photos that the map was fitted on; in iteration, if no photo can be decoded.
         """
-        raise NotImplementedError
+        items = load_items(images)
+        if not transductive:
+            self._require_new(items)
+        quarantined = list(items.quarantined)
+        return Segmentations(results(self, items, quarantined, progress), len(items), quarantined)
 
     def fit_map(
         self,
         images: Any,
         *,
-        vfm: str | Path | Encoder | None,
+        vfm: str | Path | Encoder | None = None,
         z: str = "vfm+clip",
-        top: int | None = 1024,
+        top: int | None = TOP,
         stride: int | None = None,
+        device: str = "auto",
         progress: bool | None = None,
         **parameters: Any,
     ) -> Segmenter:
-        """Learn, without labels, the map of GPUA from patches of photos; returns the segmenter itself."""
-        raise NotImplementedError
+        """Learn the map of GPUA from photos without labels; the segmenter itself, which uses it from now on.
+
+        For each class the ``top`` patches with the largest cosine to its names are taken, and W maps them, see
+        :class:`~modalign.GPUA`, with uniform class shares. Classes of several names are represented by the mean of
+        these; in segmenting, each name is compared.
+
+        Parameters
+        ----------
+        images : anything :func:`~modalign.load_items` takes; labels are not looked at.
+        vfm : a vision-only encoder, such as ``"facebook/dinov2-base"``.
+        z : ``"vfm+clip"`` maps its patches beside those of the encoder, ``"vfm"`` its patches alone, ``"clip"`` those
+            of the encoder alone, without a vision-only one.
+        top : patches a class; None for all, which are then held in memory.
+        stride : pixels between windows; None for that of segmenting.
+        device : where a ``vfm`` that is given by name computes.
+        progress : show a bar or not; by default in a terminal.
+        parameters : of :class:`~modalign.GPUA`.
+
+        Raises
+        ------
+        InputError : no vision-only encoder where one is needed, features without patches, fewer patches than classes.
+
+        Warns
+        -----
+        UserWarning : classes with fewer patches than ``top``, or most of whose patches prefer another class.
+        """
+        require_map(self.patches.features, z, vfm is not None)
+        other = None if vfm is None else open_encoder(vfm, device)
+        sliding = self.sliding if stride is None else replace(self.sliding, stride=stride)
+        items = load_items(images)
+        with showing(progress) if progress is not None else nullcontext():
+            found = learn_map(self, items, sliding, other, z=z, top=top, parameters=parameters)
+        self.map, self.map_vfm = found, other
+        self.fitted_on = np.unique(content_hashes(items))
+        return self
 
     def save(self, folder: str | Path) -> Path:
-        """Write names, text vectors, settings and the map; the encoders are named and hashed, not copied."""
-        raise NotImplementedError
+        """Write names, text vectors, settings and the map; the encoders are named and hashed, not copied.
+
+        Read again by :func:`modalign.load`. Size: 4 bytes a number of the text vectors, 2 of the map (1.3 MB for 1,280
+        columns and width 512), and 8 a photo that the map was learned from.
+        """
+        from modalign.segmentation.segmenter_files import save_segmenter
+
+        return save_segmenter(self, folder)
+
+    def _require_new(self, items: Items) -> None:
+        """Raise if the map was fitted on one of these photos."""
+        if not len(self.fitted_on):
+            return
+        known = np.flatnonzero(np.isin(content_hashes(items), self.fitted_on))
+        if len(known):
+            raise InputError(
+                f"Expected photos that the map was not fitted on, got {len(known)} of {len(items)} that it was, such "
+                f"as '{items.ids[known[0]]}'; give {argument('transductive', 'True')} if that is meant."
+            )
+
+    def _map_settings(self, found: PatchMap) -> dict[str, Any]:
+        vfm = None if self.map_vfm is None else identity(self.map_vfm.spec)
+        return {"z": found.kind, "vfm": vfm, "sha256": digest(found.weight)}
+
+    def __repr__(self) -> str:
+        mapped = "" if self.map is None else f", map of {self.map.kind}"
+        return (
+            f"Segmenter({shorten_repr(self.encoder.spec.name)}, {len(self.names)} classes: {shorten_all(self.names)}, "
+            f"features='{self.patches.features}'{mapped})"
+        )
 
 
 def segment(
     images: Any, classes: Classes, *, encoder: str | Path | Encoder, features: str = "scclip", **settings: Any
 ) -> Segmentations:
-    """Segment photos by class names, in one call: ``Segmenter(encoder, classes, …).segment(images)``."""
+    """Segment photos by class names, in one call: ``Segmenter(encoder, classes, …).segment(images)``.
+
+    Parameters
+    ----------
+    images : anything :func:`~modalign.load_items` takes.
+    classes, encoder, features, settings : as for :class:`Segmenter`.
+
+    Returns
+    -------
+    Segmentations : iterator of a :class:`~modalign.Segmentation` a photo, as they are computed.
+    """
     return Segmenter(encoder, classes, features=features, **settings).segment(images)

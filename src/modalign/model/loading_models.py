@@ -1,0 +1,62 @@
+"""load: a folder → the model that was saved there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+
+from modalign.core.errors import InputError
+from modalign.data.items import load_items
+from modalign.encoders import find_encoder, load_encoder
+from modalign.methods.contract.tower import TowerMethod
+from modalign.methods.contract.vectors import VectorMethod
+from modalign.model.classifier import Classifier
+from modalign.model.persistence import check_scores, load_model
+from modalign.model.scoring import require_clip
+from modalign.segmentation.segmenter_files import is_segmenter, load_segmenter
+
+if TYPE_CHECKING:
+    from modalign.encoders.base import Encoder
+    from modalign.encoders.joined import JoinedEncoder
+    from modalign.segmentation.segmenter import Segmenter
+
+
+def load(
+    folder: str | Path, *, encoder: str | Encoder | JoinedEncoder | None = None
+) -> Classifier | VectorMethod | TowerMethod | Segmenter:
+    """Read what was saved: a :class:`Classifier`, a bare method as it was fitted, or a :class:`~modalign.Segmenter`.
+
+    The model is checked completely before it answers, see :func:`~modalign.model.persistence.load_model`. The encoder
+    is looked for on this machine, see :func:`~modalign.encoders.find_encoder`. ``encoder`` names it instead: a name
+    that may be fetched, a folder, or an encoder that is loaded. Another encoder than the one that the model was fitted
+    on is refused by its fingerprint.
+    """
+    if is_segmenter(folder):
+        return load_segmenter(folder, encoder=encoder)  # type: ignore[arg-type]  # refuses encoders that are joined
+    method, described = load_model(folder)
+    if described is None:
+        return method
+    if encoder is None:
+        encoder = find_encoder(described.encoder)
+    elif isinstance(encoder, (str, os.PathLike)):
+        encoder = load_encoder(encoder, dtype=described.encoder.dtype)
+    described.encoder.require(encoder.spec)
+    if isinstance(method, TowerMethod):
+        _try(method, encoder, folder)
+    return Classifier(method=method, **vars(described) | {"encoder": encoder})
+
+
+def _try(method: TowerMethod, encoder: Encoder | JoinedEncoder, folder: str | Path) -> None:
+    """Ask a method inside an encoder about one picture, since it cannot be tried without the encoder."""
+    try:
+        found = method.score_images(load_items([Image.new("RGB", (64, 48), "gray")]), require_clip(encoder))
+        check_scores(found.logits, 1, len(method.classes_))
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # parts that do not fit each other fail in every way a network can
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"The model in '{folder}' cannot be used with encoder '{encoder.name}': {reason}") from None
