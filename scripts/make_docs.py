@@ -1,4 +1,4 @@
-"""Write one page a method into docs/methods, from what its class says about itself.
+"""Write one page a method into docs/methods, and what is listed of all, from what their classes say about themselves.
 
 python scripts/make_docs.py           write the pages
 python scripts/make_docs.py --check   exit 1 if a page is not what it would write
@@ -7,12 +7,13 @@ python scripts/make_docs.py --check   exit 1 if a page is not what it would writ
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 from pathlib import Path
 
 import modalign
-from modalign.cli.overview import method_facts, requirements
+from modalign.cli.overview import LIBRARY, described, requirements
 from modalign.methods import ALL_METHODS, method_class
 from modalign.methods.contract.parameters import format_annotation, parameters
 
@@ -26,7 +27,7 @@ def page(name: str) -> str:
     doc = inspect.getdoc(cls) or ""
     sections = re.split(r"^(\w[\w ]*)\n-{3,}\n", doc, flags=re.MULTILINE)
     parts = [f"# {cls.title}", f"*{cls.paper}*", _prose(sections[0])]
-    uses = requirements(method_facts(name))
+    uses = requirements(described(cls))
     needs = [f"labels: {uses['labels']}", f"class text: {uses['text']}"]
     home = "ma" if cls.__name__ in modalign.__all__ else cls.__module__
     parts.append(f"`{home}.{cls.__name__}` · `--method {name}` · {' · '.join(needs)}")
@@ -47,6 +48,18 @@ def index() -> str:
     return "# Methods\n\n" + "\n".join(lines) + "\n"
 
 
+def table() -> str:
+    """The file that ``modalign list`` reads, a line for each fact and hyper-parameter."""
+    methods = []
+    for name in ALL_METHODS:
+        facts = described(method_class(name))
+        rows = ",\n   ".join(json.dumps(row, ensure_ascii=False) for row in facts.pop("parameters"))
+        lines = [f"{json.dumps(fact)}: {json.dumps(value, ensure_ascii=False)}" for fact, value in facts.items()]
+        lines.append(f'"parameters": [\n   {rows}\n  ]' if rows else '"parameters": []')
+        methods.append(f" {json.dumps(name)}: {{\n  " + ",\n  ".join(lines) + "\n }")
+    return "{\n" + ",\n".join(methods) + "\n}\n"
+
+
 def _prose(text: str) -> str:
     """Docstring conventions as Markdown: mathematics between dollars, roles as names, double backticks as single."""
     text = MATH_BLOCK.sub(_display, text.strip())
@@ -65,7 +78,8 @@ def _display(match: re.Match[str]) -> str:
 
 def main() -> int:
     """Write or check; the exit code says whether all pages were current."""
-    pages = {FOLDER / "index.md": index(), **{FOLDER / f"{name}.md": page(name) for name in ALL_METHODS}}
+    pages = {LIBRARY: table(), FOLDER / "index.md": index()}
+    pages |= {FOLDER / f"{name}.md": page(name) for name in ALL_METHODS}
     if "--check" in sys.argv:
         stale = [path.name for path, text in pages.items() if not path.exists() or path.read_text("utf-8") != text]
         print(f"stale: {', '.join(stale)}; run make docs" if stale else "docs are current")

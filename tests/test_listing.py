@@ -7,16 +7,18 @@ import sys
 
 import pytest
 
-from modalign.cli.overview import listing, method_facts, requirements
+from modalign.cli.overview import described, library, listing, requirements
 from modalign.core.errors import UnknownNameError
 from modalign.methods import ALL_METHODS, method_class
 
 
 @pytest.mark.parametrize("name", ALL_METHODS)
-def test_facts_read_from_the_source_are_those_of_the_class(name: str) -> None:
-    cls, facts = method_class(name), method_facts(name)
-    for fact in ("title", "paper", "needs_labels", "needs_text", "takes_labels", "takes_text", "mirrors"):
-        assert facts.get(fact, "none") == getattr(cls, fact, "none"), fact
+def test_what_is_listed_is_what_the_class_says(name: str) -> None:
+    assert library()[name] == described(method_class(name)), "run python scripts/make_docs.py"
+
+
+def test_every_method_is_listed_in_the_order_of_the_registry() -> None:
+    assert list(library()) == list(ALL_METHODS)
 
 
 @pytest.mark.parametrize(
@@ -32,12 +34,13 @@ def test_facts_read_from_the_source_are_those_of_the_class(name: str) -> None:
     ],
 )
 def test_what_a_method_needs(name: str, labels: str, text: str) -> None:
-    assert requirements(method_facts(name)) == {"labels": labels, "text": text}
+    assert requirements(library()[name]) == {"labels": labels, "text": text}
 
 
 def test_lists_load_neither_torch_nor_scikit_learn() -> None:
     code = (
         "import sys; from modalign import cli; assert cli.run(['list', 'methods']) == 0; "
+        "assert cli.run(['list', 'cmm']) == 0; "
         "assert cli.run(['list', 'encoders', '--json']) == 0; assert cli.run(['list', 'cmn']) == 2; "
         "print({'torch', 'sklearn', 'transformers'} & set(sys.modules))"
     )

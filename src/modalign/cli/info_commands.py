@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ def demo(
 ) -> None:
     """Compare zero-shot, linear probe and CMM on handwritten digits with few labels; works offline."""
     check_file(out, ".html", ".htm", drawn=True)
+    started = time.perf_counter()
     from modalign.cli.demo import run_demo
 
     result = run_demo(out, seeds=seeds)
@@ -26,7 +28,8 @@ def demo(
         print_json(result.as_dict())
         return
     print_table(result.header, result.rows)
-    say("", result.sentence, f"Pictures: {out}", err=False)
+    spent = f"{time.perf_counter() - started:.0f} s, {time.process_time():.0f} s of processor time"
+    say("", result.sentence, f"Pictures: {out}", f"The whole demonstration took {spent}.", err=False)
 
 
 @command("list")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import ast
+import json
 from collections.abc import Mapping
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from modalign.core.errors import UnknownNameError
-from modalign.methods import ALL_METHODS, OTHER_METHODS, TOWER_METHODS, is_known, is_vector_method, location
+from modalign.core.registration import canonical_name
+from modalign.methods import ALL_METHODS, OTHER_METHODS, TOWER_METHODS, is_known, is_vector_method, method_class
 
+LIBRARY = Path(__file__).with_name("methods.json")
+FACTS = ("title", "paper", "needs_labels", "takes_labels", "needs_text", "takes_text")
 Table = tuple[list[str], list[list[str]]]
 
 
@@ -30,7 +32,7 @@ def requirements(facts: Mapping[str, Any]) -> dict[str, str]:
 
     Parameters
     ----------
-    facts : class attributes of the method.
+    facts : see :func:`described`.
     """
     labels = "needed" if facts["needs_labels"] else "optional"
     if not facts["needs_labels"] and not facts.get("takes_labels", False):
@@ -39,61 +41,11 @@ def requirements(facts: Mapping[str, Any]) -> dict[str, str]:
     return {"labels": labels, "text": text}
 
 
-def method_facts(name: str) -> dict[str, Any]:
-    """Class attributes of a method of the library that are constants, own and inherited.
-
-    They are read from the source, because importing a method imports torch and scikit-learn, which takes seconds.
-    """
-    module, cls = location(name)
-    return _constants(f"modalign.methods.{module}", cls)
-
-
-@cache
-def _constants(module: str, name: str) -> dict[str, Any]:
-    classes, homes = _contents(module)
-    found: dict[str, Any] = {}
-    for node in reversed(classes[name].bases):
-        base = ast.unparse(node.value if isinstance(node, ast.Subscript) else node)  # TowerMethod of TowerMethod[…]
-        if base in classes or base in homes:
-            found |= _constants(homes.get(base, module), base)
-    for statement in classes[name].body:
-        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-        value = getattr(statement, "value", None)
-        if isinstance(targets[0], ast.Name) and isinstance(value, ast.Constant):
-            found[targets[0].id] = value.value
-    return found
-
-
-@cache
-def _contents(module: str) -> tuple[dict[str, ast.ClassDef], dict[str, str]]:
-    """The classes of a module, and the names that it imports from other modules of methods."""
-    tree = ast.parse(Path(find_spec(module).origin).read_text(encoding="utf-8"))  # type: ignore[union-attr, arg-type]  # a file of this package
-    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
-    homes = {
-        a.name: i.module for i in imports for a in i.names if i.module and i.module.startswith("modalign.methods.")
-    }
-    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}, homes
-
-
-def _methods() -> Table:
-    rows = []
-    for name in ALL_METHODS:
-        facts = method_facts(name)
-        needs = requirements(facts)
-        where = "in the encoder" if name in TOWER_METHODS else "on vectors"
-        rows.append([name, facts["title"], where, needs["labels"], needs["text"], facts["paper"]])
-    for name, cls in OTHER_METHODS.usable().items():
-        needs = requirements({fact: getattr(cls, fact) for fact in dir(cls) if fact.startswith(("needs_", "takes_"))})
-        where = "on vectors" if is_vector_method(name) else "in the encoder"
-        origin = cls.paper or f"package {OTHER_METHODS.package(name) or cls.__module__}"
-        rows.append([name, cls.title or cls.__name__, where, needs["labels"], needs["text"], origin])
-    return ["name", "method", "learns", "labels", "text", "paper"], rows
-
-
-def _hyperparameters(name: str) -> Table:
-    from modalign.methods import method_class
+def described(cls: type[Any]) -> dict[str, Any]:
+    """What is listed of a method: class attributes, and a row for each hyper-parameter."""
     from modalign.methods.contract.parameters import format_annotation, parameters
 
+    facts = {fact: getattr(cls, fact) for fact in FACTS if hasattr(cls, fact)}
     rows = [
         [
             p.name,
@@ -101,9 +53,39 @@ def _hyperparameters(name: str) -> Table:
             repr(p.default),
             p.meaning.replace("``", ""),
         ]  # as docstrings mark code
-        for p in parameters(method_class(name))
+        for p in parameters(cls)
     ]
-    return ["hyper-parameter", "type", "default", "meaning"], rows
+    return {**facts, "parameters": rows}
+
+
+@cache
+def library() -> dict[str, dict[str, Any]]:
+    """Name → :func:`described`, of the methods of the library.
+
+    ``scripts/make_docs.py`` writes the file, because importing the methods imports torch and scikit-learn, which takes
+    seconds.
+    """
+    return json.loads(LIBRARY.read_text(encoding="utf-8"))
+
+
+def _methods() -> Table:
+    rows = []
+    for name, facts in library().items():
+        needs = requirements(facts)
+        where = "in the encoder" if name in TOWER_METHODS else "on vectors"
+        rows.append([name, facts["title"], where, needs["labels"], needs["text"], facts["paper"]])
+    for name, cls in OTHER_METHODS.usable().items():
+        needs = requirements(described(cls))
+        where = "on vectors" if is_vector_method(name) else "in the encoder"
+        origin = cls.paper or f"package {OTHER_METHODS.package(name) or cls.__module__}"
+        rows.append([name, cls.title or cls.__name__, where, needs["labels"], needs["text"], origin])
+    return ["name", "method", "learns", "labels", "text", "paper"], rows
+
+
+def _hyperparameters(name: str) -> Table:
+    key = canonical_name(name)
+    facts = library()[key] if key in library() else described(method_class(name))
+    return ["hyper-parameter", "type", "default", "meaning"], facts["parameters"]
 
 
 def _encoders() -> Table:
