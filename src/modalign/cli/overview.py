@@ -41,7 +41,7 @@ def requirements(facts: Mapping[str, Any]) -> dict[str, str]:
     return {"labels": labels, "text": text}
 
 
-def described(cls: type[Any]) -> dict[str, Any]:
+def described(cls: type) -> dict[str, Any]:
     """What is listed of a method: class attributes, and a row for each hyper-parameter."""
     from modalign.methods.contract.parameters import format_annotation, parameters
 
