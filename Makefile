@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench docs lint clean
+.PHONY: demo test bench docs tutorials lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/modalign demo
@@ -21,8 +21,13 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m bench.speed
 	$(BIN)/python -m bench.real
 
+# The pages of the methods, then the site, into site/index.html.
 docs: $(VENV)/.installed
 	$(BIN)/python scripts/make_docs.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
+tutorials: $(VENV)/.installed
+	$(BIN)/python scripts/run_tutorials.py
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,4 +35,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) site .pytest_cache .ruff_cache .mypy_cache

@@ -29,10 +29,15 @@ def british(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/guide.md", *(f"docs/methods/{n.name}" for n in ROOT.glob("docs/methods/*.md"))]
+    "page",
+    [
+        ROOT / "README.md",
+        *(p for d in ("guide", "methods", "notes", "tutorials") for p in (ROOT / "docs" / d).glob("*.md")),
+    ],
+    ids=lambda page: page.name,
 )
-def test_pages(page: str) -> None:
-    assert not british((ROOT / page).read_text())
+def test_pages(page: Path) -> None:
+    assert not british(page.read_text())
 
 
 def test_messages_and_docstrings() -> None:

@@ -37,6 +37,7 @@ def test_every_command_in_the_readme_exists() -> None:
     from modalign.cli import app
 
     known = {c.name or c.callback.__name__ for c in app.registered_commands}
-    text = (ROOT / "README.md").read_text(encoding="utf-8") + (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    pages = [ROOT / "README.md", *(ROOT / "docs" / "guide").glob("*.md")]
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
     used = set(re.findall(r"modalign (\w+) [\w-]+[/.]", text)) | {"list", "doctor"}
     assert used <= known
