@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # what the names below are; those of methods follow from thei
     from modalign.encoders.registry import register_encoder as register_encoder
     from modalign.evaluate.comparison.compare import compare as compare
     from modalign.methods import register_method as register_method
+    from modalign.evaluate.masks.confusion_counts import segmentation_scores as segmentation_scores
     from modalign.model.adaptation import adapt as adapt
     from modalign.model.classifier import Classifier as Classifier
     from modalign.model.loading_models import load as load
@@ -43,6 +44,7 @@ _HOME = {
     "segment": "segmentation.segmenter",
     "Segmenter": "segmentation.segmenter",
     "Segmentation": "segmentation.segmented",
+    "segmentation_scores": "evaluate.masks.confusion_counts",
     "register_method": "methods",
     "register_encoder": "encoders.registry",
     "FeatureStore": "encoders.features.store",

@@ -1,0 +1,1 @@
+"""Label maps against true ones: IoU of the classes, with intervals over images."""
