@@ -6,7 +6,7 @@ import doctest
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, jaccard_score, precision_score, recall_score
 
@@ -35,6 +35,7 @@ def flat(labels: list[np.ndarray], truths: list[np.ndarray], ignore: int = 255) 
     return answer[true != ignore], true[true != ignore]
 
 
+@settings(max_examples=12)
 @given(seed=st.integers(0, 10**6), n_classes=st.integers(2, 12))
 def test_iou_precision_and_recall_are_those_of_scikit_learn(seed: int, n_classes: int) -> None:
     labels, truths = maps(seed, n_classes)

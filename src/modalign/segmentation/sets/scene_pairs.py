@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,15 +72,8 @@ def open_segmentation_set(name: str, root: str | Path) -> ScenePairs:
     row = segmentation_set(name)
     part = row.parts[0]
     photos = _photos(row, Path(root), part)
-    for pattern, rule in row.truths:
-        masks = [Path(root, pattern.format(part=part, **keys)) for keys in photos.values()]
-        if masks[0].is_file():
-            break
-    else:
-        raise _missing(row, "mask", Path(root, row.truths[0][0].format(part=part, **next(iter(photos.values())))))
-    if lacking := [str(mask) for mask in masks if not mask.is_file()]:
-        raise InputError(f"Expected a mask for each of the {len(masks):,} photos of {row.title}, {some(lacking, 2)} "
-                         f"{'is' if len(lacking) == 1 else 'are'} not there; get the data set from: {row.source}.")  # fmt: skip
+    masks, rule = _masks(row, Path(root), part, list(photos.values()))
+    _require_files(row, f"a mask for each of the {len(masks):,} photos", masks)
     return ScenePairs(row, load_items(list(photos)), tuple(masks), rule)
 
 
@@ -100,9 +94,7 @@ def _photos(row: SegmentationSet, root: Path, part: str) -> dict[Path, dict[str,
             raise _missing(row, "list", path)
         names = [line.split()[0] for line in read_text(path, "a list of images").splitlines() if line.strip()]
         found = {root / row.images.format(part=part, id=name): {"id": name} for name in names}
-        if lacking := [str(photo) for photo in found if not photo.is_file()]:
-            raise InputError(f"Expected every photo of '{path}', {some(lacking, 2)} "
-                             f"{'is' if len(lacking) == 1 else 'are'} not there; get the data set from: {row.source}.")  # fmt: skip
+        _require_files(row, f"every photo of '{path}'", list(found))
     else:
         tail = row.images.format(part=part, id="*", group="*")
         parts = re.escape(row.images.format(part=part, id="\0", group="\1"))
@@ -113,6 +105,22 @@ def _photos(row: SegmentationSet, root: Path, part: str) -> dict[Path, dict[str,
     if not found:
         raise _missing(row, "photos in", folder)
     return found
+
+
+def _masks(row: SegmentationSet, root: Path, part: str, keys: Sequence[Mapping[str, str]]) -> tuple[list[Path], Rule]:
+    """The mask of every photo, in the first form of which the first photo has one, and the rule of this form."""
+    for pattern, rule in row.truths:
+        if (root / pattern.format(part=part, **keys[0])).is_file():
+            return [root / pattern.format(part=part, **key) for key in keys], rule
+    raise _missing(row, "mask", root / row.truths[0][0].format(part=part, **keys[0]))
+
+
+def _require_files(row: SegmentationSet, what: str, paths: Sequence[Path]) -> None:
+    if lacking := [str(path) for path in paths if not path.is_file()]:
+        are = "is" if len(lacking) == 1 else "are"
+        raise InputError(
+            f"Expected {what} of {row.title}, {some(lacking, 2)} {are} not there; get the data set from: {row.source}."
+        )
 
 
 def _missing(row: SegmentationSet, what: str, path: Path) -> InputError:

@@ -103,7 +103,8 @@ class SegmentationSet:
         }
 
 
-_VOC = ("VOCdevkit/VOC2012/JPEGImages/{id}.jpg", (("VOCdevkit/VOC2012/SegmentationClass/{id}.png", "plain"),))
+_VOC = "VOCdevkit/VOC2012/JPEGImages/{id}.jpg"
+_VOC_MASKS = "VOCdevkit/VOC2012/SegmentationClass/{id}.png"
 _VOC_LIST = "VOCdevkit/VOC2012/ImageSets/Segmentation/{part}.txt"
 _CONTEXT = "VOCdevkit/VOC2010/SegmentationClassContext/{id}.png"
 _CONTEXT_LIST = "VOCdevkit/VOC2010/ImageSets/SegmentationContext/{part}.txt"
@@ -119,12 +120,12 @@ _COCO_LICENCE = "CC BY 4.0 for the annotations; photos by their owners, under Fl
 
 SEGMENTATION_SETS: tuple[SegmentationSet, ...] = (
     SegmentationSet(
-        "voc20", "VOC20", 20, 1449, "voc20", _VOC[0], ((_VOC[1][0][0], "zero_ignored"),), _VOC_LIST, ("val", "train"),
+        "voc20", "VOC20", 20, 1449, "voc20", _VOC, ((_VOC_MASKS, "zero_ignored"),), _VOC_LIST, ("val", "train"),
         _FLICKR, _VOC_SOURCE,
     ),
     SegmentationSet(
-        "voc21", "VOC21", 21, 1449, "voc20", _VOC[0], _VOC[1], _VOC_LIST, ("val", "train"), _FLICKR, _VOC_SOURCE,
-        BACKGROUND, thresholds={"sclip": Thresholds(65, 0.1, 0.1), "scclip": Thresholds(50, 0.15, 0.1),
+        "voc21", "VOC21", 21, 1449, "voc20", _VOC, ((_VOC_MASKS, "plain"),), _VOC_LIST, ("val", "train"), _FLICKR,
+        _VOC_SOURCE, BACKGROUND, thresholds={"sclip": Thresholds(65, 0.1, 0.1), "scclip": Thresholds(50, 0.15, 0.1),
                                 "proxy": Thresholds(prob=0.2)},
     ),
     SegmentationSet(

@@ -1,0 +1,242 @@
+"""A folder of masks: PNG files per photo and one ``masks.json``, written so that a killed run loses nothing.
+
+Each finished photo has a line in a journal. A run with the same settings skips the photos of the journal, or of the
+``masks.json`` of a run that ended, whose bytes are still the same. The final files do not depend on where a run was
+stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import find_objects
+
+from modalign.core.errors import InputError
+from modalign.core.features import Quarantined
+from modalign.core.files import append_line, make_folder, parse_json, read_json, read_text, require_own_folder, write
+from modalign.core.record import plain
+from modalign.segmentation.mask_png import class_colors, mask_png
+from modalign.segmentation.overlay import overlay_png
+from modalign.segmentation.rle import class_runs, compress_counts
+from modalign.segmentation.segmented import Segmentation, none_label
+
+FORMAT = "modalign-masks-1"
+DOCUMENT = "masks.json"
+_JOURNAL = "masks.partial.jsonl"
+_LONGEST = 200  # bytes of a file name without its ending
+
+
+class MaskFolder:
+    """Where the masks of one run go.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Made if it is not there. It may hold an earlier run, of which photos with the same bytes and settings are kept.
+    head : mapping
+        What ``masks.json`` says about all photos; see :func:`document_head`.
+    ids : sequence of str
+        The names of all photos of the run, from which file names follow.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be written or holds other files.
+    """
+
+    def __init__(self, folder: str | Path, head: Mapping[str, Any], ids: Sequence[str]) -> None:
+        self.folder, self.head = Path(folder), dict(head)
+        self.names = [str(entry["name"]) for entry in head["classes"]]
+        self.colors = np.array([entry["color"] for entry in head["classes"]], dtype=np.uint8)
+        self.places = mask_names(ids)
+        check_mask_folder(folder)
+        self._journal = self.folder / _JOURNAL
+        self._entries = self._finished()
+
+    def is_finished(self, file: str, content: str) -> bool:
+        """Whether the files of a photo with these bytes are there.
+
+        Parameters
+        ----------
+        file : str
+            Name of the photo.
+        content : str
+            See :func:`~modalign.data.copies.content_hash`.
+        """
+        entry = self._entries.get(file)
+        return entry is not None and bool(content) and entry["content"] == content and self._has_files(file)
+
+    def add(self, result: Segmentation, content: str) -> dict[str, Any]:
+        """Write the mask and the overlay of a photo, then its line in the journal; returns its entry."""
+        make_folder(self.folder)
+        place = self.places[result.file]
+        mask, picture = self.folder / f"{place}.png", self.folder / f"{place}.overlay.png"
+        if "/" in place:
+            make_folder(mask.parent)
+        if not self._journal.exists():
+            append_line(self._journal, _line({"settings_sha256": self.head["settings_sha256"]}))
+        background = not self.colors[0].any()
+        write(mask, mask_png(result.labels, len(self.names), background=background))
+        write(picture, overlay_png(result.picture(), result.labels, self.names, self.colors))
+        entry = {"file": result.file, "mask": f"{place}.png", "content": content, **image_entry(result)}
+        append_line(self._journal, _line(entry))
+        self._entries[result.file] = entry
+        return entry
+
+    def close(self, ids: Sequence[str], quarantined: Sequence[Quarantined] = ()) -> dict[str, Any]:
+        """Write ``masks.json`` with the photos in this order, remove the journal, and return the document."""
+        images = [self._entries[file] for file in ids if file in self._entries]
+        document = {**self.head, "images": images, "quarantined": [vars(q) for q in quarantined]}
+        make_folder(self.folder)
+        write(self.folder / DOCUMENT, _document(document))
+        self._journal.unlink(missing_ok=True)
+        return document
+
+    def _finished(self) -> dict[str, dict[str, Any]]:
+        """File → entry of what an earlier run with the same settings has finished; a journal of other settings goes."""
+        entries: dict[str, dict[str, Any]] = {}
+        with suppress(InputError):  # none, or not whole: then nothing of it is kept
+            document = read_json(self.folder / DOCUMENT, "masks.json")
+            if document["settings_sha256"] == self.head["settings_sha256"]:
+                entries |= {entry["file"]: entry for entry in document["images"]}
+        if self._journal.is_file():
+            first, *rest = read_text(self._journal, "a journal of masks").splitlines() or [""]
+            head, lines = _parsed(first), [entry for entry in map(_parsed, rest) if entry]
+            if head.get("settings_sha256") == self.head["settings_sha256"]:
+                entries |= {entry["file"]: entry for entry in lines}
+            else:
+                self._journal.unlink()
+        return entries
+
+    def _has_files(self, file: str) -> bool:
+        place = self.places[file]
+        return self._entries[file]["mask"] == f"{place}.png" and all(
+            (self.folder / f"{place}{ending}").is_file() for ending in (".png", ".overlay.png")
+        )
+
+
+def check_mask_folder(folder: str | Path) -> None:
+    """Raise unless masks can be written to a folder: it is new, empty, or of an earlier run."""
+    card = _JOURNAL if (Path(folder) / _JOURNAL).is_file() else DOCUMENT
+    require_own_folder(folder, "masks of an earlier run", card, lambda name: False)
+
+
+def document_head(settings: Mapping[str, Any], classes: Sequence[Sequence[str]], background: bool) -> dict[str, Any]:
+    """What ``masks.json`` says about all photos: format, encoder, features, settings and their hash, classes.
+
+    Parameters
+    ----------
+    settings : mapping
+        :attr:`~modalign.Segmenter.settings`, all that decides the labels.
+    classes : sequence of sequence of str
+        All names of every class; the first one is the class name.
+    background : bool
+        Whether class 0 is the background, which is black.
+    """
+    colors = class_colors(len(classes), background=background).tolist()
+    own = plain(settings)
+    text = json.dumps([own, [list(names) for names in classes]], sort_keys=True, ensure_ascii=False)
+    return {
+        "format": FORMAT,
+        "encoder": own.get("encoder", ""),
+        "features": own.get("features", ""),
+        "settings": own,
+        "settings_sha256": hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
+        "names_sha256": own.get("names_sha256", ""),
+        "classes": [
+            {"id": k, "name": names[0], "names": list(names), "color": color}
+            for k, (names, color) in enumerate(zip(classes, colors, strict=True))
+        ],
+    }
+
+
+def image_entry(result: Segmentation) -> dict[str, Any]:
+    """The entry of a photo in ``masks.json`` without its file names.
+
+    Segments are the classes that occur, in class order. ``bbox`` is left, top, width and height in pixels; ``rle``
+    and ``rle_compressed`` are the two forms of COCO.
+    """
+    height, width = result.labels.shape
+    none = none_label(result.labels.dtype)
+    n_classes = len(result.names)
+    flat = np.minimum(result.labels, n_classes).ravel().astype(np.int64)
+    confidence = np.bincount(flat, weights=result.confidence.ravel(), minlength=n_classes + 1)
+    counts = np.bincount(flat, minlength=n_classes + 1)
+    boxes = find_objects(result.labels.astype(np.int32) + 1, max_label=n_classes)
+    segments = []
+    for value, runs in class_runs(result.labels):
+        if value == none:
+            continue
+        rows, columns = boxes[value]
+        segments.append(
+            {
+                "class_id": value,
+                "share": round(int(counts[value]) / flat.size, 6),
+                "mean_confidence": round(float(confidence[value]) / int(counts[value]), 4),
+                "bbox": [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start],
+                "rle": {"size": [height, width], "counts": runs},
+                "rle_compressed": compress_counts(runs),
+            }
+        )
+    none_share = round(int(counts[n_classes]) / flat.size, 6)
+    return {"width": width, "height": height, "none_share": none_share, "segments": segments}
+
+
+def mask_names(ids: Sequence[str]) -> dict[str, str]:
+    """Photo → the path of its mask in the folder without ``.png``: the photo's own without its ending.
+
+    Photos that would share a name keep their endings. Folders above are kept, and what leads out of the folder is not.
+    """
+    short = {file: _inside(file).with_suffix("").as_posix() for file in ids}
+    taken: dict[str, int] = {}
+    for place in short.values():
+        for name in (place, f"{place}.overlay"):
+            taken[name.casefold()] = taken.get(name.casefold(), 0) + 1
+    return {
+        file: _inside(file).as_posix()
+        if taken[place.casefold()] > 1 or taken[f"{place}.overlay".casefold()] > 1
+        else place
+        for file, place in short.items()
+    }
+
+
+def _inside(file: str) -> PurePosixPath:
+    """A relative path without ``..`` and without names that a file system would not take with another ending."""
+    parts = [part for part in PurePosixPath(file.replace("\\", "/")).parts if part not in ("/", "..")]
+    path = PurePosixPath(*parts) if parts else PurePosixPath("photo")
+    encoded = path.name.encode("utf-8", "surrogateescape")
+    if len(encoded) > _LONGEST:
+        digest = hashlib.sha256(encoded).hexdigest()[:12]
+        path = path.with_name(f"{encoded[: _LONGEST - 20].decode('utf-8', 'ignore')}-{digest}{path.suffix[:8]}")
+    return path
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    """A line of the journal; nothing for one that a killed writer cut short."""
+    with suppress(InputError):
+        value = parse_json(line, "the journal")
+        if isinstance(value, dict):
+            return value
+    return {}
+
+
+def _line(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _document(document: Mapping[str, Any]) -> bytes:
+    """JSON with a line for each entry of a list, so that a person can find a photo in it."""
+    parts = []
+    for key, value in document.items():
+        if isinstance(value, list) and value:
+            text = "[\n  " + ",\n  ".join(json.dumps(entry, separators=(",", ":")) for entry in value) + "\n ]"
+        else:
+            text = json.dumps(value)
+        parts.append(f" {json.dumps(key)}: {text}")
+    return ("{\n" + ",\n".join(parts) + "\n}\n").encode()
