@@ -37,6 +37,7 @@ ALLOWED = {
     "methods.dam": TUNING | {"methods.dam"},
     "methods.fair": TUNING | {"methods.fair"},
     "evaluate": LIBRARY,
+    "evaluate.masks": LIBRARY | {"segmentation"},
     "segmentation": {"core", "linalg", "data", "encoders", "methods.gpua", "segmentation"},
     "model": LIBRARY | {"model", "tune.crops", "segmentation"},
     "model.persistence": LEARNING | {"model.persistence"},

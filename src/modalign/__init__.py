@@ -24,8 +24,8 @@ if TYPE_CHECKING:  # what the names below are; those of methods follow from thei
     from modalign.encoders.features.store import FeatureStore as FeatureStore
     from modalign.encoders.registry import register_encoder as register_encoder
     from modalign.evaluate.comparison.compare import compare as compare
-    from modalign.methods import register_method as register_method
     from modalign.evaluate.masks.confusion_counts import segmentation_scores as segmentation_scores
+    from modalign.methods import register_method as register_method
     from modalign.model.adaptation import adapt as adapt
     from modalign.model.classifier import Classifier as Classifier
     from modalign.model.loading_models import load as load

@@ -86,17 +86,18 @@ def thumbnail(image: Image.Image, size: int = 96) -> str:
     """
     if max(image.size) <= _TINY:
         small = image if image.mode in ("L", "RGB") else image.convert("RGB")
-        return _data_uri(small, "png", optimize=True)
+        return data_uri(small, "png", optimize=True)
     small = image.convert("RGB")
     small.thumbnail((2 * size, 2 * size), Image.Resampling.LANCZOS)
     for quality in (80, 60, 40, 20, 5):
-        uri = _data_uri(small, "jpeg", quality=quality, optimize=True)
+        uri = data_uri(small, "jpeg", quality=quality, optimize=True)
         if len(uri) * 3 / 4 <= _BYTES:
             break
     return uri
 
 
-def _data_uri(image: Image.Image, kind: str, **options: object) -> str:
+def data_uri(image: Image.Image, kind: str, **options: object) -> str:
+    """The image as a data URI of this kind, such as ``png``."""
     buffer = io.BytesIO()
     image.save(buffer, kind.upper(), **options)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

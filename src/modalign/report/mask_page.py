@@ -25,16 +25,15 @@ from modalign.core.files import write
 from modalign.core.progress import track
 from modalign.core.record import versions
 from modalign.data.itemset import Items
-from modalign.evaluate.metrics import percent
 from modalign.report.examples import data_uri
 from modalign.report.style import FONT, style_sheet
 from modalign.report.templating import render
 from modalign.report.text import count, without_folders
 from modalign.segmentation.mask_png import read_mask
-from modalign.segmentation.overlay import share_text
+from modalign.segmentation.overlay import LEAST_SHARE, share_text
 
-SHOWN = 200
-"""Photos on a page; a page with more would take a browser long to open."""
+SHOWN, LISTED = 200, 8
+"""Photos on a page, which a browser opens quickly, and classes that are named below a photo."""
 _MANY, _SIDE, _SMALL_SIDE = 60, 640, 400  # pixels of the longer side up to so many photos, and above
 _CRISP = 96  # photos no larger are shown pixel by pixel
 
@@ -74,6 +73,18 @@ class PagePhoto:
         return [
             (self.classes[s["class_id"]], share_text(s["share"]), s["share"], s["mean_confidence"]) for s in ordered
         ]
+
+    @property
+    def listed(self) -> list[tuple[PageClass, str, float, float]]:
+        """The segments that are named below the photo: the largest ones that are not tiny, at least one."""
+        return self.segments[: max(1, sum(s[2] >= LEAST_SHARE for s in self.segments[:LISTED]))]
+
+    @property
+    def unlisted(self) -> tuple[str, str] | None:
+        """How many classes are not named below the photo, and their share."""
+        rest = self.segments[len(self.listed) :]
+        more = count(len(rest), "more class", "more classes")
+        return (more, share_text(sum(s[2] for s in rest))) if rest else None
 
     @property
     def none_share(self) -> str:
@@ -184,9 +195,9 @@ def _lead(document: Mapping[str, Any], won: Sequence[PageClass]) -> str:
     if not won:
         return "No pixel has a class."
     first = won[0]
-    text = f"Most pixels are “{first.name}” ({first.share_text})."
+    text = f"The largest class is “{first.name}” with {first.share_text} of all pixels."
     if none:
-        text += f" {share_text(none / sum(sizes))} have no class, because no class was sure enough."
+        text += f" {share_text(none / sum(sizes))} have no class, because none was sure enough."
     return text
 
 
@@ -197,6 +208,3 @@ def _record(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     shown = {k: v[:12] if k.endswith("sha256") else v for k, v in numbers.items()}
     software = ", ".join(f"{name} {version}" for name, version in versions().items())
     return [(name.replace("_", " "), value) for name, value in shown.items()] + [("versions", software)]
-
-
-__all__ = ["PageClass", "PagePhoto", "mask_page", "page_classes", "percent", "save_mask_page"]

@@ -30,6 +30,7 @@ FORMAT = "modalign-masks-1"
 DOCUMENT = "masks.json"
 _JOURNAL = "masks.partial.jsonl"
 _LONGEST = 200  # bytes of a file name without its ending
+_LIMIT = 2**32  # bytes of what an earlier run wrote
 
 
 class MaskFolder:
@@ -59,8 +60,8 @@ class MaskFolder:
         self._journal = self.folder / _JOURNAL
         self._entries = self._finished()
 
-    def is_finished(self, file: str, content: str) -> bool:
-        """Whether the files of a photo with these bytes are there.
+    def keep(self, file: str, content: str) -> bool:
+        """Whether an earlier run has finished a photo with these bytes; if not, nothing of it is kept.
 
         Parameters
         ----------
@@ -70,7 +71,10 @@ class MaskFolder:
             See :func:`~modalign.data.copies.content_hash`.
         """
         entry = self._entries.get(file)
-        return entry is not None and bool(content) and entry["content"] == content and self._has_files(file)
+        kept = entry is not None and bool(content) and entry["content"] == content and self._has_files(entry)
+        if not kept:
+            self._entries.pop(file, None)
+        return kept
 
     def add(self, result: Segmentation, content: str) -> dict[str, Any]:
         """Write the mask and the overlay of a photo, then its line in the journal; returns its entry."""
@@ -80,7 +84,7 @@ class MaskFolder:
         if "/" in place:
             make_folder(mask.parent)
         if not self._journal.exists():
-            append_line(self._journal, _line({"settings_sha256": self.head["settings_sha256"]}))
+            append_line(self._journal, _line({key: self.head[key] for key in ("format", "settings_sha256")}))
         background = not self.colors[0].any()
         write(mask, mask_png(result.labels, len(self.names), background=background))
         write(picture, overlay_png(result.picture(), result.labels, self.names, self.colors))
@@ -102,23 +106,25 @@ class MaskFolder:
         """File → entry of what an earlier run with the same settings has finished; a journal of other settings goes."""
         entries: dict[str, dict[str, Any]] = {}
         with suppress(InputError):  # none, or not whole: then nothing of it is kept
-            document = read_json(self.folder / DOCUMENT, "masks.json")
-            if document["settings_sha256"] == self.head["settings_sha256"]:
+            document = read_json(self.folder / DOCUMENT, "masks of an earlier run", _LIMIT)
+            if isinstance(document, dict) and self._is_same(document):
                 entries |= {entry["file"]: entry for entry in document["images"]}
         if self._journal.is_file():
-            first, *rest = read_text(self._journal, "a journal of masks").splitlines() or [""]
-            head, lines = _parsed(first), [entry for entry in map(_parsed, rest) if entry]
-            if head.get("settings_sha256") == self.head["settings_sha256"]:
-                entries |= {entry["file"]: entry for entry in lines}
+            lines = read_text(self._journal, "a journal of masks", _LIMIT).splitlines()
+            first, *rest = map(_parsed, lines or [""])
+            if self._is_same(first):
+                entries |= {entry["file"]: entry for entry in rest if entry}
             else:
                 self._journal.unlink()
         return entries
 
-    def _has_files(self, file: str) -> bool:
-        place = self.places[file]
-        return self._entries[file]["mask"] == f"{place}.png" and all(
-            (self.folder / f"{place}{ending}").is_file() for ending in (".png", ".overlay.png")
-        )
+    def _is_same(self, head: Mapping[str, Any]) -> bool:
+        return head.get("format") == FORMAT and head.get("settings_sha256") == self.head["settings_sha256"]
+
+    def _has_files(self, entry: Mapping[str, Any]) -> bool:
+        place = self.places[entry["file"]]
+        files = (self.folder / f"{place}{ending}" for ending in (".png", ".overlay.png"))
+        return entry["mask"] == f"{place}.png" and all(file.is_file() for file in files)
 
 
 def check_mask_folder(folder: str | Path) -> None:
@@ -127,21 +133,25 @@ def check_mask_folder(folder: str | Path) -> None:
     require_own_folder(folder, "masks of an earlier run", card, lambda name: False)
 
 
-def document_head(settings: Mapping[str, Any], classes: Sequence[Sequence[str]], background: bool) -> dict[str, Any]:
+def document_head(
+    settings: Mapping[str, Any], names: Sequence[str], words: Sequence[Sequence[str]], background: bool
+) -> dict[str, Any]:
     """What ``masks.json`` says about all photos: format, encoder, features, settings and their hash, classes.
 
     Parameters
     ----------
     settings : mapping
         :attr:`~modalign.Segmenter.settings`, all that decides the labels.
-    classes : sequence of sequence of str
-        All names of every class; the first one is the class name.
+    names : sequence of str
+        The name of every class.
+    words : sequence of sequence of str
+        All names that it goes by.
     background : bool
         Whether class 0 is the background, which is black.
     """
-    colors = class_colors(len(classes), background=background).tolist()
+    colors = class_colors(len(names), background=background).tolist()
     own = plain(settings)
-    text = json.dumps([own, [list(names) for names in classes]], sort_keys=True, ensure_ascii=False)
+    text = json.dumps([own, [list(own_words) for own_words in words]], sort_keys=True, ensure_ascii=False)
     return {
         "format": FORMAT,
         "encoder": own.get("encoder", ""),
@@ -150,8 +160,8 @@ def document_head(settings: Mapping[str, Any], classes: Sequence[Sequence[str]],
         "settings_sha256": hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
         "names_sha256": own.get("names_sha256", ""),
         "classes": [
-            {"id": k, "name": names[0], "names": list(names), "color": color}
-            for k, (names, color) in enumerate(zip(classes, colors, strict=True))
+            {"id": k, "name": name, "names": list(own_words), "color": color}
+            for k, (name, own_words, color) in enumerate(zip(names, words, colors, strict=True))
         ],
     }
 

@@ -1,0 +1,86 @@
+"""Photos → a folder of masks, from where an earlier run with the same settings was stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modalign.core.features import Quarantined
+from modalign.data.copies import content_hash
+from modalign.data.itemset import Items
+from modalign.segmentation.mask_folder import MaskFolder, document_head
+
+if TYPE_CHECKING:
+    from modalign.segmentation.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class MaskRun:
+    """What a run left in a folder.
+
+    Attributes
+    ----------
+    document : mapping
+        The content of ``masks.json``.
+    n_new, n_kept : int
+        Photos that were segmented now, and by an earlier run.
+    seconds : float
+        Time of this run without loading the encoder.
+    """
+
+    document: Mapping[str, Any]
+    n_new: int
+    n_kept: int
+    seconds: float
+
+    @property
+    def quarantined(self) -> list[dict[str, str]]:
+        """Files that could not be used, with reasons."""
+        return list(self.document["quarantined"])
+
+
+def segment_to_folder(
+    segmenter: Segmenter, items: Items, folder: str | Path, *, transductive: bool = False, progress: bool | None = None
+) -> MaskRun:
+    """Write the masks of photos; those that the folder has with the same settings and bytes are not computed again.
+
+    Every photo gets ``NAME.png``, whose pixels are class numbers, and ``NAME.overlay.png``; ``masks.json`` has run
+    lengths, shares and confidence of all. Each file is there whole or not at all.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+    items : Items
+    folder : str or Path
+        New, empty, or of an earlier run.
+    transductive, progress
+        See :meth:`~modalign.Segmenter.segment`.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be written or holds other files.
+    """
+    started = time.perf_counter()
+    words = segmenter.words
+    head = document_head(segmenter.settings, words.names, words.words, words.background)
+    out = MaskFolder(folder, head, items.ids)
+    content = {file: content_hash(items, i) for i, file in enumerate(items.ids)}
+    rest = [i for i, file in enumerate(items.ids) if not out.keep(file, content[file])]
+    refused = {q.id: q for q in items.quarantined}
+    n_new = 0
+    if rest:
+        results = segmenter.segment(items.select(rest), transductive=transductive, progress=progress)
+        for result in results:
+            out.add(result, content[result.file])
+            n_new += 1
+        refused |= {q.id: q for q in results.quarantined}
+    document = out.close(items.ids, sorted(refused.values(), key=_id))
+    return MaskRun(document, n_new, len(items) - len(rest), time.perf_counter() - started)
+
+
+def _id(entry: Quarantined) -> str:
+    return entry.id
