@@ -95,7 +95,7 @@ class SegmentationSet:
         """Arguments of :class:`~modalign.Segmenter` with which the public code of a method runs on this set."""
         own = self.thresholds.get(features, Thresholds())
         return {
-            "background": self.background,
+            "background": tuple(self.background.split(", ")) if self.background else (),
             "short_side": self.short_sides.get(features, self.short_side),
             "logit_scale": own.scale,
             "prob_threshold": own.prob,
