@@ -8,13 +8,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
+from modalign.core.errors import InputError, UndecodableError
 from modalign.core.features import Quarantined
 from modalign.data.copies import content_hash
+from modalign.data.decoding.decode import MAX_PIXELS
 from modalign.data.itemset import Items
 from modalign.segmentation.mask_folder import MaskFolder, document_head
 
 if TYPE_CHECKING:
     from modalign.segmentation.segmenter import Segmenter
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LimitedItems(Items):
+    """Images of which those with more than ``max_pixels`` pixels count as not decodable."""
+
+    max_pixels: int = MAX_PIXELS
+
+    def open(self, i: int) -> Image.Image:
+        """Image ``i`` decoded as RGB; :class:`UndecodableError` with a reason if that cannot be done."""
+        picture = super().open(i)
+        if picture.width * picture.height > self.max_pixels:
+            raise UndecodableError(
+                f"too large: {picture.width} × {picture.height} pixels, the limit is {self.max_pixels:,}"
+            )
+        return picture
 
 
 @dataclass(frozen=True)
@@ -74,9 +94,14 @@ def segment_to_folder(
     n_new = 0
     if rest:
         results = segmenter.segment(items.select(rest), transductive=transductive, progress=progress)
-        for result in results:
-            out.add(result, content[result.file])
-            n_new += 1
+        try:
+            for result in results:
+                out.add(result, content[result.file])
+                n_new += 1
+        except InputError:  # also raised where no photo can be decoded, which is no error if others are finished
+            broken = {q.id for q in results.quarantined}
+            if len(rest) == len(items) or not broken.issuperset(items.ids[i] for i in rest):
+                raise
         refused |= {q.id: q for q in results.quarantined}
     document = out.close(items.ids, sorted(refused.values(), key=_id))
     return MaskRun(document, n_new, len(items) - len(rest), time.perf_counter() - started)
