@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,9 +27,9 @@ class LimitedItems(Items):
 
     max_pixels: int = MAX_PIXELS
 
-    def open(self, i: int) -> Image.Image:
+    def open(self, i: int, *, target: Callable[[int, int], tuple[int, int]] | None = None) -> Image.Image:
         """Image ``i`` decoded as RGB; :class:`UndecodableError` with a reason if that cannot be done."""
-        picture = super().open(i)
+        picture = super().open(i, target=target)
         if picture.width * picture.height > self.max_pixels:
             raise UndecodableError(
                 f"too large: {picture.width} × {picture.height} pixels, the limit is {self.max_pixels:,}"
