@@ -62,6 +62,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     "dtd": ("{} texture.",),
     "eurosat": ("a centered satellite photo of {}.",),
     "ucf101": ("a photo of a person doing {}.",),
+    "cifar10": (DEFAULT_TEMPLATE,),
     "cifar100": (DEFAULT_TEMPLATE,),
     "cub": ("a photo of a {}, a type of bird.",),
     "resisc45": ("a centered satellite photo of {}.",),
