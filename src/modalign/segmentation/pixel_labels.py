@@ -98,13 +98,12 @@ def _strips(
     canvas: Tensor, owner: Tensor, size: tuple[int, int], decision: Decision
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """First row, (K, rows, W) logits of the classes' best names, and (rows, W) the logarithm of the softmax's sum."""
-    K, alone = int(owner[-1]) + 1, len(owner) == int(owner[-1]) + 1
+    counts = owner.bincount().tolist()
     for first, strip in upsampled_strips(canvas, size):
         logits = strip * decision.logit_scale
         total = logits.logsumexp(dim=0)
-        if not alone:
-            best = logits.new_full((K, *logits.shape[1:]), -torch.inf)
-            logits = best.index_reduce_(0, owner, logits, "amax")
+        if len(counts) < len(owner):
+            logits = torch.stack([names.amax(dim=0) for names in logits.split(counts)])
         yield first, logits, total
 
 

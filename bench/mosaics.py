@@ -1,0 +1,70 @@
+"""Scenes with exact masks: mosaics of textures, drawn from a seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SIDE = 96
+TEXTURES = ("horizontal stripes", "vertical stripes", "checkerboard", "dots", "gradient", "noise")
+"""The textures that the embedded pair tells apart as whole pictures (64 % right; diagonal stripes and grid 13 %)."""
+SENTENCES = ("{}", "a photo of {}.", "a picture of {}.", "an image of {}.", "a drawing of {}.", "this is {}.")
+PALETTE = np.array(
+    [(12, 12, 12), (244, 244, 244), (128, 128, 128), (214, 34, 34), (30, 156, 50), (36, 66, 216), (240, 216, 40),
+     (244, 136, 24), (132, 44, 172), (246, 138, 186), (122, 74, 34), (50, 204, 220)], float,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Scenes:
+    """n pictures (n, side, side, 3) uint8 and their masks (n, side, side), indices into ``names``."""
+
+    pictures: np.ndarray
+    masks: np.ndarray
+    names: tuple[str, ...]
+
+
+def texture_scenes(seed: int, count: int, *, regions: int = 4, side: int = SIDE) -> Scenes:
+    """Mosaics of Voronoi regions, each with another of the textures in two colors, its own period and phase."""
+    rng = np.random.default_rng([2026, seed])
+    drawn = [_mosaic(rng, regions, side) for _ in range(count)]
+    return Scenes(np.stack([picture for picture, _ in drawn]), np.stack([mask for _, mask in drawn]), TEXTURES)
+
+
+def _mosaic(rng: np.random.Generator, regions: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    centers = rng.uniform(0, side, (regions, 2))
+    y, x = np.mgrid[0:side, 0:side].astype(float)
+    nearest = np.hypot(y[..., None] - centers[:, 0], x[..., None] - centers[:, 1]).argmin(axis=2)
+    chosen = rng.choice(len(TEXTURES), regions, replace=False)
+    picture = np.zeros((side, side, 3))
+    for region, texture in enumerate(chosen):
+        cover = _texture(TEXTURES[texture], x, y, rng)
+        ink, ground = _colors(rng)
+        picture[nearest == region] = (ground + cover[..., None] * (ink - ground))[nearest == region]
+    picture += rng.normal(0, 4, picture.shape)
+    return np.clip(picture, 0, 255).astype(np.uint8), chosen[nearest].astype(np.uint8)
+
+
+def _texture(name: str, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Coverage in [0, 1], with the periods of the pictures that the embedded pair was trained on."""
+    period = rng.uniform(5, 12)
+    u, v = (x + rng.uniform(0, period)) / period, (y + rng.uniform(0, period)) / period
+    if name == "noise":
+        return rng.random(x.shape)
+    if name == "gradient":  # ramps of 40 pixels up and down
+        angle = rng.uniform(0, 2 * np.pi)
+        return 1 - np.abs((x * np.cos(angle) + y * np.sin(angle) + rng.uniform(0, 80)) / 40 % 2 - 1)
+    if name.endswith("stripes"):
+        return np.clip(0.5 + 2.5 * np.sin(2 * np.pi * (v if name.startswith("horizontal") else u)), 0, 1)
+    if name == "checkerboard":
+        return np.clip(0.5 + 3 * np.sin(np.pi * u) * np.sin(np.pi * v), 0, 1)
+    return np.clip(6 * (0.32 - np.hypot(u % 1 - 0.5, v % 1 - 0.5)) + 0.5, 0, 1)
+
+
+def _colors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Two colors that differ visibly."""
+    while True:
+        ink, ground = PALETTE[rng.choice(len(PALETTE), 2, replace=False)]
+        if np.linalg.norm(ink - ground) > 110:
+            return ink, ground
