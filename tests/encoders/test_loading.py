@@ -10,7 +10,7 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNot
 import modalign as ma
 from modalign.core.errors import InputError, UnavailableError, UnknownNameError
 from modalign.encoders import KNOWN_ENCODERS, ClipEncoder, VisionEncoder
-from modalign.encoders.catalog import FILES, locate
+from modalign.encoders.catalog import DESCRIPTIONS, OPEN_CLIP_WEIGHTS, WEIGHTS, locate
 from modalign.encoders.features.store import FeatureStore
 
 
@@ -99,9 +99,10 @@ def test_a_hub_name_is_fetched_without_code_and_pickles(hub, checkpoints):
     asked = hub(checkpoints("clip"))
     encoder = ma.load_encoder("someone/some-clip@v1.0", device="cpu")
     assert encoder.name == "someone/some-clip@v1.0"
-    assert asked == [("someone/some-clip", "v1.0", list(FILES))]
+    assert asked == [("someone/some-clip", "v1.0", list(files)) for files in (DESCRIPTIONS, WEIGHTS)]
     for forbidden in ("pytorch_model.bin", "modeling.py", "model.onnx", "weights.pt", "a/model.safetensors"):
-        assert not any(Path(forbidden).match(p) and "/" not in forbidden for p in FILES), forbidden
+        patterns = (*DESCRIPTIONS, *WEIGHTS, *OPEN_CLIP_WEIGHTS)
+        assert not any(Path(forbidden).match(p) and "/" not in forbidden for p in patterns), forbidden
 
 
 def test_pickled_repositories_are_taken_from_the_hubs_own_conversion(hub, checkpoint_copy, monkeypatch):
@@ -113,7 +114,7 @@ def test_pickled_repositories_are_taken_from_the_hubs_own_conversion(hub, checkp
     monkeypatch.setattr(huggingface_hub, "get_repo_discussions", lambda *_, **__: [pull])
     asked = hub(lambda name, revision: converted if revision == "refs/pr/7" else main)
     assert locate("someone/old") == converted
-    assert [revision for _, revision, _ in asked] == [None, "refs/pr/7"]
+    assert [revision for _, revision, _ in asked] == [None, None, "refs/pr/7"]
     # Once both snapshots are there, no network is needed any more.
     later = main.parent / "pr7"
     converted.rename(later)

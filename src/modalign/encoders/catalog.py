@@ -10,10 +10,13 @@ from pathlib import Path
 from modalign.core.errors import InputError, UnavailableError, UnknownNameError
 from modalign.core.files import require_path
 from modalign.core.progress import is_visible
-from modalign.encoders.registry import EMBEDDED, KNOWN_ENCODERS, OTHER_ENCODERS
+from modalign.encoders.registry import EMBEDDED, KNOWN_ENCODERS, OTHER_ENCODERS, SHORT_NAMES
+from modalign.encoders.untrusted import read_object
 
-FILES = (
+OPEN_CLIP = "open_clip_config.json"
+DESCRIPTIONS = (
     "config.json",
+    OPEN_CLIP,
     "preprocessor_config.json",
     "processor_config.json",
     "tokenizer*",
@@ -23,11 +26,10 @@ FILES = (
     "added_tokens.json",
     "spiece.model",
     "sentencepiece*.model",
-    "model.safetensors",
-    "model-*.safetensors",
-    "model.safetensors.index.json",
 )
-"""What is fetched from the hub: never code, never pickles."""
+WEIGHTS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
+OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors",)
+"""What is fetched from the hub: never code, never pickles, and the weights of one layout where there are several."""
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
 _PUT = (
@@ -39,8 +41,9 @@ _PUT = (
 def locate(name: str | os.PathLike[str], *, fetch: bool = True) -> Path:
     """The folder that holds the checkpoint ``name``.
 
-    In this order: an embedded name; the name of a folder that another package provides; an existing folder;
-    ``org/name`` or ``org/name@revision`` on the hub, from its local cache if there is no network.
+    In this order: an embedded name; the name of a folder that another package provides; an existing folder; OpenAI's
+    name of a CLIP, such as ``RN50``; ``org/name`` or ``org/name@revision`` on the hub, also behind ``hf-hub:``, from
+    its local cache if there is no network.
 
     Parameters
     ----------
@@ -53,7 +56,7 @@ def locate(name: str | os.PathLike[str], *, fetch: bool = True) -> Path:
     UnknownNameError : nothing has that name; suggests the nearest that exists.
     UnavailableError : it may exist on the hub but cannot be had from there now, or must not.
     """
-    text = os.fspath(name)
+    text = os.fspath(name).removeprefix("hf-hub:")
     if text in EMBEDDED:
         return EMBEDDED[text]
     if text in OTHER_ENCODERS:
@@ -61,6 +64,7 @@ def locate(name: str | os.PathLike[str], *, fetch: bool = True) -> Path:
     folder = folder_of(text)
     if folder is not None:
         return folder
+    text = SHORT_NAMES.get(text, text)
     require_path(text, "an encoder")
     if not _HUB_NAME.fullmatch(text):
         raise _unknown(text, "There is no such folder." if "/" in text or os.sep in text else "")
@@ -98,10 +102,11 @@ def _nearest(text: str) -> list[str]:
     """The known name, or the checkpoint folder beside a path that does not exist, that comes nearest to ``text``."""
     try:
         path = Path(text).expanduser()
-        beside = {str(path.parent / found.parent.name) for found in path.parent.glob("*/config.json")}
+        described = (found for file in ("config.json", OPEN_CLIP) for found in path.parent.glob(f"*/{file}"))
+        beside = {str(path.parent / found.parent.name) for found in described}
     except (OSError, RuntimeError, ValueError):
         beside = set()
-    return get_close_matches(text, {*KNOWN_ENCODERS, *OTHER_ENCODERS.names(), *beside}, n=1, cutoff=0.5)
+    return get_close_matches(text, {*KNOWN_ENCODERS, *SHORT_NAMES, *OTHER_ENCODERS.names(), *beside}, n=1, cutoff=0.5)
 
 
 def _unknown(text: str, advice: str) -> UnknownNameError:
@@ -119,9 +124,12 @@ def _fetch(text: str) -> Path:
     name, _, revision = text.partition("@")
     try:
         with quiet(bars=not is_visible()):
-            folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=list(FILES)))
-            if not any(folder.glob("*.safetensors")) and not revision:
-                folder = _converted(name, folder)
+            folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=list(DESCRIPTIONS)))
+            for weights in weights_of(folder):
+                folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=list(weights)))
+                if any(folder.glob("*.safetensors")):
+                    return folder
+            return folder if revision else _converted(name, folder)
     except GatedRepoError:
         raise UnavailableError(
             f"'{name}' is gated: accept its license on the hub and log in with 'hf auth login', or {_PUT}."
@@ -135,7 +143,27 @@ def _fetch(text: str) -> Path:
         raise UnavailableError(
             f"'{text}' is not on this machine and the hub cannot be reached; go online once, or {_PUT}."
         ) from None
-    return folder
+
+
+def weights_of(folder: Path) -> list[tuple[str, ...]]:
+    """The weights that a checkpoint may have by its descriptions, those to be preferred first.
+
+    Where there are descriptions of both layouts, that of Hugging Face comes first. ``config.json`` is its description
+    only if it says of which type the network is: timm has files of the same names.
+    """
+    path = folder / "config.json"
+    described = path.is_file() and "model_type" in read_object(path)
+    if not (folder / OPEN_CLIP).is_file():
+        return [WEIGHTS]
+    return [WEIGHTS, OPEN_CLIP_WEIGHTS] if described else [OPEN_CLIP_WEIGHTS]
+
+
+def is_open_clip(folder: Path) -> bool:
+    """Whether the folder is to be read as an open_clip checkpoint."""
+    layouts = weights_of(folder)
+    return layouts[0] == OPEN_CLIP_WEIGHTS or (
+        len(layouts) > 1 and not any((folder / name).is_file() for name in (WEIGHTS[0], WEIGHTS[2]))
+    )
 
 
 def _downloaded(text: str) -> Path | None:
@@ -143,10 +171,12 @@ def _downloaded(text: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     name, _, revision = text.partition("@")
-    found = None if ".." in revision else try_to_load_from_cache(name, "config.json", revision=revision or None)
-    if not isinstance(found, str):
+    if ".." in revision:
         return None
-    folder = Path(found).parent
+    found = (try_to_load_from_cache(name, file, revision=revision or None) for file in ("config.json", OPEN_CLIP))
+    folder = next((Path(path).parent for path in found if isinstance(path, str)), None)
+    if folder is None:
+        return None
     return folder if revision or any(folder.glob("*.safetensors")) else _with_weights(folder) or folder
 
 
@@ -168,5 +198,7 @@ def _converted(name: str, folder: Path) -> Path:
         return other
     for pull in get_repo_discussions(name, author="SFconvertbot", discussion_type="pull_request"):
         if "safetensors" in pull.title.lower():
-            return Path(snapshot_download(name, revision=f"refs/pr/{pull.num}", allow_patterns=list(FILES)))
+            return Path(
+                snapshot_download(name, revision=f"refs/pr/{pull.num}", allow_patterns=[*DESCRIPTIONS, *WEIGHTS])
+            )
     return folder

@@ -10,6 +10,7 @@ import hashlib
 import json
 import time
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from modalign.encoders.untrusted import (
     load_network,
     load_tokenizer,
     read_object,
+    read_tensors,
     read_tokenizer_file,
     tokenizer_files,
 )
@@ -58,8 +60,8 @@ class Checkpoint:
         """Look into ``folder``; one sentence says what is missing."""
         if not (folder / "config.json").is_file():
             raise InputError(
-                f"Expected the folder of an encoder in Hugging Face format, got '{folder}' without a config.json; "
-                "give the folder that holds config.json and model.safetensors."
+                f"Expected the folder of an encoder, got '{folder}' without a config.json; give the folder that holds "
+                "config.json and model.safetensors, or open_clip_config.json and open_clip_model.safetensors."
             )
         config = read_object(folder / "config.json")
         if not isinstance(config.get("model_type"), str):
@@ -78,21 +80,7 @@ class Checkpoint:
             weights = tuple(folder / name for name in names)
         else:
             weights = (folder / "model.safetensors",)
-        if not weights[0].is_file():
-            pickled = sorted(p.name for p in folder.glob("*.bin")) or sorted(p.name for p in folder.glob("*.pt*"))
-            raise InputError(
-                f"Expected model.safetensors in '{folder}', got "
-                + (
-                    f"only '{pickled[0]}', a pickle, which can run code when it is read; convert it with "
-                    "transformers' save_pretrained on a machine that trusts it."
-                    if pickled
-                    else "no weights; put the file there."
-                )
-            )
-        for path in weights:
-            with open_regular(path, "weights") as file:
-                if file.read(23) == b"version https://git-lfs":
-                    raise InputError(f"Expected weights in '{path}', got a Git LFS pointer; run 'git lfs pull' there.")
+        check_weights(folder, weights)
         return cls(folder, config, weights)
 
     @property
@@ -117,7 +105,11 @@ class Checkpoint:
 
     def load(self) -> nn.Module:
         """The network in float32, in evaluation mode, without gradients."""
-        model = load_network(self.config, self.weights, self.folder)
+        return self.settled(load_network(self.config, read_tensors(self.weights, self.folder), self.folder))
+
+    @staticmethod
+    def settled(model: nn.Module) -> nn.Module:
+        """``model`` in float32, in evaluation mode, without gradients, in memory of its own."""
         model.float().eval().requires_grad_(False)
         for tensor in (*model.parameters(), *model.buffers()):
             # What was read may be a map of the file: whoever wrote to it would change a network at work.
@@ -159,7 +151,26 @@ class Checkpoint:
                 f"Expected a tokenizer in '{self.folder}' (tokenizer.json, or vocab.json and merges.txt), got none; "
                 "copy it from where the weights came from. Images can be embedded without it."
             )
-        return load_tokenizer(self.folder)
+        return load_tokenizer(self.folder, self.config)
+
+
+def check_weights(folder: Path, weights: Sequence[Path]) -> None:
+    """Refuse a folder whose first file of weights is missing, or one of whose files only points to weights."""
+    if not weights[0].is_file():
+        pickled = sorted(p.name for p in folder.glob("*.bin")) or sorted(p.name for p in folder.glob("*.pt*"))
+        raise InputError(
+            f"Expected {weights[0].name} in '{folder}', got "
+            + (
+                f"only '{pickled[0]}', a pickle, which can run code when it is read; convert it to safetensors on a "
+                "machine that trusts it."
+                if pickled
+                else "no weights; put the file there."
+            )
+        )
+    for path in weights:
+        with open_regular(path, "weights") as file:
+            if file.read(23) == b"version https://git-lfs":
+                raise InputError(f"Expected weights in '{path}', got a Git LFS pointer; run 'git lfs pull' there.")
 
 
 def _content(path: Path, store: FeatureStore | None) -> bytes:

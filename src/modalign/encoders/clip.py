@@ -22,12 +22,20 @@ from modalign.encoders.base import Encoder
 from modalign.encoders.checkpoint import Checkpoint
 from modalign.encoders.features.shelf import remaking
 from modalign.encoders.quiet import quiet
+from modalign.encoders.towers.resnet import RESNET
 from modalign.encoders.untrusted import refusing
 from modalign.linalg.similarity import unit
 
-_CAUSAL = ("clip", "metaclip_2")
+_CAUSAL = ("clip", "metaclip_2", RESNET)
 _WHOLE = ("siglip", "siglip2")  # trained on sentences padded to the full context, without a mask
-_OPEN = (*_CAUSAL, *_WHOLE, "altclip", "chinese_clip", "clipseg")  # have vision_model (and visual_projection)
+_OPEN = (
+    "clip",
+    "metaclip_2",
+    *_WHOLE,
+    "altclip",
+    "chinese_clip",
+    "clipseg",
+)  # have vision_model (and visual_projection)
 _PREFIX = {"siglip": 0, "siglip2": 0}  # tokens before the patches; one class token elsewhere
 
 
@@ -168,6 +176,9 @@ class ClipEncoder(Encoder):
         if not tokens:
             return pooled(self.model.get_image_features(**inputs)), None
         kind = self.model.config.model_type
+        if kind == RESNET:
+            positions = self.model.visual(**inputs, tokens=True)
+            return positions[:, 0], positions[:, 1:]
         if kind not in _OPEN:
             raise InputError(f"Patch tokens of a '{kind}' network are not supported; use CLIP, SigLIP or DINO.")
         tower = self.model.vision_model

@@ -26,12 +26,13 @@ from modalign.core.features import EncoderSpec
 from modalign.core.files import check_writable
 from modalign.core.registration import canonical_name
 from modalign.encoders.base import Encoder
-from modalign.encoders.catalog import folder_of, locate
+from modalign.encoders.catalog import folder_of, is_open_clip, locate
 from modalign.encoders.checkpoint import Checkpoint
 from modalign.encoders.clip import ClipEncoder
 from modalign.encoders.features.extraction import finite_vectors
 from modalign.encoders.features.store import FeatureStore
 from modalign.encoders.joined import JoinedEncoder
+from modalign.encoders.openclip.openclip_checkpoint import OpenClipCheckpoint
 from modalign.encoders.precision import choose
 from modalign.encoders.preprocess import VERSION
 from modalign.encoders.registry import EMBEDDED, OTHER_ENCODERS
@@ -53,8 +54,10 @@ def load_encoder(
     Parameters
     ----------
     name : ``"tiny"`` or ``"tiny-vision"``, which are part of the package; a local folder in Hugging Face format
-        (``config.json``, ``model.safetensors``, ``preprocessor_config.json``, tokenizer files); or a name on the hub
-        such as ``"openai/clip-vit-base-patch16"``, with ``@revision`` if need be; or a name that was registered with
+        (``config.json``, ``model.safetensors``, ``preprocessor_config.json``, tokenizer files) or in that of open_clip
+        (``open_clip_config.json``, ``open_clip_model.safetensors``, tokenizer files); or a name on the hub such as
+        ``"openai/clip-vit-base-patch16"``, with ``@revision`` if need be; or OpenAI's name of one of its CLIPs, such as
+        ``"RN50"``; or a name that was registered with
         :func:`~modalign.register_encoder` or that an installed package provides. See ``KNOWN_ENCODERS``. Several
         with a plus between them, ``"tiny-vision+tiny"``, give a
         :class:`~modalign.encoders.joined.JoinedEncoder`, which has their vectors side by side.
@@ -149,7 +152,8 @@ def _load(
         text = canonical_name(text)
         if callable(factory := OTHER_ENCODERS.get(text)):
             return _in_type(_made(text, factory, place, store), chosen)
-    checkpoint = Checkpoint.open(locate(text, fetch=fetch))
+    folder = locate(text, fetch=fetch)
+    checkpoint = OpenClipCheckpoint.open(folder) if is_open_clip(folder) else Checkpoint.open(folder)
     preprocessing = checkpoint.preprocessing()
     model = checkpoint.load()
     # A path says something about its owner, and the name goes into everything that is given away.

@@ -22,6 +22,9 @@ KNOWN_ENCODERS: dict[str, str] = {
     "openai/clip-vit-base-patch16": "CLIP ViT-B/16, 150 M parameters; the usual one in the literature",
     "openai/clip-vit-large-patch14": "CLIP ViT-L/14, 428 M parameters",
     "openai/clip-vit-large-patch14-336": "CLIP ViT-L/14 at 336 px",
+    "timm/resnet50_clip.openai": "CLIP RN50, 102 M parameters; 'RN50' for short",
+    "timm/resnet101_clip.openai": "CLIP RN101, 120 M parameters; 'RN101' for short",
+    "timm/resnet50x4_clip.openai": "CLIP RN50x4 at 288 px, 178 M parameters; 'RN50x4' for short",
     "laion/CLIP-ViT-B-32-laion2B-s34B-b79K": "OpenCLIP ViT-B/32 trained on LAION-2B",
     "laion/CLIP-ViT-H-14-laion2B-s32B-b79K": "OpenCLIP ViT-H/14 trained on LAION-2B, 986 M parameters",
     "facebook/metaclip-b32-400m": "MetaCLIP ViT-B/32",
@@ -40,6 +43,15 @@ KNOWN_ENCODERS: dict[str, str] = {
     "google/vit-base-patch16-224-in21k": "supervised ViT-B/16 of ImageNet-21k, image only",
 }
 """Well-known names → what they are. Any other hub name or local folder of the same kinds works too."""
+
+SHORT_NAMES: dict[str, str] = {
+    **{f"RN{size}": f"timm/resnet{size}_clip.openai" for size in ("50", "101", "50x4", "50x16", "50x64")},
+    "ViT-B/32": "openai/clip-vit-base-patch32",
+    "ViT-B/16": "openai/clip-vit-base-patch16",
+    "ViT-L/14": "openai/clip-vit-large-patch14",
+    "ViT-L/14@336px": "openai/clip-vit-large-patch14-336",
+}
+"""OpenAI's names of its CLIPs → where they are on the hub."""
 
 
 def register_encoder(name: str, source: str | os.PathLike[str] | Callable[..., Encoder]) -> None:

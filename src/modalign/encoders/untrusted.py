@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from torch import OutOfMemoryError, float32, nn
+from torch import OutOfMemoryError, Tensor, float32, nn
 
 from modalign.core.errors import InputError
 from modalign.core.files import read_bytes, read_json, write
@@ -84,15 +84,22 @@ def refusing(sentence: str) -> Iterator[None]:
         raise InputError(f"{sentence}: {reason[:300]}") from None
 
 
-def load_network(config: Mapping[str, Any], weights: Sequence[Path], folder: Path) -> nn.Module:
-    """The network of a configuration with the given safetensors files, in float32.
+def read_tensors(weights: Sequence[Path], folder: Path) -> dict[str, Tensor]:
+    """The tensors of safetensors files, by name, or one sentence."""
+    from safetensors.torch import load_file
+
+    with refusing(f"The checkpoint in '{folder}' cannot be loaded"):
+        return {name: tensor for path in weights for name, tensor in load_file(path).items()}
+
+
+def load_network(config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path) -> nn.Module:
+    """The network of a configuration with the given tensors, in float32.
 
     Raises
     ------
     InputError
-        It is of no supported kind, or weights are missing, damaged or of other shapes.
+        It is of no supported kind, or weights are missing or of other shapes.
     """
-    from safetensors.torch import load_file
     from transformers import CONFIG_MAPPING, MODEL_MAPPING
 
     kind = config["model_type"]
@@ -104,14 +111,26 @@ def load_network(config: Mapping[str, Any], weights: Sequence[Path], folder: Pat
     # The pooler of a supervised ViT is left out of most checkpoints; its class token serves.
     extra: dict[str, Any] = {"add_pooling_layer": False} if kind == "vit" else {}
     with refusing(f"The checkpoint in '{folder}' cannot be loaded"), quiet():
-        tensors = {name: tensor for path in weights for name, tensor in load_file(path).items()}
-        _check_counts(config, len(tensors))
+        check_counts(config, len(tensors))
         described = CONFIG_MAPPING[kind].from_dict(without_choices(config))
-        network: Any = MODEL_MAPPING[type(described)]
+    return filled(MODEL_MAPPING[type(described)], described, tensors, folder, **extra)
+
+
+def filled(network: Any, config: Any, tensors: Mapping[str, Tensor], folder: Path, **extra: Any) -> nn.Module:
+    """A network of ``transformers`` in float32, none of whose weights is random.
+
+    Parameters
+    ----------
+    network : its class.
+    config : its configuration.
+    tensors : by name.
+    folder : for messages.
+    """
+    with refusing(f"The checkpoint in '{folder}' cannot be loaded"), quiet():
         model, report = network.from_pretrained(
             None,
-            config=described,
-            state_dict=tensors,
+            config=config,
+            state_dict=dict(tensors),
             attn_implementation="sdpa" if getattr(network, "_supports_sdpa", False) else "eager",
             dtype=float32,
             output_loading_info=True,
@@ -120,17 +139,17 @@ def load_network(config: Mapping[str, Any], weights: Sequence[Path], folder: Pat
     wrong = sorted({*report["missing_keys"], *(m[0] for m in report.get("mismatched_keys", ()))})
     if wrong:
         raise InputError(
-            f"Expected all weights of a '{kind}' network in '{folder}', {len(wrong)} are missing "
+            f"Expected all weights of a '{config.model_type}' network in '{folder}', {len(wrong)} are missing "
             f"('{wrong[0]}', …) and would be random; the file belongs to another config or is incomplete."
         )
     return model
 
 
-def _check_counts(config: Mapping[str, Any], tensors: int) -> None:
+def check_counts(config: Mapping[str, Any], tensors: int) -> None:
     """Refuse more layers than there are tensors before they are made, which would take for ever."""
     for key, value in config.items():
         if isinstance(value, dict):
-            _check_counts(value, tensors)
+            check_counts(value, tensors)
         numbers = value if isinstance(value, list) else [value]
         if _COUNTS.search(key) and any(isinstance(n, int) and n > tensors for n in numbers):
             raise InputError(f"Expected {key} of at most {tensors}, the number of tensors in the weights, got {value}.")
@@ -146,8 +165,8 @@ def read_tokenizer_file(path: Path) -> bytes:
     return read_bytes(path, "a file of a tokenizer", _TOKENIZER_LIMIT)
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder.
+def load_tokenizer(folder: Path, config: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder whose network has the given configuration.
 
     Raises
     ------
@@ -157,7 +176,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     sentence = f"The tokenizer in '{folder}' cannot be loaded"
-    with refusing(sentence), quiet(), silent_native_code(), _checked_copy(folder) as copy:
+    with refusing(sentence), quiet(), silent_native_code(), _checked_copy(folder, config) as copy:
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
             tokenizer = AutoTokenizer.from_pretrained(copy, **options)
@@ -168,15 +187,14 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 @contextmanager
-def _checked_copy(folder: Path) -> Iterator[Path]:
+def _checked_copy(folder: Path, config: Mapping[str, Any]) -> Iterator[Path]:
     """A temporary folder with the files of a tokenizer, their choices of code and files left out."""
     with TemporaryDirectory(prefix="modalign-") as name:
         copy = Path(name)
         for path in tokenizer_files(folder):
             if path.name != "tokenizer_config.json":
                 (copy / path.name).write_bytes(read_tokenizer_file(path))
-        config = without_choices(read_object(folder / "config.json"))
-        write(copy / "config.json", json.dumps(config))
+        write(copy / "config.json", json.dumps(without_choices(config)))
         if (folder / "tokenizer_config.json").is_file():
             described = read_object(folder / "tokenizer_config.json")
             chosen = _tokenizer_class(described.get("tokenizer_class"))

@@ -128,11 +128,7 @@ class VisionTower(Layered):
         ------
         InputError : pixels or prompts of another shape than the tower asks for.
         """
-        size = self.image_size
-        if pixels.ndim != 4 or tuple(pixels.shape[1:]) != (self._patch.shape[1], size, size) or not len(pixels):
-            raise InputError(
-                f"Expected pixels of shape (B, {self._patch.shape[1]}, {size}, {size}), got {tuple(pixels.shape)}."
-            )
+        self._check_pixels(pixels, self._patch.shape[1])
         B = len(pixels)
         prompts, G = validate_prompts(prompts, "vision", self.width, self.depth, None, B, self.dtype, self.device)
         prompts = [self._each(p, B) for p in prompts]
@@ -217,6 +213,13 @@ class VisionTower(Layered):
             for layer, block in enumerate(self._blocks)
         ]
         return tower
+
+    def _check_pixels(self, pixels: Tensor, channels: int) -> None:
+        expected = (channels, self.image_size, self.image_size)
+        if pixels.ndim != 4 or tuple(pixels.shape[1:]) != expected or not len(pixels):
+            raise InputError(
+                f"Expected pixels of shape (B, {', '.join(map(str, expected))}), got {tuple(pixels.shape)}."
+            )
 
     def _embed(self, pixels: Tensor) -> Tensor:
         """(B, 1 + patches, width): the class token and the patches, with their positions."""

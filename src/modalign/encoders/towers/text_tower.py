@@ -16,9 +16,10 @@ from modalign.encoders.towers._blocks import Affine, Norm, TransformerBlock
 from modalign.encoders.towers._layered import Layered
 from modalign.encoders.towers._packing import Packing, Queries, pack
 from modalign.encoders.towers._prompting import validate_prompts
+from modalign.encoders.towers.resnet import RESNET
 from modalign.encoders.towers.sentences import Sentences, TextOutput
 
-_CAUSAL = ("clip", "metaclip_2")
+_CAUSAL = ("clip", "metaclip_2", RESNET)
 
 
 class TextTower(Layered):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from modalign.core.errors import InputError
 from modalign.core.features import ClassText
+from modalign.encoders.towers.convolutional import vision_tower
 from modalign.encoders.towers.opened import TextTower, VisionTower
 from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import unit
@@ -49,7 +50,7 @@ class Towers:
     @classmethod
     def open(cls, encoder: ClipEncoder, text: ClassText, **options: Any) -> Towers:
         """Both towers of ``encoder`` for the classes of ``text``, which must come from it."""
-        towers = TextTower(encoder), VisionTower(encoder)
+        towers = TextTower(encoder), vision_tower(encoder)
         encoder.spec.require(text.spec)
         if len(text) < 2:
             raise InputError(f"Expected text of at least 2 classes, got {len(text)}; one leaves nothing to decide.")

@@ -1,0 +1,136 @@
+"""A folder with open_clip_config.json and open_clip_model.safetensors, and the network loaded from it.
+
+A ViT is renamed into the CLIP of ``transformers``; a ResNet is our own (:mod:`modalign.encoders.towers.resnet`) beside
+the text tower of that. Whatever the configuration says beyond these two kinds of network is refused, since a network
+that computes something else would give vectors without meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from modalign.core.errors import InputError
+from modalign.encoders.catalog import OPEN_CLIP, OPEN_CLIP_WEIGHTS
+from modalign.encoders.checkpoint import Checkpoint, check_weights
+from modalign.encoders.openclip.openclip_config import translated
+from modalign.encoders.openclip.openclip_tensors import check_tensors, renamed
+from modalign.encoders.preprocess import Preprocessing
+from modalign.encoders.towers.resnet import RESNET, ResNet, fold
+from modalign.encoders.untrusted import check_counts, filled, load_network, read_object, read_tensors
+
+_FILTERS = {"bicubic": 3, "bilinear": 2, "random": 3}  # random is for training; images are then resized bicubically
+
+
+@dataclass(frozen=True)
+class OpenClipCheckpoint(Checkpoint):
+    """An open_clip checkpoint on disk; its ``config`` is in the terms of ``transformers``.
+
+    Attributes
+    ----------
+    pixels : the ``preprocess_cfg``.
+    """
+
+    pixels: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> OpenClipCheckpoint:
+        """Look into ``folder``; one sentence says what is missing, or what is not supported."""
+        content = read_object(folder / OPEN_CLIP)
+        model, pixels = content.get("model_cfg"), content.get("preprocess_cfg") or {}
+        if not isinstance(model, dict) or not isinstance(pixels, dict):
+            raise InputError(
+                f"Expected the objects model_cfg and preprocess_cfg in '{folder / OPEN_CLIP}', got others."
+            )
+        config = translated(model, folder / OPEN_CLIP)
+        weights = tuple(folder / name for name in OPEN_CLIP_WEIGHTS)
+        check_weights(folder, weights)
+        return cls(folder, config, weights, pixels)
+
+    def load(self) -> nn.Module:
+        """The network in float32, in evaluation mode, without gradients."""
+        tensors = read_tensors(self.weights, self.folder)
+        check_counts(self.config, len(tensors))
+        residual = _residual(self.config)
+        check_tensors(tensors, self.config, residual, self.folder)
+        if residual is None:
+            return self.settled(load_network(self.config, renamed(tensors), self.folder))
+        return self.settled(ResNetClip(self.config, residual, tensors, self.folder))
+
+    def preprocessing(self) -> Preprocessing:
+        """What open_clip prepares images with for inference."""
+        where, pixels = f"'{self.folder / OPEN_CLIP}'", self.pixels
+        mode, resample = pixels.get("resize_mode") or "shortest", pixels.get("interpolation") or "bicubic"
+        if mode not in ("shortest", "squash") or resample not in _FILTERS:
+            raise InputError(
+                f"Expected resize_mode 'shortest' or 'squash' and interpolation 'bicubic' or 'bilinear' in {where}, "
+                f"got {mode!r:.40} and {resample!r:.40}."
+            )
+        side = self.config["vision_config"]["image_size"]  # not preprocess_cfg's: open_clip goes by the network, too
+        config = {
+            "image_processor_type": "CLIPImageProcessor",  # has the usual mean and deviation
+            "size": {"shortest_edge": side} if mode == "shortest" else {"height": side, "width": side},
+            "do_center_crop": mode == "shortest",
+            "crop_size": side,
+            "resample": _FILTERS[resample],
+            "image_mean": pixels.get("mean"),
+            "image_std": pixels.get("std"),
+        }
+        return Preprocessing.read(config, where)
+
+
+class ResNetClip(nn.Module):
+    """A CLIP with a ResNet, with the parts and methods of ``transformers``' CLIPModel that an encoder uses.
+
+    Parameters
+    ----------
+    config : in the terms of ``transformers``.
+    residual : the image tower, whose parameters are still to be set.
+    tensors : of the checkpoint, complete.
+    folder : for messages.
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], residual: ResNet, tensors: Mapping[str, Tensor], folder: Path
+    ) -> None:
+        from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+        super().__init__()
+        prefix = "visual."
+        seen = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+        residual.load_state_dict(fold(seen, residual), assign=True)
+        words = renamed({name: t for name, t in tensors.items() if not name.startswith(prefix)})
+        self.logit_scale = nn.Parameter(words.pop("logit_scale"))
+        described = CLIPTextConfig(**config["text_config"], projection_dim=config["projection_dim"])
+        text: Any = filled(CLIPTextModelWithProjection, described, words, folder)
+        self.text_model, self.text_projection = text.text_model, text.text_projection
+        self.visual = residual
+        self.config = SimpleNamespace(
+            model_type=RESNET,
+            projection_dim=config["projection_dim"],
+            text_config=described,
+            vision_config=SimpleNamespace(**config["vision_config"]),
+        )
+
+    def get_image_features(self, pixel_values: Tensor) -> Tensor:
+        """(B, d), not normalized."""
+        return self.visual(pixel_values)
+
+    def get_text_features(self, input_ids: Tensor) -> Tensor:
+        """(B, d), not normalized."""
+        return self.text_projection(self.text_model(input_ids=input_ids).pooler_output)
+
+
+def _residual(config: Mapping[str, Any]) -> ResNet | None:
+    """The ResNet that a configuration describes, without memory for its parameters; None for a ViT."""
+    vision = config["vision_config"]
+    if "layers" not in vision:
+        return None
+    with torch.device("meta"):
+        return ResNet(**vision, dim=config["projection_dim"])

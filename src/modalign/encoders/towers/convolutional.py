@@ -1,0 +1,71 @@
+"""The image tower of a ResNet CLIP as tower methods take it: it has no place for prompts or updates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from torch import Tensor
+
+from modalign.core.errors import InputError
+from modalign.encoders.towers.opened import VisionOutput, VisionTower
+from modalign.encoders.towers.resnet import RESNET
+
+
+class ResNetTower(VisionTower):
+    """A frozen ResNet with attention pooling in the place of a :class:`VisionTower`.
+
+    Methods that learn on the text side alone work with it. Tokens are the positions of the last map behind the
+    attention pooling, where each of them asks as their mean does. What a transformer has besides (layers, layer norms,
+    the width of its tokens) is refused as soon as a method asks for it.
+
+    Parameters
+    ----------
+    encoder : a CLIP encoder with a ResNet.
+
+    Attributes
+    ----------
+    dim : of the features.
+    patches : positions of the last map.
+    image_size : pixels of a side.
+    dtype, device : of weights and results.
+    """
+
+    def __init__(self, encoder: Any) -> None:
+        self._name = encoder.name
+        self._network = encoder.model.visual
+        pool = self._network.attnpool
+        self.dim = pool.c_proj.out_features
+        self.patches = len(pool.positional_embedding) - 1
+        self.image_size = self._network.image_size
+        self.dtype, self.device = pool.c_proj.weight.dtype, pool.c_proj.weight.device
+
+    def __call__(
+        self, pixels: Tensor, prompts: Sequence[Tensor] = (), *, tokens: bool = False, checkpoint: bool = False
+    ) -> VisionOutput:
+        """As :class:`VisionTower`, with G = 1; ``prompts`` must be empty."""
+        if len(prompts):
+            self._refuse()
+        self._check_pixels(pixels, 3)
+        pool = self._network.attnpool
+        x = pool(self._network.features(pixels.to(self.device, self.dtype)), tokens=tokens)[None]
+        projected = pool.c_proj(x)
+        return VisionOutput(projected[:, :, 0], projected if tokens else None, x[:, :, 0])
+
+    def _refuse(self) -> NoReturn:
+        raise InputError(
+            f"Expected a CLIP with a vision transformer for a method that changes the image side, got '{self._name}', "
+            "a ResNet, which has no place for visual prompts or updates; take a method that learns on the text side "
+            "(CoOp, CoCoOp, PLOT) or on vectors, or another encoder."
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name in ("_name", "_network"):  # of copying, before there is a name to speak of
+            raise AttributeError(name)
+        self._refuse()
+
+
+def vision_tower(encoder: Any) -> VisionTower:
+    """The image tower of ``encoder``, opened as far as its kind can be."""
+    config = getattr(getattr(encoder, "model", None), "config", None)
+    return ResNetTower(encoder) if getattr(config, "model_type", None) == RESNET else VisionTower(encoder)
