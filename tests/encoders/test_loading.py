@@ -6,6 +6,7 @@ import huggingface_hub
 import pytest
 import torch
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from literal_clip import save_open_clip
 
 import modalign as ma
 from modalign.core.errors import InputError, UnavailableError, UnknownNameError
@@ -120,6 +121,49 @@ def test_pickled_repositories_are_taken_from_the_hubs_own_conversion(hub, checkp
     converted.rename(later)
     monkeypatch.setattr(huggingface_hub, "get_repo_discussions", lambda *_, **__: pytest.fail("asked the hub"))
     assert locate("someone/old") == later
+
+
+@pytest.mark.parametrize(
+    ("name", "repository", "weights"),
+    [
+        ("RN50", "timm/resnet50_clip.openai", OPEN_CLIP_WEIGHTS),
+        ("RN101", "timm/resnet101_clip.openai", OPEN_CLIP_WEIGHTS),
+        ("hf-hub:timm/resnet50_clip.openai", "timm/resnet50_clip.openai", OPEN_CLIP_WEIGHTS),
+        ("ViT-B/16", "openai/clip-vit-base-patch16", WEIGHTS),
+    ],
+)
+def test_openais_names_are_fetched_in_the_layout_of_their_repository(
+    name, repository, weights, hub, checkpoints, tmp_path
+):
+    folder = checkpoints("clip") if weights is WEIGHTS else save_open_clip(tmp_path / "vit", "vit")
+    asked = hub(folder)
+    assert ma.load_encoder(name, device="cpu", cache=False).name == name
+    assert asked == [(repository, None, list(files)) for files in (DESCRIPTIONS, weights)]
+
+
+def test_only_the_weights_of_one_layout_are_fetched(hub, tmp_path, checkpoint_copy):
+    """Where both layouts are described that of Hugging Face, and open_clip's if the other is not there."""
+    both = checkpoint_copy("clip")
+    (both / "open_clip_config.json").write_text("{}")
+    asked = hub(both)
+    assert locate("someone/both") == both
+    assert [files for _, _, files in asked] == [list(DESCRIPTIONS), list(WEIGHTS)]
+    (both / "model.safetensors").unlink()
+    asked.clear()
+
+    def fetched(name, revision):
+        if len(asked) == 3:
+            (both / "open_clip_model.safetensors").touch()
+        return both
+
+    asked = hub(fetched)
+    assert locate("someone/both") == both
+    assert [files for _, _, files in asked] == [list(DESCRIPTIONS), list(WEIGHTS), list(OPEN_CLIP_WEIGHTS)]
+
+
+def test_a_mistyped_name_of_openai_is_suggested():
+    with pytest.raises(UnknownNameError, match="did you mean 'RN50x4'"):
+        ma.load_encoder("RN50_x4")
 
 
 @pytest.mark.parametrize(
