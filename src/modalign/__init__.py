@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what the names below are; those of methods follow from thei
     from modalign.encoders import load_encoder as load_encoder
     from modalign.encoders.features.store import FeatureStore as FeatureStore
     from modalign.encoders.registry import register_encoder as register_encoder
+    from modalign.evaluate.benchmark.benchmark import run_benchmark as run_benchmark
     from modalign.evaluate.comparison.compare import compare as compare
     from modalign.evaluate.masks.confusion_counts import segmentation_scores as segmentation_scores
     from modalign.methods import register_method as register_method
@@ -38,6 +39,7 @@ __version__ = "0.1.0"
 _HOME = {
     "adapt": "model.adaptation",
     "compare": "evaluate.comparison.compare",
+    "run_benchmark": "evaluate.benchmark.benchmark",
     "Classifier": "model.classifier",
     "load": "model.loading_models",
     "load_encoder": "encoders",

@@ -19,7 +19,7 @@ import typer
 # The order of the imports is the order of the commands in --help.
 # isort: off
 from modalign.cli.options import app
-from modalign.cli import fit_commands, predict_commands, compare_command, info_commands
+from modalign.cli import fit_commands, predict_commands, compare_command, bench_command, info_commands
 
 # isort: on
 from modalign.cli.endings import NO_READER, STOPPED, Stopped, explain, mute
@@ -28,7 +28,16 @@ from modalign.core.errors import ModalignError
 
 UsageError: Any = typer.BadParameter.__mro__[1]  # what was typed is no command; typer does not export it
 
-__all__ = ["app", "compare_command", "fit_commands", "info_commands", "main", "predict_commands", "run"]
+__all__ = [
+    "app",
+    "bench_command",
+    "compare_command",
+    "fit_commands",
+    "info_commands",
+    "main",
+    "predict_commands",
+    "run",
+]
 
 
 def main() -> None:

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import signal
-import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
-import torch
 
-from modalign.core.errors import ModalignError, argument, current_options, options
 from modalign.core.features import ClassText
 from modalign.data.splits.drawing import few_shot
 from modalign.evaluate.comparison.findings import SEPARATOR, LeftOut
@@ -29,7 +18,8 @@ from modalign.evaluate.comparison.given import Given
 from modalign.evaluate.measuring import fingerprint_of, fingerprint_of_test
 from modalign.evaluate.protocol import run_once
 from modalign.evaluate.runs import Run, Shots, append_run, read_runs, run_key
-from modalign.methods import OTHER_METHODS, method_class
+from modalign.evaluate.side_by_side import run_side_by_side
+from modalign.methods import method_class
 from modalign.methods.contract.vectors import VectorMethod
 
 RANDOM_TEXT = "random prototypes"
@@ -143,76 +133,8 @@ def run_all(
     With ``jobs`` > 1 processes work side by side, each on one thread and with a copy of the data; they share the
     record, and end when this process does, however that ends.
     """
-    jobs = min(jobs, max(1, len(cells) // CELLS_A_JOB))
-    registered = OTHER_METHODS.registered
-    if jobs == 1 or not all(map(_importable, registered.values())):
-        yield from map(ExperimentGrid(given, settings, Draws(given, test), record).run, cells)
-        return
-    pool = ProcessPoolExecutor(
-        jobs,
-        mp_context=get_context("spawn"),
-        initializer=_start,
-        initargs=(given, settings, test, record, current_options(), registered),
-    )
-    try:
-        with _without_main():
-            found = pool.map(_run, cells)  # starts the processes
-        yield from found
-    except KeyboardInterrupt:  # nobody waits for runs that may take minutes; the finished ones are in the record
-        for worker in list(pool._processes.values()):
-            worker.terminate()
-        raise
-    except BrokenProcessPool:
-        raise ModalignError(
-            "A process of the comparison was ended from outside, often for want of memory; compare with fewer at a "
-            f"time ({argument('jobs', '1')}). With {argument('record')} the finished runs are kept."
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return run_side_by_side(_grid, (given, settings, test, record), cells, jobs, each=CELLS_A_JOB)
 
 
-def _importable(cls: type) -> bool:
-    """Whether another process, which does not run the caller's script, can have the class."""
-    return cls.__module__ != "__main__" and "<locals>" not in cls.__qualname__
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """Let new processes not run the caller's script again: it need not guard itself with ``__name__``.
-
-    The processes use nothing of it. A script without the guard would start a comparison in each of them.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
-_own: list[tuple[ExperimentGrid, Mapping[str, str] | None]] = []  # of a process that works for another
-
-
-def _start(
-    given: Given,
-    settings: Settings,
-    test: float,
-    record: str | Path | None,
-    names: Mapping[str, str] | None,
-    registered: Mapping[str, type],
-) -> None:
-    def end_together() -> None:
-        parent_process().join()  # type: ignore[union-attr]  # runs in a child alone
-        os._exit(1)
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one decides
-    threading.Thread(target=end_together, daemon=True).start()
-    torch.set_num_threads(1)
-    OTHER_METHODS.registered.update(registered)
-    _own.append((ExperimentGrid(given, settings, Draws(given, test), record), names))
-
-
-def _run(cell: GridCell) -> Run | LeftOut:
-    plan, names = _own[0]
-    with options(names):
-        return plan.run(cell)
+def _grid(given: Given, settings: Settings, test: float, record: str | Path | None) -> ExperimentGrid:
+    return ExperimentGrid(given, settings, Draws(given, test), record)

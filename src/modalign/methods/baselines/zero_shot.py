@@ -66,6 +66,7 @@ class ZeroShot(VectorMethod):
         "Radford et al., Learning transferable visual models from natural language supervision, 2021, arXiv:2103.00020"
     )
     needs_labels = False
+    transfers = True
     takes_labels = False
 
     aggregate: Literal["mean-prototype", "mean-score", "max-score"] = "mean-prototype"

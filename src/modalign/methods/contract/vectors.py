@@ -28,6 +28,7 @@ from modalign.methods.contract.descent import seeded
 from modalign.methods.contract.parameters import check_parameters
 from modalign.methods.contract.problem import Problem, ProblemReader, names_of
 from modalign.methods.contract.selection import held_out
+from modalign.methods.contract.transfer import with_classes
 from modalign.tune.threads import threads_for_vectors, using_threads
 
 Rows = np.ndarray | Sequence[Sequence[float]]  # what is answered with NumPy
@@ -67,6 +68,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
     small_steps: ClassVar[bool] = False  # trains by steps on small batches, however many the vectors
     choices: ClassVar[tuple[str, ...]] = ()  # hyper-parameters chosen on validation images; as used in ``<name>_``
     cross_validates: ClassVar[bool] = False  # without validation images, chooses them by cross-validation
+    transfers: ClassVar[bool] = False  # compares images with the class text in ``prototypes_`` alone
     judges_itself: ClassVar[bool] = False  # its ``out_of_fold()`` has predictions that ``fit`` made on the way
     ablations: ClassVar[dict[str, dict[str, Any]]] = {}  # an active ingredient switched off → the settings that do it
 
@@ -133,6 +135,10 @@ class VectorMethod(ClassifierMixin, ProblemReader):
         """Values of :attr:`choices` as used: with them, the same images without validation images give this model."""
         check_is_fitted(self)
         return {name: getattr(self, f"{name}_") for name in self.choices}
+
+    def for_classes(self, text: ClassText) -> Self:
+        """What was learned, for other classes; see :func:`~modalign.methods.contract.transfer.with_classes`."""
+        return with_classes(self, text)
 
     @overload
     def scores(self, X: Tensor) -> Tensor: ...

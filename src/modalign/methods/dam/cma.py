@@ -99,6 +99,7 @@ class CMA(VectorMethod):
         "vision-language models, equations 7 to 11"
     )
     needs_labels = False
+    transfers = True
     choices: ClassVar[tuple[str, ...]] = ("blend", "ridge")
     ablations: ClassVar[dict[str, dict[str, Any]]] = {"cosine alone": {"blend": 1.0}}
 

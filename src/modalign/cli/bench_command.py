@@ -1,0 +1,104 @@
+"""``modalign bench``: the published protocols on benchmark data sets."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modalign.cli.assignments import hyperparameters_by_method
+from modalign.cli.options import AsJson, Device, check_file, command
+from modalign.cli.terminal import print_json, print_table, say
+from modalign.core.errors import InputError
+
+
+@command()
+def bench(
+    source: Annotated[
+        str,
+        typer.Argument(help="Data root, folder of images, folder or file of image vectors (.npz), or 'digits'."),
+    ],
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="few-shot, base-to-new, cross-dataset, domain, long-tail, inductive, transductive; or several, "
+            "separated by commas."
+        ),
+    ] = "few-shot",
+    methods: Annotated[
+        str, typer.Option(help="Names separated by commas; all, or vectors for those on image vectors.")
+    ] = "vectors",
+    datasets: Annotated[
+        str | None, typer.Option(help="Names separated by commas; all that are there by default.")
+    ] = None,
+    shots: Annotated[str | None, typer.Option(help="Labeled images per class, separated by commas.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of draws.")] = 3,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", "-e", help="tiny, a local folder, or a hub name; for images.")
+    ] = None,
+    template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
+    settings: Annotated[str, typer.Option(help="default, or paper for what the papers print.")] = "default",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Hyper-parameter method.name=value (repeatable).")
+    ] = None,
+    imbalances: Annotated[str, typer.Option(help="Ratios of the long-tail protocol.")] = "10,20,50",
+    per_class: Annotated[
+        int | None, typer.Option(min=1, help="Unlabeled images per class of the inductive protocol; all by default.")
+    ] = None,
+    page: Annotated[Path | None, typer.Option(help="HTML page (.html) to write.")] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Results file (.jsonl); runs that it holds are not repeated.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0 is one per processor core.")] = 1,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Run published protocols: data sets, methods, numbers of labels and seeds, with sealed test labels."""
+    from modalign.evaluate.benchmark.benchmark import run_benchmark
+    from modalign.evaluate.runs import RunWarning
+    from modalign.report.benchmark_page import save_benchmark_page
+
+    check_file(page, ".html", ".htm", drawn=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RunWarning)  # the record has them
+        result = run_benchmark(
+            source,
+            protocol=_words(protocol),  # type: ignore[arg-type]  # their names are checked there
+            methods=methods if methods in ("all", "vectors") else _words(methods),
+            datasets=_words(datasets) if datasets else None,
+            shots=[int(k) if k.isdigit() else k for k in _words(shots)] if shots else None,
+            seeds=seeds,
+            encoder=encoder,
+            templates=template or None,
+            settings=settings,
+            hyperparameters=hyperparameters_by_method(set_ or []),
+            imbalances=_ratios(imbalances),
+            per_class=per_class,
+            record=record,
+            jobs=jobs or os.cpu_count() or 1,
+            device=device,
+        )
+    if page is not None:
+        save_benchmark_page(result, page)
+    if as_json:
+        print_json(result.as_dict())
+        return
+    print_table(result.header, result.table)
+    for note in result.notes:
+        say(f"note: {note}")
+    for reason, missing in result.reasons.items():
+        say(f"note: left out {', '.join(missing)}: {reason}")
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _ratios(text: str) -> list[float]:
+    try:
+        return [float(word) for word in _words(text)]
+    except ValueError:
+        raise InputError(f"Expected --imbalances as numbers separated by commas, got '{text}'.") from None

@@ -1,0 +1,1 @@
+"""The published protocols over many data sets, methods and seeds: ``modalign bench``."""

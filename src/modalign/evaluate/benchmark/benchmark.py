@@ -1,0 +1,207 @@
+"""The published protocols by one call: data sets × methods × labels × seeds, resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from modalign.core.errors import InputError, UnknownNameError, argument
+from modalign.core.files import check_writable
+from modalign.core.progress import track
+from modalign.core.registration import canonical_name
+from modalign.evaluate.benchmark.benchmark_grid import BenchmarkCell, BenchmarkGrid, BenchmarkPlan
+from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
+from modalign.evaluate.benchmark.benchmark_result import BenchmarkResult
+from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
+from modalign.evaluate.benchmark.benchmark_tasks import PROTOCOLS, WITHOUT_LABELS, Protocol, task_keys
+from modalign.evaluate.comparison.findings import LeftOut, title
+from modalign.evaluate.runs import Shots, warn_of
+from modalign.evaluate.side_by_side import run_side_by_side
+from modalign.methods import ALL_METHODS, method_class, vector_methods
+from modalign.methods.contract.parameters import check_parameters
+from modalign.methods.contract.vectors import VectorMethod
+
+SHOTS: dict[str, tuple[Shots, ...]] = {"few-shot": (1, 2, 4, 8, 16)}
+ONE_BUDGET: tuple[Shots, ...] = (16,)  # of the other protocols that draw shots
+IMBALANCES = (10.0, 20.0, 50.0)
+SETTINGS = ("default", "paper")
+
+
+def run_benchmark(
+    source: str | Path,
+    *,
+    protocol: Protocol | Sequence[Protocol] = "few-shot",
+    methods: str | Sequence[str] = "all",
+    datasets: Sequence[str] | None = None,
+    shots: Shots | Sequence[Shots] | None = None,
+    seeds: int | Sequence[int] = 3,
+    encoder: str | None = None,
+    templates: Sequence[str] | None = None,
+    settings: str = "default",
+    hyperparameters: Mapping[str, Mapping[str, Any]] | None = None,
+    imbalances: Sequence[float] = IMBALANCES,
+    per_class: int | None = None,
+    record: str | Path | None = None,
+    jobs: int = 1,
+    device: str = "auto",
+) -> BenchmarkResult:
+    """Run published protocols on benchmark data sets.
+
+    The protocols are: ``"few-shot"`` (CoOp's draws, tested on the whole test list), ``"base-to-new"`` (learned on the
+    first half of the classes, each half tested in its own label space), ``"cross-dataset"`` and ``"domain"`` (learned
+    on the first data set, tested on all), ``"long-tail"`` (base classes with exponentially falling sizes),
+    ``"inductive"`` (the train list without labels) and ``"transductive"`` (the test list without labels, and answers
+    for these images). Test labels are sealed. Methods on vectors and methods inside the encoder stand in one grid.
+
+    Parameters
+    ----------
+    source : str or Path
+        See :class:`~modalign.evaluate.benchmark.benchmark_source.BenchmarkSource`.
+    protocol : str or sequence of str
+        One of the above, or several.
+    methods : str or sequence of str
+        Names; ``"all"`` for all that run on the data, ``"vectors"`` for those on vectors.
+    datasets : sequence of str, optional
+        Names; all that are there by default. Of the transfer protocols the first one is learned from.
+    shots : int, str or sequence, optional
+        Labeled images per class. Default: 1, 2, 4, 8 and 16 for few-shot, 16 for the others.
+    seeds : int or sequence of int
+        How many draws, or which.
+    encoder : str, optional
+        Name or folder; ``"tiny"`` for images by default, none for vectors.
+    templates : sequence of str, optional
+        Sentences with ``{}`` for the class name. Default: the published ones of each data set.
+    settings : str
+        ``"default"``, or ``"paper"`` for what the papers print for the method, the data set and the protocol.
+    hyperparameters : mapping, optional
+        Method → name → value, which come after the settings.
+    imbalances : sequence of float
+        Of the long-tail protocol.
+    per_class : int, optional
+        Unlabeled images per class of the inductive protocol, drawn by their labels; 16 is what GPUA's paper marks
+        with a star. Default: the whole list.
+    record : str or Path, optional
+        Results file (``.jsonl``). Every run is added as soon as it is done; runs that it holds are not made again.
+    jobs : int
+        Processes at a time, each on one thread.
+    device : str
+        Where the encoder runs.
+
+    Returns
+    -------
+    BenchmarkResult
+        With all runs, and a reason for each that is missing.
+
+    Raises
+    ------
+    InputError
+        Before anything is fitted, in one sentence.
+    """
+    protocols = (protocol,) if isinstance(protocol, str) else tuple(protocol)
+    seeds = tuple(range(1, seeds + 1)) if isinstance(seeds, int) else tuple(seeds)
+    hyperparameters = {canonical_name(name): dict(values) for name, values in (hyperparameters or {}).items()}
+    _check(protocols, seeds, settings, jobs, record)
+    names = _method_names(methods, hyperparameters)
+    given = BenchmarkSource(source, datasets)
+    plan = BenchmarkPlan(
+        source=str(source),
+        datasets=given.names,
+        encoder=None if given.of_vectors else encoder or "tiny",
+        device=device,
+        templates=None if templates is None else tuple(templates),
+        settings=settings,
+        hyperparameters=hyperparameters,
+        record=None if record is None else str(record),
+    )
+    if methods == "all" and given.of_vectors:
+        names = [name for name in names if issubclass(method_class(name), VectorMethod)]
+    keys = [
+        key
+        for one in protocols
+        for key in task_keys(one, given.names, _shots(one, shots), seeds, imbalances, per_class)
+    ]
+    cells = [cell for name in names for cell in _cells(name, keys)]
+    opened = plan.open()
+    found = list(_made(plan, opened, cells, jobs))
+    runs = tuple(run for run in found if isinstance(run, BenchmarkRun))
+    left_out = tuple(entry for entry in found if isinstance(entry, LeftOut))
+    if not runs:
+        reasons = "; ".join(f"{entry.method}: {entry.reason}" for entry in left_out[:3]) or "no method suits"
+        raise InputError(f"Expected at least one run that can be made, got none ({reasons}).")
+    warn_of([run.run for run in runs], title)
+    notes = tuple(dict.fromkeys(note for name in opened.names for note in opened.open(name).notes))
+    return BenchmarkResult(runs, tuple(dict.fromkeys(left_out)), notes)
+
+
+def _made(
+    plan: BenchmarkPlan, opened: BenchmarkSource, cells: Sequence[BenchmarkCell], jobs: int
+) -> Iterator[BenchmarkRun | LeftOut]:
+    if jobs == 1:
+        found = map(BenchmarkGrid(plan, opened).run, cells)
+    else:
+        _embed(opened, cells)
+        found = run_side_by_side(BenchmarkGrid, (plan,), cells, jobs)  # type: ignore[assignment]  # both iterate
+    for made in track(found, "benchmark", total=len(cells), unit="fits"):
+        yield from made
+
+
+def _embed(opened: BenchmarkSource, cells: Sequence[BenchmarkCell]) -> None:
+    """Put the vectors into the store, so that the processes do not each compute them."""
+    if any(issubclass(method_class(cell.method), VectorMethod) for cell in cells):
+        for name in opened.names:
+            _ = opened.open(name).vectors
+
+
+def _cells(name: str, keys: Sequence[Any]) -> Iterator[BenchmarkCell]:
+    """The tasks that suit a method; one that uses no labels has one task per protocol, data set and seed."""
+    method: Any = method_class(name)
+    needs = bool(method.needs_labels)
+    helped = needs or getattr(method, "takes_labels", False)
+    made = set()
+    for key in keys:
+        if key.protocol in WITHOUT_LABELS:
+            suits = not needs
+        else:
+            suits = True
+            if not helped:
+                key = replace(key, shots=0, imbalance=key.imbalance)
+        if suits and key not in made:
+            made.add(key)
+            yield BenchmarkCell(name, key)
+
+
+def _method_names(methods: str | Sequence[str], hyperparameters: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    if methods == "all":
+        names = list(dict.fromkeys([*vector_methods(), *ALL_METHODS]))
+    elif methods == "vectors":
+        names = vector_methods()
+    else:
+        names = [canonical_name(name) for name in ((methods,) if isinstance(methods, str) else methods)]
+    for name in hyperparameters:
+        if name not in names:
+            raise UnknownNameError("method of this benchmark", name, names)
+    for name in names:
+        check_parameters(method_class(name)(**hyperparameters.get(name, {})))
+    return list(dict.fromkeys(names))
+
+
+def _shots(protocol: str, shots: Shots | Sequence[Shots] | None) -> tuple[Shots, ...]:
+    if shots is None:
+        return SHOTS.get(protocol, ONE_BUDGET)
+    return (shots,) if isinstance(shots, (int, str)) else tuple(shots)
+
+
+def _check(protocols: Sequence[str], seeds: Sequence[int], settings: str, jobs: int, record: str | Path | None) -> None:
+    for protocol in protocols:
+        if protocol not in PROTOCOLS:
+            raise UnknownNameError("protocol", protocol, PROTOCOLS)
+    if not protocols or not seeds or len(set(seeds)) < len(seeds):
+        raise InputError(f"Expected at least one protocol and different seeds, got {protocols} and {seeds}.")
+    if settings not in SETTINGS:
+        raise UnknownNameError("settings", settings, SETTINGS)
+    if jobs < 1:
+        raise InputError(f"Expected {argument('jobs')} to be at least 1, got {jobs}.")
+    if record is not None:
+        check_writable(record, append=True)

@@ -1,0 +1,234 @@
+"""From a cell of the grid to its runs: those of the record, else by fitting once and testing every part."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modalign.data.splits.split import PARTS
+from modalign.encoders import load_encoder
+from modalign.evaluate.benchmark.benchmark_learners import TaskLearner, task_learner
+from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun, append_benchmark_run, read_benchmark_runs
+from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
+from modalign.evaluate.benchmark.benchmark_tasks import BenchmarkTask, TaskKey, TestPart, draw_task
+from modalign.evaluate.comparison.findings import LeftOut
+from modalign.evaluate.measuring import fingerprint_of, measured
+from modalign.evaluate.runs import run_key
+from modalign.evaluate.sealed import SealedLabels
+from modalign.methods import method_class
+
+FEATURES = "features"  # in place of the name of an encoder
+
+
+@dataclass(frozen=True)
+class BenchmarkPlan:
+    """What every process of a benchmark needs to know.
+
+    Attributes
+    ----------
+    source : str
+        Path of the data.
+    datasets : tuple of str
+        Names; the first is learned from where a protocol has one source.
+    encoder : str, optional
+        Name or folder; None for vectors.
+    device : str
+        Where it runs.
+    templates : tuple of str, optional
+        Instead of the published ones.
+    settings : str
+        ``"default"`` or ``"paper"``.
+    hyperparameters : mapping
+        Method → name → value, which come after the settings.
+    record : str, optional
+        Results file.
+    """
+
+    source: str
+    datasets: tuple[str, ...]
+    encoder: str | None = None
+    device: str = "auto"
+    templates: tuple[str, ...] | None = None
+    settings: str = "default"
+    hyperparameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    record: str | None = None
+
+    def open(self) -> BenchmarkSource:
+        """The data sets, with the encoder loaded."""
+        encoder = None if self.encoder is None else load_encoder(self.encoder, device=self.device)
+        return BenchmarkSource(self.source, self.datasets or None, encoder, self.templates)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class BenchmarkCell:
+    """A method on a task."""
+
+    method: str
+    task: TaskKey
+
+
+class BenchmarkGrid:
+    """Makes the runs of cells.
+
+    Parameters
+    ----------
+    plan : BenchmarkPlan
+        What to run on.
+    source : BenchmarkSource, optional
+        The opened data. Default: opened from the plan.
+    """
+
+    def __init__(self, plan: BenchmarkPlan, source: BenchmarkSource | None = None) -> None:
+        self.plan, self.source = plan, plan.open() if source is None else source
+        self._prints: dict[str, str] = {}
+
+    @cached_property
+    def done(self) -> dict[tuple[object, ...], BenchmarkRun]:
+        """The runs of the record by key."""
+        if self.plan.record is None or not Path(self.plan.record).exists():
+            return {}
+        return {run.key: run for run in read_benchmark_runs(self.plan.record)}
+
+    def run(self, cell: BenchmarkCell) -> list[BenchmarkRun | LeftOut]:
+        """A run for each part of the task, or why there is none. A method that fails does not end the benchmark."""
+        try:
+            task = draw_task(cell.task, self.source)
+            learner = task_learner(self._method(cell), task)
+        except ValueError as error:
+            return [self._left_out(cell, error)]
+        known = [self._known(cell, learner, part) for part in task.parts]
+        found: list[BenchmarkRun | LeftOut] = [run for run in known if run is not None]
+        if len(found) == len(known):
+            return found
+        return self._made(cell, learner, task)
+
+    def _method(self, cell: BenchmarkCell) -> Any:
+        """Unfitted, with the seed and the settings."""
+        method = method_class(cell.method)()
+        values: dict[str, Any] = {"random_state": cell.task.seed}
+        if self.plan.settings == "paper":
+            from modalign.evaluate.publications.paper_settings import paper_settings
+
+            shots = cell.task.shots if isinstance(cell.task.shots, int) else None
+            values |= paper_settings(
+                cell.method, cell.task.dataset, protocol=cell.task.protocol, shots=shots
+            ).parameters
+        values |= self.plan.hyperparameters.get(cell.method, {})
+        known = method.get_params(deep=False)
+        return method.set_params(**{name: value for name, value in values.items() if name in known})
+
+    def _made(
+        self, cell: BenchmarkCell, learner: TaskLearner[Any], task: BenchmarkTask
+    ) -> list[BenchmarkRun | LeftOut]:
+        found: list[BenchmarkRun | LeftOut] = []
+        fitted = False
+        seconds = 0.0
+
+        def learn() -> None:
+            nonlocal fitted, seconds
+            started = time.process_time()
+            learner.fit()
+            fitted, seconds = True, time.process_time() - started
+
+        for part in task.parts:
+            try:
+                run = measured(
+                    cell.method,
+                    learner.method,
+                    (lambda: None) if fitted else learn,
+                    lambda part=part: learner.answer(part),  # type: ignore[misc]  # mypy infers no lambda with a default
+                    replace(task.split, test=part.rows),
+                    SealedLabels(_labels(part)),
+                    seed=cell.task.seed,
+                    shots=cell.task.shots,
+                    n_train=learner.n_train,
+                    n_validation=learner.n_validation,
+                    protocol=task.split.description,
+                    features=self._print(task, part),
+                )
+            except (ValueError, RuntimeError, ArithmeticError) as error:  # a refusal of its own, or no solution
+                found.append(self._left_out(cell, error, part.name))
+                if not fitted:
+                    return found
+                continue
+            first = next((one for one in found if isinstance(one, BenchmarkRun)), None)
+            run = replace(
+                run,
+                n_train=learner.n_train,
+                n_validation=learner.n_validation,
+                fit_seconds=first.run.fit_seconds if first else run.fit_seconds,
+            )
+            made = self._described(cell, learner, part, round(seconds, 4), run)
+            if self.plan.record is not None and made.key not in self.done:
+                append_benchmark_run(self.plan.record, made)
+            found.append(made)
+        return found
+
+    def _described(
+        self, cell: BenchmarkCell, learner: TaskLearner[Any], part: TestPart, seconds: float, run: Any
+    ) -> BenchmarkRun:
+        return BenchmarkRun(
+            protocol=cell.task.protocol,
+            dataset=cell.task.dataset,
+            part=part.name,
+            encoder=FEATURES if part.data.encoder is None else part.data.encoder.name,
+            settings=self.plan.settings,
+            imbalance=cell.task.imbalance,
+            per_class=cell.task.per_class,
+            transductive=learner.transductive,
+            cpu_seconds=seconds,
+            run=run,
+        )
+
+    def _known(self, cell: BenchmarkCell, learner: TaskLearner[Any], part: TestPart) -> BenchmarkRun | None:
+        """The run of the record that this one would be."""
+        if not self.done:
+            return None
+        task, key = learner.task, cell.task
+        test = hashlib.sha256(np.ascontiguousarray(part.rows).tobytes()).hexdigest()[:16]
+        run = run_key(
+            cell.method, key.shots, key.seed, self._print(task, part), test, task.split.description,
+            learner.method.get_params(deep=False),
+        )  # fmt: skip
+        wanted = (key.protocol, key.dataset, part.name, self.plan.settings, key.imbalance, key.per_class, *run)
+        return self.done.get(wanted)
+
+    def _print(self, task: BenchmarkTask, part: TestPart) -> str:
+        """16 hexadecimal digits of what the run rests on: the data, the encoder, the text, and what was drawn."""
+        digest = hashlib.sha256((self._of_set(task.data.name) + self._of_set(part.data.name)).encode())
+        rows: Sequence[np.ndarray] = [getattr(task.split, name) for name in PARTS if name != "test"]
+        for index in (*rows, task.classes, part.classes):
+            digest.update(b"|" + np.ascontiguousarray(index, dtype=np.int64).tobytes())
+        return digest.hexdigest()[:16]
+
+    def _of_set(self, name: str) -> str:
+        """Of a data set: its vectors, or without them the names of its images; its labels and its text."""
+        if name not in self._prints:
+            data = self.source.open(name)
+            if data.given is not None:
+                self._prints[name] = fingerprint_of(data.given, data.class_text)
+            else:
+                assert data.items is not None
+                assert data.encoder is not None
+                said = (data.encoder.spec.fingerprint, data.items.ids, data.labels.tolist(), data.class_names)
+                text = () if data.class_text is None else data.class_text.sentences
+                self._prints[name] = hashlib.sha256(repr((said, text)).encode()).hexdigest()[:16]
+        return self._prints[name]
+
+    def _left_out(self, cell: BenchmarkCell, error: Exception, part: str = "") -> LeftOut:
+        place = f" on {part}" if part not in ("", "test") else ""
+        return LeftOut(f"{cell.method} ({cell.task.dataset}{place})", cell.task.shots, " ".join(str(error).split()))
+
+
+def _labels(part: TestPart) -> np.ndarray:
+    """Of the tested images, in the label space of the part."""
+    place = np.full(len(part.data.class_names), -1, dtype=np.int64)
+    place[part.classes] = np.arange(len(part.classes))
+    return place[part.data.labels[part.rows]]

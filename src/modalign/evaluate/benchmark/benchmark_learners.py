@@ -1,0 +1,175 @@
+"""How a method on vectors and a method inside an encoder are fitted and tested on the same task."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from modalign.core.errors import InputError
+from modalign.core.features import UNLABELLED, ClassText, Features, concatenate
+from modalign.data.items import Items
+from modalign.data.splits.protocols import relabel
+from modalign.evaluate.benchmark.benchmark_set import BenchmarkSet
+from modalign.evaluate.benchmark.benchmark_tasks import BenchmarkTask, TestPart
+from modalign.evaluate.tower_runs import nameless
+from modalign.methods.contract.tower import TowerMethod
+from modalign.methods.contract.transduction import kept_answers, vector_hashes
+from modalign.methods.contract.vectors import VectorMethod
+
+M = TypeVar("M", VectorMethod, TowerMethod[Any])
+
+
+class TaskLearner(ABC, Generic[M]):
+    """A method on a task. It is handed no test label, and no file name, which often says the class.
+
+    Parameters
+    ----------
+    method : VectorMethod or TowerMethod
+        Unfitted.
+    task : BenchmarkTask
+        What it is fitted and tested on.
+    """
+
+    def __init__(self, method: M, task: BenchmarkTask) -> None:
+        self.method, self.task = method, task
+        split = task.split
+        self.pool = np.union1d(split.train, split.unlabelled)
+        self.transductive = task.key.protocol == "transductive" or (not task.key.shots and not len(self.pool))
+        self.n_train = self.n_validation = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the classes that are learned."""
+        return tuple(self.task.data.class_names[c] for c in self.task.classes)
+
+    def text(self, data: BenchmarkSet, classes: np.ndarray) -> ClassText | None:
+        """Class text, in the order of the classes."""
+        return data.text_of(classes)
+
+    @abstractmethod
+    def fit(self) -> None:
+        """Learn from the images of the task."""
+
+    @abstractmethod
+    def answer(self, part: TestPart) -> np.ndarray:
+        """(n,) for every tested image an index into the classes of the part; -1 where it cannot be decoded.
+
+        Raises
+        ------
+        InputError
+            What was learned does not go with these classes.
+        """
+
+
+class VectorLearner(TaskLearner[VectorMethod]):
+    """A method on image vectors."""
+
+    def fit(self) -> None:
+        task, method = self.task, self.method
+        text, validation = self.text(task.data, task.classes), None
+        if text is None and not task.key.shots:
+            raise InputError("Without labels and without class text there is nothing to learn from.")
+        if task.key.shots:
+            train = self._images(task.data, task.split.train)
+            if method.mirrors and (mirrored := task.data.mirrored) is not None:
+                train = concatenate([train, self._images(task.data, task.split.train, mirrored)])
+            if len(task.split.validation):
+                validation = self._images(task.data, task.split.validation)
+            if not method.needs_labels and len(task.split.unlabelled):
+                train = concatenate([train, self._blind(task.data, task.split.unlabelled)])
+        else:
+            train = self._blind(task.data, task.split.test if self.transductive else self.pool)
+        self.n_train, self.n_validation = len(train), 0 if validation is None else len(validation)
+        method.fit(train, text=text, validation=validation)
+
+    def answer(self, part: TestPart) -> np.ndarray:
+        images, present = self._blind(part.data, part.rows), part.data.places[part.rows] >= 0
+        names = [part.data.class_names[c] for c in part.classes]
+        place = {name: column for column, name in enumerate(self.names)}
+        if all(name in place for name in names):
+            columns = [place[name] for name in names]
+            scores = self._scores(images)[:, columns]
+        else:
+            scores = self._for_other_classes(part).scores(images)
+        found = np.full(len(part.rows), UNLABELLED, dtype=np.int64)
+        found[present] = np.asarray(scores).argmax(axis=1)
+        return found
+
+    def _scores(self, images: Features) -> np.ndarray:
+        """(n, C); of images that the method answered together, these answers."""
+        scores = np.asarray(self.method.scores(images))
+        kept = getattr(self.method, "fitted_answers_", None)
+        if self.transductive and kept is not None and len(kept["vectors"]):
+            known, answers = kept_answers(kept, "vectors", vector_hashes(images.vectors), scores.shape[1])
+            scores[known] = answers
+        return scores
+
+    def _for_other_classes(self, part: TestPart) -> VectorMethod:
+        text = self.text(part.data, part.classes)
+        if text is None:
+            raise InputError(f"Expected class text of the classes of '{part.data.name}', and there is none.")
+        return self.method.for_classes(text)
+
+    def _images(self, data: BenchmarkSet, rows: np.ndarray, of: Features | None = None) -> Features:
+        """Labeled in the label space of the task, nameless; without what cannot be decoded."""
+        places = data.places[rows]
+        labels = relabel(data.labels[rows], self.task.classes)[places >= 0]
+        vectors = (data.vectors if of is None else of).select(places[places >= 0])
+        return replace(vectors, labels=labels, ids=_numbers(len(labels)), class_names=self.names, quarantined=())
+
+    def _blind(self, data: BenchmarkSet, rows: np.ndarray) -> Features:
+        found = self._images(data, rows)
+        return replace(found, labels=np.full(len(found), UNLABELLED, dtype=np.int64))
+
+
+class TowerLearner(TaskLearner[TowerMethod[Any]]):
+    """A method inside an encoder, which is handed pictures."""
+
+    def fit(self) -> None:
+        task = self.task
+        if task.key.shots:
+            train = self._images(task.data, task.split.train)
+        else:
+            train = nameless(self._images(task.data, task.split.test if self.transductive else self.pool))
+        self.n_train = len(train)
+        self.method.fit(train, text=self._required_text(task.data, task.classes), encoder=task.data.clip)
+
+    def answer(self, part: TestPart) -> np.ndarray:
+        names = tuple(part.data.class_names[c] for c in part.classes)
+        method = self.method
+        if names != self.names:
+            method = method.for_classes(self._required_text(part.data, part.classes), part.data.clip)
+        images = nameless(part.data.named_items.select(part.rows))
+        return method.score_images(images, part.data.clip).answers(images.ids)
+
+    def _images(self, data: BenchmarkSet, rows: np.ndarray) -> Items:
+        chosen = data.named_items.select(rows)
+        return replace(chosen, labels=relabel(chosen, self.task.classes), class_names=self.names)
+
+    def _required_text(self, data: BenchmarkSet, classes: np.ndarray) -> ClassText:
+        text = self.text(data, classes)
+        if text is None:
+            raise InputError(f"{type(self.method).__name__} needs class text, and there is none.")
+        return text
+
+
+def task_learner(method: VectorMethod | TowerMethod[Any], task: BenchmarkTask) -> TaskLearner[Any]:
+    """The learner that goes with the method.
+
+    Raises
+    ------
+    InputError
+        A method inside an encoder is given vectors only.
+    """
+    if isinstance(method, VectorMethod):
+        return VectorLearner(method, task)
+    if task.data.items is None:
+        raise InputError(f"{type(method).__name__} learns inside an encoder and needs images, these are vectors.")
+    return TowerLearner(method, task)
+
+
+def _numbers(n: int) -> tuple[str, ...]:
+    return tuple(f"{i:06d}" for i in range(n))

@@ -1,0 +1,88 @@
+"""A run of the benchmark as a line of a results file."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from modalign.core.files import append_line, parse_json, read_bytes
+from modalign.evaluate.runs import Run
+
+_FORMAT = "modalign-bench-1"
+_LIMIT = 2**30  # bytes of a results file
+
+
+@dataclass(frozen=True)
+class BenchmarkRun:
+    """One method fitted once on a task and tested once on one of its parts.
+
+    Attributes
+    ----------
+    protocol, dataset, part : str
+        What was learned from, and what was tested: ``"test"``, ``"base"``, ``"new"`` or the name of a data set.
+    encoder : str
+        Its name, ``"features"`` where vectors were given.
+    settings : str
+        ``"default"`` or ``"paper"``.
+    imbalance : float, optional
+        Of the long-tail protocol.
+    per_class : int, optional
+        Unlabeled images per class that were learned from; None: all.
+    transductive : bool
+        Whether the tested images were learned from without their labels.
+    cpu_seconds : float
+        Processor time of the fit, all threads together.
+    run : Run
+        The outcome.
+    """
+
+    protocol: str
+    dataset: str
+    part: str
+    encoder: str
+    settings: str
+    imbalance: float | None
+    per_class: int | None
+    transductive: bool
+    cpu_seconds: float
+    run: Run
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What was done, without what came out; a run with the same key need not be made again."""
+        return (self.protocol, self.dataset, self.part, self.settings, self.imbalance, self.per_class, *self.run.key)
+
+    def to_json(self) -> str:
+        """One line."""
+        content = {name: value for name, value in asdict(self).items() if name != "run"}
+        return json.dumps(content | {"format": _FORMAT, "run": json.loads(self.run.to_json())}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> BenchmarkRun:
+        """What :meth:`to_json` wrote; a ValueError, KeyError or TypeError if it is something else."""
+        content: Any = parse_json(line, "a line of a results file")
+        if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
+            raise ValueError(f"not of format {_FORMAT}")
+        return cls(**content | {"run": Run.from_json(json.dumps(content["run"]))})
+
+
+def append_benchmark_run(path: str | Path, run: BenchmarkRun) -> None:
+    """Add a line to a results file, which several processes may share."""
+    append_line(path, run.to_json().encode())
+
+
+def read_benchmark_runs(path: str | Path) -> list[BenchmarkRun]:
+    """All runs of a results file. A line that is none, such as one cut short, is left out with a warning."""
+    lines = read_bytes(path, "a results file", _LIMIT).decode("utf-8", errors="replace").split("\n")
+    runs, damaged = [], []
+    for number, line in enumerate(lines, start=1):
+        try:
+            runs += [BenchmarkRun.from_json(line)] if line.strip() else []
+        except (ValueError, KeyError, TypeError):
+            damaged.append(number)
+    if damaged:
+        warnings.warn(f"'{path}': lines {damaged} are no complete runs and were left out.", stacklevel=2)
+    return runs

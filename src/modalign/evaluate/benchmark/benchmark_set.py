@@ -1,0 +1,174 @@
+"""A data set as one encoder sees it: images or image vectors, labels, official lists, class text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modalign.core.errors import InputError
+from modalign.core.features import ClassText, Features
+from modalign.data.items import Items
+from modalign.data.splits.drawing import draw_split, few_shot
+from modalign.data.splits.split import EMPTY, Split
+from modalign.data.text.descriptions import class_sentences
+from modalign.data.text.templates import DEFAULT_TEMPLATE
+from modalign.evaluate.runs import Shots
+
+if TYPE_CHECKING:
+    from modalign.encoders.base import Encoder
+    from modalign.encoders.clip import ClipEncoder
+
+
+@dataclass(frozen=True, eq=False)
+class BenchmarkSet:
+    """One data set.
+
+    Attributes
+    ----------
+    name : str
+        As in :data:`~modalign.data.splits.benchmarks.DATASETS`, or what the file or folder is called.
+    labels : ndarray of shape (n,)
+        Index of the class of every image; -1 where unknown.
+    class_names : tuple of str
+        C different names.
+    official : Split
+        Train, validation and test lists.
+    shot_lists : mapping of int to ndarray
+        Labeled images per class → the training rows of a few-shot set that comes with the data. Then nothing is drawn
+        for these numbers but the validation images.
+    encoder : Encoder, optional
+        What the images are for.
+    items : Items, optional
+        The images; None where there are only vectors.
+    given : Features, optional
+        The vectors of all n rows; None where they are still to be computed from the images.
+    given_text : ClassText, optional
+        Class text that comes with the vectors.
+    templates : sequence of str
+        The sentences for the class names, for an encoder with a text tower.
+    notes : tuple of str
+        What a reader of the results should know.
+    """
+
+    name: str
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    official: Split
+    shot_lists: Mapping[int, np.ndarray] = field(default_factory=dict)
+    encoder: Encoder | None = None
+    items: Items | None = None
+    given: Features | None = None
+    given_text: ClassText | None = None
+    templates: Sequence[str] = (DEFAULT_TEMPLATE,)
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of_images(
+        cls, name: str, items: Items, official: Split | None, encoder: Encoder, templates: Sequence[str]
+    ) -> BenchmarkSet:
+        """Images with their official lists; where there are none, with lists drawn once (50, 20 and 30 % per class)."""
+        lists = draw_split(items) if official is None else official
+        return cls(name, items.labels, distinct(items.class_names), lists, encoder=encoder, items=items,
+                   templates=templates, notes=items.notes)  # fmt: skip
+
+    @property
+    def source(self) -> str:
+        """``images`` or ``features``."""
+        return "features" if self.items is None else "images"
+
+    def draw(self, shots: Shots, seed: int) -> Split:
+        """The images to learn from, to choose on and to test on; see :func:`~modalign.few_shot`."""
+        if shots not in self.shot_lists:
+            return few_shot(self.labels, shots, seed, official=self.lists)
+        of_validation = Split(self.official.validation, EMPTY, self.official.test)
+        validation = few_shot(self.labels, min(int(shots), 4), seed, validation_shots=0, official=of_validation).train
+        return replace(
+            self.official,
+            train=self.shot_lists[int(shots)],
+            validation=validation,
+            unlabelled=np.setdiff1d(self.official.unlabelled, validation),
+            seed=seed,
+            description=f"the data's own {shots} shots per class",
+        )
+
+    @property
+    def lists(self) -> Split:
+        """The official lists; where they have no training images, the longest of :attr:`shot_lists` is the list.
+
+        Raises
+        ------
+        InputError
+            There are no labeled images to learn from.
+        """
+        if len(self.official.train):
+            return self.official
+        if not self.shot_lists:
+            raise InputError(f"Expected a train list in data set '{self.name}', it has none.")
+        return replace(self.official, train=self.shot_lists[max(self.shot_lists)])
+
+    @cached_property
+    def class_text(self) -> ClassText | None:
+        """Text vectors of all classes in order, None where neither the data nor the encoder has any."""
+        if self.given_text is not None:
+            return self.given_text.select(self.class_names)
+        if self.encoder is None or not self.encoder.has_text:
+            return None
+        raw = self.class_names if self.items is None else self.items.class_names
+        return self.encoder.embed_texts(class_sentences(raw, self.templates), class_names=self.class_names)
+
+    def text_of(self, classes: np.ndarray) -> ClassText | None:
+        """Text vectors of some classes, in that order."""
+        text = self.class_text
+        return None if text is None else text.select([self.class_names[c] for c in classes])
+
+    @cached_property
+    def vectors(self) -> Features:
+        """Vectors of the images that can be decoded; :attr:`places` has their rows."""
+        return self._embedded("center")
+
+    @cached_property
+    def mirrored(self) -> Features | None:
+        """The same of the mirrored images, None where there are only vectors."""
+        return None if self.items is None else self._embedded("mirror")
+
+    @cached_property
+    def places(self) -> np.ndarray:
+        """(n,) row of every image in :attr:`vectors`; -1 for one that cannot be decoded."""
+        if self.items is None:
+            return np.arange(len(self.labels))
+        row = {name: i for i, name in enumerate(self.vectors.ids)}
+        return np.array([row.get(name, -1) for name in self.items.ids], dtype=np.int64)
+
+    def _embedded(self, view: str) -> Features:
+        if self.given is not None:
+            return self.given
+        assert self.items is not None
+        assert self.encoder is not None
+        return replace(self.encoder.embed_images(self.items, view=view), class_names=self.class_names)
+
+    @cached_property
+    def named_items(self) -> Items:
+        """The images with class names that differ from each other."""
+        assert self.items is not None
+        return replace(self.items, class_names=self.class_names)
+
+    @property
+    def clip(self) -> ClipEncoder:
+        """The encoder, for methods that learn inside it."""
+        assert self.encoder is not None
+        return self.encoder  # type: ignore[return-value]  # methods say themselves what they cannot be used with
+
+
+def distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """The names; of equal ones, such as two birds called crane, the later ones with a number."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return tuple(found)

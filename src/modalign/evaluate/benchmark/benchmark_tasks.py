@@ -1,0 +1,209 @@
+"""The protocols of the literature as tasks: which images teach, which are tested, in which label space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from modalign.core.errors import InputError, argument
+from modalign.data.splits.protocols import base_to_new, long_tail, unlabelled
+from modalign.data.splits.split import PARTS, Split
+from modalign.evaluate.benchmark.benchmark_set import BenchmarkSet
+from modalign.evaluate.runs import Shots
+
+if TYPE_CHECKING:
+    from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
+
+Protocol = Literal[
+    "few-shot", "base-to-new", "cross-dataset", "domain", "long-tail", "inductive", "transductive"
+]  # fmt: skip
+PROTOCOLS: tuple[Protocol, ...] = (
+    "few-shot", "base-to-new", "cross-dataset", "domain", "long-tail", "inductive", "transductive"
+)  # fmt: skip
+WITHOUT_LABELS = ("inductive", "transductive")
+TRANSFER = ("cross-dataset", "domain")
+SHIFTS = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
+
+
+@dataclass(frozen=True)
+class TaskKey:
+    """A task by name: what is needed to draw it again.
+
+    Attributes
+    ----------
+    protocol : str
+        One of :data:`PROTOCOLS`.
+    dataset : str
+        Where the images to learn from come from.
+    shots : int or str
+        Labeled images per class, ``"all"``, or 0 without labels.
+    seed : int
+        Of the draw and of the method.
+    imbalance : float, optional
+        Ratio of the largest class to the smallest, of the long-tail protocol.
+    per_class : int, optional
+        Unlabeled images per class of the inductive protocol; None takes the whole list.
+    """
+
+    protocol: Protocol
+    dataset: str
+    shots: Shots
+    seed: int
+    imbalance: float | None = None
+    per_class: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class TestPart:
+    """Images to test on, in a label space of their own.
+
+    Attributes
+    ----------
+    name : str
+        ``"test"``, ``"base"``, ``"new"``, or the name of the data set.
+    data : BenchmarkSet
+        Where they come from.
+    rows : ndarray
+        Their rows.
+    classes : ndarray
+        The classes between which a method decides, as indices into the class names of ``data``.
+    """
+
+    name: str
+    data: BenchmarkSet
+    rows: np.ndarray
+    classes: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class BenchmarkTask:
+    """What a method is fitted on and tested on.
+
+    Attributes
+    ----------
+    key : TaskKey
+        Its name.
+    data : BenchmarkSet
+        What is learned from.
+    split : Split
+        Rows to learn from, to choose on, and to look at without labels.
+    classes : ndarray
+        The classes that are learned.
+    parts : tuple of TestPart
+        What is tested.
+    """
+
+    key: TaskKey
+    data: BenchmarkSet
+    split: Split
+    classes: np.ndarray
+    parts: tuple[TestPart, ...]
+
+
+def task_keys(
+    protocol: Protocol,
+    datasets: Sequence[str],
+    shots: Sequence[Shots],
+    seeds: Sequence[int],
+    imbalances: Sequence[float],
+    per_class: int | None,
+) -> Iterator[TaskKey]:
+    """The tasks of a protocol, data sets outermost. A transfer protocol learns from the first data set only."""
+    if protocol in TRANSFER and len(datasets) < 2:
+        raise InputError(
+            f"Expected at least two {argument('datasets')} for {argument('protocol', protocol)}: the first is learned "
+            f"from, the others are tested; got {', '.join(datasets) or 'none'}."
+        )
+    for dataset in datasets[:1] if protocol in TRANSFER else datasets:
+        if protocol in WITHOUT_LABELS:
+            yield from (TaskKey(protocol, dataset, 0, seed, per_class=per_class) for seed in seeds)
+        elif protocol == "long-tail":
+            yield from (TaskKey(protocol, dataset, "all", seed, ratio) for ratio in imbalances for seed in seeds)
+        else:
+            yield from (TaskKey(protocol, dataset, k, seed) for k in shots for seed in seeds)
+
+
+def draw_task(key: TaskKey, source: BenchmarkSource) -> BenchmarkTask:
+    """The images of a task."""
+    return _DRAWN[key.protocol](key, source)
+
+
+def _few_shot(key: TaskKey, source: BenchmarkSource) -> BenchmarkTask:
+    data = source.open(key.dataset)
+    split = unlabelled(data.labels, official=_pool(data)) if key.shots == 0 else data.draw(key.shots, key.seed)
+    everything = np.arange(len(data.class_names))
+    return BenchmarkTask(key, data, split, everything, (TestPart("test", data, split.test, everything),))
+
+
+def _base_to_new(key: TaskKey, source: BenchmarkSource) -> BenchmarkTask:
+    data = source.open(key.dataset)
+    return _halves(key, data, _pool(data) if key.shots == 0 else data.draw(key.shots, key.seed))
+
+
+def _long_tail(key: TaskKey, source: BenchmarkSource) -> BenchmarkTask:
+    data = source.open(key.dataset)
+    base = base_to_new(data.labels, len(data.class_names), data.lists).base
+    assert key.imbalance is not None
+    split = long_tail(data.labels, key.imbalance, key.seed, official=base)
+    return _halves(key, data, replace(split, test=data.official.test))
+
+
+def _halves(key: TaskKey, data: BenchmarkSet, split: Split) -> BenchmarkTask:
+    """Learn on the first half of the classes, test on each half in its own label space."""
+    halves = base_to_new(data.labels, len(data.class_names), split)
+    parts = (
+        TestPart("base", data, halves.base.test, halves.base_classes),
+        TestPart("new", data, halves.new_test, halves.new_classes),
+    )
+    return BenchmarkTask(key, data, halves.base, halves.base_classes, parts)
+
+
+def _transfer(key: TaskKey, source: BenchmarkSource) -> BenchmarkTask:
+    """Learn on one data set, test on it and on the others, each with its own classes."""
+    task = _few_shot(key, source)
+    others = (source.open(name) for name in source.names if name != key.dataset)
+    parts = (TestPart(one.name, one, one.official.test, np.arange(len(one.class_names))) for one in others)
+    return replace(task, parts=(replace(task.parts[0], name=key.dataset), *parts))
+
+
+def _inductive(key: TaskKey, source: BenchmarkSource) -> BenchmarkTask:
+    data = source.open(key.dataset)
+    split = unlabelled(data.labels, official=_pool(data))
+    if key.per_class is not None:
+        pool = Split(split.unlabelled, test=split.test)
+        drawn = replace(data, official=pool, shot_lists={}).draw(key.per_class, key.seed)
+        even = f"{key.per_class} unlabeled images per class, which were drawn by their labels"
+        split = replace(split, unlabelled=drawn.train, seed=key.seed, description=even)
+    everything = np.arange(len(data.class_names))
+    return BenchmarkTask(key, data, split, everything, (TestPart("test", data, split.test, everything),))
+
+
+def _transductive(key: TaskKey, source: BenchmarkSource) -> BenchmarkTask:
+    data = source.open(key.dataset)
+    split = unlabelled(data.labels, official=data.official, transductive=True)
+    everything = np.arange(len(data.class_names))
+    return BenchmarkTask(key, data, split, everything, (TestPart("test", data, split.test, everything),))
+
+
+def _pool(data: BenchmarkSet) -> Split:
+    """The official lists; what may be looked at without labels stands in where there is no train list."""
+    return data.official if len(data.official.train) or len(data.official.unlabelled) else data.lists
+
+
+def learned_rows(task: BenchmarkTask) -> np.ndarray:
+    """All rows whose images a method may see in fitting, with or without labels."""
+    return np.unique(np.concatenate([getattr(task.split, part) for part in PARTS if part != "test"]))
+
+
+_DRAWN: dict[str, Callable[[TaskKey, BenchmarkSource], BenchmarkTask]] = {
+    "few-shot": _few_shot,
+    "base-to-new": _base_to_new,
+    "cross-dataset": _transfer,
+    "domain": _transfer,
+    "long-tail": _long_tail,
+    "inductive": _inductive,
+    "transductive": _transductive,
+}

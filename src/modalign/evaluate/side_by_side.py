@@ -1,0 +1,127 @@
+"""Independent pieces of work in several processes, each on one thread, that end when this process does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
+from types import ModuleType
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+from modalign.core.errors import ModalignError, argument, current_options, options
+from modalign.methods import OTHER_METHODS
+
+C_contra = TypeVar("C_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
+C = TypeVar("C")
+R = TypeVar("R")
+
+
+class Worker(Protocol[C_contra, R_co]):
+    """What does a piece of work."""
+
+    def run(self, cell: C_contra) -> R_co: ...
+
+
+def run_side_by_side(
+    make: Callable[..., Worker[C, R]], arguments: tuple[Any, ...], cells: Sequence[C], jobs: int, each: int = 1
+) -> Iterator[R]:
+    """What ``make(*arguments).run`` returns for each cell, in the order of the cells.
+
+    Parameters
+    ----------
+    make : callable
+        Makes the worker, in this process or once in each of the others. A function or class of a module.
+    arguments : tuple
+        Of ``make``; they are copied to every process.
+    cells : sequence
+        The pieces of work.
+    jobs : int
+        Number of processes at a time. 1 works in this process.
+    each : int
+        Cells per process below which another process does not pay.
+
+    Raises
+    ------
+    ModalignError
+        A process was ended from outside.
+    """
+    jobs = min(jobs, max(1, len(cells) // each))
+    registered = OTHER_METHODS.registered
+    if jobs == 1 or not all(map(_importable, registered.values())):
+        yield from map(make(*arguments).run, cells)
+        return
+    pool = ProcessPoolExecutor(
+        jobs,
+        mp_context=get_context("spawn"),
+        initializer=_start,
+        initargs=(make, arguments, current_options(), registered),
+    )
+    try:
+        with _without_main():
+            found = pool.map(_run, cells)  # starts the processes
+        yield from found
+    except KeyboardInterrupt:  # nobody waits for runs that may take minutes; the finished ones are in the record
+        for worker in list(pool._processes.values()):
+            worker.terminate()
+        raise
+    except BrokenProcessPool:
+        raise ModalignError(
+            "A process of the comparison was ended from outside, often for want of memory; compare with fewer at a "
+            f"time ({argument('jobs', '1')}). With {argument('record')} the finished runs are kept."
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _importable(cls: type) -> bool:
+    """Whether another process, which does not run the caller's script, can have the class."""
+    return cls.__module__ != "__main__" and "<locals>" not in cls.__qualname__
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Let new processes not run the caller's script again: it need not guard itself with ``__name__``.
+
+    The processes use nothing of it. A script without the guard would start a comparison in each of them.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+_own: list[tuple[Worker[Any, Any], Mapping[str, str] | None]] = []  # of a process that works for another
+
+
+def _start(
+    make: Callable[..., Worker[Any, Any]],
+    arguments: tuple[Any, ...],
+    names: Mapping[str, str] | None,
+    registered: Mapping[str, type],
+) -> None:
+    def end_together() -> None:
+        parent_process().join()  # type: ignore[union-attr]  # runs in a child alone
+        os._exit(1)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one decides
+    threading.Thread(target=end_together, daemon=True).start()
+    torch.set_num_threads(1)
+    OTHER_METHODS.registered.update(registered)
+    _own.append((make(*arguments), names))
+
+
+def _run(cell: Any) -> Any:
+    worker, names = _own[0]
+    with options(names):
+        return worker.run(cell)

@@ -1,0 +1,62 @@
+"""What a method learned, for classes that it was not fitted on."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from modalign.core.errors import InputError
+from modalign.core.features import ClassText
+from modalign.linalg.prototypes import text_prototypes
+from modalign.methods.contract.rows import read_text_vectors
+
+if TYPE_CHECKING:
+    from modalign.methods.contract.vectors import VectorMethod
+
+M = TypeVar("M", bound="VectorMethod")
+
+_OF_FITTED_IMAGES = ("fitted_answers_", "transduction_")
+
+
+def with_classes(method: M, text: ClassText) -> M:
+    """A copy of a fitted method whose class prototypes are those of other class text.
+
+    Parameters
+    ----------
+    method : VectorMethod
+        Fitted with class text. Its scores compare images with ``prototypes_`` (C, d), the mean text directions.
+    text : ClassText
+        Of K other classes, from the same encoder.
+
+    Returns
+    -------
+    method : VectorMethod
+        It answers among the K classes. The fitted one stays as it is.
+
+    Raises
+    ------
+    InputError
+        The method scores by something that belongs to the classes that it was fitted on, or the text is of another
+        encoder or width.
+    """
+    check_is_fitted(method)
+    if not method.transfers or method.prototypes_.ndim != 2:
+        raise InputError(
+            f"{type(method).__name__} answers for the classes that it was fitted on only; fit it on images of the "
+            "other classes, or use a method that learns a map or prompts."
+        )
+    if method.encoder_ is not None:
+        method.encoder_.require(text.spec)
+    if len(text) < 2:
+        raise InputError(f"Expected text of at least 2 classes, got {len(text)}; one leaves nothing to decide.")
+    prototypes = method.prototypes_
+    vectors = read_text_vectors(text, prototypes.shape[1], "the fitted text", anchored=True)
+    other = copy(method)
+    for name in _OF_FITTED_IMAGES:
+        other.__dict__.pop(name, None)
+    other.prototypes_ = text_prototypes(vectors.to(prototypes.device))
+    other.classes_, other.class_names_ = np.array(text.class_names), list(text.class_names)
+    return other
