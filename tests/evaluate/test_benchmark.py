@@ -23,6 +23,7 @@ from modalign.data.splits.drawing import few_shot
 from modalign.encoders import load_encoder
 from modalign.evaluate.benchmark import benchmark_grid
 from modalign.evaluate.benchmark.benchmark import run_benchmark
+from modalign.evaluate.benchmark.benchmark_grid import BenchmarkCell, BenchmarkPlan
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun, read_benchmark_runs
 from modalign.evaluate.benchmark.benchmark_result import (
     AVERAGE,
@@ -35,6 +36,7 @@ from modalign.evaluate.benchmark.benchmark_set import distinct
 from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
 from modalign.evaluate.benchmark.benchmark_tasks import PROTOCOLS, TaskKey, draw_task
 from modalign.evaluate.metrics import proportion
+from modalign.evaluate.publications.paper_settings import paper_settings
 from modalign.methods import OTHER_METHODS, register_method
 from modalign.methods.baselines.zero_shot import ZeroShot
 from modalign.methods.contract.problem import Problem
@@ -293,6 +295,16 @@ def test_the_average_of_a_transfer_leaves_the_source_out(root: Path) -> None:
     (average,) = (row for row in BenchmarkResult(runs).rows if row.dataset == AVERAGE)
     assert average.accuracy.mean == pytest.approx(0.5)
     assert average.n_datasets == 2
+
+
+def test_the_settings_of_the_papers_come_before_ones_own(root: Path) -> None:
+    plan = BenchmarkPlan(str(root), ("eurosat",), "tiny", settings="paper", hyperparameters={"coop": {"epochs": 3}})
+    grid = benchmark_grid.BenchmarkGrid(plan)
+    made = grid._method(BenchmarkCell("coop", TaskKey("few-shot", "eurosat", 1, 7))).get_params()
+    printed = paper_settings("coop", "eurosat", protocol="few-shot", shots=1).parameters
+    assert printed["epochs"] == 50
+    assert made | {"epochs": 50} == made | printed
+    assert (made["epochs"], made["random_state"]) == (3, 7)
 
 
 def test_equal_class_names_are_told_apart() -> None:

@@ -66,7 +66,7 @@ def bench(
         warnings.simplefilter("ignore", RunWarning)  # the record has them
         result = run_benchmark(
             source,
-            protocol=_words(protocol),  # type: ignore[arg-type]  # their names are checked there
+            protocol=_words(protocol),
             methods=methods if methods in ("all", "vectors") else _words(methods),
             datasets=_words(datasets) if datasets else None,
             shots=[int(k) if k.isdigit() else k for k in _words(shots)] if shots else None,

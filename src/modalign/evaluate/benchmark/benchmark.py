@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from modalign.evaluate.benchmark.benchmark_grid import BenchmarkCell, BenchmarkG
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
 from modalign.evaluate.benchmark.benchmark_result import BenchmarkResult
 from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
-from modalign.evaluate.benchmark.benchmark_tasks import PROTOCOLS, WITHOUT_LABELS, Protocol, task_keys
+from modalign.evaluate.benchmark.benchmark_tasks import PROTOCOLS, WITHOUT_LABELS, task_keys
 from modalign.evaluate.comparison.findings import LeftOut, title
 from modalign.evaluate.runs import Shots, warn_of
 from modalign.evaluate.side_by_side import run_side_by_side
@@ -32,7 +32,7 @@ SETTINGS = ("default", "paper")
 def run_benchmark(
     source: str | Path,
     *,
-    protocol: Protocol | Sequence[Protocol] = "few-shot",
+    protocol: str | Sequence[str] = "few-shot",
     methods: str | Sequence[str] = "all",
     datasets: Sequence[str] | None = None,
     shots: Shots | Sequence[Shots] | None = None,
@@ -138,11 +138,12 @@ def run_benchmark(
 def _made(
     plan: BenchmarkPlan, opened: BenchmarkSource, cells: Sequence[BenchmarkCell], jobs: int
 ) -> Iterator[BenchmarkRun | LeftOut]:
+    found: Iterable[list[BenchmarkRun | LeftOut]]
     if jobs == 1:
         found = map(BenchmarkGrid(plan, opened).run, cells)
     else:
         _embed(opened, cells)
-        found = run_side_by_side(BenchmarkGrid, (plan,), cells, jobs)  # type: ignore[assignment]  # both iterate
+        found = run_side_by_side(BenchmarkGrid, (plan,), cells, jobs)
     for made in track(found, "benchmark", total=len(cells), unit="fits"):
         yield from made
 

@@ -63,7 +63,7 @@ class BenchmarkPlan:
     def open(self) -> BenchmarkSource:
         """The data sets, with the encoder loaded."""
         encoder = None if self.encoder is None else load_encoder(self.encoder, device=self.device)
-        return BenchmarkSource(self.source, self.datasets or None, encoder, self.templates)  # type: ignore[arg-type]
+        return BenchmarkSource(self.source, self.datasets or None, encoder, self.templates)
 
 
 @dataclass(frozen=True)

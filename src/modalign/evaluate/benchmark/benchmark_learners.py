@@ -34,7 +34,8 @@ class TaskLearner(ABC, Generic[M]):
     """
 
     def __init__(self, method: M, task: BenchmarkTask) -> None:
-        self.method, self.task = method, task
+        self.method: M = method
+        self.task = task
         split = task.split
         self.pool = np.union1d(split.train, split.unlabelled)
         self.transductive = task.key.protocol == "transductive" or (not task.key.shots and not len(self.pool))

@@ -96,16 +96,16 @@ class BenchmarkResult:
         return tuple(found)
 
     @property
-    def header(self) -> tuple[str, ...]:
+    def header(self) -> list[str]:
         """Of :attr:`table`."""
-        return ("protocol", "method", "labels", "data set", "tested", "accuracy", "n", "cpu s")
+        return ["protocol", "method", "labels", "data set", "tested", "accuracy", "n", "cpu s"]
 
     @property
-    def table(self) -> list[tuple[str, ...]]:
+    def table(self) -> list[list[str]]:
         """The rows as text, for a terminal."""
         ordered = sorted(self.rows, key=lambda row: (row.protocol, amount(row.shots), row.imbalance or 0))
         return [
-            (
+            [
                 row.protocol,
                 title(row.method),
                 row.setting,
@@ -114,7 +114,7 @@ class BenchmarkResult:
                 str(row.accuracy),
                 f"{row.n_test:,}",
                 f"{row.cpu_seconds:.1f}",
-            )
+            ]
             for row in ordered
         ]
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from modalign.evaluate.runs import Shots
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
     from modalign.encoders.clip import ClipEncoder
+    from modalign.encoders.joined import JoinedEncoder
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +61,7 @@ class BenchmarkSet:
     class_names: tuple[str, ...]
     official: Split
     shot_lists: Mapping[int, np.ndarray] = field(default_factory=dict)
-    encoder: Encoder | None = None
+    encoder: Encoder | JoinedEncoder | None = None
     items: Items | None = None
     given: Features | None = None
     given_text: ClassText | None = None
@@ -69,7 +70,7 @@ class BenchmarkSet:
 
     @classmethod
     def of_images(
-        cls, name: str, items: Items, official: Split | None, encoder: Encoder, templates: Sequence[str]
+        cls, name: str, items: Items, official: Split | None, encoder: Encoder | JoinedEncoder, templates: Sequence[str]
     ) -> BenchmarkSet:
         """Images with their official lists; where there are none, with lists drawn once (50, 20 and 30 % per class)."""
         lists = draw_split(items) if official is None else official
@@ -161,7 +162,7 @@ class BenchmarkSet:
     def clip(self) -> ClipEncoder:
         """The encoder, for methods that learn inside it."""
         assert self.encoder is not None
-        return self.encoder  # type: ignore[return-value]  # methods say themselves what they cannot be used with
+        return cast("ClipEncoder", self.encoder)  # methods say themselves which they cannot be used with
 
 
 def distinct(names: Sequence[str]) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from modalign.evaluate.benchmark.benchmark_set import BenchmarkSet
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
+    from modalign.encoders.joined import JoinedEncoder
 
 DIGITS = "digits"
 _SHOTS = re.compile(r"shots(\d+)_images")
@@ -52,7 +53,7 @@ class BenchmarkSource:
         self,
         path: str | Path,
         datasets: Sequence[str] | None = None,
-        encoder: Encoder | None = None,
+        encoder: Encoder | JoinedEncoder | None = None,
         templates: Sequence[str] | None = None,
     ) -> None:
         self.path, self.encoder, self.templates = Path(path), encoder, templates
@@ -87,7 +88,8 @@ class BenchmarkSource:
         if files := self._files():
             return tuple(files)
         rows = tuple(row.name for row in DATASETS if (self.path / row.folder).is_dir())
-        return rows or (self._row().name if self._row() else self.path.name,)  # type: ignore[union-attr]
+        own = self._row()
+        return rows or (self.path.name if own is None else own.name,)
 
     def _row(self) -> Dataset | None:
         """The benchmark whose own folder the path is."""
@@ -128,7 +130,7 @@ class BenchmarkSource:
         return BenchmarkSet.of_images(name, items, official_split(items), self.encoder, self.templates or own)
 
 
-def read_vectors(name: str, file: Path, encoder: Encoder | None) -> BenchmarkSet:
+def read_vectors(name: str, file: Path, encoder: Encoder | JoinedEncoder | None) -> BenchmarkSet:
     """Image vectors with labels, of :meth:`Features.save <modalign.Features.save>` or with an array per list.
 
     The second form has ``train_images``, ``val_images``, ``test_images`` (n, d) with ``…_labels`` (n,), few-shot

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,10 +17,7 @@ from modalign.evaluate.runs import Shots
 if TYPE_CHECKING:
     from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
 
-Protocol = Literal[
-    "few-shot", "base-to-new", "cross-dataset", "domain", "long-tail", "inductive", "transductive"
-]  # fmt: skip
-PROTOCOLS: tuple[Protocol, ...] = (
+PROTOCOLS = (
     "few-shot", "base-to-new", "cross-dataset", "domain", "long-tail", "inductive", "transductive"
 )  # fmt: skip
 WITHOUT_LABELS = ("inductive", "transductive")
@@ -48,7 +45,7 @@ class TaskKey:
         Unlabeled images per class of the inductive protocol; None takes the whole list.
     """
 
-    protocol: Protocol
+    protocol: str
     dataset: str
     shots: Shots
     seed: int
@@ -104,7 +101,7 @@ class BenchmarkTask:
 
 
 def task_keys(
-    protocol: Protocol,
+    protocol: str,
     datasets: Sequence[str],
     shots: Sequence[Shots],
     seeds: Sequence[int],
