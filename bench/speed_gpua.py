@@ -146,8 +146,11 @@ def compared() -> list[dict[str, Any]]:
     return rows
 
 
-def streamed(n: int, classes: int) -> dict[str, Any]:
-    """A memory-mapped problem in half precision, fitted with two updates of the plan, in bounded memory."""
+def streamed(n: int, classes: int, updates: int = 2, tolerance: float = 1e-6) -> dict[str, Any]:
+    """A memory-mapped problem in half precision, fitted with a few updates of the plan, in bounded memory.
+
+    Memory does not depend on how many updates there are, nor on how exact each of them is.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "Z.npy"
         Z = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=(n, D))
@@ -158,7 +161,7 @@ def streamed(n: int, classes: int) -> dict[str, Any]:
         Z.flush()
         features = np.load(file, mmap_mode="r")
         del Z, part
-        method = GPUA(random_state=0, max_iterations=2, steps=5)
+        method = GPUA(random_state=0, max_iterations=updates, tolerance=tolerance, steps=5)
         with Watch() as watch:
             seconds, _ = timed(partial(method.fit, features, text=text.numpy(), anchor=features[:, D - D_TEXT :]))
     return {
@@ -230,11 +233,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.speed_gpua", description=__doc__.split("\n\n")[0])
     parser.add_argument("--full", action="store_true", help="also a memory-mapped problem of 200,000 images")
     parser.add_argument("--images", type=int, metavar="N", help="only a memory-mapped problem of N images")
+    parser.add_argument("--updates", type=int, default=2, help="of the plan, with --images")
+    parser.add_argument("--tolerance", type=float, default=1e-6, help="marginal error of each, with --images")
     parser.add_argument("--threads", type=int, default=1, help="threads for both sides")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    rows = measure(options.full) if options.images is None else [streamed(options.images, 1000)]
+    given = (options.images, 1000, options.updates, options.tolerance)
+    rows = measure(options.full) if options.images is None else [streamed(*given)]
     if options.json:
         print(json.dumps(plain({"threads": options.threads, "results": rows, "versions": versions()}), indent=1))
     else:

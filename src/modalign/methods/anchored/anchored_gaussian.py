@@ -16,7 +16,7 @@ from modalign.linalg.similarity import unit
 from modalign.methods.anchored.anchored_classes import AnchoredClasses
 from modalign.methods.contract.descent import Best
 from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive, Seed
-from modalign.methods.contract.selection import choosing_parts, held_out, share_correct
+from modalign.methods.contract.selection import choosing_parts, growth, held_out, share_correct
 from modalign.methods.contract.transduction import keep_answers
 from modalign.methods.contract.vectors import Problem, VectorMethod
 
@@ -25,6 +25,7 @@ STRENGTHS = (1.0, 4.0, 16.0)
 WITHOUT_LABELS = {"discriminant_weight": 0.1, "strength": 8.0, "unlabeled_weight": 1.0}
 WITHOUT_CHOICE = {"discriminant_weight": 0.1, "strength": 4.0, "unlabeled_weight": 1.0}
 WITHOUT_TEXT = {"discriminant_weight": 1.0, "strength": 1.0, "unlabeled_weight": 1.0}
+UNTEMPERED = 2 / 3  # of √d: temperature from one image per class without text, where none is fitted
 COVERAGE = 0.8  # of the classes present: from there on new images get the full discriminant
 
 
@@ -56,6 +57,9 @@ class AnchoredGaussian(VectorMethod):
     can be chosen without labels: α = 0.1, κ = 8, u = 1 (picked on Caltech101, Flowers102 and digits).
 
     Without text the prior mean is the mean of all classes and α = 1, a regularized linear discriminant analysis.
+
+    The temperature is that of the cross-validated scores. One image per class leaves nothing to hold out. Then it is 1
+    with text, where s keeps the scores near probabilities, and (2/3) √d without.
 
     Cost: O(n d (d + C) + d³) per estimate; about 30 estimates to choose.
 
@@ -181,6 +185,8 @@ class AnchoredGaussian(VectorMethod):
         fixed = {name: value if value != "auto" else default[name] for name, value in given.items()}
         chosen = fixed["discriminant_weight"], fixed["strength"], fixed["unlabeled_weight"]
         parts = choosing_parts(X, y, validation, self.random_state_)
+        if not parts and text is None:
+            self.temperature_ = UNTEMPERED * math.sqrt(X.shape[1])
         if not parts or "auto" not in given.values():
             return chosen, "nothing", {}
 
@@ -188,7 +194,7 @@ class AnchoredGaussian(VectorMethod):
             return values if given[name] == "auto" else (given[name],)
 
         truth = torch.cat([part[3] for part in parts])
-        best: Best[tuple[float, float, float]] = Best("log-loss", truth)
+        best: Best[tuple[tuple[float, float, float], Tensor]] = Best("log-loss", truth)
         merits: dict[tuple[float, float, float], float] = {}
 
         def try_(alphas: Sequence[float], strength: float, u: float) -> None:
@@ -197,23 +203,26 @@ class AnchoredGaussian(VectorMethod):
                 pairs = zip(settled, parts, strict=True)
                 scores = torch.cat([self._mixed(part[2], classes, text, alpha) for classes, part in pairs])
                 merits[alpha, strength, u] = share_correct(scores, truth)
-                best.offer_value(scores / self.logit_scale_, (alpha, strength, u))
+                best.offer_value(scores / self.logit_scale_, ((alpha, strength, u), scores))
 
         all_labeled = bool(known.all())
         if all_labeled or given["unlabeled_weight"] in ("auto", 0):
             for strength in grid("strength", STRENGTHS):
                 try_(grid("discriminant_weight", WEIGHTS if text is not None else (1.0,)), strength, 0.0)
         if not all_labeled and given["unlabeled_weight"] != 0:
-            alpha, strength, _ = chosen if best.empty else best.choice
+            alpha, strength, _ = chosen if best.empty else best.choice[0]
             u = fixed["unlabeled_weight"]
             for pair in dict.fromkeys([(alpha, strength), (fixed["discriminant_weight"], fixed["strength"])]):
                 try_(pair[:1], pair[1], u)
         where = "cross-validation" if validation is None else "validation"
         prefix = f"{where.replace('-', '_')}_accuracy"
-        found = {prefix: merits[best.choice]}
+        settings, scores = best.choice
+        if validation is None:
+            self._calibrate(scores, truth, growth(parts, y))
+        found = {prefix: merits[settings]}
         if text is not None:
             found[f"{prefix}_zero_shot"] = share_correct(torch.cat([part[2] @ text.T for part in parts]), truth)
-        return best.choice, where, found
+        return settings, where, found
 
 
 def _coverage(sizes: Tensor, n: int) -> float:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from modalign.core.features import UNLABELLED
-from modalign.methods.auto.auto_pool import Pool, fit_member, member_scores
+from modalign.methods.auto.auto_pool import Pool, member_scores
 from modalign.methods.auto.auto_trials import groups_of_views, trials
+from modalign.methods.auto.auto_unjudged import Unjudged
 from modalign.methods.auto.auto_unlabeled import Agreement, agreed
 from modalign.methods.auto.ensemble import greedy_ensemble, log_probabilities
 from modalign.methods.contract.parameters import Positive, Seed
@@ -22,7 +23,6 @@ from modalign.methods.contract.transduction import keep_answers
 from modalign.methods.contract.vectors import Problem, VectorMethod
 
 SECONDS = 20.0  # for the default candidates
-UNTEMPERED = 2 / 3  # of √d: temperature of a Gaussian in d dimensions from one image per class, where none is fitted
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -37,6 +37,10 @@ class Auto(VectorMethod):
     held out in the end. Images that are given as ``validation`` take the place of the folds. Where some classes have
     text and no labeled image, candidates are also judged on classes that they were not shown.
 
+    One labeled image per class leaves nothing to judge on. With text, the anchored Gaussian and CLAP are then mixed
+    with zero-shot in parts that grow with the labels; without text, the anchored Gaussian stands alone. See
+    :class:`~modalign.methods.auto.auto_unjudged.Unjudged`.
+
     Unlabeled images (−1) are given to the candidates that can use them.
 
     Without labels, no image can be judged. An image then gets the answer on which the anchored Gaussian and GPUA agree,
@@ -48,18 +52,17 @@ class Auto(VectorMethod):
     images that the final models have beyond those of a fold (see
     :func:`~modalign.methods.auto.ensemble.greedy_ensemble`).
 
-    Cost: six fits of each candidate, one of which chooses its hyper-parameters. Candidates are tried in the given
-    order, the default ones from cheap to costly, until ``seconds`` are used; what was not tried is named in
-    ``diagnosis_``. A limit on time makes the choice depend on how busy the machine is. The same data, seed and
+    Cost: six fits of each candidate, one of which chooses its hyper-parameters. Candidates are tried in the given order
+    as far as ``seconds`` allow; what was not tried is named in ``diagnosis_``. A limit on time makes the choice depend on how busy the machine is. The same data, seed and
     ``candidates=model.candidates_`` give the same model again on any machine.
 
     Parameters
     ----------
     candidates : names of methods on vectors; None is a list that suits what is given. Zero-shot is always added where
         there is text.
-    seconds : time for choosing, in seconds of wall time. The candidate that exceeds it is dropped, and none is started
-        with less time left than the last one took. The first candidate is always finished. None is 20 for the default
-        candidates, and no limit for candidates that are given.
+    seconds : time for choosing, in seconds of wall time. A candidate that is not expected to end in time is not
+        started, from what it took elsewhere and how much slower this machine was so far. The first candidate is always
+        finished. None is 20 for the default candidates, and no limit for candidates that are given.
     random_state : draws the folds and seeds the candidates.
 
     Attributes
@@ -114,7 +117,7 @@ class Auto(VectorMethod):
         if division is not None:
             self._choose(problem, Pool.judge(problem, self.candidates, division, seed, started + seconds))
         elif bool(known.any()):
-            self._take_one(problem, seed)
+            self._mix(problem, Unjudged.fit(problem, self.candidates, seed, started + seconds))
         else:
             self._agree(problem, Agreement.fit(problem, self.candidates, seed, seconds))
         for member in self.members_:
@@ -155,12 +158,14 @@ class Auto(VectorMethod):
         if "zero_shot" in pool.logits:
             self.diagnosis_["accuracy_zero_shot"] = share_correct(pool.logits["zero_shot"], pool.truth)
 
-    def _take_one(self, problem: Problem, seed: int) -> None:
-        """One member, where there are too few labels to choose by: the anchored Gaussian."""
-        name, self.diagnosis_["chosen_on"] = "anchored_gaussian", "nothing"
-        self.candidates_ = [name]
-        temperature = 1.0 if problem.text is not None else UNTEMPERED * math.sqrt(problem.X.shape[1])
-        self._set_members({name: fit_member(name, problem, seed)}, {name: 1.0}, {name: temperature}, 1.0)
+    def _mix(self, problem: Problem, found: Unjudged) -> None:
+        """Candidates in fixed parts, where there are too few labels to choose by."""
+        self.table_, self.candidates_ = found.table, list(found.fitted)
+        self.diagnosis_ |= {
+            "chosen_on": "nothing",
+            "not_tried": ", ".join(row["name"] for row in found.table if row["name"] not in found.fitted) or "none",
+        }
+        self._set_members(found.fitted, found.weights, dict.fromkeys(found.weights, 1.0), 1 / found.temperature)
 
     def _agree(self, problem: Problem, found: Agreement) -> None:
         """All candidates, of which zero-shot answers where the others do not agree."""

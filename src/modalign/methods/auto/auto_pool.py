@@ -13,14 +13,15 @@ from torch import Tensor
 from modalign.core.errors import UnknownNameError
 from modalign.core.registration import canonical_name
 from modalign.methods import is_vector_method, method_class, vector_methods
+from modalign.methods.auto.auto_timing import Schedule
 from modalign.methods.auto.auto_trials import Trials
 from modalign.methods.auto.ensemble import Ensemble, log_probabilities
 from modalign.methods.contract.parameters import parameters
 from modalign.methods.contract.selection import held_out, log_likelihood, share_correct
 from modalign.methods.contract.vectors import Problem, VectorMethod
 
-WITH_LABELS = (  # by their cost with 16 images of each of 100 classes; TaskRes and CLIP-Adapter add nothing to these
-    "anchored_gaussian", "gda", "tip_adapter", "linear_probe", "clap", "tip_adapter_f", "lp_plus_plus", "lfa", "cmm",
+WITH_LABELS = (  # the cheap and the often useful first; TaskRes and CLIP-Adapter add nothing to these
+    "anchored_gaussian", "gda", "tip_adapter", "linear_probe", "clap", "lfa", "cmm", "tip_adapter_f", "lp_plus_plus",
     "cross_modal_probe",
 )  # fmt: skip
 SETTINGS: dict[str, dict[str, Any]] = {"linear_probe": {"C": 10.0}}  # whose own search costs more than it brings here
@@ -59,8 +60,8 @@ class Pool:
         """Fit and judge candidates one after the other until the deadline; zero-shot and the first always finish.
 
         They are judged on the validation images of the problem, if there are any, and by the trials of ``division``.
-        Candidates stand in the order of their cost. So one that had to do with less time than the last one took is not
-        started.
+        One that is not expected to end in time is not started, see
+        :class:`~modalign.methods.auto.auto_timing.Schedule`, and one that proves too slow is given up between fits.
         """
         names = candidate_names(candidates, WITH_LABELS, with_text=problem.text is not None)
         validation = held_out(problem.validation)
@@ -70,17 +71,17 @@ class Pool:
         else:
             pool = cls(torch.cat([validation[1], truth]), None, 1.0)
         must = {"zero_shot", next(name for name in [*names, "zero_shot"] if name != "zero_shot" or len(names) == 1)}
-        took = 0.0
+        schedule = Schedule(deadline, problem.X.numel() * problem.n_classes)
         for name in names:
             started, limit = time.monotonic(), math.inf if name in must else deadline
             row = {"name": name, "accuracy": None, "log_loss": None, "weight": 0.0}
-            if started + took < limit:
+            if name in must or schedule.has_time_for(name):
                 model = fit_member(name, problem, seed)
                 found = [] if validation is None else [member_scores(model, validation[0], problem.n_classes)]
-                found += _judged(name, problem, division, seed, model.chosen(), limit)
+                found += _judged(name, problem, division, seed, model.chosen(), limit, time.monotonic() - started)
                 if sum(map(len, found)) == len(pool.truth):
                     pool.logits[name], pool.fitted[name] = torch.cat(found), model
-                took = time.monotonic() - started
+                schedule.took(name, time.monotonic() - started)
             pool.table.append(row | {"seconds": round(time.monotonic() - started, 2)})
         return pool
 
@@ -127,15 +128,21 @@ def candidate_names(
 
 
 def _judged(
-    name: str, problem: Problem, division: Trials, seed: int, chosen: dict[str, Any], deadline: float
+    name: str, problem: Problem, division: Trials, seed: int, chosen: dict[str, Any], deadline: float, took: float
 ) -> list[Tensor]:
-    """(h, C) logits of the images that each trial judges, by fits that have not seen them, until time runs out."""
-    found = []
+    """(h, C) logits of the images that each trial judges, by fits that have not seen them.
+
+    A fit is expected to take as long as the last one; the first as long as ``took``, the fit to all. Those that would
+    end after the deadline are left out.
+    """
+    found: list[Tensor] = []
     for learned, held in division.parts:
-        if time.monotonic() > deadline:
+        started = time.monotonic()
+        if started + took > deadline:
             break
         model = fit_member(name, problem, seed, learned, **chosen)
         found.append(member_scores(model, problem.X[held], problem.n_classes))
+        took = time.monotonic() - started
     return found
 
 

@@ -10,11 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modalign.linalg.calibration import fit_temperature
+from modalign.linalg.calibration import fit_temperature, sharpened
 
 ROUNDS = 25  # of the greedy search; weights are multiples of about 1/25
 GAIN = 1e-4  # nats per image that one more member must bring
-DOUBLING = 0.5  # log-odds of a right answer for twice the labels per class; a cautious value set by hand
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,8 @@ def greedy_ensemble(logits: Mapping[str, Tensor], y: Tensor, *, growth: float = 
     ----------
     logits : name → (n, C) predictions for the same n images, each by a model that has not seen the image.
     y : (n,) class indices.
-    growth : how many labeled images per class the final models have for one that these had. The final models are
-        better, so these predictions are too cautious: the mean confidence is raised by ½ log₂ growth in log-odds.
+    growth : how many labeled images per class the final models have for one that these had, see
+        :func:`~modalign.linalg.calibration.sharpened`.
 
     Returns
     -------
@@ -88,19 +87,6 @@ def greedy_ensemble(logits: Mapping[str, Tensor], y: Tensor, *, growth: float = 
     size = sum(counts.values())
     mean = total / size
     sharpness = 1 / temperature_of(mean, y)
-    final = _sharpened(mean, sharpness, DOUBLING * math.log2(growth)) if growth > 1 else sharpness
+    final = sharpened(mean, sharpness, growth)
     return Ensemble({name: count / size for name, count in counts.items()}, temperatures, sharpness, final)
 
-
-def _sharpened(mean: Tensor, sharpness: float, gain: float) -> float:
-    """The sharpness at which the mean confidence is higher by ``gain`` in log-odds; by bisection."""
-
-    def confidence(scale: float) -> float:
-        return (scale * mean).softmax(dim=1).amax(dim=1).mean().item()
-
-    wanted = torch.special.expit(torch.logit(torch.tensor(confidence(sharpness)).clamp(1e-6, 1 - 1e-6)) + gain).item()
-    low, high = sharpness, 64 * sharpness
-    for _ in range(40):
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if confidence(middle) < wanted else (low, middle)
-    return low

@@ -9,16 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modalign.linalg.calibration import expected_temperature
 from modalign.linalg.inputs import wide
 from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import top_k, unit
 from modalign.methods.contract.descent import Best
 from modalign.methods.contract.parameters import Count, NonNegative, Positive, Seed
-from modalign.methods.contract.selection import choosing_parts, held_out, share_correct
+from modalign.methods.contract.selection import choosing_parts, growth, held_out, share_correct
 from modalign.methods.contract.vectors import Problem, VectorMethod
 
 WEIGHTS = (0.0, *(10 ** (k / 2) for k in range(-6, 5)))  # of α: 0 and 0.001 … 100
 UNCHOSEN, WITHOUT_LABELS = 0.01, 1.0
+UNTEMPERED = 0.5  # of √d: temperature from one image per class without text, where none is fitted
 
 
 class Discriminant(NamedTuple):
@@ -54,6 +56,14 @@ class Discriminant(NamedTuple):
         return cls(weights.to(X.dtype), (-(weights * means).sum(dim=1) / 2).to(X.dtype))
 
 
+class Judged(NamedTuple):
+    """Scores (n, C) of images that were held out, their labels, and how many labels the final model has for one."""
+
+    scores: Tensor
+    truth: Tensor
+    growth: float
+
+
 @dataclass(kw_only=True, eq=False, repr=False)
 class GDA(VectorMethod):
     r"""Training-free: Gaussian classes with one covariance and equal priors, added to the zero-shot scores.
@@ -76,6 +86,9 @@ class GDA(VectorMethod):
     covariance are those of the soft assignments, and the next assignments are the softmax of the scores, with α = 1.
 
     Without text the discriminant stands alone.
+
+    The temperature is that of the cross-validated scores, brought to the scale of the final ones. One image per class
+    leaves nothing to hold out. Then it is that of the zero-shot scores, or √d / 2 without text.
 
     Where no class has two images, :math:`\hat\Sigma` is taken around the mean of all; the paper has augmented views of
     each image there. Unlabeled images beside labeled ones are not used.
@@ -125,8 +138,12 @@ class GDA(VectorMethod):
         self.diagnosis_ = {"labeled": len(X)}
         if len(X):
             X = unit(X)
-            self.discriminant_weight_ = self._choose(X, y, text, problem)
+            self.discriminant_weight_, judged = self._choose(X, y, text, problem)
             discriminant = self._estimate(X, F.one_hot(y, problem.n_classes), text)
+            if judged is not None:
+                final = self._mixed(X, discriminant(X), text, self.discriminant_weight_)
+                scale = _spread(final, y) / _spread(judged.scores, judged.truth).clamp_min(1e-12)
+                self._calibrate(scale * judged.scores, judged.truth, judged.growth)
         else:
             self.discriminant_weight_ = (
                 WITHOUT_LABELS if self.discriminant_weight == "auto" else self.discriminant_weight
@@ -157,24 +174,40 @@ class GDA(VectorMethod):
             discriminant = self._estimate(X, P, text)
         return discriminant
 
-    def _choose(self, X: Tensor, y: Tensor, text: Tensor | None, problem: Problem) -> float:
-        """α; says in ``diagnosis_`` what it was chosen on."""
+    def _choose(self, X: Tensor, y: Tensor, text: Tensor | None, problem: Problem) -> tuple[float, Judged | None]:
+        """α, and the cross-validated scores; says in ``diagnosis_`` what α was chosen on."""
         validation = held_out(problem.validation)
         parts = choosing_parts(X, y, validation, self.random_state_)
-        if self.discriminant_weight != "auto" or text is None or not parts:
-            self.diagnosis_["chosen_on"] = "nothing"
-            return UNCHOSEN if self.discriminant_weight == "auto" else self.discriminant_weight
+        self.diagnosis_["chosen_on"] = "nothing"
+        if self.discriminant_weight != "auto":
+            return self.discriminant_weight, None
+        if not parts:
+            self.temperature_ = UNTEMPERED * X.shape[1] ** 0.5
+            if text is not None:  # the scores are nearly those of zero-shot, which has not learned from these images
+                self.temperature_ = expected_temperature(self.logit_scale_ * (X @ text.T), y)
+            return UNCHOSEN, None
         held = torch.cat([part[2] for part in parts])
         truth = torch.cat([part[3] for part in parts])
         scores = torch.cat([self._estimate(A, F.one_hot(a, problem.n_classes), text)(B) for A, a, B, _ in parts])
-        best: Best[tuple[float, float]] = Best("log-loss", truth)
-        for weight in WEIGHTS:
+        best: Best[tuple[float, Tensor]] = Best("log-loss", truth)
+        for weight in (UNCHOSEN,) if text is None else WEIGHTS:
             mixed = self._mixed(held, scores, text, weight)
-            best.offer_value(mixed / self.logit_scale_, (weight, share_correct(mixed, truth)))
-        where = "cross-validation" if validation is None else "validation"
-        self.diagnosis_ |= {
-            "chosen_on": where,
-            f"{where.replace('-', '_')}_accuracy": best.choice[1],
-            f"{where.replace('-', '_')}_accuracy_zero_shot": share_correct(held @ text.T, truth),
-        }
-        return best.choice[0]
+            best.offer_value(mixed / self.logit_scale_, (weight, mixed))
+        weight, mixed = best.choice
+        if text is not None:
+            where = "cross-validation" if validation is None else "validation"
+            self.diagnosis_ |= {
+                "chosen_on": where,
+                f"{where.replace('-', '_')}_accuracy": share_correct(mixed, truth),
+                f"{where.replace('-', '_')}_accuracy_zero_shot": share_correct(held @ text.T, truth),
+            }
+        return weight, Judged(mixed, truth, growth(parts, y)) if validation is None else None
+
+
+def _spread(scores: Tensor, y: Tensor) -> Tensor:
+    """Standard deviation of the scores of wrong classes, from the mean of each image.
+
+    It has the scale of the precision, which is much larger where few images are left to estimate Σ from.
+    """
+    wrong = scores[F.one_hot(y, scores.shape[1]) == 0].view(len(y), -1)
+    return (wrong - wrong.mean(dim=1, keepdim=True)).square().mean().sqrt()

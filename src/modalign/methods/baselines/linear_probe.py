@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -121,12 +122,15 @@ class LinearProbe(VectorMethod):
         if self.C != "auto" or not parts:
             return (1.0 if self.C == "auto" else float(self.C)), "nothing", None
 
+        judged: dict[float, list[Tensor]] = {}
+
         def measure(exponent: float) -> Merit:
             merits, sizes = [], []
             for train_X, train_y, test_X, test_y in parts:
                 weight, bias = _columns(self._regression(train_X, train_y, 10.0**exponent))
                 logits = torch.from_numpy(np.column_stack([test_X @ weight.T + bias, np.full(len(test_X), NEVER)]))
                 true = torch.from_numpy(test_y)
+                judged.setdefault(exponent, []).append(logits)
                 merits.append(Merit(share_correct(logits, true), log_likelihood(logits, true)))
                 sizes.append(len(test_y))
             return Merit(*np.average(merits, axis=0, weights=sizes).tolist())
@@ -140,6 +144,10 @@ class LinearProbe(VectorMethod):
                     tried[exponent] = measure(exponent)
             step /= 2
         peak = _peak(tried)
+        if validation is None:
+            grown = np.mean([math.log2(len(labels) / len(part[1])) for part in parts])
+            truth = torch.from_numpy(np.concatenate([part[3] for part in parts]))
+            self._calibrate(torch.cat(judged[peak])[:, :-1], truth, 2**grown)
         return 10.0**peak, chosen_on, tried[peak]
 
     def _regression(self, X: np.ndarray, y: np.ndarray, C: float) -> LogisticRegression:

@@ -160,3 +160,11 @@ def choosing_parts(
             parts.append((X[inside], y[inside], X[out], y[out]))
     judged = sum(len(part[3]) for part in parts)
     return parts if 2 * judged >= int(known.sum()) else []
+
+
+def growth(parts: list[tuple[Tensor, Tensor, Tensor, Tensor]], y: Tensor) -> float:
+    """Labeled images per class among all of ``y`` (n,) for one in a part of :func:`choosing_parts`; geometric mean."""
+    classes = int(y.max()) + 1
+    total = torch.bincount(y[y != UNLABELLED], minlength=classes)
+    left = [torch.bincount(part[1][part[1] != UNLABELLED], minlength=classes)[part[3]] for part in parts]
+    return float((total[torch.cat([part[3] for part in parts])] / torch.cat(left)).log2().mean().exp2())

@@ -22,7 +22,7 @@ from torch import Tensor
 from modalign.core.errors import InputError
 from modalign.core.features import ClassText, EncoderSpec, Features
 from modalign.core.labels import UNLABELLED
-from modalign.linalg.calibration import fit_temperature
+from modalign.linalg.calibration import fit_temperature, sharpened
 from modalign.methods.contract.class_names import read_labels
 from modalign.methods.contract.descent import seeded
 from modalign.methods.contract.parameters import check_parameters
@@ -214,10 +214,13 @@ class VectorMethod(ClassifierMixin, ProblemReader):
         weight = None if weight is None else weight[known]
         return float(accuracy_score(true[known], found[known], sample_weight=weight))
 
-    def _calibrate(self, logits: Tensor, y: Tensor) -> None:
-        """Fit ``temperature_`` on the (n, C) scores of images that were not learned from, and their labels."""
+    def _calibrate(self, logits: Tensor, y: Tensor, growth: float = 1.0) -> None:
+        """Fit ``temperature_`` on the (n, C) scores of images that were not learned from, and their labels.
+
+        ``growth`` is how many labeled images per class the method has for one that the models of these scores had.
+        """
         with torch.no_grad():
-            self.temperature_ = fit_temperature(logits, y).value
+            self.temperature_ = 1 / sharpened(logits.double(), 1 / fit_temperature(logits, y).value, growth)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "diagnosis_")

@@ -1,0 +1,45 @@
+"""How long a candidate of the automatic choice will take, so that none is started that cannot end in time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+COSTS = {  # processor seconds of the fit and its five folds, 16 images of each of 100 classes, text, 512 numbers
+    "anchored_gaussian": 1.1, "gda": 0.6, "tip_adapter": 0.1, "linear_probe": 2.7, "clap": 7.5, "lfa": 2.2, "cmm": 3.4,
+    "tip_adapter_f": 6.1, "lp_plus_plus": 9.2, "cross_modal_probe": 25.6,
+}  # fmt: skip
+SIZE = 1600 * 100 * 512  # images × classes × numbers that these were measured with
+
+
+@dataclass
+class Schedule:
+    """A deadline, and what is known of the speed of this machine on this problem.
+
+    A candidate is expected to take what it took when :data:`COSTS` were measured, times the size of the problem where
+    that is larger, times the worst factor by which a candidate has exceeded this so far. One without a known cost is
+    expected to take as long as the longest so far.
+
+    Attributes
+    ----------
+    deadline : by the monotonic clock.
+    size : images × classes × numbers.
+    """
+
+    deadline: float
+    size: float
+    slowness: float = 1.0
+    longest: float = 0.0
+
+    def has_time_for(self, name: str) -> bool:
+        """Whether a candidate that is started now is expected to end before the deadline."""
+        return time.monotonic() + self._expected(name) <= self.deadline
+
+    def took(self, name: str, seconds: float) -> None:
+        """Learn from a candidate, finished or given up."""
+        self.longest = max(self.longest, seconds)
+        if name in COSTS:
+            self.slowness = max(self.slowness, self.slowness * seconds / self._expected(name))
+
+    def _expected(self, name: str) -> float:
+        return COSTS[name] * max(1.0, self.size / SIZE) * self.slowness if name in COSTS else self.longest

@@ -1,0 +1,78 @@
+"""The automatic choice from one labeled image per class, which leaves nothing to judge candidates on."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from modalign.linalg.calibration import expected_temperature
+from modalign.methods.auto.auto_pool import candidate_names, fit_member
+from modalign.methods.contract.vectors import Problem, VectorMethod
+
+ANCHORED = ("anchored_gaussian", "clap")  # both start from the class texts, and they err on different images
+TEXT_WORTH = 10.0  # labeled images at which zero-shot has half of the weight
+
+
+@dataclass(frozen=True)
+class Unjudged:
+    """Candidates without evidence, beside zero-shot.
+
+    Attributes
+    ----------
+    fitted : name → the candidate.
+    weights : name → share of the log-probabilities.
+    temperature : of the weighted mean.
+    table : a row per candidate, see :class:`~modalign.methods.auto.auto.Auto`.
+    """
+
+    fitted: dict[str, VectorMethod]
+    weights: dict[str, float]
+    temperature: float
+    table: list[dict[str, Any]]
+
+    @classmethod
+    def fit(
+        cls, problem: Problem, candidates: tuple[str, ...] | list[str] | None, seed: int, deadline: float
+    ) -> Unjudged:
+        r"""With text the candidates in equal parts beside zero-shot, else the anchored Gaussian.
+
+        From n labeled images that show a share p of the classes, the candidates have the weight
+
+        .. math:: \lambda = p\, \frac{n}{n + 10}
+
+        together and zero-shot has the rest: a few labels move the answers little. To hold out the only image of a class
+        is no evidence, since what is learned of the others then draws answers away from it. Zero-shot alone has not
+        seen the labeled images, so the temperature is that of its scores for them, drawn toward 1 (see
+        :func:`~modalign.linalg.calibration.expected_temperature`).
+
+        Without text there is neither, and the temperature is that which the anchored Gaussian has then.
+
+        Parameters
+        ----------
+        problem : with at least one labeled image.
+        candidates : names; None is :data:`ANCHORED`. Zero-shot is added. Not used without text.
+        seed : of the candidates.
+        deadline : by the monotonic clock. After it, no candidate but the first is started.
+        """
+        started, table = time.monotonic(), []
+        if problem.text is None:
+            name = "anchored_gaussian"
+            fitted = {name: fit_member(name, problem, seed)}
+            row = {"name": name, "accuracy": None, "log_loss": None, "weight": 1.0}
+            table.append(row | {"seconds": round(time.monotonic() - started, 2)})
+            return cls(fitted, {name: 1.0}, fitted[name].temperature_, table)
+        fitted = {}
+        for name in candidate_names(candidates, ANCHORED, with_text=True):
+            started = time.monotonic()
+            if len(fitted) < 2 or started < deadline:
+                fitted[name] = fit_member(name, problem, seed)
+            row = {"name": name, "accuracy": None, "log_loss": None, "weight": 0.0}
+            table.append(row | {"seconds": round(time.monotonic() - started, 2)})
+        X, y = problem.labelled()
+        learned = [name for name in fitted if name != "zero_shot"]
+        share = len(y.unique()) / problem.n_classes * len(y) / (len(y) + TEXT_WORTH) if learned else 0.0
+        weights = {name: share / len(learned) for name in learned} | {"zero_shot": 1 - share}
+        for row in table:
+            row["weight"] = round(weights.get(row["name"], 0.0), 3)
+        return cls(fitted, weights, expected_temperature(fitted["zero_shot"]._scores(X), y), table)
