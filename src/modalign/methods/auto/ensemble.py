@@ -89,4 +89,3 @@ def greedy_ensemble(logits: Mapping[str, Tensor], y: Tensor, *, growth: float = 
     sharpness = 1 / temperature_of(mean, y)
     final = sharpened(mean, sharpness, growth)
     return Ensemble({name: count / size for name, count in counts.items()}, temperatures, sharpness, final)
-
