@@ -53,8 +53,9 @@ class Auto(VectorMethod):
     :func:`~modalign.methods.auto.ensemble.greedy_ensemble`).
 
     Cost: six fits of each candidate, one of which chooses its hyper-parameters. Candidates are tried in the given order
-    as far as ``seconds`` allow; what was not tried is named in ``diagnosis_``. A limit on time makes the choice depend on how busy the machine is. The same data, seed and
-    ``candidates=model.candidates_`` give the same model again on any machine.
+    as far as ``seconds`` allow; what was not tried is named in ``diagnosis_``. A limit on time makes the choice depend
+    on how busy the machine is. The same data, seed and ``candidates=model.candidates_`` give the same model again on
+    any machine.
 
     Parameters
     ----------
