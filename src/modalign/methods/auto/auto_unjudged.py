@@ -55,7 +55,8 @@ class Unjudged:
         seed : of the candidates.
         deadline : by the monotonic clock. After it, no candidate but the first is started.
         """
-        started, table = time.monotonic(), []
+        started = time.monotonic()
+        table: list[dict[str, Any]] = []
         if problem.text is None:
             name = "anchored_gaussian"
             fitted = {name: fit_member(name, problem, seed)}
@@ -67,7 +68,7 @@ class Unjudged:
             started = time.monotonic()
             if len(fitted) < 2 or started < deadline:
                 fitted[name] = fit_member(name, problem, seed)
-            row = {"name": name, "accuracy": None, "log_loss": None, "weight": 0.0}
+            row: dict[str, Any] = {"name": name, "accuracy": None, "log_loss": None, "weight": 0.0}
             table.append(row | {"seconds": round(time.monotonic() - started, 2)})
         X, y = problem.labelled()
         learned = [name for name in fitted if name != "zero_shot"]

@@ -145,9 +145,9 @@ class LinearProbe(VectorMethod):
             step /= 2
         peak = _peak(tried)
         if validation is None:
-            grown = np.mean([math.log2(len(labels) / len(part[1])) for part in parts])
-            truth = torch.from_numpy(np.concatenate([part[3] for part in parts]))
-            self._calibrate(torch.cat(judged[peak])[:, :-1], truth, 2**grown)
+            doublings = [math.log2(len(labels) / len(part[1])) for part in parts]
+            answers = torch.from_numpy(np.concatenate([part[3] for part in parts]))
+            self._calibrate(torch.cat(judged[peak])[:, :-1], answers, 2 ** (sum(doublings) / len(doublings)))
         return 10.0**peak, chosen_on, tried[peak]
 
     def _regression(self, X: np.ndarray, y: np.ndarray, C: float) -> LogisticRegression:
