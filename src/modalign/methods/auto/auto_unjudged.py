@@ -55,25 +55,26 @@ class Unjudged:
         seed : of the candidates.
         deadline : by the monotonic clock. After it, no candidate but the first is started.
         """
-        started = time.monotonic()
-        table: list[dict[str, Any]] = []
-        if problem.text is None:
-            name = "anchored_gaussian"
-            fitted = {name: fit_member(name, problem, seed)}
-            row = {"name": name, "accuracy": None, "log_loss": None, "weight": 1.0}
-            table.append(row | {"seconds": round(time.monotonic() - started, 2)})
-            return cls(fitted, {name: 1.0}, fitted[name].temperature_, table)
-        fitted = {}
-        for name in candidate_names(candidates, ANCHORED, with_text=True):
+        with_text = problem.text is not None
+        names = candidate_names(candidates, ANCHORED, with_text=True) if with_text else list(ANCHORED[:1])
+        fitted: dict[str, VectorMethod] = {}
+        seconds = {}
+        for name in names:
             started = time.monotonic()
-            if len(fitted) < 2 or started < deadline:
+            if len(fitted) < 1 + with_text or started < deadline:
                 fitted[name] = fit_member(name, problem, seed)
-            row: dict[str, Any] = {"name": name, "accuracy": None, "log_loss": None, "weight": 0.0}
-            table.append(row | {"seconds": round(time.monotonic() - started, 2)})
+            seconds[name] = round(time.monotonic() - started, 2)
         X, y = problem.labelled()
         learned = [name for name in fitted if name != "zero_shot"]
         share = len(y.unique()) / problem.n_classes * len(y) / (len(y) + TEXT_WORTH) if learned else 0.0
-        weights = {name: share / len(learned) for name in learned} | {"zero_shot": 1 - share}
-        for row in table:
-            row["weight"] = round(weights.get(row["name"], 0.0), 3)
-        return cls(fitted, weights, expected_temperature(fitted["zero_shot"]._scores(X), y), table)
+        if with_text:
+            weights = {name: share / len(learned) for name in learned} | {"zero_shot": 1 - share}
+            temperature = expected_temperature(fitted["zero_shot"]._scores(X), y)
+        else:
+            weights, temperature = {names[0]: 1.0}, fitted[names[0]].temperature_
+        unknown = {"accuracy": None, "log_loss": None}
+        table = [
+            {"name": name, **unknown, "weight": round(weights.get(name, 0.0), 3), "seconds": seconds[name]}
+            for name in names
+        ]
+        return cls(fitted, weights, temperature, table)
