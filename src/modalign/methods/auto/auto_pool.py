@@ -13,7 +13,7 @@ from torch import Tensor
 from modalign.core.errors import UnknownNameError
 from modalign.core.registration import canonical_name
 from modalign.methods import is_vector_method, method_class, vector_methods
-from modalign.methods.auto.auto_timing import Schedule
+from modalign.methods.auto.auto_timing import Timing
 from modalign.methods.auto.auto_trials import Trials
 from modalign.methods.auto.ensemble import Ensemble, log_probabilities
 from modalign.methods.contract.parameters import parameters
@@ -61,7 +61,7 @@ class Pool:
 
         They are judged on the validation images of the problem, if there are any, and by the trials of ``division``.
         One that is not expected to end in time is not started, see
-        :class:`~modalign.methods.auto.auto_timing.Schedule`, and one that proves too slow is given up between fits.
+        :class:`~modalign.methods.auto.auto_timing.Timing`, and one that proves too slow is given up between fits.
         """
         names = candidate_names(candidates, WITH_LABELS, with_text=problem.text is not None)
         validation = held_out(problem.validation)
@@ -71,17 +71,17 @@ class Pool:
         else:
             pool = cls(torch.cat([validation[1], truth]), None, 1.0)
         must = {"zero_shot", next(name for name in [*names, "zero_shot"] if name != "zero_shot" or len(names) == 1)}
-        schedule = Schedule(deadline, problem.X.numel() * problem.n_classes)
+        timing = Timing(deadline, problem.X.numel() * problem.n_classes)
         for name in names:
             started, limit = time.monotonic(), math.inf if name in must else deadline
             row = {"name": name, "accuracy": None, "log_loss": None, "weight": 0.0}
-            if name in must or schedule.has_time_for(name):
+            if name in must or timing.has_time_for(name):
                 model = fit_member(name, problem, seed)
                 found = [] if validation is None else [member_scores(model, validation[0], problem.n_classes)]
                 found += _judged(name, problem, division, seed, model.chosen(), limit, time.monotonic() - started)
                 if sum(map(len, found)) == len(pool.truth):
                     pool.logits[name], pool.fitted[name] = torch.cat(found), model
-                schedule.took(name, time.monotonic() - started)
+                timing.took(name, time.monotonic() - started)
             pool.table.append(row | {"seconds": round(time.monotonic() - started, 2)})
         return pool
 

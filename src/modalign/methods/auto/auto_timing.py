@@ -13,7 +13,7 @@ SIZE = 1600 * 100 * 512  # images × classes × numbers that these were measured
 
 
 @dataclass
-class Schedule:
+class Timing:
     """A deadline, and what is known of the speed of this machine on this problem.
 
     A candidate is expected to take what it took when :data:`COSTS` were measured, times the size of the problem where

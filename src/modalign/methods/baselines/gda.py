@@ -56,7 +56,7 @@ class Discriminant(NamedTuple):
         return cls(weights.to(X.dtype), (-(weights * means).sum(dim=1) / 2).to(X.dtype))
 
 
-class Judged(NamedTuple):
+class HeldOutScores(NamedTuple):
     """Scores (n, C) of images that were held out, their labels, and how many labels the final model has for one."""
 
     scores: Tensor
@@ -174,7 +174,9 @@ class GDA(VectorMethod):
             discriminant = self._estimate(X, P, text)
         return discriminant
 
-    def _choose(self, X: Tensor, y: Tensor, text: Tensor | None, problem: Problem) -> tuple[float, Judged | None]:
+    def _choose(
+        self, X: Tensor, y: Tensor, text: Tensor | None, problem: Problem
+    ) -> tuple[float, HeldOutScores | None]:
         """α, and the cross-validated scores; says in ``diagnosis_`` what α was chosen on."""
         validation = held_out(problem.validation)
         parts = choosing_parts(X, y, validation, self.random_state_)
@@ -201,7 +203,7 @@ class GDA(VectorMethod):
                 f"{where.replace('-', '_')}_accuracy": share_correct(mixed, truth),
                 f"{where.replace('-', '_')}_accuracy_zero_shot": share_correct(held @ text.T, truth),
             }
-        return weight, Judged(mixed, truth, growth(parts, y)) if validation is None else None
+        return weight, HeldOutScores(mixed, truth, growth(parts, y)) if validation is None else None
 
 
 def _spread(scores: Tensor, y: Tensor) -> Tensor:
