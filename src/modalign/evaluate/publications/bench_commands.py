@@ -1,0 +1,83 @@
+"""The command line that makes a printed number, once images and weights are there."""
+
+from __future__ import annotations
+
+import json
+
+from modalign.evaluate.publications.printed_methods import built_method
+from modalign.evaluate.publications.published_number import Published
+
+ROOT = "ROOT"  # stands for the data root
+
+_CLIP_16 = "openai/clip-vit-base-patch16"
+ENCODERS = {
+    "RN50": "timm/resnet50_clip.openai",
+    "RN101": "timm/resnet101_clip.openai",
+    "ViT-B/16": _CLIP_16,
+    "CLIP ViT-B/16": _CLIP_16,
+    "ViT-B/32": "openai/clip-vit-base-patch32",
+    "MetaCLIP ViT-B/32": "facebook/metaclip-b32-400m",
+    "DINOv2 and CLIP ViT-B/16": f"facebook/dinov2-base+{_CLIP_16}",
+    "DINOv3 and CLIP ViT-B/16": f"facebook/dinov3-vitb16-pretrain-lvd1689m+{_CLIP_16}",
+    "not stated": _CLIP_16,
+}
+"""Name on the hub of each printed backbone."""
+
+_PROTOCOLS = {
+    "few-shot": "few-shot",
+    "zero-shot": "inductive",
+    "base-to-new": "base-to-new",
+    "cross-dataset": "cross-dataset",
+    "domain generalization": "domain",
+    "unsupervised, inductive": "inductive",
+    "unsupervised, transductive": "transductive",
+    "learned hyper-parameters": "base-to-new",
+    "segmentation": "segmentation",
+}
+_OF_PAPER = {"cmm": "few-shot", "dam": "base-to-new", "fair": "inductive", "gpua": "inductive"}
+
+
+def protocol_of(number: Published) -> str:
+    """The protocol of a number, as in ``modalign bench``; of ablations and costs that of the paper's main table."""
+    if number.setting.startswith("long tail"):
+        return "long-tail"
+    return _PROTOCOLS.get(number.setting) or _OF_PAPER[number.paper]
+
+
+def encoder_of(backbone: str) -> str:
+    """The name on the hub of a printed backbone."""
+    return ENCODERS[backbone]
+
+
+def bench_command(number: Published, source: str = ROOT) -> str:
+    """``modalign bench …`` for a number; ``""`` where it has no protocol there or the method is not built.
+
+    Parameters
+    ----------
+    number : Published
+    source : str, default="ROOT"
+        The data root; ``"FEATURES"`` for a folder of features, which need no encoder.
+    """
+    method, protocol = built_method(number.method), protocol_of(number)
+    if method is None or protocol == "segmentation":
+        return ""
+    words = ["modalign bench", source, "--protocol", protocol, "--methods", method.name, "--datasets", _sets(number)]
+    if protocol == "long-tail":
+        words += ["--imbalances", number.setting.rpartition(" ")[2]]
+    elif number.shots and protocol not in ("inductive", "transductive"):
+        words += ["--shots", str(number.shots)]
+    if "16 unlabeled images" in number.method or "16 images" in number.method:
+        words += ["--per-class", "16"]
+    if source == ROOT:
+        words += ["--encoder", encoder_of(number.backbone)]
+    words += ["--settings", "paper"]
+    for name, value in method.changes.items():
+        words += ["--set", f"{method.name}.{name}={value if isinstance(value, str) else json.dumps(value)}"]
+    return " ".join(words)
+
+
+def _sets(number: Published) -> str:
+    """The data sets of a command; transfer protocols name their source first."""
+    if protocol_of(number) in ("cross-dataset", "domain"):
+        return "all" if number.dataset in ("average", "imagenet") else f"imagenet,{number.dataset}"
+    return "all" if number.dataset in ("average", "not stated") else number.dataset

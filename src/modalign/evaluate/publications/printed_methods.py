@@ -1,0 +1,135 @@
+"""Which method of the library, with which hyper-parameters, a row of a printed table is."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from modalign.core.errors import InputError
+from modalign.methods import ALL_METHODS, method_class
+from modalign.methods.contract.parameters import check_parameters, known_parameters
+
+
+@dataclass(frozen=True)
+class BuiltMethod:
+    """A method of the library as a table has it.
+
+    Attributes
+    ----------
+    name : str
+        As in ``modalign list``.
+    changes : dict
+        Hyper-parameters that make the row what it is; the others are those of the paper.
+    """
+
+    name: str
+    changes: dict[str, Any]
+
+    @property
+    def in_tower(self) -> bool:
+        """Whether it learns inside an encoder, from images."""
+        return hasattr(method_class(self.name), "score_images")
+
+
+_NO_FUSION: dict[str, Any] = {"training_fusion": 0.0, "fusion": 0.0}
+_NO_TRIPLET: dict[str, Any] = {"triplet_weight": 0.0}
+_UNALIGNED: dict[str, Any] = {"sma": "none", "cma": "none"}
+
+# Rows whose name is not that of a method, or that change it.
+_ROWS: dict[str, tuple[str, dict[str, Any]]] = {
+    "CLIP": ("zero_shot", {}),
+    "CuPL": ("zero_shot", {}),
+    "CLIP + CMA": ("cma", {}),
+    "TransCLIP-ZS": ("transclip", {}),
+    "Image-only linear probe": ("linear_probe", {}),
+    "Cross-modal linear probe": ("cross_modal_probe", {}),
+    "Cross-modal WiSE-FT, ratio 0.5": ("cross_modal_probe", {"ratio": 0.5}),
+    "CoOp, logit-adjusted loss": ("coop", {"loss": "logit-adjusted"}),
+    "CoCoOp, logit-adjusted loss": ("cocoop", {"loss": "logit-adjusted"}),
+    "CMM, mapped scores only": ("cmm", _NO_FUSION | _NO_TRIPLET),
+    "CMM, mapped scores and triplet": ("cmm", _NO_FUSION),
+    "CMM, mapped and zero-shot scores": ("cmm", _NO_TRIPLET | {"fusion": 1.0}),
+    "CMM, mapped and zero-shot scores and triplet": ("cmm", {"fusion": 1.0}),
+    "CMM, mapped and weighted zero-shot scores": ("cmm", _NO_TRIPLET),
+    "CMM, full": ("cmm", {}),
+    "CMM, no map, no triplet, no fusion": ("cmm", _NO_FUSION | _NO_TRIPLET | {"map": False}),
+    "CMM, triplet only": ("cmm", _NO_FUSION | {"map": False}),
+    "CMM, map only": ("cmm", _NO_FUSION | _NO_TRIPLET),
+    "CMM, map and triplet": ("cmm", _NO_FUSION),
+    "CMM, linear": ("cmm", {}),
+    **{f"CMM, {depth} non-linear layers": ("cmm", {"layers": depth}) for depth in (2, 3, 4, 5)},
+    "HPT": ("dam", _UNALIGNED),
+    "DAM, no alignment": ("dam", _UNALIGNED),
+    "DAM, images aligned": ("dam", {"sma": "image", "cma": "none"}),
+    "DAM, texts aligned": ("dam", {"sma": "text", "cma": "none"}),
+    "DAM, modalities aligned": ("dam", {"sma": "none"}),
+    "DAM, images and texts aligned": ("dam", {"cma": "none"}),
+    "DAM, images and modalities aligned": ("dam", {"sma": "image"}),
+    "DAM, texts and modalities aligned": ("dam", {"sma": "text"}),
+    "DAM, image-to-text only": ("dam", {"directions": "image-to-text"}),
+    "DAM, text-to-image only": ("dam", {"directions": "text-to-image"}),
+    "DAM, all maps learned": ("dam", {"maps": "learned"}),
+    "DAM, same-modal maps learned": ("dam", {"maps": "sma"}),
+    "DAM, cross-modal maps learned": ("dam", {"maps": "cma"}),
+    "FAIR without alignment score": ("fair", {"alignment": "fixed"}),
+    "FAIR without pseudo-label weight": ("fair", {"weighting": "none"}),
+    "FAIR, weight by highest score": ("fair", {"weighting": "top"}),
+    "FAIR, global features": ("fair", {"labeller": "cupl", "view": "global", "weighting": "none"}),
+    "FAIR, global features and weight": ("fair", {"labeller": "cupl", "view": "global"}),
+    "FAIR, global features, learned score": ("fair", {"view": "global", "weighting": "none"}),
+    "FAIR, global features, learned score and weight": ("fair", {"view": "global"}),
+    "WCA labels": ("fair", {"labeller": "wca", "weighting": "none"}),
+    "WCA labels, selected crops": ("fair", {"labeller": "wca", "weighting": "none", "wca_keep": 4}),
+    "WCA labels, class-token crop weights": ("fair", {"labeller": "wca", "weighting": "none", "wca_weights": "cls"}),
+    "WCA labels, learned score": ("fair", {"keep": None, "crop_weights": "softmax", "weighting": "none"}),
+    "FAIR, WCA labels": ("fair", {"labeller": "wca"}),
+    "FAIR, CODER labels": ("fair", {"labeller": "coder"}),
+    "FAIR, LoRA": ("fair", {"target": "lora"}),
+    "FAIR, K-Adaptation": ("fair", {"target": "k_adaptation"}),
+    "GPUA, semantic scores only": ("gpua", {"semantic_weight": 1.0}),
+    **{f"GPUA, {loss} loss": ("gpua", {"loss": loss.lower()})
+       for loss in ("CSLS", "contrastive", "adaptive", "triplet", "THS")},
+}  # fmt: skip
+_IN_PART = {"LaFTer": "lafter_like", "DPA": "dpa_like"}
+
+
+@cache
+def built_method(row: str) -> BuiltMethod | None:
+    """The method that a row of a table is; None where the library has neither it nor a switch that it needs."""
+    name, changes = _ROWS.get(row) or (_named(row), {})
+    if name is None:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # names that a hyper-parameter had before
+            method = method_class(name)(**changes)
+            check_parameters(method)
+            return BuiltMethod(name, known_parameters(type(method), changes))
+    except InputError:
+        return None
+
+
+def why_not_built(row: str) -> str:
+    """What is missing, in words."""
+    if row in _ROWS:
+        name, changes = _ROWS[row]
+        return f"{name} has no switch for {', '.join(changes)}"
+    near = _IN_PART.get(row.partition(",")[0])
+    return f"{near} follows it in part" if near else row.partition(",")[0]
+
+
+@cache
+def switches(name: str) -> Mapping[str, None]:
+    """All hyper-parameters of a method that some row of a table changes."""
+    rows = (built_method(row) for row in _ROWS)
+    return dict.fromkeys(key for method in rows if method and method.name == name for key in method.changes)
+
+
+def _named(row: str) -> str | None:
+    """The method whose name is that of the row up to the first comma, whatever its capitals and hyphens."""
+    plain = {name.replace("_", ""): name for name in ALL_METHODS}
+    return plain.get(re.sub(r"[^a-z0-9]", "", row.partition(",")[0].lower()))
