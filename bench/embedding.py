@@ -208,7 +208,7 @@ def widened(encoder: Encoder, items: Items) -> Encoder:
     wide = copy.copy(encoder)
     wide.spec = replace(encoder.spec, dim=WIDTH, fingerprint="0" * 64)
     vectors = np.random.default_rng(0).normal(size=(len(items), WIDTH)).astype(np.float32)
-    with wide.store.files() as files, wide.store.shelf(wide.spec.fingerprint, "centre", WIDTH) as shelf:
+    with wide.store.files() as files, wide.store.shelf(wide.spec.fingerprint, "center", WIDTH) as shelf:
         shelf.add(files.contents([items.identity(i) for i in range(len(items))]), vectors)
     return wide
 

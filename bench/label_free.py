@@ -37,7 +37,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "anchored_gaussian": ("anchored_gaussian", {}),
     "gpua": ("gpua", {}),
     "gpua, paper": ("gpua", {"preset": "paper"}),
-    "gpua, released": ("gpua", {"preset": "released"}),
+    "gpua, released": ("gpua", {"preset": "official_code"}),
     "transclip": ("transclip", {}),
     "lfa": ("lfa", {}),
     "fair_vectors": ("fair_vectors", {}),

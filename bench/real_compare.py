@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     features, text, anchor, lists = load(options.second)
     shots = [k if k == "all" else int(k) for k in options.shots.split(",")]
     result = compare(
-        features, text=text, anchor=anchor, split=lists, methods=options.methods.split(","), shots=shots,
+        features, text=text, clip_encoder=anchor, split=lists, methods=options.methods.split(","), shots=shots,
         seeds=options.seeds, jobs=options.jobs, ablations=options.ablations,
     )  # fmt: skip
     if options.page:

@@ -102,7 +102,7 @@ def run(
     """Fit on ``views``, score there and on ``test``."""
     started = time.perf_counter()
     method = GPUA(random_state=0, **settings).fit(
-        views.visual(spaces), text=text, anchor=None if spaces == "CLIP" else views.clip
+        views.visual(spaces), text=text, clip_features=None if spaces == "CLIP" else views.clip
     )
     seconds = time.perf_counter() - started
     return Row(
@@ -127,12 +127,12 @@ def measure() -> list[Row]:
     true = (np.bincount(val.y) / len(val.y)).tolist()
     rows = [
         run("val", val, "CLIP", text, required=95.4),
-        run("val", val, "CLIP", text, marginals="uniform"),
-        run("val", val, "CLIP", text, marginals=true, says="the true class sizes"),
+        run("val", val, "CLIP", text, class_prior="uniform"),
+        run("val", val, "CLIP", text, class_prior=true, says="the true class sizes"),
         run("val", val, "second + CLIP", text, required=95.4),
         run("flat", flat, "CLIP", text, required=95.2),
-        run("flat", flat, "CLIP", text, marginals="uniform"),
-        run("flat", flat, "CLIP", text, marginals="estimate"),
+        run("flat", flat, "CLIP", text, class_prior="uniform"),
+        run("flat", flat, "CLIP", text, class_prior="estimate"),
         run("flat", flat, "second + CLIP", text, required=95.2),
         run("test", test, "CLIP", text),
     ]
@@ -149,7 +149,7 @@ def measure() -> list[Row]:
         run("val", val, "second + CLIP", text, test=test, says="W₀, no refinement", steps=0),
         run("val", val, "second + CLIP", text, test=test, hubs="share"),
         *(run("val", val, "second + CLIP", text, test=test, loss=loss) for loss in LOSSES),
-        run("val", val, "second + CLIP", text, test=test, preset="released"),
+        run("val", val, "second + CLIP", text, test=test, preset="official_code"),
     ]
     return rows
 

@@ -67,7 +67,7 @@ def plain_steps(
     for rows in order:
         x, label = X[rows], y[rows]
         similarity = model(x)
-        loss = F.cross_entropy(aim.logit_scale * (similarity + aim.fusion * (x @ text.T)), label)
+        loss = F.cross_entropy(aim.logit_scale * (similarity + aim.zero_shot_weight * (x @ text.T)), label)
         positive = similarity.gather(1, label[:, None])[:, 0]
         negative = similarity.scatter(1, label[:, None], -torch.inf).max(dim=1).values
         loss = loss + F.relu((1 - positive) - (1 - negative) + aim.margin).mean()

@@ -163,7 +163,9 @@ def streamed(n: int, classes: int, updates: int = 2, tolerance: float = 1e-6) ->
         del Z, part
         method = GPUA(random_state=0, max_iterations=updates, tolerance=tolerance, steps=5)
         with Watch() as watch:
-            seconds, _ = timed(partial(method.fit, features, text=text.numpy(), anchor=features[:, D - D_TEXT :]))
+            seconds, _ = timed(
+                partial(method.fit, features, text=text.numpy(), clip_features=features[:, D - D_TEXT :])
+            )
     return {
         "what": "streamed",
         "images": n, "classes": classes, "d": D,

@@ -44,7 +44,7 @@ TESTED = 0.5
 ASKED = {"maple": 8.0, "align": 8.0, "dam": 8.0, "fair": 10.0}  # points above zero-shot
 
 ADAMW = {"optimiser": "adamw", "weight_decay": 0.01}
-PROMPTS = {"augmentation": "centre", "batch_size": 16, "epochs": 20, "training": ADAMW}
+PROMPTS = {"augmentation": "center", "batch_size": 16, "epochs": 20, "training": ADAMW}
 SELF_TRAINED = {"augmentation": "randaugment", "epochs": 3}
 SETTINGS: dict[str, dict[str, Any]] = {
     "align": PROMPTS | {"learning_rate": 0.005, "coupling": "projected", "epochs": 12},

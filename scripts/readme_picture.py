@@ -46,7 +46,7 @@ def draw_answers(figure: Figure | SubFigure) -> None:
         encoder=load_encoder("tiny"),
         method="gpua",
         classes=digits.class_names,
-        unlabelled=True,
+        unlabeled=True,
         mirror=False,
     )
     answers = model.predict(digits.select(shown))

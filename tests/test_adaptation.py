@@ -167,7 +167,7 @@ def test_one_image_of_most_classes_is_enough_to_fit_and_hold_out_the_others(name
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_inside_an_encoder_enough_images_are_held_out_and_compared_with_zero_shot(encoder) -> None:
     source = digits(14)
-    recipe = {"epochs": 1, "batch_size": 14, "augmentation": "centre"}
+    recipe = {"epochs": 1, "batch_size": 14, "augmentation": "center"}
     model = ma.adapt(source, encoder=encoder, method="coop", **recipe)
     assert model.record["images"] == {"train": 21, "validation": 21}
     assert model.record["outcome"]["held_out"]["n"] == model.record["outcome"]["zero_shot"]["n"] == 21

@@ -24,7 +24,7 @@ DIGITS = load_digits().select(np.arange(0, 1797, 60))
         ({"method": ma.CMM}, r"Expected method=… as a name or an unfitted method like CMM\(\)"),
         ({"split": 3}, "Expected split=… as a split file or a Split, got int"),
         ({"shot": 3}, "Unknown argument 'shot'; did you mean 'shots'?"),
-        ({"unlabeled": True}, "Unknown argument 'unlabeled'; did you mean 'unlabelled'?"),
+        ({"unlabeld": True}, "Unknown argument 'unlabeld'; did you mean 'unlabeled'?"),
         ({"method": "cmm", "step": 3}, "Unknown hyper-parameter of CMM 'step'; did you mean 'steps'?"),
     ],
 )

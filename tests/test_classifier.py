@@ -190,7 +190,7 @@ def test_two_encoders_without_a_label(tmp_path: Path, encoder) -> None:
     joined = ma.load_encoder("tiny-vision+tiny", cache=encoder.store)
     both = ma.adapt(unlabelled, encoder=joined, **settings)
     eyes = ma.load_encoder("tiny-vision", cache=encoder.store)
-    learned = ma.adapt(unlabelled, encoder=eyes, anchor=encoder, **settings)
+    learned = ma.adapt(unlabelled, encoder=eyes, clip_encoder=encoder, **settings)
     zero_shot = ma.adapt(unlabelled, encoder=encoder, method="zero_shot", templates=DIGIT_TEMPLATES)
     right = [
         (m.predict(digits).probabilities.argmax(axis=1) == digits.labels).mean() for m in (zero_shot, both, learned)
@@ -209,10 +209,10 @@ def test_two_encoders_without_a_label(tmp_path: Path, encoder) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"method": "cmm", "anchor": "tiny"}, "takes no anchor"),
-        ({"method": "gpua", "anchor": "tiny-vision"}, "reads sentences"),
-        ({"method": "gpua", "unlabelled": True}, "names of the classes"),
-        ({"method": "cmm", "unlabelled": True, "classes": ["disc", "square"]}, "learns from labeled images"),
+        ({"method": "cmm", "clip_encoder": "tiny"}, "learns in one space; leave out clip_encoder"),
+        ({"method": "gpua", "clip_encoder": "tiny-vision"}, "reads sentences"),
+        ({"method": "gpua", "unlabeled": True}, "names of the classes"),
+        ({"method": "cmm", "unlabeled": True, "classes": ["disc", "square"]}, "learns from labeled images"),
     ],
 )
 def test_what_does_not_go_together_is_said(change: dict, sentence: str, photos: Path) -> None:
@@ -246,7 +246,7 @@ def test_a_method_on_crops_sees_them_when_fitted_and_when_it_predicts(photos: Pa
 
 @pytest.mark.filterwarnings("ignore:The pseudo-labels fall on about")  # the tiny encoder knows no shapes
 def test_a_method_that_learns_from_crops_alone_predicts_without_any(photos: Path, encoder, monkeypatch) -> None:
-    settings = {"encoder": encoder, "method": "fair_vectors", "classes": ["disc", "square"], "unlabelled": True}
+    settings = {"encoder": encoder, "method": "fair_vectors", "classes": ["disc", "square"], "unlabeled": True}
     model, whole = ma.adapt(photos, crops=4, **settings), ma.adapt(photos, **settings)
     assert model.method.diagnosis_["crops"] == 4
     assert whole.method.diagnosis_["crops"] == whole.crops == 0
@@ -293,7 +293,7 @@ def test_two_encoders_go_to_methods_that_map_between_spaces(method: str, photos:
 
 def test_without_labels_and_without_text_there_is_nothing_to_learn_from(photos: Path) -> None:
     with pytest.raises(InputError, match="labeled images or an encoder that reads text, got neither"):
-        ma.adapt(photos, encoder="tiny-vision", unlabelled=True, classes=["a", "b"])
+        ma.adapt(photos, encoder="tiny-vision", unlabeled=True, classes=["a", "b"])
 
 
 @pytest.mark.parametrize("shots", [1, 3])

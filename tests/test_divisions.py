@@ -118,7 +118,7 @@ def test_compare_keeps_to_the_same_parts(tmp_path: Path, drawn, encoder, kind: s
 def test_without_labels_the_test_part_is_not_seen(tmp_path: Path, drawn, encoder, monkeypatch, kind: str) -> None:
     source, options, part_of = make(tmp_path, drawn, kind)
     seen = Seen(monkeypatch, encoder)
-    ma.adapt(source, encoder=encoder, method="zero_shot", unlabelled=True, classes=SHAPES, **options)
+    ma.adapt(source, encoder=encoder, method="zero_shot", unlabeled=True, classes=SHAPES, **options)
     assert {part_of[name] for name in seen.names} == {"train"}
 
 

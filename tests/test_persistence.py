@@ -35,7 +35,7 @@ def fitted(name: str = "zero_shot", labels: np.ndarray | None = None):
     cls = method_class(name)
     quick = {"steps": 30} if "steps" in cls().get_params() else {}
     method = cls(**quick)
-    needs = {"anchor": X} if cls.needs_anchor else {}
+    needs = {"clip_features": X} if cls.needs_clip_features else {}
     return method.fit(
         X,
         y if labels is None else labels[y],

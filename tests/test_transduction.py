@@ -32,7 +32,7 @@ METHODS = {
     "anchored_gaussian": {},
     "gpua": {},
     "gpua paper": {"preset": "paper", "steps": 3},
-    "gpua released": {"preset": "released"},
+    "gpua released": {"preset": "official_code"},
     "transclip": {},
     "lfa": {"max_steps": 3},
     "fair_vectors": {"steps": 3},
@@ -97,7 +97,7 @@ def test_with_labels_nothing_is_kept_of_labeled_images(digits, encoder):
 
 def test_copies_under_other_names_are_recognized_and_evaluated(photos: Path, encoder, tmp_path: Path):
     names = ["disc", "square"]
-    model = ma.adapt(photos, method="anchored_gaussian", encoder=encoder, classes=names, unlabelled=True)
+    model = ma.adapt(photos, method="anchored_gaussian", encoder=encoder, classes=names, unlabeled=True)
     found = model.predict(photos)
     assert found.transductive.all()
     for i, file in enumerate(sorted(photos.rglob("*.png"))):

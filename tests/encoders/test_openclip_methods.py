@@ -11,7 +11,7 @@ from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.text.descriptions import sentences
 from modalign.methods import TOWER_METHODS, method_class
 
-QUICK = {"epochs": 1, "batch_size": 4, "augmentation": "centre", "random_state": 1}
+QUICK = {"epochs": 1, "batch_size": 4, "augmentation": "center", "random_state": 1}
 ON_THE_TEXT_SIDE = ("coop", "cocoop", "plot")
 
 

@@ -35,7 +35,7 @@ def store(tmp_path):
     return FeatureStore(tmp_path / "cache")
 
 
-def shelf(store, fingerprint="f" * 64, view="centre", dim=D):
+def shelf(store, fingerprint="f" * 64, view="center", dim=D):
     return store.shelf(fingerprint, view, dim)
 
 

@@ -41,7 +41,7 @@ from modalign.methods import OTHER_METHODS, register_method
 from modalign.methods.baselines.zero_shot import ZeroShot
 from modalign.methods.contract.problem import Problem
 
-QUICK = {"coop": {"epochs": 1, "augmentation": "centre"}}
+QUICK = {"coop": {"epochs": 1, "augmentation": "center"}}
 
 
 @pytest.fixture(scope="module")

@@ -393,14 +393,14 @@ def test_with_an_anchor_gpua_learns_the_other_space_and_all_others_stay_in_the_a
     vectors = np.eye(4, 24)[anchor.labels] + 0.08 * np.random.default_rng(7).normal(size=(len(anchor), 24))
     vision = replace(anchor, vectors=vectors.astype(np.float32), spec=EncoderSpec("eyes", "e" * 64, 24))
     methods = ("zero_shot", "linear_probe", "gpua")
-    both = run(vision, text, anchor=anchor, methods=methods, seeds=1)
+    both = run(vision, text, clip_encoder=anchor, methods=methods, seeds=1)
     alone = run(anchor, text, methods=methods, seeds=1)
     for a, b in zip(both.runs, alone.runs, strict=True):
         assert (a.method, a.shots) == (b.method, b.shots)
         same = a.diagnosis == b.diagnosis and np.array_equal(a.correct, b.correct)
         assert same == (a.method.partition(SEPARATOR)[0] != "gpua")
     assert mean(both, "gpua", 0) > 0.9
-    assert both.record["anchor"].startswith("mine")
+    assert both.record["clip_encoder"].startswith("mine")
     (look,) = (look for look in both.looks if look.method == "gpua")
     assert look.clouds["before"][0].shape[1] == look.clouds["after"][0].shape[1] == 16
 
@@ -503,8 +503,8 @@ def test_official_lists_are_drawn_from_and_tested_on() -> None:
         ({"text": np.ones((4, 9))}, InputError, r"width of the image vectors \(16\), got 9"),
         ({"text": ClassText(np.eye(3, 16), NAMES[:3])}, InputError, "text for all 4 classes, got none for 'fox'"),
         ({"text": "nowhere.npz"}, InputError, "file of text vectors"),
-        ({"anchor": Features(np.ones((3, 16), dtype=np.float32))}, InputError, "the same images"),
-        ({"anchor": 5}, InputError, "features of the same images"),
+        ({"clip_encoder": Features(np.ones((3, 16), dtype=np.float32))}, InputError, "the same images"),
+        ({"clip_encoder": 5}, InputError, "features of the same images"),
         ({"classes": ["a", "b"]}, InputError, "among the 2 given class names, got 'cat', 'dog', 'elk', 'fox'"),
         ({"text": np.ones((3, 16))}, InputError, "one row of text for each of the 4 classes, got 3"),
         ({"labels": np.full(160, -1)}, InputError, "without a label nothing can be tested"),

@@ -43,8 +43,8 @@ def numbers(row: str) -> list[float]:
 @pytest.mark.parametrize(
     ("method", "parameter", "row"),
     [
-        ("cmm", "fusion", BETA),
-        ("dam", "mixing", MIXING),
+        ("cmm", "zero_shot_weight", BETA),
+        ("dam", "aligned_weight", MIXING),
         ("dam", "global_prompts", GLOBAL_PROMPTS),
         ("gpua", "max_iterations", ITERATIONS),
         ("gpua", "steps", STEPS),
@@ -109,7 +109,7 @@ def test_other_data_sets_get_what_all_sets_share_and_a_note() -> None:
         known, other = (paper_settings(method, name, protocol="inductive") for name in ("eurosat", "my-photos"))
         assert "this data set" in " ".join(other.notes)
         assert "this data set" not in " ".join(known.notes)
-    assert paper_settings("cmm", "my-photos").parameters["fusion"] == "auto"
+    assert paper_settings("cmm", "my-photos").parameters["zero_shot_weight"] == "auto"
     assert paper_settings("dam", "EuroSAT") == paper_settings("dam", "eurosat")
 
 

@@ -212,10 +212,10 @@ def test_without_text_nothing_can_do_without_labels() -> None:
 
 
 class Anchored(Spy):
-    takes_anchor = True
+    takes_clip_features = True
 
-    def fit(self, X: Features, *, text: ClassText | None, validation: Features | None, anchor: Features) -> Spy:
-        self.seen["anchor"] = anchor
+    def fit(self, X: Features, *, text: ClassText | None, validation: Features | None, clip_features: Features) -> Spy:
+        self.seen["clip_features"] = clip_features
         return super().fit(X, text=text, validation=validation)
 
 
@@ -225,11 +225,11 @@ def test_an_anchor_goes_to_methods_that_take_one_and_replaces_the_images_of_all_
     anchor = Features(features.vectors + np.float32([1000, 0, 0, 0, 0]), ids=features.ids)
     takes, plain = Anchored(needs_labels=shots > 0), Spy(needs_labels=shots > 0)
     methods = {"takes": lambda seed: takes, "plain": lambda seed: plain}
-    runs = few_shot_protocol(features, TEXT, methods, shots=(shots,), seeds=(1,), anchor=anchor, test=0.5)
+    runs = few_shot_protocol(features, TEXT, methods, shots=(shots,), seeds=(1,), clip_features=anchor, test=0.5)
     seen = takes.seen["train"]
-    assert [row - 1000 for row in rows_of(takes.seen["anchor"])] == rows_of(seen)  # the same images, row by row
+    assert [row - 1000 for row in rows_of(takes.seen["clip_features"])] == rows_of(seen)  # the same images, row by row
     assert max(rows_of(takes.seen["test"])) < 1000
-    assert (takes.seen["anchor"].labels == -1).all()
+    assert (takes.seen["clip_features"].labels == -1).all()
     for part in ("train", "test"):
         assert [row - 1000 for row in rows_of(plain.seen[part])] == rows_of(takes.seen[part])
         np.testing.assert_array_equal(plain.seen[part].labels, takes.seen[part].labels)
@@ -312,10 +312,13 @@ def test_one_run_can_use_a_split_of_ones_own() -> None:
         ({"features": Features(np.ones((4, 5), dtype=np.float32))}, "labeled images"),
         ({"text": ClassText(np.eye(3, 5, dtype=np.float32), ("owl", "dog", "cat"))}, "same class names"),
         ({"mirror": Features(np.ones((4, 5), dtype=np.float32))}, "same images in the same order"),
-        ({"anchor": Features(np.ones((4, 5), dtype=np.float32))}, r"same images in the same order .* got 4 rows"),
-        ({"anchor": Features(toy().vectors)}, "with other ids"),
-        ({"anchor": Features(toy().vectors[:, :4], toy().ids), "text": TEXT}, "space of the text"),
-        ({"anchor": toy(), "mirror": toy()}, "mirror=… or anchor=…"),
+        (
+            {"clip_features": Features(np.ones((4, 5), dtype=np.float32))},
+            r"same images in the same order .* got 4 rows",
+        ),
+        ({"clip_features": Features(toy().vectors)}, "with other ids"),
+        ({"clip_features": Features(toy().vectors[:, :4], toy().ids), "text": TEXT}, "space of the text"),
+        ({"clip_features": toy(), "mirror": toy()}, "mirror=… or clip_features=…"),
         ({"shots": ("few",)}, "or 'all'"),
         ({"record": "no/such/folder/runs.jsonl"}, "folder of results file"),
     ],

@@ -360,7 +360,7 @@ def test_gradient_is_the_plan_and_that_of_finite_differences(rho):
     a, b = weights(5), weights(4)
 
     def value(C):
-        return transport_cost(C, 0.1, a, b, rho=rho, tolerance=1e-13, max_sweeps=5000, regularised=True)
+        return transport_cost(C, 0.1, a, b, rho=rho, tolerance=1e-13, max_sweeps=5000, regularized=True)
 
     value(cost).backward()
     plan = sinkhorn(cost, 0.1, a, b, rho=rho, tolerance=1e-13, max_sweeps=5000)

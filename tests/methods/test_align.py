@@ -52,7 +52,7 @@ def of_prompts(layers: tuple[torch.Tensor, ...], which: int) -> list[torch.Tenso
 
 def test_scores_are_those_of_the_equations(model, pixels) -> None:
     """Equations 3 to 7: one image, class, visual and textual prompt at a time."""
-    made = learner(model, visual=2, textual=3, length=2, depth=9, beta=0.7, sweeps=5000)
+    made = learner(model, visual=2, textual=3, n_ctx=2, depth=9, token_weight=0.7, sweeps=5000)
     text, vision = made.prompts.prompts()
     assert len(text) == len(vision) == 3  # the shallower tower's depth
     expected = np.zeros((3, 4))
@@ -78,7 +78,7 @@ def test_scores_are_those_of_the_equations(model, pixels) -> None:
 
 def test_scores_of_the_released_form(model, pixels) -> None:
     """Token similarity as cost, token sets by the first prompt's length, prompt-level similarity under the plan."""
-    made = learner(model, preset="released", visual=3, textual=3)
+    made = learner(model, preset="official_code", visual=3, textual=3)
     text, vision = made.prompts.prompts()
     expected = np.zeros((3, 4))
     for i in range(3):
@@ -104,7 +104,7 @@ def test_scores_of_the_released_form(model, pixels) -> None:
 
 
 def test_trainable_numbers_are_the_published_ones() -> None:
-    released = ALIGN(preset="released")._learner(vit_b16(), torch.Generator())
+    released = ALIGN(preset="official_code")._learner(vit_b16(), torch.Generator())
     assert count_parameters(released) == 3_582_720
     assert sum(v.numel() for v in released.state().values()) == 9 * 4 * 2 * (512 + 768)  # 369 kB are saved
     assert count_parameters(ALIGN()._learner(vit_b16(), torch.Generator())) == 9 * 4 * 2 * (512 + 768) == 92_160
@@ -147,7 +147,7 @@ def test_only_the_published_code_leaves_patches_and_words_without_gradient(model
     assert paper["patches"][:, :, 1:].abs().max() > 1e-4
     assert paper["words"].abs().max() > 1e-4
     released: dict[str, torch.Tensor] = {}
-    made = learner(model, preset="released")
+    made = learner(model, preset="official_code")
     gradients(made, pixels, released)
     assert not any(g is not None and g[:, :, 1:].abs().max() > 0 for g in released.values())
     assert all(p.grad.abs().max() > 0 for p in made.parameters())  # by the prompt-level vectors alone
@@ -191,9 +191,9 @@ def test_the_controls_change_what_they_say(model, pixels) -> None:
     assert (h >= z - 1e-9).all()  # a token distance is added
 
 
-@pytest.mark.parametrize("preset", ["paper", "released"])
+@pytest.mark.parametrize("preset", ["paper", "official_code"])
 def test_one_prompt_a_side_leaves_the_prompt_level_nothing_to_choose(preset: str, model, pixels) -> None:
-    made = learner(model, preset=preset, visual=1, textual=1, beta=0.0)
+    made = learner(model, preset=preset, visual=1, textual=1, token_weight=0.0)
     with torch.no_grad():
         classes = made.classes()
         found = made.scores(pixels, classes)
@@ -203,8 +203,8 @@ def test_one_prompt_a_side_leaves_the_prompt_level_nothing_to_choose(preset: str
 
 
 def test_restored_prompts_say_the_same(model, pixels) -> None:
-    made = learner(model, preset="released")
-    again = learner(model, preset="released", random_state=9)
+    made = learner(model, preset="official_code")
+    again = learner(model, preset="official_code", random_state=9)
     again.restore(made.state())
     with torch.no_grad():
         torch.testing.assert_close(
@@ -216,10 +216,10 @@ def test_restored_prompts_say_the_same(model, pixels) -> None:
     ("settings", "sentence"),
     [
         ({"coupling": "projected", "visual": 4, "textual": 2}, "as many visual as textual"),
-        ({"preset": "released", "visual": 2}, "as many visual as textual"),
-        ({"preset": "released", "value": "entropic"}, "value='cost'"),
-        ({"length": 14}, "'very long thin green lizard.'"),
-        ({"length": 18}, "0 to 17 prompt tokens"),
+        ({"preset": "official_code", "visual": 2}, "as many visual as textual"),
+        ({"preset": "official_code", "value": "entropic"}, "value='cost'"),
+        ({"n_ctx": 14}, "'very long thin green lizard.'"),
+        ({"n_ctx": 18}, "0 to 17 prompt tokens"),
     ],
 )
 def test_what_does_not_fit_is_said(settings: dict, sentence: str, model) -> None:
@@ -231,6 +231,6 @@ def test_presets_fill_in_what_is_left_open() -> None:
     labels = np.arange(4)
     recipe = ALIGN()._recipe(labels)
     assert (recipe.learning_rate, recipe.epochs) == (0.0035, 40)
-    released = ALIGN(preset="released", epochs=3)
+    released = ALIGN(preset="official_code", epochs=3)
     assert (released._recipe(labels).learning_rate, released._recipe(labels).epochs) == (0.0025, 3)
     assert released.learning_rate is None  # what the user gave stays as it was

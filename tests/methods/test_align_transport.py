@@ -38,7 +38,7 @@ def pot(cost, epsilon):
     return ot.sinkhorn(a, b, cost, epsilon, stopThr=1e-11, numItermax=20_000)
 
 
-def literal(z, h, patches, words, mask, epsilon=0.1, beta=1.0, weight=1.0, entropic=False, uniform=False):
+def literal(z, h, patches, words, mask, epsilon=0.1, token_weight=1.0, weight=1.0, entropic=False, uniform=False):
     """Equations 3 to 6, one image, class and pair of prompts at a time; distances (B, K) and plans (B, K, M, N)."""
 
     def distance(cost):
@@ -54,7 +54,7 @@ def literal(z, h, patches, words, mask, epsilon=0.1, beta=1.0, weight=1.0, entro
                 for n in range(N):
                     tokens = words[k, n][mask[k, n]]
                     inner = np.array([[1 - cos(r, s) for s in tokens] for r in patches[i, m]])
-                    cost[m, n] = weight * (1 - cos(z[i, m], h[k, n])) + beta * distance(inner)[0]
+                    cost[m, n] = weight * (1 - cos(z[i, m], h[k, n])) + token_weight * distance(inner)[0]
             distances[i, k], plans[i, k] = distance(cost)
     return distances, plans
 
@@ -64,8 +64,8 @@ def literal(z, h, patches, words, mask, epsilon=0.1, beta=1.0, weight=1.0, entro
     [
         ({}, {}),
         ({"epsilon": 0.3}, {"epsilon": 0.3}),
-        ({"beta": 0.0}, {"beta": 0.0}),
-        ({"beta": 0.3, "prompt_weight": 0.7}, {"beta": 0.3, "weight": 0.7}),
+        ({"token_weight": 0.0}, {"token_weight": 0.0}),
+        ({"token_weight": 0.3, "prompt_weight": 0.7}, {"token_weight": 0.3, "weight": 0.7}),
         ({"value": "entropic"}, {"entropic": True}),
         ({"plan": "uniform"}, {"uniform": True}),
         ({"plan": "uniform", "value": "entropic"}, {"uniform": True, "entropic": True}),
@@ -114,9 +114,9 @@ def test_gradient_of_the_cost_is_the_product_of_the_plans(tensors):
     *inputs, mask = tensors
     beta, weights = 0.7, torch.linspace(1, 2, B * K, dtype=torch.float64).view(B, K)
     inputs = [part.requires_grad_() for part in inputs]
-    found = two_level_transport(*inputs, mask, beta=beta, **EXACT)
+    found = two_level_transport(*inputs, mask, token_weight=beta, **EXACT)
     ours = torch.autograd.grad((weights * found.distances).sum(), inputs)
-    _, plans = literal(*(part.detach() for part in inputs), mask, beta=beta)
+    _, plans = literal(*(part.detach() for part in inputs), mask, token_weight=beta)
     z, h, patches, words = inputs
     total = 0.0
     for i, k, m, n in np.ndindex(B, K, M, N):
@@ -222,7 +222,7 @@ def test_one_mask_for_all_prompts_of_a_class(tensors):
 def test_without_tokens_or_beta_only_prompts_count(tensors):
     z, h, patches, words, mask = tensors
     alone = two_level_transport(z, h, **EXACT)
-    weightless = two_level_transport(z, h, patches, words, mask, beta=0.0, **EXACT)
+    weightless = two_level_transport(z, h, patches, words, mask, token_weight=0.0, **EXACT)
     assert alone.tokens is None
     torch.testing.assert_close(alone.distances, weightless.distances)
     single = two_level_transport(z[:, :1], h[:, :1])  # CoOp, VPT, MaPLe: one prompt a side is plain cosine
@@ -302,7 +302,7 @@ def test_entropic_value_prefers_classes_with_more_words():
         ({"word_mask": torch.ones(K, N, L)}, "word_mask bool"),
         ({"word_mask": torch.zeros(K, N, L, dtype=torch.bool)}, "at least one element"),
         ({"epsilon": -0.1}, "epsilon > 0"),
-        ({"beta": -1.0}, "beta"),
+        ({"token_weight": -1.0}, "token_weight"),
         ({"patches": torch.full((B, M, J, D), math.nan)}, "finite numbers"),
     ],
 )

@@ -37,7 +37,7 @@ class NeedsText(Recorder):
 
 
 class NeedsAnchor(Recorder):
-    needs_anchor = True
+    needs_clip_features = True
 
 
 class WithoutLabels(Recorder):
@@ -125,12 +125,12 @@ def test_labels_may_be_missing_only_where_the_method_says_so():
 
 
 def test_anchor_is_the_same_images():
-    method = NeedsAnchor().fit(data(), Y, anchor=data(6, 9), text=data(3, 9))
-    assert method.problem.anchor.shape == (6, 9)
-    with pytest.raises(InputError, match="needs anchor"):
+    method = NeedsAnchor().fit(data(), Y, clip_features=data(6, 9), text=data(3, 9))
+    assert method.problem.clip_features.shape == (6, 9)
+    with pytest.raises(InputError, match="needs clip_features"):
         NeedsAnchor().fit(data(), Y)
-    with pytest.raises(InputError, match=r"as many rows in anchor as in X \(6\), got 5"):
-        NeedsAnchor().fit(data(), Y, anchor=data(5))
+    with pytest.raises(InputError, match=r"as many rows in clip_features as in X \(6\), got 5"):
+        NeedsAnchor().fit(data(), Y, clip_features=data(5))
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_scores_are_equation_11(lam):
     inner = omega * (-alpha * of_text - (1 - alpha) * of_image)
     log_softmax = inner - np.log(np.exp(inner).sum(axis=1, keepdims=True))
     expected = 100 * (blend * images @ texts.T + (1 - blend) * log_softmax)
-    method = CMA(ridge=lam, alpha=alpha, omega=omega, blend=blend).fit(images, text=texts)
+    method = CMA(ridge=lam, alpha=alpha, omega=omega, cosine_weight=blend).fit(images, text=texts)
     np.testing.assert_allclose(method.scores(images), expected, atol=1e-4)
 
 
@@ -58,7 +58,7 @@ def test_scores_are_equation_11(lam):
 def test_pairs_of_unit_vectors_are_constant_over_the_classes(lam, mu):
     """The published form decides as zero-shot does, whatever its scalars are."""
     data = few_shot()
-    method = CMA(ridge=lam, mu=mu, alpha=0.2, omega=3.0, blend=0.5).fit(data.X, text=data.text)
+    method = CMA(ridge=lam, mu=mu, alpha=0.2, omega=3.0, cosine_weight=0.5).fit(data.X, text=data.text)
     _, term = method._terms(torch.from_numpy(data.Xt))
     np.testing.assert_allclose(term, -math.log(5), atol=1e-5)
     zero_shot = ZeroShot().fit(data.X, text=data.text)
@@ -104,7 +104,7 @@ def test_sets_with_several_rows_change_decisions():
     rng = np.random.default_rng(0)
     text = rng.normal(size=(5, 4, 24)).astype(np.float32)
     images = rng.normal(size=(200, 24)).astype(np.float32)
-    method = CMA(form="sets", blend=0.2, ridge=0.1).fit(images, text=text)
+    method = CMA(form="sets", cosine_weight=0.2, ridge=0.1).fit(images, text=text)
     assert method.diagnosis_["spread"] > 0.01
     assert method.diagnosis_["decisions_changed"] > 0.05
     assert method.diagnosis_["rows_a_class"] == 4
@@ -113,7 +113,7 @@ def test_sets_with_several_rows_change_decisions():
 def test_without_the_term_it_is_zero_shot():
     data = few_shot()
     for form in ("pairwise", "sets"):
-        found = CMA(form=form, blend=1.0).fit(data.X, text=data.text).scores(data.Xt)
+        found = CMA(form=form, cosine_weight=1.0).fit(data.X, text=data.text).scores(data.Xt)
         np.testing.assert_allclose(found, ZeroShot().fit(data.X, text=data.text).scores(data.Xt), atol=1e-4)
 
 
@@ -139,12 +139,12 @@ def test_validation_chooses_the_scalars_of_sets_only():
         for form in ("sets", "pairwise")
     )
     assert sets["chosen_on"] == "validation"
-    assert (pairs["chosen_on"], pairs["blend"]) == ("nothing", pytest.approx(1 / (1 + math.exp(-0.5))))
+    assert (pairs["chosen_on"], pairs["cosine_weight"]) == ("nothing", pytest.approx(1 / (1 + math.exp(-0.5))))
 
 
 def test_a_blend_that_leaves_a_constant_is_refused():
     data = few_shot()
     with pytest.raises(InputError, match="needs blend > 0"):
-        CMA(blend=0.0).fit(data.X, text=data.text)
+        CMA(cosine_weight=0.0).fit(data.X, text=data.text)
     with pytest.raises(InputError, match="requires y"):
         CMA().fit(data.X)

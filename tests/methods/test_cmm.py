@@ -52,7 +52,7 @@ def literal_scores(model: CMM, X: np.ndarray) -> np.ndarray:
             f = np.maximum(f, 0) if layer else f
             f = f @ (W[layer] + np.eye(len(x)))
         f = f / np.linalg.norm(f)
-        rows.append([f @ T[c] / np.linalg.norm(T[c]) + model.fusion_ * (x @ t[c]) for c in range(len(T))])
+        rows.append([f @ T[c] / np.linalg.norm(T[c]) + model.zero_shot_weight_ * (x @ t[c]) for c in range(len(T))])
     return model.logit_scale_ * np.array(rows)
 
 
@@ -70,7 +70,7 @@ def test_zero_start_is_zero_shot_exactly(sentences):
     data = few_shot()
     rng = np.random.default_rng(0)
     text = np.stack([data.text + 0.1 * rng.normal(size=data.text.shape) for _ in range(sentences)], axis=1)
-    model = cmm(steps=0, init="zero", fusion=1.0).fit(data.X, data.y, text=text)
+    model = cmm(steps=0, init="zero", zero_shot_weight=1.0).fit(data.X, data.y, text=text)
     mean = F.normalize(F.normalize(torch.from_numpy(text), dim=2).mean(dim=1), dim=1).numpy()
     np.testing.assert_allclose(model.scores(data.Xt), 200 * data.Xt @ mean.T, atol=1e-3)
     assert model.diagnosis_["images_moved"] == pytest.approx(0, abs=1e-6)
@@ -83,12 +83,13 @@ def test_the_paper_preset_is_the_published_schedule_and_fills_only_what_was_left
     published = {
         "steps": 16_000, "batch_size": 8, "learning_rate": 1e-4, "min_learning_rate": 1e-5, "warmup_steps": 50,
         "weight_decay": 0.01, "init": "linear", "layers": 1, "margin": 1.0, "triplet_weight": 1.0, "map": True,
-        "training_fusion": 1.0, "fusion": "auto", "fusion_low": 0.1, "fusion_high": 1.0, "criterion": "accuracy",
+        "training_zero_shot_weight": 1.0, "zero_shot_weight": "auto", "min_zero_shot_weight": 0.1,
+        "max_zero_shot_weight": 1.0, "criterion": "accuracy",
     }  # fmt: skip
     settled = settle(preset="paper")
     assert {name: settled[name] for name in published} == published
-    own = settle(preset="paper", steps=7, init="zero", fusion_high=2.0)
-    assert (own["steps"], own["init"], own["fusion_high"], own["batch_size"]) == (7, "zero", 2.0, 8)
+    own = settle(preset="paper", steps=7, init="zero", max_zero_shot_weight=2.0)
+    assert (own["steps"], own["init"], own["max_zero_shot_weight"], own["batch_size"]) == (7, "zero", 2.0, 8)
 
 
 @pytest.mark.parametrize("validation", [True, False])
@@ -142,7 +143,7 @@ def test_it_beats_its_own_start_where_text_lies_aside():
 @pytest.mark.parametrize("criterion", ["log-loss", "accuracy"])
 def test_fusion_weight_is_the_best_of_the_grid_on_validation(criterion):
     data = few_shot(noise=2.0, text_noise=3.0)
-    settings = {"fusion_low": 0.2, "fusion_high": 2.0, "criterion": criterion}
+    settings = {"min_zero_shot_weight": 0.2, "max_zero_shot_weight": 2.0, "criterion": criterion}
     model = fit(data, cmm(preset="paper", **settings))
     own, labels = model.transform(data.Xv) @ model.prototypes_.numpy().T, torch.from_numpy(data.yv)
     found = {}
@@ -151,9 +152,9 @@ def test_fusion_weight_is_the_best_of_the_grid_on_validation(criterion):
         loss = min(F.cross_entropy(k * scores, labels).item() for k in 2 ** np.linspace(1, 8, 225))
         right = (scores.argmax(1) == labels).double().mean().item()
         found[beta] = (right, -loss) if criterion == "accuracy" else (-loss, right)
-    assert model.fusion_ == max(found, key=found.get)
-    assert 0.2 < model.fusion_ < 2.0  # the grid was not left at an end, where a wrong sign would end up too
-    assert model.fusion_curve_["fusion"] == list(found)
+    assert model.zero_shot_weight_ == max(found, key=found.get)
+    assert 0.2 < model.zero_shot_weight_ < 2.0  # the grid was not left at an end, where a wrong sign would end up too
+    assert model.fusion_curve_["zero_shot_weight"] == list(found)
     merits = zip(model.fusion_curve_["accuracy"], model.fusion_curve_["log_likelihood"], strict=True)
     for merit, expected in zip(merits, found.values(), strict=True):
         assert merit == pytest.approx(expected if criterion == "accuracy" else expected[::-1], abs=1e-3)
@@ -163,10 +164,10 @@ def test_as_published_without_validation_the_fusion_is_that_of_training():
     data = few_shot()
     paper = {"preset": "paper"}
     model = fit(data, cmm(**paper), validation=False)
-    assert (model.fusion_, model.diagnosis_["step"]) == (1.0, 150)
+    assert (model.zero_shot_weight_, model.diagnosis_["step"]) == (1.0, 150)
     assert not any("validation" in key for key in model.diagnosis_)
-    assert fit(data, cmm(training_fusion=0.4, **paper), validation=False).fusion_ == 0.4
-    assert fit(data, cmm(fusion=0.7, **paper), validation=False).fusion_ == 0.7
+    assert fit(data, cmm(training_zero_shot_weight=0.4, **paper), validation=False).zero_shot_weight_ == 0.4
+    assert fit(data, cmm(zero_shot_weight=0.7, **paper), validation=False).zero_shot_weight_ == 0.7
     unlabelled = cmm(**paper).fit(data.X, data.y, text=data.text, validation=(data.Xv, np.full(len(data.Xv), -1)))
     np.testing.assert_array_equal(unlabelled.scores(data.Xt), model.scores(data.Xt))
 
@@ -187,15 +188,15 @@ def test_its_choices_reproduce_it_without_validation_bit_by_bit(text, validation
 
 def test_what_is_given_is_used_and_only_the_rest_is_chosen():
     data = few_shot(shots=8, text_noise=2.0)
-    given = {"steps": 33, "fusion": 0.3, "init": "kaiming", "batch_size": 5, "learning_rate": 1e-3}
+    given = {"steps": 33, "zero_shot_weight": 0.3, "init": "kaiming", "batch_size": 5, "learning_rate": 1e-3}
     model = fit(data, CMM(random_state=0, **given))
     assert (model.chosen(), model.diagnosis_["chosen_on"]) == (
-        {"steps": 33, "fusion": 0.3, "init": "kaiming", "layers": 1},
+        {"steps": 33, "zero_shot_weight": 0.3, "init": "kaiming", "layers": 1},
         "nothing",
     )
     assert len(model.losses_) == 33
     assert fit(data, CMM(steps=20, random_state=0)).steps_ == 20
-    assert fit(data, CMM(fusion=0.3, max_steps=64, random_state=0)).fusion_ == 0.3
+    assert fit(data, CMM(zero_shot_weight=0.3, max_steps=64, random_state=0)).zero_shot_weight_ == 0.3
 
 
 def test_where_learning_does_not_help_it_is_zero_shot():
@@ -203,7 +204,7 @@ def test_where_learning_does_not_help_it_is_zero_shot():
     data = few_shot(shots=8, text_noise=0.3)
     y = np.random.default_rng(0).permutation(data.y)
     model = CMM(random_state=0, max_steps=64).fit(data.X, y, text=data.text)
-    assert model.chosen() == {"steps": 0, "fusion": 1.0, "init": "zero", "layers": 1}
+    assert model.chosen() == {"steps": 0, "zero_shot_weight": 1.0, "init": "zero", "layers": 1}
     zero_shot = ZeroShot().fit(data.X, text=data.text)
     np.testing.assert_allclose(model.scores(data.Xt), 2 * zero_shot.scores(data.Xt), atol=1e-3)
     assert model.diagnosis_["images_moved"] == pytest.approx(0, abs=1e-6)
@@ -212,7 +213,7 @@ def test_where_learning_does_not_help_it_is_zero_shot():
 def test_with_one_image_a_class_and_nothing_to_choose_on_it_takes_few_steps():
     data = few_shot(shots=1)
     model = fit(data, CMM(random_state=0), validation=False)
-    assert (model.steps_, model.fusion_) == CAREFUL
+    assert (model.steps_, model.zero_shot_weight_) == CAREFUL
     zero_shot = torch.from_numpy(300 * data.X @ data.text.T)  # of labeled images, which it did not learn from
     assert model.temperature_ == pytest.approx(fit_temperature(zero_shot, torch.from_numpy(data.y)).value, rel=1e-4)
     assert fit(data, CMM(random_state=0), text=False, validation=False).temperature_ == pytest.approx(
@@ -265,7 +266,7 @@ def test_ablation_says_what_is_left_without_map_and_without_fusion():
     assert found["validation_accuracy"] == right(model.scores(data.Xv))
     assert found["validation_accuracy_without_fusion"] == right(own)
     assert found["validation_accuracy_without_map"] == right(
-        data.Xv @ model.prototypes_.numpy().T + model.fusion_ * clip
+        data.Xv @ model.prototypes_.numpy().T + model.zero_shot_weight_ * clip
     )
     assert found["validation_accuracy_zero_shot"] == right(clip)
 
@@ -318,8 +319,8 @@ def test_seeds_differ_and_none_draws_anew():
 
 def test_contradictions_are_refused_in_a_sentence():
     data = few_shot()
-    with pytest.raises(InputError, match="fusion_low ≤ fusion_high"):
-        fit(data, cmm(fusion_low=0.5, fusion_high=0.2))
+    with pytest.raises(InputError, match="min_zero_shot_weight ≤ max_zero_shot_weight"):
+        fit(data, cmm(min_zero_shot_weight=0.5, max_zero_shot_weight=0.2))
     with pytest.raises(InputError, match="min_learning_rate ≤ learning_rate"):
         fit(data, cmm(learning_rate=1e-6, min_learning_rate=1e-5))
     with pytest.raises(UnknownNameError, match="did you mean 'kaiming'"):

@@ -33,7 +33,7 @@ def plain_loss(x, y, weights, T, frozen, aim: Objective):
             f = torch.relu(f) if layer else f
             f = f @ W + f
         similarity = torch.stack([F.cosine_similarity(f, t, dim=0) for t in T])
-        logits = aim.logit_scale * (similarity + aim.fusion * torch.stack([image @ t for t in frozen]))
+        logits = aim.logit_scale * (similarity + aim.zero_shot_weight * torch.stack([image @ t for t in frozen]))
         cross_entropy = -(logits - torch.logsumexp(logits, 0))[label]
         positive = 1 - similarity[label]
         negative = min(1 - similarity[c] for c in range(len(T)) if c != label)
@@ -43,9 +43,9 @@ def plain_loss(x, y, weights, T, frozen, aim: Objective):
 
 AIMS = [
     Objective(),
-    Objective(logit_scale=10.0, fusion=0.0),
+    Objective(logit_scale=10.0, zero_shot_weight=0.0),
     Objective(logit_scale=30.0, margin=0.1),
-    Objective(logit_scale=3.0, margin=0.0, triplet_weight=7.0, fusion=0.5),
+    Objective(logit_scale=3.0, margin=0.0, triplet_weight=7.0, zero_shot_weight=0.5),
     Objective(triplet_weight=0.0),
 ]
 
@@ -63,7 +63,7 @@ def test_gradient_and_loss_equal_autograd_on_the_equations(aim, layers):
     learner = CMMParameters(weights, T, aim)
     target = F.one_hot(y, len(T)).to(X.dtype)
     stack = CMMStack([learner])
-    batch = X, aim.logit_scale * aim.fusion * X @ frozen.T, target, y[:, None]
+    batch = X, aim.logit_scale * aim.zero_shot_weight * X @ frozen.T, target, y[:, None]
     truth, hinge = stack.differentiate(*(part[None] for part in batch))
     found = (aim.triplet_weight * hinge.clamp_min(0) - truth).mean()
     torch.testing.assert_close(found, expected.detach(), rtol=1e-12, atol=1e-12)
@@ -104,7 +104,7 @@ def plain_run(X, y, weights, T, order, schedule: Schedule, aim: Objective):
             group["lr"] = high * warm if warm is not None else low + (high - low) * (1 + cosine) / 2
         x, label = X[rows], y[rows]
         similarity = model(x)
-        loss = F.cross_entropy(aim.logit_scale * (similarity + aim.fusion * (x @ T.T)), label)
+        loss = F.cross_entropy(aim.logit_scale * (similarity + aim.zero_shot_weight * (x @ T.T)), label)
         others = similarity.masked_fill(F.one_hot(label, len(T)).bool(), -torch.inf)
         hinge = (1 - similarity.gather(1, label[:, None])[:, 0]) - (1 - others.max(1).values) + aim.margin
         loss = loss + aim.triplet_weight * F.relu(hinge).mean()

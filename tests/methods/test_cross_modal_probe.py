@@ -61,7 +61,9 @@ def test_the_gradient_is_that_of_the_two_means(batch_size):
 def test_training_is_adamw_of_torch_on_that_loss():
     data = few_shot()
     steps = 60
-    method = CrossModalProbe(steps=steps, ratio=1.0, warmup_steps=10, **GIVEN).fit(data.X, data.y, text=data.text)
+    method = CrossModalProbe(steps=steps, probe_weight=1.0, warmup_steps=10, **GIVEN).fit(
+        data.X, data.y, text=data.text
+    )
     found = samples(data, torch.from_numpy(data.text)[:, None], 8, steps)
     W = torch.nn.Parameter(torch.from_numpy(data.text).clone())
     optimiser = torch.optim.AdamW([W], lr=1e-3, weight_decay=0.01)
@@ -79,7 +81,7 @@ def test_training_is_adamw_of_torch_on_that_loss():
 def test_ratio_zero_is_zero_shot_and_one_the_probe():
     data = few_shot()
     none, half, all_ = (
-        CrossModalProbe(steps=100, ratio=r, **GIVEN).fit(data.X, data.y, text=data.text) for r in (0.0, 0.5, 1.0)
+        CrossModalProbe(steps=100, probe_weight=r, **GIVEN).fit(data.X, data.y, text=data.text) for r in (0.0, 0.5, 1.0)
     )
     zero_shot = ZeroShot().fit(data.X, text=data.text).scores(data.Xt)
     np.testing.assert_allclose(none.scores(data.Xt), zero_shot, atol=1e-4)
@@ -92,14 +94,14 @@ def test_sentences_are_shots():
     """Without an image of a class its sentence alone keeps the class alive; the uni-modal probe loses it."""
     data = few_shot(classes=3)
     kept = data.y != 2
-    method = CrossModalProbe(steps=2000, ratio=1.0, learning_rate=1e-2, random_state=0)
+    method = CrossModalProbe(steps=2000, probe_weight=1.0, learning_rate=1e-2, random_state=0)
     method.fit(data.X[kept], data.y[kept], text=data.text)
     np.testing.assert_array_equal(method.predict(data.text), [0, 1, 2])
 
 
 def test_side_by_side_candidates_are_the_runs_one_by_one():
     data = few_shot(noise=1.6)
-    both = CrossModalProbe(steps=80, weight_decay=0.01, ratio=1.0, criterion="accuracy", random_state=0)
+    both = CrossModalProbe(steps=80, weight_decay=0.01, probe_weight=1.0, criterion="accuracy", random_state=0)
     both.fit(data.X, data.y, text=data.text, validation=(data.Xv, data.yv))
     alone = both.get_params() | {"learning_rate": both.diagnosis_["learning_rate"]}
     again = CrossModalProbe(**alone).fit(data.X, data.y, text=data.text, validation=(data.Xv, data.yv))
@@ -153,20 +155,25 @@ def test_validation_labels_choose_and_their_accuracy_is_the_best_seen():
 def test_without_validation_the_defaults_hold():
     data = few_shot()
     found = CrossModalProbe(steps=20, random_state=0).fit(data.X, data.y, text=data.text).diagnosis_
-    assert (found["learning_rate"], found["weight_decay"], found["ratio"], found["step"]) == (1e-4, 0.01, 0.5, 20)
+    assert (found["learning_rate"], found["weight_decay"], found["probe_weight"], found["step"]) == (
+        1e-4,
+        0.01,
+        0.5,
+        20,
+    )
 
 
 def test_without_text_it_is_the_uni_modal_probe_from_class_means():
     data = few_shot()
     method = CrossModalProbe(steps=100, random_state=0).fit(data.X, data.y)
     assert method.diagnosis_["sentences"] == 0
-    start = CrossModalProbe(steps=100, ratio=0.0, random_state=0).fit(data.X, data.y)
+    start = CrossModalProbe(steps=100, probe_weight=0.0, random_state=0).fit(data.X, data.y)
     np.testing.assert_allclose(start.scores(data.Xt), ZeroShot().fit(data.X, data.y).scores(data.Xt), atol=1e-4)
 
 
 def test_mistakes_are_one_sentence():
     data = few_shot()
-    with pytest.raises(InputError, match=r"CrossModalProbe\(ratio=…\)"):
-        CrossModalProbe(ratio=1.5).fit(data.X, data.y, text=data.text)
+    with pytest.raises(InputError, match=r"CrossModalProbe\(probe_weight=…\)"):
+        CrossModalProbe(probe_weight=1.5).fit(data.X, data.y, text=data.text)
     with pytest.raises(InputError, match=r"CrossModalProbe\(batch_size=…\)"):
         CrossModalProbe(batch_size=1).fit(data.X, data.y, text=data.text)

@@ -36,7 +36,7 @@ from modalign.methods.dam.dam_learner import DAMLearner
 from modalign.tune.batches import Batch
 
 pytestmark = pytest.mark.filterwarnings("ignore:DAM was given no")
-FAST = {"epochs": 2, "batch_size": 8, "learning_rate": 0.005, "augmentation": "centre"}
+FAST = {"epochs": 2, "batch_size": 8, "learning_rate": 0.005, "augmentation": "center"}
 
 
 def aligned(frozen: Tensor, prompted: Tensor, value: dict[str, Tensor], name: str, n: int, shared: bool) -> Tensor:
@@ -61,8 +61,8 @@ def equations(learner: DAMLearner, f_A: Tensor, f_I: Tensor, f_D: Tensor, f_R: T
         "images": (f_A, f_I, aligned(f_A, f_I, value, "images", n_images, False)),
         "texts": (f_D, f_R, aligned(f_D, f_R, value, "texts", n_texts, how["text_map"] == "shared")),
     }
-    if how["preset"] == "released":
-        m = how["mixing"] or 0.1
+    if how["preset"] == "official_code":
+        m = how["aligned_weight"] or 0.1
         found = {k: (frozen, f, unit(f + m * hat)) for k, (frozen, f, hat) in found.items()}
     cosines = [torch.stack([unit(g) @ unit(h) for g, h in zip(f, hat, strict=True)]) for f, _, hat in found.values()]
     images, texts = found["images"][2], found["texts"][2]
@@ -87,14 +87,14 @@ def equations(learner: DAMLearner, f_A: Tensor, f_I: Tensor, f_D: Tensor, f_R: T
     "how",
     [
         {"preset": "paper"},
-        {"preset": "released"},
-        {"preset": "released", "mixing": 0.9, "batch_size": 2},
+        {"preset": "official_code"},
+        {"preset": "official_code", "aligned_weight": 0.9, "batch_size": 2},
         {"preset": "paper", "text_map": "shared"},
     ],
-    ids=["paper", "released", "mixing", "shared map"],
+    ids=["paper", "official_code", "aligned_weight", "shared map"],
 )
 def test_loss_and_scores_are_those_of_the_equations(how: dict, tmp_path: Path) -> None:
-    how = {"mixing": None, "text_map": "own", "batch_size": 8} | how
+    how = {"aligned_weight": None, "text_map": "own", "batch_size": 8} | how
     model, words = word_clip(), Words()
     towers = word_towers(model, NAMES, DESCRIPTIONS, words)
     method = DAM(structures=structures(tmp_path), instance_prompts=3, loss_weight=7.0, **how)
@@ -259,7 +259,7 @@ def test_without_files_it_says_so(encoder, digits: Items, text) -> None:
         ({"structures": "missing class"}, "got none of"),
         ({"descriptions": "missing class"}, "got none of"),
         ({"structures": "nowhere.json"}, "does not exist"),
-        ({"augmentation": ["centre"]}, "two augmentations"),
+        ({"augmentation": ["center"]}, "two augmentations"),
         ({"global_prompts": 80}, "prompt tokens"),
         ({"cma": "pairs"}, "pairs"),
     ],
@@ -282,7 +282,7 @@ def test_the_diagnosis_tells_what_acts(encoder, digits: Items, text) -> None:
     def diagnosis(**options: object) -> dict:
         return DAM(random_state=0, **FAST | {"epochs": 1}, **options).fit(digits, text=text, encoder=encoder).diagnosis_
 
-    published = diagnosis(preset="released")
+    published = diagnosis(preset="official_code")
     assert published["cma_spread"] < 1e-6
     assert published["changed_by_cma"] == 0
     assert diagnosis(cma="sets")["cma_spread"] > 1e-4

@@ -35,7 +35,7 @@ def module(seed=0, **options):
     return made
 
 
-def literal(made, frozen_images, images, frozen_texts, texts, *, mixing, normalise, loss_on, shared=False):
+def literal(made, frozen_images, images, frozen_texts, texts, *, aligned_weight, normalise, loss_on, shared=False):
     """Equations 1 to 11 with c × c matrices, one feature and one pair at a time, in NumPy."""
     value = {name: parameter.detach().numpy() for name, parameter in made.named_parameters()}
     eye = np.eye(C)
@@ -49,7 +49,7 @@ def literal(made, frozen_images, images, frozen_texts, texts, *, mixing, normali
             W = np.outer(f_0, f) @ np.linalg.inv(np.outer(f, f) + lam * eye) if common is None else common.T
             found.append((rho * eye + (1 - rho) * W) @ f)
         found = np.array(found)
-        mixed = found if mixing is None else prompted + mixing * found
+        mixed = found if aligned_weight is None else prompted + aligned_weight * found
         mixed = unit(mixed) if normalise else mixed
         compared = found if loss_on == "aligned" else mixed
         return mixed, 1 - np.mean(
@@ -74,7 +74,7 @@ def literal(made, frozen_images, images, frozen_texts, texts, *, mixing, normali
     return 100 * (beta * cosine + (1 - beta) * cross), loss_image + loss_text, cross
 
 
-@pytest.mark.parametrize("preset", ["paper", "released"])
+@pytest.mark.parametrize("preset", ["paper", "official_code"])
 @pytest.mark.parametrize("text_map", ["own", "shared"])
 def test_equations_as_matrices(preset, text_map):
     made, inputs = module(**PRESETS[preset], text_map=text_map), features()
@@ -86,8 +86,8 @@ def test_equations_as_matrices(preset, text_map):
 
 
 def test_float32_agrees_to_five_digits():
-    made, inputs = module(**PRESETS["released"]), features()
-    logits, _, _ = literal(made, *(x.numpy() for x in inputs), **PRESETS["released"])
+    made, inputs = module(**PRESETS["official_code"]), features()
+    logits, _, _ = literal(made, *(x.numpy() for x in inputs), **PRESETS["official_code"])
     found = made.float()(*(x.float() for x in inputs))
     np.testing.assert_allclose(found.logits.detach() / 100, logits / 100, atol=1e-5)
 
@@ -160,7 +160,7 @@ def test_gradients_are_finite_differences(options):
 
 def test_published_cross_modal_term_is_a_constant():
     """−log N for every image and class, no gradient but for β: a learnable temperature."""
-    made, inputs = module(**PRESETS["released"]), features()
+    made, inputs = module(**PRESETS["official_code"]), features()
     found = made(*inputs)
     np.testing.assert_allclose(found.cross_modal.detach(), -math.log(N), atol=1e-12)
     torch.nn.functional.cross_entropy(found.logits, torch.tensor([0, 1, 2])).backward()

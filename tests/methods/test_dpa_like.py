@@ -17,7 +17,7 @@ QUICK = {"epochs": 3, "batch_size": 16, "augmentation": "randaugment", "random_s
 
 
 def test_labels_weights_and_loss_in_loops(encoder, digits: Items, text) -> None:
-    towers, learner, data = begun(DPALike(**QUICK, mix=0.3), digits, text, encoder)
+    towers, learner, data = begun(DPALike(**QUICK, image_weight=0.3), digits, text, encoder)
     s, K = towers.logit_scale, len(towers)
     batches = [data.batch(torch.arange(start, start + 16), 0) for start in (0, 16, 32)]
     for batch in batches:

@@ -80,7 +80,7 @@ def batch_of(epoch: int = 0) -> CropBatch:
 def algorithm_1(model: CLIPModel, Z: Tensor, Z0: Tensor, batch: CropBatch, **settings):
     """The paper's algorithm box, image by image, crop by crop, class by class; in float64 on transformers' network."""
     view, alignment = settings.get("view", "crops"), settings.get("alignment", "learned")
-    score, weighting = settings.get("score", "prob"), settings.get("weighting", "margin")
+    score, weighting = settings.get("score_scale", "prob"), settings.get("weighting", "margin")
 
     def encode(x):
         cls = model.vision_model(pixel_values=x[None]).pooler_output[0]
@@ -131,8 +131,8 @@ def algorithm_1(model: CLIPModel, Z: Tensor, Z0: Tensor, batch: CropBatch, **set
     "settings",
     [
         {},
-        {"score": "raw"},
-        {"score": "logit"},
+        {"score_scale": "raw"},
+        {"score_scale": "logit"},
         {"weighting": "top"},
         {"weighting": "none"},
         {"alignment": "fixed"},
@@ -184,7 +184,7 @@ class Pictures:
 def test_shares_of_the_start_are_the_mean_zero_shot_prediction_and_stay(model: CLIPModel) -> None:
     exact, batch = copy.deepcopy(model).double(), batch_of()
     learner = learner_of(model)
-    learner.method.set_params(shares="start")
+    learner.method.set_params(class_prior="estimate")
     pictures = torch.randn(9, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(4))
     learner.begin(Pictures(pictures))
     Z0 = learner.anchors.detach().double()
@@ -193,7 +193,7 @@ def test_shares_of_the_start_are_the_mean_zero_shot_prediction_and_stay(model: C
         f = exact.visual_projection(exact.vision_model(pixel_values=x[None]).pooler_output[0]).detach()
         powers = [math.exp(20.0 * cosine_similarity(f, Z0[j], dim=0)) for j in range(K)]
         q = [value + power / sum(powers) / 9 for value, power in zip(q, powers, strict=True)]
-    torch.testing.assert_close(learner.shares.double(), torch.tensor(q, dtype=torch.float64), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(learner.class_prior.double(), torch.tensor(q, dtype=torch.float64), rtol=1e-5, atol=1e-6)
     assert max(q) > 2 * min(q)
 
     Z = moved_anchors(learner)
@@ -298,7 +298,7 @@ def test_the_diagnosis_says_what_the_labels_did(fitted: FAIR) -> None:
 
 def test_self_training_counts_beside_fairness_only_if_scores_are_probabilities(encoder, digits, text) -> None:
     found = {
-        score: FAIR(**QUICK | {"epochs": 1, "score": score}).fit(digits, text=text, encoder=encoder).diagnosis_
+        score: FAIR(**QUICK | {"epochs": 1, "score_scale": score}).fit(digits, text=text, encoder=encoder).diagnosis_
         for score in ("prob", "raw")
     }
     # What fairness can be lowered by at all, against the self-training term.
@@ -335,7 +335,7 @@ def test_a_folder_without_labels_is_adapted_saved_and_loaded(encoder, digits: It
     names = tmp_path / "names.txt"
     names.write_text("\n".join(digits.class_names), encoding="utf-8")
     model = ma.adapt(
-        photos, unlabelled=True, classes=names, encoder=encoder, method="fair", templates=DIGIT_TEMPLATES,
+        photos, unlabeled=True, classes=names, encoder=encoder, method="fair", templates=DIGIT_TEMPLATES,
         crops=4, keep=2, epochs=1, augmentation="randaugment", checkpoint=tmp_path / "state",
     )  # fmt: skip
     assert model.method.transduction_[5] == UNLABELLED
@@ -347,31 +347,31 @@ def test_a_folder_without_labels_is_adapted_saved_and_loaded(encoder, digits: It
 
 def test_shares_of_the_start_are_those_of_the_encoder_itself_and_recorded(encoder, digits, text, tmp_path) -> None:
     few = digits.select(np.flatnonzero(digits.labels < 3))
-    method = FAIR(**QUICK | {"epochs": 1, "shares": "start"}).fit(few, text=text, encoder=encoder)
+    method = FAIR(**QUICK | {"epochs": 1, "class_prior": "estimate"}).fit(few, text=text, encoder=encoder)
     Z = torch.from_numpy(text.vectors.copy()).sum(dim=1)
     Z, f = Z / Z.norm(dim=1, keepdim=True), torch.from_numpy(encoder.embed_images(few).vectors.copy())
     expected = (float(encoder.logit_scale) * f @ Z.T).softmax(dim=1).mean(dim=0)
-    np.testing.assert_allclose(method.diagnosis_["shares"], expected.numpy(), atol=1e-4)
-    assert sum(method.diagnosis_["shares"][:3]) > 0.5
+    np.testing.assert_allclose(method.diagnosis_["class_prior"], expected.numpy(), atol=1e-4)
+    assert sum(method.diagnosis_["class_prior"][:3]) > 0.5
     even = FAIR(**QUICK | {"epochs": 1}).fit(few, text=text, encoder=encoder)
-    assert even.shares == "uniform"  # as published
-    assert "shares" not in even.diagnosis_
+    assert even.class_prior == "uniform"  # as published
+    assert "class_prior" not in even.diagnosis_
     assert not torch.equal(even.tensors_["anchors"], method.tensors_["anchors"])
     again = load_model(save_model(tmp_path / "model", method))[0]
-    assert again.shares == "start"
+    assert again.class_prior == "estimate"
     assert again.diagnosis_ == method.diagnosis_
 
 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"shares": "even"}, "shares"),
+        ({"class_prior": "even"}, "class_prior"),
         ({"crops": 3, "keep": 4}, "keep at most all 3 crops"),
         ({"smallest_crop": 0.9, "largest_crop": 0.5}, "smallest ≤ largest"),
         ({"momentum": 1.0}, "momentum below 1"),
         ({"refresh": 2, "training": {"drop_last": True}}, "refresh=1 with drop_last"),
-        ({"augmentation": ["centre", "strong"]}, "one augmentation"),
-        ({"score": "cosine"}, "score"),
+        ({"augmentation": ["center", "strong"]}, "one augmentation"),
+        ({"score_scale": "cosine"}, "score_scale"),
     ],
 )
 def test_what_is_wrong_is_said_before_any_step(settings, sentence, encoder, digits, text, monkeypatch) -> None:

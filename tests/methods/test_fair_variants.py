@@ -33,7 +33,7 @@ def settled(method: FAIR, digits, text, encoder):
 
 @pytest.mark.parametrize("labeller", LABELLERS)
 def test_a_labeller_sees_the_present_tower_and_its_own_text(labeller, digits, text, encoder) -> None:
-    learner, batch = settled(FAIR(**QUICK, labeller=labeller), digits, text, encoder)
+    learner, batch = settled(FAIR(**QUICK, labeler=labeller), digits, text, encoder)
     with torch.no_grad():
         for parameter in learner.tuned.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
@@ -54,18 +54,18 @@ def test_a_labeller_sees_the_present_tower_and_its_own_text(labeller, digits, te
 def test_temperatures_reach_wca(digits, text, encoder) -> None:
     scores = {}
     for temperature in (1.0, 0.02):
-        method = FAIR(**QUICK, labeller="wca", image_temperature=temperature)
+        method = FAIR(**QUICK, labeler="wca", image_temperature=temperature)
         learner, batch = settled(method, digits, text, encoder)
         scores[temperature] = learner.alignment(batch, learner.vision()).scores
     assert not torch.allclose(scores[1.0], scores[0.02], atol=1e-4)
 
 
-@pytest.mark.parametrize("settings", [{"labeller": name} for name in LABELLERS] + [{"target": n} for n in TARGETS])
+@pytest.mark.parametrize("settings", [{"labeler": name} for name in LABELLERS] + [{"trainable": n} for n in TARGETS])
 def test_it_learns_is_saved_and_loaded(settings, digits, text, encoder, tmp_path) -> None:
-    if settings.get("target") == "lora":
+    if settings.get("trainable") == "lora":
         pytest.importorskip("peft")
     model = ma.adapt(
-        digits, encoder=encoder, method="fair", unlabelled=True, classes=digits.class_names, templates=DIGIT_TEMPLATES,
+        digits, encoder=encoder, method="fair", unlabeled=True, classes=digits.class_names, templates=DIGIT_TEMPLATES,
         **QUICK, **settings,
     )  # fmt: skip
     method = model.method
@@ -84,7 +84,7 @@ def test_an_interrupted_training_of_another_target_ends_as_an_undisturbed_one(
         pytest.importorskip("peft")
 
     def fit(checkpoint=None) -> FAIR:
-        method = FAIR(**QUICK, target=target, target_options={"rank": 2}, random_state=0)
+        method = FAIR(**QUICK, trainable=target, trainable_options={"rank": 2}, random_state=0)
         return method.fit(digits, text=text, encoder=encoder, checkpoint=checkpoint)
 
     broken_off_and_resumed(fit, SelfTraining, 5, tmp_path / "state")
@@ -92,31 +92,31 @@ def test_an_interrupted_training_of_another_target_ends_as_an_undisturbed_one(
 
 def test_a_saved_lora_predicts_without_peft(digits, text, encoder, monkeypatch) -> None:
     pytest.importorskip("peft")
-    method = FAIR(**QUICK, target="lora", random_state=0).fit(digits, text=text, encoder=encoder)
+    method = FAIR(**QUICK, trainable="lora", random_state=0).fit(digits, text=text, encoder=encoder)
     expected = method.score_images(digits, encoder).logits
     monkeypatch.setitem(sys.modules, "peft", None)
     del method._bound
     assert (method.score_images(digits, encoder).logits == expected).all()
     with pytest.raises(MissingExtraError, match="lora"):
-        FAIR(**QUICK, target="lora").fit(digits, text=text, encoder=encoder)
+        FAIR(**QUICK, trainable="lora").fit(digits, text=text, encoder=encoder)
 
 
 def test_the_frozen_tower_is_the_start_of_every_target(digits, text, encoder) -> None:
     whole = VisionTower(encoder)
     for target in ("layer_norms", "k_adaptation"):
-        learner, batch = settled(FAIR(**QUICK, target=target), digits, text, encoder)
+        learner, batch = settled(FAIR(**QUICK, trainable=target), digits, text, encoder)
         torch.testing.assert_close(learner.vision()(batch.pixels).pooled, whole(batch.pixels).pooled)
 
 
 @pytest.mark.parametrize(
     ("settings", "error", "sentence"),
     [
-        ({"labeller": "wca", "view": "global"}, InputError, "made of crops"),
-        ({"labeller": "codr"}, UnknownNameError, "did you mean 'coder'"),
-        ({"target": "lor"}, UnknownNameError, "did you mean 'lora'"),
-        ({"target": "k_adaptation", "target_options": {"rnk": 2}}, UnknownNameError, "did you mean 'rank'"),
-        ({"target_options": {"rank": 2}}, UnknownNameError, "option of target 'layer_norms'"),
-        ({"target": "k_adaptation", "target_options": {"n": 7}}, InputError, "to divide the width"),
+        ({"labeler": "wca", "view": "global"}, InputError, "made of crops"),
+        ({"labeler": "codr"}, UnknownNameError, "did you mean 'coder'"),
+        ({"trainable": "lor"}, UnknownNameError, "did you mean 'lora'"),
+        ({"trainable": "k_adaptation", "trainable_options": {"rnk": 2}}, UnknownNameError, "did you mean 'rank'"),
+        ({"trainable_options": {"rank": 2}}, UnknownNameError, "option of target 'layer_norms'"),
+        ({"trainable": "k_adaptation", "trainable_options": {"n": 7}}, InputError, "to divide the width"),
     ],
 )
 def test_a_mistake_is_one_sentence_before_any_work(settings, error, sentence, digits, text, encoder) -> None:

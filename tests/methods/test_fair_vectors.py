@@ -48,7 +48,7 @@ def test_kept_crops_as_one_vector_give_the_score_of_fair() -> None:
 def test_one_step_is_the_gradient_of_the_loss_as_written() -> None:
     """AdamW's first step goes by the sign of the gradient alone, so only its direction is compared, in loops."""
     features, _, text = clusters([6, 6, 6, 6], crops=1)
-    method = FAIRVectors(steps=1, learning_rate=1e-4, fairness=0.7, logit_scale=10.0, random_state=0)
+    method = FAIRVectors(steps=1, learning_rate=1e-4, fairness_weight=0.7, logit_scale=10.0, random_state=0)
     method.fit(features, text=text)
     Z = torch.from_numpy(text).double().requires_grad_()
     X, parts = torch.from_numpy(features.vectors).double(), torch.from_numpy(features.tokens).double()
@@ -81,15 +81,15 @@ def test_it_learns_from_crops_what_zero_shot_does_not_know() -> None:
 def test_uneven_classes_stay_uneven_unless_even_ones_are_asked_for() -> None:
     features, y, text = clusters([200, 20, 12, 8], seed=3)
     found = {
-        shares: FAIRVectors(shares=shares, fairness=1.0, steps=300, random_state=0, logit_scale=20.0).fit(
+        shares: FAIRVectors(class_prior=shares, fairness_weight=1.0, steps=300, random_state=0, logit_scale=20.0).fit(
             features, text=text
         )
-        for shares in ("start", "uniform")
+        for shares in ("estimate", "uniform")
     }
     divergence = {shares: method.diagnosis_["divergence"]["end"] for shares, method in found.items()}
     accuracy = {shares: (method.predict(features) == y).mean() for shares, method in found.items()}
-    assert divergence["uniform"] < divergence["start"]
-    assert accuracy["uniform"] < accuracy["start"]
+    assert divergence["uniform"] < divergence["estimate"]
+    assert accuracy["uniform"] < accuracy["estimate"]
 
 
 def test_labels_on_one_class_are_warned_of() -> None:
@@ -112,7 +112,7 @@ def test_on_the_digits_with_their_crops(tmp_path: Path) -> None:
     features = embed_crops(digits, encoder, crops=3, side=(0.8, 1.0), seed=5)
     assert features.tokens.shape == (40, 3, encoder.spec.dim)
     np.testing.assert_allclose(features.vectors, encoder.embed_images(digits).vectors, atol=1e-6)
-    data = CropBatches(digits, encoder, crops=3, side=(0.8, 1.0), augmentation="centre", seed=5)
+    data = CropBatches(digits, encoder, crops=3, side=(0.8, 1.0), augmentation="center", seed=5)
     pixels = data.batch(torch.tensor([11]), 0).crops[0].permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(encoder.encode(list(pixels))[0].numpy(), features.tokens[11], atol=1e-6)
     again = Features.load(features.save(tmp_path / "crops.npz"))

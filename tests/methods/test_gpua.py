@@ -41,7 +41,7 @@ def pair(seed: int = 0, n: int = 120, K: int = 5, d_v: int = 24, d_t: int = 16, 
 
 def fit(data: Pair, **settings) -> GPUA:
     """The paper's algorithm, which is what most tests here are about."""
-    return GPUA(**{"random_state": 0, "preset": "paper", **settings}).fit(data.Z, text=data.Y, anchor=data.X)
+    return GPUA(**{"random_state": 0, "preset": "paper", **settings}).fit(data.Z, text=data.Y, clip_features=data.X)
 
 
 def algorithm_1(Z, X, Y, lam, epsilon, iterations, scale, shares):
@@ -79,7 +79,7 @@ def test_algorithm_1_written_out(lam, epsilon, T, shares):
     c = np.full(5, 0.2) if shares == "uniform" else np.array(shares)
     P, W = algorithm_1(*exact, lam, epsilon, T, 10.0, c)
     method = fit(
-        data, semantic_weight=lam, epsilon=epsilon, max_iterations=T, logit_scale=10.0, marginals=shares, steps=0,
+        data, semantic_weight=lam, epsilon=epsilon, max_iterations=T, logit_scale=10.0, class_prior=shares, steps=0,
         tolerance=1e-7,
     )  # fmt: skip
     assert method.diagnosis_["iterations"] == T
@@ -119,11 +119,11 @@ def test_the_paper_preset_is_the_paper_to_the_letter(spaces):
     P, W0 = algorithm_1(*exact, 0.9, 0.05, 3, 1.0, np.full(5, 0.2))
     W = plain_steps(exact[0], exact[2], W0, P.argmax(axis=1), steps=5, eta=0.3)
     method = GPUA(preset="paper", epsilon=0.05, max_iterations=3, steps=5, learning_rate=0.3, tolerance=1e-7)
-    method.fit(Z, text=data.Y, anchor=data.X)
+    method.fit(Z, text=data.Y, clip_features=data.X)
     np.testing.assert_array_equal(method.transduction_, P.argmax(axis=1))
     np.testing.assert_allclose(method.weight_, W, atol=1e-4)
     assert np.abs(W - W0).max() > 0.05
-    assert method.diagnosis_["marginals"] == "uniform"
+    assert method.diagnosis_["class_prior"] == "uniform"
     np.testing.assert_array_equal(method.predict(Z), (unit(exact[0] @ W) @ exact[2].T).argmax(axis=1))
 
 
@@ -133,12 +133,12 @@ def test_several_visual_spaces_share_one_plan():
     P, W = algorithm_1(*(a.astype(np.float64) for a in (Z, data.X, data.Y)), 0.8, 0.1, 3, 10.0, np.full(5, 0.2))
     method = GPUA(
         preset="paper", spaces=[24, 9], semantic_weight=0.8, epsilon=0.1, max_iterations=3, logit_scale=10.0,
-        marginals="uniform", steps=0, tolerance=1e-7,
-    ).fit(Z, text=data.Y, anchor=data.X)  # fmt: skip
+        class_prior="uniform", steps=0, tolerance=1e-7,
+    ).fit(Z, text=data.Y, clip_features=data.X)  # fmt: skip
     np.testing.assert_array_equal(method.transduction_, P.argmax(axis=1))
     np.testing.assert_allclose(method.weight_.numpy(), W, atol=1e-5)
     scaled = np.concatenate([7 * data.Z, 1000 * other.Z], axis=1)  # the length of a space does not matter
-    again = GPUA(**method.get_params()).fit(scaled, text=data.Y, anchor=data.X)
+    again = GPUA(**method.get_params()).fit(scaled, text=data.Y, clip_features=data.X)
     np.testing.assert_allclose(again.scores(scaled), method.scores(Z), atol=1e-3)
 
 
@@ -152,7 +152,7 @@ def test_it_adds_what_the_vision_only_network_sees():
 
 def test_with_one_iteration_of_text_alone_it_is_balanced_zero_shot():
     data = pair(n=100)
-    method = fit(data, semantic_weight=1.0, max_iterations=1, epsilon=0.05, marginals="uniform")
+    method = fit(data, semantic_weight=1.0, max_iterations=1, epsilon=0.05, class_prior="uniform")
     P = np.exp((data.X @ data.Y.T).astype(np.float64) / 0.05)
     for _ in range(3000):
         P *= 0.2 / P.sum(axis=0)
@@ -216,7 +216,7 @@ def test_the_order_of_images_and_of_classes_does_not_matter():
 
 def test_labels_are_never_used():
     data = pair()
-    with_labels = GPUA(random_state=0, preset="paper").fit(data.Z, (data.y + 1) % 5, text=data.Y, anchor=data.X)
+    with_labels = GPUA(random_state=0, preset="paper").fit(data.Z, (data.y + 1) % 5, text=data.Y, clip_features=data.X)
     np.testing.assert_array_equal(with_labels.scores(data.Z), fit(data).scores(data.Z))
 
 
@@ -235,8 +235,8 @@ def test_a_memory_map_read_in_blocks_gives_the_same_answer(tmp_path, monkeypatch
         np.save(tmp_path / f"{name}.npy", array)
     Zm, Xm = (np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in files)
     settings = {"random_state": 0, "batch_size": 128, "preset": preset}
-    held = GPUA(**settings).fit(files["Z"], text=data.Y, anchor=files["X"])
-    streamed = GPUA(memory=1e-9, **settings).fit(Zm, text=data.Y, anchor=Xm)
+    held = GPUA(**settings).fit(files["Z"], text=data.Y, clip_features=files["X"])
+    streamed = GPUA(memory=1e-9, **settings).fit(Zm, text=data.Y, clip_features=Xm)
     np.testing.assert_allclose(streamed.weight_, held.weight_, atol=1e-5)
     np.testing.assert_array_equal(streamed.transduction_, held.transduction_)
     np.testing.assert_allclose(streamed.scores(Zm), held.scores(files["Z"]), atol=1e-5 * 100)
@@ -257,16 +257,16 @@ def test_the_language_view_is_found_among_the_columns():
     for Z, spaces in ((np.concatenate([50 * data.Z, data.X], axis=1), [24, 16]),
                       (np.concatenate([data.X, 50 * data.Z], axis=1), [16, 24]),
                       (np.concatenate([data.Z, data.X[::-1]], axis=1), [40])):  # fmt: skip
-        assert GPUA().fit(Z, text=data.Y, anchor=data.X).spaces_ == spaces
-    given = GPUA(spaces=[24, 16]).fit(np.concatenate([50 * data.Z, data.X], axis=1), text=data.Y, anchor=data.X)
-    found = GPUA().fit(np.concatenate([50 * data.Z, data.X], axis=1), text=data.Y, anchor=data.X)
+        assert GPUA().fit(Z, text=data.Y, clip_features=data.X).spaces_ == spaces
+    given = GPUA(spaces=[24, 16]).fit(np.concatenate([50 * data.Z, data.X], axis=1), text=data.Y, clip_features=data.X)
+    found = GPUA().fit(np.concatenate([50 * data.Z, data.X], axis=1), text=data.Y, clip_features=data.X)
     np.testing.assert_array_equal(given.weight_, found.weight_)
 
 
 def test_without_anchor_the_language_view_is_the_visual_space():
     data = pair()
     np.testing.assert_array_equal(
-        GPUA().fit(data.X, text=data.Y).weight_, GPUA().fit(data.X, text=data.Y, anchor=data.X.copy()).weight_
+        GPUA().fit(data.X, text=data.Y).weight_, GPUA().fit(data.X, text=data.Y, clip_features=data.X.copy()).weight_
     )
 
 
@@ -287,11 +287,11 @@ def test_every_loss_fits(loss):
 
 
 def test_released_code_leaves_the_manifold_and_says_so():
-    method = fit(pair(n=200), preset="released")
+    method = fit(pair(n=200), preset="official_code")
     assert method.diagnosis_["orthogonality_defect"] > 1
     assert method.score(pair(n=200).Z, pair(n=200).y) > 0.5
     with pytest.raises(InputError, match="at least 8 images"):
-        fit(pair(n=6), preset="released")
+        fit(pair(n=6), preset="official_code")
 
 
 def test_the_published_stopping_rule_stops_too_early_with_many_images():
@@ -300,18 +300,18 @@ def test_the_published_stopping_rule_stops_too_early_with_many_images():
     data = [torch.from_numpy(a) for a in pair(n=20_000, noise=0.9)[:3]]
     P = correspondences(*data)
     assert float((P.sum(dim=0) * 5 - 1).abs().max()) > 0.01
-    assert fit(pair(n=20_000, noise=0.9), marginals="uniform", steps=0).diagnosis_["marginal_error"] < 1e-6
+    assert fit(pair(n=20_000, noise=0.9), class_prior="uniform", steps=0).diagnosis_["marginal_error"] < 1e-6
 
 
 def test_diagnosis_says_what_happened():
     data = pair(n=200)
-    report = fit(data, marginals="uniform").diagnosis_
-    changed = (fit(data, marginals="uniform").transduction_ != (data.X @ data.Y.T).argmax(axis=1)).mean()
+    report = fit(data, class_prior="uniform").diagnosis_
+    changed = (fit(data, class_prior="uniform").transduction_ != (data.X @ data.Y.T).argmax(axis=1)).mean()
     assert report["changed_from_zero_shot"] == pytest.approx(changed)
     assert 0 < report["plan_entropy"] < 0.5
-    assert report["marginals"] == "uniform"
+    assert report["class_prior"] == "uniform"
     assert report["centres_rest"]
-    unsure = fit(data, marginals="uniform", epsilon=100.0, max_iterations=1).diagnosis_
+    unsure = fit(data, class_prior="uniform", epsilon=100.0, max_iterations=1).diagnosis_
     assert unsure["plan_entropy"] == pytest.approx(1, abs=1e-3)
 
 
@@ -327,20 +327,20 @@ def test_fewer_images_than_classes_are_fitted(preset):
 def test_a_penalty_of_any_strength_can_be_asked_for():
     data = pair(n=200)
     off = [0.4, 0.3, 0.1, 0.1, 0.1]
-    sizes = [np.bincount(fit(data, marginals=off, rho=rho, steps=0).transduction_, minlength=5) / 200 for rho in
+    sizes = [np.bincount(fit(data, class_prior=off, rho=rho, steps=0).transduction_, minlength=5) / 200 for rho in
              (1e-6, 0.05, float("inf"))]  # fmt: skip
     gaps = [np.abs(size - off).sum() for size in sizes]
     assert gaps[0] >= gaps[1] >= gaps[2]
-    np.testing.assert_allclose(fit(data, marginals=[4, 3, 1, 1, 1]).marginals_, off, atol=1e-6)
+    np.testing.assert_allclose(fit(data, class_prior=[4, 3, 1, 1, 1]).class_prior_, off, atol=1e-6)
 
 
 def test_class_shares_given_as_an_array_are_saved(tmp_path):
     data = pair()
-    method = fit(data, marginals=np.array([0.3, 0.1, 0.2, 0.2, 0.2]))
+    method = fit(data, class_prior=np.array([0.3, 0.1, 0.2, 0.2, 0.2]))
     save_model(tmp_path / "model", method)
     again, _ = load_model(tmp_path / "model")
     np.testing.assert_array_equal(again.scores(data.Z), method.scores(data.Z))
-    np.testing.assert_array_equal(again.fit(data.Z, text=data.Y, anchor=data.X).weight_, method.weight_)
+    np.testing.assert_array_equal(again.fit(data.Z, text=data.Y, clip_features=data.X).weight_, method.weight_)
 
 
 def test_text_and_anchor_are_of_one_encoder():
@@ -348,25 +348,26 @@ def test_text_and_anchor_are_of_one_encoder():
     clip, dino = (EncoderSpec(name, name * 20, dim) for name, dim in (("clip", 16), ("dino", 24)))
     text = ClassText(data.Y, tuple("abcde"), spec=clip)
     images = Features(data.Z, spec=dino)
-    method = GPUA().fit(images, text=text, anchor=Features(data.X, spec=clip))
+    method = GPUA().fit(images, text=text, clip_features=Features(data.X, spec=clip))
     assert method.encoder_ == dino
     with pytest.raises(InputError, match="Expected features of encoder 'dino'"):
-        GPUA().fit(images, text=text, anchor=Features(data.X, spec=dino))
+        GPUA().fit(images, text=text, clip_features=Features(data.X, spec=dino))
 
 
 BAD = {
-    "few images": (lambda d: (d.Z[:7], d.Y, d.X[:7]), {"preset": "released"}, "at least 8 images, .*, got 7"),
-    "nobody": (lambda d: (d.Z, np.concatenate([d.Y[:4], -d.Y.sum(axis=0, keepdims=True)]), d.X), {"preset": "released"},
-               "none resembles the text of class 4"),
+    "few images": (lambda d: (d.Z[:7], d.Y, d.X[:7]), {"preset": "official_code"}, "at least 8 images, .*, got 7"),
+    "nobody": (lambda d: (d.Z, np.concatenate([d.Y[:4], -d.Y.sum(axis=0, keepdims=True)]), d.X),
+               {"preset": "official_code"}, "none resembles the text of class 4"),
     "NaN in X": (lambda d: (np.where(np.eye(120, 24) > 0, np.nan, d.Z), d.Y, d.X), {}, "NaN"),
-    "NaN in anchor": (lambda d: (d.Z, d.Y, np.where(np.eye(120, 16) > 0, np.nan, d.X)), {}, "finite numbers in anchor"),
-    "other rows": (lambda d: (d.Z, d.Y, d.X[:-1]), {}, r"as many rows in anchor as in X \(120\), got 119"),
+    "NaN in clip_features": (lambda d: (d.Z, d.Y, np.where(np.eye(120, 16) > 0, np.nan, d.X)), {},
+                             "finite numbers in clip_features"),
+    "other rows": (lambda d: (d.Z, d.Y, d.X[:-1]), {}, r"as many rows in clip_features as in X \(120\), got 119"),
     "one class": (lambda d: (d.Z, d.Y[:1], d.X), {}, "at least 2 classes, got 1"),
-    "no anchor": (lambda d: (d.Z, d.Y, None), {}, r"\(24\), got 16; if X is of another encoder, give anchor"),
-    "narrow text": (lambda d: (d.Z, d.Y[:, :9], d.X), {}, r"width of anchor \(16\), got 9"),
+    "no anchor": (lambda d: (d.Z, d.Y, None), {}, r"\(24\), got 16; if X is of another encoder, give clip_features"),
+    "narrow text": (lambda d: (d.Z, d.Y[:, :9], d.X), {}, r"width of clip_features \(16\), got 9"),
     "spaces": (lambda d: (d.Z, d.Y, d.X), {"spaces": [20, 5]}, "adding up to 24"),
-    "shares": (lambda d: (d.Z, d.Y, d.X), {"marginals": [1.0, 0.0, 1.0, 1.0, 1.0]}, "5 positive numbers"),
-    "word": (lambda d: (d.Z, d.Y, d.X), {"marginals": "unform"}, "expected 'auto' or 'uniform' or 'estimate'"),
+    "shares": (lambda d: (d.Z, d.Y, d.X), {"class_prior": [1.0, 0.0, 1.0, 1.0, 1.0]}, "5 positive numbers"),
+    "word": (lambda d: (d.Z, d.Y, d.X), {"class_prior": "unform"}, "expected 'auto' or 'uniform' or 'estimate'"),
 }  # fmt: skip
 
 
@@ -375,7 +376,7 @@ def test_what_cannot_work_gets_one_sentence(case):
     change, settings, message = BAD[case]
     Z, Y, X = change(pair(noise=0.2))
     with pytest.raises(ValueError, match=message):
-        GPUA(**settings).fit(Z, text=Y, anchor=X)
+        GPUA(**settings).fit(Z, text=Y, clip_features=X)
 
 
 def test_not_finite_numbers_in_a_memory_map_are_found(tmp_path):
@@ -383,4 +384,4 @@ def test_not_finite_numbers_in_a_memory_map_are_found(tmp_path):
     data.Z[77, 3] = np.inf
     np.save(tmp_path / "Z.npy", data.Z)
     with pytest.raises(InputError, match="finite numbers in X"):
-        GPUA().fit(np.load(tmp_path / "Z.npy", mmap_mode="r"), text=data.Y, anchor=data.X)
+        GPUA().fit(np.load(tmp_path / "Z.npy", mmap_mode="r"), text=data.Y, clip_features=data.X)

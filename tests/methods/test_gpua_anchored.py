@@ -108,7 +108,7 @@ def test_fewer_images_than_classes_are_answered_as_by_zero_shot(n):
 def test_a_second_space_adds_to_both_answers(joint):
     Z, view, text, y = joint
     zero_shot = ((view @ text.T).argmax(axis=1) == y).mean()
-    method = GPUA(random_state=0).fit(Z, text=text, anchor=view)
+    method = GPUA(random_state=0).fit(Z, text=text, clip_features=view)
     assert (method.transduction_ == y).mean() > zero_shot + 0.02
     assert method.score(Z, y) > zero_shot + 0.02
 

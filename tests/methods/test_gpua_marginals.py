@@ -50,14 +50,14 @@ def problem(sizes: list[int], seed: int = 0, d: int = 32, text_noise: float = 0.
 def estimate(Z, text, **settings):
     """The default's shares for images that are their own language view."""
     method = GPUA(steps=0, logit_scale=20.0, **settings).fit(Z, text=text)
-    return method.marginals_, method.diagnosis_["marginals"]
+    return method.class_prior_, method.diagnosis_["class_prior"]
 
 
 def test_even_classes_come_out_more_even_than_by_zero_shot_on_average():
     estimated = zero_shot = 0.0
     for seed in range(4):
         Z, text, _ = problem([40] * 8, seed)
-        shares, kind = estimate(Z, text, marginals="estimate")
+        shares, kind = estimate(Z, text, class_prior="estimate")
         assert kind == "estimated"
         estimated += divergence(shares)
         zero_shot += divergence(torch.bincount((Z @ text.T).argmax(dim=1), minlength=8))
@@ -106,7 +106,7 @@ def accuracies(caltech, part: str, rows: np.ndarray | slice, **settings) -> tupl
     X, y = (a[rows] for a in caltech[part])
     method = GPUA(random_state=0, steps=0, **settings).fit(X, text=caltech["text"])
     zero_shot = ((X @ caltech["text"].T).argmax(axis=1) == y).mean()
-    return 100 * float((method.transduction_ == y).mean()), 100 * float(zero_shot), method.diagnosis_["marginals"]
+    return 100 * float((method.transduction_ == y).mean()), 100 * float(zero_shot), method.diagnosis_["class_prior"]
 
 
 @pytest.mark.parametrize("part", ["val", "test"])
@@ -115,7 +115,7 @@ def test_on_natural_sizes_it_beats_zero_shot_where_uniform_shares_collapse(calte
     assert kind == "estimated"
     assert ours >= 95.4
     assert ours >= zero_shot + 0.5
-    assert accuracies(caltech, part, slice(None), marginals="uniform", preset="paper")[0] < zero_shot - 15
+    assert accuracies(caltech, part, slice(None), class_prior="uniform", preset="paper")[0] < zero_shot - 15
 
 
 def test_on_flat_sizes_it_is_uniform(caltech):
@@ -136,11 +136,11 @@ def test_on_a_long_tail_of_factor_fifty_it_is_not_below_zero_shot(caltech, seed)
 def test_the_true_shares_are_better_still(caltech):
     y = caltech["val"][1]
     true = (np.bincount(y, minlength=68) / len(y)).tolist()
-    assert accuracies(caltech, "val", slice(None), marginals=true)[0] >= 97.3
+    assert accuracies(caltech, "val", slice(None), class_prior=true)[0] >= 97.3
 
 
 @pytest.mark.parametrize("d", [24, 160])
-@pytest.mark.parametrize("preset", ["paper", "released"])
+@pytest.mark.parametrize("preset", ["paper", "official_code"])
 def test_images_that_repeat_are_fitted_like_others(d: int, preset: str) -> None:
     """Copies leave nothing within classes, or in all but a few directions: covariances of rounding alone."""
     rng = np.random.default_rng(d)

@@ -73,4 +73,4 @@ def test_layer_norms_alone_learn_and_it_is_saved(encoder, digits: Items, text, t
 
 def test_several_strong_views_are_refused(encoder, digits: Items, text) -> None:
     with pytest.raises(InputError, match="one augmentation"):
-        LaFTerLike(augmentation=["centre", "strong"]).fit(digits, text=text, encoder=encoder)
+        LaFTerLike(augmentation=["center", "strong"]).fit(digits, text=text, encoder=encoder)

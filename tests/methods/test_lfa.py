@@ -42,7 +42,7 @@ def test_the_start_is_the_isometry_of_scipy_shrunk_to_the_identity():
     y = np.arange(150) % 30
     X = unit(T[y] + 0.3 * rng.normal(size=(150, 24)))
     for beta in (0.0, 0.4):
-        method = LFA(beta=beta, steps=0).fit(X, y, text=T)
+        method = LFA(identity_weight=beta, steps=0).fit(X, y, text=T)
         isometry, _ = orthogonal_procrustes(X, T[y])
         expected = isometry - beta * (isometry - np.eye(24))
         np.testing.assert_allclose(method.weight_, expected, atol=1e-5)
@@ -50,13 +50,13 @@ def test_the_start_is_the_isometry_of_scipy_shrunk_to_the_identity():
 
 def test_the_isometry_is_orthogonal_where_the_classes_are_fewer_than_the_dimensions():
     data = few_shot()
-    method = LFA(beta=0.0, steps=0).fit(data.X, data.y, text=data.text)
+    method = LFA(identity_weight=0.0, steps=0).fit(data.X, data.y, text=data.text)
     assert method.diagnosis_["orthogonality_error"] < 1e-5
 
 
 def test_beta_one_without_refinement_is_zero_shot():
     data = few_shot()
-    method = LFA(beta=1.0, steps=0).fit(data.X, data.y, text=data.text)
+    method = LFA(identity_weight=1.0, steps=0).fit(data.X, data.y, text=data.text)
     np.testing.assert_allclose(method.weight_, np.eye(24), atol=1e-6)
     np.testing.assert_allclose(
         method.scores(data.Xt), ZeroShot().fit(data.X, text=data.text).scores(data.Xt), atol=1e-3
@@ -87,10 +87,13 @@ def test_an_image_on_its_text_has_a_finite_gradient():
 
 def test_refinement_lowers_the_loss_it_follows():
     data = few_shot(noise=1.6)
-    method = LFA(beta=0.9, steps=150, **QUIET).fit(data.X, data.y, text=data.text)
+    method = LFA(identity_weight=0.9, steps=150, **QUIET).fit(data.X, data.y, text=data.text)
     before, after = (
         literal_loss(W, data.X.astype(float), data.y, data.text.astype(float), 3, 4.0)
-        for W in (LFA(beta=0.9, steps=0).fit(data.X, data.y, text=data.text).weight_.numpy(), method.weight_.numpy())
+        for W in (
+            LFA(identity_weight=0.9, steps=0).fit(data.X, data.y, text=data.text).weight_.numpy(),
+            method.weight_.numpy(),
+        )
     )
     assert method.losses_[0].item() == pytest.approx(before, rel=1e-4)
     assert after < 0.5 * before
@@ -105,15 +108,15 @@ def test_cached_scores_choose_the_beta_that_refitting_would():
 
     def right(beta: float) -> int:
         """On validation images, and on those held out of the folds."""
-        found = LFA(beta=beta, steps=0).fit(data.X, data.y, text=data.text).predict(data.Xv) == data.yv
+        found = LFA(identity_weight=beta, steps=0).fit(data.X, data.y, text=data.text).predict(data.Xv) == data.yv
         for part in divided.parts:
-            other = LFA(beta=beta, steps=0).fit(data.X[part.rows], data.y[part.rows], text=data.text)
+            other = LFA(identity_weight=beta, steps=0).fit(data.X[part.rows], data.y[part.rows], text=data.text)
             found = np.concatenate([found, other.predict(part.X.numpy()) == part.y.numpy()])
         return found.sum()
 
     scores = {beta: right(beta) for beta in lfa.BETAS}
-    assert scores[chosen.beta_] == max(scores.values())
-    assert chosen.beta_ < 1
+    assert scores[chosen.identity_weight_] == max(scores.values())
+    assert chosen.identity_weight_ < 1
     assert chosen.diagnosis_["chosen_on"] == "validation and cross-validation"
 
 
@@ -121,13 +124,16 @@ def test_where_the_choice_comes_from():
     data, one = few_shot(shots=6), few_shot(shots=1)
     several = LFA().fit(data.X, data.y, text=data.text)
     single = LFA().fit(one.X, one.y, text=one.text)
-    given = LFA(steps=3, beta=0.25).fit(data.X, data.y, text=data.text)
+    given = LFA(steps=3, identity_weight=0.25).fit(data.X, data.y, text=data.text)
     assert several.diagnosis_["chosen_on"] == "cross-validation"
-    assert (single.chosen(), single.diagnosis_["chosen_on"]) == ({"beta": lfa.CAREFUL_BETA, "steps": 0}, "nothing")
-    assert (given.chosen(), given.diagnosis_["chosen_on"]) == ({"beta": 0.25, "steps": 3}, "nothing")
+    assert (single.chosen(), single.diagnosis_["chosen_on"]) == (
+        {"identity_weight": lfa.CAREFUL_BETA, "steps": 0},
+        "nothing",
+    )
+    assert (given.chosen(), given.diagnosis_["chosen_on"]) == ({"identity_weight": 0.25, "steps": 3}, "nothing")
     assert len(given.losses_) == 3
     assert LFA(steps=7).fit(data.X, data.y, text=data.text).steps_ == 7
-    assert LFA(beta=0.4).fit(data.X, data.y, text=data.text).beta_ == 0.4
+    assert LFA(identity_weight=0.4).fit(data.X, data.y, text=data.text).identity_weight_ == 0.4
 
 
 @pytest.mark.parametrize("text", [True, False])
@@ -144,7 +150,9 @@ def test_its_choices_reproduce_it_without_validation(text, validation):
 
 def test_the_steps_of_a_longer_schedule_are_the_first_of_it():
     data = few_shot(shots=8)
-    long, short = (LFA(beta=0.9, steps=k, random_state=0).fit(data.X, data.y, text=data.text) for k in (60, 20))
+    long, short = (
+        LFA(identity_weight=0.9, steps=k, random_state=0).fit(data.X, data.y, text=data.text) for k in (60, 20)
+    )
     np.testing.assert_array_equal(long.losses_[:20], short.losses_)
 
 
@@ -153,7 +161,7 @@ def test_where_learning_does_not_help_it_stays_at_zero_shot():
     data = few_shot(shots=8, text_noise=0.3)
     y = np.random.default_rng(0).permutation(data.y)
     method = LFA(random_state=0).fit(data.X, y, text=data.text)
-    assert method.beta_ >= lfa.CAREFUL_BETA
+    assert method.identity_weight_ >= lfa.CAREFUL_BETA
     assert method.steps_ == 0
     zero_shot = ZeroShot().fit(data.X, text=data.text)
     assert method.score(data.Xt, data.yt) >= zero_shot.score(data.Xt, data.yt)
@@ -163,9 +171,9 @@ def test_the_text_stands_in_for_a_class_without_images():
     """The map that carries the labeled classes to their texts leaves the texts of the others where they are."""
     data = few_shot(shots=8, classes=8)
     kept = data.y < 5
-    method = LFA(beta=0.0, steps=0).fit(data.X[kept], data.y[kept], text=data.text)
+    method = LFA(identity_weight=0.0, steps=0).fit(data.X[kept], data.y[kept], text=data.text)
     moved = unit(data.text @ method.weight_.numpy())
-    alone = LFA(beta=0.0, steps=0).fit(data.X[kept], data.y[kept], text=data.text[:5])
+    alone = LFA(identity_weight=0.0, steps=0).fit(data.X[kept], data.y[kept], text=data.text[:5])
     without = unit(data.text @ alone.weight_.numpy())
     assert ((moved * data.text).sum(axis=1)[5:] > 0.85).all()
     assert (without * data.text).sum(axis=1)[5:].mean() < 0.8
@@ -202,7 +210,7 @@ def balanced(seed=0, n=400, classes=8, d=32):
 
 def test_without_labels_it_undoes_a_rotation_that_zero_shot_suffers_from():
     X, y, T = balanced()
-    method = LFA(beta=0.0, steps=50, random_state=0).fit(X, text=T)
+    method = LFA(identity_weight=0.0, steps=50, random_state=0).fit(X, text=T)
     zero_shot = ZeroShot().fit(X, text=T).score(X, y)
     assert zero_shot < 0.9
     assert np.mean(method.transduction_ == y) > zero_shot + 0.05
@@ -235,7 +243,7 @@ def test_unlabelled_rows_beside_labelled_ones_are_left_out():
 
 def test_mistakes_are_one_sentence():
     data = few_shot()
-    with pytest.raises(InputError, match=r"LFA\(beta=…\)"):
-        LFA(beta=1.5).fit(data.X, data.y, text=data.text)
+    with pytest.raises(InputError, match=r"LFA\(identity_weight=…\)"):
+        LFA(identity_weight=1.5).fit(data.X, data.y, text=data.text)
     with pytest.raises(InputError, match="requires y"):
         LFA().fit(data.X)

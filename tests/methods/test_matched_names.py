@@ -201,10 +201,10 @@ def test_score_refuses_names_it_does_not_know_and_leaves_unlabelled_images_out()
 def test_features_of_the_anchor_are_the_same_images() -> None:
     ids = tuple(f"{i}.png" for i in range(len(DATA.X)))
     given = Features(DATA.X, ids=ids)
-    method_class("gpua")(steps=2).fit(given, text=DATA.text, anchor=Features(DATA.X, ids=ids))
-    method_class("gpua")(steps=2).fit(given, text=DATA.text, anchor=Features(DATA.X))
+    method_class("gpua")(steps=2).fit(given, text=DATA.text, clip_features=Features(DATA.X, ids=ids))
+    method_class("gpua")(steps=2).fit(given, text=DATA.text, clip_features=Features(DATA.X))
     with pytest.raises(InputError, match="other ids"):
-        method_class("gpua")(steps=2).fit(given, text=DATA.text, anchor=Features(DATA.X, ids=ids[::-1]))
+        method_class("gpua")(steps=2).fit(given, text=DATA.text, clip_features=Features(DATA.X, ids=ids[::-1]))
 
 
 @pytest.mark.parametrize("name", METHODS)

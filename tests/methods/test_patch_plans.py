@@ -15,7 +15,7 @@ from modalign.methods.align.align import ALIGN
 from modalign.methods.prompts.patch_plans import cosine_maps, grid, prompt_plan, token_maps
 from modalign.methods.prompts.plot import PLOT
 
-QUICK = {"epochs": 1, "batch_size": 10, "augmentation": "centre", "random_state": 0}
+QUICK = {"epochs": 1, "batch_size": 10, "augmentation": "center", "random_state": 0}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def digits() -> Items:
 @pytest.fixture(scope="module")
 def fitted(encoder, digits):
     text = encoder.embed_texts(sentences(digits.class_names, DIGIT_TEMPLATES), class_names=digits.class_names)
-    methods = {"paper": ALIGN(**QUICK), "released": ALIGN(preset="released", **QUICK), "plot": PLOT(**QUICK)}
+    methods = {"paper": ALIGN(**QUICK), "released": ALIGN(preset="official_code", **QUICK), "plot": PLOT(**QUICK)}
     return {name: method.fit(digits, text=text, encoder=encoder) for name, method in methods.items()}
 
 

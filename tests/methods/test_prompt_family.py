@@ -14,7 +14,16 @@ from modalign.methods.contract.prompting import PromptLearner, start
 from modalign.tune.prompts import count_parameters
 
 SINGLE = 1e-6 * SCALE  # scores are cosines in single precision
-METHODS = [CoOp(), CoOp(class_specific=True), CoCoOp(), VPT(), VPT(deep=False), UPT(depth=2), MaPLe(), PLOT(length=3)]
+METHODS = [
+    CoOp(),
+    CoOp(class_specific_context=True),
+    CoCoOp(),
+    VPT(),
+    VPT(deep=False),
+    UPT(depth=2),
+    MaPLe(),
+    PLOT(n_ctx=3),
+]
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +37,8 @@ def pixels() -> torch.Tensor:
 
 
 def learner(model, method) -> PromptLearner:
-    if getattr(method, "length", 0) == 16:
-        method.length = 4  # the small tower's context is short
+    if getattr(method, "n_ctx", 0) == 16:
+        method.n_ctx = 4  # the small tower's context is short
     made = method._learner(towers_of(model), torch.Generator().manual_seed(2)).double()
     with torch.no_grad():
         for parameter in made.parameters():
@@ -59,13 +68,13 @@ def literal(model, pixels, text, vision, *, behind=""):
 
 
 def test_coop(model, pixels) -> None:
-    made = learner(model, CoOp(length=3))
+    made = learner(model, CoOp(n_ctx=3))
     context = made.prompts.text.layers[0]
     np.testing.assert_allclose(scores(made, pixels), literal(model, pixels, lambda k, i: [context], ()), atol=SINGLE)
 
 
 def test_coop_with_a_context_for_every_class(model, pixels) -> None:
-    made = learner(model, CoOp(length=3, class_specific=True))
+    made = learner(model, CoOp(n_ctx=3, class_specific_context=True))
     contexts = made.prompts.text.layers[0]
     assert contexts.shape == (1, 4, 3, 24)
     np.testing.assert_allclose(
@@ -90,7 +99,7 @@ def test_cocoop(model, pixels) -> None:
 
 @pytest.mark.parametrize("deep", [True, False])
 def test_vpt(deep: bool, model, pixels) -> None:
-    made = learner(model, VPT(length=2, deep=deep))
+    made = learner(model, VPT(n_ctx=2, deep=deep))
     prompts = list(made.prompts.vision.layers)
     assert len(prompts) == (4 if deep else 1)
     texts = made.towers.class_text.mean(dim=1)
@@ -110,7 +119,7 @@ def test_maple(model, pixels) -> None:
 
 def test_upt(model, pixels) -> None:
     """The block itself is held against its equations in the tests of the prompts; here where its outputs go."""
-    made = learner(model, UPT(depth=2, length=3, width=16))
+    made = learner(model, UPT(depth=2, n_ctx=3, width=16))
     sides = made.prompts.prompts()
     assert [len(side) for side in sides] == [2, 2]
     expected = literal(model, pixels, lambda k, i: list(sides.text), sides.vision)
@@ -118,7 +127,7 @@ def test_upt(model, pixels) -> None:
 
 
 def test_plot(model, pixels) -> None:
-    settings = {"prompts": 3, "length": 2, "epsilon": 0.01, "sweeps": 5000}
+    settings = {"prompts": 3, "n_ctx": 2, "epsilon": 0.01, "sweeps": 5000}
     made, even = (learner(model, PLOT(plan=plan, **settings)) for plan in ("transport", "uniform"))
     contexts, expected = made.prompts.text.layers[0], np.zeros((2, 4))
     for i, image in enumerate(pixels):
@@ -136,13 +145,13 @@ def test_plot(model, pixels) -> None:
 @pytest.mark.parametrize(
     ("method", "numbers", "saved"),
     [
-        (CoOp(length=16), 8_192, 8_192),
-        (CoOp(length=16, class_specific=True), 2 * 8_192, 2 * 8_192),
+        (CoOp(n_ctx=16), 8_192, 8_192),
+        (CoOp(n_ctx=16, class_specific_context=True), 2 * 8_192, 2 * 8_192),
         (CoCoOp(), 35_360, 35_360),
         (VPT(), 12 * 4 * 768, 12 * 4 * 768),
         (MaPLe(), 3_555_072, 9 * 2 * (512 + 768)),
         (MaPLe(coupled=False), 9 * 2 * (512 + 768), 9 * 2 * (512 + 768)),
-        (PLOT(length=16), 4 * 8_192, 4 * 8_192),
+        (PLOT(n_ctx=16), 4 * 8_192, 4 * 8_192),
     ],
     ids=lambda m: type(m).__name__ if hasattr(m, "title") else None,
 )
@@ -181,7 +190,7 @@ def test_words_to_start_from(model) -> None:
     torch.testing.assert_close(begun.prompts.text.layers[0].double(), text.words("a photo of the"), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("method", [CoOp(length=19), PLOT(length=14), UPT(length=14), MaPLe(length=14)])
+@pytest.mark.parametrize("method", [CoOp(n_ctx=19), PLOT(n_ctx=14), UPT(n_ctx=14), MaPLe(n_ctx=14)])
 def test_prompts_that_do_not_fit_are_refused(method, model) -> None:
     with pytest.raises(InputError, match="prompt tokens"):
         method._learner(towers_of(model), torch.Generator())

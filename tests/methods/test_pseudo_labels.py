@@ -284,5 +284,5 @@ def test_labellers_by_name_are_those_of_the_classes(whole) -> None:
     assert torch.equal(text, before)
     different = [scores.scores for scores in expected.values()]
     assert all(not torch.allclose(a, b) for i, a in enumerate(different) for b in different[:i])
-    with pytest.raises(InputError, match="labeller 'lafter'; known: clip, coder, cupl, wca"):
+    with pytest.raises(InputError, match="labeler 'lafter'; known: clip, coder, cupl, wca"):
         pseudo_labeller("lafter", towers)

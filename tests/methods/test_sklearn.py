@@ -7,7 +7,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from modalign.methods import METHODS, method_class
 
-ESTIMATORS = [quick(name) for name in METHODS if not (method_class(name).needs_text or method_class(name).needs_anchor)]
+ESTIMATORS = [
+    quick(name) for name in METHODS if not (method_class(name).needs_text or method_class(name).needs_clip_features)
+]
 
 
 def expected(estimator: object) -> dict[str, str]:

@@ -50,7 +50,7 @@ class Context(TowerMethod):
         epochs: int = 3,
         batch_size: int = 16,
         learning_rate: float = 0.02,
-        augmentation: str | list = "centre",
+        augmentation: str | list = "center",
         training: dict | None = None,
         random_state: int | None = None,
     ) -> None:
@@ -154,7 +154,7 @@ def test_what_is_wrong_is_said_before_any_step(change: dict, sentence: str, enco
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"anchor": "tiny"}, "neither an anchor"),
+        ({"clip_encoder": "tiny"}, "neither clip_encoder"),
         ({"encoder": "tiny-vision"}, "one CLIP encoder"),
         ({"encoder": "tiny-vision+tiny"}, "one CLIP encoder"),
         ({"method": "cmm", "checkpoint": "somewhere"}, "keeps no checkpoint"),

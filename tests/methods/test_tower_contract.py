@@ -20,7 +20,7 @@ from modalign.methods import TOWER_METHODS, method_class
 from modalign.methods.contract.tower import TowerMethod
 from modalign.tune.loop import _Stepper
 
-QUICK = {"epochs": 2, "batch_size": 8, "augmentation": "centre", "random_state": 1}
+QUICK = {"epochs": 2, "batch_size": 8, "augmentation": "center", "random_state": 1}
 
 
 def quick(name: str, **settings: Any) -> TowerMethod:
@@ -186,7 +186,7 @@ def test_prompts_go_over_to_other_classes(name: str, encoder, digits: Items, tex
 
 def test_prompts_of_single_classes_do_not(encoder, digits: Items, text) -> None:
     other = encoder.embed_texts([["a photo of a cat."], ["a photo of a dog."]], class_names=("cat", "dog"))
-    method = quick("coop", class_specific=True, epochs=1).fit(digits, text=text, encoder=encoder)
+    method = quick("coop", class_specific_context=True, epochs=1).fit(digits, text=text, encoder=encoder)
     with pytest.raises(InputError, match="other classes"):
         method.for_classes(other, encoder)
 

@@ -265,8 +265,8 @@ def test_string_labels_come_back_in_the_transduction():
 
 def test_mistakes_are_one_sentence():
     data = few_shot()
-    with pytest.raises(InputError, match=r"TransCLIP\(neighbours=…\)"):
-        TransCLIP(neighbours=-1).fit(data.X, text=data.text)
+    with pytest.raises(InputError, match=r"TransCLIP\(n_neighbors=…\)"):
+        TransCLIP(n_neighbors=-1).fit(data.X, text=data.text)
     with pytest.raises(InputError, match="requires y"):
         TransCLIP().fit(data.X)
 

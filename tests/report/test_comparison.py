@@ -196,7 +196,7 @@ def test_calibration_says_whether_a_temperature_was_fitted(tmp_path: Path) -> No
 
 
 def test_no_folder_of_the_maker_is_on_the_page(tmp_path: Path) -> None:
-    record = found().record | {"encoder": f"{tmp_path}/clip (abc)", "anchor": "/home/jane/models/dino (def)"}
+    record = found().record | {"encoder": f"{tmp_path}/clip (abc)", "clip_encoder": "/home/jane/models/dino (def)"}
     left_out = (LeftOut("dam", None, f"Expected '{tmp_path}/structures.json' to exist"),)
     document, text = text_of(found(record=record, left_out=left_out, notes=("see /home/jane/x",)), tmp_path)
     assert str(tmp_path) not in document

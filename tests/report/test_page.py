@@ -130,7 +130,7 @@ def test_blank_lines_make_paragraphs_and_sections_keep_their_order() -> None:
 
 def test_the_record_is_there_for_people_and_machines_without_empty_rows_and_folders() -> None:
     record = {
-        "random_state": 3, "notes": [], "anchor": None, "asked": 1, "versions": {"numpy": "2.4", "torch": "2.13"},
+        "random_state": 3, "notes": [], "clip_encoder": None, "asked": 1, "versions": {"numpy": "2.4", "torch": "2.13"},
         "share": np.float32(0.5), "encoder": "/home/jane/clip (0123)", "parameters": {"file": "/home/jane/a.json"},
     }  # fmt: skip
     document = Page("t", "s", record=record).html()

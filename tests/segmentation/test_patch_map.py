@@ -83,9 +83,9 @@ def test_the_map_is_that_of_gpua_on_the_same_rows(kind: str) -> None:
     visual = {"vfm+clip": torch.cat([Z, X], dim=1), "vfm": Z, "clip": X}[kind]
     spaces = {"vfm+clip": [WIDTH, D], "vfm": [WIDTH], "clip": [D]}[kind]
     gpua = GPUA(**DEFAULTS, spaces=spaces, random_state=0)
-    gpua.fit(visual.numpy(), text=categories().numpy(), anchor=None if kind == "clip" else X.numpy())
+    gpua.fit(visual.numpy(), text=categories().numpy(), clip_features=None if kind == "clip" else X.numpy())
     torch.testing.assert_close(found.weight, gpua.weight_.half().float())
-    assert found.record["gpua"]["marginals"] == "uniform"
+    assert found.record["gpua"]["class_prior"] == "uniform"
     features = found(X, Z)
     torch.testing.assert_close(features, unit(joined(X, Z, kind) @ found.weight))
     torch.testing.assert_close(features.norm(dim=1), torch.ones(len(X)))

@@ -38,7 +38,7 @@ def items():
     return load_items([photo(i, 40 + 9 * i, 70 - 3 * i) for i in range(8)], labels=[0, 1] * 4, classes=["a", "b"])
 
 
-@pytest.mark.parametrize("augmentation", ["centre", ("random_resized_crop", "centre")])
+@pytest.mark.parametrize("augmentation", ["center", ("random_resized_crop", "center")])
 def test_centre_pixels_are_the_encoders_own(encoder, items, augmentation):
     own = encoder.preprocessing.inputs(
         [encoder.preprocessing.prepare(items.open(i)) for i in range(8)], encoder.device, encoder.dtype
@@ -60,7 +60,7 @@ def test_views_depend_on_seed_epoch_and_image_alone(encoder, items, kind):
     assert torch.equal(batches(seed=5).batch(some, 2).pixels, whole[some])  # other batch, other place
     assert torch.equal(batches(seed=5, memory=0).batch(some, 2).pixels, whole[some])  # decoded again
     others = [batches(seed=5).batch(torch.arange(8), 3).pixels, batches(seed=6).batch(torch.arange(8), 2).pixels]
-    assert all(torch.equal(other, whole) == (kind == "centre") for other in others)
+    assert all(torch.equal(other, whole) == (kind == "center") for other in others)
 
 
 def test_several_views_of_an_image_are_drawn_apart(encoder, items):
@@ -70,7 +70,7 @@ def test_several_views_of_an_image_are_drawn_apart(encoder, items):
 
 
 def test_a_flip_is_the_mirrored_centre_half_of_the_time(encoder, items):
-    centre = ImageBatches(items, encoder, augmentation="centre").batch(torch.arange(8), 0).pixels
+    centre = ImageBatches(items, encoder, augmentation="center").batch(torch.arange(8), 0).pixels
     flipping = ImageBatches(items, encoder, augmentation="flip")
     flips = []
     for epoch in range(25):
@@ -106,7 +106,7 @@ def test_rand_augment_of_each_is_that_of_one_alone():
 
 def test_digits_are_enlarged_as_the_encoder_does(encoder):
     digits = load_digits().select(range(5))
-    batch = next(ImageBatches(digits, encoder, augmentation="centre").in_order(5))
+    batch = next(ImageBatches(digits, encoder, augmentation="center").in_order(5))
     assert isinstance(batch, Batch)
     assert batch.indices.tolist() == [0, 1, 2, 3, 4]
     assert batch.pixels.std() > 0.3
@@ -123,7 +123,7 @@ class Counting(Items):
 reads: list[str] = []
 
 
-@pytest.mark.parametrize(("kind", "each"), [("centre", 3 * 32 * 32), ("random_resized_crop", 3 * 50 * 60)])
+@pytest.mark.parametrize(("kind", "each"), [("center", 3 * 32 * 32), ("random_resized_crop", 3 * 50 * 60)])
 @pytest.mark.parametrize("kept", [0, 3, 8])
 def test_every_file_is_decoded_once_as_far_as_memory_goes(encoder, kind, each, kept):
     plain = load_items([photo(i, 60, 50) for i in range(8)])
@@ -145,7 +145,7 @@ def test_bad_files_are_quarantined(encoder, tmp_path):
     (tmp_path / "1a.jpg").write_bytes(whole.getvalue()[:200])
     (tmp_path / "2a.png").write_bytes(b"not an image")
     items = load_items(tmp_path)
-    batches = ImageBatches(items, encoder, augmentation="centre")
+    batches = ImageBatches(items, encoder, augmentation="center")
     assert len(batches) == 4
     assert {q.id for q in batches.quarantined} >= {"1a.jpg", "2a.png"}
     assert all(q.reason for q in batches.quarantined)
@@ -172,7 +172,7 @@ def test_the_fingerprint_sees_bytes_labels_and_options(encoder, items):
         fingerprint(),
         fingerprint(seed=1),
         fingerprint(scale=(0.5, 1.0)),
-        fingerprint(augmentation="centre"),
+        fingerprint(augmentation="center"),
         fingerprint(items.unlabelled()),
         fingerprint(items.select(range(7, -1, -1))),
         fingerprint(other),

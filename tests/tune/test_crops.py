@@ -27,7 +27,7 @@ def digits() -> Items:
 
 
 def test_crops_are_other_ones_every_epoch_and_the_same_again(encoder, digits: Items) -> None:
-    data = CropBatches(digits, encoder, crops=3, every=2, augmentation=("centre", "flip"), seed=4)
+    data = CropBatches(digits, encoder, crops=3, every=2, augmentation=("center", "flip"), seed=4)
     first, again, later = (data.batch(torch.tensor([2, 9]), epoch) for epoch in (0, 0, 2))
     alone = data.batch(torch.tensor([9]), 0)
     assert first.crops.shape == (2, 3, 3, 32, 32)
@@ -40,7 +40,7 @@ def test_crops_are_other_ones_every_epoch_and_the_same_again(encoder, digits: It
 
 
 def test_they_are_the_crops_of_the_whole_picture(encoder, digits: Items) -> None:
-    data = CropBatches(digits, encoder, crops=5, side=(0.3, 0.7), augmentation="centre", seed=4)
+    data = CropBatches(digits, encoder, crops=5, side=(0.3, 0.7), augmentation="center", seed=4)
     (picture,) = data.pictures([7])
     draws = generator("crops", 4, 3, 7)
     expected = random_crops(picture, 5, size=32, scale=(0.3, 0.7), generator=draws)

@@ -70,7 +70,7 @@ def fit(kind, encoder, items, **options):
 def test_every_kind_of_prompts_learns(encoder, digits, kind):
     """Three steps downhill on one batch of fixed pixels."""
     recipe = {"batch_size": 20, "warmup": 0, "learning_rate": 5e-4}
-    prompts, history = fit(kind, encoder, digits, augmentation="centre", recipe=recipe)
+    prompts, history = fit(kind, encoder, digits, augmentation="center", recipe=recipe)
     assert all(p.grad is not None and torch.isfinite(p).all() for p in prompts.parameters())
     assert all(not torch.equal(a, b) for a, b in zip(prompts.parameters(), make(kind).parameters(), strict=True))
     assert history.losses[2] < history.losses[1] < history.losses[0]

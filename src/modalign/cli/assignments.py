@@ -7,16 +7,6 @@ from typing import Any
 
 from modalign.core.errors import InputError
 
-_AMERICAN = {"center": "centre"}
-"""Words among the values of options that are spelled the British way in Python."""
-
-
-def as_spelled_here(value: Any) -> Any:
-    """A value that was typed in American spelling, alone or in a list, as the library spells it."""
-    if isinstance(value, list):
-        return [as_spelled_here(entry) for entry in value]
-    return _AMERICAN.get(value, value) if isinstance(value, str) else value
-
 
 def hyperparameters_of(cls: type, assignments: list[str]) -> dict[str, Any]:
     """``["steps=100", "init=zero"]`` as keyword arguments; values are JSON where they can be, else strings."""
@@ -28,9 +18,9 @@ def hyperparameters_of(cls: type, assignments: list[str]) -> dict[str, Any]:
         if not equals:
             raise InputError(f"Expected --set name=value, got '{assignment}'.")
         try:
-            values[name] = as_spelled_here(json.loads(text))
+            values[name] = json.loads(text)
         except (ValueError, RecursionError):
-            values[name] = as_spelled_here(text)
+            values[name] = text
     return known_parameters(cls, values)
 
 

@@ -22,11 +22,10 @@ def compare(
         str | None,
         typer.Option("--encoder", "-e", help="Encoder; tiny by default, for features the one that they name."),
     ] = None,
-    anchor: Annotated[
+    clip_encoder: Annotated[
         str | None,
         typer.Option(help="Vision-language encoder beside a vision-only one; for features a features file (.npz)."),
     ] = None,
-    anchor_encoder: Annotated[str | None, typer.Option(hidden=True, help="The same as --anchor.")] = None,
     text: Annotated[
         Path | None, typer.Option(help="Class-text vectors (.npz) instead of embedded class names.")
     ] = None,
@@ -67,7 +66,7 @@ def compare(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RunWarning)  # they are among the remarks
         result = run(
-            source, text=False if no_text else text, encoder=encoder, anchor=anchor or anchor_encoder,
+            source, text=False if no_text else text, encoder=encoder, clip_encoder=clip_encoder,
             methods=methods.split(",") if methods else None,
             shots=[int(k) if k.strip().isdigit() else k.strip() for k in shots.split(",")],
             seeds=seeds, split=split, classes=classes, templates=template or None, descriptions=descriptions,

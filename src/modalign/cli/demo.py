@@ -40,7 +40,7 @@ METHODS = ("zero_shot", "gpua", "fair_vectors", "linear_probe", "cmm")
 SHOTS = (1, 4, 16)
 TOWER_METHOD = "maple"
 TOWER_SETTINGS = {  # the published recipe is for towers sixty times as large and mirrors; a mirrored digit is no digit
-    "augmentation": "centre",
+    "augmentation": "center",
     "batch_size": 16,
     "epochs": 10,
     "learning_rate": 0.01,
@@ -144,7 +144,7 @@ def run_demo(out: str | Path = "demo-report.html", *, seeds: int = 3) -> Demo:
         shots=SHOTS,
         seeds=range(1, seeds + 1),
         test=0.5,
-        anchor=features,
+        clip_features=features,
         on_run=keep,
     )
     runs += [

@@ -20,6 +20,7 @@ from typer.core import TyperCommand
 
 from modalign.cli.terminal import say
 from modalign.core.errors import InputError
+from modalign.core.renaming import warn_renamed
 
 STOPPED = 130
 """Exit code after Ctrl-C."""
@@ -33,12 +34,19 @@ _OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.
                    errno.EPERM, errno.ENOMEM}  # fmt: skip
 
 
+FORMER_OPTIONS = {"--anchor": "--clip-encoder", "--anchor-encoder": "--clip-encoder", "--unlabelled": "--unlabeled"}
+"""What options were called → what they are called."""
+
+
 class Stopped(BaseException):
     """Ctrl-C; the message says what is kept. Typer ends in silence at a KeyboardInterrupt."""
 
 
 class Command(TyperCommand):
-    """A command that says what is kept when it is stopped."""
+    """A command that knows the former names of options and says what is kept when it is stopped."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # as below
+        return super().parse_args(ctx, [_present(word) for word in args])
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # Typer's own name for the context of its base
         try:
@@ -48,6 +56,15 @@ class Command(TyperCommand):
         except BrokenPipeError:
             mute()
             raise typer.Exit(NO_READER) from None
+
+
+def _present(word: str) -> str:
+    """A word of a command line, with the present name of an option in place of a former one."""
+    name, *value = word.split("=", 1)
+    if name not in FORMER_OPTIONS:
+        return word
+    warn_renamed(name, FORMER_OPTIONS[name])
+    return "=".join([FORMER_OPTIONS[name], *value])
 
 
 def what_is_kept(command: str, options: Mapping[str, Any]) -> str:

@@ -55,7 +55,7 @@ def fit(
     source: Source,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to save the model in.")],
     encoder: EncoderName = "tiny",
-    anchor: Annotated[
+    clip_encoder: Annotated[
         str | None, typer.Option(help="Vision-language encoder that is used for training only (gpua).")
     ] = None,
     method: Annotated[str, typer.Option("--method", "-m", help="See: modalign list methods.")] = "auto",
@@ -77,7 +77,6 @@ def fit(
     unlabeled: Annotated[
         bool, typer.Option("--unlabeled", help="Ignore the labels of the source; needs --classes.")
     ] = False,
-    unlabelled: Annotated[bool, typer.Option("--unlabelled", hidden=True, help="The same as --unlabeled.")] = False,
     split: SplitFile = None,
     template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
     descriptions: Annotated[Path | None, typer.Option(help="JSON: class name → sentences (CuPL, HPT).")] = None,
@@ -118,13 +117,13 @@ def fit(
     model = adapt(
         source,
         encoder=encoder,
-        anchor=anchor,
+        clip_encoder=clip_encoder,
         device=device,
         method=method,
         shots=shots,
         validation=_validation(validation),
         classes=classes,
-        unlabelled=unlabeled or unlabelled,
+        unlabeled=unlabeled,
         split=split,
         templates=template or None,
         descriptions=descriptions,

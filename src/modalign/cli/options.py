@@ -24,7 +24,7 @@ app = typer.Typer(
 command = partial(app.command, cls=Command)
 """Decorates the function of a command."""
 
-_IN_PYTHON = {"unlabeled": "unlabelled", "seed": "random_state", "template": "templates"}
+_IN_PYTHON = {"seed": "random_state", "template": "templates"}
 """Options that have another name than the argument of the library that they stand for."""
 
 Source = Annotated[Path, typer.Argument(help="Folder (one sub-folder per class), CSV, list, zip or tar of images.")]
@@ -88,4 +88,6 @@ def options_of(command: Any) -> dict[str, str]:
             names |= {name: option, f"{name}=True": option} | {f"{name}=False": o for o in off}
         else:
             names[name] = option
+    if "clip_encoder" in names:
+        names["clip_features"] = names["clip_encoder"]  # which makes them
     return names

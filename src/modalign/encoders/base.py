@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from modalign.core.errors import FullCacheError, InputError, UnknownNameError
 from modalign.core.features import ClassText, EncoderSpec, Features, Quarantined
 from modalign.core.progress import progress as showing
+from modalign.core.renaming import CENTER, present_value
 from modalign.data.items import Items, load_items
 from modalign.data.names import some
 from modalign.encoders.features.extraction import extract, extract_cached
@@ -26,7 +27,7 @@ from modalign.encoders.features.store import FeatureStore
 from modalign.encoders.preprocess import Preprocessing
 from modalign.linalg.similarity import unit
 
-VIEWS = ("centre", "mirror")
+VIEWS = ("center", "mirror")
 _SMALL = 20_000_000  # parameters below which a network is overhead rather than arithmetic
 
 
@@ -102,7 +103,7 @@ class Encoder(ABC):
         self,
         source: object,
         *,
-        view: str = "centre",
+        view: str = "center",
         tokens: bool = False,
         batch_size: int | None = None,
         progress: bool | None = None,
@@ -126,7 +127,7 @@ class Encoder(ABC):
         ------
         InputError : no image could be embedded.
         """
-        view = {"center": "centre"}.get(view, view)
+        view = present_value("view", view, CENTER)
         if view not in VIEWS:
             raise UnknownNameError("view", str(view), ("center", "mirror"))
         batch_size = self.batch_size if batch_size is None else batch_size

@@ -19,7 +19,7 @@ class JoinedEncoder:
 
     An image is the concatenation of its unit vectors, divided by √V for V encoders so that it has length one.
     Sentences are encoded by the last one that reads them, in that encoder's own space: such vectors cannot be compared
-    with the joined ones, but methods that learn a map between the spaces (``takes_anchor``, such as GPUA) need both.
+    with the joined ones, but methods that learn a map between the spaces (such as GPUA) need both.
 
     Attributes
     ----------

@@ -107,7 +107,7 @@ class Preprocessing:
         if not sound:
             raise ValueError("sizes, filter, mean or deviation out of range")
 
-    def prepare(self, image: Image.Image, view: str = "centre") -> np.ndarray:
+    def prepare(self, image: Image.Image, view: str = "center") -> np.ndarray:
         """One RGB picture resized and cropped: uint8 (H, W, 3), or (rows, columns, patch·patch·3) for patches.
 
         ``view="mirror"`` flips the result left to right.

@@ -21,10 +21,10 @@ from modalign.evaluate.runs import Run
 from modalign.evaluate.sealed import SealedLabels
 
 
-def fingerprint_of(features: Features, text: ClassText | None = None, anchor: Features | None = None) -> str:
+def fingerprint_of(features: Features, text: ClassText | None = None, clip_features: Features | None = None) -> str:
     """16 hexadecimal digits over vectors, labels, encoder and class text: the same experiment has the same."""
     digest = hashlib.sha256()
-    for part in (features, text, anchor):
+    for part in (features, text, clip_features):
         if part is not None:
             encoder = part.spec.fingerprint if part.spec else ""
             digest.update(f"{part.vectors.shape} {part.class_names} {encoder}".encode())

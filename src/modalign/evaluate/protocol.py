@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from modalign.core.errors import InputError, argument
 from modalign.core.features import UNLABELLED, ClassText, Features, concatenate
 from modalign.core.progress import track
+from modalign.core.renaming import renamed
 from modalign.data.splits.drawing import few_shot
 from modalign.data.splits.split import Split
 from modalign.evaluate.measuring import fingerprint_of, measured
@@ -25,8 +26,8 @@ from modalign.evaluate.sealed import SealedLabels
 class Method(Protocol):
     """What the protocol needs of a method; every :class:`~modalign.methods.contract.vectors.VectorMethod` has it.
 
-    ``takes_labels`` (by default as ``needs_labels``), ``takes_anchor`` and ``mirrors`` (False) are asked for as well,
-    and ``fit`` gets ``anchor=`` only where it takes one.
+    ``takes_labels`` (by default as ``needs_labels``), ``takes_clip_features`` and ``mirrors`` (False) are read as well,
+    and ``fit`` gets ``clip_features=`` only where it takes one.
     """
 
     needs_labels: bool
@@ -36,6 +37,7 @@ class Method(Protocol):
     def get_params(self, deep: bool = ...) -> dict[str, object]: ...
 
 
+@renamed(anchor="clip_features")
 def few_shot_protocol(
     features: Features,
     text: ClassText | None,
@@ -46,7 +48,7 @@ def few_shot_protocol(
     official: Split | None = None,
     test: float | None = None,
     mirror: Features | None = None,
-    anchor: Features | None = None,
+    clip_features: Features | None = None,
     record: str | Path | None = None,
     on_run: Callable[[Run, Method, Split], None] | None = None,
 ) -> list[Run]:
@@ -69,9 +71,9 @@ def few_shot_protocol(
     official : train, validation and test lists to draw from; None draws from one pool.
     test : without official lists, the share of images set aside for testing; None tests on what is left over.
     mirror : the same images mirrored, row by row, for methods published with mirrored training images.
-    anchor : the same images in the language-aligned space, row by row, where ``features`` are of a vision-only encoder
-        and ``text`` of that space. Methods that take an anchor get both; all others run on the anchor alone, which is
-        the only space of the two that has text.
+    clip_features : the same images in the language-aligned space, row by row, where ``features`` are of a vision-only
+        encoder and ``text`` of that space. Methods that take ``clip_features`` get both; all others run on these alone,
+        which is the only space of the two that has text.
     record : a results file; every run is added to it as soon as it is done.
     on_run : called with each run, its fitted method and its split; for progress and pictures.
 
@@ -85,15 +87,15 @@ def few_shot_protocol(
     ------
     InputError : before anything is fitted or written.
     """
-    cells = _cells(features, text, methods, shots, seeds, mirror, anchor, record)
-    fingerprint = fingerprint_of(features, text, anchor)
+    cells = _cells(features, text, methods, shots, seeds, mirror, clip_features, record)
+    fingerprint = fingerprint_of(features, text, clip_features)
     runs = []
     for name, k, seed in track(cells, "few-shot runs", unit="runs"):
         split = few_shot(features.labels, k, seed, official=official, test=test)
         method = methods[name](seed)
         run = run_once(
             name, method, features, text, split, seed,
-            shots=k, mirror=mirror, anchor=anchor, fingerprint=fingerprint,
+            shots=k, mirror=mirror, clip_features=clip_features, fingerprint=fingerprint,
         )  # fmt: skip
         runs.append(run)
         if record is not None:
@@ -114,7 +116,7 @@ def run_once(
     *,
     shots: Shots,
     mirror: Features | None = None,
-    anchor: Features | None = None,
+    clip_features: Features | None = None,
     fingerprint: str | None = None,
 ) -> Run:
     """Fit ``method`` on the training part of ``split``, test it once, and write down all of it.
@@ -124,11 +126,11 @@ def run_once(
     """
     sealed = SealedLabels(features.labels[split.test])
     protocol, validation = split.description, None
-    aligned = anchor if getattr(method, "takes_anchor", False) else None
+    aligned = clip_features if getattr(method, "takes_clip_features", False) else None
     space = (
         features
-        if anchor is None or aligned is not None
-        else replace(anchor, labels=features.labels, class_names=features.class_names)
+        if clip_features is None or aligned is not None
+        else replace(clip_features, labels=features.labels, class_names=features.class_names)
     )
     rest = np.union1d(split.train, split.unlabelled)
     if shots:
@@ -145,7 +147,7 @@ def run_once(
         rows = rest if len(rest) else split.test
         train = _blind(space, rows)
     images = _blind(space, split.test)
-    also = {} if aligned is None else {"anchor": _blind(aligned, rows)}
+    also = {} if aligned is None else {"clip_features": _blind(aligned, rows)}
     return measured(
         name,
         method,
@@ -158,7 +160,7 @@ def run_once(
         n_train=len(train),
         n_validation=0 if validation is None else len(validation),
         protocol=protocol,
-        features=fingerprint or fingerprint_of(features, text, anchor),
+        features=fingerprint or fingerprint_of(features, text, clip_features),
     )
 
 
@@ -192,7 +194,7 @@ def _cells(
     shots: Sequence[Shots],
     seeds: Sequence[int],
     mirror: Features | None,
-    anchor: Features | None,
+    clip_features: Features | None,
     record: str | Path | None,
 ) -> list[tuple[str, Shots, int]]:
     """(method, shots, seed) to run, after checking all that can be checked beforehand."""
@@ -202,11 +204,12 @@ def _cells(
         raise InputError("Expected images and class text with the same class names in the same order.")
     if mirror is not None and mirror.ids != features.ids:
         raise InputError(f"Expected {argument('mirror')} to be the same images in the same order as features.")
-    if mirror is not None and anchor is not None:
+    if mirror is not None and clip_features is not None:
         raise InputError(
-            f"Expected {argument('mirror')} or {argument('anchor')}, got both; the mirrored images have no anchor."
+            f"Expected {argument('mirror')} or {argument('clip_features')}, got both; "
+            "there are no CLIP features of mirrored images."
         )
-    require_anchor(features, anchor, text)
+    require_clip_features(features, clip_features, text)
     if not methods or not seeds or len(set(seeds)) != len(seeds):
         raise InputError(f"Expected at least one method and distinct seeds, got {list(methods)} and {list(seeds)}.")
     if any(k != "all" and (isinstance(k, str) or k < 0) for k in shots):
@@ -219,17 +222,18 @@ def _cells(
     ]
 
 
-def require_anchor(features: Features, anchor: Features | None, text: ClassText | None) -> None:
-    """Raise unless ``anchor`` is absent, or has the rows of ``features`` and the space of ``text``."""
-    if anchor is None:
+def require_clip_features(features: Features, clip_features: Features | None, text: ClassText | None) -> None:
+    """Raise unless ``clip_features`` is absent, or has the rows of ``features`` and the space of ``text``."""
+    if clip_features is None:
         return
-    if len(anchor) != len(features) or anchor.ids != features.ids:
+    if len(clip_features) != len(features) or clip_features.ids != features.ids:
         raise InputError(
-            f"Expected {argument('anchor')} to be the same images in the same order as features ({len(features)} "
-            f"rows), got {len(anchor)} rows{'' if len(anchor) != len(features) else ' with other ids'}."
+            f"Expected {argument('clip_features')} to be the same images in the same order as features "
+            f"({len(features)} rows), got {len(clip_features)} rows"
+            f"{'' if len(clip_features) != len(features) else ' with other ids'}."
         )
-    if text is not None and anchor.vectors.shape[1] != text.vectors.shape[-1]:
+    if text is not None and clip_features.vectors.shape[1] != text.vectors.shape[-1]:
         raise InputError(
-            f"Expected {argument('anchor')} in the space of the text ({text.vectors.shape[-1]} numbers a row), "
-            f"got {anchor.vectors.shape[1]}; embed both with one vision-language encoder."
+            f"Expected {argument('clip_features')} in the space of the text ({text.vectors.shape[-1]} numbers a row), "
+            f"got {clip_features.vectors.shape[1]}; embed both with one vision-language encoder."
         )

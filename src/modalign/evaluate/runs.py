@@ -40,7 +40,7 @@ class Run:
     protocol : how the images were divided, in words.
     parameters : every hyper-parameter.
     diagnosis : the fitted method's own numbers about itself.
-    features : fingerprint of the image and text vectors, and of the anchor where there is one.
+    features : fingerprint of the image and text vectors, and of the CLIP features where there are such.
     test : fingerprint of the list of test images; runs with the same one can be compared image by image.
     asked : how often the test labels were consulted; more than once means something was chosen on them.
     versions : of Python and the packages that compute.

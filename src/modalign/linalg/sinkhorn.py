@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from modalign.core.errors import InputError
+from modalign.core.renaming import renamed
 from modalign.linalg._kernel import tiles
 from modalign.linalg._solver import solve
 from modalign.linalg.inputs import real, wide
@@ -117,13 +118,14 @@ def sinkhorn(
     return plan
 
 
+@renamed(regularised="regularized")
 def transport_cost(
     cost: Tensor,
     epsilon: float | Tensor,
     a: Tensor | None = None,
     b: Tensor | None = None,
     *,
-    regularised: bool = False,
+    regularized: bool = False,
     **options: Any,
 ) -> Tensor:
     r"""The cost of optimal transport with the plan as its gradient, :math:`\partial / \partial C = T`.
@@ -137,7 +139,7 @@ def transport_cost(
     ----------
     cost : (..., n, m).
     epsilon, a, b : as in :func:`sinkhorn`; they get no gradient.
-    regularised : return the regularized value instead (same gradient), for instance to compare finite differences.
+    regularized : return the regularized value instead (same gradient), for instance to compare finite differences.
     options : any other option of :func:`sinkhorn`.
 
     Returns
@@ -147,7 +149,7 @@ def transport_cost(
     plan = sinkhorn(cost, epsilon, a, b, **options)
     working = cost.to(plan.cost_matrix.dtype)
     value = (plan.coupling * working).sum(dim=(-2, -1))
-    if regularised:
+    if regularized:
         value = value + (plan.objective - plan.cost).to(value.dtype)
     return value
 

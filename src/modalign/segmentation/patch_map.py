@@ -14,12 +14,13 @@ from torch import Tensor
 from modalign.core.errors import InputError, require_choice
 from modalign.core.record import plain
 from modalign.linalg.similarity import unit
+from modalign.methods.contract.parameters import known_parameters
 from modalign.methods.gpua.gpua import GPUA
 
 KINDS = ("vfm+clip", "vfm", "clip")
 """What is mapped: vision-only patches beside those of the language space, or one of the two."""
 TOP = 1024
-DEFAULTS: dict[str, Any] = {"marginals": "uniform", "semantic_weight": 0.9, "epsilon": 0.01}
+DEFAULTS: dict[str, Any] = {"class_prior": "uniform", "semantic_weight": 0.9, "epsilon": 0.01}
 """GPUA on patches: the selection makes the categories even, so that estimated shares would take the map away."""
 _IN_MEMORY = 2**28  # bytes of selected patches; more are mapped from a file while the map is learned
 
@@ -157,11 +158,11 @@ def fit_patch_map(
         )
     Z, X = rows.split(list(widths), dim=1)
     spaces = {"vfm+clip": list(widths), "vfm": [widths[0]], "clip": [widths[1]]}[kind]
-    gpua = GPUA(**{**DEFAULTS, "spaces": spaces, "random_state": 0, **parameters})
+    gpua = GPUA(**{**DEFAULTS, "spaces": spaces, "random_state": 0, **known_parameters(GPUA, parameters)})
     with tempfile.TemporaryDirectory(prefix="modalign-patches-") as folder:
         visual = _array(joined(X, Z, kind), Path(folder, "visual.npy"))
         anchor = None if kind == "clip" else _array(X, Path(folder, "anchor.npy"))
-        gpua.fit(visual, text=selection.categories.cpu().numpy(), anchor=anchor)
+        gpua.fit(visual, text=selection.categories.cpu().numpy(), clip_features=anchor)
         del visual, anchor
     weight = gpua.weight_.detach().cpu().half().float()
     report = selection_report(selection, X.float(), places, names)

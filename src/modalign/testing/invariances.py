@@ -67,8 +67,8 @@ def torch_in_torch_out_equal_to_numpy(subject: Subject) -> None:
     data, expected = subject.data, subject.fitted()
     X, y, Xv, yv, Xt, _, text = map(torch.from_numpy, data)
     method = clone(subject.method)
-    anchor = {name: torch.from_numpy(rows) for name, rows in needs(method, data.X).items()}
-    method.fit(X, y, text=text, validation=(Xv, yv), **anchor)
+    clip_features = {name: torch.from_numpy(rows) for name, rows in needs(method, data.X).items()}
+    method.fit(X, y, text=text, validation=(Xv, yv), **clip_features)
     for function in ("scores", "decision_function", "predict_proba", "predict"):
         found = getattr(method, function)(Xt)
         expect(isinstance(found, torch.Tensor), f"{function} of a tensor gives a {type(found).__name__}.")

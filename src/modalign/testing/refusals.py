@@ -31,7 +31,7 @@ def features_of_another_encoder_are_refused(subject: Subject) -> None:
         lambda: method.predict(Features(data.Xt, spec=other)),
         "vectors of another encoder",
     )
-    if not method.needs_anchor:
+    if not method.needs_clip_features:
         foreign = ClassText(data.text, names, spec=other)
         expect_refusal(
             EncoderMismatchError,
@@ -65,7 +65,7 @@ def widths_and_counts_that_do_not_fit_are_refused(subject: Subject) -> None:
         "one label a row": data._replace(y=data.y[:-1]),
         "0…3": data._replace(text=data.text[:4]),
     }
-    if not method.needs_anchor:
+    if not method.needs_clip_features:
         wrong[r"width of X \(24\), got 23"] = data._replace(text=data.text[:, :23])
     for said, given in wrong.items():
         expect_refusal(InputError, said, partial(subject.fit, given), "what does not fit")

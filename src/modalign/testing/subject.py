@@ -43,7 +43,7 @@ def few_shot_problem(
 
 def needs(method: VectorMethod, X: np.ndarray) -> dict[str, Any]:
     """What ``fit`` of this method cannot do without, beside X, y and text."""
-    return {"anchor": X[:, : max(2, X.shape[1] // 2)]} if method.needs_anchor else {}
+    return {"clip_features": X[:, : max(2, X.shape[1] // 2)]} if method.needs_clip_features else {}
 
 
 class Subject:

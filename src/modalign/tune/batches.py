@@ -32,8 +32,8 @@ from modalign.tune.randomness import generator
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
 
-Augmentation = Literal["centre", "flip", "random_resized_crop", "random_resized_crop_flip", "randaugment", "strong"]
-_PREPARED = ("centre", "flip", "randaugment")  # made from the encoder's own view; the others from the whole picture
+Augmentation = Literal["center", "flip", "random_resized_crop", "random_resized_crop_flip", "randaugment", "strong"]
+_PREPARED = ("center", "flip", "randaugment")  # made from the encoder's own view; the others from the whole picture
 MEMORY = 2**30
 
 
@@ -74,7 +74,7 @@ class ImageBatches:
     augmentation : what every view is, or one name for each of several views of an image:
 
         ============================  =====================================================================
-        ``centre``                    the encoder's own preprocessing
+        ``center``                    the encoder's own preprocessing
         ``flip``                      the same, mirrored every second time
         ``random_resized_crop``       a rectangle of a random area and shape; never mirrored
         ``random_resized_crop_flip``  the same, mirrored every second time: not for digits, letters or signs
@@ -114,7 +114,7 @@ class ImageBatches:
             if name not in get_args(Augmentation):
                 raise UnknownNameError("augmentation", str(name), get_args(Augmentation))
         if not self.augmentations:
-            raise InputError("Expected at least one augmentation, got none; give 'centre' for plain views.")
+            raise InputError("Expected at least one augmentation, got none; give 'center' for plain views.")
         if not 0 < scale[0] <= scale[1] <= 1:
             raise InputError(f"Expected a range of scales with 0 < low ≤ high ≤ 1, got {scale}.")
         self._encoder, self.seed, self.scale = encoder, seed, scale

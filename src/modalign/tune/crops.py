@@ -69,7 +69,7 @@ class CropBatches(ImageBatches):
         crops: int = 16,
         side: tuple[float, float] = (0.5, 0.9),
         every: int = 1,
-        augmentation: str | Sequence[str] = ("centre", "strong"),
+        augmentation: str | Sequence[str] = ("center", "strong"),
         scale: tuple[float, float] = (0.3, 1.0),
         seed: int = 0,
         memory: int = MEMORY,

@@ -112,6 +112,7 @@ class FeatureStore:
 
     def shelf(self, fingerprint: str, view: str, dim: int) -> Shelf:
         """The vectors of one encoder and view; a context manager."""
+        view = {"center": "centre"}.get(view, view)  # the name in folders that earlier versions wrote
         return Shelf(self.root / f"{fingerprint[:20]}-{view}", fingerprint, view, dim)
 
     def remember_encoder(self, fingerprint: str, location: str) -> None:

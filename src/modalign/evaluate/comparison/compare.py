@@ -17,6 +17,7 @@ from modalign.core.files import check_writable
 from modalign.core.progress import track
 from modalign.core.record import versions
 from modalign.core.registration import canonical_name
+from modalign.core.renaming import renamed
 from modalign.data.splits.split import Split
 from modalign.evaluate.comparison.class_text import TextSource
 from modalign.evaluate.comparison.findings import REFERENCE, LeftOut, title
@@ -30,7 +31,7 @@ from modalign.evaluate.outcome import about_encoder, about_guessing
 from modalign.evaluate.protocol import budgets
 from modalign.evaluate.runs import Run, Shots, amount, labels_a_class, warn_of
 from modalign.methods import method_class, vector_methods
-from modalign.methods.contract.parameters import check_parameters
+from modalign.methods.contract.parameters import check_parameters, known_parameters
 from modalign.methods.contract.vectors import VectorMethod
 
 if TYPE_CHECKING:
@@ -40,12 +41,13 @@ if TYPE_CHECKING:
 SHOTS: tuple[Shots, ...] = (0, 1, 2, 4, 8, 16, "all")
 
 
+@renamed(anchor="clip_encoder")
 def compare(
     source: Any,
     *,
     text: TextSource = None,
     encoder: str | Encoder | None = None,
-    anchor: str | Path | Encoder | Features | None = None,
+    clip_encoder: str | Path | Encoder | Features | None = None,
     methods: str | Sequence[str] | None = None,
     shots: Shots | Sequence[Shots] = SHOTS,
     seeds: int | Sequence[int] = 3,
@@ -77,8 +79,8 @@ def compare(
         the class names; False compares without text.
     encoder : what turns images and class names into vectors; ``"tiny"`` for images by default, and for features the
         one that they name.
-    anchor : an encoder for images, or features row by row: the same images in a language-aligned space, where
-        ``source`` is of a vision-only one. Methods that take no anchor run in its space, where the text is.
+    clip_encoder : an encoder for images, or features row by row: the same images in a language-aligned space, where
+        ``source`` is of a vision-only one. Other methods than GPUA run in its space, where the text is.
     methods : names (see ``modalign list``), or one; all by default.
     shots : labeled images per class: numbers and ``"all"``, or one of them. 0 is without labels.
     seeds : how many draws, or which.
@@ -108,7 +110,7 @@ def compare(
     if jobs < 1:
         raise InputError(f"Expected jobs to be at least 1, got {jobs}.")
     given = read_given(
-        source, text=text, encoder=encoder, anchor=anchor, classes=classes, templates=templates,
+        source, text=text, encoder=encoder, clip_encoder=clip_encoder, classes=classes, templates=templates,
         descriptions=descriptions, split=split, test=test, device=device,
     )  # fmt: skip
     protocol = Draws(given, test)
@@ -176,8 +178,8 @@ def _hindrance(cls: type, given: Given) -> str:
         return "tunes inside an encoder and cannot run on vectors"
     if cls.needs_text and given.text is None:
         return "needs class text, and there is none"
-    if cls.needs_anchor and given.anchor is None:
-        return f"needs a second, language-aligned view of the images ({argument('anchor')})"
+    if cls.needs_clip_features and given.clip_features is None:
+        return f"needs a second, language-aligned view of the images ({argument('clip_encoder')})"
     return ""
 
 
@@ -240,19 +242,24 @@ def _checked(
             raise UnknownNameError("compared method", name, names)
     for name in names:
         cls = method_class(name)
-        check_parameters(cls(**given.get(name, {})))
+        given[name] = known_parameters(cls, given.get(name, {}))
+        check_parameters(cls(**given[name]))
     if record is not None:
         check_writable(record, append=True)
-    return {name: given.get(name, {}) for name in dict.fromkeys(names)}
+    return {name: given[name] for name in dict.fromkeys(names)}
 
 
 def _record(given: Given, draws: Draws, seeds: Sequence[int], runs: Sequence[Run]) -> dict[str, Any]:
     """What the numbers rest on."""
     features, split = given.features, draws.split(0, seeds[0])
-    spec = {what: part.spec for what, part in (("encoder", features), ("anchor", given.anchor)) if part is not None}
+    spec = {
+        what: part.spec
+        for what, part in (("encoder", features), ("clip_encoder", given.clip_features))
+        if part is not None
+    }
     return {
         **{what: "unknown" if s is None else f"{s.name} ({s.fingerprint[:12]})" for what, s in spec.items()},
-        "features": fingerprint_of(features, given.text, given.anchor),
+        "features": fingerprint_of(features, given.text, given.clip_features),
         "classes": list(features.class_names),
         "images": {
             "all": len(features),

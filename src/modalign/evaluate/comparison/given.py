@@ -1,4 +1,4 @@
-"""What a comparison is given: images or vectors, turned into features, class text and, where wanted, an anchor."""
+"""What a comparison is given: images or vectors, turned into features, class text and, where wanted, CLIP features."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from modalign.data.text.descriptions import class_sentences, sentence_notes
 from modalign.encoders import load_encoder
 from modalign.encoders.joined import JoinedEncoder
 from modalign.evaluate.comparison.class_text import TextSource, class_text, load_class_text, require_names
-from modalign.evaluate.protocol import require_anchor
+from modalign.evaluate.protocol import require_clip_features
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
@@ -38,8 +38,8 @@ class Given:
     Attributes
     ----------
     features : of all images.
-    text : of all classes, or None; in the space of the anchor where there is one.
-    anchor : the same images in the language-aligned space, or None.
+    text : of all classes, or None; in the space of ``clip_features`` where there are such.
+    clip_features : the same images in the language-aligned space, or None.
     official : lists to draw from, or None.
     notes : what a reader should know about the data.
     spaces : widths of the spaces that lie side by side in ``features``; empty for one space.
@@ -47,7 +47,7 @@ class Given:
 
     features: Features
     text: ClassText | None
-    anchor: Features | None
+    clip_features: Features | None
     official: Split | None
     notes: tuple[str, ...]
     spaces: tuple[int, ...] = ()
@@ -55,7 +55,7 @@ class Given:
     @property
     def logit_scale(self) -> float | None:
         """The trained inverse temperature of the language space."""
-        spec = (self.features if self.anchor is None else self.anchor).spec
+        spec = (self.features if self.clip_features is None else self.clip_features).spec
         return None if spec is None else spec.logit_scale
 
 
@@ -64,7 +64,7 @@ def read_given(
     *,
     text: TextSource = None,
     encoder: str | Encoder | None = None,
-    anchor: str | Path | Encoder | Features | None = None,
+    clip_encoder: str | Path | Encoder | Features | None = None,
     classes: Sequence[str] | str | Path | None = None,
     templates: str | Sequence[str] | None = None,
     descriptions: str | Path | None = None,
@@ -87,33 +87,33 @@ def read_given(
 
     if isinstance(source, Features):
         source, naming = _named(source, classes, text)
-        inputs = _from_features(source, encoder, anchor, split, sentences)
+        inputs = _from_features(source, encoder, clip_encoder, split, sentences)
     else:
         if classes is None:
             require_names(text)
         naming = ()
         items = load_items(source, classes=classes, split=split)
-        inputs = _from_images(items, encoder, anchor, split, sentences, device)
-    features, anchor, reader, official = inputs.features, inputs.anchor, inputs.reader, inputs.official
+        inputs = _from_images(items, encoder, clip_encoder, split, sentences, device)
+    features, clip_features, reader, official = inputs.features, inputs.clip_features, inputs.reader, inputs.official
     if not np.isfinite(features.vectors).all():
         raise InputError("Expected finite image vectors, got NaN or infinity; embed the images again.")
-    spec = (features if anchor is None else anchor).spec
+    spec = (features if clip_features is None else clip_features).spec
     found = class_text(text, features.class_names, reader, encoder, spec, inputs.lines, device)
     notes = [*inputs.notes, *naming]
     if found is not None and text is None:
         notes += sentence_notes(features.class_names, templates, descriptions)
     if found is None:
         notes.append("there is no class text, so class means stand in for it: zero-shot is the nearest class mean")
-    if found is not None and anchor is None and found.vectors.shape[-1] != features.vectors.shape[1]:
+    if found is not None and clip_features is None and found.vectors.shape[-1] != features.vectors.shape[1]:
         raise InputError(
             f"Expected class text of the width of the image vectors ({features.vectors.shape[1]}), got "
-            f"{found.vectors.shape[-1]}; give {argument('anchor')}, the same images in the space of the text, or "
+            f"{found.vectors.shape[-1]}; give {argument('clip_encoder')}, the same images in the space of the text, or "
             f"{argument('text', 'False')}."
         )
-    require_anchor(features, anchor, found)
+    require_clip_features(features, clip_features, found)
     if official is not None:
         official = _labelled_tests(with_test(features.labels, official, test), features.labels)
-    return Given(features, found, anchor, official, (*notes, *_about(features, official)), inputs.spaces)
+    return Given(features, found, clip_features, official, (*notes, *_about(features, official)), inputs.spaces)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class _Inputs:
     """The images of a comparison as vectors, and the sentences of their classes."""
 
     features: Features
-    anchor: Features | None
+    clip_features: Features | None
     reader: Encoder | JoinedEncoder | None
     official: Split | None
     lines: list[list[str]]
@@ -130,21 +130,23 @@ class _Inputs:
 
 
 def _from_features(
-    features: Features, encoder: Any, anchor: Any, split: str | Path | Split | None, sentences: Sentences
+    features: Features, encoder: Any, clip: Any, split: str | Path | Split | None, sentences: Sentences
 ) -> _Inputs:
     _require_testable(features.labels, features.class_names)
     lines = sentences(features.class_names)
-    if isinstance(anchor, (str, Path)):
-        anchor = Features.load(anchor)
-    if not isinstance(anchor, (Features, type(None))):
-        raise InputError(f"Expected {argument('anchor')} to be features of the same images, or a .npz file of them.")
+    if isinstance(clip, (str, Path)):
+        clip = Features.load(clip)
+    if not isinstance(clip, (Features, type(None))):
+        raise InputError(
+            f"Expected {argument('clip_encoder')} to be features of the same images, or a .npz file of them."
+        )
     official = split_by_names(features.ids, split, features.parts)
     notes = () if official is None or isinstance(split, Split) else (f"divided by {official.description}",)
-    return _Inputs(features, anchor, encoder if _is_encoder(encoder) else None, official, lines, notes)
+    return _Inputs(features, clip, encoder if _is_encoder(encoder) else None, official, lines, notes)
 
 
 def _from_images(
-    given: Items, encoder: Any, anchor: Any, split: str | Path | Split | None, sentences: Sentences, device: str
+    given: Items, encoder: Any, clip: Any, split: str | Path | Split | None, sentences: Sentences, device: str
 ) -> _Inputs:
     items = learnable(given)
     _require_testable(items.labels, items.class_names)
@@ -155,12 +157,12 @@ def _from_images(
     reader, spaces = encoder, tuple[int, ...]()
     if isinstance(encoder, JoinedEncoder):
         reader, spaces = encoder.language, encoder.widths
-        anchor = encoder.part_of(features, reader) if anchor is None and reader is not None else anchor
-    if isinstance(anchor, Features):
-        anchor = _rows_of(anchor, features.ids)
-    elif anchor is not None:
-        reader = anchor if _is_encoder(anchor) else load_encoder(anchor, device=device)
-        anchor = reader.embed_images(items)
+        clip = encoder.part_of(features, reader) if clip is None and reader is not None else clip
+    if isinstance(clip, Features):
+        clip = _rows_of(clip, features.ids)
+    elif clip is not None:
+        reader = clip if _is_encoder(clip) else load_encoder(clip, device=device)
+        clip = reader.embed_images(items)
     if isinstance(split, Split):
         official = _kept(split, given, features)
     elif official is not None:
@@ -168,7 +170,7 @@ def _from_images(
     notes = [*items.notes]
     if count := len(features.quarantined) - len(items.quarantined):
         notes.append(f"{count} {'file' if count == 1 else 'files'} could not be decoded; left out")
-    return _Inputs(features, anchor, reader, official, lines, tuple(notes), spaces)
+    return _Inputs(features, clip, reader, official, lines, tuple(notes), spaces)
 
 
 def _rows_of(features: Features, ids: Sequence[str]) -> Features:

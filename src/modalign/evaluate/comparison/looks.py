@@ -52,16 +52,16 @@ def look_closer(
 
 
 def _look(row: Summary, seed: int, given: Given, split: Split, method: VectorMethod) -> Look:
-    run_once(row.method, method, given.features, given.text, split, seed, shots=row.shots, anchor=given.anchor,
-             fingerprint="none")  # fmt: skip
-    space = given.features if given.anchor is None or method.takes_anchor else given.anchor
+    run_once(row.method, method, given.features, given.text, split, seed, shots=row.shots,
+             clip_features=given.clip_features, fingerprint="none")  # fmt: skip
+    space = given.features if given.clip_features is None or method.takes_clip_features else given.clip_features
     images = replace(space.select(split.test), ids=(), labels=given.features.labels[split.test])
     look = Look(row.method, row.shots, seed, _reliability(method, space, images, given, split, row.shots))
     if given.text is None or not hasattr(method, "transform"):
         return look
     rows = np.arange(0, len(images), max(1, math.ceil(len(images) / SHOWN)))
     text = text_prototypes(torch.from_numpy(given.text.vectors)).numpy()
-    before = images.vectors[rows] if given.anchor is None else given.anchor.vectors[split.test][rows]
+    before = images.vectors[rows] if given.clip_features is None else given.clip_features.vectors[split.test][rows]
     clouds = {
         "before": (np.asarray(before), text),
         "after": (np.asarray(method.transform(images))[rows], method.prototypes_.cpu().numpy()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from modalign.core.features import ClassText
+from modalign.core.renaming import present_names
 from modalign.data.splits.drawing import few_shot
 from modalign.evaluate.comparison.findings import SEPARATOR, LeftOut
 from modalign.evaluate.comparison.given import Given
@@ -19,7 +20,8 @@ from modalign.evaluate.measuring import fingerprint_of, fingerprint_of_test
 from modalign.evaluate.protocol import run_once
 from modalign.evaluate.runs import Run, Shots, append_run, read_runs, run_key
 from modalign.evaluate.side_by_side import run_side_by_side
-from modalign.methods import method_class
+from modalign.methods import is_known, method_class
+from modalign.methods.contract.parameters import former_names
 from modalign.methods.contract.vectors import VectorMethod
 
 RANDOM_TEXT = "random prototypes"
@@ -65,7 +67,7 @@ class ExperimentGrid:
         self.given, self.settings, self.draws, self.record = given, settings, draws, record
         self.done = {}
         if record is not None and Path(record).exists():
-            self.done = {run.key: run for run in read_runs(record)}
+            self.done = {run.key: run for run in map(_under_present_names, read_runs(record))}
         self.text = cache(self._text)
         self.fingerprint = cache(self._fingerprint)
 
@@ -87,7 +89,7 @@ class ExperimentGrid:
         try:
             run = run_once(
                 cell.name, method, given.features, self.text(text_seed), split, cell.seed,
-                shots=cell.shots, anchor=given.anchor, fingerprint=prints,
+                shots=cell.shots, clip_features=given.clip_features, fingerprint=prints,
             )  # fmt: skip
         except (ValueError, RuntimeError, ArithmeticError) as error:  # a refusal of its own, or no solution
             return LeftOut(cell.name, cell.shots, " ".join(str(error).split()))
@@ -96,14 +98,22 @@ class ExperimentGrid:
         return run
 
     def _fingerprint(self, text_seed: int | None) -> str:
-        """Of vectors, labels, text, anchor, and of the lists to draw from."""
+        """Of vectors, labels, text, CLIP features, and of the lists to draw from."""
         given = self.given
-        prints = fingerprint_of(given.features, self.text(text_seed), given.anchor)
+        prints = fingerprint_of(given.features, self.text(text_seed), given.clip_features)
         if given.official is None:
             return prints
         lists = (given.official.train, given.official.validation, given.official.unlabelled)
         drawn_from = b"|".join(np.ascontiguousarray(part).tobytes() for part in lists)
         return hashlib.sha256(prints.encode() + drawn_from).hexdigest()[:16]
+
+
+def _under_present_names(run: Run) -> Run:
+    """A run of a record with the parameters of its method by their present names."""
+    method = run.method.partition(SEPARATOR)[0]
+    if not is_known(method):
+        return run
+    return replace(run, parameters=present_names(run.parameters, former_names(method_class(method)), spoken=None))
 
 
 def build(name: str, seed: int, given: Given, settings: Mapping[str, Any]) -> VectorMethod:

@@ -120,7 +120,7 @@ def paper_settings(method: str, dataset: str, *, protocol: str = "few-shot", sho
 def _coop(dataset: str, protocol: str, shots: int) -> PaperSettings:
     epochs = 50 if dataset == "imagenet" or shots < 2 else 100 if shots < 8 else 200
     return PaperSettings(
-        {"length": 16, "learning_rate": 0.002, "batch_size": 32, "epochs": epochs},
+        {"n_ctx": 16, "learning_rate": 0.002, "batch_size": 32, "epochs": epochs},
         "Zhou et al., Learning to prompt for vision-language models, Section 4",
         _elsewhere(protocol, "few-shot"),
     )
@@ -132,7 +132,7 @@ def _maple(dataset: str, protocol: str, shots: int) -> PaperSettings:
     else:
         changing = {"depth": 9, "learning_rate": 0.0035, "epochs": 5}
     return PaperSettings(
-        {"length": 2, "batch_size": 4, **changing},
+        {"n_ctx": 2, "batch_size": 4, **changing},
         "Khattak et al., MaPLe, Section 4.1",
         _elsewhere(protocol, "base-to-new", *SOURCE_PROTOCOLS),
     )
@@ -143,7 +143,7 @@ def _align(dataset: str, protocol: str, shots: int) -> PaperSettings:
     epochs = 2 if source else 8 if protocol == "base-to-new" else 40 if shots >= 8 else 10
     return PaperSettings(
         {
-            "preset": "paper", "visual": 4, "textual": 4, "length": 2, "beta": 1.0, "epsilon": 0.1,
+            "preset": "paper", "visual": 4, "textual": 4, "n_ctx": 2, "token_weight": 1.0, "epsilon": 0.1,
             "value": "entropic", "sweeps": 100, "learning_rate": 0.0026 if source else 0.0035, "batch_size": 4,
             "epochs": epochs, "augmentation": _FLIP,
         },
@@ -166,8 +166,8 @@ def _dam(dataset: str, protocol: str, shots: int) -> PaperSettings:
     weight, mixing, prompts, augmentation, batch, epochs = row
     return PaperSettings(
         {
-            "preset": "released", "loss_weight": float(weight), "mixing": mixing, "global_prompts": prompts,
-            "augmentation": augmentation, "batch_size": batch, "epochs": epochs,
+            "preset": "official_code", "loss_weight": float(weight), "aligned_weight": mixing,
+            "global_prompts": prompts, "augmentation": augmentation, "batch_size": batch, "epochs": epochs,
             "learning_rate": 0.0025 if protocol == "base-to-new" else 0.001,
             "text_map": "shared" if source else "own",
         },
@@ -182,12 +182,12 @@ def _cmm(dataset: str, protocol: str, shots: int) -> PaperSettings:
         "Its 50 warm-up epochs are read as steps, since 16,000 steps may be fewer than 50 epochs.",
     ]
     if dataset in CMM_FUSION:
-        notes.append("The paper does not say for how many images its β was best; fusion='auto' searches it anew.")
+        notes.append("The paper does not say for how many images its β was best; 'auto' searches it anew.")
     else:
         notes.append("The paper does not have this data set; β is searched on the validation images.")
     return PaperSettings(
         {"preset": "paper", "steps": 16_000, "batch_size": 8, "warmup_steps": 50, "margin": 1.0,
-         "training_fusion": 1.0, "fusion": CMM_FUSION.get(dataset, "auto")},
+         "training_zero_shot_weight": 1.0, "zero_shot_weight": CMM_FUSION.get(dataset, "auto")},
         "CMM, Section 4.1; fusion from Table 9",
         (*notes, *_elsewhere(protocol, "few-shot", "domain")),
     )  # fmt: skip
@@ -201,7 +201,7 @@ def _fair(dataset: str, protocol: str, shots: int) -> PaperSettings:
         notes.append("The paper does not have this data set; the common settings are used.")
     return PaperSettings(
         {
-            "target": "layer_norms", "crops": 16, "keep": 4, "smallest_crop": 0.5, "largest_crop": 0.9,
+            "trainable": "layer_norms", "crops": 16, "keep": 4, "smallest_crop": 0.5, "largest_crop": 0.9,
             "learning_rate": 1e-6 if dataset in FAIR_SLOW else 1e-4, "batch_size": 32, "epochs": 15,
             "augmentation": "strong",
         },
@@ -211,7 +211,7 @@ def _fair(dataset: str, protocol: str, shots: int) -> PaperSettings:
 
 
 def _gpua(dataset: str, protocol: str, shots: int) -> PaperSettings:
-    settings: dict[str, Any] = {"preset": "paper", "semantic_weight": 0.9, "epsilon": 0.01, "marginals": "uniform"}
+    settings: dict[str, Any] = {"preset": "paper", "semantic_weight": 0.9, "epsilon": 0.01, "class_prior": "uniform"}
     notes = [
         "The public code refines by AdamW on three quarters of the images, the paper by plain gradient steps.",
     ]

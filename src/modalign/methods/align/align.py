@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Generator, Tensor, nn
 
 from modalign.core.errors import InputError, hyperparameter
+from modalign.core.renaming import OFFICIAL, Formerly
 from modalign.encoders.towers.opened import Sentences
 from modalign.linalg.token_transport import PlanKind
 from modalign.methods.align.align_transport import TwoLevelTransport, Value, two_level_transport
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"coupling": "independent", "epochs": 40, "learning_rate": 0.0035},
-    "released": {"coupling": "projected", "epochs": 80, "learning_rate": 0.0025},
+    "official_code": {"coupling": "projected", "epochs": 80, "learning_rate": 0.0025},
 }
 
 
@@ -70,8 +71,8 @@ class ALIGN(PromptMethod["AlignLearner"]):
     trained by cross-entropy (8). Distances are ⟨T, C⟩ at the entropic plans, and their gradient is that of the envelope
     theorem, ∂d/∂C = T: nothing is unrolled (:mod:`modalign.methods.align.align_transport`).
 
-    What the published code does is another method, kept as ``preset="released"``: the token term added to the cost is
-    the *similarity* :math:`\langle \hat T, \cos \rangle`, so that agreement of tokens costs; the score is
+    What the published code does is another method, kept as ``preset="official_code"``: the token term added to the cost
+    is the *similarity* :math:`\langle \hat T, \cos \rangle`, so that agreement of tokens costs; the score is
     :math:`\sum T_{mn} \cos(z^m, h^n)` under plans without gradient, so that patches and words get none; the token sets
     hold the start token and, for all prompts but the first, the full stop and the end token; the words "of a" follow
     the first textual prompt only; and M = N visual prompts are linear images of the textual ones, 3,582,720 trainable
@@ -92,11 +93,11 @@ class ALIGN(PromptMethod["AlignLearner"]):
     preset : the equations as written, or as the published code computes them.
     visual : M, visual prompts.
     textual : N, textual prompts; another number than M where both are independent.
-    length : b, learnable tokens a prompt and layer; the first textual prompt starts as "a photo". More than four all
+    n_ctx : b, learnable tokens a prompt and layer; the first textual prompt starts as "a photo". More than four all
         start at random.
     depth : layers with prompts of their own, at most those of the shallower tower.
     coupling : visual prompts of their own, or as linear images of the textual ones, one map a layer.
-    beta : β, weight of the token level.
+    token_weight : β, weight of the token level.
     epsilon : λ, strength of the entropy at both levels.
     plan : a uniform plan in place of transport, as a control.
     value : ⟨T, C⟩, or less λh(T) as (4) and (5) have it, which favors names of more tokens.
@@ -109,16 +110,16 @@ class ALIGN(PromptMethod["AlignLearner"]):
     )
     ablations: ClassVar[dict[str, dict[str, Any]]] = {
         "uniform plan": {"plan": "uniform"},
-        "no token level": {"beta": 0.0},
+        "no token level": {"token_weight": 0.0},
     }
 
-    preset: Literal["paper", "released"] = "paper"
+    preset: Annotated[Literal["paper", "official_code"], OFFICIAL] = "paper"
     visual: Count = 4
     textual: Count = 4
-    length: Count = 2
+    n_ctx: Annotated[Count, Formerly("length")] = 2
     depth: Count = 9
     coupling: Literal["independent", "projected"] | None = None
-    beta: NonNegative = 1.0
+    token_weight: Annotated[NonNegative, Formerly("beta")] = 1.0
     epsilon: Positive = 0.1
     plan: PlanKind = "transport"
     value: Value = "cost"
@@ -142,19 +143,19 @@ class ALIGN(PromptMethod["AlignLearner"]):
                 f"Expected as many visual as textual prompts where one is projected from the other, got {own.visual} "
                 f"and {own.textual}; choose {hyperparameter('coupling', 'independent')} or equal numbers."
             )
-        if own.preset == "released" and own.value == "entropic":
+        if own.preset == "official_code" and own.value == "entropic":
             raise InputError(
-                f"Expected {hyperparameter('value', 'cost')} with {hyperparameter('preset', 'released')}, whose score "
-                "has no entropy in it."
+                f"Expected {hyperparameter('value', 'cost')} with {hyperparameter('preset', 'official_code')}, whose "
+                "score has no entropy in it."
             )
         depth = fitting_depth(own.depth, towers)
-        words, sentence = start(towers.text, own.length)
-        text = Prompts(own.length, towers.text.width, depth=depth, sets=own.textual, words=words, generator=generator)
+        words, sentence = start(towers.text, own.n_ctx)
+        text = Prompts(own.n_ctx, towers.text.width, depth=depth, sets=own.textual, words=words, generator=generator)
         prompts: ProjectedPrompts | IndependentPrompts
         if own.coupling == "projected":
             prompts = projected(text, towers, generator)
         else:
-            vision = Prompts(own.length, towers.vision.width, depth=depth, sets=own.visual, generator=generator)
+            vision = Prompts(own.n_ctx, towers.vision.width, depth=depth, sets=own.visual, generator=generator)
             prompts = IndependentPrompts(text, vision)
         return AlignLearner(towers, prompts, sentence, own)
 
@@ -219,11 +220,11 @@ class AlignLearner(PromptLearner):
     groups: list[tuple[slice, Sentences, Tensor]]  # some of the prompts, what they are read in, and what counts of that
 
     def __init__(self, towers: Towers, prompts: nn.Module, sentence: str, settings: ALIGN) -> None:
-        super().__init__(towers, prompts, sentence, settings.length)
+        super().__init__(towers, prompts, sentence, settings.n_ctx)
         self.settings = settings
         fixed = len(towers.text.words(sentence.removesuffix("{}.")))
-        if settings.preset == "released":
-            plain = worded(towers, "{}.", settings.length)
+        if settings.preset == "official_code":
+            plain = worded(towers, "{}.", settings.n_ctx)
             ends = self.sentences.ends[:, None] - 2
             groups = [(slice(0, 1), self.sentences, _up_to(self.sentences, ends)), (slice(1, None), plain, plain.mask)]
             self.groups = groups[: settings.textual]
@@ -232,7 +233,7 @@ class AlignLearner(PromptLearner):
 
     def classes(self) -> ClassPrompts:
         """All textual prompts of all classes."""
-        prompts, tokens = self.prompts.prompts().text, self.settings.beta > 0
+        prompts, tokens = self.prompts.prompts().text, self.settings.token_weight > 0
         read = [self.read(s, tuple(p[some] for p in prompts), tokens=tokens) for some, s, _ in self.groups]
         pooled = torch.cat([out.pooled for out in read]).transpose(0, 1)
         if not tokens:
@@ -249,7 +250,7 @@ class AlignLearner(PromptLearner):
     def transport(self, pixels: Tensor, classes: ClassPrompts) -> TwoLevelTransport:
         """Plans and distances between pictures (B, 3, H, W) and classes."""
         own = self.settings
-        seen = self.look(pixels, tokens=own.beta > 0)
+        seen = self.look(pixels, tokens=own.token_weight > 0)
         return two_level_transport(
             seen.pooled.transpose(0, 1),
             classes.prompts,
@@ -257,8 +258,8 @@ class AlignLearner(PromptLearner):
             classes.words,
             classes.mask,
             epsilon=own.epsilon,
-            beta=own.beta,
-            token_term="reference" if own.preset == "released" else "cost",
+            token_weight=own.token_weight,
+            token_term="reference" if own.preset == "official_code" else "cost",
             plan=own.plan,
             value=own.value,
             max_sweeps=own.sweeps,

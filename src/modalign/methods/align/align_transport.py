@@ -81,7 +81,7 @@ def two_level_transport(
     word_mask: Tensor | None = None,
     *,
     epsilon: float = 0.1,
-    beta: float = 1.0,
+    token_weight: float = 1.0,
     prompt_weight: float = 1.0,
     token_term: TokenTerm = "cost",
     plan: PlanKind = "transport",
@@ -104,7 +104,7 @@ def two_level_transport(
     words : (K, N, L, d) token vectors s.
     word_mask : (K, N, L) bool, or (K, L) for all prompts alike; False where there is no token.
     epsilon : strength of the entropy at both levels (λ in the paper).
-    beta : β, weight of the token level.
+    token_weight : β, weight of the token level.
     prompt_weight : weight of the prompt-level cosine in C; 1 in equation 6, 1 − β in the appendix's equation 9.
     token_term : ``"cost"`` as the paper has it; ``"reference"`` as published code has it: the token *similarity*
         :math:`\langle \hat T, \cos \rangle` is added to the cost, the score is :math:`\sum_{mn} T_{mn} \cos(z^m, h^n)`,
@@ -133,8 +133,10 @@ def two_level_transport(
             "Expected image_prompts (B, M, d) and text_prompts (K, N, d) of one width, "
             f"got {tuple(image_prompts.shape)} and {tuple(text_prompts.shape)}."
         )
-    if not (beta >= 0 and prompt_weight >= 0 and epsilon > 0):
-        raise InputError(f"Expected beta, prompt_weight ≥ 0 and epsilon > 0, got {beta}, {prompt_weight}, {epsilon}.")
+    if not (token_weight >= 0 and prompt_weight >= 0 and epsilon > 0):
+        raise InputError(
+            f"Expected token_weight, prompt_weight ≥ 0 and epsilon > 0, got {token_weight}, {prompt_weight}, {epsilon}."
+        )
     (B, M, _), (K, N, _) = image_prompts.shape, text_prompts.shape
     options = {"epsilon": float(epsilon), "max_sweeps": max_sweeps, "tolerance": tolerance}
     with torch.autocast(image_prompts.device.type, enabled=False):
@@ -142,7 +144,7 @@ def two_level_transport(
         if (patches is None) != (words is None):
             raise InputError("Expected patches and words together, or neither for the prompt level alone.")
         tokens, released, most = None, token_term == "reference", 0.0
-        if patches is not None and words is not None and beta > 0:
+        if patches is not None and words is not None and token_weight > 0:
             mask = full_mask(words, word_mask, (K, N))
             require_tokens(patches, words, (B, M), (K, N))
             most = math.log(patches.shape[2]) + mask.sum(dim=2).double().log().mean().item()
@@ -159,7 +161,7 @@ def two_level_transport(
                 term = (1 - term.detach()) if plan == "uniform" else term
             elif value == "entropic":
                 term = term - epsilon * tokens.entropy
-            cost = cost + beta * term
+            cost = cost + token_weight * term
         if released:
             cost = cost.detach()
         coupling, prompts = _prompt_plan(cost, plan, released, options)

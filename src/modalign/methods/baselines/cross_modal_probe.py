@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from modalign.core.renaming import Formerly
 from modalign.linalg.similarity import unit
 from modalign.methods.baselines.cross_modal_samples import Samples
 from modalign.methods.contract.descent import (
@@ -44,7 +45,7 @@ class CrossModalProbe(VectorMethod):
 
     As published, learning rate (10⁻³, 10⁻⁴), decay (0, 10⁻², 10⁻⁴) and the step at which to stop are chosen on
     ``validation``; here r also, each r being an addition to cached scores. All candidates learn side by side and are
-    judged at ``checkpoints`` moments. After half of these the better three of the six go on, and after two thirds the
+    judged at ``n_evaluations`` moments. After half of these the better three of the six go on, and after two thirds the
     best one alone (successive halving). Without validation images the last step at 10⁻⁴ and 10⁻² is taken, with
     r = 0.5.
 
@@ -63,10 +64,10 @@ class CrossModalProbe(VectorMethod):
     learning_rate : highest learning rate, or ``"auto"`` to choose it on validation images.
     weight_decay : decoupled decay, or ``"auto"`` to choose it on validation images.
     warmup_steps : steps of linear warm-up.
-    ratio : r of the interpolation, or ``"auto"`` to choose it on validation images.
+    probe_weight : r of the interpolation, or ``"auto"`` to choose it on validation images.
     stop : the step after which training ends, on the schedule of ``steps``; None is the best one on validation images,
         or the last.
-    checkpoints : how many moments of training the validation images judge, closer together at the start.
+    n_evaluations : how many moments of training the validation images judge, closer together at the start.
     cross_modal : whether the sentences are samples; without them the text is still where the weights start.
     criterion : what is compared on them; the other breaks ties.
     logit_scale : inverse temperature; None is that of the encoder.
@@ -77,10 +78,10 @@ class CrossModalProbe(VectorMethod):
     coef_ : (C, d) the interpolated W.
     learned_ : (C, d) W before the interpolation.
     prototypes_ : (C, d) W₀, the unit class texts.
-    learning_rate_, weight_decay_, ratio_, stop_ : as used.
+    learning_rate_, weight_decay_, probe_weight_, stop_ : as used.
     losses_ : loss of every step of the candidate that was kept.
-    diagnosis_ : ``learning_rate``, ``weight_decay``, ``step`` and ``ratio`` as used, ``chosen_on``, the number of
-        ``sentences``; with validation images the accuracy there, of zero-shot and of the learned weights alone.
+    diagnosis_ : ``learning_rate``, ``weight_decay``, ``step`` and ``probe_weight`` as used, ``chosen_on``, the number
+        of ``sentences``; with validation images the accuracy there, of zero-shot and of the learned weights alone.
 
     References
     ----------
@@ -96,7 +97,7 @@ class CrossModalProbe(VectorMethod):
     )
     mirrors: ClassVar[bool] = True
     small_steps: ClassVar[bool] = True
-    choices: ClassVar[tuple[str, ...]] = ("learning_rate", "weight_decay", "ratio", "stop")
+    choices: ClassVar[tuple[str, ...]] = ("learning_rate", "weight_decay", "probe_weight", "stop")
     ablations: ClassVar[dict[str, dict[str, Any]]] = {"images only": {"cross_modal": False}}
 
     steps: Count = 12_800
@@ -104,9 +105,9 @@ class CrossModalProbe(VectorMethod):
     learning_rate: Positive | Literal["auto"] = "auto"
     weight_decay: NonNegative | Literal["auto"] = "auto"
     warmup_steps: Annotated[int, Range(0)] = 50
-    ratio: Fraction | Literal["auto"] = "auto"
+    probe_weight: Annotated[Fraction | Literal["auto"], Formerly("ratio")] = "auto"
     stop: Annotated[int, Range(0)] | None = None
-    checkpoints: Count = 24
+    n_evaluations: Annotated[Count, Formerly("checkpoints")] = 24
     cross_modal: bool = True
     criterion: Criterion = "log-loss"
     logit_scale: Positive | None = None
@@ -122,15 +123,15 @@ class CrossModalProbe(VectorMethod):
         choice, losses = self._train(samples, settings, start, validation)
 
         self.prototypes_, self.learned_ = start, choice.learned
-        self.coef_ = torch.lerp(start, choice.learned, choice.ratio)
+        self.coef_ = torch.lerp(start, choice.learned, choice.probe_weight)
         self.losses_ = losses.clone()
         self.learning_rate_, self.weight_decay_ = settings[choice.candidate]
-        self.ratio_, self.stop_ = choice.ratio, choice.step
+        self.probe_weight_, self.stop_ = choice.probe_weight, choice.step
         self.diagnosis_ = {
             "learning_rate": self.learning_rate_,
             "weight_decay": self.weight_decay_,
             "step": self.stop_,
-            "ratio": self.ratio_,
+            "probe_weight": self.probe_weight_,
             "chosen_on": "nothing" if validation is None else "validation",
             "sentences": samples.sentences,
         }
@@ -159,7 +160,7 @@ class CrossModalProbe(VectorMethod):
         losses = start.new_empty(steps, len(settings))
         looks, halvings = self._looks(steps)
         judges = [] if validation is None else [ProbeJudge(*validation, start, self.criterion) for _ in settings]
-        ratios = RATIOS if self.ratio == "auto" else (float(self.ratio),)
+        ratios = RATIOS if self.probe_weight == "auto" else (float(self.probe_weight),)
         for step in range(steps + 1):
             if step in looks and judges:
                 for candidate, weights in zip(racing, W, strict=True):
@@ -174,7 +175,7 @@ class CrossModalProbe(VectorMethod):
                 losses[step], slopes = gradients(step)
                 optimizer.step(slopes)
         if not judges:
-            return SelectedProbe(0, steps, _given(self.ratio, DEFAULTS[2]), W[0]), losses[:, 0]
+            return SelectedProbe(0, steps, _given(self.probe_weight, DEFAULTS[2]), W[0]), losses[:, 0]
         choice = max((judges[candidate].best for candidate in racing), key=lambda best: best.standing).choice
         return choice, losses[:, racing.index(choice.candidate)]
 
@@ -182,7 +183,7 @@ class CrossModalProbe(VectorMethod):
         """Numbers of steps after which the candidates are judged, and after which the worse half is dropped."""
         if self.stop is not None:
             return {steps}, set()
-        looks = sorted(checkpoints(steps, self.checkpoints))
+        looks = sorted(checkpoints(steps, self.n_evaluations))
         return set(looks), {looks[max(1, round(share * len(looks))) - 1] for share in HALVINGS}
 
     def _settings(self, several: bool) -> list[tuple[float, float]]:
@@ -203,7 +204,7 @@ class SelectedProbe:
 
     candidate: int
     step: int
-    ratio: float
+    probe_weight: float
     learned: Tensor
 
 
@@ -227,7 +228,7 @@ class ProbeJudge:
         self.best.climb(
             ratios,
             lambda ratio: torch.lerp(self._zero_shot, scores, ratio),
-            lambda ratio: replace(now, ratio=ratio, learned=now.learned.clone()),
+            lambda ratio: replace(now, probe_weight=ratio, learned=now.learned.clone()),
         )
 
 

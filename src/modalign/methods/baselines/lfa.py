@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from modalign.core.renaming import Formerly
 from modalign.linalg.procrustes import procrustes, procrustes_from_factors
 from modalign.linalg.prototypes import class_means
 from modalign.linalg.similarity import unit
@@ -65,7 +66,7 @@ class LFA(VectorMethod):
 
     Parameters
     ----------
-    beta : share of the identity in the start, or ``"auto"``.
+    identity_weight : share of the identity in the start, or ``"auto"``.
     steps : refinement steps, 0 for the closed form; None chooses them.
     max_steps : the largest number of steps to choose; the cosine goes from the first step to this one, or to ``steps``
         where that is more.
@@ -74,11 +75,11 @@ class LFA(VectorMethod):
     learning_rate : where the cosine starts.
     min_learning_rate : where the cosine ends.
     weight_decay : decoupled decay of W.
-    neighbours : k, competing class texts an image.
+    n_hard_negatives : k, competing class texts an image.
     margin_scale : s; smaller widens all margins.
     noise : standard deviation of Gaussian noise on every entry of an image vector, in training.
     dropout : share of the entries of an image vector that are set to zero in training.
-    checkpoints : how many moments of the refinement are looked at.
+    n_evaluations : how many moments of the refinement are looked at.
     criterion : what is compared on held-out images; the other breaks ties.
     iterations : alternations of assignments and map, at most, without labels.
     epsilon : strength of the entropy of the assignments, in units of the cosine.
@@ -90,14 +91,14 @@ class LFA(VectorMethod):
     ----------
     weight_ : (d, d) W.
     prototypes_ : (C, d) unit class texts.
-    beta_, steps_ : as used.
+    identity_weight_, steps_ : as used.
     losses_ : loss of every refinement step.
     transduction_ : (n,) labels of the fitted images, where it was fitted without labels.
-    diagnosis_ : ``beta``, the ``step`` that was kept and what they were ``chosen_on``; ``distance_from_identity``,
-        ‖W − I‖ relative to ‖I‖, and ``orthogonality_error``, ‖WᵀW − I‖ relative to ‖I‖; with validation images the
-        accuracy there, that of the identity (``zero_shot``), of the isometry (``procrustes``) and
-        ``without_refinement``; without labels the ``iterations``, whether the assignments are ``stable``, and the
-        share of images whose class is not the zero-shot one.
+    diagnosis_ : ``identity_weight``, the ``step`` that was kept and what they were ``chosen_on``;
+        ``distance_from_identity``, ‖W − I‖ relative to ‖I‖, and ``orthogonality_error``, ‖WᵀW − I‖ relative to ‖I‖;
+        with validation images the accuracy there, that of the identity (``zero_shot``), of the isometry
+        (``procrustes``) and ``without_refinement``; without labels the ``iterations``, whether the assignments are
+        ``stable``, and the share of images whose class is not the zero-shot one.
 
     References
     ----------
@@ -108,15 +109,15 @@ class LFA(VectorMethod):
     paper = "Ouali et al., Black box few-shot adaptation for vision-language models, 2023, arXiv:2304.01752"
     needs_labels = False
     transfers = True
-    choices: ClassVar[tuple[str, ...]] = ("beta", "steps")
+    choices: ClassVar[tuple[str, ...]] = ("identity_weight", "steps")
     cross_validates: ClassVar[bool] = True
     small_steps: ClassVar[bool] = True
     ablations: ClassVar[dict[str, dict[str, Any]]] = {
-        "identity map": {"beta": 1.0, "steps": 0},
+        "identity map": {"identity_weight": 1.0, "steps": 0},
         "no refinement": {"steps": 0},
     }
 
-    beta: Fraction | Literal["auto"] = "auto"
+    identity_weight: Annotated[Fraction | Literal["auto"], Formerly("beta")] = "auto"
     steps: Annotated[int, Range(0)] | None = None
     max_steps: Count = 200
     patience: Count = 2
@@ -124,11 +125,11 @@ class LFA(VectorMethod):
     learning_rate: Positive = 5e-4
     min_learning_rate: NonNegative = 1e-7
     weight_decay: NonNegative = 5e-4
-    neighbours: Count = 3
+    n_hard_negatives: Annotated[Count, Formerly("neighbours")] = 3
     margin_scale: Positive = 4.0
     noise: NonNegative = 0.035
     dropout: Fraction = 0.05
-    checkpoints: Count = 12
+    n_evaluations: Annotated[Count, Formerly("checkpoints")] = 12
     criterion: Criterion = "log-loss"
     iterations: Count = 5
     epsilon: Positive = 0.01
@@ -143,7 +144,9 @@ class LFA(VectorMethod):
         X, y = problem.labelled()
         labeled = len(y) > 0
         divided = selection_splits(
-            problem, self.random_state_, cross_validate=labeled and (self.beta == "auto" or self.steps is None)
+            problem,
+            self.random_state_,
+            cross_validate=labeled and (self.identity_weight == "auto" or self.steps is None),
         )
         if labeled:
             lesson = self._lesson(X, y, problem)
@@ -159,10 +162,10 @@ class LFA(VectorMethod):
         ]
         recipe = self._recipe()
         choice = self._choice(trials, divided, recipe, labeled=labeled, text=problem.text is not None)
-        start = lesson.start(choice.beta)
+        start = lesson.start(choice.identity_weight)
         final = Refinement(start, lesson.X, lesson.y, lesson.T, replace(recipe, rates=recipe.rates[: choice.steps]))
         self.losses_ = refine_maps([final])[:, 0]
-        self.weight_, self.beta_, self.steps_ = final.weight, choice.beta, choice.steps
+        self.weight_, self.identity_weight_, self.steps_ = final.weight, choice.identity_weight, choice.steps
         if choice.scores is not None:
             self._calibrate(self.logit_scale_ * choice.scores, divided.y)
         elif labeled and problem.text is not None and problem.validation is None:
@@ -172,7 +175,7 @@ class LFA(VectorMethod):
         identity = torch.eye(len(start), device=start.device)
         size = identity.norm()
         self.diagnosis_ = {
-            "beta": self.beta_,
+            "identity_weight": self.identity_weight_,
             "step": choice.steps,
             "chosen_on": divided.source,
             "distance_from_identity": ((self.weight_ - identity).norm() / size).item(),
@@ -211,7 +214,7 @@ class LFA(VectorMethod):
             self.learning_rate,
             lowest=min(self.min_learning_rate, self.learning_rate),
         )
-        shared = ("batch_size", "weight_decay", "neighbours", "margin_scale", "noise", "dropout")
+        shared = ("batch_size", "weight_decay", "n_hard_negatives", "margin_scale", "noise", "dropout")
         return RefinementSettings(
             rates, **{name: getattr(self, name) for name in shared}, random_state=self.random_state_
         )
@@ -226,12 +229,12 @@ class LFA(VectorMethod):
         text: bool,
     ) -> SelectedMap:
         """β and the number of steps, as given or as the held-out images prefer."""
-        beta = CAREFUL_BETA if self.beta == "auto" else float(self.beta)
-        if not trials or (self.beta != "auto" and self.steps is not None):
+        beta = CAREFUL_BETA if self.identity_weight == "auto" else float(self.identity_weight)
+        if not trials or (self.identity_weight != "auto" and self.steps is not None):
             unchosen = 0 if labeled else self.max_steps
             return SelectedMap(beta, unchosen if self.steps is None else self.steps)
         best = Best[SelectedMap](self.criterion, divided.y)
-        if self.beta == "auto":
+        if self.identity_weight == "auto":
             mapped = [(rows @ lesson.isometry, rows, lesson.T) for lesson, rows in trials]
 
             def scores(beta: float) -> Tensor:
@@ -241,7 +244,7 @@ class LFA(VectorMethod):
             for candidate in reversed(BETAS[:-1]):  # of equals the nearest to zero-shot
                 found = scores(candidate)
                 best.offer(found, partial(SelectedMap, candidate, 0, found), careful=candidate == CAREFUL_BETA)
-            beta = best.choice.beta
+            beta = best.choice.identity_weight
         else:
             found = torch.cat([lesson.cosines(rows, lesson.start(beta)) for lesson, rows in trials])
             best.start(found, SelectedMap(beta, 0, found))
@@ -258,7 +261,7 @@ class LFA(VectorMethod):
             misses = 0 if best.offer(found, partial(SelectedMap, beta, step, found)) else misses + 1
             return text and misses >= self.patience
 
-        refine_maps(maps, look, checkpoints(self.max_steps, self.checkpoints))
+        refine_maps(maps, look, checkpoints(self.max_steps, self.n_evaluations))
         return best.choice
 
     def _assign(self, X: Tensor) -> tuple[Tensor, Tensor, dict[str, float | int | bool]]:

@@ -21,7 +21,7 @@ class RefinementSettings:
     rates: Sequence[float]
     batch_size: int
     weight_decay: float
-    neighbours: int
+    n_hard_negatives: int
     margin_scale: float
     noise: float
     dropout: float
@@ -46,7 +46,7 @@ class Refinement:
 
     def __init__(self, start: Tensor, X: Tensor, y: Tensor, T: Tensor, recipe: RefinementSettings) -> None:
         self.weight, self._X, self._y, self._recipe = start.clone(), X, y, recipe
-        self._ranking = MapRanking(T, recipe.neighbours, recipe.margin_scale)
+        self._ranking = MapRanking(T, recipe.n_hard_negatives, recipe.margin_scale)
         self._generator = seeded(recipe.random_state)
         self._batches: list[Tensor] = []
 
@@ -96,7 +96,7 @@ class MapRanking:
     Parameters
     ----------
     T : (C, d) unit class texts.
-    neighbours : k, at most C − 1.
+    n_hard_negatives : k, at most C − 1.
     margin_scale : s.
     """
 
@@ -127,7 +127,7 @@ class MapRanking:
 class SelectedMap:
     """Share β of the identity, number of steps, and the cosines of the held-out images with these."""
 
-    beta: float
+    identity_weight: float
     steps: int
     scores: Tensor | None = None
 

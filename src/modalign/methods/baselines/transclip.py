@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modalign.core.renaming import Formerly
 from modalign.linalg.inputs import wide
 from modalign.linalg.similarity import unit
 from modalign.methods.baselines.transclip_solver import ROWS, TEMPER, Mixture, MixtureProblem, Solution, links
@@ -66,7 +67,7 @@ class TransCLIP(VectorMethod):
     ----------
     text_weight : λ; None is 1 where no image is labeled and 0.5 where some are.
     support_weight : γ, or ``"auto"`` to choose it among 0.002, 0.01, 0.02 and 0.2 on validation images.
-    neighbours : k, nearest images of each image, labeled or not; 0 switches the Laplacian off.
+    n_neighbors : k, nearest images of each image, labeled or not; 0 switches the Laplacian off.
     outer_iterations : updates of μ and Σ.
     inner_iterations : updates of z between them.
     confident : images that a mean starts from where no label gives it.
@@ -96,13 +97,13 @@ class TransCLIP(VectorMethod):
     needs_labels = False
     choices: ClassVar[tuple[str, ...]] = ("support_weight",)
     ablations: ClassVar[dict[str, dict[str, Any]]] = {
-        "no neighbors": {"neighbours": 0},
+        "no neighbors": {"n_neighbors": 0},
         "no text term": {"text_weight": 0.0},
     }
 
     text_weight: NonNegative | None = None
     support_weight: NonNegative | Literal["auto"] = "auto"
-    neighbours: Annotated[int, Range(0)] = 3
+    n_neighbors: Annotated[int, Range(0), Formerly("neighbours")] = 3
     outer_iterations: Count = 10
     inner_iterations: Count = 5
     confident: Count = 8
@@ -125,7 +126,7 @@ class TransCLIP(VectorMethod):
             prototypes=self.prototypes_,
             log_text=self._log_text_in_blocks(queries),
             text_weight=self.text_weight_,
-            links=links(queries, support, self.neighbours),
+            links=links(queries, support, self.n_neighbors),
         )
         start = task.start(self.confident)
         if validation is not None:

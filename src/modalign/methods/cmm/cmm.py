@@ -14,6 +14,7 @@ from torch import Tensor
 
 from modalign.core.errors import InputError
 from modalign.core.features import Features
+from modalign.core.renaming import Formerly
 from modalign.linalg.prototypes import class_means
 from modalign.linalg.similarity import unit
 from modalign.methods.cmm.cmm_diagnosis import ablation, movement
@@ -31,11 +32,11 @@ MEANS_SCALE = 10.0  # where class means stand in for text
 PRESETS: dict[str | None, dict[str, Any]] = {
     "paper": {
         "steps": 16_000, "batch_size": 8, "learning_rate": 1e-4, "min_learning_rate": 1e-5, "init": "linear",
-        "fusion_low": 0.1, "fusion_high": 1.0, "criterion": "accuracy",
+        "min_zero_shot_weight": 0.1, "max_zero_shot_weight": 1.0, "criterion": "accuracy",
     },
     None: {
         "batch_size": 32, "learning_rate": 3e-4, "init": "zero",
-        "fusion_low": 1.0, "fusion_high": 2.0, "criterion": "log-loss",
+        "min_zero_shot_weight": 1.0, "max_zero_shot_weight": 2.0, "criterion": "log-loss",
     },
 }  # fmt: skip
 EARLIEST = {True: 256, False: 1024}
@@ -102,10 +103,10 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         are worse).
     margin : m of the triplet loss.
     triplet_weight : factor of the triplet loss; 0 leaves it out.
-    training_fusion : β in training, and at inference in ``"paper"`` without validation images.
-    fusion : β at inference, or ``"auto"`` to choose it.
-    fusion_low : lowest β to try; None is 1.0, or 0.1 in ``"paper"``.
-    fusion_high : highest β to try, in steps of 0.1; None is 2.0, or 1.0 in ``"paper"``.
+    training_zero_shot_weight : β in training, and at inference in ``"paper"`` without validation images.
+    zero_shot_weight : β at inference, or ``"auto"`` to choose it.
+    min_zero_shot_weight : lowest β to try; None is 1.0, or 0.1 in ``"paper"``.
+    max_zero_shot_weight : highest β to try, in steps of 0.1; None is 2.0, or 1.0 in ``"paper"``.
     criterion : what is compared on held-out images; None is ``"log-loss"``, at the best temperature of each candidate,
         or ``"accuracy"`` in ``"paper"``.
     logit_scale : 1/τ; None is that of the encoder with text, and 10 without.
@@ -116,23 +117,23 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     prototypes_ : (C, d) unit rows of the learned T.
     text_ : (C, d) unit class texts as given, the t of s_CLIP.
     weights_ : (layers, d, d) W of each layer.
-    steps_, fusion_, init_, layers_, logit_scale_ : as used; where no step was taken, ``"zero"`` and one layer.
+    steps_, zero_shot_weight_, init_, layers_, logit_scale_ : as used; without a step ``"zero"`` and one layer.
     losses_ : (steps,) loss of every step, in training.
-    step_curve_ : lists of the ``steps`` looked at, and for each the ``fusion`` of least log-loss with its ``accuracy``
-        and ``log_likelihood`` on the held-out images; empty where nothing was chosen.
-    fusion_curve_ : lists of the ``fusion`` values, and for each the ``accuracy`` and ``log_likelihood`` after the
-        chosen number of steps.
-    diagnosis_ : ``step`` and ``fusion`` as used, what they were ``chosen_on``; ``modality_gap`` of training images and
-        class texts ``before`` and ``after``: Gaussian KL after PCA to 2 dimensions (None with fewer than three texts)
-        and Wasserstein-2 in all; how far images and texts were moved (1 − cosine); the share of images with an active
-        triplet loss in the last tenth of training; and with validation images the accuracy there, of zero-shot, and
-        with the map and with the fusion switched off.
+    step_curve_ : lists of the ``steps`` looked at, and for each the ``zero_shot_weight`` of least log-loss with its
+        ``accuracy`` and ``log_likelihood`` on the held-out images; empty where nothing was chosen.
+    fusion_curve_ : lists of the ``zero_shot_weight`` values, and for each the ``accuracy`` and ``log_likelihood`` after
+        the chosen number of steps.
+    diagnosis_ : ``step`` and ``zero_shot_weight`` as used, what they were ``chosen_on``; ``modality_gap`` of training
+        images and class texts ``before`` and ``after``: Gaussian KL after PCA to 2 dimensions (None with fewer than
+        three texts) and Wasserstein-2 in all; how far images and texts were moved (1 − cosine); the share of images
+        with an active triplet loss in the last tenth of training; and with validation images the accuracy there, of
+        zero-shot, and with the map and with the fusion switched off.
     """
 
     title = "CMM"
     paper = "Yang et al., Cross-modal mapping: mitigating the modality gap, 2024, arXiv:2412.20110"
     mirrors: ClassVar[bool] = True
-    choices: ClassVar[tuple[str, ...]] = ("steps", "fusion", "init", "layers")
+    choices: ClassVar[tuple[str, ...]] = ("steps", "zero_shot_weight", "init", "layers")
     cross_validates: ClassVar[bool] = True
     ablations: ClassVar[dict[str, dict[str, Any]]] = {
         "no map": {"map": False},
@@ -153,10 +154,10 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     layers: Annotated[int, Range(1, 8)] = 1
     margin: NonNegative = 1.0
     triplet_weight: NonNegative = 1.0
-    training_fusion: NonNegative = 1.0
-    fusion: NonNegative | Literal["auto"] = "auto"
-    fusion_low: NonNegative | None = None
-    fusion_high: NonNegative | None = None
+    training_zero_shot_weight: Annotated[NonNegative, Formerly("training_fusion")] = 1.0
+    zero_shot_weight: Annotated[NonNegative | Literal["auto"], Formerly("fusion")] = "auto"
+    min_zero_shot_weight: Annotated[NonNegative | None, Formerly("fusion_low")] = None
+    max_zero_shot_weight: Annotated[NonNegative | None, Formerly("fusion_high")] = None
     criterion: Criterion | None = None
     logit_scale: Positive | None = None
     random_state: Seed = None
@@ -171,7 +172,7 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         self.steps_ = steps = found.choice.steps
         if steps == 0 and own.steps is None:
             own.set_params(init="zero", layers=1)
-        self.init_, self.layers_, self.fusion_ = own.init, own.layers, found.choice.fusion
+        self.init_, self.layers_, self.zero_shot_weight_ = own.init, own.layers, found.choice.zero_shot_weight
         if training is None or training.run.steps != steps:
             training = own._training(X, y, self.text_, steps)
             with using_threads(threads_for_steps(training.run.learner.flat.numel())):
@@ -186,20 +187,21 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         if found.choice.scores is not None:
             self._calibrate(self.logit_scale_ * found.choice.scores, divided.y)
         elif known is None and problem.text is None:
-            self.temperature_ = (1 + self.fusion_) * self.logit_scale_ / LOGIT_SCALE  # CLIP's, for cosines
+            self.temperature_ = (1 + self.zero_shot_weight_) * self.logit_scale_ / LOGIT_SCALE  # CLIP's, for cosines
         elif known is None:  # no label had a part in the zero-shot scores, whose scale is about that of the model
-            self._calibrate(self.logit_scale_ * (1 + self.fusion_) * (X @ self.text_.T), y)
+            self._calibrate(self.logit_scale_ * (1 + self.zero_shot_weight_) * (X @ self.text_.T), y)
         last_tenth = record.triplet_active[-max(1, steps // 10) :]
         self.diagnosis_ = {
             "step": steps,
-            "fusion": self.fusion_,
+            "zero_shot_weight": self.zero_shot_weight_,
             "chosen_on": divided.source,
             "triplet_active": last_tenth.mean().item() if steps else 0.0,
             **movement(X, self._mapped(X), self.text_, self.prototypes_),
         }
         if known is not None:
             rows = unit(known[0])
-            self.diagnosis_ |= ablation(rows, self._mapped(rows), known[1], self.text_, self.prototypes_, self.fusion_)
+            mapped, weight = self._mapped(rows), self.zero_shot_weight_
+            self.diagnosis_ |= ablation(rows, mapped, known[1], self.text_, self.prototypes_, weight)
 
     def _search(self, problem: Problem, X: Tensor, y: Tensor) -> tuple[Found, SelectionSplits, Training | None]:
         """The steps and β to use, what they were chosen on, and the run on all labeled images if there was one."""
@@ -208,10 +210,10 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         divided = selection_splits(problem, self.random_state, cross_validate=chosen and self.preset is None)
         if not divided.parts or not chosen:
             steps = CAREFUL[0] if self.steps is None else self.steps
-            unchosen = CAREFUL[1] if self.preset is None else self.training_fusion
+            unchosen = CAREFUL[1] if self.preset is None else self.training_zero_shot_weight
             return Found(SelectedStep(steps, grid[0] if len(grid) == 1 else unchosen, None)), NOTHING, None
         looks = moments(self.max_steps) if self.steps is None else [self.steps]
-        no_step = None if self.steps is not None else grid[0] if len(grid) == 1 else self.training_fusion
+        no_step = None if self.steps is not None else grid[0] if len(grid) == 1 else self.training_zero_shot_weight
         trials = [self._trial(part, X, y, problem, looks[-1]) for part in divided.parts]
         assert self.criterion is not None
         CMMRun.together([trial.training.run for trial in trials])
@@ -234,7 +236,7 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         assert self.learning_rate is not None
         assert self.min_learning_rate is not None
         generator = seeded(self.random_state)
-        objective = Objective(self.logit_scale, self.training_fusion, self.margin, self.triplet_weight)
+        objective = Objective(self.logit_scale, self.training_zero_shot_weight, self.margin, self.triplet_weight)
         weights = self._initial_weights(X.shape[1], generator, X.device) if self.map else []
         whole = -(-steps // BLOCK) * BLOCK  # the last block of a short run has the shape that it has in a long one
         order = batch_order(len(X), min(self.batch_size, len(X)), whole, generator)
@@ -265,7 +267,7 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     def _scores(self, X: Tensor) -> Tensor:
         X = unit(X)
         own = self._mapped(X) @ self.prototypes_.to(X.device).T
-        return own.add_(X @ self.text_.to(X.device).T, alpha=self.fusion_).mul_(self.logit_scale_)
+        return own.add_(X @ self.text_.to(X.device).T, alpha=self.zero_shot_weight_).mul_(self.logit_scale_)
 
     def _initial_weights(self, d: int, generator: torch.Generator, device: torch.device) -> list[Tensor]:
         """Drawn on the CPU, so that one seed gives one start on every device."""
@@ -286,15 +288,13 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
             own.min_learning_rate = own.learning_rate
         own.logit_scale = self.logit_scale_
         own.random_state = self.random_state_
-        for low, high in (("min_learning_rate", "learning_rate"), ("fusion_low", "fusion_high")):
+        for low, high in (("min_learning_rate", "learning_rate"), ("min_zero_shot_weight", "max_zero_shot_weight")):
             if getattr(own, low) > getattr(own, high):
                 raise InputError(f"Expected {low} ≤ {high}, got {getattr(own, low):g} > {getattr(own, high):g}.")
         return own
 
     def _fusion_grid(self) -> list[float]:
-        if self.fusion != "auto":
-            return [float(self.fusion)]
-        assert self.fusion_low is not None
-        assert self.fusion_high is not None
-        count = int((self.fusion_high - self.fusion_low) / 0.1 + 1e-6) + 1
-        return [round(self.fusion_low + 0.1 * i, 10) for i in range(count)]
+        if self.zero_shot_weight != "auto":
+            return [float(self.zero_shot_weight)]
+        low, high = self.min_zero_shot_weight or 0.0, self.max_zero_shot_weight or 0.0
+        return [round(low + 0.1 * i, 10) for i in range(int((high - low) / 0.1 + 1e-6) + 1)]

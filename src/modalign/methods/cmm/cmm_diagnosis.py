@@ -41,7 +41,7 @@ def ablation(X: Tensor, mapped: Tensor, y: Tensor, text: Tensor, prototypes: Ten
     ----------
     X, mapped, y : unit validation images before and after the map, and their labels.
     text, prototypes : unit class texts before and after training.
-    fusion : β.
+    zero_shot_weight : β.
     """
     clip, own = X @ text.T, mapped @ prototypes.T
     return {

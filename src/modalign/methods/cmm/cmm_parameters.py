@@ -21,7 +21,7 @@ class Objective:
     """CE(logit_scale · (s_CMM + fusion · s_CLIP)) + triplet_weight · max(0, d⁺ − d⁻ + margin), mean of the batch."""
 
     logit_scale: float = 100.0
-    fusion: float = 1.0
+    zero_shot_weight: float = 1.0
     margin: float = 1.0
     triplet_weight: float = 1.0
 

@@ -71,10 +71,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class SelectedStep:
-    """A candidate: ``steps``, 0 for no training at all, ``fusion`` β, and ``scores``, s of the held-out images."""
+    """A candidate: ``steps``, 0 for no training at all, ``zero_shot_weight`` β, and ``scores``, s of the held-out
+    images."""
 
     steps: int
-    fusion: float
+    zero_shot_weight: float
     scores: Tensor | None = None
 
 
@@ -85,10 +86,10 @@ class Found:
     Attributes
     ----------
     choice : the best candidate.
-    step_curve : lists of ``steps`` looked at, and for each the ``fusion`` of least log-loss with its ``accuracy`` and
-        ``log_likelihood`` on the held-out images; empty where nothing was searched.
-    fusion_curve : lists of the ``fusion`` values of the grid, and for each ``accuracy`` and ``log_likelihood`` after
-        the chosen number of steps.
+    step_curve : lists of ``steps`` looked at, and for each the ``zero_shot_weight`` of least log-loss with its
+        ``accuracy`` and ``log_likelihood`` on the held-out images; empty where nothing was searched.
+    fusion_curve : lists of the ``zero_shot_weight`` values of the grid, and for each ``accuracy`` and
+        ``log_likelihood`` after the chosen number of steps.
     """
 
     choice: SelectedStep
@@ -145,8 +146,8 @@ def search(
     by_step = _curve("steps", list(tops), [merit for merit, _ in tops.values()])
     return Found(
         best.choice,
-        by_step | {"fusion": [fusion for _, fusion in tops.values()]},
-        _curve("fusion", grid, seen[best.choice.steps]),
+        by_step | {"zero_shot_weight": [fusion for _, fusion in tops.values()]},
+        _curve("zero_shot_weight", grid, seen[best.choice.steps]),
     )
 
 

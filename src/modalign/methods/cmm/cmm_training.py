@@ -157,7 +157,7 @@ class CMMTeam:
         aim, blocks = self._stack.objective, [run.order[step : step + BLOCK] for run in self._runs]
         batches = torch.stack([run.X[rows] for run, rows in zip(self._runs, blocks, strict=True)], dim=1)
         labels = torch.stack([run.y[rows] for run, rows in zip(self._runs, blocks, strict=True)], dim=1)[..., None]
-        clip = (batches @ self._frozen.mT).mul_(aim.logit_scale * aim.fusion)
+        clip = (batches @ self._frozen.mT).mul_(aim.logit_scale * aim.zero_shot_weight)
         targets = torch.zeros_like(clip).scatter_(3, labels, 1.0)
         return zip(batches.unbind(), clip.unbind(), targets.unbind(), labels.unbind(), strict=True)
 

@@ -46,7 +46,7 @@ def cross_fit(
     X: Features,
     *,
     text: ClassText | None = None,
-    anchor: Features | None = None,
+    clip_features: Features | None = None,
     views: int = 1,
     count: int = FOLDS,
     random_state: int | None = 0,
@@ -66,11 +66,11 @@ def cross_fit(
         Not fitted, and left as it is.
     X
         Vectors with labels; unlabeled images, -1, teach in every fold.
-    text, anchor
+    text, clip_features
         As for ``fit``.
     views
-        How often the images are repeated in ``X`` (and ``anchor``): rows i, i + n, ... are views of image i. The first
-        view is predicted.
+        How often the images are repeated in ``X`` (and ``clip_features``): rows i, i + n, ... are views of image i. The
+        first view is predicted.
     count
         Number of folds K; no more are used than there are labeled images.
     random_state
@@ -93,7 +93,7 @@ def cross_fit(
     if len(copies[labels != UNLABELLED].unique()) < 2:
         return CrossFit(np.empty(0, dtype=np.int64), Scored((), labels[:0].numpy(), np.empty((0, n_classes))), 0, {})
     fold = folds(labels, count, groups=copies, random_state=random_state).numpy()
-    images = _Folded(X, text, anchor, fold, named_by_text=text is not None and method.takes_text)
+    images = _Folded(X, text, clip_features, fold, named_by_text=text is not None and method.takes_text)
     usable = [k for k in range(int(fold.max()) + 1) if images.can_do_without(k)]
     chosen = images.choose(method, usable)
     settled = clone(method).set_params(**chosen)
@@ -126,7 +126,7 @@ class _Folded:
 
     X: Features
     text: ClassText | None
-    anchor: Features | None
+    clip_features: Features | None
     fold: np.ndarray
     named_by_text: bool
 
@@ -145,7 +145,7 @@ class _Folded:
         if not method.choices:
             return {}
         if method.cross_validates:
-            return clone(method).fit(self.X, text=self.text, anchor=self.anchor).chosen()
+            return clone(method).fit(self.X, text=self.text, clip_features=self.clip_features).chosen()
         rounds = _shown(usable, f"tuning {method.title}")
         models = [self.fit(method, k, choose=True) for k in rounds]
         return _agreed([model.chosen() for model in models if model is not None])
@@ -162,7 +162,7 @@ class _Folded:
             return clone(method).fit(
                 self.X.select(learned),
                 text=self.text,
-                anchor=None if self.anchor is None else self.anchor.select(learned),
+                clip_features=None if self.clip_features is None else self.clip_features.select(learned),
                 validation=self.X.select(self.held_out(k)) if choose else None,
             )
         except InputError:

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
-from functools import cache
+from functools import cache, partial
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
@@ -20,6 +20,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from modalign.core.errors import InputError, UnknownNameError, hyperparameter, require_known
+from modalign.core.renaming import CENTER, Formerly, present_names
 
 
 @dataclass(frozen=True)
@@ -47,31 +48,40 @@ NonNegative = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]
 Count = Annotated[int, Range(1)]
 Seed = Annotated[int, Range(0)] | None
+Augmentations = Annotated[str | list, CENTER]
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One constructor argument of a method, as shown to people."""
+    """One constructor argument of a method, as shown to people; ``formerly`` is what it was called."""
 
     name: str
     annotation: Any
     default: Any
     meaning: str
+    formerly: Formerly | None = None
 
 
 @cache
-def parameters(cls: type[Any]) -> tuple[Parameter, ...]:
+def parameters(cls: type) -> tuple[Parameter, ...]:
     """The hyper-parameters of ``cls`` in the order of its constructor, meanings from its docstring and its bases'."""
-    hints = get_type_hints(cls if is_dataclass(cls) else cls.__init__, include_extras=True)
+    constructor: Any = cls.__init__  # type: ignore[misc]  # not that of a subclass
+    hints = get_type_hints(cls if is_dataclass(cls) else constructor, include_extras=True)
     meanings: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         meanings |= _meanings(inspect.cleandoc(vars(base).get("__doc__") or ""))
-    signature = inspect.signature(cls.__init__)
+    signature = inspect.signature(constructor)
     return tuple(
-        Parameter(name, hints.get(name, Any), parameter.default, meanings.get(name, ""))
+        Parameter(name, annotation, parameter.default, meanings.get(name, ""), formerly)
         for name, parameter in signature.parameters.items()
         if name != "self"
+        for annotation, formerly in [_without_former_names(hints.get(name, Any))]
     )
+
+
+def former_names(cls: type) -> dict[str, Formerly]:
+    """Hyper-parameters of ``cls`` that were renamed, or whose values were → what they were called."""
+    return {p.name: p.formerly for p in parameters(cls) if p.formerly is not None}
 
 
 def known_parameters(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,7 +90,12 @@ def known_parameters(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     UnknownNameError : a name that ``cls`` does not have; the message has the nearest one.
+
+    Warns
+    -----
+    FutureWarning : a name or value that ``cls`` had formerly.
     """
+    settings = present_names(settings, former_names(cls), partial(hyperparameter, owner=cls.__name__))
     return require_known(f"hyper-parameter of {cls.__name__}", settings, [p.name for p in parameters(cls)])
 
 
@@ -142,6 +157,16 @@ def format_annotation(annotation: Any) -> str:
     if annotation is NoneType:
         return "None"
     return getattr(annotation, "__name__", str(annotation)) if origin is None else str(annotation)
+
+
+def _without_former_names(annotation: Any) -> tuple[Any, Formerly | None]:
+    """The annotation and the former names in it, apart."""
+    if get_origin(annotation) is not Annotated:
+        return annotation, None
+    kind, *extra = get_args(annotation)
+    rest = tuple(e for e in extra if not isinstance(e, Formerly))
+    former = next((e for e in extra if isinstance(e, Formerly)), None)
+    return (Annotated[(kind, *rest)] if rest else kind), former
 
 
 def _fits(value: Any, annotation: Any) -> bool:

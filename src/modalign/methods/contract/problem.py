@@ -34,7 +34,7 @@ class Problem:
     y : (n,) class indices in 0…C−1, −1 = unlabeled.
     n_classes : C.
     text : (C, T, d) class-text vectors, zero rows where a class has fewer than T sentences; None without text.
-    anchor : (n, a) the language-aligned view of the same images, or None.
+    clip_features : (n, a) the language-aligned view of the same images, or None.
     validation : (X, y) held out for choosing hyper-parameters, or None.
     parts : (n, N, d) vectors of crops or patches of the same images, for methods that take them; else None.
     logit_scale : trained inverse temperature of the encoder of the text, None if there is no text or it is unknown.
@@ -45,7 +45,7 @@ class Problem:
     y: Tensor
     n_classes: int
     text: Tensor | None
-    anchor: Tensor | None
+    clip_features: Tensor | None
     validation: tuple[Tensor, Tensor] | None
     parts: Tensor | None = None
     logit_scale: float | None = None
@@ -73,8 +73,8 @@ class ProblemReader(Parametrized):
 
     needs_text: ClassVar[bool] = False  # refuses to fit without class text
     needs_labels: ClassVar[bool] = True  # with text given, still needs at least one labeled image
-    needs_anchor: ClassVar[bool] = False  # refuses to fit without the language-aligned view
-    takes_anchor: ClassVar[bool] = False  # text is in the space of the anchor where there is one, else in that of X
+    needs_clip_features: ClassVar[bool] = False  # refuses to fit without the language-aligned view
+    takes_clip_features: ClassVar[bool] = False  # text is in the space of these where given, else in that of X
     streams: ClassVar[bool] = False  # is given memory-mapped vectors as they are, of any type, to read in blocks
     takes_parts: ClassVar[bool] = False  # looks at ``Features.tokens``, crops or patches of every image
 
@@ -88,19 +88,19 @@ class ProblemReader(Parametrized):
         names = getattr(self, "class_names_", None)
         return Classes(self.classes_, None if names is None else tuple(names))
 
-    def _read_problem(self, X: Any, y: Any, text: Any, anchor: Any, validation: Any, classes: Any) -> Problem:
+    def _read_problem(self, X: Any, y: Any, text: Any, clip_features: Any, validation: Any, classes: Any) -> Problem:
         if isinstance(X, Features) and y is None:
             y = X.labels
         vectors = self._read_vectors(X, reset=True)
         spec, width, name = self.encoder_, vectors.shape[1], "X"
-        if anchor is not None:
-            anchor_spec = anchor.spec if isinstance(anchor, Features) else None
-            anchor = self._read_anchor(anchor, X, vectors)
-            if self.takes_anchor or self.needs_anchor:
-                spec, width, name = anchor_spec, anchor.shape[1], "anchor"
-        elif self.needs_anchor:
+        if clip_features is not None:
+            clip_spec = clip_features.spec if isinstance(clip_features, Features) else None
+            clip_features = self._read_clip_features(clip_features, X, vectors)
+            if self.takes_clip_features or self.needs_clip_features:
+                spec, width, name = clip_spec, clip_features.shape[1], "clip_features"
+        elif self.needs_clip_features:
             raise InputError(
-                f"{type(self).__name__} needs {argument('anchor')}: the same images in the language-aligned space."
+                f"{type(self).__name__} needs {argument('clip_features')}: the same images in the space of the text."
             )
         if text is None and self.needs_text:
             raise InputError(f"{type(self).__name__} needs {argument('text')}: (C, d) or (C, T, d) class-text vectors.")
@@ -113,9 +113,9 @@ class ProblemReader(Parametrized):
                     spec.require(text.spec)
                 spec = text.spec or spec
             scale = None if spec is None else spec.logit_scale
-            text = read_text_vectors(text, width, name, anchored=not self.takes_anchor or name == "anchor").to(
-                vectors.device
-            )
+            text = read_text_vectors(
+                text, width, name, anchored=not self.takes_clip_features or name == "clip_features"
+            ).to(vectors.device)
             names = names_of_rows(classes, names_of(X), len(text))
         elif classes is not None:
             raise InputError(
@@ -130,7 +130,7 @@ class ProblemReader(Parametrized):
         given = None if validation is None else self._read_validation(validation, vectors.device)
         parts = self._read_parts(X, vectors)
         ids = X.ids if isinstance(X, Features) else None
-        return Problem(vectors, labels, len(self.classes_), text, anchor, given, parts, scale, ids)
+        return Problem(vectors, labels, len(self.classes_), text, clip_features, given, parts, scale, ids)
 
     def _read_classes(
         self, y: np.ndarray | None, own: Sequence[str], text: Tensor | None, names: Sequence[str] | None
@@ -156,17 +156,17 @@ class ProblemReader(Parametrized):
         self.class_names_ = None if found.names is None else list(found.names)
         return text
 
-    def _read_anchor(self, anchor: Any, X: Any, vectors: Tensor) -> Tensor:
-        rows = read_rows(anchor, "anchor", mapped=self.streams).to(vectors.device)
+    def _read_clip_features(self, clip_features: Any, X: Any, vectors: Tensor) -> Tensor:
+        rows = read_rows(clip_features, "clip_features", mapped=self.streams).to(vectors.device)
         if len(rows) != len(vectors):
             raise InputError(
-                f"Expected as many rows in anchor as in X ({len(vectors)}), got {len(rows)}; "
+                f"Expected as many rows in clip_features as in X ({len(vectors)}), got {len(rows)}; "
                 "row i of both must be the same image."
             )
         unnamed = tuple(map(str, range(len(rows))))
-        ids = {given.ids for given in (anchor, X) if isinstance(given, Features)} - {unnamed}
+        ids = {given.ids for given in (clip_features, X) if isinstance(given, Features)} - {unnamed}
         if len(ids) > 1:
-            raise InputError("Expected the images of X in anchor, in the same order, got other ids.")
+            raise InputError("Expected the images of X in clip_features, in the same order, got other ids.")
         return rows
 
     def _read_validation(self, validation: Any, device: torch.device) -> tuple[Tensor, Tensor]:

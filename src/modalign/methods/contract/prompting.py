@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from modalign.encoders.towers.opened import Sentences, TextOutput, TextTower, VisionOutput
 from modalign.linalg.similarity import unit
-from modalign.methods.contract.parameters import Count, NonNegative, Seed
+from modalign.methods.contract.parameters import Augmentations, Count, NonNegative, Seed
 from modalign.methods.contract.tower import Learner, TowerMethod, Towers, cosine_logits
 from modalign.tune.batches import Batch, ImageBatches
 from modalign.tune.prompts import IndependentPrompts, ProjectedPrompts, Prompts, Sides
@@ -42,7 +42,7 @@ class PromptMethod(TowerMethod[P]):
     epochs: Count = 200
     batch_size: Count = 32
     learning_rate: NonNegative = 0.002
-    augmentation: str | list = "random_resized_crop_flip"
+    augmentation: Augmentations = "random_resized_crop_flip"
     training: dict | None = None
     random_state: Seed = None
 

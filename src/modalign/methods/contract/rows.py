@@ -72,7 +72,7 @@ def read_text_vectors(text: Any, width: int, name: str, *, anchored: bool) -> Te
     text : (C, d), (C, T, d) or :class:`ClassText`.
     width : d of the images in the space that the text must be in.
     name : what the user calls these images.
-    anchored : no anchor could help where the widths differ.
+    anchored : no ``clip_features`` could help where the widths differ.
 
     Raises
     ------
@@ -83,7 +83,8 @@ def read_text_vectors(text: Any, width: int, name: str, *, anchored: bool) -> Te
     if tensor.shape[2] != width:
         advice = "embed both with one vision-language encoder."
         if not anchored:
-            advice = f"if X is of another encoder, give {argument('anchor')}, the same images in the space of the text."
+            same = "the same images in the space of the text"
+            advice = f"if X is of another encoder, give {argument('clip_features')}, {same}."
         raise InputError(f"Expected text vectors of the width of {name} ({width}), got {tensor.shape[2]}; {advice}")
     if len(tensor) < 2:
         raise InputError(f"Expected text of at least 2 classes, got {len(tensor)}; one class leaves nothing to decide.")

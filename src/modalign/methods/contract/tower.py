@@ -23,7 +23,7 @@ from modalign.core.features import UNLABELLED, ClassText, Quarantined, Scored
 from modalign.core.labels import places_of, renumbered
 from modalign.methods.contract.class_names import Classes, order_of_rows, read_labels
 from modalign.methods.contract.learner import L, Learner, Towers, cosine_logits
-from modalign.methods.contract.parameters import Parametrized, check_parameters
+from modalign.methods.contract.parameters import Augmentations, Parametrized, check_parameters
 from modalign.methods.contract.rows import read_text_vectors
 from modalign.tune.batches import ImageBatches, centre_batches
 from modalign.tune.loop import train
@@ -59,7 +59,7 @@ class TowerMethod(Parametrized, Generic[L]):
     paper: ClassVar[str] = ""
     needs_text: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = True  # learns from labeled images only
-    takes_anchor: ClassVar[bool] = False
+    takes_clip_features: ClassVar[bool] = False
     mirrors: ClassVar[bool] = False
     ablations: ClassVar[dict[str, dict[str, Any]]] = {}  # an active ingredient switched off → the settings that do it
     recipe: ClassVar[dict[str, Any]] = {}  # what the method was published with, where it is not the usual recipe
@@ -67,7 +67,7 @@ class TowerMethod(Parametrized, Generic[L]):
     epochs: int | None
     batch_size: int
     learning_rate: float | None
-    augmentation: str | list
+    augmentation: Augmentations
     training: dict | None
     random_state: int | None
 

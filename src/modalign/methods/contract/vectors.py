@@ -1,4 +1,4 @@
-"""The contract of methods on vectors: scikit-learn estimators that also know class text and a language anchor.
+"""The contract of methods on vectors: scikit-learn estimators that also know class text and CLIP features.
 
 A method's own file holds its hyper-parameters and two functions, ``_fit`` and ``_scores``, which see validated
 float32 tensors only. Reading what users bring is in :mod:`modalign.methods.contract.problem`; what else all methods
@@ -22,6 +22,7 @@ from torch import Tensor
 from modalign.core.errors import InputError
 from modalign.core.features import ClassText, EncoderSpec, Features
 from modalign.core.labels import UNLABELLED
+from modalign.core.renaming import renamed
 from modalign.linalg.calibration import fit_temperature, sharpened
 from modalign.methods.contract.class_names import read_labels
 from modalign.methods.contract.descent import seeded
@@ -83,13 +84,14 @@ class VectorMethod(ClassifierMixin, ProblemReader):
     def _scores(self, X: Tensor) -> Tensor:
         """(n, d) image vectors → (n, C) logits."""
 
+    @renamed(anchor="clip_features")
     def fit(
         self,
         X: ArrayLike | Tensor | Features,
         y: ArrayLike | Tensor | None = None,
         *,
         text: ArrayLike | Tensor | ClassText | None = None,
-        anchor: ArrayLike | Tensor | Features | None = None,
+        clip_features: ArrayLike | Tensor | Features | None = None,
         validation: tuple[ArrayLike, ArrayLike] | Features | None = None,
         classes: Sequence[str] | None = None,
     ) -> Self:
@@ -104,7 +106,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
             in ``y`` and in ``X`` are matched with those of the text by name, in whatever order they are, and each must
             have text. Integers in ``y`` are row numbers of ``text``, unless ``X`` says the names that they stand for.
             Without text, class means serve as prototypes.
-        anchor : (n, a) the same images in a language-aligned space.
+        clip_features : (n, a) the same images in a language-aligned space.
         validation : (X, y) or labeled :class:`Features`, for choosing hyper-parameters; never test data.
         classes : the names of the rows of ``text`` where it is an array; of :class:`ClassText` those to take, in this
             order.
@@ -116,7 +118,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
         check_parameters(self)
         self.encoder_ = X.spec if isinstance(X, Features) else None
         with using_threads(1 if self.small_steps else threads_for_vectors(_array(X))):
-            problem = self._read_problem(X, y, text, anchor, validation, classes)
+            problem = self._read_problem(X, y, text, clip_features, validation, classes)
             if hasattr(self, "random_state"):
                 self.random_state_ = seeded(self.random_state).initial_seed()
             if hasattr(self, "logit_scale"):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from modalign.core.errors import InputError, hyperparameter
+from modalign.core.renaming import Formerly
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.descent import Best, Criterion
 from modalign.methods.contract.parameters import Fraction, NonNegative, Positive, Seed
@@ -68,7 +69,7 @@ class CMA(VectorMethod):
     Parameters
     ----------
     form : what is fitted: one image to one text, or a set of rows a class.
-    blend : β, the share of the cosine; ``"auto"`` chooses it for ``sets``.
+    cosine_weight : β, the share of the cosine; ``"auto"`` chooses it for ``sets``.
     ridge : λ; ``"auto"`` chooses it for ``sets``.
     alpha : share of the residual of the text in (10).
     omega : factor of both residuals inside the log-softmax.
@@ -82,7 +83,7 @@ class CMA(VectorMethod):
     prototypes_ : (C, d) unit class texts of the cosine.
     rows_ : (C, K, d) unit rows S of each class, zero where a class has fewer; for ``sets``.
     whitened_ : (C, K, d) rows :math:`L^{-1} S` with :math:`L L^\top = S S^\top + \lambda I`; for ``sets``.
-    blend_, ridge_ : β and λ as used.
+    cosine_weight_, ridge_ : β and λ as used.
     diagnosis_ : the two and what they were ``chosen_on``; the most ``rows_a_class``; over fitted images the
         ``spread`` of d_CMA, its mean standard deviation over the classes (0: a constant), and the share of
         ``decisions_changed`` against zero-shot; with validation images the accuracy there, with CMA switched off
@@ -100,11 +101,11 @@ class CMA(VectorMethod):
     )
     needs_labels = False
     transfers = True
-    choices: ClassVar[tuple[str, ...]] = ("blend", "ridge")
-    ablations: ClassVar[dict[str, dict[str, Any]]] = {"cosine alone": {"blend": 1.0}}
+    choices: ClassVar[tuple[str, ...]] = ("cosine_weight", "ridge")
+    ablations: ClassVar[dict[str, dict[str, Any]]] = {"cosine alone": {"cosine_weight": 1.0}}
 
     form: Literal["pairwise", "sets"] = "pairwise"
-    blend: Fraction | Literal["auto"] = "auto"
+    cosine_weight: Annotated[Fraction | Literal["auto"], Formerly("blend")] = "auto"
     ridge: Positive | Literal["auto"] = "auto"
     alpha: Fraction = 0.5
     omega: NonNegative = 1.0
@@ -114,30 +115,30 @@ class CMA(VectorMethod):
     random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
-        if self.form == "pairwise" and self.blend == 0:
+        if self.form == "pairwise" and self.cosine_weight == 0:
             raise InputError(
-                f"{hyperparameter('form', 'pairwise', 'CMA')} needs blend > 0: without the cosine every class scores "
-                "the same."
+                f"{hyperparameter('form', 'pairwise', 'CMA')} needs cosine_weight > 0: without the cosine every class "
+                "scores the same."
             )
         self.prototypes_ = problem.prototypes()
         validation = held_out(problem.validation)
         if validation is not None:
             validation = unit(validation[0]), validation[1]
         chosen_on = "nothing"
-        self.blend_ = UNCHOSEN_BLEND if self.blend == "auto" else float(self.blend)
+        self.cosine_weight_ = UNCHOSEN_BLEND if self.cosine_weight == "auto" else float(self.cosine_weight)
         self.ridge_ = UNCHOSEN_RIDGE if self.ridge == "auto" else float(self.ridge)
         if self.form == "sets":
             self.rows_ = _rows(problem)
-            if validation is not None and "auto" in (self.blend, self.ridge):
+            if validation is not None and "auto" in (self.cosine_weight, self.ridge):
                 chosen_on = "validation"
-                self.blend_, self.ridge_ = self._chosen(*validation)
+                self.cosine_weight_, self.ridge_ = self._chosen(*validation)
             self.whitened_ = whitened(self.rows_, self.ridge_)
 
         some = unit(problem.X[:SAMPLE])
         cosine, term = self._terms(some)
         blended = self._blended(cosine, term)
         self.diagnosis_ = {
-            "blend": self.blend_,
+            "cosine_weight": self.cosine_weight_,
             "ridge": self.ridge_,
             "chosen_on": chosen_on,
             "rows_a_class": self.rows_.shape[1] if self.form == "sets" else 1,
@@ -157,7 +158,7 @@ class CMA(VectorMethod):
         return self.logit_scale_ * self._blended(*self._terms(unit(X)))
 
     def _blended(self, cosine: Tensor, term: Tensor) -> Tensor:
-        return torch.lerp(term, cosine, self.blend_)
+        return torch.lerp(term, cosine, self.cosine_weight_)
 
     def _terms(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and d_CMA of unit rows, both (n, C)."""
@@ -177,7 +178,7 @@ class CMA(VectorMethod):
         cosine = X @ self.prototypes_.T
         for ridge in RIDGES if self.ridge == "auto" else (self.ridge_,):
             term = self._log_softmax(*class_residuals(X, self.rows_, whitened(self.rows_, ridge), ridge))
-            for blend in reversed(BLENDS) if self.blend == "auto" else (self.blend_,):
+            for blend in reversed(BLENDS) if self.cosine_weight == "auto" else (self.cosine_weight_,):
                 best.offer_value(torch.lerp(term, cosine, blend), (blend, ridge))
         return best.choice
 

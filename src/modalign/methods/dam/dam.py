@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from sklearn.utils.validation import check_is_fitted
 from torch import Generator
 
 from modalign.core.errors import InputError, argument, hyperparameter
-from modalign.methods.contract.parameters import Count, NonNegative
+from modalign.core.renaming import OFFICIAL, Formerly
+from modalign.methods.contract.parameters import Augmentations, Count, NonNegative
 from modalign.methods.contract.prompting import PromptMethod, template_places
 from modalign.methods.contract.tower import Towers
 from modalign.methods.dam.dam_alignment import PRESETS, DAMAlignment, Modalities, TextMap
@@ -56,10 +57,10 @@ class DAM(PromptMethod):
     frozen feature of an image cannot rebuild of the prompted class text and of the descriptions, and the reverse.
     ``diagnosis_`` says what each part changed.
 
-    Presets: ``"paper"`` scores the aligned features as the equations have them. ``"released"`` does as the published
-    code: features :math:`\mathrm{unit}(f + m \hat f)` take the place of the aligned ones, in the score and in L_SMA.
-    In both, n in λ = (n/c) e^a is the training batch size for images, also in prediction, so that no decision depends
-    on the pictures beside it as it does in that code.
+    Presets: ``"paper"`` scores the aligned features as the equations have them. ``"official_code"`` does as the
+    published code: features :math:`\mathrm{unit}(f + m \hat f)` take the place of the aligned ones, in the score and in
+    L_SMA. In both, n in λ = (n/c) e^a is the training batch size for images, also in prediction, so that no decision
+    depends on the pictures beside it as it does in that code.
 
     Published settings beside the defaults, by data set: ν = 9 ImageNet; 8 Caltech101, Flowers, Food101, DTD;
     7 OxfordPets, EuroSAT, UCF101; 6 StanfordCars, SUN397; 4 FGVCAircraft. m = 0.9 Flowers; 0.5 Aircraft; 0.4 EuroSAT;
@@ -82,13 +83,13 @@ class DAM(PromptMethod):
     sma : the modalities that are aligned.
     cma : ``"pairwise"`` as published, ``"sets"``, or ``"none"`` for the cosine alone.
     text_map : one map a class in SMA, or one ``"shared"`` by all, a ridge regression by Cholesky's method.
-    mixing : m of the aligned features; None for what the preset has, 0.1 in ``"released"``.
+    aligned_weight : m of the aligned features; None for what the preset has, 0.1 in ``"official_code"``.
     loss_weight : ν.
     frozen_terms : average the logits with those of prompted against frozen features.
     epochs : passes over the images, the first of them a warm-up.
     learning_rate : of SGD with momentum 0.9 and weight decay 5e-4, along a cosine.
     augmentation : of the view that the prompted and of the one that the frozen tower sees; one name is drawn twice.
-        The paper's text is ``["centre", "random_resized_crop"]``, its code the default.
+        The paper's text is ``["center", "random_resized_crop"]``, its code the default.
 
     Attributes
     ----------
@@ -114,7 +115,7 @@ class DAM(PromptMethod):
         "cross-modal alignment of sets": {"cma": "sets"},
     }
 
-    preset: Literal["paper", "released"] = "paper"
+    preset: Annotated[Literal["paper", "official_code"], OFFICIAL] = "paper"
     structures: str | None = None
     visual_prompts: Count = 2
     global_prompts: Count = 2
@@ -122,13 +123,13 @@ class DAM(PromptMethod):
     sma: Modalities = "both"
     cma: Literal["pairwise", "sets", "none"] = "pairwise"
     text_map: TextMap = "own"
-    mixing: NonNegative | None = None
+    aligned_weight: Annotated[NonNegative | None, Formerly("mixing")] = None
     loss_weight: NonNegative = 8.0
     frozen_terms: bool = False
     epochs: Count = 15
     batch_size: Count = 8
     learning_rate: NonNegative = 0.0025
-    augmentation: str | list = "random_resized_crop"
+    augmentation: Augmentations = "random_resized_crop"
 
     def for_classes(self, text: ClassText, encoder: ClipEncoder) -> Self:
         """The same prompts for other classes, which are encoded anew; ``structures`` must have graphs of them too."""
@@ -186,7 +187,10 @@ class DAM(PromptMethod):
         return Prompts(self.visual_prompts, towers.vision.width, depth=towers.vision.depth, generator=generator)
 
     def _alignment(self, towers: Towers) -> DAMAlignment:
-        options = {**PRESETS[self.preset], **({} if self.mixing is None else {"mixing": self.mixing})}
+        options = {
+            **PRESETS[self.preset],
+            **({} if self.aligned_weight is None else {"aligned_weight": self.aligned_weight}),
+        }
         return DAMAlignment(
             **options,
             same_modal=self.sma,

@@ -24,8 +24,8 @@ LossOn = Literal["aligned", "mixed"]
 CrossModal = Literal["pairwise", "sets", "paired-sets", "off"]
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"mixing": None, "normalise": False, "loss_on": "aligned"},
-    "released": {"mixing": 0.1, "normalise": True, "loss_on": "mixed"},
+    "paper": {"aligned_weight": None, "normalise": False, "loss_on": "aligned"},
+    "official_code": {"aligned_weight": 0.1, "normalise": True, "loss_on": "mixed"},
 }
 
 
@@ -146,7 +146,8 @@ class DAMAlignment(nn.Module):
 
     Parameters
     ----------
-    mixing : m, aligned features enter as unit(f + m · aligned); None for the aligned features alone, as in the paper.
+    aligned_weight : m, aligned features enter as unit(f + m · aligned); None for the aligned features alone, as in the
+        paper.
     normalise : scale features to length one before the cross-modal residuals.
     loss_on : L_SMA on the ``"aligned"`` features or on the ``"mixed"`` ones.
     same_modal : which modalities are aligned; the others have no part in L_SMA.
@@ -162,7 +163,7 @@ class DAMAlignment(nn.Module):
     def __init__(
         self,
         *,
-        mixing: float | None = 0.1,
+        aligned_weight: float | None = 0.1,
         normalise: bool = True,
         loss_on: LossOn = "mixed",
         same_modal: Modalities = "both",
@@ -178,7 +179,7 @@ class DAMAlignment(nn.Module):
         require_choice("same_modal", same_modal, get_args(Modalities))
         require_choice("text_map", text_map, get_args(TextMap))
         require_choice("cross_modal", cross_modal, get_args(CrossModal))
-        self.mixing, self.normalise, self.loss_on = mixing, normalise, loss_on
+        self.aligned_weight, self.normalise, self.loss_on = aligned_weight, normalise, loss_on
         self.same_modal, self.cross_modal = same_modal, cross_modal
         self.image_rows, self.text_rows = image_rows, text_rows
         self.frozen_terms, self.logit_scale = frozen_terms, logit_scale
@@ -261,7 +262,7 @@ class DAMAlignment(nn.Module):
                 f"got {tuple(frozen.shape)} and {tuple(prompted.shape)}."
             )
         aligned = modality(frozen, prompted) if wanted else prompted
-        mixed = aligned if self.mixing is None or not wanted else prompted + self.mixing * aligned
+        mixed = aligned if self.aligned_weight is None or not wanted else prompted + self.aligned_weight * aligned
         if self.normalise:
             mixed = unit(mixed)
         if not wanted:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from modalign.core.renaming import Formerly
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.parameters import Fraction, NonNegative
 from modalign.methods.contract.tower import Towers, cosine_logits
@@ -43,9 +44,9 @@ class DualPrototypes(SelfTraining):
 
     def __init__(self, towers: Towers, method: DPALike, generator: Generator | None = None) -> None:
         settings = FAIR(
-            view="global", crops=1, keep=1, fairness=method.fairness,
-            epochs=method.epochs, logit_scale=method.logit_scale, target=method.target,
-            target_options=method.target_options,
+            view="global", crops=1, keep=1, fairness_weight=method.fairness_weight,
+            epochs=method.epochs, logit_scale=method.logit_scale, trainable=method.trainable,
+            trainable_options=method.trainable_options,
         )  # fmt: skip
         super().__init__(towers, settings, generator)
         self.dual = method
@@ -76,7 +77,7 @@ class DualPrototypes(SelfTraining):
         self.memory[rows] = features
         text = self._evened(cosine_logits(features, self.anchors, self.logit_scale).softmax(dim=1))
         images = self._by_images(features)
-        both = text if images is None else self.dual.mix * images + (1 - self.dual.mix) * text
+        both = text if images is None else self.dual.image_weight * images + (1 - self.dual.image_weight) * text
         labels = both.argmax(dim=1)
         weights = _trust(text, labels) if images is None else _trust(text, labels) * _trust(images, labels)
         votes = text if images is None else torch.stack((text, images), dim=1)
@@ -128,9 +129,9 @@ class DPALike(SelfTrained):
 
     Parameters
     ----------
-    mix : a.
+    image_weight : a.
     alignment_weight : b; 0.01 was used for EuroSAT, 1 elsewhere.
-    fairness : factor of the fairness term.
+    fairness_weight : factor of the fairness term.
     learning_rate : the highest; published ones range from 1e-6 to 1e-4 by data set.
 
     Attributes
@@ -143,14 +144,14 @@ class DPALike(SelfTrained):
     title = "DPA-like"
     paper = "after Ali, Silva and Khan, DPA: dual prototypes alignment for unsupervised adaptation, WACV 2025"
     ablations: ClassVar[dict[str, dict[str, Any]]] = {
-        "text prototypes alone": {"mix": 0.0},
+        "text prototypes alone": {"image_weight": 0.0},
         "no alignment": {"alignment_weight": 0.0},
-        "no fairness": {"fairness": 0.0},
+        "no fairness": {"fairness_weight": 0.0},
     }
 
-    mix: Fraction = 0.5
+    image_weight: Annotated[Fraction, Formerly("mix")] = 0.5
     alignment_weight: NonNegative = 1.0
-    fairness: NonNegative = 1.0
+    fairness_weight: Annotated[NonNegative, Formerly("fairness")] = 1.0
 
     def _learner(self, towers: Towers, generator: Generator | None) -> DualPrototypes:
         return DualPrototypes(towers, self, generator)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from torch import Generator
 
 from modalign.core.errors import InputError, hyperparameter
+from modalign.core.renaming import Formerly
 from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive
 from modalign.methods.contract.tower import Towers
-from modalign.methods.fair.fair_score import Scale, Shares, Weighting
+from modalign.methods.fair.fair_score import Prior, Scale, Weighting
 from modalign.methods.fair.fair_training import SelfTraining
 from modalign.methods.fair.pseudo_labels import LABELLERS, Labeller
 from modalign.methods.fair.self_training import SelfTrained
@@ -50,8 +51,9 @@ class FAIR(SelfTrained):
     sentences has gradients through the k crops; its Algorithm 1, which is followed here, has none.
 
     The published fairness term pulls the mean prediction to even classes, which is wrong for most folders (on vectors
-    it costs 27 points on Caltech101's uneven classes, see FAIR on vectors). ``shares="start"`` pulls to the shares that
-    zero-shot finds instead; it is not in the paper, and costs one more forward pass an image before the first step.
+    it costs 27 points on Caltech101's uneven classes, see FAIR on vectors). ``class_prior="estimate"`` pulls to the
+    shares that zero-shot finds instead; it is not in the paper, and costs one more forward pass an image before the
+    first step.
 
     Inductive use fits on some images and predicts others; transductive use asks for the fitted ones
     (``transduction_``). Cost: N + 1 forward passes an image and one forward and backward pass; scores are nothing
@@ -76,7 +78,7 @@ class FAIR(SelfTrained):
     smallest_crop : α.
     largest_crop : β.
     view : what is pseudo-labeled: ``"crops"``, or one random resized crop as a whole (``"global"``, FAIR-g).
-    labeller : whose score makes the pseudo-labels from the present image tower: its own, or with a text side that
+    labeler : whose score makes the pseudo-labels from the present image tower: its own, or with a text side that
         stays as it is ``"clip"``, ``"cupl"``, ``"wca"`` or ``"coder"``, see
         :mod:`~modalign.methods.fair.pseudo_labels`. With another than its own, ``keep``, ``alignment`` and
         ``crop_weights`` have no say.
@@ -84,11 +86,11 @@ class FAIR(SelfTrained):
     text_temperature : of WCA's weights of sentences.
     alignment : ``"learned"`` compares with the anchors as they are, ``"fixed"`` with those of the start.
     crop_weights : ``"cls"``, equation 12; ``"softmax"`` of the projected features as WCA has it, equation 8.
-    score : units of S: ``"prob"``, ``"raw"`` (as printed) or ``"logit"``.
+    score_scale : units of S: ``"prob"``, ``"raw"`` (as printed) or ``"logit"``.
     weighting : γ: ``"margin"`` as above, ``"top"`` S₁ alone, ``"none"`` 1.
-    fairness : factor of the fairness term.
-    shares : q in the fairness term −Σ q_j log p̄_j: ``"uniform"``, 1/K each as published; ``"start"``, the mean of
-        softmax(s cos(f, Z)) over the whole images before the first step, for images that are not known to be even.
+    fairness_weight : factor of the fairness term.
+    class_prior : q in the fairness term −Σ q_j log p̄_j: ``"uniform"``, 1/K each as published; ``"estimate"``, the mean
+        of softmax(s cos(f, Z)) over the whole images before the first step, for images that are not known to be even.
     momentum : of p̄; None follows the number of classes.
     refresh : pseudo-labels are recomputed every ``refresh`` epochs and kept in between; 1 is Algorithm 1, more is an
         approximation that saves most of the work.
@@ -100,7 +102,7 @@ class FAIR(SelfTrained):
     diagnosis_ : an epoch each: ``changed``, the share of pseudo-labels that are others than in the epoch before;
         ``agreement``, the share of kept crops that alone say what they say together; ``divergence``, KL in nats of
         the classes of the pseudo-labels from uniform; ``gamma``, its mean; ``self_training`` and ``fairness``, the two
-        terms. ``shares`` are q where they are not even by choice, ``pseudo_labels`` the counts of the last epoch,
+        terms. ``class_prior`` are q where they are not even by choice, ``pseudo_labels`` the counts of the last epoch,
         ``changed_from_start`` is the share of labels that are others than in the first epoch, ``warning`` says that
         labels fell on few classes, ``approximation`` names ``refresh`` where it is above 1.
     """
@@ -113,12 +115,12 @@ class FAIR(SelfTrained):
         "all labels alike": {"weighting": "none"},
         "all crops": {"keep": None},
         "joint-space weights": {"crop_weights": "softmax"},
-        "no fairness": {"fairness": 0.0},
-        "pseudo-labels of WCA": {"labeller": "wca"},
-        "pseudo-labels of CuPL": {"labeller": "cupl", "view": "global"},
-        "pseudo-labels after CODER": {"labeller": "coder"},
-        "LoRA in place of layer norms": {"target": "lora"},
-        "K-Adaptation in place of layer norms": {"target": "k_adaptation"},
+        "no fairness": {"fairness_weight": 0.0},
+        "pseudo-labels of WCA": {"labeler": "wca"},
+        "pseudo-labels of CuPL": {"labeler": "cupl", "view": "global"},
+        "pseudo-labels after CODER": {"labeler": "coder"},
+        "LoRA in place of layer norms": {"trainable": "lora"},
+        "K-Adaptation in place of layer norms": {"trainable": "k_adaptation"},
     }
 
     crops: Count = 16
@@ -126,22 +128,22 @@ class FAIR(SelfTrained):
     smallest_crop: Fraction = 0.5
     largest_crop: Fraction = 0.9
     view: Literal["crops", "global"] = "crops"
-    labeller: Literal["fair", Labeller] = "fair"
+    labeler: Annotated[Literal["fair", Labeller], Formerly("labeller")] = "fair"
     image_temperature: Positive = 1.0
     text_temperature: Positive = 1.0
     alignment: Literal["learned", "fixed"] = "learned"
     crop_weights: Literal["cls", "softmax"] = "cls"
-    score: Scale = "prob"
+    score_scale: Annotated[Scale, Formerly("score")] = "prob"
     weighting: Weighting = "margin"
-    fairness: NonNegative = 1.0
-    shares: Shares = "uniform"
+    fairness_weight: Annotated[NonNegative, Formerly("fairness")] = 1.0
+    class_prior: Prior = "uniform"
     momentum: Fraction | None = None
     refresh: Count = 1
 
     def _learner(self, towers: Towers, generator: Generator | None) -> SelfTraining:
-        if self.labeller in LABELLERS and LABELLERS[self.labeller].needs_crops and self.view == "global":
+        if self.labeler in LABELLERS and LABELLERS[self.labeler].needs_crops and self.view == "global":
             raise InputError(
-                f"Expected {hyperparameter('view', 'crops')} with {hyperparameter('labeller', self.labeller)}, whose "
+                f"Expected {hyperparameter('view', 'crops')} with {hyperparameter('labeler', self.labeler)}, whose "
                 "score is made of crops, got 'global'."
             )
         if self.view == "crops" and (self.keep or 0) > self.crops:
@@ -165,7 +167,7 @@ class FAIR(SelfTrained):
     def _batches(self, items: Items, encoder: ClipEncoder, seed: int) -> CropBatches:
         if self.view == "global":
             return self._pairs(items, encoder, seed)
-        if self.labeller in LABELLERS and not LABELLERS[self.labeller].needs_crops:
-            return self._pairs(items, encoder, seed, "centre")
+        if self.labeler in LABELLERS and not LABELLERS[self.labeler].needs_crops:
+            return self._pairs(items, encoder, seed, "center")
         side = (self.smallest_crop, self.largest_crop)
-        return self._pairs(items, encoder, seed, "centre", crops=self.crops, side=side, every=self.refresh)
+        return self._pairs(items, encoder, seed, "center", crops=self.crops, side=side, every=self.refresh)

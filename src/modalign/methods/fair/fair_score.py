@@ -6,17 +6,18 @@ Pure functions of feature vectors, shared by FAIR inside an encoder, by its rela
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from modalign.core.errors import InputError
+from modalign.core.renaming import Formerly
 from modalign.linalg.similarity import cosine, top_k, unit
 
 Scale = Literal["prob", "raw", "logit"]
 Weighting = Literal["margin", "top", "none"]
-Shares = Literal["uniform", "start"]
+Prior = Annotated[Literal["uniform", "estimate"], Formerly("shares", (("start", "estimate"),))]
 COLLAPSED = math.log(2)  # KL from uniform of labels that fall evenly on half of the classes
 SMALL_VOCABULARY = 512  # classes below which a batch mean stands for the moving average
 

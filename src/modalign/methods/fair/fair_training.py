@@ -63,15 +63,15 @@ class SelfTraining(Learner[CropBatch]):
         self.logit_scale = method.logit_scale or towers.logit_scale
         K = len(towers)
         self.anchors = nn.Parameter(towers.prototypes())
-        self.tuned = target(method.target, towers.vision, generator=generator, **(method.target_options or {}))
+        self.tuned = target(method.trainable, towers.vision, generator=generator, **(method.trainable_options or {}))
         self.register_buffer("first_anchors", towers.prototypes(), persistent=False)
         momentum = method.momentum
         self.momentum = (0.0 if K < SMALL_VOCABULARY else 0.5) if momentum is None else momentum
         self.register_buffer("average", torch.full((K,), 1 / K))
         self.register_buffer("histogram", torch.zeros(method.epochs, K))
         self.register_buffer("tally", torch.zeros(method.epochs, len(COLUMNS), dtype=torch.float64))
-        self.shares: Tensor | None = None
-        self.labeller: PseudoLabeller | None = None
+        self.class_prior: Tensor | None = None
+        self.labeler: PseudoLabeller | None = None
         self.warned = False
 
     def begin(self, data: ImageBatches) -> None:
@@ -80,11 +80,11 @@ class SelfTraining(Learner[CropBatch]):
         self.register_buffer("labels", torch.full((len(data),), UNLABELLED, device=device))
         self.register_buffer("first_labels", self.labels.clone())
         self.register_buffer("gammas", torch.zeros(len(data), device=device))
-        if self.method.shares == "start":
-            self.shares = self.first_shares(data)
-        if self.method.labeller != "fair":
-            self.labeller = pseudo_labeller(
-                self.method.labeller,
+        if self.method.class_prior == "estimate":
+            self.class_prior = self.first_shares(data)
+        if self.method.labeler != "fair":
+            self.labeler = pseudo_labeller(
+                self.method.labeler,
                 self.towers,
                 image_temperature=self.method.image_temperature,
                 text_temperature=self.method.text_temperature,
@@ -118,12 +118,12 @@ class SelfTraining(Learner[CropBatch]):
         strong = vision(batch.views[1], checkpoint=self.towers.gradient_checkpointing).pooled[0]
         logits = cosine_logits(strong, self.anchors, self.logit_scale)
         training = (gamma * F.cross_entropy(logits, labels, reduction="none")).mean()
-        fair, self.average = fairness(logits, self.average, self.momentum, self.shares)
+        fair, self.average = fairness(logits, self.average, self.momentum, self.class_prior)
         with torch.no_grad():
             here = torch.stack((gamma.mean(), training, fair)).double() * len(labels)
             self.tally[batch.epoch, 4:] += here
             self.tally[batch.epoch, 0] += len(labels)
-        return {"loss": training + self.method.fairness * fair, "self_training": training, "fairness": fair}
+        return {"loss": training + self.method.fairness_weight * fair, "self_training": training, "fairness": fair}
 
     @torch.no_grad()
     def _pseudo_labels(self, batch: CropBatch, vision: VisionTower) -> tuple[Tensor, Tensor]:
@@ -132,7 +132,7 @@ class SelfTraining(Learner[CropBatch]):
         if batch.epoch % self.method.refresh == 0:
             found = self.alignment(batch, vision)
             gammas = sample_confidence(
-                found, score=self.method.score, weighting=self.method.weighting, logit_scale=self.logit_scale
+                found, score=self.method.score_scale, weighting=self.method.weighting, logit_scale=self.logit_scale
             )
             self.take(batch, found.scores.argmax(dim=1), gammas, found.votes)
         return self.labels[rows], self.gammas[rows]
@@ -148,8 +148,8 @@ class SelfTraining(Learner[CropBatch]):
             vectors = torch.cat([getattr(some, kind)[0] for some in encoded])
             return vectors.float().unflatten(0, (len(batch.indices), -1))
 
-        if self.labeller is not None:
-            return self.labeller(whole.pooled[0].float(), crops("pooled") if encoded else None)
+        if self.labeler is not None:
+            return self.labeler(whole.pooled[0].float(), crops("pooled") if encoded else None)
         anchors = self.anchors if method.alignment == "learned" else self.first_anchors
         if not encoded:
             one = torch.ones_like(whole.pooled[0, :, :1], dtype=torch.float32)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from modalign.core.errors import InputError
+from modalign.core.renaming import Formerly
 from modalign.linalg.similarity import top_k, unit
 from modalign.methods.contract.descent import Descent, cosine_rates, descend, seeded
 from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive, Seed
@@ -19,8 +20,8 @@ from modalign.methods.contract.vectors import Problem, VectorMethod
 from modalign.methods.fair.fair_score import (
     SMALL_VOCABULARY,
     CropScores,
+    Prior,
     Scale,
-    Shares,
     Weighting,
     collapse,
     crop_weights,
@@ -55,9 +56,9 @@ class FAIRVectors(VectorMethod):
     classes with 6 to 160 images each it takes 27 points away at its full strength of 1 (300 steps). So q are by default
     the mean probabilities of the start, and its strength is 0.3. A mean over a few images is uneven by chance and pulls
     to even classes all the same, hence the large batches. On Caltech101's validation images, without labels or crops:
-    zero-shot 95.1, this 96.3; ``fairness``, ``batch_size`` and ``steps`` were chosen there. On its test images, fitted
-    on the validation images: zero-shot 94.1, this 96.0. Where classes are known to be even, even q are better (test
-    images cut to 12 a class: zero-shot 92.3, this 92.4, with even q 94.1).
+    zero-shot 95.1, this 96.3; ``fairness_weight``, ``batch_size`` and ``steps`` were chosen there. On its test images,
+    fitted on the validation images: zero-shot 94.1, this 96.0. Where classes are known to be even, even q are better
+    (test images cut to 12 a class: zero-shot 92.3, this 92.4, with even q 94.1).
 
     Not the method of the FAIR paper, and its figures are not to be compared with those printed there.
 
@@ -65,11 +66,11 @@ class FAIRVectors(VectorMethod):
     ----------
     keep : k; as many as there are if fewer.
     alignment : ``"learned"`` compares with the anchors as they are, ``"fixed"`` with those of the start.
-    units : of S in γ: ``"prob"``, ``"raw"`` or ``"logit"``.
+    score_scale : of S in γ: ``"prob"``, ``"raw"`` or ``"logit"``.
     weighting : γ: ``"margin"`` S₁|S₁ − S₂|, ``"top"`` S₁ alone, ``"none"`` 1.
-    fairness : factor of the fairness term.
-    shares : q: ``"start"``, the mean of softmax(s f^T Z) over the images with the anchors as they start; ``"uniform"``
-        as in FAIR, for images known to be even.
+    fairness_weight : factor of the fairness term.
+    class_prior : q: ``"estimate"``, the mean of softmax(s f^T Z) over the images with the anchors as they start;
+        ``"uniform"`` as in FAIR, for images known to be even.
     momentum : of p̄; None is 0 below 512 classes and 0.5 above.
     steps : updates of the anchors.
     batch_size : images a step.
@@ -97,16 +98,16 @@ class FAIRVectors(VectorMethod):
     ablations: ClassVar[dict[str, dict[str, Any]]] = {
         "fixed score": {"alignment": "fixed"},
         "all labels alike": {"weighting": "none"},
-        "no fairness": {"fairness": 0.0},
-        "even classes": {"shares": "uniform"},
+        "no fairness": {"fairness_weight": 0.0},
+        "even classes": {"class_prior": "uniform"},
     }
 
     keep: Count = 4
     alignment: Literal["learned", "fixed"] = "learned"
-    units: Scale = "prob"
+    score_scale: Annotated[Scale, Formerly("units")] = "prob"
     weighting: Weighting = "margin"
-    fairness: NonNegative = 0.3
-    shares: Shares = "start"
+    fairness_weight: Annotated[NonNegative, Formerly("fairness")] = 0.3
+    class_prior: Prior = "estimate"
     momentum: Fraction | None = None
     steps: Count = 100
     batch_size: Count = 4096
@@ -121,7 +122,7 @@ class FAIRVectors(VectorMethod):
         whole = unit(problem.X)
         parts = whole[:, None] if problem.parts is None else unit(problem.parts)
         evidence, mass, chosen = gather(whole, parts, min(self.keep, parts.shape[1]))
-        shares = zero_shot_shares(whole, start, self.logit_scale_) if self.shares == "start" else None
+        shares = zero_shot_shares(whole, start, self.logit_scale_) if self.class_prior == "estimate" else None
         anchors = self._train(start, parts, evidence, mass, shares)
         self.prototypes_ = unit(anchors)
         before, after = (evidence @ Z.T for Z in (start, self.prototypes_))
@@ -168,7 +169,7 @@ class FAIRVectors(VectorMethod):
                 logits = self.logit_scale_ * (parts[rows, seen] @ unit(Z).T)
                 training = (gamma * F.cross_entropy(logits, scores.argmax(dim=1), reduction="none")).mean()
                 fair, average = fairness(logits, average, momentum, shares)
-                loss = training + self.fairness * fair
+                loss = training + self.fairness_weight * fair
                 (slope,) = torch.autograd.grad(loss, Z)
             return loss.detach()[None], [slope]
 
@@ -177,7 +178,9 @@ class FAIRVectors(VectorMethod):
 
     def _gamma(self, scores: Tensor, mass: Tensor) -> Tensor:
         alignment = CropScores(scores, mass, scores.argmax(dim=1, keepdim=True))
-        return sample_confidence(alignment, score=self.units, weighting=self.weighting, logit_scale=self.logit_scale_)
+        return sample_confidence(
+            alignment, score=self.score_scale, weighting=self.weighting, logit_scale=self.logit_scale_
+        )
 
     def _scores(self, X: Tensor) -> Tensor:
         return self.logit_scale_ * (unit(X) @ self.prototypes_.to(X.device).T)

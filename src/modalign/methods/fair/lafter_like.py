@@ -35,9 +35,9 @@ class TaughtByText(SelfTraining):
 
     def __init__(self, towers: Towers, method: LaFTerLike, generator: Generator | None = None) -> None:
         settings = FAIR(
-            view="global", alignment="fixed", weighting="none", fairness=0.0, crops=1, keep=1,
-            epochs=method.epochs, logit_scale=method.logit_scale, target=method.target,
-            target_options=method.target_options,
+            view="global", alignment="fixed", weighting="none", fairness_weight=0.0, crops=1, keep=1,
+            epochs=method.epochs, logit_scale=method.logit_scale, trainable=method.trainable,
+            trainable_options=method.trainable_options,
         )  # fmt: skip
         super().__init__(towers, settings, generator)
         self.anchors.requires_grad_(False)

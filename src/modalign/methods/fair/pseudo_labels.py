@@ -203,7 +203,7 @@ def pseudo_labeller(
     towers : the classes and the text tower, which encodes plain sentences where the classes have none.
     image_temperature, text_temperature : of WCA.
     """
-    require_choice("labeller", name, LABELLERS)
+    require_choice("labeler", name, LABELLERS)
     options: dict[str, Any] = {}
     if name == "wca":
         options = {"image_temperature": image_temperature, "text_temperature": text_temperature}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from torch import Generator
 
 from modalign.core.errors import InputError
-from modalign.methods.contract.parameters import Count, Positive, Seed
+from modalign.core.renaming import Formerly
+from modalign.methods.contract.parameters import Augmentations, Count, Positive, Seed
 from modalign.methods.contract.tower import TowerMethod, Towers
 from modalign.methods.fair.fair_training import SelfTraining
 from modalign.tune.crops import CropBatches
@@ -28,9 +29,9 @@ class SelfTrained(TowerMethod[SelfTraining]):
 
     Parameters
     ----------
-    target : what is tuned of the image tower: all weights and biases of its ``"layer_norms"``; ``"lora"``, which
+    trainable : what is tuned of the image tower: all weights and biases of its ``"layer_norms"``; ``"lora"``, which
         needs the package ``peft`` for its start; or ``"k_adaptation"``; see :mod:`~modalign.tune.targets`.
-    target_options : of the latter two, such as ``{"rank": 8}``.
+    trainable_options : of the latter two, such as ``{"rank": 8}``.
     logit_scale : s; None takes the encoder's.
     epochs : passes over the images.
     batch_size : images a step.
@@ -54,13 +55,13 @@ class SelfTrained(TowerMethod[SelfTraining]):
         "final_rate": 2e-6,
     }
 
-    target: Target = "layer_norms"
-    target_options: dict | None = None
+    trainable: Annotated[Target, Formerly("target")] = "layer_norms"
+    trainable_options: Annotated[dict | None, Formerly("target_options")] = None
     logit_scale: Positive | None = None
     epochs: Count = 15
     batch_size: Count = 32
     learning_rate: Positive = 1e-4
-    augmentation: str | list = "strong"
+    augmentation: Augmentations = "strong"
     training: dict | None = None
     random_state: Seed = None
 
@@ -102,8 +103,8 @@ class SelfTrained(TowerMethod[SelfTraining]):
         said = [learner.collapse(epoch) for epoch in range(self.epochs)]
         if any(said):
             found["warning"] = next(filter(None, said))
-        if learner.shares is not None:
-            found["shares"] = learner.shares.tolist()
+        if learner.class_prior is not None:
+            found["class_prior"] = learner.class_prior.tolist()
         if refresh > 1:
             found["approximation"] = f"pseudo-labels made anew in every {refresh} epochs only"
         return found

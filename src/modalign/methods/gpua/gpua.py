@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from modalign.core.features import Features
+from modalign.core.renaming import OFFICIAL, Formerly
 from modalign.linalg.procrustes import procrustes_from_factors
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.descent import seeded
@@ -50,8 +51,8 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     (``transduction_``). New images need Z only: their class is the text nearest to z W. Labels are never used; without
     text, means of labeled images stand in for it.
 
-    Z is ``X`` of :meth:`fit`, X is its ``anchor``; without anchor the two are one. A language view that is also part of
-    Z (``fit(concatenate([second, clip], axis=1), text=T, anchor=clip)``) is found.
+    Z is ``X`` of :meth:`fit`, X is its ``clip_features``; without these the two are one. A language view that is also
+    part of Z (``fit(concatenate([second, clip], axis=1), text=T, clip_features=clip)``) is found.
 
     **By default** (``preset="anchored"``) it is a variant of this library, not the procedure of the paper, whose
     uniform class shares and map cost tens of points on folders where classes are uneven or absent. The similarity of
@@ -96,7 +97,7 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     ----------
     semantic_weight : λ, how much the language space counts in the affinity.
     epsilon : ε, strength of the entropy, in the units of a cosine.
-    marginals : class shares: ``"auto"`` (estimated, or uniform where that is near; ``"paper"``: uniform),
+    class_prior : class shares: ``"auto"`` (estimated, or uniform where that is near; ``"paper"``: uniform),
         ``"uniform"``, ``"estimate"`` (never exactly uniform), or a list of K numbers in the order of the classes.
     rho : KL strength of the class shares; ``inf`` makes them a constraint; None is 0.1 for estimated ones, 1 for
         nearly equal ones, else inf.
@@ -107,15 +108,15 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     learning_rate : length of the first steps of the refinement as a share of that of W; with ``preset="paper"`` η, the
         factor of the gradient. None is 0.025, and 0.5 for η (picked on validation images of Caltech101).
     batch_size : images a step.
-    competitors : competing prototypes an image in the ranking losses.
+    n_hard_negatives : competing prototypes an image in the ranking losses.
     margin_scale : s of the margins (1 − y_a·y_b)/s.
     hub_weight : factor of the hub penalty h_c; 1 in the paper.
     hubs : ``"share"`` takes h_c as the share of images that c competes for, as the paper does; ``"excess"`` what is
         above the mean of that, competitors/K, which is a margin that cannot be met where classes are few. None is
         ``"share"`` with ``preset="paper"``, else ``"excess"``.
-    spaces : widths of the visual spaces in X; None takes X as one, apart from the columns that repeat the anchor.
+    spaces : widths of the visual spaces in X; None takes X as one, apart from columns that repeat ``clip_features``.
     preset : ``"anchored"`` is this library's variant, see above; ``"paper"`` Algorithm 1 as printed, see above, with
-        batches in the refinement beyond ``batch_size`` images; ``"released"`` what the published code does, see
+        batches in the refinement beyond ``batch_size`` images; ``"official_code"`` what the published code does, see
         :mod:`modalign.methods.gpua.gpua_released`: it ignores all parameters above but ``spaces``, and holds everything
         in memory.
     logit_scale : inverse temperature of P(0), of the zero-shot prior and of the scores; None is that of
@@ -127,13 +128,13 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     ----------
     weight_ : (d_v, d_t) W.
     prototypes_ : (K, d_t) Y.
-    marginals_ : (K,) c.
+    class_prior_ : (K,) c.
     transduction_ : (n,) classes of the fitted images.
     class_sizes_ : (K,) estimated images of each class; of the default.
     spaces_ : widths of the visual spaces.
     diagnosis_ : ``plan_entropy`` as a share of that of a uniform plan; ``marginal_error``; ``iterations`` and
         ``centres_rest``, whether C came to rest; ``changed_from_zero_shot``, the share of images with another class
-        than zero-shot gives; ``orthogonality_defect`` of W; ``marginals`` as chosen, with the numbers that decided;
+        than zero-shot gives; ``orthogonality_defect`` of W; ``class_prior`` as chosen, with the numbers that decided;
         ``smallest_class`` and ``empty_classes`` by pseudo-label; ``loss_before`` and ``loss_after`` refinement. By
         default also the number of ``absent_classes``, ``coverage`` (the share of the classes that the images show) and
         ``new_image_weight`` q.
@@ -146,18 +147,18 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     title = "GPUA"
     paper = "Yu, Hu, Zhao, Tai and Li, Geometry-preserving unsupervised alignment for heterogeneous foundation models"
     needs_labels = False
-    takes_anchor: ClassVar[bool] = True
+    takes_clip_features: ClassVar[bool] = True
     takes_labels: ClassVar[bool] = False
     streams: ClassVar[bool] = True
     ablations: ClassVar[dict[str, dict[str, Any]]] = {
         "uniform plan": {"epsilon": 1e8},
-        "even class shares": {"marginals": "uniform"},
+        "even class shares": {"class_prior": "uniform"},
         "no refinement": {"steps": 0},
     }
 
     semantic_weight: Fraction = 0.9
     epsilon: Positive = 0.01
-    marginals: Literal["auto", "uniform", "estimate"] | list | np.ndarray = "auto"
+    class_prior: Annotated[Literal["auto", "uniform", "estimate"] | list | np.ndarray, Formerly("marginals")] = "auto"
     rho: PositiveOrInfinite | None = None
     max_iterations: Count = 30
     tolerance: Positive = 1e-6
@@ -165,28 +166,30 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     steps: Annotated[int, Range(0)] = 50
     learning_rate: Positive | None = None
     batch_size: Count = 8192
-    competitors: Count = 3
+    n_hard_negatives: Annotated[Count, Formerly("competitors")] = 3
     margin_scale: Positive = 2.0
     hub_weight: NonNegative = 1.0
     hubs: Hubs | None = None
     spaces: list | None = None
-    preset: Literal["anchored", "paper", "released"] = "anchored"
+    preset: Annotated[Literal["anchored", "paper", "official_code"], OFFICIAL] = "anchored"
     logit_scale: Positive | None = None
     memory: Positive = 1.0
     random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
         text = problem.prototypes().float()
-        images = Images(problem.X, problem.anchor, self.spaces, n_classes=len(text), memory=self.memory * 2**30 / 2)
+        images = Images(
+            problem.X, problem.clip_features, self.spaces, n_classes=len(text), memory=self.memory * 2**30 / 2
+        )
         generator = seeded(self.random_state_)
         unscaled = self.preset == "paper" and self.logit_scale is None
         start = zero_shot(images, text, 1.0 if unscaled else self.logit_scale_)
         if self.preset != "anchored" and problem.text is not None:
             start.require_images()
         self.prototypes_, self.spaces_ = text, list(images.widths)
-        if self.preset == "released":
+        if self.preset == "official_code":
             self.weight_, found, self.diagnosis_ = released.fit_official(images, text, start, generator)
-            self.marginals_ = torch.full((len(text),), 1 / len(text), device=text.device)
+            self.class_prior_ = torch.full((len(text),), 1 / len(text), device=text.device)
         else:
             found = self._fit_plan(images, text, start, generator)
         self.transduction_ = self.classes_[found.classes[:, 0].cpu().numpy()]
@@ -194,7 +197,7 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
 
     def _fit_plan(self, images: Images, text: Tensor, start: Assignment, generator: torch.Generator) -> Likeliest:
         anchored = self.preset == "anchored"
-        sized = anchored or np.array_equal(self.marginals, "estimate")
+        sized = anchored or np.array_equal(self.class_prior, "estimate")
         ground = self._ground(images, text, generator) if sized else None
         prior = ground if anchored else None
         marginals = self._marginals(len(text), ground).to(text.device)
@@ -231,7 +234,7 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
             generator=generator,
         )
         W = refined.map if prior is None else between(language, refined.map, MAP_WEIGHT * prior.trust)
-        self.weight_, self.marginals_ = W @ basis.T, marginals.shares.float()
+        self.weight_, self.class_prior_ = W @ basis.T, marginals.shares.float()
         if prior is not None:
             self.class_sizes_ = prior.sizes
         self.diagnosis_ = {
@@ -247,7 +250,7 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         return Ranking(
             text,
             self.loss,
-            min(self.competitors, len(text) - 1),
+            min(self.n_hard_negatives, len(text) - 1),
             self.margin_scale,
             self.hub_weight,
             self.hubs or ("share" if paper else "excess"),
@@ -262,11 +265,11 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         return Ground.estimate(images, rows, text, self.semantic_weight, self.logit_scale_)
 
     def _marginals(self, K: int, ground: Ground | None) -> Marginals:
-        if not isinstance(self.marginals, str):
-            return Marginals.given(self.marginals, K)
-        if ground is None or self.marginals == "uniform":
+        if not isinstance(self.class_prior, str):
+            return Marginals.given(self.class_prior, K)
+        if ground is None or self.class_prior == "uniform":
             return Marginals.uniform(K)
-        return ground.marginals(allow_uniform=self.marginals == "auto")
+        return ground.marginals(allow_uniform=self.class_prior == "auto")
 
     @overload
     def transform(self, X: Tensor) -> Tensor: ...

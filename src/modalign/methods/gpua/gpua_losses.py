@@ -32,7 +32,7 @@ class Ranking:
     ----------
     text : (K, r) unit prototypes.
     kind : which loss.
-    competitors : K of equation 15, prototypes nearest to an image that are not its own.
+    n_hard_negatives : K of equation 15, prototypes nearest to an image that are not its own.
     margin_scale : s; the margin between classes a and b is (1 − y_a·y_b)/s.
     hub_weight : factor of the hub penalty; 1 in the paper.
     hubs : ``"share"`` penalizes the share h_c of images that c competes for, as the paper does. Its mean is
@@ -44,7 +44,7 @@ class Ranking:
 
     text: Tensor
     kind: Loss
-    competitors: int
+    n_hard_negatives: int
     margin_scale: float
     hub_weight: float
     hubs: Hubs
@@ -72,15 +72,15 @@ class Ranking:
             return F.cross_entropy(self.logit_scale * cosines, labels)
         own = cosines.gather(1, labels[:, None])
         if self.kind == "csls":
-            images = cosines.topk(min(self.competitors, len(cosines)), dim=0).values.mean(dim=0)
-            classes = cosines.topk(self.competitors, dim=1).values.mean(dim=1)
+            images = cosines.topk(min(self.n_hard_negatives, len(cosines)), dim=0).values.mean(dim=0)
+            classes = cosines.topk(self.n_hard_negatives, dim=1).values.mean(dim=1)
             return (classes + images[labels] - 2 * own[:, 0]).mean()
         square: Tensor | float = 2.0
         if self.raw:
             square = 1 + mapped.square().sum(dim=1, keepdim=True)
             cosines = mapped @ text.T
             own = cosines.gather(1, labels[:, None])
-        rivals = cosines.detach().scatter(1, labels[:, None], -torch.inf).topk(self.competitors, dim=1).indices
+        rivals = cosines.detach().scatter(1, labels[:, None], -torch.inf).topk(self.n_hard_negatives, dim=1).indices
         margins = (1 - text @ text.T) / self.margin_scale
         required = margins[labels[:, None], rivals]
         if self.kind == "triplet":

@@ -45,7 +45,7 @@ class Marginals:
         shares = torch.as_tensor(np.asarray(values, dtype=np.float64))
         if shares.shape != (K,) or not bool((shares > 0).all()) or not bool(torch.isfinite(shares).all()):
             raise InputError(
-                f"Expected marginals to be {K} positive numbers, one a class, got {np.array(values)}; "
+                f"Expected class_prior to be {K} positive numbers, one a class, got {np.array(values)}; "
                 "leave out the text of a class that has no image."
             )
         return cls(shares / shares.sum(), "given", {"kl_given": divergence(shares)})
@@ -56,7 +56,7 @@ class Marginals:
 
     def report(self) -> dict[str, Any]:
         """For ``diagnosis_``."""
-        return {"marginals": self.kind, **self.numbers, "kl_marginals": divergence(self.shares)}
+        return {"class_prior": self.kind, **self.numbers, "kl_class_prior": divergence(self.shares)}
 
 
 def divergence(shares: Tensor) -> float:

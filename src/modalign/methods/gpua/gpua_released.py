@@ -61,7 +61,7 @@ def fit_official(
         "marginal_error": float((P.mean(dim=0) - 1 / len(text)).abs().sum()),
         "changed_from_zero_shot": float((labels != start.labels).float().mean()),
         "orthogonality_defect": float(defect.norm()),
-        "marginals": "uniform",
+        "class_prior": "uniform",
     }  # fmt: skip
 
 

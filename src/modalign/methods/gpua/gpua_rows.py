@@ -55,18 +55,18 @@ class Images:
     """
 
     def __init__(
-        self, X: Tensor, anchor: Tensor | None, widths: Sequence[int] | None, *, n_classes: int, memory: float
+        self, X: Tensor, clip_features: Tensor | None, widths: Sequence[int] | None, *, n_classes: int, memory: float
     ) -> None:
-        if anchor is not None and anchor.shape == X.shape and anchor.data_ptr() == X.data_ptr():
-            anchor = None
-        width = X.shape[1] if anchor is None else anchor.shape[1]
-        self.widths = infer_spaces(X, anchor) if widths is None else _checked(widths, X.shape[1])
+        if clip_features is not None and clip_features.shape == X.shape and clip_features.data_ptr() == X.data_ptr():
+            clip_features = None
+        width = X.shape[1] if clip_features is None else clip_features.shape[1]
+        self.widths = infer_spaces(X, clip_features) if widths is None else _checked(widths, X.shape[1])
         block = max(64, BLOCK // max(X.shape[1], n_classes))
         self.visual = Rows(X, self.widths, block, memory / 3)
         self.language: Rows | None = None
-        self.columns = self._columns_of(anchor, width, block)
+        self.columns = self._columns_of(clip_features, width, block)
         if self.columns is None:
-            self.language = Rows(X if anchor is None else anchor, [width], block, memory / 3)
+            self.language = Rows(X if clip_features is None else clip_features, [width], block, memory / 3)
 
     def __len__(self) -> int:
         return len(self.visual)
@@ -95,13 +95,13 @@ class Images:
     def _view(self, rows: slice | Tensor, Z: Tensor) -> Tensor:
         return Z[:, self.columns] if self.language is None else self.language.take(rows)
 
-    def _columns_of(self, anchor: Tensor | None, width: int, block: int) -> slice | None:
+    def _columns_of(self, clip_features: Tensor | None, width: int, block: int) -> slice | None:
         """Where among the spaces the language view stands, if anywhere."""
         start = 0
         for space in self.widths:
             columns = slice(start, start + space)
             start += space
-            if space == width and (anchor is None or _parallel(self.visual.X[:, columns], anchor, block)):
+            if space == width and (clip_features is None or _parallel(self.visual.X[:, columns], clip_features, block)):
                 return columns
         return None
 
@@ -111,22 +111,22 @@ def unit_spaces(X: Tensor, widths: Sequence[int]) -> Tensor:
     return torch.cat([unit(single(part)) for part in X.split(list(widths), dim=1)], dim=1)
 
 
-def infer_spaces(X: Tensor, anchor: Tensor | None) -> tuple[int, ...]:
+def infer_spaces(X: Tensor, clip_features: Tensor | None) -> tuple[int, ...]:
     """Widths of the spaces in X: what stands beside the language view is a space of its own, else all is one."""
     d = X.shape[1]
-    if anchor is not None and anchor.shape[1] < d:
-        some, other = slice(0, 64), d - anchor.shape[1]
-        if _parallel(X[some, other:], anchor[some], 64):
+    if clip_features is not None and clip_features.shape[1] < d:
+        some, other = slice(0, 64), d - clip_features.shape[1]
+        if _parallel(X[some, other:], clip_features[some], 64):
             return (other, d - other)
-        if _parallel(X[some, : d - other], anchor[some], 64):
+        if _parallel(X[some, : d - other], clip_features[some], 64):
             return (d - other, other)
     return (d,)
 
 
-def _parallel(X: Tensor, anchor: Tensor, block: int) -> bool:
-    """Whether every row of X has the direction of its row of ``anchor``."""
+def _parallel(X: Tensor, clip_features: Tensor, block: int) -> bool:
+    """Whether every row of X has the direction of its row of ``clip_features``."""
     return all(
-        bool(((unit(single(X[i : i + block])) - unit(single(anchor[i : i + block]))).abs() < 2e-3).all())
+        bool(((unit(single(X[i : i + block])) - unit(single(clip_features[i : i + block]))).abs() < 2e-3).all())
         for i in range(0, len(X), block)
     )
 

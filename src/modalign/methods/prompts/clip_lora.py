@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from modalign.core.errors import InputError
 from modalign.linalg.similarity import unit
-from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive, Seed
+from modalign.methods.contract.parameters import Augmentations, Count, Fraction, NonNegative, Positive, Seed
 from modalign.methods.contract.prompting import LOOKED_AT, SENTENCES, worded
 from modalign.methods.contract.tower import Learner, TowerMethod, Towers, cosine_logits
 from modalign.tune.batches import ImageBatches
@@ -100,7 +100,7 @@ class CLIPLoRA(TowerMethod["LowRankLearner"]):
     epochs: Count | None = None
     batch_size: Count = 32
     learning_rate: NonNegative = 2e-4
-    augmentation: str | list = "random_resized_crop_flip"
+    augmentation: Augmentations = "random_resized_crop_flip"
     training: dict | None = None
     random_state: Seed = None
 

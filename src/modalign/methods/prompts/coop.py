@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Generator
 
+from modalign.core.renaming import Formerly
 from modalign.methods.contract.parameters import Count
 from modalign.methods.contract.prompting import PromptLearner, PromptMethod, textual
 from modalign.methods.contract.tower import Towers
@@ -26,23 +28,23 @@ class CoOp(PromptMethod[PromptLearner]):
 
     Parameters
     ----------
-    length : m, learnable tokens.
-    words : begin with these instead of at random, as many tokens as they have; ``length`` then has no say.
-    class_specific : a context for every class.
+    n_ctx : m, learnable tokens.
+    words : begin with these instead of at random, as many tokens as they have; ``n_ctx`` then has no say.
+    class_specific_context : a context for every class.
     """
 
     title = "CoOp"
     paper = "Zhou et al., Learning to prompt for vision-language models, IJCV 2022, arXiv:2109.01134"
 
-    length: Count = 16
+    n_ctx: Annotated[Count, Formerly("length")] = 16
     words: str | None = None
-    class_specific: bool = False
+    class_specific_context: Annotated[bool, Formerly("class_specific")] = False
 
     def _learner(self, towers: Towers, generator: Generator) -> PromptLearner:
         words = None if self.words is None else towers.text.words(self.words).cpu()
-        length = self.length if words is None else len(words)
-        classes = len(towers) if self.class_specific else None
+        length = self.n_ctx if words is None else len(words)
+        classes = len(towers) if self.class_specific_context else None
         return PromptLearner(towers, textual(towers, length, generator, classes=classes, words=words), "{}.", length)
 
     def _class_axes(self) -> dict[str, int]:
-        return {"text.00": 1} if self.class_specific else {}
+        return {"text.00": 1} if self.class_specific_context else {}

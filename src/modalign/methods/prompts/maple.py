@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from torch import Generator
 
+from modalign.core.renaming import Formerly
 from modalign.methods.contract.parameters import Count, NonNegative
 from modalign.methods.contract.prompting import PromptLearner, PromptMethod, fitting_depth, projected, start
 from modalign.methods.contract.tower import Towers
@@ -26,7 +27,7 @@ class MaPLe(PromptMethod[PromptLearner]):
 
     Parameters
     ----------
-    length : tokens a side and layer. More than four all start at random.
+    n_ctx : tokens a side and layer. More than four all start at random.
     depth : layers with prompts of their own, at most those of the shallower tower.
     coupled : without, visual prompts are drawn and learned on their own.
     """
@@ -35,7 +36,7 @@ class MaPLe(PromptMethod[PromptLearner]):
     paper = "Khattak et al., MaPLe: multi-modal prompt learning, CVPR 2023, arXiv:2210.03117"
     ablations: ClassVar[dict[str, dict[str, Any]]] = {"sides not coupled": {"coupled": False}}
 
-    length: Count = 2
+    n_ctx: Annotated[Count, Formerly("length")] = 2
     depth: Count = 9
     coupled: bool = True
     epochs: Count = 5
@@ -44,9 +45,9 @@ class MaPLe(PromptMethod[PromptLearner]):
 
     def _learner(self, towers: Towers, generator: Generator) -> PromptLearner:
         depth = fitting_depth(self.depth, towers)
-        words, sentence = start(towers.text, self.length)
-        text = Prompts(self.length, towers.text.width, depth=depth, words=words, generator=generator)
+        words, sentence = start(towers.text, self.n_ctx)
+        text = Prompts(self.n_ctx, towers.text.width, depth=depth, words=words, generator=generator)
         if self.coupled:
-            return PromptLearner(towers, projected(text, towers, generator), sentence, self.length)
-        vision = Prompts(self.length, towers.vision.width, depth=depth, generator=generator)
-        return PromptLearner(towers, IndependentPrompts(text, vision), sentence, self.length)
+            return PromptLearner(towers, projected(text, towers, generator), sentence, self.n_ctx)
+        vision = Prompts(self.n_ctx, towers.vision.width, depth=depth, generator=generator)
+        return PromptLearner(towers, IndependentPrompts(text, vision), sentence, self.n_ctx)

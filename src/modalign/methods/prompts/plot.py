@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Generator, Tensor, nn
 
+from modalign.core.renaming import Formerly
 from modalign.linalg.token_transport import PlanKind, PromptTransport, prompt_transport
 from modalign.methods.contract.parameters import Count, Positive
 from modalign.methods.contract.prompting import LOOKED_AT, PromptLearner, PromptMethod, textual
@@ -38,8 +39,8 @@ class PLOT(PromptMethod["PlotLearner"]):
     Parameters
     ----------
     prompts : N, contexts of a class.
-    length : learnable tokens a context.
-    words : begin all contexts with these, N(0, 0.02²) apart, as many tokens as they have; ``length`` then has no say.
+    n_ctx : learnable tokens a context.
+    words : begin all contexts with these, N(0, 0.02²) apart, as many tokens as they have; ``n_ctx`` then has no say.
     epsilon : λ, strength of the entropy.
     plan : a uniform plan in place of transport, as a control.
     sweeps : of Sinkhorn's algorithm at most.
@@ -52,14 +53,14 @@ class PLOT(PromptMethod["PlotLearner"]):
     ablations: ClassVar[dict[str, dict[str, Any]]] = {"uniform plan": {"plan": "uniform"}}
 
     prompts: Count = 4
-    length: Count = 16
+    n_ctx: Annotated[Count, Formerly("length")] = 16
     words: str | None = None
     epsilon: Positive = 0.1
     plan: PlanKind = "transport"
     sweeps: Count = 100
 
     def _learner(self, towers: Towers, generator: Generator) -> PlotLearner:
-        words, length = None, self.length
+        words, length = None, self.n_ctx
         if self.words is not None:
             words = towers.text.words(self.words).cpu()
             length = len(words)
@@ -93,7 +94,7 @@ class PlotLearner(PromptLearner):
     ----------
     towers : the frozen encoder and the classes.
     prompts : sets of the text tower.
-    length : learnable tokens a context.
+    n_ctx : learnable tokens a context.
     settings : hyper-parameters.
     """
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Generator
 
+from modalign.core.renaming import Formerly
 from modalign.methods.contract.parameters import Count
 from modalign.methods.contract.prompting import PromptLearner, PromptMethod, fitting_depth
 from modalign.methods.contract.tower import Towers
@@ -27,7 +29,7 @@ class UPT(PromptMethod[PromptLearner]):
 
     Parameters
     ----------
-    length : tokens a side.
+    n_ctx : tokens a side.
     depth : layers with prompts of their own, at most those of the shallower tower.
     width : of the block.
     """
@@ -35,12 +37,12 @@ class UPT(PromptMethod[PromptLearner]):
     title = "UPT"
     paper = "Zang et al., Unified vision and language prompt learning, 2022, arXiv:2210.07225"
 
-    length: Count = 4
+    n_ctx: Annotated[Count, Formerly("length")] = 4
     depth: Count = 1
     width: Count = 128
 
     def _learner(self, towers: Towers, generator: Generator) -> PromptLearner:
         widths = towers.text.width, towers.vision.width
         depth = fitting_depth(self.depth, towers)
-        prompts = JointPrompts((self.length, self.length), *widths, width=self.width, depth=depth, generator=generator)
-        return PromptLearner(towers, prompts, "{}.", self.length)
+        prompts = JointPrompts((self.n_ctx, self.n_ctx), *widths, width=self.width, depth=depth, generator=generator)
+        return PromptLearner(towers, prompts, "{}.", self.n_ctx)

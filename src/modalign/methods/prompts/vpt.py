@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from torch import Generator
 
+from modalign.core.renaming import Formerly
 from modalign.methods.contract.parameters import Count
 from modalign.methods.contract.prompting import PromptLearner, PromptMethod
 from modalign.methods.contract.tower import Towers
@@ -31,7 +32,7 @@ class VPT(PromptMethod[PromptLearner]):
 
     Parameters
     ----------
-    length : prompts a layer.
+    n_ctx : prompts a layer.
     deep : new prompts at every layer, not at the first alone.
     """
 
@@ -39,10 +40,10 @@ class VPT(PromptMethod[PromptLearner]):
     paper = "Jia et al., Visual prompt tuning, ECCV 2022, arXiv:2203.12119"
     ablations: ClassVar[dict[str, dict[str, Any]]] = {"first layer only": {"deep": False}}
 
-    length: Count = 4
+    n_ctx: Annotated[Count, Formerly("length")] = 4
     deep: bool = True
 
     def _learner(self, towers: Towers, generator: Generator) -> PromptLearner:
         depth = towers.vision.depth if self.deep else 1
-        vision = Prompts(self.length, towers.vision.width, depth=depth, generator=generator)
+        vision = Prompts(self.n_ctx, towers.vision.width, depth=depth, generator=generator)
         return PromptLearner(towers, IndependentPrompts(vision=vision))

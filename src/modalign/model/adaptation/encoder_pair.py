@@ -35,28 +35,32 @@ class EncoderPair:
     def open(
         cls,
         encoder: str | Encoder | JoinedEncoder,
-        anchor: str | Encoder | None,
+        clip_encoder: str | Encoder | None,
         method: VectorMethod,
         device: str,
         crops: int = 0,
     ) -> EncoderPair:
-        """Load what is a name, check that it goes with the method, and join encoder and anchor if both are needed."""
+        """Load what is a name, check that it goes with the method, and join the two encoders if both are needed."""
         encoder = load_encoder(encoder, device=device) if isinstance(encoder, (str, os.PathLike)) else encoder
         if not isinstance(encoder, (Encoder, JoinedEncoder)):
             raise InputError(f"Expected {argument('encoder')} as a name, a folder or an encoder, got {encoder!r}.")
         if crops:
             require_one(encoder)
-        if anchor is not None:
-            if not method.takes_anchor:
-                raise InputError(f"{type(method).__name__} learns in one space and takes no anchor; leave it out.")
-            if isinstance(anchor, str):
-                anchor = require_one(load_encoder(anchor, device=device), "as anchor", "choose one of them")
-            if not anchor.has_text:
-                raise InputError(f"Expected an anchor that reads sentences, '{anchor.name}' has no text tower.")
+        if clip_encoder is not None:
+            if not method.takes_clip_features:
+                raise InputError(f"{type(method).__name__} learns in one space; leave out {argument('clip_encoder')}.")
+            if isinstance(clip_encoder, str):
+                clip_encoder = require_one(
+                    load_encoder(clip_encoder, device=device), f"as {argument('clip_encoder')}", "choose one of them"
+                )
+            if not clip_encoder.has_text:
+                raise InputError(
+                    f"Expected {argument('clip_encoder')} to read sentences, '{clip_encoder.name}' has no text tower."
+                )
             parts = encoder.parts if isinstance(encoder, JoinedEncoder) else (encoder,)
-            if anchor.spec.fingerprint not in {part.spec.fingerprint for part in parts}:
-                return cls(encoder, anchor, JoinedEncoder([*parts, anchor]))
-        if isinstance(encoder, JoinedEncoder) and method.takes_anchor:
+            if clip_encoder.spec.fingerprint not in {part.spec.fingerprint for part in parts}:
+                return cls(encoder, clip_encoder, JoinedEncoder([*parts, clip_encoder]))
+        if isinstance(encoder, JoinedEncoder) and method.takes_clip_features:
             if method.get_params().get("spaces", ()) is None:
                 method.set_params(spaces=list(encoder.widths))
             return cls(encoder, encoder.language, encoder)
@@ -80,12 +84,13 @@ class EncoderPair:
 
 
 def trainable_encoder(
-    encoder: str | Encoder | JoinedEncoder, anchor: str | Encoder | None, mirror: bool | None, device: str
+    encoder: str | Encoder | JoinedEncoder, clip_encoder: str | Encoder | None, mirror: bool | None, device: str
 ) -> ClipEncoder:
     """An encoder to learn in: in float32, which gradients need, unless the caller loaded it otherwise."""
-    if anchor is not None or mirror:
+    if clip_encoder is not None or mirror:
         raise InputError(
-            "Methods that learn inside an encoder take neither an anchor nor mirrored views; leave them out."
+            f"Methods that learn inside an encoder take neither {argument('clip_encoder')} nor mirrored views; "
+            "leave them out."
         )
     encoder = load_encoder(encoder, device=device, dtype="float32") if isinstance(encoder, str) else encoder
     return require_clip(encoder)

@@ -97,18 +97,20 @@ def fit_vectors(method: VectorMethod, pair: EncoderPair, task: FitTask) -> Fitte
     views = [pair.see(task.learn, view, task.crops) for view in (VIEWS if task.mirror else VIEWS[:1])]
     X, count = concatenate([x for x, _ in views]), len(views[0][0])
     aligned_views = [a for _, a in views if a is not None]  # of all views or of none
-    anchor = concatenate(aligned_views) if aligned_views else None
+    clip_features = concatenate(aligned_views) if aligned_views else None
     if text is None:
         require_every_class(X.labels, task.items.class_names)
     asked = task.crops if method.scores_parts else 0
     held, held_aligned = (None, None) if task.validation is None else pair.see(task.validation, VIEWS[0], asked)
 
     crossing = task.holdout is not None and task.holdout.cross
-    predict = partial(cross_fit, method, X, text=text, anchor=anchor, views=len(views), random_state=task.random_state)
+    predict = partial(
+        cross_fit, method, X, text=text, clip_features=clip_features, views=len(views), random_state=task.random_state
+    )
     crossed = predict() if crossing and not method.judges_itself else None
     if crossed is not None:
         method.set_params(**crossed.chosen)
-    method.fit(X, text=text, anchor=anchor, validation=None if crossing else held)
+    method.fit(X, text=text, clip_features=clip_features, validation=None if crossing else held)
     if hasattr(method, "fitted_answers_"):
         name_answers(method.fitted_answers_, X.vectors, image_hashes(task.items, X.ids))
     if crossing and method.judges_itself:
@@ -116,7 +118,7 @@ def fit_vectors(method: VectorMethod, pair: EncoderPair, task: FitTask) -> Fitte
         crossed = crossed if len(crossed.rows) else predict()  # with too few labels it does not judge itself
 
     rows = np.arange(count) if crossed is None else crossed.rows
-    aligned = (X if anchor is None else anchor).select(rows)
+    aligned = (X if clip_features is None else clip_features).select(rows)
     parts = [] if crossed is None or not len(rows) else [(crossed.scored, aligned)]
     if held is not None:
         parts.append((score(pair.encoder, method, held), held_aligned or held))

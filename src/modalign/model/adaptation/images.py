@@ -14,11 +14,11 @@ from modalign.data.splits.split import Split, official_split
 
 
 def read_items(
-    images: Any, classes: Sequence[str] | str | Path | None, unlabelled: bool, split: str | Path | Split | None = None
+    images: Any, classes: Sequence[str] | str | Path | None, unlabeled: bool, split: str | Path | Split | None = None
 ) -> Items:
-    if unlabelled and classes is None:
+    if unlabeled and classes is None:
         raise InputError(f"Expected the names of the classes for images without labels; give {argument('classes')}.")
-    items = load_items(images, classes=classes, split=split, **({"labels": UNLABELLED} if unlabelled else {}))
+    items = load_items(images, classes=classes, split=split, **({"labels": UNLABELLED} if unlabeled else {}))
     if len(items.class_names) < 2:
         raise InputError(
             f"Expected at least 2 classes, got {len(items.class_names)}; put the images of each class in a folder of "

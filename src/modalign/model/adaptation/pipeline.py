@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from modalign.core.errors import InputError
+from modalign.core.renaming import renamed
 from modalign.data.copies import content_hash
 from modalign.data.text.descriptions import class_sentences, sentence_notes
 from modalign.evaluate.class_sizes import estimated_sizes, with_class_sizes
@@ -34,16 +36,17 @@ if TYPE_CHECKING:
     from modalign.encoders.joined import JoinedEncoder
 
 
+@renamed(anchor="clip_encoder", unlabelled="unlabeled")
 def adapt(
     images: Any,
     *,
     encoder: str | Encoder | JoinedEncoder = "tiny",
-    anchor: str | Encoder | None = None,
+    clip_encoder: str | Encoder | None = None,
     method: str | VectorMethod | TowerMethod = "auto",
     shots: int | None = None,
     validation: Validation = "auto",
     classes: Sequence[str] | str | Path | None = None,
-    unlabelled: bool = False,
+    unlabeled: bool = False,
     split: str | Path | Split | None = None,
     templates: str | Sequence[str] | None = None,
     descriptions: str | Path | None = None,
@@ -60,8 +63,8 @@ def adapt(
     ----------
     images : a folder with one sub-folder a class, a CSV, a list, an archive, or :class:`~modalign.Items`.
     encoder : a name for :func:`~modalign.load_encoder`, or what it returned; ``"a+b"`` puts two side by side.
-    anchor : a vision-language encoder that is needed for learning only, where ``encoder`` has never seen text and the
-        method maps its space to that of language (GPUA); the classifier then runs on ``encoder`` alone.
+    clip_encoder : a vision-language encoder that is needed for learning only, where ``encoder`` has never seen text and
+        the method maps its space to that of language (GPUA); the classifier then runs on ``encoder`` alone.
     method : a name (see ``modalign list``) or an unfitted method. ``"auto"`` tries several on held-out images and keeps
         the best combination, within ``seconds`` (20 by default) beyond embedding.
     shots : training images per class; None uses all. Where predictions are cross-fitted, min(shots, 4) images per class
@@ -74,7 +77,7 @@ def adapt(
         cross-fits methods on vectors with up to 2,000 labeled images, and otherwise holds out a fifth of each class,
         at least 19 images in all.
     classes : class names, or a file of them, where the folders do not say it well.
-    unlabelled : take no label from the folders or lists; ``classes`` then says what there may be.
+    unlabeled : take no label from the folders or lists; ``classes`` then says what there may be.
     split : a split file, or a split of the given items. Default: what the source marks; its test images are never
         used, its validation images serve as that. See :func:`~modalign.load_items`.
     templates : sentences with ``{}`` for the class name.
@@ -93,27 +96,27 @@ def adapt(
     InputError : before any image is encoded, in one sentence.
     """
     started = time.perf_counter()
-    items = read_items(images, classes, unlabelled, split)
+    items = read_items(images, classes, unlabeled, split)
     crops, hyperparameters = split_crops(method, crops, mirror, hyperparameters)
-    method = configure(method, hyperparameters, random_state, adapt.__kwdefaults__ or ())
+    method = configure(method, hyperparameters, random_state, _arguments())
     holdout = plan_holdout(items, shots, validation, method, random_state)
     task = FitTask(
         items, holdout, class_sentences(items.class_names, templates, descriptions), random_state=random_state
     )
     if isinstance(method, TowerMethod):
-        fitted = fit_tower(method, trainable_encoder(encoder, anchor, mirror, device), task, checkpoint)
+        fitted = fit_tower(method, trainable_encoder(encoder, clip_encoder, mirror, device), task, checkpoint)
     else:
         if checkpoint is not None:
             raise InputError(
                 f"{type(method).__name__} learns from vectors in one go and keeps no checkpoint; leave it out."
             )
         task = replace(task, mirror=method.mirrors if mirror is None else mirror, crops=crops)
-        fitted = fit_vectors(method, EncoderPair.open(encoder, anchor, method, device, crops), task)
+        fitted = fit_vectors(method, EncoderPair.open(encoder, clip_encoder, method, device, crops), task)
     known = fitted.held_out
     temperature = 1.0 if known is None else calibrate(known)
     parts = ((), ()) if holdout is None else (holdout.learn, holdout.validation)
     learned, validated = (frozenset(content_hash(items, i) for i in part) - {""} for part in parts)
-    spoken = fitted.encoder.has_text or anchor is not None
+    spoken = fitted.encoder.has_text or clip_encoder is not None
     told = sentence_notes(items.class_names, templates, descriptions) if spoken else ()
     outcome = _outcome(method, fitted, items.class_names)
     return Classifier(
@@ -148,6 +151,11 @@ def adapt(
         },
         crops=crops,
     )
+
+
+def _arguments() -> list[str]:
+    """The keyword arguments of :func:`adapt`, which a misspelled hyper-parameter may stand for."""
+    return [name for name, p in inspect.signature(adapt).parameters.items() if p.kind is p.KEYWORD_ONLY]
 
 
 def _outcome(method: VectorMethod | TowerMethod, fitted: Fitted, class_names: tuple[str, ...]) -> dict[str, Any]:

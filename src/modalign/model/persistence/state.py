@@ -15,8 +15,9 @@ from sklearn.base import BaseEstimator
 from modalign.core.errors import InputError
 from modalign.core.features import EncoderSpec
 from modalign.core.record import plain
+from modalign.core.renaming import present_names
 from modalign.methods import OTHER_METHODS, method_class, name_of
-from modalign.methods.contract.parameters import check_parameters
+from modalign.methods.contract.parameters import check_parameters, former_names
 from modalign.methods.contract.vectors import VectorMethod
 from modalign.model.persistence.checks import check_restored
 
@@ -40,12 +41,16 @@ def restore_method(entries: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
         The entries, the arrays and the method do not fit each other.
     """
     cls = method_class(entries["method"])
+    formerly = former_names(cls)
     try:
-        method = cls(**decode_parameters(entries["parameters"]))
+        method = cls(**present_names(decode_parameters(entries["parameters"]), formerly, spoken=None))
     except TypeError as error:
         raise InputError(f"it has parameters that {cls.__name__} does not know: {error}.") from None
     check_parameters(method)
-    restore_state(method, entries["state"], tensors)
+    learned = {f"{former.name}_": f"{name}_" for name, former in formerly.items()}  # each hyper-parameter as used
+    restore_state(
+        method, *({learned.get(key, key): v for key, v in part.items()} for part in (entries["state"], tensors))
+    )
     if hasattr(method, "logit_scale") and "logit_scale_" not in vars(method):  # the first cards had it there only
         method.logit_scale_ = method.logit_scale
     if isinstance(method, VectorMethod) and "temperature_" not in vars(method):

@@ -1,0 +1,128 @@
+"""Former names of public parameters and of their values: accepted for one minor version, each with one warning.
+
+A hyper-parameter carries its former names in its annotation, ``Annotated[Count, Formerly("neighbours")]``; a function
+takes its own from :func:`renamed`.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from modalign.core.errors import InputError, argument
+from modalign.core.spelling import spelled_alike
+
+REMOVED_IN = "0.3"
+"""The version that former names stop working in."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Spoken = Callable[[str, str], str]
+
+
+@dataclass(frozen=True)
+class Formerly:
+    """What a parameter was called, and what its values were called.
+
+    Attributes
+    ----------
+    name : str
+        The former name; empty if only values were renamed.
+    values : tuple of pairs of str
+        (former value, present value).
+    """
+
+    name: str = ""
+    values: tuple[tuple[str, str], ...] = ()
+
+    def present(self, value: Any) -> Any:
+        """A value, or a list of values, by its present name; the same object if that is its name already."""
+        if isinstance(value, list):
+            found = [self.present(entry) for entry in value]
+            return value if all(new is old for new, old in zip(found, value, strict=True)) else found
+        return dict(self.values).get(value, value) if isinstance(value, str) else value
+
+
+CENTER = Formerly(values=(("centre", "center"),))
+OFFICIAL = Formerly(values=(("released", "official_code"),))
+
+
+def present_names(
+    given: Mapping[str, Any], formerly: Mapping[str, Formerly], spoken: Spoken | None = argument
+) -> dict[str, Any]:
+    """``given`` under present names and with present values; names without an entry in ``formerly`` stay.
+
+    Parameters
+    ----------
+    given : mapping of str to any
+        Name → value.
+    formerly : mapping of str to Formerly
+        Present name → what it was called.
+    spoken : callable or None
+        ``spoken(name, value)`` is how the caller writes an argument, for the warning. None takes former names without a
+        warning: they come from a file.
+
+    Raises
+    ------
+    InputError
+        A parameter is given by its former and by its present name.
+
+    Warns
+    -----
+    FutureWarning
+        One per former name or value; it has the present one.
+    """
+    names = {spelled_alike(former.name): name for name, former in formerly.items() if former.name}
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        new = name if name in formerly else names.get(spelled_alike(str(name)), name)
+        if new in found or (new != name and new in given):
+            raise InputError(f"Expected '{new}' once, got it by two names; leave '{name}' out.")
+        found[new] = formerly[new].present(value) if new in formerly else value
+        if spoken is None:
+            continue
+        if new != name:
+            warn_renamed(spoken(name, ""), spoken(new, ""))
+        elif found[new] is not value:
+            warn_renamed(spoken(name, str(value)), spoken(new, str(found[new])))
+    return found
+
+
+def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a function take keyword arguments by former names: ``@renamed(former="present")``."""
+    formerly = {new: Formerly(old) for old, new in names.items()}
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            return function(*args, **present_names(kwargs, formerly))
+
+        return call
+
+    return decorate
+
+
+def present_value(name: str, value: Any, former: Formerly) -> Any:
+    """The value of the argument ``name`` of a function by its present name, with a warning if it is a former one."""
+    return present_names({name: value}, {name: former})[name]
+
+
+def warn_renamed(old: str, new: str) -> None:
+    """Warn that ``old`` is now ``new``, both as the caller writes them."""
+    warnings.warn(
+        f"{old} is now {new}; the old name stops working in version {REMOVED_IN}.",
+        FutureWarning,
+        stacklevel=_depth_outside(),
+    )
+
+
+def _depth_outside() -> int:
+    """How many frames up from :func:`warn_renamed` the caller of the library is; the warning shows its line."""
+    depth, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("modalign", "sklearn"):
+        depth, frame = depth + 1, frame.f_back
+    return depth
