@@ -14,7 +14,7 @@ from sklearn.base import clone
 import modalign as ma
 from modalign.cli import run
 from modalign.core.errors import InputError, options
-from modalign.core.renaming import REMOVED_IN, Formerly, present_names, renamed
+from modalign.core.renaming import REMOVED_IN, Formerly, present_names, renamed_arguments
 from modalign.evaluate.comparison.schedule import _under_present_names
 from modalign.linalg.sinkhorn import transport_cost
 from modalign.methods import ALL_METHODS, method_class
@@ -101,7 +101,7 @@ def test_present_names_warn_of_nothing_and_values_stay_the_same_objects() -> Non
 
 
 def test_a_function_takes_its_former_arguments() -> None:
-    @renamed(former="present")
+    @renamed_arguments(former="present")
     def function(a: int, *, present: int = 0, **rest: int) -> tuple[int, int, dict[str, int]]:
         return a, present, rest
 

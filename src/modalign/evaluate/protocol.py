@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from modalign.core.errors import InputError, argument
 from modalign.core.features import UNLABELLED, ClassText, Features, concatenate
 from modalign.core.progress import track
-from modalign.core.renaming import renamed
+from modalign.core.renaming import renamed_arguments
 from modalign.data.splits.drawing import few_shot
 from modalign.data.splits.split import Split
 from modalign.evaluate.measuring import fingerprint_of, measured
@@ -37,7 +37,7 @@ class Method(Protocol):
     def get_params(self, deep: bool = ...) -> dict[str, object]: ...
 
 
-@renamed(anchor="clip_features")
+@renamed_arguments(anchor="clip_features")
 def few_shot_protocol(
     features: Features,
     text: ClassText | None,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from modalign.core.errors import InputError
-from modalign.core.renaming import renamed
+from modalign.core.renaming import renamed_arguments
 from modalign.linalg._kernel import tiles
 from modalign.linalg._solver import solve
 from modalign.linalg.inputs import real, wide
@@ -118,7 +118,7 @@ def sinkhorn(
     return plan
 
 
-@renamed(regularised="regularized")
+@renamed_arguments(regularised="regularized")
 def transport_cost(
     cost: Tensor,
     epsilon: float | Tensor,

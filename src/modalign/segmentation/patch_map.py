@@ -14,7 +14,6 @@ from torch import Tensor
 from modalign.core.errors import InputError, require_choice
 from modalign.core.record import plain
 from modalign.linalg.similarity import unit
-from modalign.methods.contract.parameters import known_parameters
 from modalign.methods.gpua.gpua import GPUA
 
 KINDS = ("vfm+clip", "vfm", "clip")
@@ -158,7 +157,7 @@ def fit_patch_map(
         )
     Z, X = rows.split(list(widths), dim=1)
     spaces = {"vfm+clip": list(widths), "vfm": [widths[0]], "clip": [widths[1]]}[kind]
-    gpua = GPUA(**{**DEFAULTS, "spaces": spaces, "random_state": 0, **known_parameters(GPUA, parameters)})
+    gpua = GPUA(**DEFAULTS, spaces=spaces, random_state=0).set_params(**parameters)
     with tempfile.TemporaryDirectory(prefix="modalign-patches-") as folder:
         visual = _array(joined(X, Z, kind), Path(folder, "visual.npy"))
         anchor = None if kind == "clip" else _array(X, Path(folder, "anchor.npy"))

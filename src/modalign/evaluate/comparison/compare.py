@@ -17,7 +17,7 @@ from modalign.core.files import check_writable
 from modalign.core.progress import track
 from modalign.core.record import versions
 from modalign.core.registration import canonical_name
-from modalign.core.renaming import renamed
+from modalign.core.renaming import renamed_arguments
 from modalign.data.splits.split import Split
 from modalign.evaluate.comparison.class_text import TextSource
 from modalign.evaluate.comparison.findings import REFERENCE, LeftOut, title
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 SHOTS: tuple[Shots, ...] = (0, 1, 2, 4, 8, 16, "all")
 
 
-@renamed(anchor="clip_encoder")
+@renamed_arguments(anchor="clip_encoder")
 def compare(
     source: Any,
     *,

@@ -22,7 +22,7 @@ from torch import Tensor
 from modalign.core.errors import InputError
 from modalign.core.features import ClassText, EncoderSpec, Features
 from modalign.core.labels import UNLABELLED
-from modalign.core.renaming import renamed
+from modalign.core.renaming import renamed_arguments
 from modalign.linalg.calibration import fit_temperature, sharpened
 from modalign.methods.contract.class_names import read_labels
 from modalign.methods.contract.descent import seeded
@@ -84,7 +84,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
     def _scores(self, X: Tensor) -> Tensor:
         """(n, d) image vectors → (n, C) logits."""
 
-    @renamed(anchor="clip_features")
+    @renamed_arguments(anchor="clip_features")
     def fit(
         self,
         X: ArrayLike | Tensor | Features,

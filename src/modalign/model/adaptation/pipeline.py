@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from modalign.core.errors import InputError
-from modalign.core.renaming import renamed
+from modalign.core.renaming import renamed_arguments
 from modalign.data.copies import content_hash
 from modalign.data.text.descriptions import class_sentences, sentence_notes
 from modalign.evaluate.class_sizes import estimated_sizes, with_class_sizes
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from modalign.encoders.joined import JoinedEncoder
 
 
-@renamed(anchor="clip_encoder", unlabelled="unlabeled")
+@renamed_arguments(anchor="clip_encoder", unlabelled="unlabeled")
 def adapt(
     images: Any,
     *,
