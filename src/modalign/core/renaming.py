@@ -1,7 +1,7 @@
 """Former names of public parameters and of their values: accepted for one minor version, each with one warning.
 
 A hyper-parameter carries its former names in its annotation, ``Annotated[Count, Formerly("neighbours")]``; a function
-takes its own from :func:`renamed`.
+takes its own from :func:`renamed_arguments`.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def present_names(
     return found
 
 
-def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Let a function take keyword arguments by former names: ``@renamed(former="present")``."""
+def renamed_arguments(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a function take keyword arguments by former names: ``@renamed_arguments(former="present")``."""
     formerly = {new: Formerly(old) for old, new in names.items()}
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
