@@ -1,14 +1,17 @@
-"""Scenes with exact masks: mosaics of textures, drawn from a seed."""
+"""Scenes with exact masks, drawn from a seed: mosaics of textures, and real digits glued in."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
 
 SIDE = 96
 TEXTURES = ("horizontal stripes", "vertical stripes", "checkerboard", "dots", "gradient", "noise")
 """The textures that the embedded pair tells apart as whole pictures (64 % right; diagonal stripes and grid 13 %)."""
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SENTENCES = ("{}", "a photo of {}.", "a picture of {}.", "an image of {}.", "a drawing of {}.", "this is {}.")
 PALETTE = np.array(
     [(12, 12, 12), (244, 244, 244), (128, 128, 128), (214, 34, 34), (30, 156, 50), (36, 66, 216), (240, 216, 40),
@@ -68,3 +71,24 @@ def _colors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         ink, ground = PALETTE[rng.choice(len(PALETTE), 2, replace=False)]
         if np.linalg.norm(ink - ground) > 110:
             return ink, ground
+
+
+def digit_scenes(seed: int, count: int, *, digits: int = 4, side: int = SIDE) -> Scenes:
+    """Real digits of scikit-learn, bright on dark, glued as squares of 28 to 40 pixels onto plain pictures.
+
+    The class of a square is its digit; pixels outside the squares are 255 and do not count.
+    """
+    rng = np.random.default_rng([2027, seed])
+    bunch = load_digits()
+    pictures, masks = np.empty((count, side, side, 3), np.uint8), np.full((count, side, side), 255, np.uint8)
+    for picture, mask in zip(pictures, masks, strict=True):
+        shade = rng.uniform(0, 255, 3) + rng.normal(0, 4, picture.shape)
+        picture[:] = np.clip(shade, 0, 255).astype(np.uint8)
+        for row, column in rng.permutation([(0, 0), (0, 1), (1, 0), (1, 1)])[:digits]:
+            size, which = int(rng.integers(28, 41)), int(rng.integers(len(bunch.target)))
+            top, left = (int(cell * side // 2 + rng.integers(side // 2 - size + 1)) for cell in (row, column))
+            values = Image.fromarray((bunch.images[which] * 255 / 16).astype(np.uint8))
+            square = np.asarray(values.resize((size, size), Image.Resampling.BICUBIC))
+            picture[top : top + size, left : left + size] = square[..., None]
+            mask[top : top + size, left : left + size] = bunch.target[which]
+    return Scenes(pictures, masks, DIGITS)

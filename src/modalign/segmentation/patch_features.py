@@ -20,7 +20,6 @@ from modalign.segmentation.dense import FEATURES, LAST_LAYERS, by_proxy, of_last
 
 COARSE = 32
 """Patches of this side or more are too coarse; dense methods are known to fail on such networks."""
-_OPEN = ("clip", "metaclip_2")
 _ANY_SIZE = ("dinov2", "dinov2_with_registers", "dinov3_vit")  # transformers interpolates their positions
 
 
@@ -59,10 +58,11 @@ class PatchFeatures:
         if features == "window":
             self.side = _side(encoder)
             self.patch = 1
-        elif encoder.model.config.model_type not in _OPEN:
-            raise InputError(f"The encoder '{encoder.name}' supports features='window' only.")
         else:
-            self._tower = VisionTower(encoder)
+            try:
+                self._tower = VisionTower(encoder)
+            except InputError:
+                raise InputError(f"The encoder '{encoder.name}' supports features='window' only.") from None
             self.side, self.patch = self._tower.image_size, self._tower.patch_size
 
     def notes(self) -> tuple[str, ...]:

@@ -73,6 +73,7 @@ def decide(canvas: Tensor, owner: Tensor, size: tuple[int, int], decision: Decis
     kept = _large_enough(canvas, owner, size, decision) if decision.area_threshold is not None else None
     dtype = label_type(K)
     labels, confidence = np.empty(size, dtype), np.empty(size, np.float16)
+    counts = torch.zeros(none_label(dtype) + 1, dtype=torch.long, device=canvas.device)
     for first, scores, total in _strips(canvas, owner, size, decision):
         if kept is not None:
             scores = scores.masked_fill(~kept[:, None, None], -torch.inf)
@@ -80,10 +81,10 @@ def decide(canvas: Tensor, owner: Tensor, size: tuple[int, int], decision: Decis
         sure = (best - total).exp()
         if decision.prob_threshold > 0:
             index = index.masked_fill(sure < decision.prob_threshold, 0 if decision.background else none_label(dtype))
+        counts += torch.bincount(index.flatten(), minlength=len(counts))
         rows = slice(first, first + len(index))
         labels[rows], confidence[rows] = index.cpu().numpy().astype(dtype), sure.half().cpu().numpy()
-    counts = np.bincount(labels.reshape(-1), minlength=K)[:K]
-    return Decided(labels, confidence, counts)
+    return Decided(labels, confidence, counts[:K].cpu().numpy())
 
 
 def probabilities(canvas: Tensor, owner: Tensor, size: tuple[int, int], decision: Decision) -> np.ndarray:

@@ -17,8 +17,8 @@ LONGEST = 2048
 """The longer side of a resized photo is at most this, as in mmsegmentation's (2048, s) …"""
 LONGEST_STRIP = 2**15
 """… unless the shorter one would fall below a patch; then at most this."""
-CHUNK = 2**24
-"""Numbers of interpolated windows that are held at a time: 64 MB."""
+CHUNK = 2**22
+"""Numbers of interpolated windows, or of a strip of the photo, that are held at a time: 16 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)

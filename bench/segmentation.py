@@ -1,0 +1,187 @@
+"""Open-vocabulary segmentation on mosaics of textures with exact masks: ``python -m bench.segmentation [quality …]``.
+
+``quality``: mIoU of every kind of features by the embedded pair, plain and with the map of GPUA, over seeds. A seed is
+30 scenes of 96 pixels to segment and 60 others, without masks, to learn the map from; windows of 32 pixels, every 8
+(every 16 in learning). All choices were made on seeds from 100 on. IoU is summed over the scenes of a seed and averaged
+over the classes that occur.
+
+``throughput``: windows a second of each kind of features beside the bare tower (all tokens, projected) on the same
+windows, by a network of the shape of ViT-B/16 with random weights; in turns, medians of processor seconds.
+
+``memory``: the highest resident memory of segmenting one photo, by its size, 20 names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from statistics import mean, median
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import CLIPConfig, CLIPModel
+
+import modalign as ma
+from bench.machine import machine
+from bench.mosaics import SENTENCES, SIDE, texture_scenes
+from modalign.core.record import plain
+from modalign.encoders.base import Encoder
+from modalign.encoders.towers.opened import VisionTower
+from modalign.evaluate.masks.confusion_counts import segmentation_scores
+from modalign.evaluate.peak_memory import PeakMemory
+from modalign.linalg.similarity import unit
+from modalign.segmentation.calibrated import Calibration, calibrated
+from modalign.segmentation.dense import LAST_LAYERS, of_last_layer
+
+SCENES, FITTED, STRIDE, FIT_STRIDE = 30, 60, 8, 16
+KINDS = ("clip", "maskclip", "maskclip-residual", "clearclip", "sclip", "scclip", "window")
+MAPPED = ("clip", "maskclip", "sclip")  # whose mean gain has a bar
+FASTER = {"clip": 0.8, "maskclip": 0.8, "sclip": 0.8, "scclip": 0.5}
+PHOTOS = ((480, 640), (1000, 1500), (3000, 4000), (6000, 8000), (50, 20_000))
+NAMES = tuple(f"thing {i}" for i in range(20))
+
+
+def quality(seeds: int, kinds: Sequence[str] = KINDS) -> list[dict[str, Any]]:
+    """One row a kind of features: mIoU in percent by seed, plain and with a map."""
+    encoder, vfm = (_loaded(name) for name in ("tiny", "tiny-vision"))
+    rows = []
+    for features in kinds:
+        found: dict[str, list[float]] = {"plain": [], "mapped": []}
+        for seed in range(seeds):
+            scenes, others = texture_scenes(seed, SCENES), texture_scenes(1000 + seed, FITTED)
+            segmenter = ma.Segmenter(
+                encoder, scenes.names, features=features, templates=SENTENCES, short_side=SIDE, stride=STRIDE
+            )
+            found["plain"].append(miou(segmenter, scenes.pictures, scenes.masks))
+            if features != "window":
+                segmenter.fit_map(others.pictures, vfm=vfm, stride=FIT_STRIDE)
+                found["mapped"].append(miou(segmenter, scenes.pictures, scenes.masks))
+        rows.append({"features": features, **found})
+        print(f"{features}: {found}", file=sys.stderr)
+    return rows
+
+
+def miou(segmenter: ma.Segmenter, pictures: np.ndarray, masks: np.ndarray) -> float:
+    """Mean IoU in percent over the classes that occur."""
+    labels = [s.labels for s in segmenter.segment(pictures)]
+    return 100 * segmentation_scores(labels, list(masks), n_classes=len(segmenter.names)).miou
+
+
+def bars(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is asked for, in points of mIoU, and what was found."""
+    plain = {row["features"]: mean(row["plain"]) for row in rows}
+    gain = {row["features"]: mean(row["mapped"]) - plain[row["features"]] for row in rows if row["mapped"]}
+    asked = [
+        ("maskclip above clip", 10, plain["maskclip"] - plain["clip"]),
+        ("scclip above clip", 12, plain["scclip"] - plain["clip"]),
+        ("the map on clip, maskclip and sclip, mean gain", 4, mean(gain[name] for name in MAPPED)),
+        ("the map on scclip, gain", -1, gain["scclip"]),
+    ]
+    return [{"bar": name, "required": least, "found": round(value, 2)} for name, least, value in asked]
+
+
+def throughput(turns: int) -> list[dict[str, Any]]:
+    """One row a kind of features: windows a second as a share of those of the bare tower."""
+    torch.manual_seed(0)
+    model = CLIPModel(CLIPConfig(vision_config={"patch_size": 16}, text_config={"num_hidden_layers": 1})).eval()
+    tower, windows = VisionTower.of(model), torch.randn(4, 3, 224, 224)
+    runs: dict[str, Any] = {"tower": lambda: tower(windows, tokens=True).tokens}
+    runs |= {name: lambda layer=LAST_LAYERS[name]: unit(of_last_layer(tower, windows, layer)) for name in LAST_LAYERS}
+    runs["scclip"] = lambda: unit(calibrated(tower, windows, Calibration()))
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    with torch.inference_mode():
+        for turn in range(turns + 1):
+            for name, run in runs.items():
+                began = time.process_time()
+                run()
+                if turn:
+                    seconds[name].append(time.process_time() - began)
+    best = {name: median(values) for name, values in seconds.items()}
+    return [
+        {
+            "features": name,
+            "windows_a_second": len(windows) / best[name],
+            "of_the_tower": best["tower"] / best[name],
+            "required": FASTER.get(name),
+        }
+        for name in runs
+    ]
+
+
+def memory() -> list[dict[str, Any]]:
+    """One row a photo: MB above the start, beside those of its pixels and of its labels and confidence."""
+    segmenter = ma.Segmenter(_loaded("tiny"), NAMES, features="sclip", templates=("{}",), short_side=336, stride=16)
+    list(segmenter.segment(np.zeros((1, 64, 64, 3), np.uint8)))
+    rows = []
+    for height, width in PHOTOS:
+        photo = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
+        with PeakMemory() as peak:
+            (found,) = segmenter.segment(photo)
+        kept = found.labels.nbytes + found.confidence.nbytes
+        rows.append({"height": height, "width": width, "peak": peak.bytes, "pixels": photo.nbytes, "result": kept})
+    return rows
+
+
+def show(name: str, rows: list[dict[str, Any]]) -> None:
+    """The table of one part, for people."""
+    print(f"\n{name}")
+    for row in rows:
+        if name == "quality":
+            means = [f"{mean(row[key]):5.1f}" if row[key] else "    –" for key in ("plain", "mapped")]
+            each = "; ".join(" ".join(f"{value:.1f}" for value in row[key]) for key in ("plain", "mapped"))
+            print(f"  {row['features']:18} plain {means[0]}  with the map {means[1]}   by seed: {each}")
+        elif name == "bars":
+            print(f"  {row['bar']:48} {row['found']:+6.1f} (required {row['required']:+d})")
+        elif name == "throughput":
+            asked = f" (required {row['required']})" if row["required"] else ""
+            print(f"  {row['features']:18} {row['windows_a_second']:6.2f} windows/s {row['of_the_tower']:6.2f}{asked}")
+        else:
+            parts = (
+                f"{key} {row[key] / 2**20:7.1f} MB" for key in ("peak", "pixels", "result") if row[key] is not None
+            )
+            print(f"  {row['width']:6} × {row['height']:<5} {', '.join(parts)}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure what is asked for; 1 if a bar was missed."""
+    parser = argparse.ArgumentParser(prog="python -m bench.segmentation", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("parts", nargs="*", default=["quality", "throughput", "memory"], help="what to measure")
+    parser.add_argument("--seeds", type=int, default=3, help="of the scenes, from 0")
+    parser.add_argument("--features", nargs="+", choices=KINDS, default=KINDS, help="of the quality")
+    parser.add_argument("--turns", type=int, default=5, help="of the throughput")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(arguments)
+    warnings.simplefilter("ignore")
+    found: dict[str, list[dict[str, Any]]] = {}
+    if "quality" in options.parts:
+        found["quality"] = quality(options.seeds, options.features)
+        if len(options.features) == len(KINDS):
+            found["bars"] = bars(found["quality"])
+    if "throughput" in options.parts:
+        found["throughput"] = throughput(options.turns)
+    if "memory" in options.parts:
+        found["memory"] = memory()
+    if options.json:
+        print(json.dumps(plain({"machine": machine(), **found}), indent=1))
+    else:
+        print(machine())
+        for name, rows in found.items():
+            show(name, rows)
+    missed = [row for row in found.get("bars", []) if row["found"] < row["required"]]
+    slow = [row for row in found.get("throughput", []) if row["required"] and row["of_the_tower"] < row["required"]]
+    return int(bool(missed or slow))
+
+
+def _loaded(name: str) -> Encoder:
+    encoder = ma.load_encoder(name, cache=False)
+    assert isinstance(encoder, Encoder)
+    return encoder
+
+
+if __name__ == "__main__":
+    sys.exit(main())
