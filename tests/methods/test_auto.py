@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -278,9 +277,8 @@ def test_time_is_kept_on_a_machine_of_any_speed(monkeypatch, slow, seconds):
         X, y = (problem.X, problem.y) if rows is None else (problem.X[rows], problem.y[rows])
         return AnchoredGaussian(**fast).fit(X, y, text=problem.text[:, 0])
 
-    clock = SimpleNamespace(monotonic=lambda: now[0])
     for module in (auto, auto_pool, auto_timing):
-        monkeypatch.setattr(module, "time", clock)
+        monkeypatch.setattr(module, "clock", lambda: now[0])
     monkeypatch.setattr(auto_pool, "fit_member", fit)
     model = Auto(candidates=list(COSTS), seconds=seconds, random_state=0).fit(data.X, data.y, text=data.text)
     assert now[0] <= seconds
@@ -301,9 +299,8 @@ def test_what_proves_too_slow_is_given_up_between_fits(monkeypatch):
         fits.append(name)
         return original(name, problem, seed, rows, **settings)
 
-    clock = SimpleNamespace(monotonic=lambda: now[0])
     for module in (auto, auto_pool, auto_timing):
-        monkeypatch.setattr(module, "time", clock)
+        monkeypatch.setattr(module, "clock", lambda: now[0])
     monkeypatch.setattr(auto_pool, "fit_member", fit)
     names = ["anchored_gaussian", "gda", "tip_adapter"]
     model = Auto(candidates=names, seconds=10, random_state=0).fit(data.X, data.y, text=data.text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from modalign.evaluate.metrics import proportion
 from modalign.evaluate.peak_memory import PeakMemory
 from modalign.evaluate.runs import Run
 from modalign.evaluate.sealed import SealedLabels
+from modalign.methods.contract.sharing import clock, shared_fits
 
 
 def fingerprint_of(features: Features, text: ClassText | None = None, clip_features: Features | None = None) -> str:
@@ -61,11 +61,12 @@ def measured(
     Warnings for the user (:class:`UserWarning`) go into the run, and others take their usual way.
     """
     with PeakMemory() as memory, _kept_warnings() as warned:
-        started = time.perf_counter()
+        started = clock()
         learn()
-        fitted = time.perf_counter()
+        fitted = clock()
         predicted = answer()
-        done = time.perf_counter()
+        done = clock()
+    shared = shared_fits()
     correct = sealed.mark(predicted)
     return Run(
         method=name,
@@ -79,7 +80,7 @@ def measured(
         versions=versions(),
         notes=split.notes,
         warnings=tuple(dict.fromkeys(warned)),
-        peak_bytes=memory.bytes,
+        peak_bytes=memory.bytes if shared is None else shared.peak(memory.bytes),
         correct=correct,
         **known,
     )

@@ -71,6 +71,9 @@ def compare(
     labels. Each method then runs again with each of its active ingredients switched off, without labels and at the
     greatest number of labels; where it takes text, once with random directions in its place.
 
+    What several runs fit to the same images, such as a method and the automatic choice that has it among its
+    candidates, is fitted once. Its time and its memory count in each of them.
+
     Parameters
     ----------
     source : images as :func:`~modalign.load_items` takes them; or :class:`~modalign.Features`, or the ``.npz`` file of
@@ -118,9 +121,10 @@ def compare(
     left_out: list[LeftOut] = []
     cells = list(_cells(given, settings, kept, draws, ablations, left_out))
     made = run_all(cells, given, settings, test, record, jobs)
-    found = list(track(made, "comparing methods", total=len(cells), unit="runs"))
-    runs = [run for run in found if isinstance(run, Run)]
-    left_out += [missing for missing in found if isinstance(missing, LeftOut)]
+    found = dict(track(made, "comparing methods", total=len(cells), unit="runs"))
+    outcomes = [found[number] for number in range(len(cells))]
+    runs = [run for run in outcomes if isinstance(run, Run)]
+    left_out += [missing for missing in outcomes if isinstance(missing, LeftOut)]
     result = MethodComparison(tuple(runs), tuple(left_out), (*given.notes, *notes, *_about_encoder(given, runs)))
     if not result.table:
         reasons = "; ".join(f"{entry.method}: {entry.reason}" for entry in left_out[:3])

@@ -22,6 +22,7 @@ from modalign.evaluate.runs import Run, Shots, append_run, read_runs, run_key
 from modalign.evaluate.side_by_side import run_side_by_side
 from modalign.methods import is_known, method_class
 from modalign.methods.contract.parameters import former_names
+from modalign.methods.contract.sharing import SharedFits, sharing_fits
 from modalign.methods.contract.vectors import VectorMethod
 
 RANDOM_TEXT = "random prototypes"
@@ -68,6 +69,8 @@ class ExperimentGrid:
         self.done = {}
         if record is not None and Path(record).exists():
             self.done = {run.key: run for run in map(_under_present_names, read_runs(record))}
+        self._draw: tuple[Shots, int] | None = None
+        self._shared = SharedFits()
         self.text = cache(self._text)
         self.fingerprint = cache(self._fingerprint)
 
@@ -76,8 +79,18 @@ class ExperimentGrid:
         text = self.given.text
         return text if seed is None or text is None else random_text(text, seed)
 
-    def run(self, cell: GridCell) -> Run | LeftOut:
-        """The run, or why there is none; a method that refuses its data does not end the comparison."""
+    def run(self, cells: Sequence[GridCell]) -> list[Run | LeftOut]:
+        """The runs, or why there are none. What is fitted twice to one draw of images is fitted once."""
+        found = []
+        for cell in cells:
+            if self._draw != (cell.shots, cell.seed):
+                self._draw, self._shared = (cell.shots, cell.seed), SharedFits()
+            with sharing_fits(self._shared):
+                found.append(self._run(cell))
+        return found
+
+    def _run(self, cell: GridCell) -> Run | LeftOut:
+        """One run; a method that refuses its data does not end the comparison."""
         given, split = self.given, self.draws.split(cell.shots, cell.seed)
         switched = method_class(cell.method).ablations.get(cell.ingredient, {})
         method = build(cell.method, cell.seed, given, {**self.settings[cell.method], **switched})
@@ -137,13 +150,31 @@ def random_text(text: ClassText, seed: int) -> ClassText:
 
 def run_all(
     cells: Sequence[GridCell], given: Given, settings: Settings, test: float, record: str | Path | None, jobs: int
-) -> Iterator[Run | LeftOut]:
-    """What :meth:`ExperimentGrid.run` says to each cell, in their order.
+) -> Iterator[tuple[int, Run | LeftOut]]:
+    """The numbers of the cells, and what becomes of them.
 
-    With ``jobs`` > 1 processes work side by side, each on one thread and with a copy of the data; they share the
-    record, and end when this process does, however that ends.
+    The cells of one draw of images follow each other, so that their fits are shared. With ``jobs`` > 1 processes work
+    side by side, each on one thread, with a draw at a time and a copy of the data; they share the record, and end when
+    this process does, however that ends.
     """
-    return run_side_by_side(_grid, (given, settings, test, record), cells, jobs, each=CELLS_A_JOB)
+    jobs = min(jobs, max(1, len(cells) // CELLS_A_JOB))
+    draws = _draws(cells)
+    if jobs == 1:
+        pieces = [[number] for numbers in draws for number in numbers]
+    else:
+        pieces = sorted(draws, key=len, reverse=True)  # none of the long ones begins last
+    work = [[cells[number] for number in numbers] for numbers in pieces]
+    found = run_side_by_side(_grid, (given, settings, test, record), work, jobs)
+    for numbers, runs in zip(pieces, found, strict=True):
+        yield from zip(numbers, runs, strict=True)
+
+
+def _draws(cells: Sequence[GridCell]) -> list[list[int]]:
+    """The numbers of the cells, draw by draw; those of the automatic choice last, which fits what the others do."""
+    draws: dict[tuple[Shots, int], list[int]] = {}
+    for number, cell in enumerate(cells):
+        draws.setdefault((cell.shots, cell.seed), []).append(number)
+    return [sorted(numbers, key=lambda number: cells[number].method == "auto") for numbers in draws.values()]
 
 
 def _grid(given: Given, settings: Settings, test: float, record: str | Path | None) -> ExperimentGrid:

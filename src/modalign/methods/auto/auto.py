@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,6 +18,7 @@ from modalign.methods.auto.auto_unlabeled import Agreement, agreed
 from modalign.methods.auto.ensemble import greedy_ensemble, log_probabilities
 from modalign.methods.contract.parameters import Positive, Seed
 from modalign.methods.contract.selection import log_likelihood, share_correct
+from modalign.methods.contract.sharing import clock
 from modalign.methods.contract.transduction import keep_answers
 from modalign.methods.contract.vectors import Problem, VectorMethod
 
@@ -107,13 +107,13 @@ class Auto(VectorMethod):
         return getattr(self, "_judged", None)
 
     def _fit(self, problem: Problem) -> None:
-        started, known = time.monotonic(), problem.y != UNLABELLED
-        seed = int(np.random.default_rng(self.random_state_).integers(2**31))
+        started, known, seed = clock(), problem.y != UNLABELLED, self.random_state_
         self.prototypes_ = problem.prototypes()
         self.table_: list[dict[str, Any]] = []
         self.diagnosis_, self._judged, self.agreement_ = {}, None, False
         self.__dict__.pop("class_sizes_", None)
-        division = trials(problem, groups_of_views(problem), seed)
+        drawn = int(np.random.default_rng(seed).integers(2**31))  # candidates divide images too, by the seed itself
+        division = trials(problem, groups_of_views(problem), drawn)
         seconds = self.seconds or (SECONDS if self.candidates is None else math.inf)
         if division is not None:
             self._choose(problem, Pool.judge(problem, self.candidates, division, seed, started + seconds))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from modalign.core.errors import UnknownNameError
+from modalign.core.labels import UNLABELLED
 from modalign.core.registration import canonical_name
 from modalign.methods import is_vector_method, method_class, vector_methods
 from modalign.methods.auto.auto_timing import Timing
@@ -18,6 +18,7 @@ from modalign.methods.auto.auto_trials import Trials
 from modalign.methods.auto.ensemble import Ensemble, log_probabilities
 from modalign.methods.contract.parameters import parameters
 from modalign.methods.contract.selection import held_out, log_likelihood, share_correct
+from modalign.methods.contract.sharing import clock
 from modalign.methods.contract.vectors import Problem, VectorMethod
 
 WITH_LABELS = (  # the cheap and the often useful first; TaskRes and CLIP-Adapter add nothing to these
@@ -73,16 +74,16 @@ class Pool:
         must = {"zero_shot", next(name for name in [*names, "zero_shot"] if name != "zero_shot" or len(names) == 1)}
         timing = Timing(deadline, problem.X.numel() * problem.n_classes)
         for name in names:
-            started, limit = time.monotonic(), math.inf if name in must else deadline
+            started, limit = clock(), math.inf if name in must else deadline
             row = {"name": name, "accuracy": None, "log_loss": None, "weight": 0.0}
             if name in must or timing.has_time_for(name):
                 model = fit_member(name, problem, seed)
                 found = [] if validation is None else [member_scores(model, validation[0], problem.n_classes)]
-                found += _judged(name, problem, division, seed, model.chosen(), limit, time.monotonic() - started)
+                found += _judged(name, problem, division, seed, model.chosen(), limit, clock() - started)
                 if sum(map(len, found)) == len(pool.truth):
                     pool.logits[name], pool.fitted[name] = torch.cat(found), model
-                timing.took(name, time.monotonic() - started)
-            pool.table.append(row | {"seconds": round(time.monotonic() - started, 2)})
+                timing.took(name, clock() - started)
+            pool.table.append(row | {"seconds": round(clock() - started, 2)})
         return pool
 
     def mark(self, ensemble: Ensemble) -> None:
@@ -102,6 +103,8 @@ def fit_member(name: str, problem: Problem, seed: int, rows: Tensor | None = Non
     wanted = {"random_state": seed, "logit_scale": problem.logit_scale} | SETTINGS.get(name, {}) | settings
     method = cls(**{key: value for key, value in wanted.items() if key in known})
     X, y = (problem.X, problem.y) if rows is None else (problem.X[rows], problem.y[rows])
+    if cls.needs_labels:
+        X, y = X[y != UNLABELLED], y[y != UNLABELLED]
     text = problem.text if method.takes_text else None
     return method.fit(X, y, text=text, validation=problem.validation if rows is None else None)
 
@@ -137,12 +140,12 @@ def _judged(
     """
     found: list[Tensor] = []
     for learned, held in division.parts:
-        started = time.monotonic()
+        started = clock()
         if started + took > deadline:
             break
         model = fit_member(name, problem, seed, learned, **chosen)
         found.append(member_scores(model, problem.X[held], problem.n_classes))
-        took = time.monotonic() - started
+        took = clock() - started
     return found
 
 

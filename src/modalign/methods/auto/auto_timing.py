@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
+
+from modalign.methods.contract.sharing import clock
 
 COSTS = {  # processor seconds of the fit and its five folds, 16 images of each of 100 classes, text, 512 numbers
     "anchored_gaussian": 1.1, "gda": 0.6, "tip_adapter": 0.1, "linear_probe": 2.7, "clap": 7.5, "lfa": 2.2, "cmm": 3.4,
@@ -22,7 +23,7 @@ class Timing:
 
     Attributes
     ----------
-    deadline : by the monotonic clock.
+    deadline : by the :func:`~modalign.methods.contract.sharing.clock`.
     size : images × classes × numbers.
     """
 
@@ -33,7 +34,7 @@ class Timing:
 
     def has_time_for(self, name: str) -> bool:
         """Whether a candidate that is started now is expected to end before the deadline."""
-        return time.monotonic() + self._expected(name) <= self.deadline
+        return clock() + self._expected(name) <= self.deadline
 
     def took(self, name: str, seconds: float) -> None:
         """Learn from a candidate, finished or given up."""

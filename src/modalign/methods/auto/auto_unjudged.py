@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
 from modalign.linalg.calibration import expected_temperature
 from modalign.methods.auto.auto_pool import candidate_names, fit_member
+from modalign.methods.contract.sharing import clock
 from modalign.methods.contract.vectors import Problem, VectorMethod
 
 ANCHORED = ("anchored_gaussian", "clap")  # both start from the class texts, and they err on different images
@@ -60,10 +60,10 @@ class Unjudged:
         fitted: dict[str, VectorMethod] = {}
         seconds = {}
         for name in names:
-            started = time.monotonic()
+            started = clock()
             if len(fitted) < 1 + with_text or started < deadline:
                 fitted[name] = fit_member(name, problem, seed)
-            seconds[name] = round(time.monotonic() - started, 2)
+            seconds[name] = round(clock() - started, 2)
         X, y = problem.labelled()
         learned = [name for name in fitted if name != "zero_shot"]
         share = len(y.unique()) / problem.n_classes * len(y) / (len(y) + TEXT_WORTH) if learned else 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from modalign.methods.auto.auto_pool import candidate_names, fit_member
+from modalign.methods.contract.sharing import clock
 from modalign.methods.contract.transduction import Likeliest, all_probabilities, likeliest
 from modalign.methods.contract.vectors import Problem, VectorMethod
 
@@ -39,15 +39,15 @@ class Agreement:
     ) -> Agreement:
         """Fit candidates in turn, as long as :data:`SLOWER` times what was used so far does not exceed ``seconds``."""
         names = candidate_names(candidates, WITHOUT_LABELS, with_text=True)
-        began = time.monotonic()
+        began = clock()
         fitted: dict[str, VectorMethod] = {}
         table: list[dict[str, Any]] = []
         for name in (*(name for name in names if name != "zero_shot"), "zero_shot"):
-            started = time.monotonic()
+            started = clock()
             row = {"name": name, "accuracy": None, "log_loss": None, "weight": 0.0}
             if name == "zero_shot" or not fitted or SLOWER * (started - began) < seconds:
                 fitted[name] = fit_member(name, problem, seed)
-            table.append(row | {"seconds": round(time.monotonic() - started, 2)})
+            table.append(row | {"seconds": round(clock() - started, 2)})
         return cls(fitted, table)
 
     def answers(self, X: Tensor) -> tuple[Likeliest, float]:

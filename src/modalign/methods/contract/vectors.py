@@ -29,6 +29,7 @@ from modalign.methods.contract.descent import seeded
 from modalign.methods.contract.parameters import check_parameters
 from modalign.methods.contract.problem import Problem, ProblemReader, names_of
 from modalign.methods.contract.selection import held_out
+from modalign.methods.contract.sharing import shared_fits
 from modalign.methods.contract.transfer import with_classes
 from modalign.tune.threads import threads_for_vectors, using_threads
 
@@ -123,15 +124,23 @@ class VectorMethod(ClassifierMixin, ProblemReader):
                 self.random_state_ = seeded(self.random_state).initial_seed()
             if hasattr(self, "logit_scale"):
                 self.logit_scale_ = float(self.logit_scale or problem.logit_scale or LOGIT_SCALE)
-            self.__dict__.pop("temperature_", None)
-            self.__dict__.pop("fitted_answers_", None)
-            self._fit(problem)
-            if not hasattr(self, "temperature_"):
-                known = held_out(problem.validation)
-                self.temperature_ = 1.0
-                if known is not None:
-                    self._calibrate(self._scores(known[0]), known[1])
+            shared = shared_fits()
+            if shared is None:
+                self._learn(problem)
+            else:
+                shared.fit(self, problem, lambda: self._learn(problem))
         return self
+
+    def _learn(self, problem: Problem) -> None:
+        """``_fit``, and the temperature where it fits none itself."""
+        self.__dict__.pop("temperature_", None)
+        self.__dict__.pop("fitted_answers_", None)
+        self._fit(problem)
+        if not hasattr(self, "temperature_"):
+            known = held_out(problem.validation)
+            self.temperature_ = 1.0
+            if known is not None:
+                self._calibrate(self._scores(known[0]), known[1])
 
     def chosen(self) -> dict[str, Any]:
         """Values of :attr:`choices` as used: with them, the same images without validation images give this model."""
