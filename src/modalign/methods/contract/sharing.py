@@ -110,9 +110,9 @@ def _key(method: VectorMethod, problem: Problem) -> str:
     digest = hashlib.sha256(repr((type(method), sorted(method.get_params(deep=False).items()))).encode())
     ids = problem.ids
     names = None if ids is None or len(set(ids)) == len(ids) else ids  # tell views of one image from other images
-    takes_anchor = method.takes_anchor or method.needs_anchor
+    takes_clip = method.takes_clip_features or method.needs_clip_features
     parts = (
-        problem.X, problem.y, problem.text if method.takes_text else None, problem.anchor if takes_anchor else None,
+        problem.X, problem.y, problem.text if method.takes_text else None, problem.clip_features if takes_clip else None,
         *(problem.validation or ()), problem.parts, method.classes_,
     )  # fmt: skip
     scale = getattr(method, "logit_scale_", problem.logit_scale)
