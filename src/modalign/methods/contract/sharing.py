@@ -112,8 +112,8 @@ def _key(method: VectorMethod, problem: Problem) -> str:
     names = None if ids is None or len(set(ids)) == len(ids) else ids  # tell views of one image from other images
     takes_clip = method.takes_clip_features or method.needs_clip_features
     parts = (
-        problem.X, problem.y, problem.text if method.takes_text else None, problem.clip_features if takes_clip else None,
-        *(problem.validation or ()), problem.parts, method.classes_,
+        problem.X, problem.y, *(problem.validation or ()), problem.parts, method.classes_,
+        problem.text if method.takes_text else None, problem.clip_features if takes_clip else None,
     )  # fmt: skip
     scale = getattr(method, "logit_scale_", problem.logit_scale)
     digest.update(repr((problem.n_classes, scale, problem.X.device, names)).encode())
