@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modalign.core.record import versions
-from modalign.evaluate.benchmark.benchmark_result import AVERAGE, BenchmarkResult, BenchmarkRow
+from modalign.evaluate.benchmark.benchmark_result import AVERAGE, HALVES, BenchmarkResult, BenchmarkRow
 from modalign.evaluate.comparison.findings import title
-from modalign.evaluate.metrics import percent
+from modalign.evaluate.metrics import Interval, percent
 from modalign.evaluate.runs import Summary
 from modalign.report import statements
 from modalign.report.curves import accuracy_over_labels
 from modalign.report.page import Page, PageSection
+from modalign.report.papers.outcomes import base_new_bars
+from modalign.report.papers.sweeps import MethodCost, cost_bubbles
 from modalign.report.run_tables import Fold, Table, TableCell
 from modalign.report.text import count, without_folders
 
@@ -78,6 +80,12 @@ def save_benchmark_page(result: BenchmarkResult, path: str | Path) -> Path:
         heading, text = HEADINGS[protocol]
         own = [row for row in rows if row.protocol == protocol]
         page.section(heading, text, blocks=_blocks(own))
+    if costs := _costs(rows):
+        page.section(
+            "Cost",
+            "Processor time of one fit, all threads together, at the most labels of the last data set.",
+            blocks=cost_bubbles(costs),
+        )
     _add_missing(page, result)
     return page.save(path)
 
@@ -91,6 +99,7 @@ def _blocks(rows: Sequence[BenchmarkRow]) -> list[PageSection]:
         curves = [Summary(title(row.method), row.shots, row.accuracy, row.cpu_seconds) for row in tests]
         blocks.append(accuracy_over_labels(curves, width=720, height=430))
     blocks.append(_table(first, _title(first[0])))
+    blocks += _bars(first)
     others = [
         _table(own, dataset)
         for dataset in dict.fromkeys(row.dataset for row in rows if row.n_datasets == 1)
@@ -99,6 +108,23 @@ def _blocks(rows: Sequence[BenchmarkRow]) -> list[PageSection]:
     if others:
         blocks.append(Fold("Each data set", others))
     return blocks
+
+
+def _bars(rows: Sequence[BenchmarkRow]) -> list[PageSection]:
+    """Base and new classes of each method, at the last setting."""
+    setting = rows[-1].setting
+    halves: dict[str, dict[str, Interval]] = {}
+    for row in rows:
+        if row.part in HALVES and (row.setting == setting or row.shots == 0):
+            halves.setdefault(title(row.method), {})[row.part] = row.accuracy
+    known = {name: (parts["base"], parts["new"]) for name, parts in halves.items() if len(parts) == len(HALVES)}
+    return [base_new_bars(known, title=f"Base and new classes, {setting}")] if known else []
+
+
+def _costs(rows: Sequence[BenchmarkRow]) -> list[MethodCost]:
+    """A fit of each method at its last setting on whole data sets."""
+    last = {row.method: row for row in rows if row.part == "test" and row.n_datasets == 1}
+    return [MethodCost(title(name), row.accuracy.mean, row.cpu_seconds) for name, row in last.items()]
 
 
 def _title(row: BenchmarkRow) -> str:

@@ -10,15 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modalign.core.errors import InputError
+from modalign.report.matrix import NAMED, cell_size, draw_cells, draw_grid, draw_names
 from modalign.report.style import (
     INK,
     MUTED,
     ON_FAINT,
     ON_STRONG,
-    RIGHT,
-    RULE,
     STRONG,
-    WRONG,
     Picture,
     canvas,
     panel,
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_NAMED = 32  # up to so many classes every row has its name, and every cell room for its count
 _LISTED = 8  # mistakes below a matrix whose cells show no counts
 
 
@@ -70,8 +67,8 @@ def confusion_matrix(counts: ArrayLike, class_names: Sequence[str], *, limit: in
         alt += f" Drawn are the {limit} classes with the most mistakes."
         title = f"Confusion matrix of the {limit} classes with the most mistakes: rows true, columns answers"
     n, words = len(names), [shorten(name, 20) for name in names]
-    listed = mistakes(table)[:_LISTED] if n > _NAMED else []
-    cell = _cell_size(n)
+    listed = mistakes(table)[:_LISTED] if n > NAMED else []
+    cell = cell_size(n)
     turned = text_width(words, 12) > cell - 4
     size = min(12.0, max(9.5, cell * 0.8))
     with settings():
@@ -83,11 +80,11 @@ def confusion_matrix(counts: ArrayLike, class_names: Sequence[str], *, limit: in
         figure = canvas(width, top + n * cell + below)
         axes = panel(figure, left, below, width - left - n * cell, top)
         axes.set(xlim=(0, n), ylim=(n, 0))
-        _draw_grid(axes, n, cell)
-        _draw_cells(axes, share, n)
-        if n <= _NAMED:
+        draw_grid(axes, n, cell)
+        draw_cells(axes, share, n)
+        if n <= NAMED:
             _draw_counts(axes, table, share, cell)
-        _draw_names(axes, words, cell, size, turned)
+        draw_names(axes, words, cell, size, turned)
         _list_mistakes(figure, axes, listed, words, table, totals, cell)
         figure.text(
             6 / width, 1 - 8 / (top + n * cell + below), "true ↓  answer →", fontsize=10.5, color=MUTED, va="top"
@@ -109,53 +106,12 @@ def _most_mistaken(table: np.ndarray, limit: int) -> np.ndarray:
     return np.sort(np.argsort(-wrong, kind="stable")[:limit])
 
 
-def _cell_size(n: int) -> float:
-    """CSS pixels of a cell: the whole matrix takes about 360, and more where its counts would have no room."""
-    if n > _NAMED:
-        return max(5.2, 540 / n)
-    return min(44.0, max(22.0, 364 / n))
-
-
-def _draw_grid(axes: Axes, n: int, cell: float) -> None:
-    for k in range(n + 1) if cell >= 12 else (0, n):
-        axes.plot([k, k], [0, n], color=RULE, linewidth=0.7, zorder=1, clip_on=False)
-        axes.plot([0, n], [k, k], color=RULE, linewidth=0.7, zorder=1, clip_on=False)
-
-
-def _draw_cells(axes: Axes, share: np.ndarray, n: int) -> None:
-    """One path per color and share: many cells take few bytes."""
-    from matplotlib.patches import PathPatch
-    from matplotlib.path import Path
-
-    digits = 3 if n <= _NAMED else 2
-    level = np.where(share > 0, np.maximum(share.round(digits), 10.0**-digits), 0)
-    groups: dict[tuple[str, float], list[Path]] = {}
-    for i, j in np.argwhere(level):
-        square = Path([(j, i), (j + 1, i), (j + 1, i + 1), (j, i + 1), (j, i)], closed=True)
-        groups.setdefault((RIGHT if i == j else WRONG, float(level[i, j])), []).append(square)
-    for (color, opacity), squares in groups.items():
-        path = Path.make_compound_path(*squares)
-        axes.add_patch(PathPatch(path, facecolor=color, alpha=opacity, linewidth=0, zorder=0.5))
-
-
 def _draw_counts(axes: Axes, table: np.ndarray, share: np.ndarray, cell: float) -> None:
     for i, j in np.argwhere(table):
         text = f"{table[i, j]}"
         size = min(11.0, (cell - 3) / (0.6 * len(text)))
         color = ON_STRONG if share[i, j] >= STRONG else ON_FAINT
         axes.text(j + 0.5, i + 0.5, text, fontsize=size, color=color, va="center_baseline", ha="center")
-
-
-def _draw_names(axes: Axes, words: Sequence[str], cell: float, size: float, turned: bool) -> None:
-    n = len(words)
-    step = 1 if n <= _NAMED else math.ceil(13 / cell)
-    at = range(0, n, step)
-    axes.set_yticks([k + 0.5 for k in at], [words[k] for k in at], fontsize=size, color=INK)
-    axes.set_xticks([])
-    how = {"rotation": 50, "rotation_mode": "anchor", "ha": "left"} if turned else {"ha": "center"}
-    for k in at:
-        axes.text(k + 0.5, -5 / cell, words[k], fontsize=size, color=INK, va="baseline", **how)
-    axes.spines[:].set_visible(False)
 
 
 def _list_mistakes(

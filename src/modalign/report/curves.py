@@ -11,12 +11,12 @@ import numpy as np
 from modalign.core.errors import InputError
 from modalign.evaluate.metrics import percent
 from modalign.evaluate.runs import Shots, Summary, amount
+from modalign.report.line_ends import label_ends
 from modalign.report.style import DASHES, MARKERS, MUTED, SERIES, SURFACE, Picture, canvas, panel, settings, text_width
 from modalign.report.text import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _NEAR = 0.5  # chance level is drawn where it lies no farther below the data than this share of their range
 
@@ -67,7 +67,7 @@ def accuracy_over_labels(
         if chance is not None:
             _draw_chance(axes, chance)
         _percent_axis(axes)
-        _label_ends(figure, axes, ends)
+        label_ends(figure, axes, ends)
     return Picture(figure, _in_words(rows, methods, chance), "Accuracy by labeled images per class")
 
 
@@ -141,32 +141,3 @@ def _percent_axis(axes: Axes) -> None:
     axes.set_yticks(ticks, [f"{t:.{digits}f}{' %' if t == ticks[-1] else ''}" for t in ticks])
     axes.grid(axis="y")
     axes.spines["left"].set_visible(False)
-
-
-def _label_ends(figure: Figure, axes: Axes, ends: Sequence[tuple[float, str, str]], gap: float = 15.0) -> None:
-    """Names at the right edge, moved apart where lines end close together."""
-    low, high = axes.get_ylim()
-    tall = axes.get_position().height * figure.get_size_inches()[1] * 72
-    ordered = sorted(ends)
-    wanted = np.array([(y - low) / (high - low) * tall for y, _, _ in ordered])
-    placed = _spread(wanted, gap, 4, tall - 2)
-    for y, (_, words, color) in zip(placed, ordered, strict=True):
-        axes.text(
-            1, y / tall, "  " + words, transform=axes.transAxes, color=color, va="center_baseline", ha="left",
-            fontsize=12,
-        )  # fmt: skip
-
-
-def _spread(wanted: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
-    """Increasing positions at least ``gap`` apart, as near to the wanted ones as a few passes bring them."""
-    gap = min(gap, (high - low) / max(1, len(wanted) - 1))
-    placed = np.clip(wanted, low, high)
-    for _ in range(200):
-        short = gap - np.diff(placed)
-        if not (short > 1e-3).any():
-            break
-        push = np.maximum(short, 0) / 2
-        placed[:-1] -= push
-        placed[1:] += push
-        placed = np.clip(placed, low, high)
-    return placed

@@ -11,9 +11,9 @@ import io
 import re
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,11 +143,14 @@ class Picture:
         One sentence for those who cannot see it.
     title : str, default=""
         Stands above the picture on a page.
+    data : mapping of str to array, default={}
+        The numbers that are drawn, where they are more than what was given.
     """
 
     figure: Figure
     alt: str
     title: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def width(self) -> int:

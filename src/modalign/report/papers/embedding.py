@@ -1,0 +1,120 @@
+"""A map of image vectors and class vectors in the plane, by t-SNE or by principal directions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from modalign.core.errors import InputError
+from modalign.report.style import INK, MARKERS, MUTED, RULE, SERIES, SURFACE, Picture, canvas, panel, settings
+from modalign.report.text import shorten
+
+NAMED = 24  # class vectors that have their names beside them
+FEWEST = 8  # points below which t-SNE has nothing to arrange
+
+
+def embedding_map(
+    images: ArrayLike,
+    labels: ArrayLike,
+    class_names: Sequence[str],
+    *,
+    texts: ArrayLike | None = None,
+    by: Literal["t-sne", "pca"] = "t-sne",
+    seed: int = 0,
+    title: str = "",
+    width: int = 430,
+) -> Picture:
+    """Images as points by class, class vectors as diamonds.
+
+    Parameters
+    ----------
+    images : array of shape (n, d)
+        Image vectors; only their directions count.
+    labels : array of shape (n,)
+        Class of every image, -1 where unknown.
+    class_names : sequence of str
+        C names. Five colors and five markers tell 25 classes apart; further ones repeat.
+    texts : array of shape (C, d), optional
+        A vector per class, such as class text or learned class embeddings.
+    by : str
+        ``"t-sne"`` (scikit-learn's, cosine distances, perplexity min(30, n / 4)); ``"pca"`` is linear and fast, and
+        stands in for fewer than 8 points.
+    seed : int
+        Of t-SNE.
+    title : str
+        Above the picture.
+    width : int
+        CSS pixels.
+
+    Returns
+    -------
+    Picture
+        With ``data`` of ``images`` (n, 2) and, where given, ``texts`` (C, 2).
+
+    Notes
+    -----
+    Where class vectors are given, images and class vectors are centered separately; otherwise the modality gap would
+    put all class vectors into one place. t-SNE keeps neighborhoods. Distances between groups and sizes of groups mean
+    nothing.
+    """
+    X, y = np.asarray(images, dtype=np.float64), np.asarray(labels)
+    T = np.empty((0, X.shape[-1])) if texts is None else np.asarray(texts, dtype=np.float64)
+    if X.ndim != 2 or y.shape != X.shape[:1] or T.shape[1:] != X.shape[1:] or len(T) not in (0, len(class_names)):
+        raise InputError(
+            f"Expected images (n, d), n labels and a text vector (d) for each of {len(class_names)} classes, got "
+            f"{X.shape}, {y.shape} and {T.shape}."
+        )
+    if not len(X) or not (np.isfinite(X).all() and np.isfinite(T).all()):
+        raise InputError("Expected finite vectors of at least one image.")
+    points = np.concatenate([_directions(part, centered=len(T) > 1) for part in (X, T)])
+    flat = _t_sne(points, seed) if by == "t-sne" and len(points) >= FEWEST else _principal(points)
+    with settings():
+        figure = canvas(width, width + 24)
+        axes = panel(figure, 2, 2, 2, 24)
+        for k in np.unique(y):
+            color = MUTED if k < 0 else SERIES[k % len(SERIES)]
+            marker = "o" if k < 0 else MARKERS[k // len(SERIES) % len(MARKERS)]
+            own = flat[: len(X)][y == k]
+            axes.scatter(*own.T, s=13, color=color, marker=marker, alpha=0.55, linewidths=0)
+        for k, (a, b) in enumerate(flat[len(X) :]):
+            axes.scatter(a, b, s=52, marker="D", color=SERIES[k % len(SERIES)], edgecolors=SURFACE, zorder=3)
+            if len(T) <= NAMED:
+                axes.annotate(shorten(class_names[k], 18), (a, b), xytext=(6, 0), textcoords="offset points",
+                              fontsize=10.5, color=INK, va="center_baseline", zorder=4)  # fmt: skip
+        axes.set(xticks=[], yticks=[])
+        axes.margins(0.06)
+        axes.spines[:].set_visible(True)
+        axes.spines[:].set_color(RULE)
+        note = "points: images, by class" + ("; diamonds: class vectors; each centered" if len(T) else "")
+        figure.text(4 / width, 1 - 12 / (width + 24), note, fontsize=10.5, color=MUTED, va="center_baseline")
+    method = "t-SNE" if by == "t-sne" and len(points) >= FEWEST else "principal directions"
+    data = {"images": flat[: len(X)]} | ({"texts": flat[len(X) :]} if len(T) else {})
+    alt = f"{len(X)} images of {len(np.unique(y[y >= 0]))} classes in the plane by {method}."
+    return Picture(figure, alt, title or f"Image vectors by {method}", data)
+
+
+def _directions(vectors: np.ndarray, *, centered: bool) -> np.ndarray:
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+    if not centered or not len(unit):
+        return unit
+    moved = unit - unit.mean(axis=0)
+    return moved / np.linalg.norm(moved, axis=1, keepdims=True).clip(1e-12)
+
+
+def _t_sne(points: np.ndarray, seed: int) -> np.ndarray:
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, max(2.0, len(points) / 4))
+    return TSNE(metric="cosine", init="random", perplexity=perplexity, random_state=seed).fit_transform(points)
+
+
+def _principal(points: np.ndarray) -> np.ndarray:
+    centered = points - points.mean(axis=0)
+    _, _, directions = np.linalg.svd(centered, full_matrices=False)
+    plane = directions[:2]
+    plane = plane * np.sign(plane[np.arange(len(plane)), np.abs(plane).argmax(axis=1)])[:, None]
+    flat = centered @ plane.T
+    return flat if flat.shape[1] == 2 else np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
