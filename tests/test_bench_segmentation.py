@@ -1,0 +1,44 @@
+"""The scenes of the benchmark and what it asks for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench.mosaics import DIGITS, TEXTURES, digit_scenes, texture_scenes
+from bench.segmentation import bars
+
+
+def test_a_seed_decides_the_scenes() -> None:
+    first, again, other = texture_scenes(3, 2), texture_scenes(3, 2), texture_scenes(4, 2)
+    np.testing.assert_array_equal(first.pictures, again.pictures)
+    np.testing.assert_array_equal(first.masks, again.masks)
+    assert not np.array_equal(first.pictures, other.pictures)
+    assert first.names == TEXTURES
+    assert first.pictures.shape == (2, 96, 96, 3)
+    assert all(1 < len(np.unique(mask)) <= 4 and mask.max() < len(TEXTURES) for mask in first.masks)
+
+
+def test_digits_are_squares_and_the_rest_does_not_count() -> None:
+    scenes = digit_scenes(0, 3)
+    assert scenes.names == DIGITS
+    for picture, mask in zip(scenes.pictures, scenes.masks, strict=True):
+        inside = mask != 255
+        assert 4 * 28**2 <= inside.sum() <= 4 * 40**2
+        assert mask[inside].max() < 10
+        gray = picture[inside].astype(int)
+        assert (gray == gray[:, :1]).all()
+
+
+@pytest.mark.parametrize(("mapped", "found"), [(30.0, 10.0), (20.0, 0.0)])
+def test_bars_are_differences_of_means(mapped: float, found: float) -> None:
+    plain = {"clip": 5.0, "maskclip": 20.0, "sclip": 20.0, "scclip": 18.0}
+    rows = [
+        {"features": name, "plain": [value], "mapped": [mapped if name != "clip" else 5.0 + found]}
+        for name, value in plain.items()
+    ]
+    asked = {row["bar"]: row["found"] for row in bars(rows)}
+    assert asked["maskclip above clip"] == 15
+    assert asked["scclip above clip"] == 13
+    assert asked["the map on clip, maskclip and sclip, mean gain"] == pytest.approx(found, abs=0.01)
+    assert asked["the map on scclip, gain"] == mapped - 18
