@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 
+from modalign.evaluate.publications.paper_settings import SOURCE_PROTOCOLS
 from modalign.evaluate.publications.printed_methods import built_method
 from modalign.evaluate.publications.published_number import Published
 
@@ -49,6 +51,12 @@ def encoder_of(backbone: str) -> str:
     return ENCODERS[backbone]
 
 
+def images_per_class(number: Published) -> int | None:
+    """Unlabeled images per class that a row learned from; None for all."""
+    found = re.search(r"(\d+) (?:unlabeled )?images a class", number.method)
+    return int(found[1]) if found else None
+
+
 def bench_command(number: Published, source: str = ROOT) -> str:
     """``modalign bench …`` for a number; ``""`` where it has no protocol there or the method is not built.
 
@@ -58,19 +66,27 @@ def bench_command(number: Published, source: str = ROOT) -> str:
     source : str, default="ROOT"
         The data root; ``"FEATURES"`` for a folder of features, which need no encoder.
     """
+    encoder = ["--encoder", encoder_of(number.backbone)] if source == ROOT else []
+    return _command(number, source, ["--datasets", _sets(number)], [*encoder, "--settings", "paper"])
+
+
+def substitute_command(number: Published) -> str:
+    """The same protocol and method on the digits of scikit-learn; ``""`` where it takes several data sets."""
+    return "" if protocol_of(number) in SOURCE_PROTOCOLS else _command(number, "digits", [], [])
+
+
+def _command(number: Published, source: str, datasets: list[str], settings: list[str]) -> str:
     method, protocol = built_method(number.method), protocol_of(number)
     if method is None or protocol == "segmentation":
         return ""
-    words = ["modalign bench", source, "--protocol", protocol, "--methods", method.name, "--datasets", _sets(number)]
+    words = ["modalign bench", source, "--protocol", protocol, "--methods", method.name, *datasets]
     if protocol == "long-tail":
         words += ["--imbalances", number.setting.rpartition(" ")[2]]
     elif number.shots and protocol not in ("inductive", "transductive"):
         words += ["--shots", str(number.shots)]
-    if "16 unlabeled images" in number.method or "16 images" in number.method:
-        words += ["--per-class", "16"]
-    if source == ROOT:
-        words += ["--encoder", encoder_of(number.backbone)]
-    words += ["--settings", "paper"]
+    if per_class := images_per_class(number):
+        words += ["--per-class", str(per_class)]
+    words += settings
     for name, value in method.changes.items():
         words += ["--set", f"{method.name}.{name}={value if isinstance(value, str) else json.dumps(value)}"]
     return " ".join(words)
@@ -78,6 +94,6 @@ def bench_command(number: Published, source: str = ROOT) -> str:
 
 def _sets(number: Published) -> str:
     """The data sets of a command; transfer protocols name their source first."""
-    if protocol_of(number) in ("cross-dataset", "domain"):
+    if protocol_of(number) in SOURCE_PROTOCOLS:
         return "all" if number.dataset in ("average", "imagenet") else f"imagenet,{number.dataset}"
     return "all" if number.dataset in ("average", "not stated") else number.dataset

@@ -52,14 +52,9 @@ class NumberState:
     @property
     def words(self) -> str:
         """In a few words, for a cell."""
-        match self.kind:
-            case "needs GPU-hours":
-                return f"needs about {self.detail} GPU-hours"
-            case "other backbone":
-                return f"other backbone: {self.detail}"
-            case "here":
-                return "here"
-        return f"{self.kind}: {self.detail}" if ":" not in self.kind else self.kind
+        return (
+            f"needs about {self.detail} GPU-hours" if self.kind == "needs GPU-hours" else f"{self.kind}: {self.detail}"
+        )
 
 
 def _time(number: Published) -> NumberState | None:
@@ -92,11 +87,13 @@ def _unbuilt(number: Published) -> NumberState | None:
 
 def _counted(number: Published) -> NumberState | None:
     """Parameters follow from the sizes of the towers, the number of iterations is a setting."""
-    table = f"modalign tables {number.paper}:{number.table.removeprefix('Table ')}"
     if number.metric == "iterations":
         return NumberState("here", "a setting", bench_command(number))
-    if "parameters" in number.metric and counted(number.method, number.metric, number.backbone) is not None:
-        return NumberState("here", "by arithmetic from the sizes of the towers", table)
+    if "parameters" in number.metric:
+        count = counted(number.method, number.metric, number.backbone)
+        if count is not None:
+            table = number.table.removeprefix("Table ")
+            return NumberState("here", f"{count:,}", f"modalign tables {number.paper}:{table}")
     return None
 
 
@@ -115,7 +112,7 @@ def _hours(number: Published) -> NumberState | None:
     method = built_method(number.method)
     if number.setting == "segmentation" or method is None or not method.in_tower:
         return None
-    hours = gpu_hours(number, protocol_of(number), sets_of_average(number, _beside(number.paper, number.table)))
+    hours = gpu_hours(number, protocol_of(number), sets_of_average(number, sets_beside(number.paper, number.table)))
     if hours < MANY_HOURS:
         return None
     return NumberState("needs GPU-hours", f"{hours:.0f}", bench_command(number))
@@ -130,7 +127,7 @@ def _weights(number: Published) -> NumberState | None:
 
 def _images(number: Published) -> NumberState | None:
     if number.dataset == "average":
-        sets = len(_beside(number.paper, number.table)) or 11
+        sets = len(sets_beside(number.paper, number.table)) or 11
         what = f"{sets} data sets"
     else:
         what = number.dataset if number.dataset != "not stated" else "a data set that is not named"
@@ -155,7 +152,7 @@ def number_state(number: Published) -> NumberState:
 
 
 @cache
-def _beside(paper: str, table: str) -> tuple[str, ...]:
-    """The data sets that are averaged in a table, ``average`` left out; none where it has no other column."""
+def sets_beside(paper: str, table: str) -> tuple[str, ...]:
+    """The data sets of a table, ``average`` left out; none where it has no other."""
     names = (p.dataset for p in printed_numbers() if (p.paper, p.table) == (paper, table))
     return tuple(dict.fromkeys(name for name in names if name not in ("average", "not stated")))

@@ -23,7 +23,7 @@ BLOCKS: dict[str, tuple[PrintedBlock, ...]] = {
     "align": align_tables.TABLES,
     "dam": dam_tables.TABLES,
     "fair": fair_tables.TABLES,
-    "gpua": (*gpua_tables.TABLES, *gpua_segmentation_tables.TABLES),
+    "gpua": tuple(sorted((*gpua_tables.TABLES, *gpua_segmentation_tables.TABLES), key=lambda block: block.table)),
 }
 _CAUTIONS: dict[str, tuple[tuple[dict[str, Any], str], ...]] = {
     "cmm": cmm_tables.CAUTIONS,

@@ -11,33 +11,14 @@ from typing import Any
 import numpy as np
 
 from modalign.core.errors import UnknownNameError
-from modalign.evaluate.metrics import Interval
 from modalign.evaluate.publications.number_states import KINDS, NumberState, number_state
+from modalign.evaluate.publications.own_runs import OwnNumber
 from modalign.evaluate.publications.printed_block import PrintedBlock
 from modalign.evaluate.publications.printed_tables import BLOCKS, REMARKS, printed_numbers
 from modalign.evaluate.publications.published_number import PAPERS, Published
 
 _ROMAN = {1: "I", 2: "II", 3: "III", 4: "IV", 5: "V", 6: "VI", 7: "VII", 8: "VIII", 9: "IX", 10: "X"}
 _SHARED = (("dataset", "not stated"), ("setting", "cost"))  # of a column beside others, not of rows of their own
-
-
-@dataclass(frozen=True)
-class OwnNumber:
-    """What one's own runs gave for a printed number.
-
-    Attributes
-    ----------
-    value : Interval
-        Over seeds, as a share.
-    encoder : str
-        What the images were seen with.
-    same_encoder : bool
-        Whether that is the printed one.
-    """
-
-    value: Interval
-    encoder: str
-    same_encoder: bool
 
 
 @dataclass(frozen=True)
@@ -87,7 +68,11 @@ class PaperTable:
         """Plain values, for JSON."""
         cells = [
             {**vars(cell.number), "state": cell.state.kind, "detail": cell.state.detail, "command": cell.state.command}
-            | ({} if cell.own is None else {"own": vars(cell.own.value) | {"encoder": cell.own.encoder}})
+            | (
+                {}
+                if cell.own is None
+                else {"own": vars(cell.own.value) | {"encoder": cell.own.encoder, "settings": cell.own.settings}}
+            )
             for cell in self.cells
         ]
         return {"paper": self.paper, "table": self.table, "numbers": cells, "remarks": list(self.remarks)}
@@ -158,13 +143,14 @@ def count_states(tables: Iterable[PaperTable]) -> dict[str, Counter[str]]:
 
 
 def _tables_of(paper: str, table: str) -> list[str]:
-    """All tables of a paper, or those with a number: ``4`` is also ``IV``, and V is also V(a)."""
+    """All tables of a paper, or those with a number: ``4`` is also ``IV``, ``5`` all parts of V, ``5b`` one of them."""
     known = list(dict.fromkeys(block.table for block in BLOCKS[paper]))
     if not table:
         return known
     plain = {name: re.sub(r"[()\s]", "", name.removeprefix("Table ")).lower() for name in known}
     wanted = re.sub(r"[()\s]", "", table).lower()
-    roman = _ROMAN.get(int(wanted), "").lower() if wanted.isdigit() else wanted
+    digits = re.match(r"\d*", wanted)[0]  # type: ignore[index]  # matches anything
+    roman = _ROMAN.get(int(digits or 0), "").lower() + wanted[len(digits) :]
     found = [name for name, own in plain.items() if own in (wanted, roman)]
     found = found or [name for name, own in plain.items() if own[:-1] in (wanted, roman) and "(" in name]
     if not found:

@@ -1,0 +1,94 @@
+"""``modalign tables``: the numbers that the papers print, with what it takes to make each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from modalign.cli.options import AsJson, check_file, command
+from modalign.cli.terminal import print_json, print_table, say
+
+if TYPE_CHECKING:
+    from modalign.evaluate.publications.table_view import NumberCell, PaperTable
+
+MANY = 10  # tables, which are better read on a page
+
+
+@command()
+def tables(
+    names: Annotated[
+        list[str], typer.Argument(help="cmm:1, dam:IV or dam:4 for a table, gpua for all of a paper, or all.")
+    ],
+    record: Annotated[
+        Path | None, typer.Option(help="Results file (.jsonl) of 'modalign bench', to be put beside the numbers.")
+    ] = None,
+    page: Annotated[Path | None, typer.Option(help="HTML page (.html) to write.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print tables of the papers: each number, your own run of it, or what is missing to make it."""
+    check_file(page, ".html", ".htm")
+    from modalign.evaluate.benchmark.benchmark_records import read_benchmark_runs
+    from modalign.evaluate.publications.bench_commands import substitute_command
+    from modalign.evaluate.publications.own_runs import OwnRuns
+    from modalign.evaluate.publications.table_view import count_states, find_tables, paper_table
+    from modalign.report.paper_tables_page import save_paper_tables_page
+
+    wanted = find_tables(names)
+    own = OwnRuns(read_benchmark_runs(record) if record else ())
+    found = [paper_table(paper, table, own) for paper, table in wanted]
+    if page is not None:
+        save_paper_tables_page(found, page)
+    counts = count_states(found)
+    if as_json:
+        print_json({"tables": [table.as_dict() for table in found], "counts": counts})
+        return
+    if page is None or len(found) < MANY:
+        for table in found:
+            _print(table)
+    states = list(next(iter(counts.values())))
+    rows = [[paper, *(str(row[state]) for state in states), str(sum(row.values()))] for paper, row in counts.items()]
+    print_table(["numbers by state", *states, "all"], rows)
+    running = sum(bool(substitute_command(cell.number)) for table in found for cell in table.cells)
+    say(f"The protocol and the method of {running:,} of them also run on 'modalign bench digits'.", err=False)
+    if page is not None:
+        say(f"wrote {page}", err=False)
+
+
+def _print(table: PaperTable) -> None:
+    """A table, a line per row, with the states of its numbers behind them."""
+    say(f"{table.paper.upper()}, {table.table}: {table.title}", err=False)
+    lines = []
+    for group, rows in table.groups.items():
+        lines += [[group, *[""] * (len(table.columns) + 1)]] if group else []
+        lines += [[name, *map(_number, row), _states([cell for cell in row if cell is not None])] for name, row in rows]
+    print_table(["", *table.columns, "state"], lines)
+    notes = (f"[{number}] {text}." for number, text in enumerate(table.footnotes, start=1))
+    say(*notes, *table.remarks, "", err=False)
+
+
+def _number(cell: NumberCell | None) -> str:
+    from modalign.report.paper_tables_page import own_in_words
+
+    if cell is None:
+        return ""
+    mark = f" [{cell.footnote}]" if cell.footnote else ""
+    return f"{cell.number.printed}{mark}" + (f" ({own_in_words(cell)})" if cell.own else "")
+
+
+def _states(cells: list[NumberCell]) -> str:
+    """The states of a row in words, each once; many details of one state are counted."""
+    found: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        found.setdefault(cell.state.kind, {})[cell.state.detail] = None
+    words = []
+    for kind, details in found.items():
+        if kind == "needs GPU-hours":
+            hours = sorted(map(int, details))
+            words.append(f"{kind}: about {hours[0]}" + (f" to {hours[-1]}" if len(hours) > 1 else ""))
+            continue
+        named = list(details)[:3]
+        more = f" and {len(details) - len(named)} more" if len(details) > len(named) else ""
+        words.append(f"{kind}: {', '.join(named)}{more}")
+    return "; ".join(words)

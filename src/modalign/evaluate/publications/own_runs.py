@@ -1,0 +1,145 @@
+"""One's own runs of ``modalign bench`` beside the printed numbers: the same method, protocol and test list, or nothing.
+
+A run stands beside a number if its test list has the size of the printed one. FAIR's numbers on VISSL's lists therefore
+never meet runs on CoOp's, except for data sets on which both lists have one size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+from modalign.data.splits.benchmarks import find_dataset
+from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
+from modalign.evaluate.metrics import Interval, harmonic_mean, mean_interval
+from modalign.evaluate.publications.bench_commands import ENCODERS, images_per_class, protocol_of
+from modalign.evaluate.publications.gpu_hours import sets_of_average
+from modalign.evaluate.publications.number_states import sets_beside
+from modalign.evaluate.publications.paper_settings import SOURCE_PROTOCOLS, paper_settings
+from modalign.evaluate.publications.printed_methods import BuiltMethod, built_method, switches
+from modalign.evaluate.publications.published_number import Published
+from modalign.methods import method_class
+from modalign.methods.contract.parameters import parameters
+
+_METRICS = ("top-1", "base", "new", "harmonic mean")
+BySeed = dict[int, float]
+
+
+@dataclass(frozen=True)
+class OwnNumber:
+    """What one's own runs gave for a printed number.
+
+    Attributes
+    ----------
+    value : Interval
+        Over seeds, as a share.
+    encoder : str
+        What the images were seen with.
+    settings : str
+        ``"paper"`` or ``"default"``.
+    same_encoder : bool
+        Whether the encoder is the printed one.
+    """
+
+    value: Interval
+    encoder: str
+    settings: str
+    same_encoder: bool
+
+
+class OwnRuns:
+    """Runs by what they measured; called with a printed number.
+
+    Parameters
+    ----------
+    runs : iterable of BenchmarkRun
+        Of repeated runs the last one counts.
+    """
+
+    def __init__(self, runs: Iterable[BenchmarkRun]) -> None:
+        self._groups: dict[tuple[str, str], list[BenchmarkRun]] = {}
+        for run in runs:
+            self._groups.setdefault((run.encoder, run.settings), []).append(run)
+
+    def __call__(self, number: Published) -> OwnNumber | None:
+        """One's own number; runs with the printed encoder and the paper's settings first. None if there is none."""
+        method = built_method(number.method)
+        if method is None or number.metric not in _METRICS:
+            return None
+        found = []
+        for (encoder, settings), runs in self._groups.items():
+            suiting = [run for run in runs if _suits(run, number, method)]
+            if values := _values(suiting, number):
+                interval = mean_interval(values, bounds=(0, 1))
+                found.append(OwnNumber(interval, encoder, settings, _same(encoder, number.backbone)))
+        return max(found, key=lambda own: (own.same_encoder, own.settings == "paper"), default=None)
+
+
+def _suits(run: BenchmarkRun, number: Published, method: BuiltMethod) -> bool:
+    """Whether a run has the method, the protocol and the labels of a number."""
+    protocol = protocol_of(number)
+    imbalance = float(number.setting.rpartition(" ")[2]) if protocol == "long-tail" else None
+    if (run.run.method, run.protocol, run.imbalance) != (method.name, protocol, imbalance):
+        return False
+    if run.per_class != images_per_class(number) or (number.shots is not None and run.run.shots != number.shots):
+        return False
+    if protocol in SOURCE_PROTOCOLS and run.dataset != "imagenet":
+        return False
+    wanted = _settings(run, method)
+    return all(run.run.parameters.get(name) == value for name, value in wanted.items())
+
+
+def _settings(run: BenchmarkRun, method: BuiltMethod) -> Mapping[str, Any]:
+    """The values that tell this row from the others of the method."""
+    own: dict[str, Any] = {p.name: p.default for p in parameters(method_class(method.name))}
+    if run.settings == "paper":
+        shots = run.run.shots if isinstance(run.run.shots, int) else None
+        own |= paper_settings(method.name, run.dataset, protocol=run.protocol, shots=shots).parameters
+    own |= method.changes
+    return {name: own[name] for name in switches(method.name)}
+
+
+def _values(runs: list[BenchmarkRun], number: Published) -> list[float]:
+    """A value per seed, as a share; none where a data set, or a seed of it, is missing."""
+    sets = sets_of_average(number, sets_beside(number.paper, number.table))
+    if number.dataset == "average" and protocol_of(number) in SOURCE_PROTOCOLS:
+        sets = tuple(name for name in sets if name != "imagenet")
+    parts = {"harmonic mean": ("base", "new")}.get(number.metric, (number.metric,))
+    means: list[BySeed] = []
+    for part in parts:
+        of_sets = [_part(runs, name, part, number) for name in sets]
+        seeds = set.intersection(*(set(values) for values in of_sets)) if of_sets else set()
+        means.append({seed: float(np.mean([values[seed] for values in of_sets])) for seed in sorted(seeds)})
+    if len(means) == 1:
+        return list(means[0].values())
+    base, new = means
+    return [harmonic_mean(base[seed], new[seed]) for seed in base if seed in new]
+
+
+def _part(runs: list[BenchmarkRun], name: str, metric: str, number: Published) -> BySeed:
+    """Seed → accuracy on one tested part of a data set, of test lists of the printed size."""
+    row = find_dataset(name)
+    size = None if row is None else row.test_size(number.split)
+    if protocol_of(number) in SOURCE_PROTOCOLS:
+        own = [run for run in runs if run.part == name]
+    else:
+        own = [run for run in runs if run.dataset == name]
+    tested: dict[int, dict[str, int]] = {}
+    for run in own:
+        tested.setdefault(run.run.seed, {})[run.part] = run.run.accuracy.n
+    part = metric if metric in ("base", "new") else None
+    return {
+        run.run.seed: run.run.accuracy.top1
+        for run in own
+        if (part is None or run.part == part) and sum(tested[run.run.seed].values()) == size
+    }
+
+
+def _same(encoder: str, backbone: str) -> bool:
+    """Whether the name or the folder of an encoder is that of a printed backbone."""
+    ours, theirs = ([PurePath(part).name for part in name.split("+")] for name in (encoder, ENCODERS[backbone]))
+    return backbone != "not stated" and ours == theirs

@@ -1,0 +1,114 @@
+"""The page of the papers' tables: each number as printed, and under it one's own or what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from modalign.core.record import versions
+from modalign.evaluate.metrics import percent
+from modalign.evaluate.publications.bench_commands import substitute_command
+from modalign.evaluate.publications.number_states import KINDS
+from modalign.evaluate.publications.table_view import NumberCell, PaperTable, count_states
+from modalign.evaluate.published import PAPERS
+from modalign.report.page import Page, PageSection
+from modalign.report.run_tables import Fold, Row, Table, TableCell
+
+MEANING = {
+    "here": "It was made by your runs, or it can be made without weights and images.",
+    "other backbone": "The same test images, seen with another encoder.",
+    "needs weights": "The encoder has to be on this machine, and the images.",
+    "needs images": "The images have to be on this machine; features of them suffice.",
+    "needs GPU-hours": "Weights and images, and an hour or more on a GPU for all seeds, as estimated from arithmetic.",
+    "method not built": "The library does not have the method, or not the switch.",
+    "not reproducible": "What is printed does not suffice, or contradicts itself.",
+}
+_SUBSTITUTE = (
+    "The digits of scikit-learn, seen with the encoder tiny. Orders of methods and signs of differences can be "
+    "compared, values cannot."
+)
+_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def paper_tables_page(tables: Sequence[PaperTable]) -> Page:
+    """A page of tables, paper by paper, with the counts of numbers by state."""
+    counts = count_states(tables)
+    total = sum(sum(row.values()) for row in counts.values())
+    own = sum(cell.own is not None for table in tables for cell in table.cells)
+    page = Page(
+        "The papers' tables",
+        "Every number as it is printed. Under it stands the number of your own runs with the same method, protocol and "
+        "test list, or what is missing to make it.",
+        facts=[(f"{total:,}", "printed numbers"), (f"{len(tables)}", "tables"), (f"{own:,}", "with runs of yours")],
+        record={"versions": versions()},
+    )
+    page.section("Numbers by state", blocks=[_counts(counts), _meanings()])
+    for paper in counts:
+        for table in (t for t in tables if t.paper == paper):
+            page.section(f"{paper.upper()}, {table.table}", _about(table), blocks=[_numbers(table), *_commands(table)])
+    return page
+
+
+def save_paper_tables_page(tables: Sequence[PaperTable], path: str | Path) -> Path:
+    """Write the page of :func:`paper_tables_page`."""
+    return paper_tables_page(tables).save(path)
+
+
+def own_in_words(cell: NumberCell) -> str:
+    """One's own number in percent with its interval, or the state in few words."""
+    if cell.own is None:
+        return cell.state.words if cell.state.kind == "here" else cell.state.kind
+    value = cell.own.value
+    spread = f" ± {percent(value.half_width)}" if value.n > 1 else ""
+    note = "" if cell.own.same_encoder else f", {cell.own.encoder}"
+    return f"ours {percent(value.mean)}{spread}{note}"
+
+
+def printed_with_mark(cell: NumberCell) -> str:
+    """A number as printed, with the number of its footnote."""
+    mark = str(cell.footnote).translate(_SUPERSCRIPTS) if cell.footnote else ""
+    return cell.number.printed + mark
+
+
+def _about(table: PaperTable) -> str:
+    return "\n\n".join([f"{PAPERS[table.paper]}. {table.title[:1].upper()}{table.title[1:]}.", *table.remarks])
+
+
+def _numbers(table: PaperTable) -> PageSection:
+    rows: dict[str, list[Row]] = {
+        group: [[name, *(_cell(cell) for cell in row)] for name, row in own] for group, own in table.groups.items()
+    }
+    notes = [f"{str(i).translate(_SUPERSCRIPTS)} {text}." for i, text in enumerate(table.footnotes, start=1)]
+    return Table(["", *table.columns], rows, " ".join(notes))
+
+
+def _cell(cell: NumberCell | None) -> TableCell | str:
+    if cell is None:
+        return "–"
+    return TableCell(printed_with_mark(cell), own_in_words(cell), strong=cell.own is not None)
+
+
+def _commands(table: PaperTable) -> list[PageSection]:
+    """What the numbers need, a line per state and command."""
+    lines: dict[tuple[str, str], int] = {}
+    for cell in table.cells:
+        entry = (cell.state.words, cell.state.command)
+        lines[entry] = lines.get(entry, 0) + 1
+    rows = [[str(n), words, command or "–"] for (words, command), n in lines.items()]
+    folds: list[PageSection] = [Fold("States and command lines", [Table(["numbers", "state", "command"], rows)])]
+    substitutes = dict.fromkeys(filter(None, (substitute_command(cell.number) for cell in table.cells)))
+    if substitutes:
+        listed = Table(["command"], [[command] for command in substitutes], _SUBSTITUTE)
+        folds.append(Fold("The same protocol on data that is at hand", [listed]))
+    return folds
+
+
+def _counts(counts: Mapping[str, Mapping[str, int]]) -> PageSection:
+    rows = [[paper, *(f"{row[kind]:,}" for kind in KINDS), f"{sum(row.values()):,}"] for paper, row in counts.items()]
+    total = [f"{sum(row[kind] for row in counts.values()):,}" for kind in KINDS]
+    foot = [["all", *total, f"{sum(sum(row.values()) for row in counts.values()):,}"]]
+    return Table(["", *KINDS, "all"], rows, foot=foot)
+
+
+def _meanings() -> PageSection:
+    return Table(["state", "meaning"], [[kind, MEANING[kind]] for kind in KINDS])
