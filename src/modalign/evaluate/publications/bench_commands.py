@@ -51,7 +51,7 @@ def encoder_of(backbone: str) -> str:
     return ENCODERS[backbone]
 
 
-def images_per_class(number: Published) -> int | None:
+def unlabeled_per_class(number: Published) -> int | None:
     """Unlabeled images per class that a row learned from; None for all."""
     found = re.search(r"(\d+) (?:unlabeled )?images a class", number.method)
     return int(found[1]) if found else None
@@ -84,7 +84,7 @@ def _command(number: Published, source: str, datasets: list[str], settings: list
         words += ["--imbalances", number.setting.rpartition(" ")[2]]
     elif number.shots and protocol not in ("inductive", "transductive"):
         words += ["--shots", str(number.shots)]
-    if per_class := images_per_class(number):
+    if per_class := unlabeled_per_class(number):
         words += ["--per-class", str(per_class)]
     words += settings
     for name, value in method.changes.items():

@@ -16,7 +16,7 @@ import numpy as np
 from modalign.data.splits.benchmarks import find_dataset
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
 from modalign.evaluate.metrics import Interval, harmonic_mean, mean_interval
-from modalign.evaluate.publications.bench_commands import ENCODERS, images_per_class, protocol_of
+from modalign.evaluate.publications.bench_commands import ENCODERS, protocol_of, unlabeled_per_class
 from modalign.evaluate.publications.gpu_hours import sets_of_average
 from modalign.evaluate.publications.number_states import sets_beside
 from modalign.evaluate.publications.paper_settings import SOURCE_PROTOCOLS, paper_settings
@@ -85,7 +85,7 @@ def _suits(run: BenchmarkRun, number: Published, method: BuiltMethod) -> bool:
     imbalance = float(number.setting.rpartition(" ")[2]) if protocol == "long-tail" else None
     if (run.run.method, run.protocol, run.imbalance) != (method.name, protocol, imbalance):
         return False
-    if run.per_class != images_per_class(number) or (number.shots is not None and run.run.shots != number.shots):
+    if run.per_class != unlabeled_per_class(number) or (number.shots is not None and run.run.shots != number.shots):
         return False
     if protocol in SOURCE_PROTOCOLS and run.dataset != "imagenet":
         return False

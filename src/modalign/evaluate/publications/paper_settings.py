@@ -188,7 +188,7 @@ def _cmm(dataset: str, protocol: str, shots: int) -> PaperSettings:
     return PaperSettings(
         {"preset": "paper", "steps": 16_000, "batch_size": 8, "warmup_steps": 50, "margin": 1.0,
          "training_zero_shot_weight": 1.0, "zero_shot_weight": CMM_FUSION.get(dataset, "auto")},
-        "CMM, Section 4.1; fusion from Table 9",
+        "CMM, Section 4.1; zero_shot_weight from Table 9",
         (*notes, *_elsewhere(protocol, "few-shot", "domain")),
     )  # fmt: skip
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -11,7 +10,7 @@ from typing import Any
 
 from modalign.core.errors import InputError
 from modalign.methods import ALL_METHODS, method_class
-from modalign.methods.contract.parameters import check_parameters, known_parameters
+from modalign.methods.contract.parameters import check_parameters
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class BuiltMethod:
         return hasattr(method_class(self.name), "score_images")
 
 
-_NO_FUSION: dict[str, Any] = {"training_fusion": 0.0, "fusion": 0.0}
+_NO_FUSION: dict[str, Any] = {"training_zero_shot_weight": 0.0, "zero_shot_weight": 0.0}
 _NO_TRIPLET: dict[str, Any] = {"triplet_weight": 0.0}
 _UNALIGNED: dict[str, Any] = {"sma": "none", "cma": "none"}
 
@@ -47,13 +46,13 @@ _ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "TransCLIP-ZS": ("transclip", {}),
     "Image-only linear probe": ("linear_probe", {}),
     "Cross-modal linear probe": ("cross_modal_probe", {}),
-    "Cross-modal WiSE-FT, ratio 0.5": ("cross_modal_probe", {"ratio": 0.5}),
+    "Cross-modal WiSE-FT, ratio 0.5": ("cross_modal_probe", {"probe_weight": 0.5}),
     "CoOp, logit-adjusted loss": ("coop", {"loss": "logit-adjusted"}),
     "CoCoOp, logit-adjusted loss": ("cocoop", {"loss": "logit-adjusted"}),
     "CMM, mapped scores only": ("cmm", _NO_FUSION | _NO_TRIPLET),
     "CMM, mapped scores and triplet": ("cmm", _NO_FUSION),
-    "CMM, mapped and zero-shot scores": ("cmm", _NO_TRIPLET | {"fusion": 1.0}),
-    "CMM, mapped and zero-shot scores and triplet": ("cmm", {"fusion": 1.0}),
+    "CMM, mapped and zero-shot scores": ("cmm", _NO_TRIPLET | {"zero_shot_weight": 1.0}),
+    "CMM, mapped and zero-shot scores and triplet": ("cmm", {"zero_shot_weight": 1.0}),
     "CMM, mapped and weighted zero-shot scores": ("cmm", _NO_TRIPLET),
     "CMM, full": ("cmm", {}),
     "CMM, no map, no triplet, no fusion": ("cmm", _NO_FUSION | _NO_TRIPLET | {"map": False}),
@@ -78,18 +77,18 @@ _ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "FAIR without alignment score": ("fair", {"alignment": "fixed"}),
     "FAIR without pseudo-label weight": ("fair", {"weighting": "none"}),
     "FAIR, weight by highest score": ("fair", {"weighting": "top"}),
-    "FAIR, global features": ("fair", {"labeller": "cupl", "view": "global", "weighting": "none"}),
-    "FAIR, global features and weight": ("fair", {"labeller": "cupl", "view": "global"}),
+    "FAIR, global features": ("fair", {"labeler": "cupl", "view": "global", "weighting": "none"}),
+    "FAIR, global features and weight": ("fair", {"labeler": "cupl", "view": "global"}),
     "FAIR, global features, learned score": ("fair", {"view": "global", "weighting": "none"}),
     "FAIR, global features, learned score and weight": ("fair", {"view": "global"}),
-    "WCA labels": ("fair", {"labeller": "wca", "weighting": "none"}),
-    "WCA labels, selected crops": ("fair", {"labeller": "wca", "weighting": "none", "wca_keep": 4}),
-    "WCA labels, class-token crop weights": ("fair", {"labeller": "wca", "weighting": "none", "wca_weights": "cls"}),
+    "WCA labels": ("fair", {"labeler": "wca", "weighting": "none"}),
+    "WCA labels, selected crops": ("fair", {"labeler": "wca", "weighting": "none", "wca_keep": 4}),
+    "WCA labels, class-token crop weights": ("fair", {"labeler": "wca", "weighting": "none", "wca_weights": "cls"}),
     "WCA labels, learned score": ("fair", {"keep": None, "crop_weights": "softmax", "weighting": "none"}),
-    "FAIR, WCA labels": ("fair", {"labeller": "wca"}),
-    "FAIR, CODER labels": ("fair", {"labeller": "coder"}),
-    "FAIR, LoRA": ("fair", {"target": "lora"}),
-    "FAIR, K-Adaptation": ("fair", {"target": "k_adaptation"}),
+    "FAIR, WCA labels": ("fair", {"labeler": "wca"}),
+    "FAIR, CODER labels": ("fair", {"labeler": "coder"}),
+    "FAIR, LoRA": ("fair", {"trainable": "lora"}),
+    "FAIR, K-Adaptation": ("fair", {"trainable": "k_adaptation"}),
     "GPUA, semantic scores only": ("gpua", {"semantic_weight": 1.0}),
     **{f"GPUA, {loss} loss": ("gpua", {"loss": loss.lower()})
        for loss in ("CSLS", "contrastive", "adaptive", "triplet", "THS")},
@@ -104,13 +103,10 @@ def built_method(row: str) -> BuiltMethod | None:
     if name is None:
         return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # names that a hyper-parameter had before
-            method = method_class(name)(**changes)
-            check_parameters(method)
-            return BuiltMethod(name, known_parameters(type(method), changes))
+        check_parameters(method_class(name)(**changes))
     except InputError:
         return None
+    return BuiltMethod(name, changes)
 
 
 def why_not_built(row: str) -> str:

@@ -149,8 +149,9 @@ def _tables_of(paper: str, table: str) -> list[str]:
         return known
     plain = {name: re.sub(r"[()\s]", "", name.removeprefix("Table ")).lower() for name in known}
     wanted = re.sub(r"[()\s]", "", table).lower()
-    digits = re.match(r"\d*", wanted)[0]  # type: ignore[index]  # matches anything
-    roman = _ROMAN.get(int(digits or 0), "").lower() + wanted[len(digits) :]
+    letters = wanted.lstrip("0123456789")
+    digits = wanted.removesuffix(letters)
+    roman = _ROMAN.get(int(digits or 0), "").lower() + letters
     found = [name for name, own in plain.items() if own in (wanted, roman)]
     found = found or [name for name, own in plain.items() if own[:-1] in (wanted, roman) and "(" in name]
     if not found:
