@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from checkpoints import picture, save_checkpoint
 from literal_clip import CONFIGS, PIXELS, literal_clip, save_open_clip
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import modalign as ma
@@ -250,6 +252,18 @@ def test_the_configuration_says_how_pictures_are_prepared(copied):
     assert other.mean == (0.5, 0.5, 0.5)
     edited(folder, None, preprocess_cfg=None)
     assert load(folder).preprocessing == usual, "what open_clip takes where nothing is said"
+
+
+@pytest.mark.parametrize(
+    ("width", "begins"), [(64, 0), (65, 0), (66, 1), (67, 2), (68, 2), (69, 2), (70, 3), (71, 4), (72, 4)]
+)
+def test_a_crop_begins_where_torchvision_begins_it(width, begins, folders):
+    """At the even pixel of two that are equally near to the center, which transformers' own never does."""
+    preprocessing = load(folders["vit"]).preprocessing
+    columns = np.arange(width, dtype=np.uint8)
+    image = Image.fromarray(np.broadcast_to(columns[None, :, None], (64, width, 3)).copy())
+    assert preprocessing.prepare(image)[0, 0, 0] == begins
+    assert replace(preprocessing, half="down").prepare(image)[0, 0, 0] == (width - 64) // 2
 
 
 def test_a_folder_with_both_layouts_is_read_as_hugging_faces(tmp_path, folders):

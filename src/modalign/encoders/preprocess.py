@@ -78,6 +78,8 @@ class Preprocessing:
     factor : what 8-bit pixels are multiplied with, normally 1/255.
     patch, max_patches : for ``resize="patches"``.
     version : of decoding and preprocessing, at most :data:`VERSION`; models fitted with an earlier one keep it.
+    half : where a crop begins that the center would begin at half a pixel: ``"down"`` at the pixel before, as
+        transformers cuts; ``"even"`` at the even one of both, as torchvision does, and open_clip by it.
     """
 
     resize: Literal["short", "exact", "patches", "none"]
@@ -90,6 +92,7 @@ class Preprocessing:
     patch: int = 0
     max_patches: int = 0
     version: int = VERSION
+    half: Literal["down", "even"] = "down"
 
     def __post_init__(self) -> None:
         sides = (*self.size, *(self.crop or ()), self.patch, self.max_patches)
@@ -116,8 +119,9 @@ class Preprocessing:
         if self.crop is None:
             pixels = self._resized(image, target)
         else:
-            # Half pixels as transformers cuts them: toward the top left where it crops, away where it pads.
-            top, left = ((have - want) // 2 for have, want in zip(target[::-1], self.crop, strict=True))
+            # Down is toward the top left where it crops, away where it pads.
+            over = (have - want for have, want in zip(target[::-1], self.crop, strict=True))
+            top, left = (more // 2 if self.half == "down" else round(more / 2) for more in over)
             tall, wide = self.crop
             if max(target) > _LONG * max(self.crop) and min(top, left) >= 0:
                 # A panorama or a one-pixel line: whole it could fill the memory, so only what is kept is computed.
@@ -220,7 +224,10 @@ class Preprocessing:
 
     def card(self) -> dict[str, Any]:
         """All that decides the pixels, for the fingerprint."""
-        return asdict(self)
+        card = asdict(self)
+        if self.half == "down":  # cards that are older than this field
+            del card["half"]
+        return card
 
     @classmethod
     def read(cls, config: Mapping[str, Any], where: str) -> Preprocessing:

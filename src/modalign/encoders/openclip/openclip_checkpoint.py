@@ -8,7 +8,7 @@ that computes something else would give vectors without meaning.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -57,7 +57,7 @@ class OpenClipCheckpoint(Checkpoint):
         """The network in float32, in evaluation mode, without gradients."""
         tensors = read_tensors(self.weights, self.folder)
         check_counts(self.config, len(tensors))
-        residual = _residual(self.config)
+        residual = residual_of(self.config)
         check_tensors(tensors, self.config, residual, self.folder)
         if residual is None:
             return self.settled(load_network(self.config, renamed(tensors), self.folder))
@@ -82,7 +82,7 @@ class OpenClipCheckpoint(Checkpoint):
             "image_mean": pixels.get("mean"),
             "image_std": pixels.get("std"),
         }
-        return Preprocessing.read(config, where)
+        return replace(Preprocessing.read(config, where), half="even")
 
 
 class ResNetClip(nn.Module):
@@ -127,7 +127,7 @@ class ResNetClip(nn.Module):
         return self.text_projection(self.text_model(input_ids=input_ids).pooler_output)
 
 
-def _residual(config: Mapping[str, Any]) -> ResNet | None:
+def residual_of(config: Mapping[str, Any]) -> ResNet | None:
     """The ResNet that a configuration describes, without memory for its parameters; None for a ViT."""
     vision = config["vision_config"]
     if "layers" not in vision:
