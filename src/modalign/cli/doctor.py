@@ -23,7 +23,7 @@ class EnvironmentCheck:
 def examine() -> list[EnvironmentCheck]:
     """Look at Python, packages, device, memory, cache folder, extras, and classify one embedded digit."""
     findings = [EnvironmentCheck("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
-    for check in (_packages, _device, _cache, _extras, _whole_path):
+    for check in (_packages, _device, _cache, _extras, _encoders, _whole_path):
         findings += _guarded(check)
     return findings
 
@@ -83,6 +83,15 @@ def _extras() -> list[EnvironmentCheck]:
                 EnvironmentCheck(f"extra '{extra}'", f"not installed; for {purpose}: pip install 'modalign[{extra}]'")
             )
     return found
+
+
+def _encoders() -> list[EnvironmentCheck]:
+    from modalign.encoders.catalog import downloaded
+    from modalign.encoders.registry import EMBEDDED, KNOWN_ENCODERS
+
+    here = [name for name in KNOWN_ENCODERS if name in EMBEDDED or downloaded(name) is not None]
+    layouts = "folders of Hugging Face and of open_clip are read, without the package open_clip"
+    return [EnvironmentCheck("encoders", f"{', '.join(here)} on this machine; {layouts}")]
 
 
 def _whole_path() -> list[EnvironmentCheck]:

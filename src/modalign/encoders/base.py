@@ -38,7 +38,7 @@ class Encoder(ABC):
     ----------
     name : what it was loaded by; for a folder the name of the folder, without its path.
     spec : name, fingerprint, width and compute type, which go with every vector.
-    model : the ``transformers`` network, in evaluation mode and without gradients.
+    model : the network, of ``transformers`` in most cases, in evaluation mode and without gradients.
     preprocessing : from a picture to the network's input.
     device, dtype : where and in what type it computes.
     store : where vectors are kept, None for nowhere.
@@ -202,8 +202,9 @@ class Encoder(ABC):
 
     def _check_size(self) -> None:
         """Refuse a network whose position embeddings do not fit the pictures it would be given."""
-        vision = getattr(self.model.config, "vision_config", self.model.config)
-        fixed = self.model.config.model_type in ("clip", "metaclip_2", "siglip", "vit")
+        config = getattr(self.model, "config", None)  # networks of other packages may have none
+        vision = getattr(config, "vision_config", config)
+        fixed = getattr(config, "model_type", None) in ("clip", "metaclip_2", "siglip", "vit")
         expected, got = getattr(vision, "image_size", None), self.preprocessing.crop or self.preprocessing.size
         if fixed and isinstance(expected, int) and self.preprocessing.resize != "none" and got != (expected, expected):
             raise InputError(

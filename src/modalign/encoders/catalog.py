@@ -70,10 +70,10 @@ def locate(name: str | os.PathLike[str], *, fetch: bool = True) -> Path:
         raise _unknown(text, "There is no such folder." if "/" in text or os.sep in text else "")
     if fetch:
         return _fetch(text)
-    downloaded = _downloaded(text)
-    if downloaded is None:
+    found = downloaded(text)
+    if found is None:
         raise UnavailableError(f"'{text}' is not on this machine.")
-    return downloaded
+    return found
 
 
 def folder_of(text: str) -> Path | None:
@@ -166,7 +166,7 @@ def is_open_clip(folder: Path) -> bool:
     )
 
 
-def _downloaded(text: str) -> Path | None:
+def downloaded(text: str) -> Path | None:
     """The snapshot of a hub repository in the hub's local cache, without any request."""
     from huggingface_hub import try_to_load_from_cache
 

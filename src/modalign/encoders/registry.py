@@ -65,7 +65,7 @@ def register_encoder(name: str, source: str | os.PathLike[str] | Callable[..., E
     name : str
         Lower-case letters, digits and underscores.
     source : path or callable
-        A folder in Hugging Face format, or a function ``source(*, device, store)`` that returns an
+        A folder in the format of Hugging Face or open_clip, or a function ``source(*, device, store)`` that returns an
         :class:`~modalign.encoders.base.Encoder` in float32 on the ``torch.device`` ``device``, which keeps vectors in
         the :class:`~modalign.FeatureStore` ``store``, or nowhere where it is None.
 
