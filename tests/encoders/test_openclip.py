@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 import modalign as ma
 from modalign.core.errors import InputError
 from modalign.encoders.catalog import is_open_clip
+from modalign.encoders.openclip.openclip_checkpoint import OpenClipCheckpoint
 from modalign.encoders.openclip.openclip_config import translated
 from modalign.encoders.precision import _agreement, _images
 from modalign.encoders.towers.convolutional import ResNetTower, vision_tower
@@ -199,12 +200,12 @@ def test_other_tensors_are_refused_with_names_and_shapes(change, match, copied):
         ("model_cfg", {"multimodal_cfg": {"layers": 3}}, "model_cfg with multimodal_cfg"),
         ("model_cfg", {"custom_text": True}, "model_cfg with custom_text = True"),
         ("model_cfg", {"text_cfg": None}, "Expected text_cfg as an object"),
-        ("model_cfg", {"embed_dim": "24"}, "Expected embed_dim as an integer above 0"),
+        ("model_cfg", {"embed_dim": "24"}, "Expected embed_dim as an integer from 1 to"),
         ("vision_cfg", {"layers": [1, 2, 1]}, "Expected four layers"),
-        ("vision_cfg", {"layers": [10**9, 2, 1, 1]}, "Expected layers of at most"),
+        ("vision_cfg", {"layers": [10**6, 2, 1, 1]}, "Expected layers of at most"),
         ("vision_cfg", {"image_size": 48}, "Expected an image_size that 32 divides"),
         ("vision_cfg", {"image_size": [64, 96]}, "Expected image_size as an integer"),
-        ("text_cfg", {"layers": 10**9}, "Expected num_hidden_layers of at most"),
+        ("text_cfg", {"layers": 10**6}, "Expected num_hidden_layers of at most"),
         ("text_cfg", {"heads": 3}, "a width that 3 heads divide"),
         ("text_cfg", {"mlp_ratio": "4"}, "Expected mlp_ratio as a number"),
         ("text_cfg", {"width": 64}, r"'token_embedding.weight' \(789, 64\), got \(789, 32\)"),
@@ -217,6 +218,35 @@ def test_other_configurations_are_refused(part, change, match, copied):
     with pytest.raises(InputError, match=match) as caught:
         load(edited(copied("resnet"), part, **change))
     assert "\n" not in str(caught.value)
+
+
+ODD = [None, True, 0, -1, 2**40, 1.5, float("nan"), 1e300, "x", "", [], [1], [-1, -1], [[]], {}, {"a": 1}]
+PLACES = [
+    *(("model_cfg", key) for key in CONFIGS["resnet"]),
+    *(("vision_cfg", key) for key in (*CONFIGS["resnet"]["vision_cfg"], "head_width")),
+    *(("text_cfg", key) for key in (*CONFIGS["resnet"]["text_cfg"], "mlp_ratio")),
+    *(("preprocess_cfg", key) for key in PIXELS),
+]
+
+
+@pytest.mark.parametrize(("part", "key"), PLACES)
+def test_whatever_stands_in_an_entry_it_is_read_or_refused_in_a_sentence(part, key, copied):
+    folder = copied("resnet")
+    usual = OpenClipCheckpoint.open(folder)
+    before = (folder / "open_clip_config.json").read_text()
+    for value in ODD:
+        (folder / "open_clip_config.json").write_text(before)
+        edited(folder, part, **{key: value})
+        refused = ""
+        try:
+            checkpoint = OpenClipCheckpoint.open(folder)
+            checkpoint.preprocessing()
+            if checkpoint.config != usual.config:
+                checkpoint.load()
+        except InputError as error:
+            refused = str(error)
+        assert "\n" not in refused
+        assert len(refused) < 700
 
 
 def test_pickles_and_missing_weights_are_refused(copied):

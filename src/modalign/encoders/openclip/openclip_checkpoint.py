@@ -67,7 +67,7 @@ class OpenClipCheckpoint(Checkpoint):
         """What open_clip prepares images with for inference."""
         where, pixels = f"'{self.folder / OPEN_CLIP}'", self.pixels
         mode, resample = pixels.get("resize_mode") or "shortest", pixels.get("interpolation") or "bicubic"
-        if mode not in ("shortest", "squash") or resample not in _FILTERS:
+        if mode not in ("shortest", "squash") or resample not in tuple(_FILTERS):
             raise InputError(
                 f"Expected resize_mode 'shortest' or 'squash' and interpolation 'bicubic' or 'bilinear' in {where}, "
                 f"got {mode!r:.40} and {resample!r:.40}."

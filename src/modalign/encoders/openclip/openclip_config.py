@@ -21,6 +21,7 @@ _IDLE = {
 }
 _USUAL = {"pool_type": ("tok", "argmax"), "pos_embed_type": ("learnable",), "proj_type": ("linear",)}
 _USUAL["block_type"] = ("default",)
+_LARGEST = 2**20
 
 
 def translated(model: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -112,8 +113,8 @@ class _Part:
     def _positive(self, key: str, value: Any) -> int:
         if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
             value = value[0]
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self._expected(f"{key} as an integer above 0", value)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST:
+            raise self._expected(f"{key} as an integer from 1 to {_LARGEST:,}", value)
         return value
 
     def _expected(self, what: str, got: object) -> InputError:
