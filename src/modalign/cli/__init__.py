@@ -19,7 +19,8 @@ import typer
 # The order of the imports is the order of the commands in --help.
 # isort: off
 from modalign.cli.options import app
-from modalign.cli import fit_commands, predict_commands, compare_command, bench_command, tables_command, info_commands
+from modalign.cli import fit_commands, predict_commands, compare_command, segment_command
+from modalign.cli import bench_command, tables_command, info_commands
 
 # isort: on
 from modalign.cli.endings import NO_READER, STOPPED, Stopped, explain, mute
@@ -37,6 +38,7 @@ __all__ = [
     "main",
     "predict_commands",
     "run",
+    "segment_command",
     "tables_command",
 ]
 

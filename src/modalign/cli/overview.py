@@ -97,6 +97,8 @@ def _encoders() -> Table:
 
 def _datasets() -> Table:
     from modalign.data.splits.benchmark_sets import DATASETS
+    from modalign.segmentation.sets.segmentation_sets import SEGMENTATION_SETS
 
-    rows = [[d.name, str(d.n_classes), d.templates[0], d.licence] for d in DATASETS]
-    return ["name", "classes", "template", "license"], rows
+    rows = [[d.name, "classification", str(d.n_classes), d.templates[0], d.licence] for d in DATASETS]
+    rows += [[d.name, "segmentation", str(d.n_classes), "", d.licence] for d in SEGMENTATION_SETS]
+    return ["name", "task", "classes", "template", "license"], rows

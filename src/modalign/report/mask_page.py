@@ -188,16 +188,22 @@ def _labels_uri(labels: np.ndarray, size: tuple[int, int]) -> str:
     return data_uri(Image.fromarray(rgb), "png", optimize=True)
 
 
-def _lead(document: Mapping[str, Any], won: Sequence[PageClass]) -> str:
-    """What came out, in one or two sentences."""
+def share_without_class(document: Mapping[str, Any]) -> float:
+    """Share of the pixels of all photos that have no class."""
     sizes = [entry["width"] * entry["height"] for entry in document["images"]]
     none = sum(entry["none_share"] * size for entry, size in zip(document["images"], sizes, strict=True))
+    return none / max(sum(sizes), 1)
+
+
+def _lead(document: Mapping[str, Any], won: Sequence[PageClass]) -> str:
+    """What came out, in one or two sentences."""
+    none = share_without_class(document)
     if not won:
         return "No pixel has a class."
     first = won[0]
     text = f"The largest class is “{first.name}” with {first.share_text} of all pixels."
     if none:
-        text += f" {share_text(none / sum(sizes))} have no class, because none was sure enough."
+        text += f" {share_text(none)} have no class, because none was sure enough."
     return text
 
 

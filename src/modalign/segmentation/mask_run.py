@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image
 
 from modalign.core.errors import InputError, UndecodableError
@@ -16,6 +18,9 @@ from modalign.data.copies import content_hash
 from modalign.data.decoding.decode import MAX_PIXELS
 from modalign.data.itemset import Items
 from modalign.segmentation.mask_folder import MaskFolder, document_head
+from modalign.segmentation.patch_map import TOP
+from modalign.segmentation.photos import content_hashes, open_encoder
+from modalign.segmentation.segmenter_files import is_segmenter, load_segmenter
 
 if TYPE_CHECKING:
     from modalign.segmentation.segmenter import Segmenter
@@ -35,6 +40,11 @@ class LimitedItems(Items):
                 f"too large: {picture.width} × {picture.height} pixels, the limit is {self.max_pixels:,}"
             )
         return picture
+
+
+def limit_pixels(items: Items, max_pixels: int) -> Items:
+    """The same images, of which those with more pixels are left out when they are opened."""
+    return LimitedItems(**vars(items), max_pixels=max_pixels)
 
 
 @dataclass(frozen=True)
@@ -105,6 +115,40 @@ def segment_to_folder(
         refused |= {q.id: q for q in results.quarantined}
     document = out.close(items.ids, sorted(refused.values(), key=_id))
     return MaskRun(document, n_new, len(items) - len(rest), time.perf_counter() - started)
+
+
+def fit_map_once(segmenter: Segmenter, photos: Items, vfm: str, folder: str | Path, *, device: str = "auto") -> None:
+    """Give a segmenter the map of GPUA and save it, or the map that an earlier call with the same input saved.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+    photos : Items
+        What the map is learned from.
+    vfm : str
+        The vision-only encoder.
+    folder : str or Path
+        Of the saved segmenter.
+    device : str, default="auto"
+        Where the vision-only encoder computes.
+    """
+    other = open_encoder(vfm, device)
+    saved = None
+    if is_segmenter(folder):
+        with suppress(InputError):  # damaged, or of an encoder that is not here: learned again
+            saved = load_segmenter(folder, encoder=segmenter.encoder)
+    if saved is not None and saved.map is not None and saved.map_vfm is not None:
+        same = saved.map.kind == "vfm+clip" and saved.map_vfm.spec.fingerprint == other.spec.fingerprint
+        alike = _without_map(saved) == _without_map(segmenter) and saved.map.record.get("top") == TOP
+        if same and alike and np.array_equal(saved.fitted_on, np.unique(content_hashes(photos))):
+            segmenter.map, segmenter.map_vfm, segmenter.fitted_on = saved.map, other, saved.fitted_on
+            return
+    segmenter.fit_map(photos, vfm=other).save(folder)
+
+
+def _without_map(segmenter: Segmenter) -> dict[str, Any]:
+    """The settings that a map is learned with."""
+    return {key: value for key, value in segmenter.settings.items() if key != "map"}
 
 
 def _id(entry: Quarantined) -> str:

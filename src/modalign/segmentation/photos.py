@@ -71,6 +71,22 @@ def content_hashes(items: Items) -> np.ndarray:
     return np.array([int(content_hash(items, i) or "0", 16) for i in range(len(items))], dtype=np.uint64)
 
 
+def require_apart(items: Items, fitted_on: np.ndarray) -> None:
+    """Raise if photos are among those that a map is learned from.
+
+    Parameters
+    ----------
+    items : the photos to be segmented.
+    fitted_on : :func:`content_hashes` of the others.
+    """
+    known = np.flatnonzero(np.isin(content_hashes(items), fitted_on))
+    if len(known):
+        raise InputError(
+            f"Expected photos that the map was not fitted on, got {len(known)} of {len(items)} that it was, such as "
+            f"'{items.ids[known[0]]}'; give {argument('transductive', 'True')} if that is meant."
+        )
+
+
 def open_encoder(encoder: str | Path | Encoder, device: str) -> Encoder:
     """One encoder by its name or as it is."""
     opened = load_encoder(encoder, device=device) if isinstance(encoder, (str, os.PathLike)) else encoder

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from modalign.core.display import shorten_all, shorten_repr
-from modalign.core.errors import InputError, argument
+from modalign.core.errors import InputError
 from modalign.core.progress import progress as showing
 from modalign.core.record import versions
 from modalign.data.items import Items, load_items
@@ -23,7 +23,7 @@ from modalign.segmentation.class_words import Classes, ClassWords, read_class_wo
 from modalign.segmentation.map_fitting import learn_map, require_map
 from modalign.segmentation.patch_features import PatchFeatures
 from modalign.segmentation.patch_map import TOP, PatchMap
-from modalign.segmentation.photos import content_hashes, digest, identity, open_encoder
+from modalign.segmentation.photos import content_hashes, digest, identity, open_encoder, require_apart
 from modalign.segmentation.pixel_labels import Decision
 from modalign.segmentation.segmented import Segmentations
 from modalign.segmentation.segmenting import results
@@ -252,14 +252,8 @@ class Segmenter:
 
     def _require_new(self, items: Items) -> None:
         """Raise if the map was fitted on one of these photos."""
-        if not len(self.fitted_on):
-            return
-        known = np.flatnonzero(np.isin(content_hashes(items), self.fitted_on))
-        if len(known):
-            raise InputError(
-                f"Expected photos that the map was not fitted on, got {len(known)} of {len(items)} that it was, such "
-                f"as '{items.ids[known[0]]}'; give {argument('transductive', 'True')} if that is meant."
-            )
+        if len(self.fitted_on):
+            require_apart(items, self.fitted_on)
 
     def _map_settings(self, found: PatchMap) -> dict[str, Any]:
         vfm = None if self.map_vfm is None else identity(self.map_vfm.spec)
