@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modalign.cli.options import AsJson, Source, SplitFile, check_file, command
+from modalign.cli.options import AsJson, SplitFile, check_file, command
 from modalign.cli.terminal import print_json, print_table, report_quarantine, say
 from modalign.core.errors import InputError, require_choice
 
@@ -68,8 +68,24 @@ def predict(
 
 @command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A folder written by fit.")],
-    source: Source,
+    model: Annotated[Path | None, typer.Argument(help="A folder written by fit, or masks written by segment.")] = None,
+    source: Annotated[
+        Path | None, typer.Argument(help="Labeled images: a folder (one sub-folder per class), CSV, list, zip or tar.")
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option("--truth", "--masks", help="Folder of true masks, to evaluate masks.")
+    ] = None,
+    segments: Annotated[Path | None, typer.Option(hidden=True, help="Masks, if they are no argument.")] = None,
+    baseline: Annotated[Path | None, typer.Option(help="Other masks of the same photos, to compare with.")] = None,
+    ignore: Annotated[
+        int | None, typer.Option(min=0, help="Value of true masks that does not count; 255 by default.")
+    ] = None,
+    mask_classes: Annotated[
+        Path | None, typer.Option(help="File: which class a value of true masks is (a name per line, or value name).")
+    ] = None,
+    palette: Annotated[Path | None, typer.Option(help="File: colors of RGB masks, a line 'r g b' per value.")] = None,
+    photos: Annotated[Path | None, typer.Option(help="The photos, to show under masks.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Picture (.png) of masks beside the truth to write.")] = None,
     split: SplitFile = None,
     classes: Annotated[Path | None, typer.Option(help="File of class names that fit was given.")] = None,
     confusion: Annotated[
@@ -80,7 +96,17 @@ def evaluate(
     encoder: Annotated[str | None, typer.Option(help="Name or folder of the encoder, if it is not found.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Top-1 accuracy with a 95 % interval, and accuracy per class; a confusion matrix and a page if asked for."""
+    """How often a model is right, per class and with a 95 % interval; or, with --truth, the IoU of masks."""
+    if truth is not None:
+        from modalign.cli.mask_command import evaluate_mask_folder
+
+        evaluate_mask_folder(
+            segments or model, truth, baseline=baseline, ignore=ignore, mask_classes=mask_classes, palette=palette,
+            photos=photos, confusion=confusion, figure=figure, page=page, as_json=as_json,
+        )  # fmt: skip
+        return
+    if model is None or source is None:
+        raise InputError("Expected a model and labeled images, or masks and --truth, a folder of true masks.")
     from modalign.data.items import load_items
     from modalign.report.evaluation import save_confusion, save_evaluation_page, what_was_known
 

@@ -32,7 +32,14 @@ if TYPE_CHECKING:
 _LISTED = 8  # mistakes below a matrix whose cells show no counts
 
 
-def confusion_matrix(counts: ArrayLike, class_names: Sequence[str], *, limit: int = 100) -> Picture:
+def confusion_matrix(
+    counts: ArrayLike,
+    class_names: Sequence[str],
+    *,
+    limit: int = 100,
+    cells: ArrayLike | None = None,
+    unit: str = "",
+) -> Picture:
     """True classes down, answers across: right answers in one color, mistakes in another.
 
     The opacity of a cell is its share of the row, so a class half of whose images are right is half as strong as
@@ -48,12 +55,18 @@ def confusion_matrix(counts: ArrayLike, class_names: Sequence[str], *, limit: in
         C names.
     limit : int, default=100
         Most classes to draw.
+    cells : array of shape (C, C), default=None
+        What is written in the cells instead of the counts, such as shares in percent.
+    unit : str, default=""
+        What is counted, for those who cannot see the picture.
     """
     table, names = np.asarray(counts), list(class_names)
     if table.ndim != 2 or table.shape != (len(names), len(names)) or not len(names):
         raise InputError(f"Expected a (C, C) table and C names, got {table.shape} and {len(names)} names.")
     table = table.astype(np.int64)
-    alt = f"Confusion matrix of {len(names)} classes: {np.trace(table):,} of {table.sum():,} right."
+    written = table if cells is None else np.asarray(cells)
+    counted = f"{table.sum():,} {unit}".strip()
+    alt = f"Confusion matrix of {len(names)} classes: {np.trace(table):,} of {counted} right."
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)  # of all answers, drawn or not
     totals, title = table.sum(axis=1), "Confusion matrix: rows are true classes, columns are answers"
     worst = mistakes(table)
@@ -62,7 +75,8 @@ def confusion_matrix(counts: ArrayLike, class_names: Sequence[str], *, limit: in
         alt += f" Most frequent mistake: {names[i]} taken for {names[j]}, {table[i, j]:,} times."
     if len(names) > limit:
         kept = _most_mistaken(table, limit)
-        table, share, totals = table[np.ix_(kept, kept)], share[np.ix_(kept, kept)], totals[kept]
+        table, share, written = (values[np.ix_(kept, kept)] for values in (table, share, written))
+        totals = totals[kept]
         names = [names[k] for k in kept]
         alt += f" Drawn are the {limit} classes with the most mistakes."
         title = f"Confusion matrix of the {limit} classes with the most mistakes: rows true, columns answers"
@@ -83,7 +97,7 @@ def confusion_matrix(counts: ArrayLike, class_names: Sequence[str], *, limit: in
         draw_grid(axes, n, cell)
         draw_cells(axes, share, n)
         if n <= NAMED:
-            _draw_counts(axes, table, share, cell)
+            _draw_counts(axes, written, share, cell)
         draw_names(axes, words, cell, size, turned)
         _list_mistakes(figure, axes, listed, words, table, totals, cell)
         figure.text(

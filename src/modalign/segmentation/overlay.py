@@ -66,7 +66,7 @@ def overlay(photo: np.ndarray, labels: np.ndarray, names: Sequence[str], colors:
         for left, text, color in row:
             box = (left, top, left + size, top + size)
             draw.rectangle(box, fill=color, outline=_EDGE)
-            draw.text((left + size * 3 // 2, top + size // 2), text, font=_font(size), fill=_INK, anchor="lm")
+            draw.text((left + size * 3 // 2, top + size // 2), text, font=legend_font(size), fill=_INK, anchor="lm")
     return out
 
 
@@ -105,7 +105,7 @@ def _legend(
     left = size // 2
     for name, share, color in entries:
         text = _fitting(visible(name), f" {share_text(share)}", width - 5 * size // 2, size)
-        taken = round(_font(size).getlength(text)) + 5 * size // 2
+        taken = round(legend_font(size).getlength(text)) + 5 * size // 2
         if rows[-1] and left + taken > width:
             rows.append([])
             left = size // 2
@@ -122,14 +122,14 @@ def share_text(share: float) -> str:
 def _fitting(name: str, ending: str, width: int, size: int) -> str:
     """Name and ending, the name cut so that both fit."""
     text = name
-    while text and _font(size).getlength(text + ending) > width:
+    while text and legend_font(size).getlength(text + ending) > width:
         name = name[:-1]
         text = f"{name.rstrip()}…" if name else ""
     return text + ending
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def legend_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """DejaVu Sans where Matplotlib is installed, which has far more letters than the font inside Pillow."""
     found = find_spec("matplotlib")
     path = Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf" if found and found.origin else None
