@@ -119,7 +119,7 @@ def test_a_data_set_is_measured_beside_its_published_number(tmp_path: Path) -> N
         (["PHOTOS", "--out", "PHOTOS", *CLASSES], "holds other files, such as"),
         (["PHOTOS", "--out", "OUT", *CLASSES, "--gpua", "tiny-vision"], "Expected --gpua and --fit-on together"),
         (["PHOTOS", "--out", "OUT", *CLASSES, "--gpua", "tiny-vision", "--fit-on", "PHOTOS"],
-         "Expected photos that the map was not fitted on, got 3 of 3.*--transductive"),
+         "Expected photos that the map was not fitted on, got 4 of 4.*--transductive"),
         (["PHOTOS", "--out", "OUT", *CLASSES, "--features", "sclap"], "did you mean 'sclip'"),
         (["PHOTOS", "--out", "OUT", *CLASSES, "--model", "m"], "from --model 'm' alone, got --classes too"),
         (["nowhere", "--out", "OUT", *CLASSES], "'nowhere' does not exist"),

@@ -12,7 +12,7 @@ from modalign.core.errors import InputError
 
 def evaluate_mask_folder(
     masks: Path | None,
-    truth: Path,
+    truth: Path | None,
     *,
     baseline: Path | None,
     ignore: int | None,
@@ -28,7 +28,7 @@ def evaluate_mask_folder(
     check_file(confusion, ".png", ".svg", drawn=True)
     check_file(figure, ".png")
     check_file(page, ".html", ".htm", drawn=True)
-    if masks is None:
+    if masks is None or truth is None:
         raise InputError("Expected a folder of masks: modalign evaluate MASKS --truth TRUTH.")
     from modalign.data.items import load_items
     from modalign.evaluate.masks.own_masks import evaluate_masks

@@ -72,14 +72,11 @@ def evaluate(
     source: Annotated[
         Path | None, typer.Argument(help="Labeled images: a folder (one sub-folder per class), CSV, list, zip or tar.")
     ] = None,
-    truth: Annotated[
-        Path | None, typer.Option("--truth", "--masks", help="Folder of true masks, to evaluate masks.")
-    ] = None,
-    segments: Annotated[Path | None, typer.Option(hidden=True, help="Masks, if they are no argument.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="Folder of true masks, to evaluate masks.")] = None,
+    masks: Annotated[Path | None, typer.Option(hidden=True, help="The same as --truth.")] = None,
+    segments: Annotated[Path | None, typer.Option(hidden=True, help="Masks, in place of the argument.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="Other masks of the same photos, to compare with.")] = None,
-    ignore: Annotated[
-        int | None, typer.Option(min=0, help="Value of true masks that does not count; 255 by default.")
-    ] = None,
+    ignore: Annotated[int | None, typer.Option(help="Value of true masks that does not count; 255 by default.")] = None,
     mask_classes: Annotated[
         Path | None, typer.Option(help="File: which class a value of true masks is (a name per line, or value name).")
     ] = None,
@@ -97,12 +94,12 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """How often a model is right, per class and with a 95 % interval; or, with --truth, the IoU of masks."""
-    if truth is not None:
+    if truth is not None or masks is not None:
         from modalign.cli.mask_command import evaluate_mask_folder
 
         evaluate_mask_folder(
-            segments or model, truth, baseline=baseline, ignore=ignore, mask_classes=mask_classes, palette=palette,
-            photos=photos, confusion=confusion, figure=figure, page=page, as_json=as_json,
+            segments or model, truth or masks, baseline=baseline, ignore=ignore, mask_classes=mask_classes,
+            palette=palette, photos=photos, confusion=confusion, figure=figure, page=page, as_json=as_json,
         )  # fmt: skip
         return
     if model is None or source is None:
