@@ -15,8 +15,13 @@ from modalign.cli import app, run
 from modalign.core.errors import InputError
 from modalign.data.items import load_items
 from modalign.evaluate.masks.own_masks import evaluate_masks
-from modalign.report.mask_columns import MaskColumns, MaskRow
-from modalign.report.mask_evaluation import mask_columns, pixel_confusion, save_columns_figure, save_mask_evaluation
+from modalign.report.masks.mask_columns import MaskColumns, MaskRow
+from modalign.report.masks.mask_evaluation import (
+    mask_columns,
+    pixel_confusion,
+    save_columns_figure,
+    save_mask_evaluation,
+)
 from modalign.segmentation.mask_png import class_colors
 from modalign.segmentation.mask_run import segment_to_folder
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from modalign.core.errors import InputError
 from modalign.data.items import load_items
-from modalign.report.mask_page import page_classes, save_mask_page
+from modalign.report.masks.mask_page import page_classes, save_mask_page
 from modalign.segmentation.mask_run import segment_to_folder
 
 NAMES = ("cat", "<b>grass</b> & co", "sky")

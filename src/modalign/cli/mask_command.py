@@ -32,7 +32,7 @@ def evaluate_mask_folder(
         raise InputError("Expected a folder of masks: modalign evaluate MASKS --truth TRUTH.")
     from modalign.data.items import load_items
     from modalign.evaluate.masks.own_masks import evaluate_masks
-    from modalign.report.mask_evaluation import (
+    from modalign.report.masks.mask_evaluation import (
         pixel_confusion,
         require_same_photos,
         save_columns_figure,

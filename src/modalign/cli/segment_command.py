@@ -77,7 +77,7 @@ def segment(
     if (gpua is None) != (fit_on is None):
         raise InputError("Expected --gpua and --fit-on together: a vision-only encoder, and photos to learn from.")
     from modalign.data.items import load_items
-    from modalign.report.mask_page import save_mask_page
+    from modalign.report.masks.mask_page import save_mask_page
     from modalign.segmentation.mask_folder import MODEL, check_mask_folder
     from modalign.segmentation.mask_run import fit_map_once, limit_pixels, segment_to_folder
     from modalign.segmentation.photos import content_hashes, require_apart
@@ -123,7 +123,7 @@ def _loaded(model: Path, classes: str | None, given: Mapping[str, Any]) -> Segme
 
 def _summary(run: MaskRun) -> dict[str, Any]:
     """For machines."""
-    from modalign.report.mask_page import page_classes, share_without_class
+    from modalign.report.masks.mask_page import page_classes, share_without_class
 
     classes = page_classes(run.document)
     return {
@@ -140,7 +140,7 @@ def _summary(run: MaskRun) -> dict[str, Any]:
 
 
 def _print(run: MaskRun, segmenter: Segmenter, page: Path) -> None:
-    from modalign.report.mask_page import page_classes, share_without_class
+    from modalign.report.masks.mask_page import page_classes, share_without_class
     from modalign.segmentation.overlay import share_text
 
     classes = page_classes(run.document)

@@ -18,7 +18,7 @@ from modalign.evaluate.masks.own_masks import MaskEvaluation
 from modalign.evaluate.metrics import percent
 from modalign.report import statements
 from modalign.report.confusion import confusion_matrix
-from modalign.report.mask_columns import MaskColumns, MaskRow
+from modalign.report.masks.mask_columns import MaskColumns, MaskRow
 from modalign.report.page import Page
 from modalign.report.run_tables import Table
 from modalign.report.style import Picture
