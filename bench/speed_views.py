@@ -25,12 +25,12 @@ from torch import Tensor
 
 from bench import speed
 from bench.pillow import pillow
+from modalign.core.randomness import generator
 from modalign.data.augment import OPERATIONS, rand_augment_each
 from modalign.data.decoding.decode import decode
 from modalign.data.views import centre, cut, empty_views, random_rectangles, random_squares, to_pixels
 from modalign.encoders.preprocess import Preprocessing
 from modalign.evaluate.peak_memory import PeakMemory
-from modalign.tune.randomness import generator
 
 CROPS, SIZE, BATCH, IMAGES = 16, 224, 32, 8
 MAGNITUDE, TOLERANCE, REQUIRED = 0.3, 2, 5

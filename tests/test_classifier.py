@@ -14,9 +14,9 @@ from PIL import Image
 import modalign as ma
 from modalign.core.errors import EncoderMismatchError, InputError, UnknownNameError
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
+from modalign.encoders.features.crop_features import embed_crops
 from modalign.linalg.similarity import unit
 from modalign.model.predictions import NONE_OF_THESE
-from modalign.tune.crops import embed_crops
 
 
 @pytest.fixture(scope="module")

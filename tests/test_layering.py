@@ -39,7 +39,7 @@ ALLOWED = {
     "evaluate": LIBRARY,
     "evaluate.masks": LIBRARY | {"segmentation"},
     "segmentation": {"core", "linalg", "data", "encoders", "methods.gpua", "segmentation"},
-    "model": LIBRARY | {"model", "tune.crops", "segmentation"},
+    "model": LIBRARY | {"model", "segmentation"},
     "model.persistence": LEARNING | {"model.persistence"},
     "testing": LEARNING | {"model.persistence", "testing"},
     "report": LIBRARY | {"model", "segmentation", "report"},

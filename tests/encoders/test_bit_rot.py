@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from modalign.encoders import load_encoder
-from modalign.tune.crops import embed_crops
+from modalign.encoders.features.crop_features import embed_crops
 
 USERS = {
     "images": lambda encoder, photos: encoder.embed_images(photos).vectors,

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from problems import few_shot
 
+from modalign.linalg.optimizers import cosine_rates
 from modalign.methods.baselines.clap import CLAP
 from modalign.methods.baselines.zero_shot import ZeroShot
-from modalign.methods.contract.descent import cosine_rates
 
 
 def literal_penalties(data, scale=100.0):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from modalign.core.errors import InputError, UnknownNameError
-from modalign.methods.dam.cross_modal import paired_set_residuals, pairwise_residuals, set_residuals
+from modalign.linalg.residuals import paired_set_residuals, pairwise_residuals, set_residuals
 from modalign.methods.dam.dam_alignment import PRESETS, DAMAlignment, SameModal, same_modal, shared_map
 
 B, N, C = 3, 4, 6

@@ -25,9 +25,10 @@ from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.items import Items
 from modalign.encoders.preprocess import Preprocessing
 from modalign.encoders.towers.opened import VisionTower
+from modalign.linalg.divergence import divergence_from_uniform
 from modalign.methods.contract.tower import Towers
 from modalign.methods.fair.fair import FAIR
-from modalign.methods.fair.fair_score import align, crop_weights, divergence_from_uniform
+from modalign.methods.fair.fair_score import align, crop_weights
 from modalign.methods.fair.fair_training import SelfTraining
 from modalign.model.persistence import load_model, save_model
 from modalign.tune.crops import CropBatch
@@ -184,7 +185,7 @@ class Pictures:
 def test_shares_of_the_start_are_the_mean_zero_shot_prediction_and_stay(model: CLIPModel) -> None:
     exact, batch = copy.deepcopy(model).double(), batch_of()
     learner = learner_of(model)
-    learner.method.set_params(class_prior="estimate")
+    learner.settings = replace(learner.settings, class_prior="estimate")
     pictures = torch.randn(9, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(4))
     learner.begin(Pictures(pictures))
     Z0 = learner.anchors.detach().double()

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from modalign.core.errors import InputError
+from modalign.linalg.divergence import divergence_from_uniform
 from modalign.methods.fair.fair_score import (
     CropScores,
     align,
     crop_weights,
-    divergence_from_uniform,
     fairness,
     sample_confidence,
     zero_shot_shares,

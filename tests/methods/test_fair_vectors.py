@@ -13,12 +13,13 @@ from modalign.core.errors import InputError
 from modalign.core.features import Features
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.text.descriptions import sentences
+from modalign.encoders.features.crop_features import embed_crops
 from modalign.linalg.similarity import unit
 from modalign.methods.baselines.wca import WCA
 from modalign.methods.baselines.zero_shot import ZeroShot
 from modalign.methods.fair.fair_score import align, crop_weights
 from modalign.methods.fair.fair_vectors import FAIRVectors, gather
-from modalign.tune.crops import CropBatches, embed_crops
+from modalign.tune.crops import CropBatches
 
 C, D = 4, 32
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from modalign.methods.contract.descent import Best, Descent, checkpoints, cosine_rates, descend, seeded
+from modalign.linalg.optimizers import Descent, cosine_rates, descend
+from modalign.methods.contract.descent import Best, checkpoints, seeded
 
 
 def test_descent_is_adamw_on_each_tensor():

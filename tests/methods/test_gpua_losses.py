@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from modalign.methods.gpua.gpua_losses import Ranking, refine_map
+from modalign.methods.gpua.gpua_losses import Ranking, Slope, refine_map
 from modalign.methods.gpua.gpua_rows import Images
 
 N, D, R, K, NEAR, S = 30, 12, 6, 8, 3, 2.0
@@ -107,16 +107,9 @@ def refined(kind="ths", steps=60, batch_size=1000, d=D, seed=0, rate=0.025):
     start = np.linalg.qr(np.random.default_rng(3).normal(size=(max(d, R), min(d, R))))[0]
     start = torch.tensor(start if d >= R else start.T, dtype=torch.float32)
     images = Images(torch.tensor(Z, dtype=torch.float32), None, [d], n_classes=K, memory=2**20)
-    return refine_map(
-        images,
-        start,
-        torch.from_numpy(labels),
-        ranking(Y.astype(np.float32), kind),
-        steps=steps,
-        learning_rate=rate,
-        batch_size=batch_size,
-        generator=torch.Generator().manual_seed(seed),
-    )
+    loss, generator = ranking(Y.astype(np.float32), kind), torch.Generator().manual_seed(seed)
+    slope = Slope(images, torch.from_numpy(labels), loss, batch_size, generator)
+    return refine_map(slope, start, steps=steps, learning_rate=rate)
 
 
 @pytest.mark.parametrize("d", [D, R, 4])
@@ -157,10 +150,8 @@ def test_a_loss_of_zero_moves_nothing():
     Z, _, _, labels = draw()
     images = Images(torch.tensor(Z, dtype=torch.float32), None, [D], n_classes=K, memory=0)
     start = torch.eye(D)[:, :R]
-    found = refine_map(
-        images, start, torch.from_numpy(labels), lambda mapped, labels: mapped.sum() * 0,
-        steps=5, learning_rate=0.1, batch_size=100, generator=torch.Generator(),
-    )  # fmt: skip
+    slope = Slope(images, torch.from_numpy(labels), lambda mapped, _: mapped.sum() * 0, 100, torch.Generator())
+    found = refine_map(slope, start, steps=5, learning_rate=0.1)
     assert torch.equal(found.map, start)
 
 

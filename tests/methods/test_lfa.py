@@ -9,9 +9,9 @@ from problems import few_shot
 from scipy.linalg import orthogonal_procrustes
 
 from modalign.core.errors import InputError
+from modalign.linalg.ranking import MapRanking
 from modalign.methods.baselines import lfa
 from modalign.methods.baselines.lfa import LFA
-from modalign.methods.baselines.lfa_refinement import MapRanking
 from modalign.methods.baselines.zero_shot import ZeroShot
 from modalign.methods.contract.divisions import selection_splits
 from modalign.methods.contract.vectors import Problem

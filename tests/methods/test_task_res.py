@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from problems import few_shot
 
 from modalign.core.errors import InputError
+from modalign.linalg.optimizers import cosine_rates
 from modalign.methods.baselines.task_res import TaskRes
 from modalign.methods.baselines.zero_shot import ZeroShot
-from modalign.methods.contract.descent import cosine_rates
 
 
 def test_training_is_that_of_autograd_and_adamw():

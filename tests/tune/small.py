@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from modalign.tune.randomness import generator
+from modalign.core.randomness import generator
 from modalign.tune.recipe import Recipe
 
 

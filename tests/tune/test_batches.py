@@ -12,12 +12,12 @@ from PIL import Image
 
 import modalign as ma
 from modalign.core.errors import InputError, UnknownNameError
+from modalign.core.randomness import generator
 from modalign.data.augment import OPERATIONS, rand_augment, rand_augment_each
 from modalign.data.digits import load_digits
 from modalign.data.items import Items, load_items
 from modalign.data.views import cut, random_rectangles
 from modalign.tune.batches import Augmentation, Batch, ImageBatches, centre_batches
-from modalign.tune.randomness import generator
 
 KINDS = get_args(Augmentation)
 

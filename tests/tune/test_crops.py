@@ -8,12 +8,13 @@ import torch
 
 import modalign as ma
 from modalign.core.errors import InputError
+from modalign.core.randomness import generator
 from modalign.data.digits import load_digits
 from modalign.data.items import Items
 from modalign.data.views import random_crops
+from modalign.encoders.features.crop_features import embed_crops
 from modalign.tune import crops as module
-from modalign.tune.crops import CropBatches, embed_crops
-from modalign.tune.randomness import generator
+from modalign.tune.crops import CropBatches
 
 
 @pytest.fixture(scope="module")

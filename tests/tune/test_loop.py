@@ -15,9 +15,9 @@ import torch
 from small import Mean, Net, Vectors, recipe
 
 from modalign.core.errors import InputError
+from modalign.core.randomness import epoch_order, generator
 from modalign.tune.loop import train
 from modalign.tune.prompts import count_parameters
-from modalign.tune.randomness import epoch_order, generator
 
 
 def trained(net, *, data=None, **options):

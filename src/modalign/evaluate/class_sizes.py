@@ -11,9 +11,9 @@ import torch
 
 from modalign.core.features import UNLABELLED
 from modalign.data.names import some
+from modalign.linalg.divergence import divergence_from_uniform
 from modalign.methods.contract.vectors import VectorMethod
 from modalign.methods.gpua.gpua_anchored import NO_IMAGE
-from modalign.methods.gpua.gpua_marginals import divergence
 
 SHOWN_SIZES = 20
 RARE = 0.1  # a class with a smaller share of the answers than this, times 1/C, has almost none
@@ -79,7 +79,7 @@ def with_class_sizes(
         found["estimate"] = {
             "sizes": dict(named),
             "absent": [name for name, size in zip(class_names, estimated, strict=True) if size < NO_IMAGE],
-            "divergence": divergence(torch.from_numpy(estimated)),
+            "divergence": float(divergence_from_uniform(torch.from_numpy(estimated))),
             "evidence": evidence(estimated),
         }
     return outcome | found | {"notes": [*outcome["notes"], *_about_sizes(sizes, class_names)]}

@@ -15,12 +15,12 @@ from modalign.data.copies import content_hash
 from modalign.data.items import Items, load_items
 from modalign.encoders.base import Encoder
 from modalign.encoders.clip import ClipEncoder
+from modalign.encoders.features.crop_features import embed_crops
 from modalign.encoders.joined import JoinedEncoder
 from modalign.linalg.calibration import fit_temperature
 from modalign.methods.contract.tower import TowerMethod
 from modalign.methods.contract.transduction import kept_answers, vector_hashes
 from modalign.methods.contract.vectors import VectorMethod
-from modalign.tune.crops import embed_crops
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def embed_images(encoder: Encoder | JoinedEncoder, images: Any, crops: int = 0) 
     """Vectors of images, and of ``crops`` squares of each as ``tokens``.
 
     The squares follow from the picture alone, so that a model sees of an image what it saw of it before. They are
-    cached (see :func:`~modalign.tune.crops.embed_crops`).
+    cached (see :func:`~modalign.encoders.features.crop_features.embed_crops`).
     """
     if not crops:
         return encoder.embed_images(images)

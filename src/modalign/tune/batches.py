@@ -21,13 +21,14 @@ from torch import Generator, Tensor
 from modalign.core.errors import InputError, UndecodableError, UnknownNameError
 from modalign.core.features import Quarantined
 from modalign.core.progress import track
+from modalign.core.randomness import generator
 from modalign.data.augment import rand_augment_each
 from modalign.data.decoding.decode import decode
 from modalign.data.items import Items
 from modalign.data.names import some
 from modalign.data.views import cut, random_rectangles, to_pixels
 from modalign.encoders.features.ahead import read_ahead
-from modalign.tune.randomness import generator
+from modalign.encoders.features.crop_features import square_side
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
@@ -277,17 +278,6 @@ def normalised(encoder: Encoder, pixels: Tensor) -> Tensor:
 
 def _prepared(encoder: Encoder, image: Image.Image) -> Tensor:
     return torch.from_numpy(encoder.preprocessing.prepare(image)).permute(2, 0, 1)
-
-
-def square_side(encoder: Encoder) -> int:
-    """The side of the squares that the encoder takes."""
-    preprocessing = encoder.preprocessing
-    height, width = preprocessing.crop or preprocessing.size
-    if preprocessing.resize in ("patches", "none") or height != width:
-        raise InputError(
-            f"Expected an encoder of square pictures of one size, '{encoder.name}' takes others; use a CLIP checkpoint."
-        )
-    return height
 
 
 def _flipped(view: Tensor, draws: Generator) -> Tensor:

@@ -25,10 +25,10 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from modalign.core.errors import InputError
 from modalign.core.progress import progress, track
+from modalign.core.randomness import epoch_order, seed_of
 from modalign.core.record import plain
 from modalign.tune.history import Epoch, History, Tally
 from modalign.tune.processes import Processes, processes
-from modalign.tune.randomness import epoch_order, seed_of
 from modalign.tune.recipe import Recipe, learning_rate
 from modalign.tune.threads import using_threads
 from modalign.tune.training_state import TrainingState, trained_tensors

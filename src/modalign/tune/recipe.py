@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from modalign.core.errors import InputError, hyperparameter, require_known
+from modalign.linalg.optimizers import half_cosine
 
 Optimiser = Literal["sgd", "adamw"]
 Rates = Literal["cosine by epoch", "cosine by step", "constant"]
@@ -140,15 +141,12 @@ def learning_rate(recipe: Recipe, steps_per_epoch: int) -> Callable[[int], float
     """
     highest, lowest, warmup = recipe.learning_rate, recipe.final_rate, recipe.warmup
 
-    def cosine(done: int, length: int) -> float:
-        return lowest + (highest - lowest) * (1 + math.cos(math.pi * done / length)) / 2
-
     def by_epoch(step: int) -> float:
         epoch = step // steps_per_epoch
-        return recipe.warmup_rate if epoch < warmup else cosine(epoch - warmup, recipe.epochs)
+        return recipe.warmup_rate if epoch < warmup else half_cosine(epoch - warmup, recipe.epochs, highest, lowest)
 
     def by_step(step: int) -> float:
         rest = max(1, recipe.epochs * steps_per_epoch - warmup)
-        return highest * (step + 1) / warmup if step < warmup else cosine(step - warmup, rest)
+        return highest * (step + 1) / warmup if step < warmup else half_cosine(step - warmup, rest, highest, lowest)
 
     return {"cosine by epoch": by_epoch, "cosine by step": by_step, "constant": lambda step: highest}[recipe.schedule]

@@ -8,7 +8,7 @@
 
 The card is the commit point: the state is written under a name that holds its own hash, then the card that names it
 replaces the old one in a single rename. Nothing in either file is code. There is no state of random generators to
-keep, because every draw of the loop is a function of the seed and the place it is for (``tune/randomness.py``).
+keep, because every draw of the loop is a function of the seed and the place it is for (``core/randomness.py``).
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple,
 import torch
 import torch.nn.functional as F
 from sklearn.base import clone
-from sklearn.utils.validation import check_is_fitted
 from torch import Generator, Tensor, nn
 
 from modalign.core.errors import InputError, hyperparameter
@@ -30,10 +29,9 @@ from modalign.methods.contract.prompting import (
 from modalign.methods.contract.tower import Towers
 from modalign.methods.prompts.patch_plans import (
     PatchPlans,
-    chosen_class,
     cosine_maps,
+    first_image,
     grid,
-    one_image,
     token_maps,
     token_names,
 )
@@ -171,12 +169,8 @@ class ALIGN(PromptMethod["AlignLearner"]):
         encoder : the one it was fitted on.
         label : the class, by index or name; by default the one it names.
         """
-        check_is_fitted(self)
-        learner, classes = self._bind(encoder)
-        pixels, image = one_image(items, encoder)
-        found = learner.transport(pixels, classes)
-        k = chosen_class(label, self.class_names_, found.scores[0])
-        plan = found.plan[0, k]
+        learner, classes, pixels, image, k = first_image(self, items, encoder, label)
+        plan = learner.transport(pixels, classes).plan[0, k]
         weights = plan / plan.sum(dim=0)
         patches = learner.patches(pixels)[:, 0]
         some = slice(0, learner.towers.vision.patches)

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modalign.linalg.optimizers import Descent, cosine_rates, descend
 from modalign.linalg.similarity import unit
-from modalign.methods.contract.descent import Descent, cosine_rates, descend
 from modalign.methods.contract.parameters import Count, NonNegative, Positive, Seed
 from modalign.methods.contract.selection import held_out, share_correct
 from modalign.methods.contract.vectors import Problem, VectorMethod

@@ -5,26 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modalign.linalg.optimizers import Descent, cosine_rates, descend
 from modalign.linalg.similarity import unit
-from modalign.methods.contract.descent import Best, Criterion, Descent, checkpoints, cosine_rates, descend, seeded
-from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive, Range, Seed, require_stop
-from modalign.methods.contract.selection import held_out, share_correct
-from modalign.methods.contract.vectors import Problem, VectorMethod
+from modalign.methods.contract.descent import Best, seeded
+from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive
+from modalign.methods.contract.selection import share_correct
+from modalign.methods.contract.stopping import StoppedMethod
+from modalign.methods.contract.vectors import Problem
 
 RATIOS, UNCHOSEN = (0.2, 0.4, 0.6, 0.8), 0.2
-LOOKS = 20  # how many steps of a training are compared on validation images
 
 Layers = Sequence[Tensor]  # (d, h) and (h, d)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class CLIPAdapter(VectorMethod):
+class CLIPAdapter(StoppedMethod):
     r"""A bottleneck of two layers, trained on the labeled images, is mixed into the image vector.
 
     With unit image x, unit class texts :math:`t_k` and :math:`W_1 \in \mathbb{R}^{d \times d/4}`,
@@ -49,13 +50,8 @@ class CLIPAdapter(VectorMethod):
     ----------
     ratio : β, or ``"auto"`` to choose it on validation images.
     reduction : d over the width of the bottleneck.
-    steps : length of the training.
     learning_rate : where the cosine starts.
     weight_decay : decoupled decay of the weights.
-    stop : the step after which training ends, on the schedule of ``steps``; None is the best one on validation images,
-        or the last.
-    criterion : what is compared on the validation images; the other breaks ties.
-    logit_scale : s, inverse temperature; None is that of the encoder.
     random_state : seed of the first weights.
 
     Attributes
@@ -78,29 +74,22 @@ class CLIPAdapter(VectorMethod):
 
     ratio: Fraction | Literal["auto"] = "auto"
     reduction: Count = 4
-    steps: Count = 200
     learning_rate: Positive = 1e-3
     weight_decay: NonNegative = 0.01
-    stop: Annotated[int, Range(0)] | None = None
-    criterion: Criterion = "log-loss"
-    logit_scale: Positive | None = None
-    random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
-        require_stop(self.stop, self.steps)
-        X, y = problem.labelled()
-        X, self.prototypes_ = unit(X), problem.prototypes()
-        validation, start = held_out(problem.validation), self._start(X)
+        X, y, validation = self._lessons(problem)
+        self.prototypes_, start = problem.prototypes(), self._start(X)
         if validation is not None and (self.ratio == "auto" or self.stop is None):
             chosen_on = "validation"
             best = Best[tuple[float, int, list[Tensor]]](self.criterion, validation[1])
             for ratio in RATIOS if self.ratio == "auto" else (float(self.ratio),):
-                self._train(X, y, start, ratio, best, unit(validation[0]))
+                self._train(X, y, start, ratio, best, validation[0])
             self.ratio_, self.stop_, layers = best.choice
         else:
             chosen_on = "nothing"
             self.ratio_ = UNCHOSEN if self.ratio == "auto" else float(self.ratio)
-            self.stop_ = self.steps if self.stop is None else self.stop
+            self.stop_ = self._last_step()
             layers = self._train(X, y, start, self.ratio_)
         self.down_, self.up_ = layers
         self.diagnosis_ = {
@@ -110,15 +99,17 @@ class CLIPAdapter(VectorMethod):
         }
         if validation is not None:
             self.diagnosis_ |= {
-                "validation_accuracy": share_correct(self._scores(validation[0]), validation[1]),
-                "validation_accuracy_without_adapter": share_correct(
-                    unit(validation[0]) @ self.prototypes_.T, validation[1]
-                ),
+                "validation_accuracy": share_correct(self._adapted(validation[0]), validation[1]),
+                "validation_accuracy_without_adapter": share_correct(validation[0] @ self.prototypes_.T, validation[1]),
             }
 
     def _scores(self, X: Tensor) -> Tensor:
+        return self._adapted(unit(X))
+
+    def _adapted(self, X: Tensor) -> Tensor:
+        """(n, C) scores of unit rows by the learned layers."""
         layers = self.down_.to(X.device), self.up_.to(X.device)
-        return self._logits(unit(X), layers, self.ratio_ if self.stop_ else 0.0)
+        return self._logits(X, layers, self.ratio_ if self.stop_ else 0.0)
 
     def _logits(self, X: Tensor, layers: Layers, ratio: float) -> Tensor:
         """(n, C) scores of unit rows; with ratio 0 those of zero-shot."""
@@ -158,11 +149,10 @@ class CLIPAdapter(VectorMethod):
                 scores = self._logits(held, layers, ratio if step else 0.0) / self.logit_scale_
                 best.offer(scores, lambda: (ratio, step, [layer.clone() for layer in layers]))
 
-        steps = self.steps if self.stop is None else self.stop
-        looks = () if best is None else checkpoints(self.steps, LOOKS) if self.stop is None else (steps,)
+        looks = () if best is None else self._looks()
         if best is not None:
             judge(0)
-        rates = cosine_rates(self.steps, self.learning_rate)[:steps]
+        rates = cosine_rates(self.steps, self.learning_rate)[: self.stop]
         if rates:
             descend([Descent(layer, rates, self.weight_decay) for layer in layers], gradients, judge, looks)
         return layers

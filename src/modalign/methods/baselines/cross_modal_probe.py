@@ -10,18 +10,12 @@ import torch
 from torch import Tensor
 
 from modalign.core.renaming import Formerly
+from modalign.linalg.optimizers import AdamW, Descent, cosine_rates
 from modalign.linalg.similarity import unit
 from modalign.methods.baselines.cross_modal_samples import Samples
-from modalign.methods.contract.descent import (
-    AdamW,
-    Best,
-    Criterion,
-    Descent,
-    checkpoints,
-    cosine_rates,
-)
+from modalign.methods.contract.descent import Best, Criterion, checkpoints
 from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive, Range, Seed, require_stop
-from modalign.methods.contract.selection import held_out, share_correct
+from modalign.methods.contract.selection import share_correct, unit_held_out
 from modalign.methods.contract.vectors import Problem, VectorMethod
 
 LEARNING_RATES, WEIGHT_DECAYS, RATIOS = (1e-3, 1e-4), (0.0, 0.01, 1e-4), tuple(i / 10 for i in range(11))
@@ -115,9 +109,7 @@ class CrossModalProbe(VectorMethod):
 
     def _fit(self, problem: Problem) -> None:
         require_stop(self.stop, self.steps)
-        start, validation = problem.prototypes(), held_out(problem.validation)
-        if validation is not None:
-            validation = unit(validation[0]), validation[1]
+        start, validation = problem.prototypes(), unit_held_out(problem.validation)
         samples = Samples.of(problem, self.batch_size, self.steps, self.random_state_, sentences=self.cross_modal)
         settings = self._settings(validation is not None)
         choice, losses = self._train(samples, settings, start, validation)

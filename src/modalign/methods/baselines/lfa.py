@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from modalign.core.renaming import Formerly
+from modalign.linalg.optimizers import cosine_rates
 from modalign.linalg.procrustes import procrustes, procrustes_from_factors
 from modalign.linalg.prototypes import class_means
 from modalign.linalg.similarity import unit
 from modalign.linalg.sinkhorn import sinkhorn
 from modalign.methods.baselines.lfa_refinement import Lesson, Refinement, RefinementSettings, SelectedMap, refine_maps
-from modalign.methods.contract.descent import Best, Criterion, checkpoints, cosine_rates
+from modalign.methods.contract.descent import Best, Criterion, checkpoints
 from modalign.methods.contract.divisions import SelectionSplits, selection_splits
 from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive, Range, Seed
 from modalign.methods.contract.selection import held_out, share_correct

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from modalign.linalg.optimizers import Descent, descend
+from modalign.linalg.ranking import MapRanking
 from modalign.linalg.similarity import unit
-from modalign.methods.contract.descent import Descent, descend, seeded
-
-NEAR = 1e-6  # distances are clamped here, where their gradient would be infinite
+from modalign.methods.contract.descent import seeded
 
 
 @dataclass(frozen=True)
@@ -88,39 +88,6 @@ def refine_maps(
         return torch.stack(losses), list(slopes)
 
     return descend([one.descent() for one in maps], gradients, observe, observe_after)
-
-
-class MapRanking:
-    """The adaptive re-ranking loss of images (not normalized) against unit class texts T (C, d).
-
-    Parameters
-    ----------
-    T : (C, d) unit class texts.
-    n_hard_negatives : k, at most C − 1.
-    margin_scale : s.
-    """
-
-    def __init__(self, T: Tensor, neighbours: int, margin_scale: float) -> None:
-        self.T, self.k = T, min(neighbours, len(T) - 1)
-        self.margins = (1 - T @ T.T) / margin_scale
-
-    def differentiate(self, Z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss of the rows Z (b, d) with classes y (b,), and its gradient (b, d)."""
-        lengths = torch.linalg.vector_norm(Z, dim=1, keepdim=True).clamp_min(1e-12)
-        rows = Z / lengths
-        cosines = rows @ self.T.T
-        others = cosines.scatter(1, y[:, None], -torch.inf)
-        rivals = torch.topk(others, self.k, dim=1).indices
-        own = (2 - 2 * cosines.gather(1, y[:, None])).clamp_min(NEAR**2).sqrt()
-        theirs = (2 - 2 * cosines.gather(1, rivals)).clamp_min(NEAR**2).sqrt()
-        excess = own - theirs + self.margins[y].gather(1, rivals)
-        active = (excess > 0).to(Z.dtype) / (self.k * len(Z))
-        loss = (excess.clamp_min(0)).mean()
-        # d = √(2 − 2 cos): ∂d/∂cos = −1/d; and ∂cos/∂z = (t − cos · z/‖z‖)/‖z‖
-        slope = torch.zeros_like(cosines).scatter_(1, rivals, active / theirs)
-        slope.scatter_(1, y[:, None], -active.sum(dim=1, keepdim=True) / own)
-        towards = slope @ self.T
-        return loss, (towards - rows * (slope * cosines).sum(dim=1, keepdim=True)) / lengths
 
 
 @dataclass(frozen=True)

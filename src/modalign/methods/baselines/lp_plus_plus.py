@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from modalign.linalg.similarity import unit
-from modalign.methods.contract.descent import Best, Criterion, checkpoints
-from modalign.methods.contract.parameters import Count, Positive, Range, Seed, require_stop
-from modalign.methods.contract.selection import held_out, share_correct
-from modalign.methods.contract.vectors import Problem, VectorMethod
-
-LOOKS = 20  # how many steps are compared on validation images
+from modalign.methods.contract.descent import Best
+from modalign.methods.contract.parameters import Count
+from modalign.methods.contract.selection import share_correct
+from modalign.methods.contract.stopping import StoppedMethod
+from modalign.methods.contract.vectors import Problem
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class LPPlusPlus(VectorMethod):
+class LPPlusPlus(StoppedMethod):
     r"""Class weights are learned vectors plus the class texts times learned multipliers, one per class.
 
     With n labeled unit images :math:`f_i` (rows of F) and unit class texts :math:`t_k`,
@@ -48,9 +47,7 @@ class LPPlusPlus(VectorMethod):
     ----------
     steps : how often both blocks are updated.
     stop : the step after which training ends; None is the best one on validation images, or the last.
-    criterion : what is compared on the validation images; the other breaks ties.
     logit_scale : where α starts; None is that of the encoder.
-    random_state : not used, since nothing is drawn; accepted so that all methods are called alike.
 
     Attributes
     ----------
@@ -73,25 +70,19 @@ class LPPlusPlus(VectorMethod):
     ablations: ClassVar[dict[str, dict[str, Any]]] = {"no training": {"stop": 0}}
 
     steps: Count = 300
-    stop: Annotated[int, Range(0)] | None = None
-    criterion: Criterion = "log-loss"
-    logit_scale: Positive | None = None
-    random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
-        require_stop(self.stop, self.steps)
-        X, y = problem.labelled()
+        X, y, validation = self._lessons(problem)
         self.prototypes_ = problem.prototypes()
         self.weights_ = torch.zeros_like(self.prototypes_)
         self.multipliers_ = self.prototypes_.new_full((problem.n_classes,), self.logit_scale_)
-        validation = held_out(problem.validation)
         chosen_on = "nothing"
-        self.stop_ = self.steps if self.stop is None else self.stop
+        self.stop_ = self._last_step()
         if validation is None or self.stop is not None:
-            self.losses_ = self._descend(unit(X), y, self.stop_)
+            self.losses_ = self._descend(X, y, self.stop_)
         else:
             best = Best[tuple[int, Tensor, Tensor]](self.criterion, validation[1])
-            self.losses_ = self._descend(unit(X), y, self.steps, best, validation[0])
+            self.losses_ = self._descend(X, y, self.steps, best, validation[0])
             self.stop_, self.weights_, self.multipliers_ = best.choice
             chosen_on = "validation"
         self.diagnosis_ = {
@@ -101,16 +92,20 @@ class LPPlusPlus(VectorMethod):
             "greatest_multiplier": self.multipliers_.max().item(),
         }
         if validation is not None:
-            Xv, yv = unit(validation[0]), validation[1]
+            Xv, yv = validation
             self.diagnosis_ |= {
-                "validation_accuracy": share_correct(self._scores(Xv), yv),
+                "validation_accuracy": share_correct(self._logits(Xv), yv),
                 "validation_accuracy_without_text": share_correct(Xv @ self.weights_.T, yv),
                 "validation_accuracy_zero_shot": share_correct(Xv @ self.prototypes_.T, yv),
             }
 
     def _scores(self, X: Tensor) -> Tensor:
+        return self._logits(unit(X))
+
+    def _logits(self, X: Tensor) -> Tensor:
+        """(n, C) scores of unit rows."""
         weights = self.weights_ + self.multipliers_[:, None] * self.prototypes_
-        return unit(X) @ weights.to(X.device).T
+        return X @ weights.to(X.device).T
 
     def _descend(
         self,
@@ -125,7 +120,7 @@ class LPPlusPlus(VectorMethod):
         similarity = X @ self.prototypes_.T
         rate = 2 * n / torch.linalg.matrix_norm(X, ord=2).square().clamp_min(1e-12)
         rates = 2 * n / similarity.square().sum(dim=0).clamp_min(1e-6 * n)
-        looks = checkpoints(steps, LOOKS) if best is not None else set()
+        looks = () if best is None else self._looks()
 
         def likelihood() -> Tensor:
             return torch.log_softmax(X @ self.weights_.T + self.multipliers_ * similarity, dim=1)
@@ -134,7 +129,7 @@ class LPPlusPlus(VectorMethod):
             assert best is not None
             assert held is not None
             choice = (step, self.weights_.clone(), self.multipliers_.clone())
-            best.offer(self._scores(held) / self.logit_scale_, lambda: choice)
+            best.offer(self._logits(held) / self.logit_scale_, lambda: choice)
 
         if best is not None:
             judge(0)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modalign.linalg.optimizers import Descent, cosine_rates, descend
 from modalign.linalg.similarity import unit
-from modalign.methods.contract.descent import Best, Criterion, Descent, checkpoints, cosine_rates, descend
-from modalign.methods.contract.parameters import Count, NonNegative, Positive, Range, Seed, require_stop
-from modalign.methods.contract.selection import held_out, share_correct
-from modalign.methods.contract.vectors import Problem, VectorMethod
-
-LOOKS = 20  # how many steps are compared on validation images
+from modalign.methods.contract.descent import Best
+from modalign.methods.contract.parameters import NonNegative, Positive
+from modalign.methods.contract.selection import share_correct
+from modalign.methods.contract.stopping import StoppedMethod
+from modalign.methods.contract.vectors import Problem
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class TaskRes(VectorMethod):
+class TaskRes(StoppedMethod):
     r"""Class vectors are unit texts plus a residual that the labeled images train.
 
     With unit images x, unit class texts :math:`t_k` and the residuals :math:`r_k`, which start at zero,
@@ -41,20 +41,13 @@ class TaskRes(VectorMethod):
     Parameters
     ----------
     scale : α.
-    steps : length of the training.
     learning_rate : where the cosine starts.
     weight_decay : decoupled decay of the residuals.
-    stop : the step after which training ends, on the schedule of ``steps``; None is the best one on validation images,
-        or the last.
-    criterion : what is compared on the validation images; the other breaks ties.
-    logit_scale : s, inverse temperature; None is that of the encoder.
-    random_state : not used, since nothing is drawn; accepted so that all methods are called alike.
 
     Attributes
     ----------
     prototypes_ : (C, d) unit class texts.
     residuals_ : (C, d) r.
-    stop_ : as used.
     losses_ : loss of every step.
     diagnosis_ : the ``stop``, what it was ``chosen_on``, ``moved`` (mean of 1 − cosine of a class vector with its
         text), and with validation images the accuracy there and that ``without_residuals``.
@@ -70,21 +63,14 @@ class TaskRes(VectorMethod):
     ablations: ClassVar[dict[str, dict[str, Any]]] = {"no residuals": {"stop": 0}}
 
     scale: Positive = 0.5
-    steps: Count = 200
     learning_rate: Positive = 2e-3
     weight_decay: NonNegative = 5e-4
-    stop: Annotated[int, Range(0)] | None = None
-    criterion: Criterion = "log-loss"
-    logit_scale: Positive | None = None
-    random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
-        require_stop(self.stop, self.steps)
-        X, y = problem.labelled()
-        X, truth = unit(X), F.one_hot(y, problem.n_classes).float()
+        X, y, validation = self._lessons(problem)
+        truth = F.one_hot(y, problem.n_classes).float()
         self.prototypes_ = problem.prototypes()
         self.residuals_ = torch.zeros_like(self.prototypes_)
-        validation = held_out(problem.validation)
         best = None
         if validation is not None and self.stop is None:
             best = Best[tuple[int, Tensor]](self.criterion, validation[1])
@@ -100,16 +86,16 @@ class TaskRes(VectorMethod):
         def judge(step: int) -> None:
             assert best is not None
             assert validation is not None
-            scores = self._scores(validation[0]) / self.logit_scale_
+            scores = self._logits(validation[0]) / self.logit_scale_
             best.offer(scores, lambda: (step, self.residuals_.clone()))
 
         if best is not None:
             judge(0)
         rates = cosine_rates(self.steps, self.learning_rate)[: self.stop]
         descent = [Descent(self.residuals_, rates, self.weight_decay)]
-        looks = () if best is None else checkpoints(self.steps, LOOKS)
+        looks = () if best is None else self._looks()
         self.losses_ = descend(descent, gradients, judge, looks)[:, 0] if rates else torch.empty(0)
-        self.stop_ = self.steps if self.stop is None else self.stop
+        self.stop_ = self._last_step()
         if best is not None:
             self.stop_, self.residuals_ = best.choice
         self._diagnose(validation, "nothing" if best is None else "validation")
@@ -120,8 +106,8 @@ class TaskRes(VectorMethod):
         if validation is not None:
             X, y = validation
             self.diagnosis_ |= {
-                "validation_accuracy": share_correct(self._scores(X), y),
-                "validation_accuracy_without_residuals": share_correct(unit(X) @ self.prototypes_.T, y),
+                "validation_accuracy": share_correct(self._logits(X), y),
+                "validation_accuracy_without_residuals": share_correct(X @ self.prototypes_.T, y),
             }
 
     def _vectors(self) -> Tensor:
@@ -129,4 +115,8 @@ class TaskRes(VectorMethod):
         return unit(self.prototypes_ + self.scale * self.residuals_)
 
     def _scores(self, X: Tensor) -> Tensor:
-        return self.logit_scale_ * (unit(X) @ self._vectors().to(X.device).T)
+        return self._logits(unit(X))
+
+    def _logits(self, X: Tensor) -> Tensor:
+        """(n, C) scores of unit rows."""
+        return self.logit_scale_ * (X @ self._vectors().to(X.device).T)

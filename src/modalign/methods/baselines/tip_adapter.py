@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modalign.linalg.optimizers import Descent, cosine_rates, descend
 from modalign.linalg.similarity import unit
 from modalign.methods.baselines.tip_adapter_cache import Cache
-from modalign.methods.contract.descent import Best, Criterion, Descent, cosine_rates, descend, seeded
+from modalign.methods.contract.descent import Best, Criterion, seeded
 from modalign.methods.contract.parameters import Count, NonNegative, Positive, Range, Seed, require_stop
-from modalign.methods.contract.selection import held_out, share_correct
+from modalign.methods.contract.selection import share_correct, unit_held_out
 from modalign.methods.contract.vectors import Problem, VectorMethod
 
 ALPHA, BETA = 1.0, 5.5  # the best of the paper's two ablations on ImageNet; used where nothing can be chosen
@@ -105,8 +106,7 @@ class TipAdapter(VectorMethod):
             alpha=ALPHA if self.alpha == "auto" else float(self.alpha),
             beta=BETA if self.beta == "auto" else float(self.beta),
         )
-        validation = held_out(problem.validation)
-        return cache, None if validation is None else (unit(validation[0]), validation[1])
+        return cache, unit_held_out(problem.validation)
 
     def _searched(self, cache: Cache, validation: tuple[Tensor, Tensor]) -> Cache:
         alphas = ALPHAS if self.alpha == "auto" else (cache.alpha,)

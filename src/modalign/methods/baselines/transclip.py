@@ -15,7 +15,7 @@ from modalign.linalg.similarity import unit
 from modalign.methods.baselines.transclip_solver import ROWS, TEMPER, Mixture, MixtureProblem, Solution, links
 from modalign.methods.contract.descent import Best, Criterion
 from modalign.methods.contract.parameters import Count, NonNegative, Positive, Range, Seed
-from modalign.methods.contract.selection import held_out, share_correct
+from modalign.methods.contract.selection import share_correct, unit_held_out
 from modalign.methods.contract.transduction import keep_answers
 from modalign.methods.contract.vectors import Problem, VectorMethod
 
@@ -116,7 +116,7 @@ class TransCLIP(VectorMethod):
         labelled = problem.y >= 0
         support, queries = unit(problem.X[labelled]), unit(problem.X[~labelled])
         labels = problem.y[labelled]
-        validation = held_out(problem.validation)
+        validation = unit_held_out(problem.validation)
         published = FEW_SHOT_WEIGHT if len(support) else ZERO_SHOT_WEIGHT
         self.text_weight_ = published if self.text_weight is None else float(self.text_weight)
         task = MixtureProblem(
@@ -129,8 +129,6 @@ class TransCLIP(VectorMethod):
             links=links(queries, support, self.n_neighbors),
         )
         start = task.start(self.confident)
-        if validation is not None:
-            validation = unit(validation[0]), validation[1]
         solution, gamma, chosen_on = self._solved(task, start, validation)
         self.means_, self.variances_, self.support_weight_ = *solution.mixture, gamma
 

@@ -34,9 +34,9 @@ class WCA(VectorMethod):
 
     The double sum is one inner product, (Σ w_i f_i)ᵀ (Σ v_j t_j), and is computed as such: O(N d) an image and one
     vector a class, neither of unit length. Crops are the ``tokens`` of :class:`~modalign.core.features.Features`, as
-    :func:`modalign.tune.crops.embed_crops` makes them; without them the whole image is its own only crop, which
-    leaves CuPL with weighted descriptions. Nothing is learned from images; without text, class means of labeled
-    images stand in for it. Cost: O(C M d) to fit, O(n (N + C) d) to score.
+    :func:`~modalign.encoders.features.crop_features.embed_crops` makes them; without them the whole image is its only
+    crop, which leaves CuPL with weighted descriptions. Nothing is learned from images; without text, class means of
+    labeled images stand in for it. Cost: O(C M d) to fit, O(n (N + C) d) to score.
 
     FAIR's text prints the weights without temperature, where with unit vectors they are next to even. Values that the
     method was run with elsewhere lie near e⁻⁴ ≈ 0.018 for images and e⁻² ≈ 0.135 for text.

@@ -8,20 +8,17 @@ computation, step by step, to rounding.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw
 
 from modalign.core.progress import track
+from modalign.linalg.optimizers import AdamW, Descent, cosine_rates
 from modalign.methods.cmm.cmm_parameters import CMMParameters, CMMStack
 from modalign.methods.contract.descent import BLOCK
-
-BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
 @dataclass(frozen=True)
@@ -36,15 +33,8 @@ class Schedule:
 
     def rates(self) -> list[float]:
         """The learning rate of every step."""
-        rest = max(1, self.steps - self.warmup_steps)
-        swing = (self.learning_rate - self.min_learning_rate) / 2
-
-        def rate(step: int) -> float:
-            if step < self.warmup_steps:
-                return self.learning_rate * (step + 1) / self.warmup_steps
-            return self.min_learning_rate + swing * (1 + math.cos(math.pi * (step - self.warmup_steps) / rest))
-
-        return [rate(step) for step in range(self.steps)]
+        low = self.min_learning_rate
+        return cosine_rates(self.steps, self.learning_rate, warmup=self.warmup_steps, lowest=low)
 
 
 @dataclass(frozen=True)
@@ -120,16 +110,20 @@ class CMMTeam:
     """Runs of one shape and schedule that take their steps at once."""
 
     def __init__(self, runs: Sequence[CMMRun]) -> None:
-        self.steps, self._runs = 0, list(runs)
+        self._runs = list(runs)
         self._stack = CMMStack([run.learner for run in runs])
         self._frozen = torch.stack([run.frozen for run in runs])
         schedule, flat = runs[0].schedule, self._stack.flat
-        self._rates, self._weight_decay = schedule.rates(), schedule.weight_decay
-        self._moments = [torch.zeros_like(flat) for _ in range(2)]
-        self._count = torch.zeros((), device=flat.device)
-        shape = (len(self._rates), len(runs), runs[0].order.shape[1], 1)
+        rates = schedule.rates()
+        self._optimizer = AdamW([Descent(flat, rates, schedule.weight_decay)])
+        shape = (len(rates), len(runs), runs[0].order.shape[1], 1)
         self._truths, self._hinges = flat.new_empty(shape), flat.new_empty(shape)
         self._block: Iterator[tuple[Tensor, ...]] = iter(())
+
+    @property
+    def steps(self) -> int:
+        """The number of steps done."""
+        return self._optimizer.steps
 
     @torch.no_grad()
     def advance(self, steps: int) -> None:
@@ -139,12 +133,7 @@ class CMMTeam:
             if step % BLOCK == 0:
                 self._block = self._gather(step)
             self._truths[step], self._hinges[step] = stack.differentiate(*next(self._block))
-            adamw(
-                [stack.flat], [stack.gradient], [self._moments[0]], [self._moments[1]], [], [self._count],
-                fused=True, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=self._rates[step],
-                weight_decay=self._weight_decay, eps=EPSILON, maximize=False,
-            )  # fmt: skip
-            self.steps = step + 1
+            self._optimizer.step([stack.gradient])
 
     def record(self, row: int) -> Record:
         """The steps that one of the runs has done."""

@@ -1,24 +1,21 @@
-"""What the trained baselines share: AdamW, and a memory for what held-out images liked best."""
+"""What the trained methods share: the best candidate on held-out images, seeds, batches, and when to evaluate."""
 
 from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Generic, Literal, TypeVar
 
 import torch
 from scipy.stats import t
 from torch import Tensor
-from torch.optim.adamw import adamw
 
 from modalign.methods.contract.selection import Merit, ScaledLikelihood, share_correct
 
 Criterion = Literal["log-loss", "accuracy"]
 T = TypeVar("T")
-BETAS, EPSILON = (0.9, 0.999), 1e-8  # of AdamW
 BLOCK = 64  # steps whose batches are gathered at once
 SURE = 0.95  # probability with which a gain shall be one
 
@@ -157,120 +154,11 @@ def seeded(random_state: int | None) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def cosine_rates(steps: int, highest: float, *, warmup: int = 0, lowest: float = 0.0) -> list[float]:
-    """The learning rate of every step: a line up over ``warmup`` steps, then half a cosine from highest to lowest."""
-    rest = max(1, steps - warmup)
-    line = [highest * (step + 1) / warmup for step in range(min(warmup, steps))]
-    return line + [
-        lowest + (highest - lowest) * (1 + math.cos(math.pi * step / rest)) / 2 for step in range(steps - len(line))
-    ]
-
-
 def checkpoints(steps: int, count: int) -> set[int]:
     """About ``count`` steps to look at, geometric from the first to the last: early on more changes in a step."""
     if steps < 1:
         return set()
     return {round(steps ** (i / max(1, count - 1))) for i in range(count)} | {steps}
-
-
-@dataclass(frozen=True)
-class Descent:
-    """One tensor on its way down, changed in place: the learning rate of every step, and the decoupled decay."""
-
-    parameter: Tensor
-    rates: Sequence[float]
-    weight_decay: float
-
-
-class AdamW:
-    """AdamW on several tensors side by side, which are candidates for one another or parts of a whole.
-
-    Tensors that share their learning rates take one call together: for small ones a call costs more than its work.
-
-    Parameters
-    ----------
-    descents : the tensors, changed in place, all with as many steps.
-
-    Attributes
-    ----------
-    steps : the number of steps done.
-    """
-
-    def __init__(self, descents: Sequence[Descent]) -> None:
-        self.steps = 0
-        self._descents = list(descents)
-        self._moments = [[torch.zeros_like(d.parameter) for _ in range(2)] for d in descents]
-        self._counts = [torch.zeros((), device=d.parameter.device) for d in descents]
-        self._group()
-
-    def step(self, slopes: Sequence[Tensor] | Tensor) -> None:
-        """One step against the gradients ``slopes``, one per tensor."""
-        for numbers, parameters, first, second, counts in self._groups:
-            rate = self._descents[numbers[0]].rates[self.steps]
-            for number, parameter in zip(numbers, parameters, strict=True):
-                if decay := self._descents[number].weight_decay:
-                    parameter.mul_(1 - rate * decay)
-            adamw(
-                parameters, [slopes[number] for number in numbers], first, second, [], counts,
-                fused=True, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=rate,
-                weight_decay=0.0, eps=EPSILON, maximize=False,
-            )  # fmt: skip
-        self.steps += 1
-
-    def keep(self, numbers: Sequence[int], parameters: Sequence[Tensor]) -> None:
-        """Go on with some of the tensors alone, whose values are now in ``parameters``."""
-        self._descents = [
-            replace(self._descents[number], parameter=parameter)
-            for number, parameter in zip(numbers, parameters, strict=True)
-        ]
-        self._moments = [self._moments[number] for number in numbers]
-        self._counts = [self._counts[number] for number in numbers]
-        self._group()
-
-    def _group(self) -> None:
-        """The tensors with equal rates: their numbers, and what a call needs of them."""
-        by_rates: dict[tuple[float, ...], list[int]] = {}
-        for number, descent in enumerate(self._descents):
-            by_rates.setdefault(tuple(descent.rates), []).append(number)
-        self._groups = [
-            (
-                numbers,
-                [self._descents[number].parameter for number in numbers],
-                [self._moments[number][0] for number in numbers],
-                [self._moments[number][1] for number in numbers],
-                [self._counts[number] for number in numbers],
-            )
-            for numbers in by_rates.values()
-        ]
-
-
-@torch.no_grad()
-def descend(
-    descents: Sequence[Descent],
-    gradients: Callable[[int], tuple[Tensor, Sequence[Tensor] | Tensor]],
-    observe: Callable[[int], bool | None] | None = None,
-    observe_after: Collection[int] = (),
-) -> Tensor:
-    """All steps of :class:`AdamW`.
-
-    Parameters
-    ----------
-    descents : all with as many steps.
-    gradients : step → losses, one a tensor, and their gradients at the tensors as they are then.
-    observe : called with the number of steps done, whenever that is in ``observe_after``; True ends the descent.
-
-    Returns
-    -------
-    (steps done, tensors) losses, each before its step.
-    """
-    optimizer, wanted = AdamW(descents), frozenset(observe_after)
-    losses = torch.empty(len(descents[0].rates), len(descents), device=descents[0].parameter.device)
-    for step in range(len(losses)):
-        losses[step], slopes = gradients(step)
-        optimizer.step(slopes)
-        if observe is not None and step + 1 in wanted and observe(step + 1):
-            return losses[: step + 1]
-    return losses
 
 
 def batch_order(n: int, batch_size: int, steps: int, generator: torch.Generator) -> Tensor:

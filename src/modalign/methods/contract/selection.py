@@ -93,6 +93,12 @@ def held_out(validation: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] 
     return (X[known], y[known]) if bool(known.any()) else None
 
 
+def unit_held_out(validation: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] | None:
+    """:func:`held_out` with unit vectors."""
+    known = held_out(validation)
+    return None if known is None else (unit(known[0]), known[1])
+
+
 def folds(y: Tensor, count: int = FOLDS, *, groups: Tensor | None = None, random_state: int | None = None) -> Tensor:
     """Which fold of a cross-validation holds out each image: stratified, of equal size, copies together.
 

@@ -11,17 +11,16 @@ from torch import Tensor
 
 from modalign.core.errors import InputError, hyperparameter
 from modalign.core.renaming import Formerly
+from modalign.linalg.residuals import class_residuals, pairwise_residuals, whitened
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.descent import Best, Criterion
 from modalign.methods.contract.parameters import Fraction, NonNegative, Positive, Seed
-from modalign.methods.contract.selection import held_out, share_correct
+from modalign.methods.contract.selection import share_correct, unit_held_out
 from modalign.methods.contract.vectors import Problem, VectorMethod
-from modalign.methods.dam.cross_modal import pairwise_residuals, whitened
 
 BLENDS, UNCHOSEN_BLEND = tuple(i / 10 for i in range(11)), 1 / (1 + math.exp(-0.5))
 RIDGES, UNCHOSEN_RIDGE = (0.01, 0.1, 1.0, 10.0), 0.1
 SAMPLE = 2048  # fitted images that the diagnosis looks at
-CHUNK = 2**24  # numbers of one block of image-by-row products: 64 MB
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -121,9 +120,7 @@ class CMA(VectorMethod):
                 "scores the same."
             )
         self.prototypes_ = problem.prototypes()
-        validation = held_out(problem.validation)
-        if validation is not None:
-            validation = unit(validation[0]), validation[1]
+        validation = unit_held_out(problem.validation)
         chosen_on = "nothing"
         self.cosine_weight_ = UNCHOSEN_BLEND if self.cosine_weight == "auto" else float(self.cosine_weight)
         self.ridge_ = UNCHOSEN_RIDGE if self.ridge == "auto" else float(self.ridge)
@@ -181,27 +178,6 @@ class CMA(VectorMethod):
             for blend in reversed(BLENDS) if self.cosine_weight == "auto" else (self.cosine_weight_,):
                 best.offer_value(torch.lerp(term, cosine, blend), (blend, ridge))
         return best.choice
-
-
-def class_residuals(X: Tensor, rows: Tensor, white: Tensor, lam: float) -> tuple[Tensor, Tensor]:
-    """What each unit image leaves of the rows of each class, on average, and what they leave of it; both (n, C).
-
-    Parameters
-    ----------
-    X : (n, d) unit images.
-    rows : (C, K, d) unit rows, zero where a class has fewer than K.
-    white : of :func:`whitened`.
-    lam : λ > 0.
-    """
-    C, K, d = rows.shape
-    counts = (rows != 0).any(dim=2).sum(dim=1)
-    blocks = []
-    for x in X.split(max(1, CHUNK // (C * K))):
-        along = (x @ rows.view(C * K, d).T).view(len(x), C, K).square().sum(dim=2) / counts
-        explained = (x @ white.view(C * K, d).T).view(len(x), C, K).square().sum(dim=2)
-        blocks.append((1 - along / (1 + lam), 1 - explained))
-    of_rows, of_images = zip(*blocks, strict=True)
-    return torch.cat(of_rows), torch.cat(of_images)
 
 
 def _rows(problem: Problem) -> Tensor:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from modalign.core.errors import InputError, require_choice
 from modalign.linalg.inputs import real
+from modalign.linalg.residuals import paired_set_residuals, pairwise_residuals, set_residuals
 from modalign.linalg.ridge import ridge_weights
 from modalign.linalg.similarity import unit
-from modalign.methods.dam.cross_modal import paired_set_residuals, pairwise_residuals, set_residuals
 
 Modalities = Literal["both", "image", "text", "none"]
 TextMap = Literal["own", "shared"]

@@ -14,8 +14,7 @@ from modalign.core.renaming import Formerly
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.parameters import Fraction, NonNegative
 from modalign.methods.contract.tower import Towers, cosine_logits
-from modalign.methods.fair.fair import FAIR
-from modalign.methods.fair.fair_training import SelfTraining
+from modalign.methods.fair.fair_training import SelfTraining, SelfTrainingSettings
 from modalign.methods.fair.self_training import SelfTrained
 from modalign.tune.crops import CropBatch
 from modalign.tune.history import Epoch
@@ -43,12 +42,7 @@ class DualPrototypes(SelfTraining):
     memory: Tensor
 
     def __init__(self, towers: Towers, method: DPALike, generator: Generator | None = None) -> None:
-        settings = FAIR(
-            view="global", crops=1, keep=1, fairness_weight=method.fairness_weight,
-            epochs=method.epochs, logit_scale=method.logit_scale, trainable=method.trainable,
-            trainable_options=method.trainable_options,
-        )  # fmt: skip
-        super().__init__(towers, settings, generator)
+        super().__init__(towers, SelfTrainingSettings.of(method), generator)
         self.dual = method
         K = len(towers)
         self.register_buffer("recent", torch.zeros(RECENT, K))

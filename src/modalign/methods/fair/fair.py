@@ -13,7 +13,7 @@ from modalign.core.renaming import Formerly
 from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive
 from modalign.methods.contract.tower import Towers
 from modalign.methods.fair.fair_score import Prior, Scale, Weighting
-from modalign.methods.fair.fair_training import SelfTraining
+from modalign.methods.fair.fair_training import SelfTraining, SelfTrainingSettings
 from modalign.methods.fair.pseudo_labels import LABELLERS, Labeller
 from modalign.methods.fair.self_training import SelfTrained
 from modalign.tune.crops import CropBatches
@@ -162,7 +162,7 @@ class FAIR(SelfTrained):
             )
         if self.momentum == 1:
             raise InputError("Expected momentum below 1, with which the moving average would never move.")
-        return SelfTraining(towers, self, generator)
+        return SelfTraining(towers, SelfTrainingSettings.of(self), generator)
 
     def _batches(self, items: Items, encoder: ClipEncoder, seed: int) -> CropBatches:
         if self.view == "global":

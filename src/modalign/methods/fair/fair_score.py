@@ -13,6 +13,7 @@ from torch import Tensor
 
 from modalign.core.errors import InputError
 from modalign.core.renaming import Formerly
+from modalign.linalg.divergence import divergence_from_uniform
 from modalign.linalg.similarity import cosine, top_k, unit
 
 Scale = Literal["prob", "raw", "logit"]
@@ -160,12 +161,6 @@ def zero_shot_shares(images: Tensor, anchors: Tensor, logit_scale: float) -> Ten
     (K,), summing to one. That of all images is the mean of those of their batches, weighted by size.
     """
     return (logit_scale * cosine(images, anchors)).softmax(dim=1).mean(dim=0)
-
-
-def divergence_from_uniform(counts: Tensor) -> Tensor:
-    """KL(p ‖ uniform) in nats of histograms (…, K): 0 where all classes are even, log K where there is only one."""
-    p = counts.double() / counts.sum(dim=-1, keepdim=True).clamp_min(1)
-    return (p * (p * counts.shape[-1]).clamp_min(1e-300).log()).sum(dim=-1)
 
 
 def collapse(counts: Tensor) -> str:

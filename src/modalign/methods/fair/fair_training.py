@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -13,30 +14,64 @@ from torch import Generator, Tensor, nn
 
 from modalign.core.features import UNLABELLED
 from modalign.encoders.towers.opened import VisionTower
+from modalign.linalg.divergence import divergence_from_uniform
 from modalign.linalg.similarity import softmax_weights
 from modalign.methods.contract.tower import Learner, Towers, cosine_logits
 from modalign.methods.fair.fair_score import (
     SMALL_VOCABULARY,
     CropScores,
+    Scale,
+    Weighting,
     align,
     collapse,
     crop_weights,
-    divergence_from_uniform,
     fairness,
     sample_confidence,
     zero_shot_shares,
 )
-from modalign.methods.fair.pseudo_labels import PseudoLabeller, pseudo_labeller
+from modalign.methods.fair.pseudo_labels import Labeller, PseudoLabeller, pseudo_labeller
 from modalign.tune.crops import CropBatch
 from modalign.tune.history import Epoch
-from modalign.tune.targets import target
+from modalign.tune.targets import Target, target
 
 if TYPE_CHECKING:
-    from modalign.methods.fair.fair import FAIR
     from modalign.tune.batches import ImageBatches
 
 CHUNK = 128  # crops in one forward pass
 COLUMNS = ("images", "compared", "changed", "agreement", "gamma", "self_training", "fairness")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfTrainingSettings:
+    """What Algorithm 1 is told; the fields are parameters of :class:`~modalign.methods.fair.fair.FAIR`.
+
+    By default whole images are labeled, by the anchors as they are.
+    """
+
+    epochs: int
+    logit_scale: float | None
+    trainable: Target
+    trainable_options: dict | None
+    crops: int = 1
+    keep: int | None = 1
+    view: Literal["crops", "global"] = "global"
+    labeler: Literal["fair", Labeller] = "fair"
+    image_temperature: float = 1.0
+    text_temperature: float = 1.0
+    alignment: Literal["learned", "fixed"] = "learned"
+    crop_weights: Literal["cls", "softmax"] = "cls"
+    score_scale: Scale = "prob"
+    weighting: Weighting = "margin"
+    fairness_weight: float = 1.0
+    class_prior: Literal["uniform", "estimate"] = "uniform"
+    momentum: float | None = None
+    refresh: int = 1
+
+    @classmethod
+    def of(cls, method: object, **own: Any) -> Self:
+        """Those of a method, as far as it has them, with others in place of some."""
+        known = {f.name: getattr(method, f.name) for f in fields(cls) if hasattr(method, f.name)}
+        return cls(**{**known, **own})
 
 
 class SelfTraining(Learner[CropBatch]):
@@ -45,7 +80,7 @@ class SelfTraining(Learner[CropBatch]):
     Parameters
     ----------
     towers : the frozen encoder and the classes.
-    method : the hyper-parameters.
+    settings : the hyper-parameters.
     generator : where a random start of what is tuned is drawn from; None where a saved state is restored next.
     """
 
@@ -57,19 +92,21 @@ class SelfTraining(Learner[CropBatch]):
     first_labels: Tensor
     gammas: Tensor
 
-    def __init__(self, towers: Towers, method: FAIR, generator: Generator | None = None) -> None:
+    def __init__(self, towers: Towers, settings: SelfTrainingSettings, generator: Generator | None = None) -> None:
         super().__init__(towers)
-        self.method = method
-        self.logit_scale = method.logit_scale or towers.logit_scale
+        self.settings = settings
+        self.logit_scale = settings.logit_scale or towers.logit_scale
         K = len(towers)
         self.anchors = nn.Parameter(towers.prototypes())
-        self.tuned = target(method.trainable, towers.vision, generator=generator, **(method.trainable_options or {}))
+        self.tuned = target(
+            settings.trainable, towers.vision, generator=generator, **(settings.trainable_options or {})
+        )
         self.register_buffer("first_anchors", towers.prototypes(), persistent=False)
-        momentum = method.momentum
+        momentum = settings.momentum
         self.momentum = (0.0 if K < SMALL_VOCABULARY else 0.5) if momentum is None else momentum
         self.register_buffer("average", torch.full((K,), 1 / K))
-        self.register_buffer("histogram", torch.zeros(method.epochs, K))
-        self.register_buffer("tally", torch.zeros(method.epochs, len(COLUMNS), dtype=torch.float64))
+        self.register_buffer("histogram", torch.zeros(settings.epochs, K))
+        self.register_buffer("tally", torch.zeros(settings.epochs, len(COLUMNS), dtype=torch.float64))
         self.class_prior: Tensor | None = None
         self.labeler: PseudoLabeller | None = None
         self.warned = False
@@ -80,14 +117,14 @@ class SelfTraining(Learner[CropBatch]):
         self.register_buffer("labels", torch.full((len(data),), UNLABELLED, device=device))
         self.register_buffer("first_labels", self.labels.clone())
         self.register_buffer("gammas", torch.zeros(len(data), device=device))
-        if self.method.class_prior == "estimate":
+        if self.settings.class_prior == "estimate":
             self.class_prior = self.first_shares(data)
-        if self.method.labeler != "fair":
+        if self.settings.labeler != "fair":
             self.labeler = pseudo_labeller(
-                self.method.labeler,
+                self.settings.labeler,
                 self.towers,
-                image_temperature=self.method.image_temperature,
-                text_temperature=self.method.text_temperature,
+                image_temperature=self.settings.image_temperature,
+                text_temperature=self.settings.text_temperature,
             )
 
     @torch.no_grad()
@@ -123,16 +160,16 @@ class SelfTraining(Learner[CropBatch]):
             here = torch.stack((gamma.mean(), training, fair)).double() * len(labels)
             self.tally[batch.epoch, 4:] += here
             self.tally[batch.epoch, 0] += len(labels)
-        return {"loss": training + self.method.fairness_weight * fair, "self_training": training, "fairness": fair}
+        return {"loss": training + self.settings.fairness_weight * fair, "self_training": training, "fairness": fair}
 
     @torch.no_grad()
     def _pseudo_labels(self, batch: CropBatch, vision: VisionTower) -> tuple[Tensor, Tensor]:
         """(b,) labels and their weights: made now, or those kept since the last epoch that made them."""
         rows = batch.indices.to(self.labels.device)
-        if batch.epoch % self.method.refresh == 0:
+        if batch.epoch % self.settings.refresh == 0:
             found = self.alignment(batch, vision)
             gammas = sample_confidence(
-                found, score=self.method.score_scale, weighting=self.method.weighting, logit_scale=self.logit_scale
+                found, score=self.settings.score_scale, weighting=self.settings.weighting, logit_scale=self.logit_scale
             )
             self.take(batch, found.scores.argmax(dim=1), gammas, found.votes)
         return self.labels[rows], self.gammas[rows]
@@ -140,8 +177,8 @@ class SelfTraining(Learner[CropBatch]):
     @torch.no_grad()
     def alignment(self, batch: CropBatch, vision: VisionTower) -> CropScores:
         """ψ of the weak view, by its crops or as a whole."""
-        method, whole = self.method, vision(batch.pixels)
-        parts = method.view == "crops" and batch.crops.shape[1] > 0
+        settings, whole = self.settings, vision(batch.pixels)
+        parts = settings.view == "crops" and batch.crops.shape[1] > 0
         encoded = [vision(few) for few in batch.chunks(CHUNK)] if parts else []
 
         def crops(kind: Literal["pooled", "classes"]) -> Tensor:
@@ -150,15 +187,15 @@ class SelfTraining(Learner[CropBatch]):
 
         if self.labeler is not None:
             return self.labeler(whole.pooled[0].float(), crops("pooled") if encoded else None)
-        anchors = self.anchors if method.alignment == "learned" else self.first_anchors
+        anchors = self.anchors if settings.alignment == "learned" else self.first_anchors
         if not encoded:
             one = torch.ones_like(whole.pooled[0, :, :1], dtype=torch.float32)
             return align(one, whole.pooled[0, :, None].float(), anchors, 1)
-        if method.crop_weights == "softmax":
+        if settings.crop_weights == "softmax":
             weights = softmax_weights(whole.pooled[0].float(), crops("pooled"))
         else:
             weights = crop_weights(whole.classes[0].float(), crops("classes"))
-        return align(weights, crops("pooled"), anchors, method.keep or method.crops)
+        return align(weights, crops("pooled"), anchors, settings.keep or settings.crops)
 
     def take(self, batch: CropBatch, labels: Tensor, gammas: Tensor, votes: Tensor) -> None:
         """Keep the pseudo-labels (b,) of a batch and their weights, and note how they differ from those before.
@@ -187,7 +224,7 @@ class SelfTraining(Learner[CropBatch]):
 
     def notes(self, epoch: int) -> dict[str, float]:
         """Of one epoch: share of labels that changed, crops of one mind, KL of the classes from uniform, mean γ."""
-        epoch -= epoch % self.method.refresh
+        epoch -= epoch % self.settings.refresh
         images, compared, changed, agreement, gamma, *_ = self.tally[epoch].tolist()
         return {
             "changed": changed / compared if compared else math.nan,
@@ -198,7 +235,7 @@ class SelfTraining(Learner[CropBatch]):
 
     def collapse(self, epoch: int) -> str:
         """What is to be said about the classes of an epoch's pseudo-labels; nothing if they are spread well."""
-        found = collapse(self.histogram[epoch - epoch % self.method.refresh])
+        found = collapse(self.histogram[epoch - epoch % self.settings.refresh])
         return f"Epoch {epoch + 1}: {found}" if found else ""
 
     def state(self) -> dict[str, Tensor]:

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from modalign.core.errors import InputError
 from modalign.core.renaming import Formerly
+from modalign.linalg.divergence import divergence_from_uniform
+from modalign.linalg.optimizers import Descent, cosine_rates, descend
 from modalign.linalg.similarity import top_k, unit
-from modalign.methods.contract.descent import Descent, cosine_rates, descend, seeded
+from modalign.methods.contract.descent import seeded
 from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive, Seed
 from modalign.methods.contract.transduction import keep_answers
 from modalign.methods.contract.vectors import Problem, VectorMethod
@@ -25,7 +27,6 @@ from modalign.methods.fair.fair_score import (
     Weighting,
     collapse,
     crop_weights,
-    divergence_from_uniform,
     fairness,
     sample_confidence,
     zero_shot_shares,
@@ -37,8 +38,9 @@ class FAIRVectors(VectorMethod):
     r"""Self-training of class anchors on vectors that an encoder made once, without labels and without a GPU.
 
     What is left of FAIR when the encoder stays as it is: of every image the vectors f of the whole and f_i of N crops
-    (``tokens`` of :class:`~modalign.core.features.Features`, see :func:`modalign.tune.crops.embed_crops`; patches work
-    too). With anchors Z that start as the mean direction of each class's sentences,
+    (``tokens`` of :class:`~modalign.core.features.Features`, see
+    :func:`~modalign.encoders.features.crop_features.embed_crops`; patches work too).
+    With anchors Z that start as the mean direction of each class's sentences,
 
     .. math::
         w_i &= f^\top f_i / \textstyle\sum_l f^\top f_l, \quad

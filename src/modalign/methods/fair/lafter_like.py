@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from modalign.linalg.optimizers import Descent, cosine_rates, descend
 from modalign.linalg.similarity import unit
-from modalign.methods.contract.descent import Descent, cosine_rates, descend, seeded
+from modalign.methods.contract.descent import seeded
 from modalign.methods.contract.parameters import NonNegative, Positive, Range
 from modalign.methods.contract.tower import Towers
-from modalign.methods.fair.fair import FAIR
-from modalign.methods.fair.fair_training import SelfTraining
+from modalign.methods.fair.fair_training import SelfTraining, SelfTrainingSettings
 from modalign.methods.fair.self_training import SelfTrained
 
 if TYPE_CHECKING:
@@ -34,12 +34,8 @@ class TaughtByText(SelfTraining):
     """
 
     def __init__(self, towers: Towers, method: LaFTerLike, generator: Generator | None = None) -> None:
-        settings = FAIR(
-            view="global", alignment="fixed", weighting="none", fairness_weight=0.0, crops=1, keep=1,
-            epochs=method.epochs, logit_scale=method.logit_scale, trainable=method.trainable,
-            trainable_options=method.trainable_options,
-        )  # fmt: skip
-        super().__init__(towers, settings, generator)
+        frozen = {"alignment": "fixed", "weighting": "none", "fairness_weight": 0.0}
+        super().__init__(towers, SelfTrainingSettings.of(method, **frozen), generator)
         self.anchors.requires_grad_(False)
         self._text = method
 

@@ -91,7 +91,7 @@ class SelfTrained(TowerMethod[SelfTraining]):
         self.transduction_ = self.score_images(items, encoder).answers(items.ids)
 
     def _diagnose(self, learner: SelfTraining, data: ImageBatches) -> dict[str, Any]:
-        refresh = learner.method.refresh
+        refresh = learner.settings.refresh
         notes = [learner.notes(epoch) for epoch in range(self.epochs)]
         found: dict[str, Any] = {name: [note[name] for note in notes] for name in notes[0]}
         found["changed"] = [None if math.isnan(share) else share for share in found["changed"]]

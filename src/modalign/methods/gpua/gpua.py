@@ -24,7 +24,7 @@ from modalign.methods.contract.vectors import Problem, Rows, VectorMethod
 from modalign.methods.gpua import gpua_released as released
 from modalign.methods.gpua.gpua_anchored import MAP_WEIGHT, Ground, between, initial_map, language_map
 from modalign.methods.gpua.gpua_correspondence import Assignment, mine, zero_shot
-from modalign.methods.gpua.gpua_losses import Hubs, Loss, Ranking, descend_unconstrained, refine_map, span
+from modalign.methods.gpua.gpua_losses import Hubs, Loss, Ranking, Slope, descend_unconstrained, refine_map, span
 from modalign.methods.gpua.gpua_marginals import Marginals
 from modalign.methods.gpua.gpua_rows import BLOCK, Images, unit_spaces
 
@@ -223,16 +223,9 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
             W0 = initial_map(found.assignment, inner, language)
         else:
             W0 = procrustes_from_factors(found.assignment.moments.float(), inner, complete=True).weight
-        refined = (refine_map if anchored else descend_unconstrained)(
-            images,
-            W0,
-            labels,
-            self._ranking(inner),
-            steps=self.steps,
-            learning_rate=self.learning_rate or (SHARE if anchored else ETA),
-            batch_size=self.batch_size,
-            generator=generator,
-        )
+        slope = Slope(images, labels, self._ranking(inner), self.batch_size, generator)
+        refine, rate = (refine_map, SHARE) if anchored else (descend_unconstrained, ETA)
+        refined = refine(slope, W0, steps=self.steps, learning_rate=self.learning_rate or rate)
         W = refined.map if prior is None else between(language, refined.map, MAP_WEIGHT * prior.trust)
         self.weight_, self.class_prior_ = W @ basis.T, marginals.shares.float()
         if prior is not None:

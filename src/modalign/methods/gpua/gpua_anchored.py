@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from modalign.linalg.divergence import divergence_from_uniform
 from modalign.linalg.procrustes import procrustes_from_factors
 from modalign.methods.anchored.anchored_classes import AnchoredClasses
 from modalign.methods.anchored.anchored_gaussian import COVERAGE, AnchoredGaussian
 from modalign.methods.gpua.gpua_correspondence import Assignment
-from modalign.methods.gpua.gpua_marginals import EVEN, FLOOR, Marginals, divergence
+from modalign.methods.gpua.gpua_marginals import EVEN, FLOOR, Marginals
 from modalign.methods.gpua.gpua_rows import Images
 
 EVEN_RHO, ESTIMATE_RHO = 1.0, 0.1  # KL strength of equal and of estimated class shares
@@ -80,7 +81,7 @@ class Ground:
 
     def marginals(self, allow_uniform: bool) -> Marginals:
         """Equal shares where the sizes are nearly equal, else the sizes."""
-        K, kl = len(self.sizes), divergence(self.sizes)
+        K, kl = len(self.sizes), float(divergence_from_uniform(self.sizes))
         numbers = {"kl_estimated": kl}
         if allow_uniform and kl <= EVEN:
             return Marginals(torch.full((K,), 1 / K, device=self.sizes.device), "uniform", numbers, EVEN_RHO)

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modalign.linalg.inputs import wide
+from modalign.linalg.optimizers import cosine_rates
+from modalign.linalg.ranking import hard_negatives, ranking_excess, text_margins
 from modalign.linalg.similarity import unit
-from modalign.methods.contract.descent import cosine_rates
 from modalign.methods.gpua.gpua_rows import Images
 
 Loss = Literal["ths", "adaptive", "triplet", "contrastive", "csls"]
@@ -70,8 +71,8 @@ class Ranking:
         cosines = unit(mapped) @ text.T
         if self.kind == "contrastive":
             return F.cross_entropy(self.logit_scale * cosines, labels)
-        own = cosines.gather(1, labels[:, None])
         if self.kind == "csls":
+            own = cosines.gather(1, labels[:, None])
             images = cosines.topk(min(self.n_hard_negatives, len(cosines)), dim=0).values.mean(dim=0)
             classes = cosines.topk(self.n_hard_negatives, dim=1).values.mean(dim=1)
             return (classes + images[labels] - 2 * own[:, 0]).mean()
@@ -79,9 +80,8 @@ class Ranking:
         if self.raw:
             square = 1 + mapped.square().sum(dim=1, keepdim=True)
             cosines = mapped @ text.T
-            own = cosines.gather(1, labels[:, None])
-        rivals = cosines.detach().scatter(1, labels[:, None], -torch.inf).topk(self.n_hard_negatives, dim=1).indices
-        margins = (1 - text @ text.T) / self.margin_scale
+        rivals = hard_negatives(cosines, labels, self.n_hard_negatives)
+        margins = text_margins(text, self.margin_scale)
         required = margins[labels[:, None], rivals]
         if self.kind == "triplet":
             K = len(self.text)
@@ -91,12 +91,39 @@ class Ranking:
             if self.hubs == "excess":
                 hubs = (hubs - hubs.mean()).clamp_min(0)
             required = required + self.hub_weight * hubs[rivals]
-        return F.relu(distance(own, square) + required - distance(cosines.gather(1, rivals), square)).mean()
+        return F.relu(ranking_excess(cosines, labels, rivals, required, square).excess).mean()
 
 
-def distance(products: Tensor, square: Tensor | float = 2.0) -> Tensor:
-    """Between vectors with these inner products, whose squared lengths add up to ``square``."""
-    return (square - 2 * products).clamp_min(1e-12).sqrt()
+@dataclass(frozen=True)
+class Slope:
+    """Loss and gradient at a map: of all images, or of a batch where there are more than ``batch_size``.
+
+    Attributes
+    ----------
+    images : their visual vectors.
+    labels : (n,) pseudo-labels.
+    loss : of mapped images (m, r) and their labels.
+    batch_size : images a step; all of them, in order, if there are no more.
+    generator : of the batches.
+    """
+
+    images: Images
+    labels: Tensor
+    loss: Callable[[Tensor, Tensor], Tensor]
+    batch_size: int
+    generator: torch.Generator
+
+    def __call__(self, W: Tensor) -> tuple[Tensor, Tensor]:
+        n = len(self.images)
+        rows = torch.arange(n)
+        if n > self.batch_size:
+            rows = torch.randint(n, (self.batch_size,), generator=self.generator).sort().values
+        rows = rows.to(self.labels.device)
+        with torch.enable_grad():
+            W = W.detach().requires_grad_()
+            value = self.loss(self.images.visual.take(rows).to(W.dtype) @ W, self.labels[rows])
+            (gradient,) = torch.autograd.grad(value, W)
+        return value.detach(), gradient
 
 
 @dataclass(frozen=True)
@@ -122,18 +149,8 @@ class Refined:
         return report
 
 
-def refine_map(
-    images: Images,
-    start: Tensor,
-    labels: Tensor,
-    loss: Callable[[Tensor, Tensor], Tensor],
-    *,
-    steps: int,
-    learning_rate: float,
-    batch_size: int,
-    generator: torch.Generator,
-) -> Refined:
-    r"""Descend on ``loss`` from an orthonormal ``start``, on the manifold of orthonormal maps.
+def refine_map(slope: Slope, start: Tensor, *, steps: int, learning_rate: float) -> Refined:
+    r"""Descend on a loss from an orthonormal ``start``, on the manifold of orthonormal maps.
 
     A step takes the gradient's tangent part :math:`G - Q\,\mathrm{sym}(Q^\top G)`, its running mean, scaled by one
     running root mean square for the whole matrix (Adam with a single second moment, so that no coordinate system is
@@ -143,15 +160,11 @@ def refine_map(
 
     Parameters
     ----------
-    images : their visual vectors.
+    slope : the loss and its gradient.
     start : (d_v, r), orthonormal columns, or rows if d_v < r.
-    labels : (n,) pseudo-labels.
-    loss : of mapped images (m, r) and their labels.
     steps : gradient steps.
     learning_rate : length of the first steps as a share of that of the map, ‖Q‖_F = √r, so that it means the same
         rotation at any number of classes.
-    batch_size : images a step; all of them, in order, if there are no more.
-    generator : of the batches.
 
     Returns
     -------
@@ -161,7 +174,6 @@ def refine_map(
     wide_start = start.shape[0] < start.shape[1]
     Q = (start.mT if wide_start else start).to(wide(start.device))
     direction, length, losses = torch.zeros_like(Q), 0.0, []
-    slope = _Slope(images, labels, loss, batch_size, generator)
     for step, rate in enumerate(cosine_rates(steps, learning_rate), start=1):
         value, gradient = slope(Q.mT if wide_start else Q)
         losses.append(value)
@@ -175,52 +187,18 @@ def refine_map(
     return Refined.of(Q.mT if wide_start else Q, losses, start.dtype)
 
 
-def descend_unconstrained(
-    images: Images,
-    start: Tensor,
-    labels: Tensor,
-    loss: Callable[[Tensor, Tensor], Tensor],
-    *,
-    steps: int,
-    learning_rate: float,
-    batch_size: int,
-    generator: torch.Generator,
-) -> Refined:
+def descend_unconstrained(slope: Slope, start: Tensor, *, steps: int, learning_rate: float) -> Refined:
     r"""Plain gradient steps, :math:`W \leftarrow W - \eta \nabla \mathcal{L}`, as Algorithm 1 prints them.
 
     Nothing brings the map back to the orthogonal ones. Parameters and cost are those of :func:`refine_map`, but for
     ``learning_rate``, which is η.
     """
     W, losses = start.to(wide(start.device)), []
-    slope = _Slope(images, labels, loss, batch_size, generator)
     for _ in range(steps):
         value, gradient = slope(W)
         losses.append(value)
         W = W - learning_rate * gradient
     return Refined.of(W, losses, start.dtype)
-
-
-@dataclass(frozen=True)
-class _Slope:
-    """Loss and gradient at a map: of all images, or of a batch where there are more than ``batch_size``."""
-
-    images: Images
-    labels: Tensor
-    loss: Callable[[Tensor, Tensor], Tensor]
-    batch_size: int
-    generator: torch.Generator
-
-    def __call__(self, W: Tensor) -> tuple[Tensor, Tensor]:
-        n = len(self.images)
-        rows = torch.arange(n)
-        if n > self.batch_size:
-            rows = torch.randint(n, (self.batch_size,), generator=self.generator).sort().values
-        rows = rows.to(self.labels.device)
-        with torch.enable_grad():
-            W = W.detach().requires_grad_()
-            value = self.loss(self.images.visual.take(rows).to(W.dtype) @ W, self.labels[rows])
-            (gradient,) = torch.autograd.grad(value, W)
-        return value.detach(), gradient
 
 
 def span(text: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from modalign.core.errors import InputError
+from modalign.linalg.divergence import divergence_from_uniform
 
 EVEN = 0.03  # nats: estimated shares this near to uniform count as uniform; the classes act as 97 % of K equal ones
 FLOOR = 1e-3  # of an equal share, added to every estimated one: no class is ruled out
@@ -48,7 +49,7 @@ class Marginals:
                 f"Expected class_prior to be {K} positive numbers, one a class, got {np.array(values)}; "
                 "leave out the text of a class that has no image."
             )
-        return cls(shares / shares.sum(), "given", {"kl_given": divergence(shares)})
+        return cls(shares / shares.sum(), "given", {"kl_given": float(divergence_from_uniform(shares))})
 
     def to(self, device: torch.device) -> Marginals:
         """The same with the shares on a device."""
@@ -56,10 +57,4 @@ class Marginals:
 
     def report(self) -> dict[str, Any]:
         """For ``diagnosis_``."""
-        return {"class_prior": self.kind, **self.numbers, "kl_class_prior": divergence(self.shares)}
-
-
-def divergence(shares: Tensor) -> float:
-    """KL(shares | uniform) in nats, 0…log K."""
-    p = shares.double() / shares.double().sum()
-    return max(0.0, float(torch.xlogy(p, p * len(p)).sum()))
+        return {"class_prior": self.kind, **self.numbers, "kl_class_prior": float(divergence_from_uniform(self.shares))}

@@ -31,12 +31,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modalign.core.errors import InputError
+from modalign.linalg.optimizers import cosine_rates
 from modalign.linalg.procrustes import procrustes_from_factors
+from modalign.linalg.ranking import distance
 from modalign.linalg.similarity import unit
-from modalign.methods.contract.descent import cosine_rates
 from modalign.methods.contract.transduction import Likeliest, likeliest
 from modalign.methods.gpua.gpua_correspondence import Assignment
-from modalign.methods.gpua.gpua_losses import distance
 from modalign.methods.gpua.gpua_rows import Images
 
 TEMPERATURE, EPSILON, LAMBDA, LOGIT_SCALE = 0.1, 0.05, 0.9, 100.0

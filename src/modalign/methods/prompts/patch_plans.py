@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 import numpy as np
 import torch
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from modalign.core.errors import InputError, UnknownNameError
 from modalign.core.features import UNLABELLED
 from modalign.linalg.similarity import unit
 from modalign.linalg.token_transport import token_plan
+from modalign.methods.contract.prompting import P
+from modalign.methods.contract.tower import TowerMethod
 from modalign.tune.batches import centre_batches
 
 if TYPE_CHECKING:
@@ -42,6 +45,34 @@ class PatchPlans:
     tokens: tuple[np.ndarray, ...] | None = None
     words: tuple[tuple[str, ...], ...] = ()
     plan: np.ndarray | None = None
+
+
+class Explained(NamedTuple, Generic[P]):
+    """One image before a fitted method, and the class that is asked about.
+
+    Attributes
+    ----------
+    learner, classes : the fitted method on its encoder, and its text side.
+    pixels : (1, 3, H, W) for the tower.
+    image : (H, W, 3) uint8 to look at.
+    label : index of the class.
+    """
+
+    learner: P
+    classes: Any
+    pixels: Tensor
+    image: np.ndarray
+    label: int
+
+
+def first_image(method: TowerMethod[P], items: Items, encoder: ClipEncoder, label: int | str | None) -> Explained[P]:
+    """The first image of ``items`` that can be decoded, and a class by index or name, by default the predicted one."""
+    check_is_fitted(method)
+    learner, classes = method._bind(encoder)
+    pixels, image = one_image(items, encoder)
+    return Explained(
+        learner, classes, pixels, image, chosen_class(label, method.class_names_, learner.scores(pixels, classes)[0])
+    )
 
 
 def one_image(items: Items, encoder: ClipEncoder) -> tuple[Tensor, np.ndarray]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
-from sklearn.utils.validation import check_is_fitted
 from torch import Generator, Tensor, nn
 
 from modalign.core.renaming import Formerly
@@ -14,7 +13,7 @@ from modalign.linalg.token_transport import PlanKind, PromptTransport, prompt_tr
 from modalign.methods.contract.parameters import Count, Positive
 from modalign.methods.contract.prompting import LOOKED_AT, PromptLearner, PromptMethod, textual
 from modalign.methods.contract.tower import Towers
-from modalign.methods.prompts.patch_plans import PatchPlans, chosen_class, grid, one_image, prompt_plan
+from modalign.methods.prompts.patch_plans import PatchPlans, first_image, grid, prompt_plan
 from modalign.tune.batches import ImageBatches
 from modalign.tune.prompts import STD
 
@@ -78,10 +77,7 @@ class PLOT(PromptMethod["PlotLearner"]):
         encoder : the one it was fitted on.
         label : the class, by index or name; by default the one it names.
         """
-        check_is_fitted(self)
-        learner, classes = self._bind(encoder)
-        pixels, image = one_image(items, encoder)
-        k = chosen_class(label, self.class_names_, learner.scores(pixels, classes)[0])
+        learner, classes, pixels, image, k = first_image(self, items, encoder, label)
         patches = learner.patches(pixels)[0, 0]
         maps = prompt_plan(patches, classes[:, k], self.epsilon)
         return PatchPlans(image=image, class_name=self.class_names_[k], prompts=grid(maps))

@@ -20,6 +20,7 @@ from torch import Tensor
 from modalign.core.errors import InputError
 
 Number = float | Tensor
+CHUNK = 2**24  # numbers of one block of image-by-row products: 64 MB
 
 
 def pairwise_residuals(
@@ -109,6 +110,29 @@ def set_residuals(
     return of_text.T, _rebuilt(images, whitened(texts, lam_text), mu_text)
 
 
+def class_residuals(X: Tensor, rows: Tensor, white: Tensor, lam: float) -> tuple[Tensor, Tensor]:
+    """The residuals of :func:`set_residuals` of one unit vector an image, with one λ, μ = 1 and whitened classes.
+
+    Parameters
+    ----------
+    X : (n, d) unit images.
+    rows : (C, R, d) unit rows, zero where a class has fewer than R.
+    white : (C, R, d) :func:`whitened` rows.
+    lam : λ > 0.
+
+    Returns
+    -------
+    Residuals of rows and of images, both (n, C). O(n C R d) in blocks of bounded memory.
+    """
+    counts = (rows != 0).any(dim=2).sum(dim=1)
+    blocks = []
+    for x in X.split(max(1, CHUNK // (rows.shape[0] * rows.shape[1]))):
+        along = _squared_products(x[:, None], rows) / counts
+        blocks.append((1 - along / (1 + lam), 1 - _squared_products(x[:, None], white)))
+    of_rows, of_images = zip(*blocks, strict=True)
+    return torch.cat(of_rows), torch.cat(of_images)
+
+
 def whitened(rows: Tensor, lam: Number) -> Tensor:
     r""":math:`L^{-1} S` for S = rows (..., K, d) and :math:`L L^\top = S S^\top + \lambda I`, in float64 inside.
 
@@ -122,11 +146,15 @@ def whitened(rows: Tensor, lam: Number) -> Tensor:
 
 def _rebuilt(rows: Tensor, white: Tensor, mu: Number) -> Tensor:
     """(p, q) mean over the rows (p, R, d) that are not zero of what the whitened sets (q, V, d) leave of them."""
-    (p, R, d), (q, V, _) = rows.shape, white.shape
     counts = (rows.detach() != 0).any(dim=2).sum(dim=1).clamp_min(1)
-    along = (rows.reshape(p * R, d) @ white.reshape(q * V, d).T).view(p, R, q, V).square().sum(dim=(1, 3))
     sizes = rows.square().sum(dim=(1, 2))
-    return (sizes[:, None] - mu * (2 - mu) * along) / counts[:, None]
+    return (sizes[:, None] - mu * (2 - mu) * _squared_products(rows, white)) / counts[:, None]
+
+
+def _squared_products(left: Tensor, right: Tensor) -> Tensor:
+    """(p, q) sums of the squared inner products of the rows of sets (p, R, d) and (q, V, d)."""
+    (p, R, d), (q, V, _) = left.shape, right.shape
+    return (left.reshape(p * R, d) @ right.reshape(q * V, d).T).view(p, R, q, V).square().sum(dim=(1, 3))
 
 
 def _left(gram: Tensor, lam: Number, mu: Number) -> Tensor:

@@ -1,0 +1,96 @@
+r"""The adaptive ranking loss of images among class texts: one formula for LFA, GPUA and its comparisons.
+
+With an image z of class y, unit class texts :math:`t_c`, :math:`d_c = \lVert \hat z - t_c \rVert` and the k classes
+:math:`\mathcal N` other than y whose texts have the largest cosine with z, the excess over each of them is
+
+.. math:: e_c = d_y - d_c + m_{y,c}, \qquad m_{y,c} = (1 - t_y^\top t_c) / s
+
+and the loss the mean of :math:`[e_c]_+`: margins are wide between classes that differ and narrow between like ones.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+NEAR = 1e-6  # distances are clamped here, where their gradient would be infinite
+
+
+class Excess(NamedTuple):
+    """How far m images are from their own class texts, and beyond those of k competing ones.
+
+    Attributes
+    ----------
+    own : (m, 1) :math:`d_y`.
+    theirs : (m, k) :math:`d_c`.
+    excess : (m, k) :math:`e_c`.
+    """
+
+    own: Tensor
+    theirs: Tensor
+    excess: Tensor
+
+
+def text_margins(text: Tensor, scale: float) -> Tensor:
+    """(C, C) margins (1 − t_a·t_b) / s between unit texts (C, d)."""
+    return (1 - text @ text.T) / scale
+
+
+def hard_negatives(cosines: Tensor, labels: Tensor, k: int) -> Tensor:
+    """(m, k) the classes with the largest of (m, C) cosines, without the image's own."""
+    return cosines.detach().scatter(1, labels[:, None], -torch.inf).topk(k, dim=1).indices
+
+
+def distance(products: Tensor, square: Tensor | float = 2.0) -> Tensor:
+    """Between vectors with these inner products, whose squared lengths add up to ``square``."""
+    return (square - 2 * products).clamp_min(NEAR**2).sqrt()
+
+
+def ranking_excess(
+    products: Tensor, labels: Tensor, negatives: Tensor, margins: Tensor, square: Tensor | float = 2.0
+) -> Excess:
+    """Distances and their excess from the inner products (m, C) of images and unit class texts.
+
+    Parameters
+    ----------
+    products : (m, C); cosines where images are unit vectors.
+    labels : (m,) class indices.
+    negatives : (m, k) competing classes.
+    margins : (m, k) required of each of them.
+    square : squared lengths of image and text, added.
+    """
+    own = distance(products.gather(1, labels[:, None]), square)
+    theirs = distance(products.gather(1, negatives), square)
+    return Excess(own, theirs, own - theirs + margins)
+
+
+class MapRanking:
+    """The loss of images (not normalized) against unit class texts T (C, d), with its gradient written out.
+
+    Parameters
+    ----------
+    T : (C, d) unit class texts.
+    n_hard_negatives : k, at most C − 1.
+    margin_scale : s.
+    """
+
+    def __init__(self, T: Tensor, n_hard_negatives: int, margin_scale: float) -> None:
+        self.T, self.k = T, min(n_hard_negatives, len(T) - 1)
+        self.margins = text_margins(T, margin_scale)
+
+    def differentiate(self, Z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss of the rows Z (b, d) with classes y (b,), and its gradient (b, d)."""
+        lengths = torch.linalg.vector_norm(Z, dim=1, keepdim=True).clamp_min(1e-12)
+        rows = Z / lengths
+        cosines = rows @ self.T.T
+        rivals = hard_negatives(cosines, y, self.k)
+        own, theirs, excess = ranking_excess(cosines, y, rivals, self.margins[y].gather(1, rivals))
+        active = (excess > 0).to(Z.dtype) / (self.k * len(Z))
+        loss = (excess.clamp_min(0)).mean()
+        # d = √(2 − 2 cos): ∂d/∂cos = −1/d; and ∂cos/∂z = (t − cos · z/‖z‖)/‖z‖
+        slope = torch.zeros_like(cosines).scatter_(1, rivals, active / theirs)
+        slope.scatter_(1, y[:, None], -active.sum(dim=1, keepdim=True) / own)
+        towards = slope @ self.T
+        return loss, (towards - rows * (slope * cosines).sum(dim=1, keepdim=True)) / lengths

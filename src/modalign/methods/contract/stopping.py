@@ -1,0 +1,65 @@
+"""What methods share that train by whole steps and keep the step that validation images score best."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+from torch import Tensor
+
+from modalign.linalg.similarity import unit
+from modalign.methods.contract.descent import Criterion, checkpoints
+from modalign.methods.contract.parameters import Count, Positive, Range, Seed, require_stop
+from modalign.methods.contract.problem import Problem
+from modalign.methods.contract.selection import unit_held_out
+from modalign.methods.contract.vectors import VectorMethod
+
+LOOKS = 20  # how many steps of a training are compared on validation images
+
+
+class Lessons(NamedTuple):
+    """Labeled unit images (n, d), their classes (n,), and the same of the validation set or None."""
+
+    X: Tensor
+    y: Tensor
+    validation: tuple[Tensor, Tensor] | None
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class StoppedMethod(VectorMethod):
+    """Base of methods that train on all labeled images in every step and stop at the best step.
+
+    Parameters
+    ----------
+    steps : length of the training.
+    stop : the step after which training ends, on the schedule of ``steps``; None is the best one on validation images,
+        or the last.
+    criterion : what is compared on the validation images; the other breaks ties.
+    logit_scale : s, inverse temperature; None is that of the encoder.
+    random_state : not used, since nothing is drawn; accepted so that all methods are called alike.
+
+    Attributes
+    ----------
+    stop_ : as used.
+    """
+
+    steps: Count = 200
+    stop: Annotated[int, Range(0)] | None = None
+    criterion: Criterion = "log-loss"
+    logit_scale: Positive | None = None
+    random_state: Seed = None
+
+    def _lessons(self, problem: Problem) -> Lessons:
+        """What to learn from and what to stop by; raises where training is to stop after its end."""
+        require_stop(self.stop, self.steps)
+        X, y = problem.labelled()
+        return Lessons(unit(X), y, unit_held_out(problem.validation))
+
+    def _last_step(self) -> int:
+        """The step that training ends at, if no earlier one is better."""
+        return self.steps if self.stop is None else self.stop
+
+    def _looks(self) -> Collection[int]:
+        """The steps after which the validation images are scored, beside the start."""
+        return checkpoints(self.steps, LOOKS) if self.stop is None else (self.stop,)
