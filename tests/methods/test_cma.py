@@ -144,7 +144,7 @@ def test_validation_chooses_the_scalars_of_sets_only():
 
 def test_a_blend_that_leaves_a_constant_is_refused():
     data = few_shot()
-    with pytest.raises(InputError, match="needs blend > 0"):
+    with pytest.raises(InputError, match="needs cosine_weight > 0"):
         CMA(cosine_weight=0.0).fit(data.X, text=data.text)
     with pytest.raises(InputError, match="requires y"):
         CMA().fit(data.X)

@@ -12,8 +12,8 @@ from modalign.core.randomness import generator
 from modalign.data.digits import load_digits
 from modalign.data.items import Items
 from modalign.data.views import random_crops
+from modalign.encoders.features import crop_features as module
 from modalign.encoders.features.crop_features import embed_crops
-from modalign.tune import crops as module
 from modalign.tune.crops import CropBatches
 
 
