@@ -20,6 +20,7 @@ from torch import OutOfMemoryError, Tensor, float32, nn
 from modalign.core.errors import InputError
 from modalign.core.files import read_bytes, read_json, write
 from modalign.encoders.quiet import quiet, silent_native_code
+from modalign.encoders.towers.clip_network import ClipNetwork
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -100,6 +101,10 @@ def load_network(config: Mapping[str, Any], tensors: Mapping[str, Tensor], folde
     InputError
         It is of no supported kind, or weights are missing or of other shapes.
     """
+    with refusing(f"The checkpoint in '{folder}' cannot be loaded"):
+        check_counts(config, len(tensors))
+        if (own := ClipNetwork.of(config, tensors)) is not None:
+            return own
     from transformers import CONFIG_MAPPING, MODEL_MAPPING
 
     kind = config["model_type"]
@@ -111,7 +116,6 @@ def load_network(config: Mapping[str, Any], tensors: Mapping[str, Tensor], folde
     # The pooler of a supervised ViT is left out of most checkpoints; its class token serves.
     extra: dict[str, Any] = {"add_pooling_layer": False} if kind == "vit" else {}
     with refusing(f"The checkpoint in '{folder}' cannot be loaded"), quiet():
-        check_counts(config, len(tensors))
         described = CONFIG_MAPPING[kind].from_dict(without_choices(config))
     return filled(MODEL_MAPPING[type(described)], described, tensors, folder, **extra)
 

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
-from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -223,7 +222,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
         if weight is not None and weight.shape != known.shape:
             raise InputError(f"Expected one weight a row of X ({len(known)}), got weights of shape {weight.shape}.")
         weight = None if weight is None else weight[known]
-        return float(accuracy_score(true[known], found[known], sample_weight=weight))
+        return float(np.average(true[known] == found[known], weights=weight))
 
     def _calibrate(self, logits: Tensor, y: Tensor, growth: float = 1.0) -> None:
         """Fit ``temperature_`` on the (n, C) scores of images that were not learned from, and their labels.
