@@ -28,8 +28,8 @@ from transformers import CLIPConfig, CLIPModel
 
 import modalign as ma
 from bench.machine import machine
-from bench.mosaics import SENTENCES, SIDE, texture_scenes
 from modalign.core.record import plain
+from modalign.data.mosaics import SENTENCES, SIDE, texture_scenes
 from modalign.encoders.base import Encoder
 from modalign.encoders.towers.opened import VisionTower
 from modalign.evaluate.masks.confusion_counts import segmentation_scores

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.mosaics import DIGITS, TEXTURES, digit_scenes, texture_scenes
 from bench.segmentation import bars
+from modalign.data.mosaics import DIGITS, TEXTURES, digit_scenes, texture_scenes
 
 
 def test_a_seed_decides_the_scenes() -> None:

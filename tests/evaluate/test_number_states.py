@@ -9,9 +9,9 @@ import pytest
 
 from modalign.cli.assignments import hyperparameters_by_method
 from modalign.data.splits.benchmarks import find_dataset
-from modalign.evaluate.publications.bench_commands import ENCODERS, bench_command, encoder_of
+from modalign.evaluate.publications.bench_commands import ENCODERS, SEGMENTERS, bench_command, encoder_of
 from modalign.evaluate.publications.gpu_hours import gpu_hours, sets_of_average
-from modalign.evaluate.publications.number_states import KINDS, RULES, SEGMENTERS, NumberState, number_state
+from modalign.evaluate.publications.number_states import KINDS, RULES, NumberState, number_state
 from modalign.evaluate.publications.paper_settings import PROTOCOLS
 from modalign.evaluate.publications.parameter_counts import SIZES, counted, fair_parameters, hpt_parameters
 from modalign.evaluate.publications.printed_block import rounding
@@ -104,9 +104,17 @@ def test_rows_of_tables_are_methods_with_their_switches() -> None:
 
 
 def test_segmenters_are_those_of_the_library() -> None:
-    plain = {name.replace("-", "").lower() for name in SEGMENTERS}
+    assert {*SEGMENTERS} <= {*FEATURES}
+    plain = {name.replace("-", "").lower() for name in SEGMENTERS.values()}
     assert plain <= {*FEATURES, "proxyclip"}
-    assert "proxy" in FEATURES
+
+
+def test_numbers_of_segmentation_have_a_command_of_segment() -> None:
+    (number,) = (n for n in STATES if (n.table, n.method, n.dataset) == ("Table 8", "SC-CLIP + GPUA", "cityscapes"))
+    assert STATES[number].command == (
+        "modalign segment --dataset cityscapes --root ROOT --features scclip "
+        "--encoder openai/clip-vit-base-patch16 --gpua facebook/dinov3-vitb16-pretrain-lvd1689m"
+    )
 
 
 def test_counts_of_parameters_are_the_printed_ones() -> None:

@@ -105,6 +105,8 @@ def test_settings_are_those_of_the_public_code() -> None:
     assert segmentation_set("COCO-Stuff164k").settings("sclip")["short_side"] == 448
     assert segmentation_set("coco_stuff164k").settings("scclip")["short_side"] == 336
     assert segmentation_set("cityscapes").settings("maskclip")["short_side"] == 560
+    assert [segmentation_set(name).settings("proxy")["window"] for name in ("voc20", "cityscapes")] == [336, 224]
+    assert "window" not in segmentation_set("voc20").settings("scclip")
 
 
 def test_what_is_missing_is_named_with_where_to_get_it(tmp_path: Path) -> None:

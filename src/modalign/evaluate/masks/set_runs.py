@@ -13,13 +13,12 @@ from modalign.encoders.base import Encoder
 from modalign.evaluate.masks.confusion_counts import ConfusionCounter
 from modalign.evaluate.masks.iou import SegmentationScores
 from modalign.evaluate.metrics import percent
+from modalign.evaluate.publications.bench_commands import SEGMENTERS
 from modalign.evaluate.published import Published, published
 from modalign.segmentation.segmenter import Segmenter
 from modalign.segmentation.sets.scene_pairs import ScenePairs, open_segmentation_set, training_photos
 from modalign.segmentation.sets.segmentation_sets import segmentation_set
 
-METHODS = {"clip": "CLIP", "maskclip": "MaskCLIP", "sclip": "SCLIP", "scclip": "SC-CLIP", "proxy": "ProxyCLIP"}
-"""Features → the name of the method in published tables."""
 _PUBLISHED_ENCODER = "clip-vit-base-patch16"
 
 
@@ -130,7 +129,7 @@ def run_segmentation_set(
     rows = []
     for kind in features:
         for with_map in mapped:
-            method = METHODS.get(kind, kind) + (" + GPUA" if with_map else "")
+            method = SEGMENTERS.get(kind, kind) + (" + GPUA" if with_map else "")
             paper = next(iter(published(setting="segmentation", dataset=row.name, method=method)), None)
             try:
                 pairs = open_segmentation_set(name, root)

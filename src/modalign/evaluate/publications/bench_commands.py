@@ -36,6 +36,8 @@ _PROTOCOLS = {
     "learned hyper-parameters": "base-to-new",
     "segmentation": "segmentation",
 }
+SEGMENTERS = {"clip": "CLIP", "maskclip": "MaskCLIP", "sclip": "SCLIP", "scclip": "SC-CLIP", "proxy": "ProxyCLIP"}
+"""Features of ``modalign segment`` and what the method is called in tables, alone or with the map of GPUA."""
 _OF_PAPER = {"cmm": "few-shot", "dam": "base-to-new", "fair": "inductive", "gpua": "inductive"}
 
 
@@ -66,6 +68,8 @@ def bench_command(number: Published, source: str = ROOT) -> str:
     source : str, default="ROOT"
         The data root; ``"FEATURES"`` for a folder of features, which need no encoder.
     """
+    if protocol_of(number) == "segmentation":
+        return _segment_command(number)
     encoder = ["--encoder", encoder_of(number.backbone)] if source == ROOT else []
     return _command(number, source, ["--datasets", _sets(number)], [*encoder, "--settings", "paper"])
 
@@ -73,6 +77,19 @@ def bench_command(number: Published, source: str = ROOT) -> str:
 def substitute_command(number: Published) -> str:
     """The same protocol and method on the digits of scikit-learn; ``""`` where it takes several data sets."""
     return "" if protocol_of(number) in SOURCE_PROTOCOLS else _command(number, "digits", [], [])
+
+
+def _segment_command(number: Published) -> str:
+    """``modalign segment --dataset …`` for a number of segmentation; ``""`` where the method is not built."""
+    plain = number.method.removesuffix(" + GPUA")
+    features = next((kind for kind, method in SEGMENTERS.items() if method == plain), None)
+    if features is None:
+        return ""
+    vision, _, clip = encoder_of(number.backbone).rpartition("+")
+    words = ["modalign segment --dataset", number.dataset, "--root", ROOT, "--features", features, "--encoder", clip]
+    if features == "proxy":
+        words += ["--vfm", "facebook/dino-vitb8"]
+    return " ".join([*words, "--gpua", vision] if number.method != plain else words)
 
 
 def _command(number: Published, source: str, datasets: list[str], settings: list[str]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal, get_args
 
-from modalign.evaluate.publications.bench_commands import bench_command, encoder_of, protocol_of
+from modalign.evaluate.publications.bench_commands import SEGMENTERS, bench_command, encoder_of, protocol_of
 from modalign.evaluate.publications.gpu_hours import gpu_hours, sets_of_average
 from modalign.evaluate.publications.parameter_counts import counted
 from modalign.evaluate.publications.printed_methods import built_method, why_not_built
@@ -23,7 +23,6 @@ StateKind = Literal[
 ]  # fmt: skip
 KINDS: tuple[StateKind, ...] = get_args(StateKind)
 
-SEGMENTERS = ("CLIP", "MaskCLIP", "SCLIP", "SC-CLIP", "ProxyCLIP")  # alone, or with the map of GPUA
 FEATURES = ("oxford_flowers", "ViT-B/32")
 """Data set and encoder of public image features with CoOp's lists; they have no text."""
 WITHOUT_TEXT = ("cmm", "linear_probe", "tip_adapter", "tip_adapter_f")
@@ -78,7 +77,7 @@ def _unstated(number: Published) -> NumberState | None:
 
 def _unbuilt(number: Published) -> NumberState | None:
     if number.setting == "segmentation":
-        known = number.method.removesuffix(" + GPUA") in SEGMENTERS
+        known = number.method.removesuffix(" + GPUA") in SEGMENTERS.values()
         return None if known else NumberState("method not built", number.method)
     if built_method(number.method) is None:
         return NumberState("method not built", why_not_built(number.method))

@@ -112,9 +112,13 @@ def save_columns_figure(
         raise InputError(f"Expected a file name that ends in .png, got '{path}'.")
     own = result.scores.image_miou
     gain = own if baseline is None else own - baseline.scores.image_miou
-    order = [int(i) for i in np.argsort(gain, kind="stable") if np.isfinite(gain[i])]
-    chosen = [order[round(k)] for k in np.linspace(0, len(order) - 1, min(n, len(order)))]
-    return write(path, mask_columns(result, chosen, baseline=baseline, photos=photos).png())
+    return write(path, mask_columns(result, evenly_spaced(gain, n), baseline=baseline, photos=photos).png())
+
+
+def evenly_spaced(values: np.ndarray, n: int) -> list[int]:
+    """The places of at most ``n`` values from the lowest to the highest, as many between each two; NaN is left out."""
+    order = [int(i) for i in np.argsort(values, kind="stable") if np.isfinite(values[i])]
+    return [order[round(k)] for k in np.linspace(0, len(order) - 1, min(n, len(order)))]
 
 
 def mask_columns(

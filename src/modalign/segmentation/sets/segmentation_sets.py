@@ -66,6 +66,8 @@ class SegmentationSet:
         The same where a method's public code has another one.
     thresholds : mapping
         Method → thresholds. Methods that are not named have the defaults.
+    proxy_window : int
+        Side of the windows of ProxyCLIP's public code, which are 112 pixels apart; others have 224.
     """
 
     name: str
@@ -83,6 +85,7 @@ class SegmentationSet:
     short_side: int = 336
     short_sides: Mapping[str, int] = field(default_factory=dict)
     thresholds: Mapping[str, Thresholds] = field(default_factory=dict)
+    proxy_window: int = 336
 
     @cached_property
     def classes(self) -> tuple[tuple[str, ...], ...]:
@@ -100,6 +103,7 @@ class SegmentationSet:
             "logit_scale": own.scale,
             "prob_threshold": own.prob,
             "area_threshold": own.area,
+            **({"window": self.proxy_window, "stride": 112} if features == "proxy" else {}),
         }
 
 
@@ -148,7 +152,7 @@ SEGMENTATION_SETS: tuple[SegmentationSet, ...] = (
         (("gtFine/{part}/{group}/{id}_gtFine_labelTrainIds.png", "plain"),
          ("gtFine/{part}/{group}/{id}_gtFine_labelIds.png", "cityscapes_ids")), "", ("val", "train"),
         "non-commercial research, after registration", "cityscapes-dataset.com, leftImg8bit and gtFine",
-        short_side=560, short_sides={"proxy": 448},
+        short_side=560, short_sides={"proxy": 448}, proxy_window=224,
     ),
     SegmentationSet(
         "coco_stuff164k", "COCO-Stuff164k", 171, 5000, "coco_stuff164k", _COCO,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_digits
 
 SIDE = 96
 TEXTURES = ("horizontal stripes", "vertical stripes", "checkerboard", "dots", "gradient", "noise")
@@ -78,6 +77,8 @@ def digit_scenes(seed: int, count: int, *, digits: int = 4, side: int = SIDE) ->
 
     The class of a square is its digit; pixels outside the squares are 255 and do not count.
     """
+    from sklearn.datasets import load_digits  # half a second of import that only this function needs
+
     rng = np.random.default_rng([2027, seed])
     bunch = load_digits()
     pictures, masks = np.empty((count, side, side, 3), np.uint8), np.full((count, side, side), 255, np.uint8)
