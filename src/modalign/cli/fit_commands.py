@@ -60,7 +60,11 @@ def fit(
     ] = None,
     method: Annotated[str, typer.Option("--method", "-m", help="See: modalign list methods.")] = "auto",
     time: Annotated[
-        str | None, typer.Option(help="How long auto may try methods: seconds, or 10m, 1h; 20 seconds by default.")
+        str | None,
+        typer.Option(
+            help="How long auto may try methods: seconds, or 10m, 1h; 20 seconds by default. From 5m on it also tries "
+            "some inside the encoder."
+        ),
     ] = None,
     shots: Annotated[
         int | None,
@@ -141,7 +145,7 @@ def fit(
     say(
         f"{type(model.method).__name__} on {model.encoder.name}: {len(model.class_names)} classes, fitted to "
         f"{record['images']['train']} images in {record['seconds']:.1f} s.",
-        *([f"Chosen: {model.method.diagnosis_['ensemble']}."] if method == "auto" else []),
+        *([f"Chosen: {model.method.diagnosis_.get('ensemble', model.method.title)}."] if method == "auto" else []),
         *(f"{line[:1].upper()}{line[1:]}." for line in outcome_lines(record["outcome"])),
         err=False,
     )

@@ -16,9 +16,11 @@ from modalign.core.errors import InputError
 from modalign.core.renaming import renamed_arguments
 from modalign.data.copies import content_hash
 from modalign.data.text.descriptions import class_sentences, sentence_notes
+from modalign.encoders.clip import ClipEncoder
 from modalign.evaluate.class_sizes import estimated_sizes, with_class_sizes
 from modalign.evaluate.outcome import about_encoder, held_out_outcome, no_outcome, unlabeled_outcome
 from modalign.linalg.rejection import Rejection, fit_rejection
+from modalign.methods.auto.auto import Auto
 from modalign.methods.baselines.zero_shot import ZeroShot
 from modalign.methods.contract.tower import TowerMethod
 from modalign.methods.contract.vectors import VectorMethod
@@ -27,6 +29,8 @@ from modalign.model.adaptation.fitting import FitTask, Fitted, fit_tower, fit_ve
 from modalign.model.adaptation.holdout import Validation, plan_holdout
 from modalign.model.adaptation.images import read_items
 from modalign.model.adaptation.settings import configure, split_crops
+from modalign.model.adaptation.tower_choice import SECONDS as TOWER_SECONDS
+from modalign.model.adaptation.tower_choice import TowerChoice
 from modalign.model.classifier import Classifier
 from modalign.model.scoring import calibrate
 
@@ -66,7 +70,9 @@ def adapt(
     clip_encoder : a vision-language encoder that is needed for learning only, where ``encoder`` has never seen text and
         the method maps its space to that of language (GPUA); the classifier then runs on ``encoder`` alone.
     method : a name (see ``modalign list``) or an unfitted method. ``"auto"`` tries several on held-out images and keeps
-        the best combination, within ``seconds`` (20 by default) beyond embedding.
+        the best combination, within ``seconds`` (20 by default) beyond embedding. With 300 seconds or more, embedding
+        included, it also tries CoOp, CLIP-LoRA and MaPLe inside the encoder, as far as they can end in time, and takes
+        one that is surely better on held-out images.
     shots : training images per class; None uses all. Where predictions are cross-fitted, min(shots, 4) images per class
         more are used, which would otherwise validate, and teach as well.
     validation : how predictions of held-out images come about, on which the temperature, the rejection threshold, the
@@ -103,6 +109,7 @@ def adapt(
     task = FitTask(
         items, holdout, class_sentences(items.class_names, templates, descriptions), random_state=random_state
     )
+    candidates: list[dict[str, Any]] = []
     if isinstance(method, TowerMethod):
         fitted = fit_tower(method, trainable_encoder(encoder, clip_encoder, mirror, device), task, checkpoint)
     else:
@@ -110,8 +117,15 @@ def adapt(
             raise InputError(
                 f"{type(method).__name__} learns from vectors in one go and keeps no checkpoint; leave it out."
             )
-        task = replace(task, mirror=method.mirrors if mirror is None else mirror, crops=crops)
+        task, began = replace(task, mirror=method.mirrors if mirror is None else mirror, crops=crops), time.monotonic()
         fitted = fit_vectors(method, EncoderPair.open(encoder, clip_encoder, method, device, crops), task)
+        candidates = getattr(method, "table_", candidates)
+        if isinstance(method, Auto) and _has_time_for_towers(method, fitted, task):
+            towers = trainable_encoder(encoder, clip_encoder, None, device)
+            choice = TowerChoice(task, towers, fitted, began + (method.seconds or 0.0))
+            method, fitted = choice.run() or (method, fitted)
+            candidates = [*_without_weight(candidates, method), *choice.table]
+            fitted = replace(fitted, notes=(*fitted.notes, *choice.notes))
     known = fitted.held_out
     temperature = 1.0 if known is None else calibrate(known)
     parts = ((), ()) if holdout is None else (holdout.learn, holdout.validation)
@@ -142,7 +156,7 @@ def adapt(
                 "chosen": fitted.chosen,
             },
             "outcome": outcome,
-            "candidates": getattr(method, "table_", []),
+            "candidates": candidates,
             "calibrated": known is not None,
             "sentences": [list(s) for s in task.prompts],
             "notes": [*items.notes, *told, *(() if holdout is None else holdout.notes), *fitted.notes],
@@ -156,6 +170,17 @@ def adapt(
 def _arguments() -> list[str]:
     """The keyword arguments of :func:`adapt`, which a misspelled hyper-parameter may stand for."""
     return [name for name, p in inspect.signature(adapt).parameters.items() if p.kind is p.KEYWORD_ONLY]
+
+
+def _has_time_for_towers(auto: Auto, fitted: Fitted, task: FitTask) -> bool:
+    """Whether methods inside the encoder are tried too: one CLIP that sees whole images, and predictions to beat."""
+    suits = isinstance(fitted.encoder, ClipEncoder) and not task.mirror and not task.crops
+    return suits and fitted.held_out is not None and (auto.seconds or 0.0) >= TOWER_SECONDS
+
+
+def _without_weight(table: list[dict[str, Any]], method: VectorMethod | TowerMethod) -> list[dict[str, Any]]:
+    """The candidates on vectors; without weight where one inside the encoder is chosen."""
+    return [row | {"weight": 0.0} for row in table] if isinstance(method, TowerMethod) else table
 
 
 def _outcome(method: VectorMethod | TowerMethod, fitted: Fitted, class_names: tuple[str, ...]) -> dict[str, Any]:
