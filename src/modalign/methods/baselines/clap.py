@@ -29,15 +29,16 @@ class CLAP(VectorMethod):
             + \frac1C \sum_k \lambda_k \lVert w_k - t_k \rVert^2, \qquad
         \lambda_k = \frac{1}{n_k} \sum_{y_i = k} \hat y_{ik}
 
-    A class that zero-shot answers well is held near its text, one that it misses may move. These λ are the multipliers
-    of an augmented Lagrangian after one outer update, so that no validation images are needed. A class without a
+    A class that zero-shot answers well is held near its text, one that it misses may move. These λ are the first
+    multipliers of an augmented Lagrangian, so that no validation images are needed. A class without a
     labeled image has λ = 1.
 
     Trained by AdamW with all labeled images in every step and a learning rate that falls along half a cosine. The
-    paper trains by stochastic gradient descent on augmented views; its penalty functions other than the square could
-    not be read. Without text, class means take its place.
+    paper trains by stochastic gradient descent on augmented views. Without text, class means take its place.
 
-    The paper itself was not at hand: the equations are from descriptions of the method and were not compared with it.
+    Compared with the published code (github.com/jusiro/CLAP, ``trainers/adapters.py``), not with the text of the paper:
+    scores, penalty and λ are the same. There class texts keep their length; the λ may also be updated in training, the
+    penalty be one minus the cosine, and λ be scaled to a mean of 1, which is not here.
 
     Cost: O(n C d) a step.
 

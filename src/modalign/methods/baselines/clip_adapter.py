@@ -39,10 +39,11 @@ class CLIPAdapter(StoppedMethod):
     ``validation``. Without validation images β = 0.2 and training goes to the end. Step 0 counts as zero-shot: the
     network is drawn at random and left out.
 
-    The paper trains in small batches. Whether its layers have biases, and its schedule, could not be read; here they
-    have none. Its adapter of the text is not here. Without text, class means take its place.
+    The paper trains in small batches. Its adapter of the text is not here. Without text, class means take its place.
 
-    The paper itself was not at hand: the equations are from descriptions of the method and were not compared with it.
+    Compared with the published code (github.com/gaopengcuhk/CLIP-Adapter, ``clip_adapter.py``), not with the text of
+    the paper: layers without biases, both ReLUs, the mixture and β = 0.2 are the same. There the image vectors keep
+    their length, which changes x' by that factor alone.
 
     Cost: O(n d (d / 2 + C)) a step, four trainings to choose β.
 

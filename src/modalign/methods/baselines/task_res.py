@@ -34,7 +34,9 @@ class TaskRes(StoppedMethod):
     The paper trains in batches, and its schedule could not be read. Its "enhanced" base, text trained in advance, is
     not here. Without text, class means take its place.
 
-    The paper itself was not at hand: the equations are from descriptions of the method and were not compared with it.
+    Compared with the published code (github.com/geekyutao/TaskRes, ``trainers/taskres.py``), not with the text of the
+    paper: scores, start and loss are the same. There class texts keep their length, in proportion to which the
+    residuals are smaller.
 
     Cost: O(n C d) a step.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,13 +120,9 @@ def adapt(
             )
         task, began = replace(task, mirror=method.mirrors if mirror is None else mirror, crops=crops), time.monotonic()
         fitted = fit_vectors(method, EncoderPair.open(encoder, clip_encoder, method, device, crops), task)
-        candidates = getattr(method, "table_", candidates)
-        if isinstance(method, Auto) and _has_time_for_towers(method, fitted, task):
-            towers = trainable_encoder(encoder, clip_encoder, None, device)
-            choice = TowerChoice(task, towers, fitted, began + (method.seconds or 0.0))
-            method, fitted = choice.run() or (method, fitted)
-            candidates = [*_without_weight(candidates, method), *choice.table]
-            fitted = replace(fitted, notes=(*fitted.notes, *choice.notes))
+        if isinstance(method, Auto):
+            towers = partial(trainable_encoder, encoder, clip_encoder, None, device)
+            method, fitted, candidates = _beside_towers(method, fitted, task, towers, began)
     known = fitted.held_out
     temperature = 1.0 if known is None else calibrate(known)
     parts = ((), ()) if holdout is None else (holdout.learn, holdout.validation)
@@ -172,15 +169,21 @@ def _arguments() -> list[str]:
     return [name for name, p in inspect.signature(adapt).parameters.items() if p.kind is p.KEYWORD_ONLY]
 
 
-def _has_time_for_towers(auto: Auto, fitted: Fitted, task: FitTask) -> bool:
-    """Whether methods inside the encoder are tried too: one CLIP that sees whole images, and predictions to beat."""
+def _beside_towers(
+    auto: Auto, fitted: Fitted, task: FitTask, encoder: Callable[[], ClipEncoder], began: float
+) -> tuple[VectorMethod | TowerMethod, Fitted, list[dict[str, Any]]]:
+    """The ensemble or a method inside the encoder, what came of it, and the table of all candidates.
+
+    Methods inside the encoder are tried with much time, one CLIP that sees whole images, and predictions to beat.
+    """
     suits = isinstance(fitted.encoder, ClipEncoder) and not task.mirror and not task.crops
-    return suits and fitted.held_out is not None and (auto.seconds or 0.0) >= TOWER_SECONDS
-
-
-def _without_weight(table: list[dict[str, Any]], method: VectorMethod | TowerMethod) -> list[dict[str, Any]]:
-    """The candidates on vectors; without weight where one inside the encoder is chosen."""
-    return [row | {"weight": 0.0} for row in table] if isinstance(method, TowerMethod) else table
+    if not suits or fitted.held_out is None or (auto.seconds or 0.0) < TOWER_SECONDS:
+        return auto, fitted, auto.table_
+    choice = TowerChoice(task, encoder(), fitted, began + (auto.seconds or 0.0))
+    found = choice.run()
+    method, chosen = found or (auto, fitted)
+    table = auto.table_ if found is None else [row | {"weight": 0.0} for row in auto.table_]
+    return method, replace(chosen, notes=(*fitted.notes, *choice.notes)), [*table, *choice.table]
 
 
 def _outcome(method: VectorMethod | TowerMethod, fitted: Fitted, class_names: tuple[str, ...]) -> dict[str, Any]:
