@@ -22,7 +22,7 @@ from modalign.methods.contract.sharing import clock
 from modalign.methods.contract.vectors import Problem, VectorMethod
 
 WITH_LABELS = (  # the cheap and the often useful first; TaskRes and CLIP-Adapter add nothing to these
-    "anchored_gaussian", "gda", "tip_adapter", "linear_probe", "clap", "lfa", "cmm", "tip_adapter_f", "lp_plus_plus",
+    "anchored_gaussian", "gda", "tip_adapter", "linear_probe", "cmm", "clap", "lfa", "tip_adapter_f", "lp_plus_plus",
     "cross_modal_probe",
 )  # fmt: skip
 SETTINGS: dict[str, dict[str, Any]] = {"linear_probe": {"C": 10.0}}  # whose own search costs more than it brings here

@@ -34,9 +34,9 @@ class LPPlusPlus(StoppedMethod):
               \alpha_k \leftarrow \alpha_k - \frac{1}{L_k} \frac{\partial E}{\partial \alpha_k}, \quad
               L_k = \frac{1}{2n} \sum_i (f_i^\top t_k)^2
 
-    Here w starts at zero and α at the logit scale, which is zero-shot exactly. The step to stop at, 0 included, is chosen on ``validation``; without validation images
-    it is the last. A class without a labeled image is only pushed away from the images of others. Without text, class
-    means take its place.
+    Here w starts at zero and α at the logit scale, which is zero-shot exactly. The step to stop at, 0 included, is
+    chosen on ``validation``; without validation images it is the last. A class without a labeled image is only pushed
+    away from the images of others. Without text, class means take its place.
 
     Compared with the published code (github.com/FereshteShakeri/FewShot-CLIP-Strong-Baseline,
     ``methods/linear_probe_p2.py``), not with the text of the paper: scores and loss are the same, but for a bias of
