@@ -14,7 +14,7 @@ from torch import Tensor
 from modalign.core.errors import InputError
 from modalign.linalg.inputs import wide
 from modalign.linalg.semidual import Offsets, match
-from modalign.methods.contract.transduction import Likeliest, likeliest
+from modalign.methods.contract.transduction import KEPT, Likeliest, likeliest
 from modalign.methods.gpua.gpua_marginals import Marginals
 from modalign.methods.gpua.gpua_rows import Images
 
@@ -102,14 +102,15 @@ def assign(images: Images, plan: Callable[[], Iterable[tuple[slice, Tensor]]], n
     exact = wide(device)
     moments = torch.zeros(n_classes, sum(images.widths), dtype=exact, device=device)
     mass = torch.zeros(n_classes, dtype=exact, device=device)
-    blocks, entropy = [], 0.0
-    for (_, Z), (_, P) in zip(images.visual.blocks(), plan(), strict=True):
+    n, kept, entropy = len(images), min(KEPT, n_classes), 0.0
+    classes = torch.empty(n, kept, dtype=torch.int32, device=device)  # as one: small ones kept between large blocks
+    probabilities = torch.empty(n, kept, device=device)  # would hold on to the memory of these, a megabyte each
+    for (rows, Z), (_, P) in zip(images.visual.blocks(), plan(), strict=True):
         moments += P.T @ Z
         mass += P.sum(dim=0, dtype=exact)
-        blocks.append(likeliest(P))
+        classes[rows], probabilities[rows] = likeliest(P)
         entropy -= float(P.mul_(P.clamp_min(1e-37).log_()).sum(dtype=exact))
-    found = Likeliest(*(torch.cat(parts) for parts in zip(*blocks, strict=True)))
-    return Assignment(moments, mass, found, entropy / len(images))
+    return Assignment(moments, mass, Likeliest(classes, probabilities), entropy / n)
 
 
 def zero_shot(images: Images, text: Tensor, logit_scale: float) -> Assignment:
