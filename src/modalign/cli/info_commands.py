@@ -48,8 +48,16 @@ def list_(
 
 
 @command()
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    data: Annotated[
+        Path | None, typer.Option(help="Data root of benchmark data sets to check in place of the installation.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Check the installation: versions, device, memory, cache, extras, and the classification of digits."""
+    if data is not None:
+        _data_root(data, as_json)
+        return
     from modalign.cli.doctor import examine
 
     findings = examine()
@@ -58,4 +66,19 @@ def doctor(as_json: AsJson = False) -> None:
     else:
         print_table(["", "what", "found"], [["ok" if f.ok else "!!", f.what, f.found] for f in findings])
     if not all(f.ok for f in findings):
+        raise typer.Exit(1)
+
+
+def _data_root(root: Path, as_json: bool) -> None:
+    """What is there of each benchmark data set; fails where one is there and not whole."""
+    from modalign.data.splits.data_root import inspect_data_root
+    from modalign.segmentation.sets.segmentation_root import inspect_segmentation_sets
+
+    found = [*inspect_data_root(root), *inspect_segmentation_sets(root)]
+    if as_json:
+        print_json([vars(entry) for entry in found])
+    else:
+        signs = {"ready": "ok", "incomplete": "!!", "missing": ""}
+        print_table(["", "data set", "found"], [[signs[entry.state], entry.name, entry.found] for entry in found])
+    if any(entry.state == "incomplete" for entry in found):
         raise typer.Exit(1)

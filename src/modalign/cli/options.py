@@ -27,7 +27,9 @@ command = partial(app.command, cls=Command)
 _IN_PYTHON = {"seed": "random_state", "template": "templates"}
 """Options that have another name than the argument of the library that they stand for."""
 
-Source = Annotated[Path, typer.Argument(help="Folder (one sub-folder per class), CSV, list, zip or tar of images.")]
+Source = Annotated[
+    Path, typer.Argument(help="Folder (one sub-folder per class), CSV, list, zip or tar of images, or DATAROOT:NAME.")
+]
 EncoderName = Annotated[
     str, typer.Option("--encoder", "-e", help="tiny, tiny-vision, a local folder, or a hub name.", show_default=True)
 ]

@@ -99,6 +99,11 @@ def _datasets() -> Table:
     from modalign.data.splits.benchmark_sets import DATASETS
     from modalign.segmentation.sets.segmentation_sets import SEGMENTATION_SETS
 
-    rows = [[d.name, "classification", str(d.n_classes), d.templates[0], d.licence] for d in DATASETS]
-    rows += [[d.name, "segmentation", str(d.n_classes), "", d.licence] for d in SEGMENTATION_SETS]
-    return ["name", "task", "classes", "template", "license"], rows
+    rows = []
+    for d in DATASETS:
+        vissl = f"{d.vissl[1]:,}" if d.vissl else ""
+        rows.append([d.name, "classification", str(d.n_classes), f"{d.n_test:,}", vissl, d.templates[0], d.licence])
+    rows += [
+        [s.name, "segmentation", str(s.n_classes), f"{s.n_images:,}", "", "", s.licence] for s in SEGMENTATION_SETS
+    ]
+    return ["name", "task", "classes", "test images", "in VISSL's lists", "template", "license"], rows

@@ -23,6 +23,7 @@ from modalign.data.in_memory import are_indices, label_keys, list_memory, name_e
 from modalign.data.inventory import Listing, has_image_suffix
 from modalign.data.itemset import PART, Items
 from modalign.data.names import did_you_mean, name_classes, siblings
+from modalign.data.splits.benchmarks import find_dataset
 from modalign.data.splits.split import Split, mark
 from modalign.data.splits.split_files import divide_by, divide_by_found, read_lists
 from modalign.data.tables import is_table, list_table
@@ -46,6 +47,7 @@ def load_items(
     one image file, or its bytes           one unlabeled image
     a list                                 paths, Pillow images, arrays (H, W[, 3]) or bytes, also mixed
     an array (n, H, W) or (n, H, W, 3)     n pictures, uint8
+    ``ROOT:NAME``                          a benchmark data set of a data root, with its official lists
     Items                                  itself
     =====================================  =====================================================================
 
@@ -74,6 +76,8 @@ def load_items(
             raise InputError(
                 f"Expected {argument('labels')} only with lists and arrays; for files give a CSV with a label column."
             )
+        if (benchmark := _benchmark(source)) is not None:
+            return _relabel(_divided(benchmark, split), classes, labels)
         listing = _list_path(source)
     else:
         listing = list_memory(source, None if ignore else labels)
@@ -89,6 +93,16 @@ def load_items(
         listing.keys, listing.classes = [None] * len(listing.ids), []
     items = _items(listing, classes)
     return mark(items, split) if isinstance(split, Split) else items
+
+
+def _benchmark(source: str | os.PathLike[str]) -> Items | None:
+    """The data set that ``ROOT:NAME`` names, marked with its lists; None where a source is no such name."""
+    root, colon, name = os.fspath(source).rpartition(":")
+    if not colon or find_dataset(name) is None or os.path.exists(source) or not os.path.isdir(root):
+        return None
+    from modalign.data.splits.benchmark_sets import open_dataset  # it lists folders by load_items itself
+
+    return open_dataset(name, root)[0]
 
 
 def _items(listing: Listing, classes: object) -> Items:
