@@ -23,9 +23,9 @@ def stopwatch(monkeypatch):
     def set_gain(product, network):
         calls = []
 
-        def seconds(device, function, repeats=5):
+        def seconds(device, function, repeats=6):
             calls.append(function)
-            gain = network if repeats == 3 else product
+            gain = network if repeats == 1 else product
             return gain if len(calls) % 2 else 1.0  # float32 is timed first, half precision second
 
         monkeypatch.setattr(precision, "_time", seconds)

@@ -86,7 +86,10 @@ class Encoder(ABC):
         if dtype == self.dtype:
             return self
         other = copy.copy(self)
-        other.model = copy.deepcopy(self.model).to(dtype)
+        # What is copied is copied in its new type at once: the old one may be large.
+        numbers = [t for t in (*self.model.parameters(), *self.model.buffers()) if t.is_floating_point()]
+        memo: dict[int, Any] = {id(t): _like(t, t.detach().to(dtype)) for t in numbers}
+        other.model = copy.deepcopy(self.model, memo).to(dtype)
         other.dtype = dtype
         other.spec = replace(self.spec, dtype=str(dtype).removeprefix("torch."))
         other.spec = replace(other.spec, fingerprint=other._fingerprint())
@@ -229,3 +232,8 @@ class Encoder(ABC):
     def __repr__(self) -> str:
         kind = "image and text" if self.has_text else "image only"
         return f"{type(self).__name__}('{self.name}', {kind}, d={self.spec.dim}, {self.device_name})"
+
+
+def _like(tensor: Tensor, values: Tensor) -> Tensor:
+    """``values`` as what ``tensor`` is in a module: a parameter or a buffer."""
+    return nn.Parameter(values, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else values
