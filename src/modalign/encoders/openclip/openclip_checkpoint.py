@@ -1,8 +1,9 @@
 """A folder with open_clip_config.json and open_clip_model.safetensors, and the network loaded from it.
 
-A ViT is renamed into the CLIP of ``transformers``; a ResNet is our own (:mod:`modalign.encoders.towers.resnet`) beside
-the text tower of that. Whatever the configuration says beyond these two kinds of network is refused, since a network
-that computes something else would give vectors without meaning.
+A ViT is renamed into a :class:`~modalign.encoders.towers.clip_network.ClipNetwork`; a
+:class:`~modalign.encoders.towers.resnet.ResNet` stands beside the text tower of that. Whatever the configuration says
+beyond these two kinds of network is refused, since a network that computes something else would give vectors without
+meaning.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from modalign.encoders.checkpoint import Checkpoint, check_weights
 from modalign.encoders.openclip.openclip_config import translated
 from modalign.encoders.openclip.openclip_tensors import check_tensors, renamed
 from modalign.encoders.preprocess import Preprocessing
+from modalign.encoders.towers.clip_network import TextConfig, TextModel
 from modalign.encoders.towers.resnet import RESNET, ResNet, fold
-from modalign.encoders.untrusted import check_counts, filled, load_network, read_object, read_tensors
+from modalign.encoders.untrusted import check_counts, load_network, read_object, read_tensors
 
 _FILTERS = {"bicubic": 3, "bilinear": 2, "random": 3}  # random is for training; images are then resized bicubically
 
@@ -61,7 +63,7 @@ class OpenClipCheckpoint(Checkpoint):
         check_tensors(tensors, self.config, residual, self.folder)
         if residual is None:
             return self.settled(load_network(self.config, renamed(tensors), self.folder))
-        return self.settled(ResNetClip(self.config, residual, tensors, self.folder))
+        return self.settled(ResNetClip.of(self.config, residual, tensors))
 
     def preprocessing(self) -> Preprocessing:
         """What open_clip prepares images with for inference."""
@@ -86,37 +88,36 @@ class OpenClipCheckpoint(Checkpoint):
 
 
 class ResNetClip(nn.Module):
-    """A CLIP with a ResNet, with the parts and methods of ``transformers``' CLIPModel that an encoder uses.
+    """A CLIP with a ResNet, with the parts and methods of a CLIP with a ViT that an encoder uses.
 
     Parameters
     ----------
     config : in the terms of ``transformers``.
-    residual : the image tower, whose parameters are still to be set.
-    tensors : of the checkpoint, complete.
-    folder : for messages.
+    residual : the image tower.
     """
 
-    def __init__(
-        self, config: Mapping[str, Any], residual: ResNet, tensors: Mapping[str, Tensor], folder: Path
-    ) -> None:
-        from transformers import CLIPTextConfig, CLIPTextModelWithProjection
-
+    def __init__(self, config: Mapping[str, Any], residual: ResNet) -> None:
         super().__init__()
+        text, dim = TextConfig.read(config["text_config"]), config["projection_dim"]
+        assert text is not None  # translated() has checked what is in it
+        self.visual = residual
+        self.text_model = TextModel(text)
+        self.text_projection = nn.Linear(text.hidden_size, dim, bias=False)
+        self.logit_scale = nn.Parameter(torch.empty(()))
+        vision = SimpleNamespace(**config["vision_config"])
+        self.config = SimpleNamespace(model_type=RESNET, projection_dim=dim, text_config=text, vision_config=vision)
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], residual: ResNet, tensors: Mapping[str, Tensor]) -> ResNetClip:
+        """The network with the tensors of an open_clip checkpoint, which must be complete."""
+        with torch.device("meta"):
+            network = cls(config, residual)
         prefix = "visual."
         seen = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-        residual.load_state_dict(fold(seen, residual), assign=True)
         words = renamed({name: t for name, t in tensors.items() if not name.startswith(prefix)})
-        self.logit_scale = nn.Parameter(words.pop("logit_scale"))
-        described = CLIPTextConfig(**config["text_config"], projection_dim=config["projection_dim"])
-        text: Any = filled(CLIPTextModelWithProjection, described, words, folder)
-        self.text_model, self.text_projection = text.text_model, text.text_projection
-        self.visual = residual
-        self.config = SimpleNamespace(
-            model_type=RESNET,
-            projection_dim=config["projection_dim"],
-            text_config=described,
-            vision_config=SimpleNamespace(**config["vision_config"]),
-        )
+        folded = {f"{prefix}{name}": tensor for name, tensor in fold(seen, residual).items()}
+        network.load_state_dict(words | folded, assign=True)
+        return network
 
     def get_image_features(self, pixel_values: Tensor) -> Tensor:
         """(B, d), not normalized."""
@@ -124,7 +125,7 @@ class ResNetClip(nn.Module):
 
     def get_text_features(self, input_ids: Tensor) -> Tensor:
         """(B, d), not normalized."""
-        return self.text_projection(self.text_model(input_ids=input_ids).pooler_output)
+        return self.text_projection(self.text_model(input_ids).pooler_output)
 
 
 def residual_of(config: Mapping[str, Any]) -> ResNet | None:

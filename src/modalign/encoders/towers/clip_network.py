@@ -203,7 +203,9 @@ class _TextEmbeddings(nn.Module):
         return self.token_embedding(ids) + self.position_embedding.weight[: ids.shape[1]]
 
 
-class _TextModel(nn.Module):
+class TextModel(nn.Module):
+    """CLIP's text tower, without its projection."""
+
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.embeddings, self.encoder = _TextEmbeddings(config), _Layers(config)
@@ -229,7 +231,7 @@ class ClipNetwork(nn.Module):
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         self.config = config
-        self.text_model, self.vision_model = _TextModel(config.text_config), _VisionModel(config.vision_config)
+        self.text_model, self.vision_model = TextModel(config.text_config), _VisionModel(config.vision_config)
         self.visual_projection = _Linear(config.vision_config.hidden_size, config.projection_dim, bias=False)
         self.text_projection = _Linear(config.text_config.hidden_size, config.projection_dim, bias=False)
         self.logit_scale = nn.Parameter(torch.empty(()))
@@ -267,4 +269,4 @@ class ClipNetwork(nn.Module):
         return found._replace(pooler_output=self.text_projection(found.pooler_output))
 
 
-__all__ = ["ClipConfig", "ClipNetwork", "Encoded"]
+__all__ = ["ClipConfig", "ClipNetwork", "Encoded", "TextConfig", "TextModel"]
