@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -140,6 +141,16 @@ def test_ablations_are_told_apart() -> None:
     assert set(beside([made("cmm", "fgvc_aircraft", 0.2, shots=1)])) == {
         ("cmm", "Table 8", "CMM, linear", "fgvc_aircraft", "top-1")
     }
+
+
+def test_runs_with_other_settings_than_printed_stand_beside_nothing() -> None:
+    assert beside([made("align", "dtd", 0.7, changes={"epochs": 3})]) == {}
+    assert len(beside([made("align", "dtd", 0.7, changes={"random_state": 5})])) == 1
+    defaults = {p.name: p.default for p in parameters(method_class("align"))}
+    run = replace(made("align", "dtd", 0.7, changes=defaults), settings="default")
+    own = OwnRuns([run])(one(paper="align", table="Table D.1", method="ALIGN", dataset="dtd", shots=16))
+    assert own is not None
+    assert own.settings == "default"
 
 
 def test_unlabeled_images_per_class_are_told_apart() -> None:

@@ -61,6 +61,7 @@ def own_in_words(cell: NumberCell) -> str:
     value = cell.own.value
     spread = f" ± {percent(value.half_width)}" if value.n > 1 else ""
     note = "" if cell.own.same_encoder else f", {cell.own.encoder}"
+    note += ", default settings" if cell.own.settings == "default" else ""
     return f"ours {percent(value.mean)}{spread}{note}"
 
 

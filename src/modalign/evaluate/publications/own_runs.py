@@ -94,13 +94,12 @@ def _suits(run: BenchmarkRun, number: Published, method: BuiltMethod) -> bool:
 
 
 def _settings(run: BenchmarkRun, method: BuiltMethod) -> Mapping[str, Any]:
-    """The values that tell this row from the others of the method."""
+    """The values that make a run one of this row: what the papers print, or the defaults, with the row's changes."""
+    shots = run.run.shots if isinstance(run.run.shots, int) else None
+    printed = paper_settings(method.name, run.dataset, protocol=run.protocol, shots=shots).parameters
     own: dict[str, Any] = {p.name: p.default for p in parameters(method_class(method.name))}
-    if run.settings == "paper":
-        shots = run.run.shots if isinstance(run.run.shots, int) else None
-        own |= paper_settings(method.name, run.dataset, protocol=run.protocol, shots=shots).parameters
-    own |= method.changes
-    return {name: own[name] for name in switches(method.name)}
+    own |= (printed if run.settings == "paper" else {}) | method.changes
+    return {name: own[name] for name in printed.keys() | switches(method.name).keys()}
 
 
 def _values(runs: list[BenchmarkRun], number: Published) -> list[float]:
