@@ -153,10 +153,11 @@ def document_head(
     """
     colors = class_colors(len(names), background=background).tolist()
     own = plain(settings)
+    encoder = own.get("encoder", "")
     text = json.dumps([own, [list(own_words) for own_words in words]], sort_keys=True, ensure_ascii=False)
     return {
         "format": FORMAT,
-        "encoder": own.get("encoder", ""),
+        "encoder": encoder["name"] if isinstance(encoder, dict) else encoder,  # settings has its fingerprint
         "features": own.get("features", ""),
         "settings": own,
         "settings_sha256": hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),

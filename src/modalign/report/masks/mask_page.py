@@ -209,7 +209,11 @@ def _lead(document: Mapping[str, Any], won: Sequence[PageClass]) -> str:
 
 def _record(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What the masks rest on, for the foot of the page."""
-    own = {k: v for k, v in document["settings"].items() if isinstance(v, (str, int, float, bool)) and v != ""}
+    settings = {"encoder": document["encoder"]} | {k: v for k, v in document["settings"].items() if k != "encoder"}
+    mapped = settings.get("map")
+    if isinstance(mapped, dict):
+        settings["map"] = f"GPUA, {mapped.get('z')}, {(mapped.get('vfm') or {}).get('name', 'no vision-only encoder')}"
+    own = {k: v for k, v in settings.items() if isinstance(v, (str, int, float, bool)) and v != ""}
     numbers = {k: f"{v:.6g}" if isinstance(v, float) else without_folders(str(v)) for k, v in own.items()}
     shown = {k: v[:12] if k.endswith("sha256") else v for k, v in numbers.items()}
     software = ", ".join(f"{name} {version}" for name, version in versions().items())
