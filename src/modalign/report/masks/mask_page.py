@@ -214,6 +214,7 @@ def _record(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     if isinstance(mapped, dict):
         settings["map"] = f"GPUA, {mapped.get('z')}, {(mapped.get('vfm') or {}).get('name', 'no vision-only encoder')}"
     own = {k: v for k, v in settings.items() if isinstance(v, (str, int, float, bool)) and v != ""}
+    own = {k: ("no", "yes")[v] if isinstance(v, bool) else v for k, v in own.items()}
     numbers = {k: f"{v:.6g}" if isinstance(v, float) else without_folders(str(v)) for k, v in own.items()}
     shown = {k: v[:12] if k.endswith("sha256") else v for k, v in numbers.items()}
     software = ", ".join(f"{name} {version}" for name, version in versions().items())
