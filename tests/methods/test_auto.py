@@ -281,7 +281,7 @@ def test_time_is_kept_on_a_machine_of_any_speed(monkeypatch, slow, seconds):
         monkeypatch.setattr(module, "clock", lambda: now[0])
     monkeypatch.setattr(auto_pool, "fit_member", fit)
     model = Auto(candidates=list(COSTS), seconds=seconds, random_state=0).fit(data.X, data.y, text=data.text)
-    assert now[0] <= seconds
+    assert now[0] <= max(seconds, slow * COSTS["anchored_gaussian"]) + 1e-9  # the first is always finished
     assert model.candidates_[:2] == ["zero_shot", "anchored_gaussian"]
     left = seconds - sum(slow * COSTS[name] for name in model.candidates_[1:])
     wasted = sum(spent.get(name, 0.0) for name in COSTS if name not in model.candidates_)
