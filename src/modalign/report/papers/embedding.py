@@ -77,8 +77,8 @@ def embedding_map(
         for k in np.unique(y):
             color = MUTED if k < 0 else SERIES[k % len(SERIES)]
             marker = "o" if k < 0 else MARKERS[k // len(SERIES) % len(MARKERS)]
-            own = flat[: len(X)][y == k]
-            axes.scatter(*own.T, s=13, color=color, marker=marker, alpha=0.55, linewidths=0)
+            across, up = flat[: len(X)][y == k].T
+            axes.scatter(across, up, s=13, color=color, marker=marker, alpha=0.55, linewidths=0)
         for k, (a, b) in enumerate(flat[len(X) :]):
             axes.scatter(a, b, s=52, marker="D", color=SERIES[k % len(SERIES)], edgecolors=SURFACE, zorder=3)
             if len(T) <= NAMED:
