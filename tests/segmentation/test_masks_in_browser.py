@@ -166,6 +166,6 @@ def test_nothing_is_wider_than_the_window_and_colors_follow_the_reader(page: Any
 
 
 def test_a_page_needs_a_folder_that_exists(tmp_path: Path) -> None:
-    document = {"images": [], "classes": [], "quarantined": [], "settings": {}}
+    document = {"encoder": "x", "images": [], "classes": [], "quarantined": [], "settings": {}}
     with pytest.raises(InputError, match="to be writable"):
         save_mask_page(document, load_items([Image.new("RGB", (4, 4))]), tmp_path / "lacking")
