@@ -52,6 +52,8 @@ def test_every_number_is_named_once_and_known() -> None:
     assert all(0 < p.value < 100 for p in published() if p.metric in (*ACCURACIES, "mIoU"))
     assert all(p.value == printed_value(p.printed) for p in published())
     assert all(p.prompts and p.backbone for p in published())
+    assert {p.seeds for p in published(paper="align", method="ALIGN")} == {3}
+    assert {p.seeds for p in published() if p.shots == 0 or p.paper in ("fair", "gpua")} == {None}
 
 
 def average_of(row: dict[str, Published]) -> float:

@@ -81,7 +81,7 @@ def _of(paper: str, block: PrintedBlock) -> Iterator[Published]:
             split=lists,
             n_test=tested,
             prompts=next(text for part, text in _PROMPTS[paper].items() if part in entry["method"]),
-            seeds=_SEEDS.get(paper),
+            seeds=None if entry["shots"] == 0 else _SEEDS.get(paper),
             **entry,
         )
 

@@ -46,7 +46,7 @@ class Published:
     prompts : str
         The sentences of the classes.
     seeds : int or None
-        Draws that were averaged; None where the paper does not say.
+        Draws that were averaged, by the paper or by CoOp's protocol; None where neither says, and without labels.
     """
 
     paper: str
