@@ -133,9 +133,11 @@ class Best(Generic[T]):
             return
         at = len(weights) // 2 if self._at is None else self._at
         value(at)  # of a single weight
-        for direction in (1, -1):
+        for direction in (1, -1) if value(at) < 0 else (-1,):  # nothing is above 0; of equals the first is wanted
             while 0 <= at + direction < len(weights) and value(at + direction) >= value(at):
                 at += direction
+                if direction > 0 and value(at) == 0:
+                    break
         self._at = at
 
     def _judge(self, scores: Tensor) -> Tensor:

@@ -21,6 +21,8 @@ from modalign.linalg.similarity import unit
 FOLDS = 5
 
 BLOCK = 2**17  # scores that are worked on at once: 512 KB stay in the cache of a core
+LOWEST = -80.0
+"""Log-odds below which a class has no part in a sum of 32 bits; from −87 on exponentials are slow, being denormal."""
 STEP = 2**0.5
 SCALES = tuple(STEP**k for k in range(2, 17))  # 2 … 256: inverse temperatures for scores of the size of cosines
 
@@ -54,7 +56,8 @@ class ScaledLikelihood:
         parts = behind.split(max(1, BLOCK // scores.shape[1]))
 
         def evaluated(scale: float) -> tuple[float, Tensor]:
-            found = -torch.cat([torch.logsumexp(scale * part, dim=1) for part in parts]).double()
+            sums = [torch.logsumexp((scale * part).clamp_min_(LOWEST), dim=1) for part in parts]
+            found = -torch.cat(sums).double()
             return found.mean().item(), found
 
         known: dict[int, tuple[float, Tensor]] = {}
