@@ -17,9 +17,9 @@ lint: $(VENV)/.installed
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
+# The benchmarks that need no other data, in a short setting; bench/README.md has the others.
 bench: $(VENV)/.installed
-	$(BIN)/python -m bench.speed
-	$(BIN)/python -m bench.real
+	$(BIN)/python -m bench
 
 # The pages of the methods, then the site, into site/index.html.
 docs: $(VENV)/.installed

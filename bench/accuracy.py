@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from modalign.evaluate.sealed import SealedLabels
 from modalign.linalg.calibration import expected_calibration_error
 from modalign.methods.contract.vectors import VectorMethod
 
-DATA = Path(__file__).parents[2] / "shared" / "data" / "clip-vitb32"
+DATA = Path(os.environ.get("MODALIGN_BENCH_DATA", Path(__file__).parents[2] / "shared" / "data" / "clip-vitb32"))
 
 Build = Callable[[int], VectorMethod]
 """How to build a method for a seed."""
@@ -195,11 +196,15 @@ def add_validation(parser: argparse.ArgumentParser) -> None:
 
 
 def parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
-    """The options; without the data, one sentence and exit status 2."""
+    """The options; without the feature files that they need, one sentence and exit status 2."""
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
-    if not DATA.is_dir():
-        parser.exit(2, f"The features are not at {DATA}; there is nothing to measure.\n")
+    if getattr(options, "datasets", None) != ["digits"] and not DATA.is_dir():
+        parser.exit(
+            2,
+            f"Expected files of features in '{DATA}', there is no such folder; bench/README.md says what "
+            "they hold. Set MODALIGN_BENCH_DATA to use another folder.\n",
+        )
     return options
 
 

@@ -19,7 +19,7 @@ def markdown(text: str, *, links: bool = False) -> str:
     text = MATH_BLOCK.sub(_display, text)
     text = re.sub(r":math:`([^`]+)`", lambda match: f"${' '.join(match[1].split())}$", text)
     text = ROLE.sub(_link if links else (lambda match: f"`{match['target'].rpartition('.')[2]}`"), text)
-    return text.replace("``", "`")
+    return re.sub(r"\n{3,}", "\n\n", text.replace("``", "`"))
 
 
 def _display(match: re.Match[str]) -> str:
@@ -28,7 +28,7 @@ def _display(match: re.Match[str]) -> str:
     body = inspect.cleandoc(match[2]).strip()
     if "&" in body:
         body = f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
-    block = f"\n$$\n{body}\n$$\n"
+    block = f"\n$$\n{body}\n$$\n\n"
     return "".join(f"{indent}{line}" if line.strip() else line for line in block.splitlines(keepends=True))
 
 

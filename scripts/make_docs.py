@@ -12,33 +12,43 @@ import re
 import sys
 from pathlib import Path
 
+from docstring_markdown import markdown
+
 import modalign
 from modalign.cli.overview import LIBRARY, described, requirements
 from modalign.methods import ALL_METHODS, method_class
 from modalign.methods.contract.parameters import format_annotation, parameters
 
-MATH_BLOCK = re.compile(r"^\.\. math::[ \n]*((?:.+\n?)(?:[ \t]+.+\n?|\n(?=[ \t]))*)", flags=re.MULTILINE)
-FOLDER = Path(__file__).parents[1] / "docs" / "methods"
+DOCS = Path(__file__).parents[1] / "docs"
+FOLDER, NOTES = DOCS / "methods", DOCS / "notes"
+ENTRY = re.compile(r"^(\S.*)\n((?:[ \t]+.*\n?|\n(?=[ \t]))*)", flags=re.MULTILINE)
 
 
 def page(name: str) -> str:
-    """The page of one method: its docstring, a table of its hyper-parameters, and how to call it."""
+    """The page of one method: its docstring, a table of its hyper-parameters, how to call it, and its notes.
+
+    ``docs/notes/NAME.md`` has what is not needed to use the method: differences from the paper, published and measured
+    results.
+    """
     cls = method_class(name)
     doc = inspect.getdoc(cls) or ""
     sections = re.split(r"^(\w[\w ]*)\n-{3,}\n", doc, flags=re.MULTILINE)
-    parts = [f"# {cls.title}", f"*{cls.paper}*", _prose(sections[0])]
+    parts = [f"# {cls.title}", f"*{cls.paper}*", markdown(sections[0]).strip()]
     uses = requirements(described(cls))
     needs = [f"labels: {uses['labels']}", f"class text: {uses['text']}"]
     home = "ma" if cls.__name__ in modalign.__all__ else cls.__module__
     parts.append(f"`{home}.{cls.__name__}` · `--method {name}` · {' · '.join(needs)}")
     rows = [
-        f"| `{p.name}` | {format_annotation(p.annotation).replace('|', '/')} | `{p.default!r}` | {_prose(p.meaning)} |"
+        f"| `{p.name}` | {format_annotation(p.annotation).replace('|', '/')} | `{p.default!r}` | {_cell(p.meaning)} |"
         for p in parameters(cls)
     ]
     parts += ["## Hyper-parameters", "\n".join(["| name | type | default | meaning |", "|---|---|---|---|", *rows])]
     for title, body in zip(sections[1::2], sections[2::2], strict=True):
         if title != "Parameters":
-            parts += [f"## {title}", _prose(body)]
+            parts += [f"## {title}", SHOWN.get(title, _text)(body.strip("\n"))]
+    notes = NOTES / f"{name}.md"
+    if notes.exists():
+        parts.append(notes.read_text("utf-8").strip())
     return "\n\n".join(parts) + "\n"
 
 
@@ -60,20 +70,29 @@ def table() -> str:
     return "{\n" + ",\n".join(methods) + "\n}\n"
 
 
-def _prose(text: str) -> str:
-    """Docstring conventions as Markdown: mathematics between dollars, roles as names, double backticks as single."""
-    text = MATH_BLOCK.sub(_display, text.strip())
-    text = re.sub(r":math:`([^`]+)`", r"$\1$", text)
-    text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", text)
-    return text.replace("``", "`")
+def _text(body: str) -> str:
+    return re.sub(r"^\.\. (\[\d+\]) ", r"\1 ", markdown(body).strip(), flags=re.MULTILINE)
 
 
-def _display(match: re.Match[str]) -> str:
-    """A block of equations, aligned where the docstring aligns it."""
-    body = inspect.cleandoc(match.group(1)).strip()
-    if "&" in body:
-        body = f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
-    return f"$$\n{body}\n$$\n"
+def _cell(text: str) -> str:
+    return " ".join(markdown(text).split()).replace("|", "\\|")
+
+
+def _entries(body: str) -> str:
+    """Names with their types and meanings, a table."""
+    rows = []
+    for head, meaning in ENTRY.findall(body + "\n"):
+        name, _, kind = head.partition(" : ")
+        code = ", ".join(f"`{part}`" for part in name.split(", "))
+        rows.append(f"| {code} | {_cell(kind)} | {_cell(meaning)} |")
+    return "\n".join(["| name | type | meaning |", "|---|---|---|", *rows])
+
+
+def _code(body: str) -> str:
+    return f"```python\n{body.strip()}\n```"
+
+
+SHOWN = {"Attributes": _entries, "Raises": _entries, "Warns": _entries, "Examples": _code}
 
 
 def main() -> int:

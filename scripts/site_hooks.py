@@ -29,6 +29,7 @@ ROOMS = {
     "data": "Images, class names, splits",
     "encoders": "Encoders and stored features",
     "evaluate": "Metrics, protocols, comparison",
+    "segmentation": "Segmentation",
     "linalg": "Numerical methods",
     "tune": "Training inside an encoder",
     "report": "Figures and pages",

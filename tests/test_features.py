@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from modalign.core.errors import EncoderMismatchError, InputError
-from modalign.core.features import UNLABELLED, ClassText, EncoderSpec, Features, Quarantined, Scored, concatenate
+from modalign.core.features import UNLABELLED, ClassText, EncoderSpec, Features, Quarantined, concatenate
+from modalign.core.scored import Scored
 
 SPEC = EncoderSpec("tiny", "a" * 64, 3, logit_scale=100.0)
 

@@ -57,6 +57,7 @@ def test_the_api_pages_have_every_module_with_something_public() -> None:
     assert len(listed) == len(set(listed))
     assert {"modalign.linalg.sinkhorn", "modalign.methods.gpua.gpua", "modalign.model.classifier"} <= set(listed)
     assert not [name for name in listed if "._" in name]
+    assert {room.name for room in hooks.SOURCE.iterdir() if (room / "__init__.py").exists()} == set(hooks.ROOMS)
 
 
 def test_nothing_is_asked_of_another_server(config: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import modalign as ma
-from modalign.core.features import Scored
+from modalign.core.scored import Scored
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.text.descriptions import class_sentences
 from modalign.encoders import load_encoder

@@ -30,9 +30,9 @@ if TYPE_CHECKING:  # what the names below are; those of methods follow from thei
     from modalign.model.adaptation import adapt as adapt
     from modalign.model.classifier import Classifier as Classifier
     from modalign.model.loading_models import load as load
+    from modalign.segmentation.one_call import segment as segment
     from modalign.segmentation.segmented import Segmentation as Segmentation
     from modalign.segmentation.segmenter import Segmenter as Segmenter
-    from modalign.segmentation.segmenter import segment as segment
 
 __version__ = "0.1.0"
 
@@ -43,7 +43,7 @@ _HOME = {
     "Classifier": "model.classifier",
     "load": "model.loading_models",
     "load_encoder": "encoders",
-    "segment": "segmentation.segmenter",
+    "segment": "segmentation.one_call",
     "Segmenter": "segmentation.segmenter",
     "Segmentation": "segmentation.segmented",
     "segmentation_scores": "evaluate.masks.confusion_counts",

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modalign.core.features import Features, Scored
+from modalign.core.features import Features
+from modalign.core.scored import Scored
 from modalign.evaluate.metrics import accuracy
 from modalign.evaluate.outcome import (
     about_copies,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import modalign as ma
-from modalign.core.features import Scored
+from modalign.core.scored import Scored
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.splits.drawing import few_shot
 from modalign.data.text.descriptions import sentences

@@ -10,7 +10,8 @@ import torch
 
 from modalign.core.errors import InputError, UnknownNameError
 from modalign.linalg.residuals import paired_set_residuals, pairwise_residuals, set_residuals
-from modalign.methods.dam.dam_alignment import PRESETS, DAMAlignment, SameModal, same_modal, shared_map
+from modalign.methods.dam.dam_alignment import PRESETS, DAMAlignment
+from modalign.methods.dam.dam_same_modal import SameModal, same_modal, shared_map
 
 B, N, C = 3, 4, 6
 

@@ -27,15 +27,19 @@ class Sample:
 
     Parameters
     ----------
-    count : how many
+    count : int, default=3
+        How many
         of them.
     share : a part.
-    rate : of change, or
+    rate : float or "auto", default="auto"
+        Of change, or
         ``"auto"``.
-    seed : of the draw.
-    flag : on or off.
-    way : how.
-    free : anything.
+    seed : int, default=None
+        Of the draw.
+    flag, way : bool and {"left", "right"}
+        How.
+    free
+        Anything.
 
     Attributes
     ----------
@@ -134,9 +138,11 @@ def test_annotations_in_words(annotation, words):
 
 def test_meanings_come_from_the_docstring():
     found = {p.name: p.meaning for p in parameters(Sample)}
-    assert found["count"] == "how many of them."
-    assert found["rate"] == 'of change, or ``"auto"``.'
-    assert found["free"] == "anything."
+    assert found["count"] == "How many of them."
+    assert found["rate"] == 'Of change, or ``"auto"``.'
+    assert found["share"] == "a part."
+    assert found["flag"] == found["way"] == "How."
+    assert found["free"] == "Anything."
     assert "nothing_" not in found
 
 

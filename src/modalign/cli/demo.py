@@ -121,8 +121,10 @@ def run_demo(out: str | Path = "demo-report.html", *, seeds: int = 3) -> Demo:
 
     Parameters
     ----------
-    out : where the page goes.
-    seeds : how many draws of the labeled images.
+    out : str or Path, default="demo-report.html"
+        Where the page goes.
+    seeds : int, default=3
+        How many draws of the labeled images.
     """
     started = time.perf_counter()
     digits = load_digits()

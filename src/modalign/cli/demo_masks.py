@@ -37,7 +37,8 @@ def add_segmentation(page: Page, encoder: Encoder, vfm: Encoder) -> tuple[Segmen
 
     Returns
     -------
-    plain, mapped : SegmentationScores
+    tuple of (SegmentationScores, SegmentationScores)
+        Plain, mapped : SegmentationScores.
     """
     scenes, others = texture_scenes(0, SCENES), texture_scenes(1000, LEARNED_FROM)
     with warnings.catch_warnings():

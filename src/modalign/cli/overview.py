@@ -32,7 +32,8 @@ def requirements(facts: Mapping[str, Any]) -> dict[str, str]:
 
     Parameters
     ----------
-    facts : see :func:`described`.
+    facts : mapping
+        See :func:`described`.
     """
     labels = "needed" if facts["needs_labels"] else "optional"
     if not facts["needs_labels"] and not facts.get("takes_labels", False):

@@ -17,11 +17,23 @@ class EncoderSpec:
 
     Attributes
     ----------
-    name : what :func:`modalign.load_encoder` was called with, for people; for a folder its name, without its path.
-    fingerprint : SHA-256 over weights, preprocessing and compute type, for machines.
-    dim : width d of the vectors.
-    dtype : the type in which the encoder computed, such as ``"bfloat16"``.
-    logit_scale : the trained inverse temperature of a vision-language model; None for a vision-only one.
+    name : str
+        What :func:`modalign.load_encoder` was called with, for people; for a folder its name, without its path.
+    fingerprint : str
+        SHA-256 over weights, preprocessing and compute type, for machines.
+    dim : int
+        Width d of the vectors.
+    dtype : str, default="float32"
+        The type in which the encoder computed, such as ``"bfloat16"``.
+    logit_scale : float or None, default=None
+        The trained inverse temperature of a vision-language model; None for a vision-only one.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> spec = ma.load_encoder("tiny").spec
+    >>> spec.name, spec.dim
+    ('tiny', 128)
     """
 
     name: str

@@ -20,6 +20,15 @@ class ModalignError(Exception):
     """Base of all errors that a user can act upon.
 
     Messages hold names of files and classes, which come from strangers; ``str()`` shows what a terminal would obey.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> try:
+    ...     ma.load_items("no/such/folder")
+    ... except ma.ModalignError as error:
+    ...     error.exit_code
+    2
     """
 
     exit_code = 1
@@ -29,7 +38,16 @@ class ModalignError(Exception):
 
 
 class InputError(ModalignError, ValueError):
-    """An argument, a file or an array is not what was asked for."""
+    """An argument, a file or an array is not what was asked for.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> ma.GDA(rounds=0).fit([[1.0, 0.0], [0.0, 1.0]], [0, 1])
+    Traceback (most recent call last):
+        ...
+    modalign.core.errors.InputError: GDA(rounds=…): expected int in [1, inf), got 0.
+    """
 
     exit_code = 2
 
@@ -69,9 +87,10 @@ def options(names: Mapping[str, str] | None) -> Iterator[None]:
 
     Parameters
     ----------
-    names : argument of the library, or ``argument=value``, → the option that stands for it, such as
-        ``{"random_state": "--seed", "text=False": "--no-text"}``. ``"hyperparameters"`` → what stands before
-        ``name=value``; ``"fit shots"`` → the option of another command. None: arguments of Python.
+    names : mapping of str to str or None
+        Argument of the library, or ``argument=value``, → the option that stands for it, such as ``{"random_state":
+        "--seed", "text=False": "--no-text"}``. ``"hyperparameters"`` → what stands before ``name=value``; ``"fit
+        shots"`` → the option of another command. None: arguments of Python.
     """
     global _options
     before, _options = _options, names
@@ -94,9 +113,12 @@ def argument(name: str, value: str = "", *, of: str = "") -> str:
 
     Parameters
     ----------
-    name : of the argument in Python.
-    value : as text (``"True"``, ``"gpua"``); nothing where any value is meant.
-    of : the command that has the option, if that is not the one that is running.
+    name : str
+        Of the argument in Python.
+    value : str, default=""
+        As text (``"True"``, ``"gpua"``); nothing where any value is meant.
+    of : str, default=""
+        The command that has the option, if that is not the one that is running.
     """
     if _options is None:
         return f"{name}={_python(value)}"
@@ -133,15 +155,21 @@ def require_known(kind: str, given: Mapping[str, Any], known: Iterable[str], adv
 
     Parameters
     ----------
-    kind : what the names are, for the message.
-    given : name → value.
-    known : the names as they are written here.
-    advice : the end of the message.
+    kind : str
+        What the names are, for the message.
+    given : mapping
+        Name → value.
+    known : iterable of str
+        The names as they are written here.
+    advice : str, default=""
+        The end of the message.
 
     Raises
     ------
-    UnknownNameError : a name is unknown; the message has the nearest known one.
-    InputError : one name is given in two spellings.
+    UnknownNameError
+        A name is unknown; the message has the nearest known one.
+    InputError
+        One name is given in two spellings.
     """
     names = tuple(known)
     by_spelling = {spelled_alike(name): name for name in names}

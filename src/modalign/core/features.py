@@ -41,19 +41,40 @@ class Features:
 
     Attributes
     ----------
-    vectors : (n, d) float32 with unit rows; may be a read-only memory map.
-    ids : n names, normally paths relative to the source. Default: the row numbers.
-    labels : (n,) int64 indices into ``class_names``; −1 where unknown. Default: all −1.
-    class_names : the C names, in label order.
-    tokens : (n, L, d) patch vectors where they were asked for, else None.
-    spec : the encoder, None for vectors of unknown origin.
-    quarantined : items that were left out, with reasons.
-    parts : n times "train", "validation", "test" or "" as the source of the images says; empty if it says nothing.
+    vectors : ndarray of shape (n, d), float32
+        With unit rows; may be a read-only memory map.
+    ids : tuple of str, default=()
+        n names, normally paths relative to the source. Default: the row numbers.
+    labels : ndarray of shape (n,), int64, default=None
+        Indices into ``class_names``; −1 where unknown. Default: all −1.
+    class_names : tuple of str, default=()
+        The C names, in label order.
+    tokens : ndarray of shape (n, L, d) or None, default=None
+        Patch vectors where they were asked for, else None.
+    spec : EncoderSpec or None, default=None
+        The encoder, None for vectors of unknown origin.
+    quarantined : tuple of Quarantined, default=()
+        Items that were left out, with reasons.
+    parts : tuple of str, default=()
+        n times "train", "validation", "test" or "" as the source of the images says; empty if
+        it says nothing.
 
     Raises
     ------
-    InputError : vectors or tokens that are no real numbers, ids that are no text, labels that are no integers or have
-        no name, a class name twice, parts of different length.
+    InputError
+        Vectors or tokens that are no real numbers, ids that are no text, labels that are no integers or have no name, a
+        class name twice, parts of different length.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> import numpy as np
+    >>> features = ma.Features(np.eye(3), labels=[0, 1, 0], class_names=["cat", "dog"])
+    >>> features.select([0, 2]).labels
+    array([0, 0])
+    >>> path = features.save("features.npz")
+    >>> ma.Features.load(path).class_names
+    ('cat', 'dog')
     """
 
     vectors: np.ndarray
@@ -211,16 +232,29 @@ class ClassText:
 
     Attributes
     ----------
-    vectors : (C, d), or (C, T, d) with up to T sentences a class, float32 with unit rows. Where a class has fewer
-        than T sentences its last rows are zero: they add nothing to the sum over sentences, so the mean direction
-        of a class is exact without a mask.
-    class_names : C names. Labels and features that carry names are matched with them by name.
-    sentences : the sentences that were embedded, class by class.
-    spec : the encoder.
+    vectors : ndarray of shape (C, d)
+        Or (C, T, d) with up to T sentences a class, float32 with unit rows. Where a class has fewer than T sentences
+        its last rows are zero: they add nothing to the sum over sentences, so the mean direction of a class is exact
+        without a mask.
+    class_names : tuple of str
+        C names. Labels and features that carry names are matched with them by name.
+    sentences : tuple of tuple of str, default=()
+        The sentences that were embedded, class by class.
+    spec : EncoderSpec or None, default=None
+        The encoder.
 
     Raises
     ------
-    InputError : vectors that are no finite real numbers, another number of names than of classes, a name twice.
+    InputError
+        Vectors that are no finite real numbers, another number of names than of classes, a name twice.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> import numpy as np
+    >>> text = ma.ClassText(np.eye(2, 4), ["cat", "dog"])
+    >>> text.select(["dog"]).class_names
+    ('dog',)
     """
 
     vectors: np.ndarray
@@ -254,7 +288,8 @@ class ClassText:
 
         Raises
         ------
-        InputError : a name has no text; the message has the nearest name that has.
+        InputError
+            A name has no text; the message has the nearest name that has.
         """
         names = check_names(class_names, "class_names")
         if names == self.class_names:
@@ -262,26 +297,3 @@ class ClassText:
         rows = places_of(names, self.class_names, f"Expected text for all {len(names)} classes")
         kept = tuple(self.sentences[i] for i in rows) if self.sentences else ()
         return replace(self, vectors=self.vectors[rows], class_names=names, sentences=kept)
-
-
-@dataclass(frozen=True, eq=False)
-class Scored:
-    """What a fitted method says about images.
-
-    Attributes
-    ----------
-    ids : the n images that could be decoded.
-    labels : (n,) as they came with the images, −1 where unknown.
-    logits : (n, C).
-    quarantined : the images that could not, with reasons.
-    """
-
-    ids: tuple[str, ...]
-    labels: np.ndarray
-    logits: np.ndarray
-    quarantined: tuple[Quarantined, ...] = ()
-
-    def answers(self, ids: Sequence[str]) -> np.ndarray:
-        """(m,) the class of the highest logit of each of ``ids``, −1 where there is none."""
-        found = dict(zip(self.ids, self.logits.argmax(axis=1).tolist(), strict=True))
-        return np.array([found.get(name, UNLABELLED) for name in ids], dtype=np.int64)

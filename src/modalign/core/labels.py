@@ -20,13 +20,17 @@ def check_ids(ids: Any, n: int, *, repeated: bool = True) -> tuple[str, ...]:
 
     Parameters
     ----------
-    ids : a list, tuple or array of text, or empty.
-    n : how many there must be.
-    repeated : accept an id more than once, as views of one image have it.
+    ids : object
+        A list, tuple or array of text, or empty.
+    n : int
+        How many there must be.
+    repeated : bool, default=True
+        Accept an id more than once, as views of one image have it.
 
     Raises
     ------
-    InputError : ids that are no text or not so many, such as labels in the place of ids.
+    InputError
+        Ids that are no text or not so many, such as labels in the place of ids.
     """
     if isinstance(ids, str):
         raise InputError(f"Expected ids to be {n} names of images, got one text '{ids}'; put it into a list.")
@@ -52,12 +56,15 @@ def check_names(names: object, what: str) -> tuple[str, ...]:
 
     Parameters
     ----------
-    names : a list, tuple or array of text.
-    what : the argument that they come from, for the message.
+    names : object
+        A list, tuple or array of text.
+    what : str
+        The argument that they come from, for the message.
 
     Raises
     ------
-    InputError : one text instead of a list, a set, which has no order, a name that is no text or blank, a name twice.
+    InputError
+        One text instead of a list, a set, which has no order, a name that is no text or blank, a name twice.
     """
     if isinstance(names, (str, bytes, Set)) or not isinstance(names, Iterable):
         raise InputError(f"Expected {what} to be a list of class names, got {type(names).__name__} {names!r:.60}.")
@@ -76,12 +83,15 @@ def places_of(wanted: Sequence[str], names: Sequence[str], expected: str, got: s
 
     Parameters
     ----------
-    wanted, names : class names.
-    expected, got : words of the message before the missing names, such as "Expected text for every class of X".
+    wanted, names : sequence of str
+        Class names.
+    expected, got : str
+        Words of the message before the missing names, such as "Expected text for every class of X".
 
     Raises
     ------
-    InputError : a name is missing, with the nearest there is; or two are the same one in different spelling.
+    InputError
+        A name is missing, with the nearest there is; or two are the same one in different spelling.
     """
     found = match_names(wanted, names)
     missing = [name for name in wanted if name not in found]
@@ -108,8 +118,8 @@ def label_indices(labels: object, n: int, class_names: Sequence[str]) -> np.ndar
 
     Raises
     ------
-    InputError : labels that are no integers, another number of them than ``n``, or one without a name where there are
-        names.
+    InputError
+        Labels that are no integers, another number of them than ``n``, or one without a name where there are names.
     """
     found = np.asarray(labels)
     if found.dtype.kind not in "iu" and found.size:

@@ -17,9 +17,12 @@ def lazily(
 
     Parameters
     ----------
-    package : its name.
-    home : name → the module of the package that has it.
-    present : other names, which are there already.
+    package : str
+        Its name.
+    home : mapping of str to str
+        Name → the module of the package that has it.
+    present : str
+        Other names, which are there already.
     """
 
     def get(name: str) -> Any:

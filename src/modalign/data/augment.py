@@ -30,12 +30,18 @@ def strong_views(
 
     Parameters
     ----------
-    pictures : n decoded pictures (3, H, W), uint8, of any sizes.
-    size : side of the views.
-    generator : where the randomness comes from.
-    scale : range of the area that is kept.
-    operations : RandAugment's N.
-    magnitude : RandAugment's M as a share of its full range, 0…1 (9 of 30 by default).
+    pictures : sequence of Tensor
+        n decoded pictures (3, H, W), uint8, of any sizes.
+    size : int
+        Side of the views.
+    generator : Generator
+        Where the randomness comes from.
+    scale : tuple of (float, float)
+        Range of the area that is kept.
+    operations : int, default=2
+        RandAugment's N.
+    magnitude : float, default=0.3
+        RandAugment's M as a share of its full range, 0…1 (9 of 30 by default).
     """
     boxes = (random_rectangles(p.shape[-2], p.shape[-1], 1, scale=scale, generator=generator) for p in pictures)
     views = torch.cat([cut(p, box, size) for p, box in zip(pictures, boxes, strict=True)])
@@ -148,8 +154,10 @@ def transform(x: Tensor, matrices: Tensor) -> Tensor:
 
     Parameters
     ----------
-    x : (n, 3, H, W).
-    matrices : (n, 6) rows a…f, in pixels, acting on the centers of pixels.
+    x : Tensor of shape (n, 3, H, W)
+        The images.
+    matrices : Tensor of shape (n, 6)
+        Rows a…f, in pixels, acting on the centers of pixels.
     """
     n, _, height, width = x.shape
     rows = torch.arange(height, device=x.device, dtype=torch.float64)[:, None] + 0.5

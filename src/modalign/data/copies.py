@@ -55,7 +55,8 @@ def learnable(items: Items) -> Items:
 
     Parameters
     ----------
-    items : labeled or not; images without a label are not looked at.
+    items : Items
+        Labeled or not; images without a label are not looked at.
 
     Raises
     ------

@@ -72,10 +72,14 @@ def assign_classes(
 
     Parameters
     ----------
-    listing : filled in place.
-    found : relative path with ``/`` → blob.
-    folders : all folders, also empty ones.
-    archive : the name of the archive without its ending, if it is one.
+    listing : Listing
+        Filled in place.
+    found : dict of str to Blob
+        Relative path with ``/`` → blob.
+    folders : iterable of str
+        All folders, also empty ones.
+    archive : str or None, default=None
+        The name of the archive without its ending, if it is one.
     """
     paths = sorted(found, key=lambda path: [natural_key(part) for part in path.split("/")])
     refused = [q.id for q in listing.quarantined if has_image_suffix(q.id)]  # files, which show where classes are

@@ -23,18 +23,29 @@ class Listing:
 
     Attributes
     ----------
-    ids, blobs, keys, parts : one entry per image; a key is the class as the source names it, None if it does not say;
-        a part is "train", "validation" or "test", "" if the source does not say.
-    classes : all class keys, also those without an image.
-    quarantined, notes : what is left out, and what a person should know.
-    division : what divides the images into parts, in words; "" if nothing does.
-    trouble : why nothing can be learned from the source, or tested on it, as a whole; "" if it can.
-    ordered : whether ``classes`` stand in the order of their labels; otherwise they are put into natural order.
-    numbered : whether the keys are the decimals of integers that count the classes.
-    root : the folder on disk; "" for other sources.
-    skipped, hidden : files that are no images, and how many hidden entries there are.
-    documents : those of the skipped files that may be split files.
-    given : names of all entries of a list in its order, also of what is left out; of other sources nothing.
+    ids, blobs, keys, parts : list of str
+        One entry per image; a key is the class as the source names it, None if it does not say; a part is "train",
+        "validation" or "test", "" if the source does not say.
+    classes : list of str
+        All class keys, also those without an image.
+    quarantined, notes : list of Quarantined
+        What is left out, and what a person should know.
+    division : str, default=""
+        What divides the images into parts, in words; "" if nothing does.
+    trouble : str, default=""
+        Why nothing can be learned from the source, or tested on it, as a whole; "" if it can.
+    ordered : bool, default=False
+        Whether ``classes`` stand in the order of their labels; otherwise they are put into natural order.
+    numbered : bool, default=False
+        Whether the keys are the decimals of integers that count the classes.
+    root : str, default=""
+        The folder on disk; "" for other sources.
+    skipped, hidden : list of str
+        Files that are no images, and how many hidden entries there are.
+    documents : dict of str to Blob
+        Those of the skipped files that may be split files.
+    given : list of str
+        Names of all entries of a list in its order, also of what is left out; of other sources nothing.
     """
 
     ids: list[str] = field(default_factory=list)

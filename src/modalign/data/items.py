@@ -53,12 +53,16 @@ def load_items(
 
     Parameters
     ----------
-    source : one of the above.
-    classes : class names that fix the order: a list, a mapping folder → name (two folders with one name are merged),
-        or a file of names (one a line, or JSON). Default: the names that the source has, in natural order.
-    labels : for lists and arrays one label an image, as indices or class names, −1 or None where unknown. For any
-        source −1 alone means: ignore the labels it has.
-    split : which images are to learn from, to validate and to test on: a split file of CoOp, one that
+    source : object
+        One of the above.
+    classes : object, default=None
+        Class names that fix the order: a list, a mapping folder → name (two folders with one name are merged), or a
+        file of names (one a line, or JSON). Default: the names that the source has, in natural order.
+    labels : object, default=None
+        For lists and arrays one label an image, as indices or class names, −1 or None where unknown. For any source −1
+        alone means: ignore the labels it has.
+    split : str, os.PathLike, Split or None, default=None
+        Which images are to learn from, to validate and to test on: a split file of CoOp, one that
         :meth:`~modalign.data.splits.split.Split.save` wrote, or a split of these items. Default: what the source says,
         by folders called train, val and test, by a column ``split`` of a table, or by a split file beside the images,
         whose order and class names are then those of the items.
@@ -67,6 +71,15 @@ def load_items(
     ------
     InputError
         If the source does not exist, holds no image, or labels, class names and split do not fit.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from PIL import Image
+    >>> pictures = [Image.new("RGB", (8, 8), color) for color in ("red", "blue", "navy")]
+    >>> items = ma.load_items(pictures, labels=["red", "blue", "blue"])
+    >>> items.class_names, items.labels
+    (('blue', 'red'), array([1, 0, 0]))
     """
     if isinstance(source, Items):
         return _relabel(_divided(source, split), classes, labels)

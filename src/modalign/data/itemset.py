@@ -21,18 +21,40 @@ class Items:
 
     Attributes
     ----------
-    ids : n names, no two alike. Of files, the path below the folder that holds all of them: the folder that was given,
-        that of a single file, the innermost one that the files of a list have in common. Of a table, the path as it
-        stands there; of a picture in memory, its place in the list.
-    blobs : n places that the bytes come from.
-    labels : (n,) int64 indices into ``class_names``; −1 where unknown.
-    class_names : C names in label order, also of classes without an image.
-    quarantined : what was left out when listing, with reasons.
-    notes : what a person should know about the source, in words.
-    parts : (n,) str; "train", "validation" or "test" where the source says so, else "".
-    division : what divides the images into these parts, in words; "" if nothing does.
-    trouble : why nothing can be learned from the images, or tested on them, as a whole; "" if it can.
-    given : names of everything that was given, quarantined or not, in that order.
+    ids : tuple of str
+        n names, no two alike. Of files, the path below the folder that holds all of them: the folder that
+        was given, that of a single file, the innermost one that the files of a list have in common. Of a table, the
+        path as it stands there; of a picture in memory, its place in the list.
+    blobs : tuple of Blob
+        n places that the bytes come from.
+    labels : ndarray of shape (n,), int64, default=None
+        Indices into ``class_names``; −1 where unknown.
+    class_names : tuple of str, default=()
+        C names in label order, also of classes without an image.
+    quarantined : tuple of Quarantined, default=()
+        What was left out when listing, with reasons.
+    notes : tuple of str, default=()
+        What a person should know about the source, in words.
+    parts : ndarray of shape (n,), default=None
+        Str; "train", "validation" or "test" where the source says so, else "".
+    division : str, default=""
+        What divides the images into these parts, in words; "" if nothing does.
+    trouble : str, default=""
+        Why nothing can be learned from the images, or tested on them, as a whole; "" if it can.
+    given : tuple of str, default=()
+        Names of everything that was given, quarantined or not, in that order.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.data.digits import load_digits
+    >>> digits = load_digits().select(range(30))
+    >>> digits
+    Items(30 images, 10 classes, 0 unlabeled, 0 quarantined)
+    >>> digits.open(0).size
+    (8, 8)
+    >>> digits.select([0, 10]).labels
+    array([0, 0])
     """
 
     ids: tuple[str, ...]

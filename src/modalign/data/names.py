@@ -31,9 +31,12 @@ class Naming:
 
     Attributes
     ----------
-    names : display names, in label order.
-    index : label of every key (folder name, CSV label) that the source uses.
-    notes : what a person should know about it.
+    names : tuple of str
+        Display names, in label order.
+    index : dict of str to int
+        Label of every key (folder name, CSV label) that the source uses.
+    notes : tuple of str, default=()
+        What a person should know about it.
     """
 
     names: tuple[str, ...]
@@ -49,11 +52,14 @@ def name_classes(found: Sequence[str], classes: object = None, *, indices: bool 
 
     Parameters
     ----------
-    found : the keys of the source, such as folder names.
-    classes : None (the keys themselves, in natural order); a list of names, which fixes the order and may hold names
-        without an image; a mapping key → display name, where two keys with one name are merged; or the path of a
-        file with one of these (one name a line, ``n01440764 tench`` lines, or JSON).
-    indices : whether the keys are the decimals of integers, which always count the names.
+    found : sequence of str
+        The keys of the source, such as folder names.
+    classes : object, default=None
+        None (the keys themselves, in natural order); a list of names, which fixes the order and may hold names without
+        an image; a mapping key → display name, where two keys with one name are merged; or the path of a file with one
+        of these (one name a line, ``n01440764 tench`` lines, or JSON).
+    indices : bool, default=False
+        Whether the keys are the decimals of integers, which always count the names.
     """
     if classes is None:
         names = tuple(sorted(found, key=natural_key))

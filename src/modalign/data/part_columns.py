@@ -24,14 +24,18 @@ def find_parts(
 
     Parameters
     ----------
-    header : names of the columns, "" where there are none.
-    rows : the cells of every row.
-    others : columns that say something else.
+    header : sequence of str
+        Names of the columns, "" where there are none.
+    rows : sequence of sequence of str
+        The cells of every row.
+    others : collection of int or None
+        Columns that say something else.
 
     Returns
     -------
-    part_of : a row → the part as the table spells it; "" where it says nothing, and where no column does.
-    columns : their places.
+    tuple of (callable, set of int)
+        part_of : a row → the part as the table spells it; "" where it says nothing, and where no column does. columns :
+        their places.
     """
     names = [name.strip().casefold() for name in header]
     free = [k for k in range(len(names)) if k not in others]

@@ -87,11 +87,16 @@ def random_squares(
 
     Parameters
     ----------
-    height : H of the picture.
-    width : W of the picture.
-    n : how many.
-    scale : (α, β) in (0, 1].
-    generator : where the randomness comes from.
+    height : int
+        H of the picture.
+    width : int
+        W of the picture.
+    n : int
+        How many.
+    scale : tuple of (float, float)
+        (α, β) in (0, 1].
+    generator : Generator
+        Where the randomness comes from.
     """
     low, high = check_scale(scale)
     draws = torch.rand(n, 3, generator=generator, dtype=torch.float64)
@@ -135,10 +140,14 @@ def cut(pixels: Tensor, boxes: Tensor, size: int, *, out: Tensor | None = None) 
 
     Parameters
     ----------
-    pixels : the decoded picture.
-    boxes : rows (top, left, height, width) inside it.
-    size : side of the views.
-    out : where they are written, best made by :func:`empty_views`; new memory by default.
+    pixels : Tensor
+        The decoded picture.
+    boxes : Tensor
+        Rows (top, left, height, width) inside it.
+    size : int
+        Side of the views.
+    out : Tensor or None, default=None
+        Where they are written, best made by :func:`empty_views`; new memory by default.
     """
     _check(pixels)
     views = empty_views(len(boxes), size=size, device=pixels.device) if out is None else out
@@ -154,11 +163,16 @@ def random_crops(
 
     Parameters
     ----------
-    pixels : the decoded picture.
-    n : crops, 16 in FAIR.
-    size : side of the views.
-    scale : range of their side in units of the picture's short side.
-    generator : where the randomness comes from.
+    pixels : Tensor
+        The decoded picture.
+    n : int, default=16
+        Crops, 16 in FAIR.
+    size : int
+        Side of the views.
+    scale : tuple of (float, float)
+        Range of their side in units of the picture's short side.
+    generator : Generator
+        Where the randomness comes from.
     """
     _check(pixels)
     height, width = pixels.shape[-2:]

@@ -36,13 +36,20 @@ class Encoder(ABC):
 
     Attributes
     ----------
-    name : what it was loaded by; for a folder the name of the folder, without its path.
-    spec : name, fingerprint, width and compute type, which go with every vector.
-    model : the network, of ``transformers`` in most cases, in evaluation mode and without gradients.
-    preprocessing : from a picture to the network's input.
-    device, dtype : where and in what type it computes.
-    store : where vectors are kept, None for nowhere.
-    batch_size : images a forward pass.
+    name : str
+        What it was loaded by; for a folder the name of the folder, without its path.
+    spec : EncoderSpec
+        Name, fingerprint, width and compute type, which go with every vector.
+    model : object
+        The network, of ``transformers`` in most cases, in evaluation mode and without gradients.
+    preprocessing : Preprocessing
+        From a picture to the network's input.
+    device, dtype : torch.device
+        Where and in what type it computes.
+    store : FeatureStore or None
+        Where vectors are kept, None for nowhere.
+    batch_size : int
+        Images a forward pass.
     """
 
     has_text: bool = False
@@ -120,15 +127,21 @@ class Encoder(ABC):
 
         Parameters
         ----------
-        source : anything :func:`~modalign.load_items` takes, labeled or not.
-        view : ``"center"`` as the checkpoint prepares images, ``"mirror"`` the same flipped left to right.
-        tokens : also return one unit vector a patch, (n, L, d), which are not cached: n·L·d·4 bytes.
-        batch_size : images a forward pass; by the device and the network's size by default.
-        progress : show a bar or not; by default in a terminal.
+        source : object
+            Anything :func:`~modalign.load_items` takes, labeled or not.
+        view : str, default="center"
+            ``"center"`` as the checkpoint prepares images, ``"mirror"`` the same flipped left to right.
+        tokens : bool, default=False
+            Also return one unit vector a patch, (n, L, d), which are not cached: n·L·d·4 bytes.
+        batch_size : int or None, default=None
+            Images a forward pass; by the device and the network's size by default.
+        progress : bool or None, default=None
+            Show a bar or not; by default in a terminal.
 
         Raises
         ------
-        InputError : no image could be embedded.
+        InputError
+            No image could be embedded.
         """
         view = present_value("view", view, CENTER)
         if view not in VIEWS:
@@ -185,8 +198,10 @@ class Encoder(ABC):
 
         Parameters
         ----------
-        prepared : pictures as :meth:`Preprocessing.prepare` made them.
-        tokens : also return the patch tokens.
+        prepared : sequence of ndarray
+            Pictures as :meth:`Preprocessing.prepare` made them.
+        tokens : bool, default=False
+            Also return the patch tokens.
         """
         inputs = self.preprocessing.inputs(prepared, self.device, self.dtype)
         vectors, patches = self._forward(inputs, tokens)

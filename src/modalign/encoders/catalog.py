@@ -47,14 +47,17 @@ def locate(name: str | os.PathLike[str], *, fetch: bool = True) -> Path:
 
     Parameters
     ----------
-    name : str or path
+    name : str or Path
+        Name on the hub, or folder.
     fetch : bool, default=True
         Whether the hub may be asked. If False, its local cache is searched and nothing else.
 
     Raises
     ------
-    UnknownNameError : nothing has that name; suggests the nearest that exists.
-    UnavailableError : it may exist on the hub but cannot be had from there now, or must not.
+    UnknownNameError
+        Nothing has that name; suggests the nearest that exists.
+    UnavailableError
+        It may exist on the hub but cannot be had from there now, or must not.
     """
     text = os.fspath(name).removeprefix("hf-hub:")
     if text in EMBEDDED:

@@ -46,9 +46,12 @@ class Checkpoint:
 
     Attributes
     ----------
-    folder : where it lies.
-    config : the content of its ``config.json``.
-    weights : its safetensors files, in order.
+    folder : Path
+        Where it lies.
+    config : dict
+        The content of its ``config.json``.
+    weights : tuple of Path
+        Its safetensors files, in order.
     """
 
     folder: Path

@@ -86,14 +86,18 @@ class ClipEncoder(Encoder):
 
         Parameters
         ----------
-        texts : C sentences, which give (C, d); or C lists of sentences, which give (C, T, d) with T the longest
-            list and zero rows where a class has fewer.
-        class_names : C names; by default the sentences themselves, or the first of each list.
-        progress : show a bar or not; by default in a terminal.
+        texts : sequence of str or sequence of sequence of str
+            C sentences, which give (C, d); or C lists of sentences, which give (C, T, d) with T the longest list and
+            zero rows where a class has fewer.
+        class_names : sequence of str or None, default=None
+            C names; by default the sentences themselves, or the first of each list.
+        progress : bool or None, default=None
+            Show a bar or not; by default in a terminal.
 
         Warns
         -----
-        UserWarning : sentences longer than the context were cut; says how many.
+        UserWarning
+            Sentences longer than the context were cut; says how many.
         """
         nested = _check(texts)
         rows = [(text,) if isinstance(text, str) else tuple(text) for text in texts]

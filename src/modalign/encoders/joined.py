@@ -23,9 +23,12 @@ class JoinedEncoder:
 
     Attributes
     ----------
-    parts : the encoders, in the order of their columns.
-    widths : columns of each.
-    language : the part that reads sentences, None if none does.
+    parts : sequence of Encoder
+        The encoders, in the order of their columns.
+    widths : tuple of int
+        Columns of each.
+    language : Encoder or None
+        The part that reads sentences, None if none does.
     """
 
     def __init__(self, parts: Sequence[Encoder]) -> None:

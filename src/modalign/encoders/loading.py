@@ -53,24 +53,41 @@ def load_encoder(
 
     Parameters
     ----------
-    name : ``"tiny"`` or ``"tiny-vision"``, which are part of the package; a local folder in Hugging Face format
+    name : str or os.PathLike, default="tiny"
+        ``"tiny"`` or ``"tiny-vision"``, which are part of the package; a local folder in Hugging Face format
         (``config.json``, ``model.safetensors``, ``preprocessor_config.json``, tokenizer files) or in that of open_clip
         (``open_clip_config.json``, ``open_clip_model.safetensors``, tokenizer files); or a name on the hub such as
         ``"openai/clip-vit-base-patch16"``, with ``@revision`` if need be; or OpenAI's name of one of its CLIPs, such as
-        ``"RN50"``; or a name that was registered with
-        :func:`~modalign.register_encoder` or that an installed package provides. See ``KNOWN_ENCODERS``. Several
-        with a plus between them, ``"tiny-vision+tiny"``, give a
+        ``"RN50"``; or a name that was registered with :func:`~modalign.register_encoder` or that an installed package
+        provides. See ``KNOWN_ENCODERS``. Several with a plus between them, ``"tiny-vision+tiny"``, give a
         :class:`~modalign.encoders.joined.JoinedEncoder`, which has their vectors side by side.
-    device : ``"auto"`` (CUDA, else Apple's GPU, else the CPU) or what torch calls it.
-    dtype : ``"auto"`` computes in half precision where this machine is at least 1.3 times faster so and the vectors
-        agree (cosine ≥ 0.999); the decision is kept in the cache. Or ``"float32"``, ``"bfloat16"``, ``"float16"``.
-    cache : where vectors are kept: True for the default folder, a folder, or False for nowhere.
+    device : str or torch.device, default="auto"
+        ``"auto"`` (CUDA, else Apple's GPU, else the CPU) or what torch calls it.
+    dtype : str or torch.dtype, default="auto"
+        ``"auto"`` computes in half precision where this machine is at least 1.3 times faster so and the vectors agree
+        (cosine ≥ 0.999); the decision is kept in the cache. Or ``"float32"``, ``"bfloat16"``, ``"float16"``.
+    cache : bool, str, os.PathLike or FeatureStore, default=True
+        Where vectors are kept: True for the default folder, a folder, or False for nowhere.
 
     Raises
     ------
-    UnknownNameError : no such encoder; suggests one.
-    UnavailableError : a hub name that cannot be fetched now; says what to put where.
-    InputError : the checkpoint is incomplete, of an unsupported kind, or would need code or pickles to be run.
+    UnknownNameError
+        No such encoder; suggests one.
+    UnavailableError
+        A hub name that cannot be fetched now; says what to put where.
+    InputError
+        The checkpoint is incomplete, of an unsupported kind, or would need code or pickles to be run.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.data.digits import load_digits
+    >>> digits = load_digits().select(range(30))
+    >>> encoder = ma.load_encoder("tiny")
+    >>> encoder.embed_images(digits).vectors.shape
+    (30, 128)
+    >>> encoder.embed_texts([["a photo of a cat."], ["a photo of a dog."]]).vectors.shape
+    (2, 1, 128)
     """
     return _open(os.fspath(name), _device(device), _dtype(dtype), _store(cache), fetch=True)
 
@@ -91,7 +108,7 @@ def find_encoder(
     ----------
     spec : EncoderSpec
         What the file says about its encoder.
-    device, cache
+    device, cache : str or torch.device, default="auto"
         As for :func:`load_encoder`.
 
     Raises

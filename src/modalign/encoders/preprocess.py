@@ -68,18 +68,21 @@ class Preprocessing:
 
     Attributes
     ----------
-    resize : ``"short"`` the short side becomes ``size[0]``, the long one follows (rounded down); ``"exact"`` to
-        ``size`` = (height, width); ``"patches"`` to the largest grid of at most ``max_patches`` patches of side
-        ``patch`` that keeps the aspect ratio (NaFlex); ``"none"``.
-    size : see ``resize``.
-    crop : (height, width) cut from the center, black where the picture is smaller; None for no crop.
-    resample : Pillow's number of the filter.
-    mean, std : of the three channels, in units of ``factor`` · pixel.
-    factor : what 8-bit pixels are multiplied with, normally 1/255.
-    patch, max_patches : for ``resize="patches"``.
-    version : of decoding and preprocessing, at most :data:`VERSION`; models fitted with an earlier one keep it.
-    half : where a crop begins that the center would begin at half a pixel: ``"down"`` at the pixel before, as
-        transformers cuts; ``"even"`` at the even one of both, as torchvision does, and open_clip by it.
+    resize : {"short", "exact", "patches", "none"}
+        ``"short"`` the short side becomes ``size[0]``, the long one follows (rounded down); ``"exact"`` to ``size`` =
+        (height, width); ``"patches"`` to the largest grid of `max_patches` patches that keeps the aspect ratio.
+    size, crop : tuple of (int, int)
+        See `resize`; (height, width) cut from the center, with black borders if the image is smaller, None for no crop.
+    resample : int
+        Pillow's number of the filter.
+    mean, std, factor : tuple of (float, float, float) and float
+        Mean and standard deviation of the channels, in units of `factor` · pixel.
+    patch, max_patches : int, default=0
+        For ``resize="patches"``.
+    version : int, default=VERSION
+        Of decoding and preprocessing, at most :data:`VERSION`; models fitted with an earlier one keep it.
+    half : {"down", "even"}, default="down"
+        Rounding of the origin of the crop: ``"down"`` as transformers, ``"even"`` as torchvision and open_clip.
     """
 
     resize: Literal["short", "exact", "patches", "none"]

@@ -64,7 +64,7 @@ def register_encoder(name: str, source: str | os.PathLike[str] | Callable[..., E
     ----------
     name : str
         Lower-case letters, digits and underscores.
-    source : path or callable
+    source : str, Path or callable
         A folder in the format of Hugging Face or open_clip, or a function ``source(*, device, store)`` that returns an
         :class:`~modalign.encoders.base.Encoder` in float32 on the ``torch.device`` ``device``, which keeps vectors in
         the :class:`~modalign.FeatureStore` ``store``, or nowhere where it is None.
@@ -73,6 +73,15 @@ def register_encoder(name: str, source: str | os.PathLike[str] | Callable[..., E
     ------
     InputError
         The name is taken, the folder does not exist, or ``source`` is neither.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> def other_tiny(*, device, store):
+    ...     return ma.load_encoder("tiny", device=device, cache=store or False, dtype="float32")
+    >>> ma.register_encoder("other_tiny", other_tiny)
+    >>> ma.load_encoder("other_tiny").has_text
+    True
     """
     OTHER_ENCODERS.register(name, source)
 

@@ -125,10 +125,14 @@ def filled(network: Any, config: Any, tensors: Mapping[str, Tensor], folder: Pat
 
     Parameters
     ----------
-    network : its class.
-    config : its configuration.
-    tensors : by name.
-    folder : for messages.
+    network : object
+        Its class.
+    config : object
+        Its configuration.
+    tensors : mapping of str to Tensor
+        By name.
+    folder : Path
+        For messages.
     """
     with refusing(f"The checkpoint in '{folder}' cannot be loaded"), quiet():
         model, report = network.from_pretrained(

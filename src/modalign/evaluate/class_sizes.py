@@ -24,8 +24,10 @@ def estimated_sizes(method: VectorMethod, n_classes: int) -> np.ndarray | None:
 
     Parameters
     ----------
-    method : fitted, without labels.
-    n_classes : C.
+    method : VectorMethod
+        Fitted, without labels.
+    n_classes : int
+        C.
     """
     sizes, answers = getattr(method, "class_sizes_", None), getattr(method, "fitted_answers_", None)
     if sizes is not None:
@@ -48,7 +50,8 @@ def evidence(sizes: np.ndarray) -> float:
 
     Parameters
     ----------
-    sizes : (C,) images of each class, which need not be whole numbers.
+    sizes : ndarray of shape (C,)
+        Images of each class, which need not be whole numbers.
     """
     n, C = float(np.sum(sizes)), len(sizes)
     fitting = math.fsum(math.lgamma(size + 1) for size in sizes.tolist())
@@ -62,13 +65,13 @@ def with_class_sizes(
 
     Parameters
     ----------
-    outcome
+    outcome : dict
         Of a method that learns without labels.
-    assigned
+    assigned : ndarray
         Class index of every image, its pseudo-label or the answer to it; -1 for none.
-    class_names
+    class_names : sequence of str
         C names.
-    estimated
+    estimated : ndarray or None, default=None
         Estimated images of each class, shape (C,). The outcome then also has ``estimate``: ``sizes``, ``absent``
         classes, ``divergence`` (KL from equal sizes, in nats) and ``evidence``, see :func:`evidence`.
     """

@@ -52,13 +52,20 @@ def measured(
 
     Parameters
     ----------
-    name : of the method in the comparison.
-    method : what ``learn`` fits; its parameters and its diagnosis are written down.
-    learn, answer : the work; ``answer`` gives a class for every test image of ``split``.
-    split, sealed : the images and the labels of the tested ones.
-    known : the entries of :class:`~modalign.evaluate.runs.Run` that do not follow from these.
+    name : str
+        Of the method in the comparison.
+    method : object
+        What ``learn`` fits; its parameters and its diagnosis are written down.
+    learn, answer : callable
+        The work; ``answer`` gives a class for every test image of ``split``.
+    split, sealed : Split
+        The images and the labels of the tested ones.
+    known : object
+        The entries of :class:`~modalign.evaluate.runs.Run` that do not follow from these.
 
-    Warnings for the user (:class:`UserWarning`) go into the run, and others take their usual way.
+    Notes
+    -----
+    A :class:`UserWarning` of the method is stored in the run; other warnings are issued.
     """
     with PeakMemory() as memory, _kept_warnings() as warned:
         started = clock()

@@ -107,9 +107,12 @@ def accuracy(y: ArrayLike, predicted: ArrayLike, *, confidence: float = 0.95) ->
 
     Parameters
     ----------
-    y : (n,) true labels.
-    predicted : (n,) answers in the same labels.
-    confidence : coverage of the interval.
+    y : array-like of shape (n,)
+        True labels.
+    predicted : array-like of shape (n,)
+        Answers in the same labels.
+    confidence : float, default=0.95
+        Coverage of the interval.
     """
     true, answer = _pair(y, predicted)
     return proportion(int((true == answer).sum()), len(true), confidence=confidence)
@@ -133,10 +136,14 @@ def top_k_accuracy(y: ArrayLike, scores: ArrayLike, k: int, *, confidence: float
 
     Parameters
     ----------
-    y : (n,) class indices 0…C−1.
-    scores : (n, C).
-    k : 1…C.
-    confidence : coverage of the Wilson interval.
+    y : array-like of shape (n,)
+        Class indices 0…C−1.
+    scores : array-like of shape (n, C)
+        Scores or probabilities of the classes.
+    k : int
+        1…C.
+    confidence : float, default=0.95
+        Coverage of the Wilson interval.
     """
     labels, table = np.asarray(y), np.asarray(scores)
     if table.ndim != 2 or labels.shape != table.shape[:1]:
@@ -193,9 +200,12 @@ def mean_interval(
 
     Parameters
     ----------
-    values : (n,) one value per repetition.
-    confidence : coverage of the interval.
-    bounds : smallest and largest possible value, such as 0 and 1 for an accuracy. Cutting loses no coverage.
+    values : array-like of shape (n,)
+        One value per repetition.
+    confidence : float, default=0.95
+        Coverage of the interval.
+    bounds : tuple of (float, float)
+        Smallest and largest possible value, such as 0 and 1 for an accuracy. Cutting loses no coverage.
     """
     sample = np.asarray(values, dtype=np.float64).ravel()
     n = len(sample)
@@ -225,9 +235,12 @@ def reliability(probabilities: ArrayLike, y: ArrayLike, *, bins: int = 15) -> tu
 
     Parameters
     ----------
-    probabilities : (n, C), rows sum to 1.
-    y : (n,) class indices 0…C−1.
-    bins : how many groups.
+    probabilities : array-like of shape (n, C)
+        Rows sum to 1.
+    y : array-like of shape (n,)
+        Class indices 0…C−1.
+    bins : int, default=15
+        How many groups.
     """
     table, labels = np.asarray(probabilities, dtype=np.float64), np.asarray(y)
     if table.ndim != 2 or labels.shape != table.shape[:1]:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from modalign.core.features import UNLABELLED, Features, Scored
+from modalign.core.features import UNLABELLED, Features
+from modalign.core.scored import Scored
 from modalign.data.names import some
 from modalign.encoders.registry import EMBEDDED
 from modalign.evaluate.class_sizes import size_lines
@@ -38,17 +39,17 @@ def held_out_outcome(
 
     Parameters
     ----------
-    scored
+    scored : Scored
         Ids, labels and logits of the images, at least one.
-    zero_shot
+    zero_shot : ndarray or None
         Logits of zero-shot classification for the same images, shape (n, C); None without class text.
-    class_names
+    class_names : sequence of str
         C names.
-    title
+    title : str
         Name of the method.
-    how
+    how : str
         How the images were held out, such as ``"validation images"``.
-    learns
+    learns : bool, default=True
         Whether the method is anything but zero-shot itself.
 
     Returns
@@ -99,11 +100,11 @@ def unlabeled_outcome(
 
     Parameters
     ----------
-    scored
+    scored : Scored
         Ids and logits of the images that were fitted on.
-    zero_shot, class_names, learns
+    zero_shot, class_names, learns : ndarray or None
         As for :func:`held_out_outcome`.
-    answers
+    answers : ndarray or None, default=None
         Class index of every image as it was found in fitting; by default that of its highest logit.
 
     Returns
@@ -130,11 +131,11 @@ def about_encoder(name: str, class_names: Sequence[str], *, guesses: bool) -> li
 
     Parameters
     ----------
-    name
+    name : str
         Of the encoder, or of several with a plus between them.
-    class_names
+    class_names : sequence of str
         C names.
-    guesses
+    guesses : bool
         Whether zero-shot accuracy may be that of guessing.
     """
     toys = [part for part in name.split("+") if part in EMBEDDED]

@@ -22,7 +22,8 @@ class PeakMemory:
 
     Attributes
     ----------
-    bytes : after the block; None where the system keeps no such mark, or does not let it be set back.
+    bytes : int or None, default=None
+        After the block; None where the system keeps no such mark, or does not let it be set back.
     """
 
     bytes: int | None = None

@@ -63,29 +63,40 @@ def few_shot_protocol(
 
     Parameters
     ----------
-    features : all images, labeled 0…C−1.
-    text : class-text vectors in the order of the classes, or None.
-    methods : name → function of a seed that returns an unfitted method.
-    shots : labeled images a class; ``"all"`` for every one less what validation takes.
-    seeds : draws; also given to the methods.
-    official : train, validation and test lists to draw from; None draws from one pool.
-    test : without official lists, the share of images set aside for testing; None tests on what is left over.
-    mirror : the same images mirrored, row by row, for methods published with mirrored training images.
-    clip_features : the same images in the language-aligned space, row by row, where ``features`` are of a vision-only
-        encoder and ``text`` of that space. Methods that take ``clip_features`` get both; all others run on these alone,
-        which is the only space of the two that has text.
-    record : a results file; every run is added to it as soon as it is done.
-    on_run : called with each run, its fitted method and its split; for progress and pictures.
-
-    What the methods warn of is a warning once, at the end.
+    features : Features
+        All images, labeled 0…C−1.
+    text : ClassText or None
+        Class-text vectors in the order of the classes, or None.
+    methods : mapping of str to callable
+        Name → function of a seed that returns an unfitted method.
+    shots : sequence of int or str
+        Labeled images a class; ``"all"`` for every one less what validation takes.
+    seeds : sequence of int
+        Draws; also given to the methods.
+    official : Split or None, default=None
+        Train, validation and test lists to draw from; None draws from one pool.
+    test : float or None, default=None
+        Without official lists, the share of images set aside for testing; None tests on what is left over.
+    mirror : Features or None, default=None
+        The same images mirrored, row by row, for methods published with mirrored training images.
+    clip_features : Features or None, default=None
+        The same images in the language-aligned space, row by row, where ``features`` are of a vision-only encoder and
+        ``text`` of that space. Methods that take ``clip_features`` get both; all others run on these alone, which is
+        the only space of the two that has text.
+    record : str, Path or None, default=None
+        A results file; every run is added to it as soon as it is done.
+    on_run : callable or None, default=None
+        Called with each run, its fitted method and its split; for progress and pictures.
 
     Returns
     -------
-    The runs, methods outermost, then shots, then seeds.
+    list of Run
+        The runs, methods outermost, then shots, then seeds.
 
     Raises
     ------
-    InputError : before anything is fitted or written.
+    InputError
+        Before anything is fitted or written.
     """
     cells = _cells(features, text, methods, shots, seeds, mirror, clip_features, record)
     fingerprint = fingerprint_of(features, text, clip_features)

@@ -31,24 +31,41 @@ class Run:
 
     Attributes
     ----------
-    method : its name in the comparison.
-    shots : labeled training images a class, or ``"all"``; 0 = fitted without labels.
-    seed : of the draw and of the method.
-    accuracy : on the test images.
-    fit_seconds, predict_seconds : wall time.
-    n_train, n_validation : images the method saw; labeled unless ``shots`` is 0 or ``protocol`` counts others.
-    protocol : how the images were divided, in words.
-    parameters : every hyper-parameter.
-    diagnosis : the fitted method's own numbers about itself.
-    features : fingerprint of the image and text vectors, and of the CLIP features where there are such.
-    test : fingerprint of the list of test images; runs with the same one can be compared image by image.
-    asked : how often the test labels were consulted; more than once means something was chosen on them.
-    versions : of Python and the packages that compute.
-    notes : what the split could not give, and the like.
-    warnings : what the method warned of.
-    correct : (n,) whether each test image was named right.
-    peak_bytes : memory that fitting and predicting took at most, see :mod:`modalign.evaluate.peak_memory`; None where
-        that cannot be measured.
+    method : str
+        Its name in the comparison.
+    shots : int or str
+        Labeled training images a class, or ``"all"``; 0 = fitted without labels.
+    seed : int
+        Of the draw and of the method.
+    accuracy : Accuracy
+        On the test images.
+    fit_seconds, predict_seconds : float
+        Wall time.
+    n_train, n_validation : int
+        Images the method saw; labeled unless ``shots`` is 0 or ``protocol`` counts others.
+    protocol : str
+        How the images were divided, in words.
+    parameters : dict
+        Every hyper-parameter.
+    diagnosis : dict
+        The fitted method's own numbers about itself.
+    features : str
+        Fingerprint of the image and text vectors, and of the CLIP features where there are such.
+    test : str
+        Fingerprint of the list of test images; runs with the same one can be compared image by image.
+    asked : int
+        How often the test labels were consulted; more than once means something was chosen on them.
+    versions : dict of str to str
+        Of Python and the packages that compute.
+    notes : tuple of str, default=()
+        What the split could not give, and the like.
+    warnings : tuple of str, default=()
+        What the method warned of.
+    correct : ndarray of shape (n,)
+        Whether each test image was named right.
+    peak_bytes : int or None, default=None
+        Memory that fitting and predicting took at most, see :mod:`modalign.evaluate.peak_memory`; None where that
+        cannot be measured.
     """
 
     method: str
@@ -159,8 +176,10 @@ def shared_warnings(runs: Iterable[Run], title: Callable[[str], str] = str) -> l
 
     Parameters
     ----------
-    runs : of any methods.
-    title : what to call a method.
+    runs : iterable of Run
+        Of any methods.
+    title : callable, default=str
+        What to call a method.
     """
     groups: dict[str, tuple[dict[str, None], Counter[str]]] = {}
     for run in runs:

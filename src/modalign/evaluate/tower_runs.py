@@ -39,14 +39,22 @@ def run_in_tower(
 
     Parameters
     ----------
-    name : of the method in the comparison.
-    method : unfitted.
-    items : all images, labeled 0…C−1.
-    text : class text from ``encoder``.
-    encoder : what is learned in.
-    split : which images are for what.
-    seed : of the draw and of the method.
-    shots : labeled images a class.
+    name : str
+        Of the method in the comparison.
+    method : TowerMethod
+        Unfitted.
+    items : Items
+        All images, labeled 0…C−1.
+    text : ClassText
+        Class text from ``encoder``.
+    encoder : ClipEncoder
+        What is learned in.
+    split : Split
+        Which images are for what.
+    seed : int
+        Of the draw and of the method.
+    shots : int
+        Labeled images a class.
     """
     sealed = SealedLabels(items.labels[split.test])
     pool = np.union1d(split.train, split.unlabelled)

@@ -25,11 +25,15 @@ class Temperature:
 
     Attributes
     ----------
-    value : T > 0; probabilities are ``softmax(logits / T)``.
-    nll_before, nll_after : mean negative log-likelihood in nats with T = 1 and with T.
-    ece_before, ece_after : expected calibration error, 15 bins of equal width.
-    bounded : the likelihood alone would have asked for T → 0 (every label already on top) or T → ∞ (the logits say
-        nothing about the labels), and a bound was taken instead.
+    value : float
+        T > 0; probabilities are ``softmax(logits / T)``.
+    nll_before, nll_after : float
+        Mean negative log-likelihood in nats with T = 1 and with T.
+    ece_before, ece_after : float
+        Expected calibration error, 15 bins of equal width.
+    bounded : bool
+        The likelihood alone would have asked for T → 0 (every label already on top) or T → ∞ (the logits say nothing
+        about the labels), and a bound was taken instead.
     """
 
     value: float
@@ -57,17 +61,21 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> Temperature:
 
     Parameters
     ----------
-    logits : (n, C), C ≥ 2, any scale; half precision and float32 are summed in float64.
-    labels : (n,) class indices; one class only is allowed.
+    logits : Tensor of shape (n, C)
+        C ≥ 2, any scale; half precision and float32 are summed in float64.
+    labels : Tensor of shape (n,)
+        Class indices; one class only is allowed.
 
     Returns
     -------
-    Temperature. ``fit_temperature(c * logits).value`` is c times that of ``logits``.
-    About ten passes of O(n C), in bounded memory beside the logits.
+    Temperature
+        ``fit_temperature(c * logits).value`` is c times that of ``logits``. About ten passes of O(n C), in bounded
+        memory beside the logits.
 
     Raises
     ------
-    InputError : no rows, fewer than two columns, labels outside 0…C − 1, NaN or infinity.
+    InputError
+        No rows, fewer than two columns, labels outside 0…C − 1, NaN or infinity.
 
     References
     ----------
@@ -99,17 +107,22 @@ def expected_temperature(logits: Tensor, labels: Tensor, *, spread: float = 0.5)
 
     Parameters
     ----------
-    logits : (n, C).
-    labels : (n,) class indices.
-    spread : σ, standard deviation of log T (picked on validation images of Caltech101 and on digits).
+    logits : Tensor of shape (n, C)
+        Scores of the classes.
+    labels : Tensor of shape (n,)
+        Class indices.
+    spread : float, default=0.5
+        σ, standard deviation of log T (picked on validation images of Caltech101 and on digits).
 
     Returns
     -------
-    T. Cost O(n C) a step of a bounded search.
+    float
+        T. Cost O(n C) a step of a bounded search.
 
     Raises
     ------
-    InputError : as for :func:`fit_temperature`.
+    InputError
+        As for :func:`fit_temperature`.
     """
     z, y = _scores_and_labels(logits, labels, "logits")
 
@@ -126,13 +139,17 @@ def sharpened(logits: Tensor, scale: float, growth: float) -> float:
 
     Parameters
     ----------
-    logits : (n, C) held-out logits; ``softmax(scale * logits)`` is calibrated.
-    scale : 1 / T.
-    growth : how many labeled images per class the final model has for one that those had; up to 1 changes nothing.
+    logits : Tensor of shape (n, C)
+        Held-out logits; ``softmax(scale * logits)`` is calibrated.
+    scale : float
+        1 / T.
+    growth : float
+        How many labeled images per class the final model has for one that those had; up to 1 changes nothing.
 
     Returns
     -------
-    The scale for the final model, at least ``scale``. Cost 40 passes of O(n C).
+    float
+        The scale for the final model, at least ``scale``. Cost 40 passes of O(n C).
     """
     if growth <= 1:
         return scale
@@ -158,19 +175,25 @@ def expected_calibration_error(
 
     Parameters
     ----------
-    probabilities : (n, C), each row a distribution.
-    labels : (n,) class indices.
-    bins : how many groups of similar confidence.
-    scheme : ``"width"`` cuts (0, 1] into equal intervals, as the literature reports it; ``"mass"`` puts equally many
-        rows into each bin (equal confidences stay together), which is less biased where most confidences are high.
+    probabilities : Tensor of shape (n, C)
+        Each row a distribution.
+    labels : Tensor of shape (n,)
+        Class indices.
+    bins : int, default=15
+        How many groups of similar confidence.
+    scheme : {"width", "mass"}, default="width"
+        ``"width"`` cuts (0, 1] into equal intervals, as the literature reports it; ``"mass"`` puts equally many rows
+        into each bin (equal confidences stay together), which is less biased where most confidences are high.
 
     Returns
     -------
-    A number in [0, 1].
+    float
+        A number in [0, 1].
 
     Raises
     ------
-    InputError : rows that are no distribution, labels outside 0…C − 1, fewer than one bin.
+    InputError
+        Rows that are no distribution, labels outside 0…C − 1, fewer than one bin.
 
     References
     ----------

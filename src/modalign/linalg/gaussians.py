@@ -19,8 +19,10 @@ class Gaussian:
 
     Attributes
     ----------
-    mean : (d,) float64.
-    covariance : (d, d) float64, symmetric and positive semi-definite.
+    mean : Tensor of shape (d,), float64
+        Mean of the rows.
+    covariance : Tensor of shape (d, d), float64
+        Symmetric and positive semi-definite.
     """
 
     mean: Tensor = field(repr=False)
@@ -67,10 +69,13 @@ class ModalityGap:
 
     Attributes
     ----------
-    kl_pca2 : KL(images ‖ texts) in nats between Gaussians in the common plane of largest variance; infinite with
-        fewer than three texts, which leave no area.
-    wasserstein2 : distance between Gaussians in all d dimensions.
-    centroid_distance : distance between the means.
+    kl_pca2 : float
+        KL(images ‖ texts) in nats between Gaussians in the common plane of largest variance; infinite with fewer than
+        three texts, which leave no area.
+    wasserstein2 : float
+        Distance between Gaussians in all d dimensions.
+    centroid_distance : float
+        Distance between the means.
     """
 
     kl_pca2: float
@@ -84,9 +89,12 @@ class Plane:
 
     Attributes
     ----------
-    centre : (d,).
-    axes : (d, 2) orthonormal columns; the largest entry of each is positive.
-    explained : share of the variance along each.
+    centre : Tensor of shape (d,)
+        Mean of the rows, the origin of the plane.
+    axes : Tensor of shape (d, 2)
+        Orthonormal columns; the largest entry of each is positive.
+    explained : tuple of (float, float)
+        Share of the variance along each.
     """
 
     centre: Tensor = field(repr=False)

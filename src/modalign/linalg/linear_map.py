@@ -16,13 +16,18 @@ class LinearMap:
 
     Attributes
     ----------
-    weight : (dx, dy) W.
-    bias : (dy,) or None.
-    residual : ‖X W + bias − Y‖_F / ‖Y‖_F on the data of the fit (0 if both are zero); None where the fit saw only
-        products of the data.
-    condition : ratio of the largest to the smallest singular value that was divided by (ridge) or whose direction was
-        kept (Procrustes); infinite if there was none. Its reciprocal bounds how much of the input's precision is left.
-    rank : how many directions the data determine; the weight is the one of least norm on all others.
+    weight : Tensor of shape (dx, dy)
+        W.
+    bias : Tensor of shape (dy,) or None
+        Or None.
+    residual : float or None
+        ‖X W + bias − Y‖_F / ‖Y‖_F on the data of the fit (0 if both are zero); None where the fit saw only products of
+        the data.
+    condition : float
+        Ratio of the largest to the smallest singular value that was divided by (ridge) or whose direction was kept
+        (Procrustes); infinite if there was none. Its reciprocal bounds how much of the input's precision is left.
+    rank : int
+        How many directions the data determine; the weight is the one of least norm on all others.
     """
 
     weight: Tensor = field(repr=False)

@@ -41,11 +41,13 @@ class AdamW:
 
     Parameters
     ----------
-    descents : the tensors, changed in place, all with as many steps.
+    descents : sequence of Descent
+        The tensors, changed in place, all with as many steps.
 
     Attributes
     ----------
-    steps : the number of steps done.
+    steps : int
+        The number of steps done.
     """
 
     def __init__(self, descents: Sequence[Descent]) -> None:
@@ -109,13 +111,17 @@ def descend(
 
     Parameters
     ----------
-    descents : all with as many steps.
-    gradients : step → losses, one a tensor, and their gradients at the tensors as they are then.
-    observe : called with the number of steps done, whenever that is in ``observe_after``; True ends the descent.
+    descents : sequence of Descent
+        All with as many steps.
+    gradients : callable
+        Step → losses, one a tensor, and their gradients at the tensors as they are then.
+    observe : callable or None, default=None
+        Called with the number of steps done, whenever that is in ``observe_after``; True ends the descent.
 
     Returns
     -------
-    (steps done, tensors) losses, each before its step.
+    Tensor of shape (steps done, tensors)
+        Losses, each before its step.
     """
     optimizer, wanted = AdamW(descents), frozenset(observe_after)
     losses = torch.empty(len(descents[0].rates), len(descents), device=descents[0].parameter.device)

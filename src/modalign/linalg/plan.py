@@ -28,17 +28,25 @@ class TransportPlan:
 
     Attributes
     ----------
-    cost_matrix : (..., n, m) C as it was given, in the working type, not copied.
-    epsilon : (...,) strength of the entropy.
-    a, b : (..., n) and (..., m) the marginals asked for.
-    rho : KL strength of each marginal; infinite for a hard one.
-    potentials : f (..., n) and g (..., m) in float64, ``T = a ⊗ b · exp((f ⊕ g − C) / epsilon)``. What ``start``
-        takes.
-    marginal_error : (...,) L1 distance between the row sums of the plan and what was asked for, relative to their
-        total: 2 means nothing is where it belongs. Column sums are exact. Under a KL-relaxed marginal, the distance
-        from the optimality condition ``T 1 = a exp(−f / rho)``.
-    iterations : (...,) sweeps made; one sweep is one update of f and one of g.
-    converged : (...,) bool, ``marginal_error ≤ tolerance``.
+    cost_matrix : Tensor of shape (..., n, m)
+        C as it was given, in the working type, not copied.
+    epsilon : Tensor of shape (...,)
+        Strength of the entropy.
+    a, b : Tensor of shape (..., n)
+        And (..., m) the marginals asked for.
+    rho : tuple of (float, float)
+        KL strength of each marginal; infinite for a hard one.
+    potentials : tuple of (Tensor, Tensor)
+        f (..., n) and g (..., m) in float64, ``T = a ⊗ b · exp((f ⊕ g − C) / epsilon)``. What
+        ``start`` takes.
+    marginal_error : Tensor of shape (...,)
+        L1 distance between the row sums of the plan and what was asked for, relative to their total: 2 means nothing is
+        where it belongs. Column sums are exact. Under a KL-relaxed marginal, the distance from the optimality condition
+        ``T 1 = a exp(−f / rho)``.
+    iterations : Tensor of shape (...,)
+        Sweeps made; one sweep is one update of f and one of g.
+    converged : Tensor of shape (...,), bool
+        ``marginal_error ≤ tolerance``.
     """
 
     cost_matrix: Tensor = field(repr=False)

@@ -34,24 +34,33 @@ def procrustes(
 
     Parameters
     ----------
-    X : (n, dx) vectors, row i belonging to row i of Y.
-    Y : (n, dy).
-    scale : multiply W by the factor of least squares, :math:`\langle XW, Y\rangle / \lVert XW\rVert_F^2`.
-    intercept : center both sides first; the bias then carries one mean onto the other.
-    complete : fill the undetermined directions, so that W has orthonormal rows (dx ≤ dy) or columns (dx ≥ dy):
-        with what is nearest to the identity there, which leaves a space in place where nothing is known about it.
-    rotation : demand determinant +1 (dx = dy; implies ``complete``); the least determined direction is flipped.
-    rank_tolerance : singular values below this share of the largest count as zero; default √max(dx, dy) times the
-        precision of the input.
+    X : Tensor of shape (n, dx)
+        Vectors, row i belonging to row i of Y.
+    Y : Tensor of shape (n, dy)
+        Rows to map to.
+    scale : bool, default=False
+        Multiply W by the factor of least squares, :math:`\langle XW, Y\rangle / \lVert XW\rVert_F^2`.
+    intercept : bool, default=False
+        Center both sides first; the bias then carries one mean onto the other.
+    complete : bool, default=False
+        Fill the undetermined directions, so that W has orthonormal rows (dx ≤ dy) or columns (dx ≥ dy): with what is
+        nearest to the identity there, which leaves a space in place where nothing is known about it.
+    rotation : bool, default=False
+        Demand determinant +1 (dx = dy; implies ``complete``); the least determined direction is flipped.
+    rank_tolerance : float or None, default=None
+        Singular values below this share of the largest count as zero; default √max(dx, dy) times the precision of the
+        input.
 
     Returns
     -------
-    LinearMap in the wider type of X and Y; ``rank`` and ``condition`` are those of XᵀY. SVD in float64, of an n × n
-    core if n < min(dx, dy) (see :func:`procrustes_from_factors`), else of XᵀY: O(n dx dy + dx dy min(dx, dy)).
+    LinearMap
+        LinearMap in the wider type of X and Y; ``rank`` and ``condition`` are those of XᵀY. SVD in float64, of an n × n
+        core if n < min(dx, dy) (see :func:`procrustes_from_factors`), else of XᵀY: O(n dx dy + dx dy min(dx, dy)).
 
     Raises
     ------
-    InputError : different numbers of rows, NaN or infinity, ``rotation`` between spaces of different width.
+    InputError
+        Different numbers of rows, NaN or infinity, ``rotation`` between spaces of different width.
 
     References
     ----------
@@ -86,13 +95,17 @@ def procrustes_from_factors(
 
     Parameters
     ----------
-    A : (K, dx), for instance PᵀZ.
-    B : (K, dy), for instance the texts.
-    complete, rotation, rank_tolerance : as in :func:`procrustes`.
+    A : Tensor of shape (K, dx)
+        For instance PᵀZ.
+    B : Tensor of shape (K, dy)
+        For instance the texts.
+    complete, rotation, rank_tolerance : bool, default=False
+        As in :func:`procrustes`.
 
     Returns
     -------
-    LinearMap without a residual. O((dx + dy) K² + K³ + dx dy K); with ``complete`` one SVD of dx × dy more.
+    LinearMap
+        LinearMap without a residual. O((dx + dy) K² + K³ + dx dy K); with ``complete`` one SVD of dx × dy more.
     """
     A, B = pair(A, B)
     weight, rank, condition = _polar(A.detach(), B.detach(), complete, rotation, rank_tolerance)

@@ -17,15 +17,18 @@ def text_prototypes(text: Tensor) -> Tensor:
 
     Parameters
     ----------
-    text : (C, T, d), or (C, d) with one sentence a class.
+    text : Tensor of shape (C, T, d)
+        Or (C, d) with one sentence a class.
 
     Returns
     -------
-    (C, d) unit rows, differentiable. Cost O(C T d).
+    Tensor of shape (C, d)
+        Unit rows, differentiable. Cost O(C T d).
 
     Raises
     ------
-    InputError : a class has no sentence, a number is NaN or infinite, or the shape is another.
+    InputError
+        A class has no sentence, a number is NaN or infinite, or the shape is another.
 
     References
     ----------
@@ -46,17 +49,22 @@ def class_means(X: Tensor, y: Tensor, n_classes: int) -> Tensor:
 
     Parameters
     ----------
-    X : (n, d) image vectors, of any length: each counts as its direction.
-    y : (n,) class indices; rows with −1 (unlabeled) are left out.
-    n_classes : C.
+    X : Tensor of shape (n, d)
+        Image vectors, of any length: each counts as its direction.
+    y : Tensor of shape (n,)
+        Class indices; rows with −1 (unlabeled) are left out.
+    n_classes : int
+        C.
 
     Returns
     -------
-    (C, d) unit rows; zero only where the directions of a class cancel exactly. Cost O(n d).
+    Tensor of shape (C, d)
+        Unit rows; zero only where the directions of a class cancel exactly. Cost O(n d).
 
     Raises
     ------
-    InputError : names the classes without an image; NaN; labels outside −1…C − 1.
+    InputError
+        Names the classes without an image; NaN; labels outside −1…C − 1.
     """
     X = real(X, "X", ndim=2)
     y = class_indices(y, len(X), n_classes, lowest=-1).to(X.device)
@@ -71,16 +79,20 @@ def soft_prototypes(P: Tensor, X: Tensor) -> Tensor:
 
     Parameters
     ----------
-    P : (n, C) non-negative weights, for instance a transport plan; its scale does not matter.
-    X : (n, d) vectors.
+    P : Tensor of shape (n, C)
+        Non-negative weights, for instance a transport plan; its scale does not matter.
+    X : Tensor
+        vectors.
 
     Returns
     -------
-    (C, d), not normalized; a column of ``P`` without mass gives a zero row. One GEMM, O(n C d).
+    Tensor of shape (C, d)
+        Not normalized; a column of ``P`` without mass gives a zero row. One GEMM, O(n C d).
 
     Raises
     ------
-    InputError : shapes that do not fit, negative weights that cancel, NaN or infinity in either argument.
+    InputError
+        Shapes that do not fit, negative weights that cancel, NaN or infinity in either argument.
 
     References
     ----------

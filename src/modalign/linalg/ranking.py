@@ -23,9 +23,12 @@ class Excess(NamedTuple):
 
     Attributes
     ----------
-    own : (m, 1) :math:`d_y`.
-    theirs : (m, k) :math:`d_c`.
-    excess : (m, k) :math:`e_c`.
+    own : Tensor of shape (m, 1)
+        :math:`d_y`.
+    theirs : Tensor of shape (m, k)
+        :math:`d_c`.
+    excess : Tensor of shape (m, k)
+        :math:`e_c`.
     """
 
     own: Tensor
@@ -55,11 +58,16 @@ def ranking_excess(
 
     Parameters
     ----------
-    products : (m, C); cosines where images are unit vectors.
-    labels : (m,) class indices.
-    negatives : (m, k) competing classes.
-    margins : (m, k) required of each of them.
-    square : squared lengths of image and text, added.
+    products : Tensor of shape (m, C)
+        Cosines where images are unit vectors.
+    labels : Tensor of shape (m,)
+        Class indices.
+    negatives : Tensor of shape (m, k)
+        Competing classes.
+    margins : Tensor of shape (m, k)
+        Required of each of them.
+    square : Tensor or float, default=2.0
+        Squared lengths of image and text, added.
     """
     own = distance(products.gather(1, labels[:, None]), square)
     theirs = distance(products.gather(1, negatives), square)
@@ -71,9 +79,12 @@ class MapRanking:
 
     Parameters
     ----------
-    T : (C, d) unit class texts.
-    n_hard_negatives : k, at most C − 1.
-    margin_scale : s.
+    T : Tensor of shape (C, d)
+        Unit class texts.
+    n_hard_negatives : int
+        k, at most C − 1.
+    margin_scale : float
+        s.
     """
 
     def __init__(self, T: Tensor, n_hard_negatives: int, margin_scale: float) -> None:

@@ -23,12 +23,16 @@ class Rejection:
 
     Attributes
     ----------
-    kind : what is taken as confidence, see :func:`confidence_score`.
-    reference : n confidences of held-out images of the known classes, rising.
-    separation : share of pairs (image of a class left out, image of another class) in which the stranger is the less
-        confident one, the area under the ROC curve; None where it could not be estimated.
-    caught : share of images of left-out classes that are refused at ``level`` 0.05; None likewise. Both are
-        hopeful for a method that learned from images of the class that is left out.
+    kind : {"probability", "margin", "score"}
+        What is taken as confidence, see :func:`confidence_score`.
+    reference : tuple of float
+        n confidences of held-out images of the known classes, rising.
+    separation : float or None, default=None
+        Share of pairs (image of a class left out, image of another class) in which the stranger is the less confident
+        one, the area under the ROC curve; None where it could not be estimated.
+    caught : float or None, default=None
+        Share of images of left-out classes that are refused at ``level`` 0.05; None likewise. Both are hopeful for a
+        method that learned from images of the class that is left out.
     """
 
     kind: Confidence
@@ -46,7 +50,8 @@ class Rejection:
 
         Parameters
         ----------
-        logits : (m, C) scores divided by the temperature.
+        logits : Tensor of shape (m, C)
+            Scores divided by the temperature.
 
         References
         ----------
@@ -67,8 +72,10 @@ class Rejection:
 
         Parameters
         ----------
-        level : share of images of known classes that may be refused.
-        advice : how the caller can get more held-out images, for the message.
+        level : float
+            Share of images of known classes that may be refused.
+        advice : str, default="hold out more images"
+            How the caller can get more held-out images, for the message.
         """
         if not 0 < level < 1:
             raise InputError(f"Expected a share of images of known classes between 0 and 1, got {level}.")
@@ -114,18 +121,23 @@ def fit_rejection(
 
     Parameters
     ----------
-    logits : (n, C) scores, divided by the temperature, of images that the classifier was not fitted on.
-    labels : (n,) class indices; without them, or with fewer than 3 classes, nothing can be left out and the first of
-        ``kinds`` is taken.
-    kinds : what may be taken as confidence.
+    logits : Tensor of shape (n, C)
+        Scores, divided by the temperature, of images that the classifier was not fitted on.
+    labels : Tensor of shape (n,) or None, default=None
+        Class indices; without them, or with fewer than 3 classes, nothing can be left out and the first of ``kinds`` is
+        taken.
+    kinds : sequence of {"probability", "margin", "score"}
+        What may be taken as confidence.
 
     Returns
     -------
-    Rejection. Cost: O(n C²) for the C classes left out, which are at most 50, evenly spaced.
+    Rejection
+        Cost: O(n C²) for the C classes left out, which are at most 50, evenly spaced.
 
     Raises
     ------
-    InputError : no images, fewer than two classes, labels outside 0…C − 1, NaN or infinity.
+    InputError
+        No images, fewer than two classes, labels outside 0…C − 1, NaN or infinity.
     """
     logits = real(logits, "logits", ndim=2).cpu().double()
     if not len(logits):

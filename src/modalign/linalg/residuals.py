@@ -30,16 +30,21 @@ def pairwise_residuals(
 
     Parameters
     ----------
-    images : (n, d).
-    texts : (C, d).
-    lam : λ > 0, or a pair (from image to text, from text to image).
-    mu : μ, or such a pair.
+    images : Tensor of shape (n, d)
+        Image features.
+    texts : Tensor of shape (C, d)
+        Class texts.
+    lam : float or Tensor or tuple of (float or Tensor, float or Tensor)
+        λ > 0, or a pair (from image to text, from text to image).
+    mu : float or Tensor or tuple of (float or Tensor, float or Tensor), default=1.0
+        μ, or such a pair.
 
     Returns
     -------
-    :math:`\lVert t - \mu W_{IT} x \rVert^2` and :math:`\lVert x - \mu W_{TI} t \rVert^2`, both (n, C), as
-    :math:`(1 - \mu\kappa_x)^2 \lVert t \rVert^2` and :math:`(1 - \mu\kappa_t)^2 \lVert x \rVert^2` with
-    :math:`\kappa_x = \lVert x \rVert^2 / (\lVert x \rVert^2 + \lambda)`. O((n + C) d + n C).
+    tuple of (Tensor, Tensor)
+        :math:`\lVert t - \mu W_{IT} x \rVert^2` and :math:`\lVert x - \mu W_{TI} t \rVert^2`, both (n, C), as :math:`(1
+        - \mu\kappa_x)^2 \lVert t \rVert^2` and :math:`(1 - \mu\kappa_t)^2 \lVert x \rVert^2` with :math:`\kappa_x =
+        \lVert x \rVert^2 / (\lVert x \rVert^2 + \lambda)`. O((n + C) d + n C).
     """
     (lam_image, lam_text), (mu_image, mu_text) = _both(lam), _both(mu)
     of_x, of_t = images.square().sum(dim=1)[:, None], texts.square().sum(dim=1)[None]
@@ -58,13 +63,17 @@ def paired_set_residuals(
 
     Parameters
     ----------
-    images : (n, K, d).
-    texts : (C, K, d), row k of a class belongs to row k of an image.
-    lam, mu : as in :func:`pairwise_residuals`.
+    images : Tensor of shape (n, K, d)
+        Image features.
+    texts : Tensor of shape (C, K, d)
+        Row k of a class belongs to row k of an image.
+    lam, mu : float or Tensor or tuple of (float or Tensor, float or Tensor)
+        As in :func:`pairwise_residuals`.
 
     Returns
     -------
-    Residuals of texts and of images, both (n, C). O((n + C)(K² d + K³) + n C K²).
+    tuple of (Tensor, Tensor)
+        Residuals of texts and of images, both (n, C). O((n + C)(K² d + K³) + n C K²).
     """
     if images.ndim != 3 or texts.ndim != 3 or images.shape[1:] != texts.shape[1:]:
         raise InputError(
@@ -93,13 +102,17 @@ def set_residuals(
 
     Parameters
     ----------
-    images : (n, V, d), zero where an image has fewer vectors.
-    texts : (C, R, d), zero where a class has fewer.
-    lam, mu : as in :func:`pairwise_residuals`.
+    images : Tensor of shape (n, V, d)
+        Zero where an image has fewer vectors.
+    texts : Tensor of shape (C, R, d)
+        Zero where a class has fewer.
+    lam, mu : float or Tensor or tuple of (float or Tensor, float or Tensor)
+        As in :func:`pairwise_residuals`.
 
     Returns
     -------
-    Residuals of texts and of images, both (n, C). O(n (V² d + V³) + C (R² d + R³) + n C V R d).
+    tuple of (Tensor, Tensor)
+        Residuals of texts and of images, both (n, C). O(n (V² d + V³) + C (R² d + R³) + n C V R d).
     """
     if images.ndim != 3 or texts.ndim != 3 or images.shape[2] != texts.shape[2]:
         raise InputError(
@@ -115,14 +128,19 @@ def class_residuals(X: Tensor, rows: Tensor, white: Tensor, lam: float) -> tuple
 
     Parameters
     ----------
-    X : (n, d) unit images.
-    rows : (C, R, d) unit rows, zero where a class has fewer than R.
-    white : (C, R, d) :func:`whitened` rows.
-    lam : λ > 0.
+    X : Tensor of shape (n, d)
+        Unit images.
+    rows : Tensor of shape (C, R, d)
+        Unit rows, zero where a class has fewer than R.
+    white : Tensor of shape (C, R, d)
+        :func:`whitened` rows.
+    lam : float
+        λ > 0.
 
     Returns
     -------
-    Residuals of rows and of images, both (n, C). O(n C R d) in blocks of bounded memory.
+    tuple of (Tensor, Tensor)
+        Residuals of rows and of images, both (n, C). O(n C R d) in blocks of bounded memory.
     """
     counts = (rows != 0).any(dim=2).sum(dim=1)
     blocks = []

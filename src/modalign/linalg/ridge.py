@@ -30,14 +30,18 @@ class RidgeFactorization:
 
     Parameters
     ----------
-    X : (n, d) rows, n, d ≥ 1; half precision is computed in float32.
-    intercept : also fit a bias that is not penalized, by centering X and Y.
+    X : Tensor of shape (n, d)
+        Rows, n, d ≥ 1; half precision is computed in float32.
+    intercept : bool
+        Also fit a bias that is not penalized, by centering X and Y.
 
     Attributes
     ----------
-    eigenvalues : (k,) ascending, those of the smaller Gram matrix.
-    rank : numerical rank of (centered) X: squares of singular values below the noise of the input's precision count
-        as zero, and nothing is fitted along their directions.
+    eigenvalues : Tensor of shape (k,)
+        (k,) ascending, those of the smaller Gram matrix.
+    rank : int
+        Numerical rank of (centered) X: squares of singular values below the noise of the input's precision count as
+        zero, and nothing is fitted along their directions.
 
     References
     ----------
@@ -176,15 +180,20 @@ def ridge(X: Tensor, Y: Tensor, lam: float, *, intercept: bool = False) -> Linea
 
     Parameters
     ----------
-    X : (n, dx).
-    Y : (n, dy).
-    lam : λ ≥ 0, in the units of the squared singular values of X (it is not multiplied by n); 0 is least squares of
+    X : Tensor of shape (n, dx)
+        Rows to map from.
+    Y : Tensor of shape (n, dy)
+        Rows to map to.
+    lam : float
+        λ ≥ 0, in the units of the squared singular values of X (it is not multiplied by n); 0 is least squares of
         minimum norm.
-    intercept : also fit a bias that is not penalized.
+    intercept : bool, default=False
+        Also fit a bias that is not penalized.
 
     Returns
     -------
-    LinearMap in the wider type of X and Y (float32 for half precision).
+    LinearMap
+        LinearMap in the wider type of X and Y (float32 for half precision).
     """
     X, Y = pair(X, Y)
     return RidgeFactorization(X, intercept=intercept).solve(Y, lam)
@@ -197,17 +206,22 @@ def ridge_weights(X: Tensor, Y: Tensor, lam: float | Tensor) -> Tensor:
 
     Parameters
     ----------
-    X : (..., n, dx).
-    Y : (..., n, dy).
-    lam : λ > 0, a number or a tensor (...,).
+    X : Tensor of shape (..., n, dx)
+        Rows to map from.
+    Y : Tensor of shape (..., n, dy)
+        Rows to map to.
+    lam : float or Tensor
+        λ > 0, a number or a tensor (...,).
 
     Returns
     -------
-    (..., dx, dy). O(n d min(n, d) + min(n, d)³), factorised in float64, returned in the wider type of X and Y.
+    Tensor of shape (..., dx, dy)
+        O(n d min(n, d) + min(n, d)³), factorised in float64, returned in the wider type of X and Y.
 
     Raises
     ------
-    InputError : λ not positive, or so small that X Xᵀ + λ I is singular in float64; NaN; shapes that do not fit.
+    InputError
+        λ not positive, or so small that X Xᵀ + λ I is singular in float64; NaN; shapes that do not fit.
     """
     X, Y = real(X, "X"), real(Y, "Y")
     if X.ndim < 2 or Y.ndim < 2 or X.shape[-2] != Y.shape[-2] or 0 in X.shape[-2:]:

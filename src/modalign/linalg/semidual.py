@@ -26,11 +26,16 @@ class Offsets:
 
     Attributes
     ----------
-    g : (K,) float64 offsets, in the units of the scores; zero for the largest class.
-    epsilon : strength of the entropy.
-    marginal_error : L1 distance of the column sums from what was asked for (total mass 1); the row sums are exact.
-    passes : how often the scores were read.
-    converged : ``marginal_error ≤ tolerance``.
+    g : Tensor of shape (K,), float64
+        Offsets, in the units of the scores; zero for the largest class.
+    epsilon : float
+        Strength of the entropy.
+    marginal_error : float
+        L1 distance of the column sums from what was asked for (total mass 1); the row sums are exact.
+    passes : int
+        How often the scores were read.
+    converged : bool
+        ``marginal_error ≤ tolerance``.
     """
 
     g: Tensor = field(repr=False)
@@ -73,18 +78,27 @@ def match(
 
     Parameters
     ----------
-    blocks : gives the blocks of the scores R anew at every call, float32.
-    n : number of rows in all.
-    epsilon : ε > 0.
-    shares : (K,) c > 0 with sum 1.
-    rho : ρ > 0.
-    tolerance : the marginal error at which to stop: relative to the total mass, so it means the same at every n.
-    max_passes : passes over the scores at most.
-    start : (K,) g of a similar problem.
+    blocks : callable
+        Gives the blocks of the scores R anew at every call, float32.
+    n : int
+        Number of rows in all.
+    epsilon : float
+        ε > 0.
+    shares : Tensor
+        c > 0 with sum 1.
+    rho : float, default=inf
+        ρ > 0.
+    tolerance : float, default=1e-06
+        The marginal error at which to stop: relative to the total mass, so it means the same at every n.
+    max_passes : int, default=200
+        Passes over the scores at most.
+    start : Tensor or None, default=None
+        Tensor of shape (K,) or None, default=None g of a similar problem.
 
     Returns
     -------
-    Offsets. A pass costs n K exponentials and n K² multiplications (n K above ``MAX_NEWTON``).
+    Offsets
+        A pass costs n K exponentials and n K² multiplications (n K above ``MAX_NEWTON``).
 
     References
     ----------

@@ -32,11 +32,10 @@ class SetTransport:
 
     Attributes
     ----------
-    cost : (P, Q) Σ T C; its gradient with respect to C is T.
-    entropy : (P, Q) −Σ T log T in nats, no gradient; log(J L) is the most there is, and what a uniform plan has.
-    marginal_error : (P, Q) L1 distance of the masses that the J elements of the left set send from 1/J each; the
-        masses on the right are exact.
-    sweeps : (P, Q) updates of both scalings.
+    cost, entropy : Tensor of shape (P, Q)
+        Σ T C, whose gradient with respect to C is T, and −Σ T log T in nats without gradient; log(J L) if T is uniform.
+    marginal_error, sweeps : Tensor of shape (P, Q)
+        L1 error of the masses of the left elements (those on the right are exact), and the number of sweeps.
     """
 
     cost: Tensor
@@ -61,31 +60,31 @@ def set_transport(
         T^{pq} = \arg\min_{T 1 = 1/J,\; T^\top 1 = 1/L_q} \langle T, C^{pq} \rangle - \epsilon\, h(T), \qquad
         C^{pq}_{jl} = 1 - \cos(x_{pj}, y_{ql}), \qquad \mathrm{cost}_{pq} = \langle T^{pq}, C^{pq} \rangle
 
-    with :math:`h(T) = -\sum T \log T`. By the envelope theorem T is the gradient of the regularized value
-    ``cost − epsilon · entropy`` with respect to C, and it serves as the gradient of ``cost``: nothing is unrolled.
-
-    All similarities come from one product, cut into blocks; each block is turned in place into kernels, swept and
-    left as plans. On a CPU a tile of kernels stays in cache for all its sweeps. Sets of one length are solved
-    together, so absent elements cost nothing.
+    with :math:`h(T) = -\sum T \log T`. T serves as the gradient of ``cost`` (envelope theorem); nothing is unrolled.
 
     Parameters
     ----------
-    left : (P, J, d) elements of any length; they are compared by cosine. Half precision is computed in float32.
-    right : (Q, L, d).
-    epsilon : strength of the entropy, in units of the cost.
-    mask : (Q, L) bool, False where a right set has no element; default all True.
-    max_sweeps : sweeps at most.
-    tolerance : marginal error at which a tile of problems is done; 0 makes all sweeps.
-    check_every : sweeps between looks at the error.
+    left, right : Tensor of shape (P, J, d) and (Q, L, d)
+        Elements, compared by cosine. Half precision is computed in float32.
+    epsilon : float, default=0.1
+        Strength of the entropy, in units of the cost.
+    mask : Tensor or None, default=None
+        Boolean, of shape (Q, L). False where a right set has no element; default all True.
+    max_sweeps : int, default=100
+        Maximum number of sweeps.
+    tolerance, check_every : float and int, default=1e-4 and 4
+        Marginal error at which a tile of problems has converged, and the number of sweeps between two checks.
 
     Returns
     -------
-    SetTransport. Cost: one product of (P J, d) and (ΣL, d), two multiplications an entry and sweep, and two more
-    products for the gradient. Memory: with a gradient one number an entry (P J ΣL), without one only a block.
+    SetTransport
+        Cost: one product of (P J, d) and (ΣL, d), two multiplications per entry and sweep, two products for the
+        gradient. Memory: P J ΣL numbers with a gradient, else one block.
 
     Raises
     ------
-    InputError : NaN, shapes that do not fit, a right set without elements, epsilon not positive.
+    InputError
+        NaN, shapes that do not fit, a right set without elements, epsilon not positive.
 
     References
     ----------

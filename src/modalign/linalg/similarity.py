@@ -34,11 +34,13 @@ def unit(X: Tensor) -> Tensor:
 
     Parameters
     ----------
-    X : (..., d); half precision is computed and returned in float32.
+    X : Tensor of shape (..., d)
+        Half precision is computed and returned in float32.
 
     Returns
     -------
-    (..., d) tensor, differentiable. Cost O(n d).
+    Tensor of shape (..., d)
+        Tensor, differentiable. Cost O(n d).
     """
     X = real(X, "X", finite=False)
     if not X.numel():
@@ -56,12 +58,15 @@ def cosine(X: Tensor, Y: Tensor) -> Tensor:
 
     Parameters
     ----------
-    X : (..., n, d).
-    Y : (..., m, d); leading dimensions broadcast.
+    X : Tensor of shape (..., n, d)
+        Rows to compare.
+    Y : Tensor of shape (..., m, d)
+        Leading dimensions broadcast.
 
     Returns
     -------
-    (..., n, m) tensor in the wider of the two types, differentiable; a zero row has cosine 0. Cost O(n m d).
+    Tensor of shape (..., n, m)
+        Tensor in the wider of the two types, differentiable; a zero row has cosine 0. Cost O(n m d).
     """
     X, Y = unit(X), unit(Y)
     if X.ndim < 2 or Y.ndim < 2 or X.shape[-1] != Y.shape[-1]:
@@ -78,12 +83,15 @@ def top_k(scores: Tensor, k: int) -> TopK:
 
     Parameters
     ----------
-    scores : (..., m), no NaN.
-    k : how many, 1…m.
+    scores : Tensor of shape (..., m)
+        No NaN.
+    k : int
+        How many, 1…m.
 
     Returns
     -------
-    TopK of (..., k) values (differentiable) and int64 columns. Cost O(m) a row, against O(m log m) of a sort.
+    TopK
+        Of (..., k) values (differentiable) and int64 columns. Cost O(m) a row, against O(m log m) of a sort.
     """
     scores = real(scores, "scores", finite=False)
     m = scores.shape[-1] if scores.ndim else 0
@@ -108,13 +116,17 @@ def near_identical(X: Tensor, Y: Tensor | None = None, *, threshold: float = NEA
 
     Parameters
     ----------
-    X : (n, d).
-    Y : (m, d); by default ``X`` itself, of which each pair is returned once and no row with itself.
-    threshold : cosine in (0, 1].
+    X : Tensor of shape (n, d)
+        Rows to compare.
+    Y : Tensor of shape (m, d) or None, default=None
+        By default ``X`` itself, of which each pair is returned once and no row with itself.
+    threshold : float, default=NEAR_IDENTICAL
+        Cosine in (0, 1].
 
     Returns
     -------
-    (k, 2) int64, a row of ``X`` and one of ``Y``, in ascending order. Cost O(n m d), in blocks of bounded memory.
+    Tensor of shape (k, 2), int64
+        A row of ``X`` and one of ``Y``, in ascending order. Cost O(n m d), in blocks of bounded memory.
     """
     rows = unit(X)
     columns = rows if Y is None else unit(Y)
@@ -155,9 +167,12 @@ def softmax_weights(whole: Tensor, parts: Tensor, temperature: float = 1.0) -> T
 
     Parameters
     ----------
-    whole : (B, w).
-    parts : (B, N, w); zero rows are absent and weigh nothing.
-    temperature : τ.
+    whole : Tensor of shape (B, w)
+        Features of the whole images.
+    parts : Tensor of shape (B, N, w)
+        Zero rows are absent and weigh nothing.
+    temperature : float, default=1.0
+        τ.
     """
     absent = (parts == 0).all(dim=2)
     return (

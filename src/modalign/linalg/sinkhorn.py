@@ -44,32 +44,55 @@ def sinkhorn(
 
     Parameters
     ----------
-    cost : (..., n, m), finite; half precision is computed in float32.
-    epsilon : positive, a number or one a problem; in the units of the cost.
-    a : (..., n) row masses ≥ 0, broadcast over the batch; default 1/n each. Rows without mass get none.
-    b : (..., m) column masses ≥ 0; default 1/m each.
-    rho : KL strength of both marginals, or of rows and columns; infinity for a hard marginal.
-    max_sweeps : updates of f and g at most; every problem that needs more is marked as not converged.
-    tolerance : marginal error at which a problem is done. 0 makes ``max_sweeps`` sweeps as the textbook has them
-        (fewer only if nothing moves any more), without the larger epsilon at the start and without over-relaxation.
-    check_every : sweeps between looks at the error (and, on an accelerator, between waits for it).
-    start : potentials of a similar problem of the same shape, from ``Plan.potentials``.
+    cost : Tensor of shape (..., n, m)
+        Finite; half precision is computed in float32.
+    epsilon : float or Tensor
+        Positive, a number or one a problem; in the units of the cost.
+    a : Tensor of shape (..., n) or None, default=None
+        Row masses ≥ 0, broadcast over the batch; default 1/n each. Rows without mass get none.
+    b : Tensor of shape (..., m) or None, default=None
+        Column masses ≥ 0; default 1/m each.
+    rho : float or tuple of (float, float), default=inf
+        KL strength of both marginals, or of rows and columns; infinity for a hard marginal.
+    max_sweeps : int, default=1000
+        Updates of f and g at most; every problem that needs more is marked as not converged.
+    tolerance : float, default=1e-06
+        Marginal error at which a problem is done. 0 makes ``max_sweeps`` sweeps as the textbook has them (fewer only if
+        nothing moves any more), without the larger epsilon at the start and without over-relaxation.
+    check_every : int, default=10
+        Sweeps between looks at the error (and, on an accelerator, between waits for it).
+    start : tuple of (Tensor, Tensor) or None, default=None
+        Potentials of a similar problem of the same shape, from ``Plan.potentials``.
 
     Returns
     -------
-    Plan. Cost: 2 n m multiplications a sweep and problem, n m exponentials every time that scalings are absorbed;
-    memory beside the cost: one kernel tile of a MB on a CPU (or one kernel, if that is larger).
+    TransportPlan
+        Plan. Cost: 2 n m multiplications a sweep and problem, n m exponentials every time that scalings are absorbed;
+        memory beside the cost: one kernel tile of a MB on a CPU (or one kernel, if that is larger).
 
     Raises
     ------
-    InputError : NaN or infinite cost, epsilon or rho not positive, negative marginals, hard marginals of different
-        mass, shapes that do not fit.
+    InputError
+        NaN or infinite cost, epsilon or rho not positive, negative marginals, hard marginals of different mass, shapes
+        that do not fit.
 
     References
     ----------
     Cuturi, Sinkhorn distances, 2013; Schmitzer, Stabilized sparse scaling algorithms for entropy regularized
     transport problems, 2019 (absorption); Chizat, Peyré, Schmitzer and Vialard, Scaling algorithms for unbalanced
     optimal transport problems, 2018 (KL-relaxed marginals).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from modalign.linalg.sinkhorn import sinkhorn
+    >>> cost = torch.tensor([[0.0, 1.0, 2.0], [2.0, 1.0, 0.0]])
+    >>> plan = sinkhorn(cost, epsilon=0.5)
+    >>> plan.coupling
+    tensor([[0.3273, 0.1667, 0.0060],
+            [0.0060, 0.1667, 0.3273]])
+    >>> bool(plan.converged)
+    True
     """
     cost = real(cost, "cost").detach()
     if cost.ndim < 2 or 0 in cost.shape[-2:]:
@@ -137,14 +160,19 @@ def transport_cost(
 
     Parameters
     ----------
-    cost : (..., n, m).
-    epsilon, a, b : as in :func:`sinkhorn`; they get no gradient.
-    regularized : return the regularized value instead (same gradient), for instance to compare finite differences.
-    options : any other option of :func:`sinkhorn`.
+    cost : Tensor of shape (..., n, m)
+        Finite cost matrices.
+    epsilon, a, b : float or Tensor
+        As in :func:`sinkhorn`; they get no gradient.
+    regularized : bool, default=False
+        Return the regularized value instead (same gradient), for instance to compare finite differences.
+    options : object
+        Any other option of :func:`sinkhorn`.
 
     Returns
     -------
-    (...,) values in the type of the cost (float32 for half precision), differentiable with respect to the cost.
+    Tensor of shape (...,)
+        Values in the type of the cost (float32 for half precision), differentiable with respect to the cost.
     """
     plan = sinkhorn(cost, epsilon, a, b, **options)
     working = cost.to(plan.cost_matrix.dtype)

@@ -27,9 +27,12 @@ class TransportScores(NamedTuple):
 
     Attributes
     ----------
-    cost : Σ T C.
-    entropy : −Σ T log T in nats.
-    marginal_error : L1 distance of the row masses from uniform.
+    cost : Tensor
+        Σ T C.
+    entropy : Tensor
+        −Σ T log T in nats.
+    marginal_error : Tensor
+        L1 distance of the row masses from uniform.
     """
 
     cost: Tensor
@@ -42,9 +45,12 @@ class PromptTransport(NamedTuple):
 
     Attributes
     ----------
-    scores : (B, K) 1 − ``distances``.
-    distances : (B, K) Σ T C, differentiable.
-    alignment : entropy and marginal error, (B, K) each.
+    scores : Tensor of shape (B, K)
+        1 − ``distances``.
+    distances : Tensor of shape (B, K)
+        Σ T C, differentiable.
+    alignment : TransportScores
+        Entropy and marginal error, (B, K) each.
     """
 
     scores: Tensor
@@ -70,15 +76,21 @@ def prompt_transport(
 
     Parameters
     ----------
-    local : (B, J, d) local vectors of the images, of any length.
-    prompts : (K, N, d) prompt vectors of the classes.
-    epsilon : strength of the entropy.
-    plan : ``"uniform"`` puts 1 / (J N) in place of transport, as a control.
-    max_sweeps, tolerance : sweeps at most, and the marginal error to reach; 0 makes all sweeps.
+    local : Tensor of shape (B, J, d)
+        Local vectors of the images, of any length.
+    prompts : Tensor of shape (K, N, d)
+        Prompt vectors of the classes.
+    epsilon : float, default=0.1
+        Strength of the entropy.
+    plan : {"transport", "uniform"}, default="transport"
+        ``"uniform"`` puts 1 / (J N) in place of transport, as a control.
+    max_sweeps, tolerance : int, default=100
+        Sweeps at most, and the marginal error to reach; 0 makes all sweeps.
 
     Returns
     -------
-    PromptTransport. One product of (B J, d) with (K N, d) and B K J N multiplications a half-sweep.
+    PromptTransport
+        One product of (B J, d) with (K N, d) and B K J N multiplications a half-sweep.
 
     References
     ----------
@@ -103,14 +115,19 @@ def token_plan(
 
     Parameters
     ----------
-    patches : (M, J, d) local vectors of the M visual prompts of one image; (1, J, d) for PLOT.
-    words : (N, L, d) token vectors of the N prompts of one class; (1, N, d) prompts for PLOT.
-    mask : (N, L) or (L,) bool, False where there is no token.
-    epsilon, tolerance : as in :func:`prompt_transport`.
+    patches : Tensor of shape (M, J, d)
+        Local vectors of the M visual prompts of one image; (1, J, d) for PLOT.
+    words : Tensor of shape (N, L, d)
+        Token vectors of the N prompts of one class; (1, N, d) prompts for PLOT.
+    mask : Tensor of shape (N, L) or None, default=None
+        Or (L,) bool, False where there is no token.
+    epsilon, tolerance : float, default=0.1
+        As in :func:`prompt_transport`.
 
     Returns
     -------
-    (M, N, J, L) masses that sum to 1 over the last two; columns of absent tokens are 0. No gradient.
+    Tensor of shape (M, N, J, L)
+        Masses that sum to 1 over the last two; columns of absent tokens are 0. No gradient.
     """
     with torch.no_grad():
         patches, words = unit(real(patches, "patches")), unit(real(words, "words"))

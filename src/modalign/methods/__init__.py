@@ -100,6 +100,15 @@ def register_method(name: str, cls: type[VectorMethod] | type[TowerMethod]) -> N
     ------
     InputError
         The name is taken, or ``cls`` is no such class.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> class OwnGDA(ma.GDA):
+    ...     title = "GDA with a name of its own"
+    >>> ma.register_method("own_gda", OwnGDA)
+    >>> ma.methods.method_class("own_gda").__name__
+    'OwnGDA'
     """
     OTHER_METHODS.register(name, cls)
 

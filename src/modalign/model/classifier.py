@@ -40,16 +40,40 @@ class Classifier:
 
     Attributes
     ----------
-    encoder : turns images into vectors.
-    method : the fitted method, on those vectors or inside the encoder.
-    class_names : C names, in the order of the method's score columns.
-    temperature : scores are divided by it before the softmax; fitted on validation images.
-    fitted_on : content hashes of the images whose labels served to fit or to validate; they are never tested on.
-    rejection : how sure the model is of held-out images of its own classes; None if there were none.
-    record : how the model came about: shots, seed, counts, seconds, notes.
-    crops : squares of every image that the method learned from beside the whole; images to predict are cut alike where
-        the method scores parts. 0: whole images only.
-    validated_on : those of ``fitted_on`` that served to validate alone; None where that is not known.
+    encoder : Encoder or JoinedEncoder
+        Turns images into vectors.
+    method : VectorMethod or TowerMethod
+        The fitted method, on those vectors or inside the encoder.
+    class_names : tuple of str
+        C names, in the order of the method's score columns.
+    temperature : float, default=1.0
+        Scores are divided by it before the softmax; fitted on validation images.
+    fitted_on : frozenset of str
+        Content hashes of the images whose labels served to fit or to validate; they are never tested on.
+    rejection : Rejection or None, default=None
+        How sure the model is of held-out images of its own classes; None if there were none.
+    record : dict
+        How the model came about: shots, seed, counts, seconds, notes.
+    crops : int, default=0
+        Squares of every image that the method learned from beside the whole; images to predict are cut alike where the
+        method scores parts. 0: whole images only.
+    validated_on : frozenset of str or None, default=None
+        Those of ``fitted_on`` that served to validate alone; None where that is not known.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.data.digits import load_digits
+    >>> digits = load_digits().select(range(30))
+    >>> model = ma.adapt(digits, method="gda", validation="none", mirror=False)
+    >>> model.predict(digits.select([0]))[0].name
+    'zero'
+    >>> model.predict_proba(digits.select([0, 1])).shape
+    (2, 10)
+    >>> model.evaluate(load_digits().select(range(30, 60))).accuracy.n
+    30
+    >>> [path.suffix for path in sorted(model.save("digits").iterdir())]
+    ['.json', '.safetensors']
     """
 
     encoder: Encoder | JoinedEncoder
@@ -71,14 +95,17 @@ class Classifier:
 
         Parameters
         ----------
-        images : what to name.
-        reject : answer "none of these" where the model is less sure than it nearly always is of images of its own
-            classes. A number is the share of images of known classes that may be refused on average, which holds if
-            they are like the held-out ones (see :class:`~modalign.linalg.rejection.Rejection`); True is 0.05.
+        images : object
+            What to name.
+        reject : bool or float, default=False
+            Answer "none of these" where the model is less sure than it nearly always is of images of its own classes. A
+            number is the share of images of known classes that may be refused on average, which holds if they are like
+            the held-out ones (see :class:`~modalign.linalg.rejection.Rejection`); True is 0.05.
 
         Raises
         ------
-        InputError : ``reject`` is asked of a model without held-out images, or with too few for that share.
+        InputError
+            ``reject`` is asked of a model without held-out images, or with too few for that share.
         """
         if not isinstance(reject, (bool, int, float, np.number)):
             raise InputError(f"Expected {argument('reject')} as a share of images, True or False, got {reject!r}.")
@@ -105,14 +132,16 @@ class Classifier:
 
         Parameters
         ----------
-        images : what to name, as for :meth:`predict`.
+        images : object
+            What to name, as for :meth:`predict`.
         errors : {"raise", "nan"}, default="raise"
             What to do with images that cannot be decoded: ``"raise"`` an error that names them, or give them a row of
             ``"nan"``.
 
         Raises
         ------
-        InputError : an image cannot be decoded and ``errors`` is ``"raise"``, or none can.
+        InputError
+            An image cannot be decoded and ``errors`` is ``"raise"``, or none can.
         """
         require_choice("errors", errors, ("raise", "nan"))
         items = images if isinstance(images, Features) else load_items(images)

@@ -34,6 +34,15 @@ def load(
     is looked for on this machine, see :func:`~modalign.encoders.find_encoder`. ``encoder`` names it instead: a name
     that may be fetched, a folder, or an encoder that is loaded. Another encoder than the one that the model was fitted
     on is refused by its fingerprint.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.data.digits import load_digits
+    >>> digits = load_digits().select(range(30))
+    >>> folder = ma.adapt(digits, method="zero_shot", mirror=False).save("digits")
+    >>> ma.load(folder).predict(digits.select([0, 1])).names
+    ('zero', 'one')
     """
     if is_segmenter(folder):
         return load_segmenter(folder, encoder=encoder)  # type: ignore[arg-type]  # refuses encoders that are joined

@@ -32,12 +32,14 @@ class Prediction:
 
     Attributes
     ----------
-    id : the image.
-    name : the most probable class, or "none of these" if the image was refused.
-    probability : of the most probable class.
-    top : up to five classes with their probabilities, most probable first.
-    rejected : whether the image was refused.
-    transductive : whether the answer was found in fitting, together with the other images.
+    id, name : str
+        The image, and its most probable class, or "none of these" if it was rejected.
+    probability : float
+        Probability of the most probable class.
+    top : tuple of tuple of (str, float)
+        Up to five classes with their probabilities, most probable first.
+    rejected, transductive : bool, default=False
+        Whether the image was rejected; whether the answer was computed in fitting, together with the other images.
     """
 
     id: str
@@ -62,14 +64,19 @@ class Predictions(Sequence[Prediction]):
 
     Attributes
     ----------
-    ids : the n images; see :attr:`Items.ids <modalign.Items>`.
-    class_names : C names.
-    probabilities : (n, C), rows sum to 1.
-    quarantined : images that cannot be decoded, with reasons.
-    rejected : (n,) which images show none of the classes; None if that was not asked.
-    origin : the version, the encoder and the model that the answers come from.
-    transductive : (n,) which images the model was fitted on without labels, and whose answers it found there, together
-        with the other images; None if the model keeps no such answers.
+    ids, class_names : tuple of str
+        The n images (see :attr:`Items.ids <modalign.Items>`) and the C classes.
+    probabilities : ndarray of shape (n, C)
+        Rows sum to 1.
+    quarantined : tuple of Quarantined, default=()
+        Images that cannot be decoded, with reasons.
+    rejected : ndarray of shape (n,) or None, default=None
+        Which images show none of the classes; None if that was not asked.
+    origin : mapping
+        The version, the encoder and the model that the answers come from.
+    transductive : ndarray of shape (n,) or None, default=None
+        Which images the model was fitted on without labels, and whose answers it found there, together with the other
+        images; None if the model keeps no such answers.
     """
 
     ids: tuple[str, ...]
@@ -104,7 +111,8 @@ class Predictions(Sequence[Prediction]):
 
         Raises
         ------
-        InputError : ``k`` is not between 1 and the number of classes.
+        InputError
+            ``k`` is not between 1 and the number of classes.
         """
         check_top(k, self.class_names)
         return tuple(self._best(i, int(k)) for i in range(len(self)))
@@ -200,19 +208,32 @@ class Evaluation:
 
     Attributes
     ----------
-    accuracy : share of right answers, with its interval.
-    per_class : the same for every class.
-    confusion : (C, C) counts, rows = true class.
-    calibration_error : expected calibration error.
-    ids : the n images tested on.
-    labels : (n,) true classes.
-    probabilities : (n, C).
-    class_names : C names.
-    left_out : ids of images that the model was fitted on or validated with, and that were not tested on.
-    quarantined : images that cannot be decoded, with reasons.
-    notes : what a person should know about the images and about what was tested on.
-    fitted : those of ``ids`` that the model was fitted on or, where ``validated`` is None, fitted on or validated with.
-    validated : those of ``ids`` that the model was validated with; None where it does not tell them apart.
+    accuracy : Accuracy
+        Share of right answers, with its interval.
+    per_class : tuple of ClassAccuracy
+        The same for every class.
+    confusion : ndarray of shape (C, C)
+        Counts, rows = true class.
+    calibration_error : float
+        Expected calibration error.
+    ids : tuple of str
+        The n images tested on.
+    labels : ndarray of shape (n,)
+        True classes.
+    probabilities : ndarray of shape (n, C)
+        Probabilities of the classes.
+    class_names : tuple of str
+        C names.
+    left_out : tuple of str
+        Ids of images that the model was fitted on or validated with, and that were not tested on.
+    quarantined : tuple of Quarantined
+        Images that cannot be decoded, with reasons.
+    notes : tuple of str, default=()
+        What a person should know about the images and about what was tested on.
+    fitted : tuple of str, default=()
+        Those of ``ids`` that the model was fitted on or, where ``validated`` is None, fitted on or validated with.
+    validated : tuple of str or None, default=()
+        Those of ``ids`` that the model was validated with; None where it does not tell them apart.
     """
 
     accuracy: Accuracy

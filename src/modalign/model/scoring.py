@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from modalign.core.errors import InputError
-from modalign.core.features import Features, Scored
+from modalign.core.features import Features
+from modalign.core.scored import Scored
 from modalign.data.copies import content_hash
 from modalign.data.items import Items, load_items
 from modalign.encoders.base import Encoder
@@ -29,9 +30,12 @@ class Answered:
 
     Attributes
     ----------
-    scored : their logits, of each image by itself.
-    probabilities : (n, C); of the images that the model was fitted on as it found them there, if it keeps that.
-    transductive : (n,) which these are; None if the model keeps no such answers.
+    scored : Scored
+        Their logits, of each image by itself.
+    probabilities : ndarray of shape (n, C)
+        Of the images that the model was fitted on as it found them there, if it keeps that.
+    transductive : ndarray of shape (n,) or None
+        Which these are; None if the model keeps no such answers.
     """
 
     scored: Scored

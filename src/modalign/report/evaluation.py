@@ -50,9 +50,9 @@ def save_evaluation_page(classifier: Classifier, result: Evaluation, path: str |
         What :meth:`~modalign.Classifier.evaluate` returned.
     path : str or Path
         The page to write.
-    images : default=None
-        The images that ``evaluate`` was given, in any form that it takes; the hardest are then shown. Without them
-        the page holds no pictures of images.
+    images : object, default=None
+        Default=None The images that ``evaluate`` was given, in any form that it takes; the hardest are then shown.
+        Without them the page holds no pictures of images.
 
     Raises
     ------

@@ -31,10 +31,14 @@ def plot_modality_gap(
 
     Parameters
     ----------
-    before, after : (image vectors (n, d), text vectors (C, d)).
-    labels : (n,) class of each image; draws a line from each class's mean image to its text.
-    notes : a line under each title, such as the gap in numbers.
-    width : CSS pixels.
+    before, after : tuple of (array-like of shape (image vectors (n, d), text vectors (C, d)), array-like)
+        The gap before and after the map.
+    labels : array-like of shape (n,) or None, default=None
+        Class of each image; draws a line from each class's mean image to its text.
+    notes : tuple of (str, str)
+        A line under each title, such as the gap in numbers.
+    width : int, default=430
+        CSS pixels.
     """
     clouds = [tuple(np.asarray(part, dtype=np.float64) for part in pair) for pair in (before, after)]
     _check_clouds(clouds, labels)

@@ -29,8 +29,9 @@ def reliability_diagram(
 
     Parameters
     ----------
-    series : mapping from str to sequence of ReliabilityBin
-        What :func:`~modalign.evaluate.metrics.reliability` returns, such as before and after calibration.
+    series : mapping of str to sequence of ReliabilityBin
+        Mapping from str to sequence of ReliabilityBin What :func:`~modalign.evaluate.metrics.reliability` returns, such
+        as before and after calibration.
     chance : float, default=None
         Accuracy of guessing, which is drawn as a line.
     width : int, default=430

@@ -137,8 +137,8 @@ class Picture:
 
     Attributes
     ----------
-    figure : matplotlib.figure.Figure
-        Belongs to no window and no pyplot state.
+    figure : Figure
+        Matplotlib.figure.Figure Belongs to no window and no pyplot state.
     alt : str
         One sentence for those who cannot see it.
     title : str, default=""

@@ -30,16 +30,23 @@ class Calibration:
 
     Attributes
     ----------
-    lof : which tokens are outliers: ``"released"`` is the mean of d_i/d_j over the neighbors j, with d the squared
+    lof : {"released", "standard", "none"}, default="released"
+        Which tokens are outliers: ``"released"`` is the mean of d_i/d_j over the neighbors j, with d the squared
         distance of a token's last neighbor, to which the published code reduces; ``"standard"`` the local outlier
         factor of squared distances; ``"none"`` repairs nothing.
-    neighbors : of a token, in the outlier factor; at most all others. Where these are all, the two tokens farthest
-        from each other have one ``"released"`` factor, and where it is the largest none is above the quantile.
-    contamination : share of the tokens that are above the quantile and are repaired.
-    beta : cosine from which a token counts in an aggregation.
-    class_weight : factor of the class token that is added to all patches.
-    sharpness : γ, factor of the cosines in the attention.
-    second_pass : whether the last layer is also applied to the sum of the middle layers.
+    neighbors : int, default=30
+        Of a token, in the outlier factor; at most all others. Where these are all, the two tokens farthest from each
+        other have one ``"released"`` factor, and where it is the largest none is above the quantile.
+    contamination : float, default=0.05
+        Share of the tokens that are above the quantile and are repaired.
+    beta : float, default=0.4
+        Cosine from which a token counts in an aggregation.
+    class_weight : float, default=0.3
+        Factor of the class token that is added to all patches.
+    sharpness : float, default=3.0
+        γ, factor of the cosines in the attention.
+    second_pass : bool, default=True
+        Whether the last layer is also applied to the sum of the middle layers.
     """
 
     lof: Literal["released", "standard", "none"] = "released"
@@ -105,9 +112,12 @@ def calibrated(tower: VisionTower, pixels: Tensor, settings: Calibration) -> Ten
 
     Parameters
     ----------
-    tower : a CLIP of two layers or more.
-    pixels : (B, 3, H, W), normalized.
-    settings : the constants.
+    tower : VisionTower
+        A CLIP of two layers or more.
+    pixels : Tensor
+        normalized.
+    settings : Calibration
+        The constants.
     """
     if tower.depth < 2:
         raise InputError(f"Expected a network of at least 2 layers for features='scclip', got {tower.depth}.")
@@ -177,8 +187,10 @@ def repaired(X: Tensor, flagged: Tensor, grid: tuple[int, int]) -> Tensor:
 
     Parameters
     ----------
-    X, flagged : (B, n, w) and (B, n), row by row of the grid.
-    grid : rows and columns.
+    X, flagged : Tensor of shape (B, n, w)
+        And (B, n), row by row of the grid.
+    grid : tuple of (int, int)
+        Rows and columns.
     """
     sound = (~flagged).to(X.dtype)[:, :, None]
     image = torch.cat([X * sound, sound], dim=2).mT.unflatten(2, grid)

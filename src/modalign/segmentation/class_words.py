@@ -32,10 +32,14 @@ class ClassWords:
 
     Attributes
     ----------
-    words : the names of each class.
-    background : whether class 0 is what is none of the others.
-    sha256 : of the file of names; of lists, of what such a file would hold.
-    notes : what a person should know about them.
+    words : tuple of tuple of str
+        The names of each class.
+    background : bool
+        Whether class 0 is what is none of the others.
+    sha256 : str
+        Of the file of names; of lists, of what such a file would hold.
+    notes : tuple of str, default=()
+        What a person should know about them.
     """
 
     words: tuple[tuple[str, ...], ...]
@@ -65,13 +69,16 @@ def read_class_words(classes: Classes, background: Sequence[str] | str = ()) -> 
 
     Parameters
     ----------
-    classes : a file with a class a line and commas between the names of one; the same in one text with semicolons
-        between classes; or a list with a name or several names a class.
-    background : names of what is no class; a text with commas, or a list.
+    classes : str, Path or sequence of str or sequence of str
+        A file with a class a line and commas between the names of one; the same in one text with semicolons between
+        classes; or a list with a name or several names a class.
+    background : sequence of str or str, default=()
+        Names of what is no class; a text with commas, or a list.
 
     Raises
     ------
-    InputError : an empty name, a name in two classes, one class alone, or a file that cannot be read.
+    InputError
+        An empty name, a name in two classes, one class alone, or a file that cannot be read.
     """
     rows, digest = _rows(classes)
     other = _split(background, "background") if isinstance(background, str) else [*background]
@@ -87,9 +94,12 @@ def text_vectors(encoder: Encoder, words: ClassWords, templates: Sequence[str]) 
 
     Parameters
     ----------
-    encoder : one with text; its store keeps the sentences.
-    words : whose names are embedded.
-    templates : sentences with a place ``{}`` for the name.
+    encoder : Encoder
+        One with text; its store keeps the sentences.
+    words : ClassWords
+        Whose names are embedded.
+    templates : sequence of str
+        Sentences with a place ``{}`` for the name.
     """
     names, found = words.all_words, []
     for begin in range(0, len(names), _BLOCK):

@@ -86,9 +86,12 @@ def of_last_layer(tower: VisionTower, pixels: Tensor, layer: LastLayer) -> Tenso
 
     Parameters
     ----------
-    tower : whose last layer is replaced.
-    pixels : (B, 3, H, W), normalized.
-    layer : by what.
+    tower : VisionTower
+        Whose last layer is replaced.
+    pixels : Tensor
+        normalized.
+    layer : LastLayer
+        By what.
     """
     (x,) = deque(tower.states(pixels), maxlen=1)
     return tower.project(tower.last(x, layer.attention, residual=layer.residual, mlp=layer.mlp)[:, 1:])
@@ -104,8 +107,10 @@ def by_proxy(tower: VisionTower, pixels: Tensor, guide: Tensor) -> Tensor:
 
     Parameters
     ----------
-    tower, pixels : as for :func:`of_last_layer`.
-    guide : (B, rows, columns, D) patch features of the vision-only network; n' = rows · columns.
+    tower, pixels : VisionTower
+        As for :func:`of_last_layer`.
+    guide : Tensor of shape (B, rows, columns, D)
+        Patch features of the vision-only network; n' = rows · columns.
     """
     grid = (pixels.shape[2] // tower.patch_size, pixels.shape[3] // tower.patch_size)
     shares = similarity_attention(cosines(guide.flatten(1, 2)), PROXY_SHARPNESS, PROXY_SHIFT)[:, None]

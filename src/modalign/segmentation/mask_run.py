@@ -83,10 +83,12 @@ def segment_to_folder(
     Parameters
     ----------
     segmenter : Segmenter
+        The segmenter.
     items : Items
+        The photos.
     folder : str or Path
         New, empty, or of an earlier run.
-    transductive, progress
+    transductive, progress : bool, default=False
         See :meth:`~modalign.Segmenter.segment`.
 
     Raises
@@ -123,6 +125,7 @@ def fit_map_once(segmenter: Segmenter, photos: Items, vfm: str, folder: str | Pa
     Parameters
     ----------
     segmenter : Segmenter
+        The segmenter; changed in place.
     photos : Items
         What the map is learned from.
     vfm : str

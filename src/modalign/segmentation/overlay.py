@@ -26,10 +26,12 @@ def colored(photo: np.ndarray, labels: np.ndarray, colors: np.ndarray, opacity: 
 
     Parameters
     ----------
-    photo : array of shape (H, W, 3), uint8
+    photo : ndarray
+        The photo.
     labels : array of shape (H, W)
         Classes; numbers from K on stand for none.
-    colors : array of shape (K, 3), uint8
+    colors : ndarray
+        A color per class.
     opacity : float, default=OPACITY
         1: the colors alone.
     """
@@ -49,7 +51,8 @@ def overlay(photo: np.ndarray, labels: np.ndarray, names: Sequence[str], colors:
 
     Parameters
     ----------
-    photo, labels, colors : see :func:`colored`.
+    photo, labels, colors : ndarray
+        See :func:`colored`.
     names : sequence of str
         K class names.
     """

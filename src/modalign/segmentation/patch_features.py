@@ -28,20 +28,28 @@ class PatchFeatures:
 
     Parameters
     ----------
-    encoder : one with text.
-    features : one of :data:`~modalign.segmentation.dense.FEATURES`.
-    calibration : constants of ``scclip``.
-    guide : the vision-only encoder of ``proxy``.
+    encoder : Encoder
+        One with text.
+    features : str
+        One of :data:`~modalign.segmentation.dense.FEATURES`.
+    calibration : Calibration
+        Constants of ``scclip``.
+    guide : Encoder or None
+        The vision-only encoder of ``proxy``.
 
     Attributes
     ----------
-    side : pixels of the encoder's pictures.
-    patch : pixels of the side of a patch; the whole picture for ``window``.
-    lost : patches so far whose features were zero or not finite; they have cosine 0 with everything.
+    side : int
+        Pixels of the encoder's pictures.
+    patch : int
+        Pixels of the side of a patch; the whole picture for ``window``.
+    lost : int
+        Patches so far whose features were zero or not finite; they have cosine 0 with everything.
 
     Raises
     ------
-    InputError : the encoder has no text, or not these features.
+    InputError
+        The encoder has no text, or not these features.
     """
 
     def __init__(self, encoder: Encoder, features: str, calibration: Calibration, guide: Encoder | None) -> None:
@@ -126,9 +134,12 @@ def vision_patches(encoder: Encoder, windows: Tensor, grid: tuple[int, int] | No
 
     Parameters
     ----------
-    encoder : DINOv2, DINOv3 or a ViT.
-    windows : uint8 (B, 3, h, w), normalized here as that network wants it.
-    grid : rows and columns; None for the network's own.
+    encoder : Encoder
+        DINOv2, DINOv3 or a ViT.
+    windows : Tensor
+        Uint8 (B, 3, h, w), normalized here as that network wants it.
+    grid : tuple of (int, int) or None, default=None
+        Rows and columns; None for the network's own.
     """
     config = encoder.model.config
     if config.model_type in _ANY_SIZE:

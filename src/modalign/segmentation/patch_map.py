@@ -30,9 +30,12 @@ class PatchMap:
 
     Attributes
     ----------
-    weight : (columns, d) W, of values that half precision has, so that saving changes nothing.
-    kind : one of :data:`KINDS`.
-    record : how it came about, as JSON knows it.
+    weight : Tensor of shape (columns, d)
+        W, of values that half precision has, so that saving changes nothing.
+    kind : str
+        One of :data:`KINDS`.
+    record : dict
+        How it came about, as JSON knows it.
     """
 
     weight: Tensor
@@ -61,9 +64,12 @@ class TopPatches:
 
     Parameters
     ----------
-    categories : (K, d) unit rows.
-    top : patches a category.
-    width : numbers of a row that is kept.
+    categories : Tensor of shape (K, d)
+        Unit rows.
+    top : int
+        Patches a category.
+    width : int
+        Numbers of a row that is kept.
     """
 
     def __init__(self, categories: Tensor, top: int, width: int) -> None:
@@ -137,15 +143,21 @@ def fit_patch_map(
 
     Parameters
     ----------
-    selection : rows of vision-only features, D columns, beside language features, d columns.
-    widths : D and d; D = 0 without vision-only features.
-    kind : one of :data:`KINDS`.
-    names : of the categories.
-    parameters : of :class:`~modalign.GPUA`, in place of :data:`DEFAULTS`.
+    selection : TopPatches or AllPatches
+        Rows of vision-only features, D columns, beside language features, d columns.
+    widths : tuple of (int, int)
+        D and d; D = 0 without vision-only features.
+    kind : str
+        One of :data:`KINDS`.
+    names : tuple of str
+        Of the categories.
+    parameters : object
+        Of :class:`~modalign.GPUA`, in place of :data:`DEFAULTS`.
 
     Raises
     ------
-    InputError : fewer patches than categories.
+    InputError
+        Fewer patches than categories.
     """
     require_choice("z", kind, KINDS)
     _, rows, places = selection.collected()

@@ -34,10 +34,14 @@ def read_photos(items: Items, sliding: Sliding, quarantined: list[Quarantined], 
 
     Parameters
     ----------
-    items : the photos.
-    sliding : how they are resized.
-    quarantined : is appended to.
-    work : what is done with them, for the progress bar.
+    items : Items
+        The photos.
+    sliding : Sliding
+        How they are resized.
+    quarantined : list of Quarantined
+        Is appended to.
+    work : str
+        What is done with them, for the progress bar.
     """
 
     def prepare(some: Sequence[int]) -> list[tuple[int, Tensor, tuple[int, int], str]]:
@@ -76,8 +80,10 @@ def require_apart(items: Items, fitted_on: np.ndarray) -> None:
 
     Parameters
     ----------
-    items : the photos to be segmented.
-    fitted_on : :func:`content_hashes` of the others.
+    items : Items
+        The photos to be segmented.
+    fitted_on : ndarray
+        :func:`content_hashes` of the photos that the map is learned from.
     """
     known = np.flatnonzero(np.isin(content_hashes(items), fitted_on))
     if len(known):

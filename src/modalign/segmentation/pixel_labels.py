@@ -22,11 +22,15 @@ class Decision:
 
     Attributes
     ----------
-    logit_scale : factor of the cosines before the softmax over all names.
-    prob_threshold : pixels whose best probability is below it become background, or none; 0 for never.
-    area_threshold : with background: classes with at most this share of the pixels that are not background are left
-        out; None for never.
-    background : whether class 0 is background.
+    logit_scale : float, default=40.0
+        Factor of the cosines before the softmax over all names.
+    prob_threshold : float, default=0.0
+        Pixels whose best probability is below it become background, or none; 0 for never.
+    area_threshold : float or None, default=None
+        With background: classes with at most this share of the pixels that are not background are left out; None for
+        never.
+    background : bool, default=False
+        Whether class 0 is background.
     """
 
     logit_scale: float = 40.0
@@ -64,10 +68,14 @@ def decide(canvas: Tensor, owner: Tensor, size: tuple[int, int], decision: Decis
 
     Parameters
     ----------
-    canvas : (M, h, w) cosines of the names.
-    owner : (M,) class of each name, ascending from 0.
-    size : (H, W) of the photo.
-    decision : scale and thresholds.
+    canvas : Tensor of shape (M, h, w)
+        Cosines of the names.
+    owner : Tensor of shape (M,)
+        Class of each name, ascending from 0.
+    size : tuple of (int, int)
+        (H, W) of the photo.
+    decision : Decision
+        Scale and thresholds.
     """
     K = int(owner[-1]) + 1
     kept = _large_enough(canvas, owner, size, decision) if decision.area_threshold is not None else None

@@ -38,8 +38,9 @@ def decode_counts(counts: Sequence[int], size: tuple[int, int]) -> np.ndarray:
     Parameters
     ----------
     counts : sequence of int
-    size : (int, int)
-        Height and width.
+        Lengths of the runs.
+    size : tuple of (int, int)
+        (int, int) Height and width.
 
     Raises
     ------

@@ -30,14 +30,31 @@ class Segmentation:
 
     Attributes
     ----------
-    file : name of the photo, as in :attr:`~modalign.Items.ids`.
-    labels : (H, W) index of the class of each pixel, of the photo as a viewer shows it (EXIF rotation applied); uint8,
-        or uint16 above 255 classes. 255, or 65535, is "none": less sure than ``prob_threshold``.
-    names : K class names; the first name of each class.
-    confidence : (H, W) float16 probability of the class that was chosen, or of the best one where none was.
-    shares : class name → share of the pixels, of all K classes.
-    none_share : share of the pixels without a class.
-    settings : what made it: encoder, features, windows, thresholds, names, map.
+    file : str
+        Name of the photo, as in :attr:`~modalign.Items.ids`.
+    labels : ndarray of shape (H, W)
+        Index of the class of each pixel, of the photo as a viewer shows it (EXIF rotation applied); uint8, or uint16
+        above 255 classes. 255, or 65535, is "none": less sure than ``prob_threshold``.
+    names : tuple of str
+        K class names; the first name of each class.
+    confidence : ndarray of shape (H, W), float16
+        Probability of the class that was chosen, or of the best one where none was.
+    shares : dict of str to float
+        Class name → share of the pixels, of all K classes.
+    none_share : float
+        Share of the pixels without a class.
+    settings : dict
+        What made it: encoder, features, windows, thresholds, names, map.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from PIL import Image
+    >>> photo = Image.new("RGB", (64, 48), "white")
+    >>> segmenter = ma.Segmenter("tiny", ["circle", "square"], features="window")
+    >>> result = next(iter(segmenter.segment([photo])))
+    >>> result.names, round(sum(result.shares.values()), 3)
+    (('circle', 'square'), 1.0)
     """
 
     file: str
@@ -72,8 +89,10 @@ class Segmentations(Iterator[Segmentation]):
 
     Attributes
     ----------
-    n_images : how many photos were given.
-    quarantined : those that could not be used so far, with reasons; complete when the last result was taken.
+    n_images : int
+        How many photos were given.
+    quarantined : list of Quarantined
+        Those that could not be used so far, with reasons; complete when the last result was taken.
     """
 
     def __init__(self, results: Iterator[Segmentation], n_images: int, quarantined: list[Quarantined]) -> None:

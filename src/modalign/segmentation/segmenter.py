@@ -37,45 +37,57 @@ class Segmenter:
     averaged where windows overlap, interpolated to the photo's size, and the class of a pixel is that of the name with
     the largest. Nothing is trained. :meth:`fit_map` adds a map that is learned from photos without labels.
 
-    The windows of a batch are of one photo, so that a photo has the same labels whatever stands beside it, and a run
-    that was interrupted goes on with the results of an undisturbed one. Memory: names · h · w numbers of the resized
-    photo, and strips; it does not grow with the size of the photo beside its pixels and labels.
+    The labels of a photo do not depend on other photos. Memory: names · h · w numbers of the resized photo, and strips.
 
     Parameters
     ----------
-    encoder : a name, a folder or an encoder with text, such as ``"openai/clip-vit-base-patch16"``.
-    classes : a file with a class a line and commas between its names, ``"cat; grass, lawn; sky"``, or a list with a
-        name or several names a class.
-    features : which features of the patches are compared with the names, see :mod:`modalign.segmentation.dense`:
-        ``"scclip"``, ``"sclip"``, ``"maskclip"``, ``"maskclip-residual"``, ``"clearclip"``, ``"proxy"``, ``"clip"``, or
-        ``"window"``, the vector of each whole window, which every encoder with text has.
-    background : names of what is no class of interest; they become class 0, ``"background"``.
-    templates : the name of a set of sentences, or sentences with ``{}`` for the name.
-    window, stride : pixels of the side of a window and between two; None: of the encoder's pictures (224), and half.
-    short_side : the photo's shorter side is brought to this; None: one and a half windows (336).
-    logit_scale : factor of the cosines before the softmax over all names.
-    prob_threshold : pixels whose best probability is below it become background, or none.
-    area_threshold : with background: classes with at most this share of the other pixels are left out.
-    resize : ``"antialias"``, or ``"opencv"`` for the filter of published pipelines.
-    calibration : constants of ``"scclip"`` that differ, see :class:`~modalign.segmentation.calibrated.Calibration`.
-    vfm : the vision-only encoder of ``"proxy"``.
-    device : where encoders that are given by name compute.
-    batch_size : windows a forward pass; by the device and the network's size by default.
+    encoder : Encoder
+        A name, a folder or an encoder with text, such as ``"openai/clip-vit-base-patch16"``.
+    classes : str, Path or sequence of str or sequence of str
+        A file with a class per line, ``"cat; grass, lawn; sky"``, or a list with one or several names per class.
+    features : str, default="scclip"
+        Which features of the patches are compared with the names, see :mod:`modalign.segmentation.dense`: ``"scclip"``,
+        ``"sclip"``, ``"maskclip"``, ``"maskclip-residual"``, ``"clearclip"``, ``"proxy"``, ``"clip"``, or ``"window"``,
+        the vector of each whole window, which every encoder with text has.
+    background : sequence of str or str, default=()
+        Names of what is no class of interest; they become class 0, ``"background"``.
+    templates : str or sequence of str, default="imagenet_80"
+        The name of a set of sentences, or sentences with ``{}`` for the name.
+    window, stride : int or None, default=None
+        Pixels of the side of a window and between two; None: of the encoder's pictures (224), and half.
+    short_side : int or None, default=None
+        The photo's shorter side is brought to this; None: one and a half windows (336).
+    logit_scale, prob_threshold : float, default=40.0 and 0.0
+        Factor of the cosines before the softmax; pixels with a lower probability become background, or none.
+    area_threshold : float or None, default=None
+        With background: classes with at most this share of the other pixels are left out.
+    resize : str, default="antialias"
+        ``"antialias"``, or ``"opencv"`` for the filter of published pipelines.
+    calibration, vfm : object, default=None
+        Constants of ``"scclip"``, see :class:`~modalign.segmentation.calibrated.Calibration`; encoder of ``"proxy"``.
+    device, batch_size : object
+        Device of encoders that are given by name; windows per forward pass, chosen by default.
 
     Attributes
     ----------
-    names : K class names.
-    words : all names of all classes, with the digest of their file.
-    map : what :meth:`fit_map` learned, else None.
-    fitted_on : content hashes of the photos that the map was learned from, as sorted uint64.
+    names, words : tuple of str and ClassWords
+        K class names, and all names of all classes.
+    map, fitted_on : PatchMap or None and ndarray
+        Result of :meth:`fit_map`, and content hashes of the photos that it was fitted on, sorted uint64.
 
     Raises
     ------
-    InputError : names, sizes or thresholds that do not fit, or an encoder without these features.
+    InputError
+        Names, sizes or thresholds that do not fit, or an encoder without these features.
 
-    Warns
-    -----
-    UserWarning : what is known to be doubtful about these features of this encoder.
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from PIL import Image
+    >>> photo = Image.new("RGB", (64, 48), "white")
+    >>> segmenter = ma.Segmenter("tiny", ["circle", "square"], features="window")
+    >>> [result.labels.shape for result in segmenter.segment([photo])]
+    [(48, 64)]
     """
 
     words: ClassWords
@@ -178,13 +190,17 @@ class Segmenter:
 
         Parameters
         ----------
-        images : anything :func:`~modalign.load_items` takes; labels are not looked at.
-        transductive : accept photos that the map was fitted on.
-        progress : show a bar or not; by default in a terminal.
+        images : object
+            Anything :func:`~modalign.load_items` takes; labels are not looked at.
+        transductive : bool, default=False
+            Accept photos that the map was fitted on.
+        progress : bool or None, default=None
+            Show a bar or not; by default in a terminal.
 
         Raises
         ------
-        InputError : photos that the map was fitted on; in iteration, if no photo can be decoded.
+        InputError
+            Photos that the map was fitted on; in iteration, if no photo can be decoded.
         """
         items = load_items(images)
         if not transductive:
@@ -212,23 +228,33 @@ class Segmenter:
 
         Parameters
         ----------
-        images : anything :func:`~modalign.load_items` takes; labels are not looked at.
-        vfm : a vision-only encoder, such as ``"facebook/dinov2-base"``.
-        z : ``"vfm+clip"`` maps its patches beside those of the encoder, ``"vfm"`` its patches alone, ``"clip"`` those
+        images : object
+            Anything :func:`~modalign.load_items` takes; labels are not looked at.
+        vfm : str, Path, Encoder or None, default=None
+            A vision-only encoder, such as ``"facebook/dinov2-base"``.
+        z : str, default="vfm+clip"
+            ``"vfm+clip"`` maps its patches beside those of the encoder, ``"vfm"`` its patches alone, ``"clip"`` those
             of the encoder alone, without a vision-only one.
-        top : patches a class; None for all, which are then held in memory.
-        stride : pixels between windows; None for that of segmenting.
-        device : where a ``vfm`` that is given by name computes.
-        progress : show a bar or not; by default in a terminal.
-        parameters : of :class:`~modalign.GPUA`.
+        top : int or None, default=TOP
+            Patches a class; None for all, which are then held in memory.
+        stride : int or None, default=None
+            Pixels between windows; None for that of segmenting.
+        device : str, default="auto"
+            Where a ``vfm`` that is given by name computes.
+        progress : bool or None, default=None
+            Show a bar or not; by default in a terminal.
+        parameters : object
+            Of :class:`~modalign.GPUA`.
 
         Raises
         ------
-        InputError : no vision-only encoder where one is needed, features without patches, fewer patches than classes.
+        InputError
+            No vision-only encoder where one is needed, features without patches, fewer patches than classes.
 
         Warns
         -----
-        UserWarning : classes with fewer patches than ``top``, or most of whose patches prefer another class.
+        UserWarning
+            Classes with fewer patches than ``top``, or most of whose patches prefer another class.
         """
         require_map(self.patches.features, z, vfm is not None)
         other = None if vfm is None else open_encoder(vfm, device)
@@ -265,20 +291,3 @@ class Segmenter:
             f"Segmenter({shorten_repr(self.encoder.spec.name)}, {len(self.names)} classes: {shorten_all(self.names)}, "
             f"features='{self.patches.features}'{mapped})"
         )
-
-
-def segment(
-    images: Any, classes: Classes, *, encoder: str | Path | Encoder, features: str = "scclip", **settings: Any
-) -> Segmentations:
-    """Segment photos by class names, in one call: ``Segmenter(encoder, classes, …).segment(images)``.
-
-    Parameters
-    ----------
-    images : anything :func:`~modalign.load_items` takes.
-    classes, encoder, features, settings : as for :class:`Segmenter`.
-
-    Returns
-    -------
-    Segmentations : iterator of a :class:`~modalign.Segmentation` a photo, as they are computed.
-    """
-    return Segmenter(encoder, classes, features=features, **settings).segment(images)

@@ -92,13 +92,17 @@ def load_segmenter(folder: str | Path, *, encoder: str | Path | Encoder | None =
 
     Parameters
     ----------
-    folder : where it is.
-    encoder : the encoder with text, if it is not to be looked for on this machine; others are always looked for.
+    folder : str or Path
+        Where it is.
+    encoder : str, Path, Encoder or None, default=None
+        The encoder with text, if it is not to be looked for on this machine; others are always looked for.
 
     Raises
     ------
-    InputError : the files are damaged or do not fit together.
-    EncoderMismatchError : another encoder than that of the segmenter.
+    InputError
+        The files are damaged or do not fit together.
+    EncoderMismatchError
+        Another encoder than that of the segmenter.
     """
     folder = Path(folder)
     card = FORMAT.read(folder)

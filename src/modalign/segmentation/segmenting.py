@@ -34,7 +34,8 @@ def results(
 
     Raises
     ------
-    InputError : at the end, if no photo could be decoded.
+    InputError
+        At the end, if no photo could be decoded.
     """
     settings, lost, found = segmenter.settings, segmenter.patches.lost, 0
     work = f"Segmenting on {segmenter.encoder.device_name}"

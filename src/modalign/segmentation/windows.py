@@ -27,11 +27,15 @@ class Sliding:
 
     Attributes
     ----------
-    window, stride : pixels of the side of a window and between two.
-    short_side : what the shorter side of a photo is brought to.
-    patch : pixels of the side of a patch, below which nothing can be seen.
-    resize : ``"antialias"``, the filter of Pillow's and torch's bilinear; or ``"opencv"``, bilinear without
-        antialiasing, which published pipelines use.
+    window, stride : int
+        Pixels of the side of a window and between two.
+    short_side : int
+        What the shorter side of a photo is brought to.
+    patch : int
+        Pixels of the side of a patch, below which nothing can be seen.
+    resize : str, default="antialias"
+        ``"antialias"``, the filter of Pillow's and torch's bilinear; or ``"opencv"``, bilinear without antialiasing,
+        which published pipelines use.
     """
 
     window: int
@@ -60,7 +64,8 @@ class Sliding:
 
         Raises
         ------
-        UndecodableError : the longer side would then be beyond :data:`LONGEST_STRIP`.
+        UndecodableError
+            The longer side would then be beyond :data:`LONGEST_STRIP`.
         """
         short, long = sorted((height, width))
         factor = max(min(LONGEST / long, self.short_side / short), self.patch / short)
@@ -111,9 +116,12 @@ def average_windows(
 
     Parameters
     ----------
-    maps : (N, M, rows, columns), a value a name and patch.
-    places, shape : of the windows.
-    size : (h, w) of the picture.
+    maps : Tensor of shape (N, M, rows, columns)
+        A value a name and patch.
+    places, shape : sequence of tuple of (int, int)
+        Of the windows.
+    size : tuple of (int, int)
+        (h, w) of the picture.
     """
     M = maps.shape[1]
     canvas, counts = maps.new_zeros(M, *size), maps.new_zeros(size)
@@ -134,9 +142,12 @@ def upsampled_strips(canvas: Tensor, size: tuple[int, int], most: int = CHUNK) -
 
     Parameters
     ----------
-    canvas : (M, h, w).
-    size : (height, width).
-    most : numbers of a strip, or one row.
+    canvas : Tensor of shape (M, h, w)
+        Values of every class on the grid.
+    size : tuple of (int, int)
+        (height, width).
+    most : int, default=CHUNK
+        Numbers of a strip, or one row.
     """
     height, width = size
     rows = max(1, most // (len(canvas) * width))

@@ -18,7 +18,7 @@ from modalign.core.errors import InputError, require_choice
 from modalign.methods import method_class
 from modalign.methods.contract.vectors import VectorMethod
 from modalign.testing import answers, invariances, refusals
-from modalign.testing.subject import Subject
+from modalign.testing.subject import FewShot, Subject, few_shot_problem
 
 Law = Callable[[Subject], None]
 
@@ -111,4 +111,4 @@ def _failure(law: Law, subject: Subject) -> Exception | None:
     return None
 
 
-__all__ = ["LAWS", "Subject", "check_method"]
+__all__ = ["LAWS", "FewShot", "Subject", "check_method", "few_shot_problem"]

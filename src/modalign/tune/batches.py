@@ -44,10 +44,12 @@ class Batch:
 
     Attributes
     ----------
-    views : one tensor (b, 3, H, W) a kind of view, normalized, in the encoder's type on its device.
-    labels : (b,) int64 on the same device; −1 where unknown.
-    indices : (b,) int64 on the CPU, into the items of the batches.
-    epoch : counted from 0.
+    views : tuple of Tensor
+        One tensor (b, 3, H, W) a kind of view, normalized, in the encoder's type on its device.
+    labels, indices : Tensor of shape (b,), int64
+        Labels on the same device, −1 if unknown; indices into the items, on the CPU.
+    epoch : int
+        Counted from 0.
     """
 
     views: tuple[Tensor, ...]
@@ -64,15 +66,17 @@ class Batch:
 class ImageBatches:
     """The images of a training set in batches, each file read and decoded once when this is made.
 
-    What is needed again is kept within ``memory`` bytes: the decoded picture if crops are cut from it, otherwise the
-    view the encoder would see. Images beyond that are decoded again every epoch. What cannot be decoded is left out
-    and listed.
+    Decoded images (for crops) or the encoder's views of them are cached within ``memory`` bytes; images beyond that are
+    decoded in every epoch. Images that cannot be decoded are left out and listed.
 
     Parameters
     ----------
-    items : images, labeled or not.
-    encoder : whose preprocessing is applied; pictures of a fixed square size.
-    augmentation : what every view is, or one name for each of several views of an image:
+    items : Items
+        Images, labeled or not.
+    encoder : Encoder
+        Whose preprocessing is applied; pictures of a fixed square size.
+    augmentation : str or sequence of str, default="random_resized_crop"
+        What every view is, or one name for each of several views of an image:
 
         ============================  =====================================================================
         ``center``                    the encoder's own preprocessing
@@ -82,21 +86,30 @@ class ImageBatches:
         ``randaugment``               the encoder's view after two random operations; never mirrored
         ``strong``                    rectangle, mirroring and RandAugment (FAIR's strong view)
         ============================  =====================================================================
-    scale : range of the area of rectangles; (0.08, 1) is that of torchvision and CoOp's code base.
-    seed : of all augmentation.
-    memory : bytes of pixels to keep.
-    whole : keep decoded pictures also where no view here is cut from them, for :meth:`pictures`.
+    scale : tuple of (float, float)
+        Range of the area of rectangles; (0.08, 1) is that of torchvision and CoOp's code base.
+    seed : int, default=0
+        Of all augmentation.
+    memory : int, default=MEMORY
+        Bytes of pixels to keep.
+    whole : bool, default=False
+        Keep decoded pictures also where no view here is cut from them, for :meth:`pictures`.
 
     Attributes
     ----------
-    items : those that can be decoded, in the given order; ``Batch.indices`` point into them.
-    kept : their places in the given items.
-    quarantined : the others, with reasons, after those of the items themselves.
-    fingerprint : SHA-256 of all that decides the batches, the bytes of the images included.
+    items : Items
+        Those that can be decoded, in the given order; ``Batch.indices`` point into them.
+    kept : ndarray
+        Their places in the given items.
+    quarantined : tuple of Quarantined
+        The others, with reasons, after those of the items themselves.
+    fingerprint : str
+        SHA-256 of all that decides the batches, the bytes of the images included.
 
     Raises
     ------
-    InputError : no image can be decoded, or the encoder takes no fixed square.
+    InputError
+        No image can be decoded, or the encoder takes no fixed square.
     """
 
     def __init__(
@@ -230,15 +243,7 @@ class ImageBatches:
 def centre_batches(
     items: Items, encoder: Encoder, batch_size: int, *, reasons: dict[int, str] | None = None
 ) -> Iterator[Batch]:
-    """The images in order as the encoder itself would see them, decoded ahead in threads; nothing is kept.
-
-    Parameters
-    ----------
-    items : images to predict for.
-    encoder : whose preprocessing is applied.
-    batch_size : decodable images a batch.
-    reasons : filled with why an image is in no batch, by its index.
-    """
+    """The images in order as the encoder itself would see them, decoded ahead in threads; nothing is kept."""
     reasons = {} if reasons is None else reasons
 
     def prepare(few: Sequence[int]) -> list[tuple[int, np.ndarray | str]]:

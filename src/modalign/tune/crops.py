@@ -24,8 +24,10 @@ class CropBatch(Batch):
 
     Attributes
     ----------
-    crops : (b, N, 3, H, W) uint8 on the CPU, a quarter of what they are as floats; N = 0 in epochs that have none.
-    encoder : whose input they become.
+    crops : Tensor of shape (b, N, 3, H, W), uint8
+        On the CPU, a quarter of what they are as floats; N = 0 in epochs that have none.
+    encoder : Encoder
+        Whose input they become.
     """
 
     crops: Tensor
@@ -45,10 +47,14 @@ class CropBatches(ImageBatches):
 
     Parameters
     ----------
-    items, encoder, augmentation, scale, seed, memory : as for :class:`~modalign.tune.batches.ImageBatches`.
-    crops : N.
-    side : (α, β).
-    every : only every so many epochs have crops, beginning with the first.
+    items, encoder, augmentation, scale, seed, memory : Items
+        As for :class:`~modalign.tune.batches.ImageBatches`.
+    crops : int, default=16
+        N.
+    side : tuple of (float, float)
+        (α, β).
+    every : int, default=1
+        Only every so many epochs have crops, beginning with the first.
     """
 
     def __init__(

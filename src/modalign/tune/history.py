@@ -16,12 +16,18 @@ class Epoch:
 
     Attributes
     ----------
-    epoch : counted from 0.
-    loss : mean over its images, each before the step it took part in.
-    rate : learning rate of its last step.
-    seconds : wall-clock time, on all machines that worked on it one after the other.
-    terms : means of the named parts of the loss, where it has any.
-    notes : what ``on_epoch`` returned.
+    epoch : int
+        Counted from 0.
+    loss : float
+        Mean over its images, each before the step it took part in.
+    rate : float
+        Learning rate of its last step.
+    seconds : float
+        Wall-clock time, on all machines that worked on it one after the other.
+    terms : dict of str to float
+        Means of the named parts of the loss, where it has any.
+    notes : dict of str to float
+        What ``on_epoch`` returned.
     """
 
     epoch: int
@@ -38,10 +44,14 @@ class History:
 
     Attributes
     ----------
-    epochs : in order, those before an interruption included.
-    steps : optimizer steps of the whole.
-    parameters : how many numbers were trained.
-    resumed_from : steps that were done when this call began; 0 for a new run.
+    epochs : tuple of Epoch
+        In order, those before an interruption included.
+    steps : int
+        Optimizer steps of the whole.
+    parameters : int
+        How many numbers were trained.
+    resumed_from : int, default=0
+        Steps that were done when this call began; 0 for a new run.
     """
 
     epochs: tuple[Epoch, ...]

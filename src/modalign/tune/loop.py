@@ -44,7 +44,8 @@ class Data(Protocol[B_co]):
 
     Attributes
     ----------
-    fingerprint : another one for other data; part of what a checkpoint is of.
+    fingerprint : str
+        Another one for other data; part of what a checkpoint is of.
     """
 
     @property
@@ -69,7 +70,7 @@ def train(
     threads: int | None = None,
     description: str = "Training",
 ) -> History:
-    r"""Minimize the mean over the images of a loss, over the parameters of ``module`` that want a gradient.
+    r"""Minimize the mean of a loss over the images with respect to the trainable parameters of ``module``.
 
     With B images a step in k parts of :math:`b_i` images, on any number of processes, the gradient of the step is
 
@@ -79,31 +80,38 @@ def train(
     batch (a batch mean inside a logarithm) sees its part only.
 
     Under ``torchrun`` or ``accelerate launch`` (WORLD_SIZE above 1) every process calls this with the same arguments;
-    all end with the same parameters, which equal those of one process to rounding. Buffers that a loss updates are
-    each process's own; a checkpoint keeps those of the first.
+    all end with the same parameters. A checkpoint keeps the buffers of the first process.
 
     Parameters
     ----------
-    module : holds everything that is trained, as float32 (or float64) parameters on one device; frozen parameters
+    module : nn.Module
+        Holds everything that is trained, as float32 (or float64) parameters on one device; frozen parameters
         (``requires_grad=False``) may be among them. Buffers are kept in checkpoints too.
-    loss_of_batch : the mean loss of what ``data.batch`` returned, or a mapping with ``"loss"`` and further numbers
-        that the history shall have.
-    data : the images.
-    recipe : hyper-parameters.
-    checkpoint : a folder for the state of the run. If it holds one, the run goes on from there; if it holds one of a
-        finished run, nothing is computed.
-    every : also write the state every so many steps; by default at the end of every epoch.
-    run : what else decides the result (the method's own hyper-parameters, the encoder's fingerprint, class names) as
+    loss_of_batch : callable
+        Mean loss of what ``data.batch`` returned, or a mapping with ``"loss"`` and further values for the history.
+    data : Data
+        The images.
+    recipe : Recipe
+        Hyper-parameters.
+    checkpoint : str, Path or None, default=None
+        Folder for the state of the run. If it holds one, the run continues; if that is finished, nothing is computed.
+    every : int or None, default=None
+        Also write the state every so many steps; by default at the end of every epoch.
+    run : mapping or None, default=None
+        What else decides the result (the method's own hyper-parameters, the encoder's fingerprint, class names) as
         numbers, text and lists, so that a checkpoint of another run is told apart.
-    on_epoch : called at the end of every epoch, before the checkpoint, in every process; the numbers it returns go
-        into the history. Epochs before a resumption are not reported again.
-    threads : of torch on the CPU while training, see :func:`~modalign.tune.threads.threads_for`; None for as it is.
-    description : of the bar.
+    on_epoch : callable or None, default=None
+        Called at the end of every epoch, in every process; the numbers that it returns go into the history.
+    threads : int or None, default=None
+        Of torch on the CPU while training, see :func:`~modalign.tune.threads.threads_for`; None for as it is.
+    description : str, default="Training"
+        Of the bar.
 
     Raises
     ------
-    InputError : there is nothing to train or nothing to train on, the checkpoint is of another run, or the loss
-        became infinite or NaN; the parameters are then those before that step.
+    InputError
+        There is nothing to train or nothing to train on, the checkpoint is of another run, or the loss became infinite
+        or NaN; the parameters are then those before that step.
     """
     parameters = _trainable(module)
     device = parameters[0].device

@@ -43,8 +43,10 @@ class Processes:
 
         Parameters
         ----------
-        parameters : p tensors of one device and type.
-        numbers : (k,) what else is summed, float64; it travels in the type of the parameters, in two halves.
+        parameters : sequence of Tensor
+            p tensors of one device and type.
+        numbers : Tensor of shape (k,)
+            What else is summed, float64; it travels in the type of the parameters, in two halves.
         """
         if self.count == 1:
             return numbers
@@ -68,7 +70,8 @@ class Processes:
 
         Raises
         ------
-        InputError : the processes stand at different steps.
+        InputError
+            The processes stand at different steps.
         """
         if self.count == 1:
             return

@@ -57,15 +57,24 @@ class Prompts(nn.Module):
 
     Parameters
     ----------
-    length : M, prompts a set and layer.
-    width : of the tower.
-    depth : layers that get prompts of their own; 1 is shallow.
-    sets : G; None for one set without an axis of its own.
-    classes : K for prompts of every class (CoOp's class-specific context); None for shared ones.
-    words : token embeddings (M, width), or (S ≤ G, M, width), that layer 0 of the first set or S sets starts from.
-    generator : where the rest is drawn from.
+    length : int
+        M, prompts a set and layer.
+    width : int
+        Of the tower.
+    depth : int, default=1
+        Layers that get prompts of their own; 1 is shallow.
+    sets : int or None, default=None
+        G; None for one set without an axis of its own.
+    classes : int or None, default=None
+        K for prompts of every class (CoOp's class-specific context); None for shared ones.
+    words : Tensor or None, default=None
+        Token embeddings (M, width), or (S ≤ G, M, width), that layer 0 of the first set or S sets starts from.
+    generator : Generator or None, default=None
+        Where the rest is drawn from.
 
-    Source: CoOp (Zhou et al., IJCV 2022) for text, VPT (Jia et al., ECCV 2022) for vision.
+    References
+    ----------
+    CoOp (Zhou et al., IJCV 2022) for text, VPT (Jia et al., ECCV 2022) for vision.
     """
 
     def __init__(
@@ -115,7 +124,8 @@ class IndependentPrompts(nn.Module):
 
     Parameters
     ----------
-    text, vision : the prompts of one tower, or None.
+    text, vision : Prompts or None, default=None
+        The prompts of one tower, or None.
     """
 
     def __init__(self, text: Prompts | None = None, vision: Prompts | None = None) -> None:
@@ -137,11 +147,16 @@ class ProjectedPrompts(nn.Module):
 
     Parameters
     ----------
-    text : the textual prompts, not of single classes.
-    vision_width : of the vision tower.
-    generator : where the maps are drawn from, U(±1/√width).
+    text : Prompts
+        The textual prompts, not of single classes.
+    vision_width : int
+        Of the vision tower.
+    generator : Generator or None, default=None
+        Where the maps are drawn from, U(±1/√width).
 
-    Source: MaPLe (Khattak et al., CVPR 2023); ALIGN's released configuration.
+    References
+    ----------
+    MaPLe (Khattak et al., CVPR 2023); ALIGN's released configuration.
     """
 
     def __init__(self, text: Prompts, vision_width: int, *, generator: Generator | None = None) -> None:
@@ -164,13 +179,20 @@ class ConditionalPrompts(nn.Module):
 
     Parameters
     ----------
-    length : M.
-    width : of the text tower.
-    image_width : d of the image features.
-    words : as for :class:`Prompts`.
-    generator : where the rest is drawn from.
+    length : int
+        M.
+    width : int
+        Of the text tower.
+    image_width : int
+        d of the image features.
+    words : Tensor or None, default=None
+        As for :class:`Prompts`.
+    generator : Generator or None, default=None
+        Where the rest is drawn from.
 
-    Source: CoCoOp (Zhou et al., CVPR 2022).
+    References
+    ----------
+    CoCoOp (Zhou et al., CVPR 2022).
     """
 
     def __init__(
@@ -202,14 +224,22 @@ class JointPrompts(nn.Module):
 
     Parameters
     ----------
-    length : (textual, visual) prompts a layer.
-    text_width, vision_width : of the towers.
-    width : of the block.
-    depth : layers that get prompts.
-    heads : of the attention; a divisor of ``width``.
-    generator : where everything is drawn from.
+    length : tuple of (int, int)
+        (textual, visual) prompts a layer.
+    text_width, vision_width : int
+        Of the towers.
+    width : int, default=128
+        Of the block.
+    depth : int, default=1
+        Layers that get prompts.
+    heads : int, default=4
+        Of the attention; a divisor of ``width``.
+    generator : Generator or None, default=None
+        Where everything is drawn from.
 
-    Source: Unified vision and language prompt learning (Zang et al., 2022).
+    References
+    ----------
+    Unified vision and language prompt learning (Zang et al., 2022).
     """
 
     def __init__(

@@ -22,24 +22,40 @@ class Recipe:
 
     Attributes
     ----------
-    epochs : passes over the images.
-    batch_size : images an optimizer step, over all processes and parts.
-    learning_rate : the highest.
-    optimiser : SGD with momentum 0.9 and decay in the gradient, or AdamW with decoupled decay and its usual moments.
-    weight_decay : on every trainable parameter but those in ``undecayed``.
-    undecayed : ends of names of parameters without decay, such as ``("bias",)``.
-    schedule : see :func:`learning_rate`.
-    warmup : epochs of a constant ``warmup_rate`` by epoch (a run that is not longer learns next to nothing); steps
-        of a line up from zero by step.
-    warmup_rate : of the warm-up by epoch.
-    final_rate : where the cosine would end.
-    accumulate : parts that a batch is computed in one after the other, for its memory; the gradient is that of the
-        whole batch to rounding.
-    precision : of the forward pass; ``"bfloat16"`` is autocast, parameters and their updates stay in float32.
-    clip : gradients longer than this, all together, are shortened to it.
-    drop_last : leave out what an epoch has beyond whole batches.
-    gradient_checkpointing : for the method to hand to its towers; the loop only carries it.
-    seed : of the order of images, their augmentation and whatever the loss draws from torch.
+    epochs : int
+        Passes over the images.
+    batch_size : int
+        Images an optimizer step, over all processes and parts.
+    learning_rate : float
+        The highest.
+    optimiser : {"sgd", "adamw"}, default="sgd"
+        SGD with momentum 0.9 and decay in the gradient, or AdamW with decoupled decay and its usual moments.
+    weight_decay : float, default=0.0005
+        On every trainable parameter but those in ``undecayed``.
+    undecayed : tuple of str, default=()
+        Ends of names of parameters without decay, such as ``("bias",)``.
+    schedule : {"cosine by epoch", "cosine by step", "constant"}, default="cosine by epoch"
+        See :func:`learning_rate`.
+    warmup : int, default=1
+        Epochs of a constant ``warmup_rate`` by epoch (a run that is not longer learns next to nothing); steps of a line
+        up from zero by step.
+    warmup_rate : float, default=1e-05
+        Of the warm-up by epoch.
+    final_rate : float, default=0.0
+        Where the cosine would end.
+    accumulate : int, default=1
+        Parts that a batch is computed in one after the other, for its memory; the gradient is that of the whole batch
+        to rounding.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Of the forward pass; ``"bfloat16"`` is autocast, parameters and their updates stay in float32.
+    clip : float or None, default=None
+        Gradients longer than this, all together, are shortened to it.
+    drop_last : bool, default=False
+        Leave out what an epoch has beyond whole batches.
+    gradient_checkpointing : bool, default=False
+        For the method to hand to its towers; the loop only carries it.
+    seed : int, default=0
+        Of the order of images, their augmentation and whatever the loss draws from torch.
     """
 
     epochs: int
@@ -85,7 +101,8 @@ class Recipe:
 
         Raises
         ------
-        InputError : there is none.
+        InputError
+            There is none.
         """
         steps = n // self.batch_size if self.drop_last else math.ceil(n / self.batch_size)
         if not steps:
@@ -101,12 +118,15 @@ def recipe_entries(training: Mapping[str, Any] | None, taken: Iterable[str] = ()
 
     Parameters
     ----------
-    training : name → value, or None.
-    taken : entries that the method has parameters of its own for.
+    training : mapping or None
+        Name → value, or None.
+    taken : iterable of str, default=()
+        Entries that the method has parameters of its own for.
 
     Raises
     ------
-    UnknownNameError : a name that is no entry; the message has the nearest one.
+    UnknownNameError
+        A name that is no entry; the message has the nearest one.
     """
     known = [entry.name for entry in fields(Recipe) if entry.name not in taken]
     advice = "It holds entries of a recipe such as 'precision' or 'accumulate'."
@@ -136,8 +156,10 @@ def learning_rate(recipe: Recipe, steps_per_epoch: int) -> Callable[[int], float
 
     Parameters
     ----------
-    recipe : its schedule, rates, warm-up and epochs.
-    steps_per_epoch : optimizer steps an epoch.
+    recipe : Recipe
+        Its schedule, rates, warm-up and epochs.
+    steps_per_epoch : int
+        Optimizer steps an epoch.
     """
     highest, lowest, warmup = recipe.learning_rate, recipe.final_rate, recipe.warmup
 

@@ -34,7 +34,8 @@ class LayerNorms(nn.ParameterDict):
 
     Parameters
     ----------
-    vision : the frozen tower, whose values it starts from, in float32.
+    vision : VisionTower
+        The frozen tower, whose values it starts from, in float32.
     """
 
     def __init__(self, vision: VisionTower) -> None:
@@ -62,15 +63,20 @@ def target(
 
     Parameters
     ----------
-    name : which.
-    vision : the frozen tower.
-    generator : where a random start is drawn from; None for a module whose state is restored next, which spares LoRA
-        the import of ``peft``.
-    options : of :class:`LoRA` or :class:`KAdaptation`, such as ``rank=8``.
+    name : {"layer_norms", "lora", "k_adaptation"}
+        Which.
+    vision : VisionTower
+        The frozen tower.
+    generator : Generator or None, default=None
+        Where a random start is drawn from; None for a module whose state is restored next, which spares LoRA the import
+        of ``peft``.
+    options : object
+        Of :class:`LoRA` or :class:`KAdaptation`, such as ``rank=8``.
 
     Raises
     ------
-    InputError : no such target, or none of its options.
+    InputError
+        No such target, or none of its options.
     """
     require_choice("target", name, get_args(Target))
     cls = {"layer_norms": LayerNorms, "lora": LoRA, "k_adaptation": KAdaptation}[name]

@@ -26,13 +26,18 @@ class Topology:
 
     Attributes
     ----------
-    sentences : K · G of them, those of a class next to each other.
-    relations : (2, K · G, L, L) uint8 on the CPU: how many relations between two entities, and between an entity and
-        an attribute, a pair of positions takes part in; symmetric. None without graphs.
-    graphs : G; a class with fewer graphs than another repeats its own.
-    summary : how many ``relations`` are among the tokens; how many were left out, since an end of them is no node of
-        the graph; how many nodes were left out, since the context is full.
-    fingerprint : another one for other sentences or relations.
+    sentences : callable
+        K · G of them, those of a class next to each other.
+    relations : Tensor or None
+        Tensor of shape (2, K · G, L, L) or None uint8. on the CPU: how many relations between two entities, and between
+        an entity and an attribute, a pair of positions takes part in; symmetric. None without graphs.
+    graphs : int
+        G; a class with fewer graphs than another repeats its own.
+    summary : dict of str to int
+        How many ``relations`` are among the tokens; how many were left out, since an end of them is no node of the
+        graph; how many nodes were left out, since the context is full.
+    fingerprint : str
+        Another one for other sentences or relations.
     """
 
     sentences: Sentences
@@ -46,11 +51,13 @@ class Topology:
 
         Parameters
         ----------
-        graphs : (K,) int64 on the CPU, or one number for all classes, in 0 … G − 1.
+        graphs : Tensor or int
+            Tensor of shape (K,) or int int64. on the CPU, or one number for all classes, in 0 … G − 1.
 
         Returns
         -------
-        K sentences and their relations (2, K, L, L), L their longest.
+        tuple of (callable, Tensor or None)
+            K sentences and their relations (2, K, L, L), L their longest.
         """
         all_ids, all_ends, texts = self.sentences.ids, self.sentences.ends, self.sentences.texts
         rows = torch.arange(0, len(all_ids), self.graphs) + graphs
@@ -70,15 +77,21 @@ def read_topology(
 
     Parameters
     ----------
-    file : HPT's layout, see :func:`modalign.data.text.descriptions.read_structures`; or None.
-    tower : whose tokenizer and context count.
-    class_names : K.
-    slots : placeholders for prompts in every sentence.
-    ending : what closes the sentences.
+    file : str or None
+        HPT's layout, see :func:`modalign.data.text.descriptions.read_structures`; or None.
+    tower : TextTower
+        Whose tokenizer and context count.
+    class_names : sequence of str
+        K.
+    slots : int
+        Placeholders for prompts in every sentence.
+    ending : str, default="."
+        What closes the sentences.
 
     Raises
     ------
-    InputError : the file cannot be read or lacks a class; a class name does not fit into the context.
+    InputError
+        The file cannot be read or lacks a class; a class name does not fit into the context.
     """
     names = [readable(name) for name in class_names]
     plain = tower.tokenize([name + ending for name in names], slots)

@@ -57,8 +57,10 @@ class TrainingState:
 
     Parameters
     ----------
-    folder : made when first written to; must be empty or hold a checkpoint of the same run.
-    run : all that decides the result, as JSON knows it; a checkpoint with another one is refused.
+    folder : str or Path
+        Made when first written to; must be empty or hold a checkpoint of the same run.
+    run : mapping
+        All that decides the result, as JSON knows it; a checkpoint with another one is refused.
     """
 
     def __init__(self, folder: str | Path, run: Mapping[str, Any]) -> None:
@@ -80,8 +82,8 @@ class TrainingState:
 
         Raises
         ------
-        InputError : the folder holds something else, the checkpoint is of another run or damaged. The module is then
-            as it was.
+        InputError
+            The folder holds something else, the checkpoint is of another run or damaged. The module is then as it was.
         """
         card = self._read_card()
         if card is None:

@@ -40,19 +40,27 @@ class LoRA(nn.ParameterDict):
 
     Parameters
     ----------
-    tower : the frozen tower, of images or text; only its shapes are used.
-    rank : r.
-    alpha : α; None takes r, so that the factor is 1.
-    maps : which of a layer.
-    generator : where A is drawn from; None is torch's own.
-    start : False leaves A at zero as well, for ``load_state_dict`` to fill.
+    tower : Layered
+        The frozen tower, of images or text; only its shapes are used.
+    rank : int, default=4
+        r.
+    alpha : float or None, default=None
+        α; None takes r, so that the factor is 1.
+    maps : sequence of {"q", "k", "v", "out", "fc1", "fc2"}
+        Which of a layer.
+    generator : Generator or None, default=None
+        Where A is drawn from; None is torch's own.
+    start : bool, default=True
+        False leaves A at zero as well, for ``load_state_dict`` to fill.
 
     Raises
     ------
-    MissingExtraError : ``peft`` is not installed and the module is not to be restored.
-    InputError : options out of their range.
-
-    Source: Hu et al., LoRA: Low-rank adaptation of large language models, ICLR 2022, equation 3 and section 4.1.
+    MissingExtraError
+        ``peft`` is not installed and the module is not to be restored.
+    InputError
+        Options out of their range.
+    Source
+        Hu et al., LoRA: Low-rank adaptation of large language models, ICLR 2022, equation 3 and section 4.1.
     """
 
     def __init__(
@@ -90,9 +98,11 @@ class LoRA(nn.ParameterDict):
 
         Parameters
         ----------
-        tower : like the one that the module was made for.
-        dropout : share of the inputs x of every B A x that is set to zero, drawn anew for each map and token from
-            torch's own generator; only beside queries, keys and values.
+        tower : T
+            Like the one that the module was made for.
+        dropout : float, default=0.0
+            Share of the inputs x of every B A x that is set to zero, drawn anew for each map and token from torch's own
+            generator; only beside queries, keys and values.
         """
         if not dropout:
             return tower.with_updates(self.updates())
@@ -147,18 +157,25 @@ class KAdaptation(nn.ParameterDict):
 
     Parameters
     ----------
-    vision : the frozen tower; only its shapes are used.
-    n : number of terms and size of A_i; a divisor of the width.
-    rank : r.
-    scale : c.
-    maps : which of a layer.
-    generator : where s, t and u are drawn from.
+    vision : VisionTower
+        The frozen tower; only its shapes are used.
+    n : int, default=32
+        Number of terms and size of A_i; a divisor of the width.
+    rank : int, default=1
+        r.
+    scale : float, default=160.0
+        c.
+    maps : sequence of {"q", "k", "v", "out", "fc1", "fc2"}
+        Which of a layer.
+    generator : Generator or None, default=None
+        Where s, t and u are drawn from.
 
     Raises
     ------
-    InputError : options out of their range, or n that does not divide the width.
-
-    Source: He, Li, Zhang, Yang and Wang, Parameter-efficient model adaptation for vision transformers, AAAI 2023.
+    InputError
+        Options out of their range, or n that does not divide the width.
+    Source
+        He, Li, Zhang, Yang and Wang, Parameter-efficient model adaptation for vision transformers, AAAI 2023.
     """
 
     def __init__(

@@ -24,6 +24,7 @@ def append_line(path: str | Path, line: bytes) -> None:
     Parameters
     ----------
     path : str or Path
+        The file to append to.
     line : bytes
         Without a line break.
 

@@ -31,8 +31,9 @@ class CardFormat:
 
     Attributes
     ----------
-    family, version : str and int
-        The entry ``format`` is ``family/version``. Older versions are read, too; version 1 has no digest.
+    family, version : str
+        And int And int The entry ``format`` is ``family/version``. Older versions are read, too; version 1 has no
+        digest.
     what : str
         For messages: "a model".
     file : str

@@ -34,6 +34,7 @@ def read_npz(path: str | Path, what: str) -> dict[str, np.ndarray]:
     Parameters
     ----------
     path : str or Path
+        The file to read.
     what : str
         What is expected, for the sentence: "a features file (.npz)".
 

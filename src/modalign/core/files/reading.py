@@ -44,6 +44,7 @@ def open_regular(path: str | os.PathLike[str], what: str) -> Iterator[BinaryIO]:
     Yields
     ------
     file : BinaryIO
+        Open for reading in binary mode.
 
     Raises
     ------
@@ -145,7 +146,8 @@ def read_json(path: str | os.PathLike[str], what: str, limit: int = TEXT_LIMIT) 
 
     Parameters
     ----------
-    path : str or Path
+    path : str or os.PathLike
+        The file to read.
     what : str
         What is expected, for the sentence: "a split file".
     limit : int, default=TEXT_LIMIT

@@ -33,8 +33,8 @@ class MemberBlob(Generic[M]):
 
     Attributes
     ----------
-    archive, member : Archive and object
-        Where the bytes are, and what the archive knows the member by.
+    archive, member : Archive
+        And object Where the bytes are, and what the archive knows the member by.
     name : str
         Its cleaned path in the archive.
     """

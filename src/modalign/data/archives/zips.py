@@ -39,8 +39,9 @@ class ZipArchive:
 
         Parameters
         ----------
-        member : (ZipInfo, int or None)
-            What is known of it, and where its data begins if the table of contents does not know it.
+        member : tuple of (zipfile.ZipInfo, int or None)
+            (ZipInfo, int or None) What is known of it, and where its data begins if the table of contents does not know
+            it.
         """
         info, start = member
         with self._lock:

@@ -104,11 +104,14 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, target: Target | None =
 
     Parameters
     ----------
-    data : the bytes of an image file.
-    max_pixels : refuse pictures with more pixels than this.
-    target : (width, height) of an upright picture → the size that the caller will resize it to. A JPEG comes out
-        reduced if it stays at least :data:`OVERSAMPLING` times as large as that, and has the same target. Resized, it
-        differs from the whole by less than half of one of 255 levels in the mean. None keeps all pixels.
+    data : bytes
+        The bytes of an image file.
+    max_pixels : int, default=MAX_PIXELS
+        Refuse pictures with more pixels than this.
+    target : callable or None, default=None
+        (width, height) of an upright picture → the size that the caller will resize it to. A JPEG comes out reduced if
+        it stays at least :data:`OVERSAMPLING` times as large as that, and has the same target. Resized, it differs from
+        the whole by less than half of one of 255 levels in the mean. None keeps all pixels.
 
     Raises
     ------

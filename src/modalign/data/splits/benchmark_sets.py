@@ -24,8 +24,10 @@ def open_dataset(name: str, root: str | Path) -> tuple[Items, Split]:
 
     Parameters
     ----------
-    name : see :func:`dataset`.
-    root : the folder that holds ``caltech-101/``, ``oxford_pets/`` …, or the folder of the data set itself.
+    name : str
+        See :func:`dataset`.
+    root : str or Path
+        The folder that holds ``caltech-101/``, ``oxford_pets/`` …, or the folder of the data set itself.
 
     Raises
     ------

@@ -21,17 +21,28 @@ class Dataset:
 
     Attributes
     ----------
-    name : what it is called here.
-    n_classes, n_test : size of the class list and of the usual test list.
-    folder : its folder below the data root.
-    images : where the images are inside it.
-    layout : how it is read: CoOp's split file, ImageNet's folders, lists of its own, or class folders.
-    lists : the file that says what is train and test, if it is not the folders.
-    licence : what its authors allow, in words; "not stated" where they say nothing.
-    source : where to get it.
-    coop : images to train and to validate on in CoOp's split; None where it has no such lists.
-    vissl : images to train and to test on in VISSL's lists, which FAIR uses; None where it has none.
-    train : for class folders without train and test, the share of every class that is for training.
+    name : str
+        What it is called here.
+    n_classes, n_test : int
+        Size of the class list and of the usual test list.
+    folder : str
+        Its folder below the data root.
+    images : str
+        Where the images are inside it.
+    layout : {"coop", "imagenet", "aircraft", "cub", "folders"}
+        How it is read: CoOp's split file, ImageNet's folders, lists of its own, or class folders.
+    lists : str
+        The file that says what is train and test, if it is not the folders.
+    licence : str
+        What its authors allow, in words; "not stated" where they say nothing.
+    source : str
+        Where to get it.
+    coop : tuple of (int, int) or None, default=None
+        Images to train and to validate on in CoOp's split; None where it has no such lists.
+    vissl : tuple of (int, int) or None, default=None
+        Images to train and to test on in VISSL's lists, which FAIR uses; None where it has none.
+    train : float, default=0.8
+        For class folders without train and test, the share of every class that is for training.
     """
 
     name: str

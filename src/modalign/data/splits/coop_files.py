@@ -33,9 +33,11 @@ def read_coop_split(file: str | Path, root: str | Path | None = None) -> tuple[I
 
     Parameters
     ----------
-    file : the split file.
-    root : the folder that its paths are relative to. Default: the split file's own folder, without looking whether
-        the images are there.
+    file : str or Path
+        The split file.
+    root : str, Path or None, default=None
+        The folder that its paths are relative to. Default: the split file's own folder, without looking whether the
+        images are there.
     """
     lists = coop_lists(read_json(file, "a CoOp split file"), f"'{file}'")
     base = os.path.abspath(Path(file).parent if root is None else root)

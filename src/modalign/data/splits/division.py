@@ -71,11 +71,16 @@ class Division:
 
     Attributes
     ----------
-    names : part → names of its folders, in natural order of the folders that hold them.
-    default : part of an image that lies in none of these folders; "" if the source does not say.
-    clear, bare : the folders that are divided; a clear one decides before a bare one.
-    loose : those of the clear ones whose sub-folders name a part by one of their words.
-    several : names of the data sets, if the source holds more than one: folders with parts and with classes in these.
+    names : dict of str to tuple of str
+        Part → names of its folders, in natural order of the folders that hold them.
+    default : str
+        Part of an image that lies in none of these folders; "" if the source does not say.
+    clear, bare : frozenset of tuple of str
+        The folders that are divided; a clear one decides before a bare one.
+    loose : frozenset of tuple of str
+        Those of the clear ones whose sub-folders name a part by one of their words.
+    several : tuple of str, default=()
+        Names of the data sets, if the source holds more than one: folders with parts and with classes in these.
     """
 
     names: dict[str, tuple[str, ...]]
@@ -118,14 +123,18 @@ def divide_folders(
 
     Parameters
     ----------
-    images : the folders above every image, outermost first.
-    empty : folders without an image.
-    alone : whether a source that is all for testing, or all for validation, counts as divided. False for lists of
-        paths, which a person put together.
+    images : iterable of sequence of str
+        The folders above every image, outermost first.
+    empty : iterable of sequence of str, default=()
+        Folders without an image.
+    alone : bool, default=True
+        Whether a source that is all for testing, or all for validation, counts as divided. False for lists of paths,
+        which a person put together.
 
     Returns
     -------
-    None if nothing is divided. Time linear in the number of images.
+    Division or None
+        None if nothing is divided. Time linear in the number of images.
     """
     above = dict.fromkeys(tuple(folders) for folders in images)
     inside: dict[Folders, set[str]] = defaultdict(set)

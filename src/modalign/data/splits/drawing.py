@@ -40,19 +40,36 @@ def few_shot(
 
     Parameters
     ----------
-    labels : class indices, −1 = unknown; or items, whose class names then make the notes readable.
-    shots : images a class; 0 for none; ``"all"`` for every one, less a fifth for validation if there is no official
+    labels : array-like
+        Class indices, −1 = unknown; or items, whose class names then make the notes readable.
+    shots : int or str
+        Images a class; 0 for none; ``"all"`` for every one, less a fifth for validation if there is no official
         validation list.
-    seed : which draw.
-    validation_shots : default min(shots, 4), CoOp's choice; with ``"all"`` the whole validation list or a fifth.
-    official : lists to draw from, such as :func:`draw_split` or a benchmark's split file gives. By default those of the
-        items themselves, if their source marks parts.
-    test : for one folder, the share of every class that is set aside first, by a draw that depends neither on
-        ``seed`` nor on ``shots``, so that all of them are tested on the same images. None: test is what is left over.
+    seed : int, default=0
+        Which draw.
+    validation_shots : int or None, default=None
+        Default min(shots, 4), CoOp's choice; with ``"all"`` the whole validation list or a fifth.
+    official : Split or None, default=None
+        Lists to draw from, such as :func:`draw_split` or a benchmark's split file gives. By default those of the items
+        themselves, if their source marks parts.
+    test : float or None, default=None
+        For one folder, the share of every class that is set aside first, by a draw that depends neither on ``seed`` nor
+        on ``shots``, so that all of them are tested on the same images. None: test is what is left over.
 
     Returns
     -------
-    A split whose ``unlabelled`` holds the rest of the training pool and, for one folder, the images without a label.
+    Split
+        A split whose ``unlabelled`` holds the rest of the training pool and, for one folder, the images without a
+        label.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> import numpy as np
+    >>> y = np.repeat([0, 1], 10)
+    >>> split = ma.few_shot(y, shots=2, seed=0, test=0.5)
+    >>> y[split.train]
+    array([0, 0, 1, 1])
     """
     y, names = label_array(labels)
     official = official_lists(labels, official)

@@ -21,11 +21,16 @@ class OfficialLists:
 
     Attributes
     ----------
-    origin : where the lists come from, for messages: "'split_zhou_OxfordPets.json'".
-    paths : the n images as the file names them, with ``/``.
-    parts : "train", "validation", "test" or "unlabelled" of each; the lists follow one another in this order.
-    labels : (n,) int64 indices into ``class_names``; −1 where the file names no class.
-    class_names : names of the classes in label order; empty if the file has none.
+    origin : str
+        Where the lists come from, for messages: "'split_zhou_OxfordPets.json'".
+    paths : tuple of str
+        The n images as the file names them, with ``/``.
+    parts : tuple of str
+        "train", "validation", "test" or "unlabelled" of each; the lists follow one another in this order.
+    labels : ndarray of shape (n,), int64
+        Indices into ``class_names``; −1 where the file names no class.
+    class_names : tuple of str, default=()
+        Names of the classes in label order; empty if the file has none.
     """
 
     origin: str

@@ -37,9 +37,12 @@ class BaseToNew:
 
     Attributes
     ----------
-    base_classes, new_classes : class indices of the two halves.
-    base : the split restricted to base classes; its test list is the test on base.
-    new_test : test indices of the new classes. Each half is scored in its own label space, see :func:`relabel`.
+    base_classes, new_classes : ndarray
+        Class indices of the two halves.
+    base : Split
+        The split restricted to base classes; its test list is the test on base.
+    new_test : ndarray
+        Test indices of the new classes. Each half is scored in its own label space, see :func:`relabel`.
     """
 
     base_classes: np.ndarray

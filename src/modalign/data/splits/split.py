@@ -25,14 +25,30 @@ class Split:
 
     Attributes
     ----------
-    train : indices whose labels a method may learn from.
-    validation : indices for choosing hyper-parameters.
-    test : indices for the final number only.
-    unlabelled : indices that a method may look at without their labels; never overlaps ``test`` unless the protocol
-        is transductive, which the description then says.
-    seed : what the draw was seeded with; None where nothing was drawn.
-    description : the protocol, in words.
-    notes : where it could not give what was asked for.
+    train : ndarray
+        Indices whose labels a method may learn from.
+    validation : ndarray
+        Indices for choosing hyper-parameters.
+    test : ndarray
+        Indices for the final number only.
+    unlabelled : ndarray
+        Indices that a method may look at without their labels; never overlaps ``test`` unless the protocol is
+        transductive, which the description then says.
+    seed : int or None, default=None
+        What the draw was seeded with; None where nothing was drawn.
+    description : str, default=""
+        The protocol, in words.
+    notes : tuple of str, default=()
+        Where it could not give what was asked for.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> import numpy as np
+    >>> y = np.repeat([0, 1], 10)
+    >>> split = ma.few_shot(y, shots=2, seed=0, test=0.5)
+    >>> len(split.train), len(split.validation), len(split.test)
+    (4, 4, 10)
     """
 
     train: np.ndarray

@@ -72,10 +72,13 @@ def divide_by(listing: Listing, lists: OfficialLists, classes: object = None) ->
 
     Parameters
     ----------
-    listing : changed in place.
-    lists : of this source, or of a larger one.
-    classes : the names that the user wants; see :func:`~modalign.data.names.name_classes`. Where they fit the class
-        folders and not the names of the lists, the folders stay the classes.
+    listing : Listing
+        Changed in place.
+    lists : OfficialLists
+        Of this source, or of a larger one.
+    classes : object, default=None
+        The names that the user wants; see :func:`~modalign.data.names.name_classes`. Where they fit the class folders
+        and not the names of the lists, the folders stay the classes.
 
     Raises
     ------

@@ -28,14 +28,18 @@ def sentences(
 
     Parameters
     ----------
-    class_names : C names.
-    templates : one sentence with ``{}`` for the name, several, or a key of :data:`TEMPLATES` such as ``"imagenet"``.
-    grammatical : write "an owl" and "scissors" where a template says "a {}". Off by default, because the published
-        numbers were measured with "a owl" and "a scissors".
+    class_names : sequence of str
+        C names.
+    templates : str or sequence of str, default=DEFAULT_TEMPLATE
+        One sentence with ``{}`` for the name, several, or a key of :data:`TEMPLATES` such as ``"imagenet"``.
+    grammatical : bool, default=False
+        Write "an owl" and "scissors" where a template says "a {}". Off by default, because the published numbers were
+        measured with "a owl" and "a scissors".
 
     Returns
     -------
-    C lists of T sentences.
+    list of list of str
+        C lists of T sentences.
     """
     patterns = resolve_templates(templates)
     names = [readable(name) for name in class_names]
@@ -51,10 +55,13 @@ def class_sentences(
 
     Parameters
     ----------
-    class_names : C names.
-    templates : as for :func:`sentences`; by default :data:`DEFAULT_TEMPLATE` where there are no descriptions, with
-        the article that the name wants, which no published number rests on.
-    descriptions : as for :func:`read_descriptions`; with templates too, those sentences come first.
+    class_names : sequence of str
+        C names.
+    templates : str, sequence of str or None, default=None
+        As for :func:`sentences`; by default :data:`DEFAULT_TEMPLATE` where there are no descriptions, with the article
+        that the name wants, which no published number rests on.
+    descriptions : str, Path or None, default=None
+        As for :func:`read_descriptions`; with templates too, those sentences come first.
     """
     if descriptions is None:
         if templates is None:
@@ -122,7 +129,8 @@ def read_descriptions(file: str | Path, class_names: Sequence[str]) -> list[list
 
     Returns
     -------
-    C lists, in the order of ``class_names``, each with at least one sentence.
+    list of list of str
+        C lists, in the order of ``class_names``, each with at least one sentence.
 
     Raises
     ------
@@ -148,10 +156,13 @@ class Structure:
 
     Attributes
     ----------
-    entities, attributes : the nodes.
-    relations : (entity, relationship, entity).
-    attribute_relations : (entity, relationship, attribute). As the language model wrote them: an end of a relation
-        is not always among the nodes.
+    entities, attributes : tuple of str
+        The nodes.
+    relations : tuple of tuple of (str, str, str)
+        (entity, relationship, entity).
+    attribute_relations : tuple of tuple of (str, str, str)
+        (entity, relationship, attribute). As the language model wrote them: an end of a relation is not always among
+        the nodes.
     """
 
     entities: tuple[str, ...]

@@ -33,9 +33,12 @@ class NameWarning:
 
     Attributes
     ----------
-    kind : ``same``, ``similar``, ``contained``, ``code`` or ``meaning``.
-    names : the classes concerned.
-    message : what it is and what to do, in a sentence.
+    kind : {"same", "similar", "contained", "code", "meaning"}
+        ``same``, ``similar``, ``contained``, ``code`` or ``meaning``.
+    names : tuple of str
+        The classes concerned.
+    message : str
+        What it is and what to do, in a sentence.
     """
 
     kind: Kind
@@ -57,9 +60,12 @@ def lint(
 
     Parameters
     ----------
-    class_names : C names.
-    vectors : (C, d) text vectors of the names, or (C, T, d) of several sentences each; need not have length 1.
-    threshold : cosine above which two classes count as one in meaning.
+    class_names : sequence of str
+        C names.
+    vectors : ndarray of shape (C, d) or None, default=None
+        Text vectors of the names, or (C, T, d) of several sentences each; need not have length 1.
+    threshold : float, default=0.95
+        Cosine above which two classes count as one in meaning.
     """
     names = [normalise(name) for name in class_names]
     cosine = None if vectors is None else _cosines(np.asarray(vectors, dtype=np.float64), len(names))

@@ -34,7 +34,8 @@ def read_ahead(
     ----------
     function : callable
         Called in threads with a few jobs; one result for each.
-    jobs : sequence
+    jobs : sequence of A
+        Arguments of the calls, in order.
     window : int
         How many jobs to be ahead.
     size : callable

@@ -44,17 +44,24 @@ def embed_crops(
 
     Parameters
     ----------
-    source : anything :func:`~modalign.load_items` takes, labeled or not.
-    encoder : of square pictures of one size.
-    crops : N.
-    side : (α, β), range of the side in units of the picture's short side.
-    seed : of the squares.
-    by_content : the squares follow from the picture and not from its place, so that one picture has the same ones
-        whatever stands beside it; they are then not those of ``CropBatches``.
+    source : object
+        Anything :func:`~modalign.load_items` takes, labeled or not.
+    encoder : Encoder
+        Of square pictures of one size.
+    crops : int, default=16
+        N.
+    side : tuple of (float, float)
+        (α, β), range of the side in units of the picture's short side.
+    seed : int, default=0
+        Of the squares.
+    by_content : bool, default=False
+        The squares follow from the picture and not from its place, so that one picture has the same ones whatever
+        stands beside it; they are then not those of ``CropBatches``.
 
     Raises
     ------
-    InputError : no image can be decoded, N is below 1, or the range is none.
+    InputError
+        No image can be decoded, N is below 1, or the range is none.
     """
     if crops < 1:
         raise InputError(f"Expected at least 1 crop an image, got {crops}.")

@@ -98,8 +98,10 @@ class Shelf:
 
     Parameters
     ----------
-    folder : holds the three files.
-    fingerprint, view, dim : what the vectors are; a folder of other vectors is refused.
+    folder : Path
+        Holds the three files.
+    fingerprint, view, dim : str
+        What the vectors are; a folder of other vectors is refused.
     """
 
     def __init__(self, folder: Path, fingerprint: str, view: str, dim: int) -> None:

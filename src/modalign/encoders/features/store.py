@@ -76,8 +76,10 @@ def is_settled(identity: Identity | None, now: int | None = None) -> bool:
 
     Parameters
     ----------
-    identity : (path, size, mtime_ns, ctime_ns, inode), taken before the file was read.
-    now : nanoseconds since the epoch when reading began, the present by default.
+    identity : tuple of (str, int, int, int, int) or None
+        (path, size, mtime_ns, ctime_ns, inode), taken before the file was read.
+    now : int or None, default=None
+        Nanoseconds since the epoch when reading began, the present by default.
     """
     if identity is None:
         return False
@@ -91,7 +93,19 @@ class FeatureStore:
 
     Parameters
     ----------
-    root : the folder, made on first writing; :func:`default_cache` by default.
+    root : str, Path or None, default=None
+        The folder, made on first writing; :func:`default_cache` by default.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.data.digits import load_digits
+    >>> digits = load_digits().select(range(30))
+    >>> encoder = ma.load_encoder("tiny", cache=ma.FeatureStore("cache"))
+    >>> first = encoder.embed_images(digits)  # computed
+    >>> again = encoder.embed_images(digits)  # read from the folder "cache"
+    >>> bool((first.vectors == again.vectors).all())
+    True
     """
 
     def __init__(self, root: str | Path | None = None) -> None:

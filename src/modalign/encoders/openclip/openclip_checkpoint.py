@@ -36,7 +36,8 @@ class OpenClipCheckpoint(Checkpoint):
 
     Attributes
     ----------
-    pixels : the ``preprocess_cfg``.
+    pixels : mapping
+        The ``preprocess_cfg``.
     """
 
     pixels: Mapping[str, Any]
@@ -92,8 +93,10 @@ class ResNetClip(nn.Module):
 
     Parameters
     ----------
-    config : in the terms of ``transformers``.
-    residual : the image tower.
+    config : mapping
+        In the terms of ``transformers``.
+    residual : ResNet
+        The image tower.
     """
 
     def __init__(self, config: Mapping[str, Any], residual: ResNet) -> None:

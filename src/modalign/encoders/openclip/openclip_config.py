@@ -31,8 +31,10 @@ def translated(model: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
     Parameters
     ----------
-    model : the ``model_cfg``.
-    path : of the file, for messages.
+    model : mapping
+        The ``model_cfg``.
+    path : Path
+        Of the file, for messages.
 
     Raises
     ------

@@ -44,10 +44,14 @@ def check_tensors(tensors: dict[str, Tensor], config: Mapping[str, Any], residua
 
     Parameters
     ----------
-    tensors : by their names in the checkpoint.
-    config : in the terms of ``transformers``.
-    residual : the image tower, if it is a ResNet.
-    folder : for messages.
+    tensors : dict of str to Tensor
+        By their names in the checkpoint.
+    config : mapping
+        In the terms of ``transformers``.
+    residual : ResNet or None
+        The image tower, if it is a ResNet.
+    folder : Path
+        For messages.
     """
     for name in [name for name in tensors if name.rpartition(".")[2] in _IDLE]:
         del tensors[name]

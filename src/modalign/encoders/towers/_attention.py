@@ -22,15 +22,21 @@ def packed_attention(
 
     Parameters
     ----------
-    q : (G, heads, R, e) of the positions that ``queries`` names; already scaled.
-    k, v : (G, heads, T, e) of all positions.
-    packing : where the sentences stand.
-    queries : which positions are computed.
-    bias : (K, L, L) added to the scores of query and key positions; needs an empty prefix.
+    q : Tensor of shape (G, heads, R, e)
+        Of the positions that ``queries`` names; already scaled.
+    k, v : Tensor of shape (G, heads, T, e)
+        Of all positions.
+    packing : Packing
+        Where the sentences stand.
+    queries : Queries
+        Which positions are computed.
+    bias : Tensor of shape (K, L, L) or None, default=None
+        Added to the scores of query and key positions; needs an empty prefix.
 
     Returns
     -------
-    Tensor : as ``q``.
+    Tensor
+        Tensor : as ``q``.
     """
     P, groups = packing.prefix, packing.groups
     assert bias is None or P == 0

@@ -39,12 +39,14 @@ class Layered:
 
         Parameters
         ----------
-        updates : ΔW (outputs, inputs) by the names that :meth:`maps` gives, as for the encoder's own weights: W x + ΔW
-            x; on the tower's device. All that is not named is shared with this tower.
+        updates : mapping of str to Tensor
+            ΔW (outputs, inputs) by the names that :meth:`maps` gives, as for the encoder's own weights: W x + ΔW x; on
+            the tower's device. All that is not named is shared with this tower.
 
         Raises
         ------
-        InputError : a map that the tower has not, or ΔW of another shape.
+        InputError
+            A map that the tower has not, or ΔW of another shape.
         """
         shapes = self.maps()
         for name, update in updates.items():
@@ -61,11 +63,13 @@ class Layered:
 
         Parameters
         ----------
-        paths : by the names that :meth:`maps` gives, ``3_q``, ``3_k`` or ``3_v`` for layer 3.
+        paths : mapping of str to callable
+            By the names that :meth:`maps` gives, ``3_q``, ``3_k`` or ``3_v`` for layer 3.
 
         Raises
         ------
-        InputError : a map that the tower has not, or that takes no path.
+        InputError
+            A map that the tower has not, or that takes no path.
         """
         for name in paths:
             if name in self.maps() and name.split("_")[1] not in ("q", "k", "v"):

@@ -17,10 +17,14 @@ class Group:
 
     Attributes
     ----------
-    classes : (N,) their numbers, on the CPU.
-    own : (N,) the position of the end-of-text token within the own part, on the CPU.
-    start : place in the row at which the first of them begins.
-    length : tokens of each.
+    classes : Tensor of shape (N,)
+        Their numbers, on the CPU.
+    own : Tensor of shape (N,)
+        The position of the end-of-text token within the own part, on the CPU.
+    start : int
+        Place in the row at which the first of them begins.
+    length : int
+        Tokens of each.
     """
 
     classes: Tensor
@@ -35,11 +39,15 @@ class Queries:
 
     Attributes
     ----------
-    rows : (R,) their places in the row, in its order; None for all.
-    prefix : whether the shared part is among them, wholly.
-    at : a group each, (N or 1, Q): the positions within the own part.
-    masks : a group each, (N or 1, Q, length) of 0 and −∞ to add to scores, so that no position sees a later one;
-        None where that is all 0.
+    rows : Tensor of shape (R,) or None
+        Their places in the row, in its order; None for all.
+    prefix : bool
+        Whether the shared part is among them, wholly.
+    at : tuple of Tensor
+        A group each, (N or 1, Q): the positions within the own part.
+    masks : tuple of Tensor or None
+        A group each, (N or 1, Q, length) of 0 and −∞ to add to scores, so that no position sees a later one; None where
+        that is all 0.
     """
 
     rows: Tensor | None
@@ -54,12 +62,18 @@ class Packing:
 
     Attributes
     ----------
-    prefix : tokens that all sentences share and that stand once, at the start.
-    groups : the own parts, shorter ones first.
-    ids, positions : (T,) token number and position in its sentence.
-    index : (K, L) place in the row of a sentence's position; of its end, where the sentence is over.
-    order : (K,) takes what is in the order of the groups into the order of the classes.
-    like : a tensor of the device and the type of the masks.
+    prefix : int
+        Tokens that all sentences share and that stand once, at the start.
+    groups : tuple of Group
+        The own parts, shorter ones first.
+    ids, positions : Tensor of shape (T,)
+        Token number and position in its sentence.
+    index : Tensor of shape (K, L)
+        Place in the row of a sentence's position; of its end, where the sentence is over.
+    order : Tensor of shape (K,)
+        Takes what is in the order of the groups into the order of the classes.
+    like : Tensor
+        A tensor of the device and the type of the masks.
     """
 
     prefix: int
@@ -107,14 +121,19 @@ def pack(ids: Tensor, ends: Tensor, limit: int, like: Tensor) -> Packing:
 
     Parameters
     ----------
-    ids : (K, L) token numbers, on the CPU.
-    ends : (K,) positions of the end-of-text token, on the CPU.
-    limit : the longest prefix that may be shared, at least 0.
-    like : gives the device and the type of the masks.
+    ids : Tensor of shape (K, L)
+        Token numbers, on the CPU.
+    ends : Tensor of shape (K,)
+        Positions of the end-of-text token, on the CPU.
+    limit : int
+        The longest prefix that may be shared, at least 0.
+    like : Tensor
+        Gives the device and the type of the masks.
 
     Returns
     -------
-    Packing : without padding up to eight different lengths.
+    Packing
+        Packing : without padding up to eight different lengths.
     """
     prefix = _common(ids, min(limit, int(ends.min())))
     own = ends - prefix

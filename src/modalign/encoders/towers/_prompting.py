@@ -24,16 +24,23 @@ def validate_prompts(
 
     Parameters
     ----------
-    prompts : one tensor a layer: (M, width), (G, M, width), or (G, members, M, width).
-    side : the tower's name for messages.
-    width, depth : of the tower.
-    slots : how many tokens the first must have; None for any number.
-    members : classes or images.
-    dtype, device : what the tower computes in and on.
+    prompts : sequence of Tensor
+        One tensor a layer: (M, width), (G, M, width), or (G, members, M, width).
+    side : str
+        The tower's name for messages.
+    width, depth : int
+        Of the tower.
+    slots : int or None
+        How many tokens the first must have; None for any number.
+    members : int
+        Classes or images.
+    dtype, device : torch.dtype
+        torch.dtype torch.dtype torch.dtype torch.dtype torch.dtype What the tower computes in and on.
 
     Raises
     ------
-    InputError : another shape; more layers than the tower has; a number of tokens that does not fit.
+    InputError
+        Another shape; more layers than the tower has; a number of tokens that does not fit.
     """
     if isinstance(prompts, Tensor):
         raise InputError(

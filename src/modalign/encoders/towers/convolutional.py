@@ -21,14 +21,19 @@ class ResNetTower(VisionTower):
 
     Parameters
     ----------
-    encoder : a CLIP encoder with a ResNet.
+    encoder : object
+        A CLIP encoder with a ResNet.
 
     Attributes
     ----------
-    dim : of the features.
-    patches : positions of the last map.
-    image_size : pixels of a side.
-    dtype, device : of weights and results.
+    dim : int
+        Of the features.
+    patches : int
+        Positions of the last map.
+    image_size : int
+        Pixels of a side.
+    dtype, device : torch.dtype and torch.device
+        torch.dtype and torch.device torch.dtype and torch.device Of weights and results.
     """
 
     def __init__(self, encoder: Any) -> None:

@@ -41,10 +41,13 @@ class VisionOutput:
 
     Attributes
     ----------
-    pooled : (G, B, d) projected class tokens, not normalized.
-    tokens : (G, B, L, d) all positions after the last layer norm and the projection, or None: the class token at 0,
-        then the patches, then the prompts.
-    classes : (G, B, width) class tokens after the last layer norm, before the projection.
+    pooled : Tensor of shape (G, B, d)
+        Projected class tokens, not normalized.
+    tokens : Tensor of shape (G, B, L, d) or None
+        All positions after the last layer norm and the projection, or None: the class token at 0, then the patches,
+        then the prompts.
+    classes : Tensor of shape (G, B, width)
+        Class tokens after the last layer norm, before the projection.
     """
 
     pooled: Tensor
@@ -62,18 +65,24 @@ class VisionTower(Layered):
 
     Parameters
     ----------
-    encoder : a CLIP or MetaCLIP encoder.
+    encoder : object
+        A CLIP or MetaCLIP encoder.
 
     Attributes
     ----------
-    width, depth, dim : of the tokens, in layers, and of the projected features.
-    patches : how many an image has.
-    patch_size, image_size : pixels of a side.
-    dtype, device : of weights and results.
+    width, depth, dim : int
+        Of the tokens, in layers, and of the projected features.
+    patches : int
+        How many an image has.
+    patch_size, image_size : int
+        Pixels of a side.
+    dtype, device : torch.dtype and torch.device
+        torch.dtype and torch.device torch.dtype and torch.device Of weights and results.
 
     Raises
     ------
-    InputError : a network of another kind.
+    InputError
+        A network of another kind.
     """
 
     def __init__(self, encoder: Any) -> None:
@@ -117,16 +126,21 @@ class VisionTower(Layered):
 
         Parameters
         ----------
-        pixels : (B, 3, size, size) as the encoder's preprocessing makes them.
-        prompts : ``prompts[l]`` stands behind the patches on entering layer l, counted from 0: (V, width);
-            (G, V, width) for G independent sets; (G, B, V, width) for each image its own. Later ones replace the
-            first V of what the layer before made of them; below the last of them it flows on.
-        tokens : also return all positions.
-        checkpoint : keep only what enters each layer and compute its inside again in the backward pass.
+        pixels : Tensor of shape (B, 3, size, size)
+            As the encoder's preprocessing makes them.
+        prompts : sequence of Tensor, default=()
+            ``prompts[l]`` stands behind the patches on entering layer l, counted from 0: (V, width); (G, V, width) for
+            G independent sets; (G, B, V, width) for each image its own. Later ones replace the first V of what the
+            layer before made of them; below the last of them it flows on.
+        tokens : bool, default=False
+            Also return all positions.
+        checkpoint : bool, default=False
+            Keep only what enters each layer and compute its inside again in the backward pass.
 
         Raises
         ------
-        InputError : pixels or prompts of another shape than the tower asks for.
+        InputError
+            Pixels or prompts of another shape than the tower asks for.
         """
         self._check_pixels(pixels, self._patch.shape[1])
         B = len(pixels)
@@ -152,12 +166,14 @@ class VisionTower(Layered):
 
         Parameters
         ----------
-        pixels : (B, 3, H, W) of any size of at least a patch; what is beyond whole patches is cut off. Positions of
-            another grid than that of training are interpolated, see :func:`interpolated_positions`.
+        pixels : Tensor of shape (B, 3, H, W)
+            Of any size of at least a patch; what is beyond whole patches is cut off. Positions of another grid than
+            that of training are interpolated, see :func:`interpolated_positions`.
 
         Raises
         ------
-        InputError : pixels of another shape, or smaller than a patch.
+        InputError
+            Pixels of another shape, or smaller than a patch.
         """
         channels, step = self._patch.shape[1], self.patch_size
         if pixels.ndim != 4 or pixels.shape[1] != channels or min(pixels.shape[2:]) < step:
@@ -176,10 +192,13 @@ class VisionTower(Layered):
 
         Parameters
         ----------
-        x : what enters it; any choice of the positions.
-        attention : from queries, keys and values of the heads, (B, heads, T, width / heads) each, to what is
-            concatenated over the heads. The queries hold the 1/√(width / heads) of the scores, the keys do not.
-        residual, mlp : whether x is added, and whether the second half follows.
+        x : Tensor
+            What enters it; any choice of the positions.
+        attention : callable
+            From queries, keys and values of the heads, (B, heads, T, width / heads) each, to what is concatenated over
+            the heads. The queries hold the 1/√(width / heads) of the scores, the keys do not.
+        residual, mlp : bool, default=True
+            Whether x is added, and whether the second half follows.
         """
         return self._blocks[-1](x, attention, residual=residual, mlp=mlp)
 
@@ -199,7 +218,8 @@ class VisionTower(Layered):
 
         Parameters
         ----------
-        norms : by the names that :meth:`norms` gives; all else is shared with this tower.
+        norms : mapping of str to Affine
+            By the names that :meth:`norms` gives; all else is shared with this tower.
         """
         tower = copy.copy(self)
         tower._pre = Norm(norms["pre"], self._pre.eps)

@@ -31,13 +31,20 @@ class ResNet(nn.Module):
 
     Parameters
     ----------
-    layers : blocks of the four stages.
-    width : channels of the stem, w; the last map has 32 w.
-    heads : of the attention pooling.
-    image_size : H, a multiple of 32.
-    dim : d.
+    layers : sequence of int
+        Blocks of the four stages.
+    width : int
+        Channels of the stem, w; the last map has 32 w.
+    heads : int
+        Of the attention pooling.
+    image_size : int
+        H, a multiple of 32.
+    dim : int
+        d.
 
-    Source: Radford et al., Learning transferable visual models from natural language supervision, 2021, section 2.4;
+    References
+    ----------
+    Radford et al., Learning transferable visual models from natural language supervision, 2021, section 2.4.
     He et al., Bag of tricks for image classification with convolutional neural networks, 2019, section 4.
     """
 

@@ -14,10 +14,14 @@ class Sentences:
 
     Attributes
     ----------
-    ids : (K, L) int64 on the CPU, filled up with the end-of-text token.
-    ends : (K,) int64 on the CPU, position of the end-of-text token.
-    slots : the positions 1 … slots are placeholders that prompts replace.
-    texts : the sentences as given.
+    ids : Tensor of shape (K, L), int64
+        On the CPU, filled up with the end-of-text token.
+    ends : Tensor of shape (K,), int64
+        On the CPU, position of the end-of-text token.
+    slots : int
+        The positions 1 … slots are placeholders that prompts replace.
+    texts : tuple of str
+        The sentences as given.
     """
 
     ids: Tensor
@@ -44,9 +48,12 @@ class TextOutput:
 
     Attributes
     ----------
-    pooled : (G, K, d) projected features of the end-of-text tokens, not normalized.
-    tokens : (G, K, L, d) all positions after the final layer norm and the projection, zero past the end; or None.
-    mask : (K, L) real positions.
+    pooled : Tensor of shape (G, K, d)
+        Projected features of the end-of-text tokens, not normalized.
+    tokens : Tensor of shape (G, K, L, d) or None
+        All positions after the final layer norm and the projection, zero past the end; or None.
+    mask : Tensor of shape (K, L)
+        Real positions.
     """
 
     pooled: Tensor

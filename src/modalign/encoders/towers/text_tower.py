@@ -35,17 +35,22 @@ class TextTower(Layered):
 
     Parameters
     ----------
-    encoder : a CLIP or MetaCLIP encoder with its tokenizer.
+    encoder : object
+        A CLIP or MetaCLIP encoder with its tokenizer.
 
     Attributes
     ----------
-    width, depth, dim : of the tokens, in layers, and of the projected features.
-    context_length : tokens that a sentence may have, both markers and the slots included.
-    dtype, device : of weights and results.
+    width, depth, dim : int
+        Of the tokens, in layers, and of the projected features.
+    context_length : int
+        Tokens that a sentence may have, both markers and the slots included.
+    dtype, device : torch.dtype and torch.device
+        torch.dtype and torch.device torch.dtype and torch.device Of weights and results.
 
     Raises
     ------
-    InputError : the encoder has no text tower, or one that is not causal.
+    InputError
+        The encoder has no text tower, or one that is not causal.
     """
 
     def __init__(self, encoder: Any) -> None:
@@ -87,13 +92,17 @@ class TextTower(Layered):
 
         Parameters
         ----------
-        sentences : one a class, without the learnable part: "dog." for "[V1] … [Vm] dog.".
-        slots : how many placeholders prompts will replace.
-        cut : leave out the last words of sentences that do not fit into the context.
+        sentences : sequence of str
+            One a class, without the learnable part: "dog." for "[V1] … [Vm] dog.".
+        slots : int, default=0
+            How many placeholders prompts will replace.
+        cut : bool, default=False
+            Leave out the last words of sentences that do not fit into the context.
 
         Raises
         ------
-        InputError : a sentence and its slots do not fit into the context, unless ``cut``.
+        InputError
+            A sentence and its slots do not fit into the context, unless ``cut``.
         """
         if isinstance(sentences, str) or not sentences or not all(isinstance(s, str) for s in sentences):
             raise InputError(f"Expected a list of sentences, one a class, got {sentences!r:.60}.")
@@ -148,17 +157,23 @@ class TextTower(Layered):
 
         Parameters
         ----------
-        sentences : of :meth:`tokenize`, with as many slots as ``prompts[0]`` has tokens.
-        prompts : ``prompts[l]`` stands at the slots on entering layer l, counted from 0: (M, width); (G, M, width)
-            for G independent sets; (G, K, M, width) for each class its own. Later ones replace what the layer
-            before made of the slots (the first M of them, if fewer); below the last of them it flows on. The first
-            get position embeddings.
-        tokens : also return all positions.
-        bias : (K, L, L) or (depth, K, L, L), added to the attention scores of query and key positions under the
-            causal mask; then no prefix is shared.
-        chunk : classes at a time; the shared prefix is computed once a chunk. Bounds memory without gradients, and
-            with them together with ``checkpoint``.
-        checkpoint : keep only what enters each layer and compute its inside again in the backward pass.
+        sentences : callable
+            Of :meth:`tokenize`, with as many slots as ``prompts[0]`` has tokens.
+        prompts : sequence of Tensor, default=()
+            ``prompts[l]`` stands at the slots on entering layer l, counted from 0: (M, width); (G, M, width) for G
+            independent sets; (G, K, M, width) for each class its own. Later ones replace what the layer before made of
+            the slots (the first M of them, if fewer); below the last of them it flows on. The first get position
+            embeddings.
+        tokens : bool, default=False
+            Also return all positions.
+        bias : Tensor of shape (K, L, L) or None, default=None
+            Or (depth, K, L, L), added to the attention scores of query and key positions under the causal mask; then no
+            prefix is shared.
+        chunk : int or None, default=None
+            Classes at a time; the shared prefix is computed once a chunk. Bounds memory without gradients, and with
+            them together with ``checkpoint``.
+        checkpoint : bool, default=False
+            Keep only what enters each layer and compute its inside again in the backward pass.
 
         Notes
         -----
@@ -167,7 +182,8 @@ class TextTower(Layered):
 
         Raises
         ------
-        InputError : prompts or bias of another shape than the sentences and the tower ask for.
+        InputError
+            Prompts or bias of another shape than the sentences and the tower ask for.
         """
         K, L = sentences.ids.shape
         prompts, G = validate_prompts(

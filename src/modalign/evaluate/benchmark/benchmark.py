@@ -98,6 +98,16 @@ def run_benchmark(
     ------
     InputError
         Before anything is fitted, in one sentence.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.testing import few_shot_problem
+    >>> X, y, Xv, yv, Xt, yt, T = few_shot_problem()
+    >>> path = ma.Features(Xt, labels=yt, class_names=list("abcde")).save("letters.npz")
+    >>> result = ma.run_benchmark(path, methods=["gda", "linear_probe"], shots=4, seeds=2)
+    >>> sorted({(row.run.method, row.run.shots) for row in result.runs})
+    [('gda', 4), ('linear_probe', 4)]
     """
     protocols = (protocol,) if isinstance(protocol, str) else tuple(protocol)
     seeds = tuple(range(1, seeds + 1)) if isinstance(seeds, int) else tuple(seeds)

@@ -64,46 +64,61 @@ def compare(
 ) -> MethodComparison:
     """Run every method that applies on one's own images, at every number of labels that they allow.
 
-    The same test images, never seen in fitting, serve all runs; a method is asked for its answers once, and the labels
-    say only which of them are right. For each seed and number of labels a class, images are drawn to learn from and,
-    from the rest, at most four a class to choose on: whatever a method chooses, it chooses there. All methods get the
-    same images, without mirrored views. Methods that can use unlabeled images get those that were not drawn, without
-    labels. Each method then runs again with each of its active ingredients switched off, without labels and at the
-    greatest number of labels; where it takes text, once with random directions in its place.
+    All runs are tested on the same images, which are not used in fitting. For each seed and number of labels per class,
+    training images are drawn and, from the rest, at most four per class for validation, the same for all methods. Those
+    that can use unlabeled images get the others without labels. Each method then runs again with each of its components
+    switched off, and with random class texts.
 
     What several runs fit to the same images, such as a method and the automatic choice that has it among its
     candidates, is fitted once. Its time and its memory count in each of them.
 
     Parameters
     ----------
-    source : images as :func:`~modalign.load_items` takes them; or :class:`~modalign.Features`, or the ``.npz`` file of
-        them that ``modalign embed`` writes.
-    text : class-text vectors: an array, :class:`~modalign.ClassText`, or a file of them. By default the encoder embeds
-        the class names; False compares without text.
-    encoder : what turns images and class names into vectors; ``"tiny"`` for images by default, and for features the
-        one that they name.
-    clip_encoder : an encoder for images, or features row by row: the same images in a language-aligned space, where
-        ``source`` is of a vision-only one. Other methods than GPUA run in its space, where the text is.
-    methods : names (see ``modalign list``), or one; all by default.
-    shots : labeled images per class: numbers and ``"all"``, or one of them. 0 is without labels.
-    seeds : how many draws, or which.
-    test : share of every class to test on, where there are no official lists.
-    split : a split file, or a split of the given images. Default: what the source marks as train, validation and test.
-    classes : class names, or a file of them.
-    templates : sentences with ``{}`` for the class name.
-    descriptions : a JSON file of sentences a class; with templates too, those come first.
-    hyperparameters : method → name → value, other than the defaults.
-    ablations : also run every method with its ingredients switched off.
-    record : a file that every run is added to as soon as it is done; runs that it holds are not made again.
-    jobs : how many runs at a time, each in a process of its own on one thread; more than one makes each single run seem
-        slower.
-    device : where the encoder runs.
-
-    What the methods warn of is a warning once, at the end, and stands in ``remarks`` with the methods that it concerns.
+    source : object
+        Anything :func:`~modalign.load_items` takes; or :class:`~modalign.Features`, or a file of ``modalign embed``.
+    text : ClassText, ndarray, str, Path, bool or None, default=None
+        Class texts: an array, :class:`~modalign.ClassText`, or a file. None embeds the names; False omits text.
+    encoder : str, Encoder or None, default=None
+        Encoder of images and class names. Default: ``"tiny"`` for images, and the one that made the features.
+    clip_encoder : str, Path, Encoder, Features or None, default=None
+        Vision-language encoder, or its features of the same images, if ``encoder`` is vision-only. Only GPUA uses both.
+    methods : str, sequence of str or None, default=None
+        Names (see ``modalign list``), or one; all by default.
+    shots : int or str or sequence of int or str, default=SHOTS
+        Labeled images per class: numbers and ``"all"``, or one of them. 0 is without labels.
+    seeds, test : int or sequence of int and float
+        How many draws, or which; share of every class to test on if there are no official lists.
+    split : str, Path, Split or None, default=None
+        A split file, or a split of the given images. Default: what the source marks as train, validation and test.
+    classes, templates, descriptions : object, default=None
+        As for :func:`~modalign.adapt`.
+    hyperparameters, ablations : mapping and bool, default=None and True
+        Method → name → value; whether every method is also run with its components switched off.
+    record : str, Path or None, default=None
+        A file that every run is added to; runs that it holds are not repeated.
+    jobs : int, default=1
+        Runs at a time, each in a process of its own on one thread. More than one inflates the reported times.
+    device : str, default="auto"
+        Where the encoder runs.
 
     Raises
     ------
-    InputError : before anything is fitted, in one sentence.
+    InputError
+        Before anything is fitted, in one sentence.
+
+    Warns
+    -----
+    UserWarning
+        Warnings of the methods, each once, at the end; ``remarks`` holds them with the names of the methods.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.testing import few_shot_problem
+    >>> X, y, Xv, yv, Xt, yt, T = few_shot_problem()
+    >>> result = ma.compare(ma.Features(Xt, labels=yt), text=T, methods=["zero_shot", "gda"], shots=[0, 4], seeds=2)
+    >>> sorted({(row.method, row.shots) for row in result.table})
+    [('gda', 0), ('gda', 4), ('zero_shot', 0)]
     """
     started = time.perf_counter()
     draws = tuple(range(1, seeds + 1)) if isinstance(seeds, int) else tuple(seeds)

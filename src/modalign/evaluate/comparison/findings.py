@@ -34,10 +34,14 @@ class Verdict:
 
     Attributes
     ----------
-    shots : labels a class.
-    first, second : names of the methods.
-    kind : ``"reference"`` for a method against zero-shot, ``"runner-up"`` for the best against the second best.
-    comparison : first minus second, over all test images.
+    shots : int or str
+        Labels a class.
+    first, second : str
+        Names of the methods.
+    kind : str
+        ``"reference"`` for a method against zero-shot, ``"runner-up"`` for the best against the second best.
+    comparison : Comparison
+        First minus second, over all test images.
     """
 
     shots: Shots
@@ -88,11 +92,16 @@ class Look:
 
     Attributes
     ----------
-    method, shots, seed : which one.
-    reliability : words → bins, before and after the temperature was fitted on validation images.
-    gap : ``before`` and ``after`` the map → numbers of :func:`~modalign.linalg.gaussians.modality_gap`.
-    clouds : ``before`` and ``after`` → image vectors and class texts, for a picture only.
-    labels : of the images of the clouds.
+    method, shots, seed : str
+        Which one.
+    reliability : dict of str to tuple of ReliabilityBin
+        Words → bins, before and after the temperature was fitted on validation images.
+    gap : dict of str to dict of str to float or None
+        ``before`` and ``after`` the map → numbers of :func:`~modalign.linalg.gaussians.modality_gap`.
+    clouds : dict of str to tuple of (ndarray, ndarray)
+        ``before`` and ``after`` → image vectors and class texts, for a picture only.
+    labels : ndarray or None, default=None
+        Of the images of the clouds.
     """
 
     method: str

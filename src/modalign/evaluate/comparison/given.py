@@ -37,12 +37,18 @@ class Given:
 
     Attributes
     ----------
-    features : of all images.
-    text : of all classes, or None; in the space of ``clip_features`` where there are such.
-    clip_features : the same images in the language-aligned space, or None.
-    official : lists to draw from, or None.
-    notes : what a reader should know about the data.
-    spaces : widths of the spaces that lie side by side in ``features``; empty for one space.
+    features : Features
+        Of all images.
+    text : ClassText or None
+        Of all classes, or None; in the space of ``clip_features`` where there are such.
+    clip_features : Features or None
+        The same images in the language-aligned space, or None.
+    official : Split or None
+        Lists to draw from, or None.
+    notes : tuple of str
+        What a reader should know about the data.
+    spaces : tuple of int, default=()
+        Widths of the spaces that lie side by side in ``features``; empty for one space.
     """
 
     features: Features
@@ -76,7 +82,8 @@ def read_given(
 
     Raises
     ------
-    InputError : in one sentence, before anything is encoded where that can be known.
+    InputError
+        In one sentence, before anything is encoded where that can be known.
     """
     if isinstance(source, (str, Path)) and Path(source).suffix == ".npz":
         source = Features.load(source)

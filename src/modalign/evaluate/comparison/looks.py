@@ -39,10 +39,14 @@ def look_closer(
 
     Parameters
     ----------
-    result : all runs.
-    given : what they ran on.
-    split : the draw of a number of labels and a seed.
-    build : an unfitted method of a name and a seed.
+    result : MethodComparison
+        All runs.
+    given : Given
+        What they ran on.
+    split : callable
+        The draw of a number of labels and a seed.
+    build : callable
+        An unfitted method of a name and a seed.
     """
     ranked = sorted(result.table, key=lambda row: (-row.accuracy.mean, amount(row.shots)))
     mapped = [row for row in ranked if given.text is not None and hasattr(method_class(row.method), "transform")]

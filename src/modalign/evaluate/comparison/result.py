@@ -38,11 +38,16 @@ class MethodComparison:
 
     Attributes
     ----------
-    runs : all runs; those with an ingredient switched off are named ``method: ingredient``.
-    left_out : what was not run, and why.
-    notes : what a reader should know about the data and the protocol.
-    record : encoders, counts, seeds, versions, seconds.
-    looks : the best method, and the best one that has a map.
+    runs : tuple of Run
+        All runs; those with an ingredient switched off are named ``method: ingredient``.
+    left_out : tuple of LeftOut, default=()
+        What was not run, and why.
+    notes : tuple of str, default=()
+        What a reader should know about the data and the protocol.
+    record : dict
+        Encoders, counts, seeds, versions, seconds.
+    looks : tuple of Look, default=()
+        The best method, and the best one that has a map.
     """
 
     runs: tuple[Run, ...]

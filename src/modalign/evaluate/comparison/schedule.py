@@ -50,8 +50,10 @@ class Draws:
 
     Parameters
     ----------
-    given : the images, and official lists to draw from if there are any.
-    test : share of every class to test on otherwise.
+    given : Given
+        The images, and official lists to draw from if there are any.
+    test : float
+        Share of every class to test on otherwise.
     """
 
     def __init__(self, given: Given, test: float) -> None:

@@ -130,6 +130,7 @@ def segmentation_scores(
     Returns
     -------
     scores : SegmentationScores
+        IoU per class, mean IoU and pixel accuracy.
 
     Raises
     ------

@@ -45,6 +45,7 @@ class MaskEvaluation:
     Attributes
     ----------
     scores : SegmentationScores
+        SegmentationScores.
     pairs : tuple of MaskPair
         What was compared, in the order of ``scores.images``.
     colors : ndarray of shape (K, 3), uint8
@@ -141,7 +142,7 @@ def evaluate_masks(
         Folder with ``masks.json``.
     truth : str or Path
         Folder of true masks: indexed or gray images with 8 or 16 bits, of the size of the photos.
-    ignore, mask_classes, palette
+    ignore, mask_classes, palette : int or None, default=None
         See :class:`TruthReader`.
 
     Raises

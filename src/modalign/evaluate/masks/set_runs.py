@@ -97,7 +97,7 @@ def run_segmentation_set(
         See :func:`~modalign.segmentation.sets.segmentation_sets.segmentation_set`.
     root : str or Path
         The data root.
-    encoder, device
+    encoder, device : object
         See :class:`~modalign.Segmenter`.
     features : sequence of str, default=("scclip",)
         Kinds of features, a line each.
@@ -107,12 +107,13 @@ def run_segmentation_set(
         The vision-only encoder of the map, and of ``"proxy"``.
     strict : bool, default=True
         Raise where images or weights are missing. False: a line without a number says so.
-    settings
+    **settings
         Further arguments of :class:`~modalign.Segmenter`, which replace those of the set.
 
     Returns
     -------
     rows : list of SetRow
+        A row per method.
 
     Raises
     ------

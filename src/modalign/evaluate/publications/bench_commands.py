@@ -65,6 +65,7 @@ def bench_command(number: Published, source: str = ROOT) -> str:
     Parameters
     ----------
     number : Published
+        Published.
     source : str, default="ROOT"
         The data root; ``"FEATURES"`` for a folder of features, which need no encoder.
     """

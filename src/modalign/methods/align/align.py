@@ -53,11 +53,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ALIGN(PromptMethod["AlignLearner"]):
-    r"""Multi-mode token-level prompt alignment: M visual and N textual prompts a class, compared by optimal transport.
+    r"""Multi-mode token-level prompt alignment: visual and textual prompts compared by optimal transport.
 
-    M visual prompts give an image the class tokens :math:`z^m` and the local vectors :math:`r^m_j` (patches and prompt
-    tokens), N textual prompts give a class the end-of-text vectors :math:`h^n` and the token vectors :math:`s^n_l`
-    (prompt tokens and class name). With uniform masses
+    M visual prompts per class give an image the class tokens :math:`z^m` and the local features :math:`r^m_j` (patches
+    and prompt tokens). N textual prompts give a class the end-of-text features :math:`h^n` and the token features
+    :math:`s^n_l` (prompt tokens and class name). With uniform masses
 
     .. math::
         \hat C^{mn}_{jl} &= 1 - \cos(r^m_j, s^n_l), \quad
@@ -66,40 +66,41 @@ class ALIGN(PromptMethod["AlignLearner"]):
         d &= \min_T \langle T, C \rangle - \lambda h(T) && (4) \\
         p(y = k) &\propto \exp((1 - d_k) / \tau) && (7)
 
-    trained by cross-entropy (8). Distances are ⟨T, C⟩ at the entropic plans, and their gradient is that of the envelope
-    theorem, ∂d/∂C = T: nothing is unrolled (:mod:`modalign.methods.align.align_transport`).
-
-    What the published code does is another method, kept as ``preset="official_code"``: the token term added to the cost
-    is the *similarity* :math:`\langle \hat T, \cos \rangle`, so that agreement of tokens costs; the score is
-    :math:`\sum T_{mn} \cos(z^m, h^n)` under plans without gradient, so that patches and words get none; the token sets
-    hold the start token and, for all prompts but the first, the full stop and the end token; the words "of a" follow
-    the first textual prompt only; and M = N visual prompts are linear images of the textual ones, 3,582,720 trainable
-    numbers at ViT-B/16 instead of 92,160. Settings left at None are the preset's: learning rate 0.0035 and 40 epochs
-    (8 and 16 shots; 10 below, 8 for base-to-new, 2 on ImageNet) in the paper, 0.0025 and 80 in the code.
-
-    ``diagnosis_`` says whether transport does anything: plans whose entropy is that of uniform ones (1) choose nothing.
-
-    Cost of a step: G = max(M, N) passes through the towers, with the shared start of all classes computed once; the
-    transport costs B·M·K·N·J·L multiplications a half-sweep.
-
-    Published (ViT-B/16): base-to-new over 11 data sets 83.38 / 75.51 / 79.25 (base / new / harmonic mean) against
-    82.28 / 75.14 / 78.55 of MaPLe (Table 1); from ImageNet to ten others 67.15 (Table 2); 16 shots on Caltech101 96.00,
-    DTD 71.40, EuroSAT 90.77, FGVC Aircraft 49.99 (Table D.1).
+    trained by cross-entropy (8). Distances are ⟨T, C⟩ at the entropic plans, with the gradient ∂d/∂C = T
+    (:mod:`modalign.methods.align.align_transport`).
 
     Parameters
     ----------
-    preset : the equations as written, or as the published code computes them.
-    visual : M, visual prompts.
-    textual : N, textual prompts; another number than M where both are independent.
-    n_ctx : b, learnable tokens a prompt and layer; the first textual prompt starts as "a photo". More than four all
-        start at random.
-    depth : layers with prompts of their own, at most those of the shallower tower.
-    coupling : visual prompts of their own, or as linear images of the textual ones, one map a layer.
-    token_weight : β, weight of the token level.
-    epsilon : λ, strength of the entropy at both levels.
-    plan : a uniform plan in place of transport, as a control.
-    value : ⟨T, C⟩, or less λh(T) as (4) and (5) have it, which favors names of more tokens.
-    sweeps : of Sinkhorn's algorithm at most.
+    preset : {"paper", "official_code"}, default="paper"
+        The equations as printed, or what the published code computes. Parameters that are None depend on it.
+    visual, textual : int, default=4
+        M and N, prompts per modality. They may differ if `coupling` is ``"independent"``.
+    n_ctx : int, default=2
+        b, trained tokens per prompt and layer. The first textual prompt starts as "a photo"; with more
+        than four tokens all start at random.
+    depth : int, default=9
+        Layers with prompts of their own, at most those of the tower with fewer layers.
+    coupling : {"independent", "projected"} or None, default=None
+        Separate visual prompts, or linear images of the textual ones, with one map per layer.
+    token_weight : float, default=1.0
+        β, weight of the token level; 0 omits it.
+    epsilon : float, default=0.1
+        λ, strength of the entropy at both levels.
+    plan : {"transport", "uniform"}, default="transport"
+        A uniform plan replaces transport, as a control.
+    value : {"cost", "entropic"}, default="cost"
+        ⟨T, C⟩, or ⟨T, C⟩ − λh(T) as in (4) and (5), which favors names with more tokens.
+    sweeps : int, default=100
+        Maximum number of Sinkhorn sweeps.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.data.digits import load_digits
+    >>> digits = load_digits().select(range(30))
+    >>> model = ma.adapt(digits, method=ma.ALIGN(epochs=1, random_state=0), validation="none", mirror=False)
+    >>> model.predict_proba(digits.select([0, 1])).shape
+    (2, 10)
     """
 
     title = "ALIGN"
@@ -165,9 +166,12 @@ class ALIGN(PromptMethod["AlignLearner"]):
 
         Parameters
         ----------
-        items : its first image is looked at.
-        encoder : the one it was fitted on.
-        label : the class, by index or name; by default the one it names.
+        items : Items
+            Its first image is looked at.
+        encoder : ClipEncoder
+            The one it was fitted on.
+        label : int, str or None, default=None
+            The class, by index or name; by default the one it names.
         """
         learner, classes, pixels, image, k = first_image(self, items, encoder, label)
         plan = learner.transport(pixels, classes).plan[0, k]
@@ -200,15 +204,7 @@ class ClassPrompts(NamedTuple):
 
 
 class AlignLearner(PromptLearner):
-    """ALIGN's prompts and its two-level score.
-
-    Parameters
-    ----------
-    towers : the frozen encoder and the classes.
-    prompts : of both sides, in sets.
-    sentence : what stands behind the learnable tokens, with ``{}`` for the class name.
-    settings : hyper-parameters with the preset filled in.
-    """
+    """ALIGN's prompts and its two-level score; ``sentence`` follows the trained tokens."""
 
     sentences: Sentences
     groups: list[tuple[slice, Sentences, Tensor]]  # some of the prompts, what they are read in, and what counts of that

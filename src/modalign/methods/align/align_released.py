@@ -22,13 +22,17 @@ def released_plan(cost: Tensor, epsilon: float, mask: Tensor | None = None) -> T
 
     Parameters
     ----------
-    cost : (G, p, n, m).
-    epsilon : strength of the entropy.
-    mask : (G, p, m) bool, False for columns without mass.
+    cost : Tensor of shape (G, p, n, m)
+        Cost matrices.
+    epsilon : float
+        Strength of the entropy.
+    mask : Tensor or None, default=None
+        Tensor of shape (G, p, m) or None, default=None bool. False for columns without mass.
 
     Returns
     -------
-    (G, p, n, m) plans; columns are exact, rows as far as the sweeps got.
+    Tensor of shape (G, p, n, m)
+        Plans; columns are exact, rows as far as the sweeps got.
     """
     kernel = (-cost.detach() / epsilon).exp()
     G, p, n, m = kernel.shape
@@ -56,14 +60,19 @@ def released_token_similarity(
 
     Parameters
     ----------
-    patches : (B, M, J, d).
-    words : (K, N, L, d).
-    mask : (K, N, L) bool.
-    epsilon : strength of the entropy.
+    patches : Tensor of shape (B, M, J, d)
+        Local image features.
+    words : Tensor of shape (K, N, L, d)
+        Token features.
+    mask : Tensor of shape (K, N, L), bool
+        Which tokens exist.
+    epsilon : float
+        Strength of the entropy.
 
     Returns
     -------
-    Similarity, entropy and marginal error of the plans, (B, K, M, N) each.
+    tuple of (Tensor, Tensor, Tensor)
+        Similarity, entropy and marginal error of the plans, (B, K, M, N) each.
     """
     patches, words = unit(real(patches, "patches")), unit(real(words, "words"))
     (B, M, J, _), (K, N, L, _) = patches.shape, words.shape

@@ -43,14 +43,21 @@ class TwoLevelTransport:
 
     Attributes
     ----------
-    scores : (B, K) what is multiplied by the inverse temperature for logits, 1 − ``distances`` (equation 7).
-    distances : (B, K) d(P, Q; C), differentiable.
-    plan : (B, K, M, N) prompt-level plan T, no gradient.
-    prompt_cost : (B, K, M, N) C of the prompt level, no gradient.
-    prompts : Alignment of the prompt level, (B, K) each.
-    tokens : Alignment of the token level, (B, K, M, N) each; None where there are no tokens or β = 0. With
+    scores : Tensor of shape (B, K)
+        What is multiplied by the inverse temperature for logits, 1 − ``distances`` (equation 7).
+    distances : Tensor
+        d(P, Q; C), differentiable.
+    plan : Tensor of shape (B, K, M, N)
+        Prompt-level plan T, no gradient.
+    prompt_cost : Tensor of shape (B, K, M, N)
+        C of the prompt level, no gradient.
+    prompts : TransportScores
+        Alignment of the prompt level, (B, K) each.
+    tokens : TransportScores or None
+        Alignment of the token level, (B, K, M, N) each; None where there are no tokens or β = 0. With
         ``token_term="reference"`` its ``cost`` holds the similarity ⟨T, cos⟩.
-    uniform_entropy : entropy of uniform plans at the two levels.
+    uniform_entropy : tuple of (float, float)
+        Entropy of uniform plans at the two levels.
     """
 
     scores: Tensor
@@ -98,31 +105,47 @@ def two_level_transport(
 
     Parameters
     ----------
-    image_prompts : (B, M, d) global vectors z of M visual prompts, of any length.
-    text_prompts : (K, N, d) global vectors h of N text prompts a class; N may differ from M.
-    patches : (B, M, J, d) local vectors r; None leaves the token level out.
-    words : (K, N, L, d) token vectors s.
-    word_mask : (K, N, L) bool, or (K, L) for all prompts alike; False where there is no token.
-    epsilon : strength of the entropy at both levels (λ in the paper).
-    token_weight : β, weight of the token level.
-    prompt_weight : weight of the prompt-level cosine in C; 1 in equation 6, 1 − β in the appendix's equation 9.
-    token_term : ``"cost"`` as the paper has it; ``"reference"`` as published code has it: the token *similarity*
-        :math:`\langle \hat T, \cos \rangle` is added to the cost, the score is :math:`\sum_{mn} T_{mn} \cos(z^m, h^n)`,
-        both plans are constants, so that patches and words get a gradient of exactly zero, and sweeps stop by its rule.
-    plan : ``"uniform"`` puts :math:`T = 1 / (MN)` and :math:`\hat T = 1 / (JL)` in place of transport, as a control.
-    value : ``"cost"`` for ⟨T, C⟩; ``"entropic"`` for equations 4 and 5 to the letter, ⟨T, C⟩ − ε h(T). The latter
-        favors classes with more tokens, since h grows with log L.
-    max_sweeps : sweeps at most, at both levels.
-    tolerance : marginal error to reach, at both levels; 0 makes all sweeps.
+    image_prompts : Tensor of shape (B, M, d)
+        Global vectors z of M visual prompts, of any length.
+    text_prompts : Tensor of shape (K, N, d)
+        Global vectors h of N text prompts a class; N may differ from M.
+    patches : Tensor of shape (B, M, J, d) or None, default=None
+        Local vectors r; None leaves the token level out.
+    words : Tensor of shape (K, N, L, d) or None, default=None
+        Token vectors s.
+    word_mask : Tensor or None, default=None
+        Tensor of shape (K, N, L) or None, default=None bool. or (K, L) for all prompts alike; False where there is no
+        token.
+    epsilon : float, default=0.1
+        Strength of the entropy at both levels (λ in the paper).
+    token_weight : float, default=1.0
+        β, weight of the token level.
+    prompt_weight : float, default=1.0
+        Weight of the prompt-level cosine in C; 1 in equation 6, 1 − β in the appendix's equation 9.
+    token_term : {"cost", "reference"}, default="cost"
+        ``"cost"`` as the paper has it; ``"reference"`` as published code has it: the token *similarity* :math:`\langle
+        \hat T, \cos \rangle` is added to the cost, the score is :math:`\sum_{mn} T_{mn} \cos(z^m, h^n)`, both plans are
+        constants, so that patches and words get a gradient of exactly zero, and sweeps stop by its rule.
+    plan : {"transport", "uniform"}, default="transport"
+        ``"uniform"`` puts :math:`T = 1 / (MN)` and :math:`\hat T = 1 / (JL)` in place of transport, as a control.
+    value : {"cost", "entropic"}, default="cost"
+        ``"cost"`` for ⟨T, C⟩; ``"entropic"`` for equations 4 and 5 to the letter, ⟨T, C⟩ − ε h(T). The latter favors
+        classes with more tokens, since h grows with log L.
+    max_sweeps : int, default=100
+        Sweeps at most, at both levels.
+    tolerance : float, default=0.0001
+        Marginal error to reach, at both levels; 0 makes all sweeps.
 
     Returns
     -------
-    TwoLevelTransport. The token level costs one product of (B M J, d) with (K N L, d) and two more for its gradient,
-    and B M K N J L multiplications a half-sweep; memory for the gradient B M K N J L numbers, without it a block.
+    TwoLevelTransport
+        The token level costs one product of (B M J, d) with (K N L, d) and two more for its gradient, and B M K N J L
+        multiplications a half-sweep; memory for the gradient B M K N J L numbers, without it a block.
 
     Raises
     ------
-    InputError : shapes that do not fit, NaN, epsilon not positive, negative weights, a prompt without tokens.
+    InputError
+        Shapes that do not fit, NaN, epsilon not positive, negative weights, a prompt without tokens.
     """
     require_choice("token_term", token_term, get_args(TokenTerm))
     require_choice("plan", plan, get_args(PlanKind))

@@ -19,11 +19,16 @@ class AnchoredClasses:
 
     Attributes
     ----------
-    means : (C, d) μ.
-    factor : (d, d) lower Cholesky factor of Σ.
-    spread : (C,) h ≥ 1.
-    sizes : (C,) total weight of the images of each class.
-    slope : b, the scale of the map from texts to image means; 0 without text.
+    means : Tensor of shape (C, d)
+        μ.
+    factor : Tensor of shape (d, d)
+        Lower Cholesky factor of Σ.
+    spread : Tensor
+        h ≥ 1.
+    sizes : Tensor of shape (C,)
+        Total weight of the images of each class.
+    slope : float
+        b, the scale of the map from texts to image means; 0 without text.
     """
 
     means: Tensor
@@ -53,16 +58,23 @@ class AnchoredClasses:
 
         Parameters
         ----------
-        X : (n, d) unit images.
-        P : (n, C) assignments, rows on the simplex.
-        weights : (n,) a ≥ 0.
-        text : (C, d) unit texts, or None, where b = 0.
-        strength : κ > 0, in images.
-        labeled : (C,) bool, whether the class has a labeled image.
+        X : Tensor of shape (n, d)
+            Unit images.
+        P : Tensor of shape (n, C)
+            Assignments, rows on the simplex.
+        weights : Tensor of shape (n,)
+            A ≥ 0.
+        text : Tensor of shape (C, d) or None
+            Unit texts, or None, where b = 0.
+        strength : float
+            κ > 0, in images.
+        labeled : Tensor of shape (C,), bool
+            Whether the class has a labeled image.
 
         Returns
         -------
-        AnchoredClasses in float32 (Cholesky in float64 on a CPU). Cost O(n d (d + C) + d³).
+        AnchoredClasses
+            AnchoredClasses in float32 (Cholesky in float64 on a CPU). Cost O(n d (d + C) + d³).
         """
         total = weights.sum().clamp_min(1)
         origin = (weights @ X) / total  # moments around the mean lose no digits

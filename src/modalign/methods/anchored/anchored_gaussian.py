@@ -31,62 +31,64 @@ COVERAGE = 0.8  # of the classes present: from there on new images get the full 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class AnchoredGaussian(VectorMethod):
-    r"""Gaussian classes whose means are anchored in the class texts, mixed with zero-shot.
+    r"""Gaussian classifier whose class means are shrunk toward the class texts, combined with zero-shot.
 
     The score of class k for a unit image x with unit class texts :math:`t_k` is
 
     .. math::
         s_k(x) = (1 - \alpha)\, s\, x^\top t_k + \alpha \log N(x;\, \mu_k, h_k \Sigma)
 
-    Σ is shared and shrunk. The class means are drawn toward the text, as if κ images lay at
-    :math:`c + b\, t_k`, an affine image of the text that is fitted to the means (the modality gap as one shift and one
-    scale). See :class:`~modalign.methods.anchored.anchored_classes.AnchoredClasses` for μ, h and Σ.
-
-    Labeled images count for their class. Unlabeled images count, with weight u, for the classes they are assigned to:
-    expectation-maximization from the zero-shot assignment, with
-
-    .. math:: z_i = \operatorname{softmax}(s(x_i)) \text{ without labels}, \qquad
-              z_i = \operatorname{softmax}(s(x_i) / 2) \text{ beside labeled images.}
-
-    A class without images keeps the mean that its text predicts and a wider distribution. Where the unlabeled images
-    show only some of the classes, α is lowered for *new* images in proportion: what was learned says little about the
-    other classes. So both the fitted images and new ones are answered about as well as by zero-shot at worst.
-
-    With labels, α, κ and u are chosen by 5-fold cross-validation over all labeled images (or on ``validation``), by
-    log-loss, with α = 0, which is zero-shot, among the candidates; then all labeled images are fitted at once. Nothing
-    can be chosen without labels: α = 0.1, κ = 8, u = 1 (picked on Caltech101, Flowers102 and digits).
-
-    Without text the prior mean is the mean of all classes and α = 1, a regularized linear discriminant analysis.
-
-    The temperature is that of the cross-validated scores. One image per class leaves nothing to hold out. Then it is 1
-    with text, where s keeps the scores near probabilities, and (2/3) √d without.
+    with a shared covariance Σ and scale h_k per class. The prior of :math:`\mu_k` counts as κ images at an affine image
+    of :math:`t_k`; see :class:`~modalign.methods.anchored.anchored_classes.AnchoredClasses`. Unlabeled images are used
+    by expectation-maximization. With labels, α, κ and u are chosen by 5-fold cross-validation (or on `validation`),
+    with zero-shot among the candidates; without labels α = 0.1, κ = 8, u = 1.
 
     Cost: O(n d (d + C) + d³) per estimate; about 30 estimates to choose.
 
     Parameters
     ----------
-    discriminant_weight : α, or ``"auto"``.
-    strength : κ, the number of images that the text counts for, or ``"auto"``.
-    unlabeled_weight : u, the weight of an unlabeled image beside labeled ones, or ``"auto"``.
-    rounds : updates of the assignments of unlabeled images.
-    logit_scale : s, inverse temperature of the zero-shot softmax; None is that of the encoder, or 100.
-    random_state : draws the folds.
+    discriminant_weight : float or "auto", default="auto"
+        α: 0 is zero-shot, 1 the Gaussian classes alone.
+    strength : float or "auto", default="auto"
+        κ, number of images that the text counts for.
+    unlabeled_weight : float or "auto", default="auto"
+        u, weight of an unlabeled image beside labeled ones.
+    rounds : int, default=10
+        Updates of the assignments of unlabeled images.
+    logit_scale : float or None, default=None
+        s, inverse temperature of the zero-shot softmax; None is that of the encoder, or
+        100.
+    random_state : int or None, default=None
+        Seed of the folds.
 
     Attributes
     ----------
-    transduction_ : (n,) labels of the fitted images: given where there was one, found where there was none.
-    means_, factor_, spread_ : μ (C, d), the Cholesky factor of Σ (d, d), h (C,).
-    class_sizes_ : (C,) total weight of the images of each class.
-    prototypes_ : (C, d) unit class texts, or class means without text.
-    discriminant_weight_, strength_, unlabeled_weight_ : α, κ and u as used.
-    diagnosis_ : these, what they were ``chosen_on``, ``coverage`` (the share of the classes that the unlabeled images
-        show, by the perplexity of the class sizes), ``new_image_weight`` (α for new images), ``slope`` b, the share of
-        unlabeled images ``changed`` from zero-shot, and accuracies on the images used for choosing.
+    transduction_ : ndarray of shape (n,)
+        Class of each fitted image: its label, or the prediction.
+    means_ : Tensor of shape (C, d)
+        μ.
+    factor_ : Tensor of shape (d, d)
+        Cholesky factor of Σ.
+    spread_ : Tensor
+        h.
+    class_sizes_ : Tensor of shape (C,)
+        Total weight of the images of each class.
+    prototypes_ : Tensor of shape (C, d)
+        Unit class texts, or class means without text.
+    discriminant_weight_, strength_, unlabeled_weight_ : float
+        Values used.
+    diagnosis_ : dict
+        Values used and what they were ``chosen_on``; ``coverage``, the share of classes that the unlabeled images show;
+        ``new_image_weight``, α for new images; the share of unlabeled images ``changed`` from zero-shot; accuracies.
 
-    References
-    ----------
-    Own method. The discriminant without a prior is that of Wang et al., A hard-to-beat baseline for training-free
-    CLIP-based adaptation, 2024, arXiv:2402.04087; the conjugate prior is in Murphy, Machine learning, 2012, 4.6.
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.testing import few_shot_problem
+    >>> X, y, Xv, yv, Xt, yt, T = few_shot_problem()
+    >>> method = ma.AnchoredGaussian(random_state=0).fit(X, y, text=T)
+    >>> method.score(Xt, yt) > 0.6
+    True
     """
 
     title = "Anchored Gaussian"

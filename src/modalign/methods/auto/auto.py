@@ -27,63 +27,62 @@ SECONDS = 20.0  # for the default candidates
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Auto(VectorMethod):
-    r"""Several methods, judged on images that they have not seen, and the ensemble of the best of them.
+    r"""Ensemble of the methods that are best on held-out predictions.
 
-    With labels, every candidate is fitted to all images, where it chooses its hyper-parameters. With these it is then
-    fitted to four fifths of the labeled images and predicts the rest, five times. These out-of-fold predictions are
-    calibrated (one temperature per candidate), and a weighted mean of log-probabilities is built greedily, one
-    candidate at a time, as long as the log-loss falls. With text, zero-shot is among the candidates, so that not
-    learning can win. The members of the ensemble are the candidates that were fitted to all labeled images; nothing is
-    held out in the end. Images that are given as ``validation`` take the place of the folds. Where some classes have
-    text and no labeled image, candidates are also judged on classes that they were not shown.
+    With labels, each candidate predicts the labeled images out of fold (5-fold cross-validation, or `validation`), and
+    a weighted mean of calibrated log-probabilities is built greedily as long as the log-loss falls. With text,
+    zero-shot is among the candidates. The members are fitted to all labeled images. Without labels, an image gets the
+    answer on which the anchored Gaussian and GPUA agree, and that of zero-shot where they differ.
 
-    One labeled image per class leaves nothing to judge on. With text, the anchored Gaussian and CLAP are then mixed
-    with zero-shot in parts that grow with the labels; without text, the anchored Gaussian stands alone. See
-    :class:`~modalign.methods.auto.auto_unjudged.Unjudged`.
-
-    Unlabeled images (−1) are given to the candidates that can use them.
-
-    Without labels, no image can be judged. An image then gets the answer on which the anchored Gaussian and GPUA agree,
-    with the mean of their log-probabilities, and that of zero-shot where they do not. Agreement of the two costs little
-    of what each of them gains, and most of what they get wrong on folders where classes are few, absent or uneven is
-    not got wrong by both. Other ``candidates`` must all agree likewise.
-
-    The probabilities are calibrated: the temperature is that of the out-of-fold predictions, sharpened for the labeled
-    images that the final models have beyond those of a fold (see
-    :func:`~modalign.methods.auto.ensemble.greedy_ensemble`).
-
-    Cost: six fits of each candidate, one of which chooses its hyper-parameters. Candidates are tried in the given order
-    as far as ``seconds`` allow; what was not tried is named in ``diagnosis_``. A limit on time makes the choice depend
-    on how busy the machine is. The same data, seed and ``candidates=model.candidates_`` give the same model again on
-    any machine.
+    Cost: six fits of each candidate, within `seconds`.
 
     Parameters
     ----------
-    candidates : names of methods on vectors; None is a list that suits what is given. Zero-shot is always added where
-        there is text.
-    seconds : time for choosing, in seconds of wall time. A candidate that is not expected to end in time is not
-        started, from what it took elsewhere and how much slower this machine was so far. The first candidate is always
-        finished. None is 20 for the default candidates, and no limit for candidates that are given.
-    random_state : draws the folds and seeds the candidates.
+    candidates : sequence of str or None, default=None
+        Names of methods on vectors; None is a list that suits the data. Zero-shot is added if there is text.
+    seconds : float or None, default=None
+        Wall time for choosing. A candidate that exceeds it is dropped, and none is started with less time left than
+        the last one took; the first is always finished. None is 20 for the default candidates, else no limit.
+    random_state : int or None, default=None
+        Seed of the folds and of the candidates.
 
     Attributes
     ----------
-    candidates_ : names of the methods that were judged, in order.
-    members_ : the fitted methods of the ensemble.
-    agreement_ : whether zero-shot, the last member, answers where the others do not agree; without labels.
-    weights_, temperatures_ : (m,) their weights, and what their scores are divided by.
-    sharpness_ : factor of the mean log-probability.
-    table_ : per candidate its ``name``, ``accuracy`` and ``log_loss`` on images it has not seen, ``weight`` and
-        ``seconds``; None where it was not finished.
-    transduction_ : (n,) labels of the fitted images: given where there was one, found where there was none.
-    class_sizes_ : (C,) estimated images of each class, of the first member that estimates them; without labels.
-    prototypes_ : (C, d) unit class texts, or class means without text.
-    diagnosis_ : the ensemble in words, accuracies and log-losses out of fold, beside zero-shot; without labels the
-        share of the images on which the candidates ``agree``, and of those whose answer is ``changed`` from zero-shot.
+    candidates_ : list of str
+        Methods that were evaluated, in order.
+    members_ : list of VectorMethod
+        Fitted methods of the ensemble.
+    agreement_ : bool
+        Whether the last member, zero-shot, decides where the others differ; without labels.
+    weights_, temperatures_ : Tensor of shape (n_members,)
+        Weights of the members, and what their scores are divided by.
+    sharpness_ : float
+        Factor of the mean log-probability.
+    table_ : list of dict
+        Per candidate ``name``, ``accuracy`` and ``log_loss`` on held-out images, ``weight`` and ``seconds``; None if
+        it was not finished.
+    transduction_ : ndarray of shape (n,)
+        Class of each fitted image: its label, or the prediction.
+    class_sizes_ : Tensor of shape (C,)
+        Estimated number of images per class; without labels.
+    prototypes_ : Tensor of shape (C, d)
+        Unit class texts, or class means without text.
+    diagnosis_ : dict
+        The ensemble in words, accuracies and log-losses out of fold, beside zero-shot; without labels the shares of
+        images on which the candidates ``agree`` and whose answer is ``changed`` from zero-shot.
 
     References
     ----------
-    Caruana et al., Ensemble selection from libraries of models, ICML 2004.
+    .. [1] Caruana et al., "Ensemble selection from libraries of models", ICML 2004.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.testing import few_shot_problem
+    >>> X, y, Xv, yv, Xt, yt, T = few_shot_problem()
+    >>> auto = ma.Auto(candidates=["gda", "linear_probe"], random_state=0).fit(X, y, text=T)
+    >>> [row["name"] for row in auto.table_]
+    ['zero_shot', 'gda', 'linear_probe']
     """
 
     title = "Automatic choice"
@@ -102,7 +101,8 @@ class Auto(VectorMethod):
 
         Returns
         -------
-        (m,) rows of the fitted images and their (m, C) logits; None where nothing was held out, and after loading.
+        tuple of (ndarray, ndarray) or None
+            (m,) rows of the fitted images and their (m, C) logits; None where nothing was held out, and after loading.
         """
         return getattr(self, "_judged", None)
 

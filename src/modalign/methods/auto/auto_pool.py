@@ -34,12 +34,18 @@ class Pool:
 
     Attributes
     ----------
-    truth : (m,) class indices of the judged images.
-    rows : the first of these, those of the folds, as indices of fitted images; None where they are validation images.
-    growth : labeled images per class that the fitted candidates have for one of those that predicted.
-    logits : name → (m, C).
-    fitted : name → the candidate.
-    table : a row per candidate, see :class:`~modalign.methods.auto.auto.Auto`.
+    truth : Tensor of shape (m,)
+        Class indices of the judged images.
+    rows : Tensor or None
+        The first of these, those of the folds, as indices of fitted images; None where they are validation images.
+    growth : float
+        Labeled images per class that the fitted candidates have for one of those that predicted.
+    logits : dict of str to Tensor
+        Name → (m, C).
+    fitted : dict of str to VectorMethod
+        Name → the candidate.
+    table : list of dict
+        A row per candidate, see :class:`~modalign.methods.auto.auto.Auto`.
     """
 
     truth: Tensor

@@ -23,8 +23,10 @@ class Timing:
 
     Attributes
     ----------
-    deadline : by the :func:`~modalign.methods.contract.sharing.clock`.
-    size : images × classes × numbers.
+    deadline : float
+        By the :func:`~modalign.methods.contract.sharing.clock`.
+    size : float
+        Images × classes × numbers.
     """
 
     deadline: float

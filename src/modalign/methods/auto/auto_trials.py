@@ -23,9 +23,12 @@ class Trials:
 
     Attributes
     ----------
-    parts : (n,) which images are learned from, and the indices of those to be judged, for each trial.
-    folded : how many images are judged in the folds, each once; they come first.
-    growth : labeled images per class that a fit to all images has for one of the fits of the trials; geometric mean.
+    parts : tuple of tuple of (Tensor of shape (n,), Tensor)
+        Which images are learned from, and the indices of those to be judged, for each trial.
+    folded : int
+        How many images are judged in the folds, each once; they come first.
+    growth : float
+        Labeled images per class that a fit to all images has for one of the fits of the trials; geometric mean.
     """
 
     parts: tuple[tuple[Tensor, Tensor], ...]
@@ -49,14 +52,18 @@ def trials(problem: Problem, groups: Tensor | None, seed: int) -> Trials | None:
 
     Parameters
     ----------
-    problem : the images and labels; unlabeled images are learned from in every trial.
-    groups : of images that are held out together, see :func:`groups_of_views`; None gives every image its own.
-    seed : of the division.
+    problem : Problem
+        The images and labels; unlabeled images are learned from in every trial.
+    groups : Tensor or None
+        Of images that are held out together, see :func:`groups_of_views`; None gives every image its own.
+    seed : int
+        Of the division.
 
     Returns
     -------
-    Trials; None where there are no validation images, and most labeled classes have a single image, or so few classes
-    have labels that none can be left out: that is too little to choose on. Cost O(n log n).
+    Trials or None
+        Trials; None where there are no validation images, and most labeled classes have a single image, or so few
+        classes have labels that none can be left out: that is too little to choose on. Cost O(n log n).
     """
     y, sizes = problem.y, images_per_class(problem, groups)
     present = (sizes > 0).nonzero().flatten()

@@ -20,10 +20,14 @@ class Unjudged:
 
     Attributes
     ----------
-    fitted : name → the candidate.
-    weights : name → share of the log-probabilities.
-    temperature : of the weighted mean.
-    table : a row per candidate, see :class:`~modalign.methods.auto.auto.Auto`.
+    fitted : dict of str to VectorMethod
+        Name → the candidate.
+    weights : dict of str to float
+        Name → share of the log-probabilities.
+    temperature : float
+        Of the weighted mean.
+    table : list of dict
+        A row per candidate, see :class:`~modalign.methods.auto.auto.Auto`.
     """
 
     fitted: dict[str, VectorMethod]
@@ -50,10 +54,14 @@ class Unjudged:
 
         Parameters
         ----------
-        problem : with at least one labeled image.
-        candidates : names; None is :data:`ANCHORED`. Zero-shot is added. Not used without text.
-        seed : of the candidates.
-        deadline : by the monotonic clock. After it, no candidate but the first is started.
+        problem : Problem
+            With at least one labeled image.
+        candidates : tuple of str, list of str or None
+            Names; None is :data:`ANCHORED`. Zero-shot is added. Not used without text.
+        seed : int
+            Of the candidates.
+        deadline : float
+            By the monotonic clock. After it, no candidate but the first is started.
         """
         with_text = problem.text is not None
         names = candidate_names(candidates, ANCHORED, with_text=True) if with_text else list(ANCHORED[:1])

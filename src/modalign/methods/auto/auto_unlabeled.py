@@ -26,8 +26,10 @@ class Agreement:
 
     Attributes
     ----------
-    fitted : name → the candidate.
-    table : a row per candidate, see :class:`~modalign.methods.auto.auto.Auto`.
+    fitted : dict of str to VectorMethod
+        Name → the candidate.
+    table : list of dict
+        A row per candidate, see :class:`~modalign.methods.auto.auto.Auto`.
     """
 
     fitted: dict[str, VectorMethod]

@@ -22,11 +22,15 @@ class Ensemble:
 
     Attributes
     ----------
-    weights : name → positive weight, sum 1; models without weight are absent.
-    temperatures : name → what its logits are divided by before the softmax.
-    sharpness : what the weighted mean of the log-probabilities is multiplied by, so that the predictions it was found
-        on are calibrated.
-    final_sharpness : the same for models that learn from more images; at least ``sharpness``.
+    weights : dict of str to float
+        Name → positive weight, sum 1; models without weight are absent.
+    temperatures : dict of str to float
+        Name → what its logits are divided by before the softmax.
+    sharpness : float
+        What the weighted mean of the log-probabilities is multiplied by, so that the predictions it was found on are
+        calibrated.
+    final_sharpness : float
+        The same for models that learn from more images; at least ``sharpness``.
     """
 
     weights: dict[str, float]
@@ -58,14 +62,18 @@ def greedy_ensemble(logits: Mapping[str, Tensor], y: Tensor, *, growth: float = 
 
     Parameters
     ----------
-    logits : name → (n, C) predictions for the same n images, each by a model that has not seen the image.
-    y : (n,) class indices.
-    growth : how many labeled images per class the final models have for one that these had, see
+    logits : mapping of str to Tensor
+        Name → (n, C) predictions for the same n images, each by a model that has not seen the image.
+    y : Tensor of shape (n,)
+        Class indices.
+    growth : float, default=1.0
+        How many labeled images per class the final models have for one that these had, see
         :func:`~modalign.linalg.calibration.sharpened`.
 
     Returns
     -------
-    Ensemble. Cost O(rounds · models · n C).
+    Ensemble
+        Cost O(rounds · models · n C).
 
     References
     ----------

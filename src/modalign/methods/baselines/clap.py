@@ -18,7 +18,7 @@ from modalign.methods.contract.vectors import Problem, VectorMethod
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class CLAP(VectorMethod):
-    r"""A linear probe of unit class weights, with a penalty toward the class texts whose weight depends on the class.
+    r"""Linear probe with a penalty toward the class texts that is larger for classes that zero-shot predicts well.
 
     With n labeled unit images, unit class texts :math:`t_k`, :math:`w_k` starting at :math:`t_k`, and the zero-shot
     softmax :math:`\hat y`,
@@ -29,41 +29,51 @@ class CLAP(VectorMethod):
             + \frac1C \sum_k \lambda_k \lVert w_k - t_k \rVert^2, \qquad
         \lambda_k = \frac{1}{n_k} \sum_{y_i = k} \hat y_{ik}
 
-    A class that zero-shot answers well is held near its text, one that it misses may move. These λ are the first
-    multipliers of an augmented Lagrangian, so that no validation images are needed. A class without a
-    labeled image has λ = 1.
-
-    Trained by AdamW with all labeled images in every step and a learning rate that falls along half a cosine. The
-    paper trains by stochastic gradient descent on augmented views. Without text, class means take its place.
-
-    Compared with the published code (github.com/jusiro/CLAP, ``trainers/adapters.py``), not with the text of the paper:
-    scores, penalty and λ are the same. There class texts keep their length; the λ may also be updated in training, the
-    penalty be one minus the cosine, and λ be scaled to a mean of 1, which is not here.
-
-    Cost: O(n C d) a step.
+    No validation images are needed. A class without a labeled image has λ = 1. Trained by AdamW along a half cosine.
+    Without text, class means replace it. Cost: O(n C d) per step.
 
     Parameters
     ----------
-    penalty : factor of all λ; 0 is a plain probe that starts at zero-shot.
-    weighting : ``"class"`` for λ as above, ``"constant"`` for the mean of them for all classes.
-    steps : length of the training.
-    learning_rate : where the cosine starts.
-    logit_scale : s, inverse temperature; None is that of the encoder.
-    random_state : not used, since nothing is drawn; accepted so that all methods are called alike.
+    penalty : float, default=1.0
+        Factor of all λ; 0 is a plain probe that starts at zero-shot.
+    weighting : {"class", "constant"}, default="class"
+        ``"class"`` for λ as above, ``"constant"`` for the mean of them for all classes.
+    steps : int, default=300
+        Length of the training.
+    learning_rate : float, default=0.001
+        Where the cosine starts.
+    logit_scale : float or None, default=None
+        s, inverse temperature; None is that of the encoder.
+    random_state : int or None, default=None
+        Ignored; present for API consistency.
 
     Attributes
     ----------
-    weights_ : (C, d) w.
-    prototypes_ : (C, d) unit class texts.
-    penalties_ : (C,) λ as used.
-    losses_ : loss of every step.
-    diagnosis_ : the least, mean and greatest λ, ``moved`` (mean of 1 − cosine of a class weight with its text), and
-        with validation images the accuracy there and that of zero-shot.
+    weights_ : Tensor
+        w.
+    prototypes_ : Tensor of shape (C, d)
+        Unit class texts.
+    penalties_ : Tensor of shape (C,)
+        λ as used.
+    losses_ : Tensor
+        Loss of every step.
+    diagnosis_ : dict
+        The least, mean and greatest λ, ``moved`` (mean of 1 − cosine of a class weight with its text), and with
+        validation images the accuracy there and that of zero-shot.
 
     References
     ----------
     Silva-Rodríguez et al., A closer look at the few-shot adaptation of large vision-language models, 2024,
     arXiv:2312.12730.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.testing import few_shot_problem
+    >>> X, y, Xv, yv, Xt, yt, T = few_shot_problem()
+    >>> method = ma.CLAP(steps=5).fit(X, y, text=T)
+    >>> method.predict(T)
+    array([0, 1, 2, 3, 4])
     """
 
     title = "CLAP"

@@ -49,23 +49,40 @@ class CLIPAdapter(StoppedMethod):
 
     Parameters
     ----------
-    ratio : β, or ``"auto"`` to choose it on validation images.
-    reduction : d over the width of the bottleneck.
-    learning_rate : where the cosine starts.
-    weight_decay : decoupled decay of the weights.
-    random_state : seed of the first weights.
+    ratio : float or "auto", default="auto"
+        β, or ``"auto"`` to choose it on validation images.
+    reduction : int, default=4
+        d over the width of the bottleneck.
+    learning_rate : float, default=0.001
+        Where the cosine starts.
+    weight_decay : float, default=0.01
+        Decoupled decay of the weights.
+    random_state : int or None, default=None
+        Seed of the first weights.
 
     Attributes
     ----------
-    down_, up_ : (d, h) W₁ and (h, d) W₂.
-    prototypes_ : (C, d) unit class texts.
-    ratio_, stop_ : as used.
-    diagnosis_ : these, what they were ``chosen_on``, and with validation images the accuracy there and that
-        ``without_adapter``.
+    down_, up_ : Tensor of shape (d, h)
+        W₁ and (h, d) W₂.
+    prototypes_ : Tensor of shape (C, d)
+        Unit class texts.
+    ratio_, stop_ : float
+        Values used.
+    diagnosis_ : dict
+        These, what they were ``chosen_on``, and with validation images the accuracy there and that ``without_adapter``.
 
     References
     ----------
     Gao et al., CLIP-Adapter: better vision-language models with feature adapters, 2021, arXiv:2110.04544.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.testing import few_shot_problem
+    >>> X, y, Xv, yv, Xt, yt, T = few_shot_problem()
+    >>> method = ma.CLIPAdapter(steps=5, random_state=0).fit(X, y, text=T)
+    >>> method.predict(T)
+    array([0, 1, 2, 3, 4])
     """
 
     title = "CLIP-Adapter"

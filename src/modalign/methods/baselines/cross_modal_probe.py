@@ -25,63 +25,76 @@ DEFAULTS = (1e-4, 0.01, 0.5)  # of the three, where there is nothing to choose t
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class CrossModalProbe(VectorMethod):
-    r"""A linear classifier on images and texts alike: n images of a class and its sentence are n + 1 shots.
+    r"""Linear classifier trained on images and prompts alike.
 
-    With unit images :math:`\hat x` and unit sentences :math:`\hat t` in one space
+    With unit images :math:`\hat x` and unit prompts :math:`\hat t` in one space
 
     .. math:: \min_W \; \tfrac12 \Bigl[ \operatorname{mean}_i \mathrm{CE}\bigl(100\, W \hat x_i, y_i\bigr)
               + \operatorname{mean}_j \mathrm{CE}\bigl(100\, W \hat t_j, c_j\bigr) \Bigr],
               \qquad W_0 = \text{class texts}
 
-    by AdamW over batches of which one half is images and the other sentences; 50 steps of linear warm-up, then half a
-    cosine to zero. Then WiSE-FT interpolates the weights, :math:`W = (1 - r)\, W_0 + r\, W_{\mathrm{learned}}`:
-    r = 0 is zero-shot and r = 1 the probe itself.
-
-    As published, learning rate (10⁻³, 10⁻⁴), decay (0, 10⁻², 10⁻⁴) and the step at which to stop are chosen on
-    ``validation``; here r also, each r being an addition to cached scores. All candidates learn side by side and are
-    judged at ``n_evaluations`` moments. After half of these the better three of the six go on, and after two thirds the
-    best one alone (successive halving). Without validation images the last step at 10⁻⁴ and 10⁻² is taken, with
-    r = 0.5.
-
-    Without text, the class means are where the weights start, and there is nothing but images to learn from: the
-    uni-modal probe.
-
-    Cost: O(b C d) per step and candidate; of the six candidates five are dropped after 4 % of the steps.
-
-    Published, RN50, mean of 11 data sets at 1/2/4/8/16 shots: linear 64.1 / 67.0 / 70.3 / 73.0 / 76.0 (CMM, Table 1);
-    ImageNet at 16 shots 64.5, with WiSE-FT 65.2 (CMM, Table 3).
+    by AdamW over batches of which one half is images and the other prompts. Then WiSE-FT interpolates the weights,
+    :math:`W = (1 - r)\, W_0 + r\, W_{\mathrm{learned}}`. Without text the weights start at the class means and only
+    images are samples.
 
     Parameters
     ----------
-    steps : optimizer steps of each candidate.
-    batch_size : samples a step; the greater half is images.
-    learning_rate : highest learning rate, or ``"auto"`` to choose it on validation images.
-    weight_decay : decoupled decay, or ``"auto"`` to choose it on validation images.
-    warmup_steps : steps of linear warm-up.
-    probe_weight : r of the interpolation, or ``"auto"`` to choose it on validation images.
-    stop : the step after which training ends, on the schedule of ``steps``; None is the best one on validation images,
-        or the last.
-    n_evaluations : how many moments of training the validation images judge, closer together at the start.
-    cross_modal : whether the sentences are samples; without them the text is still where the weights start.
-    criterion : what is compared on them; the other breaks ties.
-    logit_scale : inverse temperature; None is that of the encoder.
-    random_state : seed of the order of images and sentences.
+    steps : int, default=12800
+        Optimizer steps of each candidate.
+    batch_size : int, default=8
+        Samples per step; the larger half is images.
+    learning_rate : float or "auto", default="auto"
+        Peak learning rate; ``"auto"`` selects it on validation images.
+    weight_decay : float or "auto", default="auto"
+        Decoupled weight decay; ``"auto"`` selects it on validation images.
+    warmup_steps : int, default=50
+        Steps of linear warmup; then a half cosine to zero.
+    probe_weight : float or "auto", default="auto"
+        r: 0 is zero-shot, 1 the trained probe; ``"auto"`` selects it on validation
+        images.
+    stop : int or None, default=None
+        Step after which training ends, on the schedule of `steps`. None is the best on validation images, or the last.
+    n_evaluations : int, default=24
+        Evaluations on validation images, more frequent at the start.
+    cross_modal : bool, default=True
+        Whether prompts are samples. If False, the weights still start at the text.
+    criterion : {"log-loss", "accuracy"}, default="log-loss"
+        What is compared on validation images; the other decides ties.
+    logit_scale : float or None, default=None
+        Inverse temperature; None is that of the encoder.
+    random_state : int or None, default=None
+        Seed of the order of images and prompts.
 
     Attributes
     ----------
-    coef_ : (C, d) the interpolated W.
-    learned_ : (C, d) W before the interpolation.
-    prototypes_ : (C, d) W₀, the unit class texts.
-    learning_rate_, weight_decay_, probe_weight_, stop_ : as used.
-    losses_ : loss of every step of the candidate that was kept.
-    diagnosis_ : ``learning_rate``, ``weight_decay``, ``step`` and ``probe_weight`` as used, ``chosen_on``, the number
-        of ``sentences``; with validation images the accuracy there, of zero-shot and of the learned weights alone.
+    coef_ : Tensor of shape (C, d)
+        Interpolated W.
+    learned_ : Tensor of shape (C, d)
+        W before the interpolation.
+    prototypes_ : Tensor of shape (C, d)
+        W₀, the unit class texts.
+    learning_rate_, weight_decay_, probe_weight_, stop_ : float
+        Values used.
+    losses_ : Tensor of shape (n_steps,)
+        Training loss of the selected candidate.
+    diagnosis_ : dict
+        Values used, what they were ``chosen_on``, the number of ``sentences``; with validation images the accuracy
+        there, of zero-shot and of the trained weights alone.
 
     References
     ----------
-    Lin et al., Multimodality helps unimodality: cross-modal few-shot learning with multimodal models, 2023,
-    arXiv:2301.06267.
-    Wortsman et al., Robust fine-tuning of zero-shot models (WiSE-FT), 2022, arXiv:2109.01903.
+    .. [1] Lin et al., "Multimodality helps unimodality: cross-modal few-shot learning with multimodal models", 2023,
+       arXiv:2301.06267.
+    .. [2] Wortsman et al., "Robust fine-tuning of zero-shot models", 2022, arXiv:2109.01903.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.testing import few_shot_problem
+    >>> X, y, Xv, yv, Xt, yt, T = few_shot_problem()
+    >>> probe = ma.CrossModalProbe(steps=100, random_state=0).fit(X, y, text=T)
+    >>> probe.predict(T)
+    array([0, 1, 2, 3, 4])
     """
 
     title = "Cross-modal linear probe"
@@ -205,9 +218,12 @@ class ProbeJudge:
 
     Parameters
     ----------
-    X, y : (h, d) their unit vectors and (h,) class indices.
-    start : (C, d) W₀.
-    criterion : as of :class:`~modalign.methods.contract.descent.Best`.
+    X, y : Tensor of shape (h, d)
+        Their unit vectors and (h,) class indices.
+    start : Tensor of shape (C, d)
+        W₀.
+    criterion : {"log-loss", "accuracy"}
+        As of :class:`~modalign.methods.contract.descent.Best`.
     """
 
     def __init__(self, X: Tensor, y: Tensor, start: Tensor, criterion: Criterion) -> None:

@@ -20,11 +20,16 @@ class Samples:
 
     Attributes
     ----------
-    rows : (n + s, d) unit vectors, images first.
-    targets : (n + s, C) one-hot classes.
-    batches : (steps, b) row numbers.
-    weights : (b, 1) share of each place of a batch in the loss: a half for images, a half for sentences.
-    sentences : s.
+    rows : Tensor of shape (n + s, d)
+        Unit vectors, images first.
+    targets : Tensor of shape (n + s, C)
+        One-hot classes.
+    batches : Tensor of shape (steps, b)
+        Row numbers.
+    weights : Tensor of shape (b, 1)
+        Share of each place of a batch in the loss: a half for images, a half for sentences.
+    sentences : int
+        s.
     """
 
     rows: Tensor

@@ -66,58 +66,63 @@ class HeldOutScores(NamedTuple):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class GDA(VectorMethod):
-    r"""Training-free: Gaussian classes with one covariance and equal priors, added to the zero-shot scores.
+    r"""Gaussian discriminant analysis added to the zero-shot scores; training-free.
 
     With unit images x, class means :math:`\mu_k`, the covariance :math:`\hat\Sigma` of N labeled images around their
-    class means and unit class texts :math:`t_k`,
+    class means, equal priors and unit class texts :math:`t_k`,
 
     .. math::
         s_k(x) = s\, x^\top t_k + \alpha\, (w_k^\top x + b_k), \qquad
         w_k = \hat\Sigma^{-1}_s \mu_k, \qquad b_k = -\tfrac12 \mu_k^\top \hat\Sigma^{-1}_s \mu_k, \qquad
         \hat\Sigma^{-1}_s = d\, \bigl((N - 1) \hat\Sigma + \operatorname{tr}(\hat\Sigma) I\bigr)^{-1}
 
-    where the last is the empirical Bayes ridge estimate of the precision. α is chosen by log-loss on ``validation``, or
-    by 5-fold cross-validation over the labeled images; α = 0, which is zero-shot, is a candidate. Nothing can be
-    chosen where most classes have a single image, and α = 0.01.
+    where the last is the empirical Bayes ridge estimate of the precision. Without text, the discriminant is used alone;
+    without labels, expectation-maximization starts from zero-shot.
 
-    *New classes.* A class without a labeled image gets as its mean that of the labeled images nearest to its text.
-
-    *Without labels*, expectation-maximization: images are assigned by the softmax of :math:`s\, x^\top t_k`, means and
-    covariance are those of the soft assignments, and the next assignments are the softmax of the scores, with α = 1.
-
-    Without text the discriminant stands alone.
-
-    The temperature is that of the cross-validated scores, brought to the scale of the final ones. One image per class
-    leaves nothing to hold out. Then it is that of the zero-shot scores, or √d / 2 without text.
-
-    Where no class has two images, :math:`\hat\Sigma` is taken around the mean of all; the paper has augmented views of
-    each image there. Unlabeled images beside labeled ones are not used.
-
-    Compared with the published code (github.com/mrflogs/ICLR24, ``main_few_shots.py``), not with the text of the paper:
-    the estimate of the precision, w, b and the sum of the scores are the same. There α is one of seven powers of ten,
-    by accuracy on validation images, and training images are seen in ten random crops each.
-
-    Cost: O(n d (d + C) + d³) per estimate; one to score, five to choose.
+    Cost: O(n d (d + C) + d³) per estimate; one to score, five to choose α.
 
     Parameters
     ----------
-    discriminant_weight : α, or ``"auto"``.
-    nearest_images : images that the mean of a class without labels is taken from.
-    rounds : updates of the assignments where there are no labels.
-    logit_scale : s, inverse temperature of the zero-shot scores; None is that of the encoder.
-    random_state : draws the folds.
+    discriminant_weight : float or "auto", default="auto"
+        α: 0 is zero-shot. ``"auto"`` selects it by log-loss on validation images or by 5-fold cross-validation.
+    nearest_images : int, default=64
+        Images from which the mean of a class without labels is taken.
+    rounds : int, default=10
+        Updates of the assignments without labels.
+    logit_scale : float or None, default=None
+        s, inverse temperature of the zero-shot scores; None is that of the encoder.
+    random_state : int or None, default=None
+        Seed of the folds.
 
     Attributes
     ----------
-    weights_, biases_ : (C, d) w and (C,) b.
-    prototypes_ : (C, d) unit class texts, or class means without text.
-    discriminant_weight_ : α as used.
-    diagnosis_ : α, what it was ``chosen_on`` and the accuracy there, also of zero-shot; the number of ``labeled``
-        images.
+    weights_ : Tensor
+        w.
+    biases_ : Tensor
+        b.
+    prototypes_ : Tensor of shape (C, d)
+        Unit class texts, or class means without text.
+    discriminant_weight_ : float
+        α as used.
+    diagnosis_ : dict
+        α, what it was ``chosen_on`` and the accuracy there, also of zero-shot; the number of ``labeled`` images.
+
+    See Also
+    --------
+    AnchoredGaussian : The same with means shrunk toward the text.
 
     References
     ----------
-    Wang et al., A hard-to-beat baseline for training-free CLIP-based adaptation, 2024, arXiv:2402.04087.
+    .. [1] Wang et al., "A hard-to-beat baseline for training-free CLIP-based adaptation", 2024, arXiv:2402.04087.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.testing import few_shot_problem
+    >>> X, y, Xv, yv, Xt, yt, T = few_shot_problem()
+    >>> gda = ma.GDA().fit(X, y, text=T, validation=(Xv, yv))
+    >>> gda.predict(T)
+    array([0, 1, 2, 3, 4])
     """
 
     title = "GDA"

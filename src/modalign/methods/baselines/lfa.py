@@ -29,9 +29,9 @@ CAREFUL_BETA = BETAS[23]  # taken where nothing can be held out
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class LFA(VectorMethod):
-    r"""Linear feature alignment: Procrustes, shrunk toward the identity, then refined by adaptive re-ranking.
+    r"""Linear feature alignment: a Procrustes map from images to class texts, refined with a ranking loss.
 
-    With unit images X (n, d), unit class texts T (C, d) and assignments P (n, C), which are one-hot labels,
+    With unit images X (n, d), unit class texts T (C, d) and one-hot labels P (n, C),
 
     .. math::
         W_{\mathrm{op}} &= \arg\min_{W^\top W = I} \lVert X W - P T \rVert_F = U V^\top,
@@ -41,69 +41,78 @@ class LFA(VectorMethod):
             d_{i y_i} - d_{ic} + (1 - t_{y_i}^\top t_c) / s \bigr),
             \quad d_{ic} = \Bigl\lVert \tfrac{W^\top x_i}{\lVert W^\top x_i \rVert} - t_c \Bigr\rVert_2
 
-    where :math:`\mathcal{N}_k(i)` are the k nearest class texts but the true one: the margin is wide between texts
-    that differ and narrow between those that are alike. W starts at :math:`W_\beta` and follows L by AdamW and a
-    cosine, with noise on the images; it is not held orthogonal. Scores are cosines of :math:`W^\top x` with T.
-
-    β is 0 for the isometry itself and 1 for zero-shot. It is published as chosen among 25 values by cross-validation,
-    and the number of steps as set by hand for each data set, between 30 and 2,000. Here both are chosen on images that
-    are not learned from: the validation images, and where these are fewer than 250, folds of the labeled images (see
-    :mod:`modalign.methods.contract.divisions`). Zero-shot, which is β = 1 without a step, is the first candidate. Any
-    other must be at least as accurate, and its log-loss is judged by the lower end of the 95 % interval of its gain
-    over zero-shot. Then the map is fitted to all labeled images. With one image per class and no validation images
-    there is nothing to choose on: β = 23/24 without a step is used. k = 3 and s = 4 are choices made here, where 1, 2
-    and 4 were tried for s. The text of a class without images stands in for as many images as the other classes have on
-    average.
-
-    **Without labels** the assignments are found as well. From W = I,
-    :math:`P = \arg\max_P \langle P, X W T^\top\rangle + \epsilon H(P)` with uniform marginals (Sinkhorn) and
-    :math:`W` from :math:`P` alternate, until no image changes its class; refinement then takes the classes of P for
-    labels. Uniform marginals expect classes of equal size and cost accuracy where that is not so; ``rho`` relaxes
-    them. Labeled images, where there are some, are used alone.
-
-    Without text, class means take its place.
-
-    Cost: one SVD, O(n d² + d³) (with fewer images than d: O(d n² + d³)), then O(b d (d + C)) a step.
+    :math:`\mathcal{N}_k(i)` are the k nearest class texts other than the true one. W starts at :math:`W_\beta` and
+    minimizes L by AdamW, with noise on the images. Scores are cosines of :math:`W^\top x` and T. By default, β and the
+    number of steps are chosen on validation images or by cross-validation. Without text, class means replace it;
+    without labels, P is estimated by transport.
 
     Parameters
     ----------
-    identity_weight : share of the identity in the start, or ``"auto"``.
-    steps : refinement steps, 0 for the closed form; None chooses them.
-    max_steps : the largest number of steps to choose; the cosine goes from the first step to this one, or to ``steps``
-        where that is more.
-    patience : looks without a gain after which the refinement stops, where there is text.
-    batch_size : images a step.
-    learning_rate : where the cosine starts.
-    min_learning_rate : where the cosine ends.
-    weight_decay : decoupled decay of W.
-    n_hard_negatives : k, competing class texts an image.
-    margin_scale : s; smaller widens all margins.
-    noise : standard deviation of Gaussian noise on every entry of an image vector, in training.
-    dropout : share of the entries of an image vector that are set to zero in training.
-    n_evaluations : how many moments of the refinement are looked at.
-    criterion : what is compared on held-out images; the other breaks ties.
-    iterations : alternations of assignments and map, at most, without labels.
-    epsilon : strength of the entropy of the assignments, in units of the cosine.
-    rho : KL strength that holds the classes to equal size without labels; None holds them exactly.
-    logit_scale : inverse temperature of the scores; None is that of the encoder.
-    random_state : seed of batches, noise, dropout and folds.
+    identity_weight : float or "auto", default="auto"
+        β: 0 starts at the isometry, 1 at zero-shot, ``"auto"`` selects it.
+    steps : int or None, default=None
+        Refinement steps; 0 is the closed form, None selects them.
+    max_steps : int, default=200
+        Largest number of steps to select, and the length of the cosine unless `steps` is larger.
+    patience : int, default=2
+        Evaluations without a gain after which the refinement stops, with text.
+    batch_size : int, default=1024
+        Images per step.
+    learning_rate, min_learning_rate : float, default=5e-4 and 1e-7
+        First and last learning rate of the cosine.
+    weight_decay : float, default=5e-4
+        Decoupled weight decay of W.
+    n_hard_negatives : int, default=3
+        k, competing class texts per image.
+    margin_scale : float, default=4.0
+        s; a smaller value gives larger margins.
+    noise : float, default=0.035
+        Standard deviation of Gaussian noise on the image features in training.
+    dropout : float, default=0.05
+        Share of the image features set to zero in training.
+    n_evaluations : int, default=12
+        Evaluations on held-out images during the refinement.
+    criterion : {"log-loss", "accuracy"}, default="log-loss"
+        What is compared on held-out images; the other decides ties.
+    iterations : int, default=5
+        Maximum number of updates of P and W without labels.
+    epsilon : float, default=0.01
+        Strength of the entropy of P without labels, in units of a cosine.
+    rho : float or None, default=None
+        KL penalty of equal class sizes without labels; None is a constraint.
+    logit_scale : float or None, default=None
+        Inverse temperature of the scores; None is that of the encoder.
+    random_state : int or None, default=None
+        Seed of batches, noise, dropout and folds.
 
     Attributes
     ----------
-    weight_ : (d, d) W.
-    prototypes_ : (C, d) unit class texts.
-    identity_weight_, steps_ : as used.
-    losses_ : loss of every refinement step.
-    transduction_ : (n,) labels of the fitted images, where it was fitted without labels.
-    diagnosis_ : ``identity_weight``, the ``step`` that was kept and what they were ``chosen_on``;
-        ``distance_from_identity``, ‖W − I‖ relative to ‖I‖, and ``orthogonality_error``, ‖WᵀW − I‖ relative to ‖I‖;
-        with validation images the accuracy there, that of the identity (``zero_shot``), of the isometry
-        (``procrustes``) and ``without_refinement``; without labels the ``iterations``, whether the assignments are
-        ``stable``, and the share of images whose class is not the zero-shot one.
+    weight_ : Tensor of shape (d, d)
+        W.
+    prototypes_ : Tensor of shape (C, d)
+        Unit class texts.
+    identity_weight_, steps_ : float
+        And int Values used.
+    losses_ : Tensor of shape (n_steps,)
+        Loss of every refinement step.
+    transduction_ : ndarray of shape (n,)
+        Class of each fitted image, if there were no labels.
+    diagnosis_ : dict
+        Selected values, distance of W from the identity and from orthogonality; with validation images the accuracy
+        there, of zero-shot, of the isometry and without refinement.
 
     References
     ----------
-    Ouali et al., Black box few-shot adaptation for vision-language models, 2023, arXiv:2304.01752.
+    .. [1] Ouali et al., "Black box few-shot adaptation for vision-language models", 2023, arXiv:2304.01752.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.testing import few_shot_problem
+    >>> X, y, Xv, yv, Xt, yt, T = few_shot_problem()
+    >>> lfa = ma.LFA(random_state=0).fit(X, y, text=T, validation=(Xv, yv))
+    >>> lfa.predict(T)
+    array([0, 1, 2, 3, 4])
     """
 
     title = "Linear Feature Alignment"

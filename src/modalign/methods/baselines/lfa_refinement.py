@@ -33,15 +33,21 @@ class Refinement:
 
     Parameters
     ----------
-    start : (d, d) W, copied.
-    X : (n, d) unit images.
-    y : (n,) class indices.
-    T : (C, d) unit class texts.
-    recipe : the settings.
+    start : Tensor of shape (d, d)
+        W, copied.
+    X : Tensor of shape (n, d)
+        Unit images.
+    y : Tensor of shape (n,)
+        Class indices.
+    T : Tensor of shape (C, d)
+        Unit class texts.
+    recipe : RefinementSettings
+        The settings.
 
     Attributes
     ----------
-    weight : (d, d) W as it is now.
+    weight : Tensor of shape (d, d)
+        (d, d) W as it is now.
     """
 
     def __init__(self, start: Tensor, X: Tensor, y: Tensor, T: Tensor, recipe: RefinementSettings) -> None:
@@ -80,7 +86,8 @@ def refine_maps(
 
     Returns
     -------
-    (steps done, maps) losses.
+    Tensor of shape (steps done, maps)
+        losses.
     """
 
     def gradients(step: int) -> tuple[Tensor, list[Tensor]]:

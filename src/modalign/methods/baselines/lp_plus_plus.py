@@ -26,45 +26,53 @@ class LPPlusPlus(StoppedMethod):
     .. math:: s_k(x) = x^\top (w_k + \alpha_k t_k), \qquad
               \min_{w, \alpha} \; E = \frac1n \sum_i \operatorname{CE}\bigl(s(f_i), y_i\bigr)
 
-    by block-coordinate descent: a gradient step in w, then one in α, with the step sizes of the Lipschitz constants of
-    the two gradients, so that nothing has to be tuned and no step raises E. The Hessian of the cross-entropy in the
-    logits is at most ½ I, hence
+    by block-coordinate descent: a gradient step in w, then one in α. The step sizes are the inverse Lipschitz constants
+    of the gradients, so that no step increases E:
 
     .. math:: w \leftarrow w - \frac{1}{L_w} \nabla_w E, \quad L_w = \frac{1}{2n} \lambda_{\max}(F^\top F), \qquad
               \alpha_k \leftarrow \alpha_k - \frac{1}{L_k} \frac{\partial E}{\partial \alpha_k}, \quad
               L_k = \frac{1}{2n} \sum_i (f_i^\top t_k)^2
 
-    Here w starts at zero and α at the logit scale, which is zero-shot exactly. The step to stop at, 0 included, is
-    chosen on ``validation``; without validation images it is the last. A class without a labeled image is only pushed
-    away from the images of others. Without text, class means take its place.
-
-    Compared with the published code (github.com/FereshteShakeri/FewShot-CLIP-Strong-Baseline,
-    ``methods/linear_probe_p2.py``), not with the text of the paper: scores and loss are the same, but for a bias of
-    each class there. There w starts at the class means and α at a mean over the classes of what their images have in
-    common with their texts; w takes steps twice as long with a momentum of 0.9, and α one step for ten of w, of the
-    length that suits the class with the largest L.
-
-    Cost: O(n C d) a step.
+    w starts at zero and α at the logit scale, which is exactly zero-shot. Without text, class means replace it.
+    Cost: O(n C d) per step.
 
     Parameters
     ----------
-    steps : how often both blocks are updated.
-    stop : the step after which training ends; None is the best one on validation images, or the last.
-    logit_scale : where α starts; None is that of the encoder.
+    steps : int, default=300
+        How often both blocks are updated.
+    stop : int or None, default=None
+        The step after which training ends; None is the best one on validation images, or the last.
+    logit_scale : float or None, default=None
+        Where α starts; None is that of the encoder.
 
     Attributes
     ----------
-    weights_ : (C, d) w.
-    multipliers_ : (C,) α.
-    prototypes_ : (C, d) unit class texts.
-    stop_ : as used.
-    losses_ : E before every step.
-    diagnosis_ : the ``stop``, what it was ``chosen_on``, the least and the greatest multiplier, and with validation
-        images the accuracy there, with the text switched off and of zero-shot.
+    weights_ : Tensor
+        w.
+    multipliers_ : Tensor of shape (C,)
+        α.
+    prototypes_ : Tensor of shape (C, d)
+        Unit class texts.
+    stop_ : int
+        Values used.
+    losses_ : Tensor
+        E before every step.
+    diagnosis_ : dict
+        The ``stop``, what it was ``chosen_on``, the least and the greatest multiplier, and with validation images the
+        accuracy there, with the text switched off and of zero-shot.
 
     References
     ----------
     Huang et al., LP++: a surprisingly strong linear probe for few-shot CLIP, 2024, arXiv:2404.02285.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.testing import few_shot_problem
+    >>> X, y, Xv, yv, Xt, yt, T = few_shot_problem()
+    >>> method = ma.LPPlusPlus().fit(X, y, text=T)
+    >>> method.predict(T)
+    array([0, 1, 2, 3, 4])
     """
 
     title = "LP++"

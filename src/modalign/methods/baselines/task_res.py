@@ -42,21 +42,37 @@ class TaskRes(StoppedMethod):
 
     Parameters
     ----------
-    scale : α.
-    learning_rate : where the cosine starts.
-    weight_decay : decoupled decay of the residuals.
+    scale : float, default=0.5
+        α.
+    learning_rate : float, default=0.002
+        Where the cosine starts.
+    weight_decay : float, default=0.0005
+        Decoupled decay of the residuals.
 
     Attributes
     ----------
-    prototypes_ : (C, d) unit class texts.
-    residuals_ : (C, d) r.
-    losses_ : loss of every step.
-    diagnosis_ : the ``stop``, what it was ``chosen_on``, ``moved`` (mean of 1 − cosine of a class vector with its
-        text), and with validation images the accuracy there and that ``without_residuals``.
+    prototypes_ : Tensor of shape (C, d)
+        Unit class texts.
+    residuals_ : Tensor of shape (C, d)
+        r.
+    losses_ : Tensor
+        Loss of every step.
+    diagnosis_ : dict
+        The ``stop``, what it was ``chosen_on``, ``moved`` (mean of 1 − cosine of a class vector with its text), and
+        with validation images the accuracy there and that ``without_residuals``.
 
     References
     ----------
     Yu et al., Task residual for tuning vision-language models, 2023, arXiv:2211.10277.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.testing import few_shot_problem
+    >>> X, y, Xv, yv, Xt, yt, T = few_shot_problem()
+    >>> method = ma.TaskRes(steps=5).fit(X, y, text=T)
+    >>> method.predict(T)
+    array([0, 1, 2, 3, 4])
     """
 
     title = "TaskRes"

@@ -26,49 +26,60 @@ BETAS = tuple(first * 2.0**octave for octave in range(11) for first in (0.1, 0.1
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class TipAdapter(VectorMethod):
-    r"""Training-free adaptation: the labeled images are keys of a cache, their one-hot labels its values.
+    r"""Training-free cache of the labeled images: similarities to the images vote for their classes.
 
-    With unit image :math:`\hat x`, unit keys :math:`F \in \mathbb{R}^{m \times d}`, their labels
+    With unit image :math:`\hat x`, unit keys :math:`F \in \mathbb{R}^{m \times d}`, their one-hot labels
     :math:`L \in \{0, 1\}^{m \times C}` and unit class texts t
 
     .. math:: s_c = 100\, \hat x^\top t_c
               + \alpha \sum_{i=1}^m \exp\bigl(-\beta (1 - \hat x^\top F_i)\bigr) L_{ic}
 
-    (equations 4 to 6; 100 is CLIP's temperature). α weighs the cache against the text, β says how near a key must be
-    to vote; the votes are summed, so that α should fall as the number of images a class grows.
+    (equations 4 to 6; 100 is the logit scale of CLIP). α weights the cache against the text, β is the sharpness of the
+    similarity. Because the terms are summed, a good α decreases with the number of images per class. Without text,
+    class means replace it. A class without a labeled image has its text only.
 
-    α and β are chosen on ``validation``, never on test images: from 21 values each from 0.1 to 100, geometric,
-    which covers the eight different ranges that are in use for eleven data sets. The affinities are computed once and
-    the votes once per β; by log-loss, the best α of a β is found by climbing. Without validation images α = 1 and
-    β = 5.5, the best values of the paper's ablations on ImageNet.
-
-    Without text, class means stand in for it. A class without a labeled image has its text only.
-
-    Cost: nothing to fit but the search, O(n_v m d) once, O(n_v m) per β and O(n_v C) per pair; O(m d) per image
-    to score.
-
-    Published, RN50, ImageNet at 1/2/4/8/16 shots: 60.70 / 60.96 / 60.98 / 61.45 / 62.03.
+    Cost: the search, O(n_v m d) once, O(n_v m) per β and O(n_v C) per pair; O(m d) per image to score.
 
     Parameters
     ----------
-    alpha : weight of the cache, or ``"auto"`` to choose it on validation images.
-    beta : sharpness of the cache, or ``"auto"`` to choose it on validation images.
-    criterion : what is compared on the validation images; the other breaks ties.
-    logit_scale : inverse temperature of the zero-shot scores; None is that of the encoder.
-    random_state : not used, since nothing is drawn; accepted so that all methods are called alike.
+    alpha : float or "auto", default="auto"
+        Weight of the cache; ``"auto"`` selects it on validation images.
+    beta : float or "auto", default="auto"
+        Sharpness of the cache; ``"auto"`` selects it on validation images.
+    criterion : {"log-loss", "accuracy"}, default="log-loss"
+        What is compared on the validation images; the other decides ties.
+    logit_scale : float or None, default=None
+        Inverse temperature of the zero-shot scores; None is that of the encoder.
+    random_state : int or None, default=None
+        Ignored; present for API consistency.
 
     Attributes
     ----------
-    keys_ : (m, d) unit vectors of the labeled images.
-    key_classes_ : (m,) the class of each.
-    prototypes_ : (C, d) unit class texts.
-    alpha_, beta_ : as used.
-    diagnosis_ : α and β, ``chosen_on`` (``"validation"`` or ``"nothing"``); with validation images the accuracy
-        there, with the cache switched off and with the text switched off.
+    keys_ : Tensor of shape (m, d)
+        Unit features of the labeled images.
+    key_classes_ : Tensor of shape (m,)
+        Class of each key.
+    prototypes_ : Tensor of shape (C, d)
+        Unit class texts.
+    alpha_, beta_ : float
+        Values used.
+    diagnosis_ : dict
+        α and β, ``chosen_on`` (``"validation"`` or ``"nothing"``); with validation images the accuracy there, with the
+        cache switched off and with the text switched off.
 
     References
     ----------
-    Zhang et al., Tip-Adapter: training-free adaption of CLIP for few-shot classification, 2022, arXiv:2207.09519.
+    .. [1] Zhang et al., "Tip-Adapter: training-free adaption of CLIP for few-shot classification", 2022,
+       arXiv:2207.09519.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.testing import few_shot_problem
+    >>> X, y, Xv, yv, Xt, yt, T = few_shot_problem()
+    >>> tip = ma.TipAdapter().fit(X, y, text=T, validation=(Xv, yv))
+    >>> tip.predict(T)
+    array([0, 1, 2, 3, 4])
     """
 
     title = "Tip-Adapter"
@@ -136,51 +147,58 @@ class TipAdapter(VectorMethod):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class TipAdapterF(TipAdapter):
-    r"""Tip-Adapter with keys that are trained: the cache is the start, and cross-entropy moves it.
+    r"""Tip-Adapter with trained keys: the cache is the initial value, and cross-entropy changes it.
 
-    The scores are those of :class:`TipAdapter`. The keys F, no longer of unit length, follow the gradient of
-    :math:`\mathrm{CE}(s, y)` over the labeled images by AdamW, the learning rate falling along half a cosine to zero;
-    values and text stay (section 3.3). Training is at α = 1 and β = 5.5 unless they are given; the epoch to stop at,
-    and then α and β for its keys, are chosen on ``validation``, and so is whether training helped at all: the untrained
-    cache with its own α and β is a candidate too. Test images choose nothing. Without validation images the last epoch
-    is taken.
-
-    Every training image finds itself among the keys, with affinity one, so that training sees better votes than a new
-    image does; this is as published, where only the augmentation of the images loosens it.
-
-    Cost: O(m n d) an epoch for n = m labeled images, beside the searches.
-
-    Published, RN50, ImageNet at 1/2/4/8/16 shots: 61.32 / 61.69 / 62.52 / 64.00 / 65.51; mean of 11 data sets
-    64.5 / 66.7 / 69.7 / 72.5 / 75.8 (CMM, Table 1).
+    Scores are those of :class:`TipAdapter`. The keys F minimize :math:`\mathrm{CE}(s, y)` over the labeled images by
+    AdamW, along a half cosine; values and text stay fixed (section 3.3). The epoch, α and β are selected on
+    `validation`, with the untrained cache among the candidates. Cost: O(m n d) per epoch for n = m labeled images.
 
     Parameters
     ----------
-    epochs : passes over the labeled images.
-    batch_size : images a step.
-    learning_rate : where the cosine starts.
-    weight_decay : decoupled decay of the keys.
-    alpha : weight of the cache, or ``"auto"`` to choose it on validation images.
-    beta : sharpness of the cache, or ``"auto"`` to choose it on validation images.
-    training_alpha : weight of the cache in training; None is ``alpha``, or 1 if that is to be chosen.
-    training_beta : sharpness of the cache in training; None is ``beta``, or 5.5 if that is to be chosen.
-    stop : the epoch after which training ends, on the schedule of ``epochs``; 0 keeps the untrained cache. None is the
-        best one on validation images, or the last.
-    criterion : what is compared on the validation images; the other breaks ties.
-    logit_scale : inverse temperature of the zero-shot scores; None is that of the encoder.
-    random_state : seed of the order of the images.
+    epochs : int, default=20
+        Passes over the labeled images.
+    batch_size : int, default=256
+        Images per step.
+    learning_rate : float, default=0.001
+        Initial learning rate of the cosine.
+    weight_decay : float, default=0.01
+        Decoupled weight decay of the keys.
+    alpha, beta : float or "auto", default="auto"
+        Weight and sharpness of the cache; ``"auto"`` selects them on validation images.
+    training_alpha, training_beta : float or None, default=None
+        The same in training. None is `alpha` and `beta`, or 1 and 5.5 if these are ``"auto"``.
+    stop : int or None, default=None
+        Epoch after which training ends, on the schedule of `epochs`; 0 keeps the untrained cache. None is the best on
+        validation images, or the last.
+    criterion : {"log-loss", "accuracy"}, default="log-loss"
+        What is compared on the validation images; the other decides ties.
+    logit_scale : float or None, default=None
+        Inverse temperature of the zero-shot scores; None is that of the encoder.
+    random_state : int or None, default=None
+        Seed of the order of the images.
 
     Attributes
     ----------
-    keys_ : (m, d) trained keys.
-    key_classes_, prototypes_, alpha_, beta_ : as in :class:`TipAdapter`.
-    training_alpha_, training_beta_, stop_ : as used.
-    losses_ : loss of every step, in training.
-    diagnosis_ : that of :class:`TipAdapter`; the ``epoch`` that was kept (0: untrained), ``keys_moved`` (mean of
-        1 − cosine), and with validation images the accuracy there ``without_training``.
+    keys_ : Tensor of shape (m, d)
+        Trained keys.
+    key_classes_, prototypes_, alpha_, beta_ : object
+        As in :class:`TipAdapter`.
+    training_alpha_, training_beta_, stop_ : float
+        Values used.
+    losses_ : Tensor of shape (n_steps,)
+        Training loss of every step.
+    diagnosis_ : dict
+        That of :class:`TipAdapter`; the selected ``epoch`` (0: untrained), ``keys_moved`` (mean of 1 − cosine), and
+        with validation images the accuracy there ``without_training``.
 
-    References
-    ----------
-    Zhang et al., Tip-Adapter: training-free adaption of CLIP for few-shot classification, 2022, arXiv:2207.09519.
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.testing import few_shot_problem
+    >>> X, y, Xv, yv, Xt, yt, T = few_shot_problem()
+    >>> tip = ma.TipAdapterF(epochs=3, random_state=0).fit(X, y, text=T, validation=(Xv, yv))
+    >>> tip.predict(T)
+    array([0, 1, 2, 3, 4])
     """
 
     title = "Tip-Adapter-F"

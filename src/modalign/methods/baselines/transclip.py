@@ -25,10 +25,10 @@ ZERO_SHOT_WEIGHT, FEW_SHOT_WEIGHT = 1.0, 0.5
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class TransCLIP(VectorMethod):
-    r"""Transduction over all unlabeled images Q, and labeled images S where there are some.
+    r"""Transductive classification: unlabeled images are assigned together by a mixture with text and neighbor terms.
 
-    With unit images :math:`f_i`, assignments :math:`z_i` on the simplex (one-hot and fixed for S) and the zero-shot
-    softmax :math:`\hat y_i`, the objective in z, μ and the diagonal Σ that all classes share is
+    With unit images :math:`f_i`, assignments :math:`z_i` on the simplex (one-hot for the labeled images S, free for the
+    unlabeled Q) and zero-shot softmax :math:`\hat y_i`, the objective in z, μ and the shared diagonal Σ is
 
     .. math::
         L = -\tfrac{1}{\tau} \sum_{i \in Q} z_i^\top \log p_i
@@ -37,59 +37,60 @@ class TransCLIP(VectorMethod):
             + \sum_{i \in Q} \bigl( z_i^\top \log z_i - \lambda\, z_i^\top \log \hat y_i \bigr),
         \qquad p_{ik} = \mathcal{N}(f_i;\, \mu_k, \Sigma)
 
-    a mixture likelihood, tempered by τ = 50 for the unlabeled images; a Laplacian over the k nearest other images j of
-    each image i, :math:`w_{ij} = \max(0, f_i^\top f_j)`; and the divergence from the texts. Majorizing the Laplacian
-    by its tangent decouples the images:
+    with τ = 50 and, for the k nearest other images j of each image i, :math:`w_{ij} = \max(0, f_i^\top f_j)`. New
+    images are classified without the neighbor term. Without text, class means replace it.
 
-    .. math::
-        z_i &\propto \hat y_i^{\lambda} \odot \exp\Bigl( \tfrac{1}{\tau} \bigl(\log p_i
-            + \tfrac{\tau}{2k} \sum_j (w_{ij} + w_{ji})\, z_j \bigr)\Bigr) \\
-        \mu_k &= \frac{\sum_{i} a_i z_{ik} f_i}{\lVert \sum_i a_i z_{ik} f_i \rVert}, \qquad
-        \operatorname{diag} \Sigma = \frac{\sum_i a_i \sum_k z_{ik} (f_i - \mu_k)^2}{\sum_i a_i}, \qquad
-        a_i = \begin{cases} 1 / |Q| & i \in Q \\ \tau \gamma / |S| & i \in S \end{cases}
-
-    five z-steps, then μ and Σ, ten times. The temper and the unit length of the means are part of the published
-    solver; without the temper, the likelihood of d dimensions outweighs the text some thirty times. Starts: z is the
-    zero-shot softmax, Σ = 1/d, and :math:`\mu_k` the mean direction of the labeled images of the class; where it has
-    none, that of the eight unlabeled images its text is surest of, weighted by :math:`\hat y`.
-
-    :attr:`transduction_` holds the answers for all images of ``fit``, labeled and unlabeled (−1). A new image is
-    classified by :math:`\tfrac{1}{\tau} \log p_k + \lambda \log \hat y_k`, the z-step without neighbors, and this
-    rule remains where every image is labeled. With labels, γ is chosen on ``validation`` by this rule. Without text,
-    class means take its place.
-
-    Cost: O((|Q| + |S|)² d) for the neighbors, once, in blocks of 64 MB; O(|Q| C (d + k)) an iteration. Memory beside
-    the images: a copy of unit length, about five matrices (|Q|, C), and the blocks.
-
-    Published, zero-shot, ViT-B/32, mean of 6 data sets: 66.39 (FAIR, Table 4).
+    Cost: O((|Q| + |S|)² d) for the neighbors, then O(|Q| C (d + k)) per iteration.
 
     Parameters
     ----------
-    text_weight : λ; None is 1 where no image is labeled and 0.5 where some are.
-    support_weight : γ, or ``"auto"`` to choose it among 0.002, 0.01, 0.02 and 0.2 on validation images.
-    n_neighbors : k, nearest images of each image, labeled or not; 0 switches the Laplacian off.
-    outer_iterations : updates of μ and Σ.
-    inner_iterations : updates of z between them.
-    confident : images that a mean starts from where no label gives it.
-    criterion : what is compared on the validation images; the other breaks ties.
-    logit_scale : inverse temperature of the zero-shot softmax; None is that of the encoder.
-    random_state : not used, since nothing is drawn; accepted so that all methods are called alike.
+    text_weight : float or None, default=None
+        λ. None is 1 without labels and 0.5 with labels.
+    support_weight : float or "auto", default="auto"
+        γ; ``"auto"`` selects 0.002, 0.01, 0.02 or 0.2 on validation images.
+    n_neighbors : int, default=3
+        k, nearest images of each image; 0 omits the Laplacian.
+    outer_iterations : int, default=10
+        Updates of μ and Σ.
+    inner_iterations : int, default=5
+        Updates of z between them.
+    confident : int, default=8
+        Images that initialize the mean of a class without labels.
+    criterion : {"log-loss", "accuracy"}, default="log-loss"
+        What is compared on the validation images; the other decides ties.
+    logit_scale : float or None, default=None
+        Inverse temperature of the zero-shot softmax; None is that of the encoder.
+    random_state : int or None, default=None
+        Ignored; present for API consistency.
 
     Attributes
     ----------
-    transduction_ : (n,) labels of the fitted images: given where there was one, found where there was none.
-    means_ : (C, d) μ, unit rows.
-    variances_ : (d,) diagonal of Σ.
-    prototypes_ : (C, d) unit class texts.
-    text_weight_, support_weight_ : λ and γ as used.
-    diagnosis_ : λ, γ and what it was ``chosen_on``; for the unlabeled images the share whose answer differs from
-        zero-shot, how many of these ``changed_without_neighbours`` and the mean ``confidence``; ``last_change``, the
-        mean total variation between the last two z; with validation images the accuracy there, of zero-shot, and
-        with the mixture or the text switched off.
+    transduction_ : ndarray of shape (n,)
+        Class of each fitted image: its label, or the largest entry of z.
+    means_ : Tensor of shape (C, d)
+        μ, unit rows.
+    variances_ : Tensor of shape (d,)
+        Diagonal of Σ.
+    prototypes_ : Tensor of shape (C, d)
+        Unit class texts.
+    text_weight_, support_weight_ : float
+        Values used.
+    diagnosis_ : dict
+        Values used and what they were ``chosen_on``; the share of unlabeled images that differ from zero-shot, with
+        and without neighbors; mean ``confidence``; ``last_change`` of z; with validation images the accuracies there.
 
     References
     ----------
-    Zanella, Gérin and Ben Ayed, Boosting vision-language models with transduction, 2024, arXiv:2406.01837.
+    .. [1] Zanella, Gérin and Ben Ayed, "Boosting vision-language models with transduction", 2024, arXiv:2406.01837.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.testing import few_shot_problem
+    >>> X, y, Xv, yv, Xt, yt, T = few_shot_problem()
+    >>> method = ma.TransCLIP().fit(Xt, text=T)
+    >>> bool((method.transduction_ == yt).mean() > 0.6)
+    True
     """
 
     title = "TransCLIP"

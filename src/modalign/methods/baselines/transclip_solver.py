@@ -43,12 +43,18 @@ class MixtureProblem:
 
     Attributes
     ----------
-    queries, support : (|Q|, d) and (|S|, d) unit images.
-    targets : (|S|, C) one-hot labels.
-    prototypes : (C, d) unit class texts.
-    log_text : (|Q|, C) log ŷ.
-    text_weight : λ.
-    links : (|Q|, |Q| + |S|) (w_ij + w_ji) / 2k, sparse, queries before support; None without neighbors.
+    queries, support : Tensor of shape (|Q|, d)
+        And (|S|, d) unit images.
+    targets : Tensor of shape (|S|, C)
+        One-hot labels.
+    prototypes : Tensor of shape (C, d)
+        Unit class texts.
+    log_text : Tensor of shape (|Q|, C)
+        Log ŷ.
+    text_weight : float
+        λ.
+    links : Tensor of shape (|Q|, |Q| + |S|) or None
+        (w_ij + w_ji) / 2k, sparse, queries before support; None without neighbors.
     """
 
     queries: Tensor

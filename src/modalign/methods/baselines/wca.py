@@ -43,24 +43,40 @@ class WCA(VectorMethod):
 
     Parameters
     ----------
-    image_temperature : τ_w.
-    text_temperature : τ_v.
-    reference : what ȳ is: ``"mean"``, the mean direction of all sentences of the class; ``"first"``, the first of
-        them, which then only weighs the others (a class with one sentence keeps it): as printed, where that first one
-        is "a photo of a NAME.".
-    logit_scale : factor of ψ in the logits; None is that of the encoder.
-    random_state : not used, since nothing is drawn; accepted so that all methods are called alike.
+    image_temperature : float, default=1.0
+        τ_w.
+    text_temperature : float, default=1.0
+        τ_v.
+    reference : {"mean", "first"}, default="mean"
+        What ȳ is: ``"mean"``, the mean direction of all sentences of the class; ``"first"``, the first of them, which
+        then only weighs the others (a class with one sentence keeps it): as printed, where that first one is "a photo
+        of a NAME.".
+    logit_scale : float or None, default=None
+        Factor of ψ in the logits; None is that of the encoder.
+    random_state : int or None, default=None
+        Ignored; present for API consistency.
 
     Attributes
     ----------
-    prototypes_ : (C, d) Σ v_j t_j.
-    diagnosis_ : number of sentences; ``text_evenness``, the mean entropy of v as a share of that of even weights (at 1
-        the weights do nothing); with validation its accuracy on whole images.
+    prototypes_ : Tensor of shape (C, d)
+        Σ v_j t_j.
+    diagnosis_ : dict
+        Number of sentences; ``text_evenness``, the mean entropy of v as a share of that of even weights (at 1 the
+        weights do nothing); with validation its accuracy on whole images.
 
     References
     ----------
     Li, Li, Erfani, Feng, Bailey and Liu, Visual-text cross alignment: refining the similarity score in vision-language
     models, ICML 2024.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.testing import few_shot_problem
+    >>> X, y, Xv, yv, Xt, yt, T = few_shot_problem()
+    >>> method = ma.WCA().fit(X, y, text=T)
+    >>> method.predict(T)
+    array([0, 1, 2, 3, 4])
     """
 
     title = "WCA"
@@ -117,9 +133,12 @@ def text_weights(sentences: Tensor, temperature: float, reference: Literal["mean
 
     Parameters
     ----------
-    sentences : unit vectors, zero rows where a class has fewer.
-    temperature : τ_v.
-    reference : see :class:`WCA`.
+    sentences : Tensor
+        Unit vectors, zero rows where a class has fewer.
+    temperature : float
+        τ_v.
+    reference : {"mean", "first"}
+        See :class:`WCA`.
     """
     named, rest = described(sentences, reference)
     return softmax_weights(named, rest, temperature)

@@ -19,7 +19,7 @@ CHUNK = 2**24  # numbers of one block of image-by-sentence cosines: 64 MB
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ZeroShot(VectorMethod):
-    r"""Zero-shot CLIP, with one sentence a class, an ensemble of templates, or descriptions (CuPL).
+    r"""Zero-shot CLIP with one prompt per class, an ensemble of templates, or descriptions (CuPL).
 
     With unit image vector :math:`\hat x` and unit sentence vectors :math:`\hat t_{cs}` of class c, s = 1…T_c,
 
@@ -32,26 +32,30 @@ class ZeroShot(VectorMethod):
     ``"max-score"``: :math:`s_c = \max_s \hat x^\top \hat t_{cs}`, for sentences that name different kinds of one
     class (Novack et al. 2023).
 
-    The logits are ``logit_scale`` · s. With one sentence a class the three are one. Nothing is learned from labeled
-    images where there is text; without text the class means of the labeled images stand in for it, which is the
-    nearest-mean classifier. ``y`` may be left out when text is given.
+    The logits are `logit_scale` · s. With one prompt per class the three are equal. Labeled images are used without
+    text only: their class means replace it, which is the nearest-mean classifier. `y` is optional if text is given.
 
     Cost: O(C T d) to fit, O(n C d) to score (O(n C T d) for ``"max-score"``).
 
     Parameters
     ----------
-    aggregate : how the sentences of a class become one score.
-    logit_scale : inverse temperature; None is that of the encoder.
-    random_state : not used, since nothing is drawn; accepted so that all methods are called alike.
+    aggregate : {"mean-prototype", "mean-score", "max-score"}, default="mean-prototype"
+        How the sentences of a class become one score.
+    logit_scale : float or None, default=None
+        Inverse temperature; None is that of the encoder.
+    random_state : int or None, default=None
+        Ignored; present for API consistency.
 
     Attributes
     ----------
-    prototypes_ : (C, d) class vectors whose inner products with the image are the scores; for ``"max-score"`` the
-        (C, T, d) unit sentences.
-    diagnosis_ : number of sentences; ``closest_prototypes``, the largest cosine of two classes (near 1: two class
-        names that the text cannot tell apart); ``sentence_agreement``, the mean cosine of a sentence with its
-        class's mean direction; with validation its accuracy, and with several sentences also the accuracy of the
-        first sentence alone, which shows what the ensemble brings.
+    prototypes_ : Tensor of shape (C, d)
+        Class vectors whose inner products with the image are the scores; for ``"max-score"`` the (C, T, d) unit
+        sentences.
+    diagnosis_ : dict
+        Number of sentences; ``closest_prototypes``, the largest cosine of two classes (near 1: two class names that the
+        text cannot tell apart); ``sentence_agreement``, the mean cosine of a sentence with its class's mean direction;
+        with validation its accuracy, and with several sentences also the accuracy of the first sentence alone, which
+        shows what the ensemble brings.
 
     References
     ----------
@@ -59,6 +63,15 @@ class ZeroShot(VectorMethod):
     Pratt et al., What does a platypus look like? (CuPL), 2023, arXiv:2209.03320.
     Menon & Vondrick, Visual classification via description from large language models, 2023, arXiv:2210.07183.
     Novack et al., CHiLS: zero-shot image classification with hierarchical label sets, 2023, arXiv:2302.02551.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.testing import few_shot_problem
+    >>> X, y, Xv, yv, Xt, yt, T = few_shot_problem()
+    >>> method = ma.ZeroShot().fit(X, y, text=T)
+    >>> method.predict(T)
+    array([0, 1, 2, 3, 4])
     """
 
     title = "Zero-shot CLIP"

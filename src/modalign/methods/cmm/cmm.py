@@ -46,88 +46,87 @@ NOTHING = SelectionSplits((), "nothing")
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
-    r"""Cross-modal mapping: a linear map W of the images and the class texts T, learned together.
+    r"""Cross-modal mapping classifier.
 
-    With unit image vectors :math:`\hat x`, unit class texts :math:`t_c` from the encoder and trainable
-    :math:`W \in \mathbb{R}^{d \times d}`, :math:`T \in \mathbb{R}^{C \times d}` (T starts at t)
+    Learns a linear map W of the image features and adapts the class text features T at the same time, so that images
+    and texts of the same class align. Predictions add the cosine similarity of zero-shot CLIP.
 
     .. math::
-        f &= \hat x (W + I) && (6) \\
-        s^{\mathrm{CMM}}_c &= \cos(f, T_c), \quad s^{\mathrm{CLIP}}_c = \hat x^\top t_c && (7) \\
+        f &= \hat x (W + I), \quad
+        s^{\mathrm{CMM}}_c = \cos(f, T_c), \quad s^{\mathrm{CLIP}}_c = \hat x^\top t_c && (6, 7) \\
         d^+ &= 1 - s^{\mathrm{CMM}}_y, \quad d^- = \min_{c \ne y} 1 - s^{\mathrm{CMM}}_c && (9\text{–}11) \\
-        s &= s^{\mathrm{CMM}} + \beta\, s^{\mathrm{CLIP}} && (14) \\
-        L &= \mathrm{CE}(\tau^{-1} s, y) + \max(0,\; d^+ - d^- + m) && (12, 13, 15, 16)
+        s &= s^{\mathrm{CMM}} + \beta\, s^{\mathrm{CLIP}}, \quad
+        L = \mathrm{CE}(\tau^{-1} s, y) + \max(0,\; d^+ - d^- + m) && (12\text{–}16)
 
-    minimized by AdamW with decoupled weight decay over small batches. β = 1 in training.
-
-    ``preset="paper"`` is the published procedure: batches of 8, 16,000 steps to the end, 50 of them linear warm-up and
-    the others half a cosine, and β at inference chosen by accuracy on ``validation``, from 0.1 to 1.0. With few images
-    this can end far below zero-shot.
-
-    The default starts at zero-shot exactly (W = 0, T = t), trains at a constant learning rate with batches of 32, and
-    chooses the number of steps and β, from 1 to 2, on images that are not learned from: the validation images, and
-    where these are fewer than 250, folds of the labeled images (see :mod:`modalign.methods.contract.divisions`). It
-    looks after 16, 23, 32, … steps and stops after ``patience`` looks without a gain, but not before 256 steps (1,024
-    without text). No step at all is a candidate. Any other must be at least as accurate, and its log-loss is judged by
-    the lower end of the 95 % interval of its gain over zero-shot. Then the model is fitted to all labeled images with
-    the steps and the β that were chosen. With one image per class and no validation images there is nothing to choose
-    on: 45 steps and β = 2 are used. The text of a class without images is not trained.
-
-    What the paper leaves open: its values of learning rate and decay are not legible, so those of its code lineage are
-    used. "Kaiming" is read as ``torch.nn.Linear``'s variance, since the true one drowns the identity; both are offered.
-    T is normalized in the score. The triplet loss sees s_CMM only; with m = 1 it is active until the two cosines differ
-    by more than 1, long after the cross-entropy is satisfied.
-
-    Without text, class means take its place. They are made of the training images, so s_CLIP already knows the
-    answers in training, and a temperature of 1/100 leaves the cross-entropy nothing to learn: 1/10 is used.
-
-    Cost: a step reads and writes (d² + C d) numbers of parameters and AdamW state once; see
-    :mod:`modalign.methods.cmm.cmm_training`. A look costs O(h d (d + C)) for h held-out images.
+    :math:`\hat x` are unit image features of width d, t (C, d) the unit class texts; T starts at t. By default, the
+    number of steps and β are chosen on validation images or by cross-validation, with zero-shot among the candidates.
 
     Parameters
     ----------
-    preset : ``"paper"`` fills every setting that is None with the published value; None fills them with our own.
-    steps : optimizer steps; None chooses them, or is 16,000 in ``"paper"``.
-    max_steps : the largest number of steps to choose.
-    patience : looks without a gain after which the search for the number of steps stops.
-    map : whether W is trained; without it the texts alone are, and images stay where they are.
-    batch_size : images per step; None is 32, or 8 in ``"paper"``.
-    learning_rate : highest learning rate; None is 3e-4, or 1e-4 in ``"paper"``.
-    min_learning_rate : where the cosine ends; None is ``learning_rate``, which keeps it constant, or 1e-5 in
-        ``"paper"``.
-    warmup_steps : steps of linear warm-up.
-    weight_decay : decoupled decay of W and T.
-    init : entries of W at the start: ``"linear"`` uniform of variance 1/(3d), ``"kaiming"`` normal of variance 2/d,
-        ``"zero"`` for an exact zero-shot start; None is ``"zero"``, or ``"linear"`` in ``"paper"``.
-    layers : 1 is the linear map; more put ReLU between as many residual linear layers (appendix 7.1 tries 2 to 5, which
-        are worse).
-    margin : m of the triplet loss.
-    triplet_weight : factor of the triplet loss; 0 leaves it out.
-    training_zero_shot_weight : β in training, and at inference in ``"paper"`` without validation images.
-    zero_shot_weight : β at inference, or ``"auto"`` to choose it.
-    min_zero_shot_weight : lowest β to try; None is 1.0, or 0.1 in ``"paper"``.
-    max_zero_shot_weight : highest β to try, in steps of 0.1; None is 2.0, or 1.0 in ``"paper"``.
-    criterion : what is compared on held-out images; None is ``"log-loss"``, at the best temperature of each candidate,
-        or ``"accuracy"`` in ``"paper"``.
-    logit_scale : 1/τ; None is that of the encoder with text, and 10 without.
-    random_state : seed of W, of the order of the images and of the folds; the same seed gives the same bits.
+    preset : {"paper"} or None, default=None
+        ``"paper"`` sets every parameter that is None to the published value; None to the values of this library.
+    steps : int or None, default=None
+        Optimizer steps. None selects them; 16,000 in ``"paper"``.
+    max_steps, patience : int, default=4096 and 3
+        Largest number of steps to select; evaluations without a gain after which the search stops.
+    map : bool, default=True
+        Whether W is trained. If False, only the texts are.
+    batch_size : int or None, default=None
+        Images per step. None is 32; 8 in ``"paper"``.
+    learning_rate : float or None, default=None
+        Peak learning rate of AdamW. None is 3e-4; 1e-4 in ``"paper"``.
+    min_learning_rate : float or None, default=None
+        Final learning rate of the cosine. None keeps it constant; 1e-5 in ``"paper"``.
+    warmup_steps : int, default=50
+        Steps of linear warmup.
+    weight_decay : float, default=0.01
+        Decoupled weight decay of W and T.
+    init : {"linear", "kaiming", "zero"} or None, default=None
+        Initial W: uniform of variance 1/(3d), normal of variance 2/d, or zero, which is exactly zero-shot. None is
+        ``"zero"``; ``"linear"`` in ``"paper"``.
+    layers : int, default=1
+        Residual linear layers, with ReLU between them.
+    margin : float, default=1.0
+        m of the triplet loss.
+    triplet_weight : float, default=1.0
+        Weight of the triplet loss; 0 omits it.
+    training_zero_shot_weight : float, default=1.0
+        β in training, and in prediction with ``"paper"`` without validation images.
+    zero_shot_weight : float or "auto", default="auto"
+        β in prediction: 0 ignores zero-shot, 1 adds both scores equally, ``"auto"`` selects it.
+    min_zero_shot_weight, max_zero_shot_weight : float or None, default=None
+        Range of β to select from, in steps of 0.1. None is 1.0 to 2.0; 0.1 to 1.0 in ``"paper"``.
+    criterion : {"log-loss", "accuracy"} or None, default=None
+        What is compared on held-out images. None is ``"log-loss"``; ``"accuracy"`` in ``"paper"``.
+    logit_scale : float or None, default=None
+        1/τ. None is that of the encoder with text, and 10 without.
+    random_state : int or None, default=None
+        Seed of W, of the order of the images and of the folds.
 
     Attributes
     ----------
-    prototypes_ : (C, d) unit rows of the learned T.
-    text_ : (C, d) unit class texts as given, the t of s_CLIP.
-    weights_ : (layers, d, d) W of each layer.
-    steps_, zero_shot_weight_, init_, layers_, logit_scale_ : as used; without a step ``"zero"`` and one layer.
-    losses_ : (steps,) loss of every step, in training.
-    step_curve_ : lists of the ``steps`` looked at, and for each the ``zero_shot_weight`` of least log-loss with its
-        ``accuracy`` and ``log_likelihood`` on the held-out images; empty where nothing was chosen.
-    fusion_curve_ : lists of the ``zero_shot_weight`` values, and for each the ``accuracy`` and ``log_likelihood`` after
-        the chosen number of steps.
-    diagnosis_ : ``step`` and ``zero_shot_weight`` as used, what they were ``chosen_on``; ``modality_gap`` of training
-        images and class texts ``before`` and ``after``: Gaussian KL after PCA to 2 dimensions (None with fewer than
-        three texts) and Wasserstein-2 in all; how far images and texts were moved (1 − cosine); the share of images
-        with an active triplet loss in the last tenth of training; and with validation images the accuracy there, of
-        zero-shot, and with the map and with the fusion switched off.
+    prototypes_, text_ : Tensor of shape (C, d)
+        T and t, unit rows; t are the class texts as passed to `fit`.
+    text_ : Tensor
+        t, the unit class texts as passed to `fit`.
+    weights_ : Tensor of shape (n_layers, d, d)
+        W of each layer.
+    steps_, zero_shot_weight_, init_, layers_, logit_scale_ : object
+        Values used; without a step, ``init_`` is ``"zero"`` and ``layers_`` 1.
+    step_curve_, fusion_curve_ : dict
+        Accuracy and log-likelihood on held-out images by number of steps, and by β; empty if nothing was selected.
+    diagnosis_ : dict
+        Selected step and β, modality gap before and after, how far images and texts moved, and, with validation
+        images, the accuracy there with and without each component.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.testing import few_shot_problem
+    >>> X, y, Xv, yv, Xt, yt, T = few_shot_problem()
+    >>> cmm = ma.CMM(max_steps=64, random_state=0).fit(X, y, text=T, validation=(Xv, yv))
+    >>> cmm.predict(T)
+    array([0, 1, 2, 3, 4])
     """
 
     title = "CMM"

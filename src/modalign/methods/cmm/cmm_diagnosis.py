@@ -15,12 +15,15 @@ def movement(X: Tensor, mapped: Tensor, text: Tensor, prototypes: Tensor) -> dic
 
     Parameters
     ----------
-    X, mapped : (n, d) unit images before and after the map.
-    text, prototypes : (C, d) unit class texts before and after training.
+    X, mapped : Tensor of shape (n, d)
+        Unit images before and after the map.
+    text, prototypes : Tensor of shape (C, d)
+        Unit class texts before and after training.
 
     Returns
     -------
-    ``images_moved`` and ``texts_moved``, mean 1 − cosine, and ``modality_gap``. Cost O((n + C) d² + d³).
+    dict
+        ``images_moved`` and ``texts_moved``, mean 1 − cosine, and ``modality_gap``. Cost O((n + C) d² + d³).
     """
     found: dict[str, object] = {
         "images_moved": 1 - (X * mapped).sum(dim=1).mean().item(),
@@ -39,9 +42,12 @@ def ablation(X: Tensor, mapped: Tensor, y: Tensor, text: Tensor, prototypes: Ten
 
     Parameters
     ----------
-    X, mapped, y : unit validation images before and after the map, and their labels.
-    text, prototypes : unit class texts before and after training.
-    zero_shot_weight : β.
+    X, mapped, y : Tensor
+        Unit validation images before and after the map, and their labels.
+    text, prototypes : Tensor
+        Unit class texts before and after training.
+    zero_shot_weight : float
+        β.
     """
     clip, own = X @ text.T, mapped @ prototypes.T
     return {

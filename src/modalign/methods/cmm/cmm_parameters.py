@@ -31,8 +31,10 @@ class CMMParameters:
 
     Attributes
     ----------
-    weights, text : views of ``flat``.
-    shape : (L, C, d).
+    weights, text : collection of Tensor
+        Views of ``flat``.
+    shape : tuple of (int, int, int)
+        (L, C, d).
     """
 
     def __init__(self, weights: Collection[Tensor], text: Tensor, objective: Objective) -> None:
@@ -58,8 +60,10 @@ class CMMStack:
 
     Attributes
     ----------
-    flat, gradient : (K, L d² + C d).
-    weights, text : views of ``flat``; ``weight_gradients``, ``text_gradient`` the same views of ``gradient``.
+    flat, gradient : Tensor of shape (K, L d² + C d)
+        (K, L d² + C d).
+    weights, text : Tensor
+        Views of ``flat``; ``weight_gradients``, ``text_gradient`` the same views of ``gradient``.
     """
 
     def __init__(self, learners: Sequence[CMMParameters]) -> None:
@@ -76,14 +80,19 @@ class CMMStack:
 
         Parameters
         ----------
-        x : (K, B, d) unit image vectors.
-        clip : (K, B, C) logit_scale · fusion · s_CLIP.
-        target : (K, B, C) one-hot labels.
-        labels : (K, B, 1) class indices.
+        x : Tensor of shape (K, B, d)
+            Unit image vectors.
+        clip : Tensor
+            Logit_scale · fusion · s_CLIP.
+        target : Tensor of shape (K, B, C)
+            One-hot labels.
+        labels : Tensor of shape (K, B, 1)
+            Class indices.
 
         Returns
         -------
-        (K, B, 1) log-likelihoods of the true classes and (K, B, 1) d⁺ − d⁻ + margin before the hinge.
+        tuple of (Tensor, Tensor)
+            (K, B, 1) log-likelihoods of the true classes and (K, B, 1) d⁺ − d⁻ + margin before the hinge.
         """
         scale, T, count = self.objective.logit_scale, self.text, x.shape[1]
         inputs: list[Tensor] = []

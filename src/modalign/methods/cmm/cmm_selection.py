@@ -33,9 +33,12 @@ class Training:
 
     Attributes
     ----------
-    run : the training, of the texts of ``classes`` alone.
-    text : (C, d) unit class texts.
-    classes : (C',) indices of the classes that are trained; the text of any other class stays as it is.
+    run : CMMRun
+        The training, of the texts of ``classes`` alone.
+    text : Tensor of shape (C, d)
+        Unit class texts.
+    classes : Tensor of shape (C',)
+        Indices of the classes that are trained; the text of any other class stays as it is.
     """
 
     run: CMMRun
@@ -53,8 +56,10 @@ class Trial:
 
     Attributes
     ----------
-    training : a run and its classes.
-    X : (h, d) unit vectors of the held-out images.
+    training : Training
+        A run and its classes.
+    X : Tensor of shape (h, d)
+        Unit vectors of the held-out images.
     """
 
     training: Training
@@ -85,11 +90,14 @@ class Found:
 
     Attributes
     ----------
-    choice : the best candidate.
-    step_curve : lists of ``steps`` looked at, and for each the ``zero_shot_weight`` of least log-loss with its
-        ``accuracy`` and ``log_likelihood`` on the held-out images; empty where nothing was searched.
-    fusion_curve : lists of the ``zero_shot_weight`` values of the grid, and for each ``accuracy`` and
-        ``log_likelihood`` after the chosen number of steps.
+    choice : SelectedStep
+        The best candidate.
+    step_curve : dict of str to list of float
+        Lists of ``steps`` looked at, and for each the ``zero_shot_weight`` of least log-loss with its ``accuracy`` and
+        ``log_likelihood`` on the held-out images; empty where nothing was searched.
+    fusion_curve : dict of str to list of float
+        Lists of the ``zero_shot_weight`` values of the grid, and for each ``accuracy`` and ``log_likelihood`` after the
+        chosen number of steps.
     """
 
     choice: SelectedStep
@@ -114,15 +122,23 @@ def search(
 
     Parameters
     ----------
-    trials : the runs, with their held-out images.
-    y : (h,) labels of all held-out images, trial by trial.
-    steps : when to look, increasing.
-    grid : values of β, increasing.
-    criterion : what decides, as of :class:`~modalign.methods.contract.descent.Best`.
-    patience : looks without a gain after which the search stops.
-    earliest : steps before which it does not stop.
-    no_step : β of the candidate that does not train at all, None for no such one. The others must surely improve on it,
-        as :meth:`~modalign.methods.contract.descent.Best.start` has it; only :data:`CAREFUL` need just not be worse.
+    trials : sequence of Trial
+        The runs, with their held-out images.
+    y : Tensor of shape (h,)
+        Labels of all held-out images, trial by trial.
+    steps : sequence of int
+        When to look, increasing.
+    grid : sequence of float
+        Values of β, increasing.
+    criterion : {"log-loss", "accuracy"}
+        What decides, as of :class:`~modalign.methods.contract.descent.Best`.
+    patience : int
+        Looks without a gain after which the search stops.
+    earliest : int
+        Steps before which it does not stop.
+    no_step : float or None
+        β of the candidate that does not train at all, None for no such one. The others must surely improve on it, as
+        :meth:`~modalign.methods.contract.descent.Best.start` has it; only :data:`CAREFUL` need just not be worse.
     """
     clip, best = torch.cat([trial.clip() for trial in trials]), Best[SelectedStep](criterion, y)
     seen: dict[int, list[Merit]] = {}

@@ -43,8 +43,10 @@ class Record:
 
     Attributes
     ----------
-    losses : (steps,) mean loss of the batch, before the step.
-    triplet_active : (steps,) share of the batch whose triplet loss was not zero.
+    losses : Tensor of shape (steps,)
+        Mean loss of the batch, before the step.
+    triplet_active : Tensor of shape (steps,)
+        Share of the batch whose triplet loss was not zero.
     """
 
     losses: Tensor
@@ -67,11 +69,16 @@ class CMMRun:
 
     Parameters
     ----------
-    learner : initial parameters. Its text is also the frozen text of s_CLIP.
-    X : (n, d) unit image vectors.
-    y : (n,) class indices.
-    order : (at least ``schedule.steps``, B) rows of each batch, from :func:`batch_order`.
-    schedule : the optimizer.
+    learner : CMMParameters
+        Initial parameters. Its text is also the frozen text of s_CLIP.
+    X : Tensor of shape (n, d)
+        Unit image vectors.
+    y : Tensor of shape (n,)
+        Class indices.
+    order : Tensor
+        (at least ``schedule.steps``, B) rows of each batch, from :func:`batch_order`.
+    schedule : Schedule
+        The optimizer.
     """
 
     def __init__(self, learner: CMMParameters, X: Tensor, y: Tensor, order: Tensor, schedule: Schedule) -> None:
@@ -164,9 +171,12 @@ def train_cmm(
 
     Parameters
     ----------
-    learner, X, y, order, schedule : as of :class:`CMMRun`.
-    observe : called with the number of steps done, whenever that is in ``observe_after``.
-    observe_after : numbers of steps.
+    learner, X, y, order, schedule : CMMParameters
+        As of :class:`CMMRun`.
+    observe : callable or None, default=None
+        Called with the number of steps done, whenever that is in ``observe_after``.
+    observe_after : collection of int, default=()
+        Numbers of steps.
     """
     run, steps = CMMRun(learner, X, y, order, schedule), min(len(order), schedule.steps)
     pauses = {*range(BLOCK, steps, BLOCK), steps, *(step for step in observe_after if 0 < step <= steps)}

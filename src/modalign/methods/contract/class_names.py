@@ -28,8 +28,10 @@ class Classes:
 
     Attributes
     ----------
-    labels : (C,) what ``y`` holds for each class: integers, names, or whatever scikit-learn takes for a class.
-    names : C names; None where nothing that was given has any.
+    labels : ndarray of shape (C,)
+        What ``y`` holds for each class: integers, names, or whatever scikit-learn takes for a class.
+    names : tuple of str or None
+        C names; None where nothing that was given has any.
     """
 
     labels: np.ndarray
@@ -41,8 +43,10 @@ class Classes:
 
         Parameters
         ----------
-        y : (n,) labels, −1 where unknown if they are integers.
-        own : the names that integers in ``y`` are indices into; may be empty.
+        y : ndarray of shape (n,)
+            Labels, −1 where unknown if they are integers.
+        own : sequence of str
+            The names that integers in ``y`` are indices into; may be empty.
         """
         labels = np.unique(y[y != UNLABELLED] if y.dtype.kind in "iu" else y)
         if own and y.dtype.kind in "iu":
@@ -56,15 +60,20 @@ class Classes:
 
         Parameters
         ----------
-        y : (n,) labels, or None.
-        own : the names that integers in ``y`` are indices into, each of them among ``names``; may be empty.
-        names : the names of the rows of text, those of ``own`` first and in their order; or None.
-        n_text : rows of text.
+        y : ndarray of shape (n,) or None
+            Labels, or None.
+        own : sequence of str
+            The names that integers in ``y`` are indices into, each of them among ``names``; may be empty.
+        names : sequence of str or None
+            The names of the rows of text, those of ``own`` first and in their order; or None.
+        n_text : int
+            Rows of text.
 
         Raises
         ------
-        InputError : names in ``y`` without names of the rows, floats, booleans, or integers that may mean either a row
-            or a name.
+        InputError
+            Names in ``y`` without names of the rows, floats, booleans, or integers that may mean either a row or a
+            name.
         """
         if y is None or y.dtype.kind in "iu":
             if y is not None and not own:
@@ -85,9 +94,12 @@ class Classes:
 
         Parameters
         ----------
-        y : (n,) labels: as in fitting, class names, or integers that are indices into ``own``.
-        own : the names that integers in ``y`` are indices into; may be empty.
-        closed : refuse labels of no class; else they get the column C, which no image is given.
+        y : ndarray of shape (n,)
+            Labels: as in fitting, class names, or integers that are indices into ``own``.
+        own : sequence of str, default=()
+            The names that integers in ``y`` are indices into; may be empty.
+        closed : bool, default=True
+            Refuse labels of no class; else they get the column C, which no image is given.
         """
         values, inverse = np.unique(y, return_inverse=True)
         integers = values.dtype.kind in "iu"
@@ -122,8 +134,9 @@ def read_labels(y: Any, n: int, rows: str = "a row of X") -> np.ndarray:
 
     Raises
     ------
-    InputError : another number of labels, a label that is missing (None or NaN), labels of several kinds, what is no
-        class label, such as 0.5, or −1.0, which is a class to scikit-learn and no label here.
+    InputError
+        Another number of labels, a label that is missing (None or NaN), labels of several kinds, what is no class
+        label, such as 0.5, or −1.0, which is a class to scikit-learn and no label here.
     """
     labels = np.asarray(y.cpu() if isinstance(y, Tensor) else y)
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -158,9 +171,12 @@ def names_of_rows(classes: Sequence[str] | None, own: Sequence[str], n_text: int
 
     Parameters
     ----------
-    classes : those that were given with the text.
-    own : those of the features that are fitted on. Where nothing else says it, their integer labels are row numbers.
-    n_text : rows of text.
+    classes : sequence of str or None
+        Those that were given with the text.
+    own : sequence of str
+        Those of the features that are fitted on. Where nothing else says it, their integer labels are row numbers.
+    n_text : int
+        Rows of text.
     """
     if classes is not None:
         names = check_names(classes, "classes")

@@ -16,8 +16,9 @@ import torch
 from sklearn.base import clone
 
 from modalign.core.errors import InputError
-from modalign.core.features import UNLABELLED, ClassText, Features, Scored
+from modalign.core.features import UNLABELLED, ClassText, Features
 from modalign.core.progress import track
+from modalign.core.scored import Scored
 from modalign.linalg.similarity import groups_of_copies
 from modalign.methods.contract.selection import FOLDS, folds
 from modalign.methods.contract.vectors import VectorMethod
@@ -29,10 +30,14 @@ class CrossFit:
 
     Attributes
     ----------
-    rows : (m,) the images that have a prediction, as row numbers.
-    scored : their ids, labels and logits.
-    folds : K.
-    chosen : values of the method's ``choices``.
+    rows : ndarray of shape (m,)
+        The images that have a prediction, as row numbers.
+    scored : Scored
+        Their ids, labels and logits.
+    folds : int
+        K.
+    chosen : dict
+        Values of the method's ``choices``.
     """
 
     rows: np.ndarray
@@ -62,18 +67,18 @@ def cross_fit(
 
     Parameters
     ----------
-    method
+    method : VectorMethod
         Not fitted, and left as it is.
-    X
+    X : Features
         Vectors with labels; unlabeled images, -1, teach in every fold.
-    text, clip_features
+    text, clip_features : ClassText or None, default=None
         As for ``fit``.
-    views
+    views : int, default=1
         How often the images are repeated in ``X`` (and ``clip_features``): rows i, i + n, ... are views of image i. The
         first view is predicted.
-    count
+    count : int, default=FOLDS
         Number of folds K; no more are used than there are labeled images.
-    random_state
+    random_state : int or None, default=0
         Seed of the division into folds.
 
     Returns

@@ -25,13 +25,17 @@ class Best(Generic[T]):
 
     Parameters
     ----------
-    criterion : what decides; the other breaks ties. The log-loss is that at the best temperature of each candidate.
-    y : (n,) labels of the held-out images.
+    criterion : {"log-loss", "accuracy"}
+        What decides; the other decides ties. The log-loss is that at the best temperature of each candidate.
+    y : Tensor of shape (n,)
+        Labels of the held-out images.
 
     Attributes
     ----------
-    choice : what was offered with the best scores.
-    empty : whether nothing was accepted so far; there is no ``choice`` then.
+    choice : T
+        What was offered with the best scores.
+    empty : bool
+        Whether nothing was accepted so far; there is no ``choice`` then.
     """
 
     _last: tuple[Tensor, float]
@@ -83,7 +87,8 @@ class Best(Generic[T]):
 
         Returns
         -------
-        Whether it was better.
+        bool
+            Whether it was better.
         """
         likelihood = self._judge(scores)
         if self._reference is None and self._criterion == "log-loss" and self._key and self._last[1] < self._key[0]:
@@ -116,8 +121,10 @@ class Best(Generic[T]):
 
         Parameters
         ----------
-        weights : increasing; of the same length in every call.
-        scores, choice : weight → what :meth:`offer` takes.
+        weights : sequence of float
+            Increasing; of the same length in every call.
+        scores, choice : callable
+            Weight → what :meth:`offer` takes.
         """
         known: dict[int, float] = {}
 

@@ -31,10 +31,14 @@ class SelectionSplit:
 
     Attributes
     ----------
-    rows : (m,) positions among the labeled images of the problem.
-    X : (h, d) vectors of the held-out images.
-    y : (h,) their class indices.
-    whole : whether all labeled images are learned from.
+    rows : Tensor of shape (m,)
+        Positions among the labeled images of the problem.
+    X : Tensor of shape (h, d)
+        Vectors of the held-out images.
+    y : Tensor of shape (h,)
+        Their class indices.
+    whole : bool, default=False
+        Whether all labeled images are learned from.
     """
 
     rows: Tensor
@@ -49,8 +53,10 @@ class SelectionSplits:
 
     Attributes
     ----------
-    parts : the divisions; empty where there is nothing to choose on.
-    source : ``"validation"``, ``"cross-validation"``, ``"validation and cross-validation"`` or ``"nothing"``.
+    parts : tuple of SelectionSplit
+        The divisions; empty where there is nothing to choose on.
+    source : str
+        ``"validation"``, ``"cross-validation"``, ``"validation and cross-validation"`` or ``"nothing"``.
     """
 
     parts: tuple[SelectionSplit, ...]
@@ -72,13 +78,17 @@ def selection_splits(problem: Problem, random_state: int | None, *, cross_valida
 
     Parameters
     ----------
-    problem : its labeled and validation images.
-    random_state : seed of the folds.
-    cross_validate : False uses the validation images alone.
+    problem : Problem
+        Its labeled and validation images.
+    random_state : int or None
+        Seed of the folds.
+    cross_validate : bool, default=True
+        False uses the validation images alone.
 
     Returns
     -------
-    Divisions. Cost O(n d), for finding copies.
+    SelectionSplits
+        Divisions. Cost O(n d), for finding copies.
     """
     X, y = problem.labelled()
     known = held_out(problem.validation)
@@ -135,9 +145,12 @@ def copies(X: Tensor, y: Tensor, ids: Sequence[str] | None = None) -> Tensor:
 
     Parameters
     ----------
-    X : (n, d) vectors.
-    y : (n,) class indices.
-    ids : n names; a mirrored image has the name of its original.
+    X : Tensor
+        vectors.
+    y : Tensor of shape (n,)
+        Class indices.
+    ids : sequence of str or None, default=None
+        n names; a mirrored image has the name of its original.
     """
     found: dict[tuple[object, int], int] = {}
     labels = y.tolist()

@@ -31,12 +31,18 @@ class Towers:
 
     Attributes
     ----------
-    text, vision : the encoder, opened up.
-    class_names : K names.
-    sentences : the sentences of every class, as the user gave them.
-    class_text : (K, T, d) unit vectors of these sentences, zero rows where a class has fewer than T.
-    logit_scale : inverse temperature of the encoder.
-    gradient_checkpointing : to be handed to the towers.
+    text, vision : TextTower
+        The encoder, opened up.
+    class_names : tuple of str
+        K names.
+    sentences : tuple of tuple of str
+        The sentences of every class, as the user gave them.
+    class_text : Tensor of shape (K, T, d)
+        Unit vectors of these sentences, zero rows where a class has fewer than T.
+    logit_scale : float
+        Inverse temperature of the encoder.
+    gradient_checkpointing : bool, default=False
+        To be handed to the towers.
     """
 
     text: TextTower
@@ -80,7 +86,8 @@ class Learner(nn.Module, ABC, Generic[B]):
 
     Parameters
     ----------
-    towers : the frozen encoder and the classes.
+    towers : Towers
+        The frozen encoder and the classes.
     """
 
     fingerprint: str = ""  # of what decides the training beside parameters, classes and images, such as files

@@ -89,11 +89,13 @@ def known_parameters(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises
     ------
-    UnknownNameError : a name that ``cls`` does not have; the message has the nearest one.
+    UnknownNameError
+        A name that ``cls`` does not have; the message has the nearest one.
 
     Warns
     -----
-    FutureWarning : a name or value that ``cls`` had formerly.
+    FutureWarning
+        A name or value that ``cls`` had formerly.
     """
     settings = present_names(settings, former_names(cls), partial(hyperparameter, owner=cls.__name__))
     return require_known(f"hyper-parameter of {cls.__name__}", settings, [p.name for p in parameters(cls)])
@@ -119,7 +121,8 @@ class Parametrized(BaseEstimator, metaclass=_Named):
 
         Raises
         ------
-        UnknownNameError : a name that is none; the message has the nearest one.
+        UnknownNameError
+            A name that is none; the message has the nearest one.
         """
         return super().set_params(**known_parameters(type(self), settings))
 
@@ -203,9 +206,16 @@ def _refuse(owner: str, parameter: Parameter, value: Any) -> None:
 
 
 def _meanings(doc: str) -> dict[str, str]:
-    """The ``Parameters`` section of a numpydoc docstring: name → one line of meaning."""
+    """Read the ``Parameters`` section of a numpydoc docstring: name → one line of meaning.
+
+    The meaning is the indented text below ``name : type``, or what follows the colon if there is none.
+    """
     match = re.search(r"^Parameters\n-+\n(.*?)(?=^\S[^\n]*\n-{3,}$|\Z)", doc, flags=re.MULTILINE | re.DOTALL)
     if not match:
         return {}
-    entries = re.findall(r"^(\w+)\s*:\s*(.*(?:\n[ \t]+.*)*)", match.group(1), flags=re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in entries}
+    entries = re.findall(r"^(\w[\w, ]*?)[ ]*(?::[ ]*(.*))?$\n?((?:^[ \t]+.*\n?)*)", match.group(1), flags=re.MULTILINE)
+    return {
+        name.strip(): " ".join((below or inline).split())
+        for names, inline, below in entries
+        for name in names.split(",")
+    }

@@ -30,15 +30,24 @@ class Problem:
 
     Attributes
     ----------
-    X : (n, d) image vectors.
-    y : (n,) class indices in 0…C−1, −1 = unlabeled.
-    n_classes : C.
-    text : (C, T, d) class-text vectors, zero rows where a class has fewer than T sentences; None without text.
-    clip_features : (n, a) the language-aligned view of the same images, or None.
-    validation : (X, y) held out for choosing hyper-parameters, or None.
-    parts : (n, N, d) vectors of crops or patches of the same images, for methods that take them; else None.
-    logit_scale : trained inverse temperature of the encoder of the text, None if there is no text or it is unknown.
-    ids : the n names of the images, one for all views of an image; None where they have none.
+    X : Tensor of shape (n, d)
+        Image vectors.
+    y : Tensor of shape (n,)
+        Class indices in 0…C−1, −1 = unlabeled.
+    n_classes : int
+        C.
+    text : Tensor of shape (C, T, d) or None
+        Class-text vectors, zero rows where a class has fewer than T sentences; None without text.
+    clip_features : Tensor of shape (n, a) or None
+        The language-aligned view of the same images, or None.
+    validation : tuple of (Tensor of shape (X, y), Tensor) or None
+        Held out for choosing hyper-parameters, or None.
+    parts : Tensor of shape (n, N, d) or None, default=None
+        Vectors of crops or patches of the same images, for methods that take them; else None.
+    logit_scale : float or None, default=None
+        Trained inverse temperature of the encoder of the text, None if there is no text or it is unknown.
+    ids : tuple of str or None, default=None
+        The n names of the images, one for all views of an image; None where they have none.
     """
 
     X: Tensor
@@ -68,7 +77,8 @@ class ProblemReader(Parametrized):
 
     Attributes
     ----------
-    classes_, class_names_, n_features_in_, encoder_ : see :class:`~modalign.methods.contract.vectors.VectorMethod`.
+    classes_, class_names_, n_features_in_, encoder_ : ndarray
+        See :class:`~modalign.methods.contract.vectors.VectorMethod`.
     """
 
     needs_text: ClassVar[bool] = False  # refuses to fit without class text

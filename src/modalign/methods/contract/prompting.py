@@ -26,17 +26,23 @@ P = TypeVar("P", bound="PromptLearner")
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class PromptMethod(TowerMethod[P]):
-    """Settings of every method that learns prompts; by default the schedule of CoOp's code base at 16 shots.
+    """Base class of the prompt methods: shared hyper-parameters; the schedule is that of the CoOp code at 16 shots.
 
     Parameters
     ----------
-    epochs : passes over the images.
-    batch_size : images a step.
-    learning_rate : the highest, of SGD with momentum 0.9 after one epoch of warm-up, along a cosine.
-    augmentation : what the images are seen as, or several; see :class:`~modalign.tune.batches.ImageBatches`. Mirroring,
-        as published, suits neither digits nor letters.
-    training : further entries of :class:`~modalign.tune.recipe.Recipe`, such as ``{"precision": "bfloat16"}``.
-    random_state : seed of the prompts, of the order of the images and of their augmentation.
+    epochs : int, default=200
+        Passes over the images.
+    batch_size : int, default=32
+        Images a step.
+    learning_rate : float, default=0.002
+        The highest, of SGD with momentum 0.9 after one epoch of warm-up, along a cosine.
+    augmentation : str or list, default="random_resized_crop_flip"
+        What the images are seen as, or several; see :class:`~modalign.tune.batches.ImageBatches`. Mirroring, as
+        published, suits neither digits nor letters.
+    training : dict or None, default=None
+        Further entries of :class:`~modalign.tune.recipe.Recipe`, such as ``{"precision": "bfloat16"}``.
+    random_state : int or None, default=None
+        Seed of the prompts, of the order of the images and of their augmentation.
     """
 
     epochs: Count = 200
@@ -55,7 +61,8 @@ class FixedPrompts(nn.Module):
 
     Parameters
     ----------
-    sides : of both towers.
+    sides : Sides
+        Of both towers.
     """
 
     def __init__(self, sides: Sides) -> None:
@@ -76,11 +83,15 @@ class PromptLearner(Learner[Batch]):
 
     Parameters
     ----------
-    towers : the frozen encoder and the classes.
-    prompts : a module that answers ``prompts()`` with :class:`~modalign.tune.prompts.Sides`.
-    sentence : with ``{}`` for the class name; the learnable tokens stand before it. None leaves the text side as the
-        user's sentences have it, computed once.
-    slots : how many learnable tokens.
+    towers : Towers
+        The frozen encoder and the classes.
+    prompts : object
+        A module that answers ``prompts()`` with :class:`~modalign.tune.prompts.Sides`.
+    sentence : str or None, default=None
+        With ``{}`` for the class name; the learnable tokens stand before it. None leaves the text side as the user's
+        sentences have it, computed once.
+    slots : int, default=0
+        How many learnable tokens.
     """
 
     prompts: Any  # modules of several kinds

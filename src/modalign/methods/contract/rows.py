@@ -26,16 +26,22 @@ def read_rows(
 
     Parameters
     ----------
-    array : an array, a tensor, or :class:`Features` or :class:`ClassText`, whose vectors are taken.
-    name : the argument, for messages.
-    ndim : how many dimensions there may be.
-    mapped : leave a memory-mapped array on its file, in the type that it has there.
-    zeros : expect rows of zeros, which stand for absent sentences or crops. Anywhere else a row of zeros has no
-        direction: its cosine with everything is 0, so that it says nothing, which a warning tells.
+    array : object
+        An array, a tensor, or :class:`Features` or :class:`ClassText`, whose vectors are taken.
+    name : str
+        The argument, for messages.
+    ndim : tuple of int
+        How many dimensions there may be.
+    mapped : bool, default=False
+        Leave a memory-mapped array on its file, in the type that it has there.
+    zeros : bool, default=False
+        Expect rows of zeros, which stand for absent sentences or crops. Anywhere else a row of zeros has no direction:
+        its cosine with everything is 0, so that it says nothing, which a warning tells.
 
     Raises
     ------
-    InputError : no real numbers, another shape, NaN or infinity.
+    InputError
+        No real numbers, another shape, NaN or infinity.
     """
     array = array.vectors if isinstance(array, (Features, ClassText)) else array
     if isinstance(array, Tensor):
@@ -69,14 +75,19 @@ def read_text_vectors(text: Any, width: int, name: str, *, anchored: bool) -> Te
 
     Parameters
     ----------
-    text : (C, d), (C, T, d) or :class:`ClassText`.
-    width : d of the images in the space that the text must be in.
-    name : what the user calls these images.
-    anchored : no ``clip_features`` could help where the widths differ.
+    text : object
+        (C, d), (C, T, d) or :class:`ClassText`.
+    width : int
+        d of the images in the space that the text must be in.
+    name : str
+        What the user calls these images.
+    anchored : bool
+        No ``clip_features`` could help where the widths differ.
 
     Raises
     ------
-    InputError : another width, fewer than two classes, a class without a sentence.
+    InputError
+        Another width, fewer than two classes, a class without a sentence.
     """
     tensor = read_rows(text, "text", (2, 3), zeros=True)
     tensor = tensor[:, None] if tensor.ndim == 2 else tensor

@@ -111,19 +111,25 @@ def folds(y: Tensor, count: int = FOLDS, *, groups: Tensor | None = None, random
 
     Parameters
     ----------
-    y : (n,) class indices, −1 for unlabeled images.
-    count : the number of folds, at least 2; no more are used than there are labeled images.
-    groups : (n,) integers; rows of one group (copies or views of one image) share a fold, dealt as one image of the
-        class of the first of them. None gives every row a group of its own.
-    random_state : seed of the order; None draws another one every time.
+    y : Tensor of shape (n,)
+        Class indices, −1 for unlabeled images.
+    count : int, default=FOLDS
+        The number of folds, at least 2; no more are used than there are labeled images.
+    groups : Tensor of shape (n,) or None, default=None
+        Integers; rows of one group (copies or views of one image) share a fold, dealt as one image of the class of the
+        first of them. None gives every row a group of its own.
+    random_state : int or None, default=None
+        Seed of the order; None draws another one every time.
 
     Returns
     -------
-    (n,) fold numbers from 0, −1 where ``y`` is −1; on the device of ``y``. Cost O(n log n).
+    Tensor of shape (n,)
+        Fold numbers from 0, −1 where ``y`` is −1; on the device of ``y``. Cost O(n log n).
 
     Raises
     ------
-    InputError : fewer than two folds, or fewer than two labeled images or groups of them.
+    InputError
+        Fewer than two folds, or fewer than two labeled images or groups of them.
     """
     labels = y.cpu().numpy()
     known = np.flatnonzero(labels != UNLABELLED)
@@ -147,14 +153,18 @@ def choosing_parts(
 
     Parameters
     ----------
-    X, y : (n, d) unit images and (n,) class indices, −1 for unlabeled images, which are in every part.
-    validation : the labeled rows of a validation set, or None.
-    random_state : seed of the folds.
+    X, y : Tensor of shape (n, d)
+        Unit images and (n,) class indices, −1 for unlabeled images, which are in every part.
+    validation : tuple of (Tensor, Tensor) or None
+        The labeled rows of a validation set, or None.
+    random_state : int or None, default=None
+        Seed of the folds.
 
     Returns
     -------
-    (images, labels, held-out unit images, their labels) per part. Images whose class is absent from the rest of the
-    labeled images are not held out. Empty where that is so for most of them, which leaves nothing to choose on.
+    list of tuple of (Tensor, Tensor, Tensor, Tensor)
+        (images, labels, held-out unit images, their labels) per part. Images whose class is absent from the rest of the
+        labeled images are not held out. Empty where that is so for most of them, which leaves nothing to choose on.
     """
     if validation is not None:
         return [(X, y, unit(validation[0]), validation[1])]

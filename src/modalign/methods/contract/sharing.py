@@ -42,7 +42,8 @@ class SharedFits:
 
     Attributes
     ----------
-    saved : seconds that fits would have taken which were not made again.
+    saved : float
+        Seconds of fits that were not repeated.
     """
 
     def __init__(self) -> None:

@@ -32,16 +32,22 @@ class StoppedMethod(VectorMethod):
 
     Parameters
     ----------
-    steps : length of the training.
-    stop : the step after which training ends, on the schedule of ``steps``; None is the best one on validation images,
-        or the last.
-    criterion : what is compared on the validation images; the other breaks ties.
-    logit_scale : s, inverse temperature; None is that of the encoder.
-    random_state : not used, since nothing is drawn; accepted so that all methods are called alike.
+    steps : int, default=200
+        Length of the training.
+    stop : int or None, default=None
+        The step after which training ends, on the schedule of ``steps``; None is the best one on validation images, or
+        the last.
+    criterion : {"log-loss", "accuracy"}, default="log-loss"
+        What is compared on the validation images; the other breaks ties.
+    logit_scale : float or None, default=None
+        s, inverse temperature; None is that of the encoder.
+    random_state : int or None, default=None
+        Not used, since nothing is drawn; accepted so that all methods are called alike.
 
     Attributes
     ----------
-    stop_ : as used.
+    stop_ : int
+        As used.
     """
 
     steps: Count = 200

@@ -1,8 +1,7 @@
 """The contract of methods on towers: they see pictures, not vectors, since gradients go through the encoder.
 
-A method's own file holds its hyper-parameters and a :class:`Learner`: what is trained, how it turns the classes and a
-batch of pictures into scores, and its loss. Everything that all of them share — reading images, labels and class text,
-training with resumption, scoring, what a saved model keeps — is here, once.
+A method's own file holds its hyper-parameters and a :class:`Learner`: what is trained, how it computes scores, and its
+loss. Reading images, labels and class text, training with resumption, scoring and saved state are here.
 """
 
 from __future__ import annotations
@@ -19,8 +18,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Generator
 
 from modalign.core.errors import InputError
-from modalign.core.features import UNLABELLED, ClassText, Quarantined, Scored
+from modalign.core.features import UNLABELLED, ClassText, Quarantined
 from modalign.core.labels import places_of, renumbered
+from modalign.core.scored import Scored
 from modalign.methods.contract.class_names import Classes, order_of_rows, read_labels
 from modalign.methods.contract.learner import L, Learner, Towers, cosine_logits
 from modalign.methods.contract.parameters import Augmentations, Parametrized, check_parameters
@@ -40,19 +40,18 @@ if TYPE_CHECKING:
 class TowerMethod(Parametrized, Generic[L]):
     """Base of all methods that learn inside an encoder.
 
-    Subclasses are dataclasses of their hyper-parameters, set the class attributes and make a :class:`Learner`. They all
-    have ``epochs``, ``batch_size``, ``learning_rate``, ``augmentation``, ``training`` (further entries of
-    :class:`~modalign.tune.recipe.Recipe`) and ``random_state``.
+    Subclasses are dataclasses of their hyper-parameters, set the class attributes and make a :class:`Learner`.
 
     Attributes
     ----------
-    classes_ : (K,) 0 … K − 1, in the order of the class names of the images, then of those that only the text has.
-    class_names_, sentences_, class_text_ : the classes, as :class:`Towers` has them.
-    tensors_ : what was learned, by name.
-    encoder_ : the :class:`~modalign.core.features.EncoderSpec` it was learned in.
-    random_state_ : the seed as used, 0 where ``random_state`` is None.
-    diagnosis_ : number of trainable parameters, loss of the last epoch, and what shows whether the active ingredient
-        of the method does anything.
+    classes_ : Tensor of shape (K,)
+        0 … K − 1, in the order of the class names of the images, then of those that only the text has.
+    class_names_, sentences_, class_text_, tensors_ : object
+        The classes, as in :class:`Towers`; and the learned tensors by name.
+    encoder_, random_state_ : EncoderSpec and int
+        The encoder it was fitted in, and the seed as used (0 if ``random_state`` is None).
+    diagnosis_ : dict
+        Number of trainable parameters, loss of the last epoch, and whether the central component has an effect.
     """
 
     title: ClassVar[str] = ""
@@ -88,7 +87,7 @@ class TowerMethod(Parametrized, Generic[L]):
         return {}
 
     def _finish(self, items: Items, encoder: ClipEncoder) -> None:
-        """Once fitted: what else is to be known of the images."""
+        """Hook called after fitting, for example to compute ``transduction_``."""
 
     def fit(
         self,
@@ -104,18 +103,23 @@ class TowerMethod(Parametrized, Generic[L]):
 
         Parameters
         ----------
-        items : the images; their own labels are used unless ``labels`` is given.
-        labels : (n,) class names, or indices into the class names of ``items``, or of ``text`` where those have none;
-            −1 = unlabeled.
-        text : sentences of the classes and their vectors, from ``encoder.embed_texts``; matched by name with the
-            classes of ``items``, each of which must have text.
-        encoder : a CLIP whose towers are opened up; it stays as it is.
-        validation : labeled images; their accuracy is reported in ``diagnosis_`` and nothing is chosen by it.
-        checkpoint : a folder for the state of the training, so that it goes on after an interruption.
+        items : Items
+            The images; their own labels are used unless ``labels`` is given.
+        labels : ndarray of shape (n,) or None, default=None
+            Class names, or indices into those of ``items`` (else of ``text``); −1 is unlabeled.
+        text : ClassText
+            From ``encoder.embed_texts``; matched by name with the classes of ``items``, which must all have text.
+        encoder : ClipEncoder
+            A CLIP whose towers are opened up; it stays as it is.
+        validation : Items or None, default=None
+            Labeled images whose accuracy is reported in ``diagnosis_``; nothing is chosen by it.
+        checkpoint : str, Path or None, default=None
+            A folder for the state of the training, so that it goes on after an interruption.
 
         Raises
         ------
-        InputError : one sentence saying what was expected, what came and what to do, before any work starts.
+        InputError
+            Bad input, before any work starts.
         """
         check_parameters(self)
         if checkpoint is not None:
@@ -171,9 +175,12 @@ class TowerMethod(Parametrized, Generic[L]):
 
         Parameters
         ----------
-        items : the images; undecodable ones are left out and listed.
-        encoder : the one it was fitted on.
-        batch_size : images a forward pass.
+        items : Items
+            The images; undecodable ones are left out and listed.
+        encoder : ClipEncoder
+            The one it was fitted on.
+        batch_size : int or None, default=None
+            Images a forward pass.
         """
         check_is_fitted(self)
         self.encoder_.require(encoder.spec)
@@ -197,17 +204,12 @@ class TowerMethod(Parametrized, Generic[L]):
     def for_classes(self, text: ClassText, encoder: ClipEncoder) -> Self:
         """The same learned state for other classes, as prompts allow it: from base to new, or to another data set.
 
-        What was learned of single classes goes with their names: for some of them, in any order, it is taken over, and
-        other classes are refused.
-
-        Parameters
-        ----------
-        text : sentences of the other classes and their vectors.
-        encoder : the one it was fitted on.
+        Parameters of single classes are matched by name.
 
         Raises
         ------
-        InputError : what was learned belongs to its own classes.
+        InputError
+            A class has no learned parameters, and the method needs them.
         """
         check_is_fitted(self)
         other = copy(self)

@@ -40,13 +40,16 @@ def keep_answers(X: Tensor, answers: Tensor | Likeliest) -> dict[str, Tensor]:
 
     Parameters
     ----------
-    X : (n, d) image vectors as they came.
-    answers : (n, C) probabilities, or the likeliest classes alone.
+    X : Tensor of shape (n, d)
+        Image vectors as they came.
+    answers : Tensor of shape (n, C) or Likeliest
+        Probabilities, or the likeliest classes alone.
 
     Returns
     -------
-    dict of ``vectors`` (n,), a hash of each vector, and ``classes`` and ``probabilities``, see :class:`Likeliest`:
-    at most 48 bytes per image. Reads X once.
+    dict of str to Tensor
+        Dict of ``vectors`` (n,), a hash of each vector, and ``classes`` and ``probabilities``, see :class:`Likeliest`:
+        at most 48 bytes per image. Reads X once.
     """
     found = answers if isinstance(answers, Likeliest) else likeliest(answers)
     return {
@@ -61,9 +64,12 @@ def name_answers(answers: dict[str, Tensor], X: np.ndarray, images: np.ndarray) 
 
     Parameters
     ----------
-    answers : what :func:`keep_answers` made of rows of X; changed in place.
-    X : (n, d) image vectors, as an array.
-    images : (n,) int64 hashes of the images.
+    answers : dict of str to Tensor
+        What :func:`keep_answers` made of rows of X; changed in place.
+    X : ndarray of shape (n, d)
+        Image vectors, as an array.
+    images : ndarray of shape (n,), int64
+        Hashes of the images.
     """
     hashes = vector_hashes(X)
     order = np.argsort(hashes, kind="stable")
@@ -76,14 +82,19 @@ def kept_answers(answers: Mapping[str, Tensor], by: str, keys: np.ndarray, n_cla
 
     Parameters
     ----------
-    answers : what :func:`keep_answers` made, of at least one image.
-    by : ``"vectors"``, or ``"images"`` where the images are known too.
-    keys : (m,) hashes of the images to look up.
-    n_classes : C.
+    answers : mapping of str to Tensor
+        What :func:`keep_answers` made, of at least one image.
+    by : str
+        ``"vectors"``, or ``"images"`` where the images are known too.
+    keys : ndarray of shape (m,)
+        Hashes of the images to look up.
+    n_classes : int
+        C.
 
     Returns
     -------
-    (m,) bool, and the (r, C) probabilities of the r images that have an answer, see :func:`all_probabilities`.
+    tuple of ndarray
+        (m,) bool, and the (r, C) probabilities of the r images that have an answer, see :func:`all_probabilities`.
     """
     known = answers[by].numpy()
     order = np.argsort(known, kind="stable")

@@ -45,19 +45,27 @@ class VectorMethod(ClassifierMixin, ProblemReader):
 
     Attributes
     ----------
-    classes_ : (C,) labels in the order of the score columns. Without class text the labels that occur, sorted; with it
-        one for each row of text: its names where ``y`` holds names, else 0…C−1.
-    class_names_ : the C names in the same order, or None where nothing that was given has names.
-    n_features_in_ : d.
-    diagnosis_ : numbers that show whether the method's active ingredient does anything.
-    temperature_ : what :meth:`predict_proba` divides the scores by: fitted on held-out images where ``fit`` had some,
-        else 1.
-    encoder_ : the :class:`~modalign.core.features.EncoderSpec` of the features it was fitted on, or None.
-    fitted_answers_ : of methods that find answers for the images they are fitted on together, these answers, see
+    classes_ : ndarray of shape (C,)
+        Labels in the order of the score columns. Without class text the labels that occur, sorted; with it one for each
+        row of text: its names where ``y`` holds names, else 0…C−1.
+    class_names_ : list of str or None
+        The C names in the same order, or None where nothing that was given has names.
+    n_features_in_ : int
+        d.
+    diagnosis_ : dict
+        Numbers that show whether the method's active ingredient does anything.
+    temperature_ : float
+        What :meth:`predict_proba` divides the scores by: fitted on held-out images where ``fit`` had some, else 1.
+    encoder_ : EncoderSpec or None
+        The :class:`~modalign.core.features.EncoderSpec` of the features it was fitted on, or None.
+    fitted_answers_ : dict
+        Of methods that find answers for the images they are fitted on together, these answers, see
         :func:`~modalign.methods.contract.transduction.keep_answers`; :class:`~modalign.Classifier` gives them for the
         same images, where :meth:`predict` takes every image by itself.
-    random_state_ : the seed as used, drawn where ``random_state`` is None; with it the same data give the same model.
-    logit_scale_ : of methods with a ``logit_scale``: the given one, else that of the encoder of the text, else 100.
+    random_state_ : int
+        The seed as used, drawn where ``random_state`` is None; with it the same data give the same model.
+    logit_scale_ : float
+        Of methods with a ``logit_scale``: the given one, else that of the encoder of the text, else 100.
     """
 
     title: ClassVar[str] = ""  # the name people know the method by
@@ -99,21 +107,27 @@ class VectorMethod(ClassifierMixin, ProblemReader):
 
         Parameters
         ----------
-        X : (n, d) image vectors, of which only the directions count; or :class:`Features`, whose labels are used unless
-            ``y`` is given, as indices into its ``class_names`` either way.
-        y : (n,) labels: integers, where −1 marks an unlabeled image, or class names.
-        text : (C, d) or (C, T, d) class-text vectors, or :class:`ClassText`. A class may have no image yet. Class names
-            in ``y`` and in ``X`` are matched with those of the text by name, in whatever order they are, and each must
-            have text. Integers in ``y`` are row numbers of ``text``, unless ``X`` says the names that they stand for.
+        X : array-like of shape (n, d), Tensor or Features
+            Image vectors, of which only the directions count; or :class:`Features`, whose labels are used unless ``y``
+            is given, as indices into its ``class_names`` either way.
+        y : array-like of shape (n,), Tensor or None, default=None
+            Labels: integers, where −1 marks an unlabeled image, or class names.
+        text : array-like of shape (C, d), Tensor, ClassText or None, default=None
+            Or (C, T, d) class-text vectors, or :class:`ClassText`. A class may have no image yet. Class names in ``y``
+            and in ``X`` are matched with those of the text by name, in whatever order they are, and each must have
+            text. Integers in ``y`` are row numbers of ``text``, unless ``X`` says the names that they stand for.
             Without text, class means serve as prototypes.
-        clip_features : (n, a) the same images in a language-aligned space.
-        validation : (X, y) or labeled :class:`Features`, for choosing hyper-parameters; never test data.
-        classes : the names of the rows of ``text`` where it is an array; of :class:`ClassText` those to take, in this
-            order.
+        clip_features : array-like of shape (n, a), Tensor, Features or None, default=None
+            The same images in a language-aligned space.
+        validation : tuple of (array-like of shape (X, y), array-like), Features or None, default=None
+            Or labeled :class:`Features`, for choosing hyper-parameters; never test data.
+        classes : sequence of str or None, default=None
+            The names of the rows of ``text`` where it is an array; of :class:`ClassText` those to take, in this order.
 
         Raises
         ------
-        InputError (a ValueError) : one sentence saying what was expected, what came and what to do.
+        InputError
+            Bad input, before any work starts; a ValueError.
         """
         check_parameters(self)
         self.encoder_ = X.spec if isinstance(X, Features) else None
@@ -205,10 +219,13 @@ class VectorMethod(ClassifierMixin, ProblemReader):
 
         Parameters
         ----------
-        X : (n, d) image vectors, or :class:`Features`, whose labels are used unless ``y`` is given.
-        y : (n,) labels, matched by name where they are names or ``X`` says the names of its labels. Images labeled −1
-            are left out; an integer that is no class of the fit counts as wrong.
-        sample_weight : (n,) weights.
+        X : array-like of shape (n, d), Tensor or Features
+            Image vectors, or :class:`Features`, whose labels are used unless ``y`` is given.
+        y : array-like of shape (n,), Tensor or None, default=None
+            Labels, matched by name where they are names or ``X`` says the names of its labels. Images labeled −1 are
+            left out; an integer that is no class of the fit counts as wrong.
+        sample_weight : array-like or None, default=None
+            Array-like of shape (n,) or None, default=None weights.
         """
         if y is None and isinstance(X, Features):
             y = X.labels

@@ -25,9 +25,9 @@ SAMPLE = 2048  # fitted images that the diagnosis looks at
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class CMA(VectorMethod):
-    r"""DAM's cross-modal alignment term without its prompts: ridge residuals between image and text beside the cosine.
+    r"""Cross-modal alignment term of DAM without its prompts: ridge residuals added to the cosine.
 
-    With image f_A, class text f_D and λ > 0 the paper fits one ridge map a pair and direction,
+    With image f_A, class text f_D and λ > 0 the paper fits one ridge map per pair and direction,
 
     .. math::
         W_{IT} &= f_D f_A^\top (f_A f_A^\top + \lambda I)^{-1}, \quad
@@ -36,61 +36,59 @@ class CMA(VectorMethod):
             - (1 - \alpha) \lVert f_A - \mu W_{TI} f_D \rVert^2 ]\bigr) && (10) \\
         d &= \beta \cos(f_A, f_D) + (1 - \beta)\, d_{\mathrm{CMA}} && (11)
 
-    with δ the log-softmax over the classes. Scores are ``logit_scale`` · d.
+    with δ the log-softmax over the classes. Scores are `logit_scale` · d. On unit vectors the published form is the
+    same for every class, so that the decision is that of zero-shot; ``form="sets"`` fits the maps to all prompts of a
+    class instead.
 
-    **Pairs say nothing.** By the matrix inversion lemma :math:`W_{IT} f_A = \kappa f_D` with
-    :math:`\kappa = \lVert f_A \rVert^2 / (\lVert f_A \rVert^2 + \lambda)`, so the first residual is
-    :math:`(1 - \mu \kappa)^2 \lVert f_D \rVert^2`, and the second the same with the two exchanged. For unit vectors,
-    which is what the published method gives it, neither depends on the class: :math:`d_{\mathrm{CMA}} = -\log C` for
-    every class, the decision is that of zero-shot for every λ, μ, α, ω and β > 0, and all that acts is β, as a
-    temperature. ``form="pairwise"`` is this form, in O(1) a pair; a test holds it against the matrices.
-
-    **Sets do.** ``form="sets"`` fits the ridge to the K rows that stand for a class, S (K, d): the sentences of the
-    class, or without text its labeled images. What the rows cannot explain of the image, and what the image cannot
-    explain of the rows, are
-
-    .. math::
-        r_{\mathrm{image}} = \lVert x \rVert^2 - x^\top S^\top (S S^\top + \lambda I)^{-1} S x, \qquad
-        r_{\mathrm{rows}} = \operatorname{mean}_s \Bigl( \lVert t_s \rVert^2
-            - \frac{(x^\top t_s)^2}{\lVert x \rVert^2 + \lambda} \Bigr)
-
-    the optima of :math:`\lVert x - S^\top a \rVert^2 + \lambda \lVert a \rVert^2` over a, and the same with image and
-    row exchanged. They take the places of the two residuals in (10), and carry the cosine even for K = 1.
-
-    In DAM the scalars are learned with the prompts. Here β and λ of the ``sets`` form are chosen on ``validation``
-    from cached residuals; without it, and for ``pairwise``, β is DAM's start σ(½) ≈ 0.62.
-
-    Cost: pairwise O(n C) beside zero-shot; sets O(C K² d) to fit and O(n C K d) to score.
-
-    Published as a plug-in on CLIP: +0.51 in the harmonic mean of base and new classes (DAM, Table IV), which the
-    equations with fixed scalars cannot give.
+    Cost: ``"pairwise"`` O(n C) beside zero-shot; ``"sets"`` O(C K² d) to fit and O(n C K d) to score.
 
     Parameters
     ----------
-    form : what is fitted: one image to one text, or a set of rows a class.
-    cosine_weight : β, the share of the cosine; ``"auto"`` chooses it for ``sets``.
-    ridge : λ; ``"auto"`` chooses it for ``sets``.
-    alpha : share of the residual of the text in (10).
-    omega : factor of both residuals inside the log-softmax.
-    mu : factor of the mapped vectors, ``pairwise`` only.
-    criterion : what is compared on the validation images; the other breaks ties.
-    logit_scale : inverse temperature of the scores; None is that of the encoder.
-    random_state : not used, since nothing is drawn; accepted so that all methods are called alike.
+    form : {"pairwise", "sets"}, default="pairwise"
+        Fit one image to one text, or to the K prompts of a class (without text, to its labeled images).
+    cosine_weight : float or "auto", default="auto"
+        β: 1 is the cosine alone. ``"auto"`` selects it for ``"sets"``.
+    ridge : float or "auto", default="auto"
+        λ; ``"auto"`` selects it for ``"sets"``.
+    alpha : float, default=0.5
+        Weight of the residual of the text in (10).
+    omega : float, default=1.0
+        Factor of both residuals in the log-softmax.
+    mu : float, default=1.0
+        Factor of the mapped vectors; ``"pairwise"`` only.
+    criterion : {"log-loss", "accuracy"}, default="log-loss"
+        What is compared on the validation images; the other decides ties.
+    logit_scale : float or None, default=None
+        Inverse temperature of the scores; None is that of the encoder.
+    random_state : int or None, default=None
+        Ignored; present for API consistency.
 
     Attributes
     ----------
-    prototypes_ : (C, d) unit class texts of the cosine.
-    rows_ : (C, K, d) unit rows S of each class, zero where a class has fewer; for ``sets``.
-    whitened_ : (C, K, d) rows :math:`L^{-1} S` with :math:`L L^\top = S S^\top + \lambda I`; for ``sets``.
-    cosine_weight_, ridge_ : β and λ as used.
-    diagnosis_ : the two and what they were ``chosen_on``; the most ``rows_a_class``; over fitted images the
-        ``spread`` of d_CMA, its mean standard deviation over the classes (0: a constant), and the share of
-        ``decisions_changed`` against zero-shot; with validation images the accuracy there, with CMA switched off
-        (``zero_shot``) and with the cosine switched off.
+    prototypes_ : Tensor of shape (C, d)
+        Unit class texts of the cosine.
+    rows_ : Tensor of shape (C, K, d)
+        Unit rows S of each class, zero if a class has fewer; for ``"sets"``.
+    whitened_ : Tensor of shape (C, K, d)
+        Rows :math:`L^{-1} S` with :math:`L L^\top = S S^\top + \lambda I`; for ``"sets"``.
+    cosine_weight_, ridge_ : float
+        Values used.
+    diagnosis_ : dict
+        Both values and what they were ``chosen_on``; ``spread``, the standard deviation of d_CMA over the classes
+        (0: a constant); ``decisions_changed`` against zero-shot; with validation images the accuracies there.
 
     References
     ----------
-    Lu et al., Fine-tuning via linked domains: a closed-form dual alignment mechanism (DAM), equations 7 to 11.
+    .. [1] Lu et al., "Fine-tuning via linked domains: a closed-form dual alignment mechanism (DAM)", equations 7-11.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.testing import few_shot_problem
+    >>> X, y, Xv, yv, Xt, yt, T = few_shot_problem()
+    >>> cma = ma.CMA(form="sets").fit(X, y, text=T, validation=(Xv, yv))
+    >>> cma.predict(T)
+    array([0, 1, 2, 3, 4])
     """
 
     title = "Cross-modal alignment (DAM's CMA)"

@@ -30,12 +30,11 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class DAM(PromptMethod):
-    r"""Dual alignment: prompts learned in both towers of CLIP, aligned with the frozen features in closed form.
+    r"""Dual alignment: prompts in both towers of CLIP, aligned with the frozen features in closed form.
 
-    The encoders are steered by the prompts of HPT (see :mod:`modalign.methods.dam.hpt`), and seen twice, with the
-    prompts and frozen: class texts :math:`f_R` and :math:`f_D` (the mean direction of the descriptions), images
-    :math:`f_I` and, of a second random view, :math:`f_A`. All are of unit length. **Same-modal alignment (SMA)** fits
-    one ridge map a feature from prompted to frozen and keeps a share ρ of the prompted one,
+    Prompts as in HPT (:mod:`modalign.methods.dam.hpt`) are trained. Features are computed with the prompts and without:
+    class texts :math:`f_R` and :math:`f_D`, images :math:`f_I` and, of a second random view, :math:`f_A`, all of unit
+    length. Same-modal alignment (SMA) fits one ridge map per feature,
 
     .. math::
         W_T &= \arg\min \lVert W f_R - f_D \rVert^2 + \lambda \lVert W \rVert^2 && (1) \\
@@ -43,65 +42,68 @@ class DAM(PromptMethod):
             \kappa = \frac{\lVert f_R \rVert^2}{\lVert f_R \rVert^2 + \lambda} && (2\text{–}5) \\
         L_{\mathrm{SMA}} &= 2 - \cos(f_D, \hat f_D) - \cos(f_A, \hat f_A) && (6)
 
-    and the same for images. **Cross-modal alignment (CMA)** adds to the cosine what ridge maps between image and text
-    leave unexplained, equations 7 to 11 in :class:`~modalign.methods.dam.cma.CMA`; the logits are 100 d, and the loss
-    is
+    and the same for images. Cross-modal alignment (CMA) adds residuals of ridge maps between image and text to the
+    cosine (equations 7 to 11 in :class:`~modalign.methods.dam.cma.CMA`). The logits are 100 d, and the loss is
 
     .. math:: L = L_{\mathrm{CE}} + \nu L_{\mathrm{SMA}} \qquad (13)
 
-    The rank-one closed form costs O((B + K) c) where matrices cost O((B + K) c³). The eleven scalars λ, ρ, μ, α, ω and
-    β are learned as in :class:`~modalign.methods.dam.dam_alignment.DAMAlignment`.
-
-    **What acts.** The published CMA compares lengths, never an image with a text: on unit vectors d_CMA is −log K for
-    every class, and only β remains, as a learnable temperature. ``cma="sets"`` does compare: what the prompted and the
-    frozen feature of an image cannot rebuild of the prompted class text and of the descriptions, and the reverse.
-    ``diagnosis_`` says what each part changed.
-
-    Presets: ``"paper"`` scores the aligned features as the equations have them. ``"official_code"`` does as the
-    published code: features :math:`\mathrm{unit}(f + m \hat f)` take the place of the aligned ones, in the score and in
-    L_SMA. In both, n in λ = (n/c) e^a is the training batch size for images, also in prediction, so that no decision
-    depends on the pictures beside it as it does in that code.
-
-    Published settings beside the defaults, by data set: ν = 9 ImageNet; 8 Caltech101, Flowers, Food101, DTD;
-    7 OxfordPets, EuroSAT, UCF101; 6 StanfordCars, SUN397; 4 FGVCAircraft. m = 0.9 Flowers; 0.5 Aircraft; 0.4 EuroSAT;
-    0.2 Cars, DTD; 0.1 the others. ``global_prompts`` = 4 Flowers, Aircraft, EuroSAT. ``augmentation``
-    ``"random_resized_crop_flip"`` Aircraft, ``"randaugment"`` Caltech101, DTD, EuroSAT. ImageNet: batch 4, 10 epochs.
-    Across data sets (from ImageNet): ν = 7, batch 4, 5 epochs, learning rate 0.001, ``text_map="shared"``,
-    ``frozen_terms=True``.
-
-    Without a file of structures the sentences are the class names and attention is not steered; without descriptions
-    the instance prompts come from the templates. Either is said in a warning and in ``diagnosis_``. Prediction needs
-    neither file. At CLIP ViT-B/16 295,971 numbers are learned, 24 fewer without structures.
-
     Parameters
     ----------
-    preset : the equations of the paper, or what the published code does.
-    structures : a JSON file of graphs a class in HPT's layout, for topological attention.
-    visual_prompts : N_v, prompts at every layer of the vision tower.
-    global_prompts : N_g, prompts at every layer of the text tower that all classes share.
-    instance_prompts : N_i, prompts from the first so many sentences of each class; fewer where no class has as many.
-    sma : the modalities that are aligned.
-    cma : ``"pairwise"`` as published, ``"sets"``, or ``"none"`` for the cosine alone.
-    text_map : one map a class in SMA, or one ``"shared"`` by all, a ridge regression by Cholesky's method.
-    aligned_weight : m of the aligned features; None for what the preset has, 0.1 in ``"official_code"``.
-    loss_weight : ν.
-    frozen_terms : average the logits with those of prompted against frozen features.
-    epochs : passes over the images, the first of them a warm-up.
-    learning_rate : of SGD with momentum 0.9 and weight decay 5e-4, along a cosine.
-    augmentation : of the view that the prompted and of the one that the frozen tower sees; one name is drawn twice.
-        The paper's text is ``["center", "random_resized_crop"]``, its code the default.
+    preset : {"paper", "official_code"}, default="paper"
+        The equations of the paper, or what the published code computes.
+    structures : str or None, default=None
+        JSON file with a graph per class in HPT's layout. If None, attention is not modified and a warning is issued.
+    visual_prompts : int, default=2
+        Prompts in every layer of the image tower.
+    global_prompts : int, default=2
+        Prompts in every layer of the text tower that all classes share.
+    instance_prompts : int, default=5
+        Prompts from the first descriptions of each class; fewer if no class has as many. Without descriptions they
+        come from the templates, and a warning is issued.
+    sma : {"both", "text", "image", "none"}, default="both"
+        Modalities that are aligned.
+    cma : {"pairwise", "sets", "none"}, default="pairwise"
+        As published, on sets of prompts, or the cosine alone.
+    text_map : {"own", "shared"}, default="own"
+        One map per class in SMA, or one for all classes by ridge regression.
+    aligned_weight : float or None, default=None
+        m, weight of the aligned features; None is that of the preset, 0.1 in
+        ``"official_code"``.
+    loss_weight : float, default=8.0
+        ν.
+    frozen_terms : bool, default=False
+        Average the logits with those of prompted against frozen features.
+    epochs : int, default=15
+        Passes over the images; the first is a warmup.
+    batch_size : int, default=8
+        Images per step.
+    learning_rate : float, default=0.0025
+        Of SGD with momentum 0.9 and weight decay 5e-4, along a cosine.
+    augmentation : str or list of str, default="random_resized_crop"
+        Image augmentation, or one for the prompted and one for the frozen tower. The paper's text says
+        ``["center", "random_resized_crop"]``, its code the default.
 
     Attributes
     ----------
-    tensors_ : the parameters, and the ``text_features`` (K, d) that prediction uses.
-    diagnosis_ : the ``knowledge`` used and, with structures, how much of them; λ, ρ, μ, α, ω and β; over fitted images
-        ``cma_spread``, the mean standard deviation of d_CMA over the classes (0: a constant), and the share of
-        decisions ``changed_by_sma`` and, after that, ``changed_by_cma``.
+    tensors_ : dict of str to Tensor
+        Trained parameters, and the ``text_features`` (K, d) used in prediction.
+    diagnosis_ : dict
+        Descriptions and structures used; λ, ρ, μ, α, ω and β; ``cma_spread``, the standard deviation of d_CMA over
+        the classes (0: a constant); and the shares of decisions ``changed_by_sma`` and ``changed_by_cma``.
 
     References
     ----------
-    Lu et al., Fine-tuning via linked domains: a closed-form dual alignment mechanism (DAM), equations 1 to 13.
-    Wang et al., Learning hierarchical prompt with structured linguistic knowledge (HPT), AAAI 2024.
+    .. [1] Lu et al., "Fine-tuning via linked domains: a closed-form dual alignment mechanism (DAM)".
+    .. [2] Wang et al., "Learning hierarchical prompt with structured linguistic knowledge (HPT)", AAAI 2024.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.data.digits import load_digits
+    >>> digits = load_digits().select(range(30))
+    >>> model = ma.adapt(digits, method=ma.DAM(epochs=1, random_state=0), validation="none", mirror=False)
+    >>> model.predict_proba(digits.select([0, 1])).shape
+    (2, 10)
     """
 
     title = "DAM (dual alignment)"

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from modalign.core.errors import InputError, require_choice
 from modalign.linalg.inputs import real
 from modalign.linalg.residuals import paired_set_residuals, pairwise_residuals, set_residuals
-from modalign.linalg.ridge import ridge_weights
 from modalign.linalg.similarity import unit
+from modalign.methods.dam.dam_same_modal import SameModal, ridge_strength
 
 Modalities = Literal["both", "image", "text", "none"]
 TextMap = Literal["own", "shared"]
@@ -29,81 +29,20 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def same_modal(frozen: Tensor, prompted: Tensor, lam: Tensor | float, rho: Tensor | float) -> Tensor:
-    r"""Same-modal alignment (equations 1 to 5) with one map a row, in O(c) each.
-
-    .. math::
-        \hat f = \bigl(\rho I + (1 - \rho)\, f_0 f^\top (f f^\top + \lambda I)^{-1}\bigr) f
-        = (1 - \rho)\, \kappa f_0 + \rho f, \qquad \kappa = \frac{\lVert f \rVert^2}{\lVert f \rVert^2 + \lambda}
-
-    Parameters
-    ----------
-    frozen : (n, c) features f₀ of the frozen encoder, the targets.
-    prompted : (n, c) features f of the prompted encoder.
-    lam : λ > 0.
-    rho : ρ, share of the prompted feature.
-
-    Returns
-    -------
-    (n, c), differentiable in all four.
-    """
-    squares = prompted.square().sum(dim=1, keepdim=True)
-    return (1 - rho) * (squares / (squares + lam)) * frozen + rho * prompted
-
-
-def shared_map(frozen: Tensor, prompted: Tensor, lam: Tensor | float, rho: Tensor | float) -> Tensor:
-    r"""Same-modal alignment with one map for all rows, as DAM has it for texts across data sets.
-
-    .. math::
-        \hat F = \rho F + (1 - \rho)\, F W, \qquad W = (F^\top F + \lambda I)^{-1} F^\top F_0
-
-    Parameters
-    ----------
-    frozen, prompted, lam, rho : as in :func:`same_modal`.
-
-    Returns
-    -------
-    (n, c), differentiable; one Cholesky factorisation of the smaller of n and c, in float64.
-    """
-    return rho * prompted + (1 - rho) * (prompted @ ridge_weights(prompted, frozen, lam))
-
-
-class SameModal(nn.Module):
-    r"""The two learnable scalars of one modality, λ = (n / c) · exp(``log_ridge``) + 1e-6 and ρ = ``rho``.
-
-    Parameters
-    ----------
-    shared : one map for all rows in place of one a row.
-    rows : n in λ; None for the number of rows given, as the published code has it, so that λ of images changes with
-        the size of the batch.
-    """
-
-    def __init__(self, *, shared: bool = False, rows: int | None = None) -> None:
-        super().__init__()
-        self.shared, self.rows = shared, rows
-        self.log_ridge = nn.Parameter(torch.zeros(()))
-        self.rho = nn.Parameter(torch.tensor(0.5))
-
-    def ridge(self, features: Tensor) -> Tensor:
-        """λ for features (n, c)."""
-        return _ridge(self.log_ridge, self.rows or len(features), features.shape[1])
-
-    def forward(self, frozen: Tensor, prompted: Tensor) -> Tensor:
-        """Aligned features (n, c) of unit features."""
-        align = shared_map if self.shared else same_modal
-        return align(frozen, prompted, self.ridge(prompted), self.rho)
-
-
 @dataclass(frozen=True)
 class DualAlignment:
     """What DAM makes of features of B images and N classes.
 
     Attributes
     ----------
-    logits : (B, N) :math:`100\\,(\\beta \\cos + (1 - \\beta)\\, d_{CMA})`, equation 11.
-    loss : L_SMA, equation 6, mean over images plus mean over texts.
-    images, texts : (B, c) and (N, c) aligned features.
-    cosine, cross_modal : (B, N) the two parts of equation 11; the second is None where it is switched off.
+    logits : Tensor of shape (B, N)
+        :math:`100\\,(\\beta \\cos + (1 - \\beta)\\, d_{CMA})`, equation 11.
+    loss : Tensor
+        L_SMA, equation 6, mean over images plus mean over texts.
+    images, texts : Tensor of shape (B, c)
+        And (N, c) aligned features.
+    cosine, cross_modal : Tensor of shape (B, N)
+        The two parts of equation 11; the second is None where it is switched off.
     """
 
     logits: Tensor
@@ -146,18 +85,28 @@ class DAMAlignment(nn.Module):
 
     Parameters
     ----------
-    aligned_weight : m, aligned features enter as unit(f + m · aligned); None for the aligned features alone, as in the
-        paper.
-    normalise : scale features to length one before the cross-modal residuals.
-    loss_on : L_SMA on the ``"aligned"`` features or on the ``"mixed"`` ones.
-    same_modal : which modalities are aligned; the others have no part in L_SMA.
-    text_map : ``"own"`` map a class, or one ``"shared"`` by all classes, for work across data sets.
-    cross_modal : form of the residuals in equation 10.
-    image_rows : n of the images in λ; None for the batch at hand.
-    text_rows : n of the texts in λ; None for the number of classes.
-    frozen_terms : average the logits with those of prompted images on frozen texts and of frozen images on prompted
-        texts, as published code does for ImageNet and across data sets.
-    logit_scale : inverse temperature, frozen.
+    aligned_weight : float or None, default=0.1
+        m, aligned features enter as unit(f + m · aligned); None for the aligned features
+        alone, as in the paper.
+    normalise : bool, default=True
+        Scale features to length one before the cross-modal residuals.
+    loss_on : {"aligned", "mixed"}, default="mixed"
+        L_SMA on the ``"aligned"`` features or on the ``"mixed"`` ones.
+    same_modal : {"both", "image", "text", "none"}, default="both"
+        Which modalities are aligned; the others have no part in L_SMA.
+    text_map : {"own", "shared"}, default="own"
+        ``"own"`` map a class, or one ``"shared"`` by all classes, for work across data sets.
+    cross_modal : {"pairwise", "sets", "paired-sets", "off"}, default="pairwise"
+        Form of the residuals in equation 10.
+    image_rows : int or None, default=None
+        n of the images in λ; None for the batch at hand.
+    text_rows : int or None, default=None
+        n of the texts in λ; None for the number of classes.
+    frozen_terms : bool, default=False
+        Average the logits with those of prompted images on frozen texts and of frozen images on prompted texts, as
+        published code does for ImageNet and across data sets.
+    logit_scale : float, default=100.0
+        Inverse temperature, frozen.
     """
 
     def __init__(
@@ -210,15 +159,19 @@ class DAMAlignment(nn.Module):
 
         Parameters
         ----------
-        images : (B, c) of :meth:`align_images`.
-        texts : (N, c) of :meth:`align_texts`.
-        image_set : (B, V, c) views or patches of each image, of any length, for the ``sets`` forms; default the
-            image alone.
-        text_set : (N, R, c) descriptions of each class; default the class text alone.
+        images : Tensor of shape (B, c)
+            Of :meth:`align_images`.
+        texts : Tensor of shape (N, c)
+            Of :meth:`align_texts`.
+        image_set : Tensor of shape (B, V, c) or None, default=None
+            Views or patches of each image, of any length, for the ``sets`` forms; default the image alone.
+        text_set : Tensor of shape (N, R, c) or None, default=None
+            Descriptions of each class; default the class text alone.
 
         Returns
         -------
-        Logits, cosines and d_CMA, each (B, N); d_CMA is None where it is off.
+        tuple of (Tensor, Tensor, Tensor or None)
+            Logits, cosines and d_CMA, each (B, N); d_CMA is None where it is off.
         """
         cosine = unit(images) @ unit(texts).T
         if self.cross_modal == "off":
@@ -241,9 +194,12 @@ class DAMAlignment(nn.Module):
 
         Parameters
         ----------
-        frozen_images, prompted_images : (B, c) of any length; scaled to length one before anything else.
-        frozen_texts, prompted_texts : (N, c).
-        image_set, text_set : as in :meth:`score`.
+        frozen_images, prompted_images : Tensor of shape (B, c)
+            Of any length; scaled to length one before anything else.
+        frozen_texts, prompted_texts : Tensor of shape (N, c)
+            Class texts without and with the prompts.
+        image_set, text_set : Tensor or None, default=None
+            As in :meth:`score`.
         """
         with torch.autocast(prompted_images.device.type, enabled=False):
             images, image_loss = self.align_images(frozen_images, prompted_images)
@@ -278,15 +234,10 @@ class DAMAlignment(nn.Module):
         width = images.shape[1]
         if self.cross_modal == "pairwise":
             rows = self.image_rows or len(images), self.text_rows or len(texts)
-            lam = _ridge(ridges[0], rows[0], width), _ridge(ridges[1], rows[1], width)
+            lam = ridge_strength(ridges[0], rows[0], width), ridge_strength(ridges[1], rows[1], width)
             return pairwise_residuals(images, texts, lam, mu)
         image_set = images[:, None] if image_set is None else unit(real(image_set, "image_set"))
         text_set = texts[:, None] if text_set is None else unit(real(text_set, "text_set"))
-        lam = _ridge(ridges[0], image_set.shape[1], width), _ridge(ridges[1], text_set.shape[1], width)
+        lam = ridge_strength(ridges[0], image_set.shape[1], width), ridge_strength(ridges[1], text_set.shape[1], width)
         form = set_residuals if self.cross_modal == "sets" else paired_set_residuals
         return form(image_set, text_set, lam, mu)
-
-
-def _ridge(log: Tensor, rows: int, width: int) -> Tensor:
-    """λ = (n / c) exp(·) + 1e-6."""
-    return rows / width * log.exp() + 1e-6

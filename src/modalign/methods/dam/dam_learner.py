@@ -24,11 +24,16 @@ class DAMLearner(Learner):
 
     Parameters
     ----------
-    towers : the frozen encoder and the classes.
-    visual : prompts of every layer of the vision tower.
-    text : the text side; None for prediction, from the features that :meth:`restore` is given.
-    alignment : of prompted with frozen features, and the score.
-    loss_weight : ν.
+    towers : Towers
+        The frozen encoder and the classes.
+    visual : Prompts
+        Of every layer of the vision tower.
+    text : HierarchicalText or None
+        The text side; None for prediction, from the features that :meth:`restore` is given.
+    alignment : DAMAlignment
+        Of prompted with frozen features, and the score.
+    loss_weight : float
+        ν.
     """
 
     frozen_texts: Tensor

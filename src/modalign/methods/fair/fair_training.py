@@ -79,9 +79,12 @@ class SelfTraining(Learner[CropBatch]):
 
     Parameters
     ----------
-    towers : the frozen encoder and the classes.
-    settings : the hyper-parameters.
-    generator : where a random start of what is tuned is drawn from; None where a saved state is restored next.
+    towers : Towers
+        The frozen encoder and the classes.
+    settings : SelfTrainingSettings
+        The hyper-parameters.
+    generator : Generator or None, default=None
+        Where a random start of what is tuned is drawn from; None where a saved state is restored next.
     """
 
     first_anchors: Tensor
@@ -202,7 +205,8 @@ class SelfTraining(Learner[CropBatch]):
 
         Parameters
         ----------
-        votes : (b, k) what each of several looks at an image says alone.
+        votes : Tensor of shape (b, k)
+            What each of several looks at an image says alone.
         """
         rows, epoch = batch.indices.to(self.labels.device), batch.epoch
         before = self.labels[rows]

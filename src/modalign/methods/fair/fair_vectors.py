@@ -35,12 +35,10 @@ from modalign.methods.fair.fair_score import (
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FAIRVectors(VectorMethod):
-    r"""Self-training of class anchors on vectors that an encoder made once, without labels and without a GPU.
+    r"""Self-training of class embeddings on fixed features, without labels and without a GPU.
 
-    What is left of FAIR when the encoder stays as it is: of every image the vectors f of the whole and f_i of N crops
-    (``tokens`` of :class:`~modalign.core.features.Features`, see
-    :func:`~modalign.encoders.features.crop_features.embed_crops`; patches work too).
-    With anchors Z that start as the mean direction of each class's sentences,
+    The variant of FAIR for an encoder that stays fixed. With the features f of an image, f_i of its N crops (``tokens``
+    of :class:`~modalign.core.features.Features`) and class embeddings Z, initially the mean directions of the prompts,
 
     .. math::
         w_i &= f^\top f_i / \textstyle\sum_l f^\top f_l, \quad
@@ -48,46 +46,59 @@ class FAIRVectors(VectorMethod):
         \mathcal L &= \mathrm{E}\bigl[-\gamma \log p_{\hat y}(f_r)\bigr]
         - \textstyle\sum_j q_j \log \bar p_j, \quad p(f_r) = \mathrm{softmax}(s f_r^\top Z)
 
-    with γ as in FAIR and r one of the N crops, drawn anew in every step: the student sees a part where FAIR's sees an
-    augmented picture. Unlike FAIR the layer norms do not learn, and crops are weighted in the space of the text, since
-    [CLS] tokens are not cached. Without crops an image is its own only one, and what remains is self-training of a
-    linear classifier with confidence weights and fairness. Because the encoder is fixed, Σ w_i f_i over the kept crops
-    is one vector an image for the whole training, so a step costs two products of B d K numbers.
-
-    FAIR's fairness pulls the mean prediction to even classes, which is wrong for most folders: on the 68 Caltech101
-    classes with 6 to 160 images each it takes 27 points away at its full strength of 1 (300 steps). So q are by default
-    the mean probabilities of the start, and its strength is 0.3. A mean over a few images is uneven by chance and pulls
-    to even classes all the same, hence the large batches. On Caltech101's validation images, without labels or crops:
-    zero-shot 95.1, this 96.3; ``fairness_weight``, ``batch_size`` and ``steps`` were chosen there. On its test images,
-    fitted on the validation images: zero-shot 94.1, this 96.0. Where classes are known to be even, even q are better
-    (test images cut to 12 a class: zero-shot 92.3, this 92.4, with even q 94.1).
-
-    Not the method of the FAIR paper, and its figures are not to be compared with those printed there.
+    with γ as in :class:`~modalign.methods.fair.fair.FAIR` and r one of the N crops, drawn in every step. Without crops
+    an image is its own only crop.
 
     Parameters
     ----------
-    keep : k; as many as there are if fewer.
-    alignment : ``"learned"`` compares with the anchors as they are, ``"fixed"`` with those of the start.
-    score_scale : of S in γ: ``"prob"``, ``"raw"`` or ``"logit"``.
-    weighting : γ: ``"margin"`` S₁|S₁ − S₂|, ``"top"`` S₁ alone, ``"none"`` 1.
-    fairness_weight : factor of the fairness term.
-    class_prior : q: ``"estimate"``, the mean of softmax(s f^T Z) over the images with the anchors as they start;
-        ``"uniform"`` as in FAIR, for images known to be even.
-    momentum : of p̄; None is 0 below 512 classes and 0.5 above.
-    steps : updates of the anchors.
-    batch_size : images a step.
-    learning_rate : the highest, of AdamW; a cosine to zero.
-    logit_scale : s; None is that of the encoder.
-    random_state : seed of the batches and of the student's crops.
+    keep : int, default=4
+        k, crops that count; all if there are fewer.
+    alignment : {"learned", "fixed"}, default="learned"
+        Compare crops with the current Z, or with the initial one.
+    score_scale : {"prob", "raw", "logit"}, default="prob"
+        Scale of the scores S in γ.
+    weighting : {"margin", "top", "none"}, default="margin"
+        γ: S₁|S₁ − S₂|, S₁, or 1.
+    fairness_weight : float, default=0.3
+        Weight of the fairness term.
+    class_prior : {"uniform", "estimate"}, default="estimate"
+        q: the mean initial probabilities, or uniform as in FAIR, for balanced classes.
+    momentum : float or None, default=None
+        Momentum of p̄; None is 0 below 512 classes and 0.5 above.
+    steps : int, default=100
+        Updates of Z.
+    batch_size : int, default=4096
+        Images per step.
+    learning_rate : float, default=1e-3
+        Peak learning rate of AdamW; a cosine to zero.
+    logit_scale : float or None, default=None
+        s; None is that of the encoder.
+    random_state : int or None, default=None
+        Seed of the batches and of the drawn crops.
 
     Attributes
     ----------
-    prototypes_ : (C, d) Z, unit rows.
-    transduction_ : (n,) labels of the fitted images, by ψ.
-    diagnosis_ : ``crops`` N; ``changed``, the share of fitted images that ψ names differently at the end;
-        ``agreement``, the share of kept crops that alone say what they say together; ``divergence``, KL in nats of the
-        classes of the pseudo-labels from uniform, and mean ``gamma``, each at the start and at the end;
-        ``anchors_moved``, mean cosine distance of anchors from where they started; ``warning`` where labels collapsed.
+    prototypes_ : Tensor of shape (C, d)
+        Z, unit rows.
+    transduction_ : ndarray of shape (n,)
+        Class of each fitted image, by ψ.
+    diagnosis_ : dict
+        Number of ``crops``; the share of images whose class ``changed``; ``agreement`` of the crops, ``divergence`` of
+        the pseudo-labels from uniform and mean ``gamma`` at the start and the end; ``anchors_moved``, the mean cosine
+        distance of Z from its start; ``warning`` if the pseudo-labels collapsed.
+
+    See Also
+    --------
+    FAIR : The method of the paper, inside the encoder.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.testing import few_shot_problem
+    >>> X, y, Xv, yv, Xt, yt, T = few_shot_problem()
+    >>> method = ma.FAIRVectors(random_state=0).fit(Xt, text=T)
+    >>> method.predict(T)
+    array([0, 1, 2, 3, 4])
     """
 
     title = "FAIR on vectors"
@@ -193,9 +204,12 @@ def gather(whole: Tensor, parts: Tensor, keep: int) -> tuple[Tensor, Tensor, Ten
 
     Parameters
     ----------
-    whole : (n, d) unit vectors.
-    parts : (n, N, d) unit vectors.
-    keep : k.
+    whole : Tensor of shape (n, d)
+        Unit vectors.
+    parts : Tensor of shape (n, N, d)
+        Unit vectors.
+    keep : int
+        k.
     """
     kept, columns = top_k(crop_weights(whole, parts), keep)
     chosen = parts.gather(1, columns[:, :, None].expand(-1, -1, parts.shape[2]))

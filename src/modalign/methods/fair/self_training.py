@@ -25,24 +25,34 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SelfTrained(TowerMethod[SelfTraining]):
-    """Base of FAIR and of the self-trainers beside it: what they all can be told, AdamW with their code bases' recipe.
+    """Base class of the self-training methods: shared hyper-parameters and optimizer defaults.
 
     Parameters
     ----------
-    trainable : what is tuned of the image tower: all weights and biases of its ``"layer_norms"``; ``"lora"``, which
-        needs the package ``peft`` for its start; or ``"k_adaptation"``; see :mod:`~modalign.tune.targets`.
-    trainable_options : of the latter two, such as ``{"rank": 8}``.
-    logit_scale : s; None takes the encoder's.
-    epochs : passes over the images.
-    batch_size : images a step.
-    learning_rate : the highest.
-    augmentation : the strong view A; ``"strong"`` mirrors, which letters and digits do not bear.
-    training : further entries of the recipe.
-    random_state : seed of the order, the views and everything else drawn.
+    trainable : {"layer_norms", "lora", "k_adaptation"}, default="layer_norms"
+        What is trained in the image tower: the weights and biases of its layer norms, LoRA updates, which need the
+        package ``peft`` for their initial values, or K-Adaptation; see :mod:`~modalign.tune.targets`.
+    trainable_options : dict or None, default=None
+        Of the latter two, such as ``{"rank": 8}``.
+    logit_scale : float or None, default=None
+        s; None takes the encoder's.
+    epochs : int, default=15
+        Passes over the images.
+    batch_size : int, default=32
+        Images a step.
+    learning_rate : float, default=0.0001
+        Peak learning rate.
+    augmentation : str or list, default="strong"
+        The strong view A; ``"strong"`` mirrors, which letters and digits do not bear.
+    training : dict or None, default=None
+        Further entries of the recipe.
+    random_state : int or None, default=None
+        Seed of the order, the views and everything else drawn.
 
     Attributes
     ----------
-    transduction_ : (n,) classes of the fitted images in their order, −1 where one could not be decoded.
+    transduction_ : Tensor of shape (n,)
+        Classes of the fitted images in their order, −1 where one could not be decoded.
     """
 
     needs_labels = False

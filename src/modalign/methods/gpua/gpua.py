@@ -36,8 +36,8 @@ SAMPLE, SAMPLE_A_CLASS = 20_000, 30  # images that classes are estimated from: a
 class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     r"""Geometry-preserving unsupervised alignment of vision-only features with class text.
 
-    Given visual features Z (n, d_v), of one network or of several side by side, the same images X (n, d_t) in a
-    vision-language space, and class texts Y (K, d_t), all rows of length one in each space (Algorithm 1):
+    Assigns classes to all images at once by optimal transport, then learns a map from the visual space to the class
+    texts for new images. Labels are not used; without text, means of labeled images replace it.
 
     .. math::
         P^{(0)} &= \mathrm{softmax}(s X Y^\top) \\
@@ -47,101 +47,93 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         W_0 &= U V^\top, \quad U \Sigma V^\top = Z^\top P Y && (14) \\
         W &= \arg\min \mathcal{L}_{\mathrm{THS}}(W), \; W^\top W = I && (15, 16)
 
-    P and C alternate until C rests; the pseudo-label of an image is the largest entry of its row of P
-    (``transduction_``). New images need Z only: their class is the text nearest to z W. Labels are never used; without
-    text, means of labeled images stand in for it.
-
-    Z is ``X`` of :meth:`fit`, X is its ``clip_features``; without these the two are one. A language view that is also
-    part of Z (``fit(concatenate([second, clip], axis=1), text=T, clip_features=clip)``) is found.
-
-    **By default** (``preset="anchored"``) it is a variant of this library, not the procedure of the paper, whose
-    uniform class shares and map cost tens of points on folders where classes are uneven or absent. The similarity of
-    image and class gains a Gaussian log-density whose mean is drawn toward the class text, and the map is drawn toward
-    zero-shot:
-
-    .. math::
-        R_{ik} &= \lambda\, x_i^\top y_k + (1 - \lambda) (z_i^\top C_k + \log N(z_i;\, \mu_k, h_k \Sigma) / s) \\
-        W_0 &= \operatorname{polar}\Big(\sum_k \tfrac{n_k}{n_k + 2}\, C_k y_k^\top
-               + 3 \sum_k (L y_k) y_k^\top\Big) \\
-        W &= \operatorname{polar}((1 - q) L + q\, W_{\mathrm{refined}}), \qquad
-        q = 0.7 \min(1, \text{coverage} / 0.8)^2 \tfrac{n}{n + K}
-
-    The classes are those of :class:`~modalign.methods.anchored.anchored_gaussian.AnchoredGaussian`, with the language
-    view among the visual spaces. Their sizes are the class shares c, which bind softly: a penalty ρ KL(Pᵀ1 | c). Where
-    they are nearly equal (KL from uniform ≤ 0.03), c is uniform. L is the map that gives zero-shot on the language
-    view, where that is part of Z. So each class has one vote, an absent class keeps its text, and new images are
-    answered as by zero-shot where the fitted images show few of the classes. There may be fewer images than classes.
-    The classes are estimated from a random sample of at most 20,000 images or 30 per class.
-
-    **The map** is the one of minimum norm: it carries the visual spaces onto the span of the class texts, of dimension
-    r ≤ min(K, d_t), and nothing elsewhere, since ZᵀPY says nothing about the rest. There WᵀW = I exactly; each step of
-    the refinement returns to that manifold. Losses compare unit vectors, as inference does.
-
-    **The paper to the letter** (``preset="paper"``) is Algorithm 1 with what the text around it says: P(0) is the
-    softmax of the cosines themselves, class shares are uniform, the hub penalty is the share h_c, distances in the loss
-    are those of raw Wᵀz (with several spaces up to √V long), and the refinement takes plain gradient steps, which leave
-    the orthogonal maps. What the paper leaves open, T, the number of steps and their length, the margin scale and the
-    number of competitors, are the parameters below. ZᵀPY determines W on the span of the class texts alone; there W₀ is
-    U Vᵀ, elsewhere zero.
-
-    Cost: an update of P reads n K (d_v + d_t) numbers' worth of products, then solves the transport in 5 to 10 passes
-    of n K exponentials and n K² multiplications; Procrustes from PᵀZ O((d_v + d_t) K²); a step of the refinement
-    O(m d_v r) for m images. Memory beside the features: ``memory`` and a few K × (d_v + K); P is never held. Features
-    that are memory-mapped (``numpy.load(…, mmap_mode="r")``) stay on disk and are read in blocks, with the same result.
-
-    Published (top-1, CLIP ViT-B/16 with DINOv3, mean of 11 data sets): zero-shot 65.2, with 16 unlabeled images a
-    class 76.5, with all 77.4 (Table 1); without the vision-only space 68.3 on UCF101 instead of 78.4 (Table 3); with
-    the CSLS / adaptive / contrastive / triplet loss 69.5 / 75.0 / 75.1 / 75.3 instead of 76.5 (Table 6).
+    Z (n, d_v) are the features passed as `X`, X (n, d_t) those passed as `clip_features`, Y (K, d_t) the class texts;
+    rows have unit length. Without `clip_features`, Z is also X. CLIP features that are also columns of Z are detected.
+    The default is a variant of Algorithm 1 for imbalanced and absent classes; see the user guide for its equations.
 
     Parameters
     ----------
-    semantic_weight : λ, how much the language space counts in the affinity.
-    epsilon : ε, strength of the entropy, in the units of a cosine.
-    class_prior : class shares: ``"auto"`` (estimated, or uniform where that is near; ``"paper"``: uniform),
-        ``"uniform"``, ``"estimate"`` (never exactly uniform), or a list of K numbers in the order of the classes.
-    rho : KL strength of the class shares; ``inf`` makes them a constraint; None is 0.1 for estimated ones, 1 for
-        nearly equal ones, else inf.
-    max_iterations : updates of P at most.
-    tolerance : marginal error at which the transport is done, relative to the total mass.
-    loss : of the refinement: ``"ths"``, or one of the paper's comparisons.
-    steps : gradient steps of the refinement; 0 keeps W₀.
-    learning_rate : length of the first steps of the refinement as a share of that of W; with ``preset="paper"`` η, the
-        factor of the gradient. None is 0.025, and 0.5 for η (picked on validation images of Caltech101).
-    batch_size : images a step.
-    n_hard_negatives : competing prototypes an image in the ranking losses.
-    margin_scale : s of the margins (1 − y_a·y_b)/s.
-    hub_weight : factor of the hub penalty h_c; 1 in the paper.
-    hubs : ``"share"`` takes h_c as the share of images that c competes for, as the paper does; ``"excess"`` what is
-        above the mean of that, competitors/K, which is a margin that cannot be met where classes are few. None is
-        ``"share"`` with ``preset="paper"``, else ``"excess"``.
-    spaces : widths of the visual spaces in X; None takes X as one, apart from columns that repeat ``clip_features``.
-    preset : ``"anchored"`` is this library's variant, see above; ``"paper"`` Algorithm 1 as printed, see above, with
-        batches in the refinement beyond ``batch_size`` images; ``"official_code"`` what the published code does, see
-        :mod:`modalign.methods.gpua.gpua_released`: it ignores all parameters above but ``spaces``, and holds everything
-        in memory.
-    logit_scale : inverse temperature of P(0), of the zero-shot prior and of the scores; None is that of
-        the encoder, but for P(0) with ``preset="paper"``, where it is 1.
-    memory : GiB that may be taken to keep what would else be computed again in every pass.
-    random_state : seed of the sample and of the batches; nothing is drawn where all images fit into one.
+    semantic_weight : float, default=0.9
+        λ, weight of the CLIP features in the affinity R; 0 uses the visual features only.
+    epsilon : float, default=0.01
+        ε, strength of the entropy, in units of a cosine.
+    class_prior : {"auto", "uniform", "estimate"} or array of shape (K,), default="auto"
+        c, share of each class. ``"auto"`` is estimated, or uniform if the estimate is nearly so (in ``"paper"``:
+        uniform); ``"estimate"`` is never exactly uniform.
+    rho : float or None, default=None
+        KL penalty of the class prior; ``inf`` is a constraint. None is 0.1 for an estimated prior, 1 for a nearly
+        uniform one, else ``inf``.
+    max_iterations : int, default=30
+        Maximum number of updates of P.
+    tolerance : float, default=1e-6
+        Marginal error at which the transport has converged, relative to the total mass.
+    loss : {"ths", "adaptive", "triplet", "contrastive", "csls"}, default="ths"
+        Loss of the refinement: THS, or one that the paper compares it with.
+    steps : int, default=50
+        Gradient steps of the refinement; 0 keeps W₀.
+    learning_rate : float or None, default=None
+        Length of the first steps relative to W; in ``"paper"`` the factor η of the gradient. None is 0.025, or 0.5
+        for η.
+    batch_size : int, default=8192
+        Images per step.
+    n_hard_negatives : int, default=3
+        Competing class texts per image in the ranking losses.
+    margin_scale : float, default=2.0
+        s of the margins (1 − y_a·y_b) / s.
+    hub_weight : float, default=1.0
+        Weight of the hub penalty h_c.
+    hubs : {"share", "excess"} or None, default=None
+        ``"share"`` is the share of images for which c is a hard negative, as in the paper; ``"excess"`` subtracts its
+        mean. None is ``"share"`` in ``"paper"``, else ``"excess"``.
+    spaces : list or None, default=None
+        Widths of the visual spaces in `X`. None takes `X` as one, apart from columns that repeat `clip_features`.
+    preset : {"anchored", "paper", "official_code"}, default="anchored"
+        The variant of this library; Algorithm 1 as printed; or what the published code computes, which uses `spaces`
+        only and holds everything in memory (see :mod:`modalign.methods.gpua.gpua_released`).
+    logit_scale : float or None, default=None
+        s, inverse temperature of P(0), of the zero-shot scores and of the result. None is
+        that of the encoder; in ``"paper"`` it is 1 for P(0).
+    memory : float, default=1.0
+        GiB for results that are otherwise recomputed in every pass.
+    random_state : int or None, default=None
+        Seed of the sample and of the batches. Nothing is drawn if all images fit into one batch.
 
     Attributes
     ----------
-    weight_ : (d_v, d_t) W.
-    prototypes_ : (K, d_t) Y.
-    class_prior_ : (K,) c.
-    transduction_ : (n,) classes of the fitted images.
-    class_sizes_ : (K,) estimated images of each class; of the default.
-    spaces_ : widths of the visual spaces.
-    diagnosis_ : ``plan_entropy`` as a share of that of a uniform plan; ``marginal_error``; ``iterations`` and
-        ``centres_rest``, whether C came to rest; ``changed_from_zero_shot``, the share of images with another class
-        than zero-shot gives; ``orthogonality_defect`` of W; ``class_prior`` as chosen, with the numbers that decided;
-        ``smallest_class`` and ``empty_classes`` by pseudo-label; ``loss_before`` and ``loss_after`` refinement. By
-        default also the number of ``absent_classes``, ``coverage`` (the share of the classes that the images show) and
-        ``new_image_weight`` q.
+    weight_ : Tensor of shape (d_v, d_t)
+        W.
+    prototypes_ : Tensor of shape (K, d_t)
+        Y.
+    marginals_ : Tensor of shape (K,)
+        Class prior c.
+    transduction_ : ndarray of shape (n,)
+        Class of each fitted image: the largest entry of its row of P.
+    class_sizes_ : Tensor of shape (K,)
+        Estimated number of images per class; with ``preset="anchored"``.
+    spaces_ : list of int
+        Widths of the visual spaces.
+    diagnosis_ : dict
+        Entropy of the plan relative to a uniform one, ``marginal_error``, ``iterations``, the share of images
+        ``changed_from_zero_shot``, ``orthogonality_defect`` of W, the class prior, loss before and after refinement.
 
     Warns
     -----
-    UserWarning : classes seem to have no image.
+    UserWarning
+        Some classes seem to have no image.
+
+    See Also
+    --------
+    AnchoredGaussian : The Gaussian classes of the default; without a map.
+    TransCLIP : Transduction with a nearest-neighbor term.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.testing import few_shot_problem
+    >>> X, y, Xv, yv, Xt, yt, T = few_shot_problem()
+    >>> gpua = ma.GPUA(random_state=0).fit(Xt, text=T, clip_features=Xt)
+    >>> round(gpua.score(Xt, yt), 1) >= round(ma.ZeroShot().fit(X, y, text=T).score(Xt, yt), 1)
+    True
     """
 
     title = "GPUA"

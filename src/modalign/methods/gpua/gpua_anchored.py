@@ -30,10 +30,14 @@ class Ground:
 
     Attributes
     ----------
-    classes : the Gaussian classes.
-    sizes : (K,) estimated images of each class, of all n.
-    coverage : share of the classes that the images show, by the perplexity of the sizes.
-    trust : in [0, 1], how far new images may rely on what was learned.
+    classes : AnchoredClasses
+        The Gaussian classes.
+    sizes : Tensor of shape (K,)
+        Estimated images of each class, of all n.
+    coverage : float
+        Share of the classes that the images show, by the perplexity of the sizes.
+    trust : float
+        In [0, 1], how far new images may rely on what was learned.
     """
 
     classes: AnchoredClasses
@@ -51,15 +55,21 @@ class Ground:
 
         Parameters
         ----------
-        images : Z and X of the paper.
-        rows : the images of the sample.
-        text : (K, d_t) unit class texts.
-        weight : λ, weight of zero-shot.
-        logit_scale : s.
+        images : Images
+            Z and X of the paper.
+        rows : Tensor
+            The images of the sample.
+        text : Tensor of shape (K, d_t)
+            Unit class texts.
+        weight : float
+            λ, weight of zero-shot.
+        logit_scale : float
+            s.
 
         Returns
         -------
-        Ground. Costs ten estimates of O(m d (d + K) + d³) on m sampled images of d columns.
+        Ground
+            Costs ten estimates of O(m d (d + K) + d³) on m sampled images of d columns.
         """
         Z = _joint(*images.take(rows), images)
         padded = _padded(text, images, Z.shape[1])
@@ -128,9 +138,12 @@ def initial_map(assignment: Assignment, text: Tensor, language: Tensor) -> Tenso
 
     Parameters
     ----------
-    assignment : of the plan, with moments and masses n_k; a class with few images has a small share of a vote.
-    text : (K, r) unit texts.
-    language : (d_v, r) L, see :func:`language_map`.
+    assignment : Assignment
+        Of the plan, with moments and masses n_k; a class with few images has a small share of a vote.
+    text : Tensor of shape (K, r)
+        Unit texts.
+    language : Tensor of shape (d_v, r)
+        L, see :func:`language_map`.
     """
     mass = assignment.mass[:, None]
     votes = assignment.moments / (mass + IMAGE_PRIOR)  # n_k / (n_k + 2) times the barycenter, also where n_k is 0

@@ -27,10 +27,14 @@ class Assignment:
 
     Attributes
     ----------
-    moments : (K, d_v) n PᵀZ.
-    mass : (K,) images in each class, Σ n P.
-    likeliest : the classes of the largest entries of each row.
-    entropy : mean entropy of the rows in nats; log K is that of a plan that knows nothing.
+    moments : Tensor
+        n PᵀZ.
+    mass : Tensor of shape (K,)
+        Images in each class, Σ n P.
+    likeliest : Likeliest
+        The classes of the largest entries of each row.
+    entropy : float
+        Mean entropy of the rows in nats; log K is that of a plan that knows nothing.
     """
 
     moments: Tensor
@@ -65,12 +69,18 @@ class Correspondences:
 
     Attributes
     ----------
-    assignment : of the last plan.
-    offsets : the last plan itself, up to its scores.
-    centres : (K, d_v) the C that those scores were made with.
-    iterations : updates of P.
-    converged : the centers moved by less than the tolerance in the last update.
-    change : by how much they moved, relative.
+    assignment : Assignment
+        Of the last plan.
+    offsets : Offsets
+        The last plan itself, up to its scores.
+    centres : Tensor of shape (K, d_v)
+        The C that those scores were made with.
+    iterations : int
+        Updates of P.
+    converged : bool
+        The centers moved by less than the tolerance in the last update.
+    change : float
+        By how much they moved, relative.
     """
 
     assignment: Assignment
@@ -146,21 +156,32 @@ def mine(
 
     Parameters
     ----------
-    images : Z and X of the paper.
-    text : (K, d_t) Y, unit rows.
-    start : P(0).
-    marginals : c.
-    weight, epsilon : λ and ε.
-    rho : KL strength of c, infinite for the hard constraint of the paper.
-    tolerance : marginal error of every plan.
-    max_iterations : T at most; it ends earlier when C moves by less than :data:`REST`, relative.
-    memory : bytes that scores may take; beyond, they are computed anew in every pass.
-    densities : gives blocks (m, K) of what is added to Z Cᵀ.
+    images : Images
+        Z and X of the paper.
+    text : Tensor of shape (K, d_t)
+        Y, unit rows.
+    start : Assignment
+        P(0).
+    marginals : Marginals
+        c.
+    weight, epsilon : float
+        λ and ε.
+    rho : float, default=inf
+        KL strength of c, infinite for the hard constraint of the paper.
+    tolerance : float, default=1e-06
+        Marginal error of every plan.
+    max_iterations : int, default=30
+        T at most; it ends earlier when C moves by less than :data:`REST`, relative.
+    memory : float, default=2 ** 30
+        Bytes that scores may take; beyond, they are computed anew in every pass.
+    densities : callable or None, default=None
+        Gives blocks (m, K) of what is added to Z Cᵀ.
 
     Returns
     -------
-    Correspondences. An update costs n K (d_v + d_t) multiplications for R, n K² a pass of the transport, n K d_v for C;
-    where scores are not held, their part again in every pass.
+    Correspondences
+        An update costs n K (d_v + d_t) multiplications for R, n K² a pass of the transport, n K d_v for C; where scores
+        are not held, their part again in every pass.
     """
     held = 4 * len(images) * len(text) <= memory / 3
     settings: dict[str, Any] = {"epsilon": epsilon, "shares": marginals.shares, "rho": rho}

@@ -31,15 +31,23 @@ class Ranking:
 
     Attributes
     ----------
-    text : (K, r) unit prototypes.
-    kind : which loss.
-    n_hard_negatives : K of equation 15, prototypes nearest to an image that are not its own.
-    margin_scale : s; the margin between classes a and b is (1 − y_a·y_b)/s.
-    hub_weight : factor of the hub penalty; 1 in the paper.
-    hubs : ``"share"`` penalizes the share h_c of images that c competes for, as the paper does. Its mean is
-        competitors/K, a margin that nothing can satisfy where classes are few; ``"excess"`` penalizes what is above it.
-    logit_scale : inverse temperature of the contrastive loss.
-    raw : whether distances are those of mapped images as they are, which is what the paper prints, and not of unit
+    text : Tensor of shape (K, r)
+        Unit prototypes.
+    kind : {"ths", "adaptive", "triplet", "contrastive", "csls"}
+        Which loss.
+    n_hard_negatives : int
+        K of equation 15, prototypes nearest to an image that are not its own.
+    margin_scale : float
+        s; the margin between classes a and b is (1 − y_a·y_b)/s.
+    hub_weight : float
+        Factor of the hub penalty; 1 in the paper.
+    hubs : {"excess", "share"}
+        ``"share"`` penalizes the share h_c of images that c competes for, as the paper does. Its mean is competitors/K,
+        a margin that nothing can satisfy where classes are few; ``"excess"`` penalizes what is above it.
+    logit_scale : float
+        Inverse temperature of the contrastive loss.
+    raw : bool, default=False
+        Whether distances are those of mapped images as they are, which is what the paper prints, and not of unit
         vectors. The contrastive and the CSLS loss always take cosines.
     """
 
@@ -100,11 +108,16 @@ class Slope:
 
     Attributes
     ----------
-    images : their visual vectors.
-    labels : (n,) pseudo-labels.
-    loss : of mapped images (m, r) and their labels.
-    batch_size : images a step; all of them, in order, if there are no more.
-    generator : of the batches.
+    images : Images
+        Their visual vectors.
+    labels : Tensor of shape (n,)
+        Pseudo-labels.
+    loss : callable
+        Of mapped images (m, r) and their labels.
+    batch_size : int
+        Images a step; all of them, in order, if there are no more.
+    generator : torch.Generator
+        Of the batches.
     """
 
     images: Images
@@ -160,16 +173,21 @@ def refine_map(slope: Slope, start: Tensor, *, steps: int, learning_rate: float)
 
     Parameters
     ----------
-    slope : the loss and its gradient.
-    start : (d_v, r), orthonormal columns, or rows if d_v < r.
-    steps : gradient steps.
-    learning_rate : length of the first steps as a share of that of the map, ‖Q‖_F = √r, so that it means the same
-        rotation at any number of classes.
+    slope : Slope
+        The loss and its gradient.
+    start : Tensor of shape (d_v, r)
+        Orthonormal columns, or rows if d_v < r.
+    steps : int
+        Gradient steps.
+    learning_rate : float
+        Length of the first steps as a share of that of the map, ‖Q‖_F = √r, so that it means the same rotation at any
+        number of classes.
 
     Returns
     -------
-    Refined, computed in float64: the losses have kinks, at which rounding would grow from step to step. A step costs
-    O(m d_v r + m K r + d_v r²) for m images.
+    Refined
+        Computed in float64: the losses have kinks, at which rounding would grow from step to step. A step costs O(m d_v
+        r + m K r + d_v r²) for m images.
     """
     wide_start = start.shape[0] < start.shape[1]
     Q = (start.mT if wide_start else start).to(wide(start.device))

@@ -24,10 +24,14 @@ class Marginals:
 
     Attributes
     ----------
-    shares : (K,) c, positive with sum 1.
-    kind : "uniform", "given" or "estimated".
-    numbers : what decided, for ``diagnosis_``.
-    rho : KL strength of the shares; infinite makes them a constraint.
+    shares : Tensor
+        c, positive with sum 1.
+    kind : str
+        "uniform", "given" or "estimated".
+    numbers : dict of str to float
+        What decided, for ``diagnosis_``.
+    rho : float, default=inf
+        KL strength of the shares; infinite makes them a constraint.
     """
 
     shares: Tensor

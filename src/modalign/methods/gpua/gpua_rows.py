@@ -22,10 +22,14 @@ class Rows:
 
     Parameters
     ----------
-    X : (n, d) of any real type, in memory or over a memory map; never copied as a whole beyond ``budget``.
-    widths : columns of each space, adding up to d.
-    block : rows read at a time.
-    budget : bytes; what is smaller is converted once and held, with the same numbers.
+    X : Tensor of shape (n, d)
+        Of any real type, in memory or over a memory map; never copied as a whole beyond ``budget``.
+    widths : sequence of int
+        Columns of each space, adding up to d.
+    block : int
+        Rows read at a time.
+    budget : float
+        Bytes; what is smaller is converted once and held, with the same numbers.
     """
 
     def __init__(self, X: Tensor, widths: Sequence[int], block: int, budget: float) -> None:

@@ -21,55 +21,67 @@ from modalign.tune.updates import LoRA
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class CLIPLoRA(TowerMethod["LowRankLearner"]):
-    r"""Low-rank updates of queries, keys and values in every layer of the image tower and of the text tower.
+    r"""Low-rank updates of the attention maps in every layer of the image tower and of the text tower.
 
-    With W of such a map frozen, :math:`A \in \mathbb{R}^{r \times \text{inputs}}` drawn from
-    :math:`U(\pm 1/\sqrt{\text{inputs}})` and B = 0 at the start, which is zero-shot exactly,
+    With a frozen map W, :math:`A \in \mathbb{R}^{r \times \text{inputs}}` drawn from
+    :math:`U(\pm 1/\sqrt{\text{inputs}})` and B = 0 initially, which is exactly zero-shot,
 
     .. math::
         W x + \gamma B A \operatorname{dropout}(x), \qquad \gamma = \frac{\alpha}{\sqrt r}, \qquad
         p(y = k) \propto \exp(\cos(f(x), g(t_k)) / \tau)
 
-    by cross-entropy, where :math:`t_k` is ``template`` with the name of the class. For prediction W + γ B A takes the
-    place of W, so an image costs what it does in zero-shot. What is learned belongs to no class, so it serves other
-    classes too.
-
-    Defaults are those of the published code: r = 2, α = 1, dropout of 0.25, AdamW with weight decay 0.01 and a
-    learning rate that falls from 2e-4 to 1e-6 along half a cosine, batches of 32 random crops, half of them mirrored,
-    and 500 updates times the number of labeled images per class. They are the same for all data sets and shots. Here
-    the number of updates is rounded up to whole passes over the images, and the tokens that all class sentences begin
-    with share one draw of the dropout. That code trains in half precision, this in float32 by default; its templates
-    are different for each data set.
-
-    The paper itself was not at hand: settings are those of its published code and were not compared with it.
-
-    Cost: at 16 images per class 8,000 updates, each a forward and a backward pass of both towers. 184,320 numbers are
-    learned at ViT-B/16. The start is drawn by the package ``peft``.
+    trained by cross-entropy, where :math:`t_k` is `template` with the name of the class. In prediction W + γ B A
+    replaces W, so an image costs as much as in zero-shot. The updates apply to other classes too.
 
     Parameters
     ----------
-    rank : r.
-    alpha : α.
-    dropout : share of the inputs of B A that is set to zero in training.
-    maps : which maps of attention are updated: letters of ``"qkv"``.
-    towers : ``"image"`` or ``"text"`` updates one tower only.
-    template : the sentence of a class, with ``{}`` for its name.
-    updates_per_shot : optimizer steps for every labeled image per class.
-    epochs : passes over the images instead of ``updates_per_shot``.
-    batch_size : images a step.
-    learning_rate : the highest.
-    augmentation : what the images are seen as. Mirroring, as published, suits neither digits nor letters.
-    training : further entries of :class:`~modalign.tune.recipe.Recipe`, such as ``{"precision": "bfloat16"}``.
-    random_state : seed of A, of the dropout, of the order of the images and of their augmentation.
+    rank : int, default=2
+        r.
+    alpha : float, default=1.0
+        α.
+    dropout : float, default=0.25
+        Share of the inputs of B A that is set to zero in training.
+    maps : str, default="qkv"
+        Which attention maps are updated, letters of ``"qkv"``.
+    towers : {"both", "image", "text"}, default="both"
+        Which towers are updated.
+    template : str
+        Prompt of a class, with ``{}`` for its name.
+    updates_per_shot : int, default=500
+        Optimizer steps per labeled image of a class.
+    epochs : int or None, default=None
+        Passes over the images, in place of `updates_per_shot`.
+    batch_size : int, default=32
+        Images per step.
+    learning_rate : float, default=2e-4
+        Peak learning rate.
+    augmentation : str or list of str
+        Image augmentation. Mirroring, as published, is unsuitable for digits and letters.
+    training : dict or None, default=None
+        Further entries of :class:`~modalign.tune.recipe.Recipe`, such as ``{"precision": "bfloat16"}``.
+    random_state : int or None, default=None
+        Seed of A, of the dropout, of the order of the images and of their augmentation.
 
     Attributes
     ----------
-    tensors_ : A and B of every map, by tower, layer and map.
-    diagnosis_ : ``text_moved`` and ``image_moved``, one minus the mean cosine with the frozen features.
+    tensors_ : dict of str to Tensor
+        A and B of every map, by tower, layer and map.
+    diagnosis_ : dict
+        ``text_moved`` and ``image_moved``, one minus the mean cosine with the frozen features.
 
     References
     ----------
-    Zanella and Ben Ayed, Low-rank few-shot adaptation of vision-language models, 2024, arXiv:2405.18541.
+    .. [1] Zanella and Ben Ayed, "Low-rank few-shot adaptation of vision-language models", 2024, arXiv:2405.18541.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.data.digits import load_digits
+    >>> digits = load_digits().select(range(30))
+    >>> method = ma.CLIPLoRA(epochs=1, augmentation="center", random_state=0)
+    >>> model = ma.adapt(digits, method=method, validation="none")
+    >>> model.predict(digits.select([0]))[0].name
+    'zero'
     """
 
     title = "CLIP-LoRA"
@@ -128,9 +140,12 @@ class LowRankLearner(Learner):
 
     Parameters
     ----------
-    towers : the frozen encoder and the classes.
-    method : the hyper-parameters.
-    generator : where A is drawn from; None where a saved state is restored next.
+    towers : Towers
+        The frozen encoder and the classes.
+    method : CLIPLoRA
+        The hyper-parameters.
+    generator : Generator or None
+        Where A is drawn from; None where a saved state is restored next.
     """
 
     def __init__(self, towers: Towers, method: CLIPLoRA, generator: Generator | None) -> None:

@@ -19,20 +19,28 @@ from modalign.tune.prompts import ConditionalPrompts
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class CoCoOp(PromptMethod["ConditionalLearner"]):
-    r"""Conditional context optimization: a small network shifts the learned context for every image.
+    r"""Conditional context optimization: a small network adds an image-dependent shift to the trained context.
 
     .. math:: v_m(x) = v_m + h_\theta(f(x)), \qquad p(y = k \mid x) \propto \exp(\cos(f(x), g(t_k(x))) / \tau)
 
-    with h = Linear, ReLU, Linear and a bottleneck of d/16. The text tower encodes B·K sentences a step, which is why
-    the published batch is one image; what stands before the class name is encoded once an image.
-
-    Published (ViT-B/16, base to new over 11 data sets, from ALIGN's Table 1): 80.47 / 71.69 / 75.83; from ImageNet
-    to ten others 65.74. 35,360 trainable numbers.
+    with h = Linear, ReLU, Linear and a bottleneck of d/16. The text tower encodes B·K prompts per step; the published
+    batch size is therefore one image. Prompts depend on the image, so class features cannot be cached.
 
     Parameters
     ----------
-    words : what the context begins with, and so how many tokens it has.
-    conditional : without, the network sees zeros in place of the image and its shift is the same for all.
+    words : str, default=START
+        Initial words of the context; they also determine the number of tokens.
+    conditional : bool, default=True
+        If False, the input of the network is zero, and the shift is the same for all images.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.data.digits import load_digits
+    >>> digits = load_digits().select(range(30))
+    >>> model = ma.adapt(digits, method=ma.CoCoOp(epochs=1, random_state=0), validation="none", mirror=False)
+    >>> model.predict_proba(digits.select([0, 1])).shape
+    (2, 10)
     """
 
     title = "CoCoOp"
@@ -55,9 +63,12 @@ class ConditionalLearner(PromptLearner):
 
     Parameters
     ----------
-    towers : the frozen encoder and the classes.
-    prompts : context and network.
-    conditional : whether the network sees the image.
+    towers : Towers
+        The frozen encoder and the classes.
+    prompts : ConditionalPrompts
+        Context and network.
+    conditional : bool
+        Whether the network sees the image.
     """
 
     prompts: ConditionalPrompts

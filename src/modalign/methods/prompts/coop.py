@@ -15,22 +15,30 @@ from modalign.methods.contract.tower import Towers
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class CoOp(PromptMethod[PromptLearner]):
-    r"""Context optimization: the words around the class name are learned, everything else stays.
+    r"""Context optimization: trains the prompt tokens around the class name; both towers are frozen.
 
     .. math:: t_k = [v_1 \dots v_m\, \mathrm{class}_k\, .], \qquad p(y = k) \propto \exp(\cos(f(x), g(t_k)) / \tau)
 
-    with v of the text tower's width, the same for all classes or each class its own, by cross-entropy. Image features
-    do not change. Cost of a step: one pass of the vision tower without gradient and one of the text tower over the K
-    class names behind one shared start.
-
-    Published (ViT-B/16, 16 shots, from ALIGN's Tables 1 and D.1): Caltech101 94.8, DTD 69.5, EuroSAT 84.1; base to new
-    82.66 / 63.22 / 71.65, below CLIP on new classes. 8,192 trainable numbers at width 512.
+    trained by cross-entropy. The context v is shared by all classes, or separate for each class. Image features do not
+    change. Cost of a step: one pass of the vision tower without gradient and one of the text tower over K class names.
 
     Parameters
     ----------
-    n_ctx : m, learnable tokens.
-    words : begin with these instead of at random, as many tokens as they have; ``n_ctx`` then has no say.
-    class_specific_context : a context for every class.
+    n_ctx : int, default=16
+        m, trained tokens.
+    words : str or None, default=None
+        Initial words of the context, in place of random tokens; `n_ctx` is then ignored.
+    class_specific_context : bool, default=False
+        One context per class ("CSC" in the CoOp code).
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.data.digits import load_digits
+    >>> digits = load_digits().select(range(30))
+    >>> model = ma.adapt(digits, method=ma.CoOp(epochs=1, random_state=0), validation="none", mirror=False)
+    >>> model.predict_proba(digits.select([0, 1])).shape
+    (2, 10)
     """
 
     title = "CoOp"

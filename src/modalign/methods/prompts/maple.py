@@ -20,16 +20,26 @@ class MaPLe(PromptMethod[PromptLearner]):
 
     .. math:: \tilde P_i = F_i(P_i), \qquad p(y = k) \propto \exp(\cos(f(x; \tilde P), g(t_k; P)) / \tau)
 
-    for the layers i < depth, the first textual prompts starting as "a photo" before "of a {class}.". Saved are the
-    prompts of both sides, not the maps F, which are nearly all of the 3,555,072 trainable numbers at ViT-B/16.
-
-    Published (ViT-B/16): base to new over 11 data sets 82.28 / 75.14 / 78.55; from ImageNet to ten others 66.30.
+    for the layers i < depth. The first textual prompts start as "a photo" before "of a {class}.". A saved model holds
+    the prompts of both towers, not the maps F.
 
     Parameters
     ----------
-    n_ctx : tokens a side and layer. More than four all start at random.
-    depth : layers with prompts of their own, at most those of the shallower tower.
-    coupled : without, visual prompts are drawn and learned on their own.
+    n_ctx : int, default=2
+        Tokens per tower and layer. With more than four, all start at random.
+    depth : int, default=9
+        Layers with prompts of their own, at most those of the tower with fewer layers.
+    coupled : bool, default=True
+        If False, visual prompts are independent parameters.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.data.digits import load_digits
+    >>> digits = load_digits().select(range(30))
+    >>> model = ma.adapt(digits, method=ma.MaPLe(epochs=1, random_state=0), validation="none", mirror=False)
+    >>> model.predict_proba(digits.select([0, 1])).shape
+    (2, 10)
     """
 
     title = "MaPLe"

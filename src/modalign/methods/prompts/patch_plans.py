@@ -30,13 +30,19 @@ class PatchPlans:
 
     Attributes
     ----------
-    image : (H, W, 3) uint8, as the encoder sees it.
-    class_name : of the class.
-    prompts : (N, h, w) a map a textual prompt. PLOT: its plan times J·N, so that 1 is uniform. ALIGN, whose plans do
-        not go from prompts to patches: the cosine of the prompt's class vector and the patches, as in its Figure 4.
-    tokens : for every textual prompt (L, h, w), ALIGN's token plan times J·L: 1 is uniform; None where there is none.
-    words : for every textual prompt what its L tokens are; the learnable ones are "v1", "v2" …
-    plan : (M, N) ALIGN's prompt plan times M·N, or None.
+    image : ndarray of shape (H, W, 3), uint8
+        As the encoder sees it.
+    class_name : str
+        Of the class.
+    prompts : ndarray of shape (N, h, w)
+        A map a textual prompt. PLOT: its plan times J·N, so that 1 is uniform. ALIGN, whose plans do not go from
+        prompts to patches: the cosine of the prompt's class vector and the patches, as in its Figure 4.
+    tokens : tuple of ndarray or None, default=None
+        For every textual prompt (L, h, w), ALIGN's token plan times J·L: 1 is uniform; None where there is none.
+    words : tuple of tuple of str, default=()
+        For every textual prompt what its L tokens are; the learnable ones are "v1", "v2" ….
+    plan : ndarray of shape (M, N) or None, default=None
+        ALIGN's prompt plan times M·N, or None.
     """
 
     image: np.ndarray
@@ -52,10 +58,14 @@ class Explained(NamedTuple, Generic[P]):
 
     Attributes
     ----------
-    learner, classes : the fitted method on its encoder, and its text side.
-    pixels : (1, 3, H, W) for the tower.
-    image : (H, W, 3) uint8 to look at.
-    label : index of the class.
+    learner, classes : P
+        The fitted method on its encoder, and its text side.
+    pixels : Tensor of shape (1, 3, H, W)
+        For the tower.
+    image : ndarray of shape (H, W, 3), uint8
+        To look at.
+    label : int
+        Index of the class.
     """
 
     learner: P
@@ -118,11 +128,16 @@ def token_maps(patches: Tensor, words: Tensor, mask: Tensor, weights: Tensor, ep
 
     Parameters
     ----------
-    patches : (M, J, d).
-    words : (N, L, d).
-    mask : (N, L) bool.
-    weights : (M, N), columns that sum to 1.
-    epsilon : strength of the entropy.
+    patches : Tensor of shape (M, J, d)
+        Local image features.
+    words : Tensor of shape (N, L, d)
+        Token features.
+    mask : Tensor of shape (N, L), bool
+        Which tokens exist.
+    weights : Tensor of shape (M, N)
+        Columns that sum to 1.
+    epsilon : float
+        Strength of the entropy.
     """
     plans = token_plan(patches, words, mask, epsilon=epsilon)
     plans = torch.einsum("mnjl,mn->nlj", plans, weights) * patches.shape[1]

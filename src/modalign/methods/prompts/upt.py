@@ -16,22 +16,31 @@ from modalign.tune.prompts import JointPrompts
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class UPT(PromptMethod[PromptLearner]):
-    r"""Unified prompt tuning: one sequence, mixed by one small transformer block, becomes the prompts of both towers.
+    r"""Unified prompt tuning: a small transformer block maps one sequence to the prompts of both towers.
 
     .. math::
         U' = SA(U) + LN(U), \qquad \hat U = FFN(LN(U')) + LN(U'), \qquad [\hat U_t; \hat U_v] = \hat U
 
-    and cosines as in CoOp. A saved model keeps the prompts that come out, not the block. Layers, width and start of the
-    block are choices made here; the schedule is that of CoOp.
-
-    Published (ViT-B/16, 16 shots, from ALIGN's Tables 3 and D.1): Caltech101 95.95, DTD 70.62, EuroSAT 90.77;
-    ImageNet 72.63.
+    and cosines as in CoOp. A saved model holds the resulting prompts, not the block. Layers, width and initial values
+    of the block are choices of this library; the schedule is that of CoOp.
 
     Parameters
     ----------
-    n_ctx : tokens a side.
-    depth : layers with prompts of their own, at most those of the shallower tower.
-    width : of the block.
+    n_ctx : int, default=4
+        Tokens per tower.
+    depth : int, default=1
+        Layers with prompts of their own, at most those of the tower with fewer layers.
+    width : int, default=128
+        Width of the block.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.data.digits import load_digits
+    >>> digits = load_digits().select(range(30))
+    >>> model = ma.adapt(digits, method=ma.UPT(epochs=1, random_state=0), validation="none", mirror=False)
+    >>> model.predict_proba(digits.select([0, 1])).shape
+    (2, 10)
     """
 
     title = "UPT"

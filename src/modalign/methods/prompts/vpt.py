@@ -16,24 +16,32 @@ from modalign.tune.prompts import IndependentPrompts, Prompts
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class VPT(PromptMethod[PromptLearner]):
-    r"""Visual prompt tuning: learnable tokens beside the patches; classes are the frozen features of their sentences.
+    r"""Visual prompt tuning: trained tokens beside the patches; class texts are frozen.
 
     .. math::
         \text{deep:} \quad & [x_i, \_, E_i] = L_i([x_{i-1}, P_{i-1}, E_{i-1}]) \\
         \text{shallow:} \quad & [x_1, Z_1, E_1] = L_1([x_0, P, E_0]), \quad
             [x_i, Z_i, E_i] = L_i([x_{i-1}, Z_{i-1}, E_{i-1}])
 
-    and :math:`p(y = k) \propto \exp(\cos(f(x; P), t_k) / \tau)` instead of the paper's linear head, as methods on CLIP
-    compare it. The texts are computed once. The paper trains supervised backbones at other schedules; the default here
-    is that of the other prompt methods.
-
-    Published (CLIP ViT-B/16, from ALIGN's Table 3): ImageNet 70.57, ImageNet-V2 / Sketch / A / R
-    63.67 / 47.66 / 43.85 / 74.42.
+    and :math:`p(y = k) \propto \exp(\cos(f(x; P), t_k) / \tau)` in place of the paper's linear head, as in comparisons
+    on CLIP. The class texts are computed once. The training schedule is that of the other prompt methods; the paper
+    trains supervised backbones.
 
     Parameters
     ----------
-    n_ctx : prompts a layer.
-    deep : new prompts at every layer, not at the first alone.
+    n_ctx : int, default=4
+        Prompts per layer.
+    deep : bool, default=True
+        Whether every layer has prompts, or only the first.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.data.digits import load_digits
+    >>> digits = load_digits().select(range(30))
+    >>> model = ma.adapt(digits, method=ma.VPT(epochs=1, random_state=0), validation="none", mirror=False)
+    >>> model.predict_proba(digits.select([0, 1])).shape
+    (2, 10)
     """
 
     title = "VPT"

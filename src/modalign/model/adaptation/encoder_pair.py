@@ -22,9 +22,12 @@ class EncoderPair:
 
     Attributes
     ----------
-    encoder : makes the vectors that the method maps or compares.
-    language : reads the class text; None if no encoder does.
-    both : the two side by side, where they are different ones.
+    encoder : Encoder or JoinedEncoder
+        Makes the vectors that the method maps or compares.
+    language : Encoder or None
+        Reads the class text; None if no encoder does.
+    both : JoinedEncoder or None
+        The two side by side, where they are different ones.
     """
 
     encoder: Encoder | JoinedEncoder

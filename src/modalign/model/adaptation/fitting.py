@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from modalign.core.errors import InputError
-from modalign.core.features import UNLABELLED, ClassText, Features, Quarantined, Scored, concatenate
+from modalign.core.features import UNLABELLED, ClassText, Features, Quarantined, concatenate
+from modalign.core.scored import Scored
 from modalign.data.items import Items
 from modalign.data.names import some
 from modalign.encoders.base import VIEWS, Encoder
@@ -33,12 +34,18 @@ class FitTask:
 
     Attributes
     ----------
-    items : all images of the source.
-    holdout : the part of each labeled image; None where no image has a label, and all of them are learned from.
-    prompts : sentences of each class.
-    mirror : whether mirrored images are learned from too.
-    crops : squares of every image to embed.
-    random_state : seed of the folds.
+    items : Items
+        All images of the source.
+    holdout : Holdout or None
+        The part of each labeled image; None where no image has a label, and all of them are learned from.
+    prompts : list of list of str
+        Sentences of each class.
+    mirror : bool, default=False
+        Whether mirrored images are learned from too.
+    crops : int, default=0
+        Squares of every image to embed.
+    random_state : int, default=0
+        Seed of the folds.
     """
 
     items: Items
@@ -67,15 +74,24 @@ class Fitted:
 
     Attributes
     ----------
-    encoder : the encoder to predict with.
-    train : number of images that were learned from.
-    held_out : predictions of labeled images by a model that had not learned from them; None if there are none.
-    seen : without labels, predictions of the images that were learned from.
-    zero_shot : zero-shot logits of the images of ``held_out``, else of ``seen``; None without class text.
-    how : how images were held out, in words.
-    chosen : hyper-parameters chosen by cross-fitting.
-    quarantined : images that could not be used.
-    notes : what a user should know.
+    encoder : Encoder or JoinedEncoder
+        The encoder to predict with.
+    train : int
+        Number of images that were learned from.
+    held_out : Scored or None
+        Predictions of labeled images by a model that had not learned from them; None if there are none.
+    seen : Scored or None
+        Without labels, predictions of the images that were learned from.
+    zero_shot : ndarray or None
+        Zero-shot logits of the images of ``held_out``, else of ``seen``; None without class text.
+    how : str, default=""
+        How images were held out, in words.
+    chosen : dict
+        Hyper-parameters chosen by cross-fitting.
+    quarantined : tuple of Quarantined
+        Images that could not be used.
+    notes : tuple of str, default=()
+        What a user should know.
     """
 
     encoder: Encoder | JoinedEncoder

@@ -35,11 +35,16 @@ class Holdout:
 
     Attributes
     ----------
-    learn : images that the final model learns from.
-    validation : images that it does not learn from; predictions of them are held out.
-    cross : whether predictions of ``learn`` are made by cross-fitting, so that they are held out too.
-    labeled : how many labeled images there were to draw from.
-    notes : where the source could not give what was asked for.
+    learn : ndarray
+        Images that the final model learns from.
+    validation : ndarray
+        Images that it does not learn from; predictions of them are held out.
+    cross : bool
+        Whether predictions of ``learn`` are made by cross-fitting, so that they are held out too.
+    labeled : int
+        How many labeled images there were to draw from.
+    notes : tuple of str, default=()
+        Where the source could not give what was asked for.
     """
 
     learn: np.ndarray

@@ -66,41 +66,70 @@ def adapt(
 
     Parameters
     ----------
-    images : a folder with one sub-folder a class, a CSV, a list, an archive, or :class:`~modalign.Items`.
-    encoder : a name for :func:`~modalign.load_encoder`, or what it returned; ``"a+b"`` puts two side by side.
-    clip_encoder : a vision-language encoder that is needed for learning only, where ``encoder`` has never seen text and
-        the method maps its space to that of language (GPUA); the classifier then runs on ``encoder`` alone.
-    method : a name (see ``modalign list``) or an unfitted method. ``"auto"`` tries several on held-out images and keeps
-        the best combination, within ``seconds`` (20 by default) beyond embedding. With 300 seconds or more, embedding
+    images : object
+        A folder with one sub-folder a class, a CSV, a list, an archive, or :class:`~modalign.Items`.
+    encoder : str, Encoder or JoinedEncoder, default="tiny"
+        A name for :func:`~modalign.load_encoder`, or what it returned; ``"a+b"`` puts two side by side.
+    clip_encoder : str, Encoder or None, default=None
+        A vision-language encoder that is needed for learning only, where ``encoder`` has never seen text and the method
+        maps its space to that of language (GPUA); the classifier then runs on ``encoder`` alone.
+    method : str, VectorMethod or TowerMethod, default="auto"
+        A name (see ``modalign list``) or an unfitted method. ``"auto"`` tries several on held-out images and keeps the
+        best combination, within ``seconds`` (20 by default) beyond embedding. With 300 seconds or more, embedding
         included, it also tries CoOp, CLIP-LoRA and MaPLe inside the encoder, as far as they can end in time, and takes
         one that is surely better on held-out images.
-    shots : training images per class; None uses all. Where predictions are cross-fitted, min(shots, 4) images per class
+    shots : int or None, default=None
+        Training images per class; None uses all. Where predictions are cross-fitted, min(shots, 4) images per class
         more are used, which would otherwise validate, and teach as well.
-    validation : how predictions of held-out images come about, on which the temperature, the rejection threshold, the
-        reported accuracy and what a method chooses rest. A number of images per class or a share of them is held out
-        for validation, as far as there are so many, from the validation list of the source if it has one. ``"cross"``
-        cross-fits: each of five folds is predicted by a model fitted to the others, and the final model learns from
-        all labeled images. ``"none"`` holds nothing out. ``"auto"`` takes the validation list of the source, else
-        cross-fits methods on vectors with up to 2,000 labeled images, and otherwise holds out a fifth of each class,
-        at least 19 images in all.
-    classes : class names, or a file of them, where the folders do not say it well.
-    unlabeled : take no label from the folders or lists; ``classes`` then says what there may be.
-    split : a split file, or a split of the given items. Default: what the source marks; its test images are never
-        used, its validation images serve as that. See :func:`~modalign.load_items`.
-    templates : sentences with ``{}`` for the class name.
-    descriptions : a JSON file of sentences a class (CuPL or HPT layout); with templates too, those come first.
-    mirror : also train on mirrored images; None does what the method was published with.
-    crops : squares to cut from every image for a method that looks at parts of pictures, half to nine tenths of the
-        short side each. Methods on vectors (WCA, FAIR on vectors) see whole images only where it is 0, and otherwise
-        cost ``crops`` + 1 forward passes an image, once; one that cuts its own (FAIR) has its own default.
-    random_state : decides the split and everything random in the method.
-    device : where the encoder runs if ``encoder`` is a name.
-    checkpoint : a folder for the state of a training inside the encoder; run again after an interruption, it goes on.
-    **hyperparameters : passed to the method.
+    validation : {"auto", "cross", "none"}, int or float, default="auto"
+        How predictions of held-out images come about, on which the temperature, the rejection threshold, the reported
+        accuracy and what a method chooses rest. A number of images per class or a share of them is held out for
+        validation, as far as there are so many, from the validation list of the source if it has one. ``"cross"``
+        cross-fits: each of five folds is predicted by a model fitted to the others, and the final model learns from all
+        labeled images. ``"none"`` holds nothing out. ``"auto"`` takes the validation list of the source, else
+        cross-fits methods on vectors with up to 2,000 labeled images, and otherwise holds out a fifth of each class, at
+        least 19 images in all.
+    classes : sequence of str, str, Path or None, default=None
+        Class names, or a file of them, where the folders do not say it well.
+    unlabeled : bool, default=False
+        Take no label from the folders or lists; ``classes`` then says what there may be.
+    split : str, Path, Split or None, default=None
+        A split file, or a split of the given items. Default: what the source marks; its test images are never used, its
+        validation images serve as that. See :func:`~modalign.load_items`.
+    templates : str, sequence of str or None, default=None
+        Sentences with ``{}`` for the class name.
+    descriptions : str, Path or None, default=None
+        A JSON file of sentences a class (CuPL or HPT layout); with templates too, those come first.
+    mirror : bool or None, default=None
+        Also train on mirrored images; None does what the method was published with.
+    crops : int, default=0
+        Squares to cut from every image for a method that looks at parts of pictures, half to nine tenths of the short
+        side each. Methods on vectors (WCA, FAIR on vectors) see whole images only where it is 0, and otherwise cost
+        ``crops`` + 1 forward passes an image, once; one that cuts its own (FAIR) has its own default.
+    random_state : int, default=0
+        Decides the split and everything random in the method.
+    device : str, default="auto"
+        Where the encoder runs if ``encoder`` is a name.
+    checkpoint : str, Path or None, default=None
+        A folder for the state of a training inside the encoder; run again after an interruption, it goes on.
+    **hyperparameters
+        Passed to the method.
 
     Raises
     ------
-    InputError : before any image is encoded, in one sentence.
+    InputError
+        Before any image is encoded, in one sentence.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.data.digits import load_digits
+    >>> digits = load_digits().select(range(30))
+    >>> model = ma.adapt(digits, method="zero_shot", mirror=False)
+    >>> model
+    Classifier(ZeroShot on 'tiny', 10 classes: 'zero', 'one', 'two' and 7 more; fitted on 30 images)
+    >>> model.predict(digits.select([0])).names
+    ('zero',)
     """
     started = time.perf_counter()
     items = read_items(images, classes, unlabeled, split)

@@ -20,7 +20,8 @@ from sklearn.base import clone
 from torch import Tensor
 
 from modalign.core.errors import InputError, MissingExtraError
-from modalign.core.features import UNLABELLED, ClassText, Scored
+from modalign.core.features import UNLABELLED, ClassText
+from modalign.core.scored import Scored
 from modalign.data.items import Items
 from modalign.encoders.clip import ClipEncoder
 from modalign.linalg.calibration import fit_temperature
@@ -44,11 +45,16 @@ class TowerTrial:
 
     Attributes
     ----------
-    method : not fitted.
-    scored : its predictions of images that it has not seen and the ensemble on vectors has predicted too.
-    rows : these images among those that the ensemble has predicted.
-    gain : mean gain in log-likelihood over the ensemble.
-    final : seconds that the fit to all images is expected to take.
+    method : TowerMethod
+        Not fitted.
+    scored : Scored
+        Its predictions of images that it has not seen and the ensemble on vectors has predicted too.
+    rows : list of int
+        These images among those that the ensemble has predicted.
+    gain : float
+        Mean gain in log-likelihood over the ensemble.
+    final : float
+        Seconds that the fit to all images is expected to take.
     """
 
     method: TowerMethod
@@ -64,12 +70,18 @@ class TowerChoice:
 
     Attributes
     ----------
-    task : the images.
-    encoder : to learn in; it stays as it is.
-    vectors : what came of the ensemble on vectors, with predictions of held-out images.
-    deadline : by the monotonic clock.
-    table : a row per candidate, as in ``Auto.table_``.
-    notes : what was tried, found and decided, in words.
+    task : FitTask
+        The images.
+    encoder : ClipEncoder
+        To learn in; it stays as it is.
+    vectors : Fitted
+        What came of the ensemble on vectors, with predictions of held-out images.
+    deadline : float
+        By the monotonic clock.
+    table : list of dict
+        A row per candidate, as in ``Auto.table_``.
+    notes : list of str
+        What was tried, found and decided, in words.
     """
 
     task: FitTask

@@ -55,9 +55,11 @@ class MaskColumns:
     headings : sequence of str
         What the columns are, such as ``["SC-CLIP", "SC-CLIP + GPUA", "truth"]``.
     rows : sequence of MaskRow
+        The photos.
     names : sequence of str
         K class names.
     colors : ndarray of shape (K, 3), uint8
+        A color per class.
     """
 
     headings: Sequence[str]

@@ -51,6 +51,7 @@ def save_mask_evaluation(
     Parameters
     ----------
     result : MaskEvaluation
+        What was measured.
     path : str or Path
         The page to write.
     baseline : MaskEvaluation, default=None

@@ -27,6 +27,7 @@ class ScenePairs:
     Attributes
     ----------
     row : SegmentationSet
+        SegmentationSet.
     items : Items
         The photos.
     masks : tuple of Path

@@ -54,8 +54,8 @@ class SegmentationSet:
         :func:`~modalign.segmentation.sets.label_maps.apply_rule`.
     lists : str
         File with a name per line for each part; empty where the folders say it.
-    parts : (str, str)
-        What the validation and the training part are called.
+    parts : tuple of (str, str)
+        (str, str) What the validation and the training part are called.
     licence, source : str
         What its authors allow, in words, and where to get it.
     background : str
