@@ -68,7 +68,9 @@ def tests_of(name: str) -> list[list[str]]:
     """Arguments of pytest for the tests of a source file, the most telling and the smallest first."""
     path = Path(name)
     module = ".".join(path.with_suffix("").parts[1:])
-    mirrored = [p for p in (ROOT / "tests").rglob(f"test_{path.stem}.py") if path.parts[2] in p.parts]
+    here = len(ROOT.parts) + 2
+    same_name = (ROOT / "tests").rglob(f"test_{path.stem}.py")
+    mirrored = [p for p in same_name if path.parts[2] in p.parts or len(p.parts) == here]
     folder_name = path.parent.name if path.parts[2] == "methods" else ""
     classes = re.findall(r"^(?:class|def) ([A-Za-z]\w*)", (ROOT / name).read_text("utf-8"), re.MULTILINE)
     importing = re.compile(rf"{re.escape(module)}\b|import [^\n]*\b({'|'.join(classes) or 'nothing'})\b")
@@ -80,6 +82,9 @@ def tests_of(name: str) -> list[list[str]]:
         and (importing.search(p.read_text("utf-8")) or (folder_name and p.stem.startswith(f"test_{folder_name}")))
     ]
     stages = [[str(p.relative_to(ROOT))] for p in [*mirrored, *sorted(others, key=lambda p: p.stat().st_size)]]
+    if not stages:  # a private module
+        folder = ROOT / "tests" / path.parts[2]
+        stages = [[str(p.relative_to(ROOT))] for p in sorted(folder.glob("test_*.py"), key=lambda p: p.stat().st_size)]
     stages = stages[:MOST_FILES]
     methods = _methods_in(module.removeprefix("modalign.methods."))
     if methods:

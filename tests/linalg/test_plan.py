@@ -60,3 +60,7 @@ def test_the_cost_matrix_is_shared_not_copied_and_the_print_is_short():
     assert plan.cost_matrix.data_ptr() == cost.data_ptr()
     assert "tensor([[" not in repr(plan)
     assert "converged" in repr(plan)
+
+
+def test_a_plan_is_shown_without_its_numbers():
+    assert "tensor([" not in repr(sinkhorn(torch.rand(3, 4), 0.1))

@@ -71,3 +71,10 @@ def test_one_weight_for_all_classes_is_the_mean():
     data = few_shot()
     found = CLAP(weighting="constant").fit(data.X, data.y, text=data.text).penalties_
     np.testing.assert_allclose(found, literal_penalties(data).mean(), rtol=1e-3)
+
+
+def test_a_class_with_one_label_has_the_weight_of_that_image():
+    data = few_shot(shots=1)
+    np.testing.assert_allclose(
+        CLAP().fit(data.X, data.y, text=data.text).penalties_, literal_penalties(data), rtol=1e-3
+    )

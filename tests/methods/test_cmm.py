@@ -210,6 +210,17 @@ def test_where_learning_does_not_help_it_is_zero_shot():
     assert model.diagnosis_["images_moved"] == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("settings", "weight"),
+    [({"zero_shot_weight": 0.3}, 0.3), ({"training_zero_shot_weight": 0.4, "min_zero_shot_weight": 0.2}, 0.4)],
+)
+def test_the_candidate_without_a_step_has_the_weight_that_is_given_or_else_that_of_training(settings, weight):
+    data = few_shot(shots=8, text_noise=0.3)
+    y = np.random.default_rng(0).permutation(data.y)
+    model = CMM(random_state=0, max_steps=32, **settings).fit(data.X, y, text=data.text)
+    assert (model.steps_, model.zero_shot_weight_) == (0, weight)
+
+
 def test_with_one_image_a_class_and_nothing_to_choose_on_it_takes_few_steps():
     data = few_shot(shots=1)
     model = fit(data, CMM(random_state=0), validation=False)

@@ -12,6 +12,7 @@ from modalign.core.errors import InputError
 from modalign.linalg.ranking import MapRanking
 from modalign.methods.baselines import lfa
 from modalign.methods.baselines.lfa import LFA
+from modalign.methods.baselines.lfa_refinement import Refinement, RefinementSettings
 from modalign.methods.baselines.zero_shot import ZeroShot
 from modalign.methods.contract.divisions import selection_splits
 from modalign.methods.contract.vectors import Problem
@@ -247,3 +248,27 @@ def test_mistakes_are_one_sentence():
         LFA(identity_weight=1.5).fit(data.X, data.y, text=data.text)
     with pytest.raises(InputError, match="requires y"):
         LFA().fit(data.X)
+
+
+@pytest.mark.parametrize(("noise", "dropout"), [(0.0, 0.0), (0.2, 0.0), (0.0, 0.3)])
+def test_noise_and_dropout_change_the_images_of_training_as_they_say(noise, dropout, monkeypatch):
+    """Noise has its deviation in every entry; dropout zeroes its share and enlarges the rest, so that means stay."""
+    rng = np.random.default_rng(0)
+    X = torch.from_numpy(unit(rng.normal(size=(400, 24))).astype(np.float32))
+    y, T = torch.arange(400) % 5, torch.from_numpy(unit(rng.normal(size=(5, 24))).astype(np.float32))
+    seen = []
+    monkeypatch.setattr(MapRanking, "differentiate", lambda self, Z, y: (seen.append((Z, y)), (Z.sum(), 0 * Z))[1])
+    settings = RefinementSettings([0.1], 400, 0.0, 3, 4.0, noise, dropout, random_state=0)
+    Refinement(torch.eye(24), X, y, T, settings).differentiate()
+    ((Z, labels),) = seen
+    order = torch.randperm(400, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(labels, y[order])
+    change = Z - X[order]
+    if not noise and not dropout:
+        assert torch.equal(Z, X[order])
+    elif noise:
+        assert change.std().item() == pytest.approx(noise, rel=0.05)
+        assert change.mean().item() == pytest.approx(0, abs=0.01)
+    else:
+        assert (Z == 0).double().mean().item() == pytest.approx(dropout, abs=0.02)
+        torch.testing.assert_close(Z[Z != 0], X[order][Z != 0] / (1 - dropout))

@@ -1,0 +1,19 @@
+"""What the linear algebra takes as labels: whole numbers of the classes there are."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from modalign.core.errors import InputError
+from modalign.linalg.inputs import class_indices
+
+
+def test_labels_are_those_of_the_classes_and_no_others() -> None:
+    assert class_indices(torch.tensor([0, 2], dtype=torch.int32), 2, 3).tolist() == [0, 2]
+    assert class_indices(torch.tensor([-1, 2]), 2, 3, lowest=-1).tolist() == [-1, 2]
+    for wrong in ([0, 3], [-1, 2]):
+        with pytest.raises(InputError, match=r"labels in 0…2"):
+            class_indices(torch.tensor(wrong), 2, 3)
+    with pytest.raises(InputError, match="2 integer labels"):
+        class_indices(torch.tensor([0.0, 1.0]), 2, 3)
