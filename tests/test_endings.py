@@ -68,7 +68,7 @@ def test_what_cannot_be_written_is_refused_before_any_work(
         "a device": tmp_path / f"device{ending}",
     }[place]
     monkeypatch.setattr("modalign.data.items._list_path", lambda *_, **__: pytest.fail("work has begun"))
-    monkeypatch.setattr("modalign.model.classifier.load_model", lambda *_: pytest.fail("work has begun"))
+    monkeypatch.setattr("modalign.model.loading_models.load_model", lambda *_: pytest.fail("work has begun"))
     monkeypatch.setattr("modalign.cli.demo.load_digits", lambda: pytest.fail("work has begun"))
     names = {"SOURCE": tmp_path / "images", "MODEL": tmp_path / "model", "NEW": tmp_path / "new"}
     assert run([*(str(names.get(a, a)) for a in arguments), str(path)]) == 2

@@ -73,7 +73,7 @@ def test_arguments_in_both_languages() -> None:
         assert argument("include_fitted", "True") == "--include-fitted"
     with options(options_of(COMMANDS["fit"])):
         assert (argument("classes"), argument("random_state")) == ("--classes", "--seed")
-        assert (argument("method", "gpua"), argument("unlabelled", "True")) == ("--method gpua", "--unlabeled")
+        assert (argument("method", "gpua"), argument("unlabeled", "True")) == ("--method gpua", "--unlabeled")
         assert (argument("mirror", "False"), hyperparameter("view", "crops")) == ("--no-mirror", "--set view=crops")
         assert hyperparameter("random_state", owner="Auto") == "Auto (--seed …)"
         assert argument("labels") == "labels"

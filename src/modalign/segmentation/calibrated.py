@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modalign.core.errors import InputError, require_choice, require_known
+from modalign.core.errors import InputError, argument, require_choice, require_known
 from modalign.encoders.towers.opened import VisionTower
 from modalign.segmentation.dense import cosines, key_attention, similarity_attention
 
@@ -74,7 +74,9 @@ def read_calibration(given: Mapping[str, Any] | None, features: str) -> Calibrat
     if not given:
         return Calibration()
     if features != "scclip":
-        raise InputError(f"Expected constants of the calibration only with features='scclip', got '{features}'.")
+        raise InputError(
+            f"Expected constants of the calibration only with {argument('features', 'scclip')}, got '{features}'."
+        )
     return Calibration(**require_known("constant", given, [field.name for field in fields(Calibration)]))
 
 
@@ -120,7 +122,9 @@ def calibrated(tower: VisionTower, pixels: Tensor, settings: Calibration) -> Ten
         The constants.
     """
     if tower.depth < 2:
-        raise InputError(f"Expected a network of at least 2 layers for features='scclip', got {tower.depth}.")
+        raise InputError(
+            f"Expected a network of at least 2 layers for {argument('features', 'scclip')}, got {tower.depth}."
+        )
     layers = layers_of(tower.depth)
     kept: dict[int, Tensor] = {}
     fused: Tensor | None = None

@@ -80,7 +80,7 @@ def require_map(features: str, z: str, with_vfm: bool) -> None:
             f"{'a' if with_vfm else 'no'} vision-only encoder."
         )
     if features in ("window", "proxy"):
-        raise InputError(f"features='{features}' has no grid of patches to learn a map from; use another.")
+        raise InputError(f"{argument('features', features)} has no grid of patches to learn a map from; use another.")
 
 
 def category_vectors(text: Tensor, words: ClassWords) -> Tensor:

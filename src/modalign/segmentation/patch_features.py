@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from modalign.core.errors import InputError, UnknownNameError
+from modalign.core.errors import InputError, UnknownNameError, argument
 from modalign.data.views import resize
 from modalign.encoders.base import Encoder
 from modalign.encoders.towers.opened import VisionTower
@@ -59,7 +59,9 @@ class PatchFeatures:
             raise InputError(f"Expected an encoder that reads names, '{encoder.name}' has no text tower; use a CLIP.")
         if (guide is None) == (features == "proxy"):
             wanted = "a vision-only encoder (vfm) together with" if guide is None else "vfm only with"
-            raise InputError(f"Expected {wanted} features='proxy', got features='{features}'.")
+            raise InputError(
+                f"Expected {wanted} {argument('features', 'proxy')}, got {argument('features', features)}."
+            )
         self.encoder, self.features, self.calibration, self.guide = encoder, features, calibration, guide
         self.lost = 0
         self._tower: VisionTower | None = None
@@ -70,7 +72,9 @@ class PatchFeatures:
             try:
                 self._tower = VisionTower(encoder)
             except InputError:
-                raise InputError(f"The encoder '{encoder.name}' supports features='window' only.") from None
+                raise InputError(
+                    f"The encoder '{encoder.name}' supports {argument('features', 'window')} only."
+                ) from None
             self.side, self.patch = self._tower.image_size, self._tower.patch_size
 
     def notes(self) -> tuple[str, ...]:
