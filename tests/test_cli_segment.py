@@ -112,6 +112,8 @@ def test_a_data_set_is_measured_beside_its_published_number(tmp_path: Path) -> N
     ("arguments", "message"),
     [
         ([], "Expected photos and a folder for their masks"),
+        (["PHOTOS", "--out", "PHOTOS/masks", *CLASSES], "Expected --out outside of '.*', got '.*masks', where"),
+        (["PHOTOS", "--out", "OUT", "--classes", "; ;"], "Expected a name for every class in classes, got an empty"),
         (["PHOTOS", "--out", "OUT"], 'Expected --classes, such as "cat; grass, lawn; sky"'),
         (["PHOTOS", "--out", "OUT", "--classes", "cat"], "there is nothing to decide.*--background"),
         (["PHOTOS", "--out", "OUT", "--classes", "cat; dog; Cat"], "every name in one class, got 'Cat' in two"),
@@ -131,7 +133,7 @@ def test_a_data_set_is_measured_beside_its_published_number(tmp_path: Path) -> N
 def test_what_does_not_fit_gets_one_sentence(
     arguments: list[str], message: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    place = {"PHOTOS": str(pictures), "OUT": str(tmp_path / "out")}
+    place = {"PHOTOS": str(pictures), "PHOTOS/masks": str(pictures / "masks"), "OUT": str(tmp_path / "out")}
     assert run(["segment", *(place.get(word, word) for word in arguments)]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -257,6 +257,28 @@ def test_lists_of_shots_that_come_with_the_data_are_used(tmp_path: Path) -> None
     free = draw_task(TaskKey("inductive", "own", 0, 1, per_class=2), source)
     assert sorted(np.bincount(data.labels[free.split.unlabelled])) == [2, 2, 2]
     assert "no train list" in data.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"test_labels": np.zeros(3, int)}, r"'test_labels' \(n,\) in '.*own.npz', got \(4, 8\) and \(3,\)"),
+        ({"shots1_images": np.zeros((2, 7))}, r"the d of the test images, \(8,\), .* got \(2, 7\) and \(2,\)"),
+        ({"test_labels": np.full(4, 0.5)}, "integers from -1, class numbers, in 'test_labels' of .*, got float64"),
+        ({"shots1_labels": np.array([0, -2])}, "in 'shots1_labels' of .*, got -2"),
+        ({"text_labels": np.array([0, -1])}, "integers from 0, class numbers, in 'text_labels' of .*, got -1"),
+        ({"text_names": np.array(["a"])}, r"per row of 'text' in 'text_names' of .*, got \(1,\) for \(2, 8\)"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_once(tmp_path: Path, changed: dict[str, Any], expected: str) -> None:
+    whole = {"test_images": np.eye(4, 8), "test_labels": np.array([0, 1, 0, 1]), "text": np.eye(2, 8)}
+    whole |= {"shots1_images": np.eye(2, 8), "shots1_labels": np.array([0, 1])}
+    np.savez(tmp_path / "own.npz", **whole)
+    assert BenchmarkSource(tmp_path / "own.npz").open("own").class_names == ("class 0", "class 1")
+    np.savez(tmp_path / "own.npz", **(whole | changed))
+    with pytest.raises(InputError, match=expected) as told:
+        run_benchmark(tmp_path / "own.npz", methods=["zero_shot", "gda"], shots=[1], seeds=[1, 2])
+    assert str(told.value).count("own.npz") == 1
 
 
 def _run(template: BenchmarkRun, dataset: str, part: str, seed: int, hits: int) -> BenchmarkRun:

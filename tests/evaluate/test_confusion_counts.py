@@ -110,6 +110,11 @@ def test_strips_and_images_only_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(counter.scores().images[::-1], whole.images)
 
 
+def test_scores_print_as_one_line() -> None:
+    scores = segmentation_scores([[0, 0], [1, 1]], [[0, 0], [1, 0]], n_classes=3)
+    assert repr(scores) == "SegmentationScores(mIoU 58.3 %, pixel accuracy 75.0 %, n_images=1, 2 of 3 classes)"
+
+
 def test_the_interval_holds_the_number_and_shrinks_with_images() -> None:
     labels, truths = maps(3, 4, n=40)
     right = [np.where(np.random.default_rng(i).random(t.shape) < i / 40, t, m) for i, (m, t) in

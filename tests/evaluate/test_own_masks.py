@@ -119,6 +119,14 @@ def test_what_does_not_fit_gets_one_sentence(
         evaluate_masks(masks, folder, **given)
 
 
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"text"])
+def test_a_true_mask_that_is_no_image_is_named(masks: Path, tmp_path: Path, content: bytes) -> None:
+    folder = write_truth(tmp_path / "truth")
+    (folder / "photo001.png").write_bytes(content)
+    with pytest.raises(InputError, match=r"photo001.png' cannot be decoded: it is no such image\.$"):
+        evaluate_masks(masks, folder)
+
+
 def test_folders_that_are_none_are_refused(masks: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no masks\.json"):
         evaluate_masks(tmp_path, tmp_path)

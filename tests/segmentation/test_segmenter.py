@@ -142,6 +142,7 @@ def test_what_cannot_be_decoded_is_listed(encoder: Encoder, photos: np.ndarray, 
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     Image.fromarray(np.zeros((1, 60_000, 3), np.uint8)).save(tmp_path / "line.png")
     stream = segmenter(encoder).segment(tmp_path)
+    assert repr(stream) == f"Segmentations(n_images={stream.n_images})"
     assert [s.file for s in stream] == ["good.png"]
     assert [q.id for q in stream.quarantined] == ["bad.png", "line.png"]
     assert "too narrow" in stream.quarantined[1].reason

@@ -83,6 +83,7 @@ def segment(
     from modalign.segmentation.photos import content_hashes, require_apart
 
     check_mask_folder(out)
+    _require_outside(out, source, fit_on)
     items = load_items(source, labels=-1)
     if max_pixels is not None:
         items = limit_pixels(items, max_pixels)
@@ -102,6 +103,16 @@ def segment(
         print_json(_summary(run) | {"out": str(out), "page": str(page)})
         return
     _print(run, segmenter, page)
+
+
+def _require_outside(out: Path, *sources: Path | None) -> None:
+    """Raise if a folder of photos holds the masks, which the next run would take for photos."""
+    for source in sources:
+        if source is not None and source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+            raise InputError(
+                f"Expected --out outside of '{source}', got '{out}', where the masks would count as photos; choose "
+                "another name."
+            )
 
 
 def _new(classes: str | None, encoder: str, features: str, given: Mapping[str, Any], device: str) -> Segmenter:

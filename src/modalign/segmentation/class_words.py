@@ -160,6 +160,8 @@ def _is_file(text: str) -> bool:
 
 def _split(text: str, where: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
+    if not any(names):
+        raise InputError(f"Expected a name for every class in {where}, got an empty one.")
     if not all(names):
         raise InputError(f"Expected names between commas in {where}, got an empty one in '{text.strip()}'.")
     return names

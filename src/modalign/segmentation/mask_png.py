@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from modalign.core.errors import InputError, argument
 from modalign.core.files import read_bytes, read_json, read_text
@@ -80,14 +81,10 @@ def read_mask(path: str | Path, palette: Sequence[Color] | None = None) -> np.nd
     InputError
         The file is no such picture, or it is RGB and has a color that is not in the palette, or there is no palette.
     """
-    data = read_bytes(path, "a mask", MASK_BYTES)
-    try:
-        with Image.open(BytesIO(data), formats=("PNG", "BMP", "TIFF", "GIF")) as image:
-            image.load()
-            mode = image.mode
-            values = np.asarray(image.convert("RGB") if mode in ("RGBA", "RGBX") else image)
-    except Exception as error:  # a decoder may raise anything
-        raise InputError(f"Expected a mask as a PNG image, '{path}' cannot be decoded: {error}.") from None
+    with _opened(path) as image:
+        image.load()
+        mode = image.mode
+        values = np.asarray(image.convert("RGB") if mode in ("RGBA", "RGBX") else image)
     if mode in ("RGB", "RGBA", "RGBX"):
         return _indices(values, palette, path)
     if mode == "1":
@@ -97,6 +94,29 @@ def read_mask(path: str | Path, palette: Sequence[Color] | None = None) -> np.nd
     if values.dtype != np.uint8 and (values.min() < 0 or values.max() > 65535):
         raise InputError(f"Expected mask values in 0…65535, '{path}' has {values.min()}…{values.max()}.")
     return values if values.dtype == np.uint8 else values.astype(np.uint16)
+
+
+def mask_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of a mask, of which no pixel is decoded.
+
+    Raises
+    ------
+    InputError
+        The file is no picture that :func:`read_mask` decodes.
+    """
+    with _opened(path) as image:
+        return image.size
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
+    data = read_bytes(path, "a mask", MASK_BYTES)
+    try:
+        with Image.open(BytesIO(data), formats=("PNG", "BMP", "TIFF", "GIF")) as image:
+            yield image
+    except Exception as error:  # a decoder may raise anything
+        reason = "it is no such image" if isinstance(error, UnidentifiedImageError) else error
+        raise InputError(f"Expected a mask as a PNG image, '{path}' cannot be decoded: {reason}.") from None
 
 
 def _indices(pixels: np.ndarray, palette: Sequence[Color] | None, path: str | Path) -> np.ndarray:

@@ -105,3 +105,6 @@ class Segmentations(Iterator[Segmentation]):
 
     def __next__(self) -> Segmentation:
         return next(self._results)
+
+    def __repr__(self) -> str:
+        return f"Segmentations(n_images={self.n_images})"

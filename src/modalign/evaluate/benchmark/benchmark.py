@@ -138,8 +138,7 @@ def run_benchmark(
     runs = tuple(run for run in found if isinstance(run, BenchmarkRun))
     left_out = tuple(entry for entry in found if isinstance(entry, LeftOut))
     if not runs:
-        reasons = "; ".join(f"{entry.method}: {entry.reason}" for entry in left_out[:3]) or "no method suits"
-        raise InputError(f"Expected at least one run that can be made, got none ({reasons}).")
+        raise InputError(f"Expected at least one run that can be made, got none ({_reasons(left_out)}).")
     warn_of([run.run for run in runs], title)
     notes = tuple(dict.fromkeys(note for name in opened.names for note in opened.open(name).notes))
     return BenchmarkResult(runs, tuple(dict.fromkeys(left_out)), notes)
@@ -163,6 +162,16 @@ def _embed(opened: BenchmarkSource, cells: Sequence[BenchmarkCell]) -> None:
     if any(issubclass(method_class(cell.method), VectorMethod) for cell in cells):
         for name in opened.names:
             _ = opened.open(name).vectors
+
+
+def _reasons(left_out: Sequence[LeftOut]) -> str:
+    """Why nothing could be run: each reason once, with all that it holds for."""
+    held: dict[str, dict[str, None]] = {}
+    for entry in left_out:
+        held.setdefault(entry.reason.rstrip("."), {})[entry.method] = None
+    return (
+        "; ".join(f"{', '.join(methods)}: {reason}" for reason, methods in list(held.items())[:3]) or "no method suits"
+    )
 
 
 def _cells(name: str, keys: Sequence[Any]) -> Iterator[BenchmarkCell]:

@@ -140,7 +140,7 @@ def read_vectors(name: str, file: Path, encoder: Encoder | JoinedEncoder | None)
     Raises
     ------
     InputError
-        The file has neither form, or no labeled images.
+        The file has neither form, no labeled images, or arrays whose shapes or types do not fit each other.
     """
     arrays: dict[str, Any] = read_npz(file, "a file of image vectors (.npz)")
     if "vectors" in arrays:
@@ -155,6 +155,7 @@ def read_vectors(name: str, file: Path, encoder: Encoder | JoinedEncoder | None)
         raise InputError(
             f"Expected 'vectors', or 'test_images' with 'test_labels', in '{file}', got {', '.join(arrays)}."
         )
+    _check_arrays(arrays, lists, file)
     labels = np.concatenate([arrays[f"{part}_labels"] for part in lists]).astype(np.int64)
     text, names, labels = _text_of(arrays, labels)
     kept = np.flatnonzero(labels != UNLABELLED)
@@ -170,6 +171,30 @@ def read_vectors(name: str, file: Path, encoder: Encoder | JoinedEncoder | None)
         notes = (f"{name} has no train list: without labels the validation list is learned from",)
     shots = {int(found[1]): rows[part] for part in lists if (found := _SHOTS.fullmatch(f"{part}_images"))}
     return BenchmarkSet(name, features.labels, names, official, shots, given=features, given_text=text, notes=notes)
+
+
+def _check_arrays(arrays: dict[str, Any], lists: Sequence[str], file: Path) -> None:
+    """Raise unless images are (n, d) with one d, labels (n,) class numbers, and text has a name and class per row."""
+    d = arrays["test_images"].shape[-1:]
+    for part in lists:
+        images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
+        if images.ndim != 2 or images.shape[1:] != d or labels.shape != images.shape[:1]:
+            raise InputError(
+                f"Expected '{part}_images' (n, d) with the d of the test images, {d}, and '{part}_labels' (n,) in "
+                f"'{file}', got {images.shape} and {labels.shape}."
+            )
+    lowest = {f"{part}_labels": UNLABELLED for part in lists} | {"text_labels": 0}
+    for key in filter(arrays.__contains__, lowest):
+        labels = arrays[key]
+        if labels.dtype.kind not in "iu" or labels.min(initial=0) < lowest[key]:
+            got = labels.min() if labels.dtype.kind in "iu" else labels.dtype
+            raise InputError(f"Expected integers from {lowest[key]}, class numbers, in '{key}' of '{file}', got {got}.")
+    for key in filter(arrays.__contains__, ("text_names", "text_labels")):
+        if "text" in arrays and arrays[key].shape != arrays["text"].shape[:1]:
+            raise InputError(
+                f"Expected an entry per row of 'text' in '{key}' of '{file}', got {arrays[key].shape} for "
+                f"{arrays['text'].shape}."
+            )
 
 
 def official_split_of(features: Features) -> Split | None:

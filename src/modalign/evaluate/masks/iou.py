@@ -30,7 +30,7 @@ class ClassIoU:
     share_predicted: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SegmentationScores:
     """Pixel counts over images, and what follows from them.
 
@@ -121,6 +121,13 @@ class SegmentationScores:
         sums = (drawn.astype(np.float64) @ self.images.reshape(n, 3 * k)).reshape(RESAMPLES, 3, k)
         low, high = np.nanquantile(_mean(_iou(sums.swapaxes(0, 1))), [(1 - confidence) / 2, (1 + confidence) / 2])
         return float(low), float(high)
+
+    def __repr__(self) -> str:
+        miou, accuracy = (f"{percent(value)} %" for value in (self.miou, self.accuracy))
+        return (
+            f"SegmentationScores(mIoU {miou}, pixel accuracy {accuracy}, n_images={self.n_images}, "
+            f"{self.n_occurring} of {len(self.names)} classes)"
+        )
 
     @property
     def table(self) -> tuple[list[str], list[list[str]]]:

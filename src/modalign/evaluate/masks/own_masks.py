@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from modalign.core.errors import InputError, argument
 from modalign.core.files import read_json, read_text
@@ -20,7 +19,7 @@ from modalign.data.names import natural_key
 from modalign.evaluate.masks.confusion_counts import ConfusionCounter
 from modalign.evaluate.masks.iou import SegmentationScores
 from modalign.segmentation.mask_folder import DOCUMENT, FORMAT
-from modalign.segmentation.mask_png import Color, read_mask, read_palette
+from modalign.segmentation.mask_png import Color, mask_size, read_mask, read_palette
 from modalign.segmentation.segmented import label_type, none_label
 
 _ENDINGS = (".png", ".bmp", ".tif", ".tiff", ".gif")
@@ -194,8 +193,7 @@ def _pairs(folder: Path, document: Mapping[str, Any], truth: Path) -> tuple[list
             alone.append(entry["file"])
             continue
         used.add(found)
-        with Image.open(found) as image:
-            size = image.size
+        size = mask_size(found)
         if size != (entry["width"], entry["height"]):
             raise InputError(
                 f"Expected a true mask of the size of its photo, {entry['width']} × {entry['height']} pixels, "
