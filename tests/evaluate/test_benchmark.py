@@ -35,6 +35,7 @@ from modalign.evaluate.benchmark.benchmark_result import (
 from modalign.evaluate.benchmark.benchmark_set import distinct
 from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
 from modalign.evaluate.benchmark.benchmark_tasks import PROTOCOLS, TaskKey, draw_task
+from modalign.evaluate.comparison.compare import compare
 from modalign.evaluate.metrics import proportion
 from modalign.evaluate.publications.paper_settings import paper_settings
 from modalign.methods import OTHER_METHODS, register_method
@@ -345,6 +346,8 @@ def test_equal_class_names_are_told_apart() -> None:
         ({"hyperparameters": {"cmm": {"steps": 1}}, "methods": ["lfa"]}, "lfa"),
         ({"seeds": []}, "at least one"),
         ({"jobs": 0}, "at least 1"),
+        ({"shots": "few"}, "numbers ≥ 0 or 'all', got few"),
+        ({"shots": [1, -1]}, "numbers ≥ 0 or 'all', got 1, -1"),
     ],
 )
 def test_a_wrong_request_is_refused_before_any_work(
@@ -355,6 +358,16 @@ def test_a_wrong_request_is_refused_before_any_work(
         run_benchmark(root, **changed)
     with pytest.raises(InputError, match="is not there"):
         run_benchmark(root / "nowhere")
+
+
+def test_a_file_without_runs_is_not_taken_for_a_record(vectors: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("cat\ndog")
+    with pytest.raises(InputError, match=r"^Expected a results file with a run per line, '.*notes.txt' has none"):
+        run_benchmark(vectors, methods="zero_shot", record=notes)
+    with pytest.raises(InputError, match=r"^Expected a results file with a run per line"):
+        compare(Features(np.eye(4), labels=[0, 1, 0, 1]), text=np.eye(2, 4), record=notes)
+    assert notes.read_text() == "cat\ndog"
 
 
 def test_the_command_prints_a_table_and_writes_a_page(vectors: Path, tmp_path: Path) -> None:

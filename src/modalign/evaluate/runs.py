@@ -10,15 +10,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from modalign.core.errors import InputError
-from modalign.core.files import append_line, parse_json, read_bytes
+from modalign.core.errors import InputError, argument
+from modalign.core.files import append_line, check_writable, parse_json, read_bytes
 from modalign.core.record import plain
 from modalign.evaluate.metrics import Accuracy, Interval, mean_interval
 
+R = TypeVar("R")
 Shots = int | str  # labeled images a class, or "all"
 
 _FORMAT = "modalign-run-1"
@@ -158,17 +159,48 @@ def append_run(path: str | Path, run: Run) -> None:
 
 
 def read_runs(path: str | Path) -> list[Run]:
-    """All runs of a results file. Lines that are none, such as one cut short, are left out with a warning."""
+    """All runs of a results file; see :func:`read_lines`."""
+    return read_lines(path, Run.from_json)
+
+
+def read_lines(path: str | Path, parse: Callable[[str], R]) -> list[R]:
+    """What ``parse`` makes of the lines of a results file.
+
+    Lines that are no run, such as one cut short, are left out with a warning.
+
+    Raises
+    ------
+    InputError
+        Of several lines, or one that was not cut short, none is a run: nothing may be appended to such a file.
+    """
     lines = read_bytes(path, "a results file", _LIMIT).decode("utf-8", errors="replace").split("\n")
     runs, damaged = [], []
     for number, line in enumerate(lines, start=1):
         try:
-            runs += [Run.from_json(line)] if line.strip() else []
+            runs += [parse(line)] if line.strip() else []
         except (ValueError, KeyError, TypeError):
             damaged.append(number)
+    if not runs and damaged and damaged[0] < len(lines):
+        raise InputError(f"Expected a results file with a run per line, '{path}' has none; choose another name.")
     if damaged:
-        warnings.warn(f"'{path}': lines {damaged} are no complete runs and were left out.", stacklevel=2)
+        warnings.warn(f"'{path}': lines {damaged} are no complete runs and were left out.", stacklevel=3)
     return runs
+
+
+def check_record(path: str | Path, parse: Callable[[str], Any]) -> None:
+    """Raise unless runs can be added to a file: it can be written, and holds runs or nothing."""
+    check_writable(path, append=True)
+    if Path(path).is_file():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # whoever uses the runs warns
+            read_lines(path, parse)
+
+
+def check_shots(shots: Iterable[Shots]) -> None:
+    """Raise unless every number of labels is one, or ``"all"``."""
+    shots = list(shots)
+    if any(k != "all" and (isinstance(k, (str, bool)) or int(k) != k or k < 0) for k in shots):
+        raise InputError(f"Expected {argument('shots')} as numbers ≥ 0 or 'all', got {', '.join(map(str, shots))}.")
 
 
 def shared_warnings(runs: Iterable[Run], title: Callable[[str], str] = str) -> list[str]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from modalign.core.errors import InputError, UnknownNameError, argument
-from modalign.core.files import check_writable
 from modalign.core.progress import track
 from modalign.core.registration import canonical_name
 from modalign.evaluate.benchmark.benchmark_grid import BenchmarkCell, BenchmarkGrid, BenchmarkPlan
@@ -17,7 +16,7 @@ from modalign.evaluate.benchmark.benchmark_result import BenchmarkResult
 from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
 from modalign.evaluate.benchmark.benchmark_tasks import PROTOCOLS, WITHOUT_LABELS, task_keys
 from modalign.evaluate.comparison.findings import LeftOut, title
-from modalign.evaluate.runs import Shots, warn_of
+from modalign.evaluate.runs import Shots, check_record, check_shots, warn_of
 from modalign.evaluate.side_by_side import run_side_by_side
 from modalign.methods import ALL_METHODS, method_class, vector_methods
 from modalign.methods.contract.parameters import check_parameters
@@ -210,7 +209,9 @@ def _method_names(methods: str | Sequence[str], hyperparameters: Mapping[str, Ma
 def _shots(protocol: str, shots: Shots | Sequence[Shots] | None) -> tuple[Shots, ...]:
     if shots is None:
         return SHOTS.get(protocol, ONE_BUDGET)
-    return (shots,) if isinstance(shots, (int, str)) else tuple(shots)
+    shots = (shots,) if isinstance(shots, (int, str)) else tuple(shots)
+    check_shots(shots)
+    return shots
 
 
 def _check(protocols: Sequence[str], seeds: Sequence[int], settings: str, jobs: int, record: str | Path | None) -> None:
@@ -224,4 +225,4 @@ def _check(protocols: Sequence[str], seeds: Sequence[int], settings: str, jobs: 
     if jobs < 1:
         raise InputError(f"Expected {argument('jobs')} to be at least 1, got {jobs}.")
     if record is not None:
-        check_writable(record, append=True)
+        check_record(record, BenchmarkRun.from_json)

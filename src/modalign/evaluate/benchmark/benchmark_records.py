@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from modalign.core.files import append_line, parse_json, read_bytes
-from modalign.evaluate.runs import Run
+from modalign.core.files import append_line, parse_json
+from modalign.evaluate.runs import Run, read_lines
 
 _FORMAT = "modalign-bench-1"
-_LIMIT = 2**30  # bytes of a results file
 
 
 @dataclass(frozen=True)
@@ -75,14 +73,5 @@ def append_benchmark_run(path: str | Path, run: BenchmarkRun) -> None:
 
 
 def read_benchmark_runs(path: str | Path) -> list[BenchmarkRun]:
-    """All runs of a results file. A line that is none, such as one cut short, is left out with a warning."""
-    lines = read_bytes(path, "a results file", _LIMIT).decode("utf-8", errors="replace").split("\n")
-    runs, damaged = [], []
-    for number, line in enumerate(lines, start=1):
-        try:
-            runs += [BenchmarkRun.from_json(line)] if line.strip() else []
-        except (ValueError, KeyError, TypeError):
-            damaged.append(number)
-    if damaged:
-        warnings.warn(f"'{path}': lines {damaged} are no complete runs and were left out.", stacklevel=2)
-    return runs
+    """All runs of a results file; see :func:`~modalign.evaluate.runs.read_lines`."""
+    return read_lines(path, BenchmarkRun.from_json)

@@ -13,7 +13,6 @@ import numpy as np
 
 from modalign.core.errors import InputError, UnknownNameError, argument
 from modalign.core.features import UNLABELLED
-from modalign.core.files import check_writable
 from modalign.core.progress import track
 from modalign.core.record import versions
 from modalign.core.registration import canonical_name
@@ -29,7 +28,7 @@ from modalign.evaluate.measuring import fingerprint_of
 from modalign.evaluate.metrics import chance_level
 from modalign.evaluate.outcome import about_encoder, about_guessing
 from modalign.evaluate.protocol import budgets
-from modalign.evaluate.runs import Run, Shots, amount, labels_a_class, warn_of
+from modalign.evaluate.runs import Run, Shots, amount, check_record, check_shots, labels_a_class, warn_of
 from modalign.methods import method_class, vector_methods
 from modalign.methods.contract.parameters import check_parameters, known_parameters
 from modalign.methods.contract.vectors import VectorMethod
@@ -254,8 +253,7 @@ def _checked(
             raise InputError(f"Expected {argument(name)} to hold at least one, got none.")
     if len(set(seeds)) < len(seeds) or not all(isinstance(seed, Integral) and seed >= 0 for seed in seeds):
         raise InputError(f"Expected {argument('seeds')} as different whole numbers ≥ 0, got {list(seeds)}.")
-    if any(k != "all" and (isinstance(k, (str, bool)) or int(k) != k or k < 0) for k in shots):
-        raise InputError(f"Expected {argument('shots')} as numbers ≥ 0 or 'all', got {', '.join(map(str, shots))}.")
+    check_shots(shots)
     for name in given:
         if name not in names:
             raise UnknownNameError("compared method", name, names)
@@ -264,7 +262,7 @@ def _checked(
         given[name] = known_parameters(cls, given.get(name, {}))
         check_parameters(cls(**given[name]))
     if record is not None:
-        check_writable(record, append=True)
+        check_record(record, Run.from_json)
     return {name: given[name] for name in dict.fromkeys(names)}
 
 
