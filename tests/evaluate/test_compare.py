@@ -365,7 +365,7 @@ def test_a_method_that_refuses_does_not_end_the_comparison() -> None:
     assert {(entry.method, entry.shots) for entry in result.left_out if "4 positive numbers" in entry.reason} == {
         ("gpua", 0), ("gpua: uniform plan", 0), ("gpua: no refinement", 0), (f"gpua: {RANDOM_TEXT}", 0),
     }  # fmt: skip
-    with pytest.raises(InputError, match=r"at least one method that can be run .*gpua: Expected marginals"):
+    with pytest.raises(InputError, match=r"at least one method that can be run .*gpua: Expected class_prior"):
         run(*problem(), hyperparameters=refused, methods=("gpua",), seeds=1, ablations=False)
 
 

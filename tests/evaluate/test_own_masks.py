@@ -127,6 +127,15 @@ def test_a_true_mask_that_is_no_image_is_named(masks: Path, tmp_path: Path, cont
         evaluate_masks(masks, folder)
 
 
+@pytest.mark.parametrize("missing", ["classes", "images", "mask"])
+def test_a_damaged_document_is_refused(masks: Path, tmp_path: Path, missing: str) -> None:
+    document = json.loads((masks / "masks.json").read_text())
+    (document if missing in document else document["images"][0]).pop(missing)
+    (tmp_path / "masks.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match="some are missing; run segment again"):
+        evaluate_masks(tmp_path, write_truth(tmp_path / "truth"))
+
+
 def test_folders_that_are_none_are_refused(masks: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no masks\.json"):
         evaluate_masks(tmp_path, tmp_path)

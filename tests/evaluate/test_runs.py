@@ -121,9 +121,12 @@ def test_several_writers_share_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", ["{}", "[]", "nonsense", '{"format": "modalign-run-1"}', '{"format": "other"}'])
 def test_what_is_no_run_is_left_out_aloud(tmp_path: Path, line: str) -> None:
     path = tmp_path / "runs.jsonl"
+    path.write_text(f"{run(seed=1).to_json()}\n{line}\n")
+    with pytest.warns(UserWarning, match=r"lines \[2\] .* left out"):
+        assert [r.seed for r in read_runs(path)] == [1]
     path.write_text(line + "\n")
-    with pytest.warns(UserWarning, match="left out"):
-        assert read_runs(path) == []
+    with pytest.raises(InputError, match="has none; choose another name"):
+        read_runs(path)
 
 
 def test_unreadable_and_unwritable_files_are_explained(tmp_path: Path) -> None:
