@@ -210,7 +210,7 @@ def test_two_encoders_without_a_label(tmp_path: Path, encoder) -> None:
     ("change", "sentence"),
     [
         ({"method": "cmm", "clip_encoder": "tiny"}, "learns in one space; leave out clip_encoder"),
-        ({"method": "gpua", "clip_encoder": "tiny-vision"}, "reads sentences"),
+        ({"method": "gpua", "clip_encoder": "tiny-vision"}, "to read sentences"),
         ({"method": "gpua", "unlabeled": True}, "names of the classes"),
         ({"method": "cmm", "unlabeled": True, "classes": ["disc", "square"]}, "learns from labeled images"),
     ],

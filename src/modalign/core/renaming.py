@@ -6,13 +6,13 @@ takes its own from :func:`renamed_arguments`.
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from modalign.core.callers import stacklevel_outside
 from modalign.core.errors import InputError, argument
 from modalign.core.spelling import spelled_alike
 
@@ -116,13 +116,5 @@ def warn_renamed(old: str, new: str) -> None:
     warnings.warn(
         f"{old} is now {new}; the old name stops working in version {REMOVED_IN}.",
         FutureWarning,
-        stacklevel=_depth_outside(),
+        stacklevel=stacklevel_outside(),
     )
-
-
-def _depth_outside() -> int:
-    """How many frames up from :func:`warn_renamed` the caller of the library is; the warning shows its line."""
-    depth, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("modalign", "sklearn"):
-        depth, frame = depth + 1, frame.f_back
-    return depth

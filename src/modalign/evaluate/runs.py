@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from modalign.core.callers import stacklevel_outside
 from modalign.core.errors import InputError, argument
 from modalign.core.files import append_line, check_writable, parse_json, read_bytes
 from modalign.core.record import plain
@@ -229,7 +230,7 @@ def shared_warnings(runs: Iterable[Run], title: Callable[[str], str] = str) -> l
 def warn_of(runs: Iterable[Run], title: Callable[[str], str] = str) -> None:
     """One :class:`RunWarning` for each of :func:`shared_warnings`, as from the caller of the caller."""
     for message in shared_warnings(runs, title):
-        warnings.warn(message, RunWarning, stacklevel=3)
+        warnings.warn(message, RunWarning, stacklevel=stacklevel_outside())
 
 
 def summarise(runs: Iterable[Run]) -> list[Summary]:
