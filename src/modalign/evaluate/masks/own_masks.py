@@ -173,7 +173,7 @@ def read_document(folder: str | Path) -> dict[str, Any]:
     document = read_json(path, "masks", _LIMIT)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise InputError(f"Expected the format {FORMAT} in '{path}', got {str(document)[:40]!r}; run segment again.")
-    entries = document.get("images")
+    entries: Any = document.get("images")
     whole = {"classes", "settings"} <= document.keys() and isinstance(entries, list)
     if not whole or not all(isinstance(e, dict) and {"file", "mask", "width", "height"} <= e.keys() for e in entries):
         raise InputError(f"Expected classes, settings and images in '{path}', some are missing; run segment again.")
