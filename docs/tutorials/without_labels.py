@@ -34,7 +34,7 @@ import modalign as ma
 
 settings = {
     "classes": list(digits.class_names),
-    "unlabelled": True,
+    "unlabeled": True,
     "templates": "a photo of the number {}.",
     "mirror": False,
 }

@@ -58,10 +58,12 @@ def evaluate_mask_folder(
         compared = {} if other is None else {"baseline": other.scores.as_dict()}
         print_json({**scores.as_dict(), "worst": worst, "notes": list(result.notes), **compared})
         return
+    from modalign.report.text import count
+
     print_table(*scores.table)
     low, high = (f"{100 * end:.1f}" for end in scores.interval())
-    occurring = f"{scores.n_occurring} of {len(scores.names)} classes"
-    say("", f"mIoU: {100 * scores.miou:.1f} % ({low} to {high}, {scores.n_images} photos, {occurring})", err=False)
+    tested = f"{count(scores.n_images, 'photo')}, {scores.n_occurring} of {len(scores.names)} classes"
+    say("", f"mIoU: {100 * scores.miou:.1f} % ({low} to {high}, {tested})", err=False)
     if other is not None:
         say(f"mIoU of the baseline: {100 * other.scores.miou:.1f} %", err=False)
     say(f"pixel accuracy: {100 * scores.accuracy:.1f} %", err=False)

@@ -152,6 +152,7 @@ def _summary(run: MaskRun) -> dict[str, Any]:
 
 def _print(run: MaskRun, segmenter: Segmenter, page: Path) -> None:
     from modalign.report.masks.mask_page import page_classes, share_without_class
+    from modalign.report.text import count
     from modalign.segmentation.overlay import share_text
 
     classes = page_classes(run.document)
@@ -163,7 +164,7 @@ def _print(run: MaskRun, segmenter: Segmenter, page: Path) -> None:
     kept = f", {run.n_kept} finished before" if run.n_kept else ""
     say(
         "",
-        f"{run.n_new} photos in {run.seconds:.1f} s on {segmenter.encoder.device_name}{kept}. Page: {page}",
+        f"{count(run.n_new, 'photo')} in {run.seconds:.1f} s on {segmenter.encoder.device_name}{kept}. Page: {page}",
         err=False,
     )
     if never := [c.name for c in classes if not c.n_images]:
