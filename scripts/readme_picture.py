@@ -50,9 +50,7 @@ def draw_answers(figure: Figure | SubFigure) -> None:
         mirror=False,
     )
     answers = model.predict(digits.select(shown))
-    figure.suptitle(
-        "GPUA, fitted to the other digits without labels: answers, mistakes in orange", fontsize=10, color=INK
-    )
+    figure.suptitle("GPUA without labels: its answers, mistakes in orange", x=0.02, ha="left", fontsize=10, color=INK)
     for axis, i, answer in zip(figure.subplots(ROWS, COLUMNS).flat, shown, answers, strict=True):
         axis.imshow(Image.open(BytesIO(digits.blobs[i].read())), cmap="gray")
         right = answer.name == digits.class_names[digits.labels[i]]

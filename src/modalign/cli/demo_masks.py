@@ -66,8 +66,8 @@ def add_segmentation(page: Page, encoder: Encoder, vfm: Encoder) -> tuple[Segmen
         f"The same encoder segments {SCENES} mosaics by the names of {len(scenes.names)} textures, with features of "
         f"SC-CLIP. Its mean IoU is {percent(before.miou)} % (95 % interval {percent(low)} to {percent(high)} %), and "
         f"{percent(after.miou)} % with the map of GPUA, learned from {LEARNED_FROM} other scenes without masks; "
-        f"labels at random have about {percent(guessing)} %. The embedded encoder is small: its patches know "
-        "textures, and no objects.",
+        f"labels at random have about {percent(guessing)} %. The embedded encoder is small: its patches tell "
+        "textures apart, not objects.",
         blocks=MaskColumns(["SC-CLIP", "SC-CLIP + GPUA", "truth"], rows, scenes.names, class_colors(len(scenes.names))),
     )
     return before, after
