@@ -5,8 +5,8 @@ environment in the given folder (6 GB, a few minutes; used again if it is there)
 ``compare_integrations.py`` in it. With ``--suite`` it runs the tests there, for another version of Python. ``make
 test`` needs none of this.
 
-    python scripts/verify_integrations.py /tmp/integrations --out docs/results/integrations.md
-    python scripts/verify_integrations.py /tmp/python3.13 --python python3.13 --suite
+    python scripts/verify_integrations.py ../integrations --out docs/results/integrations.md
+    python scripts/verify_integrations.py ../python3.13 --python python3.13 --suite
 """
 
 from __future__ import annotations

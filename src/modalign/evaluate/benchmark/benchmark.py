@@ -185,7 +185,7 @@ def _cells(name: str, keys: Sequence[Any]) -> Iterator[BenchmarkCell]:
         else:
             suits = True
             if not helped:
-                key = replace(key, shots=0, imbalance=key.imbalance)
+                key = replace(key, shots=0)
         if suits and key not in made:
             made.add(key)
             yield BenchmarkCell(name, key)

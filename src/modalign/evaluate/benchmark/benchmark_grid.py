@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from modalign.data.splits.protocols import relabel
 from modalign.data.splits.split import PARTS
 from modalign.encoders import load_encoder
 from modalign.evaluate.benchmark.benchmark_learners import TaskLearner, task_learner
@@ -19,7 +20,7 @@ from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun, append_b
 from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
 from modalign.evaluate.benchmark.benchmark_tasks import BenchmarkTask, TaskKey, TestPart, draw_task
 from modalign.evaluate.comparison.findings import LeftOut
-from modalign.evaluate.measuring import fingerprint_of, measured
+from modalign.evaluate.measuring import fingerprint_of, fingerprint_of_test, measured
 from modalign.evaluate.runs import run_key
 from modalign.evaluate.sealed import SealedLabels
 from modalign.methods import method_class
@@ -145,7 +146,7 @@ class BenchmarkGrid:
                     (lambda: None) if fitted else learn,
                     lambda part=part: learner.answer(part),  # type: ignore[misc]  # mypy infers no lambda with a default
                     replace(task.split, test=part.rows),
-                    SealedLabels(_labels(part)),
+                    SealedLabels(relabel(part.data.labels[part.rows], part.classes)),
                     seed=cell.task.seed,
                     shots=cell.task.shots,
                     n_train=learner.n_train,
@@ -192,7 +193,7 @@ class BenchmarkGrid:
         if not self.done:
             return None
         task, key = learner.task, cell.task
-        test = hashlib.sha256(np.ascontiguousarray(part.rows).tobytes()).hexdigest()[:16]
+        test = fingerprint_of_test(replace(task.split, test=part.rows))
         run = run_key(
             cell.method, key.shots, key.seed, self._print(task, part), test, task.split.description,
             learner.method.get_params(deep=False),
@@ -225,10 +226,3 @@ class BenchmarkGrid:
     def _left_out(self, cell: BenchmarkCell, error: Exception, part: str = "") -> LeftOut:
         place = f" on {part}" if part not in ("", "test") else ""
         return LeftOut(f"{cell.method} ({cell.task.dataset}{place})", cell.task.shots, " ".join(str(error).split()))
-
-
-def _labels(part: TestPart) -> np.ndarray:
-    """Of the tested images, in the label space of the part."""
-    place = np.full(len(part.data.class_names), -1, dtype=np.int64)
-    place[part.classes] = np.arange(len(part.classes))
-    return place[part.data.labels[part.rows]]

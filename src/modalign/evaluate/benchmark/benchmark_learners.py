@@ -46,10 +46,6 @@ class TaskLearner(ABC, Generic[M]):
         """Of the classes that are learned."""
         return tuple(self.task.data.class_names[c] for c in self.task.classes)
 
-    def text(self, data: BenchmarkSet, classes: np.ndarray) -> ClassText | None:
-        """Class text, in the order of the classes."""
-        return data.text_of(classes)
-
     @abstractmethod
     def fit(self) -> None:
         """Learn from the images of the task."""
@@ -70,7 +66,7 @@ class VectorLearner(TaskLearner[VectorMethod]):
 
     def fit(self) -> None:
         task, method = self.task, self.method
-        text, validation = self.text(task.data, task.classes), None
+        text, validation = task.data.text_of(task.classes), None
         if text is None and not task.key.shots:
             raise InputError("Without labels and without class text there is nothing to learn from.")
         if task.key.shots:
@@ -109,7 +105,7 @@ class VectorLearner(TaskLearner[VectorMethod]):
         return scores
 
     def _for_other_classes(self, part: TestPart) -> VectorMethod:
-        text = self.text(part.data, part.classes)
+        text = part.data.text_of(part.classes)
         if text is None:
             raise InputError(f"Expected class text of the classes of '{part.data.name}', and there is none.")
         return self.method.for_classes(text)
@@ -151,7 +147,7 @@ class TowerLearner(TaskLearner[TowerMethod[Any]]):
         return replace(chosen, labels=relabel(chosen, self.task.classes), class_names=self.names)
 
     def _required_text(self, data: BenchmarkSet, classes: np.ndarray) -> ClassText:
-        text = self.text(data, classes)
+        text = data.text_of(classes)
         if text is None:
             raise InputError(f"{type(self.method).__name__} needs class text, and there is none.")
         return text

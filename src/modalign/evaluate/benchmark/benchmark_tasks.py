@@ -10,7 +10,7 @@ import numpy as np
 
 from modalign.core.errors import InputError, argument
 from modalign.data.splits.protocols import base_to_new, long_tail, unlabelled
-from modalign.data.splits.split import PARTS, Split
+from modalign.data.splits.split import Split
 from modalign.evaluate.benchmark.benchmark_set import BenchmarkSet
 from modalign.evaluate.runs import Shots
 
@@ -188,11 +188,6 @@ def _transductive(key: TaskKey, source: BenchmarkSource) -> BenchmarkTask:
 def _pool(data: BenchmarkSet) -> Split:
     """The official lists; what may be looked at without labels stands in where there is no train list."""
     return data.official if len(data.official.train) or len(data.official.unlabelled) else data.lists
-
-
-def learned_rows(task: BenchmarkTask) -> np.ndarray:
-    """All rows whose images a method may see in fitting, with or without labels."""
-    return np.unique(np.concatenate([getattr(task.split, part) for part in PARTS if part != "test"]))
 
 
 _DRAWN: dict[str, Callable[[TaskKey, BenchmarkSource], BenchmarkTask]] = {
