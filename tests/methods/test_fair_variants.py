@@ -63,7 +63,7 @@ def test_temperatures_reach_wca(digits, text, encoder) -> None:
 @pytest.mark.parametrize("settings", [{"labeler": name} for name in LABELLERS] + [{"trainable": n} for n in TARGETS])
 def test_it_learns_is_saved_and_loaded(settings, digits, text, encoder, tmp_path) -> None:
     if settings.get("trainable") == "lora":
-        pytest.importorskip("peft")
+        pytest.importorskip("peft", reason="LoRA is the extra lora")
     model = ma.adapt(
         digits, encoder=encoder, method="fair", unlabeled=True, classes=digits.class_names, templates=DIGIT_TEMPLATES,
         **QUICK, **settings,
@@ -81,7 +81,7 @@ def test_an_interrupted_training_of_another_target_ends_as_an_undisturbed_one(
     target, digits, text, encoder, tmp_path
 ) -> None:
     if target == "lora":
-        pytest.importorskip("peft")
+        pytest.importorskip("peft", reason="LoRA is the extra lora")
 
     def fit(checkpoint=None) -> FAIR:
         method = FAIR(**QUICK, trainable=target, trainable_options={"rank": 2}, random_state=0)
@@ -91,7 +91,7 @@ def test_an_interrupted_training_of_another_target_ends_as_an_undisturbed_one(
 
 
 def test_a_saved_lora_predicts_without_peft(digits, text, encoder, monkeypatch) -> None:
-    pytest.importorskip("peft")
+    pytest.importorskip("peft", reason="LoRA is the extra lora")
     method = FAIR(**QUICK, trainable="lora", random_state=0).fit(digits, text=text, encoder=encoder)
     expected = method.score_images(digits, encoder).logits
     monkeypatch.setitem(sys.modules, "peft", None)

@@ -20,7 +20,7 @@ COUNTS = {"layer_norms": 39_936, "lora": 147_456, "k_adaptation": 40_960}
 
 def made(name, vision, seed=1):
     if name == "lora":
-        pytest.importorskip("peft")
+        pytest.importorskip("peft", reason="LoRA is the extra lora")
     return target(name, vision, generator=torch.Generator().manual_seed(seed))
 
 

@@ -50,7 +50,7 @@ def test_lora_is_its_formula_in_the_weights(rank, alpha, maps):
 
 @pytest.mark.parametrize("maps", [("q", "v"), ALL])
 def test_lora_is_what_peft_makes_of_a_copy_of_the_model(maps):
-    peft = pytest.importorskip("peft")
+    peft = pytest.importorskip("peft", reason="LoRA is the extra lora")
     vision = VisionTower.of(small_clip())
     module = drawn(LoRA(vision, rank=3, alpha=6.0, maps=maps, start=False))
     configuration, weights = module.to_peft()
@@ -71,7 +71,7 @@ def test_lora_is_what_peft_makes_of_a_copy_of_the_model(maps):
 
 
 def test_lora_starts_as_its_paper_says():
-    pytest.importorskip("peft")
+    pytest.importorskip("peft", reason="LoRA is the extra lora")
     module = LoRA(VisionTower.of(small_clip()), rank=8, generator=torch.Generator().manual_seed(0))
     bound = 1 / math.sqrt(WIDTH)
     for key, value in module.items():

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modalign.core.errors import InputError
+from modalign.report.papers.densities import DensityLine, draw_densities
 from modalign.report.run_tables import Table
-from modalign.report.style import MUTED, SERIES, Picture, canvas, panel, settings
+from modalign.report.style import Picture
 
 GRID = 200  # places at which a density is drawn
 
@@ -40,20 +41,11 @@ def crop_weight_density(
     margin = 0.08 * (np.ptp(every) or abs(every[0]) or 1.0)
     grid = np.linspace(every.min() - margin, every.max() + margin, GRID)
     densities = {name: _density(one, grid) for name, one in values.items()}
-    with settings():
-        total = height + 18 * len(values)
-        figure = canvas(width, total)
-        axes = panel(figure, 14, 40, 14, 12 + 18 * len(values))
-        for i, (name, density) in enumerate(densities.items()):
-            color = SERIES[i % len(SERIES)]
-            axes.plot(grid, density, color=color, linewidth=1.8)
-            axes.fill_between(grid, 0, density, color=color, alpha=0.14, linewidth=0)
-            figure.text(14 / width, 1 - (14 + 18 * i) / total, f"{name}: {values[name].min():.3g} to "
-                        f"{values[name].max():.3g}", color=color, va="center_baseline")  # fmt: skip
-        axes.set_yticks([])
-        axes.set_ylim(bottom=0)
-        axes.spines["left"].set_visible(False)
-        axes.set_xlabel("weight of a crop", color=MUTED)
+    lines = [
+        DensityLine(f"{name}: {values[name].min():.3g} to {values[name].max():.3g}", grid, density)
+        for name, density in densities.items()
+    ]
+    figure = draw_densities(lines, "weight of a crop", width, height)
     spreads = ", ".join(f"{name} {one.std():.3g}" for name, one in values.items())
     return Picture(figure, f"Densities of crop weights; standard deviations: {spreads}.", title,
                    {"grid": grid, **densities})  # fmt: skip

@@ -9,11 +9,10 @@ from numpy.typing import ArrayLike
 
 from modalign.core.errors import InputError
 from modalign.report.matrix import NAMED, cell_size, draw_cells, draw_grid, draw_names
+from modalign.report.papers.densities import DensityLine, draw_densities
 from modalign.report.style import (
-    MUTED,
     ON_FAINT,
     ON_STRONG,
-    SERIES,
     STRONG,
     Picture,
     canvas,
@@ -83,21 +82,11 @@ def similarity_histograms(
         raise InputError("Expected at least one kind of pairs, each with finite similarities.")
     edges = np.histogram_bin_edges(np.concatenate(list(values.values())), BINS)
     densities = {name: np.histogram(one, edges, density=True)[0] for name, one in values.items()}
-    with settings():
-        figure = canvas(width, height + 18 * len(values))
-        axes = panel(figure, 14, 40, 14, 12 + 18 * len(values))
-        for i, (name, density) in enumerate(densities.items()):
-            color = SERIES[i % len(SERIES)]
-            axes.stairs(density, edges, color=color, linewidth=1.8)
-            axes.stairs(density, edges, color=color, fill=True, alpha=0.14)
-            mean = values[name].mean()
-            axes.axvline(mean, color=color, linewidth=1, linestyle=(0, (4, 3)))
-            figure.text(14 / width, 1 - (14 + 18 * i) / (height + 18 * len(values)),
-                        f"{name}: mean {mean:.3f}", color=color, va="center_baseline")  # fmt: skip
-        axes.set_yticks([])
-        axes.set_ylim(bottom=0)
-        axes.spines["left"].set_visible(False)
-        axes.set_xlabel("cosine", color=MUTED)
+    lines = [
+        DensityLine(f"{name}: mean {values[name].mean():.3f}", edges, density, float(values[name].mean()))
+        for name, density in densities.items()
+    ]
+    figure = draw_densities(lines, "cosine", width, height)
     means = ", ".join(f"{name} {one.mean():.3f}" for name, one in values.items())
     return Picture(figure, f"Histograms of cosines; means: {means}.", title, {"edges": edges, **densities})
 
