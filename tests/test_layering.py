@@ -43,7 +43,9 @@ ALLOWED = {
     "model.persistence": LEARNING | {"model.persistence"},
     "testing": LEARNING | {"model.persistence", "testing"},
     "report": LIBRARY | {"model", "segmentation", "report"},
-    "cli": LIBRARY | {"model", "segmentation", "report", "cli", "tune.training_state", "__version__"},
+    "app": set(),
+    "app.web": {"core", "app.web"},
+    "cli": LIBRARY | {"model", "segmentation", "report", "app", "cli", "tune.training_state", "__version__"},
 }
 
 

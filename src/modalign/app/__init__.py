@@ -1,0 +1,1 @@
+"""Local web pages and servers; they need the extra ``app`` (fastapi, uvicorn)."""

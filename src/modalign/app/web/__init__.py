@@ -1,0 +1,8 @@
+"""What all local servers share: where they listen, whom they answer, and how they refuse."""
+
+from modalign.app.web.access import Access, is_loopback, listen
+from modalign.app.web.error_replies import error_handlers, error_reply
+from modalign.app.web.guard import WRITE_HEADER, Guard
+from modalign.app.web.running import run_app
+
+__all__ = ["WRITE_HEADER", "Access", "Guard", "error_handlers", "error_reply", "is_loopback", "listen", "run_app"]

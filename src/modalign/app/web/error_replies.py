@@ -1,0 +1,47 @@
+"""Errors as answers: one JSON object with one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, cast
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from modalign.core.errors import FullDiskError, ModalignError
+
+Handler = Callable[[Request, Exception], Awaitable[Response]]
+
+
+def error_reply(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """``{"error": sentence}`` with a status."""
+    return JSONResponse({"error": sentence}, status, headers=None if headers is None else dict(headers))
+
+
+def error_handlers() -> dict[Any, Handler]:
+    """``exception_handlers`` of an application: what a user can act upon keeps its sentence.
+
+    An error of the library is 422, a full disk 507. A body of another form than asked for is 422 with the first fault.
+    """
+    return {
+        ModalignError: _refuse_input,
+        HTTPException: _refuse_http,
+        RequestValidationError: _refuse_form,
+    }
+
+
+async def _refuse_input(request: Request, error: Exception) -> Response:
+    return error_reply(507 if isinstance(error, FullDiskError) else 422, str(error))
+
+
+async def _refuse_http(request: Request, error: Exception) -> Response:
+    known = cast("HTTPException", error)
+    return error_reply(known.status_code, str(known.detail), known.headers)
+
+
+async def _refuse_form(request: Request, error: Exception) -> Response:
+    fault = cast("RequestValidationError", error).errors()[0]
+    place = ".".join(str(part) for part in fault["loc"] if part not in ("body", "query", "path"))
+    return error_reply(422, f"Expected another value for '{place}': {fault['msg']}.")

@@ -1,0 +1,32 @@
+"""Running an application on an open socket until it is stopped."""
+
+from __future__ import annotations
+
+import socket
+
+import uvicorn
+from starlette.types import ASGIApp
+
+
+def run_app(app: ASGIApp, opened: socket.socket, *, drain: int = 5) -> None:
+    """Serve until Ctrl-C or SIGTERM; requests that run get ``drain`` seconds to end.
+
+    Parameters
+    ----------
+    app : ASGIApp
+        Wrapped in a :class:`~modalign.app.web.guard.Guard`.
+    opened : socket.socket
+        Of :func:`~modalign.app.web.access.listen`.
+    drain : int, default=5
+        Seconds.
+    """
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,  # addresses may hold the token
+        server_header=False,
+        proxy_headers=False,  # nobody in between is trusted
+        timeout_graceful_shutdown=drain,
+        ws="none",
+    )
+    uvicorn.Server(config).run(sockets=[opened])
