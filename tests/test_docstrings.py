@@ -19,7 +19,7 @@ LINES, BESIDE, SUMMARY = 60, 45, 120
 KIND = re.compile(
     r"^(?:\{.+\}.*|['\"].+['\"]|(?:str|int|float|bool|bytes|complex|dict|list|tuple|set|frozenset|slice|type|object|callable"
     r"|sequence|iterable|iterator|collection|mapping|array|array-like|path-like|ndarray|generator|None|[A-Z]\w*"
-    r"|(?:np|nn|torch|pandas|logging|threading|PIL|os|re|ast)\.[\w.]+)\b.*)$"
+    r"|(?:np|nn|torch|pandas|logging|threading|socket|PIL|os|re|ast)\.[\w.]+)\b.*)$"
 )
 
 
