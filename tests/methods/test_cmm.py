@@ -20,6 +20,7 @@ from modalign.methods.cmm.cmm import CMM
 from modalign.methods.cmm.cmm_parameters import CMMParameters, Objective
 from modalign.methods.cmm.cmm_selection import CAREFUL
 from modalign.methods.cmm.cmm_training import Schedule, train_cmm
+from modalign.methods.contract.calibrating import lone_temperature
 from modalign.methods.contract.descent import batch_order
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "clip-vitb32"
@@ -228,7 +229,7 @@ def test_with_one_image_a_class_and_nothing_to_choose_on_it_takes_few_steps():
     zero_shot = torch.from_numpy(300 * data.X @ data.text.T)  # of labeled images, which it did not learn from
     assert model.temperature_ == pytest.approx(fit_temperature(zero_shot, torch.from_numpy(data.y)).value, rel=1e-4)
     assert fit(data, CMM(random_state=0), text=False, validation=False).temperature_ == pytest.approx(
-        (1 + CAREFUL[1]) / 10
+        (1 + CAREFUL[1]) * 10 * lone_temperature(torch.from_numpy(data.X)), rel=1e-4
     )
     moved = model.diagnosis_
     assert 0 < moved["images_moved"] < 0.05

@@ -16,6 +16,7 @@ from modalign.methods import is_vector_method, method_class, vector_methods
 from modalign.methods.auto.auto_timing import Timing
 from modalign.methods.auto.auto_trials import Trials
 from modalign.methods.auto.ensemble import Ensemble, log_probabilities
+from modalign.methods.contract.calibrating import without_calibration
 from modalign.methods.contract.parameters import parameters
 from modalign.methods.contract.selection import held_out, log_likelihood, share_correct
 from modalign.methods.contract.sharing import clock
@@ -112,7 +113,8 @@ def fit_member(name: str, problem: Problem, seed: int, rows: Tensor | None = Non
     if cls.needs_labels:
         X, y = X[y != UNLABELLED], y[y != UNLABELLED]
     text = problem.text if method.takes_text else None
-    return method.fit(X, y, text=text, validation=problem.validation if rows is None else None)
+    with without_calibration():  # the ensemble has temperatures of its own
+        return method.fit(X, y, text=text, validation=problem.validation if rows is None else None)
 
 
 def member_scores(member: VectorMethod, X: Tensor, n_classes: int) -> Tensor:

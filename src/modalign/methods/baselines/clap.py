@@ -81,6 +81,7 @@ class CLAP(VectorMethod):
         "Silva-Rodríguez et al., A closer look at the few-shot adaptation of large vision-language models, 2024, "
         "arXiv:2312.12730"
     )
+    refits_to_calibrate: ClassVar[bool] = True
     ablations: ClassVar[dict[str, dict[str, Any]]] = {
         "no penalty": {"penalty": 0.0},
         "one weight for all classes": {"weighting": "constant"},

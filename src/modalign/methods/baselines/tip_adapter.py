@@ -86,6 +86,7 @@ class TipAdapter(VectorMethod):
     paper = (
         "Zhang et al., Tip-Adapter: training-free adaption of CLIP for few-shot classification, 2022, arXiv:2207.09519"
     )
+    refits_to_calibrate: ClassVar[bool] = True
     choices: ClassVar[tuple[str, ...]] = ("alpha", "beta")
     ablations: ClassVar[dict[str, dict[str, Any]]] = {"no cache": {"alpha": 0.0}}
 

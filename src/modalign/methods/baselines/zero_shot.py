@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -78,6 +78,7 @@ class ZeroShot(VectorMethod):
     paper = (
         "Radford et al., Learning transferable visual models from natural language supervision, 2021, arXiv:2103.00020"
     )
+    refits_to_calibrate: ClassVar[bool] = True
     needs_labels = False
     transfers = True
     takes_labels = False

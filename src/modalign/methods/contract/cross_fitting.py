@@ -20,6 +20,7 @@ from modalign.core.features import UNLABELLED, ClassText, Features
 from modalign.core.progress import track
 from modalign.core.scored import Scored
 from modalign.linalg.similarity import groups_of_copies
+from modalign.methods.contract.calibrating import without_calibration
 from modalign.methods.contract.selection import FOLDS, folds
 from modalign.methods.contract.vectors import VectorMethod
 
@@ -164,12 +165,13 @@ class _Folded:
         views = len(self.X) // len(self.fold)
         learned = np.flatnonzero(np.tile(self.fold != k, views))
         try:
-            return clone(method).fit(
-                self.X.select(learned),
-                text=self.text,
-                clip_features=None if self.clip_features is None else self.clip_features.select(learned),
-                validation=self.X.select(self.held_out(k)) if choose else None,
-            )
+            with without_calibration():  # logits are asked of it
+                return clone(method).fit(
+                    self.X.select(learned),
+                    text=self.text,
+                    clip_features=None if self.clip_features is None else self.clip_features.select(learned),
+                    validation=self.X.select(self.held_out(k)) if choose else None,
+                )
         except InputError:
             return None
 

@@ -18,11 +18,8 @@ from torch import Tensor
 
 from modalign.core.features import UNLABELLED
 from modalign.methods.contract.descent import seeded
-from modalign.methods.contract.selection import FOLDS, folds, held_out
+from modalign.methods.contract.selection import ENOUGH, FOLDS, folds, held_out
 from modalign.methods.contract.vectors import Problem
-
-ENOUGH = 250
-"""Held-out images beyond which no further fold is used: the standard error of a choice is then small already."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from modalign.methods.contract.calibrating import refits
 from modalign.methods.contract.problem import Problem
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _key(method: VectorMethod, problem: Problem) -> str:
         problem.text if method.takes_text else None, problem.clip_features if takes_clip else None,
     )  # fmt: skip
     scale = getattr(method, "logit_scale_", problem.logit_scale)
-    digest.update(repr((problem.n_classes, scale, problem.X.device, names)).encode())
+    digest.update(repr((problem.n_classes, scale, problem.X.device, names, refits(method, problem))).encode())
     for part in parts:
         array = part.detach().cpu().numpy() if isinstance(part, Tensor) else part
         digest.update(b"none" if array is None else repr((array.dtype, array.shape)).encode())

@@ -23,6 +23,7 @@ from modalign.core.features import ClassText, EncoderSpec, Features
 from modalign.core.labels import UNLABELLED
 from modalign.core.renaming import renamed_arguments
 from modalign.linalg.calibration import fit_temperature, sharpened
+from modalign.methods.contract.calibrating import own_temperature, refits
 from modalign.methods.contract.class_names import read_labels
 from modalign.methods.contract.descent import seeded
 from modalign.methods.contract.parameters import check_parameters
@@ -77,6 +78,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
     small_steps: ClassVar[bool] = False  # trains by steps on small batches, however many the vectors
     choices: ClassVar[tuple[str, ...]] = ()  # hyper-parameters chosen on validation images; as used in ``<name>_``
     cross_validates: ClassVar[bool] = False  # without validation images, chooses them by cross-validation
+    refits_to_calibrate: ClassVar[bool] = False  # fits so fast that a few more fits for the temperature are affordable
     transfers: ClassVar[bool] = False  # compares images with the class text in ``prototypes_`` alone
     judges_itself: ClassVar[bool] = False  # its ``out_of_fold()`` has predictions that ``fit`` made on the way
     ablations: ClassVar[dict[str, dict[str, Any]]] = {}  # an active ingredient switched off → the settings that do it
@@ -154,6 +156,8 @@ class VectorMethod(ClassifierMixin, ProblemReader):
             self.temperature_ = 1.0
             if known is not None:
                 self._calibrate(self._scores(known[0]), known[1])
+            elif refits(self, problem):
+                self.temperature_ = own_temperature(self, problem)
 
     def chosen(self) -> dict[str, Any]:
         """Values of :attr:`choices` as used: with them, the same images without validation images give this model."""
@@ -191,7 +195,8 @@ class VectorMethod(ClassifierMixin, ProblemReader):
     def predict_proba(self, X: Rows | Tensor | Features) -> np.ndarray | Tensor:
         """(n, C) softmax of the scores divided by :attr:`temperature_`.
 
-        The temperature is fitted where ``fit`` has validation images or holds some out, and is 1 otherwise.
+        The temperature is fitted on validation images, else on images that ``fit`` or refits hold out; it is 1 for
+        methods that do neither.
         :func:`~modalign.adapt` divides the scores by a temperature of its own, from held-out images.
         """
         scores = torch.as_tensor(self.scores(X))

@@ -19,6 +19,7 @@ from modalign.encoders.clip import ClipEncoder
 from modalign.encoders.joined import JoinedEncoder
 from modalign.evaluate.outcome import MOST_PAIRS, about_copies
 from modalign.methods.baselines.zero_shot import ZeroShot
+from modalign.methods.contract.calibrating import without_calibration
 from modalign.methods.contract.cross_fitting import cross_fit, own_predictions
 from modalign.methods.contract.tower import TowerMethod
 from modalign.methods.contract.transduction import name_answers
@@ -126,7 +127,8 @@ def fit_vectors(method: VectorMethod, pair: EncoderPair, task: FitTask) -> Fitte
     crossed = predict() if crossing and not method.judges_itself else None
     if crossed is not None:
         method.set_params(**crossed.chosen)
-    method.fit(X, text=text, clip_features=clip_features, validation=None if crossing else held)
+    with without_calibration():  # the classifier gets a temperature of its own
+        method.fit(X, text=text, clip_features=clip_features, validation=None if crossing else held)
     if hasattr(method, "fitted_answers_"):
         name_answers(method.fitted_answers_, X.vectors, image_hashes(task.items, X.ids))
     if crossing and method.judges_itself:
