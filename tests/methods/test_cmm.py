@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from problems import few_shot
 
 from modalign.core.errors import InputError, UnknownNameError
-from modalign.linalg.calibration import fit_temperature
+from modalign.linalg.calibration import expected_temperature
 from modalign.linalg.gaussians import modality_gap
 from modalign.methods.baselines.lfa import LFA
 from modalign.methods.baselines.zero_shot import ZeroShot
@@ -227,7 +227,8 @@ def test_with_one_image_a_class_and_nothing_to_choose_on_it_takes_few_steps():
     model = fit(data, CMM(random_state=0), validation=False)
     assert (model.steps_, model.zero_shot_weight_) == CAREFUL
     zero_shot = torch.from_numpy(300 * data.X @ data.text.T)  # of labeled images, which it did not learn from
-    assert model.temperature_ == pytest.approx(fit_temperature(zero_shot, torch.from_numpy(data.y)).value, rel=1e-4)
+    expected = expected_temperature(zero_shot / 3, torch.from_numpy(data.y)) * 3
+    assert model.temperature_ == pytest.approx(expected, rel=1e-4)
     assert fit(data, CMM(random_state=0), text=False, validation=False).temperature_ == pytest.approx(
         (1 + CAREFUL[1]) * 10 * lone_temperature(torch.from_numpy(data.X)), rel=1e-4
     )

@@ -16,7 +16,7 @@ from modalign.linalg.prototypes import class_means
 from modalign.linalg.similarity import unit
 from modalign.linalg.sinkhorn import sinkhorn
 from modalign.methods.baselines.lfa_refinement import Lesson, Refinement, RefinementSettings, SelectedMap, refine_maps
-from modalign.methods.contract.calibrating import lone_temperature
+from modalign.methods.contract.calibrating import lone_labels_temperature
 from modalign.methods.contract.descent import Best, Criterion, checkpoints
 from modalign.methods.contract.divisions import SelectionSplits, selection_splits
 from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive, Range, Seed
@@ -179,11 +179,8 @@ class LFA(VectorMethod):
         self.weight_, self.identity_weight_, self.steps_ = final.weight, choice.identity_weight, choice.steps
         if choice.scores is not None:
             self._calibrate(self.logit_scale_ * choice.scores, divided.y)
-        elif labeled and problem.text is not None and problem.validation is None:
-            # no label had a part in the zero-shot scores, whose scale is about that of the model
-            self._calibrate(self.logit_scale_ * (unit(X) @ self.prototypes_.T), y)
         elif labeled and problem.validation is None:
-            self.temperature_ = self.logit_scale_ * lone_temperature(X)
+            self.temperature_ = lone_labels_temperature(problem, self.logit_scale_)
 
         identity = torch.eye(len(start), device=start.device)
         size = identity.norm()

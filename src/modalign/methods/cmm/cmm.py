@@ -21,7 +21,7 @@ from modalign.methods.cmm.cmm_diagnosis import ablation, movement
 from modalign.methods.cmm.cmm_parameters import CMMParameters, Objective
 from modalign.methods.cmm.cmm_selection import CAREFUL, Found, SelectedStep, Training, Trial, moments, search
 from modalign.methods.cmm.cmm_training import CMMRun, Schedule, map_rows
-from modalign.methods.contract.calibrating import lone_temperature
+from modalign.methods.contract.calibrating import lone_labels_temperature
 from modalign.methods.contract.descent import BLOCK, Criterion, batch_order, seeded
 from modalign.methods.contract.divisions import SelectionSplit, SelectionSplits, selection_splits
 from modalign.methods.contract.parameters import Count, NonNegative, Positive, Range, Seed
@@ -186,10 +186,8 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         known = held_out(problem.validation)
         if found.choice.scores is not None:
             self._calibrate(self.logit_scale_ * found.choice.scores, divided.y)
-        elif known is None and problem.text is None:
-            self.temperature_ = (1 + self.zero_shot_weight_) * self.logit_scale_ * lone_temperature(X)
-        elif known is None:  # no label had a part in the zero-shot scores, whose scale is about that of the model
-            self._calibrate(self.logit_scale_ * (1 + self.zero_shot_weight_) * (X @ self.text_.T), y)
+        elif known is None:
+            self.temperature_ = (1 + self.zero_shot_weight_) * lone_labels_temperature(problem, self.logit_scale_)
         last_tenth = record.triplet_active[-max(1, steps // 10) :]
         self.diagnosis_ = {
             "step": steps,

@@ -47,9 +47,8 @@ def own_temperature(method: VectorMethod, problem: Problem) -> float:
 
     With up to five folds of the labeled images, as many as hold out 250, the method is fitted to the others with the
     same hyper-parameters and scores the fold; the temperature of least log-loss of all these scores is sharpened for
-    the images that the final model has more. Where no image can be held out, because classes have one label each, it is
-    that of the zero-shot scores of the labeled images, which no label had a part in, or without text that of
-    :func:`lone_temperature`.
+    the images that the final model has more. Where no image can be held out, it is
+    :func:`lone_labels_temperature`.
 
     Cost: one to five fits.
     """
@@ -64,9 +63,19 @@ def own_temperature(method: VectorMethod, problem: Problem) -> float:
         scores = torch.cat([_refitted(method, problem, *part[:2])._scores(part[2]) for part in parts])
         truth = torch.cat([part[3] for part in parts])
         return 1 / sharpened(scores.double(), 1 / fit_temperature(scores, truth).value, growth(parts, y))
-    if problem.text is not None:
-        return expected_temperature(scale * (unit(X) @ problem.prototypes().T), y)
-    return scale * lone_temperature(X)
+    return lone_labels_temperature(problem, scale)
+
+
+def lone_labels_temperature(problem: Problem, scale: float) -> float:
+    """The temperature of ``scale`` times cosines with classes that have one label each, none of which can be held out.
+
+    That of the zero-shot scores of the labeled images, which no label had a part in; without text
+    :func:`lone_temperature`.
+    """
+    X, y = problem.labelled()
+    if problem.text is None:
+        return scale * lone_temperature(X)
+    return expected_temperature(scale * (unit(X) @ problem.prototypes().T), y)
 
 
 def lone_temperature(X: Tensor) -> float:
@@ -100,4 +109,4 @@ def _refitted(method: VectorMethod, problem: Problem, X: Tensor, y: Tensor) -> V
     return other
 
 
-__all__ = ["lone_temperature", "own_temperature", "refits", "without_calibration"]
+__all__ = ["lone_labels_temperature", "lone_temperature", "own_temperature", "refits", "without_calibration"]
