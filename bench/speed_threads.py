@@ -4,13 +4,18 @@ Every method learns from synthetic vectors and predicts them, with as many threa
 the libraries below NumPy, and with one. The two take turns, so that other work on the machine slows both alike, and the
 medians of the wall time are compared. A size is measured where the one before it leaves the time for it; ``--full``
 leaves twelve times as much. Environment variables that set the number of threads are overruled.
+
+``python -m bench.speed_threads --record FILE.jsonl`` keeps each row as it comes and goes on after an interruption.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
+import sys
 import time
 import warnings
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -18,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.resuming import Record
 from modalign.core.errors import InputError
 from modalign.methods import METHODS, method_class
 from modalign.methods.contract.parameters import parameters
@@ -40,9 +46,9 @@ def problem(n: int, classes: int) -> tuple[Tensor, Tensor, Tensor]:
     return X, y, F.normalize(centers + noise * torch.randn(classes, WIDTH, generator=generator), dim=1)
 
 
-def measure(full: bool) -> list[dict[str, Any]]:
-    """One row per method and size."""
-    rows, limit = [], 12 * LIMIT if full else LIMIT
+def measure(full: bool, record: Record | None = None) -> list[dict[str, Any]]:
+    """One row per method and size, those that ``record`` has from there."""
+    rows, limit, record = [], 12 * LIMIT if full else LIMIT, record or Record(None)
     last: dict[str, tuple[int, float]] = {}
     for n, classes in SIZES:
         X, y, text = problem(n, classes)
@@ -50,16 +56,20 @@ def measure(full: bool) -> list[dict[str, Any]]:
             before, seconds = last.get(name, (n, 0.0))
             if seconds * n / before > limit:
                 continue
-            row = _measure(name, X, y, text)
-            if row is not None:
-                rows.append({"method": name, "images": n, "classes": classes, **row})
+            run = {"method": name, "images": n, "classes": classes}
+            row = record.get(run)
+            if row is None:
+                row = _measure(name, X, y, text) or {}
+                record.add(run, row)
+            if row:
+                rows.append(run | row)
                 last[name] = n, row["one"]
     return rows
 
 
 def _measure(name: str, X: Tensor, y: Tensor, text: Tensor) -> dict[str, Any] | None:
     """Medians of the wall time with one thread and with all; None for a method that refuses the data."""
-    cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     found: dict[int, list[float]] = {1: [], cores: []}
     cls = method_class(name)
     seed = {"random_state": 0} if "random_state" in {p.name for p in parameters(cls)} else {}
@@ -97,3 +107,18 @@ def show(rows: list[dict[str, Any]]) -> None:
             f"{own[n]['one']:.3f} → {own[n]['all']:.3f} ({own[n]['ratio']:.2f})" if n in own else "" for n, _ in sizes
         ]
         print(f"  {name:18}" + "".join(f"{cell:>24}" for cell in cells))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure what is not recorded yet, print, and return 1 if a method is slower with all cores."""
+    parser = argparse.ArgumentParser(prog="python -m bench.speed_threads", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--full", action="store_true", help="also what takes long")
+    parser.add_argument("--record", type=Path, help="file of the rows that were measured before, and of new ones")
+    options = parser.parse_args(arguments)
+    rows = measure(options.full, Record(options.record))
+    show(rows)
+    return int(missed(rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
