@@ -30,6 +30,7 @@ ROOMS = {
     "encoders": "Encoders and stored features",
     "evaluate": "Metrics, protocols, comparison",
     "segmentation": "Segmentation",
+    "audit": "Audit and search",
     "linalg": "Numerical methods",
     "tune": "Training inside an encoder",
     "report": "Figures and pages",

@@ -44,6 +44,8 @@ OUTPUTS = {
     "predict": (["predict", "MODEL", "SOURCE", "--out"], ".csv"),
     "evaluate page": (["evaluate", "MODEL", "SOURCE", "--page"], ".html"),
     "evaluate confusion": (["evaluate", "MODEL", "SOURCE", "--confusion"], ".svg"),
+    "audit page": (["audit", "SOURCE", "--page"], ".html"),
+    "audit out": (["audit", "SOURCE", "--out"], ".json"),
     "compare page": (["compare", "SOURCE", "--page"], ".html"),
     "compare record": (["compare", "SOURCE", "--record"], ".jsonl"),
     "demo": (["demo", "--out"], ".html"),

@@ -41,11 +41,12 @@ ALLOWED = {
     "segmentation": {"core", "linalg", "data", "encoders", "methods.gpua", "segmentation"},
     "model": LIBRARY | {"model", "segmentation"},
     "model.persistence": LEARNING | {"model.persistence"},
+    "audit": {"core", "linalg", "data", "encoders", "methods", "audit"},
     "testing": LEARNING | {"model.persistence", "testing"},
-    "report": LIBRARY | {"model", "segmentation", "report"},
+    "report": LIBRARY | {"model", "segmentation", "audit", "report"},
     "app": set(),
     "app.web": {"core", "app.web"},
-    "cli": LIBRARY | {"model", "segmentation", "report", "app", "cli", "tune.training_state", "__version__"},
+    "cli": LIBRARY | {"model", "segmentation", "audit", "report", "app", "cli", "tune.training_state", "__version__"},
 }
 
 

@@ -20,7 +20,7 @@ import typer
 # isort: off
 from modalign.cli.options import app
 from modalign.cli import fit_commands, predict_commands, compare_command, segment_command
-from modalign.cli import bench_command, tables_command, info_commands
+from modalign.cli import audit_commands, bench_command, tables_command, info_commands
 
 # isort: on
 from modalign.cli.endings import NO_READER, STOPPED, Stopped, explain, mute
@@ -31,6 +31,7 @@ UsageError: Any = typer.BadParameter.__mro__[1]  # what was typed is no command;
 
 __all__ = [
     "app",
+    "audit_commands",
     "bench_command",
     "compare_command",
     "fit_commands",

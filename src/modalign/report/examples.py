@@ -48,7 +48,7 @@ class Example:
     @property
     def tiny(self) -> bool:
         """Whether the image is shown pixel by pixel."""
-        return max(self.image.size) <= _TINY
+        return is_tiny(self.image)
 
     @property
     def percentage(self) -> str:
@@ -79,12 +79,17 @@ class Examples:
         return render("examples.html", examples=self.examples)
 
 
+def is_tiny(image: Image.Image) -> bool:
+    """Whether an image is shown pixel by pixel."""
+    return max(image.size) <= _TINY
+
+
 def thumbnail(image: Image.Image, size: int = 96) -> str:
     """A data URI of the image for a square of ``size`` CSS pixels, of at most 16,100 characters.
 
     Tiny images are kept pixel by pixel as PNG; others become JPEG, of lower quality where they would be too large.
     """
-    if max(image.size) <= _TINY:
+    if is_tiny(image):
         small = image if image.mode in ("L", "RGB") else image.convert("RGB")
         return data_uri(small, "png", optimize=True)
     small = image.convert("RGB")

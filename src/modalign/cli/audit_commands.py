@@ -1,0 +1,82 @@
+"""``audit``: trouble in a folder of images before anything is learned from it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modalign.cli.options import AsJson, EncoderName, SplitFile, check_file, command
+from modalign.cli.terminal import print_json, print_table, say
+from modalign.core.errors import require_choice
+
+FAILED = 1
+
+
+@command()
+def audit(
+    source: Annotated[
+        Path, typer.Argument(help="Folder, CSV, list, zip or tar of images, DATAROOT:NAME, or a features file (.npz).")
+    ],
+    page: Annotated[Path | None, typer.Option(help="HTML page (.html) with the photos to write.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="All findings as JSON (.json) to write.")] = None,
+    check: Annotated[
+        list[str] | None,
+        typer.Option(help="copies, labels, outliers, pictures or names (repeatable); all by default."),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Number of findings to print per kind.")] = 5,
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(help="Kind of finding, such as leak or label (repeatable), that makes the exit code 1."),
+    ] = None,
+    near_identical: Annotated[float, typer.Option(help="Cosine from which two images are copies of one.")] = 0.999,
+    method: Annotated[str, typer.Option("--method", "-m", help="Whose predictions labels are compared with.")] = "gda",
+    encoder: EncoderName = "tiny",
+    split: SplitFile = None,
+    classes: Annotated[Path | None, typer.Option(help="File of class names, one per line or JSON.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Find label errors, copies, leaks between train and test, outliers and bad pictures."""
+    from modalign.audit.audit_findings import KINDS
+    from modalign.audit.auditing import CHECKS, audit_images
+    from modalign.cli.sources import images_or_features
+    from modalign.core.files import write
+    from modalign.core.record import plain
+    from modalign.data.items import Items
+    from modalign.report.photos.audit_page import save_audit_page
+
+    check_file(page, ".html", ".htm")
+    check_file(out, ".json")
+    for kind in fail_on or ():
+        require_choice("--fail-on", kind, KINDS)
+    subject = images_or_features(source, split=split, classes=classes)
+    found = audit_images(
+        subject,
+        encoder=encoder,
+        checks=check or CHECKS,
+        method=method,
+        near_identical=near_identical,
+        random_state=seed,
+    )
+    if page is not None:
+        save_audit_page(found, page, subject if isinstance(subject, Items) else None)
+    if out is not None:
+        write(out, json.dumps(plain(found.as_dict()), indent=1, ensure_ascii=False).encode())
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        if found.findings:
+            print_table(*found.worst(top))
+            say("", err=False)
+            print_table(*found.table)
+        else:
+            say(f"nothing was found in {found.images} images", err=False)
+        for note in found.notes:
+            say(f"note: {note}")
+        for name, reason in found.skipped.items():
+            say(f"note: {name} were not checked: {reason}")
+    if set(fail_on or ()) & set(found.counts):
+        raise typer.Exit(FAILED)

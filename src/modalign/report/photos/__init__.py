@@ -1,0 +1,1 @@
+"""Pages that show the photos of a source."""
