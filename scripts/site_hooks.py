@@ -34,6 +34,7 @@ ROOMS = {
     "linalg": "Numerical methods",
     "tune": "Training inside an encoder",
     "report": "Figures and pages",
+    "app": "Local pages and servers",
     "testing": "Contract of methods",
     "core": "Errors, features, files",
     "cli": "Command line",
