@@ -43,10 +43,12 @@ ALLOWED = {
     "model.persistence": LEARNING | {"model.persistence"},
     "audit": {"core", "linalg", "data", "encoders", "methods", "audit"},
     "testing": LEARNING | {"model.persistence", "testing"},
+    "export": {"core", "data", "encoders", "methods.contract", "model", "export"},
     "report": LIBRARY | {"model", "segmentation", "audit", "report"},
     "app": set(),
     "app.web": {"core", "app.web"},
-    "cli": LIBRARY | {"model", "segmentation", "audit", "report", "app", "cli", "tune.training_state", "__version__"},
+    "cli": LIBRARY
+    | {"model", "segmentation", "audit", "report", "export", "app", "cli", "tune.training_state", "__version__"},
 }
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # what the names below are; those of methods follow from thei
     from modalign.evaluate.benchmark.benchmark import run_benchmark as run_benchmark
     from modalign.evaluate.comparison.compare import compare as compare
     from modalign.evaluate.masks.confusion_counts import segmentation_scores as segmentation_scores
+    from modalign.export.onnx_folder import export_onnx as export_onnx
     from modalign.methods import register_method as register_method
     from modalign.model.adaptation import adapt as adapt
     from modalign.model.classifier import Classifier as Classifier
@@ -42,6 +43,7 @@ _HOME = {
     "run_benchmark": "evaluate.benchmark.benchmark",
     "Classifier": "model.classifier",
     "load": "model.loading_models",
+    "export_onnx": "export.onnx_folder",
     "load_encoder": "encoders",
     "segment": "segmentation.one_call",
     "Segmenter": "segmentation.segmenter",

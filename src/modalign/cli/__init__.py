@@ -19,7 +19,7 @@ import typer
 # The order of the imports is the order of the commands in --help.
 # isort: off
 from modalign.cli.options import app
-from modalign.cli import fit_commands, predict_commands, compare_command, segment_command
+from modalign.cli import fit_commands, predict_commands, compare_command, export_command, segment_command
 from modalign.cli import audit_commands, bench_command, tables_command, info_commands
 
 # isort: on
@@ -34,6 +34,7 @@ __all__ = [
     "audit_commands",
     "bench_command",
     "compare_command",
+    "export_command",
     "fit_commands",
     "info_commands",
     "main",

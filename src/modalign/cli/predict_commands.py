@@ -45,7 +45,7 @@ def predict(
     if out is not None:
         exports.check_output(out)
     items = load_items(images[0] if len(images) == 1 else images)
-    classifier = _load_classifier(model, encoder)
+    classifier = load_classifier(model, encoder)
     check_top(top, classifier.class_names)
     predictions = classifier.predict(items, reject=False if reject is None else reject).sorted_by(sort)
     predictions.origin["model"]["folder"] = model.resolve().name  # answers are given away, and a path tells its owner
@@ -110,7 +110,7 @@ def evaluate(
     check_file(confusion, ".png", ".svg", drawn=True)
     check_file(page, ".html", ".htm", drawn=True)
     items = load_items(source, split=split, classes=classes)
-    classifier = _load_classifier(model, encoder)
+    classifier = load_classifier(model, encoder)
     result = classifier.evaluate(items, include_fitted=include_fitted)
     if confusion is not None:
         save_confusion(result, confusion)
@@ -150,7 +150,8 @@ def evaluate(
     report_quarantine(result.quarantined)
 
 
-def _load_classifier(folder: Path, encoder: str | None) -> Classifier:
+def load_classifier(folder: Path, encoder: str | None) -> Classifier:
+    """The classifier in ``folder``; an InputError for what else may be saved there."""
     from modalign.model.classifier import Classifier
     from modalign.model.loading_models import load
 

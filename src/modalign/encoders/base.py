@@ -203,7 +203,10 @@ class Encoder(ABC):
         tokens : bool, default=False
             Also return the patch tokens.
         """
-        inputs = self.preprocessing.inputs(prepared, self.device, self.dtype)
+        return self.encode_inputs(self.preprocessing.inputs(prepared, self.device, self.dtype), tokens=tokens)
+
+    def encode_inputs(self, inputs: dict[str, Tensor], *, tokens: bool = False) -> tuple[Tensor, Tensor | None]:
+        """The same of what the preprocessing made of a batch, in operations that can be recorded as a graph."""
         vectors, patches = self._forward(inputs, tokens)
         return unit(vectors.float()), None if patches is None else unit(patches.float())
 

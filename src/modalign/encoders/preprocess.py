@@ -156,11 +156,12 @@ class Preprocessing:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 (..., 3, H, W) → float32 (factor · x − mean) / std, as one multiplication and one addition."""
-        scale, shift = (v[:, None, None] for v in self._affine(pixels.device))
+        scale, shift = (v[:, None, None] for v in self.affine(pixels.device))
         floats = torch.empty(pixels.shape, dtype=torch.float32, device=pixels.device).copy_(pixels)
         return torch.addcmul(shift, floats, scale, out=floats)  # in place: new memory costs more than the arithmetic
 
-    def _affine(self, device: torch.device) -> tuple[Tensor, Tensor]:
+    def affine(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """(3,) factors and (3,) summands of :meth:`normalise`, float32."""
         mean, std = (torch.tensor(v, dtype=torch.float64) for v in (self.mean, self.std))
         return (self.factor / std).float().to(device), (-mean / std).float().to(device)
 
@@ -170,7 +171,7 @@ class Preprocessing:
         shapes = torch.tensor([p.shape[:2] for p in prepared])
         values = torch.zeros(len(prepared), self.max_patches, prepared[0].shape[2])
         mask = torch.zeros(len(prepared), self.max_patches, dtype=torch.int32)
-        scale, shift = self._affine(torch.device("cpu"))
+        scale, shift = self.affine(torch.device("cpu"))
         for row, patches in enumerate(prepared):
             n = patches.shape[0] * patches.shape[1]
             pixels = torch.from_numpy(patches).reshape(n, -1, 3).float()
@@ -184,9 +185,7 @@ class Preprocessing:
 
     def _resized(self, image: Image.Image, target: tuple[int, int]) -> np.ndarray:
         """The whole picture at (width, height) ``target``."""
-        if target == image.size:
-            return np.array(image)
-        if self.resample not in _FILTERS:
+        if target == image.size or self.resample not in _FILTERS:  # Pillow copies where nothing is to be resized
             return np.array(image.resize(target, resample=self.resample))
         return resize(to_pixels(image), target[1], target[0], _FILTERS[self.resample]).permute(1, 2, 0).numpy()
 

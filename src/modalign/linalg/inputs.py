@@ -31,8 +31,15 @@ def real(tensor: Tensor, name: str, *, ndim: int | None = None, finite: bool = T
     return tensor
 
 
+def traced() -> bool:
+    """Whether a graph is being recorded for export, in which no step may depend on the values of a tensor."""
+    return torch.compiler.is_exporting()
+
+
 def require_finite(tensor: Tensor, name: str) -> None:
-    """Raise unless all numbers are finite."""
+    """Raise unless all numbers are finite; in a recorded graph nothing is looked at."""
+    if traced():
+        return
     if tensor.numel() and not bool(torch.isfinite(tensor.detach().sum()) or torch.isfinite(tensor.detach()).all()):
         raise InputError(f"Expected finite numbers in {name}, got NaN or infinity; check where they come from.")
 

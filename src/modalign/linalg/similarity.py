@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from modalign.core.errors import InputError
-from modalign.linalg.inputs import ordinary, power_of_two, real
+from modalign.linalg.inputs import ordinary, power_of_two, real, traced
 
 CHUNK = 2**24  # cosines held at a time: 64 MB
 # Cosine from which two image vectors count as one picture. On CLIP ViT-B/32 features of Caltech101 and Oxford Flowers
@@ -46,6 +46,8 @@ def unit(X: Tensor) -> Tensor:
     if not X.numel():
         return X
     length = torch.linalg.vector_norm(X, dim=-1, keepdim=True)
+    if traced():
+        return X / length.masked_fill(length == 0, 1)
     if X.device.type == "cpu" and ordinary(length):
         return X / length  # the numbers of the lines below in half of their time; elsewhere the test costs more
     X = X / power_of_two(X)

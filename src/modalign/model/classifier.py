@@ -276,9 +276,9 @@ class Classifier:
     def _items_to_test_on(self, images: Any, split: Any, classes: Any) -> tuple[Items, np.ndarray]:
         """The images that may be tested on, and their labels in this classifier's numbering."""
         items = one_label_each(images_to_test_on(load_items(images, split=split, classes=classes)))
-        return items, self._labels(items)
+        return items, self.labels_of(items)
 
-    def _labels(self, items: Items) -> np.ndarray:
+    def labels_of(self, items: Items) -> np.ndarray:
         """Labels of ``items`` in this classifier's numbering, matched by name."""
         known = match_names(items.class_names, self.class_names)
         used = np.unique(items.labels[items.labels != UNLABELLED])

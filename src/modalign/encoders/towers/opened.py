@@ -143,7 +143,7 @@ class VisionTower(Layered):
             Pixels or prompts of another shape than the tower asks for.
         """
         self._check_pixels(pixels, self._patch.shape[1])
-        B = len(pixels)
+        B = pixels.shape[0]
         prompts, G = validate_prompts(prompts, "vision", self.width, self.depth, None, B, self.dtype, self.device)
         prompts = [self._each(p, B) for p in prompts]
         x = self._embed(pixels.to(self.device, self.dtype)).repeat(G, 1, 1)
@@ -236,7 +236,7 @@ class VisionTower(Layered):
 
     def _check_pixels(self, pixels: Tensor, channels: int) -> None:
         expected = (channels, self.image_size, self.image_size)
-        if pixels.ndim != 4 or tuple(pixels.shape[1:]) != expected or not len(pixels):
+        if pixels.ndim != 4 or tuple(pixels.shape[1:]) != expected or pixels.shape[0] == 0:
             raise InputError(
                 f"Expected pixels of shape (B, {', '.join(map(str, expected))}), got {tuple(pixels.shape)}."
             )
@@ -245,7 +245,7 @@ class VisionTower(Layered):
         """(B, 1 + patches, width): the class token and the patches, with their positions."""
         patches = F.conv2d(pixels, self._patch, stride=self.patch_size)
         positions = interpolated_positions(self._positions, *patches.shape[2:])
-        return torch.cat([self._class.expand(len(pixels), 1, -1), patches.flatten(2).mT], dim=1) + positions
+        return torch.cat([self._class.expand(pixels.shape[0], 1, -1), patches.flatten(2).mT], dim=1) + positions
 
     @staticmethod
     def _each(prompt: Tensor, B: int) -> Tensor:

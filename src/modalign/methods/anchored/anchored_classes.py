@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -105,13 +106,26 @@ class AnchoredClasses:
     def log_density(self, X: Tensor) -> Tensor:
         """(n, d) images → (n, C) log-densities, up to a constant that all classes share. Cost O(n d (d + C))."""
         white = torch.linalg.solve_triangular(self.factor, X.T, upper=False).T
-        centers = torch.linalg.solve_triangular(self.factor, self.means.T, upper=False).T
+        return self._among(white, self._centers(), bool((self.spread == 1).all()))
+
+    def recorded(self) -> Callable[[Tensor], Tensor]:
+        """:meth:`log_density` without a system to solve: everything that is the same for all images is computed now."""
+        eye = torch.eye(len(self.factor), dtype=self.factor.dtype)
+        whitening = torch.linalg.solve_triangular(self.factor, eye, upper=False).T
+        centers, alike = self._centers(), bool((self.spread == 1).all())
+        return lambda X: self._among(X @ whitening, centers, alike)
+
+    def _centers(self) -> Tensor:
+        return torch.linalg.solve_triangular(self.factor, self.means.T, upper=False).T
+
+    def _among(self, white: Tensor, centers: Tensor, alike: bool) -> Tensor:
+        """Log-densities of whitened images; ``alike``: all classes have the same spread."""
         origin = centers.mean(dim=0)
         white, centers = white - origin, centers - origin
-        if bool((self.spread == 1).all()):
+        if alike:
             return torch.addmm(-centers.square().sum(dim=1) / 2, white, centers.T)
         distance = white.square().sum(dim=1)[:, None] / 2 + centers.square().sum(dim=1) / 2 - white @ centers.T
-        return -distance / self.spread - X.shape[1] / 2 * self.spread.log()
+        return -distance / self.spread - white.shape[1] / 2 * self.spread.log()
 
 
 def _shrunk(scatter: Tensor, freedom: float, variance: float) -> Tensor:

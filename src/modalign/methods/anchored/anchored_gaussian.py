@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -136,19 +136,24 @@ class AnchoredGaussian(VectorMethod):
             self.diagnosis_["changed"] = (P[free].argmax(dim=1) != before).double().mean().item()
 
     def _scores(self, X: Tensor) -> Tensor:
-        X = unit(X)
-        state = (self.means_, self.factor_, self.spread_, self.class_sizes_)
-        means, factor, spread, sizes = (part.to(X.device) for part in state)
-        classes = AnchoredClasses(means, factor, spread, sizes, slope=0.0)
         text = self.prototypes_.to(X.device) if self.has_text_ else None
-        return self._mixed(X, classes, text, self.new_image_weight_)
+        return self._mixed(unit(X), self._classes_on(X.device).log_density, text, self.new_image_weight_)
 
-    def _mixed(self, X: Tensor, classes: AnchoredClasses, text: Tensor | None, weight: float) -> Tensor:
-        """s(x): (n, C)."""
+    def head(self) -> Callable[[Tensor], Tensor]:
+        text = self.prototypes_ if self.has_text_ else None
+        density = self._classes_on(self.means_.device).recorded()
+        return lambda X: self._mixed(unit(X), density, text, self.new_image_weight_)
+
+    def _classes_on(self, device: torch.device) -> AnchoredClasses:
+        state = (self.means_, self.factor_, self.spread_, self.class_sizes_)
+        return AnchoredClasses(*(part.to(device) for part in state), slope=0.0)
+
+    def _mixed(self, X: Tensor, density: Callable[[Tensor], Tensor], text: Tensor | None, weight: float) -> Tensor:
+        """s(x) of unit rows and the log-densities of the classes: (n, C)."""
         if text is None:
-            return max(weight, 1e-3) * classes.log_density(X)
+            return max(weight, 1e-3) * density(X)
         zero_shot = self.logit_scale_ * (X @ text.T)
-        return zero_shot if weight == 0 else torch.lerp(zero_shot, classes.log_density(X), weight)
+        return zero_shot if weight == 0 else torch.lerp(zero_shot, density(X), weight)
 
     def _settle(
         self, X: Tensor, y: Tensor, text: Tensor | None, n_classes: int, alpha: float, strength: float, u: float
@@ -168,7 +173,7 @@ class AnchoredGaussian(VectorMethod):
         start = known.to(X.dtype) if not alone else weights
         classes = AnchoredClasses.estimate(X, P, start, text, strength, labeled)
         for _ in range(self.rounds):
-            scores = self._mixed(X[free], classes, text, alpha)
+            scores = self._mixed(X[free], classes.log_density, text, alpha)
             P[free] = (scores if alone else scores / 2).softmax(dim=1)
             if u > 0 or alone:
                 classes = AnchoredClasses.estimate(X, P, weights, text, strength, labeled)
@@ -203,7 +208,7 @@ class AnchoredGaussian(VectorMethod):
             settled = [self._settle(A, a, text, problem.n_classes, alphas[0], strength, u)[0] for A, a, _, _ in parts]
             for alpha in alphas:
                 pairs = zip(settled, parts, strict=True)
-                scores = torch.cat([self._mixed(part[2], classes, text, alpha) for classes, part in pairs])
+                scores = torch.cat([self._mixed(part[2], classes.log_density, text, alpha) for classes, part in pairs])
                 merits[alpha, strength, u] = share_correct(scores, truth)
                 best.offer_value(scores / self.logit_scale_, ((alpha, strength, u), scores))
 

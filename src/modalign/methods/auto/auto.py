@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from modalign.core.features import UNLABELLED
-from modalign.methods.auto.auto_pool import Pool, member_scores
+from modalign.methods.auto.auto_pool import Pool, member_scores, spread_scores
 from modalign.methods.auto.auto_trials import groups_of_views, trials
 from modalign.methods.auto.auto_unjudged import Unjudged
 from modalign.methods.auto.auto_unlabeled import Agreement, agreed
@@ -133,12 +134,20 @@ class Auto(VectorMethod):
             self.transduction_ = self.classes_[torch.where(known.cpu(), problem.y.cpu(), found).numpy()]
 
     def _scores(self, X: Tensor) -> Tensor:
-        scores = (member_scores(member, X, len(self.classes_)) for member in self.members_)
+        return self._combined([member_scores(member, X, len(self.classes_)) for member in self.members_], X.dtype)
+
+    def head(self) -> Callable[[Tensor], Tensor]:
+        heads = [(member, member.head()) for member in self.members_]
+        C = len(self.classes_)
+        return lambda X: self._combined([spread_scores(own(X), member, C) for member, own in heads], X.dtype)
+
+    def _combined(self, scores: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+        """(n, C) log-probabilities of the ensemble, of the scores of its members."""
         parts = [log_probabilities(found, t) for found, t in zip(scores, self.temperatures_, strict=True)]
         if getattr(self, "agreement_", False):  # not in the first cards
-            return agreed(parts).to(X.dtype)
+            return agreed(parts).to(dtype)
         weighted = (weight * part for weight, part in zip(self.weights_, parts, strict=True))
-        return (self.sharpness_ * torch.stack([*weighted]).sum(dim=0)).to(X.dtype)
+        return (self.sharpness_ * torch.stack([*weighted]).sum(dim=0)).to(dtype)
 
     def _choose(self, problem: Problem, pool: Pool) -> None:
         """The ensemble that the judged images like best."""

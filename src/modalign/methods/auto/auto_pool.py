@@ -119,7 +119,11 @@ def fit_member(name: str, problem: Problem, seed: int, rows: Tensor | None = Non
 
 def member_scores(member: VectorMethod, X: Tensor, n_classes: int) -> Tensor:
     """(n, C) scores of a candidate; a class that it was not shown, and that no text told it of, is the least likely."""
-    scores = member._scores(X)
+    return spread_scores(member._scores(X), member, n_classes)
+
+
+def spread_scores(scores: Tensor, member: VectorMethod, n_classes: int) -> Tensor:
+    """(n, C) scores of all classes, from those of the classes that a candidate has."""
     if scores.shape[1] == n_classes:
         return scores
     table = scores.amin(dim=1, keepdim=True).repeat(1, n_classes)
@@ -157,4 +161,4 @@ def _judged(
     return found
 
 
-__all__ = ["WITH_LABELS", "Pool", "candidate_names", "fit_member", "member_scores"]
+__all__ = ["WITH_LABELS", "Pool", "candidate_names", "fit_member", "member_scores", "spread_scores"]

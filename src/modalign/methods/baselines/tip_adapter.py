@@ -107,6 +107,16 @@ class TipAdapter(VectorMethod):
         classes = self.key_classes_.to(X.device)
         return Cache(keys, classes, prototypes, self.logit_scale_, self.alpha_, self.beta_).logits(unit(X))
 
+    def head(self) -> Callable[[Tensor], Tensor]:
+        owners = F.one_hot(self.key_classes_, len(self.prototypes_)).float()
+
+        def logits(X: Tensor) -> Tensor:
+            X = unit(X)
+            votes = (self.beta_ * (X @ self.keys_.T - 1)).exp() @ owners
+            return self.logit_scale_ * (X @ self.prototypes_.T) + self.alpha_ * votes
+
+        return logits
+
     def _start(self, problem: Problem) -> tuple[Cache, tuple[Tensor, Tensor] | None]:
         """The untrained cache with α and β as given or as in the paper, and the validation images as unit rows."""
         X, self.key_classes_ = problem.labelled()

@@ -8,7 +8,7 @@ share, NumPy in and out, torch in and out, is here, once.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self, overload
 
 import numpy as np
@@ -163,6 +163,14 @@ class VectorMethod(ClassifierMixin, ProblemReader):
         """Values of :attr:`choices` as used: with them, the same images without validation images give this model."""
         check_is_fitted(self)
         return {name: getattr(self, f"{name}_") for name in self.choices}
+
+    def head(self) -> Callable[[Tensor], Tensor]:
+        """From (n, d) vectors to (n, C) logits, for a recorded graph: the numbers of ``_scores`` for any n.
+
+        Methods whose ``_scores`` works in blocks or solves systems have one of their own.
+        """
+        check_is_fitted(self)
+        return self._scores
 
     def for_classes(self, text: ClassText) -> Self:
         """What was learned, for other classes; see :func:`~modalign.methods.contract.transfer.with_classes`."""
