@@ -45,10 +45,12 @@ ALLOWED = {
     "testing": LEARNING | {"model.persistence", "testing"},
     "export": {"core", "data", "encoders", "methods.contract", "model", "export"},
     "report": LIBRARY | {"model", "segmentation", "audit", "report"},
+    "shards": {"core", "data", "encoders", "model", "shards"},
     "app": set(),
     "app.web": {"core", "app.web"},
     "cli": LIBRARY
-    | {"model", "segmentation", "audit", "report", "export", "app", "cli", "tune.training_state", "__version__"},
+    | {"model", "segmentation", "audit", "report", "export", "shards", "app", "cli", "tune.training_state"}
+    | {"__version__"},
 }
 
 

@@ -25,7 +25,6 @@ POSIX = pytest.mark.skipif(os.name == "nt", reason="no pipes and devices there")
 @pytest.mark.parametrize(
     "reader",
     [
-        load_items,
         lambda a: load_items([a]),
         Features.load,
         lambda a: read_json(a, "names"),
@@ -33,13 +32,19 @@ POSIX = pytest.mark.skipif(os.name == "nt", reason="no pipes and devices there")
         ma.load,
         ma.load_encoder,
     ],
-    ids=["items", "list", "features", "json", "output", "model", "encoder"],
+    ids=["list", "features", "json", "output", "model", "encoder"],
 )
 def test_an_address_is_named_as_it_was_given(address: str, spell: type, reader) -> None:
     with pytest.raises(InputError) as raised:
         reader(spell(address))
     assert f"the address '{address}', and addresses are not read" in str(raised.value)
     assert ("give the path '/home/me/a.jpg'" in str(raised.value)) == address.startswith("file:")
+
+
+def test_addresses_that_no_store_has_are_named_as_a_source_too() -> None:
+    for address in ("file:///home/me/a.jpg", "ftp://example.org/a.jpg"):
+        with pytest.raises(InputError, match=f"the address '{address}', and addresses are not read"):
+            load_items(address)
 
 
 @given(st.from_regex(r"[A-Za-z0-9 ._\\-]{0,8}(/[A-Za-z0-9 .:_-]{1,8}){0,3}", fullmatch=True))

@@ -29,6 +29,7 @@ UNFORESEEN = 70
 NO_READER = 141
 """Exit code when whatever reads the output has ended, such as ``| head``."""
 _CHECKPOINT = "training.json"  # the card of modalign.tune.training_state, without importing torch
+_PARTS = "_card.json"  # of modalign.core.part_files
 _MASKS = ("masks.partial.jsonl", "masks.json")  # of modalign.segmentation.mask_folder, without importing torch
 _EMBEDDING = ("embed", "fit", "compare", "predict", "evaluate", "audit", "demo")
 _OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EACCES,
@@ -78,6 +79,8 @@ def what_is_kept(command: str, options: Mapping[str, Any]) -> str:
             if default_cache().is_dir():
                 kept.append(f"image vectors computed so far in the cache '{default_cache()}'")
     checkpoint, record, out = options.get("checkpoint"), options.get("record"), options.get("out")
+    if out is not None and (Path(out) / _PARTS).is_file():
+        kept.append(f"finished parts in '{out}'")
     if command == "segment" and out is not None and any((Path(out) / name).is_file() for name in _MASKS):
         kept.append(f"the masks of finished photos in '{out}'")
     if checkpoint is not None and any(Path(checkpoint).glob(_CHECKPOINT)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -10,8 +11,10 @@ import typer
 
 from modalign.cli.assignments import hyperparameters_of, seconds_of
 from modalign.cli.options import AsJson, Device, EncoderName, Source, SplitFile, check_file, command
+from modalign.cli.shard_options import Addresses, OneShard, Ray, Shards, Workers, is_sharded, run_sharded
 from modalign.cli.terminal import command_line, print_json, print_table, report_quarantine, say
-from modalign.core.errors import InputError
+from modalign.core.errors import InputError, require_choice
+from modalign.core.renaming import CENTER, present_value
 
 if TYPE_CHECKING:
     from modalign.model.adaptation.holdout import Validation
@@ -21,18 +24,40 @@ if TYPE_CHECKING:
 @command()
 def embed(
     source: Source,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The features file (.npz) to write.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", help="Features file to write (.npz, or .safetensors to be mapped), or folder of parts."
+        ),
+    ],
     encoder: EncoderName = "tiny",
     view: Annotated[str, typer.Option(help="center or mirror.")] = "center",
     device: Device = "auto",
+    shards: Shards = None,
+    workers: Workers = None,
+    shard: OneShard = None,
+    ray: Ray = None,
+    dtype: Annotated[str, typer.Option(help="Type of the vectors in parts: float16 or float32.")] = "float16",
+    addresses: Addresses = False,
     as_json: AsJson = False,
 ) -> None:
     """Turn images into vectors, once; a second run over the same images encodes nothing."""
+    if is_sharded(shards, workers, shard, ray):
+        from modalign.shards import embed_shards
+        from modalign.shards.shard_jobs import EmbeddingJob
+
+        require_choice("--dtype", dtype, ("float16", "float32"))
+        job = EmbeddingJob(encoder, device, present_value("view", view, CENTER), store_type=dtype)
+        run_sharded(
+            partial(embed_shards, job=job), source, out, shards=shards, workers=workers, shard=shard, ray=ray,
+            addresses=addresses, as_json=as_json,
+        )  # fmt: skip
+        return
     from modalign.data.items import load_items
     from modalign.encoders import load_encoder
 
-    check_file(out, ".npz")
-    items = load_items(source)
+    check_file(out, ".npz", ".safetensors")
+    items = load_items(source, addresses=addresses)
     features = load_encoder(encoder, device=device).embed_images(items, view=view)
     features.save(out)
     if as_json:

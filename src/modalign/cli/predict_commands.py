@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modalign.cli.options import AsJson, SplitFile, check_file, command
+from modalign.cli.shard_options import Addresses, OneShard, Ray, Shards, Workers, is_sharded, run_sharded
 from modalign.cli.terminal import print_json, print_table, report_quarantine, say
 from modalign.core.errors import InputError, require_choice
 
@@ -21,7 +23,11 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files, or one folder, list or archive.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Write all probabilities of every image to this .csv, .json or .parquet."),
+        typer.Option(
+            "--out",
+            "-o",
+            help="Write all probabilities of every image to this .csv, .json, .parquet or folder of parts.",
+        ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to print per image.")] = 1,
     sort: Annotated[
@@ -34,9 +40,24 @@ def predict(
         ),
     ] = None,
     encoder: Annotated[str | None, typer.Option(help="Name or folder of the encoder, if it is not found.")] = None,
+    shards: Shards = None,
+    workers: Workers = None,
+    shard: OneShard = None,
+    ray: Ray = None,
+    addresses: Addresses = False,
     as_json: AsJson = False,
 ) -> None:
     """Classify new images and write the probability of every class."""
+    if is_sharded(shards, workers, shard, ray):
+        from modalign.shards import predict_shards
+
+        if out is None or len(images) != 1:
+            raise InputError("Expected one source of images and --out, a folder for parts, with --shards.")
+        run_sharded(
+            partial(predict_shards, model, encoder=encoder, reject=reject), images[0], out, shards=shards,
+            workers=workers, shard=shard, ray=ray, addresses=addresses, as_json=as_json,
+        )  # fmt: skip
+        return
     from modalign.data.items import load_items
     from modalign.model import exports
     from modalign.model.predictions import ORDERS, check_top
@@ -44,7 +65,7 @@ def predict(
     require_choice("--sort", sort, ORDERS)
     if out is not None:
         exports.check_output(out)
-    items = load_items(images[0] if len(images) == 1 else images)
+    items = load_items(images[0] if len(images) == 1 else images, addresses=addresses)
     classifier = load_classifier(model, encoder)
     check_top(top, classifier.class_names)
     predictions = classifier.predict(items, reject=False if reject is None else reject).sorted_by(sort)

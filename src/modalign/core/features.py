@@ -6,31 +6,22 @@ vectors of their own.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from modalign.core.arrays import is_finite, narrowed, real_array
+from modalign.core.arrays import is_finite, real_array
 from modalign.core.encoder_spec import EncoderSpec
 from modalign.core.errors import InputError
-from modalign.core.files import parse_json, read_npz, replacing
+from modalign.core.features_card import Quarantined as Quarantined
+from modalign.core.features_files import read_features, read_npz_features, write_features, write_npz_features
 from modalign.core.labels import UNLABELLED, check_ids, check_names, label_indices, places_of
+from modalign.core.part_files import mapped_parts
 
-_PARTS = {"", "train", "validation", "test", "unlabelled"}
 SHOWN = 20  # classes in the table of a notebook
-
-
-@dataclass(frozen=True)
-class Quarantined:
-    """An item that could not be used, and why."""
-
-    id: str
-    reason: str
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -151,60 +142,42 @@ class Features:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write one ``.npz`` (no pickle inside), readable with ``numpy.load``; atomic."""
+        """Write one file, atomically; :meth:`load` reads it.
+
+        ``.npz`` is compact and read into memory. ``.safetensors`` is mapped, so that features larger than memory can be
+        used; vectors of float16 stay in float16 there. Neither holds code.
+        """
         path = Path(path)
-        if path.suffix != ".npz":
-            raise InputError(f"Expected a file name ending in .npz, got '{path.name}'.")
-        card = {
-            "spec": asdict(self.spec) if self.spec else None,
-            "quarantined": [asdict(q) for q in self.quarantined],
-        }
-        arrays: dict[str, Any] = {
-            "vectors": self.vectors,
-            "ids": np.array(self.ids, dtype=np.str_),
-            "labels": self.labels,
-            "class_names": np.array(self.class_names, dtype=np.str_),
-            "card": np.array(json.dumps(card)),
-        }
-        if self.tokens is not None:
-            arrays["tokens"] = self.tokens
-        if self.parts:
-            arrays["parts"] = np.array(self.parts, dtype=np.str_)
-        with replacing(path) as file:
-            np.savez(file, **arrays)
-        return path
+        if path.suffix not in _WRITERS:
+            raise InputError(f"Expected a file name ending in .npz or .safetensors, got '{path.name}'.")
+        return _WRITERS[path.suffix](path, self)
 
     @classmethod
     def load(cls, path: str | Path) -> Features:
-        """Read what :meth:`save` wrote, or any ``.npz`` with at least an array ``vectors``."""
-        arrays: dict[str, Any] = read_npz(path, "a features file (.npz)")  # their types are checked with the features
-        if "vectors" not in arrays:
-            raise InputError(f"Expected an array 'vectors' in '{path}', got {sorted(arrays)}.")
-        spec, quarantined = _read_card(arrays["card"], path) if "card" in arrays else (None, ())
-        parts = tuple(map(str, arrays["parts"])) if "parts" in arrays and arrays["parts"].ndim else ()
-        if len(parts) not in (0, len(arrays["vectors"])) or not set(parts) <= _PARTS:
-            raise InputError(
-                f"Expected one of {sorted(_PARTS)} per image as parts in '{path}', got {len(parts)} others."
-            )
-        given = {name: arrays[name] for name in ("ids", "labels", "class_names", "tokens") if name in arrays}
-        vectors = narrowed(real_array(arrays["vectors"], "image vectors"))
-        return cls(vectors=vectors, spec=spec, quarantined=quarantined, parts=parts, **given)
+        """Read what :meth:`save` wrote, or any ``.npz`` with at least an array ``vectors``.
+
+        The arrays of a ``.safetensors`` file are read-only memory maps.
+        """
+        found = read_features(path) if Path(path).suffix == ".safetensors" else read_npz_features(path)
+        return cls(**found)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Features:
+        """Features of a file, as :meth:`load`, or of a folder of parts that ``modalign embed --shards`` wrote.
+
+        The parts of a folder are copied once into one file beside them, which is mapped from then on: n·d·2 bytes of
+        disk for float16, and no memory beyond the names and labels. Needs pyarrow the first time.
+        :func:`~modalign.core.part_files.stream_parts` reads part by part instead.
+
+        Raises
+        ------
+        InputError
+            The folder holds no finished set of parts, or a part is damaged.
+        """
+        return cls.load(mapped_parts(path) if Path(path).is_dir() else path)
 
 
-def _read_card(text: np.ndarray, path: str | Path) -> tuple[EncoderSpec | None, tuple[Quarantined, ...]]:
-    """The encoder and the items left out, as a features file says."""
-    card = parse_json(str(text), f"the card in '{path}'")
-    left_out = card.get("quarantined", []) if isinstance(card, dict) else None
-    if not isinstance(left_out, list) or not all(_is_quarantined(entry) for entry in left_out):
-        raise InputError(f"Expected the encoder and the items left out in the card of '{path}', got something else.")
-    spec = None if card.get("spec") is None else EncoderSpec.read(card["spec"])
-    return spec, tuple(Quarantined(**entry) for entry in left_out)
-
-
-def _is_quarantined(entry: object) -> bool:
-    if not isinstance(entry, dict) or set(entry) != {"id", "reason"}:
-        return False
-    return all(isinstance(text, str) for text in entry.values())
+_WRITERS = {".npz": write_npz_features, ".safetensors": write_features}
 
 
 def concatenate(parts: Sequence[Features]) -> Features:

@@ -16,10 +16,14 @@ from modalign.data.blobs import BytesBlob, FileBlob, ImageBlob, why_no_image
 from modalign.data.folders import divide_by_folders
 from modalign.data.inventory import Listing, printable
 from modalign.data.names import did_you_mean, siblings, some
+from modalign.data.remote import RemoteBlob, remote_address
 
 
-def list_memory(source: object, labels: object) -> Listing:
-    """The images of a list or an array; ``labels`` has one entry per image, or is None."""
+def list_memory(source: object, labels: object, *, addresses: bool = False) -> Listing:
+    """The images of a list or an array; ``labels`` has one entry per image, or is None.
+
+    Addresses are read only if ``addresses`` says so.
+    """
     _refuse_vectors(source)
     if isinstance(source, np.ndarray) and source.dtype.kind in "OUT" and source.ndim == 1:
         source = source.tolist()  # paths or pictures, as a column of a table holds them
@@ -39,7 +43,9 @@ def list_memory(source: object, labels: object) -> Listing:
     listing.given = name_entries(entries)
     missing: list[str] = []
     for i, (name, entry) in enumerate(zip(listing.given, entries, strict=True)):
-        if isinstance(entry, (str, os.PathLike)):
+        if addresses and isinstance(entry, (str, os.PathLike)) and (address := remote_address(entry)):
+            listing.add(name, RemoteBlob(address), keys[i])
+        elif isinstance(entry, (str, os.PathLike)):
             path = os.path.abspath(entry)
             reason = why_no_image(os.fspath(entry), path)
             if reason is None:

@@ -23,6 +23,8 @@ from modalign.data.in_memory import are_indices, label_keys, list_memory, name_e
 from modalign.data.inventory import Listing, has_image_suffix
 from modalign.data.itemset import PART, Items
 from modalign.data.names import did_you_mean, name_classes, siblings
+from modalign.data.remote import remote_address
+from modalign.data.remote_sources import list_address
 from modalign.data.splits.benchmarks import find_dataset
 from modalign.data.splits.split import Split, mark
 from modalign.data.splits.split_files import divide_by, divide_by_found, read_lists
@@ -35,6 +37,7 @@ def load_items(
     classes: object = None,
     labels: object = None,
     split: str | os.PathLike[str] | Split | None = None,
+    addresses: bool = False,
 ) -> Items:
     """Images from whatever a user has.
 
@@ -48,6 +51,7 @@ def load_items(
     a list                                 paths, Pillow images, arrays (H, W[, 3]) or bytes, also mixed
     an array (n, H, W) or (n, H, W, 3)     n pictures, uint8
     ``ROOT:NAME``                          a benchmark data set of a data root, with its official lists
+    ``s3://``, ``gs://``, ``https://`` …   one of the above behind an address; needs ``modalign[remote]``
     Items                                  itself
     =====================================  =====================================================================
 
@@ -66,6 +70,9 @@ def load_items(
         :meth:`~modalign.data.splits.split.Split.save` wrote, or a split of these items. Default: what the source says,
         by folders called train, val and test, by a column ``split`` of a table, or by a split file beside the images,
         whose order and class names are then those of the items.
+    addresses : bool, default=False
+        Whether a list or a table on this machine may name images by address; otherwise these are left out. Rows of a
+        table that is itself behind an address are read relative to it.
 
     Raises
     ------
@@ -91,9 +98,9 @@ def load_items(
             )
         if (benchmark := _benchmark(source)) is not None:
             return _relabel(_divided(benchmark, split), classes, labels)
-        listing = _list_path(source)
+        listing = _list_path(source, addresses)
     else:
-        listing = list_memory(source, None if ignore else labels)
+        listing = list_memory(source, None if ignore else labels, addresses=addresses)
     if not listing.ids and not listing.quarantined:
         detail = f" ({'; '.join(listing.told())})" if listing.told() else ""
         shown = f" in '{source}'" if isinstance(source, (str, os.PathLike)) else ""
@@ -135,7 +142,9 @@ def _items(listing: Listing, classes: object) -> Items:
     )
 
 
-def _list_path(source: str | os.PathLike[str]) -> Listing:
+def _list_path(source: str | os.PathLike[str], addresses: bool) -> Listing:
+    if address := remote_address(source):
+        return list_address(address)
     require_path(source, "images")
     path = Path(source)
     if not _exists(path):
@@ -151,7 +160,7 @@ def _list_path(source: str | os.PathLike[str]) -> Listing:
     if is_archive(path):
         return list_archive(root)
     if is_table(path):
-        return list_table(path)
+        return list_table(path, addresses=addresses)
     if has_image_suffix(path.name):
         listing = Listing()
         listing.add(name_entries([path])[0], FileBlob(root))

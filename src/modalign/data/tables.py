@@ -5,45 +5,63 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path, PurePath
 
 from modalign.core.errors import InputError
 from modalign.core.files import read_text
-from modalign.data.blobs import FileBlob, why_no_image
+from modalign.data.blobs import Blob, FileBlob, why_no_image
 from modalign.data.folders import divide_by_folders
 from modalign.data.inventory import Listing, has_image_suffix
 from modalign.data.names import natural_key, some
 from modalign.data.part_columns import find_parts
+from modalign.data.remote import RemoteBlob, remote_address
 from modalign.data.splits.division import part_called
 
 _PATH_COLUMNS = ("path", "image", "file", "filename", "filepath", "file_name", "file_path", "image_path", "img", "id")
 _LABEL_COLUMNS = ("class_name", "class", "label", "category", "target", "name")
 
 
-def is_table(path: Path) -> bool:
+def is_table(path: PurePath) -> bool:
     """Whether a file is read as a table of paths, by its ending."""
     return path.suffix.lower() in (".csv", ".tsv", ".txt", ".lst")
 
 
-def list_table(path: Path) -> Listing:
+Place = Callable[[str], tuple[str, Blob | None, str]]
+"""The path in a row → what tells two files apart, the file, and why it cannot be read where there is none."""
+
+
+def list_table(path: Path, *, addresses: bool = False) -> Listing:
     """The images that a table names, relative to its own folder; those that are not there are quarantined.
 
     A column with "train", "val" or "test" divides the images; without one, folders of these names in the paths do. A
     row that repeats another is dropped, also if it spells the path in another way; one image with two labels or in two
-    parts is an error.
+    parts is an error. Addresses are read only if ``addresses`` says so.
     """
-    text = read_text(path, "a table")
+    base = os.path.dirname(os.path.abspath(path))
+    return list_rows(read_text(path, "a table"), path, base, partial(_file_at, base, addresses))
+
+
+def _file_at(base: str, addresses: bool, name: str) -> tuple[str, Blob | None, str]:
+    if addresses and (address := remote_address(name)):
+        return address, RemoteBlob(address), ""
+    file = os.path.normpath(os.path.join(base, name))
+    reason = why_no_image(name, file)
+    return file, FileBlob(file) if reason is None else None, reason or ""
+
+
+def list_rows(text: str, path: PurePath, base: str, place: Place) -> Listing:
+    """The images of a table whose ``text`` was read; ``path`` says its name, ``base`` what its rows are relative to."""
     rows = _csv_rows(text, path) if path.suffix.lower() in (".csv", ".tsv") else _list_rows(text)
     listing = Listing()
     seen: dict[str, tuple[str | None, str, int]] = {}
     repeated = 0
-    base = os.path.dirname(os.path.abspath(path))
     for line, name, label, part in rows:
         if not name:
             listing.refuse(f"{path.name}, line {line}", "the row names no file")
             continue
-        file = os.path.normpath(os.path.join(base, name))
+        file, blob, reason = place(name)
         if file in seen:
             *before, first = seen[file]
             for what, old, new in zip(("label", "part"), before, (label, part), strict=True):
@@ -55,9 +73,8 @@ def list_table(path: Path) -> Listing:
             repeated += 1
             continue
         seen[file] = (label, part, line)
-        reason = why_no_image(name, file)
-        if reason is None:
-            listing.add(name, FileBlob(file), label, part_called(part))
+        if blob is not None:
+            listing.add(name, blob, label, part_called(part))
         else:
             listing.refuse(name, reason)
     if listing.quarantined and not listing.ids:
@@ -85,7 +102,7 @@ def _divide(listing: Listing, values: set[str]) -> None:
         divide_by_folders(listing)
 
 
-def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, str, str | None, str]]:
+def _csv_rows(text: str, path: PurePath) -> Iterator[tuple[int, str, str | None, str]]:
     """(line, path, label, part as in the file) of every row."""
     lines = [f"{line}\n" for line in text.split("\n")]  # and at no other sign, which names may hold
     delimiter = max("\t,;|", key=lines[0].count)
@@ -113,7 +130,7 @@ def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, str, str | None, str
             yield line, _posix(name), label or None, part_of(row)
 
 
-def _named_columns(header: list[str], path: Path) -> tuple[int, int | None]:
+def _named_columns(header: list[str], path: PurePath) -> tuple[int, int | None]:
     """Where the paths and the labels are."""
     names = [cell.strip().casefold() for cell in header]
     where = next((names.index(c) for c in _PATH_COLUMNS if c in names), None)

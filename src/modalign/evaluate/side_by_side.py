@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
-from types import ModuleType
+from multiprocessing import get_context
 from typing import Any, Protocol, TypeVar
 
 import torch
 
+from modalign.core.child_processes import follow_parent, without_main
 from modalign.core.errors import ModalignError, argument, current_options, options
 from modalign.methods import OTHER_METHODS
 
@@ -66,7 +61,7 @@ def run_side_by_side(
         initargs=(make, arguments, current_options(), registered),
     )
     try:
-        with _without_main():
+        with without_main():
             found = pool.map(_run, cells)  # starts the processes
         yield from found
     except KeyboardInterrupt:  # nobody waits for runs that may take minutes; the finished ones are in the record
@@ -87,20 +82,6 @@ def _importable(cls: type) -> bool:
     return cls.__module__ != "__main__" and "<locals>" not in cls.__qualname__
 
 
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """Let new processes not run the caller's script again: it need not guard itself with ``__name__``.
-
-    The processes use nothing of it. A script without the guard would start a comparison in each of them.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
 _own: list[tuple[Worker[Any, Any], Mapping[str, str] | None]] = []  # of a process that works for another
 
 
@@ -110,12 +91,7 @@ def _start(
     names: Mapping[str, str] | None,
     registered: Mapping[str, type],
 ) -> None:
-    def end_together() -> None:
-        parent_process().join()  # type: ignore[union-attr]  # runs in a child alone
-        os._exit(1)
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one decides
-    threading.Thread(target=end_together, daemon=True).start()
+    follow_parent()
     torch.set_num_threads(1)
     OTHER_METHODS.registered.update(registered)
     _own.append((make(*arguments), names))

@@ -110,7 +110,7 @@ class Classifier:
         if not isinstance(reject, (bool, int, float, np.number)):
             raise InputError(f"Expected {argument('reject')} as a share of images, True or False, got {reject!r}.")
         level = 0.05 if reject is True else float(reject)
-        rejection = None if reject is False else self._require_rejection(level)
+        rejection = None if reject is False else self.require_rejection(level)
         found = self._answer(images)
         seen, rejected = found.scored, None
         if rejection is not None:
@@ -254,7 +254,7 @@ class Classifier:
         fitted = tuple(name for name in known if name not in validated)
         return {"fitted": fitted, "validated": None if self.validated_on is None else tuple(validated)}
 
-    def _require_rejection(self, level: float) -> Rejection:
+    def require_rejection(self, level: float) -> Rejection:
         """What refuses images; raise, with a way out, unless enough images were held out to refuse at ``level``."""
         found = Rejection("probability", ()) if self.rejection is None else self.rejection
         needed = images_needed(level) if 0 < level < 1 else 0

@@ -9,6 +9,7 @@ from modalign.core.files.cards import CardFormat
 from modalign.core.files.npz import damaged_contents, read_npz
 from modalign.core.files.reading import (
     NotRegularError,
+    address_of,
     is_regular,
     open_file,
     open_regular,
@@ -25,6 +26,7 @@ from modalign.core.files.writing import check_writable, make_folder, replacing, 
 __all__ = [
     "CardFormat",
     "NotRegularError",
+    "address_of",
     "append_line",
     "check_writable",
     "damaged_contents",

@@ -96,13 +96,23 @@ def require_path(path: str | os.PathLike[str], what: str) -> None:
         raise InputError(f"Expected {what} on this machine, got {reason}.")
 
 
-def why_no_path(path: str | os.PathLike[str]) -> str | None:
-    """What an address is and what to do, or None for a path."""
+def address_of(path: str | os.PathLike[str]) -> tuple[str, str] | None:
+    """Scheme and address (``s3://bucket/a.jpg``) of an address, also as :class:`Path` spells it; None for a path."""
     found = _ADDRESS.match(os.fspath(path))
     if not found or os.path.lexists(f"{found[1]}:"):
         return None
-    address = f"{found[1]}://{'/' if found[1].lower() == 'file' else ''}{found[2]}"
-    advice = f"give the path '/{found[2]}'" if found[1].lower() == "file" else "download it first and give its path"
+    scheme = found[1].lower()
+    return scheme, f"{found[1]}://{'/' if scheme == 'file' else ''}{found[2]}"
+
+
+def why_no_path(path: str | os.PathLike[str]) -> str | None:
+    """What an address is and what to do, or None for a path."""
+    if (found := address_of(path)) is None:
+        return None
+    scheme, address = found
+    advice = "download it first and give its path"
+    if scheme == "file":
+        advice = f"give the path '{address.removeprefix('file://').removeprefix('FILE://')}'"
     return f"the address '{address}', and addresses are not read; {advice}"
 
 

@@ -8,7 +8,7 @@ without a reason. Each of these is quarantined.
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from pathlib import PurePath
 
 from modalign.core.errors import InputError
 from modalign.data.archives.members import Members, leaves_archive
@@ -20,7 +20,7 @@ from modalign.data.inventory import Listing, is_split_file
 _ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
 
-def is_archive(path: Path) -> bool:
+def is_archive(path: PurePath) -> bool:
     """Whether a file is read as an archive, by its ending."""
     return path.name.lower().endswith(_ENDINGS)
 

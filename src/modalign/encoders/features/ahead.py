@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Condition
 from typing import Any, TypeVar
+
+from modalign.core.child_processes import usable_cpus
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -18,6 +20,13 @@ RESULT_BYTES = 2**29
 """No new file is begun while results that nobody took yet hold more than this."""
 _AT_ONCE = 16
 _AT_ONCE_BYTES = 2**23
+_share = sys.maxsize  # processors that this process is to use
+
+
+def share_cpus(count: int) -> None:
+    """Read with at most ``count`` threads from now on, in a process that is one of several on a machine."""
+    global _share
+    _share = count
 
 
 def read_ahead(
@@ -42,8 +51,7 @@ def read_ahead(
         Bytes that a job reads. Memory: :data:`READ_BYTES`, or one larger job alone, and :data:`RESULT_BYTES` and a
         result for each thread.
     """
-    # As many as this process may use: a container is often given fewer than the machine has.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = min(usable_cpus(), _share)
     gate = _Gate()
     waiting: deque[tuple[int, Future[list[B]]]] = deque()
 

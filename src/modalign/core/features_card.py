@@ -1,0 +1,56 @@
+"""What a file of features says beside its arrays: the encoder, and the items that were left out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modalign.core.encoder_spec import EncoderSpec
+from modalign.core.errors import InputError
+from modalign.core.files import parse_json
+
+if TYPE_CHECKING:
+    from modalign.core.features import Features
+
+PARTS = {"", "train", "validation", "test", "unlabelled"}
+"""What the part of an image may be."""
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """An item that could not be used, and why."""
+
+    id: str
+    reason: str
+
+
+def features_card(features: Features) -> dict[str, Any]:
+    """The card of features, as JSON knows it."""
+    return {
+        "spec": asdict(features.spec) if features.spec else None,
+        "quarantined": [asdict(entry) for entry in features.quarantined],
+    }
+
+
+def read_features_card(text: str, path: str | Path) -> tuple[EncoderSpec | None, tuple[Quarantined, ...]]:
+    """The encoder and the items left out, as a features file says."""
+    card = parse_json(text, f"the card in '{path}'")
+    left_out = card.get("quarantined", []) if isinstance(card, dict) else None
+    if not isinstance(left_out, list) or not all(map(_is_quarantined, left_out)):
+        raise InputError(f"Expected the encoder and the items left out in the card of '{path}', got something else.")
+    spec = None if card.get("spec") is None else EncoderSpec.read(card["spec"])
+    return spec, tuple(Quarantined(**entry) for entry in left_out)
+
+
+def check_parts(parts: tuple[str, ...], n: int, path: str | Path) -> tuple[str, ...]:
+    """``parts`` of n images of a file, or none."""
+    if len(parts) not in (0, n) or not set(parts) <= PARTS:
+        raise InputError(f"Expected one of {sorted(PARTS)} per image as parts in '{path}', got {len(parts)} others.")
+    return parts
+
+
+def _is_quarantined(entry: object) -> bool:
+    if not isinstance(entry, dict) or set(entry) != {"id", "reason"}:
+        return False
+    return all(isinstance(text, str) for text in entry.values())

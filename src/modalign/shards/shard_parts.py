@@ -1,0 +1,166 @@
+"""Writing parts: the same rows always become the same bytes, and a part appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from modalign.core.errors import InputError, require
+from modalign.core.features import Quarantined
+from modalign.core.files import parse_json, read_json, replacing, write
+from modalign.core.part_files import CARD_FILE, FORMAT_OF_PARTS, MANIFEST_FILE
+from modalign.data.names import natural_key
+
+
+class PartRows(NamedTuple):
+    """The rows of one part: n images that could be used with a column of values each, and those that could not."""
+
+    ids: Sequence[str]
+    contents: Sequence[bytes | None]
+    columns: dict[str, Any]
+    left_out: Sequence[Quarantined]
+
+
+@dataclass(frozen=True)
+class PartReport:
+    """What is known of a part without reading its rows."""
+
+    shard: str
+    file: str
+    rows: int
+    unreadable: int
+    classes: tuple[str, ...]
+    bytes: int
+
+
+def part_file(key: str) -> str:
+    """Name of the part with this key."""
+    return f"part-{key}.parquet"
+
+
+def vector_columns(vectors: np.ndarray, labels: Sequence[str | None]) -> dict[str, Any]:
+    """``vector``, a list of fixed size, and ``label`` of (n, d) vectors."""
+    arrow = require("pyarrow", "parquet")
+    return {"vector": _fixed_size(vectors), "label": arrow.array(labels, arrow.string())}
+
+
+def answer_columns(probabilities: np.ndarray, names: Sequence[str], rejected: list[bool] | None) -> dict[str, Any]:
+    """``name``, ``probability``, the (n, C) ``probabilities`` as float32 lists, and ``rejected`` where it was asked."""
+    arrow = require("pyarrow", "parquet")
+    best = probabilities.max(axis=1, initial=0.0)
+    columns = {"name": arrow.array(names, arrow.string()), "probability": arrow.array(best, arrow.float32())}
+    if rejected is not None:
+        columns["rejected"] = arrow.array(rejected, arrow.bool_())
+    return columns | {"probabilities": _fixed_size(probabilities.astype(np.float32))}
+
+
+def write_part(folder: Path, file: str, shard: str, settings: dict[str, Any], rows: PartRows) -> PartReport:
+    """Write a part under its name, unless it is there.
+
+    Images that could not be used come last, with a reason and nulls. The same rows give the same bytes, so that it does
+    not matter who of several writers of one part comes first.
+    """
+    arrow, parquet = require("pyarrow", "parquet"), require("pyarrow.parquet", "parquet")
+    n, q = len(rows.ids), len(rows.left_out)
+    columns = {
+        "id": arrow.array([*rows.ids, *(entry.id for entry in rows.left_out)], arrow.string()),
+        "sha256": arrow.array([*rows.contents, *[None] * q], arrow.binary(32)),
+    }
+    for name, values in rows.columns.items():
+        column = values if isinstance(values, arrow.Array) else arrow.array(values, arrow.string())
+        columns[name] = arrow.concat_arrays([column, arrow.nulls(q, column.type)]) if q else column
+    columns["reason"] = arrow.array([*[None] * n, *(entry.reason for entry in rows.left_out)], arrow.string())
+    labels = rows.columns["label"].to_pylist() if "label" in rows.columns else []
+    classes = sorted({label for label in labels if label is not None}, key=natural_key)
+    note = {"format": FORMAT_OF_PARTS, "shard": shard, "rows": n, "unreadable": q, "classes": classes, **settings}
+    table = arrow.table(columns).replace_schema_metadata({"modalign": json.dumps(note, sort_keys=True)})
+    with replacing(folder / file, overwrite=False) as stream:
+        parquet.write_table(
+            table, stream, compression="zstd", use_dictionary=["label", "part", "name", "reason"],
+            write_page_checksum=True, row_group_size=max(1, len(table)), store_schema=True,
+        )  # fmt: skip
+    return PartReport(shard, file, n, q, tuple(classes), (folder / file).stat().st_size)
+
+
+def read_report(folder: Path, file: str, shard: str) -> PartReport:
+    """What the end of a part says of it; its rows are not read."""
+    parquet = require("pyarrow.parquet", "parquet")
+    path = folder / file
+    try:
+        note = parse_json(parquet.read_metadata(path).metadata[b"modalign"].decode(), f"'{path}'")
+        counts = int(note["rows"]), int(note["unreadable"])
+        return PartReport(shard, file, *counts, tuple(note["classes"]), path.stat().st_size)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"Expected a part, '{path}' is damaged: {reason}; delete it and run the command again."
+        ) from None
+
+
+def agree_on_card(folder: Path, kind: str, source: str, settings: dict[str, Any]) -> None:
+    """Write what the rows in ``folder`` are, or raise unless the folder holds rows of the same settings and source."""
+    entries = {"format": FORMAT_OF_PARTS, "kind": kind, "source": source, "settings": settings}
+    if not (folder / CARD_FILE).exists():
+        write(folder / CARD_FILE, json.dumps(entries, indent=1), overwrite=False)
+    found = read_json(folder / CARD_FILE, "the card of a folder of parts")
+    for name, value in json.loads(json.dumps(entries)).items():
+        there = found.get(name) if isinstance(found, dict) else None
+        if there != value:
+            differ = [key for key in value if not isinstance(there, dict) or there.get(key) != value[key]]
+            what = f"{', '.join(differ)} of another run" if name == "settings" else f"{name} '{there}', not '{value}'"
+            raise InputError(f"Expected an empty folder, '{folder}' holds parts with {what}; choose another folder.")
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """The settings that the card of a folder of parts names; {} if there is none yet."""
+    if not (folder / CARD_FILE).exists():
+        return {}
+    found = read_json(folder / CARD_FILE, "the card of a folder of parts")
+    settings = found.get("settings") if isinstance(found, dict) else None
+    return settings if isinstance(settings, dict) else {}
+
+
+def close_set(
+    folder: Path, kind: str, settings: dict[str, Any], reports: Sequence[PartReport], first: Sequence[str]
+) -> Path:
+    """Write the manifest of a finished set.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds the parts.
+    kind : str
+        "features" or "answers".
+    settings : dict
+        Of the rows.
+    reports : sequence of PartReport
+        All parts, in the order of the shards.
+    first : sequence of str
+        Class names that the source puts in order, also of classes without an image; others follow in natural order.
+    """
+    others = {name for report in reports for name in report.classes} - set(first)
+    entries = {
+        "format": FORMAT_OF_PARTS,
+        "kind": kind,
+        "settings": settings,
+        "classes": [*first, *sorted(others, key=natural_key)],
+        "rows": sum(report.rows for report in reports),
+        "unreadable": sum(report.unreadable for report in reports),
+        "parts": [
+            {"shard": r.shard, "file": r.file, "rows": r.rows, "unreadable": r.unreadable, "bytes": r.bytes}
+            for r in reports
+        ],
+    }
+    return write(folder / MANIFEST_FILE, json.dumps(entries, indent=1))
+
+
+def _fixed_size(values: np.ndarray) -> Any:
+    """(n, d) numbers as an array of lists of d."""
+    arrow = require("pyarrow", "parquet")
+    flat = arrow.array(np.ascontiguousarray(values).reshape(-1))
+    return arrow.FixedSizeListArray.from_arrays(flat, values.shape[1])

@@ -1,0 +1,138 @@
+"""Input shards: runs of images of a list, archives, and row groups of Parquet files.
+
+A shard can be sent to another process, says in :meth:`Shard.stamp` what its content depends on, and is opened where it
+is worked on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from modalign.data.blobs import BytesBlob, FileBlob
+from modalign.data.items import Items, load_items
+from modalign.data.remote import RemoteBlob, local_copy, remote_address
+from modalign.shards.parquet_images import read_row_group
+from modalign.shards.webdataset import with_sample_labels
+
+KEY_DIGITS = 20  # of 16 values each: two of a billion shards share a key with a probability below 1e-6
+
+
+class Shard(Protocol):
+    """A part of the input.
+
+    Attributes
+    ----------
+    name : str
+        Unique among the shards of a source and the same in every run.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def stamp(self) -> object:
+        """What changes whenever the content may have, as JSON knows it."""
+
+    def open(self) -> AbstractContextManager[Items]:
+        """The images; they can be read while the context is open."""
+
+
+def key_of(shard: Shard, settings: str) -> str:
+    """The name of the part that is made of ``shard`` with these settings, as hexadecimal digits."""
+    text = json.dumps([settings, shard.name, shard.stamp()], ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
+
+
+@dataclass(frozen=True)
+class ImageShard:
+    """A run of a list of images."""
+
+    name: str
+    items: Items
+
+    def stamp(self) -> object:
+        """Names, classes, parts, and for each file its size and what the file system or the store says of its age."""
+        names = self.items.class_names
+        labels = [None if k < 0 else names[k] for k in self.items.labels.tolist()]
+        return [list(self.items.ids), labels, self.items.parts.tolist(), list(map(_stamp, self.items.blobs))]
+
+    def open(self) -> AbstractContextManager[Items]:
+        """The images as they are."""
+        return nullcontext(self.items)
+
+
+@dataclass(frozen=True)
+class ArchiveShard:
+    """A tar or zip file, on this machine or behind an address.
+
+    Attributes
+    ----------
+    name : str
+        Stands before the names of its images.
+    place : str
+        Path or address.
+    size, version : int, str
+        Of the file.
+    """
+
+    name: str
+    place: str
+    size: int
+    version: str
+
+    def stamp(self) -> object:
+        """Size and age of the file."""
+        return [self.size, self.version]
+
+    @contextmanager
+    def open(self) -> Iterator[Items]:
+        """The members that are images; labels by folders, or by the files beside the images as WebDataset has them."""
+        with _local(self.place) as path:
+            items = with_sample_labels(load_items(path), path)
+            yield replace(items, ids=tuple(f"{self.name}/{name}" for name in items.ids), given=())
+
+
+@dataclass(frozen=True)
+class RowGroupShard:
+    """A row group of a Parquet file, on this machine or behind an address; fields as of :class:`ArchiveShard`.
+
+    Attributes
+    ----------
+    group : int
+        Number of the row group.
+    """
+
+    name: str
+    place: str
+    size: int
+    version: str
+    group: int
+
+    def stamp(self) -> object:
+        """Size and age of the file, and the row group."""
+        return [self.size, self.version, self.group]
+
+    @contextmanager
+    def open(self) -> Iterator[Items]:
+        """The images of the rows."""
+        yield read_row_group(self.place, self.group, self.name)
+
+
+def _local(place: str) -> AbstractContextManager[Path]:
+    return local_copy(place) if remote_address(place) else nullcontext(Path(place))
+
+
+def _stamp(blob: object) -> object:
+    """What changes with the bytes of an image; where it lies does not count."""
+    if isinstance(blob, RemoteBlob):
+        return [blob.size(), blob.version] if blob.version or blob.size() else blob.address
+    if isinstance(blob, FileBlob):
+        identity = blob.identity()
+        return None if identity is None else [identity[1], identity[2]]
+    assert isinstance(blob, BytesBlob)
+    return hashlib.sha256(blob.data).hexdigest()

@@ -1,0 +1,209 @@
+"""Sharded work from end to end: plan, compute what is missing, close the set."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modalign.core.errors import InputError, argument, require
+from modalign.core.files import make_folder, require_own_folder, sweep
+from modalign.core.part_files import CARD_FILE, PART_NAME
+from modalign.core.progress import track
+from modalign.shards.shard_jobs import AnsweringJob, Compute, EmbeddingJob, Job, settings_text
+from modalign.shards.shard_parts import (
+    PartReport,
+    agree_on_card,
+    close_set,
+    part_file,
+    read_report,
+    settings_of,
+    write_part,
+)
+from modalign.shards.shard_plan import Plan, plan_shards
+from modalign.shards.shard_sources import Shard, key_of
+
+
+@dataclass(frozen=True)
+class Task:
+    """A shard whose part is missing, and the name of the part."""
+
+    shard: Shard
+    file: str
+
+
+@dataclass(frozen=True)
+class ShardedRun:
+    """What a run did.
+
+    Attributes
+    ----------
+    shards, computed, skipped : int
+        Shards of the source, those computed here, and those whose part was there.
+    rows, unreadable : int
+        Of the finished set, or of what was computed here where it is not finished.
+    finished : bool
+        Whether all parts are there and the manifest names them.
+    notes : tuple of str
+        What a person should know of the source.
+    """
+
+    shards: int
+    computed: int
+    skipped: int
+    rows: int
+    unreadable: int
+    finished: bool
+    notes: tuple[str, ...] = ()
+
+
+Scheduler = Callable[[Job, Sequence[Task], Path], Iterator[PartReport]]
+"""Computes tasks in any order and yields a report of each; see :func:`in_this_process`."""
+
+
+class ShardWorker:
+    """Turns tasks into parts; loads what the job needs once."""
+
+    def __init__(self, job: Job, folder: Path, started: tuple[Compute, dict[str, Any]] | None = None) -> None:
+        self._folder = folder
+        self._compute, self._settings = job.start() if started is None else started
+        if json.loads(json.dumps(self._settings)) != settings_of(folder):
+            raise InputError(
+                f"Expected the encoder and the settings that '{folder / CARD_FILE}' names, this machine has others; "
+                "install the same versions and weights everywhere."
+            )
+
+    def run(self, task: Task) -> PartReport:
+        """The part of one shard, unless somebody else has made it by now."""
+        if (self._folder / task.file).exists():
+            return read_report(self._folder, task.file, task.shard.name)
+        with task.shard.open() as items:
+            rows = self._compute(items)
+        return write_part(self._folder, task.file, task.shard.name, self._settings, rows)
+
+
+def embed_shards(
+    source: Any,
+    out: str | Path,
+    job: EmbeddingJob | None = None,
+    *,
+    shards: int | None = None,
+    only: tuple[int, int] | None = None,
+    scheduler: Scheduler | None = None,
+    addresses: bool = False,
+) -> ShardedRun:
+    """Vectors of all images of a source as a folder of parts, which :meth:`modalign.Features.open` reads.
+
+    A part is named by a hash of its shard, the encoder and the settings, appears by rename, and is not computed if it
+    is there. So the same call goes on where an earlier one was killed, and several may run at once, on one machine or
+    on many that share the folder. Batches do not cross shards: on the same machine with the same threads per process,
+    the parts are the same bytes however the work is divided.
+
+    Parameters
+    ----------
+    source : object
+        See :func:`~modalign.shards.shard_plan.plan_shards`.
+    out : str or Path
+        The folder, made if it is not there.
+    job : EmbeddingJob or None, default=None
+        The encoder and the types; by default the embedded one.
+    shards : int or None, default=None
+        Number of shards of a list of images; by default of 4,096 images each.
+    only : tuple of (int, int) or None, default=None
+        (i, n): of all shards those with the numbers i, i + n, i + 2 n, …; for n calls that know nothing of each other.
+    scheduler : callable or None, default=None
+        Who computes; by default this process. See :func:`~modalign.shards.workers.in_processes` and
+        :func:`~modalign.shards.ray_tasks.on_ray`.
+    addresses : bool, default=False
+        As for :func:`~modalign.load_items`.
+
+    Raises
+    ------
+    InputError
+        The folder holds something else, or parts with other settings or of another source.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.data.digits import load_digits
+    >>> from modalign.shards import embed_shards
+    >>> embed_shards(load_digits().select(range(30)), "vectors", shards=3).computed
+    3
+    >>> ma.Features.open("vectors").vectors.shape
+    (30, 128)
+    """
+    return _run(plan_shards(source, shards, addresses=addresses), Path(out), job or EmbeddingJob(), only, scheduler)
+
+
+def predict_shards(
+    model: str | Path,
+    source: Any,
+    out: str | Path,
+    *,
+    encoder: str | None = None,
+    reject: float | None = None,
+    shards: int | None = None,
+    only: tuple[int, int] | None = None,
+    scheduler: Scheduler | None = None,
+    addresses: bool = False,
+) -> ShardedRun:
+    """Answers of a saved model for all images of a source, as a folder of parts; see :func:`embed_shards`.
+
+    A part has the columns ``id``, ``sha256``, ``name``, ``probability``, ``rejected`` if it was asked,
+    ``probabilities`` in the order of the model's classes, which stand in the metadata, and ``reason``.
+
+    Parameters
+    ----------
+    model : str or Path
+        Folder of the model.
+    source, out, shards, only, scheduler, addresses : object
+        As for :func:`embed_shards`.
+    encoder, reject : str or None, float or None
+        As for :func:`modalign.load` and :meth:`modalign.Classifier.predict`.
+    """
+    job = AnsweringJob(os.path.abspath(model), encoder, reject)
+    return _run(plan_shards(source, shards, addresses=addresses), Path(out), job, only, scheduler)
+
+
+def in_this_process(job: Job, tasks: Sequence[Task], folder: Path, started: Any = None) -> Iterator[PartReport]:
+    """One shard after the other, here."""
+    worker = ShardWorker(job, folder, started)
+    yield from map(worker.run, tasks)
+
+
+def _run(plan: Plan, out: Path, job: Job, only: tuple[int, int] | None, scheduler: Scheduler | None) -> ShardedRun:
+    require("pyarrow.parquet", "parquet")
+    if only is not None and not 0 <= only[0] < only[1]:
+        raise InputError(f"Expected {argument('shard')} as i/n with i from 0 to n − 1, got {only[0]}/{only[1]}.")
+    require_own_folder(out, "parts of an earlier run", CARD_FILE, lambda name: False)
+    started = job.like(settings_of(out)).start()
+    settings = started[1]
+    job = job.like(settings)
+    make_folder(out)
+    agree_on_card(out, job.kind, plan.source, settings)
+    text = settings_text(job.kind, settings)
+    tasks = [Task(shard, part_file(key_of(shard, text))) for shard in plan.shards]
+    mine = tasks if only is None else tasks[only[0] :: only[1]]
+    there = {name for name in os.listdir(out) if PART_NAME.fullmatch(name)}
+    missing = [task for task in mine if task.file not in there]
+    found: dict[str, PartReport] = {}
+    if missing:
+        reports = in_this_process(job, missing, out, started) if scheduler is None else scheduler(job, missing, out)
+        for report in track(reports, "Shards", total=len(missing), unit="shards"):
+            found[report.file] = report
+    computed = list(found.values())
+    there = set(os.listdir(out))
+    finished = all(task.file in there for task in tasks)
+    if finished:
+        with ThreadPoolExecutor(16) as pool:  # the ends of files, which may lie on a slow disk
+            others = [task for task in tasks if task.file not in found]
+            found |= {r.file: r for r in pool.map(lambda t: read_report(out, t.file, t.shard.name), others)}
+        computed = [found[task.file] for task in tasks]
+        close_set(out, job.kind, settings, computed, plan.class_names)
+        sweep(out)
+    rows, unreadable = sum(r.rows for r in computed), sum(r.unreadable for r in computed)
+    return ShardedRun(len(tasks), len(missing), len(mine) - len(missing), rows, unreadable, finished, plan.notes)

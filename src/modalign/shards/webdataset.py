@@ -1,0 +1,62 @@
+"""Labels of WebDataset archives: a sample is the files that share a name up to its first dot."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from modalign.core.labels import UNLABELLED
+from modalign.data.items import Items
+from modalign.data.names import natural_key
+
+_LABEL_FIELDS = ("class_name", "class", "label", "cls")
+_LABEL_LIMIT = 2**16  # bytes of a file that holds a label
+
+
+def with_sample_labels(items: Items, path: Path) -> Items:
+    """The images with the labels of ``.cls`` files, or of a field ``class``, ``label`` or ``cls`` of ``.json`` files.
+
+    Captions (``.txt``) are no classes. An archive that has labels by its folders keeps these.
+    """
+    if (items.labels != UNLABELLED).any() or not tarfile.is_tarfile(path):
+        return items
+    found: dict[str, str] = {}
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                ending = member.name.rpartition(".")[2].lower()
+                if ending in ("cls", "json") and member.isreg() and member.size <= _LABEL_LIMIT:
+                    file = archive.extractfile(member)
+                    label = _label(ending, file.read() if file else b"")
+                    if label is not None and (ending == "cls" or sample_of(member.name) not in found):
+                        found[sample_of(member.name)] = label
+    except (tarfile.TarError, OSError, EOFError, ValueError):
+        pass  # the damage is reported where the images are listed
+    labels = [found.get(sample_of(name)) for name in items.ids]
+    names = tuple(sorted({label for label in labels if label is not None}, key=natural_key))
+    index = {name: k for k, name in enumerate(names)}
+    numbers = [UNLABELLED if label is None else index[label] for label in labels]
+    return replace(items, labels=np.array(numbers, dtype=np.int64), class_names=names)
+
+
+def sample_of(name: str) -> str:
+    """``a/0001`` of ``./a/0001.left.jpg``."""
+    folder, slash, file = name.removeprefix("./").rpartition("/")
+    return folder + slash + file.split(".")[0]
+
+
+def _label(ending: str, data: bytes) -> str | None:
+    try:
+        text = data.decode().strip()
+        if ending == "cls":
+            return text or None
+        content = json.loads(text)
+    except ValueError:
+        return None
+    fields = content if isinstance(content, dict) else {}
+    value = next((fields[name] for name in _LABEL_FIELDS if name in fields), None)
+    return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) and str(value) else None

@@ -1,0 +1,94 @@
+"""What is asked of Ray, with a stand-in that runs tasks where they are called (bench/scale.py uses the real one)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from modalign.core.errors import InputError, ModalignError
+from modalign.data.digits import load_digits
+from modalign.shards import embed_shards, ray_tasks
+from modalign.shards.ray_tasks import on_ray
+
+DIGITS = load_digits().select(range(12))
+
+
+class RayError(Exception):
+    pass
+
+
+class Cluster:
+    """As much of Ray as is used: a task is its result, and at most ``cpus`` are asked for at a time."""
+
+    exceptions = SimpleNamespace(RayError=RayError)
+
+    def __init__(self, nodes: list[int]) -> None:
+        self._nodes, self.shut, self.lost, self.asked, self.most = nodes, 0, False, [], 0
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def init(self, **options: object) -> None:
+        if options.get("address") == "nowhere:1":
+            raise ConnectionError("nobody answers")
+
+    def nodes(self) -> list[dict[str, object]]:
+        return [{"Alive": True, "Resources": {"CPU": count}} for count in self._nodes]
+
+    def remote(self, **options: object):
+        self.asked.append(options)
+        return lambda function: SimpleNamespace(remote=lambda *arguments: function(*arguments))
+
+    def wait(self, running: list[object], num_returns: int) -> tuple[list[object], list[object]]:
+        self.most = max(self.most, len(running))
+        return running[-num_returns:], running[:-num_returns]
+
+    def get(self, result: object) -> object:
+        if self.lost:
+            raise RayError("the machine is gone")
+        return result
+
+    def shutdown(self) -> None:
+        self.shut += 1
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch):
+    found = Cluster([2, 4])
+    monkeypatch.setattr(ray_tasks, "require", lambda module, extra: found)
+    monkeypatch.setattr(ray_tasks, "share_cpus", lambda count: None)
+    monkeypatch.setattr(ray_tasks.torch, "set_num_threads", lambda count: None)
+    ray_tasks._worker.cache_clear()
+    return found
+
+
+def test_tasks_of_ray_make_the_parts_of_one_process(cluster: Cluster, tmp_path: Path) -> None:
+    embed_shards(DIGITS, tmp_path / "here", shards=5)
+    run = embed_shards(DIGITS, tmp_path / "ray", shards=5, scheduler=on_ray("auto", 2, 2))
+    assert (run.computed, run.finished) == (5, True)
+    assert cluster.most == 2
+    assert cluster.shut == 1
+    assert cluster.asked[0]["num_cpus"] == 2
+    assert cluster.asked[0]["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] == "2"
+    for path in (tmp_path / "here").glob("part-*"):
+        assert path.read_bytes() == (tmp_path / "ray" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize(("count", "threads"), [(7, 1), (2, 5), (1, 6), (0, 1)])
+def test_a_configuration_that_would_starve_is_refused(
+    cluster: Cluster, tmp_path: Path, count: int, threads: int
+) -> None:
+    with pytest.raises(InputError, match=r"at most 6 processors.*the largest machine has 4.*would wait without end"):
+        embed_shards(DIGITS, tmp_path / "ray", shards=5, scheduler=on_ray("auto", count, threads))
+    assert cluster.shut == 1
+    assert not list((tmp_path / "ray").glob("part-*"))
+
+
+def test_a_cluster_or_a_task_that_is_lost_is_one_sentence(cluster: Cluster, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Expected a Ray cluster at 'nowhere:1', it cannot be reached"):
+        embed_shards(DIGITS, tmp_path / "ray", shards=5, scheduler=on_ray("nowhere:1", 1))
+    cluster.lost = True
+    with pytest.raises(ModalignError, match=r"A task of Ray was lost.*run the same command again"):
+        embed_shards(DIGITS, tmp_path / "ray", shards=5, scheduler=on_ray("auto", 1))
