@@ -1,15 +1,16 @@
 """Faults written into the library one at a time, and whether its tests notice: ``python -m bench.mutants``.
 
 A mutant is a copy of the sources with one operator, number, condition or statement changed. It is killed if a test
-fails, and survives if all tests that belong to its file pass: the file of tests of the same name, those that import the
-module, and the contract tests of the methods in it. Survivors are listed with a reason, one of
+fails, and survives if all tests that belong to its file pass (:mod:`bench.mutant_tests`). Survivors are listed with a
+reason, one of
 
 - *equivalent*: no input can tell the two apart;
 - *cost*: the same results with more or less work, such as the size of a block;
 - *hole*: a test is missing.
 
-Tests run in forked processes, after their libraries are imported once. Every mutant is a line of a results file; a run
-that is broken off goes on where it was.
+Tests run in forked processes, after their libraries are imported once. Every trial appends a line to a results file; an
+interrupted run continues after the last line. ``--retry`` tries the survivors again, for example after tests were
+added; the last line of a mutant counts.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import contextlib
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import sys
@@ -31,11 +31,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from bench.mutant_tests import stages_of
 from bench.mutations import Mutation, mutations, parses
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("linalg", "methods")
-MOST_FILES = 4  # of tests per mutant, beside the contract tests
 
 
 def main() -> None:
@@ -46,11 +46,15 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=180, help="seconds of one file of tests")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="processor minutes of the whole run")
     parser.add_argument("--only", default="", help="part of a file name")
+    parser.add_argument("--retry", action="store_true", help="try the survivors of the results file again")
     parser.add_argument("--report", action="store_true", help="print what the results file holds, and run nothing")
     options = parser.parse_args()
     if not options.report:
         drawn = draw(options.count, options.seed, options.only)
-        run(drawn, options.out, options.timeout, 60 * options.minutes)
+        known = {
+            entry["mutant"] for entry in read(options.out) if not (options.retry and entry["outcome"] == "survived")
+        }
+        run([m for m in drawn if label(*m) not in known], options.out, options.timeout, 60 * options.minutes)
     print(report(read(options.out)))
 
 
@@ -64,47 +68,13 @@ def draw(count: int, seed: int, only: str = "") -> list[tuple[str, Mutation]]:
     return list(islice(sound, count))
 
 
-def tests_of(name: str) -> list[list[str]]:
-    """Arguments of pytest for the tests of a source file, the most telling and the smallest first."""
-    path = Path(name)
-    module = ".".join(path.with_suffix("").parts[1:])
-    here = len(ROOT.parts) + 2
-    same_name = (ROOT / "tests").rglob(f"test_{path.stem}.py")
-    mirrored = [p for p in same_name if path.parts[2] in p.parts or len(p.parts) == here]
-    folder_name = path.parent.name if path.parts[2] == "methods" else ""
-    classes = re.findall(r"^(?:class|def) ([A-Za-z]\w*)", (ROOT / name).read_text("utf-8"), re.MULTILINE)
-    importing = re.compile(rf"{re.escape(module)}\b|import [^\n]*\b({'|'.join(classes) or 'nothing'})\b")
-    others = [
-        p
-        for folder in FOLDERS
-        for p in (ROOT / "tests" / folder).glob("test_*.py")
-        if p not in mirrored
-        and (importing.search(p.read_text("utf-8")) or (folder_name and p.stem.startswith(f"test_{folder_name}")))
-    ]
-    stages = [[str(p.relative_to(ROOT))] for p in [*mirrored, *sorted(others, key=lambda p: p.stat().st_size)]]
-    if not stages:  # a private module
-        folder = ROOT / "tests" / path.parts[2]
-        stages = [[str(p.relative_to(ROOT))] for p in sorted(folder.glob("test_*.py"), key=lambda p: p.stat().st_size)]
-    stages = stages[:MOST_FILES]
-    methods = _methods_in(module.removeprefix("modalign.methods."))
-    if methods:
-        stages += [["tests/methods/test_contract.py", "-k", " or ".join(methods)]]
-    if path.parts[2:4] == ("methods", "contract"):
-        stages += [["tests/methods/test_base.py"], ["tests/methods/test_matched_names.py"]]
-    if not methods:
-        stages += [["tests/methods/test_contract.py", "-k", "zero_shot or tip_adapter or gda or cmm"]]
-    return [*stages, ["tests/test_docs.py", "-k", "current"]] if methods else stages  # whose pages have the defaults
-
-
-def _methods_in(module: str) -> list[str]:
-    """The names of the methods that a module below ``methods`` defines."""
-    table = (ROOT / "src/modalign/methods/__init__.py").read_text("utf-8")
-    return re.findall(rf'"(\w+)": "{re.escape(module)}\.\w+"', table)
+def label(name: str, mutation: Mutation) -> str:
+    """Name of a mutant in the results file."""
+    return f"{name}:{mutation.line}:{mutation.start} {mutation.kind} {mutation.after}"
 
 
 def run(drawn: Sequence[tuple[str, Mutation]], out: Path, timeout: float, seconds: float) -> None:
-    """Try the mutants that the results file does not have yet; ends after so many seconds of the processor."""
-    known = {entry["mutant"] for entry in read(out)}
+    """Try mutants one after another, in a copy of the tree; ends after so many seconds of the processor."""
     _import_once()
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         tree = Path(folder)
@@ -113,9 +83,7 @@ def run(drawn: Sequence[tuple[str, Mutation]], out: Path, timeout: float, second
             copy(ROOT / part, tree / part)
         sound: dict[str, bool] = {}
         for number, (name, mutation) in enumerate(drawn, start=1):
-            mutant = f"{name}:{mutation.line}:{mutation.start} {mutation.kind} {mutation.after}"
-            if mutant in known:
-                continue
+            mutant = label(name, mutation)
             if _processor_seconds() > seconds:
                 print(f"stopped after {number - 1} mutants: the time is over", file=sys.stderr)
                 return
@@ -128,13 +96,13 @@ def run(drawn: Sequence[tuple[str, Mutation]], out: Path, timeout: float, second
 def _try(tree: Path, name: str, mutation: Mutation, timeout: float, sound: dict[str, bool]) -> dict[str, Any]:
     """What becomes of one mutant."""
     path, began = tree / name, time.monotonic()
-    source = (ROOT / name).read_text("utf-8")
+    source = path.read_text("utf-8")
     used = []
-    for stage in tests_of(name):
-        label = " ".join(stage)
-        if not sound.get(label, True):
+    for stage in stages_of(name):
+        tests = " ".join(stage)
+        if not sound.get(tests, True):
             continue
-        used.append(label)
+        used.append(tests)
         for cached in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):
             cached.unlink()
         path.write_text(mutation.apply(source), encoding="utf-8")
@@ -142,11 +110,11 @@ def _try(tree: Path, name: str, mutation: Mutation, timeout: float, sound: dict[
             code = _pytest(tree, stage, timeout)
         finally:
             path.write_text(source, encoding="utf-8")
-        if code != 0 and label not in sound:
-            sound[label] = _pytest(tree, stage, 3 * timeout) == 0
-        if code != 0 and sound[label]:  # what fails without a mutant tells nothing of one
+        if code != 0 and tests not in sound:
+            sound[tests] = _pytest(tree, stage, 3 * timeout) == 0
+        if code != 0 and sound[tests]:  # what fails without a mutant tells nothing of one
             outcome = "timeout" if code is None else "killed"
-            return {"outcome": outcome, "by": label, "tests": used, "seconds": time.monotonic() - began}
+            return {"outcome": outcome, "by": tests, "tests": used, "seconds": time.monotonic() - began}
     return {"outcome": "survived", "by": "", "tests": used, "seconds": time.monotonic() - began}
 
 
@@ -209,10 +177,11 @@ def _processor_seconds() -> float:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The mutants of a results file."""
+    """The last trial of each mutant of a results file."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+    trials = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+    return list({trial["mutant"]: trial for trial in trials}.values())
 
 
 def report(entries: Iterable[dict[str, Any]]) -> str:
