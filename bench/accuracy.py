@@ -184,14 +184,14 @@ def command(name: str, doc: str) -> argparse.ArgumentParser:
 def add_cells(parser: argparse.ArgumentParser, shots: list[int]) -> None:
     """What rows of several data sets, shots and seeds are asked for by."""
     parser.add_argument("--datasets", nargs="+", default=["caltech101", "oxford_flowers"], help="files to measure on")
-    parser.add_argument("--shots", nargs="+", type=int, default=shots, help="labeled images a class")
+    parser.add_argument("--shots", nargs="+", type=int, default=shots, help="labeled images per class")
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0")
 
 
 def add_validation(parser: argparse.ArgumentParser) -> None:
     """Which validation images methods are given."""
     parser.add_argument(
-        "--validation", choices=["all", "few"], default="few", help="min(shots, 4) images a class, as CoOp, or all"
+        "--validation", choices=["all", "few"], default="few", help="min(shots, 4) images per class, as CoOp, or all"
     )
 
 

@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run and print."""
     parser = command("real_compare", __doc__)
     parser.add_argument("--methods", default=METHODS, help="names with commas; without what takes many minutes")
-    parser.add_argument("--shots", default="0,1,4,16", help="labeled images a class, with commas")
+    parser.add_argument("--shots", default="0,1,4,16", help="labeled images per class, with commas")
     parser.add_argument("--seeds", type=int, default=3, help="how many draws")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--second", action="store_true", help="two spaces, CLIP as anchor")

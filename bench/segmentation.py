@@ -114,7 +114,7 @@ def throughput(turns: int) -> list[dict[str, Any]]:
 
 
 def memory() -> list[dict[str, Any]]:
-    """One row a photo: MB above the start, beside those of its pixels and of its labels and confidence."""
+    """One row per photo: MB above the start, beside those of its pixels and of its labels and confidence."""
     segmenter = ma.Segmenter(_loaded("tiny"), NAMES, features="sclip", templates=("{}",), short_side=336, stride=16)
     list(segmenter.segment(np.zeros((1, 64, 64, 3), np.uint8)))
     rows = []

@@ -1,10 +1,10 @@
 """FAIR's 18 views an image, cut from bytes decoded once, beside Pillow view by view: ``python -m bench.speed views``.
 
 A view of the plain form is what a loader's pipeline of transforms does: (open the file,) crop, resize, flip and
-RandAugment for the strong one. It opens the file for every view, as a data set of views does, or once an image. Ours
+RandAugment for the strong one. It opens the file for every view, as a data set of views does, or once per image. Ours
 decodes once and treats all views as tensors of bytes. Both draw the same boxes, mirrorings and operations, and both
 are timed up to 8-bit views and up to normalized floats, one image after the other: neither is charged for the memory
-of a whole batch nor for stacking one. Both run in turns in one process; medians of processor seconds an image.
+of a whole batch nor for stacking one. Both run in turns in one process; medians of processor seconds per image.
 ``largest`` is the largest difference of crops and center views in levels of 255, ``other`` the share of values of
 strong views that differ by more than the tolerance (turned pictures may take the neighboring pixel).
 """

@@ -1,6 +1,6 @@
 """Accuracy of the methods that learn inside an encoder: ``python -m bench.tower [--method NAME …]``.
 
-On the 1,797 real digits, or on any folder with one sub-folder a class. Half of the images are tested, always the same
+On the 1,797 real digits, or on any folder with one sub-folder per class. Half of the images are tested, always the same
 ones; each seed draws the labeled images from the other half and everything random in a method. Methods that need no
 labels get all images of that half without any. The test labels are sealed and nothing is chosen on them. Beside each
 method stands every ingredient of it that can be switched off, and beside all of them zero-shot: what the encoder knows
@@ -59,7 +59,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "lafter_like": SELF_TRAINED | {"learning_rate": 2e-4},
     "dpa_like": SELF_TRAINED | {"learning_rate": 1e-3, "fairness": 2.0},
 }
-"""For the tiny pair on the digits, chosen on 40 validation images a class of the half that is not tested, seed 0.
+"""For the tiny pair on the digits, chosen on 40 validation images per class of the half that is not tested, seed 0.
 
 The published recipes are for CLIP: SGD at these rates hardly moves a tower of width 128 in so few steps, and mirrored
 or cropped digits are other digits. Methods that are not here run as published. PLOT stays below zero-shot at every
@@ -253,9 +253,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.tower", description=__doc__.split("\n\n")[0])
     parser.add_argument("--encoder", default="tiny", help="a name for modalign.load_encoder")
     parser.add_argument("--method", nargs="+", default=list(TOWER_METHODS), help=f"of {', '.join(TOWER_METHODS)}")
-    parser.add_argument("--data", help="a folder with one sub-folder a class, in place of the digits")
+    parser.add_argument("--data", help="a folder with one sub-folder per class, in place of the digits")
     parser.add_argument("--template", nargs="+", help="sentences with {} for the class name")
-    parser.add_argument("--shots", type=int, default=16, help="labeled images a class")
+    parser.add_argument("--shots", type=int, default=16, help="labeled images per class")
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0")
     parser.add_argument("--epochs", type=int, help="in place of every method's own")
     parser.add_argument("--published", action="store_true", help="published settings also for tiny on the digits")

@@ -457,5 +457,5 @@ def test_every_entry_of_a_list_has_a_name_of_its_own(
 def test_labels_that_are_no_list_are_refused_in_one_sentence() -> None:
     pictures = [Image.new("RGB", (4, 4))] * 2
     for labels in (3, np.array(3)):
-        with pytest.raises(InputError, match=r"^Expected one label an image \(2\), got"):
+        with pytest.raises(InputError, match=r"^Expected one label per image \(2\), got"):
             load_items(pictures, labels=labels)

@@ -147,7 +147,7 @@ def test_ten_thousand_rows_are_found_in_a_moment(store):
         queries = []
         s._index._connection.set_trace_callback(queries.append)
         assert len(s.find(many)) == 10_000
-        assert len(queries) == 20, "a few large queries, not one a row"
+        assert len(queries) == 20, "a few large queries, not one per row"
 
 
 def reread(store, numbers):

@@ -21,7 +21,7 @@ from modalign.evaluate.runs import Run, append_run, read_runs, run_key, shared_w
 def run(method: str = "cmm", shots: int = 4, seed: int = 1, hits: int = 7, n: int = 11, features: str = "f0") -> Run:
     correct = np.arange(n) < hits
     return Run(
-        method, shots, seed, proportion(hits, n), 1.5, 0.25, 40, 40, "4 shots a class", {"steps": 100}, {"gap": 0.5},
+        method, shots, seed, proportion(hits, n), 1.5, 0.25, 40, 40, "4 shots per class", {"steps": 100}, {"gap": 0.5},
         features, "t0", 1, {"python": "3.11"}, ("a note",), correct,
     )  # fmt: skip
 
@@ -51,14 +51,14 @@ def test_a_run_of_before_memory_was_measured_is_still_read() -> None:
 
 def test_the_key_is_what_was_done_and_not_what_came_out() -> None:
     first = run()
-    later = replace(run(hits=3), fit_seconds=9.0, diagnosis={}, asked=2, protocol="4 shots a class; with 7 unlabelled")
+    later = replace(run(hits=3), fit_seconds=9.0, diagnosis={}, asked=2, protocol="4 shots per class; 7 unlabelled")
     assert first.key == later.key == Run.from_json(later.to_json()).key
-    assert first.key == run_key("cmm", 4, 1, "f0", "t0", "4 shots a class", {"steps": np.int64(100)})
+    assert first.key == run_key("cmm", 4, 1, "f0", "t0", "4 shots per class", {"steps": np.int64(100)})
     others = [
         replace(first, **change)
         for change in (
             {"method": "lfa"}, {"shots": "all"}, {"seed": 2}, {"features": "f1"}, {"test": "t1"},
-            {"parameters": {"steps": 101}}, {"protocol": "4 shots a class from the official lists"},
+            {"parameters": {"steps": 101}}, {"protocol": "4 shots per class from the official lists"},
         )
     ]  # fmt: skip
     assert len({first.key, *(other.key for other in others)}) == 1 + len(others)

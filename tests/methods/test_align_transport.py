@@ -225,7 +225,7 @@ def test_without_tokens_or_beta_only_prompts_count(tensors):
     weightless = two_level_transport(z, h, patches, words, mask, token_weight=0.0, **EXACT)
     assert alone.tokens is None
     torch.testing.assert_close(alone.distances, weightless.distances)
-    single = two_level_transport(z[:, :1], h[:, :1])  # CoOp, VPT, MaPLe: one prompt a side is plain cosine
+    single = two_level_transport(z[:, :1], h[:, :1])  # CoOp, VPT, MaPLe: one prompt per side is plain cosine
     expected = torch.nn.functional.cosine_similarity(z[:, None, 0], h[None, :, 0], dim=2)
     torch.testing.assert_close(single.scores, expected)
 

@@ -136,16 +136,16 @@ def test_anchor_is_the_same_images():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"y": [0, 1, 2]}, r"one label a row of X \(6\)"),
+        ({"y": [0, 1, 2]}, r"one label per row of X \(6\)"),
         ({"y": [0] * 6}, "at least 2 classes, got 1 class"),
         ({"y": [0, 1, 2, 3, 0, 1], "text": data(3)}, r"labels in 0…2.*got 0…3"),
         ({"y": list("abcabc"), "text": data(3)}, "names of the rows of text, since y holds names"),
         ({"y": Y, "text": data(1)}, "at least 2 classes, got 1"),
         ({"y": Y, "text": data(3, 5)}, r"width of X \(4\), got 5"),
-        ({"y": Y, "text": np.zeros((3, 4))}, "at least one sentence a class"),
+        ({"y": Y, "text": np.zeros((3, 4))}, "at least one sentence per class"),
         ({"y": Y, "text": data(3)[:, 0]}, r"2-dimensional or 3-dimensional.*\(3,\)"),
         ({"y": Y, "text": np.full((3, 4), np.nan)}, "finite numbers in text"),
-        ({"y": Y, "validation": (data(), [0, 1])}, r"one label a validation row \(6\), got 2"),
+        ({"y": Y, "validation": (data(), [0, 1])}, r"one label per validation row \(6\), got 2"),
         ({"y": Y, "validation": (data(), [0, 1, 2, 3, 0, 0])}, r"among the fitted classes, got \[3\]"),
         ({"y": Y, "validation": (data(6, 3), Y)}, "3 features"),
     ],
@@ -174,7 +174,7 @@ def test_what_are_no_vectors_is_one_sentence(X, message):
 
 
 def test_weights_of_other_rows_are_refused():
-    with pytest.raises(InputError, match=r"one weight a row of X \(6\), got weights of shape \(2,\)"):
+    with pytest.raises(InputError, match=r"one weight per row of X \(6\), got weights of shape \(2,\)"):
         Recorder().fit(data(), Y).score(data(), Y, sample_weight=[1, 2])
 
 

@@ -361,7 +361,7 @@ def data_set(name: str) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], np.nd
 def test_with_text_real_images_are_told_apart_as_well_as_without_learning(shots, validated, method):
     parts, text = data_set("caltech101")
     Xv, yv = parts["val"]
-    few = np.sort(np.unique(yv, return_index=True)[1])  # one validation image a class
+    few = np.sort(np.unique(yv, return_index=True)[1])  # one validation image per class
     held_out = {"validation": (Xv[few], yv[few])} if validated else {}
     X, y = parts[shots]
     model = method(random_state=0).fit(X, y, text=text, **held_out)

@@ -290,7 +290,7 @@ def test_mistakes_are_named():
     inputs = features()
     with pytest.raises(InputError, match="of one shape"):
         DAMAlignment()(inputs[0][:2], *inputs[1:])
-    with pytest.raises(InputError, match="as many vectors an image as a class"):
+    with pytest.raises(InputError, match="as many vectors per image as per class"):
         module(cross_modal="paired-sets")(*inputs, image_set=torch.ones(B, 3, C), text_set=torch.ones(N, 2, C))
     with pytest.raises(InputError, match="of one width"):
         set_residuals(torch.ones(2, 1, 3), torch.ones(2, 1, 4), 0.1)

@@ -137,7 +137,7 @@ TEXT = ClassText(DATA.text, NAMES)
         (words(DATA.y), {"text": TEXT, "validation": (DATA.Xv, words(DATA.yv, ("x", *NAMES[1:])))}, "got 'x'"),
         (words(DATA.y), {"text": TEXT, "validation": (DATA.Xv, DATA.yv)}, "class names as in fit, got int64"),
         (DATA.y, {"text": DATA.text, "validation": DATA.Xv}, r"validation as \(X, y\)"),
-        (np.where(DATA.y == 1, None, words(DATA.y)), {"text": TEXT}, "a label a row of X, got None at 1"),
+        (np.where(DATA.y == 1, None, words(DATA.y)), {"text": TEXT}, "a label per row of X, got None at 1"),
         (np.where(DATA.y == 1, np.nan, DATA.y).astype(object), {}, "got nan at 1"),
         (np.where(DATA.y == 1, -1.0, DATA.y), {}, "-1 marks unlabeled images, got floats"),
         (DATA.y.astype("datetime64[s]"), {}, "integers or class names, got datetime64"),

@@ -56,7 +56,7 @@ def cos(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def literal(model, pixels, text, vision, *, behind=""):
-    """Scaled cosines of every image with every class under one prompt a side; ``text(k, i)`` gives its layers."""
+    """Scaled cosines of every image with every class under one prompt per side; ``text(k, i)`` gives its layers."""
     expected = np.zeros((len(pixels), len(NAMES)))
     for i, image in enumerate(pixels):
         z, _ = literal_image(model, image, list(vision))

@@ -55,7 +55,7 @@ def plain() -> Tensor:
 
 @pytest.fixture
 def sentences() -> Tensor:
-    """Three, two, three and one a class."""
+    """Three, two, three and one per class."""
     text = unit(draw(K, T, D, seed=3))
     text[1, 1] = 0  # not the last place: absent is what is zero
     text[3, 1:] = 0
@@ -222,7 +222,7 @@ def test_text_that_says_nothing_is_refused(labeller: type[PseudoLabeller], sente
     without[2] = 0
     with pytest.raises(InputError, match="sentence"):
         labeller(without, plain)
-    with pytest.raises(InputError, match="one plain sentence a class"):
+    with pytest.raises(InputError, match="one plain sentence per class"):
         labeller(sentences, plain[1:])
     with pytest.raises(InputError, match="finite"):
         labeller(sentences * math.nan, plain)
@@ -256,7 +256,7 @@ def test_templates_are_found_by_what_the_classes_share(sentences, places) -> Non
 @torch.no_grad()
 def test_plain_sentences_are_the_users_template_or_else_the_usual_one() -> None:
     model = small_clip()
-    towers = towers_of(model)  # two sentences a class, both the bare name
+    towers = towers_of(model)  # two sentences per class, both the bare name
     torch.testing.assert_close(plain_sentences(towers), towers.class_text[:, 0])
     described = replace(towers, sentences=(("a red cat.",), ("old.",), ("a photo.",), ("x.",)))
     words = [f"a photo of a {name}." for name in NAMES]

@@ -182,5 +182,5 @@ def test_mistakes_are_one_sentence():
         TipAdapter().fit(data.X, text=data.text)
     without_class_2 = torch.from_numpy(np.where(data.y == 2, 3, data.y))
     problem = Problem(torch.from_numpy(data.X), without_class_2, 5, None, None, None)
-    with pytest.raises(InputError, match="at least one labeled image a class"):
+    with pytest.raises(InputError, match="at least one labeled image per class"):
         TipAdapter()._fit(problem)

@@ -134,7 +134,7 @@ def test_an_image_that_cannot_be_decoded_is_left_out(encoder, digits: Items, tex
     [
         ({"labels": np.full(80, -1)}, "labeled images, got none"),
         ({"labels": np.full(80, 10)}, "labels in 0…9"),
-        ({"labels": np.zeros(3, dtype=int)}, "one whole number an image"),
+        ({"labels": np.zeros(3, dtype=int)}, "one whole number per image"),
         ({"encoder": "tiny-vision"}, "text tower"),
         ({"method": {"length": 90}}, "prompt tokens"),
         ({"method": {"training": {"epoch": 3}}}, "entries of a recipe"),

@@ -267,7 +267,7 @@ def test_labels_may_be_names(name: str, encoder, digits: Items, text, fitted) ->
     with pytest.raises(InputError, match="among the 10 class names, got 'nil'"):
         quick(name).fit(digits, np.where(words == "one", "nil", words), text=text, encoder=encoder)
     for wrong in (digits.labels.astype(float), digits.labels > 3):
-        with pytest.raises(InputError, match="one whole number an image"):
+        with pytest.raises(InputError, match="one whole number per image"):
             quick(name).fit(digits, wrong, text=text, encoder=encoder)
 
 

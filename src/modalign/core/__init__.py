@@ -1,1 +1,1 @@
-"""What every other part rests on: errors, vectors, files, names as text. It imports nothing of ours."""
+"""Shared basics: errors, feature containers, file access, names. Imports no other part of modalign."""

@@ -1,4 +1,4 @@
-"""Arrays that users bring: what they must hold, and when float32 is enough for them."""
+"""Checks of arrays passed by users, and conversion to float32 where no precision is lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LARGE = 2.0**100  # float32 keeps the digits of a row whose largest entry lies b
 
 
 def real_array(array: Any, what: str, shape: str | None = None) -> np.ndarray:
-    """``array`` as NumPy, after checking that it holds real numbers and has as many dimensions as ``shape`` names."""
+    """Return ``array`` as NumPy after checking that it is real and has as many dimensions as ``shape`` names."""
     try:
         found = array if isinstance(array, np.ndarray) else np.asarray(array)
     except (TypeError, ValueError) as error:  # rows of different length, or a tensor on an accelerator
@@ -25,12 +25,12 @@ def real_array(array: Any, what: str, shape: str | None = None) -> np.ndarray:
 
 
 def is_finite(array: np.ndarray) -> bool:
-    """Whether no entry is NaN or infinite. Makes no copy: minimum and maximum are NaN where an entry is."""
+    """Return whether no entry is NaN or infinite. No copy is made: minimum and maximum are NaN if an entry is."""
     return not array.size or bool(np.isfinite(array.min()) and np.isfinite(array.max()))
 
 
 def narrowed(vectors: np.ndarray) -> np.ndarray:
-    """``vectors`` in float32, or as they are where float32 would make a row infinite, zero or coarse."""
+    """Convert to float32, unless float32 would make a row infinite or zero or lose its precision."""
     if vectors.dtype.kind == "f" and vectors.dtype.itemsize > 4 and vectors.size:
         peaks = np.abs(vectors).max(axis=-1)
         if bool(((peaks > LARGE) | ((peaks < 1 / LARGE) & (peaks > 0))).any()):

@@ -1,4 +1,4 @@
-"""Where in the caller's own code a warning belongs."""
+"""The line of the user's code that a warning is reported for."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ _OURS = ("modalign", "sklearn")
 
 
 def stacklevel_outside() -> int:
-    """How many frames up from the function that calls this one the caller of the library is.
+    """Number of stack frames between the calling function and the user's code.
 
-    Decorators and helpers lie between the two, so that no constant is right. A warning with this ``stacklevel`` shows
-    the caller's line.
+    Decorators add frames, so a constant would be wrong. A warning with this ``stacklevel`` shows the line in the user's
+    code.
     """
     depth, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:

@@ -1,4 +1,4 @@
-"""Text for people: names made safe to print, and tables as plain text and as HTML."""
+"""Display of untrusted names without control characters, and tables as plain text and HTML."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SHOWN = 10
 
 
 def is_safe(character: str) -> bool:
-    """Whether a character only prints itself.
+    """Return whether a character has no effect beyond being displayed.
 
-    Control characters, escapes, line breaks, marks that turn the direction of writing and halves of surrogate pairs
-    do something else, and XML forbids the last two code points of a plane.
+    False for control characters, escapes, line breaks, text direction marks, unpaired surrogates, and the last two code
+    points of a plane, which XML forbids.
     """
     if ord(character) & 0xFFFE == 0xFFFE:
         return False
@@ -24,14 +24,15 @@ def is_safe(character: str) -> bool:
 
 
 def visible(text: str) -> str:
-    r"""``text`` with every character that a terminal could obey written as an escape, such as ``\x1b`` or ``\n``."""
+    r"""Replace control characters by escapes such as ``\x1b`` or ``
+    ``, so that a terminal does not execute them."""
     if text.isprintable():
         return text
     return "".join(c if is_safe(c) else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def shorten_repr(text: str, limit: int = 40) -> str:
-    """``text`` in quotes for a ``repr``, at most ``limit`` characters of it."""
+    """Quote ``text`` for a ``repr``, truncated to ``limit`` characters."""
     shown = repr(text)
     return shown if len(shown) <= limit else f"{shown[: limit - 2]}…{shown[0]}"
 
@@ -43,7 +44,7 @@ def shorten_all(names: Sequence[str], limit: int = 3) -> str:
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell, measured in character cells of a terminal; nothing is cut or folded."""
+    """Align columns to their widest cell, in terminal character cells. Nothing is truncated or wrapped."""
     from rich.cells import cell_len
 
     lines = [[visible(cell) for cell in row] for row in (header, *rows)]
@@ -56,7 +57,7 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def html_table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]], total: int | None = None) -> str:
-    """An escaped HTML table for a notebook; ``total`` says how many rows there are where not all are given."""
+    """Return an escaped HTML table for a notebook; ``total`` is the number of rows if only some are passed."""
 
     def line(cells: Sequence[str], tag: str) -> str:
         return f"<tr>{''.join(f'<{tag}>{html.escape(visible(cell))}</{tag}>' for cell in cells)}</tr>"

@@ -1,4 +1,4 @@
-"""Which encoder made a vector: what is kept beside vectors, and compared before they meet."""
+"""Identity of the encoder of a set of vectors, stored with them and compared before vectors are combined."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _WIDEST = 2**24  # numbers in a vector
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """Which encoder made a vector. Two specs with one ``fingerprint`` give the same vector for the same image.
+    """Identity of an encoder. Encoders with equal ``fingerprint`` compute the same vector for the same image.
 
     Attributes
     ----------
     name : str
-        What :func:`modalign.load_encoder` was called with, for people; for a folder its name, without its path.
+        Argument of :func:`modalign.load_encoder`, for display; of a folder, its name without the path.
     fingerprint : str
-        SHA-256 over weights, preprocessing and compute type, for machines.
+        SHA-256 over weights, preprocessing and compute type.
     dim : int
         Width d of the vectors.
     dtype : str, default="float32"
-        The type in which the encoder computed, such as ``"bfloat16"``.
+        Data type of the computation, such as ``"bfloat16"``.
     logit_scale : float or None, default=None
         The trained inverse temperature of a vision-language model; None for a vision-only one.
 
@@ -49,7 +49,7 @@ class EncoderSpec:
         Raises
         ------
         InputError
-            It has not the fields of an encoder, or a value that none can have.
+            A field is missing, or its value is invalid.
         """
         if not isinstance(entry, dict) or not _is_sound(entry):
             raise InputError(

@@ -1,7 +1,7 @@
-"""The exceptions of the library: each says what was expected, what came and what to do.
+"""Exceptions of the library. Each message states what was expected, what was passed, and what to do.
 
-Everything a user can get wrong raises a subclass of :class:`ModalignError`; the command line prints its
-one sentence and exits with ``exit_code``. ``assert`` is kept for invariants of our own.
+User errors raise a subclass of :class:`ModalignError`; the command line prints the message and exits with
+``exit_code``. ``assert`` is used for internal invariants only.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from modalign.core.spelling import nearest, spelled_alike
 
 
 class ModalignError(Exception):
-    """Base of all errors that a user can act upon.
+    """Base class of all errors that a user can correct.
 
-    Messages hold names of files and classes, which come from strangers; ``str()`` shows what a terminal would obey.
+    Messages contain names of files and classes from untrusted sources; ``str()`` escapes control characters in them.
 
     Examples
     --------
@@ -38,7 +38,7 @@ class ModalignError(Exception):
 
 
 class InputError(ModalignError, ValueError):
-    """An argument, a file or an array is not what was asked for.
+    """An argument, a file or an array is invalid.
 
     Examples
     --------
@@ -53,7 +53,7 @@ class InputError(ModalignError, ValueError):
 
 
 class FullDiskError(InputError):
-    """A file cannot be written although its place is right: the disk is full or fails."""
+    """A file cannot be written because the disk is full or fails."""
 
     exit_code = 1
 
@@ -63,13 +63,13 @@ class CacheError(InputError):
 
 
 class FullCacheError(CacheError):
-    """There is no room for what would be kept in the cache; it can be computed without."""
+    """There is no space left for the cache; the computation is possible without it."""
 
     exit_code = 1
 
 
 class UnknownNameError(InputError):
-    """A name (encoder, method, dataset, file) that does not exist; suggests the nearest one that does."""
+    """An unknown name of an encoder, method, data set or file; the message suggests the nearest known name."""
 
     def __init__(self, kind: str, got: str, known: Iterable[str], advice: str = "") -> None:
         known = sorted(known)
@@ -83,14 +83,14 @@ _options: Mapping[str, str] | None = None  # of the command that is running; Non
 
 @contextmanager
 def options(names: Mapping[str, str] | None) -> Iterator[None]:
-    """Inside, :func:`argument` speaks of the options of a command.
+    """Context manager in which :func:`argument` names the options of a command.
 
     Parameters
     ----------
     names : mapping of str to str or None
-        Argument of the library, or ``argument=value``, → the option that stands for it, such as ``{"random_state":
-        "--seed", "text=False": "--no-text"}``. ``"hyperparameters"`` → what stands before ``name=value``; ``"fit
-        shots"`` → the option of another command. None: arguments of Python.
+        Argument of the library, or ``argument=value``, → the corresponding option, such as ``{"random_state": "--seed",
+        "text=False": "--no-text"}``. ``"hyperparameters"`` → the option before ``name=value``; ``"fit shots"`` → the
+        option of another command. None: Python arguments.
     """
     global _options
     before, _options = _options, names
@@ -101,24 +101,24 @@ def options(names: Mapping[str, str] | None) -> Iterator[None]:
 
 
 def current_options() -> Mapping[str, str] | None:
-    """What :func:`options` was told, to hand on to another process."""
+    """Current value of :func:`options`, to be passed to another process."""
     return _options
 
 
 def argument(name: str, value: str = "", *, of: str = "") -> str:
-    """How the caller writes an argument, for a message: ``classes=…`` in Python, ``--classes`` on the command line.
+    """Return an argument as the caller writes it: ``classes=…`` in Python, ``--classes`` on the command line.
 
-    Every message that names an argument calls this when it is made, so that its advice can be followed where it is
-    read. On the command line an argument without an option is its bare name.
+    Every message that names an argument uses this function, so that the advice is valid for the caller. On the command
+    line, an argument without an option is written as its plain name.
 
     Parameters
     ----------
     name : str
-        Of the argument in Python.
+        Name of the argument in Python.
     value : str, default=""
-        As text (``"True"``, ``"gpua"``); nothing where any value is meant.
+        Value as text (``"True"``, ``"gpua"``); empty if any value is meant.
     of : str, default=""
-        The command that has the option, if that is not the one that is running.
+        Command that has the option, if it is not the current one.
     """
     if _options is None:
         return f"{name}={_python(value)}"
@@ -129,7 +129,7 @@ def argument(name: str, value: str = "", *, of: str = "") -> str:
 
 
 def hyperparameter(name: str, value: str = "", owner: str = "") -> str:
-    """The same of a hyper-parameter: ``steps=…``, ``CMM(steps=…)`` of an ``owner``; ``--set steps=…``."""
+    """Like :func:`argument` for a hyper-parameter: ``steps=…``, ``CMM(steps=…)`` or ``--set steps=…``."""
     if _options is None:
         setting = f"{name}={_python(value)}"
         return f"{owner}({setting})" if owner else setting
@@ -139,7 +139,7 @@ def hyperparameter(name: str, value: str = "", owner: str = "") -> str:
 
 
 def _python(value: str) -> str:
-    """``value`` as Python source: a word that is no constant and no number is a string."""
+    """Format ``value`` as Python source: a word that is neither a constant nor a number is a string."""
     return repr(value) if value.isidentifier() and value not in ("True", "False", "None") else value or "…"
 
 
@@ -151,7 +151,7 @@ def require_choice(name: str, value: object, choices: Iterable[str]) -> None:
 
 
 def require_known(kind: str, given: Mapping[str, Any], known: Iterable[str], advice: str = "") -> dict[str, Any]:
-    """``given`` under the names that are known; American and British spelling are one name.
+    """Return ``given`` under the known names; American and British spelling are equivalent.
 
     Parameters
     ----------
@@ -160,14 +160,14 @@ def require_known(kind: str, given: Mapping[str, Any], known: Iterable[str], adv
     given : mapping
         Name → value.
     known : iterable of str
-        The names as they are written here.
+        Names in the spelling of the library.
     advice : str, default=""
         The end of the message.
 
     Raises
     ------
     UnknownNameError
-        A name is unknown; the message has the nearest known one.
+        A name is unknown; the message suggests the nearest known name.
     InputError
         One name is given in two spellings.
     """
@@ -185,13 +185,13 @@ def require_known(kind: str, given: Mapping[str, Any], known: Iterable[str], adv
 
 
 class UndecodableError(ModalignError):
-    """The bytes are not an image that can be decoded; the message is the reason shown to the user.
+    """The bytes cannot be decoded as an image; the message is the reason shown to the user.
 
     Attributes
     ----------
     lasting : bool
-        Whether the reason is a property of the bytes. False for a passing condition of the machine, such as a lack of
-        memory or a decoder that is not installed; it must not be remembered.
+        Whether the reason is a property of the bytes. False for a temporary condition of the machine, such as a lack of
+        memory or a missing decoder, which must not be cached.
     """
 
     def __init__(self, reason: str, *, lasting: bool = True) -> None:
@@ -200,11 +200,11 @@ class UndecodableError(ModalignError):
 
 
 class EncoderMismatchError(InputError):
-    """A fitted model met features of another encoder than the one it was fitted on."""
+    """Features are from another encoder than the one that a model was fitted on."""
 
 
 class UnavailableError(ModalignError, OSError):
-    """Weights that are not on this machine and cannot be fetched."""
+    """Weights are not on this machine and cannot be downloaded."""
 
 
 class MissingExtraError(ModalignError, ImportError):
@@ -212,7 +212,7 @@ class MissingExtraError(ModalignError, ImportError):
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import an optional ``module``, or say in one sentence which extra brings it."""
+    """Import an optional ``module``; raise an error that names the missing extra otherwise."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

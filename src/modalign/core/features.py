@@ -1,7 +1,6 @@
-"""What crosses the boundary between pixels and methods: image vectors and class-text vectors.
+"""Containers of image features and class text features, the interface between encoders and methods.
 
-Both are plain NumPy underneath, so that a method never needs to know which encoder made them and a user can bring
-vectors of their own.
+Both hold NumPy arrays, so methods do not depend on an encoder and users can pass vectors of their own.
 """
 
 from __future__ import annotations
@@ -26,35 +25,34 @@ SHOWN = 20  # classes in the table of a notebook
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Features:
-    """Image vectors with all that belongs to them, row by row.
+    """Image vectors with ids, labels, class names and the encoder they come from.
 
-    Everything but the vectors is best given by keyword: ``Features(X, labels=y, class_names=names)``.
+    Pass everything except the vectors by keyword: ``Features(X, labels=y, class_names=names)``.
 
     Attributes
     ----------
     vectors : ndarray of shape (n, d), float32
-        With unit rows; may be a read-only memory map.
+        Unit rows; may be a read-only memory map.
     ids : tuple of str, default=()
-        n names, normally paths relative to the source. Default: the row numbers.
+        Names of the images, normally paths relative to the source. Default: the row numbers.
     labels : ndarray of shape (n,), int64, default=None
         Indices into ``class_names``; −1 where unknown. Default: all −1.
     class_names : tuple of str, default=()
         The C names, in label order.
     tokens : ndarray of shape (n, L, d) or None, default=None
-        Patch vectors where they were asked for, else None.
+        Patch vectors if they were requested, else None.
     spec : EncoderSpec or None, default=None
         The encoder, None for vectors of unknown origin.
     quarantined : tuple of Quarantined, default=()
         Items that were left out, with reasons.
     parts : tuple of str, default=()
-        n times "train", "validation", "test" or "" as the source of the images says; empty if
-        it says nothing.
+        "train", "validation", "test" or "" for each image, as marked by its source; empty if nothing is marked.
 
     Raises
     ------
     InputError
-        Vectors or tokens that are no real numbers, ids that are no text, labels that are no integers or have no name, a
-        class name twice, parts of different length.
+        Vectors or tokens are not real numbers, ids are not text, labels are not integers or have no name, a class name
+        is repeated, or lengths differ.
 
     Examples
     --------
@@ -112,7 +110,7 @@ class Features:
         return f"<p>Features: {escape(', '.join(self._facts()))}</p>{table}"
 
     def _facts(self) -> list[str]:
-        """What a person wants to know about them, in a few words each."""
+        """Facts for ``repr``, a few words each."""
         known = self.labels != UNLABELLED
         classes = len(self.class_names) or len(np.unique(self.labels[known]))
         facts = [f"{len(self):,} images", f"width {self.vectors.shape[1]}", f"{classes} classes"]
@@ -130,7 +128,7 @@ class Features:
         return len(self.vectors)
 
     def select(self, rows: np.ndarray | Sequence[int] | slice) -> Features:
-        """The given rows, in that order, with everything that belongs to them."""
+        """Return the given rows in that order, with their ids, labels, tokens and parts."""
         index = np.arange(len(self))[rows]
         return replace(
             self,
@@ -181,7 +179,7 @@ _WRITERS = {".npz": write_npz_features, ".safetensors": write_features}
 
 
 def concatenate(parts: Sequence[Features]) -> Features:
-    """Rows of several :class:`Features` of one encoder below each other (views of the same images, say)."""
+    """Concatenate the rows of several :class:`Features` of one encoder, for example views of the same images."""
     first = parts[0]
     for part in parts[1:]:
         if first.spec is not None:
@@ -206,20 +204,20 @@ class ClassText:
     Attributes
     ----------
     vectors : ndarray of shape (C, d)
-        Or (C, T, d) with up to T sentences a class, float32 with unit rows. Where a class has fewer than T sentences
-        its last rows are zero: they add nothing to the sum over sentences, so the mean direction of a class is exact
-        without a mask.
+        Or (C, T, d) with up to T sentences per class, float32 with unit rows. A class with fewer than T sentences is
+        padded with zero rows, which do not change the mean direction of the class.
     class_names : tuple of str
-        C names. Labels and features that carry names are matched with them by name.
+        C names. Labels and features with class names are matched by name.
     sentences : tuple of tuple of str, default=()
-        The sentences that were embedded, class by class.
+        Embedded sentences of each class.
     spec : EncoderSpec or None, default=None
         The encoder.
 
     Raises
     ------
     InputError
-        Vectors that are no finite real numbers, another number of names than of classes, a name twice.
+        Vectors are not finite real numbers, the number of names differs from the number of classes, or a name is
+        repeated.
 
     Examples
     --------
@@ -257,12 +255,12 @@ class ClassText:
         return f"ClassText({len(self)} classes, {sentences}, width {self.vectors.shape[-1]}{encoder})"
 
     def select(self, class_names: Sequence[str]) -> ClassText:
-        """The text of the named classes, in that order.
+        """Return the text of the named classes, in that order.
 
         Raises
         ------
         InputError
-            A name has no text; the message has the nearest name that has.
+            A name has no text; the message suggests the nearest name that has text.
         """
         names = check_names(class_names, "class_names")
         if names == self.class_names:

@@ -1,4 +1,4 @@
-"""Ids, class names and labels: what they may be, and how one list of names is matched with another."""
+"""Validation of ids, class names and labels, and matching of class names."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ UNLABELLED = -1
 
 
 def check_ids(ids: Any, n: int, *, repeated: bool = True) -> tuple[str, ...]:
-    """``ids`` of n images as text, the row numbers where there are none.
+    """Return the ids of n images as text; row numbers if there are none.
 
     Parameters
     ----------
     ids : object
         A list, tuple or array of text, or empty.
     n : int
-        How many there must be.
+        Number of images.
     repeated : bool, default=True
-        Accept an id more than once, as views of one image have it.
+        Accept repeated ids, as views of one image have them.
 
     Raises
     ------
     InputError
-        Ids that are no text or not so many, such as labels in the place of ids.
+        The ids are not text, or their number is not n.
     """
     if isinstance(ids, str):
         raise InputError(f"Expected ids to be {n} names of images, got one text '{ids}'; put it into a list.")
@@ -52,19 +52,19 @@ def check_ids(ids: Any, n: int, *, repeated: bool = True) -> tuple[str, ...]:
 
 
 def check_names(names: object, what: str) -> tuple[str, ...]:
-    """``names`` as a tuple, after checking that they are distinct and not empty.
+    """Return ``names`` as a tuple after checking that they are distinct and not empty.
 
     Parameters
     ----------
     names : object
         A list, tuple or array of text.
     what : str
-        The argument that they come from, for the message.
+        Name of the argument, for the message.
 
     Raises
     ------
     InputError
-        One text instead of a list, a set, which has no order, a name that is no text or blank, a name twice.
+        A single string or a set was passed, a name is blank or not text, or a name is repeated.
     """
     if isinstance(names, (str, bytes, Set)) or not isinstance(names, Iterable):
         raise InputError(f"Expected {what} to be a list of class names, got {type(names).__name__} {names!r:.60}.")
@@ -79,19 +79,19 @@ def check_names(names: object, what: str) -> tuple[str, ...]:
 
 
 def places_of(wanted: Sequence[str], names: Sequence[str], expected: str, got: str = "got none for") -> list[int]:
-    """Where each of ``wanted`` stands among ``names``, by :func:`~modalign.core.spelling.match_names`.
+    """Return the index of each of ``wanted`` in ``names``, by :func:`~modalign.core.spelling.match_names`.
 
     Parameters
     ----------
     wanted, names : sequence of str
         Class names.
     expected, got : str
-        Words of the message before the missing names, such as "Expected text for every class of X".
+        Parts of the message before the missing names, such as "Expected text for every class of X".
 
     Raises
     ------
     InputError
-        A name is missing, with the nearest there is; or two are the same one in different spelling.
+        A name is missing (the message suggests the nearest one), or two names are different spellings of one.
     """
     found = match_names(wanted, names)
     missing = [name for name in wanted if name not in found]
@@ -107,19 +107,19 @@ def places_of(wanted: Sequence[str], names: Sequence[str], expected: str, got: s
 
 
 def renumbered(labels: np.ndarray, own: Sequence[str], names: Sequence[str]) -> np.ndarray:
-    """``labels``, indices into ``own``, as indices into ``names``; −1 where a name is not among them."""
+    """Convert ``labels`` from indices into ``own`` to indices into ``names``; −1 for a name not in ``names``."""
     known, place = match_names(own, names), {name: i for i, name in enumerate(names)}
     table = [place[known[name]] if name in known else UNLABELLED for name in own]
     return np.array([*table, UNLABELLED], dtype=np.int64)[labels]
 
 
 def label_indices(labels: object, n: int, class_names: Sequence[str]) -> np.ndarray:
-    """``labels`` as (n,) int64 indices into ``class_names``, −1 where unknown.
+    """Return ``labels`` as (n,) int64 indices into ``class_names``, −1 where unknown.
 
     Raises
     ------
     InputError
-        Labels that are no integers, another number of them than ``n``, or one without a name where there are names.
+        The labels are not integers, their number is not ``n``, or a label has no class name.
     """
     found = np.asarray(labels)
     if found.dtype.kind not in "iu" and found.size:

@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first asked for, so that importing the package is quick."""
+"""Lazy import of the public names of a package, so that importing the package is fast."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from modalign.core.spelling import did_you_mean
 def lazily(
     package: str, home: Mapping[str, str], *present: str
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """A package's ``__getattr__`` and ``__dir__`` (PEP 562).
+    """Return the ``__getattr__`` and ``__dir__`` of a package (PEP 562).
 
     Parameters
     ----------
     package : str
-        Its name.
+        Name of the package.
     home : mapping of str to str
-        Name → the module of the package that has it.
+        Name → module that defines it.
     present : str
-        Other names, which are there already.
+        Other names, which are already defined.
     """
 
     def get(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""One progress bar for all long work: on standard error, only in a terminal, only where somebody asked for it."""
+"""Progress bar for long computations: on standard error, in a terminal, if requested."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _visible: ContextVar[bool | None] = ContextVar("modalign_progress", default=None
 
 @contextmanager
 def progress(visible: bool) -> Iterator[None]:
-    """Show or hide the bars of everything called inside; without it they show in a terminal and nowhere else."""
+    """Show or hide the progress bars inside this context; by default they are shown in a terminal only."""
     token = _visible.set(visible)
     try:
         yield
@@ -30,7 +30,7 @@ def is_visible() -> bool:
 
 
 def track(steps: Iterable[T], description: str, total: int | None = None, unit: str = "steps") -> Iterator[T]:
-    """Yield ``steps`` while a bar shows how far and how fast it goes; costs nothing when hidden."""
+    """Yield ``steps`` and update a progress bar; no overhead if it is hidden."""
     if not is_visible():
         yield from steps
         return

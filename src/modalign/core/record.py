@@ -1,4 +1,4 @@
-"""What a record of anything needs: the versions that computed it, and its values as JSON knows them."""
+"""Versions of the software and JSON-compatible values, for records of results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("torch", "numpy", "scikit-learn", "transformers", "pillow")
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, of this package and of the packages that compute."""
+    """Return the versions of Python, modalign and its numerical dependencies."""
     own = {"python": platform.python_version(), "modalign": __version__}
     return own | {name: _installed(name) for name in PACKAGES}
 
@@ -25,9 +25,9 @@ _installed = cache(version)  # which reads and parses a file each time, and ever
 
 
 def plain(value: Any, *, strict: bool = False) -> Any:
-    """``value`` as JSON knows it: arrays as lists, numbers as numbers, what is not finite or not data as text.
+    """Convert ``value`` to JSON types: arrays to lists; non-finite numbers and other objects to text.
 
-    ``strict`` raises a TypeError instead of writing text for what could then not be read back.
+    With ``strict``, a value that could not be read back raises a TypeError instead of becoming text.
     """
     if isinstance(value, Mapping):
         return {str(key): plain(entry, strict=strict) for key, entry in value.items()}

@@ -1,8 +1,7 @@
-"""Names that other packages add to those of the library: registered in Python, or entry points of installed packages.
+"""Methods and encoders of other packages: registered in Python, or entry points of installed packages.
 
-A package that cannot be used costs its own names only: listing leaves them out with a warning, and using one of them
-raises one sentence. Entry points are read when a name is not one of the library or when all names are listed, never
-on import.
+A package that cannot be imported affects its own names only: they are missing from lists, with a warning, and using one
+raises an error. Entry points are read when a name is not built in or when all names are listed, never on import.
 """
 
 from __future__ import annotations
@@ -23,28 +22,28 @@ _NAME = re.compile(r"[a-z]\w*", flags=re.ASCII)
 
 
 def canonical_name(name: str) -> str:
-    """A name as registries keep it: ``"Tip-Adapter"`` is ``"tip_adapter"``."""
+    """Normalize a name: ``"Tip-Adapter"`` becomes ``"tip_adapter"``."""
     return name.lower().replace("-", "_")
 
 
 class Registry:
-    """Things of one kind that other packages provide, by name.
+    """Registry of objects of one kind that other packages provide, by name.
 
     Parameters
     ----------
     kind : str
-        What a name stands for, for messages: ``"method"``.
+        Kind of the objects, for messages: ``"method"``.
     group : str
         Group of entry points.
     built_in : iterable of str
-        Names of the library, which nobody else can take.
+        Names of the library, which cannot be registered.
     check : callable
-        ``check(thing)`` returns the thing as it is kept; raises an InputError, the end of a sentence, where it is none.
+        ``check(thing)`` returns the object to store; raises an InputError if it is not of this kind.
 
     Attributes
     ----------
     registered : dict
-        Name → what :meth:`register` was given.
+        Name → registered object.
     """
 
     def __init__(self, kind: str, group: str, built_in: Iterable[str], check: Callable[[Any], Any]) -> None:
@@ -53,12 +52,12 @@ class Registry:
         self.registered: dict[str, Any] = {}
 
     def register(self, name: str, thing: Any) -> None:
-        """Add a name for the time of this process. The same thing again changes nothing.
+        """Register a name for this process. Registering an equal object again has no effect.
 
         Raises
         ------
         InputError
-            The name is not a word, is taken, or the thing is not of this kind.
+            The name is invalid or taken, or the object is not of this kind.
         """
         key = canonical_name(name)
         if not _NAME.fullmatch(key):
@@ -82,23 +81,23 @@ class Registry:
         self.registered[key] = thing
 
     def __contains__(self, name: str) -> bool:
-        """Whether a package has the name, usable or not. No package is imported for that."""
+        """Return whether a package provides the name. No package is imported."""
         key = canonical_name(name)
         if key in self.built_in or not _NAME.fullmatch(key):
             return False
         return key in self.registered or key in self._installed()
 
     def names(self) -> list[str]:
-        """The names of other packages, sorted. No package is imported."""
+        """Return the names of other packages, sorted. No package is imported."""
         return sorted({*self.registered, *self._installed()} - self.built_in)
 
     def get(self, name: str) -> Any:
-        """What a name stands for; imports the package that has it.
+        """Return the object of a name; imports its package.
 
         Raises
         ------
         InputError
-            The package cannot be imported, or what it has is not of this kind.
+            The package cannot be imported, or its object is not of this kind.
         """
         key = canonical_name(name)
         if key in self.registered:
@@ -119,12 +118,12 @@ class Registry:
             raise InputError(f"{failed}: {said[:200]}.") from error
 
     def usable(self) -> dict[str, Any]:
-        """Name → thing, for all that can be used.
+        """Return name → object for all packages that can be imported.
 
         Warns
         -----
         UserWarning
-            For each name that cannot be used, and each that is taken by the library.
+            For each name that cannot be used or that is a built-in name.
         """
         found = {}
         for key in self.names():
@@ -142,7 +141,7 @@ class Registry:
         return found
 
     def package(self, name: str) -> str | None:
-        """Name and version of the installed package that has a name: ``"nearest-mean 0.1"``; None if not known."""
+        """Return the package that provides a name, with its version: ``"nearest-mean 0.1"``; None if unknown."""
         from importlib.metadata import packages_distributions, version
 
         key = canonical_name(name)
@@ -159,7 +158,7 @@ class Registry:
 
 @lru_cache
 def _entry_points(group: str, path: tuple[str, ...]) -> dict[str, tuple[EntryPoint, ...]]:
-    """Name → the different entry points of that name; ``path`` is where they are looked for now."""
+    """Return name → its different entry points; ``path`` is the search path."""
     from importlib.metadata import entry_points  # 20 ms, which importing the library must not cost
 
     found: dict[str, dict[EntryPoint, None]] = {}
@@ -173,7 +172,7 @@ def _package(point: EntryPoint) -> str:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Equal, or a class or function that was defined again, as a notebook does when a cell is run twice."""
+    """Return whether two objects are equal, or the same class or function defined again in a notebook."""
     if isinstance(one, type) or callable(one):
         places = [(getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)) for thing in (one, other)]
         return one is other or (None not in places[0] and places[0] == places[1])

@@ -1,7 +1,7 @@
 """Former names of public parameters and of their values: accepted for one minor version, each with one warning.
 
-A hyper-parameter carries its former names in its annotation, ``Annotated[Count, Formerly("neighbours")]``; a function
-takes its own from :func:`renamed_arguments`.
+The former names of a hyper-parameter are part of its annotation, ``Annotated[Count, Formerly("neighbours")]``;
+functions use :func:`renamed_arguments`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Spoken = Callable[[str, str], str]
 
 @dataclass(frozen=True)
 class Formerly:
-    """What a parameter was called, and what its values were called.
+    """Former name of a parameter and former names of its values.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Formerly:
     values: tuple[tuple[str, str], ...] = ()
 
     def present(self, value: Any) -> Any:
-        """A value, or a list of values, by its present name; the same object if that is its name already."""
+        """Return the current name of a value or list of values; the same object if it is current already."""
         if isinstance(value, list):
             found = [self.present(entry) for entry in value]
             return value if all(new is old for new, old in zip(found, value, strict=True)) else found
@@ -54,27 +54,27 @@ OFFICIAL = Formerly(values=(("released", "official_code"),))
 def present_names(
     given: Mapping[str, Any], formerly: Mapping[str, Formerly], spoken: Spoken | None = argument
 ) -> dict[str, Any]:
-    """``given`` under present names and with present values; names without an entry in ``formerly`` stay.
+    """Return ``given`` with current names and values; names without an entry in ``formerly`` are unchanged.
 
     Parameters
     ----------
     given : mapping of str to any
         Name → value.
     formerly : mapping of str to Formerly
-        Present name → what it was called.
+        Current name → former names.
     spoken : callable or None
-        ``spoken(name, value)`` is how the caller writes an argument, for the warning. None takes former names without a
-        warning: they come from a file.
+        ``spoken(name, value)`` formats an argument for the warning. None accepts former names without a warning, for
+        names from a file.
 
     Raises
     ------
     InputError
-        A parameter is given by its former and by its present name.
+        A parameter is passed under its former and its current name.
 
     Warns
     -----
     FutureWarning
-        One per former name or value; it has the present one.
+        One per former name or value, with the current one.
     """
     names = {spelled_alike(former.name): name for name, former in formerly.items() if former.name}
     found: dict[str, Any] = {}
@@ -93,7 +93,7 @@ def present_names(
 
 
 def renamed_arguments(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Let a function take keyword arguments by former names: ``@renamed_arguments(former="present")``."""
+    """Decorator that accepts keyword arguments under former names: ``@renamed_arguments(former="current")``."""
     formerly = {new: Formerly(old) for old, new in names.items()}
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -107,7 +107,7 @@ def renamed_arguments(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]
 
 
 def present_value(name: str, value: Any, former: Formerly) -> Any:
-    """The value of the argument ``name`` of a function by its present name, with a warning if it is a former one."""
+    """Return the current name of the value of argument ``name``, with a warning if a former one was passed."""
     return present_names({name: value}, {name: former})[name]
 
 

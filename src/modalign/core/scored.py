@@ -1,4 +1,4 @@
-"""Scores of a fitted method for images, with the names and the labels of these."""
+"""Scores of a fitted method with the ids and labels of the images."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from modalign.core.features import UNLABELLED, Quarantined
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """What a fitted method says about images.
+    """Scores of a fitted method for images.
 
     Attributes
     ----------
     ids : tuple of str
         The n images that could be decoded.
     labels : ndarray of shape (n,)
-        As they came with the images, −1 where unknown.
+        Labels of the images, −1 where unknown.
     logits : ndarray of shape (n, C)
-        Scores of every class.
+        Scores of the classes.
     quarantined : tuple of Quarantined, default=()
-        The images that could not, with reasons.
+        The images that could not be decoded, with reasons.
     """
 
     ids: tuple[str, ...]
@@ -32,6 +32,6 @@ class Scored:
     quarantined: tuple[Quarantined, ...] = ()
 
     def answers(self, ids: Sequence[str]) -> np.ndarray:
-        """(m,) the class of the highest logit of each of ``ids``, −1 where there is none."""
+        """Return the predicted class of each of ``ids``, (m,), −1 for an id without scores."""
         found = dict(zip(self.ids, self.logits.argmax(axis=1).tolist(), strict=True))
         return np.array([found.get(name, UNLABELLED) for name in ids], dtype=np.int64)

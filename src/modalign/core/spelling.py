@@ -1,4 +1,4 @@
-"""Names as people type them: the nearest known one, whatever the case and whether American or British."""
+"""Matching of names regardless of case, separators, and American or British spelling."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _AMERICAN = tuple(
 
 
 def normalise(name: str) -> str:
-    """Case, underscores, hyphens and runs of blanks forgiven: ``Grand_Piano`` and ``grand  piano`` are one.
+    """Normalize case, underscores, hyphens and repeated blanks: ``Grand_Piano`` equals ``grand piano``.
 
-    So are the ways in which Unicode writes a letter, such as é as one character or as two.
+    Unicode is normalized as well, for example é written as one character or as two.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     return " ".join(re.sub(r"[_\-\s]+", " ", folded).split())
 
 
 def numeral(text: str) -> int | None:
-    """The number that ``text`` writes in up to 18 digits; None for everything else."""
+    """Return the integer that ``text`` represents with up to 18 digits, or None."""
     digits = text.strip()
     return int(digits) if digits.isdecimal() and len(digits) <= 18 else None
 
 
 def spelled_alike(name: str) -> str:
-    """What names have in common that differ by case, blanks, hyphens, underscores or American and British spelling.
+    """Key that is equal for names that differ by case, blanks, hyphens, underscores or American and British spelling.
 
     The result is for comparison only: "noise" becomes "noize" as "optimiser" becomes "optimizer".
     """
@@ -49,7 +49,7 @@ def spelled_alike(name: str) -> str:
 
 
 def nearest(got: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The one of ``known`` that ``got`` most likely stands for, or None where none is near."""
+    """Return the most similar name in ``known``, or None if no name is similar."""
     by_key: dict[str, str] = {}
     for name in known:
         by_key.setdefault(spelled_alike(name), name)
@@ -58,13 +58,13 @@ def nearest(got: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 
 def did_you_mean(got: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` with the nearest of ``known``, or nothing."""
+    """Return `` Did you mean 'x'?`` with the nearest of ``known``, or ""."""
     close = nearest(got, known)
     return f" Did you mean '{close}'?" if close else ""
 
 
 def some(names: Sequence[str], limit: int = 5, details: Sequence[str] = ()) -> str:
-    """The first few of many names, for a message, with what a terminal would obey shown; details in parentheses."""
+    """Return the first few names for a message, control characters escaped, with details in parentheses."""
     quoted = [f"'{visible(name)}'" for name in names[:limit]]
     shown = ", ".join(f"{name} ({detail})" if detail else name for name, detail in zip_longest(quoted, details[:limit]))
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
@@ -77,16 +77,16 @@ def alternatives(names: Iterable[str]) -> str:
 
 
 def spelling(name: str) -> str:
-    """What a name shares with its plural and with itself in other blanks: ``Motorbikes`` and ``motor_bike`` are one."""
+    """Key that is equal for singular and plural and for different separators: ``Motorbikes`` and ``motor_bike``."""
     bare = re.sub(r"[\W_]", "", normalise(name))
     return bare.removesuffix("s") if len(bare) > 3 else bare
 
 
 def match_names(wanted: Iterable[str], known: Iterable[str], *, plural: bool = False) -> dict[str, str]:
-    """Which of the known names each wanted one is; those that are none, or could be several, are left out.
+    """Match wanted names with known names; names with no match or several matches are omitted.
 
-    A name is itself before it is one that is the same after :func:`normalise`, and that, with ``plural``, before one
-    of the same :func:`spelling`. Order never counts.
+    An exact match has priority over a match after :func:`normalise`, which has priority over a match by
+    :func:`spelling` (with ``plural``). The order of the names has no effect.
     """
     known = tuple(dict.fromkeys(known))
     exact = set(known)
@@ -102,7 +102,7 @@ def match_names(wanted: Iterable[str], known: Iterable[str], *, plural: bool = F
 
 
 def _only(names: Sequence[str], key: Callable[[str], str]) -> dict[str, str | None]:
-    """Key → the one name that has it, None where several have."""
+    """Return key → its name, or None if several names have the key."""
     found: dict[str, str | None] = {}
     for name in names:
         found[key(name)] = None if key(name) in found else name

@@ -1,1 +1,1 @@
-"""Things as given: images, class names, sentences and splits, before any encoder has seen them."""
+"""Input data: images, class names, prompts and splits."""

@@ -1,4 +1,4 @@
-"""The article before a class name: "a cat", "an owl", and none before a plural."""
+"""Indefinite articles for class names: "a cat", "an owl", no article for plurals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PLURAL = re.compile(
 
 
 def is_plural(name: str) -> bool:
-    """Whether a class name in English looks like a plural: ``airplanes``, ``chest of drawers`` is none."""
+    """Return whether an English class name is probably a plural: ``airplanes``, but not ``chest of drawers``."""
     words = re.findall(r"[\w'’]+", _HEAD.split(name, maxsplit=1)[0])
     if not words or (len(words[-1]) <= 4 and words[-1].isupper()):  # "GPS"
         return False
@@ -37,14 +37,14 @@ def is_plural(name: str) -> bool:
 
 
 def starts_with_vowel(name: str) -> bool:
-    """Whether a class name in English seems to start with the sound of a vowel: ``owl``, ``hour hand``, ``X-ray``."""
+    """Return whether an English class name probably starts with a vowel sound: ``owl``, ``hour hand``, ``X-ray``."""
     if _SPELLED_OUT.match(name):
         return True
     return _VOWEL_SOUND.match(name) is not None and _CONSONANT_SOUND.match(name) is None
 
 
 def with_article(pattern: str, name: str) -> str:
-    """``pattern`` with its article "a" before ``{}`` as ``name`` wants it: kept, "an", or left out."""
+    """Adapt the article "a" before ``{}`` in ``pattern`` to ``name``: keep it, change it to "an", or omit it."""
     if is_plural(name):
         return re.sub(r"\b[Aa] (?=\{\})", "", pattern)
     return re.sub(r"\b([Aa]) (?=\{\})", r"\1n ", pattern) if starts_with_vowel(name) else pattern

@@ -1,7 +1,7 @@
-"""Strong augmentation of 8-bit batches: RandomResizedCrop, flip and RandAugment, on whole batches in torch.
+"""Strong augmentation of 8-bit image batches in torch: RandomResizedCrop, flip and RandAugment.
 
-Every operation computes what Pillow's own computes (``ImageEnhance``, ``ImageOps``, ``Image.transform``), on all the
-pictures it is drawn for at once. Source: Cubuk et al., RandAugment, CVPR Workshops 2020; ranges as in torchvision.
+Every operation computes the same result as in Pillow (``ImageEnhance``, ``ImageOps``, ``Image.transform``), batched.
+Source: Cubuk et al., RandAugment, CVPR Workshops 2020; ranges as in torchvision.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def strong_views(
     operations: int = 2,
     magnitude: float = 0.3,
 ) -> Tensor:
-    """One strongly augmented view (n, 3, size, size) of each picture: RandomResizedCrop, flip, RandAugment.
+    """Return a strongly augmented view of each image, (n, 3, size, size): RandomResizedCrop, flip, RandAugment.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def strong_views(
     size : int
         Side of the views.
     generator : Generator
-        Where the randomness comes from.
+        Random number generator.
     scale : tuple of (float, float)
         Range of the area that is kept.
     operations : int, default=2
@@ -51,9 +51,9 @@ def strong_views(
 
 
 def rand_augment(batch: Tensor, *, operations: int = 2, magnitude: float = 0.3, generator: Generator) -> Tensor:
-    """``operations`` operations on each picture of (n, 3, H, W), drawn with equal chances, one after the other.
+    """Apply ``operations`` random operations in sequence to each image of (n, 3, H, W), drawn uniformly.
 
-    Those with a direction (turning, shearing, shifting, brighter or darker, …) go either way with equal chances.
+    Operations with a sign (rotation, shear, translation, brightness, …) use both signs with equal probability.
     """
     _check(batch)
     if not 0 <= magnitude <= 1:

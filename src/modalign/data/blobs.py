@@ -1,6 +1,6 @@
-"""Where the bytes of one item are: a file, bytes in memory, a picture in memory (members of archives: ``archives``).
+"""Sources of the bytes of an image: a file, bytes in memory, an image in memory (archive members: ``archives``).
 
-Every blob answers the same three questions, ``read``, ``identity`` and ``size``, from any thread.
+Every blob has the methods ``read``, ``identity`` and ``size``, which are thread-safe.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Identity = tuple[str, int, int, int, int]
 
 
 class Blob(Protocol):
-    """The bytes of one item."""
+    """Source of the bytes of an item."""
 
     def read(self) -> bytes:
-        """The bytes; :class:`UndecodableError` with a reason if they cannot be had."""
+        """Return the bytes; raise :class:`UndecodableError` with a reason if they are not available."""
 
     def identity(self) -> Identity | None:
-        """(path, size, mtime_ns, ctime_ns, inode): changes whenever the bytes may have; None without a file."""
+        """Return (path, size, mtime_ns, ctime_ns, inode), which changes with the bytes; None without a file."""
 
     def size(self) -> int:
         """About how many bytes :meth:`read` returns, without reading them."""
@@ -91,7 +91,7 @@ class BytesBlob:
 
 
 class ImageBlob:
-    """A picture in memory, read as the bytes of a PNG so that equal pixels have equal bytes."""
+    """Image in memory, encoded as PNG, so that equal pixels give equal bytes."""
 
     __slots__ = ("_lock", "image")
 
@@ -127,7 +127,7 @@ class ImageBlob:
 def file_identity(path: str) -> Identity | None:
     """(path, size, mtime_ns, ctime_ns, inode) of a file, None if it is not there.
 
-    The path is for keys: bytes of it that are no UTF-8 are spelled out, so that it can be stored anywhere.
+    The path is used as a key: bytes that are not UTF-8 are escaped, so it can be stored anywhere.
     """
     try:
         status = os.stat(path)
@@ -138,7 +138,7 @@ def file_identity(path: str) -> Identity | None:
 
 
 def why_no_image(given: str, path: str) -> str | None:
-    """Why a path that somebody wrote down is no file to read, or None if it is one; it is not opened."""
+    """Return why a listed path is not a readable file, or None. The file is not opened."""
     if address := why_no_path(given):
         return address
     try:
@@ -151,7 +151,7 @@ def why_no_image(given: str, path: str) -> str | None:
 
 
 def unreadable_reason(error: OSError) -> str:
-    """An operating system's refusal as a short reason."""
+    """Return a short reason for an OSError."""
     if isinstance(error, FileNotFoundError):
         return "file not found"
     if isinstance(error, PermissionError):

@@ -1,4 +1,4 @@
-"""Images with the same bytes: one label each, and never on both sides of a division."""
+"""Duplicate images: contradictory labels are removed, and duplicates never end up in different parts of a split."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HEAD = 2**12  # bytes at the start of a file that are compared before all of it
 
 
 def content_hash(items: Items, i: int) -> str:
-    """16 hexadecimal digits that identify the bytes of an image; nothing for one that cannot be read."""
+    """Return 16 hexadecimal digits that identify the bytes of an image; "" if it cannot be read."""
     try:
         return hashlib.sha256(items.read(i)).hexdigest()[:16]
     except UndecodableError:
@@ -29,9 +29,9 @@ def content_hash(items: Items, i: int) -> str:
 
 
 def same_bytes(items: Items, indices: Iterable[int]) -> list[list[int]]:
-    """Groups of two or more of the given images that have the same bytes, in the order of ``indices``.
+    """Return groups of two or more images with equal bytes, in the order of ``indices``.
 
-    Sizes are compared first, then the first 4 KiB of files; only what agrees in these is read whole.
+    Sizes are compared first, then the first 4 KiB; only files that agree in both are read completely.
     """
     groups = [list(indices)]
     for key in (_size, _head, content_hash):
@@ -40,23 +40,23 @@ def same_bytes(items: Items, indices: Iterable[int]) -> list[list[int]]:
 
 
 def one_label_each(items: Items) -> Items:
-    """The images without those that have the same bytes as an image of another class: one of the labels is wrong.
+    """Remove images whose bytes equal those of an image of another class, since one of the labels is wrong.
 
-    What is left out is in ``quarantined``, and ``notes`` name it. Images that the source marks as test stay.
+    Removed images are in ``quarantined`` and named in ``notes``. Images that the source marks as test are kept.
     """
     return _one_label_each(items, _labelled_copies(items))[0]
 
 
 def learnable(items: Items) -> Items:
-    """The images that a method may learn from: one label each, and every picture once.
+    """Return the images to learn from: without contradictory labels and without duplicates.
 
-    Beside :func:`one_label_each`, copies within a class are left out of what is drawn from, so that no draw puts a
-    picture on two sides. Copies that the source itself put into two of its parts stay; a note tells of them.
+    In addition to :func:`one_label_each`, duplicates within a class are removed, so that no split contains an image in
+    two parts. Duplicates that the source itself placed in two parts are kept and named in a note.
 
     Parameters
     ----------
     items : Items
-        Labeled or not; images without a label are not looked at.
+        Labeled or not; images without a label are not checked.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def learnable(items: Items) -> Items:
 
     Notes
     -----
-    Takes one look at the file system per image, and reads a file only if another one has its size.
+    Requires one ``stat`` call per image; a file is read only if another file has the same size.
     """
     items, groups = _one_label_each(items, _labelled_copies(items))
     drawn_from = "train" if items.division else ""

@@ -1,4 +1,4 @@
-"""The embedded default: scikit-learn's 1,797 real handwritten digits, so that everything runs without a download."""
+"""The built-in example data: scikit-learn's 1,797 handwritten digits, available without a download."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "e
 
 
 def load_digits() -> Items:
-    """The digits as items: bright strokes on black, 8 × 8 gray values 0…16 stretched to 0…255, as PNG.
+    """Load the handwritten digits: bright strokes on black, 8 × 8 pixels rescaled from 0…16 to 0…255, as PNG.
 
-    The 8 × 8 raster is left as it is; an encoder's own preprocessing enlarges it. Ids are ``digits/0000.png`` … in
+    The images keep 8 × 8 pixels; the preprocessing of the encoder enlarges them. Ids are ``digits/0000.png`` … in
     scikit-learn's order. ``few_shot(load_digits(), shots, seed, test=0.3)`` tests every draw on the same 539 of them.
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI.
     """

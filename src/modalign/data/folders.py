@@ -1,4 +1,4 @@
-"""Folders and archives: which images are of which class and part, by where they lie."""
+"""Classes and parts (train, validation, test) of images from the folders that contain them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from modalign.data.splits.division import divide_folders, part_called, part_with
 
 
 def list_folder(root: str) -> Listing:
-    """Every image below ``root``: hidden files are passed over, other files are counted, links are followed once."""
+    """List every image below ``root``. Hidden files are skipped, other files are counted, links are followed once."""
     found: dict[str, Blob] = {}
     folders: list[str] = []
     listing = Listing(root=root)
@@ -67,8 +67,8 @@ def assign_classes(
 ) -> None:
     """Fill ``listing`` from relative paths: the first folder of a path is its class, deeper folders are free.
 
-    Folders around everything else are seen through, and so are folders that name a part (train, val, test), which is
-    noted. An empty folder beside class folders is a class without images; one with only other files is not a class.
+    Folders that contain everything else are skipped, and folders that name a part (train, val, test) set the part. An
+    empty folder next to class folders is a class without images; a folder with other files only is not a class.
 
     Parameters
     ----------

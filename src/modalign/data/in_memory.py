@@ -1,4 +1,4 @@
-"""Images that are given one by one: lists of paths, bytes and pictures, and arrays of pixels."""
+"""Images from lists of paths, bytes and PIL images, and from pixel arrays."""
 
 from __future__ import annotations
 
@@ -119,10 +119,10 @@ def label_keys(labels: object, n: int) -> list[str | None]:
         return [None] * n
     listed = labels.tolist() if hasattr(labels, "tolist") else labels
     if not isinstance(listed, Iterable):
-        raise InputError(f"Expected one label an image ({n}), got {labels!r:.80}.")
+        raise InputError(f"Expected one label per image ({n}), got {labels!r:.80}.")
     values = list(listed)
     if len(values) != n:
-        raise InputError(f"Expected one label an image ({n}), got {len(values)}.")
+        raise InputError(f"Expected one label per image ({n}), got {len(values)}.")
     known = [v for v in values if v is not None and v != UNLABELLED]
     if not all(isinstance(v, str) for v in known) and not (are_indices(values) and min(known) >= 0):
         raise InputError("Expected labels to be all class names or all indices ≥ 0, with −1 or None where unknown.")

@@ -1,4 +1,4 @@
-"""What a folder, an archive or a table of paths holds, before anything is decoded."""
+"""The list of images that a reader collects from a folder, an archive or a table, before decoding."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ _LISTS = {".txt", ".csv", ".tsv", ".json", ".lst", ".mat"}
 
 @dataclass
 class Listing:
-    """Images and their class keys, in order; a reader fills it.
+    """Ordered images with their class keys, filled by a reader.
 
     Attributes
     ----------
     ids, blobs, keys, parts : list of str
-        One entry per image; a key is the class as the source names it, None if it does not say; a part is "train",
-        "validation" or "test", "" if the source does not say.
+        One entry per image. A key is the class name in the source, or None; a part is "train", "validation", "test", or
+        "" if the source does not specify it.
     classes : list of str
         All class keys, also those without an image.
     quarantined, notes : list of Quarantined
-        What is left out, and what a person should know.
+        Items that are left out, and notes for the user.
     division : str, default=""
-        What divides the images into parts, in words; "" if nothing does.
+        Description of what divides the images into parts; "" if nothing does.
     trouble : str, default=""
-        Why nothing can be learned from the source, or tested on it, as a whole; "" if it can.
+        Why the source cannot be used for training or testing; "" if it can.
     ordered : bool, default=False
-        Whether ``classes`` stand in the order of their labels; otherwise they are put into natural order.
+        Whether ``classes`` is in label order; otherwise it is sorted in natural order.
     numbered : bool, default=False
-        Whether the keys are the decimals of integers that count the classes.
+        Whether the keys are integers that are class indices.
     root : str, default=""
-        The folder on disk; "" for other sources.
+        Folder on disk; "" for other sources.
     skipped, hidden : list of str
-        Files that are no images, and how many hidden entries there are.
+        Files that are not images, and hidden entries.
     documents : dict of str to Blob
-        Those of the skipped files that may be split files.
+        Skipped files that may be split files.
     given : list of str
-        Names of all entries of a list in its order, also of what is left out; of other sources nothing.
+        Names of all entries of a list in order, including those left out; empty for other sources.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -66,31 +66,31 @@ class Listing:
     given: list[str] = field(default_factory=list)
 
     def add(self, name: str, blob: Blob, key: str | None = None, part: str = "") -> None:
-        """One more image."""
+        """Add an image."""
         self.ids.append(name)
         self.blobs.append(blob)
         self.keys.append(key)
         self.parts.append(part)
 
     def refuse(self, name: str, reason: str) -> None:
-        """One item that is left out."""
+        """Add an item that is left out, with the reason."""
         self.quarantined.append(Quarantined(name, reason))
 
     def skip(self, name: str, blob: Blob) -> None:
-        """One file that is no image."""
+        """Add a file that is not an image."""
         self.skipped.append(name)
         if is_split_file(name):
             self.documents[name] = blob
 
     def hold_data_sets(self, names: Sequence[str]) -> None:
-        """Say that these folders are data sets of their own, if there are any."""
+        """Note that these folders are data sets of their own, if there are any."""
         if names:
             held = some(names)
             self.trouble = f"Expected one data set, got a folder of data sets: {held}; give one of them."
             self.notes.append(f"a folder of data sets: {held}")
 
     def told(self) -> tuple[str, ...]:
-        """All that a person should know, in words."""
+        """Return all notes for the user."""
         notes = []
         if self.division:
             notes.append(f"divided by {self.division}: {purposes(self.parts)}")
@@ -111,7 +111,7 @@ class Listing:
 
 
 def printable(name: str) -> str:
-    r"""A file name that can be saved: bytes that are no UTF-8 become escapes (``\xff``), so that no two become one."""
+    r"""Escape bytes of a file name that are not UTF-8 (``\xff``), so that names can be saved and stay distinct."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

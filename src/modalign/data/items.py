@@ -1,7 +1,7 @@
-"""Images as a user has them — a folder, a table, a list, an archive, pictures in memory — behind one interface.
+"""One interface for images in folders, tables, lists, archives and memory.
 
-Nothing is decoded here but by :meth:`Items.open`; listing a hundred thousand files takes about a second. What cannot
-be used is quarantined with a reason and never fatal; what a person should know is in ``notes``.
+Images are decoded by :meth:`Items.open` only; listing a hundred thousand files takes about a second. Files that cannot
+be used are quarantined with a reason instead of raising an error; ``notes`` holds messages for the user.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def load_items(
     split: str | os.PathLike[str] | Split | None = None,
     addresses: bool = False,
 ) -> Items:
-    """Images from whatever a user has.
+    """Load images from a folder, a table, a list, an archive or memory.
 
     =====================================  =====================================================================
-    a folder of folders                    one class a folder; images may lie deeper; train/val/test are seen through
+    a folder of folders                    one class a folder; images may be nested; train/val/test set the part
     a folder of images                     unlabeled
     ``.csv``, ``.tsv``                     a column with paths (relative to the file) and, if any, one with labels
-    ``.txt``, ``.lst``                     one path a line, optionally followed by a label
-    ``.zip``, ``.tar``, ``.tar.gz`` …      as a folder; nothing is unpacked, nothing outside can be reached
+    ``.txt``, ``.lst``                     one path per line, optionally followed by a label
+    ``.zip``, ``.tar``, ``.tar.gz`` …      as a folder; read without unpacking
     one image file, or its bytes           one unlabeled image
     a list                                 paths, Pillow images, arrays (H, W[, 3]) or bytes, also mixed
     an array (n, H, W) or (n, H, W, 3)     n pictures, uint8
@@ -58,13 +58,13 @@ def load_items(
     Parameters
     ----------
     source : object
-        One of the above.
+        See the table.
     classes : object, default=None
-        Class names that fix the order: a list, a mapping folder → name (two folders with one name are merged), or a
-        file of names (one a line, or JSON). Default: the names that the source has, in natural order.
+        Class names in label order: a list, a mapping folder → name (folders with equal names are merged), or a file of
+        names (one per line, or JSON). Default: the names in the source, in natural order.
     labels : object, default=None
-        For lists and arrays one label an image, as indices or class names, −1 or None where unknown. For any source −1
-        alone means: ignore the labels it has.
+        For lists and arrays, one label per image, as indices or class names, −1 or None where unknown. For any source,
+        the single value −1 ignores its labels.
     split : str, os.PathLike, Split or None, default=None
         Which images are to learn from, to validate and to test on: a split file of CoOp, one that
         :meth:`~modalign.data.splits.split.Split.save` wrote, or a split of these items. Default: what the source says,
@@ -77,7 +77,7 @@ def load_items(
     Raises
     ------
     InputError
-        If the source does not exist, holds no image, or labels, class names and split do not fit.
+        If the source does not exist or contains no image, or labels, class names and split do not match it.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The images of a source as one ordered list, with names, labels and parts."""
+"""The ordered list of images of a source, with ids, labels and parts."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ PART = "<U10"  # the type of an array of parts
 
 @dataclass(frozen=True, eq=False)
 class Items:
-    """n images with names and labels; the bytes stay where they are until they are read.
+    """Ordered list of n images with ids and labels. Bytes are read on access.
 
     Attributes
     ----------
     ids : tuple of str
-        n names, no two alike. Of files, the path below the folder that holds all of them: the folder that
-        was given, that of a single file, the innermost one that the files of a list have in common. Of a table, the
-        path as it stands there; of a picture in memory, its place in the list.
+        Unique names. For files, the path relative to the folder passed, to the folder of a single file, or to the
+        innermost common folder of a list of files. For a table, the path as written there; for an image in memory, its
+        position in the list.
     blobs : tuple of Blob
-        n places that the bytes come from.
+        Sources of the bytes.
     labels : ndarray of shape (n,), int64, default=None
         Indices into ``class_names``; −1 where unknown.
     class_names : tuple of str, default=()
-        C names in label order, also of classes without an image.
+        C names in label order, including classes without an image.
     quarantined : tuple of Quarantined, default=()
-        What was left out when listing, with reasons.
+        Items left out when listing, with reasons.
     notes : tuple of str, default=()
-        What a person should know about the source, in words.
+        Messages for the user about the source.
     parts : ndarray of shape (n,), default=None
-        Str; "train", "validation" or "test" where the source says so, else "".
+        "train", "validation" or "test" if the source specifies it, else "".
     division : str, default=""
-        What divides the images into these parts, in words; "" if nothing does.
+        Description of what divides the images into these parts; "" if nothing does.
     trouble : str, default=""
-        Why nothing can be learned from the images, or tested on them, as a whole; "" if it can.
+        Why the images cannot be used for training or testing; "" if they can.
     given : tuple of str, default=()
-        Names of everything that was given, quarantined or not, in that order.
+        Names of all entries passed, quarantined or not, in that order.
 
     Examples
     --------
@@ -87,29 +87,29 @@ class Items:
         )
 
     def read(self, i: int) -> bytes:
-        """The bytes of image ``i``; :class:`UndecodableError` with a reason if they cannot be had. Thread-safe."""
+        """Return the bytes of image ``i``; raise :class:`UndecodableError` if they are not available. Thread-safe."""
         return self.blobs[i].read()
 
     def identity(self, i: int) -> Identity | None:
-        """(path, size, mtime_ns, ctime_ns, inode) of image ``i`` without reading it; None if there is no file.
+        """Return (path, size, mtime_ns, ctime_ns, inode) of image ``i``; None if there is no file.
 
-        A member of an archive has the archive's numbers and the path ``archive.zip!member``.
+        A member of an archive has the values of the archive and the path ``archive.zip!member``.
         """
         return self.blobs[i].identity()
 
     def size(self, i: int) -> int:
-        """About how many bytes :meth:`read` of image ``i`` returns, without reading them."""
+        """Return the approximate number of bytes of image ``i`` without reading it."""
         return self.blobs[i].size()
 
     def open(self, i: int, *, target: Target | None = None) -> Image.Image:
-        """Image ``i`` decoded as RGB; :class:`UndecodableError` with a reason if that cannot be done.
+        """Decode image ``i`` as RGB; raise :class:`UndecodableError` with a reason on failure.
 
-        ``target`` is that of :func:`~modalign.data.decoding.decode.decode`, for those who make the picture smaller.
+        ``target`` is that of :func:`~modalign.data.decoding.decode.decode`, for callers that reduce the image.
         """
         return decode(self.read(i), target=target)
 
     def select(self, indices: np.ndarray | Sequence[int] | slice) -> Items:
-        """The given images (indices, a mask or a slice) in that order, with the same class names and parts."""
+        """Return the selected images (indices, a mask or a slice) in that order, with the same class names."""
         if not isinstance(indices, slice):
             indices = np.asarray(indices) if len(indices) else np.empty(0, dtype=np.int64)
         index = np.arange(len(self))[indices]
@@ -123,5 +123,5 @@ class Items:
         )
 
     def unlabelled(self) -> Items:
-        """The same images and class names without the labels."""
+        """Return the same images and class names without the labels."""
         return replace(self, labels=np.full(len(self), UNLABELLED, dtype=np.int64))

@@ -1,4 +1,4 @@
-"""Scenes with exact masks, drawn from a seed: mosaics of textures, and real digits glued in."""
+"""Synthetic scenes with exact masks: mosaics of textures, and images with pasted handwritten digits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PALETTE = np.array(
 
 @dataclass(frozen=True, eq=False)
 class Scenes:
-    """n pictures (n, side, side, 3) uint8 and their masks (n, side, side), indices into ``names``."""
+    """Images (n, side, side, 3) uint8 and their masks (n, side, side), indices into ``names``."""
 
     pictures: np.ndarray
     masks: np.ndarray
@@ -28,7 +28,7 @@ class Scenes:
 
 
 def texture_scenes(seed: int, count: int, *, regions: int = 4, side: int = SIDE) -> Scenes:
-    """Mosaics of Voronoi regions, each with another of the textures in two colors, its own period and phase."""
+    """Draw mosaics of Voronoi regions, each filled with a texture of random colors, period and phase."""
     rng = np.random.default_rng([2026, seed])
     drawn = [_mosaic(rng, regions, side) for _ in range(count)]
     return Scenes(np.stack([picture for picture, _ in drawn]), np.stack([mask for _, mask in drawn]), TEXTURES)
@@ -73,9 +73,9 @@ def _colors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def digit_scenes(seed: int, count: int, *, digits: int = 4, side: int = SIDE) -> Scenes:
-    """Real digits of scikit-learn, bright on dark, glued as squares of 28 to 40 pixels onto plain pictures.
+    """Draw plain images with pasted digits of scikit-learn, as squares of 28 to 40 pixels.
 
-    The class of a square is its digit; pixels outside the squares are 255 and do not count.
+    The class of a square is its digit; pixels outside the squares have the label 255 and are ignored.
     """
     from sklearn.datasets import load_digits  # half a second of import that only this function needs
 

@@ -1,4 +1,4 @@
-"""Class names: natural order, comparison that forgives case and underscores, and the ``classes=`` option."""
+"""Class names: natural order, matching regardless of case and underscores, and the ``classes=`` argument."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WORDNET = re.compile(r"^(n\d{8})\s+(.+)$")
 
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
-    """A sort key that puts ``img2`` before ``img10``, the same on every machine; no two texts share one."""
+    """Return a sort key that orders ``img2`` before ``img10``, the same on every machine and unique per text."""
     key = []
     for part in filter(None, _DIGITS.split(text.casefold())):
         digits = part.lstrip("0")
@@ -34,9 +34,9 @@ class Naming:
     names : tuple of str
         Display names, in label order.
     index : dict of str to int
-        Label of every key (folder name, CSV label) that the source uses.
+        Label of every key (folder name, CSV label) of the source.
     notes : tuple of str, default=()
-        What a person should know about it.
+        Messages for the user.
     """
 
     names: tuple[str, ...]
@@ -45,21 +45,21 @@ class Naming:
 
 
 def name_classes(found: Sequence[str], classes: object = None, *, indices: bool = False) -> Naming:
-    """Match the class keys that a source has with what the user wants them to be called.
+    """Match the class keys of a source with the class names of the user.
 
-    Keys are matched with names, whatever their order, case, blanks and underscores. Only where no key is a name and
-    all are numbers do they count the names, from 0; a note then says so.
+    Keys are matched with names regardless of order, case, blanks and underscores. If no key is a name and all keys are
+    numbers, they are indices into the names, from 0; a note then states this.
 
     Parameters
     ----------
     found : sequence of str
-        The keys of the source, such as folder names.
+        Keys of the source, such as folder names.
     classes : object, default=None
         None (the keys themselves, in natural order); a list of names, which fixes the order and may hold names without
         an image; a mapping key → display name, where two keys with one name are merged; or the path of a file with one
-        of these (one name a line, ``n01440764 tench`` lines, or JSON).
+        of these (one name per line, ``n01440764 tench`` lines, or JSON).
     indices : bool, default=False
-        Whether the keys are the decimals of integers, which always count the names.
+        Whether the keys are integers, which are always indices into the names.
     """
     if classes is None:
         names = tuple(sorted(found, key=natural_key))
@@ -91,7 +91,7 @@ def name_classes(found: Sequence[str], classes: object = None, *, indices: bool 
 
 
 def read_classes(classes: object) -> dict[str, str]:
-    """The ``classes=`` option as key → display name, in order; see :func:`name_classes`."""
+    """Return the ``classes=`` argument as key → display name, in order; see :func:`name_classes`."""
     origin = "classes"
     if isinstance(classes, (str, Path)):
         origin = f"'{classes}'"
@@ -127,7 +127,7 @@ def _read_file(path: Path) -> object:
 
 
 def siblings(path: Path) -> list[str]:
-    """Names beside a path that does not exist, for did-you-mean."""
+    """Return the names in the folder of a path that does not exist, for suggestions."""
     try:
         return [entry.name for entry in path.absolute().parent.iterdir()]
     except OSError:
@@ -135,7 +135,7 @@ def siblings(path: Path) -> list[str]:
 
 
 def _twins(names: Sequence[str]) -> tuple[str, ...]:
-    """Notes on names that differ only by case, blanks or underscores: kept apart, but seldom meant so."""
+    """Return notes on names that differ only by case, blanks or underscores, which is rarely intended."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(normalise(name), []).append(name)
@@ -148,7 +148,7 @@ def _twins(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _merged(matched: Mapping[str, str]) -> list[str]:
-    """Notes on keys that were taken for one name."""
+    """Return notes on keys that were matched with the same name."""
     groups: dict[str, list[str]] = {}
     for key, name in matched.items():
         groups.setdefault(name, []).append(key)

@@ -1,4 +1,4 @@
-"""The columns of a table that say which images are for training, validation and testing."""
+"""Columns of a table that mark images as training, validation or test images."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PartOf = Callable[[Sequence[str]], str]
 def find_parts(
     header: Sequence[str], rows: Sequence[Sequence[str]], others: Collection[int | None]
 ) -> tuple[PartOf, set[int]]:
-    """What says the part of a row, and the columns that it reads.
+    """Find the columns that specify the part of a row.
 
-    The first of: a column called as one of parts, such as "split", with at least one value that names a part; any
-    column whose values all name parts, at least two; columns called as parts that hold yes and no, such as "is_test".
+    The first match of: a column with a name such as "split" and at least one value that names a part; a column whose
+    values all name parts, at least two different ones; yes/no columns named after parts, such as "is_test".
 
     Parameters
     ----------
@@ -29,13 +29,12 @@ def find_parts(
     rows : sequence of sequence of str
         The cells of every row.
     others : collection of int or None
-        Columns that say something else.
+        Columns with another meaning.
 
     Returns
     -------
     tuple of (callable, set of int)
-        part_of : a row → the part as the table spells it; "" where it says nothing, and where no column does. columns :
-        their places.
+        Function from a row to its part as spelled in the table, "" if it has none; and the indices of the columns.
     """
     names = [name.strip().casefold() for name in header]
     free = [k for k in range(len(names)) if k not in others]

@@ -1,4 +1,4 @@
-"""Tables of paths: CSV and TSV with a header, and plain lists with one path a line."""
+"""Tables of paths: CSV and TSV with a header, and plain lists with one path per line."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Many views of one picture, cut from its decoded 8-bit pixels: decode once, resize small pieces, never the file again.
+"""Crops and flips of decoded 8-bit images, so that a file is decoded once for many views.
 
-Pictures are uint8 tensors (3, H, W), batches (n, 3, H, W), as everywhere in torch. Resizing is that of torchvision:
-bicubic with antialiasing like Pillow's, and at most 2 of 255 levels from it (both compute in fixed point, with other
-roundings; on photos 0.3 % of the values differ, nearly all by one level). Randomness comes from the generator that
-is handed in and from nothing else.
+Images are uint8 tensors (3, H, W), batches (n, 3, H, W). Resizing is bicubic with antialiasing as in torchvision, and
+differs from Pillow by at most 2 of 255 levels (both use fixed-point arithmetic with different rounding; on photos 0.3 %
+of the values differ, nearly all by one level). The generator passed is the only source of randomness.
 
 This file and :mod:`~modalign.data.augment` are the only ones in ``data`` that need torch; nothing there imports them.
 """
@@ -24,17 +23,17 @@ Filter = Literal["bicubic", "bilinear"]
 
 
 def to_pixels(image: Image.Image) -> Tensor:
-    """An RGB picture as a uint8 tensor (3, H, W), its channels interleaved in memory as resizing likes them best."""
+    """Convert an RGB image to uint8 (3, H, W) with channels last in memory, the fastest layout for resizing."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def empty_views(*shape: int, size: int, device: torch.device | None = None) -> Tensor:
-    """Room for views, uint8 (…, 3, size, size): interleaved in memory, so that what is resized is copied in whole."""
+    """Allocate uint8 views (…, 3, size, size) with channels last in memory."""
     return torch.empty(*shape, size, size, 3, dtype=torch.uint8, device=device).movedim(-1, -3)
 
 
 def resize(pixels: Tensor, height: int, width: int, filter: Filter = "bicubic") -> Tensor:
-    """uint8 (…, 3, H, W) → (…, 3, height, width), with antialiasing.
+    """Resize uint8 (…, 3, H, W) to (…, 3, height, width), with antialiasing.
 
     On the CPU torch has a fixed-point path for bytes, several times faster than Pillow. Elsewhere the two axes are
     resized one after the other in floating point and rounded in between, which is what Pillow does.
@@ -59,7 +58,7 @@ def _resize_in_floats(batch: Tensor, height: int, width: int, filter: Filter = "
 
 
 def centre(pixels: Tensor, size: int) -> Tensor:
-    """The view that CLIP is evaluated on: short side to ``size``, the middle square (…, 3, size, size).
+    """Resize the short side to ``size`` and crop the center square, (…, 3, size, size), as in the evaluation of CLIP.
 
     The long side becomes ⌊size · long / short⌋, and an odd remainder is cut off at the end, as the preprocessing of
     CLIP checkpoints does.
@@ -73,17 +72,17 @@ def centre(pixels: Tensor, size: int) -> Tensor:
 
 
 def mirror(pixels: Tensor) -> Tensor:
-    """Left and right exchanged."""
+    """Flip horizontally."""
     return pixels.flip(-1)
 
 
 def random_squares(
     height: int, width: int, n: int, *, scale: tuple[float, float] = (0.5, 0.9), generator: Generator
 ) -> Tensor:
-    r"""n squares inside a picture as int64 rows (top, left, height, width).
+    r"""Draw n squares inside an image, as int64 rows (top, left, height, width).
 
     The side is :math:`\lfloor \lambda \min(H, W) \rfloor` with :math:`\lambda \sim U(\alpha, \beta)` (WCA and FAIR,
-    equation 6), at least one pixel; the place is uniform over all that fit.
+    equation 6), at least one pixel; the position is uniform.
 
     Parameters
     ----------
@@ -92,7 +91,7 @@ def random_squares(
     width : int
         W of the picture.
     n : int
-        How many.
+        Number of squares.
     scale : tuple of (float, float)
         (α, β) in (0, 1].
     generator : Generator
@@ -115,11 +114,10 @@ def random_rectangles(
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     generator: Generator,
 ) -> Tensor:
-    """n rectangles as int64 rows (top, left, height, width): the boxes of RandomResizedCrop.
+    """Draw the n boxes of RandomResizedCrop, as int64 rows (top, left, height, width).
 
-    The area is uniform between ``scale`` of the picture's, the logarithm of the aspect ratio width / height uniform
-    between those of ``ratio``, the place uniform. Sides that do not fit are cut to the picture, so that one draw
-    always suffices.
+    Area (as a share of the image, within ``scale``), logarithm of the aspect ratio width / height (within ``ratio``)
+    and position are uniform. Sides larger than the image are clipped, so one draw is sufficient.
     """
     low, high = check_scale(scale)
     draws = torch.rand(n, 4, generator=generator, dtype=torch.float64)
@@ -134,9 +132,9 @@ def random_rectangles(
 
 
 def cut(pixels: Tensor, boxes: Tensor, size: int, *, out: Tensor | None = None) -> Tensor:
-    """The boxes (n, 4) of one picture (3, H, W), each resized to (n, 3, size, size).
+    """Crop boxes (n, 4) of an image (3, H, W) and resize them to (n, 3, size, size).
 
-    Cost is the pixels that are read and written and nothing else: about 0.2 ms a box at 224 on one core.
+    Cost: proportional to the pixels read and written, about 0.2 ms per box at 224 on one core.
 
     Parameters
     ----------
@@ -147,7 +145,7 @@ def cut(pixels: Tensor, boxes: Tensor, size: int, *, out: Tensor | None = None) 
     size : int
         Side of the views.
     out : Tensor or None, default=None
-        Where they are written, best made by :func:`empty_views`; new memory by default.
+        Output, preferably from :func:`empty_views`; allocated by default.
     """
     _check(pixels)
     views = empty_views(len(boxes), size=size, device=pixels.device) if out is None else out
@@ -159,18 +157,18 @@ def cut(pixels: Tensor, boxes: Tensor, size: int, *, out: Tensor | None = None) 
 def random_crops(
     pixels: Tensor, n: int = 16, *, size: int, scale: tuple[float, float] = (0.5, 0.9), generator: Generator
 ) -> Tensor:
-    """n random squares of a picture (3, H, W) at its own resolution, resized to (n, 3, size, size).
+    """Crop n random squares of an image (3, H, W) at full resolution and resize them to (n, 3, size, size).
 
     Parameters
     ----------
     pixels : Tensor
         The decoded picture.
     n : int, default=16
-        Crops, 16 in FAIR.
+        Number of crops, 16 in FAIR.
     size : int
         Side of the views.
     scale : tuple of (float, float)
-        Range of their side in units of the picture's short side.
+        Range of the side as a share of the short side of the image.
     generator : Generator
         Where the randomness comes from.
     """

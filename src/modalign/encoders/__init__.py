@@ -1,6 +1,6 @@
-"""Pixels and sentences → vectors. Nothing else in the library touches pretrained weights.
+"""Encoders of images and sentences. All use of pretrained weights is in this package.
 
-The heavy half (torch, transformers) is imported on first use of a name below, so that listing encoders is quick.
+torch and transformers are imported on first use, so that listing encoders is fast.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every encoder can do: images → unit vectors and patch tokens, by way of the cache; sentences if it has text."""
+"""Base class of encoders: images to unit vectors and patch tokens, with a cache; sentences for text encoders."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ _SMALL = 20_000_000  # parameters below which a network is overhead rather than 
 
 
 class Encoder(ABC):
-    """A frozen pretrained network with the preprocessing it was trained with; made by :func:`~modalign.load_encoder`.
+    """Frozen pretrained network with its preprocessing; created by :func:`~modalign.load_encoder`.
 
     Attributes
     ----------
     name : str
-        What it was loaded by; for a folder the name of the folder, without its path.
+        Name that it was loaded by; for a folder, the folder name without its path.
     spec : EncoderSpec
-        Name, fingerprint, width and compute type, which go with every vector.
+        Name, fingerprint, dimension and data type, stored with every vector.
     model : object
-        The network, of ``transformers`` in most cases, in evaluation mode and without gradients.
+        Network, of ``transformers`` in most cases, in evaluation mode and without gradients.
     preprocessing : Preprocessing
-        From a picture to the network's input.
+        Conversion of an image to the input of the network.
     device, dtype : torch.device
-        Where and in what type it computes.
+        Device and data type of the computation.
     store : FeatureStore or None
-        Where vectors are kept, None for nowhere.
+        Cache of vectors, or None.
     batch_size : int
-        Images a forward pass.
+        Images per forward pass.
     """
 
     has_text: bool = False
@@ -79,17 +79,17 @@ class Encoder(ABC):
 
     @property
     def logit_scale(self) -> float | None:
-        """The trained inverse temperature exp(s) of image-text similarities; None without a text tower."""
+        """Trained inverse temperature exp(s) of image-text similarities; None without a text tower."""
         return self.spec.logit_scale
 
     @property
     def device_name(self) -> str:
-        """The device in words, with the compute type where it is not the usual one."""
+        """Name of the device, with the data type unless it is float32."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
         return name if self.dtype == torch.float32 else f"{name} in {self.spec.dtype}"
 
     def cast(self, dtype: torch.dtype) -> Self:
-        """The same encoder with weights of another type, which has another fingerprint; this one stays as it is."""
+        """Return a copy with weights of another type and therefore another fingerprint."""
         if dtype == self.dtype:
             return self
         other = copy.copy(self)
@@ -103,7 +103,7 @@ class Encoder(ABC):
         return other
 
     def as_of(self, version: int) -> Self:
-        """The same encoder with the preprocessing of an earlier version of the library; shares the network."""
+        """Return the encoder with the preprocessing of an earlier version of the library; shares the network."""
         other = copy.copy(self)
         other.preprocessing = replace(self.preprocessing, version=version)
         other.spec = replace(self.spec, fingerprint=other._fingerprint())
@@ -118,25 +118,24 @@ class Encoder(ABC):
         batch_size: int | None = None,
         progress: bool | None = None,
     ) -> Features:
-        """Unit vectors of images.
+        """Embed images as unit vectors.
 
-        What the store holds is not computed again. Images that cannot be decoded are left out and listed in
-        ``quarantined``. A run that is killed can be repeated: it goes on where it was, and with the same batch size,
-        threads and machine the result equals that of an undisturbed run bit for bit. Whatever the batches, it is
-        the same but for rounding.
+        Cached vectors are not computed again. Images that cannot be decoded are left out and listed in ``quarantined``.
+        A killed run can be repeated and continues from the cache. With the same batch size, threads and machine, the
+        result is bitwise equal to that of an uninterrupted run; otherwise it is equal up to rounding.
 
         Parameters
         ----------
         source : object
             Anything :func:`~modalign.load_items` takes, labeled or not.
         view : str, default="center"
-            ``"center"`` as the checkpoint prepares images, ``"mirror"`` the same flipped left to right.
+            ``"center"`` is the preprocessing of the checkpoint, ``"mirror"`` the same flipped horizontally.
         tokens : bool, default=False
-            Also return one unit vector a patch, (n, L, d), which are not cached: n·L·d·4 bytes.
+            Also return a unit vector per patch, (n, L, d). These are not cached and take n·L·d·4 bytes.
         batch_size : int or None, default=None
-            Images a forward pass; by the device and the network's size by default.
+            Images per forward pass. Default: depends on the device and the size of the network.
         progress : bool or None, default=None
-            Show a bar or not; by default in a terminal.
+            Show a progress bar. Default: in a terminal only.
 
         Raises
         ------
@@ -171,7 +170,7 @@ class Encoder(ABC):
     def _extract(
         self, items: Items, view: str, batch_size: int, tokens: bool
     ) -> tuple[np.ndarray, np.ndarray | None, dict[int, str]]:
-        """Vectors, tokens and what could not be decoded; through the store, unless there is no room in it."""
+        """Return vectors, tokens and images that could not be decoded; uses the store unless it is full."""
         if self.store is not None and not tokens:
             try:
                 vectors, reasons = extract_cached(self, items, view, batch_size, self.store)
@@ -187,19 +186,19 @@ class Encoder(ABC):
         *,
         progress: bool | None = None,
     ) -> ClassText:
-        """Unit vectors of sentences; only for encoders with a text tower (``has_text``)."""
+        """Embed sentences as unit vectors; only for encoders with a text tower (``has_text``)."""
         raise InputError(
             f"Encoder '{self.name}' has no text tower; use a vision-language one (CLIP, SigLIP) or learn from labels."
         )
 
     @torch.inference_mode()
     def encode(self, prepared: Sequence[np.ndarray], *, tokens: bool = False) -> tuple[Tensor, Tensor | None]:
-        """One forward pass: unit float32 vectors (n, d) and tokens (n, L, d), on the device.
+        """Run one forward pass: unit float32 vectors (n, d) and tokens (n, L, d), on the device.
 
         Parameters
         ----------
         prepared : sequence of ndarray
-            Pictures as :meth:`Preprocessing.prepare` made them.
+            Images prepared by :meth:`Preprocessing.prepare`.
         tokens : bool, default=False
             Also return the patch tokens.
         """
@@ -212,7 +211,7 @@ class Encoder(ABC):
 
     @abstractmethod
     def _forward(self, inputs: dict[str, Tensor], tokens: bool) -> tuple[Tensor, Tensor | None]:
-        """Vectors (n, d) and, if asked for, patch tokens (n, L, d), of any length and floating type."""
+        """Return vectors (n, d) and, if requested, patch tokens (n, L, d), of any length and floating type."""
 
     @abstractmethod
     def _width(self) -> int:
@@ -222,7 +221,7 @@ class Encoder(ABC):
         return None
 
     def _check_size(self) -> None:
-        """Refuse a network whose position embeddings do not fit the pictures it would be given."""
+        """Raise if the position embeddings of the network do not match the image size of the preprocessing."""
         config = getattr(self.model, "config", None)  # networks of other packages may have none
         vision = getattr(config, "vision_config", config)
         fixed = getattr(config, "model_type", None) in ("clip", "metaclip_2", "siglip", "vit")
@@ -234,7 +233,7 @@ class Encoder(ABC):
             )
 
     def _fingerprint(self) -> str:
-        """SHA-256 over everything that decides a vector, in terms that no version of a library changes."""
+        """Return a SHA-256 over everything that affects a vector, independent of library versions."""
         card: dict[str, Any] = {
             "weights": self._weights_hash,
             "preprocessing": self.preprocessing.card(),
@@ -244,7 +243,7 @@ class Encoder(ABC):
         return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()
 
     def _pooling(self) -> str:
-        """How the vector is read off the network."""
+        """Name of the pooling, for the fingerprint."""
         return type(self).__name__
 
     def __repr__(self) -> str:
@@ -253,5 +252,5 @@ class Encoder(ABC):
 
 
 def _like(tensor: Tensor, values: Tensor) -> Tensor:
-    """``values`` as what ``tensor`` is in a module: a parameter or a buffer."""
+    """Return ``values`` as a parameter or a buffer, like ``tensor``."""
     return nn.Parameter(values, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else values

@@ -1,4 +1,4 @@
-"""From a name to the folder of a checkpoint: embedded, on this machine, or on the Hugging Face hub."""
+"""Find the folder of a checkpoint by name: built in, on this machine, or on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ _PUT = (
 
 
 def locate(name: str | os.PathLike[str], *, fetch: bool = True) -> Path:
-    """The folder that holds the checkpoint ``name``.
+    """Return the folder of the checkpoint ``name``.
 
-    In this order: an embedded name; the name of a folder that another package provides; an existing folder; OpenAI's
-    name of a CLIP, such as ``RN50``; ``org/name`` or ``org/name@revision`` on the hub, also behind ``hf-hub:``, from
-    its local cache if there is no network.
+    In this order: a built-in name; a name of another package; an existing folder; an OpenAI CLIP name such as ``RN50``;
+    ``org/name`` or ``org/name@revision`` on the hub, optionally with the prefix ``hf-hub:``, from the local cache of
+    the hub if there is no network.
 
     Parameters
     ----------
     name : str or Path
         Name on the hub, or folder.
     fetch : bool, default=True
-        Whether the hub may be asked. If False, its local cache is searched and nothing else.
+        Whether to download from the hub. If False, only its local cache is searched.
 
     Raises
     ------
     UnknownNameError
-        Nothing has that name; suggests the nearest that exists.
+        No checkpoint has that name; the message suggests the nearest one.
     UnavailableError
-        It may exist on the hub but cannot be had from there now, or must not.
+        The checkpoint is not cached, and the hub cannot be reached or ``fetch`` is False.
     """
     text = os.fspath(name).removeprefix("hf-hub:")
     if text in EMBEDDED:
@@ -80,12 +80,12 @@ def locate(name: str | os.PathLike[str], *, fetch: bool = True) -> Path:
 
 
 def folder_of(text: str) -> Path | None:
-    """The existing folder that ``text`` is the path of; None if there is none, or it is a name in the registry.
+    """Return the existing folder with the path ``text``; None if there is none, or ``text`` is a registered name.
 
     Raises
     ------
     InputError
-        It is the path of something else.
+        The path exists but is not a folder.
     """
     if text in EMBEDDED or text in OTHER_ENCODERS:
         return None
@@ -118,7 +118,7 @@ def _unknown(text: str, advice: str) -> UnknownNameError:
 
 
 def _fetch(text: str) -> Path:
-    """The local copy of a hub repository, downloaded if need be."""
+    """Return the local copy of a hub repository, downloaded if necessary."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
@@ -149,10 +149,10 @@ def _fetch(text: str) -> Path:
 
 
 def weights_of(folder: Path) -> list[tuple[str, ...]]:
-    """The weights that a checkpoint may have by its descriptions, those to be preferred first.
+    """Return the possible weight files of a checkpoint by its configuration files, in order of preference.
 
-    Where there are descriptions of both layouts, that of Hugging Face comes first. ``config.json`` is its description
-    only if it says of which type the network is: timm has files of the same names.
+    The Hugging Face layout is preferred over that of open_clip. ``config.json`` counts only if it contains a model
+    type, because timm uses the same file name.
     """
     path = folder / "config.json"
     described = path.is_file() and "model_type" in read_object(path)
@@ -162,7 +162,7 @@ def weights_of(folder: Path) -> list[tuple[str, ...]]:
 
 
 def is_open_clip(folder: Path) -> bool:
-    """Whether the folder is to be read as an open_clip checkpoint."""
+    """Return whether the folder is an open_clip checkpoint."""
     layouts = weights_of(folder)
     return layouts[0] == OPEN_CLIP_WEIGHTS or (
         len(layouts) > 1 and not any((folder / name).is_file() for name in (WEIGHTS[0], WEIGHTS[2]))
@@ -170,7 +170,7 @@ def is_open_clip(folder: Path) -> bool:
 
 
 def downloaded(text: str) -> Path | None:
-    """The snapshot of a hub repository in the hub's local cache, without any request."""
+    """Return the snapshot of a hub repository in the local cache, without network access."""
     from huggingface_hub import try_to_load_from_cache
 
     name, _, revision = text.partition("@")
@@ -184,16 +184,16 @@ def downloaded(text: str) -> Path | None:
 
 
 def _with_weights(folder: Path) -> Path | None:
-    """Another snapshot of the same repository that holds safetensors."""
+    """Return another snapshot of the repository that contains safetensors."""
     others = sorted(folder.parent.iterdir())
     return next((o for o in others if any(o.glob("*.safetensors")) and (o / "config.json").exists()), None)
 
 
 def _converted(name: str, folder: Path) -> Path:
-    """The hub's own safetensors conversion of a repository that holds only pickled weights; ``folder`` without one.
+    """Return the hub's safetensors conversion of a repository with pickled weights only, else ``folder``.
 
-    The hub's conversion robot offers it as a pull request, whose files lie under ``refs/pr/N``. Once fetched it is
-    another snapshot beside ``folder``, so that it is found again without a network.
+    The conversion bot of the hub provides it as a pull request, with files under ``refs/pr/N``. After the download it
+    is another snapshot next to ``folder``, which is found without a network.
     """
     from huggingface_hub import get_repo_discussions, snapshot_download
 

@@ -1,7 +1,7 @@
-"""A folder in Hugging Face format: what is in it, what is missing, its hash, and the network loaded from it.
+"""Checkpoint folder in Hugging Face format: validation, hash and loading.
 
-Only safetensors weights are read, so that loading never executes anything; a network of which the folder lacks a
-single weight is refused, because the library underneath would silently fill it with random numbers.
+Only safetensors weights are read, so loading executes no code. A checkpoint with a missing weight is refused, because
+transformers would initialize it randomly.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _VOLATILE = ("transformers_version", "_name_or_path", "architectures", "dtype", 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint on disk.
+    """Checkpoint on disk.
 
     Attributes
     ----------
     folder : Path
-        Where it lies.
+        Folder of the checkpoint.
     config : dict
         The content of its ``config.json``.
     weights : tuple of Path
@@ -60,7 +60,7 @@ class Checkpoint:
 
     @classmethod
     def open(cls, folder: Path) -> Checkpoint:
-        """Look into ``folder``; one sentence says what is missing."""
+        """Read a checkpoint folder; the error message names missing files."""
         if not (folder / "config.json").is_file():
             raise InputError(
                 f"Expected the folder of an encoder, got '{folder}' without a config.json; give the folder that holds "
@@ -92,7 +92,7 @@ class Checkpoint:
         return self.config["model_type"]
 
     def weights_hash(self, store: FeatureStore | None) -> str:
-        """SHA-256 over the weights and what of the config shapes the computation; files seen before are not reread."""
+        """SHA-256 over the weights and the relevant entries of the config; hashes of unchanged files are cached."""
         stable = {key: value for key, value in self.config.items() if key not in _VOLATILE}
         digest = hashlib.sha256(json.dumps(stable, sort_keys=True).encode())
         for path in self.weights:
@@ -100,19 +100,19 @@ class Checkpoint:
         return digest.hexdigest()
 
     def tokenizer_hash(self) -> str:
-        """SHA-256 over the tokenizer's files."""
+        """SHA-256 over the files of the tokenizer."""
         digest = hashlib.sha256()
         for path in tokenizer_files(self.folder):
             digest.update(hashlib.sha256(read_tokenizer_file(path)).digest())
         return digest.hexdigest()
 
     def load(self) -> nn.Module:
-        """The network in float32, in evaluation mode, without gradients."""
+        """Load the network in float32, in evaluation mode, without gradients."""
         return self.settled(load_network(self.config, read_tensors(self.weights, self.folder), self.folder))
 
     @staticmethod
     def settled(model: nn.Module) -> nn.Module:
-        """``model`` in float32, in evaluation mode, without gradients, in memory of its own."""
+        """Convert ``model`` to float32 in evaluation mode without gradients, with a copy of its memory."""
         model.float().eval().requires_grad_(False)
         for tensor in (*model.parameters(), *model.buffers()):
             # What was read may be a map of the file: whoever wrote to it would change a network at work.
@@ -120,7 +120,7 @@ class Checkpoint:
         return model
 
     def preprocessing(self) -> Preprocessing:
-        """What the folder's image processor does; the convention of its kind, with a warning, where it has none."""
+        """Preprocessing of the folder, or with a warning the convention of the model type."""
         for name, part in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
             path = self.folder / name
             if path.is_file():
@@ -144,11 +144,11 @@ class Checkpoint:
         return usual
 
     def has_tokenizer(self) -> bool:
-        """Whether the folder holds the files of a tokenizer."""
+        """Whether the folder contains a tokenizer."""
         return any(all((self.folder / name).is_file() for name in names) for names in TOKENIZERS)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The folder's tokenizer."""
+        """Load the tokenizer."""
         if not self.has_tokenizer():
             raise InputError(
                 f"Expected a tokenizer in '{self.folder}' (tokenizer.json, or vocab.json and merges.txt), got none; "
@@ -158,7 +158,7 @@ class Checkpoint:
 
 
 def check_weights(folder: Path, weights: Sequence[Path]) -> None:
-    """Refuse a folder whose first file of weights is missing, or one of whose files only points to weights."""
+    """Raise if the weights are missing or are a Git LFS pointer."""
     if not weights[0].is_file():
         pickled = sorted(p.name for p in folder.glob("*.bin")) or sorted(p.name for p in folder.glob("*.pt*"))
         raise InputError(
@@ -177,7 +177,7 @@ def check_weights(folder: Path, weights: Sequence[Path]) -> None:
 
 
 def _content(path: Path, store: FeatureStore | None) -> bytes:
-    """SHA-256 of a file, remembered in the store by the file's identity."""
+    """Return the SHA-256 of a file, cached by the identity of the file."""
     if store is None:
         return _hash(path)
     identity = file_identity(str(path.resolve()))

@@ -1,4 +1,4 @@
-"""Vision-language checkpoints: CLIP, MetaCLIP, MetaCLIP 2, SigLIP, SigLIP 2, and others built like them."""
+"""Vision-language encoders: CLIP, MetaCLIP, MetaCLIP 2, SigLIP, SigLIP 2, and models of the same structure."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ _PREFIX = {"siglip": 0, "siglip2": 0}  # tokens before the patches; one class to
 
 
 class ClipEncoder(Encoder):
-    """An encoder of images and sentences into one space, so that a class can be given by its name.
+    """Encoder of images and sentences into one space, so that classes can be defined by their names.
 
-    The text tower of CLIP is causal: what comes after the end-of-text token never influences it. So a batch of
-    sentences is padded to its longest sentence and not to 77 tokens, which changes nothing but the time.
+    The text tower of CLIP is causal: tokens after the end-of-text token do not affect it. A batch of sentences is
+    therefore padded to its longest sentence instead of 77 tokens, with equal results.
     """
 
     has_text = True
@@ -54,7 +54,7 @@ class ClipEncoder(Encoder):
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The checkpoint's tokenizer (``transformers``); loaded when a sentence first needs it."""
+        """Tokenizer of the checkpoint (``transformers``), loaded on first use."""
         tokenizer = self._checkpoint.tokenizer()
         vocabulary = self.model.config.text_config.vocab_size
         size = max(len(tokenizer), *(number + 1 for number in tokenizer.get_vocab().values()))
@@ -67,12 +67,12 @@ class ClipEncoder(Encoder):
 
     @property
     def reads_sentences(self) -> bool:
-        """Whether the checkpoint came with a tokenizer."""
+        """Whether the checkpoint has a tokenizer."""
         return self._checkpoint.has_tokenizer()
 
     @property
     def context_length(self) -> int:
-        """Tokens that a sentence may have, the markers of its start and end included."""
+        """Maximum number of tokens of a sentence, including start and end tokens."""
         return min(int(self.model.config.text_config.max_position_embeddings), int(self.tokenizer.model_max_length))
 
     def embed_texts(
@@ -82,22 +82,22 @@ class ClipEncoder(Encoder):
         *,
         progress: bool | None = None,
     ) -> ClassText:
-        """Unit vectors of sentences; each different sentence is computed once and kept in the store.
+        """Embed sentences as unit vectors; each distinct sentence is computed once and cached.
 
         Parameters
         ----------
         texts : sequence of str or sequence of sequence of str
-            C sentences, which give (C, d); or C lists of sentences, which give (C, T, d) with T the longest list and
-            zero rows where a class has fewer.
+            C sentences, for a result (C, d); or C lists of sentences, for a result (C, T, d), where T is the longest
+            list and shorter lists are padded with zero rows.
         class_names : sequence of str or None, default=None
-            C names; by default the sentences themselves, or the first of each list.
+            C names. Default: the sentences, or the first of each list.
         progress : bool or None, default=None
             Show a bar or not; by default in a terminal.
 
         Warns
         -----
         UserWarning
-            Sentences longer than the context were cut; says how many.
+            Sentences longer than the context were truncated.
         """
         nested = _check(texts)
         rows = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
@@ -114,12 +114,12 @@ class ClipEncoder(Encoder):
         return ClassText(table if nested else table[:, 0], names, tuple(rows), self.spec)
 
     def encode_sentences(self, sentences: list[str]) -> Tensor:
-        """Unit vectors (n, d) of sentences, on the device, without the store."""
+        """Embed sentences as unit vectors (n, d) on the device, without the cache."""
         return self._encode_ids(self._tokenize(sentences))
 
     @remaking
     def _cached(self, sentences: list[str]) -> np.ndarray:
-        """(n, d) vectors of different sentences, by way of the store."""
+        """Return (n, d) vectors of distinct sentences, with the cache."""
         ids = self._tokenize(sentences)
         if self.store is None:
             return self._encode_ids(ids).cpu().numpy()
@@ -135,7 +135,7 @@ class ClipEncoder(Encoder):
             return shelf.read(contents)
 
     def _tokenize(self, sentences: list[str]) -> list[list[int]]:
-        """Token numbers of each sentence, cut to the context, without padding."""
+        """Return the token ids of each sentence, truncated to the context, without padding."""
         with quiet(), refusing(f"The tokenizer of '{self.name}' fails on a sentence"):
             ids = self.tokenizer(sentences)["input_ids"]
             limit = self.context_length
@@ -152,7 +152,7 @@ class ClipEncoder(Encoder):
 
     @torch.inference_mode()
     def _encode_ids(self, ids: list[list[int]]) -> Tensor:
-        """Unit vectors (n, d) of tokenized sentences; sentences of like length share a batch."""
+        """Return unit vectors (n, d) of tokenized sentences; sentences of similar length share a batch."""
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         vectors = torch.empty(len(ids), self.spec.dim, device=self.device)
         size = max(self.batch_size, 64)
@@ -208,17 +208,17 @@ class ClipEncoder(Encoder):
 
 
 def pooled(output: Any) -> Tensor:
-    """The vectors in what ``get_image_features`` or ``get_text_features`` returns.
+    """Return the vectors in the output of ``get_image_features`` or ``get_text_features``.
 
-    A tensor up to transformers 4, since 5 an output object that holds them as ``pooler_output``.
+    transformers 4 returns a tensor; transformers 5 an output object with ``pooler_output``.
     """
     return output if isinstance(output, Tensor) else output.pooler_output
 
 
 def _check(texts: object) -> bool:
-    """Whether ``texts`` is nested; raises if it is neither a list of sentences nor a list of such lists."""
+    """Return whether ``texts`` is nested; raise if it is neither a list of sentences nor a list of lists."""
     if isinstance(texts, str) or not isinstance(texts, Sequence) or not texts:
-        raise InputError(f"Expected a list of sentences, or one list of sentences a class, got {texts!r:.60}.")
+        raise InputError(f"Expected a list of sentences, or one list of sentences per class, got {texts!r:.60}.")
     nested = not isinstance(texts[0], str)
     for i, row in enumerate(texts):
         sentences = row if nested and not isinstance(row, str) and isinstance(row, Sequence) else [row]

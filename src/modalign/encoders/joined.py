@@ -1,4 +1,4 @@
-"""Several encoders side by side: what a network that only ever saw images knows, beside one that knows words."""
+"""Concatenation of several encoders, for example a vision-only and a vision-language encoder."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from modalign.encoders.base import Encoder
 
 
 class JoinedEncoder:
-    """Encoders whose vectors are put beside each other; made by ``load_encoder("dinov2+clip")``.
+    """Concatenation of the vectors of several encoders; created by ``load_encoder("dinov2+clip")``.
 
-    An image is the concatenation of its unit vectors, divided by √V for V encoders so that it has length one.
-    Sentences are encoded by the last one that reads them, in that encoder's own space: such vectors cannot be compared
-    with the joined ones, but methods that learn a map between the spaces (such as GPUA) need both.
+    The vector of an image is the concatenation of its unit vectors divided by √V for V encoders, which has unit length.
+    Sentences are embedded by the last encoder with a text tower, in its own space. They cannot be compared with the
+    concatenated vectors; methods that learn a map between the spaces (such as GPUA) use both.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class JoinedEncoder:
     widths : tuple of int
         Columns of each.
     language : Encoder or None
-        The part that reads sentences, None if none does.
+        Encoder of the sentences, or None.
     """
 
     def __init__(self, parts: Sequence[Encoder]) -> None:
@@ -49,27 +49,27 @@ class JoinedEncoder:
 
     @property
     def name(self) -> str:
-        """The names of the parts with a plus between them."""
+        """Names of the parts, joined by plus signs."""
         return "+".join(part.name for part in self.parts)
 
     @property
     def has_text(self) -> bool:
-        """Whether a part reads sentences."""
+        """Whether a part has a text tower."""
         return self.language is not None
 
     @property
     def logit_scale(self) -> float | None:
-        """That of the part that reads sentences."""
+        """Inverse temperature of the part with a text tower."""
         return self.spec.logit_scale
 
     def as_of(self, version: int) -> JoinedEncoder:
-        """The same parts with the preprocessing of an earlier version of the library."""
+        """Return the encoder with the preprocessing of an earlier version of the library."""
         return JoinedEncoder([part.as_of(version) for part in self.parts])
 
     def embed_images(self, source: object, **options: Any) -> Features:
-        """The parts' vectors beside each other; ``options`` are those of :meth:`Encoder.embed_images`, but tokens.
+        """Embed images; ``options`` are those of :meth:`Encoder.embed_images` except ``tokens``.
 
-        An image that one of the parts cannot use is left out by all of them.
+        Images that one of the parts cannot use are left out.
         """
         if options.get("tokens"):
             raise InputError(f"Expected one encoder for patch tokens, got '{self.name}'; load the one you need.")
@@ -81,13 +81,13 @@ class JoinedEncoder:
         return replace(kept[0], vectors=vectors.astype(np.float32), spec=self.spec, quarantined=quarantined)
 
     def embed_texts(self, texts: Any, class_names: Sequence[str] | None = None, **options: Any) -> ClassText:
-        """Sentences in the space of :attr:`language`."""
+        """Embed sentences in the space of :attr:`language`."""
         if self.language is None:
             raise InputError(f"None of the encoders '{self.name}' has a text tower; join one that does.")
         return self.language.embed_texts(texts, class_names, **options)
 
     def part_of(self, features: Features, part: Encoder | JoinedEncoder) -> Features:
-        """The columns of one part, or of several joined in the same order, as that would have embedded the images."""
+        """Return the columns of one part, or of several in the same order, equal to what that part would compute."""
         own = part.parts if isinstance(part, JoinedEncoder) else (part,)
         first = sum(self.widths[: self.parts.index(own[0])])
         scale = np.float32(np.sqrt(len(self.parts) / len(own)))

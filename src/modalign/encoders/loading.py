@@ -1,4 +1,4 @@
-"""load_encoder: a name → an encoder, ready to use."""
+"""Loading of encoders by name."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def load_encoder(
     dtype: str | torch.dtype = "auto",
     cache: bool | str | os.PathLike[str] | FeatureStore = True,
 ) -> Encoder | JoinedEncoder:
-    """A pretrained encoder of images, and of sentences if it is a vision-language one.
+    """Load a pretrained encoder of images, and of sentences for vision-language models.
 
     Parameters
     ----------
@@ -57,26 +57,26 @@ def load_encoder(
         ``"tiny"`` or ``"tiny-vision"``, which are part of the package; a local folder in Hugging Face format
         (``config.json``, ``model.safetensors``, ``preprocessor_config.json``, tokenizer files) or in that of open_clip
         (``open_clip_config.json``, ``open_clip_model.safetensors``, tokenizer files); or a name on the hub such as
-        ``"openai/clip-vit-base-patch16"``, with ``@revision`` if need be; or OpenAI's name of one of its CLIPs, such as
-        ``"RN50"``; or a name that was registered with :func:`~modalign.register_encoder` or that an installed package
-        provides. See ``KNOWN_ENCODERS``. Several with a plus between them, ``"tiny-vision+tiny"``, give a
-        :class:`~modalign.encoders.joined.JoinedEncoder`, which has their vectors side by side.
+        ``"openai/clip-vit-base-patch16"``, optionally with ``@revision``; or an OpenAI CLIP name such as ``"RN50"``; or
+        a name registered with :func:`~modalign.register_encoder` or provided by an installed package. See
+        ``KNOWN_ENCODERS``. Names joined by plus signs, ``"tiny-vision+tiny"``, return a
+        :class:`~modalign.encoders.joined.JoinedEncoder`, which concatenates their vectors.
     device : str or torch.device, default="auto"
-        ``"auto"`` (CUDA, else Apple's GPU, else the CPU) or what torch calls it.
+        ``"auto"`` (CUDA, else MPS, else CPU) or a torch device.
     dtype : str or torch.dtype, default="auto"
-        ``"auto"`` computes in half precision where this machine is at least 1.3 times faster so and the vectors agree
-        (cosine ≥ 0.999); the decision is kept in the cache. Or ``"float32"``, ``"bfloat16"``, ``"float16"``.
+        ``"auto"`` uses half precision if it is at least 1.3 times faster on this machine and the vectors agree (cosine
+        ≥ 0.999); the decision is cached. Or ``"float32"``, ``"bfloat16"``, ``"float16"``.
     cache : bool, str, os.PathLike or FeatureStore, default=True
-        Where vectors are kept: True for the default folder, a folder, or False for nowhere.
+        Cache of vectors: True for the default folder, a folder, or False for no cache.
 
     Raises
     ------
     UnknownNameError
-        No such encoder; suggests one.
+        There is no such encoder; the message suggests the nearest name.
     UnavailableError
-        A hub name that cannot be fetched now; says what to put where.
+        The encoder is not on this machine and cannot be downloaded.
     InputError
-        The checkpoint is incomplete, of an unsupported kind, or would need code or pickles to be run.
+        The checkpoint is incomplete or not supported, or requires running code or pickles.
 
     Examples
     --------
@@ -98,25 +98,25 @@ def find_encoder(
     device: str | torch.device = "auto",
     cache: bool | str | os.PathLike[str] | FeatureStore = True,
 ) -> Encoder | JoinedEncoder:
-    """The encoder that a saved model or a features file was made with, from this machine alone.
+    """Find the encoder of a saved model or a features file on this machine.
 
-    It is looked for in the folder where the cache remembers one of this fingerprint, and then by its name: embedded, a
-    local folder, or downloaded from the hub earlier. Nothing is fetched, because the name may be a stranger's. It is
-    given with the version of the preprocessing that the file was made with.
+    The encoder is searched at the location that the cache has for the fingerprint, and then by its name: built in, a
+    local folder, or in the cache of the hub. Nothing is downloaded, because the file may be untrusted. The encoder has
+    the version of the preprocessing that the file was made with.
 
     Parameters
     ----------
     spec : EncoderSpec
-        What the file says about its encoder.
+        Identity of the encoder in the file.
     device, cache : str or torch.device, default="auto"
         As for :func:`load_encoder`.
 
     Raises
     ------
     UnavailableError
-        It is not on this machine; says how to name it, so that it may be fetched.
+        The encoder is not on this machine; the message explains how to load it explicitly.
     EncoderMismatchError
-        What bears its name here is another encoder.
+        The encoder of this name on this machine is a different one.
     """
     place, dtype, store = _device(device), _dtype(spec.dtype), _store(cache)
     remembered = None if store is None else store.encoder_location(spec.fingerprint)
@@ -146,7 +146,7 @@ def find_encoder(
 def _open(
     name: str, place: torch.device, dtype: torch.dtype | None, store: FeatureStore | None, *, fetch: bool
 ) -> Encoder | JoinedEncoder:
-    """One encoder, or several whose names stand with a plus between them; where they lie is remembered."""
+    """Load one encoder, or several with names joined by plus signs, and record their locations."""
     names = [part.strip() for part in name.split("+")]
     if len(names) < 2 or folder_of(name) is not None:
         names = [name]
@@ -192,7 +192,7 @@ def _in_type(encoder: Encoder, chosen: torch.dtype | None) -> Encoder:
 
 
 def _made(name: str, factory: Callable[..., Any], place: torch.device, store: FeatureStore | None) -> Encoder:
-    """The encoder that a function of another package makes, tried, under the name by which it is found again."""
+    """Create, name and test an encoder by a function of another package."""
     try:
         encoder = factory(device=place, store=store)
     except ModalignError:
@@ -208,7 +208,7 @@ def _made(name: str, factory: Callable[..., Any], place: torch.device, store: Fe
 
 
 def _try(encoder: Encoder) -> None:
-    """One picture through a network of unknown origin, whose files may not fit each other."""
+    """Run one image through an untrusted network, whose files may be inconsistent."""
     with refusing(f"Expected a network and a preprocessor_config.json that fit each other in '{encoder.name}'"):
         vectors, _ = encoder.encode([encoder.preprocessing.prepare(Image.new("RGB", (64, 48), "gray"))])
         found = finite_vectors(encoder, vectors)

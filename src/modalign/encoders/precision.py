@@ -1,4 +1,4 @@
-"""In which type to compute: half precision where this machine gains by it and the vectors agree, else float32."""
+"""Choice of the data type: half precision if it is faster on this machine and the vectors agree, else float32."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _SENTENCES = ["a photo of a cat.", "seven", "a satellite picture of a harbour wi
 
 
 def choose(encoder: Encoder) -> Encoder:
-    """``encoder``, or the same in the half precision that is worth it on this machine.
+    """Return ``encoder``, or a copy in half precision if that is faster on this machine.
 
-    The first decision for a network and a machine is written beside the cached vectors and followed from then on:
-    the type is part of what a vector is, and a timing that came out differently would make a second run compute
-    everything again. Without a store every call decides anew.
+    The first decision for a network and a machine is stored in the cache and reused: vectors of another type are
+    different vectors, so a different timing result would invalidate the cache. Without a store, every call measures
+    again.
     """
     if encoder.n_parameters < SMALL or encoder.device.type not in _CANDIDATES:
         return encoder

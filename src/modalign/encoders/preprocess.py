@@ -1,11 +1,10 @@
-"""Picture → what the vision tower eats: what the checkpoint's own image processor would make of it.
+"""Preprocessing of images, equal to the image processor of the checkpoint.
 
-Resizing and cropping happen on 8-bit pixels, one picture at a time in any thread; scaling to the mean and deviation
-the network was trained with happens once a batch, on the device. Sizes, crops and filters are those of transformers;
-the resampling is torch's for bytes, which transformers uses where torchvision is installed, and at most 2 of 255
-levels from Pillow's, which it uses elsewhere (on photos 0.3 % of the values differ). The numbers come from
-``preprocessor_config.json``, which is read here rather than by ``transformers.AutoImageProcessor`` because some of
-its processors need torchvision.
+Images are resized and cropped individually as 8-bit pixels, in any thread; normalization is applied per batch on the
+device. Sizes, crops and filters are those of transformers. The resampling is torch's for bytes, which transformers uses
+with torchvision; it differs from Pillow's, which transformers uses otherwise, by at most 2 of 255 levels (on photos 0.3
+% of the values differ). ``preprocessor_config.json`` is read here instead of by ``transformers.AutoImageProcessor``,
+because some of its processors need torchvision.
 """
 
 from __future__ import annotations
@@ -64,23 +63,24 @@ _OF_MODEL: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The way of one checkpoint from a picture to its input.
+    """Preprocessing of a checkpoint.
 
     Attributes
     ----------
     resize : {"short", "exact", "patches", "none"}
-        ``"short"`` the short side becomes ``size[0]``, the long one follows (rounded down); ``"exact"`` to ``size`` =
-        (height, width); ``"patches"`` to the largest grid of `max_patches` patches that keeps the aspect ratio.
+        ``"short"``: resize the short side to ``size[0]`` and the long side proportionally (rounded down); ``"exact"``:
+        resize to ``size`` = (height, width); ``"patches"``: resize to the largest grid of `max_patches` patches that
+        keeps the aspect ratio.
     size, crop : tuple of (int, int)
-        See `resize`; (height, width) cut from the center, with black borders if the image is smaller, None for no crop.
+        See `resize`; (height, width) of the center crop, padded with black if the image is smaller, None for no crop.
     resample : int
-        Pillow's number of the filter.
+        Filter as numbered in Pillow.
     mean, std, factor : tuple of (float, float, float) and float
         Mean and standard deviation of the channels, in units of `factor` · pixel.
     patch, max_patches : int, default=0
-        For ``resize="patches"``.
+        Patch size and maximum number of patches for ``resize="patches"``.
     version : int, default=VERSION
-        Of decoding and preprocessing, at most :data:`VERSION`; models fitted with an earlier one keep it.
+        Version of decoding and preprocessing, at most :data:`VERSION`; models fitted with an earlier version keep it.
     half : {"down", "even"}, default="down"
         Rounding of the origin of the crop: ``"down"`` as transformers, ``"even"`` as torchvision and open_clip.
     """
@@ -114,7 +114,7 @@ class Preprocessing:
             raise ValueError("sizes, filter, mean or deviation out of range")
 
     def prepare(self, image: Image.Image, view: str = "center") -> np.ndarray:
-        """One RGB picture resized and cropped: uint8 (H, W, 3), or (rows, columns, patch·patch·3) for patches.
+        """Resize and crop an RGB image: uint8 (H, W, 3), or (rows, columns, patch·patch·3) for patches.
 
         ``view="mirror"`` flips the result left to right.
         """
@@ -146,7 +146,7 @@ class Preprocessing:
         return np.ascontiguousarray(pixels)
 
     def inputs(self, prepared: Sequence[np.ndarray], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-        """A batch of prepared pictures as the keyword arguments of the vision tower, on its device in its dtype."""
+        """Return a batch of prepared images as keyword arguments of the vision tower, on its device in its dtype."""
         if self.resize == "patches":
             return self._patch_inputs(prepared, device, dtype)
         batch = torch.from_numpy(np.stack(prepared))
@@ -190,16 +190,16 @@ class Preprocessing:
         return resize(to_pixels(image), target[1], target[0], _FILTERS[self.resample]).permute(1, 2, 0).numpy()
 
     def target(self, width: int, height: int) -> tuple[int, int]:
-        """The size that a picture is resized to, for :func:`~modalign.data.decoding.decode.decode`.
+        """Return the size that an image is resized to, for :func:`~modalign.data.decoding.decode.decode`.
 
-        It is the picture's own size where every pixel may count: without resizing, for the nearest-pixel filter, and in
-        version 1.
+        It is the original size if every pixel may have an effect: without resizing, with the nearest-pixel filter, and
+        in version 1.
         """
         whole = self.resample == _NEAREST or self.version == 1
         return (width, height) if whole else self._size_of(width, height)
 
     def _size_of(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) after resizing."""
+        """Return (width, height) after resizing."""
         if self.resize == "short":
             short = self.size[0]
             if width <= height:
@@ -212,7 +212,7 @@ class Preprocessing:
         return width, height
 
     def _grid(self, width: int, height: int) -> tuple[int, int]:
-        """The largest scale whose sides, rounded up to whole patches, hold at most ``max_patches`` patches."""
+        """Return the largest grid with the aspect ratio of the image and at most ``max_patches`` patches."""
 
         def patches(side: int, scale: float) -> int:
             return max(1, math.ceil(scale * side / self.patch))
@@ -225,7 +225,7 @@ class Preprocessing:
         return self.patch * patches(width, low), self.patch * patches(height, low)
 
     def card(self) -> dict[str, Any]:
-        """All that decides the pixels, for the fingerprint."""
+        """Return everything that affects the pixels, for the fingerprint."""
         card = asdict(self)
         if self.half == "down":  # cards that are older than this field
             del card["half"]
@@ -233,7 +233,7 @@ class Preprocessing:
 
     @classmethod
     def read(cls, config: Mapping[str, Any], where: str) -> Preprocessing:
-        """From the content of a ``preprocessor_config.json``; ``where`` names it in messages."""
+        """Read the content of a ``preprocessor_config.json``; ``where`` names it in messages."""
         try:
             return cls._read(config, where)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -277,7 +277,7 @@ class Preprocessing:
 
     @classmethod
     def of_model(cls, model_type: str, image_size: int | None, patch: int | None) -> Preprocessing | None:
-        """What checkpoints of this type are normally trained with; None for a type without a convention."""
+        """Return the usual preprocessing of a model type, or None."""
         if model_type not in _OF_MODEL:
             return None
         config = dict(_OF_MODEL[model_type])

@@ -1,4 +1,4 @@
-"""Files and folders of the cache that only their owner can read, whatever the umask says."""
+"""Cache files and folders that only their owner can read, regardless of the umask."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def private_folder(path: Path) -> None:
-    """Make a folder and its missing parents with mode 0700; existing folders are left as they are."""
+    """Create a folder and its missing parents with mode 0700; existing folders are not changed."""
     for folder in reversed((path, *path.parents)):
         if not folder.exists():
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -21,12 +21,12 @@ def private_folder(path: Path) -> None:
 
 
 def private_file(path: Path, flags: int = os.O_RDWR) -> int:
-    """Open a file, made with mode 0600 if it is missing, and return its descriptor.
+    """Open a file, created with mode 0600 if it does not exist, and return its descriptor.
 
     Raises
     ------
     InputError
-        The file is a link: what is written here must not end somewhere else.
+        The file is a link.
     """
     flags |= os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     if path.is_symlink():  # also where O_NOFOLLOW does not exist
@@ -35,7 +35,7 @@ def private_file(path: Path, flags: int = os.O_RDWR) -> int:
 
 
 def tighten(path: Path) -> None:
-    """Take all rights from everybody but the owner of an existing file or folder; silent where that is not ours."""
+    """Restrict an existing file or folder to its owner; no effect if it belongs to another user."""
     with suppress(OSError):
         mode = path.lstat().st_mode
         if mode & _OTHERS and not stat.S_ISLNK(mode) and os.name != "nt":

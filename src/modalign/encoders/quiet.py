@@ -1,4 +1,4 @@
-"""Silence for the libraries underneath, only while they are called: what matters is said by our own messages."""
+"""Suppression of the output of third-party libraries during a call."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 
 @contextmanager
 def quiet(bars: bool = True) -> Iterator[None]:
-    """No warnings, log lines and (with ``bars``) progress bars of transformers and huggingface_hub inside.
+    """Suppress warnings, log lines and (with ``bars``) progress bars of transformers and huggingface_hub.
 
-    Everything is put back as it was afterwards, so that a user's own settings survive.
+    The settings of the user are restored afterwards.
     """
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
     from huggingface_hub.utils import logging as hub_logging
@@ -40,9 +40,9 @@ def quiet(bars: bool = True) -> Iterator[None]:
 
 @contextmanager
 def silent_native_code() -> Iterator[None]:
-    """Nothing on standard error inside, whatever writes there: a parser in Rust prints a backtrace before it raises.
+    """Suppress standard error, including that of native code, such as backtraces of parsers in Rust.
 
-    It is the standard error of the whole process, so what happens inside should be short.
+    This affects the whole process, so the context should be short.
     """
     with suppress(AttributeError, OSError, ValueError):  # none, or closed
         sys.stderr.flush()

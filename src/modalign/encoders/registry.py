@@ -1,4 +1,4 @@
-"""The names of encoders: those of the package, well-known ones of the hub, and those of other packages."""
+"""Names of encoders: built-in, known on the hub, and of other packages."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ SHORT_NAMES: dict[str, str] = {
 
 
 def register_encoder(name: str, source: str | os.PathLike[str] | Callable[..., Encoder]) -> None:
-    """Let an encoder of your own be known by a name, wherever one is asked for.
+    """Register an encoder of your own under a name, for use in all functions that take an encoder.
 
-    It holds for this process. For the command line, give your package an entry point of the group
-    ``modalign.encoders``. A name of another package comes before a folder of that name.
+    The registration is valid in this process. For the command line, define an entry point of the group
+    ``modalign.encoders`` in your package. A registered name has priority over a folder of that name.
 
     Parameters
     ----------
@@ -66,13 +66,13 @@ def register_encoder(name: str, source: str | os.PathLike[str] | Callable[..., E
         Lower-case letters, digits and underscores.
     source : str, Path or callable
         A folder in the format of Hugging Face or open_clip, or a function ``source(*, device, store)`` that returns an
-        :class:`~modalign.encoders.base.Encoder` in float32 on the ``torch.device`` ``device``, which keeps vectors in
-        the :class:`~modalign.FeatureStore` ``store``, or nowhere where it is None.
+        :class:`~modalign.encoders.base.Encoder` in float32 on the ``torch.device`` ``device``, which caches
+        vectors in the :class:`~modalign.FeatureStore` ``store`` unless it is None.
 
     Raises
     ------
     InputError
-        The name is taken, the folder does not exist, or ``source`` is neither.
+        The name is taken, the folder does not exist, or ``source`` is neither a folder nor a function.
 
     Examples
     --------

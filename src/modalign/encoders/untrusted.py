@@ -1,8 +1,8 @@
-"""Networks and tokenizers from folders of unknown origin: ``transformers`` builds them from what is checked here.
+"""Loading of networks and tokenizers from untrusted folders with ``transformers``.
 
-The files of a folder choose numbers, never code. ``transformers`` is handed a configuration and tensors, or a temporary
-folder with checked files, and not the folder itself. So an entry that would import a package, fetch a kernel or a
-backbone, unpickle a file or follow a path has no effect: it is dropped (:func:`without_choices`).
+The files of a folder determine numbers, not code. ``transformers`` gets a configuration and tensors, or a temporary
+folder with checked files, not the folder itself. Entries that would import a package, download a kernel or a backbone,
+unpickle a file or follow a path are removed (:func:`without_choices`).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _COUNTS = re.compile(r"layer|depth|block")
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of an encoder, or one sentence."""
+    """Read the object in a JSON file of an encoder."""
     content = read_json(path, "a JSON file", _CONFIG_LIMIT)
     if not isinstance(content, dict):
         raise InputError(f"Expected a JSON object in '{path}', got {type(content).__name__}.")
@@ -65,7 +65,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def without_choices(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without the entries, at any depth, that select code, files or the form of outputs."""
+    """Remove entries that select code, files or the form of outputs from a configuration, at any depth."""
     return {
         key: without_choices(value) if isinstance(value, dict) else value
         for key, value in config.items()
@@ -75,7 +75,7 @@ def without_choices(config: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def refusing(sentence: str) -> Iterator[None]:
-    """Turn whatever files of unknown origin cause inside into an InputError that begins with ``sentence``."""
+    """Context manager that converts any exception to an InputError that begins with ``sentence``."""
     try:
         yield
     except (InputError, MemoryError, OutOfMemoryError, KeyboardInterrupt, SystemExit, GeneratorExit):
@@ -86,7 +86,7 @@ def refusing(sentence: str) -> Iterator[None]:
 
 
 def read_tensors(weights: Sequence[Path], folder: Path) -> dict[str, Tensor]:
-    """The tensors of safetensors files, by name, or one sentence."""
+    """Read the tensors of safetensors files by name."""
     from safetensors.torch import load_file
 
     with refusing(f"The checkpoint in '{folder}' cannot be loaded"):
@@ -94,12 +94,12 @@ def read_tensors(weights: Sequence[Path], folder: Path) -> dict[str, Tensor]:
 
 
 def load_network(config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path) -> nn.Module:
-    """The network of a configuration with the given tensors, in float32.
+    """Create the network of a configuration with the given tensors, in float32.
 
     Raises
     ------
     InputError
-        It is of no supported kind, or weights are missing or of other shapes.
+        The model type is not supported, or weights are missing or have other shapes.
     """
     with refusing(f"The checkpoint in '{folder}' cannot be loaded"):
         check_counts(config, len(tensors))
@@ -121,18 +121,18 @@ def load_network(config: Mapping[str, Any], tensors: Mapping[str, Tensor], folde
 
 
 def filled(network: Any, config: Any, tensors: Mapping[str, Tensor], folder: Path, **extra: Any) -> nn.Module:
-    """A network of ``transformers`` in float32, none of whose weights is random.
+    """Create a network of ``transformers`` in float32, with all weights from ``tensors``.
 
     Parameters
     ----------
     network : object
-        Its class.
+        Class of the network.
     config : object
-        Its configuration.
+        Configuration of the network.
     tensors : mapping of str to Tensor
-        By name.
+        Weights by name.
     folder : Path
-        For messages.
+        Folder, for messages.
     """
     with refusing(f"The checkpoint in '{folder}' cannot be loaded"), quiet():
         model, report = network.from_pretrained(
@@ -154,7 +154,7 @@ def filled(network: Any, config: Any, tensors: Mapping[str, Tensor], folder: Pat
 
 
 def check_counts(config: Mapping[str, Any], tensors: int) -> None:
-    """Refuse more layers than there are tensors before they are made, which would take for ever."""
+    """Raise if the configuration has more layers than there are tensors, before they are created."""
     for key, value in config.items():
         if isinstance(value, dict):
             check_counts(value, tensors)
@@ -164,22 +164,22 @@ def check_counts(config: Mapping[str, Any], tensors: int) -> None:
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
-    """The files of a folder that decide how sentences become tokens, in a fixed order."""
+    """Return the tokenizer files of a folder in a fixed order."""
     return [path for pattern in _TOKENIZER_FILES for path in sorted(folder.glob(pattern)) if path.is_file()]
 
 
 def read_tokenizer_file(path: Path) -> bytes:
-    """The bytes of one of :func:`tokenizer_files`, which may not be larger than any real one."""
+    """Read one of :func:`tokenizer_files`, with a size limit."""
     return read_bytes(path, "a file of a tokenizer", _TOKENIZER_LIMIT)
 
 
 def load_tokenizer(folder: Path, config: Mapping[str, Any]) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder whose network has the given configuration.
+    """Load the tokenizer of a folder whose network has the given configuration.
 
     Raises
     ------
     InputError
-        Its files are damaged, too large, or name a class that is no tokenizer.
+        The files are damaged, too large, or name a class that is not a tokenizer.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -196,7 +196,7 @@ def load_tokenizer(folder: Path, config: Mapping[str, Any]) -> PreTrainedTokeniz
 
 @contextmanager
 def _checked_copy(folder: Path, config: Mapping[str, Any]) -> Iterator[Path]:
-    """A temporary folder with the files of a tokenizer, their choices of code and files left out."""
+    """Context manager of a temporary folder with the checked files of a tokenizer."""
     with TemporaryDirectory(prefix="modalign-") as name:
         copy = Path(name)
         for path in tokenizer_files(folder):
@@ -211,7 +211,7 @@ def _checked_copy(folder: Path, config: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def _tokenizer_class(name: object) -> dict[str, str]:
-    """The entry that names a class of ``transformers``, if it is a tokenizer."""
+    """Return the name of the tokenizer class of ``transformers``, if it is valid."""
     from transformers import PreTrainedTokenizerBase
     from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 

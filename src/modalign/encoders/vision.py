@@ -1,4 +1,4 @@
-"""Image-only checkpoints: DINOv2 (with and without registers), DINOv3, supervised ViTs, and others built like them."""
+"""Vision-only encoders: DINOv2 (with and without registers), DINOv3, supervised ViTs, and similar models."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _CLASS_TOKEN = ("dinov2", "vit", *_REGISTERS, "clip_vision_model", "deit")
 
 
 class VisionEncoder(Encoder):
-    """An encoder of images alone; its vector is the class token after the last layer norm.
+    """Vision-only encoder; the vector of an image is the class token after the last layer norm.
 
-    Networks without a class token give what they pool themselves.
+    For networks without a class token, it is their pooled output.
     """
 
     def _forward(self, inputs: dict[str, Tensor], tokens: bool) -> tuple[Tensor, Tensor | None]:

@@ -57,7 +57,7 @@ def few_shot_protocol(
     For each seed and number of shots the images are drawn by :func:`~modalign.data.splits.drawing.few_shot`. A method
     gets the training rows with labels, the validation rows with labels for its own choices, and the test rows without
     labels and without file names, which often say the class. Methods that can do without labels, given text, are run
-    once a seed at 0 shots: they get the training pool, or where there is none the test images themselves, without any
+    once per seed at 0 shots: they get the training pool, or where there is none the test images themselves, without any
     label (the record then says "transductive"). Those of them that labels would help are run at all ``shots`` as well,
     and see the rest of the pool beside the labeled images, without labels.
 
@@ -70,7 +70,7 @@ def few_shot_protocol(
     methods : mapping of str to callable
         Name → function of a seed that returns an unfitted method.
     shots : sequence of int or str
-        Labeled images a class; ``"all"`` for every one less what validation takes.
+        Labeled images per class; ``"all"`` for every one less what validation takes.
     seeds : sequence of int
         Draws; also given to the methods.
     official : Split or None, default=None
@@ -176,7 +176,7 @@ def run_once(
 
 
 def budgets(method: Method, shots: Sequence[Shots], text: ClassText | None) -> list[Shots]:
-    """At how many labels a class ``method`` is run: 0 where it can do without, ``shots`` where labels change it."""
+    """At how many labels per class ``method`` is run: 0 where it can do without, ``shots`` where labels change it."""
     free = not method.needs_labels and text is not None
     helped = not free or getattr(method, "takes_labels", method.needs_labels)
     return [0] * free + [k for k in shots if k and helped]
@@ -210,7 +210,7 @@ def _cells(
 ) -> list[tuple[str, Shots, int]]:
     """(method, shots, seed) to run, after checking all that can be checked beforehand."""
     if not (features.labels != UNLABELLED).any():
-        raise InputError("Expected labeled images to test on, got none; give labels, or one folder a class.")
+        raise InputError("Expected labeled images to test on, got none; give labels, or one folder per class.")
     if text is not None and features.class_names and text.class_names != features.class_names:
         raise InputError("Expected images and class text with the same class names in the same order.")
     if mirror is not None and mirror.ids != features.ids:
@@ -245,6 +245,6 @@ def require_clip_features(features: Features, clip_features: Features | None, te
         )
     if text is not None and clip_features.vectors.shape[1] != text.vectors.shape[-1]:
         raise InputError(
-            f"Expected {argument('clip_features')} in the space of the text ({text.vectors.shape[-1]} numbers a row), "
+            f"Expected {argument('clip_features')} in the space of the text ({text.vectors.shape[-1]} columns), "
             f"got {clip_features.vectors.shape[1]}; embed both with one vision-language encoder."
         )

@@ -21,7 +21,7 @@ from modalign.core.record import plain
 from modalign.evaluate.metrics import Accuracy, Interval, mean_interval
 
 R = TypeVar("R")
-Shots = int | str  # labeled images a class, or "all"
+Shots = int | str  # labeled images per class, or "all"
 
 _FORMAT = "modalign-run-1"
 _LIMIT = 2**30  # bytes of a results file
@@ -36,7 +36,7 @@ class Run:
     method : str
         Its name in the comparison.
     shots : int or str
-        Labeled training images a class, or ``"all"``; 0 = fitted without labels.
+        Labeled training images per class, or ``"all"``; 0 = fitted without labels.
     seed : int
         Of the draw and of the method.
     accuracy : Accuracy
@@ -91,7 +91,7 @@ class Run:
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> str:
-        """One line; ``correct`` as hexadecimal bits, eight images a pair of digits, first image highest."""
+        """One line; ``correct`` as hexadecimal bits, eight images per pair of digits, first image highest."""
         content = asdict(self) | {"format": _FORMAT, "correct": np.packbits(self.correct).tobytes().hex()}
         return json.dumps(plain(content), ensure_ascii=False, allow_nan=False)
 

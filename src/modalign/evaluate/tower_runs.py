@@ -54,7 +54,7 @@ def run_in_tower(
     seed : int
         Of the draw and of the method.
     shots : int
-        Labeled images a class.
+        Labeled images per class.
     """
     sealed = SealedLabels(items.labels[split.test])
     pool = np.union1d(split.train, split.unlabelled)

@@ -17,7 +17,7 @@ from torch import Tensor
 LIMIT = {torch.float32: 20.0, torch.float64: 150.0}
 CUT = {torch.float32: -67.0, torch.float64: -500.0}
 _BLOCK = 1 << 17  # entries that are formed at a time, in float64
-_SMALL, _MANY = 256, 128  # entries a problem up to which, and problems from which, P is the contiguous dimension
+_SMALL, _MANY = 256, 128  # entries per problem up to which, and problems from which, P is the contiguous dimension
 _TILE = {"cpu": 1 << 18}  # entries of problems solved together: on a CPU what stays in cache for all sweeps
 _TILE_ELSEWHERE = 1 << 26
 

@@ -1,7 +1,7 @@
 """Sweeps of the scaling iteration that neither over- nor underflow at any eps.
 
 Potentials f, g live in float64. Between two looks at the numbers the iteration runs on the kernel
-``K = exp((f + g - C) / eps)`` in the precision of the cost with two matrix-vector products a sweep, and changes only
+``K = exp((f + g - C) / eps)`` in the precision of the cost with two matrix-vector products per sweep, and changes only
 the scalings ``u, v``. Once f and g solve each other's equation, no later sweep changes either of them (in units of
 eps) by more than the sweep before: the map is non-expansive in the sup norm. So the number of sweeps that is safe
 until the scalings must be absorbed, ``f += eps log u``, is known beforehand; and where not even one is safe, a sweep is

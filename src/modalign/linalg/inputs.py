@@ -92,7 +92,7 @@ def class_indices(y: Tensor, n: int, n_classes: int, *, lowest: int = 0) -> Tens
     """``y`` as n class indices in ``lowest``…n_classes − 1."""
     if not isinstance(y, Tensor) or y.shape != (n,) or y.is_floating_point() or y.is_complex():
         got = f"{y.dtype} of shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
-        raise InputError(f"Expected a tensor of {n} integer labels, one a row, got {got}.")
+        raise InputError(f"Expected a tensor of {n} integer labels, one per row, got {got}.")
     if n and not lowest <= int(y.min()) <= int(y.max()) < n_classes:
         raise InputError(f"Expected labels in {lowest}…{n_classes - 1}, got {int(y.min())}…{int(y.max())}.")
     return y.long()

@@ -1,4 +1,4 @@
-"""One vector a class: from sentences, from labeled images, from soft assignments."""
+"""One vector per class: from sentences, from labeled images, from soft assignments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def text_prototypes(text: Tensor) -> Tensor:
     Parameters
     ----------
     text : Tensor of shape (C, T, d)
-        Or (C, d) with one sentence a class.
+        Or (C, d) with one sentence per class.
 
     Returns
     -------

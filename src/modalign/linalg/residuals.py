@@ -2,8 +2,8 @@ r"""Ridge residuals between images and texts: what one leaves of the other, in O
 
 Three forms of the distances of DAM's equation 10, with ridges λ and factors μ for the two directions:
 
-* **pairs**: one vector a side, the published form; depends on lengths alone.
-* **paired sets**: K vectors a side, the k-th of an image mapped to the k-th of a text by one map of the feature space,
+* **pairs**: one vector per side, the published form; depends on lengths alone.
+* * **paired sets**: K vectors per side; one linear map takes the k-th vector of an image to the k-th of a text,
   :math:`W = \arg\min \lVert IW - T \rVert^2 + \lambda \lVert W \rVert^2`. K = 1 gives pairs. Compares the Gram matrices
   of the two sets, never an image with a text.
 * **sets**: V image and R text vectors, each vector of one side rebuilt from the vectors of the other,
@@ -55,7 +55,7 @@ def pairwise_residuals(
 def paired_set_residuals(
     images: Tensor, texts: Tensor, lam: Number | tuple[Number, Number], mu: Number | tuple[Number, Number] = 1.0
 ) -> tuple[Tensor, Tensor]:
-    r"""Equation 10 with K vectors a side and one feature map a pair, mean over the K.
+    r"""Equation 10 with K vectors per side and one feature map per pair, mean over the K.
 
     .. math::
         \tfrac1K \lVert T - \mu I (I^\top I + \lambda)^{-1} I^\top T \rVert_F^2
@@ -77,7 +77,7 @@ def paired_set_residuals(
     """
     if images.ndim != 3 or texts.ndim != 3 or images.shape[1:] != texts.shape[1:]:
         raise InputError(
-            "Paired sets need as many vectors an image as a class, (n, K, d) and (C, K, d); "
+            "Paired sets need as many vectors per image as per class, (n, K, d) and (C, K, d); "
             f"got {tuple(images.shape)} and {tuple(texts.shape)}."
         )
     (lam_image, lam_text), (mu_image, mu_text) = _both(lam), _both(mu)
@@ -124,7 +124,7 @@ def set_residuals(
 
 
 def class_residuals(X: Tensor, rows: Tensor, white: Tensor, lam: float) -> tuple[Tensor, Tensor]:
-    """The residuals of :func:`set_residuals` of one unit vector an image, with one λ, μ = 1 and whitened classes.
+    """The residuals of :func:`set_residuals` of one unit vector per image, with one λ, μ = 1 and whitened classes.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Entropic transport from many images to few classes, with no memory but one number a class.
+"""Entropic transport from many images to few classes, with no memory but one number per class.
 
 With exact row sums the plan is a softmax with one offset a class, so the problem is a smooth convex one in those K
 offsets. Newton's method solves it in a handful of passes over the scores where alternating normalization needs

@@ -47,7 +47,7 @@ def sinkhorn(
     cost : Tensor of shape (..., n, m)
         Finite; half precision is computed in float32.
     epsilon : float or Tensor
-        Positive, a number or one a problem; in the units of the cost.
+        Positive, a number or one per problem; in the units of the cost.
     a : Tensor of shape (..., n) or None, default=None
         Row masses ≥ 0, broadcast over the batch; default 1/n each. Rows without mass get none.
     b : Tensor of shape (..., m) or None, default=None
@@ -67,7 +67,7 @@ def sinkhorn(
     Returns
     -------
     TransportPlan
-        Plan. Cost: 2 n m multiplications a sweep and problem, n m exponentials every time that scalings are absorbed;
+        Plan. Cost: 2 n m multiplications per sweep and problem, n m exponentials every time that scalings are absorbed;
         memory beside the cost: one kernel tile of a MB on a CPU (or one kernel, if that is larger).
 
     Raises

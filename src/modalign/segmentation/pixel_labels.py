@@ -64,7 +64,7 @@ def decide(canvas: Tensor, owner: Tensor, size: tuple[int, int], decision: Decis
 
     The cosines are interpolated first, then the softmax over all M names, then the largest name of a class. Classes
     below ``area_threshold`` get probability 0, and then pixels below ``prob_threshold`` become background or none.
-    Memory: a few strips, and 3 bytes a pixel of the result.
+    Memory: a few strips, and 3 bytes per pixel of the result.
 
     Parameters
     ----------

@@ -62,7 +62,7 @@ def widths_and_counts_that_do_not_fit_are_refused(subject: Subject) -> None:
     expect_refusal(InputError, "23 features", lambda: method.predict(narrow), "narrower vectors")
     expect_refusal(InputError, "23 features", lambda: method.predict(torch.from_numpy(narrow)), "narrower tensors")
     wrong = {
-        "one label a row": data._replace(y=data.y[:-1]),
+        "one label per row": data._replace(y=data.y[:-1]),
         "0…3": data._replace(text=data.text[:4]),
     }
     if not method.needs_clip_features:

@@ -72,7 +72,7 @@ def train(
 ) -> History:
     r"""Minimize the mean of a loss over the images with respect to the trainable parameters of ``module``.
 
-    With B images a step in k parts of :math:`b_i` images, on any number of processes, the gradient of the step is
+    With B images per step in k parts of :math:`b_i` images, on any number of processes, the gradient of the step is
 
     .. math:: g = \sum_i \tfrac{b_i}{B} \nabla L_i, \qquad \sum_i b_i = B,
 

@@ -1,7 +1,7 @@
 """Learnable prompts: vectors that stand among the tokens of a frozen tower, and what makes one from the other.
 
 Every module's parameters are exactly what its paper counts. All answer ``prompts()``, and the towers take from it one
-tensor a layer, from layer 0 on:
+tensor per layer, from layer 0 on:
 
 =====================  ====================================================================================
 (M, width)             M prompts for all sentences or pictures
@@ -36,7 +36,7 @@ STD = 0.02  # of normally drawn prompts, as in all of these papers' code
 
 
 class Sides(NamedTuple):
-    """The prompts of both towers, one tensor a layer from layer 0; () for a tower without any."""
+    """The prompts of both towers, one tensor per layer from layer 0; () for a tower without any."""
 
     text: tuple[Tensor, ...] = ()
     vision: tuple[Tensor, ...] = ()
@@ -58,7 +58,7 @@ class Prompts(nn.Module):
     Parameters
     ----------
     length : int
-        M, prompts a set and layer.
+        M, prompts per set and layer.
     width : int
         Of the tower.
     depth : int, default=1
@@ -115,7 +115,7 @@ class Prompts(nn.Module):
         first[: len(rows)] = rows[:, None].to(first)
 
     def prompts(self) -> tuple[Tensor, ...]:
-        """One tensor a layer."""
+        """One tensor per layer."""
         return tuple(self.layers)
 
 
@@ -140,7 +140,7 @@ class IndependentPrompts(nn.Module):
 
 
 class ProjectedPrompts(nn.Module):
-    """Visual prompts as linear images of the textual ones, one map a layer, shared by all sets: v = A t + b.
+    """Visual prompts as linear images of the textual ones, one map per layer, shared by all sets: v = A t + b.
 
     Trainable: depth · (G·M·width + width · vision_width + vision_width); with width 512, vision_width 768 and depth 9
     that is 3,555,072 for MaPLe (G = 1, M = 2) and 3,582,720 for ALIGN as released (G = 4, M = 2).
@@ -225,7 +225,7 @@ class JointPrompts(nn.Module):
     Parameters
     ----------
     length : tuple of (int, int)
-        (textual, visual) prompts a layer.
+        (textual, visual) prompts per layer.
     text_width, vision_width : int
         Of the towers.
     width : int, default=128

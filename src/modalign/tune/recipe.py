@@ -159,7 +159,7 @@ def learning_rate(recipe: Recipe, steps_per_epoch: int) -> Callable[[int], float
     recipe : Recipe
         Its schedule, rates, warm-up and epochs.
     steps_per_epoch : int
-        Optimizer steps an epoch.
+        Optimizer steps per epoch.
     """
     highest, lowest, warmup = recipe.learning_rate, recipe.final_rate, recipe.warmup
 

@@ -150,10 +150,10 @@ class KAdaptation(nn.ParameterDict):
     n = 32, r = 1, A_i of rank one, s, t ~ U(±0.01) and c = 5 · 128 / 4 are those of the code that its authors released
     (PEViT). Four things there are not followed. It starts both u and v at zero, where the gradients to s, t, u and v
     vanish for ever; here v alone is zero and u is Glorot-uniform with gain √2. What does learn there is a bias of width
-    numbers a layer, added to queries and values (9,216 numbers at ViT-B/32; with these 40,960 they are the 50,176 that
-    its README reports beside the classifier), which an update of weights has not. It adds ΔW x to queries that already
-    hold the 1/√(w/heads) of the scores, here both have it. And it applies dropout of 0.5 to ΔW, none here. What the
-    paper's own text says of these settings was not verified; FAIR's comparison gives none of its own.
+    numbers per layer, added to queries and values (9,216 at ViT-B/32; with these 40,960 they are the 50,176 that its
+    README reports beside the classifier), which an update of weights has not. It adds ΔW x to queries that already hold
+    the 1/√(w/heads) of the scores, here both have it. And it applies dropout of 0.5 to ΔW, none here. What the paper's
+    own text says of these settings was not verified; FAIR's comparison gives none of its own.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Reading and writing files safely: every reader refuses damage in one sentence, every writer is atomic.
+"""Safe file access: readers detect damaged files, and writers are atomic.
 
 Reading lives in :mod:`~modalign.core.files.reading` and :mod:`~modalign.core.files.npz`, writing in
-:mod:`~modalign.core.files.writing`, and what both know of models and checkpoints in :mod:`~modalign.core.files.cards`.
+:mod:`~modalign.core.files.writing`, and the format of models and checkpoints in :mod:`~modalign.core.files.cards`.
 """
 
 from modalign.core.files.appending import append_line

@@ -1,4 +1,4 @@
-"""Adding lines of JSON to a file that several processes share."""
+"""Append lines of JSON to a file that several processes write."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _BLOCK = 2**16
 
 
 def append_line(path: str | Path, line: bytes) -> None:
-    """Add a line of JSON to a file, made if it is missing.
+    """Append a line of JSON to a file, which is created if it does not exist.
 
-    The writers take turns. A last line that a killed one cut short is removed; where files cannot be locked it is ended
-    instead, so that it harms no other line.
+    Writers lock the file. An incomplete last line of a killed writer is removed; on file systems without locks it is
+    terminated instead, so that the new line is readable.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def append_line(path: str | Path, line: bytes) -> None:
 
 
 def _lock(descriptor: int) -> bool:
-    """Wait for the other writers; False where files cannot be locked."""
+    """Wait for the other writers; return False if the file system has no locks."""
     if sys.platform == "win32":
         return False
     try:
@@ -65,7 +65,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _is_whole(descriptor: int, start: int) -> bool:
-    """Whether the line from ``start`` to the end lacks its line break only, as an editor may leave it."""
+    """Return whether the last line, from ``start``, is complete except for its line break."""
     os.lseek(descriptor, start, os.SEEK_SET)
     content = bytearray()
     while block := os.read(descriptor, _BLOCK):
@@ -78,7 +78,7 @@ def _is_whole(descriptor: int, start: int) -> bool:
 
 
 def _open_line(descriptor: int) -> int | None:
-    """Where a last line without its line break begins, or None if there is none."""
+    """Return the start of a last line without line break, or None."""
     end = os.lseek(descriptor, 0, os.SEEK_END)
     position = end
     while position:

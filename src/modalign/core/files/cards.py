@@ -1,8 +1,8 @@
-"""Cards: a JSON file that describes a model or a training, and one safetensors file that it names by its hash.
+"""Cards: a JSON file that describes a model or training state, and one safetensors file referenced by its hash.
 
-The card is the commit point. The tensors are written under a name that holds their own hash, then the card that names
-them replaces the old one in a single rename, so a reader sees the old state or the new one. Nothing in either file is
-code. A card holds a digest of its own content, so that a card that was damaged or edited by hand is noticed.
+The tensors are written first, under a name that contains their hash. Then the new card replaces the old one in a single
+rename, so readers get either the old state or the new one. Neither file contains code. A card contains a digest of its
+content, so damage and manual edits are detected.
 """
 
 from __future__ import annotations
@@ -27,25 +27,26 @@ CARD_LIMIT = 2**26
 
 @dataclass(frozen=True)
 class CardFormat:
-    """One family of cards.
+    """File format of one kind of card.
 
     Attributes
     ----------
-    family, version : str
-        And int And int The entry ``format`` is ``family/version``. Older versions are read, too; version 1 has no
-        digest.
+    family : str
+        Name of the format; the entry ``format`` of a card is ``family/version``.
+    version : int
+        Current version. Older versions can be read; version 1 has no digest.
     what : str
-        For messages: "a model".
+        What the card describes, for messages: "a model".
     file : str
-        The name of the card.
+        File name of the card.
     entries : dict
-        Entry → the types it may have.
+        Entry → its allowed types.
     tensors : str
-        The further entry that names the file of tensors, and the beginning of that name.
+        Name of the entry that holds the name of the tensor file, and prefix of that name.
     labels : tuple of tuple of str
-        Paths of entries that are for people and not part of the digest.
+        Paths of entries for display, which are not part of the digest.
     advice, edits : str
-        For messages: what to do about a damaged one, and how to change what people may want to change.
+        For messages: what to do with a damaged card, and how to change its entries correctly.
     """
 
     family: str
@@ -59,24 +60,24 @@ class CardFormat:
     edits: str = ""
 
     def name_of(self, data: bytes) -> str:
-        """The name of the file of tensors with this content."""
+        """Return the name of the tensor file with this content."""
         return f"{self.tensors}-{hashlib.sha256(data).hexdigest()}.safetensors"
 
     def is_tensor_file(self, name: str) -> bool:
-        """Whether a file of this name may hold the tensors of such a card."""
+        """Return whether a file name is that of a tensor file of this format."""
         return re.fullmatch(rf"{self.tensors}-[0-9a-f]{{64}}\.safetensors", name) is not None
 
     def check_folder(self, folder: str | Path) -> None:
-        """Raise unless a card may be written into ``folder``; call it before long work."""
+        """Raise unless a card can be written to ``folder``; to be called before a long computation."""
         require_own_folder(folder, self.what, self.file, self.is_tensor_file)
 
     def write(self, folder: Path, entries: Mapping[str, Any], data: bytes) -> None:
-        """Write tensors and the card that names them, in place of what was there.
+        """Write tensors and card, replacing those in the folder.
 
         Raises
         ------
         InputError
-            The folder cannot be written, with the reason. What was there is then still there.
+            The folder cannot be written; its previous content is unchanged.
         """
         make_folder(folder)
         name = self.name_of(data)
@@ -89,19 +90,19 @@ class CardFormat:
                     old.unlink()
 
     def sealed(self, entries: Mapping[str, Any]) -> str:
-        """The text of a card: its entries, the format and the digest."""
+        """Return the text of a card with its entries, format and digest."""
         card = json.loads(json.dumps({"format": f"{self.family}/{self.version}", **entries}, allow_nan=False))
         return json.dumps(card | {DIGEST: self.digest(card)}, indent=2, ensure_ascii=False)  # digest as it is read
 
     def digest(self, card: Mapping[str, Any]) -> str:
-        """SHA-256 over all entries of a card but the digest and what is for people."""
+        """Return the SHA-256 of all entries except the digest and those for display."""
         content = {key: value for key, value in card.items() if key != DIGEST}
         for path in self.labels:
             content = _without(content, path)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def read(self, folder: Path) -> dict[str, Any]:
-        """The entries of a card, checked against format, types and digest.
+        """Return the entries of a card after checking format, types and digest.
 
         Raises
         ------
@@ -126,7 +127,7 @@ class CardFormat:
         return card
 
     def read_tensors(self, folder: Path, card: Mapping[str, Any]) -> bytes:
-        """The content of the file of tensors that a card names, checked against its hash."""
+        """Return the content of the tensor file of a card after checking its hash."""
         path = folder / card[self.tensors]
         with open_regular(path, f"the {self.tensors} of {self.what}") as file:
             data = file.read()

@@ -28,15 +28,15 @@ _KINDS = {"b": "booleans", "i": "integers", "u": "integers", "f": "floats", "U":
 def read_npz(path: str | Path, what: str) -> dict[str, np.ndarray]:
     """Read every array of an ``.npz`` file into memory, in its own type.
 
-    Nothing is unpickled. Sizes are checked before memory is taken: an array must fill its member exactly, and the file
-    may unpack to at most :data:`EXPANSION` times its size. Checksums are verified.
+    Nothing is unpickled. Sizes are checked before memory is allocated: an array must fill its archive member exactly,
+    and the file may expand to at most :data:`EXPANSION` times its size. Checksums are verified.
 
     Parameters
     ----------
     path : str or Path
         The file to read.
     what : str
-        What is expected, for the sentence: "a features file (.npz)".
+        Expected kind of file, for messages: "a features file (.npz)".
 
     Returns
     -------
@@ -46,7 +46,7 @@ def read_npz(path: str | Path, what: str) -> dict[str, np.ndarray]:
     Raises
     ------
     InputError
-        One sentence with the reason: not such a file, damaged, too large, NaN in an array.
+        The file has another format, is damaged or too large, or an array contains NaN.
     """
     with open_regular(path, what) as file:
         try:
@@ -63,7 +63,7 @@ def read_npz(path: str | Path, what: str) -> dict[str, np.ndarray]:
 
 
 def damaged_contents(file: BinaryIO, found: int) -> str | None:
-    """Why the table of contents of a zip file with ``found`` members is damaged; None if it holds what it declares."""
+    """Return why the central directory of a zip file with ``found`` members is damaged, or None."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - 2**16 - 22))
     end = file.read()

@@ -1,4 +1,4 @@
-"""Reading files of unknown origin: bounded, without blocking, and with one sentence for every kind of damage."""
+"""Read untrusted files: with size limits, without blocking, and with a clear message for damaged files."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class NotRegularError(OSError):
-    """A device, a pipe or a file that the kernel makes; reading it could block or never end."""
+    """A device, a pipe or a kernel file such as ``/proc/kmsg``; reading it could block or never end."""
 
 
 @contextmanager
 def open_regular(path: str | os.PathLike[str], what: str) -> Iterator[BinaryIO]:
-    """Open a regular file for reading in binary mode. Devices, pipes and files of the kernel are refused unread.
+    """Open a regular file for reading in binary mode. Devices, pipes and kernel files are refused.
 
     Parameters
     ----------
     path : str or Path
         The file. Links are followed.
     what : str
-        What is expected, for the sentence: "a split file".
+        Expected kind of file, for messages: "a split file".
 
     Yields
     ------
@@ -49,7 +49,7 @@ def open_regular(path: str | os.PathLike[str], what: str) -> Iterator[BinaryIO]:
     Raises
     ------
     InputError
-        One sentence with the reason: not there (with the nearest name beside it), not a regular file, no permission.
+        The file does not exist (the message suggests the nearest name), is not a regular file, or is not readable.
     """
     try:
         with open_file(path) as file:
@@ -62,7 +62,7 @@ def open_regular(path: str | os.PathLike[str], what: str) -> Iterator[BinaryIO]:
 
 
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:
-    """As :func:`open_regular`, but every refusal is an OSError; :func:`why_unreadable` turns it into words."""
+    """Like :func:`open_regular`, but raises OSError; :func:`why_unreadable` gives the message."""
     try:
         _require_regular(os.stat(path))
         # Something else may stand there by now: a pipe would block without O_NONBLOCK, which files ignore.
@@ -78,7 +78,7 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def why_unreadable(error: OSError) -> str:
-    """The reason of an operating system as the end of a sentence about a file."""
+    """Return the reason of an OSError as the end of a sentence about a file."""
     if isinstance(error, FileNotFoundError):
         return "does not exist"
     if isinstance(error, IsADirectoryError):
@@ -91,7 +91,7 @@ def why_unreadable(error: OSError) -> str:
 
 
 def require_path(path: str | os.PathLike[str], what: str) -> None:
-    """Raise an InputError if ``path`` is an address (``https://…``, ``s3://…``), also as :class:`Path` spells it."""
+    """Raise an InputError if ``path`` is a URL (``https://…``, ``s3://…``), also in the spelling of :class:`Path`."""
     if reason := why_no_path(path):
         raise InputError(f"Expected {what} on this machine, got {reason}.")
 
@@ -117,12 +117,12 @@ def why_no_path(path: str | os.PathLike[str]) -> str | None:
 
 
 def is_regular(status: os.stat_result) -> bool:
-    """Whether it is a file on a disk: not a device, a pipe, or a file that the kernel makes when it is read."""
+    """Return whether it is a file on a disk, not a device, a pipe or a kernel file."""
     return stat.S_ISREG(status.st_mode) and status.st_dev not in _kernel_devices()
 
 
 def _require_regular(status: os.stat_result) -> None:
-    """Raise an OSError where reading could block or never end: for folders, devices, pipes, files of the kernel."""
+    """Raise an OSError for folders, devices, pipes and kernel files, which could block or never end."""
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, "Is a directory")
     if not is_regular(status):
@@ -141,7 +141,8 @@ def read_bytes(path: str | os.PathLike[str], what: str, limit: int = TEXT_LIMIT)
 def read_text(path: str | os.PathLike[str], what: str, limit: int = TEXT_LIMIT) -> str:
     r"""Read a text file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; see :func:`read_bytes`.
 
-    Lines end in ``\n``, whatever system wrote them.
+        Line ends are converted to ``
+    ``.
     """
     data = read_bytes(path, what, limit)
     encoding = json.detect_encoding(data) if data[:2] in (b"\xff\xfe", b"\xfe\xff", b"\0\0") else "utf-8-sig"
@@ -159,26 +160,26 @@ def read_json(path: str | os.PathLike[str], what: str, limit: int = TEXT_LIMIT) 
     path : str or os.PathLike
         The file to read.
     what : str
-        What is expected, for the sentence: "a split file".
+        Expected kind of file, for messages: "a split file".
     limit : int, default=TEXT_LIMIT
         Largest size in bytes. Parsing takes up to about 20 times as much memory.
 
     Returns
     -------
     content : dict, list, str, int, float, bool or None
-        Nested at most :data:`DEPTH_LIMIT` deep; integers fit into 64 bits; numbers are finite; the keys of an object
-        are unique; strings can be encoded as UTF-8.
+        At most :data:`DEPTH_LIMIT` levels deep; integers fit into 64 bits; numbers are finite; keys of an object are
+        unique; strings can be encoded as UTF-8.
 
     Raises
     ------
     InputError
-        One sentence with the reason.
+        The file cannot be read or violates one of these limits.
     """
     return parse_json(read_text(path, what, limit), f"'{path}'", what)
 
 
 def parse_json(text: str, origin: str, what: str = "JSON") -> Any:
-    """Parse JSON with the guarantees of :func:`read_json`; ``origin`` says in the sentence where it comes from."""
+    """Parse JSON with the guarantees of :func:`read_json`; ``origin`` names the source in messages."""
     try:
         content = json.loads(
             text,
@@ -238,7 +239,7 @@ def _deeper_than(content: Any, limit: int) -> bool:
 
 @cache
 def _kernel_devices() -> frozenset[int]:
-    """Devices of file systems whose "regular" files are questions to the kernel and may block or never end."""
+    """Device numbers of kernel file systems, whose "regular" files may block or never end."""
     found = set()
     for root in ("/proc", "/sys"):
         with suppress(OSError):
@@ -249,7 +250,7 @@ def _kernel_devices() -> frozenset[int]:
 
 
 def _nearest(path: Path) -> str:
-    """`` Did you mean 'x'?`` with the nearest name beside a path that does not exist, or nothing."""
+    """Return `` Did you mean 'x'?`` with the nearest existing name in the same folder, or ""."""
     try:
         names = [entry.name for entry in os.scandir(path.absolute().parent)]
     except OSError:

@@ -1,4 +1,4 @@
-"""Atomic writing: a file is there whole or not at all, whatever happens while it is written."""
+"""Atomic writing: a file exists completely or not at all, even if the writing process is killed."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _LONGEST_NAME = 255  # bytes, where the file system does not say
 
 @contextmanager
 def replacing(path: str | Path, *, private: bool = False, overwrite: bool = True) -> Iterator[BinaryIO]:
-    """Open a stream that becomes the file ``path`` when the block ends and leaves nothing behind if it fails.
+    """Context manager for a stream that becomes the file ``path`` on success; on failure nothing remains.
 
-    The content is written to a temporary file beside ``path``, flushed to disk, and renamed. After a power failure
-    there is the old file or the new one. The temporary file has a random name, is created exclusively, and follows no
-    link. Temporary files that killed writers left in the folder are removed (see :func:`sweep`).
+    The content is written to a temporary file beside ``path``, flushed to disk, and renamed. After a power failure,
+    ``path`` is the old file or the new one. The temporary file has a random name, is created exclusively, and follows
+    no link. Temporary files of killed writers are removed (see :func:`sweep`).
 
     Parameters
     ----------
     path : str or Path
         The file to write. A link is replaced, not followed.
     private : bool, default=False
-        Only the user may read the file (mode 0600). Otherwise the umask decides.
+        Create the file with mode 0600. Otherwise the umask applies.
     overwrite : bool, default=True
         Whether to replace an existing file. If False, an existing file is kept and the new content is dropped.
 
@@ -78,31 +78,31 @@ def replacing(path: str | Path, *, private: bool = False, overwrite: bool = True
 
 
 def write(path: str | Path, content: bytes | str, *, private: bool = False, overwrite: bool = True) -> Path:
-    """Write a whole file, text as UTF-8, and return its path; see :func:`replacing`."""
+    """Write a file atomically, text as UTF-8, and return its path; see :func:`replacing`."""
     with replacing(path, private=private, overwrite=overwrite) as file:
         file.write(content.encode() if isinstance(content, str) else content)
     return Path(path)
 
 
 def check_writable(path: str | Path, *, folder: bool = False, append: bool = False) -> None:
-    """Raise unless ``path`` can be written. Call it before any work whose result goes there.
+    """Raise unless ``path`` can be written; to be called before a long computation.
 
-    A small file is written beside ``path`` and removed again, because rights alone do not tell: a file system may be
-    read-only or full, and an administrator passes every check of rights.
+    A small file is written next to ``path`` and removed again, because permissions are not sufficient: a file system
+    may be read-only or full, and permission checks always succeed for root.
 
     Parameters
     ----------
     path : str or Path
         The file or folder that will be written.
     folder : bool, default=False
-        Whether ``path`` is a folder that will be made, with its parents, if it is not there.
+        Whether ``path`` is a folder that will be created, with its parents, if it does not exist.
     append : bool, default=False
-        Whether an existing file will be added to and not replaced.
+        Whether an existing file will be appended to.
 
     Raises
     ------
     InputError
-        One sentence with the reason, for example that the parent is not a folder.
+        The path cannot be written, for example because the parent is not a folder.
     """
     path = Path(path)
     require_path(path, "a place to write to")
@@ -133,7 +133,7 @@ def check_writable(path: str | Path, *, folder: bool = False, append: bool = Fal
 
 
 def make_folder(folder: str | Path) -> Path:
-    """Make a folder with its parents where it is not there; an InputError with the reason if that cannot be done."""
+    """Create a folder with its parents if it does not exist; raise an InputError on failure."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -143,20 +143,20 @@ def make_folder(folder: str | Path) -> Path:
 
 
 def require_own_folder(folder: str | Path, holds: str, card: str, is_own: Callable[[str], bool]) -> None:
-    """Raise unless ``folder`` can be written and holds, if anything, what was written there before.
+    """Raise unless ``folder`` can be written and is empty or contains an earlier result of the same kind.
 
-    What a killed writer left does not count as foreign, so that the same command can be run again.
+    Files of a killed writer are accepted, so that the same command can be repeated.
 
     Parameters
     ----------
     folder : str or Path
-        Made later if it is not there.
+        Created later if it does not exist.
     holds : str
-        For the sentence: "a model".
+        Expected content, for messages: "a model".
     card : str
-        The file that makes a folder one of ours, whatever else it holds.
+        File whose presence identifies an earlier result.
     is_own : callable
-        Whether another file of this name may be there without the card.
+        Whether a file of this name is accepted without the card.
     """
     folder = Path(folder)
     check_writable(folder, folder=True)
@@ -170,11 +170,10 @@ def require_own_folder(folder: str | Path, holds: str, card: str, is_own: Callab
 
 
 def sweep(folder: str | Path) -> int:
-    """Remove the temporary files that killed writers left in ``folder`` and return how many.
+    """Remove temporary files of killed writers from ``folder`` and return their number.
 
-    A writer holds a lock on its temporary file, and the operating system releases it when the process ends. So a file
-    without a lock is left over, on whatever machine its writer ran. Where locks are not available, only files older
-    than a day are removed. Never raises.
+    A writer locks its temporary file, and the operating system releases the lock when the process ends. A file without
+    a lock is therefore stale. If locks are not available, only files older than a day are removed. Never raises.
     """
     removed = 0
     with suppress(OSError), os.scandir(folder) as entries:
@@ -186,7 +185,7 @@ def sweep(folder: str | Path) -> int:
 
 
 def _create_temporary(folder: Path, mode: int) -> tuple[Path, int]:
-    """A new file of a random name, locked, and its descriptor."""
+    """Create a locked file with a random name; return its path and descriptor."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     while True:
         path = folder / f".modalign-{secrets.token_hex(8)}.tmp"
@@ -239,7 +238,7 @@ def _remove_abandoned(path: str) -> bool:
 
 
 def _mode(path: Path) -> int | None:
-    """The mode of what stands at ``path``, or None if nothing does; an OSError if nothing can."""
+    """Return the mode of ``path``, or None if it does not exist; raise an OSError if it cannot exist."""
     try:
         return path.stat().st_mode
     except FileNotFoundError:
@@ -249,7 +248,7 @@ def _mode(path: Path) -> int | None:
 
 
 def _require_regular(mode: int | None) -> None:
-    """Raise an OSError if there is something other than a file; a device would be replaced by a file."""
+    """Raise an OSError if ``path`` exists and is not a regular file."""
     if mode is not None and stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, "Is a directory")
     if mode is not None and not stat.S_ISREG(mode):
@@ -268,7 +267,7 @@ def _require_short_names(path: Path, parent: Path) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Bring a rename to the disk, where folders can be flushed."""
+    """Flush a rename to disk, on systems that can flush folders."""
     if hasattr(os, "O_DIRECTORY"):
         with suppress(OSError):
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

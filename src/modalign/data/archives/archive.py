@@ -1,8 +1,7 @@
-"""Images inside zip and tar files, read one by one without unpacking.
+"""Images in zip and tar files, read without unpacking the archive.
 
-An archive is of unknown origin: no name may leave it (absolute paths, ``..``), links are not followed, a member that
-declares more than :data:`~modalign.data.blobs.SIZE_LIMIT` is not touched, and damage never makes the list shorter
-without a reason. Each of these is quarantined.
+Archives are untrusted. Members with absolute paths or ``..``, links, members larger than
+:data:`~modalign.data.blobs.SIZE_LIMIT` and damaged members are quarantined with a reason.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ def is_archive(path: PurePath) -> bool:
 
 
 def list_archive(path: str) -> Listing:
-    """What an archive holds, with classes as in a folder."""
+    """List the images of an archive, with classes as in a folder."""
     listing = Listing()
     members = Members(listing, os.path.getsize(path))
     kind = list_zip if path.lower().endswith(".zip") else list_tar

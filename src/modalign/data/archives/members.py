@@ -1,4 +1,4 @@
-"""What every kind of archive shares: which members become items, which are refused, and how their bytes are had."""
+"""Shared handling of archive members: which become items, which are refused, and how they are read."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ M_contra = TypeVar("M_contra", contravariant=True)
 
 
 class Archive(Protocol[M_contra]):
-    """An archive whose members can be read from any thread."""
+    """Archive whose members can be read from any thread."""
 
     path: str
 
     def read(self, member: M_contra, /) -> bytes:
-        """The bytes of one member; raises anything if they are damaged."""
+        """Return the bytes of a member; raises an exception of any type if they are damaged."""
 
 
 class MemberBlob(Generic[M]):
@@ -33,8 +33,10 @@ class MemberBlob(Generic[M]):
 
     Attributes
     ----------
-    archive, member : Archive
-        And object Where the bytes are, and what the archive knows the member by.
+    archive : Archive
+        The archive.
+    member : object
+        Key of the member in the archive.
     name : str
         Its cleaned path in the archive.
     """
@@ -60,7 +62,7 @@ class MemberBlob(Generic[M]):
             raise UndecodableError(f"damaged in the archive: {error or type(error).__name__}") from error
 
     def identity(self) -> Identity | None:
-        """The numbers of the archive, with the member's name behind its path."""
+        """Return the identity of the archive file, with the member's name appended to its path."""
         identity = file_identity(self.archive.path)
         return None if identity is None else (f"{identity[0]}!{self.name}", *identity[1:])
 
@@ -87,12 +89,12 @@ class Members:
         self._left = max(_EXPANDED_ANYWAY, EXPANSION * size)
 
     def take(self, size: int) -> bool:
-        """Count the bytes that a member unpacks to; False if the archive unpacks to too much by now."""
+        """Add the unpacked size of a member; return False if the archive exceeds the limit."""
         self._left -= size
         return self._left >= 0
 
     def wants(self, name: str, kind: str, size: int, trouble: str | None = None) -> str | None:
-        """The cleaned name of a member that becomes an item, or None after filing it where it belongs."""
+        """Return the cleaned name of a member that becomes an item; record any other member and return None."""
         reason = leaves_archive(name)
         if reason:
             self.listing.refuse(printable(name), reason)
@@ -126,12 +128,12 @@ class Members:
         return None
 
     def add(self, name: str, archive: Archive[M], member: M, size: int) -> None:
-        """One more item, by the name that :meth:`wants` returned."""
+        """Add an item, with the name returned by :meth:`wants`."""
         self.found[name] = MemberBlob(archive, name, member, size)
 
 
 def places(raw: BinaryIO, needle: bytes, start: int = 0) -> Iterator[int]:
-    """Where some bytes stand in a file, from ``start`` on; the file may be read in between."""
+    """Find byte sequences in a file from ``start``; the file may be read between results."""
     position = start
     while True:
         raw.seek(position)
@@ -146,7 +148,7 @@ def places(raw: BinaryIO, needle: bytes, start: int = 0) -> Iterator[int]:
 
 
 def leaves_archive(name: str) -> str | None:
-    """Why a member's name is refused, or None if it stays inside."""
+    """Return why a member's name is refused, or None if its path stays inside the archive."""
     path = name.replace("\\", "/")
     if path.startswith("/") or (len(path) > 1 and path[1] == ":"):
         return "an absolute path; nothing outside the archive is read"

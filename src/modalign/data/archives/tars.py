@@ -1,8 +1,8 @@
 """Members of tar files, plain and compressed.
 
-Python's own reader takes a damaged header for the end of the archive. Here the end is two blocks of zeros; everything
-else is damage. A plain tar is searched for the next sound header, so that one damaged header costs one member. A
-compressed tar cannot be trusted behind the damage, and the rest is reported as lost.
+Python's ``tarfile`` interprets a damaged header as the end of the archive. Here the end is two blocks of zeros, and
+anything else is reported as damage. In a plain tar, the next valid header is searched, so a damaged header loses one
+member. In a compressed tar, everything after the damage is reported as lost.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _DAMAGE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, Valu
 
 
 class _Header(tarfile.TarInfo):
-    """A header whose damage is an error and not the end of the archive."""
+    """Header whose damage raises an error instead of ending the archive."""
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
@@ -57,7 +57,7 @@ class _Header(tarfile.TarInfo):
 
 
 class PlainTar:
-    """An uncompressed tar: every member lies at a known place of the file, so reads need no turns."""
+    """Uncompressed tar. The offset of each member is known, so members can be read concurrently."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -74,9 +74,9 @@ class PlainTar:
 
 
 class PackedTar:
-    """A compressed tar can only be read forwards: members passed over are kept a while for threads a little behind.
+    """Compressed tar, read sequentially. Skipped members are cached for threads that read them slightly later.
 
-    Reading in listing order costs one pass; a jump far back starts a new one.
+    Reading in listing order takes one pass; a jump far back starts a new pass.
     """
 
     def __init__(self, path: str) -> None:
@@ -155,7 +155,7 @@ class _Gap:
 
 
 def list_tar(path: str, members: Members) -> None:
-    """File every member of a tar, whatever it is compressed with; what is lost is refused with the place."""
+    """List the members of a tar file of any compression; lost members are reported with their position."""
     with open_regular(path, "an archive") as raw:
         head = raw.read(6)
         if any(head.startswith(magic) for magic in _PACKERS):

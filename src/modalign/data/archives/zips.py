@@ -1,7 +1,7 @@
-"""Members of zip files, also of those whose table of contents is damaged or cut off.
+"""Members of zip files, including files with a damaged or missing central directory.
 
-The table stands at the end of the file, and every member has a header of its own before its data. Where the table does
-not tell all, members are listed from their headers.
+The central directory is at the end of the file, and every member has a local header before its data. If the directory
+is incomplete, members are listed from their local headers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _UNKNOWN_SIZE = 2**32 - 1
 
 
 class ZipArchive:
-    """One zip file, opened when first needed and again after a fork; reads take turns."""
+    """Zip file, opened on first use and again after a fork; reads are serialized."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -35,13 +35,12 @@ class ZipArchive:
         self._process = 0
 
     def read(self, member: tuple[zipfile.ZipInfo, int | None]) -> bytes:
-        """The bytes of a member, at most as many as it declares.
+        """Return the bytes of a member, at most its declared size.
 
         Parameters
         ----------
         member : tuple of (zipfile.ZipInfo, int or None)
-            (ZipInfo, int or None) What is known of it, and where its data begins if the table of contents does not know
-            it.
+            Directory entry, and the offset of the data if the member is missing in the central directory.
         """
         info, start = member
         with self._lock:
@@ -57,7 +56,7 @@ class ZipArchive:
 
 
 def list_zip(path: str, members: Members) -> None:
-    """File every member of a zip file; what is lost is refused."""
+    """List the members of a zip file; lost members are reported."""
     archive, known, reason = ZipArchive(path), set[int](), None
     with open_regular(path, "an archive") as raw:
         try:

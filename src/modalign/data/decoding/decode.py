@@ -1,8 +1,8 @@
-"""Bytes → RGB picture, or one short reason why not.
+"""Decoding of image files to RGB.
 
-What a user's folder really holds is decoded as a viewer would show it: EXIF rotation applied, CMYK and 16-bit gray
-brought to 8-bit RGB, transparency composited on white, the first frame of an animation. Pillow's global switches are
-never touched, so decoding here changes nothing elsewhere in the process and any number of threads may decode at once.
+Images are decoded as an image viewer displays them: EXIF rotation is applied, CMYK and 16-bit gray are converted to
+8-bit RGB, transparency is composited on white, and the first frame of an animation is used. Pillow's global settings
+are not changed, and any number of threads may decode concurrently.
 """
 
 from __future__ import annotations
@@ -95,28 +95,28 @@ _large_lock = threading.Lock()
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, target: Target | None = None) -> Image.Image:
-    """The picture in ``data`` as 8-bit RGB, upright, without metadata.
+    """Decode an image file to 8-bit RGB, upright, without metadata.
 
-    Transparent parts become white. 16-bit gray is rescaled by its full range (12-bit TIFF by its own); a 32-bit or
-    floating-point picture has no fixed white, so it is taken as 0…1, 0…255 or 0…65535 if its values lie there, else
-    its darkest value becomes black and its brightest white. Color profiles are not applied, as in CLIP's own
-    preprocessing. A JPEG above :data:`DRAFT_PIXELS` comes out reduced.
+    Transparent pixels become white. 16-bit gray is rescaled by its full range (12-bit TIFF by 12 bits). A 32-bit or
+    floating-point image has no defined white level: the range is 0…1, 0…255 or 0…65535 if it contains all values, else
+    their minimum and maximum. Color profiles are not applied, as in CLIP's preprocessing. A JPEG above
+    :data:`DRAFT_PIXELS` is decoded at reduced size.
 
     Parameters
     ----------
     data : bytes
         The bytes of an image file.
     max_pixels : int, default=MAX_PIXELS
-        Refuse pictures with more pixels than this.
+        Largest number of pixels that is accepted.
     target : callable or None, default=None
-        (width, height) of an upright picture → the size that the caller will resize it to. A JPEG comes out reduced if
-        it stays at least :data:`OVERSAMPLING` times as large as that, and has the same target. Resized, it differs from
-        the whole by less than half of one of 255 levels in the mean. None keeps all pixels.
+        Function from (width, height) of the upright image to the size that the caller resizes it to. A JPEG is decoded
+        at reduced size if that is still at least :data:`OVERSAMPLING` times as large; after resizing, the mean
+        difference is less than half of one of 255 levels. None keeps all pixels.
 
     Raises
     ------
     UndecodableError
-        With a reason in plain words, whatever the bytes are.
+        The bytes cannot be decoded; the message is the reason.
     """
     kind = sniff(data)
     try:

@@ -15,7 +15,7 @@ _STRIP = 2**20  # pixels
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow image as 8-bit RGB by the rules of :func:`~modalign.data.decoding.decode.decode`, not turned upright.
 
-    Memory: 4 bytes a pixel besides the image, none where it is plain RGB.
+    Memory: 4 bytes per pixel besides the image, none where it is plain RGB.
     """
     if image.mode == "LAB":
         raise UndecodableError("color space LAB is not supported; save it as RGB")

@@ -1,4 +1,4 @@
-"""What kind of file some bytes are, by their first few: the words in a quarantine reason come from here."""
+"""Detection of the kind of a file from its first bytes, for quarantine reasons."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
 
 
 def sniff(data: bytes) -> str | None:
-    """The kind of file that ``data`` starts like, or None."""
+    """Return the kind of file that the first bytes of ``data`` indicate, or None."""
     head = bytes(data[:512])
     if head[:4] == b"II*\0" and head[8:10] == b"CR":
         return "camera raw"
@@ -62,7 +62,7 @@ def sniff(data: bytes) -> str | None:
 
 
 def describe_format(data: bytes, kind: str | None) -> str:
-    """Why bytes of a ``kind`` that has no decoder cannot be used, in plain words."""
+    """Return why a file of a ``kind`` without a decoder cannot be used."""
     if not data:
         return "empty file"
     advice = {

@@ -1,1 +1,1 @@
-"""Which images teach, validate and test: marked by a source, listed in a file, or drawn."""
+"""Division of images into train, validation and test lists: marked by a source, read from a file, or drawn."""

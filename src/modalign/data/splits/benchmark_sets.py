@@ -20,19 +20,19 @@ __all__ = ["DATASETS", "Dataset", "dataset", "open_dataset", "read_imagenet"]
 
 
 def open_dataset(name: str, root: str | Path) -> tuple[Items, Split]:
-    """The images of a benchmark with its official lists, from a data root that is laid out as CoOp's.
+    """Open a benchmark data set with its official split, from a data root in CoOp's layout.
 
     Parameters
     ----------
     name : str
         See :func:`dataset`.
     root : str or Path
-        The folder that holds ``caltech-101/``, ``oxford_pets/`` …, or the folder of the data set itself.
+        Folder that contains ``caltech-101/``, ``oxford_pets/`` …, or the folder of the data set itself.
 
     Raises
     ------
     InputError
-        Saying which folder or file is missing and where the data set comes from.
+        A folder or file is missing; the message names it and the source of the data set.
     """
     row = dataset(name)
     root = Path(root)
@@ -67,10 +67,10 @@ def open_dataset(name: str, root: str | Path) -> tuple[Items, Split]:
 
 
 def read_imagenet(images: str | Path, class_names: str | Path) -> tuple[Items, Split]:
-    """ImageNet or a variant of it: folders by WordNet id or class number, names from CoOp's ``classnames.txt``.
+    """Read ImageNet or a variant: folders by WordNet id or class number, names from CoOp's ``classnames.txt``.
 
-    With folders ``train`` and ``val`` the latter is the test list, as everywhere in this literature; there is then no
-    validation list, since CoOp's own is the test list again. A variant is all test, restricted to the classes it has.
+    With folders ``train`` and ``val``, the latter is the test list, as in the published protocols. There is no
+    validation list, since CoOp's equals the test list. A variant is used for testing only, restricted to its classes.
     """
     known = read_classes(class_names)
     found = load_items(images)

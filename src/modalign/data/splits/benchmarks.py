@@ -1,4 +1,4 @@
-"""The benchmark data sets as one table: how they lie on disk, how large they are, where they come from.
+"""Table of the benchmark data sets: layout on disk, sizes and sources.
 
 Folder names and split files are CoOp's, so that an existing benchmark folder works as it is.
 """
@@ -22,27 +22,27 @@ class Dataset:
     Attributes
     ----------
     name : str
-        What it is called here.
+        Name in this library.
     n_classes, n_test : int
         Size of the class list and of the usual test list.
     folder : str
-        Its folder below the data root.
+        Folder below the data root.
     images : str
-        Where the images are inside it.
+        Folder of the images inside it.
     layout : {"coop", "imagenet", "aircraft", "cub", "folders"}
-        How it is read: CoOp's split file, ImageNet's folders, lists of its own, or class folders.
+        Format: CoOp's split file, ImageNet's folders, own lists, or class folders.
     lists : str
-        The file that says what is train and test, if it is not the folders.
+        File that defines train and test images, if the folders do not.
     licence : str
-        What its authors allow, in words; "not stated" where they say nothing.
+        License of the data set; "not stated" if its authors give none.
     source : str
-        Where to get it.
+        Where to download it.
     coop : tuple of (int, int) or None, default=None
-        Images to train and to validate on in CoOp's split; None where it has no such lists.
+        Numbers of train and validation images in CoOp's split; None if there is none.
     vissl : tuple of (int, int) or None, default=None
-        Images to train and to test on in VISSL's lists, which FAIR uses; None where it has none.
+        Numbers of train and test images in VISSL's lists, which FAIR uses; None if there are none.
     train : float, default=0.8
-        For class folders without train and test, the share of every class that is for training.
+        For class folders without train and test, the share of each class used for training.
     """
 
     name: str
@@ -60,11 +60,11 @@ class Dataset:
 
     @property
     def templates(self) -> tuple[str, ...]:
-        """The sentences that its class names are put into."""
+        """Prompt templates of the data set."""
         return TEMPLATES[self.name]
 
     def test_size(self, lists: ListName = "coop") -> int | None:
-        """Test images in some lists, ``"own"`` being those that :func:`open_dataset` reads; None where it has none."""
+        """Return the number of test images of a split (``"own"`` is that of :func:`open_dataset`), or None."""
         return self.n_test if lists != "vissl" else self.vissl and self.vissl[1]
 
 
@@ -113,10 +113,10 @@ DATASETS: tuple[Dataset, ...] = (
     Dataset("imagenet_r", 200, 30_000, "imagenet-rendition", "imagenet-r", "imagenet", "classnames.txt",
             "MIT for the collection; pictures by their owners", "ImageNet-R (Hendrycks et al. 2021)"),
     Dataset("cifar10", 10, 10_000, "cifar10", "", "folders", "",
-            "not stated", "University of Toronto: CIFAR-10, saved as train/ and test/ with a folder a class",
+            "not stated", "University of Toronto: CIFAR-10, saved as train/ and test/ with a folder per class",
             vissl=(50_000, 10_000)),
     Dataset("cifar100", 100, 10_000, "cifar100", "", "folders", "",
-            "not stated", "University of Toronto: CIFAR-100, saved as train/ and test/ with a folder a class",
+            "not stated", "University of Toronto: CIFAR-100, saved as train/ and test/ with a folder per class",
             vissl=(50_000, 10_000)),
     Dataset("cub", 200, 5794, "CUB_200_2011", "images", "cub", "train_test_split.txt",
             _RESEARCH, "Caltech: Caltech-UCSD Birds-200-2011",
@@ -136,19 +136,19 @@ _ALIASES = {
 
 
 def find_dataset(name: str) -> Dataset | None:
-    """The row of a data set, by its name here or in the literature; None where it is none of them."""
+    """Return the entry of a data set by its name in this library or in the literature, or None."""
     plain = re.sub(r"[\W_]", "", name).casefold()
     by_name = {re.sub(r"\W|_", "", row.name): row for row in DATASETS}
     return by_name.get(plain) or by_name.get(re.sub("_", "", _ALIASES.get(plain, "")))
 
 
 def dataset(name: str) -> Dataset:
-    """The row of a data set, by its name here or in the literature (``OxfordPets``, ``flowers102``, ``ImageNet-R``).
+    """Return the entry of a data set by its name here or in the literature, such as ``OxfordPets``.
 
     Raises
     ------
     UnknownNameError
-        No data set has the name; the message has the nearest one.
+        No data set has the name; the message suggests the nearest one.
     """
     row = find_dataset(name)
     if row is None:

@@ -1,4 +1,4 @@
-"""The split files of the CoOp benchmark, and the data sets that come with text files of their own."""
+"""Split files of the CoOp benchmark, and data sets with text files of their own."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ CUB = ("classes.txt", "images.txt", "image_class_labels.txt", "train_test_split.
 
 
 def read_coop_split(file: str | Path, root: str | Path | None = None) -> tuple[Items, Split]:
-    """The images and official lists of a CoOp split file (``split_zhou_<Dataset>.json``).
+    """Read the images and the official split of a CoOp split file (``split_zhou_<Dataset>.json``).
 
-    The file holds lists ``train``, ``val`` and ``test`` of [path, label, class name]. Items come in the order of the
-    file, so that :func:`~modalign.data.splits.drawing.few_shot` with ``official=`` draws what CoOp draws; images that
-    are missing on disk keep their place and are quarantined when they are embedded.
+    The file contains lists ``train``, ``val`` and ``test`` of [path, label, class name]. Items are in the order of the
+    file, so :func:`~modalign.data.splits.drawing.few_shot` with ``official=`` draws the same images as CoOp. Images
+    that are missing on disk keep their position and are quarantined when they are embedded.
 
     Parameters
     ----------
     file : str or Path
         The split file.
     root : str, Path or None, default=None
-        The folder that its paths are relative to. Default: the split file's own folder, without looking whether the
-        images are there.
+        Folder that the paths are relative to. Default: the folder of the split file, without a check that the images
+        exist.
     """
     lists = coop_lists(read_json(file, "a CoOp split file"), f"'{file}'")
     base = os.path.abspath(Path(file).parent if root is None else root)
@@ -66,7 +66,7 @@ def coop_lists(content: Any, origin: str) -> OfficialLists:
                     raise InputError(f"Expected [path, label, class name] in {where}, got {entry!r}.")
             if names.setdefault(label, name) != name:
                 both = f"'{names[label]}' and '{name}'"
-                raise InputError(f"Expected one name a label in {origin}, label {label} is {both}.")
+                raise InputError(f"Expected one name per label in {origin}, label {label} is {both}.")
             if (before := label_of.setdefault(rows[-1][0], label)) != label:
                 both = f"'{names[before]}' and '{name}'"
                 raise InputError(f"Expected one class an image in {origin}, '{path}' is listed as {both}.")

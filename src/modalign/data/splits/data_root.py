@@ -1,4 +1,4 @@
-"""What a data root holds of the benchmark data sets: what is whole, what is missing, and which counts are wrong."""
+"""Check of a data root: which benchmark data sets are complete or missing, and which sizes are wrong."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class DataSetFound:
     name : str
         As in :data:`~modalign.data.splits.benchmarks.DATASETS`.
     state : {"ready", "incomplete", "missing"}
-        ``"incomplete"``: it is there, and a file is missing or a count is wrong.
+        ``"incomplete"``: a file is missing or a count differs from the published one.
     found : str
-        What is there, what was expected, and where to get it.
+        What was found, what was expected, and where to download it.
     """
 
     name: str
@@ -35,17 +35,17 @@ class DataSetFound:
 def inspect_data_root(root: str | Path) -> list[DataSetFound]:
     """Open every benchmark data set below a folder and compare its sizes with the published ones.
 
-    No image is decoded. The cost is that of listing the folders and asking for the size of every listed file.
+    No image is decoded; every listed file takes one ``stat`` call.
 
     Parameters
     ----------
     root : str or Path
-        The folder that holds ``caltech-101/``, ``oxford_pets/`` and so on.
+        Folder that contains ``caltech-101/``, ``oxford_pets/`` and so on.
 
     Raises
     ------
     InputError
-        There is no such folder.
+        The folder does not exist.
     """
     root = Path(root)
     if not root.is_dir():

@@ -1,4 +1,4 @@
-"""Which images a source marks as train, validation or test, read off the folders that they lie in."""
+"""Train, validation and test images of a source, inferred from folder names."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Folders = tuple[str, ...]
 
 
 def purposes(parts: Sequence[str]) -> str:
-    """How many images are for what, in words; ``parts`` has one entry per image."""
+    """Describe the number of images per part; ``parts`` has one entry per image."""
     count = Counter(parts)
     said = [f"{count[part]} images {purpose}" for part, purpose in PURPOSES.items() if count[part]]
     rest = [f"{count['']} of no part, which are not used"] if count[""] else []
@@ -53,13 +53,13 @@ def purposes(parts: Sequence[str]) -> str:
 
 
 def part_called(name: str) -> str:
-    """The part that a folder or a value of a column names: "train", "validation", "test", or "" for any other name."""
+    """Return the part that a folder name or column value denotes: "train", "validation", "test", or ""."""
     plain = unicodedata.normalize("NFKC", name).strip().casefold()
     return DIVISIONS.get(plain) or DIVISIONS.get(_FILLERS.sub("", plain), "")
 
 
 def part_within(name: str) -> str:
-    """The one part that a word of a name is for: "train" of ``digits_train``, ``train1``; "" where there is none."""
+    """Return the part that a word within a name denotes: "train" for ``digits_train``, ``train1``; "" if none does."""
     words = re.findall(r"[^\W\d_]+", unicodedata.normalize("NFKC", name).casefold())
     found = {DIVISIONS[word] for word in words if word in DIVISIONS}
     return found.pop() if len(found) == 1 else ""
@@ -67,18 +67,18 @@ def part_within(name: str) -> str:
 
 @dataclass(frozen=True)
 class Division:
-    """How the folders of a source divide its images; see :func:`divide_folders`.
+    """Division of a source by its folders; see :func:`divide_folders`.
 
     Attributes
     ----------
     names : dict of str to tuple of str
         Part → names of its folders, in natural order of the folders that hold them.
     default : str
-        Part of an image that lies in none of these folders; "" if the source does not say.
+        Part of images outside these folders; "" if not specified.
     clear, bare : frozenset of tuple of str
-        The folders that are divided; a clear one decides before a bare one.
+        Divided folders; ``clear`` has priority over ``bare``, see :func:`divide_folders`.
     loose : frozenset of tuple of str
-        Those of the clear ones whose sub-folders name a part by one of their words.
+        Folders of ``clear`` whose sub-folders name a part by one of their words.
     several : tuple of str, default=()
         Names of the data sets, if the source holds more than one: folders with parts and with classes in these.
     """
@@ -115,21 +115,20 @@ def divide_folders(
 ) -> Division | None:
     """Find the folders that divide a source, at any depth: ``train/cat/``, ``cat/train/``, ``data/train/images/cat/``.
 
-    A folder is clearly divided if two of its sub-folders name different parts, or if one names a part and the folders
-    inside it are called as those beside it: ``test/cat/`` beside ``cat/``, which is then for training. So it is where
-    the parts are words of longer names, ``digits_train/cat/`` and ``digits_test/cat/``, if they hold the same folders.
-    It is barely divided if all its sub-folders name one part. A class called "train" among other classes divides
-    nothing.
+    A folder is clearly divided if two of its sub-folders name different parts, or if one names a part and contains
+    folders with the same names as its siblings: ``test/cat/`` next to ``cat/``, which is then for training. The parts
+    may be words of longer names, ``digits_train/cat/`` and ``digits_test/cat/``, if these contain the same folders. A
+    folder is barely divided if all its sub-folders name one part. A class called "train" among other classes does not
+    divide its folder.
 
     Parameters
     ----------
     images : iterable of sequence of str
-        The folders above every image, outermost first.
+        Folders that contain each image, outermost first.
     empty : iterable of sequence of str, default=()
         Folders without an image.
     alone : bool, default=True
-        Whether a source that is all for testing, or all for validation, counts as divided. False for lists of paths,
-        which a person put together.
+        Whether a source with test images only, or validation images only, counts as divided. False for lists of paths.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""Which images are for learning, for choosing and for testing, drawn by a seed: the protocols of the literature.
+"""Random draws of train, validation and test images: the few-shot protocols of the literature.
 
-Indices into the items; labels of −1 are nobody's class and only ever land in ``unlabelled``. The order of the images is
-part of the draw, which is why :func:`~modalign.data.items.load_items` lists in the same order on every machine.
+All lists are indices into the items; images with label −1 are only in ``unlabelled``. A draw depends on the order of
+the images; :func:`~modalign.data.items.load_items` lists them in the same order on every machine.
 """
 
 from __future__ import annotations
@@ -30,36 +30,38 @@ def few_shot(
     official: Split | None = None,
     test: float | None = None,
 ) -> Split:
-    """k labeled images a class, as CoOp draws them.
+    """Draw k labeled images per class, as in CoOp.
 
-    Python's ``random.Random(seed)`` samples ``shots`` images of every class, classes in order of first appearance;
-    the same generator then samples the validation images. With ``official`` lists this is CoOp's and Dassl's own
-    procedure, image by image: train from the train list, validation from the validation list, the whole test list.
-    For one folder (``official=None``), and for official lists without one for validation, the validation images come
-    from what training has left, and training leaves at least one a class where there are two.
+    Python's ``random.Random(seed)`` samples ``shots`` images of each class, classes in order of first appearance; the
+    same generator then samples the validation images. With ``official`` lists, the draw is identical to that of CoOp
+    and Dassl: training images from the train list, validation images from the validation list, all of the test list.
+    Without official lists (``official=None``) or without a validation list, validation images are drawn from the
+    remaining training images; at least one per class is reserved for it if a class has two.
 
     Parameters
     ----------
     labels : array-like
-        Class indices, −1 = unknown; or items, whose class names then make the notes readable.
+        Class indices, −1 = unknown; or items, whose class names are then used in notes.
     shots : int or str
-        Images a class; 0 for none; ``"all"`` for every one, less a fifth for validation if there is no official
+        Images a class; 0 for none; ``"all"`` for every image, minus a fifth for validation if there is no official
         validation list.
     seed : int, default=0
-        Which draw.
+        Seed of the draw.
     validation_shots : int or None, default=None
-        Default min(shots, 4), CoOp's choice; with ``"all"`` the whole validation list or a fifth.
+        Validation images per class. Default: min(shots, 4) as in CoOp; with ``"all"``, the whole validation list or a
+        fifth.
     official : Split or None, default=None
-        Lists to draw from, such as :func:`draw_split` or a benchmark's split file gives. By default those of the items
-        themselves, if their source marks parts.
+        Lists to draw from, for example of :func:`draw_split` or of a benchmark's split file. Default: those of the
+        items, if their source marks parts.
     test : float or None, default=None
-        For one folder, the share of every class that is set aside first, by a draw that depends neither on ``seed`` nor
-        on ``shots``, so that all of them are tested on the same images. None: test is what is left over.
+        Without official lists, the share of each class that is set aside for testing first, by a draw that does not
+        depend on ``seed`` or ``shots``, so that all draws have the same test images. None: the remaining images are
+        tested.
 
     Returns
     -------
     Split
-        A split whose ``unlabelled`` holds the rest of the training pool and, for one folder, the images without a
+        Its ``unlabelled`` contains the rest of the training images and, without official lists, the images without a
         label.
 
     Examples
@@ -81,7 +83,7 @@ def few_shot(
     if wanted is None and shots != "all":
         wanted = min(int(shots), 4)
     rng = Random(seed)
-    described = "all images" if shots == "all" else f"{shots} shots a class"
+    described = "all images" if shots == "all" else f"{shots} shots per class"
     if official is not None and (len(official.validation) or wanted == 0):
         train, short = _sample(y, official.train, shots, rng)
         validation, _ = _sample(y, official.validation, "all" if wanted is None else wanted, rng)
@@ -107,7 +109,7 @@ def few_shot(
 
 
 def with_test(labels: Labels, official: Split, share: float) -> Split:
-    """Official lists that have no test list, with a share of every class of the train list set aside as one."""
+    """Add a test list to official lists without one, from a share of each class of the train list."""
     if len(official.test):
         return official
     y, _ = label_array(labels)
@@ -118,9 +120,9 @@ def with_test(labels: Labels, official: Split, share: float) -> Split:
 
 
 def draw_split(labels: Labels, *, train: float = 0.5, validation: float = 0.2, seed: int = 0) -> Split:
-    """Cut every class into a train, a validation and a test list by shares (CoOp: 50, 20, 30 %), as official lists.
+    """Divide each class into train, validation and test lists by shares (CoOp: 50, 20, 30 %), as official lists.
 
-    Small classes keep one image for training, then one for validation, then one for testing.
+    Small classes get one image for training, then one for validation, then one for testing.
     """
     y, _ = label_array(labels)
     if not (0 < train <= 1 and 0 <= validation <= 1 and train + validation <= 1 + 1e-9):
@@ -140,7 +142,7 @@ def draw_split(labels: Labels, *, train: float = 0.5, validation: float = 0.2, s
 
 
 def official_lists(labels: Labels, official: Split | None) -> Split | None:
-    """The lists to draw from: given ones, else those of the source, so that what it marks as test is never drawn."""
+    """Return the lists to draw from: those passed, else those of the source, whose test images are never drawn."""
     return official_split(labels) if official is None and isinstance(labels, Items) else official
 
 

@@ -1,4 +1,4 @@
-"""Official lists: which images of a data set are for training, validation and testing, as a file of it says."""
+"""Official split of a data set, as listed in one of its files."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _SAMPLE = 32  # paths that are tried to find out what the paths are relative to
 
 @dataclass(frozen=True, eq=False)
 class OfficialLists:
-    """The lists of a data set, image by image.
+    """Official train, validation and test lists of a data set.
 
     Attributes
     ----------
     origin : str
-        Where the lists come from, for messages: "'split_zhou_OxfordPets.json'".
+        Source of the lists, for messages: "'split_zhou_OxfordPets.json'".
     paths : tuple of str
-        The n images as the file names them, with ``/``.
+        Paths of the n images in the file, with ``/``.
     parts : tuple of str
         "train", "validation", "test" or "unlabelled" of each; the lists follow one another in this order.
     labels : ndarray of shape (n,), int64
-        Indices into ``class_names``; −1 where the file names no class.
+        Indices into ``class_names``; −1 if the file has no class for an image.
     class_names : tuple of str, default=()
         Names of the classes in label order; empty if the file has none.
     """
@@ -40,16 +40,16 @@ class OfficialLists:
     class_names: tuple[str, ...] = ()
 
     def find(self, ids: Sequence[str]) -> np.ndarray:
-        """Where the images of the lists are among ``ids``: (n,) indices, −1 for those that are not there.
+        """Return the indices of the listed images in ``ids``, (n,), −1 for missing images.
 
-        Paths are matched by name. The lists may be relative to another folder than ``ids``: the one beginning that
-        is to be cut from all paths, and the one to be put in its place, are those with which most images are found.
-        Case is forgiven where no two ids differ by case alone.
+        Paths are matched by name. The lists may be relative to another folder than ``ids``: the prefix to remove from
+        all paths and the one to add are those with which most images are found. Case is ignored unless two ids differ
+        by case alone.
 
         Raises
         ------
         InputError
-            If fewer than half of the smaller side are found: the lists are those of other images.
+            If fewer than half of the smaller side are found, so the lists belong to other images.
         """
         where = _places(ids)
         best = np.full(len(self.paths), -1, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Protocols of the literature beside few-shot: without labels, from base to new classes, long-tailed."""
+"""Further protocols of the literature: without labels, base to new classes, long-tailed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from modalign.data.splits.split import EMPTY, PARTS, Split
 
 
 def unlabelled(labels: Labels, *, official: Split | None = None, transductive: bool = False) -> Split:
-    """Learning without labels: the images of the train list are seen without them, or (transductive) those of the test
-    list, which are then also the ones tested on."""
+    """Return a split for learning without labels.
+
+    Unlabeled images are those of the train list or, if transductive, of the test list, which are also tested."""
     y, _ = label_array(labels)
     official = official_lists(labels, official)
     if official is None:
@@ -33,7 +34,7 @@ def unlabelled(labels: Labels, *, official: Split | None = None, transductive: b
 
 @dataclass(frozen=True, eq=False)
 class BaseToNew:
-    """Learn on one half of the classes, test on both (CoCoOp).
+    """Split of the base-to-new protocol of CoCoOp: learn on one half of the classes, test on both.
 
     Attributes
     ----------
@@ -52,7 +53,7 @@ class BaseToNew:
 
 
 def base_to_new(labels: Labels, n_classes: int, split: Split) -> BaseToNew:
-    """The first ⌈C/2⌉ classes are base, the others new; shots are drawn before (all classes), then restricted.
+    """Make a base-to-new split; the first ⌈C/2⌉ classes are base. Shots are drawn for all classes first.
 
     Source: Zhou et al., Conditional Prompt Learning for Vision-Language Models, CVPR 2022, section 4.1.
     """
@@ -68,7 +69,7 @@ def base_to_new(labels: Labels, n_classes: int, split: Split) -> BaseToNew:
 
 
 def relabel(labels: Labels, classes: np.ndarray | Sequence[int]) -> np.ndarray:
-    """Labels in the label space of ``classes``: 0 … len−1 in their order, −1 for all others."""
+    """Renumber labels by their position in ``classes``; −1 for all others."""
     y, _ = label_array(labels)
     classes = np.asarray(classes, dtype=np.int64)
     table = np.full(max(int(y.max(initial=0)), int(classes.max(initial=0))) + 2, UNLABELLED, dtype=np.int64)
@@ -79,10 +80,10 @@ def relabel(labels: Labels, classes: np.ndarray | Sequence[int]) -> np.ndarray:
 def long_tail(
     labels: Labels, imbalance: float, seed: int = 0, *, cap: int = 100, official: Split | None = None
 ) -> Split:
-    """A training list whose class sizes fall off exponentially.
+    """Reduce the training list so that class sizes decrease exponentially.
 
     Classes are sorted by size, at most ``cap`` images each; class i of C keeps n_i = max(1, n_max · r^(i/(C−1))) images
-    with r = 1/imbalance, drawn by the seed, and no more than it has. Validation and test lists stay as they are.
+    with r = 1/imbalance, drawn by the seed. Validation and test lists are unchanged.
 
     Source: the long-tail protocol of Candle (Shi et al. 2024), which DAM's paper follows; imbalance 10, 20 or 50.
     """

@@ -1,4 +1,4 @@
-"""A division of images into train, validation and test: the object, and the file it is kept in."""
+"""Division of images into train, validation and test lists, and its file."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ PARTS = ("train", "validation", "test", "unlabelled")
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """A division of n images. ``train``, ``validation`` and ``test`` never share an image.
+    """Division of n images. ``train``, ``validation`` and ``test`` are disjoint.
 
     Attributes
     ----------
     train : ndarray
-        Indices whose labels a method may learn from.
+        Indices of labeled training images.
     validation : ndarray
-        Indices for choosing hyper-parameters.
+        Indices of images to select hyper-parameters on.
     test : ndarray
-        Indices for the final number only.
+        Indices of images for the final evaluation.
     unlabelled : ndarray
-        Indices that a method may look at without their labels; never overlaps ``test`` unless the protocol is
-        transductive, which the description then says.
+        Indices of images used without their labels; disjoint from ``test`` unless the protocol is transductive, which
+        the description then states.
     seed : int or None, default=None
-        What the draw was seeded with; None where nothing was drawn.
+        Seed of the draw; None if nothing was drawn.
     description : str, default=""
-        The protocol, in words.
+        Description of the protocol.
     notes : tuple of str, default=()
-        Where it could not give what was asked for.
+        Deviations from the requested draw.
 
     Examples
     --------
@@ -65,7 +65,7 @@ class Split:
 
     @classmethod
     def by_part(cls, parts: np.ndarray, description: str) -> Split:
-        """From the part of every image, (n,) str; images of no part are in none of the lists."""
+        """Make a split from the part of each image, (n,) str; images without a part are in none of the lists."""
         train, validation, test, unlabelled = (np.flatnonzero(parts == name) for name in PARTS)
         return cls(train, validation, test, unlabelled, description=description)
 
@@ -74,14 +74,14 @@ class Split:
         return f"Split({sizes}, seed {self.seed}: {self.description})"
 
     def require(self, n: int) -> None:
-        """Raise unless this can be a split of n images."""
+        """Raise unless this is a valid split of n images."""
         for name in PARTS:
             index = getattr(self, name)
             if len(index) and not (index.min() >= 0 and index.max() < n):
                 raise InputError(f"Expected a split of these {n} images, its {name} list holds image {index.max()}.")
 
     def save(self, path: str | Path, items: Items) -> Path:
-        """Write the split as JSON, by ids, so that it still fits when the folder grows; atomic."""
+        """Write the split as JSON with ids, so that it stays valid when images are added; atomic."""
         if len(set(items.ids)) < len(items):
             raise InputError("Expected items with unique ids to save a split of, got the same id twice.")
         content = {
@@ -96,7 +96,7 @@ class Split:
 
     @classmethod
     def load(cls, path: str | Path, items: Items) -> Split:
-        """Read what :meth:`save` wrote and find its ids among ``items``; ids that are gone are counted in ``notes``."""
+        """Read a file of :meth:`save` and find its ids in ``items``; missing ids are counted in ``notes``."""
         content = read_json(path, "a split file")
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise InputError(f"Expected a split file of format {FORMAT}, '{path}' is not one.")
@@ -137,14 +137,14 @@ def _about(content: dict[str, Any], path: str | Path) -> tuple[list[str], list[s
 
 
 def official_split(items: Items) -> Split | None:
-    """The split that the source itself makes by folders, by a column or by a split file; None if it makes none.
+    """Return the split that the source defines by folders, a column or a split file; None if there is none.
 
-    Images of no part are in none of the lists.
+    Images without a part are in none of the lists.
 
     Raises
     ------
     InputError
-        If the source holds several data sets, so that nothing can be learned from it as a whole.
+        If the source contains several data sets.
     """
     if items.trouble:
         raise InputError(items.trouble)
@@ -154,7 +154,7 @@ def official_split(items: Items) -> Split | None:
 
 
 def mark(items: Items, split: Split) -> Items:
-    """The items with the parts that a split of them gives; an image that several of its lists hold counts as test."""
+    """Return the items with the parts of a split; an image in several of its lists counts as test."""
     split.require(len(items))
     parts = np.full(len(items), "", PART)
     for name in reversed(PARTS):
@@ -164,7 +164,7 @@ def mark(items: Items, split: Split) -> Items:
 
 
 def images_to_test_on(items: Items) -> Items:
-    """The images that the source marks as test, all images if it marks none; a note then says so."""
+    """Return the images that the source marks as test, or all images and a note if it marks none."""
     official = official_split(items)
     if official is None or not len(official.test):
         return items

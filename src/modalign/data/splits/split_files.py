@@ -1,4 +1,4 @@
-"""Split files: found beside the images of a source or given, and applied to it."""
+"""Split files, passed by the user or found next to the images."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _STRICTEST = ("test", "validation", "train", "unlabelled")
 
 
 def read_lists(file: str | os.PathLike[str]) -> OfficialLists:
-    """The lists of a split file: CoOp's, or one that :meth:`Split.save` wrote.
+    """Read the lists of a split file of CoOp or of :meth:`Split.save`.
 
     Raises
     ------
     InputError
-        If the file is neither.
+        If the file has neither format.
     """
     return _lists_of(read_json(file, "a split file"), f"'{file}'")
 
@@ -41,9 +41,9 @@ def read_lists(file: str | os.PathLike[str]) -> OfficialLists:
 def split_by_names(
     ids: Sequence[str], split: str | Path | Split | None = None, parts: Sequence[str] = ()
 ) -> Split | None:
-    """The division of images that are known by their names: by a split file, by ``parts``, or by folders in the names.
+    """Divide named images by a split file, by ``parts``, or by folders in the names.
 
-    None if none of these says anything. A :class:`Split` is passed on once its indices are checked.
+    None if none of these applies. The indices of a :class:`Split` are checked.
     """
     if isinstance(split, Split):
         split.require(len(ids))
@@ -66,9 +66,9 @@ def split_by_names(
 
 
 def divide_by(listing: Listing, lists: OfficialLists, classes: object = None) -> None:
-    """Give every image of a listing the part, the class and the place that the lists have for it.
+    """Set the part, class and position of every image of a listing from official lists.
 
-    Images that are not on the lists come last, without a part. They keep no class where the lists name classes.
+    Images that are not listed come last, without a part, and without a class if the lists name classes.
 
     Parameters
     ----------
@@ -77,8 +77,8 @@ def divide_by(listing: Listing, lists: OfficialLists, classes: object = None) ->
     lists : OfficialLists
         Of this source, or of a larger one.
     classes : object, default=None
-        The names that the user wants; see :func:`~modalign.data.names.name_classes`. Where they fit the class folders
-        and not the names of the lists, the folders stay the classes.
+        Class names of the user; see :func:`~modalign.data.names.name_classes`. If they match the class folders but not
+        the names in the lists, the folders determine the classes.
 
     Raises
     ------
@@ -110,12 +110,11 @@ def _apply(listing: Listing, lists: OfficialLists, placed: Placed, classes: obje
 
 
 def divide_by_found(listing: Listing, beside: str, classes: object = None) -> None:
-    """Divide a folder or an archive by the split file that lies with its images, if there is one.
+    """Divide a folder or an archive by a split file next to its images, if there is one.
 
-    Looked for in the folders around all images, from the innermost one outwards, then elsewhere in the source, then in
-    the folder ``beside`` and those above it. A file that does not fit is named in a note; where several fit,
-    ``listing.trouble`` says so.
-    A folder of data sets is not divided at all.
+    The file is searched in the folders that contain all images, from the innermost one outwards, then elsewhere in the
+    source, then in the folder ``beside`` and its parents. A file that does not match the images is named in a note; if
+    several match, ``listing.trouble`` is set. A folder of data sets is not divided at all.
     """
     data_sets = _data_sets(listing)
     if data_sets:

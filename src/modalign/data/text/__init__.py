@@ -1,1 +1,1 @@
-"""Class names → sentences."""
+"""Prompts for class names."""

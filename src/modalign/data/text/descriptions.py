@@ -1,4 +1,4 @@
-"""Class names → sentences: templates, and the description files that language models wrote."""
+"""Prompts of classes from templates and from description files of language models."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def sentences(
     *,
     grammatical: bool = False,
 ) -> list[list[str]]:
-    """The sentences of every class, in the order of the classes and of the templates.
+    """Return the prompts of each class, in the order of the templates.
 
-    Underscores in a name become blanks, as in all the published prompts; nothing else of it is changed.
+    Underscores in a name become blanks, as in the published prompts; names are not changed otherwise.
 
     Parameters
     ----------
     class_names : sequence of str
         C names.
     templates : str or sequence of str, default=DEFAULT_TEMPLATE
-        One sentence with ``{}`` for the name, several, or a key of :data:`TEMPLATES` such as ``"imagenet"``.
+        One or several templates with ``{}`` for the name, or a key of :data:`TEMPLATES` such as ``"imagenet"``.
     grammatical : bool, default=False
         Write "an owl" and "scissors" where a template says "a {}". Off by default, because the published numbers were
         measured with "a owl" and "a scissors".
@@ -51,17 +51,17 @@ def class_sentences(
     templates: str | Sequence[str] | None = None,
     descriptions: str | Path | None = None,
 ) -> list[list[str]]:
-    """The sentences that stand for every class: from templates, from a description file, or from both.
+    """Return the prompts of each class from templates, a description file, or both.
 
     Parameters
     ----------
     class_names : sequence of str
         C names.
     templates : str, sequence of str or None, default=None
-        As for :func:`sentences`; by default :data:`DEFAULT_TEMPLATE` where there are no descriptions, with the article
-        that the name wants, which no published number rests on.
+        As for :func:`sentences`. Default without descriptions: :data:`DEFAULT_TEMPLATE` with the grammatical article,
+        which published results do not use.
     descriptions : str, Path or None, default=None
-        As for :func:`read_descriptions`; with templates too, those sentences come first.
+        As for :func:`read_descriptions`; prompts of templates come first.
     """
     if descriptions is None:
         if templates is None:
@@ -78,7 +78,7 @@ def sentence_notes(
     templates: str | Sequence[str] | None = None,
     descriptions: str | Path | None = None,
 ) -> tuple[str, ...]:
-    """What a person should know about the sentences that :func:`class_sentences` makes of the same arguments."""
+    """Return notes for the user on the prompts of :func:`class_sentences` with the same arguments."""
     notes: tuple[str, ...] = ()
     if descriptions is not None:
         known = read_json(descriptions, "a JSON file of descriptions")
@@ -97,7 +97,7 @@ def sentence_notes(
 
 
 def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
-    """Templates by key, as one string or as a list, each checked to have one ``{}``."""
+    """Return templates by key, from one string or a list, and check that each contains one ``{}``."""
     if isinstance(templates, str):
         if "{" not in templates:
             key = normalise(templates).replace(" ", "_")
@@ -116,16 +116,16 @@ def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def readable(name: str) -> str:
-    """A class name as a person would write it: blanks for underscores."""
+    """Replace underscores in a class name by blanks."""
     return " ".join(name.replace("_", " ").split())
 
 
 def read_descriptions(file: str | Path, class_names: Sequence[str]) -> list[list[str]]:
-    """Sentences of a language model about every class: CuPL's files and HPT's ``description`` files.
+    """Read class descriptions of a language model: CuPL's files and HPT's ``description`` files.
 
     Both are JSON objects, class name → list of sentences. Names are matched by
-    :func:`~modalign.data.names.match_names`, a plural s forgiven, so that plain folders of Caltech-101 find what was
-    written for CoOp's names; classes of the file that were not asked for are ignored.
+    :func:`~modalign.core.spelling.match_names`, which ignores a plural s, so that the folders of Caltech-101 match
+    CoOp's names. Other classes in the file are ignored.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def read_descriptions(file: str | Path, class_names: Sequence[str]) -> list[list
     Raises
     ------
     InputError
-        Naming every class that the file lacks, with the nearest name that it has.
+        Classes are missing in the file; the message suggests the nearest names.
     """
     found = _by_class(file, class_names)
     result = []
@@ -152,7 +152,7 @@ def read_descriptions(file: str | Path, class_names: Sequence[str]) -> list[list
 
 @dataclass(frozen=True)
 class Structure:
-    """One graph of what a class looks like, from an HPT ``structure`` file.
+    """Graph of visual entities and attributes of a class, from an HPT ``structure`` file.
 
     Attributes
     ----------
@@ -161,8 +161,7 @@ class Structure:
     relations : tuple of tuple of (str, str, str)
         (entity, relationship, entity).
     attribute_relations : tuple of tuple of (str, str, str)
-        (entity, relationship, attribute). As the language model wrote them: an end of a relation is not always among
-        the nodes.
+        (entity, relationship, attribute), as in the file: an end of a relation may be missing in the nodes.
     """
 
     entities: tuple[str, ...]
@@ -172,7 +171,7 @@ class Structure:
 
 
 def read_structures(file: str | Path, class_names: Sequence[str]) -> list[list[Structure]]:
-    """The graphs of every class from an HPT ``structure`` file, in the order of ``class_names``.
+    """Read the graphs of each class from an HPT ``structure`` file, in the order of ``class_names``.
 
     The file is a JSON object, class name → list of objects with ``Entities``, ``Attributes``, ``Entity-to-Entity
     Relationships`` and ``Entity-to-Attribute Relationships``. Source: Wang et al., Learning Hierarchical Prompt with

@@ -1,4 +1,4 @@
-"""Trouble in class names that can be seen before any accuracy is measured."""
+"""Checks for problematic class names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Kind = Literal["same", "similar", "contained", "code", "meaning"]
 
 @dataclass(frozen=True)
 class NameWarning:
-    """One thing about class names that deserves a look.
+    """A possible problem with class names.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class NameWarning:
     names : tuple of str
         The classes concerned.
     message : str
-        What it is and what to do, in a sentence.
+        The problem and what to do.
     """
 
     kind: Kind
@@ -52,11 +52,11 @@ class NameWarning:
 def lint(
     class_names: Sequence[str], vectors: np.ndarray | None = None, *, threshold: float = 0.95
 ) -> list[NameWarning]:
-    """Class names that collide, hide in each other or say nothing.
+    """Find class names that are duplicates, contained in each other, or without meaning.
 
-    Each pair is reported once, by the first of: the same after case, blanks and underscores are forgiven; the same
-    but for spelling (plural, blank, or one letter of a long word); one name inside the other as whole words; text
-    vectors that the encoder can hardly tell apart. Time linear in C, and with vectors one C × C product.
+    Each pair is reported once, by the first match of: equal up to case, blanks and underscores; equal up to spelling
+    (plural, blank, or one letter of a long word); one name contained in the other as complete words; nearly equal text
+    vectors. Time linear in C, plus one C × C product with vectors.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def lint(
     vectors : ndarray of shape (C, d) or None, default=None
         Text vectors of the names, or (C, T, d) of several sentences each; need not have length 1.
     threshold : float, default=0.95
-        Cosine above which two classes count as one in meaning.
+        Cosine above which two classes are reported as similar in meaning.
     """
     names = [normalise(name) for name in class_names]
     cosine = None if vectors is None else _cosines(np.asarray(vectors, dtype=np.float64), len(names))
@@ -92,9 +92,9 @@ def lint(
 
 
 def lint_notes(class_names: Sequence[str], *, numbers: bool = False) -> tuple[str, ...]:
-    """What :func:`lint` finds, one note per kind, for names that are put into sentences.
+    """Return the findings of :func:`lint`, one note per kind, for names used in prompts.
 
-    ``numbers``: whether the sentences make sense of numbers ("a photo of the digit 7").
+    ``numbers``: whether the prompts are meaningful for numbers ("a photo of the digit 7").
     """
     found: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for finding in lint(class_names):
@@ -151,7 +151,7 @@ def _cosines(vectors: np.ndarray, n: int) -> np.ndarray:
     if vectors.ndim == 3:
         vectors = vectors.sum(axis=1)
     if vectors.ndim != 2 or len(vectors) != n:
-        raise InputError(f"Expected text vectors of shape ({n}, d), one row a class name, got {vectors.shape}.")
+        raise InputError(f"Expected text vectors of shape ({n}, d), one row per class name, got {vectors.shape}.")
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = vectors / np.where(length > 0, length, 1)
     return unit @ unit.T

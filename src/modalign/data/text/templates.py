@@ -1,4 +1,4 @@
-"""The sentences that class names are put into, as the papers and benchmarks use them. Facts, no logic."""
+"""Prompt templates of the papers and benchmarks."""
 
 from __future__ import annotations
 

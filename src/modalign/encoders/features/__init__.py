@@ -1,1 +1,1 @@
-"""Images → vectors, computed once and kept on disk."""
+"""Extraction and caching of image features."""

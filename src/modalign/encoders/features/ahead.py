@@ -1,4 +1,4 @@
-"""Reading ahead: threads prepare what comes next, bounded in files and in bytes."""
+"""Prefetching in threads, bounded in the number of jobs and in bytes."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ def read_ahead(
     window: int,
     size: Callable[[A], int] = lambda _: 0,
 ) -> Generator[B, None, None]:
-    """What ``function`` makes of some jobs at a time, in order, by threads about ``window`` jobs ahead of the consumer.
+    """Yield the results of ``function`` in order, computed by threads about ``window`` jobs ahead of the consumer.
 
-    A few jobs at a time, because handing one to a thread and waiting for it costs as much as decoding a small picture.
+    Threads process a few jobs per call, because the overhead of a call is as large as decoding a small image.
 
     Parameters
     ----------
     function : callable
-        Called in threads with a few jobs; one result for each.
+        Called in threads with a list of jobs; returns one result per job.
     jobs : sequence of A
         Arguments of the calls, in order.
     window : int
-        How many jobs to be ahead.
+        Number of jobs to prefetch.
     size : callable
-        Bytes that a job reads. Memory: :data:`READ_BYTES`, or one larger job alone, and :data:`RESULT_BYTES` and a
-        result for each thread.
+        Function from a job to the bytes that it reads. Memory: :data:`READ_BYTES`, or one larger job, plus
+        :data:`RESULT_BYTES` and one result per thread.
     """
     cores = min(usable_cpus(), _share)
     gate = _Gate()

@@ -1,4 +1,4 @@
-"""Vectors of images and of random squares cut from each, once."""
+"""Cached features of images and of random square crops of each image."""
 
 from __future__ import annotations
 
@@ -35,36 +35,35 @@ def embed_crops(
     seed: int = 0,
     by_content: bool = False,
 ) -> Features:
-    """Unit vectors of images, and of N random squares of each as their ``tokens``: what WCA and FAIR on vectors see.
+    """Embed images, and N random square crops of each image as ``tokens``, for WCA and FAIR on vectors.
 
-    Every image is decoded once; the squares are those of :class:`~modalign.tune.crops.CropBatches` in its first epoch.
-    Cost: N + 1 forward passes an image, all in one batch. An encoder with a store keeps the (N + 1)·d·4 bytes of
-    every image by what the squares follow from, so that a second run computes nothing and a killed one is resumed, bit
-    for bit.
+    Every image is decoded once; the crops are those of :class:`~modalign.tune.crops.CropBatches` in its first epoch.
+    Cost: N + 1 forward passes per image, in one batch. An encoder with a store caches the (N + 1)·d·4 bytes of each
+    image, so a second run computes nothing and a killed run continues with bitwise equal results.
 
     Parameters
     ----------
     source : object
         Anything :func:`~modalign.load_items` takes, labeled or not.
     encoder : Encoder
-        Of square pictures of one size.
+        Encoder of square images of a fixed size.
     crops : int, default=16
         N.
     side : tuple of (float, float)
-        (α, β), range of the side in units of the picture's short side.
+        (α, β), range of the side as a share of the short side of the image.
     seed : int, default=0
-        Of the squares.
+        Seed of the crops.
     by_content : bool, default=False
-        The squares follow from the picture and not from its place, so that one picture has the same ones whatever
-        stands beside it; they are then not those of ``CropBatches``.
+        Derive the crops from the image content instead of its index, so that they do not depend on the other images.
+        They then differ from those of ``CropBatches``.
 
     Raises
     ------
     InputError
-        No image can be decoded, N is below 1, or the range is none.
+        No image can be decoded, N is below 1, or the range is invalid.
     """
     if crops < 1:
-        raise InputError(f"Expected at least 1 crop an image, got {crops}.")
+        raise InputError(f"Expected at least 1 crop per image, got {crops}.")
     check_scale(side)
     return _embed_crops(load_items(source), encoder, crops, side, seed, by_content)
 

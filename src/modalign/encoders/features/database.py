@@ -1,4 +1,4 @@
-"""Small SQLite files that several processes read and write at once: opened, recognized and explained in one place."""
+"""SQLite files that several processes read and write concurrently."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _PATIENCE = 120.0  # seconds to wait for another process; a commit takes millise
 
 
 class Database:
-    """One SQLite file with one schema; usable from several threads and processes.
+    """SQLite file with a fixed schema; usable from several threads and processes.
 
-    Writing happens in :meth:`transaction`, which holds the file's only write lock from its first statement on, so
-    that what is read inside cannot change before what is written. A process killed at any moment leaves either all
-    or nothing of a transaction.
+    Writes take place in :meth:`transaction`, which holds the write lock of the file from its first statement, so data
+    read inside cannot change before the write. If a process is killed, a transaction is either complete or has no
+    effect.
     """
 
     def __init__(self, path: Path, schema: str) -> None:
@@ -83,7 +83,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing, and nobody else writes meanwhile."""
+        """Context manager of an atomic transaction with an exclusive write lock."""
         with self._lock, self._explained():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -95,7 +95,7 @@ class Database:
                 raise
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock:
             self._connection.close()
 

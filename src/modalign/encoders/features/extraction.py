@@ -1,12 +1,11 @@
-"""Items → rows of vectors: reading and resizing run ahead in threads while the network works on the batch before.
+"""Extraction of image vectors; threads read and resize the next images during the forward pass.
 
-Why an interrupted run that is resumed equals an undisturbed one bit for bit: on some machines the last bits of a
-row depend on how many rows its batch has and on its place among them, so the batches must be the same. A batch is the
-next ``batch_size`` decodable images, in the order of the items, whose content was not in the store *when the run
-began* (nor earlier in the run); undecodable images take no place in one. Batches are committed whole and in order.
-So a run killed at any moment leaves the first k batches, and the next one, which leaves those images out, forms
-exactly the batches k+1, k+2, … of the undisturbed run. Rows that another process commits meanwhile never change the
-batches of this one; a batch that is all there already is skipped.
+A resumed run is bitwise equal to an uninterrupted one. On some machines the last bits of a row depend on the size of
+its batch and its position, so the batches must be the same. A batch contains the next ``batch_size`` decodable images,
+in the order of the items, whose content was not in the store *when the run began* (nor earlier in the run). Batches are
+committed completely and in order. A killed run therefore leaves the first k batches, and the next run, which skips
+those images, forms exactly the batches k+1, k+2, … of the uninterrupted run. Rows that another process commits in the
+meantime do not change the batches; a batch that is completely cached by then is skipped.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class _Prepared:
 def extract(
     encoder: Encoder, items: Items, view: str, batch_size: int, tokens: bool
 ) -> tuple[np.ndarray, np.ndarray | None, dict[int, str]]:
-    """Vectors and tokens of all decodable items, and for the others, by index, why not. Nothing is kept."""
+    """Return vectors and tokens of all decodable items, and the reason per index for the others, without caching."""
 
     def prepare(some: Sequence[int]) -> list[_Prepared]:
         return [_decoded(encoder, view, *_bytes(items, i)) for i in some]
@@ -95,7 +94,7 @@ def extract(
 def extract_cached(
     encoder: Encoder, items: Items, view: str, batch_size: int, store: FeatureStore
 ) -> tuple[np.ndarray, dict[int, str]]:
-    """As :func:`extract`, through the store: only what is not there yet is read, decoded and encoded."""
+    """Like :func:`extract`, with the store: only missing items are read, decoded and encoded."""
     identities = [items.identity(i) for i in range(len(items))]
     spec = encoder.spec
     with store.files() as files, store.shelf(spec.fingerprint, view, spec.dim) as shelf:
@@ -243,7 +242,7 @@ class _Writer:
 
 
 def finite_vectors(encoder: Encoder, vectors: Tensor) -> np.ndarray:
-    """On the host, as float32; refuses what would poison everything after it."""
+    """Copy vectors to the CPU as float32; raise if a value is not finite."""
     found = vectors.cpu().numpy()
     if not np.isfinite(found).all():
         raise InputError(

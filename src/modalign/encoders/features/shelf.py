@@ -1,4 +1,4 @@
-"""Shelf: the vectors of one encoder and view on disk, each with a checksum that is verified whenever it is read.
+"""On-disk storage of the vectors of one encoder and view, with a checksum per row that is verified on reading.
 
 ::
 
@@ -7,10 +7,10 @@
       vectors.f32        rows of d little-endian float32, read as a memory map
       checksums.u64      one number per row, over the row and the item's SHA-256
 
-How it survives being killed: vectors and checksums are appended and flushed to the disk *before* the index commits
-their rows. A process that dies in between leaves bytes behind the last committed row, which the next writer
-overwrites. The index's write lock is held from finding that row to the commit, so two processes never write to one
-place. A row that fails its checksum is struck from the index and never used again; its item is embedded anew.
+Crash safety: vectors and checksums are appended and flushed to disk *before* the index commits their rows. A process
+that is killed in between leaves bytes after the last committed row, which the next writer overwrites. The write lock of
+the index is held until the commit, so two processes never write the same row. A row with a wrong checksum is removed
+from the index, and its item is embedded again.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _BLOCK = 256  # rows whose checksums are computed at a time: they stay in the pr
 
 
 class DamagedRowsError(InputError):
-    """Cached vectors did not match their checksums. They are struck from the index when this is raised."""
+    """Cached vectors did not match their checksums. They have been removed from the index."""
 
 
 def remaking(function: Callable[P, R]) -> Callable[P, R]:
-    """Call ``function`` once more, with a warning, if it meets damaged rows: it then makes them anew.
+    """Call ``function`` again, with a warning, if it finds damaged rows, which are then recomputed.
 
-    If the second call meets damaged rows too, the disk is not to be trusted and an InputError says so.
+    If the second call finds damaged rows as well, the disk is faulty and an InputError is raised.
     """
 
     @wraps(function)
@@ -66,7 +66,7 @@ def remaking(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def checksums(contents: Sequence[bytes], vectors: np.ndarray) -> np.ndarray:
-    r"""(n,) uint64 checksums of float32 rows (n, d) that belong to ``contents``, n keys of 32 bytes.
+    r"""Return (n,) uint64 checksums of float32 rows (n, d) with keys ``contents``, n times 32 bytes.
 
     .. math:: h = \sum_j w_j x_j \bmod 2^{64}
 
@@ -94,14 +94,14 @@ def _weights(count: int) -> np.ndarray:
 
 
 class Shelf:
-    """The vectors of one encoder and view: an index, one growing file of rows, and one of their checksums.
+    """Vectors of one encoder and view: an index, a file of rows, and a file of checksums.
 
     Parameters
     ----------
     folder : Path
-        Holds the three files.
+        Folder of the three files.
     fingerprint, view, dim : str
-        What the vectors are; a folder of other vectors is refused.
+        Identity of the vectors; a folder with other vectors is refused.
     """
 
     def __init__(self, folder: Path, fingerprint: str, view: str, dim: int) -> None:
@@ -133,15 +133,15 @@ class Shelf:
         self._index.close()
 
     def __len__(self) -> int:
-        """Rows that were ever committed. They only grow, and a committed row never changes."""
+        """Number of committed rows. It never decreases, and committed rows never change."""
         return self._index.rows("SELECT coalesce(max(row) + 1, 0) FROM vectors")[0][0]
 
     def find(self, contents: Sequence[bytes]) -> dict[bytes, int]:
-        """Row of every content that is here."""
+        """Return the row of every stored content."""
         return dict(self._index.rows_in("SELECT content, row FROM vectors WHERE content IN ({})", contents))
 
     def add(self, contents: Sequence[bytes], vectors: np.ndarray) -> None:
-        """Append float32 rows (n, d), one a content; contents that are here already are left as they are."""
+        """Append float32 rows (n, d), one per content; contents that are stored already are skipped."""
         assert vectors.shape == (len(contents), self._dim)
         with self._index.transaction():
             here = self.find(contents)
@@ -158,14 +158,14 @@ class Shelf:
             self._index.write("INSERT INTO vectors VALUES (?, ?)", [(first + i, key) for i, key in enumerate(keys)])
 
     def read(self, contents: Sequence[bytes], place: Mapping[bytes, int] | None = None) -> np.ndarray:
-        """The vectors of ``contents``, (n, d) float32, read-only: a memory map if their rows are consecutive.
+        """Return the vectors of ``contents``, (n, d) float32, read-only; a memory map if the rows are consecutive.
 
-        ``place`` is what :meth:`find` returned for them, where the caller has it already.
+        ``place`` is the result of :meth:`find`, if the caller has it already.
 
         Raises
         ------
         DamagedRowsError
-            Some do not match their checksums or are not here at all; see :func:`remaking`.
+            Rows do not match their checksums or are missing; see :func:`remaking`.
         """
         place = self.find(contents) if place is None else place
         rows = np.array([place.get(content, -1) for content in contents], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""FeatureStore: vectors kept by what they are vectors of — the bytes of the image and the encoder's fingerprint.
+"""Cache of image vectors, keyed by the bytes of the image and the fingerprint of the encoder.
 
 ::
 
@@ -7,11 +7,11 @@
       encoders.sqlite           where encoders lie that were loaded from a folder
       <fingerprint>-<view>/     vectors and their index, see :mod:`~modalign.encoders.features.shelf`
 
-A renamed, moved or copied image is found again; an edited one is not; another encoder, preprocessing or compute type
-looks elsewhere. Tokens are not kept: at L·d numbers an image they are a hundred times the size of the vectors, and
-whoever needs them usually trains on augmented views that no cache could hold.
+Renamed, moved and copied images are found in the cache; edited images are not. Every encoder, preprocessing and data
+type has its own folder. Tokens are not cached: they are about a hundred times as large as the vectors, and methods that
+use them usually train on augmented images.
 
-Files and folders are private to their owner, since they tell which images somebody has.
+Files and folders are private to their owner, because they reveal which images a user has.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def default_cache() -> Path:
     Raises
     ------
     InputError
-        The user has no home folder, as in some containers.
+        There is no home folder, as in some containers.
     """
     try:
         return _default_cache()
@@ -68,18 +68,18 @@ def _default_cache() -> Path:
 
 
 def is_settled(identity: Identity | None, now: int | None = None) -> bool:
-    """Whether a file that was read just now may be recognized by its ``identity`` from now on.
+    """Return whether a file that was just read can be recognized by its ``identity`` in the future.
 
-    A file that changes within one tick of its file system's clock keeps its time stamps. So an identity is trusted
-    only if its last change lies more than a tick before the reading: 0.1 s where stamps are fine-grained (some
-    digits below the millisecond), 2.5 s where they are coarse (two seconds on FAT).
+    Two changes within the resolution of the file system clock have equal time stamps. An identity is therefore valid
+    only if the last change was earlier than that before reading: 0.1 s for fine time stamps (digits below the
+    millisecond), 2.5 s for coarse ones (two seconds on FAT).
 
     Parameters
     ----------
     identity : tuple of (str, int, int, int, int) or None
         (path, size, mtime_ns, ctime_ns, inode), taken before the file was read.
     now : int or None, default=None
-        Nanoseconds since the epoch when reading began, the present by default.
+        Start of the reading in nanoseconds since the epoch. Default: now.
     """
     if identity is None:
         return False
@@ -89,12 +89,12 @@ def is_settled(identity: Identity | None, now: int | None = None) -> bool:
 
 
 class FeatureStore:
-    """A cache folder of image vectors that any number of encoders and processes may share.
+    """Cache folder of image vectors, shared by any number of encoders and processes.
 
     Parameters
     ----------
     root : str, Path or None, default=None
-        The folder, made on first writing; :func:`default_cache` by default.
+        Folder, created on first writing. Default: :func:`default_cache`.
 
     Examples
     --------
@@ -121,22 +121,22 @@ class FeatureStore:
             ) from None
 
     def files(self) -> FileIndex:
-        """What is known about files, whatever the encoder; a context manager."""
+        """Context manager of the index of files, shared by all encoders."""
         return FileIndex(self.root / _FILES_FILE)
 
     def shelf(self, fingerprint: str, view: str, dim: int) -> Shelf:
-        """The vectors of one encoder and view; a context manager."""
+        """Context manager of the vectors of one encoder and view."""
         view = {"center": "centre"}.get(view, view)  # the name in folders that earlier versions wrote
         return Shelf(self.root / f"{fingerprint[:20]}-{view}", fingerprint, view, dim)
 
     def remember_encoder(self, fingerprint: str, location: str) -> None:
-        """Record where an encoder lies, since a model that is given away only holds its fingerprint."""
+        """Record the location of an encoder, since a saved model contains its fingerprint only."""
         if self.encoder_location(fingerprint) != location:
             with closing(self._encoders()) as database, database.transaction():
                 database.write("INSERT OR REPLACE INTO encoders VALUES (?, ?)", [(fingerprint, location)])
 
     def encoder_location(self, fingerprint: str) -> str | None:
-        """What :func:`~modalign.load_encoder` was last given for an encoder in a folder; None if that is not known."""
+        """Return the last known location of an encoder, or None."""
         if not (self.root / _ENCODERS_FILE).exists():
             return None
         with closing(self._encoders()) as database:
@@ -151,9 +151,9 @@ class FeatureStore:
 
 
 class FileIndex:
-    """Which file has which content, so that a second run neither reads nor hashes, and what is no image.
+    """Index of the content hashes of files and of contents that are not images.
 
-    Like git's index: a file whose path, size, times and inode are as remembered has the content as remembered.
+    Like the index of git: a file with unchanged path, size, time stamps and inode has unchanged content.
     """
 
     def __init__(self, path: Path) -> None:
@@ -166,7 +166,7 @@ class FileIndex:
         self._database.close()
 
     def contents(self, identities: Sequence[Identity | None]) -> list[bytes | None]:
-        """SHA-256 of each file's bytes where it is known, else None."""
+        """Return the SHA-256 of each file if it is known, else None."""
         paths = [identity[0] for identity in identities if identity is not None]
         found = {
             row[:5]: row[5]
@@ -177,14 +177,14 @@ class FileIndex:
         return [None if identity is None else found.get(identity) for identity in identities]
 
     def remember(self, pairs: Iterable[tuple[Identity, bytes]]) -> None:
-        """Record contents; only of identities that were settled when the file was read."""
+        """Record content hashes, for identities that pass :func:`is_settled`."""
         rows = [(*identity, content) for identity, content in pairs]
         if rows:
             with self._database.transaction():
                 self._database.write("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def refusals(self, contents: Sequence[bytes]) -> dict[bytes, str]:
-        """Contents known not to be decodable, with the reason. A damaged entry is none: the decoder is asked again."""
+        """Return contents that cannot be decoded, with the reason. Damaged entries are ignored."""
         found = self._database.rows_in("SELECT content, decoder, reason FROM refused WHERE content IN ({})", contents)
         return {content: reason for content, decoder, reason in found if decoder == _voucher(content, reason)}
 

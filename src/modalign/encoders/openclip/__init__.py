@@ -1,1 +1,1 @@
-"""Checkpoints of open_clip, read without the package: ResNets and plain vision transformers."""
+"""Reader of open_clip checkpoints (ResNets and plain vision transformers) that does not use open_clip."""

@@ -1,9 +1,8 @@
-"""A folder with open_clip_config.json and open_clip_model.safetensors, and the network loaded from it.
+"""Checkpoint folder with open_clip_config.json and open_clip_model.safetensors.
 
-A ViT is renamed into a :class:`~modalign.encoders.towers.clip_network.ClipNetwork`; a
-:class:`~modalign.encoders.towers.resnet.ResNet` stands beside the text tower of that. Whatever the configuration says
-beyond these two kinds of network is refused, since a network that computes something else would give vectors without
-meaning.
+A ViT is loaded as a :class:`~modalign.encoders.towers.clip_network.ClipNetwork`; a
+:class:`~modalign.encoders.towers.resnet.ResNet` is combined with the text tower of that class. Other configurations are
+refused.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ _FILTERS = {"bicubic": 3, "bilinear": 2, "random": 3}  # random is for training;
 
 @dataclass(frozen=True)
 class OpenClipCheckpoint(Checkpoint):
-    """An open_clip checkpoint on disk; its ``config`` is in the terms of ``transformers``.
+    """open_clip checkpoint on disk; ``config`` is translated to that of ``transformers``.
 
     Attributes
     ----------
     pixels : mapping
-        The ``preprocess_cfg``.
+        Entry ``preprocess_cfg``.
     """
 
     pixels: Mapping[str, Any]
 
     @classmethod
     def open(cls, folder: Path) -> OpenClipCheckpoint:
-        """Look into ``folder``; one sentence says what is missing, or what is not supported."""
+        """Read a checkpoint folder; the error message names what is missing or not supported."""
         content = read_object(folder / OPEN_CLIP)
         model, pixels = content.get("model_cfg"), content.get("preprocess_cfg") or {}
         if not isinstance(model, dict) or not isinstance(pixels, dict):
@@ -57,7 +56,7 @@ class OpenClipCheckpoint(Checkpoint):
         return cls(folder, config, weights, pixels)
 
     def load(self) -> nn.Module:
-        """The network in float32, in evaluation mode, without gradients."""
+        """Load the network in float32, in evaluation mode, without gradients."""
         tensors = read_tensors(self.weights, self.folder)
         check_counts(self.config, len(tensors))
         residual = residual_of(self.config)
@@ -67,7 +66,7 @@ class OpenClipCheckpoint(Checkpoint):
         return self.settled(ResNetClip.of(self.config, residual, tensors))
 
     def preprocessing(self) -> Preprocessing:
-        """What open_clip prepares images with for inference."""
+        """Preprocessing of open_clip for inference."""
         where, pixels = f"'{self.folder / OPEN_CLIP}'", self.pixels
         mode, resample = pixels.get("resize_mode") or "shortest", pixels.get("interpolation") or "bicubic"
         if mode not in ("shortest", "squash") or resample not in tuple(_FILTERS):
@@ -89,12 +88,12 @@ class OpenClipCheckpoint(Checkpoint):
 
 
 class ResNetClip(nn.Module):
-    """A CLIP with a ResNet, with the parts and methods of a CLIP with a ViT that an encoder uses.
+    """CLIP with a ResNet image tower and the interface of a CLIP with a ViT.
 
     Parameters
     ----------
     config : mapping
-        In the terms of ``transformers``.
+        Configuration in the form of ``transformers``.
     residual : ResNet
         The image tower.
     """
@@ -112,7 +111,7 @@ class ResNetClip(nn.Module):
 
     @classmethod
     def of(cls, config: Mapping[str, Any], residual: ResNet, tensors: Mapping[str, Tensor]) -> ResNetClip:
-        """The network with the tensors of an open_clip checkpoint, which must be complete."""
+        """Create the network from the tensors of an open_clip checkpoint, which must be complete."""
         with torch.device("meta"):
             network = cls(config, residual)
         prefix = "visual."
@@ -132,7 +131,7 @@ class ResNetClip(nn.Module):
 
 
 def residual_of(config: Mapping[str, Any]) -> ResNet | None:
-    """The ResNet that a configuration describes, without memory for its parameters; None for a ViT."""
+    """Return the ResNet of a configuration on the meta device, or None for a ViT."""
     vision = config["vision_config"]
     if "layers" not in vision:
         return None

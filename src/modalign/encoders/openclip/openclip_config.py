@@ -1,4 +1,4 @@
-"""The ``model_cfg`` of an open_clip checkpoint as the configuration of a CLIP of ``transformers``."""
+"""Translation of the ``model_cfg`` of open_clip to a CLIP configuration of ``transformers``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LARGEST = 2**20
 
 
 def translated(model: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """A ``model_cfg`` in the terms of ``transformers``.
+    """Translate a ``model_cfg`` to the configuration of ``transformers``.
 
     The vision part of a ResNet has ``layers`` (blocks of the four stages), ``width``, ``heads`` and ``image_size``.
 
@@ -34,12 +34,12 @@ def translated(model: Mapping[str, Any], path: Path) -> dict[str, Any]:
     model : mapping
         The ``model_cfg``.
     path : Path
-        Of the file, for messages.
+        Path of the file, for messages.
 
     Raises
     ------
     InputError
-        It describes a network of another kind, or lacks a number.
+        The network is not supported, or an entry is missing.
     """
     whole, vision, text = (_Part(name, model if name == "model_cfg" else model.get(name), path) for name in _READ)
     activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
@@ -68,7 +68,7 @@ def translated(model: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 class _Part:
-    """One object of a ``model_cfg``; raises for an entry that asks for something that is not supported."""
+    """One object of a ``model_cfg``; raises for unsupported entries."""
 
     def __init__(self, name: str, content: Any, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""The tensors of open_clip checkpoints: names, shapes, and what ``transformers`` calls them."""
+"""Names and shapes of the tensors of open_clip checkpoints, and their names in ``transformers``."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ _TRANSPOSED = {"text_projection": "text_projection.weight", "visual.proj": "visu
 
 
 def check_tensors(tensors: dict[str, Tensor], config: Mapping[str, Any], residual: ResNet | None, folder: Path) -> None:
-    """Refuse a checkpoint that lacks tensors or has others than its configuration describes; drop what is idle.
+    """Raise if tensors are missing, unexpected or of other shapes than configured; remove unused ones.
 
     Parameters
     ----------
     tensors : dict of str to Tensor
-        By their names in the checkpoint.
+        Tensors by name in the checkpoint.
     config : mapping
-        In the terms of ``transformers``.
+        Configuration in the form of ``transformers``.
     residual : ResNet or None
         The image tower, if it is a ResNet.
     folder : Path
-        For messages.
+        Folder, for messages.
     """
     for name in [name for name in tensors if name.rpartition(".")[2] in _IDLE]:
         del tensors[name]
@@ -77,9 +77,9 @@ def check_tensors(tensors: dict[str, Tensor], config: Mapping[str, Any], residua
 
 
 def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of text tower and ViT under the names of a CLIPModel of ``transformers``.
+    """Rename the tensors of text tower and ViT to the names of a CLIPModel of ``transformers``.
 
-    The joint map of queries, keys and values becomes three, and projections are stored as (outputs, inputs).
+    The joint projection of queries, keys and values is split into three, and projections become (outputs, inputs).
     """
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():

@@ -1,1 +1,1 @@
-"""The towers of a CLIP opened up, so that gradients reach what is learned inside."""
+"""The towers of CLIP with differentiable access to all layers, for tuning."""

@@ -1,4 +1,4 @@
-"""Causal attention over packed sentences: what all share stands once, and all attend to it."""
+"""Causal attention over packed sentences with a shared prefix."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ def packed_attention(
 ) -> Tensor:
     """Each token attends to the shared prefix and to its own sentence up to itself.
 
-    A sentence is (prefix, own part). Its scores to both are computed apart and go through one softmax,
+    A sentence is (prefix, own part). Scores with both are computed separately and normalized by one softmax,
 
         o = softmax([q K_prefixᵀ, q K_ownᵀ + mask]) [V_prefix; V_own],
 
-    so that the prefix is neither computed nor copied once a sentence. Exact, and so are the gradients.
+    so that the prefix is neither computed nor copied once per sentence. Exact, and so are the gradients.
 
     Parameters
     ----------
     q : Tensor of shape (G, heads, R, e)
-        Of the positions that ``queries`` names; already scaled.
+        Queries of the positions in ``queries``; already scaled.
     k, v : Tensor of shape (G, heads, T, e)
-        Of all positions.
+        Keys and values of all positions.
     packing : Packing
-        Where the sentences stand.
+        Layout of the sentences.
     queries : Queries
-        Which positions are computed.
+        Positions to compute.
     bias : Tensor of shape (K, L, L) or None, default=None
-        Added to the scores of query and key positions; needs an empty prefix.
+        Added to the scores of query and key positions; requires an empty prefix.
 
     Returns
     -------
     Tensor
-        Tensor : as ``q``.
+        Of the shape of ``q``.
     """
     P, groups = packing.prefix, packing.groups
     assert bias is None or P == 0

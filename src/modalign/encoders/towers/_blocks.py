@@ -1,4 +1,4 @@
-"""The layers of a frozen transformer as plain functions of tensors, for gradients to inputs and never to weights."""
+"""Layers of a frozen transformer as functions of tensors, with gradients to inputs but not to weights."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class Norm(NamedTuple):
 class TransformerBlock:
     """One pre-norm layer: x ← x + out(attention(norm1(x))), x ← x + fc2(act(fc1(norm2(x)))).
 
-    Queries, keys and values come of one product, and the queries' map holds the 1/√(w/heads) of the scores. ``paths``
-    are functions of their input that are added to them, by ``q``, ``k`` or ``v``.
+    Queries, keys and values are computed in one product, and the query projection includes the factor 1/√(w/heads).
+    ``paths`` maps ``q``, ``k`` or ``v`` to a function of the input that is added to its output.
     """
 
     norm1: Norm
@@ -72,7 +72,7 @@ class TransformerBlock:
     @classmethod
     @torch.no_grad()
     def of(cls, layer: Any) -> TransformerBlock:
-        """A ``transformers`` CLIP layer opened up; copies 3·w² numbers and shares the memory of the others."""
+        """Convert a CLIP layer of ``transformers``; copies 3·w² numbers and shares all other memory."""
         attention, mlp = layer.self_attn, layer.mlp
         maps = [Affine.of(m) for m in (attention.q_proj, attention.k_proj, attention.v_proj)]
         maps[0] = Affine(*(attention.head_dim**-0.5 * t for t in maps[0]))
@@ -94,7 +94,7 @@ class TransformerBlock:
         return dict(zip(("q", "k", "v", "out", "fc1", "fc2"), (query, key, value, *others), strict=True))
 
     def with_updates(self, updates: Mapping[str, Tensor]) -> TransformerBlock:
-        """The same layer with W + ΔW for each given ΔW; the queries' gets the scale that their W has here."""
+        """Return the layer with W + ΔW for each given ΔW; that of the queries is scaled like their W."""
         changed = {name: getattr(self, name).plus(updates[name]) for name in ("out", "fc1", "fc2") if name in updates}
         if not updates.keys().isdisjoint("qkv"):
             parts = [updates.get(n, torch.zeros_like(W)) for n, W in zip("qkv", self.qkv.weight.chunk(3), strict=True)]
@@ -103,7 +103,7 @@ class TransformerBlock:
         return replace(self, **changed)
 
     def with_paths(self, paths: Mapping[str, Callable[[Tensor], Tensor]]) -> TransformerBlock:
-        """The same layer with these paths; that of the queries gets the scale that their W has here."""
+        """Return the layer with these paths; that of the queries is scaled like their W."""
         scaled = {"q": lambda h: self._scaled(paths["q"](h))} if "q" in paths else {}
         return replace(self, paths={**self.paths, **paths, **scaled})
 
@@ -112,7 +112,8 @@ class TransformerBlock:
     ) -> Tensor:
         """(G, T, w) → (G, T, w); or only the given R positions of the result, (G, R, w), for a last layer.
 
-        Without ``residual`` x is not added to what the attention gives, without ``mlp`` the second half is left out.
+        Without ``residual``, x is not added to the output of the attention; without ``mlp``, the second half is
+        omitted.
         """
         asking = h = self.norm1(x)
         if rows is None:
@@ -128,11 +129,11 @@ class TransformerBlock:
         return x + self.fc2(self.act(self.fc1(self.norm2(x)))) if mlp else x
 
     def _scaled(self, queries: Tensor) -> Tensor:
-        """What is added to the queries, or to their W, with the 1/√(w/heads) of the scores."""
+        """Scale what is added to the queries, or to their W, by 1/√(w/heads)."""
         return (self.out.weight.shape[0] / self.heads) ** -0.5 * queries
 
     def _beside(self, name: str, made: Tensor, given: Tensor) -> Tensor:
-        """What a map made of what it was given, and the path beside it."""
+        """Return the output of a linear map plus that of its path."""
         return made + self.paths[name](given) if name in self.paths else made
 
     def _split(self, x: Tensor) -> Tensor:

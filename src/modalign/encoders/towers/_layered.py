@@ -1,4 +1,4 @@
-"""What both towers share: the linear maps of their layers by name, with updates in their weights or beside them."""
+"""Base class of both towers: named linear maps of the layers, with weight updates or parallel paths."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T", bound="Layered")
 
 
 class Layered:
-    """A tower of :class:`~modalign.encoders.towers._blocks.TransformerBlock` layers."""
+    """Tower of :class:`~modalign.encoders.towers._blocks.TransformerBlock` layers."""
 
     _blocks: list[TransformerBlock]
 
@@ -29,24 +29,23 @@ class Layered:
         return {f"{i}_{name}": shape for i, block in enumerate(self._blocks) for name, shape in block.maps().items()}
 
     def with_updates(self: T, updates: Mapping[str, Tensor]) -> T:
-        """The same tower with W + ΔW in place of W in some linear maps, differentiable in ΔW.
+        """Return the tower with W + ΔW instead of W in some linear maps, differentiable in ΔW.
 
-        W + ΔW is formed once, when this is called, and serves every image after it: any kind of ΔW goes the same way
-        and a forward pass costs what it did. Forming costs O(w²) a map, as much as a few tokens in its layer. The
-        price is paid in the backward pass, by whole gradients (outputs, inputs): for queries, keys and values together
-        at most a quarter of a forward pass at ViT-B, which a low-rank path beside every token would save, with two
-        more products a map in every forward pass instead.
+        W + ΔW is computed once per call, O(w²) per map, and used for all images, so the cost of a forward pass does not
+        change. The backward pass computes dense gradients (outputs, inputs); for queries, keys and values together this
+        takes at most a quarter of a forward pass at ViT-B. A low-rank path per token would avoid this but add two
+        products per map to every forward pass.
 
         Parameters
         ----------
         updates : mapping of str to Tensor
-            ΔW (outputs, inputs) by the names that :meth:`maps` gives, as for the encoder's own weights: W x + ΔW x; on
-            the tower's device. All that is not named is shared with this tower.
+            ΔW (outputs, inputs) by the names of :meth:`maps`, on the device of the tower. Other weights are shared with
+            this tower.
 
         Raises
         ------
         InputError
-            A map that the tower has not, or ΔW of another shape.
+            An unknown map, or a ΔW of another shape.
         """
         shapes = self.maps()
         for name, update in updates.items():
@@ -57,19 +56,19 @@ class Layered:
         return self._changed(TransformerBlock.with_updates, updates)
 
     def with_paths(self: T, paths: Mapping[str, SidePath]) -> T:
-        """The same tower with W x + path(x) in place of W x in some of its queries, keys and values.
+        """Return the tower with W x + path(x) instead of W x in some queries, keys and values.
 
-        The way for what is no update of W, such as one with dropout of x. It costs the path for every token.
+        For terms that are not updates of W, such as one with dropout of x. The path is computed for every token.
 
         Parameters
         ----------
         paths : mapping of str to callable
-            By the names that :meth:`maps` gives, ``3_q``, ``3_k`` or ``3_v`` for layer 3.
+            Functions by the names of :meth:`maps`; ``3_q``, ``3_k`` or ``3_v`` for layer 3.
 
         Raises
         ------
         InputError
-            A map that the tower has not, or that takes no path.
+            An unknown map, or a map without path.
         """
         for name in paths:
             if name in self.maps() and name.split("_")[1] not in ("q", "k", "v"):

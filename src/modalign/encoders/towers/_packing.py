@@ -1,4 +1,4 @@
-"""Sentences of unlike lengths as one row of tokens: the part they share once, then the rest of each."""
+"""Packing of sentences of different lengths into one row of tokens, with a shared prefix."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST_GROUPS = 8  # with more lengths than this, neighboring ones are padded to 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Classes whose own parts have one length, next to each other in the row.
+    """Classes with own parts of equal length, adjacent in the row.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Queries:
-    """The positions that a layer computes; all of them are attended to.
+    """Positions that a layer computes; keys and values always include all positions.
 
     Attributes
     ----------
@@ -58,12 +58,12 @@ class Queries:
 
 @dataclass(frozen=True, eq=False)
 class Packing:
-    """Where the tokens of K sentences stand in a row of T = prefix + Σ own lengths.
+    """Positions of the tokens of K sentences in a row of length T = prefix + Σ own lengths.
 
     Attributes
     ----------
     prefix : int
-        Tokens that all sentences share and that stand once, at the start.
+        Number of tokens shared by all sentences, stored once at the start.
     groups : tuple of Group
         The own parts, shorter ones first.
     ids, positions : Tensor of shape (T,)
@@ -89,13 +89,13 @@ class Packing:
         return self._queries(lambda group: torch.arange(group.length)[None], everything=True)
 
     def ends(self) -> tuple[Queries, Tensor]:
-        """The end-of-text tokens, which is all that the last layer owes to the features; (K,) their places."""
+        """Return the end-of-text tokens, which the last layer computes, and their (K,) indices."""
         queries = self._queries(lambda group: group.own[:, None], prefix=False)
         assert queries.rows is not None
         return queries, queries.rows[self.order]
 
     def without(self, slots: int) -> Queries:
-        """All but the first ``slots`` places of each sentence for prompts, which are replaced after the layer."""
+        """Return all positions except the first ``slots`` of each sentence, whose outputs are replaced."""
         first = 1 - self.prefix
         assert first >= 0
         return self._queries(
@@ -117,7 +117,7 @@ class Packing:
 
 
 def pack(ids: Tensor, ends: Tensor, limit: int, like: Tensor) -> Packing:
-    """Lay out sentences.
+    """Pack sentences.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def pack(ids: Tensor, ends: Tensor, limit: int, like: Tensor) -> Packing:
     Returns
     -------
     Packing
-        Packing : without padding up to eight different lengths.
+        Without padding for up to eight different lengths.
     """
     prefix = _common(ids, min(limit, int(ends.min())))
     own = ends - prefix

@@ -1,4 +1,4 @@
-"""Learnable prompts as towers take them, checked before any work."""
+"""Validation of learnable prompts."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ def validate_prompts(
     dtype: torch.dtype,
     device: torch.device,
 ) -> tuple[list[Tensor], int]:
-    """Prompts of each layer as (G, M, width) or (G, members, M, width), and G.
+    """Return the prompts of each layer as (G, M, width) or (G, members, M, width), and G.
 
     Parameters
     ----------
     prompts : sequence of Tensor
-        One tensor a layer: (M, width), (G, M, width), or (G, members, M, width).
+        One tensor per layer: (M, width), (G, M, width), or (G, members, M, width).
     side : str
-        The tower's name for messages.
+        Name of the tower, for messages.
     width, depth : int
-        Of the tower.
+        Width and depth of the tower.
     slots : int or None
-        How many tokens the first must have; None for any number.
+        Required number of tokens of the first layer; None for any number.
     members : int
-        Classes or images.
+        Number of classes or images.
     dtype, device : torch.dtype
-        torch.dtype torch.dtype torch.dtype torch.dtype torch.dtype What the tower computes in and on.
+        Data type and device of the tower.
 
     Raises
     ------
     InputError
-        Another shape; more layers than the tower has; a number of tokens that does not fit.
+        A shape is wrong, there are more layers than in the tower, or the number of tokens does not match.
     """
     if isinstance(prompts, Tensor):
         raise InputError(
-            f"Expected a sequence of prompts, one tensor a layer, got one tensor of {tuple(prompts.shape)}."
+            f"Expected a sequence of prompts, one tensor per layer, got one tensor of {tuple(prompts.shape)}."
         )
     if len(prompts) > depth:
         raise InputError(f"Expected prompts for at most the {depth} layers of the {side} tower, got {len(prompts)}.")

@@ -1,8 +1,8 @@
-"""CLIP as a module of our own, whose parameters have the names of its checkpoints.
+"""Implementation of CLIP whose parameters have the names in its checkpoints.
 
-It computes what the ``CLIPModel`` of transformers does, in the same order, for images and sentences without a mask. Its
-parts have the same names and attributes, so that the towers for tuning open both alike. Importing it does not import
-the modeling code of transformers, which takes three seconds.
+It performs the same operations as ``CLIPModel`` of transformers, in the same order, for images and sentences without a
+mask. Modules have the same names and attributes, so the tuning towers support both. Importing it does not import the
+modeling code of transformers, which takes three seconds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ACTIVATIONS = ("quick_gelu", "gelu")
 
 
 class Encoded(NamedTuple):
-    """(B, T, width) after the last layer, and (B, d) of the class or end-of-text token."""
+    """Output of a tower: (B, T, width) after the last layer, and (B, d) of the class or end-of-text token."""
 
     last_hidden_state: Tensor
     pooler_output: Tensor
@@ -27,7 +27,7 @@ class Encoded(NamedTuple):
 
 @dataclass
 class _TowerConfig:
-    """Entries of ``config.json`` that the network depends on, with the values that hold where one is missing."""
+    """Entries of ``config.json`` that the network depends on, with their default values."""
 
     hidden_size: int
     intermediate_size: int
@@ -78,7 +78,7 @@ class VisionConfig(_TowerConfig):
 
 @dataclass
 class ClipConfig:
-    """What a network says about itself, by the names of transformers."""
+    """Configuration of the network, with the names of transformers."""
 
     model_type: str
     projection_dim: int
@@ -87,7 +87,7 @@ class ClipConfig:
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> ClipConfig | None:
-        """From the content of ``config.json``; None where that asks for what is not computed here."""
+        """Read the content of ``config.json``; None if it requests unsupported features."""
         text, vision = TextConfig.read(config.get("text_config")), VisionConfig.read(config.get("vision_config"))
         dim = config.get("projection_dim", 512)
         former = any(config.get(f"{tower}_config_dict") for tower in ("text", "vision"))  # which transformers merges
@@ -98,7 +98,7 @@ class ClipConfig:
 
 class _Linear(nn.Linear):
     def reset_parameters(self) -> None:
-        """Left out, as in the next two: on the meta device it would import the compiler of torch, for nothing."""
+        """Skipped, as in the next two classes: on the meta device it would import the compiler of torch."""
 
 
 class _Conv2d(nn.Conv2d):
@@ -238,14 +238,14 @@ class ClipNetwork(nn.Module):
 
     @classmethod
     def of(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ClipNetwork | None:
-        """The network of a checkpoint; None where it is of another kind, or not all weights are there as they should.
+        """Create the network of a checkpoint; None if the network is not supported or weights are missing.
 
         Parameters
         ----------
         config : mapping
             The content of ``config.json``.
         tensors : mapping
-            Of the checkpoint by name; used as they are.
+            Tensors of the checkpoint by name; not copied.
         """
         read = ClipConfig.read(config)
         if read is None:
@@ -259,12 +259,12 @@ class ClipNetwork(nn.Module):
         return network
 
     def get_image_features(self, pixel_values: Tensor) -> Encoded:
-        """Images (B, 3, size, size) → with (B, d) in the joint space, not normalized."""
+        """Embed images (B, 3, size, size) as (B, d) in the joint space, not normalized."""
         found = self.vision_model(pixel_values)
         return found._replace(pooler_output=self.visual_projection(found.pooler_output))
 
     def get_text_features(self, input_ids: Tensor) -> Encoded:
-        """Token numbers (B, T) → with (B, d) in the joint space, not normalized."""
+        """Embed token ids (B, T) as (B, d) in the joint space, not normalized."""
         found = self.text_model(input_ids)
         return found._replace(pooler_output=self.text_projection(found.pooler_output))
 

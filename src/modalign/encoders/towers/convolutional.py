@@ -1,4 +1,4 @@
-"""The image tower of a ResNet CLIP as tower methods take it: it has no place for prompts or updates."""
+"""Image tower of a ResNet CLIP, with the interface of tower methods but without prompts or updates."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ from modalign.encoders.towers.resnet import RESNET
 
 
 class ResNetTower(VisionTower):
-    """A frozen ResNet with attention pooling in the place of a :class:`VisionTower`.
+    """Frozen ResNet with attention pooling and the interface of a :class:`VisionTower`.
 
-    Methods that learn on the text side alone work with it. Tokens are the positions of the last map behind the
-    attention pooling, where each of them asks as their mean does. What a transformer has besides (layers, layer norms,
-    the width of its tokens) is refused as soon as a method asks for it.
+    Methods that train the text side only support it. Tokens are the positions of the last feature map after the
+    attention pooling, with each position as query. Attributes of transformers (layers, layer norms, token width) raise
+    an error on access.
 
     Parameters
     ----------
     encoder : object
-        A CLIP encoder with a ResNet.
+        CLIP encoder with a ResNet.
 
     Attributes
     ----------
     dim : int
-        Of the features.
+        Dimension of the features.
     patches : int
-        Positions of the last map.
+        Number of positions of the last feature map.
     image_size : int
-        Pixels of a side.
-    dtype, device : torch.dtype and torch.device
-        torch.dtype and torch.device torch.dtype and torch.device Of weights and results.
+        Side of the images in pixels.
+    dtype : torch.dtype
+        Data type of weights and results.
+    device : torch.device
+        Device of weights and results.
     """
 
     def __init__(self, encoder: Any) -> None:
@@ -48,7 +50,7 @@ class ResNetTower(VisionTower):
     def __call__(
         self, pixels: Tensor, prompts: Sequence[Tensor] = (), *, tokens: bool = False, checkpoint: bool = False
     ) -> VisionOutput:
-        """As :class:`VisionTower`, with G = 1; ``prompts`` must be empty."""
+        """Like :class:`VisionTower`, with G = 1; ``prompts`` must be empty."""
         if len(prompts):
             self._refuse()
         self._check_pixels(pixels, 3)
@@ -71,6 +73,6 @@ class ResNetTower(VisionTower):
 
 
 def vision_tower(encoder: Any) -> VisionTower:
-    """The image tower of ``encoder``, opened as far as its kind can be."""
+    """Return the image tower of ``encoder``: a :class:`VisionTower` or a :class:`ResNetTower`."""
     config = getattr(getattr(encoder, "model", None), "config", None)
     return ResNetTower(encoder) if getattr(config, "model_type", None) == RESNET else VisionTower(encoder)

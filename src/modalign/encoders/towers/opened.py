@@ -1,4 +1,4 @@
-"""A CLIP opened up for tuning: prompts at every layer of both towers, all tokens out, its own weights untouched."""
+"""Image tower of CLIP for tuning: prompts at every layer, all tokens as output, frozen weights."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _OPEN = ("clip", "metaclip_2")
 
 @dataclass(frozen=True, eq=False)
 class VisionOutput:
-    """What a vision tower made of B images under G prompt sets.
+    """Output of a vision tower for B images and G prompt sets.
 
     Attributes
     ----------
@@ -56,33 +56,35 @@ class VisionOutput:
 
 
 class VisionTower(Layered):
-    """A frozen CLIP vision transformer with places for prompts at every layer.
+    """Frozen CLIP vision transformer with prompts at every layer.
 
-    Prompts stand behind the patches. Those of the first layer join before the layer norm in front of the
-    transformer and have no position embedding, as MaPLe and ALIGN put them; later ones replace what the layer before
-    made of them. The encoder's parameters are shared, detached: they get no gradient and never change. In the last
-    layer only the class token is computed unless all tokens are asked for.
+    Prompts are appended to the patches. Those of the first layer are added before the layer norm that precedes the
+    transformer and have no position embedding, as in MaPLe and ALIGN; later ones replace the outputs of the previous
+    layer at their positions. The parameters of the encoder are shared and detached: they receive no gradient and never
+    change. The last layer computes the class token only, unless all tokens are requested.
 
     Parameters
     ----------
     encoder : object
-        A CLIP or MetaCLIP encoder.
+        CLIP or MetaCLIP encoder.
 
     Attributes
     ----------
     width, depth, dim : int
-        Of the tokens, in layers, and of the projected features.
+        Width of the tokens, number of layers, and dimension of the projected features.
     patches : int
-        How many an image has.
+        Number of patches per image.
     patch_size, image_size : int
-        Pixels of a side.
-    dtype, device : torch.dtype and torch.device
-        torch.dtype and torch.device torch.dtype and torch.device Of weights and results.
+        Sides of a patch and of an image in pixels.
+    dtype : torch.dtype
+        Data type of weights and results.
+    device : torch.device
+        Device of weights and results.
 
     Raises
     ------
     InputError
-        A network of another kind.
+        The network is not supported.
     """
 
     def __init__(self, encoder: Any) -> None:
@@ -97,7 +99,7 @@ class VisionTower(Layered):
 
     @classmethod
     def of(cls, model: Any) -> Self:
-        """The vision tower of a ``transformers`` CLIPModel."""
+        """Create the vision tower of a CLIPModel of ``transformers``."""
         tower = cls.__new__(cls)
         tower._open(model)
         return tower
@@ -122,25 +124,25 @@ class VisionTower(Layered):
     def __call__(
         self, pixels: Tensor, prompts: Sequence[Tensor] = (), *, tokens: bool = False, checkpoint: bool = False
     ) -> VisionOutput:
-        """Encode B images under G prompt sets; G = 1 where prompts name no sets.
+        """Encode B images with G prompt sets; G = 1 if the prompts have no set dimension.
 
         Parameters
         ----------
         pixels : Tensor of shape (B, 3, size, size)
-            As the encoder's preprocessing makes them.
+            Preprocessed images.
         prompts : sequence of Tensor, default=()
-            ``prompts[l]`` stands behind the patches on entering layer l, counted from 0: (V, width); (G, V, width) for
-            G independent sets; (G, B, V, width) for each image its own. Later ones replace the first V of what the
-            layer before made of them; below the last of them it flows on.
+            ``prompts[l]`` is appended to the patches at the input of layer l, counted from 0: (V, width); (G, V, width)
+            for G independent sets; (G, B, V, width) for separate prompts per image. Later ones replace the first V
+            prompt outputs of the previous layer; after the last one, prompt outputs are passed on.
         tokens : bool, default=False
             Also return all positions.
         checkpoint : bool, default=False
-            Keep only what enters each layer and compute its inside again in the backward pass.
+            Gradient checkpointing: store the inputs of each layer only and recompute it in the backward pass.
 
         Raises
         ------
         InputError
-            Pixels or prompts of another shape than the tower asks for.
+            Pixels or prompts have the wrong shape.
         """
         self._check_pixels(pixels, self._patch.shape[1])
         B = pixels.shape[0]
@@ -162,18 +164,18 @@ class VisionTower(Layered):
         return VisionOutput(projected[:, :, 0], projected if tokens else None, x[:, 0].unflatten(0, (G, B)))
 
     def states(self, pixels: Tensor) -> Iterator[Tensor]:
-        """What enters each layer, (B, 1 + patches, width), ``depth`` times: the first is the embedded image, normed.
+        """Return the inputs of all layers, (B, 1 + patches, width) each; the first is the normalized embedding.
 
         Parameters
         ----------
         pixels : Tensor of shape (B, 3, H, W)
-            Of any size of at least a patch; what is beyond whole patches is cut off. Positions of another grid than
-            that of training are interpolated, see :func:`interpolated_positions`.
+            Images of any size of at least one patch; pixels beyond complete patches are cropped. Position embeddings
+            are interpolated for other grids than that of training, see :func:`interpolated_positions`.
 
         Raises
         ------
         InputError
-            Pixels of another shape, or smaller than a patch.
+            Pixels have the wrong shape or are smaller than a patch.
         """
         channels, step = self._patch.shape[1], self.patch_size
         if pixels.ndim != 4 or pixels.shape[1] != channels or min(pixels.shape[2:]) < step:
@@ -188,38 +190,38 @@ class VisionTower(Layered):
             yield x
 
     def last(self, x: Tensor, attention: Attention, *, residual: bool = True, mlp: bool = True) -> Tensor:
-        """The last layer with another attention: (B, T, width) → (B, T, width).
+        """Apply the last layer with another attention function: (B, T, width) → (B, T, width).
 
         Parameters
         ----------
         x : Tensor
-            What enters it; any choice of the positions.
+            Input of the layer; any subset of the positions.
         attention : callable
-            From queries, keys and values of the heads, (B, heads, T, width / heads) each, to what is concatenated over
-            the heads. The queries hold the 1/√(width / heads) of the scores, the keys do not.
+            Function of queries, keys and values per head, (B, heads, T, width / heads) each, that returns the output
+            per head. The queries are scaled by 1/√(width / heads).
         residual, mlp : bool, default=True
-            Whether x is added, and whether the second half follows.
+            Whether x is added, and whether the MLP is applied.
         """
         return self._blocks[-1](x, attention, residual=residual, mlp=mlp)
 
     def project(self, x: Tensor) -> Tensor:
-        """Last layer norm and projection into the space of the text, (…, width) → (…, dim)."""
+        """Apply the last layer norm and the projection to the joint space, (…, width) → (…, dim)."""
         return self._projection(self._post(x))
 
     def norms(self) -> dict[str, Affine]:
-        """Weights and biases of all layer norms, (width,) each: 2 · depth + 2 of them, frozen as all else is."""
+        """Return the frozen weights and biases, (width,) each, of all 2 · depth + 2 layer norms."""
         found = {"pre": self._pre.affine, "post": self._post.affine}
         for layer, block in enumerate(self._blocks):
             found |= {f"{layer}_norm1": block.norm1.affine, f"{layer}_norm2": block.norm2.affine}
         return found
 
     def with_norms(self, norms: Mapping[str, Affine]) -> Self:
-        """The same tower with other weights and biases in its layer norms, such as ones that are being learned.
+        """Return the tower with other weights and biases in its layer norms, for example trainable ones.
 
         Parameters
         ----------
         norms : mapping of str to Affine
-            By the names that :meth:`norms` gives; all else is shared with this tower.
+            Parameters by the names of :meth:`norms`; all others are shared with this tower.
         """
         tower = copy.copy(self)
         tower._pre = Norm(norms["pre"], self._pre.eps)
@@ -254,9 +256,9 @@ class VisionTower(Layered):
 
 
 def interpolated_positions(table: Tensor, rows: int, columns: int) -> Tensor:
-    """Position embeddings of a grid of patches, (1 + rows·columns, width), from those of a square one.
+    """Interpolate the position embeddings of a square grid to another grid, (1 + rows·columns, width).
 
-    Bicubic (``align_corners=False``); the class token keeps its own, and the grid of training gets the table itself.
+    Bicubic (``align_corners=False``). The class token is unchanged, and so is the table for the grid of training.
     """
     side = math.isqrt(len(table) - 1)
     if (rows, columns) == (side, side):

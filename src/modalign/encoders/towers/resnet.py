@@ -1,4 +1,4 @@
-"""The image towers of CLIP that are ResNets: RN50, RN101, RN50x4, RN50x16 and RN50x64."""
+"""ResNet image towers of CLIP: RN50, RN101, RN50x4, RN50x16 and RN50x64."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _EXPANSION = 4
 class ResNet(nn.Module):
     r"""A ResNet-D with attention pooling, for inference: images (B, 3, H, H) → (B, d).
 
-    Three things differ from a usual ResNet. The stem has three 3×3 convolutions and an average pool. Where a block
-    has stride 2, its 3×3 convolution and its shortcut keep stride 1, and an average pool behind the former and in
-    front of the latter halves the map. The end is :class:`AttentionPool` instead of a mean.
+    There are three differences from a standard ResNet. The stem has three 3×3 convolutions and an average pool. In
+    blocks with stride 2, the convolutions keep stride 1, and an average pool after the 3×3 convolution and before that
+    of the shortcut halves the map. The last layer is :class:`AttentionPool` instead of a mean.
 
-    Every batch norm is folded into the convolution W before it, as it is in evaluation mode:
+    Every batch norm (in evaluation mode) is folded into the preceding convolution W:
 
     .. math:: \gamma\,\frac{W x - \mu}{s} + \beta = W' x + b',\qquad
         W' = \frac{\gamma}{s}\,W,\quad b' = \beta - \frac{\gamma\,\mu}{s},\quad s = \sqrt{\sigma^2 + \epsilon}
@@ -32,11 +32,11 @@ class ResNet(nn.Module):
     Parameters
     ----------
     layers : sequence of int
-        Blocks of the four stages.
+        Number of blocks of the four stages.
     width : int
-        Channels of the stem, w; the last map has 32 w.
+        Channels of the stem, w; the last feature map has 32 w.
     heads : int
-        Of the attention pooling.
+        Heads of the attention pooling.
     image_size : int
         H, a multiple of 32.
     dim : int
@@ -66,7 +66,7 @@ class ResNet(nn.Module):
         self.attnpool = AttentionPool(image_size // _STRIDE, inputs, heads, dim)
 
     def features(self, pixel_values: Tensor) -> Tensor:
-        """(B, 32 w, S, S): the last map, S = H/32."""
+        """Return the last feature map, (B, 32 w, S, S) with S = H/32."""
         x = F.relu(self.conv1(pixel_values))
         x = F.relu(self.conv2(x))
         x = F.avg_pool2d(F.relu(self.conv3(x)), 2)
@@ -75,7 +75,7 @@ class ResNet(nn.Module):
         return x
 
     def forward(self, pixel_values: Tensor, *, tokens: bool = False) -> Tensor:
-        """(B, d); or with ``tokens`` (B, 1 + S², d), in which the vector of the image stands first."""
+        """Return (B, d), or with ``tokens`` (B, 1 + S², d) with the image vector first."""
         pool = self.attnpool
         pooled = pool.c_proj(pool(self.features(pixel_values), tokens=tokens))
         return pooled if tokens else pooled[:, 0]
@@ -101,9 +101,9 @@ class Bottleneck(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """One multi-head attention from the mean of a map to its positions, before its output projection.
+    """Multi-head attention pooling: the mean of a feature map attends to its positions.
 
-    The S² positions, their mean in front of them, plus position embeddings are keys and values; the mean asks.
+    Keys and values are the mean and the S² positions, with position embeddings; the query is the mean.
     """
 
     def __init__(self, side: int, width: int, heads: int, dim: int) -> None:
@@ -114,7 +114,7 @@ class AttentionPool(nn.Module):
         self.heads = heads
 
     def forward(self, x: Tensor, *, tokens: bool = False) -> Tensor:
-        """(B, width, S, S) → (B, 1, width); or with ``tokens`` (B, 1 + S², width), where every position asks."""
+        """(B, width, S, S) → (B, 1, width), or with ``tokens`` (B, 1 + S², width) with every position as query."""
         x = x.flatten(2).mT
         x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1) + self.positional_embedding
         asking = self.q_proj(x if tokens else x[:, :1])
@@ -125,7 +125,7 @@ class AttentionPool(nn.Module):
 
 
 def stored_shapes(network: ResNet) -> dict[str, torch.Size]:
-    """Names and shapes of the tensors in a checkpoint of the network, where batch norms stand by themselves."""
+    """Return names and shapes of the tensors in a checkpoint, with separate batch norms."""
     found = {name: p.shape for name, p in network.named_parameters() if name.startswith("attnpool.")}
     for name, convolution in _convolutions(network).items():
         found[f"{name}.weight"] = convolution.weight.shape
@@ -134,7 +134,7 @@ def stored_shapes(network: ResNet) -> dict[str, torch.Size]:
 
 
 def fold(tensors: Mapping[str, Tensor], network: ResNet) -> dict[str, Tensor]:
-    """The parameters of the network, in float32, of the tensors that :func:`stored_shapes` names."""
+    """Return the parameters of the network in float32 from the tensors of :func:`stored_shapes`."""
     found = {name: tensors[name].float() for name in stored_shapes(network) if name.startswith("attnpool.")}
     for name in _convolutions(network):
         gamma, beta, mean, variance = (tensors[f"{_norm_behind(name)}.{part}"].double() for part in _NORM)
@@ -149,6 +149,6 @@ def _convolutions(network: ResNet) -> dict[str, nn.Conv2d]:
 
 
 def _norm_behind(convolution: str) -> str:
-    """The name that checkpoints give to the batch norm behind a convolution."""
+    """Return the name of the batch norm after a convolution in checkpoints."""
     before, _, last = convolution.rpartition(".")
     return f"{before}.1" if last == "0" else convolution.removesuffix(last) + last.replace("conv", "bn")

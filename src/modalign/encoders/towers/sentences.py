@@ -1,4 +1,4 @@
-"""Tokenized class sentences, and what a text tower makes of them."""
+"""Tokenized class prompts, and the output of a text tower for them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Sentences:
-    """Tokenized sentences, one a class: start, ``slots`` placeholders, words, end-of-text; made by a tower.
+    """Tokenized sentences, one per class: start, ``slots`` placeholders, words, end-of-text.
 
     Attributes
     ----------
     ids : Tensor of shape (K, L), int64
-        On the CPU, filled up with the end-of-text token.
+        Token ids, on the CPU, padded with the end-of-text token.
     ends : Tensor of shape (K,), int64
-        On the CPU, position of the end-of-text token.
+        Position of the end-of-text token, on the CPU.
     slots : int
-        The positions 1 … slots are placeholders that prompts replace.
+        Positions 1 … slots are placeholders for prompts.
     texts : tuple of str
-        The sentences as given.
+        Sentences as passed.
     """
 
     ids: Tensor
@@ -34,17 +34,17 @@ class Sentences:
 
     @property
     def mask(self) -> Tensor:
-        """(K, L) whether a position belongs to its sentence, up to and including end-of-text."""
+        """(K, L) mask of the tokens up to and including end-of-text."""
         return torch.arange(self.ids.shape[1]) <= self.ends[:, None]
 
     def part(self, start: int, stop: int) -> Sentences:
-        """Some of the classes."""
+        """Select some of the classes."""
         return Sentences(self.ids[start:stop], self.ends[start:stop], self.slots, self.texts[start:stop])
 
 
 @dataclass(frozen=True, eq=False)
 class TextOutput:
-    """What a text tower made of K sentences under G prompt sets.
+    """Output of a text tower for K sentences and G prompt sets.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class TextOutput:
     tokens : Tensor of shape (G, K, L, d) or None
         All positions after the final layer norm and the projection, zero past the end; or None.
     mask : Tensor of shape (K, L)
-        Real positions.
+        Mask of the tokens that exist.
     """
 
     pooled: Tensor

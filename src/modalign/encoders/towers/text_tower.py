@@ -1,4 +1,4 @@
-"""CLIP's text tower opened up: learnable prompts at every layer, exact and without the work that changes nothing."""
+"""Text tower of CLIP for tuning: learnable prompts at every layer, without redundant computation."""
 
 from __future__ import annotations
 
@@ -23,34 +23,35 @@ _CAUSAL = ("clip", "metaclip_2", RESNET)
 
 
 class TextTower(Layered):
-    """A frozen causal text tower with prompt slots at every layer.
+    """Frozen causal text tower with prompt slots at every layer.
 
-    Two things make it fast, and neither changes a number but for rounding, gradients included. Positions after
-    end-of-text never influence it, so they are not computed. The tokens before the first difference between the
-    classes (start, prompts, words such as "a photo of a") are the same for all classes, so they are computed once a
-    layer and prompt set, and all classes attend to their keys and values. The cost falls from G·K·77 tokens to
-    G·(prefix + Σ own tokens); in the last layer only the end-of-text tokens are computed unless all are asked for,
-    and prompts of each class its own that the next layer replaces are attended to but not computed further.
-    The encoder's parameters are shared, detached: they get no gradient and never change.
+    Two optimizations leave results and gradients unchanged up to rounding. Positions after end-of-text do not affect it
+    and are not computed. Tokens before the first difference between the classes (start, prompts, words such as "a photo
+    of a") are computed once per layer and prompt set, and all classes attend to their keys and values. The cost
+    decreases from G·K·77 tokens to G·(prefix + Σ own tokens). The last layer computes end-of-text tokens only, unless
+    all are requested; class-specific prompts that the next layer replaces are used as keys and values only. The
+    parameters of the encoder are shared and detached: they receive no gradient and never change.
 
     Parameters
     ----------
     encoder : object
-        A CLIP or MetaCLIP encoder with its tokenizer.
+        CLIP or MetaCLIP encoder with its tokenizer.
 
     Attributes
     ----------
     width, depth, dim : int
-        Of the tokens, in layers, and of the projected features.
+        Width of the tokens, number of layers, and dimension of the projected features.
     context_length : int
-        Tokens that a sentence may have, both markers and the slots included.
-    dtype, device : torch.dtype and torch.device
-        torch.dtype and torch.device torch.dtype and torch.device Of weights and results.
+        Maximum number of tokens of a sentence, including start, end and slots.
+    dtype : torch.dtype
+        Data type of weights and results.
+    device : torch.device
+        Device of weights and results.
 
     Raises
     ------
     InputError
-        The encoder has no text tower, or one that is not causal.
+        The encoder has no text tower, or it is not causal.
     """
 
     def __init__(self, encoder: Any) -> None:
@@ -69,7 +70,7 @@ class TextTower(Layered):
 
     @classmethod
     def of(cls, model: Any, tokenizer: Any) -> Self:
-        """The text tower of a ``transformers`` CLIPModel, with anything that tokenizes as its tokenizer does."""
+        """Create the text tower of a CLIPModel of ``transformers`` with a tokenizer of the same interface."""
         tower = cls.__new__(cls)
         tower._open(model, tokenizer, model.config.text_config.max_position_embeddings)
         return tower
@@ -88,24 +89,24 @@ class TextTower(Layered):
         self.dtype, self.device = self._embedding.dtype, self._embedding.device
 
     def tokenize(self, sentences: Sequence[str], slots: int = 0, *, cut: bool = False) -> Sentences:
-        """Start, placeholders, the words of each sentence, end-of-text.
+        """Tokenize sentences as start, placeholders, words, end-of-text.
 
         Parameters
         ----------
         sentences : sequence of str
             One a class, without the learnable part: "dog." for "[V1] … [Vm] dog.".
         slots : int, default=0
-            How many placeholders prompts will replace.
+            Number of placeholders for prompts.
         cut : bool, default=False
-            Leave out the last words of sentences that do not fit into the context.
+            Truncate sentences that are longer than the context.
 
         Raises
         ------
         InputError
-            A sentence and its slots do not fit into the context, unless ``cut``.
+            A sentence with its slots is longer than the context, unless ``cut``.
         """
         if isinstance(sentences, str) or not sentences or not all(isinstance(s, str) for s in sentences):
-            raise InputError(f"Expected a list of sentences, one a class, got {sentences!r:.60}.")
+            raise InputError(f"Expected a list of sentences, one per class, got {sentences!r:.60}.")
         if not 0 <= slots <= self.context_length - 3:
             raise InputError(
                 f"Expected 0 to {self.context_length - 3} prompt tokens, which leaves room for one word in a context "
@@ -128,13 +129,13 @@ class TextTower(Layered):
         return Sentences(ids, torch.tensor([len(row) - 1 for row in rows]), slots, tuple(sentences))
 
     def words(self, text: str) -> Tensor:
-        """(n, width) token embeddings of words such as "a photo of a", to start prompts from; a copy."""
+        """Return a copy of the token embeddings (n, width) of words such as "a photo of a", for initial prompts."""
         ids = self._tokenizer([text])["input_ids"][0][1:-1]
         return self._embedding[torch.tensor(ids, dtype=torch.long, device=self.device)].clone()
 
     @torch.no_grad()
     def end_states(self, sentences: Sentences) -> Tensor:
-        """(depth, K, width): the end-of-text token of each sentence on entering each layer, without prompts."""
+        """Return the end-of-text tokens at the input of each layer, (depth, K, width), without prompts."""
         packing = pack(sentences.ids, sentences.ends, self.context_length, self._embedding)
         queries, (_, ends) = packing.everything(), packing.ends()
         x, states = (self._embedding[packing.ids] + self._positions[packing.positions])[None], []
@@ -153,37 +154,36 @@ class TextTower(Layered):
         chunk: int | None = None,
         checkpoint: bool = False,
     ) -> TextOutput:
-        """Encode K sentences under G prompt sets; G = 1 where prompts name no sets.
+        """Encode K sentences with G prompt sets; G = 1 if the prompts have no set dimension.
 
         Parameters
         ----------
         sentences : callable
-            Of :meth:`tokenize`, with as many slots as ``prompts[0]`` has tokens.
+            Result of :meth:`tokenize`, with as many slots as ``prompts[0]`` has tokens.
         prompts : sequence of Tensor, default=()
-            ``prompts[l]`` stands at the slots on entering layer l, counted from 0: (M, width); (G, M, width) for G
-            independent sets; (G, K, M, width) for each class its own. Later ones replace what the layer before made of
-            the slots (the first M of them, if fewer); below the last of them it flows on. The first get position
-            embeddings.
+            ``prompts[l]`` is placed at the slots at the input of layer l, counted from 0: (M, width); (G, M, width) for
+            G independent sets; (G, K, M, width) for class-specific prompts. Later ones replace the outputs of the
+            previous layer at the (first M) slots; after the last one, slot outputs are passed on. The first ones get
+            position embeddings.
         tokens : bool, default=False
             Also return all positions.
         bias : Tensor of shape (K, L, L) or None, default=None
-            Or (depth, K, L, L), added to the attention scores of query and key positions under the causal mask; then no
-            prefix is shared.
+            Or (depth, K, L, L), added to the attention scores before the causal mask; the prefix is then not shared.
         chunk : int or None, default=None
-            Classes at a time; the shared prefix is computed once a chunk. Bounds memory without gradients, and with
-            them together with ``checkpoint``.
+            Classes per chunk; the shared prefix is computed once per chunk. Limits the memory without gradients, and
+            with gradients in combination with ``checkpoint``.
         checkpoint : bool, default=False
             Keep only what enters each layer and compute its inside again in the backward pass.
 
         Notes
         -----
-        With gradients, memory is about 16·width·depth numbers a token of the row, with ``checkpoint``
-        width·depth and the inside of one layer of one chunk. Without any tensor that needs a gradient, no graph.
+        With gradients, the memory is about 16·width·depth numbers per token, with ``checkpoint`` width·depth plus one
+        layer of one chunk. No graph is built if no tensor requires a gradient.
 
         Raises
         ------
         InputError
-            Prompts or bias of another shape than the sentences and the tower ask for.
+            Prompts or bias have the wrong shape.
         """
         K, L = sentences.ids.shape
         prompts, G = validate_prompts(
@@ -211,7 +211,7 @@ class TextTower(Layered):
         bias: Sequence[Tensor] | None,
         checkpoint: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        """Pooled (G, K, d) and all positions (G, K, L, d), or None, of one chunk of classes."""
+        """Return pooled features (G, K, d) and all positions (G, K, L, d), or None, of one chunk of classes."""
         own = bias is not None or any(p.ndim == 4 for p in prompts)  # the slots are not in the shared prefix
         limit = 0 if bias is not None else 1 if own else self.context_length
         packing = pack(sentences.ids, sentences.ends, limit, self._embedding)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Sentences = Callable[[Sequence[str]], list[list[str]]]
 TEST_SHARE = 0.5
-TESTABLE = 3  # images a class needs to be tested: one to learn from, one to choose on, one to test
+TESTABLE = 3  # images per class needs to be tested: one to learn from, one to choose on, one to test
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def _require_testable(labels: np.ndarray, class_names: Sequence[str]) -> None:
     if not (labels != UNLABELLED).any():
         raise InputError(
             "Expected labeled images, got none: without a label nothing can be tested; "
-            "sort some images into one folder a class."
+            "sort some images into one folder per class."
         )
 
 

@@ -78,7 +78,7 @@ class MethodComparison:
 
     @property
     def shots(self) -> tuple[Shots, ...]:
-        """Numbers of labels a class, ascending."""
+        """Numbers of labels per class, ascending."""
         return tuple(sorted({row.shots for row in self.table}, key=amount))
 
     @property

@@ -144,7 +144,7 @@ def build(name: str, seed: int, given: Given, settings: Mapping[str, Any]) -> Ve
 
 
 def random_text(text: ClassText, seed: int) -> ClassText:
-    """Directions that say nothing, one a class, in place of the text."""
+    """Directions that say nothing, one per class, in place of the text."""
     drawn = np.random.default_rng(seed).standard_normal((len(text), text.vectors.shape[-1])).astype(np.float32)
     vectors = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
     return ClassText(vectors, text.class_names, spec=text.spec)

@@ -55,7 +55,7 @@ def encoder_of(backbone: str) -> str:
 
 def unlabeled_per_class(number: Published) -> int | None:
     """Unlabeled images per class that a row learned from; None for all."""
-    found = re.search(r"(\d+) (?:unlabeled )?images a class", number.method)
+    found = re.search(r"(\d+) (?:unlabeled )?images per class", number.method)
     return int(found[1]) if found else None
 
 

@@ -28,13 +28,13 @@ TABLES = (
         TIPPLE: 71.3 90.2 93.9 25.4 51.8 71.2 49.2 86.0 67.8 68.1 71.0 67.8
         COSMIC: 82.1 94.2 96.8 31.4 58.8 76.2 58.2 86.6 71.3 72.3 78.2 73.3"""),
     _zero_shot("Table 1", "unsupervised, inductive", _V3, """
-        GPUA, 16 unlabeled images a class: 86.6 94.5 98.1 34.7 80.3 78.4 56.7 87.9 77.4 72.6 74.3 76.5
+        GPUA, 16 unlabeled images per class: 86.6 94.5 98.1 34.7 80.3 78.4 56.7 87.9 77.4 72.6 74.3 76.5
         GPUA: 83.8 95.0 95.3 33.8 88.2 80.4 58.5 89.5 77.7 74.2 75.4 77.4"""),
     _zero_shot("Table 3", "ablation", _V3, """
         GPUA, semantic scores only: 89.2 68.3 71.6
         GPUA, CLIP features only: 91.2 76.1 69.9
         GPUA, vision-only features: 93.1 75.3 70.6
-        GPUA, 16 unlabeled images a class: 94.5 78.4 74.3""", "oxford_pets ucf101 imagenet"),
+        GPUA, 16 unlabeled images per class: 94.5 78.4 74.3""", "oxford_pets ucf101 imagenet"),
     _zero_shot("Table 4", "ablation", _V3, """
         GPUA, CSLS loss: 72.4 49.6 69.2 67.3 79.5
         GPUA, contrastive loss: 75.5 55.9 76.3 71.4 87.4
@@ -42,12 +42,12 @@ TABLES = (
         GPUA, triplet loss: 75.3 55.4 76.2 72.5 87.5
         GPUA, THS loss: 80.3 56.7 78.4 72.6 87.9""", "eurosat dtd ucf101 sun397 food101"),
     _zero_shot("Table 5", "unsupervised, inductive", _V2, """
-        GPUA, vision only, 16 images a class: 86.52 91.61 97.65 28.32 67.49 77.24 53.01 81.51 71.67 68.05 73.23 72.39
-        GPUA, 16 unlabeled images a class: 87.5 93.4 98.0 30.4 78.7 79.4 54.3 86.2 76.4 72.9 76.5 75.8
+        GPUA, vision only, 16 images per class: 86.52 91.61 97.65 28.32 67.49 77.24 53.01 81.51 71.67 68.05 73.23 72.39
+        GPUA, 16 unlabeled images per class: 87.5 93.4 98.0 30.4 78.7 79.4 54.3 86.2 76.4 72.9 76.5 75.8
         GPUA: 84.7 94.7 97.0 30.5 83.2 80.9 58.2 88.5 77.3 74.2 77.1 76.9"""),
     _zero_shot("Table 5", "unsupervised, inductive", _V3, """
-        GPUA, vision only, 16 images a class: 86.6 93.1 97.3 33.7 83.9 75.3 55.9 85.5 76.4 67.4 70.6 75.1
-        GPUA, 16 unlabeled images a class: 84.1 94.5 98.0 33.4 75.7 78.4 55.4 88.0 77.4 72.2 74.3 75.6
+        GPUA, vision only, 16 images per class: 86.6 93.1 97.3 33.7 83.9 75.3 55.9 85.5 76.4 67.4 70.6 75.1
+        GPUA, 16 unlabeled images per class: 84.1 94.5 98.0 33.4 75.7 78.4 55.4 88.0 77.4 72.2 74.3 75.6
         GPUA: 83.8 95.0 95.3 33.8 88.2 80.4 58.5 89.5 77.7 74.2 75.4 77.4"""),
     _zero_shot("Table 6", "ablation", _V3, """
         GPUA, CSLS loss: 83.1 83.1 92.2 31.5 72.4 69.2 49.6 79.5 69.7 67.3 66.7 69.5
@@ -66,7 +66,7 @@ CAUTIONS = (
         "encoder and images are not stated; on ImageNet it is Table 5's value of DINOv2 with 16 images per class",
     ),
     (
-        {"table": "Table 5", "backbone": _V3, "method": "GPUA, 16 unlabeled images a class"},
+        {"table": "Table 5", "backbone": _V3, "method": "GPUA, 16 unlabeled images per class"},
         "Table 1 has other values for the same setting, with an average of 76.5 and 80.3 on EuroSAT",
     ),
     (

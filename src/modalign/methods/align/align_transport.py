@@ -108,7 +108,7 @@ def two_level_transport(
     image_prompts : Tensor of shape (B, M, d)
         Global vectors z of M visual prompts, of any length.
     text_prompts : Tensor of shape (K, N, d)
-        Global vectors h of N text prompts a class; N may differ from M.
+        Global vectors h of N text prompts per class; N may differ from M.
     patches : Tensor of shape (B, M, J, d) or None, default=None
         Local vectors r; None leaves the token level out.
     words : Tensor of shape (K, N, L, d) or None, default=None

@@ -167,7 +167,7 @@ class LinearProbe(VectorMethod):
     def _regression(self, X: np.ndarray, y: np.ndarray, C: float) -> LogisticRegression:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # told in diagnosis_, for the fit that counts
-            warnings.filterwarnings("ignore", message="The number of unique classes")  # one image a class is normal
+            warnings.filterwarnings("ignore", message="The number of unique classes")  # one image per class is normal
             return LogisticRegression(C=C, max_iter=self.max_iterations).fit(X, y)
 
 

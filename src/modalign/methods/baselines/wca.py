@@ -33,7 +33,7 @@ class WCA(VectorMethod):
         \psi_y = \sum_{i=1}^N \sum_{j=1}^M w_i v_j f_i^\top t_j .
 
     The double sum is one inner product, (Σ w_i f_i)ᵀ (Σ v_j t_j), and is computed as such: O(N d) an image and one
-    vector a class, neither of unit length. Crops are the ``tokens`` of :class:`~modalign.core.features.Features`, as
+    vector per class, neither of unit length. Crops are the ``tokens`` of :class:`~modalign.core.features.Features`, as
     :func:`~modalign.encoders.features.crop_features.embed_crops` makes them; without them the whole image is its only
     crop, which leaves CuPL with weighted descriptions. Nothing is learned from images; without text, class means of
     labeled images stand in for it. Cost: O(C M d) to fit, O(n (N + C) d) to score.

@@ -1,6 +1,6 @@
 """CMM's training loop, made for the CPU: gradients by hand, one flat buffer, one fused optimizer call a step.
 
-With 8 images a step, the plain loop (module, autograd, default AdamW) spends its time on everything but the
+With 8 images per step, the plain loop (module, autograd, default AdamW) spends its time on everything but the
 mathematics. Here the gradient is written out (see :mod:`modalign.methods.cmm.cmm_parameters`), AdamW is one fused
 pass, and the zero-shot scores, which never change, are one matrix product for a block of steps. It is the same
 computation, step by step, to rounding.

@@ -129,7 +129,7 @@ class Classes:
         raise InputError(f"Expected labels among the fitted classes, got {strangers[:3]}.")
 
 
-def read_labels(y: Any, n: int, rows: str = "a row of X") -> np.ndarray:
+def read_labels(y: Any, n: int, rows: str = "per row of X") -> np.ndarray:
     """``y`` as a NumPy array of n labels that can stand for classes.
 
     Raises
@@ -156,7 +156,7 @@ def read_labels(y: Any, n: int, rows: str = "a row of X") -> np.ndarray:
         raise InputError(f"Expected labels as integers or class names, got {labels.dtype}.")
     if labels.dtype.kind == "f":
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The number of unique classes")  # one image a class is normal
+            warnings.filterwarnings("ignore", message="The number of unique classes")  # one image per class is normal
             try:
                 check_classification_targets(labels)
             except ValueError as error:
@@ -210,7 +210,7 @@ def _require_rows(y: np.ndarray, n_text: int) -> None:
     known = y[y != UNLABELLED]
     if len(known) and not 0 <= known.min() <= known.max() < n_text:
         raise InputError(
-            f"Expected labels in 0…{n_text - 1}, one a row of text, or -1 for unlabeled; "
+            f"Expected labels in 0…{n_text - 1}, one per row of text, or -1 for unlabeled; "
             f"got {known.min()}…{known.max()}."
         )
 

@@ -186,7 +186,7 @@ class ProblemReader(Parametrized):
             raise InputError(f"Expected validation as (X, y) or labeled Features, got {type(validation).__name__}.")
         X, y = validation
         rows = self._read_vectors(X, reset=False).to(device)
-        codes = self._classes.codes(read_labels(y, len(rows), "a validation row"), names_of(X))
+        codes = self._classes.codes(read_labels(y, len(rows), "per validation row"), names_of(X))
         return rows, torch.from_numpy(codes).to(device)
 
     def _read_parts(self, X: Any, vectors: Tensor) -> Tensor | None:

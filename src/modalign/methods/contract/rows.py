@@ -100,7 +100,7 @@ def read_text_vectors(text: Any, width: int, name: str, *, anchored: bool) -> Te
     if len(tensor) < 2:
         raise InputError(f"Expected text of at least 2 classes, got {len(tensor)}; one class leaves nothing to decide.")
     if bool((tensor == 0).all(dim=2).all(dim=1).any()):
-        raise InputError("Expected at least one sentence a class, got a class whose text vectors are all zero.")
+        raise InputError("Expected at least one sentence per class, got a class whose text vectors are all zero.")
     return tensor
 
 

@@ -280,12 +280,12 @@ class TowerMethod(Parametrized, Generic[L]):
             labels = np.asarray(labels)
             if labels.shape != (len(items),) or labels.dtype.kind not in "iuUO":
                 raise InputError(
-                    f"Expected one whole number an image ({len(items)}) as label, or one class name, got "
+                    f"Expected one whole number per image ({len(items)}) as label, or one class name, got "
                     f"{labels.dtype} of shape {labels.shape}."
                 )
             if labels.dtype.kind not in "iu":
                 own = items.class_names or text.class_names
-                labels = Classes(np.arange(len(own)), tuple(own)).codes(read_labels(labels, len(items), "an image"))
+                labels = Classes(np.arange(len(own)), tuple(own)).codes(read_labels(labels, len(items), "per image"))
             items = replace(items, labels=labels.astype(np.int64))
         known = items.labels[items.labels != UNLABELLED]
         if len(known) and not 0 <= known.min() <= known.max() < len(text):

@@ -181,7 +181,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
     @overload
     def scores(self, X: Rows | Features) -> np.ndarray: ...
     def scores(self, X: Rows | Tensor | Features) -> np.ndarray | Tensor:
-        """(n, C) logits, one column a class also when there are two (unlike ``decision_function``)."""
+        """(n, C) logits, one column per class also when there are two (unlike ``decision_function``)."""
         check_is_fitted(self)
         with torch.no_grad(), using_threads(threads_for_vectors(_array(X))):
             scores = self._scores(self._read_vectors(X, reset=False))
@@ -250,7 +250,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
         found = np.asarray(scores.argmax(1).cpu() if isinstance(scores, Tensor) else scores.argmax(1))
         weight = None if sample_weight is None else np.asarray(sample_weight)
         if weight is not None and weight.shape != known.shape:
-            raise InputError(f"Expected one weight a row of X ({len(known)}), got weights of shape {weight.shape}.")
+            raise InputError(f"Expected one weight per row of X ({len(known)}), got weights of shape {weight.shape}.")
         weight = None if weight is None else weight[known]
         return float(np.average(true[known] == found[known], weights=weight))
 

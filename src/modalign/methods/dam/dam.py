@@ -154,7 +154,7 @@ class DAM(PromptMethod):
         return learner
 
     def _prompted(self, towers: Towers, instances: int, generator: Generator | None) -> DAMLearner:
-        """A learner with both sides, and as many instance prompts a class."""
+        """A learner with both sides, and as many instance prompts per class."""
         slots = self.global_prompts + instances
         topology = read_topology(self.structures, towers.text, towers.class_names, slots)
         visual = self._visual(towers, generator)

@@ -95,7 +95,7 @@ class DAMAlignment(nn.Module):
     same_modal : {"both", "image", "text", "none"}, default="both"
         Which modalities are aligned; the others have no part in L_SMA.
     text_map : {"own", "shared"}, default="own"
-        ``"own"`` map a class, or one ``"shared"`` by all classes, for work across data sets.
+        ``"own"`` map per class, or one ``"shared"`` by all classes, for work across data sets.
     cross_modal : {"pairwise", "sets", "paired-sets", "off"}, default="pairwise"
         Form of the residuals in equation 10.
     image_rows : int or None, default=None

@@ -9,7 +9,7 @@ from modalign.linalg.ridge import ridge_weights
 
 
 def same_modal(frozen: Tensor, prompted: Tensor, lam: Tensor | float, rho: Tensor | float) -> Tensor:
-    r"""Same-modal alignment (equations 1 to 5) with one map a row, in O(c) each.
+    r"""Same-modal alignment (equations 1 to 5) with one map per row, in O(c) each.
 
     .. math::
         \hat f = \bigl(\rho I + (1 - \rho)\, f_0 f^\top (f f^\top + \lambda I)^{-1}\bigr) f
@@ -60,7 +60,7 @@ class SameModal(nn.Module):
     Parameters
     ----------
     shared : bool, default=False
-        One map for all rows in place of one a row.
+        One map for all rows in place of one per row.
     rows : int or None, default=None
         n in λ; None for the number of rows given, as the published code has it, so that λ of
         images changes with the size of the batch.

@@ -73,7 +73,7 @@ class PseudoLabeller(ABC):
 
 
 class WholeImage(PseudoLabeller):
-    """One vector a class, ``text`` (K, d), and one look at an image. Cost O(B K d)."""
+    """One vector per class, ``text`` (K, d), and one look at an image. Cost O(B K d)."""
 
     text: Tensor
 
@@ -153,7 +153,7 @@ class CODERLikeLabeller(PseudoLabeller):
 
     which is the first of CODER's two stages as its released classifier has it. There D_y are attributes of the class
     and classes like it, N_y its name and synonyms, written for the purpose by a language model and WordNet; here they
-    are the sentences that the user has, so that with one name a class it is CuPL over names and descriptions. The
+    are the sentences that the user has, so that with one name per class it is CuPL over names and descriptions. The
     second stage decides between close classes again, by sentences about what tells each of them from each other;
     nothing in a class's own sentences stands for these, and it is left out. The paper itself was not read. So these
     are not CODER's figures.
@@ -228,7 +228,7 @@ def pseudo_labeller(
 
 @torch.no_grad()
 def plain_sentences(towers: Towers) -> Tensor:
-    """(K, d) unit vectors of one sentence a class: its name in the first template that the classes share.
+    """(K, d) unit vectors of one sentence per class: its name in the first template that the classes share.
 
     Where they share none, as with descriptions, "a photo of a NAME." is encoded.
     """
@@ -243,7 +243,7 @@ def check_descriptions(sentences: Tensor, plain: Tensor) -> tuple[Tensor, Tensor
     """Both as unit vectors, (K, T, d) and (K, d), or the errors of :class:`PseudoLabeller`."""
     if sentences.ndim != 3 or plain.shape != (sentences.shape[0], sentences.shape[2]):
         raise InputError(
-            f"Expected sentences of shape (K, T, d) and one plain sentence a class, (K, d), got "
+            f"Expected sentences of shape (K, T, d) and one plain sentence per class, (K, d), got "
             f"{tuple(sentences.shape)} and {tuple(plain.shape)}."
         )
     text_prototypes(sentences)  # which refuses what is missing or not finite

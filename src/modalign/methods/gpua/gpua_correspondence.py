@@ -58,7 +58,7 @@ class Assignment:
         if nobody:
             shown = ", ".join(map(str, nobody[:10])) + (", …" if len(nobody) > 10 else "")
             raise InputError(
-                f"Expected at least one image a class, but none resembles the text of class {shown} (counted from 0); "
+                f"Expected at least one image per class, but none is similar to the text of class {shown} (from 0); "
                 "leave out the text of classes that have no image, or check that text and images are of one encoder."
             )
 

@@ -50,7 +50,7 @@ class Marginals:
         shares = torch.as_tensor(np.asarray(values, dtype=np.float64))
         if shares.shape != (K,) or not bool((shares > 0).all()) or not bool(torch.isfinite(shares).all()):
             raise InputError(
-                f"Expected class_prior to be {K} positive numbers, one a class, got {np.array(values)}; "
+                f"Expected class_prior to be {K} positive numbers, one per class, got {np.array(values)}; "
                 "leave out the text of a class that has no image."
             )
         return cls(shares / shares.sum(), "given", {"kl_given": float(divergence_from_uniform(shares))})

@@ -4,7 +4,7 @@
 step                   paper                                        published code, and here
 =====================  ===========================================  =================================================
 affinity               inner products, λ = 0.9, ε = 0.01            negative distances / 0.1, same λ, ε = 0.05
-P(0) and C(0)          softmax of the cosines, mean of all images   scale 100, the 8 likeliest images a class
+P(0) and C(0)          softmax of the cosines, mean of all images   scale 100, the 8 likeliest images per class
 transport              to convergence                               at most 50 sweeps, until no entry of a plan of mass
                                                                     one changes by 1e-5: with many images after two
 centers                barycenters                                  barycenters scaled to length one

@@ -67,7 +67,7 @@ def adapt(
     Parameters
     ----------
     images : object
-        A folder with one sub-folder a class, a CSV, a list, an archive, or :class:`~modalign.Items`.
+        A folder with one sub-folder per class, a CSV, a list, an archive, or :class:`~modalign.Items`.
     encoder : str, Encoder or JoinedEncoder, default="tiny"
         A name for :func:`~modalign.load_encoder`, or what it returned; ``"a+b"`` puts two side by side.
     clip_encoder : str, Encoder or None, default=None
@@ -99,13 +99,13 @@ def adapt(
     templates : str, sequence of str or None, default=None
         Sentences with ``{}`` for the class name.
     descriptions : str, Path or None, default=None
-        A JSON file of sentences a class (CuPL or HPT layout); with templates too, those come first.
+        A JSON file of sentences per class (CuPL or HPT layout); with templates too, those come first.
     mirror : bool or None, default=None
         Also train on mirrored images; None does what the method was published with.
     crops : int, default=0
         Squares to cut from every image for a method that looks at parts of pictures, half to nine tenths of the short
         side each. Methods on vectors (WCA, FAIR on vectors) see whole images only where it is 0, and otherwise cost
-        ``crops`` + 1 forward passes an image, once; one that cuts its own (FAIR) has its own default.
+        ``crops`` + 1 forward passes per image, once; one that cuts its own (FAIR) has its own default.
     random_state : int, default=0
         Decides the split and everything random in the method.
     device : str, default="auto"

@@ -49,7 +49,7 @@ def check_restored(method: VectorMethod | TowerMethod) -> None:
 
 
 def check_scores(scores: Any, rows: int, classes: int) -> None:
-    """Raise unless there is one finite score an image and class."""
+    """Raise unless there is one finite score per image and class."""
     found = np.asarray(scores)
     if found.shape != (rows, classes):
         raise InputError(f"it gives scores of shape {found.shape} where {(rows, classes)} is expected.")
@@ -89,7 +89,7 @@ def _check_tower_method(method: TowerMethod) -> None:
     check_class_names(learned.get("class_names_"), count)
     sentences, spec, text = (learned.get(name) for name in ("sentences_", "encoder_", "class_text_"))
     if not isinstance(sentences, list) or len(sentences) != count or not all(map(_are_sentences, sentences)):
-        raise InputError("it has not at least one sentence a class.")
+        raise InputError("it has not at least one sentence per class.")
     if not isinstance(spec, EncoderSpec):
         raise InputError("it does not say in which encoder it learned.")
     shape = (count, max(map(len, sentences)), spec.dim)
