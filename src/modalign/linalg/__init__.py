@@ -1,1 +1,1 @@
-"""The shared mathematics: torch tensors in, frozen results out that say how far to trust them."""
+"""Numerical methods on torch tensors. Results are frozen objects that include convergence and condition."""

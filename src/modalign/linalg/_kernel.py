@@ -1,6 +1,6 @@
-"""The Gibbs kernel of a batch of transport problems: formed accurately, multiplied quickly.
+"""Gibbs kernel of a batch of transport problems.
 
-All tensors carry a leading dimension of P problems; vectors are (P, n, 1) and (P, m, 1).
+All tensors have a leading dimension of P problems; vectors are (P, n, 1) and (P, m, 1).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TILE_ELSEWHERE = 1 << 26
 
 @dataclass
 class Problems:
-    """P transport problems: cost (P, n, m), marginals a (P, n, 1) and b (P, m, 1), eps (P, 1, 1), KL strengths rho.
+    """P transport problems: cost (P, n, m), marginals a (P, n, 1) and b (P, m, 1), eps (P, 1, 1), KL penalties rho.
 
     Cost and marginals share the working type; eps is in the type of the potentials.
     """
@@ -42,7 +42,7 @@ class Problems:
         return Problems(self.cost[which], self.a[which], self.b[which], self.eps[which], self.rho)
 
     def blocks(self) -> Iterator[slice]:
-        """Slices of the n rows, each with few enough entries to stay in cache."""
+        """Slices of the n rows that fit into the processor cache."""
         count, n, m = self.cost.shape
         step = max(1, _BLOCK // (count * m))
         for start in range(0, n, step):
@@ -50,7 +50,7 @@ class Problems:
 
 
 def tiles(cost: Tensor) -> Iterator[slice]:
-    """Slices of the problems that are solved together."""
+    """Slices of problems that are solved together."""
     size = _TILE.get(cost.device.type, _TILE_ELSEWHERE)
     step = max(1, size // (cost.shape[1] * cost.shape[2]))
     for first in range(0, len(cost), step):
@@ -58,9 +58,9 @@ def tiles(cost: Tensor) -> Iterator[slice]:
 
 
 def density(problems: Problems, f: Tensor, g: Tensor, rows: slice) -> Tensor:
-    """exp((f + g − C) / eps) on some rows, formed in the type of the potentials, returned in that of the cost.
+    """Return exp((f + g − C) / eps) for some rows, computed in the dtype of the potentials, in the dtype of the cost.
 
-    In float32 an exponent of 1e4 has lost its digits behind the third. Entries below the cut are zero.
+    In float32, an exponent of 1e4 is accurate to three decimals only. Entries below the cutoff are zero.
     """
     exponents = f[:, rows] + g.mT
     exponents.sub_(problems.cost[:, rows]).mul_(1 / problems.eps)
@@ -73,12 +73,12 @@ def numpy_multiplies(tensor: Tensor) -> bool:
 
 
 class Kernel:
-    """K of P problems and its products with vectors.
+    """Kernels K of P problems and their products with vectors.
 
-    On the CPU the products go through NumPy, without copies, in one of two layouts. Many small problems lie with P
-    contiguous and are summed entry by entry, vectorized over problems; otherwise the longer of n and m is contiguous
-    and each problem is one matrix-vector product of BLAS. Against ``torch.bmm`` the first takes a fifth of the time on
-    3,200 matrices of 49 × 4, the second a tenth on matrices of 198 × 10 and half on one of 50,000 × 100.
+    On the CPU, products are computed by NumPy, without copies, in one of two layouts. For many small problems, P is the
+    contiguous dimension and sums are vectorized over problems; otherwise the longer of n and m is contiguous, and each
+    problem is a BLAS matrix-vector product. Compared with ``torch.bmm``, the first takes a fifth of the time for 3,200
+    matrices of 49 × 4; the second takes a tenth for matrices of 198 × 10 and half for one of 50,000 × 100.
     """
 
     def __init__(self, problems: Problems, f: Tensor, g: Tensor) -> None:
@@ -96,7 +96,7 @@ class Kernel:
         self._host = self.matrix.numpy() if on_host else None
 
     def vector(self, values: Tensor) -> Tensor:
-        """A copy of (P, n, 1) values in the layout that the products read and write fastest."""
+        """Copy (P, n, 1) values to the memory layout of the products."""
         if not self._small:
             return values.clone(memory_format=torch.contiguous_format)
         return values.new_empty(values.shape[1], values.shape[0], 1).transpose(0, 1).copy_(values)

@@ -1,11 +1,10 @@
-"""Sweeps of the scaling iteration that neither over- nor underflow at any eps.
+"""Stabilized Sinkhorn sweeps without overflow or underflow at any eps.
 
-Potentials f, g live in float64. Between two looks at the numbers the iteration runs on the kernel
-``K = exp((f + g - C) / eps)`` in the precision of the cost with two matrix-vector products per sweep, and changes only
-the scalings ``u, v``. Once f and g solve each other's equation, no later sweep changes either of them (in units of
-eps) by more than the sweep before: the map is non-expansive in the sup norm. So the number of sweeps that is safe
-until the scalings must be absorbed, ``f += eps log u``, is known beforehand; and where not even one is safe, a sweep is
-made with logarithms.
+The potentials f, g are stored in float64. Between two checks, the iteration uses the kernel ``K = exp((f + g - C) /
+eps)`` in the precision of the cost, with two matrix-vector products per sweep, and updates the scalings ``u, v`` only.
+The update is non-expansive in the sup norm: no sweep changes f or g (in units of eps) by more than the previous one.
+This bounds the number of sweeps until the scalings must be absorbed, ``f += eps log u``. If the bound is below one, the
+sweep is computed with logarithms.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ _CAUTION = 4.0  # how much faster than the last change long strides may grow
 
 
 class Iteration:
-    """The state of P problems between sweeps; one sweep solves for f, then for g.
+    """State of P problems between sweeps; a sweep updates f, then g.
 
-    With a kernel the potentials are ``f + eps log u``, ``g + eps log v``. The scalings are held by the sums of the
-    kernel that gave them: a hard side has ``u = 1 / sums``, one of KL strength rho ``u = sums^(-w)``,
-    ``w = rho / (rho + eps)``, up to what has been absorbed. ``row_sums`` are those of the newest v, for the next u.
+    With a kernel, the potentials are ``f + eps log u``, ``g + eps log v``. The scalings are stored as the kernel sums
+    that define them: ``u = 1 / sums`` for a hard marginal and ``u = sums^(-w)``, ``w = rho / (rho + eps)`` for a KL
+    penalty rho, up to absorbed factors. ``row_sums`` are those of the latest v, for the next u.
     """
 
     def __init__(self, problems: Problems, f: Tensor, g: Tensor) -> None:
@@ -38,11 +37,11 @@ class Iteration:
         self._known_sizes: tuple[float, float] | None = None
 
     def sweep(self, count: int, *, striding: bool = False) -> None:
-        """``count`` sweeps; if so asked, all but the last of a run go ``stride`` times as far (over-relaxation).
+        """Run ``count`` sweeps; with over-relaxation, all but the last step are ``stride`` times as long.
 
-        The last one leaves g solving its equation, so that one error describes the state, and damps what overshot.
+        After the last sweep, the column marginal is exact, so the row marginal error describes the state.
 
-        Waits for the device once per run of safe sweeps, not per sweep.
+        Synchronizes with the device once per block of sweeps, not per sweep.
         """
         limit = LIMIT[self.problems.cost.dtype]
         while count:
@@ -69,21 +68,21 @@ class Iteration:
             self.fresh = False
 
     def set_eps(self, eps: Tensor) -> None:
-        """Go on at another eps from the same potentials."""
+        """Continue with another eps from the same potentials."""
         self._absorb()
         old = self.problems
         self.problems = Problems(old.cost, old.a, old.b, eps, old.rho)
         self.fresh = True
 
     def select(self, keep: Tensor) -> Iteration:
-        """The state of some of the problems."""
+        """Return the state of some of the problems."""
         self._absorb()
         rest = Iteration(self.problems.part(keep), self.f[keep], self.g[keep])
         rest.fresh, rest.shift, rest.stride = self.fresh, self.shift[keep], self.stride[keep]
         return rest
 
     def potentials(self, which: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """f (P, n, 1) and g (P, m, 1), of some of the problems."""
+        """Return f (P, n, 1) and g (P, m, 1) of some of the problems."""
         f, g = self.f[which], self.g[which]
         if self.used is None:
             return f, g
@@ -92,7 +91,7 @@ class Iteration:
         return f + eps * rows, g + eps * columns
 
     def error(self) -> Tensor:
-        """(P,) L1 distance of the row sums of the plan from what f asks for, relative; its column sums are exact."""
+        """Return the relative L1 error of the row sums of the plan, (P,); its column sums are exact."""
         self._require_kernel()
         target, rho = self.problems.a, self.problems.rho[0]
         if math.isfinite(rho):
@@ -102,10 +101,10 @@ class Iteration:
         return off.to(self.f.dtype).nan_to_num(nan=math.inf)
 
     def balance(self) -> None:
-        """Move a constant between f and g to where the dual of a KL-relaxed problem is highest.
+        """Shift a constant between f and g to maximize the dual of a KL-relaxed problem.
 
-        Sweeps alone find that constant at the rate rho / (rho + eps) only. See Séjourné, Vialard and Peyré, Faster
-        unbalanced optimal transport: translation invariant Sinkhorn and 1-D Frank-Wolfe, 2022.
+        Sweeps alone converge to this constant at the rate rho / (rho + eps) only. See Séjourné, Vialard and Peyré,
+        Faster unbalanced optimal transport: translation invariant Sinkhorn and 1-D Frank-Wolfe, 2022.
         """
         rho_a, rho_b = self.problems.rho
         if math.isinf(rho_a) and math.isinf(rho_b):
@@ -119,9 +118,9 @@ class Iteration:
         self._known_sizes = None
 
     def _sizes(self) -> tuple[float, float]:
-        """How much log u or log v may change in one sweep, and how large they are.
+        """Return bounds on the change of log u and log v in one sweep, and their size.
 
-        The change is infinite where a relaxed side would ask the kernel for sums that its type cannot hold.
+        The bound is infinite if a relaxed side needs kernel sums outside the range of the dtype.
         """
         if self._known_sizes is None:
             self._require_kernel()
@@ -138,7 +137,7 @@ class Iteration:
         return self._known_sizes
 
     def _excess(self) -> Tensor:
-        """(P, n, 1) row sums over what f asks for, less 1; zero at the solution."""
+        """Return the relative excess of the row sums, (P, n, 1); zero at the solution."""
         rho = self.problems.rho[0]
         if math.isinf(rho):
             wanted = 1 if self.used is None else self.used[0]
@@ -182,7 +181,7 @@ class Iteration:
         self._known_sizes = None
 
     def _logarithmic_sweep(self) -> None:
-        """One sweep that forms no exponential of a large number."""
+        """Sweep in the log domain."""
         self._absorb()
         problems, dtype, eps = self.problems, self.f.dtype, self.problems.eps
         log_a, log_b = problems.a.to(dtype).log(), problems.b.to(dtype).log()
@@ -198,7 +197,7 @@ class Iteration:
 
 
 class _Hard:
-    """The half-step of a hard marginal: from the sums of the other side to weights × scaling, scaling = 1 / sums."""
+    """Half-step for a hard marginal: from the sums of the other side to weights × scaling, scaling = 1 / sums."""
 
     power: Tensor | float = 1.0
 
@@ -209,32 +208,32 @@ class _Hard:
         torch.div(self.weights, sums, out=out)
 
     def start(self, weights: Tensor, sums: Tensor | None, length: Tensor | None) -> None:
-        """Take the weights; with a length, prepare strides that begin where the given sums led."""
+        """Set the weights; with a length, prepare over-relaxed steps from the given sums."""
         self.weights = weights
         if length is not None:
             self.scaling = torch.ones_like(weights) if sums is None else self.logarithm(sums).exp().to(weights.dtype)
             self.memory, self.exponent = 1 - length, (-length * self.power).to(weights.dtype)
 
     def stride(self, sums: Tensor, out: Tensor) -> None:
-        """A step ``length`` times as far in the logarithm."""
+        """Step that is ``length`` times as long in the logarithm."""
         self.scaling = self.scaling.pow(self.memory).mul_(sums.pow(self.exponent))
         torch.mul(self.weights, self.scaling, out=out)
 
     def logarithm(self, sums: Tensor) -> Tensor:
-        """log of the scaling that a step makes of these sums."""
+        """Return the logarithm of the scaling for these sums."""
         return sums.to(self.exact).log().neg_()
 
     def size(self, sums: Tensor) -> Tensor:
-        """The largest absolute logarithm among them."""
+        """Return the largest absolute logarithm."""
         return torch.stack(sums.aminmax()).log().abs().amax()
 
     def reach(self) -> float | Tensor:
-        """The largest absolute logarithm of the sums that the absorbed part asks for."""
+        """Return the largest absolute logarithm of the sums that the absorbed part requires."""
         return 0.0
 
 
 class _Relaxed(_Hard):
-    """The half-step of a KL-relaxed marginal, scaling = (sums · exp(absorbed / rho))^(−power)."""
+    """Half-step for a KL-relaxed marginal, scaling = (sums · exp(absorbed / rho))^(−power)."""
 
     power: Tensor
 

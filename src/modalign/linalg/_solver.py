@@ -1,4 +1,4 @@
-"""When to stop, where to start, how far to step: what surrounds the sweeps of :mod:`modalign.linalg._scaling`."""
+"""Initialization, step length and stopping of the sweeps of :mod:`modalign.linalg._scaling`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _WORTH = 50  # sweeps still to go from which over-relaxation pays for its powers
 def solve(
     problems: Problems, start: tuple[Tensor, Tensor] | None, *, max_sweeps: int, tolerance: float, check_every: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """f (P, n, 1), g (P, m, 1), marginal error (P,), sweeps (P,) of P problems.
+    """Solve P problems; return f (P, n, 1), g (P, m, 1), marginal errors (P,) and numbers of sweeps (P,).
 
-    Each problem is looked at every ``check_every`` of its own sweeps and stops by its own error, so its result does
-    not depend (beyond rounding) on what else is in the batch. With ``tolerance = 0`` all sweeps are textbook sweeps:
-    no ladder, no over-relaxation.
+    Each problem is checked every ``check_every`` sweeps and stops by its own error, so its result does not depend on
+    the rest of the batch, up to rounding. With ``tolerance = 0`` all sweeps are standard Sinkhorn sweeps without eps
+    scaling and over-relaxation.
     """
     target = problems.eps
     if tolerance == 0:  # only a fixed point to the last bit ends it early, and that is seldom seen soon
@@ -74,11 +74,11 @@ def solve(
 def _set_stride(
     state: Iteration, before: Tensor | None, now: Tensor, eligible: Tensor, tolerance: float, sweeps: int
 ) -> bool:
-    """Set the over-relaxation of every problem from the rate of its last sweeps; is any of them over-relaxed?
+    """Set the over-relaxation of each problem from the rate of its last sweeps; return whether any is over-relaxed.
 
-    Sinkhorn is block Gauss-Seidel: of its rate eta follows the best factor ``2 / (1 + sqrt(1 - eta))``, and eta
-    follows from the rate seen under any smaller factor (Young's formula). See Lehmann, von Renesse, Sambale and
-    Uschmajew, A note on overrelaxation in the Sinkhorn algorithm, 2022.
+    Sinkhorn is block Gauss-Seidel with rate eta; the optimal factor is ``2 / (1 + sqrt(1 - eta))``, and eta follows
+    from the rate observed with any smaller factor (Young's formula). See Lehmann, von Renesse, Sambale and Uschmajew, A
+    note on overrelaxation in the Sinkhorn algorithm, 2022.
     """
     if before is None:
         return False
@@ -96,7 +96,7 @@ def _set_stride(
 
 
 class _Ladder:
-    """A start at a larger eps for problems whose cost spreads over many eps; one rung a block of sweeps."""
+    """Epsilon scaling for problems with a large range of cost / eps; eps decreases with each block of sweeps."""
 
     def __init__(self, spread: Tensor, blocks: int) -> None:
         self.log_ratio = (spread / _LADDER_TOP).clamp_min(1).log().where(spread > _LADDER_ABOVE, 0.0)
@@ -104,6 +104,6 @@ class _Ladder:
         self.height = int(self.rungs.amax())
 
     def factor(self, block: int) -> Tensor:
-        """(P, 1, 1) eps of this block over the eps asked for."""
+        """Return the ratio of the eps of this block to the final eps, (P, 1, 1)."""
         left = (1 - block / self.rungs.clamp_min(1)).clamp_min(0).where(self.rungs > block, 0.0)
         return (self.log_ratio * left).exp()

@@ -1,4 +1,4 @@
-"""Temperature scaling: probabilities that mean what they say, without changing any decision."""
+"""Temperature scaling and calibration errors."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _FLATTEST = 1e-3  # a spread of the scaled logits at which all classes count as 
 
 @dataclass(frozen=True)
 class Temperature:
-    """A fitted temperature and what it does to the data it was fitted on.
+    """Fitted temperature, with its effect on the data of the fit.
 
     Attributes
     ----------
     value : float
         T > 0; probabilities are ``softmax(logits / T)``.
     nll_before, nll_after : float
-        Mean negative log-likelihood in nats with T = 1 and with T.
+        Mean negative log-likelihood in nats with temperature 1 and T.
     ece_before, ece_after : float
-        Expected calibration error, 15 bins of equal width.
+        Expected calibration error with temperature 1 and T, 15 bins of equal width.
     bounded : bool
-        The likelihood alone would have asked for T → 0 (every label already on top) or T → ∞ (the logits say nothing
-        about the labels), and a bound was taken instead.
+        Whether the maximum of the likelihood is at T → 0 (every label has the highest logit) or T → ∞ (the logits carry
+        no information about the labels), so that a bound was used instead.
     """
 
     value: float
@@ -49,15 +49,15 @@ class Temperature:
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> Temperature:
-    r"""The temperature of least negative log-likelihood.
+    r"""Fit the temperature that minimizes the negative log-likelihood.
 
     With :math:`\beta = 1/T` the objective
     :math:`\frac1n \sum_i \big[\log \sum_c e^{\beta z_{ic}} - \beta z_{i y_i}\big]` is convex; its derivative,
     the mean of :math:`E_p[z] - z_y`, is monotone, and its root is found by Newton steps kept inside a bracket.
 
-    Where every label already has the highest logit the optimum is T = 0, certainty after n examples. The rule of
-    succession bounds it: T is never so small that the mean confidence exceeds (n + 1) / (n + 2). At the other end,
-    logits that do not favor the labels leave a T so large that all classes are equally probable.
+    If every label has the highest logit, the optimum is T = 0. The rule of succession gives a lower bound for T: the
+    mean confidence does not exceed (n + 1) / (n + 2). If the logits do not favor the labels, T is so large that all
+    classes are equally probable.
 
     Parameters
     ----------
@@ -69,8 +69,8 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> Temperature:
     Returns
     -------
     Temperature
-        ``fit_temperature(c * logits).value`` is c times that of ``logits``. About ten passes of O(n C), in bounded
-        memory beside the logits.
+        ``fit_temperature(c * logits).value`` is c times that of ``logits``. Cost: about ten passes of O(n C), with
+        bounded additional memory.
 
     Raises
     ------
@@ -98,12 +98,12 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> Temperature:
 
 
 def expected_temperature(logits: Tensor, labels: Tensor, *, spread: float = 0.5) -> float:
-    r"""The likeliest temperature of logits that are about right, from few labels.
+    r"""Estimate the temperature from few labels, with a log-normal prior around 1.
 
     .. math:: \max_T \sum_i \log \operatorname{softmax}(z_i / T)_{y_i} - \frac{(\log T)^2}{2 \sigma^2}
 
-    With the trained scale of an encoder, its temperature is known to a factor of about two before any label is; so
-    the estimate is within bounds for a single label, and :func:`fit_temperature` for many.
+    With the trained scale of an encoder, the temperature is known up to a factor of about two without labels. The
+    estimate is therefore bounded for a single label and approaches :func:`fit_temperature` for many.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def expected_temperature(logits: Tensor, labels: Tensor, *, spread: float = 0.5)
     Returns
     -------
     float
-        T. Cost O(n C) a step of a bounded search.
+        T. Cost: O(n C) per step of a bounded search.
 
     Raises
     ------
@@ -133,9 +133,9 @@ def expected_temperature(logits: Tensor, labels: Tensor, *, spread: float = 0.5)
 
 
 def sharpened(logits: Tensor, scale: float, growth: float) -> float:
-    """The scale for models that learn from more images than those whose held-out logits ``scale`` calibrates.
+    """Scale for a model trained on more images than the models that ``scale`` was fitted for.
 
-    They are better, so their mean confidence is raised by ½ log₂ ``growth`` in log-odds.
+    Its accuracy is expected to be higher, so the mean confidence is raised by ½ log₂ ``growth`` in log-odds.
 
     Parameters
     ----------
@@ -144,12 +144,12 @@ def sharpened(logits: Tensor, scale: float, growth: float) -> float:
     scale : float
         1 / T.
     growth : float
-        How many labeled images per class the final model has for one that those had; up to 1 changes nothing.
+        Ratio of labeled images per class of the final model to those of the held-out models; no effect up to 1.
 
     Returns
     -------
     float
-        The scale for the final model, at least ``scale``. Cost 40 passes of O(n C).
+        Scale for the final model, at least ``scale``. Cost: 40 passes of O(n C).
     """
     if growth <= 1:
         return scale
@@ -169,31 +169,31 @@ def sharpened(logits: Tensor, scale: float, growth: float) -> float:
 def expected_calibration_error(
     probabilities: Tensor, labels: Tensor, *, bins: int = 15, scheme: Literal["width", "mass"] = "width"
 ) -> float:
-    r"""How far confidence and accuracy lie apart, :math:`\sum_b \frac{n_b}{n} |\mathrm{acc}_b - \mathrm{conf}_b|`.
+    r"""Expected calibration error, :math:`\sum_b \frac{n_b}{n} |\mathrm{acc}_b - \mathrm{conf}_b|`.
 
-    Confidence is the highest probability of a row, and a row is right if its first highest class is the label.
+    The confidence is the highest probability of a row; a row is correct if its first highest class is the label.
 
     Parameters
     ----------
     probabilities : Tensor of shape (n, C)
-        Each row a distribution.
+        Rows sum to 1.
     labels : Tensor of shape (n,)
         Class indices.
     bins : int, default=15
-        How many groups of similar confidence.
+        Number of bins.
     scheme : {"width", "mass"}, default="width"
-        ``"width"`` cuts (0, 1] into equal intervals, as the literature reports it; ``"mass"`` puts equally many rows
-        into each bin (equal confidences stay together), which is less biased where most confidences are high.
+        ``"width"`` divides (0, 1] into equal intervals, as in the literature; ``"mass"`` puts equally many rows into
+        each bin (equal confidences share a bin), which is less biased if most confidences are high.
 
     Returns
     -------
     float
-        A number in [0, 1].
+        Value in [0, 1].
 
     Raises
     ------
     InputError
-        Rows that are no distribution, labels outside 0…C − 1, fewer than one bin.
+        Rows do not sum to 1, labels are outside 0…C − 1, or there are no bins.
 
     References
     ----------
@@ -220,7 +220,7 @@ def _calibration_error(p: Tensor, y: Tensor, bins: int = 15, scheme: str = "widt
 
 @dataclass(frozen=True)
 class _State:
-    """The softmax of ``beta * z`` in numbers; derivatives are with respect to beta."""
+    """Statistics of the softmax of ``beta * z``, with derivatives with respect to beta."""
 
     nll: float
     slope: float  # of the nll; increases with beta
@@ -254,7 +254,7 @@ class _State:
 
 
 def _best_scale(z: Tensor, y: Tensor, lowest: float) -> tuple[float, bool]:
-    """The beta = 1/T of least nll at which the confidence is still warranted, and whether a bound decided."""
+    """Return the beta = 1/T of minimal nll within the bounds, and whether a bound is active."""
     if _State.at(z, y, lowest).slope >= 0:
         return lowest, True
     n = len(z)
@@ -280,7 +280,7 @@ def _best_scale(z: Tensor, y: Tensor, lowest: float) -> tuple[float, bool]:
 
 
 def _increasing_root(function: Callable[[float], tuple[float, float]], low: float, high: float) -> float:
-    """The zero of an increasing function between two positive ends: Newton steps, bisection where they fail."""
+    """Find the zero of an increasing function between two positive ends by Newton steps with bisection."""
     x = math.sqrt(low * high)
     for _ in range(100):
         value, slope = function(x)

@@ -1,4 +1,4 @@
-"""How far class shares are from uniform."""
+"""Divergence of class shares from the uniform distribution."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def divergence_from_uniform(counts: Tensor) -> Tensor:
-    """KL(p ‖ uniform) in nats of histograms or shares (…, K): 0 where all classes are even, log K where there is one.
+    """KL(p ‖ uniform) in nats of histograms or shares (…, K): 0 for equal shares, log K for a single class.
 
-    In float64; 0 where there is nothing at all.
+    Computed in float64; 0 for an empty histogram.
     """
     total = counts.double().sum(dim=-1, keepdim=True)
     p = counts.double() / torch.where(total > 0, total, 1.0)

@@ -1,4 +1,4 @@
-"""Gaussians fitted to vectors, the distances between them, and the modality gap in three numbers."""
+"""Gaussians fitted to vectors, distances between Gaussians, and measures of the modality gap."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Gaussian:
 
     @classmethod
     def fit(cls, X: Tensor) -> Self:
-        """Maximum likelihood from (n, d) rows, n ≥ 1: the mean, and the covariance divided by n. O(n d²)."""
+        """Fit by maximum likelihood to (n, d) rows, n ≥ 1, with the covariance divided by n. O(n d²)."""
         X = real(X, "X", ndim=2).detach()
         if 0 in X.shape:
             raise InputError(f"Expected at least one row and one column, got shape {tuple(X.shape)}.")
@@ -51,7 +51,7 @@ class Gaussian:
         return cls(mean, centred.mT @ centred / len(X))
 
     def axes(self) -> tuple[Tensor, Tensor]:
-        """Variances (r,) and directions (d, r) of the support, in rising order; rounding noise is left out."""
+        """Return variances (r,) and directions (d, r) of the support, ascending, without rounding noise."""
         values, vectors = torch.linalg.eigh((self.covariance + self.covariance.mT) / 2)
         largest = float(values[-1].clamp_min(0))
         noise = len(values) * torch.finfo(values.dtype).eps * largest
@@ -65,13 +65,13 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class ModalityGap:
-    """How far apart images and texts lie, as in the figures of CMM.
+    """Distances between the distributions of images and texts, as in the figures of CMM.
 
     Attributes
     ----------
     kl_pca2 : float
         KL(images ‖ texts) in nats between Gaussians in the common plane of largest variance; infinite with fewer than
-        three texts, which leave no area.
+        three texts, whose covariance is singular.
     wasserstein2 : float
         Distance between Gaussians in all d dimensions.
     centroid_distance : float
@@ -85,7 +85,7 @@ class ModalityGap:
 
 @dataclass(frozen=True)
 class Plane:
-    """The two directions of largest variance of some vectors.
+    """Plane of the two directions of largest variance.
 
     Attributes
     ----------
@@ -113,8 +113,7 @@ def kl(p: Gaussian, q: Gaussian) -> float:
         \tfrac12\big[\mathrm{tr}(\Sigma_q^{-1}\Sigma_p) + (\mu_q-\mu_p)^\top\Sigma_q^{-1}(\mu_q-\mu_p) - r
         + \log\tfrac{|\Sigma_q|}{|\Sigma_p|}\big]
 
-    on the common support, of dimension r. Infinite where the supports differ: a singular p has no density with
-    respect to a q of more dimensions, and p puts mass where a q of fewer has none. O(d³).
+    on the common support, of dimension r. Infinite if the supports differ. O(d³).
     """
     _same_width(p, q)
     variances_q, axes_q = q.axes()
@@ -133,15 +132,15 @@ def kl(p: Gaussian, q: Gaussian) -> float:
 
 
 def wasserstein2(p: Gaussian, q: Gaussian) -> float:
-    r"""The Wasserstein-2 distance (not its square), finite for any two covariances.
+    r"""Wasserstein-2 distance (not squared) between Gaussians, finite for any two covariances.
 
     .. math::
         W_2^2 = \lVert\mu_p-\mu_q\rVert^2 + \mathrm{tr}\big(\Sigma_p + \Sigma_q
         - 2(\Sigma_p^{1/2}\Sigma_q\Sigma_p^{1/2})^{1/2}\big)
 
     The trace of the last root is the nuclear norm of :math:`L_p^\top L_q` with :math:`\Sigma = L L^\top` from the
-    eigenvectors of each: no square root of rounding noise is taken, so rank-deficient covariances keep their digits.
-    O(d³); equal Gaussians give about 1e-8 of their size, not 0.
+    eigenvectors of each, which is accurate for rank-deficient covariances. O(d³). For equal Gaussians the result is
+    about 1e-8 of their scale, not 0.
 
     References
     ----------
@@ -157,7 +156,7 @@ def wasserstein2(p: Gaussian, q: Gaussian) -> float:
 
 
 def principal_plane(*sets: Tensor) -> Plane:
-    """PCA to two dimensions of all sets together, every row counting once; d ≥ 2. O(n d² + d³)."""
+    """PCA of all sets together to two dimensions, with equal weight per row; d ≥ 2. O(n d² + d³)."""
     if not sets or len({X.shape[-1] for X in sets}) != 1:
         raise InputError(f"Expected vectors of one width, got {[tuple(X.shape) for X in sets]}.")
     together = Gaussian.fit(torch.cat([real(X, "X", ndim=2).to(wide(X.device)) for X in sets]))
@@ -172,7 +171,7 @@ def principal_plane(*sets: Tensor) -> Plane:
 
 
 def modality_gap(X_image: Tensor, X_text: Tensor) -> ModalityGap:
-    """The distance between image vectors (n, d) and text vectors (m, d), taken as they are (normalize them first).
+    """Modality gap between image vectors (n, d) and text vectors (m, d), which should be normalized.
 
     Cost O((n + m) d² + d³).
 

@@ -1,6 +1,6 @@
-"""Reading arguments: what every function of this package asks of its tensors, said once.
+"""Validation and conversion of tensor arguments.
 
-Half precision and integers are computed and returned in float32; float32 and float64 stay what they are.
+Half precision and integers are converted to float32; float32 and float64 are kept.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SHORT, LONG = 1e-9, 1e9  # lengths of rows whose squares neither vanish nor over
 
 
 def real(tensor: Tensor, name: str, *, ndim: int | None = None, finite: bool = True) -> Tensor:
-    """``tensor`` in float32 or float64, checked for its number of dimensions and for NaN and infinity."""
+    """Convert ``tensor`` to float32 or float64 after checking its number of dimensions and for NaN and infinity."""
     if not isinstance(tensor, Tensor):
         raise InputError(f"Expected {name} to be a torch tensor, got {type(tensor).__name__}; use torch.as_tensor.")
     if ndim is not None and tensor.ndim != ndim:
@@ -45,14 +45,14 @@ def require_finite(tensor: Tensor, name: str) -> None:
 
 
 def ordinary(lengths: Tensor) -> bool:
-    """Whether all rows of these lengths are finite, not zero, and squared without loss in float32."""
+    """Return whether all row lengths are finite, nonzero, and can be squared in float32 without loss."""
     return bool(((lengths > SHORT) & (lengths < LONG)).all())
 
 
 def power_of_two(X: Tensor) -> Tensor:
-    """(…, 1) for every row the power of two that brings its largest entry into [1, 2); dividing by it is exact.
+    """Return for each row the power of two that scales its largest entry into [1, 2), (…, 1); the division is exact.
 
-    It is 1 for a zero row. A subnormal row gets the smallest normal number and stays below 1.
+    It is 1 for a zero row, and the smallest normal number for a subnormal row.
     """
     limits = torch.finfo(X.dtype)
     lowest, highest = (math.frexp(value)[1] - 1 for value in (limits.tiny, limits.max))
@@ -61,10 +61,10 @@ def power_of_two(X: Tensor) -> Tensor:
 
 
 def single(X: Tensor) -> Tensor:
-    """``X`` (…, d) in float32, where every row keeps its direction.
+    """Convert ``X`` (…, d) to float32 and preserve the direction of every row.
 
-    A row of float64 that float32 would make infinite, zero or coarse is divided by a power of two first. All other
-    rows keep their length.
+    Rows of float64 outside the range or precision of float32 are divided by a power of two first. All other rows keep
+    their length.
     """
     if X.dtype != torch.float64 or not X.numel():
         return X.float()
@@ -74,13 +74,13 @@ def single(X: Tensor) -> Tensor:
 
 
 def _largest(X: Tensor) -> Tensor:
-    """(…, 1) the largest absolute entry of every row, without a copy of the size of ``X``."""
+    """Return the largest absolute entry of each row, (…, 1), without a copy of ``X``."""
     X = X.detach()
     return torch.maximum(X.amax(dim=-1, keepdim=True), -X.amin(dim=-1, keepdim=True))
 
 
 def pair(X: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
-    """Two finite matrices with the same rows, in their common type."""
+    """Return two finite matrices with equal numbers of rows in their common dtype."""
     X, Y = real(X, "X", ndim=2), real(Y, "Y", ndim=2)
     if len(X) != len(Y) or len(X) == 0:
         raise InputError(f"Expected X and Y with the same rows, at least one; got {len(X)} and {len(Y)}.")
@@ -89,7 +89,7 @@ def pair(X: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def class_indices(y: Tensor, n: int, n_classes: int, *, lowest: int = 0) -> Tensor:
-    """``y`` as n class indices in ``lowest``…n_classes − 1."""
+    """Return ``y`` as n class indices in ``lowest``…n_classes − 1."""
     if not isinstance(y, Tensor) or y.shape != (n,) or y.is_floating_point() or y.is_complex():
         got = f"{y.dtype} of shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
         raise InputError(f"Expected a tensor of {n} integer labels, one per row, got {got}.")
@@ -99,5 +99,5 @@ def class_indices(y: Tensor, n: int, n_classes: int, *, lowest: int = 0) -> Tens
 
 
 def wide(device: torch.device) -> torch.dtype:
-    """The type for sums that must not lose digits: float64 wherever the device has it."""
+    """Return the dtype for accumulation: float64 if the device supports it."""
     return torch.float32 if device.type == "mps" else torch.float64

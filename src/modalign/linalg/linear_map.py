@@ -1,4 +1,4 @@
-"""What every fit of a linear map returns."""
+"""Result of a fit of a linear map."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from modalign.linalg.inputs import real
 
 @dataclass(frozen=True)
 class LinearMap:
-    """x ↦ x W + bias on rows, and how well it was determined.
+    """Linear map x ↦ x W + bias of rows, with residual, condition and rank of the fit.
 
     Attributes
     ----------
     weight : Tensor of shape (dx, dy)
         W.
     bias : Tensor of shape (dy,) or None
-        Or None.
+        Bias, or None.
     residual : float or None
-        ‖X W + bias − Y‖_F / ‖Y‖_F on the data of the fit (0 if both are zero); None where the fit saw only products of
-        the data.
+        ‖X W + bias − Y‖_F / ‖Y‖_F on the data of the fit (0 if both are zero); None if the fit used products of the
+        data only.
     condition : float
-        Ratio of the largest to the smallest singular value that was divided by (ridge) or whose direction was kept
-        (Procrustes); infinite if there was none. Its reciprocal bounds how much of the input's precision is left.
+        Ratio of the largest to the smallest singular value that was inverted (ridge) or whose direction was kept
+        (Procrustes); infinite if there is none.
     rank : int
-        How many directions the data determine; the weight is the one of least norm on all others.
+        Number of directions that the data determine; the weight has minimal norm on all others.
     """
 
     weight: Tensor = field(repr=False)
@@ -37,7 +37,7 @@ class LinearMap:
     rank: int
 
     def apply(self, X: Tensor) -> Tensor:
-        """(n, dx) rows to (n, dy); half precision in float32."""
+        """Map (n, dx) rows to (n, dy); half precision is computed in float32."""
         X = real(X, "X", finite=False)
         if X.shape[-1] != len(self.weight):
             raise InputError(f"Expected rows of width {len(self.weight)}, got shape {tuple(X.shape)}.")

@@ -1,4 +1,4 @@
-"""AdamW on several tensors at once, with gradients given, and learning rates along half a cosine."""
+"""AdamW on several tensors at once with given gradients, and cosine learning rates."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8  # of AdamW
 
 
 def half_cosine(done: float, length: float, highest: float, lowest: float = 0.0) -> float:
-    """The rate after ``done`` of ``length`` on half a cosine: ``highest`` at its beginning, ``lowest`` at its end."""
+    """Cosine decay from ``highest`` to ``lowest`` over ``length``, evaluated at ``done``."""
     return lowest + (highest - lowest) * (1 + math.cos(math.pi * done / length)) / 2
 
 
 def cosine_rates(steps: int, highest: float, *, warmup: int = 0, lowest: float = 0.0) -> list[float]:
-    """The learning rate of every step: a line up over ``warmup`` steps, then half a cosine from highest to lowest."""
+    """Learning rate of every step: linear warmup over ``warmup`` steps, then cosine decay from highest to lowest."""
     rest = max(1, steps - warmup)
     line = [highest * (step + 1) / warmup for step in range(min(warmup, steps))]
     return line + [half_cosine(step, rest, highest, lowest) for step in range(steps - len(line))]
@@ -27,7 +27,7 @@ def cosine_rates(steps: int, highest: float, *, warmup: int = 0, lowest: float =
 
 @dataclass(frozen=True)
 class Descent:
-    """One tensor on its way down, changed in place: the learning rate of every step, and the decoupled decay."""
+    """Tensor to optimize in place, with the learning rate of every step and the decoupled weight decay."""
 
     parameter: Tensor
     rates: Sequence[float]
@@ -35,19 +35,19 @@ class Descent:
 
 
 class AdamW:
-    """AdamW with decoupled decay on several tensors: candidates for one another, or parts of a whole.
+    """AdamW with decoupled weight decay on several tensors.
 
-    Tensors that share their learning rates take one call together: for small ones a call costs more than its work.
+    Tensors with equal learning rates are updated in one call, which is faster for small tensors.
 
     Parameters
     ----------
     descents : sequence of Descent
-        The tensors, changed in place, all with as many steps.
+        Tensors, changed in place, with equal numbers of steps.
 
     Attributes
     ----------
     steps : int
-        The number of steps done.
+        Number of steps done.
     """
 
     def __init__(self, descents: Sequence[Descent]) -> None:
@@ -58,7 +58,7 @@ class AdamW:
         self._group()
 
     def step(self, slopes: Sequence[Tensor] | Tensor) -> None:
-        """One step against the gradients ``slopes``, one per tensor."""
+        """Take one step with the gradients ``slopes``, one per tensor."""
         for numbers, parameters, first, second, counts in self._groups:
             rate = self._descents[numbers[0]].rates[self.steps]
             decays = [self._descents[number].weight_decay for number in numbers]
@@ -74,7 +74,7 @@ class AdamW:
         self.steps += 1
 
     def keep(self, numbers: Sequence[int], parameters: Sequence[Tensor]) -> None:
-        """Go on with some of the tensors alone, whose values are now in ``parameters``."""
+        """Continue with some of the tensors only, whose values are now in ``parameters``."""
         self._descents = [
             replace(self._descents[number], parameter=parameter)
             for number, parameter in zip(numbers, parameters, strict=True)
@@ -84,7 +84,7 @@ class AdamW:
         self._group()
 
     def _group(self) -> None:
-        """The tensors with equal rates: their numbers, and what a call needs of them."""
+        """Group tensors with equal rates."""
         by_rates: dict[tuple[float, ...], list[int]] = {}
         for number, descent in enumerate(self._descents):
             by_rates.setdefault(tuple(descent.rates), []).append(number)
@@ -107,21 +107,21 @@ def descend(
     observe: Callable[[int], bool | None] | None = None,
     observe_after: Collection[int] = (),
 ) -> Tensor:
-    """All steps of :class:`AdamW`.
+    """Run all steps of :class:`AdamW`.
 
     Parameters
     ----------
     descents : sequence of Descent
-        All with as many steps.
+        Tensors, with equal numbers of steps.
     gradients : callable
-        Step → losses, one a tensor, and their gradients at the tensors as they are then.
+        Function of the step that returns the losses, one per tensor, and their gradients at the current values.
     observe : callable or None, default=None
-        Called with the number of steps done, whenever that is in ``observe_after``; True ends the descent.
+        Called after each number of steps in ``observe_after``; returning True stops the optimization.
 
     Returns
     -------
     Tensor of shape (steps done, tensors)
-        Losses, each before its step.
+        Losses before each step.
     """
     optimizer, wanted = AdamW(descents), frozenset(observe_after)
     losses = torch.empty(len(descents[0].rates), len(descents), device=descents[0].parameter.device)

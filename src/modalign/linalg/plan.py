@@ -1,4 +1,4 @@
-"""A transport plan and the numbers that say how far to trust it."""
+"""Transport plan with its marginal error and convergence."""
 
 from __future__ import annotations
 
@@ -22,29 +22,28 @@ class _Statistics(NamedTuple):
 
 @dataclass(frozen=True)
 class TransportPlan:
-    """A transport plan, or a batch of them, and how far to trust it. ``...`` are the leading dimensions of the cost.
+    """Transport plan or batch of plans, with convergence. ``...`` are the leading dimensions of the cost.
 
-    The plan is held by its potentials; the (..., n, m) ``coupling`` is formed when it is asked for.
+    The plan is stored by its potentials; the (..., n, m) ``coupling`` is computed on access.
 
     Attributes
     ----------
     cost_matrix : Tensor of shape (..., n, m)
-        C as it was given, in the working type, not copied.
+        Cost C in the working dtype, not copied.
     epsilon : Tensor of shape (...,)
         Strength of the entropy.
     a, b : Tensor of shape (..., n)
-        And (..., m) the marginals asked for.
+        Requested marginals, (..., n) and (..., m).
     rho : tuple of (float, float)
-        KL strength of each marginal; infinite for a hard one.
+        KL penalty of each marginal; infinite for a hard one.
     potentials : tuple of (Tensor, Tensor)
-        f (..., n) and g (..., m) in float64, ``T = a ⊗ b · exp((f ⊕ g − C) / epsilon)``. What
-        ``start`` takes.
+        f (..., n) and g (..., m) in float64, ``T = a ⊗ b · exp((f ⊕ g − C) / epsilon)``. Accepted as ``start``.
     marginal_error : Tensor of shape (...,)
-        L1 distance between the row sums of the plan and what was asked for, relative to their total: 2 means nothing is
-        where it belongs. Column sums are exact. Under a KL-relaxed marginal, the distance from the optimality condition
-        ``T 1 = a exp(−f / rho)``.
+        L1 distance between the row sums of the plan and the requested marginal, relative to their total; at most 2.
+        Column sums are exact. For a KL-relaxed marginal, the distance from the optimality condition ``T 1 = a exp(−f /
+        rho)``.
     iterations : Tensor of shape (...,)
-        Sweeps made; one sweep is one update of f and one of g.
+        Number of sweeps; a sweep updates f and g once.
     converged : Tensor of shape (...,), bool
         ``marginal_error ≤ tolerance``.
     """
@@ -61,7 +60,7 @@ class TransportPlan:
 
     @property
     def coupling(self) -> Tensor:
-        """(..., n, m) the plan T itself, formed anew at every access."""
+        """Plan T, (..., n, m), computed on every access."""
         flat = self.cost_matrix.new_empty(len(self.problems), *self.cost_matrix.shape[-2:])
         for which, rows, part in self._parts():
             flat[which, rows] = part
@@ -69,7 +68,7 @@ class TransportPlan:
 
     @property
     def marginals(self) -> tuple[Tensor, Tensor]:
-        """The row sums (..., n) and column sums (..., m) that the plan has, in float64."""
+        """Row sums (..., n) and column sums (..., m) of the plan, in float64."""
         f, g = (torch.zeros_like(part) for part in self.flat_potentials)
         for which, rows, part in self._parts():
             part = part.to(f.dtype)
@@ -84,14 +83,14 @@ class TransportPlan:
 
     @property
     def entropy(self) -> Tensor:
-        """(...,) −Σ p log p in nats of the plan scaled to mass one; log(n m) is the most there is."""
+        """(...,) −Σ p log p in nats of the plan scaled to mass one; at most log(n m)."""
         return self._statistics.entropy
 
     @property
     def total_variation(self) -> Tensor:
-        """(...,) ½ Σ |p − p₁ ⊗ p₂|, how far the plan is from the product of its own marginals.
+        """(...,) ½ Σ |p − p₁ ⊗ p₂|, the distance of the plan from the product of its marginals.
 
-        0: the transport does nothing that a uniform plan would not do. Towards 1: it is an assignment.
+        0 for a product plan; close to 1 for a hard assignment.
         """
         return self._statistics.total_variation
 
@@ -99,7 +98,7 @@ class TransportPlan:
     def objective(self) -> Tensor:
         """(...,) ⟨T, C⟩ + epsilon KL(T | a ⊗ b) + Σ rho KL(marginal | asked for), in float64.
 
-        KL(p | q) = Σ p log(p / q) − p + q; a hard marginal adds nothing.
+        KL(p | q) = Σ p log(p / q) − p + q; a hard marginal contributes no term.
         """
         (f, g), (rows, columns) = self.potentials, self.marginals
         mass = rows.sum(dim=-1)
@@ -114,7 +113,7 @@ class TransportPlan:
 
     @property
     def problems(self) -> Problems:
-        """The same with one leading dimension, as the solver has it; a view wherever the cost is contiguous."""
+        """Return the problems with one leading dimension for the solver; a view if the cost is contiguous."""
         n, m = self.cost_matrix.shape[-2:]
         return Problems(
             self.cost_matrix.reshape(-1, n, m),
@@ -131,7 +130,7 @@ class TransportPlan:
         return f.reshape(-1, f.shape[-1], 1), g.reshape(-1, g.shape[-1], 1)
 
     def _parts(self) -> Iterator[tuple[slice, slice, Tensor]]:
-        """The plan in pieces: which problems, which rows, their entries."""
+        """Iterate over the plan in blocks: problems, rows, entries."""
         everything, (f, g) = self.problems, self.flat_potentials
         for which in tiles(everything.cost):
             problems = everything.part(which)

@@ -1,4 +1,4 @@
-"""Orthogonal and rectangular Procrustes: the isometry that carries one set of vectors onto another."""
+"""Orthogonal and rectangular Procrustes: the isometry that best maps one set of vectors to another."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ def procrustes(
     rotation: bool = False,
     rank_tolerance: float | None = None,
 ) -> LinearMap:
-    r"""The isometry of greatest agreement, :math:`\max_W \langle XW, Y\rangle` over :math:`\lVert W\rVert_2 \le 1`.
+    r"""Solve the Procrustes problem, :math:`\max_W \langle XW, Y\rangle` over :math:`\lVert W\rVert_2 \le 1`.
 
-    With :math:`X^\top Y = U S V^\top` the answer is the polar factor :math:`W = U V^\top` over the singular values
-    that are not zero. For dx ≤ dy (orthonormal rows) it is also the minimizer of :math:`\lVert XW - Y\rVert_F`; for
-    dx > dy it is a projection followed by a rotation. Directions that the data do not determine are mapped to zero,
-    which is the choice of minimum norm and does not depend on how the SVD was computed.
+    With :math:`X^\top Y = U S V^\top`, the solution is the polar factor :math:`W = U V^\top` over the nonzero singular
+    values. For dx ≤ dy (orthonormal rows) it also minimizes :math:`\lVert XW - Y\rVert_F`; for dx > dy it is a
+    projection followed by a rotation. Directions that the data do not determine are mapped to zero, which is the
+    solution of minimum norm.
 
     Parameters
     ----------
     X : Tensor of shape (n, dx)
-        Vectors, row i belonging to row i of Y.
+        Rows to map; row i corresponds to row i of Y.
     Y : Tensor of shape (n, dy)
         Rows to map to.
     scale : bool, default=False
-        Multiply W by the factor of least squares, :math:`\langle XW, Y\rangle / \lVert XW\rVert_F^2`.
+        Multiply W by the least-squares factor, :math:`\langle XW, Y\rangle / \lVert XW\rVert_F^2`.
     intercept : bool, default=False
-        Center both sides first; the bias then carries one mean onto the other.
+        Center both sides first; the bias then maps one mean to the other.
     complete : bool, default=False
-        Fill the undetermined directions, so that W has orthonormal rows (dx ≤ dy) or columns (dx ≥ dy): with what is
-        nearest to the identity there, which leaves a space in place where nothing is known about it.
+        Complete the undetermined directions so that W has orthonormal rows (dx ≤ dy) or columns (dx ≥ dy), with the map
+        nearest to the identity.
     rotation : bool, default=False
-        Demand determinant +1 (dx = dy; implies ``complete``); the least determined direction is flipped.
+        Require determinant +1 (dx = dy; implies ``complete``); the least determined direction is flipped if necessary.
     rank_tolerance : float or None, default=None
         Singular values below this share of the largest count as zero; default √max(dx, dy) times the precision of the
         input.
@@ -54,13 +54,13 @@ def procrustes(
     Returns
     -------
     LinearMap
-        LinearMap in the wider type of X and Y; ``rank`` and ``condition`` are those of XᵀY. SVD in float64, of an n × n
-        core if n < min(dx, dy) (see :func:`procrustes_from_factors`), else of XᵀY: O(n dx dy + dx dy min(dx, dy)).
+        In the wider dtype of X and Y; ``rank`` and ``condition`` are those of XᵀY. SVD in float64, of an n × n core if
+        n < min(dx, dy) (see :func:`procrustes_from_factors`), else of XᵀY: O(n dx dy + dx dy min(dx, dy)).
 
     Raises
     ------
     InputError
-        Different numbers of rows, NaN or infinity, ``rotation`` between spaces of different width.
+        The numbers of rows differ, an entry is not finite, or ``rotation`` is requested for dx ≠ dy.
 
     References
     ----------
@@ -87,7 +87,7 @@ def procrustes(
 def procrustes_from_factors(
     A: Tensor, B: Tensor, *, complete: bool = False, rotation: bool = False, rank_tolerance: float | None = None
 ) -> LinearMap:
-    r"""Procrustes of :math:`M = A^\top B` that never forms M, for K factors much shorter than the spaces are wide.
+    r"""Solve the Procrustes problem of :math:`M = A^\top B` without forming M, for K much smaller than dx and dy.
 
     Under soft assignments P (n, K) of images Z to K texts Y, :math:`Z^\top P Y = (P^\top Z)^\top Y` has these factors
     and rank K at most. With thin QR of both, :math:`A^\top = Q_A R_A` and :math:`B^\top = Q_B R_B`, the SVD is that of
@@ -96,16 +96,16 @@ def procrustes_from_factors(
     Parameters
     ----------
     A : Tensor of shape (K, dx)
-        For instance PᵀZ.
+        For example PᵀZ.
     B : Tensor of shape (K, dy)
-        For instance the texts.
+        For example the class texts.
     complete, rotation, rank_tolerance : bool, default=False
         As in :func:`procrustes`.
 
     Returns
     -------
     LinearMap
-        LinearMap without a residual. O((dx + dy) K² + K³ + dx dy K); with ``complete`` one SVD of dx × dy more.
+        Without residual. Cost: O((dx + dy) K² + K³ + dx dy K); with ``complete`` plus one SVD of dx × dy.
     """
     A, B = pair(A, B)
     weight, rank, condition = _polar(A.detach(), B.detach(), complete, rotation, rank_tolerance)
@@ -151,7 +151,7 @@ def _svd_of_product(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _svd(M: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The thin SVD, also where divide and conquer does not converge, as with hundreds of equal singular values."""
+    """Thin SVD with a fallback for inputs on which divide and conquer does not converge."""
     try:
         return torch.linalg.svd(M, full_matrices=False)
     except torch.linalg.LinAlgError:
@@ -163,8 +163,8 @@ def _svd(M: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _completed(U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
     """Bases (dx, m) and (dy, m), m = min(dx, dy), that begin with U and V.
 
-    On what U and V leave over, W becomes the polar factor of the identity seen there, best determined directions
-    first; where even the identity vanishes, canonical vectors fill up.
+    On the orthogonal complements of U and V, W is the polar factor of the restricted identity; remaining directions are
+    completed with canonical vectors.
     """
     (dx, rank), (dy, _) = U.shape, V.shape
     missing = min(dx, dy) - rank
@@ -180,7 +180,7 @@ def _completed(U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _filled(basis: Tensor, count: int) -> Tensor:
-    """``count`` more orthonormal columns: each the canonical vector farthest from all so far, made orthogonal."""
+    """Append ``count`` orthonormal columns: each time the canonical vector farthest from their span, orthogonalized."""
     for _ in range(count):
         farthest = int((1 - basis.square().sum(dim=1)).argmax())
         column = -basis @ basis[farthest]

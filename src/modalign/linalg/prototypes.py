@@ -1,4 +1,4 @@
-"""One vector per class: from sentences, from labeled images, from soft assignments."""
+"""Class prototypes from sentences, labeled images, or soft assignments."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from modalign.linalg.similarity import unit
 
 
 def text_prototypes(text: Tensor) -> Tensor:
-    r"""The mean direction of the sentences of each class, :math:`t_c = \sum_s \hat t_{cs} / \lVert\cdot\rVert`.
+    r"""Mean direction of the sentences of each class, :math:`t_c = \sum_s \hat t_{cs} / \lVert\cdot\rVert`.
 
-    Zero rows are absent sentences: they add nothing to the sum, so classes may have different numbers of sentences.
+    Zero rows are padding, so classes may have different numbers of sentences.
 
     Parameters
     ----------
     text : Tensor of shape (C, T, d)
-        Or (C, d) with one sentence per class.
+        Sentence vectors, or (C, d) with one sentence per class.
 
     Returns
     -------
@@ -28,7 +28,7 @@ def text_prototypes(text: Tensor) -> Tensor:
     Raises
     ------
     InputError
-        A class has no sentence, a number is NaN or infinite, or the shape is another.
+        A class has no sentence, an entry is not finite, or the shape is wrong.
 
     References
     ----------
@@ -45,12 +45,12 @@ def text_prototypes(text: Tensor) -> Tensor:
 
 
 def class_means(X: Tensor, y: Tensor, n_classes: int) -> Tensor:
-    r"""The mean direction of the images of each class, :math:`\mu_c = \sum_{y_i = c} \hat x_i / \lVert\cdot\rVert`.
+    r"""Mean direction of the images of each class, :math:`\mu_c = \sum_{y_i = c} \hat x_i / \lVert\cdot\rVert`.
 
     Parameters
     ----------
     X : Tensor of shape (n, d)
-        Image vectors, of any length: each counts as its direction.
+        Image vectors of any length; only directions are used.
     y : Tensor of shape (n,)
         Class indices; rows with −1 (unlabeled) are left out.
     n_classes : int
@@ -59,12 +59,12 @@ def class_means(X: Tensor, y: Tensor, n_classes: int) -> Tensor:
     Returns
     -------
     Tensor of shape (C, d)
-        Unit rows; zero only where the directions of a class cancel exactly. Cost O(n d).
+        Unit rows; zero only if the directions of a class cancel exactly. Cost O(n d).
 
     Raises
     ------
     InputError
-        Names the classes without an image; NaN; labels outside −1…C − 1.
+        A class has no image, an entry is NaN, or labels are outside −1…C − 1.
     """
     X = real(X, "X", ndim=2)
     y = class_indices(y, len(X), n_classes, lowest=-1).to(X.device)
@@ -80,19 +80,19 @@ def soft_prototypes(P: Tensor, X: Tensor) -> Tensor:
     Parameters
     ----------
     P : Tensor of shape (n, C)
-        Non-negative weights, for instance a transport plan; its scale does not matter.
+        Nonnegative weights, for example a transport plan; the scale has no effect.
     X : Tensor
-        vectors.
+        Vectors to average.
 
     Returns
     -------
     Tensor of shape (C, d)
-        Not normalized; a column of ``P`` without mass gives a zero row. One GEMM, O(n C d).
+        Not normalized; a column of ``P`` without mass gives a zero row. One matrix product, O(n C d).
 
     Raises
     ------
     InputError
-        Shapes that do not fit, negative weights that cancel, NaN or infinity in either argument.
+        Shapes do not match, weights are negative and cancel, or an entry is not finite.
 
     References
     ----------
@@ -115,4 +115,4 @@ def _require_all(present: Tensor, what: str) -> None:
     if missing:
         shown = ", ".join(map(str, missing[:10])) + (", …" if len(missing) > 10 else "")
         noun = "class" if len(missing) == 1 else f"{len(missing)} classes:"
-        raise InputError(f"Expected at least one {what} a class, got none for {noun} {shown} (counted from 0).")
+        raise InputError(f"Expected at least one {what} per class, got none for {noun} {shown} (counted from 0).")

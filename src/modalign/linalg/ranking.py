@@ -1,11 +1,12 @@
-r"""The adaptive ranking loss of images among class texts: one formula for LFA, GPUA and its comparisons.
+r"""Adaptive ranking loss of images and class texts, used by LFA and GPUA.
 
 With an image z of class y, unit class texts :math:`t_c`, :math:`d_c = \lVert \hat z - t_c \rVert` and the k classes
 :math:`\mathcal N` other than y whose texts have the largest cosine with z, the excess over each of them is
 
 .. math:: e_c = d_y - d_c + m_{y,c}, \qquad m_{y,c} = (1 - t_y^\top t_c) / s
 
-and the loss the mean of :math:`[e_c]_+`: margins are wide between classes that differ and narrow between like ones.
+and the loss is the mean of :math:`[e_c]_+`. Margins are large between dissimilar classes and small between similar
+ones.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ NEAR = 1e-6  # distances are clamped here, where their gradient would be infinit
 
 
 class Excess(NamedTuple):
-    """How far m images are from their own class texts, and beyond those of k competing ones.
+    """Distances of m images to their own class texts and to those of k competing classes, and their excess.
 
     Attributes
     ----------
@@ -42,12 +43,12 @@ def text_margins(text: Tensor, scale: float) -> Tensor:
 
 
 def hard_negatives(cosines: Tensor, labels: Tensor, k: int) -> Tensor:
-    """(m, k) the classes with the largest of (m, C) cosines, without the image's own."""
+    """Return the k classes with the largest of (m, C) cosines, except the own class of the image, (m, k)."""
     return cosines.detach().scatter(1, labels[:, None], -torch.inf).topk(k, dim=1).indices
 
 
 def distance(products: Tensor, square: Tensor | float = 2.0) -> Tensor:
-    """Between vectors with these inner products, whose squared lengths add up to ``square``."""
+    """Distance between vectors with these inner products, whose squared lengths add up to ``square``."""
     return (square - 2 * products).clamp_min(NEAR**2).sqrt()
 
 
@@ -65,9 +66,9 @@ def ranking_excess(
     negatives : Tensor of shape (m, k)
         Competing classes.
     margins : Tensor of shape (m, k)
-        Required of each of them.
+        Margins :math:`m_{y,c}`.
     square : Tensor or float, default=2.0
-        Squared lengths of image and text, added.
+        Sum of the squared lengths of image and text.
     """
     own = distance(products.gather(1, labels[:, None]), square)
     theirs = distance(products.gather(1, negatives), square)
@@ -75,7 +76,7 @@ def ranking_excess(
 
 
 class MapRanking:
-    """The loss of images (not normalized) against unit class texts T (C, d), with its gradient written out.
+    """Ranking loss of images (not normalized) and unit class texts T (C, d), with its analytic gradient.
 
     Parameters
     ----------
@@ -92,7 +93,7 @@ class MapRanking:
         self.margins = text_margins(T, margin_scale)
 
     def differentiate(self, Z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss of the rows Z (b, d) with classes y (b,), and its gradient (b, d)."""
+        """Return the mean loss of the rows Z (b, d) with classes y (b,), and its gradient (b, d)."""
         lengths = torch.linalg.vector_norm(Z, dim=1, keepdim=True).clamp_min(1e-12)
         rows = Z / lengths
         cosines = rows @ self.T.T

@@ -1,4 +1,4 @@
-"""None of these: telling images of the known classes from everything else, with a guarantee on the known ones."""
+"""Rejection of images of unknown classes, with a guaranteed rate for images of known classes."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Confidence = Literal["probability", "margin", "score"]
 
 @dataclass(frozen=True)
 class Rejection:
-    """How sure a classifier is of images of its own classes, as the measure for new ones.
+    """Confidences of held-out images of the known classes, the reference distribution for new images.
 
     Attributes
     ----------
     kind : {"probability", "margin", "score"}
-        What is taken as confidence, see :func:`confidence_score`.
+        Measure of confidence, see :func:`confidence_score`.
     reference : tuple of float
-        n confidences of held-out images of the known classes, rising.
+        n confidences of held-out images of the known classes, ascending.
     separation : float or None, default=None
-        Share of pairs (image of a class left out, image of another class) in which the stranger is the less confident
-        one, the area under the ROC curve; None where it could not be estimated.
+        Area under the ROC curve between images of a left-out class and images of other classes: the share of pairs in
+        which the former has the lower confidence. None if it could not be estimated.
     caught : float or None, default=None
-        Share of images of left-out classes that are refused at ``level`` 0.05; None likewise. Both are hopeful for a
-        method that learned from images of the class that is left out.
+        Share of images of left-out classes that are rejected at ``level`` 0.05, or None. Both are optimistic for a
+        method that was trained on images of the left-out class.
     """
 
     kind: Confidence
@@ -41,12 +41,12 @@ class Rejection:
     caught: float | None = None
 
     def p_values(self, logits: Tensor) -> Tensor:
-        r"""(m,) how unusual each image would be if it were of a known class.
+        r"""Return the p-value of each image under the hypothesis that it is of a known class, (m,).
 
         .. math:: p = \frac{1 + |\{i : s_i \le s\}|}{n + 1}
 
-        An image of the known classes, drawn like the reference, has :math:`P(p \le \alpha) \le \alpha` for every
-        :math:`\alpha`, whatever the classifier.
+        For images of known classes from the distribution of the reference, :math:`P(p \le \alpha) \le \alpha` for every
+        :math:`\alpha` and every classifier.
 
         Parameters
         ----------
@@ -63,19 +63,19 @@ class Rejection:
         return (1 + below.double()) / (len(reference) + 1)
 
     def rejects(self, logits: Tensor, level: float = 0.05) -> Tensor:
-        """(m,) whether each image is refused: on average at most ``level`` of the images of known classes are."""
+        """Return which images are rejected, (m,); on average at most a share ``level`` of those of known classes."""
         self.require(level)
         return self.p_values(logits) <= level
 
     def require(self, level: float, advice: str = "hold out more images") -> None:
-        """Raise unless ``level`` lies between 0 and 1 and the reference holds images enough to vouch for it.
+        """Raise unless ``level`` is between 0 and 1 and the reference has enough images for it.
 
         Parameters
         ----------
         level : float
-            Share of images of known classes that may be refused.
+            Maximum share of rejected images of known classes.
         advice : str, default="hold out more images"
-            How the caller can get more held-out images, for the message.
+            Advice on how to get more held-out images, for the message.
         """
         if not 0 < level < 1:
             raise InputError(f"Expected a share of images of known classes between 0 and 1, got {level}.")
@@ -89,16 +89,16 @@ class Rejection:
 
 
 def images_needed(level: float) -> int:
-    """The number n of held-out images from which a share ``level`` of known images can be refused: 1 / (n + 1)."""
+    """Return the smallest number n of held-out images for a rejection level, 1 / (n + 1) ≤ ``level``."""
     n = math.ceil(1 / level) - 1
     return n if level >= 1 / (n + 1) else n + 1  # the quotient may have been rounded down
 
 
 def confidence_score(logits: Tensor, kind: Confidence = "probability") -> Tensor:
-    """(m,) how sure a classifier is of each image; higher is surer.
+    """Return the confidence of a classifier for each image, (m,).
 
-    ``probability`` is the largest softmax probability, ``margin`` the largest logit less the second, ``score`` the
-    largest logit itself, which unlike the others knows how near an image is to any class at all.
+    ``probability`` is the largest softmax probability, ``margin`` the difference of the two largest logits, and
+    ``score`` the largest logit, which unlike the others depends on the absolute similarity of an image to a class.
     """
     logits = real(logits, "logits", ndim=2)
     if logits.shape[1] < 2:
@@ -114,30 +114,29 @@ def confidence_score(logits: Tensor, kind: Confidence = "probability") -> Tensor
 def fit_rejection(
     logits: Tensor, labels: Tensor | None = None, *, kinds: Sequence[Confidence] = get_args(Confidence)
 ) -> Rejection:
-    """The measure of confidence that best tells images of unseen classes apart, and its values on known ones.
+    """Select the confidence measure that best separates unknown classes, and compute its reference values.
 
-    No image of "something else" is needed: each class in turn is left out, by taking its column away, and its own
-    images become the strangers. What separates them best from the remaining images, over all classes, is chosen.
+    No images of unknown classes are needed: each class in turn is left out by removing its column, and its images serve
+    as unknown ones. The measure with the largest mean area under the ROC curve is selected.
 
     Parameters
     ----------
     logits : Tensor of shape (n, C)
-        Scores, divided by the temperature, of images that the classifier was not fitted on.
+        Scores divided by the temperature, of held-out images.
     labels : Tensor of shape (n,) or None, default=None
-        Class indices; without them, or with fewer than 3 classes, nothing can be left out and the first of ``kinds`` is
-        taken.
+        Class indices. Without labels, or with fewer than 3 classes, the first of ``kinds`` is used.
     kinds : sequence of {"probability", "margin", "score"}
-        What may be taken as confidence.
+        Measures to select from.
 
     Returns
     -------
     Rejection
-        Cost: O(n C²) for the C classes left out, which are at most 50, evenly spaced.
+        Cost: O(n C²) for C left-out classes; at most 50, evenly spaced.
 
     Raises
     ------
     InputError
-        No images, fewer than two classes, labels outside 0…C − 1, NaN or infinity.
+        There are no images or fewer than two classes, labels are outside 0…C − 1, or a logit is not finite.
     """
     logits = real(logits, "logits", ndim=2).cpu().double()
     if not len(logits):
@@ -155,7 +154,7 @@ def fit_rejection(
 
 
 def _left_out(logits: Tensor, labels: Tensor, present: Tensor, kind: Confidence) -> tuple[float, float]:
-    """Mean over left-out classes of the area under the ROC curve and of the share of strangers refused at 0.05."""
+    """Mean over left-out classes of the area under the ROC curve and of the share rejected at 0.05."""
     chosen = present[torch.linspace(0, len(present) - 1, min(len(present), 50)).round().long()]
     areas, shares = [], []
     for c in chosen:

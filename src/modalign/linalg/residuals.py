@@ -1,13 +1,13 @@
-r"""Ridge residuals between images and texts: what one leaves of the other, in O(1) or one small Gram matrix a pair.
+r"""Ridge residuals between images and texts, in closed form.
 
 Three forms of the distances of DAM's equation 10, with ridges λ and factors μ for the two directions:
 
-* **pairs**: one vector per side, the published form; depends on lengths alone.
-* * **paired sets**: K vectors per side; one linear map takes the k-th vector of an image to the k-th of a text,
-  :math:`W = \arg\min \lVert IW - T \rVert^2 + \lambda \lVert W \rVert^2`. K = 1 gives pairs. Compares the Gram matrices
-  of the two sets, never an image with a text.
-* **sets**: V image and R text vectors, each vector of one side rebuilt from the vectors of the other,
-  :math:`t \approx I^\top a`. Carries the cosine, even for V = R = 1.
+* **pairs**: one vector per side, the published form; depends on vector lengths only.
+* **paired sets**: K vectors per side; one linear map takes the k-th vector of an image to the k-th of a text,
+  :math:`W = \arg\min \lVert IW - T \rVert^2 + \lambda \lVert W \rVert^2`. K = 1 gives pairs.
+  Depends on the Gram matrices of the two sets only, not on products of images and texts.
+* **sets**: V image and R text vectors, each vector of one side regressed on the vectors of the other,
+  :math:`t \approx I^\top a`. Depends on the cosine, also for V = R = 1.
 
 All are differentiable in every argument.
 """
@@ -26,7 +26,7 @@ CHUNK = 2**24  # numbers of one block of image-by-row products: 64 MB
 def pairwise_residuals(
     images: Tensor, texts: Tensor, lam: Number | tuple[Number, Number], mu: Number | tuple[Number, Number] = 1.0
 ) -> tuple[Tensor, Tensor]:
-    r"""The two squared residuals of equation 10 for every pair of an image and a text of any length.
+    r"""Squared residuals of equation 10 for all pairs of images and texts of any length.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def pairwise_residuals(
 def paired_set_residuals(
     images: Tensor, texts: Tensor, lam: Number | tuple[Number, Number], mu: Number | tuple[Number, Number] = 1.0
 ) -> tuple[Tensor, Tensor]:
-    r"""Equation 10 with K vectors per side and one feature map per pair, mean over the K.
+    r"""Squared residuals of equation 10 with K vectors per side and one map per pair, mean over the K.
 
     .. math::
         \tfrac1K \lVert T - \mu I (I^\top I + \lambda)^{-1} I^\top T \rVert_F^2
@@ -66,7 +66,7 @@ def paired_set_residuals(
     images : Tensor of shape (n, K, d)
         Image features.
     texts : Tensor of shape (C, K, d)
-        Row k of a class belongs to row k of an image.
+        Row k of a class corresponds to row k of an image.
     lam, mu : float or Tensor or tuple of (float or Tensor, float or Tensor)
         As in :func:`pairwise_residuals`.
 
@@ -91,7 +91,7 @@ def paired_set_residuals(
 def set_residuals(
     images: Tensor, texts: Tensor, lam: Number | tuple[Number, Number], mu: Number | tuple[Number, Number] = 1.0
 ) -> tuple[Tensor, Tensor]:
-    r"""What the vectors of an image leave of each vector of a class, on average, and the reverse.
+    r"""Mean squared residuals of the vectors of a class regressed on those of an image, and vice versa.
 
     .. math::
         r_{\mathrm{text}} = \operatorname{mean}_t \bigl(\lVert t \rVert^2 - \mu(2 - \mu)\,
@@ -103,9 +103,9 @@ def set_residuals(
     Parameters
     ----------
     images : Tensor of shape (n, V, d)
-        Zero where an image has fewer vectors.
+        Padded with zero rows.
     texts : Tensor of shape (C, R, d)
-        Zero where a class has fewer.
+        Padded with zero rows.
     lam, mu : float or Tensor or tuple of (float or Tensor, float or Tensor)
         As in :func:`pairwise_residuals`.
 
@@ -124,14 +124,14 @@ def set_residuals(
 
 
 def class_residuals(X: Tensor, rows: Tensor, white: Tensor, lam: float) -> tuple[Tensor, Tensor]:
-    """The residuals of :func:`set_residuals` of one unit vector per image, with one λ, μ = 1 and whitened classes.
+    """Residuals of :func:`set_residuals` for one unit vector per image, with one λ, μ = 1 and whitened classes.
 
     Parameters
     ----------
     X : Tensor of shape (n, d)
         Unit images.
     rows : Tensor of shape (C, R, d)
-        Unit rows, zero where a class has fewer than R.
+        Unit rows, padded with zero rows.
     white : Tensor of shape (C, R, d)
         :func:`whitened` rows.
     lam : float
@@ -163,7 +163,7 @@ def whitened(rows: Tensor, lam: Number) -> Tensor:
 
 
 def _rebuilt(rows: Tensor, white: Tensor, mu: Number) -> Tensor:
-    """(p, q) mean over the rows (p, R, d) that are not zero of what the whitened sets (q, V, d) leave of them."""
+    """Mean residual of the nonzero rows (p, R, d) after regression on the whitened sets (q, V, d), (p, q)."""
     counts = (rows.detach() != 0).any(dim=2).sum(dim=1).clamp_min(1)
     sizes = rows.square().sum(dim=(1, 2))
     return (sizes[:, None] - mu * (2 - mu) * _squared_products(rows, white)) / counts[:, None]

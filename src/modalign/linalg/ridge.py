@@ -1,10 +1,10 @@
-r"""Ridge regression: one factorisation, then every λ, every target and exact leave-one-out errors.
+r"""Ridge regression from one factorization for all λ and targets, with exact leave-one-out errors.
 
 .. math::
     \min_W \lVert XW - Y\rVert_F^2 + \lambda \lVert W\rVert_F^2
     \quad\Rightarrow\quad W = (X^\top X + \lambda I)^{-1} X^\top Y = X^\top (X X^\top + \lambda I)^{-1} Y
 
-The left form (primal) inverts d × d, the right one (dual) n × n; the smaller is taken.
+The left form (primal) inverts a d × d matrix, the right form (dual) n × n; the smaller one is used.
 """
 
 from __future__ import annotations
@@ -23,25 +23,24 @@ _CHUNK = 1 << 20  # numbers converted to float64 at a time
 
 
 class RidgeFactorization:
-    r"""The eigendecomposition of :math:`X^\top X = V \Lambda V^\top` (n > d) or :math:`X X^\top = U \Lambda U^\top`.
+    r"""Eigendecomposition of :math:`X^\top X = V \Lambda V^\top` (n > d) or :math:`X X^\top = U \Lambda U^\top`.
 
-    Forming and decomposing costs O(n d min(n, d) + min(n, d)³), once. After that every λ is a rescaling: O(d² dy) for
-    its weights. Sums are in float64 whatever the input; X itself is kept by reference.
+    The decomposition costs O(n d min(n, d) + min(n, d)³). The weights of each λ then cost O(d² dy). Sums are computed
+    in float64; X is stored by reference.
 
     Parameters
     ----------
     X : Tensor of shape (n, d)
-        Rows, n, d ≥ 1; half precision is computed in float32.
+        Rows to map from, n, d ≥ 1; half precision is computed in float32.
     intercept : bool
         Also fit a bias that is not penalized, by centering X and Y.
 
     Attributes
     ----------
     eigenvalues : Tensor of shape (k,)
-        (k,) ascending, those of the smaller Gram matrix.
+        Eigenvalues of the smaller Gram matrix, ascending.
     rank : int
-        Numerical rank of (centered) X: squares of singular values below the noise of the input's precision count as
-        zero, and nothing is fitted along their directions.
+        Numerical rank of (centered) X. Singular values below the precision of the input are treated as zero.
 
     References
     ----------
@@ -78,13 +77,13 @@ class RidgeFactorization:
         self.rank = int(self._determined.sum())
 
     def solve(self, Y: Tensor, lam: float) -> LinearMap:
-        """The map for one λ ≥ 0; λ = 0 is least squares of minimum norm."""
+        """Return the map for one λ ≥ 0; λ = 0 is least squares of minimum norm."""
         return self.path(Y, [lam])[0]
 
     def path(self, Y: Tensor, lams: Sequence[float] | Tensor) -> list[LinearMap]:
-        """The map for every λ ≥ 0. One product with the data, O(n d dy), then O(min(n, d) d dy) a λ.
+        """Return the map for every λ ≥ 0. One product with the data, O(n d dy), then O(min(n, d) d dy) per λ.
 
-        ``LinearMap.condition`` is that of X stacked on √λ I; ``residual`` is exact to about 1e-8.
+        ``LinearMap.condition`` is that of X stacked on √λ I; ``residual`` is accurate to about 1e-8.
         """
         dtype = self._dtype(Y)
         Y, mean, projected = self._project(Y)
@@ -105,9 +104,9 @@ class RidgeFactorization:
         return maps
 
     def leave_one_out(self, Y: Tensor, lams: Sequence[float] | Tensor) -> Tensor:
-        """(L,) mean squared error, per entry of Y, of predicting each row from all others, for every λ > 0.
+        """Return the leave-one-out mean squared error per entry of Y for every λ > 0, (L,).
 
-        Exact, without refitting; O(n d dy) a λ, in bounded memory beside the data.
+        Exact, without refitting; O(n d dy) per λ, with bounded additional memory.
         """
         lams = _penalties(lams, strict=True)
         total = torch.zeros(len(lams), dtype=self._exact, device=self._X.device)
@@ -116,7 +115,7 @@ class RidgeFactorization:
         return total / Y.numel()
 
     def leave_one_out_predictions(self, Y: Tensor, lam: float) -> Tensor:
-        """(n, dy) what the fit to all other rows predicts for each row, at one λ > 0."""
+        """Return the leave-one-out predictions for one λ > 0, (n, dy)."""
         errors = [part for _, _, part in self._leave_one_out_errors(Y, _penalties([lam], strict=True))]
         return Y.to(self._dtype(Y)) - torch.cat(errors).to(self._dtype(Y))
 
@@ -176,7 +175,7 @@ class RidgeFactorization:
 
 
 def ridge(X: Tensor, Y: Tensor, lam: float, *, intercept: bool = False) -> LinearMap:
-    """The ridge map of X to Y for one λ; for several, or for leave-one-out, keep a :class:`RidgeFactorization`.
+    """Ridge regression of Y on X for one λ; use :class:`RidgeFactorization` for several or for leave-one-out.
 
     Parameters
     ----------
@@ -193,16 +192,16 @@ def ridge(X: Tensor, Y: Tensor, lam: float, *, intercept: bool = False) -> Linea
     Returns
     -------
     LinearMap
-        LinearMap in the wider type of X and Y (float32 for half precision).
+        In the wider dtype of X and Y (float32 for half precision).
     """
     X, Y = pair(X, Y)
     return RidgeFactorization(X, intercept=intercept).solve(Y, lam)
 
 
 def ridge_weights(X: Tensor, Y: Tensor, lam: float | Tensor) -> Tensor:
-    """W alone by one Cholesky factorisation: batched, and differentiable in X, Y and λ.
+    """Ridge weights by Cholesky factorization: batched, and differentiable in X, Y and λ.
 
-    A third of the cost of :func:`ridge` or less; for use inside a training loop.
+    At most a third of the cost of :func:`ridge`; for use in a training loop.
 
     Parameters
     ----------
@@ -216,12 +215,12 @@ def ridge_weights(X: Tensor, Y: Tensor, lam: float | Tensor) -> Tensor:
     Returns
     -------
     Tensor of shape (..., dx, dy)
-        O(n d min(n, d) + min(n, d)³), factorised in float64, returned in the wider type of X and Y.
+        In the wider dtype of X and Y, factorized in float64. Cost: O(n d min(n, d) + min(n, d)³).
 
     Raises
     ------
     InputError
-        λ not positive, or so small that X Xᵀ + λ I is singular in float64; NaN; shapes that do not fit.
+        λ is not positive, or so small that X Xᵀ + λ I is singular in float64; an entry is NaN; shapes do not match.
     """
     X, Y = real(X, "X"), real(Y, "Y")
     if X.ndim < 2 or Y.ndim < 2 or X.shape[-2] != Y.shape[-2] or 0 in X.shape[-2:]:

@@ -1,8 +1,8 @@
-"""Entropic transport from many images to few classes, with no memory but one number per class.
+"""Entropic transport from many images to few classes, with O(K²) memory.
 
-With exact row sums the plan is a softmax with one offset a class, so the problem is a smooth convex one in those K
-offsets. Newton's method solves it in a handful of passes over the scores where alternating normalization needs
-hundreds, and a pass only adds up K + K² numbers: the n × K plan is never held.
+With exact row sums, the plan is a softmax with one offset per class, and the problem is smooth and convex in these K
+offsets. Newton's method solves it in a few passes over the scores, where Sinkhorn needs hundreds. A pass accumulates K
++ K² numbers, so the n × K plan is not stored.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Blocks = Callable[[], Iterable[tuple[slice, Tensor]]]  # slices of the rows, and
 
 @dataclass(frozen=True)
 class Offsets:
-    """The plan :math:`P_{ik} = \\tfrac1n \\mathrm{softmax}_k((R_{ik} + g_k) / \\epsilon)`, held by its K offsets.
+    """Plan :math:`P_{ik} = \\tfrac1n \\mathrm{softmax}_k((R_{ik} + g_k) / \\epsilon)`, stored by its K offsets.
 
     Attributes
     ----------
@@ -31,9 +31,9 @@ class Offsets:
     epsilon : float
         Strength of the entropy.
     marginal_error : float
-        L1 distance of the column sums from what was asked for (total mass 1); the row sums are exact.
+        L1 distance of the column sums from the requested ones (total mass 1); the row sums are exact.
     passes : int
-        How often the scores were read.
+        Number of passes over the scores.
     converged : bool
         ``marginal_error ≤ tolerance``.
     """
@@ -45,7 +45,7 @@ class Offsets:
     converged: bool
 
     def rows(self, scores: Tensor) -> Tensor:
-        """n P, the rows of the plan scaled to sum 1, for a block of scores."""
+        """Return the rows of n P, which sum to 1, for a block of scores."""
         return _softmax(scores, self.g, self.epsilon)[0]
 
 
@@ -60,28 +60,28 @@ def match(
     max_passes: int = 200,
     start: Tensor | None = None,
 ) -> Offsets:
-    r"""Entropic optimal transport of n equally heavy rows to K classes, equation 10 of the paper.
+    r"""Entropic optimal transport of n rows with equal masses to K classes, equation 10 of GPUA.
 
     .. math::
         \max_{P \ge 0,\; P 1 = 1/n} \langle P, R \rangle + \epsilon H(P) - \rho\, \mathrm{KL}(P^\top 1 \,|\, c)
 
-    An infinite ρ is the constraint :math:`P^\top 1 = c` of the paper. What is minimized over the offsets x = g/ε is
+    An infinite ρ is the constraint :math:`P^\top 1 = c` of the paper. The objective in the offsets x = g/ε is
 
     .. math::
         F(x) = \tfrac1n \sum_i \log\sum_k e^{R_{ik}/\epsilon + x_k} - \langle c, x \rangle
         \quad \Big(\text{or} + \tfrac{\rho}{\epsilon} \sum_k c_k e^{-x_k \epsilon / \rho}\Big)
 
-    with gradient :math:`P^\top 1 - c` and Hessian :math:`\mathrm{diag}(P^\top 1) - n P^\top P`, a graph Laplacian of
-    which only the entries between classes are formed, since on the diagonal confident classes cancel. Steps are
-    damped as by Levenberg and Marquardt, in proportion to the masses, so that a class that is still starved moves no
-    further than e-folds. Above :data:`MAX_NEWTON` classes the steps are those of Sinkhorn.
+    with gradient :math:`P^\top 1 - c` and Hessian :math:`\mathrm{diag}(P^\top 1) - n P^\top P`, a graph Laplacian. Only
+    its off-diagonal entries are accumulated, to avoid cancellation on the diagonal. Steps use Levenberg-Marquardt
+    damping in proportion to the masses, which bounds the steps of classes with little mass. Above :data:`MAX_NEWTON`
+    classes, Sinkhorn steps are used.
 
     Parameters
     ----------
     blocks : callable
-        Gives the blocks of the scores R anew at every call, float32.
+        Function that returns an iterator over blocks of the scores R, float32; called once per pass.
     n : int
-        Number of rows in all.
+        Total number of rows.
     epsilon : float
         ε > 0.
     shares : Tensor
@@ -89,16 +89,17 @@ def match(
     rho : float, default=inf
         ρ > 0.
     tolerance : float, default=1e-06
-        The marginal error at which to stop: relative to the total mass, so it means the same at every n.
+        Marginal error at which to stop, relative to the total mass.
     max_passes : int, default=200
-        Passes over the scores at most.
+        Maximum number of passes over the scores.
     start : Tensor or None, default=None
-        Tensor of shape (K,) or None, default=None g of a similar problem.
+        Offsets g of a similar problem, of shape (K,).
 
     Returns
     -------
     Offsets
-        A pass costs n K exponentials and n K² multiplications (n K above ``MAX_NEWTON``).
+        Offsets, marginal error and convergence. A pass costs n K exponentials and n K² multiplications (n K above
+        ``MAX_NEWTON``).
 
     References
     ----------
@@ -133,7 +134,7 @@ MAX_NEWTON = 4096  # classes; their K × K Hessian is 128 MB
 
 
 class _Look(NamedTuple):
-    """F, the column sums, what they should be, the Hessian, and the L1 distance of the two."""
+    """Result of a pass: F, column sums, requested column sums, Hessian, and L1 error."""
 
     value: float
     mass: Tensor
@@ -152,7 +153,7 @@ class _Problem:
     newton: bool
 
     def look(self, x: Tensor) -> _Look:
-        """One pass over the scores."""
+        """Run one pass over the scores."""
         mass, value = torch.zeros_like(self.c), 0.0
         overlap = self.c.new_zeros(len(x), len(x)) if self.newton else None
         for _, scores in self.blocks():
@@ -176,7 +177,7 @@ class _Problem:
         return _Look(value, mass, target, hessian, float((mass - target).abs().sum()))
 
     def newton_step(self, at: _Look, hessian: Tensor, damping: float) -> tuple[Tensor, float]:
-        """A damped step, and by how much F falls if it is quadratic."""
+        """Return a damped Newton step and the decrease of F predicted by the quadratic model."""
         gradient, scale = at.mass - at.target, torch.maximum(at.mass, at.target)
         factor = torch.linalg.cholesky(hessian + torch.diag(damping * scale))
         step = torch.cholesky_solve(-gradient[:, None], factor)[:, 0]
@@ -188,7 +189,7 @@ class _Problem:
 
 
 def _softmax(scores: Tensor, g: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """softmax((R + g) / ε) of a block, and the logarithms of its normalizers (block, 1)."""
+    """Return softmax((R + g) / ε) of a block, and the logarithms of its normalizers (block, 1)."""
     logits = (scores + g.to(scores.dtype)).div_(epsilon)
     highest = logits.amax(dim=1, keepdim=True)
     P = logits.sub_(highest).exp_()

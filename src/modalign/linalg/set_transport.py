@@ -1,4 +1,4 @@
-"""Entropic transport between every set of one family and every set of another, from one similarity product."""
+"""Entropic transport between all pairs of sets of two families, from one similarity product."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ _SLAB = 1 << 26  # entries of one similarity product at most
 
 @dataclass(frozen=True)
 class SetTransport:
-    """Transport between P sets and Q sets.
+    """Result of the transport between P sets and Q sets.
 
     Attributes
     ----------
     cost, entropy : Tensor of shape (P, Q)
-        Σ T C, whose gradient with respect to C is T, and −Σ T log T in nats without gradient; log(J L) if T is uniform.
+        Σ T C, whose gradient with respect to C is T, and −Σ T log T in nats, without gradient; log(J L) for a uniform
+        T.
     marginal_error, sweeps : Tensor of shape (P, Q)
-        L1 error of the masses of the left elements (those on the right are exact), and the number of sweeps.
+        L1 error of the masses of the left elements (those of the right elements are exact), and number of sweeps.
     """
 
     cost: Tensor
@@ -60,7 +61,7 @@ def set_transport(
         T^{pq} = \arg\min_{T 1 = 1/J,\; T^\top 1 = 1/L_q} \langle T, C^{pq} \rangle - \epsilon\, h(T), \qquad
         C^{pq}_{jl} = 1 - \cos(x_{pj}, y_{ql}), \qquad \mathrm{cost}_{pq} = \langle T^{pq}, C^{pq} \rangle
 
-    with :math:`h(T) = -\sum T \log T`. T serves as the gradient of ``cost`` (envelope theorem); nothing is unrolled.
+    with :math:`h(T) = -\sum T \log T`. The gradient of ``cost`` is T (envelope theorem), without unrolling.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ def set_transport(
     epsilon : float, default=0.1
         Strength of the entropy, in units of the cost.
     mask : Tensor or None, default=None
-        Boolean, of shape (Q, L). False where a right set has no element; default all True.
+        Boolean, of shape (Q, L). False marks padding of right sets; all True by default.
     max_sweeps : int, default=100
         Maximum number of sweeps.
     tolerance, check_every : float and int, default=1e-4 and 4
@@ -78,13 +79,13 @@ def set_transport(
     Returns
     -------
     SetTransport
-        Cost: one product of (P J, d) and (ΣL, d), two multiplications per entry and sweep, two products for the
+        Cost: one product of (P J, d) and (ΣL, d), two multiplications per entry and sweep, and two products for the
         gradient. Memory: P J ΣL numbers with a gradient, else one block.
 
     Raises
     ------
     InputError
-        NaN, shapes that do not fit, a right set without elements, epsilon not positive.
+        An entry is NaN, shapes do not match, a right set is empty, or epsilon is not positive.
 
     References
     ----------
@@ -111,7 +112,7 @@ def set_transport(
 
 @dataclass(frozen=True)
 class _Layout:
-    """Right sets in the order of their lengths: ``order`` (Q,), and how many there are of which length."""
+    """Right sets sorted by length: ``order`` (Q,), and the number of sets per length."""
 
     order: Tensor
     blocks: tuple[tuple[int, int], ...]

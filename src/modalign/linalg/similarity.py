@@ -1,4 +1,4 @@
-"""Unit rows, cosines and the k best, with ties decided the same way everywhere."""
+"""Normalization, cosine similarity and top-k with deterministic ties."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ NEAR_IDENTICAL = 0.999
 
 
 class TopK(NamedTuple):
-    """The k largest scores of each row, best first, and their columns; both (..., k)."""
+    """The k largest scores of each row, descending, and their columns; both (..., k)."""
 
     values: Tensor
     indices: Tensor
 
 
 def unit(X: Tensor) -> Tensor:
-    r"""Rows scaled to length one, :math:`x / \lVert x \rVert_2`; zero rows stay zero.
+    r"""Normalize rows to unit length, :math:`x / \lVert x \rVert_2`; zero rows stay zero.
 
-    Rows of any finite scale keep their direction: where squares could overflow or vanish, a row is first divided by the
-    power of two next to its largest entry, which is exact.
+    Rows of any finite scale are supported: if squares could overflow or underflow, a row is first divided by a power of
+    two, which is exact.
 
     Parameters
     ----------
     X : Tensor of shape (..., d)
-        Half precision is computed and returned in float32.
+        Vectors; half precision is computed and returned in float32.
 
     Returns
     -------
     Tensor of shape (..., d)
-        Tensor, differentiable. Cost O(n d).
+        Unit rows, differentiable. Cost O(n d).
     """
     X = real(X, "X", finite=False)
     if not X.numel():
@@ -56,7 +56,7 @@ def unit(X: Tensor) -> Tensor:
 
 
 def cosine(X: Tensor, Y: Tensor) -> Tensor:
-    r"""Cosine of every row of one set with every row of another, :math:`S_{ij} = \hat x_i^\top \hat y_j`.
+    r"""Cosine similarity of all pairs of rows, :math:`S_{ij} = \hat x_i^\top \hat y_j`.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def cosine(X: Tensor, Y: Tensor) -> Tensor:
     Returns
     -------
     Tensor of shape (..., n, m)
-        Tensor in the wider of the two types, differentiable; a zero row has cosine 0. Cost O(n m d).
+        In the wider of the two dtypes, differentiable; a zero row has cosine 0. Cost O(n m d).
     """
     X, Y = unit(X), unit(Y)
     if X.ndim < 2 or Y.ndim < 2 or X.shape[-1] != Y.shape[-1]:
@@ -78,22 +78,22 @@ def cosine(X: Tensor, Y: Tensor) -> Tensor:
 
 
 def top_k(scores: Tensor, k: int) -> TopK:
-    """The k largest entries of every row, best first; among equals the lowest column comes first.
+    """Return the k largest entries of each row, descending; the lowest column comes first among equal entries.
 
-    The choice among equals is what ``torch.topk`` leaves open; here it does not depend on device, threads or the
-    rest of the batch.
+    ``torch.topk`` does not define the order of equal entries; here it does not depend on device, threads or the rest of
+    the batch.
 
     Parameters
     ----------
     scores : Tensor of shape (..., m)
         No NaN.
     k : int
-        How many, 1…m.
+        Number of entries, 1…m.
 
     Returns
     -------
     TopK
-        Of (..., k) values (differentiable) and int64 columns. Cost O(m) a row, against O(m log m) of a sort.
+        (..., k) values (differentiable) and int64 columns. Cost O(m) per row.
     """
     scores = real(scores, "scores", finite=False)
     m = scores.shape[-1] if scores.ndim else 0
@@ -114,21 +114,21 @@ def top_k(scores: Tensor, k: int) -> TopK:
 
 
 def near_identical(X: Tensor, Y: Tensor | None = None, *, threshold: float = NEAR_IDENTICAL) -> Tensor:
-    """Pairs of rows whose cosine is at least ``threshold``: copies of one picture, also resized or compressed again.
+    """Find pairs of rows with a cosine of at least ``threshold``, such as resized or recompressed copies of an image.
 
     Parameters
     ----------
     X : Tensor of shape (n, d)
         Rows to compare.
     Y : Tensor of shape (m, d) or None, default=None
-        By default ``X`` itself, of which each pair is returned once and no row with itself.
+        Rows to compare with. Default: ``X``; each pair of different rows is then returned once.
     threshold : float, default=NEAR_IDENTICAL
         Cosine in (0, 1].
 
     Returns
     -------
     Tensor of shape (k, 2), int64
-        A row of ``X`` and one of ``Y``, in ascending order. Cost O(n m d), in blocks of bounded memory.
+        Row of ``X`` and row of ``Y``, in ascending order. Cost O(n m d), with bounded memory.
     """
     rows = unit(X)
     columns = rows if Y is None else unit(Y)
@@ -143,10 +143,10 @@ def near_identical(X: Tensor, Y: Tensor | None = None, *, threshold: float = NEA
 
 
 def groups_of_copies(X: Tensor, *, threshold: float = NEAR_IDENTICAL) -> Tensor:
-    """(n,) group numbers: rows that :func:`near_identical` links, directly or through others, share one.
+    """Group rows that :func:`near_identical` links, directly or indirectly; return group numbers (n,).
 
-    Where that would make one group of more than half of the rows, or of more than 10 and a tenth of them, the vectors
-    do not tell these images apart well enough to call them copies; then only equal rows share a group.
+    If a group would contain more than half of the rows, or more than 10 and a tenth of them, the vectors are not
+    discriminative enough to detect copies; then only equal rows share a group.
     """
     pairs = near_identical(X, threshold=threshold).cpu().numpy()
     links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(X), len(X)))
@@ -165,14 +165,14 @@ def _lowest_columns(scores: Tensor, cut: Tensor, k: int) -> Tensor:
 
 
 def softmax_weights(whole: Tensor, parts: Tensor, temperature: float = 1.0) -> Tensor:
-    r"""w_i = exp(cos(f, f_i)/τ) / Σ_l exp(cos(f, f_l)/τ) (WCA, equations 8 and 9 in FAIR's numbering, where τ = 1).
+    r"""w_i = exp(cos(f, f_i)/τ) / Σ_l exp(cos(f, f_l)/τ) (WCA; equations 8 and 9 of FAIR, with τ = 1).
 
     Parameters
     ----------
     whole : Tensor of shape (B, w)
         Features of the whole images.
     parts : Tensor of shape (B, N, w)
-        Zero rows are absent and weigh nothing.
+        Features of the parts; zero rows are padding with weight 0.
     temperature : float, default=1.0
         τ.
     """

@@ -1,4 +1,4 @@
-"""Entropic optimal transport: batched, exact at any regularization, with a gradient that costs nothing."""
+"""Entropic optimal transport: batched, stable at any regularization, differentiable by the envelope theorem."""
 
 from __future__ import annotations
 
@@ -31,50 +31,51 @@ def sinkhorn(
     check_every: int = 10,
     start: tuple[Tensor, Tensor] | None = None,
 ) -> TransportPlan:
-    r"""Entropic optimal transport between discrete measures, for one cost matrix or a batch.
+    r"""Solve entropic optimal transport between discrete measures, for one cost matrix or a batch.
 
     .. math::
         \min_{T \ge 0} \langle T, C\rangle + \epsilon\,\mathrm{KL}(T \,|\, a \otimes b)
         + \rho_a \mathrm{KL}(T 1 \,|\, a) + \rho_b \mathrm{KL}(T^\top 1 \,|\, b)
 
-    where an infinite :math:`\rho` makes its marginal hard. The iteration multiplies a kernel by vectors, in the
-    precision of the cost, and absorbs the scalings into float64 potentials before they can overflow, so float32 is
-    right at any epsilon. Problems whose cost spreads over more than 100 epsilon start at a larger one; slow problems
-    are over-relaxed. The result carries no gradient; see :func:`transport_cost`.
+    where an infinite :math:`\rho` is a hard constraint on the marginal. The iteration multiplies a kernel by vectors in
+    the precision of the cost and absorbs the scalings into float64 potentials before they overflow, so float32 is
+    accurate at any epsilon. Problems with a cost range above 100 epsilon use epsilon scaling; slowly converging
+    problems use over-relaxation. The result has no gradient; see :func:`transport_cost`.
 
     Parameters
     ----------
     cost : Tensor of shape (..., n, m)
-        Finite; half precision is computed in float32.
+        Finite cost; half precision is computed in float32.
     epsilon : float or Tensor
-        Positive, a number or one per problem; in the units of the cost.
+        Positive regularization strength, one number or one per problem, in units of the cost.
     a : Tensor of shape (..., n) or None, default=None
-        Row masses ≥ 0, broadcast over the batch; default 1/n each. Rows without mass get none.
+        Row masses ≥ 0, broadcast over the batch; 1/n by default.
     b : Tensor of shape (..., m) or None, default=None
-        Column masses ≥ 0; default 1/m each.
+        Column masses ≥ 0; 1/m by default.
     rho : float or tuple of (float, float), default=inf
-        KL strength of both marginals, or of rows and columns; infinity for a hard marginal.
+        KL penalty of both marginals, or of rows and columns; infinity for a hard constraint.
     max_sweeps : int, default=1000
-        Updates of f and g at most; every problem that needs more is marked as not converged.
+        Maximum number of updates of f and g; problems that need more are marked as not converged.
     tolerance : float, default=1e-06
-        Marginal error at which a problem is done. 0 makes ``max_sweeps`` sweeps as the textbook has them (fewer only if
-        nothing moves any more), without the larger epsilon at the start and without over-relaxation.
+        Marginal error at which a problem has converged. 0 runs ``max_sweeps`` standard sweeps (fewer only if the
+        iteration is stationary), without epsilon scaling and over-relaxation.
     check_every : int, default=10
-        Sweeps between looks at the error (and, on an accelerator, between waits for it).
+        Number of sweeps between two checks of the error, each of which synchronizes an accelerator.
     start : tuple of (Tensor, Tensor) or None, default=None
-        Potentials of a similar problem of the same shape, from ``Plan.potentials``.
+        Initial potentials, from ``TransportPlan.potentials`` of a problem of the same shape.
 
     Returns
     -------
     TransportPlan
-        Plan. Cost: 2 n m multiplications per sweep and problem, n m exponentials every time that scalings are absorbed;
-        memory beside the cost: one kernel tile of a MB on a CPU (or one kernel, if that is larger).
+        Coupling, potentials, marginal error and convergence. Cost: 2 n m multiplications per sweep and problem, and n m
+        exponentials whenever scalings are absorbed. Additional memory: one kernel block of a MB on a CPU (or one
+        kernel, if larger).
 
     Raises
     ------
     InputError
-        NaN or infinite cost, epsilon or rho not positive, negative marginals, hard marginals of different mass, shapes
-        that do not fit.
+        The cost is not finite, epsilon or rho is not positive, marginals are negative, hard marginals have different
+        masses, or shapes do not match.
 
     References
     ----------
@@ -151,28 +152,27 @@ def transport_cost(
     regularized: bool = False,
     **options: Any,
 ) -> Tensor:
-    r"""The cost of optimal transport with the plan as its gradient, :math:`\partial / \partial C = T`.
+    r"""Differentiable transport cost, with the plan as its gradient, :math:`\partial / \partial C = T`.
 
-    The value is :math:`\sum_{ij} T_{ij} C_{ij}` under the plan of :func:`sinkhorn`, taken as a constant. By the
-    envelope theorem this T is exactly the gradient of the *regularized* value
-    :math:`\langle T, C\rangle + \epsilon \mathrm{KL}(T | a \otimes b) + \dots`; nothing is unrolled and nothing but T
-    is kept for the backward pass.
+    The value is :math:`\sum_{ij} T_{ij} C_{ij}` for the plan of :func:`sinkhorn`, which is treated as a constant. By
+    the envelope theorem, T is the exact gradient of the *regularized* value :math:`\langle T, C\rangle + \epsilon
+    \mathrm{KL}(T | a \otimes b) + \dots`. No iterations are unrolled, and only T is stored for the backward pass.
 
     Parameters
     ----------
     cost : Tensor of shape (..., n, m)
         Finite cost matrices.
     epsilon, a, b : float or Tensor
-        As in :func:`sinkhorn`; they get no gradient.
+        As in :func:`sinkhorn`; without gradient.
     regularized : bool, default=False
-        Return the regularized value instead (same gradient), for instance to compare finite differences.
+        Return the regularized value instead (same gradient), for example to compare with finite differences.
     options : object
-        Any other option of :func:`sinkhorn`.
+        Other options of :func:`sinkhorn`.
 
     Returns
     -------
     Tensor of shape (...,)
-        Values in the type of the cost (float32 for half precision), differentiable with respect to the cost.
+        Values in the dtype of the cost (float32 for half precision), differentiable with respect to the cost.
     """
     plan = sinkhorn(cost, epsilon, a, b, **options)
     working = cost.to(plan.cost_matrix.dtype)
@@ -197,7 +197,7 @@ def _broadcast(tensor: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
 
 
 def _marginal(weights: Tensor | None, shape: tuple[int, ...], cost: Tensor, name: str) -> Tensor:
-    """(..., n) masses in float64."""
+    """Return masses (..., n) in float64."""
     exact = wide(cost.device)
     if weights is None:
         return torch.full(shape, 1 / shape[-1], dtype=exact, device=cost.device)
@@ -208,7 +208,7 @@ def _marginal(weights: Tensor | None, shape: tuple[int, ...], cost: Tensor, name
 
 
 def _same_mass(a: Tensor, b: Tensor) -> Tensor:
-    """``b`` scaled to the mass of ``a`` to the last digit, if it had it to four."""
+    """Scale ``b`` to the exact mass of ``a`` if the masses agree to four digits."""
     mass_a, mass_b = a.sum(dim=-1, keepdim=True), b.sum(dim=-1, keepdim=True)
     if bool(((mass_a - mass_b).abs() > 1e-4 * mass_a).any()):
         raise InputError(

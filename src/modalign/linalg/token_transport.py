@@ -1,9 +1,9 @@
-r"""Transport between the local vectors of images and the tokens, or the prompts, of classes, all with uniform masses.
+r"""Transport between local image vectors and the tokens or prompts of classes, with uniform masses.
 
 .. math:: d(x, y) = \sum_{jl} T_{jl} (1 - \cos(r_j, s_l))
 
-It is the lower level of ALIGN's score (see :mod:`modalign.methods.align.align_transport`), and with prompts in place of
-tokens the whole of PLOT's.
+It is the lower level of ALIGN's score (see :mod:`modalign.methods.align.align_transport`) and, with prompts instead of
+tokens, the score of PLOT.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PlanKind = Literal["transport", "uniform"]
 
 
 class TransportScores(NamedTuple):
-    """What transport between two families of sets gave, without gradients but for ``cost``; all (..., sizes).
+    """Transport between two families of sets, all (..., sizes). Only ``cost`` has gradients.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class TransportScores(NamedTuple):
 
 
 class PromptTransport(NamedTuple):
-    """Scores of B images and K classes by transport between local vectors and prompts.
+    """Scores of B images and K classes from transport between local vectors and prompts.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class PromptTransport(NamedTuple):
     distances : Tensor of shape (B, K)
         Σ T C, differentiable.
     alignment : TransportScores
-        Entropy and marginal error, (B, K) each.
+        Entropies and marginal errors, (B, K) each.
     """
 
     scores: Tensor
@@ -67,12 +67,12 @@ def prompt_transport(
     max_sweeps: int = 100,
     tolerance: float = 1e-4,
 ) -> PromptTransport:
-    r"""PLOT's distance: one level, the J local vectors of an image against the N text prompts of a class.
+    r"""PLOT's distance between the J local vectors of an image and the N text prompts of a class.
 
     .. math:: d_{bk} = \sum_{jn} T_{jn} (1 - \cos(r_j, h^n_k))
 
-    PLOT takes T as a constant in the backward pass. That is the same as the envelope theorem: :math:`\partial d /
-    \partial C = T` either way.
+    As in PLOT, T is constant in the backward pass, which by the envelope theorem gives :math:`\partial d / \partial C =
+    T`.
 
     Parameters
     ----------
@@ -83,14 +83,15 @@ def prompt_transport(
     epsilon : float, default=0.1
         Strength of the entropy.
     plan : {"transport", "uniform"}, default="transport"
-        ``"uniform"`` puts 1 / (J N) in place of transport, as a control.
+        ``"uniform"`` replaces the transport plan by 1 / (J N), as a control.
     max_sweeps, tolerance : int, default=100
-        Sweeps at most, and the marginal error to reach; 0 makes all sweeps.
+        Maximum number of sweeps, and marginal error at which to stop; 0 runs all sweeps.
 
     Returns
     -------
     PromptTransport
-        One product of (B J, d) with (K N, d) and B K J N multiplications a half-sweep.
+        Scores, distances and plan statistics. Cost: one product of (B J, d) with (K N, d), and B K J N multiplications
+        per half-sweep.
 
     References
     ----------
@@ -111,7 +112,7 @@ def prompt_transport(
 def token_plan(
     patches: Tensor, words: Tensor, mask: Tensor | None = None, *, epsilon: float = 0.1, tolerance: float = 1e-4
 ) -> Tensor:
-    """Token-level plans between all prompts of one image and of one class, for pictures.
+    """Token-level plans between all prompts of one image and one class, for visualization.
 
     Parameters
     ----------
@@ -120,14 +121,14 @@ def token_plan(
     words : Tensor of shape (N, L, d)
         Token vectors of the N prompts of one class; (1, N, d) prompts for PLOT.
     mask : Tensor of shape (N, L) or None, default=None
-        Or (L,) bool, False where there is no token.
+        Or (L,) bool, False for padding.
     epsilon, tolerance : float, default=0.1
         As in :func:`prompt_transport`.
 
     Returns
     -------
     Tensor of shape (M, N, J, L)
-        Masses that sum to 1 over the last two; columns of absent tokens are 0. No gradient.
+        Masses that sum to 1 over the last two dimensions; columns of padding are 0. No gradient.
     """
     with torch.no_grad():
         patches, words = unit(real(patches, "patches")), unit(real(words, "words"))
@@ -140,7 +141,7 @@ def token_plan(
 
 
 def transported_tokens(patches: Tensor, words: Tensor, mask: Tensor, options: dict) -> TransportScores:
-    """Token level by transport, each part (B, K, M, N)."""
+    """Token level by transport; all results (B, K, M, N)."""
     (B, M), (K, N) = patches.shape[:2], words.shape[:2]
     solved = set_transport(patches.flatten(0, 1), words.flatten(0, 1), mask=mask.flatten(0, 1), **options)
     parts = solved.cost, solved.entropy, solved.marginal_error
@@ -148,7 +149,7 @@ def transported_tokens(patches: Tensor, words: Tensor, mask: Tensor, options: di
 
 
 def uniform_tokens(patches: Tensor, words: Tensor, mask: Tensor) -> TransportScores:
-    """Token level under uniform plans: one minus the inner product of mean unit vectors, each part (B, K, M, N)."""
+    """Token level with uniform plans: one minus the inner product of mean unit vectors; all results (B, K, M, N)."""
     patches, words = unit(real(patches, "patches")), unit(real(words, "words"))
     counts = mask.sum(dim=2)
     means = words.where(mask[..., None], 0).sum(dim=2) / counts[..., None]
@@ -158,7 +159,7 @@ def uniform_tokens(patches: Tensor, words: Tensor, mask: Tensor) -> TransportSco
 
 
 def full_mask(words: Tensor, mask: Tensor | None, prompts: tuple[int, int]) -> Tensor:
-    """(K, N, L) bool: which tokens there are; all where ``mask`` is None."""
+    """Return the mask of existing tokens, (K, N, L) bool; all True if ``mask`` is None."""
     shape = (*prompts, words.shape[2]) if words.ndim == 4 else ()
     if mask is None:
         return torch.ones(words.shape[:-1], dtype=torch.bool, device=words.device)

@@ -1,8 +1,8 @@
-"""All methods by name. Adding one: its file, its test, and one line here; discovery does the rest.
+"""Table of all methods by name. A new method needs its file, its test, and one line here.
 
-A name stands before the folder, file and class of the method.
-``METHODS`` learn from vectors, ``TOWER_METHODS`` inside an encoder from images. Methods of other packages are
-registered, or found by the entry points ``modalign.methods`` of installed packages.
+Each name maps to the folder, file and class of the method. ``METHODS`` learn from vectors, ``TOWER_METHODS`` inside an
+encoder from images. Methods of other packages are registered, or found by the entry points ``modalign.methods`` of
+installed packages.
 """
 
 from __future__ import annotations
@@ -58,20 +58,20 @@ ALL_METHODS = METHODS | TOWER_METHODS
 
 
 def location(name: str) -> tuple[str, str]:
-    """Module below :mod:`modalign.methods` and class of a method: ``("baselines.tip_adapter", "TipAdapterF")``."""
+    """Return module and class of a method: ``("baselines.tip_adapter", "TipAdapterF")``."""
     module, _, cls = ALL_METHODS[name].rpartition(".")
     return module, cls
 
 
 def method_class(name: str) -> type[VectorMethod] | type[TowerMethod]:
-    """The class of a method: ``method_class("cmm")`` is :class:`modalign.methods.cmm.cmm.CMM`.
+    """Return the class of a method: ``method_class("cmm")`` is :class:`modalign.methods.cmm.cmm.CMM`.
 
     Raises
     ------
     UnknownNameError
-        Neither the library nor another package has the method; the message has the nearest name.
+        Neither the library nor another package has the method; the message suggests the nearest name.
     InputError
-        The package that has it cannot be imported.
+        The package of the method cannot be imported.
     """
     key = canonical_name(name)
     if key in ALL_METHODS:
@@ -83,10 +83,10 @@ def method_class(name: str) -> type[VectorMethod] | type[TowerMethod]:
 
 
 def register_method(name: str, cls: type[VectorMethod] | type[TowerMethod]) -> None:
-    """Let a method of your own be known by a name in ``adapt``, ``compare``, ``save`` and ``load``.
+    """Register a method of your own under a name, for ``adapt``, ``compare``, ``save`` and ``load``.
 
-    It holds for this process. For the command line, and so that nobody has to call this function, give your package
-    an entry point of the group ``modalign.methods``.
+    The registration is valid in this process. For the command line, or to avoid this call, define an entry point of the
+    group ``modalign.methods`` in your package.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def register_method(name: str, cls: type[VectorMethod] | type[TowerMethod]) -> N
     Raises
     ------
     InputError
-        The name is taken, or ``cls`` is no such class.
+        The name is taken, or ``cls`` is not such a class.
 
     Examples
     --------
@@ -114,17 +114,17 @@ def register_method(name: str, cls: type[VectorMethod] | type[TowerMethod]) -> N
 
 
 def is_known(name: str) -> bool:
-    """Whether the library or another package has a method of that name. Nothing is imported."""
+    """Return whether the library or another package has a method of that name. Nothing is imported."""
     return canonical_name(name) in ALL_METHODS or name in OTHER_METHODS
 
 
 def vector_methods() -> list[str]:
-    """The names of all methods on vectors, those of other packages last.
+    """Return the names of all methods on vectors, those of other packages last.
 
     Warns
     -----
     UserWarning
-        A method of another package cannot be used; it is left out.
+        A method of another package cannot be used and is left out.
     """
     from modalign.methods.contract.vectors import VectorMethod
 
@@ -140,7 +140,7 @@ def is_vector_method(name: str) -> bool:
 
 
 def name_of(cls: type) -> str | None:
-    """The name by which :func:`method_class` finds exactly this class; None if there is none."""
+    """Return the name for which :func:`method_class` returns this class, or None."""
     for key in ALL_METHODS:
         module, name = location(key)
         if (cls.__module__, cls.__qualname__) == (f"modalign.methods.{module}", name):
@@ -155,7 +155,7 @@ def name_of(cls: type) -> str | None:
 
 
 def _checked(cls: object) -> object:
-    """``cls`` if it is a class of methods, with everything that makes one."""
+    """Return ``cls`` after checking that it is a complete method class."""
     from modalign.methods.contract.tower import TowerMethod
     from modalign.methods.contract.vectors import VectorMethod
 

@@ -23,7 +23,7 @@ MOST_CLASSES = 65_535
 _BLOCK = 64  # names whose sentences are embedded together
 
 Classes = str | Path | Sequence[str | Sequence[str]]
-"""A file of names, ``"cat; grass, lawn; sky"``, or a list with a name or several names a class."""
+"""A file of names, ``"cat; grass, lawn; sky"``, or a list with a name or several names per class."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def read_class_words(classes: Classes, background: Sequence[str] | str = ()) -> 
     ----------
     classes : str, Path or sequence of str or sequence of str
         A file with a class a line and commas between the names of one; the same in one text with semicolons between
-        classes; or a list with a name or several names a class.
+        classes; or a list with a name or several names per class.
     background : sequence of str or str, default=()
         Names of what is no class; a text with commas, or a list.
 

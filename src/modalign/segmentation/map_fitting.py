@@ -40,7 +40,7 @@ def learn_map(
     Memory: the selected patches in half precision, K · top · (D + d) numbers.
     """
     if top is not None and (isinstance(top, bool) or not isinstance(top, int) or top < 1):
-        raise InputError(f"Expected top as a number of patches a class, or None for all, got {top!r}.")
+        raise InputError(f"Expected top as a number of patches per class, or None for all, got {top!r}.")
     categories = category_vectors(segmenter.text, segmenter.words).to(segmenter.encoder.device)
     quarantined: list[Quarantined] = []
     selection: Selection | None = None

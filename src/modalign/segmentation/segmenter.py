@@ -236,7 +236,7 @@ class Segmenter:
             ``"vfm+clip"`` maps its patches beside those of the encoder, ``"vfm"`` its patches alone, ``"clip"`` those
             of the encoder alone, without a vision-only one.
         top : int or None, default=TOP
-            Patches a class; None for all, which are then held in memory.
+            Patches per class; None for all, which are then held in memory.
         stride : int or None, default=None
             Pixels between windows; None for that of segmenting.
         device : str, default="auto"

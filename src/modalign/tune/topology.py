@@ -1,6 +1,6 @@
 """What a class looks like as a graph → sentences and the relations among their words, for attention to be steered by.
 
-A structure file of HPT has a few graphs a class: entities, attributes, and which of them are related. A graph becomes
+A structure file of HPT has a few graphs per class: entities, attributes, and which of them are related. A graph becomes
 the sentence "class, entity, …, attribute, …." and, beside it, which of its tokens belong to related nodes.
 """
 
@@ -47,7 +47,7 @@ class Topology:
     fingerprint: str
 
     def pick(self, graphs: Tensor | int) -> tuple[Sentences, Tensor | None]:
-        """One graph a class.
+        """One graph per class.
 
         Parameters
         ----------
@@ -70,7 +70,7 @@ class Topology:
 def read_topology(
     file: str | None, tower: TextTower, class_names: Sequence[str], slots: int, *, ending: str = "."
 ) -> Topology:
-    """The graphs of a structure file for a text tower; without a file one sentence "class." a class.
+    """The graphs of a structure file for a text tower; without a file one sentence "class." per class.
 
     Nodes with the same name, whatever their case, are one node, and one with the name of the class is the class name
     itself, which opens the sentence. Nodes that do not fit into the context are left out, last first.

@@ -43,7 +43,7 @@ def few_shot(
     labels : array-like
         Class indices, −1 = unknown; or items, whose class names are then used in notes.
     shots : int or str
-        Images a class; 0 for none; ``"all"`` for every image, minus a fifth for validation if there is no official
+        Images per class; 0 for none; ``"all"`` for every image, minus a fifth for validation if there is no official
         validation list.
     seed : int, default=0
         Seed of the draw.

@@ -94,7 +94,7 @@ class TextTower(Layered):
         Parameters
         ----------
         sentences : sequence of str
-            One a class, without the learnable part: "dog." for "[V1] … [Vm] dog.".
+            Sentence of each class, without the learnable part: "dog." for "[V1] … [Vm] dog.".
         slots : int, default=0
             Number of placeholders for prompts.
         cut : bool, default=False

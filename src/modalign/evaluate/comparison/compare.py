@@ -222,7 +222,7 @@ def _possible(draws: Draws, shots: Sequence[Shots], seed: int) -> tuple[list[Sho
                 continue
         elif k == "all":
             if len(split.train) <= largest:
-                notes.append(f"all labels: left out, since they are no more than {kept[-1]} a class")
+                notes.append(f"all labels: left out, since they are no more than {kept[-1]} per class")
                 continue
         elif len(classes) and (drawn < int(k)).mean() > 0.5:
             notes.append(

@@ -35,7 +35,7 @@ class Verdict:
     Attributes
     ----------
     shots : int or str
-        Labels a class.
+        Labels per class.
     first, second : str
         Names of the methods.
     kind : str

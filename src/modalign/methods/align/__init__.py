@@ -1,1 +1,1 @@
-"""ALIGN: prompts on both sides, aligned by two levels of optimal transport."""
+"""ALIGN: prompts in both towers, aligned by two levels of optimal transport."""

@@ -1,4 +1,4 @@
-"""ALIGN: several prompts on both sides, aligned by transport between prompts, whose cost holds that between tokens."""
+"""ALIGN: several prompts in both towers, aligned by transport between prompts and between their tokens."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class ALIGN(PromptMethod["AlignLearner"]):
     learning_rate: NonNegative | None = None  # type: ignore[assignment]  # None: as the preset has it
 
     def _settled(self) -> Self:
-        """A copy in which the preset has filled in what was left open."""
+        """Return a copy with all None parameters set by the preset."""
         open_ones = {name: value for name, value in PRESETS[self.preset].items() if getattr(self, name) is None}
         return clone(self).set_params(**open_ones)
 
@@ -160,18 +160,18 @@ class ALIGN(PromptMethod["AlignLearner"]):
 
     @torch.no_grad()
     def explain(self, items: Items, encoder: ClipEncoder, label: int | str | None = None) -> PatchPlans:
-        """Which patches of an image the prompts and tokens of a class take.
+        """Compute which patches of an image the prompts and tokens of a class are matched with.
 
-        Token plans are those of transport to convergence, also where the score uses others (``released``, ``uniform``).
+        Token plans are computed to convergence, also if the score uses other plans (``official_code``, ``uniform``).
 
         Parameters
         ----------
         items : Items
-            Its first image is looked at.
+            The first image is used.
         encoder : ClipEncoder
-            The one it was fitted on.
+            Encoder that the method was fitted on.
         label : int, str or None, default=None
-            The class, by index or name; by default the one it names.
+            Class, by index or name. Default: the predicted class.
         """
         learner, classes, pixels, image, k = first_image(self, items, encoder, label)
         plan = learner.transport(pixels, classes).plan[0, k]
@@ -196,7 +196,7 @@ class ALIGN(PromptMethod["AlignLearner"]):
 
 
 class ClassPrompts(NamedTuple):
-    """The text side of ALIGN: (K, N, d) prompt vectors, and (K, N, L, d) words with their (K, N, L) mask or None."""
+    """Text features of ALIGN: prompts (K, N, d), and tokens (K, N, L, d) with mask (K, N, L) or None."""
 
     prompts: Tensor
     words: Tensor | None
@@ -204,7 +204,7 @@ class ClassPrompts(NamedTuple):
 
 
 class AlignLearner(PromptLearner):
-    """ALIGN's prompts and its two-level score; ``sentence`` follows the trained tokens."""
+    """Prompts and two-level score of ALIGN; ``sentence`` follows the trained tokens."""
 
     sentences: Sentences
     groups: list[tuple[slice, Sentences, Tensor]]  # some of the prompts, what they are read in, and what counts of that
@@ -238,7 +238,7 @@ class AlignLearner(PromptLearner):
         return ClassPrompts(pooled, words.transpose(0, 1), torch.cat(masks).transpose(0, 1).to(words.device))
 
     def transport(self, pixels: Tensor, classes: ClassPrompts) -> TwoLevelTransport:
-        """Plans and distances between pictures (B, 3, H, W) and classes."""
+        """Compute plans and distances between images (B, 3, H, W) and classes."""
         own = self.settings
         seen = self.look(pixels, tokens=own.token_weight > 0)
         return two_level_transport(
@@ -256,7 +256,7 @@ class AlignLearner(PromptLearner):
         )
 
     def words(self, k: int, mask: Tensor, tokenizer: Any) -> Iterator[tuple[str, ...]]:
-        """For every textual prompt of class k what the tokens of its set are; ``mask`` (N, L)."""
+        """Return the text of each token of every textual prompt of class k; ``mask`` (N, L)."""
         sets = [s for some, s, _ in self.groups for _ in range(*some.indices(self.settings.textual))]
         for sentences, own in zip(sets, mask, strict=True):
             names = token_names(sentences, k, tokenizer)
@@ -268,7 +268,7 @@ class AlignLearner(PromptLearner):
 
     @torch.no_grad()
     def diagnose(self, data: ImageBatches) -> dict[str, Any]:
-        """What transport does to some images: entropies over those of uniform plans, worst marginal errors."""
+        """Return the entropies of the plans relative to uniform plans, and the largest marginal errors."""
         pixels = next(data.in_order(LOOKED_AT)).pixels
         return {
             "prompt_layers": len(self.prompts.prompts().text),
@@ -282,7 +282,7 @@ def _up_to(sentences: Sentences, last: Tensor) -> Tensor:
 
 
 def _content(sentences: Sentences, fixed: int) -> Tensor:
-    """(K, L) the learnable tokens and the class name: no markers, no fixed words, no full stop."""
+    """Mask of learnable tokens and class name, (K, L), without start, end, fixed words and punctuation."""
     place = torch.arange(sentences.ids.shape[1])
     name = (place > sentences.slots + fixed) & (place < sentences.ends[:, None] - 1)
     return name | ((place >= 1) & (place <= sentences.slots))

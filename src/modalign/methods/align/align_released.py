@@ -1,8 +1,8 @@
-"""ALIGN's plans as its published code makes them: textbook sweeps with a rule of its own for when to stop.
+"""Transport plans of ALIGN's published code: standard Sinkhorn sweeps with its stopping rule.
 
-What differs from :mod:`modalign.methods.align.align_transport`: a call stops when the row scalings moved by less than
-0.01 on average over all its problems, after 100 sweeps at most (about three on features without structure), and nothing
-is differentiable.
+Differences from :mod:`modalign.methods.align.align_transport`: a call stops when the row scalings change by less than
+0.01 on average over all its problems, after at most 100 sweeps (about three on unstructured features), and the plans
+are not differentiable.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ENTRIES = 1 << 24  # of plans held at a time
 
 
 def released_plan(cost: Tensor, epsilon: float, mask: Tensor | None = None) -> Tensor:
-    r"""Plans of G calls with p problems each; a call stops when mean \|Δu\| over its problems and rows is below 0.01.
+    r"""Solve G calls with p problems each; a call stops when mean \|Δu\| over its problems and rows is below 0.01.
 
     Parameters
     ----------
@@ -27,12 +27,12 @@ def released_plan(cost: Tensor, epsilon: float, mask: Tensor | None = None) -> T
     epsilon : float
         Strength of the entropy.
     mask : Tensor or None, default=None
-        Tensor of shape (G, p, m) or None, default=None bool. False for columns without mass.
+        Of shape (G, p, m), bool; False for columns without mass.
 
     Returns
     -------
     Tensor of shape (G, p, n, m)
-        Plans; columns are exact, rows as far as the sweeps got.
+        Plans; column sums are exact, row sums approximate.
     """
     kernel = (-cost.detach() / epsilon).exp()
     G, p, n, m = kernel.shape
@@ -56,7 +56,7 @@ def released_plan(cost: Tensor, epsilon: float, mask: Tensor | None = None) -> T
 def released_token_similarity(
     patches: Tensor, words: Tensor, mask: Tensor, epsilon: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    r"""The token term of the published code, :math:`\langle \hat T, \cos \rangle`, one call a pair of image and class.
+    r"""Token term of the published code, :math:`\langle \hat T, \cos \rangle`, per pair of image and class.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def released_token_similarity(
     words : Tensor of shape (K, N, L, d)
         Token features.
     mask : Tensor of shape (K, N, L), bool
-        Which tokens exist.
+        Mask of existing tokens.
     epsilon : float
         Strength of the entropy.
 

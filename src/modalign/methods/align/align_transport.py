@@ -1,4 +1,4 @@
-r"""ALIGN's score: transport between the prompts of an image and of a class, whose cost holds transport between tokens.
+r"""ALIGN's two-level score: the cost of the transport between prompts includes the transport between tokens.
 
 .. math::
     d(P, Q; C) = \langle T, C \rangle, \quad
@@ -39,23 +39,23 @@ Value = Literal["cost", "entropic"]
 
 @dataclass(frozen=True)
 class TwoLevelTransport:
-    """Scores of B images and K classes, and the plans behind them.
+    """Scores of B images and K classes, with the transport plans.
 
     Attributes
     ----------
     scores : Tensor of shape (B, K)
-        What is multiplied by the inverse temperature for logits, 1 − ``distances`` (equation 7).
+        1 − ``distances`` (equation 7); the logits are scores times the inverse temperature.
     distances : Tensor
         d(P, Q; C), differentiable.
     plan : Tensor of shape (B, K, M, N)
-        Prompt-level plan T, no gradient.
+        Prompt-level plan T, without gradient.
     prompt_cost : Tensor of shape (B, K, M, N)
-        C of the prompt level, no gradient.
+        Prompt-level cost C, without gradient.
     prompts : TransportScores
-        Alignment of the prompt level, (B, K) each.
+        Statistics of the prompt level, (B, K) each.
     tokens : TransportScores or None
-        Alignment of the token level, (B, K, M, N) each; None where there are no tokens or β = 0. With
-        ``token_term="reference"`` its ``cost`` holds the similarity ⟨T, cos⟩.
+        Statistics of the token level, (B, K, M, N) each; None without tokens or with β = 0. With
+        ``token_term="reference"``, ``cost`` is the similarity ⟨T, cos⟩.
     uniform_entropy : tuple of (float, float)
         Entropy of uniform plans at the two levels.
     """
@@ -69,7 +69,7 @@ class TwoLevelTransport:
     uniform_entropy: tuple[float, float] = field(repr=False)
 
     def diagnosis(self) -> dict[str, float]:
-        """Does the transport do anything: mean entropies over those of uniform plans (1: nothing), worst errors."""
+        """Return mean entropies relative to uniform plans (1: no effect), and the largest marginal errors."""
         found = {}
         for name, level, most in zip(
             ("prompt", "token"), (self.prompts, self.tokens), self.uniform_entropy, strict=True
@@ -96,12 +96,11 @@ def two_level_transport(
     max_sweeps: int = 100,
     tolerance: float = 1e-4,
 ) -> TwoLevelTransport:
-    r"""ALIGN's two-level distance between every image and every class.
+    r"""Compute ALIGN's two-level distance between all images and all classes.
 
-    Gradients follow the envelope theorem at both levels: :math:`\partial d / \partial C = T`, and through the token
-    term on to patches and words with its own plan, :math:`\partial d / \partial \hat C^{mn} = \beta T_{mn} \hat
-    T^{mn}`. Nothing is unrolled; the token plans are all that is kept. These are exactly the gradients of
-    ``value="entropic"``.
+    Gradients follow from the envelope theorem at both levels: :math:`\partial d / \partial C = T`, and :math:`\partial
+    d / \partial \hat C^{mn} = \beta T_{mn} \hat T^{mn}` for the token term. No iterations are unrolled; only the token
+    plans are stored. These are the exact gradients of ``value="entropic"``.
 
     Parameters
     ----------
@@ -110,12 +109,11 @@ def two_level_transport(
     text_prompts : Tensor of shape (K, N, d)
         Global vectors h of N text prompts per class; N may differ from M.
     patches : Tensor of shape (B, M, J, d) or None, default=None
-        Local vectors r; None leaves the token level out.
+        Local vectors r; None omits the token level.
     words : Tensor of shape (K, N, L, d) or None, default=None
         Token vectors s.
     word_mask : Tensor or None, default=None
-        Tensor of shape (K, N, L) or None, default=None bool. or (K, L) for all prompts alike; False where there is no
-        token.
+        Of shape (K, N, L), or (K, L) for all prompts, bool; False for padding.
     epsilon : float, default=0.1
         Strength of the entropy at both levels (λ in the paper).
     token_weight : float, default=1.0
@@ -123,29 +121,30 @@ def two_level_transport(
     prompt_weight : float, default=1.0
         Weight of the prompt-level cosine in C; 1 in equation 6, 1 − β in the appendix's equation 9.
     token_term : {"cost", "reference"}, default="cost"
-        ``"cost"`` as the paper has it; ``"reference"`` as published code has it: the token *similarity* :math:`\langle
-        \hat T, \cos \rangle` is added to the cost, the score is :math:`\sum_{mn} T_{mn} \cos(z^m, h^n)`, both plans are
-        constants, so that patches and words get a gradient of exactly zero, and sweeps stop by its rule.
+        ``"cost"`` as in the paper; ``"reference"`` as in the published code: the token *similarity* :math:`\langle \hat
+        T, \cos \rangle` is added to the cost, the score is :math:`\sum_{mn} T_{mn} \cos(z^m, h^n)`, both plans are
+        constants (patches and words have zero gradient), and its stopping rule is used.
     plan : {"transport", "uniform"}, default="transport"
-        ``"uniform"`` puts :math:`T = 1 / (MN)` and :math:`\hat T = 1 / (JL)` in place of transport, as a control.
+        ``"uniform"`` replaces the plans by :math:`T = 1 / (MN)` and :math:`\hat T = 1 / (JL)`, as a control.
     value : {"cost", "entropic"}, default="cost"
-        ``"cost"`` for ⟨T, C⟩; ``"entropic"`` for equations 4 and 5 to the letter, ⟨T, C⟩ − ε h(T). The latter favors
-        classes with more tokens, since h grows with log L.
+        ``"cost"`` for ⟨T, C⟩; ``"entropic"`` for ⟨T, C⟩ − ε h(T), equations 4 and 5 as printed, which favors classes
+        with more tokens because h grows with log L.
     max_sweeps : int, default=100
-        Sweeps at most, at both levels.
+        Maximum number of sweeps at both levels.
     tolerance : float, default=0.0001
-        Marginal error to reach, at both levels; 0 makes all sweeps.
+        Marginal error at which to stop, at both levels; 0 runs all sweeps.
 
     Returns
     -------
     TwoLevelTransport
-        The token level costs one product of (B M J, d) with (K N L, d) and two more for its gradient, and B M K N J L
-        multiplications a half-sweep; memory for the gradient B M K N J L numbers, without it a block.
+        Scores, distances and plans. Cost of the token level: one product of (B M J, d) with (K N L, d), two more for
+        its gradient, and B M K N J L multiplications per half-sweep. Memory: B M K N J L numbers with gradients, else
+        one block.
 
     Raises
     ------
     InputError
-        Shapes that do not fit, NaN, epsilon not positive, negative weights, a prompt without tokens.
+        Shapes do not match, an entry is NaN, epsilon is not positive, a weight is negative, or a prompt has no tokens.
     """
     require_choice("token_term", token_term, get_args(TokenTerm))
     require_choice("plan", plan, get_args(PlanKind))
@@ -202,7 +201,7 @@ def two_level_transport(
 
 
 def _prompt_plan(cost: Tensor, plan: PlanKind, released: bool, options: dict) -> tuple[Tensor, TransportScores]:
-    """The plan (B, K, M, N) of the prompt level and its Alignment, without gradient."""
+    """Return the plan (B, K, M, N) of the prompt level and its statistics, without gradient."""
     cost = cost.detach()
     M, N = cost.shape[2:]
     if plan == "uniform":

@@ -1,1 +1,1 @@
-"""Gaussian classes anchored in the class texts: a method of our own."""
+"""Gaussian classifier with class texts as prior means, a method of this library."""

@@ -1,4 +1,4 @@
-"""Gaussian classes with one covariance, whose means are drawn toward what the class texts predict."""
+"""Gaussian classes with shared covariance and means shrunk toward predictions from the class texts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class AnchoredClasses:
     def estimate(
         cls, X: Tensor, P: Tensor, weights: Tensor, text: Tensor | None, strength: float, labeled: Tensor
     ) -> AnchoredClasses:
-        r"""From images with soft class assignments.
+        r"""Estimate the classes from images with soft assignments.
 
         With class sizes :math:`n_k = \sum_i a_i P_{ik}`, class means :math:`\bar x_k` and unit texts :math:`t_k`,
 
@@ -52,10 +52,10 @@ class AnchoredClasses:
             \mu_k = \frac{n_k \bar x_k + \kappa \mu^0_k}{n_k + \kappa}
 
         Σ is the within-class covariance, shrunk toward a multiple of the identity with the weight of d images: around
-        the class averages where some images have labels, with the degrees of freedom that are left, and around μ where
-        none has, since averages of wrong assignments would be believed otherwise. The mean of a class is known up to
-        the prior and the images it has, which widens its predictive distribution: :math:`h_k = 1 + 2 / (n_k + \kappa)`
-        for classes without a labeled image, 1 for the others.
+        the class averages, with the remaining degrees of freedom, if some images have labels, and around μ otherwise,
+        since averages of wrong assignments are unreliable. The uncertainty of the mean widens the predictive
+        distribution of a class: :math:`h_k = 1 + 2 / (n_k + \kappa)` for classes without a labeled image, 1 for the
+        others.
 
         Parameters
         ----------
@@ -64,7 +64,7 @@ class AnchoredClasses:
         P : Tensor of shape (n, C)
             Assignments, rows on the simplex.
         weights : Tensor of shape (n,)
-            A ≥ 0.
+            Weights a ≥ 0.
         text : Tensor of shape (C, d) or None
             Unit texts, or None, where b = 0.
         strength : float
@@ -75,7 +75,7 @@ class AnchoredClasses:
         Returns
         -------
         AnchoredClasses
-            AnchoredClasses in float32 (Cholesky in float64 on a CPU). Cost O(n d (d + C) + d³).
+            In float32 (Cholesky in float64 on a CPU). Cost O(n d (d + C) + d³).
         """
         total = weights.sum().clamp_min(1)
         origin = (weights @ X) / total  # moments around the mean lose no digits

@@ -1,4 +1,4 @@
-"""The anchored Gaussian classifier: few labels, none, or some of each, with class texts as the prior of the means."""
+"""The anchored Gaussian classifier, for few, partial or no labels, with class texts as the prior of the means."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class AnchoredGaussian(VectorMethod):
     .. math::
         s_k(x) = (1 - \alpha)\, s\, x^\top t_k + \alpha \log N(x;\, \mu_k, h_k \Sigma)
 
-    with a shared covariance Σ and scale h_k per class. The prior of :math:`\mu_k` counts as κ images at an affine image
-    of :math:`t_k`; see :class:`~modalign.methods.anchored.anchored_classes.AnchoredClasses`. Unlabeled images are used
-    by expectation-maximization. With labels, α, κ and u are chosen by 5-fold cross-validation (or on `validation`),
-    with zero-shot among the candidates; without labels α = 0.1, κ = 8, u = 1.
+    with a shared covariance Σ and scale h_k per class. The prior of :math:`\mu_k` has the weight of κ images at an
+    affine image of :math:`t_k`; see :class:`~modalign.methods.anchored.anchored_classes.AnchoredClasses`. Unlabeled
+    images are used by expectation-maximization. With labels, α, κ and u are chosen by 5-fold cross-validation (or on
+    `validation`), with zero-shot among the candidates; without labels α = 0.1, κ = 8, u = 1.
 
     Cost: O(n d (d + C) + d³) per estimate; about 30 estimates to choose.
 
@@ -50,9 +50,9 @@ class AnchoredGaussian(VectorMethod):
     discriminant_weight : float or "auto", default="auto"
         α: 0 is zero-shot, 1 the Gaussian classes alone.
     strength : float or "auto", default="auto"
-        κ, number of images that the text counts for.
+        κ, weight of the text as a number of images.
     unlabeled_weight : float or "auto", default="auto"
-        u, weight of an unlabeled image beside labeled ones.
+        u, weight of an unlabeled image relative to a labeled one.
     rounds : int, default=10
         Updates of the assignments of unlabeled images.
     logit_scale : float or None, default=None
@@ -158,7 +158,7 @@ class AnchoredGaussian(VectorMethod):
     def _settle(
         self, X: Tensor, y: Tensor, text: Tensor | None, n_classes: int, alpha: float, strength: float, u: float
     ) -> tuple[AnchoredClasses, Tensor]:
-        """The classes, and the (n, C) assignments of all images, after the rounds."""
+        """Return the classes and the (n, C) assignments of all images after the rounds."""
         known = y != UNLABELLED
         P = X.new_zeros(len(X), n_classes)
         P[known] = torch.nn.functional.one_hot(y[known], n_classes).to(X.dtype)
@@ -182,7 +182,7 @@ class AnchoredGaussian(VectorMethod):
     def _choose(
         self, X: Tensor, y: Tensor, text: Tensor | None, problem: Problem
     ) -> tuple[tuple[float, float, float], str, dict[str, float]]:
-        """(α, κ, u), what they were chosen on, and accuracies there.
+        """Return (α, κ, u), the source of the images they were selected on, and the accuracies.
 
         α and κ are chosen from the labeled images alone, u then at that choice and at the default of the others.
         """

@@ -1,1 +1,1 @@
-"""The methods that the papers compare with, one file each."""
+"""Baselines of the papers, one file each."""

@@ -1,4 +1,4 @@
-"""CLAP: a linear probe that starts at the class texts and is held near them, class by class."""
+"""CLAP: a linear probe initialized with the class texts, with a class-wise penalty toward them."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class CLAP(VectorMethod):
     penalty : float, default=1.0
         Factor of all λ; 0 is a plain probe that starts at zero-shot.
     weighting : {"class", "constant"}, default="class"
-        ``"class"`` for λ as above, ``"constant"`` for the mean of them for all classes.
+        ``"class"`` for λ as above, ``"constant"`` for their mean for all classes.
     steps : int, default=300
-        Length of the training.
+        Optimizer steps.
     learning_rate : float, default=0.001
-        Where the cosine starts.
+        Initial learning rate of the cosine.
     logit_scale : float or None, default=None
         s, inverse temperature; None is that of the encoder.
     random_state : int or None, default=None

@@ -1,4 +1,4 @@
-"""CLIP-Adapter: a small network on the image vector, mixed with the image vector itself."""
+"""CLIP-Adapter: a bottleneck network on the image features with a residual connection."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Layers = Sequence[Tensor]  # (d, h) and (h, d)
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class CLIPAdapter(StoppedMethod):
-    r"""A bottleneck of two layers, trained on the labeled images, is mixed into the image vector.
+    r"""Two-layer bottleneck on the image features, added to them with a residual ratio.
 
     With unit image x, unit class texts :math:`t_k` and :math:`W_1 \in \mathbb{R}^{d \times d/4}`,
     :math:`W_2 \in \mathbb{R}^{d/4 \times d}`,
@@ -34,36 +34,37 @@ class CLIPAdapter(StoppedMethod):
     .. math:: x' = \beta \operatorname{ReLU}\bigl(\operatorname{ReLU}(x^\top W_1)\, W_2\bigr) + (1 - \beta)\, x,
               \qquad s_k(x) = s\, \frac{x'^\top t_k}{\lVert x' \rVert}
 
-    cross-entropy is minimized by AdamW with all labeled images in every step and a learning rate that falls along half
-    a cosine. The residual ratio β (0.2, 0.4, 0.6 or 0.8) and the step to stop at, 0 included, are chosen on
-    ``validation``. Without validation images β = 0.2 and training goes to the end. Step 0 counts as zero-shot: the
-    network is drawn at random and left out.
+    trained by AdamW with cosine decay on cross-entropy, with all labeled images in every step. The residual ratio β
+    (0.2, 0.4, 0.6 or 0.8) and the stopping step are selected on ``validation``. Without validation images, β = 0.2 and
+    all steps are run. Step 0 is zero-shot, without the network.
 
-    The paper trains in small batches. Its adapter of the text is not here. Without text, class means take its place.
+    Without text, class means replace it. The paper trains in small batches; its text adapter is not implemented.
 
     Compared with the published code (github.com/gaopengcuhk/CLIP-Adapter, ``clip_adapter.py``), not with the text of
     the paper: layers without biases, both ReLUs, the mixture and β = 0.2 are the same. There the image vectors keep
     their length, which changes x' by that factor alone.
 
-    Cost: O(n d (d / 2 + C)) a step, four trainings to choose β.
+    Cost: O(n d (d / 2 + C)) per step, four trainings to select β.
 
     Parameters
     ----------
     ratio : float or "auto", default="auto"
-        β, or ``"auto"`` to choose it on validation images.
+        β; ``"auto"`` selects it on validation images.
     reduction : int, default=4
-        d over the width of the bottleneck.
+        Ratio of d to the width of the bottleneck.
     learning_rate : float, default=0.001
-        Where the cosine starts.
+        Initial learning rate of the cosine.
     weight_decay : float, default=0.01
-        Decoupled decay of the weights.
+        Decoupled weight decay.
     random_state : int or None, default=None
-        Seed of the first weights.
+        Seed of the initial weights.
 
     Attributes
     ----------
-    down_, up_ : Tensor of shape (d, h)
-        W₁ and (h, d) W₂.
+    down_ : Tensor of shape (d, h)
+        W₁.
+    up_ : Tensor of shape (h, d)
+        W₂.
     prototypes_ : Tensor of shape (C, d)
         Unit class texts.
     ratio_, stop_ : float

@@ -1,4 +1,4 @@
-"""The cross-modal linear probe: sentences are training samples like images, and the text is where the weights start."""
+"""The cross-modal linear probe: trained on images and prompts, initialized with the class texts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEFAULTS = (1e-4, 0.01, 0.5)  # of the three, where there is nothing to choose t
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class CrossModalProbe(VectorMethod):
-    r"""Linear classifier trained on images and prompts alike.
+    r"""Linear classifier trained on images and prompts.
 
     With unit images :math:`\hat x` and unit prompts :math:`\hat t` in one space
 
@@ -205,7 +205,7 @@ class CrossModalProbe(VectorMethod):
 
 @dataclass(frozen=True)
 class SelectedProbe:
-    """Which candidate, when it was stopped, the ratio of the interpolation, and W before it."""
+    """Selected candidate, stopping step, interpolation ratio, and W before the interpolation."""
 
     candidate: int
     step: int
@@ -214,7 +214,7 @@ class SelectedProbe:
 
 
 class ProbeJudge:
-    """Remembers what held-out images liked best of one candidate.
+    """Keeps the state of a candidate with the best score on held-out images.
 
     Parameters
     ----------

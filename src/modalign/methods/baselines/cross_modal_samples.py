@@ -1,4 +1,4 @@
-"""The batches of the cross-modal probe, half images and half sentences, and the gradient of its loss on them."""
+"""Batches of the cross-modal probe, half images and half sentences, and the gradient of its loss."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from modalign.methods.contract.vectors import Problem
 
 @dataclass(frozen=True)
 class Samples:
-    """Images and sentences below each other, and which of them make each batch.
+    """Images and sentences, and the rows of each batch.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Samples:
     batches : Tensor of shape (steps, b)
         Row numbers.
     weights : Tensor of shape (b, 1)
-        Share of each place of a batch in the loss: a half for images, a half for sentences.
+        Weight of each position of a batch in the loss: half for images, half for sentences.
     sentences : int
         s.
     """
@@ -40,7 +40,7 @@ class Samples:
 
     @classmethod
     def of(cls, problem: Problem, batch_size: int, steps: int, seed: int | None, *, sentences: bool = True) -> Samples:
-        """All labeled images and, if wanted, all sentences; the order of both is drawn from one generator."""
+        """Collect all labeled images and optionally all sentences; the order of both is drawn from one generator."""
         X, y = problem.labelled()
         if problem.text is None or not sentences:
             text, classes = X[:0], y[:0]

@@ -1,4 +1,4 @@
-"""Gaussian discriminant analysis beside the zero-shot scores, in closed form."""
+"""Gaussian discriminant analysis combined with zero-shot scores, in closed form."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Discriminant(NamedTuple):
 
 
 class HeldOutScores(NamedTuple):
-    """Scores (n, C) of images that were held out, their labels, and how many labels the final model has for one."""
+    """Scores (n, C) of held-out images, their labels, and the growth of the number of labels in the final model."""
 
     scores: Tensor
     truth: Tensor

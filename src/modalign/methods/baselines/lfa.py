@@ -1,4 +1,4 @@
-"""LFA: an orthogonal map carries images to the class texts, and a ranking loss refines it."""
+"""LFA: an orthogonal map from images to class texts, refined with a ranking loss."""
 
 from __future__ import annotations
 
@@ -92,8 +92,10 @@ class LFA(VectorMethod):
         W.
     prototypes_ : Tensor of shape (C, d)
         Unit class texts.
-    identity_weight_, steps_ : float
-        And int Values used.
+    identity_weight_ : float
+        β as used.
+    steps_ : int
+        Number of steps as used.
     losses_ : Tensor of shape (n_steps,)
         Loss of every refinement step.
     transduction_ : ndarray of shape (n,)
@@ -206,7 +208,7 @@ class LFA(VectorMethod):
         return self.logit_scale_ * cosines
 
     def _lesson(self, X: Tensor, y: Tensor, problem: Problem) -> Lesson:
-        """What these labeled images teach; the text stands in for the images of a class that has none."""
+        """Return the training data of labeled images; the text replaces the images of a class without any."""
         X = unit(X)
         if problem.text is None:
             T = class_means(X, y, problem.n_classes)
@@ -238,7 +240,7 @@ class LFA(VectorMethod):
         labeled: bool,
         text: bool,
     ) -> SelectedMap:
-        """β and the number of steps, as given or as the held-out images prefer."""
+        """Return β and the number of steps, as passed or selected on held-out images."""
         beta = CAREFUL_BETA if self.identity_weight == "auto" else float(self.identity_weight)
         if not trials or (self.identity_weight != "auto" and self.steps is not None):
             unchosen = 0 if labeled else self.max_steps
@@ -275,7 +277,7 @@ class LFA(VectorMethod):
         return best.choice
 
     def _assign(self, X: Tensor) -> tuple[Tensor, Tensor, dict[str, float | int | bool]]:
-        """Assignments (n, C) and map without labels: Sinkhorn and Procrustes in turn."""
+        """Return assignments (n, C) and map without labels, by alternating Sinkhorn and Procrustes."""
         T = self.prototypes_
         rho = float("inf") if self.rho is None else (float("inf"), float(self.rho))
         mapped, history, stable = X, [(X @ T.T).argmax(dim=1)], False

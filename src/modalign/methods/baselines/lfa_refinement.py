@@ -1,4 +1,4 @@
-"""LFA's refinement: gradient steps of several maps, side by side, on the adaptive re-ranking loss."""
+"""LFA's refinement: gradient steps of several maps at once on the adaptive re-ranking loss."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from modalign.methods.contract.descent import seeded
 
 @dataclass(frozen=True)
 class RefinementSettings:
-    """How one map is refined; the fields are those of :class:`~modalign.methods.baselines.lfa.LFA`."""
+    """Settings of the refinement; the fields are those of :class:`~modalign.methods.baselines.lfa.LFA`."""
 
     rates: Sequence[float]
     batch_size: int
@@ -29,7 +29,7 @@ class RefinementSettings:
 
 
 class Refinement:
-    """One map in refinement.
+    """Refinement of one map.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class Refinement:
     Attributes
     ----------
     weight : Tensor of shape (d, d)
-        (d, d) W as it is now.
+        Current W.
     """
 
     def __init__(self, start: Tensor, X: Tensor, y: Tensor, T: Tensor, recipe: RefinementSettings) -> None:
@@ -82,7 +82,7 @@ def refine_maps(
     observe: Callable[[int], bool | None] | None = None,
     observe_after: Collection[int] = (),
 ) -> Tensor:
-    """Take the steps of all maps in turn, until their rates end or ``observe`` returns True.
+    """Refine all maps until the last step or until ``observe`` returns True.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def refine_maps(
 
 @dataclass(frozen=True)
 class SelectedMap:
-    """Share β of the identity, number of steps, and the cosines of the held-out images with these."""
+    """Weight β of the identity, number of steps, and cosines of the held-out images."""
 
     identity_weight: float
     steps: int

@@ -1,4 +1,4 @@
-"""The linear probe: logistic regression on image vectors, with its strength chosen on held-out images."""
+"""The linear probe: logistic regression on image features, with regularization selected on held-out images."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class LinearProbe(VectorMethod):
     Parameters
     ----------
     C : float or "auto", default="auto"
-        Inverse strength of the penalty, or ``"auto"`` to choose it on held-out images.
+        Inverse regularization strength; ``"auto"`` selects it on held-out images.
     max_iterations : int, default=1000
-        Bound on the L-BFGS iterations of one fit.
+        Maximum number of L-BFGS iterations per fit.
     random_state : int or None, default=None
         Ignored; present for API consistency.
 
@@ -177,7 +177,7 @@ def _peak(tried: dict[float, Merit]) -> float:
 
 
 def _columns(model: LogisticRegression) -> tuple[np.ndarray, np.ndarray]:
-    """One row of coefficients a class, also for two classes, where scikit-learn keeps only their difference."""
+    """One row of coefficients per class, also for two classes, where scikit-learn keeps only their difference."""
     if len(model.classes_) > 2:
         return model.coef_, model.intercept_
     half = model.coef_[0] / 2, model.intercept_[0] / 2

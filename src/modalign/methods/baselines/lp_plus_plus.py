@@ -1,4 +1,4 @@
-"""LP++: a linear probe whose class weights are blended with the class texts by learned multipliers."""
+"""LP++: a linear probe whose class weights are combined with the class texts by learned multipliers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from modalign.methods.contract.vectors import Problem
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class LPPlusPlus(StoppedMethod):
-    r"""Class weights are learned vectors plus the class texts times learned multipliers, one per class.
+    r"""Linear probe with class weights plus class texts times learned multipliers.
 
     With n labeled unit images :math:`f_i` (rows of F) and unit class texts :math:`t_k`,
 
@@ -39,11 +39,11 @@ class LPPlusPlus(StoppedMethod):
     Parameters
     ----------
     steps : int, default=300
-        How often both blocks are updated.
+        Number of updates of both blocks.
     stop : int or None, default=None
-        The step after which training ends; None is the best one on validation images, or the last.
+        Step after which training ends; None is the best one on validation images, or the last.
     logit_scale : float or None, default=None
-        Where α starts; None is that of the encoder.
+        Initial α; None is the logit scale of the encoder.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""TaskRes: a learned residual is added to the class texts."""
+"""TaskRes: learned residuals of the class texts."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from modalign.methods.contract.vectors import Problem
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class TaskRes(StoppedMethod):
-    r"""Class vectors are unit texts plus a residual that the labeled images train.
+    r"""Classifier with class texts plus trained residuals.
 
     With unit images x, unit class texts :math:`t_k` and the residuals :math:`r_k`, which start at zero,
 
     .. math:: s_k(x) = s\, x^\top \frac{t_k + \alpha r_k}{\lVert t_k + \alpha r_k \rVert}, \qquad
               \min_r \operatorname{CE}\bigl(s(x), y\bigr)
 
-    by AdamW with all labeled images in every step and a learning rate that falls along half a cosine. So training
-    starts at zero-shot exactly. The step to stop at, 0 included, is chosen on ``validation``; without validation images
-    it is the last. A class without a labeled image is only pushed away from the images of others.
+    by AdamW with cosine decay and all labeled images in every step. Training starts exactly at zero-shot. The stopping
+    step, which may be 0, is selected on ``validation``; without validation images it is the last. A class without
+    labeled images is only repelled by images of other classes.
 
-    The paper trains in batches, and its schedule could not be read. Its "enhanced" base, text trained in advance, is
-    not here. Without text, class means take its place.
+    Without text, class means replace it. The paper trains in batches; its "enhanced" base, text trained in advance, is
+    not implemented.
 
     Compared with the published code (github.com/geekyutao/TaskRes, ``trainers/taskres.py``), not with the text of the
     paper: scores, start and loss are the same. There class texts keep their length, in proportion to which the
     residuals are smaller.
 
-    Cost: O(n C d) a step.
+    Cost: O(n C d) per step.
 
     Parameters
     ----------
     scale : float, default=0.5
         α.
     learning_rate : float, default=0.002
-        Where the cosine starts.
+        Initial learning rate of the cosine.
     weight_decay : float, default=0.0005
-        Decoupled decay of the residuals.
+        Decoupled weight decay of the residuals.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Tip-Adapter: labeled images as a cache that votes beside the zero-shot scores; Tip-Adapter-F trains its keys."""
+"""Tip-Adapter: a cache model of the labeled images added to zero-shot scores; Tip-Adapter-F trains its keys."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BETAS = tuple(first * 2.0**octave for octave in range(11) for first in (0.1, 0.1
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class TipAdapter(VectorMethod):
-    r"""Training-free cache of the labeled images: similarities to the images vote for their classes.
+    r"""Training-free cache model: similarities to labeled images are added to the zero-shot scores of their classes.
 
     With unit image :math:`\hat x`, unit keys :math:`F \in \mathbb{R}^{m \times d}`, their one-hot labels
     :math:`L \in \{0, 1\}^{m \times C}` and unit class texts t
@@ -158,7 +158,7 @@ class TipAdapter(VectorMethod):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class TipAdapterF(TipAdapter):
-    r"""Tip-Adapter with trained keys: the cache is the initial value, and cross-entropy changes it.
+    r"""Tip-Adapter with keys trained by cross-entropy, initialized with the cache.
 
     Scores are those of :class:`TipAdapter`. The keys F minimize :math:`\mathrm{CE}(s, y)` over the labeled images by
     AdamW, along a half cosine; values and text stay fixed (section 3.3). The epoch, α and β are selected on

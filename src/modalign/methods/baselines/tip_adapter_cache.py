@@ -1,4 +1,4 @@
-"""Tip-Adapter's cache: labeled images vote for their classes, beside the zero-shot scores."""
+"""The cache model of Tip-Adapter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IMAGES = 1024  # of a block
 
 @dataclass(frozen=True)
 class Cache:
-    """Keys (m, d), their classes (m,), texts (C, d), and how the votes are weighed."""
+    """Keys (m, d), their classes (m,), texts (C, d), α, β and the logit scale."""
 
     keys: Tensor
     classes: Tensor
@@ -56,7 +56,7 @@ class Cache:
     def search(
         self, X: Tensor, y: Tensor, alphas: Sequence[float], betas: Sequence[float], criterion: Criterion
     ) -> Cache:
-        """The pair that the held-out images like best; see :meth:`~modalign.methods.contract.descent.Best.climb`."""
+        """Select the best pair on held-out images; see :meth:`~modalign.methods.contract.descent.Best.climb`."""
         best = Best[Cache](criterion, y)
         text = X @ self.prototypes.T
         for beta, votes in zip(betas, self.votes(X, betas), strict=True):

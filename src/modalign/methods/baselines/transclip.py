@@ -1,4 +1,4 @@
-"""TransCLIP: unlabeled images are classified together, by a Gaussian mixture that the class texts guide."""
+"""TransCLIP: transductive classification by a Gaussian mixture with a text prior."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ZERO_SHOT_WEIGHT, FEW_SHOT_WEIGHT = 1.0, 0.5
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class TransCLIP(VectorMethod):
-    r"""Transductive classification: unlabeled images are assigned together by a mixture with text and neighbor terms.
+    r"""Transductive classifier: a Gaussian mixture with text and neighbor terms assigns all unlabeled images jointly.
 
     With unit images :math:`f_i`, assignments :math:`z_i` on the simplex (one-hot for the labeled images S, free for the
     unlabeled Q) and zero-shot softmax :math:`\hat y_i`, the objective in z, μ and the shared diagonal Σ is

@@ -1,4 +1,4 @@
-"""What TransCLIP iterates on: a mixture with one diagonal covariance, the assignments, and the nearest images."""
+"""Block updates of TransCLIP: a mixture with one diagonal covariance, the assignments, and the neighbor graph."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Mixture(NamedTuple):
     variances: Tensor
 
     def log_density(self, X: Tensor) -> Tensor:
-        """(n, C) log N(x; μ_k, Σ) less what is the same for all classes of a row."""
+        """Return log N(x; μ_k, Σ), (n, C), up to a constant per row."""
         scaled = self.means / self.variances
         return (X @ scaled.T).sub_((scaled * self.means).sum(dim=1) / 2)
 
 
 @dataclass(frozen=True)
 class Solution:
-    """Where the iteration ended: mixture, assignments (|Q|, C), mean total variation of its last z-step."""
+    """Result: mixture, assignments (|Q|, C), mean total variation of the last z-step."""
 
     mixture: Mixture
     assignments: Tensor
@@ -39,7 +39,7 @@ class Solution:
 
 @dataclass(frozen=True)
 class MixtureProblem:
-    """What is given.
+    """Inputs of the iteration.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class MixtureProblem:
     links: Tensor | None
 
     def start(self, confident: int) -> Mixture:
-        """Mean directions of the support; of a class without, of the queries its text is surest of. Variance 1/d."""
+        """Initial mixture: means of the support, or of the most confident queries; variance 1/d."""
         d = self.support.shape[1]
         labeled = self.targets.sum(dim=0)[:, None] > 0
         if len(self.queries):
@@ -79,7 +79,7 @@ class MixtureProblem:
         return Mixture(means, self.support.new_full((d,), 1 / d))
 
     def assign(self, fixed: Tensor, Z: Tensor) -> Tensor:
-        """One z-step for all queries at once: softmax of ``fixed`` (|Q|, C) and of what the neighbors have in Z."""
+        """Update all assignments: softmax of ``fixed`` (|Q|, C) plus the neighbor term."""
         if self.links is None:
             return torch.softmax(fixed, dim=1)
         Z = self.links @ (torch.cat([Z, self.targets]) if len(self.targets) else Z)
@@ -88,7 +88,7 @@ class MixtureProblem:
         return Z.div_(Z.sum(dim=1, keepdim=True))
 
     def estimate(self, Z: Tensor, gamma: float, before: Mixture) -> Mixture:
-        """μ, then Σ; a class that nobody belongs to keeps its mean."""
+        """Update μ, then Σ; a class without mass keeps its mean."""
         gamma = TEMPER * gamma if len(self.queries) else 1.0
         sums = torch.zeros_like(before.means, dtype=torch.float64)
         masses, squares = sums.new_zeros(len(sums)), sums.new_zeros(sums.shape[1])

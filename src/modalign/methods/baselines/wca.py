@@ -1,4 +1,4 @@
-"""WCA: zero-shot scores from weighted crops and weighted descriptions."""
+"""WCA: zero-shot classification with weighted crops and weighted descriptions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from modalign.tune.threads import threads_for_vectors, using_threads
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class WCA(VectorMethod):
-    r"""Weighted visual-text cross alignment: every crop with every description, each weighted by what it stands for.
+    r"""Weighted visual-text cross alignment: weighted mean of the similarities of all crops and all descriptions.
 
     With unit vectors f of the whole image, f_i of its N crops, t_j of the M descriptions of a class y, and ȳ of its
     name in a sentence (equations 8 to 10 in FAIR's numbering),
@@ -32,14 +32,14 @@ class WCA(VectorMethod):
         v_j = \mathrm{softmax}_j(\bar y^\top t_j / \tau_v), \quad
         \psi_y = \sum_{i=1}^N \sum_{j=1}^M w_i v_j f_i^\top t_j .
 
-    The double sum is one inner product, (Σ w_i f_i)ᵀ (Σ v_j t_j), and is computed as such: O(N d) an image and one
-    vector per class, neither of unit length. Crops are the ``tokens`` of :class:`~modalign.core.features.Features`, as
-    :func:`~modalign.encoders.features.crop_features.embed_crops` makes them; without them the whole image is its only
-    crop, which leaves CuPL with weighted descriptions. Nothing is learned from images; without text, class means of
-    labeled images stand in for it. Cost: O(C M d) to fit, O(n (N + C) d) to score.
+    The double sum is computed as one inner product, (Σ w_i f_i)ᵀ (Σ v_j t_j), of vectors that are not normalized. Crops
+    are the ``tokens`` of :class:`~modalign.core.features.Features`, from
+    :func:`~modalign.encoders.features.crop_features.embed_crops`; without them the whole image is the only crop, which
+    is CuPL with weighted descriptions. Without text, class means replace it; images are not used otherwise. Cost: O(C M
+    d) to fit, O(n (N + C) d) to score.
 
-    FAIR's text prints the weights without temperature, where with unit vectors they are next to even. Values that the
-    method was run with elsewhere lie near e⁻⁴ ≈ 0.018 for images and e⁻² ≈ 0.135 for text.
+    In FAIR, the weights are printed without temperature, which makes them nearly uniform for unit vectors. Values used
+    elsewhere are about e⁻⁴ ≈ 0.018 for images and e⁻² ≈ 0.135 for text.
 
     Parameters
     ----------
@@ -48,9 +48,8 @@ class WCA(VectorMethod):
     text_temperature : float, default=1.0
         τ_v.
     reference : {"mean", "first"}, default="mean"
-        What ȳ is: ``"mean"``, the mean direction of all sentences of the class; ``"first"``, the first of them, which
-        then only weighs the others (a class with one sentence keeps it): as printed, where that first one is "a photo
-        of a NAME.".
+        ȳ: ``"mean"`` is the mean direction of all sentences of the class; ``"first"`` is the first sentence, "a photo
+        of a NAME." in the paper, which is then not averaged itself unless it is the only one.
     logit_scale : float or None, default=None
         Factor of ψ in the logits; None is that of the encoder.
     random_state : int or None, default=None
@@ -129,12 +128,12 @@ class WCA(VectorMethod):
 
 
 def text_weights(sentences: Tensor, temperature: float, reference: Literal["mean", "first"]) -> Tensor:
-    """v: (C, T) weights of the sentences (C, T, d) of each class, zero for those that are absent or only the reference.
+    """Return the weights v (C, T) of the sentences (C, T, d), zero for padding and for the reference.
 
     Parameters
     ----------
     sentences : Tensor
-        Unit vectors, zero rows where a class has fewer.
+        Unit vectors, padded with zero rows.
     temperature : float
         τ_v.
     reference : {"mean", "first"}
@@ -145,7 +144,7 @@ def text_weights(sentences: Tensor, temperature: float, reference: Literal["mean
 
 
 def described(sentences: Tensor, reference: Literal["mean", "first"]) -> tuple[Tensor, Tensor]:
-    """(C, d) what stands for the name of each class, and the (C, T, d) sentences that are weighted by it."""
+    """Return the reference vector of each class, (C, d), and the sentences to be weighted, (C, T, d)."""
     if reference == "mean":
         return text_prototypes(sentences), sentences
     rest = sentences.clone()

@@ -1,4 +1,4 @@
-"""Zero-shot classification: an image belongs to the class whose text is nearest."""
+"""Zero-shot classification by the nearest class text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ZeroShot(VectorMethod):
     :math:`\bar t_c = \tfrac{1}{T_c} \sum_s \hat t_{cs}` (Radford et al. 2021, section 3.1.4; Pratt et al. 2023);
 
     ``"mean-score"``: :math:`s_c = \tfrac{1}{T_c} \sum_s \hat x^\top \hat t_{cs}` (Menon & Vondrick 2023, equation 1;
-    CuPL as FAIR prints it, equation 5);
+    CuPL in FAIR, equation 5);
 
     ``"max-score"``: :math:`s_c = \max_s \hat x^\top \hat t_{cs}`, for sentences that name different kinds of one
     class (Novack et al. 2023).

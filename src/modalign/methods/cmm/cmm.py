@@ -1,4 +1,4 @@
-"""CMM: a learned linear map carries images to the class texts, which are learned with it."""
+"""CMM: a learned linear map of the images, trained jointly with the class texts."""
 
 from __future__ import annotations
 
@@ -106,9 +106,9 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
 
     Attributes
     ----------
-    prototypes_, text_ : Tensor of shape (C, d)
-        T and t, unit rows; t are the class texts as passed to `fit`.
-    text_ : Tensor
+    prototypes_ : Tensor of shape (C, d)
+        T, unit rows.
+    text_ : Tensor of shape (C, d)
         t, the unit class texts as passed to `fit`.
     weights_ : Tensor of shape (n_layers, d, d)
         W of each layer.
@@ -202,7 +202,7 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
             self.diagnosis_ |= ablation(rows, mapped, known[1], self.text_, self.prototypes_, weight)
 
     def _search(self, problem: Problem, X: Tensor, y: Tensor) -> tuple[Found, SelectionSplits, Training | None]:
-        """The steps and β to use, what they were chosen on, and the run on all labeled images if there was one."""
+        """Return steps and β, the images they were selected on, and the run on all labeled images if there was one."""
         grid = self._fusion_grid()
         chosen = self.steps is None or len(grid) > 1
         divided = selection_splits(problem, self.random_state, cross_validate=chosen and self.preset is None)
@@ -228,7 +228,7 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         return Trial(self._training(rows, labels, text, steps), unit(part.X))
 
     def _training(self, X: Tensor, y: Tensor, text: Tensor, steps: int) -> Training:
-        """A training on these images that has not begun, of up to ``steps`` steps."""
+        """Prepare a training of up to ``steps`` steps on these images."""
         assert self.logit_scale is not None
         assert self.batch_size is not None
         assert self.learning_rate is not None
@@ -248,7 +248,7 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     @overload
     def transform(self, X: Rows | Features) -> np.ndarray: ...
     def transform(self, X: Rows | Tensor | Features) -> np.ndarray | Tensor:
-        """(n, d) unit vectors of the images after the map, where :attr:`prototypes_` are their class texts."""
+        """Map image features to unit vectors (n, d), to be compared with :attr:`prototypes_`."""
         check_is_fitted(self)
         with torch.no_grad():
             mapped = self._mapped(unit(self._read_vectors(X, reset=False)))
@@ -279,7 +279,7 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         return [W.to(device) for W in draws]
 
     def _settled(self) -> Self:
-        """A copy in which nothing is left open but the number of steps, where that is to be chosen."""
+        """Return a copy with all None parameters set, except the number of steps if it is to be selected."""
         open_ones = {name: value for name, value in PRESETS[self.preset].items() if getattr(self, name) is None}
         own = type(self)(**{**self.get_params(), **open_ones})
         if own.min_learning_rate is None:

@@ -1,4 +1,4 @@
-"""What CMM's training did: where images and texts lie, and what each ingredient contributes."""
+"""Diagnostics of CMM: changes of images and texts, and the contribution of each component."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from modalign.methods.contract.selection import share_correct
 
 
 def movement(X: Tensor, mapped: Tensor, text: Tensor, prototypes: Tensor) -> dict[str, object]:
-    """How far training moved things, and how far images and texts lie apart before and after.
+    """Compute how far images and texts moved in training, and the modality gap before and after.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def movement(X: Tensor, mapped: Tensor, text: Tensor, prototypes: Tensor) -> dic
 
 
 def ablation(X: Tensor, mapped: Tensor, y: Tensor, text: Tensor, prototypes: Tensor, fusion: float) -> dict[str, float]:
-    """Validation accuracy, and what is left of it when one ingredient of the fitted model is switched off.
+    """Compute the validation accuracy, and that without each component of the fitted model.
 
     Parameters
     ----------

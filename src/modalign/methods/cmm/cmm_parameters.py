@@ -1,8 +1,8 @@
-"""CMM's parameters and the gradient of its loss, by hand, for one model or several of one shape at once.
+"""Parameters of CMM and the analytic gradient of its loss, for one or several models of one shape.
 
-W and T lie in one buffer and their gradient in another, so that AdamW is one fused pass; the gradient is five matrix
-products into that buffer. With few numbers an operation costs more than its arithmetic, so that models which are
-trained side by side, as on the folds of a cross-validation, share their operations: each has a row of the buffers.
+W and T share one buffer, and their gradients another, so AdamW is one fused update; the gradient takes five matrix
+products. For small models, the overhead per operation exceeds its arithmetic. Models that are trained in parallel, such
+as the folds of a cross-validation, are therefore batched: each is a row of the buffers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Objective:
 
 
 class CMMParameters:
-    """The parameters W_1…W_L (d, d) and T (C, d) of one model, views of one flat buffer; L may be 0.
+    """Parameters W_1…W_L (d, d) and T (C, d) of one model, views of one flat buffer; L may be 0.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class CMMParameters:
         self.bind(torch.cat([W.reshape(-1) for W in (*weights, text)]))
 
     def bind(self, flat: Tensor) -> None:
-        """Have the parameters in ``flat``."""
+        """Move the parameters to the buffer ``flat``."""
         self.flat = flat
         self.weights, self.text = views(flat, self.shape)
 
@@ -56,7 +56,7 @@ def views(flat: Tensor, shape: tuple[int, int, int]) -> tuple[list[Tensor], Tens
 
 
 class CMMStack:
-    """Learners of one shape and objective, below each other: K rows of one buffer, which they are bound to.
+    """Batch of K models of one shape and objective, as rows of one buffer.
 
     Attributes
     ----------
@@ -76,14 +76,14 @@ class CMMStack:
             learner.bind(row)
 
     def differentiate(self, x: Tensor, clip: Tensor, target: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill ``gradient`` with that of the loss of every learner on its batch.
+        """Compute the gradient of the loss of every model on its batch, in ``gradient``.
 
         Parameters
         ----------
         x : Tensor of shape (K, B, d)
             Unit image vectors.
         clip : Tensor
-            Logit_scale · fusion · s_CLIP.
+            ``logit_scale`` · ``fusion`` · s_CLIP.
         target : Tensor of shape (K, B, C)
             One-hot labels.
         labels : Tensor of shape (K, B, 1)

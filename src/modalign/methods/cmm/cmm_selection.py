@@ -1,4 +1,4 @@
-"""Which number of steps, and which fusion weight, held-out images prefer for CMM."""
+"""Selection of the number of steps and the fusion weight of CMM on held-out images."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ CAREFUL = 45, 2.0
 
 
 def moments(most: int) -> list[int]:
-    """Numbers of steps to look at: 16, 23, 32, 45, … by factors of √2, and ``most`` itself."""
+    """Numbers of steps to evaluate: 16, 23, 32, 45, … by factors of √2, and ``most``."""
     count = max(0, math.ceil(2 * math.log2(most / FIRST))) if most else 0
     return [round(FIRST * 2 ** (i / 2)) for i in range(count)] + [most]
 
 
 @dataclass(frozen=True)
 class Training:
-    """A run, and which classes it trains.
+    """Training run and the classes that it trains.
 
     Attributes
     ----------
     run : CMMRun
-        The training, of the texts of ``classes`` alone.
+        Run that trains the texts of ``classes`` only.
     text : Tensor of shape (C, d)
         Unit class texts.
     classes : Tensor of shape (C',)
-        Indices of the classes that are trained; the text of any other class stays as it is.
+        Indices of the trained classes; the text of other classes is unchanged.
     """
 
     run: CMMRun
@@ -52,7 +52,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Trial:
-    """A training, and images that it does not learn from.
+    """Training run with held-out images.
 
     Attributes
     ----------
@@ -86,15 +86,15 @@ class SelectedStep:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search chose, and what it saw.
+    """Result of a search.
 
     Attributes
     ----------
     choice : SelectedStep
         The best candidate.
     step_curve : dict of str to list of float
-        Lists of ``steps`` looked at, and for each the ``zero_shot_weight`` of least log-loss with its ``accuracy`` and
-        ``log_likelihood`` on the held-out images; empty where nothing was searched.
+        Lists of evaluated ``steps`` and, for each, the ``zero_shot_weight`` of minimal log-loss with its ``accuracy``
+        and ``log_likelihood`` on the held-out images; empty if nothing was searched.
     fusion_curve : dict of str to list of float
         Lists of the ``zero_shot_weight`` values of the grid, and for each ``accuracy`` and ``log_likelihood`` after the
         chosen number of steps.
@@ -116,9 +116,9 @@ def search(
     earliest: int,
     no_step: float | None,
 ) -> Found:
-    """Train all trials side by side, judge every β after the given numbers of steps, and stop when no gain comes.
+    """Train all trials in parallel, evaluate every β after the given numbers of steps, and stop without gain.
 
-    The scores of a trial are computed once for all β. Cost: O(h d (d + C)) a look beside the training.
+    The scores of a trial are computed once for all β. Cost: O(h d (d + C)) per evaluation, in addition to the training.
 
     Parameters
     ----------
@@ -127,18 +127,18 @@ def search(
     y : Tensor of shape (h,)
         Labels of all held-out images, trial by trial.
     steps : sequence of int
-        When to look, increasing.
+        Numbers of steps after which to evaluate, increasing.
     grid : sequence of float
         Values of β, increasing.
     criterion : {"log-loss", "accuracy"}
-        What decides, as of :class:`~modalign.methods.contract.descent.Best`.
+        Criterion of :class:`~modalign.methods.contract.descent.Best`.
     patience : int
-        Looks without a gain after which the search stops.
+        Evaluations without a gain after which the search stops.
     earliest : int
-        Steps before which it does not stop.
+        Minimum number of steps before stopping.
     no_step : float or None
-        β of the candidate that does not train at all, None for no such one. The others must surely improve on it, as
-        :meth:`~modalign.methods.contract.descent.Best.start` has it; only :data:`CAREFUL` need just not be worse.
+        β of the candidate without training, or None. Other candidates must improve significantly on it, see
+        :meth:`~modalign.methods.contract.descent.Best.start`; :data:`CAREFUL` must only not be worse.
     """
     clip, best = torch.cat([trial.clip() for trial in trials]), Best[SelectedStep](criterion, y)
     seen: dict[int, list[Merit]] = {}

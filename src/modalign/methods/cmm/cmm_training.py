@@ -1,9 +1,8 @@
-"""CMM's training loop, made for the CPU: gradients by hand, one flat buffer, one fused optimizer call a step.
+"""CPU-optimized training loop of CMM: analytic gradients, one flat buffer, one fused optimizer call per step.
 
-With 8 images per step, the plain loop (module, autograd, default AdamW) spends its time on everything but the
-mathematics. Here the gradient is written out (see :mod:`modalign.methods.cmm.cmm_parameters`), AdamW is one fused
-pass, and the zero-shot scores, which never change, are one matrix product for a block of steps. It is the same
-computation, step by step, to rounding.
+With 8 images per step, a loop with autograd and the default AdamW is dominated by overhead. Here the gradient is
+analytic (see :mod:`modalign.methods.cmm.cmm_parameters`), AdamW is one fused update, and the constant zero-shot scores
+are one matrix product per block of steps. The results are equal up to rounding.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from modalign.methods.contract.descent import BLOCK
 
 @dataclass(frozen=True)
 class Schedule:
-    """AdamW with decoupled decay; linear warm-up, then half a cosine down to ``min_learning_rate``."""
+    """AdamW with decoupled weight decay, linear warmup and cosine decay to ``min_learning_rate``."""
 
     steps: int = 16_000
     learning_rate: float = 1e-4
@@ -39,7 +38,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Record:
-    """What happened, step by step.
+    """Training curves.
 
     Attributes
     ----------
@@ -65,7 +64,7 @@ def map_rows(weights: Iterable[Tensor], X: Tensor) -> Tensor:
 
 
 class CMMRun:
-    """A run of the schedule that can be looked at, and stopped, after any step; ``learner`` holds where it is.
+    """Training run that can be paused after any step; ``learner`` has the current parameters.
 
     Parameters
     ----------
@@ -93,7 +92,7 @@ class CMMRun:
         return self._team.steps
 
     def advance(self, steps: int) -> None:
-        """Train until ``steps`` steps are done in all, and with it the runs that were made to go :func:`together`."""
+        """Train until ``steps`` steps are done in total, including runs that were joined by :func:`together`."""
         self._team.advance(steps)
 
     def record(self) -> Record:
@@ -102,7 +101,7 @@ class CMMRun:
 
     @staticmethod
     def together(runs: Sequence[CMMRun]) -> None:
-        """Have runs that have not begun take their steps at once, as far as their shapes are equal."""
+        """Batch the steps of runs of equal shape that have not begun."""
         alike: dict[Any, list[CMMRun]] = {}
         for run in runs:
             kind = run.learner.shape, run.order.shape[1], run.learner.objective, run.schedule
@@ -114,7 +113,7 @@ class CMMRun:
 
 
 class CMMTeam:
-    """Runs of one shape and schedule that take their steps at once."""
+    """Runs of one shape and schedule with batched steps."""
 
     def __init__(self, runs: Sequence[CMMRun]) -> None:
         self._runs = list(runs)
@@ -167,7 +166,7 @@ def train_cmm(
     observe: Callable[[int], None] | None = None,
     observe_after: Collection[int] = (),
 ) -> Record:
-    """CMMRun as many steps as ``order`` has batches, but not more than the schedule; ``learner`` holds the result.
+    """Train for as many steps as ``order`` has batches, at most those of the schedule; the result is in ``learner``.
 
     Parameters
     ----------

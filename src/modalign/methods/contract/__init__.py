@@ -1,1 +1,1 @@
-"""What every method keeps to: how it is called, what it reads, how it chooses."""
+"""Common interface of all methods: arguments, input validation, and selection of hyper-parameters."""

@@ -1,7 +1,7 @@
-"""The classes of a fit: which label and which name belong to each column of the scores.
+"""Classes of a fit: the label and the name of each column of the scores.
 
-Names decide, positions only where labels are integers and nothing has a name. Labels, features and class text that
-carry names are matched by them, also where they are in another order.
+Labels, features and class text are matched by class names, in any order. Positions are used only if labels are integers
+and nothing has names.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from modalign.core.spelling import did_you_mean, match_names, numeral, some
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """The columns of the scores.
+    """Columns of the scores.
 
     Attributes
     ----------
     labels : ndarray of shape (C,)
-        What ``y`` holds for each class: integers, names, or whatever scikit-learn takes for a class.
+        Value of ``y`` for each class: integers, names, or other class labels of scikit-learn.
     names : tuple of str or None
-        C names; None where nothing that was given has any.
+        C names, or None if no input has names.
     """
 
     labels: np.ndarray
@@ -39,7 +39,7 @@ class Classes:
 
     @classmethod
     def of_labels(cls, y: np.ndarray, own: Sequence[str]) -> Classes:
-        """Those that occur in ``y``, in sorted order, where there is no class text.
+        """Classes that occur in ``y``, sorted, for fits without class text.
 
         Parameters
         ----------
@@ -56,7 +56,7 @@ class Classes:
 
     @classmethod
     def of_text(cls, y: np.ndarray | None, own: Sequence[str], names: Sequence[str] | None, n_text: int) -> Classes:
-        """One for every row of the class text; columns that have no label yet included.
+        """One class per row of the class text, including classes without labels.
 
         Parameters
         ----------
@@ -99,7 +99,7 @@ class Classes:
         own : sequence of str, default=()
             The names that integers in ``y`` are indices into; may be empty.
         closed : bool, default=True
-            Refuse labels of no class; else they get the column C, which no image is given.
+            Raise for labels of unknown classes; otherwise they get the column C, which is never predicted.
         """
         values, inverse = np.unique(y, return_inverse=True)
         integers = values.dtype.kind in "iu"
@@ -130,13 +130,13 @@ class Classes:
 
 
 def read_labels(y: Any, n: int, rows: str = "per row of X") -> np.ndarray:
-    """``y`` as a NumPy array of n labels that can stand for classes.
+    """Return ``y`` as a NumPy array of n class labels.
 
     Raises
     ------
     InputError
-        Another number of labels, a label that is missing (None or NaN), labels of several kinds, what is no class
-        label, such as 0.5, or −1.0, which is a class to scikit-learn and no label here.
+        The number of labels is wrong, a label is missing (None or NaN), labels have mixed types or are not class
+        labels, such as 0.5, or a label is −1.0, which is a class in scikit-learn but unlabeled here.
     """
     labels = np.asarray(y.cpu() if isinstance(y, Tensor) else y)
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -167,14 +167,14 @@ def read_labels(y: Any, n: int, rows: str = "per row of X") -> np.ndarray:
 
 
 def names_of_rows(classes: Sequence[str] | None, own: Sequence[str], n_text: int) -> tuple[str, ...] | None:
-    """The names of the rows of text as they lie, or None where nothing says them.
+    """Return the names of the rows of text, or None if they are unknown.
 
     Parameters
     ----------
     classes : sequence of str or None
-        Those that were given with the text.
+        Names passed with the text.
     own : sequence of str
-        Those of the features that are fitted on. Where nothing else says it, their integer labels are row numbers.
+        Names of the features. Without other names, their integer labels are row numbers of the text.
     n_text : int
         Rows of text.
     """
@@ -192,7 +192,7 @@ def names_of_rows(classes: Sequence[str] | None, own: Sequence[str], n_text: int
 
 
 def order_of_rows(own: Sequence[str], names: Sequence[str]) -> list[int]:
-    """Rows of text so that those of ``own`` come first, in their order, then the others as they lie."""
+    """Return the order of text rows with those of ``own`` first, in their order, then the others."""
     first = places_of(own, names, "Expected text for every class of the images")
     return first + [k for k in range(len(names)) if k not in set(first)]
 

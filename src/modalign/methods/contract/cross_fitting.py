@@ -1,7 +1,7 @@
-"""Cross-fitting: every labeled image is predicted by a model that did not see it, and all of them teach in the end.
+"""Cross-fitting: out-of-fold predictions of all labeled images, and a final model fitted to all of them.
 
-Few labeled images are worth more for learning than for validation. Here they serve for both: each of K folds is
-held out from a model that is fitted to the others, and the final model is fitted to all.
+With few labeled images, all are used for both training and validation: each of K folds is predicted by a model fitted
+to the others, and the final model is fitted to all.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from modalign.methods.contract.vectors import VectorMethod
 
 @dataclass(frozen=True)
 class CrossFit:
-    """Out-of-fold predictions, and the hyper-parameters that they and the final model share.
+    """Out-of-fold predictions and the selected hyper-parameters.
 
     Attributes
     ----------
     rows : ndarray of shape (m,)
-        The images that have a prediction, as row numbers.
+        Rows of the images with a prediction.
     scored : Scored
         Their ids, labels and logits.
     folds : int
@@ -57,41 +57,41 @@ def cross_fit(
     count: int = FOLDS,
     random_state: int | None = 0,
 ) -> CrossFit:
-    """Choose hyper-parameters and predict every labeled image by clones of ``method`` that were fitted without it.
+    """Select hyper-parameters and predict every labeled image with clones of ``method`` fitted without it.
 
-    First hyper-parameters are chosen. A method that cross-validates does so on all images. For another one each fold
-    serves as the validation images of a model fitted to the others, and the choice is the median of their choices, or
-    the most common value of what is no number. Then each fold is predicted by a model with these hyper-parameters,
-    fitted to the others. So the logits of all folds have the scale of those of the final model.
+    Hyper-parameters are selected first. A method with internal cross-validation selects them on all images. For other
+    methods, each fold is the validation set of a model fitted to the other folds, and the result is the median over the
+    folds, or the most common value for non-numbers. Then each fold is predicted by a model with these hyper-parameters,
+    fitted to the others, so that all logits have the scale of those of the final model.
 
-    Folds are stratified, and copies of an image, found by their vectors, share one.
+    Folds are stratified, and copies of an image, detected by their vectors, share a fold.
 
     Parameters
     ----------
     method : VectorMethod
-        Not fitted, and left as it is.
+        Unfitted method; not changed.
     X : Features
-        Vectors with labels; unlabeled images, -1, teach in every fold.
+        Vectors with labels; unlabeled images, -1, are training images of every fold.
     text, clip_features : ClassText or None, default=None
         As for ``fit``.
     views : int, default=1
-        How often the images are repeated in ``X`` (and ``clip_features``): rows i, i + n, ... are views of image i. The
+        Number of views of each image in ``X`` (and ``clip_features``): rows i, i + n, ... are views of image i. The
         first view is predicted.
     count : int, default=FOLDS
-        Number of folds K; no more are used than there are labeled images.
+        Number of folds K, at most the number of labeled images.
     random_state : int or None, default=0
         Seed of the division into folds.
 
     Returns
     -------
     CrossFit
-        Where the method learns its classes from images alone, an image whose class is absent from the other folds has
-        no prediction, and a class that is absent from them is the least likely one. There are no predictions at all if
-        all labeled images are copies of one, or if the method refuses to learn from so few.
+        Without class text, an image whose class is missing in the other folds has no prediction, and a class that is
+        missing in them gets the lowest score. There are no predictions if all labeled images are copies of one, or if
+        the method raises for so few images.
 
     Notes
     -----
-    Costs K fits, and K more, or one that cross-validates, for a method that has ``choices``.
+    Cost: K fits, and K more, or one with internal cross-validation, for a method with ``choices``.
     """
     copies = groups_of_copies(torch.from_numpy(np.array(X.vectors[: len(X) // views], dtype=np.float32)))
     labels = torch.from_numpy(X.labels[: len(copies)])

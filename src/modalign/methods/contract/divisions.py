@@ -1,8 +1,7 @@
-"""What choices inside ``fit`` are judged on: validation images, and labeled images that were held out of training.
+"""Images for the selection of hyper-parameters inside ``fit``: validation images and held-out labeled images.
 
-A choice on labeled images is cross-fitted: the images are divided into stratified folds, every candidate is trained
-without one fold and judged on it, and the candidate that was chosen is then fitted to all labeled images. So no label
-is spent on choosing alone.
+Selection on labeled images uses cross-validation: the images are divided into stratified folds, every candidate is
+evaluated on each fold after training on the others, and the selected candidate is fitted to all labeled images.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from modalign.methods.contract.vectors import Problem
 
 @dataclass(frozen=True)
 class SelectionSplit:
-    """Labeled images to learn from and others to judge what was learned.
+    """Labeled training images and held-out images.
 
     Attributes
     ----------
@@ -46,12 +45,12 @@ class SelectionSplit:
 
 @dataclass(frozen=True)
 class SelectionSplits:
-    """All divisions that a choice is judged on.
+    """All divisions used for a selection.
 
     Attributes
     ----------
     parts : tuple of SelectionSplit
-        The divisions; empty where there is nothing to choose on.
+        Divisions; empty if there are no images to select on.
     source : str
         ``"validation"``, ``"cross-validation"``, ``"validation and cross-validation"`` or ``"nothing"``.
     """
@@ -66,12 +65,11 @@ class SelectionSplits:
 
 
 def selection_splits(problem: Problem, random_state: int | None, *, cross_validate: bool = True) -> SelectionSplits:
-    """The validation images if there are any and, where these are fewer than :data:`ENOUGH`, folds of the labeled ones.
+    """Return the validation images, if any, and folds of the labeled images if there are fewer than :data:`ENOUGH`.
 
-    There are as many folds as the typical class has images, at least two and at most five, so that the images of every
-    class are divided evenly. The only image of a class is never held out, since nothing would be known of the class.
-    Where classes have text but no image, one more division holds out as large a share of the labeled classes as a
-    whole, so that what training does to such classes is part of what is judged.
+    The number of folds is the typical number of images per class, between two and five. The only image of a class is
+    never held out. If classes have text but no image, an additional division holds out an equal share of the labeled
+    classes completely, so that the effect of training on such classes is evaluated as well.
 
     Parameters
     ----------

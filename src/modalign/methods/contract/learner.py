@@ -1,4 +1,4 @@
-"""What is trained inside an encoder: the frozen towers with their classes, and the learner that works with them."""
+"""Base classes for training inside an encoder: the frozen towers with the classes, and the learner."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Towers:
-    """What a learner works with; nothing in it is trained.
+    """Frozen encoder and classes of a learner.
 
     Attributes
     ----------
     text, vision : TextTower
-        The encoder, opened up.
+        Towers of the encoder.
     class_names : tuple of str
         K names.
     sentences : tuple of tuple of str
-        The sentences of every class, as the user gave them.
+        Sentences of each class as passed by the user.
     class_text : Tensor of shape (K, T, d)
-        Unit vectors of these sentences, zero rows where a class has fewer than T.
+        Unit vectors of these sentences, padded with zero rows.
     logit_scale : float
         Inverse temperature of the encoder.
     gradient_checkpointing : bool, default=False
-        To be handed to the towers.
+        Passed to the towers.
     """
 
     text: TextTower
@@ -55,7 +55,7 @@ class Towers:
 
     @classmethod
     def open(cls, encoder: ClipEncoder, text: ClassText, **options: Any) -> Towers:
-        """Both towers of ``encoder`` for the classes of ``text``, which must come from it."""
+        """Open both towers of ``encoder`` for the classes of ``text``, which must be embedded by it."""
         towers = TextTower(encoder), vision_tower(encoder)
         encoder.spec.require(text.spec)
         if len(text) < 2:
@@ -74,7 +74,7 @@ class Towers:
         return len(self.class_names)
 
     def prototypes(self) -> Tensor:
-        """(K, d) unit mean directions of the class text: what zero-shot classification compares images with."""
+        """Unit mean directions of the class text, (K, d): the zero-shot classifier."""
         return text_prototypes(self.class_text)
 
 
@@ -82,7 +82,7 @@ B = TypeVar("B", bound=Batch)
 
 
 class Learner(nn.Module, ABC, Generic[B]):
-    """What a tower method trains, as parameters, and what it does with them.
+    """Module with the trained parameters of a tower method and its forward computation.
 
     Parameters
     ----------
@@ -97,30 +97,30 @@ class Learner(nn.Module, ABC, Generic[B]):
         self.towers = towers
 
     def begin(self, data: ImageBatches) -> None:
-        """Told of the images once, before training: the place for buffers of their number."""
+        """Called once before training, for example to allocate buffers per image."""
 
     def classes(self) -> Any:
-        """The text side, whatever :meth:`scores` needs of it; computed for every batch in training, once afterwards."""
+        """Compute the class features for :meth:`scores`; for every batch in training, once in prediction."""
         return None
 
     @abstractmethod
     def scores(self, pixels: Tensor, classes: Any) -> Tensor:
-        """(B, K) logits of pictures (B, 3, H, W)."""
+        """Return logits (B, K) of images (B, 3, H, W)."""
 
     def loss(self, batch: B) -> Tensor | Mapping[str, Tensor]:
-        """Mean over the pictures of a batch; by default the cross-entropy of the first view."""
+        """Return the mean loss of a batch; by default the cross-entropy of the first view."""
         return F.cross_entropy(self.scores(batch.pixels, self.classes()).float(), batch.labels)
 
     def ended(self, epoch: Epoch) -> Mapping[str, float] | None:
-        """Called at the end of every epoch; what it returns stands in the history."""
+        """Called at the end of every epoch; the returned numbers are added to the history."""
         return None
 
     def state(self) -> dict[str, Tensor]:
-        """What a saved model keeps, by default all parameters; small, and enough for :meth:`restore`."""
+        """Return the tensors of a saved model; by default all parameters."""
         return {name: value.detach() for name, value in self.state_dict().items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Become what :meth:`state` was taken from, for prediction."""
+        """Load the tensors of :meth:`state` for prediction."""
         self.load_state_dict(state)
 
 

@@ -1,7 +1,7 @@
-"""Hyper-parameters are said once: type, range and default on the constructor, the meaning in its docstring.
+"""Hyper-parameters: type, range and default from the constructor, description from the docstring.
 
-``Annotated`` aliases carry the range; :func:`check_parameters` reads them back for validation, the command line and
-the docs pages.
+``Annotated`` aliases define the range; :func:`check_parameters` uses them for validation, and the command line and the
+docs pages display them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ Augmentations = Annotated[str | list, CENTER]
 
 @dataclass(frozen=True)
 class Parameter:
-    """One constructor argument of a method, as shown to people; ``formerly`` is what it was called."""
+    """Constructor argument of a method, for display; ``formerly`` has its former names."""
 
     name: str
     annotation: Any
@@ -64,7 +64,7 @@ class Parameter:
 
 @cache
 def parameters(cls: type) -> tuple[Parameter, ...]:
-    """The hyper-parameters of ``cls`` in the order of its constructor, meanings from its docstring and its bases'."""
+    """Return the hyper-parameters of ``cls`` in constructor order, with descriptions from the docstrings."""
     constructor: Any = cls.__init__  # type: ignore[misc]  # not that of a subclass
     hints = get_type_hints(cls if is_dataclass(cls) else constructor, include_extras=True)
     meanings: dict[str, str] = {}
@@ -80,17 +80,17 @@ def parameters(cls: type) -> tuple[Parameter, ...]:
 
 
 def former_names(cls: type) -> dict[str, Formerly]:
-    """Hyper-parameters of ``cls`` that were renamed, or whose values were → what they were called."""
+    """Return renamed hyper-parameters of ``cls``, and those with renamed values, → former names."""
     return {p.name: p.formerly for p in parameters(cls) if p.formerly is not None}
 
 
 def known_parameters(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """``settings`` under the names of the hyper-parameters of ``cls``; American and British spelling are one name.
+    """Return ``settings`` under the names of ``cls``; American and British spelling are equivalent.
 
     Raises
     ------
     UnknownNameError
-        A name that ``cls`` does not have; the message has the nearest one.
+        ``cls`` has no such parameter; the message suggests the nearest name.
 
     Warns
     -----
@@ -114,7 +114,7 @@ class _Named(type):
 
 
 class Parametrized(BaseEstimator, metaclass=_Named):
-    """An estimator whose hyper-parameters are known by American and British names; a misspelled one is corrected."""
+    """Estimator that accepts American and British spelling of its hyper-parameters and suggests corrections."""
 
     def set_params(self, **settings: Any) -> Self:
         """Set hyper-parameters by name.
@@ -122,13 +122,13 @@ class Parametrized(BaseEstimator, metaclass=_Named):
         Raises
         ------
         UnknownNameError
-            A name that is none; the message has the nearest one.
+            A name is unknown; the message suggests the nearest one.
         """
         return super().set_params(**known_parameters(type(self), settings))
 
 
 def check_parameters(estimator: object) -> None:
-    """Raise one clear sentence if a hyper-parameter of ``estimator`` has a wrong type or lies out of range."""
+    """Raise if a hyper-parameter of ``estimator`` has a wrong type or is out of range."""
     cls: type = type(estimator)
     for parameter in parameters(cls):
         value = getattr(estimator, parameter.name)
@@ -142,7 +142,7 @@ def fits(value: object, parameter: Parameter) -> bool:
 
 
 def require_stop(stop: int | None, length: int) -> None:
-    """Raise if training is to stop after its end: later than after ``length`` steps or epochs."""
+    """Raise if ``stop`` is larger than ``length`` steps or epochs."""
     if stop is not None and stop > length:
         raise InputError(f"Expected stop ≤ {length}, the length of the training, got {stop}.")
 

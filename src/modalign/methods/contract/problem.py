@@ -1,4 +1,4 @@
-"""What a method on vectors learns from, and how it is read from what users bring."""
+"""Validated input of a method on vectors."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from modalign.methods.contract.rows import read_parts, read_rows, read_text_vect
 
 @dataclass(frozen=True)
 class Problem:
-    """What a method is asked to learn from; all tensors float32 on one device, vectors of the length they came with.
+    """Validated input of ``_fit``: float32 tensors on one device; vectors are not normalized.
 
-    Methods look at directions only, so that the scale of the vectors makes no difference.
+    Methods use directions only, so the scale of the vectors has no effect.
 
     Attributes
     ----------
@@ -37,17 +37,17 @@ class Problem:
     n_classes : int
         C.
     text : Tensor of shape (C, T, d) or None
-        Class-text vectors, zero rows where a class has fewer than T sentences; None without text.
+        Class-text vectors, padded with zero rows; None without text.
     clip_features : Tensor of shape (n, a) or None
-        The language-aligned view of the same images, or None.
-    validation : tuple of (Tensor of shape (X, y), Tensor) or None
-        Held out for choosing hyper-parameters, or None.
+        Features of the same images in the space of the text, or None.
+    validation : tuple of (Tensor, Tensor) or None
+        Validation images (h, d) and labels (h,) for selecting hyper-parameters, or None.
     parts : Tensor of shape (n, N, d) or None, default=None
-        Vectors of crops or patches of the same images, for methods that take them; else None.
+        Vectors of crops or patches of the same images, for methods that use them; else None.
     logit_scale : float or None, default=None
-        Trained inverse temperature of the encoder of the text, None if there is no text or it is unknown.
+        Trained inverse temperature of the text encoder; None without text or if it is unknown.
     ids : tuple of str or None, default=None
-        The n names of the images, one for all views of an image; None where they have none.
+        Ids of the images, equal for all views of an image; None if they have none.
     """
 
     X: Tensor
@@ -66,14 +66,14 @@ class Problem:
         return self.X[known], self.y[known]
 
     def prototypes(self) -> Tensor:
-        """(C, d) unit class prototypes: the mean text direction, or the class means where there is no text."""
+        """Return unit class prototypes (C, d): mean text directions, or class means without text."""
         if self.text is not None:
             return text_prototypes(self.text)
         return class_means(*self.labelled(), self.n_classes)
 
 
 class ProblemReader(Parametrized):
-    """An estimator that reads what users give to ``fit`` and to prediction; its class attributes say what it takes.
+    """Estimator that validates the arguments of ``fit`` and prediction; class attributes define what it accepts.
 
     Attributes
     ----------
@@ -145,7 +145,7 @@ class ProblemReader(Parametrized):
     def _read_classes(
         self, y: np.ndarray | None, own: Sequence[str], text: Tensor | None, names: Sequence[str] | None
     ) -> Tensor | None:
-        """Sets ``classes_`` and ``class_names_``; the text in their order, that of ``own``, the names of X, first."""
+        """Set ``classes_`` and ``class_names_``; return the text in their order, ``own`` (names of X) first."""
         if y is None and (self.needs_labels or text is None):
             raise InputError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
         if text is None:

@@ -1,4 +1,4 @@
-"""What methods that learn prompts share: their settings, and a learner made of prompts, both towers and a score."""
+"""Shared parts of prompt methods: hyper-parameters, and a learner with prompts in both towers."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class PromptMethod(TowerMethod[P]):
     epochs : int, default=200
         Passes over the images.
     batch_size : int, default=32
-        Images a step.
+        Images per step.
     learning_rate : float, default=0.002
-        The highest, of SGD with momentum 0.9 after one epoch of warm-up, along a cosine.
+        Peak learning rate of SGD with momentum 0.9, after one epoch of warmup, with cosine decay.
     augmentation : str or list, default="random_resized_crop_flip"
-        What the images are seen as, or several; see :class:`~modalign.tune.batches.ImageBatches`. Mirroring, as
-        published, suits neither digits nor letters.
+        Image augmentation, or one per view; see :class:`~modalign.tune.batches.ImageBatches`. Mirroring, as published,
+        is unsuitable for digits and letters.
     training : dict or None, default=None
         Further entries of :class:`~modalign.tune.recipe.Recipe`, such as ``{"precision": "bfloat16"}``.
     random_state : int or None, default=None
@@ -57,7 +57,7 @@ class PromptMethod(TowerMethod[P]):
 
 
 class FixedPrompts(nn.Module):
-    """Prompts of both towers as they came out of a training, whatever made them there.
+    """Trained prompts of both towers, without the modules that generated them.
 
     Parameters
     ----------
@@ -79,19 +79,19 @@ class FixedPrompts(nn.Module):
 
 
 class PromptLearner(Learner[Batch]):
-    """Learnable prompts, sentences with slots for them, and the cosine of what the towers make of both.
+    """Learner with prompts in both towers and cosine scores.
 
     Parameters
     ----------
     towers : Towers
         The frozen encoder and the classes.
     prompts : object
-        A module that answers ``prompts()`` with :class:`~modalign.tune.prompts.Sides`.
+        Module whose ``prompts()`` returns :class:`~modalign.tune.prompts.Sides`.
     sentence : str or None, default=None
-        With ``{}`` for the class name; the learnable tokens stand before it. None leaves the text side as the user's
-        sentences have it, computed once.
+        Sentence with ``{}`` for the class name, preceded by the learnable tokens. None uses the frozen features of the
+        user's sentences.
     slots : int, default=0
-        How many learnable tokens.
+        Number of learnable tokens.
     """
 
     prompts: Any  # modules of several kinds
@@ -108,18 +108,18 @@ class PromptLearner(Learner[Batch]):
         return self.read(self.sentences, self.prompts.prompts().text).pooled
 
     def scores(self, pixels: Tensor, classes: Any) -> Tensor:
-        """(B, K) scaled cosines, of the first prompt on either side."""
+        """Return scaled cosines (B, K) of the first prompt of each tower."""
         return cosine_logits(self.look(pixels).pooled[0], classes[0], self.towers.logit_scale)
 
     def read(self, sentences: Sentences, prompts: tuple[Tensor, ...], *, tokens: bool = False) -> TextOutput:
-        """The text tower, in portions of classes where memory is to be saved."""
+        """Apply the text tower, in chunks of classes to save memory."""
         checkpoint = self.towers.gradient_checkpointing
         sets = prompts[0].shape[0] if prompts and prompts[0].ndim > 2 else 1
         chunk = max(1, SENTENCES // sets) if checkpoint or not torch.is_grad_enabled() else None
         return self.towers.text(sentences, prompts, tokens=tokens, chunk=chunk, checkpoint=checkpoint)
 
     def look(self, pixels: Tensor, *, tokens: bool = False) -> VisionOutput:
-        """The vision tower under the visual prompts."""
+        """Apply the vision tower with the visual prompts."""
         prompts = self.prompts.prompts().vision
         return self.towers.vision(pixels, prompts, tokens=tokens, checkpoint=self.towers.gradient_checkpointing)
 
@@ -130,7 +130,7 @@ class PromptLearner(Learner[Batch]):
         return tokens[:, :, 1:]
 
     def state(self) -> dict[str, Tensor]:
-        """The prompts that the towers get, not the networks that make them: MaPLe's have 3.5 million numbers."""
+        """Return the prompts, not the networks that generate them, which have 3.5 million parameters in MaPLe."""
         with torch.no_grad():
             sides = self.prompts.prompts()._asdict()
             return {
@@ -138,13 +138,13 @@ class PromptLearner(Learner[Batch]):
             }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Put such prompts in the place of what made them."""
+        """Replace the prompt module by fixed prompts."""
         sides = (tuple(state[n] for n in sorted(state) if n.startswith(f"{side}.")) for side in Sides._fields)
         self.prompts = FixedPrompts(Sides(*sides))
 
     @torch.no_grad()
     def diagnose(self, data: ImageBatches) -> dict[str, Any]:
-        """How far the prompts moved class texts and images, as one minus the mean cosine with the frozen features."""
+        """Return the change of class texts and images: one minus the mean cosine with the frozen features."""
         found: dict[str, Any] = {}
         if self.sentences is not None:
             moved = unit(self.classes().float().mean(dim=0))
@@ -157,12 +157,12 @@ class PromptLearner(Learner[Batch]):
 
 
 def worded(towers: Towers, sentence: str, slots: int) -> Sentences:
-    """The sentence of every class with slots at its start; raises where one does not fit into the context."""
+    """Return the sentence of each class with slots at its start; raise if one is longer than the context."""
     return towers.text.tokenize([sentence.replace("{}", name) for name in towers.class_names], slots)
 
 
 def template_places(class_names: Sequence[str], sentences: Sequence[Sequence[str]]) -> list[int]:
-    """Which of the sentences of all classes, by their place, differ only in the name of the class."""
+    """Return the positions of sentences that differ between classes in the class name only."""
     names = [name.replace("_", " ") for name in class_names]
     rows = list(zip(*sentences, strict=False)) if len(sentences) == len(names) else []
     return [place for place, row in enumerate(rows) if _one_template(names, row)]
@@ -177,9 +177,9 @@ def _one_template(names: Sequence[str], row: Sequence[str]) -> bool:
 
 
 def start(text: TextTower, length: int, words: str = START) -> tuple[Tensor | None, str]:
-    """Embeddings of the first ``length`` tokens of some words, and the sentence that goes on behind them.
+    """Return the embeddings of the first ``length`` tokens of some words, and the sentence with the remaining words.
 
-    MaPLe and ALIGN learn two tokens in place of "a photo" and keep "of a". More tokens than words start at random.
+    MaPLe and ALIGN train two tokens, initialized with "a photo", and keep "of a". Further tokens are random.
     """
     tokens, kept = text.words(words).cpu(), words.split()
     if length > len(kept) or len(tokens) != len(kept):
@@ -188,7 +188,7 @@ def start(text: TextTower, length: int, words: str = START) -> tuple[Tensor | No
 
 
 def fitting_depth(depth: int, towers: Towers) -> int:
-    """Layers with prompts of their own on both sides: as asked, and no more than the shallower tower has."""
+    """Return the number of layers with prompts: ``depth``, but at most that of the shallower tower."""
     return min(depth, towers.text.depth, towers.vision.depth)
 
 

@@ -1,4 +1,4 @@
-"""Arrays as methods take them: finite rows of any scale in float32, whatever type and container they come in."""
+"""Conversion of input arrays to float32 tensors with finite rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def read_rows(
 ) -> Tensor:
     """Vectors along the last axis as a float32 tensor on their own device.
 
-    Rows of float64 that float32 cannot hold are scaled by a power of two; all methods look at directions only.
+    Rows of float64 outside the range of float32 are scaled by a power of two; methods use directions only.
 
     Parameters
     ----------
@@ -31,17 +31,17 @@ def read_rows(
     name : str
         The argument, for messages.
     ndim : tuple of int
-        How many dimensions there may be.
+        Allowed numbers of dimensions.
     mapped : bool, default=False
-        Leave a memory-mapped array on its file, in the type that it has there.
+        Keep a memory-mapped array on disk, in its dtype.
     zeros : bool, default=False
-        Expect rows of zeros, which stand for absent sentences or crops. Anywhere else a row of zeros has no direction:
-        its cosine with everything is 0, so that it says nothing, which a warning tells.
+        Accept zero rows as padding of sentences or crops. Otherwise zero rows, whose cosines are all 0, cause a
+        warning.
 
     Raises
     ------
     InputError
-        No real numbers, another shape, NaN or infinity.
+        The entries are not finite real numbers, or the shape is wrong.
     """
     array = array.vectors if isinstance(array, (Features, ClassText)) else array
     if isinstance(array, Tensor):
@@ -60,7 +60,7 @@ def read_rows(
 
 
 def read_parts(tokens: Any, vectors: Tensor) -> Tensor:
-    """(n, N, d) crops or patches of the n images whose vectors were read, zero rows where an image has fewer than N."""
+    """Read crops or patches (n, N, d) of the images, padded with zero rows."""
     parts = read_rows(tokens, "tokens", (3,), zeros=True).to(vectors.device)
     if len(parts) != len(vectors) or parts.shape[2] != vectors.shape[1]:
         raise InputError(
@@ -71,23 +71,23 @@ def read_parts(tokens: Any, vectors: Tensor) -> Tensor:
 
 
 def read_text_vectors(text: Any, width: int, name: str, *, anchored: bool) -> Tensor:
-    """(C, T, d) class-text vectors, zero rows where a class has fewer than T sentences.
+    """Read class-text vectors (C, T, d), padded with zero rows.
 
     Parameters
     ----------
     text : object
         (C, d), (C, T, d) or :class:`ClassText`.
     width : int
-        d of the images in the space that the text must be in.
+        Dimension d of the images in the space of the text.
     name : str
-        What the user calls these images.
+        Name of the images, for messages.
     anchored : bool
-        No ``clip_features`` could help where the widths differ.
+        Whether ``clip_features`` cannot resolve a difference of dimensions.
 
     Raises
     ------
     InputError
-        Another width, fewer than two classes, a class without a sentence.
+        The dimension differs, there are fewer than two classes, or a class has no sentence.
     """
     tensor = read_rows(text, "text", (2, 3), zeros=True)
     tensor = tensor[:, None] if tensor.ndim == 2 else tensor

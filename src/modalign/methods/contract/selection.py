@@ -1,8 +1,8 @@
-"""Choosing on held-out images: one way for all methods.
+"""Criteria and folds for the selection on held-out images.
 
-Accuracy on few held-out images comes in coarse steps and its maximum over many candidates is mostly luck; the log-loss
-has no steps. It is taken after the best temperature, since scores of different candidates differ in scale and the
-temperature is fitted afterwards in any case.
+Accuracy on few held-out images is coarse, and its maximum over many candidates has a high variance; the log-loss is
+continuous. It is computed at the best temperature, because candidates differ in scale and the temperature is fitted
+afterwards.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SCALES = tuple(STEP**k for k in range(2, 17))  # 2 … 256: inverse temperatures
 
 
 class Merit(NamedTuple):
-    """How good scores are; both are better when greater."""
+    """Criteria of scores; higher is better."""
 
     accuracy: float
     log_likelihood: float
@@ -38,10 +38,10 @@ class Merit(NamedTuple):
 class ScaledLikelihood:
     """The mean log-likelihood of labels at the best temperature.
 
-    It is concave in the inverse temperature, so climbing finds the best of :data:`SCALES` from anywhere; from where the
-    last one was, scores that differ little need four evaluations. The fourth is at the top of the parabola through the
-    best of the grid and its neighbors: without it the ranking of candidates would depend on how near their best
-    temperatures come to the grid. One evaluation is a log-sum-exp of n C numbers.
+    It is concave in the inverse temperature, so a local search finds the best of :data:`SCALES`. It starts at the last
+    result; similar scores need four evaluations. The fourth is at the maximum of the parabola through the best grid
+    point and its neighbors, so that the ranking of candidates does not depend on the grid. An evaluation is a
+    log-sum-exp of n C numbers.
     """
 
     def __init__(self) -> None:
@@ -104,21 +104,21 @@ def unit_held_out(validation: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Ten
 
 
 def folds(y: Tensor, count: int = FOLDS, *, groups: Tensor | None = None, random_state: int | None = None) -> Tensor:
-    """Which fold of a cross-validation holds out each image: stratified, of equal size, copies together.
+    """Assign images to stratified folds of equal size; copies share a fold.
 
-    The images of each class are dealt to the folds one after the other, in random order, and the next class goes on
-    where the last one ended. So the sizes of the folds differ by at most one image, in all and in every class. A class
-    with one image is held out in one fold and absent from the training images of that fold.
+    The images of each class are assigned to the folds in turn, in random order, and the next class continues with the
+    next fold. The sizes of the folds differ by at most one image, in total and per class. A class with one image is
+    missing in the training images of its fold.
 
     Parameters
     ----------
     y : Tensor of shape (n,)
         Class indices, −1 for unlabeled images.
     count : int, default=FOLDS
-        The number of folds, at least 2; no more are used than there are labeled images.
+        Number of folds, at least 2 and at most the number of labeled images.
     groups : Tensor of shape (n,) or None, default=None
-        Integers; rows of one group (copies or views of one image) share a fold, dealt as one image of the class of the
-        first of them. None gives every row a group of its own.
+        Rows of one group (copies or views of one image) share a fold, as one image of the class of the first row. None
+        is one group per row.
     random_state : int or None, default=None
         Seed of the order; None draws another one every time.
 
@@ -150,7 +150,7 @@ def folds(y: Tensor, count: int = FOLDS, *, groups: Tensor | None = None, random
 def choosing_parts(
     X: Tensor, y: Tensor, validation: tuple[Tensor, Tensor] | None, random_state: int | None = None
 ) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """What to learn from and what to choose on: one part with validation images, else one per fold.
+    """Return training and held-out images: one part with validation images, else one per fold.
 
     Parameters
     ----------
@@ -164,8 +164,8 @@ def choosing_parts(
     Returns
     -------
     list of tuple of (Tensor, Tensor, Tensor, Tensor)
-        (images, labels, held-out unit images, their labels) per part. Images whose class is absent from the rest of the
-        labeled images are not held out. Empty where that is so for most of them, which leaves nothing to choose on.
+        (images, labels, held-out unit images, their labels) per part. The only image of a class is not held out. Empty
+        if most images are of this kind.
     """
     if validation is not None:
         return [(X, y, unit(validation[0]), validation[1])]

@@ -1,4 +1,4 @@
-"""Fits that several runs of a comparison ask for are made once, and counted in each as if they had been made there."""
+"""Shared fits of a comparison: equal fits are computed once, and their cost counts in each run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SHARED: ContextVar[SharedFits | None] = ContextVar("shared fits", default=None)
 
 @dataclass
 class _Fit:
-    """What a fit set on its method, how long that took, what it warned of, and how much memory its run took."""
+    """Attributes set by a fit, its duration, warnings and memory."""
 
     state: dict[str, Any]
     seconds: float
@@ -39,7 +39,7 @@ class _Fit:
 
 
 class SharedFits:
-    """Fits that were made so far, by method, hyper-parameters, data and seed.
+    """Cache of fits by method, hyper-parameters, data and seed.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class SharedFits:
         self._touched: list[_Fit] = []
 
     def fit(self, method: VectorMethod, problem: Problem, learn: Callable[[], None]) -> None:
-        """Call ``learn``, which sets attributes of ``method``, or set them as an earlier call for the same did."""
+        """Call ``learn``, which sets attributes of ``method``, or set those of an earlier equal call."""
         if problem.X.numel() > MOST_NUMBERS or getattr(method, "random_state", 0) is None:
             learn()
             return
@@ -77,7 +77,7 @@ class SharedFits:
         self._touched.append(known)
 
     def peak(self, measured: int | None) -> int | None:
-        """Most memory of the run that ends here, of which ``measured`` bytes were seen: fits it was given count too."""
+        """Return the peak memory of the current run: the maximum of ``measured`` and of the shared fits it used."""
         touched, self._touched = self._touched, []
         if measured is None:
             return None
@@ -88,7 +88,7 @@ class SharedFits:
 
 @contextmanager
 def sharing_fits(shared: SharedFits) -> Iterator[None]:
-    """Have :meth:`~modalign.methods.contract.vectors.VectorMethod.fit` make no fit inside that ``shared`` has."""
+    """Context manager in which :meth:`~modalign.methods.contract.vectors.VectorMethod.fit` uses ``shared``."""
     token = _SHARED.set(shared)
     try:
         yield
@@ -102,7 +102,7 @@ def shared_fits() -> SharedFits | None:
 
 
 def clock() -> float:
-    """Seconds of wall time that have passed, and those that sharing has saved: the difference of two is a duration."""
+    """Wall time plus the time saved by sharing; differences are durations."""
     shared = shared_fits()
     return time.perf_counter() + (0.0 if shared is None else shared.saved)
 

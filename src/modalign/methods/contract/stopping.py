@@ -1,4 +1,4 @@
-"""What methods share that train by whole steps and keep the step that validation images score best."""
+"""Base class of methods that train with full batches and select the stopping step on validation images."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Lessons(NamedTuple):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class StoppedMethod(VectorMethod):
-    """Base of methods that train on all labeled images in every step and stop at the best step.
+    """Base class of methods that train on all labeled images in every step and stop at the best step.
 
     Parameters
     ----------
     steps : int, default=200
-        Length of the training.
+        Optimizer steps.
     stop : int or None, default=None
         The step after which training ends, on the schedule of ``steps``; None is the best one on validation images, or
         the last.
@@ -42,7 +42,7 @@ class StoppedMethod(VectorMethod):
     logit_scale : float or None, default=None
         s, inverse temperature; None is that of the encoder.
     random_state : int or None, default=None
-        Not used, since nothing is drawn; accepted so that all methods are called alike.
+        Ignored; present for API consistency.
 
     Attributes
     ----------

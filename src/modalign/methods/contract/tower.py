@@ -1,7 +1,7 @@
-"""The contract of methods on towers: they see pictures, not vectors, since gradients go through the encoder.
+"""Base class of methods inside an encoder, which take images because gradients pass through the encoder.
 
-A method's own file holds its hyper-parameters and a :class:`Learner`: what is trained, how it computes scores, and its
-loss. Reading images, labels and class text, training with resumption, scoring and saved state are here.
+A method defines its hyper-parameters and a :class:`Learner` with trained parameters, scores and loss. Input validation,
+training with resumption, prediction and saved state are implemented here.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ if TYPE_CHECKING:
 
 
 class TowerMethod(Parametrized, Generic[L]):
-    """Base of all methods that learn inside an encoder.
+    """Base class of all methods that learn inside an encoder.
 
-    Subclasses are dataclasses of their hyper-parameters, set the class attributes and make a :class:`Learner`.
+    Subclasses are dataclasses of their hyper-parameters, set the class attributes and create a :class:`Learner`.
 
     Attributes
     ----------
     classes_ : Tensor of shape (K,)
-        0 … K − 1, in the order of the class names of the images, then of those that only the text has.
+        0 … K − 1, in the order of the class names of the images, followed by those of the text only.
     class_names_, sentences_, class_text_, tensors_ : object
-        The classes, as in :class:`Towers`; and the learned tensors by name.
+        Classes as in :class:`Towers`, and the learned tensors by name.
     encoder_, random_state_ : EncoderSpec and int
-        The encoder it was fitted in, and the seed as used (0 if ``random_state`` is None).
+        Identity of the encoder, and the seed as used (0 if ``random_state`` is None).
     diagnosis_ : dict
         Number of trainable parameters, loss of the last epoch, and whether the central component has an effect.
     """
@@ -72,18 +72,18 @@ class TowerMethod(Parametrized, Generic[L]):
 
     @abstractmethod
     def _learner(self, towers: Towers, generator: Generator) -> L:
-        """A fresh learner; raises for whatever does not fit the classes or the encoder."""
+        """Create a learner; raise if the settings do not match the classes or the encoder."""
 
     def _served(self, towers: Towers) -> L:
-        """A learner to be restored for prediction; another one where training needs what prediction does not."""
+        """Create a learner to be restored for prediction."""
         return self._learner(towers, torch.Generator().manual_seed(0))
 
     def _batches(self, items: Items, encoder: ClipEncoder, seed: int) -> ImageBatches:
-        """The images as the learner's loss wants them."""
+        """Return the batches for the loss of the learner."""
         return ImageBatches(items, encoder, augmentation=self.augmentation, seed=seed)
 
     def _diagnose(self, learner: L, data: ImageBatches) -> dict[str, Any]:
-        """Numbers of the method's own for ``diagnosis_``."""
+        """Return additional entries of ``diagnosis_``."""
         return {}
 
     def _finish(self, items: Items, encoder: ClipEncoder) -> None:
@@ -99,27 +99,28 @@ class TowerMethod(Parametrized, Generic[L]):
         validation: Items | None = None,
         checkpoint: str | Path | None = None,
     ) -> Self:
-        """Learn from images.
+        """Fit to images.
 
         Parameters
         ----------
         items : Items
-            The images; their own labels are used unless ``labels`` is given.
+            Images; their own labels are used unless ``labels`` is passed.
         labels : ndarray of shape (n,) or None, default=None
             Class names, or indices into those of ``items`` (else of ``text``); −1 is unlabeled.
         text : ClassText
-            From ``encoder.embed_texts``; matched by name with the classes of ``items``, which must all have text.
+            Class text of ``encoder.embed_texts``, matched by name with the classes of ``items``, which must all have
+            text.
         encoder : ClipEncoder
-            A CLIP whose towers are opened up; it stays as it is.
+            CLIP encoder; not changed.
         validation : Items or None, default=None
-            Labeled images whose accuracy is reported in ``diagnosis_``; nothing is chosen by it.
+            Labeled images for the accuracy in ``diagnosis_``; not used for selection.
         checkpoint : str, Path or None, default=None
-            A folder for the state of the training, so that it goes on after an interruption.
+            Folder for the training state; an interrupted training continues from it.
 
         Raises
         ------
         InputError
-            Bad input, before any work starts.
+            The input is invalid; raised before the computation starts.
         """
         check_parameters(self)
         if checkpoint is not None:
@@ -171,16 +172,16 @@ class TowerMethod(Parametrized, Generic[L]):
         return self
 
     def score_images(self, items: Items, encoder: ClipEncoder, *, batch_size: int | None = None) -> Scored:
-        """Logits of images as the encoder prepares them, and their labels in the numbering of :attr:`classes_`.
+        """Compute logits of images, with their labels in the numbering of :attr:`classes_`.
 
         Parameters
         ----------
         items : Items
-            The images; undecodable ones are left out and listed.
+            Images; those that cannot be decoded are left out and listed.
         encoder : ClipEncoder
-            The one it was fitted on.
+            Encoder that the method was fitted on.
         batch_size : int or None, default=None
-            Images a forward pass.
+            Images per forward pass.
         """
         check_is_fitted(self)
         self.encoder_.require(encoder.spec)
@@ -202,14 +203,14 @@ class TowerMethod(Parametrized, Generic[L]):
         return Scored(ids, labels[rows], torch.cat(logits).numpy(), left_out)
 
     def for_classes(self, text: ClassText, encoder: ClipEncoder) -> Self:
-        """The same learned state for other classes, as prompts allow it: from base to new, or to another data set.
+        """Apply the learned state to other classes: from base to new classes, or to another data set.
 
-        Parameters of single classes are matched by name.
+        Class-specific parameters are matched by name.
 
         Raises
         ------
         InputError
-            A class has no learned parameters, and the method needs them.
+            The method has class-specific parameters, and a class has none.
         """
         check_is_fitted(self)
         other = copy(self)

@@ -1,8 +1,7 @@
-"""Answers for the very images that a method was fitted on, which it finds together and keeps.
+"""Storage of transductive predictions: predictions for the images that a method was fitted on.
 
-They are often better than what the fitted method says about a single image. A method that finds such answers hands
-them over in ``_fit`` by :func:`keep_answers`; whoever asks about the same images later finds them by
-:func:`kept_answers`.
+They are computed jointly in ``fit`` and are often better than predictions for single images. A method stores them in
+``_fit`` with :func:`keep_answers`; later predictions for the same images look them up with :func:`kept_answers`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a method learned, for classes that it was not fitted on."""
+"""Transfer of a fitted method to other classes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OF_FITTED_IMAGES = ("fitted_answers_", "transduction_")
 
 
 def with_classes(method: M, text: ClassText) -> M:
-    """A copy of a fitted method whose class prototypes are those of other class text.
+    """Return a copy of a fitted method with the prototypes of other class text.
 
     Parameters
     ----------
@@ -34,13 +34,12 @@ def with_classes(method: M, text: ClassText) -> M:
     Returns
     -------
     method : VectorMethod
-        It answers among the K classes. The fitted one stays as it is.
+        Method that predicts the K classes. The fitted method is not changed.
 
     Raises
     ------
     InputError
-        The method scores by something that belongs to the classes that it was fitted on, or the text is of another
-        encoder or width.
+        The scores depend on class-specific parameters of the fit, or the text is of another encoder or dimension.
     """
     check_is_fitted(method)
     if not method.transfers or method.prototypes_.ndim != 2:

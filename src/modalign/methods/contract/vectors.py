@@ -1,8 +1,8 @@
-"""The contract of methods on vectors: scikit-learn estimators that also know class text and CLIP features.
+"""Base class of methods on vectors: scikit-learn estimators with class text and CLIP features.
 
-A method's own file holds its hyper-parameters and two functions, ``_fit`` and ``_scores``, which see validated
-float32 tensors only. Reading what users bring is in :mod:`modalign.methods.contract.problem`; what else all methods
-share, NumPy in and out, torch in and out, is here, once.
+A method defines its hyper-parameters and two functions, ``_fit`` and ``_scores``, which get validated float32 tensors.
+Input validation is in :mod:`modalign.methods.contract.problem`; conversion between NumPy and torch and all other shared
+functions are here.
 """
 
 from __future__ import annotations
@@ -38,35 +38,35 @@ LOGIT_SCALE = 100.0  # where CLIP's training ends; of text whose encoder is unkn
 
 
 class VectorMethod(ClassifierMixin, ProblemReader):
-    """Base of all methods on vectors.
+    """Base class of all methods on vectors.
 
     Subclasses are dataclasses of their hyper-parameters, set the class attributes below and implement ``_fit`` and
     ``_scores``. Learned state ends in an underscore and is an array, tensor, number, string, list or dict, so that
-    :mod:`modalign.model.persistence` saves any method without knowing it.
+    :mod:`modalign.model.persistence` can save every method.
 
     Attributes
     ----------
     classes_ : ndarray of shape (C,)
-        Labels in the order of the score columns. Without class text the labels that occur, sorted; with it one for each
-        row of text: its names where ``y`` holds names, else 0…C−1.
+        Labels in the order of the score columns. Without class text, the sorted labels that occur; with class text, one
+        per row of text: class names if ``y`` contains names, else 0…C−1.
     class_names_ : list of str or None
-        The C names in the same order, or None where nothing that was given has names.
+        The C names in the same order, or None if no input has names.
     n_features_in_ : int
         d.
     diagnosis_ : dict
-        Numbers that show whether the method's active ingredient does anything.
+        Numbers that show whether the main component of the method has an effect.
     temperature_ : float
-        What :meth:`predict_proba` divides the scores by: fitted on held-out images where ``fit`` had some, else 1.
+        Divisor of the scores in :meth:`predict_proba`: fitted on held-out images if ``fit`` had some, else 1.
     encoder_ : EncoderSpec or None
-        The :class:`~modalign.core.features.EncoderSpec` of the features it was fitted on, or None.
+        Identity of the encoder of the features, or None.
     fitted_answers_ : dict
-        Of methods that find answers for the images they are fitted on together, these answers, see
-        :func:`~modalign.methods.contract.transduction.keep_answers`; :class:`~modalign.Classifier` gives them for the
-        same images, where :meth:`predict` takes every image by itself.
+        Transductive predictions for the fitted images, see
+        :func:`~modalign.methods.contract.transduction.keep_answers`. :class:`~modalign.Classifier` returns them for the
+        same images; :meth:`predict` predicts every image by itself.
     random_state_ : int
-        The seed as used, drawn where ``random_state`` is None; with it the same data give the same model.
+        Seed as used, drawn if ``random_state`` is None; it reproduces the model.
     logit_scale_ : float
-        Of methods with a ``logit_scale``: the given one, else that of the encoder of the text, else 100.
+        For methods with a ``logit_scale``: the given value, else that of the text encoder, else 100.
     """
 
     title: ClassVar[str] = ""  # the name people know the method by
@@ -88,11 +88,11 @@ class VectorMethod(ClassifierMixin, ProblemReader):
 
     @abstractmethod
     def _fit(self, problem: Problem) -> None:
-        """Learn; set attributes that end in an underscore, among them ``diagnosis_``."""
+        """Fit; set attributes that end in an underscore, including ``diagnosis_``."""
 
     @abstractmethod
     def _scores(self, X: Tensor) -> Tensor:
-        """(n, d) image vectors → (n, C) logits."""
+        """Return logits (n, C) of image vectors (n, d)."""
 
     @renamed_arguments(anchor="clip_features")
     def fit(
@@ -105,31 +105,31 @@ class VectorMethod(ClassifierMixin, ProblemReader):
         validation: tuple[ArrayLike, ArrayLike] | Features | None = None,
         classes: Sequence[str] | None = None,
     ) -> Self:
-        """Learn from image vectors.
+        """Fit to image vectors.
 
         Parameters
         ----------
         X : array-like of shape (n, d), Tensor or Features
-            Image vectors, of which only the directions count; or :class:`Features`, whose labels are used unless ``y``
-            is given, as indices into its ``class_names`` either way.
+            Image vectors, of which only the directions are used; or :class:`Features`, whose labels are used unless
+            ``y`` is passed. Integer labels are indices into its ``class_names``.
         y : array-like of shape (n,), Tensor or None, default=None
             Labels: integers, where −1 marks an unlabeled image, or class names.
         text : array-like of shape (C, d), Tensor, ClassText or None, default=None
-            Or (C, T, d) class-text vectors, or :class:`ClassText`. A class may have no image yet. Class names in ``y``
-            and in ``X`` are matched with those of the text by name, in whatever order they are, and each must have
-            text. Integers in ``y`` are row numbers of ``text``, unless ``X`` says the names that they stand for.
-            Without text, class means serve as prototypes.
+            Class-text vectors, also (C, T, d) with several sentences per class. Classes without images are allowed.
+            Class names in ``y`` and ``X`` are matched with those of the text by name, in any order, and each must have
+            text. Integers in ``y`` are row numbers of ``text``, unless ``X`` has class names. Without text, class means
+            are the prototypes.
         clip_features : array-like of shape (n, a), Tensor, Features or None, default=None
-            The same images in a language-aligned space.
-        validation : tuple of (array-like of shape (X, y), array-like), Features or None, default=None
-            Or labeled :class:`Features`, for choosing hyper-parameters; never test data.
+            Features of the same images in the space of the text.
+        validation : tuple of (array-like, array-like), Features or None, default=None
+            Validation images (X, y), or labeled :class:`Features`, for selecting hyper-parameters; never test data.
         classes : sequence of str or None, default=None
-            The names of the rows of ``text`` where it is an array; of :class:`ClassText` those to take, in this order.
+            Names of the rows of ``text`` if it is an array; for :class:`ClassText`, the classes to use, in this order.
 
         Raises
         ------
         InputError
-            Bad input, before any work starts; a ValueError.
+            The input is invalid; raised before the computation starts. A subclass of ValueError.
         """
         check_parameters(self)
         self.encoder_ = X.spec if isinstance(X, Features) else None
@@ -160,7 +160,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
                 self.temperature_ = own_temperature(self, problem)
 
     def chosen(self) -> dict[str, Any]:
-        """Values of :attr:`choices` as used: with them, the same images without validation images give this model."""
+        """Return the selected values of :attr:`choices`, which reproduce the model without validation images."""
         check_is_fitted(self)
         return {name: getattr(self, f"{name}_") for name in self.choices}
 
@@ -173,7 +173,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
         return self._scores
 
     def for_classes(self, text: ClassText) -> Self:
-        """What was learned, for other classes; see :func:`~modalign.methods.contract.transfer.with_classes`."""
+        """Apply the fitted method to other classes; see :func:`~modalign.methods.contract.transfer.with_classes`."""
         return with_classes(self, text)
 
     @overload
@@ -181,7 +181,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
     @overload
     def scores(self, X: Rows | Features) -> np.ndarray: ...
     def scores(self, X: Rows | Tensor | Features) -> np.ndarray | Tensor:
-        """(n, C) logits, one column per class also when there are two (unlike ``decision_function``)."""
+        """Return logits (n, C), with two columns for two classes (unlike ``decision_function``)."""
         check_is_fitted(self)
         with torch.no_grad(), using_threads(threads_for_vectors(_array(X))):
             scores = self._scores(self._read_vectors(X, reset=False))
@@ -192,7 +192,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
     @overload
     def decision_function(self, X: Rows | Features) -> np.ndarray: ...
     def decision_function(self, X: Rows | Tensor | Features) -> np.ndarray | Tensor:
-        """(n, C) logits; for two classes, as scikit-learn has it, (n,) with positive meaning ``classes_[1]``."""
+        """Return logits (n, C); for two classes (n,), positive for ``classes_[1]``, as in scikit-learn."""
         scores = self.scores(X)
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
@@ -201,11 +201,10 @@ class VectorMethod(ClassifierMixin, ProblemReader):
     @overload
     def predict_proba(self, X: Rows | Features) -> np.ndarray: ...
     def predict_proba(self, X: Rows | Tensor | Features) -> np.ndarray | Tensor:
-        """(n, C) softmax of the scores divided by :attr:`temperature_`.
+        """Return the softmax of the scores divided by :attr:`temperature_`, (n, C).
 
-        The temperature is fitted on validation images, else on images that ``fit`` or refits hold out; it is 1 for
-        methods that do neither.
-        :func:`~modalign.adapt` divides the scores by a temperature of its own, from held-out images.
+        The temperature is fitted on validation images, or on images that ``fit`` or refits hold out, and is 1 for methods
+        that do neither. :func:`~modalign.adapt` fits its own temperature on held-out images.
         """
         scores = torch.as_tensor(self.scores(X))
         probability = (scores.double() / self.temperature_).softmax(dim=1).to(scores.dtype)
@@ -216,7 +215,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
     @overload
     def predict(self, X: Rows | Features) -> np.ndarray: ...
     def predict(self, X: Rows | Tensor | Features) -> np.ndarray | Tensor:
-        """(n,) labels: the class with the highest score. Names come as a NumPy array also for torch vectors."""
+        """Return the labels (n,) with the highest score. Names are returned as a NumPy array also for torch input."""
         best = self.scores(X).argmax(1)
         if isinstance(best, Tensor) and self.classes_.dtype.kind in "iufb":
             return torch.as_tensor(self.classes_, device=best.device)[best]
@@ -228,17 +227,17 @@ class VectorMethod(ClassifierMixin, ProblemReader):
         y: ArrayLike | Tensor | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> float:
-        """Share of right answers.
+        """Return the accuracy.
 
         Parameters
         ----------
         X : array-like of shape (n, d), Tensor or Features
-            Image vectors, or :class:`Features`, whose labels are used unless ``y`` is given.
+            Image vectors, or :class:`Features`, whose labels are used unless ``y`` is passed.
         y : array-like of shape (n,), Tensor or None, default=None
-            Labels, matched by name where they are names or ``X`` says the names of its labels. Images labeled −1 are
-            left out; an integer that is no class of the fit counts as wrong.
+            Labels, matched by name if they are names or ``X`` has class names. Images labeled −1 are left out; an
+            integer that is not a class of the fit counts as wrong.
         sample_weight : array-like or None, default=None
-            Array-like of shape (n,) or None, default=None weights.
+            Weights of the images, of shape (n,).
         """
         if y is None and isinstance(X, Features):
             y = X.labels

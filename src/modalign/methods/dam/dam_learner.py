@@ -61,7 +61,7 @@ class DAMLearner(Learner):
         return self.compared(pixels, pixels, classes)[0].logits
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy + ν L_SMA, equation 13, under one random graph a class.
+        """Cross-entropy + ν L_SMA, equation 13, under one random graph per class.
 
         The graphs are drawn from torch's own generator, which the training seeds anew at every step.
         """

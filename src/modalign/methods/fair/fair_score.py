@@ -189,7 +189,7 @@ def zero_shot_shares(images: Tensor, anchors: Tensor, logit_scale: float) -> Ten
 
 
 def collapse(counts: Tensor) -> str:
-    """What is to be said about pseudo-labels with these counts a class (K,); nothing if they are spread well.
+    """What is to be said about pseudo-labels with these counts per class (K,); nothing if they are spread well.
 
     They count as collapsed where their divergence from uniform is that of half of the classes, beyond what fewer
     images than classes make inevitable.
