@@ -203,8 +203,8 @@ class VectorMethod(ClassifierMixin, ProblemReader):
     def predict_proba(self, X: Rows | Tensor | Features) -> np.ndarray | Tensor:
         """Return the softmax of the scores divided by :attr:`temperature_`, (n, C).
 
-        The temperature is fitted on validation images, or on images that ``fit`` or refits hold out, and is 1 for methods
-        that do neither. :func:`~modalign.adapt` fits its own temperature on held-out images.
+        The temperature is fitted on validation images, or on images that ``fit`` or refits hold out, and is 1 for
+        methods that do neither. :func:`~modalign.adapt` fits its own temperature on held-out images.
         """
         scores = torch.as_tensor(self.scores(X))
         probability = (scores.double() / self.temperature_).softmax(dim=1).to(scores.dtype)
