@@ -1,4 +1,4 @@
-"""The candidates of an automatic choice as a table, from the record of a model."""
+"""Table of the candidates of the automatic method, from the record of a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HEADER = ("candidate", "accuracy in %", "log-loss", "weight", "seconds")
 
 
 def candidate_rows(candidates: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """A row of :data:`HEADER` for each candidate; a dash stands for what was not finished in time.
+    """Return a row of :data:`HEADER` per candidate; a dash marks candidates that were not finished in time.
 
     Parameters
     ----------

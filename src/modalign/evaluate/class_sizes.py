@@ -1,4 +1,4 @@
-"""How many images each class has, as a method without labels found it, and whether the sizes differ."""
+"""Class sizes estimated without labels, and evidence that they differ."""
 
 from __future__ import annotations
 

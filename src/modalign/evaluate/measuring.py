@@ -1,4 +1,4 @@
-"""One fit and one test as a run: time, memory, warnings, and fingerprints of what it rests on."""
+"""Measurement of a run: time, memory, warnings, and fingerprints of its inputs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def measured(
     sealed: SealedLabels,
     **known: Any,
 ) -> Run:
-    """Learn, answer and be marked, each once, with the time and the memory that took.
+    """Fit, predict and score once, with time and memory.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""From predictions to numbers one may believe: every mean comes with its interval and its count.
+"""Metrics of predictions with confidence intervals.
 
 Shares are fractions in 0…1; only text shown to people is in percent. Calibration error and likelihood are in
 :mod:`modalign.linalg.calibration`.
@@ -22,7 +22,7 @@ from modalign.core.features import UNLABELLED
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Share of correct answers with its Wilson interval; ``str()`` says it in percent."""
+    """Accuracy with its Wilson interval; ``str()`` formats it in percent."""
 
     top1: float
     low: float
@@ -59,7 +59,7 @@ def has_images(row: ClassAccuracy) -> TypeGuard[MeasuredClass]:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over repetitions and its Student interval; one repetition leaves every possible value open."""
+    """Mean over repetitions with its Student interval, which is unbounded for a single repetition."""
 
     mean: float
     low: float
@@ -91,7 +91,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Answers of similar confidence: how sure they were, how often they were right, how many there are."""
+    """Bin of a reliability diagram: mean confidence, accuracy and number of predictions."""
 
     confidence: float
     accuracy: float

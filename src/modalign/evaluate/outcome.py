@@ -1,6 +1,6 @@
-"""What a fit achieved: accuracy on held-out images beside zero-shot on the same images, and what a user should know.
+"""Outcome of a fit: accuracy on held-out images, compared with zero-shot on the same images, and notes.
 
-Everything is plain JSON, so that a model's record, the command line and the pages state the same numbers.
+All values are JSON-compatible and used in the record of a model, the command line and the pages.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def unlabeled_outcome(
     learns: bool = True,
     answers: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """The outcome of a fit without labels: no answer can be called right, so only what the answers are is told.
+    """Outcome of a fit without labels, which cannot include an accuracy.
 
     Parameters
     ----------

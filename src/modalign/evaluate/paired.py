@@ -1,9 +1,8 @@
-"""Two classifiers on the same images: the difference in accuracy, its interval, and whether it is significant.
+"""Paired comparison of two classifiers: difference in accuracy, confidence interval, and significance.
 
-One rule decides everywhere. The test flips the signs of the per-image differences at random; for right/wrong answers
-that is McNemar's test, exact also where few images differ. The interval inverts the test, so it excludes 0 exactly
-where the difference is significant. Several comparisons are corrected together (:func:`compare_pairs`), and the
-correction widens the interval along with the test.
+The test is a sign-flip permutation test of the per-image differences; for correct/incorrect predictions it is McNemar's
+test. The interval inverts the test and excludes 0 exactly if the difference is significant. Several comparisons are
+corrected together (:func:`compare_pairs`), including their intervals.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much memory a computation takes at most, by the kernel's own account.
+"""Peak memory of a computation, as measured by the kernel.
 
 Python's own tracer does not see what torch and BLAS allocate, and sampling misses what happens between two samples.
 Linux keeps the highest resident size of a process and lets the process set that mark back; what is measured is how far

@@ -1,4 +1,4 @@
-"""Published protocols as code that cannot be cheated by accident: no method is ever handed a test label."""
+"""Published evaluation protocols in which methods have no access to test labels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from modalign.evaluate.sealed import SealedLabels
 
 
 class Method(Protocol):
-    """What the protocol needs of a method; every :class:`~modalign.methods.contract.vectors.VectorMethod` has it.
+    """Interface of a method; implemented by every :class:`~modalign.methods.contract.vectors.VectorMethod`.
 
     ``takes_labels`` (by default as ``needs_labels``), ``takes_clip_features`` and ``mirrors`` (False) are read as well,
     and ``fit`` gets ``clip_features=`` only where it takes one.
@@ -52,14 +52,14 @@ def few_shot_protocol(
     record: str | Path | None = None,
     on_run: Callable[[Run, Method, Split], None] | None = None,
 ) -> list[Run]:
-    """Every method at every number of labels and seed, tested once each.
+    """Run every method for every number of labels and seed, and test each run once.
 
     For each seed and number of shots the images are drawn by :func:`~modalign.data.splits.drawing.few_shot`. A method
     gets the training rows with labels, the validation rows with labels for its own choices, and the test rows without
     labels and without file names, which often say the class. Methods that can do without labels, given text, are run
     once per seed at 0 shots: they get the training pool, or where there is none the test images themselves, without any
-    label (the record then says "transductive"). Those of them that labels would help are run at all ``shots`` as well,
-    and see the rest of the pool beside the labeled images, without labels.
+    label (the record then says "transductive"). Those of them that benefit from labels are also run at all ``shots``,
+    with the rest of the pool as unlabeled images.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A run is a record: what was fitted, on what, with which versions, how well and how fast. One line of JSON each."""
+"""Records of runs: method, data, versions, accuracy and time, as one line of JSON each."""
 
 from __future__ import annotations
 

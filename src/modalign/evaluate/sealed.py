@@ -1,4 +1,4 @@
-"""Test labels that say whether answers are right and nothing else."""
+"""Test labels that can be used for scoring only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from modalign.evaluate.metrics import Accuracy, proportion
 
 
 class SealedLabels:
-    """Test labels that can be asked for a mark but not read.
+    """Test labels that can score predictions but cannot be read.
 
     They live in a closure: no attribute, ``vars``, ``repr``, iteration, copy or pickle shows them. Every question is
     counted, so that choosing anything on the test set is visible in the record of the run.

@@ -1,4 +1,4 @@
-"""Independent pieces of work in several processes, each on one thread, that end when this process does."""
+"""Parallel execution of independent tasks in several single-threaded processes."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a user keeps: adaptation, the classifier, its answers, its files."""
+"""Adaptation, the classifier, its predictions and saved models."""

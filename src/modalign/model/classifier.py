@@ -1,4 +1,4 @@
-"""What a user keeps: an encoder, a method fitted on its features, class names, calibration."""
+"""The adapted classifier: an encoder, a fitted method, class names and calibration."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ __all__ = ["Classifier", "Evaluation", "Prediction", "Predictions"]
 
 @dataclass(repr=False)
 class Classifier:
-    """An adapted classifier from images to class names with calibrated probabilities.
+    """Adapted image classifier with calibrated probabilities.
 
     Attributes
     ----------
     encoder : Encoder or JoinedEncoder
-        Turns images into vectors.
+        Encoder of the images.
     method : VectorMethod or TowerMethod
         The fitted method, on those vectors or inside the encoder.
     class_names : tuple of str
@@ -49,11 +49,11 @@ class Classifier:
     temperature : float, default=1.0
         Scores are divided by it before the softmax; fitted on validation images.
     fitted_on : frozenset of str
-        Content hashes of the images whose labels served to fit or to validate; they are never tested on.
+        Content hashes of the images used for fitting or validation, which are never tested on.
     rejection : Rejection or None, default=None
-        How sure the model is of held-out images of its own classes; None if there were none.
+        Reference confidences of held-out images; None if there were none.
     record : dict
-        How the model came about: shots, seed, counts, seconds, notes.
+        Record of the fit: shots, seed, counts, seconds, notes.
     crops : int, default=0
         Squares of every image that the method learned from beside the whole; images to predict are cut alike where the
         method scores parts. 0: whole images only.
@@ -87,25 +87,24 @@ class Classifier:
     validated_on: frozenset[str] | None = None
 
     def predict(self, images: Any, *, reject: bool | float = False) -> Predictions:
-        """Names and calibrated probabilities for paths, PIL images, a folder, a list file or an archive.
+        """Predict names and calibrated probabilities for paths, PIL images, a folder, a list file or an archive.
 
-        A method that learns without labels finds answers for the images it is fitted on by looking at all of them
-        together. Where it keeps these, they are the answers for the same images, recognized by their bytes, and
-        ``transductive`` says which they are.
+        Methods without labels may compute predictions for the fitted images jointly. These are returned for the same
+        images, recognized by their bytes, and marked in ``transductive``.
 
         Parameters
         ----------
         images : object
-            What to name.
+            Images to classify.
         reject : bool or float, default=False
-            Answer "none of these" where the model is less sure than it nearly always is of images of its own classes. A
-            number is the share of images of known classes that may be refused on average, which holds if they are like
-            the held-out ones (see :class:`~modalign.linalg.rejection.Rejection`); True is 0.05.
+            Predict "none of these" for images with an unusually low confidence. A number is the expected share of
+            rejected images of known classes, if they have the distribution of the held-out images (see
+            :class:`~modalign.linalg.rejection.Rejection`); True is 0.05.
 
         Raises
         ------
         InputError
-            ``reject`` is asked of a model without held-out images, or with too few for that share.
+            ``reject`` is set, and the model has no held-out images or too few for that share.
         """
         if not isinstance(reject, (bool, int, float, np.number)):
             raise InputError(f"Expected {argument('reject')} as a share of images, True or False, got {reject!r}.")

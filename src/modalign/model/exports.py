@@ -1,4 +1,4 @@
-"""Predictions as tables: a row per image in CSV, JSON, Parquet or a pandas DataFrame, all with the same numbers."""
+"""Export of predictions to CSV, JSON, Parquet or a pandas DataFrame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""load: a folder → the model that was saved there."""
+"""Loading of saved models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def load(
     folder: str | Path, *, encoder: str | Encoder | JoinedEncoder | None = None
 ) -> Classifier | VectorMethod | TowerMethod | Segmenter:
-    """Read what was saved: a :class:`Classifier`, a bare method as it was fitted, or a :class:`~modalign.Segmenter`.
+    """Load a saved :class:`Classifier`, fitted method or :class:`~modalign.Segmenter`.
 
     The model is checked completely before it answers, see :func:`~modalign.model.persistence.load_model`. The encoder
     is looked for on this machine, see :func:`~modalign.encoders.find_encoder`. ``encoder`` names it instead: a name

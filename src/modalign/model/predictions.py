@@ -1,4 +1,4 @@
-"""What a classifier answers: names and probabilities for images, and how well it does on labeled ones."""
+"""Predictions and evaluation results of a classifier."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ORDERS = ("given", "uncertain", "certain", "name")
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one image.
+    """Prediction for one image.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Predictions(Sequence[Prediction]):
-    """The answers for many images.
+    """Predictions for many images.
 
     Attributes
     ----------
@@ -204,7 +204,7 @@ class Predictions(Sequence[Prediction]):
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How well a classifier does on labeled images.
+    """Evaluation of a classifier on labeled images.
 
     Attributes
     ----------
@@ -229,7 +229,7 @@ class Evaluation:
     quarantined : tuple of Quarantined
         Images that cannot be decoded, with reasons.
     notes : tuple of str, default=()
-        What a person should know about the images and about what was tested on.
+        Messages for the user about the images and the test.
     fitted : tuple of str, default=()
         Those of ``ids`` that the model was fitted on or, where ``validated`` is None, fitted on or validated with.
     validated : tuple of str or None, default=()

@@ -1,4 +1,4 @@
-"""Sentences of the pages. Each is a function of the values that it speaks of, and says nothing that they do not say."""
+"""Sentences of the pages, as functions of the values they describe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One look for all pictures: colors, type and the way a figure becomes an SVG.
+"""Common style of all figures: colors, fonts and SVG export.
 
 A picture is drawn in light colors. Each of them is also a CSS variable on a page, so that the same SVG follows the
 reader's dark mode; on its own it needs no style sheet.
@@ -110,7 +110,7 @@ _lock = threading.Lock()  # Matplotlib's settings are global: nobody else's figu
 
 @contextmanager
 def settings() -> Iterator[None]:
-    """Our look while drawing, whatever the user has set; theirs is back afterwards."""
+    """Context manager of the matplotlib settings; those of the user are restored afterwards."""
     matplotlib = require("matplotlib", "plot")
     with _lock, matplotlib.rc_context():
         matplotlib.rcdefaults()

@@ -1,4 +1,4 @@
-"""Photos → a class for each pixel, from class names alone.
+"""Semantic segmentation of photos from class names.
 
 Named ``segmentation`` and not ``segment``, since importing a package of that name would hide :func:`modalign.segment`.
 """

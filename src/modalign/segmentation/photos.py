@@ -1,4 +1,4 @@
-"""Photos as they are segmented: read and resized ahead, recognized by their bytes; and the encoders that see them."""
+"""Preparation of photos: read and resized ahead, recognized by their bytes; and the encoders that see them."""
 
 from __future__ import annotations
 

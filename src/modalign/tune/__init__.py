@@ -1,1 +1,1 @@
-"""What methods that train inside the towers share: learnable prompts, image batches, and one training loop."""
+"""Training inside the towers: learnable prompts, image batches, and the training loop."""

@@ -1,7 +1,7 @@
-"""Images → batches for training inside a tower: every file is decoded once, every view is cut from 8-bit pixels.
+"""Image batches for training inside a tower; each file is decoded once.
 
-All views are pure functions of (seed, epoch, image, which view): a run taken up in the middle sees what it would have
-seen, whatever the order and the number of processes.
+All views are pure functions of (seed, epoch, image, view), so a resumed run gets the same views, for any order and
+number of processes.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ MEMORY = 2**30
 
 @dataclass(frozen=True)
 class Batch:
-    """b images on their way into a tower.
+    """Batch of b images.
 
     Attributes
     ----------
     views : tuple of Tensor
-        One tensor (b, 3, H, W) a kind of view, normalized, in the encoder's type on its device.
+        One tensor (b, 3, H, W) per view, normalized, in the dtype and on the device of the encoder.
     labels, indices : Tensor of shape (b,), int64
         Labels on the same device, −1 if unknown; indices into the items, on the CPU.
     epoch : int
@@ -64,9 +64,9 @@ class Batch:
 
 
 class ImageBatches:
-    """The images of a training set in batches, each file read and decoded once when this is made.
+    """Training images in batches. Each file is read and decoded once, in the constructor.
 
-    Decoded images (for crops) or the encoder's views of them are cached within ``memory`` bytes; images beyond that are
+    Decoded images (for crops) or their preprocessed views are cached within ``memory`` bytes; further images are
     decoded in every epoch. Images that cannot be decoded are left out and listed.
 
     Parameters
@@ -74,9 +74,9 @@ class ImageBatches:
     items : Items
         Images, labeled or not.
     encoder : Encoder
-        Whose preprocessing is applied; pictures of a fixed square size.
+        Encoder with the preprocessing; it must have square images of a fixed size.
     augmentation : str or sequence of str, default="random_resized_crop"
-        What every view is, or one name for each of several views of an image:
+        Augmentation, or one per view:
 
         ============================  =====================================================================
         ``center``                    the encoder's own preprocessing
@@ -89,27 +89,27 @@ class ImageBatches:
     scale : tuple of (float, float)
         Range of the area of rectangles; (0.08, 1) is that of torchvision and CoOp's code base.
     seed : int, default=0
-        Of all augmentation.
+        Seed of the augmentation.
     memory : int, default=MEMORY
-        Bytes of pixels to keep.
+        Bytes of cached pixels.
     whole : bool, default=False
-        Keep decoded pictures also where no view here is cut from them, for :meth:`pictures`.
+        Cache decoded images for :meth:`pictures` even if no view needs them.
 
     Attributes
     ----------
     items : Items
-        Those that can be decoded, in the given order; ``Batch.indices`` point into them.
+        Images that can be decoded, in order; ``Batch.indices`` are indices into them.
     kept : ndarray
-        Their places in the given items.
+        Their indices in the items passed.
     quarantined : tuple of Quarantined
         The others, with reasons, after those of the items themselves.
     fingerprint : str
-        SHA-256 of all that decides the batches, the bytes of the images included.
+        SHA-256 of everything that affects the batches, including the bytes of the images.
 
     Raises
     ------
     InputError
-        No image can be decoded, or the encoder takes no fixed square.
+        No image can be decoded, or the encoder has no fixed square image size.
     """
 
     def __init__(
@@ -143,23 +143,23 @@ class ImageBatches:
         return len(self.items)
 
     def batch(self, indices: Tensor, epoch: int) -> Batch:
-        """The images ``indices`` (b,) as the training of ``epoch`` sees them."""
+        """Return the batch of images ``indices`` (b,) for an epoch."""
         pictures = self._pictures(indices.tolist())
         views = tuple(self._view(pictures, indices, epoch, number) for number in range(len(self.augmentations)))
         labels = torch.from_numpy(self.items.labels)[indices].to(self._encoder.device)
         return Batch(views, labels, indices, epoch)
 
     def in_order(self, batch_size: int, epoch: int = 0) -> Iterator[Batch]:
-        """All images once, in the order of the items."""
+        """Iterate over all images once, in order."""
         for indices in torch.arange(len(self)).split(batch_size):
             yield self.batch(indices, epoch)
 
     def centred(self, batch_size: int) -> Iterator[Tensor]:
-        """All images once, in the order of the items, as the encoder itself would see them: (b, 3, H, W)."""
+        """Iterate over all images once, in order, with the preprocessing of the encoder: (b, 3, H, W)."""
         return (batch.pixels for batch in centre_batches(self.items, self._encoder, batch_size))
 
     def pictures(self, indices: Sequence[int]) -> list[Tensor]:
-        """The decoded pictures, uint8 (3, H, W) at their own sizes, for those who cut other views from them."""
+        """Return decoded images, uint8 (3, H, W) at their original sizes, for custom crops."""
         return self._pictures(indices) if self._whole else [to_pixels(self.items.open(i)) for i in indices]
 
     def _read_all(self, items: Items) -> None:
@@ -243,7 +243,7 @@ class ImageBatches:
 def centre_batches(
     items: Items, encoder: Encoder, batch_size: int, *, reasons: dict[int, str] | None = None
 ) -> Iterator[Batch]:
-    """The images in order as the encoder itself would see them, decoded ahead in threads; nothing is kept."""
+    """Iterate over preprocessed images in order, decoded in threads, without caching."""
     reasons = {} if reasons is None else reasons
 
     def prepare(few: Sequence[int]) -> list[tuple[int, np.ndarray | str]]:

@@ -1,4 +1,4 @@
-"""Batches of images with many random crops of each, for self-training on parts of pictures."""
+"""Image batches with random crops of each image, for self-training."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ class CropBatch(Batch):
     Attributes
     ----------
     crops : Tensor of shape (b, N, 3, H, W), uint8
-        On the CPU, a quarter of what they are as floats; N = 0 in epochs that have none.
+        Crops on the CPU, as bytes; N = 0 in epochs without crops.
     encoder : Encoder
-        Whose input they become.
+        Encoder that the crops are prepared for.
     """
 
     crops: Tensor
     encoder: Encoder
 
     def chunks(self, size: int) -> Iterator[Tensor]:
-        """All crops (at most ``size``, 3, H, W) a time, image after image, as the tower takes them."""
+        """Iterate over all crops in chunks (at most ``size``, 3, H, W), preprocessed for the tower."""
         for few in self.crops.flatten(0, 1).split(size):
             yield normalised(self.encoder, few)
 
 
 class CropBatches(ImageBatches):
-    r"""Image batches that also cut N squares of side λ min(H, W), λ ~ U(α, β), from every decoded picture.
+    r"""Image batches with N square crops of side λ min(H, W), λ ~ U(α, β), of every image.
 
-    They are cut at the picture's own resolution and then resized (WCA and FAIR, equation 6), other ones in every
-    epoch; as all views they are functions of (seed, epoch, image).
+    Crops are taken at the original resolution and then resized (WCA and FAIR, equation 6). They are functions of (seed,
+    epoch, image), like all views.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class CropBatches(ImageBatches):
     side : tuple of (float, float)
         (α, β).
     every : int, default=1
-        Only every so many epochs have crops, beginning with the first.
+        Interval of epochs with crops, beginning with the first.
     """
 
     def __init__(

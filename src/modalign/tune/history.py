@@ -1,4 +1,4 @@
-"""What a training was: epoch by epoch, as numbers that can be written down and read back exactly."""
+"""Training history per epoch, which can be saved and restored exactly."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from modalign.core.errors import InputError
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass over the images.
+    """Statistics of one epoch.
 
     Attributes
     ----------
     epoch : int
         Counted from 0.
     loss : float
-        Mean over its images, each before the step it took part in.
+        Mean loss over the images, before the step of each batch.
     rate : float
-        Learning rate of its last step.
+        Learning rate of the last step.
     seconds : float
-        Wall-clock time, on all machines that worked on it one after the other.
+        Wall-clock time, including that before an interruption.
     terms : dict of str to float
-        Means of the named parts of the loss, where it has any.
+        Means of the named terms of the loss, if any.
     notes : dict of str to float
-        What ``on_epoch`` returned.
+        Return values of ``on_epoch``.
     """
 
     epoch: int
@@ -40,18 +40,18 @@ class Epoch:
 
 @dataclass(frozen=True)
 class History:
-    """All epochs of a training.
+    """History of a training.
 
     Attributes
     ----------
     epochs : tuple of Epoch
-        In order, those before an interruption included.
+        Epochs in order, including those before an interruption.
     steps : int
-        Optimizer steps of the whole.
+        Total number of optimizer steps.
     parameters : int
-        How many numbers were trained.
+        Number of trained parameters.
     resumed_from : int, default=0
-        Steps that were done when this call began; 0 for a new run.
+        Steps done before this call; 0 for a new run.
     """
 
     epochs: tuple[Epoch, ...]
@@ -76,7 +76,7 @@ class History:
 
 
 class Tally:
-    """Adds up the epoch under way; all it knows goes into a checkpoint and comes back from one."""
+    """Running statistics of the current epoch, saved in checkpoints."""
 
     def __init__(self) -> None:
         self.epochs: list[Epoch] = []
@@ -85,14 +85,14 @@ class Tally:
         self.seconds = 0.0
 
     def add(self, values: Mapping[str, float], images: int, seconds: float) -> None:
-        """One step: means over its images."""
+        """Add the means of one step."""
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value * images
         self.images += images
         self.seconds += seconds
 
     def close(self, epoch: int, rate: float) -> Epoch:
-        """The epoch that has ended; the next begins at nothing."""
+        """Return the completed epoch and reset."""
         means = {name: total / self.images for name, total in self.sums.items()}
         found = Epoch(epoch, means.pop("loss"), rate, self.seconds, means)
         self.sums, self.images, self.seconds = {}, 0, 0.0

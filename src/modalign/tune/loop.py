@@ -1,10 +1,10 @@
-"""The one training loop of all tower methods.
+"""Training loop of all tower methods.
 
-A step is: the batch of this process → loss, part by part → sum of the gradients over the processes → clip → SGD or
-AdamW. Everything a step depends on besides parameters, buffers and moments is a pure function of the recipe and the
-number of the step: the order of the images, their augmentation, the learning rate, and what the loss draws from torch
-(reseeded every step). So a run that is killed and called again goes on exactly where its checkpoint was written,
-also within an epoch, and ends bit for bit where the undisturbed run ends on the same machine.
+A step consists of the loss of the local batch, computed in parts, the sum of the gradients over the processes,
+clipping, and SGD or AdamW. Everything else that a step depends on is a pure function of the recipe and the step number:
+the order of the images, their augmentation, the learning rate, and random numbers of the loss (torch is reseeded at
+every step). A killed run therefore continues exactly from its checkpoint, also within an epoch, and its result is
+bitwise equal to that of an uninterrupted run on the same machine.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ Loss = Tensor | Mapping[str, Tensor]
 
 
 class Data(Protocol[B_co]):
-    """n images that can be had as batches; :class:`modalign.tune.batches.ImageBatches` is one.
+    """Protocol of a source of batches of n images, such as :class:`modalign.tune.batches.ImageBatches`.
 
     Attributes
     ----------
     fingerprint : str
-        Another one for other data; part of what a checkpoint is of.
+        Hash of the data; checkpoints of other data are refused.
     """
 
     @property
@@ -54,7 +54,7 @@ class Data(Protocol[B_co]):
     def __len__(self) -> int: ...
 
     def batch(self, indices: Tensor, epoch: int) -> B_co:
-        """What the loss is given for these images (b,) int64; a pure function, called from another thread."""
+        """Return the input of the loss for images (b,) int64; a pure function, called in another thread."""
 
 
 def train(
@@ -76,42 +76,43 @@ def train(
 
     .. math:: g = \sum_i \tfrac{b_i}{B} \nabla L_i, \qquad \sum_i b_i = B,
 
-    that of the whole batch if :math:`L_i` is a mean over the images of its part. A loss that couples the images of a
-    batch (a batch mean inside a logarithm) sees its part only.
+    which is that of the whole batch if :math:`L_i` is a mean over the images of its part. A loss that couples the
+    images of a batch (a batch mean inside a logarithm) is computed per part.
 
-    Under ``torchrun`` or ``accelerate launch`` (WORLD_SIZE above 1) every process calls this with the same arguments;
-    all end with the same parameters. A checkpoint keeps the buffers of the first process.
+    With ``torchrun`` or ``accelerate launch`` (WORLD_SIZE above 1), every process calls this function with the same
+    arguments, and all processes obtain the same parameters. Checkpoints contain the buffers of the first process.
 
     Parameters
     ----------
     module : nn.Module
-        Holds everything that is trained, as float32 (or float64) parameters on one device; frozen parameters
-        (``requires_grad=False``) may be among them. Buffers are kept in checkpoints too.
+        Module with the trained parameters in float32 (or float64) on one device; it may contain frozen parameters
+        (``requires_grad=False``). Buffers are saved in checkpoints as well.
     loss_of_batch : callable
-        Mean loss of what ``data.batch`` returned, or a mapping with ``"loss"`` and further values for the history.
+        Function of the result of ``data.batch`` that returns the mean loss, or a mapping with ``"loss"`` and further
+        values for the history.
     data : Data
         The images.
     recipe : Recipe
         Hyper-parameters.
     checkpoint : str, Path or None, default=None
-        Folder for the state of the run. If it holds one, the run continues; if that is finished, nothing is computed.
+        Folder of the training state. A run continues from an existing state; a finished run is not repeated.
     every : int or None, default=None
-        Also write the state every so many steps; by default at the end of every epoch.
+        Number of steps between two checkpoints. Default: the end of every epoch only.
     run : mapping or None, default=None
-        What else decides the result (the method's own hyper-parameters, the encoder's fingerprint, class names) as
-        numbers, text and lists, so that a checkpoint of another run is told apart.
+        Further values that affect the result (hyper-parameters, fingerprint of the encoder, class names), to identify
+        checkpoints of other runs.
     on_epoch : callable or None, default=None
-        Called at the end of every epoch, in every process; the numbers that it returns go into the history.
+        Called at the end of every epoch, in every process; its result is added to the history.
     threads : int or None, default=None
-        Of torch on the CPU while training, see :func:`~modalign.tune.threads.threads_for`; None for as it is.
+        Number of CPU threads, see :func:`~modalign.tune.threads.threads_for`; None leaves it unchanged.
     description : str, default="Training"
-        Of the bar.
+        Label of the progress bar.
 
     Raises
     ------
     InputError
-        There is nothing to train or nothing to train on, the checkpoint is of another run, or the loss became infinite
-        or NaN; the parameters are then those before that step.
+        There are no trainable parameters or no images, the checkpoint is of another run, or the loss is not finite; the
+        parameters are then those before that step.
     """
     parameters = _trainable(module)
     device = parameters[0].device

@@ -1,7 +1,7 @@
-"""One training in several processes: each computes its share of every batch, and all make the same step.
+"""Data-parallel training: each process computes its share of every batch, and all take the same step.
 
-The processes are started by somebody else (``torchrun``, ``accelerate launch``, a cluster), who says how many there
-are in the environment variables WORLD_SIZE and RANK, or has already opened ``torch.distributed``.
+The processes are started by a launcher (``torchrun``, ``accelerate launch``, a cluster), which sets the environment
+variables WORLD_SIZE and RANK or initializes ``torch.distributed``.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from modalign.core.errors import InputError
 
 @dataclass(frozen=True)
 class Processes:
-    """How many work on this training, and which of them this one is."""
+    """Number of processes and rank of this process."""
 
     count: int = 1
     rank: int = 0
 
     @property
     def is_first(self) -> bool:
-        """Whether this process speaks for all: writes checkpoints, shows the bar."""
+        """Whether this process writes checkpoints and shows the progress bar."""
         return self.rank == 0
 
     def share(self, indices: Tensor) -> Tensor:

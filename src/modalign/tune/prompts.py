@@ -1,7 +1,7 @@
-"""Learnable prompts: vectors that stand among the tokens of a frozen tower, and what makes one from the other.
+"""Learnable prompts: vectors inserted between the tokens of a frozen tower.
 
-Every module's parameters are exactly what its paper counts. All answer ``prompts()``, and the towers take from it one
-tensor per layer, from layer 0 on:
+The number of parameters of each module equals that in its paper. ``prompts()`` returns one tensor per layer, from layer
+0 on:
 
 =====================  ====================================================================================
 (M, width)             M prompts for all sentences or pictures
@@ -19,7 +19,7 @@ ALIGN     :class:`IndependentPrompts`           the same without networks: 92,16
 UPT       :class:`JointPrompts`                 both sides from one small transformer
 ========  ====================================  =========================================================
 
-They are made on the CPU in float32, so that one generator gives one start on every device; ``.to(device)`` moves them.
+Parameters are created on the CPU in float32, so that initial values do not depend on the device.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ STD = 0.02  # of normally drawn prompts, as in all of these papers' code
 
 
 class Sides(NamedTuple):
-    """The prompts of both towers, one tensor per layer from layer 0; () for a tower without any."""
+    """Prompts of both towers, one tensor per layer from layer 0; () for a tower without prompts."""
 
     text: tuple[Tensor, ...] = ()
     vision: tuple[Tensor, ...] = ()
@@ -53,7 +53,7 @@ def count_parameters(module: nn.Module) -> int:
 
 
 class Prompts(nn.Module):
-    """Independent prompts of one tower at layers 0 … depth − 1, drawn from N(0, 0.02²) or begun with words.
+    """Independent prompts of one tower at layers 0 … depth − 1, initialized from N(0, 0.02²) or from words.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class Prompts(nn.Module):
     words : Tensor or None, default=None
         Token embeddings (M, width), or (S ≤ G, M, width), that layer 0 of the first set or S sets starts from.
     generator : Generator or None, default=None
-        Where the rest is drawn from.
+        Random number generator of the other initial values.
 
     References
     ----------
@@ -120,7 +120,7 @@ class Prompts(nn.Module):
 
 
 class IndependentPrompts(nn.Module):
-    """Prompts of either tower, or of both, that know nothing of each other.
+    """Independent prompts of one or both towers.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ class IndependentPrompts(nn.Module):
 
 
 class ProjectedPrompts(nn.Module):
-    """Visual prompts as linear images of the textual ones, one map per layer, shared by all sets: v = A t + b.
+    """Visual prompts as linear functions of the textual ones, one map per layer for all sets: v = A t + b.
 
     Trainable: depth · (G·M·width + width · vision_width + vision_width); with width 512, vision_width 768 and depth 9
     that is 3,555,072 for MaPLe (G = 1, M = 2) and 3,582,720 for ALIGN as released (G = 4, M = 2).
@@ -173,7 +173,7 @@ class ProjectedPrompts(nn.Module):
 
 
 class ConditionalPrompts(nn.Module):
-    """CoCoOp: a textual context shifted by what a bottleneck network makes of the image, t_m(x) = t_m + h(x).
+    """CoCoOp: textual context plus the output of a bottleneck network of the image, t_m(x) = t_m + h(x).
 
     h = Linear(d → ⌊d/16⌋), ReLU, Linear(→ width). Trainable at d = width = 512, M = 4: 2,048 + 33,312 = 35,360.
 
@@ -188,7 +188,7 @@ class ConditionalPrompts(nn.Module):
     words : Tensor or None, default=None
         As for :class:`Prompts`.
     generator : Generator or None, default=None
-        Where the rest is drawn from.
+        Random number generator of the other initial values.
 
     References
     ----------
@@ -210,7 +210,7 @@ class ConditionalPrompts(nn.Module):
         self.meta = nn.Sequential(_linear(image_width, hidden, generator), nn.ReLU(), _linear(hidden, width, generator))
 
     def prompts(self, images: Tensor) -> Sides:
-        """(B, M, width) from image features (B, d): every picture is a set of prompts for all classes."""
+        """Return one set of prompts per image, (B, M, width), from image features (B, d)."""
         return Sides((self.text.layers[0] + self.meta(images)[:, None],))
 
 
@@ -219,8 +219,8 @@ class JointPrompts(nn.Module):
 
     .. math:: U' = SA(U) + LN(U), \qquad \hat U = FFN(LN(U')) + LN(U'), \qquad [\hat U_t; \hat U_v] = \hat U
 
-    and one linear map to the width of each tower. The block and the maps are shared by all layers; U is of every layer
-    its own. The maps start at deviation 0.02/√width, so that the prompts do at 0.02, as those of the other methods.
+    and one linear map to the width of each tower. The block and the maps are shared by all layers; U is layer-specific.
+    The maps are initialized with standard deviation 0.02/√width, so that the prompts have 0.02 as in the other methods.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How long, how fast and in what portions a tower method is trained: one frozen value, checked when it is made."""
+"""Training hyper-parameters of tower methods."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The hyper-parameters of one training; the defaults are those of CoOp's code base (Dassl), which the prompt
-    methods were published with.
+    """Training hyper-parameters; the defaults are those of CoOp's code base (Dassl).
 
     Attributes
     ----------
     epochs : int
         Passes over the images.
     batch_size : int
-        Images an optimizer step, over all processes and parts.
+        Images per optimizer step, over all processes and parts.
     learning_rate : float
-        The highest.
+        Peak learning rate.
     optimiser : {"sgd", "adamw"}, default="sgd"
         SGD with momentum 0.9 and decay in the gradient, or AdamW with decoupled decay and its usual moments.
     weight_decay : float, default=0.0005
@@ -37,25 +36,25 @@ class Recipe:
     schedule : {"cosine by epoch", "cosine by step", "constant"}, default="cosine by epoch"
         See :func:`learning_rate`.
     warmup : int, default=1
-        Epochs of a constant ``warmup_rate`` by epoch (a run that is not longer learns next to nothing); steps of a line
-        up from zero by step.
+        By epoch: epochs with the constant ``warmup_rate`` (a run of this length hardly trains). By step: steps of
+        linear warmup from zero.
     warmup_rate : float, default=1e-05
         Of the warm-up by epoch.
     final_rate : float, default=0.0
-        Where the cosine would end.
+        Final learning rate of the cosine.
     accumulate : int, default=1
-        Parts that a batch is computed in one after the other, for its memory; the gradient is that of the whole batch
-        to rounding.
+        Number of parts of a batch, computed sequentially to save memory; the gradient is that of the whole batch up to
+        rounding.
     precision : {"float32", "bfloat16"}, default="float32"
         Of the forward pass; ``"bfloat16"`` is autocast, parameters and their updates stay in float32.
     clip : float or None, default=None
-        Gradients longer than this, all together, are shortened to it.
+        Maximum norm of the gradient.
     drop_last : bool, default=False
-        Leave out what an epoch has beyond whole batches.
+        Drop the last incomplete batch of an epoch.
     gradient_checkpointing : bool, default=False
-        For the method to hand to its towers; the loop only carries it.
+        Passed to the towers by the method.
     seed : int, default=0
-        Of the order of images, their augmentation and whatever the loss draws from torch.
+        Seed of the order of the images, their augmentation, and random numbers of the loss.
     """
 
     epochs: int
@@ -143,14 +142,14 @@ def _require(holds: bool, expected: str, got: Any) -> None:
 
 
 def learning_rate(recipe: Recipe, steps_per_epoch: int) -> Callable[[int], float]:
-    r"""step → learning rate, both counted from 0; a pure function, so that a run can be taken up at any step.
+    r"""Return the learning rate as a function of the step, counted from 0.
 
-    Cosine by epoch, as Dassl has it: in epochs :math:`e < w` the constant ``warmup_rate``; then the cosine starts
-    from its beginning but keeps its length of all E epochs, so the last epoch ends above ``final_rate``:
+    Cosine by epoch, as in Dassl: the constant ``warmup_rate`` in epochs :math:`e < w`, then a cosine with the length of
+    all E epochs, so the last epoch is above ``final_rate``:
 
     .. math:: \eta(e) = \eta_{end} + \tfrac12 (\eta - \eta_{end}) \left(1 + \cos \pi \tfrac{e - w}{E}\right)
 
-    Cosine by step: a line :math:`\eta (s + 1)/w` over w steps, then half a cosine over the S − w that are left,
+    Cosine by step: linear warmup :math:`\eta (s + 1)/w` over w steps, then a cosine over the remaining S − w steps,
 
     .. math:: \eta(s) = \eta_{end} + \tfrac12 (\eta - \eta_{end}) \left(1 + \cos \pi \tfrac{s - w}{S - w}\right)
 

@@ -1,8 +1,8 @@
-"""What is tuned of a frozen image tower: its layer norms, or low-dimensional updates of its attention.
+"""Trainable parts of a frozen image tower: layer norms, or low-dimensional updates of the attention.
 
-Every module holds the trainable numbers, starts as the tower itself, and answers ``tower(vision)``: the tower with
-these numbers in it, through which gradients reach them and never the encoder. ``state_dict`` is all that a saved model
-needs. They go together: ``lora.tower(norms.tower(vision))``.
+Every module has trainable parameters and a method ``tower(vision)`` that returns the tower with these parameters, which
+initially equals the frozen tower. Gradients reach the parameters but not the encoder. ``state_dict`` is sufficient for
+a saved model. Modules can be combined: ``lora.tower(norms.tower(vision))``.
 
 ==============================  ============  =====================================================================
 ViT-B/32 (width 768, 12)        trainable     names
@@ -59,7 +59,7 @@ class LayerNorms(nn.ParameterDict):
 def target(
     name: Target, vision: VisionTower, *, generator: Generator | None = None, **options: Any
 ) -> LayerNorms | LoRA | KAdaptation:
-    """One of the targets.
+    """Create a module by name.
 
     Parameters
     ----------

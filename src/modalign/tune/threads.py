@@ -1,4 +1,4 @@
-"""How many threads a computation on the CPU uses: the one place where that is decided and changed."""
+"""Number of CPU threads of a computation."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ FEW_PARAMETERS = 2**20  # 4 MB stay in the cache of one core
 
 
 def threads_for(encoder: Encoder) -> int | None:
-    """1 for towers below 20 million parameters on the CPU, whose operations are over before a second thread has begun.
+    """Return 1 for towers below 20 million parameters on the CPU, None (no change) for others.
 
-    On a busy machine two threads that wait for each other at every operation of the tiny pair cost twelve times the
-    processor time of one. None, as torch is set, for all others. The rule looks at the encoder and not at the clock,
-    because the last bits of a result depend on the number of threads.
+    Synchronization of two threads at every operation of a small tower takes up to twelve times the processor time of
+    one thread on a busy machine. The rule depends on the encoder and not on measured times, because the last bits of a
+    result depend on the number of threads.
     """
     return 1 if encoder.device.type == "cpu" and encoder.n_parameters < SMALL else None
 
 
 def threads_for_vectors(X: Any) -> int | None:
-    """1 for methods on fewer numbers than 16,384 vectors of width 512 have; None, as it is set, for more.
+    """Return 1 for fewer numbers than in 16,384 vectors of width 512, None (no change) for more.
 
-    A second thread mostly waits there: with two on a busy machine 10,000 vectors took some methods five times as long.
-    For what has no ``shape``, such as lists, one thread is enough.
+    With two threads on a busy machine, some methods took five times as long on 10,000 vectors. 1 for objects without
+    ``shape``, such as lists.
     """
     return 1 if math.prod(getattr(X, "shape", ())) < FEW_NUMBERS else None
 
 
 def threads_for_steps(parameters: int) -> int | None:
-    """1 for training by small batches of up to a million parameters, however many the vectors; None for more.
+    """Return 1 for training up to a million parameters in small batches, None (no change) for more.
 
-    Handing out work takes longer than a step of it: on a busy machine two threads that wait for each other thousands of
-    times were up to ten times slower than one.
+    The synchronization of threads takes longer than a step: on a busy machine, two threads were up to ten times slower
+    than one.
     """
     return 1 if parameters < FEW_PARAMETERS else None
 
 
 @contextmanager
 def using_threads(count: int | None) -> Iterator[None]:
-    """Compute with ``count`` threads inside, in torch and in the libraries below NumPy, and as before afterwards.
+    """Context manager that sets the number of threads of torch and of the BLAS libraries of NumPy.
 
     None changes nothing.
     """

@@ -1,7 +1,7 @@
-"""What a class looks like as a graph → sentences and the relations among their words, for attention to be steered by.
+"""Graphs of class structures as sentences with relations between tokens, for attention biases.
 
-A structure file of HPT has a few graphs per class: entities, attributes, and which of them are related. A graph becomes
-the sentence "class, entity, …, attribute, …." and, beside it, which of its tokens belong to related nodes.
+A structure file of HPT has a few graphs per class: entities, attributes, and which of them are related. A graph is
+written as the sentence "class, entity, …, attribute, ….", with the pairs of tokens that belong to related nodes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The state of an unfinished training as files, so that a run killed at any moment goes on as if nothing had been.
+"""Checkpoints of a training, from which a killed run continues with equal results.
 
 ::
 
@@ -6,9 +6,9 @@
       state-<sha256>.safetensors     trainable parameters, buffers, the optimizer's moments
       training.json                  which run this is, how far it got, its history, the name of the state
 
-The card is the commit point: the state is written under a name that holds its own hash, then the card that names it
-replaces the old one in a single rename. Nothing in either file is code. There is no state of random generators to
-keep, because every draw of the loop is a function of the seed and the place it is for (``core/randomness.py``).
+The state is written first, under a name that contains its hash; then the new card replaces the old one in a single
+rename. Neither file contains code. There is no state of random generators, because every draw of the loop is a function
+of the seed and its keys (``core/randomness.py``).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FORMAT = CardFormat(
 
 
 def trained_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """All that a training changes: parameters that want a gradient, and the buffers that are kept with the module."""
+    """Return everything that a training changes: trainable parameters and persistent buffers."""
     parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
     kept = module.state_dict(keep_vars=True)
     buffers = {name: b for name, b in module.named_buffers() if name in kept}
@@ -48,19 +48,19 @@ def trained_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def check_checkpoint(folder: str | Path) -> None:
-    """Raise unless the state of a training may be kept in ``folder``; call it before long work."""
+    """Raise unless a training state can be written to ``folder``; to be called before a long computation."""
     FORMAT.check_folder(folder)
 
 
 class TrainingState:
-    """One folder that holds the newest state of one run.
+    """Folder with the latest state of a run.
 
     Parameters
     ----------
     folder : str or Path
         Made when first written to; must be empty or hold a checkpoint of the same run.
     run : mapping
-        All that decides the result, as JSON knows it; a checkpoint with another one is refused.
+        Values that affect the result; a checkpoint with other values is refused.
     """
 
     def __init__(self, folder: str | Path, run: Mapping[str, Any]) -> None:
@@ -68,7 +68,7 @@ class TrainingState:
         self.run = json.loads(json.dumps(run, allow_nan=False))
 
     def save(self, module: nn.Module, optimiser: Optimizer, step: int, progress: Mapping[str, Any]) -> None:
-        """Replace the checkpoint by the present state after ``step`` steps; the old one is there until the new one is.
+        """Replace the checkpoint atomically by the state after ``step`` steps.
 
         Cost: three times the trainable parameters for AdamW, twice for SGD, written and flushed to the disk.
         """
@@ -78,7 +78,7 @@ class TrainingState:
         FORMAT.write(self.folder, {"run": self.run, "step": step, "progress": dict(progress)}, data)
 
     def load(self, module: nn.Module, optimiser: Optimizer) -> tuple[int, dict[str, Any]] | None:
-        """Bring module and optimizer to the saved state; (steps done, progress), or None where nothing was saved.
+        """Load the saved state into module and optimizer; return (steps done, progress), or None without a state.
 
         Raises
         ------

@@ -248,7 +248,7 @@ def _by_peft(
 
 
 def _chosen(tower: Layered, maps: Sequence[Map]) -> dict[str, torch.Size]:
-    """Shapes of the named maps of all layers."""
+    """Return the shapes of the named maps of all layers."""
     if isinstance(maps, str) or not maps or len(set(maps)) < len(maps):
         raise InputError(f"Expected maps as different names such as ('q', 'v'), got {maps!r}.")
     for part in maps:

@@ -1,1 +1,1 @@
-"""Every method on the same images."""
+"""Comparison of all methods on the same images."""

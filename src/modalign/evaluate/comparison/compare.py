@@ -1,4 +1,4 @@
-"""Every method on one's own images, compared so that the outcome can be believed."""
+"""Comparison of methods on the user's images with significance tests."""
 
 from __future__ import annotations
 
@@ -61,15 +61,15 @@ def compare(
     jobs: int = 1,
     device: str = "auto",
 ) -> MethodComparison:
-    """Run every method that applies on one's own images, at every number of labels that they allow.
+    """Run all applicable methods on your images, for several numbers of labels.
 
-    All runs are tested on the same images, which are not used in fitting. For each seed and number of labels per class,
-    training images are drawn and, from the rest, at most four per class for validation, the same for all methods. Those
-    that can use unlabeled images get the others without labels. Each method then runs again with each of its components
+    All runs are tested on the same images, which are not used for fitting. For each seed and number of labels per
+    class, the same training images and at most four validation images per class are drawn for all methods. Methods that
+    use unlabeled images get the remaining ones without labels. Each method is also run with each of its components
     switched off, and with random class texts.
 
-    What several runs fit to the same images, such as a method and the automatic choice that has it among its
-    candidates, is fitted once. Its time and its memory count in each of them.
+    Equal fits of several runs, such as a method and the automatic method that has it as a candidate, are computed once.
+    Time and memory count in each run.
 
     Parameters
     ----------
@@ -86,24 +86,24 @@ def compare(
     shots : int or str or sequence of int or str, default=SHOTS
         Labeled images per class: numbers and ``"all"``, or one of them. 0 is without labels.
     seeds, test : int or sequence of int and float
-        How many draws, or which; share of every class to test on if there are no official lists.
+        Number of draws, or their seeds; share of each class to test on if there is no official split.
     split : str, Path, Split or None, default=None
-        A split file, or a split of the given images. Default: what the source marks as train, validation and test.
+        A split file, or a split of the images. Default: the split of the source.
     classes, templates, descriptions : object, default=None
         As for :func:`~modalign.adapt`.
     hyperparameters, ablations : mapping and bool, default=None and True
         Method → name → value; whether every method is also run with its components switched off.
     record : str, Path or None, default=None
-        A file that every run is added to; runs that it holds are not repeated.
+        Results file that every run is appended to; runs in the file are not repeated.
     jobs : int, default=1
-        Runs at a time, each in a process of its own on one thread. More than one inflates the reported times.
+        Number of parallel processes with one thread each. More than one increases the reported times.
     device : str, default="auto"
-        Where the encoder runs.
+        Device of the encoder.
 
     Raises
     ------
     InputError
-        Before anything is fitted, in one sentence.
+        The input is invalid; raised before anything is fitted.
 
     Warns
     -----

@@ -1,4 +1,4 @@
-"""What follows from the runs of a comparison: verdicts, ablations, costs, diagnostics, and what is missing."""
+"""Results derived from the runs of a comparison: tests, ablations, costs, diagnostics, and missing runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEPARATOR = ": "  # between a method and the ingredient that is switched off, in
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A method, or one of its runs, that is missing, and why. ``shots`` None: at every number of labels."""
+    """A missing method or run, with the reason. ``shots`` is None for all numbers of labels."""
 
     method: str
     shots: Shots | None
@@ -30,7 +30,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Two methods at one number of labels, image by image.
+    """Paired comparison of two methods at one number of labels.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Ablation:
-    """A method with one active ingredient switched off, beside the method as it is."""
+    """Comparison of a method with and without one of its components."""
 
     method: str
     ingredient: str
@@ -75,7 +75,7 @@ class Ablation:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one fit takes at the most labels, medians over seeds; ``peak_bytes`` None where it was not measured."""
+    """Cost of a fit at the largest number of labels, medians over seeds; ``peak_bytes`` is None if not measured."""
 
     method: str
     shots: Shots
@@ -88,12 +88,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class Look:
-    """A closer look at one fitted method on the test images, taken when all was decided.
+    """Diagnostics of one fitted method on the test images, computed after all runs.
 
     Attributes
     ----------
     method, shots, seed : str
-        Which one.
+        The run.
     reliability : dict of str to tuple of ReliabilityBin
         Words → bins, before and after the temperature was fitted on validation images.
     gap : dict of str to dict of str to float or None
@@ -130,7 +130,7 @@ class Look:
 
 
 def title(method: str) -> str:
-    """The name people know a method by; of a run with something switched off, that too."""
+    """Return the title of a method, with the component that is switched off in an ablation."""
     name, _, ingredient = method.partition(SEPARATOR)
     try:
         known = method_class(name).title or name
@@ -140,5 +140,5 @@ def title(method: str) -> str:
 
 
 def with_titles(rows: Iterable[Summary]) -> list[Summary]:
-    """Rows of a table with the names people know."""
+    """Replace names of methods in a table by titles."""
     return [replace(row, method=title(row.method)) for row in rows]

@@ -1,4 +1,4 @@
-"""What a comparison is given: images or vectors, turned into features, class text and, where wanted, CLIP features."""
+"""Input of a comparison: features, class text and optional CLIP features, from images or vectors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TESTABLE = 3  # images per class needs to be tested: one to learn from, one to c
 
 @dataclass(frozen=True)
 class Given:
-    """Everything that a comparison runs on.
+    """Validated input of a comparison.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ def read_given(
     test: float = TEST_SHARE,
     device: str = "auto",
 ) -> Given:
-    """Read, check and embed; the arguments are those of :func:`~modalign.evaluate.comparison.compare.compare`.
+    """Read, validate and embed the input; arguments are those of :func:`~modalign.evaluate.comparison.compare.compare`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A closer look at what won: whether its probabilities can be believed, and what its map does to where things lie."""
+"""Diagnostics of the best method: calibration and modality gap."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def look_closer(
     split: Callable[[Shots, int], Split],
     build: Callable[[str, int], VectorMethod],
 ) -> tuple[Look, ...]:
-    """Fit the best method once more, and the best of those that have a map if that is another, and look at them.
+    """Refit the best method, and the best method with a map, and compute their diagnostics.
 
-    Nothing is decided here, so that test images may be looked at with their labels.
+    Test labels may be used, because nothing is selected here.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a comparison found: every run, and everything that follows from the runs."""
+"""Result of a comparison: all runs and the statistics derived from them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FORMAT = "modalign-comparison-1"
 
 @dataclass(frozen=True)
 class MethodComparison:
-    """Every method on one person's images.
+    """Result of :func:`compare`.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class MethodComparison:
         return rows.get(shots, rows.get(0) if set(rows) == {0} else None)
 
     def standing(self, shots: Shots) -> list[Summary]:
-        """All methods that can be had with so many labels, best first."""
+        """Return all methods applicable with this number of labels, best first."""
         rows = (self.at(method, shots) for method in self.methods)
         return sorted((row for row in rows if row is not None), key=lambda row: -row.accuracy.mean)
 

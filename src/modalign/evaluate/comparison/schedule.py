@@ -1,4 +1,4 @@
-"""The runs of a comparison: which images each is given, and how it is made, one after another or side by side."""
+"""Execution of the runs of a comparison, sequential or parallel."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Label maps against true ones: IoU of the classes, with intervals over images."""
+"""Evaluation of label maps: IoU per class with intervals over images."""

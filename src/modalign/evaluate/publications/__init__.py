@@ -1,1 +1,1 @@
-"""What the five papers print: their settings, their numbers, and what it takes to make each number here."""
+"""Settings and results of the five papers, and how to reproduce each number."""

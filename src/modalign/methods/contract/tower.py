@@ -108,8 +108,7 @@ class TowerMethod(Parametrized, Generic[L]):
         labels : ndarray of shape (n,) or None, default=None
             Class names, or indices into those of ``items`` (else of ``text``); −1 is unlabeled.
         text : ClassText
-            Class text of ``encoder.embed_texts``, matched by name with the classes of ``items``, which must all have
-            text.
+            Text of ``encoder.embed_texts``, matched by name with the classes of ``items``, which must all have text.
         encoder : ClipEncoder
             CLIP encoder; not changed.
         validation : Items or None, default=None

@@ -1,1 +1,1 @@
-"""DAM: ridge alignment in closed form."""
+"""DAM: dual alignment by ridge regression in closed form."""

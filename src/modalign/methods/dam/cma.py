@@ -1,4 +1,4 @@
-"""CMA: DAM's cross-modal alignment as a plug-in on zero-shot scores, as published and with sets instead of pairs."""
+"""CMA: DAM's cross-modal alignment added to zero-shot scores, as published and with sets instead of pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DAM: hierarchical prompts in both towers, held to the frozen features by ridge regressions in closed form."""
+"""DAM: hierarchical prompts in both towers, aligned with the frozen features by closed-form ridge regression."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class DAM(PromptMethod):
     augmentation: Augmentations = "random_resized_crop"
 
     def for_classes(self, text: ClassText, encoder: ClipEncoder) -> Self:
-        """The same prompts for other classes, which are encoded anew; ``structures`` must have graphs of them too."""
+        """Apply the prompts to other classes; ``structures`` must contain graphs of them as well."""
         check_is_fitted(self)
         instances = len(self.tensors_["text.first.layers.0"]) - self.global_prompts
         learner = self._prompted(Towers.open(encoder, text), instances, None)
@@ -154,7 +154,7 @@ class DAM(PromptMethod):
         return learner
 
     def _prompted(self, towers: Towers, instances: int, generator: Generator | None) -> DAMLearner:
-        """A learner with both sides, and as many instance prompts per class."""
+        """Create a learner with prompts in both towers and this number of instance prompts per class."""
         slots = self.global_prompts + instances
         topology = read_topology(self.structures, towers.text, towers.class_names, slots)
         visual = self._visual(towers, generator)
@@ -224,6 +224,6 @@ class DAM(PromptMethod):
 
 
 def from_templates(towers: Towers) -> bool:
-    """Whether the sentences of the classes differ in the names of the classes alone."""
+    """Return whether the sentences of the classes differ in the class names only."""
     places = template_places(towers.class_names, towers.sentences)
     return len(places) == max(map(len, towers.sentences))

@@ -1,7 +1,7 @@
 r"""DAM's dual alignment on given features: same-modal by a rank-one ridge, cross-modal by ridge residuals.
 
-See Lu et al., Fine-tuning via linked domains: a closed-form dual alignment mechanism (DAM), equations 1 to 11. Of the
-c × c matrices of the paper none is formed: every ridge there is of rank one.
+See Lu et al., Fine-tuning via linked domains: a closed-form dual alignment mechanism (DAM), equations 1 to 11. The c ×
+c matrices of the paper are not formed, because each ridge problem has rank one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class DualAlignment:
-    """What DAM makes of features of B images and N classes.
+    """Result of the alignment for B images and N classes.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class DualAlignment:
     images, texts : Tensor of shape (B, c)
         And (N, c) aligned features.
     cosine, cross_modal : Tensor of shape (B, N)
-        The two parts of equation 11; the second is None where it is switched off.
+        The two terms of equation 11; the second is None if it is switched off.
     """
 
     logits: Tensor
@@ -53,7 +53,7 @@ class DualAlignment:
     cross_modal: Tensor | None = field(repr=False)
 
     def diagnosis(self) -> dict[str, float]:
-        """Spread of d_CMA over the classes (0: it says nothing) and the share of decisions that it changes."""
+        """Return the standard deviation of d_CMA over the classes (0: no effect) and the share of changed decisions."""
         if self.cross_modal is None:
             return {"cross_modal_spread": 0.0, "decisions_changed": 0.0}
         changed = self.logits.argmax(dim=1) != self.cosine.argmax(dim=1)
@@ -62,7 +62,7 @@ class DualAlignment:
 
 
 class DAMAlignment(nn.Module):
-    r"""Same-modal alignment, cross-modal alignment and the score of DAM, with its eleven learnable scalars.
+    r"""Same-modal alignment, cross-modal alignment and score of DAM, with its eleven learnable scalars.
 
     ========================  =======  ====================================================================
     parameter                 start    meaning
@@ -77,34 +77,33 @@ class DAMAlignment(nn.Module):
     ``blend_logit``           0.5      β = σ(·) of equation 11, 0.62 at the start
     ========================  =======  ====================================================================
 
-    **Pairs of unit vectors say nothing.** With ``normalise=True`` and ``cross_modal="pairwise"``, as published, d_CMA
-    is −log N for every class (see :class:`modalign.methods.dam.cma.CMA`): all that acts is β, a learnable temperature.
-    Without normalizing (the paper's equations to the letter) it depends on the lengths of the aligned features, that
-    is on how far prompted and frozen features agree, and on nothing else. ``"sets"`` rebuilds the vectors of one side
-    from those of the other and does compare images with texts.
+    ***Pairs of unit vectors.** With ``normalise=True`` and ``cross_modal="pairwise"``, as published, d_CMA is −log N
+    for every class (see :class:`modalign.methods.dam.cma.CMA`), and only β has an effect, as a learnable temperature.
+    Without normalization, as in the equations of the paper, d_CMA depends on the lengths of the aligned features only,
+    that is, on the agreement of prompted and frozen features. ``"sets"`` regresses the vectors of one side on those of
+    the other and compares images with texts.
 
     Parameters
     ----------
     aligned_weight : float or None, default=0.1
-        m, aligned features enter as unit(f + m · aligned); None for the aligned features
-        alone, as in the paper.
+        m; features are unit(f + m · aligned). None uses the aligned features only, as in the paper.
     normalise : bool, default=True
-        Scale features to length one before the cross-modal residuals.
+        Normalize features before the cross-modal residuals.
     loss_on : {"aligned", "mixed"}, default="mixed"
         L_SMA on the ``"aligned"`` features or on the ``"mixed"`` ones.
     same_modal : {"both", "image", "text", "none"}, default="both"
-        Which modalities are aligned; the others have no part in L_SMA.
+        Modalities that are aligned and included in L_SMA.
     text_map : {"own", "shared"}, default="own"
-        ``"own"`` map per class, or one ``"shared"`` by all classes, for work across data sets.
+        ``"own"`` map per class, or one map ``"shared"`` by all classes, for transfer across data sets.
     cross_modal : {"pairwise", "sets", "paired-sets", "off"}, default="pairwise"
         Form of the residuals in equation 10.
     image_rows : int or None, default=None
-        n of the images in λ; None for the batch at hand.
+        n of the images in λ; None for the current batch.
     text_rows : int or None, default=None
         n of the texts in λ; None for the number of classes.
     frozen_terms : bool, default=False
-        Average the logits with those of prompted images on frozen texts and of frozen images on prompted texts, as
-        published code does for ImageNet and across data sets.
+        Average the logits with those of prompted images and frozen texts and of frozen images and prompted texts, as in
+        the published code for ImageNet and across data sets.
     logit_scale : float, default=100.0
         Inverse temperature, frozen.
     """
@@ -145,11 +144,11 @@ class DAMAlignment(nn.Module):
         return self.blend_logit.sigmoid()
 
     def align_images(self, frozen: Tensor, prompted: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, c) for the score, and the images' part of L_SMA."""
+        """Return image features (B, c) for the score, and the image term of L_SMA."""
         return self._align(self.images, self.same_modal in ("both", "image"), frozen, prompted)
 
     def align_texts(self, frozen: Tensor, prompted: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (N, c) for the score, to be kept for all images at evaluation, and the texts' part of L_SMA."""
+        """Return text features (N, c) for the score, which do not depend on the images, and the text term of L_SMA."""
         return self._align(self.texts, self.same_modal in ("both", "text"), frozen, prompted)
 
     def score(

@@ -1,4 +1,4 @@
-"""What DAM trains: prompts in both towers and the eleven scalars that align them with the frozen features."""
+"""Trained parameters of DAM: prompts in both towers and the eleven scalars of the alignment."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class DAMLearner(Learner):
     towers : Towers
         The frozen encoder and the classes.
     visual : Prompts
-        Of every layer of the vision tower.
+        Prompts of every layer of the vision tower.
     text : HierarchicalText or None
-        The text side; None for prediction, from the features that :meth:`restore` is given.
+        Text tower with prompts; None for prediction from the features passed to :meth:`restore`.
     alignment : DAMAlignment
-        Of prompted with frozen features, and the score.
+        Alignment of prompted and frozen features, and score.
     loss_weight : float
         ν.
     """
@@ -57,13 +57,13 @@ class DAMLearner(Learner):
         return self.kept_texts if self.text is None else self.text.mean()
 
     def scores(self, pixels: Tensor, classes: Tensor) -> Tensor:
-        """(B, K) logits; both vision towers see the same view."""
+        """Return logits (B, K); both vision towers get the same view."""
         return self.compared(pixels, pixels, classes)[0].logits
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy + ν L_SMA, equation 13, under one random graph per class.
 
-        The graphs are drawn from torch's own generator, which the training seeds anew at every step.
+        The graphs are drawn from the global generator of torch, which the training loop seeds at every step.
         """
         assert self.text is not None
         graphs = torch.randint(self.text.graphs, (len(self.towers),))
@@ -76,7 +76,7 @@ class DAMLearner(Learner):
         }
 
     def compared(self, prompted_view: Tensor, frozen_view: Tensor, texts: Tensor) -> tuple[DualAlignment, Tensor]:
-        """The alignment of what both vision towers see with the texts, and the cosines (B, K) without it."""
+        """Return the alignment of both vision towers with the texts, and the cosines (B, K) without it."""
         checkpoint = self.towers.gradient_checkpointing
         images = self.towers.vision(prompted_view, self.visual.prompts(), checkpoint=checkpoint).pooled[0]
         with torch.no_grad():
@@ -91,17 +91,17 @@ class DAMLearner(Learner):
         return found, unit(images) @ unit(texts).T
 
     def state(self) -> dict[str, Tensor]:
-        """All parameters, and the text features that are the same for all images."""
+        """Return all parameters and the text features."""
         return {**super().state(), "text_features": self.classes()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the parameters; and for prediction alone the text features too."""
+        """Load the parameters and, for prediction, the text features."""
         self.load_state_dict({name: state[name] for name in self.state_dict()})
         if self.text is None:
             self.register_buffer("kept_texts", state["text_features"], persistent=False)
 
     def scalars(self) -> dict[str, float]:
-        """What the alignment has learned, by the letters of the paper."""
+        """Return the learned scalars by their symbols in the paper."""
         own, nothing = self.alignment, self.frozen_texts
         from_image, from_text = own.cross_scales[1::2].exp()
         values = {
@@ -119,7 +119,7 @@ class DAMLearner(Learner):
 
     @torch.no_grad()
     def effect(self, data: ImageBatches, batch_size: int) -> dict[str, float]:
-        """What both alignments do to training images, as training sees them in its first epoch."""
+        """Return the effect of both alignments on training images, with the augmentation of the first epoch."""
         texts, rows = self.classes(), []
         for batch in data.in_order(batch_size):
             found, cosine = self.compared(batch.views[0], batch.views[-1], texts)

@@ -1,4 +1,4 @@
-r"""Hierarchical prompts (HPT): learnable prompts in both towers, prompts made from descriptions, steered attention.
+r"""Hierarchical prompts (HPT): learnable prompts in both towers, prompts from descriptions, attention biases.
 
 Of N_g + N_i places for prompts in every class sentence:
 
@@ -24,8 +24,8 @@ L_t and L_v there are
 
 trainable numbers, 295,960 in CLIP ViT-B/16 with N_v = N_g = 2 and N_i = 5.
 
-DAM's paper fixes the counts and what each kind of prompt is made from. That instance prompts are taken anew from every
-layer, how a graph is written as a sentence, and that relations count in both directions is decided here.
+DAM's paper specifies the numbers and the sources of the prompts. Choices of this implementation: instance prompts are
+computed from every layer, graphs are written as sentences as above, and relations count in both directions.
 
 Source: Wang et al., Learning hierarchical prompt with structured linguistic knowledge for vision-language models, AAAI
 2024, as DAM takes it over.
@@ -47,24 +47,24 @@ AT_ONCE = 64  # classes encoded at a time where nothing is learned
 
 
 class HierarchicalText(nn.Module):
-    """The text side: K classes as what the tower makes of their sentences under the prompts.
+    """Features of K classes from the text tower with hierarchical prompts.
 
     Parameters
     ----------
     tower : TextTower
         Frozen.
     topology : Topology
-        Of as many slots as there are prompts; its graphs steer the attention.
+        Sentences with one slot per prompt, and graphs for the attention biases.
     descriptions : tuple of tuple of str
-        The sentences of every class that instance prompts are made of; a class with fewer than N_i repeats its own.
+        Sentences of each class for the instance prompts; repeated for classes with fewer than N_i.
     global_prompts : int, default=2
         N_g.
     instance_prompts : int, default=5
         N_i.
     gradient_checkpointing : bool, default=False
-        Compute the inside of a layer again in the backward pass.
+        Recompute layers in the backward pass.
     generator : Generator or None, default=None
-        Where the parameters are drawn from: prompts from N(0, 0.02²), the map from U(±1/√w).
+        Generator of the initial parameters: prompts from N(0, 0.02²), the map from U(±1/√w).
     """
 
     instances: Tensor
@@ -99,17 +99,17 @@ class HierarchicalText(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """Another one for other sentences or relations."""
+        """Hash of the sentences and relations."""
         return self._topology.fingerprint
 
     @property
     def summary(self) -> dict[str, int]:
-        """What of the relations is among the tokens."""
+        """Numbers of relations that are represented by the tokens."""
         return self._topology.summary
 
     @property
     def graphs(self) -> int:
-        """G, sentences of each class to choose from."""
+        """G, number of sentences per class."""
         return self._topology.graphs
 
     def forward(self, graphs: Tensor | int, *, chunk: int | None = None) -> Tensor:
@@ -118,9 +118,9 @@ class HierarchicalText(nn.Module):
         Parameters
         ----------
         graphs : Tensor or int
-            Which of the sentences of each class: (K,) int64 on the CPU, or one number for all.
+            Index of the sentence of each class, (K,) int64 on the CPU, or one index for all.
         chunk : int or None, default=None
-            Classes at a time.
+            Classes per chunk.
 
         Notes
         -----

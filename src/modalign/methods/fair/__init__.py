@@ -1,1 +1,1 @@
-"""FAIR: self-training on unlabeled crops, and the methods that it is compared with."""
+"""FAIR: self-training with crops of unlabeled images, and related self-training methods."""

@@ -1,4 +1,4 @@
-"""A self-trainer after DPA: labels from prototypes of text and of images together, which are pulled to each other."""
+"""Self-training after DPA: pseudo-labels from aligned text and image prototypes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RECENT = 32  # batches whose mean prediction evens out the text's
 
 
 class DualPrototypes(SelfTraining):
-    """Layer norms and text prototypes learn; image prototypes are means of a memory of features.
+    """Learner with trained layer norms and text prototypes; image prototypes are means of stored features.
 
     Parameters
     ----------
@@ -53,12 +53,12 @@ class DualPrototypes(SelfTraining):
         self.register_buffer("image_prototypes", torch.zeros_like(self.first_anchors))
 
     def begin(self, data: ImageBatches) -> None:
-        """Room for a feature of every image."""
+        """Allocate a feature per image."""
         super().begin(data)
         self.register_buffer("memory", torch.zeros(len(data), self.anchors.shape[1], device=self.anchors.device))
 
     def loss(self, batch: CropBatch) -> dict[str, Tensor]:
-        """Weighted self-training, fairness, and the prototypes' alignment, once there are image prototypes."""
+        """Weighted self-training loss, fairness, and alignment of the prototypes once image prototypes exist."""
         terms = super().loss(batch)
         known = (self.image_prototypes != 0).any(dim=1)
         if not bool(known.any()):
@@ -128,19 +128,19 @@ class DPALike(SelfTrained):
     image_weight : float, default=0.5
         a.
     alignment_weight : float, default=1.0
-        b; 0.01 was used for EuroSAT, 1 elsewhere.
+        b; published: 0.01 for EuroSAT, 1 otherwise.
     fairness_weight : float, default=1.0
         Factor of the fairness term.
     learning_rate : float, default=0.0001
-        The highest; published ones range from 1e-6 to 1e-4 by data set.
+        Peak learning rate; published: 1e-6 to 1e-4 depending on the data set.
 
     Attributes
     ----------
     transduction_ : Tensor of shape (n,)
         Classes of the fitted images, −1 where one could not be decoded.
     diagnosis_ : dict
-        As for :class:`~modalign.methods.fair.fair.FAIR`; ``gamma`` is w, ``agreement`` the share of the two kinds of
-        prototypes that alone say what they say together.
+        As for :class:`~modalign.methods.fair.fair.FAIR`; ``gamma`` is w; ``agreement`` is the share of both classifiers
+        that agree with the combined pseudo-label.
 
     Examples
     --------

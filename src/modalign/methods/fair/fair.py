@@ -1,4 +1,4 @@
-"""FAIR: self-training on unlabeled photos, with pseudo-labels from the crops that resemble the whole."""
+"""FAIR: self-training on unlabeled images, with pseudo-labels from the crops most similar to the image."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class FAIR(SelfTrained):
     crops : int, default=16
         N, crops per image.
     keep : int or None, default=4
-        k, crops that count; None is all.
+        k, number of crops used; None is all.
     smallest_crop, largest_crop : float, default=0.5 and 0.9
         α and β.
     view : {"crops", "global"}, default="crops"
-        What is pseudo-labeled: the crops, or one random resized crop (FAIR-g).
+        Input of the pseudo-labels: the crops, or one random resized crop (FAIR-g).
     labeler : {"fair", "clip", "cupl", "wca", "coder"}, default="fair"
         Score that gives the pseudo-labels, see :mod:`~modalign.methods.fair.pseudo_labels`. With another than
         ``"fair"``, `keep`, `alignment` and `crop_weights` have no effect.

@@ -1,6 +1,6 @@
-"""FAIR's mathematics: which crops count, how well they fit each class, how far a pseudo-label is trusted.
+"""Scores of FAIR: crop weights, class scores, and confidence of pseudo-labels.
 
-Pure functions of feature vectors, shared by FAIR inside an encoder, by its relative on vectors, and by WCA.
+Pure functions of feature vectors, used by FAIR, FAIR on vectors and WCA.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ SMALL_VOCABULARY = 512  # classes below which a batch mean stands for the moving
 
 
 class CropScores(NamedTuple):
-    """How B images fit K classes by their best crops.
+    """Class scores of B images for K classes from their best crops.
 
     Attributes
     ----------
     scores : Tensor of shape (B, K)
         ψ.
     mass : Tensor of shape (B,)
-        Sum of the weights that were kept, at most 1.
+        Sum of the kept weights, at most 1.
     votes : Tensor of shape (B, k)
-        The class nearest to each kept crop alone.
+        Class nearest to each kept crop.
     """
 
     scores: Tensor
@@ -42,23 +42,22 @@ class CropScores(NamedTuple):
 
 
 def crop_weights(whole: Tensor, crops: Tensor) -> Tensor:
-    r"""w̃_i = cos(f, f_i) / Σ_l cos(f, f_l): the share of each crop in the likeness to the whole (FAIR, equation 12).
+    r"""Crop weights w̃_i = cos(f, f_i) / Σ_l cos(f, f_l) (FAIR, equation 12).
 
-    Without a softmax. They sum to one over all N crops, whatever is kept of them later. Equation 12 takes cosines to be
-    positive, as they are between a picture and its parts; one below zero counts as zero here, since a sum that nearly
-    cancels would make weights of any size and sign.
+    Without a softmax. They sum to one over all N crops. Equation 12 assumes positive cosines; negative ones are set to
+    zero here, because a sum close to zero would give arbitrarily large weights.
 
     Parameters
     ----------
     whole : Tensor of shape (B, w)
-        Features of the whole images; in FAIR the [CLS] token before the projection.
+        Features of the images; in FAIR the [CLS] token before the projection.
     crops : Tensor of shape (B, N, w)
         The same of their crops.
 
     Returns
     -------
     Tensor of shape (B, N)
-        In [0, 1]; 1/N where no cosine is positive, as for an empty vector. Cost O(B N w).
+        In [0, 1]; 1/N if no cosine is positive. Cost O(B N w).
     """
     likeness = _likeness(whole, crops).clamp_min(0)
     total = likeness.sum(dim=1, keepdim=True)
@@ -71,11 +70,11 @@ def align(weights: Tensor, crops: Tensor, anchors: Tensor, keep: int) -> CropSco
     Parameters
     ----------
     weights : Tensor of shape (B, N)
-        As they are over all N.
+        Weights over all N crops.
     crops : Tensor of shape (B, N, d)
         Features of the crops in the space of the text, of any length.
     anchors : Tensor of shape (K, d)
-        Class description anchors Z, of any length.
+        Class embeddings Z, of any length.
     keep : int
         k ≤ N.
 
@@ -97,12 +96,12 @@ def sample_confidence(
 ) -> Tensor:
     r"""γ = S₁ |S₁ − S₂| with the two largest scores of an image (FAIR, equation 16).
 
-    The paper does not say in which units S is. As raw ψ, which a few of many crops keep small, γ is about 3e-4 and
-    self-training all but vanishes beside fairness; so by default S are probabilities,
+    The paper does not specify the scale of S. With raw ψ, γ is about 3e-4, and the fairness term dominates the loss. By
+    default, S are therefore probabilities,
 
     .. math:: S = \mathrm{softmax}(s \, \psi / \textstyle\sum_{i \in I_k} \tilde w_i),
 
-    and γ ∈ [0, 1]. Where no weight was kept the scores are zero and S is even, so that γ is 0 by margin.
+    and γ ∈ [0, 1]. If all kept weights are zero, S is uniform and γ is 0 by margin.
 
     Parameters
     ----------
@@ -139,8 +138,8 @@ def fairness(logits: Tensor, average: Tensor, momentum: float, shares: Tensor | 
 
     .. math:: \bar p \leftarrow m \, \bar p + (1 - m) \tfrac1B \textstyle\sum_b p_b
 
-    The gradient goes through the present batch only, and the loss is divided by 1 − m so that it is as strong as
-    without memory. m = 0 is the batch mean.
+    The gradient passes through the current batch only, and the loss is divided by 1 − m to compensate. m = 0 is the
+    batch mean.
 
     Parameters
     ----------
@@ -151,8 +150,7 @@ def fairness(logits: Tensor, average: Tensor, momentum: float, shares: Tensor | 
     momentum : float
         m in [0, 1).
     shares : Tensor or None, default=None
-        Tensor of shape (K,) or None, default=None q, what the classes are expected to have; by default 1/K each, as
-        published. The term is least where p̄ = q.
+        Expected class shares q, of shape (K,); 1/K by default, as published. The minimum is at p̄ = q.
 
     Returns
     -------
@@ -167,32 +165,32 @@ def fairness(logits: Tensor, average: Tensor, momentum: float, shares: Tensor | 
 
 
 def zero_shot_shares(images: Tensor, anchors: Tensor, logit_scale: float) -> Tensor:
-    r"""q_j = mean over the images of softmax(s cos(f, Z))_j: what zero-shot expects each class to have.
+    r"""Class shares expected by zero-shot: q_j, the mean of softmax(s cos(f, Z))_j over the images.
 
-    For :func:`fairness` where classes are not known to be even. Cost O(n K d).
+    For :func:`fairness` with imbalanced classes. Cost O(n K d).
 
     Parameters
     ----------
     images : Tensor of shape (n, d)
         Features of whole images, of any length.
     anchors : Tensor of shape (K, d)
-        Class description anchors as they start, of any length.
+        Initial class embeddings, of any length.
     logit_scale : float
         s.
 
     Returns
     -------
     Tensor of shape (K,)
-        Summing to one. That of all images is the mean of those of their batches, weighted by size.
+        Shares, which sum to one.
     """
     return (logit_scale * cosine(images, anchors)).softmax(dim=1).mean(dim=0)
 
 
 def collapse(counts: Tensor) -> str:
-    """What is to be said about pseudo-labels with these counts per class (K,); nothing if they are spread well.
+    """Return a warning if the pseudo-labels with these counts per class (K,) have collapsed, else "".
 
-    They count as collapsed where their divergence from uniform is that of half of the classes, beyond what fewer
-    images than classes make inevitable.
+    Collapse: the divergence from uniform is at least that of labels in half of the classes, corrected for fewer images
+    than classes.
     """
     K, n = len(counts), float(counts.sum())
     divergence = float(divergence_from_uniform(counts))

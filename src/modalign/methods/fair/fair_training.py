@@ -1,4 +1,4 @@
-"""What FAIR trains, and its loss on a batch: Algorithm 1 from the crops to the gradient."""
+"""Trained parameters and loss of FAIR: Algorithm 1."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ COLUMNS = ("images", "compared", "changed", "agreement", "gamma", "self_training
 
 @dataclass(frozen=True, kw_only=True)
 class SelfTrainingSettings:
-    """What Algorithm 1 is told; the fields are parameters of :class:`~modalign.methods.fair.fair.FAIR`.
+    """Settings of Algorithm 1; the fields are parameters of :class:`~modalign.methods.fair.fair.FAIR`.
 
-    By default whole images are labeled, by the anchors as they are.
+    By default, pseudo-labels are computed from whole images with the current class embeddings.
     """
 
     epochs: int
@@ -69,13 +69,13 @@ class SelfTrainingSettings:
 
     @classmethod
     def of(cls, method: object, **own: Any) -> Self:
-        """Those of a method, as far as it has them, with others in place of some."""
+        """Return the settings of a method, with some of them replaced."""
         known = {f.name: getattr(method, f.name) for f in fields(cls) if hasattr(method, f.name)}
         return cls(**{**known, **own})
 
 
 class SelfTraining(Learner[CropBatch]):
-    """What is tuned of the image tower and class description anchors, and Algorithm 1's loss for them.
+    """Trained parameters of the image tower, class embeddings, and the loss of Algorithm 1.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class SelfTraining(Learner[CropBatch]):
     settings : SelfTrainingSettings
         The hyper-parameters.
     generator : Generator or None, default=None
-        Where a random start of what is tuned is drawn from; None where a saved state is restored next.
+        Generator of initial parameters; None if a saved state is loaded next.
     """
 
     first_anchors: Tensor
@@ -115,7 +115,7 @@ class SelfTraining(Learner[CropBatch]):
         self.warned = False
 
     def begin(self, data: ImageBatches) -> None:
-        """Room for the pseudo-label and the weight of every image."""
+        """Allocate pseudo-label and weight of each image."""
         device = self.anchors.device
         self.register_buffer("labels", torch.full((len(data),), UNLABELLED, device=device))
         self.register_buffer("first_labels", self.labels.clone())
@@ -132,7 +132,7 @@ class SelfTraining(Learner[CropBatch]):
 
     @torch.no_grad()
     def first_shares(self, data: ImageBatches) -> Tensor:
-        """(K,) the class shares that zero-shot finds in the images, whole and as the encoder itself sees them."""
+        """Return the class shares (K,) by zero-shot classification of the images."""
         total = torch.zeros_like(self.average)
         for pixels in data.centred(CHUNK):
             found = self.towers.vision(pixels).pooled[0].float()
@@ -140,19 +140,19 @@ class SelfTraining(Learner[CropBatch]):
         return total / len(data)
 
     def vision(self) -> VisionTower:
-        """The image tower with what is tuned of it as it is now."""
+        """Return the image tower with the current parameters."""
         return self.tuned.tower(self.towers.vision)
 
     def classes(self) -> Tensor:
-        """(K, d) the anchors."""
+        """Return the class embeddings (K, d)."""
         return self.anchors
 
     def scores(self, pixels: Tensor, classes: Tensor) -> Tensor:
-        """Inference: scaled cosines of the whole image with the anchors."""
+        """Return scaled cosines of the images with the class embeddings."""
         return cosine_logits(self.vision()(pixels).pooled[0], classes, self.logit_scale)
 
     def loss(self, batch: CropBatch) -> dict[str, Tensor]:
-        """L = mean γ · CE(strong view, pseudo-label) + L_reg (equations 15 to 17), and what it is made of."""
+        """Return L = mean γ · CE(strong view, pseudo-label) + L_reg (equations 15 to 17), and its terms."""
         vision = self.vision()
         labels, gamma = self._pseudo_labels(batch, vision)
         strong = vision(batch.views[1], checkpoint=self.towers.gradient_checkpointing).pooled[0]
@@ -167,7 +167,7 @@ class SelfTraining(Learner[CropBatch]):
 
     @torch.no_grad()
     def _pseudo_labels(self, batch: CropBatch, vision: VisionTower) -> tuple[Tensor, Tensor]:
-        """(b,) labels and their weights: made now, or those kept since the last epoch that made them."""
+        """Return pseudo-labels (b,) and weights, computed now or stored in the last refresh."""
         rows = batch.indices.to(self.labels.device)
         if batch.epoch % self.settings.refresh == 0:
             found = self.alignment(batch, vision)
@@ -179,7 +179,7 @@ class SelfTraining(Learner[CropBatch]):
 
     @torch.no_grad()
     def alignment(self, batch: CropBatch, vision: VisionTower) -> CropScores:
-        """ψ of the weak view, by its crops or as a whole."""
+        """Compute ψ of the weak view, from its crops or from the image."""
         settings, whole = self.settings, vision(batch.pixels)
         parts = settings.view == "crops" and batch.crops.shape[1] > 0
         encoded = [vision(few) for few in batch.chunks(CHUNK)] if parts else []
@@ -201,12 +201,12 @@ class SelfTraining(Learner[CropBatch]):
         return align(weights, crops("pooled"), anchors, settings.keep or settings.crops)
 
     def take(self, batch: CropBatch, labels: Tensor, gammas: Tensor, votes: Tensor) -> None:
-        """Keep the pseudo-labels (b,) of a batch and their weights, and note how they differ from those before.
+        """Store the pseudo-labels (b,) of a batch and their weights, and count changes.
 
         Parameters
         ----------
         votes : Tensor of shape (b, k)
-            What each of several looks at an image says alone.
+            Class predicted from each crop (or description) separately.
         """
         rows, epoch = batch.indices.to(self.labels.device), batch.epoch
         before = self.labels[rows]
@@ -219,7 +219,7 @@ class SelfTraining(Learner[CropBatch]):
         self.tally[epoch, 1:4] += torch.stack((known.sum().double(), changed.double(), agreement))
 
     def ended(self, epoch: Epoch) -> Mapping[str, float]:
-        """Numbers of the epoch, and one warning as soon as the labels fall on few classes."""
+        """Return statistics of the epoch; warn once if the pseudo-labels collapse."""
         found = self.collapse(epoch.epoch)
         if found and not self.warned:
             self.warned = True
@@ -227,7 +227,7 @@ class SelfTraining(Learner[CropBatch]):
         return {name: value for name, value in self.notes(epoch.epoch).items() if not math.isnan(value)}
 
     def notes(self, epoch: int) -> dict[str, float]:
-        """Of one epoch: share of labels that changed, crops of one mind, KL of the classes from uniform, mean γ."""
+        """Return share of changed labels, agreement of the crops, KL from uniform and mean γ of an epoch."""
         epoch -= epoch % self.settings.refresh
         images, compared, changed, agreement, gamma, *_ = self.tally[epoch].tolist()
         return {
@@ -238,12 +238,12 @@ class SelfTraining(Learner[CropBatch]):
         }
 
     def collapse(self, epoch: int) -> str:
-        """What is to be said about the classes of an epoch's pseudo-labels; nothing if they are spread well."""
+        """Return a warning if the pseudo-labels of an epoch have collapsed, else ""."""
         found = collapse(self.histogram[epoch - epoch % self.settings.refresh])
         return f"Epoch {epoch + 1}: {found}" if found else ""
 
     def state(self) -> dict[str, Tensor]:
-        """What is tuned and the anchors: 45,056 numbers for layer norms at ViT-B/32 with ten classes."""
+        """Return trained parameters and class embeddings; 45,056 numbers at ViT-B/32 with ten classes."""
         return {name: value.detach() for name, value in self.named_parameters()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:

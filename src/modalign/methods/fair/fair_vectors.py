@@ -1,4 +1,4 @@
-"""FAIR's score, weights and fairness on cached vectors: only the class anchors learn."""
+"""FAIR on cached features: only the class embeddings are trained."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from modalign.methods.fair.fair_score import (
 class FAIRVectors(VectorMethod):
     r"""Self-training of class embeddings on fixed features, without labels and without a GPU.
 
-    The variant of FAIR for an encoder that stays fixed. With the features f of an image, f_i of its N crops (``tokens``
-    of :class:`~modalign.core.features.Features`) and class embeddings Z, initially the mean directions of the prompts,
+    Variant of FAIR for a frozen encoder. With the features f of an image, f_i of its N crops (``tokens`` of
+    :class:`~modalign.core.features.Features`) and class embeddings Z, initially the mean directions of the prompts,
 
     .. math::
         w_i &= f^\top f_i / \textstyle\sum_l f^\top f_l, \quad
@@ -46,13 +46,13 @@ class FAIRVectors(VectorMethod):
         \mathcal L &= \mathrm{E}\bigl[-\gamma \log p_{\hat y}(f_r)\bigr]
         - \textstyle\sum_j q_j \log \bar p_j, \quad p(f_r) = \mathrm{softmax}(s f_r^\top Z)
 
-    with γ as in :class:`~modalign.methods.fair.fair.FAIR` and r one of the N crops, drawn in every step. Without crops
-    an image is its own only crop.
+    with γ as in :class:`~modalign.methods.fair.fair.FAIR` and r one of the N crops, drawn in every step. Without crops,
+    the image is the only crop.
 
     Parameters
     ----------
     keep : int, default=4
-        k, crops that count; all if there are fewer.
+        k, number of crops used; all if there are fewer.
     alignment : {"learned", "fixed"}, default="learned"
         Compare crops with the current Z, or with the initial one.
     score_scale : {"prob", "raw", "logit"}, default="prob"
@@ -163,7 +163,7 @@ class FAIRVectors(VectorMethod):
             warnings.warn(said, stacklevel=2)
 
     def _train(self, start: Tensor, parts: Tensor, evidence: Tensor, mass: Tensor, shares: Tensor | None) -> Tensor:
-        """(C, d) the anchors after all steps."""
+        """Return the class embeddings (C, d) after all steps."""
         n, K = len(evidence), len(start)
         momentum = (0.0 if K < SMALL_VOCABULARY else 0.5) if self.momentum is None else self.momentum
         draws = seeded(self.random_state_)
@@ -200,7 +200,7 @@ class FAIRVectors(VectorMethod):
 
 
 def gather(whole: Tensor, parts: Tensor, keep: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(n, d) Σ w_i f_i over the kept crops, (n,) the sum of their weights, and (n, k, d) themselves.
+    """Return Σ w_i f_i over the kept crops (n, d), the sum of their weights (n,), and the crops (n, k, d).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A self-trainer after LaFTer: a classifier learned from sentences, then frozen, labels the images it is tuned on."""
+"""Self-training after LaFTer: pseudo-labels from a frozen classifier that was trained on sentences."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TEXT_RATE = 1e-3  # of AdamW on the classifier of sentences
 
 
 class TaughtByText(SelfTraining):
-    """Layer norms alone learn; the anchors are what sentences taught, before any image was seen.
+    """Learner with trained layer norms and class embeddings that were trained on sentences and then frozen.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class TaughtByText(SelfTraining):
         self._text = method
 
     def begin(self, data: ImageBatches) -> None:
-        """Learn the classifier, which then stays as it is."""
+        """Train the classifier, which is then frozen."""
         super().begin(data)
         learned = text_classifier(
             self.towers.class_text,
@@ -74,16 +74,16 @@ class LaFTerLike(SelfTrained):
     Parameters
     ----------
     text_steps : int, default=400
-        Updates of the classifier of sentences; 0 keeps the mean direction of each class.
+        Optimizer steps of the text classifier; 0 uses the mean direction of each class.
     text_noise : float, default=0.5
-        Length of ε in units of that of a sentence vector.
+        Norm of ε relative to that of a sentence vector.
 
     Attributes
     ----------
     transduction_ : Tensor of shape (n,)
         Classes of the fitted images, −1 where one could not be decoded.
     diagnosis_ : dict
-        As for :class:`~modalign.methods.fair.fair.FAIR`; all weights γ are 1 and fairness plays no part.
+        As for :class:`~modalign.methods.fair.fair.FAIR`; all weights γ are 1, and there is no fairness term.
 
     Examples
     --------
@@ -109,7 +109,7 @@ class LaFTerLike(SelfTrained):
 
 
 def text_classifier(text: Tensor, *, steps: int, noise: float, logit_scale: float, random_state: int) -> Tensor:
-    """(K, d) unit rows that tell the sentences of the classes apart, also when these are moved a little.
+    """Train a linear classifier with unit rows (K, d) on the sentences of the classes with noise.
 
     Parameters
     ----------

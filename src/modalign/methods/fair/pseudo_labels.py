@@ -1,9 +1,8 @@
-"""Pseudo-labelers to put in the place of FAIR's own: CLIP, CuPL, WCA, and one after CODER (FAIR, Table 7).
+"""Alternatives to the pseudo-labels of FAIR: CLIP, CuPL, WCA, and one after CODER (FAIR, Table 7).
 
-Each compares images, as the present tower sees them, with a text side that is made once and stays as it is, and
-answers with the :class:`~modalign.methods.fair.fair_score.CropScores` that FAIR's weight γ is made from. All their
-scores are weighted means of cosines, so ``mass`` is 1 and S = softmax(s ψ) are zero-shot's probabilities, the flatter,
-the less the averaged sentences and crops agree.
+Each compares image features of the current tower with fixed text features and returns the
+:class:`~modalign.methods.fair.fair_score.CropScores` from which FAIR's weight γ is computed. All scores are weighted
+means of cosines, so ``mass`` is 1 and S = softmax(s ψ) are zero-shot probabilities.
 """
 
 from __future__ import annotations
@@ -28,24 +27,24 @@ Labeller = Literal["clip", "cupl", "wca", "coder"]
 
 
 class PseudoLabeller(ABC):
-    """What all of them take and answer.
+    """Base class of pseudo-labelers.
 
     Parameters
     ----------
     sentences : Tensor of shape (K, T, d)
-        Of the classes, as :class:`~modalign.methods.contract.tower.Towers` has them; zero rows are absent.
+        Sentence vectors of the classes, padded with zero rows.
     plain : Tensor of shape (K, d)
-        Of one sentence with little more than the name of each class, see :func:`plain_sentences`.
+        Vector of one short sentence with the name of each class, see :func:`plain_sentences`.
 
     Attributes
     ----------
     needs_crops : bool, default=False
-        Whether ``crops`` may not be left out of a call.
+        Whether ``crops`` is required.
 
     Raises
     ------
     InputError
-        A class has no sentence, a number is not finite, or the shapes do not go together.
+        A class has no sentence, a number is not finite, or the shapes do not match.
     """
 
     needs_crops: ClassVar[bool] = False
@@ -56,7 +55,7 @@ class PseudoLabeller(ABC):
 
     @abstractmethod
     def __call__(self, whole: Tensor, crops: Tensor | None = None) -> CropScores:
-        """ψ of B images.
+        """Compute ψ of B images.
 
         Parameters
         ----------
@@ -68,12 +67,12 @@ class PseudoLabeller(ABC):
         Returns
         -------
         CropScores
-            Alignment with scores (B, K), mass 1, and as votes what each of several looks at an image says alone.
+            Scores (B, K), mass 1, and votes: the class predicted from each crop (or description) separately.
         """
 
 
 class WholeImage(PseudoLabeller):
-    """One vector per class, ``text`` (K, d), and one look at an image. Cost O(B K d)."""
+    """Pseudo-labeler with one vector per class, ``text`` (K, d), on whole images. Cost O(B K d)."""
 
     text: Tensor
 
@@ -102,22 +101,23 @@ class CuPLLabeller(WholeImage):
 
 
 class WCALabeller(PseudoLabeller):
-    r"""All crops with all sentences, each weighted by what it stands for (Li et al. 2024; FAIR, equations 8 to 10).
+    r"""Weighted mean over all crops and sentences (Li et al. 2024; FAIR, equations 8 to 10).
 
     .. math::
         w_i = \mathrm{softmax}_i(\cos(f, f_i) / \tau_w), \quad
         v_j = \mathrm{softmax}_j(\cos(y, t_j^y) / \tau_v), \quad
         \psi_y = \sum_{i=1}^N \sum_{j=1}^{M_y} w_i v_j \cos(f_i, t_j^y)
 
-    where y is the plain sentence of the class. The votes are those of the crops. Cost O(K T d) once, O(B N K d) a call.
+    where y is the plain sentence of the class. The votes are those of the crops. Cost O(K T d) once, O(B N K d) per
+    call.
 
     Parameters
     ----------
     sentences, plain : Tensor
         See :class:`PseudoLabeller`.
     image_temperature : float
-        τ_w; FAIR prints none, which is 1 and next to even weights. See :class:`~modalign.methods.baselines.wca.WCA` for
-        sharper ones.
+        τ_w; FAIR has none, which is τ_w = 1 and gives nearly uniform weights. See
+        :class:`~modalign.methods.baselines.wca.WCA` for sharper ones.
     text_temperature : float, default=1.0
         τ_v.
     """
@@ -143,7 +143,7 @@ class WCALabeller(PseudoLabeller):
 
 
 class CODERLikeLabeller(PseudoLabeller):
-    r"""The texts around an image stand for it, and every class is judged by its own among them (after Yi et al. 2024).
+    r"""Image representation by cosines with all sentences, after CODER (Yi et al. 2024).
 
     An image becomes φ(x) = (cos(f, t)) over the sentences t of all classes, its neighbors. D_y are those that describe
     class y and N_y those that only name it: its plain sentence, and all of its sentences at ``named`` places.
@@ -151,23 +151,22 @@ class CODERLikeLabeller(PseudoLabeller):
     .. math::
         \psi_y = \frac{1}{|D_y| + 1} \Bigl( \sum_{t \in D_y} \varphi_t(x) + \max_{t \in N_y} \varphi_t(x) \Bigr)
 
-    which is the first of CODER's two stages as its released classifier has it. There D_y are attributes of the class
-    and classes like it, N_y its name and synonyms, written for the purpose by a language model and WordNet; here they
-    are the sentences that the user has, so that with one name per class it is CuPL over names and descriptions. The
-    second stage decides between close classes again, by sentences about what tells each of them from each other;
-    nothing in a class's own sentences stands for these, and it is left out. The paper itself was not read. So these
-    are not CODER's figures.
+    which is the first of the two stages in CODER's published code. In CODER, D_y are attributes of the class and of
+    similar classes, and N_y are its name and synonyms, from a language model and WordNet. Here both are the sentences
+    of the user; with one name per class, this is CuPL over names and descriptions. The second stage, which separates
+    similar classes by sentences about their differences, is not implemented. Results are therefore not comparable with
+    CODER.
 
-    The votes are two, of names alone and of descriptions alone; one where a class has no descriptions. Cost O(K T d)
-    once, O(B K n d) a call with n sentences that only name.
+    There are two votes, from names and from descriptions, or one without descriptions. Cost O(K T d) once, O(B K n d)
+    per call with n naming sentences.
 
     Parameters
     ----------
     sentences, plain : Tensor
         See :class:`PseudoLabeller`.
     named : sequence of int, default=()
-        Places among the T sentences that hold names in a template, as
-        :func:`~modalign.methods.contract.prompting.template_places` finds them.
+        Indices among the T sentences of names in a template, as
+        returned by :func:`~modalign.methods.contract.prompting.template_places`.
 
     References
     ----------
@@ -206,7 +205,7 @@ LABELLERS: dict[Labeller, type[PseudoLabeller]] = {
 def pseudo_labeller(
     name: Labeller, towers: Towers, *, image_temperature: float = 1.0, text_temperature: float = 1.0
 ) -> PseudoLabeller:
-    """The labeller of that name for the classes of ``towers``.
+    """Create the pseudo-labeler of that name for the classes of ``towers``.
 
     Parameters
     ----------

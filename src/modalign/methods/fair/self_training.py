@@ -1,4 +1,4 @@
-"""What methods that train on their own labels share: labels given are never read, labels made are watched."""
+"""Base class of self-training methods."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ class SelfTrained(TowerMethod[SelfTraining]):
         What is trained in the image tower: the weights and biases of its layer norms, LoRA updates, which need the
         package ``peft`` for their initial values, or K-Adaptation; see :mod:`~modalign.tune.targets`.
     trainable_options : dict or None, default=None
-        Of the latter two, such as ``{"rank": 8}``.
+        Options of the latter two, such as ``{"rank": 8}``.
     logit_scale : float or None, default=None
-        s; None takes the encoder's.
+        s; None is that of the encoder.
     epochs : int, default=15
         Passes over the images.
     batch_size : int, default=32
-        Images a step.
+        Images per step.
     learning_rate : float, default=0.0001
         Peak learning rate.
     augmentation : str or list, default="strong"
-        The strong view A; ``"strong"`` mirrors, which letters and digits do not bear.
+        The strong view A; ``"strong"`` includes mirroring, which is unsuitable for letters and digits.
     training : dict or None, default=None
         Further entries of the recipe.
     random_state : int or None, default=None
-        Seed of the order, the views and everything else drawn.
+        Seed of the order, the views and all other random numbers.
 
     Attributes
     ----------

@@ -1,1 +1,1 @@
-"""GPUA: vision-only features carried into the language space by an orthogonal map."""
+"""GPUA: an orthogonal map from vision-only features to the language space."""

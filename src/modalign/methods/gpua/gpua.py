@@ -1,4 +1,4 @@
-"""GPUA: vision-only features are carried into the language space by an orthogonal map, without labels."""
+"""GPUA: an orthogonal map from vision-only features to the language space, learned without labels."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     @overload
     def transform(self, X: Rows | Features) -> np.ndarray: ...
     def transform(self, X: Rows | Tensor | Features) -> np.ndarray | Tensor:
-        """(n, d_t) unit vectors of the images in the language space, within the span of the class texts."""
+        """Map image features to unit vectors (n, d_t) in the span of the class texts."""
         check_is_fitted(self)
         with torch.no_grad():
             mapped = self._mapped(self._read_vectors(X, reset=False))

@@ -1,4 +1,4 @@
-"""GPUA beyond the paper: a plan and a map that fall back to the class texts where images say little about a class."""
+"""Default variant of GPUA: plan and map that rely on the class texts for classes with few images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NO_IMAGE = 0.5  # estimated images of a class below which it counts as absent
 
 @dataclass(frozen=True)
 class Ground:
-    """Anchored Gaussian classes of the images, in the visual spaces and the language view side by side.
+    """Anchored Gaussian classes of the images, in the concatenated visual spaces and language view.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Ground:
     coverage : float
         Share of the classes that the images show, by the perplexity of the sizes.
     trust : float
-        In [0, 1], how far new images may rely on what was learned.
+        Weight of the learned map for new images, in [0, 1].
     """
 
     classes: AnchoredClasses
@@ -84,13 +84,13 @@ class Ground:
         return cls(classes, sizes, model.diagnosis_["coverage"], scale * n / (n + K))
 
     def densities(self, images: Images, logit_scale: float) -> Iterator[tuple[slice, Tensor]]:
-        """Blocks of log-densities over s, the units of a cosine, 0 for the likeliest class."""
+        """Yield blocks of log-densities divided by s, 0 for the likeliest class."""
         for rows, Z, view in images.blocks():
             density = self.classes.log_density(_joint(Z, view, images))
             yield rows, density.sub_(density.amax(dim=1, keepdim=True)).div_(logit_scale)
 
     def marginals(self, allow_uniform: bool) -> Marginals:
-        """Equal shares where the sizes are nearly equal, else the sizes."""
+        """Return equal shares if the sizes are nearly equal, else the sizes."""
         K, kl = len(self.sizes), float(divergence_from_uniform(self.sizes))
         numbers = {"kl_estimated": kl}
         if allow_uniform and kl <= EVEN:
@@ -116,10 +116,10 @@ class Ground:
 
 
 def language_map(images: Images, basis: Tensor) -> Tensor:
-    """(d_v, r) the map that gives zero-shot on the language view, in coordinates of the span of the texts.
+    """Return the map (d_v, r) of zero-shot classification with the language view, in coordinates of the text span.
 
-    Where the view is part of Z, it selects those columns. Else it is the orthogonal map that carries the images in the
-    visual spaces nearest to themselves in the language view.
+    If the language view is part of Z, the map selects its columns. Otherwise it is the orthogonal Procrustes map from
+    the visual spaces to the language view.
     """
     W = basis.new_zeros(sum(images.widths), basis.shape[1])
     if images.columns is not None:
@@ -131,7 +131,7 @@ def language_map(images: Images, basis: Tensor) -> Tensor:
 
 
 def initial_map(assignment: Assignment, text: Tensor, language: Tensor) -> Tensor:
-    r"""(d_v, r) one vote per class, and its text as a pseudo-image.
+    r"""Return the initial map (d_v, r), with equal weight per class and the text as a pseudo-image.
 
     .. math::
         W_0 = \operatorname{polar}\Big(\sum_k \tfrac{n_k}{n_k + 2}\, c_k y_k^\top + \kappa \sum_k (L y_k) y_k^\top\Big)

@@ -23,7 +23,7 @@ NOBODY = 1e-4  # images: a class that resembles less than this is none of theirs
 
 @dataclass(frozen=True)
 class Assignment:
-    """What one pass over a plan P leaves behind: sums over the images, and a label for each.
+    """Statistics of a plan P from one pass: sums over the images, and pseudo-labels.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Assignment:
     likeliest : Likeliest
         The classes of the largest entries of each row.
     entropy : float
-        Mean entropy of the rows in nats; log K is that of a plan that knows nothing.
+        Mean entropy of the rows in nats; log K for a uniform plan.
     """
 
     moments: Tensor
@@ -53,7 +53,7 @@ class Assignment:
         return (self.moments / self.mass[:, None]).float()
 
     def require_images(self) -> None:
-        """Raise where a class resembles no image at all."""
+        """Raise if a class is similar to no image."""
         nobody = (self.mass < NOBODY).nonzero().flatten().tolist()
         if nobody:
             shown = ", ".join(map(str, nobody[:10])) + (", …" if len(nobody) > 10 else "")
@@ -65,22 +65,22 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Correspondences:
-    """The outcome of stage 1.
+    """Result of stage 1.
 
     Attributes
     ----------
     assignment : Assignment
         Of the last plan.
     offsets : Offsets
-        The last plan itself, up to its scores.
+        Offsets that define the last plan with its scores.
     centres : Tensor of shape (K, d_v)
-        The C that those scores were made with.
+        Centers C of those scores.
     iterations : int
         Updates of P.
     converged : bool
         The centers moved by less than the tolerance in the last update.
     change : float
-        By how much they moved, relative.
+        Relative change of the centers in the last update.
     """
 
     assignment: Assignment
@@ -147,7 +147,7 @@ def mine(
     memory: float = 2**30,
     densities: Callable[[], Iterable[tuple[slice, Tensor]]] | None = None,
 ) -> Correspondences:
-    r"""Alternate the plan P and the visual centers C until the centers rest.
+    r"""Alternate between the plan P and the visual centers C until convergence.
 
     .. math::
         R &= (1 - \lambda) Z C^\top + \lambda X Y^\top && \text{(line 6)} \\
@@ -167,15 +167,15 @@ def mine(
     weight, epsilon : float
         λ and ε.
     rho : float, default=inf
-        KL strength of c, infinite for the hard constraint of the paper.
+        KL penalty of c, infinite for the hard constraint of the paper.
     tolerance : float, default=1e-06
         Marginal error of every plan.
     max_iterations : int, default=30
-        T at most; it ends earlier when C moves by less than :data:`REST`, relative.
+        Maximum T; stops earlier if the relative change of C is below :data:`REST`.
     memory : float, default=2 ** 30
-        Bytes that scores may take; beyond, they are computed anew in every pass.
+        Bytes for cached scores; larger scores are recomputed in every pass.
     densities : callable or None, default=None
-        Gives blocks (m, K) of what is added to Z Cᵀ.
+        Function that returns blocks (m, K) of terms added to Z Cᵀ.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""Stage 2 of GPUA after Procrustes: ranking losses on pseudo-labels, and descent on them.
+"""Stage 2 of GPUA: ranking losses on pseudo-labels and their minimization after Procrustes.
 
-Everything here happens in coordinates of the span of the class texts, r ≤ min(K, d_t) of them: a map into that span is
-W = Q Bᵀ with an orthonormal basis B (d_t, r), and neither loss nor step needs more than Q (d_v, r).
+All quantities are in coordinates of the span of the class texts, of dimension r ≤ min(K, d_t): a map into that span is
+W = Q Bᵀ with an orthonormal basis B (d_t, r), and loss and gradient depend on Q (d_v, r) only.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ MOMENTUM, MEMORY = 0.9, 0.99  # of the direction of a step, and of its length
 
 @dataclass(frozen=True)
 class Ranking:
-    """What the losses share: the prototypes, and how they compete.
+    """Ranking losses and their hyper-parameters.
 
     Attributes
     ----------
     text : Tensor of shape (K, r)
         Unit prototypes.
     kind : {"ths", "adaptive", "triplet", "contrastive", "csls"}
-        Which loss.
+        Kind of the loss.
     n_hard_negatives : int
         K of equation 15, prototypes nearest to an image that are not its own.
     margin_scale : float
@@ -42,13 +42,13 @@ class Ranking:
     hub_weight : float
         Factor of the hub penalty; 1 in the paper.
     hubs : {"excess", "share"}
-        ``"share"`` penalizes the share h_c of images that c competes for, as the paper does. Its mean is competitors/K,
-        a margin that nothing can satisfy where classes are few; ``"excess"`` penalizes what is above it.
+        ``"share"`` penalizes the share h_c of images for which c is a hard negative, as in the paper. Its mean is
+        n_hard_negatives/K, a margin that cannot be satisfied with few classes; ``"excess"`` subtracts it.
     logit_scale : float
         Inverse temperature of the contrastive loss.
     raw : bool, default=False
-        Whether distances are those of mapped images as they are, which is what the paper prints, and not of unit
-        vectors. The contrastive and the CSLS loss always take cosines.
+        Whether distances use mapped images without normalization, as printed in the paper. The contrastive and CSLS
+        losses always use cosines.
     """
 
     text: Tensor
@@ -61,7 +61,7 @@ class Ranking:
     raw: bool = False
 
     def __call__(self, mapped: Tensor, labels: Tensor) -> Tensor:
-        r"""Mean loss of images (m, r), mapped but not normalized, that belong to classes ``labels`` (m,).
+        r"""Return the mean loss of mapped images (m, r), not normalized, with classes ``labels`` (m,).
 
         With :math:`\hat z` the unit (or ``raw``) mapped image, :math:`d_{i,c} = \lVert \hat z_i - y_c \rVert`,
         :math:`d_i^+` the distance from the image's own prototype, :math:`\mathcal N_i` its nearest competing
@@ -104,18 +104,18 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Slope:
-    """Loss and gradient at a map: of all images, or of a batch where there are more than ``batch_size``.
+    """Loss and gradient of a map on all images, or on batches if there are more than ``batch_size``.
 
     Attributes
     ----------
     images : Images
-        Their visual vectors.
+        Visual vectors.
     labels : Tensor of shape (n,)
         Pseudo-labels.
     loss : callable
         Of mapped images (m, r) and their labels.
     batch_size : int
-        Images a step; all of them, in order, if there are no more.
+        Images per step; all of them, in order, if there are not more.
     generator : torch.Generator
         Of the batches.
     """
@@ -141,7 +141,7 @@ class Slope:
 
 @dataclass(frozen=True)
 class Refined:
-    """Q (d_v, r) after the last step, the loss of every step, and ‖QᵀQ − I‖_F (‖QQᵀ − I‖_F if d_v < r)."""
+    """Final Q (d_v, r), loss of every step, and ‖QᵀQ − I‖_F (‖QQᵀ − I‖_F if d_v < r)."""
 
     map: Tensor
     losses: Tensor
@@ -163,13 +163,13 @@ class Refined:
 
 
 def refine_map(slope: Slope, start: Tensor, *, steps: int, learning_rate: float) -> Refined:
-    r"""Descend on a loss from an orthonormal ``start``, on the manifold of orthonormal maps.
+    r"""Minimize a loss on the manifold of orthonormal maps.
 
-    A step takes the gradient's tangent part :math:`G - Q\,\mathrm{sym}(Q^\top G)`, its running mean, scaled by one
-    running root mean square for the whole matrix (Adam with a single second moment, so that no coordinate system is
-    preferred), and returns to the manifold by QR. Because a tangent step leaves :math:`Q^\top Q = I + D^\top D`,
-    Cholesky factorisation is a stable QR here and W stays orthogonal to rounding. The rate falls along half a cosine.
-    A map into a wider space (d_v < r) has orthonormal rows instead, and is treated transposed.
+    A step uses the tangent part of the gradient, :math:`G - Q\,\mathrm{sym}(Q^\top G)`, with momentum and one running
+    root mean square for the whole matrix (Adam with a single second moment, which is invariant to rotations), and a QR
+    retraction. A tangent step D gives :math:`Q^\top Q = I + D^\top D`, for which QR by Cholesky factorization is
+    stable, so W stays orthogonal up to rounding. The learning rate has cosine decay. A map into a larger space (d_v <
+    r) has orthonormal rows and is handled by transposition.
 
     Parameters
     ----------
@@ -180,14 +180,13 @@ def refine_map(slope: Slope, start: Tensor, *, steps: int, learning_rate: float)
     steps : int
         Gradient steps.
     learning_rate : float
-        Length of the first steps as a share of that of the map, ‖Q‖_F = √r, so that it means the same rotation at any
-        number of classes.
+        Norm of the first steps relative to that of the map, ‖Q‖_F = √r.
 
     Returns
     -------
     Refined
-        Computed in float64: the losses have kinks, at which rounding would grow from step to step. A step costs O(m d_v
-        r + m K r + d_v r²) for m images.
+        Computed in float64, because rounding errors are amplified at the kinks of the losses. A step costs O(m d_v r +
+        m K r + d_v r²) for m images.
     """
     wide_start = start.shape[0] < start.shape[1]
     Q = (start.mT if wide_start else start).to(wide(start.device))
@@ -206,10 +205,11 @@ def refine_map(slope: Slope, start: Tensor, *, steps: int, learning_rate: float)
 
 
 def descend_unconstrained(slope: Slope, start: Tensor, *, steps: int, learning_rate: float) -> Refined:
-    r"""Plain gradient steps, :math:`W \leftarrow W - \eta \nabla \mathcal{L}`, as Algorithm 1 prints them.
+    r"""Plain gradient steps, :math:`W \leftarrow W - \eta
+    abla \mathcal{L}`, as in Algorithm 1.
 
-    Nothing brings the map back to the orthogonal ones. Parameters and cost are those of :func:`refine_map`, but for
-    ``learning_rate``, which is η.
+        The map does not stay orthogonal. Parameters and cost are those of :func:`refine_map`, except ``learning_rate``,
+        which is η.
     """
     W, losses = start.to(wide(start.device)), []
     for _ in range(steps):

@@ -1,4 +1,4 @@
-"""The class shares that the plan of GPUA is given, and how firmly it is held to them."""
+"""Class prior of GPUA's plan and the strength of its constraint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FLOOR = 1e-3  # of an equal share, added to every estimated one: no class is rul
 
 @dataclass(frozen=True)
 class Marginals:
-    """Class shares, and where they come from.
+    """Class shares and their source.
 
     Attributes
     ----------
@@ -29,9 +29,9 @@ class Marginals:
     kind : str
         "uniform", "given" or "estimated".
     numbers : dict of str to float
-        What decided, for ``diagnosis_``.
+        Numbers for ``diagnosis_``.
     rho : float, default=inf
-        KL strength of the shares; infinite makes them a constraint.
+        KL penalty of the shares; infinite for a constraint.
     """
 
     shares: Tensor
@@ -46,7 +46,7 @@ class Marginals:
 
     @classmethod
     def given(cls, values: ArrayLike, K: int) -> Marginals:
-        """Shares proportional to K positive numbers, as a constraint; refuses any others."""
+        """Shares proportional to K positive numbers, as a constraint."""
         shares = torch.as_tensor(np.asarray(values, dtype=np.float64))
         if shares.shape != (K,) or not bool((shares > 0).all()) or not bool(torch.isfinite(shares).all()):
             raise InputError(

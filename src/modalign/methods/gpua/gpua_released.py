@@ -1,4 +1,4 @@
-"""GPUA as its published code runs it, where that differs from the paper; for comparison, not for use.
+"""GPUA as in its published code where it differs from the paper, for comparison.
 
 =====================  ===========================================  =================================================
 step                   paper                                        published code, and here
@@ -17,8 +17,8 @@ constraint             WᵀW = I                                      none
 loss                   h_c once, competing prototypes               2 h_c, nearest prototypes with the image's own
 =====================  ===========================================  =================================================
 
-The identity in W₀ pairs column j of the vision-only space, which comes first, with column j of the language space,
-which means nothing; it was taken over from a method where both spaces are one.
+The identity in W₀ pairs column j of the vision-only space, which comes first, with column j of the language space. This
+has no meaning for different spaces.
 """
 
 from __future__ import annotations

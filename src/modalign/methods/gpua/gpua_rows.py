@@ -1,4 +1,4 @@
-"""Image vectors read block by block, so that they may lie in a memory-mapped file that is larger than memory."""
+"""Image vectors read in blocks, also from memory-mapped files larger than memory."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ BLOCK = 1 << 22  # numbers of one block: 16 MB in float32
 
 
 class Rows:
-    """(n, d) float32 vectors, made of one or several spaces side by side, each space scaled to unit rows.
+    """Image vectors (n, d) float32 of one or several concatenated spaces, each normalized to unit rows.
 
-    Spaces of different origin differ in length by orders of magnitude; at length one each counts alike in the inner
-    products of the paper. A zero row stays zero.
+    The norms of different spaces may differ by orders of magnitude; with unit length, all have the same weight in the
+    inner products. Zero rows stay zero.
 
     Parameters
     ----------
     X : Tensor of shape (n, d)
-        Of any real type, in memory or over a memory map; never copied as a whole beyond ``budget``.
+        Vectors of any real dtype, in memory or memory-mapped; copied completely only within ``budget``.
     widths : sequence of int
-        Columns of each space, adding up to d.
+        Columns of each space, which sum to d.
     block : int
-        Rows read at a time.
+        Rows per block.
     budget : float
-        Bytes; what is smaller is converted once and held, with the same numbers.
+        Bytes up to which converted vectors are cached.
     """
 
     def __init__(self, X: Tensor, widths: Sequence[int], block: int, budget: float) -> None:
@@ -53,9 +53,9 @@ class Rows:
 
 
 class Images:
-    """The same n images in the visual spaces, Z, and in the language space, X of the paper.
+    """n images in the visual spaces, Z, and in the language space, X of the paper.
 
-    Where the language view is itself one of the visual spaces it is read, and multiplied, only once.
+    A language view that is one of the visual spaces is read and multiplied only once.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ def unit_spaces(X: Tensor, widths: Sequence[int]) -> Tensor:
 
 
 def infer_spaces(X: Tensor, clip_features: Tensor | None) -> tuple[int, ...]:
-    """Widths of the spaces in X: what stands beside the language view is a space of its own, else all is one."""
+    """Infer the widths of the spaces in X: columns besides the language view are a separate space."""
     d = X.shape[1]
     if clip_features is not None and clip_features.shape[1] < d:
         some, other = slice(0, 64), d - clip_features.shape[1]
@@ -128,7 +128,7 @@ def infer_spaces(X: Tensor, clip_features: Tensor | None) -> tuple[int, ...]:
 
 
 def _parallel(X: Tensor, clip_features: Tensor, block: int) -> bool:
-    """Whether every row of X has the direction of its row of ``clip_features``."""
+    """Return whether each row of X has the direction of its row of ``clip_features``."""
     return all(
         bool(((unit(single(X[i : i + block])) - unit(single(clip_features[i : i + block]))).abs() < 2e-3).all())
         for i in range(0, len(X), block)

@@ -145,7 +145,7 @@ class LowRankLearner(Learner):
     method : CLIPLoRA
         The hyper-parameters.
     generator : Generator or None
-        Where A is drawn from; None where a saved state is restored next.
+        Generator of A; None if a saved state is loaded next.
     """
 
     def __init__(self, towers: Towers, method: CLIPLoRA, generator: Generator | None) -> None:

@@ -1,4 +1,4 @@
-"""CoCoOp: learned words around the class names, shifted for every image."""
+"""CoCoOp: learned context tokens with an image-dependent shift."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class CoCoOp(PromptMethod["ConditionalLearner"]):
 
 
 class ConditionalLearner(PromptLearner):
-    """The prompts of all classes depend on the image, so no class features are kept between images.
+    """Learner whose prompts depend on the image, so class features are not cached.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class ConditionalLearner(PromptLearner):
     prompts : ConditionalPrompts
         Context and network.
     conditional : bool
-        Whether the network sees the image.
+        Whether the network gets the image features.
     """
 
     prompts: ConditionalPrompts

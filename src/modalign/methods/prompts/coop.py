@@ -1,4 +1,4 @@
-"""CoOp: the words around the class names are learned."""
+"""CoOp: learned context tokens before the class names."""
 
 from __future__ import annotations
 

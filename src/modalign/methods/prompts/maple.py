@@ -1,4 +1,4 @@
-"""MaPLe: prompts at several layers of both towers, the visual ones as linear images of the textual ones."""
+"""MaPLe: prompts at several layers of both towers, with visual prompts projected from textual ones."""
 
 from __future__ import annotations
 

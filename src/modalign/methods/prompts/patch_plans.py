@@ -1,4 +1,4 @@
-"""What transport says about one image and one class, as maps over the patches of the image."""
+"""Transport plans of one image and one class as maps over the patches."""
 
 from __future__ import annotations
 
@@ -31,16 +31,17 @@ class PatchPlans:
     Attributes
     ----------
     image : ndarray of shape (H, W, 3), uint8
-        As the encoder sees it.
+        Preprocessed image.
     class_name : str
         Of the class.
     prompts : ndarray of shape (N, h, w)
-        A map a textual prompt. PLOT: its plan times J·N, so that 1 is uniform. ALIGN, whose plans do not go from
-        prompts to patches: the cosine of the prompt's class vector and the patches, as in its Figure 4.
+        Map of each textual prompt. PLOT: its plan times J·N, so that 1 is uniform. ALIGN, whose plans do not relate
+        prompts to patches: the cosine of the class vector of the prompt with the patches, as in its Figure 4.
     tokens : tuple of ndarray or None, default=None
-        For every textual prompt (L, h, w), ALIGN's token plan times J·L: 1 is uniform; None where there is none.
+        For every textual prompt (L, h, w), ALIGN's token plan times J·L, so that 1 is uniform; None without token
+        plans.
     words : tuple of tuple of str, default=()
-        For every textual prompt what its L tokens are; the learnable ones are "v1", "v2" ….
+        Text of the L tokens of every textual prompt; the learnable ones are "v1", "v2" ….
     plan : ndarray of shape (M, N) or None, default=None
         ALIGN's prompt plan times M·N, or None.
     """
@@ -54,7 +55,7 @@ class PatchPlans:
 
 
 class Explained(NamedTuple, Generic[P]):
-    """One image before a fitted method, and the class that is asked about.
+    """Image and class for which a fitted method is explained.
 
     Attributes
     ----------

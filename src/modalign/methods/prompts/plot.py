@@ -81,16 +81,16 @@ class PLOT(PromptMethod["PlotLearner"]):
 
     @torch.no_grad()
     def explain(self, items: Items, encoder: ClipEncoder, label: int | str | None = None) -> PatchPlans:
-        """Which patches of an image the prompts of a class take.
+        """Compute which patches of an image the prompts of a class are matched with.
 
         Parameters
         ----------
         items : Items
-            Its first image is looked at.
+            The first image is used.
         encoder : ClipEncoder
-            The one it was fitted on.
+            Encoder that the method was fitted on.
         label : int, str or None, default=None
-            The class, by index or name; by default the one it names.
+            Class, by index or name. Default: the predicted class.
         """
         learner, classes, pixels, image, k = first_image(self, items, encoder, label)
         patches = learner.patches(pixels)[0, 0]
@@ -99,7 +99,7 @@ class PLOT(PromptMethod["PlotLearner"]):
 
 
 class PlotLearner(PromptLearner):
-    """PLOT's prompts and its transport to the patches.
+    """Prompts of PLOT and their transport to the patches.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""VPT: learned tokens beside the patches of an image."""
+"""VPT: learned tokens appended to the patches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From images to an adapted classifier."""
+"""Adaptation of a classifier to images."""
 
 from modalign.model.adaptation.pipeline import adapt
 

@@ -1,4 +1,4 @@
-"""The encoders of an adaptation: the one kept for prediction and, where the method needs one, a second for the text."""
+"""Encoders of an adaptation: for prediction and, if needed, a second one for the text."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class EncoderPair:
     Attributes
     ----------
     encoder : Encoder or JoinedEncoder
-        Makes the vectors that the method maps or compares.
+        Encoder of the images.
     language : Encoder or None
-        Reads the class text; None if no encoder does.
+        Encoder of the class text, or None.
     both : JoinedEncoder or None
-        The two side by side, where they are different ones.
+        Concatenation of both, if they are different.
     """
 
     encoder: Encoder | JoinedEncoder
@@ -43,7 +43,7 @@ class EncoderPair:
         device: str,
         crops: int = 0,
     ) -> EncoderPair:
-        """Load what is a name, check that it goes with the method, and join the two encoders if both are needed."""
+        """Load encoders given by name, check that they suit the method, and join them if both are needed."""
         encoder = load_encoder(encoder, device=device) if isinstance(encoder, (str, os.PathLike)) else encoder
         if not isinstance(encoder, (Encoder, JoinedEncoder)):
             raise InputError(f"Expected {argument('encoder')} as a name, a folder or an encoder, got {encoder!r}.")
@@ -89,7 +89,7 @@ class EncoderPair:
 def trainable_encoder(
     encoder: str | Encoder | JoinedEncoder, clip_encoder: str | Encoder | None, mirror: bool | None, device: str
 ) -> ClipEncoder:
-    """An encoder to learn in: in float32, which gradients need, unless the caller loaded it otherwise."""
+    """Return the encoder for training: in float32, unless the caller loaded it in another dtype."""
     if clip_encoder is not None or mirror:
         raise InputError(
             f"Methods that learn inside an encoder take neither {argument('clip_encoder')} nor mirrored views; "

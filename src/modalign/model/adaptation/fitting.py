@@ -1,4 +1,4 @@
-"""Fitting a method to images, and its predictions of images that were held out."""
+"""Fit of a method to images, with predictions of held-out images."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from modalign.model.scoring import image_hashes, score
 
 @dataclass(frozen=True)
 class FitTask:
-    """What to fit to.
+    """Inputs of a fit.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class FitTask:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What came of it, beside the fitted method.
+    """Results of a fit in addition to the fitted method.
 
     Attributes
     ----------

@@ -1,6 +1,6 @@
-"""Which labeled images teach, and how predictions of held-out images come about: by validation images or cross-fitting.
+"""Division of labeled images for training and held-out predictions, by validation images or cross-fitting.
 
-Held-out predictions are what the temperature, the rejection threshold, the reported accuracy and all choices rest on.
+Temperature, rejection threshold, reported accuracy and selections are based on held-out predictions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From images to an adapted classifier, in one call."""
+"""Adaptation of a classifier to images in one call."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def adapt(
     checkpoint: str | Path | None = None,
     **hyperparameters: Any,
 ) -> Classifier:
-    """From images to an adapted classifier.
+    """Adapt a classifier to images.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Fitted models as files: written whole or not at all, and checked against everything they will be used for.
+"""Saving and loading of fitted models, with atomic writes and validation.
 
 :mod:`~modalign.model.persistence.models` writes and reads a folder, :mod:`~modalign.model.persistence.state` turns what
 a method has learned into entries and arrays, :mod:`~modalign.model.persistence.checks` tries what was read, and
