@@ -88,8 +88,7 @@ def train(
         Module with the trained parameters in float32 (or float64) on one device; it may contain frozen parameters
         (``requires_grad=False``). Buffers are saved in checkpoints as well.
     loss_of_batch : callable
-        Function of the result of ``data.batch`` that returns the mean loss, or a mapping with ``"loss"`` and further
-        values for the history.
+        Mean loss of the result of ``data.batch``, or a mapping with ``"loss"`` and further values for the history.
     data : Data
         The images.
     recipe : Recipe
