@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from modalign.core.errors import InputError, require_choice
-from modalign.linalg.inputs import real
+from modalign.linalg.inputs import real, traced
 from modalign.linalg.set_transport import set_transport
 from modalign.linalg.similarity import unit
 from modalign.linalg.sinkhorn import sinkhorn
 
 PlanKind = Literal["transport", "uniform"]
+_SPREAD = 40.0  # of the cost over epsilon, up to which the scalings of a recorded graph fit float32
 
 
 class TransportScores(NamedTuple):
@@ -104,8 +105,8 @@ def prompt_transport(
         found = uniform_tokens(local[:, None], prompts[:, None], mask[:, None])
         found = TransportScores(*(part[:, :, 0, 0] for part in found))
     else:
-        solved = set_transport(local, prompts, epsilon, max_sweeps=max_sweeps, tolerance=tolerance)
-        found = TransportScores(solved.cost, solved.entropy, solved.marginal_error)
+        options = {"epsilon": epsilon, "max_sweeps": max_sweeps, "tolerance": tolerance}
+        found = _between_sets(local, prompts, None, options)
     return PromptTransport(1 - found.cost, found.cost, TransportScores(*(part.detach() for part in found)))
 
 
@@ -143,9 +144,17 @@ def token_plan(
 def transported_tokens(patches: Tensor, words: Tensor, mask: Tensor, options: dict) -> TransportScores:
     """Token level by transport; all results (B, K, M, N)."""
     (B, M), (K, N) = patches.shape[:2], words.shape[:2]
-    solved = set_transport(patches.flatten(0, 1), words.flatten(0, 1), mask=mask.flatten(0, 1), **options)
-    parts = solved.cost, solved.entropy, solved.marginal_error
+    parts = _between_sets(patches.flatten(0, 1), words.flatten(0, 1), mask.flatten(0, 1), options)
     return TransportScores(*(part.view(B, M, K, N).transpose(1, 2) for part in parts))
+
+
+def _between_sets(left: Tensor, right: Tensor, mask: Tensor | None, options: dict) -> TransportScores:
+    """Each part (P, Q); in a recorded graph with all sweeps."""
+    if traced():
+        sets = unit(real(left, "left")), unit(real(right, "right"))
+        return TransportScores(*recorded_costs(*sets, mask, options["epsilon"], options["max_sweeps"]))
+    solved = set_transport(left, right, mask=mask, **options)
+    return TransportScores(solved.cost, solved.entropy, solved.marginal_error)
 
 
 def uniform_tokens(patches: Tensor, words: Tensor, mask: Tensor) -> TransportScores:
@@ -179,3 +188,51 @@ def require_tokens(patches: Tensor, words: Tensor, images: tuple[int, int], clas
             f"Expected patches {(*images, 'J', 'd')} and words {(*classes, 'L', 'd')}, "
             f"got {tuple(patches.shape)} and {tuple(words.shape)}."
         )
+
+
+def recorded_plan(cost: Tensor, epsilon: float, masses: Tensor | None = None, *, sweeps: int) -> Tensor:
+    r"""Entropic plans after a number of textbook sweeps, for recorded graphs, which cannot stop at a tolerance.
+
+    .. math:: T = \mathrm{diag}(u)\, e^{-C / \epsilon}\, \mathrm{diag}(v)
+
+    Parameters
+    ----------
+    cost : Tensor of shape (..., J, L)
+        Between 0 and 2 where it is of cosines.
+    epsilon : float
+        Strength of the entropy, at least 0.05.
+    masses : Tensor of shape (..., L) or None, default=None
+        Column masses with sum 1, 0 where there is no column; 1/L each by default. Rows have 1/J each.
+    sweeps : int
+        How many; :func:`~modalign.linalg.sinkhorn.sinkhorn` stops before, where its tolerance is met.
+
+    Returns
+    -------
+    Tensor of shape (..., J, L)
+        Exact in the column masses. Cost: 2 J L multiplications a sweep and problem.
+    """
+    if 2 / epsilon > _SPREAD:
+        raise InputError(f"transport in a graph needs epsilon of at least {2 / _SPREAD:g}, got {epsilon:g}")
+    kernel = ((cost.amin(dim=(-2, -1), keepdim=True) - cost) / epsilon).exp()
+    J, L = cost.shape[-2:]
+    b = torch.full((L, 1), 1 / L, dtype=cost.dtype) if masses is None else masses[..., None]
+    v = (b > 0).to(cost.dtype)
+    for _ in range(sweeps):
+        u = 1 / J / (kernel @ v)
+        v = b / (kernel.mT @ u)
+    return u * kernel * v.mT
+
+
+def recorded_costs(
+    left: Tensor, right: Tensor, mask: Tensor | None, epsilon: float, sweeps: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cost, entropy and marginal error, (P, Q) each, between unit sets (P, J, d) and (Q, L, d).
+
+    As :func:`~modalign.linalg.set_transport.set_transport`, whose ``mask`` (Q, L) says which right elements there are.
+    """
+    cost = 1 - torch.einsum("pjd,qld->pqjl", left, right)
+    masses = None if mask is None else (mask / mask.sum(dim=1, keepdim=True)).to(cost.dtype)
+    plan = recorded_plan(cost, epsilon, masses, sweeps=sweeps)
+    error = (plan.sum(dim=3) - 1 / left.shape[1]).abs().sum(dim=2)
+    entropy = torch.special.entr(plan).sum(dim=(2, 3))
+    return (plan * cost).sum(dim=(2, 3)), entropy, error

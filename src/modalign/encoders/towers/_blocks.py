@@ -148,3 +148,8 @@ def quick_gelu(x: Tensor) -> Tensor:
 def full_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q kᵀ) v over all positions; the scale is already in the queries."""
     return F.scaled_dot_product_attention(q, k, v, scale=1.0)
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The same where no position sees a later one."""
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)

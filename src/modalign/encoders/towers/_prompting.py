@@ -69,12 +69,12 @@ def validate_prompts(
                 f"Expected {'' if layer == 0 else 'at most '}{first} {side} prompt tokens at layer {layer}, as many as "
                 f"there are places for, got {M}."
             )
-    sets = {prompt.shape[0] for prompt in prompts if prompt.ndim > 2} - {1}
-    if len(sets) > 1:
+    sets = [prompt.shape[0] for prompt in prompts if prompt.ndim > 2 and prompt.shape[0] != 1]
+    if any(count != sets[0] for count in sets):
         raise InputError(
-            f"Expected the same number of prompt sets at all layers of the {side} tower, got {sorted(sets)}."
+            f"Expected the same number of prompt sets at all layers of the {side} tower, got {sorted(set(sets))}."
         )
-    G = max(sets, default=1)
+    G = sets[0] if sets else 1
     return [_widened(p.to(device, dtype), G, members) for p in prompts], G
 
 

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from modalign.core.errors import InputError
 from modalign.encoders.towers._attention import packed_attention
-from modalign.encoders.towers._blocks import Affine, Norm, TransformerBlock
+from modalign.encoders.towers._blocks import Affine, Norm, TransformerBlock, causal_attention
 from modalign.encoders.towers._layered import Layered
 from modalign.encoders.towers._packing import Packing, Queries, pack
 from modalign.encoders.towers._prompting import validate_prompts
@@ -237,6 +237,20 @@ class TextTower(Layered):
             return x.index_select(1, packing.order), None
         every = x.index_select(1, packing.index.flatten()).unflatten(1, packing.index.shape)
         return x.index_select(1, places), every
+
+    def unpacked(self, sentences: Sentences, prompts: Tensor) -> Tensor:
+        """(G, K, d) pooled features under prompts (G, M, width) of the first layer, in steps that a graph can record.
+
+        Every sentence is computed in its full length, so that nothing depends on lengths.
+        """
+        (K, L), (G, M) = sentences.ids.shape, prompts.shape[:2]
+        x = self._embedding[sentences.ids].expand(G, -1, -1, -1)
+        own = prompts[:, None].expand(-1, K, -1, -1)
+        x = (torch.cat([x[:, :, :1], own, x[:, :, 1 + M :]], dim=2) + self._positions[:L]).flatten(0, 1)
+        for block in self._blocks:
+            x = block(x, attention=causal_attention)
+        ends = x.unflatten(0, (G, K))[:, torch.arange(K), sentences.ends]
+        return self._projection(self._final(ends))
 
     def _check_bias(self, bias: Tensor | None, K: int, L: int) -> Tensor | None:
         """(depth, K, L, L) of an attention bias."""

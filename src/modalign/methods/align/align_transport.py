@@ -20,13 +20,14 @@ import torch
 from torch import Tensor
 
 from modalign.core.errors import InputError, require_choice
-from modalign.linalg.inputs import real
+from modalign.linalg.inputs import real, traced
 from modalign.linalg.similarity import unit
 from modalign.linalg.sinkhorn import sinkhorn
 from modalign.linalg.token_transport import (
     PlanKind,
     TransportScores,
     full_mask,
+    recorded_plan,
     require_tokens,
     transported_tokens,
     uniform_tokens,
@@ -208,9 +209,10 @@ def _prompt_plan(cost: Tensor, plan: PlanKind, released: bool, options: dict) ->
         coupling = torch.full_like(cost, 1 / (M * N))
     elif released:
         coupling = released_plan(cost.flatten(0, 1)[None], options["epsilon"])[0].view_as(cost)
+    elif traced():
+        coupling = recorded_plan(cost, options["epsilon"], sweeps=options["max_sweeps"])
     else:
-        solved = sinkhorn(cost, **options)
-        coupling = solved.coupling
+        coupling = sinkhorn(cost, **options).coupling
     error = (coupling.sum(dim=3) - 1 / M).abs().sum(dim=2)
     entropy = torch.special.entr(coupling).sum(dim=(2, 3))
     return coupling, TransportScores((coupling * cost).sum(dim=(2, 3)), entropy, error)

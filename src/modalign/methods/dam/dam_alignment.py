@@ -223,7 +223,7 @@ class DAMAlignment(nn.Module):
         if not wanted:
             return mixed, prompted.new_zeros(())
         compared = mixed if self.loss_on == "mixed" else aligned
-        return mixed, 1 - (frozen * unit(compared)).sum() / len(frozen)
+        return mixed, 1 - (frozen * unit(compared)).sum() / frozen.shape[0]
 
     def _residuals(
         self, images: Tensor, texts: Tensor, image_set: Tensor | None, text_set: Tensor | None
@@ -232,7 +232,7 @@ class DAMAlignment(nn.Module):
         mu = factors[0], factors[1]
         width = images.shape[1]
         if self.cross_modal == "pairwise":
-            rows = self.image_rows or len(images), self.text_rows or len(texts)
+            rows = self.image_rows or images.shape[0], self.text_rows or texts.shape[0]
             lam = ridge_strength(ridges[0], rows[0], width), ridge_strength(ridges[1], rows[1], width)
             return pairwise_residuals(images, texts, lam, mu)
         image_set = images[:, None] if image_set is None else unit(real(image_set, "image_set"))

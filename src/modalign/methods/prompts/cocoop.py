@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from modalign.encoders.towers.opened import Sentences
+from modalign.linalg.inputs import traced
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.parameters import Count
 from modalign.methods.contract.prompting import LOOKED_AT, START, PromptLearner, PromptMethod
@@ -85,7 +86,12 @@ class ConditionalLearner(PromptLearner):
     def scores(self, pixels: Tensor, classes: None) -> Tensor:
         """(B, K) scaled cosines, every image with the class texts of its own prompts."""
         images = self._frozen(pixels)
-        texts = unit(self.read(self.sentences, self._contexts(images)).pooled.to(images.dtype))
+        contexts = self._contexts(images)
+        if traced():
+            texts = self.towers.text.unpacked(self.sentences, contexts[0])
+        else:
+            texts = self.read(self.sentences, contexts).pooled
+        texts = unit(texts.to(images.dtype))
         return self.towers.logit_scale * torch.einsum("bd,bkd->bk", images, texts)
 
     @torch.no_grad()
