@@ -21,23 +21,27 @@ from modalign.methods.contract.parameters import format_annotation, parameters
 
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDER, NOTES = DOCS / "methods", DOCS / "notes"
+ELSEWHERE = re.compile(r"\s*Equations:\s+:mod:`[^`]+`\.")  # of docstrings; a page has the equations itself
 ENTRY = re.compile(r"^(\S.*)\n((?:[ \t]+.*\n?|\n(?=[ \t]))*)", flags=re.MULTILINE)
 
 
 def page(name: str) -> str:
-    """The page of one method: its docstring, a table of its hyper-parameters, how to call it, and its notes.
+    """The page of one method: its docstring, a table of its hyper-parameters, its equations and its notes.
 
-    ``docs/notes/NAME.md`` has what is not needed to use the method: differences from the paper, published and measured
-    results.
+    Equations are in the docstring of the class or, for long ones, of its module. ``docs/notes/NAME.md`` has what is not
+    needed to use the method: differences from the paper, published and measured results.
     """
     cls = method_class(name)
     doc = inspect.getdoc(cls) or ""
     sections = re.split(r"^(\w[\w ]*)\n-{3,}\n", doc, flags=re.MULTILINE)
-    parts = [f"# {cls.title}", f"*{cls.paper}*", markdown(sections[0]).strip()]
+    parts = [f"# {cls.title}", f"*{cls.paper}*", markdown(ELSEWHERE.sub("", sections[0])).strip()]
     uses = requirements(described(cls))
     needs = [f"labels: {uses['labels']}", f"class text: {uses['text']}"]
     home = "ma" if cls.__name__ in modalign.__all__ else cls.__module__
     parts.append(f"`{home}.{cls.__name__}` · `--method {name}` · {' · '.join(needs)}")
+    equations = (inspect.getdoc(inspect.getmodule(cls)) or "").partition("\n\n")[2]
+    if equations:
+        parts += ["## Equations", markdown(equations).strip()]
     rows = [
         f"| `{p.name}` | {format_annotation(p.annotation).replace('|', '/')} | `{p.default!r}` | {_cell(p.meaning)} |"
         for p in parameters(cls)

@@ -1,4 +1,15 @@
-"""The cross-modal linear probe: trained on images and prompts, initialized with the class texts."""
+r"""The cross-modal linear probe: trained on images and prompts, initialized with the class texts.
+
+With unit images :math:`\hat x` and unit prompts :math:`\hat t` in one space
+
+.. math:: \min_W \; \tfrac12 \Bigl[ \operatorname{mean}_i \mathrm{CE}\bigl(100\, W \hat x_i, y_i\bigr)
+          + \operatorname{mean}_j \mathrm{CE}\bigl(100\, W \hat t_j, c_j\bigr) \Bigr],
+          \qquad W_0 = \text{class texts}
+
+by AdamW over batches of which one half is images and the other prompts. Then WiSE-FT interpolates the weights,
+:math:`W = (1 - r)\, W_0 + r\, W_{\mathrm{learned}}`. Without text the weights start at the class means and only
+images are samples.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +38,8 @@ DEFAULTS = (1e-4, 0.01, 0.5)  # of the three, where there is nothing to choose t
 class CrossModalProbe(VectorMethod):
     r"""Linear classifier trained on images and prompts.
 
-    With unit images :math:`\hat x` and unit prompts :math:`\hat t` in one space
-
-    .. math:: \min_W \; \tfrac12 \Bigl[ \operatorname{mean}_i \mathrm{CE}\bigl(100\, W \hat x_i, y_i\bigr)
-              + \operatorname{mean}_j \mathrm{CE}\bigl(100\, W \hat t_j, c_j\bigr) \Bigr],
-              \qquad W_0 = \text{class texts}
-
-    by AdamW over batches of which one half is images and the other prompts. Then WiSE-FT interpolates the weights,
-    :math:`W = (1 - r)\, W_0 + r\, W_{\mathrm{learned}}`. Without text the weights start at the class means and only
-    images are samples.
+    Logistic regression initialized with the class texts, whose weights are then interpolated with the initial ones
+    (WiSE-FT). Equations: :mod:`modalign.methods.baselines.cross_modal_probe`.
 
     Parameters
     ----------
@@ -43,15 +47,12 @@ class CrossModalProbe(VectorMethod):
         Optimizer steps of each candidate.
     batch_size : int, default=8
         Samples per step; the larger half is images.
-    learning_rate : float or "auto", default="auto"
-        Peak learning rate; ``"auto"`` selects it on validation images.
-    weight_decay : float or "auto", default="auto"
-        Decoupled weight decay; ``"auto"`` selects it on validation images.
+    learning_rate, weight_decay : float or "auto", default="auto"
+        Peak learning rate and decoupled weight decay; ``"auto"`` selects them on validation images.
     warmup_steps : int, default=50
         Steps of linear warmup; then a half cosine to zero.
     probe_weight : float or "auto", default="auto"
-        r: 0 is zero-shot, 1 the trained probe; ``"auto"`` selects it on validation
-        images.
+        r: 0 is zero-shot, 1 the trained probe; ``"auto"`` selects it on validation images.
     stop : int or None, default=None
         Step after which training ends, on the schedule of `steps`. None is the best on validation images, or the last.
     n_evaluations : int, default=24

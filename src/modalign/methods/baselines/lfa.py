@@ -1,4 +1,20 @@
-"""LFA: an orthogonal map from images to class texts, refined with a ranking loss."""
+r"""LFA: an orthogonal map from images to class texts, refined with a ranking loss.
+
+With unit images X (n, d), unit class texts T (C, d) and one-hot labels P (n, C),
+
+.. math::
+    W_{\mathrm{op}} &= \arg\min_{W^\top W = I} \lVert X W - P T \rVert_F = U V^\top,
+        \quad U \Sigma V^\top = X^\top P T \\
+    W_\beta &= W_{\mathrm{op}} - \beta (W_{\mathrm{op}} - I) \\
+    L &= \frac1n \sum_i \frac1k \sum_{c \in \mathcal{N}_k(i)} \max\bigl(0,\;
+        d_{i y_i} - d_{ic} + (1 - t_{y_i}^\top t_c) / s \bigr),
+        \quad d_{ic} = \Bigl\lVert \tfrac{W^\top x_i}{\lVert W^\top x_i \rVert} - t_c \Bigr\rVert_2
+
+:math:`\mathcal{N}_k(i)` are the k nearest class texts other than the true one. W starts at :math:`W_\beta` and
+minimizes L by AdamW, with noise on the images. Scores are cosines of :math:`W^\top x` and T. By default, β and the
+number of steps are chosen on validation images or by cross-validation. Without text, class means replace it;
+without labels, P is estimated by transport.
+"""
 
 from __future__ import annotations
 
@@ -32,20 +48,8 @@ CAREFUL_BETA = BETAS[23]  # taken where nothing can be held out
 class LFA(VectorMethod):
     r"""Linear feature alignment: a Procrustes map from images to class texts, refined with a ranking loss.
 
-    With unit images X (n, d), unit class texts T (C, d) and one-hot labels P (n, C),
-
-    .. math::
-        W_{\mathrm{op}} &= \arg\min_{W^\top W = I} \lVert X W - P T \rVert_F = U V^\top,
-            \quad U \Sigma V^\top = X^\top P T \\
-        W_\beta &= W_{\mathrm{op}} - \beta (W_{\mathrm{op}} - I) \\
-        L &= \frac1n \sum_i \frac1k \sum_{c \in \mathcal{N}_k(i)} \max\bigl(0,\;
-            d_{i y_i} - d_{ic} + (1 - t_{y_i}^\top t_c) / s \bigr),
-            \quad d_{ic} = \Bigl\lVert \tfrac{W^\top x_i}{\lVert W^\top x_i \rVert} - t_c \Bigr\rVert_2
-
-    :math:`\mathcal{N}_k(i)` are the k nearest class texts other than the true one. W starts at :math:`W_\beta` and
-    minimizes L by AdamW, with noise on the images. Scores are cosines of :math:`W^\top x` and T. By default, β and the
-    number of steps are chosen on validation images or by cross-validation. Without text, class means replace it;
-    without labels, P is estimated by transport.
+    Scores are cosines of mapped images and class texts. Without text, class means replace it; without labels, these are
+    estimated by transport. Equations: :mod:`modalign.methods.baselines.lfa`.
 
     Parameters
     ----------
@@ -53,32 +57,22 @@ class LFA(VectorMethod):
         β: 0 starts at the isometry, 1 at zero-shot, ``"auto"`` selects it.
     steps : int or None, default=None
         Refinement steps; 0 is the closed form, None selects them.
-    max_steps : int, default=200
-        Largest number of steps to select, and the length of the cosine unless `steps` is larger.
-    patience : int, default=2
-        Evaluations without a gain after which the refinement stops, with text.
+    max_steps, patience : int, default=200 and 2
+        Largest number of steps to select, and evaluations without a gain after which the refinement stops.
     batch_size : int, default=1024
         Images per step.
-    learning_rate, min_learning_rate : float, default=5e-4 and 1e-7
-        First and last learning rate of the cosine.
-    weight_decay : float, default=5e-4
-        Decoupled weight decay of W.
-    n_hard_negatives : int, default=3
-        k, competing class texts per image.
-    margin_scale : float, default=4.0
-        s; a smaller value gives larger margins.
-    noise : float, default=0.035
-        Standard deviation of Gaussian noise on the image features in training.
-    dropout : float, default=0.05
-        Share of the image features set to zero in training.
+    learning_rate, min_learning_rate, weight_decay : float, default=5e-4, 1e-7 and 5e-4
+        First and last learning rate of the cosine, and decoupled weight decay of W.
+    n_hard_negatives, margin_scale : int and float, default=3 and 4.0
+        k, competing class texts per image, and s; a smaller s gives larger margins.
+    noise, dropout : float, default=0.035 and 0.05
+        Standard deviation of Gaussian noise on the image features, and share of them set to zero, in training.
     n_evaluations : int, default=12
         Evaluations on held-out images during the refinement.
     criterion : {"log-loss", "accuracy"}, default="log-loss"
         What is compared on held-out images; the other decides ties.
-    iterations : int, default=5
-        Maximum number of updates of P and W without labels.
-    epsilon : float, default=0.01
-        Strength of the entropy of P without labels, in units of a cosine.
+    iterations, epsilon : int and float, default=5 and 0.01
+        Without labels: maximum number of updates of P and W, and strength of the entropy of P in units of a cosine.
     rho : float or None, default=None
         KL penalty of equal class sizes without labels; None is a constraint.
     logit_scale : float or None, default=None
@@ -88,21 +82,16 @@ class LFA(VectorMethod):
 
     Attributes
     ----------
-    weight_ : Tensor of shape (d, d)
-        W.
-    prototypes_ : Tensor of shape (C, d)
-        Unit class texts.
-    identity_weight_ : float
-        β as used.
-    steps_ : int
-        Number of steps as used.
+    weight_, prototypes_ : Tensor of shape (d, d) and (C, d)
+        W, and unit class texts.
+    identity_weight_, steps_ : float and int
+        Values used.
     losses_ : Tensor of shape (n_steps,)
         Loss of every refinement step.
     transduction_ : ndarray of shape (n,)
         Class of each fitted image, if there were no labels.
     diagnosis_ : dict
-        Selected values, distance of W from the identity and from orthogonality; with validation images the accuracy
-        there, of zero-shot, of the isometry and without refinement.
+        Selected values, distances of W from the identity and from orthogonality, and validation accuracies.
 
     References
     ----------

@@ -1,4 +1,20 @@
-"""TransCLIP: transductive classification by a Gaussian mixture with a text prior."""
+r"""TransCLIP: transductive classification by a Gaussian mixture with a text prior.
+
+With unit images :math:`f_i`, assignments :math:`z_i` on the simplex (one-hot for the labeled images S, free for the
+unlabeled Q) and zero-shot softmax :math:`\hat y_i`, the objective in z, μ and the shared diagonal Σ is
+
+.. math::
+    L = -\tfrac{1}{\tau} \sum_{i \in Q} z_i^\top \log p_i
+        - \gamma \tfrac{|Q|}{|S|} \sum_{i \in S} z_i^\top \log p_i
+        - \tfrac{1}{2k} \sum_{i, j} w_{ij}\, z_i^\top z_j
+        + \sum_{i \in Q} \bigl( z_i^\top \log z_i - \lambda\, z_i^\top \log \hat y_i \bigr),
+    \qquad p_{ik} = \mathcal{N}(f_i;\, \mu_k, \Sigma)
+
+with τ = 50 and, for the k nearest other images j of each image i, :math:`w_{ij} = \max(0, f_i^\top f_j)`. New
+images are classified without the neighbor term. Without text, class means replace it.
+
+Cost: O((|Q| + |S|)² d) for the neighbors, then O(|Q| C (d + k)) per iteration.
+"""
 
 from __future__ import annotations
 
@@ -27,20 +43,8 @@ ZERO_SHOT_WEIGHT, FEW_SHOT_WEIGHT = 1.0, 0.5
 class TransCLIP(VectorMethod):
     r"""Transductive classifier: a Gaussian mixture with text and neighbor terms assigns all unlabeled images jointly.
 
-    With unit images :math:`f_i`, assignments :math:`z_i` on the simplex (one-hot for the labeled images S, free for the
-    unlabeled Q) and zero-shot softmax :math:`\hat y_i`, the objective in z, μ and the shared diagonal Σ is
-
-    .. math::
-        L = -\tfrac{1}{\tau} \sum_{i \in Q} z_i^\top \log p_i
-            - \gamma \tfrac{|Q|}{|S|} \sum_{i \in S} z_i^\top \log p_i
-            - \tfrac{1}{2k} \sum_{i, j} w_{ij}\, z_i^\top z_j
-            + \sum_{i \in Q} \bigl( z_i^\top \log z_i - \lambda\, z_i^\top \log \hat y_i \bigr),
-        \qquad p_{ik} = \mathcal{N}(f_i;\, \mu_k, \Sigma)
-
-    with τ = 50 and, for the k nearest other images j of each image i, :math:`w_{ij} = \max(0, f_i^\top f_j)`. New
-    images are classified without the neighbor term. Without text, class means replace it.
-
-    Cost: O((|Q| + |S|)² d) for the neighbors, then O(|Q| C (d + k)) per iteration.
+    New images are classified without the neighbor term. Without text, class means replace it.
+    Equations: :mod:`modalign.methods.baselines.transclip`.
 
     Parameters
     ----------

@@ -1,4 +1,15 @@
-"""CMM: a learned linear map of the images, trained jointly with the class texts."""
+r"""CMM: a learned linear map of the images, trained jointly with the class texts.
+
+.. math::
+    f &= \hat x (W + I), \quad
+    s^{\mathrm{CMM}}_c = \cos(f, T_c), \quad s^{\mathrm{CLIP}}_c = \hat x^\top t_c && (6, 7) \\
+    d^+ &= 1 - s^{\mathrm{CMM}}_y, \quad d^- = \min_{c \ne y} 1 - s^{\mathrm{CMM}}_c && (9\text{–}11) \\
+    s &= s^{\mathrm{CMM}} + \beta\, s^{\mathrm{CLIP}}, \quad
+    L = \mathrm{CE}(\tau^{-1} s, y) + \max(0,\; d^+ - d^- + m) && (12\text{–}16)
+
+:math:`\hat x` are unit image features of width d, t (C, d) the unit class texts; T starts at t. By default, the
+number of steps and β are chosen on validation images or by cross-validation, with zero-shot among the candidates.
+"""
 
 from __future__ import annotations
 
@@ -49,18 +60,9 @@ NOTHING = SelectionSplits((), "nothing")
 class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     r"""Cross-modal mapping classifier.
 
-    Learns a linear map W of the image features and adapts the class text features T at the same time, so that images
-    and texts of the same class align. Predictions add the cosine similarity of zero-shot CLIP.
-
-    .. math::
-        f &= \hat x (W + I), \quad
-        s^{\mathrm{CMM}}_c = \cos(f, T_c), \quad s^{\mathrm{CLIP}}_c = \hat x^\top t_c && (6, 7) \\
-        d^+ &= 1 - s^{\mathrm{CMM}}_y, \quad d^- = \min_{c \ne y} 1 - s^{\mathrm{CMM}}_c && (9\text{–}11) \\
-        s &= s^{\mathrm{CMM}} + \beta\, s^{\mathrm{CLIP}}, \quad
-        L = \mathrm{CE}(\tau^{-1} s, y) + \max(0,\; d^+ - d^- + m) && (12\text{–}16)
-
-    :math:`\hat x` are unit image features of width d, t (C, d) the unit class texts; T starts at t. By default, the
-    number of steps and β are chosen on validation images or by cross-validation, with zero-shot among the candidates.
+    Learns a linear map W of the image features and adapts the class text features at the same time, so that images and
+    texts of the same class align. Predictions add the cosine similarity of zero-shot CLIP. Equations:
+    :mod:`modalign.methods.cmm.cmm`.
 
     Parameters
     ----------
@@ -72,29 +74,20 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         Largest number of steps to select; evaluations without a gain after which the search stops.
     map : bool, default=True
         Whether W is trained. If False, only the texts are.
-    batch_size : int or None, default=None
-        Images per step. None is 32; 8 in ``"paper"``.
-    learning_rate : float or None, default=None
-        Peak learning rate of AdamW. None is 3e-4; 1e-4 in ``"paper"``.
+    batch_size, learning_rate : int and float or None, default=None
+        Images per step and peak learning rate of AdamW. None is 32 and 3e-4; 8 and 1e-4 in ``"paper"``.
     min_learning_rate : float or None, default=None
         Final learning rate of the cosine. None keeps it constant; 1e-5 in ``"paper"``.
-    warmup_steps : int, default=50
-        Steps of linear warmup.
-    weight_decay : float, default=0.01
-        Decoupled weight decay of W and T.
+    warmup_steps, weight_decay : int and float, default=50 and 0.01
+        Steps of linear warmup, and decoupled weight decay of W and T.
     init : {"linear", "kaiming", "zero"} or None, default=None
-        Initial W: uniform of variance 1/(3d), normal of variance 2/d, or zero, which is exactly zero-shot. None is
-        ``"zero"``; ``"linear"`` in ``"paper"``.
+        Initial W: variance 1/(3d), 2/d, or 0 (zero-shot). None is ``"zero"``; ``"linear"`` in ``"paper"``.
     layers : int, default=1
         Residual linear layers, with ReLU between them.
-    margin : float, default=1.0
-        m of the triplet loss.
-    triplet_weight : float, default=1.0
-        Weight of the triplet loss; 0 omits it.
-    training_zero_shot_weight : float, default=1.0
-        β in training, and in prediction with ``"paper"`` without validation images.
-    zero_shot_weight : float or "auto", default="auto"
-        β in prediction: 0 ignores zero-shot, 1 adds both scores equally, ``"auto"`` selects it.
+    margin, triplet_weight : float, default=1.0
+        m and weight of the triplet loss; a weight of 0 omits it.
+    training_zero_shot_weight, zero_shot_weight : float or "auto", default=1.0 and "auto"
+        β in training and in prediction: 0 ignores zero-shot, 1 adds both scores equally, ``"auto"`` selects it.
     min_zero_shot_weight, max_zero_shot_weight : float or None, default=None
         Range of β to select from, in steps of 0.1. None is 1.0 to 2.0; 0.1 to 1.0 in ``"paper"``.
     criterion : {"log-loss", "accuracy"} or None, default=None
@@ -106,10 +99,8 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
 
     Attributes
     ----------
-    prototypes_ : Tensor of shape (C, d)
-        T, unit rows.
-    text_ : Tensor of shape (C, d)
-        t, the unit class texts as passed to `fit`.
+    prototypes_, text_ : Tensor of shape (C, d)
+        T and t, unit rows; t are the class texts as passed to `fit`.
     weights_ : Tensor of shape (n_layers, d, d)
         W of each layer.
     steps_, zero_shot_weight_, init_, layers_, logit_scale_ : object
@@ -117,8 +108,7 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     step_curve_, fusion_curve_ : dict
         Accuracy and log-likelihood on held-out images by number of steps, and by β; empty if nothing was selected.
     diagnosis_ : dict
-        Selected step and β, modality gap before and after, how far images and texts moved, and, with validation
-        images, the accuracy there with and without each component.
+        Selected values, modality gap before and after, and validation accuracy with and without each component.
 
     Examples
     --------

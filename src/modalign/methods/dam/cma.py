@@ -1,4 +1,20 @@
-"""CMA: DAM's cross-modal alignment added to zero-shot scores, as published and with sets instead of pairs."""
+r"""CMA: DAM's cross-modal alignment added to zero-shot scores, as published and with sets instead of pairs.
+
+With image f_A, class text f_D and λ > 0 the paper fits one ridge map per pair and direction,
+
+.. math::
+    W_{IT} &= f_D f_A^\top (f_A f_A^\top + \lambda I)^{-1}, \quad
+    W_{TI} = f_A f_D^\top (f_D f_D^\top + \lambda I)^{-1} && (7\text{–}9) \\
+    d_{\mathrm{CMA}} &= \delta\bigl(\omega [-\alpha \lVert f_D - \mu W_{IT} f_A \rVert^2
+        - (1 - \alpha) \lVert f_A - \mu W_{TI} f_D \rVert^2 ]\bigr) && (10) \\
+    d &= \beta \cos(f_A, f_D) + (1 - \beta)\, d_{\mathrm{CMA}} && (11)
+
+with δ the log-softmax over the classes. Scores are `logit_scale` · d. On unit vectors the published form is the
+same for every class, so that the decision is that of zero-shot; ``form="sets"`` fits the maps to all prompts of a
+class instead.
+
+Cost: ``"pairwise"`` O(n C) beside zero-shot; ``"sets"`` O(C K² d) to fit and O(n C K d) to score.
+"""
 
 from __future__ import annotations
 
@@ -27,20 +43,8 @@ SAMPLE = 2048  # fitted images that the diagnosis looks at
 class CMA(VectorMethod):
     r"""Cross-modal alignment term of DAM without its prompts: ridge residuals added to the cosine.
 
-    With image f_A, class text f_D and λ > 0 the paper fits one ridge map per pair and direction,
-
-    .. math::
-        W_{IT} &= f_D f_A^\top (f_A f_A^\top + \lambda I)^{-1}, \quad
-        W_{TI} = f_A f_D^\top (f_D f_D^\top + \lambda I)^{-1} && (7\text{–}9) \\
-        d_{\mathrm{CMA}} &= \delta\bigl(\omega [-\alpha \lVert f_D - \mu W_{IT} f_A \rVert^2
-            - (1 - \alpha) \lVert f_A - \mu W_{TI} f_D \rVert^2 ]\bigr) && (10) \\
-        d &= \beta \cos(f_A, f_D) + (1 - \beta)\, d_{\mathrm{CMA}} && (11)
-
-    with δ the log-softmax over the classes. Scores are `logit_scale` · d. On unit vectors the published form is the
-    same for every class, so that the decision is that of zero-shot; ``form="sets"`` fits the maps to all prompts of a
-    class instead.
-
-    Cost: ``"pairwise"`` O(n C) beside zero-shot; ``"sets"`` O(C K² d) to fit and O(n C K d) to score.
+    On unit vectors the published, pairwise form is constant over the classes and does not change decisions;
+    ``form="sets"`` fits the ridge maps to all prompts of a class. Equations: :mod:`modalign.methods.dam.cma`.
 
     Parameters
     ----------

@@ -1,4 +1,20 @@
-"""DAM: hierarchical prompts in both towers, aligned with the frozen features by closed-form ridge regression."""
+r"""DAM: hierarchical prompts in both towers, aligned with the frozen features by closed-form ridge regression.
+
+Prompts as in HPT (:mod:`modalign.methods.dam.hpt`) are trained. Features are computed with the prompts and without:
+class texts :math:`f_R` and :math:`f_D`, images :math:`f_I` and, of a second random view, :math:`f_A`, all of unit
+length. Same-modal alignment (SMA) fits one ridge map per feature,
+
+.. math::
+    W_T &= \arg\min \lVert W f_R - f_D \rVert^2 + \lambda \lVert W \rVert^2 && (1) \\
+    \hat f_D &= \bigl(\rho I + (1 - \rho) W_T\bigr) f_R = \rho f_R + (1 - \rho)\, \kappa f_D, \quad
+        \kappa = \frac{\lVert f_R \rVert^2}{\lVert f_R \rVert^2 + \lambda} && (2\text{–}5) \\
+    L_{\mathrm{SMA}} &= 2 - \cos(f_D, \hat f_D) - \cos(f_A, \hat f_A) && (6)
+
+and the same for images. Cross-modal alignment (CMA) adds residuals of ridge maps between image and text to the
+cosine (equations 7 to 11 in :class:`~modalign.methods.dam.cma.CMA`). The logits are 100 d, and the loss is
+
+.. math:: L = L_{\mathrm{CE}} + \nu L_{\mathrm{SMA}} \qquad (13)
+"""
 
 from __future__ import annotations
 
@@ -32,20 +48,8 @@ if TYPE_CHECKING:
 class DAM(PromptMethod):
     r"""Dual alignment: prompts in both towers of CLIP, aligned with the frozen features in closed form.
 
-    Prompts as in HPT (:mod:`modalign.methods.dam.hpt`) are trained. Features are computed with the prompts and without:
-    class texts :math:`f_R` and :math:`f_D`, images :math:`f_I` and, of a second random view, :math:`f_A`, all of unit
-    length. Same-modal alignment (SMA) fits one ridge map per feature,
-
-    .. math::
-        W_T &= \arg\min \lVert W f_R - f_D \rVert^2 + \lambda \lVert W \rVert^2 && (1) \\
-        \hat f_D &= \bigl(\rho I + (1 - \rho) W_T\bigr) f_R = \rho f_R + (1 - \rho)\, \kappa f_D, \quad
-            \kappa = \frac{\lVert f_R \rVert^2}{\lVert f_R \rVert^2 + \lambda} && (2\text{–}5) \\
-        L_{\mathrm{SMA}} &= 2 - \cos(f_D, \hat f_D) - \cos(f_A, \hat f_A) && (6)
-
-    and the same for images. Cross-modal alignment (CMA) adds residuals of ridge maps between image and text to the
-    cosine (equations 7 to 11 in :class:`~modalign.methods.dam.cma.CMA`). The logits are 100 d, and the loss is
-
-    .. math:: L = L_{\mathrm{CE}} + \nu L_{\mathrm{SMA}} \qquad (13)
+    Prompts as in HPT (:mod:`modalign.methods.dam.hpt`) with a same-modal alignment loss (SMA), and residuals of ridge
+    maps between image and text in the score (CMA). Equations: :mod:`modalign.methods.dam.dam`.
 
     Parameters
     ----------
@@ -58,8 +62,7 @@ class DAM(PromptMethod):
     global_prompts : int, default=2
         Prompts in every layer of the text tower that all classes share.
     instance_prompts : int, default=5
-        Prompts from the first descriptions of each class; fewer if no class has as many. Without descriptions they
-        come from the templates, and a warning is issued.
+        Prompts from the first descriptions of each class, or with a warning from the templates.
     sma : {"both", "text", "image", "none"}, default="both"
         Modalities that are aligned.
     cma : {"pairwise", "sets", "none"}, default="pairwise"
@@ -67,8 +70,7 @@ class DAM(PromptMethod):
     text_map : {"own", "shared"}, default="own"
         One map per class in SMA, or one for all classes by ridge regression.
     aligned_weight : float or None, default=None
-        m, weight of the aligned features; None is that of the preset, 0.1 in
-        ``"official_code"``.
+        m, weight of the aligned features; None is that of the preset, 0.1 in ``"official_code"``.
     loss_weight : float, default=8.0
         ν.
     frozen_terms : bool, default=False

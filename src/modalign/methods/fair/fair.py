@@ -1,4 +1,21 @@
-"""FAIR: self-training on unlabeled images, with pseudo-labels from the crops most similar to the image."""
+r"""FAIR: self-training on unlabeled images, with pseudo-labels from the crops most similar to the image.
+
+Of every image x, N squares p_i of side λ min(H, W), λ ~ U(α, β), are cropped. With f the projected features of the
+current image tower and f^C its [CLS] token before the projection,
+
+.. math::
+    \tilde w_i &= \cos(f^C, f^C_i) / \textstyle\sum_l \cos(f^C, f^C_l) && (12) \\
+    \psi_y &= \textstyle\sum_{i \in I_k} \tilde w_i \cos(f_i, Z_y), \quad
+    \hat y = \arg\max_y \psi_y && (13, 14) \\
+    \gamma &= S_1 |S_1 - S_2| && (16) \\
+    \mathcal L &= \mathrm{E}\bigl[-\gamma \log p_{\hat y}(A(x))\bigr]
+    - \tfrac1K \textstyle\sum_j \log \bar p_j && (17)
+
+I_k are the k crops of largest weight, S₁ and S₂ the two largest scores, p = softmax(s cos(f(A(x)), Z)) the
+prediction for a strong view A(x), and p̄ its moving average. No gradient flows through ŷ and γ. Trained are the
+layer norms of the image tower and the class embeddings Z, which start as the mean direction of the prompts. New
+images are compared with Z as a whole. The last epoch is the result.
+"""
 
 from __future__ import annotations
 
@@ -27,21 +44,9 @@ if TYPE_CHECKING:
 class FAIR(SelfTrained):
     r"""Self-training of the image encoder with pseudo-labels from crops; needs class names and no labels.
 
-    Of every image x, N squares p_i of side λ min(H, W), λ ~ U(α, β), are cropped. With f the projected features of the
-    current image tower and f^C its [CLS] token before the projection,
-
-    .. math::
-        \tilde w_i &= \cos(f^C, f^C_i) / \textstyle\sum_l \cos(f^C, f^C_l) && (12) \\
-        \psi_y &= \textstyle\sum_{i \in I_k} \tilde w_i \cos(f_i, Z_y), \quad
-        \hat y = \arg\max_y \psi_y && (13, 14) \\
-        \gamma &= S_1 |S_1 - S_2| && (16) \\
-        \mathcal L &= \mathrm{E}\bigl[-\gamma \log p_{\hat y}(A(x))\bigr]
-        - \tfrac1K \textstyle\sum_j \log \bar p_j && (17)
-
-    I_k are the k crops of largest weight, S₁ and S₂ the two largest scores, p = softmax(s cos(f(A(x)), Z)) the
-    prediction for a strong view A(x), and p̄ its moving average. No gradient flows through ŷ and γ. Trained are the
-    layer norms of the image tower and the class embeddings Z, which start as the mean direction of the prompts. New
-    images are compared with Z as a whole. The last epoch is the result.
+    Trains the layer norms of the image tower and class embeddings Z, initially the mean directions of the prompts, on
+    pseudo-labels from the crops most similar to the image. New images are compared with Z without crops. Equations:
+    :mod:`modalign.methods.fair.fair`.
 
     Parameters
     ----------
@@ -69,8 +74,7 @@ class FAIR(SelfTrained):
     fairness_weight : float, default=1.0
         Weight of the fairness term.
     class_prior : {"uniform", "estimate"}, default="uniform"
-        q in the fairness term −Σ q_j log p̄_j: 1/K as published, or the mean zero-shot probabilities, for imbalanced
-        classes.
+        q in the fairness term −Σ q_j log p̄_j: 1/K as published, or the mean zero-shot probabilities.
     momentum : float or None, default=None
         Momentum of p̄; None is 0 below 512 classes and 0.5 above.
     refresh : int, default=1
@@ -88,10 +92,6 @@ class FAIR(SelfTrained):
         Per epoch: the share of pseudo-labels that ``changed``, ``agreement`` of the crops, ``divergence`` of the
         pseudo-labels from uniform in nats, mean ``gamma`` and both loss terms; ``warning`` if the pseudo-labels
         collapsed.
-
-    See Also
-    --------
-    FAIRVectors : The same idea on fixed features, without a GPU.
 
     Examples
     --------

@@ -1,4 +1,17 @@
-"""FAIR on cached features: only the class embeddings are trained."""
+r"""FAIR on cached features: only the class embeddings are trained.
+
+Variant of FAIR for a frozen encoder. With the features f of an image, f_i of its N crops (``tokens`` of
+:class:`~modalign.core.features.Features`) and class embeddings Z, initially the mean directions of the prompts,
+
+.. math::
+    w_i &= f^\top f_i / \textstyle\sum_l f^\top f_l, \quad
+    \psi_y = \textstyle\sum_{i \in I_k} w_i f_i^\top Z_y, \quad \hat y = \arg\max_y \psi_y \\
+    \mathcal L &= \mathrm{E}\bigl[-\gamma \log p_{\hat y}(f_r)\bigr]
+    - \textstyle\sum_j q_j \log \bar p_j, \quad p(f_r) = \mathrm{softmax}(s f_r^\top Z)
+
+with γ as in :class:`~modalign.methods.fair.fair.FAIR` and r one of the N crops, drawn in every step. Without crops,
+the image is the only crop.
+"""
 
 from __future__ import annotations
 
@@ -37,17 +50,9 @@ from modalign.methods.fair.fair_score import (
 class FAIRVectors(VectorMethod):
     r"""Self-training of class embeddings on fixed features, without labels and without a GPU.
 
-    Variant of FAIR for a frozen encoder. With the features f of an image, f_i of its N crops (``tokens`` of
-    :class:`~modalign.core.features.Features`) and class embeddings Z, initially the mean directions of the prompts,
-
-    .. math::
-        w_i &= f^\top f_i / \textstyle\sum_l f^\top f_l, \quad
-        \psi_y = \textstyle\sum_{i \in I_k} w_i f_i^\top Z_y, \quad \hat y = \arg\max_y \psi_y \\
-        \mathcal L &= \mathrm{E}\bigl[-\gamma \log p_{\hat y}(f_r)\bigr]
-        - \textstyle\sum_j q_j \log \bar p_j, \quad p(f_r) = \mathrm{softmax}(s f_r^\top Z)
-
-    with γ as in :class:`~modalign.methods.fair.fair.FAIR` and r one of the N crops, drawn in every step. Without crops,
-    the image is the only crop.
+    Variant of FAIR for a frozen encoder, on the features of an image and of its crops (``tokens`` of
+    :class:`~modalign.core.features.Features`); without crops, the image is the only crop. Equations:
+    :mod:`modalign.methods.fair.fair_vectors`.
 
     Parameters
     ----------

@@ -1,4 +1,17 @@
-"""GPUA: an orthogonal map from vision-only features to the language space, learned without labels."""
+r"""GPUA: an orthogonal map from vision-only features to the language space, learned without labels.
+
+.. math::
+    P^{(0)} &= \mathrm{softmax}(s X Y^\top) \\
+    R &= (1 - \lambda) Z C^\top + \lambda X Y^\top, \quad
+    C_k = \textstyle\sum_i P_{ik} Z_i / \sum_i P_{ik} && (12) \\
+    P &= \arg\max_{P 1 = 1/n,\; P^\top 1 = c} \langle P, R \rangle + \epsilon H(P) && (10) \\
+    W_0 &= U V^\top, \quad U \Sigma V^\top = Z^\top P Y && (14) \\
+    W &= \arg\min \mathcal{L}_{\mathrm{THS}}(W), \; W^\top W = I && (15, 16)
+
+Z (n, d_v) are the features passed as `X`, X (n, d_t) those passed as `clip_features`, Y (K, d_t) the class texts;
+rows have unit length. Without `clip_features`, Z is also X. CLIP features that are also columns of Z are detected.
+The default is a variant of Algorithm 1 for imbalanced and absent classes; see ``docs/notes/gpua.md`` for its equations.
+"""
 
 from __future__ import annotations
 
@@ -36,95 +49,55 @@ SAMPLE, SAMPLE_A_CLASS = 20_000, 30  # images that classes are estimated from: a
 class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     r"""Geometry-preserving unsupervised alignment of vision-only features with class text.
 
-    Assigns classes to all images at once by optimal transport, then learns a map from the visual space to the class
-    texts for new images. Labels are not used; without text, means of labeled images replace it.
-
-    .. math::
-        P^{(0)} &= \mathrm{softmax}(s X Y^\top) \\
-        R &= (1 - \lambda) Z C^\top + \lambda X Y^\top, \quad
-        C_k = \textstyle\sum_i P_{ik} Z_i / \sum_i P_{ik} && (12) \\
-        P &= \arg\max_{P 1 = 1/n,\; P^\top 1 = c} \langle P, R \rangle + \epsilon H(P) && (10) \\
-        W_0 &= U V^\top, \quad U \Sigma V^\top = Z^\top P Y && (14) \\
-        W &= \arg\min \mathcal{L}_{\mathrm{THS}}(W), \; W^\top W = I && (15, 16)
-
-    Z (n, d_v) are the features passed as `X`, X (n, d_t) those passed as `clip_features`, Y (K, d_t) the class texts;
-    rows have unit length. Without `clip_features`, Z is also X. CLIP features that are also columns of Z are detected.
-    The default is a variant of Algorithm 1 for imbalanced and absent classes; see the user guide for its equations.
+    Assigns classes to all images at once by optimal transport, then learns an orthogonal map from the visual space to
+    the class texts for new images. Labels are not used; without text, means of labeled images replace it. The
+    default is a variant for imbalanced and absent classes. Equations: :mod:`modalign.methods.gpua.gpua`.
 
     Parameters
     ----------
     semantic_weight : float, default=0.9
         λ, weight of the CLIP features in the affinity R; 0 uses the visual features only.
-    epsilon : float, default=0.01
-        ε, strength of the entropy, in units of a cosine.
+    epsilon, tolerance : float, default=0.01 and 1e-6
+        ε, strength of the entropy in units of a cosine; and marginal error of the transport, relative to its mass.
     class_prior : {"auto", "uniform", "estimate"} or array of shape (K,), default="auto"
-        c, share of each class. ``"auto"`` is estimated, or uniform if the estimate is nearly so (in ``"paper"``:
-        uniform); ``"estimate"`` is never exactly uniform.
+        c, share of each class. ``"auto"`` is uniform in ``"paper"`` or if the estimate is nearly uniform.
     rho : float or None, default=None
         KL penalty of the class prior; ``inf`` is a constraint. None is 0.1 for an estimated prior, 1 for a nearly
         uniform one, else ``inf``.
-    max_iterations : int, default=30
-        Maximum number of updates of P.
-    tolerance : float, default=1e-6
-        Marginal error at which the transport has converged, relative to the total mass.
     loss : {"ths", "adaptive", "triplet", "contrastive", "csls"}, default="ths"
         Loss of the refinement: THS, or one that the paper compares it with.
-    steps : int, default=50
-        Gradient steps of the refinement; 0 keeps W₀.
+    max_iterations, steps : int, default=30 and 50
+        Maximum number of updates of P, and gradient steps of the refinement (0 keeps W₀).
     learning_rate : float or None, default=None
         Length of the first steps relative to W; in ``"paper"`` the factor η of the gradient. None is 0.025, or 0.5
         for η.
-    batch_size : int, default=8192
-        Images per step.
-    n_hard_negatives : int, default=3
-        Competing class texts per image in the ranking losses.
-    margin_scale : float, default=2.0
-        s of the margins (1 − y_a·y_b) / s.
-    hub_weight : float, default=1.0
-        Weight of the hub penalty h_c.
+    n_hard_negatives, margin_scale, hub_weight : int and float, default=3, 2.0 and 1.0
+        Competing class texts per image in the ranking losses, s of the margins (1 − y_a·y_b) / s, weight of h_c.
     hubs : {"share", "excess"} or None, default=None
         ``"share"`` is the share of images for which c is a hard negative, as in the paper; ``"excess"`` subtracts its
         mean. None is ``"share"`` in ``"paper"``, else ``"excess"``.
     spaces : list or None, default=None
         Widths of the visual spaces in `X`. None takes `X` as one, apart from columns that repeat `clip_features`.
     preset : {"anchored", "paper", "official_code"}, default="anchored"
-        The variant of this library; Algorithm 1 as printed; or what the published code computes, which uses `spaces`
-        only and holds everything in memory (see :mod:`modalign.methods.gpua.gpua_released`).
+        The variant of this library; Algorithm 1 as printed; or :mod:`modalign.methods.gpua.gpua_released`.
     logit_scale : float or None, default=None
-        s, inverse temperature of P(0), of the zero-shot scores and of the result. None is
-        that of the encoder; in ``"paper"`` it is 1 for P(0).
-    memory : float, default=1.0
-        GiB for results that are otherwise recomputed in every pass.
+        s, inverse temperature. None is that of the encoder; in ``"paper"`` it is 1 for P(0).
+    batch_size, memory : int and float, default=8192 and 1.0
+        Images per step, and GiB for results that are otherwise recomputed in every pass.
     random_state : int or None, default=None
         Seed of the sample and of the batches. Nothing is drawn if all images fit into one batch.
 
     Attributes
     ----------
-    weight_ : Tensor of shape (d_v, d_t)
-        W.
-    prototypes_ : Tensor of shape (K, d_t)
-        Y.
-    marginals_ : Tensor of shape (K,)
-        Class prior c.
+    weight_, prototypes_, marginals_ : Tensor
+        W (d_v, d_t), Y (K, d_t) and the class prior c (K,).
     transduction_ : ndarray of shape (n,)
         Class of each fitted image: the largest entry of its row of P.
     class_sizes_ : Tensor of shape (K,)
-        Estimated number of images per class; with ``preset="anchored"``.
-    spaces_ : list of int
-        Widths of the visual spaces.
+        Estimated number of images per class, with ``preset="anchored"``; absent classes are named in a warning.
     diagnosis_ : dict
         Entropy of the plan relative to a uniform one, ``marginal_error``, ``iterations``, the share of images
         ``changed_from_zero_shot``, ``orthogonality_defect`` of W, the class prior, loss before and after refinement.
-
-    Warns
-    -----
-    UserWarning
-        Some classes seem to have no image.
-
-    See Also
-    --------
-    AnchoredGaussian : The Gaussian classes of the default; without a map.
-    TransCLIP : Transduction with a nearest-neighbor term.
 
     Examples
     --------

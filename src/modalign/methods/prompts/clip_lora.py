@@ -1,4 +1,15 @@
-"""CLIP-LoRA: low-rank updates of the attention of both towers."""
+r"""CLIP-LoRA: low-rank updates of the attention of both towers.
+
+With a frozen map W, :math:`A \in \mathbb{R}^{r \times \text{inputs}}` drawn from
+:math:`U(\pm 1/\sqrt{\text{inputs}})` and B = 0 initially, which is exactly zero-shot,
+
+.. math::
+    W x + \gamma B A \operatorname{dropout}(x), \qquad \gamma = \frac{\alpha}{\sqrt r}, \qquad
+    p(y = k) \propto \exp(\cos(f(x), g(t_k)) / \tau)
+
+trained by cross-entropy, where :math:`t_k` is `template` with the name of the class. In prediction W + γ B A
+replaces W, so an image costs as much as in zero-shot. The updates apply to other classes too.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +34,8 @@ from modalign.tune.updates import LoRA
 class CLIPLoRA(TowerMethod["LowRankLearner"]):
     r"""Low-rank updates of the attention maps in every layer of the image tower and of the text tower.
 
-    With a frozen map W, :math:`A \in \mathbb{R}^{r \times \text{inputs}}` drawn from
-    :math:`U(\pm 1/\sqrt{\text{inputs}})` and B = 0 initially, which is exactly zero-shot,
-
-    .. math::
-        W x + \gamma B A \operatorname{dropout}(x), \qquad \gamma = \frac{\alpha}{\sqrt r}, \qquad
-        p(y = k) \propto \exp(\cos(f(x), g(t_k)) / \tau)
-
-    trained by cross-entropy, where :math:`t_k` is `template` with the name of the class. In prediction W + γ B A
-    replaces W, so an image costs as much as in zero-shot. The updates apply to other classes too.
+    Initially equal to zero-shot and trained by cross-entropy. The updates apply to other classes too. Equations:
+    :mod:`modalign.methods.prompts.clip_lora`.
 
     Parameters
     ----------
