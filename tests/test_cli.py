@@ -23,7 +23,20 @@ from modalign.core.features import Features
 from modalign.methods import method_class
 
 pytestmark = pytest.mark.usefixtures("own_cache")
-COMMANDS = ("demo", "embed", "fit", "predict", "evaluate", "audit", "compare", "segment", "list", "doctor")
+COMMANDS = (
+    "demo",
+    "embed",
+    "fit",
+    "predict",
+    "evaluate",
+    "audit",
+    "search",
+    "compare",
+    "segment",
+    "serve",
+    "list",
+    "doctor",
+)
 
 
 def run(*arguments: object, expect: int = 0):

@@ -44,6 +44,7 @@ OUTPUTS = {
     "predict": (["predict", "MODEL", "SOURCE", "--out"], ".csv"),
     "evaluate page": (["evaluate", "MODEL", "SOURCE", "--page"], ".html"),
     "evaluate confusion": (["evaluate", "MODEL", "SOURCE", "--confusion"], ".svg"),
+    "search page": (["search", "SOURCE", "a cat", "--page"], ".html"),
     "audit page": (["audit", "SOURCE", "--page"], ".html"),
     "audit out": (["audit", "SOURCE", "--out"], ".json"),
     "compare page": (["compare", "SOURCE", "--page"], ".html"),

@@ -19,7 +19,8 @@ import typer
 # The order of the imports is the order of the commands in --help.
 # isort: off
 from modalign.cli.options import app
-from modalign.cli import fit_commands, predict_commands, compare_command, export_command, segment_command
+from modalign.cli import fit_commands, predict_commands, serve_command, compare_command, export_command
+from modalign.cli import segment_command
 from modalign.cli import audit_commands, bench_command, tables_command, info_commands
 
 # isort: on
@@ -41,6 +42,7 @@ __all__ = [
     "predict_commands",
     "run",
     "segment_command",
+    "serve_command",
     "tables_command",
 ]
 

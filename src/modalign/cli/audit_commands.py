@@ -1,4 +1,4 @@
-"""``audit``: trouble in a folder of images before anything is learned from it."""
+"""``audit`` and ``search``: what is wrong in a set of images, and what is in it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from modalign.cli.terminal import print_json, print_table, say
 from modalign.core.errors import require_choice
 
 FAILED = 1
+Searched = Annotated[
+    Path, typer.Argument(help="Folder, CSV, list, zip or tar of images, DATAROOT:NAME, or a features file (.npz).")
+]
 
 
 @command()
 def audit(
-    source: Annotated[
-        Path, typer.Argument(help="Folder, CSV, list, zip or tar of images, DATAROOT:NAME, or a features file (.npz).")
-    ],
+    source: Searched,
     page: Annotated[Path | None, typer.Option(help="HTML page (.html) with the photos to write.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="All findings as JSON (.json) to write.")] = None,
     check: Annotated[
@@ -80,3 +81,31 @@ def audit(
             say(f"note: {name} were not checked: {reason}")
     if set(fail_on or ()) & set(found.counts):
         raise typer.Exit(FAILED)
+
+
+@command()
+def search(
+    source: Searched,
+    query: Annotated[str, typer.Argument(help="A sentence, or an image file.")],
+    top: Annotated[int, typer.Option(min=1, help="Number of images.")] = 20,
+    page: Annotated[Path | None, typer.Option(help="HTML page (.html) with the photos to write.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", "-e", help="As for fit; tiny by default, or that of a features file.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the images nearest to a sentence or to another image."""
+    from modalign.audit.searching import search_images
+    from modalign.cli.sources import images_or_features
+    from modalign.data.items import Items
+    from modalign.report.photos.search_page import save_search_page
+
+    check_file(page, ".html", ".htm")
+    subject = images_or_features(source)
+    found = search_images(subject, query, top=top, encoder=encoder)
+    if page is not None:
+        save_search_page(found, page, subject if isinstance(subject, Items) else None)
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        print_table(*found.table)

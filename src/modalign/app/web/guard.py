@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Collection
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
@@ -47,10 +48,21 @@ class Guard:
         Whether writes must have :data:`WRITE_HEADER`; False for an interface that other programs call with a token.
     max_body : int, default=1048576
         Bytes of a request, counted while they arrive.
+    open_paths : collection of str, default=()
+        Paths that need no token, such as those that tell whether the server works.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, *, needs_header: bool = True, max_body: int = 2**20) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        access: Access,
+        *,
+        needs_header: bool = True,
+        max_body: int = 2**20,
+        open_paths: Collection[str] = (),
+    ) -> None:
         self.app, self.access, self.needs_header, self.max_body = app, access, needs_header, max_body
+        self.open_paths = frozenset(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":  # the start of the server; websockets are refused
@@ -80,7 +92,8 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
             return 403, "This request comes from a page of another site."
-        if self.access.token is not None and not (fresh or self._has_token(headers)):
+        is_open = fresh or self.access.token is None or scope["path"] in self.open_paths
+        if not (is_open or self._has_token(headers)):
             return 401, "This server needs its token; open the address that was printed when it started."
         if self.needs_header and scope["method"] not in _READING and WRITE_HEADER not in headers:
             return 403, f"A request that changes something needs the header {WRITE_HEADER}."

@@ -1,0 +1,1 @@
+"""A saved classifier as an HTTP service."""

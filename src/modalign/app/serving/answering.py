@@ -1,0 +1,124 @@
+"""What the service computes: answers and vectors for the bytes of images, by the classifier itself."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from modalign.core.errors import InputError, UndecodableError
+from modalign.core.progress import progress
+from modalign.data.items import load_items
+from modalign.encoders.base import Encoder
+from modalign.encoders.joined import JoinedEncoder
+from modalign.model.classifier import Classifier
+from modalign.model.predictions import Prediction, Predictions
+from modalign.model.scoring import embed_images
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image and what is wanted of it.
+
+    Attributes
+    ----------
+    image : bytes
+        Bytes of an image file.
+    task : {"predict", "embed"}
+        The wanted result.
+    reject : float or None, default=None
+        Share of known images that may be rejected, see :meth:`Classifier.predict <modalign.Classifier.predict>`.
+    """
+
+    image: bytes
+    task: str = "predict"
+    reject: float | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer for one image: a prediction with the probabilities of all classes, and the class names."""
+
+    prediction: Prediction
+    probabilities: np.ndarray
+    class_names: tuple[str, ...]
+
+
+class Answerer:
+    """Computes jobs, those of one kind together.
+
+    Vectors of what strangers send are not kept: the encoder works without its store.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        A single image gets the numbers of its ``predict`` bit for bit.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = replace(classifier, encoder=without_store(classifier.encoder))
+
+    def __call__(self, jobs: Sequence[Job]) -> list[Answer | np.ndarray | Exception]:
+        """A result per job: an :class:`Answer`, a vector, or why there is none."""
+        results: dict[int, Answer | np.ndarray | Exception] = {}
+        kinds: dict[tuple[str, float | None], list[int]] = defaultdict(list)
+        for i, job in enumerate(jobs):
+            kinds[job.task, job.reject].append(i)
+        with progress(False):
+            for (task, reject), rows in kinds.items():
+                images = [jobs[i].image for i in rows]
+                found = self._embed(images) if task == "embed" else self._predict(images, reject)
+                results.update(zip(rows, found, strict=True))
+        return [results[i] for i in range(len(jobs))]
+
+    def _predict(self, images: list[bytes], reject: float | None) -> Sequence[Answer | Exception]:
+        try:
+            found = self.classifier.predict(images, reject=False if reject is None else reject)
+        except InputError as error:
+            return _faults(images, error)
+        answers = {name: _answer(found, i) for i, name in enumerate(found.ids)}
+        reasons = {entry.id: UndecodableError(entry.reason) for entry in found.quarantined}
+        return [answers.get(name) or reasons[name] for name in map(str, range(len(images)))]
+
+    def _embed(self, images: list[bytes]) -> Sequence[np.ndarray | Exception]:
+        try:
+            found = embed_images(self.classifier.encoder, images)
+        except InputError as error:
+            return _faults(images, error)
+        vectors: dict[str, Any] = dict(zip(found.ids, found.vectors, strict=True))
+        reasons = {entry.id: UndecodableError(entry.reason) for entry in found.quarantined}
+        return [vectors[name] if name in vectors else reasons[name] for name in map(str, range(len(images)))]
+
+
+def without_store(encoder: Encoder | JoinedEncoder) -> Encoder | JoinedEncoder:
+    """The same encoder, which keeps no vectors; shares the network."""
+    if isinstance(encoder, JoinedEncoder):
+        return JoinedEncoder([_storeless(part) for part in encoder.parts])
+    return _storeless(encoder)
+
+
+def _storeless(encoder: Encoder) -> Encoder:
+    other = copy.copy(encoder)
+    other.store = None
+    return other
+
+
+def _answer(found: Predictions, i: int) -> Answer:
+    return Answer(found[i], found.probabilities[i], found.class_names)
+
+
+def _faults(images: list[bytes], error: InputError) -> list[Exception]:
+    """Why each of these images has no result: the reason of the decoder, or else the error of all."""
+    items = load_items(images)
+    faults: list[Exception] = []
+    for i in range(len(items)):
+        try:
+            items.open(i)
+            faults.append(error)
+        except UndecodableError as reason:
+            faults.append(reason)
+    return faults

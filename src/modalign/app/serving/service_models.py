@@ -1,0 +1,109 @@
+"""The answers of the service, as its OpenAPI document describes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from modalign.app.serving.answering import Answer
+from modalign.core.record import plain
+from modalign.model.classifier import Classifier
+from modalign.report.evaluation import record_of
+
+
+class ClassProbability(BaseModel):
+    """A class and its probability."""
+
+    name: str
+    probability: float
+
+
+class ImagePrediction(BaseModel):
+    """The answer for one image; an error in place of the rest if it cannot be decoded."""
+
+    id: str = Field(description="The name of the file in the form, or '0'.")
+    name: str | None = Field(None, description="The most probable class, or 'none of these'.")
+    probability: float | None = Field(None, description="Of the most probable class.")
+    top: list[ClassProbability] = Field(default_factory=list, description="The most probable classes, in order.")
+    rejected: bool | None = Field(None, description="Whether the image shows none of the classes, if that was asked.")
+    error: str | None = Field(None, description="Why the image cannot be decoded.")
+
+
+class PredictReply(BaseModel):
+    """Answers in the order of the images."""
+
+    predictions: list[ImagePrediction]
+
+
+class ImageVector(BaseModel):
+    """The unit vector of one image; an error in its place if the image cannot be decoded."""
+
+    id: str = Field(description="The name of the file in the form, or '0'.")
+    vector: list[float] | None = Field(None, description="Of length one.")
+    error: str | None = Field(None, description="Why the image cannot be decoded.")
+
+
+class EmbedReply(BaseModel):
+    """Vectors in the order of the images, and the encoder that made them."""
+
+    encoder: str
+    fingerprint: str = Field(description="Vectors of encoders with other fingerprints cannot be compared.")
+    vectors: list[ImageVector]
+
+
+class ModelReply(BaseModel):
+    """What the service answers with, without the images it was fitted on and without paths."""
+
+    method: str
+    classes: list[str]
+    encoder: str
+    fingerprint: str
+    dim: int
+    can_reject: bool = Field(description="Whether 'reject' may be given.")
+    record: dict[str, Any]
+
+
+class StatusReply(BaseModel):
+    """Whether the service works."""
+
+    status: str
+
+
+class ErrorReply(BaseModel):
+    """Why a request was refused, in one sentence."""
+
+    error: str
+
+
+def image_prediction(name: str, result: Answer | Exception, top: int, reject: float | None) -> ImagePrediction:
+    """The answer for an image as it is sent, with the ``top`` most probable classes."""
+    if isinstance(result, Exception):
+        return ImagePrediction(id=name, error=str(result))
+    found = result.prediction
+    order = np.argsort(-result.probabilities, kind="stable")[:top]
+    best = [ClassProbability(name=result.class_names[k], probability=float(result.probabilities[k])) for k in order]
+    rejected = None if reject is None else found.rejected
+    return ImagePrediction(id=name, name=found.name, probability=found.probability, top=best, rejected=rejected)
+
+
+def image_vector(name: str, result: np.ndarray | Exception) -> ImageVector:
+    """The vector of an image as it is sent."""
+    if isinstance(result, Exception):
+        return ImageVector(id=name, error=str(result))
+    return ImageVector(id=name, vector=result.astype(float).tolist())
+
+
+def model_reply(classifier: Classifier) -> ModelReply:
+    """The card of a model for strangers; :func:`~modalign.report.evaluation.record_of` leaves out hashes and paths."""
+    spec = classifier.encoder.spec
+    return ModelReply(
+        method=classifier.method.title,
+        classes=list(classifier.class_names),
+        encoder=spec.name,
+        fingerprint=spec.fingerprint,
+        dim=spec.dim,
+        can_reject=classifier.rejection is not None,
+        record=plain(record_of(classifier)),
+    )

@@ -1,0 +1,190 @@
+"""Search: the images nearest to a sentence or to another image."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from modalign.core.display import SHOWN, html_table, shorten_repr, text_table
+from modalign.core.encoder_spec import EncoderSpec
+from modalign.core.errors import InputError, argument
+from modalign.core.features import UNLABELLED, Features
+from modalign.data.inventory import has_image_suffix
+from modalign.data.items import load_items
+from modalign.encoders.base import Encoder
+from modalign.encoders.joined import JoinedEncoder
+from modalign.encoders.loading import find_encoder, load_encoder
+from modalign.linalg.similarity import top_k, unit
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One image that was found.
+
+    Attributes
+    ----------
+    id : str
+        The image.
+    cosine : float
+        Of its vector with that of the query.
+    label : str
+        Its class, empty where that is unknown.
+    """
+
+    id: str
+    cosine: float
+    label: str = ""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SearchResult:
+    """What was found, the nearest first.
+
+    Attributes
+    ----------
+    query : str
+        The sentence, or the name of the image.
+    by : {"text", "image"}
+        What the query was.
+    hits : tuple of Hit
+        Images.
+    images : int
+        How many were searched.
+    spec : EncoderSpec or None
+        The encoder.
+    """
+
+    query: str
+    by: str
+    hits: tuple[Hit, ...]
+    images: int
+    spec: EncoderSpec | None
+
+    @property
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Header and a row per image."""
+        rows = [[str(i), f"{hit.cosine:.4f}", hit.id, hit.label] for i, hit in enumerate(self.hits, 1)]
+        return ["rank", "cosine", "image", "label"], rows
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        return {
+            "query": self.query,
+            "by": self.by,
+            "images": self.images,
+            "encoder": None if self.spec is None else {"name": self.spec.name, "fingerprint": self.spec.fingerprint},
+            "hits": [vars(hit) for hit in self.hits],
+        }
+
+    def __repr__(self) -> str:
+        return f"SearchResult({shorten_repr(self.query)}: {len(self.hits)} of {self.images} images)"
+
+    def __str__(self) -> str:
+        return text_table(*self.table)
+
+    def _repr_html_(self) -> str:
+        header, rows = self.table
+        return html_table(self.query, header, rows[:SHOWN], total=len(rows))
+
+
+def search_images(
+    source: Any, query: str | os.PathLike[str] | Image.Image, *, top: int = 20, encoder: str | Encoder | None = None
+) -> SearchResult:
+    r"""The images whose vectors have the largest cosine with a sentence or an image.
+
+    .. math:: s_i = \hat x_i^\top \hat q
+
+    Parameters
+    ----------
+    source : object
+        Anything :func:`~modalign.load_items` takes, or :class:`~modalign.Features`.
+    query : str, os.PathLike or PIL.Image.Image
+        A sentence, such as "a photo of a red car."; or a picture, or the path of an image file.
+    top : int, default=20
+        How many images to return at most.
+    encoder : str, Encoder or None, default=None
+        What turns images and the query into vectors. None is ``"tiny"``, and for :class:`~modalign.Features` theirs,
+        which is looked for on this machine.
+
+    Returns
+    -------
+    SearchResult
+        All pairs are compared: O(n d) after the images are embedded.
+
+    Raises
+    ------
+    InputError
+        A sentence for an encoder without text, vectors of an unknown encoder, or a query that cannot be read.
+
+    Examples
+    --------
+    >>> from modalign.audit.searching import search_images
+    >>> from modalign.data.digits import load_digits
+    >>> found = search_images(load_digits().select(range(200)), "a photo of the digit three.", top=10)
+    >>> {hit.label for hit in found.hits}
+    {'three'}
+    """
+    if isinstance(top, bool) or not isinstance(top, (int, np.integer)) or top < 1:
+        raise InputError(f"Expected {argument('top')} of at least 1, got {top!r}.")
+    by = "image" if _is_image(query) else "text"
+    if not isinstance(source, Features):
+        source = load_items(source)
+    loaded = _encoder_of(source, encoder)
+    if by == "text" and (not loaded.has_text or isinstance(loaded, JoinedEncoder)):
+        raise InputError(
+            f"Expected an encoder of images and text for a sentence, got '{loaded.name}'; give an image, or another "
+            f"{argument('encoder')}."
+        )
+    if by == "text":
+        vector = loaded.embed_texts([[str(query)]], ["query"]).vectors.reshape(-1)
+    else:
+        vector = loaded.embed_images([query]).vectors[0]
+    features = source if isinstance(source, Features) else loaded.embed_images(source)
+    if features.spec is not None:
+        loaded.spec.require(features.spec)
+    cosines = torch.from_numpy(np.array(features.vectors, dtype=np.float32)) @ unit(torch.from_numpy(vector.copy()))
+    best = top_k(cosines, min(int(top), len(features)))
+    hits = [
+        Hit(features.ids[i], value, _label(features, i))
+        for value, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    ]
+    name = str(query) if isinstance(query, (str, os.PathLike)) else "a picture"
+    return SearchResult(name, by, tuple(hits), len(features), features.spec)
+
+
+def _is_image(query: object) -> bool:
+    """Whether a query is a picture or the path of one; a path with the ending of an image must exist."""
+    if isinstance(query, Image.Image):
+        return True
+    if not isinstance(query, (str, os.PathLike)) or not str(query).strip():
+        raise InputError(f"Expected a sentence, a picture or the path of an image, got {query!r:.60}.")
+    if isinstance(query, os.PathLike) or has_image_suffix(query):
+        if not Path(query).is_file():
+            raise InputError(f"Expected an image, '{query}' does not exist.")
+        return True
+    return False
+
+
+def _encoder_of(source: Any, encoder: str | Encoder | None) -> Encoder | JoinedEncoder:
+    if isinstance(encoder, str) or (encoder is None and not isinstance(source, Features)):
+        return load_encoder(encoder or "tiny")
+    if encoder is not None:
+        return encoder
+    if source.spec is None:
+        raise InputError(
+            f"Expected {argument('encoder')} with vectors that do not say which encoder made them, got none."
+        )
+    return find_encoder(source.spec)
+
+
+def _label(features: Features, i: int) -> str:
+    label = int(features.labels[i])
+    if label == UNLABELLED:
+        return ""
+    return features.class_names[label] if features.class_names else str(label)

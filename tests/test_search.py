@@ -1,0 +1,80 @@
+"""Search finds the nearest images of a sentence and of an image, and says which queries it cannot answer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modalign import cli, load_encoder
+from modalign.audit.searching import search_images
+from modalign.core.errors import EncoderMismatchError, InputError
+from modalign.core.features import Features
+from modalign.data.digits import DIGIT_NAMES, load_digits
+from modalign.data.items import Items
+
+
+@pytest.fixture(scope="module")
+def digits() -> Items:
+    return load_digits().select(range(400))
+
+
+@pytest.fixture(scope="module")
+def vectors(digits: Items) -> Features:
+    return load_encoder("tiny", cache=False).embed_images(digits)
+
+
+@pytest.mark.parametrize("name", DIGIT_NAMES)
+def test_a_sentence_finds_its_digit(name: str, vectors: Features) -> None:
+    found = search_images(vectors, f"a photo of the digit {name}.", top=10)
+    assert sum(hit.label == name for hit in found.hits) >= 9
+    assert found.by == "text"
+
+
+def test_hits_are_the_largest_cosines_in_order(digits: Items, vectors: Features) -> None:
+    picture = digits.open(7)
+    found = search_images(vectors, picture, top=25)
+    cosines = vectors.vectors @ vectors.vectors[7]
+    order = np.argsort(-cosines, kind="stable")[:25]
+    assert [hit.id for hit in found.hits] == [vectors.ids[i] for i in order]
+    np.testing.assert_allclose([hit.cosine for hit in found.hits], cosines[order], atol=1e-5)
+    assert found.hits[0].id == digits.ids[7]
+    assert len(search_images(vectors, picture, top=10**6).hits) == len(vectors)
+
+
+def test_queries_that_cannot_be_answered(vectors: Features, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"nothing")
+    for query, words in (
+        (" ", "a sentence"),
+        ("no/such.jpg", "does not exist"),
+        (str(tmp_path / "bad.png"), "decoded"),
+    ):
+        with pytest.raises(InputError, match=words):
+            search_images(vectors, query)
+    with pytest.raises(InputError, match="images and text"):
+        search_images(vectors, "three", encoder="tiny-vision")
+    with pytest.raises(InputError, match="encoder="):
+        search_images(replace(vectors, spec=None), "three")
+    with pytest.raises(EncoderMismatchError):
+        search_images(vectors, load_digits().open(0), encoder="tiny-vision")
+    with pytest.raises(InputError, match="top="):
+        search_images(vectors, "three", top=0)
+
+
+def test_the_command_prints_and_writes_a_page(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], own_cache: None
+) -> None:
+    page = tmp_path / "page.html"
+    query = "<b>a photo of a disc."
+    assert cli.run(["search", str(photos), query, "--top", "3", "--page", str(page), "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["query"] == query
+    assert [hit["cosine"] for hit in content["hits"]] == sorted((h["cosine"] for h in content["hits"]), reverse=True)
+    html = page.read_text(encoding="utf-8")
+    assert "<b>a photo" not in html
+    assert html.count("data:image") == 3
+    assert cli.run(["search", str(photos), str(photos / "disc" / "0.png"), "--top", "1"]) == 0
+    assert "disc/0.png" in capsys.readouterr().out
