@@ -19,8 +19,9 @@ import typer
 # The order of the imports is the order of the commands in --help.
 # isort: off
 from modalign.cli.options import app
-from modalign.cli import fit_commands, predict_commands, serve_command, compare_command, export_command
-from modalign.cli import segment_command
+from modalign.cli import fit_commands, predict_commands
+from modalign.cli.servers import serve_command
+from modalign.cli import compare_command, export_command, segment_command
 from modalign.cli import audit_commands, bench_command, tables_command, info_commands
 
 # isort: on

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modalign.cli.options import AsJson, EncoderName, SplitFile, check_file, command
 from modalign.cli.terminal import print_json, print_table, say
-from modalign.core.errors import require_choice
+from modalign.core.errors import InputError, argument, require_choice
+
+if TYPE_CHECKING:
+    from modalign.core.features import Features
+    from modalign.data.items import Items
 
 FAILED = 1
 Searched = Annotated[
@@ -43,7 +47,6 @@ def audit(
     """Find label errors, copies, leaks between train and test, outliers and bad pictures."""
     from modalign.audit.audit_findings import KINDS
     from modalign.audit.auditing import CHECKS, audit_images
-    from modalign.cli.sources import images_or_features
     from modalign.core.files import write
     from modalign.core.record import plain
     from modalign.data.items import Items
@@ -53,7 +56,7 @@ def audit(
     check_file(out, ".json")
     for kind in fail_on or ():
         require_choice("--fail-on", kind, KINDS)
-    subject = images_or_features(source, split=split, classes=classes)
+    subject = _images_or_features(source, split=split, classes=classes)
     found = audit_images(
         subject,
         encoder=encoder,
@@ -96,12 +99,11 @@ def search(
 ) -> None:
     """Find the images nearest to a sentence or to another image."""
     from modalign.audit.searching import search_images
-    from modalign.cli.sources import images_or_features
     from modalign.data.items import Items
     from modalign.report.photos.search_page import save_search_page
 
     check_file(page, ".html", ".htm")
-    subject = images_or_features(source)
+    subject = _images_or_features(source)
     found = search_images(subject, query, top=top, encoder=encoder)
     if page is not None:
         save_search_page(found, page, subject if isinstance(subject, Items) else None)
@@ -109,3 +111,16 @@ def search(
         print_json(found.as_dict())
     else:
         print_table(*found.table)
+
+
+def _images_or_features(source: Path, *, split: Path | None = None, classes: Path | None = None) -> Items | Features:
+    """The images of a source, or the vectors of a features file (``.npz``)."""
+    from modalign.core.features import Features
+    from modalign.data.items import load_items
+
+    if source.suffix.lower() != ".npz":
+        return load_items(source, split=split, classes=classes)
+    if split is not None or classes is not None:
+        given = "split" if split is not None else "classes"
+        raise InputError(f"Expected {argument(given)} with images, got the vectors in '{source}'; leave it out.")
+    return Features.load(source)

@@ -21,7 +21,7 @@ from modalign.model.scoring import embed_images
 
 
 @dataclass(frozen=True)
-class Job:
+class ImageJob:
     """One image and what is wanted of it.
 
     Attributes
@@ -62,7 +62,7 @@ class Answerer:
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = replace(classifier, encoder=without_store(classifier.encoder))
 
-    def __call__(self, jobs: Sequence[Job]) -> list[Answer | np.ndarray | Exception]:
+    def __call__(self, jobs: Sequence[ImageJob]) -> list[Answer | np.ndarray | Exception]:
         """A result per job: an :class:`Answer`, a vector, or why there is none."""
         results: dict[int, Answer | np.ndarray | Exception] = {}
         kinds: dict[tuple[str, float | None], list[int]] = defaultdict(list)

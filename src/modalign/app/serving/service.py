@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp
 
 from modalign import __version__
-from modalign.app.serving.answering import Answer, Answerer, Job
+from modalign.app.serving.answering import Answer, Answerer, ImageJob
 from modalign.app.serving.api_page import STYLE_PATH, api_page, api_style
 from modalign.app.serving.image_bodies import FORM, read_images
 from modalign.app.serving.micro_batches import MicroBatcher, QueueFullError
@@ -117,7 +117,7 @@ class _Service:
         self.access, self.settings = access, settings
         self.answerer = Answerer(classifier)
         self.classifier = classifier
-        self.batcher: MicroBatcher[Job, Answer | np.ndarray] = MicroBatcher(
+        self.batcher: MicroBatcher[ImageJob, Answer | np.ndarray] = MicroBatcher(
             self._compute, max_batch=settings.max_batch, max_queue=settings.max_queue, max_wait=settings.max_wait
         )
         self.metrics = ServiceMetrics(lambda: self.batcher.waiting)
@@ -129,7 +129,7 @@ class _Service:
         self.batcher.start()
         picture = io.BytesIO()
         Image.new("RGB", (8, 8)).save(picture, "PNG")
-        await self.batcher.submit([Job(picture.getvalue())])[0]
+        await self.batcher.submit([ImageJob(picture.getvalue())])[0]
         self.ready = True
         try:
             yield
@@ -137,7 +137,7 @@ class _Service:
             self.ready = False
             await self.batcher.stop()
 
-    def _compute(self, jobs: Sequence[Job]) -> Sequence[Answer | np.ndarray | Exception]:
+    def _compute(self, jobs: Sequence[ImageJob]) -> Sequence[Answer | np.ndarray | Exception]:
         self.metrics.batches.observe(len(jobs))
         results = self.answerer(jobs)
         bad = sum(isinstance(result, UndecodableError) for result in results)
@@ -159,7 +159,7 @@ class _Service:
         """
         images = await read_images(request, self.settings.max_images)
         try:
-            futures = self.batcher.submit([Job(data, task, reject) for _, data in images])
+            futures = self.batcher.submit([ImageJob(data, task, reject) for _, data in images])
         except QueueFullError:
             retry = {"retry-after": str(RETRY_SECONDS)}
             raise HTTPException(503, "The queue is full; try again.", headers=retry) from None
