@@ -29,6 +29,7 @@ ALLOWED = {
     "methods.contract": TUNING,
     "methods.baselines": LEARNING | {"methods.baselines", "tune.threads"},
     "methods.anchored": LEARNING | {"methods.anchored"},
+    "methods.added": LEARNING | {"methods.added"},
     "methods.cmm": LEARNING | {"tune", "methods.cmm"},
     "methods.gpua": LEARNING | {"methods.gpua", "methods.anchored"},  # its default preset
     "methods.auto": LEARNING | {"methods.auto"},
@@ -39,7 +40,7 @@ ALLOWED = {
     "evaluate": LIBRARY,
     "evaluate.masks": LIBRARY | {"segmentation"},
     "segmentation": {"core", "linalg", "data", "encoders", "methods.gpua", "segmentation"},
-    "model": LIBRARY | {"model", "segmentation"},
+    "model": LIBRARY | {"methods.added", "model", "segmentation"},
     "model.persistence": LEARNING | {"model.persistence"},
     "audit": {"core", "linalg", "data", "encoders", "methods", "audit"},
     "testing": LEARNING | {"model.persistence", "testing"},

@@ -14,6 +14,7 @@ from modalign.core.errors import InputError, UndecodableError
 from modalign.core.features import UNLABELLED
 from modalign.data.copies import content_hash
 from modalign.model.scoring import score, softmax
+from modalign.model.tested_items import labels_among
 
 if TYPE_CHECKING:
     from modalign.data.items import Items
@@ -122,7 +123,7 @@ def _stacked(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 def _held_out_labels(classifier: Classifier, items: Items, ids: tuple[str, ...]) -> np.ndarray:
     """(n,) labels in the numbering of the classifier, -1 where there is none or the image served to fit it."""
     try:
-        labels = classifier.labels_of(items)
+        labels = labels_among(classifier.class_names, items)
     except InputError:  # photos of other classes can be compared all the same
         return np.full(len(ids), UNLABELLED)
     place = {name: i for i, name in enumerate(items.ids)}

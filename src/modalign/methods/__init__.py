@@ -56,10 +56,13 @@ TOWER_METHODS: dict[str, str] = {
 
 ALL_METHODS = METHODS | TOWER_METHODS
 
+COMPOSED: dict[str, str] = {"added_classes": "added.added_classes.AddedClasses"}
+"""Made of fitted methods and saved as methods, but not fitted and not listed."""
+
 
 def location(name: str) -> tuple[str, str]:
     """Return module and class of a method: ``("baselines.tip_adapter", "TipAdapterF")``."""
-    module, _, cls = ALL_METHODS[name].rpartition(".")
+    module, _, cls = (ALL_METHODS | COMPOSED)[name].rpartition(".")
     return module, cls
 
 
@@ -74,7 +77,7 @@ def method_class(name: str) -> type[VectorMethod] | type[TowerMethod]:
         The package of the method cannot be imported.
     """
     key = canonical_name(name)
-    if key in ALL_METHODS:
+    if key in ALL_METHODS or key in COMPOSED:
         module, cls = location(key)
         return getattr(import_module(f"modalign.methods.{module}"), cls)
     if key in OTHER_METHODS:
@@ -115,7 +118,7 @@ def register_method(name: str, cls: type[VectorMethod] | type[TowerMethod]) -> N
 
 def is_known(name: str) -> bool:
     """Return whether the library or another package has a method of that name. Nothing is imported."""
-    return canonical_name(name) in ALL_METHODS or name in OTHER_METHODS
+    return canonical_name(name) in ALL_METHODS | COMPOSED or name in OTHER_METHODS
 
 
 def vector_methods() -> list[str]:
@@ -141,7 +144,7 @@ def is_vector_method(name: str) -> bool:
 
 def name_of(cls: type) -> str | None:
     """Return the name for which :func:`method_class` returns this class, or None."""
-    for key in ALL_METHODS:
+    for key in ALL_METHODS | COMPOSED:
         module, name = location(key)
         if (cls.__module__, cls.__qualname__) == (f"modalign.methods.{module}", name):
             return key
@@ -167,5 +170,5 @@ def _checked(cls: object) -> object:
     return cls
 
 
-OTHER_METHODS = Registry("method", "modalign.methods", ALL_METHODS, _checked)
+OTHER_METHODS = Registry("method", "modalign.methods", ALL_METHODS | COMPOSED, _checked)
 """Methods of other packages."""

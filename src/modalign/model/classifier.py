@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,18 +14,19 @@ import torch
 from modalign.core.display import SHOWN, html_table, shorten_all, shorten_repr
 from modalign.core.errors import InputError, UndecodableError, argument, require_choice
 from modalign.core.features import UNLABELLED, Features
-from modalign.core.labels import renumbered
 from modalign.core.record import versions
-from modalign.data.copies import content_hash, one_label_each
-from modalign.data.items import Items, load_items
-from modalign.data.names import match_names, some
-from modalign.data.splits.split import Split, images_to_test_on
-from modalign.linalg.rejection import Rejection, images_needed
+from modalign.data.copies import content_hash
+from modalign.data.items import load_items
+from modalign.data.splits.split import Split
+from modalign.linalg.rejection import Rejection
 from modalign.methods.contract.tower import TowerMethod
 from modalign.methods.contract.vectors import VectorMethod
+from modalign.model.adding import with_class
 from modalign.model.persistence import Description, save_model
 from modalign.model.predictions import Evaluation, Prediction, Predictions, evaluation_notes
+from modalign.model.refusing import require_rejection
 from modalign.model.scoring import Answered, answer
+from modalign.model.tested_items import items_to_test_on
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
@@ -172,7 +173,7 @@ class Classifier:
         from modalign.evaluate.metrics import accuracy, confusion, per_class_accuracy
         from modalign.linalg.calibration import expected_calibration_error
 
-        items, labels = self._items_to_test_on(images, split, classes)
+        items, labels = items_to_test_on(self.class_names, images, split, classes)
         known = np.flatnonzero(labels != UNLABELLED)
         hashes = {items.ids[i]: content_hash(items, i) for i in known.tolist()}
         seen = np.array([not include_fitted and hashes[items.ids[i]] in self.fitted_on for i in known], dtype=bool)
@@ -210,7 +211,7 @@ class Classifier:
     def can_evaluate(self, images: Any, *, split: str | Path | Split | None = None, classes: Any = None) -> bool:
         """Whether :meth:`evaluate` finds an image to test on: labeled, decodable, and not one it was fitted on."""
         try:
-            items, labels = self._items_to_test_on(images, split, classes)
+            items, labels = items_to_test_on(self.class_names, images, split, classes)
         except InputError:
             return False
         for i in np.flatnonzero(labels != UNLABELLED).tolist():
@@ -219,6 +220,37 @@ class Classifier:
                     items.open(i)
                     return True
         return False
+
+    def add_class(self, name: str, images: Any = None, *, sentences: str | Sequence[str] | None = None) -> Classifier:
+        """The same classifier with one more class, without another fit.
+
+        The class is known by its text, and the method goes on to decide between its own classes, see
+        :class:`~modalign.methods.added.added_classes.AddedClasses`; a method inside an encoder is given the text of all
+        classes. The result cannot answer "none of these", since it has no held-out images of all its classes.
+
+        Parameters
+        ----------
+        name : str
+            Of the class.
+        images : object, default=None
+            Some images of it, which set how much it is favored.
+        sentences : str, sequence of str or None, default=None
+            About the class; by default written like those of the other classes.
+
+        Raises
+        ------
+        InputError
+            The name is taken, the encoder reads no sentences, or its images and texts lie in different spaces.
+
+        Examples
+        --------
+        >>> import modalign as ma
+        >>> from modalign.data.digits import load_digits
+        >>> model = ma.adapt(load_digits().select(range(30)), method="gda", mirror=False)
+        >>> model.add_class("letter").class_names[-1]
+        'letter'
+        """
+        return with_class(self, name, images, sentences)
 
     def save(self, folder: str | Path) -> Path:
         """Write the model as safetensors and a JSON card; the encoder is named and hashed, not copied."""
@@ -255,36 +287,4 @@ class Classifier:
 
     def require_rejection(self, level: float) -> Rejection:
         """What refuses images; raise, with a way out, unless enough images were held out to refuse at ``level``."""
-        found = Rejection("probability", ()) if self.rejection is None else self.rejection
-        needed = images_needed(level) if 0 < level < 1 else 0
-        plan = self.record.get("validation", {})
-        labeled, inside = plan.get("labeled", 0), isinstance(self.method, TowerMethod)
-        if labeled < needed * (1 + inside):  # inside an encoder, at most half of the images are held out
-            kind = "labeled images" if labeled else "images"
-            advice = f"fit with at least {needed * (1 + inside)} {kind}{f' (there were {labeled})' if labeled else ''}"
-        elif plan.get("how", "").startswith("cross-fitting") and self.record.get("shots") is None:
-            advice = "fit with more images of the classes that have only one labeled image"
-        else:
-            each = str(math.ceil(needed / len(self.class_names))) if inside else "cross"
-            advice = f"fit again with {argument('validation', each, of='fit')}"
-            if self.record.get("shots") is not None:
-                advice += f" and without {argument('shots', of='fit')}"
-        found.require(level, advice)
-        return found
-
-    def _items_to_test_on(self, images: Any, split: Any, classes: Any) -> tuple[Items, np.ndarray]:
-        """The images that may be tested on, and their labels in this classifier's numbering."""
-        items = one_label_each(images_to_test_on(load_items(images, split=split, classes=classes)))
-        return items, self.labels_of(items)
-
-    def labels_of(self, items: Items) -> np.ndarray:
-        """Labels of ``items`` in this classifier's numbering, matched by name."""
-        known = match_names(items.class_names, self.class_names)
-        used = np.unique(items.labels[items.labels != UNLABELLED])
-        unknown = [items.class_names[k] for k in used if items.class_names[k] not in known]
-        if unknown:
-            raise InputError(
-                f"Expected images of the model's {len(self.class_names)} classes, got also {some(unknown, 1)}; remove "
-                f"or rename those folders, or give {argument('classes')} as in fitting."
-            )
-        return renumbered(items.labels, items.class_names, self.class_names)
+        return require_rejection(self, level)

@@ -16,7 +16,7 @@ from modalign.core.errors import InputError
 from modalign.core.features import EncoderSpec
 from modalign.core.record import plain
 from modalign.core.renaming import present_names
-from modalign.methods import OTHER_METHODS, method_class, name_of
+from modalign.methods import COMPOSED, OTHER_METHODS, method_class, name_of
 from modalign.methods.contract.parameters import check_parameters, former_names
 from modalign.methods.contract.vectors import VectorMethod
 from modalign.model.persistence.checks import check_restored
@@ -148,13 +148,15 @@ def _decode(name: str, entry: Any, unused: dict[str, np.ndarray]) -> Any:
 
 
 def _members(name: str, entries: Any, unused: dict[str, np.ndarray]) -> list[Any]:
-    """The methods that a method is made of."""
+    """The methods that a method is made of; a single one may be made of methods itself."""
     found = []
+    alone = isinstance(entries, list) and len(entries) == 1
     for i, member in enumerate(entries if isinstance(entries, list) else [None]):
         if not isinstance(member, dict) or set(member) != {"method", "parameters", "state"}:
             raise InputError(f"its state entry '{name}' describes no methods.")
         kinds = {"method": str, "parameters": dict, "state": dict}
-        if not all(isinstance(member[key], kind) for key, kind in kinds.items()) or member["method"] == "auto":
+        nested = member["method"] in (COMPOSED if alone else {"auto", *COMPOSED})  # what is made of methods itself
+        if not all(isinstance(member[key], kind) for key, kind in kinds.items()) or nested:
             raise InputError(f"its state entry '{name}' describes no methods.")
         prefix = f"{name}/{i}/"
         own = {key: unused.pop(key) for key in list(unused) if key.startswith(prefix)}

@@ -1,0 +1,1 @@
+"""Classes that were added to a fitted method."""

@@ -1,0 +1,102 @@
+"""Classes added to a fitted method of any kind: text decides whether an image is of a new class, the method which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modalign.core.errors import InputError
+from modalign.linalg.similarity import unit
+from modalign.methods.contract.vectors import LOGIT_SCALE, Problem, VectorMethod
+
+CORRECTION = 1.0
+"""Logit in favor of a new class: the value at which, over classes of Caltech101 that are left out in turn, a new class
+is found as often as by zero-shot classification; classes of the fit lose 0.1 points there."""
+MOST = 2.0
+"""The largest correction that images of the class can ask for; classes of the fit lose 0.3 points there."""
+FOUND = 0.9
+"""Share of the images given of a new class that the correction, within its limits, makes decisions for it."""
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class AddedClasses(VectorMethod):
+    r"""A fitted method and A more classes, which have text and perhaps images, but no part in the fit.
+
+    With the cosines of an image and the texts of all classes, :math:`z_k = c \cos(x, t_k)`, and the calibrated
+    probabilities :math:`q_k` of the method over its own C classes,
+
+    .. math::
+        s_k = \log q_k + \log \sum_{j \le C} e^{z_j} \quad (k \le C), \qquad s_k = z_k + b_k \quad (k > C)
+
+    so that the method divides among its classes what zero-shot classification leaves to them. A method that was
+    fitted without a class is biased against it; it has no influence on whether an image is of a new class. The
+    correction b > 0 makes up for the rest: a sharp q wins against a less sharp z.
+
+    Made by :meth:`of`, not by ``fit``. Cost: O((C + A) d) an image beside the method.
+
+    Attributes
+    ----------
+    members_ : list of VectorMethod
+        The fitted method.
+    base_temperature_ : float
+        What its scores are divided by.
+    prototypes_ : Tensor of shape (C + A, d)
+        Unit class texts, those of the method first.
+    corrections_ : Tensor of shape (A,)
+        b.
+    """
+
+    title = "Added classes"
+    paper = "own method"
+
+    @classmethod
+    def of(cls, base: VectorMethod, temperature: float, prototypes: Tensor, names: Sequence[str]) -> Self:
+        """``base`` with the classes that ``prototypes`` (C + A, d) has beside its C; their ``names`` in this order."""
+        made = cls()
+        earlier = base if isinstance(base, AddedClasses) else None
+        made.members_ = [base] if earlier is None else earlier.members_
+        made.base_temperature_ = temperature if earlier is None else earlier.base_temperature_
+        kept = torch.zeros(0) if earlier is None else earlier.corrections_
+        new = len(prototypes) - len(base.classes_)
+        made.prototypes_, made.corrections_ = prototypes, torch.cat([kept, torch.full((new,), CORRECTION)])
+        made.logit_scale_ = float((base.encoder_ and base.encoder_.logit_scale) or LOGIT_SCALE)
+        made.classes_, made.class_names_ = np.arange(len(prototypes)), list(names)
+        made.n_features_in_, made.encoder_, made.temperature_ = base.n_features_in_, base.encoder_, 1.0
+        made.diagnosis_ = {"added": len(made.corrections_)}
+        return made
+
+    def corrected(self, X: Tensor) -> Self:
+        """The same with the correction of the last class that (n, d) images of it ask for, within its limits."""
+        other = copy(self)
+        with torch.no_grad():
+            scores = self._scores(X)
+        needed = scores[:, :-1].amax(dim=1) - (scores[:, -1] - self.corrections_[-1])
+        asked = float(needed.double().quantile(FOUND, interpolation="higher"))
+        last = torch.tensor([min(max(asked, CORRECTION), MOST)])
+        other.corrections_ = torch.cat([self.corrections_[:-1], last])
+        return other
+
+    def _fit(self, problem: Problem) -> None:
+        raise InputError("Classes are added to a fitted classifier, by its add_class; this method is not fitted.")
+
+    def _scores(self, X: Tensor) -> Tensor:
+        return self._combined(X, self.members_[0]._scores(X))
+
+    def head(self) -> Callable[[Tensor], Tensor]:
+        base = self.members_[0].head()
+        return lambda X: self._combined(X, base(X))
+
+    def _combined(self, X: Tensor, own: Tensor) -> Tensor:
+        """(n, C + A) logits of images and the scores (n, C) of the method."""
+        C = own.shape[1]
+        z = self.logit_scale_ * (unit(X) @ self.prototypes_.to(X.device).T)
+        seen = (own.double() / self.base_temperature_).log_softmax(dim=1).to(X.dtype)
+        return torch.cat(
+            [seen + z[:, :C].logsumexp(dim=1, keepdim=True), z[:, C:] + self.corrections_.to(X.device)], dim=1
+        )

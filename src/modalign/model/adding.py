@@ -1,0 +1,96 @@
+"""A class for a classifier that was fitted without it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from modalign.core.errors import InputError, argument
+from modalign.core.features import UNLABELLED, ClassText
+from modalign.core.spelling import spelled_alike
+from modalign.data.copies import content_hash
+from modalign.data.items import Items, load_items
+from modalign.data.text.descriptions import class_sentences
+from modalign.linalg.prototypes import text_prototypes
+from modalign.methods.added.added_classes import AddedClasses
+from modalign.methods.contract.tower import TowerMethod
+from modalign.model.scoring import require_clip
+
+if TYPE_CHECKING:
+    from modalign.model.classifier import Classifier
+
+
+def with_class(model: Classifier, name: str, images: Any, sentences: Sequence[str] | None) -> Classifier:
+    """See :meth:`Classifier.add_class <modalign.Classifier.add_class>`."""
+    texts = _all_sentences(model, name, sentences)
+    items = None if images is None else load_items(images)
+    names = (*model.class_names, name)
+    text = model.encoder.embed_texts(texts, names)
+    method = model.method
+    if isinstance(method, TowerMethod):
+        added: Any = method.for_classes(text, require_clip(model.encoder))
+        temperature = model.temperature
+    else:
+        added, temperature = _extended(model, text, items), 1.0
+    seen = frozenset() if items is None else frozenset(content_hash(items, i) for i in range(len(items)))
+    notes = [*model.record.get("notes", []), f"the class '{name}' was added without another fit"]
+    return replace(
+        model,
+        method=added,
+        class_names=names,
+        temperature=temperature,
+        fitted_on=model.fitted_on | seen - {""},
+        rejection=None,  # its reference is of classifications without the class
+        record={**model.record, "sentences": texts, "notes": notes},
+    )
+
+
+def _extended(model: Classifier, text: ClassText, items: Items | None) -> AddedClasses:
+    """The method with the class whose text is the last; images of it set its correction."""
+    prototypes = text_prototypes(torch.tensor(text.vectors))
+    width = model.encoder.spec.dim
+    if prototypes.shape[1] != width:
+        raise InputError(
+            f"Expected an encoder whose images and texts lie in one space to add a class by its text, "
+            f"'{model.encoder.name}' has images of width {width} and texts of width {prototypes.shape[1]}; fit again "
+            "with images of the class."
+        )
+    assert not isinstance(model.method, TowerMethod)
+    added = AddedClasses.of(model.method, model.temperature, prototypes, text.class_names)
+    if items is None:
+        return added
+    known = items.labels[items.labels != UNLABELLED]
+    if len(set(known.tolist())) > 1:
+        raise InputError(f"Expected images of '{text.class_names[-1]}' alone, got images of several classes.")
+    return added.corrected(torch.tensor(model.encoder.embed_images(items).vectors))
+
+
+def _all_sentences(model: Classifier, name: str, sentences: Sequence[str] | None) -> list[list[str]]:
+    """The sentences of the classes of the fit and of the new one, which are written like theirs."""
+    if not isinstance(name, str) or not name.strip():
+        raise InputError(f"Expected the name of a class, got {name!r:.60}.")
+    if spelled_alike(name) in map(spelled_alike, model.class_names):
+        raise InputError(f"Expected a class that the model does not have, got '{name}'.")
+    if not model.encoder.has_text:
+        raise InputError(
+            f"Expected an encoder that reads sentences to add a class, '{model.encoder.name}' has no text tower; fit "
+            "again with images of the class."
+        )
+    usual = class_sentences(model.class_names)
+    before = model.record.get("sentences") or usual
+    if isinstance(sentences, str):
+        sentences = [sentences]
+    if sentences is not None:
+        return [*before, list(sentences)]
+    if before == usual:
+        return [*before, *class_sentences([name])]
+    first = model.class_names[0].replace("_", " ")
+    if len(before) != len(model.class_names) or not all(first in sentence for sentence in before[0]):
+        raise InputError(
+            f"Expected sentences about '{name}', since the model was fitted with descriptions; give "
+            f"{argument('sentences', '[…]')}."
+        )
+    return [*before, [sentence.replace(first, name.replace("_", " ")) for sentence in before[0]]]

@@ -1,0 +1,139 @@
+"""A class added after the fit: text decides whether, the method which; nothing else changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from modalign import Classifier, CoOp, InputError, Items, adapt, load
+from modalign.data.digits import load_digits
+from modalign.methods import method_class
+from modalign.methods.added.added_classes import CORRECTION, MOST, AddedClasses
+from modalign.testing.subject import few_shot_problem
+
+LEFT_OUT = 7
+CALTECH = Path(__file__).parents[2] / "shared" / "data" / "clip-vitb32" / "caltech101.npz"
+
+
+def without(items: Items, k: int) -> Items:
+    names = tuple(name for i, name in enumerate(items.class_names) if i != k)
+    kept = items.select(np.flatnonzero(items.labels != k))
+    return replace(kept, labels=np.where(kept.labels > k, kept.labels - 1, kept.labels), class_names=names)
+
+
+@pytest.fixture(scope="module")
+def model() -> Classifier:
+    return adapt(without(load_digits().select(range(120)), LEFT_OUT), method="gda", mirror=False)
+
+
+@pytest.fixture(scope="module")
+def added() -> tuple[AddedClasses, torch.Tensor]:
+    """Four classes of a small problem, and the fifth added; the vectors to answer for."""
+    X, y, _, _, Xt, _, text = map(torch.from_numpy, few_shot_problem())
+    base = method_class("gda")().fit(X[y < 4], y[y < 4], text=text[:4])
+    assert not isinstance(base, AddedClasses)
+    unit_text = text / text.norm(dim=1, keepdim=True)
+    return AddedClasses.of(base, 1.7, unit_text, list("abcde")), Xt  # type: ignore[arg-type]
+
+
+def test_among_its_own_classes_the_method_decides_as_before(added: tuple[AddedClasses, torch.Tensor]) -> None:
+    method, X = added
+    own = (method.members_[0].scores(X) / 1.7).softmax(dim=1)
+    probabilities = method.scores(X).softmax(dim=1)
+    seen = probabilities[:, :4] / probabilities[:, :4].sum(dim=1, keepdim=True)
+    assert torch.allclose(seen, own, atol=1e-5)
+
+
+def test_without_a_correction_the_new_class_has_its_zero_shot_probability(
+    added: tuple[AddedClasses, torch.Tensor],
+) -> None:
+    method, X = added
+    method.corrections_, kept = torch.zeros(1), method.corrections_
+    found = method.scores(X).softmax(dim=1)[:, 4]
+    method.corrections_ = kept
+    rows = X / X.norm(dim=1, keepdim=True)
+    zero_shot = (method.logit_scale_ * rows @ method.prototypes_.T).softmax(dim=1)[:, 4]
+    assert torch.allclose(found, zero_shot, atol=1e-5)
+
+
+def test_two_classes_one_after_the_other_are_two_classes_at_once(added: tuple[AddedClasses, torch.Tensor]) -> None:
+    method, X = added
+    base = method.members_[0]
+    more = torch.cat([method.prototypes_, torch.nn.functional.normalize(torch.ones(1, 24))])
+    one_by_one = AddedClasses.of(method, 99.0, more, list("abcdef"))
+    at_once = AddedClasses.of(base, 1.7, more, list("abcdef"))
+    assert torch.equal(one_by_one.scores(X), at_once.scores(X))
+    assert one_by_one.members_ == [base]
+
+
+def test_images_raise_the_correction_within_its_limits(added: tuple[AddedClasses, torch.Tensor]) -> None:
+    method, _ = added
+    like_text, unlike = method.prototypes_[4:], method.prototypes_[:1]
+    assert method.corrected(like_text).corrections_.tolist() == [CORRECTION]
+    assert method.corrected(unlike).corrections_.tolist() == [MOST]
+    assert method.corrections_.tolist() == [CORRECTION]
+
+
+def test_a_digit_is_added_by_its_name(model: Classifier) -> None:
+    test = load_digits().select(range(900, 1200))
+    more = model.add_class("seven")
+    assert more.class_names == (*model.class_names, "seven")
+    assert model.class_names[-1] == "nine"
+    before, after = model.evaluate(without(test, LEFT_OUT)), more.evaluate(test)
+    seven = next(c for c in after.per_class if c.name == "seven")
+    assert seven.accuracy is not None
+    assert seven.accuracy > 0.9
+    seen = (after.probabilities.argmax(axis=1) == after.labels)[after.labels != 9].mean()
+    assert seen > before.accuracy.top1 - 0.01
+    assert more.rejection is None
+    assert "added" in more.record["notes"][-1]
+
+
+def test_it_is_saved_with_the_classes_it_was_given(model: Classifier, tmp_path: Path) -> None:
+    sevens = load_digits().select(np.flatnonzero(load_digits().labels == 7)[:3])
+    more = model.add_class("seven", sevens).add_class("letter", sentences="a handwritten letter")
+    again = load(more.save(tmp_path / "model"))
+    assert isinstance(again, Classifier)
+    test = load_digits().select(range(900, 930))
+    assert np.allclose(again.predict_proba(test), more.predict_proba(test), atol=1e-7)
+    assert len(more.fitted_on - model.fitted_on) == 3
+    assert again.record["sentences"][-1] == ["a handwritten letter"]
+
+
+def test_prompts_are_given_the_text_of_all_classes() -> None:
+    items = without(load_digits().select(range(40)), LEFT_OUT)
+    model = adapt(items, method=CoOp(epochs=1, random_state=0), validation="none", mirror=False)
+    more = model.add_class("seven")
+    assert more.predict_proba(load_digits().select([0])).shape == (1, 10)
+    assert list(more.method.class_names_) == list(more.class_names)
+
+
+def test_wrong_input_is_refused_in_one_sentence(model: Classifier) -> None:
+    for name in ("Nine", "nine", " "):
+        with pytest.raises(InputError, match="Expected"):
+            model.add_class(name)
+    with pytest.raises(InputError, match="alone"):
+        model.add_class("seven", load_digits().select([0, 1]))
+    with pytest.raises(InputError, match="not fitted"):
+        AddedClasses().fit(np.eye(3), [0, 1, 2])
+    blind = adapt(load_digits().select(range(20)), method="linear_probe", encoder="tiny-vision", mirror=False)
+    with pytest.raises(InputError, match="no text tower"):
+        blind.add_class("letter")
+    told = replace(model, record={**model.record, "sentences": [["round"]] * 9})
+    with pytest.raises(InputError, match="Expected sentences about 'seven'"):
+        told.add_class("seven")
+
+
+@pytest.mark.skipif(not CALTECH.exists(), reason="needs ../shared/data/clip-vitb32/caltech101.npz")
+def test_on_real_vectors_a_class_is_found_as_by_zero_shot() -> None:
+    from bench.add_class import Left
+
+    left = Left(CALTECH)
+    trials = [left.trial("gda", c, 0, "val") for c in (3, 30)]
+    for one in trials:
+        assert np.mean(one["new_text"]) >= np.mean(one["zero_shot_new"]) - 0.05
+        assert np.mean(one["seen_text"]) >= np.mean(one["seen_before"]) - 0.01
