@@ -49,6 +49,7 @@ ALLOWED = {
     "shards": {"core", "data", "encoders", "model", "shards"},
     "app": set(),
     "app.web": {"core", "app.web"},
+    "app.studio": LIBRARY | {"model", "report", "app.web", "app.studio"},
     "app.serving": LIBRARY | {"model", "report", "app.web", "app.serving", "__version__"},
     "cli": LIBRARY
     | {"model", "segmentation", "audit", "report", "export", "shards", "app", "cli", "tune.training_state"}

@@ -20,7 +20,7 @@ import typer
 # isort: off
 from modalign.cli.options import app
 from modalign.cli import fit_commands, predict_commands
-from modalign.cli.servers import serve_command
+from modalign.cli.servers import serve_command, studio_command
 from modalign.cli import compare_command, export_command, segment_command
 from modalign.cli import audit_commands, bench_command, tables_command, info_commands
 
@@ -44,6 +44,7 @@ __all__ = [
     "run",
     "segment_command",
     "serve_command",
+    "studio_command",
     "tables_command",
 ]
 

@@ -92,10 +92,10 @@ def to_csv(predictions: Predictions, path: str | Path) -> Path:
     with replacing(path) as file:
         stream = io.TextIOWrapper(file, "utf-8", newline="")
         writer = csv.writer(stream)
-        writer.writerow(map(_cell, [*text, *class_columns(predictions.class_names)]))
+        writer.writerow(map(safe_cell, [*text, *class_columns(predictions.class_names)]))
         for i, cells in enumerate(zip(*text.values(), strict=True)):
             numbers = predictions.probabilities[i].tolist() if i < len(predictions) else blank
-            writer.writerow([*map(_cell, cells), *numbers])
+            writer.writerow([*map(safe_cell, cells), *numbers])
         stream.flush()
         stream.detach()
     return Path(path)
@@ -167,5 +167,6 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _cell(value: Any) -> Any:
+def safe_cell(value: Any) -> Any:
+    """A cell of a CSV file that no spreadsheet takes for a formula; see :func:`to_csv`."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
 
 from modalign.core.errors import InputError
 from modalign.core.files.reading import parse_json
+from modalign.core.files.writing import flush_folder, unwritable
 
 if sys.platform != "win32":
     import fcntl
@@ -15,7 +17,7 @@ if sys.platform != "win32":
 _BLOCK = 2**16
 
 
-def append_line(path: str | Path, line: bytes) -> None:
+def append_line(path: str | Path, line: bytes, *, durable: bool = False) -> None:
     """Append a line of JSON to a file, which is created if it does not exist.
 
     Writers lock the file. An incomplete last line of a killed writer is removed; on file systems without locks it is
@@ -27,12 +29,16 @@ def append_line(path: str | Path, line: bytes) -> None:
         The file to append to.
     line : bytes
         Without a line break.
+    durable : bool, default=False
+        Return only when the line is on the disk, so that it survives a power failure.
 
     Raises
     ------
     InputError
-        The file cannot be written, with the reason; a link is not followed.
+        The file cannot be written, with the reason; a link is not followed. A :class:`FullDiskError` if there is no
+        room.
     """
+    new = durable and not os.path.lexists(path)
     try:
         if os.path.islink(path):
             raise OSError(None, "it is a link; give the file that it leads to")
@@ -46,11 +52,15 @@ def append_line(path: str | Path, line: bytes) -> None:
                 start = None
             content = (b"" if start is None else b"\n") + line + b"\n"
             if os.write(descriptor, content) != len(content):
-                raise OSError(None, "the disk is full")
+                raise OSError(errno.ENOSPC, "the disk is full")
+            if durable:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise InputError(f"Expected '{path}' to be writable, got: {error.strerror or error}.") from None
+        raise unwritable(Path(path), error) from None
+    if new:
+        flush_folder(Path(path).parent)
 
 
 def _lock(descriptor: int) -> bool:

@@ -68,9 +68,9 @@ def replacing(path: str | Path, *, private: bool = False, overwrite: bool = True
                 _publish(temporary, path, overwrite)
         if sys.platform == "win32":  # an open file cannot be renamed there
             _publish(temporary, path, overwrite)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     finally:
         if temporary is not None:
             with suppress(OSError):
@@ -129,7 +129,7 @@ def check_writable(path: str | Path, *, folder: bool = False, append: bool = Fal
             os.close(descriptor)
             temporary.unlink()
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
 
 
 def make_folder(folder: str | Path) -> Path:
@@ -138,7 +138,7 @@ def make_folder(folder: str | Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(folder, error) from None
+        raise unwritable(folder, error) from None
     return folder
 
 
@@ -266,7 +266,7 @@ def _require_short_names(path: Path, parent: Path) -> None:
             raise OSError(errno.ENAMETOOLONG, f"File name too long ({len(os.fsencode(part))} bytes, at most {longest})")
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Flush a rename to disk, on systems that can flush folders."""
     if hasattr(os, "O_DIRECTORY"):
         with suppress(OSError):
@@ -277,7 +277,8 @@ def _flush_folder(folder: Path) -> None:
                 os.close(descriptor)
 
 
-def _unwritable(path: Path, error: OSError) -> InputError:
+def unwritable(path: Path, error: OSError) -> InputError:
+    """What to raise where ``path`` cannot be written."""
     reason = error.strerror or str(error)
     if isinstance(error, FileNotFoundError) and not os.path.lexists(path.parent):
         reason = f"its folder '{path.parent}' does not exist"

@@ -1,0 +1,120 @@
+"""The label log: a file that is only added to, one event per line, each on the disk before it counts."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from modalign.core.errors import InputError, argument
+from modalign.core.files import append_line, make_folder, parse_json, read_bytes
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+VERSION = 1
+LOG_FILE, LOCK_FILE = "labels.jsonl", "lock"
+_LIMIT = 2**31  # bytes of a log
+
+
+class LabelLog:
+    """The events of one studio, in a folder that no other studio may use at the same time.
+
+    Every event is a JSON object with ``v`` (version of the format), ``n`` (its number), ``time`` (UTC), ``kind`` and
+    the entries of its kind; see :mod:`~modalign.app.studio.label_state`.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is not there.
+
+    Attributes
+    ----------
+    events : list of dict
+        All events, in order.
+    dropped : bool
+        Whether the last line was incomplete, as a killed process leaves it, and was left out.
+
+    Raises
+    ------
+    InputError
+        Another studio uses the folder, it cannot be written, or a line of the log is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = make_folder(folder)
+        self.path = self.folder / LOG_FILE
+        self._lock = _take_lock(self.folder / LOCK_FILE)
+        try:
+            self.events, self.dropped = _read_events(self.path)
+        except InputError:
+            self.close()
+            raise
+
+    def append(self, kind: str, **entries: Any) -> dict[str, Any]:
+        """Add an event and return it when it is on the disk."""
+        number = self.events[-1]["n"] + 1 if self.events else 0
+        event = {"v": VERSION, "n": number, "time": datetime.now(UTC).isoformat(timespec="seconds"), "kind": kind}
+        event |= entries
+        append_line(self.path, json.dumps(event, ensure_ascii=True, separators=(",", ":")).encode(), durable=True)
+        self.events.append(event)
+        return event
+
+    def close(self) -> None:
+        """Let another studio use the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _read_events(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """The events of a log, and whether an incomplete last line was left out."""
+    if not path.exists():
+        return [], False
+    lines = read_bytes(path, "a label log", _LIMIT).split(b"\n")
+    events: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        event = _event(line)
+        if event is not None:
+            events.append(event)
+        elif number == len(lines):  # the next event replaces it
+            return events, True
+        else:
+            raise InputError(
+                f"Expected an event in line {number} of '{path}', got something else; restore the file, or "
+                "remove the line, whose labels are lost."
+            )
+    return events, False
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = parse_json(line.decode(), "an event")
+    except (InputError, UnicodeDecodeError):
+        return None
+    known = isinstance(event, dict) and event.get("v") == VERSION
+    return event if known and isinstance(event.get("n"), int) and isinstance(event.get("kind"), str) else None
+
+
+def _take_lock(path: Path) -> int:
+    """The descriptor of a lock that the operating system releases when the process ends."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise InputError(
+            f"Expected a studio folder that is not in use, '{path.parent}' is used by a running studio; open its page, "
+            f"stop it, or choose another folder with {argument('state')}."
+        ) from None
+    return descriptor

@@ -1,0 +1,198 @@
+"""What a page shows: rows of images in some order, and the state of the session in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+
+from modalign.app.studio.acquire import ACQUISITIONS
+from modalign.app.studio.exam import LEAST_SHOWN, ExamResult
+from modalign.app.studio.label_state import NONE
+from modalign.app.studio.labeling import NO_CLASS
+from modalign.app.studio.session import Session
+from modalign.core.display import visible
+from modalign.core.errors import InputError, require_choice
+from modalign.core.features import UNLABELLED
+from modalign.evaluate.metrics import Accuracy
+from modalign.evaluate.paired import Comparison
+
+SHOWS = ("all", "unlabeled", "labeled", "exam", "none", "disagreement")
+ORDERS = ("given", "uncertain", "confident", "suspect", "similar", "text")
+MOST_ROWS = 500
+
+
+@dataclass(frozen=True)
+class RowQuery:
+    """Which images to list, and in which order.
+
+    Attributes
+    ----------
+    show : str, default="all"
+        One of :data:`SHOWS`. Exam images without a label are in none of them.
+    order : str, default="given"
+        One of :data:`ORDERS`.
+    predicted, labeled : int, str or None, default=None
+        Only images that are predicted, or labeled, as this class.
+    to : int or None, default=None
+        The row that ``"similar"`` compares with.
+    text : str, default=""
+        The sentence that ``"text"`` compares with; where the encoder reads no text, part of a file name.
+    """
+
+    show: str = "all"
+    order: str = "given"
+    predicted: int | None = None
+    labeled: int | Literal["none"] | None = None
+    to: int | None = None
+    text: str = ""
+
+
+def find_rows(session: Session, query: RowQuery) -> np.ndarray:
+    """All rows of a :class:`RowQuery`, in order. O(n log n), and O(n d) to compare vectors."""
+    require_choice("show", query.show, SHOWS)
+    require_choice("order", query.order, ORDERS)
+    with session.lock:
+        labels, examined = session.labeling.labels, session.labeling.examined
+        hidden = session.labeling.reserved & (labels == UNLABELLED)
+        keep = ~hidden & _shown(session, query.show)
+        if query.predicted is not None:
+            keep &= session.predicted == query.predicted
+        if query.labeled is not None:
+            keep &= labels == (NO_CLASS if query.labeled == NONE else query.labeled)
+        if query.show == "labeled":
+            keep &= ~examined
+        by_name = query.order == "text" and not session.encoder.has_text
+        if by_name and query.text:
+            part = query.text.casefold()
+            keep &= np.array([part in name.casefold() for name in session.labeling.ids], dtype=bool)
+        rows = np.flatnonzero(keep)
+        if query.order == "given" or by_name or (query.order == "text" and not query.text.strip()):
+            return rows
+        return rows[np.argsort(_key(session, query)[rows], kind="stable")]
+
+
+def _shown(session: Session, show: str) -> np.ndarray:
+    labels, examined = session.labeling.labels, session.labeling.examined
+    if show == "unlabeled":
+        return labels == UNLABELLED
+    if show == "labeled":
+        return labels != UNLABELLED
+    if show == "exam":
+        return examined
+    if show == "none":
+        return labels == NO_CLASS
+    if show == "disagreement":
+        return (labels >= 0) & (session.believed < 0.5) & (session.opinion != labels)
+    return np.ones(len(labels), dtype=bool)
+
+
+def _key(session: Session, query: RowQuery) -> np.ndarray:
+    """What ``query.order`` sorts by, ascending."""
+    if query.order == "uncertain":
+        return session.margin
+    if query.order == "confident":
+        return -session.top
+    if query.order == "suspect":
+        return np.where(session.labeling.labels >= 0, session.believed, 2.0)
+    if query.order == "similar":
+        if query.to is None:
+            raise InputError("Expected the row to compare with, got none.")
+        return -session.similarity(query.to)
+    return -session.text_similarity(query.text.strip())
+
+
+def row_entries(session: Session, rows: list[int], *, blind: bool = False) -> list[dict[str, Any]]:
+    """What a tile of the page shows of each row; of exam images no prediction while ``blind``."""
+    labeling, found = session.labeling, []
+    for row in rows:
+        label, exam = int(labeling.labels[row]), bool(labeling.reserved[row] or labeling.examined[row])
+        hidden = exam and (blind or label == UNLABELLED)
+        order = [] if hidden or not session.answers.method else _likeliest(session.answers.probabilities[row])
+        found.append(
+            {
+                "row": row,
+                "id": visible(labeling.ids[row]),
+                "content": labeling.contents[row],
+                "best": [[session.answers.class_ids[k], round(float(p), 4)] for k, p in order],
+                "label": None if label == UNLABELLED else NONE if label == NO_CLASS else label,
+                "exam": exam,
+                "gone": session.gallery.missing.get(row),
+            }
+        )
+    return found
+
+
+def _likeliest(P: np.ndarray, k: int = 3) -> list[tuple[int, float]]:
+    best = np.argsort(-P, kind="stable")[:k]
+    return [(int(i), float(P[i])) for i in best]
+
+
+def summary(session: Session) -> dict[str, Any]:
+    """The state of a session in numbers."""
+    with session.lock:
+        labeling, answers = session.labeling, session.answers
+        result, truth = session.exam(), labeling.exam_truth()
+        taught = labeling.labels[labeling.taught]
+        predicted = session.predicted[~labeling.reserved]
+        return {
+            "version": session.version,
+            "stamp": labeling.stamp,
+            "title": visible(session.settings.title),
+            "images": len(labeling),
+            "classes": [
+                {
+                    "id": number,
+                    "name": visible(name),
+                    "labeled": int((taught == number).sum()),
+                    "predicted": int((predicted == number).sum()),
+                }
+                for number, name in labeling.state.names.items()
+            ],
+            "counts": {
+                "taught": len(taught),
+                "exam": int(labeling.examined.sum()),
+                "none": int((labeling.labels == NO_CLASS).sum()),
+                "reserved": int(labeling.reserved.sum()),
+                "gone": len(session.gallery.missing),
+                "elsewhere": labeling.elsewhere,
+            },
+            "method": {
+                "name": answers.method,
+                "labels": answers.n_labels,
+                "seconds": round(answers.seconds, 2),
+                "thorough": answers.thorough,
+            },
+            "exam": _exam(result),
+            "least_shown": LEAST_SHOWN,
+            "curve": session.curve.points(truth, labeling.state.resolve),
+            "recent": session.curve.recent(truth, labeling.state.resolve),
+            "cells": _cells(session, truth),
+            "jobs": {"fast": session.fast.state(), "slow": session.slow.state()},
+            "map": None if session.positions is None else session.positions[2],
+            "reads_text": session.encoder.has_text,
+            "encoder": visible(session.encoder.name),
+            "acquisitions": ACQUISITIONS,
+            "notes": [visible(note) for note in session.settings.notes],
+            "folder": visible(str(labeling.log.folder)),
+        }
+
+
+def _cells(session: Session, truth: dict[str, int]) -> list[list[int]]:
+    """[class, predicted class, number] of the exam, as far as the number is not 0."""
+    rows = [session.labeling.row_of(content) for content in truth]
+    pairs = np.column_stack([np.array(list(truth.values()), dtype=np.int64), session.predicted[rows]])
+    if not len(pairs):
+        return []
+    cells, counts = np.unique(pairs, axis=0, return_counts=True)
+    return [[int(t), int(p), int(n)] for (t, p), n in zip(cells, counts, strict=True)]
+
+
+def _exam(result: ExamResult) -> dict[str, Any]:
+    return {"answered": result.answered, "none": result.none, "accuracy": _numbers(result.accuracy),
+            "gain": _numbers(result.gain)}  # fmt: skip
+
+
+def _numbers(found: Accuracy | Comparison | None) -> dict[str, Any] | None:
+    return None if found is None else {field.name: getattr(found, field.name) for field in fields(found)}

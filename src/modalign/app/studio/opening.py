@@ -1,0 +1,166 @@
+"""From a folder to a session: images, vectors, classes, and what was labeled before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modalign.app.studio.exam import exam_limit
+from modalign.app.studio.gallery import Gallery, content_hashes_of
+from modalign.app.studio.label_log import LabelLog
+from modalign.app.studio.labeling import Labeling
+from modalign.app.studio.session import Session, SessionSettings
+from modalign.core.errors import EncoderMismatchError, InputError, argument
+from modalign.core.features import UNLABELLED, Features
+from modalign.core.files import check_writable, read_json, write
+from modalign.core.spelling import match_names
+from modalign.data.items import load_items
+from modalign.encoders import load_encoder
+from modalign.encoders.base import Encoder
+from modalign.model.classifier import Classifier
+from modalign.model.loading_models import load
+from modalign.model.scoring import require_one
+
+SETTINGS_FILE = "studio.json"
+
+
+def state_folder(source: Path) -> Path:
+    """Where the state of a source is kept by default: beside it, never inside."""
+    path = source.resolve()
+    return path.parent / f"{path.name}.studio"
+
+
+def open_session(
+    source: Any,
+    *,
+    state: Path,
+    classes: Any = None,
+    encoder: str | Encoder = "tiny",
+    model: Path | None = None,
+    templates: tuple[str, ...] | None = None,
+    import_labels: bool = False,
+    seed: int = 0,
+    thorough: bool = True,
+    device: str = "auto",
+) -> Session:
+    """Open a session, new or as it was left.
+
+    Parameters
+    ----------
+    source : object
+        What :func:`~modalign.load_items` takes.
+    state : Path
+        Folder for labels and thumbnails.
+    classes : object, default=None
+        Class names; by default those of the source, of the model, or of the session as it was left.
+    encoder : str or Encoder, default="tiny"
+        Makes the vectors, unless a model brings its own.
+    model : Path or None, default=None
+        A saved classifier whose answers to begin with.
+    templates : tuple of str or None, default=None
+        Sentences with ``{}`` for the class name.
+    import_labels : bool, default=False
+        Take the labels of the source over, those of the exam set as its answers.
+    seed : int, default=0
+        Of everything random; a session keeps the one that it was begun with.
+    thorough : bool, default=True
+        Whether several methods are tried when there is time.
+    device : str, default="auto"
+        Where the encoder runs.
+
+    Raises
+    ------
+    InputError
+        No images, fewer than two classes, a folder that is in use, or another encoder than before.
+    """
+    classifier = None if model is None else _classifier(model)
+    items = load_items(source, classes=classes)
+    names = items.class_names or (() if classifier is None else classifier.class_names)
+    check_writable(state, folder=True)
+    log = LabelLog(state)
+    try:
+        if len(names) < 2 and len({e["name"] for e in log.events if e["kind"] == "add"}) < 2:
+            raise InputError(
+                f"Expected at least 2 classes, got {len(names)}; name them by {argument('classes')}, or sort some "
+                "images into one folder per class."
+            )
+        if classifier is not None:
+            encoder = require_one(classifier.encoder)
+        elif isinstance(encoder, str):
+            encoder = require_one(load_encoder(encoder, device=device))
+        features = encoder.embed_images(items)
+        place = {name: i for i, name in enumerate(items.ids)}
+        items = items.select([place[name] for name in features.ids])
+        contents = content_hashes_of(items, encoder.store)
+        kept = _settings(state, encoder, contents, seed)
+        labeling = Labeling(items.ids, contents, log, kept["seed"], int(kept["exam_limit"]))
+        for name in names:
+            if name not in labeling.state.ever:
+                labeling.add_class(name, by="start")
+        if import_labels:
+            _import_labels(labeling, items.labels, items.class_names)
+        notes = [*items.notes, *(f"{q.id}: {q.reason}" for q in features.quarantined)]
+        if log.dropped:
+            notes.append("the last line of the label log was incomplete and is left out")
+        title = Path(source).name if isinstance(source, (str, Path)) else "images"
+        settings = SessionSettings(title, kept["seed"], templates, thorough, tuple(notes))
+        gallery = Gallery(items, contents, state / "thumbnails")
+        base = None if classifier is None else _answers_of(classifier, features)
+        return Session(features, labeling, gallery, encoder, settings, base)
+    except BaseException:
+        log.close()
+        raise
+
+
+def _classifier(folder: Path) -> Classifier:
+    found = load(folder)
+    if not isinstance(found, Classifier):
+        raise InputError(f"Expected a saved classifier in '{folder}', got {type(found).__name__}.")
+    return found
+
+
+def _answers_of(model: Classifier, features: Features) -> Callable[[tuple[str, ...]], np.ndarray]:
+    """The probabilities of a model for the images, with columns of other class names."""
+    P = model.predict_proba(features)
+
+    def columns(names: tuple[str, ...]) -> np.ndarray:
+        known = match_names(names, model.class_names)
+        found = np.full((len(P), len(names)), 1e-3, dtype=np.float32)  # a class that the model does not know
+        for k, name in enumerate(names):
+            if name in known:
+                found[:, k] = P[:, model.class_names.index(known[name])]
+        return found / found.sum(axis=1, keepdims=True)
+
+    return columns
+
+
+def _settings(state: Path, encoder: Encoder, contents: list[str], seed: int) -> dict[str, Any]:
+    """What was fixed when the session was begun: the encoder, the seed and the exam set."""
+    path = state / SETTINGS_FILE
+    if not path.exists():
+        fixed = {"v": 1, "encoder": encoder.spec.name, "fingerprint": encoder.spec.fingerprint, "seed": seed}
+        fixed["exam_limit"] = str(exam_limit(contents, seed))  # more digits than JSON numbers surely keep
+        write(path, json.dumps(fixed, indent=1))
+        return fixed
+    kept = read_json(path, "the settings of a studio")
+    if not isinstance(kept, dict) or not {"fingerprint", "seed", "exam_limit"} <= set(kept):
+        raise InputError(f"Expected the settings of a studio in '{path}', got something else; choose another folder.")
+    if kept["fingerprint"] != encoder.spec.fingerprint:
+        raise EncoderMismatchError(
+            f"Expected the encoder '{kept.get('encoder')}' that this studio was begun with, got '{encoder.spec.name}'; "
+            f"use the same, or another folder with {argument('state')}."
+        )
+    return kept
+
+
+def _import_labels(labeling: Labeling, labels: np.ndarray, names: tuple[str, ...]) -> None:
+    """Take over the labels of the source for images that have none."""
+    number_of = {name: number for number, name in labeling.state.names.items()}
+    for k, name in enumerate(names):
+        rows = np.flatnonzero((labels == k) & (labeling.labels == UNLABELLED))
+        if len(rows) and name in number_of:
+            labeling.label(rows.tolist(), number_of[name], by="import")

@@ -1,0 +1,292 @@
+"""A labeling session: images, labels, and the answers that are fitted to them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+
+from modalign.app.studio.acquire import acquire, margins
+from modalign.app.studio.background import Lane
+from modalign.app.studio.curve import Curve, Refit
+from modalign.app.studio.exam import EVERY, ExamResult, grade
+from modalign.app.studio.gallery import Gallery, project
+from modalign.app.studio.labeling import Labeling
+from modalign.app.studio.refitting import Answers, blend_with_model, refit
+from modalign.core.errors import InputError
+from modalign.core.features import UNLABELLED, ClassText, Features
+from modalign.data.text.descriptions import class_sentences
+from modalign.encoders.base import Encoder
+
+T = TypeVar("T")
+
+REST, PAUSE = 0.1, 3.0  # seconds without a change before a refit, and before a thorough one
+ON_MAP = 5_000  # images
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """What does not change while a studio runs.
+
+    Attributes
+    ----------
+    title : str
+        Name of the source, for the page.
+    seed : int, default=0
+        Of everything random.
+    templates : tuple of str or None, default=None
+        Sentences with ``{}`` for the class name.
+    thorough : bool, default=True
+        Whether several methods are tried when there is time.
+    notes : tuple of str, default=()
+        What a user should know about the source.
+    """
+
+    title: str
+    seed: int = 0
+    templates: tuple[str, ...] | None = None
+    thorough: bool = True
+    notes: tuple[str, ...] = ()
+
+
+class Session:
+    """The state behind the page; every method may be called from any thread.
+
+    Parameters
+    ----------
+    features : Features
+        Vectors of all n images.
+    labeling : Labeling
+        Labels of the same images.
+    gallery : Gallery
+        Pictures of the same images.
+    encoder : Encoder
+        Made the vectors, and reads class names if it can.
+    settings : SessionSettings
+        See there.
+    base : callable or None, default=None
+        ``base(names)`` gives the (n, C) probabilities of a model that is there already, for class names.
+
+    Attributes
+    ----------
+    answers, first : Answers
+        Present probabilities, and those before any label.
+    predicted, top, margin : ndarray of shape (n,)
+        The likeliest class number of every image, its probability, and the distance to the second.
+    believed, opinion : ndarray of shape (n,)
+        Probability of the label of an image, 1 where it has no class, and the likeliest class, by models that had not
+        learned from it where there are such.
+    version : int
+        Grows with every change of what a page shows.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        labeling: Labeling,
+        gallery: Gallery,
+        encoder: Encoder,
+        settings: SessionSettings,
+        base: Callable[[tuple[str, ...]], np.ndarray] | None = None,
+    ) -> None:
+        self.features, self.labeling, self.gallery = features, labeling, gallery
+        self.encoder, self.settings, self.base = encoder, settings, base
+        self.lock = threading.RLock()
+        self.curve = Curve(labeling.log.folder)
+        self.version = 1
+        self.positions: tuple[np.ndarray, np.ndarray, str] | None = None
+        self._texts: dict[tuple[str, ...], ClassText] = {}
+        self._queries: dict[str, np.ndarray] = {}
+        self.first = self._before_labels()
+        self._take(self.first)
+        self.fast, self.slow = Lane("refit", self._touch), Lane("background", self._touch)
+
+    def change(self, function: Callable[[Labeling], T]) -> T:
+        """Change labels or classes by a function of the :class:`Labeling`, and refit soon."""
+        with self.lock:
+            before = self.labeling.stamp
+            found = function(self.labeling)
+            if self.labeling.stamp != before:
+                self.version += 1
+                self._follow_classes()
+                self._judge_labels()
+                self.request_refit()
+            return found
+
+    def request_refit(self) -> None:
+        """Refit soon, and thoroughly after a pause."""
+        self.fast.request("refit", self.refit_now, REST)
+        if self.settings.thorough:
+            self.slow.request("thorough refit", partial(self.refit_now, thorough=True), PAUSE)
+
+    def refit_now(self, *, thorough: bool = False) -> Answers:
+        """Fit to the present labels and take the answers; thorough ones only if no label has changed meanwhile."""
+        with self.lock:
+            stamp, ids, names = self.labeling.stamp, self.labeling.class_ids, self._names()
+            columns = self._columns(ids)
+        if self.first.class_ids != ids:
+            self.first = self._before_labels()
+        if not (columns != UNLABELLED).any():
+            answers = self.first
+        else:
+            text = self._text(names)
+            answers = refit(self.features, columns, ids, text, thorough=thorough)
+            if self.base is not None:
+                answers = blend_with_model(answers, self.first.probabilities, self.features, columns, text)
+        with self.lock:
+            if ids == self.labeling.class_ids and (stamp == self.labeling.stamp or not thorough):
+                self._take(answers)
+                self._keep(answers)
+        return answers
+
+    def next_rows(self, by: str, count: int) -> list[int]:
+        """The images to label next; every fifth label that is asked for is one of the exam."""
+        with self.lock:
+            labeling, gone = self.labeling, list(self.gallery.missing)
+            free = labeling.labels == UNLABELLED
+            free[gone] = False
+            exam = labeling.exam_order[free[labeling.exam_order]].tolist()
+            if by == "exam":
+                return exam[:count]
+            asked = int((labeling.labels != UNLABELLED).sum())
+            drawn = acquire(
+                by,
+                count,
+                candidates=np.flatnonzero(free & ~labeling.reserved),
+                labeled=np.flatnonzero(labeling.taught),
+                margin=self.margin,
+                vectors=self.features.vectors,
+                generator=np.random.default_rng([self.settings.seed, len(labeling.log.events)]),
+            )
+            queue, tests = iter(drawn.tolist()), iter(exam)
+            turns = ((asked + i) % EVERY == EVERY - 1 for i in range(count))
+            found = [next(tests, None) if turn else next(queue, None) for turn in turns]
+            return [row for row in found if row is not None]
+
+    def exam(self) -> ExamResult:
+        """How the present answers do on the exam; see :func:`~modalign.app.studio.exam.grade`."""
+        with self.lock:
+            truth, labeling = self.labeling.exam_truth(), self.labeling
+            rows = [labeling.row_of(content) for content in truth]
+            first = None
+            if self.first.method and self.answers.n_labels and self.first.class_ids == self.answers.class_ids:
+                first = np.array(self.first.class_ids)[self.first.probabilities[rows].argmax(axis=1)]
+            true = np.array(list(truth.values()), dtype=np.int64)
+            return grade(true, self.predicted[rows], first, labeling.exam_nones())
+
+    def similarity(self, row: int) -> np.ndarray:
+        """(n,) cosines of all images with one."""
+        if not 0 <= row < len(self.labeling):
+            raise InputError(f"Expected a row in 0…{len(self.labeling) - 1}, got {row}.")
+        return self.features.vectors @ self.features.vectors[row]
+
+    def text_similarity(self, query: str) -> np.ndarray:
+        """(n,) cosines of all images with a sentence; for encoders that read text."""
+        if query not in self._queries:
+            found = self.encoder.embed_texts([[query]], class_names=[query], progress=False)
+            vector = found.vectors.reshape(-1, found.vectors.shape[-1])[0]
+            if len(self._queries) > 100:
+                self._queries.clear()
+            self._queries[query] = self.features.vectors @ vector
+        return self._queries[query]
+
+    def draw_map(self) -> None:
+        """Find positions of the images on a map, first by principal components and then by t-SNE.
+
+        Exam images without a label are left out; of more than 5,000 images, so many are drawn.
+        """
+        labeling = self.labeling
+        shown = np.flatnonzero(~labeling.reserved)
+        if len(shown) > ON_MAP:
+            generator = np.random.default_rng(self.settings.seed)
+            shown = np.sort(generator.choice(shown, ON_MAP, replace=False))
+        for tsne in (False, True):
+            places = project(self.features.vectors, shown, tsne=tsne, seed=self.settings.seed)
+            self.positions = shown, places, "t-SNE" if tsne else "principal components"
+            self._touch()
+
+    def close(self) -> None:
+        """Stop the background work and release the folder."""
+        self.fast.close()
+        self.slow.close()
+        self.labeling.log.close()
+
+    def _touch(self) -> None:
+        with self.lock:
+            self.version += 1
+
+    def _names(self) -> tuple[str, ...]:
+        return tuple(self.labeling.state.names.values())
+
+    def _text(self, names: tuple[str, ...]) -> ClassText | None:
+        if not self.encoder.has_text:
+            return None
+        if names not in self._texts:
+            sentences = class_sentences(names, self.settings.templates)
+            self._texts = {names: self.encoder.embed_texts(sentences, class_names=names, progress=False)}
+        return self._texts[names]
+
+    def _columns(self, ids: tuple[int, ...]) -> np.ndarray:
+        """(n,) column of the class of every image that may be learned from, else −1."""
+        columns = np.full(len(self.labeling), UNLABELLED, dtype=np.int64)
+        known = self.labeling.taught
+        place = {number: k for k, number in enumerate(ids)}
+        columns[known] = [place[number] for number in self.labeling.labels[known].tolist()]
+        return columns
+
+    def _before_labels(self) -> Answers:
+        """Zero-shot answers, or those of the model that was given."""
+        ids, names = self.labeling.class_ids, self._names()
+        unlabeled = np.full(len(self.labeling), UNLABELLED, dtype=np.int64)
+        if self.base is not None:
+            return Answers("the given model", ids, self.base(names), 0)
+        return refit(self.features, unlabeled, ids, self._text(names))
+
+    def _take(self, answers: Answers) -> None:
+        """Show other answers."""
+        self.answers = answers
+        ids = np.array([*answers.class_ids, UNLABELLED])
+        best = answers.probabilities.argmax(axis=1)
+        self.predicted = ids[best] if answers.method else np.full(len(best), UNLABELLED)
+        self.top = answers.probabilities[np.arange(len(best)), best]
+        self.margin = margins(answers.probabilities)
+        self._judge_labels()
+        self.version += 1
+
+    def _judge_labels(self) -> None:
+        """``believed`` and ``opinion``: probability of each label and the likeliest class, held out where possible."""
+        answers, labels = self.answers, self.labeling.labels
+        P = answers.probabilities
+        if answers.held_out is not None:
+            P = P.copy()
+            P[answers.held_out[0]] = answers.held_out[1]
+        place = {number: k for k, number in enumerate(answers.class_ids)}
+        columns = np.array([place.get(number, 0) for number in labels.tolist()])
+        self.believed = np.where(labels >= 0, P[np.arange(len(P)), columns], 1.0)
+        ids = np.array([*answers.class_ids, UNLABELLED])
+        self.opinion = ids[P.argmax(axis=1)] if answers.method else np.full(len(P), UNLABELLED)
+
+    def _keep(self, answers: Answers) -> None:
+        """Add the answers for the exam set to the learning curve."""
+        if not answers.method:
+            return
+        exam, contents = self.labeling.exam_order.tolist(), self.labeling.contents
+        found = {contents[row]: int(self.predicted[row]) for row in exam}
+        self.curve.add(Refit(answers.n_labels, answers.method, answers.thorough, found))
+
+    def _follow_classes(self) -> None:
+        """Answers with columns of the present classes: merged ones are added up, and new ones get 0 until the refit."""
+        ids, old = self.labeling.class_ids, self.answers
+        if ids == old.class_ids:
+            return
+        place = {number: k for k, number in enumerate(ids)}
+        P = np.zeros((len(self.labeling), len(ids)), dtype=np.float32)
+        for k, number in enumerate(old.class_ids):
+            present = self.labeling.state.resolve(number)
+            if present in place:
+                P[:, place[present]] += old.probabilities[:, k]
+        self._take(replace(old, class_ids=ids, probabilities=P))

@@ -1,0 +1,46 @@
+// "Export": labels, predictions and the model.
+import { el, toast } from "./dom.js";
+import { attempt, post, subscribe } from "./store.js";
+
+const TABLES = [
+  ["labels.csv", "Labels", "CSV with path, label and split; the exam is marked as test. modalign reads it as a source."],
+  ["predictions.csv", "Predictions", "CSV with the probability of every class for every image."],
+  ["label-studio.json", "Label Studio", "Tasks with your labels, and predictions for the others."],
+  ["coco.json", "COCO", "Categories, images and one annotation per label, without boxes."],
+];
+const WRITTEN = [
+  ["sorted", "Sorted folders", "Every labeled image in a folder of its class."],
+  ["model", "Model", "Fitted to all labels but those of the exam, by auto; for modalign predict and serve."],
+];
+
+export class Exporting {
+  constructor() {
+    const folder = el("code");
+    const running = el("p", { class: "muted", role: "status" });
+    this.node = el("div", { class: "exporting" },
+      el("section", {}, el("h2", {}, "Download"), el("ul", {}, ...TABLES.map(([file, name, text]) => el("li", {},
+        el("a", { class: "button", href: `/api/export/${file}`, download: file }, name), el("p", {}, text))))),
+      el("section", {}, el("h2", {}, "Write beside the labels"), el("ul", {}, ...WRITTEN.map(([kind, name, text]) => el("li", {},
+        el("button", { onclick: () => this.write(kind) }, name), el("p", {}, text)))),
+      el("p", { class: "muted" }, "The folder of this studio: ", folder), running));
+    subscribe((state) => {
+      folder.textContent = state.folder;
+      const { running: kind, errors } = state.jobs.slow;
+      for (const [name, , ] of WRITTEN) {
+        if (this.asked === name && kind !== name && !state.jobs.slow.waiting.includes(name)) {
+          running.textContent = errors[name] ?? `Written: ${this.place}`;
+          this.asked = null;
+        }
+      }
+      if (this.asked) running.textContent = `Writing ${this.place} …`;
+    });
+  }
+
+  async write(kind) {
+    const answer = await attempt(() => post(`/api/export/${kind}`));
+    if (!answer) return;
+    this.asked = kind;
+    this.place = answer.folder;
+    toast("Begun; the page stays usable.");
+  }
+}

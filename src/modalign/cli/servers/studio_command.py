@@ -1,0 +1,66 @@
+"""``studio``: a local page to label images and refit a classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modalign.cli.options import Device, EncoderName, command
+from modalign.cli.terminal import report_quarantine, say
+from modalign.core.errors import require
+
+
+@command()
+def studio(
+    source: Annotated[Path, typer.Argument(help="Folder, CSV, list, zip or tar of images.")],
+    classes: Annotated[
+        Path | None, typer.Option(help="File of class names, one per line or JSON; by default the folders.")
+    ] = None,
+    model: Annotated[Path | None, typer.Option("--model", "-m", help="A saved classifier to begin with.")] = None,
+    encoder: EncoderName = "tiny",
+    template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="Folder for labels and thumbnails; by default FOLDER.studio beside the images.")
+    ] = None,
+    import_labels: Annotated[
+        bool, typer.Option("--import-labels", help="Begin with the labels of the folders or the table.")
+    ] = False,
+    fast_only: Annotated[
+        bool, typer.Option("--fast-only", help="Refit by one method only, and never by auto.")
+    ] = False,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; one that other machines reach needs the token that is printed.")
+    ] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="By default the first free one from 8321.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the exam set and of everything random.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Label images in a local page, refit, and see the accuracy on a random exam set."""
+    require("fastapi", "app")
+    require("uvicorn", "app")
+    from modalign.app.studio.opening import open_session, state_folder
+    from modalign.app.studio.routes import studio_app
+    from modalign.app.web import listen, run_app
+
+    session = open_session(
+        source,
+        state=state_folder(source) if state is None else state,
+        classes=classes,
+        encoder=encoder,
+        model=model,
+        templates=tuple(template) if template else None,
+        import_labels=import_labels,
+        seed=seed,
+        thorough=not fast_only,
+        device=device,
+    )
+    try:
+        report_quarantine(session.features.quarantined)
+        opened, access = listen(host, port)
+        say(f"{len(session.labeling)} images; labels are kept in {session.labeling.log.folder}")
+        say(f"Open {access.url}", "Stop with Ctrl-C.", err=False)
+        run_app(studio_app(session, access), opened)
+    finally:
+        session.close()

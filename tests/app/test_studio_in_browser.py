@@ -1,0 +1,302 @@
+"""The studio in a browser: forty labels by keyboard, and everything around them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the studio needs the extra 'app'")
+
+from modalign.cli import run
+from modalign.data.digits import DIGIT_NAMES, load_digits
+
+pytestmark = pytest.mark.slow
+ORDER = sorted(DIGIT_NAMES)  # of the folders, and so of the keys
+EVIL = '<img src=x onerror="window.hit=1"></script>'
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """400 digits in one folder; the names say nothing."""
+    items, root = load_digits(), tmp_path_factory.mktemp("photos") / "digits"
+    root.mkdir()
+    for i in range(400):
+        (root / f"{i:03d}.png").write_bytes(items.read(i))
+    (root.parent / "names.txt").write_text("\n".join(ORDER))
+    return root
+
+
+class Server:
+    """A studio in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        words = [
+            sys.executable,
+            "-m",
+            "modalign.cli",
+            "studio",
+            str(folder),
+            "--classes",
+            str(folder.parent / "names.txt"),
+        ]
+        self.process = subprocess.Popen(
+            [*words, "--fast-only"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line.startswith("Open http"):
+            raise AssertionError(self.process.communicate()[1])
+        self.url = line.split()[1]
+
+    def state(self) -> dict[str, Any]:
+        with urllib.request.urlopen(f"{self.url}api/state") as answer:
+            return json.load(answer)
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODALIGN_CACHE", str(tmp_path_factory.getbasetemp() / "shared-cache"))
+        found = Server(folder)
+        yield found
+        found.kill()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="the page is opened with the package playwright")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("the page is opened in Chromium, which is not on this machine")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(
+            executable_path=program, args=["--headless", "--no-sandbox", "--disable-gpu"]
+        )
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Any, server: Server) -> Iterator[Any]:
+    context = browser.new_context(viewport={"width": 1280, "height": 860}, accept_downloads=True)
+    opened = context.new_page()
+    opened.trouble = []
+    opened.on("console", lambda message: opened.trouble.append(message.text))
+    opened.on("pageerror", lambda error: opened.trouble.append(str(error)))
+    opened.on("request", lambda r: r.url.startswith((server.url, "data:")) or opened.trouble.append(r.url))
+    opened.goto(server.url)
+    opened.wait_for_selector(".card img")
+    yield opened
+    context.close()
+
+
+def truth_of(page: Any) -> str:
+    """The class of the image on the card, which the test knows from the bytes."""
+    content = page.locator(".card img").get_attribute("src").split("/")[-1].removesuffix(".webp")
+    return _NAME_OF[content]
+
+
+def _names() -> dict[str, str]:
+    from modalign.data.copies import content_hash
+
+    items = load_digits().select(range(400))
+    return {content_hash(items, i): DIGIT_NAMES[items.labels[i]] for i in range(400)}
+
+
+_NAME_OF = _names()
+
+
+def until(page: Any, condition: str, given: object = None) -> None:
+    """Wait until an expression is true; Playwright's own way needs ``eval``, which the policy of the page forbids."""
+    for _ in range(300):
+        if page.evaluate(condition, given):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(condition)
+
+
+OTHER_IMAGE = "(old) => document.querySelector('.card img').getAttribute('src') !== old"
+ALL_THREES = """() => {
+  const names = [...document.querySelectorAll('.tile .name')];
+  return names.length > 5 && names.every((name) => name.textContent === 'three');
+}"""
+
+
+def press(page: Any, name: str) -> None:
+    page.keyboard.press("1234567890"[ORDER.index(name)])
+
+
+def test_forty_labels_by_keyboard_and_the_accuracy_of_the_exam(page: Any, server: Server) -> None:
+    page.locator("#main").focus()
+    for number in range(40):
+        before = page.locator(".card img").get_attribute("src")
+        press(page, truth_of(page))
+        if number % 10 == 9:  # a new round is asked for
+            until(page, OTHER_IMAGE, before)
+    page.keyboard.press("Enter")
+    for _ in range(100):
+        state = server.state()
+        if state["method"]["labels"] == 32 and state["exam"]["answered"] == 8:
+            break
+        time.sleep(0.1)
+    assert (state["counts"]["taught"], state["exam"]["answered"]) == (32, 8)
+    assert state["exam"]["accuracy"] is None
+    page.get_by_label("Which images to label next").select_option("exam")
+    until(page, "document.querySelector('.note') && document.querySelectorAll('.strip li').length === 10")
+    assert page.locator(".guesses").count() == 0  # the prediction of an exam image is hidden
+    for _ in range(10):
+        before = page.locator(".card img").get_attribute("src")
+        press(page, truth_of(page))
+        until(page, OTHER_IMAGE, before)
+    until(page, "document.querySelector('.score').textContent.includes('%')")
+    state = server.state()
+    assert state["exam"]["answered"] == 18
+    assert state["exam"]["accuracy"]["top1"] >= 0.7
+    assert f"{100 * state['exam']['accuracy']['top1']:.1f}" in page.locator(".score").inner_text()
+    page.locator("#tab-accuracy").click()
+    assert "95 % interval" in page.locator(".result").inner_text()
+    assert page.locator(".matrix button").count() >= 5
+
+
+def test_a_cell_of_the_matrix_opens_its_images(page: Any) -> None:
+    page.locator("#tab-accuracy").click()
+    cell = page.locator(".matrix button").first
+    number = int(cell.inner_text())
+    cell.click()
+    until(page, "(n) => document.querySelectorAll('.tile').length === n", number)
+    assert page.locator(".badge.exam").count() == number
+
+
+def test_undo_a_new_class_and_names_as_text(page: Any, server: Server) -> None:
+    page.locator("#tab-browse").click()
+    page.get_by_label("Which images", exact=True).select_option("unlabeled")
+    until(page, "document.querySelectorAll('.tile img').length > 10")
+    before = server.state()["counts"]["taught"]
+    page.locator(".grid").focus()
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("Shift+ArrowRight")
+    assert page.locator(".tile[aria-selected=true]").count() == 3
+    page.keyboard.press("1")
+    until(page, "document.querySelectorAll('.tile .badge').length === 3")
+    assert server.state()["counts"]["taught"] == before + 3
+    page.keyboard.press("Control+z")
+    until(page, "document.querySelectorAll('.tile .badge').length === 0")
+    assert server.state()["counts"]["taught"] == before
+    page.get_by_label("Name of a new class").fill(EVIL)
+    page.get_by_role("button", name="Add").click()
+    page.get_by_role("button", name=EVIL, exact=False).first.wait_for()
+    page.locator(".grid").focus()
+    page.keyboard.press("i")  # letters choose a class by its name
+    page.get_by_label("Part of a class name").fill("<img")
+    page.keyboard.press("Enter")
+    until(page, "document.querySelectorAll('.tile .badge').length >= 1")
+    assert page.evaluate("window.hit") is None
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_filters_words_and_the_map(page: Any) -> None:
+    page.locator("#tab-browse").click()
+    page.get_by_label("Predicted class").select_option(label="Predicted: three")
+    until(page, ALL_THREES)
+    page.get_by_label("Predicted class").select_option("")
+    page.keyboard.press("Escape")
+    page.locator(".grid").focus()
+    page.keyboard.press("/")
+    page.keyboard.type("a photo of the digit seven")
+    page.keyboard.press("Enter")
+    until(page, "document.querySelector('.tile .name')?.textContent === 'seven'")
+    page.locator("#tab-map").click()
+    until(page, "document.querySelector('.map .toolbar').textContent.includes('images by')")
+    box = page.locator("canvas").bounding_box()
+    page.mouse.move(box["x"] + 5, box["y"] + 5)
+    page.mouse.down()
+    for x, y in ((0.99, 0.02), (0.99, 0.98), (0.02, 0.98)):
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=4)
+    page.mouse.up()
+    assert "selected" in page.locator(".map .toolbar").inner_text()
+
+
+def test_labels_are_exported(page: Any, server: Server) -> None:
+    counts = server.state()["counts"]
+    labeled = counts["taught"] + counts["exam"] + counts["none"]
+    page.locator("#tab-export").click()
+    with page.expect_download() as started:
+        page.get_by_role("link", name="Labels").click()
+    lines = Path(started.value.path()).read_text().splitlines()
+    assert lines[0] == "path,label,split,none_of_these,content"
+    assert len(lines) == 1 + labeled
+
+
+def test_two_tabs_see_the_same(page: Any, browser: Any, server: Server) -> None:
+    other = browser.new_page()
+    other.goto(server.url)
+    other.wait_for_selector(".card img")
+    other.locator("#main").focus()
+    press(other, truth_of(other))
+    number = server.state()["counts"]
+    text = f"{number['taught'] + number['exam']} labels"
+    for tab in (page, other):
+        until(tab, "(text) => document.querySelector('#facts').textContent.includes(text)", text)
+    other.close()
+
+
+def test_no_finding_of_axe_is_serious(page: Any) -> None:
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="accessibility needs axe-playwright-python"
+    )
+    source = Path(axe.__file__).parent / "axe.min.js"
+    page.context.new_cdp_session(page).send(  # the policy of the page allows no script of a test
+        "Runtime.evaluate", {"expression": source.read_text(encoding="utf-8")}
+    )
+    views = {"light": ("label", "browse", "accuracy"), "dark": ("label", "browse", "map", "accuracy", "export")}
+    for scheme in views:
+        page.emulate_media(color_scheme=scheme)
+        for view in views[scheme]:
+            page.locator(f"#tab-{view}").click()
+            page.wait_for_timeout(150)
+            found = page.evaluate("axe.run({ resultTypes: ['violations'] })")
+            serious = [v for v in found["violations"] if v["impact"] in ("serious", "critical")]
+            assert not serious, [(view, scheme, v["id"], [n["html"][:120] for n in v["nodes"][:3]]) for v in serious]
+    page.emulate_media(color_scheme="light")
+
+
+def test_nothing_is_wider_than_a_phone(page: Any) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    for view in ("label", "browse", "map", "accuracy", "export"):
+        page.locator(f"#tab-{view}").click()
+        assert page.evaluate("document.documentElement.scrollWidth") == 390, view
+    page.set_viewport_size({"width": 1280, "height": 860})
+
+
+def test_the_browser_had_no_trouble(page: Any) -> None:
+    assert page.trouble == []
+
+
+def test_all_labels_are_there_after_a_kill(server: Server, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = server.state()["counts"]
+    server.kill()
+    again = Server(folder)
+    assert again.state()["counts"] == before
+    assert run(["studio", str(folder)]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "used by a running studio" in told
+    assert "--state" in told
+    again.process.send_signal(signal.SIGINT)
+    _, ending = again.process.communicate(timeout=20)
+    assert again.process.returncode == 130
+    assert "stopped" in ending
