@@ -11,7 +11,7 @@ import pytest
 from modalign.app.studio.acquire import acquire, margins
 from modalign.app.studio.background import Lane
 from modalign.app.studio.exam import grade
-from modalign.app.studio.looking import RowQuery, find_rows, row_entries, summary
+from modalign.app.studio.looking import RowQuery, find_rows, row_entries, session_summary
 from modalign.app.studio.opening import open_session
 from modalign.app.studio.refitting import blend_with_model, refit
 from modalign.app.studio.session import Session
@@ -50,7 +50,7 @@ def test_without_labels_answers_are_zero_shot(session: Session, digits: Items) -
     text = encoder.embed_texts(class_sentences(digits.class_names), class_names=digits.class_names)
     expected = ZeroShot().fit(session.features, text=text).scores(session.features).argmax(axis=1)
     assert (session.predicted == expected).all()
-    assert summary(session)["exam"] == {"answered": 0, "none": 0, "accuracy": None, "gain": None}
+    assert session_summary(session)["exam"] == {"answered": 0, "none": 0, "accuracy": None, "gain": None}
 
 
 @pytest.mark.parametrize("by", ["both", "uncertain", "diverse", "random"])
@@ -119,7 +119,7 @@ def test_points_of_the_curve_are_graded_on_the_same_images_after_a_restart(
         answer(session, session.next_rows("both", 10), digits.labels)
         session.refit_now()
     answer(session, session.next_rows("exam", 10), digits.labels)
-    shown = summary(session)
+    shown = session_summary(session)
     points = shown["curve"]
     assert [p["labels"] for p in points if p["labels"] in (8, 16, 24, 32)] == [8, 16, 24, 32]
     assert {p["n"] for p in points} == {18}
@@ -127,7 +127,7 @@ def test_points_of_the_curve_are_graded_on_the_same_images_after_a_restart(
     assert sum(n for _, _, n in shown["cells"]) == 18
     session.close()
     again = open_session(digits, state=tmp_path, thorough=False)
-    assert summary(again)["curve"] == points
+    assert session_summary(again)["curve"] == points
     assert (again.labeling.labels == session.labeling.labels).all()
     again.close()
 

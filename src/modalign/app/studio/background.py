@@ -13,7 +13,7 @@ from modalign.core.errors import ModalignError
 
 
 @dataclass
-class Job:
+class LaneJob:
     """One piece of work.
 
     Attributes
@@ -48,8 +48,8 @@ class Lane:
     def __init__(self, name: str, changed: Callable[[], None]) -> None:
         self._changed = changed
         self._wake = threading.Condition()
-        self._waiting: dict[str, Job] = {}
-        self._running: Job | None = None
+        self._waiting: dict[str, LaneJob] = {}
+        self._running: LaneJob | None = None
         self._closed = False
         self.errors: dict[str, str] = {}
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -58,7 +58,7 @@ class Lane:
     def request(self, kind: str, work: Callable[[], Any], delay: float = 0.0) -> None:
         """Do ``work`` after ``delay`` seconds, in place of work of the same kind that has not begun."""
         with self._wake:
-            self._waiting[kind] = Job(kind, work, time.monotonic() + delay)
+            self._waiting[kind] = LaneJob(kind, work, time.monotonic() + delay)
             self._wake.notify_all()
 
     def state(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class Lane:
             self._waiting.clear()
             self._wake.notify_all()
 
-    def _next(self) -> Job | None:
+    def _next(self) -> LaneJob | None:
         with self._wake:
             while not self._closed:
                 soonest = min(self._waiting.values(), key=lambda job: job.due, default=None)

@@ -129,7 +129,7 @@ def _likeliest(P: np.ndarray, k: int = 3) -> list[tuple[int, float]]:
     return [(int(i), float(P[i])) for i in best]
 
 
-def summary(session: Session) -> dict[str, Any]:
+def session_summary(session: Session) -> dict[str, Any]:
     """The state of a session in numbers."""
     with session.lock:
         labeling, answers = session.labeling, session.answers

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from modalign.app.studio.exporting import TABLES, export_folders, export_table, save_session_model
 from modalign.app.studio.gallery import placeholder
-from modalign.app.studio.looking import MOST_ROWS, RowQuery, find_rows, row_entries, summary
+from modalign.app.studio.looking import MOST_ROWS, RowQuery, find_rows, row_entries, session_summary
 from modalign.app.studio.session import Session
 from modalign.app.web import Access, Guard, error_handlers
 from modalign.core.display import visible
@@ -95,7 +95,7 @@ def _add_readers(app: FastAPI, session: Session) -> None:
     def read_state(known: int = -1) -> Any:
         if known == session.version:
             return {"version": known, "jobs": {"fast": session.fast.state(), "slow": session.slow.state()}}
-        return JSONResponse(summary(session))
+        return JSONResponse(session_summary(session))
 
     @app.post("/api/rows")
     def read_rows(body: _QueryBody) -> Any:
