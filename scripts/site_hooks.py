@@ -31,6 +31,8 @@ ROOMS = {
     "evaluate": "Metrics, protocols, comparison",
     "segmentation": "Segmentation",
     "audit": "Audit and search",
+    "shards": "Work on many images",
+    "export": "Export",
     "linalg": "Numerical methods",
     "tune": "Training inside an encoder",
     "report": "Figures and pages",

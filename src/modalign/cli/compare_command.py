@@ -17,7 +17,9 @@ from modalign.core.errors import InputError
 
 @command()
 def compare(
-    source: Annotated[Path, typer.Argument(help="Images as for fit, or a features file (.npz) written by embed.")],
+    source: Annotated[
+        Path, typer.Argument(help="Images as for fit, or what embed wrote: a features file or a folder of parts.")
+    ],
     encoder: Annotated[
         str | None,
         typer.Option("--encoder", "-e", help="Encoder; tiny by default, for features the one that they name."),

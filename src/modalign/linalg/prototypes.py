@@ -9,6 +9,8 @@ from modalign.core.errors import InputError
 from modalign.linalg.inputs import class_indices, real, require_finite
 from modalign.linalg.similarity import unit
 
+BLOCK = 2**16  # rows that are converted at a time
+
 
 def text_prototypes(text: Tensor) -> Tensor:
     r"""Mean direction of the sentences of each class, :math:`t_c = \sum_s \hat t_{cs} / \lVert\cdot\rVert`.
@@ -66,11 +68,14 @@ def class_means(X: Tensor, y: Tensor, n_classes: int) -> Tensor:
     InputError
         A class has no image, an entry is NaN, or labels are outside −1…C − 1.
     """
-    X = real(X, "X", ndim=2)
+    none = real(X[:0], "X", ndim=2)
     y = class_indices(y, len(X), n_classes, lowest=-1).to(X.device)
     known = y >= 0
     _require_all(torch.bincount(y[known], minlength=n_classes) > 0, "labeled image")
-    sums = X.new_zeros(n_classes, X.shape[1]).index_add_(0, y[known], unit(X[known]))
+    sums = none.new_zeros(n_classes, X.shape[1])
+    for rows in torch.arange(len(X), device=X.device).split(BLOCK):  # X may be a memory map
+        part = real(X[rows[0] : rows[-1] + 1], "X")
+        sums.index_add_(0, y[rows][known[rows]], unit(part[known[rows]]))
     return unit(sums)
 
 

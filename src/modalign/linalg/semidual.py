@@ -59,6 +59,7 @@ def match(
     tolerance: float = 1e-6,
     max_passes: int = 200,
     start: Tensor | None = None,
+    reduce: Callable[[Tensor], Tensor] | None = None,
 ) -> Offsets:
     r"""Entropic optimal transport of n rows with equal masses to K classes, equation 10 of GPUA.
 
@@ -94,6 +95,9 @@ def match(
         Maximum number of passes over the scores.
     start : Tensor or None, default=None
         Offsets g of a similar problem, of shape (K,).
+    reduce : callable or None, default=None
+        If several processes have some of the n rows each: the sum of a tensor of 1 + K + K² numbers over the processes,
+        called once per pass.
 
     Returns
     -------
@@ -107,7 +111,7 @@ def match(
     (the semi-dual); Brauer, Clason, Lorenz and Wirth, A Sinkhorn-Newton method for entropic optimal transport, 2017.
     """
     exact = wide(shares.device)
-    problem = _Problem(blocks, n, epsilon, shares.to(exact), rho / epsilon, newton=len(shares) <= MAX_NEWTON)
+    problem = _Problem(blocks, n, epsilon, shares.to(exact), rho / epsilon, len(shares) <= MAX_NEWTON, reduce)
     x = torch.zeros_like(problem.c) if start is None else start.to(exact) / epsilon
     state, passes = problem.look(x), 1
     damping = min(0.1, state.error)  # near the solution nothing has to be held back
@@ -151,6 +155,7 @@ class _Problem:
     c: Tensor
     rho: float  # in units of epsilon
     newton: bool
+    reduce: Callable[[Tensor], Tensor] | None = None
 
     def look(self, x: Tensor) -> _Look:
         """Run one pass over the scores."""
@@ -162,6 +167,8 @@ class _Problem:
             value += float(log_sums.sum(dtype=mass.dtype))
             if overlap is not None:
                 overlap += P.T @ P
+        if self.reduce is not None:
+            mass, value, overlap = self._summed(mass, value, overlap)
         mass, value, hessian = mass / self.n, value / self.n, None
         if overlap is not None:
             hessian = overlap.div_(-self.n).fill_diagonal_(0)
@@ -175,6 +182,14 @@ class _Problem:
             if hessian is not None:
                 hessian.diagonal().add_(target / self.rho)
         return _Look(value, mass, target, hessian, float((mass - target).abs().sum()))
+
+    def _summed(self, mass: Tensor, value: float, overlap: Tensor | None) -> tuple[Tensor, float, Tensor | None]:
+        """Add up over the processes, in one message."""
+        assert self.reduce is not None
+        K = len(mass)
+        parts = [mass.new_tensor([value]), mass, *([] if overlap is None else [overlap.flatten()])]
+        total = self.reduce(torch.cat(parts))
+        return total[1 : K + 1], float(total[0]), None if overlap is None else total[K + 1 :].view(K, K)
 
     def newton_step(self, at: _Look, hessian: Tensor, damping: float) -> tuple[Tensor, float]:
         """Return a damped Newton step and the decrease of F predicted by the quadratic model."""

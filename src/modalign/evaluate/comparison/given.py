@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modalign.core.arrays import is_finite
 from modalign.core.errors import InputError, argument
 from modalign.core.features import UNLABELLED, ClassText, Features
+from modalign.core.part_files import MANIFEST_FILE
 from modalign.data.copies import learnable
 from modalign.data.items import Items, load_items
 from modalign.data.names import name_classes, read_classes, some
@@ -85,8 +87,8 @@ def read_given(
     InputError
         In one sentence, before anything is encoded where that can be known.
     """
-    if isinstance(source, (str, Path)) and Path(source).suffix == ".npz":
-        source = Features.load(source)
+    if isinstance(source, (str, Path)) and is_features_source(source):
+        source = Features.open(source)
     text = load_class_text(text)
 
     def sentences(names: Sequence[str]) -> list[list[str]]:
@@ -102,7 +104,7 @@ def read_given(
         items = load_items(source, classes=classes, split=split)
         inputs = _from_images(items, encoder, clip_encoder, split, sentences, device)
     features, clip_features, reader, official = inputs.features, inputs.clip_features, inputs.reader, inputs.official
-    if not np.isfinite(features.vectors).all():
+    if not is_finite(features.vectors):
         raise InputError("Expected finite image vectors, got NaN or infinity; embed the images again.")
     spec = (features if clip_features is None else clip_features).spec
     found = class_text(text, features.class_names, reader, encoder, spec, inputs.lines, device)
@@ -121,6 +123,12 @@ def read_given(
     if official is not None:
         official = _labelled_tests(with_test(features.labels, official, test), features.labels)
     return Given(features, found, clip_features, official, (*notes, *_about(features, official)), inputs.spaces)
+
+
+def is_features_source(source: str | Path) -> bool:
+    """Whether a path is of vectors: a features file, or a folder of parts."""
+    path = Path(source)
+    return path.suffix in (".npz", ".safetensors") or (path / MANIFEST_FILE).is_file()
 
 
 @dataclass(frozen=True)
@@ -142,11 +150,9 @@ def _from_features(
     _require_testable(features.labels, features.class_names)
     lines = sentences(features.class_names)
     if isinstance(clip, (str, Path)):
-        clip = Features.load(clip)
+        clip = Features.open(clip)
     if not isinstance(clip, (Features, type(None))):
-        raise InputError(
-            f"Expected {argument('clip_encoder')} to be features of the same images, or a .npz file of them."
-        )
+        raise InputError(f"Expected {argument('clip_encoder')} to be features of the same images, or a file of them.")
     official = split_by_names(features.ids, split, features.parts)
     notes = () if official is None or isinstance(split, Split) else (f"divided by {official.description}",)
     return _Inputs(features, clip, encoder if _is_encoder(encoder) else None, official, lines, notes)

@@ -82,6 +82,7 @@ class ZeroShot(VectorMethod):
     needs_labels = False
     transfers = True
     takes_labels = False
+    streams = True
 
     aggregate: Literal["mean-prototype", "mean-score", "max-score"] = "mean-prototype"
     logit_scale: Positive | None = None

@@ -30,10 +30,12 @@ from modalign.methods.contract.parameters import check_parameters
 from modalign.methods.contract.problem import Problem, ProblemReader, names_of
 from modalign.methods.contract.selection import held_out
 from modalign.methods.contract.sharing import shared_fits
+from modalign.methods.contract.team import current_team
 from modalign.methods.contract.transfer import with_classes
 from modalign.tune.threads import threads_for_vectors, using_threads
 
 Rows = np.ndarray | Sequence[Sequence[float]]  # what is answered with NumPy
+SCORED = 2**16  # rows of an array that are scored at a time
 LOGIT_SCALE = 100.0  # where CLIP's training ends; of text whose encoder is unknown
 
 
@@ -80,6 +82,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
     cross_validates: ClassVar[bool] = False  # without validation images, chooses them by cross-validation
     refits_to_calibrate: ClassVar[bool] = False  # fits so fast that a few more fits for the temperature are affordable
     transfers: ClassVar[bool] = False  # compares images with the class text in ``prototypes_`` alone
+    sums_over_processes: ClassVar[bool] = False  # learns from the rows of several processes, see ``contract.team``
     judges_itself: ClassVar[bool] = False  # its ``out_of_fold()`` has predictions that ``fit`` made on the way
     ablations: ClassVar[dict[str, dict[str, Any]]] = {}  # an active ingredient switched off → the settings that do it
 
@@ -132,11 +135,16 @@ class VectorMethod(ClassifierMixin, ProblemReader):
             The input is invalid; raised before the computation starts. A subclass of ValueError.
         """
         check_parameters(self)
+        if current_team().count > 1 and not self.sums_over_processes:
+            raise InputError(
+                f"Expected a method that learns from images in several processes, such as GPUA, got "
+                f"{type(self).__name__}; give it the images of all in one process."
+            )
         self.encoder_ = X.spec if isinstance(X, Features) else None
         with using_threads(1 if self.small_steps else threads_for_vectors(_array(X))):
             problem = self._read_problem(X, y, text, clip_features, validation, classes)
             if hasattr(self, "random_state"):
-                self.random_state_ = seeded(self.random_state).initial_seed()
+                self.random_state_ = current_team().seed(seeded(self.random_state).initial_seed())
             if hasattr(self, "logit_scale"):
                 self.logit_scale_ = float(self.logit_scale or problem.logit_scale or LOGIT_SCALE)
             shared = shared_fits()
@@ -182,10 +190,23 @@ class VectorMethod(ClassifierMixin, ProblemReader):
     def scores(self, X: Rows | Features) -> np.ndarray: ...
     def scores(self, X: Rows | Tensor | Features) -> np.ndarray | Tensor:
         """Return logits (n, C), with two columns for two classes (unlike ``decision_function``)."""
-        check_is_fitted(self)
-        with torch.no_grad(), using_threads(threads_for_vectors(_array(X))):
-            scores = self._scores(self._read_vectors(X, reset=False))
+        scores = self._scored(X, lambda scores: scores)
         return scores if isinstance(X, Tensor) else scores.cpu().numpy()
+
+    def _scored(self, X: Rows | Tensor | Features, finish: Callable[[Tensor], Tensor]) -> Tensor:
+        """What ``finish`` makes of the scores of all rows; of many rows in an array, block by block.
+
+        A memory map is so never copied as a whole: the memory beside the result is that of a block.
+        """
+        check_is_fitted(self)
+        vectors = _array(X)
+        with torch.no_grad(), using_threads(threads_for_vectors(vectors)):
+            if not isinstance(vectors, np.ndarray) or len(vectors) <= SCORED:
+                return finish(self._scores(self._read_vectors(X, reset=False)))
+            if isinstance(X, Features) and self.encoder_ is not None:
+                self.encoder_.require(X.spec)
+            blocks = (vectors[start : start + SCORED] for start in range(0, len(vectors), SCORED))
+            return torch.cat([finish(self._scores(self._read_vectors(block, reset=False))) for block in blocks])
 
     @overload
     def decision_function(self, X: Tensor) -> Tensor: ...
@@ -216,10 +237,10 @@ class VectorMethod(ClassifierMixin, ProblemReader):
     def predict(self, X: Rows | Features) -> np.ndarray: ...
     def predict(self, X: Rows | Tensor | Features) -> np.ndarray | Tensor:
         """Return the labels (n,) with the highest score. Names are returned as a NumPy array also for torch input."""
-        best = self.scores(X).argmax(1)
-        if isinstance(best, Tensor) and self.classes_.dtype.kind in "iufb":
+        best = self._scored(X, lambda scores: scores.argmax(dim=1))
+        if isinstance(X, Tensor) and self.classes_.dtype.kind in "iufb":
             return torch.as_tensor(self.classes_, device=best.device)[best]
-        return self.classes_[np.asarray(best.cpu() if isinstance(best, Tensor) else best)]
+        return self.classes_[best.cpu().numpy()]
 
     def score(
         self,
@@ -241,17 +262,16 @@ class VectorMethod(ClassifierMixin, ProblemReader):
         """
         if y is None and isinstance(X, Features):
             y = X.labels
-        scores = self.scores(X)
-        true = self._classes.codes(read_labels(y, len(scores)), names_of(X), closed=False)
+        best = self._scored(X, lambda scores: scores.argmax(dim=1)).cpu().numpy()
+        true = self._classes.codes(read_labels(y, len(best)), names_of(X), closed=False)
         known = true != UNLABELLED
         if not known.any():
             raise InputError("Expected labeled images to be tested on, got none.")
-        found = np.asarray(scores.argmax(1).cpu() if isinstance(scores, Tensor) else scores.argmax(1))
         weight = None if sample_weight is None else np.asarray(sample_weight)
         if weight is not None and weight.shape != known.shape:
             raise InputError(f"Expected one weight per row of X ({len(known)}), got weights of shape {weight.shape}.")
         weight = None if weight is None else weight[known]
-        return float(np.average(true[known] == found[known], weights=weight))
+        return float(np.average(true[known] == best[known], weights=weight))
 
     def _calibrate(self, logits: Tensor, y: Tensor, growth: float = 1.0) -> None:
         """Fit ``temperature_`` on the (n, C) scores of images that were not learned from, and their labels.

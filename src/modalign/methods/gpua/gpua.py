@@ -32,6 +32,7 @@ from modalign.linalg.procrustes import procrustes_from_factors
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.descent import seeded
 from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive, PositiveOrInfinite, Range, Seed
+from modalign.methods.contract.team import current_team
 from modalign.methods.contract.transduction import Likeliest, keep_answers
 from modalign.methods.contract.vectors import Problem, Rows, VectorMethod
 from modalign.methods.gpua import gpua_released as released
@@ -115,6 +116,7 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     takes_clip_features: ClassVar[bool] = True
     takes_labels: ClassVar[bool] = False
     streams: ClassVar[bool] = True
+    sums_over_processes: ClassVar[bool] = True
     ablations: ClassVar[dict[str, dict[str, Any]]] = {
         "uniform plan": {"epsilon": 1e8},
         "even class shares": {"class_prior": "uniform"},
@@ -143,8 +145,9 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
 
     def _fit(self, problem: Problem) -> None:
         text = problem.prototypes().float()
+        memory = self.memory * 2**30 / 2
         images = Images(
-            problem.X, problem.clip_features, self.spaces, n_classes=len(text), memory=self.memory * 2**30 / 2
+            problem.X, problem.clip_features, self.spaces, n_classes=len(text), memory=memory, team=current_team()
         )
         generator = seeded(self.random_state_)
         unscaled = self.preset == "paper" and self.logit_scale is None
@@ -196,7 +199,7 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         if prior is not None:
             self.class_sizes_ = prior.sizes
         self.diagnosis_ = {
-            **found.report(start),
+            **found.report(start, images),
             **marginals.report(),
             **refined.report(),
             **({} if prior is None else prior.report()),
@@ -217,8 +220,9 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         )
 
     def _ground(self, images: Images, text: Tensor, generator: torch.Generator) -> Ground:
-        size = min(len(images), max(SAMPLE, SAMPLE_A_CLASS * len(text)))
-        rows = torch.arange(size) if size == len(images) else torch.randperm(len(images), generator=generator)[:size]
+        n = images.total
+        size = min(n, max(SAMPLE, SAMPLE_A_CLASS * len(text)))
+        rows = torch.arange(size) if size == n else torch.randperm(n, generator=generator)[:size]
         rows = rows.sort().values.to(text.device)
         return Ground.estimate(images, rows, text, self.semantic_weight, self.logit_scale_)
 

@@ -13,6 +13,7 @@ from modalign.linalg.divergence import divergence_from_uniform
 from modalign.linalg.procrustes import procrustes_from_factors
 from modalign.methods.anchored.anchored_classes import AnchoredClasses
 from modalign.methods.anchored.anchored_gaussian import COVERAGE, AnchoredGaussian
+from modalign.methods.contract.team import Team, together
 from modalign.methods.gpua.gpua_correspondence import Assignment
 from modalign.methods.gpua.gpua_marginals import EVEN, FLOOR, Marginals
 from modalign.methods.gpua.gpua_rows import Images
@@ -74,12 +75,14 @@ class Ground:
         Z = _joint(*images.take(rows), images)
         padded = _padded(text, images, Z.shape[1])
         views = Z.square().sum(dim=1).max().sqrt().item() or 1.0  # √(number of spaces): the length of a row
-        model = AnchoredGaussian(discriminant_weight=1 - weight, logit_scale=logit_scale * views).fit(Z, text=padded)
+        model = AnchoredGaussian(discriminant_weight=1 - weight, logit_scale=logit_scale * views)
+        with together(Team()):  # every process has the whole sample
+            model.fit(Z, text=padded)
         scale = model.new_image_weight_ / model.discriminant_weight_ if weight < 1 else 1.0
         classes = AnchoredClasses(
             model.means_ * views, model.factor_ * views, model.spread_, model.class_sizes_, model.diagnosis_["slope"]
         )
-        n, K = len(images), len(text)
+        n, K = images.total, len(text)
         sizes = model.class_sizes_ * (n / len(rows))
         return cls(classes, sizes, model.diagnosis_["coverage"], scale * n / (n + K))
 
@@ -127,7 +130,7 @@ def language_map(images: Images, basis: Tensor) -> Tensor:
         return W
     for _, Z, view in images.blocks():
         W += Z.T @ (view @ basis)
-    return _polar(W)
+    return _polar(images.team.sum(W))
 
 
 def initial_map(assignment: Assignment, text: Tensor, language: Tensor) -> Tensor:

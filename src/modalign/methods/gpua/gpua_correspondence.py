@@ -90,17 +90,18 @@ class Correspondences:
     converged: bool
     change: float
 
-    def report(self, start: Assignment) -> dict[str, Any]:
-        """For ``diagnosis_``, beside the zero-shot assignment."""
+    def report(self, start: Assignment, images: Images) -> dict[str, Any]:
+        """For ``diagnosis_``, beside the zero-shot assignment of the images."""
         labels, K = self.assignment.labels, len(self.assignment.mass)
-        sizes = torch.bincount(labels, minlength=K)
+        sizes = images.team.sum(torch.bincount(labels, minlength=K))
+        changed = images.team.sum((labels != start.labels).sum())
         return {
             "plan_entropy": self.assignment.entropy / math.log(K),
             "marginal_error": self.offsets.marginal_error,
             "transport_converged": self.offsets.converged,
             "iterations": self.iterations,
             "centres_rest": self.converged,
-            "changed_from_zero_shot": float((labels != start.labels).double().mean()),
+            "changed_from_zero_shot": float(changed) / images.total,
             "smallest_class": int(sizes.min()),
             "empty_classes": int((sizes == 0).sum()),
         }
@@ -120,7 +121,9 @@ def assign(images: Images, plan: Callable[[], Iterable[tuple[slice, Tensor]]], n
         mass += P.sum(dim=0, dtype=exact)
         classes[rows], probabilities[rows] = likeliest(P)
         entropy -= float(P.mul_(P.clamp_min(1e-37).log_()).sum(dtype=exact))
-    return Assignment(moments, mass, Likeliest(classes, probabilities), entropy / n)
+    sums = images.team.sum(torch.cat([moments, mass[:, None], mass.new_full((n_classes, 1), entropy)], dim=1))
+    moments, mass = sums[:, :-2], sums[:, -2]
+    return Assignment(moments, mass, Likeliest(classes, probabilities), float(sums[0, -1]) / images.total)
 
 
 def zero_shot(images: Images, text: Tensor, logit_scale: float) -> Assignment:
@@ -184,13 +187,14 @@ def mine(
         are not held, their part again in every pass.
     """
     held = 4 * len(images) * len(text) <= memory / 3
-    settings: dict[str, Any] = {"epsilon": epsilon, "shares": marginals.shares, "rho": rho}
+    settings: dict[str, Any] = {"epsilon": epsilon, "shares": marginals.shares, "rho": rho, "tolerance": tolerance}
+    settings["reduce"] = images.team.reduce
     centres, change, iteration = start.centres, math.inf, 0
     g: Tensor | None = None
     while change > REST and iteration < max_iterations:
         iteration += 1
         scores = _held(partial(_affinity, images, centres, text, weight, densities), held)
-        offsets = match(scores, len(images), **settings, tolerance=tolerance, start=g)
+        offsets = match(scores, images.total, **settings, start=g)
         g = offsets.g
         used, plan = centres, offsets.rows
         assignment = assign(images, lambda: ((rows, plan(R)) for rows, R in scores()), len(text))  # noqa: B023

@@ -127,14 +127,16 @@ class Slope:
     generator: torch.Generator
 
     def __call__(self, W: Tensor) -> tuple[Tensor, Tensor]:
-        n = len(self.images)
+        n = self.images.total
         rows = torch.arange(n)
         if n > self.batch_size:
             rows = torch.randint(n, (self.batch_size,), generator=self.generator).sort().values
         rows = rows.to(self.labels.device)
+        Z = self.images.gathered(rows, self.images.visual.take).to(W.dtype)
+        labels = self.images.gathered(rows, lambda mine: self.labels[mine])
         with torch.enable_grad():
             W = W.detach().requires_grad_()
-            value = self.loss(self.images.visual.take(rows).to(W.dtype) @ W, self.labels[rows])
+            value = self.loss(Z @ W, labels)
             (gradient,) = torch.autograd.grad(value, W)
         return value.detach(), gradient
 

@@ -51,6 +51,8 @@ def fit_official(
     images: Images, text: Tensor, start: Assignment, generator: torch.Generator
 ) -> tuple[Tensor, Likeliest, dict[str, Any]]:
     """The map (d_v, d_t), the likeliest classes of the images, and what goes into ``diagnosis_``."""
+    if images.team.count > 1:
+        raise InputError("Expected one process for preset='official_code', which holds everything in memory.")
     Z, X = images.take(torch.arange(len(images), device=text.device))
     P = len(images) * correspondences(Z, X, text)
     labels = P.argmax(dim=1)

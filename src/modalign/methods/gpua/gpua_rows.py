@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from modalign.core.errors import InputError
 from modalign.linalg.inputs import single
 from modalign.linalg.similarity import unit
+from modalign.methods.contract.team import Team
 
 BLOCK = 1 << 22  # numbers of one block: 16 MB in float32
 
@@ -55,16 +56,27 @@ class Rows:
 class Images:
     """n images in the visual spaces, Z, and in the language space, X of the paper.
 
-    A language view that is one of the visual spaces is read and multiplied only once.
+    A language view that is one of the visual spaces is read and multiplied only once. If several processes learn
+    together, these are the images of this one; ``total`` counts those of all, which are numbered process by process.
     """
 
     def __init__(
-        self, X: Tensor, clip_features: Tensor | None, widths: Sequence[int] | None, *, n_classes: int, memory: float
+        self,
+        X: Tensor,
+        clip_features: Tensor | None,
+        widths: Sequence[int] | None,
+        *,
+        n_classes: int,
+        memory: float,
+        team: Team | None = None,
     ) -> None:
+        self.team = Team() if team is None else team
+        counts = self.team.counts(len(X))
+        self.total, self._first = sum(counts), sum(counts[: self.team.rank])
         if clip_features is not None and clip_features.shape == X.shape and clip_features.data_ptr() == X.data_ptr():
             clip_features = None
-        width = X.shape[1] if clip_features is None else clip_features.shape[1]
-        self.widths = infer_spaces(X, clip_features) if widths is None else _checked(widths, X.shape[1])
+        self._width = width = X.shape[1] if clip_features is None else clip_features.shape[1]
+        self.widths = infer_spaces(X, clip_features, self.team) if widths is None else _checked(widths, X.shape[1])
         block = max(64, BLOCK // max(X.shape[1], n_classes))
         self.visual = Rows(X, self.widths, block, memory / 3)
         self.language: Rows | None = None
@@ -81,9 +93,27 @@ class Images:
             yield rows, Z, self._view(rows, Z)
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Z and the language view of some images."""
-        Z = self.visual.take(rows)
-        return Z, self._view(rows, Z)
+        """Z and the language view of some of all images."""
+
+        def own(mine: Tensor) -> Tensor:
+            Z = self.visual.take(mine)
+            return torch.cat([Z, self._view(mine, Z)], dim=1)
+
+        Z, view = self.gathered(rows, own).split([sum(self.widths), self._width], dim=1)
+        return Z, view
+
+    def gathered(self, rows: Tensor, own: Callable[[Tensor], Tensor]) -> Tensor:
+        """Values of some of all images, where ``own`` gives those of images of this process.
+
+        Each process fills its rows of a tensor of zeros, and the tensors are added up.
+        """
+        if self.team.reduce is None:
+            return own(rows)
+        mine = (rows >= self._first) & (rows < self._first + len(self))
+        found = own(rows[mine] - self._first)
+        whole = found.new_zeros(len(rows), *found.shape[1:])
+        whole[mine] = found
+        return self.team.sum(whole)
 
     def scores(self, centres: Tensor, text: Tensor, weight: float) -> Iterator[tuple[slice, Tensor]]:
         """Blocks of R = (1 − λ) Z Cᵀ + λ X Yᵀ, λ = ``weight``: one matrix product where X is part of Z."""
@@ -105,7 +135,9 @@ class Images:
         for space in self.widths:
             columns = slice(start, start + space)
             start += space
-            if space == width and (clip_features is None or _parallel(self.visual.X[:, columns], clip_features, block)):
+            if space == width and (
+                clip_features is None or self.team.all(_parallel(self.visual.X[:, columns], clip_features, block))
+            ):
                 return columns
         return None
 
@@ -115,14 +147,14 @@ def unit_spaces(X: Tensor, widths: Sequence[int]) -> Tensor:
     return torch.cat([unit(single(part)) for part in X.split(list(widths), dim=1)], dim=1)
 
 
-def infer_spaces(X: Tensor, clip_features: Tensor | None) -> tuple[int, ...]:
+def infer_spaces(X: Tensor, clip_features: Tensor | None, team: Team) -> tuple[int, ...]:
     """Infer the widths of the spaces in X: columns besides the language view are a separate space."""
     d = X.shape[1]
     if clip_features is not None and clip_features.shape[1] < d:
         some, other = slice(0, 64), d - clip_features.shape[1]
-        if _parallel(X[some, other:], clip_features[some], 64):
+        if team.all(_parallel(X[some, other:], clip_features[some], 64)):
             return (other, d - other)
-        if _parallel(X[some, : d - other], clip_features[some], 64):
+        if team.all(_parallel(X[some, : d - other], clip_features[some], 64)):
             return (d - other, other)
     return (d,)
 
