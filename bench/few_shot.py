@@ -167,6 +167,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--seconds", type=float, default=20.0, help="wall time of auto; more make up for other work on the machine"
     )
     parser.add_argument("--note", default="", help="a sentence for the page, such as what else ran on the machine")
+    parser.add_argument("--machine", default="", help="the machine that the records are of, where it is another one")
     parser.add_argument("--recorded", action="store_true", help="measure nothing; tables of what was measured before")
     parser.add_argument("--out", type=Path, help="a Markdown file for the tables, beside which the figures are kept")
     options = parse(parser, arguments)
@@ -180,7 +181,8 @@ def main(arguments: list[str] | None = None) -> int:
         f"min(shots, 4) validation images, or the shots alone; `auto` had {options.seconds:g} s of wall time"
     )
     if options.out is not None:
-        options.out.write_text(tables(rows, protocol, f"{machine()}. {options.note}".strip()), encoding="utf-8")
+        where = f"{options.machine or machine()}. {options.note}".strip()
+        options.out.write_text(tables(rows, protocol, where), encoding="utf-8")
     return report(rows, show, options.json, protocol=protocol)
 
 

@@ -16,8 +16,8 @@ Top-1 accuracy on test images of CLIP ViT-B/32 features, in percent.
 - ± is half the 95 % interval over the seeds, which draw the validation images and whatever else is random. It is left
   out where there is one seed, or nothing is drawn.
 - ✗ marks `auto`, `anchored_gaussian`, `cmm` and `lfa` where they are more than 0.3 points below zero-shot.
-- The calibration error (15 bins) is that of `predict_proba`. Without validation images only methods that
-  cross-validate fit a temperature.
+- The calibration error (15 bins) is that of `predict_proba`. Without validation images methods
+  fit their temperature to labeled images that cross-validation or refits hold out.
 - Seconds are processor time of one fit, choices included. What `auto` chooses within its time depends on the machine.
 - Machine: {machine}
 

@@ -9,7 +9,13 @@ import torch
 import modalign as ma
 from modalign.linalg.calibration import expected_calibration_error, fit_temperature, sharpened
 from modalign.methods import METHODS, method_class
-from modalign.methods.contract.calibrating import SPREADS, lone_temperature, without_calibration
+from modalign.methods.contract.calibrating import (
+    SPREADS,
+    lone_labels_temperature,
+    mean_margin,
+    without_calibration,
+)
+from modalign.methods.contract.problem import Problem
 from modalign.methods.contract.selection import folds
 from modalign.testing import few_shot_problem
 
@@ -24,9 +30,17 @@ def problem():
 
 
 def test_there_are_methods_that_refit():
-    assert {"zero_shot", "tip_adapter", "tip_adapter_f", "lp_plus_plus", "clap", "task_res", "clip_adapter"} == set(
-        REFITTED
-    )
+    assert {
+        "zero_shot",
+        "tip_adapter",
+        "tip_adapter_f",
+        "lp_plus_plus",
+        "clap",
+        "task_res",
+        "clip_adapter",
+        "cross_modal_probe",
+        "linear_probe",
+    } == set(REFITTED)
 
 
 @pytest.mark.parametrize("name", REFITTED)
@@ -82,21 +96,28 @@ def test_one_label_per_class_without_text_is_told_from_the_spread_of_the_classes
     method = method_class(name)(random_state=0, **_few(name)).fit(X, y)
     unit = X / np.linalg.norm(X, axis=1, keepdims=True)
     between = (unit @ unit.T)[~np.eye(len(X), dtype=bool)]
-    assert method.temperature_ == pytest.approx(
-        SPREADS * between.std() * method.logit_scale_ * (1 + getattr(method, "zero_shot_weight_", 0)), rel=1e-4
-    )
+    scores = method.scores(X)
+    right = scores[np.arange(len(y)), y]
+    margin = (right - (scores.sum(axis=1) - right) / (scores.shape[1] - 1)).mean()
+    assert method.temperature_ == pytest.approx(SPREADS * margin * between.std() / (1 - between.mean()), rel=1e-3)
 
 
-def test_lone_temperature_looks_at_angles_alone():
+def test_one_label_per_class_without_text_depends_on_angles_and_scales_with_the_scores():
+    def problem(X, y):
+        return Problem(X, y, 8, None, None, None)
+
     X = torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
     rotation = torch.linalg.qr(torch.randn(16, 16, generator=torch.Generator().manual_seed(1)))[0]
     lengths = torch.rand(8, 1, generator=torch.Generator().manual_seed(2)) + 0.5
-    expected = lone_temperature(X)
-    assert lone_temperature(X @ rotation) == pytest.approx(expected, rel=1e-5)
-    assert lone_temperature(X * lengths) == pytest.approx(expected, rel=1e-5)
-    assert lone_temperature(X[torch.randperm(8, generator=torch.Generator().manual_seed(3))]) == pytest.approx(expected)
-    assert lone_temperature(X[:1]) == 0.01
-    assert lone_temperature(X[:1].repeat(3, 1)) == 0.01
+    scores, y = torch.randn(8, 8, generator=torch.Generator().manual_seed(3)) + 3 * torch.eye(8), torch.arange(8)
+    expected = lone_labels_temperature(problem(X, y), scores, 100)
+    for other in (X @ rotation, X * lengths):
+        assert lone_labels_temperature(problem(other, y), scores, 100) == pytest.approx(expected, rel=1e-5)
+    assert lone_labels_temperature(problem(X, y), 7 * scores + 5, 100) == pytest.approx(7 * expected, rel=1e-5)
+    assert lone_labels_temperature(problem(X[:1].repeat(8, 1), y), scores, 100) == 1.0
+    own = torch.nn.functional.normalize(X, dim=1)
+    cosines = own @ own.T
+    assert mean_margin(cosines, y) == pytest.approx(1 - float(cosines[~torch.eye(8, dtype=bool)].mean()), rel=1e-5)
 
 
 def test_refits_leave_the_method_as_it_was_fitted(problem):
@@ -112,4 +133,6 @@ def test_refits_leave_the_method_as_it_was_fitted(problem):
 
 def _few(name: str) -> dict[str, int]:
     """Short training."""
-    return {"steps": 20} if name in ("clap", "lp_plus_plus", "cmm") else {}
+    if name == "linear_probe":
+        return {"C": 3.0}  # its own choice of C brings a temperature of its own
+    return {"steps": 20} if name in ("clap", "lp_plus_plus", "cmm", "cross_modal_probe") else {}

@@ -105,6 +105,7 @@ class CrossModalProbe(VectorMethod):
     )
     mirrors: ClassVar[bool] = True
     small_steps: ClassVar[bool] = True
+    refits_to_calibrate: ClassVar[bool] = True
     choices: ClassVar[tuple[str, ...]] = ("learning_rate", "weight_decay", "probe_weight", "stop")
     ablations: ClassVar[dict[str, dict[str, Any]]] = {"images only": {"cross_modal": False}}
 

@@ -169,9 +169,9 @@ class LFA(VectorMethod):
         self.losses_ = refine_maps([final])[:, 0]
         self.weight_, self.identity_weight_, self.steps_ = final.weight, choice.identity_weight, choice.steps
         if choice.scores is not None:
-            self._calibrate(self.logit_scale_ * choice.scores, divided.y)
+            self._calibrate(self.logit_scale_ * choice.scores, divided.y, divided.growth(y))
         elif labeled and problem.validation is None:
-            self.temperature_ = lone_labels_temperature(problem, self.logit_scale_)
+            self.temperature_ = lone_labels_temperature(problem, self._scores(X), self.logit_scale_)
 
         identity = torch.eye(len(start), device=start.device)
         size = identity.norm()

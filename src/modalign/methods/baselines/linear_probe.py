@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from modalign.core.errors import InputError
 from modalign.linalg.similarity import unit
+from modalign.methods.contract.calibrating import mean_margin
 from modalign.methods.contract.parameters import Count, Positive, Seed
 from modalign.methods.contract.selection import Merit, held_out, log_likelihood, share_correct
 from modalign.methods.contract.vectors import Problem, VectorMethod
@@ -23,6 +24,17 @@ from modalign.methods.contract.vectors import Problem, VectorMethod
 COARSE = tuple(range(-6, 7, 2))  # exponents of ten
 FOLDS = 5
 NEVER = -1e4  # the logit of a class without a labeled image
+
+
+class HeldOut(NamedTuple):
+    """(n, C) scores of held-out images, divided by the mean margin of their model, which grows with its labels.
+
+    Their class indices, and how many labels the final model has for one of these models.
+    """
+
+    scores: Tensor
+    answers: Tensor
+    growth: float
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -81,6 +93,7 @@ class LinearProbe(VectorMethod):
         "Radford et al., Learning transferable visual models from natural language supervision, 2021, arXiv:2103.00020"
     )
     takes_text = False
+    refits_to_calibrate: ClassVar[bool] = True
     choices: ClassVar[tuple[str, ...]] = ("C",)
 
     C: Positive | Literal["auto"] = "auto"
@@ -96,10 +109,13 @@ class LinearProbe(VectorMethod):
         # the penalty keeps V in the span of the images, and L-BFGS takes the same steps in whatever coordinates of it
         basis = np.linalg.qr(images.T)[0] if len(images) < images.shape[1] else np.eye(images.shape[1])
         rows = images @ basis
-        self.C_, chosen_on, best = self._strength(problem, rows, labels, known, basis)
+        self.C_, chosen_on, best, judged = self._strength(problem, rows, labels, known, basis)
         model = self._regression(rows, labels, self.C_)
 
         weight, bias = _columns(model)
+        if judged is not None:
+            margin = mean_margin(torch.from_numpy(rows @ weight.T + bias), torch.from_numpy(labels))
+            self._calibrate(margin * judged.scores, judged.answers, judged.growth)
         self.coef_ = np.zeros((problem.n_classes, len(basis)))
         self.intercept_ = np.full(problem.n_classes, NEVER)
         self.coef_[known.cpu()], self.intercept_[known.cpu()] = weight @ basis.T, bias
@@ -120,8 +136,8 @@ class LinearProbe(VectorMethod):
 
     def _strength(
         self, problem: Problem, rows: np.ndarray, labels: np.ndarray, known: Tensor, basis: np.ndarray
-    ) -> tuple[float, str, Merit | None]:
-        """C, where it was chosen, and how good it was there."""
+    ) -> tuple[float, str, Merit | None, HeldOut | None]:
+        """C, where it was chosen, how good it was there, and the scores of cross-validation."""
         parts, chosen_on = [], "validation"
         validation = held_out(problem.validation)
         if validation is not None:
@@ -134,9 +150,9 @@ class LinearProbe(VectorMethod):
             folds = StratifiedKFold(min(FOLDS, int(np.bincount(labels).min())))
             parts = [(rows[a], labels[a], rows[b], labels[b]) for a, b in folds.split(rows, labels)]
         if self.C != "auto" or not parts:
-            return (1.0 if self.C == "auto" else float(self.C)), "nothing", None
+            return (1.0 if self.C == "auto" else float(self.C)), "nothing", None, None
 
-        judged: dict[float, list[Tensor]] = {}
+        judged: dict[float, list[tuple[Tensor, float]]] = {}
 
         def measure(exponent: float) -> Merit:
             merits, sizes = [], []
@@ -144,7 +160,8 @@ class LinearProbe(VectorMethod):
                 weight, bias = _columns(self._regression(train_X, train_y, 10.0**exponent))
                 logits = torch.from_numpy(np.column_stack([test_X @ weight.T + bias, np.full(len(test_X), NEVER)]))
                 true = torch.from_numpy(test_y)
-                judged.setdefault(exponent, []).append(logits)
+                own = torch.from_numpy(train_X @ weight.T + bias)
+                judged.setdefault(exponent, []).append((logits, mean_margin(own, torch.from_numpy(train_y))))
                 merits.append(Merit(share_correct(logits, true), log_likelihood(logits, true)))
                 sizes.append(len(test_y))
             return Merit(*np.average(merits, axis=0, weights=sizes).tolist())
@@ -158,11 +175,12 @@ class LinearProbe(VectorMethod):
                     tried[exponent] = measure(exponent)
             step /= 2
         peak = _peak(tried)
-        if validation is None:
-            doublings = [math.log2(len(labels) / len(part[1])) for part in parts]
-            answers = torch.from_numpy(np.concatenate([part[3] for part in parts]))
-            self._calibrate(torch.cat(judged[peak])[:, :-1], answers, 2 ** (sum(doublings) / len(doublings)))
-        return 10.0**peak, chosen_on, tried[peak]
+        if validation is not None:
+            return 10.0**peak, chosen_on, tried[peak], None
+        doublings = [math.log2(len(labels) / len(part[1])) for part in parts]
+        scores = torch.cat([logits[:, :-1] / margin for logits, margin in judged[peak]])
+        answers = torch.from_numpy(np.concatenate([part[3] for part in parts]))
+        return 10.0**peak, chosen_on, tried[peak], HeldOut(scores, answers, 2 ** (sum(doublings) / len(doublings)))
 
     def _regression(self, X: np.ndarray, y: np.ndarray, C: float) -> LogisticRegression:
         with warnings.catch_warnings():

@@ -175,9 +175,10 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         self.step_curve_, self.fusion_curve_ = found.step_curve, found.fusion_curve
         known = held_out(problem.validation)
         if found.choice.scores is not None:
-            self._calibrate(self.logit_scale_ * found.choice.scores, divided.y)
+            self._calibrate(self.logit_scale_ * found.choice.scores, divided.y, divided.growth(y))
         elif known is None:
-            self.temperature_ = (1 + self.zero_shot_weight_) * lone_labels_temperature(problem, self.logit_scale_)
+            weight = 1 + self.zero_shot_weight_
+            self.temperature_ = weight * lone_labels_temperature(problem, self._scores(X) / weight, self.logit_scale_)
         last_tenth = record.triplet_active[-max(1, steps // 10) :]
         self.diagnosis_ = {
             "step": steps,

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from modalign.methods.contract.vectors import VectorMethod
 
 SPREADS = 0.28
-"""Temperature of cosines with classes that are one image each, where nothing can be held out, in standard deviations of
-the cosines between these images. The best is 0.29 on validation images of Caltech101, 0.26 on Oxford Flowers and 0.46
-on the digits with ``tiny``, mean of 4 draws each."""
+"""Temperature of cosines with classes that are one image each, in standard deviations of the cosines between these
+images: the best is 0.29 on validation images of Caltech101, 0.26 on Oxford Flowers and 0.46 on the digits with
+``tiny``, mean of 4 draws each."""
 _WANTED: ContextVar[bool] = ContextVar("calibration wanted", default=True)
 
 
@@ -53,7 +53,6 @@ def own_temperature(method: VectorMethod, problem: Problem) -> float:
     Cost: one to five fits.
     """
     X, y = problem.labelled()
-    scale = getattr(method, "logit_scale_", 100.0)
     if not len(y):
         return 1.0
     if problem.text is not None and not method.takes_labels:
@@ -63,31 +62,51 @@ def own_temperature(method: VectorMethod, problem: Problem) -> float:
         scores = torch.cat([_refitted(method, problem, *part[:2])._scores(part[2]) for part in parts])
         truth = torch.cat([part[3] for part in parts])
         return 1 / sharpened(scores.double(), 1 / fit_temperature(scores, truth).value, growth(parts, y))
-    return lone_labels_temperature(problem, scale)
+    if not method.takes_text:
+        problem = replace(problem, text=None)
+    return lone_labels_temperature(problem, method._scores(X), getattr(method, "logit_scale_", 1.0))
 
 
-def lone_labels_temperature(problem: Problem, scale: float) -> float:
-    """The temperature of ``scale`` times cosines with classes that have one label each, none of which can be held out.
+def lone_labels_temperature(problem: Problem, scores: Tensor, logit_scale: float) -> float:
+    r"""The temperature of a model of classes with one label each, none of which can be held out.
 
-    That of the zero-shot scores of the labeled images, which no label had a part in; without text
-    :func:`lone_temperature`.
+    With text that of the zero-shot scores of the labeled images, in which no label had a part. Without, from what it
+    would be for cosines with the labeled images themselves, where the cosines :math:`c_{ij}` of different images tell
+    how different classes are, though nothing tells how different the images of one class are:
+
+    .. math:: T = \lambda\, \bar m\,
+        \frac{\operatorname{std}_{i \ne j} c_{ij}}{1 - \operatorname{mean}_{i \ne j} c_{ij}}
+
+    with the mean margin :math:`\bar m` of the scores of the labeled images, which for cosines is the denominator.
+
+    Parameters
+    ----------
+    problem : Problem
+        What the model was fitted to.
+    scores : Tensor of shape (n, C)
+        Those of the n labeled images.
+    logit_scale : float
+        Of the zero-shot scores.
+
+    Returns
+    -------
+    float
+        T; 1 where the images are all alike. Cost O(n² d).
     """
     X, y = problem.labelled()
-    if problem.text is None:
-        return scale * lone_temperature(X)
-    return expected_temperature(scale * (unit(X) @ problem.prototypes().T), y)
-
-
-def lone_temperature(X: Tensor) -> float:
-    """The temperature of the cosines of images with classes that are one labeled image each, the (n, d) rows of ``X``.
-
-    They say nothing about how much the images of one class differ. How much those of different classes do is the only
-    measure there is; That of CLIP's own scale for a single row, or equal ones. Cost: O(n² d).
-    """
+    if problem.text is not None:
+        return expected_temperature(logit_scale * (unit(X) @ problem.prototypes().T), y)
     cosines = unit(X) @ unit(X).T
     between = cosines[~torch.eye(len(X), dtype=torch.bool, device=X.device)]
-    spread = float(between.std(correction=0)) if len(between) else 0.0
-    return SPREADS * spread if spread > 1e-6 else 0.01
+    if not len(between) or float(between.std(correction=0)) < 1e-6:
+        return 1.0
+    return SPREADS * mean_margin(scores, y) * float(between.std(correction=0) / (1 - between.mean()))
+
+
+def mean_margin(scores: Tensor, y: Tensor) -> float:
+    """How far the (n, C) scores of the right class are above the mean of the others, mean over the images."""
+    right = scores.gather(1, y[:, None])
+    return float((right - (scores.sum(dim=1, keepdim=True) - right) / (scores.shape[1] - 1)).mean())
 
 
 def _enough(parts: list[tuple[Tensor, Tensor, Tensor, Tensor]]) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
@@ -109,4 +128,4 @@ def _refitted(method: VectorMethod, problem: Problem, X: Tensor, y: Tensor) -> V
     return other
 
 
-__all__ = ["lone_labels_temperature", "lone_temperature", "own_temperature", "refits", "without_calibration"]
+__all__ = ["lone_labels_temperature", "mean_margin", "own_temperature", "refits", "without_calibration"]

@@ -63,6 +63,19 @@ class SelectionSplits:
         """The labels of all held-out images, division by division."""
         return torch.cat([part.y for part in self.parts])
 
+    def growth(self, y: Tensor) -> float:
+        """Labeled images per class among all of ``y`` (n,) for one in a division; geometric mean over the held-out.
+
+        Held-out images of a class that is absent from their division say nothing about that.
+        """
+        ratios = []
+        for part in self.parts:
+            left = torch.bincount(y[part.rows], minlength=int(max(y.max(), part.y.max())) + 1)
+            total = torch.bincount(y, minlength=len(left))
+            known = part.y[left[part.y] > 0]
+            ratios.append((total[known] / left[known]).log2())
+        return float(torch.cat(ratios).mean().exp2()) if any(map(len, ratios)) else 1.0
+
 
 def selection_splits(problem: Problem, random_state: int | None, *, cross_validate: bool = True) -> SelectionSplits:
     """Return the validation images, if any, and folds of the labeled images if there are fewer than :data:`ENOUGH`.
