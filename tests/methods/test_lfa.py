@@ -9,6 +9,7 @@ from problems import few_shot
 from scipy.linalg import orthogonal_procrustes
 
 from modalign.core.errors import InputError
+from modalign.core.features import ClassText
 from modalign.linalg.ranking import MapRanking
 from modalign.methods.baselines import lfa
 from modalign.methods.baselines.lfa import LFA
@@ -272,3 +273,14 @@ def test_noise_and_dropout_change_the_images_of_training_as_they_say(noise, drop
     else:
         assert (Z == 0).double().mean().item() == pytest.approx(dropout, abs=0.02)
         torch.testing.assert_close(Z[Z != 0], X[order][Z != 0] / (1 - dropout))
+
+
+def test_a_map_to_class_means_is_not_transferred_to_the_text_of_other_classes() -> None:
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], 6)
+    X = (np.eye(3, 8)[y] + 0.2 * rng.normal(size=(18, 8))).astype(np.float32)
+    other = ClassText(np.eye(8, dtype=np.float32)[3:6], ("a", "b", "c"))
+    settings = {"steps": 4, "identity_weight": 0.5, "random_state": 0}
+    assert LFA(**settings).fit(X, y, text=np.eye(3, 8)).for_classes(other).predict(np.eye(8)[3:6]).tolist() == [*"abc"]
+    with pytest.raises(InputError, match=r"^Expected LFA fitted with text=…, got one fitted without, [^.;]+; [^.;]+\.$"):
+        LFA(**settings).fit(X, y).for_classes(other)

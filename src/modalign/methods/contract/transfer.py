@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from modalign.core.errors import InputError
+from modalign.core.errors import InputError, argument
 from modalign.core.features import ClassText
 from modalign.linalg.prototypes import text_prototypes
 from modalign.methods.contract.rows import read_text_vectors
@@ -39,13 +39,19 @@ def with_classes(method: M, text: ClassText) -> M:
     Raises
     ------
     InputError
-        The scores depend on class-specific parameters of the fit, or the text is of another encoder or dimension.
+        The scores depend on class-specific parameters of the fit, the method was fitted without text, or the text is of
+        another encoder or dimension.
     """
     check_is_fitted(method)
     if not method.transfers or method.prototypes_.ndim != 2:
         raise InputError(
             f"{type(method).__name__} answers for the classes that it was fitted on only; fit it on images of the "
             "other classes, or use a method that learns a map or prompts."
+        )
+    if not getattr(method, "fitted_with_text_", True):  # models of earlier versions do not record it
+        raise InputError(
+            f"Expected {type(method).__name__} fitted with {argument('text')}, got one fitted without, whose map "
+            "leads to class means; fit it with the text of its classes."
         )
     if method.encoder_ is not None:
         method.encoder_.require(text.spec)

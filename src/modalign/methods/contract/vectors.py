@@ -65,6 +65,8 @@ class VectorMethod(ClassifierMixin, ProblemReader):
         Transductive predictions for the fitted images, see
         :func:`~modalign.methods.contract.transduction.keep_answers`. :class:`~modalign.Classifier` returns them for the
         same images; :meth:`predict` predicts every image by itself.
+    fitted_with_text_ : bool
+        Whether class text was passed to :meth:`fit`.
     random_state_ : int
         Seed as used, drawn if ``random_state`` is None; it reproduces the model.
     logit_scale_ : float
@@ -143,6 +145,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
         self.encoder_ = X.spec if isinstance(X, Features) else None
         with using_threads(1 if self.small_steps else threads_for_vectors(_array(X))):
             problem = self._read_problem(X, y, text, clip_features, validation, classes)
+            self.fitted_with_text_ = text is not None
             if hasattr(self, "random_state"):
                 self.random_state_ = current_team().seed(seeded(self.random_state).initial_seed())
             if hasattr(self, "logit_scale"):
