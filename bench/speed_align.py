@@ -42,10 +42,10 @@ def measure(full: bool) -> list[dict[str, Any]]:
 def problem() -> tuple[list[Tensor], Tensor]:
     """Global and local features around common directions, as a trained encoder's are, and the words there are."""
     generator = torch.Generator().manual_seed(0)
-    centres = F.normalize(torch.randn(20, D, generator=generator), dim=1)
+    centers = F.normalize(torch.randn(20, D, generator=generator), dim=1)
 
     def around(*shape: int) -> Tensor:
-        chosen = centres[torch.randint(20, shape, generator=generator)]
+        chosen = centers[torch.randint(20, shape, generator=generator)]
         noise = torch.randn(*shape, D, generator=generator) / D**0.5
         return F.normalize(chosen + noise, dim=-1).requires_grad_()
 

@@ -81,10 +81,10 @@ def plain_steps(
 def problem(d: int, classes: int, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Unit images around class directions, their labels, unit texts beside those directions, a start W."""
     generator = torch.Generator().manual_seed(0)
-    centres = F.normalize(torch.randn(classes, d, generator=generator), dim=1)
+    centers = F.normalize(torch.randn(classes, d, generator=generator), dim=1)
     y = torch.arange(n) % classes
-    X = F.normalize(centres[y] + 1.5 / d**0.5 * torch.randn(n, d, generator=generator), dim=1)
-    text = F.normalize(centres + 1.5 / d**0.5 * torch.randn(classes, d, generator=generator), dim=1)
+    X = F.normalize(centers[y] + 1.5 / d**0.5 * torch.randn(n, d, generator=generator), dim=1)
+    text = F.normalize(centers + 1.5 / d**0.5 * torch.randn(classes, d, generator=generator), dim=1)
     weight = (2 * torch.rand(d, d, generator=generator) - 1) / d**0.5
     return X, y, text, weight
 

@@ -48,11 +48,11 @@ def problem(n: int, classes: int, part: int = 0) -> tuple[Tensor, Tensor]:
     def unit(rows: int, width: int, generator: torch.Generator) -> Tensor:
         return F.normalize(torch.randn(rows, width, generator=generator), dim=1)
 
-    centres, text, shared = unit(classes, D - D_TEXT, fixed), unit(classes, D_TEXT, fixed), unit(1, D_TEXT, fixed)
+    centers, text, shared = unit(classes, D - D_TEXT, fixed), unit(classes, D_TEXT, fixed), unit(1, D_TEXT, fixed)
     y = torch.randperm(n, generator=drawn) % classes
     Z = torch.empty(n, D)
     for rows in torch.arange(n).split(20_000):
-        seen = centres[y[rows]] + unit(len(rows), D - D_TEXT, drawn)
+        seen = centers[y[rows]] + unit(len(rows), D - D_TEXT, drawn)
         meant = 0.3 * text[y[rows]] + shared + 0.8 * unit(len(rows), D_TEXT, drawn)
         Z[rows] = torch.cat([F.normalize(seen, dim=1), F.normalize(meant, dim=1)], dim=1)
     return Z, F.normalize(text + 0.1 * shared * torch.rand(classes, 1, generator=fixed), dim=1)
@@ -66,9 +66,9 @@ def textbook_update(
     Squared distances, less the squared lengths, are affinities up to a constant for each row.
     """
     started, asked = time.process_time(), None
-    to_centres = torch.cdist(Z, C).square() - C.square().sum(dim=1)
+    to_centers = torch.cdist(Z, C).square() - C.square().sum(dim=1)
     to_text = torch.cdist(X, Y).square() - Y.square().sum(dim=1)
-    scores = -((1 - WEIGHT) * to_centres + WEIGHT * to_text) / 2
+    scores = -((1 - WEIGHT) * to_centers + WEIGHT * to_text) / 2
     P = ((scores - scores.amax(dim=1, keepdim=True)) / EPSILON).exp()
     n, classes = P.shape
     off, sweeps = 2.0, 0
@@ -105,7 +105,7 @@ def compared() -> list[dict[str, Any]]:
     settings = {"weight": WEIGHT, "epsilon": EPSILON, "tolerance": TOLERANCE, "max_iterations": 1}
     ours, found = timed(lambda: stage.mine(images, Y, start, uniform, **settings))
     error = found.offsets.marginal_error
-    theirs, (P, centres, sweeps, asked) = timed(lambda: textbook_update(Z, X, Y, start.centres, error))
+    theirs, (P, centers, sweeps, asked) = timed(lambda: textbook_update(Z, X, Y, start.centers, error))
     rows = [
         {
             "what": "update",
@@ -119,7 +119,7 @@ def compared() -> list[dict[str, Any]]:
             "faster_to_tolerance": None if asked is None else asked / ours,
             "textbook_gave_up": sweeps == MAX_SWEEPS,
             "marginal_error": found.offsets.marginal_error,
-            "largest_centre_difference": float((found.assignment.centres - centres).abs().max()),
+            "largest_centre_difference": float((found.assignment.centers - centers).abs().max()),
             "labels_that_differ": float((found.assignment.labels != P.argmax(dim=1)).double().mean()),
         }
     ]  # fmt: skip

@@ -111,7 +111,7 @@ def large_transport(full: bool) -> list[dict[str, Any]]:
 
 
 def ridge_path(full: bool) -> list[dict[str, Any]]:
-    """20 values of λ from one factorisation, against 20 fits of the normal equations."""
+    """20 values of λ from one factorization, against 20 fits of the normal equations."""
     classes = 1000 if full else 200
     X = torch.randn(16_000, 512)
     Y = F.one_hot(torch.arange(16_000) % classes).float()
@@ -134,7 +134,7 @@ def procrustes(full: bool) -> list[dict[str, Any]]:
     """GPUA's map: 50,000 images of width 1,280 softly assigned to 100 texts of width 512."""
     Z, Y = F.normalize(torch.randn(50_000, 1280), dim=1), F.normalize(torch.randn(100, 512), dim=1)
     P = (20 * torch.rand(50_000, 100)).softmax(dim=1)
-    centres = P.T @ Z  # the update of the centers has this already
+    centers = P.T @ Z  # the update of the centers has this already
 
     def plain() -> Tensor:
         U, S, Vh = torch.linalg.svd(Z.T @ (P @ Y), full_matrices=False)
@@ -142,7 +142,7 @@ def procrustes(full: bool) -> list[dict[str, Any]]:
         return U[:, kept] @ Vh[kept]
 
     def thin() -> Tensor:
-        return procrustes_from_factors(centres, Y, rank_tolerance=1e-5).weight
+        return procrustes_from_factors(centers, Y, rank_tolerance=1e-5).weight
 
     def thin_from_the_start() -> Tensor:
         return procrustes_from_factors(P.T @ Z, Y, rank_tolerance=1e-5).weight

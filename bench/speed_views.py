@@ -28,7 +28,7 @@ from bench.pillow import pillow
 from modalign.core.randomness import generator
 from modalign.data.augment import OPERATIONS, rand_augment_each
 from modalign.data.decoding.decode import decode
-from modalign.data.views import centre, cut, empty_views, random_rectangles, random_squares, to_pixels
+from modalign.data.views import center, cut, empty_views, random_rectangles, random_squares, to_pixels
 from modalign.encoders.preprocess import Preprocessing
 from modalign.evaluate.peak_memory import PeakMemory
 
@@ -64,7 +64,7 @@ def ours(i: int, data: bytes, views: Tensor) -> Tensor:
     picture = to_pixels(decode(data))
     squares, rectangle, mirrored, rest = drawn(i, *picture.shape[-2:])
     cut(picture, squares, SIZE, out=views[:CROPS])
-    views[CROPS] = centre(picture, SIZE)
+    views[CROPS] = center(picture, SIZE)
     strong = cut(picture, rectangle, SIZE)
     views[-1:] = rand_augment_each(strong.flip(-1) if mirrored else strong, [rest], magnitude=MAGNITUDE)
     return views
@@ -123,7 +123,7 @@ def compare(width: int, height: int, turns: int) -> dict[str, Any]:
         "ours": lambda i, data: ours(i, data, empty_views(CROPS + 2, size=SIZE)),
         "once": lambda i, data: plain(i, data, anew=False),
         "anew": lambda i, data: plain(i, data, anew=True),
-        "ours_floats": lambda i, data: CLIP.normalise(ours(i, data, empty_views(CROPS + 2, size=SIZE))),
+        "ours_floats": lambda i, data: CLIP.normalize(ours(i, data, empty_views(CROPS + 2, size=SIZE))),
         "once_floats": lambda i, data: floats(plain(i, data, anew=False)),
         "anew_floats": lambda i, data: floats(plain(i, data, anew=True)),
     }
@@ -164,7 +164,7 @@ def memory() -> dict[str, Any]:
             views = empty_views(BATCH, CROPS + 2, size=SIZE)
             for i, data in enumerate(files):
                 ours(i, data, views[i])
-            made = views if name == "bytes" else CLIP.normalise(views)
+            made = views if name == "bytes" else CLIP.normalize(views)
         del views, made
         found[name] = None if peak.bytes is None else peak.bytes / 2**20
     return {"what": f"peak memory of a batch of {BATCH} photos of 500 × 375, MiB", "mebibytes": found}

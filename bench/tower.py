@@ -43,7 +43,7 @@ from modalign.methods.contract.tower import TowerMethod
 TESTED = 0.5
 ASKED = {"maple": 8.0, "align": 8.0, "dam": 8.0, "fair": 10.0}  # points above zero-shot
 
-ADAMW = {"optimiser": "adamw", "weight_decay": 0.01}
+ADAMW = {"optimizer": "adamw", "weight_decay": 0.01}
 PROMPTS = {"augmentation": "center", "batch_size": 16, "epochs": 20, "training": ADAMW}
 SELF_TRAINED = {"augmentation": "randaugment", "epochs": 3}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -143,7 +143,7 @@ def measure(
     accuracies, seconds, halves, first = [], [], [], None
     for seed in seeds:
         split = few_shot(task.items, shots, seed, test=TESTED)
-        pool = np.concatenate([split.train, split.validation, split.unlabelled])
+        pool = np.concatenate([split.train, split.validation, split.unlabeled])
 
         def learn_from(classes: np.ndarray, few: np.ndarray, pool: np.ndarray = pool) -> Items:
             if needs_labels:

@@ -64,7 +64,7 @@ def text_features(folder: Path, sentences: list[str]) -> np.ndarray:
     return torch.nn.functional.normalize(model.text_projection(pooled), dim=-1).numpy()
 
 
-def neighbours_accuracy(features: np.ndarray, labels: np.ndarray, k: int = 5) -> float:
+def neighbors_accuracy(features: np.ndarray, labels: np.ndarray, k: int = 5) -> float:
     """Leave-one-out accuracy of the majority among the `k` nearest by cosine; ties go to the nearest."""
     similarity = features @ features.T
     np.fill_diagonal(similarity, -np.inf)
@@ -102,7 +102,7 @@ def measure_clip(folder: Path) -> dict:
     return {
         "zero_shot": zero_shot,
         "logistic_probe": {f"{k} shots": probe_accuracy(features, labels, k) for k in (1, 4, 16)},
-        "five_nearest_neighbours": neighbours_accuracy(features, labels),
+        "five_nearest_neighbours": neighbors_accuracy(features, labels),
         "held_out_renders_zero_shot": measure_rendered(folder),
     }
 
@@ -112,7 +112,7 @@ def measure_vision(folder: Path) -> dict:
     images, labels = digit_images()
     features = image_features(folder, images)
     return {
-        "five_nearest_neighbours": neighbours_accuracy(features, labels),
+        "five_nearest_neighbours": neighbors_accuracy(features, labels),
         "logistic_probe": {f"{k} shots": probe_accuracy(features, labels, k) for k in (1, 4, 16)},
     }
 
@@ -128,7 +128,7 @@ def measure_rendered(clip: Path, count: int = 4000) -> dict:
         "shapes": ([f"a {n}" for n in SHAPES], 2, facts[:, 1] - 36),
         "textures": (TEXTURES, 3, facts[:, 1] - NAMES.index(TEXTURES[0])),
     }
-    pairs = [f"a {colour} {shape}" for shape in SHAPES for colour in COLOURS]
+    pairs = [f"a {color} {shape}" for shape in SHAPES for color in COLOURS]
     tasks["color and shape (144 classes)"] = (pairs, 2, (facts[:, 1] - 36) * len(COLOURS) + facts[:, 3])
     result = {}
     for task, (sentences, kind, target) in tasks.items():

@@ -78,7 +78,7 @@ def distort(pixels: Tensor, strength: float, generator: torch.Generator) -> Tens
     return ((warped - 0.5) * gain + 0.5 + lift + strength * noise).clamp(0, 1)
 
 
-def normalise(pixels: Tensor) -> Tensor:
+def normalize(pixels: Tensor) -> Tensor:
     """The saved preprocessor's mean and standard deviation."""
     return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
@@ -149,12 +149,12 @@ def self_supervised(tower: nn.Module, images: np.ndarray, args: argparse.Namespa
     def loss_of_step() -> list[Tensor]:
         _, pixels = next(stream)
         views = torch.cat([distort(pixels, 1.0, generator), distort(pixels, 1.0, generator)])
-        feature = both.tower(pixel_values=normalise(views)).pooler_output
+        feature = both.tower(pixel_values=normalize(views)).pooler_output
         z = F.normalize(both.project(feature), dim=-1)
         n = len(pixels)
         logits = (z @ z.T / 0.15).fill_diagonal_(-torch.inf)
         partner = torch.arange(2 * n).roll(n)
-        wanted = normalise(F.avg_pool2d(pixels, 2)).flatten(1).repeat(2, 1)
+        wanted = normalize(F.avg_pool2d(pixels, 2)).flatten(1).repeat(2, 1)
         return [F.cross_entropy(logits, partner), args.redraw * F.mse_loss(both.redraw(feature), wanted)]
 
     return train(both, loss_of_step, args.vision_steps, args.rate, name).tower
@@ -186,7 +186,7 @@ def train_clip(images: np.ndarray, facts: np.ndarray, args: argparse.Namespace) 
         true = torch.from_numpy(true).float()
         tokens = tokenizer(list(sentences), padding=True, return_tensors="pt")
         with torch.no_grad():
-            vision = model.vision_model(pixel_values=normalise(distort(pixels, 0.5, generator))).pooler_output
+            vision = model.vision_model(pixel_values=normalize(distort(pixels, 0.5, generator))).pooler_output
             model.logit_scale.clamp_(max=math.log(100))
         u = F.normalize(model.visual_projection(vision), dim=-1)
         v = F.normalize(model.text_projection(model.text_model(**tokens).pooler_output), dim=-1)
@@ -211,7 +211,7 @@ def describe(args: argparse.Namespace, what: str, steps: int, batch: int, second
         "command": "python scripts/pretrain_tiny.py " + args.spelled,
         "seconds": round(seconds),
         "versions": {"torch": torch.__version__.split("+")[0], "numpy": np.__version__},
-        "licence": "Apache-2.0",
+        "license": "Apache-2.0",
         "intended_use": "tests, demonstrations and teaching without a download; not a substitute for a real model",
     }
 

@@ -205,7 +205,7 @@ def _placed(mask: Image.Image, rng: np.random.Generator, smallest: int) -> np.nd
     return np.asarray(field, np.float32) / 255
 
 
-def _colours(rng: np.random.Generator, plain: bool) -> tuple[int, int]:
+def _colors(rng: np.random.Generator, plain: bool) -> tuple[int, int]:
     """Two colors that differ visibly; `plain` prefers white on black and its reverse."""
     if plain:
         return (1, 0) if rng.random() < 0.75 else (0, 1)
@@ -244,7 +244,7 @@ def render(seed: int, index: int) -> tuple[np.ndarray, Facts]:
         texture = int(rng.integers(len(TEXTURES)))
         name = 36 + len(SHAPES) + texture
         cover = _texture(TEXTURES[texture], rng)
-    ink, ground = _colours(rng, plain=low and rng.random() < 0.85)
+    ink, ground = _colors(rng, plain=low and rng.random() < 0.85)
     palette = np.array(list(COLOURS.values()), np.float32)
     shades = palette[[ink, ground]] + rng.normal(0, 9, (2, 3)).astype(np.float32)
     if {ink, ground} == {0, 1} and rng.random() < 0.6:
@@ -280,8 +280,8 @@ def caption(facts: Facts, rng: np.random.Generator) -> tuple[str, Facts]:
         phrase, mentioned = CATEGORIES[kind], {"category"}
     if style >= 0 and rng.random() < 0.15:
         phrase, mentioned = f"{STYLES[style]} {phrase}", mentioned | {"style"}
-    colourful = kind >= 2 or (ink > 1 or ground > 1)
-    if rng.random() < (0.55 if colourful else 0.2):
+    colorful = kind >= 2 or (ink > 1 or ground > 1)
+    if rng.random() < (0.55 if colorful else 0.2):
         phrase, mentioned = f"{INKS[ink]} {phrase}", mentioned | {"ink"}
     article = rng.choice(["", "a ", "the "], p=[0.3, 0.4, 0.3])
     if kind == 3:
@@ -290,7 +290,7 @@ def caption(facts: Facts, rng: np.random.Generator) -> tuple[str, Facts]:
     bare = text in {"{}", "{}."} and rng.random() < 0.5
     if bare or any(determiner in text for determiner in ("a {}", "the {}", "my {}", "one {}")):
         article = ""
-    if rng.random() < (0.3 if colourful else 0.1):
+    if rng.random() < (0.3 if colorful else 0.1):
         phrase, mentioned = f"{phrase} on a {INKS[ground]} background", mentioned | {"ground"}
     said = tuple(value if fact in mentioned else -1 for fact, value in zip(FACTS, facts, strict=True))
     sentence = text.format(article + phrase)

@@ -178,7 +178,7 @@ def test_inside_an_encoder_enough_images_are_held_out_and_compared_with_zero_sho
 
 
 def test_without_labels_agreement_and_the_sizes_of_the_classes_are_on_record(encoder) -> None:
-    source = digits(8).unlabelled()
+    source = digits(8).unlabeled()
     outcome = ma.adapt(source, encoder=encoder, method="gpua", steps=5).record["outcome"]
     assert outcome["held_out"] is outcome["zero_shot"] is None
     assert 0 <= outcome["agreement"]["accuracy"] <= 1

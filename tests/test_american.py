@@ -1,4 +1,4 @@
-"""Whatever a user reads is American English; names of parameters and values stay as they are."""
+"""Texts and names are American English; the names of the library are not words of its texts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BRITISH = re.compile(
-    r"label(?:led|ling)\b|colour|behaviour|favour|honour|neighbour|\bcentre|\bcentring|\bgrey\b|\blearnt\b|\bwhilst\b"
+    r"label(?:led|ling|ler)s?\b|colour|behaviour|favour|honour|neighbour|\bcentre|\bcentring\b|\bgrey\b|\blearnt\b|\bwhilst\b"
     r"|\blicence|artefact|(?:normal|recogn|optim|general|minim|maxim|summar|regular|penal|token|vector|stabil|random"
     r"|initial|organ|standard|symmetr|serial)is(?:e[drs]?|ing|ation)\b",
     re.IGNORECASE,
@@ -46,6 +46,22 @@ def test_messages_and_docstrings() -> None:
         for token in tokenize.generate_tokens(io.StringIO(file.read_text()).readline):
             if token.type == tokenize.STRING and " " in token.string and (words := british(token.string)):
                 found.append(f"{file.relative_to(ROOT)}:{token.start[0]}: {', '.join(words)}")
+    assert not found, "\n".join(found)
+
+
+def test_names_in_the_code() -> None:
+    """Former names are accepted by ``core/renaming.py`` alone, and words of users by ``core/spelling.py``."""
+    found = []
+    for file in sorted((ROOT / "src").rglob("*.py")):
+        if file.name in ("renaming.py", "spelling.py"):
+            continue
+        lines = file.read_text().splitlines()
+        for token in tokenize.generate_tokens(io.StringIO(file.read_text()).readline):
+            line = lines[token.start[0] - 1] if token.start[0] <= len(lines) else ""
+            former = any(word in line for word in ("former_attributes(", "renamed_arguments(", "Formerly("))
+            words = BRITISH.findall(re.sub(r"_|(?<=[a-z])(?=[A-Z])", " ", token.string))
+            if token.type == tokenize.NAME and words and not former:
+                found.append(f"{file.relative_to(ROOT)}:{token.start[0]}: {token.string}")
     assert not found, "\n".join(found)
 
 

@@ -185,13 +185,13 @@ def test_rejection_without_held_out_images_is_refused_before_work(photos: Path, 
 def test_two_encoders_without_a_label(tmp_path: Path, encoder) -> None:
     """GPUA beside each other and with the anchor for learning only; both find digits that zero-shot does not."""
     digits = load_digits().select(np.arange(0, 1797, 3))
-    unlabelled = dataclasses.replace(digits, labels=np.full(len(digits), -1))
+    unlabeled = dataclasses.replace(digits, labels=np.full(len(digits), -1))
     settings = {"method": "gpua", "templates": DIGIT_TEMPLATES}
     joined = ma.load_encoder("tiny-vision+tiny", cache=encoder.store)
-    both = ma.adapt(unlabelled, encoder=joined, **settings)
+    both = ma.adapt(unlabeled, encoder=joined, **settings)
     eyes = ma.load_encoder("tiny-vision", cache=encoder.store)
-    learned = ma.adapt(unlabelled, encoder=eyes, clip_encoder=encoder, **settings)
-    zero_shot = ma.adapt(unlabelled, encoder=encoder, method="zero_shot", templates=DIGIT_TEMPLATES)
+    learned = ma.adapt(unlabeled, encoder=eyes, clip_encoder=encoder, **settings)
+    zero_shot = ma.adapt(unlabeled, encoder=encoder, method="zero_shot", templates=DIGIT_TEMPLATES)
     right = [
         (m.predict(digits).probabilities.argmax(axis=1) == digits.labels).mean() for m in (zero_shot, both, learned)
     ]

@@ -215,8 +215,8 @@ def test_help_explains_every_option(command: str) -> None:
 def test_american_and_british_spelling_are_one(photos: Path, tmp_path: Path) -> None:
     for view in ("center", "center"):
         run("embed", photos, "-o", tmp_path / f"{view}.npz", "--view", view)
-    center, centre = (Features.load(tmp_path / f"{view}.npz") for view in ("center", "center"))
-    np.testing.assert_array_equal(center.vectors, centre.vectors)
+    center, center = (Features.load(tmp_path / f"{view}.npz") for view in ("center", "center"))
+    np.testing.assert_array_equal(center.vectors, center.vectors)
     options = ("--classes", tmp_path / "names.txt", "-m", "zero_shot")
     (tmp_path / "names.txt").write_text("disc\nsquare\n")
     for option in ("--unlabeled", "--unlabelled"):

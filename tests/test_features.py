@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from modalign.core.errors import EncoderMismatchError, InputError
-from modalign.core.features import UNLABELLED, ClassText, EncoderSpec, Features, Quarantined, concatenate
+from modalign.core.features import UNLABELED, ClassText, EncoderSpec, Features, Quarantined, concatenate
 from modalign.core.scored import Scored
 
 SPEC = EncoderSpec("tiny", "a" * 64, 3, logit_scale=100.0)
@@ -132,7 +132,7 @@ def test_shapes_are_checked() -> None:
 
 def test_answers_follow_the_ids_that_are_asked_for() -> None:
     scored = Scored(("a", "c"), np.array([0, -1]), np.array([[0.1, 0.2, 0.0], [3.0, 1.0, 2.0]]))
-    np.testing.assert_array_equal(scored.answers(["c", "b", "a", "c"]), [0, UNLABELLED, 1, 0])
+    np.testing.assert_array_equal(scored.answers(["c", "b", "a", "c"]), [0, UNLABELED, 1, 0])
     assert scored.answers([]).dtype == np.int64
 
 

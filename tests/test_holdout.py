@@ -143,7 +143,7 @@ def test_what_makes_no_sense_is_refused(validation, method, sentence) -> None:
 
 
 def test_without_labels_there_is_nothing_to_plan() -> None:
-    source = items([5, 5]).unlabelled()
+    source = items([5, 5]).unlabeled()
     assert plan_holdout(source, None, "auto", VECTORS, 0) is None
     with pytest.raises(InputError, match="labeled images to validate on"):
         plan_holdout(source, None, "cross", VECTORS, 0)

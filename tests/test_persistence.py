@@ -23,10 +23,10 @@ from modalign.model.persistence.state import encode_parameters
 
 def problem(seed: int = 0, n: int = 60, d: int = 12, classes: int = 3):
     rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(classes, d))
+    centers = rng.normal(size=(classes, d))
     y = np.arange(n) % classes
-    X = (centres[y] + 0.3 * rng.normal(size=(n, d))).astype(np.float32)
-    text = (centres + 0.2 * rng.normal(size=centres.shape)).astype(np.float32)
+    X = (centers[y] + 0.3 * rng.normal(size=(n, d))).astype(np.float32)
+    text = (centers + 0.2 * rng.normal(size=centers.shape)).astype(np.float32)
     return X, y, text
 
 

@@ -15,6 +15,8 @@ import modalign as ma
 from modalign.cli import run
 from modalign.core.errors import InputError, options
 from modalign.core.renaming import REMOVED_IN, Formerly, present_names, renamed_arguments
+from modalign.data.items import load_items
+from modalign.data.splits.split import Split
 from modalign.evaluate.comparison.schedule import _under_present_names
 from modalign.linalg.sinkhorn import transport_cost
 from modalign.methods import ALL_METHODS, method_class
@@ -209,3 +211,17 @@ def test_runs_recorded_with_former_names_are_found_again() -> None:
     hits = np.ones(4, dtype=bool)
     run = Run("cmm", 1, 1, accuracy(hits, hits), 0.0, 0.0, 4, 0, "p", parameters, {}, "f", "t", 1, {}, correct=hits)
     assert _under_present_names(run).parameters == {"zero_shot_weight": 1.0, "steps": 3}
+
+
+def test_former_attributes_and_arguments_of_classes_warn_once_and_give_the_present_ones(tmp_path: Path) -> None:
+    items = load_items([np.zeros((8, 8), np.uint8)] * 3, labels=["a", "b", "a"])
+    with pytest.warns(FutureWarning, match=r"^unlabelled=… is now unlabeled=…; the old name stops") as warned:
+        split = Split(np.array([0]), unlabelled=np.array([1, 2]))
+    assert len(warned) == 1
+    with pytest.warns(FutureWarning, match=r"^Split.unlabelled is now Split.unlabeled;"):
+        assert split.unlabelled is split.unlabeled
+    with pytest.warns(FutureWarning, match=r"^Items.unlabelled is now Items.unlabeled;"):
+        assert (items.unlabelled().labels == -1).all()
+    path = split.save(tmp_path / "split.json", items)
+    path.write_text(path.read_text().replace('"unlabeled"', '"unlabelled"'))  # as earlier versions wrote it
+    assert Split.load(path, items).unlabeled.tolist() == [1, 2]

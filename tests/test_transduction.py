@@ -51,7 +51,7 @@ def digits() -> ma.Items:
 
 def fitted(name: str, images: ma.Items, encoder) -> ma.Classifier:
     settings = {"templates": DIGIT_TEMPLATES, "encoder": encoder, "random_state": 0}
-    return ma.adapt(images.unlabelled(), method=name.split()[0], **settings, **METHODS[name])
+    return ma.adapt(images.unlabeled(), method=name.split()[0], **settings, **METHODS[name])
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -78,7 +78,7 @@ def test_fitted_images_get_the_answers_that_were_found_together(name, digits, en
 
 def test_a_classifier_of_a_method_fitted_on_vectors_knows_its_images(digits, encoder):
     items = digits.select(np.arange(0, 1600, 10))
-    X = encoder.embed_images(items.unlabelled())
+    X = encoder.embed_images(items.unlabeled())
     text = encoder.embed_texts([[t.format(n) for t in DIGIT_TEMPLATES] for n in digits.class_names])
     method = AnchoredGaussian().fit(X, text=text.vectors)
     model = ma.Classifier(encoder, method, digits.class_names)

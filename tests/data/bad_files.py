@@ -29,7 +29,7 @@ def picture(width: int = 48, height: int = 32) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def grey() -> np.ndarray:
+def gray() -> np.ndarray:
     """A ramp of all 16-bit levels from black to white, 4 × 64."""
     return np.tile(np.linspace(0, 65535, 64).round().astype(np.uint16), (4, 1))
 
@@ -125,9 +125,9 @@ GOOD: dict[str, Callable[[], bytes]] = {
     "palette-transparent.png": palette_transparent,
     "one-bit.png": lambda: encoded(picture().convert("1"), "PNG"),
     "grey.jpg": lambda: encoded(picture().convert("L"), "JPEG"),
-    "grey16.png": lambda: encoded(Image.fromarray(grey()), "PNG"),
-    "grey16.tif": lambda: encoded(Image.fromarray(grey()), "TIFF"),
-    "float.tif": lambda: encoded(Image.fromarray((grey() / 65535).astype(np.float32)), "TIFF"),
+    "grey16.png": lambda: encoded(Image.fromarray(gray()), "PNG"),
+    "grey16.tif": lambda: encoded(Image.fromarray(gray()), "TIFF"),
+    "float.tif": lambda: encoded(Image.fromarray((gray() / 65535).astype(np.float32)), "TIFF"),
     "animated.gif": lambda: animated("GIF"),
     "animated.webp": lambda: animated("WEBP"),
     "animated.png": lambda: animated("PNG"),

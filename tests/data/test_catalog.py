@@ -37,7 +37,7 @@ def coop_file(path: Path, **change: object) -> Path:
 
 def test_names_are_unique_and_rows_are_whole() -> None:
     assert len({row.name for row in DATASETS}) == len(DATASETS)
-    assert all(row.licence and row.source and row.folder and row.n_test > 0 for row in DATASETS)
+    assert all(row.license and row.source and row.folder and row.n_test > 0 for row in DATASETS)
     assert not any("http" in row.source for row in DATASETS)
 
 

@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from modalign.core.errors import InputError
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.data import copies
 from modalign.data.copies import content_hash, learnable, one_label_each, same_bytes
 from modalign.data.items import Items, load_items
@@ -40,7 +40,7 @@ def checked(items: Items) -> Items:
         labels = defaultdict(set)
         for data, label in zip(bytes_of(items), items.labels, strict=True):
             labels[data].add(label)
-        assert all(len(found - {UNLABELLED}) != 1 for found in labels.values())
+        assert all(len(found - {UNLABELED}) != 1 for found in labels.values())
         assume(False)
         raise
 
@@ -49,17 +49,17 @@ def checked(items: Items) -> Items:
 def test_every_picture_once_and_with_one_label(content: list[tuple[int, int]]) -> None:
     items = images(content)
     kept = checked(items)
-    labelled = kept.labels != UNLABELLED
-    assert len(set(bytes_of(kept, np.flatnonzero(labelled)))) == labelled.sum()
+    labeled = kept.labels != UNLABELED
+    assert len(set(bytes_of(kept, np.flatnonzero(labeled)))) == labeled.sum()
     known = defaultdict(set)
     for data, label in zip(bytes_of(items), items.labels, strict=True):
         known[data].add(int(label))
-    for i in np.flatnonzero(labelled):
-        assert known[kept.read(i)] - {UNLABELLED} == {kept.labels[i]}
+    for i in np.flatnonzero(labeled):
+        assert known[kept.read(i)] - {UNLABELED} == {kept.labels[i]}
     assert {*kept.ids} | {q.id for q in kept.quarantined} == {*items.ids}, "every image ends somewhere"
     assert not {*kept.ids} & {q.id for q in kept.quarantined}
-    once = {data for data, labels in known.items() if len(labels - {UNLABELLED}) == 1}
-    assert {*bytes_of(kept, np.flatnonzero(labelled))} == once, "nothing else is lost"
+    once = {data for data, labels in known.items() if len(labels - {UNLABELED}) == 1}
+    assert {*bytes_of(kept, np.flatnonzero(labeled))} == once, "nothing else is lost"
 
 
 @given(IMAGES, st.sampled_from([1, 2, "all"]), st.integers(0, 3))
@@ -80,8 +80,8 @@ def test_what_the_source_marks_as_test_stays(given_: tuple[list[tuple[int, int]]
     ]
     for part, other in (("test", "train"), ("validation", "train"), ("test", "validation")):
         shared = [
-            i for i in np.flatnonzero((kept.parts == part) & (kept.labels != UNLABELLED))
-            if kept.read(i) in bytes_of(kept, np.flatnonzero((kept.parts == other) & (kept.labels != UNLABELLED)))
+            i for i in np.flatnonzero((kept.parts == part) & (kept.labels != UNLABELED))
+            if kept.read(i) in bytes_of(kept, np.flatnonzero((kept.parts == other) & (kept.labels != UNLABELED)))
         ]  # fmt: skip
         assert any(f"marked {part} have the bytes of one marked {other}" in note for note in kept.notes) == bool(shared)
 

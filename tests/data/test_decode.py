@@ -13,7 +13,7 @@ from pathlib import Path
 import bad_files
 import numpy as np
 import pytest
-from bad_files import BAD, BLUE, GOOD, GREEN, WHITE, encoded, grey, oriented, picture
+from bad_files import BAD, BLUE, GOOD, GREEN, WHITE, encoded, gray, oriented, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, ImageOps
@@ -44,7 +44,7 @@ def test_every_good_file_is_decoded_as_plain_rgb(name: str) -> None:
      "portable.ppm", "palette.png", "animated.gif", "animated.webp", "animated.png", "turned.jpg", "turned.webp",
      "turned.png", "turned.tif", "broken exif.jpg"],
 )  # fmt: skip
-def test_colours_orientation_and_first_frame_are_right(name: str) -> None:
+def test_colors_orientation_and_first_frame_are_right(name: str) -> None:
     assert shows_picture(decode(GOOD[name]()))
 
 
@@ -69,7 +69,7 @@ def test_an_exif_block_of_garbage_is_no_orientation_error(noise: bytes) -> None:
         assert isinstance(exif_orientation(head + noise), int)
 
 
-def test_transparent_parts_are_white_not_the_colours_hidden_under_them() -> None:
+def test_transparent_parts_are_white_not_the_colors_hidden_under_them() -> None:
     for name in ("rgba.png", "palette-transparent.png", "grey-alpha.png"):
         assert decode(GOOD[name]()).getpixel((40, 16)) == WHITE
     assert decode(GOOD["rgba.png"]()).getpixel((2, 2)) == GREEN
@@ -84,7 +84,7 @@ def test_an_opaque_alpha_channel_changes_nothing() -> None:
 
 
 def test_16_bit_grey_is_rescaled_by_its_whole_range() -> None:
-    expected = np.round(grey() / 257)
+    expected = np.round(gray() / 257)
     for name in ("grey16.png", "grey16.tif", "float.tif"):
         levels = np.asarray(decode(GOOD[name]()))
         assert (levels[..., 0] == levels[..., 1]).all()
@@ -92,7 +92,7 @@ def test_16_bit_grey_is_rescaled_by_its_whole_range() -> None:
 
 
 def test_12_bit_tiff_is_rescaled_by_its_own_range() -> None:
-    image = Image.fromarray((grey() >> 4).astype(np.uint16))
+    image = Image.fromarray((gray() >> 4).astype(np.uint16))
     data = bytearray(encoded(image, "TIFF"))
     entry = data.index(struct.pack("<HHI", 258, 3, 1))
     assert struct.unpack_from("<H", data, entry + 8) == (16,)
@@ -101,7 +101,7 @@ def test_12_bit_tiff_is_rescaled_by_its_own_range() -> None:
     tiff = Image.open(BytesIO(bytes(data)))
     tiff.load()
     tiff.tag_v2[258] = (12,)
-    np.testing.assert_allclose(np.asarray(to_rgb(tiff))[..., 0], np.round(grey() / 257), atol=1)
+    np.testing.assert_allclose(np.asarray(to_rgb(tiff))[..., 0], np.round(gray() / 257), atol=1)
 
 
 @pytest.mark.parametrize(

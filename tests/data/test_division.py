@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modalign.core.errors import InputError
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.data.items import Items, load_items
 from modalign.data.splits.division import divide_folders, part_called
 from modalign.data.splits.drawing import few_shot
@@ -94,14 +94,14 @@ def test_each_list_is_drawn_from_its_own_part(tmp_path: Path, layout: str, parts
     part_of = dict(zip(items.ids, items.parts.tolist(), strict=True))
     assert part_of == paths
     assert items.class_names == ("cat", "dog")
-    assert (items.labels != UNLABELLED).all()
+    assert (items.labels != UNLABELED).all()
     for shots in (1, 2, "all"):
         split = few_shot(items, shots, seed=3)
         assert {part_of[name] for name in ids(items, split.train)} == {"train"}
         source = "validation" if "validation" in parts else "train"
         assert {part_of[name] for name in ids(items, split.validation)} == {source}
         assert ids(items, split.test) == {path for path, part in paths.items() if part == "test"}
-        assert not ids(items, split.unlabelled) & ids(items, split.test)
+        assert not ids(items, split.unlabeled) & ids(items, split.test)
     if "validation" in parts:
         assert len(few_shot(items, "all").validation) == len(few_shot(items, "all").train) == 6, "all of both lists"
         assert np.bincount(items.labels[few_shot(items, 2).validation]).tolist() == [2, 2]
@@ -221,7 +221,7 @@ def test_parts_stay_with_their_images(tmp_path: Path) -> None:
     chosen = items.select(order)
     assert all(paths[name] == part for name, part in zip(chosen.ids, chosen.parts, strict=True))
     assert few_shot(chosen, "all").test.size == 6
-    assert (items.unlabelled().parts == items.parts).all()
+    assert (items.unlabeled().parts == items.parts).all()
     assert (load_items(items, classes=["dog", "cat"]).parts == items.parts).all()
 
 

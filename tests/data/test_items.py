@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from modalign.core.errors import InputError, UndecodableError
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.data.items import Items, load_items
 from modalign.data.splits.division import DIVISIONS
 from modalign.data.splits.drawing import few_shot, official_split
@@ -36,9 +36,9 @@ def write(root: Path, *names: str) -> Path:
     return root
 
 
-def labelled(items: Items) -> dict[str, str | None]:
+def labeled(items: Items) -> dict[str, str | None]:
     return {
-        name: None if label == UNLABELLED else items.class_names[label]
+        name: None if label == UNLABELED else items.class_names[label]
         for name, label in zip(items.ids, items.labels, strict=True)
     }
 
@@ -62,17 +62,17 @@ def test_the_order_does_not_depend_on_the_file_system(tmp_path: Path, monkeypatc
     assert load_items(tmp_path).ids == expected
 
 
-def test_a_flat_folder_is_unlabelled(tmp_path: Path) -> None:
+def test_a_flat_folder_is_unlabeled(tmp_path: Path) -> None:
     items = load_items(write(tmp_path, "2.jpg", "1.jpg"))
     assert items.ids == ("1.jpg", "2.jpg")
-    assert items.labels.tolist() == [UNLABELLED, UNLABELLED]
+    assert items.labels.tolist() == [UNLABELED, UNLABELED]
     assert items.class_names == ()
     assert load_items(str(tmp_path), classes=["x", "y"]).class_names == ("x", "y")
 
 
-def test_loose_images_beside_class_folders_are_unlabelled_and_told(tmp_path: Path) -> None:
+def test_loose_images_beside_class_folders_are_unlabeled_and_told(tmp_path: Path) -> None:
     items = load_items(write(tmp_path, "cat/1.jpg", "dog/1.jpg", "who.jpg"))
-    assert labelled(items) == {"cat/1.jpg": "cat", "dog/1.jpg": "dog", "who.jpg": None}
+    assert labeled(items) == {"cat/1.jpg": "cat", "dog/1.jpg": "dog", "who.jpg": None}
     assert any("1 image lies outside" in note for note in items.notes)
 
 
@@ -132,7 +132,7 @@ def test_classes_fix_names_and_order(tmp_path: Path) -> None:
     root = write(tmp_path / "x", "grand_piano/1.jpg", "owl/1.jpg", "Red Fox/1.jpg")
     items = load_items(root, classes=["red fox", "unicorn", "owl", "Grand Piano"])
     assert items.class_names == ("red fox", "unicorn", "owl", "Grand Piano")
-    assert labelled(items)["grand_piano/1.jpg"] == "Grand Piano"
+    assert labeled(items)["grand_piano/1.jpg"] == "Grand Piano"
     assert any("unicorn" in note for note in items.notes)
 
     names = tmp_path / "names.txt"
@@ -143,7 +143,7 @@ def test_classes_fix_names_and_order(tmp_path: Path) -> None:
     (tmp_path / "names.json").write_text(json.dumps(mapping))
     items = load_items(root, classes=tmp_path / "names.json")
     assert items.class_names == ("bird", "instrument", "mammal")
-    assert labelled(items)["Red Fox/1.jpg"] == "mammal"
+    assert labeled(items)["Red Fox/1.jpg"] == "mammal"
 
 
 def test_a_mapping_merges_two_folders(tmp_path: Path) -> None:
@@ -174,14 +174,14 @@ def test_class_lists_that_are_none(tmp_path: Path, classes: object, message: str
         load_items(write(tmp_path, "cat/1.jpg"), classes=classes)
 
 
-def test_a_missing_class_file_is_told_with_its_neighbour(tmp_path: Path) -> None:
+def test_a_missing_class_file_is_told_with_its_neighbor(tmp_path: Path) -> None:
     root = write(tmp_path / "x", "cat/1.jpg")
     (tmp_path / "names.txt").write_text("cat")
     with pytest.raises(InputError, match=r"does not exist\. Did you mean 'names.txt'"):
         load_items(root, classes=tmp_path / "nmaes.txt")
 
 
-def test_a_wrong_path_is_told_with_its_neighbour(tmp_path: Path) -> None:
+def test_a_wrong_path_is_told_with_its_neighbor(tmp_path: Path) -> None:
     write(tmp_path, "photos/1.jpg")
     with pytest.raises(InputError, match=r"Did you mean 'photos'\?"):
         load_items(tmp_path / "photo")
@@ -196,10 +196,10 @@ def test_a_folder_without_images_says_what_it_has(tmp_path: Path) -> None:
 
 def test_minus_one_ignores_the_labels_of_any_source(tmp_path: Path) -> None:
     root = write(tmp_path, "cat/1.jpg", "dog/1.jpg")
-    items = load_items(root, classes=["red", "green"], labels=UNLABELLED)
+    items = load_items(root, classes=["red", "green"], labels=UNLABELED)
     assert items.class_names == ("red", "green")
     assert items.labels.tolist() == [-1, -1]
-    hidden = load_items(load_items(root), labels=UNLABELLED)
+    hidden = load_items(load_items(root), labels=UNLABELED)
     assert hidden.labels.tolist() == [-1, -1]
     assert hidden.class_names == ("cat", "dog")
 
@@ -316,7 +316,7 @@ def test_select_is_numpy_indexing(indices: list[int]) -> None:
     assert chosen.labels.tolist() == [items.labels[i] for i in indices]
 
 
-def test_items_pass_through_and_can_be_labelled_anew() -> None:
+def test_items_pass_through_and_can_be_labeled_anew() -> None:
     items = load_items([picture()] * 3, labels=["a", "b", "a"])
     assert load_items(items) is items
     assert load_items(items, labels=["x", "y", None]).class_names == ("x", "y")

@@ -15,7 +15,7 @@ from modalign.data.names import (
     match_names,
     name_classes,
     natural_key,
-    normalise,
+    normalize,
     read_classes,
     some,
     spelling,
@@ -42,20 +42,20 @@ def test_the_order_is_total(names: list[str]) -> None:
 
 
 @given(NAMES)
-def test_normalising_twice_is_normalising_once(name: str) -> None:
-    assert normalise(normalise(name)) == normalise(name)
+def test_normalizing_twice_is_normalizing_once(name: str) -> None:
+    assert normalize(normalize(name)) == normalize(name)
 
 
 @pytest.mark.parametrize(
     "name", ["Grand_Piano", "grand  piano", " GRAND-PIANO ", "grand_ piano", "grand\u00a0piano", "ｇｒａｎｄ piano"]
 )
 def test_spellings_of_one_name(name: str) -> None:
-    assert normalise(name) == "grand piano"
+    assert normalize(name) == "grand piano"
 
 
 @given(st.text(max_size=8))
 def test_the_form_of_unicode_makes_no_other_name(name: str) -> None:
-    assert len({normalise(unicodedata.normalize(form, name)) for form in ("NFC", "NFD", "NFKC", "NFKD")}) == 1
+    assert len({normalize(unicodedata.normalize(form, name)) for form in ("NFC", "NFD", "NFKC", "NFKD")}) == 1
 
 
 def test_a_set_of_names_has_no_order() -> None:
@@ -105,7 +105,7 @@ def test_names_are_matched_whatever_their_order(wanted: list[str], known: list[s
         found = match_names(wanted, known, plural=plural)
         assert found == match_names(random.sample(wanted, len(wanted)), random.sample(known, len(known)), plural=plural)
         for name in wanted:
-            same = [other for other in known if normalise(other) == normalise(name)]
+            same = [other for other in known if normalize(other) == normalize(name)]
             near = [other for other in known if spelling(other) == spelling(name)]
             if name in known:
                 assert found[name] == name

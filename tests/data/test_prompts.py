@@ -54,7 +54,7 @@ def test_templates_without_a_place_for_the_name(templates: object) -> None:
         sentences(["owl"], templates)
 
 
-def test_an_unknown_key_is_told_with_its_neighbour() -> None:
+def test_an_unknown_key_is_told_with_its_neighbor() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'imagenet'"):
         sentences(["owl"], "imagnet")
 
@@ -139,7 +139,7 @@ def test_files_that_are_no_descriptions(tmp_path: Path, content: object) -> None
         read_descriptions(write(tmp_path / "d.json", content), ["owl"])
 
 
-def test_a_missing_file_is_told_with_its_neighbour(tmp_path: Path) -> None:
+def test_a_missing_file_is_told_with_its_neighbor(tmp_path: Path) -> None:
     write(tmp_path / "cupl.json", {})
     with pytest.raises(InputError, match=r"Did you mean 'cupl.json'\?"):
         read_descriptions(tmp_path / "cuple.json", ["owl"])

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modalign.core.errors import InputError
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.data.items import Items, load_items
 from modalign.data.splits.coop_files import read_coop_split
 from modalign.data.splits.drawing import few_shot
@@ -148,7 +148,7 @@ def test_images_that_are_not_listed_are_not_used(tmp_path: Path) -> None:
     images(tmp_path / "2750", "BACKGROUND/1.jpg", "AnnualCrop/extra.jpg")
     items = load_items(tmp_path)
     extra = [i for i, name in enumerate(items.ids) if "extra" in name or "BACK" in name]
-    assert (items.labels[extra] == UNLABELLED).all()
+    assert (items.labels[extra] == UNLABELED).all()
     assert (items.parts[extra] == "").all()
     assert not set(extra) & {i for part in ("train", "validation", "test") for i in getattr(few_shot(items, 2), part)}
 
@@ -243,7 +243,7 @@ def test_a_saved_split_is_found_or_given(tmp_path: Path) -> None:
     shutil.copy(file, tmp_path / "photos/split.json")
     for again in (given_, load_items(tmp_path / "photos")):
         split = official_split(again)
-        for part in ("train", "validation", "test", "unlabelled"):
+        for part in ("train", "validation", "test", "unlabeled"):
             assert [again.ids[i] for i in getattr(split, part)] == [items.ids[i] for i in getattr(drawn, part)]
         assert again.class_names == items.class_names
         assert {n: int(k) for n, k in zip(again.ids, again.labels, strict=True)} == dict(

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modalign.core.errors import InputError
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.data.items import Items, load_items
 from modalign.data.splits.drawing import Split, draw_split, few_shot, read_coop_split
-from modalign.data.splits.protocols import base_to_new, long_tail, relabel, unlabelled
+from modalign.data.splits.protocols import base_to_new, long_tail, relabel, unlabeled
 
 SPLITS = Path(__file__).parents[2].parent / "shared" / "data" / "text" / "splits"
 LABELS = st.lists(st.integers(-1, 4), min_size=1, max_size=60).map(lambda y: np.array(y, dtype=np.int64))
@@ -27,19 +27,19 @@ PARTS = ("train", "validation", "test")
 
 
 def counts(y: np.ndarray, indices: np.ndarray) -> dict[int, int]:
-    return {int(k): int((y[indices] == k).sum()) for k in np.unique(y[y != UNLABELLED])}
+    return {int(k): int((y[indices] == k).sum()) for k in np.unique(y[y != UNLABELED])}
 
 
 def check(split: Split, y: np.ndarray) -> None:
     drawn = np.concatenate([getattr(split, part) for part in PARTS])
     assert len(set(drawn.tolist())) == len(drawn), "train, validation and test share an image"
     assert all(0 <= i < len(y) for i in drawn)
-    assert (y[drawn] != UNLABELLED).all()
-    assert not set(split.unlabelled.tolist()) & set(split.test.tolist())
+    assert (y[drawn] != UNLABELED).all()
+    assert not set(split.unlabeled.tolist()) & set(split.test.tolist())
 
 
 def equal(a: Split, b: Split) -> bool:
-    return all((getattr(a, part) == getattr(b, part)).all() for part in (*PARTS, "unlabelled"))
+    return all((getattr(a, part) == getattr(b, part)).all() for part in (*PARTS, "unlabeled"))
 
 
 def dassl(train: list[tuple[str, int]], val: list[tuple[str, int]], shots: int, seed: int) -> tuple[list, list]:
@@ -115,8 +115,8 @@ def test_one_folder(y: np.ndarray, shots: int, seed: int, test: float | None, wa
         assert validation[label] == min(goal, pool - train[label])
         short = train[label] < shots
         assert short == any(f"{label} ({train[label]})" in note for note in split.notes)
-    assert set(np.flatnonzero(y == UNLABELLED)) <= set(split.unlabelled.tolist())
-    used = np.concatenate([getattr(split, part) for part in (*PARTS, "unlabelled")])
+    assert set(np.flatnonzero(y == UNLABELED)) <= set(split.unlabeled.tolist())
+    used = np.concatenate([getattr(split, part) for part in (*PARTS, "unlabeled")])
     assert set(used.tolist()) == set(range(len(y))), "an image is lost"
     assert equal(split, few_shot(y, shots, seed, test=test, validation_shots=wanted))
 
@@ -207,18 +207,18 @@ def test_divide_refuses_shares_above_one() -> None:
         draw_split([0, 1], train=0.8, validation=0.4)
 
 
-def test_unlabelled_protocols() -> None:
+def test_unlabeled_protocols() -> None:
     y = np.array([0, 0, 1, 1, -1])
     official = Split([0, 2], [], [1, 3], [4])
-    inductive = unlabelled(y, official=official)
-    assert inductive.unlabelled.tolist() == [0, 2, 4]
+    inductive = unlabeled(y, official=official)
+    assert inductive.unlabeled.tolist() == [0, 2, 4]
     assert inductive.test.tolist() == [1, 3]
     assert len(inductive.train) == 0
-    transductive = unlabelled(y, official=official, transductive=True)
-    assert transductive.unlabelled.tolist() == transductive.test.tolist() == [1, 3]
-    assert unlabelled(y).unlabelled.tolist() == [0, 1, 2, 3, 4]
-    assert len(unlabelled(y).test) == 0
-    assert unlabelled(y, transductive=True).test.tolist() == [0, 1, 2, 3]
+    transductive = unlabeled(y, official=official, transductive=True)
+    assert transductive.unlabeled.tolist() == transductive.test.tolist() == [1, 3]
+    assert unlabeled(y).unlabeled.tolist() == [0, 1, 2, 3, 4]
+    assert len(unlabeled(y).test) == 0
+    assert unlabeled(y, transductive=True).test.tolist() == [0, 1, 2, 3]
 
 
 @given(st.integers(2, 11), SEEDS)

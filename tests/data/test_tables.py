@@ -8,7 +8,7 @@ import pytest
 from bad_files import encoded, picture
 
 from modalign.core.errors import InputError
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.data.items import Items, load_items
 
 JPEG = encoded(picture(), "JPEG")
@@ -27,8 +27,8 @@ def read(folder: Path, text: str, name: str = "list.csv", encoding: str = "utf-8
     return load_items(folder / name, **options)
 
 
-def labelled(items: Items) -> dict[str, str | None]:
-    return {n: None if k == UNLABELLED else items.class_names[k] for n, k in zip(items.ids, items.labels, strict=True)}
+def labeled(items: Items) -> dict[str, str | None]:
+    return {n: None if k == UNLABELED else items.class_names[k] for n, k in zip(items.ids, items.labels, strict=True)}
 
 
 @pytest.mark.parametrize(
@@ -46,15 +46,15 @@ def labelled(items: Items) -> dict[str, str | None]:
 )
 def test_columns_delimiters_and_headers(folder: Path, text: str) -> None:
     items = read(folder, text)
-    assert labelled(items) == {"a.jpg": "cat", "b.jpg": "dog"}
+    assert labeled(items) == {"a.jpg": "cat", "b.jpg": "dog"}
     assert items.class_names == ("cat", "dog")
     assert items.read(0) == JPEG
 
 
 def test_without_labels_or_with_gaps(folder: Path) -> None:
-    assert labelled(read(folder, "path\na.jpg\nb.jpg\n")) == {"a.jpg": None, "b.jpg": None}
-    assert labelled(read(folder, "path,label\na.jpg,cat\nb.jpg,\n")) == {"a.jpg": "cat", "b.jpg": None}
-    assert labelled(read(folder, "path,label\na.jpg,cat\nb.jpg\n")) == {"a.jpg": "cat", "b.jpg": None}
+    assert labeled(read(folder, "path\na.jpg\nb.jpg\n")) == {"a.jpg": None, "b.jpg": None}
+    assert labeled(read(folder, "path,label\na.jpg,cat\nb.jpg,\n")) == {"a.jpg": "cat", "b.jpg": None}
+    assert labeled(read(folder, "path,label\na.jpg,cat\nb.jpg\n")) == {"a.jpg": "cat", "b.jpg": None}
 
 
 def test_quoted_delimiters_blanks_backslashes_and_absolute_paths(folder: Path) -> None:
@@ -70,7 +70,7 @@ def test_integer_labels_are_names_unless_classes_are_given(folder: Path) -> None
     items = read(folder, text)
     assert items.class_names == ("2", "10")
     names = [f"class {i}" for i in range(11)]
-    assert labelled(read(folder, text, classes=names)) == {"a.jpg": "class 10", "b.jpg": "class 2"}
+    assert labeled(read(folder, text, classes=names)) == {"a.jpg": "class 10", "b.jpg": "class 2"}
     with pytest.raises(InputError, match="'10'"):
         read(folder, text, classes=names[:5])
 
@@ -84,7 +84,7 @@ def test_classes_rename_and_order_csv_labels(folder: Path) -> None:
 def test_plain_lists(folder: Path) -> None:
     assert read(folder, "a.jpg\n\nb.jpg\n", "list.txt").ids == ("a.jpg", "b.jpg")
     items = read(folder, "# a comment\na.jpg cat\nsub/c d.jpg\tbig dog\nsub/e, f.jpg\n", "list.txt")
-    assert labelled(items) == {"a.jpg": "cat", "sub/c d.jpg": "big dog", "sub/e, f.jpg": None}
+    assert labeled(items) == {"a.jpg": "cat", "sub/c d.jpg": "big dog", "sub/e, f.jpg": None}
 
 
 def test_missing_images_are_quarantined_unless_all_are(folder: Path) -> None:

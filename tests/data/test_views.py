@@ -48,13 +48,13 @@ def test_the_path_for_other_devices_is_pillows_too(width, height):
 
 
 @pytest.mark.parametrize(("width", "height"), [(300, 200), (201, 333), (64, 64), (65, 64), (40, 30), (31, 500)])
-def test_the_centre_view_is_that_of_clip(width, height):
+def test_the_center_view_is_that_of_clip(width, height):
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
     reference = CLIPImageProcessorPil(size={"shortest_edge": 64}, crop_size=64, do_rescale=False, do_normalize=False)
     image = photo(width, height)
     expected = reference(images=image, return_tensors="np")["pixel_values"][0]
-    got = views.centre(views.to_pixels(image), 64).numpy().astype(int)
+    got = views.center(views.to_pixels(image), 64).numpy().astype(int)
     assert np.abs(got - expected).max() <= TOLERANCE
 
 
@@ -148,7 +148,7 @@ def test_mirror_exchanges_left_and_right():
 
 def test_batches_and_pictures_are_treated_alike():
     batch = torch.stack([views.to_pixels(photo(70, 50, seed)) for seed in range(3)])
-    for function in (lambda x: views.centre(x, 24), lambda x: views.resize(x, 9, 11), views.mirror):
+    for function in (lambda x: views.center(x, 24), lambda x: views.resize(x, 9, 11), views.mirror):
         assert torch.equal(function(batch), torch.stack([function(x) for x in batch]))
 
 
@@ -156,7 +156,7 @@ def test_batches_and_pictures_are_treated_alike():
     "pixels", [torch.zeros(3, 4, 4), torch.zeros(4, 4, 3, dtype=torch.uint8), torch.zeros(3, 0, 4, dtype=torch.uint8)]
 )
 def test_what_is_not_pixels_is_refused(pixels):
-    for use in (lambda: views.resize(pixels, 4, 4), lambda: views.centre(pixels, 4)):
+    for use in (lambda: views.resize(pixels, 4, 4), lambda: views.center(pixels, 4)):
         with pytest.raises(InputError, match=r"Expected 8-bit pixels"):
             use()
 

@@ -133,9 +133,9 @@ def test_a_file_written_a_moment_ago_is_hashed_again(encoder, reads, tmp_path, m
 def test_views_are_kept_apart_and_mirrors_are_mirrors(encoder, passes):
     image = picture(1, 64, 64)
     flipped = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    centre, mirror = (encoder.embed_images([image], view=view).vectors for view in ("center", "mirror"))
+    center, mirror = (encoder.embed_images([image], view=view).vectors for view in ("center", "mirror"))
     assert passes == [1, 1]
-    assert np.abs(centre - mirror).max() > 1e-3
+    assert np.abs(center - mirror).max() > 1e-3
     np.testing.assert_allclose(encoder.embed_images([flipped]).vectors, mirror, atol=1e-6)
     with pytest.raises(UnknownNameError, match="did you mean 'mirror'"):
         encoder.embed_images([image], view="miror")

@@ -66,7 +66,7 @@ def test_names_that_are_nothing(name, suggestion):
     assert caught.value.exit_code == 2
 
 
-def test_a_mistyped_path_is_compared_with_its_neighbours(checkpoint_copy):
+def test_a_mistyped_path_is_compared_with_its_neighbors(checkpoint_copy):
     folder = checkpoint_copy("clip")
     with pytest.raises(UnknownNameError, match=f"did you mean '{folder}'"):
         ma.load_encoder(str(folder)[:-1])

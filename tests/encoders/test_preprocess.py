@@ -87,12 +87,12 @@ def test_large_photos_too():
     assert levels(pixels, expected, ours.std).max() < 2.001
 
 
-def test_the_centre_view_of_towers_is_the_same():
+def test_the_center_view_of_towers_is_the_same():
     """What methods on towers cut from decoded pixels is what an encoder embeds, to the last bit."""
     ours = Preprocessing.read(REFERENCES["CLIP at 224"].to_dict(), "x")
     for width, height in ((375, 500), (224, 225), (100, 75)):
         image = picture(1, width, height)
-        cut = views.centre(views.to_pixels(image), 224)
+        cut = views.center(views.to_pixels(image), 224)
         assert np.array_equal(ours.prepare(image), cut.permute(1, 2, 0).numpy())
 
 
@@ -125,12 +125,12 @@ def test_dinov3_within_one_level_of_its_float_resize(width, height):
     expected = torch.nn.functional.interpolate(pixels, (224, 224), mode="bilinear", antialias=True)
     got = torch.from_numpy(ours.prepare(image)).permute(2, 0, 1)[None] / 255
     assert (got - expected).abs().max() <= 1 / 255 + 1e-6
-    mean, std = ours.normalise(torch.zeros(1, 3, 1, 1, dtype=torch.uint8)), torch.tensor([0.229, 0.224, 0.225])
+    mean, std = ours.normalize(torch.zeros(1, 3, 1, 1, dtype=torch.uint8)), torch.tensor([0.229, 0.224, 0.225])
     torch.testing.assert_close(-mean[0, :, 0, 0] * std, torch.tensor([0.485, 0.456, 0.406]))
 
 
 @pytest.mark.parametrize("kind", ["CLIP", "Siglip2"])
-def test_mirror_is_the_centre_view_of_left_and_right_exchanged(kind):
+def test_mirror_is_the_center_view_of_left_and_right_exchanged(kind):
     reference = {"CLIP": REFERENCES["CLIP"], "Siglip2": Siglip2ImageProcessorPil(max_num_patches=16)}[kind]
     ours = Preprocessing.read(reference.to_dict(), kind)
     image = picture(3, 96, 64)

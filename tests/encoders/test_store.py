@@ -26,7 +26,7 @@ def store(tmp_path):
     return FeatureStore(tmp_path / "cache")
 
 
-def test_files_are_recognised_by_everything_that_changes_with_them(store):
+def test_files_are_recognized_by_everything_that_changes_with_them(store):
     identity = ("/a/b.jpg", 10, 20, 30, 40)
     with store.files() as files:
         files.remember([(identity, content(1)), (("/a/c.jpg", 1, 2, 3, 4), content(2))])

@@ -68,7 +68,7 @@ def test_loads_completely_and_quickly_in_float32(folder, kind):
 @pytest.mark.parametrize("folder", [CLIP, VISION])
 def test_card_says_what_it_is(folder):
     card = json.loads((folder / "card.json").read_text())
-    for field in ("name", "data", "training", "seed", "steps", "command", "licence", "accuracy", "digits"):
+    for field in ("name", "data", "training", "seed", "steps", "command", "license", "accuracy", "digits"):
         assert card[field] not in (None, "", {}), field
     assert card["name"] == folder.name
     assert "never trained on" in card["digits"]
@@ -111,7 +111,7 @@ def test_zero_shot_on_real_digits(template):
     assert accuracy >= 0.75
 
 
-def test_five_nearest_neighbours_of_the_vision_model():
+def test_five_nearest_neighbors_of_the_vision_model():
     features, labels = digit_features(VISION), digits()[1]
     nearest = (features @ features.T).fill_diagonal_(-2).topk(5).indices
     votes = torch.nn.functional.one_hot(labels[nearest], 10).sum(1) + 0.1 * torch.nn.functional.one_hot(
@@ -120,12 +120,12 @@ def test_five_nearest_neighbours_of_the_vision_model():
     assert (votes.argmax(1) == labels).float().mean().item() >= 0.97
 
 
-def test_sentences_decide_which_colour_is_seen():
+def test_sentences_decide_which_color_is_seen():
     pictures = {}
-    for colour, rgb in {"red": (214, 34, 34), "blue": (36, 66, 216), "yellow": (240, 216, 40)}.items():
+    for color, rgb in {"red": (214, 34, 34), "blue": (36, 66, 216), "yellow": (240, 216, 40)}.items():
         picture = Image.new("RGB", (32, 32), (244, 244, 244))
         picture.paste(rgb, (7, 7, 25, 25))
-        pictures[f"a {colour} square"] = picture
+        pictures[f"a {color} square"] = picture
     pixels = AutoImageProcessor.from_pretrained(CLIP)(images=list(pictures.values()), return_tensors="pt")
     with torch.inference_mode():
         features = clip().visual_projection(clip().vision_model(**pixels).pooler_output)

@@ -112,7 +112,7 @@ def test_base_and_new_classes_are_tested_in_their_own_label_spaces(root: Path) -
         for part in (base, new):
             assert set(source.open("eurosat").labels[part.rows]) == set(part.classes)
             assert len(part.rows) == 3 * EACH["test"]
-        learned = np.concatenate([task.split.train, task.split.validation, task.split.unlabelled])
+        learned = np.concatenate([task.split.train, task.split.validation, task.split.unlabeled])
         assert set(source.open("eurosat").labels[learned]) == {0, 1, 2}
     sizes = np.bincount(source.open("eurosat").labels[task.split.train])
     assert sorted(sizes.tolist(), reverse=True) == [6, 3, 2]  # 6 · (1/3)^(i/2), rounded down
@@ -254,9 +254,9 @@ def test_lists_of_shots_that_come_with_the_data_are_used(tmp_path: Path) -> None
     task = draw_task(TaskKey("few-shot", "own", 2, 1), source)
     assert np.array_equal(data.vectors.vectors[task.split.train], arrays["shots2_images"].astype(np.float32))
     assert sorted(np.bincount(data.labels[task.split.validation])) == [2, 2, 2]
-    assert not set(task.split.validation) & set(task.split.unlabelled)
+    assert not set(task.split.validation) & set(task.split.unlabeled)
     free = draw_task(TaskKey("inductive", "own", 0, 1, per_class=2), source)
-    assert sorted(np.bincount(data.labels[free.split.unlabelled])) == [2, 2, 2]
+    assert sorted(np.bincount(data.labels[free.split.unlabeled])) == [2, 2, 2]
     assert "no train list" in data.notes[0]
 
 

@@ -238,7 +238,7 @@ def test_nothing_is_tested_on_what_it_learned_from_and_the_labels_are_asked_once
     assert len({r.test for r in result.runs}) == 1
     assert {r.asked for r in result.runs} == {1}
     for split in seen:
-        assert not np.intersect1d(split.test, np.concatenate([split.train, split.validation, split.unlabelled])).size
+        assert not np.intersect1d(split.test, np.concatenate([split.train, split.validation, split.unlabeled])).size
 
 
 def test_other_labels_on_the_test_images_change_no_choice() -> None:
@@ -376,7 +376,7 @@ def test_copies_of_an_image_are_noticed() -> None:
     assert any(note.startswith("3 images have exactly the vector of another one") for note in result.notes)
 
 
-def test_unlabelled_images_are_looked_at_and_not_tested_on() -> None:
+def test_unlabeled_images_are_looked_at_and_not_tested_on() -> None:
     features, text = problem()
     labels = features.labels.copy()
     labels[::2] = -1

@@ -195,15 +195,15 @@ def test_methods_that_labels_would_help_run_at_every_budget_and_see_the_rest_bli
     assert [run.shots for run in runs] == [0, 1, 4, "all"]
     for run, spy in zip(runs[1:], spies[-3:], strict=True):
         split = few_shot(features.labels, run.shots, 1, official=lists, test=test)
-        train, labelled = spy.seen["train"], split.train
-        assert rows_of(train) == [*labelled.tolist(), *split.unlabelled.tolist()]
-        np.testing.assert_array_equal(train.labels[: len(labelled)], features.labels[labelled])
-        assert (train.labels[len(labelled) :] == -1).all()
+        train, labeled = spy.seen["train"], split.train
+        assert rows_of(train) == [*labeled.tolist(), *split.unlabeled.tolist()]
+        np.testing.assert_array_equal(train.labels[: len(labeled)], features.labels[labeled])
+        assert (train.labels[len(labeled) :] == -1).all()
         assert not set(rows_of(train)) & set(rows_of(spy.seen["test"]))
-        if len(split.unlabelled):
-            assert run.protocol.endswith(f"with {len(split.unlabelled)} unlabeled images")
+        if len(split.unlabeled):
+            assert run.protocol.endswith(f"with {len(split.unlabeled)} unlabeled images")
             assert not any(name in identifier for identifier in train.ids for name in NAMES)
-    assert len(split.unlabelled) == 0  # at "all", training and validation use up the pool
+    assert len(split.unlabeled) == 0  # at "all", training and validation use up the pool
 
 
 def test_without_text_nothing_can_do_without_labels() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from modalign.core.errors import InputError
 from modalign.evaluate.metrics import mean_interval, proportion
-from modalign.evaluate.runs import Run, append_run, read_runs, run_key, shared_warnings, summarise
+from modalign.evaluate.runs import Run, append_run, read_runs, run_key, shared_warnings, summarize
 
 
 def run(method: str = "cmm", shots: int = 4, seed: int = 1, hits: int = 7, n: int = 11, features: str = "f0") -> Run:
@@ -138,7 +138,7 @@ def test_unreadable_and_unwritable_files_are_explained(tmp_path: Path) -> None:
 
 def test_summary_is_the_interval_over_seeds() -> None:
     runs = [run("a", 4, s, hits) for s, hits in ((1, 5), (2, 6), (3, 9))] + [run("b", 0, 1, 3), run("a", 1, 1, 2)]
-    rows = summarise(runs)
+    rows = summarize(runs)
     assert [(r.method, r.shots) for r in rows] == [("a", 4), ("b", 0), ("a", 1)]
     assert rows[0].accuracy == mean_interval([5 / 11, 6 / 11, 9 / 11], bounds=(0, 1))
     assert rows[1].accuracy.n == 1
@@ -146,13 +146,13 @@ def test_summary_is_the_interval_over_seeds() -> None:
 
 
 def test_a_repeated_run_counts_once_and_the_last_one_wins() -> None:
-    (row,) = summarise([run(seed=1, hits=2), run(seed=2, hits=4), run(seed=1, hits=6)])
+    (row,) = summarize([run(seed=1, hits=2), run(seed=2, hits=4), run(seed=1, hits=6)])
     assert row.accuracy == mean_interval([6 / 11, 4 / 11], bounds=(0, 1))
 
 
 def test_runs_on_different_features_are_not_averaged() -> None:
     with pytest.raises(InputError, match="same features"):
-        summarise([run(seed=1), run(seed=2, features="f1")])
+        summarize([run(seed=1), run(seed=2, features="f1")])
 
 
 messages = st.sampled_from(

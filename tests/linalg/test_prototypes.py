@@ -46,7 +46,7 @@ def test_class_means_are_directions_of_means_of_directions():
     assert torch.allclose(class_means(X[order], y[order], 4), got, atol=1e-6)
 
 
-def test_unlabelled_rows_are_left_out():
+def test_unlabeled_rows_are_left_out():
     X, y = torch.randn(10, 6), torch.tensor([0, 1, -1, 0, 1, -1, 0, 1, -1, -1])
     assert torch.allclose(class_means(X, y, 2), class_means(X[y >= 0], y[y >= 0], 2))
 

@@ -17,10 +17,10 @@ CLASSES = 8
 def scores(n: int, seed: int, *, strange: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits of images near one of the class centres, or near none of them."""
     g = torch.Generator().manual_seed(seed)
-    centres = torch.linalg.qr(torch.randn(32, CLASSES, generator=torch.Generator().manual_seed(99)))[0].T
+    centers = torch.linalg.qr(torch.randn(32, CLASSES, generator=torch.Generator().manual_seed(99)))[0].T
     y = torch.randint(CLASSES, (n,), generator=g)
-    images = torch.randn(n, 32, generator=g) / 8 + (0 if strange else centres[y])
-    return 10 * images @ centres.T, y
+    images = torch.randn(n, 32, generator=g) / 8 + (0 if strange else centers[y])
+    return 10 * images @ centers.T, y
 
 
 @pytest.mark.parametrize("level", [0.05, 0.1, 0.3])

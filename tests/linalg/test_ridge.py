@@ -206,9 +206,9 @@ def test_weights_are_differentiable_in_everything_and_batched(shape):
 def test_one_row_and_constant_columns():
     X, Y = torch.randn(1, 4).double(), torch.randn(1, 2).double()
     assert torch.allclose(ridge(X, Y, 0).apply(X), Y)
-    centred = ridge(X, Y, 1.0, intercept=True)
-    assert torch.equal(centred.weight, torch.zeros(4, 2).double())
-    assert torch.allclose(centred.bias, Y[0])
+    centered = ridge(X, Y, 1.0, intercept=True)
+    assert torch.equal(centered.weight, torch.zeros(4, 2).double())
+    assert torch.allclose(centered.bias, Y[0])
     constant = ridge(torch.ones(5, 2).double(), torch.randn(5, 1).double(), 0.0, intercept=True)
     assert (constant.rank, constant.condition) == (0, math.inf)
     assert torch.equal(constant.weight, torch.zeros(2, 1).double())

@@ -50,7 +50,7 @@ def test_every_pair_equals_pot(epsilon):
 
 
 @pytest.mark.parametrize("epsilon", [0.3, 0.1, 0.03])
-def test_the_gradient_is_that_of_the_regularised_value(epsilon):
+def test_the_gradient_is_that_of_the_regularized_value(epsilon):
     """Envelope theorem: central differences of ⟨T, C⟩ − ε h(T) against what backward gives for ⟨T, C⟩."""
     left, right, mask = problem(P=2, J=4, Q=3, L=3, d=4)
     weights = torch.tensor([[1.0, -2.0, 0.5], [3.0, 0.0, 1.5]], dtype=torch.float64)

@@ -85,7 +85,7 @@ def test_float32_at_the_default_tolerance_agrees_to_five_digits(tensors):
     np.testing.assert_allclose(found.distances, literal(*tensors)[0], atol=1e-5)
 
 
-def test_gradients_are_those_of_the_regularised_distance(tensors):
+def test_gradients_are_those_of_the_regularized_distance(tensors):
     """Central differences of the entropic distance; they are also what ``value="cost"`` passes on."""
     *inputs, mask = tensors
     inputs = [part.requires_grad_() for part in inputs]

@@ -63,7 +63,7 @@ def test_class_codes_without_text_are_those_seen():
     method = Recorder().fit(data(), [7, 3, 7, 3, -1, 5])
     assert method.classes_.tolist() == [3, 5, 7]
     assert method.problem.y.tolist() == [2, 0, 2, 0, -1, 1]
-    X, y = method.problem.labelled()
+    X, y = method.problem.labeled()
     assert len(X) == len(y) == 5
 
 

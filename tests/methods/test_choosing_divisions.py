@@ -24,7 +24,7 @@ def problem(y, *, n_classes=6, validation=0, ids=None, seed=0) -> Problem:
 @given(y=st.lists(st.integers(-1, 5), min_size=1, max_size=80), seed=st.integers(0, 5))
 def test_every_division_teaches_what_it_does_not_judge_and_loses_no_class(y, seed):
     given_ = problem(y, seed=seed)
-    X, labels = given_.labelled()
+    X, labels = given_.labeled()
     divided = selection_splits(given_, seed)
     sizes = torch.bincount(labels, minlength=6)
     absent = bool((sizes == 0).any())

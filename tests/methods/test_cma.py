@@ -117,7 +117,7 @@ def test_without_the_term_it_is_zero_shot():
         np.testing.assert_allclose(found, ZeroShot().fit(data.X, text=data.text).scores(data.Xt), atol=1e-4)
 
 
-def test_without_text_the_labelled_images_are_the_rows():
+def test_without_text_the_labeled_images_are_the_rows():
     data = few_shot(shots=3)
     method = CMA(form="sets").fit(data.X, data.y)
     assert method.rows_.shape == (5, 3, 24)

@@ -66,15 +66,15 @@ def test_training_is_adamw_of_torch_on_that_loss():
     )
     found = samples(data, torch.from_numpy(data.text)[:, None], 8, steps)
     W = torch.nn.Parameter(torch.from_numpy(data.text).clone())
-    optimiser = torch.optim.AdamW([W], lr=1e-3, weight_decay=0.01)
+    optimizer = torch.optim.AdamW([W], lr=1e-3, weight_decay=0.01)
     for step in range(steps):
         rate = (step + 1) / 10 if step < 10 else (1 + np.cos(np.pi * (step - 10) / (steps - 10))) / 2
-        optimiser.param_groups[0]["lr"] = 1e-3 * rate
+        optimizer.param_groups[0]["lr"] = 1e-3 * rate
         batch = found.batches[step]
         loss = torch.nn.functional.cross_entropy(100 * found.rows[batch] @ W.T, found.targets[batch])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     np.testing.assert_allclose(method.coef_, W.detach(), atol=1e-5)
 
 

@@ -36,7 +36,7 @@ def module(seed=0, **options):
     return made
 
 
-def literal(made, frozen_images, images, frozen_texts, texts, *, aligned_weight, normalise, loss_on, shared=False):
+def literal(made, frozen_images, images, frozen_texts, texts, *, aligned_weight, normalize, loss_on, shared=False):
     """Equations 1 to 11 with c × c matrices, one feature and one pair at a time, in NumPy."""
     value = {name: parameter.detach().numpy() for name, parameter in made.named_parameters()}
     eye = np.eye(C)
@@ -51,7 +51,7 @@ def literal(made, frozen_images, images, frozen_texts, texts, *, aligned_weight,
             found.append((rho * eye + (1 - rho) * W) @ f)
         found = np.array(found)
         mixed = found if aligned_weight is None else prompted + aligned_weight * found
-        mixed = unit(mixed) if normalise else mixed
+        mixed = unit(mixed) if normalize else mixed
         compared = found if loss_on == "aligned" else mixed
         return mixed, 1 - np.mean(
             [f @ g / np.linalg.norm(f) / np.linalg.norm(g) for f, g in zip(frozen, compared, strict=True)]

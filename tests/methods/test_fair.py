@@ -20,7 +20,7 @@ from transformers import CLIPConfig, CLIPModel
 
 import modalign as ma
 from modalign.core.errors import InputError
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.items import Items
 from modalign.encoders.preprocess import Preprocessing
@@ -73,8 +73,8 @@ def batch_of(epoch: int = 0) -> CropBatch:
     pixels = torch.randint(0, 256, (B, N + 2, 3, SIZE, SIZE), generator=draws, dtype=torch.uint8)
     preprocessing = Preprocessing("short", (SIZE, SIZE), (SIZE, SIZE), 3, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
     encoder = SimpleNamespace(preprocessing=preprocessing, device=torch.device("cpu"), dtype=torch.float32)
-    views = tuple(preprocessing.normalise(pixels[:, v]) for v in (N, N + 1))
-    labels = torch.full((B,), UNLABELLED)
+    views = tuple(preprocessing.normalize(pixels[:, v]) for v in (N, N + 1))
+    labels = torch.full((B,), UNLABELED)
     return CropBatch(views, labels, torch.tensor([3, 0, 7, 5]), epoch, pixels[:, :N], encoder)
 
 
@@ -99,7 +99,7 @@ def algorithm_1(model: CLIPModel, Z: Tensor, Z0: Tensor, batch: CropBatch, **set
                 psi = [sim(f, anchors[j]) for j in range(K)]
                 w, kept = [torch.ones(())], [0]
             else:
-                parts = [encode(batch.encoder.preprocessing.normalise(c).double()) for c in batch.crops[x]]
+                parts = [encode(batch.encoder.preprocessing.normalize(c).double()) for c in batch.crops[x]]
                 if settings.get("crop_weights") == "softmax":
                     w = [math.exp(sim(f, part[0])) for part in parts]
                 else:
@@ -178,7 +178,7 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def centred(self, _: int):
+    def centered(self, _: int):
         return self.pixels.split([4, 1, 3, 1])
 
 
@@ -270,7 +270,7 @@ def fitted(encoder, digits: Items, text) -> FAIR:
 
 def test_it_learns_without_labels_and_the_encoder_stays_as_it_is(encoder, digits: Items, text, fitted: FAIR) -> None:
     before = copy.deepcopy(encoder.model.state_dict())
-    hidden = replace(digits, labels=np.full(64, UNLABELLED))
+    hidden = replace(digits, labels=np.full(64, UNLABELED))
     blind = FAIR(**QUICK | {"epochs": 4, "learning_rate": 5e-4}).fit(hidden, text=text, encoder=encoder)
     assert all(torch.equal(blind.tensors_[name], value) for name, value in fitted.tensors_.items())
     assert all(torch.equal(value, before[name]) for name, value in encoder.model.state_dict().items())
@@ -339,7 +339,7 @@ def test_a_folder_without_labels_is_adapted_saved_and_loaded(encoder, digits: It
         photos, unlabeled=True, classes=names, encoder=encoder, method="fair", templates=DIGIT_TEMPLATES,
         crops=4, keep=2, epochs=1, augmentation="randaugment", checkpoint=tmp_path / "state",
     )  # fmt: skip
-    assert model.method.transduction_[5] == UNLABELLED
+    assert model.method.transduction_[5] == UNLABELED
     assert len(model.method.transduction_) == 24
     again = saved_and_loaded(model, tmp_path / "model", digits, encoder)
     np.testing.assert_array_equal(again.method.transduction_, model.method.transduction_)

@@ -15,10 +15,10 @@ from modalign.encoders.towers.opened import VisionTower
 from modalign.methods.contract.tower import Towers
 from modalign.methods.fair.fair import FAIR
 from modalign.methods.fair.fair_training import SelfTraining
-from modalign.methods.fair.pseudo_labels import pseudo_labeller
+from modalign.methods.fair.pseudo_labels import pseudo_labeler
 
 QUICK = {"epochs": 2, "batch_size": 16, "crops": 3, "keep": 2, "augmentation": "randaugment", "learning_rate": 1e-3}
-LABELLERS = ("clip", "cupl", "wca", "coder")
+LABELERS = ("clip", "cupl", "wca", "coder")
 TARGETS = ("lora", "k_adaptation")
 
 
@@ -31,9 +31,9 @@ def settled(method: FAIR, digits, text, encoder):
     return learner, data.batch(torch.arange(8), 0)
 
 
-@pytest.mark.parametrize("labeller", LABELLERS)
-def test_a_labeller_sees_the_present_tower_and_its_own_text(labeller, digits, text, encoder) -> None:
-    learner, batch = settled(FAIR(**QUICK, labeler=labeller), digits, text, encoder)
+@pytest.mark.parametrize("labeller", LABELERS)
+def test_a_labeler_sees_the_present_tower_and_its_own_text(labeler, digits, text, encoder) -> None:
+    learner, batch = settled(FAIR(**QUICK, labeler=labeler), digits, text, encoder)
     with torch.no_grad():
         for parameter in learner.tuned.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
@@ -42,13 +42,13 @@ def test_a_labeller_sees_the_present_tower_and_its_own_text(labeller, digits, te
     with torch.no_grad():
         whole = vision(batch.pixels).pooled[0]
         crops = None
-        if labeller == "wca":
+        if labeler == "wca":
             crops = vision(torch.cat(list(batch.chunks(1000)))).pooled[0].unflatten(0, batch.crops.shape[:2])
-    expected = pseudo_labeller(labeller, learner.towers)(whole, crops)
+    expected = pseudo_labeler(labeler, learner.towers)(whole, crops)
     found = learner.alignment(batch, vision)
     torch.testing.assert_close(found.scores, expected.scores, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(found.votes, expected.votes)
-    assert batch.crops.shape[1] == (3 if labeller == "wca" else 0), "only what is used is cut"
+    assert batch.crops.shape[1] == (3 if labeler == "wca" else 0), "only what is used is cut"
 
 
 def test_temperatures_reach_wca(digits, text, encoder) -> None:
@@ -60,7 +60,7 @@ def test_temperatures_reach_wca(digits, text, encoder) -> None:
     assert not torch.allclose(scores[1.0], scores[0.02], atol=1e-4)
 
 
-@pytest.mark.parametrize("settings", [{"labeler": name} for name in LABELLERS] + [{"trainable": n} for n in TARGETS])
+@pytest.mark.parametrize("settings", [{"labeler": name} for name in LABELERS] + [{"trainable": n} for n in TARGETS])
 def test_it_learns_is_saved_and_loaded(settings, digits, text, encoder, tmp_path) -> None:
     if settings.get("trainable") == "lora":
         pytest.importorskip("peft", reason="LoRA is the extra lora")

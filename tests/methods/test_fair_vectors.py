@@ -27,11 +27,11 @@ C, D = 4, 32
 def clusters(counts: list[int], seed: int = 0, crops: int = 6) -> tuple[Features, np.ndarray, np.ndarray]:
     """Images around class directions with crops that scatter around them, and texts beside the directions."""
     rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(C, D))
+    centers = rng.normal(size=(C, D))
     y = np.repeat(np.arange(C), counts)
-    X = centres[y] + 0.9 * rng.normal(size=(len(y), D))
+    X = centers[y] + 0.9 * rng.normal(size=(len(y), D))
     tokens = X[:, None] + 0.8 * rng.normal(size=(len(y), crops, D))
-    text = centres + 1.1 * rng.normal(size=centres.shape)
+    text = centers + 1.1 * rng.normal(size=centers.shape)
     X, tokens, text = (a / np.linalg.norm(a, axis=-1, keepdims=True) for a in (X, tokens, text))
     return Features(X.astype(np.float32), tokens=tokens.astype(np.float32)), y, text.astype(np.float32)
 

@@ -28,12 +28,12 @@ def test_descent_is_adamw_on_each_tensor():
     assert seen == [1, 30]
     for start, target, (rates, decay) in zip(starts, targets, settings, strict=True):
         W = torch.nn.Parameter(torch.zeros(4, 3))
-        optimiser = torch.optim.AdamW([W], weight_decay=decay)
+        optimizer = torch.optim.AdamW([W], weight_decay=decay)
         for rate in rates:
-            optimiser.param_groups[0]["lr"] = rate
-            optimiser.zero_grad()
+            optimizer.param_groups[0]["lr"] = rate
+            optimizer.zero_grad()
             ((W - target).square().sum() / 2).backward()
-            optimiser.step()
+            optimizer.step()
         torch.testing.assert_close(start, W.detach(), atol=1e-6, rtol=1e-5)
 
 

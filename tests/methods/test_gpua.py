@@ -48,7 +48,7 @@ def algorithm_1(Z, X, Y, lam, epsilon, iterations, scale, shares):
     """Lines 3 to 12 in loops: C(0) from the softmax, then R, P by alternating normalisation, C; then the SVD."""
     n, K = len(Z), len(Y)
 
-    def centres(P):
+    def centers(P):
         C = np.zeros((K, Z.shape[1]))
         for k in range(K):
             for i in range(n):
@@ -58,14 +58,14 @@ def algorithm_1(Z, X, Y, lam, epsilon, iterations, scale, shares):
 
     P = np.array([[np.exp(scale * (x @ y)) for y in Y] for x in X])
     P /= P.sum(axis=1, keepdims=True)
-    C = centres(P)
+    C = centers(P)
     for _ in range(iterations):
         R = np.array([[(1 - lam) * (Z[i] @ C[k]) + lam * (X[i] @ Y[k]) for k in range(K)] for i in range(n)])
         P = np.exp(R / epsilon)
         for _ in range(2000):
             P *= (1 / n) / P.sum(axis=1, keepdims=True)
             P *= shares / P.sum(axis=0)
-        C = centres(P)
+        C = centers(P)
     U, singular, Vt = np.linalg.svd(Z.T @ (P @ Y), full_matrices=False)
     rank = (singular > 1e-6 * singular[0]).sum()
     return P, U[:, :rank] @ Vt[:rank]
@@ -310,7 +310,7 @@ def test_diagnosis_says_what_happened():
     assert report["changed_from_zero_shot"] == pytest.approx(changed)
     assert 0 < report["plan_entropy"] < 0.5
     assert report["class_prior"] == "uniform"
-    assert report["centres_rest"]
+    assert report["centers_rest"]
     unsure = fit(data, class_prior="uniform", epsilon=100.0, max_iterations=1).diagnosis_
     assert unsure["plan_entropy"] == pytest.approx(1, abs=1e-3)
 

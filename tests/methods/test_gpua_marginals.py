@@ -38,11 +38,11 @@ def problem(sizes: list[int], seed: int = 0, d: int = 32, text_noise: float = 0.
     """Images of classes of the given sizes, one text of which attracts the images of another class."""
     rng = np.random.default_rng(seed)
     K = len(sizes)
-    centres = rng.normal(size=(K, d))
+    centers = rng.normal(size=(K, d))
     y = np.repeat(np.arange(K), sizes)
-    Z = centres[y] + 0.8 * rng.normal(size=(len(y), d))
-    text = centres + text_noise * rng.normal(size=centres.shape)
-    text[0] += 1.2 * centres[1]
+    Z = centers[y] + 0.8 * rng.normal(size=(len(y), d))
+    text = centers + text_noise * rng.normal(size=centers.shape)
+    text[0] += 1.2 * centers[1]
     Z, text = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (Z, text))
     return torch.tensor(Z, dtype=torch.float32), torch.tensor(text, dtype=torch.float32), y
 

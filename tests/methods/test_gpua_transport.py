@@ -30,7 +30,7 @@ def uniform(K: int) -> torch.Tensor:
     return torch.full((K,), 1 / K)
 
 
-def test_equals_alternating_normalisation_written_out():
+def test_equals_alternating_normalization_written_out():
     R = scores(60, 5)
     P = np.exp((R.numpy() / 0.02).astype(np.float64))
     for _ in range(3000):

@@ -236,7 +236,7 @@ def test_labels_switch_the_unsupervised_mode_off():
     assert not hasattr(method, "transduction_")
 
 
-def test_unlabelled_rows_beside_labelled_ones_are_left_out():
+def test_unlabeled_rows_beside_labeled_ones_are_left_out():
     data, extra = few_shot(), few_shot(seed=5)
     X, y = np.concatenate([data.X, extra.X]), np.concatenate([data.y, np.full(len(extra.X), -1)])
     first, second = (LFA(steps=20, random_state=0).fit(*part, text=data.text) for part in ((data.X, data.y), (X, y)))
@@ -282,5 +282,7 @@ def test_a_map_to_class_means_is_not_transferred_to_the_text_of_other_classes() 
     other = ClassText(np.eye(8, dtype=np.float32)[3:6], ("a", "b", "c"))
     settings = {"steps": 4, "identity_weight": 0.5, "random_state": 0}
     assert LFA(**settings).fit(X, y, text=np.eye(3, 8)).for_classes(other).predict(np.eye(8)[3:6]).tolist() == [*"abc"]
-    with pytest.raises(InputError, match=r"^Expected LFA fitted with text=…, got one fitted without, [^.;]+; [^.;]+\.$"):
+    with pytest.raises(
+        InputError, match=r"^Expected LFA fitted with text=…, got one fitted without, [^.;]+; [^.;]+\.$"
+    ):
         LFA(**settings).fit(X, y).for_classes(other)

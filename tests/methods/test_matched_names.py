@@ -183,7 +183,7 @@ def test_names_are_forgiven_case_and_blanks_where_both_sides_are_lists_of_names(
     assert method.score(DATA.Xt, DATA.yt) == zero_shot(DATA.y, DATA.text).score(DATA.Xt, DATA.yt)
 
 
-def test_score_refuses_names_it_does_not_know_and_leaves_unlabelled_images_out() -> None:
+def test_score_refuses_names_it_does_not_know_and_leaves_unlabeled_images_out() -> None:
     method = zero_shot(words(DATA.y), TEXT)
     with pytest.raises(InputError, match="Did you mean 'yak'"):
         method.score(DATA.Xt, words(DATA.yt, (*NAMES[:4], "yac")))

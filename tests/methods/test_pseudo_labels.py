@@ -20,18 +20,18 @@ from modalign.methods.baselines.zero_shot import ZeroShot
 from modalign.methods.contract.prompting import template_places
 from modalign.methods.fair.fair_score import CropScores, sample_confidence
 from modalign.methods.fair.pseudo_labels import (
-    CLIPLabeller,
-    CODERLikeLabeller,
-    CuPLLabeller,
-    PseudoLabeller,
-    WCALabeller,
+    CLIPLabeler,
+    CODERLikeLabeler,
+    CuPLLabeler,
+    PseudoLabeler,
+    WCALabeler,
     plain_sentences,
-    pseudo_labeller,
+    pseudo_labeler,
 )
 
 B, N, K, T, D = 6, 5, 4, 3, 16
-ALL = (CLIPLabeller, CuPLLabeller, WCALabeller, CODERLikeLabeller)
-each_labeller = pytest.mark.parametrize("labeller", ALL)
+ALL = (CLIPLabeler, CuPLLabeler, WCALabeler, CODERLikeLabeler)
+each_labeler = pytest.mark.parametrize("labeller", ALL)
 
 
 def draw(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -71,14 +71,14 @@ def there(text: Tensor) -> list[Tensor]:
 
 
 def test_clip_is_equation_1(whole, sentences, plain) -> None:
-    found = CLIPLabeller(sentences, plain)(whole)
+    found = CLIPLabeler(sentences, plain)(whole)
     for x in range(B):
         for y in range(K):
             assert float(found.scores[x, y]) == pytest.approx(cos(whole[x], plain[y]), abs=1e-12)
 
 
 def test_cupl_is_equation_5(whole, sentences, plain) -> None:
-    found = CuPLLabeller(sentences, plain)(whole)
+    found = CuPLLabeler(sentences, plain)(whole)
     for x in range(B):
         for y in range(K):
             total, M = 0.0, 0
@@ -90,7 +90,7 @@ def test_cupl_is_equation_5(whole, sentences, plain) -> None:
 @pytest.mark.parametrize("temperatures", [(1.0, 1.0), (0.05, 0.2)])
 def test_wca_is_equations_8_to_10(whole, crops, sentences, plain, temperatures) -> None:
     tau_w, tau_v = temperatures
-    found = WCALabeller(sentences, plain, image_temperature=tau_w, text_temperature=tau_v)(whole, crops)
+    found = WCALabeler(sentences, plain, image_temperature=tau_w, text_temperature=tau_v)(whole, crops)
     for x in range(B):
         w = [math.exp(cos(whole[x], crops[x, i]) / tau_w) for i in range(N)]
         psi, alone = [], [[0.0] * K for _ in range(N)]
@@ -108,7 +108,7 @@ def test_wca_is_equations_8_to_10(whole, crops, sentences, plain, temperatures) 
 
 @pytest.mark.parametrize("named", [(), (0,), (0, 2), (0, 1, 2)])
 def test_coder_averages_descriptions_and_the_nearest_name(whole, sentences, plain, named) -> None:
-    found = CODERLikeLabeller(sentences, plain, named=named)(whole)
+    found = CODERLikeLabeler(sentences, plain, named=named)(whole)
     for x in range(B):
         for y in range(K):
             names = [cos(whole[x], plain[y])]
@@ -124,15 +124,15 @@ def test_coder_averages_descriptions_and_the_nearest_name(whole, sentences, plai
 
 def test_coder_with_one_name_a_class_is_cupl_over_names_and_descriptions(whole, sentences, plain) -> None:
     together = torch.cat([plain[:, None], sentences], dim=1)
-    expected = CuPLLabeller(together, plain)(whole).scores
-    torch.testing.assert_close(CODERLikeLabeller(sentences, plain)(whole).scores, expected)
-    torch.testing.assert_close(CODERLikeLabeller(together, plain, named=(0,))(whole).scores, expected)
+    expected = CuPLLabeler(together, plain)(whole).scores
+    torch.testing.assert_close(CODERLikeLabeler(sentences, plain)(whole).scores, expected)
+    torch.testing.assert_close(CODERLikeLabeler(together, plain, named=(0,))(whole).scores, expected)
 
 
 def test_coder_votes_are_names_alone_and_descriptions_alone(whole, sentences, plain) -> None:
-    votes = CODERLikeLabeller(sentences, plain)(whole).votes
-    torch.testing.assert_close(votes[:, 0], CLIPLabeller(sentences, plain)(whole).scores.argmax(1))
-    torch.testing.assert_close(votes[:, 1], CuPLLabeller(sentences, plain)(whole).scores.argmax(1))
+    votes = CODERLikeLabeler(sentences, plain)(whole).votes
+    torch.testing.assert_close(votes[:, 0], CLIPLabeler(sentences, plain)(whole).scores.argmax(1))
+    torch.testing.assert_close(votes[:, 1], CuPLLabeler(sentences, plain)(whole).scores.argmax(1))
 
 
 def test_clip_and_cupl_are_the_zero_shot_classifier(sentences, plain) -> None:
@@ -140,9 +140,9 @@ def test_clip_and_cupl_are_the_zero_shot_classifier(sentences, plain) -> None:
     text, plain = sentences.float(), plain.float()
     settings = {"aggregate": "mean-score", "logit_scale": 1.0}
     one = ZeroShot(**settings).fit(X.numpy(), text=plain[:, None].numpy()).scores(X.numpy())
-    np.testing.assert_allclose(CLIPLabeller(text, plain)(X).scores, one, atol=1e-6)
+    np.testing.assert_allclose(CLIPLabeler(text, plain)(X).scores, one, atol=1e-6)
     ensemble = ZeroShot(**settings).fit(X.numpy(), text=text.numpy()).scores(X.numpy())
-    np.testing.assert_allclose(CuPLLabeller(text, plain)(X).scores, ensemble, atol=1e-6)
+    np.testing.assert_allclose(CuPLLabeler(text, plain)(X).scores, ensemble, atol=1e-6)
     directions = ZeroShot(logit_scale=1.0).fit(X.numpy(), text=text.numpy()).scores(X.numpy())
     assert np.abs(directions - ensemble).max() > 1e-2  # the mean direction is another score
 
@@ -154,13 +154,13 @@ def test_wca_is_the_classifier_of_that_name(sentences, plain, temperatures) -> N
     text, plain = sentences.float(), plain.float()
     behind = torch.cat([plain[:, None], text], dim=1)  # there the first sentence of a class is what weighs the others
     method = WCA(reference="first", logit_scale=1.0, **settings).fit(images, text=behind.numpy())
-    found = WCALabeller(text, plain, **settings)(torch.from_numpy(images.vectors), torch.from_numpy(images.tokens))
+    found = WCALabeler(text, plain, **settings)(torch.from_numpy(images.vectors), torch.from_numpy(images.tokens))
     np.testing.assert_allclose(found.scores, method.scores(images), atol=1e-6)
 
 
-@each_labeller
-def test_scores_are_means_of_cosines_with_mass_one(labeller: type[PseudoLabeller], whole, crops, sentences, plain):
-    found = labeller(sentences, plain)(whole, crops)
+@each_labeler
+def test_scores_are_means_of_cosines_with_mass_one(labeler: type[PseudoLabeler], whole, crops, sentences, plain):
+    found = labeler(sentences, plain)(whole, crops)
     assert isinstance(found, CropScores)
     assert found.scores.shape == (B, K)
     assert bool((found.scores.abs() <= 1).all())
@@ -168,46 +168,46 @@ def test_scores_are_means_of_cosines_with_mass_one(labeller: type[PseudoLabeller
     assert len(found.votes) == B
     # An image all of whose neighbours agree is certain in FAIR's units, where S are probabilities.
     alike = plain[:, None].expand(-1, T, -1)
-    sure = sample_confidence(labeller(alike, plain)(plain, plain[:, None]))
+    sure = sample_confidence(labeler(alike, plain)(plain, plain[:, None]))
     torch.testing.assert_close(sure, torch.ones_like(sure), atol=1e-6, rtol=0)
 
 
-@each_labeller
+@each_labeler
 def test_lengths_and_the_order_of_classes_sentences_and_crops_change_nothing(
-    labeller: type[PseudoLabeller], whole, crops, sentences, plain
+    labeler: type[PseudoLabeler], whole, crops, sentences, plain
 ) -> None:
-    expected = labeller(sentences, plain)(whole, crops)
+    expected = labeler(sentences, plain)(whole, crops)
     other = torch.randperm(K, generator=torch.Generator().manual_seed(0))
-    found = labeller(sentences[other], plain[other])(whole, crops)
+    found = labeler(sentences[other], plain[other])(whole, crops)
     torch.testing.assert_close(found.scores, expected.scores[:, other])
     torch.testing.assert_close(other[found.votes], expected.votes)
-    turned = labeller(sentences.flip(1), plain)(7 * whole, crops.flip(1) * 0.1)
+    turned = labeler(sentences.flip(1), plain)(7 * whole, crops.flip(1) * 0.1)
     torch.testing.assert_close(turned.scores, expected.scores)
-    absent = labeller(torch.cat([sentences, torch.zeros(K, 2, D, dtype=torch.float64)], dim=1), plain)(whole, crops)
+    absent = labeler(torch.cat([sentences, torch.zeros(K, 2, D, dtype=torch.float64)], dim=1), plain)(whole, crops)
     torch.testing.assert_close(absent.scores, expected.scores)
-    torch.testing.assert_close(labeller(2 * sentences, 3 * plain)(whole, crops).scores, expected.scores)
+    torch.testing.assert_close(labeler(2 * sentences, 3 * plain)(whole, crops).scores, expected.scores)
 
 
-@each_labeller
-def test_with_one_sentence_and_one_view_all_are_clip(labeller: type[PseudoLabeller], whole, plain) -> None:
-    found = labeller(plain[:, None], plain)(whole, whole[:, None])
-    torch.testing.assert_close(found.scores, CLIPLabeller(plain[:, None], plain)(whole).scores)
+@each_labeler
+def test_with_one_sentence_and_one_view_all_are_clip(labeler: type[PseudoLabeler], whole, plain) -> None:
+    found = labeler(plain[:, None], plain)(whole, whole[:, None])
+    torch.testing.assert_close(found.scores, CLIPLabeler(plain[:, None], plain)(whole).scores)
 
 
 def test_wca_at_huge_temperatures_weighs_evenly_and_at_tiny_ones_takes_the_nearest(whole, crops, sentences, plain):
-    even = WCALabeller(sentences, plain, image_temperature=1e9, text_temperature=1e9)(whole, crops).scores
-    cupl = CuPLLabeller(sentences, plain)
+    even = WCALabeler(sentences, plain, image_temperature=1e9, text_temperature=1e9)(whole, crops).scores
+    cupl = CuPLLabeler(sentences, plain)
     torch.testing.assert_close(even, torch.stack([cupl(crops[:, i]).scores for i in range(N)]).mean(0))
-    sharp = WCALabeller(sentences, plain, image_temperature=1e-5, text_temperature=1e-5)(whole, crops).scores
+    sharp = WCALabeler(sentences, plain, image_temperature=1e-5, text_temperature=1e-5)(whole, crops).scores
     nearest = torch.stack([max(crops[x], key=lambda crop: cos(whole[x], crop)) for x in range(B)])
     closest = torch.stack([max(there(sentences[y]), key=lambda t: cos(plain[y], t)) for y in range(K)])
-    torch.testing.assert_close(sharp, CLIPLabeller(sentences, closest)(nearest).scores)
+    torch.testing.assert_close(sharp, CLIPLabeler(sentences, closest)(nearest).scores)
 
 
 def test_only_wca_asks_for_crops(whole, sentences, plain) -> None:
-    for labeller in ALL:
-        made = labeller(sentences, plain)
-        assert made.needs_crops == (labeller is WCALabeller)
+    for labeler in ALL:
+        made = labeler(sentences, plain)
+        assert made.needs_crops == (labeler is WCALabeler)
         if not made.needs_crops:
             made(whole)
             continue
@@ -216,23 +216,23 @@ def test_only_wca_asks_for_crops(whole, sentences, plain) -> None:
                 made(whole, nothing)
 
 
-@each_labeller
-def test_text_that_says_nothing_is_refused(labeller: type[PseudoLabeller], sentences, plain) -> None:
+@each_labeler
+def test_text_that_says_nothing_is_refused(labeler: type[PseudoLabeler], sentences, plain) -> None:
     without = sentences.clone()
     without[2] = 0
     with pytest.raises(InputError, match="sentence"):
-        labeller(without, plain)
+        labeler(without, plain)
     with pytest.raises(InputError, match="one plain sentence per class"):
-        labeller(sentences, plain[1:])
+        labeler(sentences, plain[1:])
     with pytest.raises(InputError, match="finite"):
-        labeller(sentences * math.nan, plain)
+        labeler(sentences * math.nan, plain)
 
 
 def test_settings_out_of_range_are_refused(sentences, plain) -> None:
     with pytest.raises(InputError, match="temperatures above 0"):
-        WCALabeller(sentences, plain, text_temperature=0.0)
+        WCALabeler(sentences, plain, text_temperature=0.0)
     with pytest.raises(InputError, match="places of names among 3 sentences"):
-        CODERLikeLabeller(sentences, plain, named=(3,))
+        CODERLikeLabeler(sentences, plain, named=(3,))
 
 
 NAMED = ("a", "grand_piano", "cat")
@@ -264,7 +264,7 @@ def test_plain_sentences_are_the_users_template_or_else_the_usual_one() -> None:
     torch.testing.assert_close(plain_sentences(described), unit(torch.stack(alone)))
 
 
-def test_labellers_by_name_are_those_of_the_classes(whole) -> None:
+def test_labelers_by_name_are_those_of_the_classes(whole) -> None:
     towers = towers_of(small_clip())
     text = unit(draw(len(NAMES), 4, 18, seed=6))
     sentences = tuple((f"a {name}.", f"{name} of the x.", word, "x.") for name, word in zip(NAMES, "abcd", strict=True))
@@ -273,16 +273,16 @@ def test_labellers_by_name_are_those_of_the_classes(whole) -> None:
     before = copy.deepcopy(text)
     plain = text[:, 0]
     expected = {
-        "clip": CLIPLabeller(text, plain)(images),
-        "cupl": CuPLLabeller(text, plain)(images),
-        "wca": WCALabeller(text, plain, image_temperature=0.1, text_temperature=0.2)(images, crops),
-        "coder": CODERLikeLabeller(text, plain, named=(0, 1))(images),
+        "clip": CLIPLabeler(text, plain)(images),
+        "cupl": CuPLLabeler(text, plain)(images),
+        "wca": WCALabeler(text, plain, image_temperature=0.1, text_temperature=0.2)(images, crops),
+        "coder": CODERLikeLabeler(text, plain, named=(0, 1))(images),
     }
     for name, scores in expected.items():
-        made = pseudo_labeller(name, towers, image_temperature=0.1, text_temperature=0.2)
+        made = pseudo_labeler(name, towers, image_temperature=0.1, text_temperature=0.2)
         torch.testing.assert_close(made(images, crops), scores)
     assert torch.equal(text, before)
     different = [scores.scores for scores in expected.values()]
     assert all(not torch.allclose(a, b) for i, a in enumerate(different) for b in different[:i])
     with pytest.raises(InputError, match="labeler 'lafter'; known: clip, coder, cupl, wca"):
-        pseudo_labeller("lafter", towers)
+        pseudo_labeler("lafter", towers)

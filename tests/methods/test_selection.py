@@ -55,7 +55,7 @@ def test_accuracy_and_log_likelihood():
     assert log_likelihood(logits, torch.tensor([1, 0])) == pytest.approx((np.log(0.75) + np.log(0.25)) / 2)
 
 
-def test_only_labelled_rows_are_held_out():
+def test_only_labeled_rows_are_held_out():
     X = torch.arange(6.0).view(3, 2)
     assert held_out(None) is None
     assert held_out((X, torch.tensor([-1, -1, -1]))) is None

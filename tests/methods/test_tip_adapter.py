@@ -58,7 +58,7 @@ def test_a_cache_that_ignores_distance_counts_the_images_of_a_class():
     np.testing.assert_allclose(method.scores(data.Xt) - zero_shot, np.tile(2.0 * counts, (len(data.Xt), 1)), atol=1e-3)
 
 
-def test_an_infinitely_sharp_cache_recognises_its_own_images_only():
+def test_an_infinitely_sharp_cache_recognizes_its_own_images_only():
     data = few_shot()
     method = TipAdapter(alpha=1e4, beta=1e5).fit(data.X, data.y, text=data.text)
     assert (method.predict(data.X) == data.y).all()

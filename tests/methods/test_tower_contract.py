@@ -260,7 +260,7 @@ def test_for_classes_goes_by_name(name: str, encoder, digits: Items, text, fitte
 @named
 def test_labels_may_be_names(name: str, encoder, digits: Items, text, fitted) -> None:
     words = np.array(digits.class_names)[digits.labels]
-    found = quick(name).fit(digits.unlabelled(), words, text=text, encoder=encoder)
+    found = quick(name).fit(digits.unlabeled(), words, text=text, encoder=encoder)
     np.testing.assert_array_equal(
         found.score_images(digits, encoder).logits, fitted(name).score_images(digits, encoder).logits
     )

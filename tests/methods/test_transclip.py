@@ -166,7 +166,7 @@ def test_all_the_weight_on_the_labels_is_the_mixture_of_the_labels():
         np.testing.assert_allclose(labels.means_[c], unit(data.X[data.y == c].sum(axis=0)[None])[0], atol=1e-5)
 
 
-def test_no_weight_on_the_labels_leaves_the_unlabelled_images_to_themselves():
+def test_no_weight_on_the_labels_leaves_the_unlabeled_images_to_themselves():
     """γ = 0: the labelled images start the means, and no more."""
     given = task(k=0)
     found = TransCLIP()._iterate(given, given.start(8), 0.0)
@@ -174,7 +174,7 @@ def test_no_weight_on_the_labels_leaves_the_unlabelled_images_to_themselves():
     np.testing.assert_allclose(found.mixture.means, expected, atol=1e-5)
 
 
-def test_labelled_images_keep_their_labels_and_pull_the_others():
+def test_labeled_images_keep_their_labels_and_pull_the_others():
     data = few_shot(noise=0.8)
     X, y = np.concatenate([data.X, data.Xt]), np.concatenate([data.y, np.full(len(data.Xt), -1)])
     method = TransCLIP().fit(X, y, text=data.text)
@@ -212,7 +212,7 @@ def test_a_new_image_is_decided_by_density_and_text():
     np.testing.assert_allclose(found - found[:, :1], expected - expected[:, :1], atol=1e-3)
 
 
-def test_the_labels_of_the_unlabelled_images_do_not_exist_for_it():
+def test_the_labels_of_the_unlabeled_images_do_not_exist_for_it():
     """What they would be changes nothing, and how many classes there are is not read from what was labelled."""
     data = few_shot()
     seen = data.y < 3

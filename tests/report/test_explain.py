@@ -49,7 +49,7 @@ def test_prompts_alone_are_drawn_from_uniform() -> None:
     assert len(picture.figure.axes) == 3
 
 
-def test_pixels_are_coloured_where_the_mass_is() -> None:
+def test_pixels_are_colored_where_the_mass_is() -> None:
     pixels = np.asarray(Image.open(io.BytesIO(patch_plans(plans()).png(scale=1))).convert("RGB")).astype(int)
     red = (pixels[..., 0] - pixels[..., 2]) > 60
     assert red.any()

@@ -49,11 +49,11 @@ SEEN_BY = {
 TO_XYZ = np.array(
     [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.072175], [0.0193339, 0.119192, 0.9503041]]
 )
-LIGHT_SERIES, DARK_SERIES = list(SERIES), [DARK[colour] for colour in SERIES]
+LIGHT_SERIES, DARK_SERIES = list(SERIES), [DARK[color] for color in SERIES]
 
 
-def linear(colour: str) -> np.ndarray:
-    srgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+def linear(color: str) -> np.ndarray:
+    srgb = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
 
 
@@ -77,9 +77,9 @@ def test_series_are_told_apart_by(who: str, series: list[str]) -> None:
 
 
 @pytest.mark.parametrize("colour", [INK, MUTED, *SERIES])
-def test_words_can_be_read_in_light_and_dark(colour: str) -> None:
-    assert contrast(colour, SURFACE) >= 4.5
-    assert contrast(DARK[colour], DARK[SURFACE]) >= 4.5
+def test_words_can_be_read_in_light_and_dark(color: str) -> None:
+    assert contrast(color, SURFACE) >= 4.5
+    assert contrast(DARK[color], DARK[SURFACE]) >= 4.5
 
 
 def on_surface(end: str, surface: str, share: float) -> np.ndarray:
@@ -170,7 +170,7 @@ def test_pictures_on_one_page_share_no_id_and_every_reference_is_kept() -> None:
         assert {*re.findall(r'href="#([^"]+)"', svg), *re.findall(r"url\(#([^)]+)\)", svg)} <= own
 
 
-def test_on_a_page_colours_follow_the_reader() -> None:
+def test_on_a_page_colors_follow_the_reader() -> None:
     html = drawing().html()
     assert f"var(--series-1, {SERIES[0]})" in html
     assert f"var(--ink, {INK})" in html

@@ -94,7 +94,7 @@ def test_every_class_has_a_name_and_no_name_two_classes(row: SegmentationSet) ->
     words = read_class_words(row.classes, row.settings("sclip")["background"])
     assert len(words.words) == row.n_classes
     assert words.background == bool(row.background)
-    assert row.licence
+    assert row.license
     assert row.settings("sclip")["short_side"] in (336, 448, 560)
 
 

@@ -79,7 +79,7 @@ def test_one_window_is_a_plain_forward_pass(encoder: Encoder) -> None:
     picture = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (3, 32, 32), dtype=np.uint8))
     tower = VisionTower(encoder)
     with torch.no_grad():
-        pixels = encoder.preprocessing.normalise(picture[None])
+        pixels = encoder.preprocessing.normalize(picture[None])
         f = unit(of_last_layer(tower, pixels, LAST_LAYERS["sclip"]))[0]
     cosines = (f @ plain.text.T).T.reshape(1, -1, 4, 4)
     whole = torch.nn.functional.interpolate(cosines, (32, 32), mode="bilinear")[0]

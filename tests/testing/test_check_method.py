@@ -36,7 +36,7 @@ class Mean(VectorMethod):
 
     def _fit(self, problem: Problem) -> None:
         self.alpha_ = self.alpha
-        X, y = problem.labelled()
+        X, y = problem.labeled()
         text = problem.prototypes()
         self.means_ = self.alpha * text + (1 - self.alpha) * unit(torch.zeros_like(text).index_add_(0, y, unit(X)))
         self.diagnosis_ = {"images": len(X)}

@@ -17,7 +17,7 @@ from modalign.data.augment import OPERATIONS, rand_augment, rand_augment_each
 from modalign.data.digits import load_digits
 from modalign.data.items import Items, load_items
 from modalign.data.views import cut, random_rectangles
-from modalign.tune.batches import Augmentation, Batch, ImageBatches, centre_batches
+from modalign.tune.batches import Augmentation, Batch, ImageBatches, center_batches
 
 KINDS = get_args(Augmentation)
 
@@ -39,13 +39,13 @@ def items():
 
 
 @pytest.mark.parametrize("augmentation", ["center", ("random_resized_crop", "center")])
-def test_centre_pixels_are_the_encoders_own(encoder, items, augmentation):
+def test_center_pixels_are_the_encoders_own(encoder, items, augmentation):
     own = encoder.preprocessing.inputs(
         [encoder.preprocessing.prepare(items.open(i)) for i in range(8)], encoder.device, encoder.dtype
     )["pixel_values"]
     batch = ImageBatches(items, encoder, augmentation=augmentation).batch(torch.arange(8), 3)
     assert torch.equal(batch.views[-1], own)
-    assert torch.equal(torch.cat([b.pixels for b in centre_batches(items, encoder, 3)]), own)
+    assert torch.equal(torch.cat([b.pixels for b in center_batches(items, encoder, 3)]), own)
     assert batch.labels.tolist() == [0, 1] * 4
 
 
@@ -69,12 +69,12 @@ def test_several_views_of_an_image_are_drawn_apart(encoder, items):
     assert not any(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_a_flip_is_the_mirrored_centre_half_of_the_time(encoder, items):
-    centre = ImageBatches(items, encoder, augmentation="center").batch(torch.arange(8), 0).pixels
+def test_a_flip_is_the_mirrored_center_half_of_the_time(encoder, items):
+    center = ImageBatches(items, encoder, augmentation="center").batch(torch.arange(8), 0).pixels
     flipping = ImageBatches(items, encoder, augmentation="flip")
     flips = []
     for epoch in range(25):
-        for view, plain in zip(flipping.batch(torch.arange(8), epoch).pixels, centre, strict=True):
+        for view, plain in zip(flipping.batch(torch.arange(8), epoch).pixels, center, strict=True):
             flips.append(torch.equal(view, plain.flip(-1)))
             assert flips[-1] or torch.equal(view, plain)
     assert abs(np.mean(flips) - 0.5) < 3 * 0.5 / np.sqrt(200)
@@ -89,7 +89,7 @@ def test_rectangles_are_cut_from_the_whole_picture_and_never_mirrored(encoder, i
         picture = torch.from_numpy(np.array(items.open(i))).permute(2, 0, 1)
         draws = generator("view", 4, 1, i, 0)
         box = random_rectangles(*picture.shape[1:], 1, scale=(0.08, 1.0), generator=draws)
-        assert torch.equal(pixels[i], encoder.preprocessing.normalise(cut(picture, box, 32))[0])
+        assert torch.equal(pixels[i], encoder.preprocessing.normalize(cut(picture, box, 32))[0])
         assert torch.equal(batches.pictures([i])[0], picture)
 
 
@@ -151,7 +151,7 @@ def test_bad_files_are_quarantined(encoder, tmp_path):
     assert all(q.reason for q in batches.quarantined)
     assert [items.ids[i] for i in batches.kept] == list(batches.items.ids) == ["0.png", "1.png", "2.png", "3.png"]
     reasons = {}
-    streamed = list(centre_batches(items, encoder, 3, reasons=reasons))
+    streamed = list(center_batches(items, encoder, 3, reasons=reasons))
     assert [len(b.indices) for b in streamed] == [3, 1]
     assert [items.ids[i] for b in streamed for i in b.indices] == list(batches.items.ids)
     assert "1a.jpg" in {items.ids[i] for i in reasons}
@@ -173,7 +173,7 @@ def test_the_fingerprint_sees_bytes_labels_and_options(encoder, items):
         fingerprint(seed=1),
         fingerprint(scale=(0.5, 1.0)),
         fingerprint(augmentation="center"),
-        fingerprint(items.unlabelled()),
+        fingerprint(items.unlabeled()),
         fingerprint(items.select(range(7, -1, -1))),
         fingerprint(other),
     ]

@@ -37,7 +37,7 @@ def test_crops_are_other_ones_every_epoch_and_the_same_again(encoder, digits: It
     assert not torch.equal(first.crops, later.crops)
     assert data.batch(torch.tensor([2]), 1).crops.shape[1] == 0
     pixels = torch.cat(list(first.chunks(4)))
-    torch.testing.assert_close(pixels, encoder.preprocessing.normalise(first.crops.flatten(0, 1)))
+    torch.testing.assert_close(pixels, encoder.preprocessing.normalize(first.crops.flatten(0, 1)))
 
 
 def test_they_are_the_crops_of_the_whole_picture(encoder, digits: Items) -> None:

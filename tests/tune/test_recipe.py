@@ -19,15 +19,15 @@ def recipe(**other):
 @pytest.mark.parametrize("warmup", [0, 1, 3])
 def test_by_epoch_as_dassl_steps_it(warmup):
     """A constant scheduler for w epochs, then a successor that has not been stepped yet."""
-    optimiser = torch.optim.SGD([torch.zeros(1)], lr=0.0025)
-    successor = CosineAnnealingLR(optimiser, 15)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.0025)
+    successor = CosineAnnealingLR(optimizer, 15)
     expected = []
     for epoch in range(15):
         if epoch < warmup:
             expected.append(1e-5)
         else:
             expected.append(successor.get_last_lr()[0])
-            optimiser.step()
+            optimizer.step()
             successor.step()
     rate = learning_rate(recipe(warmup=warmup), 7)
     assert [rate(7 * epoch) for epoch in range(15)] == pytest.approx(expected, rel=1e-12)

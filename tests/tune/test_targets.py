@@ -26,12 +26,12 @@ def made(name, vision, seed=1):
 
 def trained(module, vision, steps=3):
     """Some steps towards random features; returns the gradients of the last."""
-    optimiser = torch.optim.AdamW(module.parameters(), lr=1e-3, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, weight_decay=0.0)
     goal = torch.randn(5, vision.dim, generator=torch.Generator().manual_seed(9))
     for _ in range(steps):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         mse_loss(module.tower(vision)(pictures()).pooled[0], goal).backward()
-        optimiser.step()
+        optimizer.step()
     return {key: parameter.grad for key, parameter in module.named_parameters()}
 
 

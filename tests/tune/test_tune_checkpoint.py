@@ -22,9 +22,9 @@ def trained(folder, **options):
 
 
 @pytest.mark.parametrize(("optimiser", "moments"), [("sgd", 2), ("adamw", 6)])
-def test_the_state_is_what_training_changes_and_nothing_else(tmp_path, optimiser, moments):
+def test_the_state_is_what_training_changes_and_nothing_else(tmp_path, optimizer, moments):
     """SGD's momentum, or AdamW's two moments and counter, of two parameters; the frozen one is not there."""
-    net, _ = trained(tmp_path, optimiser=optimiser)
+    net, _ = trained(tmp_path, optimizer=optimizer)
     state = load_file(next(tmp_path.glob("state-*")))
     ours = {name.removeprefix("module.") for name in state if name.startswith("module.")}
     assert ours == {"weight", "bias", "average"} == set(trained_tensors(net))
@@ -32,7 +32,7 @@ def test_the_state_is_what_training_changes_and_nothing_else(tmp_path, optimiser
     assert torch.equal(state["module.weight"], net.weight)
     card = json.loads((tmp_path / FORMAT.file).read_text())
     assert card["step"] == 4
-    assert card["run"]["recipe"]["optimiser"] == optimiser
+    assert card["run"]["recipe"]["optimiser"] == optimizer
 
 
 def test_a_shared_parameter_is_kept_once_and_a_passing_buffer_not_at_all():

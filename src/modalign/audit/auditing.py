@@ -15,7 +15,7 @@ from modalign.audit.near_copies import find_copies
 from modalign.audit.outliers import outlying
 from modalign.audit.picture_quality import qualities
 from modalign.core.errors import InputError, UnknownNameError, argument
-from modalign.core.features import UNLABELLED, ClassText, Features
+from modalign.core.features import UNLABELED, ClassText, Features
 from modalign.data.items import Items, load_items
 from modalign.data.text.lint import lint
 from modalign.data.text.templates import DEFAULT_TEMPLATE
@@ -155,7 +155,7 @@ class _Subject:
         return Audit(
             findings=tuple(sorted(kept, key=lambda finding: order[finding.kind])),
             images=n,
-            labeled=int((self.features.labels != UNLABELLED).sum()),
+            labeled=int((self.features.labels != UNLABELED).sum()),
             class_names=self.features.class_names,
             parts=dict(Counter(part for part in self.features.parts if part)),
             skipped=skipped,
@@ -191,6 +191,6 @@ def _outliers(features: Features) -> list[AuditFinding]:
 def _class_text(encoder: Any, items: Items) -> ClassText | None:
     """Vectors of the class names, to see which ones an encoder cannot tell apart; None without a text tower."""
     names = items.class_names
-    if not encoder.has_text or not names or not np.any(items.labels != UNLABELLED):
+    if not encoder.has_text or not names or not np.any(items.labels != UNLABELED):
         return None
     return encoder.embed_texts([[DEFAULT_TEMPLATE.format(name)] for name in names], names)

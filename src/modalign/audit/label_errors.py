@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from modalign.core.errors import InputError
-from modalign.core.features import UNLABELLED, Features
+from modalign.core.features import UNLABELED, Features
 from modalign.linalg.calibration import fit_temperature
 from modalign.methods.contract.cross_fitting import cross_fit
 from modalign.methods.contract.selection import FOLDS
@@ -133,7 +133,7 @@ def find_label_errors(features: Features, method: VectorMethod, *, random_state:
     InputError
         Fewer than two classes have enough labels.
     """
-    counts = np.bincount(features.labels[features.labels != UNLABELLED], minlength=len(features.class_names))
+    counts = np.bincount(features.labels[features.labels != UNLABELED], minlength=len(features.class_names))
     enough = np.flatnonzero(counts >= FOLDS)
     if len(enough) < 2:
         raise InputError(
@@ -141,7 +141,7 @@ def find_label_errors(features: Features, method: VectorMethod, *, random_state:
             f"{len(enough)}."
         )
     judged = np.flatnonzero(np.isin(features.labels, enough))
-    place = np.full(max(len(counts), 1) + 1, UNLABELLED)
+    place = np.full(max(len(counts), 1) + 1, UNLABELED)
     place[enough] = np.arange(len(enough))
     names = tuple(features.class_names[k] for k in enough) if features.class_names else ()
     part = features.select(judged)

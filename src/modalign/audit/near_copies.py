@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from modalign.audit.audit_findings import AuditFinding
-from modalign.core.features import UNLABELLED, Features
+from modalign.core.features import UNLABELED, Features
 from modalign.data.copies import content_hash
 from modalign.data.items import Items
 from modalign.linalg.similarity import NEAR_IDENTICAL, groups_of_copies, unit
@@ -46,7 +46,7 @@ def find_copies(features: Features, items: Items | None, *, threshold: float = N
         how = "the same bytes" if same else "the same vector" if cosine > 1 - 1e-6 else f"cosine {cosine:.4f}"
         ids = tuple(features.ids[i] for i in members)
         parts = sorted({features.parts[i] for i in members} - {""}) if features.parts else []
-        labels = [k for k in dict.fromkeys(features.labels[members].tolist()) if k != UNLABELLED]
+        labels = [k for k in dict.fromkeys(features.labels[members].tolist()) if k != UNLABELED]
         if len(parts) > 1:
             found.append(AuditFinding("leak", ids, f"{how}, in {' and '.join(parts)}", cosine))
         if len(labels) > 1:

@@ -14,7 +14,7 @@ from PIL import Image
 from modalign.core.display import SHOWN, html_table, shorten_repr, text_table
 from modalign.core.encoder_spec import EncoderSpec
 from modalign.core.errors import InputError, argument
-from modalign.core.features import UNLABELLED, Features
+from modalign.core.features import UNLABELED, Features
 from modalign.data.inventory import has_image_suffix
 from modalign.data.items import load_items
 from modalign.encoders.base import Encoder
@@ -185,6 +185,6 @@ def _encoder_of(source: Any, encoder: str | Encoder | None) -> Encoder | JoinedE
 
 def _label(features: Features, i: int) -> str:
     label = int(features.labels[i])
-    if label == UNLABELLED:
+    if label == UNLABELED:
         return ""
     return features.class_names[label] if features.class_names else str(label)

@@ -22,7 +22,7 @@ from modalign.encoders import load_encoder
 from modalign.encoders.joined import JoinedEncoder
 from modalign.evaluate.metrics import chance_level, percent
 from modalign.evaluate.protocol import Method, few_shot_protocol
-from modalign.evaluate.runs import Run, Summary, labels_a_class, summarise
+from modalign.evaluate.runs import Run, Summary, labels_a_class, summarize
 from modalign.evaluate.tower_runs import run_in_tower
 from modalign.methods import method_class
 from modalign.model.classifier import Classifier
@@ -45,7 +45,7 @@ TOWER_SETTINGS = {  # the published recipe is for towers sixty times as large an
     "batch_size": 16,
     "epochs": 10,
     "learning_rate": 0.01,
-    "training": {"optimiser": "adamw", "weight_decay": 0.01},
+    "training": {"optimizer": "adamw", "weight_decay": 0.01},
 }
 
 
@@ -164,7 +164,7 @@ def run_demo(out: str | Path = "demo-report.html", *, seeds: int = 3) -> Demo:
         for seed in track(range(1, seeds + 1), f"{method_class(TOWER_METHOD).title} inside the encoder", unit="runs")
     ]
     chance = chance_level(len(digits.class_names))
-    demo = Demo(tuple(runs), tuple(summarise(runs)), time.perf_counter() - started, chance)
+    demo = Demo(tuple(runs), tuple(summarize(runs)), time.perf_counter() - started, chance)
     save_page(demo, shown["classifier"], text, shown["test"], out)
     return demo
 

@@ -103,8 +103,8 @@ def _datasets() -> Table:
     rows = []
     for d in DATASETS:
         vissl = f"{d.vissl[1]:,}" if d.vissl else ""
-        rows.append([d.name, "classification", str(d.n_classes), f"{d.n_test:,}", vissl, d.templates[0], d.licence])
+        rows.append([d.name, "classification", str(d.n_classes), f"{d.n_test:,}", vissl, d.templates[0], d.license])
     rows += [
-        [s.name, "segmentation", str(s.n_classes), f"{s.n_images:,}", "", "", s.licence] for s in SEGMENTATION_SETS
+        [s.name, "segmentation", str(s.n_classes), f"{s.n_images:,}", "", "", s.license] for s in SEGMENTATION_SETS
     ]
     return ["name", "task", "classes", "test images", "in VISSL's lists", "template", "license"], rows

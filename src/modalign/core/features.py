@@ -17,7 +17,7 @@ from modalign.core.encoder_spec import EncoderSpec
 from modalign.core.errors import InputError
 from modalign.core.features_card import Quarantined as Quarantined
 from modalign.core.features_files import read_features, read_npz_features, write_features, write_npz_features
-from modalign.core.labels import UNLABELLED, check_ids, check_names, label_indices, places_of
+from modalign.core.labels import UNLABELED, check_ids, check_names, label_indices, places_of
 from modalign.core.part_files import mapped_parts
 
 SHOWN = 20  # classes in the table of a notebook
@@ -79,7 +79,7 @@ class Features:
         vectors = real_array(self.vectors, "image vectors", "(n, d)")
         n = len(vectors)
         names = check_names(self.class_names, "class_names")
-        labels = np.full(n, UNLABELLED, dtype=np.int64)
+        labels = np.full(n, UNLABELED, dtype=np.int64)
         if self.labels is not None:
             labels = label_indices(self.labels, n, names)
         tokens = None if self.tokens is None else real_array(self.tokens, "tokens", "(n, L, d)")
@@ -98,7 +98,7 @@ class Features:
         return f"Features({', '.join(self._facts())})"
 
     def _repr_html_(self) -> str:
-        counts = np.bincount(self.labels[self.labels != UNLABELLED], minlength=len(self.class_names)).tolist()
+        counts = np.bincount(self.labels[self.labels != UNLABELED], minlength=len(self.class_names)).tolist()
         names = self.class_names or [f"class {k}" for k in range(len(counts))]
         rows = [
             f"<tr><td>{escape(name)}</td><td>{count}</td></tr>"
@@ -111,7 +111,7 @@ class Features:
 
     def _facts(self) -> list[str]:
         """Facts for ``repr``, a few words each."""
-        known = self.labels != UNLABELLED
+        known = self.labels != UNLABELED
         classes = len(self.class_names) or len(np.unique(self.labels[known]))
         facts = [f"{len(self):,} images", f"width {self.vectors.shape[1]}", f"{classes} classes"]
         if not known.all():

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from modalign.core.encoder_spec import EncoderSpec
 from modalign.core.errors import InputError
 from modalign.core.files import parse_json
+from modalign.core.renaming import FORMER_PARTS
 
 if TYPE_CHECKING:
     from modalign.core.features import Features
 
-PARTS = {"", "train", "validation", "test", "unlabelled"}
+PARTS = {"", "train", "validation", "test", "unlabeled"}
 """What the part of an image may be."""
 
 
@@ -45,6 +46,8 @@ def read_features_card(text: str, path: str | Path) -> tuple[EncoderSpec | None,
 
 def check_parts(parts: tuple[str, ...], n: int, path: str | Path) -> tuple[str, ...]:
     """``parts`` of n images of a file, or none."""
+    present = {old: new for new, old in FORMER_PARTS.items()}
+    parts = tuple(present.get(part, part) for part in parts)
     if len(parts) not in (0, n) or not set(parts) <= PARTS:
         raise InputError(f"Expected one of {sorted(PARTS)} per image as parts in '{path}', got {len(parts)} others.")
     return parts

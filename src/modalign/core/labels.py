@@ -12,7 +12,7 @@ import numpy as np
 from modalign.core.errors import InputError, argument
 from modalign.core.spelling import did_you_mean, match_names, some
 
-UNLABELLED = -1
+UNLABELED = -1
 
 
 def check_ids(ids: Any, n: int, *, repeated: bool = True) -> tuple[str, ...]:
@@ -109,8 +109,8 @@ def places_of(wanted: Sequence[str], names: Sequence[str], expected: str, got: s
 def renumbered(labels: np.ndarray, own: Sequence[str], names: Sequence[str]) -> np.ndarray:
     """Convert ``labels`` from indices into ``own`` to indices into ``names``; −1 for a name not in ``names``."""
     known, place = match_names(own, names), {name: i for i, name in enumerate(names)}
-    table = [place[known[name]] if name in known else UNLABELLED for name in own]
-    return np.array([*table, UNLABELLED], dtype=np.int64)[labels]
+    table = [place[known[name]] if name in known else UNLABELED for name in own]
+    return np.array([*table, UNLABELED], dtype=np.int64)[labels]
 
 
 def label_indices(labels: object, n: int, class_names: Sequence[str]) -> np.ndarray:
@@ -133,7 +133,7 @@ def label_indices(labels: object, n: int, class_names: Sequence[str]) -> np.ndar
         )
     if found.shape != (n,):
         raise InputError(f"Expected as many labels as image vectors ({n}), got an array of shape {found.shape}.")
-    if n and found.min() < UNLABELLED:
+    if n and found.min() < UNLABELED:
         raise InputError(f"Expected labels of at least 0, or -1 where unknown, got {found.min()}.")
     if n and class_names and found.max() >= len(class_names):
         raise InputError(

@@ -29,7 +29,7 @@ from modalign.core.features_card import Quarantined
 from modalign.core.features_files import write_streamed
 from modalign.core.files import read_bytes, read_json, require_path
 from modalign.core.files.mapped import Streamed
-from modalign.core.labels import UNLABELLED
+from modalign.core.labels import UNLABELED
 
 FORMAT_OF_PARTS = "modalign-parts/1"
 CARD_FILE, MANIFEST_FILE = "_card.json", "_manifest.json"
@@ -185,7 +185,7 @@ def mapped_parts(folder: str | Path) -> Path:
         ids += part.ids
         parts += part.parts
         quarantined += [vars(entry) for entry in part.quarantined]
-        codes = [UNLABELLED if label is None else index.get(label, UNLABELLED) for label in part.labels]
+        codes = [UNLABELED if label is None else index.get(label, UNLABELED) for label in part.labels]
         labels.append(np.array(codes, dtype=np.int64))
     kind = np.dtype("<f2" if manifest.settings.get("type") == "float16" else "<f4")
     vectors = Streamed((len(ids), spec.dim), kind, (part.vectors for part in stream_parts(folder)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
 from modalign.core.callers import stacklevel_outside
@@ -21,6 +21,7 @@ REMOVED_IN = "0.3"
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 Spoken = Callable[[str, str], str]
 
 
@@ -49,6 +50,8 @@ class Formerly:
 
 CENTER = Formerly(values=(("centre", "center"),))
 OFFICIAL = Formerly(values=(("released", "official_code"),))
+FORMER_PARTS = {"unlabeled": "unlabelled"}
+"""Parts of images in files of earlier versions."""
 
 
 def present_names(
@@ -104,6 +107,23 @@ def renamed_arguments(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]
         return call
 
     return decorate
+
+
+def former_attributes(**names: str) -> Callable[[type[T]], type[T]]:
+    """Class decorator that accepts attributes and constructor arguments under former names: ``former="current"``."""
+
+    def decorate(cls: type[T]) -> type[T]:
+        for old, new in names.items():
+            setattr(cls, old, property(partial(_former_attribute, old, new), doc=f"Former name of ``{new}``."))
+        setattr(cls, "__init__", renamed_arguments(**names)(cls.__init__))  # noqa: B010 - mypy refuses an assignment
+        return cls
+
+    return decorate
+
+
+def _former_attribute(old: str, new: str, owner: object) -> Any:
+    warn_renamed(f"{type(owner).__name__}.{old}", f"{type(owner).__name__}.{new}")
+    return getattr(owner, new)
 
 
 def present_value(name: str, value: Any, former: Formerly) -> Any:

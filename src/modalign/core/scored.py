@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modalign.core.features import UNLABELLED, Quarantined
+from modalign.core.features import UNLABELED, Quarantined
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,4 +34,4 @@ class Scored:
     def answers(self, ids: Sequence[str]) -> np.ndarray:
         """Return the predicted class of each of ``ids``, (m,), −1 for an id without scores."""
         found = dict(zip(self.ids, self.logits.argmax(axis=1).tolist(), strict=True))
-        return np.array([found.get(name, UNLABELLED) for name in ids], dtype=np.int64)
+        return np.array([found.get(name, UNLABELED) for name in ids], dtype=np.int64)

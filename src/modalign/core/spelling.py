@@ -22,7 +22,7 @@ _AMERICAN = tuple(
 )
 
 
-def normalise(name: str) -> str:
+def normalize(name: str) -> str:
     """Normalize case, underscores, hyphens and repeated blanks: ``Grand_Piano`` equals ``grand piano``.
 
     Unicode is normalized as well, for example é written as one character or as two.
@@ -42,7 +42,7 @@ def spelled_alike(name: str) -> str:
 
     The result is for comparison only: "noise" becomes "noize" as "optimiser" becomes "optimizer".
     """
-    name = normalise(name)
+    name = normalize(name)
     for british, american in _AMERICAN:
         name = british.sub(american, name)
     return name.replace(" ", "")
@@ -78,20 +78,20 @@ def alternatives(names: Iterable[str]) -> str:
 
 def spelling(name: str) -> str:
     """Key that is equal for singular and plural and for different separators: ``Motorbikes`` and ``motor_bike``."""
-    bare = re.sub(r"[\W_]", "", normalise(name))
+    bare = re.sub(r"[\W_]", "", normalize(name))
     return bare.removesuffix("s") if len(bare) > 3 else bare
 
 
 def match_names(wanted: Iterable[str], known: Iterable[str], *, plural: bool = False) -> dict[str, str]:
     """Match wanted names with known names; names with no match or several matches are omitted.
 
-    An exact match has priority over a match after :func:`normalise`, which has priority over a match by
+    An exact match has priority over a match after :func:`normalize`, which has priority over a match by
     :func:`spelling` (with ``plural``). The order of the names has no effect.
     """
     known = tuple(dict.fromkeys(known))
     exact = set(known)
-    forgiving = [_only(known, key) for key in ((normalise, spelling) if plural else (normalise,))]
-    keys = (normalise, spelling)
+    forgiving = [_only(known, key) for key in ((normalize, spelling) if plural else (normalize,))]
+    keys = (normalize, spelling)
     found = {}
     for name in wanted:
         same = (by_key.get(key(name)) for key, by_key in zip(keys, forgiving, strict=False))

@@ -76,7 +76,7 @@ def blend(low: Tensor, high: Tensor, factor: Tensor) -> Tensor:
     return mixed.clamp_(0, 255).to(torch.int16).to(torch.uint8)  # vectorized; from float to bytes at once is not
 
 
-def grey(x: Tensor) -> Tensor:
+def gray(x: Tensor) -> Tensor:
     """Luma of ITU-R 601-2 as Pillow rounds it, (n, 1, H, W) float."""
     r, g, b = x.to(torch.int32).unbind(1)
     return ((19595 * r + 38470 * g + 7471 * b + 0x8000) >> 16)[:, None].float()
@@ -87,14 +87,14 @@ def brightness(x: Tensor, strength: Tensor) -> Tensor:
     return blend(torch.zeros(1, device=x.device), x, 1 + 0.9 * strength)
 
 
-def colour(x: Tensor, strength: Tensor) -> Tensor:
+def color(x: Tensor, strength: Tensor) -> Tensor:
     """Toward gray or away from it: ``ImageEnhance.Color(1 + 0.9 s)``."""
-    return blend(grey(x), x, 1 + 0.9 * strength)
+    return blend(gray(x), x, 1 + 0.9 * strength)
 
 
 def contrast(x: Tensor, strength: Tensor) -> Tensor:
     """Toward the mean gray or away from it: ``ImageEnhance.Contrast(1 + 0.9 s)``."""
-    mean = (grey(x).mean(dim=(1, 2, 3), keepdim=True) + 0.5).floor()
+    mean = (gray(x).mean(dim=(1, 2, 3), keepdim=True) + 0.5).floor()
     return blend(mean, x, 1 + 0.9 * strength)
 
 
@@ -195,7 +195,7 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "translate y": _affine(lambda s, h, w: (1.0, 0.0, 0.0, 0.0, 1.0, (s * h * 150 / 331).round())),
     "rotate": _affine(_rotation),
     "brightness": brightness,
-    "colour": colour,
+    "color": color,
     "contrast": contrast,
     "sharpness": sharpness,
     "posterize": posterize,

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from modalign.core.errors import InputError, UndecodableError
-from modalign.core.features import UNLABELLED, Quarantined
+from modalign.core.features import UNLABELED, Quarantined
 from modalign.data.blobs import FileBlob, ImageBlob
 from modalign.data.itemset import Items
 from modalign.data.names import some
@@ -44,7 +44,7 @@ def one_label_each(items: Items) -> Items:
 
     Removed images are in ``quarantined`` and named in ``notes``. Images that the source marks as test are kept.
     """
-    return _one_label_each(items, _labelled_copies(items))[0]
+    return _one_label_each(items, _labeled_copies(items))[0]
 
 
 def learnable(items: Items) -> Items:
@@ -67,7 +67,7 @@ def learnable(items: Items) -> Items:
     -----
     Requires one ``stat`` call per image; a file is read only if another file has the same size.
     """
-    items, groups = _one_label_each(items, _labelled_copies(items))
+    items, groups = _one_label_each(items, _labeled_copies(items))
     drawn_from = "train" if items.division else ""
     first: dict[int, int] = {}
     for group in groups:
@@ -82,8 +82,8 @@ def learnable(items: Items) -> Items:
     return replace(_without(items, reasons), notes=(*items.notes, *notes))
 
 
-def _labelled_copies(items: Items) -> list[list[int]]:
-    return same_bytes(items, np.flatnonzero(items.labels != UNLABELLED).tolist())
+def _labeled_copies(items: Items) -> list[list[int]]:
+    return same_bytes(items, np.flatnonzero(items.labels != UNLABELED).tolist())
 
 
 def _one_label_each(items: Items, groups: list[list[int]]) -> tuple[Items, list[list[int]]]:
@@ -94,7 +94,7 @@ def _one_label_each(items: Items, groups: list[list[int]]) -> tuple[Items, list[
     reasons = {i: _contradiction(items, i, group) for group in wrong for i in group if items.parts[i] != "test"}
     kept = _without(items, reasons)
     note = _contradictions(items, wrong)
-    if not (kept.labels != UNLABELLED).any():
+    if not (kept.labels != UNLABELED).any():
         raise InputError(f"Expected images with one label each, got none: {note}.")
     note += "; one of the labels is wrong, so these images are left out" if reasons else ""
     place = {i: k for k, i in enumerate(i for i in range(len(items)) if i not in reasons)}

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from modalign.core.errors import InputError
-from modalign.core.features import UNLABELLED, Features
+from modalign.core.features import UNLABELED, Features
 from modalign.core.files import require_path, why_no_path
 from modalign.data.blobs import BytesBlob, FileBlob, ImageBlob, why_no_image
 from modalign.data.folders import divide_by_folders
@@ -123,10 +123,10 @@ def label_keys(labels: object, n: int) -> list[str | None]:
     values = list(listed)
     if len(values) != n:
         raise InputError(f"Expected one label per image ({n}), got {len(values)}.")
-    known = [v for v in values if v is not None and v != UNLABELLED]
+    known = [v for v in values if v is not None and v != UNLABELED]
     if not all(isinstance(v, str) for v in known) and not (are_indices(values) and min(known) >= 0):
         raise InputError("Expected labels to be all class names or all indices ≥ 0, with −1 or None where unknown.")
-    return [None if v is None or v == UNLABELLED else str(v) for v in values]
+    return [None if v is None or v == UNLABELED else str(v) for v in values]
 
 
 def are_indices(labels: object) -> bool:

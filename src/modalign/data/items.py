@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from modalign.core.errors import InputError, argument
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.core.files import is_regular, require_path
 from modalign.data.archives.archive import is_archive, list_archive
 from modalign.data.blobs import FileBlob
@@ -90,7 +90,7 @@ def load_items(
     """
     if isinstance(source, Items):
         return _relabel(_divided(source, split), classes, labels)
-    ignore = isinstance(labels, int) and labels == UNLABELLED
+    ignore = isinstance(labels, int) and labels == UNLABELED
     if isinstance(source, (str, os.PathLike)):
         if labels is not None and not ignore:
             raise InputError(
@@ -131,7 +131,7 @@ def _items(listing: Listing, classes: object) -> Items:
     return Items(
         ids=tuple(listing.ids),
         blobs=tuple(listing.blobs),
-        labels=np.array([UNLABELLED if k is None else naming.index[k] for k in listing.keys], dtype=np.int64),
+        labels=np.array([UNLABELED if k is None else naming.index[k] for k in listing.keys], dtype=np.int64),
         class_names=naming.names,
         quarantined=tuple(listing.quarantined),
         notes=(*listing.told(), *naming.notes),
@@ -189,7 +189,7 @@ def _divided(items: Items, split: str | os.PathLike[str] | Split | None) -> Item
         return mark(items, split)
     if not isinstance(split, (str, os.PathLike)):
         raise InputError(f"Expected {argument('split')} as a split file or a Split, got {type(split).__name__}.")
-    keys = [None if k == UNLABELLED else items.class_names[k] for k in items.labels]
+    keys = [None if k == UNLABELED else items.class_names[k] for k in items.labels]
     listing = Listing([*items.ids], [*items.blobs], keys, [*items.class_names], [*items.quarantined], [*items.notes],
                       items.parts.tolist(), ordered=True, given=[*items.given])  # fmt: skip
     divide_by(listing, read_lists(split))
@@ -197,19 +197,19 @@ def _divided(items: Items, split: str | os.PathLike[str] | Split | None) -> Item
 
 
 def _relabel(items: Items, classes: object, labels: object) -> Items:
-    if labels is not None and isinstance(labels, int) and labels == UNLABELLED:
-        items = items.unlabelled()
+    if labels is not None and isinstance(labels, int) and labels == UNLABELED:
+        items = items.unlabeled()
     elif labels is not None:
         keys = label_keys(labels, len(items))
         found = list(dict.fromkeys(k for k in keys if k is not None))
         naming = name_classes(found, classes, indices=are_indices(labels))
-        new = [UNLABELLED if k is None else naming.index[k] for k in keys]
+        new = [UNLABELED if k is None else naming.index[k] for k in keys]
         return replace(items, labels=np.array(new, dtype=np.int64), class_names=naming.names)
     if classes is None:
         return items
-    known = items.class_names if (items.labels != UNLABELLED).any() else ()
+    known = items.class_names if (items.labels != UNLABELED).any() else ()
     naming = name_classes(known, classes)
-    table = np.array([naming.index[name] for name in known] + [UNLABELLED], dtype=np.int64)
+    table = np.array([naming.index[name] for name in known] + [UNLABELED], dtype=np.int64)
     return replace(items, labels=table[items.labels], class_names=naming.names, notes=(*items.notes, *naming.notes))
 
 

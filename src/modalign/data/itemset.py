@@ -8,13 +8,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from PIL import Image
 
-from modalign.core.features import UNLABELLED, Quarantined
+from modalign.core.features import UNLABELED, Quarantined
+from modalign.core.renaming import former_attributes
 from modalign.data.blobs import Blob, Identity
 from modalign.data.decoding.decode import Target, decode
 
 PART = "<U10"  # the type of an array of parts
 
 
+@former_attributes(unlabelled="unlabeled")
 @dataclass(frozen=True, eq=False)
 class Items:
     """Ordered list of n images with ids and labels. Bytes are read on access.
@@ -70,7 +72,7 @@ class Items:
 
     def __post_init__(self) -> None:
         if self.labels is None:
-            object.__setattr__(self, "labels", np.full(len(self.ids), UNLABELLED, dtype=np.int64))
+            object.__setattr__(self, "labels", np.full(len(self.ids), UNLABELED, dtype=np.int64))
         parts = np.full(len(self.ids), "", PART) if self.parts is None else np.asarray(self.parts, PART)
         object.__setattr__(self, "parts", parts)
         if not self.given:
@@ -83,7 +85,7 @@ class Items:
     def __repr__(self) -> str:
         return (
             f"Items({len(self)} images, {len(self.class_names)} classes, "
-            f"{int((self.labels == UNLABELLED).sum())} unlabeled, {len(self.quarantined)} quarantined)"
+            f"{int((self.labels == UNLABELED).sum())} unlabeled, {len(self.quarantined)} quarantined)"
         )
 
     def read(self, i: int) -> bytes:
@@ -122,6 +124,6 @@ class Items:
             given=(),
         )
 
-    def unlabelled(self) -> Items:
+    def unlabeled(self) -> Items:
         """Return the same images and class names without the labels."""
-        return replace(self, labels=np.full(len(self), UNLABELLED, dtype=np.int64))
+        return replace(self, labels=np.full(len(self), UNLABELED, dtype=np.int64))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from modalign.core.errors import InputError, argument
 from modalign.core.files import read_json, read_text
-from modalign.core.spelling import did_you_mean, match_names, normalise, numeral, some
+from modalign.core.spelling import did_you_mean, match_names, normalize, numeral, some
 from modalign.core.spelling import spelling as spelling
 
 _DIGITS = re.compile(r"(\d+)")
@@ -138,7 +138,7 @@ def _twins(names: Sequence[str]) -> tuple[str, ...]:
     """Return notes on names that differ only by case, blanks or underscores, which is rarely intended."""
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(normalise(name), []).append(name)
+        groups.setdefault(normalize(name), []).append(name)
     return tuple(
         f"class names {some(group)} differ only by case or blanks and are kept apart; "
         f"to merge them give {argument('classes')}, a JSON file or mapping of folder → name"

@@ -57,7 +57,7 @@ def _resize_in_floats(batch: Tensor, height: int, width: int, filter: Filter = "
     return batch.to(torch.uint8)
 
 
-def centre(pixels: Tensor, size: int) -> Tensor:
+def center(pixels: Tensor, size: int) -> Tensor:
     """Resize the short side to ``size`` and crop the center square, (…, 3, size, size), as in the evaluation of CLIP.
 
     The long side becomes ⌊size · long / short⌋, and an odd remainder is cut off at the end, as the preprocessing of

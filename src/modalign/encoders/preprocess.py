@@ -152,16 +152,16 @@ class Preprocessing:
         batch = torch.from_numpy(np.stack(prepared))
         if device.type == "cuda":
             batch = batch.pin_memory().to(device, non_blocking=True)
-        return {"pixel_values": self.normalise(batch.to(device).permute(0, 3, 1, 2)).to(dtype)}
+        return {"pixel_values": self.normalize(batch.to(device).permute(0, 3, 1, 2)).to(dtype)}
 
-    def normalise(self, pixels: Tensor) -> Tensor:
+    def normalize(self, pixels: Tensor) -> Tensor:
         """uint8 (..., 3, H, W) → float32 (factor · x − mean) / std, as one multiplication and one addition."""
         scale, shift = (v[:, None, None] for v in self.affine(pixels.device))
         floats = torch.empty(pixels.shape, dtype=torch.float32, device=pixels.device).copy_(pixels)
         return torch.addcmul(shift, floats, scale, out=floats)  # in place: new memory costs more than the arithmetic
 
     def affine(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """(3,) factors and (3,) summands of :meth:`normalise`, float32."""
+        """(3,) factors and (3,) summands of :meth:`normalize`, float32."""
         mean, std = (torch.tensor(v, dtype=torch.float64) for v in (self.mean, self.std))
         return (self.factor / std).float().to(device), (-mean / std).float().to(device)
 
@@ -254,11 +254,11 @@ class Preprocessing:
                 f"Expected an image processor that resizes, crops and normalizes ({where}), got {kind or 'one'} with "
                 f"{f'the unsupported {odd[0]}' if odd else f'no {missing[0]}'}; use a CLIP, SigLIP, DINO or ViT one."
             )
-        normalise = c["do_normalize"]
+        normalize = c["do_normalize"]
         common: dict[str, Any] = {
             "resample": int(c["resample"]),
-            "mean": tuple(map(float, c["image_mean"])) if normalise else (0.0,) * 3,
-            "std": tuple(map(float, c["image_std"])) if normalise else (1.0,) * 3,
+            "mean": tuple(map(float, c["image_mean"])) if normalize else (0.0,) * 3,
+            "std": tuple(map(float, c["image_std"])) if normalize else (1.0,) * 3,
             "factor": float(c["rescale_factor"]) if c["do_rescale"] else 1.0,
         }
         if "max_num_patches" in c:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.data.names import some
 from modalign.linalg.divergence import divergence_from_uniform
 from modalign.methods.contract.vectors import VectorMethod
@@ -75,7 +75,7 @@ def with_class_sizes(
         Estimated images of each class, shape (C,). The outcome then also has ``estimate``: ``sizes``, ``absent``
         classes, ``divergence`` (KL from equal sizes, in nats) and ``evidence``, see :func:`evidence`.
     """
-    sizes = np.bincount(assigned[assigned != UNLABELLED], minlength=len(class_names))
+    sizes = np.bincount(assigned[assigned != UNLABELED], minlength=len(class_names))
     found = {"class_sizes": dict(zip(class_names, sizes.tolist(), strict=True))}
     if estimated is not None:
         named = zip(class_names, np.round(estimated, 1).tolist(), strict=True)

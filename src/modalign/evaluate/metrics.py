@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
 from modalign.core.errors import InputError
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,10 @@ def proportion(hits: int, n: int, *, confidence: float = 0.95) -> Accuracy:
         raise InputError(f"Expected 0 ≤ hits ≤ n and at least one image, got {hits} of {n}.")
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     p, shrink = hits / n, 1 + z * z / n
-    centre = (p + z * z / (2 * n)) / shrink
+    center = (p + z * z / (2 * n)) / shrink
     half = z / shrink * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low = 0.0 if hits == 0 else centre - half  # both ends are exact there; rounding would miss them by 1e-17
-    high = 1.0 if hits == n else centre + half
+    low = 0.0 if hits == 0 else center - half  # both ends are exact there; rounding would miss them by 1e-17
+    high = 1.0 if hits == n else center + half
     return Accuracy(p, low, high, n)
 
 
@@ -270,8 +270,8 @@ def _pair(y: ArrayLike, predicted: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
 def _require_labels(labels: np.ndarray) -> None:
     if not len(labels):
         raise InputError("Expected at least one labeled image, got none.")
-    if np.issubdtype(labels.dtype, np.integer) and (labels == UNLABELLED).any():
+    if np.issubdtype(labels.dtype, np.integer) and (labels == UNLABELED).any():
         raise InputError(
-            f"Expected a label for every image, got {int((labels == UNLABELLED).sum())} unlabeled (−1); "
+            f"Expected a label for every image, got {int((labels == UNLABELED).sum())} unlabeled (−1); "
             "select the labeled rows first."
         )

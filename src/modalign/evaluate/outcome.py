@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from modalign.core.features import UNLABELLED, Features
+from modalign.core.features import UNLABELED, Features
 from modalign.core.scored import Scored
 from modalign.data.names import some
 from modalign.encoders.registry import EMBEDDED
@@ -159,7 +159,7 @@ def about_copies(learned: Features, held_out: Features | None, class_names: Sequ
     ids, labels = [name for part in parts for name in part.ids], np.concatenate([part.labels for part in parts])
     pairs = near_identical(vectors).numpy()
     first, second = labels[pairs].T
-    differ = pairs[(first != second) & (first != UNLABELLED) & (second != UNLABELLED)]
+    differ = pairs[(first != second) & (first != UNLABELED) & (second != UNLABELED)]
     two_labels = [" and ".join(f"'{ids[k]}' ({class_names[labels[k]]})" for k in pair) for pair in differ[:3].tolist()]
     crossing = pairs[(pairs[:, 0] < len(learned)) & (pairs[:, 1] >= len(learned))]
     shared = [ids[j] for j in np.unique(crossing[:, 1]).tolist()]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modalign.core.errors import InputError, argument
-from modalign.core.features import UNLABELLED, ClassText, Features, concatenate
+from modalign.core.features import UNLABELED, ClassText, Features, concatenate
 from modalign.core.progress import track
 from modalign.core.renaming import renamed_arguments
 from modalign.data.splits.drawing import few_shot
@@ -19,7 +19,7 @@ from modalign.data.splits.split import Split
 from modalign.evaluate.measuring import fingerprint_of, measured
 from modalign.evaluate.runs import Run, Shots, append_run, warn_of
 from modalign.evaluate.runs import Summary as Summary
-from modalign.evaluate.runs import summarise as summarise
+from modalign.evaluate.runs import summarize as summarize
 from modalign.evaluate.sealed import SealedLabels
 
 
@@ -143,16 +143,16 @@ def run_once(
         if clip_features is None or aligned is not None
         else replace(clip_features, labels=features.labels, class_names=features.class_names)
     )
-    rest = np.union1d(split.train, split.unlabelled)
+    rest = np.union1d(split.train, split.unlabeled)
     if shots:
         rows, train = split.train, space.select(split.train)
         validation = space.select(split.validation) if len(split.validation) else None
         if mirror is not None and getattr(method, "mirrors", False):
             train, rows = concatenate([train, mirror.select(split.train)]), np.concatenate([rows, rows])
-        if not method.needs_labels and len(split.unlabelled):
-            train = _below(train, _blind(space, split.unlabelled))
-            rows = np.concatenate([rows, split.unlabelled])
-            protocol += f"; with {len(split.unlabelled)} unlabeled images"
+        if not method.needs_labels and len(split.unlabeled):
+            train = _below(train, _blind(space, split.unlabeled))
+            rows = np.concatenate([rows, split.unlabeled])
+            protocol += f"; with {len(split.unlabeled)} unlabeled images"
     else:
         protocol += "" if len(rest) else "; transductive"
         rows = rest if len(rest) else split.test
@@ -195,7 +195,7 @@ def _below(upper: Features, lower: Features) -> Features:
 
 def _blind(features: Features, rows: np.ndarray) -> Features:
     """The given images without labels and without names: a path often holds the name of the class."""
-    return replace(features.select(rows), labels=np.full(len(rows), UNLABELLED, dtype=np.int64), ids=(), quarantined=())
+    return replace(features.select(rows), labels=np.full(len(rows), UNLABELED, dtype=np.int64), ids=(), quarantined=())
 
 
 def _cells(
@@ -209,7 +209,7 @@ def _cells(
     record: str | Path | None,
 ) -> list[tuple[str, Shots, int]]:
     """(method, shots, seed) to run, after checking all that can be checked beforehand."""
-    if not (features.labels != UNLABELLED).any():
+    if not (features.labels != UNLABELED).any():
         raise InputError("Expected labeled images to test on, got none; give labels, or one folder per class.")
     if text is not None and features.class_names and text.class_names != features.class_names:
         raise InputError("Expected images and class text with the same class names in the same order.")

@@ -233,7 +233,7 @@ def warn_of(runs: Iterable[Run], title: Callable[[str], str] = str) -> None:
         warnings.warn(message, RunWarning, stacklevel=stacklevel_outside())
 
 
-def summarise(runs: Iterable[Run]) -> list[Summary]:
+def summarize(runs: Iterable[Run]) -> list[Summary]:
     """Mean and 95 % interval over seeds, a row for each method and number of labels, in order of first appearance.
 
     Where a run was repeated the last one counts. Runs on other features are another experiment and are refused.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modalign.core.errors import InputError
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.evaluate.metrics import Accuracy, proportion
 
 
@@ -23,7 +23,7 @@ class SealedLabels:
 
     def __init__(self, labels: ArrayLike) -> None:
         hidden = np.array(labels)
-        if hidden.ndim != 1 or not len(hidden) or (hidden == UNLABELLED).any():
+        if hidden.ndim != 1 or not len(hidden) or (hidden == UNLABELED).any():
             raise InputError("Expected a label for every test image, at least one; leave unlabeled images out.")
         asked = 0
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modalign.core.features import UNLABELLED, ClassText
+from modalign.core.features import UNLABELED, ClassText
 from modalign.data.items import Items
 from modalign.data.splits.split import Split
 from modalign.evaluate.measuring import measured
@@ -57,7 +57,7 @@ def run_in_tower(
         Labeled images per class.
     """
     sealed = SealedLabels(items.labels[split.test])
-    pool = np.union1d(split.train, split.unlabelled)
+    pool = np.union1d(split.train, split.unlabeled)
     train = items.select(split.train) if shots else nameless(items.select(pool if len(pool) else split.test))
     images = nameless(items.select(split.test))
     contents = hashlib.sha256(f"{encoder.spec.fingerprint} {text.sentences} {items.ids}".encode())
@@ -80,4 +80,4 @@ def run_in_tower(
 def nameless(items: Items) -> Items:
     """The images without labels and without file names, which often say the class."""
     ids = tuple(f"{i:06d}" for i in range(len(items)))
-    return replace(items, ids=ids, labels=np.full(len(items), UNLABELLED), given=())
+    return replace(items, ids=ids, labels=np.full(len(items), UNLABELED), given=())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modalign.core.errors import InputError, UndecodableError
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.data.copies import content_hash
 from modalign.model.scoring import score, softmax
 from modalign.model.tested_items import labels_among
@@ -82,7 +82,7 @@ class Reference:
     def agreement(self, found: np.ndarray) -> Parity:
         """How other probabilities (n, C) differ."""
         best, before = found.argmax(axis=1), self.probabilities.argmax(axis=1)
-        known = self.labels != UNLABELLED
+        known = self.labels != UNLABELED
         accuracies: list[float | None] = [None, None]
         if known.any():
             accuracies = [float((answers == self.labels)[known].mean()) for answers in (best, before)]
@@ -125,8 +125,8 @@ def _held_out_labels(classifier: Classifier, items: Items, ids: tuple[str, ...])
     try:
         labels = labels_among(classifier.class_names, items)
     except InputError:  # photos of other classes can be compared all the same
-        return np.full(len(ids), UNLABELLED)
+        return np.full(len(ids), UNLABELED)
     place = {name: i for i, name in enumerate(items.ids)}
     rows = [place[name] for name in ids]
     seen = np.array([content_hash(items, i) in classifier.fitted_on for i in rows], dtype=bool)
-    return np.where(seen, UNLABELLED, labels[rows])
+    return np.where(seen, UNLABELED, labels[rows])

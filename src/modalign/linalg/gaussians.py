@@ -47,8 +47,8 @@ class Gaussian:
             raise InputError(f"Expected at least one row and one column, got shape {tuple(X.shape)}.")
         X = X.to(wide(X.device))
         mean = X.mean(dim=0)
-        centred = X - mean
-        return cls(mean, centred.mT @ centred / len(X))
+        centered = X - mean
+        return cls(mean, centered.mT @ centered / len(X))
 
     def axes(self) -> tuple[Tensor, Tensor]:
         """Return variances (r,) and directions (d, r) of the support, ascending, without rounding noise."""
@@ -89,7 +89,7 @@ class Plane:
 
     Attributes
     ----------
-    centre : Tensor of shape (d,)
+    center : Tensor of shape (d,)
         Mean of the rows, the origin of the plane.
     axes : Tensor of shape (d, 2)
         Orthonormal columns; the largest entry of each is positive.
@@ -97,13 +97,13 @@ class Plane:
         Share of the variance along each.
     """
 
-    centre: Tensor = field(repr=False)
+    center: Tensor = field(repr=False)
     axes: Tensor = field(repr=False)
     explained: tuple[float, float]
 
     def project(self, X: Tensor) -> Tensor:
         """(n, d) rows to (n, 2) coordinates in float64."""
-        return (real(X, "X", ndim=2).to(self.centre.dtype) - self.centre) @ self.axes
+        return (real(X, "X", ndim=2).to(self.center.dtype) - self.center) @ self.axes
 
 
 def kl(p: Gaussian, q: Gaussian) -> float:

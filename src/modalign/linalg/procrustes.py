@@ -70,14 +70,14 @@ def procrustes(
     X, Y = pair(X, Y)
     X, Y = X.detach(), Y.detach()
     dtype, exact, bias = X.dtype, wide(X.device), None
-    centred_x, centred_y = X, Y
+    centered_x, centered_y = X, Y
     if intercept:
         mean_x, mean_y = X.mean(dim=0, dtype=exact), Y.mean(dim=0, dtype=exact)
-        centred_x, centred_y = (X - mean_x).to(dtype), (Y - mean_y).to(dtype)
-    weight, rank, condition = _polar(centred_x, centred_y, complete, rotation, rank_tolerance)
+        centered_x, centered_y = (X - mean_x).to(dtype), (Y - mean_y).to(dtype)
+    weight, rank, condition = _polar(centered_x, centered_y, complete, rotation, rank_tolerance)
     if scale and rank:
-        image = centred_x.to(exact) @ weight
-        weight = weight * ((image * centred_y).sum() / image.square().sum())
+        image = centered_x.to(exact) @ weight
+        weight = weight * ((image * centered_y).sum() / image.square().sum())
     if intercept:
         bias = (mean_y - mean_x @ weight).to(dtype)
     weight = weight.to(dtype)

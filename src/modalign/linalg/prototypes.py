@@ -110,9 +110,9 @@ def soft_prototypes(P: Tensor, X: Tensor) -> Tensor:
     mass = P.sum(dim=0)
     if bool((mass < 0).any()):
         raise InputError("Expected non-negative weights in P, got a column with a negative sum.")
-    centres = (P.to(dtype).mT @ X.to(dtype)) / torch.where(mass > 0, mass, 1).to(dtype)[:, None]
-    require_finite(centres, "P and X")  # any NaN of the large arguments is in the small result
-    return centres
+    centers = (P.to(dtype).mT @ X.to(dtype)) / torch.where(mass > 0, mass, 1).to(dtype)[:, None]
+    require_finite(centers, "P and X")  # any NaN of the large arguments is in the small result
+    return centers
 
 
 def _require_all(present: Tensor, what: str) -> None:

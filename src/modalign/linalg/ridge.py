@@ -59,9 +59,9 @@ class RidgeFactorization:
         self._mean = self._X.sum(dim=0, dtype=self._exact) / n if intercept else None
         self.primal = n > d  # in a square problem leave-one-out loses digits in the primal form
         if self.primal:
-            gram = sum(part.mT @ part for _, part in self._centred())
+            gram = sum(part.mT @ part for _, part in self._centered())
         else:
-            rows = torch.cat([part for _, part in self._centred()])
+            rows = torch.cat([part for _, part in self._centered()])
             gram = rows @ rows.mT
             if intercept:
                 # Rows sum to zero, so the constant vector has eigenvalue 0; lifted above all others it comes last and
@@ -91,8 +91,8 @@ class RidgeFactorization:
         outside = torch.zeros_like(size)
         if self.primal:  # targets leave the span of the columns of X; in the dual form they cannot
             along = torch.where(self._determined, along / self.eigenvalues, 0)
-            centred = size if mean is None else size - len(Y) * mean.square().sum()
-            outside = (centred - along.sum()).clamp_min(0)
+            centered = size if mean is None else size - len(Y) * mean.square().sum()
+            outside = (centered - along.sum()).clamp_min(0)
         maps = []
         for lam in _penalties(lams, strict=False):
             inverse = torch.where(self._determined, 1 / (self.eigenvalues + lam), 0)
@@ -129,7 +129,7 @@ class RidgeFactorization:
                 diagonal = self._vectors.square() @ inverse
                 yield which, slice(None), coefficients / diagonal[:, None]
             return
-        for rows, part in self._centred():
+        for rows, part in self._centered():
             along = part @ self._vectors
             wanted = Y[rows] if mean is None else Y[rows] - mean
             for which, inverse in enumerate(inverses):
@@ -137,7 +137,7 @@ class RidgeFactorization:
                 errors = wanted - along @ (projected * inverse[:, None])
                 yield which, rows, errors / (1 - leverage)[:, None]
 
-    def _centred(self) -> Iterator[tuple[slice, Tensor]]:
+    def _centered(self) -> Iterator[tuple[slice, Tensor]]:
         """Blocks of rows of X in float64, less the mean where there is an intercept."""
         step = max(1, _CHUNK // self._X.shape[1])
         for first in range(0, len(self._X), step):
@@ -151,10 +151,10 @@ class RidgeFactorization:
         if len(Y) != len(self._X):
             raise InputError(f"Expected one row of Y a row of X ({len(self._X)}), got {len(Y)}.")
         mean = Y.mean(dim=0) if self.intercept else None
-        centred = Y if mean is None else Y - mean
+        centered = Y if mean is None else Y - mean
         if self.primal:
-            return Y, mean, self._vectors.mT @ sum(part.mT @ centred[rows] for rows, part in self._centred())
-        return Y, mean, self._vectors.mT @ centred
+            return Y, mean, self._vectors.mT @ sum(part.mT @ centered[rows] for rows, part in self._centered())
+        return Y, mean, self._vectors.mT @ centered
 
     def _dtype(self, Y: Tensor) -> torch.dtype:
         return torch.promote_types(self._X.dtype, real(Y, "Y", finite=False).dtype)
@@ -164,7 +164,7 @@ class RidgeFactorization:
         combined = self._vectors @ coefficients
         if self.primal:
             return combined
-        return sum(part.mT @ combined[rows] for rows, part in self._centred())
+        return sum(part.mT @ combined[rows] for rows, part in self._centered())
 
     def _condition(self, lam: float) -> float:
         if self.rank == 0 and lam == 0:

@@ -219,7 +219,7 @@ def _solve(similarity: Tensor, task: _Task, keep: bool) -> tuple[Tensor, Tensor,
     if 2 / epsilon > _SPREAD:  # only then can the spread be too large
         low, high = similarity.aminmax()
         if not bool((high - low) / epsilon <= _SPREAD):
-            return _solve_stabilised(similarity, task, keep)
+            return _solve_stabilized(similarity, task, keep)
     top = 1.0 if 2 / epsilon <= _SPREAD else float(high)
     plan = similarity.new_empty(q, p, L, J)
     torch.sub(similarity, top, out=plan).mul_(1 / epsilon).exp_()
@@ -284,7 +284,7 @@ def _divide(mass: float, sums: Tensor, out: Tensor) -> None:
     torch.reciprocal(sums, out=out).mul_(mass)
 
 
-def _solve_stabilised(similarity: Tensor, task: _Task, keep: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _solve_stabilized(similarity: Tensor, task: _Task, keep: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The same where the kernel would leave its type."""
     solved = sinkhorn(
         (1 - similarity).mT,

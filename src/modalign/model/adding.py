@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from modalign.core.errors import InputError, argument
-from modalign.core.features import UNLABELLED, ClassText
+from modalign.core.features import UNLABELED, ClassText
 from modalign.core.spelling import spelled_alike
 from modalign.data.copies import content_hash
 from modalign.data.items import Items, load_items
@@ -62,7 +62,7 @@ def _extended(model: Classifier, text: ClassText, items: Items | None) -> AddedC
     added = AddedClasses.of(model.method, model.temperature, prototypes, text.class_names)
     if items is None:
         return added
-    known = items.labels[items.labels != UNLABELLED]
+    known = items.labels[items.labels != UNLABELED]
     if len(set(known.tolist())) > 1:
         raise InputError(f"Expected images of '{text.class_names[-1]}' alone, got images of several classes.")
     return added.corrected(torch.tensor(model.encoder.embed_images(items).vectors))

@@ -214,7 +214,7 @@ class Classifier:
             items, labels = items_to_test_on(self.class_names, images, split, classes)
         except InputError:
             return False
-        for i in np.flatnonzero(labels != UNLABELLED).tolist():
+        for i in np.flatnonzero(labels != UNLABELED).tolist():
             if content_hash(items, i) not in self.fitted_on:
                 with suppress(UndecodableError):
                     items.open(i)

@@ -33,7 +33,7 @@ def accuracy_over_labels(
     Parameters
     ----------
     rows : sequence of Summary
-        What :func:`~modalign.evaluate.runs.summarise` returns.
+        What :func:`~modalign.evaluate.runs.summarize` returns.
     chance : float, default=None
         Accuracy of guessing.
     width, height : int

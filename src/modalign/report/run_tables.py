@@ -95,7 +95,7 @@ def accuracy_table(rows: Sequence[Summary], *, chance: float, note: str = "") ->
     Parameters
     ----------
     rows : sequence of Summary
-        What :func:`~modalign.evaluate.runs.summarise` returns.
+        What :func:`~modalign.evaluate.runs.summarize` returns.
     chance : float
         Accuracy of guessing, in the last row.
     note : str, default=""

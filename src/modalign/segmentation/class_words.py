@@ -12,7 +12,7 @@ from torch import Tensor
 
 from modalign.core.errors import InputError, UnknownNameError, argument
 from modalign.core.files import read_text
-from modalign.core.spelling import did_you_mean, normalise
+from modalign.core.spelling import did_you_mean, normalize
 from modalign.data.names import siblings
 from modalign.data.text.templates import TEMPLATES
 from modalign.encoders.base import Encoder
@@ -176,14 +176,14 @@ def _checked(rows: list[list[str]], background: bool) -> tuple[tuple[tuple[str, 
             f"semicolons, or name what else the photos show with {argument('background')}."
         )
     found: list[tuple[str, ...]] = []
-    seen: dict[str, int] = {normalise(BACKGROUND): 0} if background else {}
+    seen: dict[str, int] = {normalize(BACKGROUND): 0} if background else {}
     notes = []
     for k, row in enumerate(rows):
         if not row or not all(isinstance(name, str) and name.strip() for name in row):
             raise InputError(f"Expected one or more non-empty names for class {k}, got {row!r:.80}.")
         own: dict[str, str] = {}
         for name in (name.strip() for name in row):
-            key = normalise(name)
+            key = normalize(name)
             if key in own:
                 notes.append(f"the name '{name}' occurs twice in one class and counts once")
                 continue

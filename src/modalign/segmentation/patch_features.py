@@ -105,7 +105,7 @@ class PatchFeatures:
             pictures = (Image.fromarray(window) for window in windows.permute(0, 2, 3, 1).cpu().numpy())
             prepared = [self.encoder.preprocessing.prepare(picture) for picture in pictures]
             return self._sound(self.encoder.encode(prepared)[0][:, None, None])
-        pixels = self.encoder.preprocessing.normalise(windows.to(self.encoder.device))
+        pixels = self.encoder.preprocessing.normalize(windows.to(self.encoder.device))
         if self.features == "scclip":
             found = calibrated(self._tower, pixels, self.calibration)
         elif self.guide is not None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from modalign.core.errors import InputError, require
 from modalign.core.features import Quarantined
-from modalign.core.labels import UNLABELLED
+from modalign.core.labels import UNLABELED
 from modalign.data.blobs import Blob, BytesBlob, FileBlob, why_no_image
 from modalign.data.items import Items
 from modalign.data.names import natural_key, some
@@ -63,7 +63,7 @@ def read_row_group(place: str, group: int, name: str) -> Items:
         keys.append(_key(value, names))
     classes = names or tuple(sorted({key for key in keys if key is not None}, key=natural_key))
     index = {key: k for k, key in enumerate(classes)}
-    numbers = np.array([UNLABELLED if key is None else index.get(key, UNLABELLED) for key in keys], dtype=np.int64)
+    numbers = np.array([UNLABELED if key is None else index.get(key, UNLABELED) for key in keys], dtype=np.int64)
     return Items(tuple(ids), tuple(blobs), numbers, tuple(classes), tuple(refused))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from modalign.core.errors import InputError, UndecodableError
 from modalign.core.features import Quarantined
-from modalign.core.labels import UNLABELLED
+from modalign.core.labels import UNLABELED
 from modalign.core.part_files import ANSWERS_KIND, FEATURES_KIND
 from modalign.core.progress import progress
 from modalign.data.blobs import Blob, Identity
@@ -198,4 +198,4 @@ def _or_reasons(items: Items, compute: Callable[[], Any]) -> Any:
 
 
 def _names(labels: np.ndarray, class_names: tuple[str, ...]) -> list[str | None]:
-    return [None if k == UNLABELLED else class_names[k] for k in labels.tolist()]
+    return [None if k == UNLABELED else class_names[k] for k in labels.tolist()]

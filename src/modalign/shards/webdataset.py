@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from modalign.core.labels import UNLABELLED
+from modalign.core.labels import UNLABELED
 from modalign.data.items import Items
 from modalign.data.names import natural_key
 
@@ -22,7 +22,7 @@ def with_sample_labels(items: Items, path: Path) -> Items:
 
     Captions (``.txt``) are no classes. An archive that has labels by its folders keeps these.
     """
-    if (items.labels != UNLABELLED).any() or not tarfile.is_tarfile(path):
+    if (items.labels != UNLABELED).any() or not tarfile.is_tarfile(path):
         return items
     found: dict[str, str] = {}
     try:
@@ -39,7 +39,7 @@ def with_sample_labels(items: Items, path: Path) -> Items:
     labels = [found.get(sample_of(name)) for name in items.ids]
     names = tuple(sorted({label for label in labels if label is not None}, key=natural_key))
     index = {name: k for k, name in enumerate(names)}
-    numbers = [UNLABELLED if label is None else index[label] for label in labels]
+    numbers = [UNLABELED if label is None else index[label] for label in labels]
     return replace(items, labels=np.array(numbers, dtype=np.int64), class_names=names)
 
 

@@ -28,15 +28,15 @@ def few_shot_problem(
 ) -> FewShot:
     """Unit image vectors around class directions; texts are those directions, noisy and pushed aside by one offset."""
     rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(classes, d))
+    centers = rng.normal(size=(classes, d))
 
     def images(count: int) -> tuple[np.ndarray, np.ndarray]:
         y = np.arange(count * classes) % classes
-        X = centres[y] + noise * rng.normal(size=(len(y), d))
+        X = centers[y] + noise * rng.normal(size=(len(y), d))
         return (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32), y
 
     train, validation, test = images(shots), images(10), images(40)
-    text = centres + text_noise * rng.normal(size=centres.shape) + 2 * rng.normal(size=d)
+    text = centers + text_noise * rng.normal(size=centers.shape) + 2 * rng.normal(size=d)
     text /= np.linalg.norm(text, axis=1, keepdims=True)
     return FewShot(*train, *validation, *test, text.astype(np.float32))
 

@@ -154,9 +154,9 @@ class ImageBatches:
         for indices in torch.arange(len(self)).split(batch_size):
             yield self.batch(indices, epoch)
 
-    def centred(self, batch_size: int) -> Iterator[Tensor]:
+    def centered(self, batch_size: int) -> Iterator[Tensor]:
         """Iterate over all images once, in order, with the preprocessing of the encoder: (b, 3, H, W)."""
-        return (batch.pixels for batch in centre_batches(self.items, self._encoder, batch_size))
+        return (batch.pixels for batch in center_batches(self.items, self._encoder, batch_size))
 
     def pictures(self, indices: Sequence[int]) -> list[Tensor]:
         """Return decoded images, uint8 (3, H, W) at their original sizes, for custom crops."""
@@ -232,7 +232,7 @@ class ImageBatches:
         views = torch.stack(pictures)
         if name in ("randaugment", "strong"):
             views = rand_augment_each(views, draws)
-        return normalised(self._encoder, views)
+        return normalized(self._encoder, views)
 
     def _rectangle(self, pixels: Tensor, draws: Generator) -> Tensor:
         height, width = pixels.shape[-2:]
@@ -240,7 +240,7 @@ class ImageBatches:
         return cut(pixels, box, self.size)[0]
 
 
-def centre_batches(
+def center_batches(
     items: Items, encoder: Encoder, batch_size: int, *, reasons: dict[int, str] | None = None
 ) -> Iterator[Batch]:
     """Iterate over preprocessed images in order, decoded in threads, without caching."""
@@ -276,9 +276,9 @@ def centre_batches(
         yield ready(rows)
 
 
-def normalised(encoder: Encoder, pixels: Tensor) -> Tensor:
+def normalized(encoder: Encoder, pixels: Tensor) -> Tensor:
     """uint8 (…, 3, H, W) → what the encoder's vision tower takes, in its type on its device."""
-    return encoder.preprocessing.normalise(pixels.to(encoder.device)).to(encoder.dtype)
+    return encoder.preprocessing.normalize(pixels.to(encoder.device)).to(encoder.dtype)
 
 
 def _prepared(encoder: Encoder, image: Image.Image) -> Tensor:

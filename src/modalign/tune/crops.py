@@ -12,7 +12,7 @@ from torch import Tensor
 from modalign.core.randomness import generator
 from modalign.data.items import Items
 from modalign.data.views import cut, empty_views, random_squares
-from modalign.tune.batches import MEMORY, Batch, ImageBatches, normalised
+from modalign.tune.batches import MEMORY, Batch, ImageBatches, normalized
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
@@ -36,7 +36,7 @@ class CropBatch(Batch):
     def chunks(self, size: int) -> Iterator[Tensor]:
         """Iterate over all crops in chunks (at most ``size``, 3, H, W), preprocessed for the tower."""
         for few in self.crops.flatten(0, 1).split(size):
-            yield normalised(self.encoder, few)
+            yield normalized(self.encoder, few)
 
 
 class CropBatches(ImageBatches):

@@ -120,17 +120,17 @@ def train(
             raise InputError(f"Expected {name} to be an integer of at least 1 or None, got {value!r}.")
     per_epoch = recipe.steps_per_epoch(len(data))
     store = None if checkpoint is None else TrainingState(checkpoint, _identity(recipe, data, run))
-    optimiser = _optimiser(module, recipe)
+    optimizer = _optimizer(module, recipe)
     with processes(device) as group:
         if group.count > min(recipe.batch_size, len(data)):
             raise InputError(
                 f"Expected at least one image a process in a batch, got {min(recipe.batch_size, len(data))} for "
                 f"{group.count} processes; start fewer or raise batch_size."
             )
-        loaded = None if store is None else store.load(module, optimiser)
+        loaded = None if store is None else store.load(module, optimizer)
         start, tally = (0, Tally()) if loaded is None else _resumed(*loaded, per_epoch, recipe.epochs)
         group.agree(list(trained_tensors(module).values()), start)
-        stepper = _Stepper(parameters, optimiser, loss_of_batch, recipe, group, tally)
+        stepper = _Stepper(parameters, optimizer, loss_of_batch, recipe, group, tally)
         plan = _Plan(len(data), recipe, per_epoch, group)
         rate_at, total = learning_rate(recipe, per_epoch), recipe.epochs * per_epoch
         fetched = _ahead(lambda job: data.batch(*job), plan.parts(range(start, total)))
@@ -143,7 +143,7 @@ def train(
                 if ended:
                     _close(tally, epoch, rate_at(step), on_epoch)
                 if store is not None and group.is_first and (ended or (every and (step + 1) % every == 0)):
-                    store.save(module, optimiser, step + 1, tally.state())
+                    store.save(module, optimizer, step + 1, tally.state())
     return History(tuple(tally.epochs), total, sum(p.numel() for p in parameters), start)
 
 
@@ -192,20 +192,20 @@ class _Stepper:
     def __init__(
         self,
         parameters: list[nn.Parameter],
-        optimiser: Optimizer,
+        optimizer: Optimizer,
         loss_of_batch: Callable[[Any], Loss],
         recipe: Recipe,
         group: Processes,
         tally: Tally,
     ) -> None:
-        self._parameters, self._optimiser, self._loss_of_batch = parameters, optimiser, loss_of_batch
+        self._parameters, self._optimizer, self._loss_of_batch = parameters, optimizer, loss_of_batch
         self._recipe, self._group, self._tally = recipe, group, tally
 
     def step(self, number: int, plan: _Plan, fetched: Iterator[Any], rate: float) -> None:
         began = time.perf_counter()
         torch.manual_seed(seed_of("step", self._recipe.seed, number, self._group.rank))
         images, parts = len(plan.images(number)), plan.parts_of(number)
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad(set_to_none=True)
         sums = dict.fromkeys(self._tally.sums, 0.0)  # a process without an image here knows the names from before
         for part in parts:
             for name, value in self._differentiate(next(fetched), len(part) / images).items():
@@ -220,9 +220,9 @@ class _Stepper:
             )
         if self._recipe.clip is not None:
             nn.utils.clip_grad_norm_(self._parameters, self._recipe.clip)
-        for group in self._optimiser.param_groups:
+        for group in self._optimizer.param_groups:
             group["lr"] = rate
-        self._optimiser.step()
+        self._optimizer.step()
         self._tally.add(values, images, time.perf_counter() - began)
 
     def _differentiate(self, batch: Any, weight: float) -> dict[str, float]:
@@ -266,7 +266,7 @@ def _trainable(module: nn.Module) -> list[nn.Parameter]:
     return parameters
 
 
-def _optimiser(module: nn.Module, recipe: Recipe) -> Optimizer:
+def _optimizer(module: nn.Module, recipe: Recipe) -> Optimizer:
     decayed: list[nn.Parameter] = []
     undecayed: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
@@ -274,7 +274,7 @@ def _optimiser(module: nn.Module, recipe: Recipe) -> Optimizer:
             (undecayed if name.endswith(recipe.undecayed) else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": undecayed, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
-    if recipe.optimiser == "sgd":
+    if recipe.optimizer == "sgd":
         return SGD(groups, lr=recipe.learning_rate, momentum=0.9)
     return AdamW(groups, lr=recipe.learning_rate)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from modalign.core.errors import InputError, hyperparameter, require_known
 from modalign.linalg.optimizers import half_cosine
 
-Optimiser = Literal["sgd", "adamw"]
+Optimizer = Literal["sgd", "adamw"]
 Rates = Literal["cosine by epoch", "cosine by step", "constant"]
 Precision = Literal["float32", "bfloat16"]
 
@@ -27,7 +27,7 @@ class Recipe:
         Images per optimizer step, over all processes and parts.
     learning_rate : float
         Peak learning rate.
-    optimiser : {"sgd", "adamw"}, default="sgd"
+    optimizer : {"sgd", "adamw"}, default="sgd"
         SGD with momentum 0.9 and decay in the gradient, or AdamW with decoupled decay and its usual moments.
     weight_decay : float, default=0.0005
         On every trainable parameter but those in ``undecayed``.
@@ -60,7 +60,7 @@ class Recipe:
     epochs: int
     batch_size: int
     learning_rate: float
-    optimiser: Optimiser = "sgd"
+    optimizer: Optimizer = "sgd"
     weight_decay: float = 5e-4
     undecayed: tuple[str, ...] = ()
     schedule: Rates = "cosine by epoch"
@@ -87,7 +87,7 @@ class Recipe:
             _require(_number(value) and value >= 0, f"{name} to be a finite number of at least 0", value)
         _require(self.clip is None or (_number(self.clip) and self.clip > 0), "clip to be above 0 or None", self.clip)
         choices = (
-            ("optimiser", ("sgd", "adamw")),
+            ("optimizer", ("sgd", "adamw")),
             ("schedule", ("cosine by epoch", "cosine by step", "constant")),
             ("precision", ("float32", "bfloat16")),
         )

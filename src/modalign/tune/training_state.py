@@ -67,17 +67,17 @@ class TrainingState:
         self.folder = Path(folder)
         self.run = json.loads(json.dumps(run, allow_nan=False))
 
-    def save(self, module: nn.Module, optimiser: Optimizer, step: int, progress: Mapping[str, Any]) -> None:
+    def save(self, module: nn.Module, optimizer: Optimizer, step: int, progress: Mapping[str, Any]) -> None:
         """Replace the checkpoint atomically by the state after ``step`` steps.
 
         Cost: three times the trainable parameters for AdamW, twice for SGD, written and flushed to the disk.
         """
         tensors = {f"module.{name}": t.detach().clone() for name, t in trained_tensors(module).items()}
-        tensors |= {f"optimiser.{name}": t.detach().clone() for name, t in _moments(module, optimiser).items()}
+        tensors |= {f"optimiser.{name}": t.detach().clone() for name, t in _moments(module, optimizer).items()}
         data = save_tensors({name: t.cpu().contiguous() for name, t in tensors.items()})
         FORMAT.write(self.folder, {"run": self.run, "step": step, "progress": dict(progress)}, data)
 
-    def load(self, module: nn.Module, optimiser: Optimizer) -> tuple[int, dict[str, Any]] | None:
+    def load(self, module: nn.Module, optimizer: Optimizer) -> tuple[int, dict[str, Any]] | None:
         """Load the saved state into module and optimizer; return (steps done, progress), or None without a state.
 
         Raises
@@ -105,7 +105,7 @@ class TrainingState:
             moment, _, name = key.removeprefix("optimiser.").partition(".")
             # torch keeps the counter of steps on the CPU wherever the parameters are
             device = "cpu" if moment == "step" else parameters[name].device
-            optimiser.state[parameters[name]][moment] = tensor.to(device)
+            optimizer.state[parameters[name]][moment] = tensor.to(device)
         return card["step"], card["progress"]
 
     def _read_card(self) -> dict[str, Any] | None:
@@ -144,13 +144,13 @@ def _is_moment(key: str, tensor: Tensor, parameters: Mapping[str, Tensor]) -> bo
     return known and tensor.shape == (torch.Size() if moment == "step" else parameters[name].shape)
 
 
-def _moments(module: nn.Module, optimiser: Optimizer) -> dict[str, Tensor]:
+def _moments(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
     """The optimizer's tensors, by ``moment.parameter``."""
     parameters = ((name, p) for name, p in module.named_parameters() if p.requires_grad)
     return {
         f"{moment}.{name}": value
         for name, p in parameters
-        for moment, value in optimiser.state.get(p, {}).items()
+        for moment, value in optimizer.state.get(p, {}).items()
         if isinstance(value, Tensor)
     }
 

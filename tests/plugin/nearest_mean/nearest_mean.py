@@ -33,7 +33,7 @@ class NearestMean(VectorMethod):
     alpha: Fraction = 0.5
 
     def _fit(self, problem: Problem) -> None:
-        X, y = problem.labelled()
+        X, y = problem.labeled()
         text = problem.prototypes()  # (C, d); the class means where there is no text
         means = unit(text.new_zeros(text.shape).index_add_(0, y, unit(X)))  # zero for a class without an image
         self.means_ = self.alpha * text + (1 - self.alpha) * means

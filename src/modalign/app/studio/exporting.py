@@ -20,7 +20,7 @@ from modalign.app.studio.label_state import NONE
 from modalign.app.studio.labeling import NO_CLASS
 from modalign.app.studio.session import Session
 from modalign.core.errors import InputError, UndecodableError
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.core.files import make_folder, require_own_folder, write
 from modalign.data.blobs import FileBlob
 from modalign.model.adaptation import adapt
@@ -65,7 +65,7 @@ def export_folders(session: Session) -> Path:
     write(make_folder(target) / _CARD, "")
     folders = {number: _folder_name(name, number) for number, name in names.items()} | {NO_CLASS: "none of these"}
     taken: set[Path] = set()
-    for row in np.flatnonzero(labels != UNLABELLED).tolist():
+    for row in np.flatnonzero(labels != UNLABELED).tolist():
         place = make_folder(target / folders[int(labels[row])])
         file = place / _file_name(session.labeling.ids[row])
         while file in taken:
@@ -109,7 +109,7 @@ def save_session_model(session: Session) -> Path:
 def _labels_csv(session: Session) -> bytes:
     labeling = session.labeling
     rows = [["path", "label", "split", "none_of_these", "content"]]
-    for row in np.flatnonzero(labeling.labels != UNLABELLED).tolist():
+    for row in np.flatnonzero(labeling.labels != UNLABELED).tolist():
         number = int(labeling.labels[row])
         name = "" if number == NO_CLASS else labeling.state.names[number]
         part = "test" if labeling.examined[row] else "train"
@@ -135,7 +135,7 @@ def _tasks(session: Session) -> list[dict[str, Any]]:
     for row in range(len(labeling)):
         number = int(labeling.labels[row])
         task: dict[str, Any] = {"data": {"image": f"/data/local-files/?d={_path(session, row).lstrip('/')}"}}
-        if number != UNLABELLED:
+        if number != UNLABELED:
             name = NONE if number == NO_CLASS else labeling.state.names[number]
             task["annotations"] = [{"result": [_choice(name)]}]
             task["meta"] = {"exam": bool(labeling.examined[row])}
@@ -155,7 +155,7 @@ def _choice(name: str) -> dict[str, Any]:
 def _coco(session: Session) -> dict[str, Any]:
     labeling = session.labeling
     images, annotations = [], []
-    for row in np.flatnonzero(labeling.labels != UNLABELLED).tolist():
+    for row in np.flatnonzero(labeling.labels != UNLABELED).tolist():
         width, height = _size(session, row)
         image = {"id": row, "file_name": _path(session, row), "width": width, "height": height}
         images.append(image | {"exam": bool(labeling.examined[row])})

@@ -11,8 +11,8 @@ from modalign.app.studio.exam import MOST, exam_key
 from modalign.app.studio.label_log import LabelLog
 from modalign.app.studio.label_state import NONE, ClassOf, LabelState, last_undoable
 from modalign.core.errors import InputError
-from modalign.core.features import UNLABELLED
-from modalign.core.spelling import normalise
+from modalign.core.features import UNLABELED
+from modalign.core.spelling import normalize
 
 NO_CLASS = -2
 """In arrays of labels, the label :data:`~modalign.app.studio.label_state.NONE`."""
@@ -176,7 +176,7 @@ class Labeling:
             self._rebuild()
 
     def _rebuild(self) -> None:
-        self.labels = np.full(len(self), UNLABELLED, dtype=np.int64)
+        self.labels = np.full(len(self), UNLABELED, dtype=np.int64)
         self.examined = np.zeros(len(self), dtype=bool)
         for content in self.state.labels:
             self._show(content, stamped=False)
@@ -184,7 +184,7 @@ class Labeling:
     def _show(self, content: str, *, stamped: bool = True) -> None:
         """Write the label of all images with these bytes into the arrays."""
         label, rows = self.state.labels.get(content), self._rows.get(content, [])
-        code = UNLABELLED if label is None else label.of
+        code = UNLABELED if label is None else label.of
         self.labels[rows] = code if isinstance(code, int) else NO_CLASS
         self.examined[rows] = label is not None and label.exam
         if stamped:
@@ -213,6 +213,6 @@ class Labeling:
         if not name or len(name) > MOST_NAME:
             raise InputError(f"Expected a class name of 1 to {MOST_NAME} characters, got {len(name)}.")
         for number, other in self.state.names.items():
-            if number != own and normalise(other) == normalise(name):
+            if number != own and normalize(other) == normalize(name):
                 raise InputError(f"Expected a new class name, got '{name}', which is the class '{other}'.")
         return name

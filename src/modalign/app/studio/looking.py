@@ -14,7 +14,7 @@ from modalign.app.studio.labeling import NO_CLASS
 from modalign.app.studio.session import Session
 from modalign.core.display import visible
 from modalign.core.errors import InputError, require_choice
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.evaluate.metrics import Accuracy
 from modalign.evaluate.paired import Comparison
 
@@ -55,7 +55,7 @@ def find_rows(session: Session, query: RowQuery) -> np.ndarray:
     require_choice("order", query.order, ORDERS)
     with session.lock:
         labels, examined = session.labeling.labels, session.labeling.examined
-        hidden = session.labeling.reserved & (labels == UNLABELLED)
+        hidden = session.labeling.reserved & (labels == UNLABELED)
         keep = ~hidden & _shown(session, query.show)
         if query.predicted is not None:
             keep &= session.predicted == query.predicted
@@ -76,9 +76,9 @@ def find_rows(session: Session, query: RowQuery) -> np.ndarray:
 def _shown(session: Session, show: str) -> np.ndarray:
     labels, examined = session.labeling.labels, session.labeling.examined
     if show == "unlabeled":
-        return labels == UNLABELLED
+        return labels == UNLABELED
     if show == "labeled":
-        return labels != UNLABELLED
+        return labels != UNLABELED
     if show == "exam":
         return examined
     if show == "none":
@@ -108,7 +108,7 @@ def row_entries(session: Session, rows: list[int], *, blind: bool = False) -> li
     labeling, found = session.labeling, []
     for row in rows:
         label, exam = int(labeling.labels[row]), bool(labeling.reserved[row] or labeling.examined[row])
-        hidden = exam and (blind or label == UNLABELLED)
+        hidden = exam and (blind or label == UNLABELED)
         order = [] if hidden or not session.answers.method else _likeliest(session.answers.probabilities[row])
         found.append(
             {
@@ -116,7 +116,7 @@ def row_entries(session: Session, rows: list[int], *, blind: bool = False) -> li
                 "id": visible(labeling.ids[row]),
                 "content": labeling.contents[row],
                 "best": [[session.answers.class_ids[k], round(float(p), 4)] for k, p in order],
-                "label": None if label == UNLABELLED else NONE if label == NO_CLASS else label,
+                "label": None if label == UNLABELED else NONE if label == NO_CLASS else label,
                 "exam": exam,
                 "gone": session.gallery.missing.get(row),
             }

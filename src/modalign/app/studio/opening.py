@@ -15,7 +15,7 @@ from modalign.app.studio.label_log import LabelLog
 from modalign.app.studio.labeling import Labeling
 from modalign.app.studio.session import Session, SessionSettings
 from modalign.core.errors import EncoderMismatchError, InputError, argument
-from modalign.core.features import UNLABELLED, Features
+from modalign.core.features import UNLABELED, Features
 from modalign.core.files import check_writable, read_json, write
 from modalign.core.spelling import match_names
 from modalign.data.items import load_items
@@ -161,6 +161,6 @@ def _import_labels(labeling: Labeling, labels: np.ndarray, names: tuple[str, ...
     """Take over the labels of the source for images that have none."""
     number_of = {name: number for number, name in labeling.state.names.items()}
     for k, name in enumerate(names):
-        rows = np.flatnonzero((labels == k) & (labeling.labels == UNLABELLED))
+        rows = np.flatnonzero((labels == k) & (labeling.labels == UNLABELED))
         if len(rows) and name in number_of:
             labeling.label(rows.tolist(), number_of[name], by="import")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from modalign.core.features import UNLABELLED, ClassText, Features
+from modalign.core.features import UNLABELED, ClassText, Features
 from modalign.methods import method_class
 from modalign.methods.auto.auto import Auto
 from modalign.methods.contract.selection import FOLDS
@@ -81,7 +81,7 @@ def refit(
         Wall time for choosing.
     """
     began = time.perf_counter()
-    known = np.flatnonzero(labels != UNLABELLED)
+    known = np.flatnonzero(labels != UNLABELED)
     columns = np.arange(len(class_ids)) if text is not None else np.unique(labels[known])
     if len(columns) < 2:
         P = np.full((len(labels), max(1, len(class_ids))), 1 / max(1, len(class_ids)), dtype=np.float32)
@@ -94,7 +94,7 @@ def refit(
     if len(known):
         method.fit(taught, text=text)
     else:
-        method.fit(Features(features.vectors[:1], labels=np.array([UNLABELLED]), spec=features.spec), text=text)
+        method.fit(Features(features.vectors[:1], labels=np.array([UNLABELED]), spec=features.spec), text=text)
     P = np.zeros((len(labels), len(class_ids)), dtype=np.float32)
     for start in range(0, len(labels), _BLOCK):
         rows = slice(start, start + _BLOCK)
@@ -128,11 +128,11 @@ def blend_with_model(
     text : ClassText or None
         Of the classes.
     """
-    known = np.flatnonzero(labels != UNLABELLED)
+    known = np.flatnonzero(labels != UNLABELED)
     folds = np.arange(len(known)) % min(FOLDS, len(known))
     taught, held = features.select(known), np.zeros((len(known), len(answers.class_ids)), dtype=np.float32)
     for fold in range(folds.max() + 1 if len(known) > 1 else 0):
-        others = np.where(folds == fold, UNLABELLED, labels[known])
+        others = np.where(folds == fold, UNLABELED, labels[known])
         held[folds == fold] = refit(taught, others, answers.class_ids, text).probabilities[folds == fold]
     truth = labels[known]
     weights = (1.0,) if len(known) < 2 else (0.0, 0.25, 0.5, 0.75, 1.0)

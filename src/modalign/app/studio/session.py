@@ -18,7 +18,7 @@ from modalign.app.studio.gallery import Gallery, project
 from modalign.app.studio.labeling import Labeling
 from modalign.app.studio.refitting import Answers, blend_with_model, refit
 from modalign.core.errors import InputError
-from modalign.core.features import UNLABELLED, ClassText, Features
+from modalign.core.features import UNLABELED, ClassText, Features
 from modalign.data.text.descriptions import class_sentences
 from modalign.encoders.base import Encoder
 
@@ -130,7 +130,7 @@ class Session:
             columns = self._columns(ids)
         if self.first.class_ids != ids:
             self.first = self._before_labels()
-        if not (columns != UNLABELLED).any():
+        if not (columns != UNLABELED).any():
             answers = self.first
         else:
             text = self._text(names)
@@ -147,12 +147,12 @@ class Session:
         """The images to label next; every fifth label that is asked for is one of the exam."""
         with self.lock:
             labeling, gone = self.labeling, list(self.gallery.missing)
-            free = labeling.labels == UNLABELLED
+            free = labeling.labels == UNLABELED
             free[gone] = False
             exam = labeling.exam_order[free[labeling.exam_order]].tolist()
             if by == "exam":
                 return exam[:count]
-            asked = int((labeling.labels != UNLABELLED).sum())
+            asked = int((labeling.labels != UNLABELED).sum())
             drawn = acquire(
                 by,
                 count,
@@ -232,7 +232,7 @@ class Session:
 
     def _columns(self, ids: tuple[int, ...]) -> np.ndarray:
         """(n,) column of the class of every image that may be learned from, else −1."""
-        columns = np.full(len(self.labeling), UNLABELLED, dtype=np.int64)
+        columns = np.full(len(self.labeling), UNLABELED, dtype=np.int64)
         known = self.labeling.taught
         place = {number: k for k, number in enumerate(ids)}
         columns[known] = [place[number] for number in self.labeling.labels[known].tolist()]
@@ -241,7 +241,7 @@ class Session:
     def _before_labels(self) -> Answers:
         """Zero-shot answers, or those of the model that was given."""
         ids, names = self.labeling.class_ids, self._names()
-        unlabeled = np.full(len(self.labeling), UNLABELLED, dtype=np.int64)
+        unlabeled = np.full(len(self.labeling), UNLABELED, dtype=np.int64)
         if self.base is not None:
             return Answers("the given model", ids, self.base(names), 0)
         return refit(self.features, unlabeled, ids, self._text(names))
@@ -249,9 +249,9 @@ class Session:
     def _take(self, answers: Answers) -> None:
         """Show other answers."""
         self.answers = answers
-        ids = np.array([*answers.class_ids, UNLABELLED])
+        ids = np.array([*answers.class_ids, UNLABELED])
         best = answers.probabilities.argmax(axis=1)
-        self.predicted = ids[best] if answers.method else np.full(len(best), UNLABELLED)
+        self.predicted = ids[best] if answers.method else np.full(len(best), UNLABELED)
         self.top = answers.probabilities[np.arange(len(best)), best]
         self.margin = margins(answers.probabilities)
         self._judge_labels()
@@ -267,8 +267,8 @@ class Session:
         place = {number: k for k, number in enumerate(answers.class_ids)}
         columns = np.array([place.get(number, 0) for number in labels.tolist()])
         self.believed = np.where(labels >= 0, P[np.arange(len(P)), columns], 1.0)
-        ids = np.array([*answers.class_ids, UNLABELLED])
-        self.opinion = ids[P.argmax(axis=1)] if answers.method else np.full(len(P), UNLABELLED)
+        ids = np.array([*answers.class_ids, UNLABELED])
+        self.opinion = ids[P.argmax(axis=1)] if answers.method else np.full(len(P), UNLABELED)
 
     def _keep(self, answers: Answers) -> None:
         """Add the answers for the exam set to the learning curve."""

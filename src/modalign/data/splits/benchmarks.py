@@ -33,7 +33,7 @@ class Dataset:
         Format: CoOp's split file, ImageNet's folders, own lists, or class folders.
     lists : str
         File that defines train and test images, if the folders do not.
-    licence : str
+    license : str
         License of the data set; "not stated" if its authors give none.
     source : str
         Where to download it.
@@ -52,7 +52,7 @@ class Dataset:
     images: str
     layout: Literal["coop", "imagenet", "aircraft", "cub", "folders"]
     lists: str
-    licence: str
+    license: str
     source: str
     coop: tuple[int, int] | None = None
     vissl: tuple[int, int] | None = None

@@ -35,7 +35,7 @@ PURPOSES = {
     "train": "to learn from",
     "validation": "to validate",
     "test": "to test on",
-    "unlabelled": "that count as unlabeled",
+    "unlabeled": "that count as unlabeled",
 }
 """What the images of each part are for, in words."""
 

@@ -1,6 +1,6 @@
 """Random draws of train, validation and test images: the few-shot protocols of the literature.
 
-All lists are indices into the items; images with label −1 are only in ``unlabelled``. A draw depends on the order of
+All lists are indices into the items; images with label −1 are only in ``unlabeled``. A draw depends on the order of
 the images; :func:`~modalign.data.items.load_items` lists them in the same order on every machine.
 """
 
@@ -13,7 +13,7 @@ from random import Random
 import numpy as np
 
 from modalign.core.errors import InputError, argument
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.data.itemset import Items
 from modalign.data.splits.coop_files import read_coop_split
 from modalign.data.splits.split import Split, official_split
@@ -61,7 +61,7 @@ def few_shot(
     Returns
     -------
     Split
-        Its ``unlabelled`` contains the rest of the training images and, without official lists, the images without a
+        Its ``unlabeled`` contains the rest of the training images and, without official lists, the images without a
         label.
 
     Examples
@@ -91,17 +91,17 @@ def few_shot(
         if official is not None:
             pool = official.train
         elif test is not None:
-            fixed, pool = _set_aside(y, test, np.flatnonzero(y != UNLABELLED))
+            fixed, pool = _set_aside(y, test, np.flatnonzero(y != UNLABELED))
         else:
-            pool = np.flatnonzero(y != UNLABELLED)
+            pool = np.flatnonzero(y != UNLABELED)
         train, validation, short = _share(y, pool, shots, wanted, rng)
     notes = _shortage(short, shots, names)
     if official is not None:
-        rest = np.setdiff1d(np.concatenate([official.train, official.unlabelled]), np.concatenate([train, validation]))
+        rest = np.setdiff1d(np.concatenate([official.train, official.unlabeled]), np.concatenate([train, validation]))
         description = f"{described} from the official lists"
         return Split(train, validation, official.test, rest, seed, description, (*official.notes, *notes))
     rest = np.setdiff1d(pool, np.concatenate([train, validation]))
-    nameless = np.flatnonzero(y == UNLABELLED)
+    nameless = np.flatnonzero(y == UNLABELED)
     if test is None:
         return Split(train, validation, rest, nameless, seed, f"{described}, tested on what is left over", notes)
     description = f"{described}, tested on a fixed {test:.0%} of every class"
@@ -130,7 +130,7 @@ def draw_split(labels: Labels, *, train: float = 0.5, validation: float = 0.2, s
     rng = Random(seed)
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
     share = (train, validation, max(0.0, 1 - train - validation))
-    for group in by_class(y, np.flatnonzero(y != UNLABELLED)).values():
+    for group in by_class(y, np.flatnonzero(y != UNLABELED)).values():
         rng.shuffle(group)
         counts = _counts(len(group), share)
         for part, count in zip(parts, counts, strict=True):
@@ -138,7 +138,7 @@ def draw_split(labels: Labels, *, train: float = 0.5, validation: float = 0.2, s
             del group[:count]
     description = f"{train:.0%} / {validation:.0%} / {share[2]:.0%} of every class"
     learned, validated, tested = map(np.sort, parts)
-    return Split(learned, validated, tested, np.flatnonzero(y == UNLABELLED), seed, description)
+    return Split(learned, validated, tested, np.flatnonzero(y == UNLABELED), seed, description)
 
 
 def official_lists(labels: Labels, official: Split | None) -> Split | None:
@@ -151,7 +151,7 @@ def label_array(labels: Labels) -> tuple[np.ndarray, tuple[str, ...]]:
     y = np.asarray(labels.labels if isinstance(labels, Items) else labels)
     if y.ndim != 1 or (y.size and not np.issubdtype(y.dtype, np.integer)):
         raise InputError(f"Expected labels as one integer an image, got {y.dtype} of shape {y.shape}.")
-    if y.size and y.min() < UNLABELLED:
+    if y.size and y.min() < UNLABELED:
         raise InputError(f"Expected labels ≥ 0, or −1 for unlabeled, got {y.min()}.")
     return y.astype(np.int64), labels.class_names if isinstance(labels, Items) else ()
 
@@ -160,7 +160,7 @@ def by_class(y: np.ndarray, indices: np.ndarray) -> dict[int, list[int]]:
     """Indices of every class, classes in order of first appearance among ``indices``."""
     groups: dict[int, list[int]] = {}
     for i in indices.tolist():
-        if y[i] != UNLABELLED:
+        if y[i] != UNLABELED:
             groups.setdefault(int(y[i]), []).append(i)
     return groups
 

@@ -26,7 +26,7 @@ class OfficialLists:
     paths : tuple of str
         Paths of the n images in the file, with ``/``.
     parts : tuple of str
-        "train", "validation", "test" or "unlabelled" of each; the lists follow one another in this order.
+        "train", "validation", "test" or "unlabeled" of each; the lists follow one another in this order.
     labels : ndarray of shape (n,), int64
         Indices into ``class_names``; −1 if the file has no class for an image.
     class_names : tuple of str, default=()

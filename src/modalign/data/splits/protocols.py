@@ -10,25 +10,25 @@ from random import Random
 import numpy as np
 
 from modalign.core.errors import InputError
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.data.splits.drawing import Labels, by_class, label_array, official_lists
 from modalign.data.splits.split import EMPTY, PARTS, Split
 
 
-def unlabelled(labels: Labels, *, official: Split | None = None, transductive: bool = False) -> Split:
+def unlabeled(labels: Labels, *, official: Split | None = None, transductive: bool = False) -> Split:
     """Return a split for learning without labels.
 
     Unlabeled images are those of the train list or, if transductive, of the test list, which are also tested."""
     y, _ = label_array(labels)
     official = official_lists(labels, official)
     if official is None:
-        test = np.flatnonzero(y != UNLABELLED) if transductive else EMPTY
+        test = np.flatnonzero(y != UNLABELED) if transductive else EMPTY
         text = "transductive: adapted to and tested on the same images" if transductive else "all images without labels"
         return Split(EMPTY, EMPTY, test, np.arange(len(y)), None, text)
     if transductive:
         text = "transductive: adapted to and tested on the test list"
         return Split(EMPTY, EMPTY, official.test, official.test, official.seed, text, official.notes)
-    pool = np.union1d(official.train, official.unlabelled)
+    pool = np.union1d(official.train, official.unlabeled)
     return Split(EMPTY, EMPTY, official.test, pool, official.seed, "inductive: the train list without labels")
 
 
@@ -72,7 +72,7 @@ def relabel(labels: Labels, classes: np.ndarray | Sequence[int]) -> np.ndarray:
     """Renumber labels by their position in ``classes``; −1 for all others."""
     y, _ = label_array(labels)
     classes = np.asarray(classes, dtype=np.int64)
-    table = np.full(max(int(y.max(initial=0)), int(classes.max(initial=0))) + 2, UNLABELLED, dtype=np.int64)
+    table = np.full(max(int(y.max(initial=0)), int(classes.max(initial=0))) + 2, UNLABELED, dtype=np.int64)
     table[classes] = np.arange(len(classes))
     return table[y]
 
@@ -91,7 +91,7 @@ def long_tail(
     official = official_lists(labels, official)
     if not imbalance >= 1:
         raise InputError(f"Expected an imbalance ratio ≥ 1, such as 10, 20 or 50, got {imbalance}.")
-    pool = np.flatnonzero(y != UNLABELLED) if official is None else official.train
+    pool = np.flatnonzero(y != UNLABELED) if official is None else official.train
     groups = sorted(by_class(y, pool).values(), key=lambda group: -min(len(group), cap))  # ties by appearance
     rng = Random(seed)
     largest = min(len(groups[0]), cap) if groups else 0

@@ -11,14 +11,16 @@ import numpy as np
 
 from modalign.core.errors import InputError
 from modalign.core.files import read_json, write
+from modalign.core.renaming import FORMER_PARTS, former_attributes
 from modalign.data.itemset import PART, Items
 from modalign.data.names import some
 
 EMPTY = np.empty(0, dtype=np.int64)
 FORMAT = "modalign-split-1"
-PARTS = ("train", "validation", "test", "unlabelled")
+PARTS = ("train", "validation", "test", "unlabeled")
 
 
+@former_attributes(unlabelled="unlabeled")
 @dataclass(frozen=True, eq=False)
 class Split:
     """Division of n images. ``train``, ``validation`` and ``test`` are disjoint.
@@ -31,7 +33,7 @@ class Split:
         Indices of images to select hyper-parameters on.
     test : ndarray
         Indices of images for the final evaluation.
-    unlabelled : ndarray
+    unlabeled : ndarray
         Indices of images used without their labels; disjoint from ``test`` unless the protocol is transductive, which
         the description then states.
     seed : int or None, default=None
@@ -54,7 +56,7 @@ class Split:
     train: np.ndarray
     validation: np.ndarray = field(default_factory=EMPTY.copy)
     test: np.ndarray = field(default_factory=EMPTY.copy)
-    unlabelled: np.ndarray = field(default_factory=EMPTY.copy)
+    unlabeled: np.ndarray = field(default_factory=EMPTY.copy)
     seed: int | None = None
     description: str = ""
     notes: tuple[str, ...] = ()
@@ -66,8 +68,8 @@ class Split:
     @classmethod
     def by_part(cls, parts: np.ndarray, description: str) -> Split:
         """Make a split from the part of each image, (n,) str; images without a part are in none of the lists."""
-        train, validation, test, unlabelled = (np.flatnonzero(parts == name) for name in PARTS)
-        return cls(train, validation, test, unlabelled, description=description)
+        train, validation, test, unlabeled = (np.flatnonzero(parts == name) for name in PARTS)
+        return cls(train, validation, test, unlabeled, description=description)
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {len(getattr(self, name))}" for name in PARTS)
@@ -103,7 +105,7 @@ class Split:
         place = {name: i for i, name in enumerate(items.ids)}
         parts, gone = {}, []
         for part in PARTS:
-            ids = content.get(part, [])
+            ids = content.get(part, content.get(FORMER_PARTS.get(part, ""), []))
             if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
                 raise InputError(f"Expected a list of ids as '{part}' in '{path}'.")
             gone += [name for name in ids if name not in place]

@@ -24,7 +24,7 @@ from modalign.data.splits.official import OfficialLists
 from modalign.data.splits.split import FORMAT, PARTS, Split
 
 Placed = dict[int, tuple[str, int]]
-_STRICTEST = ("test", "validation", "train", "unlabelled")
+_STRICTEST = ("test", "validation", "train", "unlabeled")
 
 
 def read_lists(file: str | os.PathLike[str]) -> OfficialLists:
@@ -59,10 +59,10 @@ def split_by_names(
         if division is None:
             return None
         known, origin = {i: division.place(folders)[0] for i, folders in enumerate(above)}, str(division)
-    train, validation, test, unlabelled = (
+    train, validation, test, unlabeled = (
         np.array([i for i, own in known.items() if own == part], np.int64) for part in PARTS
     )
-    return Split(train, validation, test, unlabelled, description=origin)
+    return Split(train, validation, test, unlabeled, description=origin)
 
 
 def divide_by(listing: Listing, lists: OfficialLists, classes: object = None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from modalign.core.errors import InputError, UnknownNameError, argument
 from modalign.core.files import read_json
 from modalign.data.articles import with_article
-from modalign.data.names import did_you_mean, match_names, normalise, some
+from modalign.data.names import did_you_mean, match_names, normalize, some
 from modalign.data.text.lint import NameWarning, lint, lint_notes
 from modalign.data.text.templates import DEFAULT_TEMPLATE, TEMPLATES
 
@@ -85,7 +85,7 @@ def sentence_notes(
         loose = [
             f"'{name}' by those of '{other}'"
             for name, other in match_names(class_names, known, plural=True).items()
-            if normalise(name) != normalise(other)
+            if normalize(name) != normalize(other)
         ]
         if loose:
             more = f" and {len(loose) - 3} more" if len(loose) > 3 else ""
@@ -100,7 +100,7 @@ def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     """Return templates by key, from one string or a list, and check that each contains one ``{}``."""
     if isinstance(templates, str):
         if "{" not in templates:
-            key = normalise(templates).replace(" ", "_")
+            key = normalize(templates).replace(" ", "_")
             if key not in TEMPLATES:
                 raise UnknownNameError("template", templates, TEMPLATES, "A template of your own has {} for the name.")
             return TEMPLATES[key]

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from modalign.core.errors import InputError, argument
-from modalign.core.spelling import normalise, some, spelling
+from modalign.core.spelling import normalize, some, spelling
 
 _CODE = re.compile(
     r"[\d\W_]+"  # 0, 3.1, 707-320
@@ -67,7 +67,7 @@ def lint(
     threshold : float, default=0.95
         Cosine above which two classes are reported as similar in meaning.
     """
-    names = [normalise(name) for name in class_names]
+    names = [normalize(name) for name in class_names]
     cosine = None if vectors is None else _cosines(np.asarray(vectors, dtype=np.float64), len(names))
     findings: dict[tuple[int, ...], NameWarning] = {}
 

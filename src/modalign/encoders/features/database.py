@@ -38,12 +38,12 @@ class Database:
                 os.close(private_file(path))  # SQLite gives its journal the rights of the database
             self._connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
             try:
-                self._recognise(schema)
+                self._recognize(schema)
             except BaseException:
                 self._connection.close()
                 raise
 
-    def _recognise(self, schema: str) -> None:
+    def _recognize(self, schema: str) -> None:
         if self._stamp() == (0, 0):
             with self.transaction():
                 if self._stamp() == (0, 0):

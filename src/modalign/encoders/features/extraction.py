@@ -215,11 +215,11 @@ class _Writer:
     def __init__(self, encoder: Encoder, shelf: Shelf, files: FileIndex) -> None:
         self._encoder, self._shelf, self._files = encoder, shelf, files
         self._waiting: list[tuple[list[bytes], Tensor]] = []
-        self._learnt: list[_Prepared] = []
+        self._learned: list[_Prepared] = []
         self._committed_at = time.monotonic()
 
     def learn(self, item: _Prepared) -> None:
-        self._learnt.append(item)
+        self._learned.append(item)
 
     def encode(self, batch: list[_Prepared]) -> None:
         contents = [item.content for item in batch]
@@ -232,12 +232,12 @@ class _Writer:
 
     def commit(self) -> None:
         waiting, self._waiting = self._waiting, []
-        learnt, self._learnt = self._learnt, []
+        learned, self._learned = self._learned, []
         if waiting:
             vectors = finite_vectors(self._encoder, torch.cat([v for _, v in waiting]))
             self._shelf.add([content for some, _ in waiting for content in some], vectors)
-        self._files.remember((i.identity, i.content) for i in learnt if i.identity is not None)
-        self._files.refuse((i.content, i.reason) for i in learnt if i.lasting and i.reason is not None)
+        self._files.remember((i.identity, i.content) for i in learned if i.identity is not None)
+        self._files.refuse((i.content, i.reason) for i in learned if i.lasting and i.reason is not None)
         self._committed_at = time.monotonic()
 
 

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from modalign.core.errors import InputError
-from modalign.core.features import UNLABELLED, ClassText, Features, concatenate
+from modalign.core.features import UNLABELED, ClassText, Features, concatenate
 from modalign.data.items import Items
 from modalign.data.splits.protocols import relabel
 from modalign.evaluate.benchmark.benchmark_set import BenchmarkSet
@@ -37,7 +37,7 @@ class TaskLearner(ABC, Generic[M]):
         self.method: M = method
         self.task = task
         split = task.split
-        self.pool = np.union1d(split.train, split.unlabelled)
+        self.pool = np.union1d(split.train, split.unlabeled)
         self.transductive = task.key.protocol == "transductive" or (not task.key.shots and not len(self.pool))
         self.n_train = self.n_validation = 0
 
@@ -75,8 +75,8 @@ class VectorLearner(TaskLearner[VectorMethod]):
                 train = concatenate([train, self._images(task.data, task.split.train, mirrored)])
             if len(task.split.validation):
                 validation = self._images(task.data, task.split.validation)
-            if not method.needs_labels and len(task.split.unlabelled):
-                train = concatenate([train, self._blind(task.data, task.split.unlabelled)])
+            if not method.needs_labels and len(task.split.unlabeled):
+                train = concatenate([train, self._blind(task.data, task.split.unlabeled)])
         else:
             train = self._blind(task.data, task.split.test if self.transductive else self.pool)
         self.n_train, self.n_validation = len(train), 0 if validation is None else len(validation)
@@ -91,7 +91,7 @@ class VectorLearner(TaskLearner[VectorMethod]):
             scores = self._scores(images)[:, columns]
         else:
             scores = self._for_other_classes(part).scores(images)
-        found = np.full(len(part.rows), UNLABELLED, dtype=np.int64)
+        found = np.full(len(part.rows), UNLABELED, dtype=np.int64)
         found[present] = np.asarray(scores).argmax(axis=1)
         return found
 
@@ -119,7 +119,7 @@ class VectorLearner(TaskLearner[VectorMethod]):
 
     def _blind(self, data: BenchmarkSet, rows: np.ndarray) -> Features:
         found = self._images(data, rows)
-        return replace(found, labels=np.full(len(found), UNLABELLED, dtype=np.int64))
+        return replace(found, labels=np.full(len(found), UNLABELED, dtype=np.int64))
 
 
 class TowerLearner(TaskLearner[TowerMethod[Any]]):

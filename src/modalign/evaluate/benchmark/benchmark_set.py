@@ -92,7 +92,7 @@ class BenchmarkSet:
             self.official,
             train=self.shot_lists[int(shots)],
             validation=validation,
-            unlabelled=np.setdiff1d(self.official.unlabelled, validation),
+            unlabeled=np.setdiff1d(self.official.unlabeled, validation),
             seed=seed,
             description=f"the data's own {shots} shots per class",
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modalign.core.errors import InputError, UnknownNameError, argument
-from modalign.core.features import UNLABELLED, ClassText, Features
+from modalign.core.features import UNLABELED, ClassText, Features
 from modalign.core.files import read_npz
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.items import load_items
@@ -145,7 +145,7 @@ def read_vectors(name: str, file: Path, encoder: Encoder | JoinedEncoder | None)
     arrays: dict[str, Any] = read_npz(file, "a file of image vectors (.npz)")
     if "vectors" in arrays:
         features = Features.load(file)
-        if not (features.labels != UNLABELLED).any():
+        if not (features.labels != UNLABELED).any():
             raise InputError(f"Expected labeled images in '{file}', got none.")
         split = official_split_of(features) or draw_split(features.labels)
         names = features.class_names or tuple(f"class {k}" for k in range(int(features.labels.max()) + 1))
@@ -158,7 +158,7 @@ def read_vectors(name: str, file: Path, encoder: Encoder | JoinedEncoder | None)
     _check_arrays(arrays, lists, file)
     labels = np.concatenate([arrays[f"{part}_labels"] for part in lists]).astype(np.int64)
     text, names, labels = _text_of(arrays, labels)
-    kept = np.flatnonzero(labels != UNLABELLED)
+    kept = np.flatnonzero(labels != UNLABELED)
     parts = np.repeat(lists, [len(arrays[f"{part}_labels"]) for part in lists])[kept]
     vectors = np.concatenate([arrays[f"{part}_images"] for part in lists])[kept].astype(np.float32)
     ids = tuple(f"{part}/{i}" for i, part in enumerate(parts))
@@ -183,7 +183,7 @@ def _check_arrays(arrays: dict[str, Any], lists: Sequence[str], file: Path) -> N
                 f"Expected '{part}_images' (n, d) with the d of the test images, {d}, and '{part}_labels' (n,) in "
                 f"'{file}', got {images.shape} and {labels.shape}."
             )
-    lowest = {f"{part}_labels": UNLABELLED for part in lists} | {"text_labels": 0}
+    lowest = {f"{part}_labels": UNLABELED for part in lists} | {"text_labels": 0}
     for key in filter(arrays.__contains__, lowest):
         labels = arrays[key]
         if labels.dtype.kind not in "iu" or labels.min(initial=0) < lowest[key]:
@@ -211,7 +211,7 @@ def _text_of(arrays: dict[str, Any], labels: np.ndarray) -> tuple[ClassText | No
     text = arrays["text"].astype(np.float32)
     of_row = arrays["text_labels"].astype(np.int64) if "text_labels" in arrays else np.arange(len(text))
     names = tuple(map(str, arrays["text_names"])) if "text_names" in arrays else tuple(f"class {k}" for k in of_row)
-    row = np.full(max(int(labels.max()), int(of_row.max())) + 1, UNLABELLED, dtype=np.int64)
+    row = np.full(max(int(labels.max()), int(of_row.max())) + 1, UNLABELED, dtype=np.int64)
     row[of_row] = np.arange(len(of_row))
     return ClassText(text, names), names, row[labels]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modalign.core.errors import InputError, argument
-from modalign.data.splits.protocols import base_to_new, long_tail, unlabelled
+from modalign.data.splits.protocols import base_to_new, long_tail, unlabeled
 from modalign.data.splits.split import Split
 from modalign.evaluate.benchmark.benchmark_set import BenchmarkSet
 from modalign.evaluate.runs import Shots
@@ -130,7 +130,7 @@ def draw_task(key: TaskKey, source: BenchmarkSource) -> BenchmarkTask:
 
 def _few_shot(key: TaskKey, source: BenchmarkSource) -> BenchmarkTask:
     data = source.open(key.dataset)
-    split = unlabelled(data.labels, official=_pool(data)) if key.shots == 0 else data.draw(key.shots, key.seed)
+    split = unlabeled(data.labels, official=_pool(data)) if key.shots == 0 else data.draw(key.shots, key.seed)
     everything = np.arange(len(data.class_names))
     return BenchmarkTask(key, data, split, everything, (TestPart("test", data, split.test, everything),))
 
@@ -168,26 +168,26 @@ def _transfer(key: TaskKey, source: BenchmarkSource) -> BenchmarkTask:
 
 def _inductive(key: TaskKey, source: BenchmarkSource) -> BenchmarkTask:
     data = source.open(key.dataset)
-    split = unlabelled(data.labels, official=_pool(data))
+    split = unlabeled(data.labels, official=_pool(data))
     if key.per_class is not None:
-        pool = Split(split.unlabelled, test=split.test)
+        pool = Split(split.unlabeled, test=split.test)
         drawn = replace(data, official=pool, shot_lists={}).draw(key.per_class, key.seed)
         even = f"{key.per_class} unlabeled images per class, which were drawn by their labels"
-        split = replace(split, unlabelled=drawn.train, seed=key.seed, description=even)
+        split = replace(split, unlabeled=drawn.train, seed=key.seed, description=even)
     everything = np.arange(len(data.class_names))
     return BenchmarkTask(key, data, split, everything, (TestPart("test", data, split.test, everything),))
 
 
 def _transductive(key: TaskKey, source: BenchmarkSource) -> BenchmarkTask:
     data = source.open(key.dataset)
-    split = unlabelled(data.labels, official=data.official, transductive=True)
+    split = unlabeled(data.labels, official=data.official, transductive=True)
     everything = np.arange(len(data.class_names))
     return BenchmarkTask(key, data, split, everything, (TestPart("test", data, split.test, everything),))
 
 
 def _pool(data: BenchmarkSet) -> Split:
     """The official lists; what may be looked at without labels stands in where there is no train list."""
-    return data.official if len(data.official.train) or len(data.official.unlabelled) else data.lists
+    return data.official if len(data.official.train) or len(data.official.unlabeled) else data.lists
 
 
 _DRAWN: dict[str, Callable[[TaskKey, BenchmarkSource], BenchmarkTask]] = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modalign.core.errors import InputError, UnknownNameError, argument
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.core.progress import track
 from modalign.core.record import versions
 from modalign.core.registration import canonical_name
@@ -280,7 +280,7 @@ def _record(given: Given, draws: Draws, seeds: Sequence[int], runs: Sequence[Run
         "classes": list(features.class_names),
         "images": {
             "all": len(features),
-            "labeled": int((features.labels != UNLABELLED).sum()),
+            "labeled": int((features.labels != UNLABELED).sum()),
             "test": len(split.test),
         },
         "sentences": [list(lines) for lines in given.text.sentences] if given.text is not None else [],

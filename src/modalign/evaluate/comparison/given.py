@@ -121,7 +121,7 @@ def read_given(
         )
     require_clip_features(features, clip_features, found)
     if official is not None:
-        official = _labelled_tests(with_test(features.labels, official, test), features.labels)
+        official = _labeled_tests(with_test(features.labels, official, test), features.labels)
     return Given(features, found, clip_features, official, (*notes, *_about(features, official)), inputs.spaces)
 
 
@@ -198,9 +198,9 @@ def _named(
     """With a name for every class: own ones, matched with given ones; or given ones, those of the text, or numbers."""
     if features.class_names and classes is not None:
         naming = name_classes(features.class_names, classes)
-        label_of = np.array([*(naming.index[name] for name in features.class_names), UNLABELLED])
+        label_of = np.array([*(naming.index[name] for name in features.class_names), UNLABELED])
         return replace(features, labels=label_of[features.labels], class_names=naming.names), naming.notes
-    count = int(features.labels.max(initial=UNLABELLED)) + 1
+    count = int(features.labels.max(initial=UNLABELED)) + 1
     given = () if classes is None else tuple(read_classes(classes).values())
     names = tuple(features.class_names or given or (text.class_names if isinstance(text, ClassText) else ()))
     if not names:
@@ -214,7 +214,7 @@ def _named(
 def _require_testable(labels: np.ndarray, class_names: Sequence[str]) -> None:
     if len(class_names) < 2:
         raise InputError(f"Expected at least 2 classes, got {len(class_names)}; one class leaves nothing to decide.")
-    if not (labels != UNLABELLED).any():
+    if not (labels != UNLABELED).any():
         raise InputError(
             "Expected labeled images, got none: without a label nothing can be tested; "
             "sort some images into one folder per class."
@@ -226,22 +226,22 @@ def _kept(split: Split | None, items: Items, features: Features) -> Split | None
     if split is None or len(features) == len(items):
         return split
     row = {name: i for i, name in enumerate(features.ids)}
-    train, validation, test, unlabelled = (
+    train, validation, test, unlabeled = (
         np.array([row[items.ids[i]] for i in part if items.ids[i] in row], dtype=np.int64)
-        for part in (split.train, split.validation, split.test, split.unlabelled)
+        for part in (split.train, split.validation, split.test, split.unlabeled)
     )
-    return replace(split, train=train, validation=validation, test=test, unlabelled=unlabelled)
+    return replace(split, train=train, validation=validation, test=test, unlabeled=unlabeled)
 
 
-def _labelled_tests(split: Split, labels: np.ndarray) -> Split:
-    known = labels[split.test] != UNLABELLED
+def _labeled_tests(split: Split, labels: np.ndarray) -> Split:
+    known = labels[split.test] != UNLABELED
     return split if known.all() else replace(split, test=split.test[known])
 
 
 def _about(features: Features, official: Split | None) -> list[str]:
     """Notes on what limits a test on these images."""
     notes = []
-    known = features.labels != UNLABELLED
+    known = features.labels != UNLABELED
     if not known.all():
         some_have = "1 image has" if (~known).sum() == 1 else f"{int((~known).sum())} images have"
         notes.append(f"{some_have} no label; methods may look there, nothing is tested on it")

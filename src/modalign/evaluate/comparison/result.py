@@ -26,7 +26,7 @@ from modalign.evaluate.runs import (
     labels_a_class,
     labels_in_words,
     shared_warnings,
-    summarise,
+    summarize,
 )
 
 FORMAT = "modalign-comparison-1"
@@ -69,7 +69,7 @@ class MethodComparison:
     @cached_property
     def table(self) -> tuple[Summary, ...]:
         """Mean and 95 % interval over seeds for every method and number of labels."""
-        return tuple(summarise(run for run in self.runs if SEPARATOR not in run.method))
+        return tuple(summarize(run for run in self.runs if SEPARATOR not in run.method))
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -133,7 +133,7 @@ class MethodComparison:
         All ablations of one number of labels are corrected together, as the verdicts are.
         """
         # random text is drawn anew for every seed: other features, and on purpose
-        ablated = summarise(replace(run, features="") for run in self.runs if SEPARATOR in run.method)
+        ablated = summarize(replace(run, features="") for run in self.runs if SEPARATOR in run.method)
         found = []
         for shots in dict.fromkeys(row.shots for row in ablated):
             pairs = [

@@ -118,7 +118,7 @@ class ExperimentGrid:
         prints = fingerprint_of(given.features, self.text(text_seed), given.clip_features)
         if given.official is None:
             return prints
-        lists = (given.official.train, given.official.validation, given.official.unlabelled)
+        lists = (given.official.train, given.official.validation, given.official.unlabeled)
         drawn_from = b"|".join(np.ascontiguousarray(part).tobytes() for part in lists)
         return hashlib.sha256(prints.encode() + drawn_from).hexdigest()[:16]
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import unit
 from modalign.methods.anchored.anchored_classes import AnchoredClasses
@@ -116,7 +116,7 @@ class AnchoredGaussian(VectorMethod):
         self.class_sizes_ = classes.sizes
         self.has_text_ = text is not None
         self.transduction_ = self.classes_[P.argmax(dim=1).cpu().numpy()]
-        free, coverage = y == UNLABELLED, 1.0
+        free, coverage = y == UNLABELED, 1.0
         if bool(free.all()):
             coverage = _coverage(classes.sizes, len(X))
             self.fitted_answers_ = keep_answers(problem.X, P)
@@ -159,7 +159,7 @@ class AnchoredGaussian(VectorMethod):
         self, X: Tensor, y: Tensor, text: Tensor | None, n_classes: int, alpha: float, strength: float, u: float
     ) -> tuple[AnchoredClasses, Tensor]:
         """Return the classes and the (n, C) assignments of all images after the rounds."""
-        known = y != UNLABELLED
+        known = y != UNLABELED
         P = X.new_zeros(len(X), n_classes)
         P[known] = torch.nn.functional.one_hot(y[known], n_classes).to(X.dtype)
         labeled, alone = P.sum(dim=0) > 0, not bool(known.any())
@@ -186,7 +186,7 @@ class AnchoredGaussian(VectorMethod):
 
         α and κ are chosen from the labeled images alone, u then at that choice and at the default of the others.
         """
-        known, validation = y != UNLABELLED, held_out(problem.validation)
+        known, validation = y != UNLABELED, held_out(problem.validation)
         default = WITHOUT_TEXT if text is None else WITHOUT_CHOICE if bool(known.any()) else WITHOUT_LABELS
         given = {name: getattr(self, name) for name in default}
         fixed = {name: value if value != "auto" else default[name] for name, value in given.items()}

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.methods.auto.auto_pool import Pool, member_scores, spread_scores
 from modalign.methods.auto.auto_trials import groups_of_views, trials
 from modalign.methods.auto.auto_unjudged import Unjudged
@@ -108,7 +108,7 @@ class Auto(VectorMethod):
         return getattr(self, "_judged", None)
 
     def _fit(self, problem: Problem) -> None:
-        started, known, seed = clock(), problem.y != UNLABELLED, self.random_state_
+        started, known, seed = clock(), problem.y != UNLABELED, self.random_state_
         self.prototypes_ = problem.prototypes()
         self.table_: list[dict[str, Any]] = []
         self.diagnosis_, self._judged, self.agreement_ = {}, None, False

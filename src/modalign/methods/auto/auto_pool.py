@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from modalign.core.errors import UnknownNameError
-from modalign.core.labels import UNLABELLED
+from modalign.core.labels import UNLABELED
 from modalign.core.registration import canonical_name
 from modalign.methods import is_vector_method, method_class, vector_methods
 from modalign.methods.auto.auto_timing import Timing
@@ -111,7 +111,7 @@ def fit_member(name: str, problem: Problem, seed: int, rows: Tensor | None = Non
     method = cls(**{key: value for key, value in wanted.items() if key in known})
     X, y = (problem.X, problem.y) if rows is None else (problem.X[rows], problem.y[rows])
     if cls.needs_labels:
-        X, y = X[y != UNLABELLED], y[y != UNLABELLED]
+        X, y = X[y != UNLABELED], y[y != UNLABELED]
     text = problem.text if method.takes_text else None
     with without_calibration():  # the ensemble has temperatures of its own
         return method.fit(X, y, text=text, validation=problem.validation if rows is None else None)

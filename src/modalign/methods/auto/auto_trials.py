@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.linalg.similarity import groups_of_copies
 from modalign.methods.contract.selection import folds, held_out
 from modalign.methods.contract.vectors import Problem
@@ -88,7 +88,7 @@ def trials(problem: Problem, groups: Tensor | None, seed: int) -> Trials | None:
 def _folds(problem: Problem, fold: Tensor) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor]]:
     """Images to learn from and to be judged, fold by fold, and how often labels double from these to all."""
     y, parts, doublings = problem.y, [], []
-    total = torch.bincount(y[y != UNLABELLED], minlength=problem.n_classes)
+    total = torch.bincount(y[y != UNLABELED], minlength=problem.n_classes)
     for k in range(int(fold.max()) + 1):
         held = (fold == k).nonzero().flatten()
         left = total - torch.bincount(y[held], minlength=problem.n_classes)
@@ -103,7 +103,7 @@ def groups_of_views(problem: Problem) -> Tensor | None:
 
     None where no image has a label, or too many have one to compare all pairs.
     """
-    known = (problem.y != UNLABELLED).nonzero().flatten()
+    known = (problem.y != UNLABELED).nonzero().flatten()
     if not 0 < len(known) <= MOST_COMPARED:
         return None
     groups = torch.arange(len(problem.X))
@@ -116,7 +116,7 @@ def groups_of_views(problem: Problem) -> Tensor | None:
 
 def images_per_class(problem: Problem, groups: Tensor | None) -> Tensor:
     """(C,) labeled images of each class, views of one image counted once."""
-    known = problem.y != UNLABELLED
+    known = problem.y != UNLABELED
     labels = problem.y[known].cpu()
     if groups is not None:
         labels = labels[torch.from_numpy(np.unique(groups[known.cpu()].numpy(), return_index=True)[1])]

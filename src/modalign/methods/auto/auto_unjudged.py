@@ -72,7 +72,7 @@ class Unjudged:
             if len(fitted) < 1 + with_text or started < deadline:
                 fitted[name] = fit_member(name, problem, seed)
             seconds[name] = round(clock() - started, 2)
-        X, y = problem.labelled()
+        X, y = problem.labeled()
         learned = [name for name in fitted if name != "zero_shot"]
         share = len(y.unique()) / problem.n_classes * len(y) / (len(y) + TEXT_WORTH) if learned else 0.0
         if with_text:

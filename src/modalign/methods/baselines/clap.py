@@ -95,7 +95,7 @@ class CLAP(VectorMethod):
     random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
-        X, y = problem.labelled()
+        X, y = problem.labeled()
         X, truth = unit(X), F.one_hot(y, problem.n_classes).float()
         self.prototypes_ = problem.prototypes()
         self.weights_ = self.prototypes_.clone()

@@ -41,7 +41,7 @@ class Samples:
     @classmethod
     def of(cls, problem: Problem, batch_size: int, steps: int, seed: int | None, *, sentences: bool = True) -> Samples:
         """Collect all labeled images and optionally all sentences; the order of both is drawn from one generator."""
-        X, y = problem.labelled()
+        X, y = problem.labeled()
         if problem.text is None or not sentences:
             text, classes = X[:0], y[:0]
         else:

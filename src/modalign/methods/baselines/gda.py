@@ -141,7 +141,7 @@ class GDA(VectorMethod):
     def _fit(self, problem: Problem) -> None:
         text = None if problem.text is None else text_prototypes(problem.text)
         self.prototypes_, self.has_text_ = problem.prototypes(), text is not None
-        X, y = problem.labelled()
+        X, y = problem.labeled()
         self.diagnosis_ = {"labeled": len(X)}
         if len(X):
             X = unit(X)

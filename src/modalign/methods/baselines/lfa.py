@@ -143,7 +143,7 @@ class LFA(VectorMethod):
         self.__dict__.pop("transduction_", None)
         self.prototypes_ = problem.prototypes()
         found: dict[str, float | int | bool] = {}
-        X, y = problem.labelled()
+        X, y = problem.labeled()
         labeled = len(y) > 0
         divided = selection_splits(
             problem,

@@ -101,7 +101,7 @@ class LinearProbe(VectorMethod):
     random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
-        X, y = problem.labelled()
+        X, y = problem.labeled()
         known = torch.unique(y)
         if len(known) < 2:
             raise InputError(f"LinearProbe needs labeled images of at least 2 classes, got {len(known)} class.")

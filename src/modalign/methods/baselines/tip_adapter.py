@@ -119,7 +119,7 @@ class TipAdapter(VectorMethod):
 
     def _start(self, problem: Problem) -> tuple[Cache, tuple[Tensor, Tensor] | None]:
         """The untrained cache with α and β as given or as in the paper, and the validation images as unit rows."""
-        X, self.key_classes_ = problem.labelled()
+        X, self.key_classes_ = problem.labeled()
         cache = Cache(
             keys=unit(X),
             classes=self.key_classes_,

@@ -118,9 +118,9 @@ class TransCLIP(VectorMethod):
 
     def _fit(self, problem: Problem) -> None:
         self.prototypes_ = problem.prototypes()
-        labelled = problem.y >= 0
-        support, queries = unit(problem.X[labelled]), unit(problem.X[~labelled])
-        labels = problem.y[labelled]
+        labeled = problem.y >= 0
+        support, queries = unit(problem.X[labeled]), unit(problem.X[~labeled])
+        labels = problem.y[labeled]
         validation = unit_held_out(problem.validation)
         published = FEW_SHOT_WEIGHT if len(support) else ZERO_SHOT_WEIGHT
         self.text_weight_ = published if self.text_weight is None else float(self.text_weight)
@@ -138,23 +138,23 @@ class TransCLIP(VectorMethod):
         self.means_, self.variances_, self.support_weight_ = *solution.mixture, gamma
 
         codes = problem.y.clone()
-        codes[~labelled] = solution.assignments.argmax(dim=1)
+        codes[~labeled] = solution.assignments.argmax(dim=1)
         self.transduction_ = self.classes_[codes.cpu().numpy()]
         self.diagnosis_ = {
             "text_weight": self.text_weight_,
             "support_weight": gamma,
             "chosen_on": chosen_on,
-            "unlabelled": len(queries),
+            "unlabeled": len(queries),
         }
         if len(queries):
-            rows = problem.X[~labelled] if len(support) else problem.X
+            rows = problem.X[~labeled] if len(support) else problem.X
             self.fitted_answers_ = keep_answers(rows, solution.assignments)
             alone = replace(task, links=None)
-            zero_shot, found = task.log_text.argmax(dim=1), codes[~labelled]
+            zero_shot, found = task.log_text.argmax(dim=1), codes[~labeled]
             unlinked = self._iterate(alone, start, gamma).assignments.argmax(dim=1)
             self.diagnosis_ |= {
                 "changed": (found != zero_shot).double().mean().item(),
-                "changed_without_neighbours": (unlinked != zero_shot).double().mean().item(),
+                "changed_without_neighbors": (unlinked != zero_shot).double().mean().item(),
                 "confidence": solution.assignments.amax(dim=1).mean().item(),
                 "last_change": solution.last_change,
             }

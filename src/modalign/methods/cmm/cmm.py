@@ -156,7 +156,7 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         if self.logit_scale is None and problem.text is None:
             self.logit_scale_ = MEANS_SCALE
         own = self._settled()
-        X, y = problem.labelled()
+        X, y = problem.labeled()
         X, self.text_ = unit(X), problem.prototypes()
         found, divided, training = own._search(problem, X, y)
         self.steps_ = steps = found.choice.steps

@@ -18,7 +18,7 @@ from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 
 from modalign.core.errors import InputError, argument
-from modalign.core.labels import UNLABELLED, check_names, places_of
+from modalign.core.labels import UNLABELED, check_names, places_of
 from modalign.core.spelling import did_you_mean, match_names, numeral, some
 
 
@@ -48,7 +48,7 @@ class Classes:
         own : sequence of str
             The names that integers in ``y`` are indices into; may be empty.
         """
-        labels = np.unique(y[y != UNLABELLED] if y.dtype.kind in "iu" else y)
+        labels = np.unique(y[y != UNLABELED] if y.dtype.kind in "iu" else y)
         if own and y.dtype.kind in "iu":
             _require_named(labels, own)
             return cls(labels, tuple(own[k] for k in labels))
@@ -108,13 +108,13 @@ class Classes:
             _require_named(values, own)
             known = match_names(own, names)
             spelled = [known.get(name, name) for name in own]
-            values = np.array([spelled[k] if k != UNLABELLED else "" for k in values], dtype=object)
+            values = np.array([spelled[k] if k != UNLABELED else "" for k in values], dtype=object)
         elif names is None and _is_text(values) != _is_text(self.labels):
             kind = "class names" if _is_text(self.labels) else f"labels of type {self.labels.dtype}"
             raise InputError(f"Expected {kind} as in fit, got {values.dtype} such as {_shown(values)}.")
         column = {label: k for k, label in enumerate(self.labels.tolist() if names is None else names)}
-        unknown = UNLABELLED if names is None else ""
-        found = [UNLABELLED if integers and v == unknown else column.get(v, len(column)) for v in values.tolist()]
+        unknown = UNLABELED if names is None else ""
+        found = [UNLABELED if integers and v == unknown else column.get(v, len(column)) for v in values.tolist()]
         strangers = [v for v, k in zip(values.tolist(), found, strict=True) if k == len(column)]
         if strangers and (closed or names is not None):
             self._refuse(strangers, list(column))
@@ -161,7 +161,7 @@ def read_labels(y: Any, n: int, rows: str = "per row of X") -> np.ndarray:
                 check_classification_targets(labels)
             except ValueError as error:
                 raise InputError(str(error)) from None
-    if labels.dtype.kind == "f" and (labels == UNLABELLED).any():
+    if labels.dtype.kind == "f" and (labels == UNLABELED).any():
         raise InputError("Expected integer labels where -1 marks unlabeled images, got floats; use y.astype(int).")
     return labels
 
@@ -198,7 +198,7 @@ def order_of_rows(own: Sequence[str], names: Sequence[str]) -> list[int]:
 
 
 def _require_named(labels: np.ndarray, own: Sequence[str]) -> None:
-    wrong = labels[(labels < UNLABELLED) | (labels >= len(own))]
+    wrong = labels[(labels < UNLABELED) | (labels >= len(own))]
     if len(wrong):
         raise InputError(
             f"Expected labels in 0…{len(own) - 1}, indices into the class names of X, or -1 for unlabeled, got "
@@ -207,7 +207,7 @@ def _require_named(labels: np.ndarray, own: Sequence[str]) -> None:
 
 
 def _require_rows(y: np.ndarray, n_text: int) -> None:
-    known = y[y != UNLABELLED]
+    known = y[y != UNLABELED]
     if len(known) and not 0 <= known.min() <= known.max() < n_text:
         raise InputError(
             f"Expected labels in 0…{n_text - 1}, one per row of text, or -1 for unlabeled; "

@@ -16,7 +16,7 @@ import torch
 from sklearn.base import clone
 
 from modalign.core.errors import InputError
-from modalign.core.features import UNLABELLED, ClassText, Features
+from modalign.core.features import UNLABELED, ClassText, Features
 from modalign.core.progress import track
 from modalign.core.scored import Scored
 from modalign.linalg.similarity import groups_of_copies
@@ -96,7 +96,7 @@ def cross_fit(
     copies = groups_of_copies(torch.from_numpy(np.array(X.vectors[: len(X) // views], dtype=np.float32)))
     labels = torch.from_numpy(X.labels[: len(copies)])
     n_classes = len(text) if text is not None else int(X.labels.max()) + 1
-    if len(copies[labels != UNLABELLED].unique()) < 2:
+    if len(copies[labels != UNLABELED].unique()) < 2:
         return CrossFit(np.empty(0, dtype=np.int64), Scored((), labels[:0].numpy(), np.empty((0, n_classes))), 0, {})
     fold = folds(labels, count, groups=copies, random_state=random_state).numpy()
     images = _Folded(X, text, clip_features, fold, named_by_text=text is not None and method.takes_text)

@@ -15,7 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.methods.contract.descent import seeded
 from modalign.methods.contract.selection import ENOUGH, FOLDS, folds, held_out
 from modalign.methods.contract.vectors import Problem
@@ -98,12 +98,12 @@ def selection_splits(problem: Problem, random_state: int | None, *, cross_valida
     SelectionSplits
         Divisions. Cost O(n d), for finding copies.
     """
-    X, y = problem.labelled()
+    X, y = problem.labeled()
     known = held_out(problem.validation)
     given = [] if known is None else [SelectionSplit(torch.arange(len(y), device=y.device), *known, whole=True)]
     made, count = [], sum(len(part.y) for part in given)
     if cross_validate and len(y):
-        names = None if problem.ids is None else [problem.ids[i] for i in (problem.y != UNLABELLED).nonzero()[:, 0]]
+        names = None if problem.ids is None else [problem.ids[i] for i in (problem.y != UNLABELED).nonzero()[:, 0]]
         groups = copies(X, y, names)
         first = torch.zeros(len(y), dtype=torch.bool, device=y.device)
         first[torch.from_numpy(np.unique(groups.numpy(), return_index=True)[1])] = True
@@ -142,8 +142,8 @@ def _folds(y: Tensor, groups: Tensor, first: Tensor, random_state: int | None) -
     sizes = torch.bincount(y[first])
     several = sizes[sizes > 1]
     if not len(several):
-        return torch.full_like(y, UNLABELLED)
-    divided = torch.where(sizes[y] > 1, y, UNLABELLED)
+        return torch.full_like(y, UNLABELED)
+    divided = torch.where(sizes[y] > 1, y, UNLABELED)
     typical = max(2, int(several.double().median()))
     return folds(divided, min(typical, FOLDS), groups=groups, random_state=random_state)
 

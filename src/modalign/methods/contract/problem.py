@@ -15,13 +15,15 @@ from torch import Tensor
 
 from modalign.core.errors import InputError, argument
 from modalign.core.features import ClassText, EncoderSpec, Features
-from modalign.core.labels import UNLABELLED
+from modalign.core.labels import UNLABELED
+from modalign.core.renaming import former_attributes
 from modalign.linalg.prototypes import class_means, text_prototypes
 from modalign.methods.contract.class_names import Classes, names_of_rows, order_of_rows, read_labels
 from modalign.methods.contract.parameters import Parametrized
 from modalign.methods.contract.rows import read_parts, read_rows, read_text_vectors
 
 
+@former_attributes(labelled="labeled")
 @dataclass(frozen=True)
 class Problem:
     """Validated input of ``_fit``: float32 tensors on one device; vectors are not normalized.
@@ -60,16 +62,16 @@ class Problem:
     logit_scale: float | None = None
     ids: tuple[str, ...] | None = None
 
-    def labelled(self) -> tuple[Tensor, Tensor]:
+    def labeled(self) -> tuple[Tensor, Tensor]:
         """The rows of ``X`` that have a label, and their labels."""
-        known = self.y != UNLABELLED
+        known = self.y != UNLABELED
         return self.X[known], self.y[known]
 
     def prototypes(self) -> Tensor:
         """Return unit class prototypes (C, d): mean text directions, or class means without text."""
         if self.text is not None:
             return text_prototypes(self.text)
-        return class_means(*self.labelled(), self.n_classes)
+        return class_means(*self.labeled(), self.n_classes)
 
 
 class ProblemReader(Parametrized):
@@ -133,8 +135,8 @@ class ProblemReader(Parametrized):
             )
         y = None if y is None else read_labels(y, len(vectors))
         text = self._read_classes(y, names_of(X), text, names)
-        codes = np.full(len(vectors), UNLABELLED) if y is None else self._classes.codes(y, names_of(X))
-        if self.needs_labels and not (codes != UNLABELLED).any():
+        codes = np.full(len(vectors), UNLABELED) if y is None else self._classes.codes(y, names_of(X))
+        if self.needs_labels and not (codes != UNLABELED).any():
             raise InputError(f"{type(self).__name__} needs at least one labeled image, got none.")
         labels = torch.from_numpy(codes).to(vectors.device)
         given = None if validation is None else self._read_validation(validation, vectors.device)

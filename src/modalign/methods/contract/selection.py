@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modalign.core.errors import InputError
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.linalg.similarity import unit
 
 FOLDS = 5
@@ -93,7 +93,7 @@ def held_out(validation: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] 
     if validation is None:
         return None
     X, y = validation
-    known = y != UNLABELLED
+    known = y != UNLABELED
     return (X[known], y[known]) if bool(known.any()) else None
 
 
@@ -133,7 +133,7 @@ def folds(y: Tensor, count: int = FOLDS, *, groups: Tensor | None = None, random
         Fewer than two folds, or fewer than two labeled images or groups of them.
     """
     labels = y.cpu().numpy()
-    known = np.flatnonzero(labels != UNLABELLED)
+    known = np.flatnonzero(labels != UNLABELED)
     members = known if groups is None else groups.cpu().numpy()[known]
     _, first, unit_of = np.unique(members, return_index=True, return_inverse=True)
     if min(count, len(first)) < 2:
@@ -142,7 +142,7 @@ def folds(y: Tensor, count: int = FOLDS, *, groups: Tensor | None = None, random
     order = order[np.argsort(labels[known[first[order]]], kind="stable")]
     dealt = np.empty(len(first), dtype=np.int64)
     dealt[order] = np.arange(len(first)) % min(count, len(first))
-    found = np.full(len(labels), UNLABELLED, dtype=np.int64)
+    found = np.full(len(labels), UNLABELED, dtype=np.int64)
     found[known] = dealt[unit_of]
     return torch.from_numpy(found).to(y.device)
 
@@ -169,7 +169,7 @@ def choosing_parts(
     """
     if validation is not None:
         return [(X, y, unit(validation[0]), validation[1])]
-    known = y != UNLABELLED
+    known = y != UNLABELED
     if int(known.sum()) < 2:
         return []
     fold, parts = folds(y, random_state=random_state), []
@@ -185,6 +185,6 @@ def choosing_parts(
 def growth(parts: list[tuple[Tensor, Tensor, Tensor, Tensor]], y: Tensor) -> float:
     """Labeled images per class among all of ``y`` (n,) for one in a part of :func:`choosing_parts`; geometric mean."""
     classes = int(y.max()) + 1
-    total = torch.bincount(y[y != UNLABELLED], minlength=classes)
-    left = [torch.bincount(part[1][part[1] != UNLABELLED], minlength=classes)[part[3]] for part in parts]
+    total = torch.bincount(y[y != UNLABELED], minlength=classes)
+    left = [torch.bincount(part[1][part[1] != UNLABELED], minlength=classes)[part[3]] for part in parts]
     return float((total[torch.cat([part[3] for part in parts])] / torch.cat(left)).log2().mean().exp2())

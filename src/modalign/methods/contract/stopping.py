@@ -59,7 +59,7 @@ class StoppedMethod(VectorMethod):
     def _lessons(self, problem: Problem) -> Lessons:
         """What to learn from and what to stop by; raises where training is to stop after its end."""
         require_stop(self.stop, self.steps)
-        X, y = problem.labelled()
+        X, y = problem.labeled()
         return Lessons(unit(X), y, unit_held_out(problem.validation))
 
     def _last_step(self) -> int:

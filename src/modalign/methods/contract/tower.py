@@ -18,14 +18,14 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Generator
 
 from modalign.core.errors import InputError
-from modalign.core.features import UNLABELLED, ClassText, Quarantined
+from modalign.core.features import UNLABELED, ClassText, Quarantined
 from modalign.core.labels import places_of, renumbered
 from modalign.core.scored import Scored
 from modalign.methods.contract.class_names import Classes, order_of_rows, read_labels
 from modalign.methods.contract.learner import L, Learner, Towers, cosine_logits
 from modalign.methods.contract.parameters import Augmentations, Parametrized, check_parameters
 from modalign.methods.contract.rows import read_text_vectors
-from modalign.tune.batches import ImageBatches, centre_batches
+from modalign.tune.batches import ImageBatches, center_batches
 from modalign.tune.loop import train
 from modalign.tune.prompts import count_parameters
 from modalign.tune.recipe import Recipe, recipe_entries
@@ -167,7 +167,7 @@ class TowerMethod(Parametrized, Generic[L]):
         if validation is not None:
             scored = self.score_images(validation, encoder)
             right = scored.logits.argmax(axis=1) == scored.labels
-            self.diagnosis_["validation_accuracy"] = float(right[scored.labels != UNLABELLED].mean())
+            self.diagnosis_["validation_accuracy"] = float(right[scored.labels != UNLABELED].mean())
         return self
 
     def score_images(self, items: Items, encoder: ClipEncoder, *, batch_size: int | None = None) -> Scored:
@@ -188,7 +188,7 @@ class TowerMethod(Parametrized, Generic[L]):
         reasons: dict[int, str] = {}
         kept, logits = [], []
         with torch.inference_mode():
-            for batch in centre_batches(items, encoder, batch_size or encoder.batch_size, reasons=reasons):
+            for batch in center_batches(items, encoder, batch_size or encoder.batch_size, reasons=reasons):
                 kept.append(batch.indices)
                 logits.append(learner.scores(batch.pixels, classes).float().cpu())
         left_out = (*items.quarantined, *(Quarantined(items.ids[i], reasons[i]) for i in sorted(reasons)))
@@ -287,14 +287,14 @@ class TowerMethod(Parametrized, Generic[L]):
                 own = items.class_names or text.class_names
                 labels = Classes(np.arange(len(own)), tuple(own)).codes(read_labels(labels, len(items), "per image"))
             items = replace(items, labels=labels.astype(np.int64))
-        known = items.labels[items.labels != UNLABELLED]
+        known = items.labels[items.labels != UNLABELED]
         if len(known) and not 0 <= known.min() <= known.max() < len(text):
             raise InputError(f"Expected labels in 0…{len(text) - 1} or -1, got {known.min()}…{known.max()}.")
         if not self.needs_labels:
             return items, text
         if not len(known):
             raise InputError(f"{type(self).__name__} learns from labeled images, got none.")
-        return items.select(np.flatnonzero(items.labels != UNLABELLED)), text
+        return items.select(np.flatnonzero(items.labels != UNLABELED)), text
 
 
 __all__ = ["Learner", "TowerMethod", "Towers", "cosine_logits"]

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from modalign.core.errors import InputError
 from modalign.core.features import ClassText, EncoderSpec, Features
-from modalign.core.labels import UNLABELLED
+from modalign.core.labels import UNLABELED
 from modalign.core.renaming import renamed_arguments
 from modalign.linalg.calibration import fit_temperature, sharpened
 from modalign.methods.contract.calibrating import own_temperature, refits

@@ -186,7 +186,7 @@ def _rows(problem: Problem) -> Tensor:
     """(C, K, d) unit rows that stand for each class: its sentences, or without text its labeled images."""
     if problem.text is not None:
         return unit(problem.text)
-    X, y = problem.labelled()
+    X, y = problem.labeled()
     order = torch.argsort(y, stable=True)
     counts = torch.bincount(y, minlength=problem.n_classes)
     place = torch.arange(len(y), device=y.device) - (counts.cumsum(0) - counts)[y[order]]

@@ -24,8 +24,8 @@ LossOn = Literal["aligned", "mixed"]
 CrossModal = Literal["pairwise", "sets", "paired-sets", "off"]
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"aligned_weight": None, "normalise": False, "loss_on": "aligned"},
-    "official_code": {"aligned_weight": 0.1, "normalise": True, "loss_on": "mixed"},
+    "paper": {"aligned_weight": None, "normalize": False, "loss_on": "aligned"},
+    "official_code": {"aligned_weight": 0.1, "normalize": True, "loss_on": "mixed"},
 }
 
 
@@ -77,7 +77,7 @@ class DAMAlignment(nn.Module):
     ``blend_logit``           0.5      β = σ(·) of equation 11, 0.62 at the start
     ========================  =======  ====================================================================
 
-    ***Pairs of unit vectors.** With ``normalise=True`` and ``cross_modal="pairwise"``, as published, d_CMA is −log N
+    **Pairs of unit vectors.** With ``normalize=True`` and ``cross_modal="pairwise"``, as published, d_CMA is −log N
     for every class (see :class:`modalign.methods.dam.cma.CMA`), and only β has an effect, as a learnable temperature.
     Without normalization, as in the equations of the paper, d_CMA depends on the lengths of the aligned features only,
     that is, on the agreement of prompted and frozen features. ``"sets"`` regresses the vectors of one side on those of
@@ -87,7 +87,7 @@ class DAMAlignment(nn.Module):
     ----------
     aligned_weight : float or None, default=0.1
         m; features are unit(f + m · aligned). None uses the aligned features only, as in the paper.
-    normalise : bool, default=True
+    normalize : bool, default=True
         Normalize features before the cross-modal residuals.
     loss_on : {"aligned", "mixed"}, default="mixed"
         L_SMA on the ``"aligned"`` features or on the ``"mixed"`` ones.
@@ -112,7 +112,7 @@ class DAMAlignment(nn.Module):
         self,
         *,
         aligned_weight: float | None = 0.1,
-        normalise: bool = True,
+        normalize: bool = True,
         loss_on: LossOn = "mixed",
         same_modal: Modalities = "both",
         text_map: TextMap = "own",
@@ -127,7 +127,7 @@ class DAMAlignment(nn.Module):
         require_choice("same_modal", same_modal, get_args(Modalities))
         require_choice("text_map", text_map, get_args(TextMap))
         require_choice("cross_modal", cross_modal, get_args(CrossModal))
-        self.aligned_weight, self.normalise, self.loss_on = aligned_weight, normalise, loss_on
+        self.aligned_weight, self.normalize, self.loss_on = aligned_weight, normalize, loss_on
         self.same_modal, self.cross_modal = same_modal, cross_modal
         self.image_rows, self.text_rows = image_rows, text_rows
         self.frozen_terms, self.logit_scale = frozen_terms, logit_scale
@@ -218,7 +218,7 @@ class DAMAlignment(nn.Module):
             )
         aligned = modality(frozen, prompted) if wanted else prompted
         mixed = aligned if self.aligned_weight is None or not wanted else prompted + self.aligned_weight * aligned
-        if self.normalise:
+        if self.normalize:
             mixed = unit(mixed)
         if not wanted:
             return mixed, prompted.new_zeros(())

@@ -49,7 +49,7 @@ def shared_map(frozen: Tensor, prompted: Tensor, lam: Tensor | float, rho: Tenso
     Returns
     -------
     Tensor of shape (n, c)
-        Differentiable; one Cholesky factorisation of the smaller of n and c, in float64.
+        Differentiable; one Cholesky factorization of the smaller of n and c, in float64.
     """
     return rho * prompted + (1 - rho) * (prompted @ ridge_weights(prompted, frozen, lam))
 

@@ -31,7 +31,7 @@ from modalign.methods.contract.parameters import Count, Fraction, NonNegative, P
 from modalign.methods.contract.tower import Towers
 from modalign.methods.fair.fair_score import Prior, Scale, Weighting
 from modalign.methods.fair.fair_training import SelfTraining, SelfTrainingSettings
-from modalign.methods.fair.pseudo_labels import LABELLERS, Labeller
+from modalign.methods.fair.pseudo_labels import LABELERS, Labeler
 from modalign.methods.fair.self_training import SelfTrained
 from modalign.tune.crops import CropBatches
 
@@ -125,7 +125,7 @@ class FAIR(SelfTrained):
     smallest_crop: Fraction = 0.5
     largest_crop: Fraction = 0.9
     view: Literal["crops", "global"] = "crops"
-    labeler: Annotated[Literal["fair", Labeller], Formerly("labeller")] = "fair"
+    labeler: Annotated[Literal["fair", Labeler], Formerly("labeller")] = "fair"
     image_temperature: Positive = 1.0
     text_temperature: Positive = 1.0
     alignment: Literal["learned", "fixed"] = "learned"
@@ -138,7 +138,7 @@ class FAIR(SelfTrained):
     refresh: Count = 1
 
     def _learner(self, towers: Towers, generator: Generator | None) -> SelfTraining:
-        if self.labeler in LABELLERS and LABELLERS[self.labeler].needs_crops and self.view == "global":
+        if self.labeler in LABELERS and LABELERS[self.labeler].needs_crops and self.view == "global":
             raise InputError(
                 f"Expected {hyperparameter('view', 'crops')} with {hyperparameter('labeler', self.labeler)}, whose "
                 "score is made of crops, got 'global'."
@@ -164,7 +164,7 @@ class FAIR(SelfTrained):
     def _batches(self, items: Items, encoder: ClipEncoder, seed: int) -> CropBatches:
         if self.view == "global":
             return self._pairs(items, encoder, seed)
-        if self.labeler in LABELLERS and not LABELLERS[self.labeler].needs_crops:
+        if self.labeler in LABELERS and not LABELERS[self.labeler].needs_crops:
             return self._pairs(items, encoder, seed, "center")
         side = (self.smallest_crop, self.largest_crop)
         return self._pairs(items, encoder, seed, "center", crops=self.crops, side=side, every=self.refresh)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.encoders.towers.opened import VisionTower
 from modalign.linalg.divergence import divergence_from_uniform
 from modalign.linalg.similarity import softmax_weights
@@ -29,7 +29,7 @@ from modalign.methods.fair.fair_score import (
     sample_confidence,
     zero_shot_shares,
 )
-from modalign.methods.fair.pseudo_labels import Labeller, PseudoLabeller, pseudo_labeller
+from modalign.methods.fair.pseudo_labels import Labeler, PseudoLabeler, pseudo_labeler
 from modalign.tune.crops import CropBatch
 from modalign.tune.history import Epoch
 from modalign.tune.targets import Target, target
@@ -55,7 +55,7 @@ class SelfTrainingSettings:
     crops: int = 1
     keep: int | None = 1
     view: Literal["crops", "global"] = "global"
-    labeler: Literal["fair", Labeller] = "fair"
+    labeler: Literal["fair", Labeler] = "fair"
     image_temperature: float = 1.0
     text_temperature: float = 1.0
     alignment: Literal["learned", "fixed"] = "learned"
@@ -111,19 +111,19 @@ class SelfTraining(Learner[CropBatch]):
         self.register_buffer("histogram", torch.zeros(settings.epochs, K))
         self.register_buffer("tally", torch.zeros(settings.epochs, len(COLUMNS), dtype=torch.float64))
         self.class_prior: Tensor | None = None
-        self.labeler: PseudoLabeller | None = None
+        self.labeler: PseudoLabeler | None = None
         self.warned = False
 
     def begin(self, data: ImageBatches) -> None:
         """Allocate pseudo-label and weight of each image."""
         device = self.anchors.device
-        self.register_buffer("labels", torch.full((len(data),), UNLABELLED, device=device))
+        self.register_buffer("labels", torch.full((len(data),), UNLABELED, device=device))
         self.register_buffer("first_labels", self.labels.clone())
         self.register_buffer("gammas", torch.zeros(len(data), device=device))
         if self.settings.class_prior == "estimate":
             self.class_prior = self.first_shares(data)
         if self.settings.labeler != "fair":
-            self.labeler = pseudo_labeller(
+            self.labeler = pseudo_labeler(
                 self.settings.labeler,
                 self.towers,
                 image_temperature=self.settings.image_temperature,
@@ -134,7 +134,7 @@ class SelfTraining(Learner[CropBatch]):
     def first_shares(self, data: ImageBatches) -> Tensor:
         """Return the class shares (K,) by zero-shot classification of the images."""
         total = torch.zeros_like(self.average)
-        for pixels in data.centred(CHUNK):
+        for pixels in data.centered(CHUNK):
             found = self.towers.vision(pixels).pooled[0].float()
             total += len(pixels) * zero_shot_shares(found, self.first_anchors, self.logit_scale)
         return total / len(data)
@@ -210,7 +210,7 @@ class SelfTraining(Learner[CropBatch]):
         """
         rows, epoch = batch.indices.to(self.labels.device), batch.epoch
         before = self.labels[rows]
-        known = before != UNLABELLED
+        known = before != UNLABELED
         self.labels[rows], self.gammas[rows] = labels, gammas
         self.first_labels[rows] = torch.where(known, self.first_labels[rows], labels)
         self.histogram[epoch] += torch.bincount(labels, minlength=len(self.towers))

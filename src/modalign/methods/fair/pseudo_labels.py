@@ -23,10 +23,10 @@ from modalign.methods.fair.fair_score import CropScores
 
 SENTENCES = 512  # encoded at a time
 
-Labeller = Literal["clip", "cupl", "wca", "coder"]
+Labeler = Literal["clip", "cupl", "wca", "coder"]
 
 
-class PseudoLabeller(ABC):
+class PseudoLabeler(ABC):
     """Base class of pseudo-labelers.
 
     Parameters
@@ -71,7 +71,7 @@ class PseudoLabeller(ABC):
         """
 
 
-class WholeImage(PseudoLabeller):
+class WholeImage(PseudoLabeler):
     """Pseudo-labeler with one vector per class, ``text`` (K, d), on whole images. Cost O(B K d)."""
 
     text: Tensor
@@ -82,14 +82,14 @@ class WholeImage(PseudoLabeller):
         return CropScores(scores, torch.ones_like(scores[:, 0]), scores.argmax(dim=1, keepdim=True))
 
 
-class CLIPLabeller(WholeImage):
+class CLIPLabeler(WholeImage):
     r"""ψ_y = cos(f, Z_y) with the plain sentence of each class (Radford et al. 2021; FAIR, equation 1)."""
 
     def __init__(self, sentences: Tensor, plain: Tensor) -> None:
         self.text = check_descriptions(sentences, plain)[1]
 
 
-class CuPLLabeller(WholeImage):
+class CuPLLabeler(WholeImage):
     r"""ψ_y = 1/M_y Σ_j cos(f, Z_j^y) over all M_y sentences of each class (Pratt et al. 2023; FAIR, equation 5).
 
     FAIR-g of Table 7 is this on randomly cropped whole images.
@@ -100,7 +100,7 @@ class CuPLLabeller(WholeImage):
         self.text = sentences.sum(dim=1) / present(sentences).sum(dim=1, keepdim=True)
 
 
-class WCALabeller(PseudoLabeller):
+class WCALabeler(PseudoLabeler):
     r"""Weighted mean over all crops and sentences (Li et al. 2024; FAIR, equations 8 to 10).
 
     .. math::
@@ -114,7 +114,7 @@ class WCALabeller(PseudoLabeller):
     Parameters
     ----------
     sentences, plain : Tensor
-        See :class:`PseudoLabeller`.
+        See :class:`PseudoLabeler`.
     image_temperature : float
         τ_w; FAIR has none, which is τ_w = 1 and gives nearly uniform weights. See
         :class:`~modalign.methods.baselines.wca.WCA` for sharper ones.
@@ -142,7 +142,7 @@ class WCALabeller(PseudoLabeller):
         return CropScores(scores, torch.ones_like(scores[:, 0]), cosines.argmax(dim=2))
 
 
-class CODERLikeLabeller(PseudoLabeller):
+class CODERLikeLabeler(PseudoLabeler):
     r"""Image representation by cosines with all sentences, after CODER (Yi et al. 2024).
 
     An image becomes φ(x) = (cos(f, t)) over the sentences t of all classes, its neighbors. D_y are those that describe
@@ -163,7 +163,7 @@ class CODERLikeLabeller(PseudoLabeller):
     Parameters
     ----------
     sentences, plain : Tensor
-        See :class:`PseudoLabeller`.
+        See :class:`PseudoLabeler`.
     named : sequence of int, default=()
         Indices among the T sentences of names in a template, as
         returned by :func:`~modalign.methods.contract.prompting.template_places`.
@@ -194,35 +194,35 @@ class CODERLikeLabeller(PseudoLabeller):
         return CropScores(scores, torch.ones_like(scores[:, 0]), torch.stack(looks, dim=1).argmax(dim=2))
 
 
-LABELLERS: dict[Labeller, type[PseudoLabeller]] = {
-    "clip": CLIPLabeller,
-    "cupl": CuPLLabeller,
-    "wca": WCALabeller,
-    "coder": CODERLikeLabeller,
+LABELERS: dict[Labeler, type[PseudoLabeler]] = {
+    "clip": CLIPLabeler,
+    "cupl": CuPLLabeler,
+    "wca": WCALabeler,
+    "coder": CODERLikeLabeler,
 }
 
 
-def pseudo_labeller(
-    name: Labeller, towers: Towers, *, image_temperature: float = 1.0, text_temperature: float = 1.0
-) -> PseudoLabeller:
+def pseudo_labeler(
+    name: Labeler, towers: Towers, *, image_temperature: float = 1.0, text_temperature: float = 1.0
+) -> PseudoLabeler:
     """Create the pseudo-labeler of that name for the classes of ``towers``.
 
     Parameters
     ----------
     name : {"clip", "cupl", "wca", "coder"}
-        Of :data:`LABELLERS`.
+        Of :data:`LABELERS`.
     towers : Towers
         The classes and the text tower, which encodes plain sentences where the classes have none.
     image_temperature, text_temperature : float, default=1.0
         Of WCA.
     """
-    require_choice("labeler", name, LABELLERS)
+    require_choice("labeler", name, LABELERS)
     options: dict[str, Any] = {}
     if name == "wca":
         options = {"image_temperature": image_temperature, "text_temperature": text_temperature}
     elif name == "coder":
         options = {"named": template_places(towers.class_names, towers.sentences)}
-    return LABELLERS[name](towers.class_text, plain_sentences(towers), **options)
+    return LABELERS[name](towers.class_text, plain_sentences(towers), **options)
 
 
 @torch.no_grad()
@@ -239,7 +239,7 @@ def plain_sentences(towers: Towers) -> Tensor:
 
 
 def check_descriptions(sentences: Tensor, plain: Tensor) -> tuple[Tensor, Tensor]:
-    """Both as unit vectors, (K, T, d) and (K, d), or the errors of :class:`PseudoLabeller`."""
+    """Both as unit vectors, (K, T, d) and (K, d), or the errors of :class:`PseudoLabeler`."""
     if sentences.ndim != 3 or plain.shape != (sentences.shape[0], sentences.shape[2]):
         raise InputError(
             f"Expected sentences of shape (K, T, d) and one plain sentence per class, (K, d), got "

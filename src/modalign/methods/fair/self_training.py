@@ -57,7 +57,7 @@ class SelfTrained(TowerMethod[SelfTraining]):
 
     needs_labels = False
     recipe: ClassVar[dict[str, Any]] = {
-        "optimiser": "adamw",
+        "optimizer": "adamw",
         "weight_decay": 0.1,
         "undecayed": ("bias",),
         "schedule": "cosine by step",

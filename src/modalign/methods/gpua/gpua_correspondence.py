@@ -48,7 +48,7 @@ class Assignment:
         return self.likeliest.classes[:, 0].long()
 
     @property
-    def centres(self) -> Tensor:
+    def centers(self) -> Tensor:
         """(K, d_v) barycenters C, equation 12."""
         return (self.moments / self.mass[:, None]).float()
 
@@ -73,7 +73,7 @@ class Correspondences:
         Of the last plan.
     offsets : Offsets
         Offsets that define the last plan with its scores.
-    centres : Tensor of shape (K, d_v)
+    centers : Tensor of shape (K, d_v)
         Centers C of those scores.
     iterations : int
         Updates of P.
@@ -85,7 +85,7 @@ class Correspondences:
 
     assignment: Assignment
     offsets: Offsets
-    centres: Tensor
+    centers: Tensor
     iterations: int
     converged: bool
     change: float
@@ -196,10 +196,10 @@ def mine(
         scores = _held(partial(_affinity, images, centres, text, weight, densities), held)
         offsets = match(scores, images.total, **settings, start=g)
         g = offsets.g
-        used, plan = centres, offsets.rows
+        used, plan = centers, offsets.rows
         assignment = assign(images, lambda: ((rows, plan(R)) for rows, R in scores()), len(text))  # noqa: B023
-        centres = assignment.centres
-        change = float((centres - used).norm() / centres.norm())
+        centers = assignment.centers
+        change = float((centers - used).norm() / centers.norm())
     return Correspondences(assignment, offsets, used, iteration, change <= REST, change)
 
 
@@ -208,15 +208,15 @@ REST = 1e-4
 
 def _affinity(
     images: Images,
-    centres: Tensor,
+    centers: Tensor,
     text: Tensor,
     weight: float,
     densities: Callable[[], Iterable[tuple[slice, Tensor]]] | None,
 ) -> Iterator[tuple[slice, Tensor]]:
     if densities is None:
-        yield from images.scores(centres, text, weight)
+        yield from images.scores(centers, text, weight)
         return
-    for (rows, R), (_, density) in zip(images.scores(centres, text, weight), densities(), strict=True):
+    for (rows, R), (_, density) in zip(images.scores(centers, text, weight), densities(), strict=True):
         yield rows, R.add_(density, alpha=1 - weight)
 
 

@@ -44,7 +44,7 @@ TOP, ITERATIONS, SWEEPS, ABSOLUTE_TOLERANCE = 8, 3, 50, 1e-5
 IDENTITY = 0.9
 STEPS, RATE, LOWEST_RATE, DECAY, PART = 200, 5e-4, 1e-7, 5e-4, 0.75
 NOISE, DROPOUT, CHANCE = 0.035, 0.05, 0.5
-MARGIN_SCALE, HUB_WEIGHT, NEIGHBOURS = 2.0, 2.0, 3
+MARGIN_SCALE, HUB_WEIGHT, NEIGHBORS = 2.0, 2.0, 3
 
 
 def fit_official(
@@ -74,12 +74,12 @@ def correspondences(Z: Tensor, X: Tensor, Y: Tensor) -> Tensor:
             f"Expected at least {TOP} images, as many as start a center in the published code, got {len(Z)}."
         )
     weights, likeliest = (LOGIT_SCALE * X @ Y.T).softmax(dim=1).topk(TOP, dim=0)
-    centres = unit(torch.einsum("tk,tkd->kd", weights, Z[likeliest]) / TOP)
+    centers = unit(torch.einsum("tk,tkd->kd", weights, Z[likeliest]) / TOP)
     to_text = torch.cdist(X, Y)
     for _ in range(ITERATIONS):
-        scores = -((1 - LAMBDA) * torch.cdist(Z, centres) + LAMBDA * to_text) / TEMPERATURE
+        scores = -((1 - LAMBDA) * torch.cdist(Z, centers) + LAMBDA * to_text) / TEMPERATURE
         P = _sinkhorn(scores)
-        centres = unit(P.T @ Z)
+        centers = unit(P.T @ Z)
     return P
 
 
@@ -108,15 +108,15 @@ def initial_map_official(Z: Tensor, labels: Tensor, Y: Tensor) -> Tensor:
 def refine_map_official(Z: Tensor, W: Tensor, labels: Tensor, Y: Tensor, generator: torch.Generator) -> Tensor:
     """(d_v, d_t) the map after unconstrained descent on the ranking loss."""
     W = W.clone().requires_grad_()
-    optimiser = torch.optim.AdamW([W], lr=RATE, weight_decay=DECAY)
+    optimizer = torch.optim.AdamW([W], lr=RATE, weight_decay=DECAY)
     for rate in cosine_rates(STEPS, RATE, lowest=LOWEST_RATE):
-        optimiser.param_groups[0]["lr"] = rate
+        optimizer.param_groups[0]["lr"] = rate
         rows = torch.randperm(len(Z), generator=generator)[: max(1, int(PART * len(Z)))].to(Z.device)
         with torch.enable_grad():
             loss = _loss(_disturbed(Z[rows], generator) @ W, labels[rows], Y)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-        optimiser.step()
+        optimizer.step()
     return W.detach()
 
 
@@ -131,7 +131,7 @@ def _disturbed(Z: Tensor, generator: torch.Generator) -> Tensor:
 
 def _loss(mapped: Tensor, labels: Tensor, Y: Tensor) -> Tensor:
     cosines = unit(mapped) @ Y.T
-    near = cosines.detach().topk(min(NEIGHBOURS, len(Y)), dim=1).indices
+    near = cosines.detach().topk(min(NEIGHBORS, len(Y)), dim=1).indices
     hubs = torch.bincount(near.flatten(), minlength=len(Y)).to(cosines.dtype) / len(cosines)
     margins = (1 - (Y @ Y.T)[labels[:, None], near]) / MARGIN_SCALE
     own = distance(cosines.gather(1, labels[:, None]))

@@ -115,13 +115,13 @@ class Images:
         whole[mine] = found
         return self.team.sum(whole)
 
-    def scores(self, centres: Tensor, text: Tensor, weight: float) -> Iterator[tuple[slice, Tensor]]:
+    def scores(self, centers: Tensor, text: Tensor, weight: float) -> Iterator[tuple[slice, Tensor]]:
         """Blocks of R = (1 − λ) Z Cᵀ + λ X Yᵀ, λ = ``weight``: one matrix product where X is part of Z."""
         if self.columns is None:
             for rows, Z, view in self.blocks():
-                yield rows, torch.addmm(view @ text.T, Z, centres.T, beta=weight, alpha=1 - weight)
+                yield rows, torch.addmm(view @ text.T, Z, centers.T, beta=weight, alpha=1 - weight)
             return
-        joint = (1 - weight) * centres
+        joint = (1 - weight) * centers
         joint[:, self.columns] += weight * text
         for rows, Z in self.visual.blocks():
             yield rows, Z @ joint.T

@@ -99,7 +99,7 @@ class CLIPLoRA(TowerMethod["LowRankLearner"]):
         "no dropout": {"dropout": 0.0},
     }
     recipe: ClassVar[dict[str, Any]] = {
-        "optimiser": "adamw",
+        "optimizer": "adamw",
         "weight_decay": 0.01,
         "schedule": "cosine by step",
         "warmup": 0,

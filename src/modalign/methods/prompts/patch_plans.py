@@ -11,12 +11,12 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from modalign.core.errors import InputError, UnknownNameError
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.linalg.similarity import unit
 from modalign.linalg.token_transport import token_plan
 from modalign.methods.contract.prompting import P
 from modalign.methods.contract.tower import TowerMethod
-from modalign.tune.batches import centre_batches
+from modalign.tune.batches import center_batches
 
 if TYPE_CHECKING:
     from modalign.data.items import Items
@@ -88,7 +88,7 @@ def first_image(method: TowerMethod[P], items: Items, encoder: ClipEncoder, labe
 
 def one_image(items: Items, encoder: ClipEncoder) -> tuple[Tensor, np.ndarray]:
     """Pixels (1, 3, H, W) for the tower and (H, W, 3) uint8 to look at, of the first image that can be decoded."""
-    for batch in centre_batches(items, encoder, 1):
+    for batch in center_batches(items, encoder, 1):
         picture = items.open(int(batch.indices[0]), target=encoder.preprocessing.target)
         return batch.pixels, encoder.preprocessing.prepare(picture)
     raise InputError("Expected an image that can be decoded, got none.")
@@ -102,7 +102,7 @@ def chosen_class(label: int | str | None, names: list[str], scores: Tensor) -> i
         if label not in names:
             raise UnknownNameError("class", label, names)
         return names.index(label)
-    if not UNLABELLED < label < len(names):
+    if not UNLABELED < label < len(names):
         raise InputError(f"Expected a class from 0 to {len(names) - 1}, got {label}.")
     return label
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from modalign.core.errors import InputError
-from modalign.core.features import UNLABELLED, ClassText, Features, Quarantined, concatenate
+from modalign.core.features import UNLABELED, ClassText, Features, Quarantined, concatenate
 from modalign.core.scored import Scored
 from modalign.data.items import Items
 from modalign.data.names import some
@@ -189,7 +189,7 @@ def fit_tower(method: TowerMethod, encoder: ClipEncoder, task: FitTask, checkpoi
 
 def require_every_class(labels: np.ndarray, class_names: tuple[str, ...]) -> None:
     """Raise if a class has no image to learn from, where there is no text to stand in for it."""
-    if (labels == UNLABELLED).all():
+    if (labels == UNLABELED).all():
         raise InputError(
             "Expected labeled images or an encoder that reads text, got neither; label some images of every class, or "
             "choose a vision-language encoder."

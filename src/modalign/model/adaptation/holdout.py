@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from modalign.core.errors import InputError, UnknownNameError, argument
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.data.items import Items
 from modalign.data.splits.drawing import draw_split, few_shot
 from modalign.data.splits.split import EMPTY, Split, official_split
@@ -70,7 +70,7 @@ def plan_holdout(
             "all images."
         )
     _check(validation, method)
-    if not (items.labels != UNLABELLED).any():
+    if not (items.labels != UNLABELED).any():
         _require_no_labels(method, validation)
         return None
     official = official_split(items)
@@ -125,7 +125,7 @@ def _require_no_labels(method: VectorMethod | TowerMethod, validation: Validatio
 
 
 def _labeled(items: Items, indices: np.ndarray) -> np.ndarray:
-    return indices[items.labels[indices] != UNLABELLED]
+    return indices[items.labels[indices] != UNLABELED]
 
 
 def _sizes(items: Items, indices: np.ndarray) -> np.ndarray:
@@ -160,7 +160,7 @@ def _grown(items: Items, shots: int | None, pool: np.ndarray, listed: np.ndarray
 def _share(items: Items, pool: np.ndarray, listed: np.ndarray, share: float, seed: int) -> Split:
     """Lists with a share of every class to validate on: of the validation list if there is one, else of all."""
     drawn_from = listed if len(listed) else pool
-    y = np.full(len(items), UNLABELLED)
+    y = np.full(len(items), UNLABELED)
     y[drawn_from] = items.labels[drawn_from]
     cut = draw_split(y, train=1 - share, validation=share, seed=seed)
     return Split(pool if len(listed) else cut.train, cut.validation)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from modalign.core.errors import InputError, argument
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.data.copies import learnable
 from modalign.data.items import Items, load_items
 from modalign.data.splits.split import Split, official_split
@@ -18,7 +18,7 @@ def read_items(
 ) -> Items:
     if unlabeled and classes is None:
         raise InputError(f"Expected the names of the classes for images without labels; give {argument('classes')}.")
-    items = load_items(images, classes=classes, split=split, **({"labels": UNLABELLED} if unlabeled else {}))
+    items = load_items(images, classes=classes, split=split, **({"labels": UNLABELED} if unlabeled else {}))
     if len(items.class_names) < 2:
         raise InputError(
             f"Expected at least 2 classes, got {len(items.class_names)}; put the images of each class in a folder of "
@@ -37,6 +37,6 @@ def _with_train_part(items: Items) -> Items:
             f"Expected images to learn from, but {items.division} mark none of the {len(items)} images as that; "
             "to learn from one of them, give it alone."
         )
-    if (items.labels[official.train] == UNLABELLED).all():
+    if (items.labels[official.train] == UNLABELED).all():
         return items.select(official.train)
     return items

@@ -20,7 +20,7 @@ from sklearn.base import clone
 from torch import Tensor
 
 from modalign.core.errors import InputError, MissingExtraError
-from modalign.core.features import UNLABELLED, ClassText
+from modalign.core.features import UNLABELED, ClassText
 from modalign.core.scored import Scored
 from modalign.data.items import Items
 from modalign.encoders.clip import ClipEncoder
@@ -165,7 +165,7 @@ class TowerChoice:
         Infinite where even these take too long.
         """
         learn = self.task.learn
-        labeled = np.flatnonzero(learn.labels != UNLABELLED)
+        labeled = np.flatnonzero(learn.labels != UNLABELED)
         recipe = method._recipe(learn.labels[labeled])
         size = min(recipe.batch_size, len(labeled))
 

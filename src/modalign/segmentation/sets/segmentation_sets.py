@@ -56,7 +56,7 @@ class SegmentationSet:
         File with a name per line for each part; empty where the folders say it.
     parts : tuple of (str, str)
         (str, str) What the validation and the training part are called.
-    licence, source : str
+    license, source : str
         What its authors allow, in words, and where to get it.
     background : str
         Names of class 0 if it is the background; empty if there is none.
@@ -79,7 +79,7 @@ class SegmentationSet:
     truths: tuple[tuple[str, Rule], ...]
     lists: str
     parts: tuple[str, str]
-    licence: str
+    license: str
     source: str
     background: str = ""
     short_side: int = 336
