@@ -241,10 +241,10 @@ def test_labels_of_the_source_can_be_taken_over(digits: Items, tmp_path: Path, o
 
 
 def test_what_cannot_be_opened_is_refused_in_one_sentence(digits: Items, tmp_path: Path, own_cache: None) -> None:
-    from modalign.core.features import UNLABELLED
+    from modalign.core.features import UNLABELED
 
     plain = Items(digits.ids[:5], digits.blobs[:5])
-    assert (plain.labels == UNLABELLED).all()
+    assert (plain.labels == UNLABELED).all()
     with pytest.raises(InputError, match=r"at least 2 classes, got 0; name them by classes="):
         open_session(plain, state=tmp_path / "a")
     open_session(plain, classes=["x", "y"], state=tmp_path / "a", thorough=False).close()

@@ -31,7 +31,7 @@ def settled(method: FAIR, digits, text, encoder):
     return learner, data.batch(torch.arange(8), 0)
 
 
-@pytest.mark.parametrize("labeller", LABELERS)
+@pytest.mark.parametrize("labeler", LABELERS)
 def test_a_labeler_sees_the_present_tower_and_its_own_text(labeler, digits, text, encoder) -> None:
     learner, batch = settled(FAIR(**QUICK, labeler=labeler), digits, text, encoder)
     with torch.no_grad():

@@ -31,7 +31,7 @@ from modalign.methods.fair.pseudo_labels import (
 
 B, N, K, T, D = 6, 5, 4, 3, 16
 ALL = (CLIPLabeler, CuPLLabeler, WCALabeler, CODERLikeLabeler)
-each_labeler = pytest.mark.parametrize("labeller", ALL)
+each_labeler = pytest.mark.parametrize("labeler", ALL)
 
 
 def draw(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:

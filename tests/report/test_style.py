@@ -76,7 +76,7 @@ def test_series_are_told_apart_by(who: str, series: list[str]) -> None:
         assert distance > 12, (one, other)
 
 
-@pytest.mark.parametrize("colour", [INK, MUTED, *SERIES])
+@pytest.mark.parametrize("color", [INK, MUTED, *SERIES])
 def test_words_can_be_read_in_light_and_dark(color: str) -> None:
     assert contrast(color, SURFACE) >= 4.5
     assert contrast(DARK[color], DARK[SURFACE]) >= 4.5

@@ -21,7 +21,7 @@ def trained(folder, **options):
     return net, history
 
 
-@pytest.mark.parametrize(("optimiser", "moments"), [("sgd", 2), ("adamw", 6)])
+@pytest.mark.parametrize(("optimizer", "moments"), [("sgd", 2), ("adamw", 6)])
 def test_the_state_is_what_training_changes_and_nothing_else(tmp_path, optimizer, moments):
     """SGD's momentum, or AdamW's two moments and counter, of two parameters; the frozen one is not there."""
     net, _ = trained(tmp_path, optimizer=optimizer)

@@ -13,7 +13,7 @@ import torch
 
 from modalign.core.display import SHOWN, html_table, shorten_all, shorten_repr
 from modalign.core.errors import InputError, UndecodableError, argument, require_choice
-from modalign.core.features import UNLABELLED, Features
+from modalign.core.features import UNLABELED, Features
 from modalign.core.record import versions
 from modalign.data.copies import content_hash
 from modalign.data.items import load_items
@@ -174,7 +174,7 @@ class Classifier:
         from modalign.linalg.calibration import expected_calibration_error
 
         items, labels = items_to_test_on(self.class_names, images, split, classes)
-        known = np.flatnonzero(labels != UNLABELLED)
+        known = np.flatnonzero(labels != UNLABELED)
         hashes = {items.ids[i]: content_hash(items, i) for i in known.tolist()}
         seen = np.array([not include_fitted and hashes[items.ids[i]] in self.fitted_on for i in known], dtype=bool)
         if not len(known):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from modalign.core.errors import InputError, argument
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.core.labels import renumbered
 from modalign.data.copies import one_label_each
 from modalign.data.items import Items, load_items
@@ -25,7 +25,7 @@ def items_to_test_on(class_names: Sequence[str], images: Any, split: Any, classe
 def labels_among(class_names: Sequence[str], items: Items) -> np.ndarray:
     """Labels of ``items`` as indices into ``class_names``, matched by name; other classes are refused."""
     known = match_names(items.class_names, class_names)
-    used = np.unique(items.labels[items.labels != UNLABELLED])
+    used = np.unique(items.labels[items.labels != UNLABELED])
     unknown = [items.class_names[k] for k in used if items.class_names[k] not in known]
     if unknown:
         raise InputError(

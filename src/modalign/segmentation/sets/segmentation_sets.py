@@ -120,7 +120,7 @@ _CONTEXT_SOURCE = (
 )
 _COCO = "images/{part}/{id}.jpg"
 _COCO_SOURCE = "cocodataset.org (val2017) and github.com/nightrome/cocostuff (stuffthingmaps_trainval2017)"
-_COCO_LICENCE = "CC BY 4.0 for the annotations; photos by their owners, under Flickr's terms"
+_COCO_LICENSE = "CC BY 4.0 for the annotations; photos by their owners, under Flickr's terms"
 
 SEGMENTATION_SETS: tuple[SegmentationSet, ...] = (
     SegmentationSet(
@@ -157,12 +157,12 @@ SEGMENTATION_SETS: tuple[SegmentationSet, ...] = (
     SegmentationSet(
         "coco_stuff164k", "COCO-Stuff164k", 171, 5000, "coco_stuff164k", _COCO,
         (("annotations/{part}/{id}_labelTrainIds.png", "plain"), ("annotations/{part}/{id}.png", "stuff_ids")), "",
-        ("val2017", "train2017"), _COCO_LICENCE, _COCO_SOURCE, short_sides={"sclip": 448},
+        ("val2017", "train2017"), _COCO_LICENSE, _COCO_SOURCE, short_sides={"sclip": 448},
     ),
     SegmentationSet(
         "coco_object", "COCO-Object", 81, 5000, "coco_stuff164k", _COCO,
         (("annotations/{part}/{id}_instanceTrainIds.png", "plain"), ("annotations/{part}/{id}.png", "object_ids")), "",
-        ("val2017", "train2017"), _COCO_LICENCE, _COCO_SOURCE, BACKGROUND,
+        ("val2017", "train2017"), _COCO_LICENSE, _COCO_SOURCE, BACKGROUND,
         thresholds={"sclip": Thresholds(50, 0.1), "scclip": Thresholds(55, 0.35), "proxy": Thresholds(prob=0.25)},
     ),
 )  # fmt: skip
