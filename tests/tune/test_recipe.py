@@ -90,7 +90,7 @@ def test_no_batch_is_refused(n, drop):
         ("learning_rate", "fast"),
         ("weight_decay", math.inf),
         ("clip", 0.0),
-        ("optimiser", "adam"),
+        ("optimizer", "adam"),
         ("schedule", "cosine"),
         ("precision", "float16"),
     ],

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from modalign.core.errors import InputError, hyperparameter, require_known
+from modalign.core.renaming import former_attributes
 from modalign.linalg.optimizers import half_cosine
 
 Optimizer = Literal["sgd", "adamw"]
@@ -15,6 +16,7 @@ Rates = Literal["cosine by epoch", "cosine by step", "constant"]
 Precision = Literal["float32", "bfloat16"]
 
 
+@former_attributes(optimiser="optimizer")
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Training hyper-parameters; the defaults are those of CoOp's code base (Dassl).

@@ -11,7 +11,7 @@ import numpy as np
 
 from modalign.core.arrays import is_finite
 from modalign.core.errors import InputError, argument
-from modalign.core.features import UNLABELLED, ClassText, Features
+from modalign.core.features import UNLABELED, ClassText, Features
 from modalign.core.part_files import MANIFEST_FILE
 from modalign.data.copies import learnable
 from modalign.data.items import Items, load_items

@@ -267,7 +267,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
             y = X.labels
         best = self._scored(X, lambda scores: scores.argmax(dim=1)).cpu().numpy()
         true = self._classes.codes(read_labels(y, len(best)), names_of(X), closed=False)
-        known = true != UNLABELLED
+        known = true != UNLABELED
         if not known.any():
             raise InputError("Expected labeled images to be tested on, got none.")
         weight = None if sample_weight is None else np.asarray(sample_weight)

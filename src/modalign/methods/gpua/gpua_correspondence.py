@@ -100,7 +100,7 @@ class Correspondences:
             "marginal_error": self.offsets.marginal_error,
             "transport_converged": self.offsets.converged,
             "iterations": self.iterations,
-            "centres_rest": self.converged,
+            "centers_rest": self.converged,
             "changed_from_zero_shot": float(changed) / images.total,
             "smallest_class": int(sizes.min()),
             "empty_classes": int((sizes == 0).sum()),
@@ -189,11 +189,11 @@ def mine(
     held = 4 * len(images) * len(text) <= memory / 3
     settings: dict[str, Any] = {"epsilon": epsilon, "shares": marginals.shares, "rho": rho, "tolerance": tolerance}
     settings["reduce"] = images.team.reduce
-    centres, change, iteration = start.centres, math.inf, 0
+    centers, change, iteration = start.centers, math.inf, 0
     g: Tensor | None = None
     while change > REST and iteration < max_iterations:
         iteration += 1
-        scores = _held(partial(_affinity, images, centres, text, weight, densities), held)
+        scores = _held(partial(_affinity, images, centers, text, weight, densities), held)
         offsets = match(scores, images.total, **settings, start=g)
         g = offsets.g
         used, plan = centers, offsets.rows
