@@ -52,7 +52,7 @@ def own_temperature(method: VectorMethod, problem: Problem) -> float:
 
     Cost: one to five fits.
     """
-    X, y = problem.labelled()
+    X, y = problem.labeled()
     if not len(y):
         return 1.0
     if problem.text is not None and not method.takes_labels:
@@ -93,7 +93,7 @@ def lone_labels_temperature(problem: Problem, scores: Tensor, logit_scale: float
     float
         T; 1 where the images are all alike. Cost O(n² d).
     """
-    X, y = problem.labelled()
+    X, y = problem.labeled()
     if problem.text is not None:
         return expected_temperature(logit_scale * (unit(X) @ problem.prototypes().T), y)
     cosines = unit(X) @ unit(X).T
