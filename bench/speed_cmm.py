@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from modalign.methods.cmm.cmm import CMM
 from modalign.methods.cmm.cmm_parameters import CMMParameters, Objective
 from modalign.methods.cmm.cmm_training import Schedule, train_cmm
-from modalign.methods.contract.descent import batch_order
+from modalign.methods.contract.training_steps import batch_order
 
 SIZES = ((512, 100, 1600, 4000), (1024, 1000, 16_000, 800))  # d, classes, images, steps measured by default
 STRETCH = 100

@@ -20,7 +20,7 @@ from modalign.methods.cmm.cmm import CMM
 from modalign.methods.cmm.cmm_parameters import CMMParameters, Objective
 from modalign.methods.cmm.cmm_selection import CAREFUL
 from modalign.methods.cmm.cmm_training import Schedule, train_cmm
-from modalign.methods.contract.descent import batch_order
+from modalign.methods.contract.training_steps import batch_order
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "clip-vitb32"
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from modalign.methods.cmm.cmm_parameters import CMMParameters, CMMStack, Objective
 from modalign.methods.cmm.cmm_training import CMMRun, Schedule, map_rows, train_cmm
-from modalign.methods.contract.descent import batch_order
+from modalign.methods.contract.training_steps import batch_order
 
 
 def problem(seed: int = 0, n: int = 40, d: int = 12, C: int = 5, layers: int = 1, dtype=torch.float64):

@@ -14,7 +14,7 @@ from modalign.core.features import UNLABELED
 from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import unit
 from modalign.methods.anchored.anchored_classes import AnchoredClasses
-from modalign.methods.contract.descent import Best
+from modalign.methods.contract.best_candidate import Best
 from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive, Seed
 from modalign.methods.contract.selection import choosing_parts, growth, held_out, share_correct
 from modalign.methods.contract.transduction import keep_answers

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from modalign.linalg.optimizers import Descent, cosine_rates, descend
 from modalign.linalg.similarity import unit
-from modalign.methods.contract.descent import Best, seeded
+from modalign.methods.contract.best_candidate import Best
 from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive
 from modalign.methods.contract.selection import share_correct
 from modalign.methods.contract.stopping import StoppedMethod
+from modalign.methods.contract.training_steps import seeded
 from modalign.methods.contract.vectors import Problem
 
 RATIOS, UNCHOSEN = (0.2, 0.4, 0.6, 0.8), 0.2

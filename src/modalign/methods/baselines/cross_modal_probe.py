@@ -24,9 +24,10 @@ from modalign.core.renaming import Formerly
 from modalign.linalg.optimizers import AdamW, Descent, cosine_rates
 from modalign.linalg.similarity import unit
 from modalign.methods.baselines.cross_modal_samples import Samples
-from modalign.methods.contract.descent import Best, Criterion, checkpoints
+from modalign.methods.contract.best_candidate import Best, Criterion
 from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive, Range, Seed, require_stop
 from modalign.methods.contract.selection import share_correct, unit_held_out
+from modalign.methods.contract.training_steps import checkpoints
 from modalign.methods.contract.vectors import Problem, VectorMethod
 
 LEARNING_RATES, WEIGHT_DECAYS, RATIOS = (1e-3, 1e-4), (0.0, 0.01, 1e-4), tuple(i / 10 for i in range(11))
@@ -225,7 +226,7 @@ class ProbeJudge:
     start : Tensor of shape (C, d)
         W₀.
     criterion : {"log-loss", "accuracy"}
-        As of :class:`~modalign.methods.contract.descent.Best`.
+        As of :class:`~modalign.methods.contract.best_candidate.Best`.
     """
 
     def __init__(self, X: Tensor, y: Tensor, start: Tensor, criterion: Criterion) -> None:

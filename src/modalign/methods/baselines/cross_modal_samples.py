@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modalign.linalg.similarity import unit
-from modalign.methods.contract.descent import BLOCK, batch_order, seeded
+from modalign.methods.contract.training_steps import BLOCK, batch_order, seeded
 from modalign.methods.contract.vectors import Problem
 
 

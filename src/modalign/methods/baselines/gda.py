@@ -13,7 +13,7 @@ from modalign.linalg.calibration import expected_temperature
 from modalign.linalg.inputs import wide
 from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import top_k, unit
-from modalign.methods.contract.descent import Best
+from modalign.methods.contract.best_candidate import Best
 from modalign.methods.contract.parameters import Count, NonNegative, Positive, Seed
 from modalign.methods.contract.selection import choosing_parts, growth, held_out, share_correct
 from modalign.methods.contract.vectors import Problem, VectorMethod

@@ -32,11 +32,12 @@ from modalign.linalg.prototypes import class_means
 from modalign.linalg.similarity import unit
 from modalign.linalg.sinkhorn import sinkhorn
 from modalign.methods.baselines.lfa_refinement import Lesson, Refinement, RefinementSettings, SelectedMap, refine_maps
+from modalign.methods.contract.best_candidate import Best, Criterion
 from modalign.methods.contract.calibrating import lone_labels_temperature
-from modalign.methods.contract.descent import Best, Criterion, checkpoints
 from modalign.methods.contract.divisions import SelectionSplits, selection_splits
 from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive, Range, Seed
 from modalign.methods.contract.selection import held_out, share_correct
+from modalign.methods.contract.training_steps import checkpoints
 from modalign.methods.contract.transduction import keep_answers
 from modalign.methods.contract.vectors import Problem, VectorMethod
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from modalign.linalg.optimizers import Descent, descend
 from modalign.linalg.ranking import MapRanking
 from modalign.linalg.similarity import unit
-from modalign.methods.contract.descent import seeded
+from modalign.methods.contract.training_steps import seeded
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Refinement:
         self._batches: list[Tensor] = []
 
     def descent(self) -> Descent:
-        """What :func:`~modalign.methods.contract.descent.descend` moves."""
+        """Return the tensor for :func:`~modalign.linalg.optimizers.descend`."""
         return Descent(self.weight, self._recipe.rates, self._recipe.weight_decay)
 
     def differentiate(self) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modalign.linalg.similarity import unit
-from modalign.methods.contract.descent import Best
+from modalign.methods.contract.best_candidate import Best
 from modalign.methods.contract.parameters import Count
 from modalign.methods.contract.selection import share_correct
 from modalign.methods.contract.stopping import StoppedMethod

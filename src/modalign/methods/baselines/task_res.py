@@ -11,7 +11,7 @@ from torch import Tensor
 
 from modalign.linalg.optimizers import Descent, cosine_rates, descend
 from modalign.linalg.similarity import unit
-from modalign.methods.contract.descent import Best
+from modalign.methods.contract.best_candidate import Best
 from modalign.methods.contract.parameters import NonNegative, Positive
 from modalign.methods.contract.selection import share_correct
 from modalign.methods.contract.stopping import StoppedMethod

@@ -14,9 +14,10 @@ from torch import Tensor
 from modalign.linalg.optimizers import Descent, cosine_rates, descend
 from modalign.linalg.similarity import unit
 from modalign.methods.baselines.tip_adapter_cache import Cache
-from modalign.methods.contract.descent import Best, Criterion, seeded
+from modalign.methods.contract.best_candidate import Best, Criterion
 from modalign.methods.contract.parameters import Count, NonNegative, Positive, Range, Seed, require_stop
 from modalign.methods.contract.selection import share_correct, unit_held_out
+from modalign.methods.contract.training_steps import seeded
 from modalign.methods.contract.vectors import Problem, VectorMethod
 
 ALPHA, BETA = 1.0, 5.5  # the best of the paper's two ablations on ImageNet; used where nothing can be chosen

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from modalign.methods.contract.descent import Best, Criterion
+from modalign.methods.contract.best_candidate import Best, Criterion
 
 BLOCK = 2**18  # affinities that are worked on at once: 1 MB, which stays in the cache of a core
 IMAGES = 1024  # of a block
@@ -56,7 +56,7 @@ class Cache:
     def search(
         self, X: Tensor, y: Tensor, alphas: Sequence[float], betas: Sequence[float], criterion: Criterion
     ) -> Cache:
-        """Select the best pair on held-out images; see :meth:`~modalign.methods.contract.descent.Best.climb`."""
+        """Select the best pair on held-out images; see :meth:`~modalign.methods.contract.best_candidate.Best.climb`."""
         best = Best[Cache](criterion, y)
         text = X @ self.prototypes.T
         for beta, votes in zip(betas, self.votes(X, betas), strict=True):

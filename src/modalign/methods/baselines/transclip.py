@@ -29,7 +29,7 @@ from modalign.core.renaming import Formerly
 from modalign.linalg.inputs import wide
 from modalign.linalg.similarity import unit
 from modalign.methods.baselines.transclip_solver import ROWS, TEMPER, Mixture, MixtureProblem, Solution, links
-from modalign.methods.contract.descent import Best, Criterion
+from modalign.methods.contract.best_candidate import Best, Criterion
 from modalign.methods.contract.parameters import Count, NonNegative, Positive, Range, Seed
 from modalign.methods.contract.selection import share_correct, unit_held_out
 from modalign.methods.contract.transduction import keep_answers

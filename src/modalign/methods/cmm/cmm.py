@@ -32,11 +32,12 @@ from modalign.methods.cmm.cmm_diagnosis import ablation, movement
 from modalign.methods.cmm.cmm_parameters import CMMParameters, Objective
 from modalign.methods.cmm.cmm_selection import CAREFUL, Found, SelectedStep, Training, Trial, moments, search
 from modalign.methods.cmm.cmm_training import CMMRun, Schedule, map_rows
+from modalign.methods.contract.best_candidate import Criterion
 from modalign.methods.contract.calibrating import lone_labels_temperature
-from modalign.methods.contract.descent import BLOCK, Criterion, batch_order, seeded
 from modalign.methods.contract.divisions import SelectionSplit, SelectionSplits, selection_splits
 from modalign.methods.contract.parameters import Count, NonNegative, Positive, Range, Seed
 from modalign.methods.contract.selection import held_out
+from modalign.methods.contract.training_steps import BLOCK, batch_order, seeded
 from modalign.methods.contract.vectors import Problem, Rows, VectorMethod
 from modalign.tune.threads import threads_for_steps, using_threads
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from modalign.core.progress import track
 from modalign.linalg.similarity import unit
 from modalign.methods.cmm.cmm_training import CMMRun, map_rows
-from modalign.methods.contract.descent import Best, Criterion
+from modalign.methods.contract.best_candidate import Best, Criterion
 from modalign.methods.contract.selection import Merit
 
 FIRST = 16  # steps; the first look
@@ -131,14 +131,14 @@ def search(
     grid : sequence of float
         Values of β, increasing.
     criterion : {"log-loss", "accuracy"}
-        Criterion of :class:`~modalign.methods.contract.descent.Best`.
+        Criterion of :class:`~modalign.methods.contract.best_candidate.Best`.
     patience : int
         Evaluations without a gain after which the search stops.
     earliest : int
         Minimum number of steps before stopping.
     no_step : float or None
         β of the candidate without training, or None. Other candidates must improve significantly on it, see
-        :meth:`~modalign.methods.contract.descent.Best.start`; :data:`CAREFUL` must only not be worse.
+        :meth:`~modalign.methods.contract.best_candidate.Best.start`; :data:`CAREFUL` must only not be worse.
     """
     clip, best = torch.cat([trial.clip() for trial in trials]), Best[SelectedStep](criterion, y)
     seen: dict[int, list[Merit]] = {}

@@ -17,7 +17,7 @@ from torch import Tensor
 from modalign.core.progress import track
 from modalign.linalg.optimizers import AdamW, Descent, cosine_rates
 from modalign.methods.cmm.cmm_parameters import CMMParameters, CMMStack
-from modalign.methods.contract.descent import BLOCK
+from modalign.methods.contract.training_steps import BLOCK
 
 
 @dataclass(frozen=True)

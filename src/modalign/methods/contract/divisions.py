@@ -16,8 +16,8 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from modalign.core.features import UNLABELED
-from modalign.methods.contract.descent import seeded
 from modalign.methods.contract.selection import ENOUGH, FOLDS, folds, held_out
+from modalign.methods.contract.training_steps import seeded
 from modalign.methods.contract.vectors import Problem
 
 

@@ -9,10 +9,11 @@ from typing import Annotated, NamedTuple
 from torch import Tensor
 
 from modalign.linalg.similarity import unit
-from modalign.methods.contract.descent import Criterion, checkpoints
+from modalign.methods.contract.best_candidate import Criterion
 from modalign.methods.contract.parameters import Count, Positive, Range, Seed, require_stop
 from modalign.methods.contract.problem import Problem
 from modalign.methods.contract.selection import unit_held_out
+from modalign.methods.contract.training_steps import checkpoints
 from modalign.methods.contract.vectors import VectorMethod
 
 LOOKS = 20  # how many steps of a training are compared on validation images

@@ -25,12 +25,12 @@ from modalign.core.renaming import renamed_arguments
 from modalign.linalg.calibration import fit_temperature, sharpened
 from modalign.methods.contract.calibrating import own_temperature, refits
 from modalign.methods.contract.class_names import read_labels
-from modalign.methods.contract.descent import seeded
 from modalign.methods.contract.parameters import check_parameters
 from modalign.methods.contract.problem import Problem, ProblemReader, names_of
 from modalign.methods.contract.selection import held_out
 from modalign.methods.contract.sharing import shared_fits
 from modalign.methods.contract.team import current_team
+from modalign.methods.contract.training_steps import seeded
 from modalign.methods.contract.transfer import with_classes
 from modalign.tune.threads import threads_for_vectors, using_threads
 

@@ -29,7 +29,7 @@ from modalign.core.errors import InputError, hyperparameter
 from modalign.core.renaming import Formerly
 from modalign.linalg.residuals import class_residuals, pairwise_residuals, whitened
 from modalign.linalg.similarity import unit
-from modalign.methods.contract.descent import Best, Criterion
+from modalign.methods.contract.best_candidate import Best, Criterion
 from modalign.methods.contract.parameters import Fraction, NonNegative, Positive, Seed
 from modalign.methods.contract.selection import share_correct, unit_held_out
 from modalign.methods.contract.vectors import Problem, VectorMethod

@@ -28,8 +28,8 @@ from modalign.core.renaming import Formerly
 from modalign.linalg.divergence import divergence_from_uniform
 from modalign.linalg.optimizers import Descent, cosine_rates, descend
 from modalign.linalg.similarity import top_k, unit
-from modalign.methods.contract.descent import seeded
 from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive, Seed
+from modalign.methods.contract.training_steps import seeded
 from modalign.methods.contract.transduction import keep_answers
 from modalign.methods.contract.vectors import Problem, VectorMethod
 from modalign.methods.fair.fair_score import (

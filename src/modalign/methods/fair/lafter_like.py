@@ -11,9 +11,9 @@ from torch import Generator, Tensor
 
 from modalign.linalg.optimizers import Descent, cosine_rates, descend
 from modalign.linalg.similarity import unit
-from modalign.methods.contract.descent import seeded
 from modalign.methods.contract.parameters import NonNegative, Positive, Range
 from modalign.methods.contract.tower import Towers
+from modalign.methods.contract.training_steps import seeded
 from modalign.methods.fair.fair_training import SelfTraining, SelfTrainingSettings
 from modalign.methods.fair.self_training import SelfTrained
 

@@ -30,9 +30,9 @@ from modalign.core.features import Features
 from modalign.core.renaming import OFFICIAL, Formerly
 from modalign.linalg.procrustes import procrustes_from_factors
 from modalign.linalg.similarity import unit
-from modalign.methods.contract.descent import seeded
 from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive, PositiveOrInfinite, Range, Seed
 from modalign.methods.contract.team import current_team
+from modalign.methods.contract.training_steps import seeded
 from modalign.methods.contract.transduction import Likeliest, keep_answers
 from modalign.methods.contract.vectors import Problem, Rows, VectorMethod
 from modalign.methods.gpua import gpua_released as released

@@ -1,14 +1,12 @@
-"""What the trained methods share: the best candidate on held-out images, seeds, batches, and when to evaluate."""
+"""Selection of the best of several candidates on held-out images."""
 
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Generic, Literal, TypeVar
 
-import torch
 from scipy.stats import t
 from torch import Tensor
 
@@ -16,12 +14,11 @@ from modalign.methods.contract.selection import Merit, ScaledLikelihood, share_c
 
 Criterion = Literal["log-loss", "accuracy"]
 T = TypeVar("T")
-BLOCK = 64  # steps whose batches are gathered at once
 SURE = 0.95  # probability with which a gain shall be one
 
 
 class Best(Generic[T]):
-    """Remembers which of many candidates held-out images liked best; among equals the first.
+    """Keeps the candidate with the best score on held-out images; the first one among equals.
 
     Parameters
     ----------
@@ -155,23 +152,3 @@ class Best(Generic[T]):
 
     def _ordered(self, right: float, value: float) -> tuple[float, float]:
         return (right, value) if self._criterion == "accuracy" else (value, right)
-
-
-def seeded(random_state: int | None) -> torch.Generator:
-    """A generator on the CPU, so that one seed gives one draw on every device; None draws the seed."""
-    seed = secrets.randbits(32) if random_state is None else int(random_state)
-    return torch.Generator().manual_seed(seed)
-
-
-def checkpoints(steps: int, count: int) -> set[int]:
-    """About ``count`` steps to look at, geometric from the first to the last: early on more changes in a step."""
-    if steps < 1:
-        return set()
-    return {round(steps ** (i / max(1, count - 1))) for i in range(count)} | {steps}
-
-
-def batch_order(n: int, batch_size: int, steps: int, generator: torch.Generator) -> Tensor:
-    """(steps, batch_size) row indices: one random permutation of the n rows after the other, cut into batches."""
-    wanted = steps * batch_size
-    epochs = [torch.randperm(n, generator=generator) for _ in range(-(-wanted // n))]
-    return torch.cat([torch.empty(0, dtype=torch.int64), *epochs])[:wanted].view(steps, batch_size)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from modalign.linalg.optimizers import Descent, cosine_rates, descend
-from modalign.methods.contract.descent import Best, checkpoints, seeded
+from modalign.methods.contract.best_candidate import Best
+from modalign.methods.contract.training_steps import checkpoints, seeded
 
 
 def test_descent_is_adamw_on_each_tensor():
