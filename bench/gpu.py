@@ -166,12 +166,12 @@ def attempts(
     yield {"what": "gpua", "dtype": "float32"}, lambda: gpua(device, *size, None)
 
 
-def table(found: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
-    """Markdown."""
+def table(found: list[tuple[dict[str, Any], dict[str, Any]]], note: str) -> str:
+    """Markdown, with ``note`` at the end."""
     lines = [
-        "# On a GPU", "", f"`python -m bench.gpu`, {date.today():%B %Y}: {machine()}, {card()}. A CLIP of the size of "
-        "ViT-B/16 with random weights, 100 classes, photos of 500 × 375 pixels, batches as in the papers. A step "
-        "includes reading and augmenting the images.", "",
+        "# On a GPU", "",
+        f"`python -m bench.gpu`, {date.today():%B %Y}: {found[0][1]['machine']}. A CLIP of the size of ViT-B/16 with random weights, 100 classes, photos of 500 × 375 pixels, batches as in the papers. A step "
+        "includes reading and augmenting the images, which is most of the time of embedding and of CoOp.", "",
         "| | precision | batch | seconds per step | images per second | GiB |", "|---|---|---|---|---|---|",
     ]  # fmt: skip
     for run, figures in found:
@@ -191,7 +191,7 @@ def table(found: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
             ]
         else:
             lines += ["", f"{run['what']} in {run['dtype']} failed: {figures['error']}"]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", note]).rstrip() + "\n"
 
 
 def card() -> str:
@@ -204,6 +204,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__.split("\n\n")[0])
     parser.add_argument("--small", action="store_true", help="a small network and little data, for trying it")
     parser.add_argument("--out", type=Path, help="a Markdown file, beside which the figures are kept")
+    parser.add_argument("--note", default="", help="a paragraph for the page")
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     record = Record(None if options.out is None else options.out.with_suffix(".jsonl"))
@@ -217,11 +218,12 @@ def main(arguments: list[str] | None = None) -> int:
                 except Exception as error:
                     traceback.print_exc()
                     figures = {"error": f"{type(error).__name__}: {error}"}
+                figures |= {"machine": f"{machine()}, {card()}"}
                 record.add(run, figures)
             print(json.dumps(plain(run | figures)), flush=True)
             found.append((run, figures))
     if options.out is not None:
-        options.out.write_text(table(found), encoding="utf-8")
+        options.out.write_text(table(found, options.note), encoding="utf-8")
     return 0
 
 
