@@ -41,6 +41,10 @@ METHODS: dict[str, dict[str, Any]] = {  # with the batch sizes of the papers
     "fair": {"batch_size": 32},
 }
 STEPS = 8  # of an epoch
+SETTING = (
+    "A CLIP of the size of ViT-B/16 with random weights, 100 classes, photos of 500 × 375 pixels, batches as in the "
+    "papers. A step includes reading and augmenting the images, which is most of the time of embedding and of CoOp."
+)
 
 
 def checkpoint(folder: Path, small: bool) -> Path:
@@ -170,8 +174,7 @@ def table(found: list[tuple[dict[str, Any], dict[str, Any]]], note: str) -> str:
     """Markdown, with ``note`` at the end."""
     lines = [
         "# On a GPU", "",
-        f"`python -m bench.gpu`, {date.today():%B %Y}: {found[0][1]['machine']}. A CLIP of the size of ViT-B/16 with random weights, 100 classes, photos of 500 × 375 pixels, batches as in the papers. A step "
-        "includes reading and augmenting the images, which is most of the time of embedding and of CoOp.", "",
+        f"`python -m bench.gpu`, {date.today():%B %Y}: {found[0][1]['machine']}. {SETTING}", "",
         "| | precision | batch | seconds per step | images per second | GiB |", "|---|---|---|---|---|---|",
     ]  # fmt: skip
     for run, figures in found:
