@@ -13,6 +13,7 @@ from modalign.cli.assignments import hyperparameters_of, seconds_of
 from modalign.cli.options import AsJson, Device, EncoderName, Source, SplitFile, check_file, command
 from modalign.cli.shard_options import Addresses, OneShard, Ray, Shards, Workers, is_sharded, run_sharded
 from modalign.cli.terminal import command_line, print_json, print_table, report_quarantine, say
+from modalign.core.child_processes import launched
 from modalign.core.errors import InputError, require_choice
 from modalign.core.renaming import CENTER, present_value
 
@@ -161,7 +162,8 @@ def fit(
         checkpoint=checkpoint,
         **{"crops": crops, **hyperparameters},
     )
-    model.save(out)
+    if launched()[0] == 0:  # of several processes, which have learned the same
+        model.save(out)
     record = model.record
     if as_json:
         diagnosis = getattr(model.method, "diagnosis_", {})

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from modalign.core.child_processes import launched
 from modalign.core.display import is_safe, text_table, visible
 
 if TYPE_CHECKING:
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
 
 
 def say(*lines: str, err: bool = True) -> None:
-    """Lines of text; a line break inside of one is shown and not made."""
-    for line in lines:
+    """Lines of text; a line break inside of one is shown and not made.
+
+    Of several processes that torchrun started, the first one prints, and the others only say why they ended.
+    """
+    rank, _ = launched()
+    for line in lines if rank == 0 else [f"process {rank}: {line}" for line in lines if line.startswith("error: ")]:
         typer.echo(visible(line), err=err)
 
 
@@ -51,6 +56,8 @@ def _escaped(character: str) -> str:
 
 def print_json(value: Any) -> None:
     """One JSON value; numbers that are not finite are text."""
+    if launched()[0] != 0:
+        return
     from modalign.core.record import plain
 
     unicode = "utf" in (getattr(sys.stdout, "encoding", None) or "").lower()
@@ -60,6 +67,8 @@ def print_json(value: Any) -> None:
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:
     """Columns; folded to the width of a terminal, and as wide as they need to be everywhere else."""
+    if launched()[0] != 0:
+        return
     if sys.stdout is None or not sys.stdout.isatty():
         typer.echo(text_table(header, rows))
         return

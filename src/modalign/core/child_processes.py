@@ -20,6 +20,13 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def launched() -> tuple[int, int]:
+    """Number of this process, and of all that torchrun or accelerate launch started together: (0, 1) without them."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    rank = os.environ.get("RANK", "0")
+    return (int(rank), int(count)) if count.isdecimal() and rank.isdecimal() and int(count) > 1 else (0, 1)
+
+
 @contextmanager
 def without_main() -> Iterator[None]:
     """Let new processes not run the caller's script again: it need not guard itself with ``__name__``.

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
+from modalign.core.child_processes import launched
+
 T = TypeVar("T")
 
 _visible: ContextVar[bool | None] = ContextVar("modalign_progress", default=None)
@@ -26,7 +28,7 @@ def progress(visible: bool) -> Iterator[None]:
 def is_visible() -> bool:
     """Whether a bar started now would be shown."""
     wanted = _visible.get()
-    return sys.stderr.isatty() if wanted is None else wanted
+    return sys.stderr.isatty() and launched()[0] == 0 if wanted is None else wanted
 
 
 def track(steps: Iterable[T], description: str, total: int | None = None, unit: str = "steps") -> Iterator[T]:

@@ -6,7 +6,6 @@ variables WORLD_SIZE and RANK or initializes ``torch.distributed``.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from modalign.core.errors import InputError
+from modalign.core.child_processes import launched
+from modalign.core.errors import InputError, ModalignError
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class Processes:
         extra = torch.cat((present.to(like.dtype), high.cpu(), rest.cpu())).to(like.device)
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         flat = torch.cat([g.reshape(-1) for g in gradients] + [extra])
-        dist.all_reduce(flat)
+        with _others():
+            dist.all_reduce(flat)
         *summed, extra = flat.split([p.numel() for p in parameters] + [len(extra)])
         present, high, rest = extra.cpu().split([len(parameters), len(numbers), len(numbers)])
         for parameter, gradient, anywhere in zip(parameters, summed, present.tolist(), strict=True):
@@ -77,14 +78,29 @@ class Processes:
             return
         device = tensors[0].device
         positions = torch.tensor([position, -position], device=device)
-        dist.all_reduce(positions, op=dist.ReduceOp.MAX)
+        with _others():
+            dist.all_reduce(positions, op=dist.ReduceOp.MAX)
         if positions[0] != -positions[1]:
             raise InputError(
                 f"Expected every process to see the same checkpoint, they found steps {-int(positions[1])} to "
                 f"{int(positions[0])}; give a folder that all machines share."
             )
-        for tensor in tensors:
-            dist.broadcast(tensor, src=0)
+        with _others():
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
+
+
+@contextmanager
+def _others() -> Iterator[None]:
+    """Say in one sentence that another process is gone; torch says where in its network code it noticed."""
+    try:
+        yield
+    except RuntimeError as error:
+        rank, count = launched()
+        raise ModalignError(
+            f"Process {rank} of {count} cannot go on: another one failed or was ended, and its message says why; start "
+            "all of them again. With a checkpoint folder the training goes on where it was."
+        ) from error
 
 
 @contextmanager
@@ -93,11 +109,11 @@ def processes(device: torch.device) -> Iterator[Processes]:
     if dist.is_available() and dist.is_initialized():
         yield Processes(dist.get_world_size(), dist.get_rank())
         return
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
+    if launched()[1] == 1:
         yield Processes()
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    with _others():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(dist.get_world_size(), dist.get_rank())
     finally:

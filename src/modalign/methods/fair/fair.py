@@ -19,12 +19,12 @@ images are compared with Z as a whole. The last epoch is the result.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from torch import Generator
 
+from modalign.core.child_processes import launched
 from modalign.core.errors import InputError, hyperparameter
 from modalign.core.renaming import Formerly
 from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive
@@ -152,7 +152,7 @@ class FAIR(SelfTrained):
                 f"Expected crops from a smallest to a largest side with 0 < smallest ≤ largest, got "
                 f"{self.smallest_crop} and {self.largest_crop}."
             )
-        if self.refresh > 1 and ((self.training or {}).get("drop_last") or int(os.environ.get("WORLD_SIZE", 1)) > 1):
+        if self.refresh > 1 and ((self.training or {}).get("drop_last") or launched()[1] > 1):
             raise InputError(
                 f"Expected {hyperparameter('refresh', '1')} with drop_last or in several processes: labels are kept "
                 "image by image."

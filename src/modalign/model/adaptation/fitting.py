@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from modalign.core.child_processes import launched
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED, ClassText, Features, Quarantined, concatenate
 from modalign.core.scored import Scored
@@ -108,6 +109,11 @@ class Fitted:
 
 def fit_vectors(method: VectorMethod, pair: EncoderPair, task: FitTask) -> Fitted:
     """Embed the images, choose, fit, and predict what is held out; ``method`` is fitted in place."""
+    if launched()[1] > 1:
+        raise InputError(
+            f"Expected a method inside the encoder in several processes, such as 'coop', got {type(method).__name__}, "
+            "which one process fits; start it without torchrun."
+        )
     if pair.language is None:
         require_every_class(task.learn.labels, task.items.class_names)
     text = pair.language.embed_texts(task.prompts, class_names=task.items.class_names) if pair.language else None
