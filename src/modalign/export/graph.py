@@ -120,7 +120,7 @@ def record(classifier: Classifier) -> tuple[Any, list[Preprocessing]]:
     example = tuple(torch.zeros(2, *side_of(step), 3, dtype=torch.uint8) for step in graph.steps)
     rows = torch.export.Dim("n", min=1, max=MOST)
     try:
-        with _quietly(), torch.no_grad():
+        with quietly(), torch.no_grad():
             program = torch.export.export(graph, example, dynamic_shapes=(({0: rows},) * len(example),), strict=False)
             made = torch.onnx.export(
                 program,
@@ -144,7 +144,7 @@ def input_names(steps: list[Preprocessing]) -> list[str]:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """The exporter's remarks on its own parts are no concern of a user; its failures print the whole graph."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

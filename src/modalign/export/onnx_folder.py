@@ -18,7 +18,7 @@ from modalign.core.record import versions
 from modalign.data.digits import load_digits
 from modalign.data.items import Items, load_items
 from modalign.export.exportable import check_exportable, check_folder, filter_name, runtime_files
-from modalign.export.graph import in_float32, input_names, parts_of, record
+from modalign.export.graph import in_float32, input_names, parts_of, quietly, record
 from modalign.export.parity import Parity, Reference
 
 if TYPE_CHECKING:
@@ -227,7 +227,9 @@ def _quantize(file: Path, path: Path) -> Path:
     """Matrix products with 8-bit weights, one scale a column, and activations that are rounded as they come."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(file, path, weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=["MatMul", "Gemm"])
+    options: dict[str, Any] = {"weight_type": QuantType.QInt8, "per_channel": True}
+    with quietly():  # it recommends preprocessing that changes nothing here
+        quantize_dynamic(file, path, op_types_to_quantize=["MatMul", "Gemm"], **options)
     return path
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,21 +11,21 @@ import numpy as np
 import torch
 
 from modalign.core.display import SHOWN, html_table, shorten_all, shorten_repr
-from modalign.core.errors import InputError, UndecodableError, argument, require_choice
-from modalign.core.features import UNLABELED, Features
+from modalign.core.errors import InputError, argument, require_choice
+from modalign.core.features import Features
 from modalign.core.record import versions
-from modalign.data.copies import content_hash
 from modalign.data.items import load_items
 from modalign.data.splits.split import Split
 from modalign.linalg.rejection import Rejection
 from modalign.methods.contract.tower import TowerMethod
 from modalign.methods.contract.vectors import VectorMethod
 from modalign.model.adding import with_class
+from modalign.model.evaluating import evaluated, has_images_to_test_on
+from modalign.model.hub.hub_transfer import push
 from modalign.model.persistence import Description, save_model
-from modalign.model.predictions import Evaluation, Prediction, Predictions, evaluation_notes
+from modalign.model.predictions import Evaluation, Prediction, Predictions
 from modalign.model.refusing import require_rejection
 from modalign.model.scoring import Answered, answer
-from modalign.model.tested_items import items_to_test_on
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
@@ -170,56 +169,11 @@ class Classifier:
         folder it was made from can be given whole; ``include_fitted=True`` keeps them. Images whose bytes carry two
         labels are left out, unless the source marks them as test. The answers are those of :meth:`predict`.
         """
-        from modalign.evaluate.metrics import accuracy, confusion, per_class_accuracy
-        from modalign.linalg.calibration import expected_calibration_error
-
-        items, labels = items_to_test_on(self.class_names, images, split, classes)
-        known = np.flatnonzero(labels != UNLABELED)
-        hashes = {items.ids[i]: content_hash(items, i) for i in known.tolist()}
-        seen = np.array([not include_fitted and hashes[items.ids[i]] in self.fitted_on for i in known], dtype=bool)
-        if not len(known):
-            raise InputError(
-                f"Expected labeled images to test on, got {len(items)} without a label; "
-                "put the images of each class in a folder of its own, or give a CSV with a column of labels."
-            )
-        if not (~seen).any():
-            raise InputError(
-                "Expected labeled images that the model was not fitted on or validated with, got none; "
-                f"give other images, or {argument('include_fitted', 'True')} to test on the training images all the "
-                "same."
-            )
-        found = self._answer(items.select(known[~seen]))
-        scored, probabilities = found.scored, found.probabilities
-        row_of = {name: i for i, name in enumerate(items.ids)}
-        true = labels[[row_of[name] for name in scored.ids]]
-        predicted = probabilities.argmax(axis=1)
-        return Evaluation(
-            accuracy=accuracy(true, predicted),
-            per_class=per_class_accuracy(true, predicted, self.class_names),
-            confusion=confusion(true, predicted, len(self.class_names)),
-            calibration_error=expected_calibration_error(torch.from_numpy(probabilities), torch.from_numpy(true)),
-            ids=scored.ids,
-            labels=true,
-            probabilities=probabilities,
-            class_names=self.class_names,
-            left_out=tuple(items.ids[i] for i in known[seen]),
-            quarantined=scored.quarantined,
-            notes=(*items.notes, *evaluation_notes(len(items) - len(known), found.transductive)),
-            **self._provenance({name: hashes[name] for name in scored.ids}),
-        )
+        return evaluated(self, images, split, classes, include_fitted=include_fitted)
 
     def can_evaluate(self, images: Any, *, split: str | Path | Split | None = None, classes: Any = None) -> bool:
         """Whether :meth:`evaluate` finds an image to test on: labeled, decodable, and not one it was fitted on."""
-        try:
-            items, labels = items_to_test_on(self.class_names, images, split, classes)
-        except InputError:
-            return False
-        for i in np.flatnonzero(labels != UNLABELED).tolist():
-            if content_hash(items, i) not in self.fitted_on:
-                with suppress(UndecodableError):
-                    items.open(i)
-                    return True
-        return False
+        return has_images_to_test_on(self, images, split, classes)
 
     def add_class(self, name: str, images: Any = None, *, sentences: str | Sequence[str] | None = None) -> Classifier:
         """The same classifier with one more class, without another fit.
@@ -257,6 +211,37 @@ class Classifier:
         learned = {field.name: getattr(self, field.name) for field in fields(Description)}
         return save_model(folder, self.method, Description(**learned | {"encoder": self.encoder.spec}))
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        evaluation: Evaluation | None = None,
+        license: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        fingerprints: bool = False,
+    ) -> str:
+        """Upload the model to the Hugging Face hub, with a page that describes it; returns the address of the commit.
+
+        Parameters
+        ----------
+        repo_id : str
+            ``user/name``; made if it is not there.
+        evaluation : Evaluation or None, default=None
+            Of :meth:`evaluate`, for the page; by default the accuracy on held-out training images is stated.
+        license, token : str or None, default=None
+            For the page, and to log in.
+        private : bool or None, default=None
+            For a repository that is made.
+        fingerprints : bool, default=False
+            Include hashes of the training images, so that they are left out in testing. They let a person who has an
+            image find out whether it was among them.
+        """
+        return push(
+            self, repo_id, evaluation=evaluation, license=license, private=private, token=token,
+            fingerprints=fingerprints,
+        )  # fmt: skip
+
     def __repr__(self) -> str:
         fitted = f"; fitted on {len(self.fitted_on)} images" if self.fitted_on else ""
         return (
@@ -277,13 +262,6 @@ class Classifier:
 
     def _answer(self, images: Any) -> Answered:
         return answer(self.encoder, self.method, images, temperature=self.temperature, crops=self.crops)
-
-    def _provenance(self, hashes: dict[str, str]) -> dict[str, Any]:
-        """Which of these images the model was fitted on and which it was validated with, as far as it knows."""
-        known = [name for name, content in hashes.items() if content in self.fitted_on]
-        validated = dict.fromkeys(name for name in known if hashes[name] in (self.validated_on or ()))
-        fitted = tuple(name for name in known if name not in validated)
-        return {"fitted": fitted, "validated": None if self.validated_on is None else tuple(validated)}
 
     def require_rejection(self, level: float) -> Rejection:
         """What refuses images; raise, with a way out, unless enough images were held out to refuse at ``level``."""

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 
-from modalign.core.errors import InputError
+from modalign.core.errors import InputError, argument
 from modalign.data.items import load_items
 from modalign.encoders import find_encoder, load_encoder
 from modalign.methods.contract.tower import TowerMethod
 from modalign.methods.contract.vectors import VectorMethod
 from modalign.model.classifier import Classifier
+from modalign.model.hub.hub_transfer import is_hub_name, pull
 from modalign.model.persistence import check_scores, load_model
 from modalign.model.scoring import require_clip
 from modalign.segmentation.segmenter_files import is_segmenter, load_segmenter
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def load(
-    folder: str | Path, *, encoder: str | Encoder | JoinedEncoder | None = None
+    folder: str | Path, *, encoder: str | Encoder | JoinedEncoder | None = None, revision: str | None = None
 ) -> Classifier | VectorMethod | TowerMethod | Segmenter:
     """Load a saved :class:`Classifier`, fitted method or :class:`~modalign.Segmenter`.
 
@@ -34,6 +35,9 @@ def load(
     is looked for on this machine, see :func:`~modalign.encoders.find_encoder`. ``encoder`` names it instead: a name
     that may be fetched, a folder, or an encoder that is loaded. Another encoder than the one that the model was fitted
     on is refused by its fingerprint.
+
+    ``user/name`` is a model on the Hugging Face hub, see :meth:`Classifier.push_to_hub`, where no such folder is here:
+    its card, its page and the weights that the card names are fetched, at ``revision`` if that is given.
 
     Examples
     --------
@@ -44,6 +48,10 @@ def load(
     >>> ma.load(folder).predict(digits.select([0, 1])).names
     ('zero', 'one')
     """
+    if is_hub_name(os.fspath(folder)):
+        folder = pull(os.fspath(folder), revision)
+    elif revision is not None:
+        raise InputError(f"Expected a name on the hub where {argument('revision')} is given, got '{folder}'.")
     if is_segmenter(folder):
         return load_segmenter(folder, encoder=encoder)  # type: ignore[arg-type]  # refuses encoders that are joined
     method, described = load_model(folder)

@@ -7,6 +7,6 @@ a method has learned into entries and arrays, :mod:`~modalign.model.persistence.
 
 from modalign.model.persistence.checks import check_scores
 from modalign.model.persistence.description import Description
-from modalign.model.persistence.models import check_destination, load_model, save_model
+from modalign.model.persistence.models import FORMAT, check_destination, load_model, save_model
 
-__all__ = ["Description", "check_destination", "check_scores", "load_model", "save_model"]
+__all__ = ["FORMAT", "Description", "check_destination", "check_scores", "load_model", "save_model"]
