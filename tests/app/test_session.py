@@ -13,7 +13,7 @@ from modalign.app.studio.background import Lane
 from modalign.app.studio.exam import grade
 from modalign.app.studio.looking import RowQuery, find_rows, row_entries, session_summary
 from modalign.app.studio.opening import open_session
-from modalign.app.studio.refitting import blend_with_model, refit
+from modalign.app.studio.refitting import balanced, blend_with_model, refit
 from modalign.app.studio.session import Session
 from modalign.core.errors import EncoderMismatchError, InputError
 from modalign.core.features import Features
@@ -127,6 +127,8 @@ def test_points_of_the_curve_are_graded_on_the_same_images_after_a_restart(
     assert sum(n for _, _, n in shown["cells"]) == 18
     session.close()
     again = open_session(digits, state=tmp_path, thorough=False)
+    assert again.fast.wait()
+    assert again.answers.n_labels == session.answers.n_labels == 32
     assert session_summary(again)["curve"] == points
     assert (again.labeling.labels == session.labeling.labels).all()
     again.close()
@@ -267,3 +269,13 @@ def test_of_waiting_jobs_of_a_kind_the_last_is_done_and_errors_are_told() -> Non
     assert done == [4]
     assert lane.state()["errors"] == {"fail": "Expected more."}
     lane.close()
+
+
+def test_of_many_labels_a_refit_takes_some_of_every_class() -> None:
+    labels = np.repeat([0, 1, 2, -1], [500, 3, 40, 57])
+    rows = np.flatnonzero(labels >= 0)
+    found = balanced(labels, rows, 60)
+    assert len(found) == len(set(found.tolist())) == 60
+    assert set(found.tolist()) <= set(rows.tolist())
+    assert sorted(np.bincount(labels[found]).tolist()) == [3, 28, 29]
+    assert (balanced(labels, rows, 543) == rows).all()

@@ -7,6 +7,7 @@ import numpy as np
 from modalign.core.errors import UnknownNameError
 
 POOL = 0.1  # share of the candidates that `diverse` chooses from
+MOST_SPREAD = 10_000  # candidates that `diverse` looks at
 ACQUISITIONS = {
     "both": "uncertain and unlike each other",
     "uncertain": "smallest margin between the two likeliest classes",
@@ -38,7 +39,7 @@ def acquire(
 
     ``"uncertain"`` takes the smallest margins. ``"both"`` takes the tenth of the candidates with the smallest margins
     and chooses among these by k-means++ seeding with the distance 1 − cosine, so that they differ from each other.
-    ``"diverse"`` does the same with all candidates (at most 20,000 of them, drawn at random) and the distance to the
+    ``"diverse"`` does the same with all candidates (at most 10,000 of them, drawn at random) and the distance to the
     labeled images too. ``"random"`` draws.
 
     Parameters
@@ -75,10 +76,16 @@ def acquire(
         pool = _least_sure(candidates, margin, max(count, round(POOL * len(candidates))))
         return _spread_out(pool, vectors, count, None, generator)
     if by == "diverse":
-        pool = candidates if len(candidates) <= 20_000 else generator.choice(candidates, 20_000, replace=False)
+        pool = (
+            candidates if len(candidates) <= MOST_SPREAD else generator.choice(candidates, MOST_SPREAD, replace=False)
+        )
         known = labeled if len(labeled) <= 500 else generator.choice(labeled, 500, replace=False)
         return _spread_out(pool, vectors, count, known, generator)
     raise UnknownNameError("acquisition", by, ACQUISITIONS)
+
+
+def _some(rows: np.ndarray, most: int, generator: np.random.Generator) -> np.ndarray:
+    return rows if len(rows) <= most else generator.choice(rows, most, replace=False)
 
 
 def _least_sure(candidates: np.ndarray, margin: np.ndarray, count: int) -> np.ndarray:

@@ -49,7 +49,7 @@ class LabelLog:
     def __init__(self, folder: Path) -> None:
         self.folder = make_folder(folder)
         self.path = self.folder / LOG_FILE
-        self._lock = _take_lock(self.folder / LOCK_FILE)
+        self._lock: int | None = _take_lock(self.folder / LOCK_FILE)
         try:
             self.events, self.dropped = _read_events(self.path)
         except InputError:

@@ -17,6 +17,8 @@ from modalign.model.scoring import softmax
 
 AT_ONCE, THOROUGH = "anchored_gaussian", "auto"
 SECONDS = 10.0  # of the thorough refit
+MOST = {False: 2_000, True: 10_000}
+"""Labeled images that a refit at once, and a thorough one, learns from at most: its time is bounded."""
 _BLOCK = 8192  # images scored at a time
 
 
@@ -81,11 +83,12 @@ def refit(
         Wall time for choosing.
     """
     began = time.perf_counter()
-    known = np.flatnonzero(labels != UNLABELED)
+    labeled = np.flatnonzero(labels != UNLABELED)
+    known = balanced(labels, labeled, MOST[thorough])
     columns = np.arange(len(class_ids)) if text is not None else np.unique(labels[known])
     if len(columns) < 2:
         P = np.full((len(labels), max(1, len(class_ids))), 1 / max(1, len(class_ids)), dtype=np.float32)
-        return Answers("", class_ids, P[:, : len(class_ids)], len(known))
+        return Answers("", class_ids, P[:, : len(class_ids)], len(labeled))
     taught = Features(
         features.vectors[known], labels=np.searchsorted(columns, labels[known]), spec=features.spec,
         class_names=text.class_names if text is not None else tuple(str(class_ids[k]) for k in columns),
@@ -102,7 +105,19 @@ def refit(
     held_out = None
     if isinstance(method, Auto) and (judged := method.out_of_fold()) is not None and len(columns) == len(class_ids):
         held_out = known[judged[0]], softmax(judged[1])
-    return Answers(_title(method), class_ids, P, len(known), thorough, time.perf_counter() - began, held_out)
+    title = _title(method) + (f" ({len(known):,} labels)" if len(known) < len(labeled) else "")
+    return Answers(title, class_ids, P, len(labeled), thorough, time.perf_counter() - began, held_out)
+
+
+def balanced(labels: np.ndarray, rows: np.ndarray, most: int) -> np.ndarray:
+    """At most ``most`` of the rows, drawn at random and as evenly over the labels as there are rows; sorted."""
+    if len(rows) <= most:
+        return rows
+    shuffled = np.random.default_rng(0).permutation(rows)
+    by_label = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    starts = np.searchsorted(labels[by_label], labels[by_label])
+    rank = np.arange(len(rows)) - starts  # within the rows of its label
+    return np.sort(by_label[np.argsort(rank, kind="stable")[:most]])
 
 
 def blend_with_model(

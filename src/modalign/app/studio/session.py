@@ -104,6 +104,8 @@ class Session:
         self.first = self._before_labels()
         self._take(self.first)
         self.fast, self.slow = Lane("refit", self._touch), Lane("background", self._touch)
+        if labeling.taught.any():  # as it was left
+            self.request_refit()
 
     def change(self, function: Callable[[Labeling], T]) -> T:
         """Change labels or classes by a function of the :class:`Labeling`, and refit soon."""

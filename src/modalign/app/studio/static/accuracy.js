@@ -32,7 +32,7 @@ export class Accuracy {
     const number = new Map(state.cells.map(([t, p, n]) => [`${t} ${p}`, n]));
     const sums = new Map();
     for (const [t, , n] of state.cells) sums.set(t, (sums.get(t) ?? 0) + n);
-    const head = el("tr", {}, el("th", { scope: "col" }, el("span", { class: "muted" }, "label ↓  prediction →")),
+    const head = el("tr", {}, el("th", { scope: "col" }, el("span", { class: "muted" }, "prediction →\nlabel ↓")),
       ...ids.map((id) => el("th", { scope: "col", dir: "auto" }, el("span", { title: className(id) }, className(id)))));
     const body = ids.map((t) => el("tr", {}, el("th", { scope: "row", dir: "auto", title: className(t) }, className(t)), ...ids.map((p) => {
       const n = number.get(`${t} ${p}`) ?? 0;
@@ -60,7 +60,7 @@ function result(state, ask) {
   } else {
     section.append(el("p", { class: "big" }, el("strong", {}, percent(exam.accuracy.top1)),
       el("span", {}, `95 % interval ${percent(exam.accuracy.low)} to ${percent(exam.accuracy.high)}, ${count(exam.accuracy.n, "image")}`)));
-    if (exam.gain) section.append(el("p", {}, gainInWords(exam.gain, "Before any label, the same images")));
+    if (exam.gain) section.append(el("p", {}, beside(exam)));
     const { recent } = state;
     if (recent) section.append(el("p", {}, `The last ${count(recent.labels, "label")}: ${points(recent.gain)} points (95 % interval ${points(recent.low)} to ${points(recent.high)}).`));
   }
@@ -70,9 +70,9 @@ function result(state, ask) {
   return section;
 }
 
-function gainInWords(gain, what) {
-  const sure = gain.significant ? "" : "; no significant difference";
-  return `${what}: ${points(-gain.difference)} points compared with now (gain ${points(gain.low)} to ${points(gain.high)}${sure}).`;
+function beside({ accuracy, gain }) {
+  const sure = gain.significant ? "" : "; not significant";
+  return `Before any label it was ${percent(accuracy.top1 - gain.difference)} on the same images: ${points(gain.difference)} points (95 % interval ${points(gain.low)} to ${points(gain.high)}${sure}).`;
 }
 
 function curve(state) {
@@ -82,7 +82,7 @@ function curve(state) {
     section.append(el("p", { class: "muted" }, "It needs two refits and ten labeled exam images."));
     return section;
   }
-  const [W, H, left, bottom, top, right] = [640, 280, 52, 40, 12, 16];
+  const [W, H, left, bottom, top, right] = [innerWidth < 700 ? 380 : 640, 280, 52, 44, 12, 16];
   const most = data.at(-1).labels;
   const least = data[0].labels;
   const floor = Math.max(0, Math.floor(10 * Math.min(...data.map((d) => d.low))) / 10);
@@ -92,7 +92,8 @@ function curve(state) {
   const last = data.at(-1);
   const words = `Accuracy on ${last.n} exam images from ${percent(data[0].accuracy)} with ${count(least, "label")} to ${percent(last.accuracy)} with ${most}.`;
   const picture = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": words, class: "curve" });
-  const steps = [0, 1, 2, 3, 4].map((k) => floor + (1 - floor) * k / 4);
+  const step = floor >= 0.7 ? 0.05 : floor >= 0.4 ? 0.1 : 0.2;
+  const steps = [...Array(Math.round((1 - floor) / step) + 1).keys()].map((k) => 1 - k * step).filter((share) => share > floor - 0.001);
   for (const share of steps) {
     picture.append(svg("line", { x1: left, x2: W - right, y1: y(share), y2: y(share), class: "rule" }),
       text(left - 8, y(share) + 4, "end", `${Math.round(100 * share)} %`));

@@ -22,7 +22,10 @@ export function svg(tag, attributes = {}, ...children) {
 }
 
 export const percent = (share) => `${(100 * share).toFixed(1)} %`;
-export const points = (difference) => `${difference < 0 ? "−" : "+"}${Math.abs(100 * difference).toFixed(1)}`;
+export const points = (difference) => {
+  const size = Math.abs(100 * difference).toFixed(1);
+  return size === "0.0" ? size : `${difference < 0 ? "−" : "+"}${size}`;
+};
 export const count = (n, noun) => `${n.toLocaleString("en-US")} ${noun}${n === 1 ? "" : "s"}`;
 export const color = (index) => `oklch(64% 0.16 ${(index * 137.5 + 250) % 360})`;
 

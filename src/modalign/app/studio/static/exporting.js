@@ -1,5 +1,5 @@
 // "Export": labels, predictions and the model.
-import { el, toast } from "./dom.js";
+import { count, el, toast } from "./dom.js";
 import { attempt, post, subscribe } from "./store.js";
 
 const TABLES = [
@@ -16,15 +16,26 @@ const WRITTEN = [
 export class Exporting {
   constructor() {
     const folder = el("code");
+    const about = el("dl", { class: "about" });
+    const notes = el("ul", { class: "notes" });
+    const told = el("details", {}, el("summary", {}), notes);
     const running = el("p", { class: "muted", role: "status" });
     this.node = el("div", { class: "exporting" },
       el("section", {}, el("h2", {}, "Download"), el("ul", {}, ...TABLES.map(([file, name, text]) => el("li", {},
         el("a", { class: "button", href: `/api/export/${file}`, download: file }, name), el("p", {}, text))))),
       el("section", {}, el("h2", {}, "Write beside the labels"), el("ul", {}, ...WRITTEN.map(([kind, name, text]) => el("li", {},
         el("button", { onclick: () => this.write(kind) }, name), el("p", {}, text)))),
-      el("p", { class: "muted" }, "The folder of this studio: ", folder), running));
+      el("p", { class: "muted" }, "The folder of this studio: ", folder), running),
+      el("section", {}, el("h2", {}, "About this session"), about, told));
     subscribe((state) => {
       folder.textContent = state.folder;
+      const { counts } = state;
+      const facts = [["Encoder", state.encoder], ["Images", state.images], ["Exam", `${counts.reserved} images, ${counts.exam} labeled`],
+        ["Vanished since the start", counts.gone], ["Labels of absent images", counts.elsewhere]];
+      about.replaceChildren(...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, String(value)))));
+      told.hidden = !state.notes.length;
+      told.firstChild.textContent = count(state.notes.length, "note");
+      notes.replaceChildren(...state.notes.map((note) => el("li", { dir: "auto" }, note)));
       const { running: kind, errors } = state.jobs.slow;
       for (const [name, , ] of WRITTEN) {
         if (this.asked === name && kind !== name && !state.jobs.slow.waiting.includes(name)) {

@@ -2,7 +2,7 @@
 import { el, percent } from "./dom.js";
 import { className, load, store, watch } from "./store.js";
 
-const LEAST = 124;
+const LEAST = () => innerWidth < 600 ? 100 : 124;
 const GAP = 10;
 const CAPTION = 46;
 
@@ -40,7 +40,7 @@ export class Grid {
 
   measure() {
     const width = this.node.clientWidth - 2 * GAP;
-    this.columns = Math.max(2, Math.floor((width + GAP) / (LEAST + GAP)));
+    this.columns = Math.max(2, Math.floor((width + GAP) / (LEAST() + GAP)));
     this.size = Math.floor((width + GAP) / this.columns) - GAP;
     this.height = this.size + CAPTION + GAP;
   }

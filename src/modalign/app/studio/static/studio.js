@@ -41,7 +41,8 @@ function build() {
   const tabs = document.getElementById("tabs");
   const keys = Object.keys(views);
   tabs.append(...keys.map((key) => el("button", {
-    id: `tab-${key}`, role: "tab", "aria-controls": `view-${key}`, onclick: () => go(key),
+    id: `tab-${key}`, role: "tab", "aria-controls": `view-${key}`,
+    onclick: () => { go(key); if (key !== "browse") document.getElementById("main").focus(); }, // arrows then move in the view
     onkeydown: (event) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
       if (!step) return;

@@ -1,0 +1,205 @@
+"""The studio measured: ``python -m bench.studio active``, ``kill`` or ``state``.
+
+``active`` labels digits through a session, once with the images that the studio asks for and once with images drawn at
+random, and tests on the same images that neither has labeled. ``kill`` labels over HTTP and kills the server
+(``kill -9``) between the answer and the refit. ``state`` takes the processor time of the answers of a session with
+generated vectors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modalign.app.studio.acquire import ACQUISITIONS
+from modalign.app.studio.looking import RowQuery, find_rows, row_entries, session_summary
+from modalign.app.studio.opening import open_session
+from modalign.app.studio.session import Session
+from modalign.data.digits import load_digits
+from modalign.data.items import Items
+from modalign.data.text.templates import DIGIT_TEMPLATES
+
+LABELS, ROUND = 40, 10
+
+
+def label_by(items: Items, by: str, seed: int, folder: Path) -> tuple[Session, list[int]]:
+    """A session with 40 labels to learn from, asked for in rounds of 10; the exam is answered too."""
+    session = open_session(items, state=folder, seed=seed, thorough=False, templates=tuple(DIGIT_TEMPLATES))
+    taught: list[int] = []
+    while len(taught) < LABELS:
+        rows = [row for row in session.next_rows(by, 20) if not session.labeling.reserved[row]]
+        rows = rows[: min(ROUND, LABELS - len(taught))]
+        for row in rows:
+            session.labeling.label([row], int(items.labels[row]))
+        taught += rows
+        session.refit_now()
+    return session, taught
+
+
+def active(seeds: int) -> None:
+    """Accuracy in percent of zero-shot and of 40 labels, on the images that no acquisition has labeled."""
+    items, rules = load_digits(), [by for by in ACQUISITIONS if by != "exam"]
+    rows: dict[str, list[float]] = {}
+    for seed in range(seeds):
+        with tempfile.TemporaryDirectory() as name:
+            runs = {by: label_by(items, by, seed, Path(name) / by) for by in rules}
+            rest = np.setdiff1d(np.arange(len(items)), [row for _, taught in runs.values() for row in taught])
+            first = next(iter(runs.values()))[0].first
+            rows.setdefault("zero-shot", []).append(share(first.probabilities.argmax(axis=1), items, rest))
+            for by, (session, _) in runs.items():
+                for thorough in (False, True):
+                    answers = session.refit_now(thorough=thorough)
+                    kind = f"{by}, {'auto' if thorough else answers.method}"
+                    rows.setdefault(kind, []).append(share(answers.probabilities.argmax(axis=1), items, rest))
+                session.close()
+        print({kind: round(found[-1], 2) for kind, found in rows.items()}, len(rest), flush=True)
+    for kind, found in rows.items():
+        print(f"{kind:32} {_interval(found)}")
+    for kind, found in rows.items():
+        if kind.startswith("both"):
+            other = rows[kind.replace("both", "random")]
+            print(f"{kind} minus random: {_interval(np.subtract(found, other).tolist())}")
+
+
+def share(predicted: np.ndarray, items: Items, rows: np.ndarray) -> float:
+    """Percent of the rows that are right."""
+    return float(100 * (predicted == items.labels)[rows].mean())
+
+
+def _interval(values: list[float]) -> str:
+    """Mean over runs and its Student interval."""
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return f"{np.mean(values):.1f} ± {half:.1f} ({len(values)} runs)"
+
+
+def kill(rounds: int) -> None:
+    """Kills after an answered label, in one studio that is started again every time; counts lost labels."""
+    folder = Path(tempfile.mkdtemp()) / "digits"
+    folder.mkdir()
+    items = load_digits().select(range(max(150, rounds + 20)))
+    for i in range(len(items)):
+        (folder / f"{i:03d}.png").write_bytes(items.read(i))
+    names = folder.parent / "names.txt"
+    names.write_text("\n".join(items.class_names))
+    given: dict[int, int] = {}
+    lost = broken = 0
+    for number in range(rounds):
+        server = subprocess.Popen(
+            [sys.executable, "-m", "modalign.cli", "studio", str(folder), "--classes", str(names)],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        if not line.startswith("Open "):
+            broken += 1
+            continue
+        url = line.split()[1]
+        found = {e["row"]: e["label"] for e in _ask(url, "api/entries", {"rows": list(given)})["entries"]}
+        lost += sum(found[row] != of for row, of in given.items())
+        given[number] = int(items.labels[number])
+        _ask(url, "api/label", {"rows": [number], "of": given[number]})
+        server.send_signal(signal.SIGKILL)
+        server.communicate()
+        if number % 10 == 9:
+            print(f"{number + 1} kills, {lost} labels lost, {broken} studios that did not open", flush=True)
+    shutil.rmtree(folder.parent)
+
+
+def _ask(url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    headers = {"content-type": "application/json", "x-modalign": "1"}
+    request = urllib.request.Request(url + path, json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)
+
+
+def state(n: int, width: int, classes: int) -> None:
+    """Processor milliseconds of the answers of a session with n images."""
+    session, folder = generated_session(n, width, classes)
+    rng = np.random.default_rng(0)
+    for k in range(classes):
+        rows = rng.choice(n, n // (5 * classes), replace=False).tolist()
+        session.labeling.label(rows, k)
+    started = time.process_time()
+    session.refit_now()
+    print(f"refit to {int(session.labeling.taught.sum())} labels: {time.process_time() - started:.1f} s")
+    works: dict[str, Callable[[], object]] = {
+        "state": lambda: session_summary(session),
+        "rows by uncertainty, first 200": lambda: row_entries(
+            session, find_rows(session, RowQuery(order="uncertain"))[:200].tolist()
+        ),
+        "rows similar to one, first 200": lambda: row_entries(
+            session, find_rows(session, RowQuery(order="similar", to=5))[:200].tolist()
+        ),
+        "next 10, both": lambda: session.next_rows("both", 10),
+        "next 10, diverse": lambda: session.next_rows("diverse", 10),
+        "a label, on the disk": lambda: session.labeling.label([7], 1),
+    }
+    for name, work in works.items():
+        times = []
+        for _ in range(7):
+            started = time.process_time()
+            work()
+            times.append(1000 * (time.process_time() - started))
+        print(f"{name:32} {np.median(times):6.1f} ms")
+    session.close()
+    shutil.rmtree(folder)
+
+
+def generated_session(n: int, width: int, classes: int) -> tuple[Session, Path]:
+    """A session with unit vectors around class centers; its images are never opened."""
+    from modalign.app.studio.exam import exam_limit
+    from modalign.app.studio.gallery import Gallery
+    from modalign.app.studio.label_log import LabelLog
+    from modalign.app.studio.labeling import Labeling
+    from modalign.app.studio.session import SessionSettings
+    from modalign.core.features import Features
+    from modalign.encoders import load_encoder
+
+    rng, folder = np.random.default_rng(0), Path(tempfile.mkdtemp())
+    X = rng.normal(size=(classes, width))[rng.integers(classes, size=n)] + 2 * rng.normal(size=(n, width))
+    X = (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)
+    ids, contents = tuple(f"{i:06d}.jpg" for i in range(n)), [f"{i:016x}" for i in range(n)]
+    log = LabelLog(folder)
+    labeling = Labeling(ids, contents, log, 0, exam_limit(contents, 0))
+    for k in range(classes):
+        labeling.add_class(f"class {k}", by="start")
+    encoder = load_encoder("tiny-vision")  # reads no text
+    items = Items(ids, load_digits().blobs[:1] * n)
+    gallery = Gallery(items, contents, folder / "thumbnails")
+    return Session(Features(X), labeling, gallery, encoder, SessionSettings("generated", thorough=False)), folder
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("active", "kill", "state"))
+    parser.add_argument("--runs", type=int, default=3, help="runs of active")
+    parser.add_argument("--rounds", type=int, default=100, help="kills")
+    parser.add_argument("--images", type=int, default=50_000)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--classes", type=int, default=20)
+    given = parser.parse_args()
+    if given.what == "active":
+        active(given.runs)
+    elif given.what == "kill":
+        kill(given.rounds)
+    else:
+        state(given.images, given.width, given.classes)
+
+
+if __name__ == "__main__":
+    main()
