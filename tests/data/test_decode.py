@@ -35,7 +35,7 @@ def shows_picture(image: Image.Image, tolerance: int = 6) -> bool:
 def test_every_good_file_is_decoded_as_plain_rgb(name: str) -> None:
     image = decode(GOOD[name]())
     assert image.mode == "RGB"
-    assert not image.info, "metadata left behind would be applied a second time by the next reader"
+    assert not set(image.info) - {"full_size"}, "metadata left behind would be applied a second time by the next reader"
 
 
 @pytest.mark.parametrize(

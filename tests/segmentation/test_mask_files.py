@@ -18,13 +18,17 @@ from made_scenes import NAMES, ColorSegmenter, draw_scenes, scene
 from PIL import Image
 
 from modalign.core.errors import InputError
+from modalign.core.files import sole_use
+from modalign.data.decoding import decode as decode_module
 from modalign.data.items import load_items
 from modalign.segmentation import mask_folder
 from modalign.segmentation.mask_folder import check_mask_folder, image_entry, mask_names
 from modalign.segmentation.mask_png import class_colors, mask_png, read_mask, read_palette, voc_palette
 from modalign.segmentation.mask_run import segment_to_folder
 from modalign.segmentation.overlay import colored, legend_entries, overlay
+from modalign.segmentation.photos import pixels_of, read_photos
 from modalign.segmentation.rle import class_runs, compress_counts, decode_counts, expand_counts
+from modalign.segmentation.windows import Sliding
 
 maps = arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.sampled_from([0, 1, 2, 7, 255]))
 
@@ -190,6 +194,35 @@ def test_masks_of_a_turned_photo_have_its_upright_size_and_broken_files_none(tmp
     assert document["format"] == "modalign-masks-1"
     assert [c["name"] for c in document["classes"]] == list(NAMES)
     assert [i["file"] for i in document["images"]] == ["photo000.png", "turned.jpg"]
+
+
+def test_a_jpeg_that_is_decoded_at_reduced_size_keeps_the_size_of_its_mask(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(decode_module, "DRAFT_PIXELS", 1500)
+    rgb = scene(3, (61, 93), 3)[1]
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(rgb).save(tmp_path / "a.jpg", quality=95)
+    Image.fromarray(rgb).save(tmp_path / "b.jpg", quality=95, exif=turned)
+    items, sizes = load_items([tmp_path / "a.jpg", tmp_path / "b.jpg"]), [(61, 93), (93, 61)]
+    assert items.open(0).width < 93
+    assert [
+        size for _, _, size in read_photos(items, Sliding(window=32, stride=16, short_side=32, patch=16), [], "")
+    ] == sizes
+    for i, size in enumerate(sizes):
+        assert pixels_of(items, i).shape == (*size, 3)
+
+
+def test_a_second_run_into_the_same_folder_is_refused_and_a_stale_lock_is_taken_over(tmp_path: Path) -> None:
+    photos = draw_scenes(tmp_path / "photos", 2)
+    out = tmp_path / "masks"
+    out.mkdir()
+    with sole_use(out / mask_folder.LOCK, "another run writes masks"):
+        with pytest.raises(InputError, match="another run writes masks"):
+            segment_to_folder(ColorSegmenter(), load_items(photos), out)
+        assert [path.name for path in out.iterdir()] == [mask_folder.LOCK]
+    (out / mask_folder.LOCK).touch()  # of a run that was killed
+    assert segment_to_folder(ColorSegmenter(), load_items(photos), out).n_new == 2
+    assert not (out / mask_folder.LOCK).exists()
 
 
 def test_only_changed_photos_and_settings_are_computed_again(tmp_path: Path) -> None:

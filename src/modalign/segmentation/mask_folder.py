@@ -31,6 +31,8 @@ DOCUMENT = "masks.json"
 MODEL = "model"
 """Where a fitted segmenter may lie in the folder."""
 _JOURNAL = "masks.partial.jsonl"
+LOCK = ".masks.lock"
+"""Of the run that writes into the folder."""
 _LONGEST = 200  # bytes of a file name without its ending
 _LIMIT = 2**32  # bytes of what an earlier run wrote
 
@@ -132,7 +134,7 @@ class MaskFolder:
 def check_mask_folder(folder: str | Path) -> None:
     """Raise unless masks can be written to a folder: it is new, empty, or of an earlier run."""
     card = _JOURNAL if (Path(folder) / _JOURNAL).is_file() else DOCUMENT
-    require_own_folder(folder, "masks of an earlier run", card, lambda name: name == MODEL)
+    require_own_folder(folder, "masks of an earlier run", card, lambda name: name in (MODEL, LOCK))
 
 
 def document_head(

@@ -14,10 +14,11 @@ from PIL import Image
 
 from modalign.core.errors import InputError, UndecodableError
 from modalign.core.features import Quarantined
+from modalign.core.files import make_folder, sole_use
 from modalign.data.copies import content_hash
 from modalign.data.decoding.decode import MAX_PIXELS
 from modalign.data.itemset import Items
-from modalign.segmentation.mask_folder import MaskFolder, document_head
+from modalign.segmentation.mask_folder import LOCK, MaskFolder, check_mask_folder, document_head
 from modalign.segmentation.patch_map import TOP
 from modalign.segmentation.photos import content_hashes, open_encoder
 from modalign.segmentation.segmenter_files import is_segmenter, load_segmenter
@@ -94,9 +95,18 @@ def segment_to_folder(
     Raises
     ------
     InputError
-        The folder cannot be written or holds other files.
+        The folder cannot be written, holds other files, or another run writes into it.
     """
     started = time.perf_counter()
+    check_mask_folder(folder)
+    make_folder(folder)
+    with sole_use(Path(folder) / LOCK, "another run writes masks"):
+        return _write_masks(segmenter, items, folder, transductive, progress, started)
+
+
+def _write_masks(
+    segmenter: Segmenter, items: Items, folder: str | Path, transductive: bool, progress: bool | None, started: float
+) -> MaskRun:
     words = segmenter.words
     head = document_head(segmenter.settings, words.names, words.words, words.background)
     out = MaskFolder(folder, head, items.ids)

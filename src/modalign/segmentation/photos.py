@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from modalign.core.encoder_spec import EncoderSpec
@@ -17,6 +18,7 @@ from modalign.core.errors import InputError, UndecodableError, argument
 from modalign.core.features import Quarantined
 from modalign.core.progress import track
 from modalign.data.copies import content_hash
+from modalign.data.decoding.decode import full_size
 from modalign.data.items import Items
 from modalign.encoders import load_encoder
 from modalign.encoders.base import Encoder
@@ -58,7 +60,8 @@ def read_photos(items: Items, sliding: Sliding, quarantined: list[Quarantined], 
 def _prepared(items: Items, i: int, sliding: Sliding) -> tuple[int, Tensor, tuple[int, int], str]:
     try:
         picture = items.open(i)
-        return i, sliding.prepare(picture), (picture.height, picture.width), ""
+        width, height = full_size(picture)
+        return i, sliding.prepare(picture), (height, width), ""
     except UndecodableError as error:
         return i, torch.empty(0), (0, 0), str(error)
     except MemoryError:
@@ -66,8 +69,10 @@ def _prepared(items: Items, i: int, sliding: Sliding) -> tuple[int, Tensor, tupl
 
 
 def pixels_of(items: Items, i: int) -> np.ndarray:
-    """(H, W, 3) uint8 of one photo."""
-    return np.array(items.open(i))
+    """(H, W, 3) uint8 of one photo; of a JPEG that is decoded at reduced size, enlarged to its own."""
+    picture = items.open(i)
+    whole = full_size(picture)
+    return np.array(picture if picture.size == whole else picture.resize(whole, Image.Resampling.BILINEAR))
 
 
 def content_hashes(items: Items) -> np.ndarray:

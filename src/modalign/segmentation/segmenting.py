@@ -15,6 +15,7 @@ from torch import Tensor
 from modalign.core.errors import InputError
 from modalign.core.features import Quarantined
 from modalign.core.progress import progress as showing
+from modalign.data.decoding.decode import full_size
 from modalign.data.items import Items
 from modalign.data.names import some
 from modalign.segmentation.patch_features import vision_patches
@@ -87,5 +88,5 @@ def probabilities_of(segmenter: Segmenter, items: Items, i: int) -> np.ndarray:
     """(K, H, W) float32 probabilities of the classes for one photo, before thresholds."""
     picture = items.open(i)
     canvas = canvas_of(segmenter, segmenter.sliding.prepare(picture))
-    size = (picture.height, picture.width)
-    return probabilities(canvas, segmenter.words.owner.to(canvas.device), size, segmenter.decision)
+    width, height = full_size(picture)
+    return probabilities(canvas, segmenter.words.owner.to(canvas.device), (height, width), segmenter.decision)

@@ -90,6 +90,7 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (5, 6, 7, 8)  # of these width and height are exchanged
 _quiet_lock = threading.Lock()
 _large_lock = threading.Lock()
 
@@ -100,7 +101,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, target: Target | None =
     Transparent pixels become white. 16-bit gray is rescaled by its full range (12-bit TIFF by 12 bits). A 32-bit or
     floating-point image has no defined white level: the range is 0…1, 0…255 or 0…65535 if it contains all values, else
     their minimum and maximum. Color profiles are not applied, as in CLIP's preprocessing. A JPEG above
-    :data:`DRAFT_PIXELS` is decoded at reduced size.
+    :data:`DRAFT_PIXELS` is decoded at reduced size; :func:`full_size` has the size of the file.
 
     Parameters
     ----------
@@ -145,7 +146,8 @@ def _decode(data: bytes, kind: str | None, max_pixels: int, target: Target | Non
         raise UndecodableError(describe_format(data, kind), lasting=kind not in _OPTIONAL)
     jpeg = read_jpeg(data) if kind == "JPEG" else None
     image = plugin(BytesIO(bounded(data, kind) if jpeg is None else jpeg.data), "")
-    pixels = image.width * image.height
+    width, height = image.size
+    pixels = width * height
     limit = _pixel_limit(image, kind, jpeg, max_pixels)
     if pixels > limit:
         raise UndecodableError(
@@ -168,12 +170,20 @@ def _decode(data: bytes, kind: str | None, max_pixels: int, target: Target | Non
         if orientation in _TRANSPOSE:
             rgb = rgb.transpose(_TRANSPOSE[orientation])
     rgb.info.clear()  # a stale orientation tag would make the next reader turn the picture again
+    full = (height, width) if orientation in _SIDEWAYS else (width, height)
+    if rgb.size != full:
+        rgb.info["full_size"] = full
     return rgb
+
+
+def full_size(picture: Image.Image) -> tuple[int, int]:
+    """(width, height) of an upright picture before :func:`decode` reduced it; its own if it did not."""
+    return picture.info.get("full_size", picture.size)
 
 
 def _spared(size: tuple[int, int], orientation: int, target: Target) -> int:
     """The largest reduction that leaves enough of a picture of a stored size, and leaves its target as it is."""
-    width, height = size if orientation < 5 else size[::-1]
+    width, height = size[::-1] if orientation in _SIDEWAYS else size
     wanted = target(width, height)
     for scale in _SCALES[:0:-1]:
         reduced = math.ceil(width / scale), math.ceil(height / scale)
