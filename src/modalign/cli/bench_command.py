@@ -25,7 +25,7 @@ def bench(
         str,
         typer.Option(
             help="few-shot, base-to-new, cross-dataset, domain, long-tail, inductive, transductive; or several, "
-            "separated by commas."
+            "separated by commas; or segmentation, whose methods are kinds of features such as sclip,scclip."
         ),
     ] = "few-shot",
     methods: Annotated[
@@ -53,6 +53,9 @@ def bench(
         Path | None, typer.Option(help="Results file (.jsonl); runs that it holds are not repeated.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0 is one per processor core.")] = 1,
+    gpua: Annotated[
+        str | None, typer.Option(help="Of segmentation: vision-only encoder, whose map is measured too.")
+    ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -62,6 +65,12 @@ def bench(
     from modalign.report.benchmark_page import save_benchmark_page
 
     check_file(page, ".html", ".htm", drawn=True)
+    if "segmentation" in _words(protocol):
+        names = "all" if methods in ("all", "vectors") else _words(methods)
+        _segmentation(source, protocol, names, datasets, encoder, gpua, page, record, device, as_json)
+        return
+    if gpua is not None:
+        raise InputError("Expected --gpua with --protocol segmentation alone; give gpua with --methods elsewhere.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RunWarning)  # the record has them
         result = run_benchmark(
@@ -91,6 +100,37 @@ def bench(
         say(f"note: {note}")
     for reason, missing in result.reasons.items():
         say(f"note: left out {', '.join(missing)}: {reason}")
+
+
+def _segmentation(
+    root: str,
+    protocol: str,
+    features: str | list[str],
+    datasets: str | None,
+    encoder: str | None,
+    vfm: str | None,
+    page: Path | None,
+    record: Path | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    from modalign.evaluate.masks.set_benchmark import run_segmentation_benchmark
+    from modalign.report.masks.set_page import save_segmentation_page
+
+    if protocol.strip() != "segmentation":
+        raise InputError(f"Expected --protocol segmentation by itself, got '{protocol}'; run the others separately.")
+    result = run_segmentation_benchmark(
+        root, encoder=encoder or "tiny", features=features, datasets=_words(datasets) if datasets else None, vfm=vfm,
+        record=record, device=device,
+    )  # fmt: skip
+    if page is not None:
+        save_segmentation_page(result, page)
+    if as_json:
+        print_json(result.as_dict())
+        return
+    print_table(result.header, result.table)
+    for name, reason in result.missing.items():
+        say(f"note: left out {name}: {reason}")
 
 
 def _words(text: str) -> list[str]:
