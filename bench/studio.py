@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -27,11 +26,14 @@ from modalign.app.studio.acquire import ACQUISITIONS
 from modalign.app.studio.looking import RowQuery, find_rows, row_entries, session_summary
 from modalign.app.studio.opening import open_session
 from modalign.app.studio.session import Session
+from modalign.cli import run
+from modalign.core.files import append_line
 from modalign.data.digits import load_digits
 from modalign.data.items import Items
 from modalign.data.text.templates import DIGIT_TEMPLATES
 
 LABELS, ROUND = 40, 10
+PORT = 8399
 
 
 def label_by(items: Items, by: str, seed: int, folder: Path) -> tuple[Session, list[int]]:
@@ -48,29 +50,39 @@ def label_by(items: Items, by: str, seed: int, folder: Path) -> tuple[Session, l
     return session, taught
 
 
-def active(seeds: int) -> None:
-    """Accuracy in percent of zero-shot and of 40 labels, on the images that no acquisition has labeled."""
-    items, rules = load_digits(), [by for by in ACQUISITIONS if by != "exam"]
-    rows: dict[str, list[float]] = {}
-    for seed in range(seeds):
-        with tempfile.TemporaryDirectory() as name:
-            runs = {by: label_by(items, by, seed, Path(name) / by) for by in rules}
-            rest = np.setdiff1d(np.arange(len(items)), [row for _, taught in runs.values() for row in taught])
-            first = next(iter(runs.values()))[0].first
-            rows.setdefault("zero-shot", []).append(share(first.probabilities.argmax(axis=1), items, rest))
-            for by, (session, _) in runs.items():
-                for thorough in (False, True):
-                    answers = session.refit_now(thorough=thorough)
-                    kind = f"{by}, {'auto' if thorough else answers.method}"
-                    rows.setdefault(kind, []).append(share(answers.probabilities.argmax(axis=1), items, rest))
-                session.close()
-        print({kind: round(found[-1], 2) for kind, found in rows.items()}, len(rest), flush=True)
+def active(seeds: int, record: Path) -> None:
+    """Accuracy in percent of zero-shot and of 40 labels, on the images that no acquisition has labeled.
+
+    Every seed is a line of ``record``; those that are there are not run again.
+    """
+    done = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
+    for seed in range(len(done), seeds):
+        done.append(one_seed(seed))
+        append_line(record, json.dumps(done[-1]).encode())
+    rows = {kind: [line[kind] for line in done] for kind in done[0]}
     for kind, found in rows.items():
         print(f"{kind:32} {_interval(found)}")
     for kind, found in rows.items():
         if kind.startswith("both"):
             other = rows[kind.replace("both", "random")]
             print(f"{kind} minus random: {_interval(np.subtract(found, other).tolist())}")
+
+
+def one_seed(seed: int) -> dict[str, float]:
+    """What every acquisition reaches, with the answers of the refit at once and, for two of them, of auto."""
+    items, rules = load_digits(), [by for by in ACQUISITIONS if by != "exam"]
+    with tempfile.TemporaryDirectory() as name:
+        runs = {by: label_by(items, by, seed, Path(name) / by) for by in rules}
+        rest = np.setdiff1d(np.arange(len(items)), [row for _, taught in runs.values() for row in taught])
+        first = runs["both"][0].first
+        found = {"images": float(len(rest)), "zero-shot": share(first.probabilities.argmax(axis=1), items, rest)}
+        for by, (session, _) in runs.items():
+            for thorough in (False, True) if by in ("both", "random") else (False,):
+                answers = session.refit_now(thorough=thorough)
+                kind = f"{by}, {'auto' if thorough else answers.method}"
+                found[kind] = share(answers.probabilities.argmax(axis=1), items, rest)
+            session.close()
+    return found
 
 
 def share(predicted: np.ndarray, items: Items, rows: np.ndarray) -> float:
@@ -86,37 +98,50 @@ def _interval(values: list[float]) -> str:
     return f"{np.mean(values):.1f} ± {half:.1f} ({len(values)} runs)"
 
 
-def kill(rounds: int) -> None:
-    """Kills after an answered label, in one studio that is started again every time; counts lost labels."""
-    folder = Path(tempfile.mkdtemp()) / "digits"
-    folder.mkdir()
-    items = load_digits().select(range(max(150, rounds + 20)))
-    for i in range(len(items)):
-        (folder / f"{i:03d}.png").write_bytes(items.read(i))
-    names = folder.parent / "names.txt"
-    names.write_text("\n".join(items.class_names))
-    given: dict[int, int] = {}
+def kill(rounds: int, folder: Path) -> None:
+    """Kills after an answered label, in a studio that is started again every time; counts lost labels.
+
+    The server runs in a forked process, after everything is imported once. A second call on the same folder goes on.
+    """
+    photos, names, record = folder / "digits", folder / "names.txt", folder / "given.json"
+    if not record.exists():
+        photos.mkdir(parents=True)
+        items = load_digits().select(range(600))
+        for i in range(len(items)):
+            (photos / f"{i:03d}.png").write_bytes(items.read(i))
+        names.write_text("\n".join(items.class_names))
+        record.write_text("[]")
+    given: list[int] = json.loads(record.read_text())
     lost = broken = 0
-    for number in range(rounds):
-        server = subprocess.Popen(
-            [sys.executable, "-m", "modalign.cli", "studio", str(folder), "--classes", str(names)],
-            stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert server.stdout is not None
-        line = server.stdout.readline()
-        if not line.startswith("Open "):
+    for _ in range(rounds):
+        row = len(given)
+        server = os.fork()
+        if not server:
+            try:
+                run(["studio", str(photos), "--classes", str(names), "--port", str(PORT)])
+            finally:
+                os._exit(1)
+        try:
+            found = _patiently(f"http://127.0.0.1:{PORT}/", row)
+            lost += sum(entry["label"] != given[entry["row"]] for entry in found)
+            _ask(f"http://127.0.0.1:{PORT}/", "api/label", {"rows": [row], "of": row % 10})
+            given.append(row % 10)
+        except OSError:
             broken += 1
-            continue
-        url = line.split()[1]
-        found = {e["row"]: e["label"] for e in _ask(url, "api/entries", {"rows": list(given)})["entries"]}
-        lost += sum(found[row] != of for row, of in given.items())
-        given[number] = int(items.labels[number])
-        _ask(url, "api/label", {"rows": [number], "of": given[number]})
-        server.send_signal(signal.SIGKILL)
-        server.communicate()
-        if number % 10 == 9:
-            print(f"{number + 1} kills, {lost} labels lost, {broken} studios that did not open", flush=True)
-    shutil.rmtree(folder.parent)
+        os.kill(server, signal.SIGKILL)
+        os.waitpid(server, 0)
+        record.write_text(json.dumps(given))
+    print(f"{len(given)} kills, {lost} labels lost and {broken} studios that did not open in the last {rounds}")
+
+
+def _patiently(url: str, n: int) -> list[dict[str, Any]]:
+    """The first n images as the server has them, once it answers."""
+    for _ in range(400):
+        try:
+            return list(_ask(url, "api/entries", {"rows": list(range(n))})["entries"])
+        except OSError:
+            time.sleep(0.05)
+    raise TimeoutError(url)
 
 
 def _ask(url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -189,14 +214,16 @@ def main() -> None:
     parser.add_argument("what", choices=("active", "kill", "state"))
     parser.add_argument("--runs", type=int, default=3, help="runs of active")
     parser.add_argument("--rounds", type=int, default=100, help="kills")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "modalign-studio")
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--classes", type=int, default=20)
     given = parser.parse_args()
+    given.folder.mkdir(exist_ok=True)
     if given.what == "active":
-        active(given.runs)
+        active(given.runs, given.folder / "active.jsonl")
     elif given.what == "kill":
-        kill(given.rounds)
+        kill(given.rounds, given.folder)
     else:
         state(given.images, given.width, given.classes)
 

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from modalign.core.errors import InputError, UndecodableError
 from modalign.core.features import UNLABELED
 from modalign.core.files import make_folder, require_own_folder, write
 from modalign.data.blobs import FileBlob
+from modalign.data.itemset import Items
 from modalign.model.adaptation import adapt
 from modalign.model.exports import safe_cell
 
@@ -90,7 +90,7 @@ def save_session_model(session: Session) -> Path:
     items = session.gallery.items.select(rows)
     columns = [ids.index(number) for number in numbers.tolist()]
     template = session.settings.templates
-    items = replace(items, labels=np.array(columns), class_names=tuple(names.values()), parts=None, division="")
+    items = Items(items.ids, items.blobs, np.array(columns), tuple(names.values()))  # no part of the source counts
     model = adapt(
         items, encoder=session.encoder, templates=template, random_state=session.settings.seed, seconds=SECONDS
     )
@@ -154,7 +154,8 @@ def _choice(name: str) -> dict[str, Any]:
 
 def _coco(session: Session) -> dict[str, Any]:
     labeling = session.labeling
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, int]] = []
     for row in np.flatnonzero(labeling.labels != UNLABELED).tolist():
         width, height = _size(session, row)
         image = {"id": row, "file_name": _path(session, row), "width": width, "height": height}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from modalign.core.errors import FullDiskError, ModalignError
 
-Handler = Callable[[Request, Exception], Awaitable[Response]]
+Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 
 
 def error_reply(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
@@ -20,7 +20,7 @@ def error_reply(status: int, sentence: str, headers: Mapping[str, str] | None = 
     return JSONResponse({"error": sentence}, status, headers=None if headers is None else dict(headers))
 
 
-def error_handlers() -> dict[Any, Handler]:
+def error_handlers() -> dict[int | type[Exception], Handler]:
     """``exception_handlers`` of an application: what a user can act upon keeps its sentence.
 
     An error of the library is 422, a full disk 507. A body of another form than asked for is 422 with the first fault.
@@ -32,16 +32,15 @@ def error_handlers() -> dict[Any, Handler]:
     }
 
 
-async def _refuse_input(request: Request, error: Exception) -> Response:
+async def _refuse_input(request: Request, error: ModalignError) -> Response:
     return error_reply(507 if isinstance(error, FullDiskError) else 422, str(error))
 
 
-async def _refuse_http(request: Request, error: Exception) -> Response:
-    known = cast("HTTPException", error)
-    return error_reply(known.status_code, str(known.detail), known.headers)
+async def _refuse_http(request: Request, error: HTTPException) -> Response:
+    return error_reply(error.status_code, str(error.detail), error.headers)
 
 
-async def _refuse_form(request: Request, error: Exception) -> Response:
-    fault = cast("RequestValidationError", error).errors()[0]
+async def _refuse_form(request: Request, error: RequestValidationError) -> Response:
+    fault = error.errors()[0]
     place = ".".join(str(part) for part in fault["loc"] if part not in ("body", "query", "path"))
     return error_reply(422, f"Expected another value for '{place}': {fault['msg']}.")

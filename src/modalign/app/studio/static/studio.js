@@ -136,6 +136,7 @@ function onKey(event) {
   event.preventDefault();
 }
 
+if (location.search) history.replaceState(null, "", location.pathname); // the token is in a cookie now
 build();
 document.addEventListener("keydown", onKey);
 await refresh();
