@@ -30,6 +30,7 @@ ALLOWED = {
     "methods.baselines": LEARNING | {"methods.baselines", "tune.threads"},
     "methods.anchored": LEARNING | {"methods.anchored"},
     "methods.added": LEARNING | {"methods.added"},
+    "methods.multi_label": LEARNING | {"methods.multi_label"},
     "methods.cmm": LEARNING | {"tune", "methods.cmm"},
     "methods.gpua": LEARNING | {"methods.gpua", "methods.anchored"},  # its default preset
     "methods.auto": LEARNING | {"methods.auto"},

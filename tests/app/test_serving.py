@@ -150,12 +150,13 @@ def test_bad_requests_get_a_status_and_a_sentence(case: str, service: TestClient
     assert words in answer.json()["error"]
 
 
-def test_a_share_that_needs_more_images_is_refused_in_the_words_of_the_library(
-    service: TestClient, images: list[bytes]
+def test_a_share_that_needs_more_held_out_images_is_refused(
+    service: TestClient, classifier: Classifier, images: list[bytes]
 ) -> None:
-    answer = service.post("/v1/predict?reject=0.0001", content=images[0], headers=PNG)
-    assert answer.status_code == 422
-    assert "fit with" in answer.json()["error"]
+    assert classifier.rejection is not None
+    lowest = 1 / (len(classifier.rejection.reference) + 1)
+    for reject, status in ((lowest, 200), (lowest * 0.99, 422), (5e-324, 422)):
+        assert service.post(f"/v1/predict?reject={reject!r}", content=images[0], headers=PNG).status_code == status
 
 
 def test_a_full_queue_and_a_passed_deadline(classifier: Classifier, images: list[bytes], monkeypatch: Any) -> None:

@@ -127,13 +127,19 @@ def _csv_rows(text: str, path: PurePath) -> Iterator[tuple[int, str, str | None,
         if any(cell.strip() for cell in row):
             name = row[where] if len(row) > where else ""
             label = row[what].strip() if what is not None and len(row) > what else ""
-            yield line, _posix(name), label or None, part_of(row)
+            yield line, posix_path(name), label or None, part_of(row)
+
+
+def path_column(header: list[str]) -> int | None:
+    """Where a header says that the paths are."""
+    names = [cell.strip().casefold() for cell in header]
+    return next((names.index(c) for c in _PATH_COLUMNS if c in names), None)
 
 
 def _named_columns(header: list[str], path: PurePath) -> tuple[int, int | None]:
     """Where the paths and the labels are."""
     names = [cell.strip().casefold() for cell in header]
-    where = next((names.index(c) for c in _PATH_COLUMNS if c in names), None)
+    where = path_column(header)
     if where is None:
         raise InputError(
             f"Expected a column named path, image or file in '{path.name}', got {some(header) or 'an empty file'}."
@@ -147,12 +153,12 @@ def _list_rows(text: str) -> Iterator[tuple[int, str, str | None, str]]:
             continue
         match = None if has_image_suffix(line.strip()) else re.match(r"(.+?\.\w+)[\s,;]+(\S.*)$", line.strip())
         if match and has_image_suffix(match[1]):
-            yield number, _posix(match[1]), match[2].strip(), ""
+            yield number, posix_path(match[1]), match[2].strip(), ""
         else:
-            yield number, _posix(line), None, ""
+            yield number, posix_path(line), None, ""
 
 
-def _posix(path: str) -> str:
+def posix_path(path: str) -> str:
     """Tables written on Windows have backslashes."""
     path = path.strip()
     return path.replace("\\", "/") if os.sep == "/" else path

@@ -16,6 +16,8 @@ from modalign.linalg.inputs import class_indices, real
 
 Confidence = Literal["probability", "margin", "score"]
 
+_MANY = 2.0**53  # images; the inverse of a tiny share is infinite
+
 
 @dataclass(frozen=True)
 class Rejection:
@@ -90,7 +92,7 @@ class Rejection:
 
 def images_needed(level: float) -> int:
     """Return the smallest number n of held-out images for a rejection level, 1 / (n + 1) ≤ ``level``."""
-    n = math.ceil(1 / level) - 1
+    n = math.ceil(min(1 / level, _MANY)) - 1
     return n if level >= 1 / (n + 1) else n + 1  # the quotient may have been rounded down
 
 

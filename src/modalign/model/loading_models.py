@@ -16,6 +16,7 @@ from modalign.methods.contract.tower import TowerMethod
 from modalign.methods.contract.vectors import VectorMethod
 from modalign.model.classifier import Classifier
 from modalign.model.hub.hub_transfer import is_hub_name, pull
+from modalign.model.multi_label.multi_label_files import is_multi_label, load_multi_label
 from modalign.model.persistence import check_scores, load_model
 from modalign.model.scoring import require_clip
 from modalign.segmentation.segmenter_files import is_segmenter, load_segmenter
@@ -23,12 +24,13 @@ from modalign.segmentation.segmenter_files import is_segmenter, load_segmenter
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
     from modalign.encoders.joined import JoinedEncoder
+    from modalign.model.multi_label import MultiLabelClassifier
     from modalign.segmentation.segmenter import Segmenter
 
 
 def load(
     folder: str | Path, *, encoder: str | Encoder | JoinedEncoder | None = None, revision: str | None = None
-) -> Classifier | VectorMethod | TowerMethod | Segmenter:
+) -> Classifier | VectorMethod | TowerMethod | Segmenter | MultiLabelClassifier:
     """Load a saved :class:`Classifier`, fitted method or :class:`~modalign.Segmenter`.
 
     The model is checked completely before it answers, see :func:`~modalign.model.persistence.load_model`. The encoder
@@ -52,6 +54,8 @@ def load(
         folder = pull(os.fspath(folder), revision)
     elif revision is not None:
         raise InputError(f"Expected a name on the hub where {argument('revision')} is given, got '{folder}'.")
+    if is_multi_label(folder):
+        return load_multi_label(folder, encoder=encoder)
     if is_segmenter(folder):
         return load_segmenter(folder, encoder=encoder)  # type: ignore[arg-type]  # refuses encoders that are joined
     method, described = load_model(folder)

@@ -183,7 +183,9 @@ class _Service:
         names = self.classifier.class_names
         kept: dict[str, Any] = {"response_model_exclude_none": True}
         asked_top = Query(1, ge=1, le=len(names), description="Classes per image.")
-        asked_reject = Query(None, gt=0, lt=1, description="Share of known images that may be rejected.")
+        held_out = self.classifier.rejection
+        lowest = 1 / (len(held_out.reference) + 1) if held_out is not None and held_out.reference else 0.05
+        asked_reject = Query(None, ge=lowest, lt=1, description="Share of known images that may be rejected.")
 
         @app.post("/v1/predict", responses=_REFUSALS, openapi_extra=_BODY, **kept)
         async def predict(

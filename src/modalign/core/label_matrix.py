@@ -1,0 +1,103 @@
+"""Labels of images that show several classes: a matrix, or a set of names per image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from modalign.core.errors import InputError
+from modalign.core.labels import check_names
+from modalign.core.spelling import some
+
+ABSENT, PRESENT, UNKNOWN = 0, 1, -1
+
+
+def label_matrix(labels: Any, class_names: Sequence[str] = ()) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels as a matrix with the names of its columns.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n, C), or sequence of sets of str
+        1 for a class that the image shows, 0 for one that it does not show, −1 where that is unknown; or the names that
+        each image shows, None where nothing is known of an image.
+    class_names : sequence of str, default=()
+        C names. Sets without it have the names that occur, sorted.
+
+    Returns
+    -------
+    tuple of (ndarray of shape (n, C), tuple of str)
+        int8, and C names, ``"0"``, ``"1"`` … for a matrix without names.
+
+    Raises
+    ------
+    InputError
+        Other values than 0, 1 and −1, a name that is not among ``class_names``, or another number of names than
+        columns.
+
+    Examples
+    --------
+    >>> from modalign.core.label_matrix import label_matrix
+    >>> label_matrix([{"cat", "dog"}, set(), None])
+    (array([[ 1,  1],
+           [ 0,  0],
+           [-1, -1]], dtype=int8), ('cat', 'dog'))
+    """
+    names = check_names(class_names, "class_names")
+    rows = labels if isinstance(labels, np.ndarray) else list(labels)
+    if not isinstance(rows, np.ndarray) and any(_is_set(row) for row in rows):
+        return _of_sets(rows, names)
+    try:
+        matrix = np.asarray(rows)
+    except ValueError:  # rows of different length
+        matrix = np.empty(0, dtype=object)
+    if matrix.ndim != 2 or matrix.dtype.kind not in "biuf" or not np.isin(matrix, (ABSENT, PRESENT, UNKNOWN)).all():
+        raise InputError(
+            "Expected labels as a matrix (n, C) of 1 (shown), 0 (not shown) and -1 (unknown), or a set of class names "
+            f"per image, got {_shown(matrix, rows)}."
+        )
+    names = names or tuple(map(str, range(matrix.shape[1])))
+    if len(names) != matrix.shape[1]:
+        raise InputError(f"Expected a name for each of {matrix.shape[1]} columns of labels, got {len(names)} names.")
+    return matrix.astype(np.int8), names
+
+
+def label_sets(matrix: np.ndarray, class_names: Sequence[str]) -> list[tuple[str, ...]]:
+    """The names of the classes with 1 in each row of an (n, C) matrix."""
+    return [tuple(class_names[k] for k in np.flatnonzero(row == PRESENT)) for row in matrix]
+
+
+def _is_set(row: object) -> bool:
+    """Whether a row is a collection of names; an empty one may be."""
+    if row is None or isinstance(row, (set, frozenset)):
+        return True
+    return isinstance(row, (list, tuple)) and (not row or all(isinstance(name, str) for name in row))
+
+
+def _of_sets(rows: list[Any], names: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
+    for row in rows:
+        if not _is_set(row) or not all(isinstance(name, str) and name.strip() for name in row or ()):
+            raise InputError(f"Expected a set of class names for every image, or None, got {row!r:.60}.")
+    occurring = _distinct(rows)
+    names = names or tuple(sorted(occurring))
+    if unknown := [name for name in occurring if name not in names]:
+        raise InputError(f"Expected labels among the {len(names)} class names, got {some(unknown, 3)}.")
+    place = {name: k for k, name in enumerate(names)}
+    matrix = np.full((len(rows), len(names)), ABSENT, dtype=np.int8)
+    for i, row in enumerate(rows):
+        if row is None:
+            matrix[i] = UNKNOWN
+        else:
+            matrix[i, [place[name] for name in row]] = PRESENT
+    return matrix, names
+
+
+def _distinct(rows: Iterable[Any]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row or ()))
+
+
+def _shown(matrix: np.ndarray, rows: Any) -> str:
+    if matrix.ndim == 2 and matrix.dtype.kind in "biuf":
+        return f"values from {matrix.min()} to {matrix.max()}"
+    return f"an array of shape {matrix.shape}" if isinstance(rows, np.ndarray) else f"{rows!r:.60}"

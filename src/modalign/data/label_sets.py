@@ -1,0 +1,179 @@
+"""Images that may show several classes: sources with a set of names per image, or a column per class."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modalign.core.errors import InputError, argument
+from modalign.core.features import UNLABELLED
+from modalign.core.files import read_text
+from modalign.core.label_matrix import UNKNOWN, label_matrix
+from modalign.core.labels import places_of
+from modalign.data.items import load_items
+from modalign.data.itemset import Items
+from modalign.data.names import natural_key, read_classes
+from modalign.data.tables import path_column, posix_path
+
+SEPARATOR = re.compile("[;|]")
+_CELLS = {"1": 1, "0": 0, "-1": -1, "": -1, "1.0": 1, "0.0": 0, "-1.0": -1}
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledSets:
+    """n images with the classes that they show.
+
+    Attributes
+    ----------
+    items : Items
+        The images, without labels of their own.
+    matrix : ndarray of shape (n, C), int8
+        1 shown, 0 not shown, −1 unknown.
+    class_names : tuple of str
+        C names.
+    complete : bool, default=True
+        Whether an image shows no other classes than these, as a set of names says; a table with columns does not.
+    """
+
+    items: Items
+    matrix: np.ndarray
+    class_names: tuple[str, ...]
+    complete: bool = True
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __repr__(self) -> str:
+        return (
+            f"LabelledSets({len(self)} images, {len(self.class_names)} classes, {int((self.matrix == 1).sum())} labels)"
+        )
+
+    def select(self, indices: Any) -> LabelledSets:
+        """The given images (indices, a mask or a slice) in that order."""
+        rows = np.arange(len(self))[indices]
+        return replace(self, items=self.items.select(indices), matrix=self.matrix[rows])
+
+    def part(self, *names: str) -> LabelledSets:
+        """The images of the named parts, such as ``"train"``."""
+        return self.select(np.isin(self.items.parts, names))
+
+    def for_classes(self, class_names: Sequence[str]) -> LabelledSets:
+        """The same with the columns of other names, in their order; all of ``self`` must be among them.
+
+        Raises
+        ------
+        InputError
+            A class of these images is not among ``class_names``.
+        """
+        places = places_of(self.class_names, class_names, "Expected the classes of the images among those of the model")
+        matrix = np.full((len(self), len(class_names)), UNKNOWN, dtype=np.int8)
+        matrix[:, places] = self.matrix
+        if self.complete:
+            others = np.setdiff1d(np.arange(len(class_names)), places)
+            known = (self.matrix != UNKNOWN).all(axis=1)
+            matrix[np.ix_(known, others)] = 0
+        return replace(self, matrix=matrix, class_names=tuple(class_names))
+
+
+def load_label_sets(source: Any, *, labels: Any = None, classes: Any = None, split: Any = None) -> LabelledSets:
+    """Images with the sets of classes that they show.
+
+    =======================================  ===================================================================
+    a table with a column of labels          names with ``;`` or ``|`` between them; ``;`` alone for no class, and an
+                                             empty cell for an image of which nothing is known
+    a table with a column per class          1, 0 or −1 (or empty: unknown); other columns: the path, and the part
+    anything else that ``load_items`` takes  with ``labels``; a folder of class folders has one class per image
+    =======================================  ===================================================================
+
+    Parameters
+    ----------
+    source : object
+        The images.
+    labels : array-like of shape (n, C), sequence of sets of str, or None, default=None
+        Labels in the order of the images, for lists and arrays.
+    classes : sequence of str, path of a file of names, or None, default=None
+        The class names and their order; by default those that occur, in natural order.
+    split : object, default=None
+        As for :func:`~modalign.load_items`.
+
+    Raises
+    ------
+    InputError
+        A source that cannot be read, a cell that is no label, or labels that do not fit the images.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> from modalign.data.label_sets import load_label_sets
+    >>> pictures = [Image.new("RGB", (8, 8)) for _ in range(3)]
+    >>> load_label_sets(pictures, labels=[{"cat", "dog"}, {"dog"}, set()]).matrix
+    array([[1, 1],
+           [0, 1],
+           [0, 0]], dtype=int8)
+    """
+    if isinstance(source, LabelledSets):
+        return source
+    names = () if classes is None else tuple(dict.fromkeys(read_classes(classes).values()))
+    if labels is not None:
+        items = load_items(source, split=split)
+        matrix, found = label_matrix(labels, names)
+        if len(matrix) != len(items):
+            raise InputError(f"Expected {argument('labels')} for {len(items)} images, got {len(matrix)} rows.")
+        return LabelledSets(replace(items.unlabelled(), class_names=()), matrix, found)
+    items = load_items(source, split=split)
+    columns = _class_columns(source) if isinstance(source, (str, os.PathLike)) else None
+    if columns is not None:
+        return _of_columns(items, *columns, names)
+    return _of_names(items, names)
+
+
+def _of_names(items: Items, names: Sequence[str]) -> LabelledSets:
+    """Labels that are names with a separator between them."""
+    split = [[part.strip() for part in SEPARATOR.split(name) if part.strip()] for name in items.class_names]
+    found = names or sorted({name for parts in split for name in parts}, key=natural_key)
+    matrix, found = label_matrix([None if k == UNLABELLED else set(split[k]) for k in items.labels], found)
+    return LabelledSets(replace(items, labels=np.full(len(items), UNLABELLED), class_names=()), matrix, found)
+
+
+def _of_columns(items: Items, header: list[str], rows: dict[str, list[str]], names: Sequence[str]) -> LabelledSets:
+    """Labels that are columns of a table."""
+    matrix = np.full((len(items), len(header)), UNKNOWN, dtype=np.int8)
+    for i, name in enumerate(items.ids):
+        matrix[i] = [_CELLS[cell] for cell in rows[name]]
+    own = replace(items, labels=np.full(len(items), UNLABELLED), class_names=())
+    if names:
+        places = places_of(names, header, "Expected a column for every class")
+        return LabelledSets(own, matrix[:, places], tuple(names), complete=False)
+    return LabelledSets(own, *label_matrix(matrix, header), complete=False)
+
+
+def _class_columns(source: str | os.PathLike[str]) -> tuple[list[str], dict[str, list[str]]] | None:
+    """The class columns of a table and, by path, their cells; None for another source or a table without any.
+
+    A column is one of a class if all its cells are 1, 0, −1 or empty, and some are not empty.
+    """
+    path = Path(source)
+    if path.suffix.lower() not in (".csv", ".tsv"):
+        return None
+    lines = read_text(path, "a table").splitlines()
+    rows = list(csv.reader(lines, delimiter=max("\t,;|", key=lines[0].count), skipinitialspace=True)) if lines else []
+    where = path_column(rows[0]) if rows else None
+    if where is None:
+        return None
+    header, *body = rows
+    cells = [[cell.strip() for cell in row] + [""] * (len(header) - len(row)) for row in body if any(row)]
+    columns = [
+        k
+        for k in range(len(header))
+        if k != where and {row[k] for row in cells} <= set(_CELLS) and any(row[k] for row in cells)
+    ]
+    if len(columns) < 2:
+        return None
+    return [header[k].strip() for k in columns], {posix_path(row[where]): [row[k] for k in columns] for row in cells}

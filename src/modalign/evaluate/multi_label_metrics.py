@@ -1,0 +1,205 @@
+"""How good answers are where an image may show several classes: average precision and F1, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from modalign.core.display import text_table
+from modalign.core.errors import InputError
+from modalign.core.label_matrix import PRESENT, UNKNOWN, label_matrix
+from modalign.evaluate.metrics import percent
+
+DRAWS, LEVEL = 1000, 0.05
+
+
+@dataclass(frozen=True)
+class Share:
+    """A measure in 0…1 with its percentile interval over bootstrap draws of the images."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{percent(self.value)} % ({percent(self.low)} to {percent(self.high)})"
+
+
+@dataclass(frozen=True)
+class LabelScores:
+    """The measures of one class; None where no image shows it.
+
+    Attributes
+    ----------
+    name : str
+        The class.
+    n, positives : int
+        Images whose label is known, and those that show the class.
+    average_precision, f1 : Share or None
+        Measures.
+    """
+
+    name: str
+    n: int
+    positives: int
+    average_precision: Share | None
+    f1: Share | None
+
+
+@dataclass(frozen=True, eq=False)
+class MultiLabelScores:
+    """Measures over all classes.
+
+    Attributes
+    ----------
+    mean_average_precision : Share
+        Mean over the classes that some image shows.
+    micro_f1 : Share
+        F1 of all pairs of image and class together.
+    macro_f1 : Share
+        Mean F1 over the classes that some image shows.
+    exact : Share
+        Share of images with a known label for every class whose set of classes is exactly right; 0 where there is none.
+    per_class : tuple of LabelScores
+        The measures of each class.
+    n : int
+        Images.
+    """
+
+    mean_average_precision: Share
+    micro_f1: Share
+    macro_f1: Share
+    exact: Share
+    per_class: tuple[LabelScores, ...]
+    n: int
+
+    @property
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Header and a row per class, in words."""
+        rows = [
+            [
+                row.name,
+                str(row.positives),
+                "–" if row.average_precision is None else str(row.average_precision),
+                "–" if row.f1 is None else str(row.f1),
+            ]
+            for row in self.per_class
+        ]
+        return ["class", "images", "average precision", "F1"], rows
+
+    @property
+    def totals(self) -> dict[str, Share]:
+        """Measure in words → value."""
+        return {
+            "mean average precision": self.mean_average_precision,
+            "micro F1": self.micro_f1,
+            "macro F1": self.macro_f1,
+            "exactly right sets": self.exact,
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{name}: {share}" for name, share in self.totals.items()]
+        return "\n".join([text_table(*self.table), "", *lines])
+
+
+def multi_label_scores(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    thresholds: ArrayLike = 0.5,
+    *,
+    class_names: Sequence[str] = (),
+    draws: int = DRAWS,
+    random_state: int | None = 0,
+) -> MultiLabelScores:
+    r"""Average precision, F1 and exact matches, with percentile bootstrap intervals over the images.
+
+    .. math:: \mathrm{AP} = \sum_i (R_i - R_{i-1}) P_i, \qquad F_1 = \frac{2\,TP}{2\,TP + FP + FN}
+
+    Parameters
+    ----------
+    labels : array-like of shape (n, C)
+        1, 0, and −1 for unknown, which counts in no measure.
+    probabilities : array-like of shape (n, C)
+        Or scores of any scale.
+    thresholds : array-like of shape (C,), default=0.5
+        From which an image counts as showing the class.
+    class_names : sequence of str, default=()
+        C names.
+    draws : int, default=DRAWS
+        Bootstrap draws; one draw of images serves all classes.
+    random_state : int or None, default=0
+        Seed of the draws.
+
+    Returns
+    -------
+    MultiLabelScores
+        Cost O(draws · n · C).
+
+    Raises
+    ------
+    InputError
+        Shapes that do not fit, or no image that shows a class.
+    """
+    y, names = label_matrix(np.asarray(labels), class_names)
+    p = np.asarray(probabilities, dtype=np.float64)
+    if p.shape != y.shape or np.isnan(p).any():
+        raise InputError(f"Expected a probability for each of {y.shape} labels, got {p.shape}, or NaN among them.")
+    if not (y == PRESENT).any():
+        raise InputError("Expected an image that shows one of the classes, got none.")
+    rng = np.random.default_rng(random_state)
+    weights = np.concatenate([np.ones((1, len(y))), rng.multinomial(len(y), np.full(len(y), 1 / len(y)), draws)])
+    answers = p >= np.broadcast_to(np.asarray(thresholds), p.shape[1:])
+    known, true = y != UNKNOWN, y == PRESENT
+    right, wrong, missed = known & true & answers, known & ~true & answers, known & true & ~answers
+    tp, fp, fn = (weights @ counts for counts in (right, wrong, missed))
+    f1 = _f1(tp, fp, fn)
+    precision = np.stack([_average_precision(true[:, k], p[:, k], weights * known[:, k]) for k in range(len(names))], 1)
+    seen = true.any(axis=0)
+    whole = known.all(axis=1)
+    exact = (weights[:, whole] @ (answers == true)[whole].all(axis=1)) / np.maximum(weights[:, whole].sum(axis=1), 1)
+    rows = [
+        LabelScores(
+            name,
+            int(known[:, k].sum()),
+            int(true[:, k].sum()),
+            _share(precision[:, k]) if seen[k] else None,
+            _share(f1[:, k]) if seen[k] else None,
+        )
+        for k, name in enumerate(names)
+    ]
+    return MultiLabelScores(
+        _share(np.nanmean(precision[:, seen], axis=1)),
+        _share(_f1(tp.sum(axis=1), fp.sum(axis=1), fn.sum(axis=1))),
+        _share(f1[:, seen].mean(axis=1)),
+        _share(exact),
+        tuple(rows),
+        len(y),
+    )
+
+
+def _f1(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
+    return 2 * tp / np.maximum(2 * tp + fp + fn, 1)
+
+
+def _average_precision(true: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(B,) average precision for each row of (B, n) weights; NaN where no image that counts shows the class.
+
+    Images of one score enter together, so that their order makes no difference.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    hits = np.cumsum(weights[:, order] * true[order], axis=1)[:, ends]
+    total = np.cumsum(weights[:, order], axis=1)[:, ends]
+    gained = np.diff(hits, axis=1, prepend=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = (gained * hits / np.maximum(total, 1)).sum(axis=1) / hits[:, -1]
+    return np.where(hits[:, -1] > 0, found, np.nan)
+
+
+def _share(values: np.ndarray) -> Share:
+    """The first value, with the interval of the others."""
+    low, high = np.nanquantile(values[1:] if len(values) > 1 else values, (LEVEL / 2, 1 - LEVEL / 2))
+    return Share(float(values[0]), float(low), float(high))

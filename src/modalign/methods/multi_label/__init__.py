@@ -1,0 +1,1 @@
+"""Several classes per image, by the methods for one class per image."""

@@ -1,0 +1,177 @@
+"""One against the rest: every class is a question of its own, answered by any method on vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import clone
+
+from modalign.core.errors import InputError, argument
+from modalign.core.features import ClassText, Features
+from modalign.core.label_matrix import UNKNOWN, label_matrix
+from modalign.core.progress import track
+from modalign.core.spelling import some
+from modalign.linalg.prototypes import text_prototypes
+from modalign.linalg.similarity import unit
+from modalign.methods import method_class
+from modalign.methods.contract.cross_fitting import cross_fit, own_predictions
+from modalign.methods.contract.vectors import VectorMethod
+from modalign.methods.multi_label.class_decision import ClassDecision, decide
+
+
+@dataclass(eq=False)
+class OneAgainstRest:
+    r"""Multi-label classifier on vectors: for each class a two-class model, a calibration and a threshold.
+
+    For class k the method of two classes learns from the images whose label for k is known; its text is that of k, and
+    the mean direction of the other classes' texts. With its scores :math:`s_1, s_0`, the margin is
+    :math:`z_k = s_1 - s_0` and the probability :math:`\sigma(a_k z_k + b_k)`. The numbers :math:`a_k`, :math:`b_k` and
+    the threshold are fitted to out-of-fold margins, see :func:`~modalign.methods.multi_label.class_decision.decide`.
+
+    A class without an image that shows it, or without one that does not, is answered by zero-shot, if there is text.
+
+    Parameters
+    ----------
+    method : VectorMethod
+        Any method on vectors that needs no second encoder; not fitted, and left as it is.
+    random_state : int or None, default=0
+        Seed of the folds.
+
+    Attributes
+    ----------
+    class_names_ : tuple of str
+        C names.
+    members_ : list of VectorMethod
+        The model of each class.
+    decisions_ : list of ClassDecision
+        Calibration and threshold of each class.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> import numpy as np
+    >>> from modalign.methods.multi_label.one_against_rest import OneAgainstRest
+    >>> rng = np.random.default_rng(0)
+    >>> Y = rng.integers(0, 2, (200, 3))
+    >>> X = Y @ np.eye(3, 16) + 0.1 * rng.normal(size=(200, 16))
+    >>> model = OneAgainstRest(ma.GDA()).fit(X[:100], Y[:100])
+    >>> bool((model.predict(X[100:]) == Y[100:]).mean() > 0.95)
+    True
+    """
+
+    method: VectorMethod
+    random_state: int | None = 0
+    class_names_: tuple[str, ...] = field(default=(), init=False)
+    members_: list[VectorMethod] = field(default_factory=list, init=False, repr=False)
+    decisions_: list[ClassDecision] = field(default_factory=list, init=False, repr=False)
+
+    def fit(self, X: Any, Y: Any, *, text: Any = None, class_names: Sequence[str] = ()) -> Self:
+        """Learn from image vectors.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d) or Features
+            Image vectors.
+        Y : array-like of shape (n, C), or sequence of sets of str
+            Labels, see :func:`~modalign.core.label_matrix.label_matrix`.
+        text : array-like of shape (C, d) or (C, T, d), ClassText or None, default=None
+            Class-text vectors, in the order of the classes or with names.
+        class_names : sequence of str, default=()
+            C names; those of ``text`` by default.
+
+        Raises
+        ------
+        InputError
+            Labels or text that do not fit, or a class that cannot be learned.
+        """
+        if self.method.needs_clip_features:
+            raise InputError(
+                f"Expected a method that needs no second encoder, got {type(self.method).__name__}; choose another "
+                f"{argument('method')}."
+            )
+        features = X if isinstance(X, Features) else Features(np.asarray(X))
+        names = tuple(class_names) or (text.class_names if isinstance(text, ClassText) else ())
+        matrix, names = label_matrix(Y, names)
+        if len(matrix) != len(features):
+            raise InputError(f"Expected labels for {len(features)} images, got {len(matrix)} rows.")
+        if len(names) < 2:
+            raise InputError(f"Expected at least 2 classes, got {len(names)}.")
+        texts = _texts(text, names)
+        if text is None:
+            _require_both(matrix, names)
+        self.class_names_, self.members_, self.decisions_ = names, [], []
+        for k in track(range(len(names)), f"Fitting {self.method.title}", unit="classes"):
+            member, decision = self._fit_class(features, matrix[:, k], None if texts is None else texts[k])
+            self.members_.append(member)
+            self.decisions_.append(decision)
+        return self
+
+    def margins(self, X: Any) -> np.ndarray:
+        """(n, C) margins, whatever their scale."""
+        if not self.members_:
+            raise InputError("Expected a fitted OneAgainstRest, this one is not; call fit first.")
+        scores = [np.asarray(member.scores(X), dtype=np.float64) for member in self.members_]
+        return np.stack([s[:, 1] - s[:, 0] for s in scores], axis=1)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """(n, C) probabilities that each image shows each class; rows need not sum to 1."""
+        margins = self.margins(X)
+        return np.stack([d.probabilities(margins[:, k]) for k, d in enumerate(self.decisions_)], axis=1)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """(n, C) int8, 1 where the probability reaches the threshold of the class."""
+        return (self.predict_proba(X) >= self.thresholds).astype(np.int8)
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """(C,) probability from which an image counts as showing the class."""
+        return np.array([decision.threshold for decision in self.decisions_])
+
+    def _fit_class(
+        self, features: Features, labels: np.ndarray, text: ClassText | None
+    ) -> tuple[VectorMethod, ClassDecision]:
+        """The model of one class and its decision; ``text`` is that of the rest and of the class."""
+        known = labels != UNKNOWN
+        rows = Features(features.vectors, features.ids, labels.astype(np.int64), spec=features.spec)
+        if len(np.unique(labels[known])) < 2:
+            learned = method_class("zero_shot")().fit(rows, text=text)  # type: ignore[call-arg, union-attr]
+            return learned, ClassDecision()
+        if self.method.judges_itself:
+            learned = clone(self.method).fit(rows, text=text)
+            found = own_predictions(learned, rows)
+        else:
+            found = cross_fit(self.method, rows, text=text, random_state=self.random_state)
+            learned = clone(self.method).set_params(**found.chosen).fit(rows, text=text)
+        logits = found.scored.logits
+        if not len(logits):
+            return learned, ClassDecision()
+        return learned, decide(logits[:, 1] - logits[:, 0], found.scored.labels)
+
+
+def _require_both(matrix: np.ndarray, names: Sequence[str]) -> None:
+    lacking = [name for name, column in zip(names, matrix.T, strict=True) if not {0, 1} <= set(column.tolist())]
+    if lacking:
+        raise InputError(
+            f"Expected for every class an image that shows it and one that does not, got none for {some(lacking, 3)}; "
+            f"label some, leave the class out, or give {argument('text')}."
+        )
+
+
+def _texts(text: Any, names: tuple[str, ...]) -> list[ClassText] | None:
+    """For each class the text of the rest, as one sentence, and its own."""
+    if text is None:
+        return None
+    given = text.select(names) if isinstance(text, ClassText) else ClassText(np.asarray(text), names)
+    vectors = given.vectors if given.vectors.ndim == 3 else given.vectors[:, None]
+    prototypes = text_prototypes(torch.from_numpy(np.array(vectors, dtype=np.float32)))
+    rest = unit(prototypes.sum(dim=0) - prototypes).numpy()
+    found = []
+    for k, name in enumerate(names):
+        pair = np.zeros((2, *vectors.shape[1:]), dtype=np.float32)
+        pair[0, 0], pair[1] = rest[k], vectors[k]
+        found.append(ClassText(pair, (f"not {name}", name), spec=given.spec))
+    return found
