@@ -1,6 +1,6 @@
 """Several classes per image, on pictures of two handwritten digits: ``python -m bench.multi_label``.
 
-A row per method and number of labeled pairs: mean average precision and F1 on 600 other pairs of other digits, with 95 %
+A row per method and number of labeled pairs: mean average precision and F1 on 600 pairs of other digits, with 95 %
 bootstrap intervals over these pairs, and processor seconds of the fit.
 """
 

@@ -20,7 +20,7 @@ from modalign.data.remote import RemoteBlob, remote_address
 from modalign.data.splits.division import part_called
 
 _PATH_COLUMNS = ("path", "image", "file", "filename", "filepath", "file_name", "file_path", "image_path", "img", "id")
-_LABEL_COLUMNS = ("class_name", "class", "label", "category", "target", "name")
+_LABEL_COLUMNS = ("class_name", "class", "label", "category", "target", "name", "labels", "classes", "tags")
 
 
 def is_table(path: PurePath) -> bool:

@@ -171,7 +171,7 @@ def multi_label_scores(
         for k, name in enumerate(names)
     ]
     return MultiLabelScores(
-        _share(np.nanmean(precision[:, seen], axis=1)),
+        _share(_mean_of_known(precision[:, seen])),
         _share(_f1(tp.sum(axis=1), fp.sum(axis=1), fn.sum(axis=1))),
         _share(f1[:, seen].mean(axis=1)),
         _share(exact),
@@ -197,6 +197,13 @@ def _average_precision(true: np.ndarray, scores: np.ndarray, weights: np.ndarray
     with np.errstate(invalid="ignore", divide="ignore"):
         found = (gained * hits / np.maximum(total, 1)).sum(axis=1) / hits[:, -1]
     return np.where(hits[:, -1] > 0, found, np.nan)
+
+
+def _mean_of_known(values: np.ndarray) -> np.ndarray:
+    """Mean of each row without its NaN; NaN for a draw without an image that shows a class."""
+    known = np.isfinite(values)
+    total = np.where(known, values, 0).sum(axis=1)
+    return np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan)
 
 
 def _share(values: np.ndarray) -> Share:

@@ -37,7 +37,7 @@ class ClassDecision:
         return expit(self.slope * margins + self.offset)
 
 
-def decide(margins: np.ndarray, labels: np.ndarray) -> ClassDecision:
+def fit_decision(margins: np.ndarray, labels: np.ndarray) -> ClassDecision:
     r"""Platt's sigmoid of held-out margins, and the threshold of the highest F1.
 
     The sigmoid has the highest likelihood under the targets :math:`(n_+ + 1) / (n_+ + 2)` for the :math:`n_+` images

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from modalign.linalg.similarity import unit
 from modalign.methods import method_class
 from modalign.methods.contract.cross_fitting import cross_fit, own_predictions
 from modalign.methods.contract.vectors import VectorMethod
-from modalign.methods.multi_label.class_decision import ClassDecision, decide
+from modalign.methods.multi_label.class_decision import ClassDecision, fit_decision
 
 
 @dataclass(eq=False)
@@ -30,7 +30,7 @@ class OneAgainstRest:
     For class k the method of two classes learns from the images whose label for k is known; its text is that of k, and
     the mean direction of the other classes' texts. With its scores :math:`s_1, s_0`, the margin is
     :math:`z_k = s_1 - s_0` and the probability :math:`\sigma(a_k z_k + b_k)`. The numbers :math:`a_k`, :math:`b_k` and
-    the threshold are fitted to out-of-fold margins, see :func:`~modalign.methods.multi_label.class_decision.decide`.
+    the threshold are fitted to out-of-fold margins, see :func:`~modalign.methods.multi_label.class_decision.fit_decision`.
 
     A class without an image that shows it, or without one that does not, is answered by zero-shot, if there is text.
 
@@ -138,7 +138,7 @@ class OneAgainstRest:
         known = labels != UNKNOWN
         rows = Features(features.vectors, features.ids, labels.astype(np.int64), spec=features.spec)
         if len(np.unique(labels[known])) < 2:
-            learned = method_class("zero_shot")().fit(rows, text=text)  # type: ignore[call-arg, union-attr]
+            learned = cast("VectorMethod", method_class("zero_shot")()).fit(rows, text=text)
             return learned, ClassDecision()
         if self.method.judges_itself:
             learned = clone(self.method).fit(rows, text=text)
@@ -149,7 +149,7 @@ class OneAgainstRest:
         logits = found.scored.logits
         if not len(logits):
             return learned, ClassDecision()
-        return learned, decide(logits[:, 1] - logits[:, 0], found.scored.labels)
+        return learned, fit_decision(logits[:, 1] - logits[:, 0], found.scored.labels)
 
 
 def _require_both(matrix: np.ndarray, names: Sequence[str]) -> None:

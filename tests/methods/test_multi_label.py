@@ -1,0 +1,287 @@
+"""One against the rest: calibration, thresholds, absent classes, and measures beside those of scikit-learn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, f1_score
+
+import modalign as ma
+from modalign.core.errors import InputError
+from modalign.core.features import ClassText, Features
+from modalign.core.label_matrix import label_matrix, label_sets
+from modalign.data.digit_pairs import load_digit_pairs
+from modalign.data.label_sets import LabelledSets, load_label_sets
+from modalign.evaluate.multi_label_metrics import multi_label_scores
+from modalign.methods.multi_label.class_decision import ClassDecision, fit_decision
+from modalign.methods.multi_label.one_against_rest import OneAgainstRest
+from modalign.model.multi_label import MultiLabelClassifier, adapt_multi_label
+
+
+@pytest.fixture(scope="module")
+def pairs() -> LabelledSets:
+    return load_digit_pairs(150, 150)
+
+
+@pytest.fixture(scope="module")
+def vectors(pairs: LabelledSets) -> Features:
+    return ma.load_encoder("tiny", cache=False).embed_images(pairs.items)
+
+
+@pytest.fixture(scope="module")
+def text(pairs: LabelledSets) -> ClassText:
+    sentences = [[f"a photo of the digit {name}."] for name in pairs.class_names]
+    return ma.load_encoder("tiny", cache=False).embed_texts(sentences, pairs.class_names)
+
+
+@pytest.fixture(scope="module")
+def classifier(pairs: LabelledSets) -> MultiLabelClassifier:
+    return adapt_multi_label(pairs, encoder=ma.load_encoder("tiny", cache=False), method="gda")
+
+
+# --- labels
+
+
+def test_sets_and_matrices_are_two_forms_of_one() -> None:
+    matrix, names = label_matrix([{"b", "a"}, set(), None, ["b"]], ["a", "b"])
+    assert matrix.tolist() == [[1, 1], [0, 0], [-1, -1], [0, 1]]
+    assert label_sets(matrix, names) == [("a", "b"), (), (), ("b",)]
+    again, numbered = label_matrix(matrix)
+    np.testing.assert_array_equal(again, matrix)
+    assert numbered == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "words"),
+    [
+        ([[0, 2]], (), "values from 0 to 2"),
+        ([[0, 1], [1]], (), "set of class names"),
+        ([[0, 1]], ["a"], "2 columns of labels, got 1"),
+        ([{"a", "c"}], ["a", "b"], "got 'c'"),
+        ([{"a"}, {3}], (), "set of class names"),
+        ([{"a"}, "b"], (), "set of class names"),
+        (np.zeros(3), (), "shape"),
+    ],
+)
+def test_other_labels_are_refused(labels: object, names: list[str], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        label_matrix(labels, names)
+
+
+@pytest.fixture
+def folder(photos: Path) -> Path:
+    for i in range(4):
+        (photos / "disc" / f"{i}.png").rename(photos / f"{i}.png")
+    return photos
+
+
+SETS = "path,labels\n0.png,disc;red thing\n1.png,red thing\n2.png,;\n3.png,\n"
+COLUMNS = "path,disc,split,red thing\n0.png,1,train,1\n1.png,0,train,1\n2.png,0,test,0\n3.png,,test,-1\n"
+
+
+@pytest.mark.parametrize("content", [SETS, COLUMNS], ids=["sets", "columns"])
+def test_tables_of_both_forms_are_read(content: str, folder: Path) -> None:
+    (folder / "labels.csv").write_text(content, encoding="utf-8")
+    found = load_label_sets(folder / "labels.csv", classes=["red thing", "disc"])
+    assert found.items.ids == ("0.png", "1.png", "2.png", "3.png")
+    assert found.class_names == ("red thing", "disc")
+    assert found.matrix.tolist() == [[1, 1], [1, 0], [0, 0], [-1, -1]]
+    assert found.complete == (content == SETS)
+    assert load_label_sets(folder / "labels.csv").class_names == ("disc", "red thing")
+    assert len(found.part("test")) == (2 if content == COLUMNS else 0)
+
+
+def test_an_unnamed_class_is_absent_in_sets_and_unknown_in_columns(folder: Path) -> None:
+    for content, value in ((SETS, 0), (COLUMNS, -1)):
+        (folder / "labels.csv").write_text(content, encoding="utf-8")
+        wider = load_label_sets(folder / "labels.csv").for_classes(["disc", "blue", "red thing"])
+        assert wider.matrix[:, 1].tolist() == [value, value, value, -1]
+        with pytest.raises(InputError, match="red thing"):
+            wider.for_classes(["disc", "blue"])
+
+
+# --- calibration and thresholds
+
+
+def test_probabilities_are_calibrated_and_the_threshold_has_the_highest_f1() -> None:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=4000)
+    y = (rng.random(4000) < 1 / (1 + np.exp(-(2 * z - 1)))).astype(int)
+    found = fit_decision(100 * z + 7, y)
+    assert found.slope * 100 == pytest.approx(2, rel=0.15)
+    p = found.probabilities(100 * z + 7)
+    assert p.mean() == pytest.approx(y.mean(), abs=0.01)
+    best = max(f1_score(y, p >= t) for t in np.linspace(0.01, 0.99, 99))
+    assert f1_score(y, p >= found.threshold) >= best - 1e-9
+
+
+def test_calibration_is_finite_where_a_threshold_separates_both_and_where_scores_say_nothing() -> None:
+    y = np.repeat([0, 1], 20)
+    found = fit_decision(np.linspace(-1, 1, 40), y)
+    assert np.isfinite([found.slope, found.offset]).all()
+    assert ((found.probabilities(np.linspace(-1, 1, 40)) >= found.threshold) == y).all()
+    inverted = fit_decision(-np.linspace(-1, 1, 40), y)
+    assert inverted.slope > 0
+    assert fit_decision(np.ones(40), y) == fit_decision(np.arange(40.0), np.ones(40)) == ClassDecision()
+    few = fit_decision(np.linspace(-1, 1, 40), np.arange(40) >= 37)
+    assert few.calibrated
+    assert few.threshold == 0.5
+
+
+# --- measures
+
+
+def test_measures_are_those_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, (80, 4))
+    p = np.round(rng.random((80, 4)) + 0.3 * y, 1)  # with ties
+    found = multi_label_scores(y, p, [0.4, 0.5, 0.6, 0.7], draws=50)
+    answers = p >= [0.4, 0.5, 0.6, 0.7]
+    for k, row in enumerate(found.per_class):
+        assert row.average_precision.value == pytest.approx(average_precision_score(y[:, k], p[:, k]))
+        assert row.f1.value == pytest.approx(f1_score(y[:, k], answers[:, k]))
+        assert row.average_precision.low <= row.average_precision.value <= row.average_precision.high
+    assert found.mean_average_precision.value == pytest.approx(average_precision_score(y, p, average="macro"))
+    assert found.micro_f1.value == pytest.approx(f1_score(y, answers, average="micro"))
+    assert found.macro_f1.value == pytest.approx(f1_score(y, answers, average="macro"))
+    assert found.exact.value == pytest.approx((answers == y).all(axis=1).mean())
+
+
+def test_a_bootstrap_draw_weights_images_as_scikit_learn_does() -> None:
+    from modalign.evaluate.multi_label_metrics import _average_precision
+
+    rng = np.random.default_rng(1)
+    y, p, w = rng.integers(0, 2, 60), np.round(rng.random(60), 1), rng.integers(0, 4, (5, 60))
+    expected = [average_precision_score(y, p, sample_weight=row) for row in w]
+    np.testing.assert_allclose(_average_precision(y == 1, p, w), expected)
+
+
+def test_unknown_labels_count_in_no_measure() -> None:
+    rng = np.random.default_rng(2)
+    y, p = rng.integers(0, 2, (60, 3)), rng.random((60, 3))
+    y[40:] = -1
+    y[:5, 1] = -1
+    found, known = (multi_label_scores(labels, scores, draws=5) for labels, scores in ((y, p), (y[:40], p[:40])))
+    assert found.totals["micro F1"].value == known.totals["micro F1"].value
+    assert found.mean_average_precision.value == known.mean_average_precision.value
+    assert found.exact.value == known.exact.value
+    assert [row.n for row in found.per_class] == [40, 35, 40]
+
+
+def test_a_class_that_no_image_shows_has_no_measure() -> None:
+    found = multi_label_scores([[1, 0], [0, 0]], [[0.9, 0.1], [0.2, 0.3]], draws=5)
+    assert found.per_class[1].average_precision is None
+    assert found.mean_average_precision.value == 1
+    with pytest.raises(InputError, match="shows one"):
+        multi_label_scores([[0, 0]], [[0.1, 0.2]])
+
+
+# --- the estimator
+
+
+@pytest.mark.parametrize(
+    "method", [ma.ZeroShot(), ma.GDA(), ma.TipAdapter(), ma.CMM(steps=60), ma.Auto(candidates=["gda"])]
+)
+def test_every_kind_of_method_answers_and_learning_helps(
+    method: object, pairs: LabelledSets, vectors: Features, text: ClassText
+) -> None:
+    few = [0, 1, 4] if isinstance(method, (ma.CMM, ma.Auto)) else list(range(10))  # enough to see that they work
+    names = tuple(pairs.class_names[k] for k in few)
+    matrix = pairs.matrix[:, few]
+    model = OneAgainstRest(method).fit(vectors.select(range(150)), matrix[:150], text=text.select(names))
+    p = model.predict_proba(vectors.select(range(150, 300)))
+    assert p.shape == (150, len(few))
+    assert ((p > 0) & (p < 1)).all()
+    found = multi_label_scores(matrix[150:], p, model.thresholds, draws=2)
+    floor = matrix[150:].mean() + (0 if isinstance(method, ma.ZeroShot) else 0.1)
+    assert found.mean_average_precision.value > floor
+    assert all(decision.calibrated for decision in model.decisions_)
+
+
+def test_each_class_is_learned_for_itself(pairs: LabelledSets, vectors: Features) -> None:
+    """Without text, more classes, or unknown labels of another class, change nothing."""
+    X, Y = vectors.select(range(150)), pairs.matrix[:150]
+    whole = OneAgainstRest(ma.GDA()).fit(X, Y).margins(vectors)
+    part = OneAgainstRest(ma.GDA()).fit(X, Y[:, [3, 7]]).margins(vectors)
+    np.testing.assert_allclose(whole[:, [3, 7]], part, rtol=1e-6)
+    hidden = Y.copy()
+    hidden[:100, 3] = -1
+    masked = OneAgainstRest(ma.GDA()).fit(X, hidden).margins(vectors)
+    np.testing.assert_allclose(masked[:, 7], whole[:, 7], rtol=1e-6)
+    assert np.abs(masked[:, 3] - whole[:, 3]).max() > 1e-3
+
+
+def test_a_class_without_images_is_answered_by_its_text(
+    pairs: LabelledSets, vectors: Features, text: ClassText
+) -> None:
+    Y = pairs.matrix[:150].copy()
+    Y[:, 9] = 0
+    model = OneAgainstRest(ma.GDA()).fit(vectors.select(range(150)), Y, text=text)
+    assert isinstance(model.members_[9], ma.ZeroShot)
+    assert [d.calibrated for d in model.decisions_] == [True] * 9 + [False]
+    with pytest.raises(InputError, match="'nine'"):
+        OneAgainstRest(ma.GDA()).fit(vectors.select(range(150)), Y, class_names=pairs.class_names)
+
+
+def test_what_cannot_be_learned_from_is_refused(vectors: Features, pairs: LabelledSets) -> None:
+    X, Y = vectors.select(range(150)), pairs.matrix[:150]
+    with pytest.raises(InputError, match="at least 2 classes"):
+        OneAgainstRest(ma.GDA()).fit(X, Y[:, :1])
+    with pytest.raises(InputError, match="150 images, got 149"):
+        OneAgainstRest(ma.GDA()).fit(X, Y[:149])
+    with pytest.raises(InputError, match="fit first"):
+        OneAgainstRest(ma.GDA()).margins(X)
+    with pytest.raises(InputError, match="inside the encoder"):
+        adapt_multi_label(pairs, method="coop")
+
+
+# --- the classifier
+
+
+def test_a_saved_classifier_answers_bit_for_bit(
+    classifier: MultiLabelClassifier, pairs: LabelledSets, tmp_path: Path
+) -> None:
+    some = pairs.items.select(range(140, 160))
+    loaded = ma.load(classifier.save(tmp_path / "model"), encoder=classifier.encoder)
+    assert isinstance(loaded, MultiLabelClassifier)
+    first, second = classifier.predict(some), loaded.predict(some)
+    np.testing.assert_array_equal(first.probabilities, second.probabilities)
+    assert first.sets == second.sets
+    assert loaded.record["thresholds"] == classifier.record["thresholds"]
+
+
+def test_a_damaged_model_is_refused_in_one_sentence(classifier: MultiLabelClassifier, tmp_path: Path) -> None:
+    folder = classifier.save(tmp_path / "model")
+    card = folder / "multi_label.json"
+    content = card.read_text(encoding="utf-8")
+    card.write_text(content.replace('"threshold": 0.', '"threshold": 7.', 1), encoding="utf-8")
+    with pytest.raises(InputError):
+        ma.load(folder)
+    card.write_text(content[:500], encoding="utf-8")
+    with pytest.raises(InputError):
+        ma.load(folder)
+
+
+def test_images_that_were_fitted_on_are_not_tested_on(classifier: MultiLabelClassifier, pairs: LabelledSets) -> None:
+    whole = LabelledSets(replace(pairs.items, parts=None, division=""), pairs.matrix, pairs.class_names)
+    found = classifier.evaluate(whole)
+    assert found.scores.n == 150
+    assert len(found.left_out) == 150
+    assert classifier.evaluate(whole, include_fitted=True).scores.n == 300
+    assert classifier.evaluate(pairs).ids == found.ids
+    with pytest.raises(InputError, match="include_fitted"):
+        classifier.evaluate(whole.select(range(150)))
+
+
+def test_a_file_of_answers_reads_back_as_labels(
+    classifier: MultiLabelClassifier, pairs: LabelledSets, tmp_path: Path
+) -> None:
+    for i in range(150, 160):
+        (tmp_path / f"{i}.png").write_bytes(pairs.items.read(i))
+    found = classifier.predict(tmp_path)
+    assert load_label_sets(found.save(tmp_path / "a.csv"), classes=list(found.class_names)).matrix.tolist() == (
+        found.answers.tolist()
+    )
