@@ -14,7 +14,7 @@ from modalign.core.errors import InputError
 from modalign.core.features import ClassText, Features
 from modalign.core.label_matrix import label_matrix, label_sets
 from modalign.data.digit_pairs import load_digit_pairs
-from modalign.data.label_sets import LabelledSets, load_label_sets
+from modalign.data.label_sets import LabeledSets, load_label_sets
 from modalign.evaluate.multi_label_metrics import multi_label_scores
 from modalign.methods.multi_label.class_decision import ClassDecision, fit_decision
 from modalign.methods.multi_label.one_against_rest import OneAgainstRest
@@ -22,23 +22,23 @@ from modalign.model.multi_label import MultiLabelClassifier, adapt_multi_label
 
 
 @pytest.fixture(scope="module")
-def pairs() -> LabelledSets:
+def pairs() -> LabeledSets:
     return load_digit_pairs(150, 150)
 
 
 @pytest.fixture(scope="module")
-def vectors(pairs: LabelledSets) -> Features:
+def vectors(pairs: LabeledSets) -> Features:
     return ma.load_encoder("tiny", cache=False).embed_images(pairs.items)
 
 
 @pytest.fixture(scope="module")
-def text(pairs: LabelledSets) -> ClassText:
+def text(pairs: LabeledSets) -> ClassText:
     sentences = [[f"a photo of the digit {name}."] for name in pairs.class_names]
     return ma.load_encoder("tiny", cache=False).embed_texts(sentences, pairs.class_names)
 
 
 @pytest.fixture(scope="module")
-def classifier(pairs: LabelledSets) -> MultiLabelClassifier:
+def classifier(pairs: LabeledSets) -> MultiLabelClassifier:
     return adapt_multi_label(pairs, encoder=ma.load_encoder("tiny", cache=False), method="gda")
 
 
@@ -186,7 +186,7 @@ def test_a_class_that_no_image_shows_has_no_measure() -> None:
     "method", [ma.ZeroShot(), ma.GDA(), ma.TipAdapter(), ma.CMM(steps=60), ma.Auto(candidates=["gda"])]
 )
 def test_every_kind_of_method_answers_and_learning_helps(
-    method: object, pairs: LabelledSets, vectors: Features, text: ClassText
+    method: object, pairs: LabeledSets, vectors: Features, text: ClassText
 ) -> None:
     few = [0, 1, 4] if isinstance(method, (ma.CMM, ma.Auto)) else list(range(10))  # enough to see that they work
     names = tuple(pairs.class_names[k] for k in few)
@@ -201,7 +201,7 @@ def test_every_kind_of_method_answers_and_learning_helps(
     assert all(decision.calibrated for decision in model.decisions_)
 
 
-def test_each_class_is_learned_for_itself(pairs: LabelledSets, vectors: Features) -> None:
+def test_each_class_is_learned_for_itself(pairs: LabeledSets, vectors: Features) -> None:
     """Without text, more classes, or unknown labels of another class, change nothing."""
     X, Y = vectors.select(range(150)), pairs.matrix[:150]
     whole = OneAgainstRest(ma.GDA()).fit(X, Y).margins(vectors)
@@ -214,9 +214,7 @@ def test_each_class_is_learned_for_itself(pairs: LabelledSets, vectors: Features
     assert np.abs(masked[:, 3] - whole[:, 3]).max() > 1e-3
 
 
-def test_a_class_without_images_is_answered_by_its_text(
-    pairs: LabelledSets, vectors: Features, text: ClassText
-) -> None:
+def test_a_class_without_images_is_answered_by_its_text(pairs: LabeledSets, vectors: Features, text: ClassText) -> None:
     Y = pairs.matrix[:150].copy()
     Y[:, 9] = 0
     model = OneAgainstRest(ma.GDA()).fit(vectors.select(range(150)), Y, text=text)
@@ -226,7 +224,7 @@ def test_a_class_without_images_is_answered_by_its_text(
         OneAgainstRest(ma.GDA()).fit(vectors.select(range(150)), Y, class_names=pairs.class_names)
 
 
-def test_what_cannot_be_learned_from_is_refused(vectors: Features, pairs: LabelledSets) -> None:
+def test_what_cannot_be_learned_from_is_refused(vectors: Features, pairs: LabeledSets) -> None:
     X, Y = vectors.select(range(150)), pairs.matrix[:150]
     with pytest.raises(InputError, match="at least 2 classes"):
         OneAgainstRest(ma.GDA()).fit(X, Y[:, :1])
@@ -242,7 +240,7 @@ def test_what_cannot_be_learned_from_is_refused(vectors: Features, pairs: Labell
 
 
 def test_a_saved_classifier_answers_bit_for_bit(
-    classifier: MultiLabelClassifier, pairs: LabelledSets, tmp_path: Path
+    classifier: MultiLabelClassifier, pairs: LabeledSets, tmp_path: Path
 ) -> None:
     some = pairs.items.select(range(140, 160))
     loaded = ma.load(classifier.save(tmp_path / "model"), encoder=classifier.encoder)
@@ -265,8 +263,8 @@ def test_a_damaged_model_is_refused_in_one_sentence(classifier: MultiLabelClassi
         ma.load(folder)
 
 
-def test_images_that_were_fitted_on_are_not_tested_on(classifier: MultiLabelClassifier, pairs: LabelledSets) -> None:
-    whole = LabelledSets(replace(pairs.items, parts=None, division=""), pairs.matrix, pairs.class_names)
+def test_images_that_were_fitted_on_are_not_tested_on(classifier: MultiLabelClassifier, pairs: LabeledSets) -> None:
+    whole = LabeledSets(replace(pairs.items, parts=None, division=""), pairs.matrix, pairs.class_names)
     found = classifier.evaluate(whole)
     assert found.scores.n == 150
     assert len(found.left_out) == 150
@@ -277,7 +275,7 @@ def test_images_that_were_fitted_on_are_not_tested_on(classifier: MultiLabelClas
 
 
 def test_a_file_of_answers_reads_back_as_labels(
-    classifier: MultiLabelClassifier, pairs: LabelledSets, tmp_path: Path
+    classifier: MultiLabelClassifier, pairs: LabeledSets, tmp_path: Path
 ) -> None:
     for i in range(150, 160):
         (tmp_path / f"{i}.png").write_bytes(pairs.items.read(i))

@@ -10,12 +10,12 @@ from PIL import Image
 from modalign.data.blobs import BytesBlob
 from modalign.data.digits import DIGIT_NAMES, load_digits
 from modalign.data.itemset import Items
-from modalign.data.label_sets import LabelledSets
+from modalign.data.label_sets import LabeledSets
 
 _SIDE = 16  # pixels; two digits of 8 × 8 stand in the middle
 
 
-def load_digit_pairs(train: int = 400, test: int = 600, *, random_state: int = 0) -> LabelledSets:
+def load_digit_pairs(train: int = 400, test: int = 600, *, random_state: int = 0) -> LabeledSets:
     """Pairs of the digits of :func:`~modalign.data.digits.load_digits`, with the one or two classes that each shows.
 
     Pairs of the parts ``"train"`` and ``"test"`` are drawn from different digits, so that no digit is in both.
@@ -32,7 +32,7 @@ def load_digit_pairs(train: int = 400, test: int = 600, *, random_state: int = 0
     >>> from modalign.data.digit_pairs import load_digit_pairs
     >>> pairs = load_digit_pairs(10, 5)
     >>> pairs
-    LabelledSets(15 images, 10 classes, 28 labels)
+    LabeledSets(15 images, 10 classes, 28 labels)
     >>> pairs.items.open(0).size
     (16, 16)
     """
@@ -56,4 +56,4 @@ def load_digit_pairs(train: int = 400, test: int = 600, *, random_state: int = 0
         parts=np.array(["train"] * train + ["test"] * test),
         division="the draw of the pairs",
     )
-    return LabelledSets(items, matrix, DIGIT_NAMES)
+    return LabeledSets(items, matrix, DIGIT_NAMES)

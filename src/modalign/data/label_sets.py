@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from modalign.core.errors import InputError, argument
-from modalign.core.features import UNLABELLED
+from modalign.core.features import UNLABELED
 from modalign.core.files import read_text
 from modalign.core.label_matrix import UNKNOWN, label_matrix
 from modalign.core.labels import places_of
@@ -27,7 +27,7 @@ _CELLS = {"1": 1, "0": 0, "-1": -1, "": -1, "1.0": 1, "0.0": 0, "-1.0": -1}
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledSets:
+class LabeledSets:
     """n images with the classes that they show.
 
     Attributes
@@ -52,19 +52,19 @@ class LabelledSets:
 
     def __repr__(self) -> str:
         return (
-            f"LabelledSets({len(self)} images, {len(self.class_names)} classes, {int((self.matrix == 1).sum())} labels)"
+            f"LabeledSets({len(self)} images, {len(self.class_names)} classes, {int((self.matrix == 1).sum())} labels)"
         )
 
-    def select(self, indices: Any) -> LabelledSets:
+    def select(self, indices: Any) -> LabeledSets:
         """The given images (indices, a mask or a slice) in that order."""
         rows = np.arange(len(self))[indices]
         return replace(self, items=self.items.select(indices), matrix=self.matrix[rows])
 
-    def part(self, *names: str) -> LabelledSets:
+    def part(self, *names: str) -> LabeledSets:
         """The images of the named parts, such as ``"train"``."""
         return self.select(np.isin(self.items.parts, names))
 
-    def for_classes(self, class_names: Sequence[str]) -> LabelledSets:
+    def for_classes(self, class_names: Sequence[str]) -> LabeledSets:
         """The same with the columns of other names, in their order; all of ``self`` must be among them.
 
         Raises
@@ -82,7 +82,7 @@ class LabelledSets:
         return replace(self, matrix=matrix, class_names=tuple(class_names))
 
 
-def load_label_sets(source: Any, *, labels: Any = None, classes: Any = None, split: Any = None) -> LabelledSets:
+def load_label_sets(source: Any, *, labels: Any = None, classes: Any = None, split: Any = None) -> LabeledSets:
     """Images with the sets of classes that they show.
 
     =======================================  ===================================================================
@@ -118,7 +118,7 @@ def load_label_sets(source: Any, *, labels: Any = None, classes: Any = None, spl
            [0, 1],
            [0, 0]], dtype=int8)
     """
-    if isinstance(source, LabelledSets):
+    if isinstance(source, LabeledSets):
         return source
     names = () if classes is None else tuple(dict.fromkeys(read_classes(classes).values()))
     if labels is not None:
@@ -126,7 +126,7 @@ def load_label_sets(source: Any, *, labels: Any = None, classes: Any = None, spl
         matrix, found = label_matrix(labels, names)
         if len(matrix) != len(items):
             raise InputError(f"Expected {argument('labels')} for {len(items)} images, got {len(matrix)} rows.")
-        return LabelledSets(replace(items.unlabelled(), class_names=()), matrix, found)
+        return LabeledSets(replace(items.unlabeled(), class_names=()), matrix, found)
     items = load_items(source, split=split)
     columns = _class_columns(source) if isinstance(source, (str, os.PathLike)) else None
     if columns is not None:
@@ -134,24 +134,24 @@ def load_label_sets(source: Any, *, labels: Any = None, classes: Any = None, spl
     return _of_names(items, names)
 
 
-def _of_names(items: Items, names: Sequence[str]) -> LabelledSets:
+def _of_names(items: Items, names: Sequence[str]) -> LabeledSets:
     """Labels that are names with a separator between them."""
     split = [[part.strip() for part in SEPARATOR.split(name) if part.strip()] for name in items.class_names]
     found = names or sorted({name for parts in split for name in parts}, key=natural_key)
-    matrix, found = label_matrix([None if k == UNLABELLED else set(split[k]) for k in items.labels], found)
-    return LabelledSets(replace(items, labels=np.full(len(items), UNLABELLED), class_names=()), matrix, found)
+    matrix, found = label_matrix([None if k == UNLABELED else set(split[k]) for k in items.labels], found)
+    return LabeledSets(replace(items, labels=np.full(len(items), UNLABELED), class_names=()), matrix, found)
 
 
-def _of_columns(items: Items, header: list[str], rows: dict[str, list[str]], names: Sequence[str]) -> LabelledSets:
+def _of_columns(items: Items, header: list[str], rows: dict[str, list[str]], names: Sequence[str]) -> LabeledSets:
     """Labels that are columns of a table."""
     matrix = np.full((len(items), len(header)), UNKNOWN, dtype=np.int8)
     for i, name in enumerate(items.ids):
         matrix[i] = [_CELLS[cell] for cell in rows[name]]
-    own = replace(items, labels=np.full(len(items), UNLABELLED), class_names=())
+    own = replace(items, labels=np.full(len(items), UNLABELED), class_names=())
     if names:
         places = places_of(names, header, "Expected a column for every class")
-        return LabelledSets(own, matrix[:, places], tuple(names), complete=False)
-    return LabelledSets(own, *label_matrix(matrix, header), complete=False)
+        return LabeledSets(own, matrix[:, places], tuple(names), complete=False)
+    return LabeledSets(own, *label_matrix(matrix, header), complete=False)
 
 
 def _class_columns(source: str | os.PathLike[str]) -> tuple[list[str], dict[str, list[str]]] | None:

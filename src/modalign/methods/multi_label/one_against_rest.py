@@ -30,7 +30,8 @@ class OneAgainstRest:
     For class k the method of two classes learns from the images whose label for k is known; its text is that of k, and
     the mean direction of the other classes' texts. With its scores :math:`s_1, s_0`, the margin is
     :math:`z_k = s_1 - s_0` and the probability :math:`\sigma(a_k z_k + b_k)`. The numbers :math:`a_k`, :math:`b_k` and
-    the threshold are fitted to out-of-fold margins, see :func:`~modalign.methods.multi_label.class_decision.fit_decision`.
+    the threshold are fitted to out-of-fold margins, see
+    :func:`~modalign.methods.multi_label.class_decision.fit_decision`.
 
     A class without an image that shows it, or without one that does not, is answered by zero-shot, if there is text.
 
