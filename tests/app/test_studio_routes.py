@@ -15,10 +15,12 @@ from PIL import Image
 pytest.importorskip("fastapi", reason="the studio needs the extra 'app'")
 from starlette.testclient import TestClient
 
+from modalign.app.studio.looking import RowQuery, find_rows
 from modalign.app.studio.opening import open_session, state_folder
 from modalign.app.studio.routes import studio_app
 from modalign.app.studio.session import Session
 from modalign.app.web import WRITE_HEADER, Access
+from modalign.core.errors import InputError
 from modalign.data.digits import load_digits
 from modalign.data.items import load_items
 
@@ -239,6 +241,22 @@ def test_folders_and_the_model_are_written_beside_the_labels(
     assert model.fitted_on == contents  # and no image of the exam
     assert model.record["exam"]["images"] == 0
     assert model.class_names[0] == f"../zero/{EVIL}"
+
+
+def test_a_list_of_an_audit_or_a_search_is_shown_in_its_order(folder: Path, tmp_path: Path, own_cache: None) -> None:
+    ids = load_items(folder).ids
+    audit, search, other = tmp_path / "audit.json", tmp_path / "search.json", tmp_path / "other.json"
+    audit.write_text(json.dumps({"findings": [{"ids": [ids[50], ids[7]]}, {"ids": [ids[7], "gone.png"]}]}))
+    search.write_text(json.dumps({"hits": [{"id": ids[3], "score": 1}, {"id": ids[2], "score": 0}]}))
+    for path, rows in ((audit, (50, 7)), (search, (3, 2))):
+        session = open_session(folder, state=tmp_path / "state", listed=path, import_labels=True, thorough=False)
+        assert session.settings.listed == rows
+        assert find_rows(session, RowQuery("listed")).tolist() == list(rows)
+        session.close()
+    for content, expected in (("[1]", "findings of"), ('{"hits": [{"id": "x.png"}]}', r"others; give listed=")):
+        other.write_text(content)
+        with pytest.raises(InputError, match=expected):
+            open_session(folder, state=tmp_path / "state", listed=other, thorough=False)
 
 
 def test_a_state_lies_beside_the_images(folder: Path) -> None:

@@ -18,7 +18,7 @@ from modalign.core.features import UNLABELED
 from modalign.evaluate.metrics import Accuracy
 from modalign.evaluate.paired import Comparison
 
-SHOWS = ("all", "unlabeled", "labeled", "exam", "none", "disagreement")
+SHOWS = ("all", "unlabeled", "labeled", "exam", "none", "disagreement", "listed")
 ORDERS = ("given", "uncertain", "confident", "suspect", "similar", "text")
 MOST_ROWS = 500
 
@@ -68,6 +68,8 @@ def find_rows(session: Session, query: RowQuery) -> np.ndarray:
             part = query.text.casefold()
             keep &= np.array([part in name.casefold() for name in session.labeling.ids], dtype=bool)
         rows = np.flatnonzero(keep)
+        if query.show == "listed" and query.order == "given":
+            return np.array([row for row in session.settings.listed if keep[row]], dtype=np.int64)
         if query.order == "given" or by_name or (query.order == "text" and not query.text.strip()):
             return rows
         return rows[np.argsort(_key(session, query)[rows], kind="stable")]
@@ -85,6 +87,8 @@ def _shown(session: Session, show: str) -> np.ndarray:
         return labels == NO_CLASS
     if show == "disagreement":
         return (labels >= 0) & (session.believed < 0.5) & (session.opinion != labels)
+    if show == "listed":
+        return np.isin(np.arange(len(labels)), session.settings.listed)
     return np.ones(len(labels), dtype=bool)
 
 
@@ -171,6 +175,7 @@ def session_summary(session: Session) -> dict[str, Any]:
             "cells": _cells(session, truth),
             "jobs": {"fast": session.fast.state(), "slow": session.slow.state()},
             "map": None if session.positions is None else session.positions[2],
+            "listed": len(session.settings.listed),
             "reads_text": session.encoder.has_text,
             "encoder": visible(session.encoder.name),
             "acquisitions": ACQUISITIONS,

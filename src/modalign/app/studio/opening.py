@@ -13,6 +13,7 @@ from modalign.app.studio.exam import exam_limit
 from modalign.app.studio.gallery import Gallery, content_hashes_of
 from modalign.app.studio.label_log import LabelLog
 from modalign.app.studio.labeling import Labeling
+from modalign.app.studio.listed import listed_rows
 from modalign.app.studio.session import Session, SessionSettings
 from modalign.core.errors import EncoderMismatchError, InputError, argument
 from modalign.core.features import UNLABELED, Features
@@ -43,6 +44,7 @@ def open_session(
     model: Path | None = None,
     templates: tuple[str, ...] | None = None,
     import_labels: bool = False,
+    listed: Path | None = None,
     seed: int = 0,
     thorough: bool = True,
     device: str = "auto",
@@ -65,6 +67,8 @@ def open_session(
         Sentences with ``{}`` for the class name.
     import_labels : bool, default=False
         Take the labels of the source over, those of the exam set as its answers.
+    listed : Path or None, default=None
+        Images to look at first; see :func:`~modalign.app.studio.listed.listed_rows`.
     seed : int, default=0
         Of everything random; a session keeps the one that it was begun with.
     thorough : bool, default=True
@@ -107,7 +111,8 @@ def open_session(
         if log.dropped:
             notes.append("the last line of the label log was incomplete and is left out")
         title = Path(source).name if isinstance(source, (str, Path)) else "images"
-        settings = SessionSettings(title, kept["seed"], templates, thorough, tuple(notes))
+        first = () if listed is None else listed_rows(listed, items.ids)
+        settings = SessionSettings(title, kept["seed"], templates, thorough, tuple(notes), first)
         gallery = Gallery(items, contents, state / "thumbnails")
         base = None if classifier is None else _answers_of(classifier, features)
         return Session(features, labeling, gallery, encoder, settings, base)

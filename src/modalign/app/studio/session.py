@@ -44,6 +44,8 @@ class SessionSettings:
         Whether several methods are tried when there is time.
     notes : tuple of str, default=()
         What a user should know about the source.
+    listed : tuple of int, default=()
+        Rows to look at first; see :func:`~modalign.app.studio.listed.listed_rows`.
     """
 
     title: str
@@ -51,6 +53,7 @@ class SessionSettings:
     templates: tuple[str, ...] | None = None
     thorough: bool = True
     notes: tuple[str, ...] = ()
+    listed: tuple[int, ...] = ()
 
 
 class Session:

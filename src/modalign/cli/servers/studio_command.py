@@ -27,6 +27,10 @@ def studio(
     import_labels: Annotated[
         bool, typer.Option("--import-labels", help="Begin with the labels of the folders or the table.")
     ] = False,
+    listed: Annotated[
+        Path | None,
+        typer.Option("--list", help="Images to look at first: a file of audit --out or search --json."),
+    ] = None,
     fast_only: Annotated[
         bool, typer.Option("--fast-only", help="Refit by one method only, and never by auto.")
     ] = False,
@@ -52,6 +56,7 @@ def studio(
         model=model,
         templates=tuple(template) if template else None,
         import_labels=import_labels,
+        listed=listed,
         seed=seed,
         thorough=not fast_only,
         device=device,

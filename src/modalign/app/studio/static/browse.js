@@ -21,6 +21,7 @@ export class Browse {
       el("div", { class: "toolbar" }, this.show, this.predicted, this.order, this.words, el("span", { class: "space" }), this.stale, this.told),
       this.grid.node);
     subscribe((state) => {
+      if (state.listed && this.show.length === SHOWS.length) fill(this.show, [["listed", `From the list (${state.listed})`], ...SHOWS], "all");
       const options = [["", "Any prediction"], ...state.classes.map((c) => [String(c.id), `Predicted: ${c.name}`])];
       if (JSON.stringify(options) !== this.options) fill(this.predicted, options, this.query.predicted ?? "");
       this.options = JSON.stringify(options);

@@ -140,7 +140,8 @@ if (location.search) history.replaceState(null, "", location.pathname); // the t
 build();
 document.addEventListener("keydown", onKey);
 await refresh();
-go("label");
+if (store.state.listed) await browseFor({ show: "listed" });
+else go("label");
 await asking.ask();
 poll();
 document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
