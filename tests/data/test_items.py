@@ -381,9 +381,9 @@ def test_a_single_image_and_an_unknown_file(tmp_path: Path) -> None:
     write(tmp_path, "1.jpg")
     assert load_items(tmp_path / "1.jpg").ids == ("1.jpg",)
     assert load_items(JPEG).read(0) == JPEG
-    (tmp_path / "x.parquet").write_bytes(b"")
+    (tmp_path / "x.docx").write_bytes(b"")
     with pytest.raises(InputError, match="Expected a folder, a table"):
-        load_items(tmp_path / "x.parquet")
+        load_items(tmp_path / "x.docx")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")

@@ -22,10 +22,10 @@ import modalign as ma
 from modalign.core.errors import InputError, MissingExtraError, UndecodableError
 from modalign.data import remote
 from modalign.data.digits import load_digits
+from modalign.data.interchange.tar_samples import sample_of
 from modalign.data.items import Items
 from modalign.shards.shard_plan import plan_shards
 from modalign.shards.shard_sources import key_of
-from modalign.shards.webdataset import sample_of
 
 DIGITS = load_digits().select(range(12))
 

@@ -20,6 +20,8 @@ from modalign.data.blobs import FileBlob
 from modalign.data.decoding.sniff import IMAGE_SUFFIXES
 from modalign.data.folders import list_folder
 from modalign.data.in_memory import are_indices, label_keys, list_memory, name_entries
+from modalign.data.interchange.recognized import is_document, list_document, list_export, list_object
+from modalign.data.interchange.tar_samples import with_sample_labels
 from modalign.data.inventory import Listing, has_image_suffix
 from modalign.data.itemset import PART, Items
 from modalign.data.names import did_you_mean, name_classes, siblings
@@ -50,6 +52,9 @@ def load_items(
     one image file, or its bytes           one unlabeled image
     a list                                 paths, Pillow images, arrays (H, W[, 3]) or bytes, also mixed
     an array (n, H, W) or (n, H, W, 3)     n pictures, uint8
+    ``.json``, ``.parquet``                COCO, Label Studio; a table with a column of images
+    a folder of another program            FiftyOne, Roboflow, see :mod:`modalign.data.interchange`
+    an object of another library           ``datasets``, pandas, polars, ``ImageFolder``
     ``ROOT:NAME``                          a benchmark data set of a data root, with its official lists
     ``s3://``, ``gs://``, ``https://`` …   one of the above behind an address; needs ``modalign[remote]``
     Items                                  itself
@@ -100,7 +105,8 @@ def load_items(
             return _relabel(_divided(benchmark, split), classes, labels)
         listing = _list_path(source, addresses)
     else:
-        listing = list_memory(source, None if ignore else labels, addresses=addresses)
+        found = list_object(source) if labels is None or ignore else None
+        listing = found or list_memory(source, None if ignore else labels, addresses=addresses)
     if not listing.ids and not listing.quarantined:
         detail = f" ({'; '.join(listing.told())})" if listing.told() else ""
         shown = f" in '{source}'" if isinstance(source, (str, os.PathLike)) else ""
@@ -112,6 +118,8 @@ def load_items(
     if ignore:
         listing.keys, listing.classes = [None] * len(listing.ids), []
     items = _items(listing, classes)
+    if isinstance(source, (str, os.PathLike)) and not ignore and os.fspath(source).endswith(".tar"):
+        items = with_sample_labels(items, Path(source))
     return mark(items, split) if isinstance(split, Split) else items
 
 
@@ -154,19 +162,22 @@ def _list_path(source: str | os.PathLike[str], addresses: bool) -> Listing:
         )
     root = os.path.abspath(path)
     if path.is_dir():
-        return list_folder(root)
+        return list_export(root) or list_folder(root)
     if not is_regular(path.stat()):
         raise InputError(f"Expected a folder, table, archive or image, '{path}' is not a regular file.")
     if is_archive(path):
         return list_archive(root)
     if is_table(path):
         return list_table(path, addresses=addresses)
+    if is_document(path):
+        return list_document(path)
     if has_image_suffix(path.name):
         listing = Listing()
         listing.add(name_entries([path])[0], FileBlob(root))
         return listing
     raise InputError(
-        f"Expected a folder, a table (.csv, .tsv, .txt), an archive (.zip, .tar, .tar.gz) or an image, got '{path}'."
+        "Expected a folder, a table (.csv, .tsv, .txt), Parquet, COCO or Label Studio (.json), an archive (.zip, .tar, "
+        f".tar.gz) or an image, got '{path}'."
     )
 
 

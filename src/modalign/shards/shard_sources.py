@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Protocol
 
 from modalign.data.blobs import BytesBlob, FileBlob
+from modalign.data.interchange.tar_samples import with_sample_labels
 from modalign.data.items import Items, load_items
 from modalign.data.remote import RemoteBlob, local_copy, remote_address
 from modalign.shards.parquet_images import read_row_group
-from modalign.shards.webdataset import with_sample_labels
 
 KEY_DIGITS = 20  # of 16 values each: two of a billion shards share a key with a probability below 1e-6
 

@@ -226,7 +226,7 @@ def _orientation(image: ImageFile, kind: str | None, jpeg: Jpeg | None) -> int:
         return jpeg.orientation
     if kind == "TIFF":
         return image.getexif().get(0x0112, 1)
-    return exif_orientation(image.info["exif"]) if "exif" in image.info else 1
+    return exif_orientation(image.info["exif"]) if image.info.get("exif") else 1
 
 
 def _passing_trouble(error: Exception) -> str | None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import tarfile
+from collections.abc import Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from modalign.core.labels import UNLABELED
-from modalign.data.items import Items
+from modalign.data.interchange.labeled_rows import LabeledRow, file_names
+from modalign.data.itemset import Items
 from modalign.data.names import natural_key
 
 _LABEL_FIELDS = ("class_name", "class", "label", "cls")
@@ -60,3 +64,19 @@ def _label(ending: str, data: bytes) -> str | None:
     fields = content if isinstance(content, dict) else {}
     value = next((fields[name] for name in _LABEL_FIELDS if name in fields), None)
     return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) and str(value) else None
+
+
+def write_tar(rows: Sequence[LabeledRow], file: IO[bytes]) -> None:
+    """A WebDataset archive: for every image its file, and a ``.json`` with its class, part and score.
+
+    Entries carry no times and no owner, so that equal images give equal bytes.
+    """
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for i, (row, name) in enumerate(zip(rows, file_names(rows), strict=True)):
+            sample = f"{i:06}"
+            fields = {"id": row.name, "label": row.label, "split": row.part, "score": row.score}
+            told = json.dumps({key: value for key, value in fields.items() if value not in (None, "")})
+            for ending, data in ((name.rpartition(".")[2], row.blob.read()), ("json", told.encode())):
+                entry = tarfile.TarInfo(f"{sample}.{ending}")
+                entry.size = len(data)
+                archive.addfile(entry, BytesIO(data))

@@ -1,0 +1,86 @@
+"""Data frames of pandas and polars: a column of images, one of labels, one of parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from modalign.core.errors import InputError, require
+from modalign.data.interchange.labeled_rows import LabeledRow, listed
+from modalign.data.inventory import Listing
+from modalign.data.names import some
+from modalign.data.part_columns import find_parts
+
+IMAGE_COLUMNS = ("image", "bytes", "path", "file", "filename", "file_name", "filepath", "file_path", "image_path")
+LABEL_COLUMNS = ("class_name", "class", "label", "category", "target", "name")
+
+
+def is_frame(source: object) -> bool:
+    """Whether an object is a data frame, of pandas or polars."""
+    return hasattr(source, "columns") and hasattr(source, "__getitem__") and hasattr(source, "shape")
+
+
+def list_frame(frame: Any) -> Listing:
+    """The images of a data frame; paths are relative to the current folder, ids are in a column ``id`` if any."""
+    return list_columns({str(name): _values(frame[name]) for name in frame.columns}, "the data frame")
+
+
+def list_columns(columns: dict[str, list[Any]], what: str, classes: Sequence[str] = (), base: str = "") -> Listing:
+    """The same of named lists of equal length."""
+    by_name = {name.strip().casefold(): name for name in reversed(columns)}
+    image = next((by_name[name] for name in IMAGE_COLUMNS if name in by_name), None)
+    if image is None:
+        raise InputError(
+            f"Expected a column named image, bytes or path in {what}, got {some(list(columns)) or 'none'}."
+        )
+    label = next((by_name[n] for n in LABEL_COLUMNS if n in by_name and by_name[n] != image), None)
+    n = len(columns[image])
+    ids = columns.get(by_name.get("id", "")) or [_name(value, i) for i, value in enumerate(columns[image])]
+    labels = [None] * n if label is None else [_label(value, classes) for value in columns[label]]
+    header = list(columns)
+    texts = [[value if isinstance(value, str) else "" for value in columns[name]] for name in header]
+    rows = list(zip(*texts, strict=True))
+    used = {header.index(name) for name in (image, label, by_name.get("id")) if name is not None}
+    part_of, _ = find_parts(header, rows, used)
+    parts = [part_of(row) for row in rows]
+    return listed(zip(map(str, ids), columns[image], labels, parts, strict=True), what, classes, base)
+
+
+def frame_of(rows: Sequence[LabeledRow]) -> Any:
+    """A pandas DataFrame with ``id``, ``bytes``, ``label``, ``split`` and, of predictions, ``score``."""
+    return require("pandas", "pandas").DataFrame(columns_of(rows))
+
+
+def columns_of(rows: Sequence[LabeledRow]) -> dict[str, list[Any]]:
+    """The columns of :func:`frame_of` as lists."""
+    found: dict[str, list[Any]] = {
+        "id": [row.name for row in rows],
+        "bytes": [row.blob.read() for row in rows],
+        "label": [row.label for row in rows],
+        "split": [row.part for row in rows],
+    }
+    return found | ({"score": [row.score for row in rows]} if any(row.score is not None for row in rows) else {})
+
+
+def _values(column: Any) -> list[Any]:
+    return column.to_list() if hasattr(column, "to_list") else list(column)
+
+
+def _name(value: object, i: int) -> str:
+    if isinstance(value, dict):
+        value = value.get("path")
+    return value if isinstance(value, str) and value else str(i)
+
+
+def _label(value: Any, classes: Sequence[str]) -> str | None:
+    if value is None or value != value or value == "" or value == -1:  # NaN of a data frame
+        return None
+    if isinstance(value, (list, tuple, set)):
+        raise InputError(f"Expected one label an image, got {value!r:.60}; images of several classes cannot be used.")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if classes and not isinstance(value, str):
+        if not 0 <= int(value) < len(classes):
+            raise InputError(f"Expected labels in 0…{len(classes) - 1}, got {value}.")
+        return classes[int(value)]
+    return str(value)

@@ -1,0 +1,58 @@
+"""FiftyOne's format for classification: a folder ``data`` of images and ``labels.json``; nothing of it is imported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from modalign.core.files import read_json
+from modalign.data.interchange.labeled_rows import LabeledRow, file_names, listed, require_format
+from modalign.data.inventory import Listing
+
+LABELS, IMAGES = "labels.json", "data"
+
+
+def is_fiftyone(folder: str) -> bool:
+    """Whether a folder has the two entries."""
+    return (Path(folder) / LABELS).is_file() and (Path(folder) / IMAGES).is_dir()
+
+
+def list_fiftyone(folder: str) -> Listing:
+    """The images of ``data`` with the labels that the file has for their names without ending."""
+    path = Path(folder) / LABELS
+    content = read_json(path, "labels")
+    classes = content.get("classes") if isinstance(content, dict) else None
+    labels = content.get("labels") if isinstance(content, dict) else None
+    require_format(isinstance(labels, dict), "a mapping of labels", path)
+    sound = classes is None or (isinstance(classes, list) and all(isinstance(name, str) for name in classes))
+    require_format(sound, "a list of class names", path)
+    assert isinstance(labels, dict)
+    rows = _rows(Path(folder), labels, classes or [], path)
+    return listed(rows, "the FiftyOne folder", classes or [])
+
+
+def write_fiftyone(rows: Sequence[LabeledRow], class_names: Sequence[str], folder: Path) -> None:
+    """Copies of the images and the file of labels; an answer of a model has its ``confidence``."""
+    (folder / IMAGES).mkdir()
+    labels: dict[str, Any] = {}
+    for row, name in zip(rows, file_names(rows), strict=True):
+        (folder / IMAGES / name).write_bytes(row.blob.read())
+        if row.label is not None:
+            own = class_names.index(row.label)
+            labels[PurePosixPath(name).stem] = own if row.score is None else {"label": own, "confidence": row.score}
+    (folder / LABELS).write_text(json.dumps({"classes": list(class_names), "labels": labels}), encoding="utf-8")
+
+
+def _rows(
+    folder: Path, labels: dict[str, Any], classes: Sequence[str], path: Path
+) -> Iterator[tuple[str, object, str | None, str]]:
+    for file in sorted((folder / IMAGES).iterdir()):
+        value = labels.get(file.stem, labels.get(file.name))
+        value = value.get("label") if isinstance(value, dict) else value
+        if isinstance(value, int) and not isinstance(value, bool):
+            require_format(0 <= value < len(classes), f"labels below {len(classes)}", path, value)
+            value = classes[value]
+        require_format(value is None or isinstance(value, str), "a label as name or number", path, value)
+        yield file.name, str(file), value, ""

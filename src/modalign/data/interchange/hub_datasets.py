@@ -1,0 +1,119 @@
+"""``datasets.Dataset`` and ``DatasetDict`` of Hugging Face, with class names and splits; images are read lazily."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from modalign.core.errors import InputError, UndecodableError, require
+from modalign.data.blobs import Blob, Identity
+from modalign.data.interchange.data_frames import IMAGE_COLUMNS, LABEL_COLUMNS
+from modalign.data.interchange.labeled_rows import LabeledRow, blob_of, listed
+from modalign.data.inventory import Listing
+from modalign.data.names import some
+
+
+class RowBlob:
+    """The image of one row, read when it is asked for."""
+
+    __slots__ = ("column", "dataset", "row")
+
+    def __init__(self, dataset: Any, column: str, row: int) -> None:
+        self.dataset, self.column, self.row = dataset, column, row
+
+    def read(self) -> bytes:
+        """The bytes."""
+        return self._blob().read()
+
+    def identity(self) -> Identity | None:
+        """Of the file, if the row names one."""
+        return self._blob().identity()
+
+    def size(self) -> int:
+        """Bytes."""
+        return self._blob().size()
+
+    def _blob(self) -> Blob:
+        blob, reason = blob_of(self.dataset[self.row][self.column])
+        if blob is None:
+            raise UndecodableError(reason)
+        return blob
+
+
+def is_dataset(source: object) -> bool:
+    """Whether an object is a Dataset, or a DatasetDict of such."""
+    if isinstance(source, Mapping):
+        return bool(source) and all(is_dataset(part) for part in source.values())
+    return hasattr(source, "features") and hasattr(source, "column_names") and hasattr(source, "cast_column")
+
+
+def list_dataset(source: Any) -> Listing:
+    """The images of a dataset, or of the splits of several, whose names say the part of each."""
+    splits = source if isinstance(source, Mapping) else {"": source}
+    names = {part: _class_names(dataset) for part, dataset in splits.items()}
+    classes = next(iter(names.values()))
+    if any(own != classes for own in names.values()):
+        raise InputError("Expected splits with the same class names, got others; cast the labels to one ClassLabel.")
+    rows = (row for part, dataset in splits.items() for row in _rows(dataset, part, classes, len(splits) > 1))
+    return listed(rows, "the dataset", classes)
+
+
+def to_dataset(rows: Sequence[LabeledRow], class_names: Sequence[str]) -> Any:
+    """A DatasetDict by part, or a Dataset where no image has one, with ``id``, ``image``, ``label`` and ``score``."""
+    datasets = require("datasets", "datasets")
+    features = datasets.Features(
+        {
+            "id": datasets.Value("string"),
+            "image": datasets.Image(decode=False),
+            "label": datasets.ClassLabel(names=list(class_names)),
+        }
+        | ({"score": datasets.Value("float64")} if any(row.score is not None for row in rows) else {})
+    )
+
+    def made(some_rows: Sequence[LabeledRow]) -> Any:
+        labels = [-1 if row.label is None else class_names.index(row.label) for row in some_rows]
+        images = [{"bytes": row.blob.read(), "path": None} for row in some_rows]
+        columns = {"id": [row.name for row in some_rows], "image": images, "label": labels}
+        if "score" in features:
+            columns["score"] = [row.score for row in some_rows]
+        return datasets.Dataset.from_dict(columns, features=features)
+
+    parts = list(dict.fromkeys(row.part for row in rows))
+    if parts == [""]:
+        return made(rows)
+    return datasets.DatasetDict({part or "unused": made([r for r in rows if r.part == part]) for part in parts})
+
+
+def _columns(dataset: Any) -> tuple[str, str | None]:
+    named = {name.casefold(): name for name in dataset.column_names}
+    image = next((name for name, kind in dataset.features.items() if type(kind).__name__ == "Image"), None)
+    image = image or next((named[name] for name in IMAGE_COLUMNS if name in named), None)
+    if image is None:
+        raise InputError(f"Expected a column of images in the dataset, got {some(dataset.column_names)}.")
+    label = next((name for name, kind in dataset.features.items() if type(kind).__name__ == "ClassLabel"), None)
+    return image, label or next((named[name] for name in LABEL_COLUMNS if name in named), None)
+
+
+def _class_names(dataset: Any) -> tuple[str, ...]:
+    _, label = _columns(dataset)
+    return tuple(getattr(dataset.features[label], "names", None) or ()) if label else ()
+
+
+def _rows(
+    dataset: Any, part: str, classes: Sequence[str], several: bool
+) -> Iterator[tuple[str, RowBlob, str | None, str]]:
+    image, label = _columns(dataset)
+    kind = dataset.features[image]
+    if type(kind).__name__ == "Image":
+        dataset = dataset.cast_column(image, type(kind)(decode=False))  # bytes, which are what identifies an image
+    ids = list(dataset["id"]) if "id" in dataset.column_names else range(len(dataset))
+    labels = list(dataset[label]) if label else [None] * len(dataset)
+    for i, (name, value) in enumerate(zip(ids, labels, strict=True)):
+        text = f"{part}/{name}" if several and "id" not in dataset.column_names else str(name)
+        if value is None or value == -1:
+            key = None
+        elif classes and isinstance(value, int):
+            key = classes[value]
+        else:
+            key = str(value)
+        yield text, RowBlob(dataset, image, i), key, part if part != "unused" else ""

@@ -1,0 +1,78 @@
+"""Label Studio: a JSON list of tasks, each with an image and the choices of its annotators."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from modalign.core.errors import InputError
+from modalign.data.interchange.labeled_rows import LabeledRow, listed, require_format
+from modalign.data.inventory import Listing
+
+
+def is_label_studio(content: object) -> bool:
+    """Whether a JSON document is a list of tasks."""
+    return isinstance(content, list) and bool(content) and all(isinstance(t, dict) and "data" in t for t in content)
+
+
+def list_label_studio(content: Any, path: str) -> Listing:
+    """The images of tasks, relative to the file; a task without an annotation is unlabeled.
+
+    Predictions are not labels. Annotators who disagree are an error.
+    """
+    return listed(_rows(content, path), "the Label Studio file", base=os.path.dirname(os.path.abspath(path)))
+
+
+def label_studio_document(rows: Sequence[LabeledRow]) -> list[dict[str, Any]]:
+    """Tasks with annotations, or with predictions and their ``score`` where a model gave the labels."""
+    tasks = []
+    for i, row in enumerate(rows):
+        task: dict[str, Any] = {"id": i + 1, "data": {"image": row.name} | ({"split": row.part} if row.part else {})}
+        if row.label is not None:
+            result = [{"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": [row.label]}}]
+            if row.score is None:
+                task["annotations"] = [{"result": result}]
+            else:
+                task["predictions"] = [{"model_version": "modalign", "score": row.score, "result": result}]
+        tasks.append(task)
+    return tasks
+
+
+def _rows(content: Any, path: str) -> Iterator[tuple[str, object, str | None, str]]:
+    for task in content:
+        data = task["data"]
+        image = data.get("image") if isinstance(data, dict) else None
+        if isinstance(data, dict) and image is None:
+            image = next((v for v in data.values() if isinstance(v, str)), None)
+        require_format(isinstance(image, str) and image, "tasks with an image", path, task)
+        annotations = task.get("annotations") or []
+        require_format(isinstance(annotations, list), "a list of annotations", path, annotations)
+        labels = {choice for annotation in annotations for choice in _choices(annotation, path)}
+        if len(labels) > 1:
+            raise InputError(
+                f"Expected one choice a task, '{path}' gives task {task.get('id', image)} {len(labels)}: "
+                f"{', '.join(sorted(labels))[:80]}; images of several classes cannot be used."
+            )
+        file = _local(str(image))
+        yield file, file, next(iter(labels), None), str(data.get("split", ""))
+
+
+def _choices(annotation: Any, path: str) -> list[str]:
+    found: list[str] = []
+    require_format(isinstance(annotation, dict), "annotations with a result", path, annotation)
+    for result in annotation.get("result") or []:
+        value = result.get("value") if isinstance(result, dict) else None
+        choices = value.get("choices", []) if isinstance(value, dict) else None
+        sound = isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)
+        require_format(sound, "results with choices", path, result)
+        found += choices or []
+    return found
+
+
+def _local(address: str) -> str:
+    """The file that Label Studio serves locally, or the path itself."""
+    if address.startswith("/data/local-files/"):
+        return unquote(parse_qs(urlsplit(address).query).get("d", [address])[0])
+    return address.removeprefix("/data/upload/") if address.startswith("/data/upload/") else address

@@ -1,0 +1,158 @@
+"""What the formats have in common: rows of an image, a class and a part."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import numpy as np
+
+from modalign.core.errors import InputError
+from modalign.core.features import UNLABELED
+from modalign.data.blobs import Blob, BytesBlob, FileBlob, ImageBlob, why_no_image
+from modalign.data.decoding.sniff import sniff
+from modalign.data.inventory import Listing
+from modalign.data.names import natural_key, some
+from modalign.data.splits.division import part_called
+
+if TYPE_CHECKING:
+    from modalign.data.itemset import Items
+
+_ENDINGS = {"JPEG": ".jpg", "PNG": ".png", "GIF": ".gif", "WebP": ".webp", "BMP": ".bmp", "TIFF": ".tif"}
+
+
+class AnsweredImages(Protocol):
+    """What is needed of predictions: ids, names of the answers, and (n, C) probabilities."""
+
+    @property
+    def ids(self) -> tuple[str, ...]: ...
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def probabilities(self) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class LabeledRow:
+    """An image for another program.
+
+    Attributes
+    ----------
+    name : str
+        Its id.
+    blob : Blob
+        Its bytes.
+    label : str or None
+        Name of its class, None if unknown.
+    part : str
+        "train", "validation", "test" or "".
+    score : float or None
+        Probability of a predicted label; None for a label that a person gave.
+    """
+
+    name: str
+    blob: Blob
+    label: str | None
+    part: str
+    score: float | None = None
+
+
+def rows_of(items: Items, predictions: AnsweredImages | None = None) -> list[LabeledRow]:
+    """The images with their labels; with predictions, the images that these are of, with the answers."""
+    if predictions is None:
+        names = [None if k == UNLABELED else items.class_names[k] for k in items.labels.tolist()]
+        columns = zip(items.ids, items.blobs, names, items.parts.tolist(), strict=True)
+        return [LabeledRow(*column) for column in columns]
+    place = {name: i for i, name in enumerate(items.ids)}
+    if unknown := [name for name in predictions.ids if name not in place]:
+        raise InputError(f"Expected predictions of these images, got also {some(unknown, 2)}.")
+    best = predictions.probabilities.max(axis=1).tolist()
+    return [
+        LabeledRow(name, items.blobs[place[name]], answer, str(items.parts[place[name]]), score)
+        for name, answer, score in zip(predictions.ids, predictions.names, best, strict=True)
+    ]
+
+
+def listed(
+    rows: Iterable[tuple[str, object, str | None, str]], what: str, classes: Sequence[str] = (), base: str = ""
+) -> Listing:
+    """A listing of (name, image, label, part); an image is a path below ``base``, bytes, a picture, or a blob.
+
+    ``classes`` are all names in label order where the source has such an order.
+    """
+    listing = Listing()
+    strange: set[str] = set()
+    for name, image, label, part in rows:
+        blob, reason = blob_of(image, base)
+        known = part_called(part)
+        strange |= {part} - {""} if not known else set()
+        if blob is None:
+            listing.refuse(name, reason)
+        else:
+            listing.add(unique_name(name, listing), blob, label, known)
+    if listing.quarantined and not listing.ids:
+        missing = some([entry.id for entry in listing.quarantined], 2)
+        raise InputError(f"Expected image files as {what} names them, none of them is there: {missing}.")
+    found = list(dict.fromkeys(key for key in listing.keys if key is not None))
+    listing.classes, listing.ordered = list(classes) or sorted(found, key=natural_key), bool(classes)
+    listing.numbered = not classes and bool(found) and all(key.isdecimal() for key in found)
+    if any(listing.parts):
+        listing.division = what
+    if strange:
+        listing.notes.append(f"{what} also names the parts {some(sorted(strange))}: these images are of no part")
+    return listing
+
+
+def blob_of(image: object, base: str = "") -> tuple[Blob | None, str]:
+    """The source of the bytes of an image of any form, or None and the reason."""
+    if isinstance(image, Mapping):  # of Hugging Face datasets
+        image = image.get("bytes") or image.get("path")
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return BytesBlob(bytes(image)), ""
+    if isinstance(image, (str, os.PathLike)):
+        path = os.path.abspath(os.path.join(base, os.fspath(image)))
+        reason = why_no_image(os.fspath(image), path)
+        return (FileBlob(path), "") if reason is None else (None, reason)
+    if hasattr(image, "read") and hasattr(image, "identity"):
+        return cast("Blob", image), ""
+    if image is None or image != image:  # NaN of a data frame
+        return None, "the row names no image"
+    return ImageBlob(cast(Any, image)), ""  # a picture or an array; whether it can be read shows in reading
+
+
+def unique_name(name: str, listing: Listing) -> str:
+    """``name``, with a number behind it where the listing has it already."""
+    taken = listing.__dict__.setdefault("_taken", set())
+    found, count = name, 1
+    while found in taken:
+        count += 1
+        found = f"{name}#{count}"
+    taken.add(found)
+    return found
+
+
+def file_names(rows: Sequence[LabeledRow]) -> list[str]:
+    """A file name without folders for each row, no two alike, with the ending of its format."""
+    taken: set[str] = set()
+    names = []
+    for row in rows:
+        path = PurePosixPath(row.name.replace("#", "_"))
+        ending = path.suffix or _ENDINGS.get(sniff(row.blob.read()) or "", ".img")
+        stem = "_".join(path.with_suffix("").parts).strip("/_") or "image"
+        name, count = f"{stem}{ending}", 1
+        while name.casefold() in taken:
+            count += 1
+            name = f"{stem}-{count}{ending}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def require_format(sound: object, what: str, path: object, got: Any = "") -> None:
+    """Raise unless a document is what its format says."""
+    if not sound:
+        shown = f", got {got!r:.60}" if got != "" else ""
+        raise InputError(f"Expected {what} in '{path}'{shown}.")

@@ -1,0 +1,111 @@
+"""Images with their labels, or with the answers of a model, in the form of another program."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from modalign.core.errors import InputError, require_choice
+from modalign.core.files import check_writable, replacing, write
+from modalign.data.interchange.coco import coco_document
+from modalign.data.interchange.data_frames import frame_of
+from modalign.data.interchange.fiftyone import write_fiftyone
+from modalign.data.interchange.hub_datasets import to_dataset
+from modalign.data.interchange.image_folders import write_yolo
+from modalign.data.interchange.label_studio import label_studio_document
+from modalign.data.interchange.labeled_rows import AnsweredImages, LabeledRow, rows_of
+from modalign.data.interchange.parquet_tables import write_parquet
+from modalign.data.interchange.roboflow_classes import write_class_tables
+from modalign.data.interchange.tar_samples import write_tar
+from modalign.data.items import load_items
+
+_FOLDERS: dict[str, Callable[[Sequence[LabeledRow], Sequence[str], Path], None]] = {
+    "fiftyone": write_fiftyone,
+    "yolo": lambda rows, names, folder: write_yolo(rows, folder),
+    "roboflow": write_class_tables,
+}
+_DOCUMENTS: dict[str, Callable[[Sequence[LabeledRow], Sequence[str]], Any]] = {
+    "coco": coco_document,
+    "label_studio": lambda rows, names: label_studio_document(rows),
+}
+_FILES = {"parquet": write_parquet, "webdataset": write_tar}
+_OBJECTS: dict[str, Callable[[Sequence[LabeledRow], Sequence[str]], Any]] = {
+    "pandas": lambda rows, names: frame_of(rows),
+    "datasets": to_dataset,
+}
+FORMATS = (*_FOLDERS, *_DOCUMENTS, *_FILES, *_OBJECTS)
+
+
+def convert_labels(
+    images: Any, format: str, out: str | Path | None = None, *, predictions: AnsweredImages | None = None
+) -> Any:
+    """Images with labels, or with predictions, in the form of another program.
+
+    Parameters
+    ----------
+    images : object
+        As :func:`~modalign.load_items` takes them.
+    format : str
+        ``"coco"`` and ``"label_studio"`` write a JSON file that names the images; ``"parquet"`` and ``"webdataset"`` a
+        file that holds them; ``"fiftyone"``, ``"yolo"`` and ``"roboflow"`` a new folder of copies. ``"pandas"`` returns
+        a DataFrame, ``"datasets"`` a Dataset or, of images with parts, a DatasetDict.
+    out : str, Path or None, default=None
+        The file or folder to write; None for objects.
+    predictions : Predictions or None, default=None
+        Answers of a classifier for the images, in place of labels.
+
+    Returns
+    -------
+    Path or object
+        The path that was written, the whole or nothing; or the object.
+
+    Raises
+    ------
+    InputError
+        The format is unknown, ``out`` cannot be written, or the predictions are of other images.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.data.digits import load_digits
+    >>> ma.convert_labels(load_digits().select(range(20)), "coco", "digits.json").name
+    'digits.json'
+    """
+    require_choice("format", format, FORMATS)
+    if (out is None) != (format in _OBJECTS):
+        wanted = "no place to write to, since an object is returned" if format in _OBJECTS else "a place to write to"
+        raise InputError(f"Expected {wanted} for '{format}'.")
+    if out is not None:
+        check_writable(out, folder=format in _FOLDERS)
+    items = load_items(images)
+    names = items.class_names if predictions is None else getattr(predictions, "class_names", items.class_names)
+    rows = rows_of(items, predictions)
+    names = list(dict.fromkeys([*names, *(row.label for row in rows if row.label is not None)]))  # "none of these" too
+    if format in _OBJECTS:
+        return _OBJECTS[format](rows, names)
+    path = Path(str(out))
+    if format in _FOLDERS:
+        return _write_folder(path, lambda folder: _FOLDERS[format](rows, names, folder))
+    if format in _FILES:
+        with replacing(path) as file:
+            _FILES[format](rows, file)
+        return path
+    return write(path, json.dumps(_DOCUMENTS[format](rows, names), indent=1, ensure_ascii=False))
+
+
+def _write_folder(path: Path, fill: Callable[[Path], None]) -> Path:
+    if path.is_dir() and any(path.iterdir()):
+        raise InputError(f"Expected a new or empty folder, '{path}' holds files; choose another name.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    try:
+        fill(temporary)
+        temporary.chmod(0o755)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return path

@@ -1,0 +1,273 @@
+"""What is written for another program is read again as it was, and what is malformed is refused in one sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from checkpoints import as_bytes, picture
+
+from modalign import Features, InputError, Items, convert_labels, load_items
+from modalign.core.features import UNLABELED
+from modalign.data.interchange.feature_arrays import read_feature_arrays, write_feature_arrays
+from modalign.data.interchange.labeled_rows import file_names, rows_of
+from modalign.model.predictions import Predictions
+
+NAMES, PARTS = ("otter", "sea lion", "zebra ü"), ("train", "validation", "test")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20 photos in folders of parts and classes; one without a class."""
+    root = tmp_path_factory.mktemp("photos")
+    for i in range(20):
+        place = root / ("train", "val", "test")[i % 3] / NAMES[i % 4 - 1 if i % 4 else 2]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{i:02}.{'jpg' if i % 2 else 'png'}").write_bytes(as_bytes(picture(i), "JPEG" if i % 2 else "PNG"))
+    return root
+
+
+@pytest.fixture(scope="module")
+def items(folder: Path) -> Items:
+    found = load_items(folder)
+    assert found.class_names == NAMES
+    assert len(found) == 20
+    return found
+
+
+def content(items: Items) -> list[tuple[bytes, str | None, str]]:
+    """Bytes, class and part of the images, in an order that does not depend on names."""
+    labels = [None if k == UNLABELED else items.class_names[k] for k in items.labels.tolist()]
+    return sorted((items.read(i), labels[i], items.parts[i]) for i in range(len(items)))
+
+
+@pytest.mark.parametrize(
+    ("format", "out"),
+    [
+        ("parquet", "a.parquet"),
+        ("webdataset", "a.tar"),
+        ("fiftyone", "folder"),
+        ("yolo", "folder"),
+        ("roboflow", "folder"),
+        ("pandas", None),
+        ("datasets", None),
+        ("coco", "beside"),
+        ("label_studio", "beside"),
+    ],
+)
+def test_twenty_images_make_the_round_trip(
+    format: str, out: str | None, items: Items, folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip({"pandas": "pandas", "datasets": "datasets", "parquet": "pyarrow"}.get(format, "numpy"))
+    place = None if out is None else folder / f"{format}.json" if out == "beside" else tmp_path / out
+    try:
+        written = convert_labels(items, format, place)
+        again = load_items(written)
+        assert again.class_names == NAMES
+        expected = content(items)
+        if format in ("fiftyone", "webdataset"):  # which have no parts that other programs know
+            expected, found = [(*row[:2], "") for row in expected], [(*row[:2], "") for row in content(again)]
+        else:
+            found = content(again)
+        assert found == expected
+        assert again.quarantined == ()
+    finally:
+        if out == "beside" and place is not None:
+            place.unlink(missing_ok=True)
+
+
+def test_polars_is_read_as_pandas_is(items: Items) -> None:
+    polars = pytest.importorskip("polars")
+    columns = convert_labels(items, "pandas").to_dict("list")
+    assert content(load_items(polars.DataFrame(columns))) == content(items)
+
+
+def test_ids_are_kept_where_the_format_has_them(items: Items) -> None:
+    assert load_items(convert_labels(items, "pandas")).ids == items.ids
+
+
+def test_a_torchvision_folder_is_read_by_its_samples(folder: Path) -> None:
+    root = folder / "train"
+    paths = sorted(root.rglob("*.*"))
+    classes = sorted({path.parent.name for path in paths})
+    made = SimpleNamespace(
+        root=str(root), classes=classes, samples=[(str(path), classes.index(path.parent.name)) for path in paths]
+    )
+    found = load_items(made)
+    assert found.class_names == tuple(classes)
+    assert [found.class_names[k] for k in found.labels] == [path.parent.name for path in paths]
+    assert found.ids[0] == paths[0].relative_to(root).as_posix()
+
+
+def test_an_image_without_a_class_stays_without(items: Items, tmp_path: Path) -> None:
+    labels = items.labels.copy()
+    labels[3] = UNLABELED
+    partly = Items(items.ids, items.blobs, labels, items.class_names)
+    for format, out in (("parquet", "a.parquet"), ("fiftyone", "f"), ("roboflow", "r"), ("webdataset", "a.tar")):
+        again = load_items(convert_labels(partly, format, tmp_path / out))
+        assert int((again.labels == UNLABELED).sum()) == 1, format
+        assert len(again) == 20
+
+
+def test_predictions_are_written_with_their_scores(items: Items, tmp_path: Path) -> None:
+    probabilities = np.full((20, 3), 0.2)
+    probabilities[np.arange(20), np.arange(20) % 3] = 0.6
+    rejected = np.arange(20) == 0
+    made = Predictions(items.ids, NAMES, probabilities, rejected=rejected)
+    coco = json.loads(convert_labels(items, "coco", tmp_path / "a.json", predictions=made).read_text())
+    assert [c["name"] for c in coco["categories"]] == [*NAMES, "none of these"]
+    assert coco["annotations"][1] == {"id": 2, "image_id": 2, "category_id": 2, "score": 0.6}
+    tasks = json.loads(convert_labels(items, "label_studio", tmp_path / "b.json", predictions=made).read_text())
+    assert tasks[2]["predictions"][0]["score"] == 0.6
+    assert "annotations" not in tasks[2]
+    told = json.loads((convert_labels(items, "fiftyone", tmp_path / "f", predictions=made) / "labels.json").read_text())
+    assert next(iter(told["labels"].values()))["confidence"] == 0.6
+    with pytest.raises(InputError, match="predictions of these images"):
+        convert_labels(items.select([0]), "coco", tmp_path / "c.json", predictions=made)
+
+
+def test_file_names_never_meet(items: Items) -> None:
+    rows = rows_of(Items(("a/b.png", "a_b.png", "A_B.png", "c"), items.blobs[:4]))
+    assert file_names(rows) == ["a_b.png", "a_b-2.png", "A_B-3.png", file_names(rows[3:])[0]]
+
+
+def test_vectors_make_the_round_trip(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    features = Features(vectors, ids=tuple(f"{i}.jpg" for i in range(20)), labels=np.arange(20) % 3, class_names=NAMES)
+    again = read_feature_arrays(write_feature_arrays(features, tmp_path / "f"))
+    assert np.allclose(again.vectors, vectors, atol=1e-6)
+    assert (again.ids, again.class_names) == (features.ids, features.class_names)
+    assert np.array_equal(again.labels, features.labels)
+
+
+def test_the_parts_of_clip_retrieval_are_joined_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    vectors = np.eye(12, dtype=np.float16)
+    (tmp_path / "img_emb").mkdir()
+    (tmp_path / "metadata").mkdir()
+    for number, rows in ((0, slice(0, 4)), (2, slice(4, 8)), (10, slice(8, 12))):
+        np.save(tmp_path / "img_emb" / f"img_emb_{number}.npy", vectors[rows])
+        frame = pandas.DataFrame({"image_path": [f"{i}.jpg" for i in range(12)[rows]]})
+        frame.to_parquet(tmp_path / "metadata" / f"metadata_{number}.parquet")
+    found = read_feature_arrays(tmp_path)
+    assert np.array_equal(found.vectors.argmax(axis=1), np.arange(12))
+    assert found.ids[4] == "4.jpg"
+
+
+def _json(content: Any) -> Callable[[Path], Any]:
+    def make(folder: Path) -> Path:
+        (folder / "a.json").write_text(content if isinstance(content, str) else json.dumps(content))
+        return folder / "a.json"
+
+    return make
+
+
+def _folder(**files: str) -> Callable[[Path], Any]:
+    def make(folder: Path) -> Path:
+        (folder / "data").mkdir()
+        for name, text in files.items():
+            (
+                folder / {"labels": "labels.json", "classes": "_classes.csv", "coco": "_annotations.coco.json"}[name]
+            ).write_text(text)
+        return folder
+
+    return make
+
+
+def _frame(columns: dict[str, list[Any]]) -> Callable[[Path], Any]:
+    return lambda folder: pytest.importorskip("pandas").DataFrame(columns)
+
+
+def _parquet(folder: Path) -> Path:
+    pytest.importorskip("pyarrow")
+    (folder / "a.parquet").write_bytes(b"PAR1 no table PAR1")
+    return folder / "a.parquet"
+
+
+TWO = {"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]}
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (_json("{"), "a.json"),
+        (_json({"a": 1}), "got other JSON"),
+        (_json({**TWO, "annotations": [{"image_id": 1, "category_id": 3}]}), "known category"),
+        (_json({**TWO, "annotations": [{"image_id": 1, "category_id": k} for k in (1, 2)]}), "one category an image"),
+        (_json({"images": [{"id": 1}], "annotations": [], "categories": []}), "images with a file_name"),
+        (_json({**TWO, "annotations": []}), "none of them is there"),
+        (_json([{"data": {}}]), "tasks with an image"),
+        (
+            _json([{"data": {"image": "a.png"}, "annotations": [{"result": [{"value": {"choices": ["a", "b"]}}]}]}]),
+            "one choice a task",
+        ),
+        (_json([{"data": {"image": "a.png"}, "annotations": [{"result": [{"value": {"choices": "a"}}]}]}]), "choices"),
+        (_folder(labels="[]"), "a mapping of labels"),
+        (_folder(labels='{"classes": [1], "labels": {}}'), "a list of class names"),
+        (_folder(classes="name,a\nx.png,1\n"), "the columns filename"),
+        (_folder(classes="filename,a,b\nx.png,1,1\n"), "one class an image"),
+        (_folder(classes="filename,a,b\nx.png,1\n"), "3 columns in line 2"),
+        (_folder(classes="filename,a,b\nx.png,1,2\n"), "0 and 1 in line 2"),
+        (_folder(coco="[]"), "the keys images, annotations and categories"),
+        (_frame({"photo": ["a"]}), "a column named image"),
+        (_frame({"path": ["a.png"]}), "none of them is there"),
+        (_frame({"image": [b"x"], "label": [["a", "b"]]}), "one label an image"),
+        (_parquet, "cannot be read as one"),
+    ],
+)
+def test_what_is_malformed_is_refused_in_one_sentence(
+    make: Callable[[Path], Any], sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=sentence) as caught:
+        load_items(make(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_number_of_fiftyone_outside_the_classes_is_refused(items: Items, tmp_path: Path) -> None:
+    folder = convert_labels(items, "fiftyone", tmp_path / "f")
+    told = json.loads((folder / "labels.json").read_text())
+    told["labels"] = dict.fromkeys(told["labels"], 9)
+    (folder / "labels.json").write_text(json.dumps(told))
+    with pytest.raises(InputError, match="labels below 3"):
+        load_items(folder)
+
+
+def test_no_place_or_the_wrong_one_is_refused(items: Items, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="did you mean 'coco'"):
+        convert_labels(items, "cocoo", tmp_path / "a")
+    with pytest.raises(InputError, match="a place to write to"):
+        convert_labels(items, "coco")
+    with pytest.raises(InputError, match="an object is returned"):
+        convert_labels(items, "pandas", tmp_path / "a")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a").touch()
+    with pytest.raises(InputError, match="new or empty folder"):
+        convert_labels(items, "yolo", tmp_path / "full")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["full"]
+
+
+def test_arrays_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="found none"):
+        read_feature_arrays(tmp_path)
+    np.save(tmp_path / "features.npy", np.eye(3))
+    np.save(tmp_path / "labels.npy", np.arange(2))
+    with pytest.raises(InputError, match="3 labels, one a vector"):
+        read_feature_arrays(tmp_path)
+    np.save(tmp_path / "features.npy", np.zeros(3))
+    with pytest.raises(InputError, match="numbers of 2 dimensions"):
+        read_feature_arrays(tmp_path)
+
+
+def test_heic_is_decoded_with_its_extra() -> None:
+    pytest.importorskip("pillow_heif", reason="HEIC is decoded by pillow-heif").register_heif_opener()
+    photo = picture(0, 64, 48)
+    found = load_items([as_bytes(photo, "HEIF")]).open(0)
+    assert found.size == (64, 48)
+    assert np.abs(np.asarray(found, dtype=int) - np.asarray(photo, dtype=int)).mean() < 12
