@@ -13,6 +13,7 @@ from torch import Tensor
 
 import modalign as ma
 from modalign.core.errors import InputError
+from modalign.methods.anchored import anchored_gaussian, anchored_stream
 from modalign.methods.contract.team import Team, current_team, together
 from modalign.tune.threads import using_threads
 
@@ -115,3 +116,26 @@ def test_methods_that_cannot_are_refused_and_one_process_is_the_default() -> Non
 def test_seeds_travel_whole(seed: int) -> None:
     assert Team().seed(seed) == Team(0, 1, lambda tensor: tensor).seed(seed) == seed
     assert Team(1, 2, lambda tensor: tensor).seed(seed) == 0  # adds nothing of its own
+
+
+@pytest.mark.parametrize("settings", [{}, {"discriminant_weight": 0.4, "strength": 3.0, "rounds": 3}])
+def test_the_anchored_mixture_in_blocks_and_in_processes_is_that_of_all_images(settings: dict, monkeypatch) -> None:
+    def fit(rows: slice) -> ma.AnchoredGaussian:
+        return ma.AnchoredGaussian(**settings).fit(VIEW[rows], text=TEXT)
+
+    whole = fit(slice(None))
+    monkeypatch.setattr(anchored_gaussian, "STREAMED", 10)
+    monkeypatch.setattr(anchored_stream, "NUMBERS", 16 * 70)  # blocks of 70 images
+    for found, rows in [(fit(slice(None)), slice(None)), *zip(in_parts(fit), PARTS, strict=True)]:
+        for name in ("means_", "factor_", "spread_", "class_sizes_"):
+            value = getattr(whole, name)
+            assert (getattr(found, name) - value).abs().max() < 2e-5 * value.abs().max(), name
+        assert (found.transduction_ == whole.transduction_[rows]).all()
+        assert np.abs(found.scores(VIEW) - whole.scores(VIEW)).max() < 1e-3
+        for name, value in whole.diagnosis_.items():
+            assert found.diagnosis_[name] == (pytest.approx(value, abs=1e-4) if isinstance(value, float) else value)
+    with (
+        together(Team(0, 2, lambda tensor: 2 * tensor)),
+        pytest.raises(InputError, match="images without labels"),
+    ):
+        ma.AnchoredGaussian().fit(VIEW, LABELS, text=TEXT)

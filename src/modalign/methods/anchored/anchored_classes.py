@@ -15,6 +15,35 @@ JITTER = 1e-6  # of the mean second moment, added to the covariance: images that
 
 
 @dataclass(frozen=True)
+class Moments:
+    """Sums over images with weights a and assignments P, all that the classes are estimated from.
+
+    Attributes
+    ----------
+    total : float
+        Σ a, at least 1.
+    origin : Tensor of shape (d,)
+        Weighted mean, which the other moments are around.
+    sizes, sums : Tensor of shape (C,), Tensor of shape (C, d)
+        Σ a P and Σ a P x per class.
+    scatter : Tensor of shape (d, d)
+        Σ a x xᵀ.
+    spent : Tensor of shape (C,) or None
+        Σ (a P)² / Σ a P per class, the degrees of freedom of the class averages; None where no image has a label.
+    variance : float or None, default=None
+        Σ a xᵀx / Σ a; None for that of ``scatter``.
+    """
+
+    total: float
+    origin: Tensor
+    sizes: Tensor
+    sums: Tensor
+    scatter: Tensor
+    spent: Tensor | None
+    variance: float | None = None
+
+
+@dataclass(frozen=True)
 class AnchoredClasses:
     r"""C Gaussians :math:`N(\mu_k, h_k \Sigma)`, fitted by :meth:`estimate`.
 
@@ -81,7 +110,18 @@ class AnchoredClasses:
         origin = (weights @ X) / total  # moments around the mean lose no digits
         X = X - origin
         weighted = P * weights[:, None]
-        sizes, sums = weighted.sum(dim=0), weighted.T @ X
+        sizes = weighted.sum(dim=0)
+        spent = weighted.square().sum(dim=0) / sizes.clamp_min(1e-12) if bool(labeled.any()) else None
+        variance = float((weights @ X.square()).sum() / total)
+        moments = Moments(float(total), origin, sizes, weighted.T @ X, (X.T * weights) @ X, spent, variance)
+        return cls.of(moments, text, strength, labeled)
+
+    @classmethod
+    def of(
+        cls, moments: Moments, text: Tensor | None, strength: float, labeled: Tensor | None = None
+    ) -> AnchoredClasses:
+        """As :meth:`estimate`, from sums over the images; ``labeled`` is None where no image has a label."""
+        sizes, sums = moments.sizes, moments.sums
         present = sizes / (sizes + strength)
         averages = sums / sizes.clamp_min(1e-12)[:, None]
         center = (present @ averages) / present.sum().clamp_min(1e-12)
@@ -92,16 +132,20 @@ class AnchoredClasses:
             slope = float((present[:, None] * offsets * (averages - center)).sum() / scatter.clamp_min(1e-12))
             prior = center + slope * offsets
         means = torch.lerp(prior, averages, present[:, None])
-        around, freedom = means, float(total)
-        if bool(labeled.any()):  # labels make the class averages unbiased, and each costs a degree of freedom
+        around, freedom = means, moments.total
+        if moments.spent is not None:  # labels make the class averages unbiased, and each costs a degree of freedom
             around = averages
-            freedom -= float((weighted.square().sum(dim=0) / sizes.clamp_min(1e-12)).sum())
+            freedom -= float(moments.spent.sum())
         cross = sums.T @ around
-        scatter = (X.T * weights) @ X - cross - cross.T + (around.T * sizes) @ around
-        within = _shrunk(scatter.to(wide(X.device)), freedom, float((weights @ X.square()).sum() / total))
-        factor = torch.linalg.cholesky(within).to(X.dtype)
-        spread = torch.where(labeled, 1.0, 1 + SPREAD / (sizes + strength))
-        return cls(means + origin, factor, spread, sizes, slope)
+        scatter = moments.scatter - cross - cross.T + (around.T * sizes) @ around
+        variance = moments.variance
+        if variance is None:
+            variance = float(moments.scatter.diagonal().sum()) / moments.total
+        factor = torch.linalg.cholesky(_shrunk(scatter.to(wide(sums.device)), freedom, variance)).to(sums.dtype)
+        spread = 1 + SPREAD / (sizes + strength)
+        if labeled is not None:
+            spread = torch.where(labeled, 1.0, spread)
+        return cls(means + moments.origin, factor, spread, sizes, slope)
 
     def log_density(self, X: Tensor) -> Tensor:
         """(n, d) images → (n, C) log-densities, up to a constant that all classes share. Cost O(n d (d + C))."""

@@ -10,13 +10,16 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED
 from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import unit
 from modalign.methods.anchored.anchored_classes import AnchoredClasses
+from modalign.methods.anchored.anchored_stream import settle_stream
 from modalign.methods.contract.best_candidate import Best
 from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive, Seed
 from modalign.methods.contract.selection import choosing_parts, growth, held_out, share_correct
+from modalign.methods.contract.team import Team, current_team
 from modalign.methods.contract.transduction import keep_answers
 from modalign.methods.contract.vectors import Problem, VectorMethod
 
@@ -26,6 +29,7 @@ WITHOUT_LABELS = {"discriminant_weight": 0.1, "strength": 8.0, "unlabeled_weight
 WITHOUT_CHOICE = {"discriminant_weight": 0.1, "strength": 4.0, "unlabeled_weight": 1.0}
 WITHOUT_TEXT = {"discriminant_weight": 1.0, "strength": 1.0, "unlabeled_weight": 1.0}
 UNTEMPERED = 2 / 3  # of √d: temperature from one image per class without text, where none is fitted
+STREAMED = 2**16  # unlabeled images from which on they are read in blocks
 COVERAGE = 0.8  # of the classes present: from there on new images get the full discriminant
 
 
@@ -96,6 +100,8 @@ class AnchoredGaussian(VectorMethod):
     needs_labels = False
     choices: ClassVar[tuple[str, ...]] = ("discriminant_weight", "strength", "unlabeled_weight")
     cross_validates: ClassVar[bool] = True
+    streams: ClassVar[bool] = True
+    sums_over_processes: ClassVar[bool] = True
     ablations: ClassVar[dict[str, dict[str, Any]]] = {"no discriminant": {"discriminant_weight": 0.0}}
 
     discriminant_weight: Fraction | Literal["auto"] = "auto"
@@ -106,6 +112,12 @@ class AnchoredGaussian(VectorMethod):
     random_state: Seed = None
 
     def _fit(self, problem: Problem) -> None:
+        team, unlabeled = current_team(), not bool((problem.y != UNLABELED).any()) and problem.validation is None
+        if team.count > 1 and not unlabeled:
+            raise InputError("Expected images without labels and no validation images in several processes.")
+        if unlabeled and (team.count > 1 or len(problem.X) > STREAMED):
+            self._fit_stream(problem, team)
+            return
         X, y = unit(problem.X), problem.y
         text = None if problem.text is None else text_prototypes(problem.text)
         self.prototypes_ = problem.prototypes()
@@ -134,6 +146,36 @@ class AnchoredGaussian(VectorMethod):
         if text is not None and bool(free.any()):
             before = (X[free] @ text.T).argmax(dim=1)
             self.diagnosis_["changed"] = (P[free].argmax(dim=1) != before).double().mean().item()
+
+    def _fit_stream(self, problem: Problem, team: Team) -> None:
+        """Fit without labels, in blocks: the classes and assignments of ``_settle``, up to rounding."""
+        text = problem.prototypes()
+        default = {name: getattr(self, name) for name in WITHOUT_LABELS}
+        fixed = {name: WITHOUT_LABELS[name] if value == "auto" else value for name, value in default.items()}
+        alpha = fixed["discriminant_weight"]
+
+        def assign(rows: Tensor, classes: AnchoredClasses | None) -> Tensor:
+            if classes is None:
+                return (self.logit_scale_ * (rows @ text.T)).softmax(dim=1)
+            return self._mixed(rows, classes.log_density, text, alpha).softmax(dim=1)
+
+        settled = settle_stream(problem.X, text, assign, strength=fixed["strength"], rounds=self.rounds, team=team)
+        classes, self.prototypes_, self.has_text_ = settled.classes, text, True
+        self.discriminant_weight_, self.strength_, self.unlabeled_weight_ = fixed.values()
+        self.means_, self.factor_, self.spread_ = classes.means, classes.factor, classes.spread
+        self.class_sizes_ = classes.sizes
+        self.transduction_ = self.classes_[settled.likeliest.classes[:, 0].cpu().numpy()]
+        self.fitted_answers_ = keep_answers(problem.X, settled.likeliest)
+        coverage = _coverage(classes.sizes, settled.images)
+        self.new_image_weight_ = alpha * min(1.0, coverage / COVERAGE) ** 2
+        self.diagnosis_ = {
+            **fixed,
+            "chosen_on": "nothing",
+            "coverage": coverage,
+            "new_image_weight": self.new_image_weight_,
+            "slope": classes.slope,
+            "changed": settled.changed / settled.images,
+        }
 
     def _scores(self, X: Tensor) -> Tensor:
         text = self.prototypes_.to(X.device) if self.has_text_ else None

@@ -35,7 +35,7 @@ from modalign.methods.contract.transfer import with_classes
 from modalign.tune.threads import threads_for_vectors, using_threads
 
 Rows = np.ndarray | Sequence[Sequence[float]]  # what is answered with NumPy
-SCORED = 2**16  # rows of an array that are scored at a time
+SCORED = 2**14  # rows of an array that are scored at a time
 LOGIT_SCALE = 100.0  # where CLIP's training ends; of text whose encoder is unknown
 
 
