@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from modalign.core.features import UNLABELED
+from modalign.linalg.inputs import single
 from modalign.methods.auto.auto_pool import Pool, member_scores, spread_scores
 from modalign.methods.auto.auto_trials import groups_of_views, trials
 from modalign.methods.auto.auto_unjudged import Unjudged
@@ -21,7 +22,7 @@ from modalign.methods.contract.parameters import Positive, Seed
 from modalign.methods.contract.selection import log_likelihood, share_correct
 from modalign.methods.contract.sharing import clock
 from modalign.methods.contract.transduction import keep_answers
-from modalign.methods.contract.vectors import Problem, VectorMethod
+from modalign.methods.contract.vectors import SCORED, Problem, VectorMethod
 
 SECONDS = 20.0  # for the default candidates
 
@@ -89,6 +90,7 @@ class Auto(VectorMethod):
     title = "Automatic choice"
     paper = "own method: ensemble selection (Caruana et al., ICML 2004) over the methods of this library"
     needs_labels = False
+    streams = True
     cross_validates = True
     judges_itself = True
     choices: ClassVar[tuple[str, ...]] = ("candidates",)
@@ -125,7 +127,7 @@ class Auto(VectorMethod):
         for member in self.members_:
             member.__dict__.pop("fitted_answers_", None)
         if not self.agreement_:
-            found = self._scores(problem.X).argmax(dim=1).cpu()
+            found = _best(self, problem.X)
             alone = self.members_[0] if len(self.members_) == 1 else None
             if alone is not None and hasattr(
                 alone, "transduction_"
@@ -191,7 +193,7 @@ class Auto(VectorMethod):
         sizes = [member.class_sizes_ for member in self.members_ if hasattr(member, "class_sizes_")]
         if sizes:
             self.class_sizes_ = sizes[0]
-        before = found.fitted["zero_shot"]._scores(problem.X).argmax(dim=1).cpu()
+        before = _best(found.fitted["zero_shot"], problem.X)
         self.diagnosis_ |= {
             "chosen_on": "agreement",
             "agree": share,
@@ -214,3 +216,8 @@ class Auto(VectorMethod):
         self.temperatures_ = np.array([temperatures[name] for name in names])
         self.sharpness_ = sharpness
         self.diagnosis_["ensemble"] = " + ".join(f"{weights[name]:.2f} {name}" for name in names)
+
+
+def _best(method: VectorMethod, X: Tensor) -> Tensor:
+    """(n,) class with the highest score of each image; X may be a memory map and is read in blocks."""
+    return torch.cat([method._scores(single(rows)).argmax(dim=1).cpu() for rows in X.split(SCORED)])

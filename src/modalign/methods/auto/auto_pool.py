@@ -12,6 +12,7 @@ from torch import Tensor
 from modalign.core.errors import UnknownNameError
 from modalign.core.labels import UNLABELED
 from modalign.core.registration import canonical_name
+from modalign.linalg.inputs import single
 from modalign.methods import is_vector_method, method_class, vector_methods
 from modalign.methods.auto.auto_timing import Timing
 from modalign.methods.auto.auto_trials import Trials
@@ -119,7 +120,7 @@ def fit_member(name: str, problem: Problem, seed: int, rows: Tensor | None = Non
 
 def member_scores(member: VectorMethod, X: Tensor, n_classes: int) -> Tensor:
     """(n, C) scores of a candidate; a class that it was not shown, and that no text told it of, is the least likely."""
-    return spread_scores(member._scores(X), member, n_classes)
+    return spread_scores(member._scores(single(X)), member, n_classes)
 
 
 def spread_scores(scores: Tensor, member: VectorMethod, n_classes: int) -> Tensor:

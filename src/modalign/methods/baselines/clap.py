@@ -77,6 +77,7 @@ class CLAP(VectorMethod):
     """
 
     title = "CLAP"
+    streams = True
     paper = (
         "Silva-Rodríguez et al., A closer look at the few-shot adaptation of large vision-language models, 2024, "
         "arXiv:2312.12730"

@@ -88,6 +88,7 @@ class CLIPAdapter(StoppedMethod):
     """
 
     title = "CLIP-Adapter"
+    streams = True
     paper = "Gao et al., CLIP-Adapter: better vision-language models with feature adapters, 2021, arXiv:2110.04544"
     refits_to_calibrate: ClassVar[bool] = True
     choices: ClassVar[tuple[str, ...]] = ("ratio", "stop")

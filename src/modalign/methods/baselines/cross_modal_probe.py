@@ -100,6 +100,7 @@ class CrossModalProbe(VectorMethod):
     """
 
     title = "Cross-modal linear probe"
+    streams = True
     paper = (
         "Lin et al., Multimodality helps unimodality: cross-modal few-shot learning with multimodal models, 2023, "
         "arXiv:2301.06267"

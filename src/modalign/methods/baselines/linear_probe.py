@@ -89,6 +89,7 @@ class LinearProbe(VectorMethod):
     """
 
     title = "Linear probe"
+    streams = True
     paper = (
         "Radford et al., Learning transferable visual models from natural language supervision, 2021, arXiv:2103.00020"
     )

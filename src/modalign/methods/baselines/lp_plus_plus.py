@@ -76,6 +76,7 @@ class LPPlusPlus(StoppedMethod):
     """
 
     title = "LP++"
+    streams = True
     paper = "Huang et al., LP++: a surprisingly strong linear probe for few-shot CLIP, 2024, arXiv:2404.02285"
     refits_to_calibrate: ClassVar[bool] = True
     choices: ClassVar[tuple[str, ...]] = ("stop",)

@@ -76,6 +76,7 @@ class TaskRes(StoppedMethod):
     """
 
     title = "TaskRes"
+    streams = True
     paper = "Yu et al., Task residual for tuning vision-language models, 2023, arXiv:2211.10277"
     refits_to_calibrate: ClassVar[bool] = True
     choices: ClassVar[tuple[str, ...]] = ("stop",)

@@ -84,6 +84,7 @@ class TipAdapter(VectorMethod):
     """
 
     title = "Tip-Adapter"
+    streams = True
     paper = (
         "Zhang et al., Tip-Adapter: training-free adaption of CLIP for few-shot classification, 2022, arXiv:2207.09519"
     )

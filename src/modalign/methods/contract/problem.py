@@ -17,6 +17,7 @@ from modalign.core.errors import InputError, argument
 from modalign.core.features import ClassText, EncoderSpec, Features
 from modalign.core.labels import UNLABELED
 from modalign.core.renaming import former_attributes
+from modalign.linalg.inputs import single
 from modalign.linalg.prototypes import class_means, text_prototypes
 from modalign.methods.contract.class_names import Classes, names_of_rows, order_of_rows, read_labels
 from modalign.methods.contract.parameters import Parametrized
@@ -65,7 +66,7 @@ class Problem:
     def labeled(self) -> tuple[Tensor, Tensor]:
         """The rows of ``X`` that have a label, and their labels."""
         known = self.y != UNLABELED
-        return self.X[known], self.y[known]
+        return single(self.X[known]), self.y[known]
 
     def prototypes(self) -> Tensor:
         """Return unit class prototypes (C, d): mean text directions, or class means without text."""

@@ -44,7 +44,9 @@ def read_rows(
         The entries are not finite real numbers, or the shape is wrong.
     """
     array = array.vectors if isinstance(array, (Features, ClassText)) else array
-    if isinstance(array, Tensor):
+    if mapped and isinstance(array, Tensor) and array.dtype in (torch.float16, torch.bfloat16):
+        tensor = array.detach()
+    elif isinstance(array, Tensor):
         tensor = single(real(array.detach(), name, finite=False))
     elif mapped and isinstance(array, np.memmap):
         tensor = _shared(real_array(array, name))

@@ -23,6 +23,7 @@ from modalign.core.features import ClassText, EncoderSpec, Features
 from modalign.core.labels import UNLABELED
 from modalign.core.renaming import renamed_arguments
 from modalign.linalg.calibration import fit_temperature, sharpened
+from modalign.linalg.inputs import single
 from modalign.methods.contract.calibrating import own_temperature, refits
 from modalign.methods.contract.class_names import read_labels
 from modalign.methods.contract.parameters import check_parameters
@@ -205,11 +206,11 @@ class VectorMethod(ClassifierMixin, ProblemReader):
         vectors = _array(X)
         with torch.no_grad(), using_threads(threads_for_vectors(vectors)):
             if not isinstance(vectors, np.ndarray) or len(vectors) <= SCORED:
-                return finish(self._scores(self._read_vectors(X, reset=False)))
+                return finish(self._scores(single(self._read_vectors(X, reset=False))))
             if isinstance(X, Features) and self.encoder_ is not None:
                 self.encoder_.require(X.spec)
             blocks = (vectors[start : start + SCORED] for start in range(0, len(vectors), SCORED))
-            return torch.cat([finish(self._scores(self._read_vectors(block, reset=False))) for block in blocks])
+            return torch.cat([finish(self._scores(single(self._read_vectors(b, reset=False)))) for b in blocks])
 
     @overload
     def decision_function(self, X: Tensor) -> Tensor: ...
