@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "modalign"
 COPIES = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
+WITHOUT_COLUMNS = "---\nhide:\n  - navigation\n  - toc\n---\n\n"  # the first page has no pages beside it
 MATH = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', flags=re.DOTALL)
 SYNONYMS = {"{aligned}": "{align*}", r"\lVert": r"\|", r"\rVert": r"\|", r"\arg": r"\operatorname{arg}"}
 ROOMS = {
@@ -59,7 +60,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that have no file below docs."""
     for uri, source in COPIES.items():
-        files.append(File.generated(config, uri, content=_relinked((ROOT / source).read_text("utf-8"))))
+        head = WITHOUT_COLUMNS if uri == "index.md" else ""
+        files.append(File.generated(config, uri, content=head + _relinked((ROOT / source).read_text("utf-8"))))
     files.append(File.generated(config, "reference/index.md", content=_index()))
     for uri, title, modules in _reference():
         blocks = "\n\n".join(f"::: {module}" for module in modules)

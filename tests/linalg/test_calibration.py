@@ -9,7 +9,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from modalign.core.errors import InputError
-from modalign.linalg.calibration import expected_calibration_error, fit_temperature
+from modalign.linalg.calibration import expected_calibration_error, fit_temperature, sharpened
 
 
 def sample(n=2000, classes=10, true=3.0, seed=0):
@@ -155,3 +155,10 @@ def test_what_is_no_distribution_is_refused():
         expected_calibration_error(torch.tensor([[2.0, 1.0]]), torch.tensor([0]))
     with pytest.raises(InputError, match="bins"):
         expected_calibration_error(torch.tensor([[0.5, 0.5]]), torch.tensor([0]), bins=0)
+
+
+def test_no_growth_leaves_the_scale_as_it_is():
+    logits, _ = sample(n=50)
+    assert sharpened(logits, 0.7, 1.0) == 0.7
+    assert sharpened(logits, 0.7, 0.5) == 0.7
+    assert sharpened(logits, 0.7, 2.0) > 0.7

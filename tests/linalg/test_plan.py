@@ -64,3 +64,17 @@ def test_the_cost_matrix_is_shared_not_copied_and_the_print_is_short():
 
 def test_a_plan_is_shown_without_its_numbers():
     assert "tensor([" not in repr(sinkhorn(torch.rand(3, 4), 0.1))
+
+
+def test_the_objective_is_its_definition_where_masses_differ():
+    cost = torch.rand(6, 4, generator=torch.Generator().manual_seed(0)).double()
+    a, b = torch.full((6,), 0.5, dtype=torch.float64), torch.full((4,), 0.3, dtype=torch.float64)
+    plan = sinkhorn(cost, 0.2, a, b, rho=(0.7, 0.4), tolerance=1e-12, max_sweeps=10_000)
+    T = plan.coupling
+
+    def kl(p, q):
+        return (p * (p / q).log() - p + q).sum()
+
+    expected = (T * cost).sum() + 0.2 * kl(T, a[:, None] * b) + 0.7 * kl(T.sum(1), a) + 0.4 * kl(T.sum(0), b)
+    assert float(plan.objective) == pytest.approx(float(expected), rel=1e-9)
+    assert abs(float(T.sum()) - float(a.sum() * b.sum())) > 0.1  # the terms of the masses count

@@ -100,3 +100,12 @@ def test_errors_say_what_to_do() -> None:
         fit_rejection(logits[:0])
     with pytest.raises(InputError, match="at least 2 classes"):
         confidence_score(logits[:, :1])
+
+
+@pytest.mark.parametrize(("level", "n"), [(0.05, 19), (0.1, 9), (0.5, 1), (1 / 3, 2), (0.3, 3), (0.01, 99)])
+def test_the_number_of_images_needed_is_the_smallest(level: float, n: int) -> None:
+    assert images_needed(level) == n
+    few = Rejection("score", tuple(float(i) for i in range(n - 1)))
+    with pytest.raises(InputError, match=f"at least {n} held-out"):
+        few.require(level)
+    Rejection("score", tuple(float(i) for i in range(n))).require(level)

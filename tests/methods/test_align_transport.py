@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from modalign.core.errors import InputError, UnknownNameError
+from modalign.linalg.similarity import cosine
 from modalign.linalg.token_transport import prompt_transport, token_plan
-from modalign.methods.align.align_released import released_plan
+from modalign.methods.align.align_released import released_plan, released_token_similarity
 from modalign.methods.align.align_transport import two_level_transport
 
 B, K, M, N, J, L, D = 2, 3, 3, 2, 6, 5, 8
@@ -316,3 +317,17 @@ def test_mistakes_are_named(tensors, change, message):
 def test_unknown_choices_are_named(tensors, option):
     with pytest.raises(UnknownNameError, match=option):
         two_level_transport(*tensors, **{option: "costs"})
+
+
+def test_the_statistics_of_released_plans_are_those_of_each_plan(tensors):
+    _, _, patches, words, mask = tensors
+    similarity, entropy, error = released_token_similarity(patches, words, mask, 0.1)
+    for b, k, m, n in np.ndindex(similarity.shape):
+        cosines = cosine(patches[b, m], words[k, n])
+        pairs = [(i, j) for i in range(patches.shape[1]) for j in range(words.shape[1])]
+        call = torch.stack([1 - cosine(patches[b, i], words[k, j]) for i, j in pairs])
+        there = torch.stack([mask[k, j] for _, j in pairs])
+        plan = released_plan(call[None], 0.1, there[None])[0, pairs.index((m, n))]
+        assert float(similarity[b, k, m, n]) == pytest.approx(float((plan * cosines).sum()), abs=1e-9)
+        assert float(entropy[b, k, m, n]) == pytest.approx(float(torch.special.entr(plan).sum()), abs=1e-9)
+        assert float(error[b, k, m, n]) == pytest.approx(float((plan.sum(1) - 1 / len(plan)).abs().sum()), abs=1e-9)

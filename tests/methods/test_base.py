@@ -194,3 +194,28 @@ def test_methods_by_name():
 def test_one_image_a_class_is_no_reason_to_warn(recwarn):
     Recorder().fit(data(), [0, 1, 2, 3, 4, 5])
     assert not recwarn.list
+
+
+def test_labels_that_are_passed_count_more_than_those_of_the_features():
+    wrong = Features(np.eye(3, 4), labels=np.array([1, 2, 0]), class_names=("a", "b", "c"))
+    method = method_class("zero_shot")().fit(wrong, text=ClassText(np.eye(3, 4), ("a", "b", "c")))
+    assert method.score(wrong) == 0.0
+    assert method.score(wrong, [0, 1, 2]) == 1.0
+    assert method.score(wrong, ["a", "b", "c"]) == 1.0
+
+
+def test_a_second_fit_forgets_the_temperature_of_the_first():
+    X, y, text = data(12, 8), np.arange(12) % 3, data(3, 8, seed=1)
+    method = method_class("zero_shot")(logit_scale=30.0)
+    first = method.fit(X, text=text, validation=(X, y)).temperature_
+    again = method.fit(X, text=text).temperature_
+    assert again == method_class("zero_shot")(logit_scale=30.0).fit(X, text=text).temperature_ != first
+
+
+def test_rows_of_zeros_are_counted_in_a_warning():
+    X = data()
+    for zeros, words in (([2], "^1 row of X with zeros only, first row 2"), ([1, 4], "^2 rows of X .* first row 1")):
+        X_ = X.copy()
+        X_[zeros] = 0
+        with pytest.warns(UserWarning, match=words):
+            Recorder().fit(X_, Y)

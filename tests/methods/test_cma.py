@@ -148,3 +148,14 @@ def test_a_blend_that_leaves_a_constant_is_refused():
         CMA(cosine_weight=0.0).fit(data.X, text=data.text)
     with pytest.raises(InputError, match="requires y"):
         CMA().fit(data.X)
+
+
+@pytest.mark.parametrize("form", ["pairwise", "sets"])
+def test_the_diagnosis_has_the_accuracies_on_validation_images(form):
+    data = few_shot(noise=1.6)
+    validation = (data.Xv, data.yv)
+    method = CMA(form=form).fit(data.X, text=data.text, validation=validation)
+    assert method.diagnosis_["validation_accuracy"] == method.score(*validation)
+    zero_shot = ZeroShot().fit(data.X, text=data.text).score(*validation)
+    assert method.diagnosis_["validation_accuracy_zero_shot"] == zero_shot
+    assert "validation_accuracy_without_cosine" in method.diagnosis_

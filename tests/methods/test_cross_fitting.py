@@ -15,6 +15,7 @@ from modalign.core.errors import InputError
 from modalign.core.features import ClassText, Features, concatenate
 from modalign.methods.baselines.tip_adapter import TipAdapter
 from modalign.methods.baselines.zero_shot import ZeroShot
+from modalign.methods.contract import cross_fitting
 from modalign.methods.contract.cross_fitting import cross_fit
 from modalign.methods.contract.selection import folds
 from modalign.methods.contract.vectors import VectorMethod
@@ -164,3 +165,15 @@ def test_one_seed_gives_the_same_folds():
     np.testing.assert_array_equal(first.scored.logits, second.scored.logits)
     other = cross_fit(method, X, text=text, random_state=6)
     assert not np.array_equal(first.scored.logits, other.scored.logits)
+
+
+def test_a_fold_is_used_if_it_holds_an_image_out_and_the_others_know_classes() -> None:
+    X = Features(np.eye(4, 5, dtype=np.float32), labels=np.array([0, 0, 1, -1]), class_names=("a", "b"))
+
+    def usable(fold: list[int], named_by_text: bool) -> list[bool]:
+        images = cross_fitting._Folded(X, None, None, np.array(fold), named_by_text=named_by_text)
+        return [images.can_do_without(k) for k in range(2)]
+
+    assert usable([0, 0, 0, -1], named_by_text=True) == [True, False]  # the second fold holds nothing out
+    assert usable([0, 0, 1, -1], named_by_text=False) == [False, False]  # one class is left to learn
+    assert usable([0, 0, 1, -1], named_by_text=True) == [True, True]

@@ -319,3 +319,18 @@ def test_shared_map_and_frozen_terms_serve_as_they_train(encoder, digits: Items,
 )
 def test_what_counts_as_templates(lines, expected) -> None:
     assert from_templates(SimpleNamespace(class_names=("photo", "sea_horse"), sentences=lines)) is expected
+
+
+def test_the_effect_is_that_of_the_prompted_and_of_the_frozen_view() -> None:
+    views, seen = (torch.zeros(2, 3), torch.ones(2, 3)), []
+
+    def compared(prompted: Tensor, frozen: Tensor, texts: object) -> tuple[SimpleNamespace, Tensor]:
+        seen.append((prompted, frozen))
+        found = SimpleNamespace(cross_modal=None, cosine=torch.eye(2), logits=torch.eye(2))
+        return found, torch.eye(2).flip(0)
+
+    data = SimpleNamespace(in_order=lambda _: [SimpleNamespace(views=views)])
+    learner = SimpleNamespace(classes=lambda: None, compared=compared)
+    assert DAMLearner.effect(learner, data, 2) == {"cma_spread": 0.0, "changed_by_sma": 1.0, "changed_by_cma": 0.0}
+    assert seen[0][0] is views[0]
+    assert seen[0][1] is views[1]

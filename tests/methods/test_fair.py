@@ -379,3 +379,10 @@ def test_what_is_wrong_is_said_before_any_step(settings, sentence, encoder, digi
     monkeypatch.setattr("modalign.methods.contract.tower.train", lambda *_, **__: pytest.fail("training began"))
     with pytest.raises(InputError, match=sentence):
         FAIR(**settings).fit(digits, text=text, encoder=encoder)
+
+
+def test_the_notes_of_an_epoch_of_one_image_are_its_own() -> None:
+    tally = torch.tensor([[1.0, 1.0, 1.0, 0.75, 0.5, 0.0, 0.0]])
+    training = SimpleNamespace(settings=SimpleNamespace(refresh=1), tally=tally, histogram=torch.tensor([[1.0, 0.0]]))
+    notes = SelfTraining.notes(training, 0)
+    assert notes == {"changed": 1.0, "agreement": 0.75, "divergence": pytest.approx(math.log(2)), "gamma": 0.5}

@@ -116,3 +116,15 @@ def test_too_few_passes_are_reported():
     found = match(blocks(R), 300, 0.005, uniform(10), max_passes=2)
     assert not found.converged
     assert found.marginal_error > 1e-6
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_the_scores_are_read_as_often_as_reported_and_allowed(most):
+    R, reads = scores(300, 10), []
+
+    def counted():
+        reads.append(1)
+        return blocks(R)()
+
+    found = match(counted, 300, 0.005, uniform(10), max_passes=most)
+    assert len(reads) == found.passes == most

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
+
 import numpy as np
 import ot
 import pytest
@@ -11,6 +14,7 @@ from small_clip import NAMES, SCALE, literal_image, literal_text, small_clip, to
 from modalign import PLOT, UPT, VPT, CoCoOp, CoOp, MaPLe
 from modalign.core.errors import InputError
 from modalign.methods.contract.prompting import PromptLearner, start
+from modalign.methods.prompts.plot import PlotLearner
 from modalign.tune.prompts import count_parameters
 
 SINGLE = 1e-6 * SCALE  # scores are cosines in single precision
@@ -194,3 +198,14 @@ def test_words_to_start_from(model) -> None:
 def test_prompts_that_do_not_fit_are_refused(method, model) -> None:
     with pytest.raises(InputError, match="prompt tokens"):
         method._learner(towers_of(model), torch.Generator())
+
+
+def test_the_entropy_of_a_uniform_plan_of_plot_is_one() -> None:
+    found = SimpleNamespace(entropy=torch.full((2, 3), math.log(4 * 5)), marginal_error=torch.tensor([[0.0, 0.25]]))
+    learner = SimpleNamespace(
+        classes=lambda: torch.zeros(5, 3, 8),  # five prompts of three classes
+        transport=lambda pixels, classes: SimpleNamespace(alignment=found),
+        towers=SimpleNamespace(vision=SimpleNamespace(patches=4)),
+    )
+    data = SimpleNamespace(in_order=lambda count: iter([SimpleNamespace(pixels=None)]))
+    assert PlotLearner.diagnose(learner, data) == {"plan_entropy": pytest.approx(1.0), "marginal_error": 0.25}

@@ -231,6 +231,8 @@ def test_text_that_says_nothing_is_refused(labeler: type[PseudoLabeler], sentenc
 def test_settings_out_of_range_are_refused(sentences, plain) -> None:
     with pytest.raises(InputError, match="temperatures above 0"):
         WCALabeler(sentences, plain, text_temperature=0.0)
+    with pytest.raises(InputError, match="temperatures above 0"):
+        WCALabeler(sentences, plain, image_temperature=0.0)
     with pytest.raises(InputError, match="places of names among 3 sentences"):
         CODERLikeLabeler(sentences, plain, named=(3,))
 

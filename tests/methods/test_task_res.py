@@ -53,3 +53,12 @@ def test_stopping_after_the_end_is_refused():
     data = few_shot()
     with pytest.raises(InputError, match="stop ≤ 10"):
         TaskRes(steps=10, stop=11).fit(data.X, data.y, text=data.text)
+
+
+def test_training_on_wrong_labels_is_stopped_by_validation_and_by_nothing_else():
+    data = few_shot()
+    wrong = (data.y + 1) % 5
+    stopped = TaskRes(criterion="accuracy").fit(data.X, wrong, text=data.text, validation=(data.Xv, data.yv))
+    assert stopped.stop_ < 20
+    assert stopped.score(data.Xv, data.yv) >= ZeroShot().fit(data.X, text=data.text).score(data.Xv, data.yv)
+    assert TaskRes().fit(data.X, wrong, text=data.text).stop_ == 200

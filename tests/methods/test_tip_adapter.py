@@ -184,3 +184,13 @@ def test_mistakes_are_one_sentence():
     problem = Problem(torch.from_numpy(data.X), without_class_2, 5, None, None, None)
     with pytest.raises(InputError, match="at least one labeled image per class"):
         TipAdapter()._fit(problem)
+
+
+def test_the_cache_is_judged_after_every_epoch_of_several_steps():
+    data, seen = few_shot(noise=1.6), []
+    method = TipAdapterF(epochs=3, batch_size=8, random_state=0)  # 20 images: three steps per epoch
+    method.fit(data.X, data.y, text=data.text)
+    keys, text = (unit(torch.from_numpy(part)) for part in (data.X, data.text))
+    start = Cache(keys, torch.from_numpy(data.y), text, 100.0, 1.0, 5.5)
+    method._trained(start, lambda epoch, cache: seen.append(epoch))
+    assert seen == [1, 2, 3]

@@ -12,7 +12,7 @@ import torch
 from problems import few_shot
 
 from modalign.core.errors import InputError
-from modalign.methods.baselines.transclip import TransCLIP
+from modalign.methods.baselines.transclip import GAMMAS, TransCLIP
 from modalign.methods.baselines.transclip_solver import FLOOR, TEMPER, Mixture, MixtureProblem, links
 from modalign.methods.baselines.zero_shot import ZeroShot
 
@@ -307,3 +307,13 @@ def test_blocks_of_any_size_give_the_same_answers(shots, monkeypatch):
     cut = TransCLIP().fit(X, y, text=data.text)
     np.testing.assert_array_equal(cut.transduction_, whole.transduction_)
     np.testing.assert_allclose(cut.scores(data.Xt), whole.scores(data.Xt), atol=1e-4)
+
+
+def test_the_weights_of_the_labels_are_those_of_the_paper_and_the_diagnosis_is_of_what_predicts():
+    assert GAMMAS == (0.002, 0.01, 0.02, 0.2)
+    data = few_shot(noise=1.6)
+    method = TransCLIP(n_neighbors=2).fit(data.Xt, text=data.text, validation=(data.Xv, data.yv))
+    found = method.diagnosis_
+    assert found["validation_accuracy"] == method.score(data.Xv, data.yv)
+    zero_shot = ZeroShot().fit(data.Xt, text=data.text)
+    assert found["validation_accuracy_zero_shot"] == zero_shot.score(data.Xv, data.yv)
