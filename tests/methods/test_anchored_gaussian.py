@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from scipy.stats import multivariate_normal
 
 from modalign.linalg.similarity import unit
 from modalign.methods.anchored.anchored_classes import SPREAD, AnchoredClasses
-from modalign.methods.anchored.anchored_gaussian import AnchoredGaussian
+from modalign.methods.anchored.anchored_gaussian import AnchoredGaussian, _coverage
 from modalign.methods.baselines.zero_shot import ZeroShot
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "clip-vitb32" / "caltech101.npz"
@@ -149,3 +150,21 @@ def test_never_far_below_zero_shot_on_folders_of_any_kind(kind):
     assert row.new > -1
     if kind == "natural":
         assert min(row.transduction, row.new) > 1.5
+
+
+@pytest.mark.parametrize("spread", [[1.0, 1.0, 1.0], [1.0, 1.5, 2.0]])
+def test_log_densities_are_those_of_scipy_up_to_a_constant_of_the_image(spread):
+    rng = np.random.default_rng(0)
+    factor = np.linalg.cholesky(np.cov(rng.normal(size=(20, 4)).T))
+    means, X = rng.normal(size=(3, 4)), rng.normal(size=(6, 4))
+    parts = (torch.from_numpy(part) for part in (means, factor, np.array(spread), np.ones(3)))
+    found = AnchoredClasses(*parts, 0.0).log_density(torch.from_numpy(X)).numpy()
+    expected = [multivariate_normal(m, h * factor @ factor.T).logpdf(X) for m, h in zip(means, spread, strict=True)]
+    difference = found - np.stack(expected, axis=1)
+    np.testing.assert_allclose(difference, np.repeat(difference[:, :1], 3, axis=1), atol=1e-10)
+
+
+def test_coverage_is_the_number_of_classes_over_that_expected_of_equal_ones():
+    assert _coverage(torch.full((4,), 250.0), 1000) == pytest.approx(1.0)
+    assert _coverage(torch.tensor([500.0, 500.0, 0.0, 0.0]), 1000) == pytest.approx(0.5)
+    assert _coverage(torch.ones(4), 4) == pytest.approx(1 / (1 - math.exp(-1)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Float, Int, Real
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
@@ -27,13 +28,10 @@ class Temperature:
     ----------
     value : float
         T > 0; probabilities are ``softmax(logits / T)``.
-    nll_before, nll_after : float
-        Mean negative log-likelihood in nats with temperature 1 and T.
-    ece_before, ece_after : float
-        Expected calibration error with temperature 1 and T, 15 bins of equal width.
+    nll_before, nll_after, ece_before, ece_after : float
+        Mean negative log-likelihood in nats, and calibration error (15 bins), with temperature 1 and T.
     bounded : bool
-        Whether the maximum of the likelihood is at T → 0 (every label has the highest logit) or T → ∞ (the logits carry
-        no information about the labels), so that a bound was used instead.
+        Whether the maximum of the likelihood is at T → 0 or T → ∞, so that a bound was used instead.
     """
 
     value: float
@@ -43,21 +41,20 @@ class Temperature:
     ece_after: float
     bounded: bool
 
-    def apply(self, logits: Tensor) -> Tensor:
+    def apply(self, logits: Real[Tensor, "... C"]) -> Float[Tensor, "... C"]:
         """``logits / T``; float32 for half precision."""
         return real(logits, "logits", finite=False) / self.value
 
 
-def fit_temperature(logits: Tensor, labels: Tensor) -> Temperature:
+def fit_temperature(logits: Real[Tensor, "n C"], labels: Int[Tensor, " n"]) -> Temperature:
     r"""Fit the temperature that minimizes the negative log-likelihood.
 
     With :math:`\beta = 1/T` the objective
     :math:`\frac1n \sum_i \big[\log \sum_c e^{\beta z_{ic}} - \beta z_{i y_i}\big]` is convex; its derivative,
     the mean of :math:`E_p[z] - z_y`, is monotone, and its root is found by Newton steps kept inside a bracket.
 
-    If every label has the highest logit, the optimum is T = 0. The rule of succession gives a lower bound for T: the
-    mean confidence does not exceed (n + 1) / (n + 2). If the logits do not favor the labels, T is so large that all
-    classes are equally probable.
+    If every label has the highest logit, T is bounded by the rule of succession: the mean confidence does not exceed (n
+    + 1) / (n + 2). If the logits do not favor the labels, all classes are equally probable.
 
     Parameters
     ----------
@@ -97,13 +94,12 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> Temperature:
     )
 
 
-def expected_temperature(logits: Tensor, labels: Tensor, *, spread: float = 0.5) -> float:
+def expected_temperature(logits: Real[Tensor, "n C"], labels: Int[Tensor, " n"], *, spread: float = 0.5) -> float:
     r"""Estimate the temperature from few labels, with a log-normal prior around 1.
 
     .. math:: \max_T \sum_i \log \operatorname{softmax}(z_i / T)_{y_i} - \frac{(\log T)^2}{2 \sigma^2}
 
-    With the trained scale of an encoder, the temperature is known up to a factor of about two without labels. The
-    estimate is therefore bounded for a single label and approaches :func:`fit_temperature` for many.
+    The estimate is bounded for a single label and approaches :func:`fit_temperature` for many.
 
     Parameters
     ----------
@@ -132,7 +128,7 @@ def expected_temperature(logits: Tensor, labels: Tensor, *, spread: float = 0.5)
     return math.exp(minimize_scalar(loss, bounds=(-6 * spread, 6 * spread), method="bounded").x)
 
 
-def sharpened(logits: Tensor, scale: float, growth: float) -> float:
+def sharpened(logits: Real[Tensor, "n C"], scale: float, growth: float) -> float:
     """Scale for a model trained on more images than the models that ``scale`` was fitted for.
 
     Its accuracy is expected to be higher, so the mean confidence is raised by ½ log₂ ``growth`` in log-odds.
@@ -144,7 +140,7 @@ def sharpened(logits: Tensor, scale: float, growth: float) -> float:
     scale : float
         1 / T.
     growth : float
-        Ratio of labeled images per class of the final model to those of the held-out models; no effect up to 1.
+        Labeled images per class of the final model over those of the held-out models; no effect up to 1.
 
     Returns
     -------
@@ -167,7 +163,11 @@ def sharpened(logits: Tensor, scale: float, growth: float) -> float:
 
 
 def expected_calibration_error(
-    probabilities: Tensor, labels: Tensor, *, bins: int = 15, scheme: Literal["width", "mass"] = "width"
+    probabilities: Real[Tensor, "n C"],
+    labels: Int[Tensor, " n"],
+    *,
+    bins: int = 15,
+    scheme: Literal["width", "mass"] = "width",
 ) -> float:
     r"""Expected calibration error, :math:`\sum_b \frac{n_b}{n} |\mathrm{acc}_b - \mathrm{conf}_b|`.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Real
 from torch import Tensor
 
 
-def divergence_from_uniform(counts: Tensor) -> Tensor:
+def divergence_from_uniform(counts: Real[Tensor, "... K"]) -> Float[Tensor, ...]:
     """KL(p ‖ uniform) in nats of histograms or shares (…, K): 0 for equal shares, log K for a single class.
 
     Computed in float64; 0 for an empty histogram.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import torch
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from modalign.core.errors import InputError
@@ -40,7 +41,7 @@ class Gaussian:
             object.__setattr__(self, name, tensor.detach().to(wide(tensor.device)))
 
     @classmethod
-    def fit(cls, X: Tensor) -> Self:
+    def fit(cls, X: Real[Tensor, "n d"]) -> Self:
         """Fit by maximum likelihood to (n, d) rows, n ≥ 1, with the covariance divided by n. O(n d²)."""
         X = real(X, "X", ndim=2).detach()
         if 0 in X.shape:
@@ -50,7 +51,7 @@ class Gaussian:
         centered = X - mean
         return cls(mean, centered.mT @ centered / len(X))
 
-    def axes(self) -> tuple[Tensor, Tensor]:
+    def axes(self) -> tuple[Float[Tensor, " r"], Float[Tensor, "d r"]]:
         """Return variances (r,) and directions (d, r) of the support, ascending, without rounding noise."""
         values, vectors = torch.linalg.eigh((self.covariance + self.covariance.mT) / 2)
         largest = float(values[-1].clamp_min(0))
@@ -101,7 +102,7 @@ class Plane:
     axes: Tensor = field(repr=False)
     explained: tuple[float, float]
 
-    def project(self, X: Tensor) -> Tensor:
+    def project(self, X: Real[Tensor, "n d"]) -> Float[Tensor, "n 2"]:
         """(n, d) rows to (n, 2) coordinates in float64."""
         return (real(X, "X", ndim=2).to(self.center.dtype) - self.center) @ self.axes
 
@@ -170,7 +171,7 @@ def principal_plane(*sets: Tensor) -> Plane:
     return Plane(together.mean, axes, (first, second))
 
 
-def modality_gap(X_image: Tensor, X_text: Tensor) -> ModalityGap:
+def modality_gap(X_image: Real[Tensor, "n d"], X_text: Real[Tensor, "m d"]) -> ModalityGap:
     """Modality gap between image vectors (n, d) and text vectors (m, d), which should be normalized.
 
     Cost O((n + m) d² + d³).

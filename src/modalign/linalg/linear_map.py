@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from modalign.core.errors import InputError
@@ -36,7 +37,7 @@ class LinearMap:
     condition: float
     rank: int
 
-    def apply(self, X: Tensor) -> Tensor:
+    def apply(self, X: Real[Tensor, "n dx"]) -> Float[Tensor, "n dy"]:
         """Map (n, dx) rows to (n, dy); half precision is computed in float32."""
         X = real(X, "X", finite=False)
         if X.shape[-1] != len(self.weight):
@@ -45,7 +46,12 @@ class LinearMap:
         return mapped if self.bias is None else mapped + self.bias.to(X.dtype)
 
 
-def relative_residual(X: Tensor, Y: Tensor, weight: Tensor, bias: Tensor | None) -> float:
+def relative_residual(
+    X: Float[Tensor, "n dx"],
+    Y: Float[Tensor, "n dy"],
+    weight: Float[Tensor, "dx dy"],
+    bias: Float[Tensor, " dy"] | None,
+) -> float:
     """‖X W + bias − Y‖_F / ‖Y‖_F."""
     rest = X @ weight - Y if bias is None else X @ weight + bias - Y
     norm, size = float(rest.norm()), float(Y.norm())

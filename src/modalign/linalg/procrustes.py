@@ -6,6 +6,7 @@ import math
 
 import scipy.linalg
 import torch
+from jaxtyping import Real
 from torch import Tensor
 
 from modalign.core.errors import InputError
@@ -16,8 +17,8 @@ _CHUNK = 1 << 20  # numbers converted to float64 at a time
 
 
 def procrustes(
-    X: Tensor,
-    Y: Tensor,
+    X: Real[Tensor, "n dx"],
+    Y: Real[Tensor, "n dy"],
     *,
     scale: bool = False,
     intercept: bool = False,
@@ -85,7 +86,12 @@ def procrustes(
 
 
 def procrustes_from_factors(
-    A: Tensor, B: Tensor, *, complete: bool = False, rotation: bool = False, rank_tolerance: float | None = None
+    A: Real[Tensor, "K dx"],
+    B: Real[Tensor, "K dy"],
+    *,
+    complete: bool = False,
+    rotation: bool = False,
+    rank_tolerance: float | None = None,
 ) -> LinearMap:
     r"""Solve the Procrustes problem of :math:`M = A^\top B` without forming M, for K much smaller than dx and dy.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int, Real
 from torch import Tensor
 
 from modalign.core.errors import InputError
@@ -12,7 +13,7 @@ from modalign.linalg.similarity import unit
 BLOCK = 2**16  # rows that are converted at a time
 
 
-def text_prototypes(text: Tensor) -> Tensor:
+def text_prototypes(text: Real[Tensor, "C T d"] | Real[Tensor, "C d"]) -> Float[Tensor, "C d"]:
     r"""Mean direction of the sentences of each class, :math:`t_c = \sum_s \hat t_{cs} / \lVert\cdot\rVert`.
 
     Zero rows are padding, so classes may have different numbers of sentences.
@@ -46,7 +47,7 @@ def text_prototypes(text: Tensor) -> Tensor:
     return unit(unit(text).sum(dim=1))
 
 
-def class_means(X: Tensor, y: Tensor, n_classes: int) -> Tensor:
+def class_means(X: Real[Tensor, "n d"], y: Int[Tensor, " n"], n_classes: int) -> Float[Tensor, "n_classes d"]:
     r"""Mean direction of the images of each class, :math:`\mu_c = \sum_{y_i = c} \hat x_i / \lVert\cdot\rVert`.
 
     Parameters
@@ -79,7 +80,7 @@ def class_means(X: Tensor, y: Tensor, n_classes: int) -> Tensor:
     return unit(sums)
 
 
-def soft_prototypes(P: Tensor, X: Tensor) -> Tensor:
+def soft_prototypes(P: Real[Tensor, "n C"], X: Real[Tensor, "n d"]) -> Float[Tensor, "C d"]:
     r"""Barycenters under soft assignments, :math:`c_k = \sum_i P_{ik} x_i / \sum_i P_{ik}`.
 
     Parameters

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 NEAR = 1e-6  # distances are clamped here, where their gradient would be infinite
@@ -37,23 +38,27 @@ class Excess(NamedTuple):
     excess: Tensor
 
 
-def text_margins(text: Tensor, scale: float) -> Tensor:
+def text_margins(text: Float[Tensor, "C d"], scale: float) -> Float[Tensor, "C C"]:
     """(C, C) margins (1 − t_a·t_b) / s between unit texts (C, d)."""
     return (1 - text @ text.T) / scale
 
 
-def hard_negatives(cosines: Tensor, labels: Tensor, k: int) -> Tensor:
+def hard_negatives(cosines: Float[Tensor, "m C"], labels: Int[Tensor, " m"], k: int) -> Int[Tensor, "m k"]:
     """Return the k classes with the largest of (m, C) cosines, except the own class of the image, (m, k)."""
     return cosines.detach().scatter(1, labels[:, None], -torch.inf).topk(k, dim=1).indices
 
 
-def distance(products: Tensor, square: Tensor | float = 2.0) -> Tensor:
+def distance(products: Float[Tensor, ...], square: Tensor | float = 2.0) -> Float[Tensor, ...]:
     """Distance between vectors with these inner products, whose squared lengths add up to ``square``."""
     return (square - 2 * products).clamp_min(NEAR**2).sqrt()
 
 
 def ranking_excess(
-    products: Tensor, labels: Tensor, negatives: Tensor, margins: Tensor, square: Tensor | float = 2.0
+    products: Float[Tensor, "m C"],
+    labels: Int[Tensor, " m"],
+    negatives: Int[Tensor, "m k"],
+    margins: Float[Tensor, "m k"],
+    square: Tensor | float = 2.0,
 ) -> Excess:
     """Distances and their excess from the inner products (m, C) of images and unit class texts.
 
@@ -92,7 +97,9 @@ class MapRanking:
         self.T, self.k = T, min(n_hard_negatives, len(T) - 1)
         self.margins = text_margins(T, margin_scale)
 
-    def differentiate(self, Z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def differentiate(
+        self, Z: Float[Tensor, "b d"], y: Int[Tensor, " b"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "b d"]]:
         """Return the mean loss of the rows Z (b, d) with classes y (b,), and its gradient (b, d)."""
         lengths = torch.linalg.vector_norm(Z, dim=1, keepdim=True).clamp_min(1e-12)
         rows = Z / lengths

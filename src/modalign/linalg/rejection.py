@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
 from modalign.core.errors import InputError
@@ -42,7 +43,7 @@ class Rejection:
     separation: float | None = None
     caught: float | None = None
 
-    def p_values(self, logits: Tensor) -> Tensor:
+    def p_values(self, logits: Real[Tensor, "m C"]) -> Float[Tensor, " m"]:
         r"""Return the p-value of each image under the hypothesis that it is of a known class, (m,).
 
         .. math:: p = \frac{1 + |\{i : s_i \le s\}|}{n + 1}
@@ -64,7 +65,7 @@ class Rejection:
         below = torch.searchsorted(reference, sure, right=True)
         return (1 + below.double()) / (len(reference) + 1)
 
-    def rejects(self, logits: Tensor, level: float = 0.05) -> Tensor:
+    def rejects(self, logits: Real[Tensor, "m C"], level: float = 0.05) -> Bool[Tensor, " m"]:
         """Return which images are rejected, (m,); on average at most a share ``level`` of those of known classes."""
         self.require(level)
         return self.p_values(logits) <= level
@@ -96,7 +97,7 @@ def images_needed(level: float) -> int:
     return n if level >= 1 / (n + 1) else n + 1  # the quotient may have been rounded down
 
 
-def confidence_score(logits: Tensor, kind: Confidence = "probability") -> Tensor:
+def confidence_score(logits: Real[Tensor, "m C"], kind: Confidence = "probability") -> Float[Tensor, " m"]:
     """Return the confidence of a classifier for each image, (m,).
 
     ``probability`` is the largest softmax probability, ``margin`` the difference of the two largest logits, and
@@ -114,7 +115,10 @@ def confidence_score(logits: Tensor, kind: Confidence = "probability") -> Tensor
 
 
 def fit_rejection(
-    logits: Tensor, labels: Tensor | None = None, *, kinds: Sequence[Confidence] = get_args(Confidence)
+    logits: Real[Tensor, "n C"],
+    labels: Int[Tensor, " n"] | None = None,
+    *,
+    kinds: Sequence[Confidence] = get_args(Confidence),
 ) -> Rejection:
     """Select the confidence measure that best separates unknown classes, and compute its reference values.
 

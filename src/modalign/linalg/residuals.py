@@ -15,6 +15,7 @@ All are differentiable in every argument.
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from modalign.core.errors import InputError
@@ -24,8 +25,11 @@ CHUNK = 2**24  # numbers of one block of image-by-row products: 64 MB
 
 
 def pairwise_residuals(
-    images: Tensor, texts: Tensor, lam: Number | tuple[Number, Number], mu: Number | tuple[Number, Number] = 1.0
-) -> tuple[Tensor, Tensor]:
+    images: Float[Tensor, "n d"],
+    texts: Float[Tensor, "C d"],
+    lam: Number | tuple[Number, Number],
+    mu: Number | tuple[Number, Number] = 1.0,
+) -> tuple[Float[Tensor, "n C"], Float[Tensor, "n C"]]:
     r"""Squared residuals of equation 10 for all pairs of images and texts of any length.
 
     Parameters
@@ -53,8 +57,11 @@ def pairwise_residuals(
 
 
 def paired_set_residuals(
-    images: Tensor, texts: Tensor, lam: Number | tuple[Number, Number], mu: Number | tuple[Number, Number] = 1.0
-) -> tuple[Tensor, Tensor]:
+    images: Float[Tensor, "n K d"],
+    texts: Float[Tensor, "C K d"],
+    lam: Number | tuple[Number, Number],
+    mu: Number | tuple[Number, Number] = 1.0,
+) -> tuple[Float[Tensor, "n C"], Float[Tensor, "n C"]]:
     r"""Squared residuals of equation 10 with K vectors per side and one map per pair, mean over the K.
 
     .. math::
@@ -89,8 +96,11 @@ def paired_set_residuals(
 
 
 def set_residuals(
-    images: Tensor, texts: Tensor, lam: Number | tuple[Number, Number], mu: Number | tuple[Number, Number] = 1.0
-) -> tuple[Tensor, Tensor]:
+    images: Float[Tensor, "n V d"],
+    texts: Float[Tensor, "C R d"],
+    lam: Number | tuple[Number, Number],
+    mu: Number | tuple[Number, Number] = 1.0,
+) -> tuple[Float[Tensor, "n C"], Float[Tensor, "n C"]]:
     r"""Mean squared residuals of the vectors of a class regressed on those of an image, and vice versa.
 
     .. math::
@@ -123,7 +133,9 @@ def set_residuals(
     return of_text.T, _rebuilt(images, whitened(texts, lam_text), mu_text)
 
 
-def class_residuals(X: Tensor, rows: Tensor, white: Tensor, lam: float) -> tuple[Tensor, Tensor]:
+def class_residuals(
+    X: Float[Tensor, "n d"], rows: Float[Tensor, "C R d"], white: Float[Tensor, "C R d"], lam: float
+) -> tuple[Float[Tensor, "n C"], Float[Tensor, "n C"]]:
     """Residuals of :func:`set_residuals` for one unit vector per image, with one λ, μ = 1 and whitened classes.
 
     Parameters
@@ -151,7 +163,7 @@ def class_residuals(X: Tensor, rows: Tensor, white: Tensor, lam: float) -> tuple
     return torch.cat(of_rows), torch.cat(of_images)
 
 
-def whitened(rows: Tensor, lam: Number) -> Tensor:
+def whitened(rows: Float[Tensor, "... K d"], lam: Number) -> Float[Tensor, "... K d"]:
     r""":math:`L^{-1} S` for S = rows (..., K, d) and :math:`L L^\top = S S^\top + \lambda I`, in float64 inside.
 
     :math:`\lVert L^{-1} S x \rVert^2 = x^\top S^\top (S S^\top + \lambda I)^{-1} S x`. Zero rows stay zero.

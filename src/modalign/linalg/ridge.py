@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 import torch
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from modalign.core.errors import InputError
@@ -76,11 +77,11 @@ class RidgeFactorization:
         self._determined = self.eigenvalues > noise * max(n, d) * self._largest
         self.rank = int(self._determined.sum())
 
-    def solve(self, Y: Tensor, lam: float) -> LinearMap:
+    def solve(self, Y: Real[Tensor, "n dy"], lam: float) -> LinearMap:
         """Return the map for one λ ≥ 0; λ = 0 is least squares of minimum norm."""
         return self.path(Y, [lam])[0]
 
-    def path(self, Y: Tensor, lams: Sequence[float] | Tensor) -> list[LinearMap]:
+    def path(self, Y: Real[Tensor, "n dy"], lams: Sequence[float] | Tensor) -> list[LinearMap]:
         """Return the map for every λ ≥ 0. One product with the data, O(n d dy), then O(min(n, d) d dy) per λ.
 
         ``LinearMap.condition`` is that of X stacked on √λ I; ``residual`` is accurate to about 1e-8.
@@ -103,7 +104,7 @@ class RidgeFactorization:
             maps.append(LinearMap(weight.to(dtype), bias, residual, self._condition(lam), self.rank))
         return maps
 
-    def leave_one_out(self, Y: Tensor, lams: Sequence[float] | Tensor) -> Tensor:
+    def leave_one_out(self, Y: Real[Tensor, "n dy"], lams: Sequence[float] | Tensor) -> Float[Tensor, " L"]:
         """Return the leave-one-out mean squared error per entry of Y for every λ > 0, (L,).
 
         Exact, without refitting; O(n d dy) per λ, with bounded additional memory.
@@ -114,7 +115,7 @@ class RidgeFactorization:
             total[which] += errors.square().sum()
         return total / Y.numel()
 
-    def leave_one_out_predictions(self, Y: Tensor, lam: float) -> Tensor:
+    def leave_one_out_predictions(self, Y: Real[Tensor, "n dy"], lam: float) -> Float[Tensor, "n dy"]:
         """Return the leave-one-out predictions for one λ > 0, (n, dy)."""
         errors = [part for _, _, part in self._leave_one_out_errors(Y, _penalties([lam], strict=True))]
         return Y.to(self._dtype(Y)) - torch.cat(errors).to(self._dtype(Y))
@@ -174,7 +175,7 @@ class RidgeFactorization:
         return math.sqrt((self._largest + lam) / (smallest + lam))
 
 
-def ridge(X: Tensor, Y: Tensor, lam: float, *, intercept: bool = False) -> LinearMap:
+def ridge(X: Real[Tensor, "n dx"], Y: Real[Tensor, "n dy"], lam: float, *, intercept: bool = False) -> LinearMap:
     """Ridge regression of Y on X for one λ; use :class:`RidgeFactorization` for several or for leave-one-out.
 
     Parameters
@@ -198,7 +199,9 @@ def ridge(X: Tensor, Y: Tensor, lam: float, *, intercept: bool = False) -> Linea
     return RidgeFactorization(X, intercept=intercept).solve(Y, lam)
 
 
-def ridge_weights(X: Tensor, Y: Tensor, lam: float | Tensor) -> Tensor:
+def ridge_weights(
+    X: Real[Tensor, "... n dx"], Y: Real[Tensor, "... n dy"], lam: float | Tensor
+) -> Float[Tensor, "... dx dy"]:
     """Ridge weights by Cholesky factorization: batched, and differentiable in X, Y and λ.
 
     At most a third of the cost of :func:`ridge`; for use in a training loop.

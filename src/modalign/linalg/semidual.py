@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from modalign.linalg.inputs import wide
@@ -44,7 +45,7 @@ class Offsets:
     passes: int
     converged: bool
 
-    def rows(self, scores: Tensor) -> Tensor:
+    def rows(self, scores: Float[Tensor, "block K"]) -> Float[Tensor, "block K"]:
         """Return the rows of n P, which sum to 1, for a block of scores."""
         return _softmax(scores, self.g, self.epsilon)[0]
 
@@ -53,12 +54,12 @@ def match(
     blocks: Blocks,
     n: int,
     epsilon: float,
-    shares: Tensor,
+    shares: Float[Tensor, " K"],
     *,
     rho: float = math.inf,
     tolerance: float = 1e-6,
     max_passes: int = 200,
-    start: Tensor | None = None,
+    start: Float[Tensor, " K"] | None = None,
     reduce: Callable[[Tensor], Tensor] | None = None,
 ) -> Offsets:
     r"""Entropic optimal transport of n rows with equal masses to K classes, equation 10 of GPUA.

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Real
 from torch import Tensor
 
 from modalign.core.errors import InputError
@@ -33,8 +34,8 @@ class SetTransport:
     Attributes
     ----------
     cost, entropy : Tensor of shape (P, Q)
-        Σ T C, whose gradient with respect to C is T, and −Σ T log T in nats, without gradient; log(J L) for a uniform
-        T.
+        Σ T C, whose gradient with respect to C is T (envelope theorem), and −Σ T log T in nats, without
+        gradient; log(J L) for a uniform T.
     marginal_error, sweeps : Tensor of shape (P, Q)
         L1 error of the masses of the left elements (those of the right elements are exact), and number of sweeps.
     """
@@ -46,11 +47,11 @@ class SetTransport:
 
 
 def set_transport(
-    left: Tensor,
-    right: Tensor,
+    left: Real[Tensor, "P J d"],
+    right: Real[Tensor, "Q L d"],
     epsilon: float = 0.1,
     *,
-    mask: Tensor | None = None,
+    mask: Bool[Tensor, "Q L"] | None = None,
     max_sweeps: int = 100,
     tolerance: float = 1e-4,
     check_every: int = 4,
@@ -58,10 +59,8 @@ def set_transport(
     r"""Transport with cosine cost between all pairs of a left and a right set, uniform masses inside each set.
 
     .. math::
-        T^{pq} = \arg\min_{T 1 = 1/J,\; T^\top 1 = 1/L_q} \langle T, C^{pq} \rangle - \epsilon\, h(T), \qquad
+        T^{pq} = \arg\min_{T 1 = 1/J,\; T^\top 1 = 1/L_q} \langle T, C^{pq} \rangle + \epsilon \sum T \log T, \qquad
         C^{pq}_{jl} = 1 - \cos(x_{pj}, y_{ql}), \qquad \mathrm{cost}_{pq} = \langle T^{pq}, C^{pq} \rangle
-
-    with :math:`h(T) = -\sum T \log T`. The gradient of ``cost`` is T (envelope theorem), without unrolling.
 
     Parameters
     ----------
@@ -79,8 +78,8 @@ def set_transport(
     Returns
     -------
     SetTransport
-        Cost: one product of (P J, d) and (ΣL, d), two multiplications per entry and sweep, and two products for the
-        gradient. Memory: P J ΣL numbers with a gradient, else one block.
+        Cost: one product of (P J, d) and (ΣL, d), two more for the gradient, two multiplications per entry and sweep.
+        Memory: P J ΣL numbers with a gradient, else one block.
 
     Raises
     ------

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int, Real
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
@@ -26,7 +27,7 @@ class TopK(NamedTuple):
     indices: Tensor
 
 
-def unit(X: Tensor) -> Tensor:
+def unit(X: Real[Tensor, "... d"]) -> Float[Tensor, "... d"]:
     r"""Normalize rows to unit length, :math:`x / \lVert x \rVert_2`; zero rows stay zero.
 
     Rows of any finite scale are supported: if squares could overflow or underflow, a row is first divided by a power of
@@ -55,7 +56,7 @@ def unit(X: Tensor) -> Tensor:
     return X / length.masked_fill(length == 0, 1)
 
 
-def cosine(X: Tensor, Y: Tensor) -> Tensor:
+def cosine(X: Real[Tensor, "... n d"], Y: Real[Tensor, "... m d"]) -> Float[Tensor, "... n m"]:
     r"""Cosine similarity of all pairs of rows, :math:`S_{ij} = \hat x_i^\top \hat y_j`.
 
     Parameters
@@ -77,7 +78,7 @@ def cosine(X: Tensor, Y: Tensor) -> Tensor:
     return X.to(dtype) @ Y.to(dtype).mT
 
 
-def top_k(scores: Tensor, k: int) -> TopK:
+def top_k(scores: Real[Tensor, "... m"], k: int) -> TopK:
     """Return the k largest entries of each row, descending; the lowest column comes first among equal entries.
 
     ``torch.topk`` does not define the order of equal entries; here it does not depend on device, threads or the rest of
@@ -113,7 +114,9 @@ def top_k(scores: Tensor, k: int) -> TopK:
     return TopK(scores.gather(-1, indices), indices)
 
 
-def near_identical(X: Tensor, Y: Tensor | None = None, *, threshold: float = NEAR_IDENTICAL) -> Tensor:
+def near_identical(
+    X: Real[Tensor, "n d"], Y: Real[Tensor, "m d"] | None = None, *, threshold: float = NEAR_IDENTICAL
+) -> Int[Tensor, "k 2"]:
     """Find pairs of rows with a cosine of at least ``threshold``, such as resized or recompressed copies of an image.
 
     Parameters
@@ -142,7 +145,7 @@ def near_identical(X: Tensor, Y: Tensor | None = None, *, threshold: float = NEA
     return torch.cat(found)
 
 
-def groups_of_copies(X: Tensor, *, threshold: float = NEAR_IDENTICAL) -> Tensor:
+def groups_of_copies(X: Real[Tensor, "n d"], *, threshold: float = NEAR_IDENTICAL) -> Int[Tensor, " n"]:
     """Group rows that :func:`near_identical` links, directly or indirectly; return group numbers (n,).
 
     If a group would contain more than half of the rows, or more than 10 and a tenth of them, the vectors are not
@@ -164,7 +167,9 @@ def _lowest_columns(scores: Tensor, cut: Tensor, k: int) -> Tensor:
     return chosen.nonzero()[:, 1].view(-1, k)
 
 
-def softmax_weights(whole: Tensor, parts: Tensor, temperature: float = 1.0) -> Tensor:
+def softmax_weights(
+    whole: Real[Tensor, "B w"], parts: Real[Tensor, "B N w"], temperature: float = 1.0
+) -> Float[Tensor, "B N"]:
     r"""w_i = exp(cos(f, f_i)/τ) / Σ_l exp(cos(f, f_l)/τ) (WCA; equations 8 and 9 of FAIR, with τ = 1).
 
     Parameters

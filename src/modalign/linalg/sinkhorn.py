@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from modalign.core.errors import InputError
@@ -20,10 +21,10 @@ __all__ = ["TransportPlan", "sinkhorn", "transport_cost"]
 
 
 def sinkhorn(
-    cost: Tensor,
+    cost: Real[Tensor, "... n m"],
     epsilon: float | Tensor,
-    a: Tensor | None = None,
-    b: Tensor | None = None,
+    a: Real[Tensor, "... n"] | None = None,
+    b: Real[Tensor, "... m"] | None = None,
     *,
     rho: float | tuple[float, float] = math.inf,
     max_sweeps: int = 1000,
@@ -144,14 +145,14 @@ def sinkhorn(
 
 @renamed_arguments(regularised="regularized")
 def transport_cost(
-    cost: Tensor,
+    cost: Real[Tensor, "*batch n m"],
     epsilon: float | Tensor,
-    a: Tensor | None = None,
-    b: Tensor | None = None,
+    a: Real[Tensor, "... n"] | None = None,
+    b: Real[Tensor, "... m"] | None = None,
     *,
     regularized: bool = False,
     **options: Any,
-) -> Tensor:
+) -> Float[Tensor, "*batch"]:
     r"""Differentiable transport cost, with the plan as its gradient, :math:`\partial / \partial C = T`.
 
     The value is :math:`\sum_{ij} T_{ij} C_{ij}` for the plan of :func:`sinkhorn`, which is treated as a constant. By

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, get_args
 
 import torch
+from jaxtyping import Bool, Float, Real
 from torch import Tensor
 
 from modalign.core.errors import InputError, require_choice
@@ -60,8 +61,8 @@ class PromptTransport(NamedTuple):
 
 
 def prompt_transport(
-    local: Tensor,
-    prompts: Tensor,
+    local: Real[Tensor, "B J d"],
+    prompts: Real[Tensor, "K N d"],
     *,
     epsilon: float = 0.1,
     plan: PlanKind = "transport",
@@ -111,8 +112,13 @@ def prompt_transport(
 
 
 def token_plan(
-    patches: Tensor, words: Tensor, mask: Tensor | None = None, *, epsilon: float = 0.1, tolerance: float = 1e-4
-) -> Tensor:
+    patches: Real[Tensor, "M J d"],
+    words: Real[Tensor, "N L d"],
+    mask: Bool[Tensor, "N L"] | Bool[Tensor, " L"] | None = None,
+    *,
+    epsilon: float = 0.1,
+    tolerance: float = 1e-4,
+) -> Float[Tensor, "M N J L"]:
     """Token-level plans between all prompts of one image and one class, for visualization.
 
     Parameters
