@@ -104,7 +104,7 @@ def test_images_are_named_only_if_that_is_asked_for(hub: Hub, model: Classifier)
 
 
 def test_answers_kept_for_fitted_images_stay_at_home() -> None:
-    digits = load_digits().select(range(60)).unlabelled()
+    digits = load_digits().select(range(60)).unlabeled()
     model = adapt(digits, method="anchored_gaussian", mirror=False)
     assert "fitted_answers_" in vars(model.method)
     shared = without_images(model)
