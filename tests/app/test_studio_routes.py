@@ -219,7 +219,8 @@ def test_folders_and_the_model_are_written_beside_the_labels(
 
     truth = load_items(folder)
     numbers = dict(zip(truth.ids, truth.labels.tolist(), strict=True))
-    taught = [row for row in session.next_rows("random", 40) if not session.labeling.reserved[row]]
+    asked = session.next_rows("random", 40)
+    taught = [row for row in asked if not session.labeling.reserved[row]]
     for row in taught:
         client.post("/api/label", json={"rows": [row], "of": numbers[session.labeling.ids[row]]})
     client.post("/api/classes", json={"rename": [0, "../zero/" + EVIL]})
@@ -240,6 +241,17 @@ def test_folders_and_the_model_are_written_beside_the_labels(
     contents = {session.labeling.contents[row] for row in taught}
     assert model.fitted_on == contents  # and no image of the exam
     assert model.record["exam"]["images"] == 0
+    exam = [row for row in asked if session.labeling.reserved[row]]
+    for row in exam:
+        client.post("/api/label", json={"rows": [row], "of": numbers[session.labeling.ids[row]]})
+    client.post("/api/export/model")
+    client.post("/api/export/model-with-exam")
+    assert session.slow.wait()
+    assert ma.load(session.labeling.log.folder / "model").fitted_on == contents
+    final = ma.load(session.labeling.log.folder / "model-with-exam")
+    assert final.fitted_on == contents | {session.labeling.contents[row] for row in exam}
+    assert final.record["exam"]["learned_from"] is True
+    assert final.record["exam"]["images"] == len(exam) == 8
     assert model.class_names[0] == f"../zero/{EVIL}"
 
 

@@ -27,7 +27,7 @@ from modalign.model.adaptation import adapt
 from modalign.model.exports import safe_cell
 
 TABLES = ("labels.csv", "predictions.csv", "label-studio.json", "coco.json")
-FOLDERS, MODEL = "sorted", "model"
+FOLDERS, MODEL, FINAL = "sorted", "model", "model-with-exam"
 SECONDS = 20.0  # for choosing the method of the saved model
 _CARD = ".modalign-sorted"
 
@@ -75,14 +75,16 @@ def export_folders(session: Session) -> Path:
     return target
 
 
-def save_session_model(session: Session) -> Path:
+def save_session_model(session: Session, *, with_exam: bool = False) -> Path:
     """Fit a classifier to the labels, without those of the exam, and save it in ``model`` in the folder of the session.
 
-    Its record has the accuracy of the answers that the page shows on the exam.
+    Its record has the accuracy of the answers that the page shows on the exam. ``with_exam`` fits to the exam labels
+    too and saves in ``model-with-exam``; the accuracy in its record is then that of a model without them.
     """
     with session.lock:
         labeling, names = session.labeling, session.labeling.state.names
-        rows, exam = np.flatnonzero(labeling.taught), session.exam()
+        taught = labeling.labels >= 0 if with_exam else labeling.taught
+        rows, exam = np.flatnonzero(taught), session.exam()
         numbers, title = labeling.labels[rows], session.answers.method
     if not len(rows):
         raise InputError("Expected labeled images to fit a model to, got none; label some first.")
@@ -97,13 +99,14 @@ def save_session_model(session: Session) -> Path:
     accuracy = exam.accuracy
     model.record["exam"] = {
         "answers_of": title,
+        "learned_from": with_exam,
         "images": exam.answered,
         "none_of_these": exam.none,
         "accuracy": None if accuracy is None else accuracy.top1,
         "low": None if accuracy is None else accuracy.low,
         "high": None if accuracy is None else accuracy.high,
     }
-    return model.save(session.labeling.log.folder / MODEL)
+    return model.save(session.labeling.log.folder / (FINAL if with_exam else MODEL))
 
 
 def _labels_csv(session: Session) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
@@ -12,7 +13,15 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from modalign.app.studio.exporting import TABLES, export_folders, export_table, save_session_model
+from modalign.app.studio.exporting import (
+    FINAL,
+    FOLDERS,
+    MODEL,
+    TABLES,
+    export_folders,
+    export_table,
+    save_session_model,
+)
 from modalign.app.studio.gallery import placeholder
 from modalign.app.studio.looking import MOST_ROWS, RowQuery, find_rows, row_entries, session_summary
 from modalign.app.studio.session import Session
@@ -178,7 +187,8 @@ def _add_exports(app: FastAPI, session: Session) -> None:
 
     @app.post("/api/export/{name}")
     def write_export(name: str, request: Request) -> Any:
-        work = {"sorted": export_folders, "model": save_session_model}.get(name)
+        final = partial(save_session_model, with_exam=True)
+        work = {FOLDERS: export_folders, MODEL: save_session_model, FINAL: final}.get(name)
         if work is None:
             raise HTTPException(404, "There is no such export.")
         session.slow.request(name, lambda: work(session))

@@ -34,7 +34,7 @@ function item(c, key, assign, browse) {
   const none = c.id === "none";
   return el("li", { class: none ? "none" : "" },
     el("button", { class: "class", dataset: { id: c.id }, title: c.name, "aria-keyshortcuts": key ?? undefined, onclick: () => assign(c.id) },
-      key ? el("kbd", { "aria-hidden": "true" }, key === "-" ? "–" : key) : null,
+      el("kbd", { class: key ? "" : "blank", "aria-hidden": "true" }, key === "-" ? "–" : key ?? ""),
       el("span", { class: "name", dir: "auto" }, c.name),
       el("span", { class: "number" }, String(c.labeled)), el("span", { class: "sr" }, " labels")),
     none ? el("button", { class: "quiet more", "aria-label": "Show images that are none of these", onclick: () => browse({ show: "none" }) }, "…")

@@ -11,6 +11,7 @@ const TABLES = [
 const WRITTEN = [
   ["sorted", "Sorted folders", "Every labeled image in a folder of its class."],
   ["model", "Model", "Fitted to all labels but those of the exam, by auto; for modalign predict and serve."],
+  ["model-with-exam", "Final model", "Fitted to the exam labels too. Its accuracy cannot be measured any more; the record has that of the model without them."],
 ];
 
 export class Exporting {

@@ -76,7 +76,7 @@ function facts() {
     score.title = exam.accuracy ? `Accuracy on ${exam.accuracy.n} exam images with its 95 % interval` : `Accuracy is shown from ${state.least_shown} exam labels on`;
     const running = state.jobs.fast.running ?? state.jobs.slow.running;
     const error = Object.values({ ...state.jobs.fast.errors, ...state.jobs.slow.errors })[0];
-    fit.textContent = error ?? (running ? `${{ refit: "Refitting", "thorough refit": "Trying methods", map: "Drawing the map", model: "Fitting the model", sorted: "Sorting" }[running]} …` : state.method.name || "No prediction yet");
+    fit.textContent = error ?? (running ? `${{ refit: "Refitting", "thorough refit": "Trying methods", map: "Drawing the map", model: "Fitting the model", "model-with-exam": "Fitting the model", sorted: "Sorting" }[running]} …` : state.method.name || "No prediction yet");
     fit.title = fit.textContent;
     fit.classList.toggle("running", Boolean(running) && !error);
     fit.classList.toggle("failed", Boolean(error));
