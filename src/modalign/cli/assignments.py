@@ -37,6 +37,20 @@ def hyperparameters_by_method(assignments: list[str]) -> dict[str, dict[str, Any
     return values
 
 
+def settings_of(method: str, settings: list[str], time: str | None) -> dict[str, Any]:
+    """Hyper-parameters of a method by name, from ``--set`` and ``--time``."""
+    from modalign.methods import method_class
+
+    found = hyperparameters_of(method_class(method), settings)
+    if time is not None:
+        if method != "auto":
+            raise InputError(f"Expected --time with the method auto, which tries several, got --method {method}.")
+        found["seconds"] = seconds_of(time)
+    if "random_state" in found:
+        raise InputError(f"Expected --seed {found['random_state']}, got --set random_state=….")
+    return found
+
+
 def seconds_of(text: str) -> float:
     """``"90"``, ``"90s"``, ``"10m"`` or ``"1h"`` in seconds."""
     number, unit = (text[:-1], text[-1:]) if text[-1:] in "smh" else (text, "s")

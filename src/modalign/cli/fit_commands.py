@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from modalign.cli.assignments import hyperparameters_of, seconds_of
+from modalign.cli.assignments import settings_of
+from modalign.cli.multi_label_command import fit_multi_label
 from modalign.cli.options import AsJson, Device, EncoderName, Source, SplitFile, check_file, command
 from modalign.cli.shard_options import Addresses, OneShard, Ray, Shards, Workers, is_sharded, run_sharded
 from modalign.cli.terminal import command_line, print_json, print_table, report_quarantine, say
@@ -108,6 +109,10 @@ def fit(
         bool, typer.Option("--unlabeled", help="Ignore the labels of the source; needs --classes.")
     ] = False,
     split: SplitFile = None,
+    multi_label: Annotated[
+        bool,
+        typer.Option("--multi-label", help="Images may show several classes: a CSV with labels 'a;b', or 0/1 columns."),
+    ] = False,
     template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
     descriptions: Annotated[Path | None, typer.Option(help="JSON: class name → sentences (CuPL, HPT).")] = None,
     mirror: Annotated[
@@ -125,9 +130,18 @@ def fit(
     as_json: AsJson = False,
 ) -> None:
     """Adapt a classifier to a folder of images and save it."""
+    if multi_label:
+        chosen = None if validation == "auto" else validation
+        unused = {"clip_encoder": clip_encoder, "shots": shots, "unlabeled": unlabeled, "mirror": mirror,
+                  "crops": crops, "checkpoint": checkpoint, "validation": chosen}  # fmt: skip
+        fit_multi_label(
+            source, out, encoder=encoder, device=device, method=method, time=time, settings=set_ or [], classes=classes,
+            split=split, templates=template or None, descriptions=descriptions, random_state=seed, unused=unused,
+            as_json=as_json,
+        )  # fmt: skip
+        return
     from modalign.evaluate.candidates import HEADER, candidate_rows
     from modalign.evaluate.outcome import outcome_lines
-    from modalign.methods import method_class
     from modalign.model.adaptation import adapt
     from modalign.model.persistence import check_destination
     from modalign.tune.training_state import check_checkpoint
@@ -135,13 +149,7 @@ def fit(
     check_destination(out)
     if checkpoint is not None:
         check_checkpoint(checkpoint)
-    hyperparameters = hyperparameters_of(method_class(method), set_ or [])
-    if time is not None:
-        if method != "auto":
-            raise InputError(f"Expected --time with the method auto, which tries several, got --method {method}.")
-        hyperparameters["seconds"] = seconds_of(time)
-    if "random_state" in hyperparameters:
-        raise InputError(f"Expected --seed {hyperparameters['random_state']}, got --set random_state=….")
+    hyperparameters = settings_of(method, set_ or [], time)
     if crops and "crops" in hyperparameters:
         raise InputError("Expected --crops or --set crops=…, got both; choose one.")
     model = adapt(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modalign.cli.multi_label_command import evaluate_multi_label, is_multi_label_folder, predict_multi_label
 from modalign.cli.options import AsJson, SplitFile, check_file, command
 from modalign.cli.shard_options import Addresses, OneShard, Ray, Shards, Workers, is_sharded, run_sharded
 from modalign.cli.terminal import print_json, print_table, report_quarantine, say
@@ -57,6 +58,11 @@ def predict(
             partial(predict_shards, model, encoder=encoder, reject=reject), images[0], out, shards=shards,
             workers=workers, shard=shard, ray=ray, addresses=addresses, as_json=as_json,
         )  # fmt: skip
+        return
+    if is_multi_label_folder(model):
+        unused = {"reject": reject, "top": None if top == 1 else top, "sort": None if sort == "given" else sort}
+        given = images[0] if len(images) == 1 else images
+        predict_multi_label(model, given, encoder=encoder, out=out, unused=unused, as_json=as_json)
         return
     from modalign.data.items import load_items
     from modalign.model import exports
@@ -125,6 +131,12 @@ def evaluate(
         return
     if model is None or source is None:
         raise InputError("Expected a model and labeled images, or masks and --truth, a folder of true masks.")
+    if is_multi_label_folder(model):
+        evaluate_multi_label(
+            model, source, encoder=encoder, split=split, page=page, include_fitted=include_fitted, as_json=as_json,
+            unused={"confusion": confusion, "classes": classes},
+        )  # fmt: skip
+        return
     from modalign.data.items import load_items
     from modalign.report.evaluation import save_confusion, save_evaluation_page, what_was_known
 
@@ -178,5 +190,7 @@ def load_classifier(folder: Path, encoder: str | None) -> Classifier:
 
     model = load(folder, encoder=encoder)
     if not isinstance(model, Classifier):
-        raise InputError(f"Expected a classifier in '{folder}', got a bare method; it knows no encoder for images.")
+        raise InputError(
+            f"Expected a classifier in '{folder}', got another kind of model, which does not give one class per image."
+        )
     return model

@@ -180,7 +180,7 @@ class MultiLabelEvaluation:
         }
 
     def wrong_sets(self) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
-        """(id, missed classes, classes too many) of the images whose set is not right, the most wrong first."""
+        """(id, missed classes, wrong classes) of the images whose set is not right, the most wrong first."""
         missed, extra = (self.labels == 1) & (self.answers == 0), (self.labels == 0) & (self.answers == 1)
         wrong = missed.sum(axis=1) + extra.sum(axis=1)
         order = [i for i in np.argsort(-wrong, kind="stable").tolist() if wrong[i]]

@@ -76,6 +76,11 @@ def save_multi_label(classifier: MultiLabelClassifier, folder: str | Path) -> Pa
     return folder
 
 
+def check_multi_label_folder(folder: str | Path) -> None:
+    """Raise unless a classifier may be saved in ``folder``; to be asked before long work."""
+    FORMAT.check_folder(folder)
+
+
 def is_multi_label(folder: str | Path) -> bool:
     """Whether a folder holds a saved multi-label classifier."""
     try:

@@ -24,6 +24,8 @@ from modalign.methods.multi_label.one_against_rest import OneAgainstRest
 from modalign.model.adaptation.settings import configure
 from modalign.model.multi_label.multi_label_classifier import MultiLabelClassifier
 
+LEAST = 1.0  # seconds of ``auto`` per class
+
 
 def adapt_multi_label(
     images: Any,
@@ -76,7 +78,8 @@ def adapt_multi_label(
     source = load_label_sets(images, classes=classes, split=split)
     source = source.select(source.items.parts != "test")
     if isinstance(configured, Auto):
-        configured.set_params(seconds=(configured.seconds or SECONDS) / max(1, len(source.class_names)))
+        share = (configured.seconds or SECONDS) / max(1, len(source.class_names))
+        configured.set_params(seconds=max(LEAST, share))
     loaded = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
     text = None
     if loaded.has_text and not isinstance(loaded, JoinedEncoder):

@@ -1,0 +1,148 @@
+"""``fit --multi-label``, and ``predict`` and ``evaluate`` of what it saved: several classes per image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from modalign.cli.assignments import settings_of
+from modalign.cli.options import check_file
+from modalign.cli.terminal import command_line, print_json, print_table, report_quarantine, say
+from modalign.core.errors import InputError, argument
+
+CARD = "multi_label.json"  # of modalign.model.multi_label.multi_label_files, without importing torch
+
+
+def fit_multi_label(
+    source: Path,
+    out: Path,
+    *,
+    method: str,
+    time: str | None,
+    settings: Sequence[str],
+    unused: Mapping[str, Any],
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Adapt a classifier to images that may show several classes, save it, and print what it is.
+
+    Parameters
+    ----------
+    source, out : Path
+        The images, and the folder of the model.
+    method : str
+        A method on vectors.
+    time : str or None
+        How long ``auto`` may try methods.
+    settings : sequence of str
+        Hyper-parameters ``name=value``.
+    unused : mapping
+        Options of ``fit`` that have no meaning here; one that was given is refused.
+    as_json : bool
+        Print one JSON object.
+    **given : Any
+        Of :func:`~modalign.model.multi_label.multi_label_fit.adapt_multi_label`.
+    """
+    from modalign.model.multi_label import adapt_multi_label
+    from modalign.model.multi_label.multi_label_files import check_multi_label_folder
+
+    check_multi_label_folder(out)
+    _refuse(unused)
+    hyperparameters = settings_of(method, list(settings), time)
+    model = adapt_multi_label(source, method=method, **given, **hyperparameters)
+    model.save(out)
+    record = model.record
+    if as_json:
+        print_json({"out": str(out), "classes": list(model.class_names), "record": record})
+        return
+    rows = [[name, str(n), f"{record['thresholds'][name]:.2f}"] for name, n in record["labels"].items()]
+    print_table(["class", "images", "threshold"], rows)
+    say(
+        "",
+        f"{record['method']} on {model.encoder.name}: {len(model.class_names)} classes, fitted to "
+        f"{record['images']['train']} images in {record['seconds']:.1f} s.",
+        err=False,
+    )
+    for note in record["notes"]:
+        say(f"note: {note}")
+    if record["uncalibrated"]:
+        say(f"note: too few labels to calibrate: {', '.join(record['uncalibrated'])}")
+    say(f"Saved in {out}; try: {command_line('predict', out, source)}", err=False)
+
+
+def is_multi_label_folder(folder: Path) -> bool:
+    """Whether a folder holds a model for several classes per image; loads nothing that takes time."""
+    try:
+        return (folder / CARD).is_file()
+    except (OSError, ValueError):  # a name that is too long, or with a null byte
+        return False
+
+
+def predict_multi_label(
+    folder: Path, images: Any, *, encoder: str | None, out: Path | None, unused: Mapping[str, Any], as_json: bool
+) -> None:
+    """Print, or write to ``out``, the classes of images."""
+    from modalign.data.items import load_items
+    from modalign.model.multi_label.multi_label_answers import check_multi_label_output
+    from modalign.model.multi_label.multi_label_files import load_multi_label
+
+    _refuse(unused)
+    if out is not None:
+        check_multi_label_output(out)
+        check_file(out, ".csv", ".json")
+    items = load_items(images)
+    found = load_multi_label(folder, encoder=encoder).predict(items)
+    if out is not None:
+        found.save(out)
+    if as_json:
+        print_json(found.as_dict())
+        return
+    if out is None:
+        print_table(*found.table)
+    else:
+        say(f"answers for {len(found)} images, in {out}", err=False)
+    report_quarantine(found.quarantined)
+
+
+def evaluate_multi_label(
+    folder: Path,
+    source: Path,
+    *,
+    encoder: str | None,
+    split: Path | None,
+    page: Path | None,
+    include_fitted: bool,
+    unused: Mapping[str, Any],
+    as_json: bool,
+) -> None:
+    """Print average precision and F1 per class, and write the page that is asked for."""
+    from modalign.data.label_sets import load_label_sets
+    from modalign.model.multi_label.multi_label_files import load_multi_label
+    from modalign.report.photos.multi_label_page import save_multi_label_page
+
+    _refuse(unused)
+    check_file(page, ".html", ".htm")
+    images = load_label_sets(source, split=split)
+    model = load_multi_label(folder, encoder=encoder)
+    result = model.evaluate(images, include_fitted=include_fitted)
+    if page is not None:
+        save_multi_label_page(model, result, page, images.items)
+    if as_json:
+        print_json(result.as_dict())
+        return
+    print_table(*result.scores.table)
+    say("", *(f"{name}: {share}" for name, share in result.scores.totals.items()), err=False)
+    say(f"intervals: 95 %, over draws of the {result.scores.n} images", err=False)
+    for note in result.notes:
+        say(f"note: {note}")
+    if result.left_out:
+        say(f"note: left out {len(result.left_out)} images that the model was fitted on")
+    report_quarantine(result.quarantined)
+
+
+def _refuse(unused: Mapping[str, Any]) -> None:
+    """Raise if an option was given that has no meaning for several classes per image."""
+    for name, value in unused.items():
+        if value not in (None, False, 0):
+            raise InputError(f"Expected no {argument(name)} where images may show several classes; leave it out.")
