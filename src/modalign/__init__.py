@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what the names below are; those of methods follow from thei
     from modalign.data.splits.split import Split as Split
     from modalign.encoders import load_encoder as load_encoder
     from modalign.encoders.features.store import FeatureStore as FeatureStore
+    from modalign.encoders.image_embedder import ImageEmbedder as ImageEmbedder
     from modalign.encoders.registry import register_encoder as register_encoder
     from modalign.evaluate.benchmark.benchmark import run_benchmark as run_benchmark
     from modalign.evaluate.comparison.compare import compare as compare
@@ -46,6 +47,7 @@ _HOME = {
     "load": "model.loading_models",
     "export_onnx": "export.onnx_folder",
     "load_encoder": "encoders",
+    "ImageEmbedder": "encoders.image_embedder",
     "segment": "segmentation.one_call",
     "Segmenter": "segmentation.segmenter",
     "Segmentation": "segmentation.segmented",

@@ -39,7 +39,7 @@ def list_coco(documents: Sequence[tuple[str, Any, str]]) -> Listing:
 
 def coco_document(rows: Sequence[LabeledRow], class_names: Sequence[str]) -> dict[str, Any]:
     """The document of images beside the file; an answer of a model has a ``score``."""
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for i, row in enumerate(rows):
         if row.label is not None:
             entry = {"id": len(annotations) + 1, "image_id": i + 1, "category_id": class_names.index(row.label) + 1}

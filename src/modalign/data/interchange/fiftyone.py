@@ -55,4 +55,4 @@ def _rows(
             require_format(0 <= value < len(classes), f"labels below {len(classes)}", path, value)
             value = classes[value]
         require_format(value is None or isinstance(value, str), "a label as name or number", path, value)
-        yield file.name, str(file), value, ""
+        yield file.name, str(file), None if value is None else str(value), ""
