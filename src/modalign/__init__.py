@@ -16,7 +16,6 @@ if TYPE_CHECKING:  # what the names below are; those of methods follow from thei
     from modalign.core.errors import ModalignError as ModalignError
     from modalign.core.features import ClassText as ClassText
     from modalign.core.features import Features as Features
-    from modalign.data.interchange.writing_labels import convert_labels as convert_labels
     from modalign.data.items import Items as Items
     from modalign.data.items import load_items as load_items
     from modalign.data.splits.drawing import few_shot as few_shot
@@ -60,7 +59,6 @@ _HOME = {
     "EncoderSpec": "core.encoder_spec",
     "Items": "data.items",
     "load_items": "data.items",
-    "convert_labels": "data.interchange.writing_labels",
     "Split": "data.splits.split",
     "few_shot": "data.splits.drawing",
     "ModalignError": "core.errors",

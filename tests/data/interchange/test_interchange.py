@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from checkpoints import as_bytes, picture
 
-from modalign import Features, InputError, Items, convert_labels, load_items
+from modalign import Features, InputError, Items, load_items
 from modalign.core.features import UNLABELED
 from modalign.data.interchange.feature_arrays import read_feature_arrays, write_feature_arrays
 from modalign.data.interchange.labeled_rows import file_names, rows_of
+from modalign.data.interchange.writing_labels import convert_labels
 from modalign.model.predictions import Predictions
 
 NAMES, PARTS = ("otter", "sea lion", "zebra ü"), ("train", "validation", "test")

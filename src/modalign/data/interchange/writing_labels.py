@@ -70,9 +70,9 @@ def convert_labels(
 
     Examples
     --------
-    >>> import modalign as ma
     >>> from modalign.data.digits import load_digits
-    >>> ma.convert_labels(load_digits().select(range(20)), "coco", "digits.json").name
+    >>> from modalign.data.interchange.writing_labels import convert_labels
+    >>> convert_labels(load_digits().select(range(20)), "coco", "digits.json").name
     'digits.json'
     """
     require_choice("format", format, FORMATS)
