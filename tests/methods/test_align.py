@@ -50,9 +50,17 @@ def of_prompts(layers: tuple[torch.Tensor, ...], which: int) -> list[torch.Tenso
     return [layer[which] for layer in layers]
 
 
-def test_scores_are_those_of_the_equations(model, pixels) -> None:
-    """Equations 3 to 7: one image, class, visual and textual prompt at a time."""
-    made = learner(model, visual=2, textual=3, n_ctx=2, depth=9, token_weight=0.7, sweeps=5000)
+@pytest.mark.parametrize("changes", [{}, {"value": "cost"}, {"prompt_weight": 0.3}])
+def test_scores_are_those_of_the_equations(model, pixels, changes) -> None:
+    """Equations 3 to 7, and 9 of the appendix: one image, class, visual and textual prompt at a time."""
+    made = learner(model, visual=2, textual=3, n_ctx=2, depth=9, token_weight=0.7, sweeps=5000, **changes)
+    of_prompt = changes.get("prompt_weight", 1.0)
+
+    def least(cost: np.ndarray) -> float:
+        plan = transport(cost)
+        entropy = 0.0 if changes.get("value") == "cost" else -(plan * np.log(plan)).sum()
+        return (plan * cost).sum() - EPSILON * entropy
+
     text, vision = made.prompts.prompts()
     assert len(text) == len(vision) == 3  # the shallower tower's depth
     expected = np.zeros((3, 4))
@@ -68,8 +76,8 @@ def test_scores_are_those_of_the_equations(model, pixels) -> None:
                 for m, (z, r) in enumerate(seen):
                     assert len(r) == 9 + 2  # patches, then prompts
                     inner = np.array([[1 - cos(a, b) for b in s] for a in r])
-                    cost[m, n] = 1 - cos(z, h) + 0.7 * (transport(inner) * inner).sum()
-            expected[i, k] = SCALE * (1 - (transport(cost) * cost).sum())
+                    cost[m, n] = of_prompt * (1 - cos(z, h)) + 0.7 * least(inner)
+            expected[i, k] = SCALE * (1 - least(cost))
     with torch.no_grad():
         found = made.scores(pixels, made.classes())
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5 * SCALE)

@@ -99,6 +99,24 @@ def test_eleven_scalars():
         assert 295_960 + sum(p.numel() for p in DAMAlignment(**preset).parameters()) == 295_971
 
 
+@pytest.mark.parametrize(("directions", "alpha"), [("image-to-text", 1.0), ("text-to-image", 0.0)])
+def test_one_direction_is_equation_10_at_an_end_of_alpha_and_trains_no_scalar_of_the_other(directions, alpha):
+    draws = torch.Generator().manual_seed(0)
+    images, texts = torch.randn(3, 8, generator=draws), torch.randn(5, 8, generator=draws)
+    both, one = DAMAlignment(normalize=False), DAMAlignment(normalize=False, directions=directions)
+    with torch.no_grad():
+        both.alpha.fill_(alpha)
+        for made in (both, one):
+            made.cross_scales.copy_(torch.tensor([0.3, -0.2, 0.5, 0.1]))
+    logits, _, cross = one.score(images, texts)
+    torch.testing.assert_close(cross, both.score(images, texts)[2])
+    logits.square().sum().backward()
+    assert not one.alpha.requires_grad
+    own, other = (slice(0, 2), slice(2, 4)) if alpha else (slice(2, 4), slice(0, 2))
+    assert one.cross_scales.grad[own].abs().min() > 0
+    assert one.cross_scales.grad[other].abs().max() == 0
+
+
 def test_scalars_start_as_published():
     made = DAMAlignment()
     assert made.blend.item() == pytest.approx(0.6225, abs=1e-4)

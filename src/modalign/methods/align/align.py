@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from modalign.encoders.clip import ClipEncoder
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"coupling": "independent", "epochs": 40, "learning_rate": 0.0035},
-    "official_code": {"coupling": "projected", "epochs": 80, "learning_rate": 0.0025},
+    "paper": {"coupling": "independent", "value": "entropic", "epochs": 40, "learning_rate": 0.0035},
+    "official_code": {"coupling": "projected", "value": "cost", "epochs": 80, "learning_rate": 0.0025},
 }
 
 
@@ -66,7 +66,7 @@ class ALIGN(PromptMethod["AlignLearner"]):
         d &= \min_T \langle T, C \rangle - \lambda h(T) && (4) \\
         p(y = k) &\propto \exp((1 - d_k) / \tau) && (7)
 
-    trained by cross-entropy (8). Distances are ⟨T, C⟩ at the entropic plans, with the gradient ∂d/∂C = T
+    trained by cross-entropy (8). Distances have the gradient ∂d/∂C = T
     (:mod:`modalign.methods.align.align_transport`).
 
     Parameters
@@ -84,12 +84,15 @@ class ALIGN(PromptMethod["AlignLearner"]):
         Separate visual prompts, or linear images of the textual ones, with one map per layer.
     token_weight : float, default=1.0
         β, weight of the token level; 0 omits it.
+    prompt_weight : float, default=1.0
+        Weight of the cosine in (6); 1 − β in equation 9 of the appendix, and 0 for the token level alone.
     epsilon : float, default=0.1
         λ, strength of the entropy at both levels.
     plan : {"transport", "uniform"}, default="transport"
         A uniform plan replaces transport, as a control.
-    value : {"cost", "entropic"}, default="cost"
-        ⟨T, C⟩, or ⟨T, C⟩ − λh(T) as in (4) and (5), which favors names with more tokens.
+    value : {"cost", "entropic"} or None, default=None
+        ⟨T, C⟩ as in the published code, whose gradient leaves out how T changes, or ⟨T, C⟩ − λh(T) as in (4) and (5),
+        with the exact gradient; it favors names with more tokens.
     sweeps : int, default=100
         Maximum number of Sinkhorn sweeps.
 
@@ -110,6 +113,7 @@ class ALIGN(PromptMethod["AlignLearner"]):
     ablations: ClassVar[dict[str, dict[str, Any]]] = {
         "uniform plan": {"plan": "uniform"},
         "no token level": {"token_weight": 0.0},
+        "token level alone": {"prompt_weight": 0.0},
     }
 
     preset: Annotated[Literal["paper", "official_code"], OFFICIAL] = "paper"
@@ -119,9 +123,10 @@ class ALIGN(PromptMethod["AlignLearner"]):
     depth: Count = 9
     coupling: Literal["independent", "projected"] | None = None
     token_weight: Annotated[NonNegative, Formerly("beta")] = 1.0
+    prompt_weight: NonNegative = 1.0
     epsilon: Positive = 0.1
     plan: PlanKind = "transport"
-    value: Value = "cost"
+    value: Value | None = None
     sweeps: Count = 100
     epochs: Count | None = None  # type: ignore[assignment]  # None: as the preset has it
     batch_size: Count = 4
@@ -240,6 +245,7 @@ class AlignLearner(PromptLearner):
     def transport(self, pixels: Tensor, classes: ClassPrompts) -> TwoLevelTransport:
         """Compute plans and distances between images (B, 3, H, W) and classes."""
         own = self.settings
+        assert own.value is not None  # the preset has it
         seen = self.look(pixels, tokens=own.token_weight > 0)
         return two_level_transport(
             seen.pooled.transpose(0, 1),
@@ -249,6 +255,7 @@ class AlignLearner(PromptLearner):
             classes.mask,
             epsilon=own.epsilon,
             token_weight=own.token_weight,
+            prompt_weight=own.prompt_weight,
             token_term="reference" if own.preset == "official_code" else "cost",
             plan=own.plan,
             value=own.value,

@@ -31,7 +31,7 @@ from modalign.core.renaming import OFFICIAL, Formerly
 from modalign.methods.contract.parameters import Augmentations, Count, NonNegative
 from modalign.methods.contract.prompting import PromptMethod, template_places
 from modalign.methods.contract.tower import Towers
-from modalign.methods.dam.dam_alignment import PRESETS, DAMAlignment, Modalities, TextMap
+from modalign.methods.dam.dam_alignment import PRESETS, DAMAlignment, Directions, Modalities, TextMap
 from modalign.methods.dam.dam_learner import DAMLearner
 from modalign.methods.dam.hpt import HierarchicalText
 from modalign.tune.batches import ImageBatches
@@ -67,6 +67,8 @@ class DAM(PromptMethod):
         Modalities that are aligned.
     cma : {"pairwise", "sets", "none"}, default="pairwise"
         As published, on sets of prompts, or the cosine alone.
+    directions : {"both", "image-to-text", "text-to-image"}, default="both"
+        Maps whose residuals CMA uses.
     text_map : {"own", "shared"}, default="own"
         One map per class in SMA, or one for all classes by ridge regression.
     aligned_weight : float or None, default=None
@@ -117,6 +119,8 @@ class DAM(PromptMethod):
         "no same-modal alignment": {"sma": "none"},
         "no cross-modal alignment": {"cma": "none"},
         "cross-modal alignment of sets": {"cma": "sets"},
+        "from image to text alone": {"directions": "image-to-text"},
+        "from text to image alone": {"directions": "text-to-image"},
     }
 
     preset: Annotated[Literal["paper", "official_code"], OFFICIAL] = "paper"
@@ -126,6 +130,7 @@ class DAM(PromptMethod):
     instance_prompts: Count = 5
     sma: Modalities = "both"
     cma: Literal["pairwise", "sets", "none"] = "pairwise"
+    directions: Directions = "both"
     text_map: TextMap = "own"
     aligned_weight: Annotated[NonNegative | None, Formerly("mixing")] = None
     loss_weight: NonNegative = 8.0
@@ -200,6 +205,7 @@ class DAM(PromptMethod):
             same_modal=self.sma,
             text_map=self.text_map,
             cross_modal="off" if self.cma == "none" else self.cma,
+            directions=self.directions,
             image_rows=self.batch_size,
             frozen_terms=self.frozen_terms,
             logit_scale=towers.logit_scale,

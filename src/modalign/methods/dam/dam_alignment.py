@@ -22,6 +22,8 @@ Modalities = Literal["both", "image", "text", "none"]
 TextMap = Literal["own", "shared"]
 LossOn = Literal["aligned", "mixed"]
 CrossModal = Literal["pairwise", "sets", "paired-sets", "off"]
+Directions = Literal["both", "image-to-text", "text-to-image"]
+_ALPHA = {"both": 0.5, "image-to-text": 1.0, "text-to-image": 0.0}  # α of equation 10, trained for both alone
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"aligned_weight": None, "normalize": False, "loss_on": "aligned"},
@@ -97,6 +99,8 @@ class DAMAlignment(nn.Module):
         ``"own"`` map per class, or one map ``"shared"`` by all classes, for transfer across data sets.
     cross_modal : {"pairwise", "sets", "paired-sets", "off"}, default="pairwise"
         Form of the residuals in equation 10.
+    directions : {"both", "image-to-text", "text-to-image"}, default="both"
+        Maps whose residuals are used; with one, α is 1 or 0 and not trained.
     image_rows : int or None, default=None
         n of the images in λ; None for the current batch.
     text_rows : int or None, default=None
@@ -117,6 +121,7 @@ class DAMAlignment(nn.Module):
         same_modal: Modalities = "both",
         text_map: TextMap = "own",
         cross_modal: CrossModal = "pairwise",
+        directions: Directions = "both",
         image_rows: int | None = None,
         text_rows: int | None = None,
         frozen_terms: bool = False,
@@ -127,6 +132,7 @@ class DAMAlignment(nn.Module):
         require_choice("same_modal", same_modal, get_args(Modalities))
         require_choice("text_map", text_map, get_args(TextMap))
         require_choice("cross_modal", cross_modal, get_args(CrossModal))
+        require_choice("directions", directions, get_args(Directions))
         self.aligned_weight, self.normalize, self.loss_on = aligned_weight, normalize, loss_on
         self.same_modal, self.cross_modal = same_modal, cross_modal
         self.image_rows, self.text_rows = image_rows, text_rows
@@ -134,7 +140,7 @@ class DAMAlignment(nn.Module):
         self.images = SameModal(rows=image_rows)
         self.texts = SameModal(shared=text_map == "shared", rows=text_rows)
         self.cross_scales = nn.Parameter(torch.zeros(4))
-        self.alpha = nn.Parameter(torch.tensor(0.5))
+        self.alpha = nn.Parameter(torch.tensor(_ALPHA[directions]), requires_grad=directions == "both")
         self.omega = nn.Parameter(torch.tensor(1.0))
         self.blend_logit = nn.Parameter(torch.tensor(0.5))
 
