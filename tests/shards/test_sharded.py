@@ -26,6 +26,7 @@ from modalign.core.child_processes import usable_cpus
 from modalign.core.errors import InputError, ModalignError
 from modalign.core.part_files import stream_parts
 from modalign.data.digits import load_digits
+from modalign.evaluate.comparison.given import is_features_source
 from modalign.shards import embed_shards, predict_shards, workers
 from modalign.shards.shard_jobs import EmbeddingJob
 from modalign.shards.workers import gpu_of, in_processes
@@ -239,3 +240,10 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     while not condition():
         assert time.monotonic() < end, "it never happened"
         time.sleep(0.01)
+
+
+def test_compare_takes_a_folder_of_parts(reference: Path) -> None:
+    result = ma.compare(reference, methods=["gda"], shots=[1], seeds=2, ablations=False)
+    assert {run.method for run in result.runs} >= {"gda"}
+    assert is_features_source(reference)
+    assert not is_features_source(reference.parent)

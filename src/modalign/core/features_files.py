@@ -104,7 +104,9 @@ def read_npz_features(path: str | Path) -> dict[str, Any]:
         raise InputError(f"Expected an array 'vectors' in '{path}', got {sorted(arrays)}.")
     spec, quarantined = read_features_card(str(arrays["card"]), path) if "card" in arrays else (None, ())
     parts = tuple(map(str, arrays["parts"])) if "parts" in arrays and arrays["parts"].ndim else ()
-    given = {name: arrays[name] for name in ("ids", "labels", "class_names", "tokens") if name in arrays}
+    given: dict[str, Any] = {
+        name: arrays[name] for name in ("ids", "labels", "class_names", "tokens") if name in arrays
+    }
     return {
         "vectors": narrowed(real_array(arrays["vectors"], "image vectors")),
         "parts": check_parts(parts, len(arrays["vectors"]), path),

@@ -63,11 +63,15 @@ def on_ray(address: str, count: int, threads: int = 1) -> Scheduler:
 def _connect(ray: Any, address: str) -> None:
     here = address == LOCAL
     local = {"include_dashboard": False, "object_store_memory": _OBJECTS} if here else {"address": address}
-    try:
-        ray.init(logging_level="ERROR", log_to_driver=False, **local)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"Expected a Ray cluster at '{address}', it cannot be reached: {reason}.") from None
+    for last in (False, True):  # a busy machine may not start Ray in the time that Ray gives itself
+        try:
+            ray.init(logging_level="ERROR", log_to_driver=False, **local)
+            return
+        except Exception as error:  # Ray raises Exception itself where its processes do not start
+            ray.shutdown()
+            if last or not here:
+                reason = " ".join(str(error).split())[:160].rstrip(".")
+                raise InputError(f"Expected a Ray cluster at '{address}', it cannot be reached: {reason}.") from None
 
 
 def _require_cpus(ray: Any, count: int, threads: int) -> None:

@@ -35,6 +35,8 @@ class Job(Protocol):
     @property
     def kind(self) -> str: ...
 
+    def __hash__(self) -> int: ...
+
     def like(self, settings: dict[str, Any]) -> Job:
         """The same job with what was left to the machine as another process decided it."""
 
@@ -115,9 +117,10 @@ class AnsweringJob:
         from modalign.model.classifier import Classifier
         from modalign.model.loading_models import load
 
-        model = load(self.model, encoder=self.encoder)
-        if not isinstance(model, Classifier):
-            raise InputError(f"Expected a classifier in '{self.model}', got a bare method or a segmenter.")
+        loaded = load(self.model, encoder=self.encoder)
+        if not isinstance(loaded, Classifier):
+            raise InputError(f"Expected a classifier of one class per image in '{self.model}', got another model.")
+        model: Classifier = loaded
         for part in getattr(model.encoder, "parts", [model.encoder]):
             part.store = None  # the parts are the store
         reject = False if self.reject is None else self.reject

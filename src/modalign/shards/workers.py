@@ -122,7 +122,7 @@ class _Team:
         return task is not None
 
 
-def gpu_of(number: int) -> Mapping[str, str]:
+def gpu_of(number: int) -> dict[str, str]:
     """The variable that shows a process one of several GPUs; {} where there are not several."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = chosen.split(",") if chosen else list(map(str, range(torch.cuda.device_count())))

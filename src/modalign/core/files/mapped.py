@@ -101,9 +101,11 @@ def _map(path: str | Path, start: int, room: int, name: str, entry: object) -> n
     wrong = InputError(f"Expected the array '{name}' to lie within '{path}', its header says otherwise.")
     if not isinstance(entry, dict) or entry.get("dtype") not in _NAMES:
         raise wrong
-    shape, offsets, dtype = entry.get("shape"), entry.get("data_offsets"), np.dtype(_NAMES[entry["dtype"]])
-    numbers = [*shape, *offsets] if isinstance(shape, list) and isinstance(offsets, list) else [None]
-    if not all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in numbers):
+    dtype = np.dtype(_NAMES[entry["dtype"]])
+    shape, offsets = (entry.get(key) for key in ("shape", "data_offsets"))
+    if not isinstance(shape, list) or not isinstance(offsets, list):
+        raise wrong
+    if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in (*shape, *offsets)):
         raise wrong
     if len(offsets) != 2 or offsets[1] > room or offsets[1] - offsets[0] != math.prod(shape) * dtype.itemsize:
         raise wrong

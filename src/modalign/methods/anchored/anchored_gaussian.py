@@ -188,7 +188,8 @@ class AnchoredGaussian(VectorMethod):
 
     def _classes_on(self, device: torch.device) -> AnchoredClasses:
         state = (self.means_, self.factor_, self.spread_, self.class_sizes_)
-        return AnchoredClasses(*(part.to(device) for part in state), slope=0.0)
+        means, factor, spread, sizes = (part.to(device) for part in state)
+        return AnchoredClasses(means, factor, spread, sizes, slope=0.0)
 
     def _mixed(self, X: Tensor, density: Callable[[Tensor], Tensor], text: Tensor | None, weight: float) -> Tensor:
         """s(x) of unit rows and the log-densities of the classes: (n, C)."""

@@ -18,7 +18,7 @@ def read_items(
 ) -> Items:
     if unlabeled and classes is None:
         raise InputError(f"Expected the names of the classes for images without labels; give {argument('classes')}.")
-    items = load_items(images, classes=classes, split=split, **({"labels": UNLABELED} if unlabeled else {}))
+    items = load_items(images, classes=classes, split=split, labels=UNLABELED if unlabeled else None)
     if len(items.class_names) < 2:
         raise InputError(
             f"Expected at least 2 classes, got {len(items.class_names)}; put the images of each class in a folder of "
