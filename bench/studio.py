@@ -1,9 +1,9 @@
-"""The studio measured: ``python -m bench.studio active``, ``kill`` or ``state``.
+"""The studio measured: ``python -m bench.studio active``, ``kill``, ``kill-servers`` or ``state``.
 
-``active`` labels digits through a session, once with the images that the studio asks for and once with images drawn at
-random, and tests on the same images that neither has labeled. ``kill`` labels over HTTP and kills the server
-(``kill -9``) between the answer and the refit. ``state`` takes the processor time of the answers of a session with
-generated vectors.
+``active`` labels digits through a session, once with the images that the studio asks for and once with images drawn
+at random, and tests on the images that neither has labeled. ``kill`` labels and kills the process (``kill -9``) before
+or during the refit; ``kill-servers`` does so over HTTP, right after the answer. ``state`` takes the processor time of
+the answers of a session with generated vectors.
 """
 
 from __future__ import annotations
@@ -23,14 +23,20 @@ from typing import Any
 import numpy as np
 
 from modalign.app.studio.acquire import ACQUISITIONS
+from modalign.app.studio.exam import exam_limit
+from modalign.app.studio.gallery import Gallery, content_hashes_of
+from modalign.app.studio.label_log import LabelLog
+from modalign.app.studio.labeling import Labeling
 from modalign.app.studio.looking import RowQuery, find_rows, row_entries, session_summary
 from modalign.app.studio.opening import open_session
-from modalign.app.studio.session import Session
+from modalign.app.studio.session import Session, SessionSettings
 from modalign.cli import run
+from modalign.core.features import Features
 from modalign.core.files import append_line
 from modalign.data.digits import load_digits
 from modalign.data.items import Items
 from modalign.data.text.templates import DIGIT_TEMPLATES
+from modalign.encoders import load_encoder
 
 LABELS, ROUND = 40, 10
 PORT = 8399
@@ -98,8 +104,46 @@ def _interval(values: list[float]) -> str:
     return f"{np.mean(values):.1f} ± {half:.1f} ({len(values)} runs)"
 
 
-def kill(rounds: int, folder: Path) -> None:
-    """Kills after an answered label, in a studio that is started again every time; counts lost labels.
+def kill(rounds: int) -> None:
+    """Kills at random moments after a label, most of them before or during the refit; counts lost labels.
+
+    Sessions run in forked processes, which open the same folder one after the other.
+    """
+    items, encoder, folder = load_digits().select(range(200)), load_encoder("tiny"), Path(tempfile.mkdtemp())
+    features, contents = encoder.embed_images(items), content_hashes_of(items, None)
+    rng = np.random.default_rng(0)
+
+    def opened() -> Session:
+        labeling = Labeling(items.ids, contents, LabelLog(folder), 0, exam_limit(contents, 0))
+        for name in items.class_names if not labeling.state.ever else ():
+            labeling.add_class(name, by="start")
+        gallery = Gallery(items, contents, folder / "thumbnails")
+        return Session(features, labeling, gallery, encoder, SessionSettings("digits", thorough=False))
+
+    lost = broken = 0
+    for row in range(rounds):
+        delay = float(rng.choice([0.0, rng.uniform(0.1, 0.4)]))  # a refit begins after 0.1 s
+        child = os.fork()
+        if not child:
+            try:
+                session = opened()
+                given = session.labeling.labels[:row] == items.labels[:row]
+                if not given.all():
+                    os._exit(2)
+                session.change(lambda labeling, row=row: labeling.label([row], int(items.labels[row])))
+                time.sleep(delay)
+                os.kill(os.getpid(), signal.SIGKILL)
+            finally:
+                os._exit(1)
+        ended = os.waitpid(child, 0)[1]
+        lost += os.WIFEXITED(ended) and os.WEXITSTATUS(ended) == 2
+        broken += os.WIFEXITED(ended) and os.WEXITSTATUS(ended) == 1
+    found = opened().labeling.labels[:rounds] == items.labels[:rounds]
+    print(f"{rounds} kills, {lost + int((~found).sum())} labels lost, {broken} sessions that did not open")
+
+
+def kill_servers(rounds: int, folder: Path) -> None:
+    """Kills after a label that a server has answered; counts lost labels.
 
     The server runs in a forked process, after everything is imported once. A second call on the same folder goes on.
     """
@@ -186,14 +230,6 @@ def state(n: int, width: int, classes: int) -> None:
 
 def generated_session(n: int, width: int, classes: int) -> tuple[Session, Path]:
     """A session with unit vectors around class centers; its images are never opened."""
-    from modalign.app.studio.exam import exam_limit
-    from modalign.app.studio.gallery import Gallery
-    from modalign.app.studio.label_log import LabelLog
-    from modalign.app.studio.labeling import Labeling
-    from modalign.app.studio.session import SessionSettings
-    from modalign.core.features import Features
-    from modalign.encoders import load_encoder
-
     rng, folder = np.random.default_rng(0), Path(tempfile.mkdtemp())
     X = rng.normal(size=(classes, width))[rng.integers(classes, size=n)] + 2 * rng.normal(size=(n, width))
     X = (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)
@@ -211,7 +247,7 @@ def generated_session(n: int, width: int, classes: int) -> tuple[Session, Path]:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("active", "kill", "state"))
+    parser.add_argument("what", choices=("active", "kill", "kill-servers", "state"))
     parser.add_argument("--runs", type=int, default=3, help="runs of active")
     parser.add_argument("--rounds", type=int, default=100, help="kills")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "modalign-studio")
@@ -223,7 +259,9 @@ def main() -> None:
     if given.what == "active":
         active(given.runs, given.folder / "active.jsonl")
     elif given.what == "kill":
-        kill(given.rounds, given.folder)
+        kill(given.rounds)
+    elif given.what == "kill-servers":
+        kill_servers(given.rounds, given.folder)
     else:
         state(given.images, given.width, given.classes)
 

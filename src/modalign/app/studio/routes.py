@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
@@ -186,10 +187,13 @@ def _add_exports(app: FastAPI, session: Session) -> None:
         return Response(export_table(session, name), media_type=kind, headers=headers)
 
     @app.post("/api/export/{name}")
-    def write_export(name: str, request: Request) -> Any:
-        final = partial(save_session_model, with_exam=True)
-        work = {FOLDERS: export_folders, MODEL: save_session_model, FINAL: final}.get(name)
-        if work is None:
+    def write_export(name: str) -> Any:
+        works: dict[str, Callable[[], object]] = {
+            FOLDERS: partial(export_folders, session),
+            MODEL: partial(save_session_model, session),
+            FINAL: partial(save_session_model, session, with_exam=True),
+        }
+        if name not in works:
             raise HTTPException(404, "There is no such export.")
-        session.slow.request(name, lambda: work(session))
+        session.slow.request(name, works[name])
         return {"folder": visible(str(session.labeling.log.folder / name))}
