@@ -120,3 +120,25 @@ def test_on_the_digits_with_their_crops(tmp_path: Path) -> None:
     for method in (FAIRVectors(random_state=0, steps=20), WCA()):
         method.fit(again, text=text)
         assert (method.predict(again) == digits.labels).mean() > 0.75
+
+
+def test_the_strong_view_of_an_image_is_the_crop_that_was_drawn() -> None:
+    """The first step goes by the sign of the gradient, here at the crops that the seed draws and at others."""
+    features, _, text = clusters([6, 6, 6, 6], crops=3)
+    settings = {"learning_rate": 1e-4, "fairness_weight": 0.0, "logit_scale": 10.0, "keep": 3, "random_state": 5}
+    method = FAIRVectors(steps=1, **settings).fit(features, text=text)
+    whole, parts, Z = (unit(torch.from_numpy(a).double()) for a in (features.vectors, features.tokens, text))
+    drawn = torch.randint(3, (24,), generator=torch.Generator().manual_seed(5))
+    scores = align(crop_weights(whole, parts), parts, Z, 3)
+    S = (10 * scores.scores / scores.mass[:, None]).softmax(1).sort(dim=1, descending=True).values
+
+    def stepped(crops: torch.Tensor) -> torch.Tensor:
+        anchors = Z.clone().requires_grad_()
+        log_p = (10 * parts[torch.arange(24), crops] @ unit(anchors).T).log_softmax(1)
+        own = log_p.gather(1, scores.scores.argmax(1, keepdim=True))[:, 0]
+        (-S[:, 0] * (S[:, 0] - S[:, 1]) * own).mean().backward()
+        return unit(Z - 1e-4 * anchors.grad.sign())
+
+    torch.testing.assert_close(method.prototypes_.double(), stepped(drawn), atol=1e-6, rtol=0)
+    for others in (torch.zeros(24, dtype=torch.int64), (drawn + 1) % 3, 2 - drawn):
+        assert (method.prototypes_.double() - stepped(others)).abs().max() > 1e-5

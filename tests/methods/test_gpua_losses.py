@@ -159,3 +159,21 @@ def test_batches_are_drawn_from_the_seed():
     assert torch.equal(refined(batch_size=8, seed=1).map, refined(batch_size=8, seed=1).map)
     assert not torch.equal(refined(batch_size=8, seed=1).map, refined(batch_size=8, seed=2).map)
     assert refined(batch_size=8, seed=1).defect < 1e-10
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("kind", ["ths", "adaptive", "triplet", "contrastive", "csls"])
+def test_the_gradient_of_every_loss_is_that_of_finite_differences(kind, raw):
+    """At a point where no hinge, nearest prototype or hub changes within the step."""
+    Z, Y, Q, labels = draw(seed=2)
+    images = torch.from_numpy(Z.astype(np.float32))  # as they are held
+    loss = replace(ranking(Y, kind, hubs="excess"), raw=raw)
+    slope = Slope(
+        Images(images, None, [D], n_classes=K, memory=2**20), torch.from_numpy(labels), loss, N, torch.Generator()
+    )
+    W = torch.from_numpy(Q)
+    value, gradient = slope(W)
+    assert float(value) == pytest.approx(float(loss(images.double() @ W, torch.from_numpy(labels))), rel=1e-7)
+    for direction in torch.from_numpy(np.random.default_rng(0).normal(size=(6, D, R))):
+        ahead, behind = (float(slope(W + h * direction)[0]) for h in (1e-6, -1e-6))
+        assert (ahead - behind) / 2e-6 == pytest.approx(float((gradient * direction).sum()), rel=1e-5, abs=1e-8)

@@ -128,3 +128,21 @@ def test_the_scores_are_read_as_often_as_reported_and_allowed(most):
 
     found = match(counted, 300, 0.005, uniform(10), max_passes=most)
     assert len(reads) == found.passes == most
+
+
+@pytest.mark.parametrize("rho", [math.inf, 0.7])
+def test_gradient_and_hessian_of_the_semidual_are_those_of_finite_differences(rho):
+    K, epsilon = 5, 0.05
+    R, x = scores(40, K, spread=0.2), torch.randn(K, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    c = torch.tensor([0.4, 0.1, 0.2, 0.2, 0.1], dtype=torch.float64)
+    problem = gpua_transport._Problem(
+        lambda: ((rows, R_.double()) for rows, R_ in blocks(R)()), 40, epsilon, c, rho, True
+    )
+    at = problem.look(x)
+    gradient = at.mass - at.target
+    basis = torch.eye(K, dtype=torch.float64) * 1e-5
+    ahead, behind = ([problem.look(x + sign * e) for e in basis] for sign in (1, -1))
+    slope = [(a.value - b.value) / 2e-5 for a, b in zip(ahead, behind, strict=True)]
+    np.testing.assert_allclose(gradient, slope, atol=1e-9)
+    rows = [((a.mass - a.target) - (b.mass - b.target)) / 2e-5 for a, b in zip(ahead, behind, strict=True)]
+    np.testing.assert_allclose(at.hessian, torch.stack(rows), atol=1e-8)

@@ -18,6 +18,7 @@ from modalign.data.items import Items
 from modalign.data.text.descriptions import sentences
 from modalign.methods import TOWER_METHODS, method_class
 from modalign.methods.contract.tower import TowerMethod
+from modalign.testing import TOWER_LAWS, TowerSubject
 from modalign.tune.loop import _Stepper
 
 QUICK = {"epochs": 2, "batch_size": 8, "augmentation": "center", "random_state": 1}
@@ -58,6 +59,14 @@ def fitted(encoder, digits, text):
 
 
 named = pytest.mark.parametrize("name", list(TOWER_METHODS))
+
+
+@named
+def test_contract_of_tower_methods(name: str, encoder, digits, text, fitted) -> None:
+    subject = TowerSubject(quick(name))
+    vars(subject).update(encoder=encoder, items=digits, text=text, fitted=fitted(name))  # what these tests have already
+    for law in TOWER_LAWS.values():
+        law(subject)
 
 
 @named

@@ -1,7 +1,8 @@
-"""The contract of methods on vectors as functions, for packages with methods of their own; needs no pytest.
+"""The contract of methods as functions, for packages with methods of their own; needs no pytest.
 
 ``check_method(MyMethod())`` tries all laws. Each law is a function that takes a :class:`Subject` and raises an
-AssertionError with one sentence where the method breaks it. For a test per law::
+AssertionError with one sentence where the method breaks it; methods inside an encoder have :data:`TOWER_LAWS` and
+:class:`TowerSubject`. For a test per law::
 
     @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
     def test_contract(law):
@@ -10,15 +11,18 @@ AssertionError with one sentence where the method breaks it. For a test per law:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from sklearn.base import clone
 
 from modalign.core.errors import InputError, require_choice
 from modalign.methods import method_class
+from modalign.methods.contract.tower import TowerMethod
 from modalign.methods.contract.vectors import VectorMethod
 from modalign.testing import answers, invariances, refusals
 from modalign.testing.subject import FewShot, Subject, few_shot_problem
+from modalign.testing.tower_laws import TOWER_LAWS, TowerSubject
 
 Law = Callable[[Subject], None]
 
@@ -52,58 +56,67 @@ LAWS: dict[str, Law] = {
 
 
 def check_method(
-    method: str | VectorMethod | type[VectorMethod], *, tolerance: float = 1e-4, skip: Iterable[str] = ()
+    method: str | VectorMethod | TowerMethod | type[VectorMethod] | type[TowerMethod],
+    *,
+    tolerance: float = 1e-4,
+    skip: Iterable[str] = (),
 ) -> None:
-    """Raise unless a method on vectors keeps the contract of all such methods.
+    """Raise unless a method keeps the contract of all methods on vectors, or of all inside an encoder.
 
-    The method is fitted about twenty times to 20 images of 5 classes; give it hyper-parameters that make that quick.
+    A method on vectors is fitted about twenty times to 20 images of 5 classes, a method inside an encoder twice to 20
+    images of 10 classes. Pass hyper-parameters with few steps.
 
     Parameters
     ----------
-    method : str, VectorMethod or type
-        Name, class or unfitted object. An object stays as it is. Where ``random_state`` is None, 0 is used.
+    method : str, VectorMethod, TowerMethod or type
+        Name, class or unfitted object. An object is not changed. A ``random_state`` of None is set to 0.
     tolerance : float, default=1e-4
         See :class:`Subject`.
     skip : iterable of str
-        Names of :data:`LAWS` that do not apply.
+        Names of :data:`LAWS` or :data:`TOWER_LAWS` that do not apply.
 
     Raises
     ------
     AssertionError
         One line for each law that is broken.
     InputError
-        ``method`` is no method on vectors, or ``skip`` names no law.
+        ``method`` is not a method, or ``skip`` names no law.
 
     Examples
     --------
     >>> from modalign.testing import check_method
     >>> check_method("zero_shot")
     """
-    subject = Subject(_unfitted(method), tolerance)
-    skip = set(skip)
+    unfitted, skip = _unfitted(method), set(skip)
+    laws: Mapping[str, Callable[[Any], None]]
+    subject: Subject | TowerSubject
+    if isinstance(unfitted, TowerMethod):
+        laws, subject, kind = TOWER_LAWS, TowerSubject(unfitted, tolerance), "methods inside an encoder"
+    else:
+        laws, subject, kind = LAWS, Subject(unfitted, tolerance), "methods on vectors"
     for name in skip:
-        require_choice("skip", name, LAWS)
-    broken = {name: error for name, law in LAWS.items() if name not in skip and (error := _failure(law, subject))}
+        require_choice("skip", name, laws)
+    broken = {name: error for name, law in laws.items() if name not in skip and (error := _failure(law, subject))}
     if broken:
         said = {name: str(e) if isinstance(e, AssertionError) else repr(e) for name, e in broken.items()}
         lines = [f"- {name}: {sentence}" for name, sentence in said.items()]
-        title = f"{subject.name} breaks {len(broken)} of {len(LAWS) - len(skip)} laws of methods on vectors:"
+        title = f"{subject.name} breaks {len(broken)} of {len(laws) - len(skip)} laws of {kind}:"
         raise AssertionError("\n".join([title, *lines])) from next(iter(broken.values()))
 
 
-def _unfitted(method: str | VectorMethod | type[VectorMethod]) -> VectorMethod:
+def _unfitted(method: object) -> VectorMethod | TowerMethod:
     found = method_class(method) if isinstance(method, str) else method
-    if isinstance(found, type) and issubclass(found, VectorMethod):
+    if isinstance(found, type) and issubclass(found, (VectorMethod, TowerMethod)):
         found = found()
-    if not isinstance(found, VectorMethod):
-        raise InputError(f"Expected a method on vectors by name, class or object, got {found!r:.80}.")
-    unfitted: VectorMethod = clone(found)
+    if not isinstance(found, (VectorMethod, TowerMethod)):
+        raise InputError(f"Expected a method by name, class or object, got {found!r:.80}.")
+    unfitted: VectorMethod | TowerMethod = clone(found)
     if unfitted.get_params().get("random_state", 0) is None:
         unfitted.set_params(random_state=0)
     return unfitted
 
 
-def _failure(law: Law, subject: Subject) -> Exception | None:
+def _failure(law: Callable[[Any], None], subject: Subject | TowerSubject) -> Exception | None:
     try:
         law(subject)
     except Exception as error:  # of code of others
@@ -111,4 +124,4 @@ def _failure(law: Law, subject: Subject) -> Exception | None:
     return None
 
 
-__all__ = ["LAWS", "FewShot", "Subject", "check_method", "few_shot_problem"]
+__all__ = ["LAWS", "TOWER_LAWS", "FewShot", "Subject", "TowerSubject", "check_method", "few_shot_problem"]

@@ -82,7 +82,7 @@ def _leaves(entry: Any) -> Iterator[Any]:
         yield entry
 
 
-def the_class_describes_itself(subject: Subject) -> None:
+def the_class_describes_itself(subject: Any) -> None:
     """The class has a title, defaults, and a line for each hyper-parameter in its docstring."""
     cls = type(subject.method)
     expect(cls.title, "The class attribute title is empty.")

@@ -23,7 +23,15 @@ class NearestMean(VectorMethod):
 
     Parameters
     ----------
-    alpha : weight of the text.
+    alpha : float, default=0.5
+        Weight α of the text.
+
+    Attributes
+    ----------
+    means_ : Tensor of shape (C, d)
+        Mixtures of class text and mean.
+    diagnosis_ : dict
+        ``cosine_of_text_and_mean``.
     """
 
     title = "Nearest mean"
