@@ -44,7 +44,7 @@ ALLOWED = {
     "model": LIBRARY | {"methods.added", "model", "segmentation"},
     "model.persistence": LEARNING | {"model.persistence"},
     "audit": {"core", "linalg", "data", "encoders", "methods", "audit"},
-    "testing": LEARNING | {"model.persistence", "testing"},
+    "testing": LEARNING | {"data", "encoders", "model.persistence", "testing"},
     "export": {"core", "data", "encoders", "methods.contract", "model", "export"},
     "report": LIBRARY | {"model", "segmentation", "audit", "report"},
     "shards": {"core", "data", "encoders", "model", "shards"},

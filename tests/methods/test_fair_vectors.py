@@ -142,3 +142,11 @@ def test_the_strong_view_of_an_image_is_the_crop_that_was_drawn() -> None:
     torch.testing.assert_close(method.prototypes_.double(), stepped(drawn), atol=1e-6, rtol=0)
     for others in (torch.zeros(24, dtype=torch.int64), (drawn + 1) % 3, 2 - drawn):
         assert (method.prototypes_.double() - stepped(others)).abs().max() > 1e-5
+
+
+def test_the_diagnosis_tells_how_far_the_class_embeddings_moved() -> None:
+    features, _, text = clusters([6, 6, 6, 6])
+    method = FAIRVectors(steps=5, learning_rate=0.05, random_state=0).fit(features, text=text)
+    cosines = (method.prototypes_.numpy() * text).sum(axis=1)
+    assert method.diagnosis_["anchors_moved"] == pytest.approx(float((1 - cosines).mean()), abs=1e-6)
+    assert FAIRVectors(steps=1, learning_rate=1e-9).fit(features, text=text).diagnosis_["anchors_moved"] < 1e-6

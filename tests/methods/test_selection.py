@@ -11,7 +11,15 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from modalign.core.errors import InputError
-from modalign.methods.contract.selection import SCALES, ScaledLikelihood, folds, held_out, log_likelihood, share_correct
+from modalign.methods.contract.selection import (
+    SCALES,
+    ScaledLikelihood,
+    choosing_parts,
+    folds,
+    held_out,
+    log_likelihood,
+    share_correct,
+)
 
 
 def scores(seed: int, strength: float, n: int = 60, C: int = 7):
@@ -99,3 +107,12 @@ def test_other_seeds_hold_out_other_images():
     y = torch.arange(5).repeat(8)
     assert not torch.equal(folds(y, random_state=0), folds(y, random_state=1))
     assert folds(y, random_state=0).unique().tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("pairs", "lone", "parts"), [(2, 6, False), (3, 6, True), (3, 7, False)])
+def test_nothing_is_chosen_where_most_images_are_the_only_ones_of_their_class(pairs, lone, parts):
+    y = torch.cat([torch.arange(pairs).repeat(2), pairs + torch.arange(lone)])
+    found = choosing_parts(torch.eye(len(y)), y, None, 0)
+    assert bool(found) is parts
+    if parts:
+        assert sum(len(part[3]) for part in found) == 2 * pairs
