@@ -65,7 +65,7 @@ def label_matrix(labels: Any, class_names: Sequence[str] = ()) -> tuple[np.ndarr
 
 def label_sets(matrix: np.ndarray, class_names: Sequence[str]) -> list[tuple[str, ...]]:
     """The names of the classes with 1 in each row of an (n, C) matrix."""
-    return [tuple(class_names[k] for k in np.flatnonzero(row == PRESENT)) for row in matrix]
+    return [tuple(class_names[k] for k in np.flatnonzero(row == PRESENT).tolist()) for row in matrix]
 
 
 def _is_set(row: object) -> bool:

@@ -7,7 +7,7 @@ import io
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from fastapi import FastAPI, Query, Request, Response
@@ -145,10 +145,8 @@ class _Service:
         self.metrics.images.labels("undecodable").inc(bad)
         return results
 
-    async def results(
-        self, request: Request, task: str, reject: float | None = None
-    ) -> list[tuple[str, Answer | np.ndarray | UndecodableError]]:
-        """Name and result of every image of a request; an image that cannot be decoded has the reason.
+    async def results(self, request: Request, task: str, reject: float | None = None) -> list[tuple[str, Any]]:
+        """Name and result of every image of a request: an answer, a vector, or the error of the decoder.
 
         Raises
         ------
@@ -175,8 +173,7 @@ class _Service:
         serious = [result for result in failed if not isinstance(result, UndecodableError)]
         if serious or len(failed) == len(found):
             raise (serious or failed)[0]
-        kept = cast("list[Answer | np.ndarray | UndecodableError]", found)
-        return [(name, result) for (name, _), result in zip(images, kept, strict=True)]
+        return [(name, result) for (name, _), result in zip(images, found, strict=True)]
 
     def add_routes(self, app: FastAPI) -> None:
         """All routes of the service."""

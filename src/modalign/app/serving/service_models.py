@@ -24,11 +24,13 @@ class ImagePrediction(BaseModel):
     """The answer for one image; an error in place of the rest if it cannot be decoded."""
 
     id: str = Field(description="The name of the file in the form, or '0'.")
-    name: str | None = Field(None, description="The most probable class, or 'none of these'.")
-    probability: float | None = Field(None, description="Of the most probable class.")
+    name: str | None = Field(default=None, description="The most probable class, or 'none of these'.")
+    probability: float | None = Field(default=None, description="Of the most probable class.")
     top: list[ClassProbability] = Field(default_factory=list, description="The most probable classes, in order.")
-    rejected: bool | None = Field(None, description="Whether the image shows none of the classes, if that was asked.")
-    error: str | None = Field(None, description="Why the image cannot be decoded.")
+    rejected: bool | None = Field(
+        default=None, description="Whether the image shows none of the classes, if that was asked."
+    )
+    error: str | None = Field(default=None, description="Why the image cannot be decoded.")
 
 
 class PredictReply(BaseModel):
@@ -41,8 +43,8 @@ class ImageVector(BaseModel):
     """The unit vector of one image; an error in its place if the image cannot be decoded."""
 
     id: str = Field(description="The name of the file in the form, or '0'.")
-    vector: list[float] | None = Field(None, description="Of length one.")
-    error: str | None = Field(None, description="Why the image cannot be decoded.")
+    vector: list[float] | None = Field(default=None, description="Of length one.")
+    error: str | None = Field(default=None, description="Why the image cannot be decoded.")
 
 
 class EmbedReply(BaseModel):

@@ -57,7 +57,8 @@ def save_multi_label(classifier: MultiLabelClassifier, folder: str | Path) -> Pa
     """Write a classifier into ``folder``; one that is there is replaced, any other non-empty folder refused."""
     folder = Path(folder)
     FORMAT.check_folder(folder)
-    members, tensors = [], {}
+    members: list[dict[str, Any]] = []
+    tensors: dict[str, np.ndarray] = {}
     for k, member in enumerate(classifier.model.members_):
         entries, own = encode_method(member)
         members.append(entries)
@@ -154,4 +155,5 @@ def _decision(entry: Any) -> ClassDecision:
     sound = all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in numbers)
     if not sound or numbers[0] <= 0 or not 0 <= numbers[2] <= 1 or not isinstance(entry["calibrated"], bool):
         raise InputError("its calibration is not understood.")
-    return ClassDecision(*map(float, numbers), entry["calibrated"])
+    slope, offset, threshold = map(float, numbers)
+    return ClassDecision(slope, offset, threshold, entry["calibrated"])

@@ -52,7 +52,7 @@ def save_multi_label_page(
             "versions": versions(),
         },
     )
-    rows = [
+    rows: list[list[TableCell | str]] = [
         [row.name, f"{row.positives:,}", _cell(row.average_precision), _cell(row.f1), f"{threshold:.2f}"]
         for row, threshold in zip(scores.per_class, classifier.model.thresholds, strict=True)
     ]
