@@ -84,11 +84,12 @@ def _noun(kind: str, n: int) -> str:
 
 
 def _block(kind: str, found: tuple[AuditFinding, ...], items: Items | None) -> PageSection:
+    title = _noun(kind, 2).capitalize()
     if kind == "name":
-        return Table(["warning"], [[finding.detail] for finding in found])
+        return Table(["warning"], [[finding.detail] for finding in found], title=title)
     if items is None or kind == "unreadable":
         rows = [[", ".join(map(without_folders, f.ids)), without_folders(f.detail)] for f in found]
-        return Table(["image", "detail"], rows)
+        return Table(["image", "detail"], rows, title=title)
     groups = []
     for finding in found:
         caption, note = finding.detail, ""
