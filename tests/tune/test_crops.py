@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import modalign as ma
 from modalign.core.errors import InputError
 from modalign.core.randomness import generator
 from modalign.data.digits import load_digits
-from modalign.data.items import Items
+from modalign.data.items import Items, load_items
 from modalign.data.views import random_crops
 from modalign.encoders.features import crop_features as module
 from modalign.encoders.features.crop_features import embed_crops
@@ -136,3 +137,28 @@ def test_a_wrong_range_is_refused_before_anything_is_written(keeping, digits: It
     with pytest.raises(InputError, match="range of scales"):
         embed_crops(digits, keeping, crops=3, side=(0.9, 0.5))
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_crops_inside_the_first_view_show_nothing_that_it_does_not(encoder) -> None:
+    """Red is the column and green the row, so that colors tell where a crop was taken."""
+    columns, rows = np.meshgrid(np.arange(200, dtype=np.uint8), np.arange(150, dtype=np.uint8))
+    pictures = [Image.fromarray(np.stack([columns, rows, 0 * rows], axis=2))] * 6
+    views = {"augmentation": ("random_resized_crop", "center"), "crops": 4, "scale": (0.1, 0.4), "seed": 2}
+    data = CropBatches(load_items(pictures), encoder, inside="view", **views)
+    everywhere = CropBatches(load_items(pictures), encoder, **views)
+    batch, other = data.batch(torch.arange(6), 1), everywhere.batch(torch.arange(6), 1)
+    assert torch.equal(batch.views[0], other.views[0])
+    outside = 0
+    for i in range(6):
+        top, left, tall, wide = data._box(data.pictures([i])[0], data._draws(1, i, 0))[0].tolist()
+        for found, counts in ((batch, False), (other, True)):
+            red, green = found.crops[i, :, 0].int(), found.crops[i, :, 1].int()
+            inside = (red >= left - 1) & (red <= left + wide) & (green >= top - 1) & (green <= top + tall)
+            if counts:
+                outside += int((~inside).sum())
+            else:
+                assert inside.all()
+    assert outside
+    assert data.fingerprint != everywhere.fingerprint
+    with pytest.raises(InputError, match="random rectangle"):
+        CropBatches(load_items(pictures), encoder, inside="view", augmentation=("center", "center"))

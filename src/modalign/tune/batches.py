@@ -224,7 +224,7 @@ class ImageBatches:
         if self._whole and name in _PREPARED:
             arrays = (pixels.permute(1, 2, 0).numpy() for pixels in pictures)
             pictures = [_prepared(self._encoder, Image.fromarray(array)) for array in arrays]
-        draws = [generator("view", self.seed, epoch, i, number) for i in indices.tolist()]
+        draws = [self._draws(epoch, i, number) for i in indices.tolist()]
         if name in ("random_resized_crop", "random_resized_crop_flip", "strong"):
             pictures = [self._rectangle(*pair) for pair in zip(pictures, draws, strict=True)]
         if name in ("flip", "random_resized_crop_flip", "strong"):
@@ -234,10 +234,17 @@ class ImageBatches:
             views = rand_augment_each(views, draws)
         return normalized(self._encoder, views)
 
-    def _rectangle(self, pixels: Tensor, draws: Generator) -> Tensor:
+    def _draws(self, epoch: int, i: int, number: int) -> Generator:
+        """Where the randomness of a view of image ``i`` comes from."""
+        return generator("view", self.seed, epoch, i, number)
+
+    def _box(self, pixels: Tensor, draws: Generator) -> Tensor:
+        """The box (1, 4) of a random rectangle."""
         height, width = pixels.shape[-2:]
-        box = random_rectangles(height, width, 1, scale=self.scale, generator=draws)
-        return cut(pixels, box, self.size)[0]
+        return random_rectangles(height, width, 1, scale=self.scale, generator=draws)
+
+    def _rectangle(self, pixels: Tensor, draws: Generator) -> Tensor:
+        return cut(pixels, self._box(pixels, draws), self.size)[0]
 
 
 def center_batches(

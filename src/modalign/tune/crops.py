@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
+from modalign.core.errors import InputError
 from modalign.core.randomness import generator
 from modalign.data.items import Items
 from modalign.data.views import cut, empty_views, random_squares
@@ -55,6 +56,9 @@ class CropBatches(ImageBatches):
         (α, β).
     every : int, default=1
         Interval of epochs with crops, beginning with the first.
+    inside : {"picture", "view"}, default="picture"
+        What crops are taken from: the image, or the part of it that the first view shows, which must then be a random
+        rectangle.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class CropBatches(ImageBatches):
         crops: int = 16,
         side: tuple[float, float] = (0.5, 0.9),
         every: int = 1,
+        inside: Literal["picture", "view"] = "picture",
         augmentation: str | Sequence[str] = ("center", "strong"),
         scale: tuple[float, float] = (0.3, 1.0),
         seed: int = 0,
@@ -73,8 +78,10 @@ class CropBatches(ImageBatches):
         super().__init__(
             items, encoder, augmentation=augmentation, scale=scale, seed=seed, memory=memory, whole=crops > 0
         )
-        self.crops, self.side, self.every = crops, side, every
-        card = repr((self.fingerprint, crops, side, every))
+        if inside == "view" and self.augmentations[0] != "random_resized_crop":
+            raise InputError(f"Expected a first view that is a random rectangle, got '{self.augmentations[0]}'.")
+        self.crops, self.side, self.every, self.inside = crops, side, every, inside
+        card = repr((self.fingerprint, crops, side, every, *([inside] if inside == "view" else [])))
         self.fingerprint = hashlib.sha256(card.encode()).hexdigest()
 
     def batch(self, indices: Tensor, epoch: int) -> CropBatch:
@@ -85,6 +92,9 @@ class CropBatches(ImageBatches):
         if count:
             numbers = indices.tolist()
             for row, i, picture in zip(crops, numbers, self.pictures(numbers), strict=True):
+                if self.inside == "view":
+                    top, left, tall, wide = self._box(picture, self._draws(epoch, i, 0))[0].tolist()
+                    picture = picture[:, top : top + tall, left : left + wide]
                 draws = generator("crops", self.seed, epoch, i)
                 height, width = picture.shape[-2:]
                 squares = random_squares(height, width, count, scale=self.side, generator=draws)

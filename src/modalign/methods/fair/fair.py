@@ -58,6 +58,8 @@ class FAIR(SelfTrained):
         α and β.
     view : {"crops", "global"}, default="crops"
         Input of the pseudo-labels: the crops, or one random resized crop (FAIR-g).
+    crop_from : {"picture", "weak"}, default="picture"
+        What crops are taken from: the whole image, or a random rectangle of it, the weak view of Algorithm 1.
     labeler : {"fair", "clip", "cupl", "wca", "coder"}, default="fair"
         Score that gives the pseudo-labels, see :mod:`~modalign.methods.fair.pseudo_labels`. With another than
         ``"fair"``, `keep`, `alignment` and `crop_weights` have no effect.
@@ -109,6 +111,7 @@ class FAIR(SelfTrained):
     ablations: ClassVar[dict[str, dict[str, Any]]] = {
         "global views": {"view": "global"},
         "fixed score": {"alignment": "fixed"},
+        "crops of the weak view": {"crop_from": "weak"},
         "all labels alike": {"weighting": "none"},
         "all crops": {"keep": None},
         "joint-space weights": {"crop_weights": "softmax"},
@@ -125,6 +128,7 @@ class FAIR(SelfTrained):
     smallest_crop: Fraction = 0.5
     largest_crop: Fraction = 0.9
     view: Literal["crops", "global"] = "crops"
+    crop_from: Literal["picture", "weak"] = "picture"
     labeler: Annotated[Literal["fair", Labeler], Formerly("labeller")] = "fair"
     image_temperature: Positive = 1.0
     text_temperature: Positive = 1.0
@@ -167,4 +171,5 @@ class FAIR(SelfTrained):
         if self.labeler in LABELERS and not LABELERS[self.labeler].needs_crops:
             return self._pairs(items, encoder, seed, "center")
         side = (self.smallest_crop, self.largest_crop)
-        return self._pairs(items, encoder, seed, "center", crops=self.crops, side=side, every=self.refresh)
+        weak, inside = ("random_resized_crop", "view") if self.crop_from == "weak" else ("center", "picture")
+        return self._pairs(items, encoder, seed, weak, crops=self.crops, side=side, every=self.refresh, inside=inside)
