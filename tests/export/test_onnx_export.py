@@ -17,6 +17,7 @@ from checkpoints import picture, save_checkpoint
 from PIL import Image
 
 from modalign import Classifier, InputError, adapt, export_onnx, load_encoder
+from modalign.cli import run
 from modalign.data.digits import load_digits
 from modalign.export import onnx_folder
 from modalign.export.graph import in_float32, input_names, record
@@ -211,7 +212,7 @@ def test_what_cannot_be_exported_is_refused_before_work(
         export_onnx(classifier, tmp_path / "full")
     with pytest.raises(InputError, match="onnxruntime-web"):
         export_onnx(classifier, tmp_path / "out", web=tmp_path)
-    with pytest.raises(InputError, match="Expected a classifier to export, got GDA"):
+    with pytest.raises(InputError, match="Expected a classifier of one class an image to export, got GDA"):
         export_onnx(classifier.method, tmp_path / "out")  # type: ignore[arg-type]
     siglip2 = load_encoder(str(save_checkpoint(tmp_path / "siglip2", "siglip2")))
     digits = load_digits().select(range(20))
@@ -219,3 +220,23 @@ def test_what_cannot_be_exported_is_refused_before_work(
     with pytest.raises(InputError, match="takes every image at a size of its own"):
         export_onnx(whole, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_prints_what_was_compared(
+    exported: Export,
+    classifier: Classifier,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    graph, step = onnx.load(exported.folder / "model.onnx"), classifier.encoder.preprocessing  # type: ignore[union-attr]
+    monkeypatch.setattr(onnx_folder, "record", lambda model: (graph, [step]))
+    model = str(classifier.save(tmp_path / "model"))
+    assert run(["export", model, "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "compared on 40 bundled digits (give your own by --check)" in said
+    assert "decisions on 0 of 40" in said
+    assert run(["export", model, "--out", str(tmp_path / "out")]) == 2
+    assert "new or empty folder" in capsys.readouterr().err
+    assert run(["export", model, "--out", str(tmp_path / "other"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parity"]["decisions"] == 0

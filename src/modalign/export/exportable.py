@@ -28,8 +28,8 @@ def check_exportable(model: Any) -> Classifier:
         require(name, "onnx")
     if not isinstance(model, Classifier):
         raise InputError(
-            f"Expected a classifier to export, got {type(model).__name__}; a graph from pixels to probabilities needs "
-            "an encoder and a method, as modalign.adapt makes them."
+            f"Expected a classifier of one class an image to export, got {type(model).__name__}; a graph from pixels "
+            "to probabilities needs an encoder and a method, as modalign.adapt makes them."
         )
     for part in parts_of(model.encoder):
         step = part.preprocessing
