@@ -140,6 +140,7 @@ def kill(rounds: int) -> None:
         broken += os.WIFEXITED(ended) and os.WEXITSTATUS(ended) == 1
     found = opened().labeling.labels[:rounds] == items.labels[:rounds]
     print(f"{rounds} kills, {lost + int((~found).sum())} labels lost, {broken} sessions that did not open")
+    shutil.rmtree(folder)
 
 
 def kill_servers(rounds: int, folder: Path) -> None:
