@@ -357,7 +357,7 @@ def test_text_and_anchor_are_of_one_encoder():
 BAD = {
     "few images": (lambda d: (d.Z[:7], d.Y, d.X[:7]), {"preset": "official_code"}, "at least 8 images, .*, got 7"),
     "nobody": (lambda d: (d.Z, np.concatenate([d.Y[:4], -d.Y.sum(axis=0, keepdims=True)]), d.X),
-               {"preset": "official_code"}, "none resembles the text of class 4"),
+               {"preset": "official_code"}, "none is similar to the text of class 4"),
     "NaN in X": (lambda d: (np.where(np.eye(120, 24) > 0, np.nan, d.Z), d.Y, d.X), {}, "NaN"),
     "NaN in clip_features": (lambda d: (d.Z, d.Y, np.where(np.eye(120, 16) > 0, np.nan, d.X)), {},
                              "finite numbers in clip_features"),
