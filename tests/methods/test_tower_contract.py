@@ -288,3 +288,12 @@ def test_fit_leaves_the_hyper_parameters_alone(name: str, fitted) -> None:
     method._recipe(np.arange(3))
     assert method.get_params() == before
     assert {key: fitted(name).get_params()[key] for key in QUICK} == QUICK
+
+
+def test_contexts_of_single_classes_go_with_their_classes(encoder, digits: Items, text) -> None:
+    settings = {"class_specific_context": True, "n_ctx": 2, "epochs": 1, "learning_rate": 0.1}
+    method = quick("coop", **settings).fit(digits, text=text, encoder=encoder)
+    places = [7, 2, 5]
+    some = method.for_classes(text.select([digits.class_names[i] for i in places]), encoder)
+    expected = method.score_images(digits, encoder).logits[:, places]
+    np.testing.assert_allclose(some.score_images(digits, encoder).logits, expected, rtol=1e-4)
