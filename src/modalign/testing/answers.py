@@ -84,7 +84,7 @@ def _leaves(entry: Any) -> Iterator[Any]:
 
 def the_class_describes_itself(subject: Any) -> None:
     """The class has a title, defaults, and a line for each hyper-parameter in its docstring."""
-    cls = type(subject.method)
+    cls: Any = type(subject.method)
     expect(cls.title, "The class attribute title is empty.")
     for parameter in parameters(cls):
         expect(

@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modalign.core.errors import InputError
+from modalign.core.errors import InputError, hyperparameter
 from modalign.linalg.optimizers import cosine_rates
 from modalign.linalg.procrustes import procrustes_from_factors
 from modalign.linalg.ranking import distance
@@ -52,7 +52,9 @@ def fit_official(
 ) -> tuple[Tensor, Likeliest, dict[str, Any]]:
     """The map (d_v, d_t), the likeliest classes of the images, and what goes into ``diagnosis_``."""
     if images.team.count > 1:
-        raise InputError("Expected one process for preset='official_code', which holds everything in memory.")
+        raise InputError(
+            f"Expected one process for {hyperparameter('preset', 'official_code')}, which holds everything in memory."
+        )
     Z, X = images.take(torch.arange(len(images), device=text.device))
     P = len(images) * correspondences(Z, X, text)
     labels = P.argmax(dim=1)
