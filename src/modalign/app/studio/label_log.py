@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from modalign.core.errors import InputError, argument
-from modalign.core.files import append_line, make_folder, parse_json, read_bytes
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
+from modalign.core.files import append_line, make_folder, parse_json, read_bytes, take_lock
 
 VERSION = 1
 LOG_FILE, LOCK_FILE = "labels.jsonl", "lock"
@@ -49,7 +43,11 @@ class LabelLog:
     def __init__(self, folder: Path) -> None:
         self.folder = make_folder(folder)
         self.path = self.folder / LOG_FILE
-        self._lock: int | None = _take_lock(self.folder / LOCK_FILE)
+        self._lock: int | None = take_lock(
+            self.folder / LOCK_FILE,
+            f"Expected a studio folder that is not in use, '{self.folder}' is used by a running studio; open its page, "
+            f"stop it, or choose another folder with {argument('state')}.",
+        )
         try:
             self.events, self.dropped = _read_events(self.path)
         except InputError:
@@ -101,20 +99,3 @@ def _event(line: bytes) -> dict[str, Any] | None:
         return None
     known = isinstance(event, dict) and event.get("v") == VERSION
     return event if known and isinstance(event.get("n"), int) and isinstance(event.get("kind"), str) else None
-
-
-def _take_lock(path: Path) -> int:
-    """The descriptor of a lock that the operating system releases when the process ends."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        if sys.platform == "win32":
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise InputError(
-            f"Expected a studio folder that is not in use, '{path.parent}' is used by a running studio; open its page, "
-            f"stop it, or choose another folder with {argument('state')}."
-        ) from None
-    return descriptor

@@ -6,7 +6,7 @@ Reading lives in :mod:`~modalign.core.files.reading` and :mod:`~modalign.core.fi
 
 from modalign.core.files.appending import append_line
 from modalign.core.files.cards import CardFormat
-from modalign.core.files.locking import sole_use
+from modalign.core.files.locking import sole_use, take_lock
 from modalign.core.files.npz import damaged_contents, read_npz
 from modalign.core.files.reading import (
     NotRegularError,
@@ -45,6 +45,7 @@ __all__ = [
     "require_path",
     "sole_use",
     "sweep",
+    "take_lock",
     "why_no_path",
     "why_unreadable",
     "write",

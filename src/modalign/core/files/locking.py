@@ -36,7 +36,9 @@ def sole_use(lock: str | Path, work: str) -> Iterator[None]:
         Another process, or another block of this one, holds the lock.
     """
     path = Path(lock)
-    descriptor = _locked(path, work)
+    descriptor = take_lock(
+        path, f"Expected a folder that is not in use, in '{path.parent}' {work}; wait for it or choose another one."
+    )
     try:
         yield
     finally:
@@ -45,7 +47,21 @@ def sole_use(lock: str | Path, work: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _locked(path: Path, work: str) -> int:
+def take_lock(path: Path, refusal: str) -> int:
+    """The descriptor of a lock file that is held until it is closed, at the latest by the end of the process.
+
+    Parameters
+    ----------
+    path : Path
+        Made if it is not there.
+    refusal : str
+        What to raise where another process, or this one, holds the lock.
+
+    Raises
+    ------
+    InputError
+        With ``refusal``.
+    """
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -55,9 +71,7 @@ def _locked(path: Path, work: str) -> int:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             os.close(descriptor)
-            raise InputError(
-                f"Expected a folder that is not in use, in '{path.parent}' {work}; wait for it or choose another one."
-            ) from None
+            raise InputError(refusal) from None
         except OSError:  # a file system without locks
             return descriptor
         if sys.platform == "win32" or os.fstat(descriptor).st_nlink:
