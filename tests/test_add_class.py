@@ -89,6 +89,8 @@ def test_a_digit_is_added_by_its_name(model: Classifier) -> None:
     assert seven.accuracy > 0.9
     seen = (after.probabilities.argmax(axis=1) == after.labels)[after.labels != 9].mean()
     assert seen > before.accuracy.top1 - 0.01
+    with pytest.raises(InputError, match=r"fit again with images of what was added \(seven\)"):
+        more.predict(load_digits().select([0]), reject=0.05)
     assert more.rejection is None
     assert "added" in more.record["notes"][-1]
 

@@ -77,4 +77,15 @@ def test_the_command_prints_and_writes_a_page(
     assert "<b>a photo" not in html
     assert html.count("data:image") == 3
     assert cli.run(["search", str(photos), str(photos / "disc" / "0.png"), "--top", "1"]) == 0
-    assert "disc/0.png" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "disc/0.png" in said.out
+    assert "made for drawings" in said.err
+
+
+def test_digits_are_searched_without_a_note(
+    vectors: Features, tmp_path: Path, capsys: pytest.CaptureFixture[str], own_cache: None
+) -> None:
+    for features, noted in ((vectors, False), (replace(vectors, class_names=(), labels=np.full(400, -1)), True)):
+        features.save(tmp_path / "vectors.npz")
+        assert cli.run(["search", str(tmp_path / "vectors.npz"), "a photo of the digit three."]) == 0
+        assert ("made for drawings" in capsys.readouterr().err) is noted

@@ -109,6 +109,29 @@ def test_predict_py_answers_in_a_process_without_torch(
         assert float(probability) == pytest.approx(one.probability, abs=1e-3)
 
 
+def test_predict_py_goes_on_after_a_file_that_is_no_photo(exported: Export, photos: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("no photo")
+    files = [photos[0], tmp_path / "absent.jpg", tmp_path / "text.jpg", photos[1]]
+    done = subprocess.run([sys.executable, "predict.py", *files], cwd=exported.folder, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == [str(photos[0]), str(photos[1])]
+    said = done.stderr.splitlines()
+    assert len(said) == 2
+    assert all(line.startswith("error: Expected a photo") and file.name in line for line, file in zip(said, files[1:3]))
+
+
+def test_predict_py_refuses_nothing_without_a_reference(exported: Export, photos: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(exported.folder, folder)
+    labels = json.loads((folder / "labels.json").read_text())
+    (folder / "labels.json").write_text(json.dumps(labels | {"rejection": None}))
+    command = [sys.executable, "predict.py", str(photos[0]), "--reject", "0.05"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "Expected no --reject" in done.stderr
+    assert done.stdout == ""
+
+
 def test_predict_py_reads_photos_as_the_library(exported: Export, classifier: Classifier, tmp_path: Path) -> None:
     sys.path.insert(0, str(exported.folder))
     try:

@@ -88,6 +88,8 @@ def test_bad_requests_are_refused_before_any_work(root, encoder, tmp_path) -> No
         run_segmentation_benchmark(root, encoder=encoder, features=["gda"])
     with pytest.raises(UnknownNameError):
         run_segmentation_benchmark(root, encoder=encoder, datasets=["voc19"])
+    with pytest.raises(InputError, match="absent' is none"):
+        run_segmentation_benchmark(tmp_path / "absent", encoder=encoder)
     with pytest.raises(InputError, match="none that is complete"):
         run_segmentation_benchmark(tmp_path, encoder=encoder)
     (tmp_path / "other.jsonl").write_text('{"format": "modalign-bench-1"}\n')

@@ -100,6 +100,7 @@ def search(
     """Find the images nearest to a sentence or to another image."""
     from modalign.audit.searching import search_images
     from modalign.data.items import Items
+    from modalign.evaluate.outcome import about_encoder
     from modalign.report.photos.search_page import save_search_page
 
     check_file(page, ".html", ".htm")
@@ -111,6 +112,9 @@ def search(
         print_json(found.as_dict())
     else:
         print_table(*found.table)
+    if found.spec is not None:
+        for note in about_encoder(found.spec.name, subject.class_names, guesses=not subject.class_names):
+            say(f"note: {note}")
 
 
 def _images_or_features(source: Path, *, split: Path | None = None, classes: Path | None = None) -> Items | Features:

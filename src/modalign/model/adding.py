@@ -44,7 +44,7 @@ def with_class(model: Classifier, name: str, images: Any, sentences: Sequence[st
         temperature=temperature,
         fitted_on=model.fitted_on | seen - {""},
         rejection=None,  # its reference is of classifications without the class
-        record={**model.record, "sentences": texts, "notes": notes},
+        record={**model.record, "sentences": texts, "notes": notes, "added": [*model.record.get("added", []), name]},
     )
 
 

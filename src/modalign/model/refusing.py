@@ -19,7 +19,9 @@ def require_rejection(model: Classifier, level: float) -> Rejection:
     needed = images_needed(level) if 0 < level < 1 else 0
     plan = model.record.get("validation", {})
     labeled, inside = plan.get("labeled", 0), isinstance(model.method, TowerMethod)
-    if labeled < needed * (1 + inside):  # inside an encoder, at most half of the images are held out
+    if added := model.record.get("added"):
+        advice = f"fit again with images of what was added ({', '.join(added)})"
+    elif labeled < needed * (1 + inside):  # inside an encoder, at most half of the images are held out
         kind = "labeled images" if labeled else "images"
         advice = f"fit with at least {needed * (1 + inside)} {kind}{f' (there were {labeled})' if labeled else ''}"
     elif plan.get("how", "").startswith("cross-fitting") and model.record.get("shots") is None:

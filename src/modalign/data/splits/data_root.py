@@ -47,10 +47,14 @@ def inspect_data_root(root: str | Path) -> list[DataSetFound]:
     InputError
         The folder does not exist.
     """
-    root = Path(root)
-    if not root.is_dir():
+    require_data_root(root)
+    return [_inspect(row, Path(root)) for row in DATASETS]
+
+
+def require_data_root(root: str | Path) -> None:
+    """Raise unless ``root`` is a folder."""
+    if not Path(root).is_dir():
         raise InputError(f"Expected a data root, a folder with a folder per data set, '{root}' is none.")
-    return [_inspect(row, root) for row in DATASETS]
 
 
 def _inspect(row: Dataset, root: Path) -> DataSetFound:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +77,22 @@ def main() -> None:
     options.add_argument("--reject", type=float, default=0.0, help="share of known images that may be refused")
     options.add_argument("--model", default=HERE / "model.onnx", help="for example model-int8.onnx")
     given = options.parse_args()
-    model = Model(given.model)
+    model, unread = Model(given.model), 0
+    if given.reject and model.rejection is None:
+        options.error("Expected no --reject, this model was exported without held-out images to compare photos with.")
     for photo in given.photos:
-        probabilities, unusual = model([open_photo(photo)])
+        try:
+            opened = open_photo(photo)
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            print(f"error: Expected a photo, got '{photo}': {error}", file=sys.stderr)
+            unread += 1
+            continue
+        probabilities, unusual = model([opened])
         refused = unusual is not None and unusual[0] <= given.reject
         best = int(probabilities[0].argmax())
         name = "none of these" if refused else model.classes[best]
         print(f"{photo}\t{name}\t{probabilities[0, best]:.4f}")
+    sys.exit(1 if unread else 0)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from modalign.data.text.descriptions import class_sentences
 from modalign.encoders import load_encoder
 from modalign.encoders.base import Encoder
 from modalign.encoders.joined import JoinedEncoder
+from modalign.evaluate.outcome import about_encoder
 from modalign.methods.auto.auto import SECONDS, Auto
 from modalign.methods.contract.vectors import VectorMethod
 from modalign.methods.multi_label.one_against_rest import OneAgainstRest
@@ -104,7 +105,7 @@ def adapt_multi_label(
         "thresholds": dict(zip(source.class_names, np.round(model.thresholds, 4).tolist(), strict=True)),
         "uncalibrated": [n for n, d in zip(source.class_names, model.decisions_, strict=True) if not d.calibrated],
         "seconds": round(time.perf_counter() - started, 3),
-        "notes": list(source.items.notes),
+        "notes": [*source.items.notes, *about_encoder(loaded.name, source.class_names, guesses=False)],
         "versions": versions(),
     }
     return MultiLabelClassifier(loaded, model, frozenset(content_hash(source.items, i) for i in labeled), record)

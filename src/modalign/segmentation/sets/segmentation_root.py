@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from modalign.core.errors import InputError
-from modalign.data.splits.data_root import DataSetFound
+from modalign.data.splits.data_root import DataSetFound, require_data_root
 from modalign.segmentation.sets.scene_pairs import open_segmentation_set
 from modalign.segmentation.sets.segmentation_sets import SEGMENTATION_SETS, SegmentationSet
 
@@ -13,10 +13,16 @@ from modalign.segmentation.sets.segmentation_sets import SEGMENTATION_SETS, Segm
 def inspect_segmentation_sets(root: str | Path) -> list[DataSetFound]:
     """Look for the photos and masks of every segmentation data set below a folder; nothing is decoded.
 
+    Raises
+    ------
+    InputError
+        The folder does not exist.
+
     See Also
     --------
     modalign.data.splits.data_root.inspect_data_root : The same for data sets of classification.
     """
+    require_data_root(root)
     return [_inspect(row, Path(root)) for row in SEGMENTATION_SETS]
 
 
