@@ -59,6 +59,26 @@ def test_only_the_test_part_is_evaluated(
     assert f"mean average precision: {100 * measured['value']:.1f} %" in said
 
 
+def test_fit_ends_with_a_command_that_works(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], own_cache: None
+) -> None:
+    with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
+        rows = [(folder / row["path"], row["labels"]) for row in csv.DictReader(file)]
+    whole = tmp_path / "whole.csv"
+    with whole.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "labels"), *rows])
+    for table, command in ((folder / "labels.csv", "evaluate"), (whole, "predict")):
+        out = tmp_path / command
+        assert cli.run(["fit", str(table), "--multi-label", "-m", "gda", "-o", str(out)]) == 0
+        said = capsys.readouterr()
+        assert "made for drawings" in said.err  # '<i>two' is no digit
+        line = said.out.splitlines()[-1]
+        assert line.endswith(f"try: modalign {command} {out} {table}")
+        assert ("no labeled image is left" in line) is (command == "predict")
+        assert cli.run(line.partition("try: modalign ")[2].split()) == 0
+        capsys.readouterr()
+
+
 def test_answers_are_sets(
     model: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], own_cache: None
 ) -> None:

@@ -117,7 +117,8 @@ def test_predict_py_goes_on_after_a_file_that_is_no_photo(exported: Export, phot
     assert [line.split("\t")[0] for line in done.stdout.splitlines()] == [str(photos[0]), str(photos[1])]
     said = done.stderr.splitlines()
     assert len(said) == 2
-    assert all(line.startswith("error: Expected a photo") and file.name in line for line, file in zip(said, files[1:3]))
+    for line, file in zip(said, files[1:3], strict=True):
+        assert line.startswith(f"error: Expected a photo, got '{file}'")
 
 
 def test_predict_py_refuses_nothing_without_a_reference(exported: Export, photos: list[Path], tmp_path: Path) -> None:

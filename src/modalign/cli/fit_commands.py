@@ -13,7 +13,7 @@ from modalign.cli.assignments import settings_of
 from modalign.cli.multi_label_command import fit_multi_label
 from modalign.cli.options import AsJson, Device, EncoderName, Source, SplitFile, check_file, command
 from modalign.cli.shard_options import Addresses, OneShard, Ray, Shards, Workers, is_sharded, run_sharded
-from modalign.cli.terminal import command_line, print_json, print_table, report_quarantine, say
+from modalign.cli.terminal import next_step, print_json, print_table, report_quarantine, say
 from modalign.core.child_processes import launched
 from modalign.core.errors import InputError, require_choice
 from modalign.core.renaming import CENTER, present_value
@@ -207,7 +207,5 @@ def _next_step(
     moved = ["--encoder", encoder] if any(Path(part).is_dir() for part in encoder.split("+")) else []
     given = {"--split": split, "--classes": classes}
     files = [word for option, path in given.items() if path is not None for word in (option, path)]
-    if model.can_evaluate(source, split=split, classes=classes):
-        return f"try: {command_line('evaluate', out, source, *files, *moved)}"
-    command = command_line("predict", out, source, *moved)
-    return f"no labeled image is left to test it on; to name these images, or others, try: {command}"
+    testable = model.can_evaluate(source, split=split, classes=classes)
+    return next_step(out, source, *(files if testable else ()), *moved, testable=testable)

@@ -8,7 +8,7 @@ from typing import Any
 
 from modalign.cli.assignments import settings_of
 from modalign.cli.options import check_file
-from modalign.cli.terminal import command_line, print_json, print_table, report_quarantine, say
+from modalign.cli.terminal import next_step, print_json, print_table, report_quarantine, say
 from modalign.core.errors import InputError, argument
 
 CARD = "multi_label.json"  # of modalign.model.multi_label.multi_label_files, without importing torch
@@ -68,7 +68,7 @@ def fit_multi_label(
         say(f"note: {note}")
     if record["uncalibrated"]:
         say(f"note: too few labels to calibrate: {', '.join(record['uncalibrated'])}")
-    say(f"Saved in {out}; try: {command_line('predict', out, source)}", err=False)
+    say(f"Saved in {out}; {next_step(out, source, testable=record['images']['test'] > 0)}", err=False)
 
 
 def is_multi_label_folder(folder: Path) -> bool:

@@ -37,6 +37,13 @@ def command_line(command: str, *words: str | Path) -> str:
     return " ".join(["modalign", command, *map(_quoted, words)])
 
 
+def next_step(out: Path, source: Path, *words: str | Path, testable: bool) -> str:
+    """What to do with a model in ``out``: evaluate it on ``source`` if labeled images are left there, or predict."""
+    command = command_line("evaluate" if testable else "predict", out, source, *words)
+    untested = "" if testable else "no labeled image is left to test it on; to name these images, or others, "
+    return f"{untested}try: {command}"
+
+
 def _quoted(word: str | Path) -> str:
     text = str(word)
     if isinstance(word, Path) and text.startswith("-"):

@@ -77,7 +77,9 @@ def adapt_multi_label(
             f"{type(configured).__name__}, which learns inside the encoder."
         )
     source = load_label_sets(images, classes=classes, split=split)
-    source = source.select(source.items.parts != "test")
+    test = source.items.parts == "test"
+    labeled_test = int((source.matrix[test] != UNKNOWN).any(axis=1).sum())
+    source = source.select(~test)
     if isinstance(configured, Auto):
         share = (configured.seconds or SECONDS) / max(1, len(source.class_names))
         configured.set_params(seconds=max(LEAST, share))
@@ -100,7 +102,7 @@ def adapt_multi_label(
     record = {
         "method": type(configured).__name__,
         "random_state": random_state,
-        "images": {"train": len(labeled), "unlabeled": len(rows) - len(labeled)},
+        "images": {"train": len(labeled), "unlabeled": len(rows) - len(labeled), "test": labeled_test},
         "labels": {n: int(c) for n, c in zip(source.class_names, (matrix == PRESENT).sum(axis=0), strict=True)},
         "thresholds": dict(zip(source.class_names, np.round(model.thresholds, 4).tolist(), strict=True)),
         "uncalibrated": [n for n, d in zip(source.class_names, model.decisions_, strict=True) if not d.calibrated],
