@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from modalign.core.errors import InputError
 from modalign.data.interchange.labeled_rows import LabeledRow, listed, require_format
@@ -28,13 +28,20 @@ def list_coco(documents: Sequence[tuple[str, Any, str]]) -> Listing:
     """
     names: list[str] = []
     rows: list[tuple[str, object, str | None, str]] = []
+    stray = 0
     for path, content, part in documents:
         require_format(is_coco(content), "the keys images, annotations and categories of COCO", path)
         categories = _categories(content, path)
         names += [name for name in categories.values() if name not in names]
-        rows += _rows(content, categories, path, part)
+        labels = _labels(content, categories, path)
+        images = _by_id(content, "images", path)
+        rows += _rows(images, labels, path, part)
+        stray += len(labels.keys() - images.keys())
     used = {label for _, _, label, _ in rows}
-    return listed(rows, "the COCO file", [name for name in names if name in used] if len(documents) else names)
+    listing = listed(rows, "the COCO file", [name for name in names if name in used] if len(documents) else names)
+    if stray:
+        listing.notes.append(f"annotations of {stray} image ids that the COCO file does not list are left out")
+    return listing
 
 
 def coco_document(rows: Sequence[LabeledRow], class_names: Sequence[str]) -> dict[str, Any]:
@@ -55,35 +62,56 @@ def coco_document(rows: Sequence[LabeledRow], class_names: Sequence[str]) -> dic
     }
 
 
-def _categories(content: dict[str, Any], path: str) -> dict[Any, str]:
-    found = {}
-    for entry in content["categories"]:
-        require_format(
-            isinstance(entry, dict) and isinstance(entry.get("name"), str), "categories with a name", path, entry
-        )
-        found[entry.get("id")] = entry["name"]
+def _entries(content: dict[str, Any], key: str, path: str) -> list[dict[str, Any]]:
+    entries = content[key]
+    sound = isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)
+    require_format(sound, f"a list of objects as {key}", path, entries)
+    return cast("list[dict[str, Any]]", entries)
+
+
+def _by_id(content: dict[str, Any], key: str, path: str) -> dict[int | str, dict[str, Any]]:
+    found: dict[int | str, dict[str, Any]] = {}
+    for entry in _entries(content, key, path):
+        number = entry.get("id")
+        require_format(isinstance(number, (int, str)), f"{key} with an id", path, entry)
+        require_format(number not in found, f"every id once in {key}", path, number)
+        found[cast("int | str", number)] = entry
     return found
 
 
-def _rows(
-    content: dict[str, Any], categories: dict[Any, str], path: str, part: str
-) -> Iterator[tuple[str, object, str | None, str]]:
-    labels: dict[Any, str] = {}
-    for entry in content["annotations"]:
-        known = isinstance(entry, dict) and entry.get("category_id") in categories and "image_id" in entry
+def _categories(content: dict[str, Any], path: str) -> dict[int | str, str]:
+    found = _by_id(content, "categories", path)
+    for entry in found.values():
+        require_format(isinstance(entry.get("name"), str), "categories with a name", path, entry)
+    return {number: entry["name"] for number, entry in found.items()}
+
+
+def _labels(content: dict[str, Any], categories: dict[int | str, str], path: str) -> dict[int | str, str]:
+    """Id of an image → name of its category."""
+    labels: dict[int | str, str] = {}
+    for entry in _entries(content, "annotations", path):
+        image, category = entry.get("image_id"), entry.get("category_id")
+        known = isinstance(image, (int, str)) and isinstance(category, (int, str)) and category in categories
         require_format(known, "annotations of an image and a known category", path, entry)
-        name, image = categories[entry["category_id"]], entry["image_id"]
-        if labels.setdefault(image, name) != name:
+        name = categories[cast("int | str", category)]
+        if labels.setdefault(cast("int | str", image), name) != name:
             raise InputError(
-                f"Expected one category an image, '{path}' gives image {image} '{labels[image]}' and '{name}'; images "
-                "of several classes cannot be used."
+                f"Expected one category an image, '{path}' gives image {image} '{labels[cast(Any, image)]}' and "
+                f"'{name}'; images of several classes cannot be used."
             )
+    return labels
+
+
+def _rows(
+    images: dict[int | str, dict[str, Any]], labels: dict[int | str, str], path: str, part: str
+) -> Iterator[tuple[str, object, str | None, str]]:
     folder = os.path.dirname(os.path.abspath(path))
-    for entry in content["images"]:
-        file = entry.get("file_name") if isinstance(entry, dict) else None
+    for number, entry in images.items():
+        file, own = entry.get("file_name"), entry.get("split") or ""
         require_format(isinstance(file, str) and file, "images with a file_name", path, entry)
+        require_format(isinstance(own, str), "the split of an image as text", path, own)
         name = f"{part}/{file}" if part else str(file)
-        yield name, os.path.join(folder, str(file)), labels.get(entry.get("id")), part or entry.get("split", "")
+        yield name, os.path.join(folder, str(file)), labels.get(number), part or own
 
 
 def roboflow_documents(folder: str) -> list[Path]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from modalign.core.errors import InputError, require
 from modalign.data.interchange.labeled_rows import LabeledRow, listed
 from modalign.data.inventory import Listing
@@ -36,7 +38,7 @@ def list_columns(columns: dict[str, list[Any]], what: str, classes: Sequence[str
     label = next((by_name[n] for n in LABEL_COLUMNS if n in by_name and by_name[n] != image), None)
     n = len(columns[image])
     ids = columns.get(by_name.get("id", "")) or [_name(value, i) for i, value in enumerate(columns[image])]
-    labels = [None] * n if label is None else [_label(value, classes) for value in columns[label]]
+    labels = [None] * n if label is None else [label_name(value, classes) for value in columns[label]]
     header = list(columns)
     texts = [[value if isinstance(value, str) else "" for value in columns[name]] for name in header]
     rows = list(zip(*texts, strict=True))
@@ -72,7 +74,8 @@ def _name(value: object, i: int) -> str:
     return value if isinstance(value, str) and value else str(i)
 
 
-def _label(value: Any, classes: Sequence[str]) -> str | None:
+def label_name(value: Any, classes: Sequence[str]) -> str | None:
+    """The class that a cell names or, where ``classes`` are known, numbers; None where it is empty or −1."""
     if value is None or value != value or value == "" or value == -1:  # NaN of a data frame
         return None
     if isinstance(value, (list, tuple, set)):
@@ -80,7 +83,7 @@ def _label(value: Any, classes: Sequence[str]) -> str | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if classes and not isinstance(value, str):
-        if not 0 <= int(value) < len(classes):
-            raise InputError(f"Expected labels in 0…{len(classes) - 1}, got {value}.")
+        if not isinstance(value, (int, np.integer)) or not 0 <= value < len(classes):
+            raise InputError(f"Expected labels in 0…{len(classes) - 1}, got {value!r:.60}.")
         return classes[int(value)]
     return str(value)

@@ -12,7 +12,9 @@ import numpy as np
 from modalign.core.errors import InputError, require
 from modalign.core.features import UNLABELED, Features
 from modalign.data.interchange.labeled_rows import require_format
+from modalign.data.names import natural_key
 
+MOST_CLASSES = 1_000_000  # numbers of classes without names
 _PART = re.compile(r"img_emb_(\d+)\.npy")
 
 
@@ -51,8 +53,8 @@ def read_feature_arrays(folder: str | Path) -> Features:
         labels = _array(root / "labels.npy", 1).tolist() if (root / "labels.npy").exists() else []
     for what, values in (("ids", names), ("labels", labels)):
         require_format(len(values) in (0, len(vectors)), f"{len(vectors)} {what}, one a vector,", root, len(values))
-    known, classes = _classes(labels, _listed(root / "classes.json"), len(vectors))
-    return Features(_unit(vectors), ids=tuple(map(str, names)), labels=known, class_names=classes)
+    known, classes = _classes(labels, _listed(root / "classes.json"), len(vectors), root)
+    return Features(_unit(vectors, root), ids=tuple(map(str, names)), labels=known, class_names=classes)
 
 
 def write_feature_arrays(features: Features, folder: str | Path) -> Path:
@@ -104,18 +106,26 @@ def _listed(path: Path) -> list[str]:
     return found
 
 
-def _classes(labels: list[Any], names: list[str], n: int) -> tuple[np.ndarray, tuple[str, ...]]:
+def _classes(labels: list[Any], names: list[str], n: int, root: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     if not labels:
         return np.full(n, UNLABELED, dtype=np.int64), tuple(names)
-    if all(isinstance(label, int) for label in labels):
-        own = names or [str(k) for k in range(max(labels) + 1)]
+    labels = [UNLABELED if label is None or label != label else label for label in labels]  # NaN of a data frame
+    if all(isinstance(label, (int, float)) for label in labels):
+        sound = all(label == int(label) and label < (len(names) or MOST_CLASSES) for label in labels)
+        require_format(sound, f"labels as whole numbers below {len(names) or MOST_CLASSES}", root, max(labels))
+        own = names or [str(k) for k in range(int(max(labels)) + 1)]
         return np.array(labels, dtype=np.int64), tuple(own)
-    found = names or sorted({str(label) for label in labels if label is not None})
-    index = {name: k for k, name in enumerate(found)}
-    return np.array([index.get(str(label), UNLABELED) for label in labels], dtype=np.int64), tuple(found)
+    found = names or sorted({str(label) for label in labels if label != UNLABELED}, key=natural_key)
+    index = {name: k for k, name in enumerate(found)} | {str(UNLABELED): UNLABELED}
+    strange = next((label for label in labels if str(label) not in index), None)
+    require_format(strange is None, f"labels that are among the {len(found)} classes", root, strange)
+    return np.array([index[str(label)] for label in labels], dtype=np.int64), tuple(found)
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    vectors = vectors.astype(np.float32)
+def _unit(vectors: np.ndarray, root: Path) -> np.ndarray:
+    finite = np.isfinite(vectors).all(axis=1)
+    require_format(finite.all() and vectors.shape[1], "finite vectors", root, f"{(~finite).sum()} that are not")
+    peak = np.abs(vectors).max(axis=1, keepdims=True, initial=0)
+    vectors = vectors / np.where(peak == 0, 1, peak).astype(np.float64)  # squares neither overflow nor vanish
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths == 0, 1, lengths)
+    return (vectors / np.where(lengths == 0, 1, lengths)).astype(np.float32)

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from modalign.core.errors import InputError
 from modalign.core.files import read_json
 from modalign.data.interchange.labeled_rows import LabeledRow, file_names, listed, require_format
-from modalign.data.inventory import Listing
+from modalign.data.inventory import Listing, has_image_suffix
+from modalign.data.names import some
 
 LABELS, IMAGES = "labels.json", "data"
 
@@ -29,8 +31,13 @@ def list_fiftyone(folder: str) -> Listing:
     sound = classes is None or (isinstance(classes, list) and all(isinstance(name, str) for name in classes))
     require_format(sound, "a list of class names", path)
     assert isinstance(labels, dict)
-    rows = _rows(Path(folder), labels, classes or [], path)
-    return listed(rows, "the FiftyOne folder", classes or [])
+    files = sorted((Path(folder) / IMAGES).iterdir())
+    _require_own_names([file for file in files if has_image_suffix(file.name)], labels, path)
+    listing = listed(_rows(files, labels, classes or [], path), "the FiftyOne folder", classes or [])
+    stray = labels.keys() - {name for file in files for name in (file.name, file.stem)}
+    if stray:
+        listing.notes.append(f"the FiftyOne folder has no image for the labels of {some(sorted(stray))}")
+    return listing
 
 
 def write_fiftyone(rows: Sequence[LabeledRow], class_names: Sequence[str], folder: Path) -> None:
@@ -45,10 +52,22 @@ def write_fiftyone(rows: Sequence[LabeledRow], class_names: Sequence[str], folde
     (folder / LABELS).write_text(json.dumps({"classes": list(class_names), "labels": labels}), encoding="utf-8")
 
 
+def _require_own_names(files: Sequence[Path], labels: dict[str, Any], path: Path) -> None:
+    """Raise where a label is for a name that several images have."""
+    seen: dict[str, str] = {}
+    for file in files:
+        other = seen.setdefault(file.stem, file.name)
+        if other != file.name and file.stem in labels:
+            raise InputError(
+                f"Expected one image for each label in '{path}', '{file.stem}' is the name of '{other}' and of "
+                f"'{file.name}'; rename one of them."
+            )
+
+
 def _rows(
-    folder: Path, labels: dict[str, Any], classes: Sequence[str], path: Path
+    files: Sequence[Path], labels: dict[str, Any], classes: Sequence[str], path: Path
 ) -> Iterator[tuple[str, object, str | None, str]]:
-    for file in sorted((folder / IMAGES).iterdir()):
+    for file in files:
         value = labels.get(file.stem, labels.get(file.name))
         value = value.get("label") if isinstance(value, dict) else value
         if isinstance(value, int) and not isinstance(value, bool):

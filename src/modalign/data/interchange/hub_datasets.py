@@ -7,7 +7,7 @@ from typing import Any
 
 from modalign.core.errors import InputError, UndecodableError, require
 from modalign.data.blobs import Blob, Identity
-from modalign.data.interchange.data_frames import IMAGE_COLUMNS, LABEL_COLUMNS
+from modalign.data.interchange.data_frames import IMAGE_COLUMNS, LABEL_COLUMNS, label_name
 from modalign.data.interchange.labeled_rows import LabeledRow, blob_of, listed
 from modalign.data.inventory import Listing
 from modalign.data.names import some
@@ -110,10 +110,5 @@ def _rows(
     labels = list(dataset[label]) if label else [None] * len(dataset)
     for i, (name, value) in enumerate(zip(ids, labels, strict=True)):
         text = f"{part}/{name}" if several and "id" not in dataset.column_names else str(name)
-        if value is None or value == -1:
-            key = None
-        elif classes and isinstance(value, int):
-            key = classes[value]
-        else:
-            key = str(value)
-        yield text, RowBlob(dataset, image, i), key, part if part != "unused" else ""
+        part_name = part if part != "unused" else ""
+        yield text, RowBlob(dataset, image, i), label_name(value, classes), part_name

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from modalign.data.interchange.labeled_rows import LabeledRow, file_names, listed
+from modalign.data.interchange.labeled_rows import LabeledRow, file_names, file_stem, listed
 from modalign.data.inventory import Listing
 
 YOLO_PARTS = {"train": "train", "validation": "val", "test": "test", "": "train"}
@@ -31,8 +31,10 @@ def list_image_folder(source: Any) -> Listing:
 
 def write_yolo(rows: Sequence[LabeledRow], folder: Path) -> None:
     """A folder of copies, ``train/CLASS/image.jpg``; images of no part are for training, those of no class left out."""
+    taken: set[str] = set()
+    folders = {label: file_stem(label, taken) for label in dict.fromkeys(row.label for row in rows) if label}
     for row, name in zip(rows, file_names(rows), strict=True):
         if row.label is not None:
-            place = folder / YOLO_PARTS[row.part] / row.label.replace("/", "_")
+            place = folder / YOLO_PARTS[row.part] / folders[row.label]
             place.mkdir(parents=True, exist_ok=True)
             (place / name).write_bytes(row.blob.read())

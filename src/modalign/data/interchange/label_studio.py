@@ -56,13 +56,15 @@ def _rows(content: Any, path: str) -> Iterator[tuple[str, object, str | None, st
                 f"{', '.join(sorted(labels))[:80]}; images of several classes cannot be used."
             )
         file = _local(str(image))
-        yield file, file, next(iter(labels), None), str(data.get("split", ""))
+        yield file, file, next(iter(labels), None), str(data.get("split") or "")
 
 
 def _choices(annotation: Any, path: str) -> list[str]:
     found: list[str] = []
     require_format(isinstance(annotation, dict), "annotations with a result", path, annotation)
-    for result in annotation.get("result") or []:
+    results = annotation.get("result") or []
+    require_format(isinstance(results, list), "annotations with a list of results", path, annotation)
+    for result in [] if annotation.get("was_cancelled") else results:  # the annotator skipped the task
         value = result.get("value") if isinstance(result, dict) else None
         choices = value.get("choices", []) if isinstance(value, dict) else None
         sound = isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)
@@ -75,4 +77,5 @@ def _local(address: str) -> str:
     """The file that Label Studio serves locally, or the path itself."""
     if address.startswith("/data/local-files/"):
         return unquote(parse_qs(urlsplit(address).query).get("d", [address])[0])
-    return address.removeprefix("/data/upload/") if address.startswith("/data/upload/") else address
+    upload = "/data/upload/"
+    return address.removeprefix(upload).lstrip("/") if address.startswith(upload) else address

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -21,6 +22,8 @@ from modalign.data.splits.division import part_called
 if TYPE_CHECKING:
     from modalign.data.itemset import Items
 
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f#\\]")
+_STEM_BYTES = 180  # file systems take 255 with the ending and a number
 _ENDINGS = {"JPEG": ".jpg", "PNG": ".png", "GIF": ".gif", "WebP": ".webp", "BMP": ".bmp", "TIFF": ".tif"}
 
 
@@ -86,6 +89,9 @@ def listed(
     listing = Listing()
     strange: set[str] = set()
     for name, image, label, part in rows:
+        if label is not None and not (label in classes if classes else label.strip()):
+            wanted = f"one of the {len(classes)} classes that it lists" if classes else "the name of a class"
+            raise InputError(f"Expected {wanted} as the label of '{name}' in {what}, got {label!r:.60}.")
         blob, reason = blob_of(image, base)
         known = part_called(part)
         strange |= {part} - {""} if not known else set()
@@ -135,20 +141,27 @@ def unique_name(name: str, listing: Listing) -> str:
 
 
 def file_names(rows: Sequence[LabeledRow]) -> list[str]:
-    """A file name without folders for each row, no two alike, with the ending of its format."""
+    """A file name without folders for each row, with the ending of its format; no two are alike without endings."""
     taken: set[str] = set()
     names = []
     for row in rows:
-        path = PurePosixPath(row.name.replace("#", "_"))
-        ending = path.suffix or _ENDINGS.get(sniff(row.blob.read()) or "", ".img")
-        stem = "_".join(path.with_suffix("").parts).strip("/_") or "image"
-        name, count = f"{stem}{ending}", 1
-        while name.casefold() in taken:
-            count += 1
-            name = f"{stem}-{count}{ending}"
-        taken.add(name.casefold())
-        names.append(name)
+        path = PurePosixPath(_UNSAFE.sub("_", row.name))
+        ending = path.suffix if 1 < len(path.suffix) <= 10 else _ENDINGS.get(sniff(row.blob.read()) or "", ".img")
+        stem = file_stem("_".join([*path.parts[:-1], path.stem]), taken)
+        names.append(f"{stem}{ending}")
     return names
+
+
+def file_stem(name: str, taken: set[str]) -> str:
+    """A name for a file or a folder that leads nowhere else and that no name in ``taken`` is spelled like; it joins."""
+    safe = _UNSAFE.sub("_", name.replace("/", "_")).strip("_. ")
+    safe = safe.encode()[:_STEM_BYTES].decode(errors="ignore") or "image"
+    found, count = safe, 1
+    while found.casefold() in taken:
+        count += 1
+        found = f"{safe}-{count}"
+    taken.add(found.casefold())
+    return found
 
 
 def require_format(sound: object, what: str, path: object, got: Any = "") -> None:
