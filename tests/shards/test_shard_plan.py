@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import tarfile
 import threading
@@ -188,6 +189,8 @@ def test_what_is_no_source_is_said_in_one_sentence(local: str, memory: str, tmp_
     for source, message in {
         f"{local}/tars/*.zip": "none matches",
         f"{local}/tars/part-{{000..007}}.tar": "does not exist",
+        f"{local}/tars/part-{{0..99999999999}}.tar": "at most 1,000,000 files",
+        "a\0{0..1}.tar": "does not exist",
         f"{memory}/nothing/": "does not exist or is empty",
         "https://example.org/photos/": "has no folders",
     }.items():
@@ -199,6 +202,37 @@ def test_what_is_no_source_is_said_in_one_sentence(local: str, memory: str, tmp_
     (tmp_path / "odd.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match="Expected a Parquet file of images"):
         plan_shards(tmp_path)
+
+
+def test_archives_of_one_name_in_several_folders_have_names_and_parts_of_their_own(tmp_path: Path) -> None:
+    digits = load_digits()
+    for k in range(3):
+        (tmp_path / str(k)).mkdir()
+        archive = tmp_path / str(k) / "a.tar"
+        archive.write_bytes(tar_of({"x/0.png": digits.read(k)}))
+        os.utime(archive, (10**9, 10**9))  # as unpacked or copied together
+    assert len({os.stat(tmp_path / str(k) / "a.tar").st_size for k in range(3)}) == 1
+    for source in (f"{tmp_path}/{{0..2}}/a.tar", f"{tmp_path}/*/a.tar"):
+        shards = plan_shards(source).shards
+        assert [shard.name for shard in shards] == ["0/a.tar", "1/a.tar", "2/a.tar"]
+        assert len({key_of(shard, "") for shard in shards}) == 3
+
+
+def test_images_beside_archives_are_never_left_out_without_a_word(local: str, tmp_path: Path) -> None:
+    (tmp_path / "old.tar").write_bytes(tar_of({"x/0.png": load_digits().read(0)}))
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "README.md").touch()
+    assert len(plan_shards(tmp_path).shards) == 1
+    (tmp_path / "cat").mkdir()
+    with pytest.raises(InputError, match=r"either of archives and Parquet files or of images.*'old.tar' beside 'cat'"):
+        plan_shards(tmp_path)
+    assert len(plan_shards(f"{tmp_path}/*.tar").shards) == 1
+
+
+def test_fewer_than_one_shard_is_refused() -> None:
+    for count in (0, -5):
+        with pytest.raises(InputError, match="at least 1"):
+            plan_shards(load_digits().select(range(3)), count)
 
 
 def test_addresses_in_a_list_are_read_only_if_asked(web: str, tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from modalign.core.errors import InputError
+from modalign.core.errors import InputError, argument
 from modalign.core.files import require_path
 from modalign.data.archives.archive import is_archive
+from modalign.data.inventory import has_image_suffix, is_hidden
 from modalign.data.items import Items, load_items
-from modalign.data.names import natural_key
+from modalign.data.names import natural_key, some
 from modalign.data.remote import remote_address, walk
 from modalign.data.remote_sources import file_name
 from modalign.shards.parquet_images import count_row_groups
@@ -22,6 +23,7 @@ from modalign.shards.shard_sources import ArchiveShard, ImageShard, RowGroupShar
 
 IMAGES_PER_SHARD = 4096
 """Of a list of images, unless the number of shards is given: minutes of work, megabytes of vectors."""
+MOST_FILES = 1_000_000  # that a range may name
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _PATTERN = re.compile(r"[*\[]")
 
@@ -75,6 +77,8 @@ def plan_shards(
     InputError
         The source holds no image, archive or table.
     """
+    if count is not None and count < 1:
+        raise InputError(f"Expected {argument('shards')} of at least 1, got {count}.")
     if isinstance(source, (str, os.PathLike)):
         text = remote_address(source) or os.fspath(source)
         files = _files_of(text)
@@ -121,8 +125,10 @@ def _files_of(text: str) -> list[_File] | None:
     """The archives or Parquet files that a source consists of, or None if it is one of images."""
     if match := _RANGE.search(text):
         first, last = match.groups()
-        numbers = [f"{k:0{len(first)}d}" for k in range(int(first), int(last) + 1)]
-        names = [text[: match.start()] + number + text[match.end() :] for number in numbers]
+        if int(last) - int(first) >= MOST_FILES:
+            raise InputError(f"Expected a range of at most {MOST_FILES:,} files, got '{match[0]}'.")
+        numbers = (f"{k:0{len(first)}d}" for k in range(int(first), int(last) + 1))
+        names = (text[: match.start()] + number + text[match.end() :] for number in numbers)
         found = [_file(name, file_name(name).name) for name in names]
     elif _holds_shards(file_name(text)) and not _PATTERN.search(text):
         found = [_file(text, file_name(text).name)]
@@ -136,11 +142,34 @@ def _files_of(text: str) -> list[_File] | None:
     else:
         require_path(text, "images")
         folder = Path(text)
-        names = sorted((e.name for e in os.scandir(folder)), key=natural_key) if folder.is_dir() else []
-        found = [_file(str(folder / name), name) for name in names if _holds_shards(PurePosixPath(name))]
+        entries = sorted(os.scandir(folder), key=lambda e: natural_key(e.name)) if folder.is_dir() else []
+        names = [e.name for e in entries if _holds_shards(PurePosixPath(e.name))]
+        _require_one_kind(folder, names, entries)
+        found = [_file(str(folder / name), name) for name in names]
     if found and not all(_holds_shards(PurePosixPath(file.name)) for file in found):
         raise InputError(f"Expected archives or Parquet files, '{text}' also names '{found[0].name}'.")
-    return found or None
+    return _distinct(found) or None
+
+
+def _require_one_kind(folder: Path, names: Sequence[str], entries: Sequence[os.DirEntry[str]]) -> None:
+    """Raise where images lie beside archives and tables: one of both would be left out."""
+    others = [e.name for e in entries if not is_hidden(e.name) and e.name not in names]
+    images = [name for name in others if has_image_suffix(name) or (folder / name).is_dir()]
+    if names and images:
+        raise InputError(
+            f"Expected a folder either of archives and Parquet files or of images, '{folder}' holds {some(names, 2)} "
+            f"beside {some(images, 2)}; give one folder of images, or the files by a pattern such as "
+            f"'{folder / ('*' + PurePosixPath(names[0]).suffix)}'."
+        )
+
+
+def _distinct(files: list[_File]) -> list[_File]:
+    """The files, whose names begin with folders where the last parts of their paths are not all different."""
+    if len({file.name for file in files}) == len(files):
+        return files
+    paths = [file.place.split("?")[0].replace(os.sep, "/").split("/") for file in files]
+    shared = next((k for k, names in enumerate(zip(*paths, strict=False)) if len(set(names)) > 1), 0)
+    return [replace(file, name="/".join(path[shared:])) for file, path in zip(files, paths, strict=True)]
 
 
 def _remote_files(address: str) -> list[_File]:
@@ -162,7 +191,7 @@ def _file(place: str, name: str) -> _File:
     if not (address := remote_address(place)):
         try:
             status = os.stat(place)
-        except OSError:
+        except (OSError, ValueError):  # a null byte
             raise InputError(f"Expected an archive or a Parquet file, '{place}' does not exist.") from None
         return _File(name, os.path.abspath(place), status.st_size, str(status.st_mtime_ns))
     if address.lower().startswith("http"):
