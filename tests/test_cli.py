@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 import warnings
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from bad_files import make_bad_folder
 from typer.testing import CliRunner
 
 from modalign import cli
-from modalign.cli import app
+from modalign.cli import app, doctor
 from modalign.cli.assignments import hyperparameters_of
+from modalign.cli.doctor import EXTRAS
 from modalign.core.features import Features
 from modalign.methods import method_class
 
@@ -238,3 +240,21 @@ def test_the_doctor_finds_this_machine_well() -> None:
     findings = json.loads(run("doctor", "--json").stdout)
     assert all(f["ok"] for f in findings), findings
     assert "digits named right" in findings[-1]["found"]
+
+
+def test_the_doctor_names_each_extra_with_its_packages() -> None:
+    project = Path(__file__).parents[1] / "pyproject.toml"
+    extras = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    declared = {
+        extra: [re.split(r"[\[<>=]", requirement)[0] for requirement in requirements]
+        for extra, requirements in extras.items()
+        if extra not in ("docs", "dev")
+    }
+    assert {extra: packages for extra, (_, *packages) in EXTRAS.items()} == declared
+
+
+def test_the_doctor_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EXTRAS, "plot", ("pictures", "numpy", "no-such-package"))
+    found = {check.what: check for check in doctor._extras()}["extra 'plot'"]
+    assert found.ok
+    assert found.found == "without no-such-package; for pictures: pip install 'modalign[plot]'"

@@ -133,6 +133,11 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "a torn form": ({"content": b"--a\r\n", "headers": {"content-type": "multipart/form-data"}}, 400, ""),
     "a top too large": ({"params": {"top": 11}, "content": b"x", "headers": PNG}, 422, "'top'"),
     "a top of nothing": ({"params": {"top": 0}, "content": b"x", "headers": PNG}, 422, "'top'"),
+    "a misspelled parameter": (
+        {"params": {"rejct": 0.1}, "content": b"x", "headers": PNG},
+        422,
+        "Unknown parameter 'rejct'; did you mean 'reject'",
+    ),
     "a share that is none": ({"params": {"reject": 1.5}, "content": b"x", "headers": PNG}, 422, "'reject'"),
     "another host": ({"content": b"x", "headers": PNG | {"host": "evil.example"}}, 421, "own address"),
     "another origin": ({"content": b"x", "headers": PNG | {"origin": "http://evil.example"}}, 403, "another site"),

@@ -20,6 +20,21 @@ class EnvironmentCheck:
     ok: bool = True
 
 
+EXTRAS = {
+    "plot": ("pictures", "matplotlib"),
+    "app": ("studio and serve", "fastapi", "uvicorn", "python-multipart", "prometheus-client"),
+    "onnx": ("export", "onnx", "onnxscript", "onnxruntime"),
+    "lora": ("FAIR and CLIP-LoRA through peft", "peft"),
+    "parquet": ("Parquet files", "pyarrow"),
+    "pandas": ("data frames", "pandas"),
+    "datasets": ("data sets of Hugging Face", "datasets"),
+    "heic": ("HEIC photos", "pillow-heif"),
+    "remote": ("images at s3:// and https://", "fsspec"),
+    "ray": ("shards on Ray", "ray"),
+}
+"""Extra → what it is for, and its packages."""
+
+
 def examine() -> list[EnvironmentCheck]:
     """Look at Python, packages, device, memory, cache folder, extras, and classify one embedded digit."""
     findings = [EnvironmentCheck("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
@@ -75,13 +90,12 @@ def _cache() -> list[EnvironmentCheck]:
 
 def _extras() -> list[EnvironmentCheck]:
     found = []
-    for package, extra, purpose in (("matplotlib", "plot", "pictures"), ("peft", "lora", "FAIR with LoRA")):
+    for extra, (purpose, *packages) in EXTRAS.items():
         try:
-            found.append(EnvironmentCheck(f"extra '{extra}'", f"{package} {version(package)}, for {purpose}"))
-        except PackageNotFoundError:
-            found.append(
-                EnvironmentCheck(f"extra '{extra}'", f"not installed; for {purpose}: pip install 'modalign[{extra}]'")
-            )
+            has = f"{', '.join(f'{package} {version(package)}' for package in packages)}, for {purpose}"
+        except PackageNotFoundError as error:
+            has = f"without {error.name}; for {purpose}: pip install 'modalign[{extra}]'"
+        found.append(EnvironmentCheck(f"extra '{extra}'", has))
     return found
 
 

@@ -34,7 +34,7 @@ from modalign.app.serving.service_models import (
     model_reply,
 )
 from modalign.app.web import Access, Guard, error_handlers
-from modalign.core.errors import UndecodableError
+from modalign.core.errors import UndecodableError, require_known
 from modalign.model.classifier import Classifier
 from modalign.model.predictions import check_top
 
@@ -191,6 +191,7 @@ class _Service:
             reject: float | None = asked_reject,
         ) -> PredictReply:
             """Names and probabilities of images."""
+            require_known("parameter", request.query_params, ("top", "reject"))
             check_top(top, names)
             found = await self.results(request, "predict", reject)
             return PredictReply(predictions=[image_prediction(name, result, top, reject) for name, result in found])
@@ -198,6 +199,7 @@ class _Service:
         @app.post("/v1/embed", responses=_REFUSALS, openapi_extra=_BODY, **kept)
         async def embed(request: Request) -> EmbedReply:
             """Unit vectors of images."""
+            require_known("parameter", request.query_params, ())
             spec = self.classifier.encoder.spec
             found = await self.results(request, "embed")
             return EmbedReply(
