@@ -122,6 +122,8 @@ def test_wrong_input_is_refused_in_one_sentence(model: Classifier) -> None:
         model.add_class("seven", load_digits().select([0, 1]))
     with pytest.raises(InputError, match="not fitted"):
         AddedClasses().fit(np.eye(3), [0, 1, 2])
+    with pytest.raises(InputError, match="sentences=… as a list"):
+        model.add_class("seven", sentences=5)
     blind = adapt(load_digits().select(range(20)), method="linear_probe", encoder="tiny-vision", mirror=False)
     with pytest.raises(InputError, match="no text tower"):
         blind.add_class("letter")

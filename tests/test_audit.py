@@ -246,3 +246,9 @@ def test_features_are_audited_without_pictures(
 def test_an_unknown_check_is_named() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'copies'"):
         audit_images(Features(np.eye(3)), checks=["copis"])
+
+
+def test_vectors_that_are_not_finite_are_not_passed_for_clean() -> None:
+    for odd in (np.nan, np.inf):
+        with pytest.raises(InputError, match="finite vectors"):
+            audit_images(Features(np.array([[1.0, 0], [odd, 1]])))

@@ -138,6 +138,10 @@ def test_what_is_no_model_and_no_repository_is_said_in_a_sentence(hub: Hub, mode
     hub.commits["me/odd"] = [("2" * 40, {"card.json": b'{"weights": "../../weights.bin"}'})]
     with pytest.raises(InputError, match="names its weights"):
         load("me/odd")
+    for card in (b"[]", b"null", b'"x"', b'{"weights": 5}', b'{"weights": "*"}'):
+        hub.commits["me/forged"] = [("3" * 40, {"card.json": card})]
+        with pytest.raises(InputError, match="names its weights"):
+            load("me/forged")
     with pytest.raises(InputError, match="user/name"):
         model.push_to_hub("no name at all")
     with pytest.raises(InputError, match="revision"):

@@ -62,6 +62,21 @@ def test_queries_that_cannot_be_answered(vectors: Features, tmp_path: Path) -> N
         search_images(vectors, load_digits().open(0), encoder="tiny-vision")
     with pytest.raises(InputError, match="top="):
         search_images(vectors, "three", top=0)
+    with pytest.raises(InputError, match=r"width .* got width 7"):
+        search_images(Features(vectors.vectors[:, :7]), "three", encoder="tiny")
+    for odd in (np.nan, np.inf):
+        spoiled = vectors.vectors.copy()
+        spoiled[3, 4] = odd
+        with pytest.raises(InputError, match="finite vectors"):
+            search_images(replace(vectors, vectors=spoiled), "three")
+
+
+def test_the_lengths_of_vectors_do_not_count(vectors: Features) -> None:
+    lengths = np.geomspace(1e-20, 1e15, len(vectors))[:, None].astype(np.float32)
+    found = search_images(replace(vectors, vectors=vectors.vectors * lengths), "three", top=5)
+    expected = search_images(vectors, "three", top=5)
+    assert [hit.id for hit in found.hits] == [hit.id for hit in expected.hits]
+    np.testing.assert_allclose([h.cosine for h in found.hits], [h.cosine for h in expected.hits], atol=1e-5)
 
 
 def test_the_command_prints_and_writes_a_page(

@@ -144,6 +144,14 @@ def test_ports_are_chosen_or_refused() -> None:
             listen(port=access.port)
     with pytest.raises(InputError, match="choose another"):
         listen("192.0.2.1", 8321)  # an address for documentation, which no machine has
+    for host in ("", "a..b", "x" * 300):
+        with pytest.raises(InputError, match="choose another"):
+            listen(host)
+    with pytest.raises(InputError, match="name or address"):
+        listen("127.0.0.1\0")
+    for port in (-1, 2**16, 10**9):
+        with pytest.raises(InputError, match="from 0 to 65535"):
+            listen(port=port)
 
 
 def test_an_address_that_others_reach_gets_a_token() -> None:

@@ -14,6 +14,7 @@ from modalign.app.studio.exam import exam_key, exam_limit
 from modalign.app.studio.label_log import LabelLog
 from modalign.app.studio.label_state import NONE, LabelState
 from modalign.app.studio.labeling import NO_CLASS, Labeling
+from modalign.app.studio.listed import listed_rows
 from modalign.core.errors import FullDiskError, InputError
 
 IDS = tuple(f"{i}.png" for i in range(40))
@@ -124,6 +125,58 @@ def test_a_damaged_line_in_the_middle_is_not_passed_over(tmp_path: Path) -> None
     LabelLog(tmp_path).close()  # the refusal released the lock
 
 
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"kind": "label", "images": []},
+        {"kind": "label", "class": 0, "images": 5},
+        {"kind": "label", "class": 0, "images": [["a"]]},
+        {"kind": "label", "class": "zzz", "images": []},
+        {"kind": "add", "class": "x", "name": "q"},
+        {"kind": "add", "class": -1, "name": "q"},
+        {"kind": "add", "class": 2**63, "name": "q"},
+        {"kind": "add", "class": 9, "name": 3},
+        {"kind": "merge", "class": 0},
+        {"kind": "undo"},
+        {"kind": "undo", "of": [1]},
+        {"kind": "later", "n": 0},
+    ],
+)
+def test_an_event_without_what_its_kind_has_is_refused(entries: dict[str, object], tmp_path: Path) -> None:
+    labeling = opened(tmp_path)
+    labeling.log.close()
+    line = json.dumps({"v": 1, "n": 50, "time": "", "by": "user"} | entries)
+    with open(labeling.log.path, "a") as file:
+        file.write(line + "\n")
+    before = labeling.log.path.read_bytes()
+    with pytest.raises(InputError, match="Expected an event in line"):
+        opened(tmp_path)
+    assert labeling.log.path.read_bytes() == before
+
+
+def test_merges_in_a_circle_leave_a_class(tmp_path: Path) -> None:
+    events = [{"n": k, "kind": "add", "class": k, "name": f"c{k}"} for k in range(2)]
+    merges = [{"n": 2, "kind": "merge", "class": 0, "into": 1}, {"n": 3, "kind": "merge", "class": 1, "into": 0}]
+    label = {"n": 4, "kind": "label", "class": 1, "images": [["a", "hash", 0]]}
+    state = LabelState.replay([*events, *merges, label])
+    assert state.names == {1: "c1"}
+    assert state.resolve(0) == 1
+    assert {found.of for found in state.labels.values()} <= state.names.keys()
+
+
+def test_a_class_that_is_undone_leaves_no_label_on_a_changed_file(tmp_path: Path) -> None:
+    labeling = opened(tmp_path)
+    labeling.label([0], labeling.add_class("new"))
+    changed = ["other bytes", *CONTENTS[1:]]
+    labeling.log.close()
+    labeling = opened(tmp_path, contents=changed)
+    while labeling.undo() != "add":
+        pass
+    assert "new" not in labeling.state.names.values()
+    assert set(labeling.labels.tolist()) <= {-1, *labeling.state.names}
+    labeling.log.close()
+
+
 def test_a_second_studio_is_refused(tmp_path: Path) -> None:
     first = LabelLog(tmp_path)
     with pytest.raises(InputError, match=r"used by a running studio.*state="):
@@ -229,3 +282,12 @@ def test_exam_labels_are_never_taught(tmp_path: Path) -> None:
     assert not labeling.taught[first]
     assert CONTENTS[first] not in labeling.exam_truth()
     labeling.log.close()
+
+
+@pytest.mark.parametrize(
+    "entries", [{"hits": [{"id": 5}]}, {"findings": [{"ids": 5}]}, {"findings": [{"ids": "0.png"}]}, {"hits": 3}, []]
+)
+def test_a_list_of_another_form_is_refused(entries: object, tmp_path: Path) -> None:
+    (tmp_path / "list.json").write_text(json.dumps(entries))
+    with pytest.raises(InputError, match="got something else"):
+        listed_rows(tmp_path / "list.json", IDS)

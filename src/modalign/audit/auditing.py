@@ -14,6 +14,7 @@ from modalign.audit.label_errors import find_label_errors
 from modalign.audit.near_copies import find_copies
 from modalign.audit.outliers import outlying
 from modalign.audit.picture_quality import qualities
+from modalign.audit.searching import require_finite_vectors
 from modalign.core.errors import InputError, UnknownNameError, argument
 from modalign.core.features import UNLABELED, ClassText, Features
 from modalign.data.items import Items, load_items
@@ -93,6 +94,7 @@ def audit_images(
         raise InputError(f"Expected {argument('method')} as a method on vectors, got '{method}', which is none.")
     learner = learned(random_state=random_state)
     if isinstance(source, Features):
+        require_finite_vectors(source)
         subject = _Subject(source, None, None, ())
     else:
         items = load_items(source, split=split, classes=classes)

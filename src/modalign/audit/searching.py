@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from modalign.core.arrays import is_finite
 from modalign.core.display import SHOWN, html_table, shorten_repr, text_table
 from modalign.core.encoder_spec import EncoderSpec
 from modalign.core.errors import InputError, argument
@@ -148,7 +149,14 @@ def search_images(
     features = source if isinstance(source, Features) else loaded.embed_images(source)
     if features.spec is not None:
         loaded.spec.require(features.spec)
-    cosines = torch.from_numpy(np.array(features.vectors, dtype=np.float32)) @ unit(torch.from_numpy(vector.copy()))
+    vectors = torch.from_numpy(np.array(features.vectors, dtype=np.float32))
+    require_finite_vectors(features)
+    if vectors.shape[1] != len(vector):
+        raise InputError(
+            f"Expected vectors of width {len(vector)} of the encoder '{loaded.name}', got width {vectors.shape[1]}; "
+            f"give the {argument('encoder')} that made them."
+        )
+    cosines = unit(vectors) @ unit(torch.from_numpy(vector.copy()))
     best = top_k(cosines, min(int(top), len(features)))
     hits = [
         Hit(features.ids[i], value, _label(features, i))
@@ -156,6 +164,12 @@ def search_images(
     ]
     name = str(query) if isinstance(query, (str, os.PathLike)) else "a picture"
     return SearchResult(name, by, tuple(hits), len(features), features.spec)
+
+
+def require_finite_vectors(features: Features) -> None:
+    """Raise unless all numbers of all vectors are finite; no copy is made."""
+    if not is_finite(features.vectors):
+        raise InputError("Expected finite vectors of images, got NaN or infinity; embed the images again.")
 
 
 def _is_image(query: object) -> bool:

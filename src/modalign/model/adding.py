@@ -84,6 +84,8 @@ def _all_sentences(model: Classifier, name: str, sentences: Sequence[str] | None
     if isinstance(sentences, str):
         sentences = [sentences]
     if sentences is not None:
+        if not isinstance(sentences, Sequence):
+            raise InputError(f"Expected {argument('sentences')} as a list of sentences, got {sentences!r:.60}.")
         return [*before, list(sentences)]
     if before == usual:
         return [*before, *class_sentences([name])]

@@ -128,8 +128,8 @@ def _files_of(text: str) -> list[_File] | None:
         if int(last) - int(first) >= MOST_FILES:
             raise InputError(f"Expected a range of at most {MOST_FILES:,} files, got '{match[0]}'.")
         numbers = (f"{k:0{len(first)}d}" for k in range(int(first), int(last) + 1))
-        names = (text[: match.start()] + number + text[match.end() :] for number in numbers)
-        found = [_file(name, file_name(name).name) for name in names]
+        places = (text[: match.start()] + number + text[match.end() :] for number in numbers)
+        found = [_file(place, file_name(place).name) for place in places]
     elif _holds_shards(file_name(text)) and not _PATTERN.search(text):
         found = [_file(text, file_name(text).name)]
     elif remote_address(text):

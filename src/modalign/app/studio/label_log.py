@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from modalign.app.studio.label_state import NONE
 from modalign.core.errors import InputError, argument
 from modalign.core.files import append_line, make_folder, parse_json, read_bytes, take_lock
 
@@ -80,7 +81,7 @@ def _read_events(path: Path) -> tuple[list[dict[str, Any]], bool]:
         if not line.strip():
             continue
         event = _event(line)
-        if event is not None:
+        if event is not None and (not events or event["n"] > events[-1]["n"]):
             events.append(event)
         elif number == len(lines):  # the next event replaces it
             return events, True
@@ -97,5 +98,27 @@ def _event(line: bytes) -> dict[str, Any] | None:
         event = parse_json(line.decode(), "an event")
     except (InputError, UnicodeDecodeError):
         return None
-    known = isinstance(event, dict) and event.get("v") == VERSION
-    return event if known and isinstance(event.get("n"), int) and isinstance(event.get("kind"), str) else None
+    return event if isinstance(event, dict) and event.get("v") == VERSION and _is_sound(event) else None
+
+
+def _is_sound(event: dict[str, Any]) -> bool:
+    """Whether an event has its number, its kind, and the entries of its kind; other kinds may have any."""
+    kind, name = event.get("kind"), event.get("name")
+    numbers = {"add": ("class",), "rename": ("class",), "merge": ("class", "into"), "undo": ("of",)}
+    if not isinstance(kind, str) or not all(map(_is_count, (event.get(key) for key in ("n", *numbers.get(kind, ()))))):
+        return False
+    if kind in ("add", "rename"):
+        return isinstance(name, str) and bool(name.strip())
+    if kind == "label":
+        of, images = event.get("class", ""), event.get("images")
+        return (of in (None, NONE) or _is_count(of)) and isinstance(images, list) and all(map(_is_image, images))
+    return True
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+
+
+def _is_image(entry: object) -> bool:
+    """Whether this is [id, content hash, 0 or 1]."""
+    return isinstance(entry, list) and list(map(type, entry)) == [str, str, int]

@@ -35,6 +35,8 @@ class Label(NamedTuple):
 class LabelState:
     """Classes and labels after some events.
 
+    A label of a class that is not there is none: adding it may be undone after the label has followed a changed file.
+
     Attributes
     ----------
     names : dict of int to str
@@ -90,7 +92,9 @@ class LabelState:
         return number
 
     def _merge(self, old: int, new: int) -> None:
-        self.names.pop(old, None)
+        if old == new or not {old, new} <= self.names.keys():
+            return
+        del self.names[old]
         self.into[old] = new
         for content, label in self.labels.items():
             if label.of == old:
@@ -98,7 +102,7 @@ class LabelState:
 
     def _label(self, of: ClassOf | None, images: Iterable[tuple[str, str, int]]) -> None:
         for name, content, exam in images:
-            if of is None:
+            if of is None or (of != NONE and of not in self.names):
                 self.labels.pop(content, None)
             else:
                 self.labels[content] = Label(of, bool(exam))

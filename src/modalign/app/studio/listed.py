@@ -46,5 +46,6 @@ def _names(found: Any) -> list[str] | None:
     entries = (found.get("findings") or found.get("hits")) if isinstance(found, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         return None
-    names = [name for entry in entries for name in entry.get("ids", [entry.get("id")])]
-    return names if all(isinstance(name, str) for name in names) else None
+    lists = [entry.get("ids", [entry.get("id")]) for entry in entries]
+    sound = all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists)
+    return [name for names in lists for name in names] if sound else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,8 @@ def open_session(
     InputError
         No images, fewer than two classes, a folder that is in use, or another encoder than before.
     """
+    if seed < 0:
+        raise InputError(f"Expected {argument('seed')} of at least 0, got {seed}.")
     classifier = None if model is None else _classifier(model)
     items = load_items(source, classes=classes)
     names = items.class_names or (() if classifier is None else classifier.class_names)
@@ -152,7 +155,7 @@ def _settings(state: Path, encoder: Encoder, contents: list[str], seed: int) -> 
         write(path, json.dumps(fixed, indent=1))
         return fixed
     kept = read_json(path, "the settings of a studio")
-    if not isinstance(kept, dict) or not {"fingerprint", "seed", "exam_limit"} <= set(kept):
+    if not _is_kept(kept):
         raise InputError(f"Expected the settings of a studio in '{path}', got something else; choose another folder.")
     if kept["fingerprint"] != encoder.spec.fingerprint:
         raise EncoderMismatchError(
@@ -160,6 +163,15 @@ def _settings(state: Path, encoder: Encoder, contents: list[str], seed: int) -> 
             f"use the same, or another folder with {argument('state')}."
         )
     return kept
+
+
+def _is_kept(entries: object) -> bool:
+    """Whether these are the settings that a studio writes."""
+    if not isinstance(entries, dict) or not {"fingerprint", "seed", "exam_limit"} <= set(entries):
+        return False
+    limit, seed = entries["exam_limit"], entries["seed"]
+    is_limit = isinstance(limit, str) and re.fullmatch(r"[0-9]{1,20}", limit) is not None and int(limit) < 2**64
+    return is_limit and isinstance(seed, int) and seed >= 0
 
 
 def _import_labels(labeling: Labeling, labels: np.ndarray, names: tuple[str, ...]) -> None:

@@ -77,20 +77,24 @@ def listen(
     InputError
         The port is in use, or the machine has no such address.
     """
+    if port is not None and not 0 <= port < 2**16:
+        raise InputError(f"Expected {argument('port')} from 0 to 65535, got {port}.")  # getaddrinfo takes its last bits
+    if not host.isprintable():
+        raise InputError(f"Expected a name or address to listen on, got {host!r:.60}.")
     token = token or (None if is_loopback(host) else secrets.token_urlsafe(24))
     wanted = [port] if port is not None else [*range(FIRST_PORT, FIRST_PORT + TRIED_PORTS), 0]
-    reason: OSError | None = None
+    reason: OSError | UnicodeError | None = None
     for number in wanted:
         try:
             opened = _bind(host, number)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # a name that is none of the internet
             reason = error
             continue
         return opened, Access(host, opened.getsockname()[1], token)
     assert reason is not None
     raise InputError(
         f"Expected an address to listen on, got '{host}' and {argument('port', str(port or wanted[0]))}: "
-        f"{reason.strerror or reason}; choose another port or host."
+        f"{getattr(reason, 'strerror', None) or reason}; choose another port or host."
     ) from None
 
 

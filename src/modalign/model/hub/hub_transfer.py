@@ -74,7 +74,8 @@ def pull(repo_id: str, revision: str | None = None, token: str | None = None) ->
         folder = Path(snapshot_download(repo_id, revision=revision, token=token, allow_patterns=names))
         if not (folder / FORMAT.file).is_file():
             raise InputError(f"Expected a model of modalign in '{repo_id}', it has no {FORMAT.file}.")
-        weights = read_json(folder / FORMAT.file, "a card").get(FORMAT.tensors)
+        card = read_json(folder / FORMAT.file, "a card")
+        weights = card.get(FORMAT.tensors) if isinstance(card, dict) else card
         if not isinstance(weights, str) or not FORMAT.is_tensor_file(weights):
             raise InputError(f"Expected a card that names its weights in '{repo_id}', got {weights!r:.80}.")
         # the commit that the card is of: the repository may change in between
