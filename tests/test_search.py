@@ -104,3 +104,28 @@ def test_digits_are_searched_without_a_note(
         features.save(tmp_path / "vectors.npz")
         assert cli.run(["search", str(tmp_path / "vectors.npz"), "a photo of the digit three."]) == 0
         assert ("made for drawings" in capsys.readouterr().err) is noted
+
+
+def test_what_embed_wrote_is_searched_and_audited_in_all_its_forms(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], own_cache: None
+) -> None:
+    pytest.importorskip("pyarrow")
+    forms = {"v.npz": (), "v.safetensors": (), "parts": ("--shards", "2", "--dtype", "float32")}
+    found = []
+    for name, options in forms.items():
+        out = str(tmp_path / name)
+        assert cli.run(["embed", str(photos), "--out", out, *options]) == 0
+        capsys.readouterr()
+        assert cli.run(["search", out, "a photo of a disc.", "--json"]) == 0
+        hits = json.loads(capsys.readouterr().out)["hits"]
+        assert cli.run(["audit", out, "--json"]) == 0
+        found.append(([hit["id"] for hit in hits], json.loads(capsys.readouterr().out)["counts"]))
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_folder_of_vectors_needs_shards(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], own_cache: None
+) -> None:
+    assert cli.run(["embed", str(photos), "--out", str(tmp_path / "features")]) == 2
+    assert "or --shards with a folder of parts" in capsys.readouterr().err
+    assert not (tmp_path / "features").exists()

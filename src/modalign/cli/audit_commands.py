@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 FAILED = 1
 Searched = Annotated[
-    Path, typer.Argument(help="Folder, CSV, list, zip or tar of images, DATAROOT:NAME, or a features file (.npz).")
+    Path,
+    typer.Argument(
+        help="Folder, CSV, list, zip or tar of images, DATAROOT:NAME, or what embed wrote: a features file or a folder "
+        "of parts."
+    ),
 ]
 
 
@@ -93,7 +97,7 @@ def search(
     top: Annotated[int, typer.Option(min=1, help="Number of images.")] = 20,
     page: Annotated[Path | None, typer.Option(help="HTML page (.html) with the photos to write.")] = None,
     encoder: Annotated[
-        str | None, typer.Option("--encoder", "-e", help="As for fit; tiny by default, or that of a features file.")
+        str | None, typer.Option("--encoder", "-e", help="As for fit; tiny by default, or that of the features.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -118,13 +122,14 @@ def search(
 
 
 def _images_or_features(source: Path, *, split: Path | None = None, classes: Path | None = None) -> Items | Features:
-    """The images of a source, or the vectors of a features file (``.npz``)."""
+    """The images of a source, or the vectors that ``embed`` wrote."""
     from modalign.core.features import Features
     from modalign.data.items import load_items
+    from modalign.evaluate.comparison.given import is_features_source
 
-    if source.suffix.lower() != ".npz":
+    if not is_features_source(source):
         return load_items(source, split=split, classes=classes)
     if split is not None or classes is not None:
         given = "split" if split is not None else "classes"
         raise InputError(f"Expected {argument(given)} with images, got the vectors in '{source}'; leave it out.")
-    return Features.load(source)
+    return Features.open(source)

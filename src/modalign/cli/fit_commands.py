@@ -58,6 +58,10 @@ def embed(
     from modalign.data.items import load_items
     from modalign.encoders import load_encoder
 
+    if not out.suffix:
+        raise InputError(
+            f"Expected a file name that ends in .npz or .safetensors, or --shards with a folder of parts, got '{out}'."
+        )
     check_file(out, ".npz", ".safetensors")
     items = load_items(source, addresses=addresses)
     features = load_encoder(encoder, device=device).embed_images(items, view=view)

@@ -128,7 +128,7 @@ def read_given(
 def is_features_source(source: str | Path) -> bool:
     """Whether a path is of vectors: a features file, or a folder of parts."""
     path = Path(source)
-    return path.suffix in (".npz", ".safetensors") or (path / MANIFEST_FILE).is_file()
+    return path.suffix.lower() in (".npz", ".safetensors") or (path / MANIFEST_FILE).is_file()
 
 
 @dataclass(frozen=True)
