@@ -19,7 +19,7 @@ def pillow(name: str, s: float) -> Callable[[Image.Image], Image.Image]:
     return {
         "identity": lambda image: image,
         "brightness": lambda image: ImageEnhance.Brightness(image).enhance(1 + 0.9 * s),
-        "colour": lambda image: ImageEnhance.Color(image).enhance(1 + 0.9 * s),
+        "color": lambda image: ImageEnhance.Color(image).enhance(1 + 0.9 * s),
         "contrast": lambda image: ImageEnhance.Contrast(image).enhance(1 + 0.9 * s),
         "sharpness": lambda image: ImageEnhance.Sharpness(image).enhance(1 + 0.9 * s),
         "posterize": lambda image: ImageOps.posterize(image, 8 - round(4 * abs(s))),

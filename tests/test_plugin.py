@@ -77,7 +77,7 @@ def test_it_is_listed_beside_the_methods_of_the_library(session: tuple[str, Path
         listed,
         flags=re.MULTILINE,
     )
-    assert re.search(r"^alpha +float in \[0, 1\] +0\.5 +weight of the text\.$", own, flags=re.MULTILINE)
+    assert re.search(r"^alpha +float in \[0, 1\] +0\.5 +Weight α of the text\.$", own, flags=re.MULTILINE)
 
 
 def test_fit_predict_and_compare_use_it(session: tuple[str, Path]) -> None:

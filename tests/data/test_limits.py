@@ -199,6 +199,9 @@ def test_a_missing_decoder_is_not_the_pictures_fault_and_found_once_it_is_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     heic = struct.pack(">I", 24) + b"ftypheic" + bytes(4) + b"mif1heic" + bytes(200)
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)  # of a package that is there
+    for package in ("pillow_heif", "pi_heif"):
+        monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UndecodableError, match="HEIC") as raised:
         decode(heic)
     assert not raised.value.lasting

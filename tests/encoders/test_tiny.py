@@ -68,7 +68,7 @@ def test_loads_completely_and_quickly_in_float32(folder, kind):
 @pytest.mark.parametrize("folder", [CLIP, VISION])
 def test_card_says_what_it_is(folder):
     card = json.loads((folder / "card.json").read_text())
-    for field in ("name", "data", "training", "seed", "steps", "command", "license", "accuracy", "digits"):
+    for field in ("name", "data", "training", "seed", "steps", "command", "licence", "accuracy", "digits"):
         assert card[field] not in (None, "", {}), field
     assert card["name"] == folder.name
     assert "never trained on" in card["digits"]

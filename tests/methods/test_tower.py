@@ -138,7 +138,7 @@ def test_an_image_that_cannot_be_decoded_is_left_out(encoder, digits: Items, tex
         ({"encoder": "tiny-vision"}, "text tower"),
         ({"method": {"length": 90}}, "prompt tokens"),
         ({"method": {"training": {"epoch": 3}}}, "entries of a recipe"),
-        ({"method": {"training": {"optimiser": "lion"}}}, "optimiser to be one of"),
+        ({"method": {"training": {"optimizer": "lion"}}}, "optimizer to be one of"),
         ({"method": {"augmentation": "blur"}}, "augmentation"),
     ],
 )

@@ -229,7 +229,7 @@ def test_the_object_stays_as_it_is_and_its_settings_count() -> None:
 @pytest.mark.parametrize(
     ("method", "kind", "said"),
     [
-        ("coop", InputError, "Expected a method on vectors by name, class or object"),
+        ("zero", UnknownNameError, "zero_shot"),
         ("cmn", UnknownNameError, "did you mean 'cmm'"),
         (3, InputError, "got 3"),
     ],

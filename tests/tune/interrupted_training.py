@@ -132,7 +132,7 @@ def together(count: int, options: dict) -> dict:
 if __name__ == "__main__":
     dice = random.Random(0)
     sgd = {"accumulate": 2}  # 4 epochs of 4 steps, 2 calls of the loss each, the last of an epoch of 5 images
-    adamw = {"optimiser": "adamw", "schedule": "cosine by step", "clip": 0.5, "undecayed": ("bias",)}
+    adamw = {"optimizer": "adamw", "schedule": "cosine by step", "clip": 0.5, "undecayed": ("bias",)}
     half = {"precision": "bfloat16", "drop_last": True}
     for number, options in enumerate((sgd, adamw, half)):  # torch imports much when it is first used
         run(WORK / "warm.npz", WORK / f"warm{number}", options, 1)

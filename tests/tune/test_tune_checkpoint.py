@@ -32,7 +32,7 @@ def test_the_state_is_what_training_changes_and_nothing_else(tmp_path, optimizer
     assert torch.equal(state["module.weight"], net.weight)
     card = json.loads((tmp_path / FORMAT.file).read_text())
     assert card["step"] == 4
-    assert card["run"]["recipe"]["optimiser"] == optimizer
+    assert card["run"]["recipe"]["optimizer"] == optimizer
 
 
 def test_a_shared_parameter_is_kept_once_and_a_passing_buffer_not_at_all():

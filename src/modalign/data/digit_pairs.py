@@ -32,7 +32,7 @@ def load_digit_pairs(train: int = 400, test: int = 600, *, random_state: int = 0
     >>> from modalign.data.digit_pairs import load_digit_pairs
     >>> pairs = load_digit_pairs(10, 5)
     >>> pairs
-    LabeledSets(15 images, 10 classes, 28 labels)
+    LabeledSets(15 images, 10 classes, 29 labels)
     >>> pairs.items.open(0).size
     (16, 16)
     """

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, overload
+from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -94,21 +94,17 @@ class WCA(VectorMethod):
     logit_scale: Positive | None = None
     random_state: Seed = None
 
-    @overload
-    def scores(self, X: Tensor) -> Tensor: ...
-    @overload
-    def scores(self, X: Rows | Features) -> np.ndarray: ...
-    def scores(self, X: Rows | Tensor | Features) -> np.ndarray | Tensor:
-        """(n, C) logits; of crops where ``X`` are features that have them."""
-        check_is_fitted(self)
+    def _scored(self, X: Rows | Tensor | Features, finish: Callable[[Tensor], Tensor]) -> Tensor:
+        """What ``finish`` makes of the scores; those of the crops where ``X`` are features that have them."""
         if not isinstance(X, Features) or X.tokens is None:
-            return super().scores(X)
-        with using_threads(threads_for_vectors(X.tokens)):
+            return super()._scored(X, finish)
+        check_is_fitted(self)
+        with torch.no_grad(), using_threads(threads_for_vectors(X.tokens)):
             vectors = self._read_vectors(X, reset=False)
             parts = read_parts(X.tokens, vectors)
             weights = softmax_weights(vectors, parts, self.image_temperature)
             evidence = torch.einsum("bn,bnd->bd", weights, unit(parts))
-            return (self.logit_scale_ * (evidence @ self.prototypes_.to(evidence.device).T)).cpu().numpy()
+            return finish(self.logit_scale_ * (evidence @ self.prototypes_.to(evidence.device).T))
 
     def _fit(self, problem: Problem) -> None:
         sentences = problem.prototypes()[:, None] if problem.text is None else unit(problem.text)

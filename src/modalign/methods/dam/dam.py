@@ -57,10 +57,8 @@ class DAM(PromptMethod):
         The equations of the paper, or what the published code computes.
     structures : str or None, default=None
         JSON file with a graph per class in HPT's layout. If None, attention is not modified and a warning is issued.
-    visual_prompts : int, default=2
-        Prompts in every layer of the image tower.
-    global_prompts : int, default=2
-        Prompts in every layer of the text tower that all classes share.
+    visual_prompts, global_prompts : int, default=2
+        Prompts in every layer of the image tower, and of the text tower, where all classes share them.
     instance_prompts : int, default=5
         Prompts from the first descriptions of each class, or with a warning from the templates.
     sma : {"both", "text", "image", "none"}, default="both"
@@ -68,7 +66,7 @@ class DAM(PromptMethod):
     cma : {"pairwise", "sets", "none"}, default="pairwise"
         As published, on sets of prompts, or the cosine alone.
     directions : {"both", "image-to-text", "text-to-image"}, default="both"
-        Maps whose residuals CMA uses.
+        Maps of CMA.
     text_map : {"own", "shared"}, default="own"
         One map per class in SMA, or one for all classes by ridge regression.
     aligned_weight : float or None, default=None

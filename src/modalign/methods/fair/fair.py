@@ -50,10 +50,8 @@ class FAIR(SelfTrained):
 
     Parameters
     ----------
-    crops : int, default=16
-        N, crops per image.
-    keep : int or None, default=4
-        k, number of crops used; None is all.
+    crops, keep : int or None, default=16 and 4
+        N, crops per image, and k, the number of them that is used; None is all.
     smallest_crop, largest_crop : float, default=0.5 and 0.9
         α and β.
     view : {"crops", "global"}, default="crops"
