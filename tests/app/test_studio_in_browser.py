@@ -223,6 +223,7 @@ def test_filters_words_and_the_map(page: Any) -> None:
     until(page, "document.querySelector('.tile .name')?.textContent === 'seven'")
     page.locator("#tab-map").click()
     until(page, "document.querySelector('.map .toolbar').textContent.includes('images by')")
+    assert ", without the exam. Draw" in page.locator(".map .toolbar").inner_text()
     box = page.locator("canvas").bounding_box()
     page.mouse.move(box["x"] + 5, box["y"] + 5)
     page.mouse.down()

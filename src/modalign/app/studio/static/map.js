@@ -92,7 +92,7 @@ export class Map2D {
       pen.stroke();
     }
     this.open.disabled = !this.chosen.length;
-    const all = `${count(this.data.rows.length, "image")} by ${this.data.by}`;
+    const all = `${count(this.data.rows.length, "image")} by ${this.data.by}${store.state.counts.reserved ? ", without the exam" : ""}`;
     this.told.textContent = this.chosen.length ? `${count(this.chosen.length, "image")} selected; press the key of a class to label them` : `${all}. Draw around images to select them.`;
     const key = JSON.stringify(store.state.classes.map((c) => c.name));
     if (key !== this.key) {
