@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -93,6 +94,28 @@ def test_a_body_is_counted_while_it_arrives() -> None:
         assert opened.post("/write", content=b"x" * 100, headers=headers).json() == {"bytes": 100}
         assert opened.post("/write", content=b"x" * 101, headers=headers).status_code == 413
         assert opened.post("/write", content=chunks(), headers=headers).status_code == 413  # states no length
+
+
+def test_a_client_that_leaves_while_it_sends_is_no_error_of_the_server() -> None:
+    app = FastAPI(exception_handlers=error_handlers())
+
+    @app.post("/write")
+    async def write(request: Request) -> int:
+        return len(await request.body())
+
+    sent: list[dict[str, Any]] = []
+    arriving = iter([{"type": "http.request", "body": b"ab", "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive() -> Any:
+        return next(arriving)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"127.0.0.1:8321"), (WRITE_HEADER.encode(), b"1"), (b"content-length", b"100")]
+    scope = {"type": "http", "method": "POST", "path": "/write", "headers": headers, "query_string": b""}
+    asyncio.run(Guard(app, Access(port=8321))(scope, receive, send))
+    assert sent[0]["status"] == 499
 
 
 def test_a_token_is_taken_from_the_address_the_cookie_or_the_header() -> None:

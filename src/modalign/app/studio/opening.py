@@ -12,13 +12,13 @@ import numpy as np
 
 from modalign.app.studio.exam import exam_limit
 from modalign.app.studio.gallery import Gallery, content_hashes_of
-from modalign.app.studio.label_log import LabelLog
+from modalign.app.studio.label_log import LOCK_FILE, LOG_FILE, LabelLog
 from modalign.app.studio.labeling import Labeling
 from modalign.app.studio.listed import listed_rows
 from modalign.app.studio.session import Session, SessionSettings
 from modalign.core.errors import EncoderMismatchError, InputError, argument
 from modalign.core.features import UNLABELED, Features
-from modalign.core.files import check_writable, read_json, write
+from modalign.core.files import read_json, require_own_folder, write
 from modalign.core.spelling import match_names
 from modalign.data.items import load_items
 from modalign.encoders import load_encoder
@@ -83,11 +83,11 @@ def open_session(
         No images, fewer than two classes, a folder that is in use, or another encoder than before.
     """
     if seed < 0:
-        raise InputError(f"Expected {argument('seed')} of at least 0, got {seed}.")
+        raise InputError(f"Expected a seed of at least 0, got {seed}.")
     classifier = None if model is None else _classifier(model)
     items = load_items(source, classes=classes)
     names = items.class_names or (() if classifier is None else classifier.class_names)
-    check_writable(state, folder=True)
+    _require_place(state, source)
     log = LabelLog(state)
     try:
         if len(names) < 2 and len({e["name"] for e in log.events if e["kind"] == "add"}) < 2:
@@ -144,6 +144,16 @@ def _answers_of(model: Classifier, features: Features) -> Callable[[tuple[str, .
         return found / found.sum(axis=1, keepdims=True)
 
     return columns
+
+
+def _require_place(state: Path, source: Any) -> None:
+    """Raise unless ``state`` is empty or of a studio, and not in ``source``, whose images its thumbnails would be."""
+    require_own_folder(state, "a studio", LOG_FILE, lambda name: name in (LOCK_FILE, SETTINGS_FILE))
+    if isinstance(source, (str, Path)) and Path(state).resolve().is_relative_to(Path(source).resolve()):
+        raise InputError(
+            f"Expected a folder for the state that is not among the images, '{state}' is in '{source}'; choose another "
+            f"one with {argument('state')}."
+        )
 
 
 def _settings(state: Path, encoder: Encoder, contents: list[str], seed: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from modalign.core.errors import FullDiskError, ModalignError
@@ -24,11 +24,13 @@ def error_handlers() -> dict[int | type[Exception], Handler]:
     """``exception_handlers`` of an application: what a user can act upon keeps its sentence.
 
     An error of the library is 422, a full disk 507. A body of another form than asked for is 422 with the first fault.
+    A client that closes the connection before its body has arrived is no error of the server.
     """
     return {
         ModalignError: _refuse_input,
         HTTPException: _refuse_http,
         RequestValidationError: _refuse_form,
+        ClientDisconnect: _leave,
     }
 
 
@@ -44,3 +46,7 @@ async def _refuse_form(request: Request, error: RequestValidationError) -> Respo
     fault = error.errors()[0]
     place = ".".join(str(part) for part in fault["loc"] if part not in ("body", "query", "path"))
     return error_reply(422, f"Expected another value for '{place}': {fault['msg']}.")
+
+
+async def _leave(request: Request, error: ClientDisconnect) -> Response:
+    return error_reply(499, "The connection was closed before the request was complete.")  # for the metrics; unread

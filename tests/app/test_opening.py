@@ -1,0 +1,47 @@
+"""What is there when a session is opened: folders and settings that are no studio's are refused and left as they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from modalign.app.studio.opening import open_session
+from modalign.core.errors import InputError
+from modalign.data.digits import load_digits
+from modalign.data.items import Items
+
+
+@pytest.fixture(scope="module")
+def digits() -> Items:
+    return load_digits().select(range(20))
+
+
+def test_the_state_is_never_kept_among_images_or_other_files(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    for k in range(4):
+        (images / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
+        (images / "ab"[k % 2] / f"{k}.png").write_bytes(load_digits().read(k))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").touch()
+    before = sorted(tmp_path.rglob("*"))
+    for state, words in ((images, "an empty folder"), (images / "new", "among the images"),
+                         (tmp_path / "other", "an empty folder")):  # fmt: skip
+        with pytest.raises(InputError, match=words):
+            open_session(images, state=state, thorough=False)
+    with pytest.raises(InputError, match="seed of at least 0"):
+        open_session(images, state=tmp_path / "new", seed=-1)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("entries", [{"exam_limit": "abc"}, {"exam_limit": 5}, {"seed": "a"}, {"seed": -1}])
+def test_settings_of_another_form_are_refused(
+    entries: dict[str, object], digits: Items, tmp_path: Path, own_cache: None
+) -> None:
+    state = tmp_path / "state"
+    open_session(digits, state=state, thorough=False).close()
+    kept = json.loads((state / "studio.json").read_text())
+    (state / "studio.json").write_text(json.dumps(kept | entries))
+    with pytest.raises(InputError, match="the settings of a studio"):
+        open_session(digits, state=state, thorough=False)
