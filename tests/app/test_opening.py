@@ -1,4 +1,4 @@
-"""What is there when a session is opened: folders and settings that are no studio's are refused and left as they are."""
+"""Opening a session: folders and settings that are not of a studio are refused and left as they are."""
 
 from __future__ import annotations
 
