@@ -126,3 +126,8 @@ def test_stopping_early_is_admitted():
     data = few_shot(shots=8)
     assert LinearProbe(C=1e4, max_iterations=2).fit(data.X, data.y).diagnosis_["converged"] is False
     assert LinearProbe(C=1.0).fit(data.X, data.y).diagnosis_["converged"] is True
+
+
+def test_images_that_are_all_alike_get_equal_probabilities():
+    X, y = np.tile(np.eye(4, dtype=np.float32)[:1], (6, 1)), np.arange(6) % 3
+    np.testing.assert_allclose(LinearProbe().fit(X, y).predict_proba(X), 1 / 3, atol=1e-6)

@@ -179,7 +179,7 @@ class LinearProbe(VectorMethod):
         if validation is not None:
             return 10.0**peak, chosen_on, tried[peak], None
         doublings = [math.log2(len(labels) / len(part[1])) for part in parts]
-        scores = torch.cat([logits[:, :-1] / margin for logits, margin in judged[peak]])
+        scores = torch.cat([logits[:, :-1] / (margin or 1.0) for logits, margin in judged[peak]])
         answers = torch.from_numpy(np.concatenate([part[3] for part in parts]))
         return 10.0**peak, chosen_on, tried[peak], HeldOut(scores, answers, 2 ** (sum(doublings) / len(doublings)))
 
