@@ -110,7 +110,10 @@ def opened(address: str) -> tuple[Any, str]:
     """The file system of fsspec that an address belongs to, and the path there."""
     scheme, _, rest = address.partition("://")
     scheme = scheme.lower()
-    files = _files(scheme, f"{scheme}://{rest.split('/')[0]}")
+    try:
+        files = _files(scheme, f"{scheme}://{rest.split('/')[0]}")
+    except MissingExtraError as error:
+        raise InputError(f"Expected an address that can be read here, got '{address}'. {error}") from error
     return files, files._strip_protocol(f"{scheme}://{rest}")
 
 
