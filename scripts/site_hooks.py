@@ -110,6 +110,8 @@ def _reference() -> Iterator[tuple[str, str, list[str]]]:
 
 def _modules(folder: Path) -> Iterator[str]:
     for path in sorted(folder.rglob("*.py")):
+        if not (path.parent / "__init__.py").is_file():  # programs that are copied, not imported
+            continue
         private = any(part.startswith("_") and part != "__init__.py" for part in path.relative_to(SOURCE).parts)
         if not private and any(True for _ in public(path)):
             parts = path.relative_to(SOURCE).with_suffix("").parts
