@@ -43,7 +43,7 @@ METHODS: dict[str, dict[str, Any]] = {  # with the batch sizes of the papers
 STEPS = 8  # of an epoch
 SETTING = (
     "A CLIP of the size of ViT-B/16 with random weights, 100 classes, photos of 500 × 375 pixels, batches as in the "
-    "papers. A step includes reading and augmenting the images, which is most of the time of embedding and of CoOp."
+    "papers. A step includes reading and augmenting the images."
 )
 
 

@@ -71,8 +71,8 @@ def test_rows_are_those_of_single_runs_and_a_record_is_not_measured_again(root, 
         with pytest.warns(UserWarning, match="no complete runs"):
             again = run_segmentation_benchmark(root, **asked)
     assert again.table == found.table
-    more = run_segmentation_benchmark(root, **asked | {"features": ["clip", "maskclip"]})
-    assert [row.features for row in more.rows] == ["clip", "maskclip"]
+    more = run_segmentation_benchmark(root, **asked | {"features": ["clip", "clearclip"]})
+    assert [row.features for row in more.rows] == ["clip", "clearclip"]
 
 
 def test_what_cannot_be_measured_is_a_row_with_its_reason_and_is_tried_again(root, encoder, tmp_path) -> None:

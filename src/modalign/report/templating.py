@@ -13,13 +13,20 @@ from modalign.report.text import one_line
 
 def render(template: str, **values: Any) -> Markup:
     """The template of that name with these values."""
-    return Markup(_environment().get_template(template).render(**values))
+    return Markup(templates_of("modalign.report").get_template(template).render(**values))
 
 
 @cache
-def _environment() -> Environment:
+def templates_of(package: str) -> Environment:
+    """The templates of a package, in its folder ``templates``.
+
+    Parameters
+    ----------
+    package : str
+        Its dotted name.
+    """
     return Environment(
-        loader=PackageLoader("modalign.report"),
+        loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from modalign.report.style import FONT, style_sheet
+from modalign.report.templating import templates_of
 
 STYLE_PATH = "/docs.css"
 TOKEN = ' -H "Authorization: Bearer $MODALIGN_TOKEN"'
@@ -34,7 +32,7 @@ def api_page(document: Mapping[str, Any], address: str, *, token: bool = False) 
         for verb, operation in verbs.items()
     ]
     return (
-        _environment()
+        templates_of("modalign.app.serving")
         .get_template("api.html")
         .render(
             info=document["info"],
@@ -84,14 +82,3 @@ def _kind(schema: Mapping[str, Any]) -> str:
     if schema.get("type") == "array":
         return f"list of {_kind(schema.get('items', {}))}"
     return str(schema.get("type", "any value"))
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("modalign.app.serving"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

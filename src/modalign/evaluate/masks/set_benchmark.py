@@ -17,6 +17,7 @@ from modalign.encoders.base import Encoder
 from modalign.evaluate.masks.set_runs import HEADER, run_segmentation_set
 from modalign.evaluate.publications.bench_commands import SEGMENTERS
 from modalign.evaluate.runs import check_record, read_lines
+from modalign.segmentation.dense import FEATURES
 from modalign.segmentation.photos import identity, open_encoder
 from modalign.segmentation.sets.segmentation_root import inspect_segmentation_sets
 from modalign.segmentation.sets.segmentation_sets import segmentation_set
@@ -122,7 +123,7 @@ def run_segmentation_benchmark(
     vision = None if vfm is None else open_encoder(vfm, device)
     kinds = [kind for kind in SEGMENTERS if kind != "proxy" or vision is not None] if features == "all" else features
     for kind in kinds:
-        require_choice("features", kind, tuple(SEGMENTERS))
+        require_choice("features", kind, FEATURES)
     known: dict[str, SegmentationCell] = {}
     if record is not None:
         check_record(record, _parse)
