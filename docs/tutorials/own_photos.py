@@ -4,8 +4,8 @@
 # # Own photos
 #
 # From a folder of images to a classifier that is saved, tested and used. Everything here runs offline in less than a
-# minute. The images are 1,797 real handwritten digits, and the encoder is `tiny`, which comes with the package. It has
-# never seen one of them. With photos of your own, only the folder and the name of the encoder change.
+# minute. The images are 1,797 real handwritten digits, and the encoder is `tiny`, which comes with the package. It was
+# not trained on these digits. With photos of your own, only the folder and the name of the encoder change.
 
 # %%
 # ## A folder

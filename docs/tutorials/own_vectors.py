@@ -43,8 +43,7 @@ for name, method in methods.items():
 # %%
 # ## Does the method do anything?
 #
-# `diagnosis_` has the answer on the validation images: the accuracy as fitted, of zero-shot, and with one component
-# switched off.
+# `diagnosis_` has accuracies on the validation images: as fitted, of zero-shot, and with one component switched off.
 
 diagnosis = methods["CMM"].diagnosis_
 print("steps taken:", diagnosis["step"], "  chosen on:", diagnosis["chosen_on"])

@@ -4,7 +4,7 @@
 # # Without labels
 #
 # A folder of images, a list of class names, and no label: the classes are assigned to all images together. To make the
-# task realistic, the folder is uneven, one class has no image at all, and nobody says so.
+# task realistic, the class sizes differ, one class has no image at all, and the method does not get this information.
 
 from pathlib import Path
 
@@ -52,7 +52,7 @@ print(f"{accuracy(zero_shot.predict('scans')):.3f}")
 #
 # By default an image gets the class on which two methods agree, and the class of zero-shot where they differ. With two
 # encoders, one of them trained on images alone, GPUA groups the images by the first and names the groups by the second.
-# The accuracy here uses the labels that were put aside; `adapt` did not have them.
+# The accuracy here uses the labels that were put aside; `adapt` did not get them.
 
 default = ma.adapt("scans", encoder="tiny", **settings)
 gpua = ma.adapt("scans", encoder="tiny-vision+tiny", method="gpua", random_state=0, **settings)
@@ -69,7 +69,7 @@ print(answers.transductive.all())
 # %%
 # ## How many images per class?
 #
-# The estimated sizes beside the true ones: the method is not told that the classes are uneven, or that one is absent.
+# The estimated sizes beside the true ones. The method gets neither the true sizes nor the name of the absent class.
 
 import matplotlib.pyplot as plt
 
@@ -86,7 +86,7 @@ axis.legend(frameon=False)
 print({name: round(float(size), 1) for name, size in zip(names, estimated, strict=True)})
 
 # %%
-# ## What `fit` says without labels
+# ## The record without labels
 #
 # Nothing can be measured without a label. The record therefore holds no accuracy. It holds the share of images whose
 # class is that of zero-shot, and notes.
