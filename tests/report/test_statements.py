@@ -32,7 +32,7 @@ def test_the_headline_counts_what_the_model_knew(accuracy: float, fitted: int, v
 
 def test_the_headline_of_a_fit_and_its_validation() -> None:
     assert headline(0.5, 3000, 2000, 1000) == (
-        "The model names 50.0 % of 3,000 images correctly, of which 2,000 were fitted on and 1,000 were validated "
+        "The model classifies 50.0 % of 3,000 images correctly, of which 2,000 were fitted on and 1,000 were validated "
         "with. The accuracy is therefore not that on new images."
     )
 

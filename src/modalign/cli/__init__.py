@@ -1,8 +1,8 @@
-"""The command line. Every command is one call of a public function; this package only reads options and prints.
+"""Command line. Every command calls one public function; this package only reads options and prints.
 
-Exit codes: 0 done · 1 failed although the request was sound · 2 the request was not (one sentence says why) · 70 an
-error of this package (a report is written) · 130 stopped by Ctrl-C (one sentence says what is kept) · 141 nobody reads
-the output any more.
+Exit codes: 0 done · 1 a valid request failed · 2 invalid request (one sentence states the reason) · 70 an error of this
+package (a report is written) · 130 stopped by Ctrl-C (one sentence lists what is kept) · 141 the program that read the
+output has ended.
 Results go to standard output, progress and notes to standard error; ``--json`` prints one JSON object instead.
 """
 
@@ -29,7 +29,7 @@ from modalign.cli.endings import NO_READER, STOPPED, Stopped, explain, mute
 from modalign.cli.terminal import say
 from modalign.core.errors import ModalignError
 
-UsageError: Any = typer.BadParameter.__mro__[1]  # what was typed is no command; typer does not export it
+UsageError: Any = typer.BadParameter.__mro__[1]  # raised for an unknown command; typer does not export it
 
 __all__ = [
     "app",
@@ -50,17 +50,17 @@ __all__ = [
 
 
 def main() -> None:
-    """Entry point: run a command; turn errors that a user can act upon into one sentence and an exit code."""
-    for stream in filter(None, (sys.stdout, sys.stderr)):  # a service may have none
-        stream.reconfigure(errors="backslashreplace")  # not every terminal has every letter
-    note = cache(lambda text: say(f"note: {text}"))  # each once, however many models a fit makes
+    """Entry point: run a command; convert errors into one sentence and an exit code."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # a service may have no standard error
+        stream.reconfigure(errors="backslashreplace")  # the encoding of the terminal may lack characters
+    note = cache(lambda text: say(f"note: {text}"))  # each warning once, even if a fit trains several models
     warnings.showwarning = lambda message, *_, **__: note(" ".join(str(message).split()))
     if code := run() or _flush():
         sys.exit(code)
 
 
 def _flush() -> int:
-    """Write what is still to be printed; the exit code if that cannot be done."""
+    """Flush standard output; the exit code if that fails."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -74,7 +74,7 @@ def _flush() -> int:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command, by default that of the process; returns its exit code."""
+    """Run one command, by default the command line of the process; returns its exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         code = app(given, standalone_mode=False) or 0
@@ -100,5 +100,5 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         mute()
         return NO_READER
-    except Exception as error:  # the last resort: a sentence and a report in place of a traceback
+    except Exception as error:  # one sentence and a report in place of a traceback
         return explain(error, given)

@@ -1,4 +1,4 @@
-"""What the command line reads beyond single options: hyper-parameters as ``name=value``."""
+"""Parsing of hyper-parameters that are given as ``name=value``, and of durations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from modalign.core.errors import InputError
 
 
 def hyperparameters_of(cls: type, assignments: list[str]) -> dict[str, Any]:
-    """``["steps=100", "init=zero"]`` as keyword arguments; values are JSON where they can be, else strings."""
+    """Parse ``["steps=100", "init=zero"]`` into keyword arguments; a value that is not JSON is a string."""
     from modalign.methods.contract.parameters import known_parameters
 
     values = {}
@@ -25,7 +25,7 @@ def hyperparameters_of(cls: type, assignments: list[str]) -> dict[str, Any]:
 
 
 def hyperparameters_by_method(assignments: list[str]) -> dict[str, dict[str, Any]]:
-    """``["cmm.steps=100"]`` as method → hyper-parameters."""
+    """Parse ``["cmm.steps=100"]`` into method → hyper-parameters."""
     from modalign.methods import method_class
 
     values: dict[str, dict[str, Any]] = {}
@@ -52,7 +52,7 @@ def settings_of(method: str, settings: list[str], time: str | None) -> dict[str,
 
 
 def seconds_of(text: str) -> float:
-    """``"90"``, ``"90s"``, ``"10m"`` or ``"1h"`` in seconds."""
+    """Convert ``"90"``, ``"90s"``, ``"10m"`` or ``"1h"`` to seconds."""
     number, unit = (text[:-1], text[-1:]) if text[-1:] in "smh" else (text, "s")
     try:
         value = float(number) * {"s": 1, "m": 60, "h": 3600}[unit]

@@ -1,4 +1,4 @@
-"""``audit`` and ``search``: what is wrong in a set of images, and what is in it."""
+"""``audit`` and ``search``: problems in a set of images, and the images nearest to a sentence or an image."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def audit(
         list[str] | None,
         typer.Option(help="Kind of finding, such as leak or label (repeatable), that makes the exit code 1."),
     ] = None,
-    near_identical: Annotated[float, typer.Option(help="Cosine from which two images are copies of one.")] = 0.999,
-    method: Annotated[str, typer.Option("--method", "-m", help="Whose predictions labels are compared with.")] = "gda",
+    near_identical: Annotated[float, typer.Option(help="Cosine from which two images are copies.")] = 0.999,
+    method: Annotated[str, typer.Option("--method", "-m", help="Method that predicts labels for comparison.")] = "gda",
     encoder: EncoderName = "tiny",
     split: SplitFile = None,
     classes: Annotated[Path | None, typer.Option(help="File of class names, one per line or JSON.")] = None,
@@ -97,7 +97,7 @@ def search(
     top: Annotated[int, typer.Option(min=1, help="Number of images.")] = 20,
     page: Annotated[Path | None, typer.Option(help="HTML page (.html) with the photos to write.")] = None,
     encoder: Annotated[
-        str | None, typer.Option("--encoder", "-e", help="As for fit; tiny by default, or that of the features.")
+        str | None, typer.Option("--encoder", "-e", help="As for fit; tiny by default, or the encoder of the features.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -122,7 +122,7 @@ def search(
 
 
 def _images_or_features(source: Path, *, split: Path | None = None, classes: Path | None = None) -> Items | Features:
-    """The images of a source, or the vectors that ``embed`` wrote."""
+    """Load the images of a source, or the vectors that ``embed`` wrote."""
     from modalign.core.features import Features
     from modalign.data.items import load_items
     from modalign.evaluate.comparison.given import is_features_source

@@ -32,7 +32,7 @@ def bench(
         str, typer.Option(help="Names separated by commas; all, or vectors for those on image vectors.")
     ] = "vectors",
     datasets: Annotated[
-        str | None, typer.Option(help="Names separated by commas; all that are there by default.")
+        str | None, typer.Option(help="Names separated by commas; by default all that are found.")
     ] = None,
     shots: Annotated[str | None, typer.Option(help="Labeled images per class, separated by commas.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of draws.")] = 3,
@@ -40,7 +40,7 @@ def bench(
         str | None, typer.Option("--encoder", "-e", help="tiny, a local folder, or a hub name; for images.")
     ] = None,
     template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
-    settings: Annotated[str, typer.Option(help="default, or paper for what the papers print.")] = "default",
+    settings: Annotated[str, typer.Option(help="default, or paper for the published hyper-parameters.")] = "default",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Hyper-parameter method.name=value (repeatable).")
     ] = None,
@@ -50,11 +50,11 @@ def bench(
     ] = None,
     page: Annotated[Path | None, typer.Option(help="HTML page (.html) to write.")] = None,
     record: Annotated[
-        Path | None, typer.Option(help="Results file (.jsonl); runs that it holds are not repeated.")
+        Path | None, typer.Option(help="Results file (.jsonl); runs that it contains are not repeated.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0 is one per processor core.")] = 1,
     gpua: Annotated[
-        str | None, typer.Option(help="Of segmentation: vision-only encoder, whose map is measured too.")
+        str | None, typer.Option(help="For segmentation: vision-only encoder of a map that is measured too.")
     ] = None,
     device: Device = "auto",
     as_json: AsJson = False,

@@ -22,7 +22,7 @@ def compare(
     ],
     encoder: Annotated[
         str | None,
-        typer.Option("--encoder", "-e", help="Encoder; tiny by default, for features the one that they name."),
+        typer.Option("--encoder", "-e", help="Encoder; tiny by default, or the encoder of the features."),
     ] = None,
     clip_encoder: Annotated[
         str | None,
@@ -47,11 +47,11 @@ def compare(
         list[str] | None, typer.Option("--set", help="Hyper-parameter method.name=value (repeatable).")
     ] = None,
     ablations: Annotated[
-        bool, typer.Option(help="Also run each method with one of its ingredients switched off.")
+        bool, typer.Option(help="Also run each method with one of its components switched off.")
     ] = True,
     page: Annotated[Path | None, typer.Option(help="HTML page (.html) to write.")] = None,
     record: Annotated[
-        Path | None, typer.Option(help="Results file (.jsonl); runs that it holds are not repeated.")
+        Path | None, typer.Option(help="Results file (.jsonl); runs that it contains are not repeated.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0 is one per processor core.")] = 0,
     device: Device = "auto",

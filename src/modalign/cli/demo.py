@@ -1,4 +1,4 @@
-"""The main job on the embedded default: real handwritten digits and a model that has never seen one."""
+"""Demonstration on real handwritten digits, with encoders that were not trained on them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from modalign.encoders import load_encoder
 from modalign.encoders.joined import JoinedEncoder
 from modalign.evaluate.metrics import chance_level, percent
 from modalign.evaluate.protocol import Method, few_shot_protocol
-from modalign.evaluate.runs import Run, Summary, labels_a_class, summarize
+from modalign.evaluate.runs import Run, Summary, labels_per_class, summarize
 from modalign.evaluate.tower_runs import run_in_tower
 from modalign.methods import method_class
 from modalign.model.classifier import Classifier
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 METHODS = ("zero_shot", "gpua", "fair_vectors", "linear_probe", "cmm")
 SHOTS = (1, 4, 16)
 TOWER_METHOD = "maple"
-TOWER_SETTINGS = {  # the published recipe is for towers sixty times as large and mirrors; a mirrored digit is no digit
+# The published recipe is for towers sixty times as large and mirrors images; a mirrored digit is another shape.
+TOWER_SETTINGS = {
     "augmentation": "center",
     "batch_size": 16,
     "epochs": 10,
@@ -51,7 +52,7 @@ TOWER_SETTINGS = {  # the published recipe is for towers sixty times as large an
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demonstration found: every run, the table over seeds, how long it took, and what guessing gives."""
+    """Result of the demonstration: all runs, the table over seeds, the time, and chance level."""
 
     runs: tuple[Run, ...]
     table: tuple[Summary, ...]
@@ -65,7 +66,7 @@ class Demo:
 
     @property
     def rows(self) -> list[list[str]]:
-        """The table in words, percent; the last row is chance level."""
+        """Rows of the table as text, in percent; the last row is chance level."""
         rows = [
             [
                 row.method,
@@ -80,30 +81,30 @@ class Demo:
 
     @property
     def best(self) -> Summary:
-        """The row with the highest mean accuracy."""
+        """Row with the highest mean accuracy."""
         return max(self.table, key=lambda row: row.accuracy.mean)
 
     @property
     def free(self) -> Summary:
-        """The row with the highest mean accuracy of those without labels."""
+        """Row with the highest mean accuracy without labels."""
         return max((row for row in self.table if not row.shots), key=lambda row: row.accuracy.mean)
 
     @property
     def sentence(self) -> str:
-        """The outcome in two sentences."""
+        """Result in two sentences."""
         free, best = self.free, self.best
         with_labels = (
             "no method with labels does better"
             if best == free
-            else f"{best.method} with {labels_a_class(best.shots)} names {percent(best.accuracy.mean)} %"
+            else f"{best.method} with {labels_per_class(best.shots)} classifies {percent(best.accuracy.mean)} %"
         )
         return (
-            f"Without labels {free.method} names {percent(free.accuracy.mean)} % of the digits correctly; "
+            f"Without labels {free.method} classifies {percent(free.accuracy.mean)} % of the digits correctly; "
             f"{with_labels}. All runs together took {self.seconds:.0f} s."
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """For machines."""
+        """Result for ``--json``."""
         table = [dict(zip(self.header, row, strict=True)) for row in self.rows]
         return {"table": table, "summary": plain([vars(row) for row in self.table])} | {
             "seconds": self.seconds,
@@ -114,8 +115,8 @@ class Demo:
 def run_demo(out: str | Path = "demo-report.html", *, seeds: int = 3) -> Demo:
     """Embed the digits, run every method of the demonstration over shots and seeds, and write one HTML page.
 
-    GPUA sees what a vision-only network makes of the images beside what the vision-language one does; all others run
-    on the latter alone, and one learns inside it.
+    GPUA gets the features of a vision-only and of a vision-language encoder. All other methods use the vision-language
+    encoder alone, and one of them trains inside it.
 
     Mirrored views are not used: the mirror image of a digit is not that digit.
 
@@ -170,11 +171,11 @@ def run_demo(out: str | Path = "demo-report.html", *, seeds: int = 3) -> Demo:
 
 
 def save_page(demo: Demo, classifier: Classifier, text: ClassText, test: Items, path: str | Path) -> Path:
-    """Write the table over seeds, the curve, and a close look at one adapted classifier on its test images."""
+    """Write the table over seeds, the curve, and the evaluation of one classifier on its test images."""
     result = classifier.evaluate(test)
     free, best = demo.free, demo.best
     seeds = len({run.seed for run in demo.runs})
-    facts = [(free, "no labels")] + [(best, labels_a_class(best.shots))] * (best != free)
+    facts = [(free, "no labels")] + [(best, labels_per_class(best.shots))] * (best != free)
     page = Page(
         "Handwritten digits, few labels or none",
         f"{demo.sentence} The encoder was trained on drawings that a program made, and on none of these digits.",
@@ -188,14 +189,14 @@ def save_page(demo: Demo, classifier: Classifier, text: ClassText, test: Items, 
     band = " Bands and bars in the figure are 95 % intervals over these draws." if draws_intervals(demo.table) else ""
     page.section(
         "Accuracy",
-        f"All methods are tested on the same {len(test):,} digits, whose labels none of them sees. Each number is the "
+        f"All methods are tested on the same {len(test):,} digits, whose labels no method gets. Each number is the "
         f"mean over {count(seeds, 'draw')} of the labeled images.{band}",
         blocks=[accuracy_over_labels(demo.table, chance=demo.chance), accuracy_table(demo.table, chance=demo.chance)],
     )
     page.section(
         f"{classifier.method.title} in detail",
-        f"The rest of this page is about {classifier.method.title} with {labels_a_class(SHOTS[-1])}, one draw of the "
-        f"labeled images. It names {percent(result.accuracy.top1)} % of the test images correctly "
+        f"The rest of this page is about {classifier.method.title} with {labels_per_class(SHOTS[-1])}, one draw of the "
+        f"labeled images. It classifies {percent(result.accuracy.top1)} % of the test images correctly "
         f"(95 % interval {percent(result.accuracy.low)} to {percent(result.accuracy.high)} %).",
     )
     add_mistakes(page, result)
@@ -207,7 +208,7 @@ def save_page(demo: Demo, classifier: Classifier, text: ClassText, test: Items, 
 
 
 def _classifier(encoder: Encoder, method: VectorMethod, digits: Items, features: Features, split: Split) -> Classifier:
-    """What :func:`~modalign.adapt` would return for a method fitted on this split."""
+    """Return the classifier that :func:`~modalign.adapt` would return for a method fitted on this split."""
     learned, validated = (frozenset(content_hash(digits, i) for i in part) for part in (split.train, split.validation))
     temperature = calibrate(score(encoder, method, features.select(split.validation)))
     record = {
@@ -221,5 +222,5 @@ def _classifier(encoder: Encoder, method: VectorMethod, digits: Items, features:
 
 
 def _factory(name: str) -> Callable[[int], Method]:
-    """seed → an unfitted method."""
+    """Return seed → an unfitted method."""
     return lambda seed: method_class(name)(random_state=seed)

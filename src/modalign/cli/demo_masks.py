@@ -1,4 +1,4 @@
-"""The part of the demonstration about masks: textures that the embedded pair knows, in scenes with exact masks."""
+"""Segmentation part of the demonstration: mosaics of textures with exact masks."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def add_segmentation(page: Page, encoder: Encoder, vfm: Encoder) -> tuple[Segmen
     page : Page
         Gets a section with four scenes, evenly spaced from the largest loss by the map to the largest gain.
     encoder : Encoder
-        The one with text.
+        Vision-language encoder.
     vfm : Encoder
-        The vision-only one.
+        Vision-only encoder.
 
     Returns
     -------
@@ -66,14 +66,14 @@ def add_segmentation(page: Page, encoder: Encoder, vfm: Encoder) -> tuple[Segmen
         f"The same encoder segments {SCENES} mosaics by the names of {len(scenes.names)} textures, with features of "
         f"SC-CLIP. Its mean IoU is {percent(before.miou)} % (95 % interval {percent(low)} to {percent(high)} %), and "
         f"{percent(after.miou)} % with the map of GPUA, learned from {LEARNED_FROM} other scenes without masks; "
-        f"labels at random have about {percent(guessing)} %. The embedded encoder is small: its patches tell "
-        "textures apart, not objects.",
+        f"labels at random have about {percent(guessing)} %. The embedded encoder is small: its patches distinguish "
+        "textures, not objects.",
         blocks=MaskColumns(["SC-CLIP", "SC-CLIP + GPUA", "truth"], rows, scenes.names, class_colors(len(scenes.names))),
     )
     return before, after
 
 
 def _segmented(scenes: Scenes, results: Iterable[Segmentation]) -> tuple[list[np.ndarray], SegmentationScores]:
-    """The label maps of the scenes, and how they agree with the masks."""
+    """Return the label maps of the scenes and their agreement with the masks."""
     labels = [result.labels for result in results]
     return labels, segmentation_scores(labels, list(scenes.masks), n_classes=len(scenes.names), names=scenes.names)

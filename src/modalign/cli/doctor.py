@@ -1,4 +1,4 @@
-"""Is this machine ready? Every check is a sentence, and the last one runs an image through the whole path."""
+"""Checks of the installation; the last one classifies bundled digits from pixels to classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 @dataclass(frozen=True)
 class EnvironmentCheck:
-    """One line of the report; ``ok`` is False only for what keeps the library from working."""
+    """One line of the report; ``ok`` is False only for problems that keep the library from working."""
 
     what: str
     found: str
@@ -32,11 +32,11 @@ EXTRAS = {
     "remote": ("images at s3:// and https://", "fsspec"),
     "ray": ("shards on Ray", "ray"),
 }
-"""Extra → what it is for, and its packages."""
+"""Extra → purpose and packages."""
 
 
 def examine() -> list[EnvironmentCheck]:
-    """Look at Python, packages, device, memory, cache folder, extras, and classify one embedded digit."""
+    """Check Python, packages, device, memory, cache folder and extras, and classify embedded digits."""
     findings = [EnvironmentCheck("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
     for check in (_packages, _device, _cache, _extras, _encoders, _whole_path):
         findings += _guarded(check)
@@ -44,7 +44,7 @@ def examine() -> list[EnvironmentCheck]:
 
 
 def _guarded(check: Callable[[], list[EnvironmentCheck]]) -> list[EnvironmentCheck]:
-    """A broken installation fails in many ways; the doctor reports each of them instead of falling over."""
+    """Run a check; any exception of a broken installation becomes a failed line."""
     try:
         return check()
     except Exception as error:
@@ -121,4 +121,4 @@ def _whole_path() -> list[EnvironmentCheck]:
     features = encoder.embed_images(digits, progress=False)
     right = (ZeroShot().fit(features, text=text).predict(features) == features.labels).sum()
     seconds = time.perf_counter() - started
-    return [EnvironmentCheck("whole path", f"{right} of 10 digits named right without a label, {seconds:.1f} s")]
+    return [EnvironmentCheck("whole path", f"{right} of 10 digits right without labels, {seconds:.1f} s")]

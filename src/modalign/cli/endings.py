@@ -1,4 +1,4 @@
-"""How a command ends when it is stopped, or when it fails in a way that nobody foresaw."""
+"""Exit codes and messages of commands that are interrupted or fail with an unexpected error."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from modalign.core.renaming import warn_renamed
 STOPPED = 130
 """Exit code after Ctrl-C."""
 UNFORESEEN = 70
-"""Exit code after an error that is none of the user's."""
+"""Exit code after an unexpected error."""
 NO_READER = 141
-"""Exit code when whatever reads the output has ended, such as ``| head``."""
+"""Exit code if the program that read the output has ended, such as ``| head``."""
 _CHECKPOINT = "training.json"  # the card of modalign.tune.training_state, without importing torch
 _PARTS = "_card.json"  # of modalign.core.part_files
 _MASKS = ("masks.partial.jsonl", "masks.json")  # of modalign.segmentation.mask_folder, without importing torch
@@ -37,15 +37,15 @@ _OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.
 
 
 FORMER_OPTIONS = {"--anchor": "--clip-encoder", "--anchor-encoder": "--clip-encoder", "--unlabelled": "--unlabeled"}
-"""What options were called → what they are called."""
+"""Former → current name of options."""
 
 
 class Stopped(BaseException):
-    """Ctrl-C; the message says what is kept. Typer ends in silence at a KeyboardInterrupt."""
+    """Raised after Ctrl-C; the message lists what is kept. Typer prints nothing for a KeyboardInterrupt."""
 
 
 class Command(TyperCommand):
-    """A command that knows the former names of options and says what is kept when it is stopped."""
+    """Command that accepts former names of options, and reports what is kept when it is stopped."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # as below
         return super().parse_args(ctx, [_present(word) for word in args])
@@ -61,7 +61,7 @@ class Command(TyperCommand):
 
 
 def _present(word: str) -> str:
-    """A word of a command line, with the present name of an option in place of a former one."""
+    """Replace a former name of an option in an argument by its current name."""
     name, *value = word.split("=", 1)
     if name not in FORMER_OPTIONS:
         return word
@@ -70,7 +70,7 @@ def _present(word: str) -> str:
 
 
 def what_is_kept(command: str, options: Mapping[str, Any]) -> str:
-    """One sentence for a command that was stopped: what is there of its work, and how to go on."""
+    """Return one sentence for a stopped command: what is kept, and how to continue."""
     kept = []
     if command in _EMBEDDING:
         from modalign.encoders.features.store import default_cache
@@ -91,12 +91,12 @@ def what_is_kept(command: str, options: Mapping[str, Any]) -> str:
 
 
 def mute() -> None:
-    """Send what is still to be printed nowhere, so that the interpreter does not complain when it ends."""
+    """Discard remaining output, so that the interpreter does not report an error at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> int:
-    """One sentence about an error that nothing else has handled; returns the exit code."""
+    """Print one sentence about an error that was not handled elsewhere; return the exit code."""
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
         say("error: there is not enough memory for this; use fewer images, a smaller encoder or a larger machine")
@@ -113,7 +113,7 @@ def explain(error: Exception, arguments: Sequence[str]) -> int:
 
 
 def report(error: Exception, arguments: Sequence[str]) -> Path:
-    """Write what a maintainer needs to a new file that only the user can read; the home folder is written as ``~``."""
+    """Write a report for the maintainers to a new file that only the user can read; the home folder is ``~`` in it."""
     from modalign.core.files import write
     from modalign.core.record import versions
 
@@ -135,7 +135,7 @@ def report(error: Exception, arguments: Sequence[str]) -> Path:
             folder = Path(place())
             folder.mkdir(parents=True, exist_ok=True)
             return write(folder / name, text.encode(errors="backslashreplace"), private=True)
-    raise OSError("no folder can be written")
+    raise OSError("no folder is writable")
 
 
 def _reports() -> Path:

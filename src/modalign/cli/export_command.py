@@ -1,4 +1,4 @@
-"""``export``: a saved model as an ONNX graph with small programs that use it."""
+"""``export``: write a saved model as an ONNX graph with small programs that run it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def export(
     model: Annotated[Path, typer.Argument(help="A folder written by fit.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the graph and its programs.")],
     check: Annotated[
-        Path | None, typer.Option(help="Photos on which the graph must answer as the model; 40 digits by default.")
+        Path | None, typer.Option(help="Photos on which graph and model must agree; 40 digits by default.")
     ] = None,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Also write the graph in 8 bits, and compare its answers.")
+        bool, typer.Option("--int8", help="Also write the graph in 8 bits, and compare its predictions.")
     ] = False,
     web: Annotated[
         Path | None, typer.Option(help="node_modules with onnxruntime-web, to add a page that runs the model.")

@@ -43,7 +43,7 @@ def embed(
     addresses: Addresses = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn images into vectors, once; a second run over the same images encodes nothing."""
+    """Encode images as vectors; images that are in the cache are not encoded again."""
     if is_sharded(shards, workers, shard, ray):
         from modalign.shards import embed_shards
         from modalign.shards.shard_jobs import EmbeddingJob
@@ -93,8 +93,8 @@ def fit(
     time: Annotated[
         str | None,
         typer.Option(
-            help="How long auto may try methods: seconds, or 10m, 1h; 20 seconds by default. From 5m on it also tries "
-            "some inside the encoder."
+            help="Time limit of auto: seconds, or 10m, 1h; 20 seconds by default. From 5m on it also tries "
+            "methods inside the encoder."
         ),
     ] = None,
     shots: Annotated[
@@ -104,8 +104,8 @@ def fit(
     validation: Annotated[
         str,
         typer.Option(
-            help="Held-out images: a number per class, a share such as 0.2, cross (predicted in turn by models that "
-            "did not see them, and learned from in the end), none, or auto."
+            help="Held-out images: a number per class, a share such as 0.2, cross (each image is predicted by a model "
+            "that was not fitted on it), none, or auto."
         ),
     ] = "auto",
     classes: Annotated[Path | None, typer.Option(help="File of class names, one per line or JSON.")] = None,
@@ -120,14 +120,14 @@ def fit(
     template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
     descriptions: Annotated[Path | None, typer.Option(help="JSON: class name → sentences (CuPL, HPT).")] = None,
     mirror: Annotated[
-        bool | None, typer.Option(help="Also train on mirrored images; by default as the method was published.")
+        bool | None, typer.Option(help="Also train on mirrored images; by default as in the publication of the method.")
     ] = None,
     crops: Annotated[
         int, typer.Option(min=0, help="Square crops per image, for methods that use crops (wca, fair_vectors, fair).")
     ] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of the split and of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the split and the method.")] = 0,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Folder that a training inside the encoder is saved in and resumed from.")
+        Path | None, typer.Option(help="Folder for checkpoints of training inside the encoder, to resume from.")
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Hyper-parameter name=value (repeatable).")] = None,
     device: Device = "auto",
@@ -174,7 +174,7 @@ def fit(
         checkpoint=checkpoint,
         **{"crops": crops, **hyperparameters},
     )
-    if launched()[0] == 0:  # of several processes, which have learned the same
+    if launched()[0] == 0:  # of several processes with the same model, one
         model.save(out)
     record = model.record
     if as_json:
@@ -197,17 +197,17 @@ def fit(
 
 
 def _validation(text: str) -> Validation:
-    """``--validation`` as a number where it is one."""
+    """Convert ``--validation`` to a number if it is one."""
     for number in (int, float):
         with suppress(ValueError):
             return number(text)
-    return cast("Validation", text)  # checked with the images, which decide what goes with them
+    return cast("Validation", text)  # checked later with the images
 
 
 def _next_step(
     model: Classifier, out: Path, source: Path, split: Path | None, classes: Path | None, encoder: str
 ) -> str:
-    """A command that works on the model as it is now."""
+    """Return a command that works for the saved model."""
     moved = ["--encoder", encoder] if any(Path(part).is_dir() for part in encoder.split("+")) else []
     given = {"--split": split, "--classes": classes}
     files = [word for option, path in given.items() if path is not None for word in (option, path)]

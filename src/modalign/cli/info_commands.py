@@ -1,4 +1,4 @@
-"""``demo``, ``list`` and ``doctor``: what there is and whether it works."""
+"""``demo``, ``list`` and ``doctor``."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def doctor(
 
 
 def _data_root(root: Path, as_json: bool) -> None:
-    """What is there of each benchmark data set; fails where one is there and not whole."""
+    """Print what is present of each benchmark data set; exit code 1 if one is incomplete."""
     from modalign.data.splits.data_root import inspect_data_root
     from modalign.segmentation.sets.segmentation_root import inspect_segmentation_sets
 

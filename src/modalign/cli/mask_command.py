@@ -1,4 +1,4 @@
-"""``evaluate`` of masks: how they agree with true ones."""
+"""``evaluate`` of masks: agreement with true masks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def evaluate_mask_folder(
     page: Path | None,
     as_json: bool,
 ) -> None:
-    """Compare masks with their truth, print IoU per class, and write the pictures and the page that are asked for."""
+    """Compare masks with true masks, print IoU per class, and write the requested pictures and page."""
     check_file(confusion, ".png", ".svg", drawn=True)
     check_file(figure, ".png")
     check_file(page, ".html", ".htm", drawn=True)

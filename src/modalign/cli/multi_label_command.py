@@ -1,4 +1,4 @@
-"""``fit --multi-label``, and ``predict`` and ``evaluate`` of what it saved: several classes per image."""
+"""``fit --multi-label``, and ``predict`` and ``evaluate`` for its models: several classes per image."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def fit_multi_label(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Adapt a classifier to images that may show several classes, save it, and print what it is.
+    """Adapt a classifier to images that may show several classes, save it, and print a summary.
 
     Parameters
     ----------
@@ -34,11 +34,11 @@ def fit_multi_label(
     method : str
         A method on vectors.
     time : str or None
-        How long ``auto`` may try methods.
+        Time limit of ``auto``.
     settings : sequence of str
         Hyper-parameters ``name=value``.
     unused : mapping
-        Options of ``fit`` that have no meaning here; one that was given is refused.
+        Options of ``fit`` that do not apply here; a given one raises an error.
     as_json : bool
         Print one JSON object.
     **given : Any
@@ -72,7 +72,7 @@ def fit_multi_label(
 
 
 def is_multi_label_folder(folder: Path) -> bool:
-    """Whether a folder holds a model for several classes per image; loads nothing that takes time."""
+    """Return whether a folder holds a model for several classes per image, without loading it."""
     try:
         return (folder / CARD).is_file()
     except (OSError, ValueError):  # a name that is too long, or with a null byte
@@ -116,7 +116,7 @@ def evaluate_multi_label(
     unused: Mapping[str, Any],
     as_json: bool,
 ) -> None:
-    """Print average precision and F1 per class, and write the page that is asked for."""
+    """Print average precision and F1 per class, and write the requested page."""
     from modalign.data.label_sets import load_label_sets
     from modalign.model.multi_label.multi_label_files import load_multi_label
     from modalign.report.photos.multi_label_page import save_multi_label_page
@@ -142,7 +142,7 @@ def evaluate_multi_label(
 
 
 def _refuse(unused: Mapping[str, Any]) -> None:
-    """Raise if an option was given that has no meaning for several classes per image."""
+    """Raise if an option was given that does not apply to several classes per image."""
     for name, value in unused.items():
         if value not in (None, False, 0):
             raise InputError(f"Expected no {argument(name)} where images may show several classes; leave it out.")

@@ -1,4 +1,4 @@
-"""The application and the options that several commands share."""
+"""Typer application, and the options that several commands share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ command = partial(app.command, cls=Command)
 """Decorates the function of a command."""
 
 _IN_PYTHON = {"seed": "random_state", "template": "templates"}
-"""Options that have another name than the argument of the library that they stand for."""
+"""Argument of the library → option with another name."""
 
 Source = Annotated[
     Path, typer.Argument(help="Folder (one sub-folder per class), CSV, list, zip or tar of images, or DATAROOT:NAME.")
@@ -41,7 +41,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for 
 
 
 def check_file(path: Path | None, *endings: str, drawn: bool = False) -> None:
-    """Raise unless a file that was asked for can be written, and drawn if it holds pictures; before any work."""
+    """Raise before any work unless a requested file can be written, and drawn if it contains pictures."""
     from modalign.core.files import check_writable
 
     if path is None:
@@ -68,7 +68,7 @@ def speak_of_options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """While a command runs, messages name its options where they would name arguments in Python."""
+    """While a command runs, messages contain the options of the command line in place of Python arguments."""
     commands = context.command.commands  # type: ignore[attr-defined]  # a group has commands
     of_fit = {f"fit {name}": option for name, option in options_of(commands["fit"]).items()}
     context.with_resource(options(of_fit | options_of(commands[context.invoked_subcommand])))

@@ -1,4 +1,4 @@
-"""What there is, as tables: methods and their hyper-parameters, encoders, data sets."""
+"""Tables of methods and their hyper-parameters, encoders and data sets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def listing(what: str) -> Table:
 
 
 def requirements(facts: Mapping[str, Any]) -> dict[str, str]:
-    """What a method makes of labels and of class text, in words.
+    """Return whether a method uses labels and class text, as text.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def requirements(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def described(cls: type) -> dict[str, Any]:
-    """What is listed of a method: class attributes, and a row for each hyper-parameter."""
+    """Return the listed facts of a method: class attributes, and a row for each hyper-parameter."""
     from modalign.methods.contract.parameters import format_annotation, parameters
 
     facts = {fact: getattr(cls, fact) for fact in FACTS if hasattr(cls, fact)}

@@ -1,4 +1,4 @@
-"""``predict`` and ``evaluate``: what a saved model answers, and how often it is right."""
+"""``predict`` and ``evaluate`` of a saved model."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def predict(
     classifier = load_classifier(model, encoder)
     check_top(top, classifier.class_names)
     predictions = classifier.predict(items, reject=False if reject is None else reject).sorted_by(sort)
-    predictions.origin["model"]["folder"] = model.resolve().name  # answers are given away, and a path tells its owner
+    predictions.origin["model"]["folder"] = model.resolve().name  # no private path in shared answers
     if out is not None:
         exports.save(predictions, out)
     if as_json:
@@ -89,7 +89,7 @@ def predict(
         say(f"answers for {len(predictions)} images, in {out}", err=False)
     if predictions.transductive is not None and predictions.transductive.any():
         known = int(predictions.transductive.sum())
-        say(f"note: answers from the fit, where the images were looked at together: {known} of {len(predictions)}")
+        say(f"note: answers from the fit, which predicted the images jointly: {known} of {len(predictions)}")
     report_quarantine(predictions.quarantined)
 
 
@@ -103,15 +103,15 @@ def evaluate(
     masks: Annotated[Path | None, typer.Option(hidden=True, help="The same as --truth.")] = None,
     segments: Annotated[Path | None, typer.Option(hidden=True, help="Masks, in place of the argument.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="Other masks of the same photos, to compare with.")] = None,
-    ignore: Annotated[int | None, typer.Option(help="Value of true masks that does not count; 255 by default.")] = None,
+    ignore: Annotated[int | None, typer.Option(help="Value of true masks to ignore; 255 by default.")] = None,
     mask_classes: Annotated[
-        Path | None, typer.Option(help="File: which class a value of true masks is (a name per line, or value name).")
+        Path | None, typer.Option(help="File: class of each value of true masks (a name per line, or value name).")
     ] = None,
     palette: Annotated[Path | None, typer.Option(help="File: colors of RGB masks, a line 'r g b' per value.")] = None,
     photos: Annotated[Path | None, typer.Option(help="The photos, to show under masks.")] = None,
     figure: Annotated[Path | None, typer.Option(help="Picture (.png) of masks beside the truth to write.")] = None,
     split: SplitFile = None,
-    classes: Annotated[Path | None, typer.Option(help="File of class names that fit was given.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="File of class names that was given to fit.")] = None,
     confusion: Annotated[
         Path | None, typer.Option(help="Picture of the confusion matrix (.png or .svg) to write.")
     ] = None,
@@ -120,7 +120,7 @@ def evaluate(
     encoder: Annotated[str | None, typer.Option(help="Name or folder of the encoder, if it is not found.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """How often a model is right, per class and with a 95 % interval; or, with --truth, the IoU of masks."""
+    """Measure the accuracy of a model, per class and with a 95 % interval; with --truth, the IoU of masks."""
     if truth is not None or masks is not None:
         from modalign.cli.mask_command import evaluate_mask_folder
 
@@ -184,7 +184,7 @@ def evaluate(
 
 
 def load_classifier(folder: Path, encoder: str | None) -> Classifier:
-    """The classifier in ``folder``; an InputError for what else may be saved there."""
+    """Load the classifier in ``folder``; an InputError for another kind of model."""
     from modalign.model.classifier import Classifier
     from modalign.model.loading_models import load
 

@@ -28,7 +28,7 @@ def segment(
         str | None, typer.Option(help='"cat; grass, lawn; sky", or a file with a class per line: name, other name.')
     ] = None,
     background: Annotated[
-        str, typer.Option(help="Names of everything else, separated by commas; they become class 0.")
+        str, typer.Option(help="Names of the background, separated by commas; they become class 0.")
     ] = "",
     encoder: EncoderName = "tiny",
     features: Annotated[
@@ -40,7 +40,7 @@ def segment(
     stride: Annotated[int | None, typer.Option(help="Pixels between two windows.")] = None,
     logit_scale: Annotated[float | None, typer.Option(help="Factor of the cosines before the softmax.")] = None,
     prob_threshold: Annotated[
-        float | None, typer.Option(help="Pixels whose best probability is lower get no class, or the background.")
+        float | None, typer.Option(help="Pixels whose largest probability is lower get no class, or the background.")
     ] = None,
     area_threshold: Annotated[
         float | None, typer.Option(help="With --background: drop classes with at most this share of the others.")
@@ -48,7 +48,7 @@ def segment(
     gpua: Annotated[
         str | None, typer.Option(help="Vision-only encoder for a map that is learned without labels (GPUA).")
     ] = None,
-    fit_on: Annotated[Path | None, typer.Option(help="Photos to learn that map from.")] = None,
+    fit_on: Annotated[Path | None, typer.Option(help="Photos to learn the map from.")] = None,
     vfm: Annotated[str | None, typer.Option(help="Vision-only encoder of --features proxy.")] = None,
     model: Annotated[
         Path | None,
@@ -58,13 +58,13 @@ def segment(
     max_pixels: Annotated[int | None, typer.Option(min=1, help="Leave out photos with more pixels.")] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(help="Measure a benchmark data set instead, such as voc20; see: modalign list datasets."),
+        typer.Option(help="Evaluate on a benchmark data set instead, such as voc20; see: modalign list datasets."),
     ] = None,
-    root: Annotated[Path | None, typer.Option(help="Where the data set of --dataset lies.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder that contains the data set of --dataset.")] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Give every pixel of photos a class, from class names alone; an interrupted run goes on where it was."""
+    """Assign a class to every pixel of photos, from class names alone; an interrupted run can be resumed."""
     chosen = {"background": background, "templates": template or None, "short_side": short_side, "window": window,
               "stride": stride, "logit_scale": logit_scale, "prob_threshold": prob_threshold,
               "area_threshold": area_threshold, "vfm": vfm}  # fmt: skip
@@ -106,7 +106,7 @@ def segment(
 
 
 def _require_outside(out: Path, *sources: Path | None) -> None:
-    """Raise if a folder of photos holds the masks, which the next run would take for photos."""
+    """Raise if the folder of photos contains the masks, which the next run would read as photos."""
     for source in sources:
         if source is not None and source.is_dir() and out.resolve().is_relative_to(source.resolve()):
             raise InputError(
@@ -133,7 +133,7 @@ def _loaded(model: Path, classes: str | None, given: Mapping[str, Any]) -> Segme
 
 
 def _summary(run: MaskRun) -> dict[str, Any]:
-    """For machines."""
+    """Result for ``--json``."""
     from modalign.report.masks.mask_page import page_classes, share_without_class
 
     classes = page_classes(run.document)
@@ -182,7 +182,7 @@ def _measure(
     device: str,
     given: Mapping[str, Any],
 ) -> None:
-    """The table of a benchmark data set."""
+    """Print the table of a benchmark data set."""
     from modalign.evaluate.masks.set_runs import HEADER, run_segmentation_set
 
     if root is None:

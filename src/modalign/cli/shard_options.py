@@ -1,4 +1,4 @@
-"""The options of sharded work, which ``embed`` and ``predict`` share, and what is printed of it."""
+"""Options of sharded work, which ``embed`` and ``predict`` share, and their output."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 Shards = Annotated[
     int | None,
-    typer.Option(min=1, help="Write a folder of parts: this many of a list of images, one per archive of a set."),
+    typer.Option(min=1, help="Write a folder of parts: this number for images, one per archive for archives."),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes, or tasks of Ray, that compute parts.")]
 OneShard = Annotated[
-    str | None, typer.Option("--shard", help="i/n: of all parts every n-th from the i-th on; for arrays of jobs.")
+    str | None, typer.Option("--shard", help="i/n: every n-th part from the i-th on; for arrays of jobs.")
 ]
 Ray = Annotated[str | None, typer.Option(help="Address of a Ray cluster, auto, or local, that computes the parts.")]
-Addresses = Annotated[bool, typer.Option("--addresses", help="Lists may name images by address (https://, s3://).")]
+Addresses = Annotated[bool, typer.Option("--addresses", help="Accept lists of addresses (https://, s3://) too.")]
 
 
 def is_sharded(shards: int | None, workers: int | None, shard: str | None, ray: str | None) -> bool:
-    """Whether an option of sharded work was given."""
+    """Return whether an option of sharded work was given."""
     return any(option is not None for option in (shards, workers, shard, ray))
 
 
@@ -45,7 +45,7 @@ def run_sharded(
     addresses: bool,
     as_json: bool,
 ) -> None:
-    """Run ``run(source, out, …)`` as the options say, and print what it did."""
+    """Run ``run(source, out, …)`` with the given options, and print a summary."""
     if out.suffix:
         raise InputError(f"Expected --out as the name of a folder for parts, got '{out}'.")
     if shard is not None and (workers is not None or ray is not None):
@@ -57,7 +57,7 @@ def run_sharded(
     parts = f"{found.computed} of {found.shards} parts computed, {found.skipped} were there"
     say(f"{parts}; {found.rows} images, {found.unreadable} could not be used, in {out}", err=False)
     if not found.finished:
-        say("the set is not finished: other parts are missing; the run that finds them all closes it")
+        say("the set is not finished: other parts are missing; the run that finds all parts completes it")
     for note in found.notes:
         say(f"note: {note}")
 

@@ -1,4 +1,4 @@
-"""``modalign tables``: the numbers that the papers print, with what it takes to make each."""
+"""``modalign tables``: published numbers of the papers, with what is needed to reproduce each."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def tables(
         list[str], typer.Argument(help="cmm:1, dam:IV or dam:4 for a table, gpua for all of a paper, or all.")
     ],
     record: Annotated[
-        Path | None, typer.Option(help="Results file (.jsonl) of 'modalign bench', to be put beside the numbers.")
+        Path | None, typer.Option(help="Results file (.jsonl) of 'modalign bench' to compare with the numbers.")
     ] = None,
     page: Annotated[Path | None, typer.Option(help="HTML page (.html) to write.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print tables of the papers: each number, your own run of it, or what is missing to make it."""
+    """Print tables of the papers: each published number with your own run or what is missing to reproduce it."""
     check_file(page, ".html", ".htm")
     from modalign.evaluate.benchmark.benchmark_records import read_benchmark_runs
     from modalign.evaluate.publications.bench_commands import substitute_command
@@ -57,7 +57,7 @@ def tables(
 
 
 def _print(table: PaperTable) -> None:
-    """A table, a line per row, with the states of its numbers behind them."""
+    """Print a table, a line per row, followed by the states of its numbers."""
     say(f"{table.paper.upper()}, {table.table}: {table.title}", err=False)
     lines = []
     for group, rows in table.groups.items():
@@ -78,7 +78,7 @@ def _number(cell: NumberCell | None) -> str:
 
 
 def _states(cells: list[NumberCell]) -> str:
-    """The states of a row in words, each once; many details of one state are counted."""
+    """Return the states of a row as text, each once; many details of one state are counted."""
     found: dict[str, dict[str, None]] = {}
     for cell in cells:
         found.setdefault(cell.state.kind, {})[cell.state.detail] = None

@@ -1,7 +1,7 @@
-"""What the command line prints: tables and JSON to standard output, notes and errors to standard error.
+"""Output of the command line: tables and JSON to standard output, notes and errors to standard error.
 
-Names of files and classes come from strangers. Nothing is printed but through this module, which shows characters
-that a terminal would obey as escapes (:func:`~modalign.core.display.visible`); JSON holds them exactly, escaped.
+Names of files and classes are not trusted. Everything is printed by this module, which replaces control characters by
+visible escapes (:func:`~modalign.core.display.visible`); JSON contains them exactly, escaped.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 def say(*lines: str, err: bool = True) -> None:
-    """Lines of text; a line break inside of one is shown and not made.
+    """Print lines of text; a line break inside a line is shown as an escape.
 
-    Of several processes that torchrun started, the first one prints, and the others only say why they ended.
+    Of several processes that torchrun started, the first one prints, and the others print only why they ended.
     """
     rank, _ = launched()
     for line in lines if rank == 0 else [f"process {rank}: {line}" for line in lines if line.startswith("error: ")]:
@@ -33,14 +33,14 @@ def say(*lines: str, err: bool = True) -> None:
 
 
 def command_line(command: str, *words: str | Path) -> str:
-    """A command of modalign as a shell reads it, printable whatever the names in it hold."""
+    """Return a command of modalign in shell syntax, with printable characters only."""
     return " ".join(["modalign", command, *map(_quoted, words)])
 
 
 def next_step(out: Path, source: Path, *words: str | Path, testable: bool) -> str:
-    """What to do with a model in ``out``: evaluate it on ``source`` if labeled images are left there, or predict."""
+    """Return the suggested next command: evaluate on ``source`` if labeled images are left there, else predict."""
     command = command_line("evaluate" if testable else "predict", out, source, *words)
-    untested = "" if testable else "no labeled image is left to test it on; to name these images, or others, "
+    untested = "" if testable else "no labeled image is left to test it on; to classify these images, or others, "
     return f"{untested}try: {command}"
 
 
@@ -62,7 +62,7 @@ def _escaped(character: str) -> str:
 
 
 def print_json(value: Any) -> None:
-    """One JSON value; numbers that are not finite are text."""
+    """Print one JSON value; numbers that are not finite are strings."""
     if launched()[0] != 0:
         return
     from modalign.core.record import plain
@@ -73,7 +73,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:
-    """Columns; folded to the width of a terminal, and as wide as they need to be everywhere else."""
+    """Print a table; columns are wrapped to the width of a terminal and unlimited in other outputs."""
     if launched()[0] != 0:
         return
     if sys.stdout is None or not sys.stdout.isatty():
@@ -90,7 +90,7 @@ def print_table(header: list[str], rows: list[list[str]]) -> None:
 
 
 def report_quarantine(quarantined: list[dict[str, str]] | tuple[Quarantined, ...]) -> None:
-    """The files that could not be used, each with its reason."""
+    """Print the files that could not be used, each with its reason."""
     if not quarantined:
         return
     say(f"left out {len(quarantined)} {'file' if len(quarantined) == 1 else 'files'} that could not be used:")

@@ -149,7 +149,7 @@ def labels_in_words(shots: Shots) -> str:
     return words.get(shots, f"{shots} labels")
 
 
-def labels_a_class(shots: Shots) -> str:
+def labels_per_class(shots: Shots) -> str:
     """The same in a sentence: ``no labels``, ``1 label per class``, ``all labels``."""
     return labels_in_words(shots) + ("" if shots in (0, "all") else " per class")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from modalign.evaluate.comparison.findings import Look, title, with_titles
 from modalign.evaluate.comparison.result import MethodComparison
 from modalign.evaluate.metrics import percent
-from modalign.evaluate.runs import Shots, labels_a_class, labels_in_words
+from modalign.evaluate.runs import Shots, labels_in_words, labels_per_class
 from modalign.report import statements
 from modalign.report.comparison_tables import ablation_blocks, accuracies, against_reference, best_and_second, costs
 from modalign.report.curves import accuracy_over_labels, draws_intervals
@@ -24,7 +24,7 @@ def save_comparison_page(result: MethodComparison, path: str | Path) -> Path:
     """Write one self-contained HTML page with everything that was found."""
     best, free = result.best, result.standing(0)
     images = result.record.get("images", {}).get("all", result.n_test)
-    facts = [(f"{percent(best.accuracy.mean)} %", f"{title(best.method)}, {labels_a_class(best.shots)}")]
+    facts = [(f"{percent(best.accuracy.mean)} %", f"{title(best.method)}, {labels_per_class(best.shots)}")]
     if free and best.shots:
         facts.insert(0, (f"{percent(free[0].accuracy.mean)} %", f"{title(free[0].method)}, no labels"))
     if result.chance is not None:
@@ -113,7 +113,7 @@ def _add_reliability(page: Page, result: MethodComparison, look: Look) -> None:
     source = statements.temperature_source("calibrated" in look.reliability, "validation images", 0)
     page.section(
         "Calibration",
-        f"{title(look.method)}, {labels_a_class(look.shots)}, one draw, on {where}. "
+        f"{title(look.method)}, {labels_per_class(look.shots)}, one draw, on {where}. "
         + statements.calibration(source, FEW),
         blocks=reliability_diagram(look.reliability, chance=result.chance),
     )
@@ -124,7 +124,7 @@ def _add_gap(page: Page, look: Look) -> None:
         return
     page.section(
         "Modality gap",
-        f"{title(look.method)}, {labels_a_class(look.shots)}, one draw: test images and class texts before and after "
+        f"{title(look.method)}, {labels_per_class(look.shots)}, one draw: test images and class texts before and after "
         "its map. A line joins the mean image of a class to its text. "
         + statements.gap_change(look.gap["before"], look.gap["after"]),
         blocks=plot_modality_gap(look.clouds["before"], look.clouds["after"], labels=look.labels),

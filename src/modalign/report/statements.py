@@ -32,7 +32,7 @@ def headline(accuracy: float, n: int, fitted: int | None, validated: int | None)
     validated : int or None
         Those that served for validation alone. None if the model does not tell them apart.
     """
-    head = f"The model names {percent(accuracy)} % of {count(n, 'image')} correctly"
+    head = f"The model classifies {percent(accuracy)} % of {count(n, 'image')} correctly"
     if fitted is None:
         return f"{head}. It keeps no list of the images that it was fitted on; some of these may be among them."
     if not fitted + (validated or 0):

@@ -1,4 +1,4 @@
-"""``serve``: a saved model as an HTTP service."""
+"""``serve``: an HTTP service for a saved model."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ MEBIBYTE = 2**20
 def serve(
     model: Annotated[Path, typer.Argument(help="A folder written by fit.")],
     host: Annotated[
-        str, typer.Option(help="Address to listen on; others than this machine's need a token.")
+        str, typer.Option(help="Address to listen on; every other one than 127.0.0.1 needs a token.")
     ] = "127.0.0.1",
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port; by default the first free from 8321.")
     ] = None,
     token: Annotated[
-        str | None, typer.Option(envvar="MODALIGN_TOKEN", help="What requests must bring as a bearer token.")
+        str | None, typer.Option(envvar="MODALIGN_TOKEN", help="Bearer token that requests must have.")
     ] = None,
     token_file: Annotated[Path | None, typer.Option(help="File that holds the token.")] = None,
-    max_batch: Annotated[int, typer.Option(min=1, help="Images that are encoded together at most.")] = 32,
-    max_wait: Annotated[float, typer.Option(min=0, help="Milliseconds an image waits for others to join it.")] = 0.0,
+    max_batch: Annotated[int, typer.Option(min=1, help="Largest number of images per batch.")] = 32,
+    max_wait: Annotated[float, typer.Option(min=0, help="Milliseconds that an image waits for a larger batch.")] = 0.0,
     max_queue: Annotated[
-        int, typer.Option(min=1, help="Images that wait at most; then requests get status 503.")
+        int, typer.Option(min=1, help="Largest number of waiting images; beyond it requests get status 503.")
     ] = 256,
-    max_body: Annotated[int, typer.Option(min=1, help="MiB of one request at most.")] = 20,
+    max_body: Annotated[int, typer.Option(min=1, help="Largest size of a request in MiB.")] = 20,
     deadline: Annotated[float, typer.Option(help="Seconds until a request gets status 504.")] = 30.0,
     encoder: Annotated[str | None, typer.Option(help="Name or folder of the encoder, if it is not found.")] = None,
 ) -> None:
@@ -75,7 +75,7 @@ def serve(
 
 
 def _token(token: str | None, file: Path | None) -> str | None:
-    """The token that was given in one way or the other; None if none was."""
+    """Return the token from the option or the file; None without one."""
     from modalign.core.files import read_text
 
     if file is None:

@@ -29,19 +29,21 @@ def studio(
     ] = False,
     listed: Annotated[
         Path | None,
-        typer.Option("--list", help="Images to look at first: a file of audit --out or search --json."),
+        typer.Option("--list", help="Images to show first: a file of audit --out or search --json."),
     ] = None,
     fast_only: Annotated[
-        bool, typer.Option("--fast-only", help="Refit by one method only, and never by auto.")
+        bool, typer.Option("--fast-only", help="Refit with the anchored Gaussian only, not with auto.")
     ] = False,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; one that other machines reach needs the token that is printed.")
+        str, typer.Option(help="Address to listen on; if other machines reach it, requests need the printed token.")
     ] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="By default the first free one from 8321.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the exam set and of everything random.")] = 0,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port; by default a free one from 8321 on.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Random seed of the exam set and of the refits.")] = 0,
     device: Device = "auto",
 ) -> None:
-    """Label images in a local page, refit, and see the accuracy on a random exam set."""
+    """Label images in a local page, refit, and show the accuracy on a random exam set."""
     require("fastapi", "app")
     require("uvicorn", "app")
     from modalign.app.studio.opening import open_session, state_folder

@@ -28,7 +28,7 @@ from modalign.evaluate.measuring import fingerprint_of
 from modalign.evaluate.metrics import chance_level
 from modalign.evaluate.outcome import about_encoder, about_guessing
 from modalign.evaluate.protocol import budgets
-from modalign.evaluate.runs import Run, Shots, amount, check_record, check_shots, labels_a_class, warn_of
+from modalign.evaluate.runs import Run, Shots, amount, check_record, check_shots, labels_per_class, warn_of
 from modalign.methods import method_class, vector_methods
 from modalign.methods.contract.parameters import check_parameters, known_parameters
 from modalign.methods.contract.vectors import VectorMethod
@@ -226,13 +226,13 @@ def _possible(draws: Draws, shots: Sequence[Shots], seed: int) -> tuple[list[Sho
                 continue
         elif len(classes) and (drawn < int(k)).mean() > 0.5:
             notes.append(
-                f"{labels_a_class(k)}: left out, since {(drawn < int(k)).sum()} of {len(classes)} classes "
+                f"{labels_per_class(k)}: left out, since {(drawn < int(k)).sum()} of {len(classes)} classes "
                 "have fewer to learn from"
             )
             continue
         kept.append(k)
         largest = len(split.train)
-        notes += [f"{labels_a_class(k)}: {note}" for note in split.notes if note not in notes]
+        notes += [f"{labels_per_class(k)}: {note}" for note in split.notes if note not in notes]
     if not kept:
         raise InputError(f"Expected numbers of labels that the images allow, got none ({'; '.join(notes)}).")
     return kept, list(dict.fromkeys(notes))

@@ -23,8 +23,8 @@ from modalign.evaluate.runs import (
     Shots,
     Summary,
     amount,
-    labels_a_class,
     labels_in_words,
+    labels_per_class,
     shared_warnings,
     summarize,
 )
@@ -174,7 +174,7 @@ class MethodComparison:
     def sentence(self) -> str:
         """The outcome: the most accurate method, beside chance, and whether it differs from the second."""
         best = self.best
-        parts = [f"{title(best.method)} with {labels_a_class(best.shots)} has the highest accuracy, "
+        parts = [f"{title(best.method)} with {labels_per_class(best.shots)} has the highest accuracy, "
                  f"{percent(best.accuracy.mean)} %."]  # fmt: skip
         if self.chance is not None:
             at_chance = self.test_interval(best)[0] <= self.chance
