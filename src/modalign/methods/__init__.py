@@ -44,6 +44,7 @@ TOWER_METHODS: dict[str, str] = {
     "align": "align.align.ALIGN",
     "coop": "prompts.coop.CoOp",
     "cocoop": "prompts.cocoop.CoCoOp",
+    "kgcoop": "prompts.kgcoop.KgCoOp",
     "vpt": "prompts.vpt.VPT",
     "upt": "prompts.upt.UPT",
     "maple": "prompts.maple.MaPLe",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from modalign.encoders.towers.opened import Sentences, TextOutput, TextTower, VisionOutput
@@ -19,7 +21,7 @@ from modalign.tune.prompts import IndependentPrompts, ProjectedPrompts, Prompts,
 SENTENCES = 512  # encoded at a time where memory is to be saved
 LOOKED_AT = 16  # images of the diagnosis
 START = "a photo of a"
-
+Loss = Literal["cross-entropy", "logit-adjusted"]
 
 P = TypeVar("P", bound="PromptLearner")
 
@@ -92,14 +94,37 @@ class PromptLearner(Learner[Batch]):
         user's sentences.
     slots : int, default=0
         Number of learnable tokens.
+    loss : {"cross-entropy", "logit-adjusted"}, default="cross-entropy"
+        See :func:`log_shares`.
     """
 
     prompts: Any  # modules of several kinds
 
-    def __init__(self, towers: Towers, prompts: nn.Module, sentence: str | None = None, slots: int = 0) -> None:
+    def __init__(
+        self,
+        towers: Towers,
+        prompts: nn.Module,
+        sentence: str | None = None,
+        slots: int = 0,
+        loss: Loss = "cross-entropy",
+    ) -> None:
         super().__init__(towers)
         self.prompts = prompts
         self.sentences = None if sentence is None else worded(towers, sentence, slots)
+        self.adjusted, self.offsets = loss == "logit-adjusted", torch.zeros(())
+
+    def begin(self, data: ImageBatches) -> None:
+        """Count the images of each class where the loss takes them into account."""
+        if self.adjusted:
+            self.offsets = log_shares(data.items.labels, len(self.towers))
+
+    def loss(self, batch: Batch) -> Tensor | Mapping[str, Tensor]:
+        """Return the mean cross-entropy of the logits, to which a logit-adjusted loss adds log π."""
+        return self.cross_entropy(self.scores(batch.pixels, self.classes()), batch.labels)
+
+    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of logits (B, K) and labels (B,)."""
+        return F.cross_entropy(logits.float() + self.offsets.to(logits.device), labels)
 
     def classes(self) -> Any:
         """(N, K, d) class features of N textual prompts."""
@@ -154,6 +179,20 @@ class PromptLearner(Learner[Batch]):
             frozen, seen = (unit(p.float()) for p in (self.towers.vision(pixels).pooled, self.look(pixels).pooled))
             found["image_moved"] = 1 - (frozen * seen).sum(dim=-1).mean().item()
         return found
+
+
+def log_shares(labels: np.ndarray, classes: int) -> Tensor:
+    r"""Return log π, the logarithms of the class shares among labels (n,), of shape (K,).
+
+    The logit-adjusted loss is :math:`-\log \operatorname{softmax}(s + \log \pi)_y` for scores s. A class without an
+    image has −∞ and is left out of the softmax. In prediction, the scores are not adjusted.
+
+    References
+    ----------
+    Menon et al., Long-tail learning via logit adjustment, ICLR 2021, arXiv:2007.07314 (equation 10 with τ = 1).
+    """
+    counts = torch.from_numpy(np.bincount(labels, minlength=classes)).float()
+    return (counts / counts.sum()).log()
 
 
 def worded(towers: Towers, sentence: str, slots: int) -> Sentences:

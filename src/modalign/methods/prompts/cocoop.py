@@ -12,7 +12,7 @@ from modalign.encoders.towers.opened import Sentences
 from modalign.linalg.inputs import traced
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.parameters import Count
-from modalign.methods.contract.prompting import LOOKED_AT, START, PromptLearner, PromptMethod
+from modalign.methods.contract.prompting import LOOKED_AT, START, Loss, PromptLearner, PromptMethod
 from modalign.methods.contract.tower import Learner, Towers
 from modalign.tune.batches import ImageBatches
 from modalign.tune.prompts import ConditionalPrompts
@@ -33,6 +33,8 @@ class CoCoOp(PromptMethod["ConditionalLearner"]):
         Initial words of the context; they also determine the number of tokens.
     conditional : bool, default=True
         If False, the input of the network is zero, and the shift is the same for all images.
+    loss : {"cross-entropy", "logit-adjusted"}, default="cross-entropy"
+        As in CoOp.
 
     Examples
     --------
@@ -50,13 +52,14 @@ class CoCoOp(PromptMethod["ConditionalLearner"]):
 
     words: str = START
     conditional: bool = True
+    loss: Loss = "cross-entropy"
     epochs: Count = 10
     batch_size: Count = 1
 
     def _learner(self, towers: Towers, generator: Generator) -> ConditionalLearner:
         words, dim = towers.text.words(self.words).cpu(), towers.vision.dim
         prompts = ConditionalPrompts(len(words), towers.text.width, dim, words=words, generator=generator)
-        return ConditionalLearner(towers, prompts, self.conditional)
+        return ConditionalLearner(towers, prompts, self.conditional, self.loss)
 
 
 class ConditionalLearner(PromptLearner):
@@ -70,14 +73,18 @@ class ConditionalLearner(PromptLearner):
         Context and network.
     conditional : bool
         Whether the network gets the image features.
+    loss : {"cross-entropy", "logit-adjusted"}, default="cross-entropy"
+        As for :class:`~modalign.methods.contract.prompting.PromptLearner`.
     """
 
     prompts: ConditionalPrompts
     sentences: Sentences
     state, restore = Learner.state, Learner.restore
 
-    def __init__(self, towers: Towers, prompts: ConditionalPrompts, conditional: bool) -> None:
-        super().__init__(towers, prompts, "{}.", prompts.text.length)
+    def __init__(
+        self, towers: Towers, prompts: ConditionalPrompts, conditional: bool, loss: Loss = "cross-entropy"
+    ) -> None:
+        super().__init__(towers, prompts, "{}.", prompts.text.length, loss)
         self.conditional = conditional
 
     def classes(self) -> None:

@@ -9,8 +9,9 @@ from torch import Generator
 
 from modalign.core.renaming import Formerly
 from modalign.methods.contract.parameters import Count
-from modalign.methods.contract.prompting import PromptLearner, PromptMethod, textual
+from modalign.methods.contract.prompting import Loss, PromptLearner, PromptMethod, textual
 from modalign.methods.contract.tower import Towers
+from modalign.tune.prompts import IndependentPrompts
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -30,6 +31,9 @@ class CoOp(PromptMethod[PromptLearner]):
         Initial words of the context, in place of random tokens; `n_ctx` is then ignored.
     class_specific_context : bool, default=False
         One context per class ("CSC" in the CoOp code).
+    loss : {"cross-entropy", "logit-adjusted"}, default="cross-entropy"
+        ``"logit-adjusted"`` adds the logarithms of the class shares to the training logits, for classes of unequal
+        size (Menon et al. 2021, τ = 1).
 
     Examples
     --------
@@ -47,12 +51,18 @@ class CoOp(PromptMethod[PromptLearner]):
     n_ctx: Annotated[Count, Formerly("length")] = 16
     words: str | None = None
     class_specific_context: Annotated[bool, Formerly("class_specific")] = False
+    loss: Loss = "cross-entropy"
 
     def _learner(self, towers: Towers, generator: Generator) -> PromptLearner:
+        prompts, length = self._context(towers, generator)
+        return PromptLearner(towers, prompts, "{}.", length, self.loss)
+
+    def _context(self, towers: Towers, generator: Generator) -> tuple[IndependentPrompts, int]:
+        """Return the initial context and its length."""
         words = None if self.words is None else towers.text.words(self.words).cpu()
         length = self.n_ctx if words is None else len(words)
         classes = len(towers) if self.class_specific_context else None
-        return PromptLearner(towers, textual(towers, length, generator, classes=classes, words=words), "{}.", length)
+        return textual(towers, length, generator, classes=classes, words=words), length
 
     def _class_axes(self) -> dict[str, int]:
         return {"text.00": 1} if self.class_specific_context else {}

@@ -1,0 +1,93 @@
+"""The losses of prompt methods against their equations, one image and class at a time."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_clip import NAMES, SCALE, literal_image, literal_text, small_clip, tokenize, towers_of
+
+from modalign import CoCoOp, CoOp, KgCoOp
+from modalign.methods.contract.prompting import PromptLearner
+from modalign.tune.batches import Batch
+
+LABELS = torch.tensor([2, 0, 2])
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_clip()
+
+
+@pytest.fixture(scope="module")
+def pixels() -> torch.Tensor:
+    return torch.randn(3, 3, 12, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def learner(model, method: Any) -> Any:
+    """A learner in double precision, away from its initial values."""
+    made = method._learner(towers_of(model), torch.Generator().manual_seed(2)).double()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())) / 3)
+    return made
+
+
+def batch_of(pixels: torch.Tensor) -> Batch:
+    return Batch((pixels,), LABELS, torch.arange(3), 0)
+
+
+def unit(vector: torch.Tensor) -> torch.Tensor:
+    return vector / vector.norm()
+
+
+def texts_under(model, layers: list[torch.Tensor], behind: str = "") -> list[torch.Tensor]:
+    """Unit text feature of each class under these prompts."""
+    places = " ".join(["x"] * len(layers[0]))
+    ids = [tokenize([f"{places} {behind}{name}."])["input_ids"][0] for name in NAMES]
+    return [unit(literal_text(model, row, layers)[0].detach()) for row in ids]
+
+
+def images_under(model, pixels: torch.Tensor, layers: list[torch.Tensor]) -> list[torch.Tensor]:
+    return [unit(literal_image(model, image, layers)[0].detach()) for image in pixels]
+
+
+def logits_of(images: list[torch.Tensor], texts: list[torch.Tensor]) -> np.ndarray:
+    return np.array([[SCALE * float(image @ text) for text in texts] for image in images])
+
+
+def cross_entropy(logits: np.ndarray) -> float:
+    return float(np.mean([np.log(np.exp(row).sum()) - row[y] for row, y in zip(logits, LABELS.tolist(), strict=True)]))
+
+
+@pytest.mark.parametrize("method", [CoOp(n_ctx=3, loss="logit-adjusted"), CoCoOp(loss="logit-adjusted")])
+def test_the_logit_adjusted_loss(method, model, pixels) -> None:
+    """exp(s_k) counts as often as class k has images; a class without any is not there."""
+    made: PromptLearner = learner(model, method)
+    labels = np.array([0, 2, 2, 2, 1, 2, 0])
+    made.begin(SimpleNamespace(items=SimpleNamespace(labels=labels)))  # type: ignore[arg-type]
+    with torch.no_grad():
+        scores = made.scores(pixels, made.classes()).numpy()
+        found = float(made.loss(batch_of(pixels)))  # type: ignore[arg-type]
+    counts = np.array([2, 1, 4, 0])
+    expected = [
+        math.log((counts * np.exp(row)).sum()) - math.log(counts[y]) - row[y]
+        for row, y in zip(scores, LABELS.tolist(), strict=True)
+    ]
+    assert found == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_kgcoop(model, pixels) -> None:
+    made = learner(model, KgCoOp(words="a photo of a", knowledge_weight=3.0))
+    texts = texts_under(model, [made.prompts.text.layers[0]])
+    frozen = [unit(sum(map(unit, sentences))) for sentences in made.towers.class_text]
+    expected = cross_entropy(logits_of(images_under(model, pixels, []), texts))
+    distance = np.mean([float((w - t).square().sum()) for w, t in zip(texts, frozen, strict=True)])
+    with torch.no_grad():
+        found = made.loss(batch_of(pixels))
+    assert float(found["distance"]) == pytest.approx(distance, rel=1e-5)
+    assert float(found["loss"]) == pytest.approx(expected + 3 * distance, rel=1e-5)
