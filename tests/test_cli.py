@@ -30,6 +30,7 @@ COMMANDS = (
     "embed",
     "fit",
     "predict",
+    "explain",
     "evaluate",
     "audit",
     "search",

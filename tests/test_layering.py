@@ -42,6 +42,7 @@ ALLOWED = {
     "evaluate.masks": LIBRARY | {"segmentation"},
     "segmentation": {"core", "linalg", "data", "encoders", "methods.gpua", "segmentation"},
     "model": LIBRARY | {"methods.added", "model", "segmentation"},
+    "model.explaining": LIBRARY | {"model", "segmentation", "report"},  # an explanation is saved as a page
     "model.persistence": LEARNING | {"model.persistence"},
     "audit": {"core", "linalg", "data", "encoders", "methods", "audit"},
     "testing": LEARNING | {"data", "encoders", "model.persistence", "testing"},

@@ -12,7 +12,7 @@ from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.items import Items
 from modalign.data.text.descriptions import sentences
 from modalign.methods.align.align import ALIGN
-from modalign.methods.prompts.patch_plans import cosine_maps, grid, prompt_plan, token_maps
+from modalign.methods.prompts.patch_plans import cosine_maps, grid, one_image, prompt_plan, token_maps
 from modalign.methods.prompts.plot import PLOT
 
 QUICK = {"epochs": 1, "batch_size": 10, "augmentation": "center", "random_state": 0}
@@ -96,3 +96,21 @@ def test_a_class_there_is_not(encoder, digits: Items, fitted) -> None:
         fitted["paper"].explain(digits, encoder, "thre")
     with pytest.raises(InputError, match="from 0 to 9"):
         fitted["plot"].explain(digits, encoder, 10)
+
+
+def test_parts_of_patches_add_up_to_the_score_of_plot(encoder, digits: Items, fitted) -> None:
+    learner, classes = fitted["plot"]._bind(encoder)
+    pixels = one_image(digits.select([3]), encoder)[0]
+    with torch.no_grad():
+        parts, scores = learner.patch_scores(pixels, classes), learner.scores(pixels, classes)
+    torch.testing.assert_close(parts.mean(dim=2), scores, rtol=2e-3, atol=0)
+
+
+def test_parts_of_patches_are_the_mean_of_the_prompt_maps_of_align(encoder, digits: Items, fitted) -> None:
+    learner, classes = fitted["paper"]._bind(encoder)
+    plans = fitted["paper"].explain(digits.select([3]), encoder, 6)
+    pixels = one_image(digits.select([3]), encoder)[0]
+    with torch.no_grad():
+        parts = learner.patch_scores(pixels, classes)[0, 6].view(4, 4).numpy() / learner.towers.logit_scale
+    weights = plans.plan.sum(axis=0) / plans.plan.sum()
+    np.testing.assert_allclose(parts, np.einsum("nhw,n->hw", plans.prompts, weights), atol=1e-5)

@@ -20,6 +20,7 @@ import typer
 # isort: off
 from modalign.cli.options import app
 from modalign.cli import fit_commands, predict_commands
+from modalign.cli.pages import explain_command
 from modalign.cli.servers import serve_command, studio_command
 from modalign.cli import compare_command, export_command, segment_command
 from modalign.cli import audit_commands, bench_command, tables_command, info_commands
@@ -36,6 +37,7 @@ __all__ = [
     "audit_commands",
     "bench_command",
     "compare_command",
+    "explain_command",
     "export_command",
     "fit_commands",
     "info_commands",

@@ -21,6 +21,7 @@ from modalign.methods.contract.tower import TowerMethod
 from modalign.methods.contract.vectors import VectorMethod
 from modalign.model.adding import with_class
 from modalign.model.evaluating import evaluated, has_images_to_test_on
+from modalign.model.explaining import DeletionTest, Explanation, explained, run_deletion_test
 from modalign.model.hub.hub_transfer import push
 from modalign.model.persistence import Description, save_model
 from modalign.model.predictions import Evaluation, Prediction, Predictions
@@ -205,6 +206,36 @@ class Classifier:
         'letter'
         """
         return with_class(self, name, images, sentences)
+
+    def deletion_test(self, images: Any, *, random_state: int = 0, limit: int = 200) -> DeletionTest:
+        """Test whether the patches that :meth:`explain` marks matter more than others; 7 forward passes per image.
+
+        Parameters
+        ----------
+        images : object
+            Images, labeled or not; those that the model was fitted on are left out.
+        random_state : int, default=0
+            Seed of the images, where there are more than ``limit``, and of the random patches.
+        limit : int, default=200
+            Largest number of images.
+        """
+        return run_deletion_test(self, images, random_state=random_state, limit=limit)
+
+    def explain(self, image: Any, *, label: str | None = None, check: Any = None, labeled: Any = None) -> Explanation:
+        """Explain the answer for one image: patch maps, the nearest labeled images, and the nearest sentences.
+
+        Parameters
+        ----------
+        image : object
+            One image.
+        label : str or None, default=None
+            Class to explain. Default: the most probable one.
+        check : object, default=None
+            A :class:`DeletionTest`, or the images for one. Maps are shown only where it is passed.
+        labeled : object, default=None
+            Labeled images, such as those of the fit, to find neighbors among.
+        """
+        return explained(self, image, label=label, check=check, labeled=labeled)
 
     def save(self, folder: str | Path) -> Path:
         """Write the model as safetensors and a JSON card; the encoder is named and hashed, not copied."""

@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from modalign.core.errors import InputError, hyperparameter
 from modalign.core.renaming import OFFICIAL, Formerly
 from modalign.encoders.towers.opened import Sentences
+from modalign.linalg.similarity import unit
 from modalign.linalg.token_transport import PlanKind
 from modalign.methods.align.align_transport import TwoLevelTransport, Value, two_level_transport
 from modalign.methods.contract.parameters import Count, NonNegative, Positive
@@ -220,8 +221,8 @@ class AlignLearner(PromptLearner):
         fixed = len(towers.text.words(sentence.removesuffix("{}.")))
         if settings.preset == "official_code":
             plain = worded(towers, "{}.", settings.n_ctx)
-            ends = self.sentences.ends[:, None] - 2
-            groups = [(slice(0, 1), self.sentences, _up_to(self.sentences, ends)), (slice(1, None), plain, plain.mask)]
+            content = torch.arange(self.sentences.ids.shape[1]) <= self.sentences.ends[:, None] - 2
+            groups = [(slice(0, 1), self.sentences, content), (slice(1, None), plain, plain.mask)]
             self.groups = groups[: settings.textual]
         else:
             self.groups = [(slice(None), self.sentences, _content(self.sentences, fixed))]
@@ -273,6 +274,12 @@ class AlignLearner(PromptLearner):
         """(B, K) scaled 1 − d."""
         return self.towers.logit_scale * self.transport(pixels, classes).scores
 
+    def patch_scores(self, pixels: Tensor, classes: ClassPrompts) -> Tensor:
+        """(B, K, J) scaled cosines of patches and prompts, averaged with the prompt plans."""
+        plan, patches = self.transport(pixels, classes).plan, unit(self._own_patches(pixels))
+        cosines = torch.einsum("mbjd,knd,bkmn->bkj", patches, unit(classes.prompts), plan)
+        return self.towers.logit_scale * cosines / plan.sum(dim=(2, 3))[..., None]
+
     @torch.no_grad()
     def diagnose(self, data: ImageBatches) -> dict[str, Any]:
         """Return the entropies of the plans relative to uniform plans, and the largest marginal errors."""
@@ -281,11 +288,6 @@ class AlignLearner(PromptLearner):
             "prompt_layers": len(self.prompts.prompts().text),
             **self.transport(pixels, self.classes()).diagnosis(),
         }
-
-
-def _up_to(sentences: Sentences, last: Tensor) -> Tensor:
-    """(K, L) positions 0 … last."""
-    return torch.arange(sentences.ids.shape[1]) <= last
 
 
 def _content(sentences: Sentences, fixed: int) -> Tensor:

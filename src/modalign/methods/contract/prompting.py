@@ -154,6 +154,15 @@ class PromptLearner(Learner[Batch]):
         assert tokens is not None
         return tokens[:, :, 1:]
 
+    def patch_scores(self, pixels: Tensor, classes: Any) -> Tensor:
+        """(B, K, patches) scaled cosines of the patches of images with the first prompt of each class."""
+        patches = self._own_patches(pixels)[0]
+        return cosine_logits(patches, classes[0], self.towers.logit_scale).transpose(1, 2)
+
+    def _own_patches(self, pixels: Tensor) -> Tensor:
+        """:meth:`patches` without the tokens of visual prompts, which are behind them."""
+        return self.patches(pixels)[:, :, : self.towers.vision.patches]
+
     def state(self) -> dict[str, Tensor]:
         """Return the prompts, not the networks that generate them, which have 3.5 million parameters in MaPLe."""
         with torch.no_grad():

@@ -9,7 +9,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from modalign.core.renaming import Formerly
-from modalign.linalg.token_transport import PlanKind, PromptTransport, prompt_transport
+from modalign.linalg.similarity import unit
+from modalign.linalg.token_transport import PlanKind, PromptTransport, prompt_transport, token_plan
 from modalign.methods.contract.parameters import Count, Positive
 from modalign.methods.contract.prompting import LOOKED_AT, PromptLearner, PromptMethod, textual
 from modalign.methods.contract.tower import Towers
@@ -128,6 +129,13 @@ class PlotLearner(PromptLearner):
     def scores(self, pixels: Tensor, classes: Tensor) -> Tensor:
         """(B, K) scaled 1 − d."""
         return self.towers.logit_scale * self.transport(pixels, classes).scores
+
+    def patch_scores(self, pixels: Tensor, classes: Tensor) -> Tensor:
+        """(B, K, J) scaled parts of the score: J Σₙ Tⱼₙ cos(patch j, prompt n) with the plan T."""
+        patches, prompts = self._own_patches(pixels)[0], classes.transpose(0, 1)
+        plan = token_plan(patches, prompts, epsilon=self.settings.epsilon)
+        cosines = torch.einsum("bjd,knd->bkjn", unit(patches), unit(prompts))
+        return self.towers.logit_scale * patches.shape[1] * (plan * cosines).sum(dim=3)
 
     @torch.no_grad()
     def diagnose(self, data: ImageBatches) -> dict[str, Any]:

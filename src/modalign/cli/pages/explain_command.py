@@ -1,0 +1,64 @@
+"""``explain``: what the answers of a saved model rest on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modalign.cli.options import AsJson, check_file, command
+from modalign.cli.predict_commands import load_classifier
+from modalign.cli.terminal import print_json, print_table, say
+from modalign.core.errors import InputError
+
+
+@command("explain")
+def explain_answers(
+    model: Annotated[Path, typer.Argument(help="A folder written by fit.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or one folder, list or archive.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page (.html) to write.")] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            help="Images that the model was not fitted on, for the deletion test; patch maps are shown if it is passed."
+        ),
+    ] = None,
+    labeled: Annotated[
+        Path | None, typer.Option(help="Labeled images, such as those of the fit, to find the nearest among.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option("--class", help="Class to explain; by default the most probable one.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the deletion test.")] = 0,
+    encoder: Annotated[str | None, typer.Option(help="Name or folder of the encoder, if it is not found.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain answers: patch maps, if they pass a deletion test, nearest labeled images and sentences."""
+    from modalign.data.items import load_items
+    from modalign.report.photos.explanation_page import save_explanation_page
+
+    check_file(out, ".html", ".htm")
+    items = load_items(images[0] if len(images) == 1 else images)
+    if len(items) > 100:
+        raise InputError(f"Expected at most 100 images to explain on one page, got {len(items)}; give fewer.")
+    classifier = load_classifier(model, encoder)
+    given = None if labeled is None else load_items(labeled)
+    test = None if check is None else classifier.deletion_test(load_items(check), random_state=seed)
+    found = [classifier.explain(items.select([i]), label=label, check=test, labeled=given) for i in range(len(items))]
+    if out is not None:
+        save_explanation_page(found, out, model=type(classifier.method).__name__, encoder=classifier.encoder.spec.name)
+    if as_json:
+        print_json([one.as_dict() for one in found])
+        return
+    for one in found:
+        closest = ", ".join(f"{name} {100 * p:.1f} %" for name, p in one.top[:3])
+        say(f"{one.id}: {one.class_name} ({closest})", err=False)
+        for table in (one.neighbor_table, one.sentence_table):
+            if table[1]:
+                print_table(table[0], table[1][:3])
+        say("", err=False)
+    for note in dict.fromkeys(note for one in found for note in one.notes):
+        say(f"note: {note}")
+    if out is not None:
+        say(f"page: {out}", err=False)

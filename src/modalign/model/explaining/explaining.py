@@ -1,0 +1,78 @@
+"""One answer of a classifier, explained as far as its method can."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modalign.core.errors import InputError, UnknownNameError
+from modalign.data.items import Items, load_items
+from modalign.encoders.base import Encoder
+from modalign.model.explaining.deletion import DeletionTest
+from modalign.model.explaining.explanation import Explanation
+from modalign.model.explaining.patch_scores import PatchScorer, prepared_images
+from modalign.model.explaining.reasons import nearest_images, shares_of_sentences
+from modalign.model.scoring import embed_images
+
+if TYPE_CHECKING:
+    from modalign.model.classifier import Classifier
+
+OTHERS = 2  # classes beside the explained one that have a map
+UNTESTED = (
+    "No patch map is shown without a deletion test; give images that the model was not fitted on to test it with."
+)
+
+
+def explained(model: Classifier, image: Any, *, label: str | None, check: Any, labeled: Any) -> Explanation:
+    """See :meth:`Classifier.explain <modalign.Classifier.explain>`."""
+    items = load_items(image)
+    if len(items) != 1:
+        raise InputError(f"Expected one image to explain, got {len(items)}; give them one by one.")
+    if label is not None and label not in model.class_names:
+        raise UnknownNameError("class", str(label), model.class_names)
+    test = check if check is None or isinstance(check, DeletionTest) else model.deletion_test(check)
+    predictions = model.predict(items)
+    if not len(predictions):
+        raise InputError(f"Expected an image that can be decoded, got '{items.ids[0]}'.")
+    probabilities = predictions.probabilities[0]
+    k = int(probabilities.argmax()) if label is None else model.class_names.index(label)
+    maps = _maps(model, items, k, probabilities) if test is not None and test.passed else {}
+    x = embed_images(model.encoder, items).vectors[0]
+    neighbors, sentences = nearest_images(model, x, labeled), shares_of_sentences(model, x)
+    notes = [UNTESTED if test is None else test.sentence]
+    if not neighbors:
+        notes.append("The method keeps no labeled images; give some to see the nearest.")
+    if not sentences:
+        notes.append("The method compares the image with no sentence, or its sentences are not kept.")
+    return Explanation(
+        id=items.ids[0],
+        class_name=model.class_names[k],
+        probability=float(probabilities[k]),
+        top=predictions[0].top,
+        image=_picture(model, items),
+        maps=maps,
+        test=test,
+        neighbors=neighbors,
+        sentences=sentences,
+        plans=model.method.explain(items, model.encoder, k) if maps and hasattr(model.method, "explain") else None,
+        notes=tuple(notes),
+    )
+
+
+def _maps(model: Classifier, items: Items, k: int, probabilities: np.ndarray) -> dict[str, np.ndarray]:
+    """(rows, columns) probability of a class for each patch by itself: the class k and the most probable others."""
+    assert isinstance(model.encoder, Encoder)
+    found = np.exp(PatchScorer(model).of_patches(prepared_images(items, model.encoder))[0])
+    others = [j for j in np.argsort(-probabilities, kind="stable").tolist() if j != k][:OTHERS]
+    return {model.class_names[j]: found[j] for j in (k, *others)}
+
+
+def _picture(model: Classifier, items: Items) -> np.ndarray:
+    """The image as the encoder sees it; as it is where several do, or where it sees images of any shape."""
+    encoder = model.encoder
+    if isinstance(encoder, Encoder) and encoder.preprocessing.resize != "patches":
+        return prepared_images(items, encoder)[0]
+    picture = items.open(0).convert("RGB")
+    picture.thumbnail((448, 448))
+    return np.asarray(picture)

@@ -1,0 +1,163 @@
+"""What can be said about one answer of a classifier."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from modalign.core.display import html_table, shorten_repr
+from modalign.model.explaining.deletion import DeletionTest
+from modalign.model.explaining.reasons import Neighbor, SentenceShare
+
+if TYPE_CHECKING:
+    from modalign.methods.prompts.patch_plans import PatchPlans
+
+MARK = (200, 74, 8)  # color of a map
+_SIDE = 160  # CSS pixels of a picture in a notebook
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Explanation of one answer; see :meth:`Classifier.explain <modalign.Classifier.explain>`.
+
+    Attributes
+    ----------
+    id, class_name : str
+        The image, and the class that is explained.
+    probability : float
+        Calibrated probability of that class.
+    top : tuple of tuple of (str, float)
+        Up to five classes with their probabilities, most probable first.
+    image : ndarray of shape (H, W, 3), uint8
+        The image as the encoder sees it.
+    maps : mapping of str to ndarray, default={}
+        Class → probability of the class for each patch by itself, (rows, columns), for the class that is explained and
+        the two most probable others. Empty unless the deletion test was passed.
+    test : DeletionTest or None, default=None
+        The deletion test; None if none was made.
+    neighbors : tuple of Neighbor, default=()
+        The nearest labeled images.
+    sentences : tuple of SentenceShare, default=()
+        The nearest sentences about the classes.
+    plans : PatchPlans or None, default=None
+        Transport plans of ALIGN and PLOT, where the test was passed.
+    notes : tuple of str, default=()
+        What cannot be said, and why.
+    """
+
+    id: str
+    class_name: str
+    probability: float
+    top: tuple[tuple[str, float], ...]
+    image: np.ndarray
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    test: DeletionTest | None = None
+    neighbors: tuple[Neighbor, ...] = ()
+    sentences: tuple[SentenceShare, ...] = ()
+    plans: PatchPlans | None = None
+    notes: tuple[str, ...] = ()
+
+    def overlays(self) -> dict[str, np.ndarray]:
+        """For every map the image in gray, (H, W, 3) uint8, its patches colored by their probability.
+
+        No color is 0; the strongest is the largest probability in any of the maps.
+        """
+        top = max((float(values.max()) for values in self.maps.values()), default=0.0)
+        return {name: overlaid(self.image, values / max(top, 1e-12)) for name, values in self.maps.items()}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but pictures and transport plans, for JSON."""
+        return {
+            "id": self.id,
+            "class": self.class_name,
+            "probability": self.probability,
+            "top": dict(self.top),
+            "maps": {name: values.tolist() for name, values in self.maps.items()},
+            "deletion_test": None if self.test is None else self.test.as_dict(),
+            "neighbors": [
+                {"id": n.id, "class": n.class_name, "cosine": n.cosine, "weight": n.weight} for n in self.neighbors
+            ],
+            "sentences": [
+                {"sentence": s.sentence, "class": s.class_name, "cosine": s.cosine, "share": s.share}
+                for s in self.sentences
+            ],
+            "notes": list(self.notes),
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write one self-contained HTML page; the whole page or nothing.
+
+        Parameters
+        ----------
+        path : str or Path
+            A name that ends in ``.html``.
+        """
+        from modalign.report.photos.explanation_page import save_explanation_page
+
+        return save_explanation_page([self], path)
+
+    def __repr__(self) -> str:
+        known = [
+            f"{len(self.maps)} patch maps" if self.maps else "no patch map",
+            *([f"{len(self.neighbors)} neighbors"] if self.neighbors else []),
+            *([f"{len(self.sentences)} sentences"] if self.sentences else []),
+        ]
+        return (
+            f"Explanation({shorten_repr(self.id)}: {shorten_repr(self.class_name)} {self.probability:.3f}; "
+            f"{', '.join(known)})"
+        )
+
+    def _repr_html_(self) -> str:
+        pictures = "".join(_inline(overlay, name) for name, overlay in self.overlays().items())
+        classes = html_table(
+            f"{self.id}: {self.class_name}", ["class", "probability"], [[n, f"{100 * p:.1f} %"] for n, p in self.top]
+        )
+        tables = [html_table("", *table) for table in (self.neighbor_table, self.sentence_table) if table[1]]
+        notes = html_table("", ["notes"], [[note] for note in self.notes]) if self.notes else ""
+        return f"<div>{_inline(self.image, self.id)}{pictures}</div>{classes}{''.join(tables)}{notes}"
+
+    @property
+    def neighbor_table(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows in words."""
+        weighted = any(n.weight is not None for n in self.neighbors)
+        rows = [
+            [n.id, n.class_name, f"{n.cosine:.3f}", *([f"{n.weight:.3g}"] if n.weight is not None else [])]
+            for n in self.neighbors
+        ]
+        return ["labeled image", "class", "cosine", *(["added to the score"] if weighted else [])], rows
+
+    @property
+    def sentence_table(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows in words."""
+        rows = [[s.sentence, s.class_name, f"{s.cosine:.3f}", f"{100 * s.share:.1f} %"] for s in self.sentences]
+        return ["sentence", "class", "cosine", "share of the class text"], rows
+
+
+def overlaid(image: np.ndarray, strength: np.ndarray) -> np.ndarray:
+    """The image in light gray with one color over its patches, as strong as ``strength`` (rows, columns) in 0…1."""
+    height, width = image.shape[:2]
+    gray = np.repeat(0.5 * image.mean(axis=2, keepdims=True) + 127, 3, axis=2)
+    rows = np.arange(height) * strength.shape[0] // height
+    columns = np.arange(width) * strength.shape[1] // width
+    alpha = 0.8 * strength.clip(0, 1)[rows[:, None], columns, None]
+    return ((1 - alpha) * gray + alpha * np.array(MARK)).round().astype(np.uint8)
+
+
+def _inline(image: np.ndarray, name: str) -> str:
+    """An ``img`` element with the picture in it."""
+    from markupsafe import escape
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return (
+        f'<img src="data:image/png;base64,{data}" alt="{escape(name)}" title="{escape(name)}" width="{_SIDE}" '
+        'style="display:inline-block;margin:0 8px 8px 0;image-rendering:pixelated">'
+    )
