@@ -39,6 +39,7 @@ def test_there_are_methods_that_refit():
         "task_res",
         "clip_adapter",
         "cross_modal_probe",
+        "wise_ft",
         "linear_probe",
     } == set(REFITTED)
 
@@ -135,4 +136,4 @@ def _few(name: str) -> dict[str, int]:
     """Short training."""
     if name == "linear_probe":
         return {"C": 3.0}  # its own choice of C brings a temperature of its own
-    return {"steps": 20} if name in ("clap", "lp_plus_plus", "cmm", "cross_modal_probe") else {}
+    return {"steps": 20} if name in ("clap", "lp_plus_plus", "cmm", "cross_modal_probe", "wise_ft") else {}

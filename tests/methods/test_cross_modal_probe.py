@@ -13,6 +13,7 @@ from modalign.core.errors import InputError
 from modalign.methods.baselines import cross_modal_probe
 from modalign.methods.baselines.cross_modal_probe import CrossModalProbe
 from modalign.methods.baselines.cross_modal_samples import Samples
+from modalign.methods.baselines.wise_ft import WiSEFT
 from modalign.methods.baselines.zero_shot import ZeroShot
 from modalign.methods.contract.vectors import Problem
 
@@ -177,3 +178,32 @@ def test_mistakes_are_one_sentence():
         CrossModalProbe(probe_weight=1.5).fit(data.X, data.y, text=data.text)
     with pytest.raises(InputError, match=r"CrossModalProbe\(batch_size=…\)"):
         CrossModalProbe(batch_size=1).fit(data.X, data.y, text=data.text)
+
+
+def test_wise_ft_averages_the_texts_and_a_classifier_trained_on_images_alone():
+    """Against torch's own AdamW on the same batches of images."""
+    data = few_shot()
+    settings = {"steps": 30, "warmup_steps": 0, "learning_rate": 1e-3, "weight_decay": 0.01, "random_state": 0}
+    found = WiSEFT(**settings, probe_weight=0.25).fit(data.X, data.y, text=data.text)
+    rows = samples(data, None, steps=30)
+    start = torch.nn.functional.normalize(torch.from_numpy(data.text), dim=1)
+    W = start.clone().requires_grad_()
+    optimizer = torch.optim.AdamW([W], weight_decay=0.01)
+    for step, batch in enumerate(rows.batches):
+        optimizer.param_groups[0]["lr"] = 1e-3 * (1 + np.cos(np.pi * step / 30)) / 2
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(100 * rows.rows[batch] @ W.T, rows.targets[batch].argmax(dim=1)).backward()
+        optimizer.step()
+    np.testing.assert_allclose(found.coef_, (0.75 * start + 0.25 * W).detach(), atol=2e-6)
+    assert found.diagnosis_["sentences"] == 0
+    assert np.abs(found.coef_.numpy() - start.numpy()).max() > 1e-3
+
+
+def test_the_share_of_wise_ft_is_chosen_where_that_is_asked_for():
+    data = few_shot(noise=2.0)
+    chosen = WiSEFT(**GIVEN, steps=200, probe_weight="auto").fit(
+        data.X, data.y, text=data.text, validation=(data.Xv, data.yv)
+    )
+    assert chosen.diagnosis_["chosen_on"] == "validation"
+    assert chosen.probe_weight_ != 0.5
+    assert WiSEFT(**GIVEN, steps=5).fit(data.X, data.y, text=data.text).probe_weight_ == 0.5

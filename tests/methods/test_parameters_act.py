@@ -33,7 +33,10 @@ EXEMPT = {
     ("cmm", "patience"): "of a search over hundreds of steps, which test_cmm.py follows",
     ("lfa", "patience"): "of a search over hundreds of steps",
     ("lfa", "n_evaluations"): "of a search over hundreds of steps",
-    ("cross_modal_probe", "n_evaluations"): "the same step is the best of few and of many here",
+    **{
+        (name, "n_evaluations"): "the same step is the best of few and of many here"
+        for name in ("cross_modal_probe", "wise_ft")
+    },
     ("linear_probe", "max_iterations"): "a bound that twenty images do not reach",
     ("align", "sweeps"): "a bound that four images do not reach",
     ("plot", "sweeps"): "a bound that four images do not reach",
@@ -48,7 +51,7 @@ EXEMPT = {
     ("gda", "random_state"): "all foldings choose one α here",
     **{
         (name, "criterion"): "both choose the same here; test_fitting.py holds what each chooses"
-        for name in ("cmm", "cross_modal_probe", "task_res", "lp_plus_plus", "transclip")
+        for name in ("cmm", "cross_modal_probe", "wise_ft", "task_res", "lp_plus_plus", "transclip")
     },
 }
 """Parameters that need not act here, with the reason."""

@@ -18,6 +18,7 @@ from modalign.testing import few_shot_problem
 QUICK = {
     "auto": {"candidates": ["zero_shot", "gda", "clap"]},
     "cross_modal_probe": {"steps": 60, "learning_rate": 1e-3, "weight_decay": 0.0, "probe_weight": 0.5},
+    "wise_ft": {"steps": 60, "learning_rate": 1e-3, "weight_decay": 0.0},
     "clip_adapter": {"steps": 60, "stop": 60},
     "task_res": {"steps": 60, "stop": 60},
 }

@@ -26,6 +26,7 @@ METHODS = {
     "tip_adapter": "baselines.tip_adapter.TipAdapter",
     "tip_adapter_f": "baselines.tip_adapter.TipAdapterF",
     "cross_modal_probe": "baselines.cross_modal_probe.CrossModalProbe",
+    "wise_ft": "baselines.wise_ft.WiSEFT",
     "auto": "auto.auto.Auto",
     "anchored_gaussian": "anchored.anchored_gaussian.AnchoredGaussian",
     "gda": "baselines.gda.GDA",
