@@ -28,7 +28,8 @@ from modalign.methods.baselines.linear_probe import LinearProbe
 
 NAMES = ("cat", "dog", "elk", "fox")
 QUICK = {
-    "cmm": {"steps": 60}, "cross_modal_probe": {"steps": 60}, "wise_ft": {"steps": 60}, "tip_adapter_f": {"epochs": 2, "beta": 5.5},
+    "cmm": {"steps": 60}, "cross_modal_probe": {"steps": 60}, "wise_ft": {"steps": 60},
+    "tip_adapter_f": {"epochs": 2, "beta": 5.5},
     "lfa": {"steps": 20}, "gpua": {"steps": 10}, "linear_probe": {"C": 10.0}, "tip_adapter": {"beta": 5.5},
 }  # fmt: skip
 FEW = ("zero_shot", "linear_probe", "lfa", "tip_adapter", "cma", "gpua")
