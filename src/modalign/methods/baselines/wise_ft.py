@@ -31,6 +31,8 @@ class WiSEFT(CrossModalProbe):
     ----------
     probe_weight : float or "auto", default=0.5
         α: 0 is zero-shot, 1 the trained classifier; ``"auto"`` selects it on held-out images.
+    cross_modal : bool, default=False
+        Whether prompts are samples beside the images: the cross-modal WiSE-FT of Lin et al.
 
     Examples
     --------
@@ -47,6 +49,6 @@ class WiSEFT(CrossModalProbe):
         "zero-shot": {"probe_weight": 0.0},
         "trained weights alone": {"probe_weight": 1.0},
     }
-    cross_modal: ClassVar[bool] = False  # type: ignore[misc]  # images alone are samples
 
     probe_weight: Fraction | Literal["auto"] = 0.5
+    cross_modal: bool = False
