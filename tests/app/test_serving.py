@@ -155,6 +155,23 @@ def test_bad_requests_get_a_status_and_a_sentence(case: str, service: TestClient
     assert words in answer.json()["error"]
 
 
+@pytest.mark.parametrize(
+    ("verb", "path", "status", "sentence"),
+    [
+        ("GET", "/nope", 404, "Expected a path that this server answers, got '/nope'."),
+        ("GET", f"/{'x' * 500}", 404, f"Expected a path that this server answers, got '/{'x' * 59}'."),
+        ("GET", "/v1/predict", 405, "Expected POST for '/v1/predict', got GET."),
+        ("DELETE", "/healthz", 405, "Expected GET for '/healthz', got DELETE."),
+    ],
+)
+def test_an_unknown_path_or_verb_is_told_in_the_same_form(
+    verb: str, path: str, status: int, sentence: str, service: TestClient
+) -> None:
+    answer = service.request(verb, path)
+    assert (answer.status_code, answer.json()) == (status, {"error": sentence})
+    assert ("allow" in answer.headers) == (status == 405)
+
+
 def test_a_share_that_needs_more_held_out_images_is_refused(
     service: TestClient, classifier: Classifier, images: list[bytes]
 ) -> None:

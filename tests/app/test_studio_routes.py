@@ -204,6 +204,15 @@ def test_exported_labels_read_back(client: TestClient, session: Session, folder:
     assert (len(coco["images"]), len(coco["annotations"])) == (30, 29)
     assert coco["images"][0]["width"] == 8
     tasks = client.get("/api/export/label-studio.json").json()
+    for name, document in (("coco", coco), ("tasks", tasks)):  # beside the images they are sources
+        file = folder / f"{name}.json"
+        file.write_text(json.dumps(document))
+        read = load_items(file)
+        found = {i: read.class_names[k] for i, k in zip(read.ids, read.labels.tolist(), strict=True) if k >= 0}
+        file.unlink()
+        ids = [session.labeling.ids[row] for row in rows]
+        expected = {i: truth.class_names[label_of[i]] for i in ids[:-1]}
+        assert found == expected | ({ids[-1]: "none"} if name == "tasks" else {})
     assert sum("annotations" in task for task in tasks) == 30
     assert sum("predictions" in task for task in tasks) == 120 - 24 - 24  # neither labeled nor of the exam
     table = list(csv.reader(io.StringIO(client.get("/api/export/predictions.csv").text)))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -242,6 +243,33 @@ def test_what_is_malformed_is_refused_in_one_sentence(
     with pytest.raises(InputError, match=sentence) as caught:
         load_items(make(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def _coco_of(name: str) -> object:
+    return {**TWO, "images": [{"id": 1, "file_name": name}], "annotations": [{"image_id": 1, "category_id": 1}]}
+
+
+def _task_of(name: str) -> object:
+    return [{"data": {"image": name}, "annotations": [{"result": [{"value": {"choices": ["a"]}}]}]}]
+
+
+@pytest.mark.parametrize("document", [_coco_of, _task_of, lambda name: _task_of(f"/data/local-files/?d={quote(name)}")])
+@pytest.mark.parametrize("name", ["../secret.png", "{}/secret.png", "a/../../secret.png", "{}/labels-2/secret.png"])
+def test_a_document_reaches_no_image_outside_of_its_folder(
+    document: Callable[[str], object], name: str, items: Items, tmp_path: Path
+) -> None:
+    """The image is there and can be read, so that only the rule stands in the way; inside, every spelling is fine."""
+    folder = tmp_path / "labels"
+    for place in (tmp_path, folder, tmp_path / "labels-2"):
+        place.mkdir(exist_ok=True)
+        (place / "secret.png").write_bytes(items.read(0))
+    file = folder / "a.json"
+    file.write_text(json.dumps(document(name.format(tmp_path))))
+    with pytest.raises(InputError, match=r"Expected images in the folder of .*elsewhere; put the file"):
+        load_items(file)
+    for inside in ("secret.png", "./a/../secret.png", f"{folder}/secret.png"):
+        file.write_text(json.dumps(document(inside)))
+        assert load_items(file).open(0).size == items.open(0).size
 
 
 def test_a_number_of_fiftyone_outside_the_classes_is_refused(items: Items, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from modalign.data.items import load_items
 from modalign.encoders.base import Encoder
 from modalign.encoders.joined import JoinedEncoder
 from modalign.model.classifier import Classifier
+from modalign.model.multi_label import MultiLabelClassifier
+from modalign.model.multi_label.multi_label_answers import MultiLabelPredictions
 from modalign.model.predictions import Prediction, Predictions
 from modalign.model.scoring import embed_images
 
@@ -48,6 +50,26 @@ class Answer:
     class_names: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class SetAnswer:
+    """The answer for one image that may show several classes.
+
+    Attributes
+    ----------
+    shown : ndarray of shape (C,)
+        1 where the probability reaches the threshold of the class.
+    probabilities : ndarray of shape (C,)
+        That the image shows each class.
+    """
+
+    shown: np.ndarray
+    probabilities: np.ndarray
+
+
+Result = Answer | SetAnswer | np.ndarray
+"""What a job has for a result: one class, a set of classes, or a vector."""
+
+
 class Answerer:
     """Computes jobs, those of one kind together.
 
@@ -55,16 +77,16 @@ class Answerer:
 
     Parameters
     ----------
-    classifier : Classifier
+    classifier : Classifier or MultiLabelClassifier
         A single image gets the numbers of its ``predict`` bit for bit.
     """
 
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, classifier: Classifier | MultiLabelClassifier) -> None:
         self.classifier = replace(classifier, encoder=without_store(classifier.encoder))
 
-    def __call__(self, jobs: Sequence[ImageJob]) -> list[Answer | np.ndarray | Exception]:
-        """A result per job: an :class:`Answer`, a vector, or why there is none."""
-        results: dict[int, Answer | np.ndarray | Exception] = {}
+    def __call__(self, jobs: Sequence[ImageJob]) -> list[Result | Exception]:
+        """A result per job, or why there is none."""
+        results: dict[int, Result | Exception] = {}
         kinds: dict[tuple[str, float | None], list[int]] = defaultdict(list)
         for i, job in enumerate(jobs):
             kinds[job.task, job.reject].append(i)
@@ -75,14 +97,19 @@ class Answerer:
                 results.update(zip(rows, found, strict=True))
         return [results[i] for i in range(len(jobs))]
 
-    def _predict(self, images: list[bytes], reject: float | None) -> Sequence[Answer | Exception]:
+    def _predict(self, images: list[bytes], reject: float | None) -> Sequence[Answer | SetAnswer | Exception]:
         try:
-            found = self.classifier.predict(images, reject=False if reject is None else reject)
+            found = self._found(images, reject)
         except InputError as error:
             return _faults(images, error)
-        answers = {name: _answer(found, i) for i, name in enumerate(found.ids)}
+        answers: dict[str, Answer | SetAnswer] = {name: _answer(found, i) for i, name in enumerate(found.ids)}
         reasons = {entry.id: UndecodableError(entry.reason) for entry in found.quarantined}
         return [answers.get(name) or reasons[name] for name in map(str, range(len(images)))]
+
+    def _found(self, images: list[bytes], reject: float | None) -> Predictions | MultiLabelPredictions:
+        if isinstance(self.classifier, MultiLabelClassifier):
+            return self.classifier.predict(images)
+        return self.classifier.predict(images, reject=False if reject is None else reject)
 
     def _embed(self, images: list[bytes]) -> Sequence[np.ndarray | Exception]:
         try:
@@ -107,7 +134,9 @@ def _storeless(encoder: Encoder) -> Encoder:
     return other
 
 
-def _answer(found: Predictions, i: int) -> Answer:
+def _answer(found: Predictions | MultiLabelPredictions, i: int) -> Answer | SetAnswer:
+    if isinstance(found, MultiLabelPredictions):
+        return SetAnswer(found.answers[i], found.probabilities[i])
     return Answer(found[i], found.probabilities[i], found.class_names)
 
 

@@ -9,73 +9,34 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import FastAPI, Request, Response
 from PIL import Image
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp
 
 from modalign import __version__
-from modalign.app.serving.answering import Answer, Answerer, ImageJob
+from modalign.app.serving.answering import Answerer, ImageJob, Result
 from modalign.app.serving.api_page import STYLE_PATH, api_page, api_style
-from modalign.app.serving.image_bodies import FORM, read_images
+from modalign.app.serving.image_bodies import read_images
 from modalign.app.serving.micro_batches import MicroBatcher, QueueFullError
+from modalign.app.serving.prediction_routes import REFUSALS, add_embed, add_predict, add_predict_sets
 from modalign.app.serving.serve_settings import ServeSettings
 from modalign.app.serving.service_metrics import CONTENT_TYPE, ServiceMetrics
-from modalign.app.serving.service_models import (
-    EmbedReply,
-    ErrorReply,
-    ModelReply,
-    PredictReply,
-    StatusReply,
-    image_prediction,
-    image_vector,
-    model_reply,
-)
+from modalign.app.serving.service_models import ModelReply, StatusReply, model_reply
 from modalign.app.web import Access, Guard, error_handlers
-from modalign.core.errors import UndecodableError, require_known
+from modalign.core.errors import UndecodableError
 from modalign.model.classifier import Classifier
-from modalign.model.predictions import check_top
+from modalign.model.multi_label import MultiLabelClassifier
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 """Answered without a token: who watches the process does not have it."""
 RETRY_SECONDS = 1
-_IMAGE = {"schema": {"type": "string", "format": "binary"}}
-_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/octet-stream": _IMAGE,
-            "image/*": _IMAGE,
-            FORM: {
-                "schema": {
-                    "type": "object",
-                    "required": ["images"],
-                    "properties": {"images": {"type": "array", "items": _IMAGE["schema"], "minItems": 1}},
-                }
-            },
-        },
-    }
-}
-_REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorReply, "description": reason}
-    for status, reason in {
-        400: "The form cannot be read.",
-        401: "The token is missing.",
-        413: "Too many bytes or images.",
-        415: "Neither an image nor a form.",
-        421: "The host is not that of this server.",
-        422: "No image can be decoded, or a parameter is out of range.",
-        503: "The queue is full; try again after the seconds of Retry-After.",
-        504: "The deadline has passed.",
-    }.items()
-}
-_WATCHED: dict[int | str, dict[str, Any]] = {status: _REFUSALS[status] for status in (401, 421)}
+_WATCHED: dict[int | str, dict[str, Any]] = {status: REFUSALS[status] for status in (401, 421)}
 
 
 def create_service(
-    classifier: Classifier,
+    classifier: Classifier | MultiLabelClassifier,
     access: Access,
     settings: ServeSettings = ServeSettings(),  # noqa: B008  # frozen
 ) -> ASGIApp:
@@ -88,7 +49,7 @@ def create_service(
 
     Parameters
     ----------
-    classifier : Classifier
+    classifier : Classifier or MultiLabelClassifier
         What answers.
     access : Access
         Address and token.
@@ -113,11 +74,11 @@ def create_service(
 class _Service:
     """The state of one server, and its routes."""
 
-    def __init__(self, classifier: Classifier, access: Access, settings: ServeSettings) -> None:
+    def __init__(self, classifier: Classifier | MultiLabelClassifier, access: Access, settings: ServeSettings) -> None:
         self.access, self.settings = access, settings
         self.answerer = Answerer(classifier)
         self.classifier = classifier
-        self.batcher: MicroBatcher[ImageJob, Answer | np.ndarray] = MicroBatcher(
+        self.batcher: MicroBatcher[ImageJob, Result] = MicroBatcher(
             self._compute, max_batch=settings.max_batch, max_queue=settings.max_queue, max_wait=settings.max_wait
         )
         self.metrics = ServiceMetrics(lambda: self.batcher.waiting)
@@ -137,7 +98,7 @@ class _Service:
             self.ready = False
             await self.batcher.stop()
 
-    def _compute(self, jobs: Sequence[ImageJob]) -> Sequence[Answer | np.ndarray | Exception]:
+    def _compute(self, jobs: Sequence[ImageJob]) -> Sequence[Result | Exception]:
         self.metrics.batches.observe(len(jobs))
         results = self.answerer(jobs)
         bad = sum(isinstance(result, UndecodableError) for result in results)
@@ -177,52 +138,26 @@ class _Service:
 
     def add_routes(self, app: FastAPI) -> None:
         """All routes of the service."""
-        names = self.classifier.class_names
-        kept: dict[str, Any] = {"response_model_exclude_none": True}
-        asked_top = Query(1, ge=1, le=len(names), description="Classes per image.")
-        held_out = self.classifier.rejection
-        lowest = 1 / (len(held_out.reference) + 1) if held_out is not None and held_out.reference else 0.05
-        asked_reject = Query(None, ge=lowest, lt=1, description="Share of known images that may be rejected.")
+        if isinstance(self.classifier, MultiLabelClassifier):
+            add_predict_sets(app, self.classifier, self.results)
+        else:
+            add_predict(app, self.classifier, self.results)
+        add_embed(app, self.classifier, self.results)
+        self._add_watching(app)
+        self._add_docs(app)
 
-        @app.post("/v1/predict", responses=_REFUSALS, openapi_extra=_BODY, **kept)
-        async def predict(
-            request: Request,
-            top: int = asked_top,
-            reject: float | None = asked_reject,
-        ) -> PredictReply:
-            """Names and probabilities of images."""
-            require_known("parameter", request.query_params, ("top", "reject"))
-            check_top(top, names)
-            found = await self.results(request, "predict", reject)
-            return PredictReply(predictions=[image_prediction(name, result, top, reject) for name, result in found])
-
-        @app.post("/v1/embed", responses=_REFUSALS, openapi_extra=_BODY, **kept)
-        async def embed(request: Request) -> EmbedReply:
-            """Unit vectors of images."""
-            require_known("parameter", request.query_params, ())
-            spec = self.classifier.encoder.spec
-            found = await self.results(request, "embed")
-            return EmbedReply(
-                encoder=spec.name,
-                fingerprint=spec.fingerprint,
-                vectors=[image_vector(name, result) for name, result in found],
-            )
-
+    def _add_watching(self, app: FastAPI) -> None:
         @app.get("/v1/model", responses=_WATCHED)
         async def model() -> ModelReply:
             """What the service answers with."""
             return model_reply(self.classifier)
 
-        self._add_watching(app)
-        self._add_docs(app)
-
-    def _add_watching(self, app: FastAPI) -> None:
-        @app.get("/healthz", responses={421: _REFUSALS[421]})
+        @app.get("/healthz", responses={421: REFUSALS[421]})
         async def alive() -> StatusReply:
             """Whether the process answers."""
             return StatusReply(status="ok")
 
-        @app.get("/readyz", responses={503: {"model": StatusReply}, 421: _REFUSALS[421]})
+        @app.get("/readyz", responses={503: {"model": StatusReply}, 421: REFUSALS[421]})
         async def ready(response: Response) -> StatusReply:
             """Whether requests are taken: not before the model is loaded, and not while the server ends."""
             response.status_code = 200 if self.ready else 503

@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, Field
 
-from modalign.app.serving.answering import Answer
+from modalign.app.serving.answering import Answer, SetAnswer
 from modalign.core.record import plain
+from modalign.methods.multi_label.one_against_rest import OneAgainstRest
 from modalign.model.classifier import Classifier
+from modalign.model.multi_label import MultiLabelClassifier
 from modalign.report.evaluation import record_of
+from modalign.report.photos.multi_label_page import record_of_sets
 
 
 class ClassProbability(BaseModel):
@@ -31,6 +34,32 @@ class ImagePrediction(BaseModel):
         default=None, description="Whether the image shows none of the classes, if that was asked."
     )
     error: str | None = Field(default=None, description="Why the image cannot be decoded.")
+
+
+class ClassShare(BaseModel):
+    """A class, the probability that an image shows it, and whether that reaches its threshold."""
+
+    name: str
+    probability: float
+    threshold: float
+    shown: bool
+
+
+class ImageSet(BaseModel):
+    """The classes that one image shows; an error in place of them if it cannot be decoded."""
+
+    id: str = Field(description="The name of the file in the form, or '0'.")
+    classes: list[str] | None = Field(
+        default=None, description="The classes whose probability reaches their threshold, the most probable first."
+    )
+    top: list[ClassShare] = Field(default_factory=list, description="The most probable classes, in order.")
+    error: str | None = Field(default=None, description="Why the image cannot be decoded.")
+
+
+class SetsReply(BaseModel):
+    """Answers in the order of the images."""
+
+    predictions: list[ImageSet]
 
 
 class PredictReply(BaseModel):
@@ -64,6 +93,10 @@ class ModelReply(BaseModel):
     fingerprint: str
     dim: int
     can_reject: bool = Field(description="Whether 'reject' may be given.")
+    multi_label: bool = Field(description="Whether an image may show several of the classes.")
+    thresholds: dict[str, float] | None = Field(
+        default=None, description="Probability from which an image counts as showing a class, if it may show several."
+    )
     record: dict[str, Any]
 
 
@@ -90,6 +123,24 @@ def image_prediction(name: str, result: Answer | Exception, top: int, reject: fl
     return ImagePrediction(id=name, name=found.name, probability=found.probability, top=best, rejected=rejected)
 
 
+def image_set(name: str, result: SetAnswer | Exception, top: int, model: OneAgainstRest) -> ImageSet:
+    """The set of an image as it is sent, with the ``top`` most probable classes."""
+    if isinstance(result, Exception):
+        return ImageSet(id=name, error=str(result))
+    names, thresholds = model.class_names_, model.thresholds.tolist()
+    order = np.argsort(-result.probabilities, kind="stable").tolist()
+    shares = [
+        ClassShare(
+            name=names[k],
+            probability=float(result.probabilities[k]),
+            threshold=thresholds[k],
+            shown=bool(result.shown[k]),
+        )
+        for k in order
+    ]
+    return ImageSet(id=name, classes=[share.name for share in shares if share.shown], top=shares[:top])
+
+
 def image_vector(name: str, result: np.ndarray | Exception) -> ImageVector:
     """The vector of an image as it is sent."""
     if isinstance(result, Exception):
@@ -97,8 +148,9 @@ def image_vector(name: str, result: np.ndarray | Exception) -> ImageVector:
     return ImageVector(id=name, vector=result.astype(float).tolist())
 
 
-def model_reply(classifier: Classifier) -> ModelReply:
+def model_reply(classifier: Classifier | MultiLabelClassifier) -> ModelReply:
     """The card of a model for strangers; :func:`~modalign.report.evaluation.record_of` leaves out hashes and paths."""
+    several = isinstance(classifier, MultiLabelClassifier)
     spec = classifier.encoder.spec
     return ModelReply(
         method=classifier.method.title,
@@ -106,6 +158,10 @@ def model_reply(classifier: Classifier) -> ModelReply:
         encoder=spec.name,
         fingerprint=spec.fingerprint,
         dim=spec.dim,
-        can_reject=classifier.rejection is not None,
-        record=plain(record_of(classifier)),
+        can_reject=not several and classifier.rejection is not None,
+        multi_label=several,
+        thresholds=dict(zip(classifier.class_names, classifier.model.thresholds.tolist(), strict=True))
+        if several
+        else None,
+        record=plain(record_of_sets(classifier) if several else record_of(classifier)),
     )

@@ -11,6 +11,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
@@ -137,7 +138,7 @@ def _tasks(session: Session) -> list[dict[str, Any]]:
     labeling, answers, tasks = session.labeling, session.answers, []
     for row in range(len(labeling)):
         number = int(labeling.labels[row])
-        task: dict[str, Any] = {"data": {"image": f"/data/local-files/?d={_path(session, row).lstrip('/')}"}}
+        task: dict[str, Any] = {"data": {"image": f"/data/local-files/?d={quote(_name(session, row))}"}}
         if number != UNLABELED:
             name = NONE if number == NO_CLASS else labeling.state.names[number]
             task["annotations"] = [{"result": [_choice(name)]}]
@@ -161,7 +162,7 @@ def _coco(session: Session) -> dict[str, Any]:
     annotations: list[dict[str, int]] = []
     for row in np.flatnonzero(labeling.labels != UNLABELED).tolist():
         width, height = _size(session, row)
-        image = {"id": row, "file_name": _path(session, row), "width": width, "height": height}
+        image = {"id": row, "file_name": _name(session, row), "width": width, "height": height}
         images.append(image | {"exam": bool(labeling.examined[row])})
         if labeling.labels[row] != NO_CLASS:
             category = int(labeling.labels[row])
@@ -182,7 +183,15 @@ def _size(session: Session, row: int) -> tuple[int | None, int | None]:
 def _path(session: Session, row: int) -> str:
     """Where the image is; its id where it is no file."""
     blob = session.gallery.items.blobs[row]
-    path = blob.path if isinstance(blob, FileBlob) else session.labeling.ids[row]
+    return _text(blob.path if isinstance(blob, FileBlob) else session.labeling.ids[row])
+
+
+def _name(session: Session, row: int) -> str:
+    """The image relative to the folder that was opened."""
+    return _text(session.labeling.ids[row])
+
+
+def _text(path: str | Path) -> str:
     return os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
@@ -10,8 +11,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
+from modalign.core.display import visible
 from modalign.core.errors import FullDiskError, ModalignError
 
+_MOST_SHOWN = 60  # characters of a path or method in an answer
 Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 
 
@@ -39,7 +42,20 @@ async def _refuse_input(request: Request, error: ModalignError) -> Response:
 
 
 async def _refuse_http(request: Request, error: HTTPException) -> Response:
-    return error_reply(error.status_code, str(error.detail), error.headers)
+    return error_reply(error.status_code, _sentence(request, error), error.headers)
+
+
+def _sentence(request: Request, error: HTTPException) -> str:
+    """What the error says; the router says no more than the name of the status."""
+    if error.detail != HTTPStatus(error.status_code).phrase:
+        return str(error.detail)
+    path = visible(request.url.path[:_MOST_SHOWN])
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return f"Expected a path that this server answers, got '{path}'."
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (error.headers or {}).get("allow") or (error.headers or {}).get("Allow", "another method")
+        return f"Expected {allowed} for '{path}', got {visible(request.method[:_MOST_SHOWN])}."
+    return f"{error.detail}."
 
 
 async def _refuse_form(request: Request, error: RequestValidationError) -> Response:

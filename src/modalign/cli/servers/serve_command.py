@@ -6,14 +6,19 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modalign.cli.multi_label_command import is_multi_label_folder
 from modalign.cli.options import command
 from modalign.cli.predict_commands import load_classifier
 from modalign.cli.terminal import say
 from modalign.core.errors import InputError, argument, require
+
+if TYPE_CHECKING:
+    from modalign.model.classifier import Classifier
+    from modalign.model.multi_label import MultiLabelClassifier
 
 MEBIBYTE = 2**20
 
@@ -62,16 +67,23 @@ def serve(
     )
     opened, access = listen(host, port, token=secret)
     with opened:
-        classifier = load_classifier(model, encoder)
+        classifier = _servable(model, encoder)
         from modalign.app.serving.service import create_service
 
         service = create_service(classifier, access, settings)
-        say(
-            f"{type(classifier.method).__name__} on {classifier.encoder.name}: {replace(access, token=None).url}docs",
-            err=False,
-        )
+        address = replace(access, token=None).url
+        say(f"{type(classifier.method).__name__} on {classifier.encoder.name}: {address}docs", err=False)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # raised again when all requests have ended
         run_app(service, opened, drain=settings.drain)
+
+
+def _servable(folder: Path, encoder: str | None) -> Classifier | MultiLabelClassifier:
+    """The saved classifier, of one or of several classes per image."""
+    if not is_multi_label_folder(folder):
+        return load_classifier(folder, encoder)
+    from modalign.model.multi_label.multi_label_files import load_multi_label
+
+    return load_multi_label(folder, encoder=encoder)
 
 
 def _token(token: str | None, file: Path | None) -> str | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from modalign.core.errors import InputError
-from modalign.data.interchange.labeled_rows import LabeledRow, listed, require_format
+from modalign.data.interchange.labeled_rows import LabeledRow, listed, path_inside, require_format
 from modalign.data.inventory import Listing
 
 ROBOFLOW = "_annotations.coco.json"
@@ -105,13 +104,12 @@ def _labels(content: dict[str, Any], categories: dict[int | str, str], path: str
 def _rows(
     images: dict[int | str, dict[str, Any]], labels: dict[int | str, str], path: str, part: str
 ) -> Iterator[tuple[str, object, str | None, str]]:
-    folder = os.path.dirname(os.path.abspath(path))
     for number, entry in images.items():
         file, own = entry.get("file_name"), entry.get("split") or ""
         require_format(isinstance(file, str) and file, "images with a file_name", path, entry)
         require_format(isinstance(own, str), "the split of an image as text", path, own)
         name = f"{part}/{file}" if part else str(file)
-        yield name, os.path.join(folder, str(file)), labels.get(number), part or own
+        yield name, path_inside(str(file), path), labels.get(number), part or own
 
 
 def roboflow_documents(folder: str) -> list[Path]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from modalign.core.errors import InputError
-from modalign.data.interchange.labeled_rows import LabeledRow, listed, require_format
+from modalign.data.interchange.labeled_rows import LabeledRow, listed, path_inside, require_format
 from modalign.data.inventory import Listing
 
 
@@ -22,7 +21,7 @@ def list_label_studio(content: Any, path: str) -> Listing:
 
     Predictions are not labels. Annotators who disagree are an error.
     """
-    return listed(_rows(content, path), "the Label Studio file", base=os.path.dirname(os.path.abspath(path)))
+    return listed(_rows(content, path), "the Label Studio file")
 
 
 def label_studio_document(rows: Sequence[LabeledRow]) -> list[dict[str, Any]]:
@@ -56,7 +55,7 @@ def _rows(content: Any, path: str) -> Iterator[tuple[str, object, str | None, st
                 f"{', '.join(sorted(labels))[:80]}; images of several classes cannot be used."
             )
         file = _local(str(image))
-        yield file, file, next(iter(labels), None), str(data.get("split") or "")
+        yield file, path_inside(file, path), next(iter(labels), None), str(data.get("split") or "")
 
 
 def _choices(annotation: Any, path: str) -> list[str]:

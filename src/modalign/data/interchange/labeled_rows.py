@@ -129,6 +129,22 @@ def blob_of(image: object, base: str = "") -> tuple[Blob | None, str]:
     return ImageBlob(cast(Any, image)), ""  # a picture or an array; whether it can be read shows in reading
 
 
+def path_inside(name: str, document: str) -> str:
+    """The absolute path of an image that a document names, which must lie below the folder of the document.
+
+    A document may come from a stranger; what it names is opened, and may end on a page. Links are followed, as in any
+    folder of images.
+    """
+    folder = os.path.dirname(os.path.abspath(document))
+    path = os.path.normpath(os.path.join(folder, name))
+    if not path.startswith(os.path.join(folder, "")):
+        raise InputError(
+            f"Expected images in the folder of '{document}', it names '{name:.80}', which is elsewhere; put the file "
+            "beside its images and name them relative to it."
+        )
+    return path
+
+
 def unique_name(name: str, listing: Listing) -> str:
     """``name``, with a number behind it where the listing has it already."""
     taken = listing.__dict__.setdefault("_taken", set())

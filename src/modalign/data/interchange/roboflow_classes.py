@@ -10,7 +10,7 @@ from pathlib import Path
 from modalign.core.errors import InputError
 from modalign.core.files import read_text
 from modalign.data.interchange.coco import SPLITS
-from modalign.data.interchange.labeled_rows import LabeledRow, file_names, listed, require_format
+from modalign.data.interchange.labeled_rows import LabeledRow, file_names, listed, path_inside, require_format
 from modalign.data.inventory import Listing
 
 CLASSES = "_classes.csv"
@@ -66,4 +66,4 @@ def _rows(
             )
         label = names[marks.index("1")] if "1" in marks else None
         name = f"{part}/{line[0]}" if part else line[0]
-        yield name, os.path.join(path.parent, line[0]), label, part
+        yield name, path_inside(line[0], str(path)), label, part

@@ -18,6 +18,7 @@ from modalign.data.label_sets import load_label_sets
 from modalign.encoders.base import Encoder
 from modalign.encoders.joined import JoinedEncoder
 from modalign.evaluate.multi_label_metrics import multi_label_scores
+from modalign.methods.contract.vectors import VectorMethod
 from modalign.methods.multi_label.one_against_rest import OneAgainstRest
 from modalign.model.multi_label.multi_label_answers import MultiLabelEvaluation, MultiLabelPredictions
 
@@ -56,6 +57,11 @@ class MultiLabelClassifier:
     def class_names(self) -> tuple[str, ...]:
         """The C names."""
         return self.model.class_names_
+
+    @property
+    def method(self) -> VectorMethod:
+        """What every class is a question for; not fitted."""
+        return self.model.method
 
     def predict(self, images: Any) -> MultiLabelPredictions:
         """The classes of images: anything that :func:`~modalign.load_items` takes."""

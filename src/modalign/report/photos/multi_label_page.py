@@ -46,11 +46,7 @@ def save_multi_label_page(
             (f"{percent(share.value)} %", f"{name} ({percent(share.low)} to {percent(share.high)})")
             for name, share in scores.totals.items()
         ],
-        record={
-            **{name: classifier.record.get(name) for name in ("method", "random_state", "images")},
-            "encoder": f"{classifier.encoder.spec.name} ({classifier.encoder.spec.fingerprint[:12]})",
-            "versions": versions(),
-        },
+        record=record_of_sets(classifier),
     )
     rows: list[list[TableCell | str]] = [
         [row.name, f"{row.positives:,}", _cell(row.average_precision), _cell(row.f1), f"{threshold:.2f}"]
@@ -88,3 +84,12 @@ def _difference(missed: Sequence[str], extra: Sequence[str]) -> str:
     parts = [f"missed: {', '.join(missed)}"] if missed else []
     parts += [f"wrongly: {', '.join(extra)}"] if extra else []
     return "; ".join(parts)
+
+
+def record_of_sets(classifier: MultiLabelClassifier) -> dict[str, object]:
+    """What the numbers of a page rest on."""
+    return {
+        **{name: classifier.record.get(name) for name in ("method", "random_state", "images")},
+        "encoder": f"{classifier.encoder.spec.name} ({classifier.encoder.spec.fingerprint[:12]})",
+        "versions": versions(),
+    }
