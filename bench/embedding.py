@@ -37,7 +37,7 @@ from modalign.core.progress import track
 from modalign.core.record import versions
 from modalign.data.items import Items, load_items
 from modalign.encoders import Encoder, load_encoder
-from modalign.encoders.features.shelf import Shelf
+from modalign.encoders.features.vector_table import VectorTable
 
 PHOTOS = Path(__file__).parents[2] / "shared" / "data" / "caltech101-folder"
 SIZES = {0.07: None, 3: (2000, 1500), 12: (4032, 3024)}  # megapixels → pixels; None for photos as they are
@@ -138,8 +138,8 @@ def throughput(encoder: Encoder, items: Items, repeats: int) -> dict[str, object
     for repeat in track(range(repeats), "Embedding and the bare loop in turn", unit="rounds"):
         for name in ("bare", "embed") if repeat % 2 else ("embed", "bare"):
             if name == "embed":
-                for shelf in encoder.store.root.glob("*-centre"):
-                    shutil.rmtree(shelf)
+                for table in encoder.store.root.glob("*-centre"):
+                    shutil.rmtree(table)
             runs[name].append(seconds(embed if name == "embed" else lambda: bare_loop(encoder, batches)))
     walls = {name: [wall for wall, _ in found] for name, found in runs.items()}
     return {
@@ -174,7 +174,7 @@ def warm_cache(work: Path, n: int, repeats: int) -> dict[str, object]:
     encoder = widened(encoder, load_items(folder))
     opened, shares = [], []
     for _ in track(range(repeats), "Reading the warm cache", unit="reads"):
-        with patch.object(Shelf, "_differ", timed(Shelf._differ, verifying := [])):
+        with patch.object(VectorTable, "_differ", timed(VectorTable._differ, verifying := [])):
             wall, cpu = seconds(lambda: encoder.embed_images(folder, progress=False))
         opened.append(wall)
         shares.append(sum(verifying) / (cpu - sum(verifying)))
@@ -208,8 +208,8 @@ def widened(encoder: Encoder, items: Items) -> Encoder:
     wide = copy.copy(encoder)
     wide.spec = replace(encoder.spec, dim=WIDTH, fingerprint="0" * 64)
     vectors = np.random.default_rng(0).normal(size=(len(items), WIDTH)).astype(np.float32)
-    with wide.store.files() as files, wide.store.shelf(wide.spec.fingerprint, "center", WIDTH) as shelf:
-        shelf.add(files.contents([items.identity(i) for i in range(len(items))]), vectors)
+    with wide.store.files() as files, wide.store.table(wide.spec.fingerprint, "center", WIDTH) as table:
+        table.add(files.contents([items.identity(i) for i in range(len(items))]), vectors)
     return wide
 
 

@@ -31,7 +31,7 @@ from bench.machine import machine
 from modalign.core.record import plain
 from modalign.data.mosaics import SENTENCES, SIDE, texture_scenes
 from modalign.encoders.base import Encoder
-from modalign.encoders.towers.opened import VisionTower
+from modalign.encoders.towers.vision_tower import VisionTower
 from modalign.evaluate.masks.confusion_counts import segmentation_scores
 from modalign.evaluate.peak_memory import PeakMemory
 from modalign.linalg.similarity import unit

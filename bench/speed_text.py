@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
-from modalign.encoders.towers.opened import Sentences, TextTower
+from modalign.encoders.towers.vision_tower import Sentences, TextTower
 
 WIDTH, HEADS, DEPTH, CONTEXT = 512, 8, 12, 77
 START, END = 598, 599

@@ -27,8 +27,8 @@ from modalign.app.studio.exam import exam_limit
 from modalign.app.studio.gallery import Gallery, content_hashes_of
 from modalign.app.studio.label_log import LabelLog
 from modalign.app.studio.labeling import Labeling
-from modalign.app.studio.looking import RowQuery, find_rows, row_entries, session_summary
 from modalign.app.studio.opening import open_session
+from modalign.app.studio.row_queries import RowQuery, find_rows, row_entries, session_summary
 from modalign.app.studio.session import Session, SessionSettings
 from modalign.cli import run
 from modalign.core.features import Features

@@ -32,7 +32,7 @@ from modalign.encoders.openclip.openclip_checkpoint import residual_of
 from modalign.encoders.openclip.openclip_config import translated
 from modalign.encoders.openclip.openclip_tensors import check_tensors
 from modalign.encoders.towers.convolutional import vision_tower
-from modalign.encoders.towers.opened import TextTower
+from modalign.encoders.towers.vision_tower import TextTower
 
 NETWORKS = ("RN50", "RN101", "RN50x4", "ViT-B-32", "ViT-B-32-quickgelu", "ViT-B-16")
 TOLERATED = 1e-4

@@ -50,10 +50,10 @@ def test_messages_and_docstrings() -> None:
 
 
 def test_names_in_the_code() -> None:
-    """Former names are accepted by ``core/renaming.py`` alone, and words of users by ``core/spelling.py``."""
+    """Former names are accepted by ``core/renaming.py`` alone, and words of users by ``core/name_matching.py``."""
     found = []
     for file in sorted((ROOT / "src").rglob("*.py")):
-        if file.name in ("renaming.py", "spelling.py"):
+        if file.name in ("renaming.py", "name_matching.py"):
             continue
         lines = file.read_text().splitlines()
         for token in tokenize.generate_tokens(io.StringIO(file.read_text()).readline):

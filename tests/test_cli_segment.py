@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from modalign.cli import app, run
-from modalign.cli.endings import what_is_kept
+from modalign.cli.exit_handling import what_is_kept
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 QUICK = ["--features", "maskclip", "--window", "32", "--short-side", "32", "--template", "{}"]

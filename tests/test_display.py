@@ -25,7 +25,7 @@ from modalign.core.errors import (
     UndecodableError,
     UnknownNameError,
 )
-from modalign.core.spelling import some
+from modalign.core.name_matching import quoted
 
 NASTY = [
     "\x1b[2J",
@@ -79,7 +79,7 @@ def test_an_error_shows_the_names_in_it_also_where_python_prints_it(name: str, k
     assert str(error) == f"Expected an image, got '{visible(name)}'."
     assert not obeyed("".join(traceback.format_exception_only(error)))
     assert not obeyed(str(UnknownNameError("method", name, ["cmm"])))
-    assert not obeyed(some([name, name]))
+    assert not obeyed(quoted([name, name]))
 
 
 @given(st.lists(st.tuples(names, names), max_size=5))

@@ -18,7 +18,7 @@ from modalign.core.errors import InputError
 from modalign.core.features import Features, concatenate
 from modalign.data.copies import content_hash
 from modalign.data.items import load_items
-from modalign.evaluate.comparison.given import read_given
+from modalign.evaluate.comparison.comparison_inputs import load_inputs
 
 PARTS = {"train": range(8), "val": range(8, 12), "test": range(12, 18)}
 SHAPES = ("disc", "square")
@@ -108,7 +108,7 @@ def test_fit_and_evaluate_keep_to_the_parts(tmp_path: Path, drawn, encoder, monk
 @pytest.mark.parametrize("kind", KINDS)
 def test_compare_keeps_to_the_same_parts(tmp_path: Path, drawn, encoder, kind: str) -> None:
     source, options, part_of = make(tmp_path, drawn, kind)
-    given = read_given(source, encoder=encoder, **options)
+    given = load_inputs(source, encoder=encoder, **options)
     for part in PARTS:
         indices = getattr(given.official, "validation" if part == "val" else part)
         assert {drawing(given.features.ids[i]) for i in indices} == {n for n, p in part_of.items() if p == part}
@@ -130,7 +130,7 @@ def test_missing_parts(tmp_path: Path, drawn, encoder, monkeypatch, parts: tuple
     used = {name for name in part_of if part_of[name] != "test"}
     assert seen.names == used
     assert model.record["images"]["train"] == 16
-    given = read_given(source, encoder=encoder)
+    given = load_inputs(source, encoder=encoder)
     tested = {part_of[drawing(given.features.ids[i])] for i in given.official.test}
     assert tested == {"test" if "test" in parts else "train"}, "validation images are never tested on"
     assert {part_of[drawing(given.features.ids[i])] for i in given.official.validation} <= {"val"}
@@ -152,7 +152,7 @@ def test_features_keep_the_parts(tmp_path: Path, drawn, encoder, kind: str) -> N
     features = encoder.embed_images(source)
     order = np.random.default_rng(0).permutation(len(features))
     concatenate([features.select(order[:9]), features.select(order[9:])]).save(tmp_path / "features.npz")
-    given = read_given(tmp_path / "features.npz", text=False)
+    given = load_inputs(tmp_path / "features.npz", text=False)
     tested = [given.features.ids[i] for i in given.official.test]
     assert {drawing(name) for name in tested} == {name for name, part in part_of.items() if part == "test"}
     with np.load(tmp_path / "features.npz") as file:
@@ -169,7 +169,7 @@ def test_features_from_elsewhere_are_divided_by_their_names(tmp_path: Path, draw
     folders = tuple(f"{part_of[name]}/{name}" for name in embedded.ids)
     for ids, split in ((embedded.ids, options["split"]), (folders, None)):
         features = Features(embedded.vectors, ids, embedded.labels, embedded.class_names)
-        given = read_given(features, text=False, split=split)
+        given = load_inputs(features, text=False, split=split)
         assert {part_of[drawing(ids[i])] for i in given.official.test} == {"test"}
         assert len(given.official.test) == 12
 
@@ -190,7 +190,7 @@ def test_a_folder_of_data_sets_is_refused_by_all(tmp_path: Path, drawn, encoder)
     model = ma.adapt(tmp_path / "pets", encoder=encoder, method="zero_shot", shots=1)
     for use in (
         lambda: ma.adapt(tmp_path, encoder=encoder),
-        lambda: read_given(tmp_path, encoder=encoder),
+        lambda: load_inputs(tmp_path, encoder=encoder),
         lambda: model.evaluate(tmp_path),
     ):
         with pytest.raises(InputError, match="a folder of data sets: 'food', 'pets'; give one of them"):
@@ -208,7 +208,7 @@ def test_images_of_two_classes_teach_nothing(tmp_path: Path, drawn, encoder, mon
     assert not seen.names & wrong
     assert {q["id"] for q in model.record["quarantined"]} == wrong
     assert any("carry two labels: 'disc/0.png' (disc)" in note for note in model.record["notes"])
-    given = read_given(root, encoder=encoder)
+    given = load_inputs(root, encoder=encoder)
     assert not set(given.features.ids) & wrong
     untouched = ma.adapt(drawn, encoder=encoder, method="zero_shot", shots=1)
     assert not set(untouched.evaluate(root).ids) & wrong

@@ -208,7 +208,7 @@ def test_any_text_is_asked_for_without_harm(name: str) -> None:
 
 def test_only_a_class_of_a_module_is_compared_in_other_processes() -> None:
     """They do not run the caller's script."""
-    from modalign.evaluate.side_by_side import _importable
+    from modalign.evaluate.parallel_runs import _importable
 
     assert _importable(Mine)
     assert not _importable(type("Local", (Mine,), {"__qualname__": "test.<locals>.Local"}))

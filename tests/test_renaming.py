@@ -17,6 +17,7 @@ from modalign.core.errors import InputError, options
 from modalign.core.renaming import REMOVED_IN, Formerly, present_names, renamed_arguments
 from modalign.data.items import load_items
 from modalign.data.splits.split import Split
+from modalign.evaluate.comparison.result import MethodComparison
 from modalign.evaluate.comparison.schedule import _under_present_names
 from modalign.linalg.sinkhorn import transport_cost
 from modalign.methods import ALL_METHODS, method_class
@@ -222,6 +223,8 @@ def test_former_attributes_and_arguments_of_classes_warn_once_and_give_the_prese
         assert split.unlabelled is split.unlabeled
     with pytest.warns(FutureWarning, match=r"^Items.unlabelled is now Items.unlabeled;"):
         assert (items.unlabelled().labels == -1).all()
+    with pytest.warns(FutureWarning, match=r"^MethodComparison.looks is now MethodComparison.diagnostics;"):
+        assert MethodComparison(()).looks == ()
     path = split.save(tmp_path / "split.json", items)
     path.write_text(path.read_text().replace('"unlabeled"', '"unlabelled"'))  # as earlier versions wrote it
     assert Split.load(path, items).unlabeled.tolist() == [1, 2]

@@ -151,9 +151,9 @@ def test_which_addresses_are_of_this_machine() -> None:
 
 def test_all_interfaces_answer_to_addresses_and_to_the_name_of_the_machine() -> None:
     access = Access("0.0.0.0", 8321, "secret")
-    assert access.knows_host("10.1.2.3:8321")
-    assert access.knows_host(socket.gethostname())
-    assert not access.knows_host("evil.example:8321")
+    assert access.allows_host("10.1.2.3:8321")
+    assert access.allows_host(socket.gethostname())
+    assert not access.allows_host("evil.example:8321")
 
 
 def test_ports_are_chosen_or_refused() -> None:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from modalign.app.studio.exam import exam_key, exam_limit
+from modalign.app.studio.image_list import listed_rows
 from modalign.app.studio.label_log import LabelLog
 from modalign.app.studio.label_state import NONE, LabelState
 from modalign.app.studio.labeling import NO_CLASS, Labeling
-from modalign.app.studio.listed import listed_rows
 from modalign.core.errors import FullDiskError, InputError
 
 IDS = tuple(f"{i}.png" for i in range(40))

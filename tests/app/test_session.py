@@ -11,9 +11,9 @@ import pytest
 from modalign.app.studio.acquire import acquire, margins
 from modalign.app.studio.background import Lane
 from modalign.app.studio.exam import grade
-from modalign.app.studio.looking import RowQuery, find_rows, row_entries, session_summary
 from modalign.app.studio.opening import open_session
 from modalign.app.studio.refitting import balanced, blend_with_model, refit
+from modalign.app.studio.row_queries import RowQuery, find_rows, row_entries, session_summary
 from modalign.app.studio.session import Session
 from modalign.core.errors import EncoderMismatchError, InputError
 from modalign.core.features import Features

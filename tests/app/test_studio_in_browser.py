@@ -17,8 +17,8 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the studio needs the extra 'app'")
 
-from modalign.app.studio.looking import session_summary
 from modalign.app.studio.opening import open_session, state_folder
+from modalign.app.studio.row_queries import session_summary
 from modalign.cli import run
 from modalign.data.digits import DIGIT_NAMES, load_digits
 

@@ -15,9 +15,9 @@ from PIL import Image
 pytest.importorskip("fastapi", reason="the studio needs the extra 'app'")
 from starlette.testclient import TestClient
 
-from modalign.app.studio.looking import RowQuery, find_rows
 from modalign.app.studio.opening import open_session, state_folder
 from modalign.app.studio.routes import studio_app
+from modalign.app.studio.row_queries import RowQuery, find_rows
 from modalign.app.studio.session import Session
 from modalign.app.web import WRITE_HEADER, Access
 from modalign.core.errors import InputError

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import modalign as ma
 from modalign.core.errors import InputError, UndecodableError
 from modalign.core.features import Features
-from modalign.core.files import check_writable, read_json, why_no_path
+from modalign.core.files import check_writable, path_error, read_json
 from modalign.data.items import load_items
 
 ADDRESSES = ["https://example.org/a.jpg", "s3://bucket/photos", "file:///home/me/a.jpg", "gs://b/c.zip", "HTTP://x/y"]
@@ -49,12 +49,12 @@ def test_addresses_that_no_store_has_are_named_as_a_source_too() -> None:
 
 @given(st.from_regex(r"[A-Za-z0-9 ._\\-]{0,8}(/[A-Za-z0-9 .:_-]{1,8}){0,3}", fullmatch=True))
 def test_paths_are_no_addresses(path: str) -> None:
-    assert why_no_path(path) is None
+    assert path_error(path) is None
 
 
 @pytest.mark.parametrize("path", ["C:/photos/a.jpg", "C:\\photos", "a:b", "12:30/x.jpg", "photos//a.jpg", "./x:/y", ""])
 def test_colons_alone_make_no_address(path: str) -> None:
-    assert why_no_path(path) is None
+    assert path_error(path) is None
 
 
 def test_addresses_in_a_table_or_list_have_a_reason(tmp_path: Path) -> None:

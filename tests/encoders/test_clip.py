@@ -203,7 +203,7 @@ def test_half_precision_is_another_encoder_with_nearly_the_same_vectors(checkpoi
     images = [picture(i) for i in range(4)]
     a, b = full.embed_images(images).vectors, half.embed_images(images).vectors
     assert b.dtype == np.float32
-    assert not np.array_equal(a, b), "each has a shelf of its own"
+    assert not np.array_equal(a, b), "each has a table of its own"
     assert (a * b).sum(1).min() > 0.99
     assert {p.dtype for p in full.model.parameters()} == {torch.float32}
 

@@ -19,7 +19,7 @@ from modalign.encoders.openclip.openclip_checkpoint import OpenClipCheckpoint
 from modalign.encoders.openclip.openclip_config import translated
 from modalign.encoders.precision import _agreement, _images
 from modalign.encoders.towers.convolutional import ResNetTower, vision_tower
-from modalign.encoders.towers.opened import TextTower, VisionTower
+from modalign.encoders.towers.vision_tower import TextTower, VisionTower
 
 SENTENCES = ["a photo of a cat", "a dog", "the very old blue cat sleeping on the very old red sofa"]
 KINDS = list(CONFIGS)

@@ -29,12 +29,12 @@ def store(tmp_path):
 def test_files_are_recognized_by_everything_that_changes_with_them(store):
     identity = ("/a/b.jpg", 10, 20, 30, 40)
     with store.files() as files:
-        files.remember([(identity, content(1)), (("/a/c.jpg", 1, 2, 3, 4), content(2))])
+        files.record([(identity, content(1)), (("/a/c.jpg", 1, 2, 3, 4), content(2))])
         assert files.contents([identity, None, ("/a/c.jpg", 1, 2, 3, 4)]) == [content(1), None, content(2)]
         for k in range(5):
             changed = tuple(f"{v}x" if k == 0 == i else v + (i == k) if i else v for i, v in enumerate(identity))
             assert files.contents([changed]) == [None], changed
-        files.remember([(identity, content(3))])
+        files.record([(identity, content(3))])
         assert files.contents([identity]) == [content(3)]
 
 
@@ -61,9 +61,9 @@ def test_a_damaged_refusal_is_none(store):
 def test_where_an_encoder_lies_is_remembered_by_its_fingerprint(store):
     assert store.encoder_location("a" * 64) is None
     assert not store.root.exists(), "asking makes nothing"
-    store.remember_encoder("a" * 64, "/x")
-    store.remember_encoder("a" * 64, "/y")
-    store.remember_encoder("b" * 64, "/z")
+    store.record_encoder("a" * 64, "/x")
+    store.record_encoder("a" * 64, "/y")
+    store.record_encoder("b" * 64, "/z")
     assert [store.encoder_location(c * 64) for c in "abc"] == ["/y", "/z", None]
 
 

@@ -18,7 +18,7 @@ from transformers import CLIPConfig, CLIPModel
 from modalign.core.errors import InputError
 from modalign.encoders import load_encoder
 from modalign.encoders.towers._blocks import TransformerBlock
-from modalign.encoders.towers.opened import Sentences, TextTower, VisionTower
+from modalign.encoders.towers.vision_tower import Sentences, TextTower, VisionTower
 
 CONTEXT, SOS, EOT = 20, 58, 59
 
@@ -287,7 +287,7 @@ def test_the_embedded_pair() -> None:
     agree(prompted.pooled, plain.pooled, 1e-5)
 
 
-def test_the_encoder_stays_as_it_is(model: CLIPModel) -> None:
+def test_the_encoder_is_not_modified(model: CLIPModel) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     needed = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     tower, vision = TextTower.of(model, Letters()), VisionTower.of(model)

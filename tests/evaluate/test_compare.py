@@ -17,8 +17,8 @@ from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.splits.split import Split
 from modalign.evaluate.comparison import schedule as module
 from modalign.evaluate.comparison.compare import compare
+from modalign.evaluate.comparison.comparison_inputs import load_inputs
 from modalign.evaluate.comparison.findings import SEPARATOR
-from modalign.evaluate.comparison.given import read_given
 from modalign.evaluate.comparison.result import MethodComparison
 from modalign.evaluate.comparison.schedule import RANDOM_TEXT
 from modalign.evaluate.metrics import proportion
@@ -183,10 +183,10 @@ def test_costs_are_measured(found: MethodComparison) -> None:
 
 
 def test_the_best_and_the_best_with_a_map_are_looked_at(found: MethodComparison) -> None:
-    first = found.looks[0]
+    first = found.diagnostics[0]
     assert (first.method, first.shots) == (found.best.method, found.best.shots)
     assert sum(b.n for b in first.reliability["uncalibrated"]) == 80
-    (mapped,) = (look for look in found.looks if look.clouds)
+    (mapped,) = (look for look in found.diagnostics if look.clouds)
     assert mapped.method == "gpua"
     assert mapped.clouds["before"][0].shape == (80, 16)
     assert set(mapped.gap) == {"before", "after"}
@@ -200,8 +200,8 @@ def test_json_gives_everything_back(found: MethodComparison, tmp_path: Path) -> 
     assert again.runs == found.runs
     for name in ("table", "verdicts", "ablations", "costs", "left_out", "notes", "sentence"):
         assert getattr(again, name) == getattr(found, name), name
-    assert [(look.method, look.reliability, look.gap) for look in again.looks] == [
-        (look.method, look.reliability, look.gap) for look in found.looks
+    assert [(look.method, look.reliability, look.gap) for look in again.diagnostics] == [
+        (look.method, look.reliability, look.gap) for look in found.diagnostics
     ]
     assert content["sentence"] == found.sentence
     assert len(content["verdicts"]) == len(found.verdicts)
@@ -245,7 +245,7 @@ def test_nothing_is_tested_on_what_it_learned_from_and_the_labels_are_asked_once
 def test_other_labels_on_the_test_images_change_no_choice() -> None:
     """Accuracies follow the labels; what the methods learned, and so the answers, must not."""
     features, text = problem()
-    rows = module.Draws(read_given(features, text=text), 0.5).split(0, 1).test
+    rows = module.Draws(load_inputs(features, text=text), 0.5).split(0, 1).test
     labels = features.labels.copy()
     groups = [rows[labels[rows] == k] for k in range(4)]
     moved = labels.copy()
@@ -332,7 +332,7 @@ def test_without_text_zero_shot_is_the_nearest_mean_and_nothing_runs_without_lab
     assert {row.shots for row in result.table if row.method in ("zero_shot", "gpua")} == {1, 4}
     assert any(note.startswith("no labels: left out") for note in result.notes)
     assert not any(a.ingredient == RANDOM_TEXT for a in result.ablations)
-    split = module.Draws(read_given(features, text=False), 0.5).split(4, 1)
+    split = module.Draws(load_inputs(features, text=False), 0.5).split(4, 1)
     means = np.stack([features.vectors[split.train[features.labels[split.train] == k]].mean(axis=0) for k in range(4)])
     means /= np.linalg.norm(means, axis=1, keepdims=True)
     right = (features.vectors[split.test] @ means.T).argmax(axis=1) == features.labels[split.test]
@@ -402,7 +402,7 @@ def test_with_an_anchor_gpua_learns_the_other_space_and_all_others_stay_in_the_a
         assert same == (a.method.partition(SEPARATOR)[0] != "gpua")
     assert mean(both, "gpua", 0) > 0.9
     assert both.record["clip_encoder"].startswith("mine")
-    (look,) = (look for look in both.looks if look.method == "gpua")
+    (look,) = (look for look in both.diagnostics if look.method == "gpua")
     assert look.clouds["before"][0].shape[1] == look.clouds["after"][0].shape[1] == 16
 
 
@@ -441,14 +441,14 @@ def test_text_from_a_file_is_matched_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("order", [(2, 0, 3, 1), (3, 2, 1, 0)])
 def test_names_decide_where_classes_are_given_in_another_order(order: tuple[int, ...]) -> None:
     features, text = problem()
-    plain = read_given(features, text=text)
+    plain = load_inputs(features, text=text)
     names = [NAMES[k].upper() for k in order]
     named = {
         "ClassText": ClassText(text.vectors, tuple(name.upper() for name in NAMES)),
         "array": text.vectors[[*order]],
     }
     for kind, rows in named.items():
-        found = read_given(features, text=rows, classes=names)
+        found = load_inputs(features, text=rows, classes=names)
         assert found.features.class_names == found.text.class_names == tuple(names), kind
         for k, name in enumerate(names):
             own = NAMES.index(name.lower())
@@ -461,15 +461,15 @@ def test_unnamed_text_is_refused_where_no_order_of_the_classes_is_given(tmp_path
     np.savez(tmp_path / "text.npz", text=np.eye(2, 64, dtype=np.float32))
     for text in (np.eye(2, 64, dtype=np.float32), tmp_path / "text.npz"):
         with pytest.raises(InputError, match="class text that names its rows"):
-            read_given(root, text=text)
+            load_inputs(root, text=text)
 
 
 def test_codes_as_class_names_are_told_where_they_become_sentences(tmp_path: Path) -> None:
     root = draw(tmp_path / "photos", per_class=4)
     (root / "disc").rename(root / "n01440764")
-    assert any("'n01440764' look like numbers or codes" in note for note in read_given(root, encoder="tiny").notes)
-    assert not any("codes" in note for note in read_given(root, encoder="tiny-vision").notes)
-    assert not any("codes" in note for note in read_given(root, encoder="tiny", text=False).notes)
+    assert any("'n01440764' look like numbers or codes" in note for note in load_inputs(root, encoder="tiny").notes)
+    assert not any("codes" in note for note in load_inputs(root, encoder="tiny-vision").notes)
+    assert not any("codes" in note for note in load_inputs(root, encoder="tiny", text=False).notes)
 
 
 def test_official_lists_are_drawn_from_and_tested_on() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
 import modalign as ma
-from modalign.encoders.towers.opened import TextTower, VisionTower
+from modalign.encoders.towers.vision_tower import TextTower, VisionTower
 from modalign.methods.contract.tower import Towers
 
 SCALE = 20.0

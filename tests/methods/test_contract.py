@@ -11,9 +11,9 @@ from modalign.methods import METHODS
 from modalign.testing import LAWS, Subject
 
 TOLERANCE = {"linear_probe": 1e-3}  # L-BFGS stops at a tolerance; rounding that depends on orders of sums moves where
-SETTINGS = {("linear_probe", "what_validation_chose_gives_the_same_model"): {"C": "auto"}}  # quick ones choose nothing
+SETTINGS = {("linear_probe", "chosen_parameters_reproduce_the_model"): {"C": "auto"}}  # quick ones choose nothing
 EXEMPT = {
-    ("auto", "what_validation_chose_gives_the_same_model"): "it chooses methods and weights, not hyper-parameters",
+    ("auto", "chosen_parameters_reproduce_the_model"): "it chooses methods and weights, not hyper-parameters",
 }
 
 

@@ -24,7 +24,7 @@ from modalign.core.features import UNLABELED
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.items import Items
 from modalign.encoders.preprocess import Preprocessing
-from modalign.encoders.towers.opened import VisionTower
+from modalign.encoders.towers.vision_tower import VisionTower
 from modalign.linalg.divergence import divergence_from_uniform
 from modalign.methods.contract.tower import Towers
 from modalign.methods.fair.fair import FAIR
@@ -268,7 +268,7 @@ def fitted(encoder, digits: Items, text) -> FAIR:
     return FAIR(**QUICK | {"epochs": 4, "learning_rate": 5e-4}).fit(digits, text=text, encoder=encoder)
 
 
-def test_it_learns_without_labels_and_the_encoder_stays_as_it_is(encoder, digits: Items, text, fitted: FAIR) -> None:
+def test_it_learns_without_labels_and_the_encoder_is_not_modified(encoder, digits: Items, text, fitted: FAIR) -> None:
     before = copy.deepcopy(encoder.model.state_dict())
     hidden = replace(digits, labels=np.full(64, UNLABELED))
     blind = FAIR(**QUICK | {"epochs": 4, "learning_rate": 5e-4}).fit(hidden, text=text, encoder=encoder)

@@ -11,7 +11,7 @@ from self_training import broken_off_and_resumed, saved_and_loaded
 import modalign as ma
 from modalign.core.errors import InputError, MissingExtraError, UnknownNameError
 from modalign.data.digits import DIGIT_TEMPLATES
-from modalign.encoders.towers.opened import VisionTower
+from modalign.encoders.towers.vision_tower import VisionTower
 from modalign.methods.contract.tower import Towers
 from modalign.methods.fair.fair import FAIR
 from modalign.methods.fair.fair_training import SelfTraining

@@ -21,7 +21,7 @@ from word_clip import (
     word_towers,
 )
 
-from modalign.encoders.towers.opened import TextTower, VisionTower
+from modalign.encoders.towers.vision_tower import TextTower, VisionTower
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.tower import Towers
 from modalign.methods.dam.dam import DAM

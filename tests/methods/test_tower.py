@@ -78,7 +78,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     ma.register_method("context", Context)
 
 
-def test_it_learns_and_the_encoder_stays_as_it_is(encoder, digits: Items, text) -> None:
+def test_it_learns_and_the_encoder_is_not_modified(encoder, digits: Items, text) -> None:
     before = copy.deepcopy(encoder.model.state_dict())
     method = Context(random_state=0, epochs=4).fit(digits, text=text, encoder=encoder, validation=digits)
     first = Context(random_state=0, epochs=1, learning_rate=0.0, training={"warmup": 0})

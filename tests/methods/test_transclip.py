@@ -256,7 +256,7 @@ def test_identical_images_have_a_variance():
     np.testing.assert_allclose(method.variances_, FLOOR / 24, rtol=1e-4)
 
 
-def test_string_labels_come_back_in_the_transduction():
+def test_string_labels_are_returned_in_the_transduction():
     data = few_shot()
     names = np.array(["ant", "bee", "cat", "dog", "elk"])
     method = TransCLIP().fit(data.X, names[data.y], text=data.text, classes=names)

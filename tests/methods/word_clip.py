@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel
 
-from modalign.encoders.towers.opened import TextTower, VisionTower
+from modalign.encoders.towers.vision_tower import TextTower, VisionTower
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.tower import Towers
 

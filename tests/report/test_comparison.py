@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from test_page import Reader
 
-from modalign.evaluate.comparison.findings import LeftOut, Look, title
+from modalign.evaluate.comparison.findings import LeftOut, MethodDiagnostics, title
 from modalign.evaluate.comparison.result import MethodComparison
 from modalign.evaluate.metrics import ReliabilityBin, percent, proportion
 from modalign.evaluate.paired import signed
@@ -39,11 +39,11 @@ def found(**change: object) -> MethodComparison:
         ("lfa: no refinement", 4): 160,
     }  # fmt: skip
     rng = np.random.default_rng(0)
-    look = Look(
+    look = MethodDiagnostics(
         "linear_probe", "all", 0, {"uncalibrated": (ReliabilityBin(0.8, 0.9, 150), ReliabilityBin(0.4, 0.5, 50))},
     )  # fmt: skip
     cloud = rng.normal(size=(30, 6)), rng.normal(size=(3, 6))
-    mapped = Look(
+    mapped = MethodDiagnostics(
         "gpua", 0, 0, look.reliability,
         {"before": GAP | {"kl_pca2": 1.5}, "after": {"kl_pca2": None, "wasserstein2": 0.5}},
         {"before": cloud, "after": cloud}, np.arange(30) % 3,
@@ -55,7 +55,7 @@ def found(**change: object) -> MethodComparison:
         "record": {"encoder": "tiny (abc)", "images": {"all": 400, "test": N}, "seeds": [0, 1], "seconds": 3.5,
                    "protocol": PROTOCOL, "classes": ["cat", "dog"],
                    "sentences": [["a photo of a cat."], ["a photo of a dog."]], "quarantined": []},
-        "looks": (look, mapped),
+        "diagnostics": (look, mapped),
     }  # fmt: skip
     return MethodComparison(**{**given, **change})
 
@@ -156,7 +156,7 @@ def test_harm_is_called_harm() -> None:
 
 def test_a_comparison_with_little_in_it_still_makes_a_page(tmp_path: Path) -> None:
     runs = tuple(run("linear_probe", 4, seed, 100) for seed in (0, 1))
-    document, text = text_of(found(runs=runs, left_out=(), notes=(), looks=()), tmp_path)
+    document, text = text_of(found(runs=runs, left_out=(), notes=(), diagnostics=()), tmp_path)
     for absent in ("Significant differences", "Ablations", "Calibration", "Not run"):
         assert absent not in text
     assert document.count("<svg") == 1
@@ -187,10 +187,10 @@ def test_one_draw_has_neither_intervals_nor_a_mean(tmp_path: Path) -> None:
 
 
 def test_calibration_says_whether_a_temperature_was_fitted(tmp_path: Path) -> None:
-    look = found().looks[0]
+    look = found().diagnostics[0]
     for names, fitted in ((("uncalibrated",), False), (("uncalibrated", "calibrated"), True)):
         bins = dict.fromkeys(names, look.reliability["uncalibrated"])
-        _, text = text_of(found(looks=(replace(look, reliability=bins),)), tmp_path)
+        _, text = text_of(found(diagnostics=(replace(look, reliability=bins),)), tmp_path)
         assert ("predictions (validation images); none of these images is shown here" in text) == fitted
         assert ("No temperature was fitted" in text) == (not fitted)
 
@@ -210,5 +210,5 @@ def test_a_page_of_what_was_read_back_from_json_lacks_only_the_clouds(tmp_path: 
     again = MethodComparison.from_dict(result.as_dict())
     _, text = text_of(again, tmp_path)
     assert "Modality gap" not in text
-    lean = replace(result, looks=tuple(replace(look, clouds={}, labels=None) for look in result.looks))
+    lean = replace(result, diagnostics=tuple(replace(look, clouds={}, labels=None) for look in result.diagnostics))
     assert text == text_of(lean, tmp_path)[1]

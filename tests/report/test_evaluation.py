@@ -21,7 +21,7 @@ from modalign.evaluate.metrics import accuracy, confusion, per_class_accuracy
 from modalign.evaluate.outcome import outcome_lines
 from modalign.linalg.calibration import expected_calibration_error
 from modalign.model.predictions import Evaluation
-from modalign.report.evaluation import save_evaluation_page, what_was_known
+from modalign.report.evaluation import fitted_images_note, save_evaluation_page
 
 
 def text_of(document: str) -> str:
@@ -79,7 +79,7 @@ def test_the_counts_of_the_page_are_those_of_the_fit(fitted: tuple[Path, ma.Clas
         assert ("None of them is, byte for byte" in text) == (not include)
         assert ("not that on new images" in text) == include
         assert (f"{learned} were fitted on" in text) == include
-        assert bool(what_was_known(model, result)) == include
+        assert bool(fitted_images_note(model, result)) == include
         assert (f"{learned + validated} images that it was fitted on or validated with were left out" in text) == (
             not include
         )

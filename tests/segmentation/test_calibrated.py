@@ -12,7 +12,7 @@ from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from torch import Tensor
 
 from modalign.core.errors import InputError
-from modalign.encoders.towers.opened import VisionTower
+from modalign.encoders.towers.vision_tower import VisionTower
 from modalign.segmentation.calibrated import (
     Calibration,
     Layers,

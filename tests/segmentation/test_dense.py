@@ -11,7 +11,7 @@ from dense_loops import last_layer_features, small_model
 from torch import Tensor
 
 from modalign.core.errors import InputError
-from modalign.encoders.towers.opened import VisionTower, full_attention, interpolated_positions
+from modalign.encoders.towers.vision_tower import VisionTower, full_attention, interpolated_positions
 from modalign.linalg.similarity import cosine
 from modalign.segmentation.calibrated import Calibration, calibrated
 from modalign.segmentation.dense import (

@@ -17,7 +17,7 @@ from PIL import Image
 import modalign as ma
 from modalign.core.errors import EncoderMismatchError, InputError
 from modalign.encoders.base import Encoder
-from modalign.encoders.towers.opened import VisionTower
+from modalign.encoders.towers.vision_tower import VisionTower
 from modalign.linalg.similarity import unit
 from modalign.segmentation.dense import FEATURES, LAST_LAYERS, of_last_layer
 from modalign.segmentation.patch_map import PatchMap

@@ -26,7 +26,7 @@ from modalign.core.child_processes import usable_cpus
 from modalign.core.errors import InputError, ModalignError
 from modalign.core.part_files import stream_parts
 from modalign.data.digits import load_digits
-from modalign.evaluate.comparison.given import is_features_source
+from modalign.evaluate.comparison.comparison_inputs import is_features_source
 from modalign.shards import embed_shards, predict_shards, workers
 from modalign.shards.shard_jobs import EmbeddingJob
 from modalign.shards.workers import gpu_of, in_processes

@@ -45,10 +45,10 @@ def test_every_law_that_is_broken_is_named() -> None:
     with pytest.raises(AssertionError, match=r"^Careless breaks \d of 8 laws of methods inside an encoder:") as error:
         check_method(Careless(**QUICK))
     for law in (
-        "an_image_of_a_batch_scores_as_alone",
+        "tower_scores_do_not_depend_on_the_batch",
         "one_seed_gives_one_result",
-        "what_a_tower_learned_can_be_saved",
-        "the_encoder_stays_as_it_is",
+        "learned_tower_parameters_can_be_saved",
+        "the_encoder_is_not_modified",
         "the_diagnosis_is_finite_numbers_and_names",
     ):
         assert f"- {law}: " in str(error.value)

@@ -10,7 +10,7 @@ from small_vision import DEPTH, WIDTH, pictures, small_clip, vit_b32
 from torch.nn.functional import mse_loss
 
 from modalign.core.errors import InputError, MissingExtraError
-from modalign.encoders.towers.opened import VisionTower
+from modalign.encoders.towers.vision_tower import VisionTower
 from modalign.tune.prompts import accounting, count_parameters
 from modalign.tune.targets import KAdaptation, LayerNorms, LoRA, target
 

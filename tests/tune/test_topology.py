@@ -11,7 +11,7 @@ import torch
 from modalign.core.errors import InputError
 from modalign.data.text.descriptions import read_structures
 from modalign.encoders import load_encoder
-from modalign.encoders.towers.opened import TextTower
+from modalign.encoders.towers.vision_tower import TextTower
 from modalign.tune.topology import ATTRIBUTES, ENTITIES, read_topology
 
 REAL = Path(__file__).parents[2] / "../shared/data/text/hpt/structure"

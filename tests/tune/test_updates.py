@@ -9,7 +9,7 @@ import torch
 from small_vision import DEPTH, WIDTH, add, pictures, small_clip, vit_b32
 
 from modalign.core.errors import InputError
-from modalign.encoders.towers.opened import VisionTower
+from modalign.encoders.towers.vision_tower import VisionTower
 from modalign.tune.prompts import count_parameters
 from modalign.tune.updates import KAdaptation, LoRA
 

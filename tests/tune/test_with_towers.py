@@ -9,7 +9,7 @@ import torch
 import modalign as ma
 from modalign.core.errors import InputError
 from modalign.data.digits import load_digits
-from modalign.encoders.towers.opened import TextTower, VisionTower
+from modalign.encoders.towers.vision_tower import TextTower, VisionTower
 from modalign.linalg.similarity import unit
 from modalign.tune.batches import ImageBatches
 from modalign.tune.loop import train

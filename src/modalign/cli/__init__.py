@@ -26,8 +26,8 @@ from modalign.cli import compare_command, export_command, segment_command
 from modalign.cli import audit_commands, bench_command, tables_command, info_commands
 
 # isort: on
-from modalign.cli.endings import NO_READER, STOPPED, Stopped, explain, mute
-from modalign.cli.terminal import say
+from modalign.cli.exit_handling import NO_READER, STOPPED, Stopped, explain, mute
+from modalign.cli.terminal import print_lines
 from modalign.core.errors import ModalignError
 
 UsageError: Any = typer.BadParameter.__mro__[1]  # raised for an unknown command; typer does not export it
@@ -55,7 +55,7 @@ def main() -> None:
     """Entry point: run a command; convert errors into one sentence and an exit code."""
     for stream in filter(None, (sys.stdout, sys.stderr)):  # a service may have no standard error
         stream.reconfigure(errors="backslashreplace")  # the encoding of the terminal may lack characters
-    note = cache(lambda text: say(f"note: {text}"))  # each warning once, even if a fit trains several models
+    note = cache(lambda text: print_lines(f"note: {text}"))  # each warning once, even if a fit trains several models
     warnings.showwarning = lambda message, *_, **__: note(" ".join(str(message).split()))
     if code := run() or _flush():
         sys.exit(code)
@@ -81,23 +81,23 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(given, standalone_mode=False) or 0
         if code == STOPPED:  # before the command began
-            say("stopped")
+            print_lines("stopped")
         return code
     except Stopped as stopped:
-        say(str(stopped))
+        print_lines(str(stopped))
         return STOPPED
     except ModalignError as error:
-        say(f"error: {error}")
+        print_lines(f"error: {error}")
         return error.exit_code
     except UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
             error.show()
         else:
             place = error.ctx.command_path if error.ctx else "modalign"
-            say(f"error: {' '.join(error.format_message().split()).rstrip('.')}; see: {place} --help")
+            print_lines(f"error: {' '.join(error.format_message().split()).rstrip('.')}; see: {place} --help")
         return 2
     except KeyboardInterrupt:
-        say("stopped")
+        print_lines("stopped")
         return STOPPED
     except BrokenPipeError:
         mute()

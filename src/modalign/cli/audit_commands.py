@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modalign.cli.options import AsJson, EncoderName, SplitFile, check_file, command
-from modalign.cli.terminal import print_json, print_table, say
+from modalign.cli.terminal import print_json, print_lines, print_table
 from modalign.core.errors import InputError, argument, require_choice
 
 if TYPE_CHECKING:
@@ -78,14 +78,14 @@ def audit(
     else:
         if found.findings:
             print_table(*found.worst(top))
-            say("", err=False)
+            print_lines("", err=False)
             print_table(*found.table)
         else:
-            say(f"nothing was found in {found.images} images", err=False)
+            print_lines(f"nothing was found in {found.images} images", err=False)
         for note in found.notes:
-            say(f"note: {note}")
+            print_lines(f"note: {note}")
         for name, reason in found.skipped.items():
-            say(f"note: {name} were not checked: {reason}")
+            print_lines(f"note: {name} were not checked: {reason}")
     if set(fail_on or ()) & set(found.counts):
         raise typer.Exit(FAILED)
 
@@ -118,14 +118,14 @@ def search(
         print_table(*found.table)
     if found.spec is not None:
         for note in about_encoder(found.spec.name, subject.class_names, guesses=not subject.class_names):
-            say(f"note: {note}")
+            print_lines(f"note: {note}")
 
 
 def _images_or_features(source: Path, *, split: Path | None = None, classes: Path | None = None) -> Items | Features:
     """Load the images of a source, or the vectors that ``embed`` wrote."""
     from modalign.core.features import Features
     from modalign.data.items import load_items
-    from modalign.evaluate.comparison.given import is_features_source
+    from modalign.evaluate.comparison.comparison_inputs import is_features_source
 
     if not is_features_source(source):
         return load_items(source, split=split, classes=classes)

@@ -11,7 +11,7 @@ import typer
 
 from modalign.cli.assignments import hyperparameters_by_method
 from modalign.cli.options import AsJson, Device, check_file, command
-from modalign.cli.terminal import print_json, print_table, say
+from modalign.cli.terminal import print_json, print_lines, print_table
 from modalign.core.errors import InputError
 
 
@@ -97,9 +97,9 @@ def bench(
         return
     print_table(result.header, result.table)
     for note in result.notes:
-        say(f"note: {note}")
+        print_lines(f"note: {note}")
     for reason, missing in result.reasons.items():
-        say(f"note: left out {', '.join(missing)}: {reason}")
+        print_lines(f"note: left out {', '.join(missing)}: {reason}")
 
 
 def _segmentation(
@@ -130,7 +130,7 @@ def _segmentation(
         return
     print_table(result.header, result.table)
     for name, reason in result.missing.items():
-        say(f"note: left out {name}: {reason}")
+        print_lines(f"note: left out {name}: {reason}")
 
 
 def _words(text: str) -> list[str]:

@@ -11,7 +11,7 @@ import typer
 
 from modalign.cli.assignments import hyperparameters_by_method
 from modalign.cli.options import AsJson, Device, SplitFile, check_file, command
-from modalign.cli.terminal import print_json, print_table, report_quarantine, say
+from modalign.cli.terminal import print_json, print_lines, print_table, report_quarantine
 from modalign.core.errors import InputError
 
 
@@ -82,8 +82,8 @@ def compare(
         return
     print_table(result.header, result.rows)
     if result.legend:
-        say("", result.legend, err=False)
-    say("", f"{result.sentence}{f' Pictures: {page}' if page else ''}", err=False)
+        print_lines("", result.legend, err=False)
+    print_lines("", f"{result.sentence}{f' Pictures: {page}' if page else ''}", err=False)
     for note in result.remarks:
-        say(f"note: {note}")
+        print_lines(f"note: {note}")
     report_quarantine(result.record["quarantined"])

@@ -9,7 +9,7 @@ import typer
 
 from modalign.cli.options import AsJson, command
 from modalign.cli.predict_commands import load_classifier
-from modalign.cli.terminal import print_json, say
+from modalign.cli.terminal import print_json, print_lines
 
 if TYPE_CHECKING:
     from modalign.export.parity import Parity
@@ -44,13 +44,13 @@ def export(
         print_json(asdict(found) | {"folder": str(found.folder)})
         return
     photos = "photos" if found.own_photos else "bundled digits (give your own by --check)"
-    say(f"graph: {found.folder / 'model.onnx'}, {found.megabytes:.1f} MB", err=False)
-    say(f"{_words(found.parity)}; compared on {found.parity.images} {photos}", err=False)
-    say(f"resized by Pillow, as predict.py does: {_words(found.resized_by_pillow)}", err=False)
+    print_lines(f"graph: {found.folder / 'model.onnx'}, {found.megabytes:.1f} MB", err=False)
+    print_lines(f"{_words(found.parity)}; compared on {found.parity.images} {photos}", err=False)
+    print_lines(f"resized by Pillow, as predict.py does: {_words(found.resized_by_pillow)}", err=False)
     if found.as_fitted is not None:
-        say(f"beside the model in half precision: {_words(found.as_fitted)}", err=False)
+        print_lines(f"beside the model in half precision: {_words(found.as_fitted)}", err=False)
     if found.int8 is not None:
-        say(f"in 8 bits, {found.int8_megabytes:.1f} MB: {_words(found.int8)}{_accuracy(found.int8)}", err=False)
+        print_lines(f"in 8 bits, {found.int8_megabytes:.1f} MB: {_words(found.int8)}{_accuracy(found.int8)}", err=False)
 
 
 def _words(found: Parity) -> str:

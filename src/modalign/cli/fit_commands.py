@@ -13,7 +13,7 @@ from modalign.cli.assignments import settings_of
 from modalign.cli.multi_label_command import fit_multi_label
 from modalign.cli.options import AsJson, Device, EncoderName, Source, SplitFile, check_file, command
 from modalign.cli.shard_options import Addresses, OneShard, Ray, Shards, Workers, is_sharded, run_sharded
-from modalign.cli.terminal import next_step, print_json, print_table, report_quarantine, say
+from modalign.cli.terminal import next_step, print_json, print_lines, print_table, report_quarantine
 from modalign.core.child_processes import launched
 from modalign.core.errors import InputError, require_choice
 from modalign.core.renaming import CENTER, present_value
@@ -77,7 +77,7 @@ def embed(
             }
         )
         return
-    say(f"{len(features)} images, {features.vectors.shape[1]} numbers each, in {out}", err=False)
+    print_lines(f"{len(features)} images, {features.vectors.shape[1]} numbers each, in {out}", err=False)
     report_quarantine(features.quarantined)
 
 
@@ -181,7 +181,7 @@ def fit(
         diagnosis = getattr(model.method, "diagnosis_", {})
         print_json({"out": str(out), "classes": list(model.class_names), "record": record, "diagnosis": diagnosis})
         return
-    say(
+    print_lines(
         f"{type(model.method).__name__} on {model.encoder.name}: {len(model.class_names)} classes, fitted to "
         f"{record['images']['train']} images in {record['seconds']:.1f} s.",
         *([f"Chosen: {model.method.diagnosis_.get('ensemble', model.method.title)}."] if method == "auto" else []),
@@ -191,9 +191,9 @@ def fit(
     if record["candidates"]:
         print_table(list(HEADER), candidate_rows(record["candidates"]))
     for note in [*record["notes"], *record["outcome"]["notes"]]:
-        say(f"note: {note}")
+        print_lines(f"note: {note}")
     report_quarantine(record["quarantined"])
-    say(f"Saved in {out}; {_next_step(model, out, source, split, classes, encoder)}", err=False)
+    print_lines(f"Saved in {out}; {_next_step(model, out, source, split, classes, encoder)}", err=False)
 
 
 def _validation(text: str) -> Validation:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from modalign.cli.options import check_file
-from modalign.cli.terminal import print_json, print_table, say
+from modalign.cli.terminal import print_json, print_lines, print_table
 from modalign.core.errors import InputError
 
 
@@ -63,12 +63,12 @@ def evaluate_mask_folder(
     print_table(*scores.table)
     low, high = (f"{100 * end:.1f}" for end in scores.interval())
     tested = f"{count(scores.n_images, 'photo')}, {scores.n_occurring} of {len(scores.names)} classes"
-    say("", f"mIoU: {100 * scores.miou:.1f} % ({low} to {high}, {tested})", err=False)
+    print_lines("", f"mIoU: {100 * scores.miou:.1f} % ({low} to {high}, {tested})", err=False)
     if other is not None:
-        say(f"mIoU of the baseline: {100 * other.scores.miou:.1f} %", err=False)
-    say(f"pixel accuracy: {100 * scores.accuracy:.1f} %", err=False)
+        print_lines(f"mIoU of the baseline: {100 * other.scores.miou:.1f} %", err=False)
+    print_lines(f"pixel accuracy: {100 * scores.accuracy:.1f} %", err=False)
     for what, path in (("confusion matrix", confusion), ("figure", figure), ("page", page)):
         if path is not None:
-            say(f"{what}: {path}", err=False)
+            print_lines(f"{what}: {path}", err=False)
     for note in result.notes:
-        say(f"note: {note}")
+        print_lines(f"note: {note}")

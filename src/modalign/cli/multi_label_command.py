@@ -8,7 +8,7 @@ from typing import Any
 
 from modalign.cli.assignments import settings_of
 from modalign.cli.options import check_file
-from modalign.cli.terminal import next_step, print_json, print_table, report_quarantine, say
+from modalign.cli.terminal import next_step, print_json, print_lines, print_table, report_quarantine
 from modalign.core.errors import InputError, argument
 
 CARD = "multi_label.json"  # of modalign.model.multi_label.multi_label_files, without importing torch
@@ -58,17 +58,17 @@ def fit_multi_label(
         return
     rows = [[name, str(n), f"{record['thresholds'][name]:.2f}"] for name, n in record["labels"].items()]
     print_table(["class", "images", "threshold"], rows)
-    say(
+    print_lines(
         "",
         f"{record['method']} on {model.encoder.name}: {len(model.class_names)} classes, fitted to "
         f"{record['images']['train']} images in {record['seconds']:.1f} s.",
         err=False,
     )
     for note in record["notes"]:
-        say(f"note: {note}")
+        print_lines(f"note: {note}")
     if record["uncalibrated"]:
-        say(f"note: too few labels to calibrate: {', '.join(record['uncalibrated'])}")
-    say(f"Saved in {out}; {next_step(out, source, testable=record['images']['test'] > 0)}", err=False)
+        print_lines(f"note: too few labels to calibrate: {', '.join(record['uncalibrated'])}")
+    print_lines(f"Saved in {out}; {next_step(out, source, testable=record['images']['test'] > 0)}", err=False)
 
 
 def is_multi_label_folder(folder: Path) -> bool:
@@ -101,7 +101,7 @@ def predict_multi_label(
     if out is None:
         print_table(*found.table)
     else:
-        say(f"answers for {len(found)} images, in {out}", err=False)
+        print_lines(f"answers for {len(found)} images, in {out}", err=False)
     report_quarantine(found.quarantined)
 
 
@@ -132,12 +132,12 @@ def evaluate_multi_label(
         print_json(result.as_dict())
         return
     print_table(*result.scores.table)
-    say("", *(f"{name}: {share}" for name, share in result.scores.totals.items()), err=False)
-    say(f"intervals: 95 %, over draws of the {result.scores.n} images", err=False)
+    print_lines("", *(f"{name}: {share}" for name, share in result.scores.totals.items()), err=False)
+    print_lines(f"intervals: 95 %, over draws of the {result.scores.n} images", err=False)
     for note in result.notes:
-        say(f"note: {note}")
+        print_lines(f"note: {note}")
     if result.left_out:
-        say(f"note: left out {len(result.left_out)} images that the model was fitted on")
+        print_lines(f"note: left out {len(result.left_out)} images that the model was fitted on")
     report_quarantine(result.quarantined)
 
 

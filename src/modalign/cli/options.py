@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from modalign.cli.endings import Command
+from modalign.cli.exit_handling import Command
 from modalign.core.errors import InputError, options, require
-from modalign.core.spelling import alternatives
+from modalign.core.name_matching import join_alternatives
 
 app = typer.Typer(
     help="Adapt a vision-language model to your own images, with a few labels or none.",
@@ -49,7 +49,7 @@ def check_file(path: Path | None, *endings: str, drawn: bool = False) -> None:
     if drawn:
         require("matplotlib", "plot")
     if path.suffix.lower() not in endings:
-        raise InputError(f"Expected a file name that ends in {alternatives(endings)}, got '{path}'.")
+        raise InputError(f"Expected a file name that ends in {join_alternatives(endings)}, got '{path}'.")
     check_writable(path)
 
 
@@ -62,7 +62,7 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def speak_of_options(
+def use_option_names(
     context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")

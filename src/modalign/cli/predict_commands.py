@@ -11,7 +11,7 @@ import typer
 from modalign.cli.multi_label_command import evaluate_multi_label, is_multi_label_folder, predict_multi_label
 from modalign.cli.options import AsJson, SplitFile, check_file, command
 from modalign.cli.shard_options import Addresses, OneShard, Ray, Shards, Workers, is_sharded, run_sharded
-from modalign.cli.terminal import print_json, print_table, report_quarantine, say
+from modalign.cli.terminal import print_json, print_lines, print_table, report_quarantine
 from modalign.core.errors import InputError, require_choice
 
 if TYPE_CHECKING:
@@ -86,10 +86,10 @@ def predict(
         rows = [[p.id, f"{p.name} ({a})" if p.rejected else a] for p, a in zip(predictions, answers, strict=True)]
         print_table(["image", "answer"], rows)
     else:
-        say(f"answers for {len(predictions)} images, in {out}", err=False)
+        print_lines(f"answers for {len(predictions)} images, in {out}", err=False)
     if predictions.transductive is not None and predictions.transductive.any():
         known = int(predictions.transductive.sum())
-        say(f"note: answers from the fit, which predicted the images jointly: {known} of {len(predictions)}")
+        print_lines(f"note: answers from the fit, which predicted the images jointly: {known} of {len(predictions)}")
     report_quarantine(predictions.quarantined)
 
 
@@ -138,7 +138,7 @@ def evaluate(
         )  # fmt: skip
         return
     from modalign.data.items import load_items
-    from modalign.report.evaluation import save_confusion, save_evaluation_page, what_was_known
+    from modalign.report.evaluation import fitted_images_note, save_confusion, save_evaluation_page
 
     check_file(confusion, ".png", ".svg", drawn=True)
     check_file(page, ".html", ".htm", drawn=True)
@@ -168,18 +168,18 @@ def evaluate(
         )
         return
     print_table(*result.table)
-    say("", f"top-1 accuracy: {result.accuracy}", err=False)
-    say(f"calibration error: {100 * result.calibration_error:.1f} %", err=False)
+    print_lines("", f"top-1 accuracy: {result.accuracy}", err=False)
+    print_lines(f"calibration error: {100 * result.calibration_error:.1f} %", err=False)
     if confusion is not None:
-        say(f"confusion matrix: {confusion}", err=False)
+        print_lines(f"confusion matrix: {confusion}", err=False)
     for note in result.notes:
-        say(f"note: {note}")
-    if known := what_was_known(classifier, result):
-        say(f"note: {known}")
+        print_lines(f"note: {note}")
+    if known := fitted_images_note(classifier, result):
+        print_lines(f"note: {known}")
     if result.left_out:
         one = len(result.left_out) == 1
         images = "1 image" if one else f"{len(result.left_out)} images"
-        say(f"note: left out {images} that the model was fitted on or validated with")
+        print_lines(f"note: left out {images} that the model was fitted on or validated with")
     report_quarantine(result.quarantined)
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modalign.cli.options import AsJson, Device, EncoderName, command
-from modalign.cli.terminal import print_json, print_table, report_quarantine, say
+from modalign.cli.terminal import print_json, print_lines, print_table, report_quarantine
 from modalign.core.errors import InputError, argument
-from modalign.core.spelling import some
+from modalign.core.name_matching import quoted
 
 if TYPE_CHECKING:
     from modalign.segmentation.mask_run import MaskRun
@@ -162,13 +162,13 @@ def _print(run: MaskRun, segmenter: Segmenter, page: Path) -> None:
     print_table(["class", "share of pixels", "photos", "mean confidence"],
                 rows + ([["none", share_text(none), "", ""]] if none else []))  # fmt: skip
     kept = f", {run.n_kept} finished before" if run.n_kept else ""
-    say(
+    print_lines(
         "",
         f"{count(run.n_new, 'photo')} in {run.seconds:.1f} s on {segmenter.encoder.device_name}{kept}. Page: {page}",
         err=False,
     )
     if never := [c.name for c in classes if not c.n_images]:
-        say(f"note: no pixel of {some(never)}")
+        print_lines(f"note: no pixel of {quoted(never)}")
     report_quarantine(run.quarantined)
 
 
@@ -199,5 +199,5 @@ def _measure(
     print_table(HEADER, [row.cells for row in rows])
     for row in rows:
         if row.scores is not None:
-            say("", f"{row.dataset}, {row.method}:", err=False)
+            print_lines("", f"{row.dataset}, {row.method}:", err=False)
             print_table(*row.scores.table)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modalign.cli.terminal import print_json, say
+from modalign.cli.terminal import print_json, print_lines
 from modalign.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,11 +55,11 @@ def run_sharded(
         print_json({"out": str(out), **asdict(found)})
         return
     parts = f"{found.computed} of {found.shards} parts computed, {found.skipped} were there"
-    say(f"{parts}; {found.rows} images, {found.unreadable} could not be used, in {out}", err=False)
+    print_lines(f"{parts}; {found.rows} images, {found.unreadable} could not be used, in {out}", err=False)
     if not found.finished:
-        say("the set is not finished: other parts are missing; the run that finds all parts completes it")
+        print_lines("the set is not finished: other parts are missing; the run that finds all parts completes it")
     for note in found.notes:
-        say(f"note: {note}")
+        print_lines(f"note: {note}")
 
 
 def _only(shard: str | None) -> tuple[int, int] | None:

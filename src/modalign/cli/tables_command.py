@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modalign.cli.options import AsJson, check_file, command
-from modalign.cli.terminal import print_json, print_table, say
+from modalign.cli.terminal import print_json, print_lines, print_table
 
 if TYPE_CHECKING:
     from modalign.evaluate.publications.table_view import NumberCell, PaperTable
@@ -51,21 +51,21 @@ def tables(
     rows = [[paper, *(str(row[state]) for state in states), str(sum(row.values()))] for paper, row in counts.items()]
     print_table(["numbers by state", *states, "all"], rows)
     running = sum(bool(substitute_command(cell.number)) for table in found for cell in table.cells)
-    say(f"The protocol and the method of {running:,} of them also run on 'modalign bench digits'.", err=False)
+    print_lines(f"The protocol and the method of {running:,} of them also run on 'modalign bench digits'.", err=False)
     if page is not None:
-        say(f"wrote {page}", err=False)
+        print_lines(f"wrote {page}", err=False)
 
 
 def _print(table: PaperTable) -> None:
     """Print a table, a line per row, followed by the states of its numbers."""
-    say(f"{table.paper.upper()}, {table.table}: {table.title}", err=False)
+    print_lines(f"{table.paper.upper()}, {table.table}: {table.title}", err=False)
     lines = []
     for group, rows in table.groups.items():
         lines += [[group, *[""] * (len(table.columns) + 1)]] if group else []
         lines += [[name, *map(_number, row), _states([cell for cell in row if cell is not None])] for name, row in rows]
     print_table(["", *table.columns, "state"], lines)
     notes = (f"[{number}] {text}." for number, text in enumerate(table.footnotes, start=1))
-    say(*notes, *table.remarks, "", err=False)
+    print_lines(*notes, *table.remarks, "", err=False)
 
 
 def _number(cell: NumberCell | None) -> str:

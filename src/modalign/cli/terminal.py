@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from modalign.core.features import Quarantined
 
 
-def say(*lines: str, err: bool = True) -> None:
+def print_lines(*lines: str, err: bool = True) -> None:
     """Print lines of text; a line break inside a line is shown as an escape.
 
     Of several processes that torchrun started, the first one prints, and the others print only why they ended.
@@ -93,7 +93,7 @@ def report_quarantine(quarantined: list[dict[str, str]] | tuple[Quarantined, ...
     """Print the files that could not be used, each with its reason."""
     if not quarantined:
         return
-    say(f"left out {len(quarantined)} {'file' if len(quarantined) == 1 else 'files'} that could not be used:")
+    print_lines(f"left out {len(quarantined)} {'file' if len(quarantined) == 1 else 'files'} that could not be used:")
     for entry in quarantined:
         entry = entry if isinstance(entry, dict) else vars(entry)
-        say(f"  {entry['id']}: {entry['reason']}")
+        print_lines(f"  {entry['id']}: {entry['reason']}")

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from modalign.core.display import visible
-from modalign.core.spelling import nearest, spelled_alike
+from modalign.core.name_matching import nearest, spelling_key
 
 
 class ModalignError(Exception):
@@ -172,10 +172,10 @@ def require_known(kind: str, given: Mapping[str, Any], known: Iterable[str], adv
         One name is given in two spellings.
     """
     names = tuple(known)
-    by_spelling = {spelled_alike(name): name for name in names}
+    by_spelling = {spelling_key(name): name for name in names}
     found: dict[str, Any] = {}
     for name, value in given.items():
-        meant = name if name in names else by_spelling.get(spelled_alike(str(name)))
+        meant = name if name in names else by_spelling.get(spelling_key(str(name)))
         if meant is None:
             raise UnknownNameError(kind, str(name), names, advice)
         if meant in found:

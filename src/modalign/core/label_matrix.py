@@ -9,7 +9,7 @@ import numpy as np
 
 from modalign.core.errors import InputError
 from modalign.core.labels import check_names
-from modalign.core.spelling import some
+from modalign.core.name_matching import quoted
 
 ABSENT, PRESENT, UNKNOWN = 0, 1, -1
 
@@ -82,7 +82,7 @@ def _of_sets(rows: list[Any], names: tuple[str, ...]) -> tuple[np.ndarray, tuple
     occurring = _distinct(rows)
     names = names or tuple(sorted(occurring))
     if unknown := [name for name in occurring if name not in names]:
-        raise InputError(f"Expected labels among the {len(names)} class names, got {some(unknown, 3)}.")
+        raise InputError(f"Expected labels among the {len(names)} class names, got {quoted(unknown, 3)}.")
     place = {name: k for k, name in enumerate(names)}
     matrix = np.full((len(rows), len(names)), ABSENT, dtype=np.int8)
     for i, row in enumerate(rows):

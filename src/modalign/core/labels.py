@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from modalign.core.errors import InputError, argument
-from modalign.core.spelling import did_you_mean, match_names, some
+from modalign.core.name_matching import did_you_mean, match_names, quoted
 
 UNLABELED = -1
 
@@ -79,7 +79,7 @@ def check_names(names: object, what: str) -> tuple[str, ...]:
 
 
 def places_of(wanted: Sequence[str], names: Sequence[str], expected: str, got: str = "got none for") -> list[int]:
-    """Return the index of each of ``wanted`` in ``names``, by :func:`~modalign.core.spelling.match_names`.
+    """Return the index of each of ``wanted`` in ``names``, by :func:`~modalign.core.name_matching.match_names`.
 
     Parameters
     ----------
@@ -97,8 +97,8 @@ def places_of(wanted: Sequence[str], names: Sequence[str], expected: str, got: s
     missing = [name for name in wanted if name not in found]
     if missing:
         raise InputError(
-            f"{expected}, {got} {some(missing, 3)}.{did_you_mean(missing[0], names)} "
-            f"There {'is 1 name' if len(names) == 1 else f'are {len(names)} names'}: {some(names, 3)}."
+            f"{expected}, {got} {quoted(missing, 3)}.{did_you_mean(missing[0], names)} "
+            f"There {'is 1 name' if len(names) == 1 else f'are {len(names)} names'}: {quoted(names, 3)}."
         )
     if len(set(found.values())) < len(wanted):
         raise InputError(f"{expected}, got one name for two of them; write all class names alike.")

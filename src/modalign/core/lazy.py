@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-from modalign.core.spelling import did_you_mean
+from modalign.core.name_matching import did_you_mean
 
 
 def lazily(

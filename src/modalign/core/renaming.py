@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
-from modalign.core.callers import stacklevel_outside
 from modalign.core.errors import InputError, argument
-from modalign.core.spelling import spelled_alike
+from modalign.core.name_matching import spelling_key
+from modalign.core.stack_level import stacklevel_outside
 
 REMOVED_IN = "0.3"
 """The version that former names stop working in."""
@@ -79,10 +79,10 @@ def present_names(
     FutureWarning
         One per former name or value, with the current one.
     """
-    names = {spelled_alike(former.name): name for name, former in formerly.items() if former.name}
+    names = {spelling_key(former.name): name for name, former in formerly.items() if former.name}
     found: dict[str, Any] = {}
     for name, value in given.items():
-        new = name if name in formerly else names.get(spelled_alike(str(name)), name)
+        new = name if name in formerly else names.get(spelling_key(str(name)), name)
         if new in found or (new != name and new in given):
             raise InputError(f"Expected '{new}' once, got it by two names; leave '{name}' out.")
         found[new] = formerly[new].present(value) if new in formerly else value

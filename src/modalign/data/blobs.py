@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from modalign.core.errors import UndecodableError
-from modalign.core.files import NotRegularError, is_regular, open_file, why_no_path
+from modalign.core.files import NotRegularError, is_regular, open_file, path_error
 from modalign.data.decoding.pixels import to_rgb
 
 SIZE_LIMIT = 2**30
@@ -137,9 +137,9 @@ def file_identity(path: str) -> Identity | None:
     return key, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def why_no_image(given: str, path: str) -> str | None:
+def image_path_error(given: str, path: str) -> str | None:
     """Return why a listed path is not a readable file, or None. The file is not opened."""
-    if address := why_no_path(given):
+    if address := path_error(given):
         return address
     try:
         status = os.stat(path)

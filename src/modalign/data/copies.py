@@ -15,7 +15,7 @@ from modalign.core.errors import InputError, UndecodableError
 from modalign.core.features import UNLABELED, Quarantined
 from modalign.data.blobs import FileBlob, ImageBlob
 from modalign.data.itemset import Items
-from modalign.data.names import some
+from modalign.data.names import quoted
 
 _HEAD = 2**12  # bytes at the start of a file that are compared before all of it is read
 
@@ -130,7 +130,7 @@ def _across(items: Items, groups: Sequence[Sequence[int]]) -> list[str]:
         names = [items.ids[i] for group in shared for i in group if items.parts[i] == part]
         if names:
             images = "1 image" if len(names) == 1 else f"{len(names)} images"
-            notes.append(f"{images} marked {part} have the bytes of one marked {other}, such as {some(names, 2)}")
+            notes.append(f"{images} marked {part} have the bytes of one marked {other}, such as {quoted(names, 2)}")
     return notes
 
 

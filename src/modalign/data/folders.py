@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from modalign.data.blobs import Blob, FileBlob, unreadable_reason
 from modalign.data.inventory import Listing, has_image_suffix, is_hidden, printable
-from modalign.data.names import natural_key, some
+from modalign.data.names import natural_key, quoted
 from modalign.data.splits.division import divide_folders, part_called, part_within
 
 
@@ -108,7 +108,7 @@ def assign_classes(
         listing.classes = sorted(keys | bare, key=natural_key)
         listing.notes += _doubts(listing)
         if bare:
-            names = some(sorted(bare, key=natural_key))
+            names = quoted(sorted(bare, key=natural_key))
             listing.notes.append(f"{'class' if len(bare) == 1 else 'classes'} without an image: {names}")
         if loose:
             lie = "1 image lies" if loose == 1 else f"{loose} images lie"
@@ -122,7 +122,7 @@ def _doubts(listing: Listing) -> list[str]:
     called = sorted(within) if len(set(within.values())) > 1 else sorted(filter(part_called, within))
     if called:
         are = "is taken for a class, not for a part" if len(called) == 1 else "are taken for classes, not for parts"
-        notes.append(f"{some(called)} {are} of the data")
+        notes.append(f"{quoted(called)} {are} of the data")
     taught, tested = (
         {key for key, own in zip(listing.keys, listing.parts, strict=True) if own == part} - {None}
         for part in ("train", "test")

@@ -11,11 +11,11 @@ from PIL import Image
 
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED, Features
-from modalign.core.files import require_path, why_no_path
-from modalign.data.blobs import BytesBlob, FileBlob, ImageBlob, why_no_image
+from modalign.core.files import path_error, require_path
+from modalign.data.blobs import BytesBlob, FileBlob, ImageBlob, image_path_error
 from modalign.data.folders import divide_by_folders
 from modalign.data.inventory import Listing, printable
-from modalign.data.names import did_you_mean, siblings, some
+from modalign.data.names import did_you_mean, quoted, siblings
 from modalign.data.remote import RemoteBlob, remote_address
 
 
@@ -47,7 +47,7 @@ def list_memory(source: object, labels: object, *, addresses: bool = False) -> L
             listing.add(name, RemoteBlob(address), keys[i])
         elif isinstance(entry, (str, os.PathLike)):
             path = os.path.abspath(entry)
-            reason = why_no_image(os.fspath(entry), path)
+            reason = image_path_error(os.fspath(entry), path)
             if reason is None:
                 listing.add(name, FileBlob(path), keys[i])
             else:
@@ -68,10 +68,10 @@ def list_memory(source: object, labels: object, *, addresses: bool = False) -> L
         first = Path(missing[0])
         if first.is_dir():
             raise InputError(
-                f"Expected images, got a list of folders: {some(missing, 3)}; give one folder, not a list."
+                f"Expected images, got a list of folders: {quoted(missing, 3)}; give one folder, not a list."
             )
         raise InputError(
-            f"Expected images, none of {some(missing, 3)} is a file." + did_you_mean(first.name, siblings(first))
+            f"Expected images, none of {quoted(missing, 3)} is a file." + did_you_mean(first.name, siblings(first))
         )
     listing.classes = list(dict.fromkeys(key for key in keys if key is not None))
     listing.numbered = are_indices(labels)
@@ -96,7 +96,7 @@ def _refuse_vectors(source: object) -> None:
 def name_entries(entries: Sequence[object]) -> list[str]:
     """Names of the entries of a list, no two alike; see :attr:`Items.ids`."""
     given = {i: os.fsdecode(e) for i, e in enumerate(entries) if isinstance(e, (str, os.PathLike))}
-    paths = {i: os.path.abspath(path) for i, path in given.items() if not why_no_path(path)}
+    paths = {i: os.path.abspath(path) for i, path in given.items() if not path_error(path)}
     try:
         root = os.path.commonpath([os.path.dirname(path) for path in paths.values()])
     except ValueError:  # no path, or on several drives

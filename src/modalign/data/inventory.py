@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from modalign.core.features import Quarantined
 from modalign.data.blobs import Blob
 from modalign.data.decoding.sniff import IMAGE_SUFFIXES
-from modalign.data.names import some
+from modalign.data.names import quoted
 from modalign.data.splits.division import part_within, purposes
 
 _LISTS = {".txt", ".csv", ".tsv", ".json", ".lst", ".mat"}
@@ -85,11 +85,11 @@ class Listing:
     def hold_data_sets(self, names: Sequence[str]) -> None:
         """Note that these folders are data sets of their own, if there are any."""
         if names:
-            held = some(names)
+            held = quoted(names)
             self.trouble = f"Expected one data set, got a folder of data sets: {held}; give one of them."
             self.notes.append(f"a folder of data sets: {held}")
 
-    def told(self) -> tuple[str, ...]:
+    def all_notes(self) -> tuple[str, ...]:
         """Return all notes for the user."""
         notes = []
         if self.division:
@@ -98,7 +98,7 @@ class Listing:
         lists = [] if self.division else sorted(filter(_may_be_list, self.skipped))
         if lists:
             notes.append(
-                f"{some(lists)} may say which images are for training and which for testing, and "
+                f"{quoted(lists)} may say which images are for training and which for testing, and "
                 f"{'is' if len(lists) == 1 else 'are'} not read; say it by a column of a table or by a split file"
             )
         if self.skipped:

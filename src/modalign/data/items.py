@@ -20,7 +20,7 @@ from modalign.data.blobs import FileBlob
 from modalign.data.decoding.sniff import IMAGE_SUFFIXES
 from modalign.data.folders import list_folder
 from modalign.data.in_memory import are_indices, label_keys, list_memory, name_entries
-from modalign.data.interchange.recognized import is_document, list_document, list_export, list_object
+from modalign.data.interchange.format_detection import is_document, list_document, list_export, list_object
 from modalign.data.interchange.tar_samples import with_sample_labels
 from modalign.data.inventory import Listing, has_image_suffix
 from modalign.data.itemset import PART, Items
@@ -108,7 +108,7 @@ def load_items(
         found = list_object(source) if labels is None or ignore else None
         listing = found or list_memory(source, None if ignore else labels, addresses=addresses)
     if not listing.ids and not listing.quarantined:
-        detail = f" ({'; '.join(listing.told())})" if listing.told() else ""
+        detail = f" ({'; '.join(listing.all_notes())})" if listing.all_notes() else ""
         shown = f" in '{source}'" if isinstance(source, (str, os.PathLike)) else ""
         raise InputError(f"Expected images{shown}, found none{detail}.")
     if listing.ids and isinstance(split, (str, os.PathLike)):
@@ -142,7 +142,7 @@ def _items(listing: Listing, classes: object) -> Items:
         labels=np.array([UNLABELED if k is None else naming.index[k] for k in listing.keys], dtype=np.int64),
         class_names=naming.names,
         quarantined=tuple(listing.quarantined),
-        notes=(*listing.told(), *naming.notes),
+        notes=(*listing.all_notes(), *naming.notes),
         parts=np.array(listing.parts, PART),
         division=listing.division,
         trouble=listing.trouble,

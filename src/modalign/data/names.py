@@ -9,8 +9,8 @@ from pathlib import Path
 
 from modalign.core.errors import InputError, argument
 from modalign.core.files import read_json, read_text
-from modalign.core.spelling import did_you_mean, match_names, normalize, numeral, some
-from modalign.core.spelling import spelling as spelling
+from modalign.core.name_matching import did_you_mean, match_names, normalize, numeral, quoted
+from modalign.core.name_matching import plural_key as plural_key
 
 _DIGITS = re.compile(r"(\d+)")
 _WORDNET = re.compile(r"^(n\d{8})\s+(.+)$")
@@ -73,20 +73,20 @@ def name_classes(found: Sequence[str], classes: object = None, *, indices: bool 
     if found and not index and all(key in numbers for key in found):
         index = {key: number for key, number in numbers.items() if number < len(names)}
         if len(set(index.values())) < len(index):
-            raise InputError(f"Expected one spelling of every number among the classes, got {some(found)}.")
+            raise InputError(f"Expected one spelling of every number among the classes, got {quoted(found)}.")
         if not indices:
-            notes.append(f"the classes {some(found, 3)} count the given names from 0, so that 0 is '{names[0]}'")
+            notes.append(f"the classes {quoted(found, 3)} count the given names from 0, so that 0 is '{names[0]}'")
     strangers = [key for key in found if key not in index]
     if strangers:
         counted = f" Numbers count the names from 0 to {len(names) - 1}." if strangers[0].isdecimal() else ""
         raise InputError(
-            f"Expected every class of the images among the {len(names)} given class names, got {some(strangers)}, "
+            f"Expected every class of the images among the {len(names)} given class names, got {quoted(strangers)}, "
             f"which {'is' if len(strangers) == 1 else 'are'} not.{counted}{did_you_mean(strangers[0], wanted)} "
             "Rename, or give a JSON file that maps folder to class name."
         )
     without = [name for i, name in enumerate(names) if i not in set(index.values())] if found else []
     if without:
-        notes.append(f"{_count(without)} of the given list without an image: {some(without)}")
+        notes.append(f"{_count(without)} of the given list without an image: {quoted(without)}")
     return Naming(names, index, tuple(notes))
 
 
@@ -140,7 +140,7 @@ def _twins(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         groups.setdefault(normalize(name), []).append(name)
     return tuple(
-        f"class names {some(group)} differ only by case or blanks and are kept apart; "
+        f"class names {quoted(group)} differ only by case or blanks and are kept apart; "
         f"to merge them give {argument('classes')}, a JSON file or mapping of folder → name"
         for group in groups.values()
         if len(group) > 1
@@ -152,7 +152,7 @@ def _merged(matched: Mapping[str, str]) -> list[str]:
     groups: dict[str, list[str]] = {}
     for key, name in matched.items():
         groups.setdefault(name, []).append(key)
-    return [f"{some(keys)} are taken for one class, '{name}'" for name, keys in groups.items() if len(keys) > 1]
+    return [f"{quoted(keys)} are taken for one class, '{name}'" for name, keys in groups.items() if len(keys) > 1]
 
 
 def _count(names: Sequence[str]) -> str:

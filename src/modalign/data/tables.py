@@ -11,10 +11,10 @@ from pathlib import Path, PurePath
 
 from modalign.core.errors import InputError
 from modalign.core.files import read_text
-from modalign.data.blobs import Blob, FileBlob, why_no_image
+from modalign.data.blobs import Blob, FileBlob, image_path_error
 from modalign.data.folders import divide_by_folders
 from modalign.data.inventory import Listing, has_image_suffix
-from modalign.data.names import natural_key, some
+from modalign.data.names import natural_key, quoted
 from modalign.data.part_columns import find_parts
 from modalign.data.remote import RemoteBlob, remote_address
 from modalign.data.splits.division import part_called
@@ -47,7 +47,7 @@ def _file_at(base: str, addresses: bool, name: str) -> tuple[str, Blob | None, s
     if addresses and (address := remote_address(name)):
         return address, RemoteBlob(address), ""
     file = os.path.normpath(os.path.join(base, name))
-    reason = why_no_image(name, file)
+    reason = image_path_error(name, file)
     return file, FileBlob(file) if reason is None else None, reason or ""
 
 
@@ -80,7 +80,7 @@ def list_rows(text: str, path: PurePath, base: str, place: Place) -> Listing:
     if listing.quarantined and not listing.ids:
         raise InputError(
             f"Expected image files as '{path}' lists them, relative to its folder '{base}'; none of them is there: "
-            f"{some([q.id for q in listing.quarantined], 2)}."
+            f"{quoted([q.id for q in listing.quarantined], 2)}."
         )
     _divide(listing, {part for _, part, _ in seen.values()})
     labels = {label for label, _, _ in seen.values() if label is not None}
@@ -95,10 +95,10 @@ def _divide(listing: Listing, values: set[str]) -> None:
     if any(listing.parts):
         listing.division = "a column of the table"
         if strange := sorted(value for value in values if value and not part_called(value)):
-            listing.notes.append(f"the column of parts also holds {some(strange)}: these images are of no part")
+            listing.notes.append(f"the column of parts also holds {quoted(strange)}: these images are of no part")
     else:
         if named := sorted(values - {""}):
-            listing.notes.append(f"a column that could divide the images is not used, since it holds {some(named)}")
+            listing.notes.append(f"a column that could divide the images is not used, since it holds {quoted(named)}")
         divide_by_folders(listing)
 
 
@@ -142,7 +142,7 @@ def _named_columns(header: list[str], path: PurePath) -> tuple[int, int | None]:
     where = path_column(header)
     if where is None:
         raise InputError(
-            f"Expected a column named path, image or file in '{path.name}', got {some(header) or 'an empty file'}."
+            f"Expected a column named path, image or file in '{path.name}', got {quoted(header) or 'an empty file'}."
         )
     return where, next((names.index(c) for c in _LABEL_COLUMNS if c in names and names.index(c) != where), None)
 

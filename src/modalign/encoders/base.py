@@ -21,7 +21,7 @@ from modalign.core.features import ClassText, EncoderSpec, Features, Quarantined
 from modalign.core.progress import progress as showing
 from modalign.core.renaming import CENTER, present_value
 from modalign.data.items import Items, load_items
-from modalign.data.names import some
+from modalign.data.names import quoted
 from modalign.encoders.features.extraction import extract, extract_cached
 from modalign.encoders.features.store import FeatureStore
 from modalign.encoders.preprocess import Preprocessing
@@ -153,7 +153,7 @@ class Encoder(ABC):
             vectors, patches, reasons = self._extract(items, view, batch_size, tokens)
         left_out = (*items.quarantined, *(Quarantined(items.ids[i], reasons[i]) for i in sorted(reasons)))
         if not len(vectors):
-            listed = some([q.id for q in left_out], 3, details=[q.reason for q in left_out])
+            listed = quoted([q.id for q in left_out], 3, details=[q.reason for q in left_out])
             raise InputError(f"Expected an image that can be decoded, got none: {listed}.")
         kept = [i for i in range(len(items)) if i not in reasons]
         return Features(

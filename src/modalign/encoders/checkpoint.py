@@ -188,7 +188,7 @@ def _content(path: Path, store: FeatureStore | None) -> bytes:
             began = time.time_ns()
             known = _hash(path)
             if identity is not None and is_settled(identity, began) and identity == file_identity(str(path.resolve())):
-                files.remember([(identity, known)])
+                files.record([(identity, known)])
     return known or _hash(path)
 
 

@@ -17,10 +17,10 @@ from modalign.core.errors import InputError
 from modalign.core.features import ClassText
 from modalign.core.progress import progress as showing
 from modalign.core.progress import track
-from modalign.data.names import some
+from modalign.data.names import quoted
 from modalign.encoders.base import Encoder
 from modalign.encoders.checkpoint import Checkpoint
-from modalign.encoders.features.shelf import remaking
+from modalign.encoders.features.vector_table import remaking
 from modalign.encoders.quiet import quiet
 from modalign.encoders.towers.resnet import RESNET
 from modalign.encoders.untrusted import refusing
@@ -126,13 +126,13 @@ class ClipEncoder(Encoder):
         # The tokenizer decides the vectors of sentences but not of images, so it is part of this key alone.
         key = hashlib.sha256((self.spec.fingerprint + self._checkpoint.tokenizer_hash()).encode()).hexdigest()
         contents = [hashlib.sha256(sentence.encode("utf-8", "surrogatepass")).digest() for sentence in sentences]
-        with self.store.shelf(key, "text", self.spec.dim) as shelf:
-            here = shelf.find(contents)
+        with self.store.table(key, "text", self.spec.dim) as table:
+            here = table.find(contents)
             new = [i for i, content in enumerate(contents) if content not in here]
             if new:
                 vectors = self._encode_ids([ids[i] for i in new])
-                shelf.add([contents[i] for i in new], vectors.cpu().numpy())
-            return shelf.read(contents)
+                table.add([contents[i] for i in new], vectors.cpu().numpy())
+            return table.read(contents)
 
     def _tokenize(self, sentences: list[str]) -> list[list[int]]:
         """Return the token ids of each sentence, truncated to the context, without padding."""
@@ -145,7 +145,7 @@ class ClipEncoder(Encoder):
         if long:
             warnings.warn(
                 f"{len(long)} of {len(sentences)} sentences are longer than the {limit} tokens of '{self.name}' and "
-                f"were cut: {some([s if len(s) < 60 else s[:57] + '…' for s in long], 3)}.",
+                f"were cut: {quoted([s if len(s) < 60 else s[:57] + '…' for s in long], 3)}.",
                 stacklevel=4,
             )
         return ids

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from modalign.core.errors import InputError
 from modalign.data.items import load_items
-from modalign.data.names import some
+from modalign.data.names import quoted
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
@@ -96,7 +96,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
         found = self.encoder_.embed_images(items, view=self.view, batch_size=self.batch_size)
         if found.quarantined:
             entries = found.quarantined
-            listed = some([entry.id for entry in entries], 3, details=[entry.reason for entry in entries])
+            listed = quoted([entry.id for entry in entries], 3, details=[entry.reason for entry in entries])
             raise InputError(f"Expected images that can be decoded, got {listed}; leave them out.")
         place = {name: row for row, name in enumerate(found.ids)}
         return np.asarray(found.vectors)[[place[name] for name in items.given]]

@@ -158,7 +158,7 @@ def _open(
     if store is not None and any(folders):
         locations = [part if at is None else str(at.resolve()) for part, at in zip(names, folders, strict=True)]
         with suppress(FullCacheError):
-            store.remember_encoder(encoder.spec.fingerprint, "+".join(locations))
+            store.record_encoder(encoder.spec.fingerprint, "+".join(locations))
     return encoder
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from modalign.core.features import UNLABELED
-from modalign.data.names import some
+from modalign.data.names import quoted
 from modalign.linalg.divergence import divergence_from_uniform
 from modalign.methods.contract.vectors import VectorMethod
 from modalign.methods.gpua.gpua_anchored import NO_IMAGE
@@ -97,7 +97,7 @@ def size_lines(outcome: dict[str, Any]) -> list[str]:
         return [f"images assigned to each class: {_listed(outcome['class_sizes'])}"]
     lines = [f"estimated images of each class: {_listed(estimate['sizes'])}"]
     if estimate["absent"]:
-        lines.append(f"classes that seem to have no image: {some(estimate['absent'], SHOWN_SIZES)}")
+        lines.append(f"classes that seem to have no image: {quoted(estimate['absent'], SHOWN_SIZES)}")
     uneven = "differ" if estimate["evidence"] > 0 else "may be equal"
     lines.append(
         f"class sizes {uneven}: log Bayes factor {estimate['evidence']:+.2f} nats per image against equal sizes, "
@@ -117,7 +117,7 @@ def _about_sizes(sizes: np.ndarray, class_names: Sequence[str]) -> list[str]:
     if not rare:
         return []
     subject, them = ("1 class has", "it") if len(rare) == 1 else (f"{len(rare)} classes have", "them")
-    listed = some([*rare], details=[*rare.values()])
+    listed = quoted([*rare], details=[*rare.values()])
     return [
         f"{subject} almost no image: {listed}. If there are images of {them}, the method has collapsed "
         f"or the class text does not describe {them}"

@@ -13,7 +13,7 @@ import torch
 
 from modalign.core.features import UNLABELED, Features
 from modalign.core.scored import Scored
-from modalign.data.names import some
+from modalign.data.names import quoted
 from modalign.encoders.registry import EMBEDDED
 from modalign.evaluate.class_sizes import size_lines
 from modalign.evaluate.metrics import Accuracy, accuracy, chance_level, percent, proportion
@@ -83,7 +83,7 @@ def held_out_outcome(
         if (labels == c).sum() >= FEW and not (predicted[labels == c] == c).any()
     }
     if missed:
-        listed = some([*missed], details=[*missed.values()])
+        listed = quoted([*missed], details=[*missed.values()])
         notes.append(f"no held-out image of a class is classified correctly: {listed}")
     return found | {"notes": notes}
 
@@ -172,7 +172,7 @@ def about_copies(learned: Features, held_out: Features | None, class_names: Sequ
     if shared:
         subject = "1 validation image is" if len(shared) == 1 else f"{len(shared)} validation images are"
         notes.append(
-            f"{subject} near-identical to training images, such as {some(shared, 2)}: "
+            f"{subject} near-identical to training images, such as {quoted(shared, 2)}: "
             "the measured accuracy may be too high"
         )
     return notes

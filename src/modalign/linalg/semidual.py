@@ -114,15 +114,15 @@ def match(
     exact = wide(shares.device)
     problem = _Problem(blocks, n, epsilon, shares.to(exact), rho / epsilon, len(shares) <= MAX_NEWTON, reduce)
     x = torch.zeros_like(problem.c) if start is None else start.to(exact) / epsilon
-    state, passes = problem.look(x), 1
+    state, passes = problem.evaluate(x), 1
     damping = min(0.1, state.error)  # near the solution nothing has to be held back
     while state.error > tolerance and passes < max_passes:
         if state.hessian is None:
             x = x + problem.sinkhorn_step(state)
-            state, passes = problem.look(x), passes + 1
+            state, passes = problem.evaluate(x), passes + 1
             continue
         step, promised = problem.newton_step(state, state.hessian, damping)
-        tried, passes = problem.look(x + step), passes + 1
+        tried, passes = problem.evaluate(x + step), passes + 1
         kept = (state.value - tried.value) / promised
         if tried.value < state.value or (promised < 1e-6 and tried.error < state.error):
             x, state = x + step, tried
@@ -138,7 +138,7 @@ def match(
 MAX_NEWTON = 4096  # classes; their K × K Hessian is 128 MB
 
 
-class _Look(NamedTuple):
+class _Evaluation(NamedTuple):
     """Result of a pass: F, column sums, requested column sums, Hessian, and L1 error."""
 
     value: float
@@ -158,7 +158,7 @@ class _Problem:
     newton: bool
     reduce: Callable[[Tensor], Tensor] | None = None
 
-    def look(self, x: Tensor) -> _Look:
+    def evaluate(self, x: Tensor) -> _Evaluation:
         """Run one pass over the scores."""
         mass, value = torch.zeros_like(self.c), 0.0
         overlap = self.c.new_zeros(len(x), len(x)) if self.newton else None
@@ -182,7 +182,7 @@ class _Problem:
             value += self.rho * float(target.sum())
             if hessian is not None:
                 hessian.diagonal().add_(target / self.rho)
-        return _Look(value, mass, target, hessian, float((mass - target).abs().sum()))
+        return _Evaluation(value, mass, target, hessian, float((mass - target).abs().sum()))
 
     def _summed(self, mass: Tensor, value: float, overlap: Tensor | None) -> tuple[Tensor, float, Tensor | None]:
         """Add up over the processes, in one message."""
@@ -192,14 +192,14 @@ class _Problem:
         total = self.reduce(torch.cat(parts))
         return total[1 : K + 1], float(total[0]), None if overlap is None else total[K + 1 :].view(K, K)
 
-    def newton_step(self, at: _Look, hessian: Tensor, damping: float) -> tuple[Tensor, float]:
+    def newton_step(self, at: _Evaluation, hessian: Tensor, damping: float) -> tuple[Tensor, float]:
         """Return a damped Newton step and the decrease of F predicted by the quadratic model."""
         gradient, scale = at.mass - at.target, torch.maximum(at.mass, at.target)
         factor = torch.linalg.cholesky(hessian + torch.diag(damping * scale))
         step = torch.cholesky_solve(-gradient[:, None], factor)[:, 0]
         return step, -float((gradient * step).sum() + (step @ hessian @ step) / 2)
 
-    def sinkhorn_step(self, at: _Look) -> Tensor:
+    def sinkhorn_step(self, at: _Evaluation) -> Tensor:
         power = 1 if math.isinf(self.rho) else self.rho / (self.rho + 1)
         return power * (at.target / at.mass.clamp_min(torch.finfo(at.mass.dtype).tiny)).log()
 

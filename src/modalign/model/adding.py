@@ -10,7 +10,7 @@ import torch
 
 from modalign.core.errors import InputError, argument
 from modalign.core.features import UNLABELED, ClassText
-from modalign.core.spelling import spelled_alike
+from modalign.core.name_matching import spelling_key
 from modalign.data.copies import content_hash
 from modalign.data.items import Items, load_items
 from modalign.data.text.descriptions import class_sentences
@@ -72,7 +72,7 @@ def _all_sentences(model: Classifier, name: str, sentences: Sequence[str] | None
     """The sentences of the classes of the fit and of the new one, which are written like theirs."""
     if not isinstance(name, str) or not name.strip():
         raise InputError(f"Expected the name of a class, got {name!r:.60}.")
-    if spelled_alike(name) in map(spelled_alike, model.class_names):
+    if spelling_key(name) in map(spelling_key, model.class_names):
         raise InputError(f"Expected a class that the model does not have, got '{name}'.")
     if not model.encoder.has_text:
         raise InputError(

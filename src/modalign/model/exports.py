@@ -13,7 +13,7 @@ import numpy as np
 
 from modalign.core.errors import InputError, require
 from modalign.core.files import check_writable, replacing, write
-from modalign.core.spelling import alternatives
+from modalign.core.name_matching import join_alternatives
 
 if TYPE_CHECKING:
     import pandas
@@ -135,7 +135,7 @@ _WRITERS: dict[str, Callable[[Predictions, str | Path], Path]] = {
 
 def _writer(path: Path) -> Callable[[Predictions, str | Path], Path]:
     if path.suffix.lower() not in _WRITERS:
-        raise InputError(f"Expected a file name that ends in {alternatives(_WRITERS)}, got '{path}'.")
+        raise InputError(f"Expected a file name that ends in {join_alternatives(_WRITERS)}, got '{path}'.")
     return _WRITERS[path.suffix.lower()]
 
 

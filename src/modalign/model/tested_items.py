@@ -12,7 +12,7 @@ from modalign.core.features import UNLABELED
 from modalign.core.labels import renumbered
 from modalign.data.copies import one_label_each
 from modalign.data.items import Items, load_items
-from modalign.data.names import match_names, some
+from modalign.data.names import match_names, quoted
 from modalign.data.splits.split import images_to_test_on
 
 
@@ -29,7 +29,7 @@ def labels_among(class_names: Sequence[str], items: Items) -> np.ndarray:
     unknown = [items.class_names[k] for k in used if items.class_names[k] not in known]
     if unknown:
         raise InputError(
-            f"Expected images of the model's {len(class_names)} classes, got also {some(unknown, 1)}; remove "
+            f"Expected images of the model's {len(class_names)} classes, got also {quoted(unknown, 1)}; remove "
             f"or rename those folders, or give {argument('classes')} as in fitting."
         )
     return renumbered(items.labels, items.class_names, class_names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modalign.evaluate.comparison.findings import Look, title, with_titles
+from modalign.evaluate.comparison.findings import MethodDiagnostics, title, with_titles
 from modalign.evaluate.comparison.result import MethodComparison
 from modalign.evaluate.metrics import percent
 from modalign.evaluate.runs import Shots, labels_in_words, labels_per_class
@@ -39,10 +39,10 @@ def save_comparison_page(result: MethodComparison, path: str | Path) -> Path:
     _add_accuracies(page, result)
     _add_verdicts(page, result)
     _add_ablations(page, result)
-    if result.looks:
-        _add_reliability(page, result, result.looks[0])
-    for look in result.looks:
-        _add_gap(page, look)
+    if result.diagnostics:
+        _add_reliability(page, result, result.diagnostics[0])
+    for entry in result.diagnostics:
+        _add_gap(page, entry)
     page.section(
         "Time and memory",
         "One fit at the most labels, the median over draws, on the machine that ran the comparison. Memory is the peak "
@@ -107,27 +107,27 @@ def _add_ablations(page: Page, result: MethodComparison) -> None:
     )
 
 
-def _add_reliability(page: Page, result: MethodComparison, look: Look) -> None:
-    n = sum(b.n for b in next(iter(look.reliability.values())))
+def _add_reliability(page: Page, result: MethodComparison, diagnostics: MethodDiagnostics) -> None:
+    n = sum(b.n for b in next(iter(diagnostics.reliability.values())))
     where = "the test images" if n == result.n_test else f"the {n:,} test images whose class the method knows"
-    source = statements.temperature_source("calibrated" in look.reliability, "validation images", 0)
+    source = statements.temperature_source("calibrated" in diagnostics.reliability, "validation images", 0)
     page.section(
         "Calibration",
-        f"{title(look.method)}, {labels_per_class(look.shots)}, one draw, on {where}. "
+        f"{title(diagnostics.method)}, {labels_per_class(diagnostics.shots)}, one draw, on {where}. "
         + statements.calibration(source, FEW),
-        blocks=reliability_diagram(look.reliability, chance=result.chance),
+        blocks=reliability_diagram(diagnostics.reliability, chance=result.chance),
     )
 
 
-def _add_gap(page: Page, look: Look) -> None:
-    if not look.clouds:
+def _add_gap(page: Page, diagnostics: MethodDiagnostics) -> None:
+    if not diagnostics.clouds:
         return
     page.section(
         "Modality gap",
-        f"{title(look.method)}, {labels_per_class(look.shots)}, one draw: test images and class texts before and after "
-        "its map. A line joins the mean image of a class to its text. "
-        + statements.gap_change(look.gap["before"], look.gap["after"]),
-        blocks=plot_modality_gap(look.clouds["before"], look.clouds["after"], labels=look.labels),
+        f"{title(diagnostics.method)}, {labels_per_class(diagnostics.shots)}, one draw: test images and class texts "
+        "before and after its map. A line joins the mean image of a class to its text. "
+        + statements.gap_change(diagnostics.gap["before"], diagnostics.gap["after"]),
+        blocks=plot_modality_gap(diagnostics.clouds["before"], diagnostics.clouds["after"], labels=diagnostics.labels),
     )
 
 

@@ -84,7 +84,7 @@ def save_evaluation_page(classifier: Classifier, result: Evaluation, path: str |
     return page.save(path)
 
 
-def what_was_known(classifier: Classifier, result: Evaluation) -> str:
+def fitted_images_note(classifier: Classifier, result: Evaluation) -> str:
     """That the model was fitted on or validated with some of the tested images, or may have been; empty if not."""
     known = _known(classifier, result)
     if known in ((0, 0), (0, None)):

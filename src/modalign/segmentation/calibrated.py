@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modalign.core.errors import InputError, argument, require_choice, require_known
-from modalign.encoders.towers.opened import VisionTower
+from modalign.encoders.towers.vision_tower import VisionTower
 from modalign.segmentation.dense import cosines, key_attention, similarity_attention
 
 PUBLISHED_DEPTH, MID, POST, FUSED = 12, 9, 4, (4, 10)

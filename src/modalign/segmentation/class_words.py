@@ -12,7 +12,7 @@ from torch import Tensor
 
 from modalign.core.errors import InputError, UnknownNameError, argument
 from modalign.core.files import read_text
-from modalign.core.spelling import did_you_mean, normalize
+from modalign.core.name_matching import did_you_mean, normalize
 from modalign.data.names import siblings
 from modalign.data.text.templates import TEMPLATES
 from modalign.encoders.base import Encoder

@@ -33,7 +33,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-from modalign.encoders.towers.opened import Attention, VisionTower, full_attention
+from modalign.encoders.towers.vision_tower import Attention, VisionTower, full_attention
 from modalign.linalg.similarity import unit
 
 PROXY_SHIFT, PROXY_SHARPNESS = 1.2, 3.0

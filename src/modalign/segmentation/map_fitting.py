@@ -12,7 +12,7 @@ from torch import Tensor
 from modalign.core.errors import InputError, argument
 from modalign.core.features import Quarantined
 from modalign.data.items import Items
-from modalign.data.names import some
+from modalign.data.names import quoted
 from modalign.encoders.base import Encoder
 from modalign.linalg.similarity import unit
 from modalign.segmentation.class_words import ClassWords
@@ -57,7 +57,7 @@ def learn_map(
                 selection = AllPatches(categories) if top is None else TopPatches(categories, top, rows.shape[1])
             selection.add(X, rows)
     if selection is None:
-        listed = some([q.id for q in quarantined], 3, details=[q.reason for q in quarantined])
+        listed = quoted([q.id for q in quarantined], 3, details=[q.reason for q in quarantined])
         raise InputError(f"Expected photos to learn a map from, got none that can be decoded: {listed}.")
     found = fit_patch_map(selection, widths, z, segmenter.names, **parameters)
     found.record.update(
@@ -106,10 +106,10 @@ def _note(record: Mapping[str, Any], top: int | None) -> None:
     """Warn of classes that the photos may not show."""
     few = [name for name, rows in record["rows"].items() if top is not None and rows < top]
     if few:
-        warnings.warn(f"{len(few)} classes have fewer than {top} patches: {some(few, 3)}.", stacklevel=4)
+        warnings.warn(f"{len(few)} classes have fewer than {top} patches: {quoted(few, 3)}.", stacklevel=4)
     if record["doubtful"]:
         warnings.warn(
-            f"most patches that were chosen for {some(record['doubtful'], 3)} are more like another class; the photos "
-            "may not show these classes.",
+            f"most patches that were chosen for {quoted(record['doubtful'], 3)} are more like another class; the photos"
+            " may not show these classes.",
             stacklevel=4,
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 from modalign.core.errors import InputError, UnknownNameError, argument
 from modalign.data.views import resize
 from modalign.encoders.base import Encoder
-from modalign.encoders.towers.opened import VisionTower
+from modalign.encoders.towers.vision_tower import VisionTower
 from modalign.linalg.similarity import unit
 from modalign.segmentation.calibrated import Calibration, calibrated
 from modalign.segmentation.dense import FEATURES, LAST_LAYERS, by_proxy, of_last_layer

@@ -81,7 +81,7 @@ class TopPatches:
         self._rows = torch.zeros(K, top, width, dtype=torch.float16)
 
     def add(self, X: Tensor, rows: Tensor) -> None:
-        """Look at more patches: unit rows X (n, d) of the language space, and what is kept of each, (n, width)."""
+        """Add patches: unit rows X (n, d) of the language space, and the values to keep of each, (n, width)."""
         K, top = self._scores.shape
         scores = (X @ self.categories.T.to(X.device)).T.cpu()
         ids = torch.arange(self.seen, self.seen + len(X))

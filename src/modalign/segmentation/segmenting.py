@@ -17,7 +17,7 @@ from modalign.core.features import Quarantined
 from modalign.core.progress import progress as showing
 from modalign.data.decoding.decode import full_size
 from modalign.data.items import Items
-from modalign.data.names import some
+from modalign.data.names import quoted
 from modalign.segmentation.patch_features import vision_patches
 from modalign.segmentation.photos import pixels_of, read_photos
 from modalign.segmentation.pixel_labels import decide, probabilities
@@ -60,7 +60,7 @@ def results(
     if segmenter.patches.lost > lost:
         warnings.warn(f"{segmenter.patches.lost - lost} patches had no direction and have cosine 0.", stacklevel=2)
     if not found:
-        listed = some([q.id for q in quarantined], 3, details=[q.reason for q in quarantined])
+        listed = quoted([q.id for q in quarantined], 3, details=[q.reason for q in quarantined])
         raise InputError(f"Expected an image that can be decoded, got none: {listed}.")
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from modalign.core.errors import InputError, require
 from modalign.core.features import Quarantined
 from modalign.core.labels import UNLABELED
-from modalign.data.blobs import Blob, BytesBlob, FileBlob, why_no_image
+from modalign.data.blobs import Blob, BytesBlob, FileBlob, image_path_error
 from modalign.data.items import Items
-from modalign.data.names import natural_key, some
+from modalign.data.names import natural_key, quoted
 from modalign.data.remote import opened, remote_address
 from modalign.data.remote_sources import file_below
 
@@ -89,7 +89,8 @@ def _image_column(names: list[str], place: str) -> str:
     column = next((name for name in _IMAGE_COLUMNS if name in names), None)
     if column is None:
         raise InputError(
-            f"Expected a column of images called {some(_IMAGE_COLUMNS[:4])} or path in '{place}', got {some(names)}."
+            f"Expected a column of images called {quoted(_IMAGE_COLUMNS[:4])} or path in '{place}', "
+            f"got {quoted(names)}."
         )
     return column
 
@@ -106,7 +107,7 @@ def _blob(cell: object, place: str) -> tuple[Blob | None, str]:
         _, blob, reason = file_below(place.rsplit("/", 1)[0] + "/", cell)
         return blob, reason
     path = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(place)), cell))
-    reason = why_no_image(cell, path) or ""
+    reason = image_path_error(cell, path) or ""
     return (None, reason) if reason else (FileBlob(path), "")
 
 

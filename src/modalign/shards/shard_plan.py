@@ -15,7 +15,7 @@ from modalign.core.files import require_path
 from modalign.data.archives.archive import is_archive
 from modalign.data.inventory import has_image_suffix, is_hidden
 from modalign.data.items import Items, load_items
-from modalign.data.names import natural_key, some
+from modalign.data.names import natural_key, quoted
 from modalign.data.remote import remote_address, walk
 from modalign.data.remote_sources import file_name
 from modalign.shards.parquet_images import count_row_groups
@@ -157,8 +157,8 @@ def _require_one_kind(folder: Path, names: Sequence[str], entries: Sequence[os.D
     images = [name for name in others if has_image_suffix(name) or (folder / name).is_dir()]
     if names and images:
         raise InputError(
-            f"Expected a folder either of archives and Parquet files or of images, '{folder}' holds {some(names, 2)} "
-            f"beside {some(images, 2)}; give one folder of images, or the files by a pattern such as "
+            f"Expected a folder either of archives and Parquet files or of images, '{folder}' holds {quoted(names, 2)} "
+            f"beside {quoted(images, 2)}; give one folder of images, or the files by a pattern such as "
             f"'{folder / ('*' + PurePosixPath(names[0]).suffix)}'."
         )
 

@@ -36,7 +36,7 @@ def a_class_without_an_image_keeps_its_column(subject: Subject) -> None:
     expect(np.isfinite(scores).all(), "Scores are not finite where a class has no image.")
 
 
-def string_labels_come_back(subject: Subject) -> None:
+def string_labels_are_returned(subject: Subject) -> None:
     """Fitted to class names, a method answers in class names, and otherwise alike."""
     data = subject.data
     names = np.array(["gnu", "dog", "fox", "elk", "cat"])
@@ -82,7 +82,7 @@ def _leaves(entry: Any) -> Iterator[Any]:
         yield entry
 
 
-def the_class_describes_itself(subject: Any) -> None:
+def class_attributes_match_the_behavior(subject: Any) -> None:
     """The class has a title, defaults, and a line for each hyper-parameter in its docstring."""
     cls: Any = type(subject.method)
     expect(cls.title, "The class attribute title is empty.")
@@ -93,7 +93,7 @@ def the_class_describes_itself(subject: Any) -> None:
         expect(parameter.meaning, f"The docstring has no line 'name : meaning' for '{parameter.name}'.")
 
 
-def what_is_learned_can_be_saved(subject: Subject) -> None:
+def learned_attributes_can_be_saved(subject: Subject) -> None:
     """Hyper-parameters and attributes that end in an underscore are all that prediction needs."""
     X, method = subject.data.Xt, subject.fitted()
     again = clone(subject.method).set_params(**decode_parameters(encode_parameters(method)))

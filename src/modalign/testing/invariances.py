@@ -25,7 +25,7 @@ def renaming_the_classes_permutes_the_scores(subject: Subject) -> None:
         )
 
 
-def an_image_scores_alike_in_any_batch(subject: Subject) -> None:
+def scores_do_not_depend_on_the_batch(subject: Subject) -> None:
     """The scores of an image do not depend on the images that are scored with it."""
     X, method = subject.data.Xt, subject.fitted()
     together = method.scores(X)
@@ -36,7 +36,7 @@ def an_image_scores_alike_in_any_batch(subject: Subject) -> None:
     expect_close(method.scores(X[shuffled]), together[shuffled], allowed, "Scores depend on the order of the images.")
 
 
-def what_validation_chose_gives_the_same_model(subject: Subject) -> None:
+def chosen_parameters_reproduce_the_model(subject: Subject) -> None:
     """``chosen()`` names the hyper-parameters in ``choices``; with its values, no validation images are needed."""
     data = few_shot_problem(noise=1.6)
     data = data._replace(y=np.where(np.arange(len(data.y)) < 15, data.y, -1))
@@ -86,7 +86,7 @@ def half_precision_is_computed_in_single(subject: Subject) -> None:
     expect_equal(found, expected, "A fit in float16 differs from one to the same numbers in float32.")
 
 
-def unlabeled_rows_teach_a_labeled_method_nothing(subject: Subject) -> None:
+def unlabeled_rows_do_not_change_a_supervised_method(subject: Subject) -> None:
     """A method with ``needs_labels`` is not moved by rows without a label."""
     if not subject.method.needs_labels:
         return
@@ -105,7 +105,7 @@ def unlabeled_rows_teach_a_labeled_method_nothing(subject: Subject) -> None:
     )
 
 
-def what_labels_and_text_change_is_what_the_class_says(subject: Subject) -> None:
+def labels_and_text_have_the_declared_effect(subject: Subject) -> None:
     """Without ``takes_text``, text changes nothing; without ``takes_labels`` and ``needs_labels``, labels do not."""
     data, method = subject.data, subject.method
     if not method.takes_text:

@@ -41,7 +41,7 @@ def features_of_another_encoder_are_refused(subject: Subject) -> None:
         )
 
 
-def what_is_not_finite_is_refused(subject: Subject) -> None:
+def non_finite_input_is_refused(subject: Subject) -> None:
     """NaN and infinity in images, text and validation images, and in images to predict."""
     data = subject.data
     for bad in (np.nan, np.inf):
@@ -55,7 +55,7 @@ def what_is_not_finite_is_refused(subject: Subject) -> None:
         expect_refusal(InputError, r"NaN|infinity", partial(subject.fitted().predict, X), f"{bad}")
 
 
-def widths_and_counts_that_do_not_fit_are_refused(subject: Subject) -> None:
+def mismatched_shapes_are_refused(subject: Subject) -> None:
     """Vectors, text and labels that do not belong together."""
     data, method = subject.data, subject.fitted()
     narrow = data.Xt[:, :23]
@@ -71,7 +71,7 @@ def widths_and_counts_that_do_not_fit_are_refused(subject: Subject) -> None:
         expect_refusal(InputError, said, partial(subject.fit, given), "what does not fit")
 
 
-def fit_leaves_parameters_and_arguments_alone(subject: Subject) -> None:
+def fit_does_not_modify_parameters_or_arguments(subject: Subject) -> None:
     """``fit`` changes neither hyper-parameters nor the arrays that it is given, and a clone has learned nothing."""
     data = subject.data
     given = type(data)(*(array.copy() for array in data))

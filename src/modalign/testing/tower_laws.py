@@ -20,7 +20,7 @@ from modalign.encoders.clip import ClipEncoder
 from modalign.encoders.loading import load_encoder
 from modalign.methods.contract.tower import TowerMethod
 from modalign.model.persistence.state import decode_parameters, encode_parameters, encode_state, restore_state
-from modalign.testing.answers import _leaves, the_class_describes_itself
+from modalign.testing.answers import _leaves, class_attributes_match_the_behavior
 from modalign.testing.expectations import expect, expect_close, expect_equal, expect_refusal
 
 
@@ -90,7 +90,7 @@ def scores_are_finite_and_one_per_image_and_class(subject: TowerSubject) -> None
     expect(names == subject.items.class_names, "The classes are not in the order of the images' class names.")
 
 
-def an_image_of_a_batch_scores_as_alone(subject: TowerSubject) -> None:
+def tower_scores_do_not_depend_on_the_batch(subject: TowerSubject) -> None:
     """The scores of an image do not depend on the images that are scored with it."""
     together = subject.scores(subject.fitted)
     alone = subject.scores(subject.fitted, subject.items.select([7, 3]), batch_size=1)
@@ -106,7 +106,7 @@ def one_seed_gives_one_result(subject: TowerSubject) -> None:
         expect(torch.equal(tensor, again.tensors_[name]), f"Two fits with one seed differ in '{name}'.")
 
 
-def what_a_tower_learned_can_be_saved(subject: TowerSubject) -> None:
+def learned_tower_parameters_can_be_saved(subject: TowerSubject) -> None:
     """``tensors_``, hyper-parameters and other attributes that end in an underscore are all that prediction needs."""
     again = clone(subject.method).set_params(**decode_parameters(encode_parameters(subject.fitted)))
     restore_state(again, *encode_state(subject.fitted))
@@ -115,7 +115,7 @@ def what_a_tower_learned_can_be_saved(subject: TowerSubject) -> None:
     )
 
 
-def the_encoder_stays_as_it_is(subject: TowerSubject) -> None:
+def the_encoder_is_not_modified(subject: TowerSubject) -> None:
     """``fit`` changes neither the weights of the encoder, nor hyper-parameters, nor the labels of the images."""
     _, changed = subject.second_fit
     expect(not changed, f"fit changes {', '.join(changed)}.")
@@ -148,12 +148,12 @@ TowerLaw = Callable[[TowerSubject], None]
 TOWER_LAWS: dict[str, TowerLaw] = {
     law.__name__: law
     for law in (
-        the_class_describes_itself,
+        class_attributes_match_the_behavior,
         scores_are_finite_and_one_per_image_and_class,
-        an_image_of_a_batch_scores_as_alone,
+        tower_scores_do_not_depend_on_the_batch,
         one_seed_gives_one_result,
-        what_a_tower_learned_can_be_saved,
-        the_encoder_stays_as_it_is,
+        learned_tower_parameters_can_be_saved,
+        the_encoder_is_not_modified,
         the_diagnosis_is_finite_numbers_and_names,
         text_of_other_classes_is_refused,
     )

@@ -25,7 +25,7 @@ from modalign.core.randomness import generator
 from modalign.data.augment import rand_augment_each
 from modalign.data.decoding.decode import decode
 from modalign.data.items import Items
-from modalign.data.names import some
+from modalign.data.names import quoted
 from modalign.data.views import cut, random_rectangles, to_pixels
 from modalign.encoders.features.ahead import read_ahead
 from modalign.encoders.features.crop_features import square_side
@@ -181,7 +181,7 @@ class ImageBatches:
         self.kept = np.array([i for i in range(len(items)) if i not in reasons], dtype=np.int64)
         refused = [Quarantined(items.ids[i], reason) for i, reason in reasons.items()]
         if not len(self.kept):
-            listed = some([q.id for q in refused], 3, details=[q.reason for q in refused])
+            listed = quoted([q.id for q in refused], 3, details=[q.reason for q in refused])
             raise InputError(f"Expected an image that can be decoded, got none: {listed}.")
         self.items = items.select(self.kept)
         self.quarantined = (*items.quarantined, *refused)

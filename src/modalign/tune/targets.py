@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 from torch import Generator, nn
 
 from modalign.core.errors import UnknownNameError, require_choice
-from modalign.encoders.towers.opened import VisionTower
+from modalign.encoders.towers.vision_tower import VisionTower
 from modalign.tune.updates import KAdaptation, LoRA
 
 __all__ = ["KAdaptation", "LayerNorms", "LoRA", "Target", "target"]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from modalign.data.text.descriptions import Structure, read_structures, readable
-from modalign.encoders.towers.opened import Sentences, TextTower
+from modalign.encoders.towers.vision_tower import Sentences, TextTower
 
 ENTITIES, ATTRIBUTES = 0, 1  # the two kinds of relations: between entities, of an entity to an attribute
 _MOST = 255  # relations counted between two tokens

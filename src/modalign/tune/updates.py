@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from modalign.core.errors import InputError, require, require_choice
-from modalign.encoders.towers.opened import Layered, VisionTower
+from modalign.encoders.towers.vision_tower import Layered, VisionTower
 
 Map = Literal["q", "k", "v", "out", "fc1", "fc2"]
 T = TypeVar("T", bound=Layered)

@@ -12,7 +12,7 @@ from modalign.app.studio.label_log import LabelLog
 from modalign.app.studio.label_state import NONE, ClassOf, LabelState, last_undoable
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED
-from modalign.core.spelling import normalize
+from modalign.core.name_matching import normalize
 
 NO_CLASS = -2
 """In arrays of labels, the label :data:`~modalign.app.studio.label_state.NONE`."""

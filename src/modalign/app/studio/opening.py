@@ -12,14 +12,14 @@ import numpy as np
 
 from modalign.app.studio.exam import exam_limit
 from modalign.app.studio.gallery import Gallery, content_hashes_of
+from modalign.app.studio.image_list import listed_rows
 from modalign.app.studio.label_log import LOCK_FILE, LOG_FILE, LabelLog
 from modalign.app.studio.labeling import Labeling
-from modalign.app.studio.listed import listed_rows
 from modalign.app.studio.session import Session, SessionSettings
 from modalign.core.errors import EncoderMismatchError, InputError, argument
 from modalign.core.features import UNLABELED, Features
 from modalign.core.files import read_json, require_own_folder, write
-from modalign.core.spelling import match_names
+from modalign.core.name_matching import match_names
 from modalign.data.items import load_items
 from modalign.encoders import load_encoder
 from modalign.encoders.base import Encoder
@@ -69,7 +69,7 @@ def open_session(
     import_labels : bool, default=False
         Take the labels of the source over, those of the exam set as its answers.
     listed : Path or None, default=None
-        Images to look at first; see :func:`~modalign.app.studio.listed.listed_rows`.
+        Images to look at first; see :func:`~modalign.app.studio.image_list.listed_rows`.
     seed : int, default=0
         Of everything random; a session keeps the one that it was begun with.
     thorough : bool, default=True

@@ -24,7 +24,7 @@ from modalign.app.studio.exporting import (
     save_session_model,
 )
 from modalign.app.studio.gallery import placeholder
-from modalign.app.studio.looking import MOST_ROWS, RowQuery, find_rows, row_entries, session_summary
+from modalign.app.studio.row_queries import MOST_ROWS, RowQuery, find_rows, row_entries, session_summary
 from modalign.app.studio.session import Session
 from modalign.app.web import Access, Guard, error_handlers
 from modalign.core.display import visible

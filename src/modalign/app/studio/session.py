@@ -45,7 +45,7 @@ class SessionSettings:
     notes : tuple of str, default=()
         What a user should know about the source.
     listed : tuple of int, default=()
-        Rows to look at first; see :func:`~modalign.app.studio.listed.listed_rows`.
+        Rows to look at first; see :func:`~modalign.app.studio.image_list.listed_rows`.
     """
 
     title: str

@@ -45,7 +45,7 @@ class Access:
         shown = f"[{host}]" if ":" in host else host
         return f"http://{shown}:{self.port}/{f'?token={self.token}' if self.token else ''}"
 
-    def knows_host(self, header: str) -> bool:
+    def allows_host(self, header: str) -> bool:
         """Whether a request with this ``Host`` header was meant for this server.
 
         A page of another site can let its own name point to this machine (DNS rebinding); its requests carry that name.

@@ -87,7 +87,7 @@ class Guard:
         """Status and sentence for a request that is not answered."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if len(headers.getlist("host")) != 1 or not self.access.knows_host(host):
+        if len(headers.getlist("host")) != 1 or not self.access.allows_host(host):
             return 421, f"This server answers to its own address only; open {self.access.host}:{self.access.port}."
         origin = headers.get("origin")
         if origin is not None and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):

@@ -13,7 +13,7 @@ import typer
 from modalign.cli.multi_label_command import is_multi_label_folder
 from modalign.cli.options import command
 from modalign.cli.predict_commands import load_classifier
-from modalign.cli.terminal import say
+from modalign.cli.terminal import print_lines
 from modalign.core.errors import InputError, argument, require
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def serve(
 
         service = create_service(classifier, access, settings)
         address = replace(access, token=None).url
-        say(f"{type(classifier.method).__name__} on {classifier.encoder.name}: {address}docs", err=False)
+        print_lines(f"{type(classifier.method).__name__} on {classifier.encoder.name}: {address}docs", err=False)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # raised again when all requests have ended
         run_app(service, opened, drain=settings.drain)
 

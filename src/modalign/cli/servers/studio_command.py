@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from modalign.cli.options import Device, EncoderName, command
-from modalign.cli.terminal import report_quarantine, say
+from modalign.cli.terminal import print_lines, report_quarantine
 from modalign.core.errors import require
 
 
@@ -66,8 +66,8 @@ def studio(
     try:
         report_quarantine(session.features.quarantined)
         opened, access = listen(host, port)
-        say(f"{len(session.labeling)} images; labels are kept in {session.labeling.log.folder}")
-        say(f"Open {access.url}", "Stop with Ctrl-C.", err=False)
+        print_lines(f"{len(session.labeling)} images; labels are kept in {session.labeling.log.folder}")
+        print_lines(f"Open {access.url}", "Stop with Ctrl-C.", err=False)
         run_app(studio_app(session, access), opened)
     finally:
         session.close()

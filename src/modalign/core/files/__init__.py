@@ -15,12 +15,12 @@ from modalign.core.files.reading import (
     open_file,
     open_regular,
     parse_json,
+    path_error,
     read_bytes,
     read_json,
     read_text,
     require_path,
-    why_no_path,
-    why_unreadable,
+    unreadable_reason,
 )
 from modalign.core.files.writing import check_writable, make_folder, replacing, require_own_folder, sweep, write
 
@@ -36,6 +36,7 @@ __all__ = [
     "open_file",
     "open_regular",
     "parse_json",
+    "path_error",
     "read_bytes",
     "read_json",
     "read_npz",
@@ -46,7 +47,6 @@ __all__ = [
     "sole_use",
     "sweep",
     "take_lock",
-    "why_no_path",
-    "why_unreadable",
+    "unreadable_reason",
     "write",
 ]

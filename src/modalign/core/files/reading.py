@@ -58,11 +58,11 @@ def open_regular(path: str | os.PathLike[str], what: str) -> Iterator[BinaryIO]:
         require_path(path, what)
         raise InputError(f"Expected {what}, '{path}' does not exist.{_nearest(Path(path))}") from None
     except OSError as error:
-        raise InputError(f"Expected {what}, '{path}' {why_unreadable(error)}.") from None
+        raise InputError(f"Expected {what}, '{path}' {unreadable_reason(error)}.") from None
 
 
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:
-    """Like :func:`open_regular`, but raises OSError; :func:`why_unreadable` gives the message."""
+    """Like :func:`open_regular`, but raises OSError; :func:`unreadable_reason` gives the message."""
     try:
         _require_regular(os.stat(path))
         # Something else may stand there by now: a pipe would block without O_NONBLOCK, which files ignore.
@@ -77,7 +77,7 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
         raise
 
 
-def why_unreadable(error: OSError) -> str:
+def unreadable_reason(error: OSError) -> str:
     """Return the reason of an OSError as the end of a sentence about a file."""
     if isinstance(error, FileNotFoundError):
         return "does not exist"
@@ -92,7 +92,7 @@ def why_unreadable(error: OSError) -> str:
 
 def require_path(path: str | os.PathLike[str], what: str) -> None:
     """Raise an InputError if ``path`` is a URL (``https://…``, ``s3://…``), also in the spelling of :class:`Path`."""
-    if reason := why_no_path(path):
+    if reason := path_error(path):
         raise InputError(f"Expected {what} on this machine, got {reason}.")
 
 
@@ -105,7 +105,7 @@ def address_of(path: str | os.PathLike[str]) -> tuple[str, str] | None:
     return scheme, f"{found[1]}://{'/' if scheme == 'file' else ''}{found[2]}"
 
 
-def why_no_path(path: str | os.PathLike[str]) -> str | None:
+def path_error(path: str | os.PathLike[str]) -> str | None:
     """What an address is and what to do, or None for a path."""
     if (found := address_of(path)) is None:
         return None

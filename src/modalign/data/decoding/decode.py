@@ -34,9 +34,9 @@ from PIL import __version__ as PILLOW
 from PIL.ImageFile import ImageFile
 
 from modalign.core.errors import UndecodableError
-from modalign.data.decoding.floods import bounded
 from modalign.data.decoding.jpeg import Jpeg, exif_orientation, read_jpeg
 from modalign.data.decoding.libtiff import silent_libtiff
+from modalign.data.decoding.piece_limits import bounded
 from modalign.data.decoding.pixels import to_rgb
 from modalign.data.decoding.sniff import describe_format, sniff
 

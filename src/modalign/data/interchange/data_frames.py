@@ -10,7 +10,7 @@ import numpy as np
 from modalign.core.errors import InputError, require
 from modalign.data.interchange.labeled_rows import LabeledRow, listed
 from modalign.data.inventory import Listing
-from modalign.data.names import some
+from modalign.data.names import quoted
 from modalign.data.part_columns import find_parts
 
 IMAGE_COLUMNS = ("image", "bytes", "path", "file", "filename", "file_name", "filepath", "file_path", "image_path")
@@ -33,7 +33,7 @@ def list_columns(columns: dict[str, list[Any]], what: str, classes: Sequence[str
     image = next((by_name[name] for name in IMAGE_COLUMNS if name in by_name), None)
     if image is None:
         raise InputError(
-            f"Expected a column named image, bytes or path in {what}, got {some(list(columns)) or 'none'}."
+            f"Expected a column named image, bytes or path in {what}, got {quoted(list(columns)) or 'none'}."
         )
     label = next((by_name[n] for n in LABEL_COLUMNS if n in by_name and by_name[n] != image), None)
     n = len(columns[image])

@@ -11,7 +11,7 @@ from modalign.core.errors import InputError
 from modalign.core.files import read_json
 from modalign.data.interchange.labeled_rows import LabeledRow, file_names, listed, require_format
 from modalign.data.inventory import Listing, has_image_suffix
-from modalign.data.names import some
+from modalign.data.names import quoted
 
 LABELS, IMAGES = "labels.json", "data"
 
@@ -36,7 +36,7 @@ def list_fiftyone(folder: str) -> Listing:
     listing = listed(_rows(files, labels, classes or [], path), "the FiftyOne folder", classes or [])
     stray = labels.keys() - {name for file in files for name in (file.name, file.stem)}
     if stray:
-        listing.notes.append(f"the FiftyOne folder has no image for the labels of {some(sorted(stray))}")
+        listing.notes.append(f"the FiftyOne folder has no image for the labels of {quoted(sorted(stray))}")
     return listing
 
 

@@ -10,7 +10,7 @@ from modalign.data.blobs import Blob, Identity
 from modalign.data.interchange.data_frames import IMAGE_COLUMNS, LABEL_COLUMNS, label_name
 from modalign.data.interchange.labeled_rows import LabeledRow, blob_of, listed
 from modalign.data.inventory import Listing
-from modalign.data.names import some
+from modalign.data.names import quoted
 
 
 class RowBlob:
@@ -89,7 +89,7 @@ def _columns(dataset: Any) -> tuple[str, str | None]:
     image = next((name for name, kind in dataset.features.items() if type(kind).__name__ == "Image"), None)
     image = image or next((named[name] for name in IMAGE_COLUMNS if name in named), None)
     if image is None:
-        raise InputError(f"Expected a column of images in the dataset, got {some(dataset.column_names)}.")
+        raise InputError(f"Expected a column of images in the dataset, got {quoted(dataset.column_names)}.")
     label = next((name for name, kind in dataset.features.items() if type(kind).__name__ == "ClassLabel"), None)
     return image, label or next((named[name] for name in LABEL_COLUMNS if name in named), None)
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED
-from modalign.data.blobs import Blob, BytesBlob, FileBlob, ImageBlob, why_no_image
+from modalign.data.blobs import Blob, BytesBlob, FileBlob, ImageBlob, image_path_error
 from modalign.data.decoding.sniff import sniff
 from modalign.data.inventory import Listing
-from modalign.data.names import natural_key, some
+from modalign.data.names import natural_key, quoted
 from modalign.data.splits.division import part_called
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def rows_of(items: Items, predictions: AnsweredImages | None = None) -> list[Lab
         return [LabeledRow(*column) for column in columns]
     place = {name: i for i, name in enumerate(items.ids)}
     if unknown := [name for name in predictions.ids if name not in place]:
-        raise InputError(f"Expected predictions of these images, got also {some(unknown, 2)}.")
+        raise InputError(f"Expected predictions of these images, got also {quoted(unknown, 2)}.")
     best = predictions.probabilities.max(axis=1).tolist()
     return [
         LabeledRow(name, items.blobs[place[name]], answer, str(items.parts[place[name]]), score)
@@ -100,7 +100,7 @@ def listed(
         else:
             listing.add(unique_name(name, listing), blob, label, known)
     if listing.quarantined and not listing.ids:
-        missing = some([entry.id for entry in listing.quarantined], 2)
+        missing = quoted([entry.id for entry in listing.quarantined], 2)
         raise InputError(f"Expected image files as {what} names them, none of them is there: {missing}.")
     found = list(dict.fromkeys(key for key in listing.keys if key is not None))
     listing.classes, listing.ordered = list(classes) or sorted(found, key=natural_key), bool(classes)
@@ -108,7 +108,7 @@ def listed(
     if any(listing.parts):
         listing.division = what
     if strange:
-        listing.notes.append(f"{what} also names the parts {some(sorted(strange))}: these images are of no part")
+        listing.notes.append(f"{what} also names the parts {quoted(sorted(strange))}: these images are of no part")
     return listing
 
 
@@ -120,7 +120,7 @@ def blob_of(image: object, base: str = "") -> tuple[Blob | None, str]:
         return BytesBlob(bytes(image)), ""
     if isinstance(image, (str, os.PathLike)):
         path = os.path.abspath(os.path.join(base, os.fspath(image)))
-        reason = why_no_image(os.fspath(image), path)
+        reason = image_path_error(os.fspath(image), path)
         return (FileBlob(path), "") if reason is None else (None, reason)
     if hasattr(image, "read") and hasattr(image, "identity"):
         return cast("Blob", image), ""

@@ -13,7 +13,7 @@ from modalign.core.errors import InputError
 from modalign.core.files import read_json, read_text
 from modalign.data.blobs import FileBlob
 from modalign.data.itemset import Items
-from modalign.data.names import some
+from modalign.data.names import quoted
 from modalign.data.splits.division import part_called
 from modalign.data.splits.official import OfficialLists
 from modalign.data.splits.split import PARTS, Split
@@ -87,7 +87,7 @@ def _check_images(paths: Sequence[str], base: str, file: str | Path) -> None:
         if len(missing) == len(paths):
             raise InputError(
                 f"Expected the images of '{file}' below '{base}', none of its {len(paths)} is there, "
-                f"such as {some(paths, 2)}."
+                f"such as {quoted(paths, 2)}."
             )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from modalign.core.errors import InputError
-from modalign.data.names import some
+from modalign.data.names import quoted
 
 _SAMPLE = 32  # paths that are tried to find out what the paths are relative to
 
@@ -65,7 +65,7 @@ class OfficialLists:
         if not count or count < min(listed, len(ids)) / 2:
             raise InputError(
                 f"Expected the images of {self.origin} among those given, found {count} of {listed}: "
-                f"it speaks of {some(self.paths, 1)}, the source of {some(ids, 1)}."
+                f"it speaks of {quoted(self.paths, 1)}, the source of {quoted(ids, 1)}."
             )
         return best
 

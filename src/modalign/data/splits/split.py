@@ -13,7 +13,7 @@ from modalign.core.errors import InputError
 from modalign.core.files import read_json, write
 from modalign.core.renaming import FORMER_PARTS, former_attributes
 from modalign.data.itemset import PART, Items
-from modalign.data.names import some
+from modalign.data.names import quoted
 
 EMPTY = np.empty(0, dtype=np.int64)
 FORMAT = "modalign-split-1"
@@ -113,7 +113,7 @@ class Split:
         if gone and not any(map(len, parts.values())):
             raise InputError(
                 f"Expected the images of '{path}' among the {len(items)} items, none is there, such as "
-                f"{some(gone, 2)}; is it the split of another folder?"
+                f"{quoted(gone, 2)}; is it the split of another folder?"
             )
         notes, names, seed, description = _about(content, path)
         learned = [i for part in PARTS[:3] for i in parts[part].tolist()]
@@ -121,7 +121,7 @@ class Split:
             raise InputError(f"Expected every image once among train, validation and test in '{path}', got one twice.")
         if gone:
             are = "image of the split is" if len(gone) == 1 else "images of the split are"
-            notes.append(f"{len(gone)} {are} no longer there, such as {some(gone, 2)}")
+            notes.append(f"{len(gone)} {are} no longer there, such as {quoted(gone, 2)}")
         if names != list(items.class_names):
             notes.append(f"the class names have changed since the split was made, then {len(names)} classes")
         return cls(**parts, seed=seed, description=description, notes=tuple(notes))

@@ -16,7 +16,7 @@ from modalign.core.errors import InputError, UndecodableError, argument
 from modalign.core.files import parse_json, read_json
 from modalign.data.blobs import Blob, FileBlob
 from modalign.data.inventory import Listing, is_split_file
-from modalign.data.names import name_classes, some
+from modalign.data.names import name_classes, quoted
 from modalign.data.splits.benchmarks import DATASETS
 from modalign.data.splits.coop_files import AIRCRAFT, CUB, aircraft_lists, coop_lists, cub_lists
 from modalign.data.splits.division import divide_folders
@@ -130,7 +130,7 @@ def divide_by_found(listing: Listing, beside: str, classes: object = None) -> No
             except (InputError, UndecodableError) as error:
                 listing.notes.append(f"'{name}' is not used to divide the images: {error}")
         if len(fitting) > 1:
-            names = some([name for name, *_ in fitting])
+            names = quoted([name for name, *_ in fitting])
             listing.trouble = f"Expected one split file for these images, got {names}; choose with {argument('split')}."
             listing.notes.append(f"several split files fit these images: {names}")
         if fitting:
@@ -153,7 +153,7 @@ def _lists_of(content: Any, origin: str) -> OfficialLists:
 def _placed(lists: OfficialLists, ids: Sequence[str]) -> Placed:
     """Index into ``ids`` → (part, label), in the order of the lists; of several parts the strictest."""
     if twice := [name for name, count in Counter(lists.class_names).items() if count > 1]:
-        raise InputError(f"Expected every class name once in {lists.origin}, got {some(twice)} for several labels.")
+        raise InputError(f"Expected every class name once in {lists.origin}, got {quoted(twice)} for several labels.")
     placed: Placed = {}
     for place, part, label in zip(lists.find(ids).tolist(), lists.parts, lists.labels.tolist(), strict=True):
         if place >= 0:
@@ -183,7 +183,7 @@ def _about(lists: OfficialLists, placed: Placed) -> list[str]:
     if several := [path for path, parts in parts_of.items() if len(parts) > 1]:
         images = "1 image is" if len(several) == 1 else f"{len(several)} images are"
         notes.append(
-            f"{images} in several lists, such as {some(several, 2)}: test comes before validation, before train"
+            f"{images} in several lists, such as {quoted(several, 2)}: test comes before validation, before train"
         )
     return notes
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from modalign.core.errors import InputError, UnknownNameError, argument
 from modalign.core.files import read_json
-from modalign.data.articles import with_article
-from modalign.data.names import did_you_mean, match_names, normalize, some
+from modalign.data.indefinite_articles import with_article
+from modalign.data.names import did_you_mean, match_names, normalize, quoted
 from modalign.data.text.lint import NameWarning, lint, lint_notes
 from modalign.data.text.templates import DEFAULT_TEMPLATE, TEMPLATES
 
@@ -124,7 +124,7 @@ def read_descriptions(file: str | Path, class_names: Sequence[str]) -> list[list
     """Read class descriptions of a language model: CuPL's files and HPT's ``description`` files.
 
     Both are JSON objects, class name → list of sentences. Names are matched by
-    :func:`~modalign.core.spelling.match_names`, which ignores a plural s, so that the folders of Caltech-101 match
+    :func:`~modalign.core.name_matching.match_names`, which ignores a plural s, so that the folders of Caltech-101 match
     CoOp's names. Other classes in the file are ignored.
 
     Returns
@@ -202,7 +202,7 @@ def _structure(graph: Any, where: str) -> Structure:
             raise InputError(f"Expected a list '{key}' in {where}, got {_shape(value)}.")
         for edge in value:
             if not isinstance(edge, dict) or not all(isinstance(edge.get(end), str) for end in ends):
-                raise InputError(f"Expected {some(ends)} in every entry of '{key}' in {where}, got {edge!r}.")
+                raise InputError(f"Expected {quoted(ends)} in every entry of '{key}' in {where}, got {edge!r}.")
         return tuple((edge[ends[0]], edge[ends[1]], edge[ends[2]]) for edge in value)
 
     return Structure(
@@ -222,7 +222,7 @@ def _by_class(file: str | Path, class_names: Sequence[str]) -> list[Any]:
     missing = [name for name in class_names if name not in matched]
     if missing:
         raise InputError(
-            f"Expected descriptions of all {len(class_names)} classes in '{file}', got none of {some(missing)}."
+            f"Expected descriptions of all {len(class_names)} classes in '{file}', got none of {quoted(missing)}."
             + did_you_mean(missing[0], content)
         )
     return [content[matched[name]] for name in class_names]

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from modalign.core.errors import InputError, argument
-from modalign.core.spelling import normalize, some, spelling
+from modalign.core.name_matching import normalize, plural_key, quoted
 
 _CODE = re.compile(
     r"[\d\W_]+"  # 0, 3.1, 707-320
@@ -103,7 +103,7 @@ def lint_notes(class_names: Sequence[str], *, numbers: bool = False) -> tuple[st
     notes = []
     if codes := [names[0] for names in found["code"]]:
         notes.append(
-            f"class names {some(codes, 3)} look like numbers or codes, which mean nothing to a text encoder; "
+            f"class names {quoted(codes, 3)} look like numbers or codes, which mean nothing to a text encoder; "
             f"name the classes in words with {argument('classes')}"
         )
     for kind, what in (("similar", "differ only in spelling"), ("contained", "are part of one another")):
@@ -123,14 +123,14 @@ def _sharing(names: Sequence[str], keys: Callable[[str], set[str]]) -> Iterator[
 
 
 def _spellings(name: str) -> set[str]:
-    """What a name and its misspelling share: its spelling and, if it is long, itself without any one letter.
+    """What a name and its misspelling share: its plural key and, if it is long, itself without any one letter.
 
     Two long words are one letter apart only if they agree after deleting at most one letter of each.
     """
     bare = re.sub(r"[\W_]", "", name)
     if not bare:
         return set()
-    forms = {spelling(name)}
+    forms = {plural_key(name)}
     if len(bare) >= 8 and not re.search(r"\d", bare):
         forms |= {f"{bare[:k]}{bare[k + 1 :]}" for k in range(len(bare))} | {bare}
     return forms

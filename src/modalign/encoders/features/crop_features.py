@@ -20,7 +20,7 @@ from modalign.data.items import Items, load_items
 from modalign.data.views import check_scale, random_crops, to_pixels
 from modalign.encoders.features.ahead import read_ahead
 from modalign.encoders.features.extraction import COMMIT_SECONDS, finite_vectors
-from modalign.encoders.features.shelf import Shelf, remaking
+from modalign.encoders.features.vector_table import VectorTable, remaking
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
@@ -74,12 +74,12 @@ def _embed_crops(
 ) -> Features:
     size = square_side(encoder)
 
-    def prepare_one(i: int, shelf: Shelf | None) -> tuple[int, bytes, list[np.ndarray] | str | None]:
+    def prepare_one(i: int, table: VectorTable | None) -> tuple[int, bytes, list[np.ndarray] | str | None]:
         try:
             data = items.read(i)
             # One content has one set of squares, or one at every place.
             key = hashlib.sha256(hashlib.sha256(data).digest() + (b"" if by_content else b"%d" % i)).digest()
-            if shelf is not None and shelf.find([key]):
+            if table is not None and table.find([key]):
                 return i, key, None
             image = decode(data)
         except UndecodableError as error:
@@ -93,11 +93,11 @@ def _embed_crops(
     setting = hashlib.sha256(repr((crops, *map(float, side), seed, by_content)).encode()).hexdigest()[:16]
     dim = (crops + 1) * encoder.spec.dim
     with ExitStack() as stack:
-        store, shelf = encoder.store, None
+        store, table = encoder.store, None
         if store is not None:
-            shelf = stack.enter_context(store.shelf(encoder.spec.fingerprint, f"crops-{setting}", dim))
-        rows = stack.enter_context(_Rows(shelf))
-        read = read_ahead(lambda few: [prepare_one(i, shelf) for i in few], range(len(items)), 32, items.size)
+            table = stack.enter_context(store.table(encoder.spec.fingerprint, f"crops-{setting}", dim))
+        rows = stack.enter_context(_Rows(table))
+        read = read_ahead(lambda few: [prepare_one(i, table) for i in few], range(len(items)), 32, items.size)
         prepared = stack.enter_context(closing(read))
         steps = track(prepared, f"Embedding crops on {encoder.device_name}", total=len(items), unit="images")
         for i, key, pixels in steps:
@@ -124,11 +124,11 @@ def _embed_crops(
 
 
 class _Rows:
-    """Rows by key: the new ones of a run, written to the shelf (if any) about every second and when it ends."""
+    """Rows by key: the new ones of a run, written to the table (if any) about every second and when it ends."""
 
-    def __init__(self, shelf: Shelf | None) -> None:
+    def __init__(self, table: VectorTable | None) -> None:
         self.fresh: dict[bytes, np.ndarray] = {}
-        self._shelf, self._waiting, self._written_at = shelf, list[bytes](), time.monotonic()
+        self._table, self._waiting, self._written_at = table, list[bytes](), time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -143,17 +143,17 @@ class _Rows:
             self._write()
 
     def table(self, keys: Sequence[bytes]) -> np.ndarray:
-        """(n, d) of all keys, each of them fresh or on the shelf."""
+        """(n, d) of all keys, each of them new or in the table."""
         old = [key for key in keys if key not in self.fresh]
-        if old and self._shelf is not None:
-            rows = self.fresh | dict(zip(old, self._shelf.read(old), strict=True))
+        if old and self._table is not None:
+            rows = self.fresh | dict(zip(old, self._table.read(old), strict=True))
         else:
             rows = self.fresh
         return np.stack([rows[key] for key in keys])
 
     def _write(self) -> None:
-        if self._waiting and self._shelf is not None:
-            self._shelf.add(self._waiting, np.stack([self.fresh[key] for key in self._waiting]))
+        if self._waiting and self._table is not None:
+            self._table.add(self._waiting, np.stack([self.fresh[key] for key in self._waiting]))
         self._waiting, self._written_at = [], time.monotonic()
 
 

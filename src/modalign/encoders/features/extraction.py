@@ -28,8 +28,8 @@ from modalign.data.blobs import Identity
 from modalign.data.decoding.decode import decode, wastes_bits
 from modalign.data.items import Items
 from modalign.encoders.features.ahead import read_ahead
-from modalign.encoders.features.shelf import Shelf, remaking
 from modalign.encoders.features.store import FeatureStore, FileIndex, is_settled
+from modalign.encoders.features.vector_table import VectorTable, remaking
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
@@ -97,11 +97,11 @@ def extract_cached(
     """Like :func:`extract`, with the store: only missing items are read, decoded and encoded."""
     identities = [items.identity(i) for i in range(len(items))]
     spec = encoder.spec
-    with store.files() as files, store.shelf(spec.fingerprint, view, spec.dim) as shelf:
+    with store.files() as files, store.table(spec.fingerprint, view, spec.dim) as table:
         contents = files.contents(identities)
         known = [content for content in contents if content is not None]
-        began_with = len(shelf)
-        found = shelf.find(known)
+        began_with = len(table)
+        found = table.find(known)
         here = {content for content, row in found.items() if row < began_with}
         refused = files.refusals(known)
         reasons = {i: refused[c] for i, c in enumerate(contents) if c is not None and c in refused}
@@ -110,7 +110,7 @@ def extract_cached(
         def prepare(some: Sequence[int]) -> list[_Prepared]:
             read = [_read(items, i, identities[i]) for i in some]
             names = [item.content for item, _ in read if item.content]
-            there = {content for content, row in shelf.find(names).items() if row < began_with}
+            there = {content for content, row in table.find(names).items() if row < began_with}
             known_bad = files.refusals(names)
             found = []
             for item, data in read:
@@ -123,9 +123,9 @@ def extract_cached(
 
         with closing(read_ahead(prepare, todo, 2 * batch_size, items.size)) as prepared:
             steps = track(prepared, f"Embedding on {encoder.device_name}", total=len(todo), unit="images")
-            reasons |= _fill(encoder, shelf, files, _noting(steps), batch_size, contents)
+            reasons |= _fill(encoder, table, files, _noting(steps), batch_size, contents)
         good = [content for i, content in enumerate(contents) if content is not None and i not in reasons]
-        return shelf.read(good, shelf.find(good) if todo else found), reasons
+        return table.read(good, table.find(good) if todo else found), reasons
 
 
 def _bytes(items: Items, i: int) -> tuple[_Prepared, bytes]:
@@ -178,7 +178,7 @@ def _noting(items: Iterable[_Prepared]) -> Iterator[_Prepared]:
 
 def _fill(
     encoder: Encoder,
-    shelf: Shelf,
+    table: VectorTable,
     files: FileIndex,
     steps: Iterable[_Prepared],
     batch_size: int,
@@ -187,7 +187,7 @@ def _fill(
     """Encode what is new batch by batch and commit; returns what could not be decoded."""
     reasons: dict[int, str] = {}
     claimed: set[bytes] = set()
-    writer = _Writer(encoder, shelf, files)
+    writer = _Writer(encoder, table, files)
     batch: list[_Prepared] = []
     try:
         for item in steps:
@@ -212,8 +212,8 @@ def _fill(
 class _Writer:
     """Encodes batches and commits them now and then, whole and in order."""
 
-    def __init__(self, encoder: Encoder, shelf: Shelf, files: FileIndex) -> None:
-        self._encoder, self._shelf, self._files = encoder, shelf, files
+    def __init__(self, encoder: Encoder, table: VectorTable, files: FileIndex) -> None:
+        self._encoder, self._table, self._files = encoder, table, files
         self._waiting: list[tuple[list[bytes], Tensor]] = []
         self._learned: list[_Prepared] = []
         self._committed_at = time.monotonic()
@@ -223,7 +223,7 @@ class _Writer:
 
     def encode(self, batch: list[_Prepared]) -> None:
         contents = [item.content for item in batch]
-        if len(self._shelf.find(contents)) < len(contents):
+        if len(self._table.find(contents)) < len(contents):
             # Stays on the device until the commit, so that a GPU has the next batch before this one is waited for.
             pixels = [item.pixels for item in batch if item.pixels is not None]
             self._waiting.append((contents, self._encoder.encode(pixels)[0]))
@@ -235,8 +235,8 @@ class _Writer:
         learned, self._learned = self._learned, []
         if waiting:
             vectors = finite_vectors(self._encoder, torch.cat([v for _, v in waiting]))
-            self._shelf.add([content for some, _ in waiting for content in some], vectors)
-        self._files.remember((i.identity, i.content) for i in learned if i.identity is not None)
+            self._table.add([content for some, _ in waiting for content in some], vectors)
+        self._files.record((i.identity, i.content) for i in learned if i.identity is not None)
         self._files.refuse((i.content, i.reason) for i in learned if i.lasting and i.reason is not None)
         self._committed_at = time.monotonic()
 

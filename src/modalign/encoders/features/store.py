@@ -5,7 +5,7 @@
     root/
       files.sqlite              which file has which content; which contents are no images
       encoders.sqlite           where encoders lie that were loaded from a folder
-      <fingerprint>-<view>/     vectors and their index, see :mod:`~modalign.encoders.features.shelf`
+      <fingerprint>-<view>/     vectors and their index, see :mod:`~modalign.encoders.features.vector_table`
 
 Renamed, moved and copied images are found in the cache; edited images are not. Every encoder, preprocessing and data
 type has its own folder. Tokens are not cached: they are about a hundred times as large as the vectors, and methods that
@@ -29,7 +29,7 @@ from modalign.core.errors import InputError
 from modalign.data.blobs import Identity
 from modalign.data.decoding.decode import DECODER
 from modalign.encoders.features.database import Database
-from modalign.encoders.features.shelf import Shelf
+from modalign.encoders.features.vector_table import VectorTable
 from modalign.encoders.private import tighten
 
 _FILES = """
@@ -124,12 +124,12 @@ class FeatureStore:
         """Context manager of the index of files, shared by all encoders."""
         return FileIndex(self.root / _FILES_FILE)
 
-    def shelf(self, fingerprint: str, view: str, dim: int) -> Shelf:
+    def table(self, fingerprint: str, view: str, dim: int) -> VectorTable:
         """Context manager of the vectors of one encoder and view."""
         view = {"center": "centre"}.get(view, view)  # the name in folders that earlier versions wrote
-        return Shelf(self.root / f"{fingerprint[:20]}-{view}", fingerprint, view, dim)
+        return VectorTable(self.root / f"{fingerprint[:20]}-{view}", fingerprint, view, dim)
 
-    def remember_encoder(self, fingerprint: str, location: str) -> None:
+    def record_encoder(self, fingerprint: str, location: str) -> None:
         """Record the location of an encoder, since a saved model contains its fingerprint only."""
         if self.encoder_location(fingerprint) != location:
             with closing(self._encoders()) as database, database.transaction():
@@ -176,7 +176,7 @@ class FileIndex:
         }
         return [None if identity is None else found.get(identity) for identity in identities]
 
-    def remember(self, pairs: Iterable[tuple[Identity, bytes]]) -> None:
+    def record(self, pairs: Iterable[tuple[Identity, bytes]]) -> None:
         """Record content hashes, for identities that pass :func:`is_settled`."""
         rows = [(*identity, content) for identity, content in pairs]
         if rows:

@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 from torch import Tensor
 
 from modalign.core.errors import InputError
-from modalign.encoders.towers.opened import VisionOutput, VisionTower
 from modalign.encoders.towers.resnet import RESNET
+from modalign.encoders.towers.vision_tower import VisionOutput, VisionTower
 
 
 class ResNetTower(VisionTower):

@@ -16,8 +16,8 @@ from modalign.evaluate.benchmark.benchmark_result import BenchmarkResult
 from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
 from modalign.evaluate.benchmark.benchmark_tasks import PROTOCOLS, WITHOUT_LABELS, task_keys
 from modalign.evaluate.comparison.findings import LeftOut, title
+from modalign.evaluate.parallel_runs import run_in_parallel
 from modalign.evaluate.runs import Shots, check_record, check_shots, warn_of
-from modalign.evaluate.side_by_side import run_side_by_side
 from modalign.methods import ALL_METHODS, method_class, vector_methods
 from modalign.methods.contract.parameters import check_parameters
 from modalign.methods.contract.vectors import VectorMethod
@@ -151,7 +151,7 @@ def _made(
         found = map(BenchmarkGrid(plan, opened).run, cells)
     else:
         _embed(opened, cells)
-        found = run_side_by_side(BenchmarkGrid, (plan,), cells, jobs)
+        found = run_in_parallel(BenchmarkGrid, (plan,), cells, jobs)
     for made in track(found, "benchmark", total=len(cells), unit="fits"):
         yield from made
 

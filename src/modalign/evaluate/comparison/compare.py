@@ -19,9 +19,9 @@ from modalign.core.registration import canonical_name
 from modalign.core.renaming import renamed_arguments
 from modalign.data.splits.split import Split
 from modalign.evaluate.comparison.class_text import TextSource
+from modalign.evaluate.comparison.comparison_inputs import TEST_SHARE, ComparisonInputs, load_inputs
+from modalign.evaluate.comparison.diagnostics import compute_diagnostics
 from modalign.evaluate.comparison.findings import REFERENCE, LeftOut, title
-from modalign.evaluate.comparison.given import TEST_SHARE, Given, read_given
-from modalign.evaluate.comparison.looks import look_closer
 from modalign.evaluate.comparison.result import MethodComparison
 from modalign.evaluate.comparison.schedule import RANDOM_TEXT, Draws, GridCell, build, run_all
 from modalign.evaluate.measuring import fingerprint_of
@@ -126,7 +126,7 @@ def compare(
     settings = _checked(methods, shots, draws, hyperparameters, record)
     if jobs < 1:
         raise InputError(f"Expected jobs to be at least 1, got {jobs}.")
-    given = read_given(
+    given = load_inputs(
         source, text=text, encoder=encoder, clip_encoder=clip_encoder, classes=classes, templates=templates,
         descriptions=descriptions, split=split, test=test, device=device,
     )  # fmt: skip
@@ -143,13 +143,13 @@ def compare(
     if not result.table:
         reasons = "; ".join(f"{entry.method}: {entry.reason}" for entry in left_out[:3])
         raise InputError(f"Expected at least one method that can be run on these images, got none ({reasons}).")
-    looks = look_closer(result, given, protocol.split, lambda name, seed: build(name, seed, given, settings[name]))
+    found = compute_diagnostics(result, given, protocol.split, lambda name, s: build(name, s, given, settings[name]))
     warn_of(runs, title)
     account = _record(given, protocol, draws, runs) | {"jobs": jobs}
-    return replace(result, looks=looks, record=account | {"seconds": round(time.perf_counter() - started, 1)})
+    return replace(result, diagnostics=found, record=account | {"seconds": round(time.perf_counter() - started, 1)})
 
 
-def _about_encoder(given: Given, runs: Sequence[Run]) -> list[str]:
+def _about_encoder(given: ComparisonInputs, runs: Sequence[Run]) -> list[str]:
     """Notes if zero-shot may be guessing, and if the encoder is not made for these images."""
     names = given.features.class_names
     alone = [run.accuracy for run in runs if run.method == REFERENCE and given.text is not None][:1]
@@ -159,7 +159,7 @@ def _about_encoder(given: Given, runs: Sequence[Run]) -> list[str]:
 
 
 def _cells(
-    given: Given,
+    given: ComparisonInputs,
     settings: Mapping[str, Mapping[str, Any]],
     shots: Sequence[Shots],
     seeds: Sequence[int],
@@ -190,7 +190,7 @@ def _cells(
         )
 
 
-def _hindrance(cls: type, given: Given) -> str:
+def _hindrance(cls: type, given: ComparisonInputs) -> str:
     """Why a method cannot run on this data at all; empty if it can."""
     if not issubclass(cls, VectorMethod):
         return "tunes inside an encoder and cannot run on vectors"
@@ -266,7 +266,7 @@ def _checked(
     return {name: given[name] for name in dict.fromkeys(names)}
 
 
-def _record(given: Given, draws: Draws, seeds: Sequence[int], runs: Sequence[Run]) -> dict[str, Any]:
+def _record(given: ComparisonInputs, draws: Draws, seeds: Sequence[int], runs: Sequence[Run]) -> dict[str, Any]:
     """What the numbers rest on."""
     features, split = given.features, draws.split(0, seeds[0])
     spec = {
@@ -292,7 +292,7 @@ def _record(given: Given, draws: Draws, seeds: Sequence[int], runs: Sequence[Run
     }
 
 
-def _protocol(given: Given, split: Split) -> str:
+def _protocol(given: ComparisonInputs, split: Split) -> str:
     if given.official is not None:
         return f"tested on the test list of {given.official.description or 'the given split'}"
     return split.description.partition(", ")[2]

@@ -87,7 +87,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Look:
+class MethodDiagnostics:
     """Diagnostics of one fitted method on the test images, computed after all runs.
 
     Attributes
@@ -123,7 +123,7 @@ class Look:
         }
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Look:
+    def from_dict(cls, content: dict[str, Any]) -> MethodDiagnostics:
         """What :meth:`as_dict` wrote."""
         bins = {words: tuple(ReliabilityBin(**b) for b in rows) for words, rows in content["reliability"].items()}
         return cls(content["method"], content["shots"], content["seed"], bins, content["gap"])

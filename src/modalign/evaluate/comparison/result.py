@@ -15,7 +15,17 @@ from modalign.core.display import html_table, shorten_repr, text_table
 from modalign.core.errors import InputError
 from modalign.core.files import write
 from modalign.core.record import plain
-from modalign.evaluate.comparison.findings import REFERENCE, SEPARATOR, Ablation, Cost, LeftOut, Look, Verdict, title
+from modalign.core.renaming import former_attributes
+from modalign.evaluate.comparison.findings import (
+    REFERENCE,
+    SEPARATOR,
+    Ablation,
+    Cost,
+    LeftOut,
+    MethodDiagnostics,
+    Verdict,
+    title,
+)
 from modalign.evaluate.metrics import chance_level, percent, proportion
 from modalign.evaluate.paired import Comparison, compare_pairs
 from modalign.evaluate.runs import (
@@ -32,6 +42,7 @@ from modalign.evaluate.runs import (
 FORMAT = "modalign-comparison-1"
 
 
+@former_attributes(looks="diagnostics")
 @dataclass(frozen=True)
 class MethodComparison:
     """Result of :func:`compare`.
@@ -39,22 +50,22 @@ class MethodComparison:
     Attributes
     ----------
     runs : tuple of Run
-        All runs; those with an ingredient switched off are named ``method: ingredient``.
+        All runs; those with a component switched off are named ``method: component``.
     left_out : tuple of LeftOut, default=()
         What was not run, and why.
     notes : tuple of str, default=()
-        What a reader should know about the data and the protocol.
+        Notes about the data and the protocol.
     record : dict
         Encoders, counts, seeds, versions, seconds.
-    looks : tuple of Look, default=()
-        The best method, and the best one that has a map.
+    diagnostics : tuple of MethodDiagnostics, default=()
+        Diagnostics of the best method, and of the best one that has a map.
     """
 
     runs: tuple[Run, ...]
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
     record: dict[str, Any] = field(default_factory=dict)
-    looks: tuple[Look, ...] = ()
+    diagnostics: tuple[MethodDiagnostics, ...] = ()
 
     def __repr__(self) -> str:
         best = f"best {shorten_repr(self.best.method)} with {labels_in_words(self.best.shots)}: {self.best.accuracy}"
@@ -83,11 +94,11 @@ class MethodComparison:
 
     @property
     def best(self) -> Summary:
-        """The row with the highest mean accuracy; of equals the one with fewer labels."""
+        """Row with the highest mean accuracy; of equal rows the one with fewer labels."""
         return max(self.table, key=lambda row: (row.accuracy.mean, -amount(row.shots)))
 
     def at(self, method: str, shots: Shots) -> Summary | None:
-        """The row of a method at a number of labels; one that labels do not change has a single row, at 0."""
+        """Row of a method at a number of labels; a method without labels has a single row, at 0."""
         rows = {row.shots: row for row in self.table if row.method == method}
         return rows.get(shots, rows.get(0) if set(rows) == {0} else None)
 
@@ -109,11 +120,10 @@ class MethodComparison:
 
     @cached_property
     def verdicts(self) -> tuple[Verdict, ...]:
-        """At every number of labels each method against zero-shot, and the best one against the second.
+        """At every number of labels, each method against zero-shot, and the best method against the second.
 
-        Answers are compared image by image, averaged over seeds. All comparisons of one number of labels are corrected
-        together (:func:`~modalign.evaluate.paired.compare_pairs`). Two rows of the table are compared only once: what
-        labels do not change has the same verdict at every number of labels.
+        Predictions are compared per image, averaged over seeds. All comparisons at one number of labels are corrected
+        together (:func:`~modalign.evaluate.paired.compare_pairs`). Methods without labels are compared once.
         """
         known: dict[tuple[Summary, Summary], Comparison] = {}
         found: list[Verdict] = []
@@ -128,11 +138,10 @@ class MethodComparison:
 
     @cached_property
     def ablations(self) -> tuple[Ablation, ...]:
-        """Every method beside itself with one ingredient switched off.
+        """Every method compared with itself with one component switched off.
 
-        All ablations of one number of labels are corrected together, as the verdicts are.
-        """
-        # random text is drawn anew for every seed: other features, and on purpose
+        All ablations of one number of labels are corrected together, as the verdicts are."""
+        # random text differs per seed, so these runs have other features
         ablated = summarize(replace(run, features="") for run in self.runs if SEPARATOR in run.method)
         found = []
         for shots in dict.fromkeys(row.shots for row in ablated):
@@ -150,7 +159,7 @@ class MethodComparison:
 
     @cached_property
     def costs(self) -> tuple[Cost, ...]:
-        """Time and memory of every method at the most labels it was run at."""
+        """Time and memory of every method at its largest number of labels."""
         found = []
         for method in self.methods:
             own = [run for run in self.runs if run.method == method]
@@ -172,7 +181,7 @@ class MethodComparison:
 
     @property
     def sentence(self) -> str:
-        """The outcome: the most accurate method, beside chance, and whether it differs from the second."""
+        """Result in words: the most accurate method, chance level, and whether it differs from the second."""
         best = self.best
         parts = [f"{title(best.method)} with {labels_per_class(best.shots)} has the highest accuracy, "
                  f"{percent(best.accuracy.mean)} %."]  # fmt: skip
@@ -187,7 +196,7 @@ class MethodComparison:
         return " ".join(parts)
 
     def test_interval(self, row: Summary) -> tuple[float, float]:
-        """95 % interval of a mean accuracy as if it were of one run: how it would vary with other test images."""
+        """95 % interval of a mean accuracy over test images, as if it were the accuracy of one run."""
         share = proportion(round(row.accuracy.mean * self.n_test), self.n_test)
         return share.low, share.high
 
@@ -198,7 +207,7 @@ class MethodComparison:
 
     @property
     def rows(self) -> list[list[str]]:
-        """The table in words, explained by :attr:`legend`; the last row is chance level."""
+        """Rows of the table as text, explained by :attr:`legend`; the last row is chance level."""
         beyond = {(v.first, v.shots): v.comparison for v in self.verdicts if v.kind == "reference"}
         rows = []
         for method in self.methods:
@@ -216,7 +225,7 @@ class MethodComparison:
 
     @property
     def legend(self) -> str:
-        """What ±, + and − mean in :attr:`rows`."""
+        """Meaning of ±, + and − in :attr:`rows`."""
         parts = []
         if any(row.accuracy.n > 1 for row in self.table):
             parts.append("± is the 95 % interval over draws of the labeled images.")
@@ -229,7 +238,7 @@ class MethodComparison:
 
     @property
     def remarks(self) -> list[str]:
-        """Notes, what methods warned of, and what was left out, a sentence each, with the methods that it concerns."""
+        """Notes, warnings of methods, and what was left out, one sentence each, with the methods concerned."""
         reasons: dict[str, dict[str, None]] = {}
         for entry in self.left_out:
             reasons.setdefault(entry.reason, {})[title(entry.method)] = None
@@ -240,7 +249,7 @@ class MethodComparison:
         return [*self.notes, *shared_warnings(self.runs, title), *missing]
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, as JSON knows it; what follows from the runs is there for readers and not read back."""
+        """Return JSON values; entries that are derived from the runs are not read back."""
         return {
             "format": FORMAT,
             "sentence": self.sentence,
@@ -253,13 +262,13 @@ class MethodComparison:
             "notes": list(self.notes),
             "remarks": self.remarks,
             "record": plain(self.record),
-            "looks": [look.as_dict() for look in self.looks],
+            "looks": [entry.as_dict() for entry in self.diagnostics],
             "runs": [json.loads(run.to_json()) for run in self.runs],
         }
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> MethodComparison:
-        """What :meth:`as_dict` wrote, without the clouds of its pictures."""
+        """Restore the result of :meth:`as_dict`, without the point clouds."""
         if content.get("format") != FORMAT:
             raise InputError(f"Expected a comparison of format {FORMAT}, got {content.get('format')!r}.")
         return cls(
@@ -267,17 +276,17 @@ class MethodComparison:
             left_out=tuple(LeftOut(**entry) for entry in content["left_out"]),
             notes=tuple(content["notes"]),
             record=content["record"],
-            looks=tuple(Look.from_dict(look) for look in content["looks"]),
+            diagnostics=tuple(MethodDiagnostics.from_dict(entry) for entry in content["looks"]),
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write :meth:`as_dict` as one JSON file; the whole file or nothing."""
+        """Write :meth:`as_dict` as one JSON file, atomically."""
         return write(path, json.dumps(self.as_dict(), ensure_ascii=False, indent=1))
 
     def _compared(
         self, pairs: Iterable[tuple[Summary, Summary]], known: Mapping[tuple[Summary, Summary], Comparison]
     ) -> dict[tuple[Summary, Summary], Comparison]:
-        """Comparisons, in both directions, of the pairs that are not known yet."""
+        """Compare the pairs that are not cached yet, in both directions."""
         new = list({frozenset(pair): pair for pair in pairs if pair not in known}.values())
         compared = compare_pairs([(self._answers(a), self._answers(b)) for a, b in new])
         found: dict[tuple[Summary, Summary], Comparison] = {}
@@ -286,6 +295,6 @@ class MethodComparison:
         return found
 
     def _answers(self, row: Summary) -> np.ndarray:
-        """(n,) how often each test image was named right, over seeds."""
+        """(n,) share of seeds with a correct prediction, per test image."""
         own = [run.correct for run in self.runs if (run.method, run.shots) == (row.method, row.shots)]
         return np.mean(own, axis=0)

@@ -14,12 +14,12 @@ import numpy as np
 from modalign.core.features import ClassText
 from modalign.core.renaming import present_names
 from modalign.data.splits.drawing import few_shot
+from modalign.evaluate.comparison.comparison_inputs import ComparisonInputs
 from modalign.evaluate.comparison.findings import SEPARATOR, LeftOut
-from modalign.evaluate.comparison.given import Given
 from modalign.evaluate.measuring import fingerprint_of, fingerprint_of_test
+from modalign.evaluate.parallel_runs import run_in_parallel
 from modalign.evaluate.protocol import run_once
 from modalign.evaluate.runs import Run, Shots, append_run, read_runs, run_key
-from modalign.evaluate.side_by_side import run_side_by_side
 from modalign.methods import is_known, method_class
 from modalign.methods.contract.parameters import former_names
 from modalign.methods.contract.sharing import SharedFits, sharing_fits
@@ -50,13 +50,13 @@ class Draws:
 
     Parameters
     ----------
-    given : Given
+    given : ComparisonInputs
         The images, and official lists to draw from if there are any.
     test : float
         Share of every class to test on otherwise.
     """
 
-    def __init__(self, given: Given, test: float) -> None:
+    def __init__(self, given: ComparisonInputs, test: float) -> None:
         self.given = given
         share = None if given.official else test
         draw = partial(few_shot, given.features.labels, official=given.official, test=share)
@@ -66,7 +66,7 @@ class Draws:
 class ExperimentGrid:
     """How a cell becomes a run: from the record if it is there, else by fitting and testing."""
 
-    def __init__(self, given: Given, settings: Settings, draws: Draws, record: str | Path | None) -> None:
+    def __init__(self, given: ComparisonInputs, settings: Settings, draws: Draws, record: str | Path | None) -> None:
         self.given, self.settings, self.draws, self.record = given, settings, draws, record
         self.done = {}
         if record is not None and Path(record).exists():
@@ -131,7 +131,7 @@ def _under_present_names(run: Run) -> Run:
     return replace(run, parameters=present_names(run.parameters, former_names(method_class(method)), spoken=None))
 
 
-def build(name: str, seed: int, given: Given, settings: Mapping[str, Any]) -> VectorMethod:
+def build(name: str, seed: int, given: ComparisonInputs, settings: Mapping[str, Any]) -> VectorMethod:
     """An unfitted method that knows the seed and the encoder's temperature, unless told otherwise."""
     method = method_class(name)()
     known = {
@@ -151,7 +151,12 @@ def random_text(text: ClassText, seed: int) -> ClassText:
 
 
 def run_all(
-    cells: Sequence[GridCell], given: Given, settings: Settings, test: float, record: str | Path | None, jobs: int
+    cells: Sequence[GridCell],
+    given: ComparisonInputs,
+    settings: Settings,
+    test: float,
+    record: str | Path | None,
+    jobs: int,
 ) -> Iterator[tuple[int, Run | LeftOut]]:
     """The numbers of the cells, and what becomes of them.
 
@@ -166,7 +171,7 @@ def run_all(
     else:
         pieces = sorted(draws, key=len, reverse=True)  # none of the long ones begins last
     work = [[cells[number] for number in numbers] for numbers in pieces]
-    found = run_side_by_side(_grid, (given, settings, test, record), work, jobs)
+    found = run_in_parallel(_grid, (given, settings, test, record), work, jobs)
     for numbers, runs in zip(pieces, found, strict=True):
         yield from zip(numbers, runs, strict=True)
 
@@ -179,5 +184,5 @@ def _draws(cells: Sequence[GridCell]) -> list[list[int]]:
     return [sorted(numbers, key=lambda number: cells[number].method == "auto") for numbers in draws.values()]
 
 
-def _grid(given: Given, settings: Settings, test: float, record: str | Path | None) -> ExperimentGrid:
+def _grid(given: ComparisonInputs, settings: Settings, test: float, record: str | Path | None) -> ExperimentGrid:
     return ExperimentGrid(given, settings, Draws(given, test), record)

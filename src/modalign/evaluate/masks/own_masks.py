@@ -13,8 +13,8 @@ import numpy as np
 
 from modalign.core.errors import InputError, argument
 from modalign.core.files import read_json, read_text
+from modalign.core.name_matching import did_you_mean, match_names, quoted
 from modalign.core.progress import track
-from modalign.core.spelling import did_you_mean, match_names, some
 from modalign.data.names import natural_key
 from modalign.evaluate.masks.confusion_counts import ConfusionCounter
 from modalign.evaluate.masks.iou import SegmentationScores
@@ -211,7 +211,7 @@ def _pairs(folder: Path, document: Mapping[str, Any], truth: Path) -> tuple[list
             else f"Expected masks in '{folder}', there are none; look at what segment left out."
         )
     rest = [path.relative_to(truth).as_posix() for path in files if path not in used]
-    notes = [f"{len(names):,} {what}: {some(names, 3)}" for names, what in
+    notes = [f"{len(names):,} {what}: {quoted(names, 3)}" for names, what in
              ((alone, "photos without a true mask"), (rest, "true masks without a photo")) if names]  # fmt: skip
     return pairs, notes
 

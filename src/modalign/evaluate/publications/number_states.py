@@ -13,7 +13,7 @@ from typing import Literal, get_args
 from modalign.evaluate.publications.bench_commands import SEGMENTERS, bench_command, encoder_of, protocol_of
 from modalign.evaluate.publications.gpu_hours import gpu_hours, sets_of_average
 from modalign.evaluate.publications.parameter_counts import counted
-from modalign.evaluate.publications.printed_methods import built_method, why_not_built
+from modalign.evaluate.publications.printed_methods import built_method, missing_method_reason
 from modalign.evaluate.publications.printed_tables import printed_numbers
 from modalign.evaluate.publications.published_number import Published
 
@@ -80,7 +80,7 @@ def _unbuilt(number: Published) -> NumberState | None:
         known = number.method.removesuffix(" + GPUA") in SEGMENTERS.values()
         return None if known else NumberState("method not built", number.method)
     if built_method(number.method) is None:
-        return NumberState("method not built", why_not_built(number.method))
+        return NumberState("method not built", missing_method_reason(number.method))
     return None
 
 

@@ -109,7 +109,7 @@ def built_method(row: str) -> BuiltMethod | None:
     return BuiltMethod(name, changes)
 
 
-def why_not_built(row: str) -> str:
+def missing_method_reason(row: str) -> str:
     """What is missing, in words."""
     if row in _ROWS:
         name, changes = _ROWS[row]

@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 
 from modalign.core.errors import InputError, hyperparameter
 from modalign.core.renaming import OFFICIAL, Formerly
-from modalign.encoders.towers.opened import Sentences
+from modalign.encoders.towers.vision_tower import Sentences
 from modalign.linalg.similarity import unit
 from modalign.linalg.token_transport import PlanKind
 from modalign.methods.align.align_transport import TwoLevelTransport, Value, two_level_transport
@@ -247,7 +247,7 @@ class AlignLearner(PromptLearner):
         """Compute plans and distances between images (B, 3, H, W) and classes."""
         own = self.settings
         assert own.value is not None  # the preset has it
-        seen = self.look(pixels, tokens=own.token_weight > 0)
+        seen = self.encode_images(pixels, tokens=own.token_weight > 0)
         return two_level_transport(
             seen.pooled.transpose(0, 1),
             classes.prompts,

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from modalign.core.features import UNLABELED
 from modalign.linalg.inputs import single
+from modalign.methods.auto.auto_one_shot import OneShotMixture
 from modalign.methods.auto.auto_pool import Pool, member_scores, spread_scores
 from modalign.methods.auto.auto_trials import groups_of_views, trials
-from modalign.methods.auto.auto_unjudged import Unjudged
 from modalign.methods.auto.auto_unlabeled import Agreement, agreed
 from modalign.methods.auto.ensemble import greedy_ensemble, log_probabilities
 from modalign.methods.contract.parameters import Positive, Seed
@@ -121,7 +121,7 @@ class Auto(VectorMethod):
         if division is not None:
             self._choose(problem, Pool.judge(problem, self.candidates, division, seed, started + seconds))
         elif bool(known.any()):
-            self._mix(problem, Unjudged.fit(problem, self.candidates, seed, started + seconds))
+            self._mix(problem, OneShotMixture.fit(problem, self.candidates, seed, started + seconds))
         else:
             self._agree(problem, Agreement.fit(problem, self.candidates, seed, seconds))
         for member in self.members_:
@@ -170,7 +170,7 @@ class Auto(VectorMethod):
         if "zero_shot" in pool.logits:
             self.diagnosis_["accuracy_zero_shot"] = share_correct(pool.logits["zero_shot"], pool.truth)
 
-    def _mix(self, problem: Problem, found: Unjudged) -> None:
+    def _mix(self, problem: Problem, found: OneShotMixture) -> None:
         """Candidates in fixed parts, where there are too few labels to choose by."""
         self.table_, self.candidates_ = found.table, list(found.fitted)
         self.diagnosis_ |= {

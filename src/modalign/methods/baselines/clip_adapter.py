@@ -171,10 +171,10 @@ class CLIPAdapter(StoppedMethod):
                 scores = self._logits(held, layers, ratio if step else 0.0) / self.logit_scale_
                 best.offer(scores, lambda: (ratio, step, [layer.clone() for layer in layers]))
 
-        looks = () if best is None else self._looks()
+        evaluation_steps = () if best is None else self._evaluation_steps()
         if best is not None:
             judge(0)
         rates = cosine_rates(self.steps, self.learning_rate)[: self.stop]
         if rates:
-            descend([Descent(layer, rates, self.weight_decay) for layer in layers], gradients, judge, looks)
+            descend([Descent(layer, rates, self.weight_decay) for layer in layers], gradients, judge, evaluation_steps)
         return layers

@@ -31,7 +31,7 @@ from modalign.methods.contract.training_steps import checkpoints
 from modalign.methods.contract.vectors import Problem, VectorMethod
 
 LEARNING_RATES, WEIGHT_DECAYS, RATIOS = (1e-3, 1e-4), (0.0, 0.01, 1e-4), tuple(i / 10 for i in range(11))
-HALVINGS = (1 / 2, 2 / 3)  # shares of the looks after which the worse half of the candidates is dropped
+HALVINGS = (1 / 2, 2 / 3)  # shares of the evaluations after which the worse half of the candidates is dropped
 DEFAULTS = (1e-4, 0.01, 0.5)  # of the three, where there is nothing to choose them on
 
 
@@ -167,13 +167,13 @@ class CrossModalProbe(VectorMethod):
         gradients = samples.gradients(W, self.logit_scale_)
         steps = self.steps if self.stop is None else self.stop
         losses = start.new_empty(steps, len(settings))
-        looks, halvings = self._looks(steps)
+        evaluation_steps, halvings = self._evaluation_steps(steps)
         judges = [] if validation is None else [ProbeJudge(*validation, start, self.criterion) for _ in settings]
         ratios = RATIOS if self.probe_weight == "auto" else (float(self.probe_weight),)
         for step in range(steps + 1):
-            if step in looks and judges:
+            if step in evaluation_steps and judges:
                 for candidate, weights in zip(racing, W, strict=True):
-                    judges[candidate].look(SelectedProbe(candidate, step, 0.0, weights), ratios)
+                    judges[candidate].update(SelectedProbe(candidate, step, 0.0, weights), ratios)
                 if step in halvings and len(racing) > 1:
                     order = sorted(range(len(racing)), key=lambda k: judges[racing[k]].best.standing, reverse=True)
                     kept = sorted(order[: len(racing) // 2])
@@ -188,12 +188,12 @@ class CrossModalProbe(VectorMethod):
         choice = max((judges[candidate].best for candidate in racing), key=lambda best: best.standing).choice
         return choice, losses[:, racing.index(choice.candidate)]
 
-    def _looks(self, steps: int) -> tuple[set[int], set[int]]:
+    def _evaluation_steps(self, steps: int) -> tuple[set[int], set[int]]:
         """Numbers of steps after which the candidates are judged, and after which the worse half is dropped."""
         if self.stop is not None:
             return {steps}, set()
-        looks = sorted(checkpoints(steps, self.n_evaluations))
-        return set(looks), {looks[max(1, round(share * len(looks))) - 1] for share in HALVINGS}
+        chosen = sorted(checkpoints(steps, self.n_evaluations))
+        return set(chosen), {chosen[max(1, round(share * len(chosen))) - 1] for share in HALVINGS}
 
     def _settings(self, several: bool) -> list[tuple[float, float]]:
         """Learning rate and decay of every candidate."""
@@ -234,7 +234,7 @@ class ProbeJudge:
         self.best = Best[SelectedProbe](criterion, y)
         self._X, self._zero_shot = X, X @ start.T
 
-    def look(self, now: SelectedProbe, ratios: Sequence[float]) -> None:
+    def update(self, now: SelectedProbe, ratios: Sequence[float]) -> None:
         """ProbeJudge the weights as they are ``now``, with all ratios."""
         scores = self._X @ now.learned.T
         self.best.climb(

@@ -255,7 +255,7 @@ class LFA(VectorMethod):
         maps = [Refinement(lesson.start(beta), lesson.X, lesson.y, lesson.T, recipe) for lesson, _ in trials]
         misses = 0
 
-        def look(step: int) -> bool:
+        def evaluate(step: int) -> bool:
             nonlocal misses
             found = torch.cat(
                 [lesson.cosines(rows, one.weight) for (lesson, rows), one in zip(trials, maps, strict=True)]
@@ -263,7 +263,7 @@ class LFA(VectorMethod):
             misses = 0 if best.offer(found, partial(SelectedMap, beta, step, found)) else misses + 1
             return text and misses >= self.patience
 
-        refine_maps(maps, look, checkpoints(self.max_steps, self.n_evaluations))
+        refine_maps(maps, evaluate, checkpoints(self.max_steps, self.n_evaluations))
         return best.choice
 
     def _assign(self, X: Tensor) -> tuple[Tensor, Tensor, dict[str, float | int | bool]]:

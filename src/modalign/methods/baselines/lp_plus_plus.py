@@ -133,7 +133,7 @@ class LPPlusPlus(StoppedMethod):
         similarity = X @ self.prototypes_.T
         rate = 2 * n / torch.linalg.matrix_norm(X, ord=2).square().clamp_min(1e-12)
         rates = 2 * n / similarity.square().sum(dim=0).clamp_min(1e-6 * n)
-        looks = () if best is None else self._looks()
+        evaluation_steps = () if best is None else self._evaluation_steps()
 
         def likelihood() -> Tensor:
             return torch.log_softmax(X @ self.weights_.T + self.multipliers_ * similarity, dim=1)
@@ -152,6 +152,6 @@ class LPPlusPlus(StoppedMethod):
             losses[step] = -(now * truth).sum() / n
             self.weights_ -= rate * ((now.exp() - truth).T @ X) / n
             self.multipliers_ -= rates * ((likelihood().exp() - truth) * similarity).sum(dim=0) / n
-            if step + 1 in looks:
+            if step + 1 in evaluation_steps:
                 judge(step + 1)
         return losses

@@ -113,8 +113,8 @@ class TaskRes(StoppedMethod):
             judge(0)
         rates = cosine_rates(self.steps, self.learning_rate)[: self.stop]
         descent = [Descent(self.residuals_, rates, self.weight_decay)]
-        looks = () if best is None else self._looks()
-        self.losses_ = descend(descent, gradients, judge, looks)[:, 0] if rates else torch.empty(0)
+        evaluation_steps = () if best is None else self._evaluation_steps()
+        self.losses_ = descend(descent, gradients, judge, evaluation_steps)[:, 0] if rates else torch.empty(0)
         self.stop_ = self._last_step()
         if best is not None:
             self.stop_, self.residuals_ = best.choice

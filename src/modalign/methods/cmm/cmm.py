@@ -202,14 +202,14 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
             steps = CAREFUL[0] if self.steps is None else self.steps
             unchosen = CAREFUL[1] if self.preset is None else self.training_zero_shot_weight
             return Found(SelectedStep(steps, grid[0] if len(grid) == 1 else unchosen, None)), NOTHING, None
-        looks = moments(self.max_steps) if self.steps is None else [self.steps]
+        steps_to_evaluate = moments(self.max_steps) if self.steps is None else [self.steps]
         no_step = None if self.steps is not None else grid[0] if len(grid) == 1 else self.training_zero_shot_weight
-        trials = [self._trial(part, X, y, problem, looks[-1]) for part in divided.parts]
+        trials = [self._trial(part, X, y, problem, steps_to_evaluate[-1]) for part in divided.parts]
         assert self.criterion is not None
         CMMRun.together([trial.training.run for trial in trials])
         with using_threads(threads_for_steps(trials[0].training.run.learner.flat.numel())):
             found = search(
-                trials, divided.y, looks, grid, self.criterion,
+                trials, divided.y, steps_to_evaluate, grid, self.criterion,
                 patience=self.patience, earliest=EARLIEST[problem.text is not None], no_step=no_step,
             )  # fmt: skip
         return found, divided, trials[0].training if divided.parts[0].whole else None

@@ -146,7 +146,7 @@ def search(
         best.start(clip, SelectedStep(0, no_step, (1 + no_step) * clip))
         seen[0] = [best.merit] * len(grid)
     misses = 0
-    for step in track(steps, "choosing CMM's steps", unit="looks"):
+    for step in track(steps, "choosing CMM's steps", unit="steps"):
         for trial in trials:
             trial.training.run.advance(step)
         own = torch.cat([trial.own() for trial in trials])

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from modalign.core.errors import InputError, argument
 from modalign.core.labels import UNLABELED, check_names, places_of
-from modalign.core.spelling import did_you_mean, match_names, numeral, some
+from modalign.core.name_matching import did_you_mean, match_names, numeral, quoted
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,8 +123,8 @@ class Classes:
     def _refuse(self, strangers: list[Any], known: list[Any]) -> None:
         if isinstance(strangers[0], str):
             raise InputError(
-                f"Expected labels among the {len(known)} class names, got {some(strangers, 3)}."
-                f"{did_you_mean(strangers[0], known)} The names are {some(known, 3)}."
+                f"Expected labels among the {len(known)} class names, got {quoted(strangers, 3)}."
+                f"{did_you_mean(strangers[0], known)} The names are {quoted(known, 3)}."
             )
         raise InputError(f"Expected labels among the fitted classes, got {strangers[:3]}.")
 
@@ -250,4 +250,4 @@ def _advice() -> str:
 
 
 def _shown(values: np.ndarray) -> str:
-    return some([str(v) for v in values[:3].tolist()], 2)
+    return quoted([str(v) for v in values[:3].tolist()], 2)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from modalign.core.errors import InputError
 from modalign.core.features import ClassText
 from modalign.encoders.towers.convolutional import vision_tower
-from modalign.encoders.towers.opened import TextTower, VisionTower
+from modalign.encoders.towers.vision_tower import TextTower, VisionTower
 from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.rows import read_rows

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from modalign.encoders.towers.opened import Sentences, TextOutput, TextTower, VisionOutput
+from modalign.encoders.towers.vision_tower import Sentences, TextOutput, TextTower, VisionOutput
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.parameters import Augmentations, Count, NonNegative, Seed
 from modalign.methods.contract.tower import Learner, TowerMethod, Towers, cosine_logits
@@ -134,7 +134,7 @@ class PromptLearner(Learner[Batch]):
 
     def scores(self, pixels: Tensor, classes: Any) -> Tensor:
         """Return scaled cosines (B, K) of the first prompt of each tower."""
-        return cosine_logits(self.look(pixels).pooled[0], classes[0], self.towers.logit_scale)
+        return cosine_logits(self.encode_images(pixels).pooled[0], classes[0], self.towers.logit_scale)
 
     def read(self, sentences: Sentences, prompts: tuple[Tensor, ...], *, tokens: bool = False) -> TextOutput:
         """Apply the text tower, in chunks of classes to save memory."""
@@ -143,14 +143,14 @@ class PromptLearner(Learner[Batch]):
         chunk = max(1, SENTENCES // sets) if checkpoint or not torch.is_grad_enabled() else None
         return self.towers.text(sentences, prompts, tokens=tokens, chunk=chunk, checkpoint=checkpoint)
 
-    def look(self, pixels: Tensor, *, tokens: bool = False) -> VisionOutput:
+    def encode_images(self, pixels: Tensor, *, tokens: bool = False) -> VisionOutput:
         """Apply the vision tower with the visual prompts."""
         prompts = self.prompts.prompts().vision
         return self.towers.vision(pixels, prompts, tokens=tokens, checkpoint=self.towers.gradient_checkpointing)
 
     def patches(self, pixels: Tensor) -> Tensor:
         """(N, B, patches, d) patch features under the visual prompts."""
-        tokens = self.look(pixels, tokens=True).tokens
+        tokens = self.encode_images(pixels, tokens=True).tokens
         assert tokens is not None
         return tokens[:, :, 1:]
 
@@ -185,7 +185,8 @@ class PromptLearner(Learner[Batch]):
             found["text_moved"] = 1 - (moved * self.towers.prototypes()).sum(dim=1).mean().item()
         if self.prompts.prompts().vision:
             pixels = next(data.in_order(LOOKED_AT)).pixels
-            frozen, seen = (unit(p.float()) for p in (self.towers.vision(pixels).pooled, self.look(pixels).pooled))
+            both = self.towers.vision(pixels).pooled, self.encode_images(pixels).pooled
+            frozen, seen = (unit(p.float()) for p in both)
             found["image_moved"] = 1 - (frozen * seen).sum(dim=-1).mean().item()
         return found
 

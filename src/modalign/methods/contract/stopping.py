@@ -67,6 +67,6 @@ class StoppedMethod(VectorMethod):
         """The step that training ends at, if no earlier one is better."""
         return self.steps if self.stop is None else self.stop
 
-    def _looks(self) -> Collection[int]:
+    def _evaluation_steps(self) -> Collection[int]:
         """The steps after which the validation images are scored, beside the start."""
         return checkpoints(self.steps, LOOKS) if self.stop is None else (self.stop,)

@@ -38,7 +38,7 @@ import math
 import torch
 from torch import Generator, Tensor, nn
 
-from modalign.encoders.towers.opened import TextTower
+from modalign.encoders.towers.vision_tower import TextTower
 from modalign.linalg.similarity import unit
 from modalign.tune.prompts import Prompts
 from modalign.tune.topology import Topology

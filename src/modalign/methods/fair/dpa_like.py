@@ -20,7 +20,7 @@ from modalign.tune.crops import CropBatch
 from modalign.tune.history import Epoch
 
 if TYPE_CHECKING:
-    from modalign.encoders.towers.opened import VisionTower
+    from modalign.encoders.towers.vision_tower import VisionTower
     from modalign.tune.batches import ImageBatches
 
 RECENT = 32  # batches whose mean prediction evens out the text's

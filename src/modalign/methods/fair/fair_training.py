@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from modalign.core.features import UNLABELED
-from modalign.encoders.towers.opened import VisionTower
+from modalign.encoders.towers.vision_tower import VisionTower
 from modalign.linalg.divergence import divergence_from_uniform
 from modalign.linalg.similarity import softmax_weights
 from modalign.methods.contract.tower import Learner, Towers, cosine_logits

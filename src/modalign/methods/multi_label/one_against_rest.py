@@ -13,8 +13,8 @@ from sklearn.base import clone
 from modalign.core.errors import InputError, argument
 from modalign.core.features import ClassText, Features
 from modalign.core.label_matrix import UNKNOWN, label_matrix
+from modalign.core.name_matching import quoted
 from modalign.core.progress import track
-from modalign.core.spelling import some
 from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import unit
 from modalign.methods import method_class
@@ -157,8 +157,8 @@ def _require_both(matrix: np.ndarray, names: Sequence[str]) -> None:
     lacking = [name for name, column in zip(names, matrix.T, strict=True) if not {0, 1} <= set(column.tolist())]
     if lacking:
         raise InputError(
-            f"Expected for every class an image that shows it and one that does not, got none for {some(lacking, 3)}; "
-            f"label some, leave the class out, or give {argument('text')}."
+            f"Expected for every class an image that shows it and one that does not, got none for {quoted(lacking, 3)}"
+            f"; label some, leave the class out, or give {argument('text')}."
         )
 
 

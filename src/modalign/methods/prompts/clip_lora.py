@@ -175,7 +175,7 @@ class LowRankLearner(Learner):
 
     def scores(self, pixels: Tensor, classes: Tensor) -> Tensor:
         """(B, K) scaled cosines."""
-        return cosine_logits(self._look(pixels), classes, self.towers.logit_scale)
+        return cosine_logits(self._encode_images(pixels), classes, self.towers.logit_scale)
 
     @torch.no_grad()
     def diagnose(self, data: ImageBatches) -> dict[str, Any]:
@@ -183,13 +183,13 @@ class LowRankLearner(Learner):
         self.eval()
         pixels = next(data.in_order(LOOKED_AT)).pixels
         frozen = self.towers.text(self.sentences, chunk=SENTENCES).pooled[0], self.towers.vision(pixels).pooled[0]
-        pairs = zip(("text_moved", "image_moved"), frozen, (self.classes(), self._look(pixels)), strict=True)
+        pairs = zip(("text_moved", "image_moved"), frozen, (self.classes(), self._encode_images(pixels)), strict=True)
         return {
             name: 1 - (unit(before.float()) * unit(after.float())).sum(dim=1).mean().item()
             for name, before, after in pairs
         }
 
-    def _look(self, pixels: Tensor) -> Tensor:
+    def _encode_images(self, pixels: Tensor) -> Tensor:
         tower = self._updated(self.image, self.towers.vision)
         return tower(pixels, checkpoint=self.towers.gradient_checkpointing).pooled[0]
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from modalign.encoders.towers.opened import Sentences
+from modalign.encoders.towers.vision_tower import Sentences
 from modalign.linalg.inputs import traced
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.parameters import Count

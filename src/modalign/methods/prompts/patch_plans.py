@@ -21,7 +21,7 @@ from modalign.tune.batches import center_batches
 if TYPE_CHECKING:
     from modalign.data.items import Items
     from modalign.encoders.clip import ClipEncoder
-    from modalign.encoders.towers.opened import Sentences
+    from modalign.encoders.towers.vision_tower import Sentences
 
 
 @dataclass(frozen=True)

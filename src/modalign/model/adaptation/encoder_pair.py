@@ -75,7 +75,7 @@ class EncoderPair:
         language = encoder if isinstance(encoder, Encoder) and encoder.has_text else None
         return cls(encoder, language, None)
 
-    def see(self, items: Items, view: str, crops: int = 0) -> tuple[Features, Features | None]:
+    def embed(self, items: Items, view: str, crops: int = 0) -> tuple[Features, Features | None]:
         """The images as the classifier will see them, and as the text does where that is another space."""
         if crops:
             return embed_images(self.encoder, items, crops), None

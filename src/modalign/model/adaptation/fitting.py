@@ -14,7 +14,7 @@ from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED, ClassText, Features, Quarantined, concatenate
 from modalign.core.scored import Scored
 from modalign.data.items import Items
-from modalign.data.names import some
+from modalign.data.names import quoted
 from modalign.encoders.base import VIEWS, Encoder
 from modalign.encoders.clip import ClipEncoder
 from modalign.encoders.joined import JoinedEncoder
@@ -117,14 +117,14 @@ def fit_vectors(method: VectorMethod, pair: EncoderPair, task: FitTask) -> Fitte
     if pair.language is None:
         require_every_class(task.learn.labels, task.items.class_names)
     text = pair.language.embed_texts(task.prompts, class_names=task.items.class_names) if pair.language else None
-    views = [pair.see(task.learn, view, task.crops) for view in (VIEWS if task.mirror else VIEWS[:1])]
+    views = [pair.embed(task.learn, view, task.crops) for view in (VIEWS if task.mirror else VIEWS[:1])]
     X, count = concatenate([x for x, _ in views]), len(views[0][0])
     aligned_views = [a for _, a in views if a is not None]  # of all views or of none
     clip_features = concatenate(aligned_views) if aligned_views else None
     if text is None:
         require_every_class(X.labels, task.items.class_names)
     asked = task.crops if method.scores_parts else 0
-    held, held_aligned = (None, None) if task.validation is None else pair.see(task.validation, VIEWS[0], asked)
+    held, held_aligned = (None, None) if task.validation is None else pair.embed(task.validation, VIEWS[0], asked)
 
     crossing = task.holdout is not None and task.holdout.cross
     predict = partial(
@@ -203,7 +203,8 @@ def require_every_class(labels: np.ndarray, class_names: tuple[str, ...]) -> Non
     missing = [name for c, name in enumerate(class_names) if not (labels == c).any()]
     if missing:
         raise InputError(
-            f"Expected a labeled image of every class, since the encoder reads no text, got none of {some(missing, 3)}."
+            "Expected a labeled image of every class, since the encoder reads no text, got none of "
+            f"{quoted(missing, 3)}."
         )
 
 

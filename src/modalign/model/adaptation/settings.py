@@ -8,7 +8,7 @@ from typing import Any
 from sklearn.base import clone
 
 from modalign.core.errors import InputError, UnknownNameError, argument
-from modalign.core.spelling import nearest
+from modalign.core.name_matching import nearest
 from modalign.methods import method_class
 from modalign.methods.contract.parameters import check_parameters, parameters
 from modalign.methods.contract.tower import TowerMethod

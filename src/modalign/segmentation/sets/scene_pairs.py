@@ -11,7 +11,7 @@ import numpy as np
 
 from modalign.core.errors import InputError
 from modalign.core.files import read_text
-from modalign.core.spelling import some
+from modalign.core.name_matching import quoted
 from modalign.data.items import load_items
 from modalign.data.itemset import Items
 from modalign.data.names import natural_key
@@ -120,7 +120,8 @@ def _require_files(row: SegmentationSet, what: str, paths: Sequence[Path]) -> No
     if lacking := [str(path) for path in paths if not path.is_file()]:
         are = "is" if len(lacking) == 1 else "are"
         raise InputError(
-            f"Expected {what} of {row.title}, {some(lacking, 2)} {are} not there; get the data set from: {row.source}."
+            f"Expected {what} of {row.title}, {quoted(lacking, 2)} {are} not there; get the data set from: "
+            f"{row.source}."
         )
 
 

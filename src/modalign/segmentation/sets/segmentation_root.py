@@ -11,7 +11,7 @@ from modalign.segmentation.sets.segmentation_sets import SEGMENTATION_SETS, Segm
 
 
 def inspect_segmentation_sets(root: str | Path) -> list[DataSetFound]:
-    """Look for the photos and masks of every segmentation data set below a folder; nothing is decoded.
+    """Find the photos and masks of every segmentation data set below a folder; nothing is decoded.
 
     Raises
     ------

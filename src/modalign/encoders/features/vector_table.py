@@ -93,7 +93,7 @@ def _weights(count: int) -> np.ndarray:
     return np.random.Philox(key=0).random_raw(count) | np.uint64(1)
 
 
-class Shelf:
+class VectorTable:
     """Vectors of one encoder and view: an index, a file of rows, and a file of checksums.
 
     Parameters

@@ -37,7 +37,7 @@ def numeral(text: str) -> int | None:
     return int(digits) if digits.isdecimal() and len(digits) <= 18 else None
 
 
-def spelled_alike(name: str) -> str:
+def spelling_key(name: str) -> str:
     """Key that is equal for names that differ by case, blanks, hyphens, underscores or American and British spelling.
 
     The result is for comparison only: "noise" becomes "noize" as "optimiser" becomes "optimizer".
@@ -52,8 +52,8 @@ def nearest(got: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Return the most similar name in ``known``, or None if no name is similar."""
     by_key: dict[str, str] = {}
     for name in known:
-        by_key.setdefault(spelled_alike(name), name)
-    close = get_close_matches(spelled_alike(got), by_key, n=1, cutoff=cutoff)
+        by_key.setdefault(spelling_key(name), name)
+    close = get_close_matches(spelling_key(got), by_key, n=1, cutoff=cutoff)
     return by_key[close[0]] if close else None
 
 
@@ -63,20 +63,20 @@ def did_you_mean(got: str, known: Iterable[str]) -> str:
     return f" Did you mean '{close}'?" if close else ""
 
 
-def some(names: Sequence[str], limit: int = 5, details: Sequence[str] = ()) -> str:
+def quoted(names: Sequence[str], limit: int = 5, details: Sequence[str] = ()) -> str:
     """Return the first few names for a message, control characters escaped, with details in parentheses."""
-    quoted = [f"'{visible(name)}'" for name in names[:limit]]
-    shown = ", ".join(f"{name} ({detail})" if detail else name for name, detail in zip_longest(quoted, details[:limit]))
+    words = [f"'{visible(name)}'" for name in names[:limit]]
+    shown = ", ".join(f"{name} ({detail})" if detail else name for name, detail in zip_longest(words, details[:limit]))
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
 
 
-def alternatives(names: Iterable[str]) -> str:
+def join_alternatives(names: Iterable[str]) -> str:
     """``.csv, .json or .parquet``."""
     *others, last = names
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def spelling(name: str) -> str:
+def plural_key(name: str) -> str:
     """Key that is equal for singular and plural and for different separators: ``Motorbikes`` and ``motor_bike``."""
     bare = re.sub(r"[\W_]", "", normalize(name))
     return bare.removesuffix("s") if len(bare) > 3 else bare
@@ -86,12 +86,12 @@ def match_names(wanted: Iterable[str], known: Iterable[str], *, plural: bool = F
     """Match wanted names with known names; names with no match or several matches are omitted.
 
     An exact match has priority over a match after :func:`normalize`, which has priority over a match by
-    :func:`spelling` (with ``plural``). The order of the names has no effect.
+    :func:`plural_key` (with ``plural``). The order of the names has no effect.
     """
     known = tuple(dict.fromkeys(known))
     exact = set(known)
-    forgiving = [_only(known, key) for key in ((normalize, spelling) if plural else (normalize,))]
-    keys = (normalize, spelling)
+    forgiving = [_only(known, key) for key in ((normalize, plural_key) if plural else (normalize,))]
+    keys = (normalize, plural_key)
     found = {}
     for name in wanted:
         same = (by_key.get(key(name)) for key, by_key in zip(keys, forgiving, strict=False))

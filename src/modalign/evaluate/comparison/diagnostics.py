@@ -11,8 +11,8 @@ import torch
 
 from modalign.core.features import Features
 from modalign.data.splits.split import Split
-from modalign.evaluate.comparison.findings import Look
-from modalign.evaluate.comparison.given import Given
+from modalign.evaluate.comparison.comparison_inputs import ComparisonInputs
+from modalign.evaluate.comparison.findings import MethodDiagnostics
 from modalign.evaluate.comparison.result import MethodComparison
 from modalign.evaluate.metrics import reliability
 from modalign.evaluate.protocol import run_once
@@ -27,12 +27,12 @@ BINS = 10
 SHOWN = 600  # images of a cloud, at most: as many as its picture draws
 
 
-def look_closer(
+def compute_diagnostics(
     result: MethodComparison,
-    given: Given,
+    given: ComparisonInputs,
     split: Callable[[Shots, int], Split],
     build: Callable[[str, int], VectorMethod],
-) -> tuple[Look, ...]:
+) -> tuple[MethodDiagnostics, ...]:
     """Refit the best method, and the best method with a map, and compute their diagnostics.
 
     Test labels may be used, because nothing is selected here.
@@ -41,7 +41,7 @@ def look_closer(
     ----------
     result : MethodComparison
         All runs.
-    given : Given
+    given : ComparisonInputs
         What they ran on.
     split : callable
         The draw of a number of labels and a seed.
@@ -52,17 +52,21 @@ def look_closer(
     mapped = [row for row in ranked if given.text is not None and hasattr(method_class(row.method), "transform")]
     chosen: dict[tuple[str, Shots], Summary] = {(row.method, row.shots): row for row in (*ranked[:1], *mapped[:1])}
     seed = min(run.seed for run in result.runs)
-    return tuple(_look(row, seed, given, split(row.shots, seed), build(row.method, seed)) for row in chosen.values())
+    return tuple(
+        _diagnose(row, seed, given, split(row.shots, seed), build(row.method, seed)) for row in chosen.values()
+    )
 
 
-def _look(row: Summary, seed: int, given: Given, split: Split, method: VectorMethod) -> Look:
+def _diagnose(
+    row: Summary, seed: int, given: ComparisonInputs, split: Split, method: VectorMethod
+) -> MethodDiagnostics:
     run_once(row.method, method, given.features, given.text, split, seed, shots=row.shots,
              clip_features=given.clip_features, fingerprint="none")  # fmt: skip
     space = given.features if given.clip_features is None or method.takes_clip_features else given.clip_features
     images = replace(space.select(split.test), ids=(), labels=given.features.labels[split.test])
-    look = Look(row.method, row.shots, seed, _reliability(method, space, images, given, split, row.shots))
+    found = MethodDiagnostics(row.method, row.shots, seed, _reliability(method, space, images, given, split, row.shots))
     if given.text is None or not hasattr(method, "transform"):
-        return look
+        return found
     rows = np.arange(0, len(images), max(1, math.ceil(len(images) / SHOWN)))
     text = text_prototypes(torch.from_numpy(given.text.vectors)).numpy()
     before = images.vectors[rows] if given.clip_features is None else given.clip_features.vectors[split.test][rows]
@@ -71,11 +75,11 @@ def _look(row: Summary, seed: int, given: Given, split: Split, method: VectorMet
         "after": (np.asarray(method.transform(images))[rows], method.prototypes_.cpu().numpy()),
     }
     gap = {when: _gap(*pair) for when, pair in clouds.items()}
-    return replace(look, gap=gap, clouds=clouds, labels=images.labels[rows])
+    return replace(found, gap=gap, clouds=clouds, labels=images.labels[rows])
 
 
 def _reliability(
-    method: VectorMethod, space: Features, images: Features, given: Given, split: Split, shots: Shots
+    method: VectorMethod, space: Features, images: Features, given: ComparisonInputs, split: Split, shots: Shots
 ) -> dict[str, tuple]:
     """Bins of the probabilities as they come, and calibrated where labeled validation images allow it."""
     scores = torch.from_numpy(np.asarray(method.scores(images), dtype=np.float64))

@@ -15,7 +15,7 @@ TEXT_WORTH = 10.0  # labeled images at which zero-shot has half of the weight
 
 
 @dataclass(frozen=True)
-class Unjudged:
+class OneShotMixture:
     """Candidates without evidence, beside zero-shot.
 
     Attributes
@@ -38,7 +38,7 @@ class Unjudged:
     @classmethod
     def fit(
         cls, problem: Problem, candidates: tuple[str, ...] | list[str] | None, seed: int, deadline: float
-    ) -> Unjudged:
+    ) -> OneShotMixture:
         r"""With text the candidates in equal parts beside zero-shot, else the anchored Gaussian.
 
         From n labeled images that show a share p of the classes, the candidates have the weight

@@ -18,7 +18,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from modalign.cli.terminal import say
+from modalign.cli.terminal import print_lines
 from modalign.core.errors import InputError
 from modalign.core.renaming import warn_renamed
 
@@ -99,14 +99,16 @@ def explain(error: Exception, arguments: Sequence[str]) -> int:
     """Print one sentence about an error that was not handled elsewhere; return the exit code."""
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
-        say("error: there is not enough memory for this; use fewer images, a smaller encoder or a larger machine")
+        print_lines("error: there is not enough memory; use fewer images, a smaller encoder or a larger machine")
         return 1
     if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
-        say(f"error: {error.strerror}{f': {error.filename!r}' if error.filename else ''}")
+        print_lines(f"error: {error.strerror}{f': {error.filename!r}' if error.filename else ''}")
         return 1
     said = f"{type(error).__name__}{f' ({text[:200]})' if text else ''}"
     try:
-        say(f"error: unexpected {said}; this is a bug, please report it with the file '{report(error, arguments)}'")
+        print_lines(
+            f"error: unexpected {said}; this is a bug, please report it with the file '{report(error, arguments)}'"
+        )
     except Exception:  # no place for a file
         traceback.print_exception(error)
     return UNFORESEEN

@@ -1,4 +1,4 @@
-"""The shelf: rows are found by content, never lost, never doubled, and never other than they were written."""
+"""The table: rows are found by content, never lost, never doubled, and never other than they were written."""
 
 import os
 import sqlite3
@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modalign.core.errors import InputError
-from modalign.encoders.features.shelf import DamagedRowsError, checksums, remaking
 from modalign.encoders.features.store import FeatureStore
+from modalign.encoders.features.vector_table import DamagedRowsError, checksums, remaking
 
 D = 8
 
@@ -35,8 +35,8 @@ def store(tmp_path):
     return FeatureStore(tmp_path / "cache")
 
 
-def shelf(store, fingerprint="f" * 64, view="center", dim=D):
-    return store.shelf(fingerprint, view, dim)
+def open_table(store, fingerprint="f" * 64, view="center", dim=D):
+    return store.table(fingerprint, view, dim)
 
 
 def folder(store):
@@ -44,16 +44,16 @@ def folder(store):
 
 
 def test_what_was_added_is_found_by_another_process_object(store):
-    with shelf(store) as first:
+    with open_table(store) as first:
         first.add(contents(range(5)), rows(range(5)))
-    with shelf(store) as second:
+    with open_table(store) as second:
         assert len(second) == 5
         assert second.find([content(3), content(9)]) == {content(3): 3}
         np.testing.assert_array_equal(second.read(contents([4, 0, 4])), rows([4, 0, 4]))
 
 
 def test_consecutive_rows_are_a_memory_map_and_nothing_can_be_written(store):
-    with shelf(store) as s:
+    with open_table(store) as s:
         s.add(contents(range(10)), rows(range(10)))
         part = s.read(contents(range(2, 7)))
         assert isinstance(part, np.memmap)
@@ -69,7 +69,7 @@ def test_consecutive_rows_are_a_memory_map_and_nothing_can_be_written(store):
 
 
 def test_first_come_first_kept(store):
-    with shelf(store) as s:
+    with open_table(store) as s:
         s.add([content(1), content(2), content(1)], rows([1, 2, 77]))
         s.add([content(2), content(3)], rows([88, 3]))
         assert len(s) == 3
@@ -77,12 +77,12 @@ def test_first_come_first_kept(store):
 
 
 def test_bytes_of_a_killed_writer_are_overwritten(store):
-    with shelf(store) as s:
+    with open_table(store) as s:
         s.add([content(0)], rows([0]))
     path = next(store.root.glob("*/vectors.f32"))
     with path.open("ab") as file:
         file.write(os.urandom(3 * D * 4 + 5))  # appended but never committed, and not even whole rows
-    with shelf(store) as s:
+    with open_table(store) as s:
         assert len(s) == 1
         s.add([content(1)], rows([1]))
         np.testing.assert_array_equal(s.read(contents([0, 1])), rows([0, 1]))
@@ -90,7 +90,7 @@ def test_bytes_of_a_killed_writer_are_overwritten(store):
 
 def test_many_threads_write_at_once(store):
     def work(k):
-        with shelf(store) as s:
+        with open_table(store) as s:
             for start in range(0, 60, 6):
                 numbers = [(start + j * (k + 1)) % 60 for j in range(6)]
                 s.add([content(n) for n in numbers], rows(numbers))
@@ -100,7 +100,7 @@ def test_many_threads_write_at_once(store):
         thread.start()
     for thread in threads:
         thread.join()
-    with shelf(store) as s:
+    with open_table(store) as s:
         where = s.find([content(n) for n in range(60)])
         assert sorted(where.values()) == list(range(len(s)))
         for key in where:
@@ -108,22 +108,22 @@ def test_many_threads_write_at_once(store):
 
 
 def test_encoders_and_views_do_not_meet(store):
-    with shelf(store) as a, shelf(store, view="mirror") as b, shelf(store, "e" * 64) as c:
+    with open_table(store) as a, open_table(store, view="mirror") as b, open_table(store, "e" * 64) as c:
         a.add([content(1)], rows([1]))
         assert (len(a), len(b), len(c)) == (1, 0, 0)
     # The folder name holds only the beginning of the fingerprint; the card inside decides.
     with pytest.raises(InputError, match="got others; delete it"):
-        shelf(store, "f" * 40 + "0" * 24)
+        open_table(store, "f" * 40 + "0" * 24)
     with pytest.raises(InputError, match="got others"):
-        shelf(store, dim=D + 1)
+        open_table(store, dim=D + 1)
 
 
 def test_an_index_that_is_none_is_named_in_a_sentence(store):
-    with shelf(store) as s:
+    with open_table(store) as s:
         s.add(contents(range(4)), rows(range(4)))
     (folder(store) / "index.sqlite").write_bytes(b"not a database at all" * 100)
     with pytest.raises(InputError, match=r"damaged or no index at all .* delete the folder"):
-        shelf(store)
+        open_table(store)
 
 
 def test_a_database_of_somebody_else_is_left_alone(store):
@@ -132,17 +132,17 @@ def test_a_database_of_somebody_else_is_left_alone(store):
     with sqlite3.connect(path) as foreign:
         foreign.execute("CREATE TABLE vectors (mine TEXT)")
     with pytest.raises(InputError, match="got a database of something else"):
-        shelf(store)
+        open_table(store)
     with sqlite3.connect(path) as foreign:
         foreign.execute("PRAGMA user_version = 9")
     with pytest.raises(InputError, match="format 1"):
-        shelf(store)
+        open_table(store)
     assert sqlite3.connect(path).execute("SELECT name FROM sqlite_master").fetchall() == [("vectors",)]
 
 
 def test_ten_thousand_rows_are_found_in_a_moment(store):
     many = contents(range(10_000))
-    with shelf(store) as s:
+    with open_table(store) as s:
         s.add(many, np.zeros((10_000, D), dtype=np.float32))
         queries = []
         s._index._connection.set_trace_callback(queries.append)
@@ -152,7 +152,7 @@ def test_ten_thousand_rows_are_found_in_a_moment(store):
 
 def reread(store, numbers):
     """What is read in the end: rows that fail their checksums are written once more, as an encoder would."""
-    with shelf(store) as s:
+    with open_table(store) as s:
 
         @remaking
         def embed():
@@ -174,7 +174,7 @@ def reread(store, numbers):
 @pytest.mark.filterwarnings("ignore:.* were damaged on the disk")
 def test_what_is_read_is_what_was_written_whatever_happens_to_the_files(tmp_path_factory, name, position, damage):
     store = FeatureStore(tmp_path_factory.mktemp("cache"))
-    with shelf(store) as s:
+    with open_table(store) as s:
         s.add(contents(range(20)), rows(range(20)))
     path = folder(store) / name
     data = bytearray(path.read_bytes())
@@ -188,24 +188,24 @@ def test_what_is_read_is_what_was_written_whatever_happens_to_the_files(tmp_path
 
 @pytest.mark.parametrize("size", [0, 3 * D * 4, 3 * D * 4 + 5])
 def test_a_file_that_was_cut_is_made_anew(store, size):
-    with shelf(store) as s:
+    with open_table(store) as s:
         s.add(contents(range(6)), rows(range(6)))
     os.truncate(folder(store) / "vectors.f32", size)
     with pytest.warns(UserWarning, match=rf"{6 - size // (4 * D)} of 6 cached vectors .* They are embedded again"):
         np.testing.assert_array_equal(reread(store, range(6)), rows(range(6)))
-    with shelf(store) as s:
+    with open_table(store) as s:
         assert len(s.find(contents(range(6)))) == 6
         s.add(contents([7]), rows([7]))
         np.testing.assert_array_equal(s.read(contents([5, 7])), rows([5, 7]))
 
 
 def test_a_row_is_not_handed_to_another_item(store):
-    with shelf(store) as s:
+    with open_table(store) as s:
         s.add(contents(range(4)), rows(range(4)))
     with sqlite3.connect(folder(store) / "index.sqlite") as index:
         for row, owner in ((1, b"x" * 32), (2, content(1)), (1, content(2))):
             index.execute("UPDATE vectors SET content = ? WHERE row = ?", (owner, row))
-    with shelf(store) as s:
+    with open_table(store) as s:
         np.testing.assert_array_equal(s.read(contents([0, 3])), rows([0, 3]))
         with pytest.raises(DamagedRowsError, match="2 of 4"):
             s.read(contents(range(4)))
@@ -215,7 +215,7 @@ def test_a_row_is_not_handed_to_another_item(store):
 
 def test_the_place_of_a_damaged_row_is_not_used_again(store):
     """Another process may have mapped it, and would see another item's vector there."""
-    with shelf(store) as s:
+    with open_table(store) as s:
         s.add(contents(range(4)), rows(range(4)))
         held = s.read(contents(range(4)))
         with (folder(store) / "vectors.f32").open("r+b") as file:
@@ -228,14 +228,14 @@ def test_the_place_of_a_damaged_row_is_not_used_again(store):
 
 
 def test_damage_that_comes_back_is_an_error(store):
-    with shelf(store) as s:
+    with open_table(store) as s:
         s.add(contents([1]), rows([1]))
         with pytest.warns(UserWarning, match="1 of 2"), pytest.raises(InputError, match=r"twice; check the disk"):
             remaking(s.read)(contents([1, 2]))  # the second was never added
 
 
 def test_rows_of_a_version_without_checksums_are_kept_and_stamped(store):
-    with shelf(store) as s:
+    with open_table(store) as s:
         s.add(contents(range(10)), rows(range(10)))
         with s._index.transaction():
             s._index.write("DELETE FROM vectors WHERE row = ?", [(4,)])  # a row that belongs to nothing
@@ -245,23 +245,23 @@ def test_rows_of_a_version_without_checksums_are_kept_and_stamped(store):
     table[7, 3] = np.nan
     table.tofile(vectors)
     sound = [n for n in range(10) if n not in (4, 7)]
-    with shelf(store) as s:
+    with open_table(store) as s:
         assert path.stat().st_size == 10 * 8
         np.testing.assert_array_equal(s.read(contents(sound)), rows(sound))
         with pytest.raises(DamagedRowsError, match="2 of 10"):
             s.read(contents(range(10)))
     table[5, 0] += 1
     table.tofile(vectors)
-    with shelf(store) as s, pytest.raises(DamagedRowsError, match="1 of 8"):
+    with open_table(store) as s, pytest.raises(DamagedRowsError, match="1 of 8"):
         s.read(contents(sound))
 
 
 def test_a_cache_without_checksums_that_cannot_be_written_is_read_as_it_is(store, monkeypatch):
-    with shelf(store) as s:
+    with open_table(store) as s:
         s.add(contents(range(3)), rows(range(3)))
     (folder(store) / "checksums.u64").unlink()
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    with shelf(store) as s:
+    with open_table(store) as s:
         np.testing.assert_array_equal(s.read(contents(range(3))), rows(range(3)))
     assert not (folder(store) / "checksums.u64").exists()
 
@@ -293,16 +293,16 @@ def test_the_cache_is_private_whatever_the_umask_and_an_older_one_becomes_so(tmp
     root, before = tmp_path / "new" / "cache", os.umask(0)
     try:
         store = FeatureStore(root)
-        with shelf(store) as s, store.files() as files:
+        with open_table(store) as s, store.files() as files:
             s.add(contents([1]), rows([1]))
             with files._database.transaction():
                 assert modes() == {0o700, 0o600}, "with the journal of a transaction"
-        store.remember_encoder("f" * 64, "/somewhere")
+        store.record_encoder("f" * 64, "/somewhere")
         assert modes() == {0o700, 0o600}
         for path in (root, *root.rglob("*")):
             path.chmod(0o777 if path.is_dir() else 0o666)
         store = FeatureStore(root)
-        with shelf(store), store.files():
+        with open_table(store), store.files():
             assert store.encoder_location("f" * 64) == "/somewhere"
         assert modes() == {0o700, 0o600}
     finally:
@@ -312,19 +312,19 @@ def test_the_cache_is_private_whatever_the_umask_and_an_older_one_becomes_so(tmp
 def test_a_folder_that_holds_other_things_keeps_its_rights(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     tmp_path.chmod(0o755)
-    with shelf(FeatureStore(tmp_path)):
+    with open_table(FeatureStore(tmp_path)):
         pass
     assert stat.S_IMODE(FeatureStore(tmp_path).root.stat().st_mode) == 0o755
 
 
 @pytest.mark.parametrize("name", ["vectors.f32", "checksums.u64", "index.sqlite"])
 def test_a_planted_link_is_not_written_through(store, tmp_path, name):
-    with shelf(store):
+    with open_table(store):
         pass
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     (folder(store) / name).unlink(missing_ok=True)
     (folder(store) / name).symlink_to(victim)
-    with pytest.raises(InputError, match="got a link"), shelf(store) as s:
+    with pytest.raises(InputError, match="got a link"), open_table(store) as s:
         s.add(contents([1]), rows([1]))
     assert victim.read_bytes() == b"precious"

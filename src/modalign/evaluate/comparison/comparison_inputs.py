@@ -15,7 +15,7 @@ from modalign.core.features import UNLABELED, ClassText, Features
 from modalign.core.part_files import MANIFEST_FILE
 from modalign.data.copies import learnable
 from modalign.data.items import Items, load_items
-from modalign.data.names import name_classes, read_classes, some
+from modalign.data.names import name_classes, quoted, read_classes
 from modalign.data.splits.drawing import official_split, with_test
 from modalign.data.splits.split import Split
 from modalign.data.splits.split_files import split_by_names
@@ -34,7 +34,7 @@ TESTABLE = 3  # images per class needs to be tested: one to learn from, one to c
 
 
 @dataclass(frozen=True)
-class Given:
+class ComparisonInputs:
     """Validated input of a comparison.
 
     Attributes
@@ -67,7 +67,7 @@ class Given:
         return None if spec is None else spec.logit_scale
 
 
-def read_given(
+def load_inputs(
     source: Any,
     *,
     text: TextSource = None,
@@ -79,7 +79,7 @@ def read_given(
     split: str | Path | Split | None = None,
     test: float = TEST_SHARE,
     device: str = "auto",
-) -> Given:
+) -> ComparisonInputs:
     """Read, validate and embed the input; arguments are those of :func:`~modalign.evaluate.comparison.compare.compare`.
 
     Raises
@@ -122,7 +122,9 @@ def read_given(
     require_clip_features(features, clip_features, found)
     if official is not None:
         official = _labeled_tests(with_test(features.labels, official, test), features.labels)
-    return Given(features, found, clip_features, official, (*notes, *_about(features, official)), inputs.spaces)
+    return ComparisonInputs(
+        features, found, clip_features, official, (*notes, *_about(features, official)), inputs.spaces
+    )
 
 
 def is_features_source(source: str | Path) -> bool:
@@ -247,7 +249,7 @@ def _about(features: Features, official: Split | None) -> list[str]:
         notes.append(f"{some_have} no label; methods may look there, nothing is tested on it")
     sizes = np.bincount(features.labels[known], minlength=len(features.class_names))
     if official is None and (few := np.flatnonzero(sizes < TESTABLE)).size:
-        shown = some([features.class_names[k] for k in few], details=[str(sizes[k]) for k in few])
+        shown = quoted([features.class_names[k] for k in few], details=[str(sizes[k]) for k in few])
         subject = "1 class has" if len(few) == 1 else f"{len(few)} classes have"
         notes.append(f"{subject} fewer than {TESTABLE} labeled images and cannot be tested on: {shown}")
     copies = len(features) - len({hash(row.tobytes()) for row in np.ascontiguousarray(features.vectors)})

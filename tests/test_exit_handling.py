@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 import modalign
-from modalign.cli import endings, run
-from modalign.cli.endings import what_is_kept
+from modalign.cli import exit_handling, run
+from modalign.cli.exit_handling import what_is_kept
 from modalign.cli.terminal import command_line
 from modalign.core.display import visible
 from modalign.core.files import write
@@ -207,7 +207,7 @@ def test_an_error_of_ours_is_a_sentence_and_a_private_report(tmp_path: Path, fai
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
     command = failing(KeyError(f"{tmp_path / 'home'}/photos"))
-    assert run(command) == endings.UNFORESEEN == 70
+    assert run(command) == exit_handling.UNFORESEEN == 70
     said = capsys.readouterr().err
     assert re.fullmatch(
         r"error: unexpected KeyError \(.*\); this is a bug, please report it with the file '.*'\n", said
@@ -259,7 +259,7 @@ def test_output_that_nobody_takes_is_no_bug() -> None:
         process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         process.stdout.close()
         assert process.stderr.read() == ""
-        assert process.wait() in (0, 1, endings.NO_READER)
+        assert process.wait() in (0, 1, exit_handling.NO_READER)
     with open("/dev/full", "w") as full:
         no_space = subprocess.run([*command, "list"], stdout=full, stderr=subprocess.PIPE, text=True)
     assert (no_space.returncode, no_space.stderr) == (1, "error: No space left on device\n")

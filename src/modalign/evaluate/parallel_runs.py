@@ -26,7 +26,7 @@ class Worker(Protocol[C_contra, R_co]):
     def run(self, cell: C_contra) -> R_co: ...
 
 
-def run_side_by_side(
+def run_in_parallel(
     make: Callable[..., Worker[C, R]], arguments: tuple[Any, ...], cells: Sequence[C], jobs: int, each: int = 1
 ) -> Iterator[R]:
     """What ``make(*arguments).run`` returns for each cell, in the order of the cells.
