@@ -17,10 +17,10 @@ from modalign.core.files.reading import (
     parse_json,
     path_error,
     read_bytes,
+    read_error_reason,
     read_json,
     read_text,
     require_path,
-    unreadable_reason,
 )
 from modalign.core.files.writing import check_writable, make_folder, replacing, require_own_folder, sweep, write
 
@@ -38,6 +38,7 @@ __all__ = [
     "parse_json",
     "path_error",
     "read_bytes",
+    "read_error_reason",
     "read_json",
     "read_npz",
     "read_text",
@@ -47,6 +48,5 @@ __all__ = [
     "sole_use",
     "sweep",
     "take_lock",
-    "unreadable_reason",
     "write",
 ]

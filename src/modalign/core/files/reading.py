@@ -58,11 +58,11 @@ def open_regular(path: str | os.PathLike[str], what: str) -> Iterator[BinaryIO]:
         require_path(path, what)
         raise InputError(f"Expected {what}, '{path}' does not exist.{_nearest(Path(path))}") from None
     except OSError as error:
-        raise InputError(f"Expected {what}, '{path}' {unreadable_reason(error)}.") from None
+        raise InputError(f"Expected {what}, '{path}' {read_error_reason(error)}.") from None
 
 
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:
-    """Like :func:`open_regular`, but raises OSError; :func:`unreadable_reason` gives the message."""
+    """Like :func:`open_regular`, but raises OSError; :func:`read_error_reason` gives the message."""
     try:
         _require_regular(os.stat(path))
         # Something else may stand there by now: a pipe would block without O_NONBLOCK, which files ignore.
@@ -77,7 +77,7 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
         raise
 
 
-def unreadable_reason(error: OSError) -> str:
+def read_error_reason(error: OSError) -> str:
     """Return the reason of an OSError as the end of a sentence about a file."""
     if isinstance(error, FileNotFoundError):
         return "does not exist"
