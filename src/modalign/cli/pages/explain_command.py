@@ -9,7 +9,7 @@ import typer
 
 from modalign.cli.options import AsJson, check_file, command
 from modalign.cli.predict_commands import load_classifier
-from modalign.cli.terminal import print_json, print_table, say
+from modalign.cli.terminal import print_json, print_lines, print_table
 from modalign.core.errors import InputError
 
 
@@ -53,12 +53,12 @@ def explain_answers(
         return
     for one in found:
         closest = ", ".join(f"{name} {100 * p:.1f} %" for name, p in one.top[:3])
-        say(f"{one.id}: {one.class_name} ({closest})", err=False)
+        print_lines(f"{one.id}: {one.class_name} ({closest})", err=False)
         for table in (one.neighbor_table, one.sentence_table):
             if table[1]:
                 print_table(table[0], table[1][:3])
-        say("", err=False)
+        print_lines("", err=False)
     for note in dict.fromkeys(note for one in found for note in one.notes):
-        say(f"note: {note}")
+        print_lines(f"note: {note}")
     if out is not None:
-        say(f"page: {out}", err=False)
+        print_lines(f"page: {out}", err=False)
