@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from modalign.cli.terminal import print_json, print_table, report_quarantine, say
+from modalign.cli.terminal import print_json, print_lines, print_table, report_quarantine
 from modalign.core.display import html_table, shorten_repr, text_table, visible
 from modalign.core.errors import (
     InputError,
@@ -94,8 +94,8 @@ def test_a_piped_table_has_one_line_a_row_whole_and_aligned(rows: list[tuple[str
 
 @given(names, names)
 def test_everything_that_the_command_line_prints_is_shown(name: str, other: str) -> None:
-    assert not obeyed(printed(lambda: say(f"note: {name}")))
-    assert printed(lambda: say(f"note: {name}")).count("\n") == 1
+    assert not obeyed(printed(lambda: print_lines(f"note: {name}")))
+    assert printed(lambda: print_lines(f"note: {name}")).count("\n") == 1
     assert not obeyed(printed(lambda: print_table(["image", name], [[other, name]])))
     assert not obeyed(printed(lambda: report_quarantine([{"id": name, "reason": other}])))
 

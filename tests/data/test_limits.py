@@ -17,7 +17,7 @@ from bad_files import encoded, picture
 from PIL import Image, features
 
 from modalign.core.errors import UndecodableError
-from modalign.data.decoding import floods
+from modalign.data.decoding import piece_limits
 from modalign.data.decoding.decode import decode, wastes_bits
 from modalign.data.decoding.jpeg import read_jpeg
 
@@ -153,7 +153,7 @@ def test_files_of_ordinary_programs_pass_the_bounds(kind: str) -> None:
     image = picture(64, 64)
     data = encoded(image, kind)
     name = {"PPM": "PNM", "JPEG2000": "JPEG 2000"}.get(kind, kind)
-    passed = floods.bounded(data, name)
+    passed = piece_limits.bounded(data, name)
     assert Image.open(BytesIO(passed)).convert("RGB").tobytes() == Image.open(BytesIO(data)).convert("RGB").tobytes()
 
 
@@ -162,7 +162,7 @@ def test_transparency_of_a_gif_survives() -> None:
     image.putpalette([0, 0, 0, 200, 10, 10])
     data = encoded(image, "GIF", transparency=1, comment=b"a comment")
     assert b"a comment" in data
-    assert b"a comment" not in floods.bounded(data, "GIF")
+    assert b"a comment" not in piece_limits.bounded(data, "GIF")
     assert decode(data).getpixel((4, 4)) == (255, 255, 255)
 
 

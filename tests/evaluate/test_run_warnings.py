@@ -9,7 +9,7 @@ import pytest
 
 from modalign.core.errors import hyperparameter, options
 from modalign.core.features import ClassText, EncoderSpec, Features
-from modalign.evaluate import side_by_side
+from modalign.evaluate import parallel_runs
 from modalign.evaluate.comparison import schedule as plan
 from modalign.evaluate.comparison.compare import compare
 from modalign.evaluate.comparison.result import MethodComparison
@@ -79,9 +79,9 @@ class Refusing:
 
 def test_a_worker_speaks_the_language_of_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
     for names, spoken in ((None, "steps=…"), ({"hyperparameters": "--set METHOD."}, "--set METHOD.steps=…")):
-        monkeypatch.setattr(side_by_side, "_own", [(Refusing(), names)])
+        monkeypatch.setattr(parallel_runs, "_own", [(Refusing(), names)])
         with options({"hyperparameters": "not this "}):
-            assert side_by_side._run(None) == spoken
+            assert parallel_runs._run(None) == spoken
 
 
 def test_other_warnings_take_their_usual_way() -> None:

@@ -126,13 +126,13 @@ def test_the_better_half_goes_on_as_if_it_were_alone(monkeypatch):
 
 def test_no_candidate_is_dropped_that_is_better_than_one_that_goes_on(monkeypatch):
     data = few_shot(noise=1.6)
-    seen, judge = [], cross_modal_probe.ProbeJudge.look
+    seen, judge = [], cross_modal_probe.ProbeJudge.update
 
     def look(self, now, ratios):
         judge(self, now, ratios)
         seen.append((now.step, now.candidate, self.best.standing))
 
-    monkeypatch.setattr(cross_modal_probe.ProbeJudge, "look", look)
+    monkeypatch.setattr(cross_modal_probe.ProbeJudge, "update", look)
     CrossModalProbe(steps=300, random_state=0).fit(data.X, data.y, text=data.text, validation=(data.Xv, data.yv))
     steps = sorted({step for step, *_ in seen})
     for step, following in pairwise(steps):
