@@ -9,6 +9,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from modalign.core.errors import InputError
+from modalign.linalg import scale_search
 from modalign.linalg.calibration import expected_calibration_error, fit_temperature, sharpened
 
 
@@ -33,6 +34,18 @@ def test_the_temperature_is_the_minimum_that_scipy_finds():
     assert got.nll_after == pytest.approx(best.fun, rel=1e-10)
     assert got.nll_before == pytest.approx(nll(z, y, 1), rel=1e-12)
     assert not got.bounded
+
+
+@pytest.mark.parametrize("true", [0.05, 3.0, 40.0])
+def test_a_search_that_starts_on_a_part_of_the_rows_ends_at_the_same_temperature(true, monkeypatch):
+    z, y = sample(n=500, true=true)
+    passes, at = [], scale_search.ScaledState.at
+    monkeypatch.setattr(scale_search.ScaledState, "at", lambda z, y, beta: passes.append(len(z)) or at(z, y, beta))
+    whole = fit_temperature(z, y)
+    before = len(passes)
+    monkeypatch.setattr(scale_search, "_PILOT", 500)
+    assert fit_temperature(z, y).value == pytest.approx(whole.value, rel=1e-8)
+    assert passes[before:].count(500) < before
 
 
 def test_the_temperature_that_made_the_labels_is_found_and_calibrates():

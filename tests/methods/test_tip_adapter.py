@@ -119,6 +119,24 @@ def test_climbing_finds_the_pair_of_the_whole_grid(seed):
     assert log_likelihood(method.alpha_, method.beta_) == pytest.approx(best, abs=1e-4)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_search_that_starts_on_a_part_of_the_images_ends_at_the_best_of_its_neighbors(seed, monkeypatch):
+    """On these data, where the likelihood has one maximum, that is the best pair of the whole grid."""
+    data = few_shot(noise=(0.7, 1.2, 1.6)[seed])
+    whole, some = TipAdapter(), TipAdapter()
+    whole.fit(data.X, data.y, text=data.text, validation=(data.Xv, data.yv))
+    monkeypatch.setattr(tip_adapter_cache, "SAMPLE", 5 * (len(data.yv) // 3))
+    tried = []
+    votes = Cache.votes
+    monkeypatch.setattr(
+        Cache, "votes", lambda self, X, betas: tried.append((len(X), len(betas))) or votes(self, X, betas)
+    )
+    some.fit(data.X, data.y, text=data.text, validation=(data.Xv, data.yv))
+    assert (some.alpha_, some.beta_) == (whole.alpha_, whole.beta_)
+    on_all = sum(betas for images, betas in tried if images == len(data.yv))
+    assert on_all < len(tip_adapter.BETAS) / 2
+
+
 @settings(max_examples=30)
 @given(n=st.integers(1, 9), classes=st.lists(st.integers(0, 6), min_size=1, max_size=12), seed=st.integers(0, 99))
 def test_votes_are_the_product_with_one_hot_labels(n, classes, seed):

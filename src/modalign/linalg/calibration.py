@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,8 +13,8 @@ from torch import Tensor
 
 from modalign.core.errors import InputError
 from modalign.linalg.inputs import class_indices, real, wide
+from modalign.linalg.scale_search import ScaledState, best_scale
 
-_CHUNK = 1 << 16  # numbers held in float64 at a time: they stay in the cache
 DOUBLING = 0.5  # log-odds of a right answer for twice the labels per class; a cautious value set by hand
 _FLATTEST = 1e-3  # a spread of the scaled logits at which all classes count as equally probable
 
@@ -79,15 +78,15 @@ def fit_temperature(logits: Real[Tensor, "n C"], labels: Int[Tensor, " n"]) -> T
     Guo, Pleiss, Sun and Weinberger, On calibration of modern neural networks, 2017, section 4.2.
     """
     z, y = _scores_and_labels(logits, labels, "logits")
-    nll_before, ece_before = _State.at(z, y, 1.0).nll, _calibration_error(z.softmax(dim=1), y)
+    nll_before, ece_before = ScaledState.at(z, y, 1.0).nll, _calibration_error(z.softmax(dim=1), y)
     spread = float((z - z.mean(dim=1, keepdim=True)).double().square().mean().sqrt())
     if spread == 0.0:  # every row is constant: all temperatures give the same probabilities
         return Temperature(1.0, nll_before, nll_before, ece_before, ece_before, bounded=True)
-    beta, bounded = _best_scale(z, y, lowest=_FLATTEST / spread)
+    beta, bounded = best_scale(z, y, lowest=_FLATTEST / spread)
     return Temperature(
         value=1 / beta,
         nll_before=nll_before,
-        nll_after=_State.at(z, y, beta).nll,
+        nll_after=ScaledState.at(z, y, beta).nll,
         ece_before=ece_before,
         ece_after=_calibration_error((z * beta).softmax(dim=1), y),
         bounded=bounded,
@@ -123,7 +122,7 @@ def expected_temperature(logits: Real[Tensor, "n C"], labels: Int[Tensor, " n"],
     z, y = _scores_and_labels(logits, labels, "logits")
 
     def loss(log_temperature: float) -> float:
-        return len(z) * _State.at(z, y, math.exp(-log_temperature)).nll + (log_temperature / spread) ** 2 / 2
+        return len(z) * ScaledState.at(z, y, math.exp(-log_temperature)).nll + (log_temperature / spread) ** 2 / 2
 
     return math.exp(minimize_scalar(loss, bounds=(-6 * spread, 6 * spread), method="bounded").x)
 
@@ -216,81 +215,6 @@ def _calibration_error(p: Tensor, y: Tensor, bins: int = 15, scheme: str = "widt
     group = torch.bucketize(confidence, edges.contiguous())  # (edge, edge], as Guo et al. have it
     gap = torch.zeros(bins, dtype=confidence.dtype, device=p.device).index_add_(0, group, right - confidence)
     return float(gap.abs().sum() / len(p))
-
-
-@dataclass(frozen=True)
-class _State:
-    """Statistics of the softmax of ``beta * z``, with derivatives with respect to beta."""
-
-    nll: float
-    slope: float  # of the nll; increases with beta
-    curvature: float
-    confidence: float  # mean highest probability; increases with beta
-    confidence_slope: float
-
-    @classmethod
-    def at(cls, z: Tensor, y: Tensor, beta: float) -> _State:
-        total = torch.zeros(5, dtype=wide(z.device), device=z.device)
-        rows = max(1, _CHUNK // z.shape[1])
-        for part, label in zip(z.split(rows), y.split(rows), strict=True):
-            part = part.to(total.dtype)
-            part = part - part.amax(dim=1, keepdim=True)  # the highest logit is 0 from here on
-            log_p = (beta * part).log_softmax(dim=1)
-            p = log_p.exp()
-            mean = (p * part).sum(dim=1)
-            variance = (p * part.square()).sum(dim=1) - mean.square()
-            top = p.amax(dim=1)
-            pick = label[:, None]
-            total += torch.stack(
-                [
-                    -log_p.gather(1, pick).sum(),
-                    (mean - part.gather(1, pick)[:, 0]).sum(),
-                    variance.sum(),
-                    top.sum(),
-                    -(top * mean).sum(),
-                ]
-            )
-        return cls(*(total / len(z)).tolist())
-
-
-def _best_scale(z: Tensor, y: Tensor, lowest: float) -> tuple[float, bool]:
-    """Return the beta = 1/T of minimal nll within the bounds, and whether a bound is active."""
-    if _State.at(z, y, lowest).slope >= 0:
-        return lowest, True
-    n = len(z)
-    sharpest = (z == z.amax(dim=1, keepdim=True)).sum(dim=1).double().reciprocal().mean()  # < 1 with ties on top
-    ceiling = float(sharpest) * (n + 1) / (n + 2)
-    low = high = lowest
-    while (state := _State.at(z, y, high)).slope < 0 and state.confidence < ceiling:
-        low, high = high, 4 * high
-
-    def slope(beta: float) -> tuple[float, float]:
-        state = _State.at(z, y, beta)
-        return state.slope, state.curvature
-
-    def overconfidence(beta: float) -> tuple[float, float]:
-        state = _State.at(z, y, beta)
-        return state.confidence - ceiling, state.confidence_slope
-
-    if state.slope >= 0:
-        beta = _increasing_root(slope, low, high)
-        if _State.at(z, y, beta).confidence <= ceiling:
-            return beta, False
-    return _increasing_root(overconfidence, low, high), True
-
-
-def _increasing_root(function: Callable[[float], tuple[float, float]], low: float, high: float) -> float:
-    """Find the zero of an increasing function between two positive ends by Newton steps with bisection."""
-    x = math.sqrt(low * high)
-    for _ in range(100):
-        value, slope = function(x)
-        low, high = (x, high) if value < 0 else (low, x)
-        step = x - value / slope if slope > 0 else 0.0
-        following = step if low < step < high else math.sqrt(low * high)
-        if abs(following - x) <= 1e-9 * x:  # Newton doubles the digits: this one has them all
-            return following
-        x = following
-    return x
 
 
 def _scores_and_labels(scores: Tensor, labels: Tensor, name: str) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of AdamW
 
@@ -66,9 +65,11 @@ class AdamW:
             for decay, parameter in zip(decays, parameters, strict=True):
                 if decay != shared:
                     parameter.mul_(1 - rate * decay)
-            adamw(
+            # The kernel under torch.optim.adamw: its checks cost several times as much as the step of a small tensor.
+            torch._foreach_add_(counts, 1)
+            torch._fused_adamw_(
                 parameters, [slopes[number] for number in numbers], first, second, [], counts,
-                fused=True, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=rate,
+                amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=rate,
                 weight_decay=shared, eps=EPSILON, maximize=False,
             )  # fmt: skip
         self.steps += 1

@@ -21,8 +21,9 @@ from modalign.methods.contract.training_steps import seeded
 from modalign.methods.contract.vectors import Problem
 
 RATIOS, UNCHOSEN = (0.2, 0.4, 0.6, 0.8), 0.2
+ROWS = 2**12  # images times ratios that are trained side by side; more would save no time and take memory
 
-Layers = Sequence[Tensor]  # (d, h) and (h, d)
+Layers = Sequence[Tensor]  # (..., d, h) and (..., h, d), one pair per ratio
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -105,14 +106,15 @@ class CLIPAdapter(StoppedMethod):
         if validation is not None and (self.ratio == "auto" or self.stop is None):
             chosen_on = "validation"
             best = Best[tuple[float, int, list[Tensor]]](self.criterion, validation[1])
-            for ratio in RATIOS if self.ratio == "auto" else (float(self.ratio),):
-                self._train(X, y, start, ratio, best, validation[0])
+            ratios, at_once = RATIOS if self.ratio == "auto" else (float(self.ratio),), max(1, ROWS // len(X))
+            for first in range(0, len(ratios), at_once):
+                self._train(X, y, start, ratios[first : first + at_once], best, validation[0])
             self.ratio_, self.stop_, layers = best.choice
         else:
             chosen_on = "nothing"
             self.ratio_ = UNCHOSEN if self.ratio == "auto" else float(self.ratio)
             self.stop_ = self._last_step()
-            layers = self._train(X, y, start, self.ratio_)
+            layers = [layer[0] for layer in self._train(X, y, start, (self.ratio_,))]
         self.down_, self.up_ = layers
         self.diagnosis_ = {
             "ratio": self.ratio_,
@@ -133,8 +135,8 @@ class CLIPAdapter(StoppedMethod):
         layers = self.down_.to(X.device), self.up_.to(X.device)
         return self._logits(X, layers, self.ratio_ if self.stop_ else 0.0)
 
-    def _logits(self, X: Tensor, layers: Layers, ratio: float) -> Tensor:
-        """(n, C) scores of unit rows; with ratio 0 those of zero-shot."""
+    def _logits(self, X: Tensor, layers: Layers, ratio: float | Tensor) -> Tensor:
+        """(..., n, C) scores of unit rows; with ratio 0 those of zero-shot."""
         adapted = F.relu(F.relu(X @ layers[0]) @ layers[1])
         return self.logit_scale_ * (unit(torch.lerp(X, adapted, ratio)) @ self.prototypes_.to(X).T)
 
@@ -150,26 +152,34 @@ class CLIPAdapter(StoppedMethod):
         X: Tensor,
         y: Tensor,
         start: Layers,
-        ratio: float,
+        ratios: Sequence[float],
         best: Best[tuple[float, int, list[Tensor]]] | None = None,
         held: Tensor | None = None,
     ) -> list[Tensor]:
-        """The layers at the end; ``best`` is offered those of some steps, judged on ``held``."""
-        layers = [layer.clone() for layer in start]
+        """The layers of every ratio at the end; ``best`` is offered those of some steps, judged on ``held``.
+
+        The ratios have nothing in common: the gradient of the sum of their losses is that of each loss.
+        """
+        layers = [layer.repeat(len(ratios), 1, 1) for layer in start]
+        labels, shares = y.repeat(len(ratios)), X.new_tensor(ratios)[:, None, None]
 
         def gradients(_: int) -> tuple[Tensor, list[Tensor]]:
             leaves = [layer.detach().requires_grad_() for layer in layers]
             with torch.enable_grad():
-                loss = F.cross_entropy(self._logits(X, leaves, ratio), y)
+                logits = self._logits(X, leaves, shares).flatten(0, 1)
+                loss = F.cross_entropy(logits, labels, reduction="sum") / len(X)
                 slopes = torch.autograd.grad(loss, leaves)
             return loss.detach(), list(slopes)  # one loss for both layers
 
         def judge(step: int) -> None:
             assert best is not None
             assert held is not None
-            if self.stop in (None, step):
-                scores = self._logits(held, layers, ratio if step else 0.0) / self.logit_scale_
-                best.offer(scores, lambda: (ratio, step, [layer.clone() for layer in layers]))
+            if self.stop not in (None, step):
+                return
+            for number, ratio in enumerate(ratios):
+                now = [layer[number] for layer in layers]
+                scores = self._logits(held, now, ratio if step else 0.0) / self.logit_scale_
+                best.offer(scores, lambda: (ratio, step, [layer.clone() for layer in now]))  # noqa: B023 - called here
 
         evaluation_steps = () if best is None else self._evaluation_steps()
         if best is not None:

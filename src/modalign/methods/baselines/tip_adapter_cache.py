@@ -12,6 +12,7 @@ from modalign.methods.contract.best_candidate import Best, Criterion
 
 BLOCK = 2**18  # affinities that are worked on at once: 1 MB, which stays in the cache of a core
 IMAGES = 1024  # of a block
+SAMPLE = 2**19  # scores of the held-out images that find the β from which all of them climb
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,28 @@ class Cache:
     def search(
         self, X: Tensor, y: Tensor, alphas: Sequence[float], betas: Sequence[float], criterion: Criterion
     ) -> Cache:
-        """Select the best pair on held-out images; see :meth:`~modalign.methods.contract.best_candidate.Best.climb`."""
-        best = Best[Cache](criterion, y)
-        text = X @ self.prototypes.T
+        """Select the best pair on held-out images; see :meth:`~modalign.methods.contract.best_candidate.Best.climb`.
+
+        Of many images a random part finds the β first; all of them climb from there.
+        """
+        best, text = Best[Cache](criterion, y), X @ self.prototypes.T
+        enough = max(1, SAMPLE // len(self.prototypes))
+        if len(y) < 2 * enough:
+            self._offer(best, X, text, alphas, betas)
+            return best.choice
+        some = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))[:enough].to(y.device)
+        start, tried = betas.index(self.search(X[some], y[some], alphas, betas, criterion).beta), set[int]()
+        while window := {at for at in (start - 1, start, start + 1) if 0 <= at < len(betas)} - tried:
+            self._offer(best, X, text, alphas, [betas[at] for at in sorted(window)])
+            start, tried = betas.index(best.choice.beta), tried | window
+        return best.choice
+
+    def _offer(
+        self, best: Best[Cache], X: Tensor, text: Tensor, alphas: Sequence[float], betas: Sequence[float]
+    ) -> None:
         for beta, votes in zip(betas, self.votes(X, betas), strict=True):
             votes /= self.logit_scale
             replace(self, beta=beta)._climb(best, alphas, text, votes)
-        return best.choice
 
     def _climb(self, best: Best[Cache], alphas: Sequence[float], text: Tensor, votes: Tensor) -> None:
         best.climb(alphas, lambda alpha: torch.add(text, votes, alpha=alpha), lambda alpha: replace(self, alpha=alpha))
