@@ -36,7 +36,7 @@ def test_the_temperature_is_the_minimum_that_scipy_finds():
     assert not got.bounded
 
 
-@pytest.mark.parametrize("true", [0.05, 3.0, 40.0])
+@pytest.mark.parametrize("true", [3.0, 10.0, 40.0])
 def test_a_search_that_starts_on_a_part_of_the_rows_ends_at_the_same_temperature(true, monkeypatch):
     z, y = sample(n=500, true=true)
     passes, at = [], scale_search.ScaledState.at
