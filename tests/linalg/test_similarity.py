@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics.pairwise import cosine_similarity
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from modalign.core.errors import InputError
 from modalign.linalg import similarity
@@ -99,6 +100,23 @@ def test_near_identical_rows_are_the_pairs_of_a_loop(monkeypatch):
         monkeypatch.setattr(similarity, "CHUNK", 3 * 40)
         assert torch.equal(near_identical(X), whole)
     assert near_identical(torch.zeros(3, 4)).tolist() == []  # zero rows point nowhere
+
+
+def test_near_identical_rows_are_found_in_64_megabytes():
+    """No tensor of the search has more entries than 2²⁴ float32 cosines, of 4,500² pairs."""
+
+    class Largest(TorchDispatchMode):
+        entries = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor):
+                self.entries = max(self.entries, result.numel())
+            return result
+
+    with Largest() as largest:
+        near_identical(torch.randn(4500, 2))
+    assert 2**23 < largest.entries <= 2**24
 
 
 def test_copies_of_copies_share_a_group():

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modalign.core.errors import InputError
-from modalign.linalg import _kernel
+from modalign.linalg import _kernel, _solver
 from modalign.linalg.sinkhorn import sinkhorn, transport_cost
 
 INF = math.inf
@@ -311,6 +311,27 @@ def test_slow_problems_are_sped_up_without_changing_the_answer():
     assert largest(expected.sum(dim=1) - 1 / 40) > 1e-10, "the textbook needs more than five times as many sweeps"
     expected = textbook(cost, 2e-3, uniform(40), uniform(6), 8000)
     assert largest(fast.coupling - expected) < 1e-9
+
+
+@pytest.mark.parametrize("rho", [0.5, 1.0, 3.0])
+def test_over_relaxation_saves_sweeps_of_relaxed_marginals(rho, monkeypatch):
+    cost = points(40, 30)
+    fast = sinkhorn(cost, 0.01, rho=rho, tolerance=1e-9, max_sweeps=5000)
+    monkeypatch.setattr(_solver, "_set_stride", lambda *_: False)
+    plain = sinkhorn(cost, 0.01, rho=rho, tolerance=1e-9, max_sweeps=5000)
+    assert int(fast.iterations) < 0.7 * int(plain.iterations)
+    assert largest(fast.coupling - plain.coupling) < 1e-8
+
+
+def test_a_decreasing_epsilon_saves_sweeps_at_a_small_one(monkeypatch):
+    costs = torch.stack([points(20, 15) for _ in range(6)])
+
+    def sweeps():
+        return int(sinkhorn(costs, 5e-4, tolerance=1e-3, max_sweeps=5000).iterations.sum())
+
+    scaled = sweeps()
+    monkeypatch.setattr(_solver, "_LADDER_ABOVE", INF)
+    assert scaled < 0.8 * sweeps()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -12,6 +12,9 @@ from modalign.core.errors import InputError
 from modalign.core.features import ClassText, EncoderSpec, Features
 from modalign.linalg.procrustes import procrustes, procrustes_from_factors
 from modalign.methods.gpua.gpua import GPUA
+from modalign.methods.gpua.gpua_correspondence import mine, zero_shot
+from modalign.methods.gpua.gpua_marginals import Marginals
+from modalign.methods.gpua.gpua_rows import Images
 from modalign.model.persistence import load_model, save_model
 
 
@@ -301,6 +304,21 @@ def test_the_published_stopping_rule_stops_too_early_with_many_images():
     P = correspondences(*data)
     assert float((P.sum(dim=0) * 5 - 1).abs().max()) > 0.01
     assert fit(pair(n=20_000, noise=0.9), class_prior="uniform", steps=0).diagnosis_["marginal_error"] < 1e-6
+
+
+@pytest.mark.parametrize("memory", [2**30, 0])
+def test_scores_that_fit_into_memory_are_computed_once_per_update(memory, monkeypatch):
+    data, computed, scores = pair(n=200), [], Images.scores
+    monkeypatch.setattr(Images, "scores", lambda *given: computed.append(1) or scores(*given))
+    images = Images(torch.from_numpy(data.Z), torch.from_numpy(data.X), [data.Z.shape[1]], n_classes=5, memory=2**30)
+    text = torch.from_numpy(data.Y)
+    begin = zero_shot(images, text, 100.0)
+    computed.clear()
+    found = mine(
+        images, text, begin, Marginals(torch.full((5,), 0.2), "uniform", {}),
+        weight=0.4, epsilon=0.01, memory=memory,
+    )  # fmt: skip
+    assert (len(computed) == found.iterations) == bool(memory)
 
 
 def test_diagnosis_says_what_happened():

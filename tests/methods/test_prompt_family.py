@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -182,6 +183,22 @@ def test_portions_of_classes_change_nothing(model, pixels, monkeypatch: pytest.M
         with monkeypatch.context() as patch:
             patch.setattr("modalign.methods.contract.prompting.SENTENCES", 1)
             np.testing.assert_allclose(scores(made, pixels), whole, atol=SINGLE)
+
+
+def test_classes_are_split_only_where_that_saves_memory(model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without gradients, and with checkpoints of them: else all activations are kept anyway."""
+    made, chunks = learner(model, CoOp()), []
+    text = type(made.towers.text)
+    call = text.__call__
+    monkeypatch.setattr(
+        text, "__call__", lambda *given, **options: chunks.append(options["chunk"]) or call(*given, **options)
+    )
+    made.classes()
+    with torch.no_grad():
+        made.classes()
+    made.towers = replace(made.towers, gradient_checkpointing=True)
+    made.classes()
+    assert [chunk is None for chunk in chunks] == [True, False, False]
 
 
 def test_words_to_start_from(model) -> None:
