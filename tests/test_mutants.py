@@ -45,8 +45,8 @@ def test_a_draw_holds_python_and_begins_with_a_smaller_one() -> None:
     ("name", "test"),
     [
         ("linalg/ridge.py", "tests/linalg/test_ridge.py"),
-        ("linalg/_scaling.py", "tests/linalg/test_sinkhorn.py"),  # through _solver.py
-        ("linalg/_kernel.py", "tests/linalg/test_plan.py"),
+        ("linalg/sweeps/scaling.py", "tests/linalg/test_sinkhorn.py"),  # through solver.py
+        ("linalg/sweeps/kernel.py", "tests/linalg/test_plan.py"),
         ("methods/contract/transduction.py", "tests/test_transduction.py"),
         ("methods/baselines/transclip_solver.py", "tests/methods/test_transclip.py"),
         ("methods/gpua/gpua_rows.py", "tests/methods/test_gpua.py"),

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modalign.core.errors import InputError
-from modalign.linalg import _kernel, _solver
 from modalign.linalg.sinkhorn import sinkhorn, transport_cost
+from modalign.linalg.sweeps import kernel, solver
 
 INF = math.inf
 
@@ -270,8 +270,8 @@ def test_leading_dimensions_and_an_epsilon_and_marginals_for_each_problem():
 def test_tiles_and_blocks_of_any_size_give_the_same(monkeypatch, epsilon):
     cost = torch.stack([points(9, 30, torch.float32) for _ in range(7)])
     whole = sinkhorn(cost, epsilon)
-    monkeypatch.setitem(_kernel._TILE, "cpu", 600)
-    monkeypatch.setattr(_kernel, "_BLOCK", 100)
+    monkeypatch.setitem(kernel._TILE, "cpu", 600)
+    monkeypatch.setattr(kernel, "_BLOCK", 100)
     pieces = sinkhorn(cost, epsilon)
     assert largest(pieces.coupling - whole.coupling) < 2e-6
     assert largest(pieces.cost - whole.cost) < 1e-6
@@ -285,9 +285,9 @@ def test_all_three_ways_to_multiply_give_the_same(monkeypatch, rho, epsilon):
     a, b = weights(9, zeros=1), weights(5)
     options = {"rho": rho, "max_sweeps": 60, "tolerance": 0}
     plans = [sinkhorn(cost, epsilon, a, b, **options).coupling]
-    monkeypatch.setattr(_kernel, "_MANY", 1)
+    monkeypatch.setattr(kernel, "_MANY", 1)
     plans.append(sinkhorn(cost, epsilon, a, b, **options).coupling)
-    monkeypatch.setattr(_kernel, "numpy_multiplies", lambda _: False)
+    monkeypatch.setattr(kernel, "numpy_multiplies", lambda _: False)
     plans.append(sinkhorn(cost, epsilon, a, b, **options).coupling)
     assert all(largest(plan - plans[0]) < 2e-6 for plan in plans[1:])
 
@@ -317,7 +317,7 @@ def test_slow_problems_are_sped_up_without_changing_the_answer():
 def test_over_relaxation_saves_sweeps_of_relaxed_marginals(rho, monkeypatch):
     cost = points(40, 30)
     fast = sinkhorn(cost, 0.01, rho=rho, tolerance=1e-9, max_sweeps=5000)
-    monkeypatch.setattr(_solver, "_set_stride", lambda *_: False)
+    monkeypatch.setattr(solver, "_set_stride", lambda *_: False)
     plain = sinkhorn(cost, 0.01, rho=rho, tolerance=1e-9, max_sweeps=5000)
     assert int(fast.iterations) < 0.7 * int(plain.iterations)
     assert largest(fast.coupling - plain.coupling) < 1e-8
@@ -330,7 +330,7 @@ def test_a_decreasing_epsilon_saves_sweeps_at_a_small_one(monkeypatch):
         return int(sinkhorn(costs, 5e-4, tolerance=1e-3, max_sweeps=5000).iterations.sum())
 
     scaled = sweeps()
-    monkeypatch.setattr(_solver, "_LADDER_ABOVE", INF)
+    monkeypatch.setattr(solver, "_LADDER_ABOVE", INF)
     assert scaled < 0.8 * sweeps()
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from modalign.linalg._kernel import Problems, density, tiles
+from modalign.linalg.sweeps.kernel import Problems, density, tiles
 
 
 class _Statistics(NamedTuple):

@@ -12,10 +12,10 @@ from jaxtyping import Bool, Real
 from torch import Tensor
 
 from modalign.core.errors import InputError
-from modalign.linalg._kernel import numpy_multiplies
 from modalign.linalg.inputs import real
 from modalign.linalg.similarity import unit
 from modalign.linalg.sinkhorn import sinkhorn
+from modalign.linalg.sweeps.kernel import numpy_multiplies
 
 A = TypeVar("A", np.ndarray, Tensor)
 

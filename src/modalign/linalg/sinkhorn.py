@@ -12,10 +12,10 @@ from torch import Tensor
 
 from modalign.core.errors import InputError
 from modalign.core.renaming import renamed_arguments
-from modalign.linalg._kernel import tiles
-from modalign.linalg._solver import solve
 from modalign.linalg.inputs import real, wide
 from modalign.linalg.plan import TransportPlan
+from modalign.linalg.sweeps.kernel import tiles
+from modalign.linalg.sweeps.solver import solve
 
 __all__ = ["TransportPlan", "sinkhorn", "transport_cost"]
 

@@ -1,4 +1,4 @@
-"""Initialization, step length and stopping of the sweeps of :mod:`modalign.linalg._scaling`."""
+"""Initialization, step length and stopping of the sweeps of :mod:`modalign.linalg.sweeps.scaling`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from modalign.linalg._kernel import Problems
-from modalign.linalg._scaling import Iteration
+from modalign.linalg.sweeps.kernel import Problems
+from modalign.linalg.sweeps.scaling import Iteration
 
 # Spread of the cost over eps from which a ladder is climbed down, at which it starts, and the factor between rungs.
 _LADDER_ABOVE, _LADDER_TOP, _RUNG = 100.0, 20.0, 4.0

@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-from modalign.linalg._kernel import LIMIT, Kernel, Problems
+from modalign.linalg.sweeps.kernel import LIMIT, Kernel, Problems
 
 _CAUTION = 4.0  # how much faster than the last change long strides may grow
 

@@ -1,0 +1,1 @@
+"""The sweeps of :func:`~modalign.linalg.sinkhorn.sinkhorn`: kernels, scalings, step lengths."""
