@@ -12,7 +12,7 @@ from modalign.data.text.descriptions import sentences
 from modalign.methods import TOWER_METHODS, method_class
 
 QUICK = {"epochs": 1, "batch_size": 4, "augmentation": "center", "random_state": 1}
-ON_THE_TEXT_SIDE = ("coop", "cocoop", "plot")
+ON_THE_TEXT_SIDE = ("coop", "cocoop", "kgcoop", "plot", "upl")
 
 
 @pytest.fixture(scope="module")

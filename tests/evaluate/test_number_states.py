@@ -46,7 +46,7 @@ def test_the_state_follows_what_is_missing() -> None:
     assert one(paper="dam", table="Table IV", method="CLIP + CMA", dataset="dtd").kind == "not reproducible"
     assert one(paper="dam", table="Table IV", method="CLIP", dataset="dtd").kind == "needs images"
     assert one(paper="gpua", table="Table 7", method="GPUA", dataset="imagenet").kind == "not reproducible"
-    assert one(paper="fair", table="Table 1", method="UPL", dataset="dtd").words == "method not built: UPL"
+    assert one(paper="fair", table="Table 1", method="POUF", dataset="dtd").words == "method not built: POUF"
     assert one(paper="fair", table="Table 1", method="CLIP", dataset="dtd").words == "needs images: dtd, VISSL's lists"
     assert "lafter_like" in one(paper="fair", table="Table 1", method="LaFTer", dataset="dtd").detail
 
@@ -97,7 +97,7 @@ def test_rows_of_tables_are_methods_with_their_switches() -> None:
     rows = {number.method for number in STATES if number.setting != "segmentation"}
     built = {row for row in rows if built_method(row) is not None}
     assert {"CMM, map only", "HPT", "DAM, texts aligned", "FAIR, LoRA", "GPUA, CSLS loss", "TransCLIP-ZS"} <= built
-    assert not {"UPL", "LaFTer", "DPA", "PromptSRC", "Candle"} & built
+    assert not {"POUF", "LaFTer", "DPA", "PromptSRC", "Candle"} & built
     assert {"map", "layers", "triplet_weight"} <= set(switches("cmm"))
     assert built_method("CMM") is not None
     assert not built_method("CMM").changes  # type: ignore[union-attr]
@@ -119,7 +119,7 @@ def test_numbers_of_segmentation_have_a_command_of_segment() -> None:
 
 def test_counts_of_parameters_are_the_printed_ones() -> None:
     found = [number for number in STATES if "parameters" in number.metric and STATES[number].kind == "here"]
-    assert len(found) == 7
+    assert len(found) == 8
     for number in found:
         count = counted(number.method, number.metric, number.backbone)
         unit = 1000 if number.printed.endswith("K") else 1

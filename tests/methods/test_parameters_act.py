@@ -199,7 +199,8 @@ def pictures():
 def test_inside_an_encoder(name: str, own: list[Parameter], pictures) -> None:
     encoder, items, text = pictures
     base = {"epochs": 1, "batch_size": 2, "augmentation": "center", "random_state": 0, "training": {"warmup": 0}}
-    base |= {k: v for k, v in (("crops", 2), ("keep", 1), ("text_steps", 5)) if k in method_class(name)().get_params()}
+    small = {"crops": 2, "keep": 1, "text_steps": 5, "prompts": 2}
+    base |= {k: v for k, v in small.items() if k in method_class(name)().get_params()}
 
     def fit(left_out: str, settings: dict[str, Any]) -> list[np.ndarray] | None:
         try:

@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from small_clip import NAMES, SCALE, literal_image, literal_text, small_clip, tokenize, towers_of
 
-from modalign import CoCoOp, CoOp, KgCoOp
+from modalign import UPL, CoCoOp, CoOp, KgCoOp
+from modalign.methods.baselines.zero_shot import ZeroShot
 from modalign.methods.contract.prompting import PromptLearner
+from modalign.methods.prompts.upl import most_confident
 from modalign.tune.batches import Batch
 
 LABELS = torch.tensor([2, 0, 2])
@@ -91,3 +95,47 @@ def test_kgcoop(model, pixels) -> None:
         found = made.loss(batch_of(pixels))
     assert float(found["distance"]) == pytest.approx(distance, rel=1e-5)
     assert float(found["loss"]) == pytest.approx(expected + 3 * distance, rel=1e-5)
+
+
+def test_upl_trains_each_context_by_its_own_loss_and_averages_their_scores(model, pixels) -> None:
+    made = learner(model, UPL(n_ctx=3, prompts=2))
+    images = images_under(model, pixels, [])
+    contexts = made.prompts.text.layers[0]
+    logits = [logits_of(images, texts_under(model, [context])) for context in contexts]
+    with torch.no_grad():
+        np.testing.assert_allclose(made.scores(pixels, made.classes()), np.mean(logits, axis=0), atol=1e-5 * SCALE)
+    found = made.loss(batch_of(pixels))
+    assert found["loss"].item() == pytest.approx(sum(map(cross_entropy, logits)), rel=1e-5)
+    (slopes,) = torch.autograd.grad(found["loss"], made.prompts.text.layers[0])
+    alone = learner(model, CoOp(n_ctx=3))
+    for context, slope in zip(contexts, slopes, strict=True):
+        with torch.no_grad():
+            alone.prompts.text.layers[0].copy_(context)
+        (own,) = torch.autograd.grad(alone.loss(batch_of(pixels)), alone.prompts.text.layers[0])
+        torch.testing.assert_close(slope, own, rtol=1e-5, atol=1e-7)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0.3, 0.5, 0.5001, 0.9])), min_size=1, max_size=12),
+       st.integers(1, 4))  # fmt: skip
+def test_the_most_confident_images_of_each_class(images: list[tuple[int, float]], per_class: int) -> None:
+    labels, confidence = (torch.tensor(column) for column in zip(*images, strict=True))
+    found = most_confident(confidence, labels, per_class).tolist()
+    for k in range(4):
+        own = [i for i, (label, _) in enumerate(images) if label == k]
+        best = sorted(own, key=lambda i: -images[i][1])[:per_class]
+        assert [i for i in found if images[i][0] == k] == sorted(best)
+    assert found == sorted(found)
+
+
+def test_upl_with_one_context_is_coop_on_the_pseudo_labels_of_zero_shot(encoder, digits, text) -> None:
+    settings = {"n_ctx": 4, "epochs": 2, "batch_size": 8, "augmentation": "center", "random_state": 3}
+    method = UPL(per_class=2, prompts=1, **settings).fit(digits, text=text, encoder=encoder)
+    images = encoder.embed_images(digits)
+    probabilities = ZeroShot().fit(images, text=text).predict_proba(images)
+    labels = probabilities.argmax(axis=1)
+    ranked = np.argsort(-probabilities.max(axis=1), kind="stable")
+    best = np.sort([i for k in range(10) for i in ranked[labels[ranked] == k][:2]])
+    coop = CoOp(**settings).fit(digits.select(best), labels[best], text=text, encoder=encoder)
+    assert method.diagnosis_["pseudo_labels"] == np.bincount(labels[best], minlength=10).tolist()
+    torch.testing.assert_close(method.tensors_["text.00"][0], coop.tensors_["text.00"], rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(method.transduction_, method.score_images(digits, encoder).logits.argmax(axis=1))

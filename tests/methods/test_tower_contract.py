@@ -22,11 +22,12 @@ from modalign.testing import TOWER_LAWS, TowerSubject
 from modalign.tune.loop import _Stepper
 
 QUICK = {"epochs": 2, "batch_size": 8, "augmentation": "center", "random_state": 1}
+SMALL: dict[str, dict[str, Any]] = {"upl": {"prompts": 2, "n_ctx": 4}}
 
 
 def quick(name: str, **settings: Any) -> TowerMethod:
     """A method at a size for tests."""
-    return method_class(name)(**QUICK | settings)
+    return method_class(name)(**QUICK | SMALL.get(name, {}) | settings)
 
 
 @pytest.fixture(scope="module")

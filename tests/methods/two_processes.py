@@ -29,7 +29,10 @@ from modalign.methods.contract.tower import TowerMethod
 from modalign.testing import few_shot_problem
 
 RECIPE = {"epochs": 1, "batch_size": 7, "augmentation": "center", "random_state": 1}
-PER_METHOD = {"clip_lora": {"dropout": 0.0}}  # what a process draws for its own images is its own
+PER_METHOD: dict[str, dict[str, Any]] = {
+    "clip_lora": {"dropout": 0.0},  # what a process draws for its own images is its own
+    "upl": {"prompts": 2},
+}
 
 
 def train_all() -> dict[str, TowerMethod]:

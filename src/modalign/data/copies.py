@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from modalign.core.errors import InputError, UndecodableError
-from modalign.core.features import UNLABELED, Quarantined
+from modalign.core.features import UNLABELED
 from modalign.data.blobs import FileBlob, ImageBlob
 from modalign.data.itemset import Items
 from modalign.data.names import quoted
@@ -104,9 +104,8 @@ def _one_label_each(items: Items, groups: list[list[int]]) -> tuple[Items, list[
 
 def _without(items: Items, reasons: dict[int, str]) -> Items:
     """The images without some, which are quarantined."""
-    refused = (Quarantined(items.ids[i], reasons[i]) for i in sorted(reasons))
     kept = items.select([i for i in range(len(items)) if i not in reasons])
-    return replace(kept, quarantined=(*items.quarantined, *refused))
+    return replace(kept, quarantined=items.left_out(reasons))
 
 
 def _contradictions(items: Items, groups: Sequence[Sequence[int]]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -123,6 +123,10 @@ class Items:
             parts=self.parts[index],
             given=(),
         )
+
+    def left_out(self, reasons: Mapping[int, str]) -> tuple[Quarantined, ...]:
+        """Return ``quarantined`` and the images at these indices, which could not be decoded for these reasons."""
+        return (*self.quarantined, *(Quarantined(self.ids[i], reasons[i]) for i in sorted(reasons)))
 
     def unlabeled(self) -> Items:
         """Return the same images and class names without the labels."""

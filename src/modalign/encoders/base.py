@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from modalign.core.errors import FullCacheError, InputError, UnknownNameError
-from modalign.core.features import ClassText, EncoderSpec, Features, Quarantined
+from modalign.core.features import ClassText, EncoderSpec, Features
 from modalign.core.progress import progress as showing
 from modalign.core.renaming import CENTER, present_value
 from modalign.data.items import Items, load_items
@@ -151,7 +151,7 @@ class Encoder(ABC):
         items = load_items(source)
         with showing(progress) if progress is not None else nullcontext():
             vectors, patches, reasons = self._extract(items, view, batch_size, tokens)
-        left_out = (*items.quarantined, *(Quarantined(items.ids[i], reasons[i]) for i in sorted(reasons)))
+        left_out = items.left_out(reasons)
         if not len(vectors):
             listed = quoted([q.id for q in left_out], 3, details=[q.reason for q in left_out])
             raise InputError(f"Expected an image that can be decoded, got none: {listed}.")

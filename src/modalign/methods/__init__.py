@@ -51,6 +51,7 @@ TOWER_METHODS: dict[str, str] = {
     "maple": "prompts.maple.MaPLe",
     "plot": "prompts.plot.PLOT",
     "clip_lora": "prompts.clip_lora.CLIPLoRA",
+    "upl": "prompts.upl.UPL",
     "fair": "fair.fair.FAIR",
     "lafter_like": "fair.lafter_like.LaFTerLike",
     "dpa_like": "fair.dpa_like.DPALike",

@@ -71,5 +71,6 @@ def counted(method: str, metric: str, backbone: str) -> int | None:
         ("DAM", "parameters"): total + hpt + DAM_SCALARS,
         ("DAM", "trainable parameters"): hpt + DAM_SCALARS,
         ("FAIR", "trainable parameters"): fair_parameters(s, 10),
+        ("UPL", "trainable parameters"): 16 * s.text_width,  # one context
     }
     return counts.get((method, metric))

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Generator
 
 from modalign.core.errors import InputError
-from modalign.core.features import UNLABELED, ClassText, Quarantined
+from modalign.core.features import UNLABELED, ClassText
 from modalign.core.labels import places_of, renumbered
 from modalign.core.scored import Scored
 from modalign.methods.contract.class_names import Classes, order_of_rows, read_labels
@@ -82,6 +82,10 @@ class TowerMethod(Parametrized, Generic[L]):
         """Return the batches for the loss of the learner."""
         return ImageBatches(items, encoder, augmentation=self.augmentation, seed=seed)
 
+    def _chosen(self, items: Items, towers: Towers, encoder: ClipEncoder) -> Items:
+        """Return the images to train on, by default all; those that could not be decoded are quarantined."""
+        return items
+
     def _diagnose(self, learner: L, data: ImageBatches) -> dict[str, Any]:
         """Return additional entries of ``diagnosis_``."""
         return {}
@@ -128,7 +132,7 @@ class TowerMethod(Parametrized, Generic[L]):
         recipe = self._recipe(items.labels)
         towers = Towers.open(encoder, text, gradient_checkpointing=recipe.gradient_checkpointing)
         learner = self._learner(towers, torch.Generator().manual_seed(recipe.seed)).to(towers.device)
-        data = self._batches(items, encoder, recipe.seed)
+        data = self._batches(self._chosen(items, towers, encoder), encoder, recipe.seed)
         learner.begin(data)
         identity = {
             "method": type(self).__name__,
@@ -191,20 +195,16 @@ class TowerMethod(Parametrized, Generic[L]):
             for batch in center_batches(items, encoder, batch_size or encoder.batch_size, reasons=reasons):
                 kept.append(batch.indices)
                 logits.append(learner.scores(batch.pixels, classes).float().cpu())
-        left_out = (*items.quarantined, *(Quarantined(items.ids[i], reasons[i]) for i in sorted(reasons)))
         if not kept:
             raise InputError("Expected an image that can be decoded, got none.")
-        rows = torch.cat(kept).numpy()
+        rows, labels = torch.cat(kept).numpy(), items.labels
         ids = tuple(items.ids[i] for i in rows)
-        labels = items.labels
         if items.class_names:
             labels = renumbered(labels, items.class_names, self.class_names_)
-        return Scored(ids, labels[rows], torch.cat(logits).numpy(), left_out)
+        return Scored(ids, labels[rows], torch.cat(logits).numpy(), items.left_out(reasons))
 
     def for_classes(self, text: ClassText, encoder: ClipEncoder) -> Self:
-        """Apply the learned state to other classes: from base to new classes, or to another data set.
-
-        Class-specific parameters are matched by name.
+        """Apply the learned state to other classes; class-specific parameters are matched by name.
 
         Raises
         ------
