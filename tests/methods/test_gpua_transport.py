@@ -138,10 +138,10 @@ def test_gradient_and_hessian_of_the_semidual_are_those_of_finite_differences(rh
     problem = gpua_transport._Problem(
         lambda: ((rows, R_.double()) for rows, R_ in blocks(R)()), 40, epsilon, c, rho, True
     )
-    at = problem.look(x)
+    at = problem.evaluate(x)
     gradient = at.mass - at.target
     basis = torch.eye(K, dtype=torch.float64) * 1e-5
-    ahead, behind = ([problem.look(x + sign * e) for e in basis] for sign in (1, -1))
+    ahead, behind = ([problem.evaluate(x + sign * e) for e in basis] for sign in (1, -1))
     slope = [(a.value - b.value) / 2e-5 for a, b in zip(ahead, behind, strict=True)]
     np.testing.assert_allclose(gradient, slope, atol=1e-9)
     rows = [((a.mass - a.target) - (b.mass - b.target)) / 2e-5 for a, b in zip(ahead, behind, strict=True)]
