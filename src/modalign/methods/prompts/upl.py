@@ -112,7 +112,7 @@ class PromptEnsemble(PromptLearner):
         return {"loss": own.sum(), "cross_entropy": own.mean()}
 
     def _of_each(self, pixels: Tensor, classes: Tensor) -> Tensor:
-        images = self.look(pixels).pooled[0]
+        images = self.encode_images(pixels).pooled[0]
         return torch.stack([cosine_logits(images, own, self.towers.logit_scale) for own in classes])
 
     @torch.no_grad()
