@@ -133,7 +133,7 @@ def test_the_first_textual_prompt_starts_as_words(model) -> None:
 
 def gradients(made: AlignLearner, pixels: torch.Tensor, caught: dict) -> None:
     """Backward through the scores; the gradients of patches and words go to ``caught``."""
-    look, read = made.look, made.read
+    look, read = made.encode_images, made.read
 
     def looked(*args, **options):
         out = look(*args, **options)
@@ -145,7 +145,7 @@ def gradients(made: AlignLearner, pixels: torch.Tensor, caught: dict) -> None:
         out.tokens.register_hook(lambda g: caught.update(words=g))
         return out
 
-    made.look, made.read = looked, was_read
+    made.encode_images, made.read = looked, was_read
     torch.nn.functional.cross_entropy(made.scores(pixels, made.classes()), torch.tensor([0, 1, 2])).backward()
 
 
@@ -205,7 +205,7 @@ def test_one_prompt_a_side_leaves_the_prompt_level_nothing_to_choose(preset: str
     with torch.no_grad():
         classes = made.classes()
         found = made.scores(pixels, classes)
-        images = made.look(pixels).pooled[0]
+        images = made.encode_images(pixels).pooled[0]
     cosines = torch.nn.functional.cosine_similarity(images[:, None], classes.prompts[None, :, 0], dim=2)
     torch.testing.assert_close(found, SCALE * cosines, rtol=0, atol=1e-6)
 
