@@ -97,7 +97,7 @@ def test_rows_of_tables_are_methods_with_their_switches() -> None:
     rows = {number.method for number in STATES if number.setting != "segmentation"}
     built = {row for row in rows if built_method(row) is not None}
     assert {"CMM, map only", "HPT", "DAM, texts aligned", "FAIR, LoRA", "GPUA, CSLS loss", "TransCLIP-ZS"} <= built
-    assert not {"POUF", "LaFTer", "DPA", "PromptSRC", "Candle"} & built
+    assert not {"POUF", "LaFTer", "DPA", "ProGrad", "Candle"} & built
     assert {"map", "layers", "triplet_weight"} <= set(switches("cmm"))
     assert built_method("CMM") is not None
     assert not built_method("CMM").changes  # type: ignore[union-attr]

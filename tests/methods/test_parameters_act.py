@@ -71,6 +71,7 @@ BESIDE: dict[tuple[str, str], dict[str, Any]] = {
     ("gpua", "loss"): {"preset": "paper"},
     ("gpua", "hubs"): {"preset": "paper"},
     ("gpua", "margin_scale"): {"preset": "paper"}, ("gpua", "class_prior"): {"preset": "paper"},
+    **{("promptsrc", name): {"epochs": 2} for name in ("aggregated", "aggregation_mean", "aggregation_std")},
     ("cma", "alpha"): {"form": "sets"}, ("cma", "omega"): {"form": "sets"}, ("cma", "ridge"): {"form": "sets"},
     ("cma", "criterion"): {"form": "sets"}, ("fair", "trainable_options"): {"trainable": "k_adaptation"},
     ("dpa_like", "trainable_options"): {"trainable": "k_adaptation"},

@@ -12,7 +12,7 @@ import pytest
 import torch
 from small_clip import NAMES, SCALE, literal_image, literal_text, small_clip, tokenize, towers_of, vit_b16
 
-from modalign import PLOT, UPT, VPT, CoCoOp, CoOp, MaPLe
+from modalign import PLOT, UPT, VPT, CoCoOp, CoOp, MaPLe, PromptSRC
 from modalign.core.errors import InputError
 from modalign.methods.contract.prompting import PromptLearner, start
 from modalign.methods.prompts.plot import PlotLearner
@@ -157,6 +157,7 @@ def test_plot(model, pixels) -> None:
         (MaPLe(), 3_555_072, 9 * 2 * (512 + 768)),
         (MaPLe(coupled=False), 9 * 2 * (512 + 768), 9 * 2 * (512 + 768)),
         (PLOT(n_ctx=16), 4 * 8_192, 4 * 8_192),
+        (PromptSRC(), 9 * 4 * (512 + 768), 9 * 4 * (512 + 768)),
     ],
     ids=lambda m: type(m).__name__ if hasattr(m, "title") else None,
 )

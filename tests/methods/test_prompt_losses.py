@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_clip import NAMES, SCALE, literal_image, literal_text, small_clip, tokenize, towers_of
 
-from modalign import UPL, CoCoOp, CoOp, KgCoOp
+from modalign import UPL, CoCoOp, CoOp, KgCoOp, PromptSRC
 from modalign.methods.baselines.zero_shot import ZeroShot
 from modalign.methods.contract.prompting import PromptLearner
 from modalign.methods.prompts.upl import most_confident
 from modalign.tune.batches import Batch
+from modalign.tune.history import Epoch
 
 LABELS = torch.tensor([2, 0, 2])
 
@@ -95,6 +96,49 @@ def test_kgcoop(model, pixels) -> None:
         found = made.loss(batch_of(pixels))
     assert float(found["distance"]) == pytest.approx(distance, rel=1e-5)
     assert float(found["loss"]) == pytest.approx(expected + 3 * distance, rel=1e-5)
+
+
+@pytest.mark.parametrize("diverse", [True, False])
+def test_promptsrc(diverse: bool, model, pixels) -> None:
+    made = learner(model, PromptSRC(depth=2, text_weight=3.0, image_weight=5.0, score_weight=7.0, diverse=diverse))
+    texts = texts_under(model, list(made.prompts.text.layers))
+    images = images_under(model, pixels, list(made.prompts.vision.layers))
+    given = made.towers.class_text if diverse else made.towers.class_text[:, :1]
+    frozen_texts = [unit(sum(map(unit, sentences))) for sentences in given]
+    frozen_images = images_under(model, pixels, [])
+    logits, expected = logits_of(images, texts), logits_of(frozen_images, frozen_texts)
+    p, q = (np.exp(s) / np.exp(s).sum(axis=1, keepdims=True) for s in (logits, expected))
+    of_texts, of_images = (
+        np.mean([(a - b).abs().mean().item() for a, b in zip(*pair, strict=True)])
+        for pair in ((texts, frozen_texts), (images, frozen_images))
+    )
+    divergence = (q * np.log(q / p)).mean()
+    with torch.no_grad():
+        found = {name: float(value) for name, value in made.loss(batch_of(pixels)).items()}
+    assert found["cross_entropy"] == pytest.approx(cross_entropy(logits), rel=1e-5)
+    assert found["score_divergence"] == pytest.approx(divergence, rel=1e-4)
+    total = cross_entropy(logits) + 3 * of_texts + 5 * of_images + 7 * divergence
+    assert found["loss"] == pytest.approx(total, rel=1e-5)
+
+
+def test_promptsrc_answers_with_the_weighted_mean_of_its_epochs(model) -> None:
+    """At the end of every epoch the prompts are others; their mean is weighted by a Gaussian over 1 … E."""
+    ways = {"aggregation_mean": 2.5, "aggregation_std": 0.7, "epochs": 4}
+    seen = []
+    for aggregated in (True, False):
+        made = learner(model, PromptSRC(depth=2, aggregated=aggregated, **ways))
+        generator, history = torch.Generator().manual_seed(4), []
+        for epoch in range(4):
+            for prompt in made.prompts.parameters():
+                prompt.data.normal_(generator=generator)
+            history.append([prompt.detach().clone() for prompt in made.prompts.parameters()])
+            made.ended(Epoch(epoch, 0.0, 0.0, 0.0))
+        seen.append([prompt.detach() for prompt in made.prompts.parameters()])
+    gauss = np.exp(-((np.arange(1, 5) - 2.5) ** 2) / (2 * 0.7**2))
+    for k, (mean, last) in enumerate(zip(*seen, strict=True)):
+        expected = sum(w / gauss.sum() * prompts[k] for w, prompts in zip(gauss, history, strict=True))
+        torch.testing.assert_close(mean, expected, rtol=1e-5, atol=1e-6)
+        assert torch.equal(last, history[-1][k])
 
 
 def test_upl_trains_each_context_by_its_own_loss_and_averages_their_scores(model, pixels) -> None:

@@ -49,6 +49,7 @@ TOWER_METHODS: dict[str, str] = {
     "vpt": "prompts.vpt.VPT",
     "upt": "prompts.upt.UPT",
     "maple": "prompts.maple.MaPLe",
+    "promptsrc": "prompts.promptsrc.PromptSRC",
     "plot": "prompts.plot.PLOT",
     "clip_lora": "prompts.clip_lora.CLIPLoRA",
     "upl": "prompts.upl.UPL",

@@ -138,6 +138,18 @@ def _maple(dataset: str, protocol: str, shots: int) -> PaperSettings:
     )
 
 
+def _promptsrc(dataset: str, protocol: str, shots: int) -> PaperSettings:
+    if protocol in SOURCE_PROTOCOLS:
+        changing: dict[str, Any] = {"depth": 3, "aggregation_mean": 6.0, "aggregation_std": 10.0}
+    else:
+        changing = {"depth": 9, "aggregation_mean": 15.0, "aggregation_std": 1.0}
+    return PaperSettings(
+        {"n_ctx": 4, "epochs": 20, "batch_size": 4, "learning_rate": 0.0025, **changing},
+        "Khattak et al., PromptSRC, configurations of its public code",
+        _elsewhere(protocol, "base-to-new", *SOURCE_PROTOCOLS),
+    )
+
+
 def _align(dataset: str, protocol: str, shots: int) -> PaperSettings:
     source = protocol in SOURCE_PROTOCOLS
     epochs = 2 if source else 8 if protocol == "base-to-new" else 40 if shots >= 8 else 10
@@ -232,5 +244,5 @@ def _elsewhere(protocol: str, *printed: str) -> tuple[str, ...]:
 
 
 _PRINTED = {
-    "coop": _coop, "maple": _maple, "align": _align, "dam": _dam, "cmm": _cmm, "fair": _fair, "gpua": _gpua
+    "coop": _coop, "maple": _maple, "promptsrc": _promptsrc, "align": _align, "dam": _dam, "cmm": _cmm, "fair": _fair, "gpua": _gpua
 }  # fmt: skip
