@@ -244,5 +244,6 @@ def _elsewhere(protocol: str, *printed: str) -> tuple[str, ...]:
 
 
 _PRINTED = {
-    "coop": _coop, "maple": _maple, "promptsrc": _promptsrc, "align": _align, "dam": _dam, "cmm": _cmm, "fair": _fair, "gpua": _gpua
+    "coop": _coop, "maple": _maple, "promptsrc": _promptsrc, "align": _align, "dam": _dam, "cmm": _cmm, "fair": _fair,
+    "gpua": _gpua,
 }  # fmt: skip
