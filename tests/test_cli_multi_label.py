@@ -105,7 +105,7 @@ def test_answers_are_sets(
         (["fit", "TABLE", "--multi-label", "-o", "NEW", "-m", "coop"], "--method as a method on vectors"),
         (["fit", "TABLE", "--multi-label", "-o", "NEW", "-m", "gda", "--time", "5"], "--time with the method auto"),
         (["fit", "TABLE", "--multi-label", "-o", "FOLDER"], "FOLDER"),
-        (["serve", "MODEL"], "another kind of model"),
+        (["export", "MODEL", "-o", "NEW"], "another kind of model"),
     ],
 )
 def test_what_has_no_meaning_for_several_classes_is_refused(
