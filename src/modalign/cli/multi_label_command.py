@@ -64,11 +64,23 @@ def fit_multi_label(
         f"{record['images']['train']} images in {record['seconds']:.1f} s.",
         err=False,
     )
+    say(*_quality_lines(record["quality"]), err=False)
     for note in record["notes"]:
         print_lines(f"note: {note}")
     if record["uncalibrated"]:
         print_lines(f"note: too few labels to calibrate: {', '.join(record['uncalibrated'])}")
     print_lines(f"Saved in {out}; {next_step(out, source, testable=record['images']['test'] > 0)}", err=False)
+
+
+def _quality_lines(quality: Mapping[str, Any] | None) -> list[str]:
+    """What a fit measured of itself."""
+    if quality is None:
+        return ["Not measured: no class has images to hold out."]
+    from modalign.evaluate.multi_label_metrics import Share
+
+    shares = {name: Share(**quality[name]) for name in ("mean_average_precision", "micro_F1", "exactly_right_sets")}
+    measures = ", ".join(f"{name.replace('_', ' ')} {share}" for name, share in shares.items())
+    return [f"On {quality['images']} images, each predicted by models that had not seen it: {measures}."]
 
 
 def is_multi_label_folder(folder: Path) -> bool:

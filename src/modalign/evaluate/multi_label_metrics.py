@@ -110,6 +110,7 @@ def multi_label_scores(
     probabilities: ArrayLike,
     thresholds: ArrayLike = 0.5,
     *,
+    answers: ArrayLike | None = None,
     class_names: Sequence[str] = (),
     draws: int = DRAWS,
     random_state: int | None = 0,
@@ -126,6 +127,8 @@ def multi_label_scores(
         Or scores of any scale.
     thresholds : array-like of shape (C,), default=0.5
         From which an image counts as showing the class.
+    answers : array-like of shape (n, C) or None, default=None
+        1 where an image counts as showing the class, in place of ``thresholds``.
     class_names : sequence of str, default=()
         C names.
     draws : int, default=DRAWS
@@ -151,15 +154,15 @@ def multi_label_scores(
         raise InputError("Expected an image that shows one of the classes, got none.")
     rng = np.random.default_rng(random_state)
     weights = np.concatenate([np.ones((1, len(y))), rng.multinomial(len(y), np.full(len(y), 1 / len(y)), draws)])
-    answers = p >= np.broadcast_to(np.asarray(thresholds), p.shape[1:])
+    shown = p >= np.broadcast_to(np.asarray(thresholds), p.shape[1:]) if answers is None else np.asarray(answers) == 1
     known, true = y != UNKNOWN, y == PRESENT
-    right, wrong, missed = known & true & answers, known & ~true & answers, known & true & ~answers
+    right, wrong, missed = known & true & shown, known & ~true & shown, known & true & ~shown
     tp, fp, fn = (weights @ counts for counts in (right, wrong, missed))
     f1 = _f1(tp, fp, fn)
     precision = np.stack([_average_precision(true[:, k], p[:, k], weights * known[:, k]) for k in range(len(names))], 1)
     seen = true.any(axis=0)
     whole = known.all(axis=1)
-    exact = (weights[:, whole] @ (answers == true)[whole].all(axis=1)) / np.maximum(weights[:, whole].sum(axis=1), 1)
+    exact = (weights[:, whole] @ (shown == true)[whole].all(axis=1)) / np.maximum(weights[:, whole].sum(axis=1), 1)
     rows = [
         LabelScores(
             name,

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import precision_recall_curve
+
+from modalign.methods.contract.selection import FOLDS, folds
 
 MIN_POSITIVES = 5  # images of a class from which its threshold is chosen; with fewer it is 0.5
 _FLATTEST = 1e-3  # slope of standardized margins where these do not rise with the labels
@@ -63,7 +66,7 @@ def fit_decision(margins: np.ndarray, labels: np.ndarray) -> ClassDecision:
     """
     positive = labels == 1
     n_positive, n_negative = int(positive.sum()), int((~positive).sum())
-    spread = float(margins.std())
+    spread = float(margins.std()) if len(margins) else 0.0
     if not n_positive or not n_negative or spread == 0:
         return ClassDecision()
     center = float(margins.mean())
@@ -80,6 +83,23 @@ def fit_decision(margins: np.ndarray, labels: np.ndarray) -> ClassDecision:
     if n_positive < MIN_POSITIVES:
         return found
     return ClassDecision(slope, offset, _best_threshold(found.probabilities(margins), positive), calibrated=True)
+
+
+def held_out_answers(margins: np.ndarray, labels: np.ndarray, random_state: int | None = 0) -> np.ndarray:
+    """(n,) answers, 1 or 0, of each image by a decision that was fitted to the other folds.
+
+    The threshold of :func:`fit_decision` has the highest F1 on the images that it was fitted to, which is too high for
+    others; these answers were not chosen on their own images.
+    """
+    answers = np.zeros(len(labels), dtype=np.int8)
+    if len(labels) < 2:
+        return answers
+    fold = folds(torch.from_numpy(labels), min(FOLDS, len(labels)), random_state=random_state).numpy()
+    for k in np.unique(fold):
+        held = fold == k
+        decision = fit_decision(margins[~held], labels[~held])
+        answers[held] = decision.probabilities(margins[held]) >= decision.threshold
+    return answers
 
 
 def _best_threshold(probabilities: np.ndarray, positive: np.ndarray) -> float:

@@ -18,9 +18,29 @@ from modalign.core.progress import track
 from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import unit
 from modalign.methods import method_class
-from modalign.methods.contract.cross_fitting import cross_fit, own_predictions
+from modalign.methods.contract.cross_fitting import CrossFit, cross_fit, own_predictions
 from modalign.methods.contract.vectors import VectorMethod
-from modalign.methods.multi_label.class_decision import ClassDecision, fit_decision
+from modalign.methods.multi_label.class_decision import ClassDecision, fit_decision, held_out_answers
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOutSets:
+    """Predictions of the images that were learned from, by models that had not seen them.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (n, C), int8
+        Those that were given; −1 also where there is no such prediction.
+    margins : ndarray of shape (n, C)
+        0 where the label is −1.
+    answers : ndarray of shape (n, C), int8
+        At thresholds that were not chosen on the image, see
+        :func:`~modalign.methods.multi_label.class_decision.held_out_answers`.
+    """
+
+    labels: np.ndarray
+    margins: np.ndarray
+    answers: np.ndarray
 
 
 @dataclass(eq=False)
@@ -50,6 +70,8 @@ class OneAgainstRest:
         The model of each class.
     decisions_ : list of ClassDecision
         Calibration and threshold of each class.
+    held_out_ : HeldOutSets or None
+        What models that had not learned from an image say of it; None for a model that was read from files.
 
     Examples
     --------
@@ -69,6 +91,7 @@ class OneAgainstRest:
     class_names_: tuple[str, ...] = field(default=(), init=False)
     members_: list[VectorMethod] = field(default_factory=list, init=False, repr=False)
     decisions_: list[ClassDecision] = field(default_factory=list, init=False, repr=False)
+    held_out_: HeldOutSets | None = field(default=None, init=False, repr=False)
 
     def fit(self, X: Any, Y: Any, *, text: Any = None, class_names: Sequence[str] = ()) -> Self:
         """Learn from image vectors.
@@ -105,10 +128,18 @@ class OneAgainstRest:
         if text is None:
             _require_both(matrix, names)
         self.class_names_, self.members_, self.decisions_ = names, [], []
+        held = HeldOutSets(np.full_like(matrix, UNKNOWN), np.zeros(matrix.shape), np.zeros_like(matrix))
         for k in track(range(len(names)), f"Fitting {self.method.title}", unit="classes"):
-            member, decision = self._fit_class(features, matrix[:, k], None if texts is None else texts[k])
+            member, found = self._fit_class(features, matrix[:, k], None if texts is None else texts[k])
             self.members_.append(member)
-            self.decisions_.append(decision)
+            if found is None or not len(found.rows):
+                self.decisions_.append(ClassDecision())
+                continue
+            margins, labels = found.scored.logits[:, 1] - found.scored.logits[:, 0], found.scored.labels
+            self.decisions_.append(fit_decision(margins, labels))
+            held.labels[found.rows, k], held.margins[found.rows, k] = labels, margins
+            held.answers[found.rows, k] = held_out_answers(margins, labels, self.random_state)
+        self.held_out_ = held
         return self
 
     def margins(self, X: Any) -> np.ndarray:
@@ -134,23 +165,17 @@ class OneAgainstRest:
 
     def _fit_class(
         self, features: Features, labels: np.ndarray, text: ClassText | None
-    ) -> tuple[VectorMethod, ClassDecision]:
-        """The model of one class and its decision; ``text`` is that of the rest and of the class."""
+    ) -> tuple[VectorMethod, CrossFit | None]:
+        """The model of one class and its out-of-fold predictions; ``text`` is that of the rest and of the class."""
         known = labels != UNKNOWN
         rows = Features(features.vectors, features.ids, labels.astype(np.int64), spec=features.spec)
         if len(np.unique(labels[known])) < 2:
-            learned = cast("VectorMethod", method_class("zero_shot")()).fit(rows, text=text)
-            return learned, ClassDecision()
+            return cast("VectorMethod", method_class("zero_shot")()).fit(rows, text=text), None
         if self.method.judges_itself:
             learned = clone(self.method).fit(rows, text=text)
-            found = own_predictions(learned, rows)
-        else:
-            found = cross_fit(self.method, rows, text=text, random_state=self.random_state)
-            learned = clone(self.method).set_params(**found.chosen).fit(rows, text=text)
-        logits = found.scored.logits
-        if not len(logits):
-            return learned, ClassDecision()
-        return learned, fit_decision(logits[:, 1] - logits[:, 0], found.scored.labels)
+            return learned, own_predictions(learned, rows)
+        found = cross_fit(self.method, rows, text=text, random_state=self.random_state)
+        return clone(self.method).set_params(**found.chosen).fit(rows, text=text), found
 
 
 def _require_both(matrix: np.ndarray, names: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from modalign.data.text.descriptions import class_sentences
 from modalign.encoders import load_encoder
 from modalign.encoders.base import Encoder
 from modalign.encoders.joined import JoinedEncoder
+from modalign.evaluate.multi_label_metrics import multi_label_scores
 from modalign.evaluate.outcome import about_encoder
 from modalign.methods.auto.auto import SECONDS, Auto
 from modalign.methods.contract.vectors import VectorMethod
@@ -106,8 +108,20 @@ def adapt_multi_label(
         "labels": {n: int(c) for n, c in zip(source.class_names, (matrix == PRESENT).sum(axis=0), strict=True)},
         "thresholds": dict(zip(source.class_names, np.round(model.thresholds, 4).tolist(), strict=True)),
         "uncalibrated": [n for n, d in zip(source.class_names, model.decisions_, strict=True) if not d.calibrated],
+        "quality": _quality(model),
         "seconds": round(time.perf_counter() - started, 3),
         "notes": [*source.items.notes, *about_encoder(loaded.name, source.class_names, guesses=False)],
         "versions": versions(),
     }
     return MultiLabelClassifier(loaded, model, frozenset(content_hash(source.items, i) for i in labeled), record)
+
+
+def _quality(model: OneAgainstRest) -> dict[str, Any] | None:
+    """Measures on out-of-fold predictions with their intervals; None where no class has such."""
+    held = model.held_out_
+    if held is None or not (held.labels == PRESENT).any():
+        return None
+    judged = (held.labels != UNKNOWN).any(axis=1)
+    scores = multi_label_scores(held.labels[judged], held.margins[judged], answers=held.answers[judged])
+    totals = {name.replace(" ", "_"): asdict(share) for name, share in scores.totals.items()}
+    return {"of": "out-of-fold predictions", "images": scores.n, **totals}
