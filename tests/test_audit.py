@@ -16,7 +16,8 @@ from PIL import Image, ImageFilter
 from modalign import cli, load_encoder
 from modalign.audit.audit_findings import KINDS
 from modalign.audit.auditing import audit_images
-from modalign.audit.label_errors import confident_label_errors
+from modalign.audit.label_errors import confident_label_errors, probable_label_errors
+from modalign.audit.label_noise import fit_label_noise
 from modalign.audit.outliers import neighbor_similarity, outlying
 from modalign.audit.picture_quality import measure_quality
 from modalign.core.errors import InputError, UnknownNameError
@@ -62,11 +63,55 @@ def test_label_errors_are_those_of_cleanlab(classes: int, seed: int) -> None:
     assert (found.suggested != labels[found.rows]).all()
 
 
-def test_improbable_labels_are_reported_beside_the_counted_ones() -> None:
-    labels, p = noisy(300, 3, 0)
-    counted, more = (set(confident_label_errors(labels, p, improbable=t).rows) for t in (0.0, 0.3))
-    doubted = (p.argmax(axis=1) != labels) & (p[np.arange(300), labels] < 0.3)
-    assert counted < more == counted | set(np.flatnonzero(doubted))
+def replaced(rate: float, seed: int, *, next_one: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits, labels drawn from their softmax of which a share was replaced, and which were."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(4000, 5)) * 4
+    true = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+    wrong = rng.random(4000) < rate
+    return logits, np.where(wrong, (true + (1 if next_one else rng.integers(1, 5, 4000))) % 5, true), wrong
+
+
+@pytest.mark.parametrize("next_one", [False, True])
+@pytest.mark.parametrize("rate", [0.0, 0.03, 0.2])
+def test_the_noise_of_labels_is_that_of_the_highest_likelihood(rate: float, next_one: bool) -> None:
+    """The planted numbers are found, whatever the scale of the scores, and near ones are not more likely."""
+    logits, labels, _ = replaced(rate, 0, next_one=next_one)
+    found = fit_label_noise(7 * logits, labels)
+    assert found.rate == pytest.approx(rate, abs=0.015)
+    assert found.temperature == pytest.approx(7, rel=0.1)
+    np.testing.assert_allclose(found.matrix.sum(axis=1), 1)
+    if rate > 0.1:
+        share = found.matrix[np.arange(5), (np.arange(5) + 1) % 5]
+        np.testing.assert_allclose(share, rate if next_one else rate / 4, atol=0.05)
+
+    def likelihood(temperature: float, share: float) -> float:
+        p = np.exp(logits * 7 / temperature)
+        p /= p.sum(axis=1, keepdims=True)
+        apart = found.matrix * (1 - np.eye(5)) / found.rate  # q
+        mixed = share * apart + (1 - share) * np.eye(5)
+        return float(np.log((p @ mixed)[np.arange(len(labels)), labels]).mean())
+
+    best = likelihood(found.temperature, found.rate)
+    for factor, step in ((1.05, 0), (0.95, 0), (1, 0.01), (1, -0.01 if rate else 0.003)):
+        assert likelihood(found.temperature * factor, found.rate + step) < best
+
+
+def test_labels_are_reported_by_the_rule_of_bayes() -> None:
+    """The posterior of an error against a loop over the true classes."""
+    logits, labels, wrong = replaced(0.1, 1)
+    found, noise = probable_label_errors(labels, logits), fit_label_noise(logits, labels)
+    expected = []
+    for i, (z, y) in enumerate(zip(logits / noise.temperature, labels, strict=True)):
+        p = np.exp(z) / np.exp(z).sum()
+        joint = [p[j] * noise.matrix[j, y] for j in range(5)]
+        if joint[y] < 0.5 * sum(joint) and p.argmax() != y:
+            expected.append(i)
+    assert sorted(found.rows) == expected
+    assert wrong[found.rows].mean() > 0.85
+    assert (np.diff(found.self_confidence) >= 0).all()
+    logits, labels, _ = replaced(0.0, 2)
+    assert not len(probable_label_errors(labels, logits).rows)
 
 
 @pytest.mark.parametrize(

@@ -1,27 +1,22 @@
-"""Confident learning: labels that out-of-fold predictions contradict."""
+"""Labels that out-of-fold predictions contradict."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 
+from modalign.audit.label_noise import fit_label_noise
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED, Features
-from modalign.linalg.calibration import fit_temperature
 from modalign.methods.contract.cross_fitting import cross_fit
 from modalign.methods.contract.selection import FOLDS
 from modalign.methods.contract.vectors import VectorMethod
 
 ROUNDING = 1e-6  # by which the mean of equal probabilities may exceed them
-IMPROBABLE = 0.01
-"""Self-confidence below which a label is doubted however many errors are counted.
-
-With 3 % of wrong labels among 16 images of each class of Caltech101 and of Oxford Flowers (CLIP ViT-B/32), the recall
-is 0.99 and 0.99 instead of 0.99 and 0.86, and the precision 0.80 and 0.94 instead of 0.80 and 0.98.
-"""
+DOUBTED = 0.5
+"""A label is reported if it is more probably wrong than right."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +35,8 @@ class LabelErrors:
         How many labeled images were examined.
     agreement : float
         Share of these of which the given label is the most probable class.
+    rate : float or None, default=None
+        Estimated share of wrong labels, of :func:`find_label_errors`.
     """
 
     rows: np.ndarray
@@ -47,9 +44,10 @@ class LabelErrors:
     self_confidence: np.ndarray
     judged: int
     agreement: float
+    rate: float | None = None
 
 
-def confident_label_errors(labels: ArrayLike, probabilities: ArrayLike, *, improbable: float = 0.0) -> LabelErrors:
+def confident_label_errors(labels: ArrayLike, probabilities: ArrayLike) -> LabelErrors:
     r"""The images with the least probable labels, as many as the confident joint counts as errors.
 
     .. math:: \tau_k = \frac{1}{|\{i : y_i = k\}|} \sum_{i : y_i = k} p_{ik}, \qquad
@@ -64,8 +62,6 @@ def confident_label_errors(labels: ArrayLike, probabilities: ArrayLike, *, impro
         Class indices 0…C−1.
     probabilities : array-like of shape (n, C)
         Out-of-fold: each row from a model that was not fitted to that image.
-    improbable : float, default=0.0
-        Also report images of which another class is the most probable and whose self-confidence is below this.
 
     Returns
     -------
@@ -102,19 +98,60 @@ def confident_label_errors(labels: ArrayLike, probabilities: ArrayLike, *, impro
     sums = np.bincount(y, weights=own, minlength=p.shape[1])
     thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
     confident = np.where(p >= thresholds - ROUNDING, p, -1.0)
-    others = p.copy()
-    others[images, y] = -1.0
-    suggested, contradicted = others.argmax(axis=1), others.max(axis=1) > own
+    suggested, contradicted = _best_other(p, y)
     errors = (confident.max(axis=1) >= 0) & (confident.argmax(axis=1) != y) & contradicted
-    order = np.argsort(own, kind="stable")
-    reported = contradicted & (own < improbable)
-    reported[order[: errors.sum()]] = True
-    rows = order[reported[order]]
+    rows = np.argsort(own, kind="stable")[: errors.sum()]
     return LabelErrors(rows, suggested[rows], own[rows], len(y), float(1 - contradicted.mean()))
 
 
+def probable_label_errors(labels: np.ndarray, logits: np.ndarray) -> LabelErrors:
+    """The images whose label is more probably wrong than right.
+
+    How labels were replaced and the temperature of the predictions are fitted together, see
+    :class:`~modalign.audit.label_noise.LabelNoise`. A label is reported if by these it is wrong with a probability
+    above one half, and another class is the most probable.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,)
+        Class indices 0…C−1.
+    logits : ndarray of shape (n, C)
+        Out-of-fold scores, of any scale.
+
+    Returns
+    -------
+    LabelErrors
+        Cost as of :func:`~modalign.audit.label_noise.fit_label_noise`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from modalign.audit.label_errors import probable_label_errors
+    >>> true = np.arange(300) % 3
+    >>> given = np.where(np.arange(300) % 100, true, (true + 1) % 3)
+    >>> scores = 2 * np.eye(3)[true] + np.random.default_rng(0).normal(size=(300, 3)) / 3
+    >>> sorted(probable_label_errors(given, scores).rows.tolist())
+    [0, 100, 200]
+    """
+    noise = fit_label_noise(logits, labels)
+    p = noise.probabilities(logits)
+    own = p[np.arange(len(labels)), labels]
+    suggested, contradicted = _best_other(p, labels)
+    order = np.argsort(own, kind="stable")
+    rows = order[(contradicted & (noise.wrong(p, labels) > DOUBTED))[order]]
+    return LabelErrors(rows, suggested[rows], own[rows], len(own), float(1 - contradicted.mean()), noise.rate)
+
+
+def _best_other(p: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The most probable class other than the label of each image, and whether it is more probable than the label."""
+    images = np.arange(len(labels))
+    others = p.copy()
+    others[images, labels] = -1.0
+    return others.argmax(axis=1), others.max(axis=1) > p[images, labels]
+
+
 def find_label_errors(features: Features, method: VectorMethod, *, random_state: int | None = 0) -> LabelErrors:
-    """:func:`confident_label_errors` of images, with out-of-fold probabilities of ``method``.
+    """:func:`probable_label_errors` of images, with out-of-fold scores of ``method``.
 
     Images of classes with fewer labels than there are folds are not judged: the other folds would hold too little to
     know the class by. Copies of an image share a fold, so that none vouches for the label of another.
@@ -149,9 +186,5 @@ def find_label_errors(features: Features, method: VectorMethod, *, random_state:
     found = cross_fit(method, compact, random_state=random_state)
     if not len(found.rows):
         return LabelErrors(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0), 0, 1.0)
-    logits = torch.from_numpy(found.scored.logits)
-    temperature = fit_temperature(logits, torch.from_numpy(found.scored.labels)).value
-    probabilities = (logits / temperature).softmax(dim=1).numpy()
-    errors = confident_label_errors(found.scored.labels, probabilities, improbable=IMPROBABLE)
-    rows = judged[found.rows[errors.rows]]
-    return LabelErrors(rows, enough[errors.suggested], errors.self_confidence, errors.judged, errors.agreement)
+    errors = probable_label_errors(found.scored.labels, found.scored.logits)
+    return replace(errors, rows=judged[found.rows[errors.rows]], suggested=enough[errors.suggested])

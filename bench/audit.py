@@ -1,0 +1,103 @@
+"""Planted label errors, and how many of them an audit finds: ``python -m bench.audit``.
+
+Needs ``SHARED``, a folder with ``data/clip-vitb32``, for the rows of CLIP; without it the digits alone are measured.
+``--kind pairs`` replaces labels by the next class in place of any other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from bench.machine import machine
+from modalign.audit.label_errors import LabelErrors, confident_label_errors, find_label_errors
+from modalign.core.features import Features
+from modalign.data.digits import load_digits
+from modalign.encoders import load_encoder
+from modalign.linalg.calibration import fit_temperature
+from modalign.methods import method_class
+from modalign.methods.contract.cross_fitting import cross_fit
+from modalign.methods.contract.vectors import VectorMethod
+
+HEADER = ("images", "wrong labels", "reported", "estimated share, %", "precision", "recall", "confident learning alone")
+SETS = {"Caltech101": "caltech101.npz", "Oxford Flowers": "oxford_flowers.npz"}
+
+
+def sources() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Name, unit vectors and published labels."""
+    digits = load_digits()
+    yield "digits, tiny", load_encoder("tiny").embed_images(digits).vectors, digits.labels
+    folder = Path(os.environ.get("SHARED", "shared"), "data", "clip-vitb32")
+    for name, file in SETS.items():
+        if (folder / file).is_file():
+            found = np.load(folder / file)
+            for part, words in (("shots16", "16 per class"), ("val", "validation part")):
+                X = found[f"{part}_images"].astype(np.float32)
+                yield f"{name}, {words}", X / np.linalg.norm(X, axis=1, keepdims=True), found[f"{part}_labels"]
+
+
+def with_errors(labels: np.ndarray, share: float, seed: int, kind: str) -> np.ndarray:
+    """The labels with a share replaced by another class, drawn uniformly, or by the next one."""
+    rng, n_classes = np.random.default_rng(seed), int(labels.max()) + 1
+    wrong = rng.choice(len(labels), round(share * len(labels)), replace=False)
+    step = rng.integers(1, n_classes, len(wrong)) if kind == "any" else 1
+    found = labels.astype(np.int64)
+    found[wrong] = (labels[wrong] + step) % n_classes
+    return found
+
+
+def counted(features: Features) -> LabelErrors:
+    """Confident learning alone, for comparison: with probabilities of a temperature that knows no errors."""
+    import torch
+
+    found = cross_fit(_learner(), features, random_state=0)
+    logits = torch.from_numpy(found.scored.logits)
+    temperature = fit_temperature(logits, torch.from_numpy(found.scored.labels)).value
+    errors = confident_label_errors(found.scored.labels, (logits / temperature).softmax(dim=1).numpy())
+    return LabelErrors(found.rows[errors.rows], errors.suggested, errors.self_confidence, errors.judged, 0.0)
+
+
+def main() -> None:
+    """Print a table in Markdown: means over the draws, and the lowest draw."""
+    parser = argparse.ArgumentParser(prog="python -m bench.audit", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--share", type=float, default=0.03)
+    parser.add_argument("--kind", choices=("any", "pairs"), default="any")
+    given = parser.parse_args()
+    print(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}")
+    for name, X, labels in sources():
+        rows = []
+        for seed in range(given.first_seed, given.first_seed + given.draws):
+            noisy = with_errors(labels, given.share, seed, given.kind)
+            features = Features(X, labels=noisy, class_names=tuple(map(str, range(int(labels.max()) + 1))))
+            wrong, found = noisy != labels, find_label_errors(features, _learner())
+            rows.append(
+                [100 * (found.rate or 0), *_shares(found, wrong), *_shares(counted(features), wrong), len(found.rows)]
+            )
+        mean, least = np.mean(rows, axis=0), np.min(rows, axis=0)
+        cells = [f"{mean[k]:.3f} ({least[k]:.3f})" for k in (1, 2)]
+        print(
+            f"| {name} | {wrong.sum()} | {mean[0]:.1f} | {' | '.join(cells)} | {mean[3]:.3f}, {mean[4]:.3f} |",
+            flush=True,
+        )
+    print(f"\n{machine()}")
+
+
+def _learner() -> VectorMethod:
+    method = method_class("gda")()
+    assert isinstance(method, VectorMethod)
+    return method
+
+
+def _shares(found: LabelErrors, wrong: np.ndarray) -> tuple[float, float]:
+    hits = int(wrong[found.rows].sum())
+    return hits / max(1, len(found.rows)), hits / max(1, int(wrong.sum()))
+
+
+if __name__ == "__main__":
+    main()
