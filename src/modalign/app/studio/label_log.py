@@ -112,7 +112,16 @@ def _is_sound(event: dict[str, Any]) -> bool:
     if kind == "label":
         of, images = event.get("class", ""), event.get("images")
         return (of in (None, NONE) or _is_count(of)) and isinstance(images, list) and all(map(_is_image, images))
+    if kind == "sets":
+        sets, images = event.get("sets"), event.get("images")
+        both = isinstance(sets, list) and isinstance(images, list) and len(sets) == len(images)
+        return both and all(map(_is_image, images or ())) and all(map(_is_set, sets or ()))
     return True
+
+
+def _is_set(value: object) -> bool:
+    """Whether this is a list of class numbers, or null."""
+    return value is None or (isinstance(value, list) and all(map(_is_count, value)))
 
 
 def _is_count(value: object) -> bool:

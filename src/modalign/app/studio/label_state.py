@@ -6,6 +6,8 @@
 ``merge``     ``class``, ``into``: every label of the first becomes one of the second
 ``label``     ``class`` (number, ``"none"`` for none of the classes, null to take labels away) and
               ``images``, a list of [id, content hash, 1 if the image is of the exam set else 0]
+``sets``      ``images`` as above, and ``sets``: for each a list of class numbers, empty for none of the
+              classes, or null to take its label away; of a studio of several classes per image
 ``undo``      ``of``: the number of an event that no longer counts
 ============  ====================================================================================
 
@@ -21,11 +23,14 @@ from typing import Any, NamedTuple
 NONE = "none"
 """The label of images that belong to none of the classes."""
 
-ClassOf = int | str
+ClassOf = int | str | tuple[int, ...]
 
 
 class Label(NamedTuple):
-    """The label of an image: a class number or :data:`NONE`, and whether it is an answer of the exam."""
+    """The label of an image and whether it is an answer of the exam.
+
+    The label is a class number or :data:`NONE`, or where an image may show several classes their numbers, sorted.
+    """
 
     of: ClassOf
     exam: bool
@@ -83,7 +88,9 @@ class LabelState:
         elif kind == "merge":
             self._merge(event["class"], event["into"])
         elif kind == "label":
-            self._label(event["class"], event["images"])
+            self._label([event["class"]] * len(event["images"]), event["images"])
+        elif kind == "sets":
+            self._label([None if of is None else tuple(sorted(set(of))) for of in event["sets"]], event["images"])
 
     def resolve(self, number: int) -> int:
         """The present number of a class that may have been merged."""
@@ -99,10 +106,14 @@ class LabelState:
         for content, label in self.labels.items():
             if label.of == old:
                 self.labels[content] = Label(new, label.exam)
+            elif isinstance(label.of, tuple) and old in label.of:
+                self.labels[content] = Label(tuple(sorted({new, *label.of} - {old})), label.exam)
 
-    def _label(self, of: ClassOf | None, images: Iterable[tuple[str, str, int]]) -> None:
-        for name, content, exam in images:
-            if of is None or (of != NONE and of not in self.names):
+    def _label(self, labels: Iterable[ClassOf | None], images: Iterable[tuple[str, str, int]]) -> None:
+        for of, (name, content, exam) in zip(labels, images, strict=True):
+            if isinstance(of, tuple):
+                of = tuple(number for number in of if number in self.names)
+            if of is None or (isinstance(of, int) and of not in self.names):
                 self.labels.pop(content, None)
             else:
                 self.labels[content] = Label(of, bool(exam))

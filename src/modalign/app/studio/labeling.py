@@ -125,14 +125,11 @@ class Labeling:
         FullDiskError
             There is no room for the labels; nothing has changed.
         """
-        rows = list(dict.fromkeys(rows))
-        if not rows or min(rows) < 0 or max(rows) >= len(self):
-            raise InputError(f"Expected rows in 0…{len(self) - 1}, got {rows[:3]}.")
+        rows = self._checked(rows)
         if of is not None and of != NONE and of not in self.state.names:
             raise InputError(f"Expected the number of a class, '{NONE}' or null, got {of!r}.")
-        others = 0 if since is None else int((self._changed_at[rows] > since).sum())
-        images = [[self.ids[r], self.contents[r], int(self.reserved[r])] for r in rows]
-        self._record("label", by=by, images=images, **{"class": of})
+        others = self._changed_since(rows, since)
+        self._record("label", by=by, images=self._images(rows), **{"class": of})
         return others
 
     def undo(self) -> str | None:
@@ -163,11 +160,25 @@ class Labeling:
             raise InputError("Expected two different classes to merge, of at least three.")
         self._record("merge", by="user", into=into, **{"class": number})
 
+    def _checked(self, rows: Sequence[int]) -> list[int]:
+        """The rows, each once."""
+        rows = list(dict.fromkeys(rows))
+        if not rows or min(rows) < 0 or max(rows) >= len(self):
+            raise InputError(f"Expected rows in 0…{len(self) - 1}, got {rows[:3]}.")
+        return rows
+
+    def _changed_since(self, rows: list[int], since: int | None) -> int:
+        return 0 if since is None else int((self._changed_at[rows] > since).sum())
+
+    def _images(self, rows: list[int]) -> list[list[Any]]:
+        """The rows as an event has them."""
+        return [[self.ids[r], self.contents[r], int(self.reserved[r])] for r in rows]
+
     def _record(self, kind: str, **entries: Any) -> None:
         """Write an event, then change the state: what is shown is on the disk."""
         event = self.log.append(kind, **entries)
         self.stamp += 1
-        if kind == "label":
+        if kind in ("label", "sets"):
             self.state.apply(event)
             for _, content, _ in event["images"]:
                 self._show(content)
@@ -184,11 +195,14 @@ class Labeling:
     def _show(self, content: str, *, stamped: bool = True) -> None:
         """Write the label of all images with these bytes into the arrays."""
         label, rows = self.state.labels.get(content), self._rows.get(content, [])
-        code = UNLABELED if label is None else label.of
-        self.labels[rows] = code if isinstance(code, int) else NO_CLASS
+        self.labels[rows] = UNLABELED if label is None else self._code(label.of)
         self.examined[rows] = label is not None and label.exam
         if stamped:
             self._changed_at[rows] = self.stamp
+
+    def _code(self, of: ClassOf) -> int:
+        """What :attr:`labels` has for a label."""
+        return of if isinstance(of, int) else NO_CLASS
 
     def _follow_changed_files(self) -> None:
         """Label files whose bytes have changed as they were labeled before."""
@@ -200,9 +214,10 @@ class Labeling:
                 moved.setdefault(label.of, []).append([name, self.contents[row], int(label.exam)])
         for of, images in moved.items():
             new = [image for image in images if image[1] not in self.state.labels]
-            if new:
-                event = self.log.append("label", by="changed file", images=new, **{"class": of})
-                self.state.apply(event)
+            if new and isinstance(of, tuple):
+                self.state.apply(self.log.append("sets", by="changed file", images=new, sets=[of] * len(new)))
+            elif new:
+                self.state.apply(self.log.append("label", by="changed file", images=new, **{"class": of}))
 
     def _require_class(self, number: int) -> None:
         if number not in self.state.names:
