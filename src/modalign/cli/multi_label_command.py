@@ -64,7 +64,7 @@ def fit_multi_label(
         f"{record['images']['train']} images in {record['seconds']:.1f} s.",
         err=False,
     )
-    say(*_quality_lines(record["quality"]), err=False)
+    print_lines(*_quality_lines(record["quality"]), err=False)
     for note in record["notes"]:
         print_lines(f"note: {note}")
     if record["uncalibrated"]:
