@@ -28,14 +28,14 @@ def stopwatch(monkeypatch):
             gain = network if repeats == 1 else product
             return gain if len(calls) % 2 else 1.0  # float32 is timed first, half precision second
 
-        monkeypatch.setattr(precision, "_time", seconds)
+        monkeypatch.setattr(precision, "seconds_of", seconds)
         return calls
 
     return set_gain
 
 
 def test_small_networks_are_not_even_timed(checkpoints, monkeypatch):
-    monkeypatch.setattr(precision, "_time", lambda *_: pytest.fail("timed"))
+    monkeypatch.setattr(precision, "seconds_of", lambda *_: pytest.fail("timed"))
     assert ma.load_encoder(checkpoints("clip"), device="cpu").spec.dtype == "float32"
     assert ma.load_encoder("tiny", device="cpu").spec.dtype == "float32"
 
@@ -99,7 +99,7 @@ def test_of_two_that_decide_at_once_the_first_wins(checkpoints, large, stopwatch
     probe = precision._probe
 
     def overtaken(encoder):  # another process writes its decision while this one measures
-        note = precision._note(encoder, encoder.store)
+        note = precision._note(encoder, encoder.store, "")
         note.parent.mkdir(parents=True)
         note.write_text('{"dtype": "float32"}')
         return probe(encoder)

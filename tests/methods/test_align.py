@@ -190,7 +190,10 @@ def test_the_controls_change_what_they_say(model, pixels) -> None:
         found = {}
         for words, settings in {"": {}, **ALIGN.ablations}.items():
             made = learner(model, **settings)
-            found[words] = made.scores(pixels, made.classes()), made.transport(pixels, made.classes())
+            found[words] = (
+                made.scores(pixels, made.classes()),
+                made.transport(made.image_output(pixels), made.classes()),
+            )
     assert (found[""][0] - found["uniform plan"][0]).abs().max() > 1e-3
     assert found["uniform plan"][1].diagnosis()["prompt_plan_entropy"] == pytest.approx(1)
     assert found[""][1].diagnosis()["token_plan_entropy"] < 0.999

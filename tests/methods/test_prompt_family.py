@@ -222,7 +222,8 @@ def test_the_entropy_of_a_uniform_plan_of_plot_is_one() -> None:
     found = SimpleNamespace(entropy=torch.full((2, 3), math.log(4 * 5)), marginal_error=torch.tensor([[0.0, 0.25]]))
     learner = SimpleNamespace(
         classes=lambda: torch.zeros(5, 3, 8),  # five prompts of three classes
-        transport=lambda pixels, classes: SimpleNamespace(alignment=found),
+        image_output=lambda pixels: None,
+        transport=lambda seen, classes: SimpleNamespace(alignment=found),
         towers=SimpleNamespace(vision=SimpleNamespace(patches=4)),
     )
     data = SimpleNamespace(in_order=lambda count: iter([SimpleNamespace(pixels=None)]))

@@ -17,9 +17,10 @@ from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.items import Items
 from modalign.data.text.descriptions import sentences
 from modalign.methods import TOWER_METHODS, method_class
-from modalign.methods.contract.tower import TowerMethod
+from modalign.methods.contract.tower import TowerMethod, Towers
 from modalign.testing import TOWER_LAWS, TowerSubject
-from modalign.tune.loop import _Stepper
+from modalign.tune.steps import Stepper
+from modalign.tune.training_precision import compare_precisions
 
 QUICK = {"epochs": 2, "batch_size": 8, "augmentation": "center", "random_state": 1}
 SMALL: dict[str, dict[str, Any]] = {"upl": {"prompts": 2, "n_ctx": 4}}
@@ -104,16 +105,16 @@ class Interrupted(Exception):
 def test_an_interrupted_training_ends_as_an_undisturbed_one(
     name: str, encoder, digits: Items, text, fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = _Stepper.step
+    step = Stepper.step
 
-    def stopped(self: _Stepper, number: int, *rest: Any) -> None:
+    def stopped(self: Stepper, number: int, *rest: Any) -> None:
         if number == 4:  # within the second epoch: the newest checkpoint is that of the end of the first
             raise Interrupted
         step(self, number, *rest)
 
     settings = {"text": text, "encoder": encoder, "checkpoint": tmp_path / "state"}
     with monkeypatch.context() as patch:
-        patch.setattr(_Stepper, "step", stopped)
+        patch.setattr(Stepper, "step", stopped)
         with pytest.raises(Interrupted):
             quick(name).fit(digits, **settings)
     resumed = quick(name).fit(digits, **settings)
@@ -121,6 +122,24 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(
     assert set(resumed.tensors_) == set(whole.tensors_)
     for tensor in whole.tensors_:
         assert torch.equal(resumed.tensors_[tensor], whole.tensors_[tensor]), tensor
+
+
+@named
+def test_a_precision_is_chosen_without_a_trace(name: str, encoder, digits: Items, text) -> None:
+    method = quick(name)
+    learner = method._learner(Towers.open(encoder, text), torch.Generator().manual_seed(0))
+    data = method._batches(digits, encoder, 0)
+    learner.begin(data)
+
+    def tensors() -> dict[str, torch.Tensor]:
+        return {key: value.clone() for key, value in (*learner.named_parameters(), *learner.named_buffers())}
+
+    before = tensors()
+    found = compare_precisions(learner, learner.loss, data, method._recipe(digits.labels))
+    assert found["cosine"] > 0.5
+    after = tensors()
+    assert before.keys() == after.keys()
+    assert [key for key, value in before.items() if not torch.equal(value, after[key])] == []
 
 
 @named

@@ -50,7 +50,7 @@ def ended(child: int) -> int:
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
-def run(out: Path, folder: Path | None, options: dict, every: int, death: tuple[str, int] | None = None) -> None:
+def run(out: Path, folder: Path | None, options: dict, every: int | None, death: tuple[str, int] | None = None) -> None:
     net, calls, written = Net(), 0, 0
     where, when = death or ("never", 0)
     write = cards.write
@@ -74,7 +74,8 @@ def run(out: Path, folder: Path | None, options: dict, every: int, death: tuple[
             die()
 
     cards.write = write_or_die
-    history = train(net, loss, Vectors(), recipe(**options), checkpoint=folder, every=every)
+    seconds = 0.0 if every is None else 60.0
+    history = train(net, loss, Vectors(), recipe(**options), checkpoint=folder, every=every, seconds=seconds)
     numbers = {name: t.detach().numpy() for name, t in net.state_dict().items()}
     losses = [[e.loss, e.rate, e.terms["cross"]] for e in history.epochs]
     np.savez(out, losses=losses, resumed=history.resumed_from, **numbers)
@@ -85,7 +86,7 @@ def same(a: Path, b: Path) -> bool:
         return all(x[name].tobytes() == y[name].tobytes() for name in x.files if name != "resumed")
 
 
-def kill(options: dict, every: int, deaths: list[tuple[str, int]], name: str) -> list:
+def kill(options: dict, every: int | None, deaths: list[tuple[str, int]], name: str) -> list:
     whole = WORK / f"{name}.npz"
     assert ended(start(lambda: run(whole, None, options, every))) == 0
     results = []
@@ -137,8 +138,9 @@ if __name__ == "__main__":
     for number, options in enumerate((sgd, adamw, half)):  # torch imports much when it is first used
         run(WORK / "warm.npz", WORK / f"warm{number}", options, 1)
     found = {
-        "sgd": kill(sgd, 1, [("loss", dice.randint(2, 31)) for _ in range(4)], "sgd"),
+        "sgd": kill(sgd, 1, [("loss", dice.randint(2, 31)) for _ in range(2)], "sgd"),
         "adamw": kill(adamw, 3, [("loss", dice.randint(2, 15)) for _ in range(3)], "adamw"),
+        "by time": kill(sgd, None, [("loss", dice.randint(2, 31)) for _ in range(2)], "time"),
         "half": kill(half, 2, [("loss", dice.randint(2, 11)) for _ in range(2)], "half"),
         "written": kill(sgd, 1, [("written", dice.randint(2, 30)) for _ in range(3)], "written"),
         "half written": kill(sgd, 1, [("half written", dice.randint(2, 30)) for _ in range(3)], "torn"),

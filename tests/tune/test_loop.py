@@ -19,6 +19,8 @@ from modalign.core.randomness import epoch_order, generator
 from modalign.tune.loop import train
 from modalign.tune.prompts import count_parameters
 
+KILLED = ("sgd", "by time", "adamw", "half", "written", "half written")
+
 
 def trained(net, *, data=None, **options):
     keep = {
@@ -33,7 +35,7 @@ def interrupted(tmp_path_factory):
     here = Path(__file__).parent
     done = subprocess.run(
         [sys.executable, here / "interrupted_training.py", tmp_path_factory.mktemp("interrupted")],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(here)},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(here), *filter(None, sys.path)])},
         capture_output=True,
         text=True,
         timeout=300,
@@ -42,7 +44,7 @@ def interrupted(tmp_path_factory):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("where", ["sgd", "adamw", "half", "written", "half written"])
+@pytest.mark.parametrize("where", KILLED)
 def test_a_killed_run_ends_as_the_undisturbed_one_bit_for_bit(interrupted, where):
     for killed, same, _, files in interrupted[where]:
         assert killed
@@ -51,7 +53,7 @@ def test_a_killed_run_ends_as_the_undisturbed_one_bit_for_bit(interrupted, where
 
 
 def test_resumption_does_not_begin_anew(interrupted):
-    resumed = [row[2] for where in ("sgd", "adamw", "half", "written", "half written") for row in interrupted[where]]
+    resumed = [row[2] for where in KILLED for row in interrupted[where]]
     assert sum(step > 0 for step in resumed) > len(resumed) / 2
     assert any(step % 4 for step in resumed)  # also within an epoch
 
@@ -159,6 +161,11 @@ def test_bfloat16_computes_in_half_and_keeps_parameters_in_float32():
     train(net, loss, Vectors(), recipe(precision="bfloat16"))
     assert types == {torch.bfloat16}
     assert net.weight.dtype == torch.float32
+
+
+def test_a_precision_that_is_left_open_is_not_trained_in():
+    with pytest.raises(InputError, match="got 'auto', which is decided before a training"):
+        trained(Mean(), precision="auto")
 
 
 def test_history_and_notes():

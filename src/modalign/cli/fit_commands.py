@@ -184,7 +184,7 @@ def fit(
     print_lines(
         f"{type(model.method).__name__} on {model.encoder.name}: {len(model.class_names)} classes, fitted to "
         f"{record['images']['train']} images in {record['seconds']:.1f} s.",
-        *([f"Chosen: {model.method.diagnosis_.get('ensemble', model.method.title)}."] if method == "auto" else []),
+        *_decided(model, method),
         *(f"{line[:1].upper()}{line[1:]}." for line in outcome_lines(record["outcome"])),
         err=False,
     )
@@ -194,6 +194,13 @@ def fit(
         print_lines(f"note: {note}")
     report_quarantine(record["quarantined"])
     print_lines(f"Saved in {out}; {_next_step(model, out, source, split, classes, encoder)}", err=False)
+
+
+def _decided(model: Classifier, method: str) -> list[str]:
+    """What was left to the program: the method and the precision of its training."""
+    diagnosis = getattr(model.method, "diagnosis_", {})
+    chosen = [f"Chosen: {diagnosis.get('ensemble', model.method.title)}."] if method == "auto" else []
+    return chosen + (["Trained in bfloat16."] if diagnosis.get("precision") == "bfloat16" else [])
 
 
 def _validation(text: str) -> Validation:

@@ -38,41 +38,55 @@ _SENTENCES = ["a photo of a cat.", "seven", "a satellite picture of a harbour wi
 def choose(encoder: Encoder) -> Encoder:
     """Return ``encoder``, or a copy in half precision if that is faster on this machine.
 
-    The first decision for a network and a machine is stored in the cache and reused: vectors of another type are
-    different vectors, so a different timing result would invalidate the cache. Without a store, every call measures
-    again.
+    The first decision is stored in the cache and reused, see :func:`decided`: vectors of another type are different
+    vectors, so a different timing result would invalidate the cache.
     """
     if encoder.n_parameters < SMALL or encoder.device.type not in _CANDIDATES:
         return encoder
-    note = _note(encoder, encoder.store) if encoder.store is not None else None
+    made: dict[torch.dtype, Encoder] = {}
+
+    def decide() -> tuple[torch.dtype, list[dict[str, float | str]]]:
+        best, found = _probe(encoder)
+        made[best.dtype] = best
+        return best.dtype, found
+
+    dtype = decided(encoder, decide)
+    return made[dtype] if dtype in made else encoder.cast(dtype)
+
+
+def decided(encoder: Encoder, decide: Callable[[], tuple[torch.dtype, object]], purpose: str = "") -> torch.dtype:
+    """The compute type that the cache holds for a network, this machine and a purpose.
+
+    If there is none, the type that ``decide`` returns, with what it measured; it is then stored. Without a store, every
+    call decides anew.
+    """
+    note = None if encoder.store is None else _note(encoder, encoder.store, purpose)
     known = None if note is None else _read_decision(note)
     if known is not None:
-        return encoder.cast(known)
+        return known
     damaged = note is not None and note.exists()
-    best, found = _probe(encoder)
+    best, found = decide()
     if note is None:
         return best
-    decision = json.dumps({"dtype": best.spec.dtype, "probe": found}, indent=2)
+    decision = json.dumps({"dtype": str(best).removeprefix("torch."), "probe": found}, indent=2)
     with suppress(OSError, InputError):  # without a note every run decides anew
         private_folder(note.parent)
         write(note, decision, private=True, overwrite=damaged)  # else the first process counts
-    decided = _read_decision(note)
-    return best if decided in (None, best.dtype) else encoder.cast(decided)
+    return _read_decision(note) or best
 
 
 def _probe(encoder: Encoder) -> tuple[Encoder, list[dict[str, float | str]]]:
     """The first candidate that is fast and faithful, and what was measured."""
     found: list[dict[str, float | str]] = []
     for dtype in _CANDIDATES[encoder.device.type]:
-        plain, half = (_time(encoder.device, _product(encoder.device, t)) for t in (torch.float32, dtype))
-        gain = plain / half
+        gain = gain_of_product(encoder.device, dtype)
         if gain < GAIN:  # a processor without such instructions would need minutes for a large network
             found.append({"dtype": str(dtype), "gain in a matrix product": round(gain, 2)})
             continue
         other = encoder.cast(dtype)
         images = _images(encoder)
         agreement = _agreement(encoder, other, images)  # which also warms both up
-        slow, fast = (_time(encoder.device, partial(e.encode, images[:1]), 1) for e in (encoder, other))
+        slow, fast = (seconds_of(encoder.device, partial(e.encode, images[:1]), 1) for e in (encoder, other))
         found.append({"dtype": str(dtype), "gain": round(slow / fast, 2), "cosine": agreement})
         if slow / fast >= GAIN and agreement >= AGREEMENT:  # NaN agrees with nothing
             return other, found
@@ -107,7 +121,13 @@ def _product(device: torch.device, dtype: torch.dtype) -> Callable[[], object]:
     return lambda: matrix @ matrix
 
 
-def _time(device: torch.device, function: Callable[[], object], repeats: int = 6) -> float:
+def gain_of_product(device: torch.device, dtype: torch.dtype) -> float:
+    """How many times faster a matrix product is in ``dtype`` than in float32; milliseconds to find out."""
+    plain, half = (seconds_of(device, _product(device, t)) for t in (torch.float32, dtype))
+    return plain / half
+
+
+def seconds_of(device: torch.device, function: Callable[[], object], repeats: int = 6) -> float:
     """Seconds of the fastest of some calls; on a CPU processor seconds, which no other work on the machine changes."""
     best, clock = float("inf"), time.process_time if device.type == "cpu" else time.perf_counter
     for _ in range(repeats):
@@ -119,11 +139,11 @@ def _time(device: torch.device, function: Callable[[], object], repeats: int = 6
     return max(best, 1e-9)  # the clock may not tick
 
 
-def _note(encoder: Encoder, store: FeatureStore) -> Path:
-    """Where the decision is written: by network (in float32) and machine."""
+def _note(encoder: Encoder, store: FeatureStore, purpose: str) -> Path:
+    """Where the decision is written: by network (in float32), machine and purpose."""
     name = torch.cuda.get_device_name(encoder.device) if encoder.device.type == "cuda" else encoder.device.type
     machine = (name, platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.__version__)
-    key = "|".join((encoder.spec.fingerprint, *machine))
+    key = "|".join((encoder.spec.fingerprint, *machine, *filter(None, [purpose])))
     return store.root / "precision" / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
 
 

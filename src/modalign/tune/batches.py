@@ -99,6 +99,8 @@ class ImageBatches:
     ----------
     items : Items
         Images that can be decoded, in order; ``Batch.indices`` are indices into them.
+    constant : bool
+        Whether the first view of an image is the same in every epoch.
     kept : ndarray
         Their indices in the items passed.
     quarantined : tuple of Quarantined
@@ -129,6 +131,7 @@ class ImageBatches:
                 raise UnknownNameError("augmentation", str(name), get_args(Augmentation))
         if not self.augmentations:
             raise InputError("Expected at least one augmentation, got none; give 'center' for plain views.")
+        self.constant = self.augmentations[0] == "center"
         if not 0 < scale[0] <= scale[1] <= 1:
             raise InputError(f"Expected a range of scales with 0 < low ≤ high ≤ 1, got {scale}.")
         self._encoder, self.seed, self.scale = encoder, seed, scale

@@ -9,13 +9,11 @@ bitwise equal to that of an uninterrupted run on the same machine.
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -25,18 +23,18 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from modalign.core.errors import InputError
 from modalign.core.progress import progress, track
-from modalign.core.randomness import epoch_order, seed_of
 from modalign.core.record import plain
 from modalign.tune.history import Epoch, History, Tally
-from modalign.tune.processes import Processes, processes
+from modalign.tune.processes import processes
 from modalign.tune.recipe import Recipe, learning_rate
+from modalign.tune.steps import Loss, Stepper, StepPlan
 from modalign.tune.threads import using_threads
 from modalign.tune.training_state import TrainingState, trained_tensors
 
 A = TypeVar("A")
 B = TypeVar("B")
 B_co = TypeVar("B_co", covariant=True)
-Loss = Tensor | Mapping[str, Tensor]
+CHECKPOINT_SECONDS = 60.0
 
 
 class Data(Protocol[B_co]):
@@ -65,6 +63,7 @@ def train(
     *,
     checkpoint: str | Path | None = None,
     every: int | None = None,
+    seconds: float = CHECKPOINT_SECONDS,
     run: Mapping[str, Any] | None = None,
     on_epoch: Callable[[Epoch], Mapping[str, float] | None] | None = None,
     threads: int | None = None,
@@ -96,7 +95,9 @@ def train(
     checkpoint : str, Path or None, default=None
         Folder of the training state. A run continues from an existing state; a finished run is not repeated.
     every : int or None, default=None
-        Number of steps between two checkpoints. Default: the end of every epoch only.
+        Number of steps between two checkpoints, besides those at the end of every epoch and after ``seconds``.
+    seconds : float, default=60.0
+        Time after which a checkpoint is written within an epoch.
     run : mapping or None, default=None
         Further values that affect the result (hyper-parameters, fingerprint of the encoder, class names), to identify
         checkpoints of other runs.
@@ -118,6 +119,8 @@ def train(
     for name, value in (("every", every), ("threads", threads)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise InputError(f"Expected {name} to be an integer of at least 1 or None, got {value!r}.")
+    if recipe.precision == "auto":
+        raise InputError("Expected precision 'float32' or 'bfloat16', got 'auto', which is decided before a training.")
     per_epoch = recipe.steps_per_epoch(len(data))
     store = None if checkpoint is None else TrainingState(checkpoint, _identity(recipe, data, run))
     optimizer = _optimizer(module, recipe)
@@ -130,11 +133,12 @@ def train(
         loaded = None if store is None else store.load(module, optimizer)
         start, tally = (0, Tally()) if loaded is None else _resumed(*loaded, per_epoch, recipe.epochs)
         group.agree(list(trained_tensors(module).values()), start)
-        stepper = _Stepper(parameters, optimizer, loss_of_batch, recipe, group, tally)
-        plan = _Plan(len(data), recipe, per_epoch, group)
+        stepper = Stepper(parameters, optimizer, loss_of_batch, recipe, group, tally)
+        plan = StepPlan(len(data), recipe, per_epoch, group)
         rate_at, total = learning_rate(recipe, per_epoch), recipe.epochs * per_epoch
         fetched = _ahead(lambda job: data.batch(*job), plan.parts(range(start, total)))
         visible = nullcontext() if group.is_first else progress(False)
+        saved = time.monotonic()
         with visible, closing(fetched), using_threads(threads), _own_randomness(device):
             for step in track(range(start, total), description):
                 epoch = step // per_epoch
@@ -142,8 +146,10 @@ def train(
                 ended = (step + 1) % per_epoch == 0
                 if ended:
                     _close(tally, epoch, rate_at(step), on_epoch)
-                if store is not None and group.is_first and (ended or (every and (step + 1) % every == 0)):
+                due = ended or (every and (step + 1) % every == 0) or time.monotonic() - saved >= seconds
+                if store is not None and group.is_first and due:
                     store.save(module, optimizer, step + 1, tally.state())
+                    saved = time.monotonic()
     return History(tuple(tally.epochs), total, sum(p.numel() for p in parameters), start)
 
 
@@ -161,85 +167,6 @@ def _close(
     if on_epoch is not None:
         found.notes.update({name: float(value) for name, value in (on_epoch(found) or {}).items()})
     tally.epochs.append(found)
-
-
-class _Plan:
-    """Which images make up which step, in which parts."""
-
-    def __init__(self, n: int, recipe: Recipe, per_epoch: int, group: Processes) -> None:
-        self._recipe, self._per_epoch, self._group = recipe, per_epoch, group
-        self._order = lru_cache(maxsize=2)(lambda epoch: epoch_order(n, recipe.seed, epoch))
-
-    def images(self, step: int) -> Tensor:
-        """The indices (≤ batch_size,) of all processes together."""
-        epoch, place = divmod(step, self._per_epoch)
-        size = self._recipe.batch_size
-        return self._order(epoch)[place * size : (place + 1) * size]
-
-    def parts_of(self, step: int) -> list[Tensor]:
-        """What this process computes, in at most ``accumulate`` parts of nearly the same size."""
-        parts = self._group.share(self.images(step)).tensor_split(self._recipe.accumulate)
-        return [part for part in parts if len(part)]
-
-    def parts(self, steps: Iterable[int]) -> Iterator[tuple[Tensor, int]]:
-        """(indices, epoch) of every part of every step."""
-        return ((part, step // self._per_epoch) for step in steps for part in self.parts_of(step))
-
-
-class _Stepper:
-    """Forward, backward and update of one step after the other."""
-
-    def __init__(
-        self,
-        parameters: list[nn.Parameter],
-        optimizer: Optimizer,
-        loss_of_batch: Callable[[Any], Loss],
-        recipe: Recipe,
-        group: Processes,
-        tally: Tally,
-    ) -> None:
-        self._parameters, self._optimizer, self._loss_of_batch = parameters, optimizer, loss_of_batch
-        self._recipe, self._group, self._tally = recipe, group, tally
-
-    def step(self, number: int, plan: _Plan, fetched: Iterator[Any], rate: float) -> None:
-        began = time.perf_counter()
-        torch.manual_seed(seed_of("step", self._recipe.seed, number, self._group.rank))
-        images, parts = len(plan.images(number)), plan.parts_of(number)
-        self._optimizer.zero_grad(set_to_none=True)
-        sums = dict.fromkeys(self._tally.sums, 0.0)  # a process without an image here knows the names from before
-        for part in parts:
-            for name, value in self._differentiate(next(fetched), len(part) / images).items():
-                sums[name] = sums.get(name, 0.0) + value
-        names = sorted(sums)
-        summed = torch.tensor([sums[name] for name in names], dtype=torch.float64)
-        values = dict(zip(names, self._group.sum_gradients(self._parameters, summed).tolist(), strict=True))
-        if not math.isfinite(values["loss"]):
-            raise InputError(
-                f"Expected a finite loss, it is {values['loss']} at step {number + 1} with a learning rate of "
-                f"{rate:.3g}; lower the learning rate, clip the gradients, or compute in float32."
-            )
-        if self._recipe.clip is not None:
-            nn.utils.clip_grad_norm_(self._parameters, self._recipe.clip)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        self._optimizer.step()
-        self._tally.add(values, images, time.perf_counter() - began)
-
-    def _differentiate(self, batch: Any, weight: float) -> dict[str, float]:
-        """Add weight · ∇loss to the gradients; the weighted numbers of the loss."""
-        half = self._recipe.precision == "bfloat16"
-        with torch.autocast(self._parameters[0].device.type, torch.bfloat16, enabled=half):
-            found = self._loss_of_batch(batch)
-        terms = found if isinstance(found, Mapping) else {"loss": found}
-        loss = terms.get("loss")
-        if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
-            raise InputError(
-                "Expected the loss to be one number that depends on the trained parameters, got "
-                f"{'none' if loss is None else type(loss).__name__}"
-                f"{f' {tuple(loss.shape)}' if isinstance(loss, Tensor) else ''}; return its mean over the images."
-            )
-        (loss.squeeze() * weight).backward()
-        return {name: float(torch.as_tensor(value).detach()) * weight for name, value in terms.items()}
 
 
 def _identity(recipe: Recipe, data: Data[Any], run: Mapping[str, Any] | None) -> dict[str, Any]:

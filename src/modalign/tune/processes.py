@@ -65,6 +65,15 @@ class Processes:
             parameter.grad = gradient.view_as(parameter).clone() if anywhere else None
         return high.double() + rest.double()
 
+    def of_first(self, holds: bool) -> bool:
+        """The value of the first process, in every process."""
+        if self.count == 1:
+            return holds
+        told: list[bool] = [holds]
+        with _others():
+            dist.broadcast_object_list(told, src=0)
+        return told[0]
+
     @torch.no_grad()
     def agree(self, tensors: Sequence[Tensor], position: int) -> None:
         """Start from the values of the first process everywhere, all at the same step.

@@ -13,7 +13,7 @@ from modalign.linalg.optimizers import half_cosine
 
 Optimizer = Literal["sgd", "adamw"]
 Rates = Literal["cosine by epoch", "cosine by step", "constant"]
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "auto"]
 
 
 @former_attributes(optimiser="optimizer")
@@ -47,8 +47,10 @@ class Recipe:
     accumulate : int, default=1
         Number of parts of a batch, computed sequentially to save memory; the gradient is that of the whole batch up to
         rounding.
-    precision : {"float32", "bfloat16"}, default="float32"
-        Of the forward pass; ``"bfloat16"`` is autocast, parameters and their updates stay in float32.
+    precision : {"float32", "bfloat16", "auto"}, default="float32"
+        Of the forward pass; ``"bfloat16"`` is autocast, parameters and their updates stay in float32. ``"auto"``, the
+        default of methods inside an encoder, is decided before the training, see
+        :func:`~modalign.tune.training_precision.settled_precision`.
     clip : float or None, default=None
         Maximum norm of the gradient.
     drop_last : bool, default=False
@@ -91,7 +93,7 @@ class Recipe:
         choices = (
             ("optimizer", ("sgd", "adamw")),
             ("schedule", ("cosine by epoch", "cosine by step", "constant")),
-            ("precision", ("float32", "bfloat16")),
+            ("precision", ("float32", "bfloat16", "auto")),
         )
         for name, known in choices:
             _require(getattr(self, name) in known, f"{name} to be one of {', '.join(known)}", getattr(self, name))

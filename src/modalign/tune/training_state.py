@@ -52,6 +52,12 @@ def check_checkpoint(folder: str | Path) -> None:
     FORMAT.check_folder(folder)
 
 
+def saved_run(folder: str | Path) -> dict[str, Any]:
+    """What the checkpoint in ``folder`` says of its run; {} if there is none."""
+    check_checkpoint(folder)
+    return FORMAT.read(Path(folder))["run"] if (Path(folder) / FORMAT.file).is_file() else {}
+
+
 class TrainingState:
     """Folder with the latest state of a run.
 

@@ -54,6 +54,12 @@ class VisionOutput:
     tokens: Tensor | None
     classes: Tensor
 
+    def select(self, rows: Tensor) -> VisionOutput:
+        """The output for some of the images, (b,) int64."""
+        return VisionOutput(
+            self.pooled[:, rows], None if self.tokens is None else self.tokens[:, rows], self.classes[:, rows]
+        )
+
 
 class VisionTower(Layered):
     """Frozen CLIP vision transformer with prompts at every layer.

@@ -5,13 +5,13 @@ Values that only the public code of a paper has are taken from there, and ``sour
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from modalign.core.errors import UnknownNameError
 from modalign.core.registration import canonical_name
 from modalign.data.splits.benchmarks import find_dataset
-from modalign.methods import ALL_METHODS, is_known
+from modalign.methods import ALL_METHODS, TOWER_METHODS, is_known
 
 PROTOCOLS = (
     "few-shot", "base-to-new", "cross-dataset", "domain", "long-tail", "inductive", "transductive", "segmentation"
@@ -53,6 +53,7 @@ FAIR_SENTENCES = {  # per class, of CuPL
     "sun397": "30", "stanford_cars": "90", "cifar10": "30", "cifar100": "40", "ucf101": "50", "cub": "31 to 40",
     "resisc45": "50", "aid": "50",
 }  # fmt: skip
+_FLOAT32 = {"training": {"precision": "float32"}}  # of methods inside the encoder: no choice by the machine
 FAIR_SLOW = ("food101", "sun397")  # with a learning rate of 1e-6
 
 
@@ -114,7 +115,8 @@ def paper_settings(method: str, dataset: str, *, protocol: str = "few-shot", sho
         return PaperSettings({}, "", (f"No settings of {name} are printed; its defaults are used.",))
     row = find_dataset(dataset)
     known = "" if row is None else row.name
-    return _PRINTED[name](known, protocol, 16 if shots is None else shots)
+    found = _PRINTED[name](known, protocol, 16 if shots is None else shots)
+    return replace(found, parameters=found.parameters | _FLOAT32) if name in TOWER_METHODS else found
 
 
 def _coop(dataset: str, protocol: str, shots: int) -> PaperSettings:

@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 
 from modalign.core.errors import InputError, hyperparameter
 from modalign.core.renaming import OFFICIAL, Formerly
-from modalign.encoders.towers.vision_tower import Sentences
+from modalign.encoders.towers.vision_tower import Sentences, VisionOutput
 from modalign.linalg.similarity import unit
 from modalign.linalg.token_transport import PlanKind
 from modalign.methods.align.align_transport import TwoLevelTransport, Value, two_level_transport
@@ -180,7 +180,7 @@ class ALIGN(PromptMethod["AlignLearner"]):
             Class, by index or name. Default: the predicted class.
         """
         learner, classes, pixels, image, k = first_image(self, items, encoder, label)
-        plan = learner.transport(pixels, classes).plan[0, k]
+        plan = learner.transport(learner.image_output(pixels), classes).plan[0, k]
         weights = plan / plan.sum(dim=0)
         patches = learner.patches(pixels)[:, 0]
         some = slice(0, learner.towers.vision.patches)
@@ -243,11 +243,14 @@ class AlignLearner(PromptLearner):
         ]
         return ClassPrompts(pooled, words.transpose(0, 1), torch.cat(masks).transpose(0, 1).to(words.device))
 
-    def transport(self, pixels: Tensor, classes: ClassPrompts) -> TwoLevelTransport:
-        """Compute plans and distances between images (B, 3, H, W) and classes."""
+    def image_output(self, pixels: Tensor) -> VisionOutput:
+        """The output of the vision tower, with patches if tokens are compared."""
+        return self.encode_images(pixels, tokens=self.settings.token_weight > 0)
+
+    def transport(self, seen: VisionOutput, classes: ClassPrompts) -> TwoLevelTransport:
+        """Compute plans and distances between images and classes."""
         own = self.settings
         assert own.value is not None  # the preset has it
-        seen = self.encode_images(pixels, tokens=own.token_weight > 0)
         return two_level_transport(
             seen.pooled.transpose(0, 1),
             classes.prompts,
@@ -270,9 +273,9 @@ class AlignLearner(PromptLearner):
             names = token_names(sentences, k, tokenizer)
             yield tuple(names[i] for i in own.nonzero()[:, 0].tolist())
 
-    def scores(self, pixels: Tensor, classes: ClassPrompts) -> Tensor:
+    def logits_of(self, seen: VisionOutput, classes: ClassPrompts) -> Tensor:
         """(B, K) scaled 1 − d."""
-        return self.towers.logit_scale * self.transport(pixels, classes).scores
+        return self.towers.logit_scale * self.transport(seen, classes).scores
 
     def patch_scores(self, pixels: Tensor, classes: ClassPrompts) -> Tensor:
         """(B, K, J) scaled cosines of patches and prompts, averaged with the prompt plans."""
@@ -286,7 +289,7 @@ class AlignLearner(PromptLearner):
         pixels = next(data.in_order(LOOKED_AT)).pixels
         return {
             "prompt_layers": len(self.prompts.prompts().text),
-            **self.transport(pixels, self.classes()).diagnosis(),
+            **self.transport(self.image_output(pixels), self.classes()).diagnosis(),
         }
 
 

@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 
 from modalign.encoders.towers.vision_tower import Sentences, TextOutput, TextTower, VisionOutput
 from modalign.linalg.similarity import unit
+from modalign.methods.contract.kept_images import KeptImages
 from modalign.methods.contract.parameters import Augmentations, Count, NonNegative, Seed
 from modalign.methods.contract.tower import Learner, TowerMethod, Towers, cosine_logits
 from modalign.tune.batches import Batch, ImageBatches
@@ -42,7 +43,8 @@ class PromptMethod(TowerMethod[P]):
         Image augmentation, or one per view; see :class:`~modalign.tune.batches.ImageBatches`. Mirroring, as published,
         is unsuitable for digits and letters.
     training : dict or None, default=None
-        Further entries of :class:`~modalign.tune.recipe.Recipe`, such as ``{"precision": "bfloat16"}``.
+        Further entries of :class:`~modalign.tune.recipe.Recipe`, such as ``{"precision": "float32"}``, which turns
+        off the choice of bfloat16 where a step is faster in it and agrees.
     random_state : int or None, default=None
         Seed of the prompts, of the order of the images and of their augmentation.
     """
@@ -83,6 +85,9 @@ class FixedPrompts(nn.Module):
 class PromptLearner(Learner[Batch]):
     """Learner with prompts in both towers and cosine scores.
 
+    Where no prompt of the vision tower is learned and the images are the same in every epoch, their features are
+    computed once and kept, see :class:`~modalign.methods.contract.kept_images.KeptImages`.
+
     Parameters
     ----------
     towers : Towers
@@ -112,15 +117,22 @@ class PromptLearner(Learner[Batch]):
         self.prompts = prompts
         self.sentences = None if sentence is None else worded(towers, sentence, slots)
         self.adjusted, self.offsets = loss == "logit-adjusted", torch.zeros(())
+        self._kept: KeptImages | None = None
 
     def begin(self, data: ImageBatches) -> None:
-        """Count the images of each class where the loss takes them into account."""
+        """Count the images of each class if the loss needs it; prepare to keep their features if they stay the same."""
         if self.adjusted:
             self.offsets = log_shares(data.items.labels, len(self.towers))
+        self._kept = KeptImages(self.image_output, data) if data.constant and not self._visual() else None
 
     def loss(self, batch: Batch) -> Tensor | Mapping[str, Tensor]:
         """Return the mean cross-entropy of the logits, to which a logit-adjusted loss adds log π."""
-        return self.cross_entropy(self.scores(batch.pixels, self.classes()), batch.labels)
+        return self.cross_entropy(self.logits_of(self.batch_output(batch), self.classes()), batch.labels)
+
+    def batch_output(self, batch: Batch) -> VisionOutput:
+        """Return :meth:`image_output` of the first view, from what is kept where that is the case."""
+        kept = None if self._kept is None else self._kept.rows(batch.indices)
+        return self.image_output(batch.pixels) if kept is None else kept
 
     def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of logits (B, K) and labels (B,)."""
@@ -133,8 +145,16 @@ class PromptLearner(Learner[Batch]):
         return self.read(self.sentences, self.prompts.prompts().text).pooled
 
     def scores(self, pixels: Tensor, classes: Any) -> Tensor:
+        """Return logits (B, K) of images (B, 3, H, W)."""
+        return self.logits_of(self.image_output(pixels), classes)
+
+    def image_output(self, pixels: Tensor) -> VisionOutput:
+        """Return all that :meth:`logits_of` needs to know of images (B, 3, H, W)."""
+        return self.encode_images(pixels)
+
+    def logits_of(self, seen: VisionOutput, classes: Any) -> Tensor:
         """Return scaled cosines (B, K) of the first prompt of each tower."""
-        return cosine_logits(self.encode_images(pixels).pooled[0], classes[0], self.towers.logit_scale)
+        return cosine_logits(seen.pooled[0], classes[0], self.towers.logit_scale)
 
     def read(self, sentences: Sentences, prompts: tuple[Tensor, ...], *, tokens: bool = False) -> TextOutput:
         """Apply the text tower, in chunks of classes to save memory."""
@@ -145,8 +165,12 @@ class PromptLearner(Learner[Batch]):
 
     def encode_images(self, pixels: Tensor, *, tokens: bool = False) -> VisionOutput:
         """Apply the vision tower with the visual prompts."""
-        prompts = self.prompts.prompts().vision
-        return self.towers.vision(pixels, prompts, tokens=tokens, checkpoint=self.towers.gradient_checkpointing)
+        checkpoint = self.towers.gradient_checkpointing
+        return self.towers.vision(pixels, self._visual(), tokens=tokens, checkpoint=checkpoint)
+
+    def _visual(self) -> tuple[Tensor, ...]:
+        """Prompts of the vision tower, () for none."""
+        return self.prompts.prompts().vision
 
     def patches(self, pixels: Tensor) -> Tensor:
         """(N, B, patches, d) patch features under the visual prompts."""
@@ -183,7 +207,7 @@ class PromptLearner(Learner[Batch]):
         if self.sentences is not None:
             moved = unit(self.classes().float().mean(dim=0))
             found["text_moved"] = 1 - (moved * self.towers.prototypes()).sum(dim=1).mean().item()
-        if self.prompts.prompts().vision:
+        if self._visual():
             pixels = next(data.in_order(LOOKED_AT)).pixels
             both = self.towers.vision(pixels).pooled, self.encode_images(pixels).pooled
             frozen, seen = (unit(p.float()) for p in both)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from copy import copy
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
 
@@ -21,7 +20,7 @@ from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED, ClassText
 from modalign.core.labels import places_of, renumbered
 from modalign.core.scored import Scored
-from modalign.methods.contract.class_names import Classes, order_of_rows, read_labels
+from modalign.methods.contract.labeled_items import labeled_items
 from modalign.methods.contract.learner import L, Learner, Towers, cosine_logits
 from modalign.methods.contract.parameters import Augmentations, Parametrized, check_parameters
 from modalign.methods.contract.rows import read_text_vectors
@@ -30,11 +29,14 @@ from modalign.tune.loop import train
 from modalign.tune.prompts import count_parameters
 from modalign.tune.recipe import Recipe, recipe_entries
 from modalign.tune.threads import threads_for
+from modalign.tune.training_precision import settled_precision
 from modalign.tune.training_state import check_checkpoint
 
 if TYPE_CHECKING:
     from modalign.data.items import Items
     from modalign.encoders.clip import ClipEncoder
+
+_SCHEDULE = ("epochs", "batch_size", "learning_rate", "augmentation", "training", "random_state")
 
 
 class TowerMethod(Parametrized, Generic[L]):
@@ -128,7 +130,11 @@ class TowerMethod(Parametrized, Generic[L]):
         check_parameters(self)
         if checkpoint is not None:
             check_checkpoint(checkpoint)
-        items, text = self._read_items(items, labels, text)
+        items, text = labeled_items(items, labels, text)
+        if self.needs_labels:
+            if not (items.labels != UNLABELED).any():
+                raise InputError(f"{type(self).__name__} learns from labeled images, got none.")
+            items = items.select(np.flatnonzero(items.labels != UNLABELED))
         recipe = self._recipe(items.labels)
         towers = Towers.open(encoder, text, gradient_checkpointing=recipe.gradient_checkpointing)
         learner = self._learner(towers, torch.Generator().manual_seed(recipe.seed)).to(towers.device)
@@ -141,6 +147,11 @@ class TowerMethod(Parametrized, Generic[L]):
             "classes": [towers.class_names, towers.sentences],
             "learner": learner.fingerprint,
         }
+        threads = threads_for(encoder)
+        recipe = settled_precision(
+            learner, learner.loss, data, recipe, encoder=encoder, checkpoint=checkpoint, purpose=self._purpose(),
+            threads=threads,
+        )  # fmt: skip
         history = train(
             learner,
             learner.loss,
@@ -149,8 +160,8 @@ class TowerMethod(Parametrized, Generic[L]):
             checkpoint=checkpoint,
             run=identity,
             on_epoch=learner.ended,
-            threads=threads_for(encoder),
-            description=f"{self.title} on {encoder.device_name}",
+            threads=threads,
+            description=f"{self.title} on {encoder.device_name}, {recipe.precision}",
         )
         self.classes_ = np.arange(len(towers))
         self.class_names_ = list(towers.class_names)
@@ -163,6 +174,7 @@ class TowerMethod(Parametrized, Generic[L]):
             "trainable": count_parameters(learner),
             "steps": history.steps,
             "loss": history.epochs[-1].loss,
+            "precision": recipe.precision,
             "left_out": len(data.quarantined),
             **self._diagnose(learner, data),
         }
@@ -257,6 +269,11 @@ class TowerMethod(Parametrized, Generic[L]):
             self._bound = bound
         return bound[1:]
 
+    def _purpose(self) -> str:
+        """What decides between precisions beside encoder and machine: the method and what its loss depends on."""
+        own = {name: value for name, value in self.get_params(deep=False).items() if name not in _SCHEDULE}
+        return f"{type(self).__name__} {sorted(own.items())!r}"
+
     def _epochs(self, labels: np.ndarray) -> int:
         """Passes over the images to learn from, which have these labels."""
         assert self.epochs is not None  # who leaves the number open says here what it is
@@ -269,32 +286,9 @@ class TowerMethod(Parametrized, Generic[L]):
             "learning_rate": self.learning_rate,
             "seed": self.random_state or 0,
         }
-        return Recipe(**own, **self.recipe | recipe_entries(self.training, taken=own))
-
-    def _read_items(self, items: Items, labels: Any, text: ClassText) -> tuple[Items, ClassText]:
-        """The images to learn from and the text of their classes, in the order of the images' class names."""
-        if items.class_names:
-            order = order_of_rows(items.class_names, text.class_names)
-            text = text.select([text.class_names[k] for k in order])
-        if labels is not None:
-            labels = np.asarray(labels)
-            if labels.shape != (len(items),) or labels.dtype.kind not in "iuUO":
-                raise InputError(
-                    f"Expected one whole number per image ({len(items)}) as label, or one class name, got "
-                    f"{labels.dtype} of shape {labels.shape}."
-                )
-            if labels.dtype.kind not in "iu":
-                own = items.class_names or text.class_names
-                labels = Classes(np.arange(len(own)), tuple(own)).codes(read_labels(labels, len(items), "per image"))
-            items = replace(items, labels=labels.astype(np.int64))
-        known = items.labels[items.labels != UNLABELED]
-        if len(known) and not 0 <= known.min() <= known.max() < len(text):
-            raise InputError(f"Expected labels in 0…{len(text) - 1} or -1, got {known.min()}…{known.max()}.")
-        if not self.needs_labels:
-            return items, text
-        if not len(known):
-            raise InputError(f"{type(self).__name__} learns from labeled images, got none.")
-        return items.select(np.flatnonzero(items.labels != UNLABELED)), text
+        published = getattr(self, "preset", None) == "official_code"  # not left to the machine
+        precision = {"precision": "float32" if published else "auto"}
+        return Recipe(**own, **precision | self.recipe | recipe_entries(self.training, taken=own))
 
 
 __all__ = ["Learner", "TowerMethod", "Towers", "cosine_logits"]

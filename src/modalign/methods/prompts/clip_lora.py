@@ -62,7 +62,8 @@ class CLIPLoRA(TowerMethod["LowRankLearner"]):
     augmentation : str or list of str
         Image augmentation. Mirroring, as published, is unsuitable for digits and letters.
     training : dict or None, default=None
-        Further entries of :class:`~modalign.tune.recipe.Recipe`, such as ``{"precision": "bfloat16"}``.
+        Further entries of :class:`~modalign.tune.recipe.Recipe`, such as ``{"precision": "float32"}``, which turns
+        off the choice of bfloat16 where a step is faster in it and agrees.
     random_state : int or None, default=None
         Seed of A, of the dropout, of the order of the images and of their augmentation.
 

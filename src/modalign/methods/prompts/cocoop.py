@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from modalign.encoders.towers.vision_tower import Sentences
+from modalign.encoders.towers.vision_tower import Sentences, VisionOutput
 from modalign.linalg.inputs import traced
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.parameters import Count
@@ -90,9 +90,9 @@ class ConditionalLearner(PromptLearner):
     def classes(self) -> None:
         """Nothing is common to all images."""
 
-    def scores(self, pixels: Tensor, classes: None) -> Tensor:
+    def logits_of(self, seen: VisionOutput, classes: None) -> Tensor:
         """(B, K) scaled cosines, every image with the class texts of its own prompts."""
-        images = self._frozen(pixels)
+        images = self._frozen(seen)
         contexts = self._contexts(images)
         if traced():
             texts = self.towers.text.unpacked(self.sentences, contexts[0])
@@ -104,13 +104,16 @@ class ConditionalLearner(PromptLearner):
     @torch.no_grad()
     def diagnose(self, data: ImageBatches) -> dict[str, Any]:
         """How much the context differs from image to image, over its mean length."""
-        context = self._contexts(self._frozen(next(data.in_order(LOOKED_AT)).pixels))[0].flatten(1)
+        context = self._contexts(self._frozen(self.image_output(next(data.in_order(LOOKED_AT)).pixels)))[0].flatten(1)
         spread = (context - context.mean(dim=0)).norm(dim=1).mean() / context.norm(dim=1).mean()
         return {"context_spread": spread.item()}
 
-    def _frozen(self, pixels: Tensor) -> Tensor:
+    def _frozen(self, seen: VisionOutput) -> Tensor:
         """(B, d) unit image features, in the type of the network."""
-        return unit(self.towers.vision(pixels).pooled[0].to(self.prompts.text.layers[0].dtype))
+        return unit(seen.pooled[0].to(self.prompts.text.layers[0].dtype))
+
+    def _visual(self) -> tuple[()]:
+        return ()
 
     def _contexts(self, images: Tensor) -> tuple[Tensor, ...]:
         return self.prompts.prompts(images if self.conditional else torch.zeros_like(images)).text

@@ -82,6 +82,6 @@ class GuidedLearner(PromptLearner):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return L and its two terms."""
         texts = self.classes()
-        cross_entropy = self.cross_entropy(self.scores(batch.pixels, texts), batch.labels)
+        cross_entropy = self.cross_entropy(self.logits_of(self.batch_output(batch), texts), batch.labels)
         distance = (unit(texts[0].float()) - self.towers.prototypes()).square().sum(dim=1).mean()
         return {"loss": cross_entropy + self.weight * distance, "cross_entropy": cross_entropy, "distance": distance}

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from modalign.core.renaming import Formerly
+from modalign.encoders.towers.vision_tower import VisionOutput
 from modalign.linalg.similarity import unit
 from modalign.linalg.token_transport import PlanKind, PromptTransport, prompt_transport, token_plan
 from modalign.methods.contract.parameters import Count, Positive
@@ -118,17 +119,21 @@ class PlotLearner(PromptLearner):
         super().__init__(towers, prompts, "{}.", length)
         self.settings = settings
 
-    def transport(self, pixels: Tensor, classes: Tensor) -> PromptTransport:
-        """Distances between pictures (B, 3, H, W) and classes (N, K, d)."""
+    def image_output(self, pixels: Tensor) -> VisionOutput:
+        """The output of the vision tower with its patches."""
+        return self.encode_images(pixels, tokens=True)
+
+    def transport(self, seen: VisionOutput, classes: Tensor) -> PromptTransport:
+        """Distances between B images and classes (N, K, d)."""
         own = self.settings
-        patches = self.patches(pixels)[0]
+        assert seen.tokens is not None
         return prompt_transport(
-            patches, classes.transpose(0, 1), epsilon=own.epsilon, plan=own.plan, max_sweeps=own.sweeps
+            seen.tokens[0, :, 1:], classes.transpose(0, 1), epsilon=own.epsilon, plan=own.plan, max_sweeps=own.sweeps
         )
 
-    def scores(self, pixels: Tensor, classes: Tensor) -> Tensor:
+    def logits_of(self, seen: VisionOutput, classes: Tensor) -> Tensor:
         """(B, K) scaled 1 − d."""
-        return self.towers.logit_scale * self.transport(pixels, classes).scores
+        return self.towers.logit_scale * self.transport(seen, classes).scores
 
     def patch_scores(self, pixels: Tensor, classes: Tensor) -> Tensor:
         """(B, K, J) scaled parts of the score: J Σₙ Tⱼₙ cos(patch j, prompt n) with the plan T."""
@@ -141,7 +146,7 @@ class PlotLearner(PromptLearner):
     def diagnose(self, data: ImageBatches) -> dict[str, Any]:
         """Entropy of the plans over that of uniform ones, and the worst marginal error."""
         classes = self.classes()
-        found = self.transport(next(data.in_order(LOOKED_AT)).pixels, classes).alignment
+        found = self.transport(self.image_output(next(data.in_order(LOOKED_AT)).pixels), classes).alignment
         most = torch.tensor(float(self.towers.vision.patches * len(classes))).log()
         return {
             "plan_entropy": (found.entropy.mean() / most).item(),

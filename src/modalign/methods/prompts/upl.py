@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from modalign.encoders.towers.vision_tower import VisionOutput
 from modalign.methods.contract.parameters import Count
 from modalign.methods.contract.prompting import PromptLearner, PromptMethod, textual
 from modalign.methods.contract.tower import Towers, cosine_logits
@@ -102,18 +103,18 @@ class UPL(PromptMethod["PromptEnsemble"]):
 class PromptEnsemble(PromptLearner):
     """Several contexts of the text tower that know nothing of each other, and the mean of their scores."""
 
-    def scores(self, pixels: Tensor, classes: Tensor) -> Tensor:
+    def logits_of(self, seen: VisionOutput, classes: Tensor) -> Tensor:
         """(B, K) mean over the contexts of scaled cosines, from class features (N, K, d)."""
-        return self._of_each(pixels, classes).mean(dim=0)
+        return self._of_each(seen, classes).mean(dim=0)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the sum of the losses of the contexts, so that each has the gradient of its own, and their mean."""
-        own = torch.stack([self.cross_entropy(s, batch.labels) for s in self._of_each(batch.pixels, self.classes())])
+        texts = self.classes()
+        own = torch.stack([self.cross_entropy(s, batch.labels) for s in self._of_each(self.batch_output(batch), texts)])
         return {"loss": own.sum(), "cross_entropy": own.mean()}
 
-    def _of_each(self, pixels: Tensor, classes: Tensor) -> Tensor:
-        images = self.encode_images(pixels).pooled[0]
-        return torch.stack([cosine_logits(images, own, self.towers.logit_scale) for own in classes])
+    def _of_each(self, seen: VisionOutput, classes: Tensor) -> Tensor:
+        return torch.stack([cosine_logits(seen.pooled[0], own, self.towers.logit_scale) for own in classes])
 
     @torch.no_grad()
     def diagnose(self, data: ImageBatches) -> dict[str, Any]:
