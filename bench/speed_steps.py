@@ -44,6 +44,10 @@ def measure(full: bool) -> list[dict[str, Any]]:
     """The speed of a matrix product in GFLOP/s, and a row per method; three of the methods unless ``full``."""
     with tempfile.TemporaryDirectory() as folder:
         encoder = ma.load_encoder(str(checkpoint(Path(folder), small=False)), cache=False, dtype="float32")
+        return _rows(encoder, full)
+
+
+def _rows(encoder: Any, full: bool) -> list[dict[str, Any]]:
     names = [f"thing {k}" for k in range(CLASSES)]
     draws = torch.Generator().manual_seed(0)
     vectors = torch.nn.functional.normalize(torch.randn(CLASSES, 1, encoder.spec.dim, generator=draws), dim=2).numpy()
