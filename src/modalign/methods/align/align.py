@@ -279,8 +279,8 @@ class AlignLearner(PromptLearner):
 
     def patch_scores(self, pixels: Tensor, classes: ClassPrompts) -> Tensor:
         """(B, K, J) scaled cosines of patches and prompts, averaged with the prompt plans."""
-        plan, patches = self.transport(pixels, classes).plan, unit(self._own_patches(pixels))
-        cosines = torch.einsum("mbjd,knd,bkmn->bkj", patches, unit(classes.prompts), plan)
+        plan, patches = self.transport(self.image_output(pixels), classes).plan, self._own_patches(pixels)
+        cosines = torch.einsum("mbjd,knd,bkmn->bkj", unit(patches), unit(classes.prompts), plan)
         return self.towers.logit_scale * cosines / plan.sum(dim=(2, 3))[..., None]
 
     @torch.no_grad()
