@@ -35,6 +35,8 @@ COMMANDS = (
     "audit",
     "search",
     "compare",
+    "figures",
+    "sweep",
     "segment",
     "serve",
     "list",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,16 @@ def test_the_parts_of_sentences_add_up_to_the_score(zero_shot: Classifier, digit
     parts = [s.cosine / (len(TEMPLATES) * float(length)) for s in own]
     np.testing.assert_allclose(sum(parts), float(score[zero_shot.class_names.index(best)]), atol=1e-5)
     np.testing.assert_allclose([s.share for s in own], np.array(parts) / sum(parts), atol=1e-5)
+
+
+def test_classes_may_have_different_numbers_of_sentences(zero_shot: Classifier, digits: Items) -> None:
+    uneven = [["the number " + name] * (1 + k % 2) for k, name in enumerate(zero_shot.class_names)]
+    model = replace(zero_shot, record={**zero_shot.record, "sentences": uneven})
+    found = model.explain(digits.select([41])).sentences
+    for sentence in found:
+        assert sentence.share == pytest.approx(1 / len(uneven[model.class_names.index(sentence.class_name)]))
+    assert model.explain(digits.select([41])).notes[-1].startswith("The method keeps no labeled images")
+    assert replace(model, record={}).explain(digits.select([41])).sentences == ()
 
 
 @pytest.mark.parametrize("name", ["lfa", "cmm"])

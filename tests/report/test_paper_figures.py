@@ -7,7 +7,7 @@ import pytest
 
 from modalign.core.errors import InputError
 from modalign.evaluate.metrics import Interval
-from modalign.report.papers.crop_figures import best_sentences, crop_weight_density
+from modalign.report.papers.crop_figures import crop_weight_density
 from modalign.report.papers.embedding import embedding_map
 from modalign.report.papers.outcomes import base_new_bars, error_reversal, per_class_comparison
 from modalign.report.papers.pair_similarity import matching_matrix, similarity_histograms, similarity_kinds
@@ -150,11 +150,3 @@ def test_densities_of_crop_weights_have_area_one(rng: np.random.Generator) -> No
     for name in ("softmax", "equal"):
         assert (picture.data[name] * step).sum() == pytest.approx(1, abs=0.05)
     assert is_drawn(picture)
-
-
-def test_the_nearest_sentences_leave_out_the_rows_of_padding() -> None:
-    V = np.zeros((2, 2, 3))
-    V[0, 0], V[1, 0], V[1, 1] = (1, 0, 0), (0, 1, 0), (1, 1, 0)
-    table = best_sentences([1.0, 0.2, 0], [["a cat"], ["a dog", "a wet dog"]], V, ["cat", "dog"], k=9)
-    assert [row[0] for row in table.rows] == ["a cat", "a wet dog", "a dog"]
-    assert table.rows[0][1:] == ["cat", "0.981"]

@@ -20,7 +20,7 @@ import typer
 # isort: off
 from modalign.cli.options import app
 from modalign.cli import fit_commands, predict_commands
-from modalign.cli.pages import explain_command
+from modalign.cli.pages import explain_command, figures_command, sweep_command
 from modalign.cli.servers import serve_command, studio_command
 from modalign.cli import compare_command, export_command, segment_command
 from modalign.cli import audit_commands, bench_command, tables_command, info_commands
@@ -39,6 +39,7 @@ __all__ = [
     "compare_command",
     "explain_command",
     "export_command",
+    "figures_command",
     "fit_commands",
     "info_commands",
     "main",
@@ -47,6 +48,7 @@ __all__ = [
     "segment_command",
     "serve_command",
     "studio_command",
+    "sweep_command",
     "tables_command",
 ]
 

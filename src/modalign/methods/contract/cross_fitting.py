@@ -7,7 +7,7 @@ to the others, and the final model is fitted to all.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median_low, mode
 from typing import Any
 
@@ -39,12 +39,15 @@ class CrossFit:
         K.
     chosen : dict
         Values of the method's ``choices``.
+    curves : dict
+        Attributes of the method that hold what the choices were made by, such as ``step_curve_``.
     """
 
     rows: np.ndarray
     scored: Scored
     folds: int
     chosen: dict[str, Any]
+    curves: dict[str, Any] = field(default_factory=dict)
 
 
 def cross_fit(
@@ -101,7 +104,7 @@ def cross_fit(
     fold = folds(labels, count, groups=copies, random_state=random_state).numpy()
     images = _Folded(X, text, clip_features, fold, named_by_text=text is not None and method.takes_text)
     usable = [k for k in range(int(fold.max()) + 1) if images.can_do_without(k)]
-    chosen = images.choose(method, usable)
+    chosen, curves = images.choose(method, usable)
     settled = clone(method).set_params(**chosen)
     rows, logits = [np.empty(0, dtype=np.int64)], [np.empty((0, n_classes))]
     for k in _shown(usable, f"cross-fitting {method.title}"):
@@ -113,7 +116,7 @@ def cross_fit(
     order = np.argsort(all_rows)
     found = all_rows[order]
     scored = Scored(tuple(X.ids[i] for i in found), X.labels[found], np.concatenate(logits)[order])
-    return CrossFit(found, scored, int(fold.max()) + 1, chosen)
+    return CrossFit(found, scored, int(fold.max()) + 1, chosen, curves)
 
 
 def own_predictions(method: VectorMethod, X: Features, views: int = 1) -> CrossFit:
@@ -146,15 +149,16 @@ class _Folded:
         """Whether there is something to learn from the other folds, and something to hold out."""
         return (self.named_by_text or len(self._present(k)) > 1) and len(self.held_out(k)) > 0
 
-    def choose(self, method: VectorMethod, usable: list[int]) -> dict[str, Any]:
-        """Values of the ``choices`` of the method; none if it has none."""
+    def choose(self, method: VectorMethod, usable: list[int]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Values of the ``choices`` of the method, none if it has none, and its curves of a cross-validation."""
         if not method.choices:
-            return {}
+            return {}, {}
         if method.cross_validates:
-            return clone(method).fit(self.X, text=self.text, clip_features=self.clip_features).chosen()
+            fitted = clone(method).fit(self.X, text=self.text, clip_features=self.clip_features)
+            return fitted.chosen(), {name: curve for name, curve in vars(fitted).items() if name.endswith("_curve_")}
         rounds = _shown(usable, f"tuning {method.title}")
         models = [self.fit(method, k, choose=True) for k in rounds]
-        return _agreed([model.chosen() for model in models if model is not None])
+        return _agreed([model.chosen() for model in models if model is not None]), {}
 
     def fit(self, method: VectorMethod, k: int, *, choose: bool = False) -> VectorMethod | None:
         """A clone fitted to the other folds, with fold ``k`` as validation images if it is to choose.

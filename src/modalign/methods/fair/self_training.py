@@ -7,10 +7,14 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+import numpy as np
+import torch
 from torch import Generator
 
 from modalign.core.errors import InputError
+from modalign.core.features import UNLABELED
 from modalign.core.renaming import Formerly
+from modalign.data.copies import content_hash
 from modalign.methods.contract.parameters import Augmentations, Count, Positive, Seed
 from modalign.methods.contract.tower import TowerMethod, Towers
 from modalign.methods.fair.fair_training import SelfTraining
@@ -53,6 +57,9 @@ class SelfTrained(TowerMethod[SelfTraining]):
     ----------
     transduction_ : Tensor of shape (n,)
         Classes of the fitted images in their order, −1 where one could not be decoded.
+    pseudo_labels_ : dict of str to Tensor
+        Of the images that could be decoded: ``labels`` (epochs, n), int16, pseudo-labels by epoch, −1 in epochs that
+        keep those before; ``images`` (n,), int64, hashes of their bytes.
     """
 
     needs_labels = False
@@ -99,6 +106,9 @@ class SelfTrained(TowerMethod[SelfTraining]):
 
     def _finish(self, items: Items, encoder: ClipEncoder) -> None:
         self.transduction_ = self.score_images(items, encoder).answers(items.ids)
+        decoded = np.flatnonzero(self.transduction_ != UNLABELED).tolist()
+        hashes = np.array([int(content_hash(items, i) or "0", 16) for i in decoded], dtype=np.uint64)
+        self.pseudo_labels_["images"] = torch.from_numpy(hashes.view(np.int64))
 
     def _diagnose(self, learner: SelfTraining, data: ImageBatches) -> dict[str, Any]:
         refresh = learner.settings.refresh
@@ -109,6 +119,7 @@ class SelfTrained(TowerMethod[SelfTraining]):
         found["self_training"], found["fairness"] = terms.T.tolist()
         last = self.epochs - 1 - (self.epochs - 1) % refresh
         found["pseudo_labels"] = learner.histogram[last].long().tolist()
+        self.pseudo_labels_ = {"labels": learner.label_history.cpu()}
         found["changed_from_start"] = float((learner.labels != learner.first_labels).double().mean())
         said = [learner.collapse(epoch) for epoch in range(self.epochs)]
         if any(said):

@@ -90,14 +90,14 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
 
     Attributes
     ----------
-    weight_, prototypes_, marginals_ : Tensor
-        W (d_v, d_t), Y (K, d_t) and the class prior c (K,).
+    weight_, prototypes_, marginals_, losses_ : Tensor
+        W (d_v, d_t), Y (K, d_t), the class prior c (K,), and the loss by step of the refinement.
     transduction_ : ndarray of shape (n,)
         Class of each fitted image: the largest entry of its row of P.
     class_sizes_ : Tensor of shape (K,)
         Estimated number of images per class, with ``preset="anchored"``; absent classes are named in a warning.
     diagnosis_ : dict
-        Entropy of the plan relative to a uniform one, ``marginal_error``, ``iterations``, the share of images
+        Relative entropy of the plan, ``marginal_error``, ``iterations``, the share of images
         ``changed_from_zero_shot``, ``orthogonality_defect`` of W, the class prior, loss before and after refinement.
 
     Examples
@@ -196,6 +196,7 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         refined = refine(slope, W0, steps=self.steps, learning_rate=self.learning_rate or rate)
         W = refined.map if prior is None else between(language, refined.map, MAP_WEIGHT * prior.trust)
         self.weight_, self.class_prior_ = W @ basis.T, marginals.shares.float()
+        self.losses_ = refined.losses.float()
         if prior is not None:
             self.class_sizes_ = prior.sizes
         self.diagnosis_ = {

@@ -109,12 +109,12 @@ class PatchScorer:
             learner, classes = method._bind(encoder)
             return learner.patch_scores(self._pixels(prepared), classes)
         if self._features is not None:
-            patches: Tensor | None = self._features(torch.from_numpy(np.stack(prepared)).permute(0, 3, 1, 2)).flatten(
-                1, 2
-            )
+            pixels = torch.from_numpy(np.stack(prepared)).permute(0, 3, 1, 2)
+            patches = self._features(pixels).flatten(1, 2)
         else:
-            patches = encoder.encode(prepared, tokens=True)[1]
-        assert patches is not None
+            tokens = encoder.encode(prepared, tokens=True)[1]
+            assert tokens is not None
+            patches = tokens
         n, L, d = patches.shape
         return method._scores(patches.reshape(n * L, d)).view(n, L, -1).transpose(1, 2)
 

@@ -87,7 +87,7 @@ def nearest_images(model: Classifier, x: np.ndarray, labeled: Any) -> tuple[Neig
         At most 8; none without a cache and without labeled images. Cost: the vectors of the labeled images, O(n d).
     """
     items, rows, labels = _labeled_vectors(model, labeled)
-    image = unit(torch.from_numpy(x))
+    image = unit(torch.tensor(x))
     method = model.method
     if not isinstance(method, TipAdapter):
         cosines = (rows @ image).numpy()
@@ -134,8 +134,9 @@ def shares_of_sentences(model: Classifier, x: np.ndarray) -> tuple[SentenceShare
         return ()
     if not getattr(method, "fitted_with_text_", True):
         return ()
-    vectors = torch.from_numpy(model.encoder.embed_texts([list(own) for own in sentences], model.class_names).vectors)
-    image = _in_text_space(method, torch.from_numpy(x)[None])[0].cpu()
+    text = model.encoder.embed_texts([list(own) for own in sentences], model.class_names)
+    vectors = torch.tensor(text.vectors)
+    image = in_text_space(method, torch.tensor(x)[None])[0].cpu()
     if image.shape != vectors.shape[2:]:
         return ()
     cosines = vectors @ image  # sentences that a class lacks are zero rows, and add nothing
@@ -149,12 +150,17 @@ def shares_of_sentences(model: Classifier, x: np.ndarray) -> tuple[SentenceShare
     )
 
 
-def _in_text_space(method: VectorMethod, X: Tensor) -> Tensor:
-    """Unit vectors of images (n, d) as the method compares them with class text."""
+def maps_images(method: VectorMethod) -> bool:
+    """Whether a method maps image vectors before it compares them with class vectors: LFA, CMM and GPUA."""
+    return isinstance(method, LFA) or hasattr(method, "transform")
+
+
+def in_text_space(method: VectorMethod, X: Tensor) -> Tensor:
+    """Unit vectors of images (n, d) as the method compares them with class vectors."""
     if isinstance(method, LFA):
         return unit(unit(X) @ method.weight_.to(X.device))
-    mapped = getattr(method, "transform", None)
-    return unit(X) if mapped is None else mapped(X)
+    transform = getattr(method, "transform", unit)
+    return transform(X)
 
 
 def _labeled_vectors(model: Classifier, labeled: Any) -> tuple[Items | None, Tensor, np.ndarray]:
@@ -169,7 +175,7 @@ def _labeled_vectors(model: Classifier, labeled: Any) -> tuple[Items | None, Ten
     features = embed_images(model.encoder, items.select(known))
     place = {name: i for i, name in enumerate(items.ids)}
     kept = np.array([place[name] for name in features.ids])
-    return items.select(kept), unit(torch.from_numpy(features.vectors)), labels[kept]
+    return items.select(kept), unit(torch.tensor(features.vectors)), labels[kept]
 
 
 def _neighbor(

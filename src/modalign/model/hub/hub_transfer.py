@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", flags=re.ASCII)
 PAGE = "README.md"
-_OF_IMAGES = ("fitted_answers_", "transduction_")
+_OF_IMAGES = ("fitted_answers_", "transduction_", "pseudo_labels_")
 
 
 def is_hub_name(text: str) -> bool:

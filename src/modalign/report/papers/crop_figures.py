@@ -1,15 +1,14 @@
-"""What local views contribute: densities of crop weights, and the sentences nearest to an image."""
+"""Densities of the weights of crops."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from modalign.core.errors import InputError
 from modalign.report.papers.densities import DensityLine, draw_densities
-from modalign.report.run_tables import Table
 from modalign.report.style import Picture
 
 GRID = 200  # places at which a density is drawn
@@ -59,44 +58,3 @@ def _density(values: np.ndarray, grid: np.ndarray) -> np.ndarray:
         width = 0.01 * float(np.ptp(grid))
         return np.exp(-0.5 * ((grid - values[0]) / width) ** 2) / (width * np.sqrt(2 * np.pi))
     return gaussian_kde(values)(grid)
-
-
-def best_sentences(
-    image: ArrayLike, sentences: Sequence[Sequence[str]], vectors: ArrayLike, class_names: Sequence[str], *, k: int = 5
-) -> Table:
-    """The sentences whose vectors are nearest to an image, with their classes and cosines.
-
-    Parameters
-    ----------
-    image : array of shape (d,)
-        Its vector.
-    sentences : sequence of sequence of str
-        The sentences of each class.
-    vectors : array of shape (C, T, d)
-        Their vectors; rows after the last sentence of a class are not looked at.
-    class_names : sequence of str
-        C names.
-    k : int
-        How many.
-
-    Returns
-    -------
-    Table
-        Nearest first.
-    """
-    x, V = np.asarray(image, dtype=np.float64), np.asarray(vectors, dtype=np.float64)
-    counts = [len(lines) for lines in sentences]
-    if x.ndim != 1 or V.ndim != 3 or V.shape[2] != len(x) or not len(V) == len(counts) == len(class_names):
-        raise InputError(
-            f"Expected a vector (d) and sentence vectors (C, T, d) of {len(class_names)} classes, got {x.shape} and "
-            f"{V.shape}."
-        )
-    norms = np.linalg.norm(V, axis=2).clip(1e-12) * max(float(np.linalg.norm(x)), 1e-12)
-    cosines = (V @ x) / norms
-    there = np.arange(V.shape[1])[None] < np.array(counts)[:, None]
-    order = np.argsort(-np.where(there, cosines, -np.inf), axis=None, kind="stable")[: min(k, int(there.sum()))]
-    rows = [
-        [sentences[c][t], class_names[c], f"{cosines[c, t]:.3f}"]
-        for c, t in zip(*np.unravel_index(order, cosines.shape), strict=True)
-    ]
-    return Table(["sentence", "class", "cosine"], rows, title="Nearest sentences")

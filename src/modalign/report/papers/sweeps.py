@@ -76,6 +76,8 @@ def sweep_curve(
                       marker=MARKERS[i % len(MARKERS)], markersize=5.5, markeredgecolor=SURFACE)  # fmt: skip
             ends.append((mean[-1], names[i], color))
         axes.set_xlabel(quantity)
+        if all((rows[:, 0] % 1 == 0).all() for rows in data.values()):
+            axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(axis="y")
         axes.spines["left"].set_visible(False)
         if len(names) > 1:

@@ -1,0 +1,46 @@
+"""``figures``: what a saved model has learned, as figures with their data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modalign.cli.options import AsJson, SplitFile, check_file, command
+from modalign.cli.predict_commands import load_classifier
+from modalign.cli.terminal import print_json, say
+from modalign.core.errors import require
+
+
+@command()
+def figures(
+    model: Annotated[Path, typer.Argument(help="A folder written by fit.")],
+    source: Annotated[Path, typer.Argument(help="Labeled images: a folder (one sub-folder per class), CSV, list, …")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page (.html) to write.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of t-SNE and of random crops.")] = 0,
+    split: SplitFile = None,
+    classes: Annotated[Path | None, typer.Option(help="File of class names that fit was given.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Name or folder of the encoder, if it is not found.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw similarities, vectors, the modality gap, errors beside zero-shot, and the course of the fit."""
+    require("matplotlib", "plot")
+    from modalign.data.items import load_items
+    from modalign.report.papers.figures_page import save_figures_page
+    from modalign.report.papers.model_figures import model_figures
+
+    check_file(out, ".html", ".htm", drawn=True)
+    items = load_items(source, split=split, classes=classes)
+    classifier = load_classifier(model, encoder)
+    groups = model_figures(classifier, items, seed=seed)
+    if out is not None:
+        save_figures_page(classifier, groups, out, images=len(items))
+    if as_json:
+        print_json([group.as_dict() for group in groups])
+        return
+    for group in groups:
+        for picture in group.pictures:
+            say(f"{group.heading}: {picture.alt}", err=False)
+    if out is not None:
+        say(f"page: {out}", err=False)

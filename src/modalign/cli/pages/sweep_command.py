@@ -1,0 +1,81 @@
+"""``sweep``: a method at several values of one hyper-parameter."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modalign.cli.assignments import hyperparameters_by_method
+from modalign.cli.options import AsJson, Device, check_file, command
+from modalign.cli.terminal import print_json, print_table, say
+from modalign.core.errors import InputError
+
+
+@command()
+def sweep(
+    source: Annotated[str, typer.Argument(help="As for bench: data root, images, vectors (.npz), or 'digits'.")],
+    values: Annotated[
+        str, typer.Argument(help="method.name=values, for example gpua.semantic_weight=0,0.3,0.6,0.9,1.")
+    ],
+    protocol: Annotated[str, typer.Option(help="One of those of bench.")] = "few-shot",
+    shots: Annotated[str | None, typer.Option(help="Labeled images per class, separated by commas.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of draws.")] = 3,
+    datasets: Annotated[
+        str | None, typer.Option(help="Names separated by commas; all that are there by default.")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", "-e", help="tiny, a local folder, or a hub name; for images.")
+    ] = None,
+    template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Other hyper-parameters, method.name=value (repeatable).")
+    ] = None,
+    page: Annotated[Path | None, typer.Option(help="HTML page (.html) to write.")] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Results file (.jsonl); runs that it holds are not repeated.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0 is one per processor core.")] = 1,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Measure a method at several values of one hyper-parameter, by a protocol of bench."""
+    from modalign.evaluate.benchmark.parameter_sweep import sweep_parameter
+    from modalign.evaluate.runs import RunWarning
+    from modalign.report.papers.figures_page import save_sweep_page
+
+    check_file(page, ".html", ".htm", drawn=True)
+    method, name, numbers = _values(values)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RunWarning)  # the record has them
+        result = sweep_parameter(
+            source, method, name, numbers, protocol=protocol, seeds=seeds, encoder=encoder, device=device,
+            shots=[int(k) if k.strip().isdigit() else k.strip() for k in shots.split(",")] if shots else None,
+            datasets=[word.strip() for word in datasets.split(",")] if datasets else None,
+            templates=template or None, hyperparameters=hyperparameters_by_method(set_ or []), record=record,
+            jobs=jobs or os.cpu_count() or 1,
+        )  # fmt: skip
+    if page is not None:
+        save_sweep_page(result, page)
+    if as_json:
+        print_json(result.as_dict())
+        return
+    print_table(*result.table)
+    for note in result.notes:
+        say(f"note: {note}")
+
+
+def _values(text: str) -> tuple[str, str, list[float]]:
+    """Parse ``gpua.semantic_weight=0,0.5,1``; the name and each value must be those of a hyper-parameter."""
+    where, equals, listed = text.partition("=")
+    method, dot, name = where.partition(".")
+    words = [word.strip() for word in listed.split(",") if word.strip()]
+    if not (equals and dot and name and words):
+        raise InputError(f"Expected method.name=values, such as gpua.semantic_weight=0,0.5,1, got '{text}'.")
+    found = [hyperparameters_by_method([f"{where}={word}"])[method][name] for word in words]
+    if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in found):
+        raise InputError(f"Expected numbers as values of {name}, got '{listed}'.")
+    return method, name, found

@@ -1,0 +1,73 @@
+"""The page of the figures of a classifier, and that of a sweep over a hyper-parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from modalign.core.record import versions
+from modalign.evaluate.benchmark.parameter_sweep import ParameterSweep
+from modalign.evaluate.comparison.findings import title
+from modalign.model.classifier import Classifier
+from modalign.report.evaluation import record_of
+from modalign.report.page import Page
+from modalign.report.papers.model_figures import FigureGroup
+from modalign.report.papers.sweeps import sweep_curve
+from modalign.report.run_tables import Table
+from modalign.report.statements import paragraphs
+from modalign.report.text import count
+
+
+def save_figures_page(model: Classifier, groups: Sequence[FigureGroup], path: str | Path, *, images: int) -> Path:
+    """Write one self-contained HTML page; the whole page or nothing.
+
+    Parameters
+    ----------
+    model : Classifier
+        What the figures are of.
+    groups : sequence of FigureGroup
+        What :func:`~modalign.report.papers.model_figures.model_figures` returned.
+    path : str or Path
+        The page to write.
+    images : int
+        Number of labeled images, for the summary.
+    """
+    page = Page(
+        f"Figures of {model.method.title}",
+        f"{model.method.title} on {count(images, 'labeled image')}, beside the frozen encoder.",
+        facts=[(f"{len(model.class_names)}", "classes"), (f"{images:,}", "images")],
+        record=record_of(model),
+    )
+    for group in groups:
+        page.section(group.heading, group.text, blocks=group.pictures)
+    return page.save(path)
+
+
+def save_sweep_page(sweep: ParameterSweep, path: str | Path) -> Path:
+    """Write one self-contained HTML page about a sweep; the whole page or nothing.
+
+    Parameters
+    ----------
+    sweep : ParameterSweep
+        What :func:`~modalign.evaluate.benchmark.parameter_sweep.sweep_parameter` returned.
+    path : str or Path
+        The page to write.
+    """
+    name = title(sweep.method)
+    values = sorted({value for value, _ in sweep.rows})
+    page = Page(
+        f"{name}: {sweep.name}",
+        f"Accuracy of {name} at {len(values)} values of {sweep.name}. They are compared on test images, so the curve "
+        "describes the method and chooses nothing.",
+        record={"method": name, "hyper-parameter": sweep.name, "values": values, "versions": versions()},
+    )
+    picture = sweep_curve(
+        sweep.curves, quantity=sweep.name, unit="accuracy, percent", title=f"Accuracy against {sweep.name}", width=560,
+        height=340,
+    )  # fmt: skip
+    several = any(row.accuracy.n > 1 for _, row in sweep.rows)
+    text = "Bands are 95 % intervals over the seeds." if several else "One run per value."
+    page.section("Accuracy", text, blocks=picture)
+    header, rows = sweep.table
+    page.section("Runs", paragraphs(sweep.notes), blocks=Table(header, rows))
+    return page.save(path)
