@@ -9,7 +9,7 @@ import typer
 
 from modalign.cli.options import AsJson, SplitFile, check_file, command
 from modalign.cli.predict_commands import load_classifier
-from modalign.cli.terminal import print_json, say
+from modalign.cli.terminal import print_json, print_lines
 from modalign.core.errors import require
 
 
@@ -41,6 +41,6 @@ def figures(
         return
     for group in groups:
         for picture in group.pictures:
-            say(f"{group.heading}: {picture.alt}", err=False)
+            print_lines(f"{group.heading}: {picture.alt}", err=False)
     if out is not None:
-        say(f"page: {out}", err=False)
+        print_lines(f"page: {out}", err=False)

@@ -11,7 +11,7 @@ import typer
 
 from modalign.cli.assignments import hyperparameters_by_method
 from modalign.cli.options import AsJson, Device, check_file, command
-from modalign.cli.terminal import print_json, print_table, say
+from modalign.cli.terminal import print_json, print_lines, print_table
 from modalign.core.errors import InputError
 
 
@@ -65,7 +65,7 @@ def sweep(
         return
     print_table(*result.table)
     for note in result.notes:
-        say(f"note: {note}")
+        print_lines(f"note: {note}")
 
 
 def _values(text: str) -> tuple[str, str, list[float]]:
