@@ -46,7 +46,8 @@ def test_the_gradient_is_that_of_the_two_means(batch_size):
     data = few_shot()
     found = samples(data, torch.from_numpy(data.text)[:, None], batch_size)
     W = torch.randn(3, 5, 24, generator=torch.Generator().manual_seed(0)).mul_(0.1)
-    losses, slopes = found.gradients(W, 100.0)(4)
+    likelihoods, slopes = found.gradients(W, 100.0)(4)
+    losses = found.losses(likelihoods[None])[0]
     batch, images = found.batches[4], batch_size - batch_size // 2
     classes = found.targets.argmax(dim=1)
     for candidate in range(3):

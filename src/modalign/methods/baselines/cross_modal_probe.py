@@ -158,15 +158,13 @@ class CrossModalProbe(VectorMethod):
     ) -> tuple[SelectedProbe, Tensor]:
         """Train all candidates side by side on the same batches; the best of them, and its losses."""
         racing, W = list(range(len(settings))), start.repeat(len(settings), 1, 1)
+        rates = {rate: cosine_rates(self.steps, rate, warmup=self.warmup_steps) for rate, _ in settings}
         optimizer = AdamW(
-            [
-                Descent(weights, cosine_rates(self.steps, rate, warmup=self.warmup_steps), decay)
-                for weights, (rate, decay) in zip(W, settings, strict=True)
-            ]
+            [Descent(weights, rates[rate], decay) for weights, (rate, decay) in zip(W, settings, strict=True)]
         )
         gradients = samples.gradients(W, self.logit_scale_)
         steps = self.steps if self.stop is None else self.stop
-        losses = start.new_empty(steps, len(settings))
+        likelihoods = start.new_empty(steps, self.batch_size, len(settings))
         evaluation_steps, halvings = self._evaluation_steps(steps)
         judges = [] if validation is None else [ProbeJudge(*validation, start, self.criterion) for _ in settings]
         ratios = RATIOS if self.probe_weight == "auto" else (float(self.probe_weight),)
@@ -177,12 +175,13 @@ class CrossModalProbe(VectorMethod):
                 if step in halvings and len(racing) > 1:
                     order = sorted(range(len(racing)), key=lambda k: judges[racing[k]].best.standing, reverse=True)
                     kept = sorted(order[: len(racing) // 2])
-                    racing, W, losses = [racing[k] for k in kept], W[kept], losses[:, kept]
+                    racing, W, likelihoods = [racing[k] for k in kept], W[kept], likelihoods[:, :, kept]
                     optimizer.keep(kept, list(W))
                     gradients = samples.gradients(W, self.logit_scale_)
             if step < steps:
-                losses[step], slopes = gradients(step)
+                likelihoods[step], slopes = gradients(step)
                 optimizer.step(slopes)
+        losses = samples.losses(likelihoods)
         if not judges:
             return SelectedProbe(0, steps, _given(self.probe_weight, DEFAULTS[2]), W[0]), losses[:, 0]
         choice = max((judges[candidate].best for candidate in racing), key=lambda best: best.standing).choice

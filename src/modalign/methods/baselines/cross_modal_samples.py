@@ -66,8 +66,8 @@ class Samples:
         )
 
     def gradients(self, W: Tensor, scale: float) -> Callable[[int], tuple[Tensor, Tensor]]:
-        """Step → the losses of its batch and gradients at W (candidates, C, d) as it is then."""
-        stacked, shares = W.flatten(0, 1).T, -self.weights.T
+        """Step → log-likelihoods (b, candidates) of its batch and gradients at W (candidates, C, d) as it is then."""
+        stacked = W.flatten(0, 1).T
         block: list[tuple[Tensor, ...]] = []
 
         def at(step: int) -> tuple[Tensor, Tensor]:
@@ -75,11 +75,15 @@ class Samples:
                 block[:] = self._gather(step, scale, len(W))
             x, weighted, truth, labels = block[step % BLOCK]
             likelihood = torch.log_softmax(torch.mm(x, stacked).view(len(x), *W.shape[:2]), dim=2)
-            losses = torch.mm(shares, likelihood.gather(2, labels)[:, :, 0])[0]
+            own = likelihood.gather(2, labels)[:, :, 0]
             slope = likelihood.exp_().sub_(truth)
-            return losses, torch.mm(slope.flatten(1).T, weighted).view(W.shape)
+            return own, torch.mm(slope.flatten(1).T, weighted).view(W.shape)
 
         return at
+
+    def losses(self, likelihoods: Tensor) -> Tensor:
+        """Losses (steps, candidates) from the log-likelihoods (steps, b, candidates) of all steps."""
+        return -(self.weights * likelihoods).sum(dim=1)
 
     def _gather(self, step: int, scale: float, candidates: int) -> list[tuple[Tensor, ...]]:
         """What the steps of the block around ``step`` need: scaled rows, also weighted, and classes in two forms."""
