@@ -210,7 +210,7 @@ def test_two_encoders_without_a_label(tmp_path: Path, encoder) -> None:
     ("change", "sentence"),
     [
         ({"method": "cmm", "clip_encoder": "tiny"}, "learns in one space; leave out clip_encoder"),
-        ({"method": "gpua", "clip_encoder": "tiny-vision"}, "to read sentences"),
+        ({"method": "gpua", "clip_encoder": "tiny-vision"}, "with a text tower"),
         ({"method": "gpua", "unlabeled": True}, "names of the classes"),
         ({"method": "cmm", "unlabeled": True, "classes": ["disc", "square"]}, "learns from labeled images"),
     ],
@@ -275,7 +275,7 @@ def test_models_saved_before_there_were_crops_see_whole_images(photos: Path, tmp
         ({"method": "wca", "crops": -1}, "number of crops"),
         ({"method": "wca", "crops": True}, "number of crops"),
         ({"method": "wca", "crops": 4, "mirror": True}, "crops or mirrored"),
-        ({"method": "wca", "crops": 4, "encoder": "tiny-vision+tiny"}, "one encoder to see crops with"),
+        ({"method": "wca", "crops": 4, "encoder": "tiny-vision+tiny"}, "one encoder to embed crops with"),
         ({"method": "fair", "crops": 3}, "keep at most all 3 crops"),
     ],
 )
@@ -292,7 +292,7 @@ def test_two_encoders_go_to_methods_that_map_between_spaces(method: str, photos:
 
 
 def test_without_labels_and_without_text_there_is_nothing_to_learn_from(photos: Path) -> None:
-    with pytest.raises(InputError, match="labeled images or an encoder that reads text, got neither"):
+    with pytest.raises(InputError, match="labeled images or an encoder with a text tower, got neither"):
         ma.adapt(photos, encoder="tiny-vision", unlabeled=True, classes=["a", "b"])
 
 

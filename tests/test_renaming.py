@@ -125,7 +125,7 @@ def test_british_and_american_spelling_of_a_former_name_are_one() -> None:
 def test_names_of_a_file_are_taken_without_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = present_names({"old": "x", "kept": 1}, {"new": Formerly("old", (("x", "y"),))}, spoken=None)
+        found = present_names({"old": "x", "kept": 1}, {"new": Formerly("old", (("x", "y"),))}, format_name=None)
     assert found == {"new": "y", "kept": 1}
 
 

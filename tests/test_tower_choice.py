@@ -118,8 +118,8 @@ def test_the_ensemble_stays_unless_a_candidate_is_surely_better(
     found = choice.run()
     assert (found is not None) == wins
     assert choice.table[0]["weight"] == float(wins)
-    assert choice.notes[0].endswith("surely better")
-    assert choice.notes[0].endswith("not surely better") == (not wins)
+    assert choice.notes[0].endswith("significantly better")
+    assert choice.notes[0].endswith("not significantly better") == (not wins)
     if found is not None:
         fitted = found[1]
         assert sorted(fitted.held_out.ids) == sorted(digits.ids)  # every image was judged, by what had not seen it

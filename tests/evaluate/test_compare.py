@@ -554,5 +554,5 @@ def test_class_text_that_says_nothing_and_an_encoder_for_digits_are_noted(found:
     rolled = replace(text, vectors=np.roll(text.vectors, 1, axis=0))  # every class has the text of another
     toy = replace(features, spec=replace(features.spec, name="tiny"))
     notes = run(toy, rolled, methods=["zero_shot"], shots=(0,)).notes
-    assert any("this encoder does not know these classes by their text" in note for note in notes)
+    assert any("this encoder does not recognize these classes by their text" in note for note in notes)
     assert any("the encoder 'tiny' is made for drawings of digits" in note for note in notes)

@@ -155,7 +155,7 @@ def test_full_confidence_falls_into_the_last_bin() -> None:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: m.accuracy([0, 1], [0]), "one prediction a label"),
+        (lambda: m.accuracy([0, 1], [0]), "one prediction per label"),
         (lambda: m.accuracy([], []), "at least one"),
         (lambda: m.accuracy(np.array([0, -1]), np.array([0, 0])), "1 unlabeled"),
         (lambda: m.proportion(3, 2), "3 of 2"),

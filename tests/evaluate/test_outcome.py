@@ -72,14 +72,14 @@ def test_harm_no_gain_and_gain_are_told_apart() -> None:
 def test_zero_shot_that_guesses_is_said_whatever_the_shares_of_the_classes() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(300) % 3
-    assert noted(measure(labels, labels, rng.permutation(labels)), "does not know these classes")
+    assert noted(measure(labels, labels, rng.permutation(labels)), "does not recognize these classes")
     uneven = np.array([0] * 270 + [1] * 20 + [2] * 10)
     always = np.zeros(300, dtype=int)  # right on 90 %, and knows nothing
-    assert noted(measure(uneven, uneven, always), "does not know these classes")
+    assert noted(measure(uneven, uneven, always), "does not recognize these classes")
     knows = np.where(np.arange(300) % 5 < 4, uneven, (uneven + 1) % 3)  # right on 80 % of every class
-    assert not noted(measure(uneven, uneven, knows), "know these classes")
+    assert not noted(measure(uneven, uneven, knows), "recognize these classes")
     few = measure([0, 1, 2, 0, 1, 2], [0, 1, 2, 0, 1, 2], [0, 1, 2, 0, 2, 1])
-    assert noted(few, "too few images to tell")
+    assert noted(few, "too few images to decide")
 
 
 def test_without_text_the_method_itself_is_held_against_chance() -> None:

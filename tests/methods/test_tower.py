@@ -157,7 +157,7 @@ def test_what_is_wrong_is_said_before_any_step(change: dict, sentence: str, enco
         ({"clip_encoder": "tiny"}, "neither clip_encoder"),
         ({"encoder": "tiny-vision"}, "one CLIP encoder"),
         ({"encoder": "tiny-vision+tiny"}, "one CLIP encoder"),
-        ({"method": "cmm", "checkpoint": "somewhere"}, "keeps no checkpoint"),
+        ({"method": "cmm", "checkpoint": "somewhere"}, "without checkpoints"),
     ],
 )
 def test_what_does_not_go_together_is_said(change: dict, sentence: str, digits: Items) -> None:

@@ -1,1 +1,1 @@
-"""Trouble in a set of images that can be found before anything is learned from it."""
+"""Detection of problems in a set of images before training."""

@@ -1,4 +1,4 @@
-"""What an audit found, as values, as a table and as JSON."""
+"""Findings of an audit, as values, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KINDS: dict[str, str] = {
     "tiny": "pictures with few pixels",
     "name": "class names",
 }
-"""Kind of a finding → what it is, the most harmful first."""
+"""Kind of a finding → description, the most harmful first."""
 NOUNS: dict[str, str] = {
     "label": "doubtful label",
     "unreadable": "unreadable file",
@@ -34,12 +34,12 @@ NOUNS: dict[str, str] = {
     "tiny": "tiny picture",
     "name": "unclear class name",
 }
-"""Kind → what one finding is called, where that is not the kind itself."""
+"""Kind → name of one finding, if it differs from the kind."""
 
 
 @dataclass(frozen=True)
 class AuditFinding:
-    """One thing that deserves a look.
+    """One finding of an audit.
 
     Attributes
     ----------
@@ -48,9 +48,9 @@ class AuditFinding:
     ids : tuple of str
         The images, several for copies; none for a class name.
     detail : str
-        What was found, in words.
+        Description.
     score : float or None, default=None
-        What findings of the kind are sorted by: the probability of the given label, the lowest cosine among copies, the
+        Sort key within the kind: the probability of the given label, the lowest cosine among copies, the
         mean cosine of an outlier, or the measured value of a picture.
     label, suggested : str, default=""
         For ``"label"``: the class as given, and the class that the image seems to belong to.
@@ -73,15 +73,15 @@ class Audit:
     findings : tuple of AuditFinding
         Sorted by kind, in the order of :data:`KINDS`; within a kind the worst first.
     images, labeled : int
-        How many images were examined, and how many of them have a label.
+        Numbers of examined images, and of those with a label.
     class_names : tuple of str
         The classes.
     parts : mapping of str to int
         Images per part, if the source is divided.
     skipped : mapping of str to str
-        Check → why it could not be made.
+        Check → reason why it was skipped.
     notes : tuple of str
-        What a person should know about the source.
+        Messages about the source.
     spec : EncoderSpec or None
         The encoder of the vectors.
     """
@@ -107,7 +107,7 @@ class Audit:
 
     @property
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Header and a row per kind: how many findings, and what they are."""
+        """Header and a row per kind: number of findings and description."""
         return ["finding", "count", "what it is"], [[kind, str(n), KINDS[kind]] for kind, n in self.counts.items()]
 
     def worst(self, limit: int) -> tuple[list[str], list[list[str]]]:
@@ -121,7 +121,7 @@ class Audit:
         return ["finding", "image", "detail"], rows
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as plain values."""
+        """Return JSON values."""
         return {
             "version": versions()["modalign"],
             "encoder": None if self.spec is None else {"name": self.spec.name, "fingerprint": self.spec.fingerprint},

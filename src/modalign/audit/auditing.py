@@ -1,4 +1,4 @@
-"""The audit: every check on one set of images, from vectors that the cache keeps."""
+"""Audit of a set of images: all checks, on cached vectors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CHECKS = ("copies", "labels", "outliers", "pictures", "names")
 TRUSTED = 0.8  # agreement of predictions and labels below which a note says that predictions are poor
-TYPICAL = 0.5  # a trouble of more of the pictures than this is a property of the source, and a note
+TYPICAL = 0.5  # a problem of a larger share of the pictures than this becomes one note about the source
 
 
 def audit_images(
@@ -43,20 +43,20 @@ def audit_images(
     near_identical: float = NEAR_IDENTICAL,
     random_state: int | None = 0,
 ) -> Audit:
-    """Probable label errors, copies, leaks between parts, outliers, bad pictures and unclear class names.
+    """Find probable label errors, copies, leaks between parts, outliers, bad pictures and unclear class names.
 
     Parameters
     ----------
     source : object
-        Anything :func:`~modalign.load_items` takes, or :class:`~modalign.Features`, of which pictures are not examined.
+        Any source of :func:`~modalign.load_items`, or :class:`~modalign.Features`, without the checks of pixels.
     encoder : str or Encoder, default="tiny"
-        What turns images into vectors; of :class:`~modalign.Features` it is not needed.
+        Encoder of the images; not needed for :class:`~modalign.Features`.
     checks : collection of str, default=CHECKS
-        Which of ``"copies"``, ``"labels"``, ``"outliers"``, ``"pictures"`` and ``"names"`` to make.
+        Which of ``"copies"``, ``"labels"``, ``"outliers"``, ``"pictures"`` and ``"names"`` to run.
     split, classes : object, default=None
         As for :func:`~modalign.load_items`.
     method : str, default="gda"
-        The method on vectors whose out-of-fold predictions labels are compared with; it is given no text.
+        Method on vectors whose out-of-fold predictions are compared with the labels; it gets no text.
     near_identical : float, default=NEAR_IDENTICAL
         Cosine in (0, 1] from which two images are copies of one picture.
     random_state : int or None, default=0
@@ -123,7 +123,7 @@ def audit_images(
 
 @dataclass(frozen=True)
 class _Subject:
-    """What is audited: vectors, and pictures and class texts where there are any."""
+    """Inputs of an audit: vectors, and pictures and class texts if there are any."""
 
     features: Features
     items: Items | None
@@ -147,7 +147,7 @@ class _Subject:
         return [AuditFinding("name", (), str(warning)) for warning in lint(self.features.class_names, vectors)]
 
     def audit(self, found: list[AuditFinding], skipped: dict[str, str], notes: list[str]) -> Audit:
-        """The findings in order. An outlier with a doubtful label counts once, and what is typical is a note."""
+        """Return the findings in order. An outlier with a doubtful label counts once; a frequent problem is a note."""
         n, counts = len(self.features), Counter(finding.kind for finding in found)
         usual = {kind for kind in ("tiny", "dark", "bright", "blurred") if counts[kind] > TYPICAL * n}
         typical = [f"{counts[kind]:,} of {n:,} pictures are {kind}; they are not listed" for kind in sorted(usual)]
@@ -171,13 +171,13 @@ def _label_errors(features: Features, learner: Any, random_state: int | None, no
     if errors.agreement < TRUSTED:
         notes.append(
             f"out-of-fold predictions agree with {100 * errors.agreement:.0f} % of the labels, so that many of the "
-            f"doubted labels are right; use an encoder that knows these images better ({argument('encoder')})"
+            f"doubted labels are right; use an encoder that is better suited to these images ({argument('encoder')})"
         )
     names = features.class_names or tuple(map(str, range(int(features.labels.max()) + 1)))
     found = []
     for row, other, confidence in zip(errors.rows, errors.suggested, errors.self_confidence, strict=True):
         label, suggested = names[features.labels[row]], names[other]
-        detail = f"labeled '{label}' ({100 * confidence:.1f} % probable), looks like '{suggested}'"
+        detail = f"labeled '{label}' ({100 * confidence:.1f} % probable), predicted '{suggested}'"
         found.append(AuditFinding("label", (features.ids[row],), detail, float(confidence), label, suggested))
     return found
 
@@ -191,7 +191,7 @@ def _outliers(features: Features) -> list[AuditFinding]:
 
 
 def _class_text(encoder: Any, items: Items) -> ClassText | None:
-    """Vectors of the class names, to see which ones an encoder cannot tell apart; None without a text tower."""
+    """Return vectors of the class names, to find indistinguishable names; None without a text tower."""
     names = items.class_names
     if not encoder.has_text or not names or not np.any(items.labels != UNLABELED):
         return None

@@ -32,7 +32,7 @@ class LabelErrors:
     self_confidence : ndarray of shape (m,)
         Predicted probability of the given label.
     judged : int
-        How many labeled images were examined.
+        Number of labeled images examined.
     agreement : float
         Share of these of which the given label is the most probable class.
     rate : float or None, default=None
@@ -153,13 +153,13 @@ def _best_other(p: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def find_label_errors(features: Features, method: VectorMethod, *, random_state: int | None = 0) -> LabelErrors:
     """:func:`probable_label_errors` of images, with out-of-fold scores of ``method``.
 
-    Images of classes with fewer labels than there are folds are not judged: the other folds would hold too little to
-    know the class by. Copies of an image share a fold, so that none vouches for the label of another.
+    Images of classes with fewer labels than folds are not checked, since the other folds would have too few images of
+    the class. Copies of an image share a fold, so that a copy is not used to predict the label of another.
 
     Parameters
     ----------
     features : Features
-        Vectors; images without a label are not looked at.
+        Vectors; images without a label are ignored.
     method : VectorMethod
         Not fitted.
     random_state : int or None, default=0
@@ -174,7 +174,7 @@ def find_label_errors(features: Features, method: VectorMethod, *, random_state:
     enough = np.flatnonzero(counts >= FOLDS)
     if len(enough) < 2:
         raise InputError(
-            f"Expected at least {FOLDS} labeled images in each of 2 classes to look for label errors, got that many in "
+            f"Expected at least {FOLDS} labeled images in each of 2 classes to find label errors, got that many in "
             f"{len(enough)}."
         )
     judged = np.flatnonzero(np.isin(features.labels, enough))

@@ -27,7 +27,7 @@ def find_copies(features: Features, items: Items | None, *, threshold: float = N
     features : Features
         n images; equal bytes have equal vectors.
     items : Items or None
-        The same images, to tell equal bytes from similar pictures; None where only vectors are known.
+        The same images, to distinguish equal bytes from similar pictures; None if there are only vectors.
     threshold : float, default=NEAR_IDENTICAL
         Cosine from which two vectors are those of one picture.
 

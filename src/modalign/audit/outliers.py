@@ -1,4 +1,4 @@
-"""Images that resemble no other image of their class."""
+"""Images that are unlike all other images of their class."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def neighbor_similarity(vectors: np.ndarray, labels: np.ndarray, neighbors: int 
 def outlying(vectors: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows far below the other images of their class in :func:`neighbor_similarity`, lowest first, and their values.
 
-    Classes differ in how alike their images are. So the median of the class is subtracted, and an image is reported
-    below Q1 − 3 (Q3 − Q1) of these differences over all classes.
+    The similarity of images differs between classes. The median of the class is therefore subtracted, and an image is
+    reported below Q1 − 3 (Q3 − Q1) of these differences over all classes.
 
     Parameters
     ----------

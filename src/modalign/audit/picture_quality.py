@@ -1,4 +1,4 @@
-"""Pictures that are dark, bright, blurred or tiny, judged by their pixels alone."""
+"""Detection of dark, bright, blurred or tiny pictures from their pixels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BLURRED = 0.1  # 1 of 799 photos of Caltech101 lies below it, and 99 % (90 %) of
 
 
 class Quality(NamedTuple):
-    """What is measured of one picture: its shorter side in pixels, two percentiles of brightness, sharpness."""
+    """Measurements of one picture: shorter side in pixels, two percentiles of brightness, sharpness."""
 
     shorter_side: int
     brightest: float
@@ -27,7 +27,7 @@ class Quality(NamedTuple):
     sharpness: float
 
     def troubles(self) -> list[tuple[str, float, str]]:
-        """(kind, value, in words) of everything that is wrong with the picture."""
+        """Return (kind, value, description) for each problem of the picture."""
         found = []
         if self.shorter_side < TINY:
             found.append(("tiny", float(self.shorter_side), f"the shorter side has {self.shorter_side} pixels"))
@@ -70,7 +70,7 @@ def measure_quality(image: Image.Image) -> Quality:
 
 
 def qualities(items: Items, indices: Sequence[int]) -> dict[int, Quality]:
-    """:func:`measure_quality` of the given images; those that cannot be decoded are passed over."""
+    """:func:`measure_quality` of the given images; those that cannot be decoded are skipped."""
     found = {}
     for i in track(indices, "Measuring pictures", unit="images"):
         try:

@@ -45,18 +45,18 @@ class Hit:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SearchResult:
-    """What was found, the nearest first.
+    """Result of a search, the nearest images first.
 
     Attributes
     ----------
     query : str
         The sentence, or the name of the image.
     by : {"text", "image"}
-        What the query was.
+        Kind of the query.
     hits : tuple of Hit
         Images.
     images : int
-        How many were searched.
+        Number of searched images.
     spec : EncoderSpec or None
         The encoder.
     """
@@ -74,7 +74,7 @@ class SearchResult:
         return ["rank", "cosine", "image", "label"], rows
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as plain values."""
+        """Return JSON values."""
         return {
             "query": self.query,
             "by": self.by,
@@ -104,14 +104,14 @@ def search_images(
     Parameters
     ----------
     source : object
-        Anything :func:`~modalign.load_items` takes, or :class:`~modalign.Features`.
+        Any source of :func:`~modalign.load_items`, or :class:`~modalign.Features`.
     query : str, os.PathLike or PIL.Image.Image
         A sentence, such as "a photo of a red car."; or a picture, or the path of an image file.
     top : int, default=20
-        How many images to return at most.
+        Maximum number of images to return.
     encoder : str, Encoder or None, default=None
-        What turns images and the query into vectors. None is ``"tiny"``, and for :class:`~modalign.Features` theirs,
-        which is looked for on this machine.
+        Encoder of the images and the query. None is ``"tiny"``, or for :class:`~modalign.Features` their encoder, which
+        is searched on this machine.
 
     Returns
     -------
@@ -191,9 +191,7 @@ def _encoder_of(source: Any, encoder: str | Encoder | None) -> Encoder | JoinedE
     if encoder is not None:
         return encoder
     if source.spec is None:
-        raise InputError(
-            f"Expected {argument('encoder')} with vectors that do not say which encoder made them, got none."
-        )
+        raise InputError(f"Expected {argument('encoder')} with vectors of an unknown encoder, got none.")
     return find_encoder(source.spec)
 
 

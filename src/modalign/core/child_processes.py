@@ -1,4 +1,4 @@
-"""What processes that this one starts have in common: how they begin, on how many threads, and when they end."""
+"""Settings of child processes: how they start, number of threads, and when they end."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from multiprocessing import parent_process
 from types import ModuleType
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-"""What libraries of matrix products read when they are loaded."""
+"""Environment variables that linear algebra libraries read when they are loaded."""
 
 
 def usable_cpus() -> int:
-    """Processors that this process may use: a container is often given fewer than the machine has."""
+    """Number of processors that this process may use; a container may have fewer than the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -29,7 +29,7 @@ def launched() -> tuple[int, int]:
 
 @contextmanager
 def without_main() -> Iterator[None]:
-    """Let new processes not run the caller's script again: it need not guard itself with ``__name__``.
+    """Start new processes without running the caller's script, which then needs no ``__name__`` guard.
 
     The processes use nothing of it. A script without the guard would start the same work in each of them.
     """
@@ -63,5 +63,5 @@ def follow_parent() -> None:
         parent_process().join()  # type: ignore[union-attr]  # runs in a child alone
         os._exit(1)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one handles it
     threading.Thread(target=end_together, daemon=True).start()

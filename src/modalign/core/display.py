@@ -6,10 +6,10 @@ import html
 import unicodedata
 from collections.abc import Sequence
 
-_JOINERS = "\u200c\u200d"  # of Persian words and of emoji: they change nothing but their neighbors
+_JOINERS = "\u200c\u200d"  # of Persian words and of emoji: they affect their neighbors only
 _COMMANDS = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 SHOWN = 10
-"""Rows of a table that stands for an object."""
+"""Rows in the table of an object's ``repr``."""
 
 
 def is_safe(character: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a file of features says beside its arrays: the encoder, and the items that were left out."""
+"""Entries of a features file beside its arrays: the encoder, and the items that were left out."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from modalign.core.features import Features
 
 PARTS = {"", "train", "validation", "test", "unlabeled"}
-"""What the part of an image may be."""
+"""Allowed parts of an image."""
 
 
 @dataclass(frozen=True)
 class Quarantined:
-    """An item that could not be used, and why."""
+    """An item that could not be used, with the reason."""
 
     id: str
     reason: str
 
 
 def features_card(features: Features) -> dict[str, Any]:
-    """The card of features, as JSON knows it."""
+    """Return the card of features as JSON values."""
     return {
         "spec": asdict(features.spec) if features.spec else None,
         "quarantined": [asdict(entry) for entry in features.quarantined],
@@ -35,7 +35,7 @@ def features_card(features: Features) -> dict[str, Any]:
 
 
 def read_features_card(text: str, path: str | Path) -> tuple[EncoderSpec | None, tuple[Quarantined, ...]]:
-    """The encoder and the items left out, as a features file says."""
+    """Return the encoder and the items left out, from the card of a features file."""
     card = parse_json(text, f"the card in '{path}'")
     left_out = card.get("quarantined", []) if isinstance(card, dict) else None
     if not isinstance(left_out, list) or not all(map(_is_quarantined, left_out)):

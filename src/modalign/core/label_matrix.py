@@ -21,7 +21,7 @@ def label_matrix(labels: Any, class_names: Sequence[str] = ()) -> tuple[np.ndarr
     ----------
     labels : array-like of shape (n, C), or sequence of sets of str
         1 for a class that the image shows, 0 for one that it does not show, −1 where that is unknown; or the names that
-        each image shows, None where nothing is known of an image.
+        each image shows, None for an image with unknown labels.
     class_names : sequence of str, default=()
         C names. Sets without it have the names that occur, sorted.
 

@@ -1,4 +1,4 @@
-"""Folders of parts: what ``modalign embed --shards`` and ``modalign predict --shards`` write.
+"""Folders of parts, written by ``modalign embed --shards`` and ``modalign predict --shards``.
 
 ::
 
@@ -47,7 +47,7 @@ class Manifest:
     kind : str
         "features" or "answers".
     settings : dict
-        What the rows depend on beside the images.
+        Settings that the rows depend on.
     classes : tuple of str
         Names of all labels.
     files : tuple of str
@@ -55,9 +55,9 @@ class Manifest:
     rows : tuple of int
         Rows of each part that have a vector or an answer.
     unreadable : int
-        Rows that have a reason in place of it.
+        Rows that have a reason instead.
     digest : str
-        Another one for another manifest.
+        Hash of the manifest.
     """
 
     kind: str
@@ -140,7 +140,7 @@ def stream_parts(folder: str | Path) -> Iterator[FeaturePart]:
 
 
 def read_feature_part(path: Path, rows: int) -> FeaturePart:
-    """One part of features, of which the manifest says that it has ``rows`` vectors."""
+    """Read one part of features, which has ``rows`` vectors according to the manifest."""
     parquet = require("pyarrow.parquet", "parquet")
     try:
         table = parquet.read_table(path, page_checksum_verification=True, memory_map=False)

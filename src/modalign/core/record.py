@@ -21,7 +21,7 @@ def versions() -> dict[str, str]:
     return own | {name: _installed(name) for name in PACKAGES}
 
 
-_installed = cache(version)  # which reads and parses a file each time, and every run asks
+_installed = cache(version)  # cached, because it reads and parses files and every run calls it
 
 
 def plain(value: Any, *, strict: bool = False) -> Any:

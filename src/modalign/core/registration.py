@@ -113,9 +113,9 @@ class Registry:
             return self.check(points[0].load())
         except InputError as error:
             raise InputError(f"{failed}: {error}") from None
-        except Exception as error:  # whatever code of others does when it is imported
-            said = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
-            raise InputError(f"{failed}: {said[:200]}.") from error
+        except Exception as error:  # importing a package may raise anything
+            reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+            raise InputError(f"{failed}: {reason[:200]}.") from error
 
     def usable(self) -> dict[str, Any]:
         """Return name → object for all packages that can be imported.

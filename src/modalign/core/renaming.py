@@ -17,12 +17,12 @@ from modalign.core.name_matching import spelling_key
 from modalign.core.stack_level import stacklevel_outside
 
 REMOVED_IN = "0.3"
-"""The version that former names stop working in."""
+"""Version in which former names are removed."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-Spoken = Callable[[str, str], str]
+NameFormatter = Callable[[str, str], str]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,9 @@ FORMER_PARTS = {"unlabeled": "unlabelled"}
 
 
 def present_names(
-    given: Mapping[str, Any], formerly: Mapping[str, Formerly], spoken: Spoken | None = argument
+    given: Mapping[str, Any],
+    formerly: Mapping[str, Formerly],
+    format_name: NameFormatter | None = argument,
 ) -> dict[str, Any]:
     """Return ``given`` with current names and values; names without an entry in ``formerly`` are unchanged.
 
@@ -65,9 +67,9 @@ def present_names(
         Name → value.
     formerly : mapping of str to Formerly
         Current name → former names.
-    spoken : callable or None
-        ``spoken(name, value)`` formats an argument for the warning. None accepts former names without a warning, for
-        names from a file.
+    format_name : callable or None
+        ``format_name(name, value)`` formats an argument for the warning. None accepts former names without a warning,
+        for names from a file.
 
     Raises
     ------
@@ -86,12 +88,12 @@ def present_names(
         if new in found or (new != name and new in given):
             raise InputError(f"Expected '{new}' once, got it by two names; leave '{name}' out.")
         found[new] = formerly[new].present(value) if new in formerly else value
-        if spoken is None:
+        if format_name is None:
             continue
         if new != name:
-            warn_renamed(spoken(name, ""), spoken(new, ""))
+            warn_renamed(format_name(name, ""), format_name(new, ""))
         elif found[new] is not value:
-            warn_renamed(spoken(name, str(value)), spoken(new, str(found[new])))
+            warn_renamed(format_name(name, str(value)), format_name(new, str(found[new])))
     return found
 
 

@@ -16,8 +16,8 @@ def candidate_rows(candidates: Sequence[dict[str, Any]]) -> list[list[str]]:
     Parameters
     ----------
     candidates : sequence of dict
-        ``table_`` of :class:`~modalign.methods.auto.auto.Auto`: accuracy and log-loss on images that the candidate had
-        not seen, its weight in the ensemble, and the seconds that it took.
+        ``table_`` of :class:`~modalign.methods.auto.auto.Auto`: accuracy and log-loss of held-out predictions, weight
+        in the ensemble, and seconds.
     """
     return [
         [

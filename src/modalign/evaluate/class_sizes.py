@@ -16,7 +16,7 @@ from modalign.methods.contract.vectors import VectorMethod
 from modalign.methods.gpua.gpua_anchored import NO_IMAGE
 
 SHOWN_SIZES = 20
-RARE = 0.1  # a class with a smaller share of the answers than this, times 1/C, has almost none
+RARE = 0.1  # a class has almost no image if its share of the predictions is below this times 1/C
 
 
 def estimated_sizes(method: VectorMethod, n_classes: int) -> np.ndarray | None:
@@ -46,7 +46,8 @@ def evidence(sizes: np.ndarray) -> float:
     .. math::
         \tfrac1n \Big( \log\Gamma(C) + \sum_k \log\Gamma(n_k + 1) - \log\Gamma(n + C) + n \log C \Big)
 
-    It is above 0 where the sizes tell that they differ, and a little below 0 where they are equal or images are few.
+    It is above 0 if the sizes are evidence of different classes, and slightly below 0 if they are equal or there are
+    few images.
 
     Parameters
     ----------
@@ -89,7 +90,7 @@ def with_class_sizes(
 
 
 def size_lines(outcome: dict[str, Any]) -> list[str]:
-    """The class sizes of an outcome in sentences; none where it has no such."""
+    """Return sentences about the class sizes of an outcome; empty without class sizes."""
     if "class_sizes" not in outcome:
         return []
     estimate = outcome.get("estimate")

@@ -22,7 +22,7 @@ from modalign.methods.contract.sharing import clock, shared_fits
 
 
 def fingerprint_of(features: Features, text: ClassText | None = None, clip_features: Features | None = None) -> str:
-    """16 hexadecimal digits over vectors, labels, encoder and class text: the same experiment has the same."""
+    """Return 16 hexadecimal digits over vectors, labels, encoder and class text."""
     digest = hashlib.sha256()
     for part in (features, text, clip_features):
         if part is not None:
@@ -55,13 +55,13 @@ def measured(
     name : str
         Of the method in the comparison.
     method : object
-        What ``learn`` fits; its parameters and its diagnosis are written down.
+        Method that ``learn`` fits; its parameters and its diagnosis are recorded.
     learn, answer : callable
-        The work; ``answer`` gives a class for every test image of ``split``.
+        Functions that fit and predict; ``answer`` returns a class for every test image of ``split``.
     split, sealed : Split
         The images and the labels of the tested ones.
     known : object
-        The entries of :class:`~modalign.evaluate.runs.Run` that do not follow from these.
+        The other entries of :class:`~modalign.evaluate.runs.Run`.
 
     Notes
     -----

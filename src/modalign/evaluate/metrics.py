@@ -73,7 +73,7 @@ class Interval:
 
     @property
     def spread(self) -> str:
-        """The interval in percent, such as ``86.6 to 100.0``; in words where the repetitions give none."""
+        """Interval in percent, such as ``86.6 to 100.0``; a phrase if the repetitions give no interval."""
         if self.n == 1:
             return "one run"
         if self.half_width < 1e-9:
@@ -152,7 +152,7 @@ def top_k_accuracy(y: ArrayLike, scores: ArrayLike, k: int, *, confidence: float
         raise InputError(f"Expected k in 1…{table.shape[1]}, the number of classes, got {k}.")
     _require_labels(labels)
     if np.isnan(table).any():
-        raise InputError("Expected finite scores, got NaN; look at what the scores were computed from.")
+        raise InputError("Expected finite scores, got NaN; check the inputs of the scores.")
     best = np.argsort(-table, axis=1, kind="stable")[:, :k]
     return proportion(int((best == labels[:, None]).any(axis=1).sum()), len(labels), confidence=confidence)
 
@@ -183,7 +183,7 @@ def per_class_accuracy(
 def harmonic_mean(base: float, new: float) -> float:
     """2·base·new / (base + new), the one number of base-to-new tables; 0 where both are.
 
-    The papers take it of accuracies already averaged over data sets, which is not the average of the harmonic means;
+    The papers compute it from accuracies averaged over data sets, which differs from the average of the harmonic means;
     a report should print both.
     """
     if base < 0 or new < 0:
@@ -196,7 +196,7 @@ def mean_interval(
 ) -> Interval:
     """Mean over repetitions (seeds) and its Student interval: mean ± t(n−1) · s/√n, s with n − 1, cut at ``bounds``.
 
-    One value says nothing about the spread: its interval is all of ``bounds``.
+    The interval of a single value is all of ``bounds``.
 
     Parameters
     ----------
@@ -255,14 +255,16 @@ def reliability(probabilities: ArrayLike, y: ArrayLike, *, bins: int = 15) -> tu
 
 
 def percent(share: float) -> str:
-    """A share as a percentage with one decimal, for people: 0.9412 → ``94.1``."""
+    """Format a share as a percentage with one decimal: 0.9412 → ``94.1``."""
     return f"{100 * share:.1f}"
 
 
 def _pair(y: ArrayLike, predicted: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     true, answer = np.asarray(y), np.asarray(predicted)
     if true.ndim != 1 or true.shape != answer.shape or not len(true):
-        raise InputError(f"Expected one prediction a label, at least one, got shapes {answer.shape} and {true.shape}.")
+        raise InputError(
+            f"Expected one prediction per label, at least one, got shapes {answer.shape} and {true.shape}."
+        )
     _require_labels(true)
     return true, answer
 

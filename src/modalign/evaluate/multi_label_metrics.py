@@ -1,4 +1,4 @@
-"""How good answers are where an image may show several classes: average precision and F1, with intervals."""
+"""Metrics of multi-label predictions: average precision and F1, with intervals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DRAWS, LEVEL = 1000, 0.05
 
 @dataclass(frozen=True)
 class Share:
-    """A measure in 0…1 with its percentile interval over bootstrap draws of the images."""
+    """Metric in 0…1 with its percentile interval over bootstrap draws of the images."""
 
     value: float
     low: float
@@ -30,7 +30,7 @@ class Share:
 
 @dataclass(frozen=True)
 class LabelScores:
-    """The measures of one class; None where no image shows it.
+    """Metrics of one class; None if no image shows it.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class MultiLabelScores:
 
     @property
     def totals(self) -> dict[str, Share]:
-        """Measure in words → value."""
+        """Name of a metric → value."""
         return {
             "mean average precision": self.mean_average_precision,
             "micro F1": self.micro_f1,

@@ -21,8 +21,8 @@ from modalign.evaluate.paired import compare_pair, signed
 from modalign.linalg.similarity import near_identical
 
 MOST_PAIRS = 2**28
-FEW = 5  # held-out images of a class from which none right is worth a note
-NOTHING = 1 / 3  # below this share of the way from guessing to 1, zero-shot as good as knows nothing
+FEW = 5  # number of held-out images of a class from which zero correct ones cause a note
+NOTHING = 1 / 3  # zero-shot counts as chance level below this share of the way from chance to 1
 DIGITS = {*"0123456789", "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"}
 
 
@@ -50,7 +50,7 @@ def held_out_outcome(
     how : str
         How the images were held out, such as ``"validation images"``.
     learns : bool, default=True
-        Whether the method is anything but zero-shot itself.
+        False if the method is zero-shot itself.
 
     Returns
     -------
@@ -121,13 +121,13 @@ def unlabeled_outcome(
 
 
 def no_outcome(class_names: Sequence[str]) -> dict[str, Any]:
-    """The outcome where nothing was held out."""
+    """Return the outcome if nothing was held out."""
     chance = chance_level(len(class_names))
     return {"held_out": None, "zero_shot": None, "chance": chance, "difference": None, "agreement": None, "notes": []}
 
 
 def about_encoder(name: str, class_names: Sequence[str], *, guesses: bool) -> list[str]:
-    """A note if the encoder is one that comes with the package, unless the classes are digits that it does know.
+    """Return a note if the encoder is a small one of the package, unless the classes are digits.
 
     Parameters
     ----------
@@ -148,9 +148,9 @@ def about_encoder(name: str, class_names: Sequence[str], *, guesses: bool) -> li
 
 
 def about_copies(learned: Features, held_out: Features | None, class_names: Sequence[str]) -> list[str]:
-    """Notes on near-identical images with two labels, and on those that are both learned from and held out.
+    """Return notes on near-identical images with two labels, and on those in both training and held-out images.
 
-    Nothing is looked for among more than :data:`MOST_PAIRS` pairs of images.
+    No search is done with more than :data:`MOST_PAIRS` pairs of images.
     """
     parts = [part for part in (learned, held_out) if part is not None]
     if len(learned) * sum(map(len, parts)) > MOST_PAIRS:
@@ -179,17 +179,17 @@ def about_copies(learned: Features, held_out: Features | None, class_names: Sequ
 
 
 def about_guessing(zero_shot: Accuracy, guessed: float) -> list[str]:
-    """A note if the interval of zero-shot accuracy holds the accuracy of guessing."""
+    """Return a note if the interval of the zero-shot accuracy contains chance level."""
     if zero_shot.low > guessed:
         return []
     measured = f"zero-shot accuracy is {zero_shot}, not significantly better than guessing ({percent(guessed)} %)"
     if zero_shot.high < guessed + NOTHING * (1 - guessed):
-        return [f"{measured}: this encoder does not know these classes by their text"]
-    return [f"{measured}: too few images to tell whether this encoder knows these classes by their text"]
+        return [f"{measured}: this encoder does not recognize these classes by their text"]
+    return [f"{measured}: too few images to decide whether this encoder recognizes these classes by their text"]
 
 
 def outcome_lines(outcome: dict[str, Any]) -> list[str]:
-    """The numbers of an outcome in sentences, without its notes."""
+    """Return sentences with the numbers of an outcome, without its notes."""
     chance, lines = f"chance {percent(outcome['chance'])} %", []
     if outcome["held_out"] is not None:
         found = f"accuracy {_said(outcome['held_out'])} {_where(outcome['held_out']['how'])}"
@@ -213,13 +213,13 @@ def _said(found: dict[str, Any]) -> str:
 
 
 def _about_zero_shot(labels: np.ndarray, answers: np.ndarray, found: Accuracy) -> list[str]:
-    """A note if zero-shot may be guessing: right as often as its answers would be if they were shuffled."""
+    """Return a note if zero-shot is as accurate as its shuffled predictions."""
     shares = [np.bincount(values) / len(values) for values in (labels, answers)]
     return about_guessing(found, sum(a * b for a, b in zip(*shares, strict=False)))
 
 
 def _about_learning(title: str, own: Accuracy, difference: dict[str, Any]) -> list[str]:
-    """A note unless the method is significantly better than zero-shot."""
+    """Return a note unless the method is significantly better than zero-shot."""
     low, high = signed(difference["low"]), signed(difference["high"])
     points = f"{signed(difference['points'])} points, {low} to {high}"
     if not difference["significant"]:

@@ -18,7 +18,7 @@ from modalign.core.errors import InputError
 
 LEVEL = 0.05
 DRAWS = 10_000
-_EQUAL = 1e-9  # sums of differences that rounding alone sets apart
+_EQUAL = 1e-9  # tolerance for sums that differ by rounding only
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Comparison:
         return replace(self, difference=-self.difference, low=-self.high, high=-self.low)
 
     def sentence(self, first: str, second: str) -> str:
-        """The verdict with names and numbers, the better classifier first, in points of accuracy."""
+        """Return the result as a sentence, the better classifier first, in points of accuracy."""
         if self.significant and self.difference < 0:
             return self.reversed().sentence(second, first)
         points = f"{signed(self.difference)} points, {100 * (1 - self.level):.4g} % interval {self.interval}"
@@ -98,7 +98,7 @@ def compare_pairs(
     the score interval of a difference of paired proportions. Where all differences are equal it is a point.
 
     The k-th smallest of m p-values is compared with level / (m - k + 1), and the first that is not below ends the
-    rejections. Each interval is taken at the level that decided, so that test and interval agree for every pair.
+    rejections. Each interval has the level of its test, so that test and interval agree for every pair.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 class Worker(Protocol[C_contra, R_co]):
-    """What does a piece of work."""
+    """Interface of an object that executes a cell."""
 
     def run(self, cell: C_contra) -> R_co: ...
 
@@ -29,18 +29,18 @@ class Worker(Protocol[C_contra, R_co]):
 def run_in_parallel(
     make: Callable[..., Worker[C, R]], arguments: tuple[Any, ...], cells: Sequence[C], jobs: int, each: int = 1
 ) -> Iterator[R]:
-    """What ``make(*arguments).run`` returns for each cell, in the order of the cells.
+    """Return the result of ``make(*arguments).run`` for each cell, in the order of the cells.
 
     Parameters
     ----------
     make : callable
-        Makes the worker, in this process or once in each of the others. A function or class of a module.
+        Creates the worker, in this process or once in each of the others. A function or class of a module.
     arguments : tuple
-        Of ``make``; they are copied to every process.
+        Arguments of ``make``; copied to every process.
     cells : sequence
-        The pieces of work.
+        Cells to execute.
     jobs : int
-        Number of processes at a time. 1 works in this process.
+        Number of parallel processes. 1 uses this process.
     each : int
         Cells per process below which another process does not pay.
 
@@ -64,13 +64,13 @@ def run_in_parallel(
         with without_main():
             found = pool.map(_run, cells)  # starts the processes
         yield from found
-    except KeyboardInterrupt:  # nobody waits for runs that may take minutes; the finished ones are in the record
+    except KeyboardInterrupt:  # do not wait for runs that may take minutes; the finished ones are in the record
         for worker in list(pool._processes.values()):
             worker.terminate()
         raise
     except BrokenProcessPool:
         raise ModalignError(
-            "A process of the comparison was ended from outside, often for want of memory; compare with fewer at a "
+            "A process of the comparison was ended from outside, often because memory is full; compare with fewer at a "
             f"time ({argument('jobs', '1')}). With {argument('record')} the finished runs are kept."
         ) from None
     finally:
@@ -78,7 +78,7 @@ def run_in_parallel(
 
 
 def _importable(cls: type) -> bool:
-    """Whether another process, which does not run the caller's script, can have the class."""
+    """Return whether another process, which does not run the caller's script, can import the class."""
     return cls.__module__ != "__main__" and "<locals>" not in cls.__qualname__
 
 

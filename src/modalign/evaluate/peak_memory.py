@@ -1,9 +1,9 @@
 """Peak memory of a computation, as measured by the kernel.
 
-Python's own tracer does not see what torch and BLAS allocate, and sampling misses what happens between two samples.
-Linux keeps the highest resident size of a process and lets the process set that mark back; what is measured is how far
-the mark rises above the resident size at the start. Pages that the allocator held ready from before do not count, so
-they are handed back first. On a GPU nothing is measured here; torch counts that itself.
+Python's tracer does not include allocations of torch and BLAS, and sampling misses peaks between two samples. Linux
+records the highest resident size of a process, which the process can reset. The result is the increase of this value
+over the resident size at the start. Free pages of the allocator are returned to the system first. GPU memory is not
+measured; torch counts it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class PeakMemory:
             _RESET.write_text("5")  # "reset the peak resident set size", proc(5)
             self._start = _resident("VmRSS")
         except (OSError, AttributeError):
-            pass  # another system than Linux, or one that keeps its account to itself
+            pass  # another system than Linux, or no permission
         return self
 
     def __exit__(

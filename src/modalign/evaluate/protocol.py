@@ -56,10 +56,10 @@ def few_shot_protocol(
 
     For each seed and number of shots the images are drawn by :func:`~modalign.data.splits.drawing.few_shot`. A method
     gets the training rows with labels, the validation rows with labels for its own choices, and the test rows without
-    labels and without file names, which often say the class. Methods that can do without labels, given text, are run
-    once per seed at 0 shots: they get the training pool, or where there is none the test images themselves, without any
-    label (the record then says "transductive"). Those of them that benefit from labels are also run at all ``shots``,
-    with the rest of the pool as unlabeled images.
+    labels and without file names, which often contain the class. Methods that need no labels, given text, are run
+    once per seed at 0 shots. They get the training pool, or without a pool the test images, without any label (the
+    record then has "transductive"). Those that can use labels are also run at all ``shots``, with the rest of the pool
+    as unlabeled images.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def run_once(
     clip_features: Features | None = None,
     fingerprint: str | None = None,
 ) -> Run:
-    """Fit ``method`` on the training part of ``split``, test it once, and write down all of it.
+    """Fit ``method`` on the training part of ``split``, test it once, and return the run.
 
     With ``shots=0`` every label is withheld, of training and validation too; the other arguments are those of
     :func:`few_shot_protocol`.
@@ -176,7 +176,7 @@ def run_once(
 
 
 def budgets(method: Method, shots: Sequence[Shots], text: ClassText | None) -> list[Shots]:
-    """At how many labels per class ``method`` is run: 0 where it can do without, ``shots`` where labels change it."""
+    """Return the numbers of labels for ``method``: 0 if it needs no labels, ``shots`` if it can use labels."""
     free = not method.needs_labels and text is not None
     helped = not free or getattr(method, "takes_labels", method.needs_labels)
     return [0] * free + [k for k in shots if k and helped]
@@ -194,7 +194,7 @@ def _below(upper: Features, lower: Features) -> Features:
 
 
 def _blind(features: Features, rows: np.ndarray) -> Features:
-    """The given images without labels and without names: a path often holds the name of the class."""
+    """Return the images without labels and without names, since a path often contains the class."""
     return replace(features.select(rows), labels=np.full(len(rows), UNLABELED, dtype=np.int64), ids=(), quarantined=())
 
 

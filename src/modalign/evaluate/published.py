@@ -1,4 +1,4 @@
-"""The papers' own numbers, so that a report can print them beside measured ones.
+"""Published numbers of the papers, for comparison with measured ones.
 
 Values are as printed, and only such as stand in the papers. Data sets are named as in
 :mod:`modalign.data.splits.benchmark_sets`; ``average`` is the mean that the paper itself states.
@@ -24,7 +24,7 @@ def published(
     metric: str | None = None,
     shots: int | None = None,
 ) -> tuple[Published, ...]:
-    """All published numbers that agree with what is given; upper and lower case do not matter.
+    """Return all published numbers with the given values; case is ignored.
 
     >>> [p.value for p in published(paper="cmm", method="CMM", dataset="average", shots=16)]
     [77.6]

@@ -44,30 +44,29 @@ class Run:
     fit_seconds, predict_seconds : float
         Wall time.
     n_train, n_validation : int
-        Images the method saw; labeled unless ``shots`` is 0 or ``protocol`` counts others.
+        Images that the method was fitted on; labeled unless ``shots`` is 0 or ``protocol`` counts others.
     protocol : str
-        How the images were divided, in words.
+        Description of the division of the images.
     parameters : dict
         Every hyper-parameter.
     diagnosis : dict
-        The fitted method's own numbers about itself.
+        ``diagnosis_`` of the fitted method.
     features : str
         Fingerprint of the image and text vectors, and of the CLIP features where there are such.
     test : str
         Fingerprint of the list of test images; runs with the same one can be compared image by image.
     asked : int
-        How often the test labels were consulted; more than once means something was chosen on them.
+        Number of uses of the test labels; more than one means that something was chosen on them.
     versions : dict of str to str
         Of Python and the packages that compute.
     notes : tuple of str, default=()
-        What the split could not give, and the like.
+        Messages, such as requests that the split could not fulfill.
     warnings : tuple of str, default=()
-        What the method warned of.
+        Warnings of the method.
     correct : ndarray of shape (n,)
-        Whether each test image was named right.
+        Whether each test image was classified correctly.
     peak_bytes : int or None, default=None
-        Memory that fitting and predicting took at most, see :mod:`modalign.evaluate.peak_memory`; None where that
-        cannot be measured.
+        Peak memory of fitting and predicting, see :mod:`modalign.evaluate.peak_memory`; None if it cannot be measured.
     """
 
     method: str
@@ -97,7 +96,7 @@ class Run:
 
     @classmethod
     def from_json(cls, line: str) -> Run:
-        """What :meth:`to_json` wrote; a ValueError, KeyError or TypeError if it is something else."""
+        """Parse the result of :meth:`to_json`; a ValueError, KeyError or TypeError for other lines."""
         content = parse_json(line, "a line of a results file")
         if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
             raise ValueError(f"not of format {_FORMAT}")
@@ -112,12 +111,12 @@ class Run:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What was done, without what came out: a run with the same key need not be made again."""
+        """Identity of the run without its results; a run with the same key is not repeated."""
         return run_key(self.method, self.shots, self.seed, self.features, self.test, self.protocol, self.parameters)
 
 
 class RunWarning(UserWarning):
-    """What methods warned of while they were compared."""
+    """Warning of a method during a comparison."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ def read_runs(path: str | Path) -> list[Run]:
 
 
 def read_lines(path: str | Path, parse: Callable[[str], R]) -> list[R]:
-    """What ``parse`` makes of the lines of a results file.
+    """Parse the lines of a results file.
 
     Lines that are no run, such as one cut short, are left out with a warning.
 
@@ -205,14 +204,14 @@ def check_shots(shots: Iterable[Shots]) -> None:
 
 
 def shared_warnings(runs: Iterable[Run], title: Callable[[str], str] = str) -> list[str]:
-    """What methods warned of, once each with the methods and the number of runs; only numbers may differ within one.
+    """Return the warnings of methods, each once with its methods and number of runs; numbers in the text may differ.
 
     Parameters
     ----------
     runs : iterable of Run
         Of any methods.
     title : callable, default=str
-        What to call a method.
+        Function from a method's name to its title.
     """
     groups: dict[str, tuple[dict[str, None], Counter[str]]] = {}
     for run in runs:

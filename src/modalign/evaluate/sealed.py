@@ -15,8 +15,8 @@ from modalign.evaluate.metrics import Accuracy, proportion
 class SealedLabels:
     """Test labels that can score predictions but cannot be read.
 
-    They live in a closure: no attribute, ``vars``, ``repr``, iteration, copy or pickle shows them. Every question is
-    counted, so that choosing anything on the test set is visible in the record of the run.
+    They are stored in a closure: no attribute, ``vars``, ``repr``, iteration, copy or pickle shows them. Every use is
+    counted, so that selection on the test set is visible in the record of the run.
     """
 
     __slots__ = ("__ask", "__len")
@@ -33,7 +33,7 @@ class SealedLabels:
                 return asked
             answers = np.asarray(predicted)
             if answers.shape != hidden.shape:
-                raise InputError(f"Expected {len(hidden)} predictions, one a test image, got shape {answers.shape}.")
+                raise InputError(f"Expected {len(hidden)} predictions, one per test image, got shape {answers.shape}.")
             if answers.dtype.hasobject:  # an object's own comparison would be shown the label
                 raise InputError("Expected predictions as numbers or strings, got arbitrary objects.")
             asked += 1
@@ -53,7 +53,7 @@ class SealedLabels:
 
     @property
     def asked(self) -> int:
-        """How often the labels were consulted."""
+        """Number of uses of the labels."""
         return int(self.__ask(None))
 
     def __len__(self) -> int:

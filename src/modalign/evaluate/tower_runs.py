@@ -1,4 +1,4 @@
-"""The same protocol for methods that learn inside an encoder: they are handed pictures in place of vectors."""
+"""The same protocol for methods inside an encoder, which get pictures in place of vectors."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def run_in_tower(
     *,
     shots: int,
 ) -> Run:
-    """Fit ``method`` on the training images of ``split``, test it once, and write down all of it.
+    """Fit ``method`` on the training images of ``split``, test it once, and return the run.
 
     As :func:`~modalign.evaluate.protocol.run_once`: test images come without labels and names, and with ``shots=0``
-    so do the images to learn from, which are then the whole pool, or the test images where there is none. An image
-    that cannot be decoded is answered wrongly.
+    so do the training images, which are then the whole pool, or the test images if there is no pool. An image that
+    cannot be decoded counts as wrong.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def run_in_tower(
     text : ClassText
         Class text from ``encoder``.
     encoder : ClipEncoder
-        What is learned in.
+        Encoder that is trained in.
     split : Split
         Which images are for what.
     seed : int
@@ -78,6 +78,6 @@ def run_in_tower(
 
 
 def nameless(items: Items) -> Items:
-    """The images without labels and without file names, which often say the class."""
+    """Return the images without labels and without file names, which often contain the class."""
     ids = tuple(f"{i:06d}" for i in range(len(items)))
     return replace(items, ids=ids, labels=np.full(len(items), UNLABELED), given=())

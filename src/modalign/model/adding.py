@@ -1,4 +1,4 @@
-"""A class for a classifier that was fitted without it."""
+"""Addition of a class to a fitted classifier."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def with_class(model: Classifier, name: str, images: Any, sentences: Sequence[st
 
 
 def _extended(model: Classifier, text: ClassText, items: Items | None) -> AddedClasses:
-    """The method with the class whose text is the last; images of it set its correction."""
+    """Return the method with the class of the last text; images of the class set its correction."""
     prototypes = text_prototypes(torch.tensor(text.vectors))
     width = model.encoder.spec.dim
     if prototypes.shape[1] != width:
@@ -69,14 +69,14 @@ def _extended(model: Classifier, text: ClassText, items: Items | None) -> AddedC
 
 
 def _all_sentences(model: Classifier, name: str, sentences: Sequence[str] | None) -> list[list[str]]:
-    """The sentences of the classes of the fit and of the new one, which are written like theirs."""
+    """Return the sentences of the fitted classes and of the new one, by the same templates."""
     if not isinstance(name, str) or not name.strip():
         raise InputError(f"Expected the name of a class, got {name!r:.60}.")
     if spelling_key(name) in map(spelling_key, model.class_names):
         raise InputError(f"Expected a class that the model does not have, got '{name}'.")
     if not model.encoder.has_text:
         raise InputError(
-            f"Expected an encoder that reads sentences to add a class, '{model.encoder.name}' has no text tower; fit "
+            f"Expected an encoder with a text tower to add a class, '{model.encoder.name}' has none; fit "
             "again with images of the class."
         )
     usual = class_sentences(model.class_names)

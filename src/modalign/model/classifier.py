@@ -56,10 +56,10 @@ class Classifier:
     record : dict
         Record of the fit: shots, seed, counts, seconds, notes.
     crops : int, default=0
-        Squares of every image that the method learned from beside the whole; images to predict are cut alike where the
-        method scores parts. 0: whole images only.
+        Number of crops per image that the method was fitted on in addition to the whole image. Images to predict are
+        cut the same way if the method scores crops. 0: whole images only.
     validated_on : frozenset of str or None, default=None
-        Those of ``fitted_on`` that served to validate alone; None where that is not known.
+        Those of ``fitted_on`` that were used for validation only; None if unknown.
 
     Examples
     --------
@@ -133,10 +133,9 @@ class Classifier:
         Parameters
         ----------
         images : object
-            What to name, as for :meth:`predict`.
+            As for :meth:`predict`.
         errors : {"raise", "nan"}, default="raise"
-            What to do with images that cannot be decoded: ``"raise"`` an error that names them, or give them a row of
-            ``"nan"``.
+            For images that cannot be decoded: ``"raise"`` an error that names them, or return a row of ``"nan"``.
 
         Raises
         ------
@@ -167,7 +166,7 @@ class Classifier:
         Of a source that marks some images as test, only these count; ``split`` may be a split file, or a split of the
         given items, that marks them. ``classes`` is needed where :func:`~modalign.adapt` was given it to name folders.
         Images that the model was fitted on or validated with are recognized by their bytes and left out, so that the
-        folder it was made from can be given whole; ``include_fitted=True`` keeps them. Images whose bytes carry two
+        training folder can be passed as a whole; ``include_fitted=True`` keeps them. Images whose bytes carry two
         labels are left out, unless the source marks them as test. The answers are those of :meth:`predict`.
         """
         return evaluated(self, images, split, classes, include_fitted=include_fitted)
@@ -177,25 +176,25 @@ class Classifier:
         return has_images_to_test_on(self, images, split, classes)
 
     def add_class(self, name: str, images: Any = None, *, sentences: str | Sequence[str] | None = None) -> Classifier:
-        """The same classifier with one more class, without another fit.
+        """Return the classifier with one more class, without another fit.
 
-        The class is known by its text, and the method goes on to decide between its own classes, see
+        The class is added by its text, and the method decides among its own classes as before, see
         :class:`~modalign.methods.added.added_classes.AddedClasses`; a method inside an encoder is given the text of all
         classes. The result cannot answer "none of these", since it has no held-out images of all its classes.
 
         Parameters
         ----------
         name : str
-            Of the class.
+            Name of the class.
         images : object, default=None
-            Some images of it, which set how much it is favored.
+            Images of the class, from which its correction is fitted.
         sentences : str, sequence of str or None, default=None
-            About the class; by default written like those of the other classes.
+            Sentences about the class; by default from the templates of the other classes.
 
         Raises
         ------
         InputError
-            The name is taken, the encoder reads no sentences, or its images and texts lie in different spaces.
+            The name is taken, the encoder has no text tower, or its images and texts lie in different spaces.
 
         Examples
         --------
@@ -265,8 +264,8 @@ class Classifier:
         private : bool or None, default=None
             For a repository that is made.
         fingerprints : bool, default=False
-            Include hashes of the training images, so that they are left out in testing. They let a person who has an
-            image find out whether it was among them.
+            Include hashes of the training images, so that they are left out in testing. Anyone who has an image can
+            then find out whether it was among them.
         """
         return push(
             self, repo_id, evaluation=evaluation, license=license, private=private, token=token,
@@ -295,5 +294,5 @@ class Classifier:
         return answer(self.encoder, self.method, images, temperature=self.temperature, crops=self.crops)
 
     def require_rejection(self, level: float) -> Rejection:
-        """What refuses images; raise, with a way out, unless enough images were held out to refuse at ``level``."""
+        """Return the rejection; raise, with advice, unless enough images were held out for ``level``."""
         return require_rejection(self, level)

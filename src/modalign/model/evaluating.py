@@ -1,4 +1,4 @@
-"""Answers of a classifier for labeled images, as numbers."""
+"""Evaluation of a classifier on labeled images."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def has_images_to_test_on(model: Classifier, images: Any, split: Any, classes: A
 
 
 def _provenance(model: Classifier, hashes: dict[str, str]) -> dict[str, Any]:
-    """Which of these images the model was fitted on and which it was validated with, as far as it knows."""
+    """Return which of these images the model was fitted on and validated with, as far as its record has it."""
     known = [name for name, content in hashes.items() if content in model.fitted_on]
     validated = dict.fromkeys(name for name in known if hashes[name] in (model.validated_on or ()))
     fitted = tuple(name for name in known if name not in validated)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FORMAT = "modalign-predictions-1"
 OPTIONAL = ("rejected", "transductive")
-"""True or false of every image; there only if rejection was asked for, and if the model keeps answers from its fit."""
+"""Boolean columns, present only with rejection and for models that keep transductive answers."""
 FIXED = ("id", "name", "probability", *OPTIONAL, "reason")
 """Columns before those of the classes."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
@@ -56,7 +56,7 @@ def class_columns(class_names: Sequence[str]) -> tuple[str, ...]:
 
 
 def as_dict(predictions: Predictions, top: int | None = None) -> dict[str, Any]:
-    """Predictions as JSON knows them: all probabilities by class, or the ``top`` most probable of every image."""
+    """Return predictions as JSON values: all probabilities by class, or the ``top`` most probable of every image."""
     answers = zip(predictions, predictions.top(top or 1), predictions.probabilities, strict=True)
     return {
         "format": FORMAT,
@@ -85,7 +85,7 @@ def to_csv(predictions: Predictions, path: str | Path) -> Path:
     """Write a CSV file in UTF-8, a row per image, with numbers that read back exactly.
 
     A text that a spreadsheet would take for a formula (it begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage
-    return) or that begins with ``'`` gets one ``'`` before it; a reader that is no spreadsheet takes that off again.
+    return) or that begins with ``'`` gets one ``'`` before it; other readers remove it again.
     """
     text = _text_columns(predictions)
     blank = [""] * len(predictions.class_names)
@@ -163,10 +163,10 @@ def _all_probabilities(predictions: Predictions) -> np.ndarray:
 
 
 def _encodable(text: str) -> str:
-    """``text`` without halves of surrogate pairs, which no file in UTF-8 can hold."""
+    """Return ``text`` without halves of surrogate pairs, which UTF-8 cannot encode."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def safe_cell(value: Any) -> Any:
-    """A cell of a CSV file that no spreadsheet takes for a formula; see :func:`to_csv`."""
+    """Return a cell of a CSV file that a spreadsheet does not read as a formula; see :func:`to_csv`."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

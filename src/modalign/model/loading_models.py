@@ -33,10 +33,10 @@ def load(
 ) -> Classifier | VectorMethod | TowerMethod | Segmenter | MultiLabelClassifier:
     """Load a saved :class:`Classifier`, fitted method or :class:`~modalign.Segmenter`.
 
-    The model is checked completely before it answers, see :func:`~modalign.model.persistence.load_model`. The encoder
-    is looked for on this machine, see :func:`~modalign.encoders.find_encoder`. ``encoder`` names it instead: a name
-    that may be fetched, a folder, or an encoder that is loaded. Another encoder than the one that the model was fitted
-    on is refused by its fingerprint.
+    The model is checked completely before it is used, see :func:`~modalign.model.persistence.load_model`. The encoder
+    is searched on this machine, see :func:`~modalign.encoders.find_encoder`. ``encoder`` gives it explicitly: a name
+    that may be downloaded, a folder, or a loaded encoder. An encoder with another fingerprint than that of the fit is
+    refused.
 
     ``user/name`` is a model on the Hugging Face hub, see :meth:`Classifier.push_to_hub`, where no such folder is here:
     its card, its page and the weights that the card names are fetched, at ``revision`` if that is given.
@@ -72,7 +72,7 @@ def load(
 
 
 def _try(method: TowerMethod, encoder: Encoder | JoinedEncoder, folder: str | Path) -> None:
-    """Ask a method inside an encoder about one picture, since it cannot be tried without the encoder."""
+    """Predict one picture with a method inside an encoder, which cannot be checked without the encoder."""
     try:
         found = method.score_images(load_items([Image.new("RGB", (64, 48), "gray")]), require_clip(encoder))
         check_scores(found.logits, 1, len(method.classes_))

@@ -71,12 +71,12 @@ class Predictions(Sequence[Prediction]):
     quarantined : tuple of Quarantined, default=()
         Images that cannot be decoded, with reasons.
     rejected : ndarray of shape (n,) or None, default=None
-        Which images show none of the classes; None if that was not asked.
+        Which images were rejected; None if rejection was not requested.
     origin : mapping
         The version, the encoder and the model that the answers come from.
     transductive : ndarray of shape (n,) or None, default=None
-        Which images the model was fitted on without labels, and whose answers it found there, together with the other
-        images; None if the model keeps no such answers.
+        Which images have transductive answers, computed jointly in a fit without labels; None if the model keeps no
+        such answers.
     """
 
     ids: tuple[str, ...]
@@ -118,12 +118,12 @@ class Predictions(Sequence[Prediction]):
         return tuple(self._best(i, int(k)) for i in range(len(self)))
 
     def sorted_by(self, order: str) -> Predictions:
-        """The same answers in another order; equals stay in the order they have.
+        """Return the answers in another order; the sort is stable.
 
         Parameters
         ----------
         order : {"given", "uncertain", "certain", "name"}
-            ``"uncertain"`` begins with the lowest probability of the answer, where a look by a person is worth most;
+            ``"uncertain"`` begins with the lowest probability of the answer, the images to check first;
             ``"certain"`` with the highest; ``"name"`` groups by the answer, in natural order. ``"given"`` changes
             nothing.
         """
@@ -233,7 +233,7 @@ class Evaluation:
     fitted : tuple of str, default=()
         Those of ``ids`` that the model was fitted on or, where ``validated`` is None, fitted on or validated with.
     validated : tuple of str or None, default=()
-        Those of ``ids`` that the model was validated with; None where it does not tell them apart.
+        Those of ``ids`` that the model was validated with; None if this is not recorded.
     """
 
     accuracy: Accuracy
@@ -282,7 +282,7 @@ class Evaluation:
 
 
 def evaluation_notes(unlabeled: int, transductive: np.ndarray | None) -> tuple[str, ...]:
-    """What to say of images that cannot be tested on, and of those that the model was fitted on without labels."""
+    """Return notes on images that cannot be tested on, and on images that the model was fitted on without labels."""
     notes = []
     if unlabeled:
         some = "1 image has" if unlabeled == 1 else f"{unlabeled} images have"
@@ -295,6 +295,6 @@ def evaluation_notes(unlabeled: int, transductive: np.ndarray | None) -> tuple[s
 
 
 def check_top(k: int, class_names: Sequence[str]) -> None:
-    """Raise unless ``k`` classes can be named."""
+    """Raise unless ``k`` is between 1 and the number of classes."""
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= len(class_names):
         raise InputError(f"Expected {argument('top')} from 1 to {len(class_names)}, the number of classes, got {k}.")

@@ -1,4 +1,4 @@
-"""Whether a classifier may answer "none of these", and what to do where it may not."""
+"""Check whether a classifier can answer "none of these", with advice if it cannot."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def require_rejection(model: Classifier, level: float) -> Rejection:
-    """What refuses images; raise, with a way out, unless enough images were held out to refuse at ``level``."""
+    """Return the rejection; raise, with advice, unless enough images were held out for ``level``."""
     found = Rejection("probability", ()) if model.rejection is None else model.rejection
     needed = images_needed(level) if 0 < level < 1 else 0
     plan = model.record.get("validation", {})

@@ -1,4 +1,4 @@
-"""Images to vectors to logits, for methods of either kind, and logits to probabilities."""
+"""Computation of features, logits and probabilities of images."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from modalign.methods.contract.vectors import VectorMethod
 
 @dataclass(frozen=True)
 class Answered:
-    """Images as a model answers for them.
+    """Logits and probabilities of images.
 
     Attributes
     ----------
     scored : Scored
         Their logits, of each image by itself.
     probabilities : ndarray of shape (n, C)
-        Of the images that the model was fitted on as it found them there, if it keeps that.
+        Probabilities; transductive ones for images that the model was fitted on, if it keeps them.
     transductive : ndarray of shape (n,) or None
-        Which these are; None if the model keeps no such answers.
+        Which images have transductive probabilities; None if the model keeps none.
     """
 
     scored: Scored
@@ -44,7 +44,7 @@ class Answered:
 
 
 def require_clip(encoder: Encoder | JoinedEncoder) -> ClipEncoder:
-    """The encoder, if a method can learn inside it."""
+    """Return the encoder; raise if a method cannot train inside it."""
     if not isinstance(encoder, ClipEncoder):
         raise InputError(
             f"Expected one CLIP encoder to learn in, got '{encoder.name}', which is none; use a CLIP name."
@@ -53,9 +53,9 @@ def require_clip(encoder: Encoder | JoinedEncoder) -> ClipEncoder:
 
 
 def require_one(
-    encoder: Encoder | JoinedEncoder, purpose: str = "to see crops with", way_out: str = "leave crops out"
+    encoder: Encoder | JoinedEncoder, purpose: str = "to embed crops with", way_out: str = "leave crops out"
 ) -> Encoder:
-    """The encoder, if it is one and not several."""
+    """Return the encoder; raise if it joins several encoders."""
     if isinstance(encoder, JoinedEncoder):
         raise InputError(f"Expected one encoder {purpose}, got '{encoder.name}'; {way_out}.")
     return encoder
@@ -64,8 +64,8 @@ def require_one(
 def embed_images(encoder: Encoder | JoinedEncoder, images: Any, crops: int = 0) -> Features:
     """Vectors of images, and of ``crops`` squares of each as ``tokens``.
 
-    The squares follow from the picture alone, so that a model sees of an image what it saw of it before. They are
-    cached (see :func:`~modalign.encoders.features.crop_features.embed_crops`).
+    The crops depend on the picture only, so that they are the same in every call. They are cached (see
+    :func:`~modalign.encoders.features.crop_features.embed_crops`).
     """
     if not crops:
         return encoder.embed_images(images)
@@ -94,7 +94,7 @@ def answer(
     temperature: float = 1.0,
     crops: int = 0,
 ) -> Answered:
-    """Probabilities of images; where the method keeps answers for the images it was fitted on, these.
+    """Return probabilities of images; transductive ones for fitted images, if the method keeps them.
 
     Images are recognized by their bytes, and vectors, like the images of a method that was fitted on vectors, by those
     of the vectors. ``temperature`` divides the logits and the kept log-probabilities.

@@ -1,4 +1,4 @@
-"""The page about a benchmark: a section per protocol, the average over data sets first, each data set after it."""
+"""Page of a benchmark: a section per protocol, first the average over data sets, then each data set."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ HEADINGS = {
     ),
     "inductive": (
         "Without labels, new images",
-        "Methods see the train list without labels and are tested on the test list.",
+        "Methods are fitted on the train list without labels and tested on the test list.",
     ),
     "transductive": (
         "Without labels, the same images",
-        "Methods see the test list without labels, and their answers for these images are scored.",
+        "Methods are fitted on the test list without labels, and their predictions for these images are scored.",
     ),
 }
 
@@ -56,7 +56,7 @@ def save_benchmark_page(result: BenchmarkResult, path: str | Path) -> Path:
     Parameters
     ----------
     result : BenchmarkResult
-        What :func:`~modalign.evaluate.benchmark.benchmark.run_benchmark` returned.
+        Result of :func:`~modalign.evaluate.benchmark.benchmark.run_benchmark`.
     path : str or Path
         A name that ends in ``.html``.
     """

@@ -1,4 +1,4 @@
-"""The page about a comparison: which method is right how often, which differences are significant, and the cost."""
+"""Page of a comparison: accuracy of the methods, significant differences, and cost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TOGETHER = "comparisons at the same number of labels"
 
 
 def save_comparison_page(result: MethodComparison, path: str | Path) -> Path:
-    """Write one self-contained HTML page with everything that was found."""
+    """Write one self-contained HTML page with all results."""
     best, free = result.best, result.standing(0)
     images = result.record.get("images", {}).get("all", result.n_test)
     facts = [(f"{percent(best.accuracy.mean)} %", f"{title(best.method)}, {labels_per_class(best.shots)}")]
@@ -54,7 +54,7 @@ def save_comparison_page(result: MethodComparison, path: str | Path) -> Path:
 
 
 def _short_record(result: MethodComparison) -> dict[str, object]:
-    """What the numbers rest on, without what grows with the number of classes; the JSON has all of it."""
+    """Return the record without entries that grow with the number of classes; the JSON has all of it."""
     record = {k: v for k, v in result.record.items() if k not in ("quarantined", "sentences", "classes")}
     if "classes" in result.record:
         record["classes"] = len(result.record["classes"])
@@ -109,7 +109,7 @@ def _add_ablations(page: Page, result: MethodComparison) -> None:
 
 def _add_reliability(page: Page, result: MethodComparison, diagnostics: MethodDiagnostics) -> None:
     n = sum(b.n for b in next(iter(diagnostics.reliability.values())))
-    where = "the test images" if n == result.n_test else f"the {n:,} test images whose class the method knows"
+    where = "the test images" if n == result.n_test else f"the {n:,} test images of the fitted classes"
     source = statements.temperature_source("calibrated" in diagnostics.reliability, "validation images", 0)
     page.section(
         "Calibration",

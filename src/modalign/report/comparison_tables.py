@@ -1,4 +1,4 @@
-"""The tables of the page about a comparison."""
+"""Tables of the page of a comparison."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from modalign.report.page import PageSection
 from modalign.report.run_tables import Fold, Table, TableCell, chance_row, interval_note
 from modalign.report.text import count
 
-_SAME = "→"  # in a column of a method that labels do not change
+_SAME = "→"  # in the columns of a method without labels
 
 
 def accuracies(result: MethodComparison) -> Table:
@@ -37,7 +37,7 @@ def accuracies(result: MethodComparison) -> Table:
     if verdicts:
         notes.append("▲ significantly better and ▼ significantly worse than zero-shot; the test is explained below.")
     if any(_SAME in line for line in rows):
-        notes.append(f"{_SAME} as without labels, which do not change this method.")
+        notes.append(f"{_SAME} as without labels, which this method does not use.")
     return Table(
         ["", *map(labels_in_words, result.shots)],
         rows,
@@ -88,7 +88,7 @@ def best_and_second(result: MethodComparison) -> Table | None:
     return Table(
         ["labels per class", "most accurate", "second", "difference, points", "verdict"],
         rows,
-        "Which two these are was decided on the test images, which favors the first.",
+        "The two methods were selected on the test images, which favors the first.",
         title="The most accurate method against the second",
     )
 

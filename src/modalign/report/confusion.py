@@ -1,4 +1,4 @@
-"""The confusion matrix as a picture and its most frequent mistakes as a list."""
+"""Figure of the confusion matrix, with a list of the most frequent mistakes."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ def confusion_matrix(
     Parameters
     ----------
     counts : array of shape (C, C)
-        What :func:`~modalign.evaluate.metrics.confusion` returns.
+        Result of :func:`~modalign.evaluate.metrics.confusion`.
     class_names : sequence of str
         C names.
     limit : int, default=100
-        Most classes to draw.
+        Maximum number of classes to draw.
     cells : array of shape (C, C), default=None
-        What is written in the cells instead of the counts, such as shares in percent.
+        Values written in the cells instead of the counts, such as shares in percent.
     unit : str, default=""
-        What is counted, for those who cannot see the picture.
+        Unit of the counts, for the alternative text.
     """
     table, names = np.asarray(counts), list(class_names)
     if table.ndim != 2 or table.shape != (len(names), len(names)) or not len(names):

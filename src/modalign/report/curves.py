@@ -1,4 +1,4 @@
-"""The picture of accuracy against the number of labels, a line per method."""
+"""Figure of accuracy against the number of labels, a line per method."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def accuracy_over_labels(
 ) -> Picture:
     """Accuracy against labeled images per class, a line per method with its interval over seeds.
 
-    Methods that labels do not change are horizontal lines. Names stand at the lines' ends, with the last value.
-    Intervals are drawn only where :func:`draws_intervals` says so. Chance level is a line, or a note under the curves
-    where it lies far below all of them.
+    Methods without labels are horizontal lines. Names are at the ends of the lines, with the last value. Intervals are
+    drawn only if :func:`draws_intervals` is true. Chance level is a line, or a note under the curves if it is far below
+    all of them.
 
     Parameters
     ----------
     rows : sequence of Summary
-        What :func:`~modalign.evaluate.runs.summarize` returns.
+        Result of :func:`~modalign.evaluate.runs.summarize`.
     chance : float, default=None
         Accuracy of guessing.
     width, height : int

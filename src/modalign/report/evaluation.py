@@ -1,4 +1,4 @@
-"""The page about a classifier: accuracy, mistakes by class, the hardest images, and calibration."""
+"""Page of a classifier: accuracy, mistakes by class, the hardest images, and calibration."""
 
 from __future__ import annotations
 
@@ -45,14 +45,13 @@ def save_evaluation_page(classifier: Classifier, result: Evaluation, path: str |
     Parameters
     ----------
     classifier : Classifier
-        What was evaluated.
+        The evaluated classifier.
     result : Evaluation
-        What :meth:`~modalign.Classifier.evaluate` returned.
+        Result of :meth:`~modalign.Classifier.evaluate`.
     path : str or Path
         The page to write.
     images : object, default=None
-        Default=None The images that ``evaluate`` was given, in any form that it takes; the hardest are then shown.
-        Without them the page holds no pictures of images.
+        The images that were passed to ``evaluate``, to show the hardest ones. Without them the page has no photos.
 
     Raises
     ------
@@ -85,7 +84,7 @@ def save_evaluation_page(classifier: Classifier, result: Evaluation, path: str |
 
 
 def fitted_images_note(classifier: Classifier, result: Evaluation) -> str:
-    """That the model was fitted on or validated with some of the tested images, or may have been; empty if not."""
+    """Return a sentence if the model was, or may have been, fitted on or validated with tested images; else empty."""
     known = _known(classifier, result)
     if known in ((0, 0), (0, None)):
         return ""
@@ -115,7 +114,7 @@ def add_mistakes(page: Page, result: Evaluation) -> None:
 
 
 def add_calibration(page: Page, classifier: Classifier, result: Evaluation) -> None:
-    """Reliability diagram, and where the temperature comes from."""
+    """Reliability diagram, and the images that the temperature was fitted on."""
     calibrated = classifier.record.get("calibrated")
     how = classifier.record.get("validation", {}).get("how") or "validation images"
     source = statements.temperature_source(calibrated, how, _calibrated_with(classifier, result, how))
@@ -132,7 +131,7 @@ def add_calibration(page: Page, classifier: Classifier, result: Evaluation) -> N
 def add_examples(page: Page, result: Evaluation, items: Items, limit: int = 24) -> None:
     """Images and answers: the most confident mistakes, then the least confident right answers.
 
-    Images that cannot be read any more are passed over.
+    Images that cannot be read any more are skipped.
     """
     predicted = result.probabilities.argmax(axis=1)
     sure = result.probabilities.max(axis=1)
@@ -178,7 +177,7 @@ def add_modality_gap(page: Page, method: VectorMethod, features: Features, text:
 
 
 def _add_outcome(page: Page, classifier: Classifier) -> None:
-    """What the fit achieved on held-out images, beside zero-shot and chance, and its notes."""
+    """Outcome of the fit on held-out images, compared with zero-shot and chance, and its notes."""
     outcome = classifier.record.get("outcome")
     lines = [] if outcome is None else [*outcome_lines(outcome), *outcome["notes"]]
     if text := statements.paragraphs([*lines, *classifier.record.get("notes", ())]):
@@ -186,17 +185,17 @@ def _add_outcome(page: Page, classifier: Classifier) -> None:
 
 
 def _candidates(classifier: Classifier) -> list[PageSection]:
-    """What an automatic choice was made from."""
+    """Table of the candidates of the automatic choice."""
     rows = candidate_rows(classifier.record.get("candidates", ()))
     caption = (
-        "Accuracy and log-loss are those on images that a candidate had not seen; the model is the mean of its "
-        "log-probabilities with these weights. A dash stands for what the time did not suffice for."
+        "Accuracy and log-loss are those of held-out predictions. The model is the weighted mean of the "
+        "log-probabilities of the candidates. A dash marks a candidate that was not finished in time."
     )
     return [Fold(f"{len(rows)} candidates", [Table(HEADER, rows, caption)])] if rows else []
 
 
 def record_of(classifier: Classifier) -> dict[str, object]:
-    """What the numbers of a page rest on."""
+    """Return the record for the foot of a page."""
     given = classifier.method.get_params(deep=False)
     record = {k: v for k, v in classifier.record.items() if k in ("shots", "random_state", "images")}
     if record.get("shots", "") is None:
@@ -212,14 +211,14 @@ def record_of(classifier: Classifier) -> dict[str, object]:
 
 
 def _known(classifier: Classifier, result: Evaluation) -> tuple[int | None, int | None]:
-    """How many of the tested images the model was fitted on and validated with, as far as it knows."""
+    """Numbers of tested images that the model was fitted on and validated with, as far as recorded."""
     if not classifier.fitted_on:
         return None, None
     return len(result.fitted), None if result.validated is None else len(result.validated)
 
 
 def _calibrated_with(classifier: Classifier, result: Evaluation, how: str) -> int | None:
-    """How many of the tested images the temperature was fitted on, as far as the model knows."""
+    """Number of tested images that the temperature was fitted on, as far as recorded."""
     fitted, validated = _known(classifier, result)
     if fitted is None or (validated is None and fitted):
         return None
@@ -252,7 +251,7 @@ def _all_classes(result: Evaluation) -> Fold:
 
 
 def _add_notes(page: Page, result: Evaluation) -> None:
-    """What a reader should know about the images, and files that could not be used."""
+    """Notes on the images, and files that could not be used."""
     n = len(result.quarantined)
     rows = [[without_folders(q.id), without_folders(q.reason)] for q in result.quarantined[:REFUSED]]
     hidden = f"{count(n - REFUSED, 'more file')} not listed." if n > REFUSED else ""

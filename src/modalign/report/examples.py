@@ -1,4 +1,4 @@
-"""A strip of example images with the answers of a classifier."""
+"""Strip of example images with the predictions of a classifier."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Example:
     image : PIL.Image.Image
         Decoded; only its thumbnail is kept on the page.
     answer : str
-        The name the classifier gives.
+        Predicted class.
     truth : str, default=None
-        The right name, if it is known.
+        True class, if it is known.
     probability : float, default=None
         Of the answer, if it is known.
     id : str, default=""
@@ -52,12 +52,12 @@ class Example:
 
     @property
     def percentage(self) -> str:
-        """The probability for people."""
+        """The probability in percent."""
         return "" if self.probability is None else f"{percent(self.probability)} %"
 
     @property
     def alt(self) -> str:
-        """The example in words."""
+        """Alternative text of the example."""
         truth = "" if self.truth is None else f", true class {self.truth}"
         sure = f" ({self.percentage})" if self.percentage else ""
         return f"predicted {self.answer}{sure}{truth}"

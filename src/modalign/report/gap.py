@@ -1,4 +1,4 @@
-"""The picture of the modality gap: images and class texts in one plane, before and after adaptation."""
+"""Figure of the modality gap: images and class texts in one plane, before and after adaptation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def plot_modality_gap(
     Parameters
     ----------
     before, after : tuple of (array-like of shape (image vectors (n, d), text vectors (C, d)), array-like)
-        The gap before and after the map.
+        Image vectors and class texts before and after the map.
     labels : array-like of shape (n,) or None, default=None
         Class of each image; draws a line from each class's mean image to its text.
     notes : tuple of (str, str)

@@ -1,4 +1,4 @@
-"""A matrix of squares whose opacity is a share: what the pictures of classes by classes have in common."""
+"""Matrix of squares whose opacity is a share, shared by the figures of classes by classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One self-contained HTML page: no request leaves it, no script runs in it, it reads well on paper and in the dark."""
+"""One self-contained HTML page without requests and scripts, with styles for print and dark mode."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAMES = {
     "jobs": "runs in parallel",
     "seconds": "total time, s",
 }
-"""Entries of a record whose own name a reader would not understand."""
+"""Entries of a record → description for the reader."""
 
 
 class PageSection(Protocol):
@@ -46,12 +46,12 @@ class Page:
     title : str
         Title of the page.
     summary : str
-        One or two plain sentences that say what came out; a blank line starts a paragraph.
+        One or two sentences with the result; a blank line starts a paragraph.
     facts : sequence of (str, str), default=()
-        A few numbers to see first, each with what it is.
+        Main numbers, each with its meaning.
     record : mapping, default=None
-        What the numbers rest on, such as versions, seeds and fingerprints, for the foot of the page. Entries that are
-        empty are left out, and absolute paths are cut to their last part.
+        Versions, seeds, fingerprints and similar entries, for the foot of the page. Empty entries are left out, and
+        absolute paths are cut to their last part.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Page:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write the page; the whole file or nothing."""
+        """Write the page, atomically."""
         _require_html(path)
         return write(path, self.html().encode())
 
@@ -123,7 +123,7 @@ def _public(value: Any) -> Any:
 
 
 def _in_words(value: Any) -> str:
-    """A plain value for people; empty where it says nothing."""
+    """Return a value as text; empty for an empty value."""
     if isinstance(value, dict):
         return ", ".join(f"{key.replace('_', ' ')} {_in_words(entry) or 'none'}" for key, entry in value.items())
     if isinstance(value, list):

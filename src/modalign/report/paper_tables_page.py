@@ -1,4 +1,4 @@
-"""The page of the papers' tables: each number as printed, and under it one's own or what it needs."""
+"""Page of the tables of the papers: each printed number, with the user's number or what is missing to reproduce it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from modalign.report.page import Page, PageSection
 from modalign.report.run_tables import Fold, Row, Table, TableCell
 
 MEANING = {
-    "here": "It was made by your runs, or it can be made without weights and images.",
-    "other backbone": "The same test images, seen with another encoder.",
+    "here": "From your runs, or computed without weights and images.",
+    "other backbone": "The same test images with another encoder.",
     "needs weights": "The encoder has to be on this machine, and the images.",
     "needs images": "The images have to be on this machine; features of them suffice.",
     "needs GPU-hours": "Weights and images, and an hour or more on a GPU for all seeds, as estimated from arithmetic.",
-    "method not built": "The library does not have the method, or not the switch.",
-    "not reproducible": "What is printed does not suffice, or contradicts itself.",
+    "method not built": "The library lacks the method or the option.",
+    "not reproducible": "The publication lacks a setting, or contradicts itself.",
 }
 _SUBSTITUTE = (
-    "The digits of scikit-learn, seen with the encoder tiny. Orders of methods and signs of differences can be "
+    "The digits of scikit-learn with the encoder tiny. Orders of methods and signs of differences can be "
     "compared, values cannot."
 )
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -37,8 +37,8 @@ def paper_tables_page(tables: Sequence[PaperTable]) -> Page:
     own = sum(cell.own is not None for table in tables for cell in table.cells)
     page = Page(
         "The papers' tables",
-        "Every number as it is printed. Under it stands the number of your own runs with the same method, protocol and "
-        "test list, or what is missing to make it.",
+        "Each printed number. Below it is the number of your own runs with the same method, protocol and "
+        "test list, or what is missing to reproduce it.",
         facts=[(f"{total:,}", "printed numbers"), (f"{len(tables)}", "tables"), (f"{own:,}", "with runs of yours")],
         record={"versions": versions()},
     )
@@ -55,7 +55,7 @@ def save_paper_tables_page(tables: Sequence[PaperTable], path: str | Path) -> Pa
 
 
 def own_in_words(cell: NumberCell) -> str:
-    """One's own number in percent with its interval, or the state in few words."""
+    """Return the user's number in percent with its interval, or the state in few words."""
     if cell.own is None:
         return cell.state.words if cell.state.kind == "here" else cell.state.kind
     value = cell.own.value
@@ -90,7 +90,7 @@ def _cell(cell: NumberCell | None) -> TableCell | str:
 
 
 def _commands(table: PaperTable) -> list[PageSection]:
-    """What the numbers need, a line per state and command."""
+    """Return what is needed to reproduce the numbers, a line per state and command."""
     lines: dict[tuple[str, str], int] = {}
     for cell in table.cells:
         entry = (cell.state.words, cell.state.command)

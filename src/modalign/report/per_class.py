@@ -1,4 +1,4 @@
-"""The picture of accuracy class by class."""
+"""Figure of accuracy per class."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def per_class_bars(
     Parameters
     ----------
     rows : sequence of ClassAccuracy
-        What :func:`~modalign.evaluate.metrics.per_class_accuracy` returns; classes without images are left out.
+        Result of :func:`~modalign.evaluate.metrics.per_class_accuracy`; classes without images are left out.
     chance : float, default=None
         Accuracy of guessing, which is drawn as a line.
     limit : int, default=40
-        Most bars to draw.
+        Maximum number of bars.
     width : int, default=430
         CSS pixels.
     """

@@ -1,4 +1,4 @@
-"""The picture of calibration: how often answers are right against how probable they are said to be."""
+"""Reliability diagram: accuracy against predicted probability."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ def reliability_diagram(
     Parameters
     ----------
     series : mapping of str to sequence of ReliabilityBin
-        Mapping from str to sequence of ReliabilityBin What :func:`~modalign.evaluate.metrics.reliability` returns, such
-        as before and after calibration.
+        Name, such as before or after calibration → result of :func:`~modalign.evaluate.metrics.reliability`.
     chance : float, default=None
         Accuracy of guessing, which is drawn as a line.
     width : int, default=430

@@ -38,9 +38,9 @@ class Table:
     rows : sequence of rows, or mapping from group name to rows
         Cells; plain values are written as ``str`` writes them. A group name stands in a row of its own above its rows.
     caption : str
-        What the reader should know, such as what an interval means.
+        Explanation, such as the meaning of an interval.
     title : str
-        What the table shows, above it.
+        Title above the table.
     foot : sequence of rows
         Rows to compare the others with, such as chance level, set apart at the end.
     """
@@ -79,7 +79,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Fold:
-    """Blocks that the reader opens; ``summary`` says what is in them."""
+    """Collapsed blocks with a ``summary`` of their content."""
 
     summary: str
     blocks: Sequence[PageSection]
@@ -95,7 +95,7 @@ def accuracy_table(rows: Sequence[Summary], *, chance: float, note: str = "") ->
     Parameters
     ----------
     rows : sequence of Summary
-        What :func:`~modalign.evaluate.runs.summarize` returns.
+        Result of :func:`~modalign.evaluate.runs.summarize`.
     chance : float
         Accuracy of guessing, in the last row.
     note : str, default=""
@@ -125,12 +125,12 @@ def accuracy_table(rows: Sequence[Summary], *, chance: float, note: str = "") ->
 
 
 def chance_row(chance: float, columns: int) -> list[str]:
-    """The row of a table that every accuracy is to be compared with."""
+    """Row of chance level, for comparison."""
     return ["Chance level", *[percent(chance)] * columns]
 
 
 def interval_note(rows: Sequence[Summary]) -> str:
-    """What the small print under an accuracy is, as far as there is any."""
+    """Explanation of the small print under an accuracy; empty without small print."""
     draws = sorted({row.accuracy.n for row in rows})
     if draws == [1]:
         return "Each method was run once, so there is no interval."

@@ -14,11 +14,11 @@ GAP_NUMBERS = {
     "wasserstein2": "Wasserstein-2 distance",
     "centroid_distance": "distance of the means",
 }
-"""What :func:`~modalign.linalg.gaussians.modality_gap` measures, in words."""
+"""Descriptions of the values of :func:`~modalign.linalg.gaussians.modality_gap`."""
 
 
 def headline(accuracy: float, n: int, fitted: int | None, validated: int | None) -> str:
-    """The accuracy on ``n`` images, and what the model knew of them before.
+    """Sentences about the accuracy on ``n`` images, and how many of them the model was fitted on.
 
     Parameters
     ----------
@@ -28,9 +28,9 @@ def headline(accuracy: float, n: int, fitted: int | None, validated: int | None)
         Images tested on.
     fitted : int or None
         Those that the model was fitted on or, where ``validated`` is None, fitted on or validated with. None if the
-        model has no list of the images that it was made from.
+        model has no list of its training images.
     validated : int or None
-        Those that served for validation alone. None if the model does not tell them apart.
+        Those that were used for validation only. None if this is not recorded.
     """
     head = f"The model classifies {percent(accuracy)} % of {count(n, 'image')} correctly"
     if fitted is None:
@@ -50,7 +50,7 @@ def _were(n: int) -> str:
 
 
 def temperature_source(calibrated: bool | None, how: str, used: int | None) -> str:
-    """Where the temperature of the probabilities comes from, and whether the images shown had a part in it.
+    """Sentences about the images that the temperature was fitted on, and whether they are among those shown.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def temperature_source(calibrated: bool | None, how: str, used: int | None) -> s
 
 
 def calibration(source: str, few: int) -> str:
-    """What calibrated probabilities are, where the temperature comes from, and how to read the picture."""
+    """Sentences about calibrated probabilities, the temperature, and how to read the figure."""
     return (
         "Probabilities are calibrated if 80 % of the answers given with a probability of 80 % are right; the dots then "
         f"lie on the dashed diagonal. {source}\n\nThe area of a dot is in proportion to its number of images, and the "
@@ -83,7 +83,7 @@ def calibration(source: str, few: int) -> str:
 
 
 def gap_change(before: Mapping[str, float | None], after: Mapping[str, float | None]) -> str:
-    """Whether images and class texts are closer after a map, by every number that is known of both sides."""
+    """Sentence on whether images and class texts are closer after a map, by every available measure."""
     pairs: dict[str, tuple[float, float]] = {}
     for name, words in GAP_NUMBERS.items():
         a, b = before.get(name), after.get(name)
@@ -96,19 +96,19 @@ def gap_change(before: Mapping[str, float | None], after: Mapping[str, float | N
     if smaller and larger:
         verdict = "The measures disagree on whether the map brings images and class texts closer together"
     elif smaller == larger == 0:
-        verdict = "The map leaves the distance of images and class texts as it is"
+        verdict = "The map does not change the distance of images and class texts"
     else:
         verdict = f"The map brings images and class texts {'closer together' if smaller else 'farther apart'}"
     return f"{verdict}: {listed}."
 
 
 def significance(together: str) -> str:
-    """The one rule for "significant", and what it was corrected for.
+    """Sentences about the significance test and its correction.
 
     Parameters
     ----------
     together : str
-        What is corrected together, such as "comparisons at the same number of labels".
+        Comparisons that are corrected together, such as "comparisons at the same number of labels".
     """
     return (
         f"A difference is significant if a sign-flip test (McNemar's test) on the same test images rejects "
@@ -118,7 +118,7 @@ def significance(together: str) -> str:
 
 
 def chance(level: float, n_classes: int) -> str:
-    """What guessing gives."""
+    """Sentence about chance level."""
     return f"Chance level is {percent(level)} %, the accuracy of guessing one of {n_classes:,} classes."
 
 

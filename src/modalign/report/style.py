@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK = "#1d2530"  # words and what they point at
+INK = "#1d2530"  # text and the elements it refers to
 MUTED = "#5b6673"  # axes, notes
 RULE = "#d8dde3"  # grid lines
-SURFACE = "#fefefe"  # what lies under everything
+SURFACE = "#fefefe"  # background
 
 SERIES = ("#1f6fd0", "#c84a08", "#0f7a5f", "#611a55", "#a2498f")
-"""Colors of data: ≥ 4.5 : 1 against white as text, and told apart by color-blind readers (see the test)."""
+"""Colors of data: ≥ 4.5 : 1 against white as text, and distinguishable for color-blind readers (see the test)."""
 MARKERS = ("o", "s", "^", "D", "v")
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
 
@@ -105,7 +105,7 @@ _SETTINGS = {
     "svg.hashsalt": "modalign",
     "path.simplify": True,
 }
-_lock = threading.Lock()  # Matplotlib's settings are global: nobody else's figure may be drawn while ours hold
+_lock = threading.Lock()  # Matplotlib's settings are global: no other figure may be drawn meanwhile
 
 
 @contextmanager
@@ -138,13 +138,13 @@ class Picture:
     Attributes
     ----------
     figure : Figure
-        Matplotlib.figure.Figure Belongs to no window and no pyplot state.
+        Independent of windows and of pyplot.
     alt : str
-        One sentence for those who cannot see it.
+        Alternative text, one sentence.
     title : str, default=""
         Stands above the picture on a page.
     data : mapping of str to array, default={}
-        The numbers that are drawn, where they are more than what was given.
+        The plotted numbers, if they differ from the arguments.
     """
 
     figure: Figure
@@ -169,7 +169,7 @@ class Picture:
         buffer = io.StringIO()
         silent = {"Date": None, "Creator": None, "Format": None, "Type": None}
         with settings(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph")  # the reader's own fonts will have it
+            warnings.filterwarnings("ignore", message="Glyph")  # a font of the reader may have it
             backend.FigureCanvasSVG(self.figure).print_svg(buffer, metadata=silent)
         return _tidy(buffer.getvalue(), one_line(self.alt))
 
@@ -189,13 +189,13 @@ class Picture:
             self.figure.savefig(buffer, format="png", dpi=72 * scale, facecolor="white", metadata={"Software": None})
         if any(str(warning.message).startswith("Glyph") for warning in caught):
             warnings.warn(
-                "Letters that the font of the picture lacks are squares in it; save it as .svg to see them.",
+                "Letters that the font of the picture lacks are squares in it; save it as .svg to show them.",
                 stacklevel=2,
             )
         return buffer.getvalue()
 
     def save(self, path: str | Path) -> Path:
-        """Write ``.svg`` or ``.png``, as the name says; atomic."""
+        """Write ``.svg`` or ``.png``, by the ending of the name, atomically."""
         path = Path(path)
         if path.suffix.lower() not in (".svg", ".png"):
             raise InputError(f"Expected a picture name ending in .svg or .png, got '{path.name}'.")
@@ -247,5 +247,5 @@ _RECTANGLE = r"M ([\d.]+) ([\d.]+) L ([\d.]+) \2 L \3 ([\d.]+) L \1 \4 (?:L \1 \
 
 
 def _rounded(number: re.Match[str]) -> str:
-    """A hundredth of a pixel will do; an opacity that stands for a share is kept."""
+    """Round to a hundredth of a pixel; opacities, which represent shares, are not rounded."""
     return number.group() if number[1] else number[2]

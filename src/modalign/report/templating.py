@@ -1,4 +1,4 @@
-"""HTML from templates: whatever is put into one is escaped, and control characters are made visible, without asking."""
+"""HTML from templates: all values are escaped, and control characters are replaced by visible escapes."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ def templates_of(package: str) -> Environment:
 
 
 def _finished(value: Any) -> Any:
-    """What a template shows for a value: markup as it is; text in one line, and numbers not parted from their unit."""
+    """Return the HTML of a value: markup unchanged; text in one line, with no-break spaces between number and unit."""
     return value if isinstance(value, Markup) else one_line(str(value)).replace(" %", "\u00a0%")

@@ -1,4 +1,4 @@
-"""Text for pages and figures: made safe to show, and without the folders of its maker."""
+"""Text for pages and figures: escaped, and without private folder names."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from pathlib import Path
 from modalign.core.display import visible
 
 _FOLDERS = re.compile(r"(?<![\w.:/\\~-])(?:file://)?(?:[A-Za-z]:)?[/\\]{1,2}(?:[^/\\\s'\"+<>|]+[/\\])+(?=[^/\\\s])")
-"""The folders of an absolute path, POSIX or Windows; what follows them is the name."""
+"""Matches the folders of an absolute path, POSIX or Windows; the name follows."""
 
 
 def one_line(text: str) -> str:
-    """Text in one line: white space folded, and characters that a browser would obey as escapes."""
+    """Return text in one line: white space folded, and control characters as escapes."""
     return visible(" ".join(text.split()))
 
 
 def without_folders(text: str) -> str:
-    """``text`` with every absolute path in it cut to its last part, so that a page does not tell where it was made.
+    """Return ``text`` with every absolute path cut to its last part, so that a page contains no private folder names.
 
     Paths below the home folder, the working folder and the temporary folder are recognized also where they hold spaces.
     """
     own = {os.getcwd(): ".", tempfile.gettempdir(): "tmp", str(Path.home()): "~"}
     for folder in sorted(own, key=len, reverse=True):
-        if len(Path(folder).parts) > 2:  # the root and its children belong to nobody
+        if len(Path(folder).parts) > 2:  # the root and its children are not private
             text = text.replace(folder + os.sep, "").replace(folder, own[folder])
     return _FOLDERS.sub("", text)
 

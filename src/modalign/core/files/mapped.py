@@ -48,7 +48,7 @@ def write_mapped(path: str | Path, arrays: Mapping[str, Streamed], notes: Mappin
     arrays : mapping of str to Streamed
         Of floats, int32, int64 or uint8.
     notes : mapping of str to str
-        What goes with them.
+        Strings to store with the arrays.
     """
     header: dict[str, Any] = {"__metadata__": dict(notes)}
     place = 0
@@ -72,7 +72,7 @@ def write_mapped(path: str | Path, arrays: Mapping[str, Streamed], notes: Mappin
 def read_mapped(path: str | Path, what: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Arrays as read-only memory maps, and the strings that go with them.
 
-    Only the header is read. The numbers are not: whoever uses them checks that they are finite.
+    Only the header is read. The caller checks that the numbers are finite.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def read_mapped(path: str | Path, what: str) -> tuple[dict[str, np.ndarray], dic
 
 def _map(path: str | Path, start: int, room: int, name: str, entry: object) -> np.ndarray:
     """One array, after checking that it lies within the ``room`` bytes behind the header."""
-    wrong = InputError(f"Expected the array '{name}' to lie within '{path}', its header says otherwise.")
+    wrong = InputError(f"Expected the array '{name}' to lie within '{path}', its header has other offsets.")
     if not isinstance(entry, dict) or entry.get("dtype") not in _NAMES:
         raise wrong
     dtype = np.dtype(_NAMES[entry["dtype"]])

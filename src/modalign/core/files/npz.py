@@ -69,7 +69,7 @@ def damaged_contents(file: BinaryIO, found: int) -> str | None:
     end = file.read()
     place = end.rfind(b"PK\5\6")
     declared = int.from_bytes(end[place + 10 : place + 12], "little")
-    if place < 0 or declared in (2**16 - 1, found % 2**16):  # the first says that the number stands elsewhere
+    if place < 0 or declared in (2**16 - 1, found % 2**16):  # the first value means that the number is stored elsewhere
         return None
     return f"its table of contents is damaged: it declares {declared} members and names {found}"
 
@@ -109,7 +109,7 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
         shape, fortran, dtype = _read_header(member, name)
         expected = math.prod(shape) * dtype.itemsize
         if member.tell() + expected != info.file_size:
-            raise InputError(f"the array '{name}' is cut off or longer than its header says.")
+            raise InputError(f"the array '{name}' is shorter or longer than in its header.")
         array = np.empty(shape, dtype, order="F" if fortran else "C")
         buffer = array.reshape(-1, order="A").view(np.uint8).data if expected else memoryview(b"")
         filled = 0

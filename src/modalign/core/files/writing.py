@@ -21,10 +21,10 @@ if sys.platform != "win32":
     import fcntl
 
 _TEMPORARY = re.compile(r"\.modalign-[0-9a-f]{16}\.tmp")
-_SAFE_AGE = 24 * 3600.0  # seconds; only where locks do not tell a running writer from a dead one
-_PROBE = bytes(4096)  # written to see whether there is room
+_SAFE_AGE = 24 * 3600.0  # seconds; only for file systems without locks
+_PROBE = bytes(4096)  # written to check for free space
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
-_LONGEST_NAME = 255  # bytes, where the file system does not say
+_LONGEST_NAME = 255  # bytes, if the file system does not report a limit
 
 
 @contextmanager
@@ -278,7 +278,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
-    """What to raise where ``path`` cannot be written."""
+    """Return the error for a ``path`` that cannot be written."""
     reason = error.strerror or str(error)
     if isinstance(error, FileNotFoundError) and not os.path.lexists(path.parent):
         reason = f"its folder '{path.parent}' does not exist"

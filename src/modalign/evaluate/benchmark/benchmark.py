@@ -63,30 +63,30 @@ def run_benchmark(
     methods : str or sequence of str
         Names; ``"all"`` for all that run on the data, ``"vectors"`` for those on vectors.
     datasets : sequence of str, optional
-        Names; all that are there by default. Of the transfer protocols the first one is learned from.
+        Names; by default all that are found. Transfer protocols train on the first one.
     shots : int, str or sequence, optional
         Labeled images per class. Default: 1, 2, 4, 8 and 16 for few-shot, 16 for the others.
     seeds : int or sequence of int
-        How many draws, or which.
+        Number of draws, or their seeds.
     encoder : str, optional
         Name or folder; ``"tiny"`` for images by default, none for vectors.
     templates : sequence of str, optional
         Sentences with ``{}`` for the class name. Default: the published ones of each data set.
     settings : str
-        ``"default"``, or ``"paper"`` for what the papers print for the method, the data set and the protocol.
+        ``"default"``, or ``"paper"`` for the published settings of the method, the data set and the protocol.
     hyperparameters : mapping, optional
-        Method → name → value, which come after the settings.
+        Method → name → value, which override the settings.
     imbalances : sequence of float
         Of the long-tail protocol.
     per_class : int, optional
-        Unlabeled images per class of the inductive protocol, drawn by their labels; 16 is what GPUA's paper marks
-        with a star. Default: the whole list.
+        Unlabeled images per class of the inductive protocol, drawn by their labels. 16 corresponds to the results that
+        GPUA's paper marks with a star. Default: the whole list.
     record : str or Path, optional
-        Results file (``.jsonl``). Every run is added as soon as it is done; runs that it holds are not made again.
+        Results file (``.jsonl``). Every run is added as soon as it is done; runs in the file are not repeated.
     jobs : int
-        Processes at a time, each on one thread.
+        Number of parallel processes with one thread each.
     device : str
-        Where the encoder runs.
+        Device of the encoder.
 
     Returns
     -------
@@ -157,14 +157,14 @@ def _made(
 
 
 def _embed(opened: BenchmarkSource, cells: Sequence[BenchmarkCell]) -> None:
-    """Put the vectors into the store, so that the processes do not each compute them."""
+    """Store the vectors in the cache, so that the processes do not compute them again."""
     if any(issubclass(method_class(cell.method), VectorMethod) for cell in cells):
         for name in opened.names:
             _ = opened.open(name).vectors
 
 
 def _reasons(left_out: Sequence[LeftOut]) -> str:
-    """Why nothing could be run: each reason once, with all that it holds for."""
+    """Return why nothing could be run: each reason once, with the methods it applies to."""
     held: dict[str, dict[str, None]] = {}
     for entry in left_out:
         held.setdefault(entry.reason.rstrip("."), {})[entry.method] = None

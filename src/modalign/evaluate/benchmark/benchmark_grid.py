@@ -1,4 +1,4 @@
-"""From a cell of the grid to its runs: those of the record, else by fitting once and testing every part."""
+"""Execution of a cell of the grid: runs from the record, else one fit that is tested on every part."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ FEATURES = "features"  # in place of the name of an encoder
 
 @dataclass(frozen=True)
 class BenchmarkPlan:
-    """What every process of a benchmark needs to know.
+    """Settings of a benchmark, passed to every process.
 
     Attributes
     ----------
     source : str
         Path of the data.
     datasets : tuple of str
-        Names; the first is learned from where a protocol has one source.
+        Names; protocols with one source data set train on the first.
     encoder : str, optional
         Name or folder; None for vectors.
     device : str
-        Where it runs.
+        Device of the encoder.
     templates : tuple of str, optional
-        Instead of the published ones.
+        Prompt templates in place of the published ones.
     settings : str
         ``"default"`` or ``"paper"``.
     hyperparameters : mapping
-        Method → name → value, which come after the settings.
+        Method → name → value, which override the settings.
     record : str, optional
         Results file.
     """
@@ -81,7 +81,7 @@ class BenchmarkGrid:
     Parameters
     ----------
     plan : BenchmarkPlan
-        What to run on.
+        Data and settings.
     source : BenchmarkSource, optional
         The opened data. Default: opened from the plan.
     """
@@ -98,7 +98,7 @@ class BenchmarkGrid:
         return {run.key: run for run in read_benchmark_runs(self.plan.record)}
 
     def run(self, cell: BenchmarkCell) -> list[BenchmarkRun | LeftOut]:
-        """A run for each part of the task, or why there is none. A method that fails does not end the benchmark."""
+        """Return a run for each part of the task, or the reason for none. A failing method does not end the grid."""
         try:
             task = draw_task(cell.task, self.source)
             learner = task_learner(self._method(cell), task)
@@ -189,7 +189,7 @@ class BenchmarkGrid:
         )
 
     def _known(self, cell: BenchmarkCell, learner: TaskLearner[Any], part: TestPart) -> BenchmarkRun | None:
-        """The run of the record that this one would be."""
+        """Return the recorded run with the key of this one, if any."""
         if not self.done:
             return None
         task, key = learner.task, cell.task
@@ -202,7 +202,7 @@ class BenchmarkGrid:
         return self.done.get(wanted)
 
     def _print(self, task: BenchmarkTask, part: TestPart) -> str:
-        """16 hexadecimal digits of what the run rests on: the data, the encoder, the text, and what was drawn."""
+        """Return 16 hexadecimal digits over the inputs of a run: data, encoder, text and drawn images."""
         digest = hashlib.sha256((self._of_set(task.data.name) + self._of_set(part.data.name)).encode())
         rows: Sequence[np.ndarray] = [getattr(task.split, name) for name in PARTS if name != "test"]
         for index in (*rows, task.classes, part.classes):
@@ -210,7 +210,7 @@ class BenchmarkGrid:
         return digest.hexdigest()[:16]
 
     def _of_set(self, name: str) -> str:
-        """Of a data set: its vectors, or without them the names of its images; its labels and its text."""
+        """Hash a data set: its vectors, or without them the names of its images; its labels and its text."""
         if name not in self._prints:
             data = self.source.open(name)
             if data.given is not None:

@@ -1,4 +1,4 @@
-"""How a method on vectors and a method inside an encoder are fitted and tested on the same task."""
+"""Fitting and testing of methods on vectors and methods inside an encoder on the same task."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ M = TypeVar("M", VectorMethod, TowerMethod[Any])
 
 
 class TaskLearner(ABC, Generic[M]):
-    """A method on a task. It is handed no test label, and no file name, which often says the class.
+    """A method on a task. It gets no test labels and no file names, which often contain the class.
 
     Parameters
     ----------
     method : VectorMethod or TowerMethod
         Unfitted.
     task : BenchmarkTask
-        What it is fitted and tested on.
+        Images for fitting and testing.
     """
 
     def __init__(self, method: M, task: BenchmarkTask) -> None:
@@ -43,7 +43,7 @@ class TaskLearner(ABC, Generic[M]):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the classes that are learned."""
+        """Class text of the training classes."""
         return tuple(self.task.data.class_names[c] for c in self.task.classes)
 
     @abstractmethod
@@ -57,7 +57,7 @@ class TaskLearner(ABC, Generic[M]):
         Raises
         ------
         InputError
-            What was learned does not go with these classes.
+            The fitted method does not apply to these classes.
         """
 
 
@@ -96,7 +96,7 @@ class VectorLearner(TaskLearner[VectorMethod]):
         return found
 
     def _scores(self, images: Features) -> np.ndarray:
-        """(n, C); of images that the method answered together, these answers."""
+        """(n, C) scores; transductive ones for images that were fitted jointly."""
         scores = np.asarray(self.method.scores(images))
         kept = getattr(self.method, "fitted_answers_", None)
         if self.transductive and kept is not None and len(kept["vectors"]):
@@ -111,7 +111,7 @@ class VectorLearner(TaskLearner[VectorMethod]):
         return self.method.for_classes(text)
 
     def _images(self, data: BenchmarkSet, rows: np.ndarray, of: Features | None = None) -> Features:
-        """Labeled in the label space of the task, nameless; without what cannot be decoded."""
+        """Images with labels in the label space of the task, without names; undecodable images are left out."""
         places = data.places[rows]
         labels = relabel(data.labels[rows], self.task.classes)[places >= 0]
         vectors = (data.vectors if of is None else of).select(places[places >= 0])
@@ -123,7 +123,7 @@ class VectorLearner(TaskLearner[VectorMethod]):
 
 
 class TowerLearner(TaskLearner[TowerMethod[Any]]):
-    """A method inside an encoder, which is handed pictures."""
+    """A method inside an encoder, which gets pictures."""
 
     def fit(self) -> None:
         task = self.task
@@ -154,7 +154,7 @@ class TowerLearner(TaskLearner[TowerMethod[Any]]):
 
 
 def task_learner(method: VectorMethod | TowerMethod[Any], task: BenchmarkTask) -> TaskLearner[Any]:
-    """The learner that goes with the method.
+    """Return the learner for the method.
 
     Raises
     ------

@@ -20,7 +20,7 @@ class BenchmarkRun:
     Attributes
     ----------
     protocol, dataset, part : str
-        What was learned from, and what was tested: ``"test"``, ``"base"``, ``"new"`` or the name of a data set.
+        Training data, and tested part: ``"test"``, ``"base"``, ``"new"`` or the name of a data set.
     encoder : str
         Its name, ``"features"`` where vectors were given.
     settings : str
@@ -28,9 +28,9 @@ class BenchmarkRun:
     imbalance : float, optional
         Of the long-tail protocol.
     per_class : int, optional
-        Unlabeled images per class that were learned from; None: all.
+        Unlabeled training images per class; None: all.
     transductive : bool
-        Whether the tested images were learned from without their labels.
+        Whether the method was fitted on the tested images, without their labels.
     cpu_seconds : float
         Processor time of the fit, all threads together.
     run : Run
@@ -50,7 +50,7 @@ class BenchmarkRun:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What was done, without what came out; a run with the same key need not be made again."""
+        """Identity of the run without its results; a run with the same key is not repeated."""
         return (self.protocol, self.dataset, self.part, self.settings, self.imbalance, self.per_class, *self.run.key)
 
     def to_json(self) -> str:
@@ -60,7 +60,7 @@ class BenchmarkRun:
 
     @classmethod
     def from_json(cls, line: str) -> BenchmarkRun:
-        """What :meth:`to_json` wrote; a ValueError, KeyError or TypeError if it is something else."""
+        """Parse the result of :meth:`to_json`; a ValueError, KeyError or TypeError for other lines."""
         content: Any = parse_json(line, "a line of a results file")
         if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
             raise ValueError(f"not of format {_FORMAT}")

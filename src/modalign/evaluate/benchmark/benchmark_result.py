@@ -1,4 +1,4 @@
-"""What a benchmark found: means over seeds with intervals, averages over data sets, both harmonic means."""
+"""Result of a benchmark: means over seeds with intervals, averages over data sets, both harmonic means."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class BenchmarkRow:
     cpu_seconds : float
         Mean processor time of a fit.
     transductive : bool
-        Whether the tested images were learned from without their labels.
+        Whether the method was fitted on the tested images, without their labels.
     """
 
     method: str
@@ -58,7 +58,7 @@ class BenchmarkRow:
 
     @property
     def setting(self) -> str:
-        """Shots or imbalance, in words."""
+        """Shots or imbalance, as text."""
         if self.imbalance is not None:
             return f"imbalance {self.imbalance:g}"
         return labels_in_words(self.shots)
@@ -66,16 +66,16 @@ class BenchmarkRow:
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """All runs of a benchmark, what is missing and why, and notes.
+    """All runs of a benchmark, missing runs with reasons, and notes.
 
     Attributes
     ----------
     runs : tuple of BenchmarkRun
-        In the order in which they were asked for.
+        In the requested order.
     left_out : tuple of LeftOut
         Methods and runs that are missing, with reasons.
     notes : tuple of str
-        What a reader should know about the data.
+        Messages about the data.
     """
 
     runs: tuple[BenchmarkRun, ...]
@@ -84,7 +84,7 @@ class BenchmarkResult:
 
     @property
     def rows(self) -> tuple[BenchmarkRow, ...]:
-        """Every figure, with harmonic means and averages after what they are made of."""
+        """All figures; harmonic means and averages follow the figures they are computed from."""
         found: list[BenchmarkRow] = []
         for group in _grouped(self.runs, lambda r: (r.protocol, r.run.method, r.run.shots, r.imbalance)):
             of_sets = [
@@ -97,7 +97,7 @@ class BenchmarkResult:
 
     @property
     def header(self) -> list[str]:
-        """Of :attr:`table`."""
+        """Columns of :attr:`table`."""
         return ["protocol", "method", "labels", "data set", "tested", "accuracy", "n", "cpu s"]
 
     @property

@@ -1,4 +1,4 @@
-"""A data set as one encoder sees it: images or image vectors, labels, official lists, class text."""
+"""A data set with one encoder: images or image vectors, labels, official lists, class text."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class BenchmarkSet:
     Attributes
     ----------
     name : str
-        As in :data:`~modalign.data.splits.benchmarks.DATASETS`, or what the file or folder is called.
+        As in :data:`~modalign.data.splits.benchmarks.DATASETS`, or the name of the file or folder.
     labels : ndarray of shape (n,)
         Index of the class of every image; -1 where unknown.
     class_names : tuple of str
@@ -43,7 +43,7 @@ class BenchmarkSet:
         Labeled images per class → the training rows of a few-shot set that comes with the data. Then nothing is drawn
         for these numbers but the validation images.
     encoder : Encoder, optional
-        What the images are for.
+        Encoder of the images.
     items : Items, optional
         The images; None where there are only vectors.
     given : Features, optional
@@ -53,7 +53,7 @@ class BenchmarkSet:
     templates : sequence of str
         The sentences for the class names, for an encoder with a text tower.
     notes : tuple of str
-        What a reader of the results should know.
+        Messages about the data.
     """
 
     name: str
@@ -162,11 +162,11 @@ class BenchmarkSet:
     def clip(self) -> ClipEncoder:
         """The encoder, for methods that learn inside it."""
         assert self.encoder is not None
-        return cast("ClipEncoder", self.encoder)  # methods say themselves which they cannot be used with
+        return cast("ClipEncoder", self.encoder)  # each method raises for encoders that it does not support
 
 
 def distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """The names; of equal ones, such as two birds called crane, the later ones with a number."""
+    """Return distinct names; later ones of equal names, such as two birds called crane, get a number."""
     seen: Counter[str] = Counter()
     found = []
     for name in names:

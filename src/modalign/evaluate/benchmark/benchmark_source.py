@@ -1,4 +1,4 @@
-"""Where benchmark data come from: a data root, a folder of images, or files of image vectors."""
+"""Source of benchmark data: a data root, a folder of images, or files of image vectors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class BenchmarkSource:
         A data root in CoOp's layout; one data set of it; a folder of class folders; a file or a folder of image
         vectors (``.npz``); or ``"digits"`` for the digits that come with the library.
     datasets : sequence of str, optional
-        Which of them. Default: all that are there.
+        Names of data sets. Default: all that are found.
     encoder : Encoder, optional
         For images; not needed for vectors.
     templates : sequence of str, optional
@@ -168,7 +168,7 @@ def read_vectors(name: str, file: Path, encoder: Encoder | JoinedEncoder | None)
     notes: tuple[str, ...] = ()
     if not len(official.train):
         official = Split(EMPTY, official.validation, official.test, official.validation, description="the file's lists")
-        notes = (f"{name} has no train list: without labels the validation list is learned from",)
+        notes = (f"{name} has no train list: methods without labels are fitted on the validation list",)
     shots = {int(found[1]): rows[part] for part in lists if (found := _SHOTS.fullmatch(f"{part}_images"))}
     return BenchmarkSet(name, features.labels, names, official, shots, given=features, given_text=text, notes=notes)
 
@@ -201,7 +201,7 @@ def official_split_of(features: Features) -> Split | None:
     """The lists that the parts of saved features make; None if they make none."""
     if not features.parts or not {"train", "test"} <= set(features.parts):
         return None
-    return Split.by_part(np.array(features.parts), "the parts that the features file says")
+    return Split.by_part(np.array(features.parts), "the parts in the features file")
 
 
 def _text_of(arrays: dict[str, Any], labels: np.ndarray) -> tuple[ClassText | None, tuple[str, ...], np.ndarray]:

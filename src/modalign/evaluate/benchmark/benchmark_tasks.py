@@ -1,4 +1,4 @@
-"""The protocols of the literature as tasks: which images teach, which are tested, in which label space."""
+"""Published protocols as tasks: training images, tested images and label spaces."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ SHIFTS = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
 
 @dataclass(frozen=True)
 class TaskKey:
-    """A task by name: what is needed to draw it again.
+    """Identity of a task, from which it can be drawn again.
 
     Attributes
     ----------
     protocol : str
         One of :data:`PROTOCOLS`.
     dataset : str
-        Where the images to learn from come from.
+        Data set of the training images.
     shots : int or str
         Labeled images per class, ``"all"``, or 0 without labels.
     seed : int
@@ -62,7 +62,7 @@ class TestPart:
     name : str
         ``"test"``, ``"base"``, ``"new"``, or the name of the data set.
     data : BenchmarkSet
-        Where they come from.
+        Data set of the images.
     rows : ndarray
         Their rows.
     classes : ndarray
@@ -77,20 +77,20 @@ class TestPart:
 
 @dataclass(frozen=True, eq=False)
 class BenchmarkTask:
-    """What a method is fitted on and tested on.
+    """Images that a method is fitted on and tested on.
 
     Attributes
     ----------
     key : TaskKey
         Its name.
     data : BenchmarkSet
-        What is learned from.
+        Training data.
     split : Split
-        Rows to learn from, to choose on, and to look at without labels.
+        Rows for training, for validation, and without labels.
     classes : ndarray
-        The classes that are learned.
+        Training classes.
     parts : tuple of TestPart
-        What is tested.
+        Tested parts.
     """
 
     key: TaskKey
@@ -111,8 +111,8 @@ def task_keys(
     """The tasks of a protocol, data sets outermost. A transfer protocol learns from the first data set only."""
     if protocol in TRANSFER and len(datasets) < 2:
         raise InputError(
-            f"Expected at least two {argument('datasets')} for {argument('protocol', protocol)}: the first is learned "
-            f"from, the others are tested; got {', '.join(datasets) or 'none'}."
+            f"Expected at least two {argument('datasets')} for {argument('protocol', protocol)}: the first is for "
+            f"training, the others for testing; got {', '.join(datasets) or 'none'}."
         )
     for dataset in datasets[:1] if protocol in TRANSFER else datasets:
         if protocol in WITHOUT_LABELS:
@@ -186,7 +186,7 @@ def _transductive(key: TaskKey, source: BenchmarkSource) -> BenchmarkTask:
 
 
 def _pool(data: BenchmarkSet) -> Split:
-    """The official lists; what may be looked at without labels stands in where there is no train list."""
+    """Return the official lists; without a train list, the unlabeled images replace it."""
     return data.official if len(data.official.train) or len(data.official.unlabeled) else data.lists
 
 

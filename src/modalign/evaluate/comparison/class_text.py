@@ -32,7 +32,7 @@ def load_class_text(text: TextSource) -> TextSource:
 
 
 def require_names(text: TextSource) -> None:
-    """Raise if the rows of class text have no names, for classes that stand in no order of their own."""
+    """Raise if the rows of class text have no names and the classes have no given order."""
     if isinstance(text, np.ndarray):
         raise InputError(
             "Expected class text that names its rows, got an array, whose rows could be of any class; give ClassText "

@@ -166,7 +166,7 @@ def _cells(
     ablations: bool,
     left_out: list[LeftOut],
 ) -> Iterator[GridCell]:
-    """What is to be run, methods outermost; what cannot be goes to ``left_out``."""
+    """Return the cells to run, methods outermost; cells that cannot run are added to ``left_out``."""
     numbers = [k for k in shots if k not in (0, "all")]
     for name in settings:
         cls = method_class(name)
@@ -175,7 +175,7 @@ def _cells(
             continue
         own = [k for k in budgets(build(name, seeds[0], given, settings[name]), shots, given.text) if k in shots]
         if not own:
-            left_out.append(LeftOut(name, None, "none of the numbers of labels asked for suits it"))
+            left_out.append(LeftOut(name, None, "none of the requested numbers of labels suits it"))
         yield from (GridCell(name, k, seed) for k in own for seed in seeds)
         if not ablations:
             continue
@@ -191,18 +191,18 @@ def _cells(
 
 
 def _hindrance(cls: type, given: ComparisonInputs) -> str:
-    """Why a method cannot run on this data at all; empty if it can."""
+    """Return why a method cannot run on this data; empty if it can."""
     if not issubclass(cls, VectorMethod):
         return "tunes inside an encoder and cannot run on vectors"
     if cls.needs_text and given.text is None:
         return "needs class text, and there is none"
     if cls.needs_clip_features and given.clip_features is None:
-        return f"needs a second, language-aligned view of the images ({argument('clip_encoder')})"
+        return f"needs a second, language-aligned feature space of the images ({argument('clip_encoder')})"
     return ""
 
 
 def _possible(draws: Draws, shots: Sequence[Shots], seed: int) -> tuple[list[Shots], list[str]]:
-    """The numbers of labels that the images allow, ascending, and notes on the others."""
+    """Return the numbers of labels that the images allow, ascending, and notes on the others."""
     labels, largest = draws.given.features.labels, 0
     kept: list[Shots] = []
     notes: list[str] = []
@@ -218,7 +218,7 @@ def _possible(draws: Draws, shots: Sequence[Shots], seed: int) -> tuple[list[Sho
         drawn = np.bincount(labels[split.train], minlength=labels.max() + 1)[classes]
         if k == 0:
             if draws.given.text is None:
-                notes.append("no labels: left out, since without class text nothing can be done without labels")
+                notes.append("no labels: left out, since no method works without labels and without class text")
                 continue
         elif k == "all":
             if len(split.train) <= largest:
@@ -267,7 +267,7 @@ def _checked(
 
 
 def _record(given: ComparisonInputs, draws: Draws, seeds: Sequence[int], runs: Sequence[Run]) -> dict[str, Any]:
-    """What the numbers rest on."""
+    """Return the record of the comparison."""
     features, split = given.features, draws.split(0, seeds[0])
     spec = {
         what: part.spec

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Sentences = Callable[[Sequence[str]], list[list[str]]]
 TEST_SHARE = 0.5
-TESTABLE = 3  # images per class needs to be tested: one to learn from, one to choose on, one to test
+TESTABLE = 3  # labeled images that a class needs: one for training, one for validation, one for testing
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class ComparisonInputs:
     official : Split or None
         Lists to draw from, or None.
     notes : tuple of str
-        What a reader should know about the data.
+        Messages about the data.
     spaces : tuple of int, default=()
-        Widths of the spaces that lie side by side in ``features``; empty for one space.
+        Widths of the concatenated spaces in ``features``; empty for one space.
     """
 
     features: Features
@@ -85,7 +85,7 @@ def load_inputs(
     Raises
     ------
     InputError
-        In one sentence, before anything is encoded where that can be known.
+        In one sentence; raised before anything is encoded if possible.
     """
     if isinstance(source, (str, Path)) and is_features_source(source):
         source = Features.open(source)
@@ -112,7 +112,7 @@ def load_inputs(
     if found is not None and text is None:
         notes += sentence_notes(features.class_names, templates, descriptions)
     if found is None:
-        notes.append("there is no class text, so class means stand in for it: zero-shot is the nearest class mean")
+        notes.append("there is no class text, so class means replace it: zero-shot is the nearest class mean")
     if found is not None and clip_features is None and found.vectors.shape[-1] != features.vectors.shape[1]:
         raise InputError(
             f"Expected class text of the width of the image vectors ({features.vectors.shape[1]}), got "
@@ -209,13 +209,13 @@ def _named(
         size = len(text) if isinstance(text, np.ndarray) else count
         names = tuple(f"class {k}" for k in range(max(size, count)))
     if len(names) < count:
-        raise InputError(f"Expected a name for each of the {count} classes that the labels speak of, got {len(names)}.")
+        raise InputError(f"Expected a name for each of the {count} classes of the labels, got {len(names)}.")
     return replace(features, class_names=names), ()
 
 
 def _require_testable(labels: np.ndarray, class_names: Sequence[str]) -> None:
     if len(class_names) < 2:
-        raise InputError(f"Expected at least 2 classes, got {len(class_names)}; one class leaves nothing to decide.")
+        raise InputError(f"Expected at least 2 classes, got {len(class_names)}; a single class needs no classifier.")
     if not (labels != UNLABELED).any():
         raise InputError(
             "Expected labeled images, got none: without a label nothing can be tested; "
@@ -246,7 +246,7 @@ def _about(features: Features, official: Split | None) -> list[str]:
     known = features.labels != UNLABELED
     if not known.all():
         some_have = "1 image has" if (~known).sum() == 1 else f"{int((~known).sum())} images have"
-        notes.append(f"{some_have} no label; methods may look there, nothing is tested on it")
+        notes.append(f"{some_have} no label; methods may use them, but they are not tested on")
     sizes = np.bincount(features.labels[known], minlength=len(features.class_names))
     if official is None and (few := np.flatnonzero(sizes < TESTABLE)).size:
         shown = quoted([features.class_names[k] for k in few], details=[str(sizes[k]) for k in few])
@@ -256,8 +256,8 @@ def _about(features: Features, official: Split | None) -> list[str]:
     if copies:
         some_have = "1 image has" if copies == 1 else f"{copies} images have"
         notes.append(
-            f"{some_have} exactly the vector of another one; where copies are both learned from and tested on, results "
-            "are too good"
+            f"{some_have} exactly the vector of another one; if copies are in both training and test, the "
+            "measured accuracy is too high"
         )
     return notes
 

@@ -24,7 +24,7 @@ from modalign.methods import method_class
 from modalign.methods.contract.vectors import VectorMethod
 
 BINS = 10
-SHOWN = 600  # images of a cloud, at most: as many as its picture draws
+SHOWN = 600  # maximum number of images in a point cloud, as in its figure
 
 
 def compute_diagnostics(
@@ -42,7 +42,7 @@ def compute_diagnostics(
     result : MethodComparison
         All runs.
     given : ComparisonInputs
-        What they ran on.
+        Inputs of the comparison.
     split : callable
         The draw of a number of labels and a seed.
     build : callable
@@ -81,11 +81,11 @@ def _diagnose(
 def _reliability(
     method: VectorMethod, space: Features, images: Features, given: ComparisonInputs, split: Split, shots: Shots
 ) -> dict[str, tuple]:
-    """Bins of the probabilities as they come, and calibrated where labeled validation images allow it."""
+    """Return reliability bins of the probabilities, uncalibrated and, with validation images, calibrated."""
     scores = torch.from_numpy(np.asarray(method.scores(images), dtype=np.float64))
     columns = {label: k for k, label in enumerate(method.classes_.tolist())}
     labels = np.array([columns.get(label, -1) for label in images.labels.tolist()])
-    known = labels >= 0  # without text, a class that nobody taught has no column
+    known = labels >= 0  # without text, a class without training images has no column
     found = {"uncalibrated": reliability(scores.softmax(dim=1)[known].numpy(), labels[known], bins=BINS)}
     if shots and len(split.validation):
         held = space.select(split.validation)

@@ -16,7 +16,7 @@ from modalign.evaluate.runs import Shots, Summary, labels_in_words
 from modalign.methods import method_class
 
 REFERENCE = "zero_shot"
-SEPARATOR = ": "  # between a method and the ingredient that is switched off, in the name of a run
+SEPARATOR = ": "  # between a method and the component that is switched off, in the name of a run
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class Verdict:
 
     @property
     def sentence(self) -> str:
-        """In words, with the number of labels."""
+        """Result as a sentence, with the number of labels."""
         return f"{labels_in_words(self.shots)}: {self.outcome}"
 
     @property
     def outcome(self) -> str:
-        """In words."""
+        """Result as a sentence."""
         return self.comparison.sentence(title(self.first), title(self.second))
 
 
@@ -95,7 +95,7 @@ class MethodDiagnostics:
     method, shots, seed : str
         The run.
     reliability : dict of str to tuple of ReliabilityBin
-        Words → bins, before and after the temperature was fitted on validation images.
+        Name → bins, before and after the temperature was fitted on validation images.
     gap : dict of str to dict of str to float or None
         ``before`` and ``after`` the map → numbers of :func:`~modalign.linalg.gaussians.modality_gap`.
     clouds : dict of str to tuple of (ndarray, ndarray)
@@ -113,7 +113,7 @@ class MethodDiagnostics:
     labels: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON knows it, without the clouds."""
+        """Return JSON values, without the point clouds."""
         return {
             "method": self.method,
             "shots": self.shots,
@@ -124,7 +124,7 @@ class MethodDiagnostics:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> MethodDiagnostics:
-        """What :meth:`as_dict` wrote."""
+        """Restore the result of :meth:`as_dict`."""
         bins = {words: tuple(ReliabilityBin(**b) for b in rows) for words, rows in content["reliability"].items()}
         return cls(content["method"], content["shots"], content["seed"], bins, content["gap"])
 

@@ -26,13 +26,13 @@ from modalign.methods.contract.sharing import SharedFits, sharing_fits
 from modalign.methods.contract.vectors import VectorMethod
 
 RANDOM_TEXT = "random prototypes"
-CELLS_A_JOB = 8  # a process more than this needs is not worth its start
+CELLS_A_JOB = 8  # number of cells below which a further process does not pay
 Settings = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class GridCell:
-    """One run to make: a method, or with ``ingredient`` a method without it."""
+    """A run to do: a method, or with ``ingredient`` the method without this component."""
 
     method: str
     shots: Shots
@@ -46,7 +46,7 @@ class GridCell:
 
 
 class Draws:
-    """Which images are drawn at a number of labels and a seed; each draw is made once.
+    """Draws of images per number of labels and seed; each draw is computed once.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class Draws:
 
 
 class ExperimentGrid:
-    """How a cell becomes a run: from the record if it is there, else by fitting and testing."""
+    """Executes cells: returns the recorded run if there is one, else fits and tests."""
 
     def __init__(self, given: ComparisonInputs, settings: Settings, draws: Draws, record: str | Path | None) -> None:
         self.given, self.settings, self.draws, self.record = given, settings, draws, record
@@ -82,7 +82,7 @@ class ExperimentGrid:
         return text if seed is None or text is None else random_text(text, seed)
 
     def run(self, cells: Sequence[GridCell]) -> list[Run | LeftOut]:
-        """The runs, or why there are none. What is fitted twice to one draw of images is fitted once."""
+        """Return runs, or the reasons for missing ones. Equal fits to one draw of images are computed once."""
         found = []
         for cell in cells:
             if self._draw != (cell.shots, cell.seed):
@@ -92,7 +92,7 @@ class ExperimentGrid:
         return found
 
     def _run(self, cell: GridCell) -> Run | LeftOut:
-        """One run; a method that refuses its data does not end the comparison."""
+        """Return one run; an error of a method does not end the comparison."""
         given, split = self.given, self.draws.split(cell.shots, cell.seed)
         switched = method_class(cell.method).ablations.get(cell.ingredient, {})
         method = build(cell.method, cell.seed, given, {**self.settings[cell.method], **switched})
@@ -113,7 +113,7 @@ class ExperimentGrid:
         return run
 
     def _fingerprint(self, text_seed: int | None) -> str:
-        """Of vectors, labels, text, CLIP features, and of the lists to draw from."""
+        """Hash vectors, labels, text, CLIP features and the lists to draw from."""
         given = self.given
         prints = fingerprint_of(given.features, self.text(text_seed), given.clip_features)
         if given.official is None:
@@ -128,11 +128,11 @@ def _under_present_names(run: Run) -> Run:
     method = run.method.partition(SEPARATOR)[0]
     if not is_known(method):
         return run
-    return replace(run, parameters=present_names(run.parameters, former_names(method_class(method)), spoken=None))
+    return replace(run, parameters=present_names(run.parameters, former_names(method_class(method)), format_name=None))
 
 
 def build(name: str, seed: int, given: ComparisonInputs, settings: Mapping[str, Any]) -> VectorMethod:
-    """An unfitted method that knows the seed and the encoder's temperature, unless told otherwise."""
+    """Return an unfitted method with the seed and the logit scale of the encoder, unless they are set."""
     method = method_class(name)()
     known = {
         "random_state": seed,
@@ -144,7 +144,7 @@ def build(name: str, seed: int, given: ComparisonInputs, settings: Mapping[str, 
 
 
 def random_text(text: ClassText, seed: int) -> ClassText:
-    """Directions that say nothing, one per class, in place of the text."""
+    """Return random directions, one per class, in place of the text."""
     drawn = np.random.default_rng(seed).standard_normal((len(text), text.vectors.shape[-1])).astype(np.float32)
     vectors = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
     return ClassText(vectors, text.class_names, spec=text.spec)
@@ -158,18 +158,18 @@ def run_all(
     record: str | Path | None,
     jobs: int,
 ) -> Iterator[tuple[int, Run | LeftOut]]:
-    """The numbers of the cells, and what becomes of them.
+    """Yield the numbers of the cells with their runs.
 
-    The cells of one draw of images follow each other, so that their fits are shared. With ``jobs`` > 1 processes work
-    side by side, each on one thread, with a draw at a time and a copy of the data; they share the record, and end when
-    this process does, however that ends.
+    The cells of one draw of images follow each other, so that their fits are shared. With ``jobs`` > 1, processes with
+    one thread each compute one draw at a time on a copy of the data. They share the record and end when this process
+    ends.
     """
     jobs = min(jobs, max(1, len(cells) // CELLS_A_JOB))
     draws = _draws(cells)
     if jobs == 1:
         pieces = [[number] for numbers in draws for number in numbers]
     else:
-        pieces = sorted(draws, key=len, reverse=True)  # none of the long ones begins last
+        pieces = sorted(draws, key=len, reverse=True)  # long cells first
     work = [[cells[number] for number in numbers] for numbers in pieces]
     found = run_in_parallel(_grid, (given, settings, test, record), work, jobs)
     for numbers, runs in zip(pieces, found, strict=True):
@@ -177,7 +177,7 @@ def run_all(
 
 
 def _draws(cells: Sequence[GridCell]) -> list[list[int]]:
-    """The numbers of the cells, draw by draw; those of the automatic choice last, which fits what the others do."""
+    """Return the numbers of the cells by draw; the automatic choice, which shares fits of the others, comes last."""
     draws: dict[tuple[Shots, int], list[int]] = {}
     for number, cell in enumerate(cells):
         draws.setdefault((cell.shots, cell.seed), []).append(number)

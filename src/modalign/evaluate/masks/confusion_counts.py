@@ -66,7 +66,7 @@ class ConfusionCounter:
         self._confusion += counts
 
     def scores(self) -> SegmentationScores:
-        """What was counted so far.
+        """Return the scores of the images counted so far.
 
         Raises
         ------
@@ -152,7 +152,7 @@ def segmentation_scores(
 
 
 def _maps(given: Any) -> list[np.ndarray]:
-    """One map or several, as a list."""
+    """Return one or several maps as a list."""
     several = isinstance(given, (list, tuple)) and bool(given) and np.ndim(given[0]) == 2
     return [np.asarray(m) for m in given] if several or np.ndim(given) == 3 else [np.asarray(given)]
 

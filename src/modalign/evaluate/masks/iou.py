@@ -16,7 +16,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class ClassIoU:
-    """How well the pixels of one class are found; shares are of all pixels that count, None where nothing divides.
+    """Scores of one class; shares are of all pixels that count, None for a division by zero.
 
     ``iou`` is the intersection over the union of predicted and true pixels, ``precision`` its share of the predicted
     ones, ``recall`` that of the true ones.
@@ -32,7 +32,7 @@ class ClassIoU:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SegmentationScores:
-    """Pixel counts over images, and what follows from them.
+    """Pixel counts over images, and the scores computed from them.
 
     Attributes
     ----------
@@ -105,8 +105,8 @@ class SegmentationScores:
     def interval(self, *, random_state: int = 0, confidence: float = 0.95) -> tuple[float, float]:
         """Percentile interval of :attr:`miou` under resampling of images with replacement.
 
-        Images are drawn and not pixels, because the pixels of an image are not independent. It says how much the
-        number depends on the images; with one image both ends are the number itself.
+        Images are drawn and not pixels, because the pixels of an image are not independent. With one image, both ends
+        equal the value.
 
         Parameters
         ----------
@@ -131,7 +131,7 @@ class SegmentationScores:
 
     @property
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Header and rows for people, in percent."""
+        """Header and rows as text, in percent."""
         rows = [
             [c.name, *("–" if v is None else percent(v) for v in (c.iou, c.precision, c.recall)),
              percent(c.share_true), percent(c.share_predicted)]
@@ -140,7 +140,7 @@ class SegmentationScores:
         return ["class", "IoU", "precision", "recall", "share of truth", "share predicted"], rows
 
     def as_dict(self) -> dict[str, Any]:
-        """For machines."""
+        """Return JSON values."""
         return {
             "miou": self.miou,
             "interval": list(self.interval()),

@@ -1,4 +1,4 @@
-"""Masks that ``segment`` wrote against true masks of a user's own."""
+"""Evaluation of masks that ``segment`` wrote against true masks of the user."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class MaskEvaluation:
     scores : SegmentationScores
         SegmentationScores.
     pairs : tuple of MaskPair
-        What was compared, in the order of ``scores.images``.
+        Compared masks, in the order of ``scores.images``.
     colors : ndarray of shape (K, 3), uint8
         Colors of the classes.
     reader : TruthReader
@@ -54,7 +54,7 @@ class MaskEvaluation:
     record : mapping
         Encoder, features and settings, as ``masks.json`` has them.
     notes : tuple of str
-        What a person should know, such as masks without a partner.
+        Messages, such as masks without a counterpart.
     """
 
     scores: SegmentationScores
@@ -81,7 +81,7 @@ class TruthReader:
     ignore : int, default=None
         Value of pixels that do not count. None: 255, or 65535 above 255 classes.
     mask_classes : str or Path, default=None
-        File that says which class a value is, if the values are not the class numbers: a name per line for the values
+        File with the class of each value, if the values are not class numbers: a name per line for the values
         0, 1, …, or lines ``value name``, or JSON of value → name. The name ``ignore`` stands for pixels that do not
         count.
     palette : str or Path, default=None
@@ -147,7 +147,7 @@ def evaluate_masks(
     Raises
     ------
     InputError
-        No pair, sizes that differ, or values that are no class; before anything is counted where headers tell.
+        No pair, different sizes, or values that are no class; raised before counting if file headers show it.
     """
     document = read_document(masks)
     classes = [entry["names"] for entry in document["classes"]]
@@ -206,9 +206,9 @@ def _pairs(folder: Path, document: Mapping[str, Any], truth: Path) -> tuple[list
         pairs.append(MaskPair(entry["file"], folder / entry["mask"], found))
     if not pairs:
         raise InputError(
-            f"Expected true masks in '{truth}' that are called as the photos, such as '{Path(alone[0]).stem}.png'"
+            f"Expected true masks in '{truth}' with the names of the photos, such as '{Path(alone[0]).stem}.png'"
             if alone
-            else f"Expected masks in '{folder}', there are none; look at what segment left out."
+            else f"Expected masks in '{folder}', there are none; check the photos that segment left out."
         )
     rest = [path.relative_to(truth).as_posix() for path in files if path not in used]
     notes = [f"{len(names):,} {what}: {quoted(names, 3)}" for names, what in

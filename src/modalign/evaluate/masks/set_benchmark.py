@@ -59,7 +59,7 @@ class SegmentationBenchmark:
     rows : tuple of SegmentationCell
         In the order data set, features, without and with the map.
     missing : dict of str to str
-        Data set → why it was left out.
+        Data set → reason why it was left out.
     """
 
     rows: tuple[SegmentationCell, ...]
@@ -76,7 +76,7 @@ class SegmentationBenchmark:
         return [list(row.cells) for row in self.rows]
 
     def as_dict(self) -> dict[str, Any]:
-        """For machines."""
+        """Return JSON values."""
         return {"rows": [vars(row) for row in self.rows], "missing": self.missing, "versions": versions()}
 
 
@@ -101,13 +101,13 @@ def run_segmentation_benchmark(
     features : str or sequence of str, default="all"
         Kinds of features; ``"all"`` for those with a published number that need no more than is given.
     datasets : sequence of str or None, default=None
-        Names; all that are complete in the root by default.
+        Names; by default all that are complete in the root.
     vfm : str, Path, Encoder or None, default=None
         A vision-only encoder; with it, every kind is also measured with the map of GPUA.
     record : str, Path or None, default=None
-        Results file (.jsonl); what it holds is not measured again.
+        Results file (.jsonl); results in the file are not measured again.
     device : str, default="auto"
-        Where to compute.
+        Device of the encoders.
 
     Returns
     -------
@@ -140,7 +140,7 @@ def run_segmentation_benchmark(
                 strict=False, device=device,
             )[0]  # fmt: skip
             known[key] = SegmentationCell(name, kind, mapped, tuple(row.cells), plain(row.as_dict()))
-            if record is not None and row.scores is not None:  # what could not be measured is tried again
+            if record is not None and row.scores is not None:  # rows without a result are measured again
                 line = {"format": _FORMAT, "key": key, "row": vars(known[key])}
                 append_line(Path(record), json.dumps(line, ensure_ascii=False).encode())
         rows.append(known[key])

@@ -35,9 +35,9 @@ class SetRow:
     published : Published, default=None
         The number of a paper, if there is one.
     reason : str
-        Why it was not measured, or why the two numbers are not comparable.
+        Reason why it was not measured, or why the two numbers are not comparable.
     settings : mapping
-        What the measured number rests on.
+        Settings of the measurement.
     """
 
     dataset: str
@@ -49,7 +49,7 @@ class SetRow:
 
     @property
     def cells(self) -> list[str]:
-        """The line for people, in the order of :data:`HEADER`."""
+        """Cells as text, in the order of :data:`HEADER`."""
         ours, interval = "–", ""
         if self.scores is not None:
             ours, interval = percent(self.scores.miou), " to ".join(map(percent, self.scores.interval()))
@@ -59,7 +59,7 @@ class SetRow:
         return [self.dataset, self.method, ours, interval, value, "; ".join(filter(None, notes))]
 
     def as_dict(self) -> dict[str, Any]:
-        """For machines."""
+        """Return JSON values."""
         return {
             "dataset": self.dataset,
             "method": self.method,
@@ -106,7 +106,7 @@ def run_segmentation_set(
     vfm : str, Path or Encoder, default=None
         The vision-only encoder of the map, and of ``"proxy"``.
     strict : bool, default=True
-        Raise where images or weights are missing. False: a line without a number says so.
+        Raise if images or weights are missing. False: return a row without a score.
     **settings
         Further arguments of :class:`~modalign.Segmenter`, which replace those of the set.
 

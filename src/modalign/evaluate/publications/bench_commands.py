@@ -1,4 +1,4 @@
-"""The command line that makes a printed number, once images and weights are there."""
+"""Command line that reproduces a printed number, given images and weights."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What stands between this library and each printed number: one state per number, by rules.
+"""State of each printed number: whether it can be reproduced here, or what is missing.
 
-The rules are tried in order, and the first that applies decides. None of them names a single number.
+The first rule that applies determines the state. No rule is for a single number.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ KINDS: tuple[StateKind, ...] = get_args(StateKind)
 FEATURES = ("oxford_flowers", "ViT-B/32")
 """Data set and encoder of public image features with CoOp's lists; they have no text."""
 WITHOUT_TEXT = ("cmm", "linear_probe", "tip_adapter", "tip_adapter_f")
-"""Methods that put class means in the place of text."""
+"""Methods that replace text by class means."""
 MANY_HOURS = 1.0
 
 
 @dataclass(frozen=True)
 class NumberState:
-    """Whether a printed number can be made, and how.
+    """Whether a printed number can be reproduced, and how.
 
     Attributes
     ----------
     kind : str
         One of ``KINDS``.
     detail : str
-        Which weights, images, hours or method, or why not.
+        Which weights, images, hours or method are missing, or the reason.
     command : str
-        The command line that makes the number once all that it needs is there; ``""`` if there is none.
+        The command line that reproduces the number; ``""`` if there is none.
     """
 
     kind: StateKind

@@ -1,7 +1,7 @@
-"""One's own runs of ``modalign bench`` beside the printed numbers: the same method, protocol and test list, or nothing.
+"""Matching of the user's runs of ``modalign bench`` with printed numbers of the same method, protocol and test list.
 
-A run stands beside a number if its test list has the size of the printed one. FAIR's numbers on VISSL's lists therefore
-never meet runs on CoOp's, except for data sets on which both lists have one size.
+A run matches a number if its test list has the size of the printed one. FAIR's numbers on VISSL's lists therefore do
+not match runs on CoOp's, except for data sets on which both lists have the same size.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ BySeed = dict[int, float]
 
 @dataclass(frozen=True)
 class OwnNumber:
-    """What one's own runs gave for a printed number.
+    """Result of the user's runs for a printed number.
 
     Attributes
     ----------
     value : Interval
         Over seeds, as a share.
     encoder : str
-        What the images were seen with.
+        Encoder of the images.
     settings : str
         ``"paper"`` or ``"default"``.
     same_encoder : bool
@@ -66,7 +66,7 @@ class OwnRuns:
             self._groups.setdefault((run.encoder, run.settings), []).append(run)
 
     def __call__(self, number: Published) -> OwnNumber | None:
-        """One's own number; runs with the printed encoder and the paper's settings first. None if there is none."""
+        """Return the user's number, preferably with the printed encoder and settings; None without a match."""
         method = built_method(number.method)
         if method is None or number.metric not in _METRICS:
             return None

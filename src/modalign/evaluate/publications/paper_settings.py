@@ -1,6 +1,6 @@
 """The hyper-parameters that the papers print, per data set and protocol, under the names of this library.
 
-Values that only the public code of a paper has are taken from there, and ``source`` says so.
+Values that are only in the public code of a paper are taken from there; ``source`` states it.
 """
 
 from __future__ import annotations

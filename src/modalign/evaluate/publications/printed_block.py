@@ -1,4 +1,4 @@
-"""One block of a printed table: rows of numbers under columns that say what they are."""
+"""One block of a printed table: rows of numbers, with the meaning of its columns."""
 
 from __future__ import annotations
 

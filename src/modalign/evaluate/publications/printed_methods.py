@@ -110,7 +110,7 @@ def built_method(row: str) -> BuiltMethod | None:
 
 
 def missing_method_reason(row: str) -> str:
-    """What is missing, in words."""
+    """Return what is missing, as text."""
     if row in _ROWS:
         name, changes = _ROWS[row]
         return f"{name} has no switch for {', '.join(changes)}"

@@ -1,4 +1,4 @@
-"""A printed table with the state of each of its numbers, and with one's own numbers beside them."""
+"""A printed table with the state of each of its numbers and the user's own numbers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class PaperTable:
     footnotes : tuple of str
         Cautions, in the order of their numbers.
     remarks : tuple of str
-        What is odd about the table as a whole, and the other harmonic mean.
+        Remarks on the whole table, and the other harmonic mean.
     """
 
     paper: str
@@ -168,7 +168,7 @@ def _with_own(number: Published, own: OwnNumber | None) -> tuple[Published, Numb
 
 
 def _group_labels(blocks: Sequence[PrintedBlock]) -> list[str]:
-    """What tells the blocks of a table apart: data set, protocol or backbone."""
+    """Return the heading of a block of a table: data set, protocol or backbone."""
     kinds = [{"dataset": str(b.fixed.get("dataset", "")), "setting": b.setting, "backbone": b.backbone} for b in blocks]
     distinct = {key: list(dict.fromkeys(k[key] for k in kinds if (key, k[key]) not in _SHARED)) for key in kinds[0]}
     telling = [key for key, values in distinct.items() if len(values) > 1]

@@ -58,7 +58,7 @@ class EncoderPair:
                 )
             if not clip_encoder.has_text:
                 raise InputError(
-                    f"Expected {argument('clip_encoder')} to read sentences, '{clip_encoder.name}' has no text tower."
+                    f"Expected {argument('clip_encoder')} with a text tower, '{clip_encoder.name}' has none."
                 )
             parts = encoder.parts if isinstance(encoder, JoinedEncoder) else (encoder,)
             if clip_encoder.spec.fingerprint not in {part.spec.fingerprint for part in parts}:
@@ -76,7 +76,7 @@ class EncoderPair:
         return cls(encoder, language, None)
 
     def embed(self, items: Items, view: str, crops: int = 0) -> tuple[Features, Features | None]:
-        """The images as the classifier will see them, and as the text does where that is another space."""
+        """Embed the images for the classifier and, if text has another space, also in the space of the text."""
         if crops:
             return embed_images(self.encoder, items, crops), None
         if self.both is None or self.language is None:

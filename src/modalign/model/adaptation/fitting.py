@@ -93,7 +93,7 @@ class Fitted:
     quarantined : tuple of Quarantined
         Images that could not be used.
     notes : tuple of str, default=()
-        What a user should know.
+        Messages for the user.
     """
 
     encoder: Encoder | JoinedEncoder
@@ -108,7 +108,7 @@ class Fitted:
 
 
 def fit_vectors(method: VectorMethod, pair: EncoderPair, task: FitTask) -> Fitted:
-    """Embed the images, choose, fit, and predict what is held out; ``method`` is fitted in place."""
+    """Embed the images, choose hyper-parameters, fit, and predict held-out images; ``method`` is fitted in place."""
     if launched()[1] > 1:
         raise InputError(
             f"Expected a method inside the encoder in several processes, such as 'coop', got {type(method).__name__}, "
@@ -169,7 +169,7 @@ def fit_vectors(method: VectorMethod, pair: EncoderPair, task: FitTask) -> Fitte
 
 
 def fit_tower(method: TowerMethod, encoder: ClipEncoder, task: FitTask, checkpoint: str | Path | None) -> Fitted:
-    """Train inside the encoder and predict what is held out; ``method`` is fitted in place."""
+    """Train inside the encoder and predict held-out images; ``method`` is fitted in place."""
     text = encoder.embed_texts(task.prompts, class_names=task.items.class_names)
     method.fit(task.learn, text=text, encoder=encoder, checkpoint=checkpoint)
     images = task.learn if task.holdout is None else task.validation
@@ -196,16 +196,16 @@ def fit_tower(method: TowerMethod, encoder: ClipEncoder, task: FitTask, checkpoi
 
 
 def require_every_class(labels: np.ndarray, class_names: tuple[str, ...]) -> None:
-    """Raise if a class has no image to learn from, where there is no text to stand in for it."""
+    """Raise if a class has neither images to learn from nor text."""
     if (labels == UNLABELED).all():
         raise InputError(
-            "Expected labeled images or an encoder that reads text, got neither; label some images of every class, or "
-            "choose a vision-language encoder."
+            "Expected labeled images or an encoder with a text tower, got neither; label some images of every class, or"
+            " choose a vision-language encoder."
         )
     missing = [name for c, name in enumerate(class_names) if not (labels == c).any()]
     if missing:
         raise InputError(
-            "Expected a labeled image of every class, since the encoder reads no text, got none of "
+            "Expected a labeled image of every class, since the encoder has no text tower, got none of "
             f"{quoted(missing, 3)}."
         )
 

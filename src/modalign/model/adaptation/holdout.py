@@ -42,9 +42,9 @@ class Holdout:
     cross : bool
         Whether predictions of ``learn`` are made by cross-fitting, so that they are held out too.
     labeled : int
-        How many labeled images there were to draw from.
+        Number of labeled images to draw from.
     notes : tuple of str, default=()
-        Where the source could not give what was asked for.
+        Requests that the source could not fulfill.
     """
 
     learn: np.ndarray
@@ -129,23 +129,23 @@ def _labeled(items: Items, indices: np.ndarray) -> np.ndarray:
 
 
 def _sizes(items: Items, indices: np.ndarray) -> np.ndarray:
-    """How many of the images are of each class that has one."""
+    """Number of images of each class that has one."""
     return np.unique(items.labels[indices], return_counts=True)[1]
 
 
 def _few(shots: int) -> int:
-    """Validation images per class of a few-shot draw, as CoOp has them."""
+    """Validation images per class of a few-shot draw, as in CoOp."""
     return min(shots, 4)
 
 
 def _taught(items: Items, pool: np.ndarray, shots: int | None) -> int:
-    """How many images of the pool cross-fitting would use."""
+    """Number of images of the pool that cross-fitting would use."""
     sizes = _sizes(items, pool)
     return int((sizes if shots is None else np.minimum(sizes, shots + _few(shots))).sum())
 
 
 def _grown(items: Items, shots: int | None, pool: np.ndarray, listed: np.ndarray) -> int | None:
-    """Validation images per class that grow with what there is: a fifth, and at least :data:`ENOUGH` in all.
+    """Validation images per class: a fifth of the labeled images, and at least :data:`ENOUGH` in all.
 
     None is the whole validation list of the source, or a fifth of every class.
     """
@@ -169,8 +169,8 @@ def _share(items: Items, pool: np.ndarray, listed: np.ndarray, share: float, see
 def _cross_fitted(items: Items, shots: int | None, pool: np.ndarray, listed: np.ndarray, seed: int) -> Holdout:
     """All of the pool, or few shots of it together with the images that would have validated them.
 
-    Images of a validation list are held out. So are others, if there are few shots, until all predictions together
-    can vouch for a rejection threshold.
+    Images of a validation list are held out. If there are few shots, further images are held out until there are
+    enough predictions for a rejection threshold.
     """
     if shots is None:
         return Holdout(pool, listed, True, len(pool))

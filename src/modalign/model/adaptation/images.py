@@ -1,4 +1,4 @@
-"""The images of an adaptation: read, with one label each, and with something to learn from."""
+"""Reading and checking of the images of an adaptation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_items(
 
 
 def _with_train_part(items: Items) -> Items:
-    """The items, if there is something to learn from; without a label in its train part, that part alone."""
+    """Return the items, or their train part if it has no labels; raise if there is nothing to learn from."""
     official = official_split(items)
     if official is None:
         return items

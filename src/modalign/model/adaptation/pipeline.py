@@ -69,49 +69,49 @@ def adapt(
     images : object
         A folder with one sub-folder per class, a CSV, a list, an archive, or :class:`~modalign.Items`.
     encoder : str, Encoder or JoinedEncoder, default="tiny"
-        A name for :func:`~modalign.load_encoder`, or what it returned; ``"a+b"`` puts two side by side.
+        A name for :func:`~modalign.load_encoder`, or its result; ``"a+b"`` joins two encoders.
     clip_encoder : str, Encoder or None, default=None
-        A vision-language encoder that is needed for learning only, where ``encoder`` has never seen text and the method
-        maps its space to that of language (GPUA); the classifier then runs on ``encoder`` alone.
+        A vision-language encoder for training only, if ``encoder`` is vision-only and the method maps its space to the
+        text space (GPUA); the classifier then uses ``encoder`` alone.
     method : str, VectorMethod or TowerMethod, default="auto"
         A name (see ``modalign list``) or an unfitted method. ``"auto"`` tries several on held-out images and keeps the
         best combination, within ``seconds`` (20 by default) beyond embedding. With 300 seconds or more, embedding
         included, it also tries CoOp, CLIP-LoRA and MaPLe inside the encoder, as far as they can end in time, and takes
-        one that is surely better on held-out images.
+        one that is significantly better on held-out images.
     shots : int or None, default=None
         Training images per class; None uses all. Where predictions are cross-fitted, min(shots, 4) images per class
         more are used, which would otherwise validate, and teach as well.
     validation : {"auto", "cross", "none"}, int or float, default="auto"
-        How predictions of held-out images come about, on which the temperature, the rejection threshold, the reported
-        accuracy and what a method chooses rest. A number of images per class or a share of them is held out for
-        validation, as far as there are so many, from the validation list of the source if it has one. ``"cross"``
+        How images are held out. The temperature, the rejection threshold, the reported accuracy and the choices of a
+        method are based on predictions of held-out images. A number holds out that many images per class or that share
+        of them for validation, from the validation list of the source if it has one. ``"cross"``
         cross-fits: each of five folds is predicted by a model fitted to the others, and the final model learns from all
         labeled images. ``"none"`` holds nothing out. ``"auto"`` takes the validation list of the source, else
         cross-fits methods on vectors with up to 2,000 labeled images, and otherwise holds out a fifth of each class, at
         least 19 images in all.
     classes : sequence of str, str, Path or None, default=None
-        Class names, or a file of them, where the folders do not say it well.
+        Class names, or a file of them, to replace the folder names.
     unlabeled : bool, default=False
-        Take no label from the folders or lists; ``classes`` then says what there may be.
+        Ignore the labels of the folders or lists; ``classes`` then gives the possible classes.
     split : str, Path, Split or None, default=None
-        A split file, or a split of the given items. Default: what the source marks; its test images are never used, its
-        validation images serve as that. See :func:`~modalign.load_items`.
+        A split file, or a split of the given items. Default: the split that the source marks; its test images are never
+        used, its validation images are used for validation. See :func:`~modalign.load_items`.
     templates : str, sequence of str or None, default=None
         Sentences with ``{}`` for the class name.
     descriptions : str, Path or None, default=None
         A JSON file of sentences per class (CuPL or HPT layout); with templates too, those come first.
     mirror : bool or None, default=None
-        Also train on mirrored images; None does what the method was published with.
+        Also train on mirrored images; None is as in the publication of the method.
     crops : int, default=0
-        Squares to cut from every image for a method that looks at parts of pictures, half to nine tenths of the short
-        side each. Methods on vectors (WCA, FAIR on vectors) see whole images only where it is 0, and otherwise cost
-        ``crops`` + 1 forward passes per image, once; one that cuts its own (FAIR) has its own default.
+        Number of square crops per image for methods that use crops, half to nine tenths of the short side each. For
+        methods on vectors (WCA, FAIR on vectors), 0 is whole images only; otherwise embedding costs ``crops`` + 1
+        forward passes per image, once. FAIR, which cuts crops itself, has its own default.
     random_state : int, default=0
-        Decides the split and everything random in the method.
+        Seed of the split and of the method.
     device : str, default="auto"
-        Where the encoder runs if ``encoder`` is a name.
+        Device of an encoder that is given by name.
     checkpoint : str, Path or None, default=None
-        A folder for the state of a training inside the encoder; run again after an interruption, it goes on.
+        A folder for the training state of a method inside the encoder. Training resumes from it after an interruption.
     **hyperparameters
         Passed to the method.
 
@@ -144,9 +144,7 @@ def adapt(
         fitted = fit_tower(method, trainable_encoder(encoder, clip_encoder, mirror, device), task, checkpoint)
     else:
         if checkpoint is not None:
-            raise InputError(
-                f"{type(method).__name__} learns from vectors in one go and keeps no checkpoint; leave it out."
-            )
+            raise InputError(f"{type(method).__name__} learns on vectors without checkpoints; leave it out.")
         task, began = replace(task, mirror=method.mirrors if mirror is None else mirror, crops=crops), time.monotonic()
         fitted = fit_vectors(method, EncoderPair.open(encoder, clip_encoder, method, device, crops), task)
         if isinstance(method, Auto):
@@ -201,9 +199,10 @@ def _arguments() -> list[str]:
 def _beside_towers(
     auto: Auto, fitted: Fitted, task: FitTask, encoder: Callable[[], ClipEncoder], began: float
 ) -> tuple[VectorMethod | TowerMethod, Fitted, list[dict[str, Any]]]:
-    """The ensemble or a method inside the encoder, what came of it, and the table of all candidates.
+    """Return the ensemble or a method inside the encoder, its fit, and the table of all candidates.
 
-    Methods inside the encoder are tried with much time, one CLIP that sees whole images, and predictions to beat.
+    Methods inside the encoder are tried if there is enough time, a single CLIP encoder without crops, and held-out
+    predictions of the ensemble.
     """
     suits = isinstance(fitted.encoder, ClipEncoder) and not task.mirror and not task.crops
     if not suits or fitted.held_out is None or (auto.seconds or 0.0) < TOWER_SECONDS:
@@ -216,7 +215,7 @@ def _beside_towers(
 
 
 def _outcome(method: VectorMethod | TowerMethod, fitted: Fitted, class_names: tuple[str, ...]) -> dict[str, Any]:
-    """What the fit achieved, with all notes on it."""
+    """Return the outcome of the fit, with all notes."""
     learns = not isinstance(method, ZeroShot)
     if fitted.held_out is not None:
         found = held_out_outcome(
@@ -245,7 +244,7 @@ def _outcome(method: VectorMethod | TowerMethod, fitted: Fitted, class_names: tu
 
 
 def _rejection(fitted: Fitted, temperature: float) -> Rejection | None:
-    """From held-out images; where there are no labels at all, from the images fitted on, taken to be known."""
+    """Fit the rejection on held-out images or, without labels, on the fitted images, as if all classes were known."""
     reference = fitted.held_out or fitted.seen
     if reference is None:
         return None

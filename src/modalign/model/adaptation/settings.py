@@ -18,7 +18,7 @@ from modalign.methods.contract.vectors import VectorMethod
 def split_crops(
     method: str | VectorMethod | TowerMethod, crops: int, mirror: bool | None, hyperparameters: dict[str, Any]
 ) -> tuple[int, dict[str, Any]]:
-    """Crops of every image to embed, and the hyper-parameters, to which they belong if the method cuts its own."""
+    """Return the number of crops to embed, and the hyper-parameters, with ``crops`` if the method cuts them itself."""
     if not isinstance(method, (str, VectorMethod, TowerMethod)):
         raise InputError(f"Expected {argument('method')} as a name or an unfitted method like CMM(), got {method!r}.")
     cls = method_class(method) if isinstance(method, str) else type(method)
@@ -27,7 +27,7 @@ def split_crops(
     if "crops" in {p.name for p in parameters(cls)}:
         return 0, {"crops": crops, **hyperparameters}
     if not getattr(cls, "takes_parts", False):
-        raise InputError(f"{cls.__name__} looks at whole images and takes no crops; leave them out.")
+        raise InputError(f"{cls.__name__} uses whole images and takes no crops; leave them out.")
     if isinstance(crops, bool) or not isinstance(crops, int) or crops < 1:
         raise InputError(f"Expected a number of crops of every image, 0 for whole images only, got {crops!r}.")
     if mirror:
@@ -41,10 +41,10 @@ def configure(
     random_state: int,
     arguments: Iterable[str] = (),
 ) -> VectorMethod | TowerMethod:
-    """An unfitted method with the given hyper-parameters, all of them checked.
+    """Return an unfitted method with the given hyper-parameters, after checking them.
 
-    A method given as an object is cloned and stays as it is. What it was told is kept; ``random_state`` is set only
-    where it is None. ``arguments`` are names that a misspelled hyper-parameter may stand for.
+    A method given as an object is cloned and not modified. Its hyper-parameters are kept; ``random_state`` is set only
+    if it is None. ``arguments`` are other names that the error about a misspelled hyper-parameter may suggest.
     """
     method = method_class(method)() if isinstance(method, str) else clone(method)
     cls: type = type(method)

@@ -1,8 +1,8 @@
-"""Methods inside the encoder beside the automatic choice on vectors, where there is time for them.
+"""Candidates inside the encoder for the automatic choice, if there is time for them.
 
-Training inside the encoder takes minutes to hours. So a candidate is timed on a few steps, and none is started that
-cannot end, with the fit to all images included. It is judged on images that it has not seen, against what the ensemble
-on vectors said of the same images without having seen them. The ensemble stays unless a candidate is surely better.
+Training inside the encoder takes minutes to hours. A candidate is therefore timed on a few steps, and is started only
+if it can end in time, including the fit to all images. Candidate and ensemble are compared on held-out predictions for
+the same images. A candidate replaces the ensemble only if it is significantly better.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from modalign.model.adaptation.fitting import FitTask, Fitted, fit_tower
 
 CANDIDATES: dict[str, dict[str, Any]] = {"coop": {}, "clip_lora": {}, "maple": {}}
 """Name → settings, in the order in which they are tried."""
-SECONDS = 300.0  # with less in all, nothing inside the encoder is tried
+SECONDS = 300.0  # with less total time, no method inside the encoder is tried
 SURE = 0.95  # one-sided confidence in the gain in log-likelihood
-FEW, STEPS = 4, 5  # images of the first step that is timed, and steps of whole batches that are timed then
+FEW, STEPS = 4, 5  # images in the first timed step, and number of whole batches that are timed afterwards
 RESERVE = 1.1  # of the expected time, since a machine may become slower
 
 
 @dataclass(frozen=True)
 class TowerTrial:
-    """A candidate that was judged.
+    """A candidate with its held-out predictions.
 
     Attributes
     ----------
     method : TowerMethod
         Not fitted.
     scored : Scored
-        Its predictions of images that it has not seen and the ensemble on vectors has predicted too.
+        Predictions of images that neither the candidate nor the ensemble was fitted on.
     rows : list of int
-        These images among those that the ensemble has predicted.
+        Rows of these images among the predictions of the ensemble.
     gain : float
         Mean gain in log-likelihood over the ensemble.
     final : float
@@ -66,22 +66,22 @@ class TowerTrial:
 
 @dataclass
 class TowerChoice:
-    """What is tried inside the encoder.
+    """Trial of the candidates inside the encoder.
 
     Attributes
     ----------
     task : FitTask
         The images.
     encoder : ClipEncoder
-        To learn in; it stays as it is.
+        Encoder of the candidates; it is not modified.
     vectors : Fitted
-        What came of the ensemble on vectors, with predictions of held-out images.
+        Fit of the ensemble on vectors, with predictions of held-out images.
     deadline : float
         By the monotonic clock.
     table : list of dict
         A row per candidate, as in ``Auto.table_``.
     notes : list of str
-        What was tried, found and decided, in words.
+        Messages about trials and decisions.
     """
 
     task: FitTask
@@ -92,7 +92,7 @@ class TowerChoice:
     notes: list[str] = field(default_factory=list)
 
     def run(self) -> tuple[TowerMethod, Fitted] | None:
-        """Try the candidates; the best of them, fitted to all images, if it is surely better than the ensemble."""
+        """Try the candidates; return the best one, fitted to all images, if it is significantly better."""
         text = self.encoder.embed_texts(self.task.prompts, class_names=self.task.items.class_names)
         divisions = self._divisions()
         best: TowerTrial | None = None
@@ -115,7 +115,7 @@ class TowerChoice:
         return self.task.holdout is not None and self.task.holdout.cross
 
     def _divisions(self) -> list[tuple[Items, Items]]:
-        """Images to learn from and to be judged: folds of the labeled images, or the validation images."""
+        """Return pairs of training and held-out images: folds of the labeled images, or the validation images."""
         learn, validation = self.task.learn, self.task.validation
         if not self._crossed:
             return [] if validation is None else [(learn, validation)]
@@ -139,12 +139,12 @@ class TowerChoice:
         reserved: float,
         row: dict[str, Any],
     ) -> TowerTrial | None:
-        """Time a candidate, and judge it on as many divisions as there is time for."""
+        """Time a candidate, and evaluate it on as many divisions as there is time for."""
         cls = method_class(name)
         assert issubclass(cls, TowerMethod)
         method = cls(**{"random_state": self.task.random_state, **settings})
         whole = self._expected_seconds(method, text)
-        final = whole if self._crossed else 0.0  # the fit that is judged on validation images is the last one
+        final = whole if self._crossed else 0.0  # with validation images, the evaluated fit is the final one
         left = (self.deadline - time.monotonic()) / RESERVE - max(final, reserved)
         count = min(len(divisions), int(left / whole)) if left > 0 else 0
         if not count:
@@ -160,9 +160,9 @@ class TowerChoice:
         return self._compared(name, method, parts, final, row)
 
     def _expected_seconds(self, method: TowerMethod, text: ClassText) -> float:
-        """An upper estimate for a fit to all images: a few steps are timed, with all that comes before them.
+        """Return an upper estimate of the seconds of a fit to all images, from a few timed steps and their setup.
 
-        Infinite where even these take too long.
+        Infinite if even these take too long.
         """
         learn = self.task.learn
         labeled = np.flatnonzero(learn.labels != UNLABELED)
@@ -183,7 +183,7 @@ class TowerChoice:
     def _compared(
         self, name: str, method: TowerMethod, parts: list[Scored], final: float, row: dict[str, Any]
     ) -> TowerTrial | None:
-        """What a candidate is worth beside the ensemble on the same images; None where it is not surely better."""
+        """Compare a candidate with the ensemble on the same images; None unless it is significantly better."""
         assert self.vectors.held_out is not None
         place = {known: i for i, known in enumerate(self.vectors.held_out.ids)}
         ids = [known for part in parts for known in part.ids]
@@ -201,7 +201,7 @@ class TowerChoice:
         self.notes.append(
             f"{name} inside the encoder: {100 * right[0]:.1f} % of {n} held-out images, log-loss "
             f"{-mine.mean().item():.3f}; the ensemble on vectors {100 * right[1]:.1f} %, {-before.mean().item():.3f}; "
-            f"{'surely' if surely else 'not surely'} better"
+            f"{'significantly' if surely else 'not significantly'} better"
         )
         scored = Scored(tuple(ids[i] for i in kept), labels, own)
         return TowerTrial(method, scored, rows, gain.mean().item(), final) if surely else None

@@ -1,4 +1,4 @@
-"""The page of a model on the hub: what it is for, how it was made, how good it is, and what it cannot do."""
+"""Page of a model on the hub: usage, training, intended use, limits and evaluation."""
 
 from __future__ import annotations
 
@@ -70,15 +70,15 @@ def _text(model: Classifier, repo_id: str, evaluation: Evaluation | None) -> str
         "Classes": f"{', '.join(names[:_SHOWN])}{more}.",
         "How to use it": (
             f'```python\nimport modalign as ma\n\nmodel = ma.load("{repo_id}")\nmodel.predict(["photo.jpg"])\n```\n\n'
-            "The encoder is not in this repository. It is looked for on your machine and recognized by its "
-            "fingerprint; give `encoder=` to say where it is."
+            "The encoder is not in this repository. It is searched on your machine by its fingerprint; "
+            "`encoder=` gives its name or folder."
         ),
         "How it was made": _table(_facts(model)),
         "Evaluation": _evaluation(model, evaluation),
         "Intended use": "Photos like those it was fitted on, of the classes named above.",
         "Limits": (
-            "Every photo is answered with one of the classes, also one that shows none of them"
-            + (", unless rejection is asked for" if model.rejection is not None else "")
+            "Every photo gets one of the classes, also a photo that shows none of them"
+            + (", unless rejection is requested" if model.rejection is not None else "")
             + ". Accuracy on photos of another origin may be lower; evaluate on your own before you rely on it. Biases "
             "of the encoder and of the photos are biases of the model."
         ),
@@ -128,8 +128,8 @@ def _evaluation(model: Classifier, evaluation: Evaluation | None) -> str:
 def _privacy(model: Classifier) -> str:
     if model.fitted_on:
         return (
-            "The card holds truncated content hashes of the training images: whoever has an image can test whether it "
-            "was among them."
+            "The card holds truncated content hashes of the training images: anyone who has an image can test whether"
+            " it was among them."
         )
     return "The repository holds no training images, no names of their files and no hashes of them."
 
@@ -139,5 +139,5 @@ def _table(rows: dict[str, str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is."""
+    """Escape text for Markdown."""
     return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", " ".join(text.split()))

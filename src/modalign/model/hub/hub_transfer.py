@@ -1,4 +1,4 @@
-"""To the hub and back: a card, one safetensors file and a page that describes the model; never anything else."""
+"""Upload to and download from the hub: a card, one safetensors file and a page that describes the model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OF_IMAGES = ("fitted_answers_", "transduction_", "pseudo_labels_")
 
 
 def is_hub_name(text: str) -> bool:
-    """Whether this is ``user/name`` and no path: nothing lies there, and ``user`` is no folder here."""
+    """Return whether this is ``user/name`` and not a local path: neither it nor the folder ``user`` exists."""
     path = Path(text)
     return _NAME.fullmatch(text) is not None and not path.exists() and not path.parent.exists()
 
@@ -66,7 +66,7 @@ def push(
 
 
 def pull(repo_id: str, revision: str | None = None, token: str | None = None) -> Path:
-    """The local folder with the card, the page and the weights that the card names; nothing else is fetched."""
+    """Return the local folder with the card, the page and the weights of the card; nothing else is downloaded."""
     from huggingface_hub import snapshot_download
 
     with _explained(repo_id), quiet(bars=not is_visible()):
@@ -83,7 +83,7 @@ def pull(repo_id: str, revision: str | None = None, token: str | None = None) ->
 
 
 def without_images(model: Classifier) -> Classifier:
-    """The model without names and hashes of the images that it was fitted on, and without its answers for them."""
+    """Return the model without names, hashes and transductive answers of the images that it was fitted on."""
     record = {**model.record, "notes": [], "quarantined": []}  # both name files
     method = model.method
     if isinstance(method, VectorMethod):
@@ -102,7 +102,7 @@ def _forgetful(method: VectorMethod) -> VectorMethod:
 
 @contextmanager
 def _explained(repo_id: str) -> Iterator[None]:
-    """The hub's errors in one sentence."""
+    """Convert errors of the hub to one sentence."""
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,

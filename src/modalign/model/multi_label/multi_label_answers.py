@@ -1,4 +1,4 @@
-"""What a multi-label classifier answers: for each image the classes that it shows, and how right that is."""
+"""Predictions and evaluation results of a multi-label classifier."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ FORMAT = "modalign-multi-label-predictions-1"
 
 @dataclass(frozen=True, eq=False)
 class MultiLabelPredictions:
-    """The answers for many images.
+    """Predictions for many images.
 
     Attributes
     ----------
     ids, class_names : tuple of str
         The n images and the C classes.
     probabilities : ndarray of shape (n, C)
-        That an image shows a class; rows need not sum to 1.
+        Probability that an image shows a class; rows need not sum to 1.
     answers : ndarray of shape (n, C), int8
         1 where the probability reaches the threshold of the class.
     quarantined : tuple of Quarantined, default=()
@@ -61,7 +61,7 @@ class MultiLabelPredictions:
         ]
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as plain values."""
+        """Return JSON values."""
         rows = zip(self.ids, self.sets, self.probabilities.tolist(), strict=True)
         return {
             "format": FORMAT,
@@ -75,7 +75,7 @@ class MultiLabelPredictions:
         }
 
     def save(self, path: str | Path) -> Path:
-        """Write all answers to a ``.csv`` or ``.json`` file, the whole file or nothing.
+        """Write all predictions to a ``.csv`` or ``.json`` file, atomically.
 
         A CSV file has a row per image with ``id``, ``classes`` (names with ``;`` between them, ``;`` alone for none),
         ``reason`` and the probability of every class.
@@ -127,18 +127,18 @@ def check_multi_label_output(path: str | Path) -> None:
 
 @dataclass(frozen=True, eq=False)
 class MultiLabelEvaluation:
-    """How well a multi-label classifier does on labeled images.
+    """Evaluation of a multi-label classifier on labeled images.
 
     Attributes
     ----------
     scores : MultiLabelScores
-        Measures with intervals.
+        Metrics with intervals.
     ids, class_names : tuple of str
         The n images tested on, and the C classes.
     labels : ndarray of shape (n, C)
         1, 0, −1 for unknown.
     probabilities : ndarray of shape (n, C)
-        That an image shows a class.
+        Probability that an image shows a class.
     answers : ndarray of shape (n, C)
         1 where the probability reaches the threshold.
     left_out : tuple of str
@@ -146,7 +146,7 @@ class MultiLabelEvaluation:
     quarantined : tuple of Quarantined
         Images that cannot be decoded, with reasons.
     notes : tuple of str
-        What a person should know about the images.
+        Messages about the images.
     """
 
     scores: MultiLabelScores
@@ -160,7 +160,7 @@ class MultiLabelEvaluation:
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The measures as plain values."""
+        """Return the metrics as JSON values."""
         return {
             "n": self.scores.n,
             **{name.replace(" ", "_"): vars(share) for name, share in self.scores.totals.items()},

@@ -1,4 +1,4 @@
-"""An encoder and a two-class model for each class: what is kept of a multi-label adaptation."""
+"""Multi-label classifier: an encoder and a binary model for each class."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class MultiLabelClassifier:
     Attributes
     ----------
     encoder : Encoder or JoinedEncoder
-        Turns images into vectors.
+        Encoder of the images.
     model : OneAgainstRest
         Fitted on such vectors.
     fitted_on : frozenset of str, default=frozenset()
         Content hashes of the images whose labels were learned from.
     record : dict
-        How the model came about: method, seed, counts, seconds, notes.
+        Record of the fit: method, seed, counts, seconds, notes.
 
     Examples
     --------
@@ -64,7 +64,7 @@ class MultiLabelClassifier:
         return self.model.method
 
     def predict(self, images: Any) -> MultiLabelPredictions:
-        """The classes of images: anything that :func:`~modalign.load_items` takes."""
+        """Predict the classes of images; any source of :func:`~modalign.load_items`."""
         features = self.encoder.embed_images(load_items(images))
         probabilities = self.model.predict_proba(features)
         origin = {

@@ -78,7 +78,7 @@ def save_multi_label(classifier: MultiLabelClassifier, folder: str | Path) -> Pa
 
 
 def check_multi_label_folder(folder: str | Path) -> None:
-    """Raise unless a classifier may be saved in ``folder``; to be asked before long work."""
+    """Raise unless a classifier can be saved in ``folder``; to be called before a long computation."""
     FORMAT.check_folder(folder)
 
 

@@ -45,7 +45,7 @@ def adapt_multi_label(
 ) -> MultiLabelClassifier:
     """Adapt a classifier to images that may show several classes.
 
-    Each class is a question of its own for the method, see
+    Each class is a binary problem for the method, see
     :class:`~modalign.methods.multi_label.one_against_rest.OneAgainstRest`. All labeled images are learned from, but
     those that the source marks as test; calibration and thresholds come from out-of-fold predictions of them.
 

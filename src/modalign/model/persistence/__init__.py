@@ -1,8 +1,8 @@
 """Saving and loading of fitted models, with atomic writes and validation.
 
-:mod:`~modalign.model.persistence.models` writes and reads a folder, :mod:`~modalign.model.persistence.state` turns what
-a method has learned into entries and arrays, :mod:`~modalign.model.persistence.checks` tries what was read, and
-:mod:`~modalign.model.persistence.description` holds what a :class:`~modalign.Classifier` adds to its method.
+:mod:`~modalign.model.persistence.models` writes and reads a folder. :mod:`~modalign.model.persistence.state` converts
+the learned state of a method to entries and arrays. :mod:`~modalign.model.persistence.checks` validates what was read.
+:mod:`~modalign.model.persistence.description` has the entries that a :class:`~modalign.Classifier` adds to its method.
 """
 
 from modalign.model.persistence.checks import check_scores

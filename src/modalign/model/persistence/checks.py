@@ -1,4 +1,4 @@
-"""Whether a method that was read can do what a fitted one can: its parts fit each other, and it answers."""
+"""Checks that a loaded method is consistent and computes scores."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _TRIED = 3  # vectors
 def check_restored(method: VectorMethod | TowerMethod) -> None:
     """Raise unless everything that any fitted method has is there, in its type, range and shape.
 
-    A method on vectors is asked about a few, which takes as long as answering. A method inside an encoder answers only
-    there, see :func:`check_scores`.
+    A method on vectors scores a few vectors. A method inside an encoder is checked when its encoder is loaded, see
+    :func:`check_scores`.
     """
     classes = vars(method).get("classes_")
     if not isinstance(classes, np.ndarray) or classes.ndim != 1 or len(classes) < 2:
@@ -67,7 +67,7 @@ def _check_vector_method(method: VectorMethod) -> None:
     if not isinstance(width, int) or isinstance(width, bool) or not 0 < width <= 2**24:
         raise InputError(f"its number of features is {width!r:.40}.")
     if "encoder_" not in vars(method):
-        raise InputError("it does not say on which encoder's vectors it learned.")
+        raise InputError("the encoder of its training vectors is missing.")
     if spec is not None and (not isinstance(spec, EncoderSpec) or spec.dim != width):
         raise InputError(f"its encoder does not make vectors of its width {width}.")
     X = np.random.default_rng(0).normal(size=(_TRIED, width)).astype(np.float32)
@@ -76,7 +76,7 @@ def _check_vector_method(method: VectorMethod) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             scores = method.scores(X)
-    except Exception as error:  # parts that do not fit each other fail in every way arithmetic can
+    except Exception as error:  # inconsistent parts may raise any arithmetic error
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise InputError(f"its weights do not fit each other: {reason}.") from None
     check_scores(scores, _TRIED, len(method.classes_))
@@ -91,7 +91,7 @@ def _check_tower_method(method: TowerMethod) -> None:
     if not isinstance(sentences, list) or len(sentences) != count or not all(map(_are_sentences, sentences)):
         raise InputError("it has not at least one sentence per class.")
     if not isinstance(spec, EncoderSpec):
-        raise InputError("it does not say in which encoder it learned.")
+        raise InputError("the encoder that it was trained in is missing.")
     shape = (count, max(map(len, sentences)), spec.dim)
     if not isinstance(text, torch.Tensor) or text.dtype != torch.float32 or tuple(text.shape) != shape:
         raise InputError(f"its class text has not the shape {shape}.")

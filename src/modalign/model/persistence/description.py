@@ -1,4 +1,4 @@
-"""What a saved :class:`~modalign.Classifier` adds to its method, and the checks of it."""
+"""Entries that a saved :class:`~modalign.Classifier` adds to its method, and their checks."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _images(entry: Mapping[str, Any]) -> tuple[frozenset[str], frozenset[str] | 
         if not isinstance(hashes, list) or not all(isinstance(h, str) and _HASH.fullmatch(h) for h in hashes):
             raise InputError("its list of images that it was fitted on is not one of hashes.")
     if not set(validated_on or []) <= set(fitted_on):
-        raise InputError("it was validated on images that it does not know.")
+        raise InputError("its validation images are not among its images.")
     return frozenset(fitted_on), None if validated_on is None else frozenset(validated_on)
 
 

@@ -1,4 +1,4 @@
-"""What earlier versions of the library saved otherwise: their models load with the same answers, or are refused."""
+"""Models saved by earlier versions: they load with the same predictions, or are refused."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 from modalign.core.errors import InputError
 
 RETIRED: dict[str, set[str]] = {"cmm": {"checkpoints"}}
-"""Method → hyper-parameters that are no more. They were of the fit only."""
+"""Method → hyper-parameters that were removed. They affected the fit only."""
 RESCORED: dict[str, int] = {"transclip": 2}
-"""Method → format of the cards since which its scores are computed as now."""
+"""Method → first format of the cards with the current computation of scores."""
 
 
 def upgraded(card: Mapping[str, Any]) -> dict[str, Any]:

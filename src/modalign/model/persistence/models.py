@@ -1,4 +1,4 @@
-"""Models as files: one safetensors file for the numbers, one JSON card for everything else.
+"""Models as files: one safetensors file for the arrays, one JSON card for everything else.
 
 See :mod:`~modalign.core.files.cards` for how the two are written and read.
 """
@@ -50,7 +50,7 @@ FORMAT = CardFormat(
 
 
 def save_model(folder: str | Path, method: Method, description: Description | None = None) -> Path:
-    """Write a fitted method, and what a :class:`~modalign.Classifier` adds to it, into ``folder``.
+    """Write a fitted method, and the entries of its :class:`~modalign.Classifier`, to ``folder``.
 
     An existing model in ``folder`` is replaced; any other non-empty folder is refused.
     """
@@ -70,7 +70,7 @@ def save_model(folder: str | Path, method: Method, description: Description | No
 
 
 def check_destination(folder: str | Path) -> None:
-    """Raise unless a model may be saved in ``folder``; asked before long work, so that its result has a place."""
+    """Raise unless a model can be saved in ``folder``; to be called before a long computation."""
     FORMAT.check_folder(folder)
 
 
@@ -111,10 +111,10 @@ def load_model(folder: str | Path) -> tuple[Method, Description | None]:
 
 
 def _method(card: Mapping[str, Any], data: bytes) -> Method:
-    """The method that a card and its weights describe, tried; an InputError says what does not fit."""
+    """Return the checked method of a card and its weights; an InputError states what does not fit."""
     try:
         tensors = load_tensors(data)
-    except Exception as error:  # the parser's own errors, and those of NumPy about types it does not know
+    except Exception as error:  # errors of the parser, and of NumPy about unknown types
         raise InputError(f"its weights are not a safetensors file: {' '.join(str(error).split())[:120]}.") from None
     return restore_method(card, tensors)
 
@@ -124,7 +124,7 @@ def _require_card(folder: Path) -> None:
     try:
         if (folder / FORMAT.file).is_file():
             return
-    except (OSError, ValueError) as error:  # too long, with a null byte, without the right to look
+    except (OSError, ValueError) as error:  # too long, with a null byte, or without permission
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"Expected a model folder, '{folder}' cannot be read: {reason}.") from None
     if not folder.is_dir():
@@ -136,7 +136,7 @@ def _require_card(folder: Path) -> None:
 
 
 def _require_methods(folder: Path, card: Mapping[str, Any]) -> None:
-    """Raise unless the methods of other packages that a model needs are here. Nothing is fetched for a name in a file.
+    """Raise unless the methods of other packages that a model needs are installed. Nothing is downloaded.
 
     A name that the card does not ascribe to a package is looked up when the method is restored.
     """
@@ -153,7 +153,7 @@ def _require_methods(folder: Path, card: Mapping[str, Any]) -> None:
 
 
 def _note_versions(folder: Path, saved_with: Mapping[str, Any]) -> None:
-    """Warn where a later version of the library wrote a model, which this one may read but not know all of."""
+    """Warn if a later version of the library wrote a model, whose new entries this version ignores."""
     theirs, ours = saved_with.get("modalign"), versions()["modalign"]
     if isinstance(theirs, str) and _release(theirs) > _release(ours):
         warnings.warn(

@@ -1,4 +1,4 @@
-"""What the record of a :class:`~modalign.Classifier` may hold: whatever is read from it later has the right type."""
+"""Validation of the record of a :class:`~modalign.Classifier`: entries that are read later have the right type."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def checked_record(entry: object) -> dict[str, Any]:
         The end of a sentence: which entry is wrong.
     """
     if not isinstance(entry, dict):
-        raise InputError("its record is not one.")
+        raise InputError("its record is invalid.")
     parts: list[tuple[dict[str, Any], object]] = [
         (_RECORD, entry),
         (_VALIDATION, entry.get("validation", {})),
@@ -56,10 +56,10 @@ def checked_record(entry: object) -> dict[str, Any]:
     ]
     for outline, part in parts:
         if not isinstance(part, dict):
-            raise InputError("its record is not one.")
+            raise InputError("its record is invalid.")
         for name in outline.keys() & part.keys():
             if not _fits(part[name], outline[name]):
-                raise InputError(f"its record is not one: the entry '{name}' is not understood.")
+                raise InputError(f"its record is invalid: the entry '{name}' is not understood.")
     return entry
 
 

@@ -1,4 +1,4 @@
-"""What a fitted method has learned, as entries of a card and named arrays, and back."""
+"""Conversion of the learned state of a method to entries of a card and named arrays, and back."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def restore_method(entries: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
     cls = method_class(entries["method"])
     formerly = former_names(cls)
     try:
-        method = cls(**present_names(decode_parameters(entries["parameters"]), formerly, spoken=None))
+        method = cls(**present_names(decode_parameters(entries["parameters"]), formerly, format_name=None))
     except TypeError as error:
-        raise InputError(f"it has parameters that {cls.__name__} does not know: {error}.") from None
+        raise InputError(f"it has unknown parameters of {cls.__name__}: {error}.") from None
     check_parameters(method)
     learned = {f"{former.name}_": f"{name}_" for name, former in formerly.items()}  # each hyper-parameter as used
     restore_state(
@@ -67,7 +67,7 @@ def packages_of(entries: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def encode_parameters(method: BaseEstimator) -> dict[str, Any]:
-    """The hyper-parameters of a method for the card. JSON knows no infinity, and a path tells about its owner."""
+    """Return the hyper-parameters of a method for the card, without infinities and without folders of paths."""
     return {name: _pack(value) for name, value in method.get_params(deep=False).items()}
 
 
@@ -108,7 +108,7 @@ def encode_state(method: BaseEstimator) -> tuple[dict[str, Any], dict[str, np.nd
 
 
 def restore_state(method: BaseEstimator, state: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
-    """Give an unfitted method what another one has learned.
+    """Set the learned state of an unfitted method.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def _decode(name: str, entry: Any, unused: dict[str, np.ndarray]) -> Any:
 
 
 def _members(name: str, entries: Any, unused: dict[str, np.ndarray]) -> list[Any]:
-    """The methods that a method is made of; a single one may be made of methods itself."""
+    """Return the methods that a method contains; each of them may contain methods too."""
     found = []
     alone = isinstance(entries, list) and len(entries) == 1
     for i, member in enumerate(entries if isinstance(entries, list) else [None]):

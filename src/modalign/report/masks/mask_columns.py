@@ -26,7 +26,7 @@ class MaskRow:
     Attributes
     ----------
     title : str
-        What is said about it.
+        Title of the row.
     maps : sequence of ndarray
         Label maps (H, W) of one size; labels from K on have no class.
     photo : ndarray, default=None
@@ -53,7 +53,7 @@ class MaskColumns:
     Attributes
     ----------
     headings : sequence of str
-        What the columns are, such as ``["SC-CLIP", "SC-CLIP + GPUA", "truth"]``.
+        Titles of the columns, such as ``["SC-CLIP", "SC-CLIP + GPUA", "truth"]``.
     rows : sequence of MaskRow
         The photos.
     names : sequence of str

@@ -1,4 +1,4 @@
-"""The page about masks and their truth: IoU per class, what is taken for what, and the worst photos."""
+"""Page of masks and true masks: IoU per class, confusion matrix, and the worst photos."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def save_mask_evaluation(
     Parameters
     ----------
     result : MaskEvaluation
-        What was measured.
+        The evaluation.
     path : str or Path
         The page to write.
     baseline : MaskEvaluation, default=None
@@ -165,13 +165,13 @@ def _photo(photos: Items | None, i: int | None, shape: tuple[int, ...]) -> np.nd
 
 
 def _kind(result: MaskEvaluation) -> str:
-    """Features and map, in words."""
+    """Name of the features and the map."""
     mapped = isinstance(result.record["settings"], dict) and result.record["settings"].get("map")
     return f"{result.record['features'] or 'masks'}{' + GPUA' if mapped else ''}"
 
 
 def _short(record: Any) -> dict[str, object]:
-    """What the masks rest on, without what is long."""
+    """Return the settings of the masks, without long entries."""
     settings = {k: v for k, v in dict(record["settings"]).items() if k not in ("classes", "versions")}
     return _with_short_hashes({"encoder": record["encoder"], **settings, "dense features": record["features"]}) | {
         "features": None

@@ -1,7 +1,7 @@
-"""The page about a folder of masks: each photo under its classes, which can be switched on and off.
+"""Page of a folder of masks: each photo under its classes, which can be switched on and off.
 
-Unlike the other pages it has a script, whose hash is in the page's security policy: the page asks nobody for anything,
-and nothing else runs in it.
+Unlike the other pages it has a script, whose hash is in the page's security policy. The page makes no requests, and no
+other script runs in it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class PageClass:
 
     @property
     def share_text(self) -> str:
-        """The share for people."""
+        """The share in percent."""
         return share_text(self.share)
 
 
@@ -68,7 +68,7 @@ class PagePhoto:
 
     @cached_property
     def segments(self) -> list[tuple[PageClass, str, float, float]]:
-        """(class, share for people, share, mean confidence), largest first."""
+        """(class, share in percent as text, share, mean confidence), largest first."""
         ordered = sorted(self.entry["segments"], key=lambda s: -s["share"])
         return [
             (self.classes[s["class_id"]], share_text(s["share"]), s["share"], s["mean_confidence"]) for s in ordered
@@ -88,12 +88,12 @@ class PagePhoto:
 
     @property
     def none_share(self) -> str:
-        """Share of the pixels without a class, for people; empty where all have one."""
+        """Share of the pixels without a class, in percent as text; empty if all have one."""
         return share_text(self.entry["none_share"]) if self.entry["none_share"] else ""
 
     @property
     def alt(self) -> str:
-        """The mask in words."""
+        """Alternative text of the mask."""
         parts = [f"{own.name} {share}" for own, share, _, _ in self.segments]
         if self.none_share:
             parts.append(f"no class {self.none_share}")
@@ -196,19 +196,19 @@ def share_without_class(document: Mapping[str, Any]) -> float:
 
 
 def _lead(document: Mapping[str, Any], won: Sequence[PageClass]) -> str:
-    """What came out, in one or two sentences."""
+    """Result in one or two sentences."""
     none = share_without_class(document)
     if not won:
         return "No pixel has a class."
     first = won[0]
     text = f"The largest class is “{first.name}” with {first.share_text} of all pixels."
     if none:
-        text += f" {share_text(none)} have no class, because none was sure enough."
+        text += f" {share_text(none)} have no class, because no probability was high enough."
     return text
 
 
 def _record(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What the masks rest on, for the foot of the page."""
+    """Settings of the masks, for the foot of the page."""
     settings = {"encoder": document["encoder"]} | {k: v for k, v in document["settings"].items() if k != "encoder"}
     mapped = settings.get("map")
     if isinstance(mapped, dict):

@@ -1,4 +1,4 @@
-"""The page of the segmentation protocol: a table per data set, the published number beside each of one's own."""
+"""Page of the segmentation protocol: a table per data set, with measured and published numbers."""
 
 from __future__ import annotations
 

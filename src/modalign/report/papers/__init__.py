@@ -1,1 +1,1 @@
-"""The figures of the papers, each from plain arrays and with the numbers that it shows."""
+"""Figures of the papers, each from plain arrays; the plotted numbers are returned with the figure."""

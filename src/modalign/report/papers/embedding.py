@@ -36,7 +36,7 @@ def embedding_map(
     labels : array of shape (n,)
         Class of every image, -1 where unknown.
     class_names : sequence of str
-        C names. Five colors and five markers tell 25 classes apart; further ones repeat.
+        C names. Five colors and five markers distinguish 25 classes; further ones repeat.
     texts : array of shape (C, d), optional
         A vector per class, such as class text or learned class embeddings.
     by : str

@@ -1,4 +1,4 @@
-"""Two methods or two halves of the classes side by side: reversed errors, accuracy per class, base and new."""
+"""Comparison figures: reversed errors of two methods, accuracy per class, base and new classes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OUTCOMES = ("both right", "only {second} right", "only {first} right", "both wro
 def error_reversal(
     labels: ArrayLike, first: ArrayLike, second: ArrayLike, names: tuple[str, str], *, width: int = 430
 ) -> Picture:
-    """How the errors of one method fare under another: kept, reversed, or replaced by other errors.
+    """Errors of one method under another: kept, reversed, or replaced by other errors.
 
     Parameters
     ----------

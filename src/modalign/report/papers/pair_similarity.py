@@ -1,4 +1,4 @@
-"""How similar images are to class texts: histograms of kinds of pairs, and the matrix of classes by texts."""
+"""Similarity of images and class texts: histograms of kinds of pairs, and the matrix of classes by texts."""
 
 from __future__ import annotations
 

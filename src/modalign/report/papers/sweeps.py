@@ -1,4 +1,4 @@
-"""Curves over a hyper-parameter or over epochs, and what accuracy costs."""
+"""Curves over a hyper-parameter or over epochs, and accuracy against cost."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def sweep_curve(
     curves : mapping of str to mapping of float to Interval or float
         Name → value of the hyper-parameter → mean with interval over seeds, or a number.
     quantity : str
-        What is varied, below the axis, such as ``"λ"``.
+        The varied quantity, below the axis, such as ``"λ"``.
     unit : str
-        What is drawn, above the picture.
+        The plotted quantity, above the picture.
     scale : float
         Factor of the values; 100 turns shares into percent.
     title : str
@@ -100,7 +100,7 @@ def _columns(points: Mapping[float, Interval | float]) -> np.ndarray:
 
 
 class MethodCost(NamedTuple):
-    """What a method reaches and what it takes.
+    """Accuracy and cost of a method.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The page of an audit: every kind of trouble with its photos."""
+"""Page of an audit: every kind of finding with its photos."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from modalign.report.text import count, without_folders
 SHOWN = 24  # findings of a kind
 FACTS = 4  # kinds whose count stands at the top
 ADVICE = {
-    "leak": "A test on a picture that was learned from says nothing. Remove one of the copies, or move both into one "
-    "part.",
+    "leak": "A test on a training picture is invalid. Remove one of the copies, or move both into one part.",
     "contradiction": "At most one of the labels is right. Correct it, or remove the picture.",
-    "label": "The given label, its probability, and the class that the image looks like, according to models that were "
+    "label": "The given label, its probability, and the predicted class, according to models that were "
     "not fitted to the image. The least probable labels come first. Hard images with a right label are among them.",
     "duplicate": "Copies within a class do little harm, but count twice.",
     "outlier": "The images that resemble the nearest images of their class least. They may belong to no class.",
@@ -31,7 +30,7 @@ ADVICE = {
     "tiny": "Encoders enlarge these pictures, which adds no detail.",
     "name": "Class names are put into sentences for the text encoder.",
 }
-"""What to make of the findings of a kind."""
+"""Kind of a finding → advice."""
 
 
 def audit_page(audit: Audit, items: Items | None = None) -> Page:
@@ -40,9 +39,9 @@ def audit_page(audit: Audit, items: Items | None = None) -> Page:
     Parameters
     ----------
     audit : Audit
-        What :func:`~modalign.audit.auditing.audit_images` returned.
+        Result of :func:`~modalign.audit.auditing.audit_images`.
     items : Items or None, default=None
-        The images that were audited, whose photos are then shown; without them images are named.
+        The audited images, to show photos; without them only names are shown.
     """
     page = Page(
         f"Audit of {count(audit.images, 'image')}",
@@ -69,7 +68,7 @@ def audit_page(audit: Audit, items: Items | None = None) -> Page:
 
 
 def save_audit_page(audit: Audit, path: str | Path, items: Items | None = None) -> Path:
-    """Write :func:`audit_page` to a file; the whole page or nothing."""
+    """Write :func:`audit_page` to a file, atomically."""
     return audit_page(audit, items).save(path)
 
 

@@ -1,4 +1,4 @@
-"""The page about a multi-label classifier: measures per class, and the images with wrong sets."""
+"""Page of a multi-label classifier: metrics per class, and the images with wrong sets."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def save_multi_label_page(
     Parameters
     ----------
     classifier : MultiLabelClassifier
-        What was evaluated.
+        The evaluated classifier.
     result : MultiLabelEvaluation
-        What its ``evaluate`` returned.
+        Result of its ``evaluate``.
     path : str or Path
         The page to write.
     items : Items or None, default=None
@@ -40,8 +40,8 @@ def save_multi_label_page(
     page = Page(
         f"{classifier.model.method.title} on {count(len(names), 'class', 'classes')}, several per image",
         f"The set of classes is exactly right for {percent(scores.exact.value)} % of {count(scores.n, 'image')}. "
-        "Average precision measures how well images that show a class come before others; F1 measures the answers at "
-        "the threshold of the class.",
+        "Average precision measures how well images that show a class are ranked before others; F1 measures the answers"
+        " at the threshold of the class.",
         facts=[
             (f"{percent(share.value)} %", f"{name} ({percent(share.low)} to {percent(share.high)})")
             for name, share in scores.totals.items()
@@ -80,7 +80,7 @@ def _cell(share: Share | None) -> TableCell:
 
 
 def _difference(missed: Sequence[str], extra: Sequence[str]) -> str:
-    """What is wrong with a set, in words."""
+    """Return the mistakes in a set, as text."""
     parts = [f"missed: {', '.join(missed)}"] if missed else []
     parts += [f"wrongly: {', '.join(extra)}"] if extra else []
     return "; ".join(parts)

@@ -1,4 +1,4 @@
-"""The page of a search: the photos in order."""
+"""Page of a search: the photos in order."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ SHOWN = 200  # photos
 
 
 def save_search_page(found: SearchResult, path: str | Path, items: Items | None = None) -> Path:
-    """Write the page about a search; the whole page or nothing.
+    """Write the page of a search, atomically.
 
     Parameters
     ----------
     found : SearchResult
-        What :func:`~modalign.audit.searching.search_images` returned.
+        Result of :func:`~modalign.audit.searching.search_images`.
     path : str or Path
         The page to write.
     items : Items or None, default=None
-        The images that were searched, whose photos are then shown.
+        The searched images, to show photos.
     """
     query = without_folders(found.query)
     page = Page(
