@@ -208,7 +208,7 @@ def set_state(**changes: Any) -> Callable[[dict, dict], None]:
         (of_classifier(fitted_on="0123456789abcdef"), "not one of hashes"),
         (of_classifier(record=[]), "record is invalid"),
         (of_classifier(record={"notes": "none"}), "record is invalid"),
-        (of_classifier(record={"notes": [1]}), "record is not one: the entry 'notes'"),
+        (of_classifier(record={"notes": [1]}), "record is invalid: the entry 'notes'"),
         (of_classifier(record={"shots": "all"}), "the entry 'shots'"),
         (of_classifier(record={"validation": {"labeled": "many"}}), "the entry 'labeled'"),
         (of_classifier(record={"validation": {"how": 3}}), "the entry 'how'"),

@@ -143,7 +143,7 @@ def test_an_archive_that_was_not_copied_completely_is_noted(tmp_path: Path) -> N
     assert items.notes == (f"the archive ends with {size - place:,} bytes of zeros: if it was not copied completely, "
                            "members are missing",)  # fmt: skip
     path.write_bytes(path.read_bytes()[: place + 1024] + b"junk")
-    assert load_items(path).notes == (f"what stands behind the end mark at byte {place} is not read",)
+    assert load_items(path).notes == (f"the data after the end mark at byte {place} is not read",)
 
 
 def test_members_behind_the_end_mark_are_read(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_a_folder_around_the_classes_of_one_part_alone_is_no_class(tmp_path: Pat
     [
         (["cat/1.jpg", "test/1.jpg", "dog/1.jpg"], "'test' is taken for a class, not for a part of the data"),
         (["my test/1.jpg", "my train/1.jpg"], "'my test', 'my train' are taken for classes"),
-        (["a/train/x/1.jpg", "b/test/x/1.jpg"], "to learn from and those to test on have no class in common"),
+        (["a/train/x/1.jpg", "b/test/x/1.jpg"], "training images and test images have no class in common"),
     ],
 )
 def test_what_may_be_meant_for_a_part_and_is_none_is_told(tmp_path: Path, paths: list[str], note: str) -> None:

@@ -180,7 +180,7 @@ def test_an_image_in_two_lists_is_for_testing(tmp_path: Path) -> None:
     [
         ("{", "JSON"),
         ("{}", "CoOp split file"),
-        (json.dumps(coop() | {"val": [["AnnualCrop/AnnualCrop_0.jpg", 1, "Sea or Lake"]]}), "one class an image"),
+        (json.dumps(coop() | {"val": [["AnnualCrop/AnnualCrop_0.jpg", 1, "Sea or Lake"]]}), "one class per image"),
         (json.dumps({key: [["x/1.png", 0, "x"]] for key in KEYS}), "found 0 of 1"),
         (json.dumps({key: [[row[0], row[1], "x"] for row in rows] for key, rows in coop().items()}), "class name once"),
         ('{"format": "modalign-split-1", "train": 3}', "lists of ids"),

@@ -209,10 +209,10 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 def rand_augment_each(
     batch: Tensor, draws: Sequence[Generator], *, operations: int = 2, magnitude: float = 0.3
 ) -> Tensor:
-    """RandAugment with a generator for each picture of (b, 3, H, W), so that none depends on those beside it.
+    """RandAugment with a generator for each picture of (b, 3, H, W), so that a picture does not depend on the others.
 
-    It is :func:`rand_augment` of every picture alone. One after the other they stay in the cache
-    of the processor, and a batch has few pictures an operation anyway.
+    Equal to :func:`rand_augment` of every picture. Single pictures stay in the cache of the processor, and a batch has
+    few pictures per operation anyway.
     """
     names, batch = list(OPERATIONS), batch.clone(memory_format=torch.contiguous_format)
     for picture, draw in zip(batch.split(1), draws, strict=True):

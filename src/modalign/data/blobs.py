@@ -34,7 +34,7 @@ class Blob(Protocol):
         """Return (path, size, mtime_ns, ctime_ns, inode), which changes with the bytes; None without a file."""
 
     def size(self) -> int:
-        """About how many bytes :meth:`read` returns, without reading them."""
+        """Approximate number of bytes that :meth:`read` returns, without reading them."""
 
 
 class FileBlob:
@@ -59,7 +59,7 @@ class FileBlob:
             raise UndecodableError("not enough memory to read it", lasting=False) from error
 
     def identity(self) -> Identity | None:
-        """What the file system says about the file, without reading it."""
+        """Identity from the file system, without reading the file."""
         return file_identity(self.path)
 
     def size(self) -> int:

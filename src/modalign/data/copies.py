@@ -1,4 +1,4 @@
-"""Duplicate images: contradictory labels are removed, and duplicates never end up in different parts of a split."""
+"""Duplicate images: removal of contradictory labels and of duplicates in different parts of a split."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _without(items: Items, reasons: dict[int, str]) -> Items:
 
 
 def _contradictions(items: Items, groups: Sequence[Sequence[int]]) -> str:
-    """Which images have the same bytes and different classes, in words."""
+    """Return a note on images with the same bytes and different classes."""
     pairs = [(group[0], next(i for i in group if items.labels[i] != items.labels[group[0]])) for group in groups]
     named = [" and ".join(f"'{items.ids[i]}' ({items.class_names[items.labels[i]]})" for i in pair) for pair in pairs]
     more = f" and {len(named) - 3} more" if len(named) > 3 else ""

@@ -50,7 +50,7 @@ def list_folder(root: str) -> Listing:
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    """``folder``, ``file``, or why the entry is neither."""
+    """Return ``folder``, ``file``, or the reason why the entry is neither."""
     try:
         if entry.is_dir():
             return "folder"
@@ -116,7 +116,7 @@ def assign_classes(
 
 
 def _doubts(listing: Listing) -> list[str]:
-    """Notes on what is taken for classes and may be meant for something else."""
+    """Return notes on folders that are read as classes but may be meant as parts."""
     notes = []
     within = {name: part for name in listing.classes if (part := part_within(name))}
     called = sorted(within) if len(set(within.values())) > 1 else sorted(filter(part_called, within))
@@ -128,12 +128,12 @@ def _doubts(listing: Listing) -> list[str]:
         for part in ("train", "test")
     )
     if taught and tested and not taught & tested:
-        notes.append("the images to learn from and those to test on have no class in common")
+        notes.append("training images and test images have no class in common")
     return notes
 
 
 def _without_covers(above: dict[str, list[str]], parts: dict[str, str]) -> dict[str, list[str]]:
-    """The folders above the images of every part, without one that covers the classes of this part alone.
+    """Return the folders above the images of every part, without one that contains the classes of this part only.
 
     Such as ``images`` in ``train/cat/``, ``test/images/cat/``.
     """
@@ -149,7 +149,7 @@ def _without_covers(above: dict[str, list[str]], parts: dict[str, str]) -> dict[
 
 
 def divide_by_folders(listing: Listing) -> None:
-    """Give the images of a list or a table their parts by the folders in their names, where these divide them."""
+    """Set the parts of the images of a list or table by the folders in their names, if these divide them."""
     above = [name.split("/")[:-1] for name in listing.ids]
     division = divide_folders(above, alone=False)
     if division is not None:
@@ -158,7 +158,7 @@ def divide_by_folders(listing: Listing) -> None:
 
 
 def _depth(parents: list[list[str]], empty: list[list[str]], archive: str | None) -> int:
-    """How many folders lie around everything else, one inside the other, and are no classes.
+    """Return the number of nested outer folders that contain everything else and are not classes.
 
     The innermost of them is a class if images lie directly in it, unless it is called as the archive is.
     """

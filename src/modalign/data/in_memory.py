@@ -22,7 +22,7 @@ from modalign.data.remote import RemoteBlob, remote_address
 def list_memory(source: object, labels: object, *, addresses: bool = False) -> Listing:
     """The images of a list or an array; ``labels`` has one entry per image, or is None.
 
-    Addresses are read only if ``addresses`` says so.
+    Addresses are read only with ``addresses``.
     """
     _refuse_vectors(source)
     if isinstance(source, np.ndarray) and source.dtype.kind in "OUT" and source.ndim == 1:
@@ -80,7 +80,7 @@ def list_memory(source: object, labels: object, *, addresses: bool = False) -> L
 
 
 def _refuse_vectors(source: object) -> None:
-    """Raise, saying where they go, for image vectors in the place of images: alone, with labels, in a mapping."""
+    """Raise for image vectors in place of images (alone, with labels, or in a mapping), with advice."""
     parts = list(source) if isinstance(source, (tuple, list)) else [source]
     shapes = [getattr(part, "shape", None) for part in parts]
     floats = ["float" in str(getattr(part, "dtype", "")) for part in parts]
@@ -88,8 +88,8 @@ def _refuse_vectors(source: object) -> None:
     if vectors or isinstance(source, (Mapping, Features)):
         kind = "image vectors" if vectors or isinstance(source, Features) else type(source).__name__
         raise InputError(
-            f"Expected images, got {kind}. Vectors and their labels are compared as Features, in Python: "
-            "compare(Features(X, labels=y)), and learned from by a method, CMM().fit(X, y)."
+            f"Expected images, got {kind}. For vectors and labels use Features in Python, as in "
+            "compare(Features(X, labels=y)), or a method, as in CMM().fit(X, y)."
         )
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
-# Letters deceive about sounds: a vowel letter that starts with a consonant sound, and a silent h.
+# Exceptions: words with a vowel letter and a consonant sound, and words with a silent h.
 _CONSONANT_SOUND = re.compile(r"uni(?!n|m)|use|usu|uti|usb|ufo|uv\b|eu|ewe|one\b|once|ukulele|u\b", re.IGNORECASE)
 _VOWEL_SOUND = re.compile(r"[aeiou]|hour|honest|honou?r|heir|8|1[18]\b", re.IGNORECASE)
 _SPELLED_OUT = re.compile(r"[FHLMNRSX](?:[B-DF-HJ-NP-TV-XZ\d]*\b|-)|SUV\b|MRI\b|LED\b")  # "an LED lamp", "an X-ray"
 
 _HEAD = re.compile(
     r",| \(|[ -](?:of|with|in|on|at|for|from|without|under|near)\b"
-)  # ends the part that decides about number
+)  # end of the part that determines singular or plural
 _IRREGULAR_PLURALS = {
     "cacti", "cattle", "children", "dice", "emus", "feet", "fungi", "geese", "kiwis", "lice", "men", "menus",
     "mice", "oxen", "people", "police", "skis", "taxis", "teeth", "women",

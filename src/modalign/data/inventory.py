@@ -98,8 +98,8 @@ class Listing:
         lists = [] if self.division else sorted(filter(_may_be_list, self.skipped))
         if lists:
             notes.append(
-                f"{quoted(lists)} may say which images are for training and which for testing, and "
-                f"{'is' if len(lists) == 1 else 'are'} not read; say it by a column of a table or by a split file"
+                f"{quoted(lists)} may be lists of training and test images, and "
+                f"{'is' if len(lists) == 1 else 'are'} not read; use a column of a table or a split file"
             )
         if self.skipped:
             kinds = Counter(PurePosixPath(path).suffix.lower() or "no ending" for path in self.skipped).most_common(5)
@@ -116,24 +116,24 @@ def printable(name: str) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Files that no person put there: dot files, macOS resource forks, Windows thumbnails."""
+    """Return whether a file is hidden: dot files, macOS resource forks, Windows thumbnails."""
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir")
 
 
 def is_split_file(name: str) -> bool:
-    """Whether a file is called as a split file, such as CoOp's ``split_zhou_OxfordPets.json``."""
+    """Return whether a file has the name of a split file, such as CoOp's ``split_zhou_OxfordPets.json``."""
     name = os.path.basename(name).casefold()
     return "split" in name and name.endswith(".json")
 
 
 def _may_be_list(name: str) -> bool:
-    """Whether a file is called as a list of the images of a part: ``test.txt``, ``trainlist01.csv``, ``val.json``."""
+    """Return whether a file has the name of a list of a part: ``test.txt``, ``trainlist01.csv``, ``val.json``."""
     stem, suffix = os.path.splitext(os.path.basename(name))
     return suffix.lower() in _LISTS and bool(part_within(stem.casefold().replace("list", " ")))
 
 
 def has_image_suffix(name: str) -> bool:
-    """Whether the ending of a file name promises an image."""
+    """Return whether the ending of a file name is that of an image."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 

@@ -44,7 +44,7 @@ def load_items(
     """Load images from a folder, a table, a list, an archive or memory.
 
     =====================================  =====================================================================
-    a folder of folders                    one class a folder; images may be nested; train/val/test set the part
+    a folder of folders                    one class per folder; images may be nested; train/val/test set the part
     a folder of images                     unlabeled
     ``.csv``, ``.tsv``                     a column with paths (relative to the file) and, if any, one with labels
     ``.txt``, ``.lst``                     one path per line, optionally followed by a label
@@ -71,10 +71,10 @@ def load_items(
         For lists and arrays, one label per image, as indices or class names, −1 or None where unknown. For any source,
         the single value −1 ignores its labels.
     split : str, os.PathLike, Split or None, default=None
-        Which images are to learn from, to validate and to test on: a split file of CoOp, one that
-        :meth:`~modalign.data.splits.split.Split.save` wrote, or a split of these items. Default: what the source says,
-        by folders called train, val and test, by a column ``split`` of a table, or by a split file beside the images,
-        whose order and class names are then those of the items.
+        Training, validation and test images: a split file of CoOp, one that
+        :meth:`~modalign.data.splits.split.Split.save` wrote, or a split of these items. Default: the split of the
+        source, by folders called train, val and test, by a column ``split`` of a table, or by a split file next to the
+        images, whose order and class names are then those of the items.
     addresses : bool, default=False
         Whether a list or a table on this machine may name images by address; otherwise these are left out. Rows of a
         table that is itself behind an address are read relative to it.
@@ -124,7 +124,7 @@ def load_items(
 
 
 def _benchmark(source: str | os.PathLike[str]) -> Items | None:
-    """The data set that ``ROOT:NAME`` names, marked with its lists; None where a source is no such name."""
+    """Return the data set of ``ROOT:NAME`` with its lists; None for another source."""
     root, colon, name = os.fspath(source).rpartition(":")
     if not colon or find_dataset(name) is None or os.path.exists(source) or not os.path.isdir(root):
         return None

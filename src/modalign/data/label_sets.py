@@ -39,7 +39,7 @@ class LabeledSets:
     class_names : tuple of str
         C names.
     complete : bool, default=True
-        Whether an image shows no other classes than these, as a set of names says; a table with columns does not.
+        Whether an image shows no other classes than these: True for sets of names, False for tables with columns.
     """
 
     items: Items
@@ -87,7 +87,7 @@ def load_label_sets(source: Any, *, labels: Any = None, classes: Any = None, spl
 
     =======================================  ===================================================================
     a table with a column of labels          names with ``;`` or ``|`` between them; ``;`` alone for no class, and an
-                                             empty cell for an image of which nothing is known
+                                             empty cell for an image with unknown labels
     a table with a column per class          1, 0 or −1 (or empty: unknown); other columns: the path, and the part
     anything else that ``load_items`` takes  with ``labels``; a folder of class folders has one class per image
     =======================================  ===================================================================

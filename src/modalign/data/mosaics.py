@@ -9,7 +9,7 @@ from PIL import Image
 
 SIDE = 96
 TEXTURES = ("horizontal stripes", "vertical stripes", "checkerboard", "dots", "gradient", "noise")
-"""The textures that the embedded pair tells apart as whole pictures (64 % right; diagonal stripes and grid 13 %)."""
+"""Textures that the embedded pair distinguishes as whole pictures (64 % right; diagonal stripes and grid 13 %)."""
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SENTENCES = ("{}", "a photo of {}.", "a picture of {}.", "an image of {}.", "a drawing of {}.", "this is {}.")
 PALETTE = np.array(

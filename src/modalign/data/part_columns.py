@@ -63,7 +63,7 @@ def _flagged(name: str) -> str:
 
 
 def _by_flags(row: Sequence[str], flags: dict[str, int]) -> str:
-    """The strictest part that the row says yes to. One that says no is of the other part, where only one is asked."""
+    """Return the strictest part with "yes" in the row. With a single column, "no" means the other part."""
     for part in _STRICTEST:
         if part in flags and cell(row, flags[part]).casefold() in _TRUE:
             return part

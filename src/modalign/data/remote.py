@@ -1,7 +1,7 @@
-"""Images behind an address — ``s3://``, ``gs://``, ``az://``, ``https://`` and others that fsspec knows.
+"""Images behind an address — ``s3://``, ``gs://``, ``az://``, ``https://`` and others that fsspec supports.
 
-An address is read only where the user wrote it: as the source itself, or in a list that the user says may hold
-addresses. An address inside a table of unknown origin is refused like every other path that leads out of it.
+An address is read only if the user passed it: as the source itself, or in a list with ``addresses``. An address inside
+a table of unknown origin is refused, like every other path outside of the table's folder.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class RemoteBlob:
     Attributes
     ----------
     address : str
-        Where it is.
+        Address of the file.
     version : str
-        What the store says that changes with the content (an ETag or a time), "" if nothing is known.
+        An ETag or a time, which changes with the content; "" if unknown.
     """
 
     __slots__ = ("_size", "address", "version")
@@ -53,7 +53,7 @@ class RemoteBlob:
         self.address, self._size, self.version = address, size, version
 
     def read(self) -> bytes:
-        """The bytes, in one request where the size is known; a passing failure is tried three times."""
+        """The bytes, in one request if the size is known; a temporary failure is retried, three attempts in all."""
         for attempt in range(_ATTEMPTS):
             try:
                 return self._fetch()
@@ -86,10 +86,10 @@ class RemoteBlob:
         return data
 
     def identity(self) -> None:
-        """None: what a store says of a file is no identity that a cache may trust."""
+        """None: the metadata of a store are no reliable identity for a cache."""
 
     def size(self) -> int:
-        """Bytes as the listing said, 0 if it did not."""
+        """Size in the listing; 0 if unknown."""
         return self._size or 0
 
 
@@ -118,7 +118,7 @@ def opened(address: str) -> tuple[Any, str]:
 
 
 def fetch(address: str, what: str) -> bytes:
-    """All bytes behind an address; an InputError that says ``what`` was expected if they cannot be had."""
+    """Return all bytes behind an address; on failure an InputError with ``what`` was expected."""
     try:
         return RemoteBlob(address).read()
     except UndecodableError as error:

@@ -50,7 +50,7 @@ def file_name(address: str) -> PurePosixPath:
 
 
 def file_below(base: str, name: str) -> tuple[str, Blob | None, str]:
-    """A row of a table behind an address: its place, and the file or why it is not read."""
+    """Resolve a row of a table behind an address: return its address, and the file or the reason for refusing it."""
     place = remote_address(name) or _joined(base, name)
     if urlsplit(place)[:2] != urlsplit(base)[:2]:
         return place, None, "an address of another server or bucket than the table"
@@ -58,6 +58,6 @@ def file_below(base: str, name: str) -> tuple[str, Blob | None, str]:
 
 
 def _joined(base: str, name: str) -> str:
-    """``name`` relative to ``base``; :func:`urljoin` knows relative paths of few schemes only."""
+    """Return ``name`` relative to ``base``; :func:`urljoin` supports relative paths for few schemes only."""
     scheme, _, rest = base.partition("://")
     return f"{scheme}{urljoin(f'https://{rest}', name).removeprefix('https')}"

@@ -29,7 +29,7 @@ def is_table(path: PurePath) -> bool:
 
 
 Place = Callable[[str], tuple[str, Blob | None, str]]
-"""The path in a row → what tells two files apart, the file, and why it cannot be read where there is none."""
+"""Path in a row → identity of the file, the file, and the reason if it cannot be read."""
 
 
 def list_table(path: Path, *, addresses: bool = False) -> Listing:
@@ -37,7 +37,7 @@ def list_table(path: Path, *, addresses: bool = False) -> Listing:
 
     A column with "train", "val" or "test" divides the images; without one, folders of these names in the paths do. A
     row that repeats another is dropped, also if it spells the path in another way; one image with two labels or in two
-    parts is an error. Addresses are read only if ``addresses`` says so.
+    parts is an error. Addresses are read only with ``addresses``.
     """
     base = os.path.dirname(os.path.abspath(path))
     return list_rows(read_text(path, "a table"), path, base, partial(_file_at, base, addresses))
@@ -52,7 +52,7 @@ def _file_at(base: str, addresses: bool, name: str) -> tuple[str, Blob | None, s
 
 
 def list_rows(text: str, path: PurePath, base: str, place: Place) -> Listing:
-    """The images of a table whose ``text`` was read; ``path`` says its name, ``base`` what its rows are relative to."""
+    """Return the images of a table with content ``text`` and name ``path``; rows are relative to ``base``."""
     rows = _csv_rows(text, path) if path.suffix.lower() in (".csv", ".tsv") else _list_rows(text)
     listing = Listing()
     seen: dict[str, tuple[str | None, str, int]] = {}
@@ -67,7 +67,8 @@ def list_rows(text: str, path: PurePath, base: str, place: Place) -> Listing:
             for what, old, new in zip(("label", "part"), before, (label, part), strict=True):
                 if old != new:
                     raise InputError(
-                        f"Expected one {what} an image, '{path.name}' gives '{name}' as '{old}' in line {first} and as "
+                        f"Expected one {what} per image, '{path.name}' gives '{name}' as '{old}' in line {first} and "
+                        "as "
                         f"'{new}' in line {line}."
                     )
             repeated += 1
@@ -91,7 +92,7 @@ def list_rows(text: str, path: PurePath, base: str, place: Place) -> Listing:
 
 
 def _divide(listing: Listing, values: set[str]) -> None:
-    """Say what divides the images: the column of parts, if it names any, or else the folders."""
+    """Set what divides the images: the column of parts, if it contains any, else the folders."""
     if any(listing.parts):
         listing.division = "a column of the table"
         if strange := sorted(value for value in values if value and not part_called(value)):
@@ -131,13 +132,13 @@ def _csv_rows(text: str, path: PurePath) -> Iterator[tuple[int, str, str | None,
 
 
 def path_column(header: list[str]) -> int | None:
-    """Where a header says that the paths are."""
+    """Column of the paths, by the header."""
     names = [cell.strip().casefold() for cell in header]
     return next((names.index(c) for c in _PATH_COLUMNS if c in names), None)
 
 
 def _named_columns(header: list[str], path: PurePath) -> tuple[int, int | None]:
-    """Where the paths and the labels are."""
+    """Columns of the paths and the labels."""
     names = [cell.strip().casefold() for cell in header]
     where = path_column(header)
     if where is None:

@@ -95,7 +95,7 @@ def random_squares(
     scale : tuple of (float, float)
         (α, β) in (0, 1].
     generator : Generator
-        Where the randomness comes from.
+        Random number generator.
     """
     low, high = check_scale(scale)
     draws = torch.rand(n, 3, generator=generator, dtype=torch.float64)
@@ -170,7 +170,7 @@ def random_crops(
     scale : tuple of (float, float)
         Range of the side as a share of the short side of the image.
     generator : Generator
-        Where the randomness comes from.
+        Random number generator.
     """
     _check(pixels)
     height, width = pixels.shape[-2:]

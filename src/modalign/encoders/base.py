@@ -28,7 +28,7 @@ from modalign.encoders.preprocess import Preprocessing
 from modalign.linalg.similarity import unit
 
 VIEWS = ("center", "mirror")
-_SMALL = 20_000_000  # parameters below which a network is overhead rather than arithmetic
+_SMALL = 20_000_000  # below this number of parameters, the overhead per call dominates the run time
 
 
 class Encoder(ABC):
@@ -127,7 +127,7 @@ class Encoder(ABC):
         Parameters
         ----------
         source : object
-            Anything :func:`~modalign.load_items` takes, labeled or not.
+            Any source of :func:`~modalign.load_items`, labeled or not.
         view : str, default="center"
             ``"center"`` is the preprocessing of the checkpoint, ``"mirror"`` the same flipped horizontally.
         tokens : bool, default=False

@@ -29,7 +29,7 @@ DESCRIPTIONS = (
 )
 WEIGHTS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
 OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors",)
-"""What is fetched from the hub: never code, never pickles, and the weights of one layout where there are several."""
+"""Files that are downloaded from the hub: no code, no pickles, and the weights of one layout if there are several."""
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
 _PUT = (
@@ -136,7 +136,7 @@ def _fetch(text: str) -> Path:
     except GatedRepoError:
         raise UnavailableError(
             f"'{name}' is gated: accept its license on the hub and log in with 'hf auth login', or {_PUT}."
-        ) from None  # what the hub's client went through says nothing more
+        ) from None  # the chain of errors of the hub's client has no further information
     except (RepositoryNotFoundError, HFValidationError):
         raise _unknown(text, f"The hub has no public '{name}'.") from None
     except (HfHubHTTPError, OSError):

@@ -36,7 +36,7 @@ from modalign.encoders.untrusted import (
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Says how a config was written, not what the network computes.
+# Entries about the origin of a config, which do not affect the network.
 _VOLATILE = ("transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype", "_commit_hash")
 
 
@@ -79,7 +79,7 @@ class Checkpoint:
             absent = [name for name in names if not (folder / name).is_file()]
             if absent or not names:
                 wanted = absent[0] if absent else "weight files"
-                raise InputError(f"Expected '{wanted}' in '{folder}', as its index says; got none.")
+                raise InputError(f"Expected '{wanted}' in '{folder}', which its index lists; got none.")
             weights = tuple(folder / name for name in names)
         else:
             weights = (folder / "model.safetensors",)

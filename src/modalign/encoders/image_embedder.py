@@ -1,4 +1,4 @@
-"""Images as the start of a scikit-learn pipeline."""
+"""Encoder of images as a scikit-learn transformer."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 class ImageEmbedder(TransformerMixin, BaseEstimator):
     """A scikit-learn transformer from images to the unit vectors of an encoder.
 
-    Vectors are kept in the store of the encoder, so that cross-validation and grid search embed each image once.
-    Nothing is learned: ``fit`` loads the encoder.
+    Vectors are cached in the store of the encoder, so that cross-validation and grid search embed each image once.
+    ``fit`` only loads the encoder.
 
     Parameters
     ----------
     encoder : str, Encoder or JoinedEncoder, default="tiny"
-        What makes the vectors, see :func:`~modalign.load_encoder`. Where estimators are cloned or sent to other
-        processes, as in a grid search, give a name: an encoder object is copied with its weights.
+        See :func:`~modalign.load_encoder`. If estimators are cloned or sent to other processes, as in a grid search,
+        pass a name: an encoder object is copied with its weights.
     view : {"center", "mirror"}, default="center"
         See :meth:`Encoder.embed_images <modalign.encoders.base.Encoder.embed_images>`.
     batch_size : int or None, default=None
-        Images a forward pass; by the device and the network's size by default.
+        Images per forward pass. Default: depends on the device and the size of the network.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
         self.batch_size = batch_size
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Load the encoder; the images are not looked at.
+        """Load the encoder; the images are ignored.
 
         Parameters
         ----------

@@ -120,7 +120,7 @@ def find_encoder(
     """
     place, dtype, store = _device(device), _dtype(spec.dtype), _store(cache)
     remembered = None if store is None else store.encoder_location(spec.fingerprint)
-    on_network = spec.name.startswith(("//", "\\\\"))  # Windows would log in there
+    on_network = spec.name.startswith(("//", "\\\\"))  # Windows would try to log in at such a path
     namesake = None
     for name in dict.fromkeys(filter(None, (remembered, None if on_network else spec.name))):
         try:
@@ -173,7 +173,7 @@ def _load(
     checkpoint = OpenClipCheckpoint.open(folder) if is_open_clip(folder) else Checkpoint.open(folder)
     preprocessing = checkpoint.preprocessing()
     model = checkpoint.load()
-    # A path says something about its owner, and the name goes into everything that is given away.
+    # A path may contain private names, and the name is part of shared files.
     own = folder_of(text)
     name = text if own is None else own.resolve().name
     common: dict[str, Any] = {"weights_hash": checkpoint.weights_hash(store), "device": place, "store": store}
@@ -197,7 +197,7 @@ def _made(name: str, factory: Callable[..., Any], place: torch.device, store: Fe
         encoder = factory(device=place, store=store)
     except ModalignError:
         raise
-    except Exception as error:  # whatever code of others does
+    except Exception as error:  # foreign code may raise anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"The encoder '{name}' of another package cannot be loaded: {reason}") from error
     if not isinstance(encoder, Encoder):
@@ -255,7 +255,7 @@ def _store(cache: bool | str | os.PathLike[str] | FeatureStore) -> FeatureStore 
     try:
         store = FeatureStore()
         check_writable(store.root, folder=True)
-    except InputError as error:  # somebody who never asked for a cache must not fail for want of one
+    except InputError as error:  # without an explicit cache, a missing cache is no error
         warnings.warn(f"{error} Nothing is kept in a cache; set MODALIGN_CACHE to another folder.", stacklevel=3)
         return None
     return store

@@ -29,7 +29,7 @@ GAIN = 1.3
 AGREEMENT = 0.999
 """… and the cosine of every probe image's two vectors at least this."""
 SMALL = 20_000_000
-"""Networks of fewer parameters stay in float32: they gain nothing that would be noticed."""
+"""Networks of fewer parameters stay in float32, since the gain is negligible."""
 _CANDIDATES = {"cuda": (torch.float16, torch.bfloat16), "mps": (torch.float16,), "cpu": (torch.bfloat16,)}
 _IMAGES = 2
 _SENTENCES = ["a photo of a cat.", "seven", "a satellite picture of a harbour with many small white boats"]
@@ -76,7 +76,7 @@ def decided(encoder: Encoder, decide: Callable[[], tuple[torch.dtype, object]], 
 
 
 def _probe(encoder: Encoder) -> tuple[Encoder, list[dict[str, float | str]]]:
-    """The first candidate that is fast and faithful, and what was measured."""
+    """Return the first candidate that is fast and accurate, and the measurements."""
     found: list[dict[str, float | str]] = []
     for dtype in _CANDIDATES[encoder.device.type]:
         gain = gain_of_product(encoder.device, dtype)
@@ -94,7 +94,7 @@ def _probe(encoder: Encoder) -> tuple[Encoder, list[dict[str, float | str]]]:
 
 
 def _agreement(encoder: Encoder, other: Encoder, images: list[np.ndarray]) -> float:
-    """The smallest cosine between what the two make of one picture or sentence."""
+    """Return the smallest cosine between the two vectors of a picture or sentence."""
     pairs = [(encoder.encode(images)[0], other.encode(images)[0])]
     if isinstance(encoder, ClipEncoder) and isinstance(other, ClipEncoder) and encoder.reads_sentences:
         pairs.append((encoder.encode_sentences(_SENTENCES), other.encode_sentences(_SENTENCES)))

@@ -23,7 +23,7 @@ from modalign.core.errors import InputError
 from modalign.data.views import Filter, resize, to_pixels
 
 VERSION = 2
-"""Part of every encoder's fingerprint: raise it whenever decoding or preprocessing changes a pixel.
+"""Part of every encoder's fingerprint: increase it whenever decoding or preprocessing changes a pixel.
 
 1: every picture is decoded whole. 2: JPEGs at a fraction of their size where that is enough.
 """
@@ -37,7 +37,7 @@ _LARGEST = 2**14  # pixels of a side, or patches
 _LONG = 16  # times the crop: resized pictures with a longer side are never made
 _SHORT = {"size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": 224, "resample": _BICUBIC}
 
-# What a processor class assumes where its config is silent (old checkpoints of the hub are). First match by prefix.
+# Defaults of a processor class for missing entries (in old checkpoints of the hub). First match by prefix.
 _FAMILIES: dict[str, dict[str, Any]] = {
     "CLIP": {**_SHORT, **_CLIP},
     "ChineseCLIP": {**_SHORT, **_CLIP},

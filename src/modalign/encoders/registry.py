@@ -42,7 +42,7 @@ KNOWN_ENCODERS: dict[str, str] = {
     "facebook/dinov3-vitb16-pretrain-lvd1689m": "DINOv3 ViT-B/16, image only; needs its license accepted on the hub",
     "google/vit-base-patch16-224-in21k": "supervised ViT-B/16 of ImageNet-21k, image only",
 }
-"""Well-known names → what they are. Any other hub name or local folder of the same kinds works too."""
+"""Well-known names → description. Any other hub name or local folder of the same kinds works too."""
 
 SHORT_NAMES: dict[str, str] = {
     **{f"RN{size}": f"timm/resnet{size}_clip.openai" for size in ("50", "101", "50x4", "50x16", "50x64")},

@@ -1,4 +1,4 @@
-"""What cannot be exported, said before any work."""
+"""Checks before an export: which models cannot be exported."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from modalign.methods.contract.tower import TowerMethod
 from modalign.model.classifier import Classifier
 
 _RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-"""What a page needs of onnxruntime-web."""
-_FILTERS = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers; what predict.js knows too
+"""Files of onnxruntime-web that the page needs."""
+_FILTERS = {2: "bilinear", 3: "bicubic"}  # numbers of Pillow's filters that predict.js supports
 
 
 def check_exportable(model: Any) -> Classifier:
-    """The model, if it is a classifier whose answers follow from one image of fixed size.
+    """Return the model if it is a classifier that predicts from one image of fixed size.
 
     Raises
     ------
     InputError
-        It is none, or its encoder or method looks at an image in a way that one graph does not.
+        It is not a classifier, or its encoder or method cannot be one graph.
     """
     for name in ("onnx", "onnxscript", "onnxruntime"):
         require(name, "onnx")
     if not isinstance(model, Classifier):
         raise InputError(
-            f"Expected a classifier of one class an image to export, got {type(model).__name__}; a graph from pixels "
+            f"Expected a classifier of one class per image to export, got {type(model).__name__}; a graph from pixels "
             "to probabilities needs an encoder and a method, as modalign.adapt makes them."
         )
     for part in parts_of(model.encoder):
@@ -45,7 +45,7 @@ def check_exportable(model: Any) -> Classifier:
             )
     if not isinstance(model.method, TowerMethod) and model.method.scores_parts and model.crops:
         raise InputError(
-            f"Expected a method that looks at whole images, {type(model.method).__name__} also scores {model.crops} "
+            f"Expected a method on whole images, {type(model.method).__name__} also scores {model.crops} "
             f"crops of each; fit without {argument('crops', of='fit')}."
         )
     return model

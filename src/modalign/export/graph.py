@@ -29,7 +29,7 @@ MOST = 16
 
 
 class Recorded(nn.Module):
-    """What is recorded: a classifier in float32 on the CPU.
+    """Module that is exported: a classifier in float32 on the CPU.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Recorded(nn.Module):
             self.head = method.head()
 
     def forward(self, *pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, C) probabilities and logits of pixels (n, H, W, 3), uint8, one tensor a step."""
+        """(n, C) probabilities and logits of pixels (n, H, W, 3), uint8, one tensor per step."""
         ready = [scaled(step, batch) for step, batch in zip(self.steps, pixels, strict=True)]
         if self._from_pixels is not None:
             scores = self._from_pixels(ready[0])
@@ -145,7 +145,7 @@ def input_names(steps: list[Preprocessing]) -> list[str]:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """The exporter's remarks on its own parts are no concern of a user; its failures print the whole graph."""
+    """Suppress messages of the exporter, which concern its internals; its errors print the whole graph."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

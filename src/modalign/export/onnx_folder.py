@@ -1,4 +1,4 @@
-"""Export: a classifier as a folder with an ONNX graph, what it needs to know, and programs that use it."""
+"""Export of a classifier as a folder with an ONNX graph, its metadata, and programs that run it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ONE_FILE = 2**31 - 2**24  # bytes; protobuf holds less than 2 GiB
 
 @dataclass(frozen=True)
 class Export:
-    """What was exported.
+    """Result of an export.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Export:
     as_fitted : Parity or None
         The graph beside the classifier in the half precision that it was fitted in; None where that is float32.
     int8 : Parity or None
-        ``model-int8.onnx`` beside the classifier; None where it was not asked for.
+        ``model-int8.onnx`` compared with the classifier; None if not requested.
     int8_megabytes : float or None
         Its size.
     """
@@ -77,13 +77,13 @@ def export_onnx(
     (onnxruntime-web).
     Class names and the reference of rejection are in ``labels.json`` and in the metadata of the graph.
 
-    Nothing is written unless the graph answers as the classifier: on the given photos no probability differs by more
+    Nothing is written unless graph and classifier agree: on the given photos no probability differs by more
     than 1e-4 and no decision differs. The folder is made under a temporary name and renamed.
 
     Parameters
     ----------
     model : Classifier
-        What to export.
+        The model to export.
     out : str or Path
         A new or empty folder.
     check : object, default=None
@@ -102,7 +102,7 @@ def export_onnx(
     ------
     InputError
         The model cannot be one graph, a package of ``modalign[onnx]`` is missing, ``out`` holds files, or the graph
-        answers otherwise.
+        differs from the classifier.
 
     Examples
     --------
@@ -224,7 +224,7 @@ def _save(proto: Any, path: Path) -> Path:
 
 
 def _quantize(file: Path, path: Path) -> Path:
-    """Matrix products with 8-bit weights, one scale a column, and activations that are rounded as they come."""
+    """Matrix products with 8-bit weights, one scale per column, and dynamically quantized activations."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     options: dict[str, Any] = {"weight_type": QuantType.QInt8, "per_channel": True}

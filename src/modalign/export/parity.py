@@ -1,4 +1,4 @@
-"""Whether an exported graph answers as the classifier that it was made of."""
+"""Comparison of an exported graph with its classifier."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Parity:
-    """The answers of a graph beside those of the classifier, on n images.
+    """Agreement of the predictions of a graph with those of the classifier, on n images.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class Reference:
         self.labels = _held_out_labels(classifier, items, scored.ids)
 
     def agreement(self, found: np.ndarray) -> Parity:
-        """How other probabilities (n, C) differ."""
+        """Compare other probabilities (n, C) with the reference."""
         best, before = found.argmax(axis=1), self.probabilities.argmax(axis=1)
         known = self.labels != UNLABELED
         accuracies: list[float | None] = [None, None]
@@ -90,7 +90,7 @@ class Reference:
         return Parity(len(found), difference, int((best != before).sum()), int(known.sum()), *accuracies)
 
     def of_graph(self, file: Path, prepare: Callable[[int], dict[str, np.ndarray]]) -> Parity:
-        """How the answers of the graph in ``file`` differ; ``prepare`` makes the inputs of the i-th image."""
+        """Compare the graph in ``file`` with the reference; ``prepare`` returns the inputs of the i-th image."""
         import onnxruntime
 
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])

@@ -1,7 +1,7 @@
-"""Work on more images than one process should hold: input shards in, output parts out, each exactly once.
+"""Sharded computation: each input shard becomes one output part, computed exactly once.
 
-A worker turns one input shard into one part and publishes it by rename. The name of a part is a hash of what it is
-computed from, so a part that exists is a shard that is done, whoever computed it. Everything else only schedules.
+A worker turns one input shard into one part and publishes it by rename. The name of a part is a hash of its inputs, so
+an existing part means that its shard is done, by whatever process. All other code is scheduling.
 """
 
 from modalign.shards.sharded import embed_shards, predict_shards

@@ -40,7 +40,7 @@ def read_row_group(place: str, group: int, name: str) -> Items:
     Raises
     ------
     InputError
-        No column is called as one of images, or it holds something else.
+        No column has the name of a column of images, or it has other values.
     """
     with _table(place) as file:
         schema = file.schema_arrow
@@ -96,7 +96,7 @@ def _image_column(names: list[str], place: str) -> str:
 
 
 def _blob(cell: object, place: str) -> tuple[Blob | None, str]:
-    """The image of a cell, or None and why there is none."""
+    """Return the image of a cell, or None and the reason."""
     if isinstance(cell, dict):
         cell = cell.get("bytes") or cell.get("path")
     if isinstance(cell, bytes):

@@ -1,4 +1,4 @@
-"""Shards as tasks of Ray, which only schedules: it carries names of shards, and the part is committed by the task."""
+"""Shards as tasks of Ray. Ray transfers names of shards only; each task writes its part."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ _RETRIES = 3  # of a task whose process or machine is lost; a part is computed o
 def on_ray(address: str, count: int, threads: int = 1) -> Scheduler:
     """A scheduler that hands the shards to a cluster of Ray; needs ``modalign[ray]`` on all its machines.
 
-    Every machine must see the source and the output under the same path, and have the same versions and weights. A task
-    whose process is lost is tried again.
+    Every machine needs the source and the output under the same path, and the same versions and weights. A task whose
+    process is lost is retried.
 
     Parameters
     ----------
     address : str
         Of the cluster, ``"auto"`` for the one that this machine belongs to, or ``"local"`` to start one here.
     count : int
-        Tasks at a time.
+        Number of parallel tasks.
     threads : int, default=1
         Processors of each task.
 
     Raises
     ------
     InputError
-        The cluster has fewer processors than the tasks ask for; they would wait for each other without end.
+        The cluster has fewer processors than the tasks request, so that they would wait forever.
     """
 
     def schedule(job: Job, tasks: Sequence[Task], folder: Path) -> Iterator[PartReport]:
@@ -63,7 +63,7 @@ def on_ray(address: str, count: int, threads: int = 1) -> Scheduler:
 def _connect(ray: Any, address: str) -> None:
     here = address == LOCAL
     local = {"include_dashboard": False, "object_store_memory": _OBJECTS} if here else {"address": address}
-    for last in (False, True):  # a busy machine may not start Ray in the time that Ray gives itself
+    for last in (False, True):  # a busy machine may not start Ray within its default timeout
         try:
             ray.init(logging_level="ERROR", log_to_driver=False, **local)
             return
@@ -79,7 +79,7 @@ def _require_cpus(ray: Any, count: int, threads: int) -> None:
     if count < 1 or threads < 1 or count * threads > sum(nodes) or threads > max(nodes, default=0):
         raise InputError(
             f"Expected at most {int(sum(nodes))} processors, as many as the Ray cluster has (the largest machine has "
-            f"{int(max(nodes, default=0))}), got {count} workers × {threads}; they would wait without end. Give "
+            f"{int(max(nodes, default=0))}), got {count} workers × {threads}; they would wait forever. Give "
             f"{argument('workers', str(int(sum(nodes) // max(1, threads))))}."
         )
 
@@ -107,7 +107,7 @@ def _results(ray: Any, job: Job, tasks: Sequence[Task], folder: Path, count: int
 
 
 def run_task(job: Job, task: Task, folder: Path, threads: int) -> PartReport | str:
-    """The report of a task, or a sentence why it failed; called in a process of Ray."""
+    """Return the report of a task, or the reason of its failure; called in a process of Ray."""
     try:
         return _worker(job, folder, threads).run(task)
     except ModalignError as error:

@@ -1,6 +1,6 @@
-"""What is computed of a shard: vectors, or the answers of a saved model.
+"""Jobs for shards: vectors, or predictions of a saved model.
 
-A job is a few strings and can be sent to another process, where :meth:`Job.start` loads what it needs once.
+A job consists of a few strings and can be sent to another process, where :meth:`Job.start` loads the encoder or model.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Compute = Callable[[Items], PartRows]
 
 
 class Job(Protocol):
-    """What is computed."""
+    """Interface of a job."""
 
     @property
     def kind(self) -> str: ...
@@ -38,10 +38,10 @@ class Job(Protocol):
     def __hash__(self) -> int: ...
 
     def like(self, settings: dict[str, Any]) -> Job:
-        """The same job with what was left to the machine as another process decided it."""
+        """Return the job with "auto" settings replaced by those that another process chose."""
 
     def start(self) -> tuple[Compute, dict[str, Any]]:
-        """The function, and its settings: all that its rows depend on beside the images, as JSON knows it."""
+        """Return the function and its settings: all inputs of the rows except the images, as JSON values."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class EmbeddingJob:
     encoder, device, view : str
         As for :func:`~modalign.load_encoder` and :meth:`~modalign.encoders.base.Encoder.embed_images`.
     compute_type : str
-        In which the encoder computes; "auto" lets the machine decide, and is another one on another machine.
+        Data type of the encoder; "auto" depends on the machine.
     store_type : str
-        "float16" or "float32", in which vectors are written.
+        "float16" or "float32", data type of the written vectors.
     """
 
     encoder: str = "tiny"
@@ -91,7 +91,7 @@ class EmbeddingJob:
 
 @dataclass(frozen=True)
 class AnsweringJob:
-    """Answers of a saved model.
+    """Predictions of a saved model.
 
     Attributes
     ----------
@@ -109,7 +109,7 @@ class AnsweringJob:
     kind = ANSWERS_KIND
 
     def like(self, settings: dict[str, Any]) -> AnsweringJob:
-        """Itself: the model says in which type its encoder computes."""
+        """Return itself: the model determines the data type of its encoder."""
         return self
 
     def start(self) -> tuple[Compute, dict[str, Any]]:
@@ -153,7 +153,7 @@ def settings_text(kind: str, settings: dict[str, Any]) -> str:
 
 
 class _HashingBlob:
-    """A file that remembers the hash of what was read of it."""
+    """Blob that stores the hash of the bytes that were read."""
 
     def __init__(self, blob: Blob) -> None:
         self._blob = blob
@@ -182,7 +182,7 @@ def _hashing(items: Items) -> tuple[Items, Callable[[tuple[str, ...]], list[byte
 
 
 def _or_reasons(items: Items, compute: Callable[[], Any]) -> Any:
-    """What ``compute`` returns; where none of the images can be decoded, which is an error elsewhere, their reasons."""
+    """Return the result of ``compute``; if no image can be decoded, which is an error elsewhere, the reasons."""
     if not len(items):
         return items.quarantined
     try:

@@ -1,4 +1,4 @@
-"""Writing parts: the same rows always become the same bytes, and a part appears whole or not at all."""
+"""Writing of parts: equal rows give equal bytes, and parts are written atomically."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PartRows(NamedTuple):
 
 @dataclass(frozen=True)
 class PartReport:
-    """What is known of a part without reading its rows."""
+    """Facts about a part that are known without reading its rows."""
 
     shard: str
     file: str
@@ -62,8 +62,8 @@ def answer_columns(probabilities: np.ndarray, names: Sequence[str], rejected: li
 def write_part(folder: Path, file: str, shard: str, settings: dict[str, Any], rows: PartRows) -> PartReport:
     """Write a part under its name, unless it is there.
 
-    Images that could not be used come last, with a reason and nulls. The same rows give the same bytes, so that it does
-    not matter who of several writers of one part comes first.
+    Images that could not be used come last, with a reason and nulls. Equal rows give equal bytes, so that any of
+    several writers of one part may be first.
     """
     arrow, parquet = require("pyarrow", "parquet"), require("pyarrow.parquet", "parquet")
     n, q = len(rows.ids), len(rows.left_out)
@@ -88,7 +88,7 @@ def write_part(folder: Path, file: str, shard: str, settings: dict[str, Any], ro
 
 
 def read_report(folder: Path, file: str, shard: str) -> PartReport:
-    """What the end of a part says of it; its rows are not read."""
+    """Read the footer of a part; its rows are not read."""
     parquet = require("pyarrow.parquet", "parquet")
     path = folder / file
     try:

@@ -41,7 +41,7 @@ class Plan:
     class_names : tuple of str
         Where the source puts them in order; else those that the parts name.
     notes : tuple of str
-        What a person should know.
+        Messages for the user.
     """
 
     source: str
@@ -58,7 +58,7 @@ def plan_shards(
     ==========================================================  ==========================================
     an archive, a folder or a pattern of archives               a shard per archive
     a ``.parquet`` file, a folder or a pattern of such files    a shard per row group
-    anything else that :func:`~modalign.load_items` takes       ``count`` runs of images of the same length
+    any other source of :func:`~modalign.load_items`            ``count`` runs of images of the same length
     ==========================================================  ==========================================
 
     Any of these may be an address. A pattern has ``*``, ``[…]`` or ``{000..127}``.

@@ -1,7 +1,6 @@
 """Input shards: runs of images of a list, archives, and row groups of Parquet files.
 
-A shard can be sent to another process, says in :meth:`Shard.stamp` what its content depends on, and is opened where it
-is worked on.
+A shard can be sent to another process and is opened there. :meth:`Shard.stamp` identifies its content.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class Shard(Protocol):
     def name(self) -> str: ...
 
     def stamp(self) -> object:
-        """What changes whenever the content may have, as JSON knows it."""
+        """Return JSON values that change whenever the content may have changed."""
 
     def open(self) -> AbstractContextManager[Items]:
         """The images; they can be read while the context is open."""
@@ -56,7 +55,7 @@ class ImageShard:
     items: Items
 
     def stamp(self) -> object:
-        """Names, classes, parts, and for each file its size and what the file system or the store says of its age."""
+        """Names, classes, parts, and for each file its size and time stamps."""
         names = self.items.class_names
         labels = [None if k < 0 else names[k] for k in self.items.labels.tolist()]
         return [list(self.items.ids), labels, self.items.parts.tolist(), list(map(_stamp, self.items.blobs))]
@@ -128,7 +127,7 @@ def _local(place: str) -> AbstractContextManager[Path]:
 
 
 def _stamp(blob: object) -> object:
-    """What changes with the bytes of an image; where it lies does not count."""
+    """Return values that change with the bytes of an image, independent of its location."""
     if isinstance(blob, RemoteBlob):
         return [blob.size(), blob.version] if blob.version or blob.size() else blob.address
     if isinstance(blob, FileBlob):

@@ -1,4 +1,4 @@
-"""Sharded work from end to end: plan, compute what is missing, close the set."""
+"""Sharded computation: plan, compute missing parts, write the manifest."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ class Task:
 
 @dataclass(frozen=True)
 class ShardedRun:
-    """What a run did.
+    """Report of a run.
 
     Attributes
     ----------
     shards, computed, skipped : int
         Shards of the source, those computed here, and those whose part was there.
     rows, unreadable : int
-        Of the finished set, or of what was computed here where it is not finished.
+        Of the finished set, or of the parts computed here if it is not finished.
     finished : bool
         Whether all parts are there and the manifest names them.
     notes : tuple of str
-        What a person should know of the source.
+        Messages about the source.
     """
 
     shards: int
@@ -66,7 +66,7 @@ Scheduler = Callable[[Job, Sequence[Task], Path], Iterator[PartReport]]
 
 
 class ShardWorker:
-    """Turns tasks into parts; loads what the job needs once."""
+    """Turns tasks into parts; loads the encoder or model once."""
 
     def __init__(self, job: Job, folder: Path, started: tuple[Compute, dict[str, Any]] | None = None) -> None:
         self._folder = folder
@@ -78,7 +78,7 @@ class ShardWorker:
             )
 
     def run(self, task: Task) -> PartReport:
-        """The part of one shard, unless somebody else has made it by now."""
+        """Compute the part of one shard, unless it exists by now."""
         if (self._folder / task.file).exists():
             return read_report(self._folder, task.file, task.shard.name)
         with task.shard.open() as items:
@@ -99,9 +99,9 @@ def embed_shards(
     """Vectors of all images of a source as a folder of parts, which :meth:`modalign.Features.open` reads.
 
     A part is named by a hash of its shard, the encoder and the settings, appears by rename, and is not computed if it
-    is there. So the same call goes on where an earlier one was killed, and several may run at once, on one machine or
-    on many that share the folder. Batches do not cross shards: on the same machine with the same threads per process,
-    the parts are the same bytes however the work is divided.
+    exists. The same call therefore resumes after it was killed, and several calls may run at once, on one machine or on
+    several that share the folder. Batches do not cross shards: on the same machine with the same threads per process,
+    the bytes of the parts do not depend on the division of the work.
 
     Parameters
     ----------
@@ -114,9 +114,9 @@ def embed_shards(
     shards : int or None, default=None
         Number of shards of a list of images; by default of 4,096 images each.
     only : tuple of (int, int) or None, default=None
-        (i, n): of all shards those with the numbers i, i + n, i + 2 n, …; for n calls that know nothing of each other.
+        (i, n): of all shards those with the numbers i, i + n, i + 2 n, …; for n independent calls.
     scheduler : callable or None, default=None
-        Who computes; by default this process. See :func:`~modalign.shards.workers.in_processes` and
+        Executes the tasks; by default this process. See :func:`~modalign.shards.workers.in_processes` and
         :func:`~modalign.shards.ray_tasks.on_ray`.
     addresses : bool, default=False
         As for :func:`~modalign.load_items`.
@@ -151,7 +151,7 @@ def predict_shards(
     scheduler: Scheduler | None = None,
     addresses: bool = False,
 ) -> ShardedRun:
-    """Answers of a saved model for all images of a source, as a folder of parts; see :func:`embed_shards`.
+    """Write predictions of a saved model for all images of a source as a folder of parts; see :func:`embed_shards`.
 
     A part has the columns ``id``, ``sha256``, ``name``, ``probability``, ``rejected`` if it was asked,
     ``probabilities`` in the order of the model's classes, which stand in the metadata, and ``reason``.

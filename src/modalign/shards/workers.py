@@ -27,9 +27,9 @@ _PATIENCE = 10.0  # seconds that a process is given to end
 def in_processes(count: int, threads: int | None = None) -> Scheduler:
     """A scheduler that computes in ``count`` processes of this machine.
 
-    Each loads the encoder for itself and takes the next shard when it is done with one. On a machine with several GPUs
-    the processes are dealt out to these. If one of them fails or is killed, the others are ended; the parts that are
-    finished stay.
+    Each process loads the encoder and takes the next shard when it has finished one. On a machine with several GPUs,
+    the processes are distributed among them. If one of them fails or is killed, the others are ended; finished parts
+    are kept.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def in_processes(count: int, threads: int | None = None) -> Scheduler:
 
 
 class _Failure(NamedTuple):
-    """What a process says in place of a report."""
+    """Failure of a process, sent in place of a report."""
 
     message: str
     code: int
@@ -134,8 +134,8 @@ def _why(process: BaseProcess) -> str:
     code = process.exitcode
     how = f"was ended from outside (signal {-code})" if code is not None and code < 0 else f"ended with code {code}"
     return (
-        f"A worker process {how}, often for want of memory; finished parts are kept: run the same command again, with "
-        f"fewer workers if it happens again ({argument('workers', '1')})."
+        f"A worker process {how}, often because memory is full; finished parts are kept: run the same command again, "
+        f"with fewer workers if it happens again ({argument('workers', '1')})."
     )
 
 

@@ -72,7 +72,7 @@ class MemberBlob(Generic[M]):
 
 
 class Members:
-    """Collects the members of one archive, refusing what must not be read.
+    """Collects the members of one archive, and refuses unsafe ones.
 
     Parameters
     ----------

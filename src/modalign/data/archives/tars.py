@@ -36,7 +36,7 @@ _PACKERS: dict[bytes, Callable[[str], gzip.GzipFile | bz2.BZ2File | lzma.LZMAFil
 }
 _BLOCK = tarfile.BLOCKSIZE
 _END_MARK = bytes(2 * _BLOCK)
-_AFTER_END = 2**24  # bytes behind the end mark that are looked at
+_AFTER_END = 2**24  # bytes after the end mark that are read
 _STEP = 2**20
 _MAGIC_OFFSET = 257
 _NO_END = "the archive ends without its end mark: it may have been cut off"
@@ -99,7 +99,7 @@ class PackedTar:
             try:
                 return self._read_forward(number)
             except BaseException:
-                self._close()  # a stream that failed no longer knows where it is
+                self._close()  # after a failure the position in the stream is unknown
                 raise
 
     def _read_forward(self, number: int) -> bytes:
@@ -130,7 +130,7 @@ class PackedTar:
 
 
 def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
-    """The next header, which the archive does not remember: it keeps every one otherwise."""
+    """Read the next header without storing it in the list of members, which would grow."""
     header = tar.next()
     tar.members = []  # type: ignore[attr-defined]  # typeshed lacks it
     return header
@@ -185,12 +185,12 @@ def _list_plain(path: str, raw: BinaryIO, members: Members) -> None:
             members.listing.refuse(
                 f"{name} (byte {found.start})",
                 f"damaged after member {number}: no readable header from byte {found.start} to {until}; "
-                "what lies there is lost",
+                "the data between them is lost",
             )
 
 
 def _walk(raw: BinaryIO) -> Iterator[tarfile.TarInfo | _Gap]:
-    """Every member with a sound header, the gaps between them, and as the last one what stands behind them."""
+    """Yield every member with a valid header, the gaps between them, and the rest of the file."""
     size = os.fstat(raw.fileno()).st_size
     start: int | None = 0
     while start is not None:
@@ -200,7 +200,7 @@ def _walk(raw: BinaryIO) -> Iterator[tarfile.TarInfo | _Gap]:
             with tarfile.open(fileobj=raw, mode="r:", tarinfo=_Header) as tar:
                 while (info := _next(tar)) is not None:
                     yield info
-                    if tar.offset > size:  # no reason to believe a length that cannot be
+                    if tar.offset > size:  # the length is impossible
                         raise tarfile.ReadError(f"'{info.name}' is longer than the rest of the archive")
                     start = tar.offset
         except _DAMAGE as error:
@@ -223,10 +223,10 @@ def _next_header(raw: BinaryIO, start: int) -> int | None:
 
 
 def _about_end(raw: BinaryIO, start: int) -> list[str]:
-    """What is odd behind the end mark: programs fill up a record there, and nothing else."""
+    """Return a note on data after the end mark, where programs only pad a record."""
     rest = os.fstat(raw.fileno()).st_size - start
     if not _only_zeros(raw, start):
-        return [f"what stands behind the end mark at byte {start} is not read"]
+        return [f"the data after the end mark at byte {start} is not read"]
     if rest > tarfile.RECORDSIZE or rest % _BLOCK:
         return [f"the archive ends with {rest:,} bytes of zeros: if it was not copied completely, members are missing"]
     return []
@@ -257,7 +257,7 @@ def _list_packed(path: str, members: Members) -> None:
             marked = tar.fileobj.tell() > tar.offset  # a block of zeros was read, and not the end of the file
             rest = tar.fileobj.read(_AFTER_END)
         if rest.strip(b"\0"):
-            raise tarfile.ReadError("there is more behind what looks like the end")
+            raise tarfile.ReadError("data follows the end mark")
         if not marked or len(rest) < _BLOCK:
             notes.append(_NO_END)
     except _DAMAGE as error:

@@ -17,7 +17,7 @@ from typing import IO, BinaryIO
 from modalign.core.files import damaged_contents, open_regular
 from modalign.data.archives.members import Members, places
 
-_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # methods whose reader unpacks no more than it is asked for
+_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # methods whose reader unpacks no more than requested
 _HEADER = struct.Struct("<4s5HIIIHH")
 _SIGNATURE = b"PK\3\4"
 _ENCRYPTED, _SIZES_LATER, _UTF8 = 0x1, 0x8, 0x800
@@ -102,7 +102,7 @@ def _all_of(stream: IO[bytes] | zipfile.ZipExtFile, info: zipfile.ZipInfo) -> by
 
 
 def _from_headers(raw: BinaryIO) -> Iterator[tuple[zipfile.ZipInfo, int]]:
-    """(what its header says, where its data begins) of every member that has a header."""
+    """Yield (header, offset of the data) of every member that has a local header."""
     size = os.fstat(raw.fileno()).st_size
     beyond = 0
     for place in places(raw, _SIGNATURE):

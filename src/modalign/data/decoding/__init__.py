@@ -1,1 +1,1 @@
-"""Bytes of an image file → pixels, or one reason why not."""
+"""Decoding of image files: bytes → pixels, or the reason for a failure."""

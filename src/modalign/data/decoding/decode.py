@@ -43,7 +43,7 @@ from modalign.data.decoding.sniff import describe_format, sniff
 Target = Callable[[int, int], tuple[int, int]]
 
 DECODER = f"pillow {PILLOW}, limits 2"
-"""What refused a picture: another version, or other limits, may decode it. Count up with every change of a limit."""
+"""Decoder version stored with a refusal. Increase the number with every change of a limit."""
 MAX_PIXELS = 2**27
 """Pictures with more pixels are refused (134 megapixels)."""
 MAX_BYTES = 8 * MAX_PIXELS
@@ -59,7 +59,7 @@ _BYTES_A_PIXEL_OTHERWISE = 8  # 4 in Pillow, and 4 for the picture in RGB or upr
 _SCALES = (1, 2, 4, 8)  # at one of which libjpeg computes the pixels
 _LARGE = 2**28  # bytes; pictures that take more are decoded one at a time
 
-# Pillow reports some damage to its log, which without a listener ends on the terminal.
+# Pillow logs some damage; without a handler, the log goes to the terminal.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 # The plugin classes and not Image.open: that one warns or raises by a global pixel limit before a JPEG can be
@@ -194,7 +194,7 @@ def _spared(size: tuple[int, int], orientation: int, target: Target) -> int:
 
 
 def _plugin(kind: str | None) -> Callable[[IO[bytes], str | bytes], ImageFile] | None:
-    """What reads a kind of file, or None; whether it is there does not depend on what else was imported."""
+    """Return the reader of a kind of file, or None, independent of other imported packages."""
     if kind not in _OPTIONAL:
         return _PLUGINS.get(kind or "")
     name, registrars = _OPTIONAL[kind]
@@ -230,7 +230,7 @@ def _orientation(image: ImageFile, kind: str | None, jpeg: Jpeg | None) -> int:
 
 
 def _passing_trouble(error: Exception) -> str | None:
-    """What the machine lacks at this moment, or None if an error is of the file."""
+    """Return the temporary lack of the machine, or None if the error is a property of the file."""
     if isinstance(error, MemoryError) or "memory" in str(error).lower():
         return "not enough memory"
     if isinstance(error, OSError) and error.errno is not None:  # Pillow's own have none

@@ -1,7 +1,7 @@
-"""The header of a JPEG, read before any decoder sees the file.
+"""Reading of the header of a JPEG before it is passed to a decoder.
 
-Decoders differ in what they skip before the first scan, and some of it costs them much time or memory. So the header is
-rebuilt from its sound segments: the decoder sees what was examined here and nothing else.
+Decoders differ in what they skip before the first scan, which may take much time or memory. The header is therefore
+rebuilt from its valid segments, and the decoder gets these only.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _SOS, _SOI, _EOI = 0xDA, 0xD8, 0xD9
 
 @dataclass(frozen=True)
 class Jpeg:
-    """What the header of a JPEG says.
+    """Header of a JPEG.
 
     Attributes
     ----------
     data : bytes
-        The file without metadata and without whatever lies between the segments of its header. JFIF and Adobe segments
-        stay, since they say how colors are stored.
+        The file without metadata and without data between the segments of its header. JFIF and Adobe segments are kept,
+        since they define the color space.
     orientation : int
         Of EXIF, 1 (upright) by default.
     components : int

@@ -1,7 +1,8 @@
-"""Bounds on what Pillow reads in loops of Python: thousands of tiny pieces, which no camera or program writes.
+"""Limits on the number of pieces of a file that Pillow reads in Python loops.
 
-Such a file would keep a thread busy for minutes per gigabyte, and TIFF tags that share their bytes would take memory
-without limit. JPEG has a module of its own (:mod:`~modalign.data.decoding.jpeg`).
+A file of very many tiny pieces, which no camera or program writes, would keep a thread busy for minutes per gigabyte,
+and TIFF tags that share their bytes would take memory without limit. JPEG has a module of its own
+(:mod:`~modalign.data.decoding.jpeg`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _MAX_ICONS = 2**23  # bytes
 
 
 def bounded(data: bytes, kind: str | None) -> bytes:
-    """The file, for GIF without what stands before its first picture.
+    """Return the file; a GIF without the blocks before its first picture.
 
     Raises
     ------

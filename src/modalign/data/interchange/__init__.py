@@ -1,5 +1,5 @@
-"""Images and labels as other programs hold them: recognized without importing these programs, and written for them.
+"""Images and labels in the formats of other programs, read and written without importing these programs.
 
-A module a format. Each reads into a :class:`~modalign.data.inventory.Listing`, so that class order, splits, decoding
-and caching are those of every other source.
+One module per format. Each reads into a :class:`~modalign.data.inventory.Listing`, so that class order, splits,
+decoding and caching are those of every other source.
 """

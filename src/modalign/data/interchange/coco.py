@@ -95,7 +95,7 @@ def _labels(content: dict[str, Any], categories: dict[int | str, str], path: str
         name = categories[cast("int | str", category)]
         if labels.setdefault(cast("int | str", image), name) != name:
             raise InputError(
-                f"Expected one category an image, '{path}' gives image {image} '{labels[cast(Any, image)]}' and "
+                f"Expected one category per image, '{path}' gives image {image} '{labels[cast(Any, image)]}' and "
                 f"'{name}'; images of several classes cannot be used."
             )
     return labels

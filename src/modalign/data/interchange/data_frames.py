@@ -79,7 +79,7 @@ def label_name(value: Any, classes: Sequence[str]) -> str | None:
     if value is None or value != value or value == "" or value == -1:  # NaN of a data frame
         return None
     if isinstance(value, (list, tuple, set)):
-        raise InputError(f"Expected one label an image, got {value!r:.60}; images of several classes cannot be used.")
+        raise InputError(f"Expected one label per image, got {value!r:.60}; images of several classes cannot be used.")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if classes and not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Arrays of vectors in folders, as clip-retrieval and scripts around open_clip write them."""
+"""Arrays of vectors in folders, as written by clip-retrieval and scripts for open_clip."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def read_feature_arrays(folder: str | Path) -> Features:
         names = _listed(root / "ids.json")
         labels = _array(root / "labels.npy", 1).tolist() if (root / "labels.npy").exists() else []
     for what, values in (("ids", names), ("labels", labels)):
-        require_format(len(values) in (0, len(vectors)), f"{len(vectors)} {what}, one a vector,", root, len(values))
+        require_format(len(values) in (0, len(vectors)), f"{len(vectors)} {what}, one per vector,", root, len(values))
     known, classes = _classes(labels, _listed(root / "classes.json"), len(vectors), root)
     return Features(_unit(vectors, root), ids=tuple(map(str, names)), labels=known, class_names=classes)
 

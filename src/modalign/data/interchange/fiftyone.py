@@ -1,4 +1,4 @@
-"""FiftyOne's format for classification: a folder ``data`` of images and ``labels.json``; nothing of it is imported."""
+"""FiftyOne's format for classification: a folder ``data`` of images and ``labels.json``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which format an object, a file or a folder is of."""
+"""Detection of the format of an object, a file or a folder."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from modalign.data.names import quoted
 
 
 class RowBlob:
-    """The image of one row, read when it is asked for."""
+    """Image of one row, read on access."""
 
     __slots__ = ("column", "dataset", "row")
 
@@ -48,7 +48,7 @@ def is_dataset(source: object) -> bool:
 
 
 def list_dataset(source: Any) -> Listing:
-    """The images of a dataset, or of the splits of several, whose names say the part of each."""
+    """Return the images of a dataset, or of several splits, whose names determine the parts."""
     splits = source if isinstance(source, Mapping) else {"": source}
     names = {part: _class_names(dataset) for part, dataset in splits.items()}
     classes = next(iter(names.values()))

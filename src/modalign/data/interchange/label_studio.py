@@ -51,7 +51,7 @@ def _rows(content: Any, path: str) -> Iterator[tuple[str, object, str | None, st
         labels = {choice for annotation in annotations for choice in _choices(annotation, path)}
         if len(labels) > 1:
             raise InputError(
-                f"Expected one choice a task, '{path}' gives task {task.get('id', image)} {len(labels)}: "
+                f"Expected one choice per task, '{path}' gives task {task.get('id', image)} {len(labels)}: "
                 f"{', '.join(sorted(labels))[:80]}; images of several classes cannot be used."
             )
         file = _local(str(image))

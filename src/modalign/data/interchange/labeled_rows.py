@@ -1,4 +1,4 @@
-"""What the formats have in common: rows of an image, a class and a part."""
+"""Rows of an image, a class and a part, shared by all formats."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ENDINGS = {"JPEG": ".jpg", "PNG": ".png", "GIF": ".gif", "WebP": ".webp", "BMP"
 
 
 class AnsweredImages(Protocol):
-    """What is needed of predictions: ids, names of the answers, and (n, C) probabilities."""
+    """Interface of predictions: ids, predicted names, and (n, C) probabilities."""
 
     @property
     def ids(self) -> tuple[str, ...]: ...
@@ -169,7 +169,7 @@ def file_names(rows: Sequence[LabeledRow]) -> list[str]:
 
 
 def file_stem(name: str, taken: set[str]) -> str:
-    """A name for a file or a folder that leads nowhere else and that no name in ``taken`` is spelled like; it joins."""
+    """Return a safe file or folder name that differs from all in ``taken``, and add it there."""
     safe = _UNSAFE.sub("_", name.replace("/", "_")).strip("_. ")
     safe = safe.encode()[:_STEM_BYTES].decode(errors="ignore") or "image"
     found, count = safe, 1
@@ -181,7 +181,7 @@ def file_stem(name: str, taken: set[str]) -> str:
 
 
 def require_format(sound: object, what: str, path: object, got: Any = "") -> None:
-    """Raise unless a document is what its format says."""
+    """Raise unless a document matches its format."""
     if not sound:
         shown = f", got {got!r:.60}" if got != "" else ""
         raise InputError(f"Expected {what} in '{path}'{shown}.")

@@ -23,7 +23,7 @@ def class_tables(folder: str) -> list[Path]:
 
 
 def list_class_tables(paths: Sequence[Path], root: str) -> Listing:
-    """The images that the tables name, each beside its table, whose folder says the part."""
+    """Return the images of the tables, which are next to their table; the folder determines the part."""
     names: list[str] = []
     rows: list[tuple[str, object, str | None, str]] = []
     for path in paths:
@@ -61,7 +61,7 @@ def _rows(
         require_format(set(marks) <= {"0", "1"}, f"0 and 1 in line {number}", path, sorted(set(marks) - {"0", "1"}))
         if marks.count("1") > 1:
             raise InputError(
-                f"Expected one class an image, '{path}' gives {marks.count('1')} in line {number}; images of several "
+                f"Expected one class per image, '{path}' gives {marks.count('1')} in line {number}; images of several "
                 "classes cannot be used."
             )
         label = names[marks.index("1")] if "1" in marks else None

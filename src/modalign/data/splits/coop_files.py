@@ -69,7 +69,7 @@ def coop_lists(content: Any, origin: str) -> OfficialLists:
                 raise InputError(f"Expected one name per label in {origin}, label {label} is {both}.")
             if (before := label_of.setdefault(rows[-1][0], label)) != label:
                 both = f"'{names[before]}' and '{name}'"
-                raise InputError(f"Expected one class an image in {origin}, '{path}' is listed as {both}.")
+                raise InputError(f"Expected one class per image in {origin}, '{path}' is listed as {both}.")
     if sorted(names) != list(range(len(names))):
         raise InputError(f"Expected labels 0…{len(names) - 1} in {origin}, got {min(names)}…{max(names)}.")
     return _lists(origin, rows, [names[k] for k in range(len(names))])
@@ -81,7 +81,7 @@ def _lists(origin: str, rows: Sequence[tuple[str, str, int]], names: Sequence[st
 
 
 def _check_images(paths: Sequence[str], base: str, file: str | Path) -> None:
-    """Say early that the root is wrong; looks at every path only if the first is missing."""
+    """Raise early if the root is wrong; all paths are checked only if the first is missing."""
     if paths and not os.path.isfile(os.path.join(base, paths[0])):
         missing = [path for path in paths if not os.path.isfile(os.path.join(base, path))]
         if len(missing) == len(paths):

@@ -25,7 +25,7 @@ DIVISIONS = {
     "eval": "test",
     "evaluation": "test",
 }
-"""Words for the parts of a data set. An evaluation set counts as a test set: then nothing is learned from it."""
+"""Words for the parts of a data set. An evaluation set counts as a test set, so that it is not used for training."""
 
 _FILLERS = re.compile(  # test_set, val images, testset, train2017, images_train, 1-test
     r"[\W_]+(set|data|images|imgs|split)$|set$|\d{4}$|^(data|images|imgs|split|\d+)[\W_]+"
@@ -37,7 +37,7 @@ PURPOSES = {
     "test": "to test on",
     "unlabeled": "that count as unlabeled",
 }
-"""What the images of each part are for, in words."""
+"""Part → purpose of its images."""
 
 _USES = {"train": "learning", "validation": "validation", "test": "testing"}
 
@@ -146,7 +146,9 @@ def divide_folders(
     used = {folders[:level] for folders in above if (level := _root(folders, clear, bare)) is not None}
     plain = Division({}, "", clear, bare, loose)
     parts = {plain.place(folders)[0] for folders in above}
-    default = "" if "train" in parts or "" not in parts else "train"  # only others are named: the rest teaches
+    default = (
+        "" if "train" in parts or "" not in parts else "train"
+    )  # only other parts are named: the rest is for training
     distinct = {part or default for part in parts} - {""}
     whole = alone and parts and not parts & {"", "train"}
     if len(distinct) < 2 and not used & clear and not whole:
@@ -162,7 +164,7 @@ def divide_folders(
 
 
 def _root(folders: Folders, clear: frozenset[Folders], bare: frozenset[Folders]) -> int | None:
-    """How deep the divided folder lies that decides about an image in ``folders``."""
+    """Return the depth of the divided folder that determines the part of an image in ``folders``."""
     depths = range(len(folders))
     return next((d for roots in (clear, bare) for d in depths if folders[:d] in roots), None)
 
@@ -176,9 +178,9 @@ def _is_clear(root: Folders, inside: dict[Folders, set[str]]) -> bool:
 
 
 def _is_loose(root: Folders, inside: dict[Folders, set[str]]) -> bool:
-    """Whether words of the names of two sub-folders are for two parts, and all that is in the smaller is in the other.
+    """Return whether the names of two sub-folders contain words for two parts, and one contains all of the other.
 
-    Nothing beside them may hold the same: then they are classes, of which some are called so.
+    If another sub-folder has the same content, they are classes with such names.
     """
     parts = {name: part for name in inside[root] if (part := part_within(name))}
     if len(set(parts.values())) < 2:

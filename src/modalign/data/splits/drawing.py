@@ -150,7 +150,7 @@ def label_array(labels: Labels) -> tuple[np.ndarray, tuple[str, ...]]:
     """One integer per image, −1 where unknown, and the class names if there are any."""
     y = np.asarray(labels.labels if isinstance(labels, Items) else labels)
     if y.ndim != 1 or (y.size and not np.issubdtype(y.dtype, np.integer)):
-        raise InputError(f"Expected labels as one integer an image, got {y.dtype} of shape {y.shape}.")
+        raise InputError(f"Expected labels as one integer per image, got {y.dtype} of shape {y.shape}.")
     if y.size and y.min() < UNLABELED:
         raise InputError(f"Expected labels ≥ 0, or −1 for unlabeled, got {y.min()}.")
     return y.astype(np.int64), labels.class_names if isinstance(labels, Items) else ()
@@ -182,7 +182,7 @@ def _sample(y: np.ndarray, pool: np.ndarray, shots: int | str, rng: Random) -> t
 def _share(
     y: np.ndarray, pool: np.ndarray, shots: int | str, wanted: int | None, rng: Random
 ) -> tuple[np.ndarray, np.ndarray, dict[int, int]]:
-    """Training and validation images from one pool: training draws first, and leaves what validation cannot miss."""
+    """Draw training and then validation images from one pool; training leaves the minimum for validation."""
     train: list[int] = []
     left: list[list[int]] = []
     short: dict[int, int] = {}
@@ -201,7 +201,7 @@ def _share(
 
 
 def _reserve(n: int, shots: int | str, wanted: int | None) -> int:
-    """How many of n images training must leave for validation: one, or with all shots what validation asks for."""
+    """Return how many of n images training must leave for validation: one, or with all shots the requested number."""
     if wanted is None:
         return max(1, round(n / 5)) if n > 1 else 0
     return min(wanted, n // 2 if shots == "all" else n - 1, n if shots == "all" else 1)

@@ -12,7 +12,7 @@ import numpy as np
 from modalign.core.errors import InputError
 from modalign.data.names import quoted
 
-_SAMPLE = 32  # paths that are tried to find out what the paths are relative to
+_SAMPLE = 32  # number of paths used to find the folder that the paths are relative to
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ class OfficialLists:
         if not count or count < min(listed, len(ids)) / 2:
             raise InputError(
                 f"Expected the images of {self.origin} among those given, found {count} of {listed}: "
-                f"it speaks of {quoted(self.paths, 1)}, the source of {quoted(ids, 1)}."
+                f"it contains {quoted(self.paths, 1)}, the source {quoted(ids, 1)}."
             )
         return best
 
@@ -104,5 +104,5 @@ def _places(ids: Sequence[str]) -> Callable[[str], int]:
 
 
 def _plain(name: str) -> str:
-    """Composed characters, case forgiven: macOS decomposes file names, Windows does not tell case apart."""
+    """Compose characters and ignore case: macOS decomposes file names, and Windows ignores case."""
     return unicodedata.normalize("NFC", name).casefold()

@@ -89,7 +89,7 @@ def divide_by(listing: Listing, lists: OfficialLists, classes: object = None) ->
 
 
 def _apply(listing: Listing, lists: OfficialLists, placed: Placed, classes: object, *, found: bool = False) -> None:
-    """What :func:`divide_by` does; lists that were ``found`` take no image from a folder called test."""
+    """Implement :func:`divide_by`; with lists that were ``found``, images in a folder called test stay test images."""
     order = [*placed, *(i for i in range(len(listing.ids)) if i not in placed)]
     new = [placed[i][0] if i in placed else "" for i in order]
     moved = [k for k, i in enumerate(order) if listing.parts[i] == "test" and new[k] in ("train", "validation")]
@@ -188,11 +188,11 @@ def _about(lists: OfficialLists, placed: Placed) -> list[str]:
     return notes
 
 
-_Candidate = tuple[str, Callable[[], OfficialLists]]  # a name, and how to read what it names
+_Candidate = tuple[str, Callable[[], OfficialLists]]  # a name, and its reader
 
 
 def _candidates(listing: Listing, beside: str) -> Iterator[list[_Candidate]]:
-    """What may divide the images, folder by folder."""
+    """Candidates for split files, by folder."""
     around, _ = _around(listing.ids)
     skipped = set(listing.skipped)
     elsewhere = dict(listing.documents)

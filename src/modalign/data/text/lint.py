@@ -22,7 +22,7 @@ _CODE = re.compile(
     r"|(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{8,}",
     flags=re.IGNORECASE,
 )
-"""Names, or beginnings of names, that mean nothing: numbers, codes, words that stand for any class, hashes."""
+"""Names, or beginnings of names, without meaning: numbers, codes, generic words, hashes."""
 
 Kind = Literal["same", "similar", "contained", "code", "meaning"]
 
@@ -80,10 +80,12 @@ def lint(
     for i, j in _sharing(names, _spellings):
         report("similar", "'{0}' and '{1}' differ only in spelling; are they one class?", i, j)
     for short, long in _containments(names):
-        report("contained", "'{0}' is part of '{1}', so its sentences fit both; say what sets it apart.", short, long)
+        report(
+            "contained", "'{0}' is part of '{1}', so its sentences fit both; make the names more specific.", short, long
+        )
     for i, name in enumerate(class_names):
         if _CODE.fullmatch(name.strip()):
-            report("code", "'{0}' looks like a number or code, which says nothing to a text encoder; use words.", i)
+            report("code", "'{0}' is a number or code, which has no meaning for a text encoder; use words.", i)
     if cosine is not None:
         for i, j in zip(*np.nonzero(np.triu(cosine > threshold, 1)), strict=True):
             message = f"mean nearly the same to this text encoder (cosine {cosine[i, j]:.2f}); describe them further."
@@ -103,13 +105,13 @@ def lint_notes(class_names: Sequence[str], *, numbers: bool = False) -> tuple[st
     notes = []
     if codes := [names[0] for names in found["code"]]:
         notes.append(
-            f"class names {quoted(codes, 3)} look like numbers or codes, which mean nothing to a text encoder; "
+            f"class names {quoted(codes, 3)} are numbers or codes, which have no meaning for a text encoder; "
             f"name the classes in words with {argument('classes')}"
         )
     for kind, what in (("similar", "differ only in spelling"), ("contained", "are part of one another")):
         if pairs := [" and ".join(f"'{name}'" for name in names) for names in found[kind]]:
             more = f", and {len(pairs) - 3} more pairs," if len(pairs) > 3 else ""
-            notes.append(f"class names {'; '.join(pairs[:3])}{more} {what}: their sentences can hardly be told apart")
+            notes.append(f"class names {'; '.join(pairs[:3])}{more} {what}: their sentences are hardly distinguishable")
     return tuple(notes)
 
 
@@ -123,7 +125,8 @@ def _sharing(names: Sequence[str], keys: Callable[[str], set[str]]) -> Iterator[
 
 
 def _spellings(name: str) -> set[str]:
-    """What a name and its misspelling share: its plural key and, if it is long, itself without any one letter.
+    """Return keys that a name shares with its misspellings: the plural key and, if it is long, itself without one
+    letter.
 
     Two long words are one letter apart only if they agree after deleting at most one letter of each.
     """

@@ -17,7 +17,7 @@ B = TypeVar("B")
 READ_BYTES = 2**26
 """Files that are being read and decoded take at most this together, or one larger file alone."""
 RESULT_BYTES = 2**29
-"""No new file is begun while results that nobody took yet hold more than this."""
+"""No new file is begun while pending results hold more than this."""
 _AT_ONCE = 16
 _AT_ONCE_BYTES = 2**23
 _share = sys.maxsize  # processors that this process is to use
@@ -75,9 +75,10 @@ def read_ahead(
 
 
 class _Gate:
-    """Lets portions begin in order, and only while memory is left; the one that the consumer waits for always may.
+    """Starts portions in order while memory is left; the portion that the consumer waits for may always start.
 
-    Since portions begin in order, those that hold memory are taken before those that wait for it: nothing can be stuck.
+    Since portions begin in order, results that hold memory are consumed before those that wait for it, so that no
+    deadlock is possible.
     """
 
     def __init__(self) -> None:
@@ -113,7 +114,7 @@ class _Gate:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Nobody takes results any more."""
+        """Called when the consumer has ended."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -44,7 +44,7 @@ def embed_crops(
     Parameters
     ----------
     source : object
-        Anything :func:`~modalign.load_items` takes, labeled or not.
+        Any source of :func:`~modalign.load_items`, labeled or not.
     encoder : Encoder
         Encoder of square images of a fixed size.
     crops : int, default=16
@@ -134,7 +134,7 @@ class _Rows:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._write()  # what is encoded is kept also when somebody presses Ctrl-C
+        self._write()  # encoded vectors are kept also after Ctrl-C
 
     def add(self, key: bytes, row: np.ndarray) -> None:
         self.fresh[key] = row
@@ -158,7 +158,7 @@ class _Rows:
 
 
 def _digest(pixels: Tensor) -> str:
-    """SHA-256 of a picture (3, H, W) uint8, whatever file it came from."""
+    """SHA-256 of the pixels (3, H, W) uint8, independent of the file."""
     return hashlib.sha256(repr(tuple(pixels.shape)).encode() + pixels.contiguous().numpy().tobytes()).hexdigest()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from modalign.core.errors import CacheError, FullCacheError, InputError
 from modalign.encoders.private import private_file, private_folder, tighten
 
-_APPLICATION = 0x6D616C6E  # "maln": tells our files from anybody else's
+_APPLICATION = 0x6D616C6E  # "maln": identifies files of this library
 _FORMAT = 1
 _AT_ONCE = 500  # variables in one query; SQLite allows 999 everywhere
 _PATIENCE = 120.0  # seconds to wait for another process; a commit takes milliseconds

@@ -44,7 +44,7 @@ _COMMIT_BATCHES = 64
 
 @dataclass(frozen=True)
 class _Prepared:
-    """One item on its way: its pixels, or why there are none (neither, if its vector is there already)."""
+    """An item in the pipeline: its pixels, or the reason for none (neither, if its vector is cached)."""
 
     index: int
     content: bytes = b""  # SHA-256 of the bytes; empty if they could not be had
@@ -52,7 +52,7 @@ class _Prepared:
     dim: bool | None = None  # whether a 16-bit picture leaves its top bits empty; None for other pictures
     reason: str | None = None
     lasting: bool = True  # whether the reason is a property of the content
-    identity: Identity | None = None  # set if the file may be recognized by it next time
+    identity: Identity | None = None  # set if the file can be recognized by it in the next run
 
 
 def extract(
@@ -129,7 +129,7 @@ def extract_cached(
 
 
 def _bytes(items: Items, i: int) -> tuple[_Prepared, bytes]:
-    """The bytes of one item, or why there are none: that says nothing about its content and is not remembered."""
+    """Return the bytes of one item, or the reason for none, which is not cached."""
     try:
         return _Prepared(i), items.read(i)
     except UndecodableError as error:
@@ -147,7 +147,7 @@ def _read(items: Items, i: int, identity: Identity | None) -> tuple[_Prepared, b
 
 
 def _decoded(encoder: Encoder, view: str, item: _Prepared, data: bytes) -> _Prepared:
-    """With its pixels, or why there are none; as it is where there are no bytes."""
+    """Add the pixels or the reason for none; unchanged without bytes."""
     if item.reason is not None:
         return item
     try:
@@ -204,7 +204,7 @@ def _fill(
                 batch = []
         if batch:
             writer.encode(batch)
-    finally:  # what is encoded is kept also when somebody presses Ctrl-C
+    finally:  # encoded vectors are kept also after Ctrl-C
         writer.commit()
     return reasons
 

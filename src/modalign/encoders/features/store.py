@@ -3,8 +3,8 @@
 ::
 
     root/
-      files.sqlite              which file has which content; which contents are no images
-      encoders.sqlite           where encoders lie that were loaded from a folder
+      files.sqlite              hashes of files; contents that are not images
+      encoders.sqlite           locations of encoders that were loaded from a folder
       <fingerprint>-<view>/     vectors and their index, see :mod:`~modalign.encoders.features.vector_table`
 
 Renamed, moved and copied images are found in the cache; edited images are not. Every encoder, preprocessing and data
@@ -197,7 +197,7 @@ class FileIndex:
 
 
 def _voucher(content: bytes, reason: object) -> str:
-    """What vouches for a refusal: the version of the decoder and a checksum of the entry."""
+    """Return the validation of a refusal: the version of the decoder and a checksum of the entry."""
     return f"{DECODER}, {zlib.crc32(content + repr(reason).encode()):08x}"
 
 

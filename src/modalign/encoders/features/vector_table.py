@@ -188,9 +188,9 @@ class VectorTable:
         return gathered
 
     def _differ(self, contents: Sequence[bytes], rows: np.ndarray, found: np.ndarray) -> np.ndarray:
-        """(n,) which vectors are not what was written. Those of a cache that is not stamped must be finite."""
+        """(n,) which vectors differ from the written ones. In a cache without checksums, vectors must be finite."""
         stamped = _size(self._checksums) // _CHECK.itemsize
-        if rows.max(initial=-1) >= stamped:  # read-only, and written by a version that knew no checksums
+        if rows.max(initial=-1) >= stamped:  # read-only, and written by a version without checksums
             return ~np.isfinite(found).all(axis=1)
         if not len(rows):
             return np.zeros(0, dtype=bool)
@@ -211,7 +211,7 @@ class VectorTable:
         )
 
     def _cut(self) -> None:
-        """Inside a transaction: forget rows behind the end of the file, which was cut, or a row number damaged."""
+        """Inside a transaction: delete rows beyond the end of a truncated file, or with a damaged row number."""
         self._index.write("DELETE FROM vectors WHERE row >= ? OR row < 0", [(self._whole_rows(),)])
 
     def _stamp(self) -> None:
@@ -240,4 +240,4 @@ def _append(path: Path, rows: np.ndarray, first: int) -> None:
         file.seek(first * rows.strides[0])
         file.write(rows.tobytes())
         file.flush()
-        os.fsync(file.fileno())  # the index must never know a row that a power failure can undo
+        os.fsync(file.fileno())  # the index must not contain a row that a power failure can undo

@@ -13,7 +13,7 @@ _READ = {
     "vision_cfg": {"layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size"},
     "text_cfg": {"layers", "width", "heads", "mlp_ratio", "context_length", "vocab_size"},
 }
-# What only training, other kinds of network or the choice of a tokenizer by its name go by.
+# Entries for training, other kinds of network, or the choice of a tokenizer by name.
 _IDLE = {
     *("patch_dropout", "output_tokens", "output_dict", "cast_dtype", "init_logit_scale", "init_logit_bias"),
     *("nonscalar_logit_scale", "attn_pooler_queries", "attn_pooler_heads", "timm_pool", "timm_proj", "timm_drop"),

@@ -151,5 +151,5 @@ def full_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The same where no position sees a later one."""
+    """The same with a causal mask."""
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)

@@ -46,7 +46,7 @@ class Queries:
     at : tuple of Tensor
         A group each, (N or 1, Q): the positions within the own part.
     masks : tuple of Tensor or None
-        A group each, (N or 1, Q, length) of 0 and −∞ to add to scores, so that no position sees a later one; None where
+        A group each, (N or 1, Q, length) of 0 and −∞ to add to scores, a causal mask; None where
         that is all 0.
     """
 
@@ -163,7 +163,7 @@ def _common(ids: Tensor, limit: int) -> int:
 
 
 def _caps(own: Tensor) -> list[int]:
-    """The lengths that sentences are padded to: all there are, or eight that as many sentences lie between."""
+    """Return the lengths that sentences are padded to: all distinct lengths, or eight quantiles."""
     lengths = torch.unique(own)
     if len(lengths) > _MOST_GROUPS:
         ranks = torch.arange(1, _MOST_GROUPS + 1) * len(own) // _MOST_GROUPS - 1

@@ -214,7 +214,7 @@ class TextModel(nn.Module):
 
     def forward(self, input_ids: Tensor) -> Encoded:
         states = self.final_layer_norm(self.encoder(self.embeddings(input_ids), causal=True))
-        # Old configurations say 2 for a token that is the last of the vocabulary.
+        # Old configurations have 2 for a token that is the last of the vocabulary.
         ends = input_ids if self._end == 2 else (input_ids == self._end).int()
         return Encoded(states, states[torch.arange(len(states), device=states.device), ends.argmax(dim=1)])
 

@@ -67,7 +67,7 @@ class ResNetTower(VisionTower):
         )
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name in ("_name", "_network"):  # of copying, before there is a name to speak of
+        if name.startswith("__") or name in ("_name", "_network"):  # while it is copied, before the attribute exists
             raise AttributeError(name)
         self._refuse()
 

@@ -173,7 +173,7 @@ class TextTower(Layered):
             Classes per chunk; the shared prefix is computed once per chunk. Limits the memory without gradients, and
             with gradients in combination with ``checkpoint``.
         checkpoint : bool, default=False
-            Keep only what enters each layer and compute its inside again in the backward pass.
+            Gradient checkpointing: store the inputs of the layers only and recompute each layer in the backward pass.
 
         Notes
         -----
@@ -267,7 +267,7 @@ class TextTower(Layered):
 def _place(x: Tensor, prompts: Tensor, packing: Packing, computed: Queries) -> Tensor:
     """The row (G, T, w) with prompts (G, M, w) or (G, K, M, w) at the slots of its sentences.
 
-    ``x`` holds the whole row, or all of it but these slots, as ``computed`` says.
+    ``x`` holds the positions given by ``computed``: the whole row, or all of it except these slots.
     """
     M = prompts.shape[-2]
     if packing.prefix > M:
