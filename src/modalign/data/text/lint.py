@@ -85,7 +85,7 @@ def lint(
         )
     for i, name in enumerate(class_names):
         if _CODE.fullmatch(name.strip()):
-            report("code", "'{0}' is a number or code, which has no meaning for a text encoder; use words.", i)
+            report("code", "'{0}' looks like a number or code, which has no meaning for a text encoder; use words.", i)
     if cosine is not None:
         for i, j in zip(*np.nonzero(np.triu(cosine > threshold, 1)), strict=True):
             message = f"mean nearly the same to this text encoder (cosine {cosine[i, j]:.2f}); describe them further."
@@ -105,7 +105,7 @@ def lint_notes(class_names: Sequence[str], *, numbers: bool = False) -> tuple[st
     notes = []
     if codes := [names[0] for names in found["code"]]:
         notes.append(
-            f"class names {quoted(codes, 3)} are numbers or codes, which have no meaning for a text encoder; "
+            f"class names {quoted(codes, 3)} look like numbers or codes, which have no meaning for a text encoder; "
             f"name the classes in words with {argument('classes')}"
         )
     for kind, what in (("similar", "differ only in spelling"), ("contained", "are part of one another")):
