@@ -97,7 +97,7 @@ def test_lists_that_are_not_read_are_named(tmp_path: Path) -> None:
     for name in ("trainlist01.txt", "test.csv"):
         (tmp_path / name).write_text("")
     (note,) = (note for note in load_items(tmp_path).notes if "not read" in note)
-    assert note.startswith("'test.csv', 'trainlist01.txt' may say which images")
+    assert note.startswith("'test.csv', 'trainlist01.txt' may be lists of training")
 
 
 def test_elsewhere_in_the_source(tmp_path: Path) -> None:

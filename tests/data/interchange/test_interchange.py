@@ -300,7 +300,7 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         read_feature_arrays(tmp_path)
     np.save(tmp_path / "features.npy", np.eye(3))
     np.save(tmp_path / "labels.npy", np.arange(2))
-    with pytest.raises(InputError, match="3 labels, one a vector"):
+    with pytest.raises(InputError, match="3 labels, one per vector"):
         read_feature_arrays(tmp_path)
     np.save(tmp_path / "features.npy", np.zeros(3))
     with pytest.raises(InputError, match="numbers of 2 dimensions"):
