@@ -12,15 +12,18 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from benchmark_roots import COOP, EACH, write_coop_root, write_imagenet_root
+from ray_stand_in import Cluster
 from torch import Tensor
 from typer.testing import CliRunner
 
 from modalign.cli import app
+from modalign.core import ray_cluster
 from modalign.core.errors import InputError, UnknownNameError
 from modalign.core.features import ClassText, Features
 from modalign.data.splits.coop_files import read_coop_split
 from modalign.data.splits.drawing import few_shot
 from modalign.encoders import load_encoder
+from modalign.evaluate import parallel_runs
 from modalign.evaluate.benchmark import benchmark_grid
 from modalign.evaluate.benchmark.benchmark import run_benchmark
 from modalign.evaluate.benchmark.benchmark_grid import BenchmarkCell, BenchmarkPlan
@@ -41,6 +44,8 @@ from modalign.evaluate.publications.paper_settings import paper_settings
 from modalign.methods import OTHER_METHODS, register_method
 from modalign.methods.baselines.zero_shot import ZeroShot
 from modalign.methods.contract.problem import Problem
+from modalign.tune.loop import train
+from modalign.tune.steps import Stepper
 
 QUICK = {"coop": {"epochs": 1, "augmentation": "center"}}
 
@@ -222,6 +227,51 @@ def test_two_processes_find_what_one_finds(vectors: Path, tmp_path: Path) -> Non
     one = run_benchmark(vectors, **call)
     two = run_benchmark(vectors, jobs=2, record=tmp_path / "runs.jsonl", **call)
     assert [(run.key, run.run.accuracy) for run in one.runs] == [(run.key, run.run.accuracy) for run in two.runs]
+
+
+def test_tasks_of_ray_find_what_one_process_finds(
+    vectors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In another order: the stand-in ends the last task first."""
+    cluster = Cluster([2])
+    monkeypatch.setattr(ray_cluster, "require", lambda module, extra: cluster)
+    monkeypatch.setattr(parallel_runs, "_kept", [])
+    call = {"methods": ["zero_shot", "gda"], "shots": [1, 2], "seeds": 1, "protocol": "few-shot"}
+    one = run_benchmark(vectors, **call)
+    other = run_benchmark(vectors, jobs=2, ray="auto", record=tmp_path / "runs.jsonl", **call)
+    assert cluster.most == 2
+    assert [(run.key, run.run.accuracy) for run in one.runs] == [(run.key, run.run.accuracy) for run in other.runs]
+    with pytest.raises(InputError, match=r"at most 2 processors.*jobs"):
+        run_benchmark(vectors, jobs=3, ray="auto", **call)
+
+
+def test_a_killed_training_goes_on_from_the_state_beside_the_record(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = {"epochs": 2, "batch_size": 4, "n_ctx": 2}
+    call = {"methods": ["coop"], "datasets": ["dtd"], "shots": 1, "seeds": 1, "hyperparameters": {"coop": quick}}
+    whole = run_benchmark(root, **call)
+    steps: list[int] = []
+    step = Stepper.step
+
+    def until_stopped(self: Stepper, number: int, *rest: Any) -> None:
+        if number == 1:  # within the first epoch
+            raise KeyboardInterrupt
+        step(self, number, *rest)
+
+    record = tmp_path / "runs.jsonl"
+    with monkeypatch.context() as patch:
+        patch.setattr(Stepper, "step", until_stopped)
+        patch.setitem(train.__kwdefaults__, "seconds", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            run_benchmark(root, record=record, **call)
+    assert len(list((tmp_path / "runs.jsonl.states").iterdir())) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(Stepper, "step", lambda self, number, *rest: steps.append(number) or step(self, number, *rest))
+        resumed = run_benchmark(root, record=record, **call)
+    assert steps[0] == 1
+    assert [run.run.accuracy for run in resumed.runs] == [run.run.accuracy for run in whole.runs]
+    assert not (tmp_path / "runs.jsonl.states").exists()
 
 
 def test_vectors_give_what_their_images_give(root: Path, vectors: Path) -> None:

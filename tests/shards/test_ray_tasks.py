@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from ray_stand_in import Cluster
 
+from modalign.core import ray_cluster
 from modalign.core.errors import InputError, ModalignError
 from modalign.data.digits import load_digits
 from modalign.shards import embed_shards, ray_tasks
@@ -15,49 +16,10 @@ from modalign.shards.ray_tasks import on_ray
 DIGITS = load_digits().select(range(12))
 
 
-class RayError(Exception):
-    pass
-
-
-class Cluster:
-    """As much of Ray as is used: a task is its result, and at most ``cpus`` are asked for at a time."""
-
-    exceptions = SimpleNamespace(RayError=RayError)
-
-    def __init__(self, nodes: list[int]) -> None:
-        self._nodes, self.shut, self.lost, self.asked, self.most = nodes, 0, False, [], 0
-
-    def is_initialized(self) -> bool:
-        return False
-
-    def init(self, **options: object) -> None:
-        if options.get("address") == "nowhere:1":
-            raise ConnectionError("nobody answers")
-
-    def nodes(self) -> list[dict[str, object]]:
-        return [{"Alive": True, "Resources": {"CPU": count}} for count in self._nodes]
-
-    def remote(self, **options: object):
-        self.asked.append(options)
-        return lambda function: SimpleNamespace(remote=lambda *arguments: function(*arguments))
-
-    def wait(self, running: list[object], num_returns: int) -> tuple[list[object], list[object]]:
-        self.most = max(self.most, len(running))
-        return running[-num_returns:], running[:-num_returns]
-
-    def get(self, result: object) -> object:
-        if self.lost:
-            raise RayError("the machine is gone")
-        return result
-
-    def shutdown(self) -> None:
-        self.shut += 1
-
-
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch):
     found = Cluster([2, 4])
-    monkeypatch.setattr(ray_tasks, "require", lambda module, extra: found)
+    monkeypatch.setattr(ray_cluster, "require", lambda module, extra: found)
     monkeypatch.setattr(ray_tasks, "share_cpus", lambda count: None)
     monkeypatch.setattr(ray_tasks.torch, "set_num_threads", lambda count: None)
     ray_tasks._worker.cache_clear()

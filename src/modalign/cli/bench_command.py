@@ -53,6 +53,9 @@ def bench(
         Path | None, typer.Option(help="Results file (.jsonl); runs that it contains are not repeated.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0 is one per processor core.")] = 1,
+    ray: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster that the runs are given to; local starts one here.")
+    ] = None,
     gpua: Annotated[
         str | None, typer.Option(help="For segmentation: vision-only encoder of a map that is measured too.")
     ] = None,
@@ -66,6 +69,8 @@ def bench(
 
     check_file(page, ".html", ".htm", drawn=True)
     if "segmentation" in _words(protocol):
+        if ray is not None:
+            raise InputError("Expected --ray with another protocol than segmentation, which runs in this process.")
         names = "all" if methods in ("all", "vectors") else _words(methods)
         _segmentation(source, protocol, names, datasets, encoder, gpua, page, record, device, as_json)
         return
@@ -88,6 +93,7 @@ def bench(
             per_class=per_class,
             record=record,
             jobs=jobs or os.cpu_count() or 1,
+            ray=ray,
             device=device,
         )
     if page is not None:

@@ -11,7 +11,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from modalign.core.child_processes import follow_parent, without_main
-from modalign.core.errors import ModalignError, argument, current_options, options
+from modalign.core.errors import InputError, ModalignError, argument, current_options, options
+from modalign.core.ray_cluster import ray_results
 from modalign.methods import OTHER_METHODS
 
 C_contra = TypeVar("C_contra", contravariant=True)
@@ -77,6 +78,27 @@ def run_in_parallel(
         pool.shutdown(cancel_futures=True)
 
 
+def run_on_ray(
+    make: Callable[..., Worker[C, R]], arguments: tuple[Any, ...], cells: Sequence[C], jobs: int, address: str
+) -> Iterator[R]:
+    """The same as tasks of a Ray cluster, ``jobs`` at a time; see :func:`~modalign.core.ray_cluster.ray_results`.
+
+    All machines must see the files that the arguments name under the same paths.
+    """
+    registered = OTHER_METHODS.registered
+    for cls in registered.values():
+        if not _importable(cls):
+            raise InputError(f"Expected methods of a module on Ray, {cls.__qualname__} is of the caller's script.")
+    calls = ((make, arguments, cell, current_options(), registered) for cell in cells)
+    found: dict[int, R] = {}
+    following = 0
+    for number, result in ray_results(address, _run_task, calls, count=jobs, option="jobs"):
+        found[number] = result[0]
+        while following in found:
+            yield found.pop(following)
+            following += 1
+
+
 def _importable(cls: type) -> bool:
     """Return whether another process, which does not run the caller's script, can import the class."""
     return cls.__module__ != "__main__" and "<locals>" not in cls.__qualname__
@@ -101,3 +123,26 @@ def _run(cell: Any) -> Any:
     worker, names = _own[0]
     with options(names):
         return worker.run(cell)
+
+
+_kept: list[tuple[str, Worker[Any, Any]]] = []  # of a process of Ray: what its worker was made of, and the worker
+
+
+def _run_task(
+    make: Callable[..., Worker[Any, Any]],
+    arguments: tuple[Any, ...],
+    cell: Any,
+    names: Mapping[str, str] | None,
+    registered: Mapping[str, type],
+) -> tuple[Any] | str:
+    """The result of a cell, or a sentence why there is none; called in a process of Ray."""
+    torch.set_num_threads(1)
+    OTHER_METHODS.registered.update(registered)
+    made_of = repr((make, arguments))
+    try:
+        with options(names):
+            if not _kept or _kept[0][0] != made_of:
+                _kept[:] = [(made_of, make(*arguments))]
+            return (_kept[0][1].run(cell),)
+    except ModalignError as error:
+        return str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from modalign.evaluate.benchmark.benchmark_result import BenchmarkResult
 from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
 from modalign.evaluate.benchmark.benchmark_tasks import PROTOCOLS, WITHOUT_LABELS, task_keys
 from modalign.evaluate.comparison.findings import LeftOut, title
-from modalign.evaluate.parallel_runs import run_in_parallel
+from modalign.evaluate.parallel_runs import run_in_parallel, run_on_ray
 from modalign.evaluate.runs import Shots, check_record, check_shots, warn_of
 from modalign.methods import ALL_METHODS, method_class, vector_methods
 from modalign.methods.contract.parameters import check_parameters
@@ -44,6 +45,7 @@ def run_benchmark(
     per_class: int | None = None,
     record: str | Path | None = None,
     jobs: int = 1,
+    ray: str | None = None,
     device: str = "auto",
 ) -> BenchmarkResult:
     """Run published protocols on benchmark data sets.
@@ -85,6 +87,9 @@ def run_benchmark(
         Results file (``.jsonl``). Every run is added as soon as it is done; runs in the file are not repeated.
     jobs : int
         Number of parallel processes with one thread each.
+    ray : str, optional
+        Address of a Ray cluster whose machines see the source and the record under the same paths; ``jobs`` tasks at a
+        time run there in place of processes here. ``"local"`` starts Ray on this machine.
     device : str
         Device of the encoder.
 
@@ -115,14 +120,14 @@ def run_benchmark(
     names = _method_names(methods, hyperparameters)
     given = BenchmarkSource(source, datasets)
     plan = BenchmarkPlan(
-        source=str(source),
+        source=str(source) if ray is None else _everywhere(source),
         datasets=given.names,
         encoder=None if given.of_vectors else encoder or "tiny",
         device=device,
         templates=None if templates is None else tuple(templates),
         settings=settings,
         hyperparameters=hyperparameters,
-        record=None if record is None else str(record),
+        record=None if record is None else os.path.abspath(record),
     )
     if methods == "all" and given.of_vectors:
         names = [name for name in names if issubclass(method_class(name), VectorMethod)]
@@ -133,7 +138,7 @@ def run_benchmark(
     ]
     cells = [cell for name in names for cell in _cells(name, keys)]
     opened = plan.open()
-    found = list(_made(plan, opened, cells, jobs))
+    found = list(_made(plan, opened, cells, jobs, ray))
     runs = tuple(run for run in found if isinstance(run, BenchmarkRun))
     left_out = tuple(entry for entry in found if isinstance(entry, LeftOut))
     if not runs:
@@ -144,16 +149,24 @@ def run_benchmark(
 
 
 def _made(
-    plan: BenchmarkPlan, opened: BenchmarkSource, cells: Sequence[BenchmarkCell], jobs: int
+    plan: BenchmarkPlan, opened: BenchmarkSource, cells: Sequence[BenchmarkCell], jobs: int, ray: str | None
 ) -> Iterator[BenchmarkRun | LeftOut]:
     found: Iterable[list[BenchmarkRun | LeftOut]]
-    if jobs == 1:
+    if ray is not None:
+        _embed(opened, cells)
+        found = run_on_ray(BenchmarkGrid, (plan,), cells, jobs, ray)
+    elif jobs == 1:
         found = map(BenchmarkGrid(plan, opened).run, cells)
     else:
         _embed(opened, cells)
         found = run_in_parallel(BenchmarkGrid, (plan,), cells, jobs)
     for made in track(found, "benchmark", total=len(cells), unit="fits"):
         yield from made
+
+
+def _everywhere(source: str | Path) -> str:
+    """A path as processes with another working folder have it; a name such as "digits" as it is."""
+    return os.path.abspath(source) if os.path.exists(source) else str(source)
 
 
 def _embed(opened: BenchmarkSource, cells: Sequence[BenchmarkCell]) -> None:

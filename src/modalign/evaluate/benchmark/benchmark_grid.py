@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +26,7 @@ from modalign.evaluate.measuring import fingerprint_of, fingerprint_of_test, mea
 from modalign.evaluate.runs import run_key
 from modalign.evaluate.sealed import SealedLabels
 from modalign.methods import method_class
+from modalign.methods.contract.vectors import VectorMethod
 
 FEATURES = "features"  # in place of the name of an encoder
 
@@ -131,11 +134,12 @@ class BenchmarkGrid:
         found: list[BenchmarkRun | LeftOut] = []
         fitted = False
         seconds = 0.0
+        checkpoint = self._checkpoint(cell, learner, task)
 
         def learn() -> None:
             nonlocal fitted, seconds
             started = time.process_time()
-            learner.fit()
+            learner.fit(checkpoint)
             fitted, seconds = True, time.process_time() - started
 
         for part in task.parts:
@@ -170,7 +174,19 @@ class BenchmarkGrid:
             if self.plan.record is not None and made.key not in self.done:
                 append_benchmark_run(self.plan.record, made)
             found.append(made)
+        if checkpoint is not None:
+            shutil.rmtree(checkpoint, ignore_errors=True)
+            with suppress(OSError):  # others are at work
+                checkpoint.parent.rmdir()
         return found
+
+    def _checkpoint(self, cell: BenchmarkCell, learner: TaskLearner[Any], task: BenchmarkTask) -> Path | None:
+        """Folder beside the record in which a training inside an encoder keeps its state until its run is recorded."""
+        if self.plan.record is None or isinstance(learner.method, VectorMethod):
+            return None
+        card = (cell, self._print(task, task.parts[0]), sorted(learner.method.get_params(deep=False).items()))
+        name = hashlib.sha256(repr(card).encode()).hexdigest()[:16]
+        return Path(f"{self.plan.record}.states") / name
 
     def _described(
         self, cell: BenchmarkCell, learner: TaskLearner[Any], part: TestPart, seconds: float, run: Any

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -47,8 +48,8 @@ class TaskLearner(ABC, Generic[M]):
         return tuple(self.task.data.class_names[c] for c in self.task.classes)
 
     @abstractmethod
-    def fit(self) -> None:
-        """Learn from the images of the task."""
+    def fit(self, checkpoint: Path | None = None) -> None:
+        """Learn from the images of the task; a method inside an encoder keeps its state in ``checkpoint`` meanwhile."""
 
     @abstractmethod
     def answer(self, part: TestPart) -> np.ndarray:
@@ -64,7 +65,7 @@ class TaskLearner(ABC, Generic[M]):
 class VectorLearner(TaskLearner[VectorMethod]):
     """A method on image vectors."""
 
-    def fit(self) -> None:
+    def fit(self, checkpoint: Path | None = None) -> None:
         task, method = self.task, self.method
         text, validation = task.data.text_of(task.classes), None
         if text is None and not task.key.shots:
@@ -125,14 +126,15 @@ class VectorLearner(TaskLearner[VectorMethod]):
 class TowerLearner(TaskLearner[TowerMethod[Any]]):
     """A method inside an encoder, which gets pictures."""
 
-    def fit(self) -> None:
+    def fit(self, checkpoint: Path | None = None) -> None:
         task = self.task
         if task.key.shots:
             train = self._images(task.data, task.split.train)
         else:
             train = nameless(self._images(task.data, task.split.test if self.transductive else self.pool))
         self.n_train = len(train)
-        self.method.fit(train, text=self._required_text(task.data, task.classes), encoder=task.data.clip)
+        text = self._required_text(task.data, task.classes)
+        self.method.fit(train, text=text, encoder=task.data.clip, checkpoint=checkpoint)
 
     def answer(self, part: TestPart) -> np.ndarray:
         names = tuple(part.data.class_names[c] for c in part.classes)
