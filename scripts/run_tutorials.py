@@ -1,7 +1,7 @@
-"""Run the tutorials of docs/tutorials and write their pages: text, code, printed output and figures.
+"""Run the tutorials and the gallery of the docs and write their pages: text, code, printed output and figures.
 
 python scripts/run_tutorials.py                run all and write the pages
-python scripts/run_tutorials.py own_vectors    one of them
+python scripts/run_tutorials.py own_vectors    one of them; a folder, such as gallery, for all in it
 python scripts/run_tutorials.py --check        exit 1 if a page lacks text or code of its source; nothing runs
 
 A tutorial is a Python file. Cells begin with ``# %%``. The comment at the top of a cell is Markdown.
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parents[1] / "docs" / "tutorials"
+FOLDERS = [Path(__file__).parents[1] / "docs" / name for name in ("tutorials", "gallery")]
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Cell:
 
 
 def sources() -> list[Path]:
-    """The tutorials, in alphabetical order."""
-    return sorted(FOLDER.glob("*.py"))
+    """The tutorials, then the gallery, in alphabetical order."""
+    return [path for folder in FOLDERS for path in sorted(folder.glob("*.py"))]
 
 
 def cells(path: Path) -> list[Cell]:
@@ -73,7 +73,7 @@ def run(path: Path, *, images: Path | None = None) -> Iterator[tuple[Cell, str, 
 
 def page(path: Path) -> str:
     """Run a tutorial and return its page; figures go into ``images``."""
-    images = FOLDER / "images"
+    images = path.parent / "images"
     images.mkdir(exist_ok=True)
     parts = []
     for cell, output, drawn in run(path, images=images):
@@ -122,7 +122,7 @@ def _save_figures(paths: list[Path] | None) -> None:
 def main() -> int:
     """Write or check the pages that were asked for."""
     names = {name for name in sys.argv[1:] if not name.startswith("-")}
-    chosen = [path for path in sources() if not names or path.stem in names]
+    chosen = [path for path in sources() if not names or names & {path.stem, path.parent.name}]
     if "--check" in sys.argv:
         old = [path.name for path in chosen if stale(path)]
         print(f"not current: {', '.join(old)}; run scripts/run_tutorials.py" if old else "tutorials are current")

@@ -87,6 +87,17 @@ def test_the_page_of_a_tutorial_has_its_text_and_its_code(path: Path) -> None:
     assert not tutorials.stale(path)
 
 
+def test_the_gallery_shows_the_picture_of_every_example() -> None:
+    folder = ROOT / "docs" / "gallery"
+    index = (folder / "index.md").read_text("utf-8")
+    examples = [path.stem for path in tutorials.sources() if path.parent == folder]
+    assert len(examples) >= 6
+    for name in examples:
+        assert (folder / "images" / f"{name}_1.png").is_file()
+        assert f"](images/{name}_1.png)" in index
+        assert f"]({name}.md)" in index
+
+
 def test_a_changed_tutorial_is_noticed(tmp_path: Path) -> None:
     source = tmp_path / "one.py"
     source.write_text('"""One."""\n\n# %%\n# # Title\n#\n# Words.\n\nprint(1)\n')

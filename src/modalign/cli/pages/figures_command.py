@@ -16,7 +16,7 @@ from modalign.core.errors import require
 @command()
 def figures(
     model: Annotated[Path, typer.Argument(help="A folder written by fit.")],
-    source: Annotated[Path, typer.Argument(help="Labeled images: a folder (one sub-folder per class), CSV, list, …")],
+    source: Annotated[Path, typer.Argument(help="Labeled images: a folder (one sub-folder per class), CSV, list, zip or tar.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page (.html) to write.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of t-SNE and of random crops.")] = 0,
     split: SplitFile = None,
@@ -24,7 +24,7 @@ def figures(
     encoder: Annotated[str | None, typer.Option(help="Name or folder of the encoder, if it is not found.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draw similarities, vectors, the modality gap, errors beside zero-shot, and the course of the fit."""
+    """Draw what a model has learned: similarities, t-SNE, modality gap, errors, the course of the fit."""
     require("matplotlib", "plot")
     from modalign.data.items import load_items
     from modalign.report.papers.figures_page import save_figures_page
