@@ -16,7 +16,9 @@ from modalign.core.errors import require
 @command()
 def figures(
     model: Annotated[Path, typer.Argument(help="A folder written by fit.")],
-    source: Annotated[Path, typer.Argument(help="Labeled images: a folder (one sub-folder per class), CSV, list, zip or tar.")],
+    source: Annotated[
+        Path, typer.Argument(help="Labeled images: a folder (one sub-folder per class), CSV, list, zip or tar.")
+    ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page (.html) to write.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of t-SNE and of random crops.")] = 0,
     split: SplitFile = None,
