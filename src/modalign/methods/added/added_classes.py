@@ -1,4 +1,4 @@
-"""Classes added to a fitted method of any kind: text decides whether an image is of a new class, the method which."""
+"""Classes added to a fitted method: text decides whether an image is of a new class, the method among its own."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ CORRECTION = 1.0
 """Logit in favor of a new class: the value at which, over classes of Caltech101 that are left out in turn, a new class
 is found as often as by zero-shot classification; classes of the fit lose 0.1 points there."""
 MOST = 2.0
-"""The largest correction that images of the class can ask for; classes of the fit lose 0.3 points there."""
+"""Largest correction that is fitted on images of the class; classes of the fit lose 0.3 points there."""
 FOUND = 0.9
-"""Share of the images given of a new class that the correction, within its limits, makes decisions for it."""
+"""Share of the given images of a new class that the correction, within its limits, classifies as that class."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -36,16 +36,16 @@ class AddedClasses(VectorMethod):
 
     so that the method divides among its classes what zero-shot classification leaves to them. A method that was
     fitted without a class is biased against it; it has no influence on whether an image is of a new class. The
-    correction b > 0 makes up for the rest: a sharp q wins against a less sharp z.
+    correction b > 0 compensates for the remaining bias, since q is often sharper than z.
 
-    Made by :meth:`of`, not by ``fit``. Cost: O((C + A) d) an image beside the method.
+    Created by :meth:`of`, not by ``fit``. Cost: O((C + A) d) per image in addition to the method.
 
     Attributes
     ----------
     members_ : list of VectorMethod
         The fitted method.
     base_temperature_ : float
-        What its scores are divided by.
+        Divisor of its scores.
     prototypes_ : Tensor of shape (C + A, d)
         Unit class texts, those of the method first.
     corrections_ : Tensor of shape (A,)
@@ -57,7 +57,7 @@ class AddedClasses(VectorMethod):
 
     @classmethod
     def of(cls, base: VectorMethod, temperature: float, prototypes: Tensor, names: Sequence[str]) -> Self:
-        """``base`` with the classes that ``prototypes`` (C + A, d) has beside its C; their ``names`` in this order."""
+        """Return ``base`` with A more classes, given ``prototypes`` (C + A, d) and ``names`` in this order."""
         made = cls()
         earlier = base if isinstance(base, AddedClasses) else None
         made.members_ = [base] if earlier is None else earlier.members_
@@ -72,7 +72,7 @@ class AddedClasses(VectorMethod):
         return made
 
     def corrected(self, X: Tensor) -> Self:
-        """The same with the correction of the last class that (n, d) images of it ask for, within its limits."""
+        """Return a copy with the correction of the last class fitted on (n, d) images of it, within its limits."""
         other = copy(self)
         with torch.no_grad():
             scores = self._scores(X)

@@ -11,12 +11,12 @@ from torch import Tensor
 from modalign.linalg.inputs import wide
 
 SPREAD = 2.0  # variance that a class without labels and images has beyond the shared one, in units of 1 / strength
-JITTER = 1e-6  # of the mean second moment, added to the covariance: images that are copies of each other have none
+JITTER = 1e-6  # share of the mean second moment, added to the covariance, which is zero for copies
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums over images with weights a and assignments P, all that the classes are estimated from.
+    """Sums over images with weights a and assignments P, from which the classes are estimated.
 
     Attributes
     ----------

@@ -29,8 +29,8 @@ WITHOUT_LABELS = {"discriminant_weight": 0.1, "strength": 8.0, "unlabeled_weight
 WITHOUT_CHOICE = {"discriminant_weight": 0.1, "strength": 4.0, "unlabeled_weight": 1.0}
 WITHOUT_TEXT = {"discriminant_weight": 1.0, "strength": 1.0, "unlabeled_weight": 1.0}
 UNTEMPERED = 2 / 3  # of √d: temperature from one image per class without text, where none is fitted
-STREAMED = 2**16  # unlabeled images from which on they are read in blocks
-COVERAGE = 0.8  # of the classes present: from there on new images get the full discriminant
+STREAMED = 2**16  # number of unlabeled images from which on they are read in blocks
+COVERAGE = 0.8  # coverage of the classes from which new images get the full discriminant
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -82,7 +82,7 @@ class AnchoredGaussian(VectorMethod):
     discriminant_weight_, strength_, unlabeled_weight_ : float
         Values used.
     diagnosis_ : dict
-        Values used and what they were ``chosen_on``; ``coverage``, the share of classes that the unlabeled images show;
+        Values used and the images they were ``chosen_on``; ``coverage``, the share of classes in the unlabeled images;
         ``new_image_weight``, α for new images; the share of unlabeled images ``changed`` from zero-shot; accuracies.
 
     Examples
@@ -210,7 +210,7 @@ class AnchoredGaussian(VectorMethod):
         if not len(free):
             return AnchoredClasses.estimate(X, P, X.new_ones(len(X)), text, strength, labeled), P
         if alone:
-            assert text is not None  # who has neither labels nor text was refused
+            assert text is not None  # problems with neither labels nor text were refused
             P = (self.logit_scale_ * (X @ text.T)).softmax(dim=1)
         weights = torch.where(known, 1.0, 1.0 if alone else u)
         start = known.to(X.dtype) if not alone else weights

@@ -1,4 +1,4 @@
-"""The anchored mixture of unlabeled images that are read in blocks, by one process or by several with some each.
+"""The anchored mixture of unlabeled images that are read in blocks, by one or several processes.
 
 An update needs sums over the images alone, see :class:`~modalign.methods.anchored.anchored_classes.Moments`: d² numbers
 once, and K (d + 1) per round.
@@ -31,11 +31,11 @@ class SettledStream:
     Attributes
     ----------
     classes : AnchoredClasses
-        Alike in every process.
+        Equal in every process.
     likeliest : Likeliest
         From the assignments of the last round.
     images, changed : int
-        All images, and those whose likeliest class is another one than by the texts.
+        Number of all images, and of those whose likeliest class differs from that by the texts.
     """
 
     classes: AnchoredClasses

@@ -1,1 +1,1 @@
-"""The candidates, how they are judged, and their ensemble."""
+"""Automatic choice: candidates, their evaluation, and their ensemble."""

@@ -1,4 +1,4 @@
-"""Auto: the best classifier that images, labels, texts and time allow, chosen by cross-validation."""
+"""Auto: ensemble of methods, selected by cross-validation within a time limit."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Auto(VectorMethod):
     agreement_ : bool
         Whether the last member, zero-shot, decides where the others differ; without labels.
     weights_, temperatures_ : Tensor of shape (n_members,)
-        Weights of the members, and what their scores are divided by.
+        Weights of the members, and divisors of their scores.
     sharpness_ : float
         Factor of the mean log-probability.
     table_ : list of dict
@@ -70,7 +70,7 @@ class Auto(VectorMethod):
     prototypes_ : Tensor of shape (C, d)
         Unit class texts, or class means without text.
     diagnosis_ : dict
-        The ensemble in words, accuracies and log-losses out of fold, beside zero-shot; without labels the shares of
+        The ensemble as text, out-of-fold accuracies and log-losses of it and of zero-shot; without labels the shares of
         images on which the candidates ``agree`` and whose answer is ``changed`` from zero-shot.
 
     References
@@ -100,7 +100,7 @@ class Auto(VectorMethod):
     random_state: Seed = None
 
     def out_of_fold(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Calibrated predictions of labeled images by ensembles that have not seen them, of the last ``fit``.
+        """Return calibrated out-of-fold predictions of labeled images by the ensembles of the last ``fit``.
 
         Returns
         -------
@@ -115,7 +115,9 @@ class Auto(VectorMethod):
         self.table_: list[dict[str, Any]] = []
         self.diagnosis_, self._judged, self.agreement_ = {}, None, False
         self.__dict__.pop("class_sizes_", None)
-        drawn = int(np.random.default_rng(seed).integers(2**31))  # candidates divide images too, by the seed itself
+        drawn = int(
+            np.random.default_rng(seed).integers(2**31)
+        )  # candidates also divide images, with the unmodified seed
         division = trials(problem, groups_of_views(problem), drawn)
         seconds = self.seconds or (SECONDS if self.candidates is None else math.inf)
         if division is not None:
@@ -129,9 +131,7 @@ class Auto(VectorMethod):
         if not self.agreement_:
             found = _best(self, problem.X)
             alone = self.members_[0] if len(self.members_) == 1 else None
-            if alone is not None and hasattr(
-                alone, "transduction_"
-            ):  # what was found together with the other images is better
+            if alone is not None and hasattr(alone, "transduction_"):  # transductive predictions are better
                 found = torch.as_tensor(np.asarray(alone.transduction_))
             self.transduction_ = self.classes_[torch.where(known.cpu(), problem.y.cpu(), found).numpy()]
 
@@ -146,13 +146,13 @@ class Auto(VectorMethod):
     def _combined(self, scores: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
         """(n, C) log-probabilities of the ensemble, of the scores of its members."""
         parts = [log_probabilities(found, t) for found, t in zip(scores, self.temperatures_, strict=True)]
-        if getattr(self, "agreement_", False):  # not in the first cards
+        if getattr(self, "agreement_", False):  # absent in the first version of saved models
             return agreed(parts).to(dtype)
         weighted = (weight * part for weight, part in zip(self.weights_, parts, strict=True))
         return (self.sharpness_ * torch.stack([*weighted]).sum(dim=0)).to(dtype)
 
     def _choose(self, problem: Problem, pool: Pool) -> None:
-        """The ensemble that the judged images like best."""
+        """Return the ensemble with the lowest log-loss on the held-out images."""
         ensemble = greedy_ensemble(pool.logits, pool.truth, growth=pool.growth)
         pool.mark(ensemble)
         combined = ensemble.combine(pool.logits)
@@ -171,7 +171,7 @@ class Auto(VectorMethod):
             self.diagnosis_["accuracy_zero_shot"] = share_correct(pool.logits["zero_shot"], pool.truth)
 
     def _mix(self, problem: Problem, found: OneShotMixture) -> None:
-        """Candidates in fixed parts, where there are too few labels to choose by."""
+        """Combine candidates with fixed weights, if there are too few labels for a selection."""
         self.table_, self.candidates_ = found.table, list(found.fitted)
         self.diagnosis_ |= {
             "chosen_on": "nothing",
@@ -180,7 +180,7 @@ class Auto(VectorMethod):
         self._set_members(found.fitted, found.weights, dict.fromkeys(found.weights, 1.0), 1 / found.temperature)
 
     def _agree(self, problem: Problem, found: Agreement) -> None:
-        """All candidates, of which zero-shot answers where the others do not agree."""
+        """Combine all candidates; zero-shot predicts the images on which the others differ."""
         others = [name for name in found.fitted if name != "zero_shot"]
         weights = {name: 1 / len(others) for name in others} | {"zero_shot": 0.0 if others else 1.0}
         for row in found.table:

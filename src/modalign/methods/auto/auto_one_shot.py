@@ -1,4 +1,4 @@
-"""The automatic choice from one labeled image per class, which leaves nothing to judge candidates on."""
+"""The automatic choice with one labeled image per class, where no image can be held out."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from modalign.methods.auto.auto_pool import candidate_names, fit_member
 from modalign.methods.contract.sharing import clock
 from modalign.methods.contract.vectors import Problem, VectorMethod
 
-ANCHORED = ("anchored_gaussian", "clap")  # both start from the class texts, and they err on different images
+ANCHORED = ("anchored_gaussian", "clap")  # both start from the class texts, and their errors are on different images
 TEXT_WORTH = 10.0  # labeled images at which zero-shot has half of the weight
 
 
 @dataclass(frozen=True)
 class OneShotMixture:
-    """Candidates without evidence, beside zero-shot.
+    """Mixture of zero-shot and candidates with fixed weights.
 
     Attributes
     ----------
@@ -39,18 +39,18 @@ class OneShotMixture:
     def fit(
         cls, problem: Problem, candidates: tuple[str, ...] | list[str] | None, seed: int, deadline: float
     ) -> OneShotMixture:
-        r"""With text the candidates in equal parts beside zero-shot, else the anchored Gaussian.
+        r"""Fit the mixture: with text zero-shot and the candidates with equal weights, else the anchored Gaussian.
 
         From n labeled images that show a share p of the classes, the candidates have the weight
 
         .. math:: \lambda = p\, \frac{n}{n + 10}
 
-        together and zero-shot has the rest: a few labels move the answers little. To hold out the only image of a class
-        is no evidence, since what is learned of the others then draws answers away from it. Zero-shot alone has not
-        seen the labeled images, so the temperature is that of its scores for them, drawn toward 1 (see
+        together and zero-shot has the rest. A held-out only image of a class gives no valid estimate, since training
+        on the other classes biases the predictions against it. Only zero-shot was not fitted on the labeled images, so
+        the temperature is that of its scores for them, shrunk toward 1 (see
         :func:`~modalign.linalg.calibration.expected_temperature`).
 
-        Without text there is neither, and the temperature is that which the anchored Gaussian has then.
+        Without text, the temperature is that of the anchored Gaussian.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The candidates of the automatic choice, judged on images that they have not seen."""
+"""Candidates of the automatic choice with held-out predictions."""
 
 from __future__ import annotations
 
@@ -23,21 +23,23 @@ from modalign.methods.contract.selection import held_out, log_likelihood, share_
 from modalign.methods.contract.sharing import clock
 from modalign.methods.contract.vectors import Problem, VectorMethod
 
-WITH_LABELS = (  # the cheap and the often useful first; TaskRes and CLIP-Adapter add nothing to these
+WITH_LABELS = (  # cheap and often useful methods first; TaskRes and CLIP-Adapter give no gain beside these
     "anchored_gaussian", "gda", "tip_adapter", "linear_probe", "cmm", "clap", "lfa", "tip_adapter_f", "lp_plus_plus",
     "cross_modal_probe",
 )  # fmt: skip
-SETTINGS: dict[str, dict[str, Any]] = {"linear_probe": {"C": 10.0}}  # whose own search costs more than it brings here
+SETTINGS: dict[str, dict[str, Any]] = {
+    "linear_probe": {"C": 10.0}
+}  # methods whose own search costs more than its gain here
 
 
 @dataclass
 class Pool:
-    """Candidates that were fitted to all images, and their predictions of images that they have not seen.
+    """Candidates fitted to all images, and their held-out predictions.
 
     Attributes
     ----------
     truth : Tensor of shape (m,)
-        Class indices of the judged images.
+        Class indices of the held-out images.
     rows : Tensor or None
         The first of these, those of the folds, as indices of fitted images; None where they are validation images.
     growth : float
@@ -66,11 +68,11 @@ class Pool:
         seed: int,
         deadline: float,
     ) -> Pool:
-        """Fit and judge candidates one after the other until the deadline; zero-shot and the first always finish.
+        """Fit and evaluate candidates one after the other until the deadline; zero-shot and the first always finish.
 
-        They are judged on the validation images of the problem, if there are any, and by the trials of ``division``.
-        One that is not expected to end in time is not started, see
-        :class:`~modalign.methods.auto.auto_timing.Timing`, and one that proves too slow is given up between fits.
+        They are evaluated on the validation images of the problem, if there are any, and in the trials of ``division``.
+        A candidate that is not expected to end in time is not started, see
+        :class:`~modalign.methods.auto.auto_timing.Timing`; one that is too slow is dropped between fits.
         """
         names = candidate_names(candidates, WITH_LABELS, with_text=problem.text is not None)
         validation = held_out(problem.validation)
@@ -119,7 +121,7 @@ def fit_member(name: str, problem: Problem, seed: int, rows: Tensor | None = Non
 
 
 def member_scores(member: VectorMethod, X: Tensor, n_classes: int) -> Tensor:
-    """(n, C) scores of a candidate; a class that it was not shown, and that no text told it of, is the least likely."""
+    """(n, C) scores of a candidate; a class without training images and without text gets the lowest score."""
     return spread_scores(member._scores(single(X)), member, n_classes)
 
 
@@ -146,7 +148,7 @@ def candidate_names(
 def _judged(
     name: str, problem: Problem, division: Trials, seed: int, chosen: dict[str, Any], deadline: float, took: float
 ) -> list[Tensor]:
-    """(h, C) logits of the images that each trial judges, by fits that have not seen them.
+    """Yield (h, C) logits of the held-out images of each trial.
 
     A fit is expected to take as long as the last one; the first as long as ``took``, the fit to all. Those that would
     end after the deadline are left out.

@@ -1,4 +1,4 @@
-"""How long a candidate of the automatic choice will take, so that none is started that cannot end in time."""
+"""Estimates of the time of a candidate, so that none is started that cannot end before the deadline."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SIZE = 1600 * 100 * 512  # images × classes × numbers that these were measured
 
 @dataclass
 class Timing:
-    """A deadline, and what is known of the speed of this machine on this problem.
+    """A deadline, and estimates of the speed of this machine on this problem.
 
-    A candidate is expected to take what it took when :data:`COSTS` were measured, times the size of the problem where
-    that is larger, times the worst factor by which a candidate has exceeded this so far. One without a known cost is
-    expected to take as long as the longest so far.
+    The expected time of a candidate is its measured time in :data:`COSTS`, times the relative size of the problem if it
+    is larger, times the largest factor by which a candidate has exceeded its estimate so far. A candidate without a
+    known cost is expected to take as long as the longest so far.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Timing:
         return clock() + self._expected(name) <= self.deadline
 
     def took(self, name: str, seconds: float) -> None:
-        """Learn from a candidate, finished or given up."""
+        """Update the estimates after a candidate, finished or dropped."""
         self.longest = max(self.longest, seconds)
         if name in COSTS:
             self.slowness = max(self.slowness, self.slowness * seconds / self._expected(name))

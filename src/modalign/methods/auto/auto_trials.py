@@ -1,4 +1,4 @@
-"""What the automatic choice judges its candidates on: folds of the labeled images, and classes that are left out."""
+"""Trials of the automatic choice: folds of the labeled images, and classes that are left out."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from modalign.linalg.similarity import groups_of_copies
 from modalign.methods.contract.selection import folds, held_out
 from modalign.methods.contract.vectors import Problem
 
-MOST_COMPARED = 10_000  # labeled images whose copies are looked for, pair by pair
+MOST_COMPARED = 10_000  # largest number of labeled images whose pairs are compared to find copies
 LEFT_OUT = 2  # trials that leave classes out
 
 
 @dataclass(frozen=True)
 class Trials:
-    """Divisions of the labeled images into such to learn from and such to be judged on.
+    """Divisions of the labeled images into training and held-out images.
 
     Attributes
     ----------
     parts : tuple of tuple of (Tensor of shape (n,), Tensor)
-        Which images are learned from, and the indices of those to be judged, for each trial.
+        Mask of the training images, and indices of the held-out images, for each trial.
     folded : int
-        How many images are judged in the folds, each once; they come first.
+        Number of images that are held out in the folds, each once; they come first.
     growth : float
         Labeled images per class that a fit to all images has for one of the fits of the trials; geometric mean.
     """
@@ -37,7 +37,7 @@ class Trials:
 
     @property
     def rows(self) -> Tensor:
-        """(m,) indices of the judged images, trial by trial."""
+        """(m,) indices of the held-out images, trial by trial."""
         return torch.cat([held for _, held in self.parts]) if self.parts else torch.empty(0, dtype=torch.long)
 
 
@@ -46,24 +46,24 @@ def trials(problem: Problem, groups: Tensor | None, seed: int) -> Trials | None:
 
     Validation images take the place of the folds.
 
-    Each of these leaves out as large a share of the labeled classes as has no image, so that what learning does to such
-    classes is judged too, in about the proportion in which their images come. An image whose class is absent from the
-    other folds is not judged.
+    Each of these trials leaves out a share of the labeled classes equal to the share of classes without an image, so
+    that the effect of training on such classes is evaluated too. An image whose class is absent from the other folds is
+    not evaluated.
 
     Parameters
     ----------
     problem : Problem
-        The images and labels; unlabeled images are learned from in every trial.
+        The images and labels; unlabeled images are training images in every trial.
     groups : Tensor or None
-        Of images that are held out together, see :func:`groups_of_views`; None gives every image its own.
+        Images of one group are held out together, see :func:`groups_of_views`; None is one group per image.
     seed : int
-        Of the division.
+        Seed of the division.
 
     Returns
     -------
     Trials or None
-        Trials; None where there are no validation images, and most labeled classes have a single image, or so few
-        classes have labels that none can be left out: that is too little to choose on. Cost O(n log n).
+        Trials; None if there are no validation images, and most labeled classes have a single image or too few classes
+        have labels to leave some out. Cost O(n log n).
     """
     y, sizes = problem.y, images_per_class(problem, groups)
     present = (sizes > 0).nonzero().flatten()
@@ -86,7 +86,7 @@ def trials(problem: Problem, groups: Tensor | None, seed: int) -> Trials | None:
 
 
 def _folds(problem: Problem, fold: Tensor) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor]]:
-    """Images to learn from and to be judged, fold by fold, and how often labels double from these to all."""
+    """Training and held-out images, fold by fold, and the logarithm to base 2 of the growth of labels to all images."""
     y, parts, doublings = problem.y, [], []
     total = torch.bincount(y[y != UNLABELED], minlength=problem.n_classes)
     for k in range(int(fold.max()) + 1):
@@ -101,7 +101,7 @@ def _folds(problem: Problem, fold: Tensor) -> tuple[list[tuple[Tensor, Tensor]],
 def groups_of_views(problem: Problem) -> Tensor | None:
     """(n,) group numbers of labeled images: copies and views of an image share one.
 
-    None where no image has a label, or too many have one to compare all pairs.
+    None if no image has a label, or too many have one to compare all pairs.
     """
     known = (problem.y != UNLABELED).nonzero().flatten()
     if not 0 < len(known) <= MOST_COMPARED:

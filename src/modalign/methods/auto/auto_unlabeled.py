@@ -1,4 +1,4 @@
-"""The automatic choice without labels: answers on which methods agree that were made in different ways."""
+"""The automatic choice without labels: predictions on which different methods agree."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Agreement:
         return cls(fitted, table)
 
     def answers(self, X: Tensor) -> tuple[Likeliest, float]:
-        """What the candidates say together about the fitted images, and the share of these on which they agree."""
+        """Return combined predictions of the fitted images, and the share on which the candidates agree."""
         blocks, same = [], 0
         for rows in torch.arange(len(X)).split(ROWS):
             parts = [self._log_probabilities(method, X, rows) for method in self.fitted.values()]
@@ -62,7 +62,7 @@ class Agreement:
         return Likeliest(*(torch.cat(parts) for parts in zip(*blocks, strict=True))), same / len(X)
 
     def _log_probabilities(self, method: VectorMethod, X: Tensor, rows: Tensor) -> Tensor:
-        """(r, C) of some fitted images: as the method found them together with the others, where it did."""
+        """(r, C) log-probabilities of some fitted images; transductive ones if the method has them."""
         kept = getattr(method, "fitted_answers_", None)
         if kept is None:
             return method._scores(X[rows.to(X.device)]).double().log_softmax(dim=1)
@@ -71,10 +71,10 @@ class Agreement:
 
 
 def agreed(log_probabilities: Sequence[Tensor]) -> Tensor:
-    """Of (n, C) log-probabilities of several methods, zero-shot last, those of all together.
+    """Combine (n, C) log-probabilities of several methods, zero-shot last.
 
-    Where the others have the same likeliest class, that is the normalized mean of their log-probabilities, else it is
-    that of zero-shot.
+    If the others have the same likeliest class, the result is the normalized mean of their log-probabilities, else it
+    is that of zero-shot.
     """
     others, zero_shot = log_probabilities[:-1] or log_probabilities, log_probabilities[-1]
     mean = torch.stack([*others]).mean(dim=0).log_softmax(dim=1)

@@ -1,4 +1,4 @@
-"""Calibrated log-probabilities of several models, and the weighted ensemble that held-out images like best."""
+"""Calibrated log-probabilities of several models, and the weighted ensemble with the lowest held-out log-loss."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from modalign.linalg.calibration import fit_temperature, sharpened
 
 ROUNDS = 25  # of the greedy search; weights are multiples of about 1/25
-GAIN = 1e-4  # nats per image that one more member must bring
+GAIN = 1e-4  # minimum gain in nats per image of a further member
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,9 @@ class Ensemble:
     weights : dict of str to float
         Name → positive weight, sum 1; models without weight are absent.
     temperatures : dict of str to float
-        Name → what its logits are divided by before the softmax.
+        Name → divisor of its logits before the softmax.
     sharpness : float
-        What the weighted mean of the log-probabilities is multiplied by, so that the predictions it was found on are
-        calibrated.
+        Factor of the weighted mean of the log-probabilities, which calibrates the predictions it was fitted on.
     final_sharpness : float
         The same for models that learn from more images; at least ``sharpness``.
     """
@@ -50,24 +49,24 @@ def log_probabilities(logits: Tensor, temperature: float) -> Tensor:
 
 
 def temperature_of(logits: Tensor, y: Tensor) -> float:
-    """At which temperature the labels (n,) are most likely."""
+    """Return the temperature with the highest likelihood of the labels (n,)."""
     return fit_temperature(logits.double(), y).value
 
 
 def greedy_ensemble(logits: Mapping[str, Tensor], y: Tensor, *, growth: float = 1.0) -> Ensemble:
     """Forward selection with replacement over out-of-fold predictions.
 
-    Each round adds the model whose calibrated log-probabilities bring the mean most likelihood; a round that brings
-    less than 10⁻⁴ nats per image is the last. So a model alone is a possible outcome, zero-shot included.
+    Each round adds the model whose calibrated log-probabilities increase the likelihood of the mean most. The search
+    ends when the gain is less than 10⁻⁴ nats per image. The result may be a single model, such as zero-shot.
 
     Parameters
     ----------
     logits : mapping of str to Tensor
-        Name → (n, C) predictions for the same n images, each by a model that has not seen the image.
+        Name → (n, C) held-out predictions for the same n images.
     y : Tensor of shape (n,)
         Class indices.
     growth : float, default=1.0
-        How many labeled images per class the final models have for one that these had, see
+        Ratio of the labeled images per class of the final models to those of these models, see
         :func:`~modalign.linalg.calibration.sharpened`.
 
     Returns

@@ -32,7 +32,7 @@ from modalign.methods.contract.vectors import Problem, VectorMethod
 
 LEARNING_RATES, WEIGHT_DECAYS, RATIOS = (1e-3, 1e-4), (0.0, 0.01, 1e-4), tuple(i / 10 for i in range(11))
 HALVINGS = (1 / 2, 2 / 3)  # shares of the evaluations after which the worse half of the candidates is dropped
-DEFAULTS = (1e-4, 0.01, 0.5)  # of the three, where there is nothing to choose them on
+DEFAULTS = (1e-4, 0.01, 0.5)  # default values of the three without validation images
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -61,7 +61,7 @@ class CrossModalProbe(VectorMethod):
     cross_modal : bool, default=True
         Whether prompts are samples. If False, the weights still start at the text.
     criterion : {"log-loss", "accuracy"}, default="log-loss"
-        What is compared on validation images; the other decides ties.
+        Criterion on validation images; the other one breaks ties.
     logit_scale : float or None, default=None
         Inverse temperature; None is that of the encoder.
     random_state : int or None, default=None
@@ -188,7 +188,7 @@ class CrossModalProbe(VectorMethod):
         return choice, losses[:, racing.index(choice.candidate)]
 
     def _evaluation_steps(self, steps: int) -> tuple[set[int], set[int]]:
-        """Numbers of steps after which the candidates are judged, and after which the worse half is dropped."""
+        """Return the steps after which the candidates are evaluated, and after which the worse half is dropped."""
         if self.stop is not None:
             return {steps}, set()
         chosen = sorted(checkpoints(steps, self.n_evaluations))
@@ -234,7 +234,7 @@ class ProbeJudge:
         self._X, self._zero_shot = X, X @ start.T
 
     def update(self, now: SelectedProbe, ratios: Sequence[float]) -> None:
-        """ProbeJudge the weights as they are ``now``, with all ratios."""
+        """Evaluate the current weights ``now`` with all ratios, and keep the best."""
         scores = self._X @ now.learned.T
         self.best.climb(
             ratios,

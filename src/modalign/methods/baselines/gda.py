@@ -35,7 +35,7 @@ class Discriminant(NamedTuple):
 
     @classmethod
     def estimate(cls, X: Tensor, P: Tensor, text: Tensor | None, neighbors: int) -> Discriminant:
-        """The discriminant of unit images (n, d) with assignments (n, C), as :class:`GDA` says; in float64 on a CPU."""
+        """Discriminant of unit images (n, d) with assignments (n, C), see :class:`GDA`; in float64 on a CPU."""
         P, rows = P.to(wide(X.device)), X.to(wide(X.device))
         sizes, d = P.sum(dim=0), X.shape[1]
         total, center = sizes.sum(), (P.sum(dim=1) @ rows) / sizes.sum()
@@ -184,7 +184,7 @@ class GDA(VectorMethod):
     def _choose(
         self, X: Tensor, y: Tensor, text: Tensor | None, problem: Problem
     ) -> tuple[float, HeldOutScores | None]:
-        """α, and the cross-validated scores; says in ``diagnosis_`` what α was chosen on."""
+        """Return α and the cross-validated scores; ``diagnosis_`` gets the images that α was chosen on."""
         validation = held_out(problem.validation)
         parts = choosing_parts(X, y, validation, self.random_state_)
         self.diagnosis_["chosen_on"] = "nothing"
@@ -192,7 +192,7 @@ class GDA(VectorMethod):
             return self.discriminant_weight, None
         if not parts:
             self.temperature_ = UNTEMPERED * X.shape[1] ** 0.5
-            if text is not None:  # the scores are nearly those of zero-shot, which has not learned from these images
+            if text is not None:  # the scores are nearly those of zero-shot, which was not fitted on these images
                 self.temperature_ = expected_temperature(self.logit_scale_ * (X @ text.T), y)
             return UNCHOSEN, None
         held = torch.cat([part[2] for part in parts])

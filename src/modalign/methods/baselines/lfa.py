@@ -42,7 +42,7 @@ from modalign.methods.contract.transduction import keep_answers
 from modalign.methods.contract.vectors import Problem, VectorMethod
 
 BETAS = tuple(i / 24 for i in range(25))
-CAREFUL_BETA = BETAS[23]  # taken where nothing can be held out
+CAREFUL_BETA = BETAS[23]  # used if nothing can be held out
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -71,7 +71,7 @@ class LFA(VectorMethod):
     n_evaluations : int, default=12
         Evaluations on held-out images during the refinement.
     criterion : {"log-loss", "accuracy"}, default="log-loss"
-        What is compared on held-out images; the other decides ties.
+        Criterion on held-out images; the other one breaks ties.
     iterations, epsilon : int and float, default=5 and 0.01
         Without labels: maximum number of updates of P and W, and strength of the entropy of P in units of a cosine.
     rho : float or None, default=None

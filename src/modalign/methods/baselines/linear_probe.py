@@ -138,7 +138,7 @@ class LinearProbe(VectorMethod):
     def _strength(
         self, problem: Problem, rows: np.ndarray, labels: np.ndarray, known: Tensor, basis: np.ndarray
     ) -> tuple[float, str, Merit | None, HeldOut | None]:
-        """C, where it was chosen, how good it was there, and the scores of cross-validation."""
+        """Return C, the images it was chosen on, its results there, and the scores of cross-validation."""
         parts, chosen_on = [], "validation"
         validation = held_out(problem.validation)
         if validation is not None:
@@ -185,7 +185,7 @@ class LinearProbe(VectorMethod):
 
     def _regression(self, X: np.ndarray, y: np.ndarray, C: float) -> LogisticRegression:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # told in diagnosis_, for the fit that counts
+            warnings.simplefilter("ignore", ConvergenceWarning)  # reported in diagnosis_ for the final fit
             warnings.filterwarnings("ignore", message="The number of unique classes")  # one image per class is normal
             return LogisticRegression(C=C, max_iter=self.max_iterations).fit(X, y)
 

@@ -20,7 +20,7 @@ from modalign.methods.contract.selection import share_correct, unit_held_out
 from modalign.methods.contract.training_steps import seeded
 from modalign.methods.contract.vectors import Problem, VectorMethod
 
-ALPHA, BETA = 1.0, 5.5  # the best of the paper's two ablations on ImageNet; used where nothing can be chosen
+ALPHA, BETA = 1.0, 5.5  # the best values of the paper's two ablations on ImageNet; used without validation images
 ALPHAS = tuple(np.geomspace(0.1, 100.0, 21).tolist())
 BETAS = tuple(first * 2.0**octave for octave in range(11) for first in (0.1, 0.1 * 2**0.5))[:21]  # 0.1 … 102.4
 
@@ -48,7 +48,7 @@ class TipAdapter(VectorMethod):
     beta : float or "auto", default="auto"
         Sharpness of the cache; ``"auto"`` selects it on validation images.
     criterion : {"log-loss", "accuracy"}, default="log-loss"
-        What is compared on the validation images; the other decides ties.
+        Criterion on the validation images; the other one breaks ties.
     logit_scale : float or None, default=None
         Inverse temperature of the zero-shot scores; None is that of the encoder.
     random_state : int or None, default=None
@@ -184,7 +184,7 @@ class TipAdapterF(TipAdapter):
         Epoch after which training ends, on the schedule of `epochs`; 0 keeps the untrained cache. None is the best on
         validation images, or the last.
     criterion : {"log-loss", "accuracy"}, default="log-loss"
-        What is compared on the validation images; the other decides ties.
+        Criterion on the validation images; the other one breaks ties.
     logit_scale : float or None, default=None
         Inverse temperature of the zero-shot scores; None is that of the encoder.
     random_state : int or None, default=None
@@ -265,7 +265,7 @@ class TipAdapterF(TipAdapter):
         return *ends.choice, untrained
 
     def _trained(self, start: Cache, judge: Callable[[int, Cache], None] | None = None) -> tuple[Cache, Tensor]:
-        """The cache after the last epoch and the loss of every step; ``judge`` sees every epoch."""
+        """Return the cache after the last epoch and the loss of every step; ``judge`` is called after every epoch."""
         generator, X, classes = seeded(self.random_state_), start.keys, start.classes
         cache = replace(start, keys=start.keys.clone(), alpha=self.training_alpha_, beta=self.training_beta_)
         text = start.text_logits(start.keys)

@@ -29,7 +29,8 @@ class Cache:
     def votes(self, X: Tensor, betas: Sequence[float]) -> Tensor:
         """Σ exp(−β (1 − x F)) over the keys F of each class: unit rows x (n, d) → (betas, n, C).
 
-        Affinities are computed once. The exponential of twice a β that came before is the square of that one's.
+        Affinities are computed once. If a value is twice an earlier β, its exponentials are the squares of the earlier
+        ones.
         """
         order = self.classes.argsort(stable=True)  # the sums of a class stay in the cache
         keys, classes = self.keys[order], self.classes[order]
@@ -59,7 +60,7 @@ class Cache:
     ) -> Cache:
         """Select the best pair on held-out images; see :meth:`~modalign.methods.contract.best_candidate.Best.climb`.
 
-        Of many images a random part finds the β first; all of them climb from there.
+        With many images, β is first selected on a random part; the search on all images starts there.
         """
         best, text = Best[Cache](criterion, y), X @ self.prototypes.T
         enough = max(1, SAMPLE // len(self.prototypes))

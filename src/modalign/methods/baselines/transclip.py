@@ -61,7 +61,7 @@ class TransCLIP(VectorMethod):
     confident : int, default=8
         Images that initialize the mean of a class without labels.
     criterion : {"log-loss", "accuracy"}, default="log-loss"
-        What is compared on the validation images; the other decides ties.
+        Criterion on the validation images; the other one breaks ties.
     logit_scale : float or None, default=None
         Inverse temperature of the zero-shot softmax; None is that of the encoder.
     random_state : int or None, default=None
@@ -183,7 +183,7 @@ class TransCLIP(VectorMethod):
     def _solved(
         self, task: MixtureProblem, start: Mixture, validation: tuple[Tensor, Tensor] | None
     ) -> tuple[Solution, float, str]:
-        """The solution with γ, which is chosen where it matters and can be."""
+        """Return the solution with γ, which is selected if it has an effect and there are validation images."""
         if not len(task.support):
             return self._iterate(task, start, 0.0), 0.0, "nothing"
         if self.support_weight != "auto" or validation is None or not len(task.queries):

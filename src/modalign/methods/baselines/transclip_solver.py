@@ -104,7 +104,7 @@ class MixtureProblem:
         squares = squares - 2 * (sums * means).sum(dim=0) + masses @ means.square()
         variances = (squares / masses.sum()).clamp_min(FLOOR / means.shape[1])
         if not len(self.queries) and len(self.support) <= len(means):
-            variances = before.variances  # no class has two images: nothing says how far they spread
+            variances = before.variances  # no class has two images, so the variance cannot be estimated
         return Mixture(means.float(), variances.float())
 
 

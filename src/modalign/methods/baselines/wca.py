@@ -61,7 +61,7 @@ class WCA(VectorMethod):
         Σ v_j t_j.
     diagnosis_ : dict
         Number of sentences; ``text_evenness``, the mean entropy of v as a share of that of even weights (at 1 the
-        weights do nothing); with validation its accuracy on whole images.
+        weights have no effect); with validation its accuracy on whole images.
 
     References
     ----------

@@ -6,7 +6,7 @@ by AdamW,
 .. math:: W_1 = \arg\min_W \operatorname{mean}_i \mathrm{CE}\bigl(100\, W \hat x_i, y_i\bigr) \text{ from } W_0,
           \qquad W = (1 - \alpha)\, W_0 + \alpha\, W_1
 
-and the averaged weights W answer.
+and the averaged weights W are used for prediction.
 """
 
 from __future__ import annotations

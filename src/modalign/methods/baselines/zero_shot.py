@@ -40,7 +40,7 @@ class ZeroShot(VectorMethod):
     Parameters
     ----------
     aggregate : {"mean-prototype", "mean-score", "max-score"}, default="mean-prototype"
-        How the sentences of a class become one score.
+        Aggregation of the sentences of a class to one score.
     logit_scale : float or None, default=None
         Inverse temperature; None is that of the encoder.
     random_state : int or None, default=None
@@ -53,9 +53,9 @@ class ZeroShot(VectorMethod):
         sentences.
     diagnosis_ : dict
         Number of sentences; ``closest_prototypes``, the largest cosine of two classes (near 1: two class names that the
-        text cannot tell apart); ``sentence_agreement``, the mean cosine of a sentence with its class's mean direction;
-        with validation its accuracy, and with several sentences also the accuracy of the first sentence alone, which
-        shows what the ensemble brings.
+        text encoder does not distinguish); ``sentence_agreement``, the mean cosine of a sentence with its class's mean
+        direction; with validation its accuracy, and with several sentences also the accuracy of the first sentence
+        alone, which shows the gain of the ensemble.
 
     References
     ----------

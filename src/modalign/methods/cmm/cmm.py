@@ -41,7 +41,7 @@ from modalign.methods.contract.training_steps import BLOCK, batch_order, seeded
 from modalign.methods.contract.vectors import Problem, Rows, VectorMethod
 from modalign.tune.threads import threads_for_steps, using_threads
 
-MEANS_SCALE = 10.0  # where class means stand in for text
+MEANS_SCALE = 10.0  # if class means replace text
 PRESETS: dict[str | None, dict[str, Any]] = {
     "paper": {
         "steps": 16_000, "batch_size": 8, "learning_rate": 1e-4, "min_learning_rate": 1e-5, "init": "linear",
@@ -92,7 +92,7 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     min_zero_shot_weight, max_zero_shot_weight : float or None, default=None
         Range of β to select from, in steps of 0.1. None is 1.0 to 2.0; 0.1 to 1.0 in ``"paper"``.
     criterion : {"log-loss", "accuracy"} or None, default=None
-        What is compared on held-out images. None is ``"log-loss"``; ``"accuracy"`` in ``"paper"``.
+        Criterion on held-out images. None is ``"log-loss"``; ``"accuracy"`` in ``"paper"``.
     logit_scale : float or None, default=None
         1/τ. None is that of the encoder with text, and 10 without.
     random_state : int or None, default=None

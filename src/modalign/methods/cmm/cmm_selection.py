@@ -16,9 +16,9 @@ from modalign.methods.cmm.cmm_training import CMMRun, map_rows
 from modalign.methods.contract.best_candidate import Best, Criterion
 from modalign.methods.contract.selection import Merit
 
-FIRST = 16  # steps; the first look
+FIRST = 16  # steps before the first evaluation
 CAREFUL = 45, 2.0
-"""Steps and β that are taken where there is nothing to choose on: little training, double weight for zero-shot."""
+"""Steps and β without held-out images: little training, double weight for zero-shot."""
 
 
 def moments(most: int) -> list[int]:

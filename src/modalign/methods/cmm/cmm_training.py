@@ -148,7 +148,7 @@ class CMMTeam:
         return Record(losses, (hinges > 0).float().mean(dim=(1, 2)))
 
     def _gather(self, step: int) -> Iterator[tuple[Tensor, ...]]:
-        """What :meth:`CMMStack.differentiate` needs for each of the next ``BLOCK`` steps."""
+        """Return the inputs of :meth:`CMMStack.differentiate` for each of the next ``BLOCK`` steps."""
         aim, blocks = self._stack.objective, [run.order[step : step + BLOCK] for run in self._runs]
         batches = torch.stack([run.X[rows] for run, rows in zip(self._runs, blocks, strict=True)], dim=1)
         labels = torch.stack([run.y[rows] for run, rows in zip(self._runs, blocks, strict=True)], dim=1)[..., None]

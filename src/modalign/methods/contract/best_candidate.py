@@ -14,7 +14,7 @@ from modalign.methods.contract.selection import Merit, ScaledLikelihood, share_c
 
 Criterion = Literal["log-loss", "accuracy"]
 T = TypeVar("T")
-SURE = 0.95  # probability with which a gain shall be one
+SURE = 0.95  # confidence level of a gain
 
 
 class Best(Generic[T]):
@@ -23,14 +23,14 @@ class Best(Generic[T]):
     Parameters
     ----------
     criterion : {"log-loss", "accuracy"}
-        What decides; the other decides ties. The log-loss is that at the best temperature of each candidate.
+        Criterion; the other one breaks ties. The log-loss is that at the best temperature of each candidate.
     y : Tensor of shape (n,)
         Labels of the held-out images.
 
     Attributes
     ----------
     choice : T
-        What was offered with the best scores.
+        The candidate with the best scores.
     empty : bool
         Whether nothing was accepted so far; there is no ``choice`` then.
     """
@@ -47,13 +47,13 @@ class Best(Generic[T]):
 
     @property
     def merit(self) -> Merit:
-        """How good the scores were that were offered last."""
+        """Merit of the scores that were offered last."""
         scores, likelihood = self._last
         return Merit(share_correct(scores, self._y), likelihood)
 
     @property
     def standing(self) -> tuple[float, float]:
-        """How good the choice is, to be compared with another memory of the same images and criterion."""
+        """Merit of the choice, comparable with that of another object with the same images and criterion."""
         return self._key or (-math.inf, -math.inf)
 
     @property
@@ -66,11 +66,11 @@ class Best(Generic[T]):
         return self._choice
 
     def start(self, scores: Tensor, choice: T) -> None:
-        """Take the (n, C) ``scores`` of not learning as the first candidate, which the others must surely improve on.
+        """Offer the (n, C) ``scores`` without training as the first candidate, which others must improve significantly.
 
-        From here on a candidate less accurate than this one is refused, and the log-loss is judged by the lower end of
-        the one-sided 95 % interval of its gain over this one. On few images the mean gain of the best of many
-        candidates is mostly luck.
+        Afterwards, a candidate with a lower accuracy is refused, and the log-loss is compared by the lower end of the
+        one-sided 95 % interval of its gain over this one. On few images, the mean gain of the best of many candidates
+        is mostly due to chance.
         """
         likelihood, merit = self._judge(scores), self.merit
         self._reference = merit, likelihood
@@ -80,7 +80,7 @@ class Best(Generic[T]):
     def offer(self, scores: Tensor, choice: Callable[[], T], *, careful: bool = False) -> bool:
         """Compare (n, C) ``scores`` of the size of cosines; ``choice`` is called for what is better than all before.
 
-        A ``careful`` candidate also takes the place of the start where it is not worse than that.
+        A ``careful`` candidate also replaces the start if it is not worse.
 
         Returns
         -------
@@ -145,7 +145,7 @@ class Best(Generic[T]):
         self._at = at
 
     def _judge(self, scores: Tensor) -> Tensor:
-        """(n,) log-likelihoods, with the scores remembered for ``merit``."""
+        """(n,) log-likelihoods; stores the scores for ``merit``."""
         likelihood = self._likelihood.rows(scores, self._y)
         self._last = scores, likelihood.mean().item()
         return likelihood

@@ -1,4 +1,4 @@
-"""The temperature of methods that hold no image out: from refits that were made without some of the labeled images."""
+"""Temperature of methods without held-out images, from refits without some of the labeled images."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ SPREADS = 0.28
 """Temperature of cosines with classes that are one image each, in standard deviations of the cosines between these
 images: the best is 0.30 on validation images of Caltech101, 0.26 on Oxford Flowers and 0.49 on the digits with
 ``tiny``, mean of 4 draws each."""
-MANY = 2**16  # labeled images from which a temperature is known well enough; more would be copied from a map for it
+MANY = 2**16  # number of held-out labeled images that is sufficient for a temperature
 _WANTED: ContextVar[bool] = ContextVar("calibration wanted", default=True)
 
 
 @contextmanager
 def without_calibration() -> Iterator[None]:
-    """Fits inside leave their temperature at 1 where it would cost refits: the caller fits one of its own."""
+    """Context in which fits leave their temperature at 1 if it would need refits, since the caller fits its own."""
     token = _WANTED.set(False)
     try:
         yield
@@ -42,16 +42,16 @@ def without_calibration() -> Iterator[None]:
 
 
 def refits(method: VectorMethod, problem: Problem) -> bool:
-    """Whether fitting ``method`` to ``problem`` includes refits for its temperature."""
+    """Return whether fitting ``method`` to ``problem`` includes refits for its temperature."""
     return method.refits_to_calibrate and problem.validation is None and _WANTED.get()
 
 
 def own_temperature(method: VectorMethod, problem: Problem) -> float:
     r"""The temperature of a fitted method that had no validation images.
 
-    With up to five folds of the labeled images, as many as hold out 250, the method is fitted to the others with the
-    same hyper-parameters and scores the fold; the temperature of least log-loss of all these scores is sharpened for
-    the images that the final model has more. Where no image can be held out, it is
+    Up to five folds of the labeled images are used, until 250 images were held out. For each fold, the method is fitted
+    to the others with the same hyper-parameters and scores the fold. The temperature with the lowest log-loss of all
+    scores is corrected for the larger number of labels of the final model. If no image can be held out, it is
     :func:`lone_labels_temperature`.
 
     Cost: one to five fits.
@@ -76,9 +76,9 @@ def own_temperature(method: VectorMethod, problem: Problem) -> float:
 def lone_labels_temperature(problem: Problem, scores: Tensor, logit_scale: float) -> float:
     r"""The temperature of a model of classes with one label each, none of which can be held out.
 
-    With text that of the zero-shot scores of the labeled images, in which no label had a part. Without, from what it
-    would be for cosines with the labeled images themselves, where the cosines :math:`c_{ij}` of different images tell
-    how different classes are, though nothing tells how different the images of one class are:
+    With text, it is that of the zero-shot scores of the labeled images, which do not depend on labels. Without text, it
+    is derived from the cosines :math:`c_{ij}` of different labeled images, which measure the differences between
+    classes; the variation within a class is unknown:
 
     .. math:: T = \lambda\, \bar m\,
         \frac{\operatorname{std}_{i \ne j} c_{ij}}{1 - \operatorname{mean}_{i \ne j} c_{ij}}
@@ -88,9 +88,9 @@ def lone_labels_temperature(problem: Problem, scores: Tensor, logit_scale: float
     Parameters
     ----------
     problem : Problem
-        What the model was fitted to.
+        The problem that the model was fitted to.
     scores : Tensor of shape (n, C)
-        Those of the n labeled images.
+        Scores of the n labeled images.
     logit_scale : float
         Of the zero-shot scores.
 
@@ -110,7 +110,7 @@ def lone_labels_temperature(problem: Problem, scores: Tensor, logit_scale: float
 
 
 def mean_margin(scores: Tensor, y: Tensor) -> float:
-    """How far the (n, C) scores of the right class are above the mean of the others, mean over the images."""
+    """Return the mean difference of the (n, C) scores between the true class and the mean of the others."""
     right = scores.gather(1, y[:, None])
     return float((right - (scores.sum(dim=1, keepdim=True) - right) / (scores.shape[1] - 1)).mean())
 

@@ -227,7 +227,7 @@ def _require_unambiguous(y: np.ndarray, names: Sequence[str]) -> None:
 
 
 def _is_missing(label: Any) -> bool:
-    """Whether it is None, NaN or what pandas has for them, which equal nothing or not for sure."""
+    """Return whether a label is None, NaN or a missing value of pandas."""
     same = label == label
     return label is None or not isinstance(same, (bool, np.bool_)) or not same
 

@@ -40,7 +40,7 @@ class CrossFit:
     chosen : dict
         Values of the method's ``choices``.
     curves : dict
-        Attributes of the method that hold what the choices were made by, such as ``step_curve_``.
+        Attributes of the method with the results of the selection, such as ``step_curve_``.
     """
 
     rows: np.ndarray
@@ -140,7 +140,7 @@ class _Folded:
     named_by_text: bool
 
     def held_out(self, k: int) -> np.ndarray:
-        """The images of fold ``k`` of which the others can know the class."""
+        """Return the images of fold ``k`` whose class occurs in the other folds or has text."""
         labels = self.X.labels[: len(self.fold)]
         known = self.named_by_text | np.isin(labels, self._present(k))
         return np.flatnonzero((self.fold == k) & known)
@@ -164,12 +164,12 @@ class _Folded:
         """A clone fitted to the other folds, with fold ``k`` as validation images if it is to choose.
 
         None if the method refuses the other folds as too few. It also refuses what else is wrong with its input, but
-        then it does so again when it is fitted to all images.
+        then the same error is raised when it is fitted to all images.
         """
         views = len(self.X) // len(self.fold)
         learned = np.flatnonzero(np.tile(self.fold != k, views))
         try:
-            with without_calibration():  # logits are asked of it
+            with without_calibration():  # its logits are used
                 return clone(method).fit(
                     self.X.select(learned),
                     text=self.text,

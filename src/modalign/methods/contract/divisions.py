@@ -66,7 +66,7 @@ class SelectionSplits:
     def growth(self, y: Tensor) -> float:
         """Labeled images per class among all of ``y`` (n,) for one in a division; geometric mean over the held-out.
 
-        Held-out images of a class that is absent from their division say nothing about that.
+        Held-out images of a class that is absent from their division are ignored.
         """
         ratios = []
         for part in self.parts:

@@ -102,7 +102,7 @@ def known_parameters(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Named(type):
-    """Constructors that look their arguments up with :func:`known_parameters`."""
+    """Metaclass whose constructors match their arguments by :func:`known_parameters`."""
 
     @property
     def __signature__(cls) -> inspect.Signature:
@@ -148,7 +148,7 @@ def require_stop(stop: int | None, length: int) -> None:
 
 
 def format_annotation(annotation: Any) -> str:
-    """An annotation in words: ``float in (0, inf)``, ``'a' or 'b'``, ``None``."""
+    """Format an annotation as text: ``float in (0, inf)``, ``'a' or 'b'``, ``None``."""
     origin = get_origin(annotation)
     if origin is Annotated:
         kind, *extra = get_args(annotation)

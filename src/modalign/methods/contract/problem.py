@@ -88,8 +88,8 @@ class ProblemReader(Parametrized):
     needs_labels: ClassVar[bool] = True  # with text given, still needs at least one labeled image
     needs_clip_features: ClassVar[bool] = False  # refuses to fit without the language-aligned view
     takes_clip_features: ClassVar[bool] = False  # text is in the space of these where given, else in that of X
-    streams: ClassVar[bool] = False  # is given memory-mapped vectors as they are, of any type, to read in blocks
-    takes_parts: ClassVar[bool] = False  # looks at ``Features.tokens``, crops or patches of every image
+    streams: ClassVar[bool] = False  # gets memory-mapped vectors in their own type, to read in blocks
+    takes_parts: ClassVar[bool] = False  # uses ``Features.tokens``, crops or patches of every image
 
     classes_: np.ndarray
     class_names_: list[str] | None

@@ -149,7 +149,7 @@ class PromptLearner(Learner[Batch]):
         return self.logits_of(self.image_output(pixels), classes)
 
     def image_output(self, pixels: Tensor) -> VisionOutput:
-        """Return all that :meth:`logits_of` needs to know of images (B, 3, H, W)."""
+        """Return the inputs of :meth:`logits_of` for images (B, 3, H, W)."""
         return self.encode_images(pixels)
 
     def logits_of(self, seen: VisionOutput, classes: Any) -> Tensor:

@@ -14,7 +14,7 @@ from modalign.core.errors import InputError, argument
 from modalign.core.features import ClassText, Features
 from modalign.linalg.inputs import ordinary, real, single
 
-BLOCK = 2**22  # numbers of a memory map that are looked at together
+BLOCK = 2**22  # numbers of a memory map that are checked together
 
 
 def read_rows(
@@ -120,8 +120,8 @@ def _check(X: Tensor, name: str, *, zeros: bool) -> None:
     if empty:
         rows = "1 row" if len(empty) == 1 else f"{len(empty)} rows"
         warnings.warn(
-            f"{rows} of {name} with zeros only, first row {empty[0]} (counted from 0): a vector without direction says "
-            "nothing about its image. Leave out images that could not be embedded.",
+            f"{rows} of {name} with zeros only, first row {empty[0]} (counted from 0): such a vector has no "
+            "direction. Leave out images that could not be embedded.",
             stacklevel=5,
         )
 

@@ -19,7 +19,7 @@ from modalign.core.features import UNLABELED
 from modalign.linalg.similarity import unit
 
 FOLDS = 5
-ENOUGH = 250  # held-out images beyond which no further fold is used: the standard error is small already
+ENOUGH = 250  # number of held-out images from which the standard error is small enough without further folds
 
 BLOCK = 2**17  # scores that are worked on at once: 512 KB stay in the cache of a core
 LOWEST = -80.0
@@ -175,7 +175,7 @@ def choosing_parts(
     fold, parts = folds(y, random_state=random_state), []
     for k in range(int(fold.max()) + 1):
         inside = fold != k
-        out = (fold == k) & torch.isin(y, y[inside & known])  # a class that is absent there tells nothing
+        out = (fold == k) & torch.isin(y, y[inside & known])  # absent classes are ignored
         if bool(out.any()):
             parts.append((X[inside], y[inside], X[out], y[out]))
     judged = sum(len(part[3]) for part in parts)

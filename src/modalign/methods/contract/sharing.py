@@ -108,10 +108,12 @@ def clock() -> float:
 
 
 def _key(method: VectorMethod, problem: Problem) -> str:
-    """SHA-256 of all that decides a fit."""
+    """SHA-256 of all inputs of a fit."""
     digest = hashlib.sha256(repr((type(method), sorted(method.get_params(deep=False).items()))).encode())
     ids = problem.ids
-    names = None if ids is None or len(set(ids)) == len(ids) else ids  # tell views of one image from other images
+    names = (
+        None if ids is None or len(set(ids)) == len(ids) else ids
+    )  # distinguish views of one image from other images
     takes_clip = method.takes_clip_features or method.needs_clip_features
     parts = (
         problem.X, problem.y, *(problem.validation or ()), problem.parts, method.classes_,
@@ -128,7 +130,7 @@ def _key(method: VectorMethod, problem: Problem) -> str:
 
 
 def _warnings_of(function: Callable[[], None]) -> list[warnings.WarningMessage]:
-    """What a call warns of, none of which is shown."""
+    """Return the warnings of a call, which are not shown."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         function()

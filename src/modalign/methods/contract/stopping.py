@@ -39,7 +39,7 @@ class StoppedMethod(VectorMethod):
         The step after which training ends, on the schedule of ``steps``; None is the best one on validation images, or
         the last.
     criterion : {"log-loss", "accuracy"}, default="log-loss"
-        What is compared on the validation images; the other breaks ties.
+        Criterion on the validation images; the other one breaks ties.
     logit_scale : float or None, default=None
         s, inverse temperature; None is that of the encoder.
     random_state : int or None, default=None
@@ -58,7 +58,7 @@ class StoppedMethod(VectorMethod):
     random_state: Seed = None
 
     def _lessons(self, problem: Problem) -> Lessons:
-        """What to learn from and what to stop by; raises where training is to stop after its end."""
+        """Return training and validation images; raise if ``stop`` is after the last step."""
         require_stop(self.stop, self.steps)
         X, y = problem.labeled()
         return Lessons(unit(X), y, unit_held_out(problem.validation))

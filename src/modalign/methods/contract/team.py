@@ -1,7 +1,7 @@
-"""Several processes that learn one model, each from the images that it holds.
+"""Fitting of one model by several processes, each with a part of the images.
 
-All that is exchanged are sums: whoever can add up a tensor over the processes can run this, whether by
-``torch.distributed``, by MPI, or by tasks of a scheduler. Every process ends with the same model.
+The processes exchange sums of tensors only, for example by ``torch.distributed`` or MPI. Every process ends with the
+same model.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Team:
         return float(self.sum(torch.tensor(float(not condition)))) == 0
 
     def counts(self, n: int) -> list[int]:
-        """What every process gave as ``n``."""
+        """Return ``n`` of every process."""
         own = torch.zeros(self.count, dtype=torch.float64)
         own[self.rank] = n
         return [int(value) for value in self.sum(own)]
@@ -81,9 +81,9 @@ _current: ContextVar[Team] = ContextVar("modalign_team", default=Team())  # noqa
 def together(team: Team) -> Iterator[None]:
     """Inside, ``fit`` of a method with ``sums_over_processes`` learns from the images of all processes.
 
-    Each process gives its own rows of ``X`` and of ``clip_features``, at least one, and all else alike. ``weight_`` and
-    the like are the same everywhere, up to 1e-5 those of one process with all rows; what belongs to single images, such
-    as ``transduction_``, is that of the own rows.
+    Each process passes its own rows of ``X`` and of ``clip_features``, at least one; all other arguments are equal.
+    Fitted attributes such as ``weight_`` are equal in all processes, and equal those of one process with all rows up to
+    1e-5. Attributes per image, such as ``transduction_``, have the rows of the process.
 
     Examples
     --------
@@ -102,5 +102,5 @@ def together(team: Team) -> Iterator[None]:
 
 
 def current_team() -> Team:
-    """The processes that learn together; one where nobody said otherwise."""
+    """Return the current team; one process by default."""
     return _current.get()

@@ -276,7 +276,7 @@ class TowerMethod(Parametrized, Generic[L]):
 
     def _epochs(self, labels: np.ndarray) -> int:
         """Passes over the images to learn from, which have these labels."""
-        assert self.epochs is not None  # who leaves the number open says here what it is
+        assert self.epochs is not None  # methods that leave the number open define it here
         return self.epochs
 
     def _recipe(self, labels: np.ndarray) -> Recipe:

@@ -64,7 +64,7 @@ def name_answers(answers: dict[str, Tensor], X: np.ndarray, images: np.ndarray) 
     Parameters
     ----------
     answers : dict of str to Tensor
-        What :func:`keep_answers` made of rows of X; changed in place.
+        Result of :func:`keep_answers` of rows of X; changed in place.
     X : ndarray of shape (n, d)
         Image vectors, as an array.
     images : ndarray of shape (n,), int64
@@ -77,12 +77,12 @@ def name_answers(answers: dict[str, Tensor], X: np.ndarray, images: np.ndarray) 
 
 
 def kept_answers(answers: Mapping[str, Tensor], by: str, keys: np.ndarray, n_classes: int) -> tuple[np.ndarray, ...]:
-    """Which of some images have an answer, and the probabilities of these.
+    """Return which of some images have an answer, and the probabilities of these.
 
     Parameters
     ----------
     answers : mapping of str to Tensor
-        What :func:`keep_answers` made, of at least one image.
+        Result of :func:`keep_answers`, of at least one image.
     by : str
         ``"vectors"``, or ``"images"`` where the images are known too.
     keys : ndarray of shape (m,)
@@ -117,7 +117,7 @@ def all_probabilities(kept: Likeliest, n_classes: int) -> Tensor:
 
 
 def are_answers(entry: object, n_classes: int) -> bool:
-    """Whether ``entry`` is what :func:`keep_answers` may have made for C classes."""
+    """Return whether ``entry`` is a possible result of :func:`keep_answers` for C classes."""
     parts = {"vectors", "classes", "probabilities"}
     if not isinstance(entry, dict) or not parts <= set(entry) <= {*parts, "images"}:
         return False

@@ -45,7 +45,7 @@ def with_classes(method: M, text: ClassText) -> M:
     check_is_fitted(method)
     if not method.transfers or method.prototypes_.ndim != 2:
         raise InputError(
-            f"{type(method).__name__} answers for the classes that it was fitted on only; fit it on images of the "
+            f"{type(method).__name__} predicts the classes that it was fitted on only; fit it on images of the "
             "other classes, or use a method that learns a map or prompts."
         )
     if not getattr(method, "fitted_with_text_", True):  # models of earlier versions do not record it

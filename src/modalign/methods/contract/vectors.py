@@ -35,7 +35,7 @@ from modalign.methods.contract.training_steps import seeded
 from modalign.methods.contract.transfer import with_classes
 from modalign.tune.threads import threads_for_vectors, using_threads
 
-Rows = np.ndarray | Sequence[Sequence[float]]  # what is answered with NumPy
+Rows = np.ndarray | Sequence[Sequence[float]]  # functions that return NumPy arrays
 SCORED = 2**14  # rows of an array that are scored at a time
 LOGIT_SCALE = 100.0  # where CLIP's training ends; of text whose encoder is unknown
 
@@ -74,7 +74,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
         For methods with a ``logit_scale``: the given value, else that of the text encoder, else 100.
     """
 
-    title: ClassVar[str] = ""  # the name people know the method by
+    title: ClassVar[str] = ""  # common name of the method
     paper: ClassVar[str] = ""  # authors, title, year, identifier
     takes_text: ClassVar[bool] = True  # learns something else where class text is given
     takes_labels: ClassVar[bool] = True  # learns something else from labels where class text is given
@@ -83,7 +83,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
     small_steps: ClassVar[bool] = False  # trains by steps on small batches, however many the vectors
     choices: ClassVar[tuple[str, ...]] = ()  # hyper-parameters chosen on validation images; as used in ``<name>_``
     cross_validates: ClassVar[bool] = False  # without validation images, chooses them by cross-validation
-    refits_to_calibrate: ClassVar[bool] = False  # fits so fast that a few more fits for the temperature are affordable
+    refits_to_calibrate: ClassVar[bool] = False  # fits fast enough for a few further fits for the temperature
     transfers: ClassVar[bool] = False  # compares images with the class text in ``prototypes_`` alone
     sums_over_processes: ClassVar[bool] = False  # learns from the rows of several processes, see ``contract.team``
     judges_itself: ClassVar[bool] = False  # its ``out_of_fold()`` has predictions that ``fit`` made on the way

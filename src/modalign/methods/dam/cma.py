@@ -36,7 +36,7 @@ from modalign.methods.contract.vectors import Problem, VectorMethod
 
 BLENDS, UNCHOSEN_BLEND = tuple(i / 10 for i in range(11)), 1 / (1 + math.exp(-0.5))
 RIDGES, UNCHOSEN_RIDGE = (0.01, 0.1, 1.0, 10.0), 0.1
-SAMPLE = 2048  # fitted images that the diagnosis looks at
+SAMPLE = 2048  # number of fitted images in the diagnosis
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -61,7 +61,7 @@ class CMA(VectorMethod):
     mu : float, default=1.0
         Factor of the mapped vectors; ``"pairwise"`` only.
     criterion : {"log-loss", "accuracy"}, default="log-loss"
-        What is compared on the validation images; the other decides ties.
+        Criterion on the validation images; the other one breaks ties.
     logit_scale : float or None, default=None
         Inverse temperature of the scores; None is that of the encoder.
     random_state : int or None, default=None
@@ -172,7 +172,7 @@ class CMA(VectorMethod):
         return torch.log_softmax(-self.omega * torch.lerp(of_image, of_text, float(self.alpha)), dim=1)
 
     def _chosen(self, X: Tensor, y: Tensor) -> tuple[float, float]:
-        """β and λ that the held-out images like best."""
+        """Return the β and λ with the best criterion on held-out images."""
         best = Best[tuple[float, float]](self.criterion, y)
         cosine = X @ self.prototypes_.T
         for ridge in RIDGES if self.ridge == "auto" else (self.ridge_,):

@@ -82,7 +82,7 @@ class DAM(PromptMethod):
     learning_rate : float, default=0.0025
         Of SGD with momentum 0.9 and weight decay 5e-4, along a cosine.
     augmentation : str or list of str, default="random_resized_crop"
-        Image augmentation, or one for the prompted and one for the frozen tower. The paper's text says
+        Image augmentation, or one for the prompted and one for the frozen tower. The text of the paper has
         ``["center", "random_resized_crop"]``, its code the default.
 
     Attributes

@@ -16,7 +16,7 @@ from modalign.methods.dam.hpt import HierarchicalText
 from modalign.tune.batches import Batch, ImageBatches
 from modalign.tune.prompts import Prompts
 
-SAMPLE = 256  # fitted images that the diagnosis looks at
+SAMPLE = 256  # number of fitted images in the diagnosis
 
 
 class DAMLearner(Learner):

@@ -146,7 +146,7 @@ class HierarchicalText(nn.Module):
         return unit(sum((unit(self(graph, chunk=AT_ONCE)) for graph in range(self.graphs)), torch.zeros(())))
 
     def _prompts(self, start: int, stop: int) -> list[Tensor]:
-        """What stands at the slots of some classes, a layer after the other."""
+        """Yield the prompts at the slots of some classes, layer by layer."""
         states = self.instances[:, start:stop].to(self.instance_map.weight.dtype)  # (depth − 1, K, N_i, w)
         own = states + self.instance_map(states)
         shared = torch.stack(self.later.prompts())[:, None].expand(-1, states.shape[1], -1, -1)

@@ -57,7 +57,7 @@ class FAIR(SelfTrained):
     view : {"crops", "global"}, default="crops"
         Input of the pseudo-labels: the crops, or one random resized crop (FAIR-g).
     crop_from : {"picture", "weak"}, default="picture"
-        What crops are taken from: the whole image, or a random rectangle of it, the weak view of Algorithm 1.
+        Source of the crops: the whole image, or a random rectangle of it, the weak view of Algorithm 1.
     labeler : {"fair", "clip", "cupl", "wca", "coder"}, default="fair"
         Score that gives the pseudo-labels, see :mod:`~modalign.methods.fair.pseudo_labels`. With another than
         ``"fair"``, `keep`, `alignment` and `crop_weights` have no effect.
@@ -80,7 +80,7 @@ class FAIR(SelfTrained):
     refresh : int, default=1
         Recompute pseudo-labels every `refresh` epochs; 1 recomputes them in every epoch (Algorithm 1).
     trainable : {"layer_norms", "lora", "k_adaptation"}, default="layer_norms"
-        What is trained in the image tower.
+        Trained parameters of the image tower.
     learning_rate : float, default=1e-4
         Peak learning rate; 1e-6 in the paper for Food101 and SUN397.
 

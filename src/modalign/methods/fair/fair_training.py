@@ -251,5 +251,5 @@ class SelfTraining(Learner[CropBatch]):
         return {name: value.detach() for name, value in self.named_parameters()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Become what :meth:`state` was taken from."""
+        """Load the tensors of :meth:`state`."""
         self.load_state_dict(state, strict=False)

@@ -245,7 +245,7 @@ def check_descriptions(sentences: Tensor, plain: Tensor) -> tuple[Tensor, Tensor
             f"Expected sentences of shape (K, T, d) and one plain sentence per class, (K, d), got "
             f"{tuple(sentences.shape)} and {tuple(plain.shape)}."
         )
-    text_prototypes(sentences)  # which refuses what is missing or not finite
+    text_prototypes(sentences)  # which raises for missing or non-finite values
     sentences = unit(sentences)
     return sentences, text_prototypes(plain).to(sentences)
 

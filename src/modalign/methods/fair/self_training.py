@@ -98,7 +98,7 @@ class SelfTrained(TowerMethod[SelfTraining]):
     def _pairs(
         self, items: Items, encoder: ClipEncoder, seed: int, weak: str = "random_resized_crop", **crops: Any
     ) -> CropBatches:
-        """A weak view of every image, which gets the label, and a strong one, which learns it."""
+        """Return a weak view of every image for the pseudo-label, and a strong view for training."""
         if not isinstance(self.augmentation, str):
             raise InputError(f"Expected one augmentation, that of the strong view, got {self.augmentation}.")
         views = (weak, self.augmentation)

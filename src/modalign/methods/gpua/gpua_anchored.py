@@ -102,7 +102,7 @@ class Ground:
         return Marginals(shares, "estimated", numbers, ESTIMATE_RHO)
 
     def report(self) -> dict[str, float]:
-        """What goes into ``diagnosis_``; warns where classes seem to be absent."""
+        """Return entries of ``diagnosis_``; warn if classes seem to be absent."""
         absent = int((self.sizes < NO_IMAGE).sum())
         if absent and self.coverage < COVERAGE:
             seem = "seems" if absent == 1 else "seem"

@@ -18,7 +18,7 @@ from modalign.methods.contract.transduction import KEPT, Likeliest, likeliest
 from modalign.methods.gpua.gpua_marginals import Marginals
 from modalign.methods.gpua.gpua_rows import Images
 
-NOBODY = 1e-4  # images: a class that resembles less than this is none of theirs
+NOBODY = 1e-4  # in images: a class with less soft mass counts as absent
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ P(0) and C(0)          softmax of the cosines, mean of all images   scale 100, t
 transport              to convergence                               at most 50 sweeps, until no entry of a plan of mass
                                                                     one changes by 1e-5: with many images after two
 centers                barycenters                                  barycenters scaled to length one
-iterations             T                                            one number a data set, 1 to 5; here 3
+iterations             T                                            one number per set, 1 to 5; here 3
 target of Procrustes   P Y                                          the text of the likeliest class
 W₀                     U Vᵀ                                         its first d_t rows: 0.1 W₀ + 0.9 I
 refinement             a few gradient steps                         200 steps of AdamW on three quarters of the images
-                                                                    (100 to 1000 a data set), noise and dropout
+                                                                    (100 to 1000 per data set), noise and dropout
 constraint             WᵀW = I                                      none
 loss                   h_c once, competing prototypes               2 h_c, nearest prototypes with the image's own
 =====================  ===========================================  =================================================
@@ -50,7 +50,7 @@ MARGIN_SCALE, HUB_WEIGHT, NEIGHBORS = 2.0, 2.0, 3
 def fit_official(
     images: Images, text: Tensor, start: Assignment, generator: torch.Generator
 ) -> tuple[Tensor, Likeliest, dict[str, Any]]:
-    """The map (d_v, d_t), the likeliest classes of the images, and what goes into ``diagnosis_``."""
+    """The map (d_v, d_t), the likeliest classes of the images, and entries of ``diagnosis_``."""
     if images.team.count > 1:
         raise InputError(
             f"Expected one process for {hyperparameter('preset', 'official_code')}, which holds everything in memory."

@@ -103,7 +103,7 @@ class Images:
         return Z, view
 
     def gathered(self, rows: Tensor, own: Callable[[Tensor], Tensor]) -> Tensor:
-        """Values of some of all images, where ``own`` gives those of images of this process.
+        """Return values of some of all images; ``own`` returns those of images of this process.
 
         Each process fills its rows of a tensor of zeros, and the tensors are added up.
         """

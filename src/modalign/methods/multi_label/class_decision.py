@@ -1,4 +1,4 @@
-"""From the margin of a class to its probability, and from that to yes or no."""
+"""Calibration and threshold of one class in multi-label classification."""
 
 from __future__ import annotations
 

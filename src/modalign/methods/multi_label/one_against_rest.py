@@ -1,4 +1,4 @@
-"""One against the rest: every class is a question of its own, answered by any method on vectors."""
+"""One against the rest: a binary problem per class, for any method on vectors."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from modalign.methods.multi_label.class_decision import ClassDecision, fit_decis
 
 @dataclass(frozen=True, eq=False)
 class HeldOutSets:
-    """Predictions of the images that were learned from, by models that had not seen them.
+    """Held-out predictions of the training images.
 
     Attributes
     ----------
     labels : ndarray of shape (n, C), int8
-        Those that were given; −1 also where there is no such prediction.
+        Labels as passed; −1 also for images without such a prediction.
     margins : ndarray of shape (n, C)
         0 where the label is −1.
     answers : ndarray of shape (n, C), int8
@@ -53,12 +53,12 @@ class OneAgainstRest:
     the threshold are fitted to out-of-fold margins, see
     :func:`~modalign.methods.multi_label.class_decision.fit_decision`.
 
-    A class without an image that shows it, or without one that does not, is answered by zero-shot, if there is text.
+    A class without positive or without negative images is predicted by zero-shot, if there is text.
 
     Parameters
     ----------
     method : VectorMethod
-        Any method on vectors that needs no second encoder; not fitted, and left as it is.
+        Any unfitted method on vectors that needs no second encoder; not modified.
     random_state : int or None, default=0
         Seed of the folds.
 
@@ -71,7 +71,7 @@ class OneAgainstRest:
     decisions_ : list of ClassDecision
         Calibration and threshold of each class.
     held_out_ : HeldOutSets or None
-        What models that had not learned from an image say of it; None for a model that was read from files.
+        Held-out predictions; None for a model that was loaded.
 
     Examples
     --------

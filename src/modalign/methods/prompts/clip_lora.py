@@ -180,7 +180,7 @@ class LowRankLearner(Learner):
 
     @torch.no_grad()
     def diagnose(self, data: ImageBatches) -> dict[str, Any]:
-        """How far texts and images moved."""
+        """Return the change of texts and images."""
         self.eval()
         pixels = next(data.in_order(LOOKED_AT)).pixels
         frozen = self.towers.text(self.sentences, chunk=SENTENCES).pooled[0], self.towers.vision(pixels).pooled[0]
@@ -195,5 +195,5 @@ class LowRankLearner(Learner):
         return tower(pixels, checkpoint=self.towers.gradient_checkpointing).pooled[0]
 
     def _updated(self, update: LoRA | None, tower: Any) -> Any:
-        """A tower as it is now: under dropout while training."""
+        """Return a tower with the current updates, with dropout while training."""
         return tower if update is None else update.tower(tower, self.dropout if self.training else 0.0)

@@ -103,7 +103,7 @@ class ConditionalLearner(PromptLearner):
 
     @torch.no_grad()
     def diagnose(self, data: ImageBatches) -> dict[str, Any]:
-        """How much the context differs from image to image, over its mean length."""
+        """Return the variation of the context between images, relative to its mean length."""
         context = self._contexts(self._frozen(self.image_output(next(data.in_order(LOOKED_AT)).pixels)))[0].flatten(1)
         spread = (context - context.mean(dim=0)).norm(dim=1).mean() / context.norm(dim=1).mean()
         return {"context_spread": spread.item()}

@@ -64,7 +64,7 @@ class Explained(NamedTuple, Generic[P]):
     pixels : Tensor of shape (1, 3, H, W)
         For the tower.
     image : ndarray of shape (H, W, 3), uint8
-        To look at.
+        For display.
     label : int
         Index of the class.
     """
@@ -87,7 +87,7 @@ def first_image(method: TowerMethod[P], items: Items, encoder: ClipEncoder, labe
 
 
 def one_image(items: Items, encoder: ClipEncoder) -> tuple[Tensor, np.ndarray]:
-    """Pixels (1, 3, H, W) for the tower and (H, W, 3) uint8 to look at, of the first image that can be decoded."""
+    """Return pixels (1, 3, H, W) for the tower and (H, W, 3) uint8 for display, of the first decodable image."""
     for batch in center_batches(items, encoder, 1):
         picture = items.open(int(batch.indices[0]), target=encoder.preprocessing.target)
         return batch.pixels, encoder.preprocessing.prepare(picture)
@@ -146,7 +146,7 @@ def token_maps(patches: Tensor, words: Tensor, mask: Tensor, weights: Tensor, ep
 
 
 def token_names(sentences: Sentences, k: int, tokenizer: Any) -> list[str]:
-    """What stands at each position of the sentence of class k."""
+    """Return the text at each position of the sentence of class k."""
     names = tokenizer.convert_ids_to_tokens(sentences.ids[k].tolist())
     names = [name.removesuffix("</w>").strip("<|>") for name in names]
     return [f"v{i}" if 1 <= i <= sentences.slots else name for i, name in enumerate(names)]

@@ -9,7 +9,7 @@ features, and f and g those of the frozen towers for the same view. g is the mea
       + \lambda_2 \operatorname{mean}_{b,i} |f_{p,bi} - f_{bi}|
       + \frac{\lambda_3}{B K} \sum_{b,k} q_{bk} \log \frac{q_{bk}}{p_{bk}}
 
-The prompts that answer are a Gaussian-weighted mean of those at the ends of the epochs e = 1 … E,
+The prompts for prediction are a Gaussian-weighted mean of those at the ends of the epochs e = 1 … E,
 
 .. math:: P = \sum_e w_e P_e, \qquad w_e \propto \exp\bigl(-(e - \mu)^2 / 2 \sigma^2\bigr), \quad \sum_e w_e = 1
 """
@@ -53,7 +53,7 @@ class PromptSRC(PromptMethod["SelfRegulated"]):
     diverse : bool, default=True
         If False, g is the first sentence of each class only.
     aggregated : bool, default=True
-        If False, the prompts at the end of training answer.
+        If False, the prompts at the end of training are used for prediction.
     aggregation_mean, aggregation_std : float, default=15.0 and 1.0
         μ and σ, in epochs; chosen for 20 epochs.
 

@@ -1,14 +1,15 @@
 r"""UPL: prompts trained on the images of which zero-shot classification is most confident.
 
-With p the zero-shot probabilities, image i is pseudo-labeled :math:`\hat y_i = \arg\max_k p_k(x_i)`. The chosen
-images of class k are the `per_class` ones with :math:`\hat y_i = k` and the largest p, so that a class which zero-shot
-prefers has no more of them than the others. On these images, N contexts are trained independently from random values,
+With p the zero-shot probabilities, image i is pseudo-labeled :math:`\hat y_i = \arg\max_k p_k(x_i)`. The chosen images
+of class k are the `per_class` ones with :math:`\hat y_i = k` and the largest p, so that a class which zero-shot
+predicts too often has no more of them than the others. On these images, N contexts are trained independently from
+random values,
 
 .. math::
     \min_{v^1 \dots v^N} \sum_n \operatorname{mean}_i \mathrm{CE}\bigl(s^n(x_i), \hat y_i\bigr), \qquad
     s^n_k(x) = \cos(f(x), g(t_k(v^n))) / \tau
 
-and the mean of their N scores answers.
+and the mean of their N scores is used for prediction.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class UPL(PromptMethod["PromptEnsemble"]):
                 logits.append(cosine_logits(images, towers.prototypes(), towers.logit_scale).cpu())
                 rows.append(batch.indices)
         if not rows:
-            return items  # of which none can be decoded, as is said where batches are made
+            return items  # no image can be decoded; the error is raised where batches are made
         confidence, labels = torch.cat(logits).softmax(dim=1).max(dim=1)
         best = most_confident(confidence, labels, self.per_class)
         chosen = items.select(torch.cat(rows)[best].numpy())
@@ -101,7 +102,7 @@ class UPL(PromptMethod["PromptEnsemble"]):
 
 
 class PromptEnsemble(PromptLearner):
-    """Several contexts of the text tower that know nothing of each other, and the mean of their scores."""
+    """Several independent contexts of the text tower, and the mean of their scores."""
 
     def logits_of(self, seen: VisionOutput, classes: Tensor) -> Tensor:
         """(B, K) mean over the contexts of scaled cosines, from class features (N, K, d)."""
@@ -118,7 +119,7 @@ class PromptEnsemble(PromptLearner):
 
     @torch.no_grad()
     def diagnose(self, data: ImageBatches) -> dict[str, Any]:
-        """Return how far the texts moved and how many images each class was trained on."""
+        """Return the change of the texts and the number of training images of each class."""
         counts = np.bincount(data.items.labels, minlength=len(self.towers))
         return {**super().diagnose(data), "pseudo_labels": counts.tolist()}
 
