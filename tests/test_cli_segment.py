@@ -115,7 +115,7 @@ def test_a_data_set_is_measured_beside_its_published_number(tmp_path: Path) -> N
         (["PHOTOS", "--out", "PHOTOS/masks", *CLASSES], "Expected --out outside of '.*', got '.*masks', where"),
         (["PHOTOS", "--out", "OUT", "--classes", "; ;"], "Expected a name for every class in classes, got an empty"),
         (["PHOTOS", "--out", "OUT"], 'Expected --classes, such as "cat; grass, lawn; sky"'),
-        (["PHOTOS", "--out", "OUT", "--classes", "cat"], "there is nothing to decide.*--background"),
+        (["PHOTOS", "--out", "OUT", "--classes", "cat"], "one class needs no segmentation.*--background"),
         (["PHOTOS", "--out", "OUT", "--classes", "cat; dog; Cat"], "every name in one class, got 'Cat' in two"),
         (["PHOTOS", "--out", "OUT", "--classes", "cat; ; dog"], "empty"),
         (["PHOTOS", "--out", "PHOTOS", *CLASSES], "holds other files, such as"),

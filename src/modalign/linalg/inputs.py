@@ -37,7 +37,7 @@ def traced() -> bool:
 
 
 def require_finite(tensor: Tensor, name: str) -> None:
-    """Raise unless all numbers are finite; in a recorded graph nothing is looked at."""
+    """Raise unless all numbers are finite; in a recorded graph nothing is checked."""
     if traced():
         return
     if tensor.numel() and not bool(torch.isfinite(tensor.detach().sum()) or torch.isfinite(tensor.detach()).all()):

@@ -96,7 +96,7 @@ class TransportPlan:
 
     @property
     def objective(self) -> Tensor:
-        """(...,) ⟨T, C⟩ + epsilon KL(T | a ⊗ b) + Σ rho KL(marginal | asked for), in float64.
+        """(...,) ⟨T, C⟩ + epsilon KL(T | a ⊗ b) + Σ rho KL(marginal | requested), in float64.
 
         KL(p | q) = Σ p log(p / q) − p + q; a hard marginal contributes no term.
         """

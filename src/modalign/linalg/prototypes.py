@@ -106,7 +106,7 @@ def soft_prototypes(P: Real[Tensor, "n C"], X: Real[Tensor, "n d"]) -> Float[Ten
     """
     P, X = real(P, "P", ndim=2, finite=False), real(X, "X", ndim=2, finite=False)
     if len(P) != len(X):
-        raise InputError(f"Expected one row of weights a row of X ({len(X)}), got {len(P)}.")
+        raise InputError(f"Expected one row of weights per row of X ({len(X)}), got {len(P)}.")
     dtype = torch.promote_types(P.dtype, X.dtype)
     mass = P.sum(dim=0)
     if bool((mass < 0).any()):

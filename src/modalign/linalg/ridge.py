@@ -150,7 +150,7 @@ class RidgeFactorization:
         """Y in float64, its mean if there is an intercept, and its product with the eigenvectors, (k, dy)."""
         Y = real(Y, "Y", ndim=2).detach().to(self._exact)
         if len(Y) != len(self._X):
-            raise InputError(f"Expected one row of Y a row of X ({len(self._X)}), got {len(Y)}.")
+            raise InputError(f"Expected one row of Y per row of X ({len(self._X)}), got {len(Y)}.")
         mean = Y.mean(dim=0) if self.intercept else None
         centered = Y if mean is None else Y - mean
         if self.primal:

@@ -12,7 +12,7 @@ from torch import Tensor
 from modalign.linalg.inputs import wide
 
 _CHUNK = 1 << 16  # numbers held in float64 at a time: they stay in the cache
-_PILOT = 1 << 18  # logits that tell about where the scale of many more is
+_PILOT = 1 << 18  # number of logits for the initial estimate
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class ScaledState:
 def best_scale(z: Tensor, y: Tensor, lowest: float) -> tuple[float, bool]:
     """Return the beta = 1/T of minimal nll within the bounds, and whether a bound is active.
 
-    Of many rows every k-th tells where the search starts, which leaves a few passes over all of them.
+    With many rows, the search starts from an estimate on every k-th row, so that few passes over all rows are needed.
     """
     if ScaledState.at(z, y, lowest).slope >= 0:
         return lowest, True
@@ -93,7 +93,7 @@ def _increasing_root(
         low, high = (x, high) if value < 0 else (low, x)
         step = x - value / slope if slope > 0 else 0.0
         following = step if low < step < high else math.sqrt(low * high)
-        if abs(following - x) <= 1e-9 * x:  # Newton doubles the digits: this one has them all
+        if abs(following - x) <= 1e-9 * x:  # quadratic convergence: this step is exact
             return following
         x = following
     return x

@@ -117,7 +117,7 @@ class _Layout:
     blocks: tuple[tuple[int, int], ...]
 
     def chunks(self, rows: int) -> Iterator[tuple[Tensor, slice, int]]:
-        """Which sets, their rows, their length: parts of about so many rows, each of one length."""
+        """Yield sets, their rows and their length: parts of about the given number of rows, each of one length."""
         set_, row = 0, 0
         for length, count in self.blocks:
             step = max(1, rows // length)
@@ -212,7 +212,7 @@ def _tiles(block: Tensor) -> Iterator[tuple[slice, slice]]:
 
 
 def _solve(similarity: Tensor, task: _Task, keep: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Cost, entropy, error, sweeps (q, p) of similarities (q, p, L, J); if asked, plans take their place."""
+    """Cost, entropy, error, sweeps (q, p) of similarities (q, p, L, J); if requested, plans replace them."""
     q, p, L, J = similarity.shape
     epsilon = task.epsilon
     if 2 / epsilon > _SPREAD:  # only then can the spread be too large

@@ -130,7 +130,7 @@ def sinkhorn(
     )
     problems, (f, g) = plan.problems, plan.flat_potentials
     error, iterations = plan.marginal_error.view(-1), plan.iterations.view(-1)
-    with torch.no_grad(), np.errstate(all="ignore"):  # what overflows is looked at, and made again with logarithms
+    with torch.no_grad(), np.errstate(all="ignore"):  # problems that overflow are computed again with logarithms
         for which in tiles(problems.cost):
             f[which], g[which], error[which], iterations[which] = solve(
                 problems.part(which),

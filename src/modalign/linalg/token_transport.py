@@ -210,12 +210,12 @@ def recorded_plan(cost: Tensor, epsilon: float, masses: Tensor | None = None, *,
     masses : Tensor of shape (..., L) or None, default=None
         Column masses with sum 1, 0 where there is no column; 1/L each by default. Rows have 1/J each.
     sweeps : int
-        How many; :func:`~modalign.linalg.sinkhorn.sinkhorn` stops before, where its tolerance is met.
+        Number of sweeps; :func:`~modalign.linalg.sinkhorn.sinkhorn` stops earlier if its tolerance is met.
 
     Returns
     -------
     Tensor of shape (..., J, L)
-        Exact in the column masses. Cost: 2 J L multiplications a sweep and problem.
+        Exact in the column masses. Cost: 2 J L multiplications per sweep and problem.
     """
     if 2 / epsilon > _SPREAD:
         raise InputError(f"transport in a graph needs epsilon of at least {2 / _SPREAD:g}, got {epsilon:g}")
@@ -234,7 +234,7 @@ def recorded_costs(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Cost, entropy and marginal error, (P, Q) each, between unit sets (P, J, d) and (Q, L, d).
 
-    As :func:`~modalign.linalg.set_transport.set_transport`, whose ``mask`` (Q, L) says which right elements there are.
+    As :func:`~modalign.linalg.set_transport.set_transport`, whose ``mask`` (Q, L) marks the existing right elements.
     """
     cost = 1 - torch.einsum("pjd,qld->pqjl", left, right)
     masses = None if mask is None else (mask / mask.sum(dim=1, keepdim=True)).to(cost.dtype)

@@ -70,7 +70,7 @@ class Calibration:
 
 
 def read_calibration(given: Mapping[str, Any] | None, features: str) -> Calibration:
-    """The constants with some of them replaced, which only ``features="scclip"`` looks at."""
+    """Return the constants with some of them replaced; only ``features="scclip"`` uses them."""
     if not given:
         return Calibration()
     if features != "scclip":
@@ -81,7 +81,7 @@ def read_calibration(given: Mapping[str, Any] | None, features: str) -> Calibrat
 
 
 class Layers(NamedTuple):
-    """Which layers SC-CLIP looks at, counted from 1; ``fused`` are the first and the last of a sum."""
+    """Layers that SC-CLIP uses, counted from 1; ``fused`` are the first and the last of a sum."""
 
     mid: int
     post: int

@@ -1,4 +1,4 @@
-"""The names that classes go by, and their vectors."""
+"""Names of the classes of a segmentation, and their vectors."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class ClassWords:
     words : tuple of tuple of str
         The names of each class.
     background : bool
-        Whether class 0 is what is none of the others.
+        Whether class 0 is the background.
     sha256 : str
-        Of the file of names; of lists, of what such a file would hold.
+        Hash of the file of names; for lists, of the equivalent file.
     notes : tuple of str, default=()
-        What a person should know about them.
+        Messages about the names.
     """
 
     words: tuple[tuple[str, ...], ...]
@@ -65,15 +65,15 @@ class ClassWords:
 
 
 def read_class_words(classes: Classes, background: Sequence[str] | str = ()) -> ClassWords:
-    """Names as users give them.
+    """Parse the names of the classes.
 
     Parameters
     ----------
     classes : str, Path or sequence of str or sequence of str
-        A file with a class a line and commas between the names of one; the same in one text with semicolons between
+        A file with a class per line and commas between its names; the same in one string with semicolons between
         classes; or a list with a name or several names per class.
     background : sequence of str or str, default=()
-        Names of what is no class; a text with commas, or a list.
+        Names of the background; a string with commas, or a list.
 
     Raises
     ------
@@ -95,9 +95,9 @@ def text_vectors(encoder: Encoder, words: ClassWords, templates: Sequence[str]) 
     Parameters
     ----------
     encoder : Encoder
-        One with text; its store keeps the sentences.
+        Encoder with a text tower; its store caches the sentences.
     words : ClassWords
-        Whose names are embedded.
+        Names to embed.
     templates : sequence of str
         Sentences with a place ``{}`` for the name.
     """
@@ -142,7 +142,7 @@ def _rows(classes: Classes) -> tuple[list[list[str]], str]:
 
 
 def _is_file(text: str) -> bool:
-    """Whether a text names a file; one that does not exist is an error if nothing but a file is spelled like it."""
+    """Return whether a string is the path of a file; raise for a missing file if the string can only be a path."""
     if ";" in text or "\n" in text:
         return False
     path = Path(text)
@@ -172,7 +172,7 @@ def _checked(rows: list[list[str]], background: bool) -> tuple[tuple[tuple[str, 
     if len(rows) < 2 or len(rows) > MOST_CLASSES:
         what = f"got only '{rows[0][0]}'" if len(rows) == 1 and rows[0] else f"got {len(rows)}"
         raise InputError(
-            f"Expected 2 to {MOST_CLASSES:,} classes, {what}; with one there is nothing to decide: separate classes by "
+            f"Expected 2 to {MOST_CLASSES:,} classes, {what}; one class needs no segmentation: separate classes by "
             f"semicolons, or name what else the photos show with {argument('background')}."
         )
     found: list[tuple[str, ...]] = []

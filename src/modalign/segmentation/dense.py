@@ -1,4 +1,4 @@
-r"""Dense features of a CLIP: what its last layer is changed to so that each patch answers for itself.
+r"""Dense features of a CLIP: modifications of its last layer for features per patch.
 
 With the tokens x that enter the last layer, u = LN1(x), the heads' q, k, v = maps of u, the output map O of the
 attention and e the width of a head:
@@ -41,7 +41,7 @@ PROXY_SHIFT, PROXY_SHARPNESS = 1.2, 3.0
 
 
 def identity_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """v: each token attends to itself alone."""
+    """v: each token attends to itself only."""
     return v
 
 
@@ -61,7 +61,7 @@ def correlative_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class LastLayer(NamedTuple):
-    """What stands in place of the last layer."""
+    """Replacement of the last layer."""
 
     attention: Attention
     residual: bool
@@ -75,7 +75,7 @@ LAST_LAYERS: dict[str, LastLayer] = {
     "clearclip": LastLayer(query_attention, False, False),
     "sclip": LastLayer(correlative_attention, True, True),
 }
-"""The features that change the last layer alone."""
+"""Features that only replace the last layer."""
 
 FEATURES = (*LAST_LAYERS, "scclip", "proxy", "window")
 """All choices of ``features``; ``window`` is the vector of a whole window for all of its pixels."""
@@ -87,11 +87,11 @@ def of_last_layer(tower: VisionTower, pixels: Tensor, layer: LastLayer) -> Tenso
     Parameters
     ----------
     tower : VisionTower
-        Whose last layer is replaced.
+        Tower whose last layer is replaced.
     pixels : Tensor
         normalized.
     layer : LastLayer
-        By what.
+        Replacement.
     """
     (x,) = deque(tower.states(pixels), maxlen=1)
     return tower.project(tower.last(x, layer.attention, residual=layer.residual, mlp=layer.mlp)[:, 1:])

@@ -1,4 +1,4 @@
-"""Photos without labels → patches → the map of GPUA, for a segmenter."""
+"""Fit of the map of GPUA for a segmenter, from the patches of photos without labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder of masks: PNG files per photo and one ``masks.json``, written so that a killed run loses nothing.
+"""A folder of masks: PNG files per photo and one ``masks.json``, with resumption of killed runs.
 
 Each finished photo has a line in a journal. A run with the same settings skips the photos of the journal, or of the
 ``masks.json`` of a run that ended, whose bytes are still the same. The final files do not depend on where a run was
@@ -38,14 +38,15 @@ _LIMIT = 2**32  # bytes of what an earlier run wrote
 
 
 class MaskFolder:
-    """Where the masks of one run go.
+    """Folder for the masks of one run.
 
     Parameters
     ----------
     folder : str or Path
-        Made if it is not there. It may hold an earlier run, of which photos with the same bytes and settings are kept.
+        Created if it does not exist. It may hold an earlier run, whose photos with the same bytes and settings are
+        kept.
     head : mapping
-        What ``masks.json`` says about all photos; see :func:`document_head`.
+        Entries of ``masks.json`` about all photos; see :func:`document_head`.
     ids : sequence of str
         The names of all photos of the run, from which file names follow.
 
@@ -65,7 +66,7 @@ class MaskFolder:
         self._entries = self._finished()
 
     def keep(self, file: str, content: str) -> bool:
-        """Whether an earlier run has finished a photo with these bytes; if not, nothing of it is kept.
+        """Return whether an earlier run has finished a photo with these bytes; otherwise remove its files.
 
         Parameters
         ----------
@@ -107,7 +108,7 @@ class MaskFolder:
         return document
 
     def _finished(self) -> dict[str, dict[str, Any]]:
-        """File → entry of what an earlier run with the same settings has finished; a journal of other settings goes."""
+        """Return file → entry of photos finished by an earlier run with the same settings; remove other journals."""
         entries: dict[str, dict[str, Any]] = {}
         with suppress(InputError):  # none, or not whole: then nothing of it is kept
             document = read_json(self.folder / DOCUMENT, "masks of an earlier run", _LIMIT)
@@ -140,16 +141,16 @@ def check_mask_folder(folder: str | Path) -> None:
 def document_head(
     settings: Mapping[str, Any], names: Sequence[str], words: Sequence[Sequence[str]], background: bool
 ) -> dict[str, Any]:
-    """What ``masks.json`` says about all photos: format, encoder, features, settings and their hash, classes.
+    """Return the entries of ``masks.json`` about all photos: format, encoder, features, settings and hash, classes.
 
     Parameters
     ----------
     settings : mapping
-        :attr:`~modalign.Segmenter.settings`, all that decides the labels.
+        :attr:`~modalign.Segmenter.settings`, which determine the labels.
     names : sequence of str
         The name of every class.
     words : sequence of sequence of str
-        All names that it goes by.
+        All its names.
     background : bool
         Whether class 0 is the background, which is black.
     """
@@ -246,7 +247,7 @@ def _line(value: Mapping[str, Any]) -> bytes:
 
 
 def _document(document: Mapping[str, Any]) -> bytes:
-    """JSON with a line for each entry of a list, so that a person can find a photo in it."""
+    """Return JSON with a line for each entry of a list, for readability."""
     parts = []
     for key, value in document.items():
         if isinstance(value, list) and value:

@@ -1,4 +1,4 @@
-"""Photos → a folder of masks, from where an earlier run with the same settings was stopped."""
+"""Segmentation of photos into a folder of masks, with resumption of an earlier run with the same settings."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def limit_pixels(items: Items, max_pixels: int) -> Items:
 
 @dataclass(frozen=True)
 class MaskRun:
-    """What a run left in a folder.
+    """Result of a run.
 
     Attributes
     ----------
@@ -137,13 +137,13 @@ def fit_map_once(segmenter: Segmenter, photos: Items, vfm: str, folder: str | Pa
     segmenter : Segmenter
         The segmenter; changed in place.
     photos : Items
-        What the map is learned from.
+        Photos that the map is learned from.
     vfm : str
         The vision-only encoder.
     folder : str or Path
         Of the saved segmenter.
     device : str, default="auto"
-        Where the vision-only encoder computes.
+        Device of the vision-only encoder.
     """
     other = open_encoder(vfm, device)
     saved = None

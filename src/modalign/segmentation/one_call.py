@@ -19,7 +19,7 @@ def segment(
     Parameters
     ----------
     images : object
-        Anything :func:`~modalign.load_items` takes.
+        Any source of :func:`~modalign.load_items`.
     classes, encoder, features : object
         As for :class:`~modalign.Segmenter`.
     **settings

@@ -118,7 +118,7 @@ def _legend(
 
 
 def share_text(share: float) -> str:
-    """A share in percent for people; what is not zero is never written as zero."""
+    """Format a share in percent; a positive share is never shown as zero."""
     return "<0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
 
 

@@ -1,4 +1,4 @@
-"""Windows of photos → unit features of their patches, by any of the ways, and those of a vision-only network."""
+"""Unit features of the patches of windows, of a vision-language or a vision-only network."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PatchFeatures:
     Parameters
     ----------
     encoder : Encoder
-        One with text.
+        Encoder with a text tower.
     features : str
         One of :data:`~modalign.segmentation.dense.FEATURES`.
     calibration : Calibration
@@ -56,7 +56,7 @@ class PatchFeatures:
         if features not in FEATURES:
             raise UnknownNameError("features", str(features), FEATURES)
         if not encoder.has_text:
-            raise InputError(f"Expected an encoder that reads names, '{encoder.name}' has no text tower; use a CLIP.")
+            raise InputError(f"Expected an encoder with a text tower, '{encoder.name}' has no text tower; use a CLIP.")
         if (guide is None) == (features == "proxy"):
             wanted = "a vision-only encoder (vfm) together with" if guide is None else "vfm only with"
             raise InputError(
@@ -78,7 +78,7 @@ class PatchFeatures:
             self.side, self.patch = self._tower.image_size, self._tower.patch_size
 
     def notes(self) -> tuple[str, ...]:
-        """What a person should know about features of this encoder."""
+        """Messages about features of this encoder."""
         found = []
         if self._tower is not None and self.patch >= COARSE:
             found.append(
@@ -133,15 +133,15 @@ class PatchFeatures:
 def vision_patches(encoder: Encoder, windows: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
     """Unit features (B, rows, columns, D) of the patches of windows by a vision-only network.
 
-    Networks that see pictures of any size are given windows of as many patches as wanted; of others, at their own size,
-    the features are interpolated.
+    Networks for pictures of any size get windows with the requested number of patches; the features of others, which
+    have a fixed size, are interpolated.
 
     Parameters
     ----------
     encoder : Encoder
         DINOv2, DINOv3 or a ViT.
     windows : Tensor
-        Uint8 (B, 3, h, w), normalized here as that network wants it.
+        Uint8 (B, 3, h, w), normalized here for that network.
     grid : tuple of (int, int) or None, default=None
         Rows and columns; None for the network's own.
     """
@@ -168,7 +168,7 @@ def vision_patches(encoder: Encoder, windows: Tensor, grid: tuple[int, int] | No
 
 
 def _side(encoder: Any) -> int:
-    """The side of the pictures that an encoder sees; for patches of any number, that of the largest square."""
+    """Side of the pictures of an encoder; for any number of patches, that of the largest square."""
     preprocessing = encoder.preprocessing
     if preprocessing.resize == "patches":
         return int(preprocessing.patch * math.isqrt(preprocessing.max_patches))

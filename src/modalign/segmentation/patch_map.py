@@ -1,4 +1,4 @@
-"""GPUA on patches: one orthogonal map for a set of photos, from the patches that are most like each name."""
+"""GPUA on patches: one orthogonal map for a set of photos, from the patches most similar to each name."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from modalign.linalg.similarity import unit
 from modalign.methods.gpua.gpua import GPUA
 
 KINDS = ("vfm+clip", "vfm", "clip")
-"""What is mapped: vision-only patches beside those of the language space, or one of the two."""
+"""Mapped features: vision-only patches joined with those of the language space, or one of the two."""
 TOP = 1024
 DEFAULTS: dict[str, Any] = {"class_prior": "uniform", "semantic_weight": 0.9, "epsilon": 0.01}
-"""GPUA on patches: the selection makes the categories even, so that estimated shares would take the map away."""
+"""Settings of GPUA on patches: the selection balances the categories, so shares must not be estimated."""
 _IN_MEMORY = 2**28  # bytes of selected patches; more are mapped from a file while the map is learned
 
 
@@ -35,7 +35,7 @@ class PatchMap:
     kind : str
         One of :data:`KINDS`.
     record : dict
-        How it came about, as JSON knows it.
+        Record of the fit, JSON values.
     """
 
     weight: Tensor
@@ -48,7 +48,7 @@ class PatchMap:
 
 
 def joined(X: Tensor, Z: Tensor | None, kind: str) -> Tensor:
-    """What is mapped of language patches X (…, d) and vision-only patches Z (…, D), unit rows of both."""
+    """Return the mapped features of language patches X (…, d) and vision-only patches Z (…, D), unit rows of both."""
     if kind == "clip":
         return X
     assert Z is not None
@@ -67,7 +67,7 @@ class TopPatches:
     categories : Tensor of shape (K, d)
         Unit rows.
     top : int
-        Patches a category.
+        Patches per category.
     width : int
         Numbers of a row that is kept.
     """
@@ -183,9 +183,9 @@ def fit_patch_map(
 
 
 def selection_report(selection: Selection, X: Tensor, places: Tensor, names: tuple[str, ...]) -> dict[str, Any]:
-    """Rows a category, the share of them that another category is more like, and the share that was chosen twice.
+    """Return the rows per category, the share that is closer to another category, and the share selected twice.
 
-    ``doubtful`` are the categories most of whose patches prefer another: they may not occur in the photos.
+    ``doubtful`` are the categories most of whose patches are closer to another one: they may not occur in the photos.
     """
     best = (X @ selection.categories.cpu().T).argmax(dim=1)
     held = places >= 0
@@ -203,7 +203,7 @@ def selection_report(selection: Selection, X: Tensor, places: Tensor, names: tup
 
 
 def _array(rows: Tensor, path: Path) -> np.ndarray:
-    """Rows as GPUA takes them; in half precision on a file where they are many."""
+    """Return the rows for GPUA; if there are many, in half precision in a file."""
     if rows.nbytes < _IN_MEMORY:
         return rows.float().numpy()
     np.save(path, rows.numpy())

@@ -1,4 +1,4 @@
-"""Preparation of photos: read and resized ahead, recognized by their bytes; and the encoders that see them."""
+"""Preparation of photos: prefetching, resizing, recognition by their bytes; and loading of encoders."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def read_photos(items: Items, sliding: Sliding, quarantined: list[Quarantined], 
     quarantined : list of Quarantined
         Is appended to.
     work : str
-        What is done with them, for the progress bar.
+        Label of the progress bar.
     """
 
     def prepare(some: Sequence[int]) -> list[tuple[int, Tensor, tuple[int, int], str]]:
@@ -81,7 +81,7 @@ def content_hashes(items: Items) -> np.ndarray:
 
 
 def require_apart(items: Items, fitted_on: np.ndarray) -> None:
-    """Raise if photos are among those that a map is learned from.
+    """Raise if some photos are among those that a map is learned from.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Cosines of names at pixels → the class of each pixel, with thresholds, in strips of bounded memory."""
+"""Classes of pixels from the cosines of names, with thresholds, in strips of bounded memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from modalign.segmentation.windows import upsampled_strips
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """How cosines become classes.
+    """Settings of the decision from cosines to classes.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a segmenter says about a photo."""
+"""Result of a segmentation."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Segmentation:
         Name of the photo, as in :attr:`~modalign.Items.ids`.
     labels : ndarray of shape (H, W)
         Index of the class of each pixel, of the photo as a viewer shows it (EXIF rotation applied); uint8, or uint16
-        above 255 classes. 255, or 65535, is "none": less sure than ``prob_threshold``.
+        above 255 classes. 255, or 65535, is "none": the probability is below ``prob_threshold``.
     names : tuple of str
         K class names; the first name of each class.
     confidence : ndarray of shape (H, W), float16
@@ -44,7 +44,7 @@ class Segmentation:
     none_share : float
         Share of the pixels without a class.
     settings : dict
-        What made it: encoder, features, windows, thresholds, names, map.
+        Settings: encoder, features, windows, thresholds, names, map.
 
     Examples
     --------
@@ -90,7 +90,7 @@ class Segmentations(Iterator[Segmentation]):
     Attributes
     ----------
     n_images : int
-        How many photos were given.
+        Number of given photos.
     quarantined : list of Quarantined
         Those that could not be used so far, with reasons; complete when the last result was taken.
     """

@@ -1,4 +1,4 @@
-"""Segmentation of photos by class names: configured once, given a map if wanted, saved and loaded."""
+"""Segmentation of photos by class names, with an optional learned map; can be saved and loaded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from modalign.segmentation.windows import Sliding
 
 
 class Segmenter:
-    """Segments photos into classes that are given by their names.
+    """Segment photos into classes that are given by their names.
 
     A photo is resized, cut into overlapping windows, and each patch of a window is compared with the names; cosines are
     averaged where windows overlap, interpolated to the photo's size, and the class of a pixel is that of the name with
@@ -50,7 +50,7 @@ class Segmenter:
         ``"sclip"``, ``"maskclip"``, ``"maskclip-residual"``, ``"clearclip"``, ``"proxy"``, ``"clip"``, or ``"window"``,
         the vector of each whole window, which every encoder with text has.
     background : sequence of str or str, default=()
-        Names of what is no class of interest; they become class 0, ``"background"``.
+        Names of the background; they become class 0, ``"background"``.
     templates : str or sequence of str, default="imagenet_80"
         The name of a set of sentences, or sentences with ``{}`` for the name.
     window, stride : int or None, default=None
@@ -167,7 +167,7 @@ class Segmenter:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that decides the labels, as JSON knows it."""
+        """All settings that affect the labels, JSON values."""
         scclip = self.patches.features == "scclip"
         return {
             "encoder": identity(self.encoder.spec),
@@ -184,14 +184,14 @@ class Segmenter:
         }
 
     def segment(self, images: Any, *, transductive: bool = False, progress: bool | None = None) -> Segmentations:
-        """The classes of the pixels of photos, one result a photo, as they are computed.
+        """Segment photos; yields one result per photo.
 
-        What cannot be decoded is left out and listed in ``quarantined`` of what is returned.
+        Photos that cannot be decoded are left out and listed in ``quarantined`` of the result.
 
         Parameters
         ----------
         images : object
-            Anything :func:`~modalign.load_items` takes; labels are not looked at.
+            Any source of :func:`~modalign.load_items`; labels are ignored.
         transductive : bool, default=False
             Accept photos that the map was fitted on.
         progress : bool or None, default=None
@@ -220,7 +220,7 @@ class Segmenter:
         progress: bool | None = None,
         **parameters: Any,
     ) -> Segmenter:
-        """Learn the map of GPUA from photos without labels; the segmenter itself, which uses it from now on.
+        """Learn the map of GPUA from photos without labels, and use it from now on; returns the segmenter.
 
         For each class the ``top`` patches with the largest cosine to its names are taken, and W maps them, see
         :class:`~modalign.GPUA`, with uniform class shares. Classes of several names are represented by the mean of
@@ -229,7 +229,7 @@ class Segmenter:
         Parameters
         ----------
         images : object
-            Anything :func:`~modalign.load_items` takes; labels are not looked at.
+            Any source of :func:`~modalign.load_items`; labels are ignored.
         vfm : str, Path, Encoder or None, default=None
             A vision-only encoder, such as ``"facebook/dinov2-base"``.
         z : str, default="vfm+clip"
@@ -240,7 +240,7 @@ class Segmenter:
         stride : int or None, default=None
             Pixels between windows; None for that of segmenting.
         device : str, default="auto"
-            Where a ``vfm`` that is given by name computes.
+            Device of a ``vfm`` that is given by name.
         progress : bool or None, default=None
             Show a bar or not; by default in a terminal.
         parameters : object
@@ -254,7 +254,7 @@ class Segmenter:
         Warns
         -----
         UserWarning
-            Classes with fewer patches than ``top``, or most of whose patches prefer another class.
+            Classes with fewer patches than ``top``, or most of whose patches are closer to another class.
         """
         require_map(self.patches.features, z, vfm is not None)
         other = None if vfm is None else open_encoder(vfm, device)
@@ -269,8 +269,8 @@ class Segmenter:
     def save(self, folder: str | Path) -> Path:
         """Write names, text vectors, settings and the map; the encoders are named and hashed, not copied.
 
-        Read again by :func:`modalign.load`. Size: 4 bytes a number of the text vectors, 2 of the map (1.3 MB for 1,280
-        columns and width 512), and 8 a photo that the map was learned from.
+        Read again by :func:`modalign.load`. Size: 4 bytes per number of the text vectors, 2 per number of the map (1.3
+        MB for 1,280 columns and width 512), and 8 per photo that the map was learned from.
         """
         from modalign.segmentation.segmenter_files import save_segmenter
 

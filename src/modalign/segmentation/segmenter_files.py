@@ -93,9 +93,9 @@ def load_segmenter(folder: str | Path, *, encoder: str | Path | Encoder | None =
     Parameters
     ----------
     folder : str or Path
-        Where it is.
+        Folder of the segmenter.
     encoder : str, Path, Encoder or None, default=None
-        The encoder with text, if it is not to be looked for on this machine; others are always looked for.
+        The encoder with text, if it is not to be searched on this machine; others are always searched.
 
     Raises
     ------

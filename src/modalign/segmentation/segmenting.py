@@ -1,4 +1,4 @@
-"""Photos → results, for a segmenter."""
+"""Computation of the results of a segmenter."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def results(
     segmenter: Segmenter, items: Items, quarantined: list[Quarantined], progress: bool | None
 ) -> Iterator[Segmentation]:
-    """A result a photo; what cannot be used is appended to ``quarantined``.
+    """Yield a result per photo; photos that cannot be used are appended to ``quarantined``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Photos cut into windows, and maps of windows put together: resizing, places, the mean where they overlap."""
+"""Windows of photos: resizing, positions, and averaging of overlapping maps."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ CHUNK = 2**22
 
 @dataclass(frozen=True, kw_only=True)
 class Sliding:
-    """How photos are resized and cut.
+    """Settings of resizing and windows.
 
     Attributes
     ----------
     window, stride : int
         Pixels of the side of a window and between two.
     short_side : int
-        What the shorter side of a photo is brought to.
+        Shorter side of a resized photo.
     patch : int
-        Pixels of the side of a patch, below which nothing can be seen.
+        Pixels of the side of a patch, the smallest side of a resized photo.
     resize : str, default="antialias"
         ``"antialias"``, the filter of Pillow's and torch's bilinear; or ``"opencv"``, bilinear without antialiasing,
         which published pipelines use.
@@ -117,7 +117,7 @@ def average_windows(
     Parameters
     ----------
     maps : Tensor of shape (N, M, rows, columns)
-        A value a name and patch.
+        A value per name and patch.
     places, shape : sequence of tuple of (int, int)
         Of the windows.
     size : tuple of (int, int)

@@ -1,4 +1,4 @@
-"""Laws of what a fitted method answers, says about itself and keeps."""
+"""Laws of predictions, diagnoses and saved state of a fitted method."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def learns_something(subject: Subject) -> None:
 
 
 def a_class_without_an_image_keeps_its_column(subject: Subject) -> None:
-    """Text may have classes of which there is no image yet; they have finite scores."""
+    """Text may have classes without images; they have finite scores."""
     data = subject.data
     seen = data.y != 2
     method = subject.fit(data._replace(X=data.X[seen], y=data.y[seen]))
@@ -37,13 +37,13 @@ def a_class_without_an_image_keeps_its_column(subject: Subject) -> None:
 
 
 def string_labels_are_returned(subject: Subject) -> None:
-    """Fitted to class names, a method answers in class names, and otherwise alike."""
+    """Fitted with class names, a method predicts class names, and otherwise the same."""
     data = subject.data
     names = np.array(["gnu", "dog", "fox", "elk", "cat"])
     named = data._replace(y=names[data.y], yv=names[data.yv])
     text = ClassText(data.text, tuple(names.tolist()))
     found, expected = subject.fit(named, text=text).predict(data.Xt), subject.fitted().predict(data.Xt)
-    expect_equal(found, names[expected], "Fitted to class names, the method answers otherwise than to numbers.")
+    expect_equal(found, names[expected], "Fitted with class names, the predictions differ from those with numbers.")
 
 
 def probabilities_are_the_softmax_of_the_scores(subject: Subject) -> None:
@@ -62,7 +62,9 @@ def two_classes_decide_by_sign(subject: Subject) -> None:
     method = subject.fit(data)
     decision = method.decision_function(data.Xt)
     expect(decision.shape == (len(data.Xt),), f"With two classes the decision has the shape {decision.shape}.")
-    expect_equal(method.predict(data.Xt), (decision > 0).astype(int), "The sign of the decision is not the answer.")
+    expect_equal(
+        method.predict(data.Xt), (decision > 0).astype(int), "The sign of the decision differs from the prediction."
+    )
 
 
 def diagnosis_is_finite_numbers_and_names(subject: Subject) -> None:

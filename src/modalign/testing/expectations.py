@@ -1,4 +1,4 @@
-"""Comparisons that end in one sentence where they fail."""
+"""Assertions that fail with one sentence."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def expect_refusal(kind: type[Exception], pattern: str, call: Callable[[], Any],
     try:
         call()
     except kind as error:
-        expect(re.search(pattern, str(error)), f"Expected a refusal of {what} that says '{pattern}', got: {error}")
+        expect(re.search(pattern, str(error)), f"Expected an error for {what} with '{pattern}', got: {error}")
     except Exception as error:
         raise AssertionError(f"Expected {kind.__name__} for {what}, got {type(error).__name__}: {error}") from error
     else:
-        raise AssertionError(f"Expected {kind.__name__} for {what}, got an answer.")
+        raise AssertionError(f"Expected {kind.__name__} for {what}, got a result.")

@@ -1,4 +1,4 @@
-"""Laws of what may change the scores of a method, and what may not."""
+"""Laws of changes of the input that may or may not change the scores of a method."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from modalign.testing.subject import Subject, few_shot_problem, needs
 
 
 def renaming_the_classes_permutes_the_scores(subject: Subject) -> None:
-    """The number of a class has no meaning: with the classes in another order, the columns of scores are."""
+    """With the classes in another order, the columns of the scores are in that order."""
     data = subject.data
     new = np.array([3, 0, 4, 1, 2])  # class c becomes class new[c]
     text = np.empty_like(data.text)
@@ -46,10 +46,13 @@ def chosen_parameters_reproduce_the_model(subject: Subject) -> None:
         expect(set(chosen) == set(given.choices), f"chosen() gives {sorted(chosen)}, choices are {given.choices}.")
         expect(set(chosen) <= set(given.get_params()), f"choices holds other names than hyper-parameters: {chosen}.")
         again = subject.fit(data, with_text=with_text, validated=False, **chosen)
-        expect(again.chosen() == chosen, f"Told to use {chosen}, the method chose {again.chosen()}.")
+        expect(again.chosen() == chosen, f"Set to {chosen}, the method chose {again.chosen()}.")
         scores = given.scores(data.Xt)
         expect_close(
-            again.scores(data.Xt), scores, 1e-5 * np.abs(scores).max(), "With what was chosen, the model is another."
+            again.scores(data.Xt),
+            scores,
+            1e-5 * np.abs(scores).max(),
+            "With the chosen hyper-parameters, the model differs.",
         )
 
 
@@ -72,7 +75,7 @@ def torch_in_torch_out_equal_to_numpy(subject: Subject) -> None:
     for function in ("scores", "decision_function", "predict_proba", "predict"):
         found = getattr(method, function)(Xt)
         expect(isinstance(found, torch.Tensor), f"{function} of a tensor gives a {type(found).__name__}.")
-        expect(found.device == Xt.device, f"{function} answers on {found.device}.")
+        expect(found.device == Xt.device, f"{function} returns a tensor on {found.device}.")
         expect_close(found, getattr(expected, function)(data.Xt), 1e-6, f"{function} of tensors and arrays differ.")
 
 
@@ -87,7 +90,7 @@ def half_precision_is_computed_in_single(subject: Subject) -> None:
 
 
 def unlabeled_rows_do_not_change_a_supervised_method(subject: Subject) -> None:
-    """A method with ``needs_labels`` is not moved by rows without a label."""
+    """A method with ``needs_labels`` does not depend on rows without a label."""
     if not subject.method.needs_labels:
         return
     data, extra = subject.data, few_shot_problem(seed=9).X
@@ -118,7 +121,7 @@ def labels_and_text_have_the_declared_effect(subject: Subject) -> None:
 
 
 def every_ablation_changes_its_own_hyper_parameters_and_fits(subject: Subject) -> None:
-    """``ablations`` holds, for each ingredient in words, hyper-parameters that differ from the method's."""
+    """``ablations`` has, for each component by name, hyper-parameters that differ from the method's."""
     defaults = subject.method.get_params()
     for words, settings in type(subject.method).ablations.items():
         expect(words, "An ablation has no name.")

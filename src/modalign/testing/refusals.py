@@ -1,4 +1,4 @@
-"""Laws of what a method refuses, and of what it leaves alone."""
+"""Laws of invalid input, and of objects that must not be modified."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def mismatched_shapes_are_refused(subject: Subject) -> None:
 
 
 def fit_does_not_modify_parameters_or_arguments(subject: Subject) -> None:
-    """``fit`` changes neither hyper-parameters nor the arrays that it is given, and a clone has learned nothing."""
+    """``fit`` changes neither hyper-parameters nor its arguments, and a clone is not fitted."""
     data = subject.data
     given = type(data)(*(array.copy() for array in data))
     method = clone(subject.method)
@@ -81,4 +81,4 @@ def fit_does_not_modify_parameters_or_arguments(subject: Subject) -> None:
     expect(method.get_params() == before, "fit changes hyper-parameters.")
     for field, array in given._asdict().items():
         expect_equal(array, getattr(data, field), f"fit changes its argument {field}.")
-    expect(not hasattr(clone(method), "diagnosis_"), "A clone of a fitted method has learned something.")
+    expect(not hasattr(clone(method), "diagnosis_"), "A clone of a fitted method has fitted attributes.")

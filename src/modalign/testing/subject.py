@@ -1,4 +1,4 @@
-"""A small few-shot problem with a modality gap, and a method on vectors that is tried on it."""
+"""A small few-shot problem with a modality gap, and a method on vectors to be checked on it."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def few_shot_problem(
 
 
 def needs(method: VectorMethod, X: np.ndarray) -> dict[str, Any]:
-    """What ``fit`` of this method cannot do without, beside X, y and text."""
+    """Return arguments that ``fit`` of this method needs in addition to X, y and text."""
     return {"clip_features": X[:, : max(2, X.shape[1] // 2)]} if method.needs_clip_features else {}
 
 
 class Subject:
-    """A method that the laws are tried on.
+    """A method to be checked by the laws.
 
     Parameters
     ----------
     method : VectorMethod
-        Not fitted; it stays as it is.
+        Unfitted; not modified.
     tolerance : float
         Largest difference, relative to the largest score, of scores that are equal but for rounding. Solvers that stop
         at a tolerance of their own need a larger one.

@@ -1,4 +1,4 @@
-"""Laws of methods inside an encoder, tried on twenty handwritten digits and the small CLIP of the package."""
+"""Laws of methods inside an encoder, checked on twenty handwritten digits with the small CLIP of the package."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from modalign.testing.expectations import expect, expect_close, expect_equal, ex
 
 
 class TowerSubject:
-    """A method inside an encoder that the laws are tried on.
+    """A method inside an encoder to be checked by the laws.
 
     Parameters
     ----------

@@ -192,7 +192,7 @@ class ImageBatches:
         self.fingerprint = hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()
 
     def _read(self, items: Items, i: int) -> tuple[bytes, Tensor] | str:
-        """Hash of the bytes and pixels of one image, or why there are none."""
+        """Return the hash of the bytes and pixels of one image, or the reason for none."""
         try:
             data = items.read(i)
             return hashlib.sha256(data).digest(), self._pixels(decode(data, target=self._target))
@@ -238,7 +238,7 @@ class ImageBatches:
         return normalized(self._encoder, views)
 
     def _draws(self, epoch: int, i: int, number: int) -> Generator:
-        """Where the randomness of a view of image ``i`` comes from."""
+        """Return the generator of a view of image ``i``."""
         return generator("view", self.seed, epoch, i, number)
 
     def _box(self, pixels: Tensor, draws: Generator) -> Tensor:

@@ -57,8 +57,7 @@ class CropBatches(ImageBatches):
     every : int, default=1
         Interval of epochs with crops, beginning with the first.
     inside : {"picture", "view"}, default="picture"
-        What crops are taken from: the image, or the part of it that the first view shows, which must then be a random
-        rectangle.
+        Source of the crops: the image, or the part of it in the first view, which must then be a random rectangle.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class CropBatches(ImageBatches):
         self.fingerprint = hashlib.sha256(card.encode()).hexdigest()
 
     def batch(self, indices: Tensor, epoch: int) -> CropBatch:
-        """The images ``indices`` (b,) as the training of ``epoch`` sees them."""
+        """Return the images ``indices`` (b,) in the training of ``epoch``."""
         batch = super().batch(indices, epoch)
         count = 0 if epoch % self.every else self.crops
         crops = empty_views(len(indices), count, size=self.size)

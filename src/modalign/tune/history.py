@@ -122,5 +122,5 @@ class Tally:
         except (AttributeError, KeyError, TypeError, ValueError):
             sound = False
         if not sound:
-            raise InputError(f"Expected a checkpoint after {epochs} epochs, its progress says something else.")
+            raise InputError(f"Expected a checkpoint after {epochs} epochs, its progress differs.")
         return tally

@@ -127,7 +127,7 @@ def train(
     with processes(device) as group:
         if group.count > min(recipe.batch_size, len(data)):
             raise InputError(
-                f"Expected at least one image a process in a batch, got {min(recipe.batch_size, len(data))} for "
+                f"Expected at least one image per process in a batch, got {min(recipe.batch_size, len(data))} for "
                 f"{group.count} processes; start fewer or raise batch_size."
             )
         loaded = None if store is None else store.load(module, optimizer)
@@ -154,9 +154,9 @@ def train(
 
 
 def _resumed(step: int, progress: Mapping[str, Any], per_epoch: int, epochs: int) -> tuple[int, Tally]:
-    """Steps done and the tally of a checkpoint, which says nothing that this training could not have come to."""
+    """Return the steps done and the tally of a checkpoint, after checking that they fit this training."""
     if not 0 <= step <= epochs * per_epoch:
-        raise InputError(f"Expected a checkpoint of at most {epochs * per_epoch} steps, it says {step}.")
+        raise InputError(f"Expected a checkpoint of at most {epochs * per_epoch} steps, got {step}.")
     return step, Tally.of(progress, step // per_epoch)
 
 
@@ -170,7 +170,7 @@ def _close(
 
 
 def _identity(recipe: Recipe, data: Data[Any], run: Mapping[str, Any] | None) -> dict[str, Any]:
-    """All that decides the result, as JSON knows it."""
+    """Return all inputs of the result as JSON values."""
     values = {"recipe": vars(recipe), "data": data.fingerprint, "images": len(data), "method": run or {}}
     try:
         return plain(values, strict=True)
@@ -207,7 +207,7 @@ def _optimizer(module: nn.Module, recipe: Recipe) -> Optimizer:
 
 
 def _own_randomness(device: torch.device) -> Any:
-    """What the loop seeds is given back afterwards as it was."""
+    """Context manager that restores the state of the global generators afterwards."""
     return torch.random.fork_rng(devices=[device.index] if device.type == "cuda" else [])
 
 

@@ -39,21 +39,21 @@ class Processes:
         """Replace every gradient by its sum over the processes, and return that of ``numbers``, in one reduction.
 
         A parameter keeps no gradient exactly if it has none anywhere, as in a single process. Cost: one message of
-        4 bytes a parameter.
+        4 bytes per parameter.
 
         Parameters
         ----------
         parameters : sequence of Tensor
             p tensors of one device and type.
         numbers : Tensor of shape (k,)
-            What else is summed, float64; it travels in the type of the parameters, in two halves.
+            Further values to sum, float64; sent in the type of the parameters, in two halves.
         """
         if self.count == 1:
             return numbers
         like = parameters[0]
         present = torch.tensor([float(p.grad is not None) for p in parameters])
         high = numbers.to(like.dtype)
-        rest = (numbers - high.double()).to(like.dtype)  # so that sums in float32 lose nothing that a report shows
+        rest = (numbers - high.double()).to(like.dtype)  # so that sums in float32 keep the digits of a report
         extra = torch.cat((present.to(like.dtype), high.cpu(), rest.cpu())).to(like.device)
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         flat = torch.cat([g.reshape(-1) for g in gradients] + [extra])
@@ -91,7 +91,7 @@ class Processes:
             dist.all_reduce(positions, op=dist.ReduceOp.MAX)
         if positions[0] != -positions[1]:
             raise InputError(
-                f"Expected every process to see the same checkpoint, they found steps {-int(positions[1])} to "
+                f"Expected the same checkpoint in every process, got steps {-int(positions[1])} to "
                 f"{int(positions[0])}; give a folder that all machines share."
             )
         with _others():
@@ -101,14 +101,14 @@ class Processes:
 
 @contextmanager
 def _others() -> Iterator[None]:
-    """Say in one sentence that another process is gone; torch says where in its network code it noticed."""
+    """Convert the network error of torch about a lost process to one sentence."""
     try:
         yield
     except RuntimeError as error:
         rank, count = launched()
         raise ModalignError(
-            f"Process {rank} of {count} cannot go on: another one failed or was ended, and its message says why; start "
-            "all of them again. With a checkpoint folder the training goes on where it was."
+            f"Process {rank} of {count} cannot continue: another one failed or was ended, see its message; start "
+            "all of them again. With a checkpoint folder the training resumes."
         ) from error
 
 

@@ -12,7 +12,7 @@ The number of parameters of each module equals that in its paper. ``prompts()`` 
 ========  ====================================  =========================================================
 CoOp      :class:`Prompts`                      text, depth 1, 16 × 512 = 8,192, or that for every class
 VPT       :class:`Prompts`                      vision, depth 1 (shallow) or every layer (deep)
-CoCoOp    :class:`ConditionalPrompts`           text, shifted by what a small network makes of the image
+CoCoOp    :class:`ConditionalPrompts`           text, shifted by a small network of the image features
 MaPLe     :class:`ProjectedPrompts`             depth 9, length 2: 3,555,072 at ViT-B/16
 ALIGN     :class:`ProjectedPrompts`             the same with 4 sets: 3,582,720
 ALIGN     :class:`IndependentPrompts`           the same without networks: 92,160
@@ -152,7 +152,7 @@ class ProjectedPrompts(nn.Module):
     vision_width : int
         Of the vision tower.
     generator : Generator or None, default=None
-        Where the maps are drawn from, U(±1/√width).
+        Generator of the maps, U(±1/√width).
 
     References
     ----------
@@ -235,7 +235,7 @@ class JointPrompts(nn.Module):
     heads : int, default=4
         Of the attention; a divisor of ``width``.
     generator : Generator or None, default=None
-        Where everything is drawn from.
+        Random number generator.
 
     References
     ----------

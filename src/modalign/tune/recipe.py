@@ -100,7 +100,7 @@ class Recipe:
         object.__setattr__(self, "undecayed", tuple(self.undecayed))
 
     def steps_per_epoch(self, n: int) -> int:
-        """Optimizer steps that n images make in an epoch.
+        """Return the number of optimizer steps of an epoch with n images.
 
         Raises
         ------
@@ -111,7 +111,7 @@ class Recipe:
         if not steps:
             advice = f"a batch of at most {n}" if n else "images to train on"
             raise InputError(
-                f"Expected at least one batch of {self.batch_size} an epoch, got {n} images; choose {advice}."
+                f"Expected at least one batch of {self.batch_size} per epoch, got {n} images; choose {advice}."
             )
         return steps
 

@@ -30,7 +30,7 @@ Target = Literal["layer_norms", "lora", "k_adaptation"]
 
 
 class LayerNorms(nn.ParameterDict):
-    """Weights and biases of all layer norms: (4 · depth + 4) · width numbers, what FAIR trains (its section 6.1).
+    """Weights and biases of all layer norms: (4 · depth + 4) · width numbers, trained by FAIR (its section 6.1).
 
     Parameters
     ----------
@@ -64,12 +64,12 @@ def target(
     Parameters
     ----------
     name : {"layer_norms", "lora", "k_adaptation"}
-        Which.
+        Name of the module.
     vision : VisionTower
         The frozen tower.
     generator : Generator or None, default=None
-        Where a random start is drawn from; None for a module whose state is restored next, which spares LoRA the import
-        of ``peft``.
+        Generator of the initial values; None for a module whose state is restored next, so that LoRA does not import
+        ``peft``.
     options : object
         Of :class:`LoRA` or :class:`KAdaptation`, such as ``rank=8``.
 

@@ -68,5 +68,5 @@ def using_threads(count: int | None) -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def _libraries(modules: int) -> ThreadpoolController:
-    """What is loaded below NumPy: looked for again, which takes 2 ms, where modules have come since."""
+    """Return the loaded BLAS libraries; searched again, which takes 2 ms, if modules were imported since."""
     return ThreadpoolController()

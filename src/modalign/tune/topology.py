@@ -34,10 +34,10 @@ class Topology:
     graphs : int
         G; a class with fewer graphs than another repeats its own.
     summary : dict of str to int
-        How many ``relations`` are among the tokens; how many were left out, since an end of them is no node of the
-        graph; how many nodes were left out, since the context is full.
+        Numbers of ``relations`` among the tokens, of relations left out because an end is no node of the graph, and of
+        nodes left out because the context is full.
     fingerprint : str
-        Another one for other sentences or relations.
+        Hash of the sentences and relations.
     """
 
     sentences: Sentences
@@ -80,13 +80,13 @@ def read_topology(
     file : str or None
         HPT's layout, see :func:`modalign.data.text.descriptions.read_structures`; or None.
     tower : TextTower
-        Whose tokenizer and context count.
+        Tower with the tokenizer and the context length.
     class_names : sequence of str
         K.
     slots : int
         Placeholders for prompts in every sentence.
     ending : str, default="."
-        What closes the sentences.
+        End of the sentences.
 
     Raises
     ------

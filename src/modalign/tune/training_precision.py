@@ -60,7 +60,7 @@ def settled_precision(
     encoder : Encoder
         The network that is trained inside of.
     purpose : str
-        What else decides: the method and the hyper-parameters that its loss depends on.
+        Further key of the decision: the method and the hyper-parameters that its loss depends on.
     """
     if recipe.precision != "auto":
         return recipe
@@ -88,7 +88,7 @@ def settled_precision(
 def compare_precisions(
     module: nn.Module, loss_of_batch: Callable[[Any], Loss], data: Data[Any], recipe: Recipe
 ) -> dict[str, float]:
-    """Return what bfloat16 changes in the first step: cosine of the gradients, relative loss, gain in time."""
+    """Return the effect of bfloat16 on the first step: cosine of the gradients, relative loss, gain in time."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     device = parameters[0].device
     count = min(IMAGES, recipe.batch_size, len(data))

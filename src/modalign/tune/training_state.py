@@ -4,7 +4,7 @@
 
     folder/
       state-<sha256>.safetensors     trainable parameters, buffers, the optimizer's moments
-      training.json                  which run this is, how far it got, its history, the name of the state
+      training.json                  identity of the run, number of steps, history, name of the state
 
 The state is written first, under a name that contains its hash; then the new card replaces the old one in a single
 rename. Neither file contains code. There is no state of random generators, because every draw of the loop is a function
@@ -53,7 +53,7 @@ def check_checkpoint(folder: str | Path) -> None:
 
 
 def saved_run(folder: str | Path) -> dict[str, Any]:
-    """What the checkpoint in ``folder`` says of its run; {} if there is none."""
+    """Return the entries of the checkpoint in ``folder`` about its run; {} if there is none."""
     check_checkpoint(folder)
     return FORMAT.read(Path(folder))["run"] if (Path(folder) / FORMAT.file).is_file() else {}
 
@@ -162,7 +162,7 @@ def _moments(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """In words, which entries differ."""
+    """Return the entries that differ, as text."""
     found = []
     for key in sorted(set(there) | set(here)):
         a, b = there.get(key), here.get(key)

@@ -36,7 +36,7 @@ class LoRA(nn.ParameterDict):
     :math:`U(\pm 1/\sqrt{\text{inputs}})` and sets B to zero; what it made is kept as plain tensors, so a module that is
     restored, and prediction, need no ``peft``. :meth:`to_peft` goes back to it.
 
-    FAIR's comparison does not say its r, α and maps. Here α = r, and maps are those of LoRA's experiments.
+    FAIR's comparison does not state r, α and the maps. Here α = r, and maps are those of LoRA's experiments.
 
     Parameters
     ----------
@@ -148,12 +148,12 @@ class KAdaptation(nn.ParameterDict):
     Trainable: for each kind of map 2 n² + depth · r · (outputs + inputs); at ViT-B/32 40,960.
 
     n = 32, r = 1, A_i of rank one, s, t ~ U(±0.01) and c = 5 · 128 / 4 are those of the code that its authors released
-    (PEViT). Four things there are not followed. It starts both u and v at zero, where the gradients to s, t, u and v
-    vanish for ever; here v alone is zero and u is Glorot-uniform with gain √2. What does learn there is a bias of width
-    numbers per layer, added to queries and values (9,216 at ViT-B/32; with these 40,960 they are the 50,176 that its
-    README reports beside the classifier), which an update of weights has not. It adds ΔW x to queries that already hold
-    the 1/√(w/heads) of the scores, here both have it. And it applies dropout of 0.5 to ΔW, none here. What the paper's
-    own text says of these settings was not verified; FAIR's comparison gives none of its own.
+    (PEViT). There are four differences from that code. (1) It initializes both u and v with zero, where all gradients
+    vanish; here only v is zero and u is Glorot-uniform with gain √2. (2) It trains one bias vector of width numbers per
+    layer, added to queries and values (9,216 numbers at ViT-B/32; with these 40,960 they are the 50,176 of its README);
+    here only the weight update is trained. (3) It adds ΔW x after the queries were scaled by 1/√(w/heads); here the
+    sum is scaled. (4) It applies dropout of 0.5 to ΔW; here there is none. These settings were not compared with the
+    text of the paper; FAIR's comparison does not state its own.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the service computes: answers and vectors for the bytes of images, by the classifier itself."""
+"""Computation of predictions and vectors for the bytes of images."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from modalign.model.scoring import embed_images
 
 @dataclass(frozen=True)
 class ImageJob:
-    """One image and what is wanted of it.
+    """One image and the requested result.
 
     Attributes
     ----------
     image : bytes
         Bytes of an image file.
     task : {"predict", "embed"}
-        The wanted result.
+        Kind of the result.
     reject : float or None, default=None
         Share of known images that may be rejected, see :meth:`Classifier.predict <modalign.Classifier.predict>`.
     """
@@ -59,7 +59,7 @@ class SetAnswer:
     shown : ndarray of shape (C,)
         1 where the probability reaches the threshold of the class.
     probabilities : ndarray of shape (C,)
-        That the image shows each class.
+        Probability that the image shows each class.
     """
 
     shown: np.ndarray
@@ -67,13 +67,13 @@ class SetAnswer:
 
 
 Result = Answer | SetAnswer | np.ndarray
-"""What a job has for a result: one class, a set of classes, or a vector."""
+"""Result of a job: one class, a set of classes, or a vector."""
 
 
 class Answerer:
     """Computes jobs, those of one kind together.
 
-    Vectors of what strangers send are not kept: the encoder works without its store.
+    Vectors of uploaded images are not cached.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class Answerer:
         self.classifier = replace(classifier, encoder=without_store(classifier.encoder))
 
     def __call__(self, jobs: Sequence[ImageJob]) -> list[Result | Exception]:
-        """A result per job, or why there is none."""
+        """Return a result or an exception per job."""
         results: dict[int, Result | Exception] = {}
         kinds: dict[tuple[str, float | None], list[int]] = defaultdict(list)
         for i, job in enumerate(jobs):
@@ -141,7 +141,7 @@ def _answer(found: Predictions | MultiLabelPredictions, i: int) -> Answer | SetA
 
 
 def _faults(images: list[bytes], error: InputError) -> list[Exception]:
-    """Why each of these images has no result: the reason of the decoder, or else the error of all."""
+    """Return the error of each image: the reason of the decoder, or else the common error."""
     items = load_items(images)
     faults: list[Exception] = []
     for i in range(len(items)):

@@ -14,7 +14,7 @@ TOKEN = ' -H "Authorization: Bearer $MODALIGN_TOKEN"'
 
 
 def api_page(document: Mapping[str, Any], address: str, *, token: bool = False) -> str:
-    """The page: every route with its parameters, bodies, answers, and a command to try it.
+    """Return the page: every route with its parameters, bodies, responses, and an example command.
 
     Parameters
     ----------

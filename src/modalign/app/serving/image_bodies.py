@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 FORM = "multipart/form-data"
 
-# It writes what is wrong with a form to its log, which without a listener ends on the terminal.
+# It logs errors of a form; without a handler, the log goes to the terminal.
 logging.getLogger("python_multipart").addHandler(logging.NullHandler())
 
 

@@ -1,4 +1,4 @@
-"""Requests that arrive together are computed together."""
+"""Batching of concurrent requests."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ B = TypeVar("B")
 
 
 class QueueFullError(Exception):
-    """More jobs than may wait."""
+    """The queue is full."""
 
 
 class MicroBatcher(Generic[A, B]):
     """A queue of jobs, and one thread that computes as many of them at a time as wait.
 
-    While a batch is computed, the next one gathers. So a job on an idle server is computed alone and at once, and
-    batches grow with the load. A job whose future is done, because its request was cancelled, is not computed.
+    While a batch is computed, the next one is collected. A job on an idle server is therefore computed alone and at
+    once, and batches grow with the load. A job of a cancelled request is not computed.
 
     Parameters
     ----------
@@ -29,9 +29,9 @@ class MicroBatcher(Generic[A, B]):
     max_batch : int
         Jobs per call.
     max_queue : int
-        Jobs that wait at most.
+        Maximum number of waiting jobs.
     max_wait : float, default=0.0
-        Seconds that an incomplete batch waits for more jobs.
+        Seconds that an incomplete batch waits for further jobs.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class MicroBatcher(Generic[A, B]):
             except Exception as error:
                 results = [error] * len(batch)
             for (_, future), result in zip(batch, results, strict=True):
-                if future.done():  # its request gave up meanwhile
+                if future.done():  # its request was cancelled meanwhile
                     continue
                 if isinstance(result, Exception):
                     future.set_exception(result)

@@ -1,4 +1,4 @@
-"""Routes that take images: the answers of a classifier, and vectors."""
+"""Routes that take images: predictions and vectors."""
 
 from __future__ import annotations
 

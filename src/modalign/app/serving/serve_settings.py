@@ -14,11 +14,11 @@ class ServeSettings:
     Attributes
     ----------
     max_batch : int, default=32
-        Images that are encoded together at most.
+        Maximum number of images per batch.
     max_wait : float, default=0.0
         Seconds that an image waits for others to be encoded with. 0 takes what is waiting when the last batch is done.
     max_queue : int, default=256
-        Images that wait at most; a request that exceeds this gets status 503.
+        Maximum number of waiting images; a request that exceeds it gets status 503.
     max_images : int, default=32
         Images of one request.
     max_body : int, default=20971520

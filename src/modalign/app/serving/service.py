@@ -30,7 +30,7 @@ from modalign.model.classifier import Classifier
 from modalign.model.multi_label import MultiLabelClassifier
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-"""Answered without a token: who watches the process does not have it."""
+"""Paths without a token, for monitoring."""
 RETRY_SECONDS = 1
 _WATCHED: dict[int | str, dict[str, Any]] = {status: REFUSALS[status] for status in (401, 421)}
 
@@ -43,14 +43,14 @@ def create_service(
     """The ASGI application that answers with a classifier.
 
     ``POST /v1/predict`` and ``/v1/embed`` take one image as the body or several as a form; ``GET /v1/model``,
-    ``/healthz``, ``/readyz``, ``/metrics``, ``/openapi.json`` and ``/docs`` tell about the service. Images of requests
-    that arrive together are encoded together; an image that is encoded alone has the numbers of
+    ``/healthz``, ``/readyz``, ``/metrics``, ``/openapi.json`` and ``/docs`` describe the service. Images of concurrent
+    requests are encoded in one batch; an image that is encoded alone has the numbers of
     :meth:`Classifier.predict <modalign.Classifier.predict>` bit for bit.
 
     Parameters
     ----------
     classifier : Classifier or MultiLabelClassifier
-        What answers.
+        The model.
     access : Access
         Address and token.
     settings : ServeSettings
@@ -61,7 +61,7 @@ def create_service(
         title="modalign",
         version=__version__,
         description="Predictions of an image classifier.",
-        docs_url=None,  # its page loads scripts from another server; /docs is one of ours
+        docs_url=None,  # its page loads scripts from another server; /docs is a page of this package
         redoc_url=None,
         lifespan=service.running,
         exception_handlers=error_handlers(),
@@ -149,7 +149,7 @@ class _Service:
     def _add_watching(self, app: FastAPI) -> None:
         @app.get("/v1/model", responses=_WATCHED)
         async def model() -> ModelReply:
-            """What the service answers with."""
+            """The model of the service."""
             return model_reply(self.classifier)
 
         @app.get("/healthz", responses={421: REFUSALS[421]})

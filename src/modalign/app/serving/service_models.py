@@ -31,7 +31,7 @@ class ImagePrediction(BaseModel):
     probability: float | None = Field(default=None, description="Of the most probable class.")
     top: list[ClassProbability] = Field(default_factory=list, description="The most probable classes, in order.")
     rejected: bool | None = Field(
-        default=None, description="Whether the image shows none of the classes, if that was asked."
+        default=None, description="Whether the image was rejected, if rejection was requested."
     )
     error: str | None = Field(default=None, description="Why the image cannot be decoded.")
 
@@ -85,7 +85,7 @@ class EmbedReply(BaseModel):
 
 
 class ModelReply(BaseModel):
-    """What the service answers with, without the images it was fitted on and without paths."""
+    """The model of the service, without the images it was fitted on and without paths."""
 
     method: str
     classes: list[str]
@@ -149,7 +149,7 @@ def image_vector(name: str, result: np.ndarray | Exception) -> ImageVector:
 
 
 def model_reply(classifier: Classifier | MultiLabelClassifier) -> ModelReply:
-    """The card of a model for strangers; :func:`~modalign.report.evaluation.record_of` leaves out hashes and paths."""
+    """The public card of a model; :func:`~modalign.report.evaluation.record_of` leaves out hashes and paths."""
     several = isinstance(classifier, MultiLabelClassifier)
     spec = classifier.encoder.spec
     return ModelReply(

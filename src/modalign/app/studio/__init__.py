@@ -1,1 +1,1 @@
-"""The studio: a local page to label images, refit a classifier, and see its accuracy on a random exam set."""
+"""The studio: a local page to label images, refit a classifier, and measure its accuracy on a random exam set."""

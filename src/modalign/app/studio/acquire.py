@@ -1,4 +1,4 @@
-"""Which images to label next: from probabilities and vectors to rows."""
+"""Selection of the images to label next, from probabilities and vectors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from modalign.core.errors import UnknownNameError
 
 POOL = 0.1  # share of the candidates that `diverse` chooses from
-MOST_SPREAD = 10_000  # candidates that `diverse` looks at
+MOST_SPREAD = 10_000  # maximum number of candidates of `diverse`
 ACQUISITIONS = {
     "both": "uncertain and unlike each other",
     "uncertain": "smallest margin between the two likeliest classes",
@@ -47,9 +47,9 @@ def acquire(
     by : {"both", "uncertain", "diverse", "random"}
         The rule.
     count : int
-        How many.
+        Number of rows.
     candidates, labeled : ndarray of int
-        Rows that may be asked for, and rows with a label.
+        Rows that may be selected, and rows with a label.
     margin : ndarray of shape (n,)
         Of :func:`margins`.
     vectors : ndarray of shape (n, d)

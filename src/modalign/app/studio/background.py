@@ -1,4 +1,4 @@
-"""Work that the page does not wait for: one thread per lane, and of each kind of work at most one waits."""
+"""Background work: one thread per lane, and at most one waiting job per kind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LaneJob:
     Attributes
     ----------
     kind : str
-        What it is; a second request of the same kind replaces one that has not begun.
+        Kind of the job; a second request of the same kind replaces one that has not begun.
     work : callable
         Called without arguments.
     due : float, default=0.0
@@ -62,7 +62,7 @@ class Lane:
             self._wake.notify_all()
 
     def state(self) -> dict[str, Any]:
-        """What runs, for how long, and what waits."""
+        """Return the running job with its time, and the waiting jobs."""
         with self._wake:
             job = self._running
             seconds = None if job is None or job.began is None else round(time.monotonic() - job.began, 1)
@@ -74,7 +74,7 @@ class Lane:
             }
 
     def wait(self, timeout: float = 60.0) -> bool:
-        """Wait until nothing runs and nothing waits; whether that came to be."""
+        """Wait until no job runs or waits; return whether this was reached in time."""
         with self._wake:
             return self._wake.wait_for(lambda: not self._waiting and self._running is None, timeout)
 
@@ -105,7 +105,7 @@ class Lane:
                 job.work()
             except ModalignError as error:
                 self.errors[job.kind] = str(error)
-            except Exception as error:  # the page stays usable, and says what failed
+            except Exception as error:  # the page stays usable and shows the error
                 traceback.print_exception(error)
                 self.errors[job.kind] = f"unexpected {type(error).__name__}; see the terminal"
             with self._wake:

@@ -1,4 +1,4 @@
-"""The learning curve: what every refit answers on the exam, graded whenever exam labels are added."""
+"""Learning curve: predictions of every refit for the exam, scored with all current exam labels."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Refit:
 class Curve:
     """All refits of a session, kept in a file.
 
-    Since the answers are kept and not their accuracy, all points are graded on the same exam images: those that are
+    Since predictions are stored and not their accuracy, all points are measured on the same exam images: those that are
     labeled now.
 
     Parameters
@@ -85,7 +85,8 @@ class Curve:
     def recent(
         self, truth: Mapping[str, int], resolve: Callable[[int], int], back: int = 20
     ) -> dict[str, float | int] | None:
-        """What the last labels brought: the difference between the last refit and one at least ``back`` labels before.
+        """Return the gain of the last labels: the difference between the last refit and one at least ``back`` labels
+        before.
 
         On the exam images that both answered, with the interval of :func:`~modalign.evaluate.paired.compare_pair`.
         """

@@ -1,4 +1,4 @@
-"""The exam set: images drawn at random, whose labels measure the classifier and never teach it."""
+"""The exam set: randomly drawn images whose labels are used for measurement only, not for training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from modalign.evaluate.metrics import Accuracy, proportion
 from modalign.evaluate.paired import Comparison, compare_pair
 
 EVERY = 5
-"""Every fifth image that is asked for is one of the exam."""
+"""Every fifth requested image is one of the exam."""
 MOST, SHARE = 200, 5
 LEAST_SHOWN = 10
 """Exam labels below which no accuracy is shown."""
@@ -36,7 +36,7 @@ def exam_limit(contents: Sequence[str], seed: int) -> int:
 
 @dataclass(frozen=True)
 class ExamResult:
-    """How a classifier does on the exam.
+    """Result of a classifier on the exam.
 
     Attributes
     ----------

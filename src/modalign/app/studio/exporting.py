@@ -54,9 +54,9 @@ def export_table(session: Session, name: str) -> bytes:
 
 
 def export_folders(session: Session) -> Path:
-    """Put every labeled image into a folder of its class, below ``sorted`` in the folder of the session.
+    """Place every labeled image in a folder of its class, below ``sorted`` in the folder of the session.
 
-    Files are hard links where the file system allows it, else copies. What an earlier call put there is replaced.
+    Files are hard links if the file system allows it, else copies. The result of an earlier call is replaced.
     """
     with session.lock:
         names, labels = dict(session.labeling.state.names), session.labeling.labels.copy()
@@ -172,7 +172,7 @@ def _coco(session: Session) -> dict[str, Any]:
 
 
 def _size(session: Session, row: int) -> tuple[int | None, int | None]:
-    """Width and height as the file says, without decoding it; None if it cannot be read."""
+    """Width and height from the header of the file; None if it cannot be read."""
     try:
         with Image.open(io.BytesIO(session.gallery.items.read(row))) as image:
             return image.size
@@ -206,7 +206,7 @@ def _put(session: Session, row: int, file: Path) -> None:
 
 
 def _folder_name(name: str, number: int) -> str:
-    """A name that every file system takes, and that leads nowhere else."""
+    """Return a name that is valid on every file system and stays in its folder."""
     safe = re.sub(r"[\x00-\x1f<>:\"/\\|?*]", "_", name).strip(" .")[:100]
     return safe if safe and safe == name else f"{safe or 'class'} {number}"
 

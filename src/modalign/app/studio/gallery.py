@@ -1,4 +1,4 @@
-"""Pictures for the page: thumbnails and photos by content hash, and placeholders for what is gone."""
+"""Pictures for the page: thumbnails and photos by content hash, and placeholders for missing files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from modalign.data.itemset import Items
 from modalign.encoders.features.store import FeatureStore
 
 SIZES = {"thumb": 224, "photo": 1600}
-"""Longest side of what is sent, in pixels; smaller images are sent as they are."""
+"""Longest side of sent pictures, in pixels; smaller images are sent unchanged."""
 _DECODING = 2  # pictures decoded at a time
 
 

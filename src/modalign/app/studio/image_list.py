@@ -1,4 +1,4 @@
-"""A list of images that another command found, to be looked at first."""
+"""A list of images from another command, which are shown first."""
 
 from __future__ import annotations
 

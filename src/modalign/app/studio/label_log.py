@@ -1,4 +1,4 @@
-"""The label log: a file that is only added to, one event per line, each on the disk before it counts."""
+"""The label log: an append-only file, one event per line, each flushed to disk before it takes effect."""
 
 from __future__ import annotations
 

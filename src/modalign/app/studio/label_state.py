@@ -1,4 +1,4 @@
-"""From events to the present: classes, and the label of every image.
+"""Classes and labels after the events of the log.
 
 ============  ====================================================================================
 ``add``       ``class`` (number), ``name``

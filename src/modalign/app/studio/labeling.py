@@ -1,4 +1,4 @@
-"""The labels of the images of a folder: every change is an event on the disk first."""
+"""Labels of the images of a folder; every change is first written to disk as an event."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Labeling:
     contents : sequence of str
         Their content hashes.
     log : LabelLog
-        What happened so far; everything that happens is added.
+        Events so far; new ones are appended.
     seed, limit : int
         Of the exam set; see :func:`~modalign.app.studio.exam.exam_limit`.
 
@@ -111,12 +111,12 @@ class Labeling:
         since : int or None, default=None
             A former :attr:`stamp`.
         by : str, default="user"
-            ``"import"`` for labels that :meth:`undo` leaves alone.
+            ``"import"`` for labels that :meth:`undo` does not remove.
 
         Returns
         -------
         int
-            How many of the images were labeled after ``since``, as by another page.
+            Number of the images that were labeled after ``since``, for example by another page.
 
         Raises
         ------
@@ -175,7 +175,7 @@ class Labeling:
         return [[self.ids[r], self.contents[r], int(self.reserved[r])] for r in rows]
 
     def _record(self, kind: str, **entries: Any) -> None:
-        """Write an event, then change the state: what is shown is on the disk."""
+        """Write an event, then change the state, so that every shown label is on the disk."""
         event = self.log.append(kind, **entries)
         self.stamp += 1
         if kind in ("label", "sets"):
@@ -201,7 +201,7 @@ class Labeling:
             self._changed_at[rows] = self.stamp
 
     def _code(self, of: ClassOf) -> int:
-        """What :attr:`labels` has for a label."""
+        """Return the value of a label in :attr:`labels`."""
         return of if isinstance(of, int) else NO_CLASS
 
     def _follow_changed_files(self) -> None:

@@ -1,4 +1,4 @@
-"""From a folder to a session: images, vectors, classes, and what was labeled before."""
+"""Opening of a session: images, vectors, classes, and earlier labels."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def open_session(
     Parameters
     ----------
     source : object
-        What :func:`~modalign.load_items` takes.
+        Any source of :func:`~modalign.load_items`.
     state : Path
         Folder for labels and thumbnails.
     classes : object, default=None
         Class names; by default those of the source, of the model, or of the session as it was left.
     encoder : str or Encoder, default="tiny"
-        Makes the vectors, unless a model brings its own.
+        Encoder of the images, unless a model has its own.
     model : Path or None, default=None
         A saved classifier whose answers to begin with.
     templates : tuple of str or None, default=None
@@ -69,13 +69,13 @@ def open_session(
     import_labels : bool, default=False
         Take the labels of the source over, those of the exam set as its answers.
     listed : Path or None, default=None
-        Images to look at first; see :func:`~modalign.app.studio.image_list.listed_rows`.
+        Images to show first; see :func:`~modalign.app.studio.image_list.listed_rows`.
     seed : int, default=0
-        Of everything random; a session keeps the one that it was begun with.
+        Random seed; a session keeps its first seed.
     thorough : bool, default=True
         Whether several methods are tried when there is time.
     device : str, default="auto"
-        Where the encoder runs.
+        Device of the encoder.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def _answers_of(model: Classifier, features: Features) -> Callable[[tuple[str, .
 
     def columns(names: tuple[str, ...]) -> np.ndarray:
         known = match_names(names, model.class_names)
-        found = np.full((len(P), len(names)), 1e-3, dtype=np.float32)  # a class that the model does not know
+        found = np.full((len(P), len(names)), 1e-3, dtype=np.float32)  # a class that is not one of the model
         for k, name in enumerate(names):
             if name in known:
                 found[:, k] = P[:, model.class_names.index(known[name])]
@@ -157,11 +157,11 @@ def _require_place(state: Path, source: Any) -> None:
 
 
 def _settings(state: Path, encoder: Encoder, contents: list[str], seed: int) -> dict[str, Any]:
-    """What was fixed when the session was begun: the encoder, the seed and the exam set."""
+    """Return the fixed settings of the session: the encoder, the seed and the exam set."""
     path = state / SETTINGS_FILE
     if not path.exists():
         fixed = {"v": 1, "encoder": encoder.spec.name, "fingerprint": encoder.spec.fingerprint, "seed": seed}
-        fixed["exam_limit"] = str(exam_limit(contents, seed))  # more digits than JSON numbers surely keep
+        fixed["exam_limit"] = str(exam_limit(contents, seed))  # more digits than JSON numbers reliably keep
         write(path, json.dumps(fixed, indent=1))
         return fixed
     kept = read_json(path, "the settings of a studio")

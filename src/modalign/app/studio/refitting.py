@@ -1,4 +1,4 @@
-"""From labels to the answers for all images: at once by one method, and better by several when there is time."""
+"""Refits: predictions for all images from the labels, quickly by one method or thoroughly by several."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from modalign.model.scoring import softmax
 AT_ONCE, THOROUGH = "anchored_gaussian", "auto"
 SECONDS = 10.0  # of the thorough refit
 MOST = {False: 2_000, True: 10_000}
-"""Labeled images that a refit at once, and a thorough one, learns from at most: its time is bounded."""
+"""Maximum numbers of labeled images of a quick and of a thorough refit, which bound its time."""
 _BLOCK = 8192  # images scored at a time
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Probabilities of all images, and what made them.
+    """Probabilities of all images, with the method.
 
     Attributes
     ----------
     method : str
-        In words; empty where nothing could be fitted.
+        Name; empty if nothing could be fitted.
     class_ids : tuple of int
         Class numbers of the columns.
     probabilities : ndarray of shape (n, C), float32
-        Uniform where nothing is known.
+        Uniform without labels and text.
     n_labels : int
         Images that were learned from.
     thorough : bool, default=False
@@ -41,7 +41,7 @@ class Answers:
     seconds : float, default=0.0
         Time of the fit.
     held_out : tuple of (ndarray, ndarray) or None, default=None
-        Rows of labeled images, and their probabilities by models that had not learned from them.
+        Rows of labeled images, and their held-out probabilities.
     """
 
     method: str
@@ -65,18 +65,18 @@ def refit(
     """Fit to the labeled images and answer for all of them.
 
     Without labels the answers are zero-shot. Without labels and text they are uniform. A class without a labeled image
-    has probability 0 where there is no text to stand in for it.
+    has probability 0 without text.
 
     Parameters
     ----------
     features : Features
         All n images.
     labels : ndarray of shape (n,)
-        Column of the class, −1 where there is no label to learn from.
+        Column of the class, −1 for images without a training label.
     class_ids : tuple of int
         Class number of each of the C columns.
     text : ClassText or None
-        Of the C classes, None for an encoder that reads no text.
+        Text of the C classes, None for an encoder without a text tower.
     thorough : bool, default=False
         Try several methods on held-out predictions for ``seconds``, in place of one.
     seconds : float, default=10.0
@@ -123,7 +123,7 @@ def balanced(labels: np.ndarray, rows: np.ndarray, most: int) -> np.ndarray:
 def blend_with_model(
     answers: Answers, base: np.ndarray, features: Features, labels: np.ndarray, text: ClassText | None
 ) -> Answers:
-    r"""A refit together with a model that was there before, as the labels ask for.
+    r"""Combine a refit with the given model, with the weight of the lowest held-out log-loss.
 
     .. math:: p \propto p_0^{\lambda}\, p_1^{1 - \lambda}
 
@@ -173,6 +173,6 @@ def _method(n_labels: int, thorough: bool, seconds: float) -> VectorMethod:
 
 
 def _title(method: VectorMethod) -> str:
-    """What the page calls the method."""
+    """Return the name of the method on the page."""
     ensemble = getattr(method, "diagnosis_", {}).get("ensemble")
     return f"{method.title}: {str(ensemble).removeprefix('1.00 ')}" if ensemble else method.title

@@ -1,4 +1,4 @@
-"""The studio as a web application: a page, its data, and the changes that it asks for."""
+"""The studio as a web application: a page, its data, and its changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a page shows: rows of images in some order, and the state of the session in numbers."""
+"""Data of the page: rows of images in some order, and the state of the session in numbers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST_ROWS = 500
 
 @dataclass(frozen=True)
 class RowQuery:
-    """Which images to list, and in which order.
+    """Images to list, and their order.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class RowQuery:
     to : int or None, default=None
         The row that ``"similar"`` compares with.
     text : str, default=""
-        The sentence that ``"text"`` compares with; where the encoder reads no text, part of a file name.
+        The sentence that ``"text"`` compares with; without a text tower, part of a file name.
     """
 
     show: str = "all"
@@ -93,7 +93,7 @@ def _shown(session: Session, show: str) -> np.ndarray:
 
 
 def _key(session: Session, query: RowQuery) -> np.ndarray:
-    """What ``query.order`` sorts by, ascending."""
+    """Sort key of ``query.order``, ascending."""
     if query.order == "uncertain":
         return session.margin
     if query.order == "confident":
@@ -108,7 +108,7 @@ def _key(session: Session, query: RowQuery) -> np.ndarray:
 
 
 def row_entries(session: Session, rows: list[int], *, blind: bool = False) -> list[dict[str, Any]]:
-    """What a tile of the page shows of each row; of exam images no prediction while ``blind``."""
+    """Return the data of the tile of each row; without predictions of exam images while ``blind``."""
     labeling, found = session.labeling, []
     for row in rows:
         label, exam = int(labeling.labels[row]), bool(labeling.reserved[row] or labeling.examined[row])

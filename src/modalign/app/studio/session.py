@@ -1,4 +1,4 @@
-"""A labeling session: images, labels, and the answers that are fitted to them."""
+"""A labeling session: images, labels, and fitted predictions."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ ON_MAP = 5_000  # images
 
 @dataclass(frozen=True)
 class SessionSettings:
-    """What does not change while a studio runs.
+    """Settings of a session, which do not change.
 
     Attributes
     ----------
     title : str
         Name of the source, for the page.
     seed : int, default=0
-        Of everything random.
+        Random seed.
     templates : tuple of str or None, default=None
         Sentences with ``{}`` for the class name.
     thorough : bool, default=True
         Whether several methods are tried when there is time.
     notes : tuple of str, default=()
-        What a user should know about the source.
+        Messages about the source.
     listed : tuple of int, default=()
-        Rows to look at first; see :func:`~modalign.app.studio.image_list.listed_rows`.
+        Rows to show first; see :func:`~modalign.app.studio.image_list.listed_rows`.
     """
 
     title: str
@@ -68,23 +68,23 @@ class Session:
     gallery : Gallery
         Pictures of the same images.
     encoder : Encoder
-        Made the vectors, and reads class names if it can.
+        Encoder of the vectors, and of class names if it has a text tower.
     settings : SessionSettings
-        See there.
+        Settings of the session.
     base : callable or None, default=None
-        ``base(names)`` gives the (n, C) probabilities of a model that is there already, for class names.
+        ``base(names)`` returns the (n, C) probabilities of a given model, for class names.
 
     Attributes
     ----------
     answers, first : Answers
-        Present probabilities, and those before any label.
+        Current probabilities, and those before any label.
     predicted, top, margin : ndarray of shape (n,)
         The likeliest class number of every image, its probability, and the distance to the second.
     believed, opinion : ndarray of shape (n,)
-        Probability of the label of an image, 1 where it has no class, and the likeliest class, by models that had not
-        learned from it where there are such.
+        Probability of the label of an image, 1 for images without a class, and the likeliest class; held-out values if
+        there are any.
     version : int
-        Grows with every change of what a page shows.
+        Increases with every change of the page.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Session:
             self.slow.request("thorough refit", partial(self.refit_now, thorough=True), PAUSE)
 
     def refit_now(self, *, thorough: bool = False) -> Answers:
-        """Fit to the present labels and take the answers; thorough ones only if no label has changed meanwhile."""
+        """Fit to the current labels and use the result; a thorough one only if no label has changed meanwhile."""
         with self.lock:
             stamp, ids, names = self.labeling.stamp, self.labeling.class_ids, self._names()
             columns = self._columns(ids)
@@ -149,7 +149,7 @@ class Session:
         return answers
 
     def next_rows(self, by: str, count: int) -> list[int]:
-        """The images to label next; every fifth label that is asked for is one of the exam."""
+        """Return the images to label next; every fifth requested label is one of the exam."""
         with self.lock:
             labeling, gone = self.labeling, list(self.gallery.missing)
             free = labeling.labels == UNLABELED
@@ -173,7 +173,7 @@ class Session:
             return [row for row in found if row is not None]
 
     def exam(self) -> ExamResult:
-        """How the present answers do on the exam; see :func:`~modalign.app.studio.exam.grade`."""
+        """Result of the current predictions on the exam; see :func:`~modalign.app.studio.exam.grade`."""
         with self.lock:
             truth, labeling = self.labeling.exam_truth(), self.labeling
             rows = [labeling.row_of(content) for content in truth]
@@ -190,7 +190,7 @@ class Session:
         return self.features.vectors @ self.features.vectors[row]
 
     def text_similarity(self, query: str) -> np.ndarray:
-        """(n,) cosines of all images with a sentence; for encoders that read text."""
+        """(n,) cosines of all images with a sentence; for encoders with a text tower."""
         if query not in self._queries:
             found = self.encoder.embed_texts([[query]], class_names=[query], progress=False)
             vector = found.vectors.reshape(-1, found.vectors.shape[-1])[0]

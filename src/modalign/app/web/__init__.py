@@ -1,4 +1,4 @@
-"""What all local servers share: where they listen, whom they answer, and how they refuse."""
+"""Shared code of all local servers: addresses, access checks, and error responses."""
 
 from modalign.app.web.access import Access, is_loopback, listen
 from modalign.app.web.error_replies import error_handlers, error_reply

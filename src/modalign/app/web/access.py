@@ -1,4 +1,4 @@
-"""Where a server listens, under which names it may be asked for, and with which token."""
+"""Address of a server, accepted host names, and token."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ANY = frozenset({"0.0.0.0", "::"})  # all interfaces of the machine
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine can reach a server that listens on ``host``."""
+    """Return whether only programs of this machine can reach a server that listens on ``host``."""
     address = _ip(host)
     return host.lower() == "localhost" if address is None else address.is_loopback
 
@@ -31,7 +31,7 @@ class Access:
     port : int, default=0
         Port that the server listens on.
     token : str or None, default=None
-        What every request must bring; None where no token is needed.
+        Token that every request must have; None if no token is needed.
     """
 
     host: str = "127.0.0.1"
@@ -46,7 +46,7 @@ class Access:
         return f"http://{shown}:{self.port}/{f'?token={self.token}' if self.token else ''}"
 
     def allows_host(self, header: str) -> bool:
-        """Whether a request with this ``Host`` header was meant for this server.
+        """Return whether a request with this ``Host`` header is for this server.
 
         A page of another site can let its own name point to this machine (DNS rebinding); its requests carry that name.
         A server that listens on all interfaces accepts every IP address, which cannot be rebound, and the name of the
@@ -70,7 +70,7 @@ def listen(
     port : int or None, default=None
         Port to listen on; None is the first free one from 8321 on.
     token : str or None, default=None
-        What every request must bring.
+        Token that every request must have.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def listen(
     for number in wanted:
         try:
             opened = _bind(host, number)
-        except (OSError, UnicodeError) as error:  # a name that is none of the internet
+        except (OSError, UnicodeError) as error:  # not a valid host name
             reason = error
             continue
         return opened, Access(host, opened.getsockname()[1], token)

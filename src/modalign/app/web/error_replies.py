@@ -1,4 +1,4 @@
-"""Errors as answers: one JSON object with one sentence."""
+"""Error responses: one JSON object with one sentence."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def error_reply(status: int, sentence: str, headers: Mapping[str, str] | None = 
 
 
 def error_handlers() -> dict[int | type[Exception], Handler]:
-    """``exception_handlers`` of an application: what a user can act upon keeps its sentence.
+    """``exception_handlers`` of an application: errors of the library keep their sentence.
 
-    An error of the library is 422, a full disk 507. A body of another form than asked for is 422 with the first fault.
+    An error of the library is 422, a full disk 507. A body of a wrong form is 422 with the first error.
     A client that closes the connection before its body has arrived is no error of the server.
     """
     return {
@@ -46,12 +46,12 @@ async def _refuse_http(request: Request, error: HTTPException) -> Response:
 
 
 def _sentence(request: Request, error: HTTPException) -> str:
-    """What the error says; the router says no more than the name of the status."""
+    """Return the message of the error; errors of the router only have the name of the status."""
     if error.detail != HTTPStatus(error.status_code).phrase:
         return str(error.detail)
     path = visible(request.url.path[:_MOST_SHOWN])
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return f"Expected a path that this server answers, got '{path}'."
+        return f"Expected a path of this server, got '{path}'."
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("allow") or (error.headers or {}).get("Allow", "another method")
         return f"Expected {allowed} for '{path}', got {visible(request.method[:_MOST_SHOWN])}."

@@ -32,7 +32,7 @@ _HEADERS = {
 
 
 class Guard:
-    """ASGI middleware that answers only requests of the server's own pages.
+    """ASGI middleware that accepts only requests of the server's own pages.
 
     In this order: an unknown ``Host`` gets 421, another ``Origin`` 403, a missing or wrong token 401, a write without
     :data:`WRITE_HEADER` 403, a body of more than ``max_body`` bytes 413. The token comes as ``?token=``, as
@@ -41,7 +41,7 @@ class Guard:
     Parameters
     ----------
     app : ASGIApp
-        What answers the other requests.
+        Application for the accepted requests.
     access : Access
         Address and token.
     needs_header : bool, default=True
@@ -49,7 +49,7 @@ class Guard:
     max_body : int, default=1048576
         Bytes of a request, counted while they arrive.
     open_paths : collection of str, default=()
-        Paths that need no token, such as those that tell whether the server works.
+        Paths that need no token, such as health checks.
     """
 
     def __init__(
@@ -84,11 +84,14 @@ class Guard:
         await self.app(scope, _counted(receive, self.max_body), answer)
 
     def _refusal(self, scope: Scope, fresh: bool) -> tuple[int, str] | None:
-        """Status and sentence for a request that is not answered."""
+        """Return status and sentence for a refused request."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if len(headers.getlist("host")) != 1 or not self.access.allows_host(host):
-            return 421, f"This server answers to its own address only; open {self.access.host}:{self.access.port}."
+            return (
+                421,
+                f"This server accepts requests for its own address only; open {self.access.host}:{self.access.port}.",
+            )
         origin = headers.get("origin")
         if origin is not None and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
             return 403, "This request comes from a page of another site."

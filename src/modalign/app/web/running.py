@@ -25,7 +25,7 @@ def run_app(app: ASGIApp, opened: socket.socket, *, drain: int = 5) -> None:
         log_level="warning",
         access_log=False,  # addresses may hold the token
         server_header=False,
-        proxy_headers=False,  # nobody in between is trusted
+        proxy_headers=False,  # no proxy is trusted
         timeout_graceful_shutdown=drain,
         ws="none",
     )

@@ -25,7 +25,7 @@ def solve(
     scaling and over-relaxation.
     """
     target = problems.eps
-    if tolerance == 0:  # only a fixed point to the last bit ends it early, and that is seldom seen soon
+    if tolerance == 0:  # only an exact fixed point ends it early, which is rare
         check_every = 2 * check_every
     lowest, highest = (end.to(target.dtype) for end in problems.cost.flatten(1).aminmax(dim=1))
     blocks = max_sweeps // check_every if start is None and tolerance > 0 else 0

@@ -1,1 +1,1 @@
-"""Benchmark data sets of segmentation: where they lie on disk, how their labels are read, and their class names."""
+"""Benchmark data sets of segmentation: layouts on disk, label rules, and class names."""

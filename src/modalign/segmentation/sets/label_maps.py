@@ -42,12 +42,12 @@ def apply_rule(raw: np.ndarray, rule: Rule, n_classes: int, name: str = "the mas
     n_classes : int
         K.
     name : str
-        What the mask is called in a message.
+        Name of the mask for messages.
 
     Raises
     ------
     InputError
-        A value occurs that the rule does not know.
+        A value occurs that the rule does not define.
     """
     if raw.size and raw.max() > 255:
         raise InputError(f"Expected mask values up to 255 in {name}, got {raw.max()}.")

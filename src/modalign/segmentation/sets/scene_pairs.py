@@ -22,7 +22,7 @@ from modalign.segmentation.sets.segmentation_sets import SegmentationSet, segmen
 
 @dataclass(frozen=True, eq=False)
 class ScenePairs:
-    """n photos of a data set with their masks; nothing is decoded before it is asked for.
+    """n photos of a data set with their masks, which are decoded on access.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class ScenePairs:
     masks : tuple of Path
         The mask of every photo, in the same order.
     rule : Rule
-        How its values are read.
+        Rule for the values of the masks.
     """
 
     row: SegmentationSet
@@ -50,7 +50,7 @@ class ScenePairs:
 
     @property
     def note(self) -> str:
-        """How many pairs were read; lists of other lengths circulate."""
+        """Note on the number of pairs, since lists of other lengths exist."""
         usual = "" if len(self) == self.row.n_images else f"; the usual list has {self.row.n_images:,}"
         return f"{self.row.title}: {len(self):,} photos with masks{usual}"
 
@@ -85,7 +85,7 @@ def training_photos(name: str, root: str | Path) -> Items:
 
 
 def _photos(row: SegmentationSet, root: Path, part: str) -> dict[Path, dict[str, str]]:
-    """Every photo of a part → what stands for ``{id}`` and ``{group}`` in its path."""
+    """Return every photo of a part → the values of ``{id}`` and ``{group}`` in its path."""
     folder = root / row.images.partition("{id}")[0].partition("{group}")[0].format(part=part)
     if not folder.is_dir():
         raise _missing(row, "folder", folder)

@@ -1,4 +1,4 @@
-"""What a data root holds of the segmentation data sets."""
+"""Check of the segmentation data sets in a data root."""
 
 from __future__ import annotations
 

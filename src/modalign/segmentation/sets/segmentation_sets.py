@@ -1,7 +1,7 @@
 """The benchmark data sets of open-vocabulary segmentation as one table.
 
 Sizes, label rules, resize rules and thresholds are those of the public code of SCLIP, SC-CLIP and ProxyCLIP. The class
-names are ours: names decide much, so a published number is comparable only where the names are the same.
+names are those of this library. The result depends on them, so a published number is comparable only for equal names.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BACKGROUND = (
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What turns scores into labels: logit scale, least probability, least share of the foreground (None: off)."""
+    """Thresholds: logit scale, least probability, least share of the foreground (None: off)."""
 
     scale: float = 40.0
     prob: float = 0.0
@@ -39,31 +39,31 @@ class SegmentationSet:
     Attributes
     ----------
     name : str
-        What it is called here.
+        Name in this library.
     title : str
-        What it is called in tables.
+        Name in tables.
     n_classes, n_images : int
         Classes, the background included, and images of the usual validation list.
     names : str
         File of class names, without the background.
     images : str
-        Where an image is below the data root. ``{part}`` is the validation or training folder, ``{id}`` the name in
+        Path of an image below the data root. ``{part}`` is the validation or training folder, ``{id}`` the name in
         the list or, without a list, any; ``{group}`` a folder between.
     truths : tuple of (str, Rule)
-        Where its mask is, in the forms in which it circulates, each with the rule of
+        Path of its mask, in all published forms, each with its rule for
         :func:`~modalign.segmentation.sets.label_maps.apply_rule`.
     lists : str
-        File with a name per line for each part; empty where the folders say it.
+        File with a name per line for each part; empty if the folders define the parts.
     parts : tuple of (str, str)
-        (str, str) What the validation and the training part are called.
+        Names of the validation and the training part.
     license, source : str
-        What its authors allow, in words, and where to get it.
+        License, and where to get the data set.
     background : str
         Names of class 0 if it is the background; empty if there is none.
     short_side : int
         The photo is resized to fit into (2048, this), in pixels.
     short_sides : mapping
-        The same where a method's public code has another one.
+        Method → another value in its public code.
     thresholds : mapping
         Method → thresholds. Methods that are not named have the defaults.
     proxy_window : int
