@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 HEAD = """# No labels
 
-Methods that see a folder of images and the class texts, on folders of many kinds: {protocol}.
+Methods that get a folder of images and the class texts, on folders of many kinds: {protocol}.
 
 - *Transduction* is the answer for the images that the method was fitted on, *new* that for other images, which show
   every class. Zero-shot stands in percent, all others in points above or below it on the same images.

@@ -183,7 +183,7 @@ def page(rows: dict[str, dict[str, Any]], read: list[str], refused: list[str]) -
             "Networks of other libraries with random weights, saved by these libraries and loaded by modalign. The",
             "table has the largest absolute difference of unit vectors and of probabilities over eight parts of photos",
             "and four sentences, for the same pixels, in float32; the last column the largest cosine of two images,",
-            "which shows that the random networks tell images apart.",
+            "which shows that the random networks distinguish images.",
             "",
             *lines,
             "",

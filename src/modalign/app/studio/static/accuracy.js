@@ -19,7 +19,7 @@ export class Accuracy {
   matrix(state) {
     const section = el("section", {}, el("h2", {}, "Confusion on the exam"));
     if (!state.cells.length) {
-      section.append(el("p", { class: "muted" }, "Label exam images to see which classes are taken for which."));
+      section.append(el("p", { class: "muted" }, "Label exam images to get the confusion matrix."));
       return section;
     }
     let ids = state.classes.map((c) => c.id).filter((id) => state.cells.some(([t, p]) => t === id || p === id));
@@ -64,8 +64,8 @@ function result(state, ask) {
     const { recent } = state;
     if (recent) section.append(el("p", {}, `The last ${count(recent.labels, "label")}: ${points(recent.gain)} points (95 % interval ${points(recent.low)} to ${points(recent.high)}).`));
   }
-  section.append(el("p", { class: "muted" }, `Every fifth image that is asked for belongs to the exam: ${count(state.counts.reserved, "image")} drawn at random, never learned from. ` +
-    `Accuracy on images that were chosen to be useful would mislead, so none is shown.${exam.none ? ` ${count(exam.none, "exam image")} of none of the classes ${exam.none === 1 ? "is" : "are"} not counted.` : ""}`));
+  section.append(el("p", { class: "muted" }, `Every fifth requested image belongs to the exam: ${count(state.counts.reserved, "image")} drawn at random, never used for training. ` +
+    `Accuracy on images that were selected for training would be biased and is not shown.${exam.none ? ` ${count(exam.none, "exam image")} of none of the classes ${exam.none === 1 ? "is" : "are"} not counted.` : ""}`));
   section.append(el("button", { onclick: ask }, "Label exam images"));
   return section;
 }
@@ -113,7 +113,7 @@ function curve(state) {
     dot.append(title);
     picture.append(dot);
   }
-  section.append(picture, el("p", { class: "muted" }, `All points are graded on the same ${count(last.n, "exam image")}; the band is the 95 % Wilson interval.`));
+  section.append(picture, el("p", { class: "muted" }, `All points are measured on the same ${count(last.n, "exam image")}; the band is the 95 % Wilson interval.`));
   return section;
 }
 

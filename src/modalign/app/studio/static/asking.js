@@ -63,7 +63,7 @@ export class Asking {
   draw() {
     if (!store.state) return;
     if (!this.rows.length) {
-      this.card.replaceChildren(el("p", { class: "empty" }, "Every image has a label. Look at the accuracy, or browse for labels that the model doubts."));
+      this.card.replaceChildren(el("p", { class: "empty" }, "Every image has a label. Open the accuracy, or browse for doubtful labels."));
       this.strip.replaceChildren();
       this.progress.textContent = "";
       return;
@@ -99,9 +99,9 @@ export class Asking {
     const parts = [el("h2", {}, "What is this?")];
     if (entry.label !== null) parts.push(el("p", { class: "given" }, "Your label: ", el("strong", { dir: "auto" }, className(entry.label))));
     if (entry.exam) {
-      parts.push(el("p", { class: "note" }, el("strong", {}, "Exam image. "), "It was drawn at random and is never learned from. The prediction is hidden so that it cannot influence the answer."));
+      parts.push(el("p", { class: "note" }, el("strong", {}, "Exam image. "), "It was drawn at random and is never used for training. The prediction is hidden so that it cannot influence the answer."));
     } else if (entry.best.length) {
-      parts.push(el("p", { class: "muted" }, "The model says"), el("ul", { class: "guesses" }, ...entry.best.map(([id, share]) => el("li", {},
+      parts.push(el("p", { class: "muted" }, "Prediction"), el("ul", { class: "guesses" }, ...entry.best.map(([id, share]) => el("li", {},
         el("span", { class: "name", dir: "auto" }, className(id)), meter(share), el("span", { class: "number" }, percent(share))))));
     } else parts.push(el("p", { class: "muted" }, "No prediction yet: label at least one image of two classes."));
     parts.push(el("p", { class: "hint" }, "Press the key of a class, ", el("kbd", {}, "–"), " for none of these, ", el("kbd", {}, "→"), " to skip."));

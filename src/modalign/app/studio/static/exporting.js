@@ -10,8 +10,8 @@ const TABLES = [
 ];
 const WRITTEN = [
   ["sorted", "Sorted folders", "Every labeled image in a folder of its class."],
-  ["model", "Model", "Fitted to all labels but those of the exam, by auto; for modalign predict and serve."],
-  ["model-with-exam", "Final model", "Fitted to the exam labels too. Its accuracy cannot be measured any more; the record has that of the model without them."],
+  ["model", "Model", "Fitted by auto to all labels except those of the exam; for modalign predict and serve."],
+  ["model-with-exam", "Final model", "Fitted to the exam labels too. Its accuracy cannot be measured any more; the record has the accuracy of the model without them."],
 ];
 
 export class Exporting {
@@ -32,7 +32,7 @@ export class Exporting {
       folder.textContent = state.folder;
       const { counts } = state;
       const facts = [["Encoder", state.encoder], ["Images", state.images], ["Exam", `${counts.reserved} images, ${counts.exam} labeled`],
-        ["Vanished since the start", counts.gone], ["Labels of absent images", counts.elsewhere]];
+        ["Missing since the start", counts.gone], ["Labels of absent images", counts.elsewhere]];
       about.replaceChildren(...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, String(value)))));
       told.hidden = !state.notes.length;
       told.firstChild.textContent = count(state.notes.length, "note");
@@ -53,6 +53,6 @@ export class Exporting {
     if (!answer) return;
     this.asked = kind;
     this.place = answer.folder;
-    toast("Begun; the page stays usable.");
+    toast("Started; the page stays usable.");
   }
 }

@@ -8,7 +8,7 @@ export class Map2D {
     this.chosen = [];
     this.lasso = [];
     this.canvas = el("canvas", {
-      role: "img", "aria-label": "Map of the images: similar images lie together. Browse, sorted by similarity, has the same neighbors.",
+      role: "img", "aria-label": "Map of the images: similar images are close together. Browse, sorted by similarity, has the same neighbors.",
       onpointerdown: (event) => this.begin(event), onpointermove: (event) => this.move(event), onpointerup: () => this.end(),
       onpointerleave: () => { this.peek.hidden = true; },
     });
