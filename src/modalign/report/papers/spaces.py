@@ -83,7 +83,7 @@ def adapted_space(model: Classifier, items: Items, vectors: np.ndarray) -> Space
 def _of_tower(method: TowerMethod, items: Items, encoder: ClipEncoder) -> Space | None:
     learner, classes = method._bind(encoder)
     if isinstance(learner, PromptLearner) and isinstance(classes, Tensor) and len(classes) == 1:
-        texts, images = classes[0], lambda batch: learner.look(batch).pooled[0]
+        texts, images = classes[0], lambda batch: learner.encode_images(batch).pooled[0]
     elif isinstance(learner, SelfTraining):
         texts, images = classes, lambda batch: learner.vision()(batch).pooled[0]
     else:
