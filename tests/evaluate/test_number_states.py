@@ -119,7 +119,7 @@ def test_numbers_of_segmentation_have_a_command_of_segment() -> None:
 
 def test_counts_of_parameters_are_the_printed_ones() -> None:
     found = [number for number in STATES if "parameters" in number.metric and STATES[number].kind == "here"]
-    assert len(found) == 8
+    assert len(found) == 9
     for number in found:
         count = counted(number.method, number.metric, number.backbone)
         unit = 1000 if number.printed.endswith("K") else 1

@@ -15,7 +15,7 @@ from modalign.evaluate.publications.paper_settings import PROTOCOLS, paper_setti
 from modalign.methods import ALL_METHODS, method_class
 from modalign.methods.contract.parameters import check_parameters, parameters
 
-PRINTED = ("coop", "maple", "promptsrc", "align", "dam", "cmm", "fair", "gpua")
+PRINTED = ("coop", "maple", "promptsrc", "align", "dam", "cmm", "fair", "reclip", "gpua")
 SETS = "caltech101 dtd eurosat fgvc_aircraft food101 imagenet oxford_flowers oxford_pets stanford_cars sun397 ucf101"
 
 # DAM, Section IV.B, in its words.

@@ -175,7 +175,7 @@ def test_what_is_wrong_is_said_before_any_step(
     with pytest.raises(InputError, match="entries of a recipe"):
         quick(name, training={"epoch": 3}).fit(digits, **given)
     names = ("zero " * 80, *digits.class_names[1:])
-    if name not in ("vpt", "fair", "lafter_like", "dpa_like", "dam"):  # whose sentences are the user's own
+    if name not in ("vpt", "fair", "lafter_like", "dpa_like", "reclip", "dam"):  # whose sentences are the user's own
         long = encoder.embed_texts([[f"{n:.20}."] for n in names], class_names=names)
         with pytest.raises(InputError, match="context"):
             quick(name).fit(replace(digits, class_names=names), text=long, encoder=encoder)

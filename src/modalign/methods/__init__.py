@@ -56,6 +56,7 @@ TOWER_METHODS: dict[str, str] = {
     "fair": "fair.fair.FAIR",
     "lafter_like": "fair.lafter_like.LaFTerLike",
     "dpa_like": "fair.dpa_like.DPALike",
+    "reclip": "fair.reclip.ReCLIP",
 }
 
 ALL_METHODS = METHODS | TOWER_METHODS

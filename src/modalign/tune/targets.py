@@ -16,44 +16,46 @@ ViT-B/32 (width 768, 12)        trainable     names
 from __future__ import annotations
 
 from inspect import signature
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from torch import Generator, nn
 
 from modalign.core.errors import UnknownNameError, require_choice
+from modalign.encoders.towers.text_tower import TextTower
 from modalign.encoders.towers.vision_tower import VisionTower
 from modalign.tune.updates import KAdaptation, LoRA
 
 __all__ = ["KAdaptation", "LayerNorms", "LoRA", "Target", "target"]
 
+T = TypeVar("T", VisionTower, TextTower)
 Target = Literal["layer_norms", "lora", "k_adaptation"]
 
 
 class LayerNorms(nn.ParameterDict):
-    """Weights and biases of all layer norms: (4 · depth + 4) · width numbers, trained by FAIR (its section 6.1).
+    """Weights and biases of all layer norms, (4 · depth + 4) · width numbers of an image tower (FAIR, section 6.1).
 
     Parameters
     ----------
-    vision : VisionTower
-        The frozen tower, whose values it starts from, in float32.
+    tower : VisionTower or TextTower
+        The frozen tower, whose values it starts from, in float32. A text tower has one layer norm less.
     """
 
-    def __init__(self, vision: VisionTower) -> None:
+    def __init__(self, tower: VisionTower | TextTower) -> None:
         super().__init__()
-        for name, (weight, bias) in vision.norms().items():
+        for name, (weight, bias) in tower.norms().items():
             assert bias is not None  # the layer norms of CLIP have one
             self[f"{name}_weight"] = nn.Parameter(weight.float().clone())
             self[f"{name}_bias"] = nn.Parameter(bias.float().clone())
 
-    def tower(self, vision: VisionTower) -> VisionTower:
-        """``vision`` with these layer norms."""
+    def tower(self, frozen: T) -> T:
+        """``frozen`` with these layer norms."""
         present = {
             name: affine._replace(
-                weight=self[f"{name}_weight"].to(vision.dtype), bias=self[f"{name}_bias"].to(vision.dtype)
+                weight=self[f"{name}_weight"].to(frozen.dtype), bias=self[f"{name}_bias"].to(frozen.dtype)
             )
-            for name, affine in vision.norms().items()
+            for name, affine in frozen.norms().items()
         }
-        return vision.with_norms(present)
+        return frozen.with_norms(present)
 
 
 def target(
@@ -64,12 +66,12 @@ def target(
     Parameters
     ----------
     name : {"layer_norms", "lora", "k_adaptation"}
-        Name of the module.
+        Which.
     vision : VisionTower
         The frozen tower.
     generator : Generator or None, default=None
-        Generator of the initial values; None for a module whose state is restored next, so that LoRA does not import
-        ``peft``.
+        Where a random start is drawn from; None for a module whose state is restored next, which spares LoRA the import
+        of ``peft``.
     options : object
         Of :class:`LoRA` or :class:`KAdaptation`, such as ``rank=8``.
 

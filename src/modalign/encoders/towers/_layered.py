@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from modalign.core.errors import InputError, UnknownNameError
-from modalign.encoders.towers._blocks import TransformerBlock
+from modalign.encoders.towers._blocks import Affine, Norm, TransformerBlock
 
 SidePath = Callable[[Tensor], Tensor]
 """A function (…, inputs) → (…, outputs) whose result is added to that of a linear map."""
@@ -74,6 +75,38 @@ class Layered:
             if name in self.maps() and name.split("_")[1] not in ("q", "k", "v"):
                 raise InputError(f"Expected paths beside queries, keys and values, got one beside '{name}'.")
         return self._changed(TransformerBlock.with_paths, paths)
+
+    def norms(self) -> dict[str, Affine]:
+        """Return the frozen weights and biases, (width,) each, of the layer norms: ``3_norm1``, ``3_norm2``, …"""
+        found = {name: norm.affine for name, norm in self._outer_norms().items()}
+        for layer, block in enumerate(self._blocks):
+            found |= {f"{layer}_norm1": block.norm1.affine, f"{layer}_norm2": block.norm2.affine}
+        return found
+
+    def with_norms(self: T, norms: Mapping[str, Affine]) -> T:
+        """Return the tower with other weights and biases in its layer norms, for example trainable ones.
+
+        Parameters
+        ----------
+        norms : mapping of str to Affine
+            Parameters by the names of :meth:`norms`; all others are shared with this tower.
+        """
+        tower = copy.copy(self)
+        for name, norm in self._outer_norms().items():
+            setattr(tower, f"_{name}", Norm(norms[name], norm.eps))
+        tower._blocks = [
+            replace(
+                block,
+                norm1=Norm(norms[f"{layer}_norm1"], block.norm1.eps),
+                norm2=Norm(norms[f"{layer}_norm2"], block.norm2.eps),
+            )
+            for layer, block in enumerate(self._blocks)
+        ]
+        return tower
+
+    def _outer_norms(self) -> dict[str, Norm]:
+        """Layer norms before and after the layers, by the names of their attributes without underscore."""
+        raise NotImplementedError
 
     def _changed(
         self: T, change: Callable[[TransformerBlock, dict[str, V]], TransformerBlock], named: Mapping[str, V]

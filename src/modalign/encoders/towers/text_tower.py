@@ -128,6 +128,9 @@ class TextTower(Layered):
         ids = torch.tensor([row + [row[-1]] * (longest - len(row)) for row in rows])
         return Sentences(ids, torch.tensor([len(row) - 1 for row in rows]), slots, tuple(sentences))
 
+    def _outer_norms(self) -> dict[str, Norm]:
+        return {"final": self._final}
+
     def words(self, text: str) -> Tensor:
         """Return a copy of the token embeddings (n, width) of words such as "a photo of a", for initial prompts."""
         ids = self._tokenizer([text])["input_ids"][0][1:-1]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 
@@ -214,33 +213,8 @@ class VisionTower(Layered):
         """Apply the last layer norm and the projection to the joint space, (…, width) → (…, dim)."""
         return self._projection(self._post(x))
 
-    def norms(self) -> dict[str, Affine]:
-        """Return the frozen weights and biases, (width,) each, of all 2 · depth + 2 layer norms."""
-        found = {"pre": self._pre.affine, "post": self._post.affine}
-        for layer, block in enumerate(self._blocks):
-            found |= {f"{layer}_norm1": block.norm1.affine, f"{layer}_norm2": block.norm2.affine}
-        return found
-
-    def with_norms(self, norms: Mapping[str, Affine]) -> Self:
-        """Return the tower with other weights and biases in its layer norms, for example trainable ones.
-
-        Parameters
-        ----------
-        norms : mapping of str to Affine
-            Parameters by the names of :meth:`norms`; all others are shared with this tower.
-        """
-        tower = copy.copy(self)
-        tower._pre = Norm(norms["pre"], self._pre.eps)
-        tower._post = Norm(norms["post"], self._post.eps)
-        tower._blocks = [
-            replace(
-                block,
-                norm1=Norm(norms[f"{layer}_norm1"], block.norm1.eps),
-                norm2=Norm(norms[f"{layer}_norm2"], block.norm2.eps),
-            )
-            for layer, block in enumerate(self._blocks)
-        ]
-        return tower
+    def _outer_norms(self) -> dict[str, Norm]:
+        return {"pre": self._pre, "post": self._post}
 
     def _check_pixels(self, pixels: Tensor, channels: int) -> None:
         expected = (channels, self.image_size, self.image_size)

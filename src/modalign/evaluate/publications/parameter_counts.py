@@ -71,6 +71,7 @@ def counted(method: str, metric: str, backbone: str) -> int | None:
         ("DAM", "parameters"): total + hpt + DAM_SCALARS,
         ("DAM", "trainable parameters"): hpt + DAM_SCALARS,
         ("FAIR", "trainable parameters"): fair_parameters(s, 10),
+        ("ReCLIP", "trainable parameters"): fair_parameters(s, 0) + (2 * s.text_layers + 1) * 2 * s.text_width,
         ("UPL", "trainable parameters"): 16 * s.text_width,  # one context
     }
     return counts.get((method, metric))
