@@ -74,7 +74,7 @@ def test_the_logit_adjusted_loss(method, model, pixels) -> None:
     """exp(s_k) counts as often as class k has images; a class without any is not there."""
     made: PromptLearner = learner(model, method)
     labels = np.array([0, 2, 2, 2, 1, 2, 0])
-    made.begin(SimpleNamespace(items=SimpleNamespace(labels=labels)))  # type: ignore[arg-type]
+    made.begin(SimpleNamespace(items=SimpleNamespace(labels=labels), constant=False))  # type: ignore[arg-type]
     with torch.no_grad():
         scores = made.scores(pixels, made.classes()).numpy()
         found = float(made.loss(batch_of(pixels)))  # type: ignore[arg-type]

@@ -120,7 +120,7 @@ class SelfTraining(Learner[CropBatch]):
         device = self.anchors.device
         self.register_buffer("labels", torch.full((len(data),), UNLABELED, device=device))
         self.register_buffer("first_labels", self.labels.clone())
-        history = torch.full((self.settings.epochs, len(data)), UNLABELED, dtype=torch.int16, device=device)
+        history = torch.full((self.settings.epochs, len(data)), UNLABELED, dtype=torch.int32, device=device)
         self.register_buffer("label_history", history)
         self.register_buffer("gammas", torch.zeros(len(data), device=device))
         if self.settings.class_prior == "estimate":
@@ -215,7 +215,7 @@ class SelfTraining(Learner[CropBatch]):
         before = self.labels[rows]
         known = before != UNLABELED
         self.labels[rows], self.gammas[rows] = labels, gammas
-        self.label_history[epoch, rows] = labels.short()
+        self.label_history[epoch, rows] = labels.int()
         self.first_labels[rows] = torch.where(known, self.first_labels[rows], labels)
         self.histogram[epoch] += torch.bincount(labels, minlength=len(self.towers))
         agreement = (votes == labels[:, None]).double().mean(dim=1).sum()
