@@ -136,7 +136,8 @@ def fit_vectors(method: VectorMethod, pair: EncoderPair, task: FitTask) -> Fitte
     with without_calibration():  # the classifier gets a temperature of its own
         method.fit(X, text=text, clip_features=clip_features, validation=None if crossing else held)
     if crossed is not None:
-        vars(method).update(crossed.curves)  # the last fit chose nothing
+        for name, curve in crossed.curves.items():  # the last fit chose nothing
+            setattr(method, name, curve)
     if hasattr(method, "fitted_answers_"):
         name_answers(method.fitted_answers_, X.vectors, image_hashes(task.items, X.ids))
     if crossing and method.judges_itself:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +96,8 @@ def run_deletion_test(model: Classifier, images: Any, *, random_state: int, limi
         )
     scorer = PatchScorer(model)
     if scorer.why_not:
-        return DeletionTest(0, *[float("nan")] * 6, random_state, scorer.why_not)
+        none = math.nan
+        return DeletionTest(0, none, none, none, none, none, none, random_state, scorer.why_not)
     rng = np.random.default_rng(random_state)
     chosen = sorted(rng.permutation(new)[:limit].tolist())
     assert isinstance(model.encoder, Encoder)
@@ -117,5 +119,13 @@ def run_deletion_test(model: Classifier, images: Any, *, random_state: int, limi
     drawn = [without([rng.permutation(n_patches)[:blank] for _ in prepared]) for _ in range(DRAWS)]
     random = np.mean(drawn, axis=0)
     found = compare_pair(random.clip(0, 1), marked.clip(0, 1), seed=random_state)
-    means = [float(p.mean()) for p in (whole[rows, answers], marked, random)]
-    return DeletionTest(len(prepared), *means, found.difference, found.low, found.high, random_state)
+    return DeletionTest(
+        n=len(prepared),
+        whole=float(whole[rows, answers].mean()),
+        marked=float(marked.mean()),
+        random=float(random.mean()),
+        difference=found.difference,
+        low=found.low,
+        high=found.high,
+        random_state=random_state,
+    )

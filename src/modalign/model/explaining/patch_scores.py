@@ -15,6 +15,7 @@ from modalign.data.items import Items
 from modalign.encoders.base import Encoder
 from modalign.methods.contract.prompting import PromptLearner
 from modalign.methods.contract.tower import TowerMethod
+from modalign.model.scoring import require_clip
 from modalign.segmentation.calibrated import Calibration
 from modalign.segmentation.patch_features import PatchFeatures
 
@@ -57,7 +58,7 @@ class PatchScorer:
         if encoder.preprocessing.resize == "patches":
             return f"'{encoder.name}' sees images of any shape"
         if isinstance(method, TowerMethod):
-            learner, classes = method._bind(encoder)
+            learner, classes = method._bind(require_clip(encoder))
             known = isinstance(learner, PromptLearner) and classes is not None
             return "" if known else f"{method.title} compares no patches with classes"
         if self.model.crops and method.scores_parts:
@@ -97,7 +98,7 @@ class PatchScorer:
         encoder, method = self.model.encoder, self.model.method
         assert isinstance(encoder, Encoder)
         if isinstance(method, TowerMethod):
-            learner, classes = method._bind(encoder)
+            learner, classes = method._bind(require_clip(encoder))
             return learner.scores(self._pixels(prepared), classes)
         return method._scores(encoder.encode(prepared)[0])
 
@@ -106,7 +107,7 @@ class PatchScorer:
         encoder, method = self.model.encoder, self.model.method
         assert isinstance(encoder, Encoder)
         if isinstance(method, TowerMethod):
-            learner, classes = method._bind(encoder)
+            learner, classes = method._bind(require_clip(encoder))
             return learner.patch_scores(self._pixels(prepared), classes)
         if self._features is not None:
             pixels = torch.from_numpy(np.stack(prepared)).permute(0, 3, 1, 2)

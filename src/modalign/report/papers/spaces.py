@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -82,14 +82,15 @@ def adapted_space(model: Classifier, items: Items, vectors: np.ndarray) -> Space
 @torch.no_grad()
 def _of_tower(method: TowerMethod, items: Items, encoder: ClipEncoder) -> Space | None:
     learner, classes = method._bind(encoder)
+    look: Any  # a function from pixels to what an image tower returns
     if isinstance(learner, PromptLearner) and isinstance(classes, Tensor) and len(classes) == 1:
-        texts, images = classes[0], lambda batch: learner.encode_images(batch).pooled[0]
+        look, texts = learner.encode_images, classes[0]
     elif isinstance(learner, SelfTraining):
-        texts, images = classes, lambda batch: learner.vision()(batch).pooled[0]
+        look, texts = learner.vision(), classes
     else:
         return None
     prepared, size = prepared_images(items, encoder), encoder.batch_size
     batches = [prepared[start : start + size] for start in range(0, len(prepared), size)]
     pixels = (encoder.preprocessing.inputs(batch, encoder.device, encoder.dtype)["pixel_values"] for batch in batches)
-    found = torch.cat([unit(images(batch).float()).cpu() for batch in pixels])
+    found = torch.cat([unit(look(batch).pooled[0].float()).cpu() for batch in pixels])
     return Space(found.numpy(), unit(texts.float()).cpu().numpy())

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from modalign.core.errors import InputError
+from modalign.core.errors import InputError, require
 from modalign.evaluate.metrics import Interval, percent
 from modalign.report.line_ends import label_ends
 from modalign.report.style import (
@@ -77,7 +77,7 @@ def sweep_curve(
             ends.append((mean[-1], names[i], color))
         axes.set_xlabel(quantity)
         if all((rows[:, 0] % 1 == 0).all() for rows in data.values()):
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(require("matplotlib.ticker", "plot").MaxNLocator("auto", integer=True))
         axes.grid(axis="y")
         axes.spines["left"].set_visible(False)
         if len(names) > 1:
