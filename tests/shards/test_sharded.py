@@ -22,11 +22,11 @@ import pyarrow.parquet as parquet
 import pytest
 
 import modalign as ma
+from modalign import cli
 from modalign.core.child_processes import usable_cpus
 from modalign.core.errors import InputError, ModalignError
-from modalign.core.part_files import stream_parts
+from modalign.core.part_files import is_features_source, stream_parts
 from modalign.data.digits import load_digits
-from modalign.evaluate.comparison.comparison_inputs import is_features_source
 from modalign.shards import embed_shards, predict_shards, workers
 from modalign.shards.shard_jobs import EmbeddingJob
 from modalign.shards.workers import gpu_of, in_processes
@@ -149,6 +149,20 @@ def test_answers_are_those_of_the_model(photos: Path, tmp_path: Path) -> None:
     assert np.abs(found - direct.probabilities).max() < 1e-5
     assert json.loads(tables[0].schema.metadata[b"modalign"])["classes"] == list(model.class_names)
     assert predict_shards(folder, photos, tmp_path / "answers", shards=4).computed == 0
+
+    embed_shards(photos, tmp_path / "features", EmbeddingJob(store_type="float32"), shards=3)
+    run = predict_shards(folder, tmp_path / "features", tmp_path / "from vectors")
+    assert (run.shards, run.rows, run.unreadable, run.finished) == (3, COUNT, 1, True)
+    manifest = json.loads((tmp_path / "from vectors" / "_manifest.json").read_text())
+    tables = [parquet.read_table(tmp_path / "from vectors" / part["file"]) for part in manifest["parts"]]
+    again = {row["id"]: row for table in tables for row in table.to_pylist()}
+    for row in rows:
+        np.testing.assert_allclose(again[row["id"]].pop("probabilities"), row.pop("probabilities"), atol=1e-5)
+        assert again[row["id"]] | {"probability": 0} == row | {"probability": 0}
+    assert cli.run(["predict", str(folder), str(tmp_path / "features"), "--out", str(tmp_path / "answers.csv")]) == 0
+    assert len((tmp_path / "answers.csv").read_text().splitlines()) == 1 + COUNT + 1
+    with pytest.raises(InputError, match="Expected images to embed, got a folder of vectors"):
+        embed_shards(tmp_path / "features", tmp_path / "more")
 
 
 def test_a_shard_without_a_single_image_has_reasons_for_all(tmp_path: Path) -> None:

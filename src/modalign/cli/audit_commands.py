@@ -124,8 +124,8 @@ def search(
 def _images_or_features(source: Path, *, split: Path | None = None, classes: Path | None = None) -> Items | Features:
     """Load the images of a source, or the vectors that ``embed`` wrote."""
     from modalign.core.features import Features
+    from modalign.core.part_files import is_features_source
     from modalign.data.items import load_items
-    from modalign.evaluate.comparison.comparison_inputs import is_features_source
 
     if not is_features_source(source):
         return load_items(source, split=split, classes=classes)

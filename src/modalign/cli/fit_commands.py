@@ -12,7 +12,7 @@ import typer
 from modalign.cli.assignments import settings_of
 from modalign.cli.multi_label_command import fit_multi_label
 from modalign.cli.options import AsJson, Device, EncoderName, Source, SplitFile, check_file, command
-from modalign.cli.shard_options import Addresses, OneShard, Ray, Shards, Workers, is_sharded, run_sharded
+from modalign.cli.shard_options import Addresses, OneShard, Ray, Shards, Verify, Workers, is_sharded, run_sharded
 from modalign.cli.terminal import next_step, print_json, print_lines, print_table, report_quarantine
 from modalign.core.child_processes import launched
 from modalign.core.errors import InputError, require_choice
@@ -39,20 +39,21 @@ def embed(
     workers: Workers = None,
     shard: OneShard = None,
     ray: Ray = None,
+    verify: Verify = False,
     dtype: Annotated[str, typer.Option(help="Type of the vectors in parts: float16 or float32.")] = "float16",
     addresses: Addresses = False,
     as_json: AsJson = False,
 ) -> None:
     """Encode images as vectors; images that are in the cache are not encoded again."""
-    if is_sharded(shards, workers, shard, ray):
+    if verify or is_sharded(shards, workers, shard, ray):
         from modalign.shards import embed_shards
         from modalign.shards.shard_jobs import EmbeddingJob
 
         require_choice("--dtype", dtype, ("float16", "float32"))
         job = EmbeddingJob(encoder, device, present_value("view", view, CENTER), store_type=dtype)
         run_sharded(
-            partial(embed_shards, job=job), source, out, shards=shards, workers=workers, shard=shard, ray=ray,
-            addresses=addresses, as_json=as_json,
+            partial(embed_shards, job=job, verify=verify), source, out, shards=shards, workers=workers, shard=shard,
+            ray=ray, addresses=addresses, as_json=as_json,
         )  # fmt: skip
         return
     from modalign.data.items import load_items

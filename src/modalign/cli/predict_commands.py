@@ -10,7 +10,7 @@ import typer
 
 from modalign.cli.multi_label_command import evaluate_multi_label, is_multi_label_folder, predict_multi_label
 from modalign.cli.options import AsJson, SplitFile, check_file, command
-from modalign.cli.shard_options import Addresses, OneShard, Ray, Shards, Workers, is_sharded, run_sharded
+from modalign.cli.shard_options import Addresses, OneShard, Ray, Shards, Verify, Workers, is_sharded, run_sharded
 from modalign.cli.terminal import print_json, print_lines, print_table, report_quarantine
 from modalign.core.errors import InputError, require_choice
 
@@ -45,18 +45,19 @@ def predict(
     workers: Workers = None,
     shard: OneShard = None,
     ray: Ray = None,
+    verify: Verify = False,
     addresses: Addresses = False,
     as_json: AsJson = False,
 ) -> None:
     """Classify new images and write the probability of every class."""
-    if is_sharded(shards, workers, shard, ray):
+    if verify or is_sharded(shards, workers, shard, ray):
         from modalign.shards import predict_shards
 
         if out is None or len(images) != 1:
             raise InputError("Expected one source of images and --out, a folder for parts, with --shards.")
         run_sharded(
-            partial(predict_shards, model, encoder=encoder, reject=reject), images[0], out, shards=shards,
-            workers=workers, shard=shard, ray=ray, addresses=addresses, as_json=as_json,
+            partial(predict_shards, model, encoder=encoder, reject=reject, verify=verify), images[0], out,
+            shards=shards, workers=workers, shard=shard, ray=ray, addresses=addresses, as_json=as_json,
         )  # fmt: skip
         return
     if is_multi_label_folder(model):
@@ -64,14 +65,20 @@ def predict(
         given = images[0] if len(images) == 1 else images
         predict_multi_label(model, given, encoder=encoder, out=out, unused=unused, as_json=as_json)
         return
-    from modalign.data.items import load_items
+    from modalign.core.features import Features
+    from modalign.core.part_files import is_features_source
+    from modalign.data.items import Items, load_items
     from modalign.model import exports
     from modalign.model.predictions import ORDERS, check_top
 
     require_choice("--sort", sort, ORDERS)
     if out is not None:
         exports.check_output(out)
-    items = load_items(images[0] if len(images) == 1 else images, addresses=addresses)
+    items: Items | Features
+    if len(images) == 1 and is_features_source(images[0]):
+        items = Features.open(images[0])
+    else:
+        items = load_items(images[0] if len(images) == 1 else images, addresses=addresses)
     classifier = load_classifier(model, encoder)
     check_top(top, classifier.class_names)
     predictions = classifier.predict(items, reject=False if reject is None else reject).sorted_by(sort)

@@ -26,6 +26,7 @@ OneShard = Annotated[
 ]
 Ray = Annotated[str | None, typer.Option(help="Address of a Ray cluster, auto, or local, that computes the parts.")]
 Addresses = Annotated[bool, typer.Option("--addresses", help="Accept lists of addresses (https://, s3://) too.")]
+Verify = Annotated[bool, typer.Option("--verify", help="Read existing parts and compute damaged ones again.")]
 
 
 def is_sharded(shards: int | None, workers: int | None, shard: str | None, ray: str | None) -> bool:
@@ -46,16 +47,19 @@ def run_sharded(
     as_json: bool,
 ) -> None:
     """Run ``run(source, out, …)`` with the given options, and print a summary."""
+    from modalign.shards.part_store import part_store
+
     if out.suffix:
         raise InputError(f"Expected --out as the name of a folder for parts, got '{out}'.")
     if shard is not None and (workers is not None or ray is not None):
         raise InputError("Expected --shard i/n, which computes in this process, or --workers or --ray, got both.")
     found = run(source, out, shards=shards, only=_only(shard), scheduler=_scheduler(workers, ray), addresses=addresses)
+    place = str(part_store(out))
     if as_json:
-        print_json({"out": str(out), **asdict(found)})
+        print_json({"out": place, **asdict(found)})
         return
     parts = f"{found.computed} of {found.shards} parts computed, {found.skipped} were there"
-    print_lines(f"{parts}; {found.rows} images, {found.unreadable} could not be used, in {out}", err=False)
+    print_lines(f"{parts}; {found.rows} images, {found.unreadable} could not be used, in {place}", err=False)
     if not found.finished:
         print_lines("the set is not finished: other parts are missing; the run that finds all parts completes it")
     for note in found.notes:

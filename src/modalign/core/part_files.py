@@ -97,6 +97,12 @@ class Manifest:
         )
 
 
+def is_features_source(source: str | Path) -> bool:
+    """Whether a path is of vectors: a features file, or a folder of parts."""
+    path = Path(source)
+    return path.suffix.lower() in (".npz", ".safetensors") or (path / MANIFEST_FILE).is_file()
+
+
 @dataclass(frozen=True)
 class FeaturePart:
     """The rows of one part of features, with the names of labels in place of indices.

@@ -78,6 +78,8 @@ def score(encoder: Encoder | JoinedEncoder, method: VectorMethod | TowerMethod, 
     ``crops`` squares are cut of every image for a method that scores parts, and none for others.
     """
     if isinstance(method, TowerMethod):
+        if isinstance(images, Features):
+            raise InputError(f"Expected images, got vectors: {type(method).__name__} computes inside the encoder.")
         found = method.score_images(load_items(images), require_clip(encoder))
         return replace(found, logits=found.logits.astype(np.float64))
     crops = crops if method.scores_parts else 0

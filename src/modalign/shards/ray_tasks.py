@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 
 from modalign.core.errors import ModalignError
 from modalign.core.ray_cluster import ray_results
 from modalign.encoders.features.ahead import share_cpus
+from modalign.shards.part_store import PartStore
 from modalign.shards.shard_jobs import Job
 from modalign.shards.shard_parts import PartReport
 from modalign.shards.sharded import Scheduler, ShardWorker, Task
@@ -37,24 +37,24 @@ def on_ray(address: str, count: int, threads: int = 1) -> Scheduler:
         The cluster has fewer processors than the tasks request, so that they would wait forever.
     """
 
-    def schedule(job: Job, tasks: Sequence[Task], folder: Path) -> Iterator[PartReport]:
-        calls = ((job, task, folder.absolute(), threads) for task in tasks)
+    def schedule(job: Job, tasks: Sequence[Task], store: PartStore) -> Iterator[PartReport]:
+        calls = ((job, task, store, threads) for task in tasks)
         for _, report in ray_results(address, run_task, calls, count=count, threads=threads):
             yield report
 
     return schedule
 
 
-def run_task(job: Job, task: Task, folder: Path, threads: int) -> PartReport | str:
+def run_task(job: Job, task: Task, store: PartStore, threads: int) -> PartReport | str:
     """Return the report of a task, or the reason of its failure; called in a process of Ray."""
     try:
-        return _worker(job, folder, threads).run(task)
+        return _worker(job, store, threads).run(task)
     except ModalignError as error:
         return str(error)
 
 
 @lru_cache(maxsize=1)
-def _worker(job: Job, folder: Path, threads: int) -> ShardWorker:
+def _worker(job: Job, store: PartStore, threads: int) -> ShardWorker:
     torch.set_num_threads(threads)
     share_cpus(threads)
-    return ShardWorker(job, folder)
+    return ShardWorker(job, store)

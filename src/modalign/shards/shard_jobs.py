@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from modalign.core.errors import InputError, UndecodableError
-from modalign.core.features import Quarantined
+from modalign.core.features import Features, Quarantined
 from modalign.core.labels import UNLABELED
 from modalign.core.part_files import ANSWERS_KIND, FEATURES_KIND
 from modalign.core.progress import progress
@@ -25,8 +25,10 @@ from modalign.data.items import Items
 from modalign.encoders import load_encoder
 from modalign.shards.shard_parts import PartRows, answer_columns, vector_columns
 
-Compute = Callable[[Items], PartRows]
-"""Images → the rows of their part."""
+Source = Items | tuple[Features, list[bytes]]
+"""Images, or vectors with the hashes of the images that they are of."""
+Compute = Callable[[Source], PartRows]
+"""Images or vectors → the rows of their part."""
 
 
 class Job(Protocol):
@@ -76,7 +78,9 @@ class EmbeddingJob:
         encoder = load_encoder(self.encoder, device=self.device, dtype=self.compute_type, cache=False)
         dtype = np.dtype(self.store_type)
 
-        def compute(items: Items) -> PartRows:
+        def compute(items: Source) -> PartRows:
+            if isinstance(items, tuple):
+                raise InputError("Expected images to embed, got a folder of vectors; give it to predict or compare.")
             hashed, digests = _hashing(items)
             found = _or_reasons(hashed, lambda: encoder.embed_images(hashed, view=self.view))
             if not isinstance(found, tuple):
@@ -127,9 +131,15 @@ class AnsweringJob:
         if self.reject is not None:
             model.require_rejection(self.reject)
 
-        def compute(items: Items) -> PartRows:
-            hashed, digests = _hashing(items)
-            found = _or_reasons(hashed, lambda: model.predict(hashed, reject=reject))
+        def compute(items: Source) -> PartRows:
+            if isinstance(items, tuple):
+                features, contents = items
+                known = dict(zip(features.ids, contents, strict=True))
+                found: Any = model.predict(features, reject=reject) if len(features) else features.quarantined
+                digests = lambda ids: [known[name] for name in ids]  # noqa: E731
+            else:
+                hashed, digests = _hashing(items)
+                found = _or_reasons(hashed, lambda: model.predict(hashed, reject=reject))
             if isinstance(found, tuple):
                 empty = np.empty((0, len(model.class_names)))
                 return PartRows((), [], answer_columns(empty, [], None if self.reject is None else []), found)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from modalign.core.errors import InputError, require
 from modalign.core.features import Quarantined
-from modalign.core.files import parse_json, read_json, replacing, write
+from modalign.core.files import parse_json
 from modalign.core.part_files import CARD_FILE, FORMAT_OF_PARTS, MANIFEST_FILE
 from modalign.data.names import natural_key
+from modalign.shards.part_store import PartStore
 
 
 class PartRows(NamedTuple):
@@ -36,6 +38,7 @@ class PartReport:
     unreadable: int
     classes: tuple[str, ...]
     bytes: int
+    sha256: str
 
 
 def part_file(key: str) -> str:
@@ -59,7 +62,7 @@ def answer_columns(probabilities: np.ndarray, names: Sequence[str], rejected: li
     return columns | {"probabilities": _fixed_size(probabilities.astype(np.float32))}
 
 
-def write_part(folder: Path, file: str, shard: str, settings: dict[str, Any], rows: PartRows) -> PartReport:
+def write_part(store: PartStore, file: str, shard: str, settings: dict[str, Any], rows: PartRows) -> PartReport:
     """Write a part under its name, unless it is there.
 
     Images that could not be used come last, with a reason and nulls. Equal rows give equal bytes, so that any of
@@ -79,60 +82,102 @@ def write_part(folder: Path, file: str, shard: str, settings: dict[str, Any], ro
     classes = sorted({label for label in labels if label is not None}, key=natural_key)
     note = {"format": FORMAT_OF_PARTS, "shard": shard, "rows": n, "unreadable": q, "classes": classes, **settings}
     table = arrow.table(columns).replace_schema_metadata({"modalign": json.dumps(note, sort_keys=True)})
-    with replacing(folder / file, overwrite=False) as stream:
-        parquet.write_table(
-            table, stream, compression="zstd", use_dictionary=["label", "part", "name", "reason"],
-            write_page_checksum=True, row_group_size=max(1, len(table)), store_schema=True,
-        )  # fmt: skip
-    return PartReport(shard, file, n, q, tuple(classes), (folder / file).stat().st_size)
+    stream = io.BytesIO()
+    parquet.write_table(
+        table, stream, compression="zstd", use_dictionary=["label", "part", "name", "reason"],
+        write_page_checksum=True, row_group_size=max(1, len(table)), store_schema=True,
+    )  # fmt: skip
+    content = stream.getvalue()
+    store.write(file, content, overwrite=False)
+    return PartReport(shard, file, n, q, tuple(classes), len(content), hashlib.sha256(content).hexdigest())
 
 
-def read_report(folder: Path, file: str, shard: str) -> PartReport:
-    """Read the footer of a part; its rows are not read."""
+def read_report(store: PartStore, file: str, shard: str) -> PartReport:
+    """Read the footer of a part and the hash of its bytes."""
     parquet = require("pyarrow.parquet", "parquet")
-    path = folder / file
     try:
-        note = parse_json(parquet.read_metadata(path).metadata[b"modalign"].decode(), f"'{path}'")
+        with store.open(file) as stream:
+            note = parse_json(parquet.read_metadata(stream).metadata[b"modalign"].decode(), f"'{file}'")
         counts = int(note["rows"]), int(note["unreadable"])
-        return PartReport(shard, file, *counts, tuple(note["classes"]), path.stat().st_size)
+        return PartReport(shard, file, *counts, tuple(note["classes"]), store.size(file), store.sha256(file))
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(
-            f"Expected a part, '{path}' is damaged: {reason}; delete it and run the command again."
+            f"Expected a part, '{file}' in '{store}' is damaged: {reason}; run the command again with --verify."
         ) from None
 
 
-def agree_on_card(folder: Path, kind: str, source: str, settings: dict[str, Any]) -> None:
-    """Write what the rows in ``folder`` are, or raise unless the folder holds rows of the same settings and source."""
+def damaged_parts(store: PartStore, files: Sequence[str]) -> Iterator[str]:
+    """Yield the names of parts whose bytes are not those of the manifest.
+
+    Of a part that no manifest names, all pages must have their checksums, and the rows must be as many as its footer
+    says, each once.
+    """
+    known = _known_hashes(store)
+    for file in files:
+        if store.sha256(file) != known[file] if file in known else not _is_sound(store, file):
+            yield file
+
+
+def _known_hashes(store: PartStore) -> dict[str, str]:
+    """Hashes of parts by name, of the manifest; {} if there is none that can be read."""
+    try:
+        parts = parse_json(store.read(MANIFEST_FILE, "a manifest").decode(), "the manifest")["parts"]
+        return {str(part["file"]): str(part["sha256"]) for part in parts}
+    except (ValueError, KeyError, TypeError):
+        return {}
+
+
+def _is_sound(store: PartStore, file: str) -> bool:
+    parquet = require("pyarrow.parquet", "parquet")
+    try:
+        report = read_report(store, file, "")
+        with store.open(file) as stream:
+            table = parquet.read_table(stream, page_checksum_verification=True)
+        unreadable, ids = len(table) - table["reason"].null_count, table["id"].to_pylist()
+    except (OSError, ValueError, KeyError):
+        return False
+    return (len(table) - unreadable, unreadable, len(set(ids))) == (report.rows, report.unreadable, len(table))
+
+
+def agree_on_card(store: PartStore, kind: str, source: str, settings: dict[str, Any]) -> None:
+    """Write what the rows in ``store`` are, or raise unless it holds rows of the same settings and source."""
     entries = {"format": FORMAT_OF_PARTS, "kind": kind, "source": source, "settings": settings}
-    if not (folder / CARD_FILE).exists():
-        write(folder / CARD_FILE, json.dumps(entries, indent=1), overwrite=False)
-    found = read_json(folder / CARD_FILE, "the card of a folder of parts")
+    if not store.exists(CARD_FILE):
+        store.write(CARD_FILE, json.dumps(entries, indent=1).encode(), overwrite=False)
+    found = _card_of(store)
     for name, value in json.loads(json.dumps(entries)).items():
         there = found.get(name) if isinstance(found, dict) else None
         if there != value:
             differ = [key for key in value if not isinstance(there, dict) or there.get(key) != value[key]]
             what = f"{', '.join(differ)} of another run" if name == "settings" else f"{name} '{there}', not '{value}'"
-            raise InputError(f"Expected an empty folder, '{folder}' holds parts with {what}; choose another folder.")
+            raise InputError(f"Expected an empty folder, '{store}' holds parts with {what}; choose another folder.")
 
 
-def settings_of(folder: Path) -> dict[str, Any]:
+def settings_of(store: PartStore) -> dict[str, Any]:
     """The settings that the card of a folder of parts names; {} if there is none yet."""
-    if not (folder / CARD_FILE).exists():
-        return {}
-    found = read_json(folder / CARD_FILE, "the card of a folder of parts")
+    found = _card_of(store) if store.exists(CARD_FILE) else None
     settings = found.get("settings") if isinstance(found, dict) else None
     return settings if isinstance(settings, dict) else {}
 
 
+def _card_of(store: PartStore) -> Any:
+    what = "the card of a folder of parts"
+    try:
+        text = store.read(CARD_FILE, what).decode()
+    except UnicodeDecodeError:
+        raise InputError(f"Expected {what}, '{CARD_FILE}' in '{store}' is no text.") from None
+    return parse_json(text, f"'{CARD_FILE}' in '{store}'")
+
+
 def close_set(
-    folder: Path, kind: str, settings: dict[str, Any], reports: Sequence[PartReport], first: Sequence[str]
-) -> Path:
+    store: PartStore, kind: str, settings: dict[str, Any], reports: Sequence[PartReport], first: Sequence[str]
+) -> None:
     """Write the manifest of a finished set.
 
     Parameters
     ----------
-    folder : Path
+    store : PartStore
         Holds the parts.
     kind : str
         "features" or "answers".
@@ -152,11 +197,18 @@ def close_set(
         "rows": sum(report.rows for report in reports),
         "unreadable": sum(report.unreadable for report in reports),
         "parts": [
-            {"shard": r.shard, "file": r.file, "rows": r.rows, "unreadable": r.unreadable, "bytes": r.bytes}
+            {
+                "shard": r.shard,
+                "file": r.file,
+                "rows": r.rows,
+                "unreadable": r.unreadable,
+                "bytes": r.bytes,
+                "sha256": r.sha256,
+            }
             for r in reports
         ],
     }
-    return write(folder / MANIFEST_FILE, json.dumps(entries, indent=1))
+    store.write(MANIFEST_FILE, json.dumps(entries, indent=1).encode())
 
 
 def _fixed_size(values: np.ndarray) -> Any:

@@ -10,8 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from modalign.core.encoder_spec import EncoderSpec
 from modalign.core.errors import InputError, argument
 from modalign.core.files import require_path
+from modalign.core.part_files import FEATURES_KIND, MANIFEST_FILE, Manifest
 from modalign.data.archives.archive import is_archive
 from modalign.data.inventory import has_image_suffix, is_hidden
 from modalign.data.items import Items, load_items
@@ -19,7 +21,7 @@ from modalign.data.names import natural_key, quoted
 from modalign.data.remote import remote_address, walk
 from modalign.data.remote_sources import file_name
 from modalign.shards.parquet_images import count_row_groups
-from modalign.shards.shard_sources import ArchiveShard, ImageShard, RowGroupShard, Shard
+from modalign.shards.shard_sources import ArchiveShard, FeaturePartShard, ImageShard, RowGroupShard, Shard
 
 IMAGES_PER_SHARD = 4096
 """Of a list of images, unless the number of shards is given: minutes of work, megabytes of vectors."""
@@ -57,6 +59,7 @@ def plan_shards(
 
     ==========================================================  ==========================================
     an archive, a folder or a pattern of archives               a shard per archive
+    a folder of parts of features                               a shard per part, for answers from vectors
     a ``.parquet`` file, a folder or a pattern of such files    a shard per row group
     any other source of :func:`~modalign.load_items`            ``count`` runs of images of the same length
     ==========================================================  ==========================================
@@ -81,6 +84,8 @@ def plan_shards(
         raise InputError(f"Expected {argument('shards')} of at least 1, got {count}.")
     if isinstance(source, (str, os.PathLike)):
         text = remote_address(source) or os.fspath(source)
+        if os.path.isfile(os.path.join(text, MANIFEST_FILE)):
+            return Plan(_short(text), tuple(_feature_parts(Path(text).absolute())))
         files = _files_of(text)
         if files is not None:
             return Plan(_short(text), tuple(_file_shards(files)))
@@ -99,6 +104,13 @@ class _File:
     place: str
     size: int
     version: str
+
+
+def _feature_parts(folder: Path) -> Iterator[FeaturePartShard]:
+    manifest = Manifest.read(folder, FEATURES_KIND)
+    spec = EncoderSpec.read(manifest.settings.get("encoder"))
+    for file, rows in zip(manifest.files, manifest.rows, strict=True):
+        yield FeaturePartShard(file, folder, rows, spec)
 
 
 def _runs(items: Items, count: int | None) -> Iterator[ImageShard]:

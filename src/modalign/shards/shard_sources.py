@@ -13,6 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from modalign.core.encoder_spec import EncoderSpec
+from modalign.core.features import Features
+from modalign.core.part_files import read_feature_part
 from modalign.data.blobs import BytesBlob, FileBlob
 from modalign.data.interchange.tar_samples import with_sample_labels
 from modalign.data.items import Items, load_items
@@ -37,8 +40,8 @@ class Shard(Protocol):
     def stamp(self) -> object:
         """Return JSON values that change whenever the content may have changed."""
 
-    def open(self) -> AbstractContextManager[Items]:
-        """The images; they can be read while the context is open."""
+    def open(self) -> AbstractContextManager[Items | tuple[Features, list[bytes]]]:
+        """The images, or vectors with hashes of images; they can be read while the context is open."""
 
 
 def key_of(shard: Shard, settings: str) -> str:
@@ -120,6 +123,39 @@ class RowGroupShard:
     def open(self) -> Iterator[Items]:
         """The images of the rows."""
         yield read_row_group(self.place, self.group, self.name)
+
+
+@dataclass(frozen=True)
+class FeaturePartShard:
+    """A part of a finished set of features, whose vectors are there already.
+
+    Attributes
+    ----------
+    name : str
+        File name of the part.
+    folder : Path
+        Folder of the set.
+    rows : int
+        Vectors of the part.
+    spec : EncoderSpec
+        Encoder of the set.
+    """
+
+    name: str
+    folder: Path
+    rows: int
+    spec: EncoderSpec
+
+    def stamp(self) -> object:
+        """Size of the file, whose name is a hash of what it was computed from."""
+        return (self.folder / self.name).stat().st_size
+
+    @contextmanager
+    def open(self) -> Iterator[tuple[Features, list[bytes]]]:
+        """The vectors, and the hashes of the images that they are of."""
+        part = read_feature_part(self.folder / self.name, self.rows)
+        features = Features(part.vectors, ids=part.ids, spec=self.spec, quarantined=part.quarantined)
+        yield features, part.contents
 
 
 def _local(place: str) -> AbstractContextManager[Path]:

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from modalign.core.errors import InputError, argument, require
-from modalign.core.files import make_folder, require_own_folder, sweep
-from modalign.core.part_files import CARD_FILE, PART_NAME
+from modalign.core.part_files import CARD_FILE
 from modalign.core.progress import track
+from modalign.shards.part_store import PartStore, part_store
 from modalign.shards.shard_jobs import AnsweringJob, Compute, EmbeddingJob, Job, settings_text
 from modalign.shards.shard_parts import (
     PartReport,
     agree_on_card,
     close_set,
+    damaged_parts,
     part_file,
     read_report,
     settings_of,
@@ -61,29 +62,29 @@ class ShardedRun:
     notes: tuple[str, ...] = ()
 
 
-Scheduler = Callable[[Job, Sequence[Task], Path], Iterator[PartReport]]
+Scheduler = Callable[[Job, Sequence[Task], PartStore], Iterator[PartReport]]
 """Computes tasks in any order and yields a report of each; see :func:`in_this_process`."""
 
 
 class ShardWorker:
     """Turns tasks into parts; loads the encoder or model once."""
 
-    def __init__(self, job: Job, folder: Path, started: tuple[Compute, dict[str, Any]] | None = None) -> None:
-        self._folder = folder
+    def __init__(self, job: Job, store: PartStore, started: tuple[Compute, dict[str, Any]] | None = None) -> None:
+        self._store = store
         self._compute, self._settings = job.start() if started is None else started
-        if json.loads(json.dumps(self._settings)) != settings_of(folder):
+        if json.loads(json.dumps(self._settings)) != settings_of(store):
             raise InputError(
-                f"Expected the encoder and the settings that '{folder / CARD_FILE}' names, this machine has others; "
-                "install the same versions and weights everywhere."
+                f"Expected the encoder and the settings that '{CARD_FILE}' in '{store}' names, this machine has "
+                "others; install the same versions and weights everywhere."
             )
 
     def run(self, task: Task) -> PartReport:
         """Compute the part of one shard, unless it exists by now."""
-        if (self._folder / task.file).exists():
-            return read_report(self._folder, task.file, task.shard.name)
+        if self._store.exists(task.file):
+            return read_report(self._store, task.file, task.shard.name)
         with task.shard.open() as items:
             rows = self._compute(items)
-        return write_part(self._folder, task.file, task.shard.name, self._settings, rows)
+        return write_part(self._store, task.file, task.shard.name, self._settings, rows)
 
 
 def embed_shards(
@@ -95,6 +96,7 @@ def embed_shards(
     only: tuple[int, int] | None = None,
     scheduler: Scheduler | None = None,
     addresses: bool = False,
+    verify: bool = False,
 ) -> ShardedRun:
     """Vectors of all images of a source as a folder of parts, which :meth:`modalign.Features.open` reads.
 
@@ -108,7 +110,7 @@ def embed_shards(
     source : object
         See :func:`~modalign.shards.shard_plan.plan_shards`.
     out : str or Path
-        The folder, made if it is not there.
+        The folder or an address such as ``s3://bucket/features``, made if it is not there.
     job : EmbeddingJob or None, default=None
         The encoder and the types; by default the embedded one.
     shards : int or None, default=None
@@ -120,6 +122,8 @@ def embed_shards(
         :func:`~modalign.shards.ray_tasks.on_ray`.
     addresses : bool, default=False
         As for :func:`~modalign.load_items`.
+    verify : bool, default=False
+        Read all existing parts, and compute those again that are damaged.
 
     Raises
     ------
@@ -136,7 +140,14 @@ def embed_shards(
     >>> ma.Features.open("vectors").vectors.shape
     (30, 128)
     """
-    return _run(plan_shards(source, shards, addresses=addresses), Path(out), job or EmbeddingJob(), only, scheduler)
+    return _run(
+        plan_shards(source, shards, addresses=addresses),
+        part_store(out),
+        job or EmbeddingJob(),
+        only,
+        scheduler,
+        verify,
+    )
 
 
 def predict_shards(
@@ -150,6 +161,7 @@ def predict_shards(
     only: tuple[int, int] | None = None,
     scheduler: Scheduler | None = None,
     addresses: bool = False,
+    verify: bool = False,
 ) -> ShardedRun:
     """Write predictions of a saved model for all images of a source as a folder of parts; see :func:`embed_shards`.
 
@@ -160,50 +172,55 @@ def predict_shards(
     ----------
     model : str or Path
         Folder of the model.
-    source, out, shards, only, scheduler, addresses : object
+    source, out, shards, only, scheduler, addresses, verify : object
         As for :func:`embed_shards`.
     encoder, reject : str or None, float or None
         As for :func:`modalign.load` and :meth:`modalign.Classifier.predict`.
     """
     job = AnsweringJob(os.path.abspath(model), encoder, reject)
-    return _run(plan_shards(source, shards, addresses=addresses), Path(out), job, only, scheduler)
+    return _run(plan_shards(source, shards, addresses=addresses), part_store(out), job, only, scheduler, verify)
 
 
-def in_this_process(job: Job, tasks: Sequence[Task], folder: Path, started: Any = None) -> Iterator[PartReport]:
+def in_this_process(job: Job, tasks: Sequence[Task], store: PartStore, started: Any = None) -> Iterator[PartReport]:
     """One shard after the other, here."""
-    worker = ShardWorker(job, folder, started)
+    worker = ShardWorker(job, store, started)
     yield from map(worker.run, tasks)
 
 
-def _run(plan: Plan, out: Path, job: Job, only: tuple[int, int] | None, scheduler: Scheduler | None) -> ShardedRun:
+def _run(
+    plan: Plan, store: PartStore, job: Job, only: tuple[int, int] | None, scheduler: Scheduler | None, verify: bool
+) -> ShardedRun:
     require("pyarrow.parquet", "parquet")
     if only is not None and not 0 <= only[0] < only[1]:
         raise InputError(f"Expected {argument('shard')} as i/n with i from 0 to n − 1, got {only[0]}/{only[1]}.")
-    require_own_folder(out, "parts of an earlier run", CARD_FILE, lambda name: False)
-    started = job.like(settings_of(out)).start()
+    store.prepare()
+    started = job.like(settings_of(store)).start()
     settings = started[1]
     job = job.like(settings)
-    make_folder(out)
-    agree_on_card(out, job.kind, plan.source, settings)
+    agree_on_card(store, job.kind, plan.source, settings)
     text = settings_text(job.kind, settings)
     tasks = [Task(shard, part_file(key_of(shard, text))) for shard in plan.shards]
     mine = tasks if only is None else tasks[only[0] :: only[1]]
-    there = {name for name in os.listdir(out) if PART_NAME.fullmatch(name)}
+    there = store.names()
+    if verify:
+        for file in damaged_parts(store, [task.file for task in mine if task.file in there]):
+            store.remove(file)
+            there.discard(file)
     missing = [task for task in mine if task.file not in there]
     found: dict[str, PartReport] = {}
     if missing:
-        reports = in_this_process(job, missing, out, started) if scheduler is None else scheduler(job, missing, out)
+        reports = in_this_process(job, missing, store, started) if scheduler is None else scheduler(job, missing, store)
         for report in track(reports, "Shards", total=len(missing), unit="shards"):
             found[report.file] = report
     computed = list(found.values())
-    there = set(os.listdir(out))
+    there = store.names()
     finished = all(task.file in there for task in tasks)
     if finished:
-        with ThreadPoolExecutor(16) as pool:  # the ends of files, which may lie on a slow disk
+        with ThreadPoolExecutor(16) as pool:  # of files that others wrote, perhaps to a slow disk
             others = [task for task in tasks if task.file not in found]
-            found |= {r.file: r for r in pool.map(lambda t: read_report(out, t.file, t.shard.name), others)}
+            found |= {r.file: r for r in pool.map(lambda t: read_report(store, t.file, t.shard.name), others)}
         computed = [found[task.file] for task in tasks]
-        close_set(out, job.kind, settings, computed, plan.class_names)
-        sweep(out)
+        close_set(store, job.kind, settings, computed, plan.class_names)
+        store.finish()
     rows, unreadable = sum(r.rows for r in computed), sum(r.unreadable for r in computed)
     return ShardedRun(len(tasks), len(missing), len(mine) - len(missing), rows, unreadable, finished, plan.notes)

@@ -17,6 +17,7 @@ import torch
 from modalign.core.child_processes import THREAD_VARIABLES, environment, follow_parent, usable_cpus, without_main
 from modalign.core.errors import InputError, ModalignError, argument, current_options, options
 from modalign.encoders.features.ahead import share_cpus
+from modalign.shards.part_store import PartStore
 from modalign.shards.shard_jobs import Job
 from modalign.shards.shard_parts import PartReport
 from modalign.shards.sharded import Scheduler, ShardWorker, Task
@@ -51,8 +52,8 @@ def in_processes(count: int, threads: int | None = None) -> Scheduler:
             f"give {argument('workers', str(max(1, cpus // each)))}."
         )
 
-    def schedule(job: Job, tasks: Sequence[Task], folder: Path) -> Iterator[PartReport]:
-        with _Team(job, folder, min(count, len(tasks)), each) as team:
+    def schedule(job: Job, tasks: Sequence[Task], store: PartStore) -> Iterator[PartReport]:
+        with _Team(job, store, min(count, len(tasks)), each) as team:
             yield from team.run(tasks)
 
     return schedule
@@ -68,12 +69,12 @@ class _Failure(NamedTuple):
 class _Team:
     """Processes that are ended together."""
 
-    def __init__(self, job: Job, folder: Path, count: int, threads: int) -> None:
+    def __init__(self, job: Job, store: PartStore, count: int, threads: int) -> None:
         context = get_context("spawn")
         self._members: dict[Connection, BaseProcess] = {}
         for number in range(count):
             ours, theirs = context.Pipe()
-            arguments = (theirs, job, folder, threads, current_options())
+            arguments = (theirs, job, store, threads, current_options())
             process = context.Process(target=_serve, args=arguments, name=f"modalign-shards-{number}")
             variables = dict.fromkeys(THREAD_VARIABLES, str(threads)) | gpu_of(number)
             with environment(variables), without_main():
@@ -139,14 +140,14 @@ def _why(process: BaseProcess) -> str:
     )
 
 
-def _serve(connection: Connection, job: Job, folder: Path, threads: int, names: Mapping[str, str] | None) -> None:
+def _serve(connection: Connection, job: Job, store: PartStore, threads: int, names: Mapping[str, str] | None) -> None:
     """What a process does: load, then a task after the other until there is none."""
     follow_parent()
     torch.set_num_threads(threads)
     share_cpus(threads)
     try:
         with options(names):
-            worker = ShardWorker(job, folder)
+            worker = ShardWorker(job, store)
             while (task := connection.recv()) is not None:
                 connection.send(worker.run(task))
     except EOFError:  # the one that hands out tasks is gone

@@ -12,7 +12,7 @@ import numpy as np
 from modalign.core.arrays import is_finite
 from modalign.core.errors import InputError, argument
 from modalign.core.features import UNLABELED, ClassText, Features
-from modalign.core.part_files import MANIFEST_FILE
+from modalign.core.part_files import is_features_source
 from modalign.data.copies import learnable
 from modalign.data.items import Items, load_items
 from modalign.data.names import name_classes, quoted, read_classes
@@ -125,12 +125,6 @@ def load_inputs(
     return ComparisonInputs(
         features, found, clip_features, official, (*notes, *_about(features, official)), inputs.spaces
     )
-
-
-def is_features_source(source: str | Path) -> bool:
-    """Whether a path is of vectors: a features file, or a folder of parts."""
-    path = Path(source)
-    return path.suffix.lower() in (".npz", ".safetensors") or (path / MANIFEST_FILE).is_file()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,120 @@
+"""Parts in an object store: the same bytes as in a folder, one upload each, resumed, and verified."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from modalign.cli import run
+from modalign.core.errors import InputError, ModalignError
+from modalign.data import remote
+from modalign.data.digits import load_digits
+from modalign.shards import embed_shards
+from modalign.shards.part_store import LocalParts, RemoteParts, part_store
+
+DIGITS = load_digits().select(range(12))
+
+
+class Bucket(DirFileSystem):
+    """A folder as an object store under ``s3://``: files appear by upload, and requests are counted."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder), LocalFileSystem(auto_mkdir=True))
+        self.requests: Counter[str] = Counter()
+        self.broken = False
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return path.removeprefix("s3://")
+
+    def pipe_file(self, path: str, value: bytes, **options: Any) -> None:
+        if self.broken:
+            raise PermissionError("Access Denied")
+        self.requests["PUT"] += 1
+        super().pipe_file(path, value, **options)
+
+    def mv(self, *arguments: Any, **options: Any) -> None:
+        raise AssertionError("an object store cannot rename")
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    found = Bucket(tmp_path / "store")
+    monkeypatch.setattr(remote, "_files", lambda protocol, origin: found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("reference") / "features"
+    embed_shards(DIGITS, out, shards=3)
+    return out
+
+
+def content(store: RemoteParts | LocalParts) -> dict[str, bytes]:
+    return {name: store.read(name, "a file") for name in store.names() if name.startswith(("part-", "_"))}
+
+
+def test_an_object_store_holds_the_bytes_of_a_folder(bucket: Bucket, reference: Path) -> None:
+    first = embed_shards(DIGITS, "s3://bucket/deep/features", shards=3)
+    assert (first.computed, first.finished) == (3, True)
+    assert content(RemoteParts("s3://bucket/deep/features")) == content(LocalParts(reference))
+    assert bucket.requests["PUT"] == 3 + 2  # card and manifest
+
+    again = embed_shards(DIGITS, "s3://bucket/deep/features/", shards=3)
+    assert (again.computed, again.skipped, again.finished) == (0, 3, True)
+    assert bucket.requests["PUT"] == 3 + 2 + 1  # the manifest
+
+
+def test_memory_is_a_store_too(reference: Path) -> None:
+    embed_shards(DIGITS, "memory://features-of-digits", shards=3, only=(1, 3))
+    rest = embed_shards(DIGITS, "memory://features-of-digits", shards=3)
+    assert (rest.computed, rest.skipped) == (2, 1)
+    assert content(RemoteParts("memory://features-of-digits")) == content(LocalParts(reference))
+    fsspec.filesystem("memory").rm("/features-of-digits", recursive=True)
+
+
+@pytest.mark.parametrize("where", ["folder", "bucket"])
+@pytest.mark.parametrize("damage", ["a byte of the schema", "a byte of a vector", "cut off", "no manifest"])
+def test_verify_computes_damaged_parts_again(
+    where: str, damage: str, bucket: Bucket, reference: Path, tmp_path: Path
+) -> None:
+    place = str(tmp_path / "features") if where == "folder" else "s3://bucket/features"
+    store, whole = part_store(place), content(LocalParts(reference))
+    store.prepare()
+    for name, data in whole.items():
+        store.write(name, data)
+    victim = sorted(name for name in whole if name.startswith("part-"))[1]
+    spoiled = bytearray(whole[victim])
+    spoiled[-400 if "schema" in damage else 900] ^= 1  # vectors lie between bytes 450 and 1,400
+    store.write(victim, bytes(spoiled[:2000] if damage == "cut off" else spoiled))
+    if damage == "no manifest":
+        store.remove("_manifest.json")
+    run = embed_shards(DIGITS, place, shards=3, verify=True)
+    assert (run.computed, run.skipped, run.finished) == (1, 2, True)
+    assert content(store) == whole
+
+
+def test_another_content_or_a_refused_upload_is_one_sentence(bucket: Bucket) -> None:
+    bucket.pipe_file("bucket/other/notes.txt", b"mine")
+    with pytest.raises(InputError, match=r"'s3://bucket/other' holds other files, such as 'notes.txt'"):
+        embed_shards(DIGITS, "s3://bucket/other", shards=3)
+    bucket.broken = True
+    with pytest.raises(ModalignError, match=r"'s3://bucket/new/_card.json' cannot be written: Access Denied"):
+        embed_shards(DIGITS, "s3://bucket/new", shards=3)
+
+
+def test_the_command_takes_an_address(bucket: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(4):
+        (tmp_path / f"{i}.png").write_bytes(DIGITS.read(i))
+    arguments = ["embed", str(tmp_path), "--out", "s3://bucket/features", "--shards", "2", "--verify", "--json"]
+    assert run(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["out"] == "s3://bucket/features"
+    assert len([name for name in RemoteParts("s3://bucket/features").names() if name.startswith("part-")]) == 2
