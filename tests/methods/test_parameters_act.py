@@ -79,6 +79,7 @@ BESIDE: dict[tuple[str, str], dict[str, Any]] = {
     ("dpa_like", "trainable_options"): {"trainable": "k_adaptation"},
     ("lafter_like", "trainable_options"): {"trainable": "k_adaptation"},
     ("fair", "image_temperature"): {"labeler": "wca"},
+    **{("fair", name): {"labeler": "wca", "score_scale": "raw"} for name in ("wca_keep", "wca_weights")},
     ("fair", "text_temperature"): {"labeler": "wca", "score_scale": "raw"},
     ("clip_lora", "updates_per_shot"): {"epochs": None, "updates_per_shot": 2},
     ("dpa_like", "image_weight"): {"epochs": 2}, ("dpa_like", "alignment_weight"): {"epochs": 2},

@@ -87,6 +87,20 @@ def test_cupl_is_equation_5(whole, sentences, plain) -> None:
             assert float(found.scores[x, y]) == pytest.approx(total / M, abs=1e-12)
 
 
+def test_wca_of_the_best_crops_by_weights_from_elsewhere(whole, crops, sentences, plain) -> None:
+    """Table 3 of FAIR: k of N crops, and the weights of equation 12."""
+    weights = torch.rand(B, N, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    found = WCALabeler(sentences, plain, keep=2)(whole, crops, weights)
+    texts = WCALabeler(sentences, plain).text
+    for x in range(B):
+        best = sorted(range(N), key=lambda i: -float(weights[x, i]))[:2]
+        assert float(found.mass[x]) == pytest.approx(sum(float(weights[x, i]) for i in best))
+        for y in range(K):
+            psi = sum(float(weights[x, i]) * float(crops[x, i] @ texts[y] / crops[x, i].norm()) for i in best)
+            assert float(found.scores[x, y]) == pytest.approx(psi, abs=1e-12)
+    assert found.votes.shape == (B, 2)
+
+
 @pytest.mark.parametrize("temperatures", [(1.0, 1.0), (0.05, 0.2)])
 def test_wca_is_equations_8_to_10(whole, crops, sentences, plain, temperatures) -> None:
     tau_w, tau_v = temperatures

@@ -63,6 +63,10 @@ class FAIR(SelfTrained):
         ``"fair"``, `keep`, `alignment` and `crop_weights` have no effect.
     image_temperature, text_temperature : float, default=1.0
         Temperatures of WCA's weights of crops and of prompts.
+    wca_keep : int or None, default=None
+        Crops that ``labeler="wca"`` uses, those of largest weight; None is all.
+    wca_weights : {"softmax", "cls"}, default="softmax"
+        Crop weights of ``labeler="wca"``: its own, or those of equation 12.
     alignment : {"learned", "fixed"}, default="learned"
         Compare crops with the current Z, or with the initial one.
     crop_weights : {"cls", "softmax"}, default="cls"
@@ -130,6 +134,8 @@ class FAIR(SelfTrained):
     labeler: Annotated[Literal["fair", Labeler], Formerly("labeller")] = "fair"
     image_temperature: Positive = 1.0
     text_temperature: Positive = 1.0
+    wca_keep: Count | None = None
+    wca_weights: Literal["softmax", "cls"] = "softmax"
     alignment: Literal["learned", "fixed"] = "learned"
     crop_weights: Literal["cls", "softmax"] = "cls"
     score_scale: Annotated[Scale, Formerly("score")] = "prob"
@@ -145,10 +151,14 @@ class FAIR(SelfTrained):
                 f"Expected {hyperparameter('view', 'crops')} with {hyperparameter('labeler', self.labeler)}, whose "
                 "score is made of crops, got 'global'."
             )
-        if self.view == "crops" and (self.keep or 0) > self.crops:
-            raise InputError(
-                f"Expected to keep at most all {self.crops} crops, got {hyperparameter('keep', str(self.keep))}."
-            )
+        kept = {"keep": self.keep, "wca_keep": self.wca_keep}
+        for name, count in kept.items() if self.view == "crops" else ():
+            if (count or 0) > self.crops:
+                raise InputError(
+                    f"Expected to keep at most all {self.crops} crops, got {hyperparameter(name, str(count))}."
+                )
+        if self.labeler != "wca" and (self.wca_keep, self.wca_weights) != (None, "softmax"):
+            raise InputError(f"Expected {hyperparameter('labeler', 'wca')} with wca_keep and wca_weights.")
         if not 0 < self.smallest_crop <= self.largest_crop:
             raise InputError(
                 f"Expected crops from a smallest to a largest side with 0 < smallest ≤ largest, got "

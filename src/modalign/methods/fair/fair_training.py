@@ -58,6 +58,8 @@ class SelfTrainingSettings:
     labeler: Literal["fair", Labeler] = "fair"
     image_temperature: float = 1.0
     text_temperature: float = 1.0
+    wca_keep: int | None = None
+    wca_weights: Literal["softmax", "cls"] = "softmax"
     alignment: Literal["learned", "fixed"] = "learned"
     crop_weights: Literal["cls", "softmax"] = "cls"
     score_scale: Scale = "prob"
@@ -131,6 +133,7 @@ class SelfTraining(Learner[CropBatch]):
                 self.towers,
                 image_temperature=self.settings.image_temperature,
                 text_temperature=self.settings.text_temperature,
+                keep=self.settings.wca_keep,
             )
 
     @torch.no_grad()
@@ -192,7 +195,9 @@ class SelfTraining(Learner[CropBatch]):
             return vectors.float().unflatten(0, (len(batch.indices), -1))
 
         if self.labeler is not None:
-            return self.labeler(whole.pooled[0].float(), crops("pooled") if encoded else None)
+            by_cls = settings.wca_weights == "cls"
+            weights = crop_weights(whole.classes[0].float(), crops("classes")) if by_cls else None
+            return self.labeler(whole.pooled[0].float(), crops("pooled") if encoded else None, weights)
         anchors = self.anchors if settings.alignment == "learned" else self.first_anchors
         if not encoded:
             one = torch.ones_like(whole.pooled[0, :, :1], dtype=torch.float32)

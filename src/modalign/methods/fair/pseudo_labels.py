@@ -16,7 +16,7 @@ from torch import Tensor
 
 from modalign.core.errors import InputError, require_choice
 from modalign.linalg.prototypes import text_prototypes
-from modalign.linalg.similarity import softmax_weights, unit
+from modalign.linalg.similarity import softmax_weights, top_k, unit
 from modalign.methods.contract.prompting import START, template_places
 from modalign.methods.contract.tower import Towers
 from modalign.methods.fair.fair_score import CropScores
@@ -54,7 +54,7 @@ class PseudoLabeler(ABC):
         """See the class."""
 
     @abstractmethod
-    def __call__(self, whole: Tensor, crops: Tensor | None = None) -> CropScores:
+    def __call__(self, whole: Tensor, crops: Tensor | None = None, weights: Tensor | None = None) -> CropScores:
         """Compute ψ of B images.
 
         Parameters
@@ -63,6 +63,8 @@ class PseudoLabeler(ABC):
             Features of the whole images, of any length.
         crops : Tensor of shape (B, N, d) or None, default=None
             Of their crops, where these are needed.
+        weights : Tensor of shape (B, N) or None, default=None
+            Weights of the crops, in place of those of a labeler that has some.
 
         Returns
         -------
@@ -76,7 +78,7 @@ class WholeImage(PseudoLabeler):
 
     text: Tensor
 
-    def __call__(self, whole: Tensor, crops: Tensor | None = None) -> CropScores:
+    def __call__(self, whole: Tensor, crops: Tensor | None = None, weights: Tensor | None = None) -> CropScores:
         whole = unit(whole)
         scores = whole @ self.text.to(whole).T
         return CropScores(scores, torch.ones_like(scores[:, 0]), scores.argmax(dim=1, keepdim=True))
@@ -108,8 +110,8 @@ class WCALabeler(PseudoLabeler):
         v_j = \mathrm{softmax}_j(\cos(y, t_j^y) / \tau_v), \quad
         \psi_y = \sum_{i=1}^N \sum_{j=1}^{M_y} w_i v_j \cos(f_i, t_j^y)
 
-    where y is the plain sentence of the class. The votes are those of the crops. Cost O(K T d) once, O(B N K d) per
-    call.
+    where y is the plain sentence of the class. With ``keep``, the sum is over the crops of largest weight, and ``mass``
+    is the sum of their weights. The votes are those of the crops. Cost O(K T d) once, O(B N K d) per call.
 
     Parameters
     ----------
@@ -120,26 +122,36 @@ class WCALabeler(PseudoLabeler):
         :class:`~modalign.methods.baselines.wca.WCA` for sharper ones.
     text_temperature : float, default=1.0
         τ_v.
+    keep : int or None, default=None
+        Crops in the sum; None for all.
     """
 
     needs_crops = True
 
     def __init__(
-        self, sentences: Tensor, plain: Tensor, *, image_temperature: float = 1.0, text_temperature: float = 1.0
+        self,
+        sentences: Tensor,
+        plain: Tensor,
+        *,
+        image_temperature: float = 1.0,
+        text_temperature: float = 1.0,
+        keep: int | None = None,
     ) -> None:
         sentences, plain = check_descriptions(sentences, plain)
         if not (image_temperature > 0 and text_temperature > 0):
             raise InputError(f"Expected temperatures above 0, got {image_temperature} and {text_temperature}.")
-        self.image_temperature = image_temperature
+        self.image_temperature, self.keep = image_temperature, keep
         self.text = torch.einsum("kt,ktd->kd", softmax_weights(plain, sentences, text_temperature), sentences)
 
-    def __call__(self, whole: Tensor, crops: Tensor | None = None) -> CropScores:
+    def __call__(self, whole: Tensor, crops: Tensor | None = None, weights: Tensor | None = None) -> CropScores:
         if crops is None or crops.shape[1] == 0:
             raise InputError("Expected crops of the images, which WCA's score is made of; cut some, or choose 'cupl'.")
-        weights, crops = softmax_weights(whole, crops, self.image_temperature), unit(crops)
-        cosines = crops @ self.text.to(crops).T
-        scores = torch.einsum("bn,bnk->bk", weights, cosines)
-        return CropScores(scores, torch.ones_like(scores[:, 0]), cosines.argmax(dim=2))
+        weights = softmax_weights(whole, crops, self.image_temperature) if weights is None else weights
+        cosines = unit(crops) @ self.text.to(crops).T
+        if self.keep is not None:
+            weights, chosen = top_k(weights, self.keep)
+            cosines = cosines.gather(1, chosen[:, :, None].expand(-1, -1, cosines.shape[2]))
+        return CropScores(torch.einsum("bn,bnk->bk", weights, cosines), weights.sum(dim=1), cosines.argmax(dim=2))
 
 
 class CODERLikeLabeler(PseudoLabeler):
@@ -184,7 +196,7 @@ class CODERLikeLabeler(PseudoLabeler):
         self.descriptions = sentences[:, told].sum(dim=1)
         self.counts = present(sentences[:, told]).sum(dim=1)
 
-    def __call__(self, whole: Tensor, crops: Tensor | None = None) -> CropScores:
+    def __call__(self, whole: Tensor, crops: Tensor | None = None, weights: Tensor | None = None) -> CropScores:
         whole = unit(whole)
         names, counts = self.names.to(whole), self.counts.to(whole)
         near = torch.einsum("bd,ksd->bks", whole, names).masked_fill(~present(names), -torch.inf).amax(dim=2)
@@ -202,9 +214,7 @@ LABELERS: dict[Labeler, type[PseudoLabeler]] = {
 }
 
 
-def pseudo_labeler(
-    name: Labeler, towers: Towers, *, image_temperature: float = 1.0, text_temperature: float = 1.0
-) -> PseudoLabeler:
+def pseudo_labeler(name: Labeler, towers: Towers, **of_wca: Any) -> PseudoLabeler:
     """Create the pseudo-labeler of that name for the classes of ``towers``.
 
     Parameters
@@ -213,13 +223,13 @@ def pseudo_labeler(
         Of :data:`LABELERS`.
     towers : Towers
         The classes and the text tower, which encodes plain sentences where the classes have none.
-    image_temperature, text_temperature : float, default=1.0
-        Of WCA.
+    **of_wca : object
+        Options of :class:`WCALabeler`.
     """
     require_choice("labeler", name, LABELERS)
     options: dict[str, Any] = {}
     if name == "wca":
-        options = {"image_temperature": image_temperature, "text_temperature": text_temperature}
+        options = of_wca
     elif name == "coder":
         options = {"named": template_places(towers.class_names, towers.sentences)}
     return LABELERS[name](towers.class_text, plain_sentences(towers), **options)

@@ -119,6 +119,7 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
     sums_over_processes: ClassVar[bool] = True
     ablations: ClassVar[dict[str, dict[str, Any]]] = {
         "uniform plan": {"epsilon": 1e8},
+        "text scores alone": {"semantic_weight": 1.0},
         "even class shares": {"class_prior": "uniform"},
         "no refinement": {"steps": 0},
     }
