@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +15,8 @@ from typing import Any
 import pytest
 
 pytest.importorskip("fastapi", reason="the studio needs the extra 'app'")
+
+from studio_pages import OTHER_IMAGE, opened_page, require_no_serious_finding, until
 
 from modalign.app.studio.opening import open_session, state_folder
 from modalign.app.studio.row_queries import session_summary
@@ -79,31 +80,8 @@ def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="the page is opened with the package playwright")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("the page is opened in Chromium, which is not on this machine")
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(
-            executable_path=program, args=["--headless", "--no-sandbox", "--disable-gpu"]
-        )
-        yield opened
-        opened.close()
-
-
-@pytest.fixture(scope="module")
 def page(browser: Any, server: Server) -> Iterator[Any]:
-    context = browser.new_context(viewport={"width": 1280, "height": 860}, accept_downloads=True)
-    opened = context.new_page()
-    opened.trouble = []
-    opened.on("console", lambda message: opened.trouble.append(message.text))
-    opened.on("pageerror", lambda error: opened.trouble.append(str(error)))
-    opened.on("request", lambda r: r.url.startswith((server.url, "data:")) or opened.trouble.append(r.url))
-    opened.goto(server.url)
-    opened.wait_for_selector(".card img")
-    yield opened
-    context.close()
+    yield from opened_page(browser, server.url)
 
 
 def truth_of(page: Any) -> str:
@@ -122,15 +100,6 @@ def _names() -> dict[str, str]:
 _NAME_OF = _names()
 
 
-def until(page: Any, condition: str, given: object = None) -> None:
-    """Wait until an expression is true; Playwright's own way needs ``eval``, which the policy of the page forbids."""
-    for _ in range(300):
-        if page.evaluate(condition, given):
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(condition)
-
-
 def until_taught(server: Server, count: int) -> None:
     """Wait until the server has so many labels to learn from; the page shows a label before it is written."""
     for _ in range(300):
@@ -140,7 +109,6 @@ def until_taught(server: Server, count: int) -> None:
     assert server.state()["counts"]["taught"] == count
 
 
-OTHER_IMAGE = "(old) => document.querySelector('.card img').getAttribute('src') !== old"
 ALL_THREES = """() => {
   const names = [...document.querySelectorAll('.tile .name')];
   return names.length > 5 && names.every((name) => name.textContent === 'three');
@@ -267,23 +235,7 @@ def test_two_tabs_see_the_same(page: Any, browser: Any, server: Server) -> None:
 
 
 def test_no_finding_of_axe_is_serious(page: Any) -> None:
-    axe = pytest.importorskip(
-        "axe_playwright_python.sync_playwright", reason="accessibility needs axe-playwright-python"
-    )
-    source = Path(axe.__file__).parent / "axe.min.js"
-    page.context.new_cdp_session(page).send(  # the policy of the page allows no script of a test
-        "Runtime.evaluate", {"expression": source.read_text(encoding="utf-8")}
-    )
-    views = {"light": ("label", "browse", "accuracy"), "dark": ("label", "browse", "map", "accuracy", "export")}
-    for scheme in views:
-        page.emulate_media(color_scheme=scheme)
-        for view in views[scheme]:
-            page.locator(f"#tab-{view}").click()
-            page.wait_for_timeout(150)
-            found = page.evaluate("axe.run({ resultTypes: ['violations'] })")
-            serious = [v for v in found["violations"] if v["impact"] in ("serious", "critical")]
-            assert not serious, [(view, scheme, v["id"], [n["html"][:120] for n in v["nodes"][:3]]) for v in serious]
-    page.emulate_media(color_scheme="light")
+    require_no_serious_finding(page, ("label", "browse", "map", "accuracy", "export"))
 
 
 def test_nothing_is_wider_than_a_phone(page: Any) -> None:

@@ -224,7 +224,7 @@ def test_folders_and_the_model_are_written_beside_the_labels(
     client: TestClient, session: Session, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import modalign as ma
-    from modalign.app.studio import exporting
+    from modalign.app.studio import model_saving
 
     truth = load_items(folder)
     numbers = dict(zip(truth.ids, truth.labels.tolist(), strict=True))
@@ -242,7 +242,7 @@ def test_folders_and_the_model_are_written_beside_the_labels(
     assert session.slow.wait()
     assert session.slow.state()["errors"] == {}
 
-    monkeypatch.setattr(exporting, "SECONDS", 1.0)
+    monkeypatch.setattr(model_saving, "SECONDS", 1.0)
     client.post("/api/export/model")
     assert session.slow.wait()
     assert session.slow.state()["errors"] == {}

@@ -152,8 +152,7 @@ def multi_label_scores(
         raise InputError(f"Expected a probability for each of {y.shape} labels, got {p.shape}, or NaN among them.")
     if not (y == PRESENT).any():
         raise InputError("Expected an image that shows one of the classes, got none.")
-    rng = np.random.default_rng(random_state)
-    weights = np.concatenate([np.ones((1, len(y))), rng.multinomial(len(y), np.full(len(y), 1 / len(y)), draws)])
+    weights = _weights(len(y), draws, random_state)
     shown = p >= np.broadcast_to(np.asarray(thresholds), p.shape[1:]) if answers is None else np.asarray(answers) == 1
     known, true = y != UNKNOWN, y == PRESENT
     right, wrong, missed = known & true & shown, known & ~true & shown, known & true & ~shown
@@ -181,6 +180,27 @@ def multi_label_scores(
         tuple(rows),
         len(y),
     )
+
+
+def micro_f1(labels: np.ndarray, answers: np.ndarray, *, draws: int = DRAWS, random_state: int | None = 0) -> Share:
+    """F1 of all pairs of image and class together, with its percentile bootstrap interval over the images.
+
+    Parameters
+    ----------
+    labels, answers : ndarray of shape (n, C)
+        1 where an image shows a class, and where that is answered.
+    draws, random_state : int
+        As for :func:`multi_label_scores`.
+    """
+    true, shown = labels == PRESENT, answers == PRESENT
+    counts = [(true & shown).sum(axis=1), (~true & shown).sum(axis=1), (true & ~shown).sum(axis=1)]
+    return _share(_f1(*(_weights(len(labels), draws, random_state) @ count for count in counts)))
+
+
+def _weights(n: int, draws: int, random_state: int | None) -> np.ndarray:
+    """How often each of n images counts: once in the first row, and in bootstrap draws."""
+    drawn = np.random.default_rng(random_state).multinomial(n, np.full(n, 1 / n), draws)
+    return np.concatenate([np.ones((1, n)), drawn])
 
 
 def _f1(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:

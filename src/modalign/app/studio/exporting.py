@@ -19,17 +19,15 @@ from PIL import Image
 from modalign.app.studio.label_state import NONE
 from modalign.app.studio.labeling import NO_CLASS
 from modalign.app.studio.session import Session
+from modalign.app.studio.set_session import SetSession
 from modalign.core.errors import InputError, UndecodableError
 from modalign.core.features import UNLABELED
 from modalign.core.files import make_folder, require_own_folder, write
 from modalign.data.blobs import FileBlob
-from modalign.data.itemset import Items
-from modalign.model.adaptation import adapt
 from modalign.model.exports import safe_cell
 
 TABLES = ("labels.csv", "predictions.csv", "label-studio.json", "coco.json")
-FOLDERS, MODEL, FINAL = "sorted", "model", "model-with-exam"
-SECONDS = 20.0  # for choosing the method of the saved model
+FOLDERS = "sorted"
 _CARD = ".modalign-sorted"
 
 
@@ -58,6 +56,8 @@ def export_folders(session: Session) -> Path:
 
     Files are hard links if the file system allows it, else copies. The result of an earlier call is replaced.
     """
+    if isinstance(session, SetSession):
+        raise InputError("Expected one class per image to sort into folders, this studio has several; export a table.")
     with session.lock:
         names, labels = dict(session.labeling.state.names), session.labeling.labels.copy()
     target = session.labeling.log.folder / FOLDERS
@@ -76,50 +76,24 @@ def export_folders(session: Session) -> Path:
     return target
 
 
-def save_session_model(session: Session, *, with_exam: bool = False) -> Path:
-    """Fit a classifier to the labels, without those of the exam, and save it in ``model`` in the folder of the session.
-
-    Its record has the accuracy of the answers that the page shows on the exam. ``with_exam`` fits to the exam labels
-    too and saves in ``model-with-exam``; the accuracy in its record is then that of a model without them.
-    """
-    with session.lock:
-        labeling, names = session.labeling, session.labeling.state.names
-        taught = labeling.labels >= 0 if with_exam else labeling.taught
-        rows, exam = np.flatnonzero(taught), session.exam()
-        numbers, title = labeling.labels[rows], session.answers.method
-    if not len(rows):
-        raise InputError("Expected labeled images to fit a model to, got none; label some first.")
-    ids = list(names)
-    items = session.gallery.items.select(rows)
-    columns = [ids.index(number) for number in numbers.tolist()]
-    template = session.settings.templates
-    items = Items(items.ids, items.blobs, np.array(columns), tuple(names.values()))  # no part of the source counts
-    model = adapt(
-        items, encoder=session.encoder, templates=template, random_state=session.settings.seed, seconds=SECONDS
-    )
-    accuracy = exam.accuracy
-    model.record["exam"] = {
-        "answers_of": title,
-        "learned_from": with_exam,
-        "images": exam.answered,
-        "none_of_these": exam.none,
-        "accuracy": None if accuracy is None else accuracy.top1,
-        "low": None if accuracy is None else accuracy.low,
-        "high": None if accuracy is None else accuracy.high,
-    }
-    return model.save(session.labeling.log.folder / (FINAL if with_exam else MODEL))
-
-
 def _labels_csv(session: Session) -> bytes:
-    labeling = session.labeling
-    rows = [["path", "label", "split", "none_of_these", "content"]]
+    labeling, several = session.labeling, isinstance(session, SetSession)
+    rows = [["path", "labels" if several else "label", "split", "none_of_these", "content"]]
     for row in np.flatnonzero(labeling.labels != UNLABELED).tolist():
-        number = int(labeling.labels[row])
-        name = "" if number == NO_CLASS else labeling.state.names[number]
+        names = _names(session, row)
         part = "test" if labeling.examined[row] else "train"
-        none = "yes" if number == NO_CLASS else ""
-        rows.append([_path(session, row), name, part, none, labeling.contents[row]])
+        none = "" if names else "yes"
+        label = ";".join(names) or (";" if several else "")
+        rows.append([_path(session, row), label, part, none, labeling.contents[row]])
     return _csv(rows)
+
+
+def _names(session: Session, row: int) -> list[str]:
+    """The classes of a labeled image; empty for none of them."""
+    label, names = session.label_of(row), session.labeling.state.names
+    if isinstance(label, int):
+        return [names[label]]
+    return [names[number] for number in label] if isinstance(label, list) else []
 
 
 def _predictions_csv(session: Session) -> bytes:
@@ -129,31 +103,37 @@ def _predictions_csv(session: Session) -> bytes:
     for row in range(len(labeling)) if answers.method else ():
         P = answers.probabilities[row]
         best = int(P.argmax())
-        rows.append([_path(session, row), names[best], f"{P[best]:.6g}", *(f"{p:.6g}" for p in P)])
+        said = _set_text(session, row) if isinstance(session, SetSession) else names[best]
+        rows.append([_path(session, row), said, f"{P[best]:.6g}", *(f"{p:.6g}" for p in P)])
     return _csv(rows)
+
+
+def _set_text(session: SetSession, row: int) -> str:
+    """The predicted classes as a table has them."""
+    return ";".join(session.labeling.state.names[number] for number in session.predicted_set(row)) or ";"
 
 
 def _tasks(session: Session) -> list[dict[str, Any]]:
     """Tasks of Label Studio, for a project whose images come from local files."""
     labeling, answers, tasks = session.labeling, session.answers, []
     for row in range(len(labeling)):
-        number = int(labeling.labels[row])
         task: dict[str, Any] = {"data": {"image": f"/data/local-files/?d={quote(_name(session, row))}"}}
-        if number != UNLABELED:
-            name = NONE if number == NO_CLASS else labeling.state.names[number]
-            task["annotations"] = [{"result": [_choice(name)]}]
+        if labeling.labels[row] != UNLABELED:
+            names = _names(session, row) or ([] if isinstance(session, SetSession) else [NONE])
+            task["annotations"] = [{"result": [_choice(names)] if names else []}]
             task["meta"] = {"exam": bool(labeling.examined[row])}
         elif answers.method and not labeling.reserved[row]:
             best = int(answers.probabilities[row].argmax())
-            name = labeling.state.names[answers.class_ids[best]]
+            said = session.predicted_set(row) if isinstance(session, SetSession) else [answers.class_ids[best]]
             score = round(float(answers.probabilities[row, best]), 4)
-            task["predictions"] = [{"model_version": answers.method, "score": score, "result": [_choice(name)]}]
+            result = [_choice([labeling.state.names[number] for number in said])] if said else []
+            task["predictions"] = [{"model_version": answers.method, "score": score, "result": result}]
         tasks.append(task)
     return tasks
 
 
-def _choice(name: str) -> dict[str, Any]:
-    return {"from_name": "choice", "to_name": "image", "type": "choices", "value": {"choices": [name]}}
+def _choice(names: list[str]) -> dict[str, Any]:
+    return {"from_name": "choice", "to_name": "image", "type": "choices", "value": {"choices": names}}
 
 
 def _coco(session: Session) -> dict[str, Any]:
@@ -164,8 +144,8 @@ def _coco(session: Session) -> dict[str, Any]:
         width, height = _size(session, row)
         image = {"id": row, "file_name": _name(session, row), "width": width, "height": height}
         images.append(image | {"exam": bool(labeling.examined[row])})
-        if labeling.labels[row] != NO_CLASS:
-            category = int(labeling.labels[row])
+        label = session.label_of(row)
+        for category in label if isinstance(label, list) else [label] if isinstance(label, int) else []:
             annotations.append({"id": len(annotations), "image_id": row, "category_id": category})
     categories = [{"id": number, "name": name} for number, name in labeling.state.names.items()]
     return {"images": images, "annotations": annotations, "categories": categories}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ from modalign.app.studio.image_list import listed_rows
 from modalign.app.studio.label_log import LOCK_FILE, LOG_FILE, LabelLog
 from modalign.app.studio.labeling import Labeling
 from modalign.app.studio.session import Session, SessionSettings
+from modalign.app.studio.set_labeling import SetLabeling
+from modalign.app.studio.set_session import SetSession
 from modalign.core.errors import EncoderMismatchError, InputError, argument
 from modalign.core.features import UNLABELED, Features
 from modalign.core.files import read_json, require_own_folder, write
+from modalign.core.label_matrix import UNKNOWN
 from modalign.core.name_matching import match_names
 from modalign.data.items import load_items
+from modalign.data.label_sets import load_label_sets
 from modalign.encoders import load_encoder
 from modalign.encoders.base import Encoder
 from modalign.model.classifier import Classifier
@@ -45,6 +50,7 @@ def open_session(
     model: Path | None = None,
     templates: tuple[str, ...] | None = None,
     import_labels: bool = False,
+    multi_label: bool = False,
     listed: Path | None = None,
     seed: int = 0,
     thorough: bool = True,
@@ -68,6 +74,9 @@ def open_session(
         Sentences with ``{}`` for the class name.
     import_labels : bool, default=False
         Take the labels of the source over, those of the exam set as its answers.
+    multi_label : bool, default=False
+        Whether an image may show several classes; the labels of the source are read as
+        :func:`~modalign.data.label_sets.load_label_sets` does.
     listed : Path or None, default=None
         Images to show first; see :func:`~modalign.app.studio.image_list.listed_rows`.
     seed : int, default=0
@@ -84,8 +93,11 @@ def open_session(
     """
     if seed < 0:
         raise InputError(f"Expected a seed of at least 0, got {seed}.")
+    if multi_label and model is not None:
+        raise InputError(f"Expected no {argument('model')} where images may show several classes; leave it out.")
     classifier = None if model is None else _classifier(model)
-    items = load_items(source, classes=classes)
+    sets = load_label_sets(source, classes=classes) if multi_label else None
+    items = load_items(source, classes=classes) if sets is None else replace(sets.items, class_names=sets.class_names)
     names = items.class_names or (() if classifier is None else classifier.class_names)
     _require_place(state, source)
     log = LabelLog(state)
@@ -101,14 +113,18 @@ def open_session(
             encoder = require_one(load_encoder(encoder, device=device))
         features = encoder.embed_images(items)
         place = {name: i for i, name in enumerate(items.ids)}
-        items = items.select([place[name] for name in features.ids])
+        rows = [place[name] for name in features.ids]
+        items = items.select(rows)
         contents = content_hashes_of(items, encoder.store)
-        kept = _settings(state, encoder, contents, seed)
-        labeling = Labeling(items.ids, contents, log, kept["seed"], int(kept["exam_limit"]))
+        kept = _settings(state, encoder, contents, seed, multi_label)
+        kind = SetLabeling if multi_label else Labeling
+        labeling = kind(items.ids, contents, log, kept["seed"], int(kept["exam_limit"]))
         for name in names:
             if name not in labeling.state.ever:
                 labeling.add_class(name, by="start")
-        if import_labels:
+        if import_labels and isinstance(labeling, SetLabeling) and sets is not None:
+            _import_sets(labeling, sets.matrix[rows], sets.class_names)
+        elif import_labels:
             _import_labels(labeling, items.labels, items.class_names)
         notes = [*items.notes, *(f"{q.id}: {q.reason}" for q in features.quarantined)]
         if log.dropped:
@@ -117,6 +133,8 @@ def open_session(
         first = () if listed is None else listed_rows(listed, items.ids)
         settings = SessionSettings(title, kept["seed"], templates, thorough, tuple(notes), first)
         gallery = Gallery(items, contents, state / "thumbnails")
+        if isinstance(labeling, SetLabeling):
+            return SetSession(features, labeling, gallery, encoder, settings)
         base = None if classifier is None else _answers_of(classifier, features)
         return Session(features, labeling, gallery, encoder, settings, base)
     except BaseException:
@@ -156,11 +174,12 @@ def _require_place(state: Path, source: Any) -> None:
         )
 
 
-def _settings(state: Path, encoder: Encoder, contents: list[str], seed: int) -> dict[str, Any]:
-    """Return the fixed settings of the session: the encoder, the seed and the exam set."""
+def _settings(state: Path, encoder: Encoder, contents: list[str], seed: int, multi_label: bool) -> dict[str, Any]:
+    """Return the fixed settings of the session: encoder, seed, exam set, and the kind of labels."""
     path = state / SETTINGS_FILE
     if not path.exists():
         fixed = {"v": 1, "encoder": encoder.spec.name, "fingerprint": encoder.spec.fingerprint, "seed": seed}
+        fixed |= {"multi_label": True} if multi_label else {}
         fixed["exam_limit"] = str(exam_limit(contents, seed))  # more digits than JSON numbers reliably keep
         write(path, json.dumps(fixed, indent=1))
         return fixed
@@ -171,6 +190,12 @@ def _settings(state: Path, encoder: Encoder, contents: list[str], seed: int) -> 
         raise EncoderMismatchError(
             f"Expected the encoder '{kept.get('encoder')}' that this studio was begun with, got '{encoder.spec.name}'; "
             f"use the same, or another folder with {argument('state')}."
+        )
+    if kept.get("multi_label", False) != multi_label:
+        has, wants = ("several classes", "one class") if not multi_label else ("one class", "several classes")
+        raise InputError(
+            f"Expected a studio folder with {wants} per image, '{state}' has {has}; open it as it was begun "
+            f"({argument('multi_label')}), or choose another folder with {argument('state')}."
         )
     return kept
 
@@ -191,3 +216,13 @@ def _import_labels(labeling: Labeling, labels: np.ndarray, names: tuple[str, ...
         rows = np.flatnonzero((labels == k) & (labeling.labels == UNLABELED))
         if len(rows) and name in number_of:
             labeling.label(rows.tolist(), number_of[name], by="import")
+
+
+def _import_sets(labeling: SetLabeling, matrix: np.ndarray, names: tuple[str, ...]) -> None:
+    """Take over the sets of the source for images that have no label; what is known in part is no set."""
+    number_of = {name: number for number, name in labeling.state.names.items()}
+    free = (matrix != UNKNOWN).all(axis=1) & (labeling.labels == UNLABELED)
+    for row in np.unique(matrix[free], axis=0):
+        rows = np.flatnonzero(free & (matrix == row).all(axis=1))
+        classes = [number_of[name] for name, shown in zip(names, row, strict=True) if shown and name in number_of]
+        labeling.label_sets(rows.tolist(), classes, by="import")

@@ -14,20 +14,16 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from modalign.app.studio.exporting import (
-    FINAL,
-    FOLDERS,
-    MODEL,
-    TABLES,
-    export_folders,
-    export_table,
-    save_session_model,
-)
+from modalign.app.studio.exporting import FOLDERS, TABLES, export_folders, export_table
 from modalign.app.studio.gallery import placeholder
+from modalign.app.studio.labeling import Labeling
+from modalign.app.studio.model_saving import FINAL, MODEL, save_session_model
 from modalign.app.studio.row_queries import MOST_ROWS, RowQuery, find_rows, row_entries, session_summary
 from modalign.app.studio.session import Session
+from modalign.app.studio.set_labeling import SetLabeling
 from modalign.app.web import Access, Guard, error_handlers
 from modalign.core.display import visible
+from modalign.core.errors import InputError
 from modalign.report.style import style_sheet
 
 _FOREVER = {"cache-control": "private, max-age=31536000, immutable"}  # an address has the hash of its content
@@ -42,7 +38,8 @@ class _Body(BaseModel):
 
 class _LabelBody(_Body):
     rows: Rows
-    of: int | Literal["none"] | None
+    of: int | Literal["none"] | Annotated[list[int], Field(max_length=10_000)] | None
+    how: Literal["set", "add", "remove"] = "set"
     since: int | None = None
 
 
@@ -137,7 +134,7 @@ def _add_readers(app: FastAPI, session: Session) -> None:
                 session.slow.request("map", session.draw_map)
                 return JSONResponse({"rows": [], "places": [], "by": None})
             rows, places, by = found
-            labels, predicted = session.labeling.labels[rows], session.predicted[rows]
+            labels, predicted = session.map_labels()[rows], session.predicted[rows]
             points = (places * 10_000).round().astype(int).tolist()
             return JSONResponse(
                 {"rows": rows.tolist(), "places": points, "by": by, "labels": labels.tolist(),
@@ -148,7 +145,7 @@ def _add_readers(app: FastAPI, session: Session) -> None:
 def _add_changes(app: FastAPI, session: Session) -> None:
     @app.post("/api/label")
     def label(body: _LabelBody) -> Any:
-        others = session.change(lambda labeling: labeling.label(body.rows, body.of, since=body.since))
+        others = session.change(lambda labeling: _label(labeling, body))
         return {"version": session.version, "stamp": session.labeling.stamp, "others": others}
 
     @app.post("/api/undo")
@@ -175,6 +172,16 @@ def _add_changes(app: FastAPI, session: Session) -> None:
         session.fast.request("refit", session.refit_now)
         session.slow.request("thorough refit", lambda: session.refit_now(thorough=True))
         return {"version": session.version}
+
+
+def _label(labeling: Labeling, body: _LabelBody) -> int:
+    if isinstance(labeling, SetLabeling):
+        if body.of is not None and not isinstance(body.of, list):
+            raise InputError(f"Expected a list of class numbers, or null, got {body.of!r}.")
+        return labeling.label_sets(body.rows, body.of, how=body.how, since=body.since)
+    if isinstance(body.of, list) or body.how != "set":
+        raise InputError("Expected the number of one class, since this studio has one class per image, got a list.")
+    return labeling.label(body.rows, body.of, since=body.since)
 
 
 def _add_exports(app: FastAPI, session: Session) -> None:

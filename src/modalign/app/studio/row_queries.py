@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from modalign.app.studio.acquire import ACQUISITIONS
-from modalign.app.studio.exam import LEAST_SHOWN, ExamResult
+from modalign.app.studio.exam import LEAST_SHOWN
 from modalign.app.studio.label_state import NONE
-from modalign.app.studio.labeling import NO_CLASS
 from modalign.app.studio.session import Session
 from modalign.core.display import visible
 from modalign.core.errors import InputError, require_choice
 from modalign.core.features import UNLABELED
-from modalign.evaluate.metrics import Accuracy
-from modalign.evaluate.paired import Comparison
 
 SHOWS = ("all", "unlabeled", "labeled", "exam", "none", "disagreement", "listed")
 ORDERS = ("given", "uncertain", "confident", "suspect", "similar", "text")
@@ -58,9 +55,9 @@ def find_rows(session: Session, query: RowQuery) -> np.ndarray:
         hidden = session.labeling.reserved & (labels == UNLABELED)
         keep = ~hidden & _shown(session, query.show)
         if query.predicted is not None:
-            keep &= session.predicted == query.predicted
+            keep &= session.predicted_as(query.predicted)
         if query.labeled is not None:
-            keep &= labels == (NO_CLASS if query.labeled == NONE else query.labeled)
+            keep &= session.labeled_as(query.labeled)
         if query.show == "labeled":
             keep &= ~examined
         by_name = query.order == "text" and not session.encoder.has_text
@@ -84,9 +81,9 @@ def _shown(session: Session, show: str) -> np.ndarray:
     if show == "exam":
         return examined
     if show == "none":
-        return labels == NO_CLASS
+        return session.labeled_as(NONE)
     if show == "disagreement":
-        return (labels >= 0) & (session.believed < 0.5) & (session.opinion != labels)
+        return session.doubted()
     if show == "listed":
         return np.isin(np.arange(len(labels)), session.settings.listed)
     return np.ones(len(labels), dtype=bool)
@@ -111,8 +108,8 @@ def row_entries(session: Session, rows: list[int], *, blind: bool = False) -> li
     """Return the data of the tile of each row; without predictions of exam images while ``blind``."""
     labeling, found = session.labeling, []
     for row in rows:
-        label, exam = int(labeling.labels[row]), bool(labeling.reserved[row] or labeling.examined[row])
-        hidden = exam and (blind or label == UNLABELED)
+        label, exam = session.label_of(row), bool(labeling.reserved[row] or labeling.examined[row])
+        hidden = exam and (blind or label is None)
         order = [] if hidden or not session.answers.method else _likeliest(session.answers.probabilities[row])
         found.append(
             {
@@ -120,7 +117,8 @@ def row_entries(session: Session, rows: list[int], *, blind: bool = False) -> li
                 "id": visible(labeling.ids[row]),
                 "content": labeling.contents[row],
                 "best": [[session.answers.class_ids[k], round(float(p), 4)] for k, p in order],
-                "label": None if label == UNLABELED else NONE if label == NO_CLASS else label,
+                "label": label,
+                "shown": [] if hidden else session.predicted_set(row),
                 "exam": exam,
                 "gone": session.gallery.missing.get(row),
             }
@@ -137,9 +135,7 @@ def session_summary(session: Session) -> dict[str, Any]:
     """The state of a session in numbers."""
     with session.lock:
         labeling, answers = session.labeling, session.answers
-        result, truth = session.exam(), labeling.exam_truth()
-        taught = labeling.labels[labeling.taught]
-        predicted = session.predicted[~labeling.reserved]
+        free = ~labeling.reserved
         return {
             "version": session.version,
             "stamp": labeling.stamp,
@@ -149,15 +145,15 @@ def session_summary(session: Session) -> dict[str, Any]:
                 {
                     "id": number,
                     "name": visible(name),
-                    "labeled": int((taught == number).sum()),
-                    "predicted": int((predicted == number).sum()),
+                    "labeled": int((session.labeled_as(number) & labeling.taught).sum()),
+                    "predicted": int((session.predicted_as(number) & free).sum()),
                 }
                 for number, name in labeling.state.names.items()
             ],
             "counts": {
-                "taught": len(taught),
+                "taught": int(labeling.taught.sum()),
                 "exam": int(labeling.examined.sum()),
-                "none": int((labeling.labels == NO_CLASS).sum()),
+                "none": int(session.labeled_as(NONE).sum()),
                 "reserved": int(labeling.reserved.sum()),
                 "gone": len(session.gallery.missing),
                 "elsewhere": labeling.elsewhere,
@@ -168,11 +164,8 @@ def session_summary(session: Session) -> dict[str, Any]:
                 "seconds": round(answers.seconds, 2),
                 "thorough": answers.thorough,
             },
-            "exam": _exam(result),
+            **session.graded(),
             "least_shown": LEAST_SHOWN,
-            "curve": session.curve.points(truth, labeling.state.resolve),
-            "recent": session.curve.recent(truth, labeling.state.resolve),
-            "cells": _cells(session, truth),
             "jobs": {"fast": session.fast.state(), "slow": session.slow.state()},
             "map": None if session.positions is None else session.positions[2],
             "listed": len(session.settings.listed),
@@ -182,22 +175,3 @@ def session_summary(session: Session) -> dict[str, Any]:
             "notes": [visible(note) for note in session.settings.notes],
             "folder": visible(str(labeling.log.folder)),
         }
-
-
-def _cells(session: Session, truth: dict[str, int]) -> list[list[int]]:
-    """[class, predicted class, number] of the exam, as far as the number is not 0."""
-    rows = [session.labeling.row_of(content) for content in truth]
-    pairs = np.column_stack([np.array(list(truth.values()), dtype=np.int64), session.predicted[rows]])
-    if not len(pairs):
-        return []
-    cells, counts = np.unique(pairs, axis=0, return_counts=True)
-    return [[int(t), int(p), int(n)] for (t, p), n in zip(cells, counts, strict=True)]
-
-
-def _exam(result: ExamResult) -> dict[str, Any]:
-    return {"answered": result.answered, "none": result.none, "accuracy": _numbers(result.accuracy),
-            "gain": _numbers(result.gain)}  # fmt: skip
-
-
-def _numbers(found: Accuracy | Comparison | None) -> dict[str, Any] | None:
-    return None if found is None else {field.name: getattr(found, field.name) for field in fields(found)}

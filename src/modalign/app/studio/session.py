@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,18 +13,18 @@ from modalign.app.studio.acquire import acquire, margins
 from modalign.app.studio.background import Lane
 from modalign.app.studio.curve import Curve, Refit
 from modalign.app.studio.exam import EVERY, ExamResult, grade
-from modalign.app.studio.gallery import Gallery, project
-from modalign.app.studio.labeling import Labeling
+from modalign.app.studio.gallery import Gallery
+from modalign.app.studio.grading import confusion_cells, exam_entries
+from modalign.app.studio.label_state import NONE
+from modalign.app.studio.labeling import NO_CLASS, Labeling
 from modalign.app.studio.refitting import Answers, blend_with_model, refit
-from modalign.core.errors import InputError
+from modalign.app.studio.vector_view import VectorView
 from modalign.core.features import UNLABELED, ClassText, Features
-from modalign.data.text.descriptions import class_sentences
 from modalign.encoders.base import Encoder
 
 T = TypeVar("T")
 
 REST, PAUSE = 0.1, 3.0  # seconds without a change before a refit, and before a thorough one
-ON_MAP = 5_000  # images
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class SessionSettings:
     listed: tuple[int, ...] = ()
 
 
-class Session:
+class Session(VectorView):
     """The state behind the page; every method may be called from any thread.
 
     Parameters
@@ -83,8 +82,6 @@ class Session:
     believed, opinion : ndarray of shape (n,)
         Probability of the label of an image, 1 for images without a class, and the likeliest class; held-out values if
         there are any.
-    version : int
-        Increases with every change of the page.
     """
 
     def __init__(
@@ -96,14 +93,9 @@ class Session:
         settings: SessionSettings,
         base: Callable[[tuple[str, ...]], np.ndarray] | None = None,
     ) -> None:
-        self.features, self.labeling, self.gallery = features, labeling, gallery
-        self.encoder, self.settings, self.base = encoder, settings, base
-        self.lock = threading.RLock()
+        super().__init__(features, labeling, encoder, settings.seed, settings.templates)
+        self.gallery, self.settings, self.base = gallery, settings, base
         self.curve = Curve(labeling.log.folder)
-        self.version = 1
-        self.positions: tuple[np.ndarray, np.ndarray, str] | None = None
-        self._texts: dict[tuple[str, ...], ClassText] = {}
-        self._queries: dict[str, np.ndarray] = {}
         self.first = self._before_labels()
         self._take(self.first)
         self.fast, self.slow = Lane("refit", self._touch), Lane("background", self._touch)
@@ -132,16 +124,12 @@ class Session:
         """Fit to the current labels and use the result; a thorough one only if no label has changed meanwhile."""
         with self.lock:
             stamp, ids, names = self.labeling.stamp, self.labeling.class_ids, self._names()
-            columns = self._columns(ids)
+            labels = self._taught_labels(ids)
         if self.first.class_ids != ids:
             self.first = self._before_labels()
-        if not (columns != UNLABELED).any():
-            answers = self.first
-        else:
-            text = self._text(names)
-            answers = refit(self.features, columns, ids, text, thorough=thorough)
-            if self.base is not None:
-                answers = blend_with_model(answers, self.first.probabilities, self.features, columns, text)
+        answers = (
+            self._fit(labels, ids, self.class_text(names), thorough) if (labels != UNLABELED).any() else self.first
+        )
         with self.lock:
             if ids == self.labeling.class_ids and (stamp == self.labeling.stamp or not thorough):
                 self._take(answers)
@@ -183,36 +171,43 @@ class Session:
             true = np.array(list(truth.values()), dtype=np.int64)
             return grade(true, self.predicted[rows], first, labeling.exam_nones())
 
-    def similarity(self, row: int) -> np.ndarray:
-        """(n,) cosines of all images with one."""
-        if not 0 <= row < len(self.labeling):
-            raise InputError(f"Expected a row in 0…{len(self.labeling) - 1}, got {row}.")
-        return self.features.vectors @ self.features.vectors[row]
+    def graded(self) -> dict[str, Any]:
+        """What the exam says of the present answers and of those of earlier refits."""
+        truth, resolve = self.labeling.exam_truth(), self.labeling.state.resolve
+        rows = [self.labeling.row_of(content) for content in truth]
+        return {
+            "multi_label": False,
+            "exam": exam_entries(self.exam()),
+            "curve": self.curve.points(truth, resolve),
+            "recent": self.curve.recent(truth, resolve),
+            "cells": confusion_cells(np.array(list(truth.values()), dtype=np.int64), self.predicted[rows]),
+        }
 
-    def text_similarity(self, query: str) -> np.ndarray:
-        """(n,) cosines of all images with a sentence; for encoders with a text tower."""
-        if query not in self._queries:
-            found = self.encoder.embed_texts([[query]], class_names=[query], progress=False)
-            vector = found.vectors.reshape(-1, found.vectors.shape[-1])[0]
-            if len(self._queries) > 100:
-                self._queries.clear()
-            self._queries[query] = self.features.vectors @ vector
-        return self._queries[query]
+    def predicted_set(self, row: int) -> list[int]:
+        """The classes that an image is predicted to show, where it may show several."""
+        return []
 
-    def draw_map(self) -> None:
-        """Find positions of the images on a map, first by principal components and then by t-SNE.
+    def label_of(self, row: int) -> int | str | list[int] | None:
+        """The label of an image as a page has it."""
+        label = int(self.labeling.labels[row])
+        return None if label == UNLABELED else NONE if label == NO_CLASS else label
 
-        Exam images without a label are left out; of more than 5,000 images, so many are drawn.
-        """
-        labeling = self.labeling
-        shown = np.flatnonzero(~labeling.reserved)
-        if len(shown) > ON_MAP:
-            generator = np.random.default_rng(self.settings.seed)
-            shown = np.sort(generator.choice(shown, ON_MAP, replace=False))
-        for tsne in (False, True):
-            places = project(self.features.vectors, shown, tsne=tsne, seed=self.settings.seed)
-            self.positions = shown, places, "t-SNE" if tsne else "principal components"
-            self._touch()
+    def labeled_as(self, of: int | str) -> np.ndarray:
+        """(n,) whether an image is labeled as a class, or as none of them."""
+        return self.labeling.labels == (NO_CLASS if of == NONE else of)
+
+    def predicted_as(self, number: int) -> np.ndarray:
+        """(n,) whether an image is predicted as a class."""
+        return self.predicted == number
+
+    def map_labels(self) -> np.ndarray:
+        """(n,) the class that a map shows an image as labeled with."""
+        return self.labeling.labels
+
+    def doubted(self) -> np.ndarray:
+        """(n,) whether label and answer of an image differ, and the label is improbable."""
+        labels = self.labeling.labels
+        return (labels >= 0) & (self.believed < 0.5) & (self.opinion != labels)
 
     def close(self) -> None:
         """Stop the background work and release the folder."""
@@ -220,22 +215,17 @@ class Session:
         self.slow.close()
         self.labeling.log.close()
 
-    def _touch(self) -> None:
-        with self.lock:
-            self.version += 1
-
     def _names(self) -> tuple[str, ...]:
         return tuple(self.labeling.state.names.values())
 
-    def _text(self, names: tuple[str, ...]) -> ClassText | None:
-        if not self.encoder.has_text:
-            return None
-        if names not in self._texts:
-            sentences = class_sentences(names, self.settings.templates)
-            self._texts = {names: self.encoder.embed_texts(sentences, class_names=names, progress=False)}
-        return self._texts[names]
+    def _fit(self, labels: np.ndarray, ids: tuple[int, ...], text: ClassText | None, thorough: bool) -> Answers:
+        """Answers that are fitted to what :meth:`_taught_labels` gives."""
+        answers = refit(self.features, labels, ids, text, thorough=thorough)
+        if self.base is None:
+            return answers
+        return blend_with_model(answers, self.first.probabilities, self.features, labels, text)
 
-    def _columns(self, ids: tuple[int, ...]) -> np.ndarray:
+    def _taught_labels(self, ids: tuple[int, ...]) -> np.ndarray:
         """(n,) column of the class of every image that may be learned from, else −1."""
         columns = np.full(len(self.labeling), UNLABELED, dtype=np.int64)
         known = self.labeling.taught
@@ -249,7 +239,7 @@ class Session:
         unlabeled = np.full(len(self.labeling), UNLABELED, dtype=np.int64)
         if self.base is not None:
             return Answers("the given model", ids, self.base(names), 0)
-        return refit(self.features, unlabeled, ids, self._text(names))
+        return refit(self.features, unlabeled, ids, self.class_text(names))
 
     def _take(self, answers: Answers) -> None:
         """Show other answers."""

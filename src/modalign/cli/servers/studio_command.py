@@ -27,6 +27,9 @@ def studio(
     import_labels: Annotated[
         bool, typer.Option("--import-labels", help="Begin with the labels of the folders or the table.")
     ] = False,
+    multi_label: Annotated[
+        bool, typer.Option("--multi-label", help="Images may show several classes, or none.")
+    ] = False,
     listed: Annotated[
         Path | None,
         typer.Option("--list", help="Images to show first: a file of audit --out or search --json."),
@@ -58,6 +61,7 @@ def studio(
         model=model,
         templates=tuple(template) if template else None,
         import_labels=import_labels,
+        multi_label=multi_label,
         listed=listed,
         seed=seed,
         thorough=not fast_only,

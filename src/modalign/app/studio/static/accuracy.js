@@ -75,7 +75,7 @@ function beside({ accuracy, gain }) {
   return `Before any label it was ${percent(accuracy.top1 - gain.difference)} on the same images: ${points(gain.difference)} points (95 % interval ${points(gain.low)} to ${points(gain.high)}${sure}).`;
 }
 
-function curve(state) {
+export function curve(state, what = "Accuracy", interval = "95 % Wilson interval") {
   const section = el("section", {}, el("h2", {}, "Learning curve"));
   const data = state.curve;
   if (data.length < 2) {
@@ -90,7 +90,7 @@ function curve(state) {
   const y = (share) => top + (H - top - bottom) * (1 - (share - floor) / (1 - floor));
   const line = (key, list) => list.map((d) => `${x(d.labels).toFixed(1)},${y(d[key]).toFixed(1)}`).join(" ");
   const last = data.at(-1);
-  const words = `Accuracy on ${last.n} exam images from ${percent(data[0].accuracy)} with ${count(least, "label")} to ${percent(last.accuracy)} with ${most}.`;
+  const words = `${what} on ${last.n} exam images from ${percent(data[0].accuracy)} with ${count(least, "label")} to ${percent(last.accuracy)} with ${most}.`;
   const picture = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": words, class: "curve" });
   const step = floor >= 0.7 ? 0.05 : floor >= 0.4 ? 0.1 : 0.2;
   const steps = [...Array(Math.round((1 - floor) / step) + 1).keys()].map((k) => 1 - k * step).filter((share) => share > floor - 0.001);
@@ -113,7 +113,7 @@ function curve(state) {
     dot.append(title);
     picture.append(dot);
   }
-  section.append(picture, el("p", { class: "muted" }, `All points are measured on the same ${count(last.n, "exam image")}; the band is the 95 % Wilson interval.`));
+  section.append(picture, el("p", { class: "muted" }, `All points are measured on the same ${count(last.n, "exam image")}; the band is the ${interval}.`));
   return section;
 }
 

@@ -1,16 +1,16 @@
 // "Export": labels, predictions and the model.
 import { count, el, toast } from "./dom.js";
-import { attempt, post, subscribe } from "./store.js";
+import { attempt, post, store, subscribe } from "./store.js";
 
 const TABLES = [
-  ["labels.csv", "Labels", "CSV with path, label and split; the exam is marked as test. modalign reads it as a source."],
+  ["labels.csv", "Labels", "CSV with path, label (several with ; between them) and split; the exam is marked as test. modalign reads it as a source."],
   ["predictions.csv", "Predictions", "CSV with the probability of every class for every image."],
   ["label-studio.json", "Label Studio", "Tasks with your labels, and predictions for the others."],
   ["coco.json", "COCO", "Categories, images and one annotation per label, without boxes."],
 ];
 const WRITTEN = [
   ["sorted", "Sorted folders", "Every labeled image in a folder of its class."],
-  ["model", "Model", "Fitted by auto to all labels except those of the exam; for modalign predict and serve."],
+  ["model", "Model", "Fitted to all labels except those of the exam; for modalign predict and serve."],
   ["model-with-exam", "Final model", "Fitted to the exam labels too. Its accuracy cannot be measured any more; the record has the accuracy of the model without them."],
 ];
 
@@ -24,7 +24,7 @@ export class Exporting {
     this.node = el("div", { class: "exporting" },
       el("section", {}, el("h2", {}, "Download"), el("ul", {}, ...TABLES.map(([file, name, text]) => el("li", {},
         el("a", { class: "button", href: `/api/export/${file}`, download: file }, name), el("p", {}, text))))),
-      el("section", {}, el("h2", {}, "Write beside the labels"), el("ul", {}, ...WRITTEN.map(([kind, name, text]) => el("li", {},
+      el("section", {}, el("h2", {}, "Write beside the labels"), el("ul", {}, ...WRITTEN.filter(([kind]) => kind !== "sorted" || !store.state.multi_label).map(([kind, name, text]) => el("li", {},
         el("button", { onclick: () => this.write(kind) }, name), el("p", {}, text)))),
       el("p", { class: "muted" }, "The folder of this studio: ", folder), running),
       el("section", {}, el("h2", {}, "About this session"), about, told));

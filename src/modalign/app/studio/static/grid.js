@@ -173,18 +173,20 @@ export function picture(entry, size = "thumb") {
 function content(entry) {
   const [best] = entry.best;
   const sure = best ? best[1] : 0;
-  const wrong = best && typeof entry.label === "number" && entry.label !== best[0];
+  const wrong = best && entry.label !== null && entry.label !== "none" && String(entry.label) !== String(said(entry));
   return [
     el("div", { class: "picture" }, picture(entry),
       entry.label !== null && el("span", { class: `badge${wrong ? " differs" : ""}`, dir: "auto" }, className(entry.label)),
       entry.exam && el("span", { class: "badge exam" }, "exam"),
       entry.gone && el("span", { class: "badge gone", title: entry.gone }, "gone")),
     el("div", { class: "caption" },
-      el("span", { class: "name", dir: "auto" }, best ? className(best[0]) : "–"),
+      el("span", { class: "name", dir: "auto" }, best ? className(said(entry)) : "–"),
       el("span", { class: "number" }, best ? `${Math.round(100 * sure)} %` : "")),
     meter(sure),
   ];
 }
+
+export const said = (entry) => store.state.multi_label ? entry.shown : entry.best[0]?.[0]; // what the model answers
 
 export function meter(share) {
   const bar = el("i");
@@ -194,6 +196,6 @@ export function meter(share) {
 
 export function inWords(entry) {
   const [best] = entry.best;
-  const guess = best ? `predicted ${className(best[0])}, ${percent(best[1])}` : "no prediction";
+  const guess = best ? `predicted ${className(said(entry))}, ${percent(best[1])}` : "no prediction";
   return [entry.id, guess, entry.label === null ? "no label" : `labeled ${className(entry.label)}`, entry.gone ?? ""].filter(Boolean).join(", ");
 }

@@ -1,6 +1,6 @@
 // "Map": the vectors in the plane, with a lasso.
 import { color, count, el, toast } from "./dom.js";
-import { picture } from "./grid.js";
+import { picture, said } from "./grid.js";
 import { attempt, classIndex, className, get, load, store, subscribe } from "./store.js";
 
 export class Map2D {
@@ -154,7 +154,7 @@ export class Map2D {
     await attempt(() => load([row]));
     const entry = store.entries.get(row);
     if (entry && this.peek.dataset.row === String(row)) {
-      this.peek.replaceChildren(picture(entry), el("span", { dir: "auto" }, className(entry.label ?? entry.best[0]?.[0])));
+      this.peek.replaceChildren(picture(entry), el("span", { dir: "auto" }, className(entry.label ?? said(entry))));
     }
   }
 }

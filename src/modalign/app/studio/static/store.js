@@ -89,34 +89,43 @@ const given = new Map(); // labels of this page, which an answer of an earlier v
 export function keep({ entries, version }) {
   for (const entry of entries) {
     const mine = given.get(entry.row);
-    if (mine && mine.version <= version) given.delete(entry.row);
-    store.entries.set(entry.row, mine && mine.version > version ? { ...entry, label: mine.of } : entry);
+    if (mine && mine.sent.version <= version) given.delete(entry.row);
+    store.entries.set(entry.row, mine && mine.sent.version > version ? { ...entry, label: mine.of } : entry);
   }
 }
 
 const outgoing = new Set();
 export const settled = () => Promise.all(outgoing); // all labels given so far are with the server
 
-export function label(rows, of) {
-  const sending = send(rows, of).finally(() => outgoing.delete(sending));
+let turn = Promise.resolve(); // labels reach the server in the order in which they were given
+export function label(rows, of, how = "set") { // of several classes per image, a list that is set, added or removed
+  const sending = send(rows, of, how, turn).finally(() => outgoing.delete(sending));
+  turn = sending;
   outgoing.add(sending);
   return sending;
 }
 
-async function send(rows, of) { // shown at once, and taken back if the server refuses
-  const mine = { of, version: Infinity };
+function combined(before, of, how) {
+  if (how === "set") return of;
+  const kept = (before ?? []).filter((id) => !of.includes(id));
+  return how === "add" ? [...kept, ...of].sort((a, b) => a - b) : kept;
+}
+
+async function send(rows, of, how, turn) { // shown at once, and taken back if the server refuses
+  const sent = { version: Infinity };
   const before = { entries: rows.map((row) => store.entries.get(row)).filter(Boolean), version: -1 };
-  rows.forEach((row) => given.set(row, mine));
+  rows.forEach((row) => given.set(row, { sent, of: combined(store.entries.get(row)?.label, of, how) }));
   keep(before);
   tell();
   try {
-    const answer = await post("/api/label", { rows, of, since: store.state.stamp });
-    mine.version = answer.version;
+    await turn;
+    const answer = await post("/api/label", { rows, of, how, since: store.state.stamp });
+    sent.version = answer.version;
     store.state.stamp = Math.max(store.state.stamp, answer.stamp);
     if (answer.others) toast("Another tab labeled the same image meanwhile; the later label counts.");
     refresh();
   } catch (error) {
-    rows.forEach((row) => { if (given.get(row) === mine) given.delete(row); });
+    rows.forEach((row) => { if (given.get(row)?.sent === sent) given.delete(row); });
     keep(before);
     toast(error.message);
     tell();
@@ -124,9 +133,10 @@ async function send(rows, of) { // shown at once, and taken back if the server r
 }
 
 export async function undo() {
+  await settled();
   const answer = await attempt(() => post("/api/undo"));
   if (!answer) return;
-  toast(answer.undone ? `Undone: ${{ label: "labels", add: "new class", rename: "new name", merge: "merged classes" }[answer.undone] ?? answer.undone}.` : "There is nothing to undo.");
+  toast(answer.undone ? `Undone: ${{ label: "labels", sets: "labels", add: "new class", rename: "new name", merge: "merged classes" }[answer.undone] ?? answer.undone}.` : "There is nothing to undo.");
   await refresh();
 }
 
@@ -135,5 +145,5 @@ export async function refit() {
   await refresh();
 }
 
-export const className = (id) => id === "none" ? "none of these" : store.state.classes.find((c) => c.id === id)?.name ?? "–";
+export const className = (id) => Array.isArray(id) ? id.map(className).join(", ") || "none of these" : id === "none" ? "none of these" : store.state.classes.find((c) => c.id === id)?.name ?? "–";
 export const classIndex = (id) => store.state.classes.findIndex((c) => c.id === id);

@@ -7,6 +7,7 @@ import { count, dialog, el, percent } from "./dom.js";
 import { Exporting } from "./exporting.js";
 import { picture } from "./grid.js";
 import { Map2D } from "./map.js";
+import { SetAccuracy } from "./set_accuracy.js";
 import { className, label, load, poll, refit, refresh, store, subscribe, undo } from "./store.js";
 
 const browseFor = async (query) => {
@@ -17,7 +18,9 @@ const browseFor = async (query) => {
 const asking = new Asking();
 const browse = new Browse({ open });
 const map = new Map2D({ browse: (rows) => { browse.only(rows); go("browse"); } });
-const accuracy = new Accuracy({ browse: browseFor, ask: () => { asking.by = asking.rule.value = "exam"; asking.ask(); go("label"); } });
+await refresh();
+const askExam = () => { asking.by = asking.rule.value = "exam"; asking.ask(); go("label"); };
+const accuracy = store.state.multi_label ? new SetAccuracy({ browse: browseFor, ask: askExam }) : new Accuracy({ browse: browseFor, ask: askExam });
 const views = {
   label: ["Label", asking], browse: ["Browse", browse], map: ["Map", map], accuracy: ["Accuracy", accuracy], export: ["Export", new Exporting()],
 };
@@ -71,9 +74,11 @@ function facts() {
     document.title = `${state.title} · modalign studio`;
     const { counts, exam } = state;
     labels.textContent = `${count(counts.taught + counts.exam, "label")} of ${state.images.toLocaleString("en-US")}`;
-    score.replaceChildren(exam.accuracy ? `Exam ${percent(exam.accuracy.top1)}` : `Exam ${exam.answered} of ${state.least_shown}`,
+    const { sets } = exam;
+    if (sets) score.replaceChildren(`Exam mAP ${percent(sets.map.value)}`, el("span", { class: "range" }, `${percent(sets.map.low)} to ${percent(sets.map.high)}`));
+    else score.replaceChildren(exam.accuracy ? `Exam ${percent(exam.accuracy.top1)}` : `Exam ${exam.answered} of ${state.least_shown}`,
       exam.accuracy ? el("span", { class: "range" }, `${percent(exam.accuracy.low)} to ${percent(exam.accuracy.high)}`) : "");
-    score.title = exam.accuracy ? `Accuracy on ${exam.accuracy.n} exam images with its 95 % interval` : `Accuracy is shown from ${state.least_shown} exam labels on`;
+    score.title = sets ? `Mean average precision on ${sets.n} exam images with its 95 % interval` : exam.accuracy ? `Accuracy on ${exam.accuracy.n} exam images with its 95 % interval` : `Accuracy is shown from ${state.least_shown} exam labels on`;
     const running = state.jobs.fast.running ?? state.jobs.slow.running;
     const error = Object.values({ ...state.jobs.fast.errors, ...state.jobs.slow.errors })[0];
     fit.textContent = error ?? (running ? `${{ refit: "Refitting", "thorough refit": "Trying methods", map: "Drawing the map", model: "Fitting the model", "model-with-exam": "Fitting the model", sorted: "Sorting" }[running]} …` : state.method.name || "No prediction yet");
@@ -88,9 +93,18 @@ async function assign(of) {
   const view = views[active][1];
   const rows = view.targets?.() ?? [];
   if (!rows.length) return;
+  if (store.state.multi_label) return assignSet(of, view, rows);
   if (rows.length > 200 && !confirm(`Label ${count(rows.length, "image")} as “${className(of)}”?`)) return;
   label(rows, of);
   await view.labeled?.(rows);
+}
+
+async function assignSet(of, view, rows) { // one image is answered as a whole, a selection changes by one class
+  if (view === asking) return of === "none" ? asking.commit([]) : asking.toggle(of);
+  if (of === "none") return label(rows, []);
+  await load(rows.slice(0, 200));
+  const all = rows.every((row) => store.entries.get(row)?.label?.includes(of));
+  return label(rows, [of], all ? "remove" : "add");
 }
 
 async function clear() {
@@ -110,8 +124,9 @@ async function open(row) {
 }
 
 function help() {
-  const rows = [["1 … 9, 0", "label as one of the first ten classes"], ["letters", "choose a class by its name"], ["–", "none of these"], ["Backspace", "take the label away"],
-    ["Ctrl Z", "undo the last change"], ["Enter", "refit now"], ["arrows", "move; with Shift extend the selection"], ["Space", "select or not"], ["Ctrl A", "select all"],
+  const several = store.state.multi_label;
+  const rows = [["1 … 9, 0", several ? "add or remove one of the first ten classes" : "label as one of the first ten classes"], ["letters", "choose a class by its name"], ["–", "none of these"], ["Backspace", "take the label away"],
+    ["Ctrl Z", "undo the last change"], ...(several ? [["Enter", "in Label: save the classes of the image"], ["Ctrl Enter", "refit now"]] : [["Enter", "refit now"]]), ["arrows", "move; with Shift extend the selection"], ["Space", "select or not"], ["Ctrl A", "select all"],
     ["Alt Enter", "open the image"], ["/", "find by words"]];
   dialog("Keys", el("dl", { class: "keys" }, ...rows.map(([key, text]) => el("div", {}, el("dt", {}, el("kbd", {}, key)), el("dd", {}, text)))));
 }
@@ -122,6 +137,7 @@ function onKey(event) {
     return;
   }
   if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") undo();
+  else if ((event.ctrlKey || event.metaKey) && event.key === "Enter") refit();
   else if (event.ctrlKey || event.metaKey || event.altKey) return;
   else if (/^[0-9]$/.test(event.key)) {
     const c = store.state.classes.find((_, i) => keyOf(i) === event.key);
@@ -130,7 +146,10 @@ function onKey(event) {
   else if (event.key === "Backspace" || event.key === "Delete") clear();
   else if (event.key === "/") { go("browse"); browse.words.focus(); }
   else if (event.key === "?") help();
-  else if (event.key === "Enter" && !event.target.closest("button, a")) refit();
+  else if (event.key === "Enter" && (active === "label" && store.state.multi_label || !event.target.closest("button, a"))) {
+    if (active === "label" && store.state.multi_label) asking.commit();
+    else refit();
+  }
   else if (/^\p{L}$/u.test(event.key) && (views[active][1].targets?.() ?? []).length) choose(event.key, assign);
   else if (!(active === "label" && asking.key(event))) return;
   event.preventDefault();
@@ -139,7 +158,6 @@ function onKey(event) {
 if (location.search) history.replaceState(null, "", location.pathname); // the token is in a cookie now
 build();
 document.addEventListener("keydown", onKey);
-await refresh();
 if (store.state.listed) await browseFor({ show: "listed" });
 else go("label");
 await asking.ask();
