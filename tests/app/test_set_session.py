@@ -20,8 +20,8 @@ from modalign.app.studio.model_saving import save_session_model
 from modalign.app.studio.opening import open_session
 from modalign.app.studio.routes import studio_app
 from modalign.app.studio.row_queries import RowQuery, find_rows, row_entries, session_summary
-from modalign.app.studio.set_labeling import SetLabeling
-from modalign.app.studio.set_session import SetSession
+from modalign.app.studio.sets.set_labeling import SetLabeling
+from modalign.app.studio.sets.set_session import SetSession
 from modalign.app.web import WRITE_HEADER, Access
 from modalign.core.errors import InputError
 from modalign.core.label_matrix import label_sets

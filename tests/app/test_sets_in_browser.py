@@ -17,7 +17,7 @@ from studio_pages import OTHER_IMAGE, opened_page, require_no_serious_finding, u
 
 from modalign.app.studio.opening import open_session
 from modalign.app.studio.routes import studio_app
-from modalign.app.studio.set_session import SetSession
+from modalign.app.studio.sets.set_session import SetSession
 from modalign.app.web import listen
 from modalign.data.digit_pairs import load_digit_pairs
 

@@ -19,7 +19,7 @@ from PIL import Image
 from modalign.app.studio.label_state import NONE
 from modalign.app.studio.labeling import NO_CLASS
 from modalign.app.studio.session import Session
-from modalign.app.studio.set_session import SetSession
+from modalign.app.studio.sets.set_session import SetSession
 from modalign.core.errors import InputError, UndecodableError
 from modalign.core.features import UNLABELED
 from modalign.core.files import make_folder, require_own_folder, write

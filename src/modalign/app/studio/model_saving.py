@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from modalign.app.studio.session import Session
-from modalign.app.studio.set_session import SetSession
+from modalign.app.studio.sets.set_session import SetSession
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED
 from modalign.data.itemset import Items

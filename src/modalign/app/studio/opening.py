@@ -17,8 +17,8 @@ from modalign.app.studio.image_list import listed_rows
 from modalign.app.studio.label_log import LOCK_FILE, LOG_FILE, LabelLog
 from modalign.app.studio.labeling import Labeling
 from modalign.app.studio.session import Session, SessionSettings
-from modalign.app.studio.set_labeling import SetLabeling
-from modalign.app.studio.set_session import SetSession
+from modalign.app.studio.sets.set_labeling import SetLabeling
+from modalign.app.studio.sets.set_session import SetSession
 from modalign.core.errors import EncoderMismatchError, InputError, argument
 from modalign.core.features import UNLABELED, Features
 from modalign.core.files import read_json, require_own_folder, write

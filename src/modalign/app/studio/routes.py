@@ -20,7 +20,7 @@ from modalign.app.studio.labeling import Labeling
 from modalign.app.studio.model_saving import FINAL, MODEL, save_session_model
 from modalign.app.studio.row_queries import MOST_ROWS, RowQuery, find_rows, row_entries, session_summary
 from modalign.app.studio.session import Session
-from modalign.app.studio.set_labeling import SetLabeling
+from modalign.app.studio.sets.set_labeling import SetLabeling
 from modalign.app.web import Access, Guard, error_handlers
 from modalign.core.display import visible
 from modalign.core.errors import InputError

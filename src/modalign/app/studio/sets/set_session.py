@@ -13,9 +13,9 @@ from modalign.app.studio.label_state import NONE
 from modalign.app.studio.labeling import NO_CLASS
 from modalign.app.studio.refitting import Answers
 from modalign.app.studio.session import Session, SessionSettings
-from modalign.app.studio.set_curve import SetCurve, SetRefit
-from modalign.app.studio.set_labeling import SetLabeling
-from modalign.app.studio.set_refitting import SetAnswers, refit_sets
+from modalign.app.studio.sets.set_curve import SetCurve, SetRefit
+from modalign.app.studio.sets.set_labeling import SetLabeling
+from modalign.app.studio.sets.set_refitting import SetAnswers, refit_sets
 from modalign.core.features import UNLABELED, ClassText, Features
 from modalign.core.label_matrix import PRESENT, UNKNOWN
 from modalign.encoders.base import Encoder
