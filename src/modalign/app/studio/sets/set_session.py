@@ -61,7 +61,7 @@ class SetSession(Session):
         names = tuple(map(str, answers.class_ids))
         return multi_label_scores(matrix, answers.probabilities[rows], answers.thresholds, class_names=names)
 
-    def label_of(self, row: int) -> list[int] | None:  # type: ignore[override]  # of sets
+    def label_of(self, row: int) -> list[int] | None:
         """The set of an image as labeled."""
         found = self.labeling.set_of(row)
         return None if found is None else list(found)
