@@ -324,7 +324,7 @@ def test_an_interrupted_training_ends_as_if_nothing_had_been(encoder, digits, te
 
     whole, epoch = broken_off_and_resumed(fit, SelfTraining, 7, tmp_path / "state")
     assert epoch == 1  # four batches an epoch: in the middle of the second
-    assert whole.diagnosis_["approximation"] == "pseudo-labels made anew in every 2 epochs only"
+    assert whole.diagnosis_["approximation"] == "pseudo-labels recomputed every 2 epochs only"
 
 
 def test_a_folder_without_labels_is_adapted_saved_and_loaded(encoder, digits: Items, tmp_path: Path) -> None:

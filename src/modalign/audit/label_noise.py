@@ -41,7 +41,7 @@ class LabelNoise:
     matrix: np.ndarray
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """(n, C) probabilities p of the true classes, before the label is looked at."""
+        """(n, C) probabilities p of the true classes, without regard to the labels."""
         return np.exp(log_softmax(logits / self.temperature, axis=1))
 
     def wrong(self, probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -59,7 +59,7 @@ def fit_label_noise(logits: np.ndarray, labels: np.ndarray) -> LabelNoise:
 
     .. math:: q_{jk} = \frac{n_{jk} + 1}{\sum_{l \neq j} n_{jl} + C - 1}
 
-    keeps q near uniform until errors are seen that agree with each other.
+    keeps q near uniform unless the labels contain several errors of the same kind.
 
     Parameters
     ----------

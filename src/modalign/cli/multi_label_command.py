@@ -80,7 +80,7 @@ def _quality_lines(quality: Mapping[str, Any] | None) -> list[str]:
 
     shares = {name: Share(**quality[name]) for name in ("mean_average_precision", "micro_F1", "exactly_right_sets")}
     measures = ", ".join(f"{name.replace('_', ' ')} {share}" for name, share in shares.items())
-    return [f"On {quality['images']} images, each predicted by models that had not seen it: {measures}."]
+    return [f"On {quality['images']} images, each predicted by models that were not fitted on it: {measures}."]
 
 
 def is_multi_label_folder(folder: Path) -> bool:

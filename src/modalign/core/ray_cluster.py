@@ -42,7 +42,7 @@ def ray_results(
     threads : int, default=1
         Processors of each task.
     option : str, default="workers"
-        What the number of tasks is called where it is asked for.
+        Name of the option for the number of tasks, for messages.
 
     Raises
     ------

@@ -115,7 +115,7 @@ class Checkpoint:
         """Convert ``model`` to float32 in evaluation mode without gradients, with a copy of its memory."""
         model.float().eval().requires_grad_(False)
         for tensor in (*model.parameters(), *model.buffers()):
-            # What was read may be a map of the file: whoever wrote to it would change a network at work.
+            # What was read may be a memory map: a write to the file would change a network in use.
             tensor.data = tensor.data.clone()
         return model
 

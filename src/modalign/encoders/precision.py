@@ -58,7 +58,7 @@ def decided(encoder: Encoder, decide: Callable[[], tuple[torch.dtype, object]], 
     """The compute type that the cache holds for a network, this machine and a purpose.
 
     If there is none, the type that ``decide`` returns, with what it measured; it is then stored. Without a store, every
-    call decides anew.
+    call decides again.
     """
     note = None if encoder.store is None else _note(encoder, encoder.store, purpose)
     known = None if note is None else _read_decision(note)
@@ -69,7 +69,7 @@ def decided(encoder: Encoder, decide: Callable[[], tuple[torch.dtype, object]], 
     if note is None:
         return best
     decision = json.dumps({"dtype": str(best).removeprefix("torch."), "probe": found}, indent=2)
-    with suppress(OSError, InputError):  # without a note every run decides anew
+    with suppress(OSError, InputError):  # without a note every run decides again
         private_folder(note.parent)
         write(note, decision, private=True, overwrite=damaged)  # else the first process counts
     return _read_decision(note) or best

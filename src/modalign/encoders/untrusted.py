@@ -188,7 +188,7 @@ def load_tokenizer(folder: Path, config: Mapping[str, Any]) -> PreTrainedTokeniz
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
             tokenizer = AutoTokenizer.from_pretrained(copy, **options)
-        except ImportError:  # its own class wants sentencepiece; tokenizer.json says the same without it
+        except ImportError:  # its own class needs sentencepiece; tokenizer.json is equivalent and does not
             tokenizer = PreTrainedTokenizerFast.from_pretrained(copy, **options)
         tokenizer(["a photo of a cat."], truncation=True, max_length=int(tokenizer.model_max_length))
         return tokenizer

@@ -83,7 +83,7 @@ def run_on_ray(
 ) -> Iterator[R]:
     """The same as tasks of a Ray cluster, ``jobs`` at a time; see :func:`~modalign.core.ray_cluster.ray_results`.
 
-    All machines must see the files that the arguments name under the same paths.
+    The files that the arguments name must have the same paths on all machines.
     """
     registered = OTHER_METHODS.registered
     for cls in registered.values():

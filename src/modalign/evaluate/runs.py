@@ -188,11 +188,11 @@ def read_lines(path: str | Path, parse: Callable[[str], R]) -> list[R]:
 
 
 def check_record(path: str | Path, parse: Callable[[str], Any]) -> None:
-    """Raise unless runs can be added to a file: it can be written, and holds runs or nothing."""
+    """Raise unless runs can be added to a file: it can be written, and is empty or contains runs."""
     check_writable(path, append=True)
     if Path(path).is_file():
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # whoever uses the runs warns
+            warnings.simplefilter("ignore")  # the code that uses the runs warns
             read_lines(path, parse)
 
 

@@ -39,7 +39,7 @@ def check_output(path: str | Path) -> None:
 
 
 def save(predictions: Predictions, path: str | Path) -> Path:
-    """Write ``predictions`` in the format that the ending of ``path`` says; see :func:`check_output`."""
+    """Write ``predictions`` in the format given by the ending of ``path``; see :func:`check_output`."""
     return _writer(Path(path))(predictions, path)
 
 

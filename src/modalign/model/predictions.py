@@ -145,12 +145,12 @@ class Predictions(Sequence[Prediction]):
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write all answers to a ``.csv``, ``.json`` or ``.parquet`` file, the whole file or nothing.
+        """Write all answers to a ``.csv``, ``.json`` or ``.parquet`` file, atomically.
 
-        There is a row per image with ``id``, ``name`` (the answer), ``probability``, ``rejected`` if that was asked,
-        ``transductive`` if the model keeps answers from its fit, ``reason``, and the probability of every class; images
-        that could not be decoded come last, with the reason and nothing else. Numbers read back exactly. Parquet needs
-        ``pip install 'modalign[parquet]'``.
+        There is a row per image with ``id``, ``name`` (the answer), ``probability``, ``rejected`` if rejection was
+        requested, ``transductive`` if the model keeps answers from its fit, ``reason``, and the probability of every
+        class; images that could not be decoded come last, with the reason and nothing else. Numbers read back exactly.
+        Parquet needs ``pip install 'modalign[parquet]'``.
         """
         return exports.save(self, path)
 

@@ -53,7 +53,7 @@ def vector_columns(vectors: np.ndarray, labels: Sequence[str | None]) -> dict[st
 
 
 def answer_columns(probabilities: np.ndarray, names: Sequence[str], rejected: list[bool] | None) -> dict[str, Any]:
-    """``name``, ``probability``, the (n, C) ``probabilities`` as float32 lists, and ``rejected`` where it was asked."""
+    """``name``, ``probability``, the (n, C) ``probabilities`` as float32 lists, and ``rejected`` if requested."""
     arrow = require("pyarrow", "parquet")
     best = probabilities.max(axis=1, initial=0.0)
     columns = {"name": arrow.array(names, arrow.string()), "probability": arrow.array(best, arrow.float32())}

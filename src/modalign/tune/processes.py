@@ -114,7 +114,7 @@ def _others() -> Iterator[None]:
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[Processes]:
-    """The processes of this run; opens ``torch.distributed`` if a launcher asked for several, and closes it again."""
+    """The processes of this run; opens ``torch.distributed`` if a launcher started several, and closes it again."""
     if dist.is_available() and dist.is_initialized():
         yield Processes(dist.get_world_size(), dist.get_rank())
         return

@@ -64,7 +64,7 @@ class Stepper:
         torch.manual_seed(seed_of("step", self._recipe.seed, number, self._group.rank))
         images, parts = len(plan.images(number)), plan.parts_of(number)
         self._optimizer.zero_grad(set_to_none=True)
-        sums = dict.fromkeys(self._tally.sums, 0.0)  # a process without an image here knows the names from before
+        sums = dict.fromkeys(self._tally.sums, 0.0)  # without images in this batch, with the names of earlier batches
         for part in parts:
             for name, value in self._differentiate(next(fetched), len(part) / images).items():
                 sums[name] = sums.get(name, 0.0) + value

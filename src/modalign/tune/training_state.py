@@ -35,7 +35,7 @@ FORMAT = CardFormat(
     file="training.json",
     entries={"run": dict, "step": int, "progress": dict},
     tensors="state",
-    advice=" Delete the folder to start anew.",
+    advice=" Delete the folder to start again.",
 )
 
 
@@ -102,7 +102,7 @@ class TrainingState:
         if _shapes(wanted) != _shapes(found) or not all(_is_moment(*entry, parameters) for entry in moments.items()):
             raise InputError(
                 f"Expected the tensors of this model in the checkpoint '{self.folder}', it holds others; "
-                "choose another folder, or delete it to start anew."
+                "choose another folder, or delete it to start again."
             )
         with torch.no_grad():
             for name, tensor in wanted.items():
@@ -123,7 +123,7 @@ class TrainingState:
         if odd:
             raise InputError(
                 f"The checkpoint in '{self.folder}' is of another run: {'; '.join(odd[:3])}"
-                f"{' and more' if len(odd) > 3 else ''}; choose another folder, or delete it to start anew."
+                f"{' and more' if len(odd) > 3 else ''}; choose another folder, or delete it to start again."
             )
         return card
 

@@ -101,8 +101,8 @@ class LoRA(nn.ParameterDict):
         tower : T
             Like the one that the module was made for.
         dropout : float, default=0.0
-            Share of the inputs x of every B A x that is set to zero, drawn anew for each map and token from torch's own
-            generator; only beside queries, keys and values.
+            Share of the inputs x of every B A x that is set to zero, drawn independently for each map and token from
+            torch's own generator; only beside queries, keys and values.
         """
         if not dropout:
             return tower.with_updates(self.updates())

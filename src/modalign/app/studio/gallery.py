@@ -24,7 +24,7 @@ _DECODING = 2  # pictures decoded at a time
 
 
 def content_hashes_of(items: Items, store: FeatureStore | None) -> list[str]:
-    """16 hexadecimal digits of the SHA-256 of every image; files that the store knows are not read again."""
+    """16 hexadecimal digits of the SHA-256 of every image; files that are in the store are not read again."""
     known: list[bytes | None] = [None] * len(items)
     if store is not None:
         with store.files() as files:

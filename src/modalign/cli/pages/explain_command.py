@@ -1,4 +1,4 @@
-"""``explain``: what the answers of a saved model rest on."""
+"""``explain``: explanations of the answers of a saved model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``figures``: what a saved model has learned, as figures with their data."""
+"""``figures``: figures about a saved model, with their data."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def figures(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page (.html) to write.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of t-SNE and of random crops.")] = 0,
     split: SplitFile = None,
-    classes: Annotated[Path | None, typer.Option(help="File of class names that fit was given.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="The file of class names given to fit.")] = None,
     encoder: Annotated[str | None, typer.Option(help="Name or folder of the encoder, if it is not found.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draw what a model has learned: similarities, t-SNE, modality gap, errors, the course of the fit."""
+    """Draw figures about a model: similarities, t-SNE, modality gap, errors, the course of the fit."""
     require("matplotlib", "plot")
     from modalign.data.items import load_items
     from modalign.report.papers.figures_page import save_figures_page

@@ -25,7 +25,7 @@ def sweep(
     shots: Annotated[str | None, typer.Option(help="Labeled images per class, separated by commas.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of draws.")] = 3,
     datasets: Annotated[
-        str | None, typer.Option(help="Names separated by commas; all that are there by default.")
+        str | None, typer.Option(help="Data sets, separated by commas; by default all that the source contains.")
     ] = None,
     encoder: Annotated[
         str | None, typer.Option("--encoder", "-e", help="tiny, a local folder, or a hub name; for images.")
@@ -35,9 +35,7 @@ def sweep(
         list[str] | None, typer.Option("--set", help="Other hyper-parameters, method.name=value (repeatable).")
     ] = None,
     page: Annotated[Path | None, typer.Option(help="HTML page (.html) to write.")] = None,
-    record: Annotated[
-        Path | None, typer.Option(help="Results file (.jsonl); runs that it holds are not repeated.")
-    ] = None,
+    record: Annotated[Path | None, typer.Option(help="Results file (.jsonl); runs in it are not repeated.")] = None,
     jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0 is one per processor core.")] = 1,
     device: Device = "auto",
     as_json: AsJson = False,

@@ -39,7 +39,7 @@ class Streamed(NamedTuple):
 
 
 def write_mapped(path: str | Path, arrays: Mapping[str, Streamed], notes: Mapping[str, str]) -> Path:
-    """Write arrays and strings to ``path``, the whole file or nothing.
+    """Write arrays and strings to ``path``, atomically.
 
     Parameters
     ----------

@@ -286,7 +286,7 @@ def _unpacked(path: str) -> _Unpacked:
 
 
 def _stream(file: _Unpacked) -> tarfile.TarFile:
-    return tarfile.open(fileobj=file, mode="r|", tarinfo=_Header, bufsize=2**18)  # type: ignore[call-overload]  # wants ``write`` too
+    return tarfile.open(fileobj=file, mode="r|", tarinfo=_Header, bufsize=2**18)  # type: ignore[call-overload]  # has no ``write``
 
 
 def _kind(info: tarfile.TarInfo) -> str:

@@ -132,8 +132,8 @@ def blob_of(image: object, base: str = "") -> tuple[Blob | None, str]:
 def path_inside(name: str, document: str) -> str:
     """The absolute path of an image that a document names, which must lie below the folder of the document.
 
-    A document may come from a stranger; what it names is opened, and may end on a page. Links are followed, as in any
-    folder of images.
+    A document may be untrusted. The files that it names are opened, and may be shown on a page. Links are followed, as
+    in any folder of images.
     """
     folder = os.path.dirname(os.path.abspath(document))
     path = os.path.normpath(os.path.join(folder, name))

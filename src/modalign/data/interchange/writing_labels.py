@@ -61,7 +61,7 @@ def convert_labels(
     Returns
     -------
     Path or object
-        The path that was written, the whole or nothing; or the object.
+        The path, written atomically; or the object.
 
     Raises
     ------

@@ -33,7 +33,7 @@ def sentences(
     templates : str or sequence of str, default=DEFAULT_TEMPLATE
         One or several templates with ``{}`` for the name, or a key of :data:`TEMPLATES` such as ``"imagenet"``.
     grammatical : bool, default=False
-        Write "an owl" and "scissors" where a template says "a {}". Off by default, because the published numbers were
+        Write "an owl" and "scissors" where a template has "a {}". Off by default, because the published numbers were
         measured with "a owl" and "a scissors".
 
     Returns

@@ -110,13 +110,13 @@ def _embed_crops(
                 rows.add(key, finite_vectors(encoder, encoder.encode(pixels)[0]).reshape(-1))
         if not kept:
             raise InputError("Expected an image that can be decoded, got none.")
-        table = rows.table(keys).reshape(len(keys), crops + 1, encoder.spec.dim)
+        vectors = rows.table(keys).reshape(len(keys), crops + 1, encoder.spec.dim)
     return Features(
-        vectors=np.ascontiguousarray(table[:, 0]),
+        vectors=np.ascontiguousarray(vectors[:, 0]),
         ids=tuple(items.ids[i] for i in kept),
         labels=items.labels[kept],
         class_names=items.class_names,
-        tokens=np.ascontiguousarray(table[:, 1:]),
+        tokens=np.ascontiguousarray(vectors[:, 1:]),
         spec=encoder.spec,
         quarantined=(*items.quarantined, *refused),
         parts=tuple(items.parts[kept].tolist()) if items.division else (),

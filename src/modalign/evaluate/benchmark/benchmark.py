@@ -88,7 +88,7 @@ def run_benchmark(
     jobs : int
         Number of parallel processes with one thread each.
     ray : str, optional
-        Address of a Ray cluster whose machines see the source and the record under the same paths; ``jobs`` tasks at a
+        Address of a Ray cluster on whose machines the source and the record have the same paths; ``jobs`` tasks at a
         time run there in place of processes here. ``"local"`` starts Ray on this machine.
     device : str
         Device of the encoder.

@@ -46,7 +46,7 @@ class BenchmarkSource:
     Raises
     ------
     InputError
-        There is no data set, or one that was asked for is missing.
+        There is no data set, or one of the requested is missing.
     """
 
     def __init__(

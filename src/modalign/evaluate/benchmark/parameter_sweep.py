@@ -24,7 +24,7 @@ class ParameterSweep:
     rows : tuple of (float, BenchmarkRow)
         Value, and what was found with it.
     notes : tuple of str, default=()
-        What a reader should know about the data, and what is missing.
+        Remarks about the data, and what is missing.
     """
 
     method: str

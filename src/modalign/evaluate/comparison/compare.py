@@ -143,10 +143,13 @@ def compare(
     if not result.table:
         reasons = "; ".join(f"{entry.method}: {entry.reason}" for entry in left_out[:3])
         raise InputError(f"Expected at least one method that can be run on these images, got none ({reasons}).")
-    found = compute_diagnostics(result, given, protocol.split, lambda name, s: build(name, s, given, settings[name]))
+    diagnostics = compute_diagnostics(
+        result, given, protocol.split, lambda name, seed: build(name, seed, given, settings[name])
+    )
     warn_of(runs, title)
     account = _record(given, protocol, draws, runs) | {"jobs": jobs}
-    return replace(result, diagnostics=found, record=account | {"seconds": round(time.perf_counter() - started, 1)})
+    account["seconds"] = round(time.perf_counter() - started, 1)
+    return replace(result, diagnostics=diagnostics, record=account)
 
 
 def _about_encoder(given: ComparisonInputs, runs: Sequence[Run]) -> list[str]:

@@ -196,7 +196,7 @@ def _cmm(dataset: str, protocol: str, shots: int) -> PaperSettings:
         "Its 50 warm-up epochs are read as steps, since 16,000 steps may be fewer than 50 epochs.",
     ]
     if dataset in CMM_FUSION:
-        notes.append("The paper does not say for how many images its β was best; 'auto' searches it anew.")
+        notes.append("The paper does not say for how many images its β was best; 'auto' searches β again.")
     else:
         notes.append("The paper does not have this data set; β is searched on the validation images.")
     return PaperSettings(

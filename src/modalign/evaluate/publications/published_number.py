@@ -34,7 +34,7 @@ class Published:
     value : float
         Percent for accuracies and mIoU, points for a gain, else in its base unit.
     shots : int or None
-        Labeled images per class; None where the table does not vary them, as its setting says.
+        Labeled images per class; None where the table does not vary them; its setting has the number.
     caution : str
         Why not to rely on it, if there is a reason.
     printed : str
@@ -46,7 +46,8 @@ class Published:
     prompts : str
         The sentences of the classes.
     seeds : int or None
-        Draws that were averaged, by the paper or by CoOp's protocol; None where neither says, and without labels.
+        Draws that were averaged, by the paper or by CoOp's protocol; None where neither gives the number, and without
+        labels.
     """
 
     paper: str

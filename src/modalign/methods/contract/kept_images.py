@@ -17,13 +17,13 @@ AT_ONCE = 32  # images in one forward pass
 class KeptImages:
     """Output of a frozen vision tower for the first view of n images, which is the same in every epoch.
 
-    It is computed when rows are first asked for: all images in order, in float32 also where the training is under
+    It is computed at the first call of :meth:`rows`: all images in order, in float32 also where the training is under
     autocast. So it does not depend on the step at which a training begins or goes on. Nothing is kept where it would
     take more than ``memory`` bytes. Memory: n · numbers per image · 4 bytes.
 
     Parameters
     ----------
-    see : callable
+    encode : callable
         Pixels (B, 3, H, W) → output.
     data : ImageBatches
         The images, with :attr:`~modalign.tune.batches.ImageBatches.constant` views.
@@ -31,8 +31,8 @@ class KeptImages:
         Largest number of bytes.
     """
 
-    def __init__(self, see: Callable[[Tensor], VisionOutput], data: ImageBatches, memory: int = MEMORY) -> None:
-        self._see, self._data, self._memory = see, data, memory
+    def __init__(self, encode: Callable[[Tensor], VisionOutput], data: ImageBatches, memory: int = MEMORY) -> None:
+        self._encode, self._data, self._memory = encode, data, memory
         self._output: VisionOutput | None = None
         self._begun = False
 
@@ -48,12 +48,12 @@ class KeptImages:
         kept, n = None, len(self._data)
         for batch in self._data.in_order(AT_ONCE):
             with torch.autocast(batch.pixels.device.type, enabled=False):
-                seen = self._see(batch.pixels)
+                output = self._encode(batch.pixels)
             if kept is None:
-                if sum(part[:, 0].nbytes for part in _parts(seen)) * n > self._memory:
+                if sum(part[:, 0].nbytes for part in _parts(output)) * n > self._memory:
                     return None
-                kept = VisionOutput(_room(seen.pooled, n), _room(seen.tokens, n), _room(seen.classes, n))
-            for room, part in zip(_parts(kept), _parts(seen), strict=True):
+                kept = VisionOutput(_room(output.pooled, n), _room(output.tokens, n), _room(output.classes, n))
+            for room, part in zip(_parts(kept), _parts(output), strict=True):
                 room[:, batch.indices] = part
         return kept
 

@@ -127,5 +127,5 @@ class SelfTrained(TowerMethod[SelfTraining]):
         if learner.class_prior is not None:
             found["class_prior"] = learner.class_prior.tolist()
         if refresh > 1:
-            found["approximation"] = f"pseudo-labels made anew in every {refresh} epochs only"
+            found["approximation"] = f"pseudo-labels recomputed every {refresh} epochs only"
         return found

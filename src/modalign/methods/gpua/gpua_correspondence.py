@@ -223,7 +223,7 @@ def _affinity(
 def _held(
     scores: Callable[[], Iterable[tuple[slice, Tensor]]], held: bool
 ) -> Callable[[], Iterable[tuple[slice, Tensor]]]:
-    """Blocks of R, from memory or anew at every call."""
+    """Blocks of R, from memory, or computed again at every call."""
     if not held:
         return scores
     blocks = list(scores())

@@ -151,7 +151,7 @@ class Refined:
 
     @classmethod
     def of(cls, W: Tensor, losses: list[Tensor], dtype: torch.dtype) -> Refined:
-        """The outcome in the type that was asked for; the defect is that of the numbers before."""
+        """The outcome in the requested type; the defect is that of the numbers before."""
         gram = W.mT @ W if W.shape[0] >= W.shape[1] else W @ W.mT
         defect = float((gram - torch.eye(len(gram), device=W.device)).norm())
         return cls(W.to(dtype), torch.stack(losses) if losses else W.new_zeros(0), defect)

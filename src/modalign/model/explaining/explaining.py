@@ -42,7 +42,7 @@ def explained(model: Classifier, image: Any, *, label: str | None, check: Any, l
     neighbors, sentences = nearest_images(model, x, labeled), shares_of_sentences(model, x)
     notes = [UNTESTED if test is None else test.sentence]
     if not neighbors:
-        notes.append("The method keeps no labeled images; give some to see the nearest.")
+        notes.append("The method keeps no labeled images; give some to list the nearest.")
     if not sentences:
         notes.append("The method compares the image with no sentence, or its sentences are not kept.")
     return Explanation(
@@ -69,7 +69,7 @@ def _maps(model: Classifier, items: Items, k: int, probabilities: np.ndarray) ->
 
 
 def _picture(model: Classifier, items: Items) -> np.ndarray:
-    """The image as the encoder sees it; as it is where several do, or where it sees images of any shape."""
+    """The preprocessed image; the original where there are several encoders, or one for images of any shape."""
     encoder = model.encoder
     if isinstance(encoder, Encoder) and encoder.preprocessing.resize != "patches":
         return prepared_images(items, encoder)[0]

@@ -1,4 +1,4 @@
-"""What can be said about one answer of a classifier."""
+"""The explanation of one answer of a classifier."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Explanation:
     top : tuple of tuple of (str, float)
         Up to five classes with their probabilities, most probable first.
     image : ndarray of shape (H, W, 3), uint8
-        The image as the encoder sees it.
+        The image after preprocessing, as the input of the encoder.
     maps : mapping of str to ndarray, default={}
         Class → probability of the class for each patch by itself, (rows, columns), for the class that is explained and
         the two most probable others. Empty unless the deletion test was passed.
@@ -49,7 +49,7 @@ class Explanation:
     plans : PatchPlans or None, default=None
         Transport plans of ALIGN and PLOT, where the test was passed.
     notes : tuple of str, default=()
-        What cannot be said, and why.
+        What could not be computed, and why.
     """
 
     id: str
@@ -92,7 +92,7 @@ class Explanation:
         }
 
     def save(self, path: str | Path) -> Path:
-        """Write one self-contained HTML page; the whole page or nothing.
+        """Write one self-contained HTML page, atomically.
 
         Parameters
         ----------

@@ -28,7 +28,7 @@ passed the deletion test for all of seven methods on validation images; see the 
 
 
 class PatchScorer:
-    r"""What a classifier makes of each patch of an image.
+    r"""Scores of the patches of an image by a classifier.
 
     A method on vectors scores the vector :math:`\hat z_j` of patch j as it scores an image,
     :math:`m_{cj} = \log \mathrm{softmax}_c\, s(\hat z_j) / T`. Vectors of an open CLIP tower are those of SCLIP, of
@@ -54,9 +54,9 @@ class PatchScorer:
     def _open(self) -> str:
         encoder, method = self.model.encoder, self.model.method
         if not isinstance(encoder, Encoder):
-            return "several encoders see the image"
+            return "it has several encoders"
         if encoder.preprocessing.resize == "patches":
-            return f"'{encoder.name}' sees images of any shape"
+            return f"'{encoder.name}' takes images of any shape"
         if isinstance(method, TowerMethod):
             learner, classes = method._bind(require_clip(encoder))
             known = isinstance(learner, PromptLearner) and classes is not None
@@ -134,7 +134,7 @@ class PatchScorer:
 
 
 def prepared_images(items: Items, encoder: Encoder) -> list[np.ndarray]:
-    """The images that can be decoded, (H, W, 3) uint8 as the network sees them."""
+    """The images that can be decoded, (H, W, 3) uint8 after preprocessing."""
     found = []
     for i in range(len(items)):
         try:

@@ -1,4 +1,4 @@
-"""The labeled images and the sentences that an answer rests on."""
+"""The labeled images and the sentences that contribute to an answer."""
 
 from __future__ import annotations
 

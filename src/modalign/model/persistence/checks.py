@@ -96,7 +96,7 @@ def _check_tower_method(method: TowerMethod) -> None:
     if not isinstance(text, torch.Tensor) or text.dtype != torch.float32 or tuple(text.shape) != shape:
         raise InputError(f"its class text has not the shape {shape}.")
     if not isinstance(learned.get("tensors_"), dict):
-        raise InputError("it has learned nothing.")
+        raise InputError("it is not fitted.")
 
 
 def _are_sentences(own: object) -> bool:

@@ -38,7 +38,7 @@ class Description:
     validated_on: frozenset[str] | None = None
 
     def card(self) -> dict[str, Any]:
-        """As JSON knows it."""
+        """The entries as JSON values."""
         plain = {
             "encoder": asdict(self.encoder),
             "fitted_on": sorted(self.fitted_on),

@@ -45,7 +45,7 @@ FORMAT = CardFormat(
     tensors="weights",
     labels=(("classifier", "encoder", "name"), ("state", "encoder_", "value", "name")),
     advice=" Copy or save the model again.",
-    edits=" To rename classes, load a sound copy, set its class_names and save it.",
+    edits=" To rename classes, load an unmodified copy, set its class_names and save it.",
 )
 
 

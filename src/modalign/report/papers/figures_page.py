@@ -19,7 +19,7 @@ from modalign.report.text import count
 
 
 def save_figures_page(model: Classifier, groups: Sequence[FigureGroup], path: str | Path, *, images: int) -> Path:
-    """Write one self-contained HTML page; the whole page or nothing.
+    """Write one self-contained HTML page, atomically.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def save_figures_page(model: Classifier, groups: Sequence[FigureGroup], path: st
 
 
 def save_sweep_page(sweep: ParameterSweep, path: str | Path) -> Path:
-    """Write one self-contained HTML page about a sweep; the whole page or nothing.
+    """Write one self-contained HTML page about a sweep, atomically.
 
     Parameters
     ----------

@@ -230,7 +230,7 @@ def _crops(shown: Shown, seed: int) -> FigureGroup | None:
     weights = sampled_crop_weights(method, shown.items.select(rows), encoder, seed=seed)
     text = (
         "Weights of random crops by their similarity to the whole image: by [CLS] features as they are, and by a "
-        "softmax of projected features. The wider the density, the more the weights tell crops apart."
+        "softmax of projected features. The wider the density, the more the weights differ between crops."
     )
     return FigureGroup("Crop weights", text, [crop_weight_density({name: w.numpy() for name, w in weights.items()})])
 

@@ -59,7 +59,7 @@ def adapted_space(model: Classifier, items: Items, vectors: np.ndarray) -> Space
     """Images and class vectors as the method compares them by their cosine; None if it does not.
 
     LFA, CMM and GPUA map image vectors; prompt methods with one prompt per class and self-training methods embed the
-    images anew.
+    images again.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ from modalign.report.text import count, without_folders
 def save_explanation_page(
     explanations: Sequence[Explanation], path: str | Path, *, model: str = "", encoder: str = ""
 ) -> Path:
-    """Write one self-contained HTML page; the whole page or nothing.
+    """Write one self-contained HTML page, atomically.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def save_explanation_page(
     one = f"{without_folders(first.id)}: {first.class_name}"
     page = Page(
         one if alone else f"{count(len(explanations), 'answer')} explained",
-        f"What {'the' if alone else 'each'} answer rests on, as far as the method can say.",
+        f"Why the model gave {'this answer' if alone else 'each answer'}, as far as its method can be explained.",
         facts=[(f"{percent(first.probability)} %", f"probability of {first.class_name}")] if alone else (),
         record={"model": model, "encoder": encoder, "versions": versions()},
     )
@@ -82,13 +82,13 @@ def _map_text(one: Explanation) -> str:
     top = max(float(values.max()) for values in one.maps.values())
     return (
         "A map shows the probability of a class for each patch by itself: no color is 0, the strongest is "
-        f"{percent(top)} %. It says which patches look like the class to the method, not where an object ends."
+        f"{percent(top)} %. It shows which patches the method assigns to the class, not the outline of an object."
     )
 
 
 def _pictures(one: Explanation) -> list[PageSection]:
     probability = dict(one.top)
-    shown = [OverlayPicture(one.image, without_folders(one.id), "as the encoder sees it", f"the image {one.id}")]
+    shown = [OverlayPicture(one.image, without_folders(one.id), "input of the encoder", f"the image {one.id}")]
     for name, overlay in one.overlays().items():
         known = probability.get(name, one.probability if name == one.class_name else None)
         note = "" if known is None else f"{percent(known)} % for the whole image"

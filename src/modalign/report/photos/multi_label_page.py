@@ -87,7 +87,7 @@ def _difference(missed: Sequence[str], extra: Sequence[str]) -> str:
 
 
 def record_of_sets(classifier: MultiLabelClassifier) -> dict[str, object]:
-    """What the numbers of a page rest on."""
+    """The settings and versions behind the numbers of a page."""
     return {
         **{name: classifier.record.get(name) for name in ("method", "random_state", "images", "quality")},
         "encoder": f"{classifier.encoder.spec.name} ({classifier.encoder.spec.fingerprint[:12]})",
