@@ -1,4 +1,4 @@
-"""What the benches on real CLIP ViT-B/32 features share: the data, accuracies over seeds, and the command line."""
+"""Common parts of the benches on real CLIP ViT-B/32 features: the data, accuracies over seeds, the command line."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Build = Callable[[int], VectorMethod]
 class Dataset:
     """Image vectors and labels of every part; ``text`` (C, d) with the names of the classes, or None.
 
-    ``second`` has what another network, of vision only, sees in the images of some parts.
+    ``second`` has vectors of the images of some parts by another, vision-only network.
     """
 
     name: str
@@ -118,7 +118,7 @@ class Cell:
 
 
 def few_per_class(y: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Indices of ``count`` random images of every class: CoOp validates on min(shots, 4) a class."""
+    """Indices of ``count`` random images of every class: CoOp validates on min(shots, 4) per class."""
     order = np.random.default_rng(seed).permutation(len(y))
     return np.sort(np.concatenate([order[y[order] == c][:count] for c in np.unique(y)]))
 
@@ -182,7 +182,7 @@ def command(name: str, doc: str) -> argparse.ArgumentParser:
 
 
 def add_cells(parser: argparse.ArgumentParser, shots: list[int]) -> None:
-    """What rows of several data sets, shots and seeds are asked for by."""
+    """Options for rows of several data sets, shots and seeds."""
     parser.add_argument("--datasets", nargs="+", default=["caltech101", "oxford_flowers"], help="files to measure on")
     parser.add_argument("--shots", nargs="+", type=int, default=shots, help="labeled images per class")
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0")
@@ -202,8 +202,8 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argpa
     if getattr(options, "datasets", None) != ["digits"] and not DATA.is_dir():
         parser.exit(
             2,
-            f"Expected files of features in '{DATA}', there is no such folder; bench/README.md says what "
-            "they hold. Set MODALIGN_BENCH_DATA to use another folder.\n",
+            f"Expected files of features in '{DATA}', there is no such folder; bench/README.md describes "
+            "them. Set MODALIGN_BENCH_DATA to use another folder.\n",
         )
     return options
 

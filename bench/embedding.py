@@ -1,15 +1,13 @@
-"""How fast images become vectors: ``python -m bench.embedding``.
+"""Speed of embedding images: ``python -m bench.embedding``.
 
 Two measurements. *Throughput*: ``embed_images`` with everything it does (reading, decoding, resizing, hashing,
 committing to the store) against the bare loop of the same network over the same batches, prepared beforehand and in
 memory; the two alternate in one run, and the medians of both and of their ratio are reported. The network is the size
 of CLIP ViT-B/32 with random weights, saved and loaded like any other. It is measured on photos of 0.07 megapixels as
 they are, and of 3 and 12: the same enlarged, with the grain of a camera, as JPEG of quality 90. ``--cores`` keeps the
-process on so many cores. The share of processor seconds does not depend on other work on the machine. *Warm
-cache*: how long it takes to get
-10,000 images' vectors of width 512 that are in the store already, from listing the folder on, and what it adds that
-every vector is verified against its checksum.
-"""
+process on so many cores. The share of processor seconds does not depend on other work on the machine. *Warm cache*: how
+long it takes to get 10,000 images' vectors of width 512 that are in the store already, from listing the folder on, and
+what it adds that every vector is verified against its checksum."""
 
 from __future__ import annotations
 

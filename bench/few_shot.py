@@ -3,11 +3,12 @@
 With class text (where there is some) and without, with validation images and without. With them the labels are the
 shots and min(shots, 4) validation images per class, the same for every method: ``auto`` and methods that cross-validate
 learn from all of them, a method that needs validation images gets the second part as that. Without them the labels are
-the shots. Test images are marked once per fit. Figures: top-1 accuracy over seeds with its 95 % interval, calibration
-error of ``predict_proba``, zero-shot on the same images, processor seconds of the fit, and what ``auto`` chose.
+the shots. Each fit is evaluated once on the test images. Figures: top-1 accuracy over seeds with its 95 % interval,
+calibration error of ``predict_proba``, zero-shot on the same images, processor seconds of the fit, and what ``auto``
+chose.
 
 ``--out FILE.md`` writes tables. The figures of every fit are kept in ``FILE.jsonl`` beside it and read again, so that a
-run that was stopped goes on; delete that file to measure anew.
+run that was stopped goes on; delete that file to measure again.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Damaged files of every kind, in great number: ``python -m bench.fuzz --minutes 10 --seed 0``.
+"""Fuzzing of the readers with damaged files: ``python -m bench.fuzz --minutes 10 --seed 0``.
 
-Every trial damages one file, reads it, and counts what must not happen: an exception that is not one of this package
-(a traceback), no answer within 30 seconds, something that vanishes from the lists, a file written elsewhere or a
-program started, a request to the network, a model or a features file that is accepted with other content. A trial is
-told by ``seed target number`` and can be repeated alone with ``--only``.
+Every trial damages one file, reads it, and counts what must not happen: an exception that is not one of this package (a
+traceback), no answer within 30 seconds, an item that is missing from the lists, a file written elsewhere or a program
+started, a request to the network, a model or a features file that is accepted with other content. A trial is identified
+by ``seed target number`` and can be repeated alone with ``--only``.
 
 The trials run in a process of their own, so that one that hangs or crashes it costs that trial and no more.
 """
@@ -70,7 +70,7 @@ def trials(
 
 
 def _work(seed: int, names: Sequence[str], start: int, connection: Connection) -> None:
-    """In a process of its own: trials for ever, each told before and after."""
+    """In a process of its own: trials without end, each reported before and after."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MODALIGN_CACHE"] = str(Path(folder) / "cache")
         for report in trials(seed, Path(folder), names, range(start, sys.maxsize)):

@@ -1,8 +1,7 @@
-"""Watches what a call does beyond its answer: files written elsewhere, programs started, the network asked.
+"""Records the side effects of a call: files written elsewhere, programs started, requests to the network.
 
 Python reports such things to audit hooks, whichever library does them. A hook cannot be removed, so there is one, which
-looks on only while a :class:`Guard` is active.
-"""
+records only while a :class:`Guard` is active."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damage: what disks, downloads and hostile hands do to bytes and to JSON."""
+"""Damage to bytes and to JSON, as by disks, downloads and attackers."""
 
 from __future__ import annotations
 

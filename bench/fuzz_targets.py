@@ -238,7 +238,7 @@ class Json:
         return "accepted"
 
     def _encoder(self, dice: random.Random, folder: Path) -> str:
-        """The settings of an encoder; its weights are not looked at."""
+        """The settings of an encoder; its weights are ignored."""
         (folder / "encoder").mkdir(exist_ok=True)
         (folder / "encoder" / "model.safetensors").write_bytes(b"")
         spoiled = dice.choice(list(self.config))
@@ -290,7 +290,7 @@ TARGETS: tuple[type[Target], ...] = (Images, Archives, Tables, FeatureFiles, Jso
 
 
 def judge(target: Target, dice: random.Random, folder: Path) -> str:
-    """The answer of one trial; warnings are not looked at."""
+    """The answer of one trial; warnings are ignored."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -77,7 +77,7 @@ class Bench:
     def undisturbed(self, name: str) -> None:
         """Run a command to its end; keep its results, its duration, and how many operations on files it makes."""
         work, began = self._work(name, "undisturbed"), time.monotonic()
-        assert self._ended(self._start(self._command(name, work), work)) == 0, self._notes(work, "said").read_text()
+        assert self._ended(self._start(self._command(name, work), work)) == 0, self._notes(work, "output").read_text()
         self.seconds[name] = time.monotonic() - began
         self.events[name] = int(self._notes(work, "events").read_text())
         self.expected[name] = results(work)
@@ -95,7 +95,7 @@ class Bench:
             counts["killed"] += self._ended(child) == -signal.SIGKILL
         if self._ended(self._start(command, work)) != 0:
             counts["failed"] += 1
-            print(f"{name} {number}: {self._notes(work, 'said').read_text()[-2000:]}", flush=True)
+            print(f"{name} {number}: {self._notes(work, 'output').read_text()[-2000:]}", flush=True)
             return counts
         left = [str(path) for path in (*orphans(work), *orphans(self._notes(work, "cache")), *orphans(self.photos))]
         counts["orphans"] += len(left)
@@ -119,23 +119,23 @@ class Bench:
         return work
 
     def _notes(self, work: Path, what: str) -> Path:
-        """What belongs to a run but is not its result: its cache, what it said, how many operations it made."""
+        """What belongs to a run but is not its result: its cache, its output, and its number of operations."""
         folder = self.root / "notes" / work.parent.name / work.name
         folder.mkdir(parents=True, exist_ok=True)
         return folder / what
 
     def _start(self, command: list[object] | None, work: Path, dies_at: int = 0) -> int:
         """The process that runs a command, and kills itself before an operation on files with this number."""
-        places = {what: self._notes(work, what) for what in ("cache", "said", "events")}
+        places = {what: self._notes(work, what) for what in ("cache", "output", "events")}
         child = os.fork()
         if child:
             return child
         code = 1
         try:
             os.environ["MODALIGN_CACHE"] = str(places["cache"])
-            said = os.open(places["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(said, 1)
-            os.dup2(said, 2)
+            output = os.open(places["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
             counter = _count_operations(dies_at)
             code = _call(command, work, self.models[1])
             count = counter[0]

@@ -3,7 +3,7 @@
 Points against zero-shot on the same images, mean over draws: *transduction* is the answer for the images that the
 method was fitted on, *new* that for the test images, which show every class. Caltech101 (68 classes with text,
 CLIP ViT-B/32; the pool is the training and validation images, new images are the test split) and the handwritten digits
-(the embedded encoder, half of the images each). Labels are read by the marking only.
+(the embedded encoder, half of the images each). Labels are used for evaluation only.
 """
 
 from __future__ import annotations

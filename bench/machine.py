@@ -1,4 +1,4 @@
-"""What a table of results says about where it was measured."""
+"""Description of the machine and the versions for tables of results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tests that belong to a source file: where a fault in it should be noticed."""
+"""The tests that belong to a source file, which should detect faults in it."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Faults written into the library one at a time, and whether its tests notice: ``python -m bench.mutants``.
+"""Mutation testing of the library: ``python -m bench.mutants``.
 
 A mutant is a copy of the sources with one operator, number, condition or statement changed. It is killed if a test
 fails, and survives if all tests that belong to its file pass (:mod:`bench.mutant_tests`). Survivors are listed with a
 reason, one of
 
-- *equivalent*: no input can tell the two apart;
+- *equivalent*: the two give equal results for every input;
 - *cost*: the same results with more or less work, such as the size of a block;
 - *hole*: a test is missing.
 
@@ -112,7 +112,7 @@ def _try(tree: Path, name: str, mutation: Mutation, timeout: float, sound: dict[
             path.write_text(source, encoding="utf-8")
         if code != 0 and tests not in sound:
             sound[tests] = _pytest(tree, stage, 3 * timeout) == 0
-        if code != 0 and sound[tests]:  # what fails without a mutant tells nothing of one
+        if code != 0 and sound[tests]:  # a failure without the mutant is no evidence
             outcome = "timeout" if code is None else "killed"
             return {"outcome": outcome, "by": tests, "tests": used, "seconds": time.monotonic() - began}
     return {"outcome": "survived", "by": "", "tests": used, "seconds": time.monotonic() - began}

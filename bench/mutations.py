@@ -50,7 +50,7 @@ def mutations(source: str) -> list[Mutation]:
     """All changes of a source file, in the order of its text.
 
     Docstrings, annotations, arguments of ``raise`` and ``warn``, and texts stay as they are. Few of the changed sources
-    are no Python any more; :func:`parses` tells them.
+    are no longer valid Python; :func:`parses` detects them.
     """
     tree = ast.parse(source)
     return sorted(_Finder(source).of(tree), key=lambda m: (m.start, m.end, m.after))

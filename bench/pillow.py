@@ -1,4 +1,4 @@
-"""RandAugment as Pillow has it: the plain form of ``bench.speed views``, and what the tests hold ours against."""
+"""RandAugment with Pillow: the plain form of ``bench.speed views``, and the reference of the tests."""
 
 from __future__ import annotations
 

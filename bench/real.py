@@ -1,13 +1,12 @@
 """Accuracy on real CLIP ViT-B/32 features of two benchmark data sets: ``python -m bench.real``.
 
 Caltech101, the 68 classes that have a text vector, and Oxford Flowers-102, without text, where class means stand in for
-it. The shot sets are the fixed ones of the files, so seeds vary only what a method draws itself (start and batch
-order) and, with ``--validation few``, the validation images: the interval over seeds says nothing about other draws
-of the shots. The interval of the test set (Wilson) stands beside it.
+it. The shot sets are the fixed ones of the files, so seeds vary only what a method draws itself (start and batch order)
+and, with ``--validation few``, the validation images: the interval over seeds does not cover other draws of the shots.
+The interval of the test set (Wilson) is in the next column.
 
-CMM as published stands beside the default, which is measured with and without validation images, as is LFA. The test
-labels are sealed and each fitted method is scored once.
-"""
+CMM is measured as published and with the default settings, these with and without validation images, as is LFA. The
+test labels are sealed and each fitted method is scored once."""
 
 from __future__ import annotations
 

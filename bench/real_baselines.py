@@ -1,8 +1,8 @@
 """Accuracy of the baselines on the data of :mod:`bench.real`, by its protocol: ``python -m bench.real_baselines``.
 
 Beside it, the methods that learn from unlabeled images, on the test images themselves ("transductive"): they get
-these without labels, with the labeled images of the shot set or, at 0 shots, with none, and are marked on what they
-answer for them. The test labels are sealed and every fitted method is marked once.
+these without labels, with the labeled images of the shot set or, at 0 shots, with none, and are evaluated on their
+answers for them. The test labels are sealed and every fitted method is evaluated once.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
     ]
     protocol = (
         f"Fixed shot sets; {options.seeds} seeds vary start and batch order"
-        + (" and the validation images (min(shots, 4) a class)" if options.validation == "few" else "")
-        + "; (t) transductive: the test images are seen in fitting, without labels; one test each."
+        + (" and the validation images (min(shots, 4) per class)" if options.validation == "few" else "")
+        + "; (t) transductive: the test images are used in fitting, without labels; one test each."
     )
     return run(cells, protocol, options)
 

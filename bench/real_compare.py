@@ -1,9 +1,8 @@
 """``modalign compare`` on real CLIP ViT-B/32 features: ``python -m bench.real_compare``.
 
-Caltech101, the 68 classes that have a text vector: images to learn from are drawn anew for every seed from the
-validation list, choices are made on other images of it, and everything is tested on the test list. With ``--second``
-a vision-only network and CLIP see the images side by side, with CLIP as anchor.
-"""
+Caltech101, the 68 classes that have a text vector: training images are drawn for every seed from the validation list,
+choices are made on other images of it, and everything is tested on the test list. With ``--second`` the image vectors
+of a vision-only network and of CLIP are used together, with CLIP as anchor."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
 """GPUA without labels on real CLIP ViT-B/32 features of Caltech101: ``python -m bench.real_gpua``.
 
-The 68 classes that have a text vector. *Transductive* is the share of the fitted images whose own class is found;
-*inductive* that of the test images, by the map that was learned on the validation images. All fits see images and
-texts only, with default settings unless the row says otherwise; labels are read when the predictions are made, and
-by the one row that is told the true class sizes. Subsets of the test images: ``flat`` has at most 12 of each class,
-``long tail`` falls by a factor of 50 from the largest class to the smallest, classes in random order.
-"""
+The 68 classes that have a text vector. *Transductive* is the accuracy on the fitted images; *inductive* that on the
+test images, by the map that was learned on the validation images. All fits use images and texts only, with default
+settings unless the row has others. Labels are used to compute accuracies, and in one row for the true class sizes.
+Subsets of the test images: ``flat`` has at most 12 of each class, ``long tail`` falls by a factor of 50 from the
+largest class to the smallest, classes in random order."""
 
 from __future__ import annotations
 
@@ -66,7 +65,7 @@ class Views:
 
 
 def load() -> tuple[np.ndarray, dict[str, Views]]:
-    """Text (68, 512), and the two parts that the second network has seen."""
+    """Text (68, 512), and the two parts that have features of the second network."""
     data = Dataset.load("caltech101")
     return data.text, {
         part: Views(clip=data.parts[part][0], second=second, y=data.parts[part][1])

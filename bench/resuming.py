@@ -1,4 +1,4 @@
-"""Results that are kept as they come, so that a bench goes on where it was stopped."""
+"""Results that are saved one by one, so that a stopped bench continues where it was."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sharded work measured: ``python -m bench.scale kill``, ``efficiency``, ``ray`` and ``model``.
+"""Measurements of sharded work: ``python -m bench.scale kill``, ``efficiency``, ``ray`` and ``model``.
 
 ``kill`` starts two worker processes, kills one of them with signal 9 at a random time, and finishes the set in one
 process: rows must be unique and every part equal to that of an undisturbed process. ``efficiency`` compares one worker

@@ -5,7 +5,7 @@
 (every 16 in learning). All choices were made on seeds from 100 on. IoU is summed over the scenes of a seed and averaged
 over the classes that occur.
 
-``throughput``: windows a second of each kind of features beside the bare tower (all tokens, projected) on the same
+``throughput``: windows per second of each kind of features beside the bare tower (all tokens, projected) on the same
 windows, by a network of the shape of ViT-B/16 with random weights; in turns, medians of processor seconds.
 
 ``memory``: the highest resident memory of segmenting one photo, by its size, 20 names.

@@ -1,4 +1,4 @@
-"""How fast, beside what one would otherwise run: ``python -m bench.speed [NAME …]``, ``--json`` for machines.
+"""Speed compared with plain implementations: ``python -m bench.speed [NAME …]``, ``--json`` for machines.
 
 ``--out FILE`` also writes the tables, with the machine's name, into a Markdown file; the table of a benchmark that is
 already in it is replaced, and the others stay.

@@ -1,7 +1,7 @@
 """ALIGN's two-level transport beside a loop over the pairs of image and class: ``python -m bench.speed align``.
 
-The loop is what one writes first and what published code has: a pair at a time, its M·N token problems solved together
-by textbook sweeps with a look at the error after each, plans held constant in the backward pass, then one call for all
+The loop is the straightforward form, as in published code: one pair at a time, its M·N token problems solved together
+by textbook sweeps with a check of the error after each, plans held constant in the backward pass, then one call for all
 prompt-level problems. Both sides run in turns in one process on the same features, forward and backward; the median of
 the processor seconds is compared after outputs and gradients. The size is the paper's: B = 4 images, K = 50 classes,
 M = N = 4, 198 patches, 8 to 12 words.

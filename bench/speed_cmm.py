@@ -1,9 +1,9 @@
-"""CMM's published schedule beside the plain torch loop, with the same losses, and whole fits of the default.
+"""CMM's published schedule compared with a plain torch loop of the same losses, and whole fits of the default.
 
-The plain loop is what one writes first: a module, ``torch.nn.functional.normalize``, autograd, ``torch.optim.AdamW``
+The plain loop is the straightforward form: a module, ``torch.nn.functional.normalize``, autograd, ``torch.optim.AdamW``
 with its defaults, a learning-rate scheduler. The two take turns in short stretches, so that other work on the machine
-slows both alike, and processor time is compared. ``--full`` runs all 16,000 steps; otherwise the given number of
-steps from the start of that schedule is measured, and every loss of them compared. Nothing is extrapolated.
+slows both alike, and processor time is compared. ``--full`` runs all 16,000 steps; otherwise the given number of steps
+from the start of that schedule is measured, and every loss of them compared. Nothing is extrapolated.
 
 Over a whole schedule single precision cannot decide whether two loops compute the same: where two classes are equally
 near, rounding chooses the hardest one, and from there on the runs part, those of torch's own default and fused AdamW
@@ -50,7 +50,7 @@ class Plain(nn.Module):
 def plain_steps(
     X: Tensor, y: Tensor, weight: Tensor, text: Tensor, order: Tensor, schedule: Schedule, fused: bool | None
 ) -> Iterator[float]:
-    """The loss of every step, each computed when asked for."""
+    """The loss of every step, each computed lazily."""
     aim, model = Objective(), Plain(weight, text)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=fused

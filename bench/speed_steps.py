@@ -37,7 +37,7 @@ TITLE = (
 CLASSES, BATCH, SIDE = 50, 4, 2048
 METHODS = ("coop", "plot", "maple", "cocoop", "dam", "align")
 KEPT = ("coop", "plot", "cocoop")  # learn no prompt of the image tower
-REQUIRED = {("coop", "kept"): 2.5, ("maple", "bfloat16"): 1.4}  # times faster than float32 that sees every image
+REQUIRED = {("coop", "kept"): 2.5, ("maple", "bfloat16"): 1.4}  # times faster than plain float32
 
 
 def measure(full: bool) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ from modalign.encoders.towers.vision_tower import Sentences, TextTower
 WIDTH, HEADS, DEPTH, CONTEXT = 512, 8, 12, 77
 START, END = 598, 599
 NAME_TOKENS = (1, 1, 2, 2, 1, 3, 1, 2, 2, 4)
-CASES = (  # name, classes, prompt sets, tokens, depth, times as fast as the plain path asked for
+CASES = (  # name, classes, prompt sets, tokens, depth, required speed relative to the plain path
     ("coop", 100, 1, 16, 1, 12.0),
     ("maple", 50, 2, 2, 9, 8.0),
     ("align", 50, 4, 2, 9, 8.0),
@@ -190,24 +190,24 @@ def headline(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """A line a case."""
+    """One line per case."""
     for row in rows:
         if "peak_gib" in row:
             print(
-                f"text {row['case']:<18} K={row['classes']}: {row['peak_gib']:.2f} GiB at most (asked <= "
-                f"{row['asked']:g}), {row['tower_seconds']:.1f} processor s a step"
+                f"text {row['case']:<18} K={row['classes']}: {row['peak_gib']:.2f} GiB at most (required <= "
+                f"{row['asked']:g}), {row['tower_seconds']:.1f} processor s per step"
             )
             continue
         print(
             f"text {row['case']:<6} K={row['classes']}, {row['sets']} sets of {row['prompt_tokens']} prompts, depth "
             f"{row['depth']}, own tokens {row['own_tokens_mean']:.1f} (most {row['own_tokens_most']}): plain "
-            f"{row['plain_seconds']:.2f} s, tower {row['tower_seconds']:.3f} s, {row['times']:.1f} x (asked "
+            f"{row['plain_seconds']:.2f} s, tower {row['tower_seconds']:.3f} s, {row['times']:.1f} x (required "
             f"{row['asked']:g}), gradients differ by {row['gradient_difference']:.0e}"
         )
 
 
 def missed(rows: list[dict[str, Any]]) -> bool:
-    """Whether a case was slower or larger than asked for, or the two paths disagreed."""
+    """Whether a case was slower or larger than required, or the two paths disagreed."""
     return any(
         row["peak_gib"] > row["asked"]
         if "peak_gib" in row

@@ -1,4 +1,4 @@
-"""FAIR's 18 views an image, cut from bytes decoded once, beside Pillow view by view: ``python -m bench.speed views``.
+"""FAIR's 18 views per image from one decoding, compared with Pillow view by view: ``python -m bench.speed views``.
 
 A view of the plain form is what a loader's pipeline of transforms does: (open the file,) crop, resize, flip and
 RandAugment for the strong one. It opens the file for every view, as a data set of views does, or once per image. Ours

@@ -1,10 +1,9 @@
-"""The studio measured: ``python -m bench.studio active``, ``kill``, ``kill-servers`` or ``state``.
+"""Measurements of the studio: ``python -m bench.studio active``, ``kill``, ``kill-servers`` or ``state``.
 
-``active`` labels digits through a session, once with the images that the studio asks for and once with images drawn
-at random, and tests on the images that neither has labeled. ``kill`` labels and kills the process (``kill -9``) before
+``active`` labels digits through a session, once with the images that the studio selects and once with images drawn at
+random, and tests on the images that are labeled in neither. ``kill`` labels and kills the process (``kill -9``) before
 or during the refit; ``kill-servers`` does so over HTTP, right after the answer. ``state`` takes the processor time of
-the answers of a session with generated vectors.
-"""
+the answers of a session with generated vectors."""
 
 from __future__ import annotations
 
@@ -43,7 +42,7 @@ PORT = 8399
 
 
 def label_by(items: Items, by: str, seed: int, folder: Path) -> tuple[Session, list[int]]:
-    """A session with 40 labels to learn from, asked for in rounds of 10; the exam is answered too."""
+    """A session with 40 training labels, requested in rounds of 10; the exam is answered too."""
     session = open_session(items, state=folder, seed=seed, thorough=False, templates=tuple(DIGIT_TEMPLATES))
     taught: list[int] = []
     while len(taught) < LABELS:

@@ -1,4 +1,4 @@
-"""Unlabeled folders as users have them: even, natural, long-tailed, with absent classes, dominated, small."""
+"""Unlabeled sets of several kinds: even, natural, long-tailed, with absent classes, dominated, small."""
 
 from __future__ import annotations
 

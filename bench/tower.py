@@ -2,12 +2,12 @@
 
 On the 1,797 real digits, or on any folder with one sub-folder per class. Half of the images are tested, always the same
 ones; each seed draws the labeled images from the other half and everything random in a method. Methods that need no
-labels get all images of that half without any. The test labels are sealed and nothing is chosen on them. Beside each
-method stands every ingredient of it that can be switched off, and beside all of them zero-shot: what the encoder knows
-without learning, with the sentence given and with the plain one.
+labels get all images of that half without labels. The test labels are sealed and nothing is chosen on them. Each
+method is also measured with each of its components switched off. Zero-shot classification is measured with the given
+sentence and with the plain one.
 
 Base to new: the same training on the first half of the classes, tested on each half in its own label space, with the
-harmonic mean of the two. What a method learns for single classes does not go over to new ones; a dash says so.
+harmonic mean of the two. A dash marks methods that learn parameters per class and cannot classify new ones.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def measure(
     interval = mean_interval(accuracies, bounds=(0, 100))
     several = len(accuracies) > 1
     base_mean, new_mean = np.mean(halves, axis=0).tolist() if halves else (None, None)
-    labels = f"{shots} a class" if needs_labels else "none"
+    labels = f"{shots} per class" if needs_labels else "none"
     return Row(
         method=name,
         switched_off=off,
@@ -184,7 +184,7 @@ def measure(
 
 
 def zero_shot(task: Task) -> Row:
-    """What the encoder knows without learning."""
+    """Accuracy of the encoder without training."""
     classes = np.arange(len(task.items.class_names))
     split = few_shot(task.items, 0, 0, test=TESTED)
     parts = base_to_new(task.items, len(classes), split)
@@ -236,7 +236,7 @@ HEAD = (
 
 
 def verdicts(found: Sequence[Row]) -> list[str]:
-    """What was asked of some methods, against every zero-shot row."""
+    """The required gains of some methods over every zero-shot row, and whether they are reached."""
     references = [row for row in found if not row.trainable]
     told = []
     for row in found:
