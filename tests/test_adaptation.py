@@ -72,7 +72,7 @@ def test_an_explicit_logit_scale_is_used_and_the_encoders_otherwise(scale: float
         assert ma.adapt(photos, encoder=encoder, method=method).method.logit_scale_ == encoder.logit_scale != scale
 
 
-def test_a_method_keeps_its_own_seed_and_the_record_says_so(photos: Path, encoder) -> None:
+def test_a_method_keeps_its_own_seed_and_the_record_has_it(photos: Path, encoder) -> None:
     settings = {"encoder": encoder, "shots": 2, "steps": 20}
     own = ma.adapt(photos, method=ma.CMM(random_state=7), random_state=3, **settings)
     assert own.record["random_state"] == own.method.random_state == 7
@@ -195,7 +195,7 @@ def test_an_encoder_without_text_needs_an_image_of_every_class(encoder) -> None:
     assert ma.adapt(missing, encoder=encoder, method="zero_shot").class_names[-1] == "three"
 
 
-def test_a_model_knows_whether_there_is_something_left_to_test_it_on(photos: Path, encoder) -> None:
+def test_a_model_detects_whether_images_are_left_to_test_it_on(photos: Path, encoder) -> None:
     assert ma.adapt(photos, encoder=encoder, method="zero_shot", shots=2).can_evaluate(photos)
     all_used = ma.adapt(photos, encoder=encoder, method="zero_shot")
     assert not all_used.can_evaluate(photos)

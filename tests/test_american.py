@@ -65,7 +65,7 @@ def test_names_in_the_code() -> None:
     assert not found, "\n".join(found)
 
 
-def test_names_are_told_from_words() -> None:
+def test_names_are_distinguished_from_words() -> None:
     assert british("the labelled images, normalised and grey") == ["labelled", "normalised", "grey"]
     assert not british(
         '    neighbours : `centre`, "labelled", --unlabelled, labelled=True, {unlabelled} and x_labelled'

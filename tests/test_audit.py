@@ -201,7 +201,7 @@ def test_vectors_of_nothing_are_outliers(vectors: Features) -> None:
     assert (similarity[:5] < similarity[5:].min(initial=1.0)).all()
 
 
-def test_bad_pictures_are_told_from_good_ones() -> None:
+def test_bad_pictures_are_distinguished_from_good_ones() -> None:
     rng = np.random.default_rng(0)
     blocks = Image.fromarray(rng.integers(0, 255, (12, 12, 3), dtype=np.uint8)).resize(
         (240, 240), Image.Resampling.NEAREST

@@ -250,7 +250,7 @@ def set_state(**changes: Any) -> Callable[[dict, dict], None]:
         (lambda _, tensors: tensors.update(classes_=np.zeros(10, int)), "a class twice"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_said(
+def test_what_does_not_fit_is_refused(
     edit: Callable, words: str, version: int, classifiers: dict, altered: Callable[..., Path]
 ) -> None:
     folder, model = classifiers["linear_probe"]

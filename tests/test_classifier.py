@@ -56,7 +56,7 @@ def test_images_it_was_fitted_on_are_never_tested_on(photos: Path, encoder) -> N
     assert len(model.evaluate(renamed).left_out) == fitted
 
 
-def test_nothing_new_to_test_on_is_said(photos: Path, encoder) -> None:
+def test_a_lack_of_new_test_images_is_reported(photos: Path, encoder) -> None:
     model = ma.adapt(photos, encoder=encoder, method="zero_shot")
     with pytest.raises(InputError, match=r"not fitted on.*include_fitted=True"):
         model.evaluate(photos)
@@ -128,7 +128,7 @@ def test_probabilities_of_digits_are_calibrated(encoder) -> None:
         ({"templates": "{}", "descriptions": "x.json"}, "'x.json' does not exist"),
     ],
 )
-def test_what_is_wrong_is_said_before_any_work(change: dict, sentence: str, photos: Path, monkeypatch) -> None:
+def test_wrong_inputs_are_refused_before_any_work(change: dict, sentence: str, photos: Path, monkeypatch) -> None:
     from modalign.encoders.base import Encoder
 
     def encodes(*_: object, **__: object) -> None:
@@ -215,12 +215,12 @@ def test_two_encoders_without_a_label(tmp_path: Path, encoder) -> None:
         ({"method": "cmm", "unlabeled": True, "classes": ["disc", "square"]}, "learns from labeled images"),
     ],
 )
-def test_what_does_not_go_together_is_said(change: dict, sentence: str, photos: Path) -> None:
+def test_what_does_not_go_together_is_refused(change: dict, sentence: str, photos: Path) -> None:
     with pytest.raises(InputError, match=sentence):
         ma.adapt(photos, **change)
 
 
-def test_a_method_on_crops_sees_them_when_fitted_and_when_it_predicts(photos: Path, tmp_path: Path, encoder) -> None:
+def test_a_method_on_crops_gets_them_in_fit_and_predict(photos: Path, tmp_path: Path, encoder) -> None:
     model = ma.adapt(photos, encoder=encoder, method="wca", shots=3, crops=5)
     assert model.crops == model.record["crops"] == 5
     seen = embed_crops(photos, encoder, crops=5, by_content=True)
@@ -255,7 +255,7 @@ def test_a_method_that_learns_from_crops_alone_predicts_without_any(photos: Path
     assert len(model.predict(photos)) == 16
 
 
-def test_models_saved_before_there_were_crops_see_whole_images(photos: Path, tmp_path: Path, encoder) -> None:
+def test_models_saved_before_there_were_crops_use_whole_images(photos: Path, tmp_path: Path, encoder) -> None:
     model = ma.adapt(photos, encoder=encoder, method="wca", shots=3)
     card = model.save(tmp_path / "model") / "card.json"
     entries = json.loads(card.read_text())

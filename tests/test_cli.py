@@ -146,7 +146,7 @@ def test_without_labels_and_with_none_of_these(photos: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "options", [(), ("--shots", 3), ("--validation", "2"), ("--validation", "0.25"), ("--unlabeled",)]
 )
-def test_fit_says_what_it_achieved_and_its_advice_works(options: tuple, photos: Path, tmp_path: Path) -> None:
+def test_fit_reports_its_accuracy_and_its_advice_works(options: tuple, photos: Path, tmp_path: Path) -> None:
     """The command at the end of the last line is run as it stands, for paths with spaces too."""
     source, names = photos.rename(tmp_path / "my photos"), tmp_path / "names.txt"
     names.write_text("disc\nsquare\n")
@@ -256,7 +256,7 @@ def test_the_doctor_names_each_extra_with_its_packages() -> None:
     assert {extra: packages for extra, (_, *packages) in EXTRAS.items()} == declared
 
 
-def test_the_doctor_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_has_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(EXTRAS, "plot", ("pictures", "numpy", "no-such-package"))
     found = {check.what: check for check in doctor._extras()}["extra 'plot'"]
     assert found.ok

@@ -60,7 +60,7 @@ def test_a_file_of_answers_accounts_for_every_image(
     assert {p["id"]: p["probabilities"]["disc"] for p in content["predictions"]} == expected
 
 
-def test_json_says_what_it_comes_from(model: Path, photos: Path, box: Path, capsys: pytest.CaptureFixture) -> None:
+def test_json_has_its_sources(model: Path, photos: Path, box: Path, capsys: pytest.CaptureFixture) -> None:
     assert cli.run(["predict", str(model), str(photos), "--json", "--top", "2", "--sort", "certain"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["version"]
@@ -81,7 +81,7 @@ def test_json_says_what_it_comes_from(model: Path, photos: Path, box: Path, caps
         (("--out", "."), "ends in .csv"),
     ],
 )
-def test_what_cannot_be_done_is_said_before_any_work(
+def test_impossible_requests_are_refused_before_any_work(
     options: tuple[str, ...], words: str, model: Path, photos: Path, box: Path,
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -91,7 +91,7 @@ def test_what_cannot_be_done_is_said_before_any_work(
     assert not os.listdir(box)
 
 
-def test_evaluate_writes_what_was_asked_for_and_nothing_else(
+def test_evaluate_writes_only_what_was_requested(
     model: Path, photos: Path, box: Path, capsys: pytest.CaptureFixture
 ) -> None:
     assert cli.run(["evaluate", str(model), str(photos), "--include-fitted"]) == 0
@@ -109,7 +109,7 @@ def test_evaluate_writes_what_was_asked_for_and_nothing_else(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="such names are allowed on POSIX only")
-def test_names_of_strangers_are_shown_whole_and_obeyed_never(
+def test_untrusted_names_are_shown_whole_and_never_interpreted(
     model: Path, photos: Path, box: Path, capsys: pytest.CaptureFixture
 ) -> None:
     long = "写真" * 40 + ".png"

@@ -107,7 +107,7 @@ def test_json_is_exact_and_still_obeyed_by_nothing(content: dict[str, str]) -> N
     assert not obeyed(text)
 
 
-def test_json_says_what_is_not_finite_in_text(capsys: pytest.CaptureFixture) -> None:
+def test_json_has_non_finite_numbers_as_text(capsys: pytest.CaptureFixture) -> None:
     print_json({"a": float("nan"), "b": [float("inf"), 0.1]})
     assert json.loads(capsys.readouterr().out) == {"a": "nan", "b": ["inf", 0.1]}
 
@@ -121,7 +121,7 @@ def test_an_html_table_holds_text_only(rows: list[tuple[str, str]]) -> None:
 
 
 @given(names, st.integers(5, 60))
-def test_a_shortened_name_is_short_and_says_that_it_is(name: str, limit: int) -> None:
+def test_a_shortened_name_is_short_and_marked(name: str, limit: int) -> None:
     shown = shorten_repr(name, limit)
     assert len(shown) <= limit
     assert (shown == repr(name)) != shown.endswith(("…'", '…"'))

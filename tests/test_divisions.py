@@ -115,7 +115,7 @@ def test_compare_keeps_to_the_same_parts(tmp_path: Path, drawn, encoder, kind: s
 
 
 @pytest.mark.parametrize("kind", ["folders", "split file"])
-def test_without_labels_the_test_part_is_not_seen(tmp_path: Path, drawn, encoder, monkeypatch, kind: str) -> None:
+def test_without_labels_the_test_part_is_not_used(tmp_path: Path, drawn, encoder, monkeypatch, kind: str) -> None:
     source, options, part_of = make(tmp_path, drawn, kind)
     seen = Seen(monkeypatch, encoder)
     ma.adapt(source, encoder=encoder, method="zero_shot", unlabeled=True, classes=SHAPES, **options)
@@ -174,7 +174,7 @@ def test_features_from_elsewhere_are_divided_by_their_names(tmp_path: Path, draw
         assert len(given.official.test) == 12
 
 
-def test_test_images_that_are_also_learned_from_are_told(tmp_path: Path, drawn, encoder) -> None:
+def test_test_images_that_are_also_trained_on_are_reported(tmp_path: Path, drawn, encoder) -> None:
     source, _, _ = make(tmp_path, drawn, "folders")
     (source / "train/disc/copy.png").write_bytes((source / "test/disc/12.png").read_bytes())
     model = ma.adapt(source, encoder=encoder, method="zero_shot", shots=1)

@@ -63,7 +63,7 @@ def docstrings() -> Iterator[Docstring]:
 ALL = list(docstrings())
 
 
-def test_many_are_looked_at() -> None:
+def test_many_are_searched() -> None:
     assert len(ALL) > 900
     assert sum(len(doc.entries(section)) for doc in ALL for section in TYPED) > 1500
 

@@ -132,7 +132,7 @@ KEPT = {
 
 
 @pytest.mark.parametrize("command", KEPT)
-def test_what_is_kept_is_said_only_where_it_is_there(
+def test_what_is_kept_is_reported_only_where_it_exists(
     tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options, words = KEPT[command]
@@ -253,7 +253,7 @@ def test_what_the_machine_lacks_is_no_bug(failing, error: Exception, words: str,
 
 
 @POSIX
-def test_output_that_nobody_takes_is_no_bug() -> None:
+def test_a_closed_output_pipe_is_no_bug() -> None:
     command = [sys.executable, "-m", "modalign.cli"]
     for arguments in (["list"], ["--help"], ["list", "--json"]):
         process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -190,7 +190,7 @@ def test_the_deletion_test_finds_the_patch_that_decides(
     assert "No reliable patch map" in other.sentence
 
 
-def test_what_cannot_be_tested_is_said(zero_shot: Classifier, digits: Items) -> None:
+def test_what_cannot_be_tested_is_reported(zero_shot: Classifier, digits: Items) -> None:
     with pytest.raises(InputError, match="all of which it was fitted on"):
         zero_shot.deletion_test(digits.select(range(3)))
     with pytest.raises(InputError, match="limit"):

@@ -130,7 +130,7 @@ def test_shapes_are_checked() -> None:
         ClassText(np.ones((2, 4), np.float32), ("a", "b", "c"))
 
 
-def test_answers_follow_the_ids_that_are_asked_for() -> None:
+def test_answers_follow_the_requested_ids() -> None:
     scored = Scored(("a", "c"), np.array([0, -1]), np.array([[0.1, 0.2, 0.0], [3.0, 1.0, 2.0]]))
     np.testing.assert_array_equal(scored.answers(["c", "b", "a", "c"]), [0, UNLABELED, 1, 0])
     assert scored.answers([]).dtype == np.int64
@@ -215,7 +215,7 @@ def test_class_text_is_selected_by_name() -> None:
         text.select(["bb"])
 
 
-def test_a_repr_is_short_and_tells_what_there_is() -> None:
+def test_a_repr_is_short_and_lists_the_content() -> None:
     features = some(300)
     assert repr(features) == "Features(300 images, width 3, 2 classes, 2 tokens each, encoder 'tiny', 1 quarantined)"
     many = Features(np.ones((2, 3)), labels=[0, -1], class_names=[f"<b>{i}" for i in range(1000)])

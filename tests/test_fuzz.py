@@ -33,7 +33,7 @@ def test_damaged_files_of_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert counts["images", "accepted"]
 
 
-def test_the_guard_sees_what_must_not_happen(tmp_path: Path) -> None:
+def test_the_guard_detects_what_must_not_happen(tmp_path: Path) -> None:
     inside, outside = tmp_path / "inside", tmp_path / "outside"
     inside.mkdir()
     outside.mkdir()

@@ -87,7 +87,7 @@ def test_more_images_never_mean_fewer_held_out() -> None:
         assert sizes[-1] > 60 or shots == 4
 
 
-def test_many_labeled_images_are_not_cross_fitted_unless_asked() -> None:
+def test_many_labeled_images_are_not_cross_fitted_unless_requested() -> None:
     few, many = (items([size] * 2) for size in (CROSS_FIT_LIMIT // 2, CROSS_FIT_LIMIT // 2 + 1))
     assert plan_holdout(few, None, "auto", VECTORS, 0).cross
     plan = plan_holdout(many, None, "auto", VECTORS, 0)

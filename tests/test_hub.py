@@ -90,7 +90,7 @@ def test_a_revision_is_kept_to_and_the_weights_of_the_last_model_are_replaced(hu
     assert np.array_equal(new.predict_proba(test), other.predict_proba(test))
 
 
-def test_images_are_named_only_if_that_is_asked_for(hub: Hub, model: Classifier) -> None:
+def test_images_are_named_only_if_requested(hub: Hub, model: Classifier) -> None:
     told = replace(model, record={**model.record, "notes": ["secret.jpg is a copy"], "quarantined": [{"id": "s.jpg"}]})
     hashes = sorted(model.fitted_on)
     told.push_to_hub(REPO, token="t")
@@ -129,7 +129,7 @@ def test_the_page_has_valid_metadata_and_the_figures(model: Classifier) -> None:
     assert "60 training images, cross-fitting" in own
 
 
-def test_what_is_no_model_and_no_repository_is_said_in_a_sentence(hub: Hub, model: Classifier) -> None:
+def test_what_is_no_model_and_no_repository_is_refused_in_a_sentence(hub: Hub, model: Classifier) -> None:
     with pytest.raises(UnavailableError, match="no repository on the hub"):
         load("me/absent")
     hub.commits["me/other"] = [("1" * 40, {"README.md": b"hello"})]

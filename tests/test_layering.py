@@ -165,7 +165,7 @@ def test_nothing_executes_what_it_loads_or_solves_by_batched_lu() -> None:
                 assert not {"pickle", "joblib"} & set(ast.unparse(node).replace(",", " ").split()), f"{path}"
 
 
-def test_few_errors_of_types_are_passed_over_and_each_says_why() -> None:
+def test_few_type_errors_are_ignored_and_each_has_a_reason() -> None:
     lines = (line for path in FILES for line in path.read_text(encoding="utf-8").splitlines())
     ignored = [line for line in lines if "# type: ignore" in line]
     assert len(ignored) <= IGNORED

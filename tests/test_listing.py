@@ -13,7 +13,7 @@ from modalign.methods import ALL_METHODS, method_class
 
 
 @pytest.mark.parametrize("name", ALL_METHODS)
-def test_what_is_listed_is_what_the_class_says(name: str) -> None:
+def test_what_is_listed_equals_the_class(name: str) -> None:
     assert library()[name] == described(method_class(name)), "run python scripts/make_docs.py"
 
 

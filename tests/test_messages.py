@@ -83,7 +83,7 @@ def test_arguments_in_both_languages() -> None:
     assert argument("classes") == "classes=…"
 
 
-def test_python_is_spoken_again_after_a_command_however_it_ends() -> None:
+def test_messages_name_python_arguments_again_after_a_command() -> None:
     for arguments in (["list", "no such thing"], ["list", "methods", "--nope"], ["--help"]):
         cli.run(arguments)
         assert errors.current_options() is None

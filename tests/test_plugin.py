@@ -97,7 +97,7 @@ def test_the_card_names_the_method_and_the_package_and_holds_no_code(session: tu
 
 
 @pytest.mark.parametrize("folder", ["fitted", "pool"])
-def test_where_the_package_is_missing_loading_says_which(session: tuple[str, Path], folder: str) -> None:
+def test_loading_names_a_missing_package(session: tuple[str, Path], folder: str) -> None:
     with pytest.raises(InputError, match=r"needs the method 'nearest_mean' of the package nearest-mean 0\.1, which"):
         load_model(session[1] / folder)
 

@@ -101,7 +101,7 @@ def test_json_outside_the_limits_is_one_sentence(tmp_path: Path, text: str) -> N
     assert BROKEN[text] in refusal(tmp_path / "a.json")
 
 
-def test_json_inside_the_limits_is_what_json_says() -> None:
+def test_json_inside_the_limits_is_parsed_as_json() -> None:
     text = "[" * DEPTH_LIMIT + "]" * DEPTH_LIMIT
     assert parse_json(text, "it") == json.loads(text)
     text = '{"a": [1, -9223372036854775808, 18446744073709551615, 0.5, null, true, "\\ud83d\\ude00"]}'

@@ -193,7 +193,7 @@ def test_nothing_is_looked_up_on_import_or_for_names_of_the_library() -> None:
 
 
 @given(st.text(max_size=8))
-def test_any_text_is_asked_for_without_harm(name: str) -> None:
+def test_any_name_can_be_queried_safely(name: str) -> None:
     registry = Registry("thing", "modalign.none", ("one",), lambda thing: thing)
     assert name not in registry
     try:
@@ -265,7 +265,7 @@ def test_what_is_no_encoder_cannot_be_registered(source: object, said: str) -> N
         ma.register_encoder("ours", source)
 
 
-def test_an_encoder_that_fails_says_so(install: Callable[..., None]) -> None:
+def test_an_encoder_that_fails_raises(install: Callable[..., None]) -> None:
     code = "def broken(**_):\n    raise KeyError('weights')\ndef wrong(**_):\n    return 3\n"
     install("eyes", code, {"broken": "eyes:broken", "wrong": "eyes:wrong"}, group="modalign.encoders")
     with pytest.raises(InputError, match="The encoder 'broken' of another package cannot be loaded: 'weights'"):

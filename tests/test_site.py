@@ -60,7 +60,7 @@ def test_the_api_pages_have_every_module_with_something_public() -> None:
     assert {room.name for room in hooks.SOURCE.iterdir() if (room / "__init__.py").exists()} == set(hooks.ROOMS)
 
 
-def test_nothing_is_asked_of_another_server(config: dict[str, Any]) -> None:
+def test_no_request_goes_to_another_server(config: dict[str, Any]) -> None:
     assert config["theme"]["font"] is False
     assert not {"extra_javascript", "repo_url"} & config.keys()
     assert "url(" not in (ROOT / "docs" / "assets" / "site.css").read_text("utf-8")
@@ -98,7 +98,7 @@ def test_the_gallery_shows_the_picture_of_every_example() -> None:
         assert f"]({name}.md)" in index
 
 
-def test_a_changed_tutorial_is_noticed(tmp_path: Path) -> None:
+def test_a_changed_tutorial_is_detected(tmp_path: Path) -> None:
     source = tmp_path / "one.py"
     source.write_text('"""One."""\n\n# %%\n# # Title\n#\n# Words.\n\nprint(1)\n')
     assert tutorials.stale(source)

@@ -27,7 +27,7 @@ def test_surface_is_small_and_complete() -> None:
 
 
 @pytest.mark.parametrize("package", [modalign, modalign.encoders])
-def test_type_checkers_see_the_names_that_are_imported_on_first_use(package: ModuleType) -> None:
+def test_type_checkers_find_the_names_that_are_imported_on_first_use(package: ModuleType) -> None:
     """All but the methods, whose names follow from their table."""
     tree = ast.parse(inspect.getsource(package))
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
@@ -89,7 +89,7 @@ def test_every_public_name_is_documented_and_annotated(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_says_what_it_is(name: str) -> None:
+def test_every_method_describes_itself(name: str) -> None:
     from modalign.methods.contract.parameters import parameters
 
     cls = method_class(name)
@@ -104,7 +104,7 @@ def test_unknown_names_get_the_nearest_known_one() -> None:
         method_class("cm")
 
 
-def test_a_missing_extra_says_what_to_install() -> None:
+def test_the_error_for_a_missing_extra_has_the_install_command() -> None:
     with pytest.raises(ImportError, match=r"pip install 'modalign\[plot\]'"):
         require("no_such_package", "plot")
 

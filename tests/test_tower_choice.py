@@ -127,7 +127,7 @@ def test_the_ensemble_stays_unless_a_candidate_is_surely_better(
         assert len(fitted.zero_shot) == len(fitted.held_out.ids)
 
 
-def test_a_method_inside_the_encoder_is_chosen_told_saved_and_loaded(monkeypatch, digits, encoder, tmp_path):
+def test_a_method_inside_the_encoder_is_chosen_reported_saved_and_loaded(monkeypatch, digits, encoder, tmp_path):
     """Where the ensemble on vectors guesses; what MaPLe starts from is nearly zero-shot."""
     fit_vectors = pipeline.fit_vectors
 

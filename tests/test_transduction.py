@@ -76,7 +76,7 @@ def test_fitted_images_get_the_answers_that_were_found_together(name, digits, en
     assert [by_itself.class_names.index(n) for n in found.names[:40]] == alone.tolist()
 
 
-def test_a_classifier_of_a_method_fitted_on_vectors_knows_its_images(digits, encoder):
+def test_a_classifier_of_a_method_fitted_on_vectors_records_its_images(digits, encoder):
     items = digits.select(np.arange(0, 1600, 10))
     X = encoder.embed_images(items.unlabeled())
     text = encoder.embed_texts([[t.format(n) for t in DIGIT_TEMPLATES] for n in digits.class_names])
@@ -196,7 +196,7 @@ def test_answers_that_do_not_fit_are_refused_when_loaded(what, tmp_path):
         load_model(tmp_path / "model")
 
 
-def test_the_command_line_says_which_answers_are_which(digits, tmp_path, monkeypatch, capsys):
+def test_the_command_line_marks_transductive_answers(digits, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MODALIGN_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     for part, rows in {"seen": range(0, 300, 3), "new": range(1, 30, 3)}.items():
@@ -219,7 +219,7 @@ def test_the_command_line_says_which_answers_are_which(digits, tmp_path, monkeyp
     assert len(rows) == 110
 
 
-def test_a_refit_with_labels_forgets():
+def test_a_refit_with_labels_drops_earlier_answers():
     rng = np.random.default_rng(0)
     text = rng.normal(size=(4, 8))
     X = text[np.arange(40) % 4] + 0.3 * rng.normal(size=(40, 8))

@@ -100,7 +100,7 @@ def test_a_full_queue_takes_all_jobs_of_a_request_or_none() -> None:
     assert run(scenario)[0] == [12, 12]
 
 
-def test_a_job_that_nobody_waits_for_is_not_computed() -> None:
+def test_an_abandoned_job_is_not_computed() -> None:
     async def scenario(batcher: MicroBatcher[int, int], recorder: Recorder) -> int:
         await held(batcher, recorder)
         given_up, kept = batcher.submit([2, 4])

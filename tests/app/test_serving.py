@@ -164,7 +164,7 @@ def test_bad_requests_get_a_status_and_a_sentence(case: str, service: TestClient
         ("DELETE", "/healthz", 405, "Expected GET for '/healthz', got DELETE."),
     ],
 )
-def test_an_unknown_path_or_verb_is_told_in_the_same_form(
+def test_an_unknown_path_or_verb_is_reported_in_the_same_form(
     verb: str, path: str, status: int, sentence: str, service: TestClient
 ) -> None:
     answer = service.request(verb, path)
@@ -230,9 +230,7 @@ def test_a_full_queue_and_a_passed_deadline(classifier: Classifier, images: list
     assert int(refused.headers["retry-after"]) >= 1
 
 
-def test_the_token_is_asked_for_everywhere_but_where_the_process_is_watched(
-    classifier: Classifier, images: list[bytes]
-) -> None:
+def test_the_token_is_required_everywhere_but_for_monitoring(classifier: Classifier, images: list[bytes]) -> None:
     access = Access("0.0.0.0", 8321, "long-enough")
     with TestClient(create_service(classifier, access), base_url=URL) as client:
         for path in ("/v1/model", "/metrics", "/openapi.json", "/docs"):

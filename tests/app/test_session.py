@@ -54,7 +54,7 @@ def test_without_labels_answers_are_zero_shot(session: Session, digits: Items) -
 
 
 @pytest.mark.parametrize("by", ["both", "uncertain", "diverse", "random"])
-def test_every_fifth_image_asked_for_is_the_next_of_the_exam(session: Session, by: str) -> None:
+def test_every_fifth_requested_image_is_the_next_of_the_exam(session: Session, by: str) -> None:
     reserved = session.labeling.reserved
     rows = session.next_rows(by, 25)
     assert len(set(rows)) == 25
@@ -255,7 +255,7 @@ def test_what_cannot_be_opened_is_refused_in_one_sentence(digits: Items, tmp_pat
         open_session(plain, state=tmp_path / "a", encoder="tiny-vision")
 
 
-def test_of_waiting_jobs_of_a_kind_the_last_is_done_and_errors_are_told() -> None:
+def test_of_waiting_jobs_of_a_kind_the_last_is_done_and_errors_are_reported() -> None:
     done: list[int] = []
     lane = Lane("test", lambda: None)
     for i in range(5):

@@ -221,7 +221,7 @@ def test_labels_are_exported(page: Any, server: Server) -> None:
     assert len(lines) == 1 + labeled
 
 
-def test_two_tabs_see_the_same(page: Any, browser: Any, server: Server) -> None:
+def test_two_tabs_show_the_same(page: Any, browser: Any, server: Server) -> None:
     other = browser.new_page()
     other.goto(server.url)
     other.wait_for_selector(".card img")

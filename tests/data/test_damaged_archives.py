@@ -218,7 +218,7 @@ def test_without_its_table_of_contents_a_zip_is_read_from_its_headers(tmp_path: 
     assert len(readable(load_items(tmp_path / "flipped.zip"))) == whole - 1, "checksums are compared here, too"
 
 
-def test_a_member_whose_size_only_the_damaged_table_knows_has_a_reason(tmp_path: Path) -> None:
+def test_a_member_whose_size_is_only_in_the_damaged_table_has_a_reason(tmp_path: Path) -> None:
     class Stream(io.RawIOBase):  # which cannot go back to write the size into the header
         def __init__(self) -> None:
             self.data = bytearray()

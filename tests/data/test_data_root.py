@@ -29,7 +29,7 @@ def found(root: Path, name: str) -> DataSetFound:
     return entry
 
 
-def test_every_data_set_is_looked_for(root: Path) -> None:
+def test_every_data_set_is_searched(root: Path) -> None:
     entries = inspect_data_root(root)
     assert [entry.name for entry in entries] == [row.name for row in DATASETS]
     there = {entry.name for entry in entries if entry.state != "missing"}
@@ -68,7 +68,7 @@ def test_missing_files_are_counted(tmp_path: Path) -> None:
     assert "CoOp's data instructions" in entry.found
 
 
-def test_what_is_missing_says_where_it_comes_from(root: Path) -> None:
+def test_a_missing_data_set_has_its_download_address(root: Path) -> None:
     entry = found(root, "caltech101")
     assert entry.state == "missing"
     assert entry.found == (

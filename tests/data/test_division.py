@@ -72,7 +72,7 @@ def ids(items: Items, indices: np.ndarray) -> set[str]:
         lambda parts: st.fixed_dictionaries({part: st.sampled_from(SPELLINGS[part]) for part in sorted(parts)})
     ),
 )
-def test_every_spelling_and_layout_is_seen(layout: str, parts: dict[str, str]) -> None:
+def test_every_spelling_and_layout_is_recognized(layout: str, parts: dict[str, str]) -> None:
     paths = layout_of(layout, parts)
     found = divide_folders(path.split("/")[:-1] for path in paths)
     default = "train" not in parts
@@ -142,11 +142,11 @@ def test_a_folder_around_the_classes_of_one_part_alone_is_no_class(tmp_path: Pat
         (["a/train/x/1.jpg", "b/test/x/1.jpg"], "training images and test images have no class in common"),
     ],
 )
-def test_what_may_be_meant_for_a_part_and_is_none_is_told(tmp_path: Path, paths: list[str], note: str) -> None:
+def test_folders_that_resemble_parts_are_reported(tmp_path: Path, paths: list[str], note: str) -> None:
     assert note in " ".join(load_items(write(tmp_path, paths, "folder")).notes)
 
 
-def test_the_note_says_which_folder_is_for_what(tmp_path: Path) -> None:
+def test_the_note_names_the_purpose_of_each_folder(tmp_path: Path) -> None:
     paths = layout_of(LAYOUTS[0], {"train": "train", "test": "test"}) | {"all/cat/7.jpg": "", "cover.jpg": ""}
     items = load_items(write(tmp_path, paths, "folder"))
     (note,) = (note for note in items.notes if "divided" in note)

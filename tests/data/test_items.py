@@ -70,13 +70,13 @@ def test_a_flat_folder_is_unlabeled(tmp_path: Path) -> None:
     assert load_items(str(tmp_path), classes=["x", "y"]).class_names == ("x", "y")
 
 
-def test_loose_images_beside_class_folders_are_unlabeled_and_told(tmp_path: Path) -> None:
+def test_loose_images_beside_class_folders_are_unlabeled_and_reported(tmp_path: Path) -> None:
     items = load_items(write(tmp_path, "cat/1.jpg", "dog/1.jpg", "who.jpg"))
     assert labeled(items) == {"cat/1.jpg": "cat", "dog/1.jpg": "dog", "who.jpg": None}
     assert any("1 image lies outside" in note for note in items.notes)
 
 
-def test_an_empty_class_folder_stays_a_class_and_is_told(tmp_path: Path) -> None:
+def test_an_empty_class_folder_stays_a_class_and_is_reported(tmp_path: Path) -> None:
     items = load_items(write(tmp_path, "cat/1.jpg", "dog/1.jpg", "emu/", "labels/a.xml"))
     assert items.class_names == ("cat", "dog", "emu")
     assert any("emu" in note for note in items.notes)
@@ -90,7 +90,7 @@ def test_other_files_are_skipped_and_counted(tmp_path: Path) -> None:
     assert any("1 hidden file" in note for note in items.notes)
 
 
-def test_folders_around_everything_are_seen_through(tmp_path: Path) -> None:
+def test_folders_around_everything_are_skipped(tmp_path: Path) -> None:
     items = load_items(write(tmp_path, "data/images/cat/1.jpg", "data/images/dog/1.jpg", "data/readme.txt"))
     assert items.class_names == ("cat", "dog")
     assert items.ids[0] == "data/images/cat/1.jpg"
@@ -122,7 +122,7 @@ def test_a_folder_without_division_has_no_official_split(tmp_path: Path) -> None
     assert items.class_names == ("bus", "car", "train")
 
 
-def test_names_that_differ_only_by_case_are_kept_apart_and_told(tmp_path: Path) -> None:
+def test_names_that_differ_only_by_case_are_kept_apart_and_reported(tmp_path: Path) -> None:
     items = load_items(write(tmp_path, "Cat/1.jpg", "cat/1.jpg", "dog/1.jpg"))
     assert items.class_names == ("Cat", "cat", "dog")
     assert any("'Cat', 'cat'" in note for note in items.notes)
@@ -174,14 +174,14 @@ def test_class_lists_that_are_none(tmp_path: Path, classes: object, message: str
         load_items(write(tmp_path, "cat/1.jpg"), classes=classes)
 
 
-def test_a_missing_class_file_is_told_with_its_neighbor(tmp_path: Path) -> None:
+def test_a_missing_class_file_is_reported_with_the_nearest_one(tmp_path: Path) -> None:
     root = write(tmp_path / "x", "cat/1.jpg")
     (tmp_path / "names.txt").write_text("cat")
     with pytest.raises(InputError, match=r"does not exist\. Did you mean 'names.txt'"):
         load_items(root, classes=tmp_path / "nmaes.txt")
 
 
-def test_a_wrong_path_is_told_with_its_neighbor(tmp_path: Path) -> None:
+def test_a_wrong_path_is_reported_with_the_nearest_one(tmp_path: Path) -> None:
     write(tmp_path, "photos/1.jpg")
     with pytest.raises(InputError, match=r"Did you mean 'photos'\?"):
         load_items(tmp_path / "photo")
@@ -189,7 +189,7 @@ def test_a_wrong_path_is_told_with_its_neighbor(tmp_path: Path) -> None:
         load_items(tmp_path / "nothing" / "like" / "it")
 
 
-def test_a_folder_without_images_says_what_it_has(tmp_path: Path) -> None:
+def test_the_error_for_a_folder_without_images_lists_its_content(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"found none.*\.txt \(1\)"):
         load_items(write(tmp_path, "a.txt"))
 
@@ -316,7 +316,7 @@ def test_select_is_numpy_indexing(indices: list[int]) -> None:
     assert chosen.labels.tolist() == [items.labels[i] for i in indices]
 
 
-def test_items_pass_through_and_can_be_labeled_anew() -> None:
+def test_items_pass_through_and_can_be_labeled_again() -> None:
     items = load_items([picture()] * 3, labels=["a", "b", "a"])
     assert load_items(items) is items
     assert load_items(items, labels=["x", "y", None]).class_names == ("x", "y")
@@ -387,7 +387,7 @@ def test_a_single_image_and_an_unknown_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_may_not_be_read_is_reported(tmp_path: Path) -> None:
     write(tmp_path, "cat/1.jpg", "dog/1.jpg")
     (tmp_path / "dog").chmod(0)
     try:
@@ -397,7 +397,7 @@ def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path) -> None:
     assert any(q.id == "dog" and "cannot be read" in q.reason for q in items.quarantined)
 
 
-def test_a_folder_that_vanishes_while_listing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_vanishes_while_listing_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "cat/1.jpg", "dog/1.jpg")
     scandir = os.scandir
 

@@ -57,7 +57,7 @@ def test_codes(name: str) -> None:
     assert "classes=" in note
 
 
-def test_numbers_are_words_where_the_sentence_speaks_of_digits() -> None:
+def test_numbers_are_words_where_the_sentence_is_about_digits() -> None:
     assert lint_notes(["0", "1"], numbers=True) == ()
     assert len(lint_notes(["0", "c1"], numbers=True)) == 1
 
@@ -77,7 +77,7 @@ def test_the_contained_name_comes_first() -> None:
     assert str(finding).startswith("'crocodile' is part of 'crocodile head'")
 
 
-def test_vectors_tell_names_of_one_meaning() -> None:
+def test_vectors_detect_names_of_one_meaning() -> None:
     vectors = np.array([[1.0, 0, 0], [0, 3, 0], [0, 2.9, 0.5]])
     assert kinds(["sofa", "cat", "feline"], vectors=vectors) == {("cat", "feline"): "meaning"}
     assert lint(["sofa", "cat", "feline"], vectors, threshold=0.99) == []

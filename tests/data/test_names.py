@@ -90,7 +90,7 @@ def test_wordnet_lines_map_folders_to_names(tmp_path) -> None:
     assert read_classes(tmp_path / "classnames.txt") == {"n01440764": "tench", "n01443537": "goldfish"}
 
 
-def test_damaged_json_is_told_with_its_line(tmp_path) -> None:
+def test_damaged_json_is_reported_with_its_line(tmp_path) -> None:
     (tmp_path / "names.json").write_text('["cat",\n "dog"')
     with pytest.raises(InputError, match="line 2"):
         read_classes(tmp_path / "names.json")
@@ -131,7 +131,7 @@ def test_numerals_that_are_names_are_names(found: list[str], order: list[str]) -
     assert not any("count" in note for note in naming.notes)
 
 
-def test_numbers_count_words_and_say_so() -> None:
+def test_numbers_count_words_and_are_labeled_so() -> None:
     words = [f"word {i}" for i in range(11)]
     naming = name_classes(["10", "2"], words)
     assert naming.index == {"10": 10, "2": 2}
@@ -151,7 +151,7 @@ def test_integers_count_even_where_the_names_are_numerals() -> None:
     assert name_classes(["0", "2"], numerals).index == {"0": 2, "2": 0}
 
 
-def test_given_names_that_differ_only_by_case_are_kept_apart_and_told() -> None:
+def test_given_names_that_differ_only_by_case_are_kept_apart_and_reported() -> None:
     naming = name_classes(["crane", "Crane"], ["Crane", "crane ", "dog"])
     assert naming.index == {"Crane": 0, "crane": 1}
     assert any("'Crane', 'crane' differ only by case" in note for note in naming.notes)
@@ -159,7 +159,7 @@ def test_given_names_that_differ_only_by_case_are_kept_apart_and_told() -> None:
         name_classes(["CRANE"], ["Crane", "crane"])
 
 
-def test_keys_that_become_one_class_are_told() -> None:
+def test_keys_that_become_one_class_are_reported() -> None:
     naming = name_classes(["Grand Piano", "grand_piano", "owl"], ["grand piano", "owl"])
     assert naming.index == {"Grand Piano": 0, "grand_piano": 0, "owl": 1}
     assert any("'Grand Piano', 'grand_piano' are taken for one class, 'grand piano'" in note for note in naming.notes)

@@ -54,7 +54,7 @@ def test_templates_without_a_place_for_the_name(templates: object) -> None:
         sentences(["owl"], templates)
 
 
-def test_an_unknown_key_is_told_with_its_neighbor() -> None:
+def test_an_unknown_key_is_reported_with_the_nearest_one() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'imagenet'"):
         sentences(["owl"], "imagnet")
 
@@ -105,13 +105,13 @@ def test_an_exact_name_comes_before_a_similar_one(tmp_path: Path) -> None:
     assert read_descriptions(file, ["A", "a"]) == [["large"], ["small"]]
 
 
-def test_missing_classes_are_all_told(tmp_path: Path) -> None:
+def test_missing_classes_are_all_reported(tmp_path: Path) -> None:
     file = write(tmp_path / "d.json", {"owl": ["x"], "sea horse": ["x"]})
     with pytest.raises(InputError, match=r"all 3 classes.*none of 'sea hors', 'cat'\. Did you mean 'sea horse'\?"):
         read_descriptions(file, ["owl", "sea hors", "cat"])
 
 
-def test_a_plural_or_a_blank_is_forgiven_where_one_name_is_left_and_told(tmp_path: Path) -> None:
+def test_a_plural_or_a_blank_is_accepted_with_a_note_where_one_name_matches(tmp_path: Path) -> None:
     file = write(tmp_path / "d.json", {"airplane": ["a"], "motorbike": ["m"], "Sea Horse": ["s"], "owl": ["o"]})
     names = ["owl", "airplanes", "Motorbikes", "sea_horse", "seahorses"]
     assert read_descriptions(file, names) == [["o"], ["a"], ["m"], ["s"], ["s"]]
@@ -139,7 +139,7 @@ def test_files_that_are_no_descriptions(tmp_path: Path, content: object) -> None
         read_descriptions(write(tmp_path / "d.json", content), ["owl"])
 
 
-def test_a_missing_file_is_told_with_its_neighbor(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_with_the_nearest_one(tmp_path: Path) -> None:
     write(tmp_path / "cupl.json", {})
     with pytest.raises(InputError, match=r"Did you mean 'cupl.json'\?"):
         read_descriptions(tmp_path / "cuple.json", ["owl"])
@@ -156,7 +156,7 @@ def test_structures(tmp_path: Path) -> None:
     [{"Entities": "cat"}, {"Attributes": [1]}, {"Entity-to-Entity Relationships": None},
      {"Entity-to-Attribute Relationships": [{"entity": "x"}]}, {"Entity-to-Entity Relationships": ["x"]}],
 )  # fmt: skip
-def test_structures_of_another_shape_are_told_with_their_place(tmp_path: Path, change: dict) -> None:
+def test_structures_of_another_shape_are_reported_with_their_place(tmp_path: Path, change: dict) -> None:
     file = write(tmp_path / "s.json", {"cat": [GRAPH, {**GRAPH, **change}]})
     with pytest.raises(InputError, match=f"{next(iter(change))}.*graph 2 of 'cat'"):
         read_structures(file, ["cat"])

@@ -332,7 +332,7 @@ def test_order_and_beginnings_do_not_matter(paths: list[str], folder: str, rando
     assert [shuffled[i] for i in back] == paths
 
 
-def test_files_that_a_folder_tells_apart_are_never_confused() -> None:
+def test_files_with_distinct_paths_are_never_confused() -> None:
     lists = lists_of(["a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg"])
     assert lists.find(["x/b/2.jpg", "x/b/1.jpg", "x/a/1.jpg"]).tolist() == [2, -1, 1, 0]
     with pytest.raises(InputError, match="found 0 of 4"):

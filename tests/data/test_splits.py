@@ -290,7 +290,7 @@ def test_a_saved_split_fits_a_folder_that_grew(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] in (["photos", "split.json"], ["split.json", "photos"])
 
 
-def test_images_that_are_gone_are_told(tmp_path: Path) -> None:
+def test_images_that_are_gone_are_reported(tmp_path: Path) -> None:
     items = folder(tmp_path / "photos", 6)
     split = few_shot(items, 2)
     file = split.save(tmp_path / "split.json", items)
@@ -302,7 +302,7 @@ def test_images_that_are_gone_are_told(tmp_path: Path) -> None:
         Split.load(file, load_items([picture()] * 3))
 
 
-def test_a_split_whose_classes_changed_is_told(tmp_path: Path) -> None:
+def test_a_split_whose_classes_changed_is_reported(tmp_path: Path) -> None:
     items = folder(tmp_path / "photos", 4)
     file = few_shot(items, 1).save(tmp_path / "split.json", items)
     (tmp_path / "photos" / "emu").mkdir()

@@ -123,7 +123,7 @@ def test_tables_without_images(folder: Path, text: str, message: str) -> None:
         read(folder, text)
 
 
-def test_other_encodings_are_told(folder: Path) -> None:
+def test_other_encodings_are_reported(folder: Path) -> None:
     with pytest.raises(InputError, match="UTF-8"):
         read(folder, "path,label\na.jpg,schön\n", encoding="latin-1")
 

@@ -74,7 +74,7 @@ def test_crops_equal_the_pipeline_that_decodes_for_every_view():
         assert difference(crop, alone) <= TOLERANCE
 
 
-def test_crops_are_written_where_they_are_asked_for():
+def test_crops_are_written_if_requested():
     pixels = views.to_pixels(photo(90, 70))
     boxes = views.random_squares(70, 90, 3, generator=dice())
     for room in (views.empty_views(5, size=32), torch.empty(5, 3, 32, 32, dtype=torch.uint8)):
@@ -87,7 +87,7 @@ def test_crops_are_written_where_they_are_asked_for():
 
 
 @pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 375), (1, 9), (2, 2), (64, 64)])
-def test_boxes_lie_inside_and_have_the_sizes_asked_for(height, width):
+def test_boxes_are_inside_and_have_the_requested_sizes(height, width):
     short = min(height, width)
     top, left, tall, wide = views.random_squares(height, width, 3000, scale=(0.5, 0.9), generator=dice()).T
     assert (top >= 0).all()

@@ -61,7 +61,7 @@ def test_bytes_that_are_read_at_a_time_are_bounded(sizes: list[int], window: int
     assert meter.most <= max([64, *sizes])
 
 
-def test_results_that_nobody_takes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_results_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ahead, "RESULT_BYTES", 3_000)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4), raising=False)
     meter = Meter([0] * 100, held=1000)
@@ -85,7 +85,7 @@ def test_an_error_in_one_portion_reaches_the_consumer(monkeypatch: pytest.Monkey
         list(read_ahead(lambda jobs: [1 // (i - 30) for i in jobs], range(100), 10, lambda _: 5))
 
 
-def test_every_source_knows_the_sizes_of_its_items(tmp_path: Path) -> None:
+def test_every_source_has_the_sizes_of_its_items(tmp_path: Path) -> None:
     data = encoded(picture(), "PNG")
     (tmp_path / "a.png").write_bytes(data)
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
@@ -99,7 +99,9 @@ def test_every_source_knows_the_sizes_of_its_items(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cache", [True, False])
-def test_a_passing_lack_of_memory_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: bool) -> None:
+def test_a_temporary_lack_of_memory_has_no_lasting_effect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: bool
+) -> None:
     for i, name in enumerate(("a.png", "b.png")):
         (tmp_path / name).write_bytes(encoded(picture(40 + i, 32), "PNG"))
         os.utime(tmp_path / name, (1e9, 1e9))

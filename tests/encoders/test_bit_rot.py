@@ -19,7 +19,7 @@ USERS = {
 
 @pytest.mark.parametrize("user", USERS)
 @pytest.mark.parametrize("places", [[3], range(3, 10**6, 512)], ids=["one bit", "many bits"])
-def test_damaged_vectors_are_made_anew_with_one_warning(user, places, photos, tmp_path):
+def test_damaged_vectors_are_made_again_with_one_warning(user, places, photos, tmp_path):
     embed = USERS[user]
     before = np.array(embed(load_encoder("tiny", cache=tmp_path / "cache", dtype="float32"), photos))
     path = next((tmp_path / "cache").glob("*/vectors.f32"))

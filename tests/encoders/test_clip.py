@@ -165,7 +165,7 @@ def test_wrong_number_of_class_names_is_refused(checkpoints):
         encoder.embed_texts(["a", "b"], class_names=["a"])
 
 
-def test_without_a_tokenizer_images_work_and_sentences_say_what_is_missing(checkpoint_copy):
+def test_without_a_tokenizer_images_work_and_sentences_raise_with_what_is_missing(checkpoint_copy):
     folder = checkpoint_copy("clip")
     for path in folder.glob("tokenizer*"):
         path.unlink()

@@ -92,7 +92,7 @@ def test_another_configuration_is_left_to_transformers(change: dict) -> None:
     assert ClipConfig.read(config) is None
 
 
-def test_missing_and_misshapen_weights_are_left_to_transformers_which_says_which() -> None:
+def test_transformers_names_missing_and_misshapen_weights() -> None:
     config, tensors = json.loads((TINY / "config.json").read_text()), load_file(TINY / "model.safetensors")
     assert ClipNetwork.of(config, tensors) is not None
     assert ClipNetwork.of(config, {**tensors, "logit_scale": torch.zeros(2)}) is None

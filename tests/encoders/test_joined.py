@@ -66,7 +66,7 @@ def test_an_image_that_cannot_be_decoded_is_left_out_of_both(joined: JoinedEncod
     assert len(features.quarantined) == 1
 
 
-def test_what_cannot_be_joined_is_said() -> None:
+def test_what_cannot_be_joined_is_reported() -> None:
     with pytest.raises(InputError, match="different encoders"):
         load_encoder("tiny+tiny", cache=False)
     with pytest.raises(InputError, match="both sides"):

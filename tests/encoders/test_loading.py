@@ -74,7 +74,7 @@ def test_a_mistyped_path_is_compared_with_its_neighbors(checkpoint_copy):
         ma.load_encoder(folder / "model.safetensors")
 
 
-def test_offline_says_what_to_put_where(hub):
+def test_the_offline_message_has_the_files_and_the_folder(hub):
     hub(LocalEntryNotFoundError("offline"))
     with pytest.raises(UnavailableError, match=r"the hub cannot be reached; go online once, or download its folder"):
         ma.load_encoder("openai/clip-vit-base-patch16")

@@ -262,7 +262,7 @@ def test_pickles_and_missing_weights_are_refused(copied):
         load(folder)
 
 
-def test_without_a_tokenizer_images_work_and_sentences_say_which_file_is_missing(tmp_path):
+def test_without_a_tokenizer_images_work_and_sentences_raise_with_the_missing_file(tmp_path):
     encoder = load(save_open_clip(tmp_path / "bare", "resnet", tokenizer=False))
     assert len(encoder.embed_images([picture(0)])) == 1
     with pytest.raises(
@@ -271,7 +271,7 @@ def test_without_a_tokenizer_images_work_and_sentences_say_which_file_is_missing
         encoder.embed_texts(["a cat"])
 
 
-def test_the_configuration_says_how_pictures_are_prepared(copied):
+def test_the_configuration_has_the_preprocessing(copied):
     folder = copied("vit")
     usual = load(folder).preprocessing
     assert (usual.resize, usual.size, usual.crop, usual.resample) == ("short", (64, 64), (64, 64), 3)

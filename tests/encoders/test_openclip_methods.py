@@ -57,7 +57,7 @@ def test_a_vit_learns_on_both_sides(name, loaded, digits):
 
 
 @pytest.mark.parametrize("method", ["cmm", "coop"])
-def test_a_model_is_fitted_saved_loaded_and_asked(method, folders, photos, tmp_path, own_cache):
+def test_a_model_is_fitted_saved_loaded_and_used(method, folders, photos, tmp_path, own_cache):
     out, answers = tmp_path / "model", tmp_path / "answers.csv"
     quick = ("--set", "epochs=1") if method == "coop" else ("--set", "steps=50")
     arguments = ["fit", photos, "--method", method, "--encoder", folders["resnet"], "--shots", 2, "--out", out, *quick]

@@ -66,7 +66,7 @@ def test_loads_completely_and_quickly_in_float32(folder, kind):
 
 
 @pytest.mark.parametrize("folder", [CLIP, VISION])
-def test_card_says_what_it_is(folder):
+def test_card_has_every_field(folder):
     card = json.loads((folder / "card.json").read_text())
     for field in ("name", "data", "training", "seed", "steps", "command", "licence", "accuracy", "digits"):
         assert card[field] not in (None, "", {}), field
@@ -79,7 +79,7 @@ def test_logit_scale_is_a_logarithm_below_ln_100():
     assert 0 < clip().logit_scale.item() <= np.log(100) + 1e-3
 
 
-def test_tokenizer_lower_cases_truncates_and_knows_any_script():
+def test_tokenizer_lower_cases_truncates_and_accepts_any_script():
     tokenizer = AutoTokenizer.from_pretrained(CLIP)
     assert tokenizer("A Photo of the digit SEVEN.").input_ids == tokenizer("a photo of the digit seven.").input_ids
     ids = tokenizer("word " * 200, truncation=True).input_ids
@@ -120,7 +120,7 @@ def test_five_nearest_neighbors_of_the_vision_model():
     assert (votes.argmax(1) == labels).float().mean().item() >= 0.97
 
 
-def test_sentences_decide_which_color_is_seen():
+def test_sentences_decide_which_color_is_found():
     pictures = {}
     for color, rgb in {"red": (214, 34, 34), "blue": (36, 66, 216), "yellow": (240, 216, 40)}.items():
         picture = Image.new("RGB", (32, 32), (244, 244, 244))

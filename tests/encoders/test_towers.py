@@ -343,7 +343,7 @@ def test_end_states_are_those_on_entering_each_layer(model: CLIPModel, tower: Te
         agree(states[:, i], torch.stack([h[0, -1] for h in hidden[:4]]).detach())
 
 
-def test_sentences_are_cut_only_when_asked(tower: TextTower) -> None:
+def test_sentences_are_cut_only_if_requested(tower: TextTower) -> None:
     found = tower.tokenize(["a" * 30, "b" * 18, "c"], cut=True)
     assert torch.equal(found.ids, tower.tokenize(["a" * 18, "b" * 18, "c"]).ids)
     assert found.ids[0, -1] == EOT

@@ -43,7 +43,7 @@ def test_without_a_usable_default_cache_nothing_is_kept(
 
 
 @pytest.mark.parametrize("denied", ["exists", "iterdir"])
-def test_a_cache_that_was_asked_for_and_cannot_be_read_is_one_sentence(
+def test_a_requested_cache_that_cannot_be_read_is_one_sentence(
     tmp_path: Path, denied: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path) -> bool:
@@ -71,7 +71,7 @@ def test_images_are_embedded_where_the_cache_has_no_room(tmp_path: Path, full_di
     np.testing.assert_allclose(found.vectors, plain.vectors, atol=1e-6)
 
 
-def test_a_damaged_cache_is_not_told_as_a_missing_encoder(tmp_path: Path) -> None:
+def test_a_damaged_cache_is_not_reported_as_a_missing_encoder(tmp_path: Path) -> None:
     spec = ma.load_encoder("tiny", cache=False).spec
     write(tmp_path / "files.sqlite", "no database " * 100)
     with pytest.raises(CacheError, match=r"damaged or no index at all.*delete the folder"):
@@ -79,7 +79,7 @@ def test_a_damaged_cache_is_not_told_as_a_missing_encoder(tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs to become another user")
-def test_a_user_who_may_not_look_into_the_cache_can_work(tmp_path: Path) -> None:
+def test_a_user_without_read_access_to_the_cache_can_work(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.mkdir(mode=0o700)
     code = (

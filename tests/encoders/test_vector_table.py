@@ -187,7 +187,7 @@ def test_what_is_read_is_what_was_written_whatever_happens_to_the_files(tmp_path
 
 
 @pytest.mark.parametrize("size", [0, 3 * D * 4, 3 * D * 4 + 5])
-def test_a_file_that_was_cut_is_made_anew(store, size):
+def test_a_file_that_was_cut_is_made_again(store, size):
     with open_table(store) as s:
         s.add(contents(range(6)), rows(range(6)))
     os.truncate(folder(store) / "vectors.f32", size)
@@ -267,7 +267,7 @@ def test_a_cache_without_checksums_that_cannot_be_written_is_read_as_it_is(store
 
 
 @given(seed=st.integers(0, 2**32), column=st.integers(0, 36), flip=st.integers(1, 2**32 - 1))
-def test_a_checksum_is_the_sum_it_says_and_changes_with_every_word(seed, column, flip):
+def test_a_checksum_is_the_documented_sum_and_changes_with_every_word(seed, column, flip):
     rng = np.random.default_rng(seed)
     keys, words = rng.integers(0, 2**32, (3, 8), np.uint32), rng.integers(0, 2**32, (3, 29), np.uint32)
     weights = [int(w) | 1 for w in np.random.Philox(key=0).random_raw(8 + 29)]

@@ -38,7 +38,7 @@ def test_vectors_and_tokens_are_those_of_transformers(kind, checkpoints):
     )
 
 
-def test_has_no_text_and_says_so(checkpoints):
+def test_has_no_text_and_reports_it(checkpoints):
     encoder = ma.load_encoder(checkpoints("dinov2"), device="cpu")
     assert not encoder.has_text
     assert encoder.logit_scale is None

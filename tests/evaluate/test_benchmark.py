@@ -98,7 +98,7 @@ def test_every_protocol_runs_with_a_method_of_each_kind(root: Path) -> None:
     assert all(run.cpu_seconds > 0 for run in result.runs)
 
 
-def test_few_shot_draws_what_the_split_file_and_the_seed_say(root: Path) -> None:
+def test_few_shot_draws_follow_the_split_file_and_the_seed(root: Path) -> None:
     images, lists, _ = COOP["dtd"]
     items, official = read_coop_split(root / lists, root / images)
     expected = few_shot(items, 2, 3, official=official)
@@ -380,7 +380,7 @@ def test_the_settings_of_the_papers_come_before_ones_own(root: Path) -> None:
     assert (made["epochs"], made["random_state"]) == (3, 7)
 
 
-def test_equal_class_names_are_told_apart() -> None:
+def test_equal_class_names_are_distinguished() -> None:
     assert distinct(["crane", "owl", "crane"]) == ("crane", "owl", "crane (2)")
 
 

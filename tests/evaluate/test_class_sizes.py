@@ -33,7 +33,7 @@ def test_assigned_images_are_counted_and_rare_classes_noted() -> None:
     assert outcome_lines(sized([0, 1, 1]))[1] == "images assigned to each class: cat 1, dog 2, owl 0"
 
 
-def test_estimates_absent_classes_and_evidence_are_told() -> None:
+def test_estimates_absent_classes_and_evidence_are_reported() -> None:
     lines = size_lines(sized([0, 1, 1, 1], [1.2, 2.6, 0.2]))
     assert lines[:2] == [
         "estimated images of each class: cat 1, dog 3, owl 0",
@@ -57,7 +57,7 @@ def test_evidence_is_that_of_predicting_one_image_after_the_other(sizes: list[in
     assert evidence(np.array(sizes)) == pytest.approx(total / sum(sizes), abs=1e-9)
 
 
-def test_few_images_of_many_classes_say_little() -> None:
+def test_few_images_of_many_classes_have_wide_intervals() -> None:
     sizes = np.zeros(68)
     sizes[:25] = 1
     assert abs(evidence(sizes)) < 0.2

@@ -182,7 +182,7 @@ def test_costs_are_measured(found: MethodComparison) -> None:
     assert {c.shots for c in found.costs if c.method not in ("zero_shot", "gpua")} == {"all"}
 
 
-def test_the_best_and_the_best_with_a_map_are_looked_at(found: MethodComparison) -> None:
+def test_the_best_and_the_best_with_a_map_have_diagnostics(found: MethodComparison) -> None:
     first = found.diagnostics[0]
     assert (first.method, first.shots) == (found.best.method, found.best.shots)
     assert sum(b.n for b in first.reliability["uncalibrated"]) == 80
@@ -212,7 +212,7 @@ def test_json_gives_everything_back(found: MethodComparison, tmp_path: Path) -> 
 # -- nobody peeks -----------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_tested_on_what_it_learned_from_and_the_labels_are_asked_once(
+def test_no_test_uses_training_images_and_labels_are_read_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[Split] = []
@@ -348,7 +348,7 @@ def test_numbers_of_labels_that_the_images_do_not_give_are_left_out_aloud() -> N
         assert any(note.startswith(f"{k} labels per class: left out, since 4 of 4 classes") for note in result.notes)
 
 
-def test_a_class_of_one_image_is_learned_from_and_said_not_to_be_tested() -> None:
+def test_a_class_of_one_image_is_trained_on_and_reported_as_untested() -> None:
     features, text = problem()
     lonely = np.flatnonzero(features.labels == 3)[1:]
     features = features.select(np.setdiff1d(np.arange(len(features)), lonely))
@@ -370,14 +370,14 @@ def test_a_method_that_refuses_does_not_end_the_comparison() -> None:
         run(*problem(), hyperparameters=refused, methods=("gpua",), seeds=1, ablations=False)
 
 
-def test_copies_of_an_image_are_noticed() -> None:
+def test_copies_of_an_image_are_detected() -> None:
     features, text = problem()
     rows = np.r_[np.arange(len(features)), [0, 0, 5]]
     result = run(replace(features.select(rows), ids=()), text, methods=("zero_shot",), seeds=1, ablations=False)
     assert any(note.startswith("3 images have exactly the vector of another one") for note in result.notes)
 
 
-def test_unlabeled_images_are_looked_at_and_not_tested_on() -> None:
+def test_unlabeled_images_are_used_and_not_tested_on() -> None:
     features, text = problem()
     labels = features.labels.copy()
     labels[::2] = -1
@@ -464,7 +464,7 @@ def test_unnamed_text_is_refused_where_no_order_of_the_classes_is_given(tmp_path
             load_inputs(root, text=text)
 
 
-def test_codes_as_class_names_are_told_where_they_become_sentences(tmp_path: Path) -> None:
+def test_codes_as_class_names_are_reported_where_they_become_sentences(tmp_path: Path) -> None:
     root = draw(tmp_path / "photos", per_class=4)
     (root / "disc").rename(root / "n01440764")
     assert any("'n01440764' look like numbers or codes" in note for note in load_inputs(root, encoder="tiny").notes)
@@ -548,7 +548,7 @@ def test_all_methods_are_found_by_discovery() -> None:
     assert len(result.methods) >= 10
 
 
-def test_class_text_that_says_nothing_and_an_encoder_for_digits_are_noted(found: MethodComparison) -> None:
+def test_uninformative_class_text_and_an_encoder_for_digits_are_noted(found: MethodComparison) -> None:
     assert not any("does not know" in note or "digits" in note for note in found.notes)
     features, text = problem()
     rolled = replace(text, vectors=np.roll(text.vectors, 1, axis=0))  # every class has the text of another

@@ -40,7 +40,7 @@ def test_wilson_ends_are_where_the_score_test_stops_rejecting(hits: int, n: int)
         assert abs(p - hits / n) == pytest.approx(z * math.sqrt(p * (1 - p) / n), rel=1e-9)
 
 
-def test_accuracy_counts_and_speaks_in_percent(rng: np.random.Generator) -> None:
+def test_accuracy_has_counts_and_percents(rng: np.random.Generator) -> None:
     y, predicted = rng.integers(0, 4, (2, 200))
     result = m.accuracy(y, predicted)
     assert result.top1 == pytest.approx(accuracy_score(y, predicted))

@@ -59,7 +59,7 @@ def test_accuracy_and_zero_shot_are_those_of_the_same_images(rows) -> None:
     assert noted(found, "not significantly better than zero-shot") == (not found["difference"]["significant"])
 
 
-def test_harm_no_gain_and_gain_are_told_apart() -> None:
+def test_harm_no_gain_and_gain_are_distinguished() -> None:
     labels = np.arange(90) % 3
     half = np.where(np.arange(90) < 45, labels, (labels + 1) % 3)
     assert noted(measure(labels, half, labels), "is worse than zero-shot on these 90 images (−50.0 points")
@@ -69,7 +69,7 @@ def test_harm_no_gain_and_gain_are_told_apart() -> None:
     assert not measure(labels, half, half, learns=False)["notes"]
 
 
-def test_zero_shot_that_guesses_is_said_whatever_the_shares_of_the_classes() -> None:
+def test_zero_shot_at_chance_level_is_reported_for_any_class_shares() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(300) % 3
     assert noted(measure(labels, labels, rng.permutation(labels)), "does not recognize these classes")
@@ -99,7 +99,7 @@ def test_a_class_of_which_nothing_is_right_is_named() -> None:
     assert not noted(found, "owl")
 
 
-def test_without_labels_agreement_is_told() -> None:
+def test_without_labels_agreement_is_reported() -> None:
     answers = np.array([0] * 30 + [1] * 29 + [2])
     scored = Scored(tuple(map(str, range(60))), np.full(60, -1), logits(answers))
     zero_shot = logits(np.where(np.arange(60) < 15, 1, answers))
@@ -110,7 +110,7 @@ def test_without_labels_agreement_is_told() -> None:
     assert unlabeled_outcome(scored, zero_shot, class_names=NAMES, learns=False)["agreement"] is None
 
 
-def test_the_embedded_encoder_is_noted_on_anything_but_digits_it_knows() -> None:
+def test_the_embedded_encoder_is_noted_on_anything_but_its_digits() -> None:
     digits = ("zero", "One", "7")
     for name in ("tiny", "tiny-vision", "tiny-vision+tiny", "openai/clip+tiny"):
         assert "made for drawings of digits" in about_encoder(name, NAMES, guesses=False)[0]
@@ -132,7 +132,7 @@ def test_near_identical_images_are_found_across_labels_and_parts() -> None:
     assert not about_copies(learned.select([0, 1, 2]), None, NAMES)
 
 
-def test_lines_say_the_numbers() -> None:
+def test_lines_have_the_numbers() -> None:
     labels = np.arange(30) % 3
     found = measure(labels, labels, np.where(np.arange(30) < 3, (labels + 1) % 3, labels))
     assert outcome_lines(found) == [

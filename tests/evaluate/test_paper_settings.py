@@ -97,7 +97,7 @@ def test_each_entry_is_a_legal_setting_with_a_source(method: str) -> None:
         assert all(note.endswith(".") for note in found.notes)
 
 
-def test_the_remaining_methods_keep_their_defaults_and_say_so() -> None:
+def test_the_remaining_methods_keep_their_defaults_and_report_it() -> None:
     for method in set(ALL_METHODS) - set(PRINTED):
         found = paper_settings(method, "dtd")
         assert (found.parameters, found.source) == ({}, "")

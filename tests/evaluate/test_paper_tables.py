@@ -114,7 +114,7 @@ def test_of_repeated_runs_the_last_one_counts() -> None:
     assert list(beside(runs).values()) == [0.7]
 
 
-def test_the_state_says_whether_the_encoder_is_the_printed_one() -> None:
+def test_the_state_records_whether_the_encoder_is_the_published_one() -> None:
     for encoder, kind in ((CLIP16, "here"), ("/models/clip-vit-base-patch16", "here"), ("tiny", "other backbone")):
         table = paper_table("align", "Table D.1", OwnRuns([made("align", "dtd", 0.7, encoder=encoder)]))
         (cell,) = (cell for cell in table.cells if cell.own is not None)
@@ -135,7 +135,7 @@ def test_runs_on_another_test_list_stand_beside_nothing() -> None:
     }  # fmt: skip
 
 
-def test_ablations_are_told_apart() -> None:
+def test_ablations_are_distinguished() -> None:
     deep = beside([made("cmm", "fgvc_aircraft", 0.2, shots=1, changes={"layers": 3})])
     assert deep == {("cmm", "Table 8", "CMM, 3 non-linear layers", "fgvc_aircraft", "top-1"): 0.2}
     assert set(beside([made("cmm", "fgvc_aircraft", 0.2, shots=1)])) == {
@@ -153,7 +153,7 @@ def test_runs_with_other_settings_than_printed_stand_beside_nothing() -> None:
     assert own.settings == "default"
 
 
-def test_unlabeled_images_per_class_are_told_apart() -> None:
+def test_unlabeled_images_per_class_are_distinguished() -> None:
     entries = {"protocol": "inductive", "shots": 0}
     few, all_ = (beside([made("gpua", "dtd", 0.5, per_class=n, **entries)]) for n in (16, None))
     assert {key[2] for key in few} == {

@@ -133,7 +133,7 @@ def test_sealed_labels_need_labels_and_as_many_predictions() -> None:
 
 @pytest.mark.parametrize("official", [False, True])
 @pytest.mark.parametrize("shots", [1, 4])
-def test_a_method_sees_train_and_validation_with_labels_and_test_without(shots: int, official: bool) -> None:
+def test_a_method_gets_train_and_validation_with_labels_and_test_without(shots: int, official: bool) -> None:
     features, spy = toy(), Spy()
     lists = draw_split(features.labels) if official else None
     text = ClassText(np.eye(3, 5, dtype=np.float32), NAMES)
@@ -149,7 +149,7 @@ def test_a_method_sees_train_and_validation_with_labels_and_test_without(shots: 
     assert not set(rows_of(seen["validation"])) & set(rows_of(seen["test"]))
 
 
-def test_nothing_about_a_test_image_tells_its_class() -> None:
+def test_no_data_about_a_test_image_reveals_its_class() -> None:
     features, spy = toy(), Spy()
     few_shot_protocol(features, None, {"spy": lambda seed: spy}, shots=(1,), seeds=(1,))
     test = spy.seen["test"]
@@ -172,7 +172,7 @@ def test_methods_without_labels_get_the_pool_blind_and_run_once_a_seed() -> None
     assert "transductive" not in runs[0].protocol
 
 
-def test_without_a_pool_the_record_says_transductive() -> None:
+def test_without_a_pool_the_record_has_transductive() -> None:
     spy = Spy(needs_labels=False)
     (run,) = few_shot_protocol(toy(), TEXT, {"spy": lambda seed: spy}, seeds=(1,))
     assert run.protocol.endswith("transductive")
@@ -181,7 +181,7 @@ def test_without_a_pool_the_record_says_transductive() -> None:
 
 
 @pytest.mark.parametrize("official", [False, True])
-def test_methods_that_labels_would_help_run_at_every_budget_and_see_the_rest_blind(official: bool) -> None:
+def test_methods_with_optional_labels_run_at_every_budget_with_the_rest_unlabeled(official: bool) -> None:
     features, lists = toy(), draw_split(toy().labels) if official else None
     spies: list[Spy] = []
 
@@ -238,7 +238,7 @@ def test_an_anchor_goes_to_methods_that_take_one_and_replaces_the_images_of_all_
     np.testing.assert_array_equal(runs[0].correct, runs[1].correct)
 
 
-def test_mirrored_training_images_go_to_methods_that_want_them() -> None:
+def test_mirrored_training_images_go_to_methods_that_use_them() -> None:
     features = toy()
     mirror = Features(features.vectors + 1000, ids=features.ids, labels=features.labels, class_names=NAMES)
     with_mirror, without = Spy(), Spy()
@@ -258,7 +258,7 @@ def test_a_fixed_test_share_is_the_same_for_all_shots_and_seeds() -> None:
     assert len({run.test for run in loose}) == 4
 
 
-def test_runs_say_what_happened(tmp_path: Any) -> None:
+def test_runs_record_what_happened(tmp_path: Any) -> None:
     wrong = toy().labels.copy()
     features = toy()
     wrong[:30] = (wrong[:30] + 1) % 3  # the vectors of 30 images now point at another class
@@ -287,7 +287,7 @@ def test_seeds_reach_the_methods() -> None:
     assert asked[-2:] == [5, 7]
 
 
-def test_fingerprint_knows_vectors_labels_and_text() -> None:
+def test_fingerprint_covers_vectors_labels_and_text() -> None:
     features, text = toy(), ClassText(np.eye(3, 5, dtype=np.float32), NAMES)
     other = toy(np.zeros(N, dtype=np.int64))
     moved = Features(features.vectors * 2, features.ids, features.labels, NAMES)

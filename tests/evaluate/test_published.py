@@ -118,7 +118,7 @@ def test_both_harmonic_means_are_as_the_cautions_have_them() -> None:
         assert of_rows[method] == pytest.approx(value, abs=0.01), method
 
 
-def test_averages_of_the_long_tail_are_of_two_kinds_as_the_remark_says() -> None:
+def test_averages_of_the_long_tail_are_of_two_kinds_as_in_the_remark() -> None:
     above = {}
     for name, row in rows().items():
         if name[2].startswith("long tail"):

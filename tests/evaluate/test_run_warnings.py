@@ -60,7 +60,7 @@ def test_one_warning_and_one_remark_with_the_methods(alone) -> None:
     assert again.remarks == found.remarks == found.as_dict()["remarks"]
 
 
-def test_other_processes_say_the_same_and_print_nothing(
+def test_other_processes_have_equal_results_and_print_nothing(
     alone, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(plan, "CELLS_A_JOB", 1)
@@ -77,7 +77,7 @@ class Refusing:
         return hyperparameter("steps")
 
 
-def test_a_worker_speaks_the_language_of_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_of_a_worker_name_options_like_those_of_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
     for names, spoken in ((None, "steps=…"), ({"hyperparameters": "--set METHOD."}, "--set METHOD.steps=…")):
         monkeypatch.setattr(parallel_runs, "_own", [(Refusing(), names)])
         with options({"hyperparameters": "not this "}):

@@ -161,7 +161,7 @@ messages = st.sampled_from(
 
 
 @given(st.lists(st.tuples(st.sampled_from(["cmm", "lfa"]), st.lists(messages, unique=True, max_size=3)), max_size=8))
-def test_warnings_are_said_once_with_all_their_methods(made: list[tuple[str, list[str]]]) -> None:
+def test_warnings_are_reported_once_with_all_their_methods(made: list[tuple[str, list[str]]]) -> None:
     runs = [replace(run(method), warnings=tuple(said)) for method, said in made]
     assert [Run.from_json(r.to_json()).warnings for r in runs] == [r.warnings for r in runs]
     found = shared_warnings(runs, str.upper)

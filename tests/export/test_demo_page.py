@@ -67,6 +67,6 @@ def test_a_dropped_photo_is_classified_as_in_python(page: Any, classifier: Class
     assert page.trouble == []
 
 
-def test_what_is_no_photo_is_said_in_a_sentence(page: Any) -> None:
+def test_what_is_no_photo_is_refused_in_a_sentence(page: Any) -> None:
     page.evaluate(DROP, [[1, 2, 3], "notes.png"])
     page.wait_for_function("document.getElementById('state').textContent.startsWith('notes.png cannot be classified')")

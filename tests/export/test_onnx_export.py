@@ -83,7 +83,7 @@ def test_any_number_of_rows_gives_the_probabilities_of_the_classifier(
     assert np.abs(found - classifier.predict(items).probabilities).max() < 1e-5
 
 
-def test_metadata_says_what_the_graph_is(exported: Export, classifier: Classifier) -> None:
+def test_metadata_describes_the_graph(exported: Export, classifier: Classifier) -> None:
     session = onnxruntime.InferenceSession(str(exported.folder / "model.onnx"))
     known = session.get_modelmeta().custom_metadata_map
     assert json.loads(known["classes"]) == list(classifier.class_names)

@@ -84,7 +84,7 @@ def test_one_class_in_the_labels_is_allowed():
     assert got.nll_after <= got.nll_before
 
 
-def test_logits_that_say_nothing_end_in_equal_probabilities_not_in_a_failure():
+def test_constant_logits_give_equal_probabilities_and_no_failure():
     z, _ = sample(n=200)
     against = fit_temperature(z, z.argmin(dim=1))
     assert against.bounded

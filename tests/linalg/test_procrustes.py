@@ -186,7 +186,7 @@ def test_half_precision_is_the_float32_map_of_the_same_numbers(dtype):
     assert torch.equal(procrustes(A, B).weight, procrustes(A.float(), B.float()).weight)
 
 
-def test_nothing_to_align_gives_the_zero_map_and_says_so():
+def test_nothing_to_align_gives_the_zero_map_of_rank_zero():
     fit = procrustes(torch.zeros(5, 4), torch.randn(5, 4), scale=True)
     assert torch.equal(fit.weight, torch.zeros(4, 4))
     assert (fit.rank, fit.condition, fit.residual) == (0, float("inf"), 1.0)

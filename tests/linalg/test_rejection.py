@@ -46,7 +46,7 @@ def test_as_many_held_out_images_as_are_needed_are_enough(level: float) -> None:
         Rejection("margin", (0.0,) * (needed - 1)).require(allowed)
 
 
-def test_strangers_are_refused() -> None:
+def test_untrusted_hosts_are_refused() -> None:
     rejection = fit_rejection(*scores(400, 0))
     strangers = rejection.rejects(scores(400, 1, strange=True)[0])
     assert strangers.double().mean() > 0.9
@@ -89,7 +89,7 @@ def test_without_labels_or_with_two_classes_nothing_is_left_out() -> None:
     assert (two.separation, two.kind, len(two.reference)) == (None, "probability", 50)
 
 
-def test_errors_say_what_to_do() -> None:
+def test_errors_have_instructions() -> None:
     logits, y = scores(10, 0)
     with pytest.raises(InputError, match="at least 19 held-out images"):
         fit_rejection(logits, y).rejects(logits)

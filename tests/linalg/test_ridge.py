@@ -86,7 +86,7 @@ def test_rotations_scales_and_orders_of_the_data(shape):
     assert torch.allclose(ridge(X[order], Y[order], LAM).weight, weight, atol=1e-10)
 
 
-def test_primal_and_dual_forms_agree_where_both_can_be_asked():
+def test_primal_and_dual_forms_agree_where_both_apply():
     """Rows of zeros change nothing but the shape, so they carry a wide problem into the primal form."""
     X, Y, _ = known(12, 40)
     dual, tall = RidgeFactorization(X), RidgeFactorization(torch.vstack([X, torch.zeros(40, 40).double()]))

@@ -352,7 +352,7 @@ def test_half_precision_is_the_float32_plan_of_the_same_numbers(dtype):
     zeros=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_whatever_comes_the_plan_is_finite_and_honest(n, m, log_epsilon, scale, rho, zeros, seed):
+def test_for_any_input_the_plan_is_finite_and_its_error_is_reported(n, m, log_epsilon, scale, rho, zeros, seed):
     generator = torch.Generator().manual_seed(seed)
     cost = scale * torch.rand(n, m, generator=generator)
     a, b = torch.rand(n, generator=generator) + 0.01, torch.rand(m, generator=generator) + 0.01

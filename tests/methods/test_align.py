@@ -185,7 +185,7 @@ def test_gradients_are_those_of_the_entropic_value(model, pixels) -> None:
     assert along == pytest.approx((ends[0] - ends[1]) / 2e-3, rel=0.02, abs=1e-5)
 
 
-def test_the_controls_change_what_they_say(model, pixels) -> None:
+def test_the_controls_change_what_they_name(model, pixels) -> None:
     with torch.no_grad():
         found = {}
         for words, settings in {"": {}, **ALIGN.ablations}.items():
@@ -213,7 +213,7 @@ def test_one_prompt_a_side_leaves_the_prompt_level_nothing_to_choose(preset: str
     torch.testing.assert_close(found, SCALE * cosines, rtol=0, atol=1e-6)
 
 
-def test_restored_prompts_say_the_same(model, pixels) -> None:
+def test_restored_prompts_give_the_same_answers(model, pixels) -> None:
     made = learner(model, preset="official_code")
     again = learner(model, preset="official_code", random_state=9)
     again.restore(made.state())
@@ -233,7 +233,7 @@ def test_restored_prompts_say_the_same(model, pixels) -> None:
         ({"n_ctx": 18}, "0 to 17 prompt tokens"),
     ],
 )
-def test_what_does_not_fit_is_said(settings: dict, sentence: str, model) -> None:
+def test_what_does_not_fit_is_refused(settings: dict, sentence: str, model) -> None:
     with pytest.raises(InputError, match=sentence):
         ALIGN(**settings)._learner(towers_of(model), torch.Generator())
 

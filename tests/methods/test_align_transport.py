@@ -252,7 +252,7 @@ def test_plans_for_pictures_are_those_behind_the_score(tensors):
     torch.testing.assert_close(plans.sum(dim=3), torch.full((M, N, J), 1 / J, dtype=torch.float64), atol=1e-8, rtol=0)
 
 
-def test_diagnosis_tells_transport_from_uniform(tensors):
+def test_diagnosis_distinguishes_transport_from_uniform(tensors):
     transported = two_level_transport(*tensors, epsilon=0.05).diagnosis()
     uniform = two_level_transport(*tensors, plan="uniform").diagnosis()
     assert transported["token_plan_entropy"] < 0.9

@@ -92,7 +92,7 @@ def test_held_out_predictions_are_calibrated_and_the_final_models_are_surer():
     np.testing.assert_allclose(again.scores(data.Xt), model.sharpness_ * combined, atol=1e-4)
 
 
-def test_no_candidate_is_judged_on_images_it_has_seen(monkeypatch):
+def test_no_candidate_is_evaluated_on_its_training_images(monkeypatch):
     data, seen = few_shot(), []
     original = auto_pool.fit_member
 

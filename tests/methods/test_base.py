@@ -59,7 +59,7 @@ def test_arrays_of_any_kind_become_single_precision():
         np.testing.assert_allclose(problem.X, data(), atol=2e-3)
 
 
-def test_class_codes_without_text_are_those_seen():
+def test_class_codes_without_text_are_those_of_the_labels():
     method = Recorder().fit(data(), [7, 3, 7, 3, -1, 5])
     assert method.classes_.tolist() == [3, 5, 7]
     assert method.problem.y.tolist() == [2, 0, 2, 0, -1, 1]
@@ -112,7 +112,7 @@ def test_features_bring_labels_and_encoder():
     assert method.predict(data()).shape == (6,)
 
 
-def test_labels_may_be_missing_only_where_the_method_says_so():
+def test_labels_may_be_missing_only_where_the_method_allows_it():
     method = WithoutLabels().fit(data(), text=data(3))
     assert method.problem.y.tolist() == [-1] * 6
     assert method.classes_.tolist() == [0, 1, 2]
@@ -178,7 +178,7 @@ def test_weights_of_other_rows_are_refused():
         Recorder().fit(data(), Y).score(data(), Y, sample_weight=[1, 2])
 
 
-def test_text_may_be_asked_for():
+def test_text_may_be_requested():
     with pytest.raises(InputError, match="needs text"):
         NeedsText().fit(data(), Y)
 
@@ -204,7 +204,7 @@ def test_labels_that_are_passed_count_more_than_those_of_the_features():
     assert method.score(wrong, ["a", "b", "c"]) == 1.0
 
 
-def test_a_second_fit_forgets_the_temperature_of_the_first():
+def test_a_second_fit_replaces_the_temperature_of_the_first():
     X, y, text = data(12, 8), np.arange(12) % 3, data(3, 8, seed=1)
     method = method_class("zero_shot")(logit_scale=30.0)
     first = method.fit(X, text=text, validation=(X, y)).temperature_

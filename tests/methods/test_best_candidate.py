@@ -114,7 +114,7 @@ def test_after_a_start_only_a_sure_gain_without_a_loss_of_accuracy_counts(repeat
     assert best.choice == ("careful" if expected == "start" else expected)
 
 
-def test_a_descent_ends_when_the_observer_says_so():
+def test_a_descent_ends_when_the_observer_stops_it():
     W = torch.ones(2)
     losses = descend([Descent(W, [0.1] * 9, 0.0)], lambda step: (torch.ones(1), [W.clone()]), lambda n: n == 4, {2, 4})
     assert len(losses) == 4

@@ -92,7 +92,7 @@ def test_zero_shot_is_calibrated_on_the_labels_that_it_does_not_learn_from(probl
 
 
 @pytest.mark.parametrize("name", [*REFITTED, "lfa", "cmm"])
-def test_one_label_per_class_without_text_is_told_from_the_spread_of_the_classes(name):
+def test_one_label_per_class_without_text_gets_its_temperature_from_the_class_spread(name):
     X, y, *_ = few_shot_problem(shots=1, seed=1)
     method = method_class(name)(random_state=0, **_few(name)).fit(X, y)
     unit = X / np.linalg.norm(X, axis=1, keepdims=True)

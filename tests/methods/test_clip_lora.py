@@ -63,7 +63,7 @@ def test_scores_are_those_of_a_network_with_updated_weights(model, pixels, rank,
                 assert found[i, k] == pytest.approx(SCALE * (z @ t / z.norm() / t.norm()).item(), abs=SINGLE)
 
 
-def test_training_without_dropout_sees_what_prediction_sees(model, pixels) -> None:
+def test_training_without_dropout_has_the_inputs_of_prediction(model, pixels) -> None:
     made = learner(model, dropout=0.0).train()
     learning = made.scores(pixels, made.classes())
     assert torch.equal(learning, made.eval().scores(pixels, made.classes()))

@@ -233,7 +233,7 @@ def test_with_one_image_a_class_and_nothing_to_choose_on_it_takes_few_steps():
     assert (model.step_curve_, model.fusion_curve_) == ({}, {})
 
 
-def test_the_search_stops_when_no_gain_comes_and_says_what_it_saw():
+def test_the_search_stops_without_gain_and_reports_its_steps():
     data = few_shot(shots=8, noise=1.6, text_noise=2.0)
     model = fit(data, CMM(random_state=0, learning_rate=3e-3))
     seen = model.step_curve_
@@ -263,7 +263,7 @@ def test_text_alone_can_be_trained():
     np.testing.assert_allclose(model.scores(data.Xt), literal_scores(model, data.Xt), atol=2e-4)
 
 
-def test_ablation_says_what_is_left_without_map_and_without_fusion():
+def test_ablation_reports_accuracy_without_map_and_without_fusion():
     data = few_shot(shots=8)
     model = fit(data, cmm(steps=300, learning_rate=1e-3))
     found = model.diagnosis_
@@ -320,7 +320,7 @@ def test_the_order_of_batches_depends_on_rows_not_on_classes():
     np.testing.assert_array_equal(model.scores(data.Xt), other.scores(data.Xt))
 
 
-def test_seeds_differ_and_none_draws_anew():
+def test_seeds_differ_and_none_draws_again():
     data = few_shot()
     scores = [fit(data, cmm(batch_size=8, random_state=seed)).scores(data.Xt) for seed in (0, 1, None, None)]
     assert min(np.abs(a - b).max() for a, b in itertools.combinations(scores, 2)) > 1e-3
@@ -354,7 +354,7 @@ def data_set(name: str) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], np.nd
 @pytest.mark.parametrize("shots", ["shots1", "shots4"])
 @pytest.mark.parametrize("validated", [True, False])
 @pytest.mark.parametrize("method", [CMM, LFA])
-def test_with_text_real_images_are_told_apart_as_well_as_without_learning(shots, validated, method):
+def test_with_text_real_images_are_classified_as_well_as_without_training(shots, validated, method):
     parts, text = data_set("caltech101")
     Xv, yv = parts["val"]
     few = np.sort(np.unique(yv, return_index=True)[1])  # one validation image per class

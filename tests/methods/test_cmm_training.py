@@ -176,7 +176,7 @@ def test_batches_go_through_all_rows_before_any_comes_again():
     assert batch_order(30, 8, 0, torch.Generator()).shape == (0, 8)
 
 
-def test_observers_see_the_parameters_after_the_steps_they_asked_for():
+def test_observers_get_the_parameters_after_the_requested_steps():
     X, y, T, weights = problem(dtype=torch.float32)
     order = batch_order(len(X), 8, 130, torch.Generator().manual_seed(0))
     seen = {}

@@ -34,7 +34,7 @@ def mirrored(X: Features) -> Features:
 
 @pytest.mark.parametrize("views", [1, 2])
 @pytest.mark.parametrize("name", ["zero_shot", "tip_adapter", "linear_probe", "transclip"])
-def test_no_prediction_is_by_a_model_that_has_seen_the_image_or_a_copy_of_it(name, views, monkeypatch):
+def test_no_prediction_is_by_a_model_fitted_on_the_image_or_a_copy_of_it(name, views, monkeypatch):
     X, text = problem(shots=5)
     copied = X.vectors.copy()
     copied[7] = copied[2] * 3.0  # the same direction, another class

@@ -143,7 +143,7 @@ def test_no_candidate_is_dropped_that_is_better_than_one_that_goes_on(monkeypatc
         assert all(lost <= standings[candidate] for lost in dropped for candidate in kept)
 
 
-def test_validation_labels_choose_and_their_accuracy_is_the_best_seen():
+def test_validation_labels_choose_and_their_accuracy_is_the_highest():
     data = few_shot(noise=1.6)
     settings = {"steps": 100, "criterion": "accuracy", "random_state": 0}
     method = CrossModalProbe(**settings).fit(data.X, data.y, text=data.text, validation=(data.Xv, data.yv))
@@ -200,7 +200,7 @@ def test_wise_ft_averages_the_texts_and_a_classifier_trained_on_images_alone():
     assert np.abs(found.coef_.numpy() - start.numpy()).max() > 1e-3
 
 
-def test_the_share_of_wise_ft_is_chosen_where_that_is_asked_for():
+def test_the_share_of_wise_ft_is_chosen_if_requested():
     data = few_shot(noise=2.0)
     chosen = WiSEFT(**GIVEN, steps=200, probe_weight="auto").fit(
         data.X, data.y, text=data.text, validation=(data.Xv, data.yv)

@@ -246,7 +246,7 @@ def test_other_classes_take_over_the_prompts(encoder, digits: Items, text, knowl
         method.for_classes(new, encoder)
 
 
-def test_without_files_it_says_so(encoder, digits: Items, text) -> None:
+def test_without_files_it_reports_that(encoder, digits: Items, text) -> None:
     method = DAM(**FAST | {"epochs": 1})
     with pytest.warns(UserWarning, match="see descriptions=… and structures=…"):
         method.fit(digits, text=text, encoder=encoder)
@@ -264,7 +264,7 @@ def test_without_files_it_says_so(encoder, digits: Items, text) -> None:
         ({"cma": "pairs"}, "pairs"),
     ],
 )
-def test_what_is_wrong_is_said_before_any_step(
+def test_wrong_inputs_are_refused_before_any_step(
     change: dict, sentence: str, encoder, digits: Items, knowledge: dict, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setattr("modalign.methods.contract.tower.train", lambda *_, **__: pytest.fail("training began"))
@@ -278,7 +278,7 @@ def test_what_is_wrong_is_said_before_any_step(
         ma.adapt(digits, encoder=encoder, method="dam", shots=2, **FAST | knowledge | {name: value})
 
 
-def test_the_diagnosis_tells_what_acts(encoder, digits: Items, text) -> None:
+def test_the_diagnosis_lists_what_acts(encoder, digits: Items, text) -> None:
     def diagnosis(**options: object) -> dict:
         return DAM(random_state=0, **FAST | {"epochs": 1}, **options).fit(digits, text=text, encoder=encoder).diagnosis_
 

@@ -197,7 +197,7 @@ def test_sets_are_not():
     assert min(made.alpha.grad.abs().min(), made.omega.grad.abs().min(), made.cross_scales.grad.abs().min()) > 1e-6
 
 
-def test_lengths_are_all_that_the_paper_form_sees():
+def test_the_paper_form_depends_on_lengths_only():
     """Turning every aligned text as it likes, length kept, leaves d_CMA without normalising as it is."""
     images, texts = features(rows=(B, N))
     made = module(**PRESETS["paper"])

@@ -53,7 +53,7 @@ def test_labels_weights_and_loss_in_loops(encoder, digits: Items, text) -> None:
     torch.testing.assert_close(found["alignment"], alignment, rtol=1e-5, atol=1e-6)
 
 
-def test_it_learns_is_saved_and_says_what_its_labels_did(encoder, digits: Items, text, tmp_path) -> None:
+def test_it_learns_is_saved_and_reports_the_effect_of_its_labels(encoder, digits: Items, text, tmp_path) -> None:
     model = ma.adapt(digits, encoder=encoder, method=DPALike(**QUICK), shots=3, templates=DIGIT_TEMPLATES)
     again = saved_and_loaded(model, tmp_path / "model", digits, encoder)
     found = model.method.diagnosis_

@@ -282,7 +282,7 @@ def test_it_learns_without_labels_and_the_encoder_is_not_modified(encoder, digit
     assert (fitted.transduction_ == digits.labels).mean() > 0.75
 
 
-def test_the_diagnosis_says_what_the_labels_did(fitted: FAIR) -> None:
+def test_the_diagnosis_has_the_effect_of_the_labels(fitted: FAIR) -> None:
     found = fitted.diagnosis_
     json.dumps(found, allow_nan=False)
     assert found["trainable"] == sum(value.numel() for value in fitted.tensors_.values())
@@ -375,7 +375,7 @@ def test_shares_of_the_start_are_those_of_the_encoder_itself_and_recorded(encode
         ({"score_scale": "cosine"}, "score_scale"),
     ],
 )
-def test_what_is_wrong_is_said_before_any_step(settings, sentence, encoder, digits, text, monkeypatch) -> None:
+def test_wrong_inputs_are_refused_before_any_step(settings, sentence, encoder, digits, text, monkeypatch) -> None:
     monkeypatch.setattr("modalign.methods.contract.tower.train", lambda *_, **__: pytest.fail("training began"))
     with pytest.raises(InputError, match=sentence):
         FAIR(**settings).fit(digits, text=text, encoder=encoder)

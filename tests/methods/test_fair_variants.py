@@ -32,7 +32,7 @@ def settled(method: FAIR, digits, text, encoder):
 
 
 @pytest.mark.parametrize("labeler", LABELERS)
-def test_a_labeler_sees_the_present_tower_and_its_own_text(labeler, digits, text, encoder) -> None:
+def test_a_labeler_uses_the_present_tower_and_its_own_text(labeler, digits, text, encoder) -> None:
     learner, batch = settled(FAIR(**QUICK, labeler=labeler), digits, text, encoder)
     with torch.no_grad():
         for parameter in learner.tuned.parameters():

@@ -79,7 +79,7 @@ def test_it_learns_from_crops_what_zero_shot_does_not_know() -> None:
     assert method.diagnosis_["gamma"]["end"] > method.diagnosis_["gamma"]["start"]
 
 
-def test_uneven_classes_stay_uneven_unless_even_ones_are_asked_for() -> None:
+def test_uneven_classes_stay_uneven_unless_even_ones_are_requested() -> None:
     features, y, text = clusters([200, 20, 12, 8], seed=3)
     found = {
         shares: FAIRVectors(class_prior=shares, fairness_weight=1.0, steps=300, random_state=0, logit_scale=20.0).fit(
@@ -144,7 +144,7 @@ def test_the_strong_view_of_an_image_is_the_crop_that_was_drawn() -> None:
         assert (method.prototypes_.double() - stepped(others)).abs().max() > 1e-5
 
 
-def test_the_diagnosis_tells_how_far_the_class_embeddings_moved() -> None:
+def test_the_diagnosis_has_the_shift_of_the_class_embeddings() -> None:
     features, _, text = clusters([6, 6, 6, 6])
     method = FAIRVectors(steps=5, learning_rate=0.05, random_state=0).fit(features, text=text)
     cosines = (method.prototypes_.numpy() * text).sum(axis=1)

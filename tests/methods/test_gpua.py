@@ -145,7 +145,7 @@ def test_several_visual_spaces_share_one_plan():
     np.testing.assert_allclose(again.scores(scaled), method.scores(Z), atol=1e-3)
 
 
-def test_it_adds_what_the_vision_only_network_sees():
+def test_it_adds_the_scores_of_the_vision_only_network():
     data, new = pair(n=300, noise=0.8), pair(n=600, noise=0.8)
     zero_shot = (data.X @ data.Y.T).argmax(axis=1)
     method = fit(data)
@@ -289,7 +289,7 @@ def test_every_loss_fits(loss):
     assert method.score(pair(n=300).Z, pair(n=300).y) > 0.9
 
 
-def test_released_code_leaves_the_manifold_and_says_so():
+def test_released_code_leaves_the_manifold_and_reports_it():
     method = fit(pair(n=200), preset="official_code")
     assert method.diagnosis_["orthogonality_defect"] > 1
     assert method.score(pair(n=200).Z, pair(n=200).y) > 0.5
@@ -321,7 +321,7 @@ def test_scores_that_fit_into_memory_are_computed_once_per_update(memory, monkey
     assert (len(computed) == found.iterations) == bool(memory)
 
 
-def test_diagnosis_says_what_happened():
+def test_diagnosis_reports_what_happened():
     data = pair(n=200)
     report = fit(data, class_prior="uniform").diagnosis_
     changed = (fit(data, class_prior="uniform").transduction_ != (data.X @ data.Y.T).argmax(axis=1)).mean()
@@ -342,7 +342,7 @@ def test_fewer_images_than_classes_are_fitted(preset):
     assert method.transduction_.shape == (4,)
 
 
-def test_a_penalty_of_any_strength_can_be_asked_for():
+def test_a_penalty_of_any_strength_can_be_requested():
     data = pair(n=200)
     off = [0.4, 0.3, 0.1, 0.1, 0.1]
     sizes = [np.bincount(fit(data, class_prior=off, rho=rho, steps=0).transduction_, minlength=5) / 200 for rho in

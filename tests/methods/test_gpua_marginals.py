@@ -65,7 +65,7 @@ def test_even_classes_come_out_more_even_than_by_zero_shot_on_average():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_uneven_classes_are_seen_and_their_sizes_found(seed):
+def test_uneven_classes_are_detected_and_their_sizes_estimated(seed):
     sizes = [100, 10, 80, 20, 60, 5, 40, 30]
     Z, text, y = problem(sizes, seed)
     shares, kind = estimate(Z, text)
@@ -161,7 +161,7 @@ def test_images_that_repeat_are_fitted_like_others(d: int, preset: str) -> None:
         assert (method.transduction_ == expected).all(), what
 
 
-def test_one_image_many_times_over_says_what_zero_shot_says() -> None:
+def test_one_repeated_image_gives_the_answers_of_zero_shot() -> None:
     rng = np.random.default_rng(0)
     text = rng.normal(size=(3, 300))
     X = np.repeat(text[1:2] + rng.normal(size=300), 40, axis=0)

@@ -60,7 +60,7 @@ def fitted(name: str, digits, text, encoder, **options: Any):
 
 
 @pytest.mark.parametrize("name", FROZEN)
-def test_the_tower_sees_every_image_once_and_the_same_is_learned(
+def test_the_tower_encodes_every_image_once_with_the_same_result(
     name: str, encoder, digits, text, seen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = fitted(name, digits, text, encoder)
@@ -84,7 +84,7 @@ def test_the_tower_sees_every_image_once_and_the_same_is_learned(
 
 
 @pytest.mark.parametrize(("name", "augmentation"), [("coop", "flip"), ("maple", "center")])
-def test_other_views_and_learned_prompts_are_seen_in_every_epoch(name, augmentation, encoder, digits, text, seen):
+def test_other_views_and_learned_prompts_are_encoded_in_every_epoch(name, augmentation, encoder, digits, text, seen):
     fitted(name, digits, text, encoder, augmentation=augmentation)
     assert sum(seen) >= 20
 

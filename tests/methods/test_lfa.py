@@ -181,7 +181,7 @@ def test_the_text_stands_in_for_a_class_without_images():
     assert (without * data.text).sum(axis=1)[5:].mean() < 0.8
 
 
-def test_without_text_it_does_not_see_the_held_out_images(monkeypatch):
+def test_without_text_it_does_not_use_the_held_out_images(monkeypatch):
     """Class means of all images would make the identity look perfect."""
     data = few_shot(shots=6)
     seen = []
@@ -252,7 +252,7 @@ def test_mistakes_are_one_sentence():
 
 
 @pytest.mark.parametrize(("noise", "dropout"), [(0.0, 0.0), (0.2, 0.0), (0.0, 0.3)])
-def test_noise_and_dropout_change_the_images_of_training_as_they_say(noise, dropout, monkeypatch):
+def test_noise_and_dropout_change_the_training_images_as_documented(noise, dropout, monkeypatch):
     """Noise has its deviation in every entry; dropout zeroes its share and enlarges the rest, so that means stay."""
     rng = np.random.default_rng(0)
     X = torch.from_numpy(unit(rng.normal(size=(400, 24))).astype(np.float32))

@@ -118,7 +118,7 @@ def test_probabilities_are_calibrated_and_the_threshold_has_the_highest_f1() -> 
     assert f1_score(y, p >= found.threshold) >= best - 1e-9
 
 
-def test_calibration_is_finite_where_a_threshold_separates_both_and_where_scores_say_nothing() -> None:
+def test_calibration_is_finite_for_separable_and_for_constant_scores() -> None:
     y = np.repeat([0, 1], 20)
     found = fit_decision(np.linspace(-1, 1, 40), y)
     assert np.isfinite([found.slope, found.offset]).all()

@@ -168,7 +168,7 @@ def test_trainable_and_saved_numbers_at_the_published_size(method, numbers: int,
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
-def test_restored_it_says_the_same(method, model, pixels) -> None:
+def test_restored_it_gives_the_same_answers(method, model, pixels) -> None:
     made, again = learner(model, method), learner(model, method)
     with torch.no_grad():
         for parameter in again.parameters():

@@ -218,7 +218,7 @@ def test_wca_at_huge_temperatures_weighs_evenly_and_at_tiny_ones_takes_the_neare
     torch.testing.assert_close(sharp, CLIPLabeler(sentences, closest)(nearest).scores)
 
 
-def test_only_wca_asks_for_crops(whole, sentences, plain) -> None:
+def test_only_wca_needs_crops(whole, sentences, plain) -> None:
     for labeler in ALL:
         made = labeler(sentences, plain)
         assert made.needs_crops == (labeler is WCALabeler)
@@ -231,7 +231,7 @@ def test_only_wca_asks_for_crops(whole, sentences, plain) -> None:
 
 
 @each_labeler
-def test_text_that_says_nothing_is_refused(labeler: type[PseudoLabeler], sentences, plain) -> None:
+def test_uninformative_text_is_refused(labeler: type[PseudoLabeler], sentences, plain) -> None:
     without = sentences.clone()
     without[2] = 0
     with pytest.raises(InputError, match="sentence"):

@@ -47,7 +47,7 @@ def same(found: np.ndarray, expected: np.ndarray) -> None:
 @pytest.mark.parametrize("name", METHODS)
 @settings(max_examples=15)
 @given(exponent=st.floats(-30, 30), dtype=st.sampled_from(list(SCALES)), each=st.booleans(), torch_too=st.booleans())
-def test_any_scale_of_the_asked_images_gives_the_same_answers(fitted, name, exponent, dtype, each, torch_too) -> None:
+def test_any_scale_of_the_new_images_gives_the_same_answers(fitted, name, exponent, dtype, each, torch_too) -> None:
     data, method = fitted(name)
     images = data.Xt[:20]
     scale = np.full(len(images), 10.0**exponent)
@@ -105,7 +105,7 @@ def test_a_memory_map_of_any_scale_is_read_like_an_array(tmp_path: Path, dtype: 
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_row_of_zeros_says_nothing_and_is_told(fitted, name: str) -> None:
+def test_a_row_of_zeros_has_no_effect_and_is_reported(fitted, name: str) -> None:
     data, method = fitted(name)
     images = data.Xt[:6].copy()
     images[4] = 0

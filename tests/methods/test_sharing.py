@@ -83,7 +83,7 @@ def test_only_what_is_the_same_in_all_that_decides_a_fit_is_shared(fits) -> None
     assert fits(all_twice) == 1 + len(variants)
 
 
-def test_what_is_drawn_anew_or_used_outside_is_not_shared(fits) -> None:
+def test_what_is_drawn_again_or_used_outside_is_not_shared(fits) -> None:
     X, y, _ = vectors()
 
     def drawn() -> None:

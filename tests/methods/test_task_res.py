@@ -39,7 +39,7 @@ def test_the_start_is_zero_shot():
     np.testing.assert_allclose(method.scores(data.Xt), zero_shot.scores(data.Xt), atol=1e-4)
 
 
-def test_training_helps_and_stops_where_validation_says():
+def test_training_helps_and_stops_by_validation():
     data = few_shot(shots=8, text_noise=1.6)
     validation = (data.Xv, data.yv)
     method = TaskRes(criterion="accuracy").fit(data.X, data.y, text=data.text, validation=validation)

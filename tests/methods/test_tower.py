@@ -92,7 +92,7 @@ def test_it_learns_and_the_encoder_is_not_modified(encoder, digits: Items, text)
     assert method.diagnosis_["validation_accuracy"] == (scored.logits.argmax(axis=1) == digits.labels).mean()
 
 
-def test_saved_and_loaded_it_says_the_same(encoder, digits: Items, tmp_path: Path) -> None:
+def test_saved_and_loaded_it_gives_the_same_answers(encoder, digits: Items, tmp_path: Path) -> None:
     model = ma.adapt(digits, encoder=encoder, method=Context(epochs=1), shots=3, templates=DIGIT_TEMPLATES)
     folder = model.save(tmp_path / "model")
     again = ma.load(folder, encoder=encoder)
@@ -142,7 +142,9 @@ def test_an_image_that_cannot_be_decoded_is_left_out(encoder, digits: Items, tex
         ({"method": {"augmentation": "blur"}}, "augmentation"),
     ],
 )
-def test_what_is_wrong_is_said_before_any_step(change: dict, sentence: str, encoder, digits, text, monkeypatch) -> None:
+def test_wrong_inputs_are_refused_before_any_step(
+    change: dict, sentence: str, encoder, digits, text, monkeypatch
+) -> None:
     monkeypatch.setattr("modalign.methods.contract.tower.train", lambda *_, **__: pytest.fail("training began"))
     settings = {"labels": None, "text": text, "encoder": encoder} | {k: v for k, v in change.items() if k != "method"}
     if isinstance(settings["encoder"], str):
@@ -160,6 +162,6 @@ def test_what_is_wrong_is_said_before_any_step(change: dict, sentence: str, enco
         ({"method": "cmm", "checkpoint": "somewhere"}, "without checkpoints"),
     ],
 )
-def test_what_does_not_go_together_is_said(change: dict, sentence: str, digits: Items) -> None:
+def test_what_does_not_go_together_is_refused(change: dict, sentence: str, digits: Items) -> None:
     with pytest.raises(InputError, match=sentence):
         ma.adapt(digits, **{"method": Context()} | change)

@@ -85,7 +85,7 @@ def test_it_learns_and_scores(name: str, encoder, digits: Items, text, fitted) -
 
 
 @named
-def test_saved_it_is_small_and_loaded_it_says_the_same(
+def test_saved_it_is_small_and_loaded_it_gives_the_same_answers(
     name: str, encoder, digits: Items, fitted, tmp_path: Path
 ) -> None:
     from modalign.model.persistence import load_model, save_model
@@ -160,7 +160,7 @@ def test_a_picture_that_cannot_be_decoded_is_left_out(
 
 
 @named
-def test_what_is_wrong_is_said_before_any_step(
+def test_wrong_inputs_are_refused_before_any_step(
     name: str, encoder, digits: Items, text, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("modalign.methods.contract.tower.train", lambda *_, **__: pytest.fail("training began"))

@@ -87,7 +87,7 @@ def test_without_text_it_is_the_nearest_class_mean():
         ZeroShot().fit(data.X)
 
 
-def test_diagnosis_finds_classes_that_the_text_cannot_tell_apart():
+def test_diagnosis_finds_classes_that_the_text_cannot_distinguish():
     data = few_shot()
     text, counts = sentences(data)
     found = ZeroShot().fit(data.X, text=text, validation=(data.Xv, data.yv)).diagnosis_

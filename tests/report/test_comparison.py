@@ -67,7 +67,7 @@ def text_of(result: MethodComparison, tmp_path: Path) -> tuple[str, str]:
     return document, " ".join(text.split())
 
 
-def test_the_page_holds_every_number_and_asks_nobody(tmp_path: Path) -> None:
+def test_the_page_has_every_number_and_makes_no_request(tmp_path: Path) -> None:
     result = found()
     document, text = text_of(result, tmp_path)
     assert not re.search(r'(?:src|href)="(?:https?:)?//|url\(http|<script', document)
@@ -172,7 +172,7 @@ def test_a_comparison_with_little_in_it_still_makes_a_page(tmp_path: Path) -> No
         ({}, "mean over up to 2 draws", True),
     ],
 )
-def test_the_protocol_is_told_as_it_was(change: dict, sentence: str, said: bool, tmp_path: Path) -> None:
+def test_the_protocol_is_reported_as_it_was(change: dict, sentence: str, said: bool, tmp_path: Path) -> None:
     result = found()
     _, text = text_of(replace(result, runs=tuple(replace(r, **change) for r in result.runs)), tmp_path)
     assert (sentence in text) == said
@@ -186,7 +186,7 @@ def test_one_draw_has_neither_intervals_nor_a_mean(tmp_path: Path) -> None:
     assert "intervals over these draws" not in text
 
 
-def test_calibration_says_whether_a_temperature_was_fitted(tmp_path: Path) -> None:
+def test_calibration_records_whether_a_temperature_was_fitted(tmp_path: Path) -> None:
     look = found().diagnostics[0]
     for names, fitted in ((("uncalibrated",), False), (("uncalibrated", "calibrated"), True)):
         bins = dict.fromkeys(names, look.reliability["uncalibrated"])

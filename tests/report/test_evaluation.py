@@ -85,7 +85,7 @@ def test_the_counts_of_the_page_are_those_of_the_fit(fitted: tuple[Path, ma.Clas
         )
 
 
-def test_a_saved_model_tells_fitted_from_validated_and_an_older_one_does_not_claim_to(
+def test_a_saved_model_distinguishes_fitted_from_validated_images_unless_it_is_old(
     fitted: tuple[Path, ma.Classifier], tmp_path: Path
 ) -> None:
     photos, model = fitted
@@ -116,7 +116,7 @@ def test_a_saved_model_tells_fitted_from_validated_and_an_older_one_does_not_cla
         ({}, {}, "Whether a temperature was fitted is not recorded."),
     ],
 )
-def test_calibration_says_where_the_temperature_comes_from(
+def test_calibration_has_the_origin_of_the_temperature(
     record: dict, shown: dict, sentence: str, tmp_path: Path
 ) -> None:
     document = page(tmp_path, classifier(record=record), replace(evaluation(), **shown))
@@ -124,7 +124,7 @@ def test_calibration_says_where_the_temperature_comes_from(
     assert ("uncalibrated: off by" in document) == (not record.get("calibrated"))
 
 
-def test_chance_classes_without_images_and_unusable_files_are_told(tmp_path: Path) -> None:
+def test_chance_classes_without_images_and_unusable_files_are_reported(tmp_path: Path) -> None:
     result = evaluation(4)
     empty = replace(result.per_class[0], n=0, accuracy=None, low=None, high=None)
     refused = tuple(Quarantined(f"/home/jane/photos/{i}.jpg", "no image: /home/jane/photos/x") for i in range(60))
@@ -231,7 +231,7 @@ def test_names_are_text_whatever_they_hold(tmp_path: Path) -> None:
     assert "日本語 שלום" in document
 
 
-def test_what_the_fit_achieved_is_told_as_on_the_terminal(fitted: tuple[Path, ma.Classifier], tmp_path: Path) -> None:
+def test_results_of_the_fit_are_reported_as_on_the_terminal(fitted: tuple[Path, ma.Classifier], tmp_path: Path) -> None:
     photos, model = fitted
     outcome = model.record["outcome"]
     text = text_of(page(tmp_path, model, model.evaluate(photos)))

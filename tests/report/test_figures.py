@@ -273,7 +273,7 @@ def test_bars_show_chance_where_it_is_known() -> None:
 # -- calibration ------------------------------------------------------------------------------------------------------
 
 
-def test_reliability_says_the_calibration_error() -> None:
+def test_reliability_has_the_calibration_error() -> None:
     p = np.tile([0.8, 0.2], (10, 1))
     y = np.array([0] * 6 + [1] * 4)  # 80 % sure, 60 % right
     assert "fitted: off by 20.0 points on average" in words(reliability_diagram({"fitted": reliability(p, y)}))

@@ -123,6 +123,6 @@ def test_the_command_prints_a_table(folder: Path) -> None:
         (["evaluate", ".", "--truth", "y"], "has no masks.json"),
     ],
 )
-def test_what_is_missing_is_said(arguments: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
+def test_what_is_missing_is_reported(arguments: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
     assert run(arguments) == 2
     assert message in capsys.readouterr().err

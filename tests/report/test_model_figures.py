@@ -64,7 +64,7 @@ def by_heading(groups: list[FigureGroup]) -> dict[str, FigureGroup]:
     return {group.heading: group for group in groups}
 
 
-def test_figures_of_a_map_say_what_is_true_of_it(cmm: Classifier, digits: Items, tmp_path: Path) -> None:
+def test_figures_of_a_map_have_its_correct_values(cmm: Classifier, digits: Items, tmp_path: Path) -> None:
     images = digits.select(range(20, 60))
     found = by_heading(model_figures(cmm, images))
     assert list(found) == [

@@ -97,7 +97,7 @@ def test_nothing_is_loaded_from_anywhere() -> None:
     assert not re.findall(r"@import|@font-face|url\((?!#)", document)
 
 
-def test_the_browser_is_told_to_refuse_loads_and_scripts() -> None:
+def test_headers_make_the_browser_refuse_loads_and_scripts() -> None:
     tags = Reader(full_page().html()).tags
     (policy,) = (a["content"] for t, a in tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy")
     assert policy == (

@@ -37,7 +37,7 @@ def test_pairs_are_sorted_by_kind() -> None:
             similarity_kinds(X, T, wrong)
 
 
-def test_histograms_have_area_one_and_say_their_means(rng: np.random.Generator) -> None:
+def test_histograms_have_area_one_and_show_their_means(rng: np.random.Generator) -> None:
     picture = similarity_histograms({"near": rng.normal(0.8, 0.05, 400), "far": rng.normal(0.1, 0.1, 900)})
     widths = np.diff(picture.data["edges"])
     for name in ("near", "far"):

@@ -68,7 +68,7 @@ measured = st.fixed_dictionaries(dict.fromkeys(GAP_NUMBERS, numbers))
 
 
 @given(measured, measured)
-def test_closer_is_said_only_where_every_number_fell(before: dict, after: dict) -> None:
+def test_closer_is_reported_only_where_every_number_fell(before: dict, after: dict) -> None:
     text = gap_change(before, after)
     pairs = [
         (before[k], after[k])

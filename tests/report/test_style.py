@@ -70,7 +70,7 @@ def contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("who", SEEN_BY)
 @pytest.mark.parametrize("series", [LIGHT_SERIES, DARK_SERIES], ids=["light", "dark"])
-def test_series_are_told_apart_by(who: str, series: list[str]) -> None:
+def test_series_are_distinguished_by(who: str, series: list[str]) -> None:
     for one, other in itertools.combinations(series, 2):
         distance = np.linalg.norm(lab(SEEN_BY[who] @ linear(one)) - lab(SEEN_BY[who] @ linear(other)))
         assert distance > 12, (one, other)
@@ -116,7 +116,7 @@ def test_numbers_can_be_read_on_every_share(end: str, theme: dict[str, str]) -> 
 
 @pytest.mark.parametrize("who", SEEN_BY)
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
-def test_right_and_wrong_are_told_apart_and_equally_light(who: str, theme: dict[str, str]) -> None:
+def test_right_and_wrong_have_distinct_colors_of_equal_lightness(who: str, theme: dict[str, str]) -> None:
     for share in (0.4, 1.0):
         right, wrong = (lab(SEEN_BY[who] @ on_surface(theme[end], theme[SURFACE], share)) for end in (RIGHT, WRONG))
         assert np.linalg.norm(right - wrong) > 12
@@ -133,7 +133,7 @@ def drawing(label: str = "a < b & $x_1$") -> Picture:
     return Picture(figure, f"Says {label}")
 
 
-def test_svg_is_well_formed_and_says_what_it_shows() -> None:
+def test_svg_is_well_formed_and_has_a_description() -> None:
     root = ElementTree.fromstring(drawing().svg)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert root.get("viewBox") == "0 0 200 100"
@@ -181,7 +181,7 @@ def test_on_a_page_colors_follow_the_reader() -> None:
 
 
 @pytest.mark.parametrize("name", ["a.svg", "a.png", "a.PNG"])
-def test_pictures_are_saved_as_their_name_says(tmp_path: Path, name: str) -> None:
+def test_pictures_are_saved_in_the_format_of_their_name(tmp_path: Path, name: str) -> None:
     path = drawing().save(tmp_path / name)
     if path.suffix == ".svg":
         assert path.read_text(encoding="utf-8") == drawing().svg
@@ -193,7 +193,7 @@ def test_pictures_are_saved_as_their_name_says(tmp_path: Path, name: str) -> Non
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
-def test_letters_that_the_font_lacks_are_told_once_as_pixels_and_kept_in_svg() -> None:
+def test_letters_that_the_font_lacks_are_reported_once_as_pixels_and_kept_in_svg() -> None:
     picture = drawing("日本語 and 中文")
     with pytest.warns(UserWarning, match=r"save it as \.svg") as told:
         picture.png()

@@ -18,7 +18,7 @@ from modalign.segmentation.class_words import read_class_words, read_templates, 
 SPOKEN = (("cat",), ("grass", "lawn"), ("sky",))
 
 
-def test_a_text_a_list_and_a_file_say_the_same(tmp_path: Path) -> None:
+def test_a_text_a_list_and_a_file_are_equivalent(tmp_path: Path) -> None:
     file = tmp_path / "names.txt"
     file.write_text("cat\ngrass, lawn\nsky\n")
     found = [read_class_words(given) for given in ("cat; grass, lawn; sky", ["cat", ("grass", "lawn"), "sky"], file)]
@@ -55,7 +55,7 @@ def test_background_is_class_zero_and_part_of_the_digest() -> None:
         (7, (), "got int"),
     ],
 )
-def test_names_that_say_nothing_are_refused(classes: Any, background: Any, said: str) -> None:
+def test_uninformative_names_are_refused(classes: Any, background: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
         read_class_words(classes, background)
 

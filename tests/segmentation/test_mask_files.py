@@ -150,7 +150,7 @@ def test_a_legend_folds_tiny_classes_and_adds_up() -> None:
     assert sum(share for _, share, _ in entries) == pytest.approx(1)
 
 
-def test_an_entry_says_what_the_labels_say() -> None:
+def test_an_entry_has_the_values_of_the_labels() -> None:
     pixels = scene(3)[1]
     result = ColorSegmenter().result("a.png", pixels)
     entry = image_entry(result)

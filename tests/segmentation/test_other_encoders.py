@@ -35,7 +35,7 @@ def test_encoders_without_dense_features_have_windows(kind: str, photos: np.ndar
 
 
 @pytest.mark.parametrize("kind", ["dinov2", "dinov2_with_registers", "dinov3_vit", "vit"])
-def test_vision_only_patches_come_on_the_grid_that_is_asked_for(kind: str, tmp_path: Path) -> None:
+def test_vision_only_patches_have_the_requested_grid(kind: str, tmp_path: Path) -> None:
     encoder = ma.load_encoder(save_checkpoint(tmp_path / kind, kind), cache=False)
     windows = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (2, 3, 64, 64), dtype=np.uint8))
     own = vision_patches(encoder, windows)

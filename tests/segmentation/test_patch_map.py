@@ -103,7 +103,7 @@ def test_all_patches_are_a_selection_without_limit() -> None:
     assert fit_patch_map(everything, (WIDTH, D), "vfm", NAMES).record["duplicates"] == pytest.approx(0.8)
 
 
-def test_the_record_says_which_categories_are_doubtful() -> None:
+def test_the_record_lists_doubtful_categories() -> None:
     """Patches that are all like the first category: those chosen for the others prefer it."""
     text = torch.eye(3, 4)
     generator = torch.Generator().manual_seed(0)

@@ -115,7 +115,7 @@ def test_a_mirrored_photo_has_mirrored_labels(encoder: Encoder) -> None:
     assert (found[0].labels == found[1].labels[:, ::-1]).mean() > 0.6
 
 
-def test_a_photo_is_seen_upright(encoder: Encoder, photos: np.ndarray) -> None:
+def test_a_photo_is_rotated_upright(encoder: Encoder, photos: np.ndarray) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     file = io.BytesIO()
@@ -206,7 +206,7 @@ def test_without_a_vision_only_encoder(encoder: Encoder, photos: np.ndarray, tmp
     assert ma.load(own.save(tmp_path / "own")).settings == own.settings
 
 
-def test_a_map_says_what_is_doubtful(encoder: Encoder, photos: np.ndarray) -> None:
+def test_a_map_has_notes_about_what_is_doubtful(encoder: Encoder, photos: np.ndarray) -> None:
     with pytest.warns(UserWarning, match="3 classes have fewer than 1024 patches"):
         segmenter(encoder, features="maskclip").fit_map(photos[:1], vfm="tiny-vision", steps=0)
 
@@ -253,7 +253,7 @@ def test_maps_of_nothing_are_refused(encoder: Encoder, photos: np.ndarray, z: st
         segmenter(encoder, features="window").fit_map(photos, vfm="tiny-vision")
 
 
-def test_doubts_are_told_once(encoder: Encoder) -> None:
+def test_doubts_are_reported_once(encoder: Encoder) -> None:
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         found = ma.Segmenter(encoder, ["noise", ("dots", "dots")], templates=SENTENCES)

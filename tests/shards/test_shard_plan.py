@@ -185,7 +185,7 @@ def test_names_of_samples_end_at_the_first_dot() -> None:
     assert [sample_of(name) for name in ("./a.b/01.left.jpg", "01.cls", "x/y.tar.png")] == ["a.b/01", "01", "x/y"]
 
 
-def test_what_is_no_source_is_said_in_one_sentence(local: str, memory: str, tmp_path: Path) -> None:
+def test_what_is_no_source_is_refused_in_one_sentence(local: str, memory: str, tmp_path: Path) -> None:
     for source, message in {
         f"{local}/tars/*.zip": "none matches",
         f"{local}/tars/part-{{000..007}}.tar": "does not exist",
@@ -235,7 +235,7 @@ def test_fewer_than_one_shard_is_refused() -> None:
             plan_shards(load_digits().select(range(3)), count)
 
 
-def test_addresses_in_a_list_are_read_only_if_asked(web: str, tmp_path: Path) -> None:
+def test_addresses_in_a_list_are_read_only_if_requested(web: str, tmp_path: Path) -> None:
     name = f"{DIGITS.class_names[DIGITS.labels[0]]}/00.png"
     table = tmp_path / "list.csv"
     table.write_text(f"path,label\n{web}/folder/{name},zero\n")
@@ -273,7 +273,7 @@ def test_passing_failures_are_tried_again_and_missing_files_are_not(memory: str,
         remote.RemoteBlob("memory://bucket/absent.png").read()
 
 
-def test_a_store_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_store_without_its_package_has_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: object) -> None:
         raise ImportError("no module")
 

@@ -196,7 +196,7 @@ def test_more_processes_than_processors_are_refused() -> None:
             in_processes(count, threads)
 
 
-def test_each_process_sees_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_process_has_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     assert [gpu_of(k)["CUDA_VISIBLE_DEVICES"] for k in range(3)] == ["3", "5", "3"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")

@@ -206,7 +206,7 @@ def test_every_law_can_be_broken(law: str) -> None:
         check_method(BREAKS[law], skip=others)
 
 
-def test_all_broken_laws_are_said_at_once() -> None:
+def test_all_broken_laws_are_reported_together() -> None:
     class Hopeless(Untitled, Columns, Numbers):
         pass
 

@@ -163,7 +163,7 @@ def test_nothing_decodable_is_an_error(encoder):
         ImageBatches(bad, encoder)
 
 
-def test_the_fingerprint_sees_bytes_labels_and_options(encoder, items):
+def test_the_fingerprint_covers_bytes_labels_and_options(encoder, items):
     def fingerprint(items=items, **options):
         return ImageBatches(items, encoder, **options).fingerprint
 

@@ -52,7 +52,7 @@ def test_a_killed_run_ends_as_the_undisturbed_one_bit_for_bit(interrupted, where
         assert files == 2  # one card, one state, nothing left of what was torn
 
 
-def test_resumption_does_not_begin_anew(interrupted):
+def test_resumption_does_not_start_over(interrupted):
     resumed = [row[2] for where in KILLED for row in interrupted[where]]
     assert sum(step > 0 for step in resumed) > len(resumed) / 2
     assert any(step % 4 for step in resumed)  # also within an epoch
@@ -272,13 +272,13 @@ def test_every_and_threads_are_checked(name, value):
         trained(Mean(), **{name: value})
 
 
-def test_a_run_is_told_by_plain_values(tmp_path):
+def test_a_run_is_described_by_plain_values(tmp_path):
     with pytest.raises(InputError, match="numbers, text and lists of them, got object"):
         trained(Mean(), checkpoint=tmp_path, run={"encoder": object()})
     assert not list(tmp_path.iterdir())
 
 
-def test_threads_are_those_asked_for_and_given_back():
+def test_threads_are_as_requested_and_restored():
     before, seen, net = torch.get_num_threads(), set(), Mean()
 
     def loss(batch):

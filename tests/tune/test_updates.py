@@ -70,7 +70,7 @@ def test_lora_is_what_peft_makes_of_a_copy_of_the_model(maps):
         torch.testing.assert_close(module.updates()[name], delta)
 
 
-def test_lora_starts_as_its_paper_says():
+def test_lora_starts_as_in_its_paper():
     pytest.importorskip("peft", reason="LoRA is the extra lora")
     module = LoRA(VisionTower.of(small_clip()), rank=8, generator=torch.Generator().manual_seed(0))
     bound = 1 / math.sqrt(WIDTH)

@@ -135,21 +135,18 @@ def compare(
     left_out: list[LeftOut] = []
     cells = list(_cells(given, settings, kept, draws, ablations, left_out))
     made = run_all(cells, given, settings, test, record, jobs)
-    found = dict(track(made, "comparing methods", total=len(cells), unit="runs"))
-    outcomes = [found[number] for number in range(len(cells))]
+    done = dict(track(made, "comparing methods", total=len(cells), unit="runs"))
+    outcomes = [done[number] for number in range(len(cells))]
     runs = [run for run in outcomes if isinstance(run, Run)]
     left_out += [missing for missing in outcomes if isinstance(missing, LeftOut)]
     result = MethodComparison(tuple(runs), tuple(left_out), (*given.notes, *notes, *_about_encoder(given, runs)))
     if not result.table:
         reasons = "; ".join(f"{entry.method}: {entry.reason}" for entry in left_out[:3])
         raise InputError(f"Expected at least one method that can be run on these images, got none ({reasons}).")
-    diagnostics = compute_diagnostics(
-        result, given, protocol.split, lambda name, seed: build(name, seed, given, settings[name])
-    )
+    found = compute_diagnostics(result, given, protocol.split, lambda name, s: build(name, s, given, settings[name]))
     warn_of(runs, title)
     account = _record(given, protocol, draws, runs) | {"jobs": jobs}
-    account["seconds"] = round(time.perf_counter() - started, 1)
-    return replace(result, diagnostics=diagnostics, record=account)
+    return replace(result, diagnostics=found, record=account | {"seconds": round(time.perf_counter() - started, 1)})
 
 
 def _about_encoder(given: ComparisonInputs, runs: Sequence[Run]) -> list[str]:
