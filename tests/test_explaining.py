@@ -138,6 +138,17 @@ def test_a_patch_is_scored_like_an_image(zero_shot: Classifier, digits: Items) -
     np.testing.assert_allclose(probabilities, zero_shot.predict_proba(digits.select([3, 4])), atol=1e-6)
 
 
+def test_patches_of_a_network_without_text_are_its_tokens(digits: Items) -> None:
+    encoder = load_encoder("tiny-vision", cache=False)
+    model = ma.adapt(
+        digits.select(range(20)), encoder=encoder, method="gda", validation="none", mirror=False, random_state=0
+    )
+    tokens = encoder.embed_images(digits.select([41]), tokens=True).tokens[0]
+    expected = torch.softmax(torch.from_numpy(model.method.scores(tokens)).double() / model.temperature, dim=1)
+    found = PatchScorer(model).of_patches(prepared_images(digits.select([41]), encoder))[0]
+    np.testing.assert_allclose(np.exp(found).reshape(10, -1).T, expected.numpy(), atol=1e-6)
+
+
 def test_blanked_patches_have_the_mean_color_and_others_are_kept() -> None:
     image = np.random.default_rng(0).integers(0, 256, (10, 12, 3)).astype(np.uint8)
     found = blanked(image, np.array([0, 5]), 3)

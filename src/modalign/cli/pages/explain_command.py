@@ -47,7 +47,7 @@ def explain_answers(
     test = None if check is None else classifier.deletion_test(load_items(check), random_state=seed)
     found = [classifier.explain(items.select([i]), label=label, check=test, labeled=given) for i in range(len(items))]
     if out is not None:
-        save_explanation_page(found, out, model=type(classifier.method).__name__, encoder=classifier.encoder.spec.name)
+        save_explanation_page(found, out)
     if as_json:
         print_json([one.as_dict() for one in found])
         return

@@ -57,6 +57,7 @@ def explained(model: Classifier, image: Any, *, label: str | None, check: Any, l
         sentences=sentences,
         plans=model.method.explain(items, model.encoder, k) if maps and hasattr(model.method, "explain") else None,
         notes=tuple(notes),
+        model=f"{type(model.method).__name__} on {model.encoder.spec.name}",
     )
 
 

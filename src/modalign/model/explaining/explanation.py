@@ -50,6 +50,8 @@ class Explanation:
         Transport plans of ALIGN and PLOT, where the test was passed.
     notes : tuple of str, default=()
         What could not be computed, and why.
+    model : str, default=""
+        Method and encoder.
     """
 
     id: str
@@ -63,6 +65,7 @@ class Explanation:
     sentences: tuple[SentenceShare, ...] = ()
     plans: PatchPlans | None = None
     notes: tuple[str, ...] = ()
+    model: str = ""
 
     def overlays(self) -> dict[str, np.ndarray]:
         """For every map the image in gray, (H, W, 3) uint8, its patches colored by their probability.
@@ -76,6 +79,7 @@ class Explanation:
         """Everything but pictures and transport plans, for JSON."""
         return {
             "id": self.id,
+            "model": self.model,
             "class": self.class_name,
             "probability": self.probability,
             "top": dict(self.top),

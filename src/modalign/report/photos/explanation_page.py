@@ -23,9 +23,7 @@ from modalign.report.statements import paragraphs
 from modalign.report.text import count, without_folders
 
 
-def save_explanation_page(
-    explanations: Sequence[Explanation], path: str | Path, *, model: str = "", encoder: str = ""
-) -> Path:
+def save_explanation_page(explanations: Sequence[Explanation], path: str | Path) -> Path:
     """Write one self-contained HTML page, atomically.
 
     Parameters
@@ -34,8 +32,6 @@ def save_explanation_page(
         Of one model; at least one.
     path : str or Path
         The page to write.
-    model, encoder : str, default=""
-        Names for the foot of the page.
     """
     if not explanations:
         raise InputError("Expected at least one explanation, got none.")
@@ -46,7 +42,7 @@ def save_explanation_page(
         one if alone else f"{count(len(explanations), 'answer')} explained",
         f"Why the model gave {'this answer' if alone else 'each answer'}, as far as its method can be explained.",
         facts=[(f"{percent(first.probability)} %", f"probability of {first.class_name}")] if alone else (),
-        record={"model": model, "encoder": encoder, "versions": versions()},
+        record={"model": first.model, "versions": versions()},
     )
     for each in explanations:
         _add(page, each, alone=alone)
@@ -102,7 +98,7 @@ def _pictures(one: Explanation) -> list[PageSection]:
 def _neighbor_text(one: Explanation) -> str:
     if any(n.weight is not None for n in one.neighbors):
         return "Each labeled image adds to the score of its class; those that add most come first."
-    return "Labeled images with the largest cosine to the image, nearest first. The method itself keeps none."
+    return "Labeled images with the largest cosine to the image, nearest first."
 
 
 def _neighbors(one: Explanation) -> PageSection:
