@@ -230,7 +230,7 @@ def test_a_stopped_run_ends_as_the_undisturbed_one(
         method.fit(digits, text=text, encoder=encoder, checkpoint=tmp_path / "state")
 
 
-def test_other_classes_take_over_the_prompts(encoder, digits: Items, text, knowledge: dict) -> None:
+def test_other_classes_take_over_the_prompts(encoder, digits: Items, text, knowledge: dict, tmp_path: Path) -> None:
     method = DAM(structures=knowledge["structures"], random_state=0, **FAST).fit(digits, text=text, encoder=encoder)
     names = [digits.class_names[c] for c in (7, 2)]
     other = method.for_classes(encoder.embed_texts(sentences(names, DIGIT_TEMPLATES), class_names=names), encoder)
@@ -244,6 +244,12 @@ def test_other_classes_take_over_the_prompts(encoder, digits: Items, text, knowl
     new = encoder.embed_texts(["a nought", "a naught"], class_names=["nought", "naught"])
     with pytest.raises(InputError, match="got none of"):
         method.for_classes(new, encoder)
+    known = json.loads(Path(knowledge["structures"]).read_text(encoding="utf-8"))
+    of_new = tmp_path / "new.json"
+    of_new.write_text(json.dumps({"nought": known["zero"], "naught": known["one"]}), encoding="utf-8")
+    moved = method.for_classes(new, encoder, structures=str(of_new))
+    assert moved.score_images(digits, encoder).logits.shape == (30, 2)
+    assert method.structures == knowledge["structures"]
 
 
 def test_without_files_it_reports_that(encoder, digits: Items, text) -> None:

@@ -12,6 +12,7 @@ from modalign.core.errors import InputError, UnknownNameError
 from modalign.linalg.residuals import paired_set_residuals, pairwise_residuals, set_residuals
 from modalign.methods.dam.dam_alignment import PRESETS, DAMAlignment
 from modalign.methods.dam.dam_same_modal import SameModal, same_modal, shared_map
+from modalign.tune.prompts import count_parameters
 
 B, N, C = 3, 4, 6
 
@@ -315,3 +316,45 @@ def test_mistakes_are_named():
     for option in ("loss_on", "same_modal", "text_map", "cross_modal"):
         with pytest.raises(UnknownNameError, match=option):
             DAMAlignment(**{option: "pairwize"})
+
+
+@pytest.mark.parametrize("maps", ["learned", "sma", "cma"])
+def test_trained_maps_take_the_place_of_the_closed_form(maps: str) -> None:
+    """Table IX: one matrix for every feature of a modality, and one from each modality to the other."""
+    made = module(**PRESETS["paper"], maps=maps, width=C)
+    frozen_images, images, frozen_texts, texts = map(unit, map(torch.Tensor.numpy, features()))
+    value = {name: parameter.detach().numpy() for name, parameter in made.named_parameters()}
+    found = made(*map(torch.from_numpy, (frozen_images, images, frozen_texts, texts)))
+    if maps == "cma":
+        f_A, f_D = found.images.detach().numpy(), found.texts.detach().numpy()
+    else:
+        rho = {name: value[f"{name}.rho"] for name in ("images", "texts")}
+        f_A, f_D = (
+            np.array([rho[name] * f + (1 - rho[name]) * value[f"{name}.map"].T @ f for f in rows])
+            for name, rows in (("images", images), ("texts", texts))
+        )
+        np.testing.assert_allclose(found.images.detach(), f_A, atol=1e-12)
+        np.testing.assert_allclose(found.texts.detach(), f_D, atol=1e-12)
+    if maps != "sma":
+        mu, (W_IT, W_TI) = np.exp(value["cross_scales"][1::2]), value["cross_maps"]
+        residuals = [
+            [
+                value["alpha"] * np.sum((t - mu[0] * W_IT.T @ x) ** 2)
+                + (1 - value["alpha"]) * np.sum((x - mu[1] * W_TI.T @ t) ** 2)
+                for t in f_D
+            ]
+            for x in f_A
+        ]
+        rows = -value["omega"] * np.array(residuals)
+        expected = rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+        np.testing.assert_allclose(found.cross_modal.detach(), expected, atol=1e-10)
+
+
+def test_only_what_acts_is_trained() -> None:
+    """Table X: HPT has none of the eleven scalars."""
+    assert count_parameters(DAMAlignment()) == 11
+    assert count_parameters(DAMAlignment(same_modal="none", cross_modal="off")) == 0
+    assert count_parameters(DAMAlignment(same_modal="image", cross_modal="off")) == 2
+    assert count_parameters(DAMAlignment(maps="learned", width=C)) == 11 - 2 + 4 * C**2
+    with pytest.raises(InputError, match="residuals of pairs"):
+        DAMAlignment(maps="cma", width=C, cross_modal="sets")

@@ -31,7 +31,7 @@ from modalign.core.renaming import OFFICIAL, Formerly
 from modalign.methods.contract.parameters import Augmentations, Count, NonNegative
 from modalign.methods.contract.prompting import PromptMethod, template_places
 from modalign.methods.contract.tower import Towers
-from modalign.methods.dam.dam_alignment import PRESETS, DAMAlignment, Directions, Modalities, TextMap
+from modalign.methods.dam.dam_alignment import PRESETS, DAMAlignment, Directions, Maps, Modalities, TextMap
 from modalign.methods.dam.dam_learner import DAMLearner
 from modalign.methods.dam.hpt import HierarchicalText
 from modalign.tune.batches import ImageBatches
@@ -67,6 +67,8 @@ class DAM(PromptMethod):
         As published, on sets of prompts, or the cosine alone.
     directions : {"both", "image-to-text", "text-to-image"}, default="both"
         Maps of CMA.
+    maps : {"closed-form", "learned", "sma", "cma"}, default="closed-form"
+        Closed-form maps, or trained ones in both alignments or in one of them.
     text_map : {"own", "shared"}, default="own"
         One map per class in SMA, or one for all classes by ridge regression.
     aligned_weight : float or None, default=None
@@ -90,8 +92,9 @@ class DAM(PromptMethod):
     tensors_ : dict of str to Tensor
         Trained parameters, and the ``text_features`` (K, d) used in prediction.
     diagnosis_ : dict
-        Descriptions and structures used; λ, ρ, μ, α, ω and β; ``cma_spread``, the standard deviation of d_CMA over
-        the classes (0: a constant); and the shares of decisions ``changed_by_sma`` and ``changed_by_cma``.
+        ``parameters`` of the encoder and what is trained together; ``seconds_per_epoch``; descriptions and structures
+        used; λ, ρ, μ, α, ω and β; ``cma_spread``, the standard deviation of d_CMA over the classes (0: a constant); and
+        the shares of decisions ``changed_by_sma`` and ``changed_by_cma``.
 
     References
     ----------
@@ -114,9 +117,11 @@ class DAM(PromptMethod):
         "vision-language models"
     )
     ablations: ClassVar[dict[str, dict[str, Any]]] = {
+        "HPT, no alignment": {"sma": "none", "cma": "none"},
         "no same-modal alignment": {"sma": "none"},
         "no cross-modal alignment": {"cma": "none"},
         "cross-modal alignment of sets": {"cma": "sets"},
+        "trained maps": {"maps": "learned"},
         "from image to text alone": {"directions": "image-to-text"},
         "from text to image alone": {"directions": "text-to-image"},
     }
@@ -129,6 +134,7 @@ class DAM(PromptMethod):
     sma: Modalities = "both"
     cma: Literal["pairwise", "sets", "none"] = "pairwise"
     directions: Directions = "both"
+    maps: Maps = "closed-form"
     text_map: TextMap = "own"
     aligned_weight: Annotated[NonNegative | None, Formerly("mixing")] = None
     loss_weight: NonNegative = 8.0
@@ -138,13 +144,29 @@ class DAM(PromptMethod):
     learning_rate: NonNegative = 0.0025
     augmentation: Augmentations = "random_resized_crop"
 
-    def for_classes(self, text: ClassText, encoder: ClipEncoder) -> Self:
-        """Apply the prompts to other classes; ``structures`` must contain graphs of them as well."""
+    def for_classes(self, text: ClassText, encoder: ClipEncoder, *, structures: str | None = None) -> Self:
+        """Apply the prompts to other classes.
+
+        Parameters
+        ----------
+        text : ClassText
+            Sentences of the new classes, their descriptions for the instance prompts.
+        encoder : ClipEncoder
+            Encoder that the method was fitted on.
+        structures : str or None, default=None
+            File with the graphs of the new classes; None for the one given to the constructor.
+
+        Raises
+        ------
+        InputError
+            The file has no graph of a class.
+        """
         check_is_fitted(self)
-        instances = len(self.tensors_["text.first.layers.0"]) - self.global_prompts
-        learner = self._prompted(Towers.open(encoder, text), instances, None)
-        learner.to(encoder.device).restore(self.tensors_)
         other = copy(self)
+        other.structures = structures or self.structures
+        instances = len(self.tensors_["text.first.layers.0"]) - self.global_prompts
+        learner = other._prompted(Towers.open(encoder, text), instances, None)
+        learner.to(encoder.device).restore(self.tensors_)
         other.tensors_ = {name: value.cpu() for name, value in learner.state().items()}
         return super(DAM, other).for_classes(text, encoder)
 
@@ -188,7 +210,12 @@ class DAM(PromptMethod):
             **learner.text.summary,
             **learner.scalars(),
             **learner.effect(data, self.batch_size),
+            "seconds_per_epoch": sum(learner.seconds) / max(1, len(learner.seconds)),
         }
+
+    def _finish(self, items: Items, encoder: ClipEncoder) -> None:
+        frozen = sum(parameter.numel() for parameter in encoder.model.parameters())
+        self.diagnosis_["parameters"] = frozen + self.diagnosis_["trainable"]
 
     def _visual(self, towers: Towers, generator: Generator | None) -> Prompts:
         return Prompts(self.visual_prompts, towers.vision.width, depth=towers.vision.depth, generator=generator)
@@ -204,6 +231,8 @@ class DAM(PromptMethod):
             text_map=self.text_map,
             cross_modal="off" if self.cma == "none" else self.cma,
             directions=self.directions,
+            maps=self.maps,
+            width=towers.vision.dim,
             image_rows=self.batch_size,
             frozen_terms=self.frozen_terms,
             logit_scale=towers.logit_scale,

@@ -23,6 +23,7 @@ TextMap = Literal["own", "shared"]
 LossOn = Literal["aligned", "mixed"]
 CrossModal = Literal["pairwise", "sets", "paired-sets", "off"]
 Directions = Literal["both", "image-to-text", "text-to-image"]
+Maps = Literal["closed-form", "learned", "sma", "cma"]
 _ALPHA = {"both": 0.5, "image-to-text": 1.0, "text-to-image": 0.0}  # α of equation 10, trained for both alone
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -101,6 +102,11 @@ class DAMAlignment(nn.Module):
         Form of the residuals in equation 10.
     directions : {"both", "image-to-text", "text-to-image"}, default="both"
         Maps whose residuals are used; with one, α is 1 or 0 and not trained.
+    maps : {"closed-form", "learned", "sma", "cma"}, default="closed-form"
+        Ridge maps, or trained matrices W (c, c) from the identity in both alignments or in one of them (Table IX): one
+        for the images, one for the texts, and one from each modality to the other, for ``"pairwise"`` residuals.
+    width : int or None, default=None
+        c, for trained maps.
     image_rows : int or None, default=None
         n of the images in λ; None for the current batch.
     text_rows : int or None, default=None
@@ -122,6 +128,8 @@ class DAMAlignment(nn.Module):
         text_map: TextMap = "own",
         cross_modal: CrossModal = "pairwise",
         directions: Directions = "both",
+        maps: Maps = "closed-form",
+        width: int | None = None,
         image_rows: int | None = None,
         text_rows: int | None = None,
         frozen_terms: bool = False,
@@ -133,16 +141,24 @@ class DAMAlignment(nn.Module):
         require_choice("text_map", text_map, get_args(TextMap))
         require_choice("cross_modal", cross_modal, get_args(CrossModal))
         require_choice("directions", directions, get_args(Directions))
+        require_choice("maps", maps, get_args(Maps))
+        learned_cross = maps in ("learned", "cma") and cross_modal != "off"
+        if learned_cross and cross_modal != "pairwise":
+            raise InputError(f"Expected residuals of pairs with trained cross-modal maps, got '{cross_modal}'.")
         self.aligned_weight, self.normalize, self.loss_on = aligned_weight, normalize, loss_on
         self.same_modal, self.cross_modal = same_modal, cross_modal
         self.image_rows, self.text_rows = image_rows, text_rows
         self.frozen_terms, self.logit_scale = frozen_terms, logit_scale
-        self.images = SameModal(rows=image_rows)
-        self.texts = SameModal(shared=text_map == "shared", rows=text_rows)
-        self.cross_scales = nn.Parameter(torch.zeros(4))
-        self.alpha = nn.Parameter(torch.tensor(_ALPHA[directions]), requires_grad=directions == "both")
-        self.omega = nn.Parameter(torch.tensor(1.0))
-        self.blend_logit = nn.Parameter(torch.tensor(0.5))
+        same = width if maps in ("learned", "sma") else None
+        active = {name: same_modal in ("both", name) for name in ("image", "text")}
+        self.images = SameModal(rows=image_rows, learned=same, active=active["image"])
+        self.texts = SameModal(shared=text_map == "shared", rows=text_rows, learned=same, active=active["text"])
+        crossed = cross_modal != "off"
+        self.cross_scales = nn.Parameter(torch.zeros(4), requires_grad=crossed)
+        self.cross_maps = nn.Parameter(torch.eye(width).repeat(2, 1, 1)) if learned_cross and width else None
+        self.alpha = nn.Parameter(torch.tensor(_ALPHA[directions]), requires_grad=crossed and directions == "both")
+        self.omega = nn.Parameter(torch.tensor(1.0), requires_grad=crossed)
+        self.blend_logit = nn.Parameter(torch.tensor(0.5), requires_grad=crossed)
 
     @property
     def blend(self) -> Tensor:
@@ -236,6 +252,9 @@ class DAMAlignment(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         ridges, factors = self.cross_scales[0::2], self.cross_scales[1::2].exp()
         mu = factors[0], factors[1]
+        if self.cross_maps is not None:
+            of_text = distances(mu[0] * images @ self.cross_maps[0], texts)
+            return of_text, distances(mu[1] * texts @ self.cross_maps[1], images).T
         width = images.shape[1]
         if self.cross_modal == "pairwise":
             rows = self.image_rows or images.shape[0], self.text_rows or texts.shape[0]
@@ -246,3 +265,8 @@ class DAMAlignment(nn.Module):
         lam = ridge_strength(ridges[0], image_set.shape[1], width), ridge_strength(ridges[1], text_set.shape[1], width)
         form = set_residuals if self.cross_modal == "sets" else paired_set_residuals
         return form(image_set, text_set, lam, mu)
+
+
+def distances(X: Tensor, Y: Tensor) -> Tensor:
+    """(n, m) squared distances of the rows of (n, c) and (m, c)."""
+    return X.square().sum(dim=1)[:, None] - 2 * X @ Y.T + Y.square().sum(dim=1)

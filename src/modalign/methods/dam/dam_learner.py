@@ -14,6 +14,7 @@ from modalign.methods.contract.tower import Learner, Towers
 from modalign.methods.dam.dam_alignment import DAMAlignment, DualAlignment
 from modalign.methods.dam.hpt import HierarchicalText
 from modalign.tune.batches import Batch, ImageBatches
+from modalign.tune.history import Epoch
 from modalign.tune.prompts import Prompts
 
 SAMPLE = 256  # number of fitted images in the diagnosis
@@ -49,6 +50,7 @@ class DAMLearner(Learner):
     ) -> None:
         super().__init__(towers)
         self.visual, self.text, self.alignment, self.loss_weight = visual, text, alignment, loss_weight
+        self.seconds: list[float] = []
         self.fingerprint = "" if text is None else text.fingerprint
         self.register_buffer("frozen_texts", towers.prototypes(), persistent=False)
 
@@ -89,6 +91,10 @@ class DAMLearner(Learner):
             }
         found = self.alignment(frozen, images, self.frozen_texts, texts, **sets)
         return found, unit(images) @ unit(texts).T
+
+    def ended(self, epoch: Epoch) -> None:
+        """Note the time of an epoch."""
+        self.seconds.append(epoch.seconds)
 
     def state(self) -> dict[str, Tensor]:
         """Return all parameters and the text features."""

@@ -64,13 +64,20 @@ class SameModal(nn.Module):
     rows : int or None, default=None
         n in λ; None for the number of rows given, as the published code has it, so that λ of
         images changes with the size of the batch.
+    learned : int or None, default=None
+        Width c of one trained map W (c, c) in place of the closed form, which starts as the identity; λ is not used.
+    active : bool, default=True
+        Whether the scalars act and are trained.
     """
 
-    def __init__(self, *, shared: bool = False, rows: int | None = None) -> None:
+    def __init__(
+        self, *, shared: bool = False, rows: int | None = None, learned: int | None = None, active: bool = True
+    ) -> None:
         super().__init__()
         self.shared, self.rows = shared, rows
-        self.log_ridge = nn.Parameter(torch.zeros(()))
-        self.rho = nn.Parameter(torch.tensor(0.5))
+        self.log_ridge = nn.Parameter(torch.zeros(()), requires_grad=active and learned is None)
+        self.rho = nn.Parameter(torch.tensor(0.5), requires_grad=active)
+        self.map = nn.Parameter(torch.eye(learned)) if learned and active else None
 
     def ridge(self, features: Tensor) -> Tensor:
         """λ for features (n, c)."""
@@ -78,6 +85,8 @@ class SameModal(nn.Module):
 
     def forward(self, frozen: Tensor, prompted: Tensor) -> Tensor:
         """Aligned features (n, c) of unit features."""
+        if self.map is not None:
+            return self.rho * prompted + (1 - self.rho) * (prompted @ self.map)
         align = shared_map if self.shared else same_modal
         return align(frozen, prompted, self.ridge(prompted), self.rho)
 
