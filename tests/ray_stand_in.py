@@ -10,7 +10,7 @@ class RayError(Exception):
 
 
 class Cluster:
-    """As much of Ray as is used: a task is its result, and at most ``cpus`` are asked for at a time."""
+    """As much of Ray as is used: a task is its result, and at most ``cpus`` run at a time."""
 
     exceptions = SimpleNamespace(RayError=RayError)
 

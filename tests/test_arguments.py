@@ -1,4 +1,4 @@
-"""Arguments of a wrong kind are refused in one sentence that says what was expected, before any work."""
+"""Arguments of a wrong kind are refused in one sentence with what was expected, before any work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scenes of the benchmark and what it asks for."""
+"""The scenes of the benchmark and its required numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user sees of the candidates of an automatic choice: on the terminal, in the record of a model, on its page."""
+"""The candidates of an automatic choice as shown to users: on the terminal, in the record of a model, on its page."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_one_class_leaves_nothing_to_decide(tmp_path: Path) -> None:
 
 
 def test_none_of_these(tmp_path: Path, encoder) -> None:
-    """Digits it knows pass as promised; pictures of other things are refused far more often; a file keeps it all."""
+    """Digits are rejected at the set rate, other pictures far more often; a saved file keeps it all."""
     digits = load_digits()
     known = digits.select(np.flatnonzero(digits.labels < 6))
     known = dataclasses.replace(known, class_names=known.class_names[:6])

@@ -1,4 +1,4 @@
-"""``predict`` and ``evaluate``: all answers, whole, in any order and format, and no file that nobody asked for."""
+"""``predict`` and ``evaluate``: all answers, whole, in any order and format, and no unrequested file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_cache: None) -> Path:
-    """An empty current folder, to see what a command leaves there."""
+    """An empty current folder, to check what a command leaves there."""
     box = tmp_path / "box"
     box.mkdir()
     monkeypatch.chdir(box)

@@ -1,4 +1,4 @@
-"""Whatever a stranger calls a file or a class, a terminal and a page show it and obey nothing of it."""
+"""Untrusted names of files and classes are shown on terminals and pages and never interpreted."""
 
 from __future__ import annotations
 

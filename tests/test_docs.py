@@ -1,4 +1,4 @@
-"""The docs say what the code says."""
+"""The docs agree with the code."""
 
 from __future__ import annotations
 

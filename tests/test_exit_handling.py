@@ -1,5 +1,6 @@
-"""How commands end: what cannot be written is refused before any work, what is stopped says what is kept, and what
-nobody foresaw is a sentence and a report."""
+"""How commands end: unwritable outputs are refused before any work, an interruption is reported with what is kept, and
+an unexpected error is one sentence and a report.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features and class text: rows stay together, files hold no pickle, encoders are told apart."""
+"""Features and class text: rows stay together, files hold no pickle, encoders are distinguished."""
 
 from __future__ import annotations
 

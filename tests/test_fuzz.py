@@ -1,4 +1,4 @@
-"""A short, seeded run of ``bench.fuzz``, and that it would notice what it counts."""
+"""A short, seeded run of ``bench.fuzz``, and that it detects what it counts."""
 
 from __future__ import annotations
 

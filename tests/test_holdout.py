@@ -1,4 +1,4 @@
-"""Which images teach and which are held out: laws over sizes of classes, shots and what is asked for."""
+"""Which images are trained on and which are held out: properties over class sizes, shots and settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model goes to the hub and back whole, says nothing of its images, and fetches nothing but itself."""
+"""A model is uploaded to the hub and loaded unchanged, without data about its images and other downloads."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def part(path: Path) -> str:
 def imports(path: Path) -> list[tuple[int, str]]:
     """(line, dotted name without ours) for every import of ours anywhere in the file, functions included.
 
-    What stands under ``if TYPE_CHECKING`` names a type and makes nothing depend on anything.
+    Imports under ``if TYPE_CHECKING`` are for types only and are no dependencies.
     """
     found = []
     tree = ast.parse(path.read_text(encoding="utf-8"))

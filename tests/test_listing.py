@@ -1,4 +1,4 @@
-"""What is listed is what the classes say, and it is quick to have."""
+"""The list of methods equals the classes, and is quick to load."""
 
 from __future__ import annotations
 

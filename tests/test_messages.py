@@ -1,4 +1,4 @@
-"""Messages speak the language of who reads them: arguments in Python, options on the command line."""
+"""Messages name arguments in Python and options on the command line."""
 
 from __future__ import annotations
 

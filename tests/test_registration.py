@@ -52,7 +52,7 @@ def own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Put a package with one module and entry points where Python finds it; forget it afterwards."""
+    """Put a package with one module and entry points where Python finds it; remove it afterwards."""
     before = set(sys.modules)
 
     def write(package: str, code: str, points: dict[str, str], group: str = "modalign.methods") -> None:

@@ -1,4 +1,4 @@
-"""Search finds the nearest images of a sentence and of an image, and says which queries it cannot answer."""
+"""Search finds the nearest images of a sentence and of an image, and refuses queries that it cannot answer."""
 
 from __future__ import annotations
 

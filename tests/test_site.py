@@ -1,4 +1,4 @@
-"""The site: its navigation, its equations, and that no page asks another server for anything."""
+"""The site: its navigation, its equations, and that no page makes requests to other servers."""
 
 from __future__ import annotations
 

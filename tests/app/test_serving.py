@@ -109,7 +109,7 @@ def test_an_image_that_cannot_be_decoded_does_not_spoil_the_others(service: Test
 
 
 def bomb() -> bytes:
-    """A PNG of a few hundred bytes that says it has 10¹⁰ pixels."""
+    """A PNG of a few hundred bytes whose header declares 10¹⁰ pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

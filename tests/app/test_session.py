@@ -1,4 +1,4 @@
-"""A session on digits: what it asks for, what it fits to, and what it shows."""
+"""A session on digits: the images it selects, its fits, and its results."""
 
 from __future__ import annotations
 

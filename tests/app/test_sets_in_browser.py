@@ -1,4 +1,4 @@
-"""The studio of several classes per image in a browser: sets by keyboard, and what the exam says of them."""
+"""The studio of several classes per image in a browser: sets by keyboard, and their results on the exam."""
 
 from __future__ import annotations
 

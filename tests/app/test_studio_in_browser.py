@@ -30,7 +30,7 @@ EVIL = '<img src=x onerror="window.hit=1"></script>'
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """400 digits in one folder; the names say nothing."""
+    """400 digits in one folder; the names do not reveal the classes."""
     items, root = load_digits(), tmp_path_factory.mktemp("photos") / "digits"
     root.mkdir()
     for i in range(400):
@@ -85,7 +85,7 @@ def page(browser: Any, server: Server) -> Iterator[Any]:
 
 
 def truth_of(page: Any) -> str:
-    """The class of the image on the card, which the test knows from the bytes."""
+    """The class of the image on the card, found by its bytes."""
     content = page.locator(".card img").get_attribute("src").split("/")[-1].removesuffix(".webp")
     return _NAME_OF[content]
 

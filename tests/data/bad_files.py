@@ -60,7 +60,7 @@ def oriented(tag: int, kind: str = "JPEG") -> bytes:
 
 
 def half_transparent(mode: str) -> Image.Image:
-    """The right half fully transparent, over colours that must not be seen."""
+    """The right half fully transparent, over colors that must have no effect."""
     image = picture().convert("RGBA")
     alpha = Image.new("L", image.size, 255)
     alpha.paste(0, (24, 0, 48, 32))

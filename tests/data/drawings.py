@@ -1,4 +1,4 @@
-"""Photos of which anybody can say what they show."""
+"""Generated photos with obvious content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same bytes have one label, and never stand on both sides of a division that we draw."""
+"""Equal bytes have one label, and are never on both sides of a drawn division."""
 
 from __future__ import annotations
 

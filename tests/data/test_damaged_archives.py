@@ -1,4 +1,4 @@
-"""Damage to an archive never makes the list shorter without a word: members are read, or a reason says what is lost."""
+"""Damage to an archive never shortens the list silently: each member is read or has a reason."""
 
 from __future__ import annotations
 

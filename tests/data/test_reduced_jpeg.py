@@ -1,4 +1,4 @@
-"""A JPEG that is made smaller is decoded at a fraction of its size, and what is seen of it stays the same."""
+"""A JPEG that is made smaller is decoded at a fraction of its size, with the same content."""
 
 from __future__ import annotations
 

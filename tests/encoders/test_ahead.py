@@ -25,7 +25,7 @@ from modalign.encoders.features.ahead import read_ahead
 
 
 class Meter:
-    """Counts the bytes that are being read, and those of results that nobody has taken."""
+    """Counts the bytes that are being read, and those of results that were not taken yet."""
 
     def __init__(self, sizes: list[int], held: int = 0) -> None:
         self.sizes, self.held = sizes, held

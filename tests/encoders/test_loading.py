@@ -17,7 +17,7 @@ from modalign.encoders.features.store import FeatureStore
 
 @pytest.fixture
 def hub(monkeypatch):
-    """Let the hub answer with a folder or an error; returns the names it was asked for."""
+    """Replace the hub by a folder or an error; returns the requested names."""
     asked = []
 
     def answer(with_what):

@@ -1,4 +1,4 @@
-"""Half precision only where it gains and agrees, and the first decision stands."""
+"""Half precision is used only where it is faster and agrees; the first decision is kept."""
 
 import json
 
@@ -122,7 +122,7 @@ def test_a_damaged_decision_is_made_again(checkpoints, large, stopwatch, monkeyp
 
 
 def test_the_probe_measures_for_real(checkpoints, large):
-    """No particular outcome: that depends on the machine. But it ends, and says what it found."""
+    """The outcome depends on the machine; the decision ends and is reported."""
     encoder = ma.load_encoder(checkpoints("clip"), device="cpu", dtype="float32", cache=False)
     best, found = precision._probe(encoder)
     assert best.spec.dtype in ("float32", "bfloat16")

@@ -214,7 +214,7 @@ def test_a_row_is_not_handed_to_another_item(store):
 
 
 def test_the_place_of_a_damaged_row_is_not_used_again(store):
-    """Another process may have mapped it, and would see another item's vector there."""
+    """Another process may have mapped it, and would read the vector of another item there."""
     with open_table(store) as s:
         s.add(contents(range(4)), rows(range(4)))
         held = s.read(contents(range(4)))

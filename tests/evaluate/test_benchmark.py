@@ -164,7 +164,7 @@ def test_variants_of_imagenet_are_tested_among_their_own_classes(tmp_path: Path)
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Spy(ZeroShot):
-    """Zero-shot that writes down what it is handed."""
+    """Zero-shot that records its inputs."""
 
     seen: ClassVar[list[Features]] = []
 

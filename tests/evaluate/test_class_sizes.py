@@ -1,4 +1,4 @@
-"""Class sizes without labels: what is told of them, and the Bayes factor against its sequential form."""
+"""Class sizes without labels: their report, and the Bayes factor against its sequential form."""
 
 from __future__ import annotations
 

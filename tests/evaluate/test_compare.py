@@ -1,4 +1,4 @@
-"""The comparison on data of known structure: who wins, who cannot, what acts, and that nobody peeks."""
+"""The comparison on data of known structure: ranking, refused methods, ablations, and sealed test labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The protocol's promise: no method is handed a test label, and every question to them is counted."""
+"""No method gets a test label, and every use of them is counted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TEXT = ClassText(np.eye(3, 5, dtype=np.float32), NAMES)
 
 
 def toy(labels: np.ndarray | None = None) -> Features:
-    """Images whose first number is their row, so that whoever receives one can be told which it was."""
+    """Images whose first number is their row, so that each can be identified."""
     labels = np.random.default_rng(0).integers(0, 3, N) if labels is None else labels
     vectors = np.zeros((N, 5), dtype=np.float32)
     vectors[:, 0] = np.arange(N)
@@ -35,7 +35,7 @@ def toy(labels: np.ndarray | None = None) -> Features:
 
 
 class Spy:
-    """Learns class means and remembers everything it was given."""
+    """Learns class means and records its inputs."""
 
     mirrors = True
 

@@ -1,4 +1,4 @@
-"""What methods warn of while they are compared is said once, with the methods, wherever they ran."""
+"""Warnings of compared methods are reported once, with the methods, also from other processes."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_other_processes_have_equal_results_and_print_nothing(
 
 
 class Refusing:
-    """A cell that says which language a worker speaks."""
+    """A cell whose message shows how a worker names options."""
 
     def run(self, _: object) -> str:
         return hyperparameter("steps")

@@ -1,4 +1,4 @@
-"""Records survive writing, crashes and company; summaries are honest about what they summarise."""
+"""Records are intact after crashes and concurrent writes; summaries have the correct counts."""
 
 from __future__ import annotations
 

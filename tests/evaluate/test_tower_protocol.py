@@ -18,7 +18,7 @@ from modalign.evaluate.tower_runs import nameless, run_in_tower
 
 
 class Watched:
-    """Answers class 0 for everything it can see, and remembers what it was shown."""
+    """Predicts class 0 for every image that can be decoded, and records its inputs."""
 
     diagnosis_ = ()
 

@@ -1,4 +1,4 @@
-"""The exported page classifies a dropped photo in a browser, and asks nobody else for anything."""
+"""The exported page classifies a dropped photo in a browser, without requests to other servers."""
 
 from __future__ import annotations
 

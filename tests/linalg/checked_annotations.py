@@ -14,7 +14,7 @@ check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float
 
 
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, which returns what its annotations say, and refuses what they do not allow."""
+    """The function, with arguments and results checked against its annotations."""
     strict = jaxtyped(function, typechecker=check)
 
     @wraps(function)

@@ -1,4 +1,4 @@
-"""The conformal promise holds on images of known classes, and strangers are told apart better than by chance."""
+"""The conformal guarantee holds on images of known classes; other images are rejected more often than by chance."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_confidence_by_its_definitions() -> None:
 
 
 def test_the_kind_that_separates_left_out_classes_is_chosen() -> None:
-    """Where every image has the same margins, only the height of its scores says whether it is known."""
+    """Where every image has the same margins, only the size of its scores separates known from unknown classes."""
     y = torch.arange(60) % 3
     logits = torch.full((60, 3), -5.0)
     logits[torch.arange(60), y] = 5.0

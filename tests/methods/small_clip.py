@@ -67,7 +67,7 @@ def towers_of(model: CLIPModel) -> Towers:
 
 
 def vit_b16() -> Towers:
-    """What prompts see of CLIP ViT-B/16: widths 512 and 768, 12 layers, 512 features; no layer of it can be run."""
+    """What prompts use of CLIP ViT-B/16: widths 512 and 768, 12 layers, 512 features. No layer can be run."""
     encoder = ma.load_encoder("tiny", cache=False)
     text, vision = (copy.copy(tower) for tower in (TextTower(encoder), VisionTower(encoder)))
     text._embedding = torch.zeros(len(text._embedding), 512)

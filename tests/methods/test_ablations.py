@@ -1,4 +1,4 @@
-"""Ablations switch off what they say: most of them leave zero-shot behind, which is known exactly."""
+"""Ablations switch off what they name: most of them leave zero-shot, which can be computed exactly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The automatic choice: what is judged has not been seen, zero-shot can win, the ensemble is the greedy one."""
+"""The automatic choice: candidates are evaluated on held-out images, zero-shot can win, the ensemble is greedy."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FAST = {"candidates": ("anchored_gaussian", "tip_adapter"), "random_state": 0}
 
 
 def logits(n: int = 300, classes: int = 4, seed: int = 0) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """A good model, one that errs elsewhere, and one that knows nothing."""
+    """An accurate model, one with other errors, and a random one."""
     rng = np.random.default_rng(seed)
     y = rng.integers(classes, size=n)
     right = np.eye(classes)[y]

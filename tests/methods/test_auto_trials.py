@@ -74,7 +74,7 @@ def test_classes_without_labels_are_answered_about_as_well_as_by_zero_shot(absen
 
 
 def test_with_validation_images_only_classes_are_left_out() -> None:
-    """Validation images of the labeled classes say nothing about the others."""
+    """Validation images of the labeled classes are no evidence about the others."""
     labels = [c for c in range(16) for _ in range(4)]
     own = replace(problem(labels, 20), validation=(torch.randn(5, 8), torch.arange(5)))
     division = trials(own, None, 0)

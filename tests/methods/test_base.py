@@ -1,4 +1,4 @@
-"""Reading what users hand over, once for all methods: seen through a method that only remembers its problem."""
+"""Validation of inputs, once for all methods, with a method that only records its problem."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_pairs_of_unit_vectors_are_constant_over_the_classes(lam, mu):
 
 
 def test_pairs_of_vectors_of_different_length_are_not_constant():
-    """What the proof needs is unit length: the lengths are all that the term sees."""
+    """What the proof needs is unit length: the term depends on the lengths only."""
     of_text, _ = pairwise_residuals(torch.from_numpy(vectors(3)), torch.from_numpy(vectors(4, seed=1)), 0.1)
     assert of_text.std(dim=1).min() > 0.01 * of_text.mean()
 

@@ -200,7 +200,7 @@ def test_what_is_given_is_used_and_only_the_rest_is_chosen():
 
 
 def test_where_learning_does_not_help_it_is_zero_shot():
-    """Labels that say nothing: no step is taken, and the probabilities are those of zero-shot, calibrated."""
+    """Random labels: no step is taken, and the probabilities are those of zero-shot, calibrated."""
     data = few_shot(shots=8, text_noise=0.3)
     y = np.random.default_rng(0).permutation(data.y)
     model = CMM(random_state=0, max_steps=64).fit(data.X, y, text=data.text)

@@ -1,4 +1,4 @@
-"""Cross-fitting against loops written out, and that no prediction comes from a model that has seen the image."""
+"""Cross-fitting against loops written out, and that no prediction comes from a model fitted on the image."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def problem(**settings) -> tuple[Features, ClassText]:
 
 
 def mirrored(X: Features) -> Features:
-    """Two views of the same images, told apart by their vectors alone."""
+    """Two views of the same images, distinguished by their vectors alone."""
     return concatenate([X, Features(np.roll(X.vectors, 1, axis=1), X.ids, X.labels, X.class_names)])
 
 

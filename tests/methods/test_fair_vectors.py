@@ -47,7 +47,7 @@ def test_kept_crops_as_one_vector_give_the_score_of_fair() -> None:
 
 
 def test_one_step_is_the_gradient_of_the_loss_as_written() -> None:
-    """AdamW's first step goes by the sign of the gradient alone, so only its direction is compared, in loops."""
+    """AdamW's first step depends on the sign of the gradient alone, so only its direction is compared, in loops."""
     features, _, text = clusters([6, 6, 6, 6], crops=1)
     method = FAIRVectors(steps=1, learning_rate=1e-4, fairness_weight=0.7, logit_scale=10.0, random_state=0)
     method.fit(features, text=text)
@@ -123,7 +123,7 @@ def test_on_the_digits_with_their_crops(tmp_path: Path) -> None:
 
 
 def test_the_strong_view_of_an_image_is_the_crop_that_was_drawn() -> None:
-    """The first step goes by the sign of the gradient, here at the crops that the seed draws and at others."""
+    """The first step depends on the sign of the gradient, here at the crops that the seed draws and at others."""
     features, _, text = clusters([6, 6, 6, 6], crops=3)
     settings = {"learning_rate": 1e-4, "fairness_weight": 0.0, "logit_scale": 10.0, "keep": 3, "random_state": 5}
     method = FAIRVectors(steps=1, **settings).fit(features, text=text)

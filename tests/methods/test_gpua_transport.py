@@ -65,7 +65,7 @@ def test_the_marginal_error_is_below_the_tolerance_at_every_size(n):
 
 
 def test_a_starved_and_a_greedy_class_are_brought_to_their_shares():
-    """One class nearest to everybody, one to nobody, thirty e-folds apart."""
+    """One class nearest to all images, one to none, thirty e-folds apart."""
     R = scores(400, 4)
     R[:, 0] += 0.3
     R[:, 3] -= 0.3

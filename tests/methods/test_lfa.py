@@ -159,7 +159,7 @@ def test_the_steps_of_a_longer_schedule_are_the_first_of_it():
 
 
 def test_where_learning_does_not_help_it_stays_at_zero_shot():
-    """Labels that say nothing: the isometry is that of noise, and nothing but the smallest part of it is kept."""
+    """Random labels: the isometry is that of noise, and nothing but the smallest part of it is kept."""
     data = few_shot(shots=8, text_noise=0.3)
     y = np.random.default_rng(0).permutation(data.y)
     method = LFA(random_state=0).fit(data.X, y, text=data.text)
@@ -182,7 +182,7 @@ def test_the_text_stands_in_for_a_class_without_images():
 
 
 def test_without_text_it_does_not_use_the_held_out_images(monkeypatch):
-    """Class means of all images would make the identity look perfect."""
+    """With class means of all images the identity would have no error."""
     data = few_shot(shots=6)
     seen = []
     means = lfa.class_means

@@ -46,7 +46,7 @@ def test_scores_and_probabilities_are_those_of_scikit_learn(classes):
 
 
 def test_solution_is_stationary():
-    """∂/∂V of ½‖V‖² + C Σ CE, V − C Σ (onehot − p) x̂, is as small as L-BFGS is asked for: 1e-4 of C n."""
+    """∂/∂V of ½‖V‖² + C Σ CE, V − C Σ (onehot − p) x̂, is within the tolerance of L-BFGS: 1e-4 of C n."""
     data = few_shot(shots=8)
     with without_calibration():
         model = LinearProbe(C=3.0).fit(data.X, data.y)

@@ -1,4 +1,4 @@
-"""Maps over patches are the plans that score: they add up, and they know which token is which."""
+"""Maps over patches are the transport plans of the scores: sums and the order of tokens are correct."""
 
 from __future__ import annotations
 

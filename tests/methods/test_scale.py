@@ -28,7 +28,7 @@ def fit(name: str, data: FewShot, **extra: np.ndarray) -> VectorMethod:
 
 @pytest.fixture(scope="module")
 def fitted():
-    """Every method fitted once on vectors of length one; nobody changes it."""
+    """Every method fitted once on vectors of length one; tests do not modify it."""
     data, found = few_shot(), {}
 
     def of(name: str) -> tuple[FewShot, VectorMethod]:

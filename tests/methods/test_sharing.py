@@ -1,4 +1,4 @@
-"""A fit that two runs ask for is made once; what differs is not, and every run looks as if it were alone."""
+"""A fit that two runs need is made once; different fits are not shared, and results equal those of separate runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes that learn one model: threads stand in for them, and a barrier for the network."""
+"""Training in several processes, simulated by threads and a barrier."""
 
 from __future__ import annotations
 

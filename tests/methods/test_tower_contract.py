@@ -49,7 +49,7 @@ def text(encoder, digits):
 
 @pytest.fixture(scope="module")
 def fitted(encoder, digits, text):
-    """Every method fitted once; nobody changes it."""
+    """Every method fitted once; tests do not modify it."""
     found: dict[str, TowerMethod] = {}
 
     def of(name: str) -> TowerMethod:

@@ -1,4 +1,4 @@
-"""TransCLIP against its updates written as loops, the descent they promise, its limits, and labels it must not see."""
+"""TransCLIP against its updates written as loops, their descent, its limits, and labels it must not use."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def objective(given, Z, mixture, gamma):
 def test_every_assignment_and_covariance_lowers_the_objective_where_the_majorizer_holds(seed):
     """With the positive semi-definite Gram matrix as w, no cosine negative, each z-step is a descent.
 
-    Unit means minimize the likelihood only under an isotropic Σ, so that they are not asked to.
+    Unit means minimize the likelihood only under an isotropic Σ, so that this is not required.
     """
     rng = np.random.default_rng(seed)
     Q, S, T = (torch.from_numpy(unit(np.abs(rng.normal(size=(r, 8))))).float() for r in (15, 6, 3))

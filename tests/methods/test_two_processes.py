@@ -1,4 +1,4 @@
-"""Two processes train what one trains, the first one speaks and saves, and who is left alone says so."""
+"""Two processes train what one trains; the first one prints and saves; a missing partner is reported."""
 
 from __future__ import annotations
 

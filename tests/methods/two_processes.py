@@ -1,6 +1,6 @@
 """One of two processes that torchrun would start: ``python two_processes.py FOLDER PHOTOS``, RANK in the environment.
 
-It trains every method inside the encoder, fits by the command line, asks for a method on vectors, and in the end the
+It trains every method inside the encoder, fits by the command line, requests a method on vectors, and in the end the
 second process dies while the first one trains.
 """
 
@@ -63,7 +63,7 @@ def command(*words: str) -> dict[str, Any]:
 
 
 def main(folder: Path, photos: Path) -> None:
-    """Everything that the tests ask about."""
+    """All results that the tests check."""
     rank = int(os.environ["RANK"])
     fit = ["fit", str(photos), "--method", "coop", "--set", "epochs=1", "--validation", "none", "--json"]
     told: dict[str, Any] = {}

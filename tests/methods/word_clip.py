@@ -142,7 +142,7 @@ def literal_text(model: CLIPModel, words: Words, made: nn.Module, name: str, own
 
 
 def literal_image(model: CLIPModel, pixels: Tensor, prompts: list[Tensor]) -> Tensor:
-    """One picture (3, H, W) with prompts behind its patches in every layer; without any what the frozen tower says."""
+    """One picture (3, H, W) with prompts after its patches in every layer; without prompts the frozen tower."""
     vision = model.vision_model
     x = vision.embeddings(pixels[None])[0]
     patches = len(x)

@@ -1,4 +1,4 @@
-"""The page says what the comparison found: every number of it, in words where it must, and nothing from elsewhere."""
+"""The page of a comparison has every number of it, in words where required, and no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page about a classifier says of the images only what is true of them, and shows the hardest."""
+"""The page about a classifier has correct numbers about the images, and shows the hardest."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def evaluation(classes: int = 3, per_class: int = 10, seed: int = 0, names: tupl
 
 
 def classifier(**change: object) -> SimpleNamespace:
-    """What a page asks of a classifier."""
+    """The attributes of a classifier that a page uses."""
     method = SimpleNamespace(title="CMM", get_params=lambda deep: {"steps": 3})
     spec = SimpleNamespace(name="tiny", fingerprint="f" * 64)
     given = {"method": method, "encoder": SimpleNamespace(spec=spec), "temperature": 1.0, "fitted_on": frozenset("a"),

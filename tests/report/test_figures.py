@@ -1,4 +1,4 @@
-"""Pictures show the numbers they were given, for few classes and many, and say no to what cannot be drawn."""
+"""Figures show the given numbers, for few classes and many, and refuse what cannot be drawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every figure of the papers is on a page, where it has a size and its data, and says what is true of the model."""
+"""Every figure of the papers is on a page, with a size, its data and correct statements about the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A page stands alone, asks nobody for anything, and shows text as text."""
+"""A page is self-contained, makes no requests, and shows text as text."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VOID = {"meta", "link", "img", "br"}
 
 
 class Reader(HTMLParser):
-    """Collects what a browser would see, and checks that every element is closed."""
+    """Collects the visible text, and checks that every element is closed."""
 
     def __init__(self, document: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Every sentence follows from the values that it speaks of: both sides of each condition."""
+"""Every sentence follows from its values: both sides of each condition."""
 
 from __future__ import annotations
 

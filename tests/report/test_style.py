@@ -1,4 +1,4 @@
-"""The shared look: colours that everybody can tell apart, pictures that are the same every time."""
+"""The shared style: distinguishable colors, and reproducible pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos that are drawn, and a segmenter that knows them by their colors."""
+"""Drawn photos, and a segmenter that segments them by color."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page about masks in a browser: it asks nobody for anything, and its switches and sliders work."""
+"""The page about masks in a browser: it makes no requests, and its switches and sliders work."""
 
 from __future__ import annotations
 

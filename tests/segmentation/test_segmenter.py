@@ -1,4 +1,4 @@
-"""Segmenters from photos to labels, saved and loaded, and what they say to bad input."""
+"""Segmenters from photos to labels, saved and loaded, and their errors for bad input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked of Ray, with a stand-in that runs tasks where they are called (bench/scale.py uses the real one)."""
+"""The calls to Ray, with a stand-in that runs tasks where they are called (bench/scale.py uses the real one)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sharded work: each image once, whoever computes it, however often it is killed, however it is divided."""
+"""Sharded work: each image once, with any workers, kills and divisions."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def test_a_flip_is_the_mirrored_center_half_of_the_time(encoder, items):
 
 
 def test_rectangles_are_cut_from_the_whole_picture_and_never_mirrored(encoder, items):
-    """By hand: the same draw, the same box, torch's resizing; also for the default, which digits must survive."""
+    """By hand: the same draw, the same box, torch's resizing; also for the default, which must keep digits legible."""
     batches = ImageBatches(items, encoder, seed=4)
     assert batches.augmentations == ("random_resized_crop",)
     pixels = batches.batch(torch.arange(8), 1).pixels
@@ -113,7 +113,7 @@ def test_digits_are_enlarged_as_the_encoder_does(encoder):
 
 
 class Counting(Items):
-    """Remembers which image was read."""
+    """Records which image was read."""
 
     def read(self, i):
         reads.append(self.ids[i])

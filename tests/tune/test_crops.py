@@ -140,7 +140,7 @@ def test_a_wrong_range_is_refused_before_anything_is_written(keeping, digits: It
 
 
 def test_crops_inside_the_first_view_show_nothing_that_it_does_not(encoder) -> None:
-    """Red is the column and green the row, so that colors tell where a crop was taken."""
+    """Red is the column and green the row, so that colors identify the place of a crop."""
     columns, rows = np.meshgrid(np.arange(200, dtype=np.uint8), np.arange(150, dtype=np.uint8))
     pictures = [Image.fromarray(np.stack([columns, rows, 0 * rows], axis=2))] * 6
     views = {"augmentation": ("random_resized_crop", "center"), "crops": 4, "scale": (0.1, 0.4), "seed": 2}

@@ -20,7 +20,7 @@ def threads() -> list[int]:
 
 @pytest.fixture
 def two_threads():
-    """Two threads everywhere, whatever the environment says."""
+    """Two threads everywhere, for any environment variables."""
     before = torch.get_num_threads()
     with ThreadpoolController().limit(limits=2):
         torch.set_num_threads(2)

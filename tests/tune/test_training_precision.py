@@ -1,4 +1,4 @@
-"""Training in half precision only where it gains and agrees; the first decision stands, deciding leaves no trace."""
+"""Training in half precision only where it is faster and agrees; the first decision is kept and has no side effects."""
 
 from __future__ import annotations
 

@@ -258,7 +258,7 @@ def _task_of(name: str) -> object:
 def test_a_document_reaches_no_image_outside_of_its_folder(
     document: Callable[[str], object], name: str, items: Items, tmp_path: Path
 ) -> None:
-    """The image is there and can be read, so that only the rule stands in the way; inside, every spelling is fine."""
+    """The image exists, so that only the rule can refuse it; inside the folder every spelling is accepted."""
     folder = tmp_path / "labels"
     for place in (tmp_path, folder, tmp_path / "labels-2"):
         place.mkdir(exist_ok=True)
