@@ -69,13 +69,13 @@ def test_figures_of_a_map_have_its_correct_values(cmm: Classifier, digits: Items
     found = by_heading(model_figures(cmm, images))
     assert list(found) == [
         "Similarity of images and class texts", "Matching matrix", "Images and class vectors in a plane",
-        "Modality gap", "Errors beside zero-shot", "Choice of settings", "Training",
+        "Modality gap", "Errors compared with zero-shot", "Choice of settings", "Training",
     ]  # fmt: skip
     probabilities = cmm.predict_proba(images)
     labels = np.array([cmm.class_names.index(images.class_names[k]) for k in images.labels])
     matrix = found["Matching matrix"].pictures[0].data["matrix"]
     np.testing.assert_allclose(matrix[3], probabilities[labels == 3].mean(axis=0), atol=1e-6)
-    counts = found["Errors beside zero-shot"].pictures[0].data["counts"]
+    counts = found["Errors compared with zero-shot"].pictures[0].data["counts"]
     assert counts[0] + counts[1] == (probabilities.argmax(axis=1) == labels).sum()
     vectors = cmm.encoder.embed_images(images).vectors
     after = found["Similarity of images and class texts"].pictures[1].alt

@@ -26,7 +26,9 @@ def compare(
     ] = None,
     clip_encoder: Annotated[
         str | None,
-        typer.Option(help="Vision-language encoder beside a vision-only one; for features a features file (.npz)."),
+        typer.Option(
+            help="Vision-language encoder to use with a vision-only one; for features a features file (.npz)."
+        ),
     ] = None,
     text: Annotated[
         Path | None, typer.Option(help="Class-text vectors (.npz) instead of embedded class names.")

@@ -48,7 +48,7 @@ def export(
     print_lines(f"{_words(found.parity)}; compared on {found.parity.images} {photos}", err=False)
     print_lines(f"resized by Pillow, as predict.py does: {_words(found.resized_by_pillow)}", err=False)
     if found.as_fitted is not None:
-        print_lines(f"beside the model in half precision: {_words(found.as_fitted)}", err=False)
+        print_lines(f"compared with the model in half precision: {_words(found.as_fitted)}", err=False)
     if found.int8 is not None:
         print_lines(f"in 8 bits, {found.int8_megabytes:.1f} MB: {_words(found.int8)}{_accuracy(found.int8)}", err=False)
 

@@ -116,7 +116,7 @@ def evaluate(
     ] = None,
     palette: Annotated[Path | None, typer.Option(help="File: colors of RGB masks, a line 'r g b' per value.")] = None,
     photos: Annotated[Path | None, typer.Option(help="The photos, to show under masks.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Picture (.png) of masks beside the truth to write.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Picture (.png) of masks next to the true ones to write.")] = None,
     split: SplitFile = None,
     classes: Annotated[Path | None, typer.Option(help="File of class names that was given to fit.")] = None,
     confusion: Annotated[

@@ -45,11 +45,11 @@ class Export:
     own_photos : bool
         Whether photos were given to compare; otherwise bundled digits were.
     parity : Parity
-        The graph beside the classifier, from the same pixels.
+        The graph compared with the classifier, from the same pixels.
     resized_by_pillow : Parity
         The same where Pillow resizes, as ``predict.py`` does.
     as_fitted : Parity or None
-        The graph beside the classifier in the half precision that it was fitted in; None where that is float32.
+        The graph compared with the classifier in the half precision of its fit; None where that is float32.
     int8 : Parity or None
         ``model-int8.onnx`` compared with the classifier; None if not requested.
     int8_megabytes : float or None

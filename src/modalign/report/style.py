@@ -58,7 +58,7 @@ DARK = dict(
 )  # fmt: skip
 """The same colors on a dark page."""
 
-WIDEST = 560  # CSS pixels of a picture that may stand beside another
+WIDEST = 560  # CSS pixels of a picture that may be placed next to another
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
@@ -159,7 +159,7 @@ class Picture:
 
     @property
     def wide(self) -> bool:
-        """Whether it is too wide to stand beside another picture on a page."""
+        """Whether it is too wide to be placed next to another picture on a page."""
         return self.width > WIDEST
 
     @cached_property
@@ -223,7 +223,7 @@ def style_sheet() -> str:
 
 
 def _tidy(document: str, alt: str) -> str:
-    """Matplotlib's document as a lean fragment that may stand beside others on one page."""
+    """Matplotlib's document as a lean fragment that may be combined with others on one page."""
     body = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<style.*?</style>", "", document, flags=re.DOTALL)
     body = re.sub(r"<defs>\s*</defs>", "", body)
     body = re.sub(r'<g id="[^"]*"', "<g", body)  # nothing refers to groups, and pages must not repeat an id

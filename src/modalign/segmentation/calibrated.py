@@ -110,7 +110,7 @@ def calibrated(tower: VisionTower, pixels: Tensor, settings: Calibration) -> Ten
         f &= P\, \mathrm{LN}(T(R(S_m) X_{L-1}, c_{L-1}) + T(\textstyle\sum_l X_l, \sum_l c_l))
 
     All statistics are those of each image, so that batches change nothing. Outliers, cosines and softmaxes are
-    computed in float32. Cost beside the tower: two more last attentions and a few n² products per image.
+    computed in float32. Cost in addition to the tower: two more last attentions and a few n² products per image.
 
     Parameters
     ----------

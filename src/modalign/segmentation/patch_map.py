@@ -43,7 +43,7 @@ class PatchMap:
     record: dict[str, Any]
 
     def __call__(self, X: Tensor, Z: Tensor | None) -> Tensor:
-        """Unit features (…, d) of patches: z' W with z' the spaces of the map beside each other, unit rows each."""
+        """Unit features (…, d) of patches: z' W with z' the concatenated spaces of the map, unit rows each."""
         return unit(joined(X, Z, self.kind) @ self.weight.to(X.device))
 
 
@@ -144,7 +144,7 @@ def fit_patch_map(
     Parameters
     ----------
     selection : TopPatches or AllPatches
-        Rows of vision-only features, D columns, beside language features, d columns.
+        Rows of vision-only features, D columns, followed by language features, d columns.
     widths : tuple of (int, int)
         D and d; D = 0 without vision-only features.
     kind : str

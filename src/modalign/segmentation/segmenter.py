@@ -233,8 +233,8 @@ class Segmenter:
         vfm : str, Path, Encoder or None, default=None
             A vision-only encoder, such as ``"facebook/dinov2-base"``.
         z : str, default="vfm+clip"
-            ``"vfm+clip"`` maps its patches beside those of the encoder, ``"vfm"`` its patches alone, ``"clip"`` those
-            of the encoder alone, without a vision-only one.
+            ``"vfm+clip"`` maps its patches together with those of the encoder, ``"vfm"`` its patches alone, ``"clip"``
+            those of the encoder alone, without a vision-only one.
         top : int or None, default=TOP
             Patches per class; None for all, which are then held in memory.
         stride : int or None, default=None

@@ -65,7 +65,7 @@ class TowerSubject:
 
     @cached_property
     def second_fit(self) -> tuple[TowerMethod, list[str]]:
-        """The method fitted once more, and the names of what that changed beside it."""
+        """The method fitted once more, and the names of other attributes that changed."""
         method: TowerMethod = clone(self.method)
         weights = {name: value.clone() for name, value in self.encoder.model.state_dict().items()}
         labels, parameters = self.items.labels.copy(), deepcopy(method.get_params())

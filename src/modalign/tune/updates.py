@@ -102,7 +102,7 @@ class LoRA(nn.ParameterDict):
             Like the one that the module was made for.
         dropout : float, default=0.0
             Share of the inputs x of every B A x that is set to zero, drawn independently for each map and token from
-            torch's own generator; only beside queries, keys and values.
+            torch's own generator; only for queries, keys and values.
         """
         if not dropout:
             return tower.with_updates(self.updates())

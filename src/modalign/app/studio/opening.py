@@ -36,7 +36,7 @@ SETTINGS_FILE = "studio.json"
 
 
 def state_folder(source: Path) -> Path:
-    """Where the state of a source is kept by default: beside it, never inside."""
+    """Where the state of a source is kept by default: next to it, never inside."""
     path = source.resolve()
     return path.parent / f"{path.name}.studio"
 

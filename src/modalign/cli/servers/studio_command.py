@@ -22,7 +22,7 @@ def studio(
     encoder: EncoderName = "tiny",
     template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
     state: Annotated[
-        Path | None, typer.Option(help="Folder for labels and thumbnails; by default FOLDER.studio beside the images.")
+        Path | None, typer.Option(help="Folder for labels and thumbnails; by default FOLDER.studio next to the images.")
     ] = None,
     import_labels: Annotated[
         bool, typer.Option("--import-labels", help="Begin with the labels of the folders or the table.")

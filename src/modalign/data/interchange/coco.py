@@ -21,7 +21,7 @@ def is_coco(content: object) -> bool:
 
 
 def list_coco(documents: Sequence[tuple[str, Any, str]]) -> Listing:
-    """The images of documents, given as (path, content, part), each beside its images.
+    """The images of documents, given as (path, content, part), each in the folder of its images.
 
     An image may have several annotations of one category, such as boxes; with several categories it is refused.
     """
@@ -44,7 +44,7 @@ def list_coco(documents: Sequence[tuple[str, Any, str]]) -> Listing:
 
 
 def coco_document(rows: Sequence[LabeledRow], class_names: Sequence[str]) -> dict[str, Any]:
-    """The document of images beside the file; an answer of a model has a ``score``."""
+    """The document of images in the folder of the file; an answer of a model has a ``score``."""
     annotations: list[dict[str, Any]] = []
     for i, row in enumerate(rows):
         if row.label is not None:

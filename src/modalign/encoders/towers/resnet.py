@@ -82,7 +82,7 @@ class ResNet(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1×1 to c channels, 3×3, 1×1 to 4 c channels, beside the shortcut; c = ``channels``."""
+    """1×1 to c channels, 3×3, 1×1 to 4 c channels, with a shortcut; c = ``channels``."""
 
     def __init__(self, inputs: int, channels: int, stride: int) -> None:
         super().__init__()

@@ -52,7 +52,7 @@ class SegmentationCell:
 
 @dataclass(frozen=True)
 class SegmentationBenchmark:
-    """Mean IoU of several kinds of features on several data sets, beside the published numbers.
+    """Mean IoU of several kinds of features on several data sets, with the published numbers.
 
     Attributes
     ----------

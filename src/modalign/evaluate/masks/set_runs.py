@@ -1,4 +1,4 @@
-"""A segmentation data set on disk: the mean IoU of each kind of features, beside the published one."""
+"""A segmentation data set on disk: the mean IoU of each kind of features, with the published one."""
 
 from __future__ import annotations
 

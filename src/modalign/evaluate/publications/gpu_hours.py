@@ -50,7 +50,7 @@ def gpu_hours(number: Published, protocol: str, datasets: tuple[str, ...]) -> fl
 
 
 def sets_of_average(number: Published, others: tuple[str, ...]) -> tuple[str, ...]:
-    """The data sets of a number: its own, or those that are averaged; ``others`` are the columns beside it."""
+    """The data sets of a number: its own, or those that are averaged; ``others`` are the other columns."""
     if number.dataset != "average":
         return (number.dataset,)
     return others or tuple(ELEVEN.split())

@@ -18,7 +18,7 @@ from modalign.evaluate.publications.printed_tables import BLOCKS, REMARKS, print
 from modalign.evaluate.publications.published_number import PAPERS, Published
 
 _ROMAN = {1: "I", 2: "II", 3: "III", 4: "IV", 5: "V", 6: "VI", 7: "VII", 8: "VIII", 9: "IX", 10: "X"}
-_SHARED = (("dataset", "not stated"), ("setting", "cost"))  # of a column beside others, not of rows of their own
+_SHARED = (("dataset", "not stated"), ("setting", "cost"))  # of a column of others, not of separate rows
 
 
 @dataclass(frozen=True)

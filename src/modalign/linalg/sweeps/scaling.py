@@ -32,7 +32,7 @@ class Iteration:
         self.kernel: Kernel | None = None
         self.used: tuple[Tensor, Tensor] | None = None  # row and column sums that gave u and v; None: both are 1
         self.fresh = True  # f and g do not solve each other's equation yet, so the next change has no known bound
-        self.shift = torch.zeros_like(problems.eps)  # a known change to come beside the residual
+        self.shift = torch.zeros_like(problems.eps)  # a known future change, in addition to the residual
         self.stride = torch.ones_like(problems.a[:, :1])  # how far each half-step goes, 1 = to its solution
         self._known_sizes: tuple[float, float] | None = None
 

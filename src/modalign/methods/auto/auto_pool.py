@@ -23,7 +23,7 @@ from modalign.methods.contract.selection import held_out, log_likelihood, share_
 from modalign.methods.contract.sharing import clock
 from modalign.methods.contract.vectors import Problem, VectorMethod
 
-WITH_LABELS = (  # cheap and often useful methods first; TaskRes and CLIP-Adapter give no gain beside these
+WITH_LABELS = (  # cheap and often useful methods first; TaskRes and CLIP-Adapter give no gain over these
     "anchored_gaussian", "gda", "tip_adapter", "linear_probe", "cmm", "clap", "lfa", "tip_adapter_f", "lp_plus_plus",
     "cross_modal_probe",
 )  # fmt: skip

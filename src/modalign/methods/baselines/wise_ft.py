@@ -32,7 +32,7 @@ class WiSEFT(CrossModalProbe):
     probe_weight : float or "auto", default=0.5
         α: 0 is zero-shot, 1 the trained classifier; ``"auto"`` selects it on held-out images.
     cross_modal : bool, default=False
-        Whether prompts are samples beside the images: the cross-modal WiSE-FT of Lin et al.
+        Whether prompts are training samples like the images: the cross-modal WiSE-FT of Lin et al.
 
     Examples
     --------

@@ -90,7 +90,7 @@ class Learner(nn.Module, ABC, Generic[B]):
         The frozen encoder and the classes.
     """
 
-    fingerprint: str = ""  # of what decides the training beside parameters, classes and images, such as files
+    fingerprint: str = ""  # of other inputs of the training than parameters, classes and images, such as files
 
     def __init__(self, towers: Towers) -> None:
         super().__init__()

@@ -68,5 +68,5 @@ class StoppedMethod(VectorMethod):
         return self.steps if self.stop is None else self.stop
 
     def _evaluation_steps(self) -> Collection[int]:
-        """The steps after which the validation images are scored, beside the start."""
+        """The steps after which the validation images are scored, without the start."""
         return checkpoints(self.steps, LOOKS) if self.stop is None else (self.stop,)

@@ -270,7 +270,7 @@ class TowerMethod(Parametrized, Generic[L]):
         return bound[1:]
 
     def _purpose(self) -> str:
-        """What decides between precisions beside encoder and machine: the method and what its loss depends on."""
+        """What decides between precisions, with encoder and machine: the method and what its loss depends on."""
         own = {name: value for name, value in self.get_params(deep=False).items() if name not in _SCHEDULE}
         return f"{type(self).__name__} {sorted(own.items())!r}"
 

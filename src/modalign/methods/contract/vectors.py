@@ -200,7 +200,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
     def _scored(self, X: Rows | Tensor | Features, finish: Callable[[Tensor], Tensor]) -> Tensor:
         """What ``finish`` makes of the scores of all rows; of many rows in an array, block by block.
 
-        A memory map is so never copied as a whole: the memory beside the result is that of a block.
+        A memory map is so never copied as a whole: the memory in addition to the result is that of a block.
         """
         check_is_fitted(self)
         vectors = _array(X)

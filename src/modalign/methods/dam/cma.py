@@ -13,7 +13,7 @@ with δ the log-softmax over the classes. Scores are `logit_scale` · d. On unit
 same for every class, so that the decision is that of zero-shot; ``form="sets"`` fits the maps to all prompts of a
 class instead.
 
-Cost: ``"pairwise"`` O(n C) beside zero-shot; ``"sets"`` O(C K² d) to fit and O(n C K d) to score.
+Cost: ``"pairwise"`` O(n C) in addition to zero-shot; ``"sets"`` O(C K² d) to fit and O(n C K d) to score.
 """
 
 from __future__ import annotations

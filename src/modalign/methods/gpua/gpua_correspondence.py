@@ -91,7 +91,7 @@ class Correspondences:
     change: float
 
     def report(self, start: Assignment, images: Images) -> dict[str, Any]:
-        """For ``diagnosis_``, beside the zero-shot assignment of the images."""
+        """For ``diagnosis_``, with the zero-shot assignment of the images."""
         labels, K = self.assignment.labels, len(self.assignment.mass)
         sizes = images.team.sum(torch.bincount(labels, minlength=K))
         changed = images.team.sum((labels != start.labels).sum())

@@ -16,7 +16,7 @@ from modalign.tune.prompts import IndependentPrompts, Prompts
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class VPT(PromptMethod[PromptLearner]):
-    r"""Visual prompt tuning: trained tokens beside the patches; class texts are frozen.
+    r"""Visual prompt tuning: trained tokens in addition to the patches; class texts are frozen.
 
     .. math::
         \text{deep:} \quad & [x_i, \_, E_i] = L_i([x_{i-1}, P_{i-1}, E_{i-1}]) \\

@@ -18,7 +18,7 @@ from modalign.model.scoring import embed_images
 if TYPE_CHECKING:
     from modalign.model.classifier import Classifier
 
-OTHERS = 2  # classes beside the explained one that have a map
+OTHERS = 2  # classes with a map in addition to the explained one
 UNTESTED = (
     "No patch map is shown without a deletion test; give images that the model was not fitted on to test it with."
 )

@@ -26,7 +26,7 @@ _MOST_CROPS = 10_000
 
 @dataclass(frozen=True)
 class Description:
-    """The entries of a card beside those of the method; see the attributes of :class:`~modalign.Classifier`."""
+    """The entries of a card other than those of the method; see the attributes of :class:`~modalign.Classifier`."""
 
     encoder: EncoderSpec
     class_names: tuple[str, ...]

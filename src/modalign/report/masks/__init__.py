@@ -1,1 +1,1 @@
-"""Pages and figures of label maps: photos under their classes, and masks beside their truth."""
+"""Pages and figures of label maps: photos under their classes, and masks next to the true ones."""

@@ -104,7 +104,7 @@ def save_columns_figure(
     photos: Items | None = None,
     n: int = SHOWN,
 ) -> Path:
-    """Write the masks of a few photos beside the truth, and beside a baseline if there is one, as one PNG.
+    """Write the masks of a few photos, the true ones, and those of a baseline if there is one, as one PNG.
 
     The photos are evenly spaced from the lowest to the highest of the gain over the baseline, without one of the mean
     IoU, so that the figure shows losses as well as gains.
@@ -129,7 +129,7 @@ def mask_columns(
     baseline: MaskEvaluation | None = None,
     photos: Items | None = None,
 ) -> MaskColumns:
-    """The masks of some photos beside the truth: baseline (if any), prediction, truth."""
+    """The masks of some photos: baseline (if any), prediction, truth."""
     place = {} if photos is None else {file: i for i, file in enumerate(photos.ids)}
     own, other = result.scores.image_miou, None if baseline is None else baseline.scores.image_miou
     found = []

@@ -12,7 +12,7 @@ from modalign.core.errors import InputError
 from modalign.report.style import INK, MARKERS, MUTED, RULE, SERIES, SURFACE, Picture, canvas, panel, settings
 from modalign.report.text import shorten
 
-NAMED = 24  # class vectors that have their names beside them
+NAMED = 24  # class vectors that are labeled with their names
 FEWEST = 8  # points below which t-SNE has nothing to arrange
 
 

@@ -34,7 +34,7 @@ def save_figures_page(model: Classifier, groups: Sequence[FigureGroup], path: st
     """
     page = Page(
         f"Figures of {model.method.title}",
-        f"{model.method.title} on {count(images, 'labeled image')}, beside the frozen encoder.",
+        f"{model.method.title} on {count(images, 'labeled image')}, compared with the frozen encoder.",
         facts=[(f"{len(model.class_names)}", "classes"), (f"{images:,}", "images")],
         record=record_of(model),
     )

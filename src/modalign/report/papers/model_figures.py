@@ -194,7 +194,7 @@ def _errors(shown: Shown, seed: int) -> FigureGroup | None:
     if any(np.isfinite(values).all() for values in zip(*accuracies.values(), strict=True)):
         pictures.append(per_class_comparison(accuracies, names))
     text = f"Errors of zero-shot on these images, and what {method} answers instead."
-    return FigureGroup("Errors beside zero-shot", text, pictures)
+    return FigureGroup("Errors compared with zero-shot", text, pictures)
 
 
 def _selection(shown: Shown, seed: int) -> FigureGroup | None:
