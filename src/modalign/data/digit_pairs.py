@@ -12,7 +12,7 @@ from modalign.data.digits import DIGIT_NAMES, load_digits
 from modalign.data.itemset import Items
 from modalign.data.label_sets import LabeledSets
 
-_SIDE = 16  # pixels; two digits of 8 × 8 stand in the middle
+_SIDE = 16  # pixels; two digits of 8 × 8 are in the middle
 
 
 def load_digit_pairs(train: int = 400, test: int = 600, *, random_state: int = 0) -> LabeledSets:

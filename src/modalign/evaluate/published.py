@@ -1,6 +1,6 @@
 """Published numbers of the papers, for comparison with measured ones.
 
-Values are as printed, and only such as stand in the papers. Data sets are named as in
+Values are as printed in the papers, and no others. Data sets are named as in
 :mod:`modalign.data.splits.benchmark_sets`; ``average`` is the mean that the paper itself states.
 """
 

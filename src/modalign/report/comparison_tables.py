@@ -142,7 +142,7 @@ def _ablation_table(ablations: list[Ablation], caption: str, heading: str = "") 
 
 
 def _own(result: MethodComparison, method: str, shots: Shots) -> Summary | str:
-    """The row of a method that was run at that number of labels, or what stands in its place."""
+    """The row of a method that was run at that number of labels, or its replacement."""
     row = result.at(method, shots)
     if row is None:
         return "–"

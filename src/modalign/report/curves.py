@@ -93,7 +93,7 @@ def _color(i: int) -> str:
 
 
 def _places(shots: Sequence[Shots]) -> dict[Shots, float]:
-    """Where numbers of labels stand on the axis: by their logarithm, none and all a step beyond the ends."""
+    """Positions of numbers of labels on the axis: by their logarithm, none and all a step beyond the ends."""
     counts = [k for k in shots if not isinstance(k, str) and k] or [1]
     ends: dict[Shots, float] = {0: math.log2(min(counts)) - 1, "all": math.log2(max(counts)) + 1}
     return {k: math.log2(k) if not isinstance(k, str) and k else ends[k] for k in shots}

@@ -66,8 +66,8 @@ class Page:
         self._sections: list[dict[str, Any]] = []
 
     def section(self, heading: str, text: str = "", *, blocks: PageSection | Sequence[PageSection] = ()) -> Self:
-        """Add a section: heading, plain text (a blank line starts a paragraph), then blocks, which stand side by side
-        where the page is wide enough."""
+        """Add a section: heading, plain text (a blank line starts a paragraph), then blocks, which are placed side by
+        side where the page is wide enough."""
         parts = [blocks] if hasattr(blocks, "html") else list(blocks)
         shown = [Markup(part.html()) for part in parts]
         self._sections.append({"heading": heading, "paragraphs": _paragraphs(text), "blocks": shown})

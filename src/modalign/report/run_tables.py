@@ -16,7 +16,7 @@ from modalign.report.templating import render
 
 @dataclass(frozen=True)
 class TableCell:
-    """A value, a small note under it and a sign behind it; ``strong`` where it is to stand out."""
+    """A value, a small note under it and a sign behind it; ``strong`` where it is emphasized."""
 
     text: str
     note: str = ""
@@ -36,7 +36,8 @@ class Table:
     header : sequence of str
         Column names.
     rows : sequence of rows, or mapping from group name to rows
-        Cells; plain values are written as ``str`` writes them. A group name stands in a row of its own above its rows.
+        Cells; plain values are written as ``str`` writes them. A group name has its own row above the rows of the
+        group.
     caption : str
         Explanation, such as the meaning of an interval.
     title : str

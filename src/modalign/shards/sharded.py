@@ -166,7 +166,7 @@ def predict_shards(
     """Write predictions of a saved model for all images of a source as a folder of parts; see :func:`embed_shards`.
 
     A part has the columns ``id``, ``sha256``, ``name``, ``probability``, ``rejected`` if rejection was requested,
-    ``probabilities`` in the order of the model's classes, which stand in the metadata, and ``reason``.
+    ``probabilities`` in the order of the model's classes, which are in the metadata, and ``reason``.
 
     Parameters
     ----------

@@ -81,7 +81,7 @@ class Processes:
         Raises
         ------
         InputError
-            The processes stand at different steps.
+            The processes are at different steps.
         """
         if self.count == 1:
             return

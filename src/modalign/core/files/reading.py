@@ -65,7 +65,7 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
     """Like :func:`open_regular`, but raises OSError; :func:`read_error_reason` gives the message."""
     try:
         _require_regular(os.stat(path))
-        # Something else may stand there by now: a pipe would block without O_NONBLOCK, which files ignore.
+        # The file may have been replaced: a pipe would block without O_NONBLOCK, which files ignore.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except ValueError as error:  # a null byte
         raise OSError(errno.EINVAL, f"cannot be the name of a file: {error}") from None

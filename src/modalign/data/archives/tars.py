@@ -150,7 +150,7 @@ class _Gap:
 
     start: int
     end: int | None
-    ended: bool  # the end mark stands at the start
+    ended: bool  # the end mark is at the start
     reason: Exception | None
 
 

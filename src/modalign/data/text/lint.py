@@ -140,7 +140,7 @@ def _spellings(name: str) -> set[str]:
 
 
 def _containments(names: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """(short, long) where the words of one name stand in a row inside another."""
+    """(short, long) where the words of one name occur in a row inside another."""
     place = defaultdict(list)
     for i, name in enumerate(names):
         place[name].append(i)

@@ -54,7 +54,7 @@ def run_benchmark(
     first half of the classes, each half tested in its own label space), ``"cross-dataset"`` and ``"domain"`` (learned
     on the first data set, tested on all), ``"long-tail"`` (base classes with exponentially falling sizes),
     ``"inductive"`` (the train list without labels) and ``"transductive"`` (the test list without labels, and answers
-    for these images). Test labels are sealed. Methods on vectors and methods inside the encoder stand in one grid.
+    for these images). Test labels are sealed. Methods on vectors and methods inside the encoder are in one grid.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ from modalign.evaluate.publications.printed_block import BASE_NEW, ELEVEN, SHIFT
 
 
 def _band(datasets: str, rows: str) -> Iterator[PrintedBlock]:
-    """The data sets that stand side by side in Table 1, three columns each."""
+    """The data sets in columns of Table 1, three columns each."""
     cells = {
         name: numbers.split() for name, _, numbers in (row.strip().partition(": ") for row in rows.splitlines()[1:])
     }

@@ -24,7 +24,7 @@ class PrintedBlock:
     Attributes
     ----------
     table : str
-        ``"Table 1"``, or the section of a number that stands in the text.
+        ``"Table 1"``, or the section of a number in the text.
     setting : str
         The protocol.
     backbone : str

@@ -23,7 +23,7 @@ class Published:
     Attributes
     ----------
     paper, table : str
-        Where it stands; :data:`PAPERS` has the title.
+        Its paper; :data:`PAPERS` has the title.
     setting : str
         The protocol.
     method, dataset, backbone : str

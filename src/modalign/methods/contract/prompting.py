@@ -242,7 +242,7 @@ def template_places(class_names: Sequence[str], sentences: Sequence[Sequence[str
 
 
 def _one_template(names: Sequence[str], row: Sequence[str]) -> bool:
-    """Whether one template makes sentence k of name k, for all k; the name may also stand elsewhere in it."""
+    """Whether one template makes sentence k of name k, for all k; the name may also occur elsewhere in it."""
     first, sentence = names[0], row[0]
     starts = [i for i in range(len(sentence)) if first and sentence.startswith(first, i)]
     ends = [(sentence[:i], sentence[i + len(first) :]) for i in starts]

@@ -130,7 +130,7 @@ class Images:
         return Z[:, self.columns] if self.language is None else self.language.take(rows)
 
     def _columns_of(self, clip_features: Tensor | None, width: int, block: int) -> slice | None:
-        """Where among the spaces the language view stands, if anywhere."""
+        """Position of the language view among the spaces, if it is one of them."""
         start = 0
         for space in self.widths:
             columns = slice(start, start + space)

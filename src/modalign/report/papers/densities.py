@@ -21,13 +21,13 @@ class DensityLine(NamedTuple):
     Attributes
     ----------
     words : str
-        What stands above the picture.
+        The title above the picture.
     x : ndarray
         Places (m,), or edges (m + 1,) of bins, within which the density is constant.
     density : ndarray
         (m,) values.
     mark : float or None
-        Where a dashed line stands.
+        Position of a dashed line.
     """
 
     words: str
@@ -44,7 +44,7 @@ def draw_densities(lines: Sequence[DensityLine], quantity: str, width: int, heig
     lines : sequence of DensityLine
         At least one.
     quantity : str
-        What stands below the axis.
+        The label below the axis.
     width, height : int
         CSS pixels; the height is without the words above.
     """

@@ -15,7 +15,7 @@ from modalign.report.statements import paragraphs
 from modalign.report.text import count, without_folders
 
 SHOWN = 24  # findings of a kind
-FACTS = 4  # kinds whose count stands at the top
+FACTS = 4  # kinds whose count is at the top
 ADVICE = {
     "leak": "A test on a training picture is invalid. Remove one of the copies, or move both into one part.",
     "contradiction": "At most one of the labels is right. Correct it, or remove the picture.",
