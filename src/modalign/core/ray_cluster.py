@@ -36,7 +36,7 @@ def ray_results(
     function : callable
         A function of a module. A sentence (str) that it returns is raised as a ModalignError.
     calls : iterable of tuple
-        Arguments, which travel to the machine that computes.
+        Arguments, which are sent to the machine that computes.
     count : int
         Number of parallel tasks.
     threads : int, default=1

@@ -1,4 +1,4 @@
-"""The classifier that a session has led to, as a saved model."""
+"""The classifier of a session as a saved model."""
 
 from __future__ import annotations
 

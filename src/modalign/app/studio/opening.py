@@ -188,13 +188,13 @@ def _settings(state: Path, encoder: Encoder, contents: list[str], seed: int, mul
         raise InputError(f"Expected the settings of a studio in '{path}', got something else; choose another folder.")
     if kept["fingerprint"] != encoder.spec.fingerprint:
         raise EncoderMismatchError(
-            f"Expected the encoder '{kept.get('encoder')}' that this studio was begun with, got '{encoder.spec.name}'; "
+            f"Expected the encoder '{kept.get('encoder')}' of the earlier session, got '{encoder.spec.name}'; "
             f"use the same, or another folder with {argument('state')}."
         )
     if kept.get("multi_label", False) != multi_label:
         has, wants = ("several classes", "one class") if not multi_label else ("one class", "several classes")
         raise InputError(
-            f"Expected a studio folder with {wants} per image, '{state}' has {has}; open it as it was begun "
+            f"Expected a studio folder with {wants} per image, '{state}' has {has}; open it with the same kind "
             f"({argument('multi_label')}), or choose another folder with {argument('state')}."
         )
     return kept

@@ -172,7 +172,7 @@ class Session(VectorView):
             return grade(true, self.predicted[rows], first, labeling.exam_nones())
 
     def graded(self) -> dict[str, Any]:
-        """What the exam says of the present answers and of those of earlier refits."""
+        """Results on the exam of the present answers and of those of earlier refits."""
         truth, resolve = self.labeling.exam_truth(), self.labeling.state.resolve
         rows = [self.labeling.row_of(content) for content in truth]
         return {
@@ -188,7 +188,7 @@ class Session(VectorView):
         return []
 
     def label_of(self, row: int) -> int | str | list[int] | None:
-        """The label of an image as a page has it."""
+        """The label of an image, for a page."""
         label = int(self.labeling.labels[row])
         return None if label == UNLABELED else NONE if label == NO_CLASS else label
 

@@ -24,7 +24,7 @@ class VectorView:
     features : Features
         Vectors of all n images.
     labeling : Labeling
-        Tells which images the exam hides.
+        Has the exam images, which are hidden.
     encoder : Encoder
         Made the vectors, and reads class names if it can.
     seed : int
@@ -35,7 +35,7 @@ class VectorView:
     Attributes
     ----------
     version : int
-        Grows with every change of what a page shows.
+        Increased by every change of what a page shows.
     positions : tuple of (ndarray, ndarray, str) or None
         Rows on the map, their places, and by what.
     """

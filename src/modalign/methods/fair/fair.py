@@ -44,9 +44,7 @@ if TYPE_CHECKING:
 class FAIR(SelfTrained):
     r"""Self-training of the image encoder with pseudo-labels from crops; needs class names and no labels.
 
-    Trains the layer norms of the image tower and class embeddings Z, initially the mean directions of the prompts, on
-    pseudo-labels from the crops most similar to the image. New images are compared with Z without crops. Equations:
-    :mod:`modalign.methods.fair.fair`.
+    Trains layer norms and the class embeddings Z of new images. Equations: :mod:`modalign.methods.fair.fair`.
 
     Parameters
     ----------
@@ -59,8 +57,7 @@ class FAIR(SelfTrained):
     crop_from : {"picture", "weak"}, default="picture"
         Source of the crops: the whole image, or a random rectangle of it, the weak view of Algorithm 1.
     labeler : {"fair", "clip", "cupl", "wca", "coder"}, default="fair"
-        Score that gives the pseudo-labels, see :mod:`~modalign.methods.fair.pseudo_labels`. With another than
-        ``"fair"``, `keep`, `alignment` and `crop_weights` have no effect.
+        Score (:mod:`~modalign.methods.fair.pseudo_labels`); only "fair" uses `keep`, `alignment`, `crop_weights`.
     image_temperature, text_temperature : float, default=1.0
         Temperatures of WCA's weights of crops and of prompts.
     wca_keep : int or None, default=None
@@ -93,9 +90,8 @@ class FAIR(SelfTrained):
     transduction_ : ndarray of shape (n,)
         Class of each fitted image, −1 for images that could not be decoded.
     diagnosis_ : dict
-        Per epoch: the share of pseudo-labels that ``changed``, ``agreement`` of the crops, ``divergence`` of the
-        pseudo-labels from uniform in nats, mean ``gamma`` and both loss terms; ``warning`` if the pseudo-labels
-        collapsed.
+        Per epoch the share of ``changed`` pseudo-labels, ``agreement`` of crops, ``divergence`` from uniform in nats,
+        mean ``gamma`` and both losses; ``warning`` if the pseudo-labels collapsed.
 
     Examples
     --------

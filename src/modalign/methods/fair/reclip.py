@@ -50,9 +50,9 @@ ITERATIONS = 20  # of conjugate gradients
 class ReCLIP(TowerMethod["CrossModalLearner"]):
     r"""Self-training of the layer norms of both towers with labels propagated among the images; needs class names only.
 
-    Images and class texts are projected to where the classes differ, and labels propagate from the texts over nearest
-    neighbors, once for each tower. Equations: :mod:`modalign.methods.fair.reclip`. Cost of an epoch: two passes over
-    the images, one of them with gradient; O(n² d) for the neighbors of n images.
+    Images and class texts are projected to the directions in which the classes differ, and labels propagate from the
+    texts over nearest neighbors, once for each tower. Equations: :mod:`modalign.methods.fair.reclip`. Cost of an epoch:
+    two passes over the images, one of them with gradient; O(n² d) for the neighbors of n images.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ class CrossModalLearner(Learner):
         return {"loss": by_image + by_text, "image_loss": by_image, "text_loss": by_text}
 
     def ended(self, epoch: Epoch) -> Mapping[str, float]:
-        """Label the images anew, and return the share of labels that agree."""
+        """Label the images again, and return the share of labels that agree."""
         with torch.no_grad():
             self.relabel(self._all_images())
         return {"agreement": self.agreement()}

@@ -1,4 +1,4 @@
-"""From sets of classes to the answers for all images: every class is a question of its own."""
+"""From sets of classes to the answers for all images: every class is a separate binary problem."""
 
 from __future__ import annotations
 

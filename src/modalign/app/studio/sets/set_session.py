@@ -26,7 +26,7 @@ class SetSession(Session):
     """A :class:`Session` whose labels and answers are sets.
 
     ``margin`` is the distance of the probability that is nearest to the threshold of its class, and ``believed`` the
-    least probability of what the label says of any class.
+    lowest probability that the label is right about a class.
     """
 
     labeling: SetLabeling
