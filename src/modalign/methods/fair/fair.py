@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 class FAIR(SelfTrained):
     r"""Self-training of the image encoder with pseudo-labels from crops; needs class names and no labels.
 
-    Trains layer norms and the class embeddings Z of new images. Equations: :mod:`modalign.methods.fair.fair`.
+    Trains layer norms and class embeddings Z; Z scores new images. Equations: :mod:`modalign.methods.fair.fair`.
 
     Parameters
     ----------
