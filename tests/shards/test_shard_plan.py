@@ -197,7 +197,7 @@ def test_what_is_no_source_is_refused_in_one_sentence(local: str, memory: str, t
         with pytest.raises(InputError, match=message):
             plan_shards(source)
     (tmp_path / "odd.parquet").write_bytes(parquet_of(arrow.table({"weight": np.arange(3.0)})))
-    with pytest.raises(InputError, match="Expected a column of images"):
+    with pytest.raises(InputError, match="Expected a column named image"):
         plan_shards(tmp_path)
     (tmp_path / "odd.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match="Expected a Parquet file of images"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modalign.core.errors import InputError
-from modalign.core.files import make_folder
+from modalign.core.files import new_folder
 from modalign.core.record import versions
 from modalign.data.digits import load_digits
 from modalign.data.items import Items, load_items
@@ -119,15 +118,9 @@ def export_onnx(
     if not len(items):
         raise InputError("Expected photos to compare the answers on, got none.")
     plain = in_float32(model)
-    make_folder(folder.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
-    try:
+    with new_folder(folder) as temporary:
         found = _write(model, plain, temporary, items, int8=int8, own_photos=check is not None)
         _copy_programs(temporary, runtime)
-        temporary.chmod(0o755)
-        temporary.rename(folder)  # in place of an empty folder too
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return Export(folder, **found)
 
 

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 
-from modalign.core.errors import InputError, require
 from modalign.core.features import Quarantined
 from modalign.core.labels import UNLABELED
 from modalign.data.blobs import Blob, BytesBlob, FileBlob, image_path_error
+from modalign.data.interchange.data_frames import image_and_label
+from modalign.data.interchange.parquet_tables import dataset_class_names, opened_parquet
 from modalign.data.items import Items
-from modalign.data.names import natural_key, quoted
-from modalign.data.remote import opened, remote_address
+from modalign.data.names import natural_key
+from modalign.data.remote import remote_address
 from modalign.data.remote_sources import file_below
-
-_BYTES_COLUMNS = ("image", "img", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp")
-_IMAGE_COLUMNS = (*_BYTES_COLUMNS, "path", "file", "filename", "file_name", "filepath", "image_path")
-_LABEL_COLUMNS = ("class_name", "class", "label", "labels", "category", "target", "cls")
 
 
 def count_row_groups(place: str) -> int:
     """The number of row groups of a Parquet file, path or address; checks that it has a column of images."""
-    with _table(place) as file:
-        _image_column(file.schema_arrow.names, place)
+    with opened_parquet(place) as file:
+        image_and_label(file.schema_arrow.names, f"'{place}'")
         return file.num_row_groups
 
 
@@ -42,12 +35,11 @@ def read_row_group(place: str, group: int, name: str) -> Items:
     InputError
         No column has the name of a column of images, or it has other values.
     """
-    with _table(place) as file:
+    with opened_parquet(place) as file:
         schema = file.schema_arrow
-        image = _image_column(schema.names, place)
-        label = next((column for column in _LABEL_COLUMNS if column in schema.names), None)
+        image, label = image_and_label(schema.names, f"'{place}'")
         table = file.read_row_group(group, columns=[image, *([label] if label else [])])
-    names = _class_names(schema.metadata or {}, label)
+    names = () if label is None else dataset_class_names(schema.metadata, label)
     ids: list[str] = []
     blobs: list[Blob] = []
     refused: list[Quarantined] = []
@@ -65,34 +57,6 @@ def read_row_group(place: str, group: int, name: str) -> Items:
     index = {key: k for k, key in enumerate(classes)}
     numbers = np.array([UNLABELED if key is None else index.get(key, UNLABELED) for key in keys], dtype=np.int64)
     return Items(tuple(ids), tuple(blobs), numbers, tuple(classes), tuple(refused))
-
-
-@contextmanager
-def _table(place: str) -> Iterator[Any]:
-    parquet = require("pyarrow.parquet", "parquet")
-    try:
-        if remote_address(place):
-            files, path = opened(place)
-            with files.open(path, "rb") as raw, parquet.ParquetFile(raw) as file:
-                yield file
-        else:
-            with parquet.ParquetFile(place) as file:
-                yield file
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"Expected a Parquet file of images, '{place}' cannot be read as one: {reason}.") from None
-
-
-def _image_column(names: list[str], place: str) -> str:
-    column = next((name for name in _IMAGE_COLUMNS if name in names), None)
-    if column is None:
-        raise InputError(
-            f"Expected a column of images called {quoted(_IMAGE_COLUMNS[:4])} or path in '{place}', "
-            f"got {quoted(names)}."
-        )
-    return column
 
 
 def _blob(cell: object, place: str) -> tuple[Blob | None, str]:
@@ -115,12 +79,3 @@ def _key(value: object, names: tuple[str, ...]) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (int, str)) or value in ("", -1):
         return None
     return names[value] if isinstance(value, int) and 0 <= value < len(names) else str(value)
-
-
-def _class_names(metadata: dict[bytes, bytes], label: str | None) -> tuple[str, ...]:
-    """Names that Hugging Face ``datasets`` writes for a column of class numbers; () where there are none."""
-    try:
-        features = json.loads(metadata[b"huggingface"])["info"]["features"]
-        return tuple(map(str, features[label]["names"]))
-    except (KeyError, TypeError, ValueError):
-        return ()

@@ -20,6 +20,8 @@ _CHUNK = 2**22
 class PartStore(Protocol):
     """Files of one set of parts by name. It can be sent to another process."""
 
+    def __hash__(self) -> int: ...
+
     def prepare(self) -> None:
         """Make the place; raise an InputError if it cannot be written or holds something else."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +27,8 @@ from modalign.shards.shard_parts import PartRows, answer_columns, vector_columns
 
 Source = Items | tuple[Features, list[bytes]]
 """Images, or vectors with the hashes of the images that they are of."""
+Digests = Callable[[tuple[str, ...]], list[bytes | None]]
+"""Ids of images → SHA-256 of their bytes."""
 Compute = Callable[[Source], PartRows]
 """Images or vectors → the rows of their part."""
 
@@ -132,11 +134,11 @@ class AnsweringJob:
             model.require_rejection(self.reject)
 
         def compute(items: Source) -> PartRows:
+            found: Any
             if isinstance(items, tuple):
                 features, contents = items
-                known = dict(zip(features.ids, contents, strict=True))
-                found: Any = model.predict(features, reject=reject) if len(features) else features.quarantined
-                digests = lambda ids: [known[name] for name in ids]  # noqa: E731
+                found = model.predict(features, reject=reject) if len(features) else features.quarantined
+                digests = _known(features.ids, contents)
             else:
                 hashed, digests = _hashing(items)
                 found = _or_reasons(hashed, lambda: model.predict(hashed, reject=reject))
@@ -184,11 +186,17 @@ class _HashingBlob:
         return self._blob.size()
 
 
-def _hashing(items: Items) -> tuple[Items, Callable[[tuple[str, ...]], list[bytes | None]]]:
+def _hashing(items: Items) -> tuple[Items, Digests]:
     """The same images, and a function that gives SHA-256 of the bytes of those that were read, by id."""
     blobs = [_HashingBlob(blob) for blob in items.blobs]
     place = {name: i for i, name in enumerate(items.ids)}
     return replace(items, blobs=tuple(blobs)), lambda ids: [blobs[place[name]].digest for name in ids]
+
+
+def _known(names: Sequence[str], hashes: Sequence[bytes]) -> Digests:
+    """The function of :func:`_hashing`, of hashes that are known."""
+    by_name = dict(zip(names, hashes, strict=True))
+    return lambda ids: [by_name[name] for name in ids]
 
 
 def _or_reasons(items: Items, compute: Callable[[], Any]) -> Any:

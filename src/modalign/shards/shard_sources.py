@@ -154,7 +154,7 @@ class FeaturePartShard:
     def open(self) -> Iterator[tuple[Features, list[bytes]]]:
         """The vectors, and the hashes of the images that they are of."""
         part = read_feature_part(self.folder / self.name, self.rows)
-        features = Features(part.vectors, ids=part.ids, spec=self.spec, quarantined=part.quarantined)
+        features = Features(part.vectors, ids=tuple(part.ids), spec=self.spec, quarantined=tuple(part.quarantined))
         yield features, part.contents
 
 

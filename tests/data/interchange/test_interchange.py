@@ -146,6 +146,17 @@ def test_vectors_make_the_round_trip(tmp_path: Path) -> None:
     assert np.allclose(again.vectors, vectors, atol=1e-6)
     assert (again.ids, again.class_names) == (features.ids, features.class_names)
     assert np.array_equal(again.labels, features.labels)
+    with pytest.raises(InputError, match="new or empty folder"):
+        write_feature_arrays(features, tmp_path / "f")
+
+
+def test_arrays_are_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = Features(np.eye(3, dtype=np.float32), labels=np.arange(3), class_names=NAMES[:3])
+    save = np.save
+    monkeypatch.setattr(np, "save", lambda path, array: save(path, array) if path.name == "features.npy" else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_feature_arrays(features, tmp_path / "f")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_parts_of_clip_retrieval_are_joined_in_the_order_of_their_numbers(tmp_path: Path) -> None:

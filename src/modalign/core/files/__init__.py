@@ -7,6 +7,7 @@ Reading lives in :mod:`~modalign.core.files.reading` and :mod:`~modalign.core.fi
 from modalign.core.files.appending import append_line
 from modalign.core.files.cards import CardFormat
 from modalign.core.files.locking import sole_use, take_lock
+from modalign.core.files.new_folders import new_folder
 from modalign.core.files.npz import damaged_contents, read_npz
 from modalign.core.files.reading import (
     NotRegularError,
@@ -33,6 +34,7 @@ __all__ = [
     "damaged_contents",
     "is_regular",
     "make_folder",
+    "new_folder",
     "open_file",
     "open_regular",
     "parse_json",

@@ -13,8 +13,11 @@ from modalign.data.inventory import Listing
 from modalign.data.names import quoted
 from modalign.data.part_columns import find_parts
 
-IMAGE_COLUMNS = ("image", "bytes", "path", "file", "filename", "file_name", "filepath", "file_path", "image_path")
-LABEL_COLUMNS = ("class_name", "class", "label", "category", "target", "name")
+IMAGE_COLUMNS = (
+    "image", "img", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp", "path", "file", "filename", "file_name",
+    "filepath", "file_path", "image_path",
+)  # fmt: skip
+LABEL_COLUMNS = ("class_name", "class", "label", "labels", "category", "target", "cls", "name")
 
 
 def is_frame(source: object) -> bool:
@@ -30,12 +33,7 @@ def list_frame(frame: Any) -> Listing:
 def list_columns(columns: dict[str, list[Any]], what: str, classes: Sequence[str] = (), base: str = "") -> Listing:
     """The same of named lists of equal length."""
     by_name = {name.strip().casefold(): name for name in reversed(columns)}
-    image = next((by_name[name] for name in IMAGE_COLUMNS if name in by_name), None)
-    if image is None:
-        raise InputError(
-            f"Expected a column named image, bytes or path in {what}, got {quoted(list(columns)) or 'none'}."
-        )
-    label = next((by_name[n] for n in LABEL_COLUMNS if n in by_name and by_name[n] != image), None)
+    image, label = image_and_label(list(columns), what)
     n = len(columns[image])
     ids = columns.get(by_name.get("id", "")) or [_name(value, i) for i, value in enumerate(columns[image])]
     labels = [None] * n if label is None else [label_name(value, classes) for value in columns[label]]
@@ -46,6 +44,15 @@ def list_columns(columns: dict[str, list[Any]], what: str, classes: Sequence[str
     part_of, _ = find_parts(header, rows, used)
     parts = [part_of(row) for row in rows]
     return listed(zip(map(str, ids), columns[image], labels, parts, strict=True), what, classes, base)
+
+
+def image_and_label(columns: Sequence[str], what: str) -> tuple[str, str | None]:
+    """The names of the columns of images and of labels; an InputError if there is none of images."""
+    by_name = {name.strip().casefold(): name for name in reversed(columns)}
+    image = next((by_name[name] for name in IMAGE_COLUMNS if name in by_name), None)
+    if image is None:
+        raise InputError(f"Expected a column named image, bytes or path in {what}, got {quoted(columns) or 'none'}.")
+    return image, next((by_name[n] for n in LABEL_COLUMNS if n in by_name and by_name[n] != image), None)
 
 
 def frame_of(rows: Sequence[LabeledRow]) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 
 from modalign.core.errors import InputError, require
 from modalign.core.features import UNLABELED, Features
+from modalign.core.files import new_folder
 from modalign.data.interchange.labeled_rows import require_format
 from modalign.data.names import natural_key
 
@@ -58,14 +59,13 @@ def read_feature_arrays(folder: str | Path) -> Features:
 
 
 def write_feature_arrays(features: Features, folder: str | Path) -> Path:
-    """Bare arrays in a new folder, as :func:`read_feature_arrays` reads them."""
-    root = Path(folder)
-    root.mkdir(parents=True)
-    np.save(root / "features.npy", np.asarray(features.vectors))
-    np.save(root / "labels.npy", features.labels)
-    (root / "ids.json").write_text(json.dumps(list(features.ids)), encoding="utf-8")
-    (root / "classes.json").write_text(json.dumps(list(features.class_names)), encoding="utf-8")
-    return root
+    """Bare arrays in a new folder, whole or not at all, as :func:`read_feature_arrays` reads them."""
+    with new_folder(folder) as root:
+        np.save(root / "features.npy", np.asarray(features.vectors))
+        np.save(root / "labels.npy", features.labels)
+        (root / "ids.json").write_text(json.dumps(list(features.ids)), encoding="utf-8")
+        (root / "classes.json").write_text(json.dumps(list(features.class_names)), encoding="utf-8")
+    return Path(folder)
 
 
 def _number(path: Path) -> int:

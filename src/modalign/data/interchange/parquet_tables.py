@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import PurePath
 from typing import IO, Any
 
@@ -12,6 +13,7 @@ from modalign.core.errors import InputError, require
 from modalign.data.interchange.data_frames import columns_of, list_columns
 from modalign.data.interchange.labeled_rows import LabeledRow
 from modalign.data.inventory import Listing
+from modalign.data.remote import opened, remote_address
 
 
 def is_parquet(path: PurePath) -> bool:
@@ -19,17 +21,38 @@ def is_parquet(path: PurePath) -> bool:
     return path.suffix.lower() in (".parquet", ".pq")
 
 
-def list_parquet(path: str) -> Listing:
-    """The images of a file, held in memory; paths are relative to it."""
+@contextmanager
+def opened_parquet(place: str) -> Iterator[Any]:
+    """A ``pyarrow.parquet.ParquetFile`` of a path or an address.
+
+    Raises
+    ------
+    InputError
+        It does not exist or is damaged, also if that is noticed while it is read.
+    """
     parquet = require("pyarrow.parquet", "parquet")
     try:
-        with parquet.ParquetFile(path) as file:
-            table = file.read()
+        if remote_address(place):
+            files, path = opened(place)
+            with files.open(path, "rb") as raw, parquet.ParquetFile(raw) as file:
+                yield file
+        else:
+            with parquet.ParquetFile(place) as file:
+                yield file
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise InputError(f"Expected a Parquet file of images, '{path}' cannot be read as one: {reason}.") from None
+        raise InputError(f"Expected a Parquet file of images, '{place}' cannot be read as one: {reason}.") from None
+
+
+def list_parquet(path: str) -> Listing:
+    """The images of a file, held in memory; paths are relative to it."""
+    with opened_parquet(path) as file:
+        table = file.read()
     columns = {name: table[name].to_pylist() for name in table.column_names}
-    return list_columns(columns, f"'{os.path.basename(path)}'", _class_names(table), os.path.dirname(path))
+    classes = dataset_class_names(table.schema.metadata)
+    return list_columns(columns, f"'{os.path.basename(path)}'", classes, os.path.dirname(path))
 
 
 def write_parquet(rows: Sequence[LabeledRow], file: IO[bytes]) -> None:
@@ -42,10 +65,14 @@ def write_parquet(rows: Sequence[LabeledRow], file: IO[bytes]) -> None:
     parquet.write_table(pyarrow.table(columns), file)
 
 
-def _class_names(table: Any) -> tuple[str, ...]:
-    """The names of class numbers that ``datasets`` writes beside a table; () where there are none."""
+def dataset_class_names(metadata: dict[bytes, bytes] | None, label: str | None = None) -> tuple[str, ...]:
+    """The names that ``datasets`` writes beside a table for class numbers, () if there are none.
+
+    They are those of the column ``label``, by default of the first such column.
+    """
     try:
-        features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
-        return next(tuple(map(str, kind["names"])) for kind in features.values() if kind.get("_type") == "ClassLabel")
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        kinds = list(features.values()) if label is None else [features[label]]
+        return next(tuple(map(str, kind["names"])) for kind in kinds if kind.get("_type") == "ClassLabel")
     except (AttributeError, KeyError, StopIteration, TypeError, ValueError):
         return ()

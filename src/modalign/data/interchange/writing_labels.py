@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from modalign.core.errors import InputError, require_choice
-from modalign.core.files import check_writable, replacing, write
+from modalign.core.files import check_writable, new_folder, replacing, write
 from modalign.data.interchange.coco import coco_document
 from modalign.data.interchange.data_frames import frame_of
 from modalign.data.interchange.fiftyone import write_fiftyone
@@ -89,23 +87,11 @@ def convert_labels(
         return _OBJECTS[format](rows, names)
     path = Path(str(out))
     if format in _FOLDERS:
-        return _write_folder(path, lambda folder: _FOLDERS[format](rows, names, folder))
+        with new_folder(path) as folder:
+            _FOLDERS[format](rows, names, folder)
+        return path
     if format in _FILES:
         with replacing(path) as file:
             _FILES[format](rows, file)
         return path
     return write(path, json.dumps(_DOCUMENTS[format](rows, names), indent=1, ensure_ascii=False))
-
-
-def _write_folder(path: Path, fill: Callable[[Path], None]) -> Path:
-    if path.is_dir() and any(path.iterdir()):
-        raise InputError(f"Expected a new or empty folder, '{path}' holds files; choose another name.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    try:
-        fill(temporary)
-        temporary.chmod(0o755)
-        temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return path

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import precision_recall_curve
 
 from modalign.methods.contract.selection import FOLDS, folds
 
@@ -64,6 +62,8 @@ def fit_decision(margins: np.ndarray, labels: np.ndarray) -> ClassDecision:
     .. [1] Platt, "Probabilistic outputs for support vector machines and comparisons to regularized likelihood
        methods", 1999, section 2.2.
     """
+    from sklearn.linear_model import LogisticRegression  # slow to import, and of no use to saved models
+
     positive = labels == 1
     n_positive, n_negative = int(positive.sum()), int((~positive).sum())
     spread = float(margins.std()) if len(margins) else 0.0
@@ -103,6 +103,8 @@ def held_out_answers(margins: np.ndarray, labels: np.ndarray, random_state: int 
 
 
 def _best_threshold(probabilities: np.ndarray, positive: np.ndarray) -> float:
+    from sklearn.metrics import precision_recall_curve  # as above
+
     precision, recall, values = precision_recall_curve(positive, probabilities)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     best = int(np.argmax(f1[:-1]))
