@@ -102,7 +102,7 @@ def compared() -> list[dict[str, Any]]:
     start = stage.zero_shot(images, Y, 100.0)
     uniform = Marginals(torch.full((K,), 1 / K), "uniform", {})
     settings = {"weight": WEIGHT, "epsilon": EPSILON, "tolerance": TOLERANCE, "max_iterations": 1}
-    ours, found = timed(lambda: stage.mine(images, Y, start, uniform, **settings))
+    ours, found = timed(lambda: stage.find_correspondences(images, Y, start, uniform, **settings))
     error = found.offsets.marginal_error
     theirs, (P, centers, sweeps, asked) = timed(lambda: textbook_update(Z, X, Y, start.centers, error))
     rows = [

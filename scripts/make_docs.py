@@ -34,7 +34,11 @@ def page(name: str) -> str:
     cls = method_class(name)
     doc = inspect.getdoc(cls) or ""
     sections = re.split(r"^(\w[\w ]*)\n-{3,}\n", doc, flags=re.MULTILINE)
-    parts = [f"# {cls.title}", f"*{cls.paper}*", markdown(ELSEWHERE.sub("", sections[0])).strip()]
+    parts = [
+        f"# {cls.title}",
+        *([f"*{cls.paper}*"] if cls.paper else []),
+        markdown(ELSEWHERE.sub("", sections[0])).strip(),
+    ]
     uses = requirements(described(cls))
     needs = [f"labels: {uses['labels']}", f"class text: {uses['text']}"]
     home = "ma" if cls.__name__ in modalign.__all__ else cls.__module__

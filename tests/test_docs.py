@@ -33,6 +33,12 @@ def test_readme_starts_with_the_title_and_the_two_commands() -> None:
     assert [line.split()[:2] for line in first[1:3]] == [["make", "demo"], ["make", "test"]]
 
 
+def test_readme_counts_the_methods() -> None:
+    from modalign.methods import ALL_METHODS
+
+    assert f"\n{len(ALL_METHODS)} methods are included." in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_every_command_in_the_readme_exists() -> None:
     from modalign.cli import app
 

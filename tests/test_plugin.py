@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -112,3 +114,16 @@ def test_the_example_that_contributors_read_is_this_package() -> None:
     assert (PACKAGE / "nearest_mean.py").read_text(encoding="utf-8") in blocks("python")
     project = (PACKAGE / "pyproject.toml").read_text(encoding="utf-8")
     assert [block for block in blocks("toml") if "entry-points" in block] == [project]
+
+
+def test_the_example_in_its_docstring_runs() -> None:
+    found = spec_from_file_location("example_of_contributing", PACKAGE / "nearest_mean.py")
+    assert found is not None
+    assert found.loader is not None
+    module = module_from_spec(found)
+    sys.modules[found.name] = module  # where dataclasses look for types
+    try:
+        found.loader.exec_module(module)
+        assert doctest.testmod(module) == (0, 3)
+    finally:
+        del sys.modules[found.name]

@@ -12,7 +12,7 @@ from modalign.core.errors import InputError
 from modalign.core.features import ClassText, EncoderSpec, Features
 from modalign.linalg.procrustes import procrustes, procrustes_from_factors
 from modalign.methods.gpua.gpua import GPUA
-from modalign.methods.gpua.gpua_correspondence import mine, zero_shot
+from modalign.methods.gpua.gpua_correspondence import find_correspondences, zero_shot
 from modalign.methods.gpua.gpua_marginals import Marginals
 from modalign.methods.gpua.gpua_rows import Images
 from modalign.model.persistence import load_model, save_model
@@ -314,7 +314,7 @@ def test_scores_that_fit_into_memory_are_computed_once_per_update(memory, monkey
     text = torch.from_numpy(data.Y)
     begin = zero_shot(images, text, 100.0)
     computed.clear()
-    found = mine(
+    found = find_correspondences(
         images, text, begin, Marginals(torch.full((5,), 0.2), "uniform", {}),
         weight=0.4, epsilon=0.01, memory=memory,
     )  # fmt: skip

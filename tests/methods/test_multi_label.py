@@ -94,6 +94,16 @@ def test_tables_of_both_forms_are_read(content: str, folder: Path) -> None:
     assert len(found.part("test")) == (2 if content == COLUMNS else 0)
 
 
+def test_rows_of_one_image_agree_and_names_hold_any_separator_of_lines(folder: Path) -> None:
+    (folder / "0.png").rename(folder / "a\u2028b.png")
+    table = folder / "labels.csv"
+    table.write_text("path,disc,square\na\u2028b.png,1,0\n1.png,0,1\n./1.png,0,1\n", encoding="utf-8")
+    assert load_label_sets(table).matrix.tolist() == [[1, 0], [0, 1]]
+    table.write_text("path,disc,square\n2.png,1,0\n1.png,0,1\n./1.png,1,1\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"two for './1.png' that differ"):
+        load_label_sets(table)
+
+
 def test_an_unnamed_class_is_absent_in_sets_and_unknown_in_columns(folder: Path) -> None:
     for content, value in ((SETS, 0), (COLUMNS, -1)):
         (folder / "labels.csv").write_text(content, encoding="utf-8")

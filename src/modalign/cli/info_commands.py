@@ -18,7 +18,7 @@ def demo(
     seeds: Annotated[int, typer.Option(min=2, help="Number of few-shot draws.")] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """Compare zero-shot, linear probe and CMM on handwritten digits with few labels; works offline."""
+    """Compare six methods on handwritten digits with few labels and without; works offline."""
     check_file(out, ".html", ".htm", drawn=True)
     started = time.perf_counter()
     from modalign.cli.demo import run_demo

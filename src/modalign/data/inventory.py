@@ -23,13 +23,20 @@ class Listing:
 
     Attributes
     ----------
-    ids, blobs, keys, parts : list of str
-        One entry per image. A key is the class name in the source, or None; a part is "train", "validation", "test", or
-        "" if the source does not specify it.
+    ids : list of str
+        Name of each image.
+    blobs : list of Blob
+        What reads the bytes of each image.
+    keys : list of str or None
+        Class name of each image in the source, or None.
     classes : list of str
         All class keys, also those without an image.
-    quarantined, notes : list of Quarantined
-        Items that are left out, and notes for the user.
+    quarantined : list of Quarantined
+        Items that are left out, with reasons.
+    notes : list of str
+        Notes for the user.
+    parts : list of str
+        "train", "validation" or "test" for each image, or "" if the source does not specify it.
     division : str, default=""
         Description of what divides the images into parts; "" if nothing does.
     trouble : str, default=""
@@ -40,8 +47,10 @@ class Listing:
         Whether the keys are integers that are class indices.
     root : str, default=""
         Folder on disk; "" for other sources.
-    skipped, hidden : list of str
-        Files that are not images, and hidden entries.
+    skipped : list of str
+        Files that are not images.
+    hidden : int, default=0
+        Number of hidden entries.
     documents : dict of str to Blob
         Skipped files that may be split files.
     given : list of str

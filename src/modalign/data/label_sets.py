@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
 import numpy as np
@@ -146,7 +147,7 @@ def _of_columns(items: Items, header: list[str], rows: dict[str, list[str]], nam
     """Labels that are columns of a table."""
     matrix = np.full((len(items), len(header)), UNKNOWN, dtype=np.int8)
     for i, name in enumerate(items.ids):
-        matrix[i] = [_CELLS[cell] for cell in rows[name]]
+        matrix[i] = [_CELLS[cell] for cell in rows[normpath(name)]]
     own = replace(items, labels=np.full(len(items), UNLABELED), class_names=())
     if names:
         places = places_of(names, header, "Expected a column for every class")
@@ -162,7 +163,7 @@ def _class_columns(source: str | os.PathLike[str]) -> tuple[list[str], dict[str,
     path = Path(source)
     if path.suffix.lower() not in (".csv", ".tsv"):
         return None
-    lines = read_text(path, "a table").splitlines()
+    lines = read_text(path, "a table").split("\n")  # and at no other sign, which names may hold
     rows = list(csv.reader(lines, delimiter=max("\t,;|", key=lines[0].count), skipinitialspace=True)) if lines else []
     where = path_column(rows[0]) if rows else None
     if where is None:
@@ -176,4 +177,11 @@ def _class_columns(source: str | os.PathLike[str]) -> tuple[list[str], dict[str,
     ]
     if len(columns) < 2:
         return None
-    return [header[k].strip() for k in columns], {posix_path(row[where]): [row[k] for k in columns] for row in cells}
+    found: dict[str, list[str]] = {}
+    for row in cells:
+        labels = [row[k] for k in columns]
+        if found.setdefault(normpath(posix_path(row[where])), labels) != labels:
+            raise InputError(
+                f"Expected one row of labels per image, '{path.name}' has two for '{row[where]}' that differ; keep one."
+            )
+    return [header[k].strip() for k in columns], found

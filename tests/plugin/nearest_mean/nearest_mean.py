@@ -15,7 +15,7 @@ from modalign.methods.contract.vectors import VectorMethod
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class NearestMean(VectorMethod):
-    r"""The class whose mean, mixed with its text, has the largest cosine.
+    r"""Predict the class with the largest cosine to a mixture of its mean and its text.
 
     .. math:: s_k(x) = 100 \cos(x, \alpha t_k + (1 - \alpha) \mu_k)
 
@@ -32,10 +32,17 @@ class NearestMean(VectorMethod):
         Mixtures of class text and mean.
     diagnosis_ : dict
         ``cosine_of_text_and_mean``.
+
+    Examples
+    --------
+    >>> from modalign.testing import few_shot_problem
+    >>> X, y, Xv, yv, Xt, yt, T = few_shot_problem()
+    >>> NearestMean().fit(X, y, text=T).predict(T)
+    array([0, 1, 2, 3, 4])
     """
 
     title = "Nearest mean"
-    paper = ""
+    paper = "Snell, Swersky and Zemel, Prototypical networks for few-shot learning, 2017, arXiv:1703.05175"
     ablations: ClassVar = {"text alone": {"alpha": 1.0}}
 
     alpha: Fraction = 0.5

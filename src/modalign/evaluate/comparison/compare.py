@@ -175,7 +175,7 @@ def _cells(
             continue
         own = [k for k in budgets(build(name, seeds[0], given, settings[name]), shots, given.text) if k in shots]
         if not own:
-            left_out.append(LeftOut(name, None, "none of the requested numbers of labels suits it"))
+            left_out.append(LeftOut(name, None, "it runs with none of the requested numbers of labels"))
         yield from (GridCell(name, k, seed) for k in own for seed in seeds)
         if not ablations:
             continue

@@ -37,7 +37,7 @@ from modalign.methods.contract.transduction import Likeliest, keep_answers
 from modalign.methods.contract.vectors import Problem, Rows, VectorMethod
 from modalign.methods.gpua import gpua_released as released
 from modalign.methods.gpua.gpua_anchored import MAP_WEIGHT, Ground, between, initial_map, language_map
-from modalign.methods.gpua.gpua_correspondence import Assignment, mine, zero_shot
+from modalign.methods.gpua.gpua_correspondence import Assignment, find_correspondences, zero_shot
 from modalign.methods.gpua.gpua_losses import Hubs, Loss, Ranking, Slope, descend_unconstrained, refine_map, span
 from modalign.methods.gpua.gpua_marginals import Marginals
 from modalign.methods.gpua.gpua_rows import BLOCK, Images, unit_spaces
@@ -170,7 +170,7 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         ground = self._ground(images, text, generator) if sized else None
         prior = ground if anchored else None
         marginals = self._marginals(len(text), ground).to(text.device)
-        found = mine(
+        found = find_correspondences(
             images,
             text,
             start,

@@ -18,7 +18,8 @@ from modalign.methods.contract.transduction import KEPT, Likeliest, likeliest
 from modalign.methods.gpua.gpua_marginals import Marginals
 from modalign.methods.gpua.gpua_rows import Images
 
-NOBODY = 1e-4  # in images: a class with less soft mass counts as absent
+ABSENT = 1e-4  # images: a class with a smaller sum of soft assignments has no image
+REST = 1e-4  # relative change of C at which the iteration stops
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ class Assignment:
 
     def require_images(self) -> None:
         """Raise if a class is similar to no image."""
-        nobody = (self.mass < NOBODY).nonzero().flatten().tolist()
-        if nobody:
-            shown = ", ".join(map(str, nobody[:10])) + (", …" if len(nobody) > 10 else "")
+        absent = (self.mass < ABSENT).nonzero().flatten().tolist()
+        if absent:
+            shown = ", ".join(map(str, absent[:10])) + (", …" if len(absent) > 10 else "")
             raise InputError(
                 f"Expected at least one image per class, but none is similar to the text of class {shown} (from 0); "
                 "leave out the text of classes that have no image, or check that text and images are of one encoder."
@@ -114,8 +115,9 @@ def assign(images: Images, plan: Callable[[], Iterable[tuple[slice, Tensor]]], n
     moments = torch.zeros(n_classes, sum(images.widths), dtype=exact, device=device)
     mass = torch.zeros(n_classes, dtype=exact, device=device)
     n, kept, entropy = len(images), min(KEPT, n_classes), 0.0
-    classes = torch.empty(n, kept, dtype=torch.int32, device=device)  # as one: small ones kept between large blocks
-    probabilities = torch.empty(n, kept, device=device)  # would hold on to the memory of these, a megabyte each
+    # Allocated once: a small tensor per block would keep the memory of the large ones from being returned.
+    classes = torch.empty(n, kept, dtype=torch.int32, device=device)
+    probabilities = torch.empty(n, kept, device=device)
     for (rows, Z), (_, P) in zip(images.visual.blocks(), plan(), strict=True):
         moments += P.T @ Z
         mass += P.sum(dim=0, dtype=exact)
@@ -136,7 +138,7 @@ def zero_shot(images: Images, text: Tensor, logit_scale: float) -> Assignment:
     return assign(images, plan, len(text))
 
 
-def mine(
+def find_correspondences(
     images: Images,
     text: Tensor,
     start: Assignment,
@@ -201,9 +203,6 @@ def mine(
         centers = assignment.centers
         change = float((centers - used).norm() / centers.norm())
     return Correspondences(assignment, offsets, used, iteration, change <= REST, change)
-
-
-REST = 1e-4
 
 
 def _affinity(

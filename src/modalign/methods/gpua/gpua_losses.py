@@ -22,7 +22,7 @@ from modalign.methods.gpua.gpua_rows import Images
 
 Loss = Literal["ths", "adaptive", "triplet", "contrastive", "csls"]
 Hubs = Literal["excess", "share"]
-MOMENTUM, MEMORY = 0.9, 0.99  # of the direction of a step, and of its length
+MOMENTUM, SCALE_DECAY = 0.9, 0.99  # β₁ and β₂ of Adam
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Refined:
 
     @classmethod
     def of(cls, W: Tensor, losses: list[Tensor], dtype: torch.dtype) -> Refined:
-        """The outcome in the requested type; the defect is that of the numbers before."""
+        """Cast W to ``dtype``; the defect is computed before the cast."""
         gram = W.mT @ W if W.shape[0] >= W.shape[1] else W @ W.mT
         defect = float((gram - torch.eye(len(gram), device=W.device)).norm())
         return cls(W.to(dtype), torch.stack(losses) if losses else W.new_zeros(0), defect)
@@ -190,28 +190,27 @@ def refine_map(slope: Slope, start: Tensor, *, steps: int, learning_rate: float)
         Computed in float64, because rounding errors are amplified at the kinks of the losses. A step costs O(m d_v r +
         m K r + d_v r²) for m images.
     """
-    wide_start = start.shape[0] < start.shape[1]
-    Q = (start.mT if wide_start else start).to(wide(start.device))
-    direction, length, losses = torch.zeros_like(Q), 0.0, []
+    transposed = start.shape[0] < start.shape[1]
+    Q = (start.mT if transposed else start).to(wide(start.device))
+    direction, second, losses = torch.zeros_like(Q), 0.0, []
     for step, rate in enumerate(cosine_rates(steps, learning_rate), start=1):
-        value, gradient = slope(Q.mT if wide_start else Q)
+        value, gradient = slope(Q.mT if transposed else Q)
         losses.append(value)
-        gradient = _tangent(Q, gradient.mT if wide_start else gradient)
+        gradient = _tangent(Q, gradient.mT if transposed else gradient)
         direction = _tangent(Q, MOMENTUM * direction + (1 - MOMENTUM) * gradient)
-        length = MEMORY * length + (1 - MEMORY) * float(gradient.square().sum())
-        if length == 0:  # no image violates anything
+        second = SCALE_DECAY * second + (1 - SCALE_DECAY) * float(gradient.square().sum())
+        if second == 0:  # the gradient is zero: every margin holds
             break
-        scale = (length / (1 - MEMORY**step)) ** 0.5 * (1 - MOMENTUM**step)
+        scale = (second / (1 - SCALE_DECAY**step)) ** 0.5 * (1 - MOMENTUM**step)
         Q = _retract(Q - (rate * Q.shape[1] ** 0.5 / scale) * direction)
-    return Refined.of(Q.mT if wide_start else Q, losses, start.dtype)
+    return Refined.of(Q.mT if transposed else Q, losses, start.dtype)
 
 
 def descend_unconstrained(slope: Slope, start: Tensor, *, steps: int, learning_rate: float) -> Refined:
-    r"""Plain gradient steps, :math:`W \leftarrow W - \eta
-    abla \mathcal{L}`, as in Algorithm 1.
+    r"""Plain gradient steps, :math:`W \leftarrow W - \eta \nabla \mathcal{L}`, as in Algorithm 1.
 
-        The map does not stay orthogonal. Parameters and cost are those of :func:`refine_map`, except ``learning_rate``,
-        which is η.
+    The map does not stay orthogonal. Parameters and cost are those of :func:`refine_map`, except ``learning_rate``,
+    which is η.
     """
     W, losses = start.to(wide(start.device)), []
     for _ in range(steps):
