@@ -26,6 +26,8 @@ FEATURES = "sclip"
 """Patch features of an open CLIP tower. Of the kinds of :mod:`modalign.segmentation.dense`, the only one whose maps
 passed the deletion test for all of seven methods on validation images; see the guide."""
 
+BLOCK = 2**20  # patches times classes that a prompt method scores at once; ALIGN has 16 numbers for each
+
 
 class PatchScorer:
     r"""Scores of the patches of an image by a classifier.
@@ -108,7 +110,9 @@ class PatchScorer:
         assert isinstance(encoder, Encoder)
         if isinstance(method, TowerMethod):
             learner, classes = method._bind(require_clip(encoder))
-            return learner.patch_scores(self._pixels(prepared), classes)
+            images = max(1, BLOCK // (len(self.model.class_names) * learner.towers.vision.patches))
+            few = self._pixels(prepared).split(images)
+            return torch.cat([learner.patch_scores(pixels, classes) for pixels in few])
         if self._features is not None:
             pixels = torch.from_numpy(np.stack(prepared)).permute(0, 3, 1, 2)
             patches = self._features(pixels).flatten(1, 2)

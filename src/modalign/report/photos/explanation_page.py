@@ -110,9 +110,9 @@ def _neighbors(one: Explanation) -> PageSection:
 
 def _neighbor(neighbor: Neighbor) -> PhotoGroup:
     picture = None if neighbor.picture is None else Image.fromarray(neighbor.picture)
-    note = f"cosine {neighbor.cosine:.3f}"
+    note = f"cosine {neighbor.cosine:.2f}"
     if neighbor.weight is not None:
-        note += f", adds {neighbor.weight:.3g}"
+        note += f", adds {neighbor.weight:.2g}"
     return PhotoGroup([(without_folders(neighbor.id), picture)], neighbor.class_name, note)
 
 
