@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import escape
 from PIL import Image
 
-from modalign.core.display import html_table, shorten_repr
+from modalign.core.display import html_table, shorten_repr, visible
 from modalign.model.explaining.deletion import DeletionTest
 from modalign.model.explaining.reasons import Neighbor, SentenceShare
 
@@ -156,12 +155,10 @@ def overlaid(image: np.ndarray, strength: np.ndarray) -> np.ndarray:
 
 def _inline(image: np.ndarray, name: str) -> str:
     """An ``img`` element with the picture in it."""
-    from markupsafe import escape
+    from modalign.report.examples import data_uri, is_tiny
 
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return (
-        f'<img src="data:image/png;base64,{data}" alt="{escape(name)}" title="{escape(name)}" width="{_SIDE}" '
-        'style="display:inline-block;margin:0 8px 8px 0;image-rendering:pixelated">'
-    )
+    picture, title = Image.fromarray(image), escape(visible(name))
+    source = data_uri(picture, "png") if is_tiny(picture) else data_uri(picture, "jpeg", quality=85)
+    scaled = ";image-rendering:pixelated" if is_tiny(picture) else ""
+    style = f"display:inline-block;margin:0 8px 8px 0{scaled}"
+    return f'<img src="{source}" alt="{title}" title="{title}" width="{_SIDE}" style="{style}">'
