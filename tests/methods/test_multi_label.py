@@ -16,7 +16,7 @@ from modalign.core.label_matrix import label_matrix, label_sets
 from modalign.data.digit_pairs import load_digit_pairs
 from modalign.data.label_sets import LabeledSets, load_label_sets
 from modalign.evaluate.multi_label_metrics import multi_label_scores
-from modalign.methods.multi_label.class_decision import ClassDecision, fit_decision
+from modalign.methods.multi_label.class_decision import ClassDecision, fit_decision, held_out_answers
 from modalign.methods.multi_label.one_against_rest import OneAgainstRest
 from modalign.model.multi_label import MultiLabelClassifier, adapt_multi_label
 
@@ -293,3 +293,38 @@ def test_a_file_of_answers_reads_back_as_labels(
     assert load_label_sets(found.save(tmp_path / "a.csv"), classes=list(found.class_names)).matrix.tolist() == (
         found.answers.tolist()
     )
+
+
+# --- what a fit says of itself
+
+
+def test_the_quality_of_a_fit_is_that_of_its_out_of_fold_predictions(
+    classifier: MultiLabelClassifier, pairs: LabeledSets, vectors: Features
+) -> None:
+    """Against the measures of scikit-learn, and against pairs that were not learned from."""
+    held, quality = classifier.model.held_out_, classifier.record["quality"]
+    assert held is not None
+    train = pairs.items.parts == "train"
+    np.testing.assert_array_equal(held.labels, pairs.matrix[train])
+    assert quality["images"] == train.sum()
+    expected = np.mean([average_precision_score(held.labels[:, k] == 1, held.margins[:, k]) for k in range(10)])
+    assert quality["mean_average_precision"]["value"] == pytest.approx(expected)
+    assert quality["micro_F1"]["value"] == pytest.approx(f1_score(held.labels, held.answers, average="micro"))
+    assert quality["mean_average_precision"]["low"] < expected < quality["mean_average_precision"]["high"]
+    true = classifier.evaluate(pairs).scores.mean_average_precision
+    assert true.low - 0.1 < expected < true.high + 0.1
+
+
+def test_answers_on_their_own_images_are_not_better_than_chance_for_labels_without_meaning() -> None:
+    """A threshold of the highest F1 on the same images is: it takes in whatever helps by accident."""
+    rng = np.random.default_rng(0)
+    honest, own = [], []
+    for _ in range(20):
+        margins, labels = rng.normal(size=40), (rng.random(40) < 0.3).astype(int)
+        decision = fit_decision(margins, labels)
+        own.append(f1_score(labels, decision.probabilities(margins) >= decision.threshold))
+        honest.append(f1_score(labels, held_out_answers(margins, labels)))
+    every_image = 2 * 0.3 / 1.3  # F1 of answering yes to all, the best without knowledge
+    assert np.mean(own) > every_image + 0.05
+    assert np.mean(honest) < every_image
+    assert held_out_answers(np.zeros(1), np.ones(1, dtype=int)).tolist() == [0]

@@ -150,7 +150,12 @@ def image_vector(name: str, result: np.ndarray | Exception) -> ImageVector:
 
 def model_reply(classifier: Classifier | MultiLabelClassifier) -> ModelReply:
     """The public card of a model; :func:`~modalign.report.evaluation.record_of` leaves out hashes and paths."""
-    several = isinstance(classifier, MultiLabelClassifier)
+    thresholds: dict[str, float] | None = None
+    if isinstance(classifier, MultiLabelClassifier):
+        thresholds = dict(zip(classifier.class_names, classifier.model.thresholds.tolist(), strict=True))
+        can_reject, record = False, record_of_sets(classifier)
+    else:
+        can_reject, record = classifier.rejection is not None, record_of(classifier)
     spec = classifier.encoder.spec
     return ModelReply(
         method=classifier.method.title,
@@ -158,10 +163,8 @@ def model_reply(classifier: Classifier | MultiLabelClassifier) -> ModelReply:
         encoder=spec.name,
         fingerprint=spec.fingerprint,
         dim=spec.dim,
-        can_reject=not several and classifier.rejection is not None,
-        multi_label=several,
-        thresholds=dict(zip(classifier.class_names, classifier.model.thresholds.tolist(), strict=True))
-        if several
-        else None,
-        record=plain(record_of_sets(classifier) if several else record_of(classifier)),
+        can_reject=can_reject,
+        multi_label=thresholds is not None,
+        thresholds=thresholds,
+        record=plain(record),
     )
