@@ -319,12 +319,14 @@ def test_answers_on_their_own_images_are_not_better_than_chance_for_labels_witho
     """A threshold of the highest F1 on the same images is: it takes in whatever helps by accident."""
     rng = np.random.default_rng(0)
     honest, own = [], []
-    for _ in range(20):
+    for _ in range(30):
         margins, labels = rng.normal(size=40), (rng.random(40) < 0.3).astype(int)
         decision = fit_decision(margins, labels)
         own.append(f1_score(labels, decision.probabilities(margins) >= decision.threshold))
         honest.append(f1_score(labels, held_out_answers(margins, labels)))
     every_image = 2 * 0.3 / 1.3  # F1 of answering yes to all, the best without knowledge
-    assert np.mean(own) > every_image + 0.05
-    assert np.mean(honest) < every_image
+    error = np.std(honest) / np.sqrt(len(honest))
+    assert np.mean(own) > every_image + 0.03
+    assert np.mean(honest) < every_image + 2 * error
+    assert np.mean(honest) < np.mean(own) - 4 * error
     assert held_out_answers(np.zeros(1), np.ones(1, dtype=int)).tolist() == [0]
