@@ -8,6 +8,7 @@ import pytest
 import torch
 from small_clip import NAMES, SCALE, WORDS, literal_image, literal_text, small_clip, tokenize, towers_of, vit_b16
 
+from modalign import VPT, CoOp
 from modalign.core.errors import InputError
 from modalign.methods.align.align import ALIGN, AlignLearner
 from modalign.methods.align.align_released import released_plan
@@ -245,3 +246,37 @@ def test_presets_fill_in_what_is_left_open() -> None:
     released = ALIGN(preset="official_code", epochs=3)
     assert (released._recipe(labels).learning_rate, released._recipe(labels).epochs) == (0.0025, 3)
     assert released.learning_rate is None  # what the user gave stays as it was
+
+
+def test_coop_and_vpt_are_special_cases(model, pixels) -> None:
+    """Table 4: no visual prompts and one textual one, or the other way round, without the token level."""
+    settings = {"n_ctx": 4, "token_weight": 0.0}
+    pairs = [
+        (ALIGN(visual=0, textual=1, depth=1, **settings), CoOp(words="a photo of a")),
+        (ALIGN(visual=1, textual=0, **settings), VPT(n_ctx=4)),
+    ]
+    for method, special in pairs:
+        if isinstance(special, VPT):
+            special.deep, method.depth = False, 1
+        made, expected = (
+            own._learner(towers_of(model), torch.Generator().manual_seed(2)).double() for own in (method, special)
+        )
+        generator = torch.Generator().manual_seed(5)
+        with torch.no_grad():
+            for mine, other in zip(made.parameters(), expected.parameters(), strict=True):
+                other.normal_(generator=generator)
+                mine.copy_(other)
+        losses = []
+        for one in (made, expected):
+            logits = one.scores(pixels, one.classes()).double()
+            losses.append((logits, torch.autograd.grad(logits.square().sum(), list(one.parameters()))[0]))
+        torch.testing.assert_close(losses[0][0], losses[1][0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(losses[0][1].reshape(-1), losses[1][1].reshape(-1), rtol=1e-4, atol=1e-4)
+
+
+def test_frozen_texts_have_no_tokens_to_compare(model) -> None:
+    for settings in ({"textual": 0}, {"textual": 0, "visual": 0, "token_weight": 0.0}):
+        with pytest.raises(InputError, match="token_weight"):
+            ALIGN(**settings)._learner(towers_of(model), torch.Generator())
+    with pytest.raises(InputError, match="as many visual as textual"):
+        ALIGN(visual=0, coupling="projected")._learner(towers_of(model), torch.Generator())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +16,14 @@ from modalign.core.renaming import OFFICIAL, Formerly
 from modalign.encoders.towers.vision_tower import Sentences, VisionOutput
 from modalign.linalg.similarity import unit
 from modalign.linalg.token_transport import PlanKind
-from modalign.methods.align.align_transport import TwoLevelTransport, Value, two_level_transport
-from modalign.methods.contract.parameters import Count, NonNegative, Positive
+from modalign.methods.align.align_transport import (
+    ClassPrompts,
+    TwoLevelTransport,
+    Value,
+    content_tokens,
+    two_level_transport,
+)
+from modalign.methods.contract.parameters import Count, NonNegative, Positive, Range
 from modalign.methods.contract.prompting import (
     LOOKED_AT,
     PromptLearner,
@@ -37,7 +43,7 @@ from modalign.methods.prompts.patch_plans import (
     token_names,
 )
 from modalign.tune.batches import ImageBatches
-from modalign.tune.prompts import IndependentPrompts, ProjectedPrompts, Prompts
+from modalign.tune.prompts import IndependentPrompts, Prompts
 from modalign.tune.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -75,7 +81,8 @@ class ALIGN(PromptMethod["AlignLearner"]):
     preset : {"paper", "official_code"}, default="paper"
         The equations as printed, or what the published code computes. Parameters that are None depend on it.
     visual, textual : int, default=4
-        M and N, prompts per modality. They may differ if `coupling` is ``"independent"``.
+        M and N, prompts per modality. They may differ if `coupling` is ``"independent"``, and one may be 0, for frozen
+        images or, with `token_weight` 0, frozen texts.
     n_ctx : int, default=2
         b, trained tokens per prompt and layer. The first textual prompt starts as "a photo"; with more
         than four tokens all start at random.
@@ -118,8 +125,8 @@ class ALIGN(PromptMethod["AlignLearner"]):
     }
 
     preset: Annotated[Literal["paper", "official_code"], OFFICIAL] = "paper"
-    visual: Count = 4
-    textual: Count = 4
+    visual: Annotated[int, Range(0)] = 4
+    textual: Annotated[int, Range(0)] = 4
     n_ctx: Annotated[Count, Formerly("length")] = 2
     depth: Count = 9
     coupling: Literal["independent", "projected"] | None = None
@@ -148,6 +155,11 @@ class ALIGN(PromptMethod["AlignLearner"]):
                 f"Expected as many visual as textual prompts where one is projected from the other, got {own.visual} "
                 f"and {own.textual}; choose {hyperparameter('coupling', 'independent')} or equal numbers."
             )
+        if not own.textual and (own.token_weight or not own.visual):
+            raise InputError(
+                f"Expected {hyperparameter('token_weight', '0')} and visual prompts without textual ones, whose tokens "
+                f"the others are compared with, got token_weight {own.token_weight:g} and {own.visual} visual prompts."
+            )
         if own.preset == "official_code" and own.value == "entropic":
             raise InputError(
                 f"Expected {hyperparameter('value', 'cost')} with {hyperparameter('preset', 'official_code')}, whose "
@@ -155,14 +167,13 @@ class ALIGN(PromptMethod["AlignLearner"]):
             )
         depth = fitting_depth(own.depth, towers)
         words, sentence = start(towers.text, own.n_ctx)
-        text = Prompts(own.n_ctx, towers.text.width, depth=depth, sets=own.textual, words=words, generator=generator)
-        prompts: ProjectedPrompts | IndependentPrompts
-        if own.coupling == "projected":
-            prompts = projected(text, towers, generator)
-        else:
-            vision = Prompts(own.n_ctx, towers.vision.width, depth=depth, sets=own.visual, generator=generator)
-            prompts = IndependentPrompts(text, vision)
-        return AlignLearner(towers, prompts, sentence, own)
+        options: dict[str, Any] = {"depth": depth, "generator": generator}
+        M, N, width = own.visual, own.textual, towers.vision.width
+        text = Prompts(own.n_ctx, towers.text.width, sets=N, words=words, **options) if N else None
+        if own.coupling == "projected" and text is not None:
+            return AlignLearner(towers, projected(text, towers, generator), sentence, own)
+        vision = Prompts(own.n_ctx, width, sets=M, **options) if M else None
+        return AlignLearner(towers, IndependentPrompts(text, vision), sentence if N else None, own)
 
     @torch.no_grad()
     def explain(self, items: Items, encoder: ClipEncoder, label: int | str | None = None) -> PatchPlans:
@@ -201,23 +212,17 @@ class ALIGN(PromptMethod["AlignLearner"]):
         )
 
 
-class ClassPrompts(NamedTuple):
-    """Text features of ALIGN: prompts (K, N, d), and tokens (K, N, L, d) with mask (K, N, L) or None."""
-
-    prompts: Tensor
-    words: Tensor | None
-    mask: Tensor | None
-
-
 class AlignLearner(PromptLearner):
     """Prompts and two-level score of ALIGN; ``sentence`` follows the trained tokens."""
 
     sentences: Sentences
     groups: list[tuple[slice, Sentences, Tensor]]  # some of the prompts, what they are read in, and what counts of that
 
-    def __init__(self, towers: Towers, prompts: nn.Module, sentence: str, settings: ALIGN) -> None:
+    def __init__(self, towers: Towers, prompts: nn.Module, sentence: str | None, settings: ALIGN) -> None:
         super().__init__(towers, prompts, sentence, settings.n_ctx)
-        self.settings = settings
+        self.settings, self.groups = settings, []
+        if sentence is None:
+            return
         fixed = len(towers.text.words(sentence.removesuffix("{}.")))
         if settings.preset == "official_code":
             plain = worded(towers, "{}.", settings.n_ctx)
@@ -225,10 +230,12 @@ class AlignLearner(PromptLearner):
             groups = [(slice(0, 1), self.sentences, content), (slice(1, None), plain, plain.mask)]
             self.groups = groups[: settings.textual]
         else:
-            self.groups = [(slice(None), self.sentences, _content(self.sentences, fixed))]
+            self.groups = [(slice(None), self.sentences, content_tokens(self.sentences, fixed))]
 
     def classes(self) -> ClassPrompts:
-        """All textual prompts of all classes."""
+        """All textual prompts of all classes, or their frozen texts."""
+        if not self.groups:
+            return ClassPrompts(self.towers.prototypes()[:, None], None, None)
         prompts, tokens = self.prompts.prompts().text, self.settings.token_weight > 0
         read = [self.read(s, tuple(p[some] for p in prompts), tokens=tokens) for some, s, _ in self.groups]
         pooled = torch.cat([out.pooled for out in read]).transpose(0, 1)
@@ -288,13 +295,6 @@ class AlignLearner(PromptLearner):
         """Return the entropies of the plans relative to uniform plans, and the largest marginal errors."""
         pixels = next(data.in_order(LOOKED_AT)).pixels
         return {
-            "prompt_layers": len(self.prompts.prompts().text),
+            "prompt_layers": max(map(len, self.prompts.prompts())),
             **self.transport(self.image_output(pixels), self.classes()).diagnosis(),
         }
-
-
-def _content(sentences: Sentences, fixed: int) -> Tensor:
-    """Mask of learnable tokens and class name, (K, L), without start, end, fixed words and punctuation."""
-    place = torch.arange(sentences.ids.shape[1])
-    name = (place > sentences.slots + fixed) & (place < sentences.ends[:, None] - 1)
-    return name | ((place >= 1) & (place <= sentences.slots))

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from modalign.core.errors import InputError, require_choice
+from modalign.encoders.towers.sentences import Sentences
 from modalign.linalg.inputs import real, traced
 from modalign.linalg.similarity import unit
 from modalign.linalg.sinkhorn import sinkhorn
@@ -216,3 +217,18 @@ def _prompt_plan(cost: Tensor, plan: PlanKind, released: bool, options: dict) ->
     error = (coupling.sum(dim=3) - 1 / M).abs().sum(dim=2)
     entropy = torch.special.entr(coupling).sum(dim=(2, 3))
     return coupling, TransportScores((coupling * cost).sum(dim=(2, 3)), entropy, error)
+
+
+class ClassPrompts(NamedTuple):
+    """Text features of ALIGN: prompts (K, N, d), and tokens (K, N, L, d) with mask (K, N, L) or None."""
+
+    prompts: Tensor
+    words: Tensor | None
+    mask: Tensor | None
+
+
+def content_tokens(sentences: Sentences, fixed: int) -> Tensor:
+    """Mask of learnable tokens and class name, (K, L), without start, end, fixed words and punctuation."""
+    place = torch.arange(sentences.ids.shape[1])
+    name = (place > sentences.slots + fixed) & (place < sentences.ends[:, None] - 1)
+    return name | ((place >= 1) & (place <= sentences.slots))

@@ -166,8 +166,9 @@ class CODERLikeLabeler(PseudoLabeler):
     which is the first of the two stages in CODER's published code. In CODER, D_y are attributes of the class and of
     similar classes, and N_y are its name and synonyms, from a language model and WordNet. Here both are the sentences
     of the user; with one name per class, this is CuPL over names and descriptions. The second stage, which separates
-    similar classes by sentences about their differences, is not implemented. Results are therefore not comparable with
-    CODER.
+    similar classes by sentences about their differences, is not implemented: it needs sentences for pairs of classes,
+    and the published code applies it only to images whose true class is among the five best. Results are therefore not
+    comparable with CODER.
 
     There are two votes, from names and from descriptions, or one without descriptions. Cost O(K T d) once, O(B K n d)
     per call with n naming sentences.

@@ -90,8 +90,8 @@ class UPL(PromptMethod["PromptEnsemble"]):
         confidence, labels = torch.cat(logits).softmax(dim=1).max(dim=1)
         best = most_confident(confidence, labels, self.per_class)
         chosen = items.select(torch.cat(rows)[best].numpy())
-        found = {"labels": labels[best].numpy(), "class_names": towers.class_names}
-        return replace(chosen, **found, quarantined=items.left_out(reasons))
+        pseudo, names = labels[best].numpy(), towers.class_names
+        return replace(chosen, labels=pseudo, class_names=names, quarantined=items.left_out(reasons))
 
     def _learner(self, towers: Towers, generator: Generator) -> PromptEnsemble:
         prompts = textual(towers, self.n_ctx, generator, sets=self.prompts)
