@@ -101,9 +101,9 @@ class Interrupted(Exception):
     pass
 
 
-@named
+@pytest.mark.parametrize(("name", "half"), [*((name, False) for name in TOWER_METHODS), ("fair", True)])
 def test_an_interrupted_training_ends_as_an_undisturbed_one(
-    name: str, encoder, digits: Items, text, fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, half: bool, encoder, digits: Items, text, fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = Stepper.step
 
@@ -113,12 +113,13 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(
         step(self, number, *rest)
 
     settings = {"text": text, "encoder": encoder, "checkpoint": tmp_path / "state"}
+    changes = {"training": {"precision": "bfloat16"}} if half else {}
     with monkeypatch.context() as patch:
         patch.setattr(Stepper, "step", stopped)
         with pytest.raises(Interrupted):
-            quick(name).fit(digits, **settings)
-    resumed = quick(name).fit(digits, **settings)
-    whole = fitted(name)
+            quick(name, **changes).fit(digits, **settings)
+    resumed = quick(name, **changes).fit(digits, **settings)
+    whole = quick(name, **changes).fit(digits, text=text, encoder=encoder) if half else fitted(name)
     assert set(resumed.tensors_) == set(whole.tensors_)
     for tensor in whole.tensors_:
         assert torch.equal(resumed.tensors_[tensor], whole.tensors_[tensor]), tensor
