@@ -98,6 +98,15 @@ def test_a_method_that_cross_validates_chooses_on_all_images():
     assert found.chosen["discriminant_weight"] > 0
 
 
+def test_the_curves_that_a_cross_validation_chose_by_are_kept():
+    X, text = problem(shots=4)
+    method = quick("cmm")
+    found = cross_fit(method, X, text=text)
+    curves = clone(method).fit(X, text=text)
+    assert found.curves == {"step_curve_": curves.step_curve_, "fusion_curve_": curves.fusion_curve_}
+    assert found.chosen["steps"] in found.curves["step_curve_"]["steps"]
+
+
 def test_a_given_method_and_its_own_choices_stay():
     X, text = problem()
     method = TipAdapter(alpha=2.0)
