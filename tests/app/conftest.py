@@ -1,4 +1,4 @@
-"""For tests of pages: one browser for all of them."""
+"""For tests of pages: a browser, which is closed with its module, since it keeps an event loop in the thread."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     api = pytest.importorskip("playwright.sync_api", reason="the page is opened with the package playwright")
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

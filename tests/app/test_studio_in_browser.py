@@ -127,7 +127,7 @@ def test_forty_labels_by_keyboard_and_the_accuracy_of_the_exam(page: Any, server
         if number % 10 == 9:  # a new round is asked for
             until(page, OTHER_IMAGE, before)
     page.keyboard.press("Enter")
-    for _ in range(100):
+    for _ in range(300):
         state = server.state()
         if state["method"]["labels"] == 32 and state["exam"]["answered"] == 8:
             break
