@@ -35,6 +35,7 @@ RENAMED = {
     "transclip": {"neighbours": "n_neighbors"},
     "cma": {"blend": "cosine_weight"},
     "cross_modal_probe": {"ratio": "probe_weight", "checkpoints": "n_evaluations"},
+    "wise_ft": {"checkpoints": "n_evaluations"},
     "fair_vectors": {"units": "score_scale", "fairness": "fairness_weight", "shares": "class_prior"},
     "fair": {
         "target": "trainable", "target_options": "trainable_options", "labeller": "labeler", "score": "score_scale",
@@ -48,6 +49,7 @@ RENAMED = {
     "dam": {"mixing": "aligned_weight"},
     "align": {"beta": "token_weight", "length": "n_ctx"},
     "coop": {"length": "n_ctx", "class_specific": "class_specific_context"},
+    "kgcoop": {"length": "n_ctx", "class_specific": "class_specific_context"},
     "plot": {"length": "n_ctx"},
     "vpt": {"length": "n_ctx"},
     "upt": {"length": "n_ctx"},

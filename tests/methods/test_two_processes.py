@@ -92,6 +92,6 @@ def test_a_method_on_vectors_is_refused_by_each(folder: Path) -> None:
 def test_a_process_whose_partner_has_ended_reports_it(folder: Path) -> None:
     alone = told(folder, 0)["alone"]
     assert alone["code"] == 1
-    assert "Process 0 of 2 cannot go on: another one failed or was ended" in alone["err"]
+    assert "Process 0 of 2 cannot continue: another one failed or was ended" in alone["err"]
     assert alone["err"].count("\n") == 1
     assert not (folder / "alone").exists()

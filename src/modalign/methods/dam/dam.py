@@ -77,10 +77,8 @@ class DAM(PromptMethod):
         ν.
     frozen_terms : bool, default=False
         Average the logits with those of prompted against frozen features.
-    epochs : int, default=15
-        Passes over the images; the first is a warmup.
-    batch_size : int, default=8
-        Images per step.
+    epochs, batch_size : int, default=15 and 8
+        Passes over the images, of which the first is a warmup; images per step.
     learning_rate : float, default=0.0025
         Of SGD with momentum 0.9 and weight decay 5e-4, along a cosine.
     augmentation : str or list of str, default="random_resized_crop"
@@ -92,9 +90,8 @@ class DAM(PromptMethod):
     tensors_ : dict of str to Tensor
         Trained parameters, and the ``text_features`` (K, d) used in prediction.
     diagnosis_ : dict
-        ``parameters`` of the encoder and what is trained together; ``seconds_per_epoch``; descriptions and structures
-        used; λ, ρ, μ, α, ω and β; ``cma_spread``, the standard deviation of d_CMA over the classes (0: a constant); and
-        the shares of decisions ``changed_by_sma`` and ``changed_by_cma``.
+        ``parameters`` with the encoder; ``seconds_per_epoch``; λ, ρ, μ, α, ω and β; ``cma_spread``, the standard
+        deviation of d_CMA over the classes (0: a constant); shares of decisions ``changed_by_sma``, ``changed_by_cma``.
 
     References
     ----------
