@@ -13,16 +13,16 @@ HEAD = """# Few labels
 Top-1 accuracy on test images of CLIP ViT-B/32 features, in percent.
 
 - Protocol: {protocol}. A full run has 3 seeds and 1, 2, 4, 8 and 16 shots. What was not measured is empty.
-- ± is half the 95 % interval over the seeds, which draw the validation images and whatever else is random. It is left
-  out where there is one seed, or nothing is drawn.
+- ± is half the 95 % interval over the seeds, which draw the validation images and all other random numbers. It is
+  omitted with one seed, and where nothing is random.
 - ✗ marks `auto`, `anchored_gaussian`, `cmm` and `lfa` where they are more than 0.3 points below zero-shot.
 - The calibration error (15 bins) is that of `predict_proba`. Without validation images methods
   fit their temperature to labeled images that cross-validation or refits hold out.
-- Seconds are processor time of one fit, choices included. What `auto` chooses within its time depends on the machine.
+- Seconds are processor time of one fit with its choices. What `auto` chooses within its time depends on the machine.
 - Machine: {machine}
 
 `python -m bench.few_shot --out docs/results/few_shot.md` makes this page. The figures of every fit are in
-`few_shot.jsonl`; fits that are there are not measured again.
+`few_shot.jsonl`; fits in that file are not measured again.
 """
 
 

@@ -143,7 +143,7 @@ def ray(address: str) -> None:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Numbers of a model on paper; those of the machine are assumptions, those of the work are measured or counted."""
+    """Estimated numbers; those of the machine are assumptions, those of the work are measured or counted."""
 
     images: int = 10**9
     image_bytes: int = 100_000

@@ -1,4 +1,4 @@
-"""What the exam says, as the page has it."""
+"""Results of the exam in the form that the page uses."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ export class Exporting {
     this.node = el("div", { class: "exporting" },
       el("section", {}, el("h2", {}, "Download"), el("ul", {}, ...TABLES.map(([file, name, text]) => el("li", {},
         el("a", { class: "button", href: `/api/export/${file}`, download: file }, name), el("p", {}, text))))),
-      el("section", {}, el("h2", {}, "Write beside the labels"), el("ul", {}, ...WRITTEN.filter(([kind]) => kind !== "sorted" || !store.state.multi_label).map(([kind, name, text]) => el("li", {},
+      el("section", {}, el("h2", {}, "Write to the folder of the labels"), el("ul", {}, ...WRITTEN.filter(([kind]) => kind !== "sorted" || !store.state.multi_label).map(([kind, name, text]) => el("li", {},
         el("button", { onclick: () => this.write(kind) }, name), el("p", {}, text)))),
       el("p", { class: "muted" }, "The folder of this studio: ", folder), running),
       el("section", {}, el("h2", {}, "About this session"), about, told));
