@@ -364,7 +364,8 @@ def test_a_method_that_refuses_does_not_end_the_comparison() -> None:
     result = run(*problem(), hyperparameters=refused, methods=("gpua", "zero_shot"), seeds=1)
     assert result.methods == ("zero_shot",)
     assert {(entry.method, entry.shots) for entry in result.left_out if "4 positive numbers" in entry.reason} == {
-        ("gpua", 0), ("gpua: uniform plan", 0), ("gpua: no refinement", 0), (f"gpua: {RANDOM_TEXT}", 0),
+        ("gpua", 0), ("gpua: uniform plan", 0), ("gpua: no refinement", 0), ("gpua: text scores alone", 0),
+        (f"gpua: {RANDOM_TEXT}", 0),
     }  # fmt: skip
     with pytest.raises(InputError, match=r"at least one method that can be run .*gpua: Expected class_prior"):
         run(*problem(), hyperparameters=refused, methods=("gpua",), seeds=1, ablations=False)

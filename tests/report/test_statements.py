@@ -80,7 +80,7 @@ def test_closer_is_reported_only_where_every_number_fell(before: dict, after: di
     assert ("farther apart:" in text) == (rose and not fell)
     assert ("disagree" in text) == (rose and fell)
     assert ("not measured" in text) == (not pairs)
-    assert ("as it is" in text) == (bool(pairs) and not rose and not fell)
+    assert ("does not change" in text) == (bool(pairs) and not rose and not fell)
     assert text.count(" before and ") == len(pairs)
 
 

@@ -61,7 +61,7 @@ def test_memory_is_that_of_the_selection() -> None:
         X, Z = patches(seed=seed)
         selection.add(X, torch.cat([Z, X], dim=1))
     assert before == sum(value.nbytes for value in vars(selection).values() if isinstance(value, Tensor))
-    assert selection.seen == 600
+    assert selection.n_rows == 600
 
 
 def test_few_patches_leave_places_empty() -> None:

@@ -159,7 +159,7 @@ def multi_label_scores(
     tp, fp, fn = (weights @ counts for counts in (right, wrong, missed))
     f1 = _f1(tp, fp, fn)
     precision = np.stack([_average_precision(true[:, k], p[:, k], weights * known[:, k]) for k in range(len(names))], 1)
-    seen = true.any(axis=0)
+    has_images = true.any(axis=0)
     whole = known.all(axis=1)
     exact = (weights[:, whole] @ (shown == true)[whole].all(axis=1)) / np.maximum(weights[:, whole].sum(axis=1), 1)
     rows = [
@@ -167,15 +167,15 @@ def multi_label_scores(
             name,
             int(known[:, k].sum()),
             int(true[:, k].sum()),
-            _share(precision[:, k]) if seen[k] else None,
-            _share(f1[:, k]) if seen[k] else None,
+            _share(precision[:, k]) if has_images[k] else None,
+            _share(f1[:, k]) if has_images[k] else None,
         )
         for k, name in enumerate(names)
     ]
     return MultiLabelScores(
-        _share(_mean_of_known(precision[:, seen])),
+        _share(_mean_of_known(precision[:, has_images])),
         _share(_f1(tp.sum(axis=1), fp.sum(axis=1), fn.sum(axis=1))),
-        _share(f1[:, seen].mean(axis=1)),
+        _share(f1[:, has_images].mean(axis=1)),
         _share(exact),
         tuple(rows),
         len(y),

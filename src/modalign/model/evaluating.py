@@ -25,19 +25,21 @@ def evaluated(model: Classifier, images: Any, split: Any, classes: Any, *, inclu
     items, labels = items_to_test_on(model.class_names, images, split, classes)
     known = np.flatnonzero(labels != UNLABELED)
     hashes = {items.ids[i]: content_hash(items, i) for i in known.tolist()}
-    seen = np.array([not include_fitted and hashes[items.ids[i]] in model.fitted_on for i in known], dtype=bool)
+    fitted_before = np.array(
+        [not include_fitted and hashes[items.ids[i]] in model.fitted_on for i in known], dtype=bool
+    )
     if not len(known):
         raise InputError(
             f"Expected labeled images to test on, got {len(items)} without a label; "
             "put the images of each class in a folder of its own, or give a CSV with a column of labels."
         )
-    if not (~seen).any():
+    if not (~fitted_before).any():
         raise InputError(
             "Expected labeled images that the model was not fitted on or validated with, got none; "
             f"give other images, or {argument('include_fitted', 'True')} to test on the training images all the "
             "same."
         )
-    found = model._answer(items.select(known[~seen]))
+    found = model._answer(items.select(known[~fitted_before]))
     scored, probabilities = found.scored, found.probabilities
     row_of = {name: i for i, name in enumerate(items.ids)}
     true = labels[[row_of[name] for name in scored.ids]]
@@ -51,7 +53,7 @@ def evaluated(model: Classifier, images: Any, split: Any, classes: Any, *, inclu
         labels=true,
         probabilities=probabilities,
         class_names=model.class_names,
-        left_out=tuple(items.ids[i] for i in known[seen]),
+        left_out=tuple(items.ids[i] for i in known[fitted_before]),
         quarantined=scored.quarantined,
         notes=(*items.notes, *evaluation_notes(len(items) - len(known), found.transductive)),
         **_provenance(model, {name: hashes[name] for name in scored.ids}),

@@ -176,7 +176,7 @@ def _checked(rows: list[list[str]], background: bool) -> tuple[tuple[tuple[str, 
             f"semicolons, or name what else the photos show with {argument('background')}."
         )
     found: list[tuple[str, ...]] = []
-    seen: dict[str, int] = {normalize(BACKGROUND): 0} if background else {}
+    owners: dict[str, int] = {normalize(BACKGROUND): 0} if background else {}
     notes = []
     for k, row in enumerate(rows):
         if not row or not all(isinstance(name, str) and name.strip() for name in row):
@@ -187,9 +187,9 @@ def _checked(rows: list[list[str]], background: bool) -> tuple[tuple[tuple[str, 
             if key in own:
                 notes.append(f"the name '{name}' occurs twice in one class and counts once")
                 continue
-            if seen.get(key, k) != k:
+            if owners.get(key, k) != k:
                 raise InputError(f"Expected every name in one class, got '{name}' in two; leave one out.")
             own[key] = name
-            seen[key] = k
+            owners[key] = k
         found.append(tuple(own.values()))
     return tuple(found), tuple(notes)

@@ -75,7 +75,7 @@ class TopPatches:
     def __init__(self, categories: Tensor, top: int, width: int) -> None:
         K = len(categories)
         self.categories = categories
-        self.seen = 0
+        self.n_rows = 0
         self._scores = torch.full((K, top), -torch.inf)
         self._ids = torch.full((K, top), torch.iinfo(torch.long).max)
         self._rows = torch.zeros(K, top, width, dtype=torch.float16)
@@ -84,8 +84,8 @@ class TopPatches:
         """Add patches: unit rows X (n, d) of the language space, and the values to keep of each, (n, width)."""
         K, top = self._scores.shape
         scores = (X @ self.categories.T.to(X.device)).T.cpu()
-        ids = torch.arange(self.seen, self.seen + len(X))
-        self.seen += len(X)
+        ids = torch.arange(self.n_rows, self.n_rows + len(X))
+        self.n_rows += len(X)
         hopeful = (scores > self._scores.min(dim=1, keepdim=True).values).any(dim=0).nonzero()[:, 0]
         if not len(hopeful):
             return
@@ -119,17 +119,17 @@ class AllPatches:
 
     def __init__(self, categories: Tensor) -> None:
         self.categories = categories
-        self.seen = 0
+        self.n_rows = 0
         self._rows: list[Tensor] = []
 
     def add(self, X: Tensor, rows: Tensor) -> None:
         """Keep more patches."""
-        self.seen += len(X)
+        self.n_rows += len(X)
         self._rows.append(rows.half().cpu())
 
     def collected(self) -> tuple[Tensor, Tensor, Tensor]:
         """As of :class:`TopPatches`."""
-        ids = torch.arange(self.seen)
+        ids = torch.arange(self.n_rows)
         return ids, torch.cat(self._rows), ids.expand(len(self.categories), -1)
 
 
@@ -193,7 +193,7 @@ def selection_report(selection: Selection, X: Tensor, places: Tensor, names: tup
     astray = ((best[places.clamp_min(0)] != own) & held).sum(dim=1) / held.sum(dim=1).clamp_min(1)
     counts = held.sum(dim=1)
     return {
-        "patches_seen": selection.seen,
+        "patches_seen": selection.n_rows,
         "patches": len(X),
         "rows": dict(zip(names, counts.tolist(), strict=True)),
         "prefer_another": {name: round(share, 4) for name, share in zip(names, astray.tolist(), strict=True)},

@@ -69,10 +69,10 @@ class Processes:
         """The value of the first process, in every process."""
         if self.count == 1:
             return holds
-        told: list[bool] = [holds]
+        decision: list[bool] = [holds]
         with _others():
-            dist.broadcast_object_list(told, src=0)
-        return told[0]
+            dist.broadcast_object_list(decision, src=0)
+        return decision[0]
 
     @torch.no_grad()
     def agree(self, tensors: Sequence[Tensor], position: int) -> None:

@@ -103,8 +103,8 @@ def _predictions_csv(session: Session) -> bytes:
     for row in range(len(labeling)) if answers.method else ():
         P = answers.probabilities[row]
         best = int(P.argmax())
-        said = _set_text(session, row) if isinstance(session, SetSession) else names[best]
-        rows.append([_path(session, row), said, f"{P[best]:.6g}", *(f"{p:.6g}" for p in P)])
+        predicted = _set_text(session, row) if isinstance(session, SetSession) else names[best]
+        rows.append([_path(session, row), predicted, f"{P[best]:.6g}", *(f"{p:.6g}" for p in P)])
     return _csv(rows)
 
 
@@ -124,9 +124,9 @@ def _tasks(session: Session) -> list[dict[str, Any]]:
             task["meta"] = {"exam": bool(labeling.examined[row])}
         elif answers.method and not labeling.reserved[row]:
             best = int(answers.probabilities[row].argmax())
-            said = session.predicted_set(row) if isinstance(session, SetSession) else [answers.class_ids[best]]
+            predicted = session.predicted_set(row) if isinstance(session, SetSession) else [answers.class_ids[best]]
             score = round(float(answers.probabilities[row, best]), 4)
-            result = [_choice([labeling.state.names[number] for number in said])] if said else []
+            result = [_choice([labeling.state.names[number] for number in predicted])] if predicted else []
             task["predictions"] = [{"model_version": answers.method, "score": score, "result": result}]
         tasks.append(task)
     return tasks

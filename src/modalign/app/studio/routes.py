@@ -106,9 +106,9 @@ def _add_readers(app: FastAPI, session: Session) -> None:
 
     @app.post("/api/rows")
     def read_rows(body: _QueryBody) -> Any:
-        asked = body.model_dump(exclude={"offset", "limit", "only_rows"})
+        query = body.model_dump(exclude={"offset", "limit", "only_rows"})
         with session.lock:
-            rows = find_rows(session, RowQuery(**asked))
+            rows = find_rows(session, RowQuery(**query))
             if body.only_rows:
                 return JSONResponse({"version": session.version, "rows": rows.tolist()})
             shown = rows[body.offset : body.offset + body.limit].tolist()

@@ -96,7 +96,7 @@ def _key(session: Session, query: RowQuery) -> np.ndarray:
     if query.order == "confident":
         return -session.top
     if query.order == "suspect":
-        return np.where(session.labeling.labels >= 0, session.believed, 2.0)
+        return np.where(session.labeling.labels >= 0, session.label_probability, 2.0)
     if query.order == "similar":
         if query.to is None:
             raise InputError("Expected the row to compare with, got none.")

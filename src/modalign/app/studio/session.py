@@ -79,7 +79,7 @@ class Session(VectorView):
         Current probabilities, and those before any label.
     predicted, top, margin : ndarray of shape (n,)
         The likeliest class number of every image, its probability, and the distance to the second.
-    believed, opinion : ndarray of shape (n,)
+    label_probability, held_out_class : ndarray of shape (n,)
         Probability of the label of an image, 1 for images without a class, and the likeliest class; held-out values if
         there are any.
     """
@@ -145,7 +145,7 @@ class Session(VectorView):
             exam = labeling.exam_order[free[labeling.exam_order]].tolist()
             if by == "exam":
                 return exam[:count]
-            asked = int((labeling.labels != UNLABELED).sum())
+            n_labeled = int((labeling.labels != UNLABELED).sum())
             drawn = acquire(
                 by,
                 count,
@@ -156,7 +156,7 @@ class Session(VectorView):
                 generator=np.random.default_rng([self.settings.seed, len(labeling.log.events)]),
             )
             queue, tests = iter(drawn.tolist()), iter(exam)
-            turns = ((asked + i) % EVERY == EVERY - 1 for i in range(count))
+            turns = ((n_labeled + i) % EVERY == EVERY - 1 for i in range(count))
             found = [next(tests, None) if turn else next(queue, None) for turn in turns]
             return [row for row in found if row is not None]
 
@@ -207,7 +207,7 @@ class Session(VectorView):
     def doubted(self) -> np.ndarray:
         """(n,) whether label and answer of an image differ, and the label is improbable."""
         labels = self.labeling.labels
-        return (labels >= 0) & (self.believed < 0.5) & (self.opinion != labels)
+        return (labels >= 0) & (self.label_probability < 0.5) & (self.held_out_class != labels)
 
     def close(self) -> None:
         """Stop the background work and release the folder."""
@@ -253,7 +253,7 @@ class Session(VectorView):
         self.version += 1
 
     def _judge_labels(self) -> None:
-        """``believed`` and ``opinion``: probability of each label and the likeliest class, held out where possible."""
+        """Probability of each label, and the likeliest class, held out where possible."""
         answers, labels = self.answers, self.labeling.labels
         P = answers.probabilities
         if answers.held_out is not None:
@@ -261,9 +261,9 @@ class Session(VectorView):
             P[answers.held_out[0]] = answers.held_out[1]
         place = {number: k for k, number in enumerate(answers.class_ids)}
         columns = np.array([place.get(number, 0) for number in labels.tolist()])
-        self.believed = np.where(labels >= 0, P[np.arange(len(P)), columns], 1.0)
+        self.label_probability = np.where(labels >= 0, P[np.arange(len(P)), columns], 1.0)
         ids = np.array([*answers.class_ids, UNLABELED])
-        self.opinion = ids[P.argmax(axis=1)] if answers.method else np.full(len(P), UNLABELED)
+        self.held_out_class = ids[P.argmax(axis=1)] if answers.method else np.full(len(P), UNLABELED)
 
     def _keep(self, answers: Answers) -> None:
         """Add the answers for the exam set to the learning curve."""

@@ -136,13 +136,13 @@ class Guard:
 
 def _counted(receive: Receive, most: int) -> Receive:
     """``receive`` that raises a 413 as soon as more than ``most`` bytes have come, whatever length was announced."""
-    seen = 0
+    received = 0
 
     async def count() -> Message:
-        nonlocal seen
+        nonlocal received
         message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > most:
+        received += len(message.get("body", b""))
+        if received > most:
             raise HTTPException(413, _too_large(most))
         return message
 

@@ -67,10 +67,10 @@ def class_sentences(
         if templates is None:
             return sentences(class_names, DEFAULT_TEMPLATE, grammatical=True)
         return sentences(class_names, templates)
-    told = read_descriptions(descriptions, class_names)
+    described = read_descriptions(descriptions, class_names)
     if templates is None:
-        return told
-    return [[*named, *own] for named, own in zip(sentences(class_names, templates), told, strict=True)]
+        return described
+    return [[*named, *own] for named, own in zip(sentences(class_names, templates), described, strict=True)]
 
 
 def sentence_notes(

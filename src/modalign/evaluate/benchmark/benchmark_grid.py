@@ -234,9 +234,9 @@ class BenchmarkGrid:
             else:
                 assert data.items is not None
                 assert data.encoder is not None
-                said = (data.encoder.spec.fingerprint, data.items.ids, data.labels.tolist(), data.class_names)
+                inputs = (data.encoder.spec.fingerprint, data.items.ids, data.labels.tolist(), data.class_names)
                 text = () if data.class_text is None else data.class_text.sentences
-                self._prints[name] = hashlib.sha256(repr((said, text)).encode()).hexdigest()[:16]
+                self._prints[name] = hashlib.sha256(repr((inputs, text)).encode()).hexdigest()[:16]
         return self._prints[name]
 
     def _left_out(self, cell: BenchmarkCell, error: Exception, part: str = "") -> LeftOut:

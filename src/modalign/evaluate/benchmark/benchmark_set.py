@@ -167,9 +167,9 @@ class BenchmarkSet:
 
 def distinct(names: Sequence[str]) -> tuple[str, ...]:
     """Return distinct names; later ones of equal names, such as two birds called crane, get a number."""
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     found = []
     for name in names:
-        seen[name] += 1
-        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+        counts[name] += 1
+        found.append(name if counts[name] == 1 else f"{name} ({counts[name]})")
     return tuple(found)

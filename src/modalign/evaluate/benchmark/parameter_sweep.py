@@ -41,10 +41,10 @@ class ParameterSweep:
         averaged = [pair for pair in self.rows if pair[1].dataset == AVERAGE]
         shown = averaged or list(self.rows)
         words = [(row.protocol, row.setting, row.dataset, row.part) for _, row in shown]
-        told = [i for i in range(4) if len({word[i] for word in words}) > 1] or [1]
+        varying = [i for i in range(4) if len({word[i] for word in words}) > 1] or [1]
         found: dict[str, dict[float, Interval]] = {}
         for (value, row), word in zip(shown, words, strict=True):
-            found.setdefault(", ".join(word[i] for i in told), {})[value] = row.accuracy
+            found.setdefault(", ".join(word[i] for i in varying), {})[value] = row.accuracy
         return found
 
     @property

@@ -147,10 +147,10 @@ def run_segmentation_benchmark(
     return SegmentationBenchmark(tuple(rows), missing)
 
 
-def _datasets(root: str | Path, asked: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
+def _datasets(root: str | Path, requested: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
     """The data sets to measure, and what was left out."""
-    if asked is not None:
-        return [segmentation_set(name).name for name in asked], {}
+    if requested is not None:
+        return [segmentation_set(name).name for name in requested], {}
     found = inspect_segmentation_sets(root)
     names = [each.name for each in found if each.state == "ready"]
     if not names:

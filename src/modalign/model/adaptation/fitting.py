@@ -82,10 +82,10 @@ class Fitted:
         Number of images that were learned from.
     held_out : Scored or None
         Predictions of labeled images by a model that had not learned from them; None if there are none.
-    seen : Scored or None
+    in_sample : Scored or None
         Without labels, predictions of the images that were learned from.
     zero_shot : ndarray or None
-        Zero-shot logits of the images of ``held_out``, else of ``seen``; None without class text.
+        Zero-shot logits of the images of ``held_out``, else of ``in_sample``; None without class text.
     how : str, default=""
         How images were held out, in words.
     chosen : dict
@@ -99,7 +99,7 @@ class Fitted:
     encoder: Encoder | JoinedEncoder
     train: int
     held_out: Scored | None
-    seen: Scored | None
+    in_sample: Scored | None
     zero_shot: np.ndarray | None
     quarantined: tuple[Quarantined, ...]
     how: str = ""
@@ -123,8 +123,8 @@ def fit_vectors(method: VectorMethod, pair: EncoderPair, task: FitTask) -> Fitte
     clip_features = concatenate(aligned_views) if aligned_views else None
     if text is None:
         require_every_class(X.labels, task.items.class_names)
-    asked = task.crops if method.scores_parts else 0
-    held, held_aligned = (None, None) if task.validation is None else pair.embed(task.validation, VIEWS[0], asked)
+    n_crops = task.crops if method.scores_parts else 0
+    held, held_aligned = (None, None) if task.validation is None else pair.embed(task.validation, VIEWS[0], n_crops)
 
     crossing = task.holdout is not None and task.holdout.cross
     predict = partial(
@@ -149,23 +149,23 @@ def fit_vectors(method: VectorMethod, pair: EncoderPair, task: FitTask) -> Fitte
     parts = [] if crossed is None or not len(rows) else [(crossed.scored, aligned)]
     if held is not None:
         parts.append((score(pair.encoder, method, held), held_aligned or held))
-    seen = None
+    in_sample = None
     if task.holdout is None:
-        seen = score(pair.encoder, method, X.select(rows))
-        parts = [(seen, aligned)]
+        in_sample = score(pair.encoder, method, X.select(rows))
+        parts = [(in_sample, aligned)]
     zero_shot = None
     if text is not None and parts:
         zero_shot = np.concatenate([_zero_shot(text, images) for _, images in parts])
     return Fitted(
         encoder=pair.encoder,
         train=count,
-        held_out=_joined([scored for scored, _ in parts]) if seen is None and parts else None,
-        seen=seen,
+        held_out=_joined([scored for scored, _ in parts]) if in_sample is None and parts else None,
+        in_sample=in_sample,
         zero_shot=zero_shot,
         quarantined=tuple(dict.fromkeys([*X.quarantined, *(held.quarantined if held else ())])),
         how=_how(crossed.folds if crossed is not None and len(rows) else 0, held is not None),
         chosen={} if crossed is None else crossed.chosen,
-        notes=tuple(about_copies(views[0][0], held, task.items.class_names)) if seen is None else (),
+        notes=tuple(about_copies(views[0][0], held, task.items.class_names)) if in_sample is None else (),
     )
 
 
@@ -188,7 +188,7 @@ def fit_tower(method: TowerMethod, encoder: ClipEncoder, task: FitTask, checkpoi
         encoder=encoder,
         train=len(task.learn) - method.diagnosis_["left_out"],
         held_out=scored if labeled else None,
-        seen=None if labeled else scored,
+        in_sample=None if labeled else scored,
         zero_shot=zero_shot,
         quarantined=() if scored is None else scored.quarantined,
         how=_how(0, scored is not None),

@@ -155,7 +155,7 @@ def adapt(
     parts = ((), ()) if holdout is None else (holdout.learn, holdout.validation)
     learned, validated = (frozenset(content_hash(items, i) for i in part) - {""} for part in parts)
     spoken = fitted.encoder.has_text or clip_encoder is not None
-    told = sentence_notes(items.class_names, templates, descriptions) if spoken else ()
+    hints = sentence_notes(items.class_names, templates, descriptions) if spoken else ()
     outcome = _outcome(method, fitted, items.class_names)
     return Classifier(
         encoder=fitted.encoder,
@@ -183,7 +183,7 @@ def adapt(
             "candidates": candidates,
             "calibrated": known is not None,
             "sentences": [list(s) for s in task.prompts],
-            "notes": [*items.notes, *told, *(() if holdout is None else holdout.notes), *fitted.notes],
+            "notes": [*items.notes, *hints, *(() if holdout is None else holdout.notes), *fitted.notes],
             "quarantined": [asdict(q) for q in dict.fromkeys([*items.quarantined, *fitted.quarantined])],
             "seconds": round(time.perf_counter() - started, 3),
         },
@@ -226,26 +226,28 @@ def _outcome(method: VectorMethod | TowerMethod, fitted: Fitted, class_names: tu
             how=fitted.how,
             learns=learns,
         )
-    elif fitted.seen is not None:
+    elif fitted.in_sample is not None:
         answers = method.transduction_[: fitted.train] if hasattr(method, "fitted_answers_") else None
         found = unlabeled_outcome(
-            fitted.seen, fitted.zero_shot, class_names=class_names, learns=learns, answers=answers
+            fitted.in_sample, fitted.zero_shot, class_names=class_names, learns=learns, answers=answers
         )
     else:
         found = no_outcome(class_names)
-    if fitted.seen is not None or not getattr(method, "takes_labels", method.needs_labels):
-        assigned = getattr(method, "transduction_", None if fitted.seen is None else fitted.seen.logits.argmax(axis=1))
+    if fitted.in_sample is not None or not getattr(method, "takes_labels", method.needs_labels):
+        assigned = getattr(
+            method, "transduction_", None if fitted.in_sample is None else fitted.in_sample.logits.argmax(axis=1)
+        )
         if assigned is not None:
             estimated = estimated_sizes(method, len(class_names))
             found = with_class_sizes(found, np.asarray(assigned), class_names, estimated)
     guesses = found["zero_shot"] is not None and found["zero_shot"]["low"] <= found["chance"]
-    told = about_encoder(fitted.encoder.name, class_names, guesses=guesses)
-    return found | {"notes": [*found["notes"], *told]}
+    hints = about_encoder(fitted.encoder.name, class_names, guesses=guesses)
+    return found | {"notes": [*found["notes"], *hints]}
 
 
 def _rejection(fitted: Fitted, temperature: float) -> Rejection | None:
     """Fit the rejection on held-out images or, without labels, on the fitted images, as if all classes were known."""
-    reference = fitted.held_out or fitted.seen
+    reference = fitted.held_out or fitted.in_sample
     if reference is None:
         return None
     logits = torch.from_numpy(reference.logits / temperature)

@@ -93,11 +93,11 @@ class MultiLabelClassifier:
             source = source.part("test")
         source = source.for_classes(self.class_names)
         labeled = (source.matrix != UNKNOWN).any(axis=1)
-        seen = np.array(
+        fitted_before = np.array(
             [not include_fitted and content_hash(source.items, i) in self.fitted_on for i in range(len(source))],
             dtype=bool,
         )
-        chosen = source.select(labeled & ~seen)
+        chosen = source.select(labeled & ~fitted_before)
         if not len(chosen):
             raise InputError(
                 "Expected labeled images that the model was not fitted on, got none; give other images, or "
@@ -107,7 +107,7 @@ class MultiLabelClassifier:
         place = {name: i for i, name in enumerate(chosen.items.ids)}
         labels = chosen.matrix[[place[name] for name in found.ids]]
         scores = multi_label_scores(labels, found.probabilities, self.model.thresholds, class_names=self.class_names)
-        left_out = tuple(source.items.ids[i] for i in np.flatnonzero(labeled & seen))
+        left_out = tuple(source.items.ids[i] for i in np.flatnonzero(labeled & fitted_before))
         return MultiLabelEvaluation(
             scores, found.ids, self.class_names, labels, found.probabilities, found.answers, left_out,
             found.quarantined, source.items.notes,

@@ -25,8 +25,8 @@ from modalign.evaluate.multi_label_metrics import MultiLabelScores, multi_label_
 class SetSession(Session):
     """A :class:`Session` whose labels and answers are sets.
 
-    ``margin`` is the distance of the probability that is nearest to the threshold of its class, and ``believed`` the
-    lowest probability that the label is right about a class.
+    ``margin`` is the distance of the probability that is nearest to the threshold of its class,
+    and ``label_probability`` the lowest probability that the label is right about a class.
     """
 
     labeling: SetLabeling
@@ -94,7 +94,7 @@ class SetSession(Session):
         """(n,) whether label and answer of an image differ, and a part of the label is improbable."""
         matrix = self.labeling.matrix(self.answers.class_ids)
         differs = ((matrix == PRESENT) != self.answers.shown).any(axis=1)
-        return (self.labeling.labels != UNLABELED) & differs & (self.believed < 0.5)
+        return (self.labeling.labels != UNLABELED) & differs & (self.label_probability < 0.5)
 
     def _grade(self) -> dict[str, Any]:
         ids = self.labeling.class_ids
@@ -155,8 +155,8 @@ class SetSession(Session):
     def _judge_labels(self) -> None:
         P, matrix = self.answers.probabilities, self.labeling.matrix(self.answers.class_ids)
         stated = np.where(matrix == PRESENT, P, np.where(matrix == UNKNOWN, 1.0, 1 - P))
-        self.believed = stated.min(axis=1, initial=1.0)
-        self.opinion = self.predicted
+        self.label_probability = stated.min(axis=1, initial=1.0)
+        self.held_out_class = self.predicted
 
     def _follow_classes(self) -> None:
         """Answers with columns of the present classes: merged ones have the larger probability, and new ones 0."""
