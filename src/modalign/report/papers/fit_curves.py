@@ -33,7 +33,10 @@ def selection_curves(method: Any) -> list[Picture]:
         if len(curve.get(name, ())) > 1:
             points = dict(zip(curve[name], curve["accuracy"], strict=True))
             unit = "accuracy on held-out images, percent"
-            found.append(sweep_curve({"accuracy": points}, quantity=quantity, unit=unit))
+            title = (
+                f"Accuracy by the {quantity}" if name == "zero_shot_weight" else f"Accuracy by the number of {quantity}"
+            )
+            found.append(sweep_curve({"accuracy": points}, quantity=quantity, unit=unit, title=title))
     return found
 
 
@@ -51,7 +54,9 @@ def training_curves(method: Any) -> list[Picture]:
         values = np.asarray(losses.cpu(), dtype=np.float64)
         rows = np.unique(np.linspace(0, len(values) - 1, SHOWN).round().astype(int))
         points = {float(i + 1): float(values[i]) for i in rows if np.isfinite(values[i])}
-        found.append(sweep_curve({"loss": points}, quantity="optimizer step", unit="loss", scale=1))
+        found.append(
+            sweep_curve({"loss": points}, quantity="optimizer step", unit="loss", scale=1, title="Loss by step")
+        )
     epochs = {
         words: {float(e + 1): value for e, value in enumerate(values) if value is not None}
         for name, words in EPOCHS.items()
@@ -79,4 +84,4 @@ def pseudo_label_curve(labels: np.ndarray, truth: np.ndarray) -> Picture:
         if known.any():
             points[float(epoch)] = float((own[known] == truth[known]).mean())
     unit = "accuracy of pseudo-labels, percent"
-    return sweep_curve({"pseudo-labels": points}, quantity="epoch", unit=unit)
+    return sweep_curve({"pseudo-labels": points}, quantity="epoch", unit=unit, title="Accuracy by epoch")
