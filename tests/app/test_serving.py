@@ -158,8 +158,8 @@ def test_bad_requests_get_a_status_and_a_sentence(case: str, service: TestClient
 @pytest.mark.parametrize(
     ("verb", "path", "status", "sentence"),
     [
-        ("GET", "/nope", 404, "Expected a path that this server answers, got '/nope'."),
-        ("GET", f"/{'x' * 500}", 404, f"Expected a path that this server answers, got '/{'x' * 59}'."),
+        ("GET", "/nope", 404, "Expected a path of this server, got '/nope'."),
+        ("GET", f"/{'x' * 500}", 404, f"Expected a path of this server, got '/{'x' * 59}'."),
         ("GET", "/v1/predict", 405, "Expected POST for '/v1/predict', got GET."),
         ("DELETE", "/healthz", 405, "Expected GET for '/healthz', got DELETE."),
     ],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -251,8 +253,10 @@ def test_what_cannot_be_opened_is_refused_in_one_sentence(digits: Items, tmp_pat
         open_session(plain, state=tmp_path / "a")
     open_session(plain, classes=["x", "y"], state=tmp_path / "a", thorough=False).close()
     open_session(plain, state=tmp_path / "a", thorough=False).close()  # it knows its classes
+    other = copy.copy(load_encoder("tiny", cache=False))
+    other.spec = replace(other.spec, name="other", fingerprint="0" * len(other.spec.fingerprint))
     with pytest.raises(EncoderMismatchError, match=r"'tiny'.*another folder with state="):
-        open_session(plain, state=tmp_path / "a", encoder="tiny-vision")
+        open_session(plain, state=tmp_path / "a", encoder=other)
 
 
 def test_of_waiting_jobs_of_a_kind_the_last_is_done_and_errors_are_reported() -> None:
