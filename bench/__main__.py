@@ -32,7 +32,7 @@ OTHER_DATA = {
     "few_shot": "docs/results/few_shot.md",
     "label_free": "docs/results/label_free.md",
 }
-"""Modules that read files of features → what they measure. ``bench/README.md`` says what the files hold."""
+"""Modules that read files of features → what they measure. ``bench/README.md`` describes the files."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
             done = subprocess.run([sys.executable, "-m", f"bench.{name}", *rest], check=False)
             print(f"-- {time.perf_counter() - started:.0f} s, exit status {done.returncode}", flush=True)
             failed += [line] * bool(done.returncode)
-    print("\nBenchmarks on files of CLIP features; bench/README.md says where they come from:")
+    print("\nBenchmarks on files of CLIP features; bench/README.md describes them:")
     for name, what in OTHER_DATA.items():
         print(f"   python -m bench.{name:15} {what}")
     if failed:

@@ -51,7 +51,7 @@ def with_errors(labels: np.ndarray, share: float, seed: int, kind: str) -> np.nd
 
 
 def counted(features: Features) -> LabelErrors:
-    """Confident learning alone, for comparison: with probabilities of a temperature that knows no errors."""
+    """Confident learning alone, for comparison: with probabilities of a temperature fitted without regard to errors."""
     import torch
 
     found = cross_fit(_learner(), features, random_state=0)

@@ -155,7 +155,7 @@ def fuzz(base: str, count: int, seed: int) -> dict[str, Any]:
 
 
 def schema(base: str, examples: int) -> dict[str, Any]:
-    """What schemathesis says of the server."""
+    """Results of schemathesis for the server."""
     command = [shutil.which("schemathesis") or "schemathesis", "run", f"{base}/openapi.json"]
     done = subprocess.run(
         [*command, "--max-examples", str(examples), "--seed", "0", "--exclude-checks", ANY_BYTES],

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
 
 CHECKS = ("copies", "labels", "outliers", "pictures", "names")
-TRUSTED = 0.8  # agreement of predictions and labels below which a note says that predictions are poor
+TRUSTED = 0.8  # agreement of predictions and labels below which a note reports poor predictions
 TYPICAL = 0.5  # a problem of a larger share of the pictures than this becomes one note about the source
 
 

@@ -58,7 +58,7 @@ def decode_counts(counts: Sequence[int], size: tuple[int, int]) -> np.ndarray:
 def compress_counts(counts: Sequence[int]) -> str:
     """The compressed form: from the fourth count on the difference to the count two before, in groups of 5 bits.
 
-    The lowest group comes first, bit 5 says that another one follows, the last one is sign-extended. The character of
+    The lowest group comes first, bit 5 is set if another one follows, the last one is sign-extended. The character of
     a group is its value + 48.
     """
     text = []

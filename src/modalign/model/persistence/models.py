@@ -143,7 +143,7 @@ def _require_methods(folder: Path, card: Mapping[str, Any]) -> None:
     foreign = card["versions"].get("methods")
     for name, package in foreign.items() if isinstance(foreign, dict) else ():
         if is_known(name):
-            method_class(name)  # says so where it cannot be imported
+            method_class(name)  # raises where it cannot be imported
             continue
         if isinstance(package, str) and _PACKAGE.fullmatch(package):
             need = f" of the package {package}, which is not installed or lacks it; install it if you trust it"

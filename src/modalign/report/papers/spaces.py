@@ -82,15 +82,15 @@ def adapted_space(model: Classifier, items: Items, vectors: np.ndarray) -> Space
 @torch.no_grad()
 def _of_tower(method: TowerMethod, items: Items, encoder: ClipEncoder) -> Space | None:
     learner, classes = method._bind(encoder)
-    look: Any  # a function from pixels to what an image tower returns
+    encode: Any  # a function from pixels to what an image tower returns
     if isinstance(learner, PromptLearner) and isinstance(classes, Tensor) and len(classes) == 1:
-        look, texts = learner.encode_images, classes[0]
+        encode, texts = learner.encode_images, classes[0]
     elif isinstance(learner, SelfTraining):
-        look, texts = learner.vision(), classes
+        encode, texts = learner.vision(), classes
     else:
         return None
     prepared, size = prepared_images(items, encoder), encoder.batch_size
     batches = [prepared[start : start + size] for start in range(0, len(prepared), size)]
     pixels = (encoder.preprocessing.inputs(batch, encoder.device, encoder.dtype)["pixel_values"] for batch in batches)
-    found = torch.cat([unit(look(batch).pooled[0].float()).cpu() for batch in pixels])
+    found = torch.cat([unit(encode(batch).pooled[0].float()).cpu() for batch in pixels])
     return Space(found.numpy(), unit(texts.float()).cpu().numpy())
