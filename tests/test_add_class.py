@@ -125,7 +125,7 @@ def test_wrong_input_is_refused_in_one_sentence(model: Classifier) -> None:
     with pytest.raises(InputError, match="sentences=… as a list"):
         model.add_class("seven", sentences=5)
     blind = adapt(load_digits().select(range(20)), method="linear_probe", encoder="tiny-vision", mirror=False)
-    with pytest.raises(InputError, match="no text tower"):
+    with pytest.raises(InputError, match="a text tower to add a class"):
         blind.add_class("letter")
     told = replace(model, record={**model.record, "sentences": [["round"]] * 9})
     with pytest.raises(InputError, match="Expected sentences about 'seven'"):

@@ -72,7 +72,7 @@ def test_fit_ends_with_a_command_that_works(
         assert cli.run(["fit", str(table), "--multi-label", "-m", "gda", "-o", str(out)]) == 0
         said = capsys.readouterr()
         assert "made for drawings" in said.err  # '<i>two' is no digit
-        assert "predicted by models that had not seen it: mean average precision" in said.out
+        assert "predicted by models that were not fitted on it: mean average precision" in said.out
         line = said.out.splitlines()[-1]
         assert line.endswith(f"try: modalign {command} {out} {table}")
         assert ("no labeled image is left" in line) is (command == "predict")

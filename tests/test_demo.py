@@ -25,7 +25,7 @@ def test_the_demonstration_in_short(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len({run.test for run in found.runs}) == 1  # all are tested on the same images
     by_name = {row.method: row.accuracy.mean for row in found.table}
     assert by_name["GPUA"] > by_name["Zero-shot CLIP"] > 0.75
-    assert "Without labels GPUA names" in found.sentence
+    assert "Without labels GPUA classifies" in found.sentence
     assert found.rows[-1] == ["Chance level", "", "10.0 %", "", ""]
     page = (tmp_path / "page.html").read_text()
     assert "MaPLe" in page

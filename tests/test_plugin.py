@@ -75,7 +75,7 @@ def test_it_is_listed_beside_the_methods_of_the_library(session: tuple[str, Path
     listed, own = re.split(r"^\$ .*\n", session[0], flags=re.MULTILINE)[1:3]
     assert re.search(r"^cmm ", listed, flags=re.MULTILINE)
     assert re.search(
-        r"^nearest_mean +Nearest mean +on vectors +needed +optional +package nearest-mean 0\.1$",
+        r"^nearest_mean +Nearest mean +on vectors +needed +optional +package nearest-mean 0\.1; Snell, .*$",
         listed,
         flags=re.MULTILINE,
     )

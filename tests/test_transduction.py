@@ -212,7 +212,7 @@ def test_the_command_line_marks_transductive_answers(digits, tmp_path, monkeypat
     for file in (tmp_path / "new").iterdir():
         file.rename(tmp_path / "seen" / f"new-{file.name}")
     assert cli.run(["predict", "model", "seen", "-o", "answers.csv"]) == 0
-    assert "looked at together: 100 of 110" in capsys.readouterr().err
+    assert "which predicted the images jointly: 100 of 110" in capsys.readouterr().err
     with open("answers.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["id"] for row in rows if row["transductive"] == "False"} == {f"new-{i}.png" for i in range(1, 30, 3)}

@@ -166,7 +166,7 @@ def test_a_column_of_other_things_divides_nothing_and_is_named(folder: Path) -> 
 
 
 def test_one_image_in_two_parts_is_an_error(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"one part an image, .* 'train' in line 2 and as 'test' in line 3"):
+    with pytest.raises(InputError, match=r"one part per image, .* 'train' in line 2 and as 'test' in line 3"):
         read(folder, "path,label,split\na.jpg,cat,train\na.jpg,cat,test\n")
 
 

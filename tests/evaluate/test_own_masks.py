@@ -141,7 +141,7 @@ def test_folders_that_are_none_are_refused(masks: Path, tmp_path: Path) -> None:
         evaluate_masks(tmp_path, tmp_path)
     with pytest.raises(InputError, match="is not one"):
         evaluate_masks(masks, tmp_path / "lacking")
-    with pytest.raises(InputError, match=r"called as the photos, such as 'photo000\.png'"):
+    with pytest.raises(InputError, match=r"with the names of the photos, such as 'photo000\.png'"):
         evaluate_masks(masks, tmp_path)
     (tmp_path / "masks.json").write_text('{"format": "other"}')
     with pytest.raises(InputError, match="Expected the format modalign-masks-1"):

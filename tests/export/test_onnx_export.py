@@ -236,7 +236,7 @@ def test_what_cannot_be_exported_is_refused_before_work(
         export_onnx(classifier, tmp_path / "full")
     with pytest.raises(InputError, match="onnxruntime-web"):
         export_onnx(classifier, tmp_path / "out", web=tmp_path)
-    with pytest.raises(InputError, match="Expected a classifier of one class an image to export, got GDA"):
+    with pytest.raises(InputError, match="Expected a classifier of one class per image to export, got GDA"):
         export_onnx(classifier.method, tmp_path / "out")  # type: ignore[arg-type]
     siglip2 = load_encoder(str(save_checkpoint(tmp_path / "siglip2", "siglip2")))
     digits = load_digits().select(range(20))

@@ -78,7 +78,8 @@ def _methods() -> Table:
     for name, cls in OTHER_METHODS.usable().items():
         needs = requirements(described(cls))
         where = "on vectors" if is_vector_method(name) else "in the encoder"
-        origin = cls.paper or f"package {OTHER_METHODS.package(name) or cls.__module__}"
+        package = f"package {OTHER_METHODS.package(name) or cls.__module__}"
+        origin = f"{package}; {cls.paper}" if cls.paper else package
         rows.append([name, cls.title or cls.__name__, where, needs["labels"], needs["text"], origin])
     return ["name", "method", "learns", "labels", "text", "paper"], rows
 
