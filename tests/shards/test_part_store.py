@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,59 @@ def test_verify_computes_damaged_parts_again(
     run = embed_shards(DIGITS, place, shards=3, verify=True)
     assert (run.computed, run.skipped, run.finished) == (1, 2, True)
     assert content(store) == whole
+
+
+@pytest.mark.parametrize("verify", [False, True])
+@pytest.mark.parametrize("manifest", ["whole", "cut off"])
+@pytest.mark.parametrize("damage", ["flip", "copy", "swap"])
+def test_no_damaged_part_enters_the_manifest(
+    damage: str, manifest: str, verify: bool, reference: Path, tmp_path: Path
+) -> None:
+    """Without a manifest and without ``verify``, rows are not read; a part of another shard is refused even then."""
+    out = shutil.copytree(reference, tmp_path / "features")
+    whole = content(LocalParts(reference))
+    first, second = sorted(out.glob("part-*"))[:2]
+    spoiled = bytearray(second.read_bytes())
+    spoiled[900] ^= 1
+    second.write_bytes(bytes(spoiled) if damage == "flip" else whole[first.name])
+    if damage == "swap":
+        first.write_bytes(whole[second.name])
+    if manifest == "cut off":
+        (out / "_manifest.json").write_bytes(whole["_manifest.json"][:200])
+        if not verify:
+            if damage != "flip":
+                with pytest.raises(InputError, match=r"it is a copy of the part of 'images \d'.*--verify"):
+                    embed_shards(DIGITS, out, shards=3)
+            embed_shards(DIGITS, out, shards=3, verify=True)
+    assert embed_shards(DIGITS, out, shards=3, verify=verify).finished
+    assert content(LocalParts(out)) == whole
+
+
+def test_hashes_of_other_parts_are_kept_and_not_trusted_alone(reference: Path, tmp_path: Path) -> None:
+    """A manifest may name the hash of a damaged part; a run for other shards keeps the hash of the whole one."""
+    out = shutil.copytree(reference, tmp_path / "features")
+    whole = content(LocalParts(reference))
+    entries = json.loads(whole["_manifest.json"])
+    victim = out / entries["parts"][1]["file"]
+    spoiled = bytearray(victim.read_bytes())
+    spoiled[900] ^= 1
+    victim.write_bytes(spoiled)
+    embed_shards(DIGITS, out, shards=3, only=(0, 3))
+    assert content(LocalParts(out))["_manifest.json"] == whole["_manifest.json"]
+    entries["parts"][1]["sha256"] = hashlib.sha256(spoiled).hexdigest()
+    (out / "_manifest.json").write_text(json.dumps(entries))
+    assert embed_shards(DIGITS, out, shards=3, verify=True).computed == 1
+    assert content(LocalParts(out)) == whole
+
+
+def test_a_folder_in_place_of_a_part_is_one_sentence(reference: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(reference, tmp_path / "features")
+    victim = min(out.glob("part-*"))
+    victim.unlink()
+    victim.mkdir()
+    for verify in (False, True):
+        with pytest.raises(InputError, match=rf"{victim.name}.*it is a folder; delete it and run the command again"):
+            embed_shards(DIGITS, out, shards=3, verify=verify)
 
 
 def test_another_content_or_a_refused_upload_is_one_sentence(bucket: Bucket) -> None:

@@ -95,7 +95,14 @@ class LocalParts:
             stream.write(content)
 
     def remove(self, name: str) -> None:
-        (self.folder / name).unlink(missing_ok=True)
+        path = self.folder / name
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            reason = "it is a folder" if path.is_dir() else error.strerror or str(error)
+            raise InputError(
+                f"Expected a damaged file '{path}' to be deleted, got: {reason}; delete it and run the command again."
+            ) from None
 
     def finish(self) -> None:
         sweep(self.folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +17,9 @@ from modalign.core.files import parse_json
 from modalign.core.part_files import CARD_FILE, FORMAT_OF_PARTS, MANIFEST_FILE
 from modalign.data.names import natural_key
 from modalign.shards.part_store import PartStore
+
+_DAMAGES = (OSError, ValueError, KeyError, TypeError, RuntimeError)
+"""What pyarrow and the reading of a footer raise for damaged bytes."""
 
 
 class PartRows(NamedTuple):
@@ -93,33 +96,23 @@ def write_part(store: PartStore, file: str, shard: str, settings: dict[str, Any]
 
 
 def read_report(store: PartStore, file: str, shard: str) -> PartReport:
-    """Read the footer of a part and the hash of its bytes."""
+    """Read the footer of a part and the hash of its bytes; an InputError if it is damaged or of another shard."""
     parquet = require("pyarrow.parquet", "parquet")
     try:
         with store.open(file) as stream:
             note = parse_json(parquet.read_metadata(stream).metadata[b"modalign"].decode(), f"'{file}'")
         counts = int(note["rows"]), int(note["unreadable"])
+        if note["shard"] != shard:
+            raise ValueError(f"it is a copy of the part of '{note['shard']}', not that of '{shard}'")
         return PartReport(shard, file, *counts, tuple(note["classes"]), store.size(file), store.sha256(file))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except _DAMAGES as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(
             f"Expected a part, '{file}' in '{store}' is damaged: {reason}; run the command again with --verify."
         ) from None
 
 
-def damaged_parts(store: PartStore, files: Sequence[str]) -> Iterator[str]:
-    """Yield the names of parts whose bytes are not those of the manifest.
-
-    Of a part that no manifest names, all pages must have their checksums, and the rows must be as many as its footer
-    says, each once.
-    """
-    known = _known_hashes(store)
-    for file in files:
-        if store.sha256(file) != known[file] if file in known else not _is_sound(store, file):
-            yield file
-
-
-def _known_hashes(store: PartStore) -> dict[str, str]:
+def known_hashes(store: PartStore) -> dict[str, str]:
     """Hashes of parts by name, of the manifest; {} if there is none that can be read."""
     try:
         parts = parse_json(store.read(MANIFEST_FILE, "a manifest").decode(), "the manifest")["parts"]
@@ -128,14 +121,36 @@ def _known_hashes(store: PartStore) -> dict[str, str]:
         return {}
 
 
-def _is_sound(store: PartStore, file: str) -> bool:
+def sound_report(store: PartStore, file: str, shard: str, sha256: str | None, *, pages: bool) -> PartReport | None:
+    """The report of a part, or None if it is damaged and has to be computed again.
+
+    A sound part is that of its shard, and has the hash that the manifest names.
+
+    Parameters
+    ----------
+    store, file, shard : PartStore, str, str
+        The part, and the shard that it belongs to.
+    sha256 : str or None
+        Its hash in the manifest; None if no manifest names it.
+    pages : bool
+        Read the rows too: all pages have their checksums, and the rows are as many as the footer says, each once.
+    """
+    try:
+        report = read_report(store, file, shard)
+    except InputError:
+        return None
+    if (sha256 is not None and report.sha256 != sha256) or (pages and not _has_its_rows(store, report)):
+        return None
+    return report
+
+
+def _has_its_rows(store: PartStore, report: PartReport) -> bool:
     parquet = require("pyarrow.parquet", "parquet")
     try:
-        report = read_report(store, file, "")
-        with store.open(file) as stream:
+        with store.open(report.file) as stream:
             table = parquet.read_table(stream, page_checksum_verification=True)
         unreadable, ids = len(table) - table["reason"].null_count, table["id"].to_pylist()
-    except (OSError, ValueError, KeyError):
+    except _DAMAGES:
         return False
     return (len(table) - unreadable, unreadable, len(set(ids))) == (report.rows, report.unreadable, len(table))
 

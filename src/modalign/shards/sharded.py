@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,17 @@ from modalign.shards.shard_parts import (
     PartReport,
     agree_on_card,
     close_set,
-    damaged_parts,
+    known_hashes,
     part_file,
     read_report,
     settings_of,
+    sound_report,
     write_part,
 )
 from modalign.shards.shard_plan import Plan, plan_shards
 from modalign.shards.shard_sources import Shard, key_of
+
+_READERS = 16  # threads that read footers and hashes of parts, perhaps from a slow disk
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,8 @@ def embed_shards(
     addresses : bool, default=False
         As for :func:`~modalign.load_items`.
     verify : bool, default=False
-        Read all existing parts, and compute those again that are damaged.
+        Read the rows of all existing parts, and compute those again that are damaged. Without it, this is done for
+        parts whose hash differs from the one in the manifest.
 
     Raises
     ------
@@ -201,11 +205,8 @@ def _run(
     text = settings_text(job.kind, settings)
     tasks = [Task(shard, part_file(key_of(shard, text))) for shard in plan.shards]
     mine = tasks if only is None else tasks[only[0] :: only[1]]
+    kept = _sound_parts(store, mine, verify)
     there = store.names()
-    if verify:
-        for file in damaged_parts(store, [task.file for task in mine if task.file in there]):
-            store.remove(file)
-            there.discard(file)
     missing = [task for task in mine if task.file not in there]
     found: dict[str, PartReport] = {}
     if missing:
@@ -216,11 +217,42 @@ def _run(
     there = store.names()
     finished = all(task.file in there for task in tasks)
     if finished:
-        with ThreadPoolExecutor(16) as pool:  # of files that others wrote, perhaps to a slow disk
-            others = [task for task in tasks if task.file not in found]
-            found |= {r.file: r for r in pool.map(lambda t: read_report(store, t.file, t.shard.name), others)}
+        others = [task for task in tasks if task.file not in kept | found]
+        found |= kept | _reports_of_others(store, others)
         computed = [found[task.file] for task in tasks]
         close_set(store, job.kind, settings, computed, plan.class_names)
         store.finish()
     rows, unreadable = sum(r.rows for r in computed), sum(r.unreadable for r in computed)
     return ShardedRun(len(tasks), len(missing), len(mine) - len(missing), rows, unreadable, finished, plan.notes)
+
+
+def _sound_parts(store: PartStore, tasks: Sequence[Task], verify: bool) -> dict[str, PartReport]:
+    """Reports of existing parts; removes those that are damaged.
+
+    Without ``verify`` these are the parts that the manifest names, whose hashes the new manifest needs in any case.
+    """
+    there, known = store.names(), known_hashes(store)
+    checked = [task for task in tasks if task.file in there and (verify or task.file in known)]
+
+    def report_of(task: Task) -> PartReport | None:
+        return sound_report(store, task.file, task.shard.name, known.get(task.file), pages=verify)
+
+    found: dict[str, PartReport] = {}
+    with ThreadPoolExecutor(1 if verify else _READERS) as pool:  # one table of rows in memory
+        for task, report in zip(checked, pool.map(report_of, checked), strict=True):
+            if report is None:
+                store.remove(task.file)
+            else:
+                found[task.file] = report
+    return found
+
+
+def _reports_of_others(store: PartStore, tasks: Sequence[Task]) -> dict[str, PartReport]:
+    """Reports of parts that other processes wrote, by name.
+
+    A part that the manifest names keeps its hash there, so that damage to it is found by the run that it belongs to.
+    """
+    known = known_hashes(store)
+    with ThreadPoolExecutor(_READERS) as pool:
+        reports = list(pool.map(lambda task: read_report(store, task.file, task.shard.name), tasks))
+    return {r.file: replace(r, sha256=known.get(r.file, r.sha256)) for r in reports}
