@@ -17,6 +17,12 @@ def test_what_is_listed_equals_the_class(name: str) -> None:
     assert library().get(name) == described(method_class(name)), "run python scripts/make_docs.py"
 
 
+def test_meanings_have_no_marks_of_docstrings() -> None:
+    meanings = [row[3] for facts in library().values() for row in facts["parameters"]]
+    assert len(meanings) > 300
+    assert not [meaning for meaning in meanings if ":`" in meaning or "``" in meaning]
+
+
 def test_every_method_is_listed_in_the_order_of_the_registry() -> None:
     assert list(library()) == list(ALL_METHODS)
 

@@ -201,7 +201,7 @@ def _decided(model: Classifier, method: str) -> list[str]:
     """What was left to the program: the method and the precision of its training."""
     diagnosis = getattr(model.method, "diagnosis_", {})
     chosen = [f"Chosen: {diagnosis.get('ensemble', model.method.title)}."] if method == "auto" else []
-    return chosen + (["Trained in bfloat16."] if diagnosis.get("precision") == "bfloat16" else [])
+    return chosen + ([f"Trained in {diagnosis['precision']}."] if "precision" in diagnosis else [])
 
 
 def _validation(text: str) -> Validation:

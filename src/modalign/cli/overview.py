@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -48,15 +49,14 @@ def described(cls: type) -> dict[str, Any]:
 
     facts = {fact: getattr(cls, fact) for fact in FACTS if hasattr(cls, fact)}
     rows = [
-        [
-            p.name,
-            format_annotation(p.annotation),
-            repr(p.default),
-            p.meaning.replace("``", ""),
-        ]  # as docstrings mark code
-        for p in parameters(cls)
+        [p.name, format_annotation(p.annotation), repr(p.default), without_markup(p.meaning)] for p in parameters(cls)
     ]
     return {**facts, "parameters": rows}
+
+
+def without_markup(text: str) -> str:
+    """Return the text of a docstring without the marks of code, and with the last part of the names it refers to."""
+    return re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", text).replace("``", "")
 
 
 @cache

@@ -83,7 +83,7 @@ def save_benchmark_page(result: BenchmarkResult, path: str | Path) -> Path:
     if costs := _costs(rows):
         page.section(
             "Cost",
-            "Processor time of one fit, all threads together, at the most labels of the last data set.",
+            "Processor time of one fit on the last data set with the largest number of labels, summed over threads.",
             blocks=cost_bubbles(costs),
         )
     _add_missing(page, result)

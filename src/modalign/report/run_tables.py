@@ -135,7 +135,9 @@ def interval_note(rows: Sequence[Summary]) -> str:
     draws = sorted({row.accuracy.n for row in rows})
     if draws == [1]:
         return "Each method was run once, so there is no interval."
-    return f"Small print: 95 % interval over {draws[-1]} draws of the labeled images (Student's t, cut at 0 and 100 %)."
+    return (
+        f"Small numbers: 95 % interval over {draws[-1]} draws of the labeled images (Student's t, cut at 0 and 100 %)."
+    )
 
 
 def _cells(row: Row) -> list[TableCell]:

@@ -95,7 +95,7 @@ CAUTIONS = (
     ({"table": "Table 4", "method": "Cross-modal partial fine-tuning", "metric": "gain"}, "65.95 - 60.33 is 5.62"),
     (
         {"table": "Table 1", "method": "CMM", "shots": 1},
-        "hard to square with the printed procedure, which ends far below zero-shot with one image per class on real "
+        "contradicts our runs of the printed procedure, which end far below zero-shot with one image per class on real "
         "features of 25 classes",
     ),
 )

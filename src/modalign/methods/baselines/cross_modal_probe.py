@@ -39,8 +39,7 @@ DEFAULTS = (1e-4, 0.01, 0.5)  # default values of the three without validation i
 class CrossModalProbe(VectorMethod):
     r"""Linear classifier trained on images and prompts.
 
-    Logistic regression initialized with the class texts, whose weights are then interpolated with the initial ones
-    (WiSE-FT). Equations: :mod:`modalign.methods.baselines.cross_modal_probe`.
+    Logistic regression from the class texts, interpolated with them (WiSE-FT). Equations: this module's docstring.
 
     Parameters
     ----------
@@ -48,12 +47,14 @@ class CrossModalProbe(VectorMethod):
         Optimizer steps of each candidate.
     batch_size : int, default=8
         Samples per step; the larger half is images.
-    learning_rate, weight_decay : float or "auto", default="auto"
-        Peak learning rate and decoupled weight decay; ``"auto"`` selects them on validation images.
+    learning_rate : float or "auto", default="auto"
+        Peak learning rate.
+    weight_decay : float or "auto", default="auto"
+        Decoupled weight decay.
     warmup_steps : int, default=50
         Steps of linear warmup; then a half cosine to zero.
     probe_weight : float or "auto", default="auto"
-        r: 0 is zero-shot, 1 the trained probe; ``"auto"`` selects it on validation images.
+        r: 0 is zero-shot, 1 the trained probe. ``"auto"`` selects each of the three on validation images.
     stop : int or None, default=None
         Step after which training ends, on the schedule of `steps`. None is the best on validation images, or the last.
     n_evaluations : int, default=24
@@ -87,7 +88,6 @@ class CrossModalProbe(VectorMethod):
     ----------
     .. [1] Lin et al., "Multimodality helps unimodality: cross-modal few-shot learning with multimodal models", 2023,
        arXiv:2301.06267.
-    .. [2] Wortsman et al., "Robust fine-tuning of zero-shot models", 2022, arXiv:2109.01903.
 
     Examples
     --------

@@ -57,11 +57,11 @@ class ReCLIP(TowerMethod["CrossModalLearner"]):
     Parameters
     ----------
     neighbors : int, default=20
-        Nearest neighbors of each point in A.
+        Nearest neighbors of each image and class text in the graph of the propagation.
     alpha : float, default=0.99
         α, share of the neighbors in the propagation; below 1.
     projected : bool, default=True
-        If False, neighbors are those of the features as they are.
+        If False, neighbors are searched in the features without the projection.
     epochs : int or None, default=None
         Passes over the images; None is ⌊n / 5000⌋ + 2 for n images.
     batch_size : int, default=64

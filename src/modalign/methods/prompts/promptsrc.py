@@ -48,14 +48,20 @@ class PromptSRC(PromptMethod["SelfRegulated"]):
         Tokens per tower and layer. The first textual ones start as "a photo of a"; with more than four, at random.
     depth : int, default=9
         Layers with prompts of their own, at most those of the tower with fewer layers.
-    text_weight, image_weight, score_weight : float, default=25.0, 10.0 and 1.0
-        λ₁, λ₂ and λ₃.
+    text_weight : float, default=25.0
+        λ₁, weight of the difference of class features with and without prompts.
+    image_weight : float, default=10.0
+        λ₂, weight of the difference of image features with and without prompts.
+    score_weight : float, default=1.0
+        λ₃, weight of the divergence of the predictions with and without prompts.
     diverse : bool, default=True
-        If False, g is the first sentence of each class only.
+        If False, class features without prompts are those of the first sentence of each class only.
     aggregated : bool, default=True
         If False, the prompts at the end of training are used for prediction.
-    aggregation_mean, aggregation_std : float, default=15.0 and 1.0
-        μ and σ, in epochs; chosen for 20 epochs.
+    aggregation_mean : float, default=15.0
+        μ, the epoch with the largest weight in the average of the prompts; chosen for 20 epochs.
+    aggregation_std : float, default=1.0
+        σ of these weights, in epochs.
 
     Examples
     --------

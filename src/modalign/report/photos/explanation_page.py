@@ -77,8 +77,9 @@ def _map_text(one: Explanation) -> str:
         return ""
     top = max(float(values.max()) for values in one.maps.values())
     return (
-        "A map shows the probability of a class for each patch by itself: no color is 0, the strongest is "
-        f"{percent(top)} %. It shows which patches the method assigns to the class, not the outline of an object."
+        "A map shows the probability of a class for each patch by itself, from 0 (no color) to "
+        f"{percent(top)} % (strongest color). It shows which patches the method assigns to the class, not the outline "
+        "of an object."
     )
 
 

@@ -53,7 +53,7 @@ def save_multi_label_page(
         for row, threshold in zip(scores.per_class, classifier.model.thresholds, strict=True)
     ]
     caption = (
-        "Small print: 95 % interval over bootstrap draws of the images. The threshold has the highest F1 on "
+        "Small numbers: 95 % interval over bootstrap draws of the images. The threshold has the highest F1 on "
         "out-of-fold predictions of the training images."
     )
     if few := len(classifier.record.get("uncalibrated", ())):
