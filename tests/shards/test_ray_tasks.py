@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,30 @@ def test_a_cluster_or_a_task_that_is_lost_is_one_sentence(cluster: Cluster, tmp_
     cluster.lost = True
     with pytest.raises(ModalignError, match=r"A task of Ray was lost.*run the same command again"):
         embed_shards(DIGITS, tmp_path / "ray", shards=5, scheduler=on_ray("auto", 1))
+
+
+def test_an_address_where_nothing_listens_is_refused_before_ray_starts(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "init", lambda **options: pytest.fail("Ray was started"))
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound, but not listening
+        nowhere = f"127.0.0.1:{unused.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", nowhere)
+        for address in (nowhere, f"ray://{nowhere}", "auto"):
+            with pytest.raises(InputError, match=rf"cluster at '.*{nowhere}', it cannot be reached.*ray start --head"):
+                embed_shards(DIGITS, tmp_path / "ray", shards=5, scheduler=on_ray(address, 1))
+    for address in ("head", "head:", ":6379", "head:port", "head:70000", ""):
+        with pytest.raises(InputError, match=rf"as host:port or ray://host:port, or auto.*got '{address}'"):
+            embed_shards(DIGITS, tmp_path / "ray", shards=5, scheduler=on_ray(address, 1))
+
+
+def test_an_address_that_listens_is_given_to_ray(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(cluster, "init", lambda **options: asked.append(options["address"]))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"ray://127.0.0.1:{server.getsockname()[1]}"
+        assert embed_shards(DIGITS, tmp_path / "ray", shards=2, scheduler=on_ray(address, 1)).finished
+    assert asked == [address]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 from modalign.core.child_processes import THREAD_VARIABLES
 from modalign.core.errors import InputError, ModalignError, argument, require
 
-LOCAL = "local"
-"""In place of an address: start Ray on this machine."""
+AUTO, LOCAL = "auto", "local"
+"""In place of an address: the cluster that this machine belongs to; start Ray on this machine."""
+_PATIENCE = 3.0  # seconds until a cluster has to answer; Ray itself tries for minutes
 _OBJECTS = 2**28  # bytes of Ray's object store on this machine; only names and reports go through it
 _RETRIES = 3  # of a task whose process or machine is lost; what it commits, it commits once
 
@@ -92,6 +94,8 @@ def _connected(address: str) -> Iterator[Any]:
 
 def _connect(ray: Any, address: str) -> None:
     here = address == LOCAL
+    if not here:
+        _require_answer(os.environ.get("RAY_ADDRESS", AUTO) if address == AUTO else address)
     local = {"include_dashboard": False, "object_store_memory": _OBJECTS} if here else {"address": address}
     for last in (False, True):  # a busy machine may not start Ray within its default timeout
         try:
@@ -102,6 +106,25 @@ def _connect(ray: Any, address: str) -> None:
             if last or not here:
                 reason = " ".join(str(error).split())[:160].rstrip(".")
                 raise InputError(f"Expected a Ray cluster at '{address}', it cannot be reached: {reason}.") from None
+
+
+def _require_answer(address: str) -> None:
+    """Raise unless something listens at ``host:port`` or ``ray://host:port``; "auto" is left to Ray."""
+    if address == AUTO:
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
+        raise InputError(
+            f"Expected the address of a Ray cluster as host:port or ray://host:port, or {AUTO}, or {LOCAL} to start "
+            f"one here, got '{address}'."
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+    except OSError as error:
+        raise InputError(
+            f"Expected a Ray cluster at '{address}', it cannot be reached: {error.strerror or error}; give the address "
+            f"that 'ray start --head' prints, or {LOCAL} to start one here."
+        ) from None
 
 
 def _require_cpus(ray: Any, count: int, threads: int, option: str) -> None:
