@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import modalign as ma
 from modalign.core.errors import InputError, UndecodableError
 from modalign.core.features import Features
-from modalign.core.files import check_writable, path_error, read_json
+from modalign.core.files import check_writable, path_error, plain_path, read_json
 from modalign.data.items import load_items
 
 ADDRESSES = ["https://example.org/a.jpg", "s3://bucket/photos", "file:///home/me/a.jpg", "gs://b/c.zip", "HTTP://x/y"]
@@ -42,9 +42,20 @@ def test_an_address_is_named_as_it_was_given(address: str, spell: type, reader) 
 
 
 def test_addresses_that_no_store_has_are_named_as_a_source_too() -> None:
-    for address in ("file:///home/me/a.jpg", "ftp://example.org/a.jpg"):
+    for address in ("nosuch://home/a.jpg", "ftp://example.org/a.jpg"):
         with pytest.raises(InputError, match=f"the address '{address}', and addresses are not read"):
             load_items(address)
+
+
+@pytest.mark.parametrize("spell", [str, Path])
+def test_a_file_address_is_its_path(spell: type, tmp_path: Path) -> None:
+    (tmp_path / "my photos").mkdir()
+    (tmp_path / "my photos" / "a.png").write_bytes(encoded(picture(), "PNG"))
+    for address in ((tmp_path / "my photos").as_uri(), f"FILE://{tmp_path}/my photos", f"file:///{tmp_path}/my photos"):
+        assert load_items(spell(address)).ids == ("a.png",)
+        assert Path(plain_path(spell(address))) == tmp_path / "my photos"
+    for other in ("https://example.org/a%20b.jpg", "file.txt", "a%20b"):
+        assert plain_path(spell(other)) == spell(other)
 
 
 @given(st.from_regex(r"[A-Za-z0-9 ._\\-]{0,8}(/[A-Za-z0-9 .:_-]{1,8}){0,3}", fullmatch=True))

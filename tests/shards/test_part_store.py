@@ -173,3 +173,22 @@ def test_the_command_takes_an_address(bucket: Bucket, tmp_path: Path, capsys: py
     assert run(arguments) == 0
     assert json.loads(capsys.readouterr().out)["out"] == "s3://bucket/features"
     assert len([name for name in RemoteParts("s3://bucket/features").names() if name.startswith("part-")]) == 2
+
+
+def test_the_command_writes_where_its_address_says_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(2):
+        (photos / f"{i}.png").write_bytes(DIGITS.read(i))
+    for address in ("ftp://x", "nosuch://x/y", "https://example.org/x", "memory://x"):
+        assert run(["embed", str(photos), "--out", address, "--shards", "2"]) == 2
+        assert f"got '{address}'" in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+    target = tmp_path / "my features"
+    assert run(["embed", photos.as_uri(), "--out", target.as_uri(), "--shards", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["out"] == str(target)
+    assert run(["embed", photos.as_uri(), "--out", (tmp_path / "one.npz").as_uri()]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["my features", "one.npz", "photos"]

@@ -51,6 +51,7 @@ class Command(TyperCommand):
         return super().parse_args(ctx, [_present(word) for word in args])
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # Typer's own name for the context of its base
+        ctx.params = {name: _with_plain_paths(value) for name, value in ctx.params.items()}
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -58,6 +59,17 @@ class Command(TyperCommand):
         except BrokenPipeError:
             mute()
             raise typer.Exit(NO_READER) from None
+
+
+def _with_plain_paths(value: Any) -> Any:
+    """Replace ``file://`` addresses in the value of a parameter by the paths that they name."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_with_plain_paths, value))
+    if not isinstance(value, Path):
+        return value
+    from modalign.core.files import plain_path
+
+    return Path(plain_path(value))
 
 
 def _present(word: str) -> str:

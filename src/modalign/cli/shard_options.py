@@ -47,14 +47,17 @@ def run_sharded(
     as_json: bool,
 ) -> None:
     """Run ``run(source, out, …)`` with the given options, and print a summary."""
+    from modalign.core.files import address_of
     from modalign.shards.part_store import part_store
 
+    place = str(part_store(out))
+    if (address_of(out) or ("",))[0] == "memory":
+        raise InputError(f"Expected --out that outlasts this command, got '{place}'; give a folder.")
     if out.suffix:
         raise InputError(f"Expected --out as the name of a folder for parts, got '{out}'.")
     if shard is not None and (workers is not None or ray is not None):
         raise InputError("Expected --shard i/n, which computes in this process, or --workers or --ray, got both.")
     found = run(source, out, shards=shards, only=_only(shard), scheduler=_scheduler(workers, ray), addresses=addresses)
-    place = str(part_store(out))
     if as_json:
         print_json({"out": place, **asdict(found)})
         return

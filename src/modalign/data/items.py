@@ -14,7 +14,7 @@ import numpy as np
 
 from modalign.core.errors import InputError, argument
 from modalign.core.features import UNLABELED
-from modalign.core.files import is_regular, require_path
+from modalign.core.files import is_regular, plain_path, require_path
 from modalign.data.archives.archive import is_archive, list_archive
 from modalign.data.blobs import FileBlob
 from modalign.data.decoding.sniff import IMAGE_SUFFIXES
@@ -97,6 +97,7 @@ def load_items(
         return _relabel(_divided(source, split), classes, labels)
     ignore = isinstance(labels, int) and labels == UNLABELED
     if isinstance(source, (str, os.PathLike)):
+        source = plain_path(source)
         if labels is not None and not ignore:
             raise InputError(
                 f"Expected {argument('labels')} only with lists and arrays; for files give a CSV with a label column."

@@ -24,6 +24,7 @@ from modalign.data.inventory import Listing, has_image_suffix, is_hidden, printa
 
 SCHEMES = ("s3", "gs", "gcs", "az", "abfs", "abfss", "hf", "http", "https", "memory")
 _WITHOUT_FOLDERS = ("http", "https")
+WRITABLE = tuple(scheme for scheme in SCHEMES if scheme not in _WITHOUT_FOLDERS)
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs"}
 _ATTEMPTS = 3
 _PAUSE = 1.0  # seconds before the second attempt, doubled before the third

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from modalign.core.errors import InputError, ModalignError
-from modalign.core.files import make_folder, read_bytes, replacing, require_own_folder, sweep
+from modalign.core.files import address_of, make_folder, plain_path, read_bytes, replacing, require_own_folder, sweep
 from modalign.core.part_files import CARD_FILE
-from modalign.data.remote import fetch, opened, remote_address
+from modalign.data.remote import WRITABLE, fetch, opened
 
 _CHUNK = 2**22
 
@@ -54,9 +54,24 @@ class PartStore(Protocol):
 
 
 def part_store(place: str | os.PathLike[str]) -> PartStore:
-    """The store of a folder or of an address such as ``s3://bucket/features``."""
-    address = remote_address(place)
-    return LocalParts(Path(place).absolute()) if address is None else RemoteParts(address.rstrip("/"))
+    """The store of a folder, by path or ``file://``, or of an address such as ``s3://bucket/features``.
+
+    Raises
+    ------
+    InputError
+        Nothing can be written to such an address.
+    """
+    place = plain_path(place)
+    found = address_of(place)
+    if found is None:
+        return LocalParts(Path(place).absolute())
+    scheme, address = found
+    if scheme not in WRITABLE:
+        raise InputError(
+            f"Expected a folder or an address to write parts to, of {', '.join(WRITABLE)}, got '{address}'; nothing "
+            f"can be written to {scheme}://."
+        )
+    return RemoteParts(address.rstrip("/"))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from modalign.core.encoder_spec import EncoderSpec
 from modalign.core.errors import InputError, argument
-from modalign.core.files import require_path
+from modalign.core.files import plain_path, require_path
 from modalign.core.part_files import FEATURES_KIND, MANIFEST_FILE, Manifest
 from modalign.data.archives.archive import is_archive
 from modalign.data.inventory import has_image_suffix, is_hidden
@@ -83,6 +83,7 @@ def plan_shards(
     if count is not None and count < 1:
         raise InputError(f"Expected {argument('shards')} of at least 1, got {count}.")
     if isinstance(source, (str, os.PathLike)):
+        source = plain_path(source)
         text = remote_address(source) or os.fspath(source)
         if os.path.isfile(os.path.join(text, MANIFEST_FILE)):
             return Plan(_short(text), tuple(_feature_parts(Path(text).absolute())))

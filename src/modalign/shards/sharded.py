@@ -144,14 +144,8 @@ def embed_shards(
     >>> ma.Features.open("vectors").vectors.shape
     (30, 128)
     """
-    return _run(
-        plan_shards(source, shards, addresses=addresses),
-        part_store(out),
-        job or EmbeddingJob(),
-        only,
-        scheduler,
-        verify,
-    )
+    store = part_store(out)
+    return _run(plan_shards(source, shards, addresses=addresses), store, job or EmbeddingJob(), only, scheduler, verify)
 
 
 def predict_shards(
@@ -181,8 +175,8 @@ def predict_shards(
     encoder, reject : str or None, float or None
         As for :func:`modalign.load` and :meth:`modalign.Classifier.predict`.
     """
-    job = AnsweringJob(os.path.abspath(model), encoder, reject)
-    return _run(plan_shards(source, shards, addresses=addresses), part_store(out), job, only, scheduler, verify)
+    job, store = AnsweringJob(os.path.abspath(model), encoder, reject), part_store(out)
+    return _run(plan_shards(source, shards, addresses=addresses), store, job, only, scheduler, verify)
 
 
 def in_this_process(job: Job, tasks: Sequence[Task], store: PartStore, started: Any = None) -> Iterator[PartReport]:

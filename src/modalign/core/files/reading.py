@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import unquote
 
 from modalign.core.errors import InputError
 
@@ -21,7 +22,7 @@ TEXT_LIMIT = 2**28
 """Bytes of the largest text or JSON file that is read."""
 DEPTH_LIMIT = 100
 """Lists and objects of JSON may be nested this deep."""
-_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,3}([^/].*)", re.DOTALL)
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+([^/].*)", re.DOTALL)
 _INTEGERS = range(-(2**63), 2**64)
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -103,6 +104,15 @@ def address_of(path: str | os.PathLike[str]) -> tuple[str, str] | None:
         return None
     scheme = found[1].lower()
     return scheme, f"{found[1]}://{'/' if scheme == 'file' else ''}{found[2]}"
+
+
+def plain_path(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """The path that a ``file://`` address names, with ``%20`` as a space; anything else as it is."""
+    found = address_of(path)
+    if found is None or found[0] != "file":
+        return path
+    plain = unquote(found[1].partition("://")[2])
+    return plain[1:] if re.match(r"/[A-Za-z]:", plain) and os.name == "nt" else plain
 
 
 def path_error(path: str | os.PathLike[str]) -> str | None:
