@@ -75,6 +75,10 @@ def test_a_log_of_sets_is_replayed_with_undo_merges_and_labels_of_one_class(tmp_
     labeling = opened()
     for name in "abcd":
         labeling.add_class(name)
+    with pytest.raises(InputError, match="rename the class"):
+        labeling.add_class("salt;pepper")
+    with pytest.raises(InputError, match="rename the class"):
+        labeling.rename_class(0, "salt|pepper")
     labeling.label_sets([0, 1], [2, 0, 2])
     labeling.label_sets([1, 2], [1], how="add")
     labeling.label_sets([1], [0, 3], how="remove")

@@ -113,6 +113,23 @@ def test_an_unnamed_class_is_absent_in_sets_and_unknown_in_columns(folder: Path)
             wider.for_classes(["disc", "blue"])
 
 
+@pytest.mark.parametrize("name", ["salt;pepper", "salt|pepper"])
+def test_names_with_a_separator_of_sets_are_refused(name: str, folder: Path) -> None:
+    table = folder / "labels.csv"
+    table.write_text(SETS, encoding="utf-8")
+    with pytest.raises(InputError, match="rename the class"):
+        load_label_sets(table, classes=["disc", "red thing", name])
+    table.write_text(f'path,disc,"{name}"\n0.png,1,0\n1.png,0,1\n', encoding="utf-8")
+    with pytest.raises(InputError, match="rename the class"):
+        load_label_sets(table)
+    with pytest.raises(InputError, match="rename the class"):
+        load_label_sets([folder / "0.png"], labels=[{name}])
+    (folder / "1.png").rename(folder / "disc" / "1.png")
+    (folder / "disc").rename(folder / name)
+    with pytest.raises(InputError, match="rename the class"):
+        load_label_sets(folder)
+
+
 # --- calibration and thresholds
 
 

@@ -12,6 +12,20 @@ from modalign.core.labels import check_names
 from modalign.core.name_matching import quoted
 
 ABSENT, PRESENT, UNKNOWN = 0, 1, -1
+SEPARATORS = ";|"
+"""Characters that separate the names of a set in files."""
+
+
+def check_separable(names: Iterable[str]) -> None:
+    """Raise an :class:`InputError` for class names with a character of :data:`SEPARATORS`.
+
+    A file with sets of such names would be read back as sets of other classes.
+    """
+    if wrong := [name for name in names if set(name) & set(SEPARATORS)]:
+        raise InputError(
+            "Expected class names without ';' and '|', which separate the names of one image in files, got "
+            f"{quoted(wrong, 3)}; rename the class."
+        )
 
 
 def label_matrix(labels: Any, class_names: Sequence[str] = ()) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -16,14 +16,14 @@ import numpy as np
 from modalign.core.errors import InputError, argument
 from modalign.core.features import UNLABELED
 from modalign.core.files import read_text
-from modalign.core.label_matrix import UNKNOWN, label_matrix
+from modalign.core.label_matrix import SEPARATORS, UNKNOWN, check_separable, label_matrix
 from modalign.core.labels import places_of
 from modalign.data.items import load_items
 from modalign.data.itemset import Items
 from modalign.data.names import natural_key, read_classes
 from modalign.data.tables import path_column, posix_path
 
-SEPARATOR = re.compile("[;|]")
+SEPARATOR = re.compile(f"[{SEPARATORS}]")
 _CELLS = {"1": 1, "0": 0, "-1": -1, "": -1, "1.0": 1, "0.0": 0, "-1.0": -1}
 
 
@@ -38,7 +38,7 @@ class LabeledSets:
     matrix : ndarray of shape (n, C), int8
         1 shown, 0 not shown, −1 unknown.
     class_names : tuple of str
-        C names.
+        C names, without ``;`` and ``|``.
     complete : bool, default=True
         Whether an image shows no other classes than these: True for sets of names, False for tables with columns.
     """
@@ -47,6 +47,9 @@ class LabeledSets:
     matrix: np.ndarray
     class_names: tuple[str, ...]
     complete: bool = True
+
+    def __post_init__(self) -> None:
+        check_separable(self.class_names)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -107,7 +110,7 @@ def load_label_sets(source: Any, *, labels: Any = None, classes: Any = None, spl
     Raises
     ------
     InputError
-        A source that cannot be read, a cell that is no label, or labels that do not fit the images.
+        A source that cannot be read, a cell that is no label, a class name with ``;`` or ``|``, or labels that do not fit the images.
 
     Examples
     --------
@@ -122,6 +125,7 @@ def load_label_sets(source: Any, *, labels: Any = None, classes: Any = None, spl
     if isinstance(source, LabeledSets):
         return source
     names = () if classes is None else tuple(dict.fromkeys(read_classes(classes).values()))
+    check_separable(names)
     if labels is not None:
         items = load_items(source, split=split)
         matrix, found = label_matrix(labels, names)
@@ -132,6 +136,8 @@ def load_label_sets(source: Any, *, labels: Any = None, classes: Any = None, spl
     columns = _class_columns(source) if isinstance(source, (str, os.PathLike)) else None
     if columns is not None:
         return _of_columns(items, *columns, names)
+    if isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
+        check_separable(items.class_names)  # a folder of images has one class
     return _of_names(items, names)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from modalign.app.studio.label_state import ClassOf
 from modalign.app.studio.labeling import Labeling
 from modalign.core.errors import InputError
-from modalign.core.label_matrix import ABSENT, PRESENT, UNKNOWN
+from modalign.core.label_matrix import ABSENT, PRESENT, UNKNOWN, check_separable
 
 LABELED = 0
 """In :attr:`SetLabeling.labels`, the label of every image with a set, empty or not."""
@@ -75,6 +75,10 @@ class SetLabeling(Labeling):
             return None
         before = frozenset(self.set_of(row) or ())
         return sorted({"set": given, "add": before | given, "remove": before - given}[how])
+
+    def _new_name(self, name: str, own: int | None = None) -> str:
+        check_separable([name])
+        return super()._new_name(name, own)
 
     def _code(self, of: ClassOf) -> int:
         return LABELED
