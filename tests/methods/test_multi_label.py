@@ -16,6 +16,7 @@ from modalign.core.label_matrix import label_matrix, label_sets
 from modalign.data.digit_pairs import load_digit_pairs
 from modalign.data.label_sets import LabeledSets, load_label_sets
 from modalign.evaluate.multi_label_metrics import multi_label_scores
+from modalign.methods import method_class
 from modalign.methods.multi_label.class_decision import ClassDecision, fit_decision, held_out_answers
 from modalign.methods.multi_label.one_against_rest import OneAgainstRest
 from modalign.model.multi_label import MultiLabelClassifier, adapt_multi_label
@@ -251,6 +252,24 @@ def test_a_class_without_images_is_answered_by_its_text(pairs: LabeledSets, vect
         OneAgainstRest(ma.GDA()).fit(vectors.select(range(150)), Y, class_names=pairs.class_names)
 
 
+@pytest.mark.parametrize("method", ["linear_probe", "auto"])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_class_with_one_image_is_fitted_and_counts_in_what_is_measured(
+    method: str, named: bool, pairs: LabeledSets, vectors: Features, text: ClassText
+) -> None:
+    """Its image cannot be held out and learned from: it is counted as missed, and no label of an image is left open."""
+    rows = [*np.flatnonzero(pairs.matrix[:150, 0] == 0)[:24], np.flatnonzero(pairs.matrix[:150, 0] == 1)[0]]
+    Y, own = pairs.matrix[rows][:, [0, 1, 2]], text.select(text.class_names[:3])
+    candidates = {"candidates": ["gda"]} if method == "auto" else {}
+    model = OneAgainstRest(method_class(method)(**candidates, random_state=0))
+    model.fit(vectors.select(rows), Y, text=own if named else None, class_names=own.class_names)
+    assert model.held_out_ is not None
+    np.testing.assert_array_equal(model.held_out_.labels, Y)
+    assert model.held_out_.answers[-1, 0] == 0
+    assert [d.calibrated for d in model.decisions_] == [False, True, True]
+    assert np.isfinite(model.predict_proba(vectors)).all()
+
+
 def test_what_cannot_be_learned_from_is_refused(vectors: Features, pairs: LabeledSets) -> None:
     X, Y = vectors.select(range(150)), pairs.matrix[:150]
     with pytest.raises(InputError, match="at least 2 classes"):
@@ -310,6 +329,26 @@ def test_a_file_of_answers_reads_back_as_labels(
     assert load_label_sets(found.save(tmp_path / "a.csv"), classes=list(found.class_names)).matrix.tolist() == (
         found.answers.tolist()
     )
+
+
+def test_copies_count_once_and_what_cannot_be_used_is_listed(pairs: LabeledSets, tmp_path: Path) -> None:
+    names = [";".join(shown) for shown in label_sets(pairs.matrix[:40], pairs.class_names)]
+    for i in range(40):
+        (tmp_path / f"{i}.png").write_bytes(pairs.items.read(i))
+    (tmp_path / "copy.png").write_bytes(pairs.items.read(0))
+    (tmp_path / "other.png").write_bytes(pairs.items.read(1))
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    added = [f"copy.png,{names[0]}", "other.png,;", f"broken.png,{names[0]}", f"missing.png,{names[0]}"]
+    lines = ["path,labels", *(f"{i}.png,{shown}" for i, shown in enumerate(names)), *added]
+    (tmp_path / "labels.csv").write_text("\n".join(lines), encoding="utf-8")
+    encoder = ma.load_encoder("tiny", cache=False)
+    record = adapt_multi_label(tmp_path / "labels.csv", encoder=encoder, method="gda").record
+    assert record["images"]["train"] == record["quality"]["images"] == 39
+    left_out = {entry["id"] for entry in record["quarantined"]}
+    assert left_out == {"copy.png", "1.png", "other.png", "broken.png", "missing.png"}
+    notes = " ".join(record["notes"])
+    assert "'copy.png' of '0.png': each counts once" in notes
+    assert "two labels: '1.png'" in notes
 
 
 # --- what a fit says of itself

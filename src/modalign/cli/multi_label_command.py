@@ -10,6 +10,7 @@ from modalign.cli.assignments import settings_of
 from modalign.cli.options import check_file
 from modalign.cli.terminal import next_step, print_json, print_lines, print_table, report_quarantine
 from modalign.core.errors import InputError, argument
+from modalign.core.name_matching import quoted
 
 CARD = "multi_label.json"  # of modalign.model.multi_label.multi_label_files, without importing torch
 
@@ -68,7 +69,8 @@ def fit_multi_label(
     for note in record["notes"]:
         print_lines(f"note: {note}")
     if record["uncalibrated"]:
-        print_lines(f"note: too few labels to calibrate: {', '.join(record['uncalibrated'])}")
+        print_lines(f"note: too few labels to calibrate: {quoted(record['uncalibrated'], 3)}")
+    report_quarantine(record["quarantined"])
     print_lines(f"Saved in {out}; {next_step(out, source, testable=record['images']['test'] > 0)}", err=False)
 
 

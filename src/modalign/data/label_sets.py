@@ -16,8 +16,9 @@ import numpy as np
 from modalign.core.errors import InputError, argument
 from modalign.core.features import UNLABELED
 from modalign.core.files import read_text
-from modalign.core.label_matrix import SEPARATORS, UNKNOWN, check_separable, label_matrix
+from modalign.core.label_matrix import SEPARATORS, UNKNOWN, check_separable, label_matrix, label_sets
 from modalign.core.labels import places_of
+from modalign.data.copies import learnable
 from modalign.data.items import load_items
 from modalign.data.itemset import Items
 from modalign.data.names import natural_key, read_classes
@@ -110,7 +111,8 @@ def load_label_sets(source: Any, *, labels: Any = None, classes: Any = None, spl
     Raises
     ------
     InputError
-        A source that cannot be read, a cell that is no label, a class name with ``;`` or ``|``, or labels that do not fit the images.
+        A source that cannot be read, a cell that is no label, a class name with ``;`` or ``|``, or labels that do
+        not fit the images.
 
     Examples
     --------
@@ -139,6 +141,37 @@ def load_label_sets(source: Any, *, labels: Any = None, classes: Any = None, spl
     if isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
         check_separable(items.class_names)  # a folder of images has one class
     return _of_names(items, names)
+
+
+def learnable_sets(source: LabeledSets) -> LabeledSets:
+    """The images to learn from, and those marked test; see :func:`~modalign.data.copies.learnable`.
+
+    Copies with other labels are left out; of several with the same labels, one counts.
+
+    Raises
+    ------
+    InputError
+        No labeled image is left.
+    """
+    items = source.items
+    if not (source.matrix != UNKNOWN).any():
+        return source
+    rows, codes = np.unique(source.matrix, axis=0, return_inverse=True)
+    labels = np.where((source.matrix == UNKNOWN).all(axis=1), UNLABELED, codes.reshape(-1))
+    parts = np.where(items.parts == "test", "test", "train" if items.division else "")  # all others are learned from
+    kept = learnable(replace(items, labels=labels, class_names=_in_words(rows, source.class_names), parts=parts))
+    matrix = np.full((len(kept), len(source.class_names)), UNKNOWN, dtype=np.int8)
+    matrix[kept.labels != UNLABELED] = rows[kept.labels[kept.labels != UNLABELED]]
+    return replace(source, items=replace(kept.unlabeled(), class_names=()), matrix=matrix)
+
+
+def _in_words(rows: np.ndarray, class_names: Sequence[str]) -> tuple[str, ...]:
+    """A text for each row of labels."""
+    shown, unknown = label_sets(rows, class_names), label_sets((rows == UNKNOWN).astype(np.int8), class_names)
+    return tuple(
+        (";".join(names) or "none") + (f", unknown: {';'.join(others)}" if others else "")
+        for names, others in zip(shown, unknown, strict=True)
+    )
 
 
 def _of_names(items: Items, names: Sequence[str]) -> LabeledSets:

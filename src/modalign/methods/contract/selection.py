@@ -165,7 +165,7 @@ def choosing_parts(
     -------
     list of tuple of (Tensor, Tensor, Tensor, Tensor)
         (images, labels, held-out unit images, their labels) per part. The only image of a class is not held out. Empty
-        if most images are of this kind.
+        if most images are of this kind, or if all held-out images are of one class.
     """
     if validation is not None:
         return [(X, y, unit(validation[0]), validation[1])]
@@ -178,8 +178,8 @@ def choosing_parts(
         out = (fold == k) & torch.isin(y, y[inside & known])  # absent classes are ignored
         if bool(out.any()):
             parts.append((X[inside], y[inside], X[out], y[out]))
-    judged = sum(len(part[3]) for part in parts)
-    return parts if 2 * judged >= int(known.sum()) else []
+    judged = torch.cat([y[:0], *(part[3] for part in parts)])
+    return parts if 2 * len(judged) >= int(known.sum()) and len(judged.unique()) > 1 else []
 
 
 def growth(parts: list[tuple[Tensor, Tensor, Tensor, Tensor]], y: Tensor) -> float:

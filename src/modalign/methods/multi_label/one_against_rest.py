@@ -12,9 +12,10 @@ from sklearn.base import clone
 
 from modalign.core.errors import InputError, argument
 from modalign.core.features import ClassText, Features
-from modalign.core.label_matrix import UNKNOWN, label_matrix
+from modalign.core.label_matrix import ABSENT, PRESENT, UNKNOWN, label_matrix
 from modalign.core.name_matching import quoted
 from modalign.core.progress import track
+from modalign.core.scored import Scored
 from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import unit
 from modalign.methods import method_class
@@ -32,7 +33,8 @@ class HeldOutSets:
     labels : ndarray of shape (n, C), int8
         Labels as passed; −1 also for images without such a prediction.
     margins : ndarray of shape (n, C)
-        0 where the label is −1.
+        0 where the label is −1. Images whose class could not be learned without them have the zero-shot margin, or
+        without text the lowest margin of the class.
     answers : ndarray of shape (n, C), int8
         At thresholds that were not chosen on the image, see
         :func:`~modalign.methods.multi_label.class_decision.held_out_answers`.
@@ -53,7 +55,8 @@ class OneAgainstRest:
     the threshold are fitted to out-of-fold margins, see
     :func:`~modalign.methods.multi_label.class_decision.fit_decision`.
 
-    A class without positive or without negative images is predicted by zero-shot, if there is text.
+    A class without positive or without negative images is predicted by zero-shot, if there is text. A
+    held-out image without which the class has none of either kind gets the more frequent label.
 
     Parameters
     ----------
@@ -128,26 +131,29 @@ class OneAgainstRest:
         if text is None:
             _require_both(matrix, names)
         self.class_names_, self.members_, self.decisions_ = names, [], []
-        held = HeldOutSets(np.full_like(matrix, UNKNOWN), np.zeros(matrix.shape), np.zeros_like(matrix))
+        held, learned = _nothing_held(matrix), False
         for k in track(range(len(names)), f"Fitting {self.method.title}", unit="classes"):
             member, found = self._fit_class(features, matrix[:, k], None if texts is None else texts[k])
             self.members_.append(member)
-            if found is None or not len(found.rows):
-                self.decisions_.append(ClassDecision())
-                continue
-            margins, labels = found.scored.logits[:, 1] - found.scored.logits[:, 0], found.scored.labels
+            margins, labels = _margins(found.scored.logits), found.scored.labels
             self.decisions_.append(fit_decision(margins, labels))
             held.labels[found.rows, k], held.margins[found.rows, k] = labels, margins
             held.answers[found.rows, k] = held_out_answers(margins, labels, self.random_state)
-        self.held_out_ = held
+            learned |= len(found.rows) > 0
+            rows = np.flatnonzero((matrix[:, k] != UNKNOWN) & (held.labels[:, k] == UNKNOWN))
+            if len(rows):  # without these, one of both kinds of images is missing
+                held.labels[rows, k] = matrix[rows, k]
+                held.margins[rows, k], held.answers[rows, k] = _unlearned(
+                    features.vectors, matrix[:, k], rows, None if texts is None else texts[k], margins.min(initial=0.0)
+                )
+        self.held_out_ = held if learned else _nothing_held(matrix)
         return self
 
     def margins(self, X: Any) -> np.ndarray:
         """(n, C) margins, whatever their scale."""
         if not self.members_:
             raise InputError("Expected a fitted OneAgainstRest, this one is not; call fit first.")
-        scores = [np.asarray(member.scores(X), dtype=np.float64) for member in self.members_]
-        return np.stack([s[:, 1] - s[:, 0] for s in scores], axis=1)
+        return np.stack([_margins(np.asarray(member.scores(X), dtype=np.float64)) for member in self.members_], axis=1)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """(n, C) probabilities that each image shows each class; rows need not sum to 1."""
@@ -165,17 +171,45 @@ class OneAgainstRest:
 
     def _fit_class(
         self, features: Features, labels: np.ndarray, text: ClassText | None
-    ) -> tuple[VectorMethod, CrossFit | None]:
+    ) -> tuple[VectorMethod, CrossFit]:
         """The model of one class and its out-of-fold predictions; ``text`` is that of the rest and of the class."""
         known = labels != UNKNOWN
         rows = Features(features.vectors, features.ids, labels.astype(np.int64), spec=features.spec)
         if len(np.unique(labels[known])) < 2:
-            return cast("VectorMethod", method_class("zero_shot")()).fit(rows, text=text), None
+            nothing = Scored((), labels[:0], np.empty((0, 2)))
+            return _zero_shot(rows, text), CrossFit(np.empty(0, dtype=np.int64), nothing, 0, {})
         if self.method.judges_itself:
             learned = clone(self.method).fit(rows, text=text)
             return learned, own_predictions(learned, rows)
         found = cross_fit(self.method, rows, text=text, random_state=self.random_state)
         return clone(self.method).set_params(**found.chosen).fit(rows, text=text), found
+
+
+def _nothing_held(matrix: np.ndarray) -> HeldOutSets:
+    return HeldOutSets(np.full_like(matrix, UNKNOWN), np.zeros(matrix.shape), np.zeros_like(matrix))
+
+
+def _margins(scores: np.ndarray) -> np.ndarray:
+    return scores[:, 1] - scores[:, 0]
+
+
+def _zero_shot(rows: Features, text: ClassText | None) -> VectorMethod:
+    return cast("VectorMethod", method_class("zero_shot")()).fit(rows, text=text)
+
+
+def _unlearned(
+    X: np.ndarray, labels: np.ndarray, rows: np.ndarray, text: ClassText | None, lowest: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Margins and answers for images without which a class cannot be learned.
+
+    The margins are those of zero-shot; without text they are ``lowest``. The answer is the more frequent label of the
+    class, or that of zero-shot for a class whose labels are all alike.
+    """
+    margins = np.full(len(rows), lowest)
+    if text is not None:
+        margins = _margins(np.asarray(_zero_shot(Features(X), text).scores(X[rows]), dtype=np.float64))
+    present, absent = (labels == PRESENT).sum(), (labels == ABSENT).sum()
+    return margins, np.full(len(rows), present > absent) if present and absent else margins >= 0
 
 
 def _require_both(matrix: np.ndarray, names: Sequence[str]) -> None:

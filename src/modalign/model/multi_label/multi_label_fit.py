@@ -14,7 +14,7 @@ from modalign.core.errors import InputError, argument
 from modalign.core.label_matrix import PRESENT, UNKNOWN
 from modalign.core.record import versions
 from modalign.data.copies import content_hash
-from modalign.data.label_sets import load_label_sets
+from modalign.data.label_sets import learnable_sets, load_label_sets
 from modalign.data.text.descriptions import class_sentences
 from modalign.encoders import load_encoder
 from modalign.encoders.base import Encoder
@@ -47,7 +47,8 @@ def adapt_multi_label(
 
     Each class is a binary problem for the method, see
     :class:`~modalign.methods.multi_label.one_against_rest.OneAgainstRest`. All labeled images are learned from, but
-    those that the source marks as test; calibration and thresholds come from out-of-fold predictions of them.
+    those that the source marks as test; of copies, one counts. Calibration and thresholds come from
+    out-of-fold predictions of them.
 
     Parameters
     ----------
@@ -78,7 +79,7 @@ def adapt_multi_label(
             f"Expected {argument('method')} as a method on vectors for several classes per image, got "
             f"{type(configured).__name__}, which learns inside the encoder."
         )
-    source = load_label_sets(images, classes=classes, split=split)
+    source = learnable_sets(load_label_sets(images, classes=classes, split=split))
     test = source.items.parts == "test"
     labeled_test = int((source.matrix[test] != UNKNOWN).any(axis=1).sum())
     source = source.select(~test)
@@ -111,6 +112,7 @@ def adapt_multi_label(
         "quality": _quality(model),
         "seconds": round(time.perf_counter() - started, 3),
         "notes": [*source.items.notes, *about_encoder(loaded.name, source.class_names, guesses=False)],
+        "quarantined": [asdict(q) for q in dict.fromkeys([*source.items.quarantined, *features.quarantined])],
         "versions": versions(),
     }
     return MultiLabelClassifier(loaded, model, frozenset(content_hash(source.items, i) for i in labeled), record)
