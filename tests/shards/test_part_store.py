@@ -16,6 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from modalign.cli import run
 from modalign.core.errors import InputError, ModalignError
+from modalign.core.features import Features
 from modalign.data import remote
 from modalign.data.digits import load_digits
 from modalign.shards import embed_shards
@@ -192,3 +193,30 @@ def test_the_command_writes_where_its_address_says_or_not_at_all(
     assert json.loads(capsys.readouterr().out)["out"] == str(target)
     assert run(["embed", photos.as_uri(), "--out", (tmp_path / "one.npz").as_uri()]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["my features", "one.npz", "photos"]
+
+
+@pytest.mark.parametrize("file", ["_card.json", "_manifest.json"])
+def test_a_damaged_card_or_manifest_is_said_to_be_damaged(file: str, reference: Path, tmp_path: Path) -> None:
+    """Wherever a bit flips: the run is refused, and goes on without the card, or makes the same files again."""
+    out = shutil.copytree(reference, tmp_path / "features", ignore=shutil.ignore_patterns("_features*"))
+    whole = content(LocalParts(reference))
+    for place in range(20, len(whole[file]), 97):
+        spoiled = bytearray(whole[file])
+        spoiled[place] ^= 4
+        (out / file).write_bytes(spoiled)
+        found = json_or_none(spoiled)
+        if found == json.loads(whole[file]) or (isinstance(found, dict) and "digest" not in found):
+            continue  # a flip that changes no value
+        with pytest.raises(InputError, match=f"{file}.*(digest|damaged|JSON|UTF-8)"):
+            embed_shards(DIGITS, out, shards=3) if file == "_card.json" else Features.open(out)
+    if file == "_card.json":
+        (out / file).unlink()
+    assert embed_shards(DIGITS, out, shards=3, verify=True).computed <= 1  # the last flip may be in a hash
+    assert content(LocalParts(out)) == whole
+
+
+def json_or_none(data: bytes | bytearray) -> object:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None

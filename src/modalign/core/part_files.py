@@ -15,8 +15,9 @@ vector.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,23 @@ CARD_FILE, MANIFEST_FILE = "_card.json", "_manifest.json"
 PART_NAME = re.compile(r"part-[0-9a-f]{20}\.parquet")
 FEATURES_KIND, ANSWERS_KIND = "features", "answers"
 _MAPPED = "_features-{}.safetensors"
+_DIGEST = "digest"
+
+
+def sealed(entries: Mapping[str, Any]) -> bytes:
+    """A card or manifest as JSON, with a digest of its entries, by which :func:`require_whole` finds damage."""
+    return json.dumps({**entries, _DIGEST: _digest_of(entries)}, indent=1).encode()
+
+
+def require_whole(entries: Any, file: str, place: object, advice: str) -> None:
+    """Raise if the entries of a card or manifest do not match their digest; some files have none."""
+    if isinstance(entries, dict) and entries.get(_DIGEST, found := _digest_of(entries)) != found:
+        raise InputError(f"Expected a whole '{file}' in '{place}', it does not match its digest; {advice}.")
+
+
+def _digest_of(entries: Mapping[str, Any]) -> str:
+    text = json.dumps({name: value for name, value in entries.items() if name != _DIGEST}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -77,6 +95,7 @@ class Manifest:
             advice = "run the same command again to finish it" if begun else "give what 'modalign embed --shards' wrote"
             raise InputError(f"Expected a finished set of parts in '{folder}', it has no {MANIFEST_FILE}; {advice}.")
         entries = read_json(folder / MANIFEST_FILE, "a manifest of parts")
+        require_whole(entries, MANIFEST_FILE, folder, "run the command that made it again, with --verify")
         wrong = InputError(f"Expected a manifest of {kind} ({FORMAT_OF_PARTS}), '{folder / MANIFEST_FILE}' is another.")
         if not isinstance(entries, dict) or (entries.get("format"), entries.get("kind")) != (FORMAT_OF_PARTS, kind):
             raise wrong

@@ -11,7 +11,7 @@ from typing import BinaryIO, Protocol
 
 from modalign.core.errors import InputError, ModalignError
 from modalign.core.files import address_of, make_folder, plain_path, read_bytes, replacing, require_own_folder, sweep
-from modalign.core.part_files import CARD_FILE
+from modalign.core.part_files import CARD_FILE, MANIFEST_FILE, PART_NAME
 from modalign.data.remote import WRITABLE, fetch, opened
 
 _CHUNK = 2**22
@@ -84,7 +84,7 @@ class LocalParts:
         return str(self.folder)
 
     def prepare(self) -> None:
-        require_own_folder(self.folder, "parts of an earlier run", CARD_FILE, lambda name: False)
+        require_own_folder(self.folder, "parts of an earlier run", CARD_FILE, _is_own)
         make_folder(self.folder)
 
     def names(self) -> set[str]:
@@ -133,7 +133,7 @@ class RemoteParts:
         return self.address
 
     def prepare(self) -> None:
-        foreign = sorted(name for name in self.names() if not name.startswith(("part-", "_")))
+        foreign = sorted(name for name in self.names() if not _is_own(name))
         if foreign and CARD_FILE not in self.names():
             raise InputError(
                 f"Expected an empty place or one with parts of an earlier run, '{self}' holds other files, such as "
@@ -185,6 +185,11 @@ class RemoteParts:
 
     def finish(self) -> None:
         """Nothing: an upload that is not complete is not visible."""
+
+
+def _is_own(name: str) -> bool:
+    """Whether a file belongs to a set of parts, also where its card is gone; other programs write ``part-00000``."""
+    return name == MANIFEST_FILE or name.startswith("_features-") or PART_NAME.fullmatch(name) is not None
 
 
 def _digest(file: AbstractContextManager[BinaryIO]) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from modalign.core.errors import InputError, require
 from modalign.core.features import Quarantined
 from modalign.core.files import parse_json
-from modalign.core.part_files import CARD_FILE, FORMAT_OF_PARTS, MANIFEST_FILE
+from modalign.core.part_files import CARD_FILE, FORMAT_OF_PARTS, MANIFEST_FILE, require_whole, sealed
 from modalign.data.names import natural_key
 from modalign.shards.part_store import PartStore
 
@@ -159,7 +159,7 @@ def agree_on_card(store: PartStore, kind: str, source: str, settings: dict[str, 
     """Write what the rows in ``store`` are, or raise unless it holds rows of the same settings and source."""
     entries = {"format": FORMAT_OF_PARTS, "kind": kind, "source": source, "settings": settings}
     if not store.exists(CARD_FILE):
-        store.write(CARD_FILE, json.dumps(entries, indent=1).encode(), overwrite=False)
+        store.write(CARD_FILE, sealed(entries), overwrite=False)
     found = _card_of(store)
     for name, value in json.loads(json.dumps(entries)).items():
         there = found.get(name) if isinstance(found, dict) else None
@@ -178,11 +178,14 @@ def settings_of(store: PartStore) -> dict[str, Any]:
 
 def _card_of(store: PartStore) -> Any:
     what = "the card of a folder of parts"
+    advice = "delete this file and run the command again"
+    text = store.read(CARD_FILE, what)
     try:
-        text = store.read(CARD_FILE, what).decode()
-    except UnicodeDecodeError:
-        raise InputError(f"Expected {what}, '{CARD_FILE}' in '{store}' is no text.") from None
-    return parse_json(text, f"'{CARD_FILE}' in '{store}'")
+        found = parse_json(text.decode(), f"'{CARD_FILE}'")
+    except ValueError:
+        raise InputError(f"Expected {what}, '{CARD_FILE}' in '{store}' is damaged; {advice}.") from None
+    require_whole(found, CARD_FILE, store, advice)
+    return found
 
 
 def close_set(
@@ -223,7 +226,7 @@ def close_set(
             for r in reports
         ],
     }
-    store.write(MANIFEST_FILE, json.dumps(entries, indent=1).encode())
+    store.write(MANIFEST_FILE, sealed(entries))
 
 
 def _fixed_size(values: np.ndarray) -> Any:
