@@ -306,8 +306,8 @@ def test_one_run_can_use_a_split_of_ones_own() -> None:
     ("change", "words"),
     [
         ({"shots": (1, -2)}, "shots ≥ 0"),
-        ({"seeds": ()}, "distinct seeds"),
-        ({"seeds": (1, 1)}, "distinct seeds"),
+        ({"seeds": ()}, "different integers"),
+        ({"seeds": (1, 1)}, "different integers"),
         ({"methods": {}}, "at least one method"),
         ({"features": Features(np.ones((4, 5), dtype=np.float32))}, "labeled images"),
         ({"text": ClassText(np.eye(3, 5, dtype=np.float32), ("owl", "dog", "cat"))}, "same class names"),

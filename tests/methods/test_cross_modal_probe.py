@@ -40,6 +40,15 @@ def test_batches_are_half_images_and_half_sentences():
         assert any(torch.allclose(row, sentence, atol=1e-6) for sentence in text[target.argmax()])
 
 
+def test_a_batch_holds_at_most_all_samples():
+    data = few_shot()
+    found = samples(data, torch.from_numpy(data.text)[:, None], batch_size=10**12, steps=3)
+    assert found.batches.shape == (3, 20 + 5)
+    assert (found.batches.sort(dim=1).values == torch.arange(25)).all()
+    assert found.weights[:20].sum().item() == pytest.approx(0.5)
+    WiSEFT(steps=3, batch_size=10**12, **GIVEN).fit(data.X, data.y, text=data.text)
+
+
 @pytest.mark.parametrize("batch_size", [2, 7, 8])
 def test_the_gradient_is_that_of_the_two_means(batch_size):
     """½ mean CE of images + ½ mean CE of sentences, also where the halves are not of one size."""

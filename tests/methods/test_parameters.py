@@ -118,6 +118,8 @@ def test_ranges():
     assert str(Range(0, 1)) == "[0, 1]"
     assert str(Range(0, strict_low=True)) == "(0, inf)"
     assert str(Range(0, infinite=True)) == "[0, inf]"
+    assert str(Range(0, 1, strict_high=True)) == "[0, 1)"
+    assert 1 not in Range(0, 1, strict_high=True)
     assert str(Range()) == "(-inf, inf)"
 
 
@@ -126,7 +128,7 @@ def test_ranges():
     [
         (Positive, "float in (0, inf)"),
         (NonNegative | Literal["auto"], "float in [0, inf) or 'auto'"),
-        (Seed, "int in [0, inf) or None"),
+        (Seed, "int in [0, 4294967295] or None"),
         (bool, "bool"),
         (Literal["a", "b"], "'a' or 'b'"),
         (Annotated[int, Range(1, 8)], "int in [1, 8]"),

@@ -230,6 +230,18 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_the_step(tmp_path, bad):
     assert json.loads((tmp_path / "training.json").read_text())["step"] == 6
 
 
+def test_parameters_that_are_not_finite_after_the_last_step_are_refused(tmp_path):
+    net = Mean()
+    whole = recipe(epochs=1, batch_size=len(Vectors()))  # one step, of a finite loss with an infinite gradient
+
+    def loss(batch):
+        return net.loss(batch) + 0 * (net.weight.sum() - net.weight.detach().sum()).abs().sqrt()
+
+    with pytest.raises(InputError, match=r"finite parameters, got NaN .* after step 1 .* lower the learning rate or"):
+        train(net, loss, Vectors(), whole, checkpoint=tmp_path)
+    assert not (tmp_path / "training.json").exists()
+
+
 def _without_parameters(net):
     return net.requires_grad_(False)
 

@@ -17,6 +17,7 @@ from modalign.audit.picture_quality import qualities
 from modalign.audit.searching import require_finite_vectors
 from modalign.core.errors import InputError, UnknownNameError, argument
 from modalign.core.features import UNLABELED, ClassText, Features
+from modalign.core.seeds import require_seed
 from modalign.data.items import Items, load_items
 from modalign.data.text.lint import lint
 from modalign.data.text.templates import DEFAULT_TEMPLATE
@@ -89,6 +90,7 @@ def audit_images(
             raise UnknownNameError("check", str(check), CHECKS)
     if not 0 < near_identical <= 1:
         raise InputError(f"Expected {argument('near_identical')} as a cosine in (0, 1], got {near_identical!r}.")
+    require_seed(random_state)
     learned = method_class(method)
     if not is_vector_method(method):
         raise InputError(f"Expected {argument('method')} as a method on vectors, got '{method}', which is none.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modalign.cli.options import AsJson, EncoderName, SplitFile, check_file, command
+from modalign.cli.options import AsJson, EncoderName, SplitFile, check_file, command, seed_option
 from modalign.cli.terminal import print_json, print_lines, print_table
 from modalign.core.errors import InputError, argument, require_choice
 
@@ -45,7 +45,7 @@ def audit(
     encoder: EncoderName = "tiny",
     split: SplitFile = None,
     classes: Annotated[Path | None, typer.Option(help="File of class names, one per line or JSON.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 0,
+    seed: Annotated[int, seed_option("the folds")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Find label errors, copies, leaks between train and test, outliers and bad pictures."""

@@ -11,7 +11,7 @@ import typer
 
 from modalign.cli.assignments import settings_of
 from modalign.cli.multi_label_command import fit_multi_label
-from modalign.cli.options import AsJson, Device, EncoderName, Source, SplitFile, check_file, command
+from modalign.cli.options import AsJson, Device, EncoderName, Source, SplitFile, check_file, command, seed_option
 from modalign.cli.shard_options import Addresses, OneShard, Ray, Shards, Verify, Workers, is_sharded, run_sharded
 from modalign.cli.terminal import next_step, print_json, print_lines, print_table, report_quarantine
 from modalign.core.child_processes import launched
@@ -126,7 +126,7 @@ def fit(
     crops: Annotated[
         int, typer.Option(min=0, help="Square crops per image, for methods that use crops (wca, fair_vectors, fair).")
     ] = 0,
-    seed: Annotated[int, typer.Option(help="Random seed of the split and the method.")] = 0,
+    seed: Annotated[int, seed_option("the split and of the method")] = 0,
     checkpoint: Annotated[
         Path | None, typer.Option(help="Folder for checkpoints of training inside the encoder, to resume from.")
     ] = None,

@@ -11,6 +11,7 @@ import typer
 from modalign.cli.exit_handling import Command
 from modalign.core.errors import InputError, options, require
 from modalign.core.name_matching import join_alternatives
+from modalign.core.seeds import LARGEST_SEED
 
 app = typer.Typer(
     help="Adapt a vision-language model to your own images, with a few labels or none.",
@@ -38,6 +39,11 @@ SplitFile = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
+
+
+def seed_option(of: str) -> Any:
+    """Option for a seed; ``of`` is what it decides."""
+    return typer.Option(min=0, max=LARGEST_SEED, help=f"Seed of {of}.")
 
 
 def check_file(path: Path | None, *endings: str, drawn: bool = False) -> None:
@@ -89,7 +95,7 @@ def options_of(command: Any) -> dict[str, str]:
             off = parameter.secondary_opts[:1]
             names |= {name: option, f"{name}=True": option} | {f"{name}=False": o for o in off}
         else:
-            names[name] = option
+            names |= {name: option, parameter.name: option}
     if "clip_encoder" in names:
         names["clip_features"] = names["clip_encoder"]  # which makes them
     return names

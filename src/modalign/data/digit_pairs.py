@@ -7,6 +7,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
+from modalign.core.seeds import require_seed
 from modalign.data.blobs import BytesBlob
 from modalign.data.digits import DIGIT_NAMES, load_digits
 from modalign.data.itemset import Items
@@ -36,6 +37,7 @@ def load_digit_pairs(train: int = 400, test: int = 600, *, random_state: int = 0
     >>> pairs.items.open(0).size
     (16, 16)
     """
+    require_seed(random_state)
     digits, rng = load_digits(), np.random.default_rng(random_state)
     order = rng.permutation(len(digits))
     half = len(digits) // 2

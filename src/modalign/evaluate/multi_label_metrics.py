@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from modalign.core.display import text_table
 from modalign.core.errors import InputError
 from modalign.core.label_matrix import PRESENT, UNKNOWN, label_matrix
+from modalign.core.seeds import require_seed
 from modalign.evaluate.metrics import percent
 
 DRAWS, LEVEL = 1000, 0.05
@@ -199,6 +200,7 @@ def micro_f1(labels: np.ndarray, answers: np.ndarray, *, draws: int = DRAWS, ran
 
 def _weights(n: int, draws: int, random_state: int | None) -> np.ndarray:
     """How often each of n images counts: once in the first row, and in bootstrap draws."""
+    require_seed(random_state)
     drawn = np.random.default_rng(random_state).multinomial(n, np.full(n, 1 / n), draws)
     return np.concatenate([np.ones((1, n)), drawn])
 

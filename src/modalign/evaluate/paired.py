@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modalign.core.errors import InputError
+from modalign.core.seeds import require_seed
 
 LEVEL = 0.05
 DRAWS = 10_000
@@ -122,6 +123,7 @@ def compare_pairs(
     InputError
         If the arrays of a pair differ in length, are empty, or hold values outside 0…1.
     """
+    require_seed(seed, "seed")
     samples = [_Sample(*pair, seed=seed, draws=draws) for pair in pairs]
     found: dict[int, Comparison] = {}
     stopped: float | None = None

@@ -14,6 +14,7 @@ from modalign.core.errors import InputError, argument
 from modalign.core.features import UNLABELED, ClassText, Features, concatenate
 from modalign.core.progress import track
 from modalign.core.renaming import renamed_arguments
+from modalign.core.seeds import require_seeds
 from modalign.data.splits.drawing import few_shot
 from modalign.data.splits.split import Split
 from modalign.evaluate.measuring import fingerprint_of, measured
@@ -221,8 +222,9 @@ def _cells(
             "there are no CLIP features of mirrored images."
         )
     require_clip_features(features, clip_features, text)
-    if not methods or not seeds or len(set(seeds)) != len(seeds):
-        raise InputError(f"Expected at least one method and distinct seeds, got {list(methods)} and {list(seeds)}.")
+    if not methods:
+        raise InputError("Expected at least one method, got none.")
+    require_seeds(seeds)
     if any(k != "all" and (isinstance(k, str) or k < 0) for k in shots):
         raise InputError(f"Expected shots ≥ 0 or 'all', got {list(shots)}.")
     if record is not None and not Path(record).resolve().parent.is_dir():

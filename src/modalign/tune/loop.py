@@ -111,8 +111,8 @@ def train(
     Raises
     ------
     InputError
-        There are no trainable parameters or no images, the checkpoint is of another run, or the loss is not finite; the
-        parameters are then those before that step.
+        There are no trainable parameters or no images, the checkpoint is of another run, the loss is not finite (the
+        parameters are then those before that step), or a parameter is not.
     """
     parameters = _trainable(module)
     device = parameters[0].device
@@ -144,9 +144,11 @@ def train(
                 epoch = step // per_epoch
                 stepper.step(step, plan, fetched, rate_at(step))
                 ended = (step + 1) % per_epoch == 0
+                due = ended or (every and (step + 1) % every == 0) or time.monotonic() - saved >= seconds
+                if due:
+                    stepper.require_finite(step, rate_at(step))
                 if ended:
                     _close(tally, epoch, rate_at(step), on_epoch)
-                due = ended or (every and (step + 1) % every == 0) or time.monotonic() - saved >= seconds
                 if store is not None and group.is_first and due:
                     store.save(module, optimizer, step + 1, tally.state())
                     saved = time.monotonic()

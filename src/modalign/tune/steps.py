@@ -21,6 +21,9 @@ from modalign.tune.recipe import Recipe
 Loss = Tensor | Mapping[str, Tensor]
 
 
+TRAIN_MILDER = "lower the learning rate or the weights of the loss terms"
+
+
 class StepPlan:
     """Which images make up which step, in which parts."""
 
@@ -82,6 +85,14 @@ class Stepper:
             group["lr"] = rate
         self._optimizer.step()
         self._tally.add(values, images, time.perf_counter() - began)
+
+    def require_finite(self, number: int, rate: float) -> None:
+        """Raise unless all trained parameters are finite: a finite loss can have gradients that are not."""
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self._parameters):
+            raise InputError(
+                f"Expected finite parameters, got NaN or infinity after step {number + 1} with a learning rate of "
+                f"{rate:.3g}; {TRAIN_MILDER}."
+            )
 
     def _differentiate(self, batch: Any, weight: float) -> dict[str, float]:
         half = self._recipe.precision == "bfloat16"

@@ -24,6 +24,7 @@ from modalign.core.features import UNLABELED, Features
 from modalign.core.files import read_json, require_own_folder, write
 from modalign.core.label_matrix import UNKNOWN
 from modalign.core.name_matching import match_names
+from modalign.core.seeds import require_seed
 from modalign.data.items import load_items
 from modalign.data.label_sets import load_label_sets
 from modalign.encoders import load_encoder
@@ -91,8 +92,7 @@ def open_session(
     InputError
         No images, fewer than two classes, a folder that is in use, or another encoder than before.
     """
-    if seed < 0:
-        raise InputError(f"Expected a seed of at least 0, got {seed}.")
+    require_seed(seed, "seed")
     if multi_label and model is not None:
         raise InputError(f"Expected no {argument('model')} where images may show several classes; leave it out.")
     classifier = None if model is None else _classifier(model)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from modalign.cli.options import AsJson, check_file, command
+from modalign.cli.options import AsJson, check_file, command, seed_option
 from modalign.cli.predict_commands import load_classifier
 from modalign.cli.terminal import print_json, print_lines, print_table
 from modalign.core.errors import InputError
@@ -30,7 +30,7 @@ def explain_answers(
     label: Annotated[
         str | None, typer.Option("--class", help="Class to explain; by default the most probable one.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the deletion test.")] = 0,
+    seed: Annotated[int, seed_option("the deletion test")] = 0,
     encoder: Annotated[str | None, typer.Option(help="Name or folder of the encoder, if it is not found.")] = None,
     as_json: AsJson = False,
 ) -> None:

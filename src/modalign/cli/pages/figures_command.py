@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from modalign.cli.options import AsJson, SplitFile, check_file, command
+from modalign.cli.options import AsJson, SplitFile, check_file, command, seed_option
 from modalign.cli.predict_commands import load_classifier
 from modalign.cli.terminal import print_json, print_lines
 from modalign.core.errors import require
@@ -20,7 +20,7 @@ def figures(
         Path, typer.Argument(help="Labeled images: a folder (one sub-folder per class), CSV, list, zip or tar.")
     ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page (.html) to write.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of t-SNE and of random crops.")] = 0,
+    seed: Annotated[int, seed_option("t-SNE and of random crops")] = 0,
     split: SplitFile = None,
     classes: Annotated[Path | None, typer.Option(help="The file of class names given to fit.")] = None,
     encoder: Annotated[str | None, typer.Option(help="Name or folder of the encoder, if it is not found.")] = None,

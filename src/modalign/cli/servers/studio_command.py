@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from modalign.cli.options import Device, EncoderName, command
+from modalign.cli.options import Device, EncoderName, command, seed_option
 from modalign.cli.terminal import print_lines, report_quarantine
 from modalign.core.errors import require
 
@@ -43,7 +43,7 @@ def studio(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port; by default a free one from 8321 on.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Random seed of the exam set and of the refits.")] = 0,
+    seed: Annotated[int, seed_option("the exam set and of the refits")] = 0,
     device: Device = "auto",
 ) -> None:
     """Label images in a local page, refit, and show the accuracy on a random exam set."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from modalign.core.errors import InputError, argument
 from modalign.core.features import UNLABELED
+from modalign.core.seeds import require_seed
 from modalign.data.itemset import Items
 from modalign.data.splits.coop_files import read_coop_split
 from modalign.data.splits.split import Split, official_split
@@ -73,6 +74,7 @@ def few_shot(
     >>> y[split.train]
     array([0, 0, 1, 1])
     """
+    require_seed(seed, "seed")
     y, names = label_array(labels)
     official = official_lists(labels, official)
     if shots != "all" and (isinstance(shots, (bool, str)) or int(shots) != shots or shots < 0):
@@ -127,6 +129,7 @@ def draw_split(labels: Labels, *, train: float = 0.5, validation: float = 0.2, s
     y, _ = label_array(labels)
     if not (0 < train <= 1 and 0 <= validation <= 1 and train + validation <= 1 + 1e-9):
         raise InputError(f"Expected shares with train + validation ≤ 1, got {train} and {validation}.")
+    require_seed(seed, "seed")
     rng = Random(seed)
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
     share = (train, validation, max(0.0, 1 - train - validation))

@@ -15,6 +15,7 @@ from modalign.core.errors import InputError, UndecodableError
 from modalign.core.features import Features, Quarantined
 from modalign.core.progress import track
 from modalign.core.randomness import generator
+from modalign.core.seeds import require_seed
 from modalign.data.decoding.decode import decode
 from modalign.data.items import Items, load_items
 from modalign.data.views import check_scale, random_crops, to_pixels
@@ -65,6 +66,7 @@ def embed_crops(
     if crops < 1:
         raise InputError(f"Expected at least 1 crop per image, got {crops}.")
     check_scale(side)
+    require_seed(seed, "seed")
     return _embed_crops(load_items(source), encoder, crops, side, seed, by_content)
 
 

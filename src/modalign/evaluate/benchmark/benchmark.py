@@ -11,6 +11,7 @@ from typing import Any
 from modalign.core.errors import InputError, UnknownNameError, argument
 from modalign.core.progress import track
 from modalign.core.registration import canonical_name
+from modalign.core.seeds import require_seeds
 from modalign.evaluate.benchmark.benchmark_grid import BenchmarkCell, BenchmarkGrid, BenchmarkPlan
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
 from modalign.evaluate.benchmark.benchmark_result import BenchmarkResult
@@ -231,8 +232,9 @@ def _check(protocols: Sequence[str], seeds: Sequence[int], settings: str, jobs: 
     for protocol in protocols:
         if protocol not in PROTOCOLS:
             raise UnknownNameError("protocol", protocol, PROTOCOLS)
-    if not protocols or not seeds or len(set(seeds)) < len(seeds):
-        raise InputError(f"Expected at least one protocol and different seeds, got {protocols} and {seeds}.")
+    if not protocols:
+        raise InputError(f"Expected {argument('protocol')} to hold at least one, got none.")
+    require_seeds(seeds)
     if settings not in SETTINGS:
         raise UnknownNameError("settings", settings, SETTINGS)
     if jobs < 1:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from modalign.core.progress import track
 from modalign.core.record import versions
 from modalign.core.registration import canonical_name
 from modalign.core.renaming import renamed_arguments
+from modalign.core.seeds import require_seeds
 from modalign.data.splits.split import Split
 from modalign.evaluate.comparison.class_text import TextSource
 from modalign.evaluate.comparison.comparison_inputs import TEST_SHARE, ComparisonInputs, load_inputs
@@ -248,11 +248,10 @@ def _checked(
     """Method → its hyper-parameters, after checking what can be checked without the data."""
     names = vector_methods() if methods is None else [canonical_name(name) for name in methods]
     given = {canonical_name(name): values for name, values in (hyperparameters or {}).items()}
-    for name, values in (("methods", names), ("shots", shots), ("seeds", seeds)):
+    for name, values in (("methods", names), ("shots", shots)):
         if not values:
             raise InputError(f"Expected {argument(name)} to hold at least one, got none.")
-    if len(set(seeds)) < len(seeds) or not all(isinstance(seed, Integral) and seed >= 0 for seed in seeds):
-        raise InputError(f"Expected {argument('seeds')} as different whole numbers ≥ 0, got {list(seeds)}.")
+    require_seeds(seeds)
     check_shots(shots)
     for name in given:
         if name not in names:

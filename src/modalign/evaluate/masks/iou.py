@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from modalign.core.seeds import require_seed
 from modalign.evaluate.metrics import percent
 
 RESAMPLES = 1000
@@ -115,6 +116,7 @@ class SegmentationScores:
         confidence : float, default=0.95
             Coverage.
         """
+        require_seed(random_state)
         n, _, k = self.images.shape
         rng = np.random.default_rng(random_state)
         drawn = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)  # how often each image is drawn

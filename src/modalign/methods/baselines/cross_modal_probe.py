@@ -46,7 +46,7 @@ class CrossModalProbe(VectorMethod):
     steps : int, default=12800
         Optimizer steps of each candidate.
     batch_size : int, default=8
-        Samples per step; the larger half is images.
+        Samples per step, at most all; the larger half is images.
     learning_rate : float or "auto", default="auto"
         Peak learning rate.
     weight_decay : float or "auto", default="auto"
@@ -164,7 +164,7 @@ class CrossModalProbe(VectorMethod):
         )
         gradients = samples.gradients(W, self.logit_scale_)
         steps = self.steps if self.stop is None else self.stop
-        likelihoods = start.new_empty(steps, self.batch_size, len(settings))
+        likelihoods = start.new_empty(steps, samples.batches.shape[1], len(settings))
         evaluation_steps, halvings = self._evaluation_steps(steps)
         judges = [] if validation is None else [ProbeJudge(*validation, start, self.criterion) for _ in settings]
         ratios = RATIOS if self.probe_weight == "auto" else (float(self.probe_weight),)

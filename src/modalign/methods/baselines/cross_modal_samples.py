@@ -51,7 +51,7 @@ class Samples:
             text, classes = text[order], classes[order]
         generator = seeded(seed)
         of_text = batch_size // 2 if len(text) else 0
-        of_images = batch_size - of_text
+        of_images, of_text = min(batch_size - of_text, len(X)), min(of_text, len(text))
         batches = batch_order(len(X), of_images, steps, generator)
         halves = [torch.full((of_images,), 1 / of_images)]
         if of_text:

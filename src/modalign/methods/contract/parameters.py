@@ -21,25 +21,28 @@ from sklearn.base import BaseEstimator
 
 from modalign.core.errors import InputError, UnknownNameError, hyperparameter, require_known
 from modalign.core.renaming import CENTER, Formerly, present_names
+from modalign.core.seeds import LARGEST_SEED
 
 
 @dataclass(frozen=True)
 class Range:
-    """low ≤ value ≤ high, finite; ``strict_low`` excludes the lower bound and ``infinite`` includes infinity."""
+    """low ≤ value ≤ high, finite; ``strict_low``, ``strict_high`` exclude a bound, ``infinite`` includes infinity."""
 
     low: float = -np.inf
     high: float = np.inf
     strict_low: bool = False
     infinite: bool = False
+    strict_high: bool = False
 
     def __contains__(self, value: float) -> bool:
         above = self.low < value if self.strict_low else self.low <= value
-        return above and value <= self.high and (self.infinite or abs(value) < np.inf)
+        below = value < self.high if self.strict_high else value <= self.high
+        return above and below and (self.infinite or abs(value) < np.inf)
 
     def __str__(self) -> str:
         opening = "(" if self.strict_low or self.low == -np.inf else "["
-        closing = "]" if self.infinite or self.high < np.inf else ")"
-        return f"{opening}{self.low:g}, {self.high:g}{closing}"
+        closing = "]" if self.infinite or (self.high < np.inf and not self.strict_high) else ")"
+        return f"{opening}{self.low:.10g}, {self.high:.10g}{closing}"
 
 
 Positive = Annotated[float, Range(0, strict_low=True)]
@@ -47,7 +50,7 @@ PositiveOrInfinite = Annotated[float, Range(0, strict_low=True, infinite=True)]
 NonNegative = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]
 Count = Annotated[int, Range(1)]
-Seed = Annotated[int, Range(0)] | None
+Seed = Annotated[int, Range(0, LARGEST_SEED)] | None
 Augmentations = Annotated[str | list, CENTER]
 
 

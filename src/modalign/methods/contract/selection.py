@@ -16,6 +16,7 @@ from torch import Tensor
 
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED
+from modalign.core.seeds import require_seed
 from modalign.linalg.similarity import unit
 
 FOLDS = 5
@@ -132,6 +133,7 @@ def folds(y: Tensor, count: int = FOLDS, *, groups: Tensor | None = None, random
     InputError
         Fewer than two folds, or fewer than two labeled images or groups of them.
     """
+    require_seed(random_state)
     labels = y.cpu().numpy()
     known = np.flatnonzero(labels != UNLABELED)
     members = known if groups is None else groups.cpu().numpy()[known]

@@ -26,7 +26,6 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.parameters import Augmentations, Count, Positive, Range, Seed
@@ -103,7 +102,7 @@ class ReCLIP(TowerMethod["CrossModalLearner"]):
     recipe: ClassVar[dict[str, Any]] = {"weight_decay": 1e-4, "schedule": "constant", "warmup": 0}
 
     neighbors: Count = 20
-    alpha: Annotated[float, Range(0, 1)] = 0.99
+    alpha: Annotated[float, Range(0, 1, strict_high=True)] = 0.99  # at 1 the propagation has no solution
     projected: bool = True
     epochs: Count | None = None
     batch_size: Count = 64
@@ -116,8 +115,6 @@ class ReCLIP(TowerMethod["CrossModalLearner"]):
         return self.epochs or len(labels) // IMAGES_PER_EPOCH + 2
 
     def _learner(self, towers: Towers, generator: Generator) -> CrossModalLearner:
-        if self.alpha == 1:
-            raise InputError("Expected alpha below 1, with which the propagation has no solution.")
         return CrossModalLearner(towers, self.neighbors, self.alpha, projected=self.projected)
 
     def _class_axes(self) -> dict[str, int]:

@@ -9,6 +9,7 @@ from sklearn.base import clone
 
 from modalign.core.errors import InputError, UnknownNameError, argument
 from modalign.core.name_matching import nearest
+from modalign.core.seeds import require_seed
 from modalign.methods import method_class
 from modalign.methods.contract.parameters import check_parameters, parameters
 from modalign.methods.contract.tower import TowerMethod
@@ -46,6 +47,7 @@ def configure(
     A method given as an object is cloned and not modified. Its hyper-parameters are kept; ``random_state`` is set only
     if it is None. ``arguments`` are other names that the error about a misspelled hyper-parameter may suggest.
     """
+    require_seed(random_state)
     method = method_class(method)() if isinstance(method, str) else clone(method)
     cls: type = type(method)
     own = {p.name for p in parameters(cls)}

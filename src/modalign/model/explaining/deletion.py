@@ -10,6 +10,7 @@ import numpy as np
 
 from modalign.core.display import html_table
 from modalign.core.errors import InputError, argument
+from modalign.core.seeds import require_seed
 from modalign.data.copies import content_hash
 from modalign.data.items import load_items
 from modalign.encoders.base import Encoder
@@ -87,6 +88,7 @@ def run_deletion_test(model: Classifier, images: Any, *, random_state: int, limi
     """See :meth:`Classifier.deletion_test <modalign.Classifier.deletion_test>`."""
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise InputError(f"Expected {argument('limit')} as a number of images from 1, got {limit!r}.")
+    require_seed(random_state)
     items = load_items(images)
     new = [i for i in range(len(items)) if content_hash(items, i) not in model.fitted_on]
     if not new:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modalign.core.errors import InputError
+from modalign.core.seeds import require_seed
 from modalign.report.style import INK, MARKERS, MUTED, RULE, SERIES, SURFACE, Picture, canvas, panel, settings
 from modalign.report.text import shorten
 
@@ -60,6 +61,7 @@ def embedding_map(
     put all class vectors into one place. t-SNE keeps neighborhoods. Distances between groups and sizes of groups mean
     nothing.
     """
+    require_seed(seed, "seed")
     X, y = np.asarray(images, dtype=np.float64), np.asarray(labels)
     T = np.empty((0, X.shape[-1])) if texts is None else np.asarray(texts, dtype=np.float64)
     if X.ndim != 2 or y.shape != X.shape[:1] or T.shape[1:] != X.shape[1:] or len(T) not in (0, len(class_names)):

@@ -12,6 +12,7 @@ import torch
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED
 from modalign.core.record import plain
+from modalign.core.seeds import require_seed
 from modalign.data.items import Items
 from modalign.encoders.clip import ClipEncoder
 from modalign.evaluate.metrics import per_class_accuracy
@@ -128,6 +129,7 @@ def model_figures(model: Classifier, items: Items, *, seed: int = 0) -> list[Fig
     list of FigureGroup
         Those that the method has. Cost: vectors and answers of the images, and t-SNE of at most 600, O(n log n).
     """
+    require_seed(seed, "seed")
     shown = Shown.of(model, items)
     makers: list[Callable[[Shown, int], FigureGroup | None]] = [
         _similarities, _matching, _maps, _gap, _errors, _selection, _training, _pseudo_labels, _crops,
