@@ -92,7 +92,7 @@ def test_what_fits_passes(values):
         ({"share": "0.5"}, "expected float"),
         ({"rate": 0}, r"expected float in \(0, inf\) or 'auto', got 0"),
         ({"rate": "automatic"}, "'auto'"),
-        ({"seed": -1}, r"expected int in \[0, inf\) or None, got -1"),
+        ({"seed": -1}, r"expected int in \[0, 4294967295\] or None, got -1"),
         ({"seed": 1.5}, "or None"),
         ({"flag": 1}, "expected bool, got 1"),
         ({"way": 3}, "expected 'left' or 'right', got 3"),

@@ -18,10 +18,12 @@ from modalign.encoders.towers.vision_tower import TextTower, VisionTower
 from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.rows import read_rows
-from modalign.tune.batches import Batch, ImageBatches
+from modalign.tune.batches import Batch, ImageBatches, center_batches
 from modalign.tune.history import Epoch
+from modalign.tune.steps import TRAIN_MILDER
 
 if TYPE_CHECKING:
+    from modalign.data.items import Items
     from modalign.encoders.clip import ClipEncoder
 
 
@@ -137,3 +139,12 @@ def cosine_logits(images: Tensor, classes: Tensor, scale: float) -> Tensor:
         with torch.autocast(kind, enabled=False):
             return cosine_logits(images, classes, scale)
     return scale * (unit(images.float()) @ unit(classes.float()).T)
+
+
+def require_finite_scores(learner: Learner[Any], classes: Any, items: Items, encoder: ClipEncoder) -> None:
+    """Raise if the scores of the first image are not finite: finite parameters can be too large to compute with."""
+    with torch.inference_mode():
+        for batch in center_batches(items, encoder, 1):
+            if not bool(torch.isfinite(learner.scores(batch.pixels, classes)).all()):
+                raise InputError(f"Expected finite scores after the training, got NaN or infinity; {TRAIN_MILDER}.")
+            return

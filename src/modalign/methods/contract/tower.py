@@ -21,14 +21,13 @@ from modalign.core.features import UNLABELED, ClassText
 from modalign.core.labels import places_of, renumbered
 from modalign.core.scored import Scored
 from modalign.methods.contract.labeled_items import labeled_items
-from modalign.methods.contract.learner import L, Learner, Towers, cosine_logits
+from modalign.methods.contract.learner import L, Learner, Towers, cosine_logits, require_finite_scores
 from modalign.methods.contract.parameters import Augmentations, Parametrized, check_parameters
 from modalign.methods.contract.rows import read_text_vectors
 from modalign.tune.batches import ImageBatches, center_batches
 from modalign.tune.loop import train
 from modalign.tune.prompts import count_parameters
 from modalign.tune.recipe import Recipe, recipe_entries
-from modalign.tune.steps import TRAIN_MILDER
 from modalign.tune.threads import threads_for
 from modalign.tune.training_precision import settled_precision
 from modalign.tune.training_state import check_checkpoint
@@ -172,7 +171,7 @@ class TowerMethod(Parametrized, Generic[L]):
         self.random_state_ = recipe.seed
         self.tensors_ = {name: value.cpu() for name, value in learner.state().items()}
         self._bound: tuple[ClipEncoder, L, Any] | None = None
-        self._require_finite_scores(items, encoder)
+        require_finite_scores(*self._bind(encoder), items, encoder)
         self.diagnosis_ = {
             "trainable": count_parameters(learner),
             "steps": history.steps,
@@ -187,15 +186,6 @@ class TowerMethod(Parametrized, Generic[L]):
             right = scored.logits.argmax(axis=1) == scored.labels
             self.diagnosis_["validation_accuracy"] = float(right[scored.labels != UNLABELED].mean())
         return self
-
-    def _require_finite_scores(self, items: Items, encoder: ClipEncoder) -> None:
-        """Raise if the scores of an image are not finite: finite parameters can be too large to compute with."""
-        learner, classes = self._bind(encoder)
-        with torch.inference_mode():
-            for batch in center_batches(items, encoder, 1):
-                if not bool(torch.isfinite(learner.scores(batch.pixels, classes)).all()):
-                    raise InputError(f"Expected finite scores after the training, got NaN or infinity; {TRAIN_MILDER}.")
-                return
 
     def score_images(self, items: Items, encoder: ClipEncoder, *, batch_size: int | None = None) -> Scored:
         """Compute logits of images, with their labels in the numbering of :attr:`classes_`.
