@@ -14,7 +14,7 @@ import modalign as ma
 from modalign.audit.auditing import audit_images
 from modalign.cli import app
 from modalign.core.errors import InputError
-from modalign.core.seeds import LARGEST_SEED, require_seed, require_seeds
+from modalign.core.randomness import LARGEST_SEED, require_seed, require_seeds
 from modalign.data.digit_pairs import load_digit_pairs
 from modalign.data.digits import load_digits
 from modalign.evaluate.multi_label_metrics import micro_f1

@@ -17,7 +17,7 @@ from modalign.audit.picture_quality import qualities
 from modalign.audit.searching import require_finite_vectors
 from modalign.core.errors import InputError, UnknownNameError, argument
 from modalign.core.features import UNLABELED, ClassText, Features
-from modalign.core.seeds import require_seed
+from modalign.core.randomness import require_seed
 from modalign.data.items import Items, load_items
 from modalign.data.text.lint import lint
 from modalign.data.text.templates import DEFAULT_TEMPLATE

@@ -11,7 +11,7 @@ import typer
 from modalign.cli.exit_handling import Command
 from modalign.core.errors import InputError, options, require
 from modalign.core.name_matching import join_alternatives
-from modalign.core.seeds import LARGEST_SEED
+from modalign.core.randomness import LARGEST_SEED
 
 app = typer.Typer(
     help="Adapt a vision-language model to your own images, with a few labels or none.",

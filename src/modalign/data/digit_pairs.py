@@ -7,7 +7,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from modalign.core.seeds import require_seed
+from modalign.core.randomness import require_seed
 from modalign.data.blobs import BytesBlob
 from modalign.data.digits import DIGIT_NAMES, load_digits
 from modalign.data.itemset import Items

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from modalign.core.display import text_table
 from modalign.core.errors import InputError
 from modalign.core.label_matrix import PRESENT, UNKNOWN, label_matrix
-from modalign.core.seeds import require_seed
+from modalign.core.randomness import require_seed
 from modalign.evaluate.metrics import percent
 
 DRAWS, LEVEL = 1000, 0.05

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modalign.core.errors import InputError
-from modalign.core.seeds import require_seed
+from modalign.core.randomness import require_seed
 
 LEVEL = 0.05
 DRAWS = 10_000

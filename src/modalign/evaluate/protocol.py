@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 from modalign.core.errors import InputError, argument
 from modalign.core.features import UNLABELED, ClassText, Features, concatenate
 from modalign.core.progress import track
+from modalign.core.randomness import require_seeds
 from modalign.core.renaming import renamed_arguments
-from modalign.core.seeds import require_seeds
 from modalign.data.splits.drawing import few_shot
 from modalign.data.splits.split import Split
 from modalign.evaluate.measuring import fingerprint_of, measured

@@ -24,7 +24,7 @@ from modalign.core.features import UNLABELED, Features
 from modalign.core.files import read_json, require_own_folder, write
 from modalign.core.label_matrix import UNKNOWN
 from modalign.core.name_matching import match_names
-from modalign.core.seeds import require_seed
+from modalign.core.randomness import require_seed
 from modalign.data.items import load_items
 from modalign.data.label_sets import load_label_sets
 from modalign.encoders import load_encoder

@@ -14,7 +14,7 @@ import numpy as np
 
 from modalign.core.errors import InputError, argument
 from modalign.core.features import UNLABELED
-from modalign.core.seeds import require_seed
+from modalign.core.randomness import require_seed
 from modalign.data.itemset import Items
 from modalign.data.splits.coop_files import read_coop_split
 from modalign.data.splits.split import Split, official_split

@@ -14,8 +14,7 @@ from torch import Tensor
 from modalign.core.errors import InputError, UndecodableError
 from modalign.core.features import Features, Quarantined
 from modalign.core.progress import track
-from modalign.core.randomness import generator
-from modalign.core.seeds import require_seed
+from modalign.core.randomness import generator, require_seed
 from modalign.data.decoding.decode import decode
 from modalign.data.items import Items, load_items
 from modalign.data.views import check_scale, random_crops, to_pixels

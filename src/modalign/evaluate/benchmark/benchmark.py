@@ -10,8 +10,8 @@ from typing import Any
 
 from modalign.core.errors import InputError, UnknownNameError, argument
 from modalign.core.progress import track
+from modalign.core.randomness import require_seeds
 from modalign.core.registration import canonical_name
-from modalign.core.seeds import require_seeds
 from modalign.evaluate.benchmark.benchmark_grid import BenchmarkCell, BenchmarkGrid, BenchmarkPlan
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
 from modalign.evaluate.benchmark.benchmark_result import BenchmarkResult

@@ -13,10 +13,10 @@ import numpy as np
 from modalign.core.errors import InputError, UnknownNameError, argument
 from modalign.core.features import UNLABELED
 from modalign.core.progress import track
+from modalign.core.randomness import require_seeds
 from modalign.core.record import versions
 from modalign.core.registration import canonical_name
 from modalign.core.renaming import renamed_arguments
-from modalign.core.seeds import require_seeds
 from modalign.data.splits.split import Split
 from modalign.evaluate.comparison.class_text import TextSource
 from modalign.evaluate.comparison.comparison_inputs import TEST_SHARE, ComparisonInputs, load_inputs

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from modalign.core.seeds import require_seed
+from modalign.core.randomness import require_seed
 from modalign.evaluate.metrics import percent
 
 RESAMPLES = 1000

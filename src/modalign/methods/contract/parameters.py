@@ -20,8 +20,8 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from modalign.core.errors import InputError, UnknownNameError, hyperparameter, require_known
+from modalign.core.randomness import LARGEST_SEED
 from modalign.core.renaming import CENTER, Formerly, present_names
-from modalign.core.seeds import LARGEST_SEED
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED
-from modalign.core.seeds import require_seed
+from modalign.core.randomness import require_seed
 from modalign.linalg.similarity import unit
 
 FOLDS = 5

@@ -9,7 +9,7 @@ from sklearn.base import clone
 
 from modalign.core.errors import InputError, UnknownNameError, argument
 from modalign.core.name_matching import nearest
-from modalign.core.seeds import require_seed
+from modalign.core.randomness import require_seed
 from modalign.methods import method_class
 from modalign.methods.contract.parameters import check_parameters, parameters
 from modalign.methods.contract.tower import TowerMethod

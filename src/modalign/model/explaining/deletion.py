@@ -10,7 +10,7 @@ import numpy as np
 
 from modalign.core.display import html_table
 from modalign.core.errors import InputError, argument
-from modalign.core.seeds import require_seed
+from modalign.core.randomness import require_seed
 from modalign.data.copies import content_hash
 from modalign.data.items import load_items
 from modalign.encoders.base import Encoder

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modalign.core.errors import InputError
-from modalign.core.seeds import require_seed
+from modalign.core.randomness import require_seed
 from modalign.report.style import INK, MARKERS, MUTED, RULE, SERIES, SURFACE, Picture, canvas, panel, settings
 from modalign.report.text import shorten
 

@@ -11,8 +11,8 @@ import torch
 
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED
+from modalign.core.randomness import require_seed
 from modalign.core.record import plain
-from modalign.core.seeds import require_seed
 from modalign.data.items import Items
 from modalign.encoders.clip import ClipEncoder
 from modalign.evaluate.metrics import per_class_accuracy
