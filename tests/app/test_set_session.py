@@ -15,6 +15,7 @@ pytest.importorskip("fastapi", reason="the studio needs the extra 'app'")
 from starlette.testclient import TestClient
 
 import modalign as ma
+from modalign.app.studio.exam import LEAST_SHOWN, exam_key, exam_limit
 from modalign.app.studio.label_log import LabelLog
 from modalign.app.studio.model_saving import save_session_model
 from modalign.app.studio.opening import open_session
@@ -63,6 +64,13 @@ def session(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         opened.refit_now()
         yield opened
         opened.close()
+
+
+@pytest.mark.parametrize("n", [49, 50])
+def test_an_exam_is_possible_from_the_number_of_images_that_is_named(n: int, session: SetSession) -> None:
+    named, contents = session_summary(session)["least_images"], [f"{i:016x}" for i in range(n)]
+    reserved = sum(exam_key(content, 0) < exam_limit(contents, 0) for content in contents)
+    assert (reserved >= LEAST_SHOWN) == (n >= named)
 
 
 def test_a_log_of_sets_is_replayed_with_undo_merges_and_labels_of_one_class(tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ from modalign.core.errors import InputError
 from modalign.core.features import ClassText, Features
 from modalign.core.label_matrix import label_matrix, label_sets
 from modalign.data.digit_pairs import load_digit_pairs
-from modalign.data.label_sets import LabeledSets, load_label_sets
+from modalign.data.label_sets import LabeledSets, load_label_sets, note_on_sets
 from modalign.evaluate.multi_label_metrics import multi_label_scores
 from modalign.methods import method_class
 from modalign.methods.multi_label.class_decision import ClassDecision, fit_decision, held_out_answers
 from modalign.methods.multi_label.one_against_rest import OneAgainstRest
+from modalign.model.adaptation.images import read_items
 from modalign.model.multi_label import MultiLabelClassifier, adapt_multi_label
 
 
@@ -129,6 +130,22 @@ def test_names_with_a_separator_of_sets_are_refused(name: str, folder: Path) -> 
     (folder / "disc").rename(folder / name)
     with pytest.raises(InputError, match="rename the class"):
         load_label_sets(folder)
+
+
+@pytest.mark.parametrize(
+    ("names", "noted"),
+    [
+        (["cat;dog", "dog;fish", "cat"], True),
+        (["cat|dog", "cat", "cat|fish"], True),
+        (["cat;dog", "fish;bird", "cow"], False),
+        (["cat;dog", "cat", "dog"], False),
+        (["cat", "dog", "fish"], False),
+    ],
+)
+def test_labels_of_one_class_that_look_like_sets_get_a_note(names: list[str], noted: bool) -> None:
+    items = ma.load_items([b"0", b"1", b"2"], labels=[0, 1, 2], classes=names)
+    assert any("--multi-label" in note for note in note_on_sets(items)) == noted
+    assert any("--multi-label" in note for note in read_items(items, None, False).notes) == noted
 
 
 # --- calibration and thresholds

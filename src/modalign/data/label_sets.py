@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -141,6 +142,19 @@ def load_label_sets(source: Any, *, labels: Any = None, classes: Any = None, spl
     if isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
         check_separable(items.class_names)  # a folder of images has one class
     return _of_names(items, names)
+
+
+def note_on_sets(items: Items) -> tuple[str, ...]:
+    """A note if labels of one class per image look like sets: some have a separator, and a part of one recurs."""
+    found = [SEPARATOR.split(items.class_names[k]) for k in np.unique(items.labels[items.labels != UNLABELED])]
+    times = Counter(part.strip() for parts in found for part in set(parts))
+    joined = [parts for parts in found if len(parts) > 1]
+    if len(joined) < 2 or not any(part.strip() and times[part.strip()] > 1 for parts in joined for part in parts):
+        return ()
+    return (
+        f"{len(joined)} labels contain ';' or '|', such as '{';'.join(joined[0])}': several classes per image? use "
+        "--multi-label (in Python adapt_multi_label)",
+    )
 
 
 def learnable_sets(source: LabeledSets) -> LabeledSets:

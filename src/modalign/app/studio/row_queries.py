@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from modalign.app.studio.acquire import ACQUISITIONS
-from modalign.app.studio.exam import LEAST_SHOWN
+from modalign.app.studio.exam import LEAST_SHOWN, SHARE
 from modalign.app.studio.label_state import NONE
 from modalign.app.studio.session import Session
 from modalign.core.display import visible
@@ -166,6 +166,7 @@ def session_summary(session: Session) -> dict[str, Any]:
             },
             **session.graded(),
             "least_shown": LEAST_SHOWN,
+            "least_images": LEAST_SHOWN * SHARE,
             "jobs": {"fast": session.fast.state(), "slow": session.slow.state()},
             "map": None if session.positions is None else session.positions[2],
             "listed": len(session.settings.listed),

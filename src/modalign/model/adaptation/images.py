@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from modalign.core.errors import InputError, argument
 from modalign.core.features import UNLABELED
 from modalign.data.copies import learnable
 from modalign.data.items import Items, load_items
+from modalign.data.label_sets import note_on_sets
 from modalign.data.splits.split import Split, official_split
 
 
@@ -24,6 +26,7 @@ def read_items(
             f"Expected at least 2 classes, got {len(items.class_names)}; put the images of each class in a folder of "
             f"its own, or name the classes with {argument('classes')}."
         )
+    items = replace(items, notes=(*items.notes, *note_on_sets(items)))
     return learnable(_with_train_part(items))
 
 

@@ -19,7 +19,7 @@ export class Accuracy {
   matrix(state) {
     const section = el("section", {}, el("h2", {}, "Confusion on the exam"));
     if (!state.cells.length) {
-      section.append(el("p", { class: "muted" }, "Label exam images to get the confusion matrix."));
+      section.append(el("p", { class: "muted" }, tooFew(state) || "Label exam images to get the confusion matrix."));
       return section;
     }
     let ids = state.classes.map((c) => c.id).filter((id) => state.cells.some(([t, p]) => t === id || p === id));
@@ -52,10 +52,14 @@ export class Accuracy {
   }
 }
 
+export const tooFew = (state) => state.counts.reserved < state.least_shown // the exam cannot get as many labels as it is shown from
+  ? `Too few images for an exam: it needs ${state.least_images}.` : "";
+
 function result(state, ask) {
   const { exam } = state;
   const section = el("section", { class: "result" }, el("h2", {}, "Accuracy on the exam"));
   if (!exam.accuracy) {
+    if (tooFew(state)) return section.append(el("p", {}, tooFew(state))), section;
     section.append(el("p", {}, `It is shown from ${state.least_shown} labeled exam images on; there ${exam.answered === 1 ? "is" : "are"} ${exam.answered}.`));
   } else {
     section.append(el("p", { class: "big" }, el("strong", {}, percent(exam.accuracy.top1)),

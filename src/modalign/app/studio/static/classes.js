@@ -36,7 +36,7 @@ function item(c, key, assign, browse) {
     el("button", { class: "class", dataset: { id: c.id }, title: c.name, "aria-keyshortcuts": key ?? undefined, onclick: () => assign(c.id) },
       el("kbd", { class: key ? "" : "blank", "aria-hidden": "true" }, key === "-" ? "–" : key ?? ""),
       el("span", { class: "name", dir: "auto" }, c.name),
-      el("span", { class: "number" }, String(c.labeled)), el("span", { class: "sr" }, " labels")),
+      el("span", { class: "number" }, String(c.labeled)), el("span", { class: "sr" }, c.labeled === 1 ? " label" : " labels")),
     none ? el("button", { class: "quiet more", "aria-label": "Show images that are none of these", onclick: () => browse({ show: "none" }) }, "…")
       : el("button", { class: "quiet more", "aria-label": `Edit the class ${c.name}`, onclick: () => edit(c, browse) }, "…"));
 }

@@ -1,5 +1,5 @@
 // "Accuracy" where an image may show several classes: average precision and F1 on the exam, by class.
-import { curve } from "./accuracy.js";
+import { curve, tooFew } from "./accuracy.js";
 import { count, el, percent } from "./dom.js";
 import { className, subscribe } from "./store.js";
 
@@ -21,6 +21,7 @@ function result(state, ask) {
   const { sets, before, answered } = state.exam;
   const section = el("section", { class: "result" }, el("h2", {}, "Quality on the exam"));
   if (!sets) {
+    if (tooFew(state)) return section.append(el("p", {}, tooFew(state))), section;
     section.append(el("p", {}, `It is shown from ${state.least_shown} labeled exam images on; there ${answered === 1 ? "is" : "are"} ${answered}.`));
   } else {
     section.append(
@@ -36,7 +37,7 @@ function result(state, ask) {
 function classes(state, browse) {
   const section = el("section", {}, el("h2", {}, "Classes on the exam"));
   if (!state.exam.classes.length) {
-    section.append(el("p", { class: "muted" }, "Label exam images to see which classes are found."));
+    section.append(el("p", { class: "muted" }, tooFew(state) || "Label exam images to see which classes are found."));
     return section;
   }
   const cell = (share) => share ? el("td", {}, percent(share.value), el("span", { class: "interval" }, range(share))) : el("td", { class: "muted" }, "–");

@@ -1,5 +1,5 @@
 // The page: views, keys, and the line of facts.
-import { Accuracy } from "./accuracy.js";
+import { Accuracy, tooFew } from "./accuracy.js";
 import { Asking } from "./asking.js";
 import { Browse } from "./browse.js";
 import { choose, classList, keyOf } from "./classes.js";
@@ -76,9 +76,9 @@ function facts() {
     labels.textContent = `${count(counts.taught + counts.exam, "label")} of ${state.images.toLocaleString("en-US")}`;
     const { sets } = exam;
     if (sets) score.replaceChildren(`Exam mAP ${percent(sets.map.value)}`, el("span", { class: "range" }, `${percent(sets.map.low)} to ${percent(sets.map.high)}`));
-    else score.replaceChildren(exam.accuracy ? `Exam ${percent(exam.accuracy.top1)}` : `Exam ${exam.answered} of ${state.least_shown}`,
+    else score.replaceChildren(exam.accuracy ? `Exam ${percent(exam.accuracy.top1)}` : tooFew(state) ? "No exam" : `Exam ${exam.answered} of ${state.least_shown}`,
       exam.accuracy ? el("span", { class: "range" }, `${percent(exam.accuracy.low)} to ${percent(exam.accuracy.high)}`) : "");
-    score.title = sets ? `Mean average precision on ${sets.n} exam images with its 95 % interval` : exam.accuracy ? `Accuracy on ${exam.accuracy.n} exam images with its 95 % interval` : `Accuracy is shown from ${state.least_shown} exam labels on`;
+    score.title = sets ? `Mean average precision on ${sets.n} exam images with its 95 % interval` : exam.accuracy ? `Accuracy on ${exam.accuracy.n} exam images with its 95 % interval` : tooFew(state) || `Accuracy is shown from ${state.least_shown} exam labels on`;
     const running = state.jobs.fast.running ?? state.jobs.slow.running;
     const error = Object.values({ ...state.jobs.fast.errors, ...state.jobs.slow.errors })[0];
     fit.textContent = error ?? (running ? `${{ refit: "Refitting", "thorough refit": "Trying methods", map: "Drawing the map", model: "Fitting the model", "model-with-exam": "Fitting the model", sorted: "Sorting" }[running]} …` : state.method.name || "No prediction yet");
