@@ -41,6 +41,7 @@ from modalign.evaluate.benchmark.benchmark_tasks import PROTOCOLS, TaskKey, draw
 from modalign.evaluate.comparison.compare import compare
 from modalign.evaluate.metrics import proportion
 from modalign.evaluate.publications.paper_settings import paper_settings
+from modalign.evaluate.runs import sole_record
 from modalign.methods import OTHER_METHODS, register_method
 from modalign.methods.baselines.zero_shot import ZeroShot
 from modalign.methods.contract.problem import Problem
@@ -220,6 +221,17 @@ def test_a_record_is_continued_and_holds_the_same_runs(
     third = run_benchmark(root, record=record, **call)
     assert not made
     assert [run.key for run in third.runs] == [run.key for run in first.runs]
+
+
+def test_a_record_takes_the_runs_of_one_call_at_a_time(vectors: Path, tmp_path: Path) -> None:
+    call = {"methods": ["zero_shot"], "shots": [1], "seeds": 1, "protocol": "few-shot", "record": tmp_path / "a.jsonl"}
+    with (
+        sole_record(tmp_path / "a.jsonl"),
+        pytest.raises(InputError, match=r"results file that is not in use.*another run adds to 'a.jsonl'; wait for it"),
+    ):
+        run_benchmark(vectors, **call)
+    assert run_benchmark(vectors, **call).runs
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
 
 def test_two_processes_find_what_one_finds(vectors: Path, tmp_path: Path) -> None:

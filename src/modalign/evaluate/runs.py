@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from modalign.core.errors import InputError, argument
-from modalign.core.files import append_line, check_writable, parse_json, read_bytes
+from modalign.core.files import append_line, check_writable, parse_json, read_bytes, sole_use
 from modalign.core.record import plain
 from modalign.core.stack_level import stacklevel_outside
 from modalign.evaluate.metrics import Accuracy, Interval, mean_interval
@@ -194,6 +196,16 @@ def check_record(path: str | Path, parse: Callable[[str], Any]) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the code that uses the runs warns
             read_lines(path, parse)
+
+
+@contextmanager
+def sole_record(path: str | Path | None) -> Iterator[None]:
+    """Hold a results file while the block runs; an InputError if another process does, as both would add every run."""
+    if path is None or not os.access(Path(path).absolute().parent, os.W_OK):  # no place for a lock
+        yield
+        return
+    with sole_use(f"{path}.lock", f"another run adds to '{Path(path).name}'", "a results file"):
+        yield
 
 
 def check_shots(shots: Iterable[Shots]) -> None:

@@ -17,7 +17,7 @@ else:
 
 
 @contextmanager
-def sole_use(lock: str | Path, work: str) -> Iterator[None]:
+def sole_use(lock: str | Path, work: str, what: str = "a folder") -> Iterator[None]:
     """Hold a lock file while the block runs, and remove it afterwards.
 
     The operating system releases the lock when the process ends in whatever way; the file that is then left is taken
@@ -29,6 +29,8 @@ def sole_use(lock: str | Path, work: str) -> Iterator[None]:
         Path of the lock file, in a folder that exists.
     work : str
         What is done in the folder, such as ``"another run writes masks"``.
+    what : str, default="a folder"
+        What is in use, for the message.
 
     Raises
     ------
@@ -37,7 +39,7 @@ def sole_use(lock: str | Path, work: str) -> Iterator[None]:
     """
     path = Path(lock)
     descriptor = take_lock(
-        path, f"Expected a folder that is not in use, in '{path.parent}' {work}; wait for it or choose another one."
+        path, f"Expected {what} that is not in use, in '{path.parent}' {work}; wait for it or choose another one."
     )
     try:
         yield

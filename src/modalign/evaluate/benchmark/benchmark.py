@@ -19,7 +19,7 @@ from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
 from modalign.evaluate.benchmark.benchmark_tasks import PROTOCOLS, WITHOUT_LABELS, task_keys
 from modalign.evaluate.comparison.findings import LeftOut, title
 from modalign.evaluate.parallel_runs import run_in_parallel, run_on_ray
-from modalign.evaluate.runs import Shots, check_record, check_shots, warn_of
+from modalign.evaluate.runs import Shots, check_record, check_shots, sole_record, warn_of
 from modalign.methods import ALL_METHODS, method_class, vector_methods
 from modalign.methods.contract.parameters import check_parameters
 from modalign.methods.contract.vectors import VectorMethod
@@ -85,7 +85,8 @@ def run_benchmark(
         Unlabeled images per class of the inductive protocol, drawn by their labels. 16 corresponds to the results that
         GPUA's paper marks with a star. Default: the whole list.
     record : str or Path, optional
-        Results file (``.jsonl``). Every run is added as soon as it is done; runs in the file are not repeated.
+        Results file (``.jsonl``). Every run is added as soon as it is done; runs in the file are not repeated. One
+        call at a time may add to it.
     jobs : int
         Number of parallel processes with one thread each.
     ray : str, optional
@@ -138,8 +139,9 @@ def run_benchmark(
         for key in task_keys(one, given.names, _shots(one, shots), seeds, imbalances, per_class)
     ]
     cells = [cell for name in names for cell in _cells(name, keys)]
-    opened = plan.open()
-    found = list(_made(plan, opened, cells, jobs, ray))
+    with sole_record(plan.record):
+        opened = plan.open()
+        found = list(_made(plan, opened, cells, jobs, ray))
     runs = tuple(run for run in found if isinstance(run, BenchmarkRun))
     left_out = tuple(entry for entry in found if isinstance(entry, LeftOut))
     if not runs:

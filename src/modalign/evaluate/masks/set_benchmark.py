@@ -16,7 +16,7 @@ from modalign.core.record import plain, versions
 from modalign.encoders.base import Encoder
 from modalign.evaluate.masks.set_runs import HEADER, run_segmentation_set
 from modalign.evaluate.publications.bench_commands import SEGMENTERS
-from modalign.evaluate.runs import check_record, read_lines
+from modalign.evaluate.runs import check_record, read_lines, sole_record
 from modalign.segmentation.dense import FEATURES
 from modalign.segmentation.photos import identity, open_encoder
 from modalign.segmentation.sets.segmentation_root import inspect_segmentation_sets
@@ -124,26 +124,26 @@ def run_segmentation_benchmark(
     kinds = [kind for kind in SEGMENTERS if kind != "proxy" or vision is not None] if features == "all" else features
     for kind in kinds:
         require_choice("features", kind, FEATURES)
-    known: dict[str, SegmentationCell] = {}
     if record is not None:
         check_record(record, _parse)
-        known = dict(read_lines(record, _parse)) if Path(record).is_file() else {}
     names, missing = _datasets(root, datasets)
     same = {"encoder": identity(clip.spec), "vfm": None if vision is None else identity(vision.spec)}
     wanted = list(product(names, kinds, (False,) if vision is None else (False, True)))
     rows = []
-    for name, kind, mapped in track(wanted, "segmentation data sets", unit="runs"):
-        key = json.dumps(plain([name, kind, mapped, same]), sort_keys=True)
-        if key not in known:
-            row = run_segmentation_set(
-                name, root, encoder=clip, features=[kind], gpua="with" if mapped else "without", vfm=vision,
-                strict=False, device=device,
-            )[0]  # fmt: skip
-            known[key] = SegmentationCell(name, kind, mapped, tuple(row.cells), plain(row.as_dict()))
-            if record is not None and row.scores is not None:  # rows without a result are measured again
-                line = {"format": _FORMAT, "key": key, "row": vars(known[key])}
-                append_line(Path(record), json.dumps(line, ensure_ascii=False).encode())
-        rows.append(known[key])
+    with sole_record(record):
+        known = {} if record is None or not Path(record).is_file() else dict(read_lines(record, _parse))
+        for name, kind, mapped in track(wanted, "segmentation data sets", unit="runs"):
+            key = json.dumps(plain([name, kind, mapped, same]), sort_keys=True)
+            if key not in known:
+                row = run_segmentation_set(
+                    name, root, encoder=clip, features=[kind], gpua="with" if mapped else "without", vfm=vision,
+                    strict=False, device=device,
+                )[0]  # fmt: skip
+                known[key] = SegmentationCell(name, kind, mapped, tuple(row.cells), plain(row.as_dict()))
+                if record is not None and row.scores is not None:  # rows without a result are measured again
+                    line = {"format": _FORMAT, "key": key, "row": vars(known[key])}
+                    append_line(Path(record), json.dumps(line, ensure_ascii=False).encode())
+            rows.append(known[key])
     return SegmentationBenchmark(tuple(rows), missing)
 
 
