@@ -236,6 +236,26 @@ def test_maps_are_shown_only_where_the_test_was_passed(zero_shot: Classifier, di
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
 
 
+def test_an_image_of_the_fit_is_noted_and_is_not_its_own_neighbor(zero_shot: Classifier, digits: Items) -> None:
+    found = zero_shot.explain(digits.select([3]), labeled=digits.select(range(10)))
+    assert digits.ids[3] not in [n.id for n in found.neighbors]
+    assert any("fitted on this image" in note for note in found.notes)
+    assert len(repr(found.neighbors)) < 1000
+
+
+def test_the_command_explains_what_it_can_read(zero_shot: Classifier, digits: Items, tmp_path: Path) -> None:
+    folder = zero_shot.save(tmp_path / "model")
+    files = [tmp_path / f"{name}.png" for name in ("a", "bad", "c")]
+    for file, content in zip(files, (digits.read(41), b"no image", digits.read(42)), strict=True):
+        file.write_bytes(content)
+    result = CliRunner().invoke(app, ["explain", str(folder), *map(str, files), "--limit", "2"])
+    assert result.exit_code == 0, result.output
+    assert "a.png: " in result.output
+    assert "first 2 of 3 images" in result.output
+    assert "bad.png: " in result.output
+    assert CliRunner().invoke(app, ["explain", str(folder), str(files[1])]).exit_code != 0
+
+
 def test_the_command_writes_a_page_and_json(zero_shot: Classifier, digits: Items, tmp_path: Path) -> None:
     folder = zero_shot.save(tmp_path / "model")
     for part, rows in (("check", range(20, 40)), ("new", (41, 42))):

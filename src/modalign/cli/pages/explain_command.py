@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modalign.cli.options import AsJson, check_file, command, seed_option
 from modalign.cli.predict_commands import load_classifier
 from modalign.cli.terminal import print_json, print_lines, print_table
-from modalign.core.errors import InputError
+from modalign.core.errors import InputError, UndecodableError
+
+if TYPE_CHECKING:
+    from modalign.data.items import Items
 
 
 @command("explain")
@@ -31,6 +34,7 @@ def explain_answers(
         str | None, typer.Option("--class", help="Class to explain; by default the most probable one.")
     ] = None,
     seed: Annotated[int, seed_option("the deletion test")] = 0,
+    limit: Annotated[int, typer.Option(min=1, help="Largest number of images to explain.")] = 20,
     encoder: Annotated[str | None, typer.Option(help="Name or folder of the encoder, if it is not found.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -40,14 +44,17 @@ def explain_answers(
 
     check_file(out, ".html", ".htm")
     items = load_items(images[0] if len(images) == 1 else images)
-    if len(items) > 100:
-        raise InputError(f"Expected at most 100 images to explain on one page, got {len(items)}; give fewer.")
+    more = f"explained the first {limit} of {len(items)} images; raise --limit for more"
+    notes = [more] if len(items) > limit else []
+    chosen, unreadable = _readable(items, min(limit, len(items)))
     classifier = load_classifier(model, encoder)
     given = None if labeled is None else load_items(labeled)
     test = None if check is None else classifier.deletion_test(load_items(check), random_state=seed)
-    found = [classifier.explain(items.select([i]), label=label, check=test, labeled=given) for i in range(len(items))]
+    found = [classifier.explain(items.select([i]), label=label, check=test, labeled=given) for i in chosen]
     if out is not None:
         save_explanation_page(found, out)
+    for note in (*notes, *(f"left out {reason}" for reason in unreadable)):
+        print_lines(f"note: {note}")
     if as_json:
         print_json([one.as_dict() for one in found])
         return
@@ -62,3 +69,18 @@ def explain_answers(
         print_lines(f"note: {note}")
     if out is not None:
         print_lines(f"page: {out}", err=False)
+
+
+def _readable(items: Items, count: int) -> tuple[list[int], list[str]]:
+    """Which of the first ``count`` images can be decoded, and the others with reasons; at least one must be."""
+    chosen: list[int] = []
+    unreadable: list[str] = []
+    for i in range(count):
+        try:
+            items.open(i)
+            chosen.append(i)
+        except UndecodableError as error:
+            unreadable.append(f"{items.ids[i]}: {error}")
+    if not chosen:
+        raise InputError(f"Expected an image that can be decoded, got none ({'; '.join(unreadable[:3])}).")
+    return chosen, unreadable

@@ -101,6 +101,8 @@ def sweep_parameter(
     if len(set(values)) < 2 or len(set(values)) < len(values):
         raise InputError(f"Expected at least two different values of {argument(name)}, got {list(values)}.")
     settings = {key: dict(own) for key, own in (options.pop("hyperparameters", None) or {}).items()}
+    if name in settings.get(method, {}):
+        raise InputError(f"Expected {argument(name)} as the values to compare alone, got one setting of it too.")
     rows: list[tuple[float, BenchmarkRow]] = []
     notes: list[str] = []
     for value in sorted(values):

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modalign.core.errors import InputError, UnknownNameError
+from modalign.core.errors import InputError, UnknownNameError, argument
+from modalign.data.copies import content_hash
 from modalign.data.items import Items, load_items
 from modalign.encoders.base import Encoder
 from modalign.model.explaining.deletion import DeletionTest
@@ -39,10 +40,13 @@ def explained(model: Classifier, image: Any, *, label: str | None, check: Any, l
     k = int(probabilities.argmax()) if label is None else model.class_names.index(label)
     maps = _maps(model, items, k, probabilities) if test is not None and test.passed else {}
     x = embed_images(model.encoder, items).vectors[0]
-    neighbors, sentences = nearest_images(model, x, labeled), shares_of_sentences(model, x)
+    own = content_hash(items, 0)
+    neighbors, sentences = nearest_images(model, x, labeled, own), shares_of_sentences(model, x)
     notes = [UNTESTED if test is None else test.sentence]
+    if own in model.fitted_on:
+        notes.append("The model was fitted on this image or validated with it.")
     if not neighbors:
-        notes.append("The method keeps no labeled images; give some to list the nearest.")
+        notes.append(f"The method keeps no labeled images; give them as {argument('labeled')} to list the nearest.")
     if not sentences:
         notes.append("The method compares the image with no sentence, or its sentences are not kept.")
     return Explanation(

@@ -138,7 +138,9 @@ class Explanation:
 
     @property
     def sentence_table(self) -> tuple[list[str], list[list[str]]]:
-        """Header and rows in words."""
+        """Header and rows in words; no rows if each class has one sentence, which is all of its text."""
+        if all(abs(s.share) > 1 - 1e-6 for s in self.sentences):
+            return [], []
         rows = [[s.sentence, s.class_name, f"{s.cosine:.3f}", f"{100 * s.share:.1f} %"] for s in self.sentences]
         return ["sentence", "class", "cosine", "share of the class text"], rows
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from modalign.core.display import shorten_repr
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED
+from modalign.data.copies import content_hash
 from modalign.data.items import Items, load_items
 from modalign.linalg.similarity import unit
 from modalign.methods.baselines.lfa import LFA
@@ -46,6 +49,9 @@ class Neighbor(NamedTuple):
     weight: float | None = None
     picture: np.ndarray | None = None
 
+    def __repr__(self) -> str:
+        return f"Neighbor({shorten_repr(self.id)}: {shorten_repr(self.class_name)}, cosine {self.cosine:.3f})"
+
 
 class SentenceShare(NamedTuple):
     """A sentence about a class near to the image.
@@ -66,7 +72,7 @@ class SentenceShare(NamedTuple):
     share: float
 
 
-def nearest_images(model: Classifier, x: np.ndarray, labeled: Any) -> tuple[Neighbor, ...]:
+def nearest_images(model: Classifier, x: np.ndarray, labeled: Any, content: str = "") -> tuple[Neighbor, ...]:
     r"""The labeled images with the largest weight in a cache method, else with the largest cosine.
 
     Tip-Adapter adds :math:`\alpha \exp(-\beta (1 - \hat x^\top F_i))` to the score of the class of its key i. A key is
@@ -81,6 +87,9 @@ def nearest_images(model: Classifier, x: np.ndarray, labeled: Any) -> tuple[Neig
     labeled : object
         Labeled images, in any form that :func:`~modalign.load_items` takes, or None.
 
+    content : str, default=""
+        Content hash of the image, which is not its own neighbor by cosine.
+
     Returns
     -------
     tuple of Neighbor
@@ -91,7 +100,8 @@ def nearest_images(model: Classifier, x: np.ndarray, labeled: Any) -> tuple[Neig
     method = model.method
     if not isinstance(method, TipAdapter):
         cosines = (rows @ image).numpy()
-        order = np.argsort(-cosines, kind="stable")[:NEIGHBORS]
+        others = (i for i in np.argsort(-cosines, kind="stable") if items and content_hash(items, int(i)) != content)
+        order = islice(others, NEIGHBORS)
         return tuple(_neighbor(model, items, int(i), labels[i], cosines[i], None) for i in order)
     keys, owners = method.keys_.cpu(), method.key_classes_.cpu().numpy()
     weights = (method.alpha_ * (method.beta_ * (keys @ image - 1)).exp()).numpy()

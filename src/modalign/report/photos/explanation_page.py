@@ -60,7 +60,7 @@ def _add(page: Page, one: Explanation, *, alone: bool) -> None:
 
     if one.neighbors:
         page.section(heading("Nearest labeled images"), _neighbor_text(one), blocks=_neighbors(one))
-    if one.sentences:
+    if one.sentence_table[1]:
         text = (
             "Cosines of the image with the sentences about the classes. The cosine with the text of a class is a sum "
             "over its sentences; the share is the part of each."
