@@ -121,6 +121,14 @@ def test_damage_is_one_sentence(tmp_path, damage, words):
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": "other/1"}'])
+def test_a_damaged_card_names_the_way_on(tmp_path, content):
+    trained(tmp_path)
+    (tmp_path / FORMAT.file).write_text(content)
+    with pytest.raises(InputError, match=r"\. Delete the folder to start again\.$"):
+        trained(tmp_path)
+
+
 def test_a_checkpoint_of_the_first_format_is_read(tmp_path):
     net, _ = trained(tmp_path)
     _rewrite(format="modalign-training/1", drop=["digest"])(tmp_path)

@@ -110,7 +110,10 @@ class CardFormat:
             One sentence with the reason.
         """
         path = folder / self.file
-        card = read_json(path, f"the card of {self.what}", CARD_LIMIT)
+        try:
+            card = read_json(path, f"the card of {self.what}", CARD_LIMIT)
+        except InputError as error:
+            raise InputError(f"{error}{self.advice}") from error
         version = self._version(card, path)
         types = {"format": str, **self.entries, self.tensors: str} | ({DIGEST: str} if version > 1 else {})
         if odd := sorted(set(card) ^ set(types)):
@@ -140,7 +143,7 @@ class CardFormat:
         found = re.fullmatch(rf"{self.family}/([1-9][0-9]{{0,8}})", name) if isinstance(name, str) else None
         if found is None:
             got = repr(name)[:80] if isinstance(card, dict) else type(card).__name__
-            raise InputError(f"Expected a card of format '{self.family}/{self.version}' in '{path}', got {got}.")
+            raise InputError(f"Expected a card of format '{self.family}/{self.version}' in '{path}', got {got}.{self.advice}")
         if int(found[1]) > self.version:
             raise InputError(
                 f"The card '{path}' is of format {name}, and this version of modalign reads up to {self.version}; "
