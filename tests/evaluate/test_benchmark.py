@@ -452,3 +452,14 @@ def test_class_text_of_other_width_is_refused(root: Path) -> None:
     fitted = ZeroShot().fit(data.vectors.vectors[:2], text=data.text_of(np.arange(4)))
     with pytest.raises(InputError):
         fitted.for_classes(ClassText(np.eye(3, dtype=np.float32), ("a", "b", "c")))
+
+
+def test_digits_are_those_of_the_library_also_beside_a_folder_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = np.eye(4, 8, dtype=np.float32)
+    (tmp_path / "digits").mkdir()
+    Features(vectors, labels=np.arange(4) % 2, class_names=["a", "b"]).save(tmp_path / "digits" / "own.npz")
+    monkeypatch.chdir(tmp_path)
+    assert BenchmarkSource("digits").names == ("digits",)
+    assert BenchmarkSource("./digits").names == ("own",)

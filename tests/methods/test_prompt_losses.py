@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_clip import NAMES, SCALE, literal_image, literal_text, small_clip, tokenize, towers_of
 
-from modalign import UPL, CoCoOp, CoOp, KgCoOp, PromptSRC
+from modalign import UPL, CoCoOp, CoOp, KgCoOp, PromptSRC, adapt
+from modalign.core.errors import InputError
+from modalign.data.digits import load_digits
 from modalign.methods.baselines.zero_shot import ZeroShot
 from modalign.methods.contract.prompting import PromptLearner
 from modalign.methods.prompts.upl import most_confident
@@ -183,3 +185,11 @@ def test_upl_with_one_context_is_coop_on_the_pseudo_labels_of_zero_shot(encoder,
     assert method.diagnosis_["pseudo_labels"] == np.bincount(labels[best], minlength=10).tolist()
     torch.testing.assert_close(method.tensors_["text.00"][0], coop.tensors_["text.00"], rtol=0, atol=1e-6)
     np.testing.assert_array_equal(method.transduction_, method.score_images(digits, encoder).logits.argmax(axis=1))
+
+
+def test_scores_that_overflow_after_training_are_refused() -> None:
+    """The parameters are finite, and their products are not: nothing is predicted, and nothing can be saved."""
+    digits = load_digits().select([0, 1, 2, 3, 4])
+    method = KgCoOp(knowledge_weight=1e38, epochs=1, random_state=0)
+    with pytest.raises(InputError, match=r"finite .* lower the learning rate"):
+        adapt(digits, method=method, mirror=False, validation="none")

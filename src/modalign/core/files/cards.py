@@ -143,7 +143,8 @@ class CardFormat:
         found = re.fullmatch(rf"{self.family}/([1-9][0-9]{{0,8}})", name) if isinstance(name, str) else None
         if found is None:
             got = repr(name)[:80] if isinstance(card, dict) else type(card).__name__
-            raise InputError(f"Expected a card of format '{self.family}/{self.version}' in '{path}', got {got}.{self.advice}")
+            wanted = f"a card of format '{self.family}/{self.version}'"
+            raise InputError(f"Expected {wanted} in '{path}', got {got}.{self.advice}")
         if int(found[1]) > self.version:
             raise InputError(
                 f"The card '{path}' is of format {name}, and this version of modalign reads up to {self.version}; "

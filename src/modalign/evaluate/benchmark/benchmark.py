@@ -15,7 +15,7 @@ from modalign.core.registration import canonical_name
 from modalign.evaluate.benchmark.benchmark_grid import BenchmarkCell, BenchmarkGrid, BenchmarkPlan
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
 from modalign.evaluate.benchmark.benchmark_result import BenchmarkResult
-from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
+from modalign.evaluate.benchmark.benchmark_source import DIGITS, BenchmarkSource
 from modalign.evaluate.benchmark.benchmark_tasks import PROTOCOLS, WITHOUT_LABELS, task_keys
 from modalign.evaluate.comparison.findings import LeftOut, title
 from modalign.evaluate.parallel_runs import run_in_parallel, run_on_ray
@@ -169,7 +169,7 @@ def _made(
 
 def _everywhere(source: str | Path) -> str:
     """A path as processes with another working folder have it; a name such as "digits" as it is."""
-    return os.path.abspath(source) if os.path.exists(source) else str(source)
+    return os.path.abspath(source) if str(source) != DIGITS and os.path.exists(source) else str(source)
 
 
 def _embed(opened: BenchmarkSource, cells: Sequence[BenchmarkCell]) -> None:

@@ -35,7 +35,8 @@ class BenchmarkSource:
     ----------
     path : str or Path
         A data root in CoOp's layout; one data set of it; a folder of class folders; a file or a folder of image
-        vectors (``.npz``); or ``"digits"`` for the digits that come with the library.
+        vectors (``.npz``); or ``"digits"`` for the digits that come with the library (``"./digits"`` is a folder
+        of that name).
     datasets : sequence of str, optional
         Names of data sets. Default: all that are found.
     encoder : Encoder, optional
@@ -58,7 +59,8 @@ class BenchmarkSource:
     ) -> None:
         self.path, self.encoder, self.templates = Path(path), encoder, templates
         self._opened: dict[str, BenchmarkSet] = {}
-        if str(path) == DIGITS and not self.path.exists():
+        self._of_library = str(path) == DIGITS
+        if self._of_library:
             self.names: tuple[str, ...] = (DIGITS,)
         elif not self.path.exists():
             raise InputError(f"Expected a data root, a folder of images or image vectors, '{path}' is not there.")
@@ -80,6 +82,8 @@ class BenchmarkSource:
 
     def _files(self) -> dict[str, Path]:
         """Name → file of vectors. Files without labeled images, such as a bank of texts, are none."""
+        if self._of_library:
+            return {}
         if self.path.is_file():
             return {self.path.stem: self.path}
         return {file.stem: file for file in sorted(self.path.glob("*.npz")) if _holds_images(file)}
@@ -116,7 +120,7 @@ class BenchmarkSource:
             return read_vectors(name, file, self.encoder)
         if self.encoder is None:
             raise InputError(f"Expected {argument('encoder')} for the images of '{self.path}', got none.")
-        if name == DIGITS and not self.path.exists():
+        if self._of_library:
             items = load_digits()
             lists = draw_split(items, train=0.5, validation=0.2)
             return BenchmarkSet.of_images(name, items, lists, self.encoder, self.templates or DIGIT_TEMPLATES)
