@@ -36,9 +36,9 @@ def test_adapt(arguments: dict[str, Any], sentence: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"seeds": 0}, "Expected seeds=… to hold at least one, got none"),
+        ({"seeds": 0}, "at least one, got"),
         ({"seeds": "x"}, r"Expected seeds=… as different integers .* got \['x'\]"),
-        ({"seeds": [1, 1]}, "different whole numbers"),
+        ({"seeds": [1, 1]}, "different integers"),
         ({"methods": []}, "Expected methods=… to hold at least one"),
         ({"methods": "cnm"}, "did you mean 'cmm'"),
         ({"shots": "many"}, "Expected shots=… as numbers ≥ 0 or 'all', got many"),

@@ -101,7 +101,7 @@ def test_every_bad_file_is_listed_and_the_good_ones_embedded(tmp_path: Path) -> 
         (["fit", "{photos}", "-o", "{out}", "--set", "seconds"], "name=value"),
         (["fit", "{photos}", "-o", "{out}", "--time", "soon"], "seconds, or as 10m"),
         (["fit", "{photos}", "-o", "{out}", "-m", "cmm", "--time", "9"], "--method cmm"),
-        (["fit", "{photos}", "-o", "{out}", "--seed", "-1"], "Auto (--seed …): expected int"),
+        (["fit", "{photos}", "-o", "{out}", "--seed", "-1"], "Invalid value for '--seed'"),
         (["fit", "{photos}", "-o", "{photos}"], "holds other files"),
         (["embed", "{photos}", "-o", "{out}"], "ends in .npz"),
         (["embed", "{photos}", "-o", "{out}.npz", "--view", "centr"], "did you mean 'center'"),

@@ -30,7 +30,7 @@ def test_the_state_is_never_kept_among_images_or_other_files(tmp_path: Path) -> 
                          (tmp_path / "other", "an empty folder")):  # fmt: skip
         with pytest.raises(InputError, match=words):
             open_session(images, state=state, thorough=False)
-    with pytest.raises(InputError, match="seed of at least 0"):
+    with pytest.raises(InputError, match="seed=… as an integer from 0"):
         open_session(images, state=tmp_path / "new", seed=-1)
     assert sorted(tmp_path.rglob("*")) == before
 
