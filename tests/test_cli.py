@@ -275,9 +275,3 @@ def test_the_doctor_has_the_install_command(monkeypatch: pytest.MonkeyPatch) -> 
     found = {check.what: check for check in doctor._extras()}["extra 'plot'"]
     assert found.ok
     assert found.found == "without no-such-package; for pictures: pip install 'modalign[plot]'"
-
-
-@pytest.mark.parametrize("module", ["modalign", "modalign.cli"])
-def test_both_modules_are_the_command_line(module: str) -> None:
-    done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=False)
-    assert done.stdout.split()[0] == "modalign", done.stderr
