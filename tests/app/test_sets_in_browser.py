@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("uvicorn", reason="the studio needs the extra 'app'")
 
 import uvicorn
-from studio_pages import OTHER_IMAGE, opened_page, require_no_serious_finding, until
+from studio_pages import OTHER_IMAGE, opened_page, require_no_serious_finding, until, until_true
 
 from modalign.app.studio.opening import open_session
 from modalign.app.studio.routes import studio_app
@@ -97,6 +97,7 @@ def test_sets_are_given_by_keyboard_and_measured_on_the_exam(
     assert len(labeled) == 21
     assert first in labeled
     assert labeled == {content: truth[content] for content in labeled}
+    assert session.fast.wait()  # the model of the last answer, whose scores the page shows
     scores = session.exam_scores()
     assert scores is not None
     page.locator("#tab-accuracy").click()
@@ -117,10 +118,7 @@ def test_a_key_adds_a_class_to_the_selected_images_or_takes_it_away(page: Any, s
     for keys, text in (("4", "three"), ("6", "three, five"), ("4", "five"), ("-", "none of these")):
         page.keyboard.press(keys)
         until(page, TWO_BADGES, text)
-    for _ in range(100):
-        if len(session.labeling.log.events) == events + 4:
-            break
-        page.wait_for_timeout(50)
+    until_true(lambda: len(session.labeling.log.events) == events + 4)
     assert [e["sets"] for e in session.labeling.log.events[-4:]] == [[[3]] * 2, [[3, 5]] * 2, [[5]] * 2, [[]] * 2]
     page.keyboard.press("Control+z")
     until(page, TWO_BADGES, "five")
