@@ -13,9 +13,10 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check --quiet bench scripts src tests
 	$(BIN)/mypy
 
-# One thread a process: small operations lose more by waiting for a second thread than they gain.
+# One thread per process: small operations lose more by waiting for a second thread than they gain. Compiled modules
+# are kept, also where the environment says otherwise: hundreds of tests start a process of their own.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
 # The benchmarks that need no other data, in a short setting; bench/README.md has the others.
 bench: $(VENV)/.installed

@@ -72,10 +72,10 @@ def imports(path: Path) -> list[tuple[int, str]]:
     Imports under ``if TYPE_CHECKING`` are for types only and are no dependencies.
     """
     found = []
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
+    nodes = list(ast.walk(tree(path)))
+    blocks = [node for node in nodes if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
     typing_only = {id(node) for block in blocks for statement in block.body for node in ast.walk(statement)}
-    for node in ast.walk(tree):
+    for node in nodes:
         if id(node) in typing_only:
             continue
         if isinstance(node, ast.ImportFrom):
@@ -97,8 +97,11 @@ def allowed(name: str, table: set[str]) -> bool:
     return any(".".join(parts[:depth]) in table for depth in range(1, len(parts) + 1))
 
 
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 FILES = sorted(SOURCE.rglob("*.py"))
-TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 
 
 @pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(SOURCE)) for p in FILES])
@@ -129,7 +132,7 @@ def body(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 @pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(SOURCE)) for p in FILES])
 def test_functions_stay_small(path: Path) -> None:
-    for node in ast.walk(TREES[path]):
+    for node in ast.walk(tree(path)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             assert body(node) <= FUNCTION, f"{path.name}:{node.lineno} {node.name}"
             if part(path) != "cli":  # a command has an argument for each option
@@ -145,18 +148,18 @@ def test_no_folder_is_crowded_and_no_file_name_occurs_twice() -> None:
 
 def test_no_two_public_things_have_one_name() -> None:
     homes: dict[str, set[str]] = {}
-    for path, tree in TREES.items():
+    for path in FILES:
         if part(path) == "cli":  # commands are named after the functions that they call
             continue
-        for node in tree.body:
+        for node in tree(path).body:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
                 homes.setdefault(node.name, set()).add(path.relative_to(SOURCE).as_posix())
     assert not {name: sorted(places) for name, places in homes.items() if len(places) > 1}
 
 
 def test_nothing_executes_what_it_loads_or_solves_by_batched_lu() -> None:
-    for path, tree in TREES.items():
-        for node in ast.walk(tree):
+    for path in FILES:
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
                 assert called not in ("eval", "exec", "torch.load"), f"{path}:{node.lineno}"
