@@ -10,7 +10,7 @@ from modalign.testing.subject import few_shot_problem as few_shot
 __all__ = ["FewShot", "few_shot", "needs", "quick"]
 
 QUICK = {  # by parameter, so that a new method with such a parameter is quick as well
-    "steps": 100,
+    "steps": 30,
     "C": 10.0,
     "candidates": ("anchored_gaussian", "tip_adapter"),
 }

@@ -34,7 +34,7 @@ def test_a_uniform_plan_leaves_gpua_at_chance() -> None:
     data = few_shot(shots=40)
     accuracies = {}
     for words, settings in {"": {}, "off": type(quick("gpua")).ablations["uniform plan"]}.items():
-        method = quick("gpua", **settings).fit(data.X, text=data.text)
+        method = quick("gpua", steps=100, **settings).fit(data.X, text=data.text)
         accuracies[words] = method.score(data.Xt, data.yt)
         entropy = method.diagnosis_["plan_entropy"]
     assert entropy == pytest.approx(1, abs=1e-6)
