@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -243,27 +243,55 @@ def test_relabel() -> None:
     assert relabel([], [0]).tolist() == []
 
 
-@given(st.lists(st.integers(1, 150), min_size=1, max_size=8), st.sampled_from([1, 10, 50]), SEEDS)
+@given(st.lists(st.integers(1, 150), min_size=1, max_size=8), st.sampled_from([1, 10, 20, 50]), SEEDS)
 @settings(max_examples=50)
 def test_long_tail_follows_the_profile(sizes: list[int], imbalance: int, seed: int) -> None:
     y = np.repeat(np.arange(len(sizes)), sizes)
-    train = long_tail(y, imbalance, seed).train
-    assert len(set(train.tolist())) == len(train)
+    split = long_tail(y, imbalance, seed)
     capped = sorted((min(size, 100) for size in sizes), reverse=True)
-    profile = [
-        min(size, max(1, math.floor(capped[0] * (1 / imbalance) ** (i / max(1, len(sizes) - 1)) + 1e-9)))
-        for i, size in enumerate(capped)
-    ]
-    assert sorted(counts(y, train).values(), reverse=True) == sorted(profile, reverse=True)
-    assert (long_tail(y, imbalance, seed).train == train).all()
+    profile = [max(1, int(capped[0] * (1 / imbalance) ** (i / max(1, len(sizes) - 1)))) for i in range(len(sizes))]
+    kept = [min(size, wanted) for size, wanted in zip(capped, profile, strict=True)]
+    assert sorted(counts(y, split.train).values(), reverse=True) == sorted(kept, reverse=True)
+    assert len(set(split.train.tolist())) == len(split.train)
+    assert bool(split.notes) == (kept != profile)
 
 
-def test_long_tail_keeps_the_other_lists() -> None:
+def candles_draw(y: np.ndarray, imb_ratio: float, seed: int) -> list[int]:
+    """Transcription of ``gen_imbalanced_data`` of Candle's code, on the labels of a training list."""
+    np.random.seed(seed)
+    label_count = Counter(y.tolist()).most_common()
+    cls_num, img_max = len(label_count), label_count[0][1]
+    numbers = [int(max(img_max * (imb_ratio ** (k / (cls_num - 1.0))), 1)) for k in range(cls_num)]
+    reassigned = [0] * cls_num
+    for (label, _), number in zip(label_count, numbers, strict=True):
+        reassigned[label] = number
+    selected: list[int] = []
+    for label, number in zip(np.unique(y), reassigned, strict=True):
+        rows = np.where(y == label)[0]
+        np.random.shuffle(rows)
+        selected.extend(rows[:number].tolist())
+    return [row for row in range(len(y)) if row in selected]
+
+
+@pytest.mark.parametrize(("imbalance", "seed"), [(10, 1), (20, 2), (50, 3)])
+def test_long_tail_draws_the_images_of_candle(imbalance: int, seed: int) -> None:
+    y = np.random.default_rng(seed).choice(5, 300, p=[0.3, 0.1, 0.25, 0.25, 0.1])
+    rows = np.random.default_rng(0).permutation(300)[:200]  # a list in an order of its own
+    split = long_tail(y, imbalance, seed, official=Split(rows))
+    assert split.train.tolist() == rows[candles_draw(y[rows], 1 / imbalance, seed)].tolist()
+
+
+def test_long_tail_keeps_the_other_lists_and_names_classes_off_the_curve() -> None:
     y = np.repeat([0, 1], 50)
     official = draw_split(y)
     split = long_tail(y, 10, official=official)
     assert set(split.train) < set(official.train)
     assert (split.test == official.test).all()
+    assert split.notes == ()
+    short = long_tail(np.repeat([0, 1, 2], [90, 5, 20]), 10, class_names=["ant", "bee", "cat"])
+    assert short.notes == (
+        "2 classes have fewer images than the long tail gives them: 'cat' (20 of 28), 'bee' (5 of 9)",
+    )
     with pytest.raises(InputError, match="imbalance"):
         long_tail(y, 0.5)
 

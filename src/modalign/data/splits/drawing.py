@@ -30,6 +30,7 @@ def few_shot(
     validation_shots: int | None = None,
     official: Split | None = None,
     test: float | None = None,
+    class_names: Sequence[str] = (),
 ) -> Split:
     """Draw k labeled images per class, as in CoOp.
 
@@ -58,6 +59,8 @@ def few_shot(
         Without official lists, the share of each class that is set aside for testing first, by a draw that does not
         depend on ``seed`` or ``shots``, so that all draws have the same test images. None: the remaining images are
         tested.
+    class_names : sequence of str, default=()
+        Names of the classes for notes. Default: those of the items, else the class indices.
 
     Returns
     -------
@@ -76,6 +79,7 @@ def few_shot(
     """
     require_seed(seed, "seed")
     y, names = label_array(labels)
+    names = tuple(class_names) or names
     official = official_lists(labels, official)
     if shots != "all" and (isinstance(shots, (bool, str)) or int(shots) != shots or shots < 0):
         raise InputError(f"Expected shots as a number ≥ 0 or 'all', got {shots!r}.")
@@ -147,6 +151,25 @@ def draw_split(labels: Labels, *, train: float = 0.5, validation: float = 0.2, s
 def official_lists(labels: Labels, official: Split | None) -> Split | None:
     """Return the lists to draw from: those passed, else those of the source, whose test images are never drawn."""
     return official_split(labels) if official is None and isinstance(labels, Items) else official
+
+
+def mostly_short(labels: np.ndarray, split: Split, shots: int, classes: np.ndarray) -> str:
+    """Return why a draw is not one of ``shots`` images per class: most classes have fewer; empty if it is one.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,)
+        Class of each image.
+    split : Split
+        The draw.
+    shots : int
+        Images per class that were requested.
+    classes : ndarray
+        Classes that have an image to learn from.
+    """
+    drawn = np.bincount(labels[split.train], minlength=int(classes.max(initial=0)) + 1)[classes]
+    few = int((drawn < shots).sum())
+    return f"{few} of {len(classes)} classes have fewer than {shots} to learn from" if few > len(classes) / 2 else ""
 
 
 def label_array(labels: Labels) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from random import Random
 
 import numpy as np
 
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED
+from modalign.data.names import quoted
 from modalign.data.splits.drawing import Labels, by_class, label_array, official_lists
 from modalign.data.splits.split import EMPTY, PARTS, Split
+
+LARGEST_CLASS = 100  # images of the largest class of a long tail
 
 
 def unlabeled(labels: Labels, *, official: Split | None = None, transductive: bool = False) -> Split:
@@ -78,26 +80,73 @@ def relabel(labels: Labels, classes: np.ndarray | Sequence[int]) -> np.ndarray:
 
 
 def long_tail(
-    labels: Labels, imbalance: float, seed: int = 0, *, cap: int = 100, official: Split | None = None
+    labels: Labels,
+    imbalance: float,
+    seed: int = 0,
+    *,
+    cap: int = LARGEST_CLASS,
+    official: Split | None = None,
+    class_names: Sequence[str] = (),
 ) -> Split:
-    """Reduce the training list so that class sizes decrease exponentially.
+    """Reduce the training list so that class sizes decrease exponentially, as in Candle.
 
-    Classes are sorted by size, at most ``cap`` images each; class i of C keeps n_i = max(1, n_max · r^(i/(C−1))) images
-    with r = 1/imbalance, drawn by the seed. Validation and test lists are unchanged.
+    Classes are sorted by size, at most ``cap`` images each; class i of C keeps n_i = max(1, ⌊n_max · r^(i/(C−1))⌋)
+    images with r = 1/imbalance. Classes in order of their indices are shuffled by ``numpy.random.RandomState(seed)``,
+    and the first n_i images of each are kept, in the order of the list. Validation and test lists are unchanged.
 
-    Source: the long-tail protocol of Candle (Shi et al. 2024), which DAM's paper follows; imbalance 10, 20 or 50.
+    The images are those of Candle if ``official`` is :func:`~modalign.data.splits.drawing.few_shot` with ``cap`` shots
+    and the same seed, restricted to the base classes by :func:`base_to_new`.
+
+    Parameters
+    ----------
+    labels : array-like
+        Class indices, −1 = unknown; or items.
+    imbalance : float
+        Ratio of the largest class to the smallest: 10, 20 or 50.
+    seed : int, default=0
+        Seed of the draw.
+    cap : int, default=100
+        Largest number of images of a class; the first ones of larger classes are used.
+    official : Split or None, default=None
+        Lists to draw from. Default: those of the items.
+    class_names : sequence of str, default=()
+        Names of the classes for notes.
+
+    Notes
+    -----
+    Source: the long-tail protocol of Candle (Shi et al. 2024), which DAM's paper follows.
     """
-    y, _ = label_array(labels)
+    y, names = label_array(labels)
+    names = tuple(class_names) or names
     official = official_lists(labels, official)
     if not imbalance >= 1:
         raise InputError(f"Expected an imbalance ratio ≥ 1, such as 10, 20 or 50, got {imbalance}.")
     pool = np.flatnonzero(y != UNLABELED) if official is None else official.train
-    groups = sorted(by_class(y, pool).values(), key=lambda group: -min(len(group), cap))  # ties by appearance
-    rng = Random(seed)
-    largest = min(len(groups[0]), cap) if groups else 0
-    train: list[int] = []
-    for i, group in enumerate(groups):
-        size = max(1, int(largest * (1 / imbalance) ** (i / max(1, len(groups) - 1)) + 1e-9))
-        train += rng.sample(group, min(size, len(group)))
-    description = f"long tail, imbalance {imbalance:g}"
-    return replace(official or Split(EMPTY), train=np.array(train), seed=seed, description=description)
+    groups = {label: group[:cap] for label, group in by_class(y, pool).items()}
+    by_size = sorted(groups, key=lambda label: -len(groups[label]))  # ties by appearance, as Counter.most_common
+    largest, last = (len(groups[by_size[0]]) if groups else 0), max(1, len(groups) - 1)
+    wanted = {label: int(max(largest * (1 / imbalance) ** (i / last), 1)) for i, label in enumerate(by_size)}
+    rng = np.random.RandomState(seed)
+    kept: list[int] = []
+    for label in sorted(groups):
+        order = np.array(groups[label])
+        rng.shuffle(order)
+        kept += order[: wanted[label]].tolist()
+    short = {label: len(groups[label]) for label in by_size if len(groups[label]) < wanted[label]}
+    return replace(
+        official or Split(EMPTY),
+        train=pool[np.isin(pool, kept)],
+        seed=seed,
+        description=f"long tail, imbalance {imbalance:g}",
+        notes=(*(official.notes if official else ()), *_off_the_curve(short, wanted, names)),
+    )
+
+
+def _off_the_curve(short: dict[int, int], wanted: dict[int, int], names: Sequence[str]) -> tuple[str, ...]:
+    """A note on classes that have fewer images than their place in the long tail gives them."""
+    if not short:
+        return ()
+    details = [f"{count} of {wanted[label]}" for label, count in short.items()]
+    listed = quoted([names[label] if names else str(label) for label in short], details=details)
+    subject = "1 class has" if len(short) == 1 else f"{len(short)} classes have"
+    return (f"{subject} fewer images than the long tail gives them: {listed}",)

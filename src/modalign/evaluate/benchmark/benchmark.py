@@ -72,7 +72,7 @@ def run_benchmark(
     seeds : int or sequence of int
         Number of draws, or their seeds.
     encoder : str, optional
-        Name or folder; ``"tiny"`` for images by default, none for vectors.
+        Name or folder; by default ``"tiny"`` for images, and for class names of vectors the encoder that made them.
     templates : sequence of str, optional
         Sentences with ``{}`` for the class name. Default: the published ones of each data set.
     settings : str
@@ -124,7 +124,7 @@ def run_benchmark(
     plan = BenchmarkPlan(
         source=str(source) if ray is None else _everywhere(source),
         datasets=given.names,
-        encoder=None if given.of_vectors else encoder or "tiny",
+        encoder=encoder if given.of_vectors else encoder or "tiny",
         device=device,
         templates=None if templates is None else tuple(templates),
         settings=settings,
@@ -147,8 +147,16 @@ def run_benchmark(
     if not runs:
         raise InputError(f"Expected at least one run that can be made, got none ({_reasons(left_out)}).")
     warn_of([run.run for run in runs], title)
-    notes = tuple(dict.fromkeys(note for name in opened.names for note in opened.open(name).notes))
-    return BenchmarkResult(runs, tuple(dict.fromkeys(left_out)), notes)
+    return BenchmarkResult(runs, tuple(dict.fromkeys(left_out)), tuple(_notes(opened, runs)))
+
+
+def _notes(opened: BenchmarkSource, runs: Sequence[BenchmarkRun]) -> dict[str, None]:
+    """Messages about the data, and about the draws of the runs, each once."""
+    sets = {name: opened.open(name) for name in opened.names}
+    found = dict.fromkeys(note for data in sets.values() for note in (*data.notes, *data.official.notes))
+    return found | dict.fromkeys(
+        f"{run.dataset}, {run.drawn}: {note}" for run in runs for note in run.run.notes if note not in found
+    )
 
 
 def _made(

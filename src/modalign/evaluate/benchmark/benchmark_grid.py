@@ -28,8 +28,6 @@ from modalign.evaluate.sealed import SealedLabels
 from modalign.methods import method_class
 from modalign.methods.contract.vectors import VectorMethod
 
-FEATURES = "features"  # in place of the name of an encoder
-
 
 @dataclass(frozen=True)
 class BenchmarkPlan:
@@ -42,7 +40,7 @@ class BenchmarkPlan:
     datasets : tuple of str
         Names; protocols with one source data set train on the first.
     encoder : str, optional
-        Name or folder; None for vectors.
+        Name or folder; None for vectors, whose class names are embedded by the encoder that made them.
     device : str
         Device of the encoder.
     templates : tuple of str, optional
@@ -67,7 +65,7 @@ class BenchmarkPlan:
     def open(self) -> BenchmarkSource:
         """The data sets, with the encoder loaded."""
         encoder = None if self.encoder is None else load_encoder(self.encoder, device=self.device)
-        return BenchmarkSource(self.source, self.datasets or None, encoder, self.templates)
+        return BenchmarkSource(self.source, self.datasets or None, encoder, self.templates, self.device)
 
 
 @dataclass(frozen=True)
@@ -195,7 +193,7 @@ class BenchmarkGrid:
             protocol=cell.task.protocol,
             dataset=cell.task.dataset,
             part=part.name,
-            encoder=FEATURES if part.data.encoder is None else part.data.encoder.name,
+            encoder=part.data.encoder_name,
             settings=self.plan.settings,
             imbalance=cell.task.imbalance,
             per_class=cell.task.per_class,

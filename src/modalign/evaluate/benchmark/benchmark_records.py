@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modalign.core.files import append_line, parse_json
-from modalign.evaluate.runs import Run, read_lines
+from modalign.evaluate.runs import Run, labels_per_class, read_lines
 
 _FORMAT = "modalign-bench-1"
 
@@ -52,6 +52,15 @@ class BenchmarkRun:
     def key(self) -> tuple[object, ...]:
         """Identity of the run without its results; a run with the same key is not repeated."""
         return (self.protocol, self.dataset, self.part, self.settings, self.imbalance, self.per_class, *self.run.key)
+
+    @property
+    def drawn(self) -> str:
+        """Number of training images that were requested, as text."""
+        if self.imbalance is not None:
+            return f"imbalance {self.imbalance:g}"
+        if self.per_class is not None:
+            return f"{self.per_class} unlabeled images per class"
+        return labels_per_class(self.run.shots)
 
     def to_json(self) -> str:
         """One line."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from modalign.encoders.clip import ClipEncoder
     from modalign.encoders.joined import JoinedEncoder
 
+FEATURES = "features"  # in place of the name of an encoder
+
 
 @dataclass(frozen=True, eq=False)
 class BenchmarkSet:
@@ -78,6 +80,12 @@ class BenchmarkSet:
                    templates=templates, notes=items.notes)  # fmt: skip
 
     @property
+    def encoder_name(self) -> str:
+        """Name of the encoder of the images; ``"features"`` for vectors of an unknown one."""
+        spec = None if self.given is None else self.given.spec
+        return self.encoder.name if self.encoder is not None else FEATURES if spec is None else spec.name
+
+    @property
     def source(self) -> str:
         """``images`` or ``features``."""
         return "features" if self.items is None else "images"
@@ -85,7 +93,7 @@ class BenchmarkSet:
     def draw(self, shots: Shots, seed: int) -> Split:
         """The images to learn from, to choose on and to test on; see :func:`~modalign.few_shot`."""
         if shots not in self.shot_lists:
-            return few_shot(self.labels, shots, seed, official=self.lists)
+            return few_shot(self.labels, shots, seed, official=self.lists, class_names=self.class_names)
         of_validation = Split(self.official.validation, EMPTY, self.official.test)
         validation = few_shot(self.labels, min(int(shots), 4), seed, validation_shots=0, official=of_validation).train
         return replace(

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modalign.core.errors import InputError, argument
-from modalign.data.splits.protocols import base_to_new, long_tail, unlabeled
+from modalign.core.features import UNLABELED
+from modalign.data.splits.drawing import few_shot, mostly_short
+from modalign.data.splits.protocols import LARGEST_CLASS, base_to_new, long_tail, unlabeled
 from modalign.data.splits.split import Split
 from modalign.evaluate.benchmark.benchmark_set import BenchmarkSet
-from modalign.evaluate.runs import Shots
+from modalign.evaluate.runs import Shots, labels_per_class
 
 if TYPE_CHECKING:
     from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
@@ -130,21 +132,22 @@ def draw_task(key: TaskKey, source: BenchmarkSource) -> BenchmarkTask:
 
 def _few_shot(key: TaskKey, source: BenchmarkSource) -> BenchmarkTask:
     data = source.open(key.dataset)
-    split = unlabeled(data.labels, official=_pool(data)) if key.shots == 0 else data.draw(key.shots, key.seed)
+    split = unlabeled(data.labels, official=_pool(data)) if key.shots == 0 else _drawn(data, key.shots, key.seed)
     everything = np.arange(len(data.class_names))
     return BenchmarkTask(key, data, split, everything, (TestPart("test", data, split.test, everything),))
 
 
 def _base_to_new(key: TaskKey, source: BenchmarkSource) -> BenchmarkTask:
     data = source.open(key.dataset)
-    return _halves(key, data, _pool(data) if key.shots == 0 else data.draw(key.shots, key.seed))
+    return _halves(key, data, _pool(data) if key.shots == 0 else _drawn(data, key.shots, key.seed))
 
 
 def _long_tail(key: TaskKey, source: BenchmarkSource) -> BenchmarkTask:
     data = source.open(key.dataset)
-    base = base_to_new(data.labels, len(data.class_names), data.lists).base
+    drawn = replace(data, shot_lists={}, official=data.lists).draw(LARGEST_CLASS, key.seed)
+    base = replace(base_to_new(data.labels, len(data.class_names), drawn).base, notes=())
     assert key.imbalance is not None
-    split = long_tail(data.labels, key.imbalance, key.seed, official=base)
+    split = long_tail(data.labels, key.imbalance, key.seed, official=base, class_names=data.class_names)
     return _halves(key, data, replace(split, test=data.official.test))
 
 
@@ -171,9 +174,13 @@ def _inductive(key: TaskKey, source: BenchmarkSource) -> BenchmarkTask:
     split = unlabeled(data.labels, official=_pool(data))
     if key.per_class is not None:
         pool = Split(split.unlabeled, test=split.test)
-        drawn = replace(data, official=pool, shot_lists={}).draw(key.per_class, key.seed)
-        even = f"{key.per_class} unlabeled images per class, which were drawn by their labels"
-        split = replace(split, unlabeled=drawn.train, seed=key.seed, description=even)
+        drawn = few_shot(
+            data.labels, key.per_class, key.seed, validation_shots=0, official=pool, class_names=data.class_names
+        )
+        even = f"{key.per_class} unlabeled images per class"
+        _require_shots(data.labels, drawn, key.per_class, pool.train, even)
+        even += ", which were drawn by their labels"
+        split = replace(split, unlabeled=drawn.train, seed=key.seed, description=even, notes=drawn.notes)
     everything = np.arange(len(data.class_names))
     return BenchmarkTask(key, data, split, everything, (TestPart("test", data, split.test, everything),))
 
@@ -183,6 +190,21 @@ def _transductive(key: TaskKey, source: BenchmarkSource) -> BenchmarkTask:
     split = unlabeled(data.labels, official=data.official, transductive=True)
     everything = np.arange(len(data.class_names))
     return BenchmarkTask(key, data, split, everything, (TestPart("test", data, split.test, everything),))
+
+
+def _drawn(data: BenchmarkSet, shots: Shots, seed: int) -> Split:
+    """Images drawn per class."""
+    split = data.draw(shots, seed)
+    if shots != "all":
+        _require_shots(data.labels, split, int(shots), data.lists.train, labels_per_class(shots))
+    return split
+
+
+def _require_shots(labels: np.ndarray, split: Split, shots: int, pool: np.ndarray, asked: str) -> None:
+    """Raise if most classes of ``pool`` have fewer images than ``shots``, since that is another number of labels."""
+    present = np.unique(labels[np.concatenate([pool, split.train])])
+    if reason := mostly_short(labels, split, shots, present[present != UNLABELED]):
+        raise InputError(f"{asked}: {reason}.")
 
 
 def _pool(data: BenchmarkSet) -> Split:

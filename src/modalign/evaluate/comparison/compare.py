@@ -17,6 +17,7 @@ from modalign.core.randomness import require_seeds
 from modalign.core.record import versions
 from modalign.core.registration import canonical_name
 from modalign.core.renaming import renamed_arguments
+from modalign.data.splits.drawing import mostly_short
 from modalign.data.splits.split import Split
 from modalign.evaluate.comparison.class_text import TextSource
 from modalign.evaluate.comparison.comparison_inputs import TEST_SHARE, ComparisonInputs, load_inputs
@@ -215,7 +216,6 @@ def _possible(draws: Draws, shots: Sequence[Shots], seed: int) -> tuple[list[Sho
         split = draws.split(k, seed)
         pool = draws.split("all", seed)
         classes = np.unique(labels[np.concatenate([pool.train, pool.validation])])
-        drawn = np.bincount(labels[split.train], minlength=labels.max() + 1)[classes]
         if k == 0:
             if draws.given.text is None:
                 notes.append("no labels: left out, since no method works without labels and without class text")
@@ -224,11 +224,8 @@ def _possible(draws: Draws, shots: Sequence[Shots], seed: int) -> tuple[list[Sho
             if len(split.train) <= largest:
                 notes.append(f"all labels: left out, since they are no more than {kept[-1]} per class")
                 continue
-        elif len(classes) and (drawn < int(k)).mean() > 0.5:
-            notes.append(
-                f"{labels_per_class(k)}: left out, since {(drawn < int(k)).sum()} of {len(classes)} classes "
-                "have fewer to learn from"
-            )
+        elif reason := mostly_short(labels, split, int(k), classes):
+            notes.append(f"{labels_per_class(k)}: left out, since {reason}")
             continue
         kept.append(k)
         largest = len(split.train)

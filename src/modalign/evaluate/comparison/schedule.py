@@ -59,7 +59,8 @@ class Draws:
     def __init__(self, given: ComparisonInputs, test: float) -> None:
         self.given = given
         share = None if given.official else test
-        draw = partial(few_shot, given.features.labels, official=given.official, test=share)
+        names = given.features.class_names
+        draw = partial(few_shot, given.features.labels, official=given.official, test=share, class_names=names)
         self.split = cache(lambda shots, seed: draw(shots, seed))
 
 

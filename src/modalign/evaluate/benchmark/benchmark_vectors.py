@@ -1,0 +1,196 @@
+"""Files of image vectors as benchmark data sets: of ``modalign embed``, or with an array per list."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modalign.core.errors import InputError, ModalignError, argument
+from modalign.core.features import UNLABELED, ClassText, Features
+from modalign.core.files import read_npz
+from modalign.core.files.mapped import read_mapped
+from modalign.core.part_files import is_features_source
+from modalign.data.splits.benchmarks import find_dataset
+from modalign.data.splits.drawing import draw_split
+from modalign.data.splits.split import EMPTY, Split
+from modalign.data.text.descriptions import class_sentences
+from modalign.data.text.templates import DEFAULT_TEMPLATE
+from modalign.encoders import find_encoder
+from modalign.evaluate.benchmark.benchmark_set import BenchmarkSet
+
+if TYPE_CHECKING:
+    from modalign.encoders.base import Encoder
+    from modalign.encoders.joined import JoinedEncoder
+
+_SHOTS = re.compile(r"shots(\d+)_images")
+
+
+def vector_files(path: Path) -> dict[str, Path]:
+    """Name → file of labeled image vectors, or folder of parts. Other files, such as a bank of texts, are left out."""
+    if path.is_file() or is_features_source(path):
+        return {path.stem: path}
+    found = (*path.glob("*.npz"), *path.glob("*.safetensors"))
+    return {file.stem: file for file in sorted(found) if _holds_images(file)}
+
+
+def read_vectors(
+    name: str,
+    file: Path,
+    encoder: Encoder | JoinedEncoder | None = None,
+    templates: Sequence[str] | None = None,
+    device: str = "auto",
+) -> BenchmarkSet:
+    """Image vectors with labels, of ``modalign embed`` or with an array per list.
+
+    The first form has no class text: the class names are embedded by the encoder that made the vectors.
+
+    The second form has ``train_images``, ``val_images``, ``test_images`` (n, d) with ``…_labels`` (n,), few-shot
+    training sets as ``shots16_images`` with their labels, and class text as ``text`` (K, d) with ``text_names`` and,
+    where only some classes have text, ``text_labels``, the class of each row; classes without text are left out.
+
+    Parameters
+    ----------
+    name : str
+        Name of the data set.
+    file : Path
+        The file, or a folder of parts.
+    encoder : Encoder, optional
+        Encoder of the class names. Default: the one that made the vectors, if it is on this machine.
+    templates : sequence of str, optional
+        Sentences for the class names. Default: those of the benchmark of that name.
+    device : str
+        Device of the encoder.
+
+    Raises
+    ------
+    InputError
+        The file has neither form, no labeled images, or arrays whose shapes or types do not fit each other.
+    """
+    arrays: dict[str, Any] = {}
+    if file.suffix.lower() == ".npz":
+        arrays = read_npz(file, "a file of image vectors (.npz)")
+    if "vectors" in arrays or (is_features_source(file) and not arrays):
+        return _of_features(name, file, encoder, templates, device)
+    lists = [key.removesuffix("_images") for key in arrays if key.endswith("_images")]
+    if "test" not in lists or any(f"{part}_labels" not in arrays for part in lists):
+        raise InputError(
+            f"Expected 'vectors', or 'test_images' with 'test_labels', in '{file}', got {', '.join(arrays)}."
+        )
+    _check_arrays(arrays, lists, file)
+    labels = np.concatenate([arrays[f"{part}_labels"] for part in lists]).astype(np.int64)
+    text, names, labels = _text_of(arrays, labels)
+    kept = np.flatnonzero(labels != UNLABELED)
+    parts = np.repeat(lists, [len(arrays[f"{part}_labels"]) for part in lists])[kept]
+    vectors = np.concatenate([arrays[f"{part}_images"] for part in lists])[kept].astype(np.float32)
+    ids = tuple(f"{part}/{i}" for i, part in enumerate(parts))
+    features = Features(vectors, ids=ids, labels=labels[kept], class_names=names)
+    rows = {part: np.flatnonzero(parts == part) for part in lists}
+    official = Split(rows.get("train", EMPTY), rows.get("val", EMPTY), rows["test"], description="the file's lists")
+    notes: tuple[str, ...] = ()
+    if not len(official.train):
+        official = Split(EMPTY, official.validation, official.test, official.validation, description="the file's lists")
+        notes = (f"{name} has no train list: methods without labels are fitted on the validation list",)
+    shots = {int(found[1]): rows[part] for part in lists if (found := _SHOTS.fullmatch(f"{part}_images"))}
+    return BenchmarkSet(name, features.labels, names, official, shots, given=features, given_text=text, notes=notes)
+
+
+def _of_features(
+    name: str,
+    file: Path,
+    encoder: Encoder | JoinedEncoder | None,
+    templates: Sequence[str] | None,
+    device: str,
+) -> BenchmarkSet:
+    """What ``modalign embed`` wrote, with text of its class names."""
+    features = Features.open(file)
+    if not (features.labels != UNLABELED).any():
+        raise InputError(f"Expected labeled images in '{file}', got none.")
+    split = official_split_of(features) or draw_split(features.labels)
+    names = features.class_names or tuple(f"class {k}" for k in range(int(features.labels.max()) + 1))
+    text, notes = None, tuple[str, ...]()
+    if features.class_names:
+        text, notes = _embedded_text(name, features, encoder, templates, device)
+    return BenchmarkSet(name, features.labels, names, split, given=features, given_text=text, notes=notes)
+
+
+def _embedded_text(
+    name: str,
+    features: Features,
+    encoder: Encoder | JoinedEncoder | None,
+    templates: Sequence[str] | None,
+    device: str,
+) -> tuple[ClassText | None, tuple[str, ...]]:
+    """Text of the class names, or a note on why there is none."""
+    row, spec = find_dataset(name), features.spec
+    lines = class_sentences(features.class_names, templates or ((DEFAULT_TEMPLATE,) if row is None else row.templates))
+    if encoder is not None:
+        encoder.spec.require(spec)
+        reader = encoder
+    elif spec is None:
+        return None, (f"{name} has no class text: the file does not name its encoder; give {argument('encoder')}",)
+    else:
+        try:
+            reader = find_encoder(spec, device=device)
+        except ModalignError as error:
+            return None, (f"{name} has no class text: {error}",)
+    if not reader.has_text:
+        return None, (f"{name} has no class text: encoder '{reader.name}' encodes none",)
+    return reader.embed_texts(lines, class_names=features.class_names), ()
+
+
+def _check_arrays(arrays: dict[str, Any], lists: Sequence[str], file: Path) -> None:
+    """Raise unless images are (n, d) with one d, labels (n,) class numbers, and text has a name and class per row."""
+    d = arrays["test_images"].shape[-1:]
+    for part in lists:
+        images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
+        if images.ndim != 2 or images.shape[1:] != d or labels.shape != images.shape[:1]:
+            raise InputError(
+                f"Expected '{part}_images' (n, d) with the d of the test images, {d}, and '{part}_labels' (n,) in "
+                f"'{file}', got {images.shape} and {labels.shape}."
+            )
+    lowest = {f"{part}_labels": UNLABELED for part in lists} | {"text_labels": 0}
+    for key in filter(arrays.__contains__, lowest):
+        labels = arrays[key]
+        if labels.dtype.kind not in "iu" or labels.min(initial=0) < lowest[key]:
+            got = labels.min() if labels.dtype.kind in "iu" else labels.dtype
+            raise InputError(f"Expected integers from {lowest[key]}, class numbers, in '{key}' of '{file}', got {got}.")
+    for key in filter(arrays.__contains__, ("text_names", "text_labels")):
+        if "text" in arrays and arrays[key].shape != arrays["text"].shape[:1]:
+            raise InputError(
+                f"Expected an entry per row of 'text' in '{key}' of '{file}', got {arrays[key].shape} for "
+                f"{arrays['text'].shape}."
+            )
+
+
+def official_split_of(features: Features) -> Split | None:
+    """The lists that the parts of saved features make; None if they make none."""
+    if not features.parts or not {"train", "test"} <= set(features.parts):
+        return None
+    return Split.by_part(np.array(features.parts), "the parts in the features file")
+
+
+def _text_of(arrays: dict[str, Any], labels: np.ndarray) -> tuple[ClassText | None, tuple[str, ...], np.ndarray]:
+    """Class text, class names, and labels renumbered by the rows of the text; -1 for a class without text."""
+    if "text" not in arrays:
+        return None, tuple(f"class {k}" for k in range(int(labels.max()) + 1)), labels
+    text = arrays["text"].astype(np.float32)
+    of_row = arrays["text_labels"].astype(np.int64) if "text_labels" in arrays else np.arange(len(text))
+    names = tuple(map(str, arrays["text_names"])) if "text_names" in arrays else tuple(f"class {k}" for k in of_row)
+    row = np.full(max(int(labels.max()), int(of_row.max())) + 1, UNLABELED, dtype=np.int64)
+    row[of_row] = np.arange(len(of_row))
+    return ClassText(text, names), names, row[labels]
+
+
+def _holds_images(file: Path) -> bool:
+    """Whether a file of arrays has labeled images, by the names of its arrays alone."""
+    try:
+        if file.suffix == ".safetensors":
+            return {"vectors", "labels"} <= set(read_mapped(file, "a file of image vectors")[0])
+        with np.load(file, allow_pickle=False) as arrays:
+            return {"vectors", "labels"} <= set(arrays.files) or "test_images" in arrays.files
+    except (OSError, ValueError):
+        return False
