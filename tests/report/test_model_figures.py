@@ -85,7 +85,13 @@ def test_figures_of_a_map_have_its_correct_values(cmm: Classifier, digits: Items
     assert beta[:, 0].tolist() == cmm.method.fusion_curve_["zero_shot_weight"]
     assert len(found["Images and class vectors in a plane"].pictures[1].data["texts"]) == 10
 
-    page = save_figures_page(cmm, list(found.values()), tmp_path / "page.html", images=40).read_text()
+    of_fit = {"Choice of settings", "Training"}  # about no image of the 40, of which 20 were in the fit
+    assert {heading: (group.images, group.fitted) for heading, group in found.items()} == {
+        heading: (0, 0) if heading in of_fit else (40, 20) for heading in found
+    }
+    note = "The model was fitted on or validated with 20 of the 40 images"
+    page = save_figures_page(cmm, list(found.values()), tmp_path / "page.html").read_text()
+    assert page.count(note) == 1
     pictures = [picture for group in found.values() for picture in group.pictures]
     sizes = re.findall(r'<svg viewBox="0 0 [\d.]+ [\d.]+" width="([\d.]+)" height="([\d.]+)"', page)
     assert len(sizes) == len(pictures)
@@ -93,6 +99,7 @@ def test_figures_of_a_map_have_its_correct_values(cmm: Classifier, digits: Items
     for group in found.values():
         numbers = json.loads(json.dumps(group.as_dict()))
         assert all(figure["data"] for figure in numbers["figures"])
+        assert [text[1:].startswith(note[1:]) for text in numbers["notes"]] == [True] * (group.images > 0)
 
 
 def test_figures_of_self_training_mark_its_pseudo_labels(digits: Items) -> None:
@@ -149,7 +156,9 @@ def test_the_commands_write_pages_and_json(cmm: Classifier, digits: Items, vecto
         app, ["figures", str(cmm.save(tmp_path / "model")), str(tmp_path / "photos"), "-o", str(page), "--json"]
     )
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)[0]["heading"] == "Similarity of images and class texts"
+    found = json.loads(result.stdout)
+    assert found[0]["heading"] == "Similarity of images and class texts"
+    assert {(group["fitted"], len(group["notes"])) for group in found} == {(0, 0)}
     assert "<svg" in page.read_text()
     result = CliRunner().invoke(
         app, ["sweep", str(vectors), "gda.discriminant_weight=0.1,0.9", "--shots", "2", "--seeds", "1"]

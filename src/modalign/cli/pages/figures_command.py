@@ -28,7 +28,6 @@ def figures(
 ) -> None:
     """Draw figures about a model: similarities, t-SNE, modality gap, errors, the course of the fit."""
     require("matplotlib", "plot")
-    from modalign.data.copies import content_hash
     from modalign.data.items import load_items
     from modalign.report.papers.figures_page import save_figures_page
     from modalign.report.papers.model_figures import model_figures
@@ -37,14 +36,10 @@ def figures(
     items = load_items(source, split=split, classes=classes)
     classifier = load_classifier(model, encoder)
     groups = model_figures(classifier, items, seed=seed)
-    fitted = sum(content_hash(items, i) in classifier.fitted_on for i in range(len(items)))
-    if fitted:
-        print_lines(
-            f"note: the model was fitted on or validated with {fitted} of the {len(items)} images; accuracies and "
-            "errors on them say little about new images"
-        )
+    for note in dict.fromkeys(note for group in groups for note in group.notes):
+        print_lines(f"note: {note}")
     if out is not None:
-        save_figures_page(classifier, groups, out, images=len(items))
+        save_figures_page(classifier, groups, out)
     if as_json:
         print_json([group.as_dict() for group in groups])
         return

@@ -18,7 +18,7 @@ from modalign.report.statements import paragraphs
 from modalign.report.text import count
 
 
-def save_figures_page(model: Classifier, groups: Sequence[FigureGroup], path: str | Path, *, images: int) -> Path:
+def save_figures_page(model: Classifier, groups: Sequence[FigureGroup], path: str | Path) -> Path:
     """Write one self-contained HTML page, atomically.
 
     Parameters
@@ -29,12 +29,13 @@ def save_figures_page(model: Classifier, groups: Sequence[FigureGroup], path: st
         What :func:`~modalign.report.papers.model_figures.model_figures` returned.
     path : str or Path
         The page to write.
-    images : int
-        Number of labeled images, for the summary.
     """
+    images = max((group.images for group in groups), default=0)
+    notes = dict.fromkeys(note for group in groups for note in group.notes)
+    summary = f"{model.method.title} on {count(images, 'labeled image')}, compared with the frozen encoder."
     page = Page(
         f"Figures of {model.method.title}",
-        f"{model.method.title} on {count(images, 'labeled image')}, compared with the frozen encoder.",
+        "\n\n".join(part for part in (summary, paragraphs(list(notes))) if part),
         facts=[(f"{len(model.class_names)}", "classes"), (f"{images:,}", "images")],
         record=record_of(model),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED
 from modalign.core.randomness import require_seed
 from modalign.core.record import plain
+from modalign.data.copies import content_hash
 from modalign.data.items import Items
 from modalign.encoders.clip import ClipEncoder
 from modalign.evaluate.metrics import per_class_accuracy
@@ -48,16 +49,35 @@ class FigureGroup:
         What they show.
     pictures : sequence of Picture
         At least one.
+    images : int, default=0
+        Number of the given images, which they are about; 0 for figures about the fit alone.
+    fitted : int, default=0
+        Number of these images that the model was fitted on or validated with.
     """
 
     heading: str
     text: str
     pictures: Sequence[Picture]
+    images: int = 0
+    fitted: int = 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What limits the figures."""
+        if not self.fitted:
+            return ()
+        return (
+            f"the model was fitted on or validated with {self.fitted:,} of the {self.images:,} images; accuracies and "
+            "errors on them say little about new images",
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The numbers that are drawn, for JSON."""
         return {
             "heading": self.heading,
+            "images": self.images,
+            "fitted": self.fitted,
+            "notes": list(self.notes),
             "figures": [{"title": p.title, "alt": p.alt, "data": plain(_lists(p.data))} for p in self.pictures],
         }
 
@@ -131,10 +151,12 @@ def model_figures(model: Classifier, items: Items, *, seed: int = 0) -> list[Fig
     """
     require_seed(seed, "seed")
     shown = Shown.of(model, items)
-    makers: list[Callable[[Shown, int], FigureGroup | None]] = [
+    fitted = sum(content_hash(shown.items, i) in model.fitted_on for i in range(len(shown.items)))
+    made: list[Callable[[Shown, int], FigureGroup | None]] = [
         _similarities, _matching, _maps, _gap, _errors, _selection, _training, _pseudo_labels, _crops,
     ]  # fmt: skip
-    return [group for make in makers if (group := make(shown, seed)) is not None and group.pictures]
+    found = [group for make in made if (group := make(shown, seed)) is not None and group.pictures]
+    return [replace(one, fitted=fitted if one.images else 0) for one in found]
 
 
 def _similarities(shown: Shown, seed: int) -> FigureGroup | None:
@@ -144,7 +166,7 @@ def _similarities(shown: Shown, seed: int) -> FigureGroup | None:
         if space is not None
     ]
     text = "Cosines of images with the text of their own class and of other classes, and of the texts of two classes."
-    return FigureGroup("Similarity of images and class texts", text, pictures)
+    return FigureGroup("Similarity of images and class texts", text, pictures, len(shown.labels))
 
 
 def _matching(shown: Shown, seed: int) -> FigureGroup | None:
@@ -153,7 +175,9 @@ def _matching(shown: Shown, seed: int) -> FigureGroup | None:
     if len(present) < len(names) or len(names) > WIDEST:
         return None
     text = "Each row holds the images of a class, each column the mean probability that they give one class."
-    return FigureGroup("Matching matrix", text, [matching_matrix(shown.probabilities, shown.labels, names)])
+    return FigureGroup(
+        "Matching matrix", text, [matching_matrix(shown.probabilities, shown.labels, names)], len(shown.labels)
+    )
 
 
 def _maps(shown: Shown, seed: int) -> FigureGroup | None:
@@ -166,7 +190,7 @@ def _maps(shown: Shown, seed: int) -> FigureGroup | None:
         for when, space in spaces if space is not None
     ]  # fmt: skip
     text = "t-SNE keeps neighborhoods. Distances between groups and sizes of groups mean nothing."
-    return FigureGroup("Images and class vectors in a plane", text, pictures)
+    return FigureGroup("Images and class vectors in a plane", text, pictures, len(shown.labels))
 
 
 def _gap(shown: Shown, seed: int) -> FigureGroup | None:
@@ -179,7 +203,7 @@ def _gap(shown: Shown, seed: int) -> FigureGroup | None:
     data = {f"{name}, {when}": value for when, gap in zip(("before", "after"), gaps, strict=True)
             for name, value in gap.items()}  # fmt: skip
     picture = Picture(picture.figure, picture.alt, picture.title, data)
-    return FigureGroup("Modality gap", statements.gap_change(*gaps), [picture])
+    return FigureGroup("Modality gap", statements.gap_change(*gaps), [picture], len(shown.labels))
 
 
 def _errors(shown: Shown, seed: int) -> FigureGroup | None:
@@ -196,7 +220,7 @@ def _errors(shown: Shown, seed: int) -> FigureGroup | None:
     if any(np.isfinite(values).all() for values in zip(*accuracies.values(), strict=True)):
         pictures.append(per_class_comparison(accuracies, names))
     text = f"Errors of zero-shot on these images, and what {method} answers instead."
-    return FigureGroup("Errors compared with zero-shot", text, pictures)
+    return FigureGroup("Errors compared with zero-shot", text, pictures, len(shown.labels))
 
 
 def _selection(shown: Shown, seed: int) -> FigureGroup | None:
@@ -234,7 +258,9 @@ def _crops(shown: Shown, seed: int) -> FigureGroup | None:
         "Weights of random crops by their similarity to the whole image: by [CLS] features as they are, and by a "
         "softmax of projected features. The wider the density, the more the weights differ between crops."
     )
-    return FigureGroup("Crop weights", text, [crop_weight_density({name: w.numpy() for name, w in weights.items()})])
+    return FigureGroup(
+        "Crop weights", text, [crop_weight_density({name: w.numpy() for name, w in weights.items()})], len(shown.labels)
+    )
 
 
 def _lists(data: Any) -> Any:
