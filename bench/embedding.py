@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+import modalign
 from bench.machine import machine
 from modalign.core.progress import track
 from modalign.core.record import versions
@@ -48,19 +49,25 @@ WIDTH = 512
 def random_clip(folder: Path) -> Path:
     """A CLIP with the image tower of ViT-B/32 (88 M parameters) and random weights, as a checkpoint.
 
-    The text tower is small and the file in half precision, since neither is measured and disks can be slow.
+    The text tower is small, with the tokenizer of ``tiny``, and the file in half precision, since neither is measured
+    and disks can be slow.
     """
     from transformers import CLIPConfig, CLIPModel
 
     from modalign.encoders.quiet import quiet
 
+    tiny = Path(modalign.__file__).parent / "encoders" / "weights" / "tiny"
+    special = json.loads((tiny / "config.json").read_text())["text_config"]
     torch.manual_seed(0)
     with quiet():
         text = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1}
+        text |= {name: special[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
         CLIPModel(CLIPConfig(text_config=text)).half().save_pretrained(folder)
     mean, deviation = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
     processor = {"image_processor_type": "CLIPImageProcessor", "image_mean": mean, "image_std": deviation}
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes((tiny / name).read_bytes())
     return folder
 
 

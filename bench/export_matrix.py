@@ -1,10 +1,11 @@
 """Export of every method, and of encoders of every kind: agreement, size, and speed beside torch.
 
     python -m bench.export_matrix [--methods gda,maple] [--out docs/results/export.jsonl]
+    python -m bench.export_matrix --methods linear_probe --random-vit-b32 --images 64
 
-A line of JSON is added for each export. Methods are fitted to 60 handwritten digits with `tiny`; 200 others are
-compared. Speeds are of one thread, in batches of 32, as
-images per second of processor time; the best of five.
+A line of JSON is added for each export. Methods are fitted to 60 handwritten digits with `tiny`, or with a CLIP of the
+size of ViT-B/32 with random weights; 200 others are compared. Speeds are of one thread, in batches of 32, as images per
+second of processor time; the best of five.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import onnxruntime
 import torch
 
 import modalign as ma
+from bench.embedding import random_clip
 from modalign.data.digits import load_digits
 from modalign.export.graph import Recorded, in_float32, input_names
 from modalign.methods import METHODS, TOWER_METHODS, method_class
@@ -50,10 +52,10 @@ def speed(answer: Callable[[], object]) -> float:
     return round(BATCH / max(best, 1e-9), 1)
 
 
-def measured(model: Classifier, folder: Path) -> dict[str, Any]:
+def measured(model: Classifier, folder: Path, images: int) -> dict[str, Any]:
     """The figures of one export."""
     started = time.process_time()
-    found = ma.export_onnx(model, folder, check=load_digits().select(range(1000, 1200)), int8=True)
+    found = ma.export_onnx(model, folder, check=load_digits().select(range(1000, 1000 + images)), int8=True)
     spent = time.process_time() - started
     graph = Recorded(in_float32(model)).eval()
     prepared = [[step.prepare(load_digits().open(i)) for i in range(BATCH)] for step in graph.steps]
@@ -89,13 +91,16 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--methods", help="names separated by commas; all by default")
     options.add_argument("--encoder", default="tiny", help="a name, or the folder of a checkpoint")
+    options.add_argument("--random-vit-b32", action="store_true", help="a ViT-B/32 with random weights as the encoder")
+    options.add_argument("--images", type=int, default=200, help="digits to compare")
     options.add_argument("--out", type=Path, default=Path("docs/results/export.jsonl"))
     given = options.parse_args()
     torch.set_num_threads(1)
     for name in given.methods.split(",") if given.methods else [*METHODS, *TOWER_METHODS]:
         with tempfile.TemporaryDirectory() as folder:
-            line = {"method": name, "encoder": Path(given.encoder).name}
-            line |= measured(fitted(name, given.encoder), Path(folder) / "out")
+            encoder = str(random_clip(Path(folder) / "random-vit-b32")) if given.random_vit_b32 else given.encoder
+            line = {"method": name, "encoder": Path(encoder).name}
+            line |= measured(fitted(name, encoder), Path(folder) / "out", given.images)
         with given.out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)

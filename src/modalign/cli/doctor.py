@@ -27,6 +27,7 @@ EXTRAS = {
     "lora": ("FAIR and CLIP-LoRA through peft", "peft"),
     "parquet": ("Parquet files", "pyarrow"),
     "pandas": ("data frames", "pandas"),
+    "polars": ("data frames of polars", "polars"),
     "datasets": ("data sets of Hugging Face", "datasets"),
     "heic": ("HEIC photos", "pillow-heif"),
     "remote": ("images at s3:// and https://", "fsspec"),

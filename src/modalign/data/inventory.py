@@ -41,6 +41,8 @@ class Listing:
         Description of what divides the images into parts; "" if nothing does.
     trouble : str, default=""
         Why the source cannot be used for training or testing; "" if it can.
+    several : str, default=""
+        The beginning of an error where images have sets of classes, which are then the keys; "" where none has.
     ordered : bool, default=False
         Whether ``classes`` is in label order; otherwise it is sorted in natural order.
     numbered : bool, default=False
@@ -66,6 +68,7 @@ class Listing:
     parts: list[str] = field(default_factory=list)
     division: str = ""
     trouble: str = ""
+    several: str = ""
     ordered: bool = False
     numbered: bool = False
     root: str = ""

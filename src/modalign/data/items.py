@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from modalign.data.decoding.sniff import IMAGE_SUFFIXES
 from modalign.data.folders import list_folder
 from modalign.data.in_memory import are_indices, label_keys, list_memory, name_entries
 from modalign.data.interchange.format_detection import is_document, list_document, list_export, list_object
-from modalign.data.interchange.tar_samples import with_sample_labels
+from modalign.data.interchange.tar_samples import add_sample_labels
 from modalign.data.inventory import Listing, has_image_suffix
 from modalign.data.itemset import PART, Items
 from modalign.data.names import did_you_mean, name_classes, siblings
@@ -93,8 +94,21 @@ def load_items(
     >>> items.class_names, items.labels
     (('blue', 'red'), array([1, 0, 0]))
     """
+    items, several = load_with_sets(source, classes=classes, labels=labels, split=split, addresses=addresses)
+    if several:
+        raise InputError(f"{several}; images of several classes are read with --multi-label (adapt_multi_label).")
+    return items
+
+
+def load_with_sets(
+    source: object, *, classes: object = None, labels: object = None, split: Any = None, addresses: bool = False
+) -> tuple[Items, str]:
+    """The same of images that may have sets of classes, and the beginning of an error if some have.
+
+    The names of the classes are then the sets, as a table has them: names with ``;`` between, ``;`` alone for no class.
+    """
     if isinstance(source, Items):
-        return _relabel(_divided(source, split), classes, labels)
+        return _relabel(_divided(source, split), classes, labels), ""
     ignore = isinstance(labels, int) and labels == UNLABELED
     if isinstance(source, (str, os.PathLike)):
         source = plain_path(source)
@@ -103,7 +117,7 @@ def load_items(
                 f"Expected {argument('labels')} only with lists and arrays; for files give a CSV with a label column."
             )
         if (benchmark := _benchmark(source)) is not None:
-            return _relabel(_divided(benchmark, split), classes, labels)
+            return _relabel(_divided(benchmark, split), classes, labels), ""
         listing = _list_path(source, addresses)
     else:
         found = list_object(source) if labels is None or ignore else None
@@ -117,11 +131,11 @@ def load_items(
     elif listing.ids and isinstance(source, (str, os.PathLike)) and (listing.root or is_archive(Path(source))):
         divide_by_found(listing, os.path.dirname(os.path.abspath(source)), classes)
     if ignore:
-        listing.keys, listing.classes = [None] * len(listing.ids), []
+        listing.keys, listing.classes, listing.several = [None] * len(listing.ids), [], ""
+    elif isinstance(source, (str, os.PathLike)) and is_archive(Path(source)):
+        add_sample_labels(listing, Path(source))
     items = _items(listing, classes)
-    if isinstance(source, (str, os.PathLike)) and not ignore and os.fspath(source).endswith(".tar"):
-        items = with_sample_labels(items, Path(source))
-    return mark(items, split) if isinstance(split, Split) else items
+    return (mark(items, split) if isinstance(split, Split) else items), listing.several
 
 
 def _benchmark(source: str | os.PathLike[str]) -> Items | None:

@@ -20,12 +20,14 @@ from modalign.core.files import read_text
 from modalign.core.label_matrix import SEPARATORS, UNKNOWN, check_separable, label_matrix, label_sets
 from modalign.core.labels import places_of
 from modalign.data.copies import learnable
-from modalign.data.items import load_items
+from modalign.data.items import load_items, load_with_sets
 from modalign.data.itemset import Items
 from modalign.data.names import natural_key, read_classes
 from modalign.data.tables import path_column, posix_path
 
 SEPARATOR = re.compile(f"[{SEPARATORS}]")
+_SET_TABLES = (".csv", ".tsv", ".txt", ".lst", ".parquet", ".pq")
+"""Endings of tables, whose labels may be names with a separator between them."""
 _CELLS = {"1": 1, "0": 0, "-1": -1, "": -1, "1.0": 1, "0.0": 0, "-1.0": -1}
 
 
@@ -95,6 +97,7 @@ def load_label_sets(source: Any, *, labels: Any = None, classes: Any = None, spl
     a table with a column of labels          names with ``;`` or ``|`` between them; ``;`` alone for no class, and an
                                              empty cell for an image with unknown labels
     a table with a column per class          1, 0 or −1 (or empty: unknown); other columns: the path, and the part
+    what other programs write                all categories, choices or listed classes of an image
     anything else that ``load_items`` takes  with ``labels``; a folder of class folders has one class per image
     =======================================  ===================================================================
 
@@ -135,12 +138,12 @@ def load_label_sets(source: Any, *, labels: Any = None, classes: Any = None, spl
         if len(matrix) != len(items):
             raise InputError(f"Expected {argument('labels')} for {len(items)} images, got {len(matrix)} rows.")
         return LabeledSets(replace(items.unlabeled(), class_names=()), matrix, found)
-    items = load_items(source, split=split)
+    items, several = load_with_sets(source, split=split)
     columns = _class_columns(source) if isinstance(source, (str, os.PathLike)) else None
     if columns is not None:
         return _of_columns(items, *columns, names)
-    if isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
-        check_separable(items.class_names)  # a folder of images has one class
+    if isinstance(source, (str, os.PathLike)) and not several and Path(source).suffix.lower() not in _SET_TABLES:
+        check_separable(items.class_names)  # which are no sets: a folder of images has one class
     return _of_names(items, names)
 
 

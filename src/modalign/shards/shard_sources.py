@@ -17,8 +17,7 @@ from modalign.core.encoder_spec import EncoderSpec
 from modalign.core.features import Features
 from modalign.core.part_files import read_feature_part
 from modalign.data.blobs import BytesBlob, FileBlob
-from modalign.data.interchange.tar_samples import with_sample_labels
-from modalign.data.items import Items, load_items
+from modalign.data.items import Items, load_with_sets
 from modalign.data.remote import RemoteBlob, local_copy, remote_address
 from modalign.shards.parquet_images import read_row_group
 
@@ -95,7 +94,8 @@ class ArchiveShard:
     def open(self) -> Iterator[Items]:
         """The members that are images; labels by folders, or by the files beside the images as WebDataset has them."""
         with _local(self.place) as path:
-            items = with_sample_labels(load_items(path), path)
+            items, several = load_with_sets(path)
+            items = items.unlabeled() if several else items  # vectors have one class
             yield replace(items, ids=tuple(f"{self.name}/{name}" for name in items.ids), given=())
 
 

@@ -212,7 +212,7 @@ def parse_json(text: str, origin: str, what: str = "JSON") -> Any:
         reason = str(error)
     else:
         return content
-    raise InputError(f"Expected {what}, {origin} is not valid JSON: {reason}.") from None
+    raise InputError(f"Expected {what}, {origin} is not valid JSON: {reason}; correct it or write it again.") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def list_archive(path: str) -> Listing:
     except MemoryError:
         raise InputError(f"Expected an archive whose table of contents fits into memory, '{path}' is larger.") from None
     except Exception as error:  # damaged bytes make the readers raise anything
-        raise InputError(f"Expected an archive, '{path}' cannot be read as one: {error}.") from None
+        raise InputError(f"Expected an archive, '{path}' cannot be read as one: {error}; pack it again.") from None
     name = os.path.basename(path)
     stem = next(name[: -len(e)] for e in sorted(_ENDINGS, key=len, reverse=True) if name.lower().endswith(e))
     for document in [name for name in members.found if is_split_file(name)]:

@@ -6,8 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from modalign.core.errors import InputError
-from modalign.data.interchange.labeled_rows import LabeledRow, listed, path_inside, require_format
+from modalign.data.interchange.labeled_rows import (
+    Label,
+    LabeledRow,
+    listed,
+    one_or_several,
+    path_inside,
+    require_format,
+)
 from modalign.data.inventory import Listing
 
 ROBOFLOW = "_annotations.coco.json"
@@ -23,10 +29,11 @@ def is_coco(content: object) -> bool:
 def list_coco(documents: Sequence[tuple[str, Any, str]]) -> Listing:
     """The images of documents, given as (path, content, part), each in the folder of its images.
 
-    An image may have several annotations of one category, such as boxes; with several categories it is refused.
+    An image may have several annotations of one category, such as boxes; with several categories it has a set of
+    labels. Without any it is unlabeled.
     """
     names: list[str] = []
-    rows: list[tuple[str, object, str | None, str]] = []
+    rows: list[tuple[str, object, Label, str]] = []
     stray = 0
     for path, content, part in documents:
         require_format(is_coco(content), "the keys images, annotations and categories of COCO", path)
@@ -36,8 +43,9 @@ def list_coco(documents: Sequence[tuple[str, Any, str]]) -> Listing:
         images = _by_id(content, "images", path)
         rows += _rows(images, labels, path, part)
         stray += len(labels.keys() - images.keys())
-    used = {label for _, _, label, _ in rows}
-    listing = listed(rows, "the COCO file", [name for name in names if name in used] if len(documents) else names)
+    used = {name for _, _, label, _ in rows for name in ((label,) if isinstance(label, str) else label or ())}
+    what = " and ".join(f"'{path}'" for path, _, _ in documents)
+    listing = listed(rows, what, [name for name in names if name in used] if len(documents) else names)
     if stray:
         listing.notes.append(f"annotations of {stray} image ids that the COCO file does not list are left out")
     return listing
@@ -47,8 +55,8 @@ def coco_document(rows: Sequence[LabeledRow], class_names: Sequence[str]) -> dic
     """The document of images in the folder of the file; an answer of a model has a ``score``."""
     annotations: list[dict[str, Any]] = []
     for i, row in enumerate(rows):
-        if row.label is not None:
-            entry = {"id": len(annotations) + 1, "image_id": i + 1, "category_id": class_names.index(row.label) + 1}
+        for name in row.names:
+            entry = {"id": len(annotations) + 1, "image_id": i + 1, "category_id": class_names.index(name) + 1}
             annotations.append(entry | ({"score": row.score} if row.score is not None else {}))
     return {
         "info": {"description": "classes of images"},
@@ -85,31 +93,26 @@ def _categories(content: dict[str, Any], path: str) -> dict[int | str, str]:
     return {number: entry["name"] for number, entry in found.items()}
 
 
-def _labels(content: dict[str, Any], categories: dict[int | str, str], path: str) -> dict[int | str, str]:
-    """Id of an image → name of its category."""
-    labels: dict[int | str, str] = {}
+def _labels(content: dict[str, Any], categories: dict[int | str, str], path: str) -> dict[int | str, list[str]]:
+    """Id of an image → names of its categories."""
+    labels: dict[int | str, list[str]] = {}
     for entry in _entries(content, "annotations", path):
         image, category = entry.get("image_id"), entry.get("category_id")
         known = isinstance(image, (int, str)) and isinstance(category, (int, str)) and category in categories
         require_format(known, "annotations of an image and a known category", path, entry)
-        name = categories[cast("int | str", category)]
-        if labels.setdefault(cast("int | str", image), name) != name:
-            raise InputError(
-                f"Expected one category per image, '{path}' gives image {image} '{labels[cast(Any, image)]}' and "
-                f"'{name}'; images of several classes cannot be used."
-            )
+        labels.setdefault(cast("int | str", image), []).append(categories[cast("int | str", category)])
     return labels
 
 
 def _rows(
-    images: dict[int | str, dict[str, Any]], labels: dict[int | str, str], path: str, part: str
-) -> Iterator[tuple[str, object, str | None, str]]:
+    images: dict[int | str, dict[str, Any]], labels: dict[int | str, list[str]], path: str, part: str
+) -> Iterator[tuple[str, object, Label, str]]:
     for number, entry in images.items():
         file, own = entry.get("file_name"), entry.get("split") or ""
         require_format(isinstance(file, str) and file, "images with a file_name", path, entry)
         require_format(isinstance(own, str), "the split of an image as text", path, own)
         name = f"{part}/{file}" if part else str(file)
-        yield name, path_inside(str(file), path), labels.get(number), part or own
+        yield name, path_inside(str(file), path), one_or_several(labels.get(number, ())), part or own
 
 
 def roboflow_documents(folder: str) -> list[Path]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from modalign.core.errors import InputError, require
-from modalign.data.interchange.labeled_rows import LabeledRow, listed
+from modalign.data.interchange.labeled_rows import Label, LabeledRow, listed, one_or_several
 from modalign.data.inventory import Listing
 from modalign.data.names import quoted
 from modalign.data.part_columns import find_parts
@@ -36,7 +36,7 @@ def list_columns(columns: dict[str, list[Any]], what: str, classes: Sequence[str
     image, label = image_and_label(list(columns), what)
     n = len(columns[image])
     ids = columns.get(by_name.get("id", "")) or [_name(value, i) for i, value in enumerate(columns[image])]
-    labels = [None] * n if label is None else [label_name(value, classes) for value in columns[label]]
+    labels: list[Label] = [None] * n if label is None else [label_of_cell(value, classes) for value in columns[label]]
     header = list(columns)
     texts = [[value if isinstance(value, str) else "" for value in columns[name]] for name in header]
     rows = list(zip(*texts, strict=True))
@@ -60,12 +60,17 @@ def frame_of(rows: Sequence[LabeledRow]) -> Any:
     return require("pandas", "pandas").DataFrame(columns_of(rows))
 
 
+def polars_frame_of(rows: Sequence[LabeledRow]) -> Any:
+    """The same of polars."""
+    return require("polars", "polars").DataFrame(columns_of(rows))
+
+
 def columns_of(rows: Sequence[LabeledRow]) -> dict[str, list[Any]]:
-    """The columns of :func:`frame_of` as lists."""
+    """The columns of :func:`frame_of` as lists; a label that is a set of classes is a list."""
     found: dict[str, list[Any]] = {
         "id": [row.name for row in rows],
         "bytes": [row.blob.read() for row in rows],
-        "label": [row.label for row in rows],
+        "label": [list(row.label) if isinstance(row.label, tuple) else row.label for row in rows],
         "split": [row.part for row in rows],
     }
     return found | ({"score": [row.score for row in rows]} if any(row.score is not None for row in rows) else {})
@@ -81,12 +86,21 @@ def _name(value: object, i: int) -> str:
     return value if isinstance(value, str) and value else str(i)
 
 
+def label_of_cell(value: Any, classes: Sequence[str]) -> Label:
+    """The class of a cell, or of a list all classes that the image shows."""
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    if isinstance(value, (list, tuple, set)):
+        names = (label_name(own, classes) for own in value)
+        return one_or_several((name for name in names if name is not None), empty=())
+    return label_name(value, classes)
+
+
 def label_name(value: Any, classes: Sequence[str]) -> str | None:
-    """The class that a cell names or, where ``classes`` are known, numbers; None where it is empty or −1."""
+    """The class that a value names or, where ``classes`` are known, numbers; None where it is empty or −1."""
+    if isinstance(value, (list, tuple, set, dict)):
+        raise InputError(f"Expected the name or the number of a class, got {value!r:.60}.")
     if value is None or value != value or value == "" or value == -1:  # NaN of a data frame
         return None
-    if isinstance(value, (list, tuple, set)):
-        raise InputError(f"Expected one label per image, got {value!r:.60}; images of several classes cannot be used.")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if classes and not isinstance(value, str):

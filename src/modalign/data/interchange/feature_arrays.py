@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from modalign.core.errors import InputError, require
+from modalign.core.errors import InputError, require, require_choice
 from modalign.core.features import UNLABELED, Features
 from modalign.core.files import new_folder
 from modalign.data.interchange.labeled_rows import require_format
@@ -58,14 +58,51 @@ def read_feature_arrays(folder: str | Path) -> Features:
     return Features(_unit(vectors, root), ids=tuple(map(str, names)), labels=known, class_names=classes)
 
 
-def write_feature_arrays(features: Features, folder: str | Path) -> Path:
-    """Bare arrays in a new folder, whole or not at all, as :func:`read_feature_arrays` reads them."""
+def write_feature_arrays(features: Features, folder: str | Path, *, layout: str = "arrays") -> Path:
+    """Write vectors to a new folder, whole or not at all, as :func:`read_feature_arrays` reads them.
+
+    Parameters
+    ----------
+    features : Features
+        Vectors, labels and ids.
+    folder : str or Path
+        A new or empty folder.
+    layout : {"arrays", "clip-retrieval"}, default="arrays"
+        ``features.npy``, ``labels.npy`` and ``ids.json``; or ``img_emb/img_emb_0.npy`` with the columns ``image_path``
+        and ``label`` of ``metadata/metadata_0.parquet``. Both with ``classes.json``.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    InputError
+        The folder holds files, or the layout is unknown.
+    """
+    require_choice("layout", layout, ("arrays", "clip-retrieval"))
     with new_folder(folder) as root:
-        np.save(root / "features.npy", np.asarray(features.vectors))
-        np.save(root / "labels.npy", features.labels)
-        (root / "ids.json").write_text(json.dumps(list(features.ids)), encoding="utf-8")
         (root / "classes.json").write_text(json.dumps(list(features.class_names)), encoding="utf-8")
+        if layout == "clip-retrieval":
+            _write_parts(features, root)
+        else:
+            np.save(root / "features.npy", np.asarray(features.vectors))
+            np.save(root / "labels.npy", features.labels)
+            (root / "ids.json").write_text(json.dumps(list(features.ids)), encoding="utf-8")
     return Path(folder)
+
+
+def _write_parts(features: Features, root: Path) -> None:
+    pyarrow, parquet = require("pyarrow", "parquet"), require("pyarrow.parquet", "parquet")
+    (root / "img_emb").mkdir()
+    (root / "metadata").mkdir()
+    np.save(root / "img_emb" / "img_emb_0.npy", np.asarray(features.vectors))
+    columns = {"image_path": pyarrow.array(features.ids, pyarrow.string())}
+    if features.class_names:
+        names = [None if k == UNLABELED else features.class_names[k] for k in features.labels.tolist()]
+        columns["label"] = pyarrow.array(names, pyarrow.string())
+    parquet.write_table(pyarrow.table(columns), root / "metadata" / "metadata_0.parquet")
 
 
 def _number(path: Path) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from modalign.core.errors import InputError
 from modalign.core.files import read_json
-from modalign.data.interchange.labeled_rows import LabeledRow, file_names, listed, require_format
+from modalign.data.interchange.labeled_rows import Label, LabeledRow, file_names, listed, one_or_several, require_format
 from modalign.data.inventory import Listing, has_image_suffix
 from modalign.data.names import quoted
 
@@ -33,7 +33,7 @@ def list_fiftyone(folder: str) -> Listing:
     assert isinstance(labels, dict)
     files = sorted((Path(folder) / IMAGES).iterdir())
     _require_own_names([file for file in files if has_image_suffix(file.name)], labels, path)
-    listing = listed(_rows(files, labels, classes or [], path), "the FiftyOne folder", classes or [])
+    listing = listed(_rows(files, labels, classes or [], path), f"'{path}'", classes or [])
     stray = labels.keys() - {name for file in files for name in (file.name, file.stem)}
     if stray:
         listing.notes.append(f"the FiftyOne folder has no image for the labels of {quoted(sorted(stray))}")
@@ -41,13 +41,14 @@ def list_fiftyone(folder: str) -> Listing:
 
 
 def write_fiftyone(rows: Sequence[LabeledRow], class_names: Sequence[str], folder: Path) -> None:
-    """Copies of the images and the file of labels; an answer of a model has its ``confidence``."""
+    """Copies of the images and the file of labels; an answer of a model has its ``confidence``, a set is a list."""
     (folder / IMAGES).mkdir()
     labels: dict[str, Any] = {}
     for row, name in zip(rows, file_names(rows), strict=True):
         (folder / IMAGES / name).write_bytes(row.blob.read())
         if row.label is not None:
-            own = class_names.index(row.label)
+            numbers = [class_names.index(own) for own in row.names]
+            own: Any = numbers if isinstance(row.label, tuple) else numbers[0]
             labels[PurePosixPath(name).stem] = own if row.score is None else {"label": own, "confidence": row.score}
     (folder / LABELS).write_text(json.dumps({"classes": list(class_names), "labels": labels}), encoding="utf-8")
 
@@ -66,12 +67,21 @@ def _require_own_names(files: Sequence[Path], labels: dict[str, Any], path: Path
 
 def _rows(
     files: Sequence[Path], labels: dict[str, Any], classes: Sequence[str], path: Path
-) -> Iterator[tuple[str, object, str | None, str]]:
+) -> Iterator[tuple[str, object, Label, str]]:
     for file in files:
         value = labels.get(file.stem, labels.get(file.name))
-        value = value.get("label") if isinstance(value, dict) else value
-        if isinstance(value, int) and not isinstance(value, bool):
-            require_format(0 <= value < len(classes), f"labels below {len(classes)}", path, value)
-            value = classes[value]
-        require_format(value is None or isinstance(value, str), "a label as name or number", path, value)
-        yield file.name, str(file), None if value is None else str(value), ""
+        label: Label = None
+        if isinstance(value, list):
+            label = one_or_several((_class_name(own, classes, path) for own in value), empty=())
+        elif value is not None:
+            label = _class_name(value, classes, path)
+        yield file.name, str(file), label, ""
+
+
+def _class_name(value: Any, classes: Sequence[str], path: Path) -> str:
+    value = value.get("label") if isinstance(value, dict) else value
+    if isinstance(value, int) and not isinstance(value, bool):
+        require_format(0 <= value < len(classes), f"labels below {len(classes)}", path, value)
+        value = classes[value]
+    require_format(isinstance(value, str), "a label as name or number", path, value)
+    return str(value)

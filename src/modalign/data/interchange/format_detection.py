@@ -11,8 +11,8 @@ from modalign.core.files import read_json
 from modalign.data.interchange.coco import is_coco, list_coco, roboflow_documents
 from modalign.data.interchange.data_frames import is_frame, list_frame
 from modalign.data.interchange.fiftyone import is_fiftyone, list_fiftyone
-from modalign.data.interchange.hub_datasets import is_dataset, list_dataset
-from modalign.data.interchange.image_folders import is_image_folder, list_image_folder
+from modalign.data.interchange.hub_datasets import is_dataset, is_saved_dataset, list_dataset, read_saved_dataset
+from modalign.data.interchange.image_folders import is_image_folder, list_image_folder, refuse_boxes
 from modalign.data.interchange.label_studio import is_label_studio, list_label_studio
 from modalign.data.interchange.parquet_tables import is_parquet, list_parquet
 from modalign.data.interchange.roboflow_classes import class_tables, list_class_tables
@@ -58,4 +58,7 @@ def list_export(folder: str) -> Listing | None:
         return list_coco([(str(p), read_json(p, "COCO"), part) for p, part in zip(documents, parts, strict=True)])
     if tables := class_tables(folder):
         return list_class_tables(tables, folder)
+    if is_saved_dataset(folder):
+        return list_dataset(read_saved_dataset(folder), f"'{folder}'")
+    refuse_boxes(folder)
     return None

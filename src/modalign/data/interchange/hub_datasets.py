@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from modalign.core.errors import InputError, UndecodableError, require
 from modalign.data.blobs import Blob, Identity
-from modalign.data.interchange.data_frames import IMAGE_COLUMNS, LABEL_COLUMNS, label_name
-from modalign.data.interchange.labeled_rows import LabeledRow, blob_of, listed
+from modalign.data.interchange.data_frames import IMAGE_COLUMNS, LABEL_COLUMNS, label_of_cell
+from modalign.data.interchange.labeled_rows import Label, LabeledRow, blob_of, listed
 from modalign.data.inventory import Listing
 from modalign.data.names import quoted
+
+_SAVED = (("dataset_dict.json",), ("dataset_info.json", "state.json"))
+"""Files of a folder that ``save_to_disk`` writes."""
 
 
 class RowBlob:
@@ -47,7 +51,30 @@ def is_dataset(source: object) -> bool:
     return hasattr(source, "features") and hasattr(source, "column_names") and hasattr(source, "cast_column")
 
 
-def list_dataset(source: Any) -> Listing:
+def is_saved_dataset(folder: str) -> bool:
+    """Whether ``save_to_disk`` of a Dataset or a DatasetDict wrote a folder."""
+    return any(all(Path(folder, name).is_file() for name in names) for names in _SAVED)
+
+
+def read_saved_dataset(folder: str) -> Any:
+    """The dataset of such a folder.
+
+    Raises
+    ------
+    InputError
+        It is damaged.
+    """
+    datasets = require("datasets", "datasets")
+    try:
+        return datasets.load_from_disk(folder)
+    except Exception as error:  # of Arrow, of JSON, or of the file system
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"Expected a dataset that save_to_disk wrote, '{folder}' cannot be read as one: {reason}; save it again."
+        ) from None
+
+
+def list_dataset(source: Any, what: str = "the dataset") -> Listing:
     """Return the images of a dataset, or of several splits, whose names determine the parts."""
     splits = source if isinstance(source, Mapping) else {"": source}
     names = {part: _class_names(dataset) for part, dataset in splits.items()}
@@ -55,23 +82,33 @@ def list_dataset(source: Any) -> Listing:
     if any(own != classes for own in names.values()):
         raise InputError("Expected splits with the same class names, got others; cast the labels to one ClassLabel.")
     rows = (row for part, dataset in splits.items() for row in _rows(dataset, part, classes, len(splits) > 1))
-    return listed(rows, "the dataset", classes)
+    return listed(rows, what, classes)
 
 
 def to_dataset(rows: Sequence[LabeledRow], class_names: Sequence[str]) -> Any:
-    """A DatasetDict by part, or a Dataset where no image has one, with ``id``, ``image``, ``label`` and ``score``."""
+    """A DatasetDict by part, or a Dataset where no image has one, with ``id``, ``image``, ``label`` and ``score``.
+
+    Labels that are sets of classes are lists; an image without labels then has None.
+    """
     datasets = require("datasets", "datasets")
+    several = any(isinstance(row.label, tuple) for row in rows)
+    kind = datasets.ClassLabel(names=list(class_names))
     features = datasets.Features(
         {
             "id": datasets.Value("string"),
             "image": datasets.Image(decode=False),
-            "label": datasets.ClassLabel(names=list(class_names)),
+            "label": datasets.List(kind) if several else kind,
         }
         | ({"score": datasets.Value("float64")} if any(row.score is not None for row in rows) else {})
     )
 
     def made(some_rows: Sequence[LabeledRow]) -> Any:
-        labels = [-1 if row.label is None else class_names.index(row.label) for row in some_rows]
+        unknown = None if several else -1
+        numbers = [[class_names.index(name) for name in row.names] for row in some_rows]
+        labels = [
+            unknown if row.label is None else own if several else own[0]
+            for row, own in zip(some_rows, numbers, strict=True)
+        ]
         images = [{"bytes": row.blob.read(), "path": None} for row in some_rows]
         columns = {"id": [row.name for row in some_rows], "image": images, "label": labels}
         if "score" in features:
@@ -90,18 +127,24 @@ def _columns(dataset: Any) -> tuple[str, str | None]:
     image = image or next((named[name] for name in IMAGE_COLUMNS if name in named), None)
     if image is None:
         raise InputError(f"Expected a column of images in the dataset, got {quoted(dataset.column_names)}.")
-    label = next((name for name, kind in dataset.features.items() if type(kind).__name__ == "ClassLabel"), None)
+    label = next((name for name, kind in dataset.features.items() if _is_class(kind)), None)
     return image, label or next((named[name] for name in LABEL_COLUMNS if name in named), None)
 
 
 def _class_names(dataset: Any) -> tuple[str, ...]:
     _, label = _columns(dataset)
-    return tuple(getattr(dataset.features[label], "names", None) or ()) if label else ()
+    if label is None:
+        return ()
+    kind = dataset.features[label]
+    return tuple(getattr(getattr(kind, "feature", kind), "names", None) or ())
 
 
-def _rows(
-    dataset: Any, part: str, classes: Sequence[str], several: bool
-) -> Iterator[tuple[str, RowBlob, str | None, str]]:
+def _is_class(kind: Any) -> bool:
+    """Whether a column holds numbers of classes, or lists of such."""
+    return type(getattr(kind, "feature", kind)).__name__ == "ClassLabel"
+
+
+def _rows(dataset: Any, part: str, classes: Sequence[str], several: bool) -> Iterator[tuple[str, RowBlob, Label, str]]:
     image, label = _columns(dataset)
     kind = dataset.features[image]
     if type(kind).__name__ == "Image":
@@ -111,4 +154,4 @@ def _rows(
     for i, (name, value) in enumerate(zip(ids, labels, strict=True)):
         text = f"{part}/{name}" if several and "id" not in dataset.column_names else str(name)
         part_name = part if part != "unused" else ""
-        yield text, RowBlob(dataset, image, i), label_name(value, classes), part_name
+        yield text, RowBlob(dataset, image, i), label_of_cell(value, classes), part_name

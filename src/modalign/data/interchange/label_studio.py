@@ -6,8 +6,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from modalign.core.errors import InputError
-from modalign.data.interchange.labeled_rows import LabeledRow, listed, path_inside, require_format
+from modalign.data.interchange.labeled_rows import (
+    Label,
+    LabeledRow,
+    listed,
+    one_or_several,
+    path_inside,
+    require_format,
+)
 from modalign.data.inventory import Listing
 
 
@@ -19,9 +25,13 @@ def is_label_studio(content: object) -> bool:
 def list_label_studio(content: Any, path: str) -> Listing:
     """The images of tasks, relative to the file; a task without an annotation is unlabeled.
 
-    Predictions are not labels. Annotators who disagree are an error.
+    Predictions are not labels. Several choices are a set of labels, and an annotation without a choice is an empty one
+    where others have several. Annotators who disagree are an error.
     """
-    return listed(_rows(content, path), "the Label Studio file")
+    rows = list(_rows(content, path))
+    if not any(isinstance(label, tuple) and label for _, _, label, _ in rows):
+        rows = [(name, image, label or None, part) for name, image, label, part in rows]
+    return listed(rows, f"'{path}'")
 
 
 def label_studio_document(rows: Sequence[LabeledRow]) -> list[dict[str, Any]]:
@@ -30,7 +40,8 @@ def label_studio_document(rows: Sequence[LabeledRow]) -> list[dict[str, Any]]:
     for i, row in enumerate(rows):
         task: dict[str, Any] = {"id": i + 1, "data": {"image": row.name} | ({"split": row.part} if row.part else {})}
         if row.label is not None:
-            result = [{"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": [row.label]}}]
+            choices = {"choices": list(row.names)}
+            result = [{"from_name": "label", "to_name": "image", "type": "choices", "value": choices}] * bool(row.names)
             if row.score is None:
                 task["annotations"] = [{"result": result}]
             else:
@@ -39,7 +50,7 @@ def label_studio_document(rows: Sequence[LabeledRow]) -> list[dict[str, Any]]:
     return tasks
 
 
-def _rows(content: Any, path: str) -> Iterator[tuple[str, object, str | None, str]]:
+def _rows(content: Any, path: str) -> Iterator[tuple[str, object, Label, str]]:
     for task in content:
         data = task["data"]
         image = data.get("image") if isinstance(data, dict) else None
@@ -48,22 +59,28 @@ def _rows(content: Any, path: str) -> Iterator[tuple[str, object, str | None, st
         require_format(isinstance(image, str) and image, "tasks with an image", path, task)
         annotations = task.get("annotations") or []
         require_format(isinstance(annotations, list), "a list of annotations", path, annotations)
-        labels = {choice for annotation in annotations for choice in _choices(annotation, path)}
-        if len(labels) > 1:
-            raise InputError(
-                f"Expected one choice per task, '{path}' gives task {task.get('id', image)} {len(labels)}: "
-                f"{', '.join(sorted(labels))[:80]}; images of several classes cannot be used."
-            )
+        given = [_choices(own, path) for own in annotations if not _was_skipped(own, path)]
+        require_format(
+            all(set(own) == set(given[0]) for own in given),
+            f"annotators who agree on task {task.get('id', image)}; keep one annotation",
+            path,
+            given,
+        )
         file = _local(str(image))
-        yield file, path_inside(file, path), next(iter(labels), None), str(data.get("split") or "")
+        label = one_or_several(given[0], empty=()) if given else None
+        yield file, path_inside(file, path), label, str(data.get("split") or "")
 
 
-def _choices(annotation: Any, path: str) -> list[str]:
-    found: list[str] = []
+def _was_skipped(annotation: Any, path: str) -> bool:
     require_format(isinstance(annotation, dict), "annotations with a result", path, annotation)
+    return bool(annotation.get("was_cancelled"))
+
+
+def _choices(annotation: dict[str, Any], path: str) -> list[str]:
+    found: list[str] = []
     results = annotation.get("result") or []
     require_format(isinstance(results, list), "annotations with a list of results", path, annotation)
-    for result in [] if annotation.get("was_cancelled") else results:  # the annotator skipped the task
+    for result in results:
         value = result.get("value") if isinstance(result, dict) else None
         choices = value.get("choices", []) if isinstance(value, dict) else None
         sound = isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)

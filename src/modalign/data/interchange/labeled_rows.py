@@ -13,6 +13,7 @@ import numpy as np
 
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED
+from modalign.core.label_matrix import UNKNOWN, check_separable, label_sets
 from modalign.data.blobs import Blob, BytesBlob, FileBlob, ImageBlob, image_path_error
 from modalign.data.decoding.sniff import sniff
 from modalign.data.inventory import Listing
@@ -21,6 +22,10 @@ from modalign.data.splits.division import part_called
 
 if TYPE_CHECKING:
     from modalign.data.itemset import Items
+    from modalign.data.label_sets import LabeledSets
+
+Label = str | tuple[str, ...] | None
+"""Name of a class, or the names of all classes that an image shows; None if unknown."""
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f#\\]")
 _STEM_BYTES = 180  # file systems take 255 with the ending and a number
@@ -48,8 +53,8 @@ class LabeledRow:
         Its id.
     blob : Blob
         Its bytes.
-    label : str or None
-        Name of its class, None if unknown.
+    label : str, tuple of str or None
+        Name of its class, or names of all classes that it shows; None if unknown.
     part : str
         "train", "validation", "test" or "".
     score : float or None
@@ -58,9 +63,30 @@ class LabeledRow:
 
     name: str
     blob: Blob
-    label: str | None
+    label: Label
     part: str
     score: float | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All classes of the image; () if it shows none or they are unknown."""
+        return (self.label,) if isinstance(self.label, str) else self.label or ()
+
+    @property
+    def one(self) -> str | None:
+        """The class, of an image of one class.
+
+        Raises
+        ------
+        InputError
+            The label is a set of classes.
+        """
+        if isinstance(self.label, tuple):
+            raise InputError(
+                f"Expected one class per image for this format, '{self.name:.80}' has a set of classes; write coco, "
+                "label_studio, fiftyone, roboflow, parquet, webdataset, pandas, polars or datasets."
+            )
+        return self.label
 
 
 def rows_of(items: Items, predictions: AnsweredImages | None = None) -> list[LabeledRow]:
@@ -79,30 +105,64 @@ def rows_of(items: Items, predictions: AnsweredImages | None = None) -> list[Lab
     ]
 
 
+def rows_of_sets(source: LabeledSets) -> list[LabeledRow]:
+    """The images with all classes that they show.
+
+    Raises
+    ------
+    InputError
+        Some classes of an image are known and others are not, which no format can tell.
+    """
+    unknown = source.matrix == UNKNOWN
+    partly = np.flatnonzero(unknown.any(axis=1) & ~unknown.all(axis=1))
+    if len(partly):
+        raise InputError(
+            f"Expected images whose classes are all known or all unknown, '{source.items.ids[partly[0]]}' and "
+            f"{len(partly) - 1} others are known in part; complete their labels, or leave them out."
+        )
+    labels: list[Label] = [*label_sets(source.matrix, source.class_names)]
+    for i in np.flatnonzero(unknown.any(axis=1)).tolist():
+        labels[i] = None
+    columns = zip(source.items.ids, source.items.blobs, labels, source.items.parts.tolist(), strict=True)
+    return [LabeledRow(*column) for column in columns]
+
+
+def one_or_several(names: Iterable[str], *, empty: Label = None) -> Label:
+    """The names as a label; ``empty`` without any: ``()`` where that means that no class is shown."""
+    found = tuple(dict.fromkeys(names))
+    return found if len(found) > 1 else found[0] if found else empty
+
+
 def listed(
-    rows: Iterable[tuple[str, object, str | None, str]], what: str, classes: Sequence[str] = (), base: str = ""
+    rows: Iterable[tuple[str, object, Label, str]], what: str, classes: Sequence[str] = (), base: str = ""
 ) -> Listing:
     """A listing of (name, image, label, part); an image is a path below ``base``, bytes, a picture, or a blob.
 
-    ``classes`` are all names in label order where the source has such an order.
+    ``classes`` are all names in label order where the source has such an order. If a label is a set of classes, the
+    keys of the listing are sets, as tables have them: names with ``;`` between, ``;`` alone for no class.
     """
     listing = Listing()
     strange: set[str] = set()
     for name, image, label, part in rows:
-        if label is not None and not (label in classes if classes else label.strip()):
-            wanted = f"one of the {len(classes)} classes that it lists" if classes else "the name of a class"
-            raise InputError(f"Expected {wanted} as the label of '{name}' in {what}, got {label!r:.60}.")
+        for own in (label,) if isinstance(label, str) else label or ():
+            if not (own in classes if classes else own.strip()):
+                wanted = f"one of the {len(classes)} classes that it lists" if classes else "the name of a class"
+                raise InputError(f"Expected {wanted} as the label of '{name}' in {what}, got {own!r:.60}.")
+        key = class_key(listing, name, label, what)
         blob, reason = blob_of(image, base)
         known = part_called(part)
         strange |= {part} - {""} if not known else set()
         if blob is None:
             listing.refuse(name, reason)
         else:
-            listing.add(unique_name(name, listing), blob, label, known)
+            listing.add(unique_name(name, listing), blob, key, known)
     if listing.quarantined and not listing.ids:
         missing = quoted([entry.id for entry in listing.quarantined], 2)
         raise InputError(f"Expected image files as {what} names them, none of them is there: {missing}.")
     found = list(dict.fromkeys(key for key in listing.keys if key is not None))
+    if listing.several:
+        check_separable(key for key in found if key in classes)
+        classes = ()
     listing.classes, listing.ordered = list(classes) or sorted(found, key=natural_key), bool(classes)
     listing.numbered = not classes and bool(found) and all(key.isdecimal() for key in found)
     if any(listing.parts):
@@ -110,6 +170,16 @@ def listed(
     if strange:
         listing.notes.append(f"{what} also names the parts {quoted(sorted(strange))}: these images are of no part")
     return listing
+
+
+def class_key(listing: Listing, name: str, label: Label, what: str) -> str | None:
+    """The label of an image as the key of its class; a set of classes as tables have it, which the listing notes."""
+    if not isinstance(label, tuple):
+        return label
+    check_separable(label)
+    classes = f"{len(label)} classes: {', '.join(label)}" if label else "an empty list of classes"
+    listing.several = listing.several or f"Expected one class per image, {what} gives '{name:.80}' {classes:.80}"
+    return ";".join(label) or ";"
 
 
 def blob_of(image: object, base: str = "") -> tuple[Blob | None, str]:
@@ -184,4 +254,4 @@ def require_format(sound: object, what: str, path: object, got: Any = "") -> Non
     """Raise unless a document matches its format."""
     if not sound:
         shown = f", got {got!r:.60}" if got != "" else ""
-        raise InputError(f"Expected {what} in '{path}'{shown}.")
+        raise InputError(f"Expected {what} in '{path}'{shown}; correct the file or export it again.")

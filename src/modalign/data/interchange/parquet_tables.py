@@ -43,7 +43,9 @@ def opened_parquet(place: str) -> Iterator[Any]:
         raise
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise InputError(f"Expected a Parquet file of images, '{place}' cannot be read as one: {reason}.") from None
+        raise InputError(
+            f"Expected a Parquet file of images, '{place}' cannot be read as one: {reason.rstrip('.')}; write it again."
+        ) from None
 
 
 def list_parquet(path: str) -> Listing:
@@ -52,13 +54,15 @@ def list_parquet(path: str) -> Listing:
         table = file.read()
     columns = {name: table[name].to_pylist() for name in table.column_names}
     classes = dataset_class_names(table.schema.metadata)
-    return list_columns(columns, f"'{os.path.basename(path)}'", classes, os.path.dirname(path))
+    return list_columns(columns, f"'{path}'", classes, os.path.dirname(path))
 
 
 def write_parquet(rows: Sequence[LabeledRow], file: IO[bytes]) -> None:
     """The columns ``id``, ``bytes``, ``label``, ``split`` and, of predictions, ``score``."""
     pyarrow, parquet = require("pyarrow", "parquet"), require("pyarrow.parquet", "parquet")
     kinds = {"id": pyarrow.string(), "bytes": pyarrow.binary(), "label": pyarrow.string(), "split": pyarrow.string()}
+    if any(isinstance(row.label, tuple) for row in rows):
+        kinds["label"] = pyarrow.list_(pyarrow.string())
     columns = {
         name: pyarrow.array(values, kinds.get(name, pyarrow.float64())) for name, values in columns_of(rows).items()
     }
@@ -73,6 +77,7 @@ def dataset_class_names(metadata: dict[bytes, bytes] | None, label: str | None =
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
         kinds = list(features.values()) if label is None else [features[label]]
+        kinds = [kind.get("feature", kind) for kind in kinds]  # of a list
         return next(tuple(map(str, kind["names"])) for kind in kinds if kind.get("_type") == "ClassLabel")
     except (AttributeError, KeyError, StopIteration, TypeError, ValueError):
         return ()

@@ -7,10 +7,17 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from modalign.core.errors import InputError
 from modalign.core.files import read_text
 from modalign.data.interchange.coco import SPLITS
-from modalign.data.interchange.labeled_rows import LabeledRow, file_names, listed, path_inside, require_format
+from modalign.data.interchange.labeled_rows import (
+    Label,
+    LabeledRow,
+    file_names,
+    listed,
+    one_or_several,
+    path_inside,
+    require_format,
+)
 from modalign.data.inventory import Listing
 
 CLASSES = "_classes.csv"
@@ -23,9 +30,12 @@ def class_tables(folder: str) -> list[Path]:
 
 
 def list_class_tables(paths: Sequence[Path], root: str) -> Listing:
-    """Return the images of the tables, which are next to their table; the folder determines the part."""
+    """The images of the tables, which are next to their table; the folder determines the part.
+
+    An image with a 1 for several classes has a set of labels; without any it is unlabeled.
+    """
     names: list[str] = []
-    rows: list[tuple[str, object, str | None, str]] = []
+    rows: list[tuple[str, object, Label, str]] = []
     for path in paths:
         part = "" if os.path.samefile(path.parent, root) else path.parent.name
         header, *lines = list(csv.reader(read_text(path, "a table").splitlines())) or [[]]
@@ -34,7 +44,7 @@ def list_class_tables(paths: Sequence[Path], root: str) -> Listing:
         own = [name.strip() for name in header[1:]]
         names += [name for name in own if name not in names]
         rows += _rows(lines, own, path, part)
-    return listed(rows, "the Roboflow export", names)
+    return listed(rows, " and ".join(f"'{path}'" for path in paths), names)
 
 
 def write_class_tables(rows: Sequence[LabeledRow], class_names: Sequence[str], folder: Path) -> None:
@@ -44,7 +54,7 @@ def write_class_tables(rows: Sequence[LabeledRow], class_names: Sequence[str], f
         part = _PARTS.get(row.part, row.part)
         (folder / part).mkdir(exist_ok=True)
         (folder / part / name).write_bytes(row.blob.read())
-        by_part.setdefault(part, []).append([name, *(str(int(row.label == own)) for own in class_names)])
+        by_part.setdefault(part, []).append([name, *(str(int(own in row.names)) for own in class_names)])
     for part, lines in by_part.items():
         with open(folder / part / CLASSES, "w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([["filename", *class_names], *lines])
@@ -52,18 +62,13 @@ def write_class_tables(rows: Sequence[LabeledRow], class_names: Sequence[str], f
 
 def _rows(
     lines: Sequence[Sequence[str]], names: Sequence[str], path: Path, part: str
-) -> Iterator[tuple[str, object, str | None, str]]:
+) -> Iterator[tuple[str, object, Label, str]]:
     for number, line in enumerate(lines, 2):
         if not any(cell.strip() for cell in line):
             continue
         require_format(len(line) == len(names) + 1, f"{len(names) + 1} columns in line {number}", path, len(line))
         marks = [cell.strip() for cell in line[1:]]
         require_format(set(marks) <= {"0", "1"}, f"0 and 1 in line {number}", path, sorted(set(marks) - {"0", "1"}))
-        if marks.count("1") > 1:
-            raise InputError(
-                f"Expected one class per image, '{path}' gives {marks.count('1')} in line {number}; images of several "
-                "classes cannot be used."
-            )
-        label = names[marks.index("1")] if "1" in marks else None
+        label = one_or_several(own for own, mark in zip(names, marks, strict=True) if mark == "1")
         name = f"{part}/{line[0]}" if part else line[0]
         yield name, path_inside(line[0], str(path)), label, part

@@ -5,46 +5,61 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Sequence
-from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import IO
 
-import numpy as np
-
-from modalign.core.labels import UNLABELED
-from modalign.data.interchange.labeled_rows import LabeledRow, file_names
-from modalign.data.itemset import Items
-from modalign.data.names import natural_key
+from modalign.core.errors import InputError
+from modalign.data.interchange.labeled_rows import (
+    Label,
+    LabeledRow,
+    class_key,
+    file_names,
+    one_or_several,
+    require_format,
+)
+from modalign.data.inventory import Listing
+from modalign.data.splits.division import part_called
 
 _LABEL_FIELDS = ("class_name", "class", "label", "cls")
 _LABEL_LIMIT = 2**16  # bytes of a file that holds a label
 
 
-def with_sample_labels(items: Items, path: Path) -> Items:
-    """The images with the labels of ``.cls`` files, or of a field ``class``, ``label`` or ``cls`` of ``.json`` files.
+def add_sample_labels(listing: Listing, path: Path) -> None:
+    """Set the labels by ``.cls`` files, or by a field ``class``, ``label`` or ``cls`` of ``.json`` files.
 
-    Captions (``.txt``) are no classes. An archive that has labels by its folders keeps these.
+    A list in a field is a set of classes. A field ``split`` names the part. Captions (``.txt``) are no classes. An
+    archive that has labels by its folders keeps these.
+
+    Raises
+    ------
+    InputError
+        Such a file of an image cannot be read, or its label is neither a name, a number nor a list of these.
     """
-    if (items.labels != UNLABELED).any() or not tarfile.is_tarfile(path):
-        return items
-    found: dict[str, str] = {}
+    if any(key is not None for key in listing.keys) or not tarfile.is_tarfile(path):
+        return
+    names = {sample_of(name) for name in listing.ids}
+    found: dict[str, tuple[Label, str]] = {}
     try:
         with tarfile.open(path) as archive:
             for member in archive:
-                ending = member.name.rpartition(".")[2].lower()
-                if ending in ("cls", "json") and member.isreg() and member.size <= _LABEL_LIMIT:
+                ending, sample = member.name.rpartition(".")[2].lower(), sample_of(member.name)
+                is_label = ending in ("cls", "json") and member.isreg() and member.size <= _LABEL_LIMIT
+                if is_label and sample in names and (ending == "cls" or sample not in found):
                     file = archive.extractfile(member)
-                    label = _label(ending, file.read() if file else b"")
-                    if label is not None and (ending == "cls" or sample_of(member.name) not in found):
-                        found[sample_of(member.name)] = label
-    except (tarfile.TarError, OSError, EOFError, ValueError):
+                    told = _told(ending, file.read() if file else b"", f"{path}: {member.name}")
+                    if told is not None:
+                        found[sample] = told
+    except (tarfile.TarError, OSError, EOFError):
         pass  # the damage is reported where the images are listed
-    labels = [found.get(sample_of(name)) for name in items.ids]
-    names = tuple(sorted({label for label in labels if label is not None}, key=natural_key))
-    index = {name: k for k, name in enumerate(names)}
-    numbers = [UNLABELED if label is None else index[label] for label in labels]
-    return replace(items, labels=np.array(numbers, dtype=np.int64), class_names=names)
+    for i, name in enumerate(listing.ids):
+        label, part = found.get(sample_of(name), (None, ""))
+        listing.keys[i] = class_key(listing, name, label, f"'{path}'")
+        listing.parts[i] = part_called(part) or listing.parts[i]
+    keys = list(dict.fromkeys(key for key in listing.keys if key is not None))
+    listing.classes, listing.numbered = keys, bool(keys) and all(key.isdecimal() for key in keys)
+    if any(part for _, part in found.values()):
+        listing.division = f"'{path}'"
 
 
 def sample_of(name: str) -> str:
@@ -53,17 +68,26 @@ def sample_of(name: str) -> str:
     return folder + slash + file.split(".")[0]
 
 
-def _label(ending: str, data: bytes) -> str | None:
+def _told(ending: str, data: bytes, where: str) -> tuple[Label, str] | None:
+    """The label and the part that a file tells; None without either."""
     try:
         text = data.decode().strip()
-        if ending == "cls":
-            return text or None
-        content = json.loads(text)
+        content = text if ending == "cls" else json.loads(text)
     except ValueError:
-        return None
+        kind = "text" if ending == "cls" else "JSON"
+        raise InputError(f"Expected {kind} in '{where}', got something else; repair it or leave it out.") from None
+    if ending == "cls":
+        return (text, "") if text else None
     fields = content if isinstance(content, dict) else {}
     value = next((fields[name] for name in _LABEL_FIELDS if name in fields), None)
-    return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) and str(value) else None
+    several = isinstance(value, list)
+    given = [own for own in (value if several else [value]) if own is not None and own != ""]
+    sound = all(isinstance(own, (str, int)) and not isinstance(own, bool) for own in given)
+    require_format(sound, "the name or the number of a class, or a list of these,", where, value)
+    label = one_or_several(map(str, given), empty=() if several else None)
+    part = fields.get("split")
+    part = part if isinstance(part, str) else ""
+    return None if label is None and not part else (label, part)
 
 
 def write_tar(rows: Sequence[LabeledRow], file: IO[bytes]) -> None:

@@ -10,19 +10,21 @@ from typing import Any
 from modalign.core.errors import InputError, require_choice
 from modalign.core.files import check_writable, new_folder, replacing, write
 from modalign.data.interchange.coco import coco_document
-from modalign.data.interchange.data_frames import frame_of
+from modalign.data.interchange.data_frames import frame_of, polars_frame_of
 from modalign.data.interchange.fiftyone import write_fiftyone
 from modalign.data.interchange.hub_datasets import to_dataset
-from modalign.data.interchange.image_folders import write_yolo
+from modalign.data.interchange.image_folders import write_class_folders, write_yolo
 from modalign.data.interchange.label_studio import label_studio_document
-from modalign.data.interchange.labeled_rows import AnsweredImages, LabeledRow, rows_of
+from modalign.data.interchange.labeled_rows import AnsweredImages, LabeledRow, rows_of, rows_of_sets
 from modalign.data.interchange.parquet_tables import write_parquet
 from modalign.data.interchange.roboflow_classes import write_class_tables
 from modalign.data.interchange.tar_samples import write_tar
 from modalign.data.items import load_items
+from modalign.data.label_sets import LabeledSets
 
 _FOLDERS: dict[str, Callable[[Sequence[LabeledRow], Sequence[str], Path], None]] = {
     "fiftyone": write_fiftyone,
+    "imagefolder": lambda rows, names, folder: write_class_folders(rows, folder),
     "yolo": lambda rows, names, folder: write_yolo(rows, folder),
     "roboflow": write_class_tables,
 }
@@ -33,6 +35,7 @@ _DOCUMENTS: dict[str, Callable[[Sequence[LabeledRow], Sequence[str]], Any]] = {
 _FILES = {"parquet": write_parquet, "webdataset": write_tar}
 _OBJECTS: dict[str, Callable[[Sequence[LabeledRow], Sequence[str]], Any]] = {
     "pandas": lambda rows, names: frame_of(rows),
+    "polars": lambda rows, names: polars_frame_of(rows),
     "datasets": to_dataset,
 }
 FORMATS = (*_FOLDERS, *_DOCUMENTS, *_FILES, *_OBJECTS)
@@ -46,11 +49,13 @@ def convert_labels(
     Parameters
     ----------
     images : object
-        As :func:`~modalign.load_items` takes them.
+        As :func:`~modalign.load_items` takes them; or a :class:`~modalign.data.label_sets.LabeledSets`, whose images
+        may show several classes.
     format : str
         ``"coco"`` and ``"label_studio"`` write a JSON file that names the images; ``"parquet"`` and ``"webdataset"`` a
-        file that holds them; ``"fiftyone"``, ``"yolo"`` and ``"roboflow"`` a new folder of copies. ``"pandas"`` returns
-        a DataFrame, ``"datasets"`` a Dataset or, of images with parts, a DatasetDict.
+        file that holds them; ``"fiftyone"``, ``"roboflow"``, ``"imagefolder"`` and ``"yolo"`` a new folder of copies,
+        the last two in folders of one class. ``"pandas"`` and ``"polars"`` return a DataFrame, ``"datasets"`` a Dataset
+        or, of images with parts, a DatasetDict.
     out : str, Path or None, default=None
         The file or folder to write; None for objects.
     predictions : Predictions or None, default=None
@@ -64,7 +69,8 @@ def convert_labels(
     Raises
     ------
     InputError
-        The format is unknown, ``out`` cannot be written, or the predictions are of other images.
+        The format is unknown, ``out`` cannot be written, the predictions are of other images, or the format has one
+        class per image and an image has a set.
 
     Examples
     --------
@@ -79,10 +85,13 @@ def convert_labels(
         raise InputError(f"Expected {wanted} for '{format}'.")
     if out is not None:
         check_writable(out, folder=format in _FOLDERS)
-    items = load_items(images)
-    names = items.class_names if predictions is None else getattr(predictions, "class_names", items.class_names)
-    rows = rows_of(items, predictions)
-    names = list(dict.fromkeys([*names, *(row.label for row in rows if row.label is not None)]))  # "none of these" too
+    if isinstance(images, LabeledSets) and predictions is None:
+        names, rows = list(images.class_names), rows_of_sets(images)
+    else:
+        items = images.items if isinstance(images, LabeledSets) else load_items(images)
+        known = items.class_names if predictions is None else getattr(predictions, "class_names", items.class_names)
+        rows = rows_of(items, predictions)
+        names = list(dict.fromkeys([*known, *(name for row in rows for name in row.names)]))  # "none of these" too
     if format in _OBJECTS:
         return _OBJECTS[format](rows, names)
     path = Path(str(out))

@@ -1,0 +1,107 @@
+"""Images that show several classes keep all of them in every format that has them; one class per image is asked for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from checkpoints import as_bytes, picture
+
+from modalign import InputError, load_items
+from modalign.core.label_matrix import UNKNOWN
+from modalign.data.interchange.writing_labels import convert_labels
+from modalign.data.label_sets import LabeledSets, load_label_sets
+
+NAMES = ("otter", "sea lion", "zebra ü")
+NEEDS = {"pandas": "pandas", "polars": "polars", "datasets": "datasets", "parquet": "pyarrow"}
+PLACES = {"coco": "a.json", "label_studio": "b.json", "parquet": "a.parquet", "webdataset": "a.tar", "fiftyone": "f",
+          "roboflow": "r", "pandas": None, "polars": None, "datasets": None}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> LabeledSets:
+    """20 photos with every subset of three classes, some of them without any, and two that are unlabeled."""
+    folder = tmp_path_factory.mktemp("photos")
+    for i in range(20):
+        (folder / f"{i:02}.png").write_bytes(as_bytes(picture(i), "PNG"))
+    matrix = np.array([[i >> k & 1 for k in range(3)] for i in range(20)], dtype=np.int8)
+    matrix[[5, 11]] = UNKNOWN
+    parts = np.array([("train", "validation", "test")[i % 3] for i in range(20)])
+    return LabeledSets(replace(load_items(folder), parts=parts), matrix, NAMES)
+
+
+def written(sets: LabeledSets, format: str, tmp_path: Path) -> Any:
+    """The images in a format; documents are beside the images."""
+    pytest.importorskip(NEEDS.get(format, "numpy"))
+    place = PLACES[format]
+    if format in ("coco", "label_studio"):
+        for i, name in enumerate(sets.items.ids):
+            (tmp_path / name).write_bytes(sets.items.read(i))
+    return convert_labels(sets, format, None if place is None else tmp_path / place)
+
+
+def content(sets: LabeledSets) -> list[tuple[bytes, tuple[int, ...], str]]:
+    rows = zip(sets.matrix.tolist(), sets.items.parts.tolist(), strict=True)
+    return sorted((sets.items.read(i), tuple(row), part) for i, (row, part) in enumerate(rows))
+
+
+@pytest.mark.parametrize("format", PLACES)
+def test_twenty_images_keep_their_sets(format: str, sets: LabeledSets, tmp_path: Path) -> None:
+    expected = content(sets)
+    if format in ("coco", "roboflow"):  # where an image of no class is one that nobody has labeled
+        expected = sorted((data, row if any(row) else (UNKNOWN,) * 3, part) for data, row, part in expected)
+    if format == "fiftyone":
+        expected = [(data, row, "") for data, row, _ in expected]
+    source = written(sets, format, tmp_path)
+    again = load_label_sets(source)
+    assert again.class_names == NAMES
+    assert content(again) == expected
+    with pytest.raises(
+        InputError, match=r"Expected one class per image, .* gives .*; images of several classes"
+    ) as caught:
+        load_items(source)
+    assert "\n" not in str(caught.value)
+    assert PLACES[format] is None or str(PLACES[format]) in str(caught.value)
+    assert len(load_items(source, labels=-1)) == 20  # for which labels do not matter
+
+
+@pytest.mark.parametrize("format", ["yolo", "imagefolder"])
+def test_folders_of_one_class_take_no_sets(format: str, sets: LabeledSets, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Expected one class per image for this format"):
+        convert_labels(sets, format, tmp_path / "f")
+    assert not (tmp_path / "f").exists()
+
+
+def test_classes_that_are_known_in_part_are_not_written(sets: LabeledSets, tmp_path: Path) -> None:
+    matrix = sets.matrix.copy()
+    matrix[3, 0] = UNKNOWN
+    with pytest.raises(InputError, match=r"'03\.png' and 0 others are known in part"):
+        convert_labels(replace(sets, matrix=matrix), "pandas")
+
+
+def test_the_categories_of_boxes_are_a_set(sets: LabeledSets, tmp_path: Path) -> None:
+    """Several boxes of one category count once; a separator in a name would make other classes of it."""
+    (tmp_path / "a.png").write_bytes(sets.items.read(0))
+    boxes = [{"id": i, "image_id": 7, "category_id": k, "bbox": [0, 0, 1, 1]} for i, k in enumerate([1, 2, 1])]
+    document = {
+        "images": [{"id": 7, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "zebra"}, {"id": 2, "name": "otter"}],
+        "annotations": [
+            {"id": i, "image_id": 7, "category_id": k, "bbox": [0, 0, 1, 1]} for i, k in enumerate([1, 2, 1])
+        ],
+    }
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps(document))
+    found = load_label_sets(file)
+    assert found.class_names == ("otter", "zebra")
+    assert found.matrix.tolist() == [[1, 1]]
+    assert load_label_sets(file, classes=["zebra", "otter", "cat"]).matrix.tolist() == [[1, 1, 0]]
+    names = [{"id": 1, "name": "zebra;cat"}, {"id": 2, "name": "otter"}]
+    for some in (boxes, boxes[:1]):
+        file.write_text(json.dumps({**document, "categories": names, "annotations": some}))
+        with pytest.raises(InputError, match="Expected class names without"):
+            load_label_sets(file)
