@@ -51,9 +51,9 @@ def problem(n: int, classes: int, part: int = 0) -> tuple[Tensor, Tensor]:
     y = torch.randperm(n, generator=drawn) % classes
     Z = torch.empty(n, D)
     for rows in torch.arange(n).split(20_000):
-        seen = centers[y[rows]] + unit(len(rows), D - D_TEXT, drawn)
+        images = centers[y[rows]] + unit(len(rows), D - D_TEXT, drawn)
         meant = 0.3 * text[y[rows]] + shared + 0.8 * unit(len(rows), D_TEXT, drawn)
-        Z[rows] = torch.cat([F.normalize(seen, dim=1), F.normalize(meant, dim=1)], dim=1)
+        Z[rows] = torch.cat([F.normalize(images, dim=1), F.normalize(meant, dim=1)], dim=1)
     return Z, F.normalize(text + 0.1 * shared * torch.rand(classes, 1, generator=fixed), dim=1)
 
 

@@ -131,8 +131,8 @@ def run_demo(out: str | Path = "demo-report.html", *, seeds: int = 3) -> Demo:
     digits = load_digits()
     encoder = require_clip(load_encoder("tiny", dtype="float32"))  # it is learned in
     both = JoinedEncoder([require_one(load_encoder("tiny-vision", dtype="float32")), encoder])
-    seen = both.embed_images(digits)
-    features = both.part_of(seen, encoder)
+    joined = both.embed_images(digits)
+    features = both.part_of(joined, encoder)
     text = encoder.embed_texts(sentences(digits.class_names, DIGIT_TEMPLATES), class_names=digits.class_names)
     shown: dict[str, Any] = {}
 
@@ -142,7 +142,7 @@ def run_demo(out: str | Path = "demo-report.html", *, seeds: int = 3) -> Demo:
             shown["test"] = digits.select(split.test)
 
     runs = few_shot_protocol(
-        seen,
+        joined,
         text,
         {method_class(name).title: _factory(name) for name in METHODS},
         shots=SHOTS,

@@ -116,10 +116,10 @@ def explain(error: Exception, arguments: Sequence[str]) -> int:
     if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
         print_lines(f"error: {error.strerror}{f': {error.filename!r}' if error.filename else ''}")
         return 1
-    said = f"{type(error).__name__}{f' ({text[:200]})' if text else ''}"
+    summary = f"{type(error).__name__}{f' ({text[:200]})' if text else ''}"
     try:
         print_lines(
-            f"error: unexpected {said}; this is a bug, please report it with the file '{report(error, arguments)}'"
+            f"error: unexpected {summary}; this is a bug, please report it with the file '{report(error, arguments)}'"
         )
     except Exception:  # no place for a file
         traceback.print_exception(error)

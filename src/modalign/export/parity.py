@@ -128,5 +128,5 @@ def _held_out_labels(classifier: Classifier, items: Items, ids: tuple[str, ...])
         return np.full(len(ids), UNLABELED)
     place = {name: i for i, name in enumerate(items.ids)}
     rows = [place[name] for name in ids]
-    seen = np.array([content_hash(items, i) in classifier.fitted_on for i in rows], dtype=bool)
-    return np.where(seen, UNLABELED, labels[rows])
+    fitted = np.array([content_hash(items, i) in classifier.fitted_on for i in rows], dtype=bool)
+    return np.where(fitted, UNLABELED, labels[rows])

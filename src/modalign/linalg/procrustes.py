@@ -176,10 +176,10 @@ def _completed(U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
     missing = min(dx, dy) - rank
     if missing == 0:
         return U, V
-    seen = torch.eye(dx, dy, dtype=U.dtype, device=U.device)
-    seen = seen - U @ (U.mT @ seen)
-    seen = seen - (seen @ V) @ V.mT
-    left, singular, right = _svd(seen)
+    complement = torch.eye(dx, dy, dtype=U.dtype, device=U.device)
+    complement = complement - U @ (U.mT @ complement)
+    complement = complement - (complement @ V) @ V.mT
+    left, singular, right = _svd(complement)
     kept = int((singular[:missing] > 1e-6).sum())
     U, V = torch.cat([U, left[:, :kept]], dim=1), torch.cat([V, right.mT[:, :kept]], dim=1)
     return _filled(U, missing - kept), _filled(V, missing - kept)

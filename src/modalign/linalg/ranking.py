@@ -27,14 +27,14 @@ class Excess(NamedTuple):
     ----------
     own : Tensor of shape (m, 1)
         :math:`d_y`.
-    theirs : Tensor of shape (m, k)
+    rival : Tensor of shape (m, k)
         :math:`d_c`.
     excess : Tensor of shape (m, k)
         :math:`e_c`.
     """
 
     own: Tensor
-    theirs: Tensor
+    rival: Tensor
     excess: Tensor
 
 
@@ -76,8 +76,8 @@ def ranking_excess(
         Sum of the squared lengths of image and text.
     """
     own = distance(products.gather(1, labels[:, None]), square)
-    theirs = distance(products.gather(1, negatives), square)
-    return Excess(own, theirs, own - theirs + margins)
+    rival = distance(products.gather(1, negatives), square)
+    return Excess(own, rival, own - rival + margins)
 
 
 class MapRanking:
@@ -105,11 +105,11 @@ class MapRanking:
         rows = Z / lengths
         cosines = rows @ self.T.T
         rivals = hard_negatives(cosines, y, self.k)
-        own, theirs, excess = ranking_excess(cosines, y, rivals, self.margins[y].gather(1, rivals))
+        own, rival, excess = ranking_excess(cosines, y, rivals, self.margins[y].gather(1, rivals))
         active = (excess > 0).to(Z.dtype) / (self.k * len(Z))
         loss = (excess.clamp_min(0)).mean()
         # d = √(2 − 2 cos): ∂d/∂cos = −1/d; and ∂cos/∂z = (t − cos · z/‖z‖)/‖z‖
-        slope = torch.zeros_like(cosines).scatter_(1, rivals, active / theirs)
+        slope = torch.zeros_like(cosines).scatter_(1, rivals, active / rival)
         slope.scatter_(1, y[:, None], -active.sum(dim=1, keepdim=True) / own)
         towards = slope @ self.T
         return loss, (towards - rows * (slope * cosines).sum(dim=1, keepdim=True)) / lengths

@@ -35,14 +35,14 @@ def with_class(model: Classifier, name: str, images: Any, sentences: Sequence[st
         temperature = model.temperature
     else:
         added, temperature = _extended(model, text, items), 1.0
-    seen = frozenset() if items is None else frozenset(content_hash(items, i) for i in range(len(items)))
+    hashes = frozenset() if items is None else frozenset(content_hash(items, i) for i in range(len(items)))
     notes = [*model.record.get("notes", []), f"the class '{name}' was added without another fit"]
     return replace(
         model,
         method=added,
         class_names=names,
         temperature=temperature,
-        fitted_on=model.fitted_on | seen - {""},
+        fitted_on=model.fitted_on | hashes - {""},
         rejection=None,  # its reference is of classifications without the class
         record={**model.record, "sentences": texts, "notes": notes, "added": [*model.record.get("added", []), name]},
     )

@@ -112,16 +112,16 @@ class Classifier:
         level = 0.05 if reject is True else float(reject)
         rejection = None if reject is False else self.require_rejection(level)
         found = self._answer(images)
-        seen, rejected = found.scored, None
+        scored, rejected = found.scored, None
         if rejection is not None:
-            rejected = rejection.rejects(torch.from_numpy(seen.logits / self.temperature), level).numpy()
+            rejected = rejection.rejects(torch.from_numpy(scored.logits / self.temperature), level).numpy()
         origin = {
             "version": versions()["modalign"],
             "encoder": {"name": self.encoder.spec.name, "fingerprint": self.encoder.spec.fingerprint},
             "model": {"method": type(self.method).__name__},
         }
         return Predictions(
-            seen.ids, self.class_names, found.probabilities, seen.quarantined, rejected, origin, found.transductive
+            scored.ids, self.class_names, found.probabilities, scored.quarantined, rejected, origin, found.transductive
         )
 
     def predict_proba(self, images: Any, *, errors: str = "raise") -> np.ndarray:

@@ -80,8 +80,8 @@ class Segmentation:
 
     def __repr__(self) -> str:
         best = sorted(self.shares.items(), key=lambda share: -share[1])[:3]
-        told = ", ".join(f"{name} {share:.0%}" for name, share in best if share > 0)
-        return f"Segmentation('{self.file}', {self.labels.shape[1]} × {self.labels.shape[0]}: {told or 'none'})"
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in best if share > 0)
+        return f"Segmentation('{self.file}', {self.labels.shape[1]} × {self.labels.shape[0]}: {shares or 'none'})"
 
 
 class Segmentations(Iterator[Segmentation]):

@@ -112,8 +112,8 @@ def labels_and_text_have_the_declared_effect(subject: Subject) -> None:
     """Without ``takes_text``, text changes nothing; without ``takes_labels`` and ``needs_labels``, labels do not."""
     data, method = subject.data, subject.method
     if not method.takes_text:
-        told, untold = (subject.fitted(with_text).scores(data.Xt) for with_text in (True, False))
-        expect_equal(told, untold, "takes_text is False, and text changes the scores.")
+        with_text, without = (subject.fitted(given).scores(data.Xt) for given in (True, False))
+        expect_equal(with_text, without, "takes_text is False, and text changes the scores.")
     if not method.needs_labels and not method.takes_labels:
         blind, other = data._replace(y=np.full_like(data.y, -1)), data._replace(y=np.roll(data.y, 1))
         unlabeled, labeled = (subject.fit(given).scores(data.Xt) for given in (blind, other))

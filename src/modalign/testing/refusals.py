@@ -67,8 +67,8 @@ def mismatched_shapes_are_refused(subject: Subject) -> None:
     }
     if not method.needs_clip_features:
         wrong[r"width of X \(24\), got 23"] = data._replace(text=data.text[:, :23])
-    for said, given in wrong.items():
-        expect_refusal(InputError, said, partial(subject.fit, given), "what does not fit")
+    for message, given in wrong.items():
+        expect_refusal(InputError, message, partial(subject.fit, given), "what does not fit")
 
 
 def fit_does_not_modify_parameters_or_arguments(subject: Subject) -> None:

@@ -99,8 +99,8 @@ def write_tar(rows: Sequence[LabeledRow], file: IO[bytes]) -> None:
         for i, (row, name) in enumerate(zip(rows, file_names(rows), strict=True)):
             sample = f"{i:06}"
             fields = {"id": row.name, "label": row.label, "split": row.part, "score": row.score}
-            told = json.dumps({key: value for key, value in fields.items() if value not in (None, "")})
-            for ending, data in ((name.rpartition(".")[2], row.blob.read()), ("json", told.encode())):
+            metadata = json.dumps({key: value for key, value in fields.items() if value not in (None, "")})
+            for ending, data in ((name.rpartition(".")[2], row.blob.read()), ("json", metadata.encode())):
                 entry = tarfile.TarInfo(f"{sample}.{ending}")
                 entry.size = len(data)
                 archive.addfile(entry, BytesIO(data))

@@ -47,9 +47,9 @@ Folders = tuple[str, ...]
 def purposes(parts: Sequence[str]) -> str:
     """Describe the number of images per part; ``parts`` has one entry per image."""
     count = Counter(parts)
-    said = [f"{count[part]} images {purpose}" for part, purpose in PURPOSES.items() if count[part]]
+    phrases = [f"{count[part]} images {purpose}" for part, purpose in PURPOSES.items() if count[part]]
     rest = [f"{count['']} of no part, which are not used"] if count[""] else []
-    return ", ".join(said + rest)
+    return ", ".join(phrases + rest)
 
 
 def part_called(name: str) -> str:
@@ -106,8 +106,8 @@ class Division:
         return part_called(name) or (part_within(name) if root in self.loose else "")
 
     def __str__(self) -> str:
-        said = [f"'{name}' ({_USES[part]})" for part in _USES for name in self.names.get(part, ())]
-        return f"the folders {', '.join(said)}"
+        named = [f"'{name}' ({_USES[part]})" for part in _USES for name in self.names.get(part, ())]
+        return f"the folders {', '.join(named)}"
 
 
 def divide_folders(
@@ -159,8 +159,8 @@ def divide_folders(
             if part := plain.part_in(root, name):
                 names[part][name] = None
     several = sorted(root[-1] for root in used & clear if root and len(_classes(root, inside)) > 1)
-    told = {part: tuple(known) for part, known in names.items()}
-    return Division(told, default, clear, bare, loose, tuple(several) if len(several) > 1 else ())
+    by_part = {part: tuple(known) for part, known in names.items()}
+    return Division(by_part, default, clear, bare, loose, tuple(several) if len(several) > 1 else ())
 
 
 def _root(folders: Folders, clear: frozenset[Folders], bare: frozenset[Folders]) -> int | None:

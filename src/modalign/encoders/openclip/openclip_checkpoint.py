@@ -115,9 +115,9 @@ class ResNetClip(nn.Module):
         with torch.device("meta"):
             network = cls(config, residual)
         prefix = "visual."
-        seen = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+        own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
         words = renamed({name: t for name, t in tensors.items() if not name.startswith(prefix)})
-        folded = {f"{prefix}{name}": tensor for name, tensor in fold(seen, residual).items()}
+        folded = {f"{prefix}{name}": tensor for name, tensor in fold(own, residual).items()}
         network.load_state_dict(words | folded, assign=True)
         return network
 

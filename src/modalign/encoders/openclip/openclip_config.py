@@ -52,10 +52,10 @@ def translated(model: Mapping[str, Any], path: Path) -> dict[str, Any]:
     }
     width, head = vision.number("width", 768), vision.number("head_width", 64)
     if isinstance(vision.content.get("layers"), list):
-        seen = vision.residual(width, head)
+        settings = vision.residual(width, head)
     else:
         heads = max(1, width // head)
-        seen = vision.transformer(vision.number("layers", 12), heads, activation, width) | {
+        settings = vision.transformer(vision.number("layers", 12), heads, activation, width) | {
             "image_size": vision.number("image_size", 224),
             "patch_size": vision.number("patch_size", 16),
         }
@@ -63,7 +63,7 @@ def translated(model: Mapping[str, Any], path: Path) -> dict[str, Any]:
         "model_type": "clip",
         "projection_dim": whole.number("embed_dim"),
         "text_config": words,
-        "vision_config": seen,
+        "vision_config": settings,
     }
 
 

@@ -96,7 +96,7 @@ class AddedClasses(VectorMethod):
         """(n, C + A) logits of images and the scores (n, C) of the method."""
         C = own.shape[1]
         z = self.logit_scale_ * (unit(X) @ self.prototypes_.to(X.device).T)
-        seen = (own.double() / self.base_temperature_).log_softmax(dim=1).to(X.dtype)
+        known = (own.double() / self.base_temperature_).log_softmax(dim=1).to(X.dtype)
         return torch.cat(
-            [seen + z[:, :C].logsumexp(dim=1, keepdim=True), z[:, C:] + self.corrections_.to(X.device)], dim=1
+            [known + z[:, :C].logsumexp(dim=1, keepdim=True), z[:, C:] + self.corrections_.to(X.device)], dim=1
         )

@@ -254,14 +254,14 @@ class AlignLearner(PromptLearner):
         """The output of the vision tower, with patches if tokens are compared."""
         return self.encode_images(pixels, tokens=self.settings.token_weight > 0)
 
-    def transport(self, seen: VisionOutput, classes: ClassPrompts) -> TwoLevelTransport:
+    def transport(self, output: VisionOutput, classes: ClassPrompts) -> TwoLevelTransport:
         """Compute plans and distances between images and classes."""
         own = self.settings
         assert own.value is not None  # the preset has it
         return two_level_transport(
-            seen.pooled.transpose(0, 1),
+            output.pooled.transpose(0, 1),
             classes.prompts,
-            None if seen.tokens is None else seen.tokens[:, :, 1:].transpose(0, 1),
+            None if output.tokens is None else output.tokens[:, :, 1:].transpose(0, 1),
             classes.words,
             classes.mask,
             epsilon=own.epsilon,
@@ -280,9 +280,9 @@ class AlignLearner(PromptLearner):
             names = token_names(sentences, k, tokenizer)
             yield tuple(names[i] for i in own.nonzero()[:, 0].tolist())
 
-    def logits_of(self, seen: VisionOutput, classes: ClassPrompts) -> Tensor:
+    def logits_of(self, output: VisionOutput, classes: ClassPrompts) -> Tensor:
         """(B, K) scaled 1 − d."""
-        return self.towers.logit_scale * self.transport(seen, classes).scores
+        return self.towers.logit_scale * self.transport(output, classes).scores
 
     def patch_scores(self, pixels: Tensor, classes: ClassPrompts) -> Tensor:
         """(B, K, J) scaled cosines of patches and prompts, averaged with the prompt plans."""

@@ -141,29 +141,29 @@ def search(
         :meth:`~modalign.methods.contract.best_candidate.Best.start`; :data:`CAREFUL` must only not be worse.
     """
     clip, best = torch.cat([trial.clip() for trial in trials]), Best[SelectedStep](criterion, y)
-    seen: dict[int, list[Merit]] = {}
+    curves: dict[int, list[Merit]] = {}
     if no_step is not None:
         best.start(clip, SelectedStep(0, no_step, (1 + no_step) * clip))
-        seen[0] = [best.merit] * len(grid)
+        curves[0] = [best.merit] * len(grid)
     misses = 0
     for step in track(steps, "choosing CMM's steps", unit="steps"):
         for trial in trials:
             trial.training.run.advance(step)
         own = torch.cat([trial.own() for trial in trials])
-        seen[step], better = [], False
+        curves[step], better = [], False
         for fusion in grid:
             scores = own + fusion * clip
             better |= best.offer(scores, partial(SelectedStep, step, fusion, scores), careful=(step, fusion) == CAREFUL)
-            seen[step].append(best.merit)
+            curves[step].append(best.merit)
         misses = 0 if better else misses + 1
         if misses >= patience and step >= earliest:
             break
-    tops = {step: max(zip(merits, grid, strict=True), key=lambda top: top[0][::-1]) for step, merits in seen.items()}
+    tops = {step: max(zip(merits, grid, strict=True), key=lambda top: top[0][::-1]) for step, merits in curves.items()}
     by_step = _curve("steps", list(tops), [merit for merit, _ in tops.values()])
     return Found(
         best.choice,
         by_step | {"zero_shot_weight": [fusion for _, fusion in tops.values()]},
-        _curve("zero_shot_weight", grid, seen[best.choice.steps]),
+        _curve("zero_shot_weight", grid, curves[best.choice.steps]),
     )
 
 

@@ -211,8 +211,8 @@ class ProblemReader(Parametrized):
             try:
                 X = validate_data(self, X, reset=reset, dtype=[np.float32, np.float64, np.float16])
             except ValueError as error:  # of scikit-learn, some with the whole array
-                said = re.sub(r": array=.*?\]\.(?= [A-Z])", ".", " ".join(str(error).split()))
-                raise InputError(f"X: {said:.400}") from None
+                reason = re.sub(r": array=.*?\]\.(?= [A-Z])", ".", " ".join(str(error).split()))
+                raise InputError(f"X: {reason:.400}") from None
             return read_rows(X, "X")
         tensor = read_rows(X, "X", mapped=self.streams)
         if reset:

@@ -152,9 +152,9 @@ class PromptLearner(Learner[Batch]):
         """Return the inputs of :meth:`logits_of` for images (B, 3, H, W)."""
         return self.encode_images(pixels)
 
-    def logits_of(self, seen: VisionOutput, classes: Any) -> Tensor:
+    def logits_of(self, output: VisionOutput, classes: Any) -> Tensor:
         """Return scaled cosines (B, K) of the first prompt of each tower."""
-        return cosine_logits(seen.pooled[0], classes[0], self.towers.logit_scale)
+        return cosine_logits(output.pooled[0], classes[0], self.towers.logit_scale)
 
     def read(self, sentences: Sentences, prompts: tuple[Tensor, ...], *, tokens: bool = False) -> TextOutput:
         """Apply the text tower, in chunks of classes to save memory."""
@@ -210,8 +210,8 @@ class PromptLearner(Learner[Batch]):
         if self._visual():
             pixels = next(data.in_order(LOOKED_AT)).pixels
             both = self.towers.vision(pixels).pooled, self.encode_images(pixels).pooled
-            frozen, seen = (unit(p.float()) for p in both)
-            found["image_moved"] = 1 - (frozen * seen).sum(dim=-1).mean().item()
+            frozen, tuned = (unit(p.float()) for p in both)
+            found["image_moved"] = 1 - (frozen * tuned).sum(dim=-1).mean().item()
         return found
 
 

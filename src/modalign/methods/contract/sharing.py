@@ -34,7 +34,7 @@ class _Fit:
 
     state: dict[str, Any]
     seconds: float
-    said: list[warnings.WarningMessage]
+    caught: list[warnings.WarningMessage]
     peak: int = 0
 
 
@@ -62,9 +62,9 @@ class SharedFits:
         known = self._fits.get(key)
         if known is None:
             before, started = dict(method.__dict__), clock()
-            said = _warnings_of(learn)
+            caught = _warnings_of(learn)
             state = {name: v for name, v in method.__dict__.items() if name not in before or v is not before[name]}
-            known = _Fit(_own(state), clock() - started, said)
+            known = _Fit(_own(state), clock() - started, caught)
             size = _size(state)
             if size <= self._room:
                 self._room -= size
@@ -72,7 +72,7 @@ class SharedFits:
         else:
             method.__dict__.update(_own(known.state))
             self.saved += known.seconds
-        for message in known.said:
+        for message in known.caught:
             warnings.warn_explicit(message.message, message.category, message.filename, message.lineno)
         self._touched.append(known)
 
@@ -131,10 +131,10 @@ def _key(method: VectorMethod, problem: Problem) -> str:
 
 def _warnings_of(function: Callable[[], None]) -> list[warnings.WarningMessage]:
     """Return the warnings of a call, which are not shown."""
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         function()
-    return said
+    return caught
 
 
 def _own(state: dict[str, Any]) -> dict[str, Any]:

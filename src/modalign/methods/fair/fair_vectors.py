@@ -162,10 +162,10 @@ class FAIRVectors(VectorMethod):
             },
             "anchors_moved": (1 - (start * self.prototypes_).sum(dim=1)).mean().item(),
         }
-        said = collapse(counts[1])
-        if said:
-            self.diagnosis_["warning"] = said
-            warnings.warn(said, stacklevel=2)
+        message = collapse(counts[1])
+        if message:
+            self.diagnosis_["warning"] = message
+            warnings.warn(message, stacklevel=2)
 
     def _train(self, start: Tensor, parts: Tensor, evidence: Tensor, mass: Tensor, shares: Tensor | None) -> Tensor:
         """Return the class embeddings (C, d) after all steps."""
@@ -177,14 +177,14 @@ class FAIRVectors(VectorMethod):
         def gradients(step: int) -> tuple[Tensor, list[Tensor]]:
             nonlocal average
             rows = torch.randperm(n, generator=draws)[: self.batch_size] if n > self.batch_size else torch.arange(n)
-            seen = torch.randint(parts.shape[1], (len(rows),), generator=draws)
-            rows, seen = rows.to(start.device), seen.to(start.device)
+            drawn = torch.randint(parts.shape[1], (len(rows),), generator=draws)
+            rows, drawn = rows.to(start.device), drawn.to(start.device)
             judge = unit(anchors) if self.alignment == "learned" else start
             scores = evidence[rows] @ judge.T
             gamma = self._gamma(scores, mass[rows])
             with torch.enable_grad():
                 Z = anchors.detach().requires_grad_()
-                logits = self.logit_scale_ * (parts[rows, seen] @ unit(Z).T)
+                logits = self.logit_scale_ * (parts[rows, drawn] @ unit(Z).T)
                 training = (gamma * F.cross_entropy(logits, scores.argmax(dim=1), reduction="none")).mean()
                 fair, average = fairness(logits, average, momentum, shares)
                 loss = training + self.fairness_weight * fair

@@ -192,19 +192,19 @@ class CODERLikeLabeler(PseudoLabeler):
         T = sentences.shape[1]
         if not set(named) <= set(range(T)):
             raise InputError(f"Expected places of names among {T} sentences, 0…{T - 1}, got {list(named)}.")
-        told = [place for place in range(T) if place not in set(named)]
+        places = [place for place in range(T) if place not in set(named)]
         self.names = torch.cat([plain[:, None], sentences[:, list(named)]], dim=1)
-        self.descriptions = sentences[:, told].sum(dim=1)
-        self.counts = present(sentences[:, told]).sum(dim=1)
+        self.descriptions = sentences[:, places].sum(dim=1)
+        self.counts = present(sentences[:, places]).sum(dim=1)
 
     def __call__(self, whole: Tensor, crops: Tensor | None = None, weights: Tensor | None = None) -> CropScores:
         whole = unit(whole)
         names, counts = self.names.to(whole), self.counts.to(whole)
         near = torch.einsum("bd,ksd->bks", whole, names).masked_fill(~present(names), -torch.inf).amax(dim=2)
-        told = whole @ self.descriptions.to(whole).T
-        looks = [near, told / counts] if bool((counts > 0).all()) else [near]
-        scores = (told + near) / (counts + 1)
-        return CropScores(scores, torch.ones_like(scores[:, 0]), torch.stack(looks, dim=1).argmax(dim=2))
+        described = whole @ self.descriptions.to(whole).T
+        views = [near, described / counts] if bool((counts > 0).all()) else [near]
+        scores = (described + near) / (counts + 1)
+        return CropScores(scores, torch.ones_like(scores[:, 0]), torch.stack(views, dim=1).argmax(dim=2))
 
 
 LABELERS: dict[Labeler, type[PseudoLabeler]] = {

@@ -151,11 +151,11 @@ class CrossModalLearner(Learner):
         self.image, self.text = LayerNorms(towers.vision), LayerNorms(towers.text)
         self.register_buffer("centroids", towers.prototypes())
         self.first = towers.text.tokenize([sentences[0] for sentences in towers.sentences], cut=True)
-        self.seen: ImageBatches | None = None
+        self.data: ImageBatches | None = None
 
     def begin(self, data: ImageBatches) -> None:
         """Compute the frozen features of all images, and the labels for the first epoch."""
-        self.seen = data
+        self.data = data
         self.register_buffer("labels", torch.full((len(data),), UNLABELED, device=self.centroids.device))
         with torch.no_grad():
             self.frozen = self._all_images()
@@ -215,9 +215,9 @@ class CrossModalLearner(Learner):
 
     def _all_images(self) -> Tensor:
         """(n, d) unit features of all images by the image tower as it is now."""
-        assert self.seen is not None
+        assert self.data is not None
         tower = self.image.tower(self.towers.vision)
-        return torch.cat([unit(tower(pixels).pooled[0].float()) for pixels in self.seen.centered(CHUNK)])
+        return torch.cat([unit(tower(pixels).pooled[0].float()) for pixels in self.data.centered(CHUNK)])
 
     def all_texts(self) -> Tensor:
         """(K, d) mean directions of all sentences of each class by the text tower as it is now."""

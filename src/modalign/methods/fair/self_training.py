@@ -121,9 +121,9 @@ class SelfTrained(TowerMethod[SelfTraining]):
         found["pseudo_labels"] = learner.histogram[last].long().tolist()
         self.pseudo_labels_ = {"labels": learner.label_history.cpu()}
         found["changed_from_start"] = float((learner.labels != learner.first_labels).double().mean())
-        said = [learner.collapse(epoch) for epoch in range(self.epochs)]
-        if any(said):
-            found["warning"] = next(filter(None, said))
+        messages = [learner.collapse(epoch) for epoch in range(self.epochs)]
+        if any(messages):
+            found["warning"] = next(filter(None, messages))
         if learner.class_prior is not None:
             found["class_prior"] = learner.class_prior.tolist()
         if refresh > 1:

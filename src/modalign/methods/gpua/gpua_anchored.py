@@ -150,9 +150,9 @@ def initial_map(assignment: Assignment, text: Tensor, language: Tensor) -> Tenso
     """
     mass = assignment.mass[:, None]
     votes = assignment.moments / (mass + IMAGE_PRIOR)  # n_k / (n_k + 2) times the barycenter, also where n_k is 0
-    seen = votes.to(text.dtype)
+    visual = votes.to(text.dtype)
     return procrustes_from_factors(
-        torch.cat([seen, TEXT_VOTES * text @ language.T]), torch.cat([text, text]), complete=True
+        torch.cat([visual, TEXT_VOTES * text @ language.T]), torch.cat([text, text]), complete=True
     ).weight
 
 

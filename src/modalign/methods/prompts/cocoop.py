@@ -90,9 +90,9 @@ class ConditionalLearner(PromptLearner):
     def classes(self) -> None:
         """Nothing is common to all images."""
 
-    def logits_of(self, seen: VisionOutput, classes: None) -> Tensor:
+    def logits_of(self, output: VisionOutput, classes: None) -> Tensor:
         """(B, K) scaled cosines, every image with the class texts of its own prompts."""
-        images = self._frozen(seen)
+        images = self._frozen(output)
         contexts = self._contexts(images)
         if traced():
             texts = self.towers.text.unpacked(self.sentences, contexts[0])
@@ -108,9 +108,9 @@ class ConditionalLearner(PromptLearner):
         spread = (context - context.mean(dim=0)).norm(dim=1).mean() / context.norm(dim=1).mean()
         return {"context_spread": spread.item()}
 
-    def _frozen(self, seen: VisionOutput) -> Tensor:
+    def _frozen(self, output: VisionOutput) -> Tensor:
         """(B, d) unit image features, in the type of the network."""
-        return unit(seen.pooled[0].to(self.prompts.text.layers[0].dtype))
+        return unit(output.pooled[0].to(self.prompts.text.layers[0].dtype))
 
     def _visual(self) -> tuple[()]:
         return ()

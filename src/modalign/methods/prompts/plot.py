@@ -123,17 +123,17 @@ class PlotLearner(PromptLearner):
         """The output of the vision tower with its patches."""
         return self.encode_images(pixels, tokens=True)
 
-    def transport(self, seen: VisionOutput, classes: Tensor) -> PromptTransport:
+    def transport(self, output: VisionOutput, classes: Tensor) -> PromptTransport:
         """Distances between B images and classes (N, K, d)."""
         own = self.settings
-        assert seen.tokens is not None
+        assert output.tokens is not None
         return prompt_transport(
-            seen.tokens[0, :, 1:], classes.transpose(0, 1), epsilon=own.epsilon, plan=own.plan, max_sweeps=own.sweeps
+            output.tokens[0, :, 1:], classes.transpose(0, 1), epsilon=own.epsilon, plan=own.plan, max_sweeps=own.sweeps
         )
 
-    def logits_of(self, seen: VisionOutput, classes: Tensor) -> Tensor:
+    def logits_of(self, output: VisionOutput, classes: Tensor) -> Tensor:
         """(B, K) scaled 1 − d."""
-        return self.towers.logit_scale * self.transport(seen, classes).scores
+        return self.towers.logit_scale * self.transport(output, classes).scores
 
     def patch_scores(self, pixels: Tensor, classes: Tensor) -> Tensor:
         """(B, K, J) scaled parts of the score: J Σₙ Tⱼₙ cos(patch j, prompt n) with the plan T."""

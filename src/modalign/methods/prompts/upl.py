@@ -104,9 +104,9 @@ class UPL(PromptMethod["PromptEnsemble"]):
 class PromptEnsemble(PromptLearner):
     """Several independent contexts of the text tower, and the mean of their scores."""
 
-    def logits_of(self, seen: VisionOutput, classes: Tensor) -> Tensor:
+    def logits_of(self, output: VisionOutput, classes: Tensor) -> Tensor:
         """(B, K) mean over the contexts of scaled cosines, from class features (N, K, d)."""
-        return self._of_each(seen, classes).mean(dim=0)
+        return self._of_each(output, classes).mean(dim=0)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the sum of the losses of the contexts, so that each has the gradient of its own, and their mean."""
@@ -114,8 +114,8 @@ class PromptEnsemble(PromptLearner):
         own = torch.stack([self.cross_entropy(s, batch.labels) for s in self._of_each(self.batch_output(batch), texts)])
         return {"loss": own.sum(), "cross_entropy": own.mean()}
 
-    def _of_each(self, seen: VisionOutput, classes: Tensor) -> Tensor:
-        return torch.stack([cosine_logits(seen.pooled[0], own, self.towers.logit_scale) for own in classes])
+    def _of_each(self, output: VisionOutput, classes: Tensor) -> Tensor:
+        return torch.stack([cosine_logits(output.pooled[0], own, self.towers.logit_scale) for own in classes])
 
     @torch.no_grad()
     def diagnose(self, data: ImageBatches) -> dict[str, Any]:

@@ -190,21 +190,22 @@ class TowerChoice:
         kept = [i for i, known in enumerate(ids) if known in place]
         rows = [place[ids[i]] for i in kept]
         own = np.concatenate([part.logits for part in parts])[kept]
-        theirs, labels = self.vectors.held_out.logits[rows], self.vectors.held_out.labels[rows]
+        ensemble, labels = self.vectors.held_out.logits[rows], self.vectors.held_out.labels[rows]
         y = torch.from_numpy(labels)
-        mine, before = _likelihoods(own, y), _likelihoods(theirs, y)
-        gain, n = mine - before, len(rows)
+        likelihood, reference = _likelihoods(own, y), _likelihoods(ensemble, y)
+        gain, n = likelihood - reference, len(rows)
         error = gain.std().item() / math.sqrt(n) if n > 1 else math.inf
-        surely = gain.mean().item() > student.ppf(SURE, max(1, n - 1)) * error
-        right = [float((z.argmax(axis=1) == labels).mean()) for z in (own, theirs)]
-        row |= {"accuracy": right[0], "log_loss": -mine.mean().item()}
+        significant = gain.mean().item() > student.ppf(SURE, max(1, n - 1)) * error
+        right = [float((z.argmax(axis=1) == labels).mean()) for z in (own, ensemble)]
+        row |= {"accuracy": right[0], "log_loss": -likelihood.mean().item()}
         self.notes.append(
             f"{name} inside the encoder: {100 * right[0]:.1f} % of {n} held-out images, log-loss "
-            f"{-mine.mean().item():.3f}; the ensemble on vectors {100 * right[1]:.1f} %, {-before.mean().item():.3f}; "
-            f"{'significantly' if surely else 'not significantly'} better"
+            f"{-likelihood.mean().item():.3f}; the ensemble on vectors {100 * right[1]:.1f} %, "
+            f"{-reference.mean().item():.3f}; "
+            f"{'significantly' if significant else 'not significantly'} better"
         )
         scored = Scored(tuple(ids[i] for i in kept), labels, own)
-        return TowerTrial(method, scored, rows, gain.mean().item(), final) if surely else None
+        return TowerTrial(method, scored, rows, gain.mean().item(), final) if significant else None
 
     def _settle(self, best: TowerTrial) -> tuple[TowerMethod, Fitted] | None:
         """Fit the best candidate to all images, if there is still time."""

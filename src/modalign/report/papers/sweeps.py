@@ -84,9 +84,12 @@ def sweep_curve(
             label_ends(figure, axes, ends)
         figure.text(6 / width, 1 - 12 / height, unit, fontsize=10.5, color=MUTED, va="center_baseline")
     best = {name: rows[np.nanargmax(rows[:, 1])] for name, rows in data.items()}
-    said = "; ".join(f"{name} highest at {row[0]:g} with {scale * row[1]:.3g}" for name, row in best.items())
+    peaks = "; ".join(f"{name} highest at {row[0]:g} with {scale * row[1]:.3g}" for name, row in best.items())
     return Picture(
-        figure, f"{unit} against {quantity}: {said}.", title or f"{unit[:1].upper()}{unit[1:]} against {quantity}", data
+        figure,
+        f"{unit} against {quantity}: {peaks}.",
+        title or f"{unit[:1].upper()}{unit[1:]} against {quantity}",
+        data,
     )
 
 
