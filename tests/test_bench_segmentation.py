@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -30,15 +32,31 @@ def test_digits_are_squares_and_the_rest_does_not_count() -> None:
         assert (gray == gray[:, :1]).all()
 
 
+PLAIN = {"clip": 5.0, "maskclip": 20.0, "sclip": 20.0, "scclip": 18.0}
+
+
+def rows_of(scenes: str, mapped: dict[str, float], encoder: str = "tiny") -> list[dict[str, Any]]:
+    named = {"scenes": scenes, "encoder": encoder}
+    rows = [{**named, "features": name, "plain": [value], "mapped": [mapped[name]]} for name, value in PLAIN.items()]
+    return [*rows, {**named, "features": "window", "plain": [30.0], "mapped": []}]
+
+
 @pytest.mark.parametrize(("mapped", "found"), [(30.0, 10.0), (20.0, 0.0)])
 def test_bars_are_differences_of_means(mapped: float, found: float) -> None:
-    plain = {"clip": 5.0, "maskclip": 20.0, "sclip": 20.0, "scclip": 18.0}
-    rows = [
-        {"features": name, "plain": [value], "mapped": [mapped if name != "clip" else 5.0 + found]}
-        for name, value in plain.items()
-    ]
+    rows = rows_of("textures", dict.fromkeys(PLAIN, mapped) | {"clip": 5.0 + found})
     asked = {row["bar"]: row["found"] for row in bars(rows)}
     assert asked["maskclip above clip"] == 15
     assert asked["scclip above clip"] == 13
     assert asked["the map on clip, maskclip and sclip, mean gain"] == pytest.approx(found, abs=0.01)
     assert asked["the map on scclip, gain"] == mapped - 18
+
+
+def test_bars_of_digits_count_all_features_and_each_encoder_alone() -> None:
+    gains = {"clip": 12.0, "maskclip": -2.0, "sclip": 4.0, "scclip": 6.0}
+    better = rows_of("digits", {name: PLAIN[name] + gain for name, gain in gains.items()}, "tiny-scenes")
+    asked = bars([*rows_of("digits", PLAIN), *better])
+    assert [(row["encoder"], row["found"]) for row in asked] == [
+        *(("tiny", value) for value in (30, 0, 0)),
+        *(("tiny-scenes", value) for value in (30, 5, -2)),
+    ]
+    assert {row["scenes"] for row in asked} == {"digits"}
