@@ -13,6 +13,7 @@ from modalign.core.errors import UnknownNameError
 from modalign.data.splits.benchmarks import dataset
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
 from modalign.evaluate.metrics import Accuracy, harmonic_mean
+from modalign.evaluate.publications.bench_commands import bench_command
 from modalign.evaluate.publications.own_runs import OwnRuns
 from modalign.evaluate.publications.paper_settings import paper_settings
 from modalign.evaluate.publications.printed_block import ELEVEN
@@ -23,12 +24,13 @@ from modalign.methods import method_class
 from modalign.methods.contract.parameters import parameters
 
 CLIP16 = "openai/clip-vit-base-patch16"
+SENTENCES = {"dam": "hpt", "fair": "cupl", "wca": "cupl"}  # of the papers, where they are of a language model
 
 
 def made(method: str, name: str, accuracy: float, n: int | None = None, **entries: Any) -> BenchmarkRun:
     """A run that measured an accuracy on the test list of a data set."""
     own: dict[str, Any] = {"protocol": "few-shot", "part": "test", "encoder": CLIP16, "shots": 16, "seed": 1}
-    own |= {"changes": {}, "imbalance": None, "per_class": None, **entries}
+    own |= {"changes": {}, "imbalance": None, "per_class": None, "sentences": SENTENCES.get(method, ""), **entries}
     defaults = {p.name: p.default for p in parameters(method_class(method))}
     printed = paper_settings(method, name, protocol=own["protocol"]).parameters
     size = dataset(name).n_test if n is None else n
@@ -37,8 +39,9 @@ def made(method: str, name: str, accuracy: float, n: int | None = None, **entrie
         defaults | printed | own["changes"], {}, "features", "test", 1, {},
     )  # fmt: skip
     return BenchmarkRun(
-        own["protocol"], name, own["part"], own["encoder"], "paper", own["imbalance"], own["per_class"], False, 1.0, run
-    )
+        own["protocol"], name, own["part"], own["encoder"], "paper", own["imbalance"], own["per_class"], False, 1.0,
+        run, own["sentences"],
+    )  # fmt: skip
 
 
 def beside(runs: Iterable[BenchmarkRun]) -> dict[tuple[str, str, str, str, str], float]:
@@ -223,3 +226,18 @@ def test_plain_values_hold_states_commands_and_own_numbers() -> None:
     (own,) = (entry for entry in content["numbers"] if "own" in entry)
     assert own["own"]["mean"] == 0.7
     assert {entry["state"] for entry in content["numbers"]} == {"here", "needs weights", "needs GPU-hours"}
+
+
+def test_sentences_have_to_be_those_of_the_row() -> None:
+    entries = {"protocol": "inductive", "shots": 0, "encoder": "openai/clip-vit-base-patch32"}
+    rows = {}
+    for sentences in ("", "hpt", "CuPL_prompts_ucf101"):
+        found = beside([made("zero_shot", "ucf101", 0.6, sentences=sentences, **entries)])
+        rows[sentences] = {method for paper, table, method, *_ in found if (paper, table) == ("fair", "Table 1")}
+    assert rows == {"": {"CLIP"}, "hpt": set(), "CuPL_prompts_ucf101": {"CuPL"}}
+    halves = {"protocol": "base-to-new", "part": "base", "n": 1}
+    assert not beside([made("dam", "dtd", 0.8, sentences="", **halves)])
+    (cupl,) = published(paper="fair", table="Table 1", method="CuPL", dataset="dtd")
+    assert "--descriptions CUPL" in bench_command(cupl)
+    (dam,) = published(paper="dam", table="Table I", method="DAM", dataset="dtd", metric="base")
+    assert "--descriptions HPT" in bench_command(dam)

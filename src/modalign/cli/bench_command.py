@@ -40,6 +40,9 @@ def bench(
         str | None, typer.Option("--encoder", "-e", help="tiny, a local folder, or a hub name; for images.")
     ] = None,
     template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
+    descriptions: Annotated[
+        Path | None, typer.Option(help="JSON: class name → sentences; or a folder with one per data set (CuPL, HPT).")
+    ] = None,
     settings: Annotated[str, typer.Option(help="default, or paper for the published hyper-parameters.")] = "default",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Hyper-parameter method.name=value (repeatable).")
@@ -87,6 +90,7 @@ def bench(
             seeds=seeds,
             encoder=encoder,
             templates=template or None,
+            descriptions=descriptions,
             settings=settings,
             hyperparameters=hyperparameters_by_method(set_ or []),
             imbalances=_ratios(imbalances),

@@ -31,6 +31,9 @@ def sweep(
         str | None, typer.Option("--encoder", "-e", help="tiny, a local folder, or a hub name; for images.")
     ] = None,
     template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
+    descriptions: Annotated[
+        Path | None, typer.Option(help="JSON: class name → sentences; or a folder with one per data set (CuPL, HPT).")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Other hyper-parameters, method.name=value (repeatable).")
     ] = None,
@@ -53,8 +56,8 @@ def sweep(
             source, method, name, numbers, protocol=protocol, seeds=seeds, encoder=encoder, device=device,
             shots=[int(k) if k.strip().isdigit() else k.strip() for k in shots.split(",")] if shots else None,
             datasets=[word.strip() for word in datasets.split(",")] if datasets else None,
-            templates=template or None, hyperparameters=hyperparameters_by_method(set_ or []), record=record,
-            jobs=jobs or os.cpu_count() or 1,
+            templates=template or None, descriptions=descriptions, record=record, jobs=jobs or os.cpu_count() or 1,
+            hyperparameters=hyperparameters_by_method(set_ or []),
         )  # fmt: skip
     if page is not None:
         save_sweep_page(result, page)

@@ -40,6 +40,7 @@ def run_benchmark(
     seeds: int | Sequence[int] = 3,
     encoder: str | None = None,
     templates: Sequence[str] | None = None,
+    descriptions: str | Path | None = None,
     settings: str = "default",
     hyperparameters: Mapping[str, Mapping[str, Any]] | None = None,
     imbalances: Sequence[float] = IMBALANCES,
@@ -75,6 +76,10 @@ def run_benchmark(
         Name or folder; by default ``"tiny"`` for images, and for class names of vectors the encoder that made them.
     templates : sequence of str, optional
         Sentences with ``{}`` for the class name. Default: the published ones of each data set.
+    descriptions : str or Path, optional
+        Sentences of a language model, in place of the published ones or in addition to ``templates``: a JSON file, or a
+        folder with one per data set, such as CuPL's or HPT's, whose structures DAM uses; see
+        :func:`~modalign.data.text.sentence_files.find_sentence_files`.
     settings : str
         ``"default"``, or ``"paper"`` for the published settings of the method, the data set and the protocol.
     hyperparameters : mapping, optional
@@ -120,13 +125,14 @@ def run_benchmark(
     hyperparameters = {canonical_name(name): dict(values) for name, values in (hyperparameters or {}).items()}
     _check(protocols, seeds, settings, jobs, record)
     names = _method_names(methods, hyperparameters)
-    given = BenchmarkSource(source, datasets)
+    given = BenchmarkSource(source, datasets, descriptions=descriptions)
     plan = BenchmarkPlan(
         source=str(source) if ray is None else _everywhere(source),
         datasets=given.names,
         encoder=encoder if given.of_vectors else encoder or "tiny",
         device=device,
         templates=None if templates is None else tuple(templates),
+        descriptions=None if descriptions is None else os.path.abspath(descriptions),
         settings=settings,
         hyperparameters=hyperparameters,
         record=None if record is None else os.path.abspath(record),

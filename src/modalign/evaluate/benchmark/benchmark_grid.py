@@ -16,6 +16,7 @@ import numpy as np
 
 from modalign.data.splits.protocols import relabel
 from modalign.data.splits.split import PARTS
+from modalign.data.text.sentence_files import SentenceFiles
 from modalign.encoders import load_encoder
 from modalign.evaluate.benchmark.benchmark_learners import TaskLearner, task_learner
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun, append_benchmark_run, read_benchmark_runs
@@ -45,6 +46,8 @@ class BenchmarkPlan:
         Device of the encoder.
     templates : tuple of str, optional
         Prompt templates in place of the published ones.
+    descriptions : str, optional
+        Sentences of a language model: a file, or a folder with one per data set.
     settings : str
         ``"default"`` or ``"paper"``.
     hyperparameters : mapping
@@ -58,6 +61,7 @@ class BenchmarkPlan:
     encoder: str | None = None
     device: str = "auto"
     templates: tuple[str, ...] | None = None
+    descriptions: str | None = None
     settings: str = "default"
     hyperparameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     record: str | None = None
@@ -65,7 +69,9 @@ class BenchmarkPlan:
     def open(self) -> BenchmarkSource:
         """The data sets, with the encoder loaded."""
         encoder = None if self.encoder is None else load_encoder(self.encoder, device=self.device)
-        return BenchmarkSource(self.source, self.datasets or None, encoder, self.templates, self.device)
+        return BenchmarkSource(
+            self.source, self.datasets or None, encoder, self.templates, self.device, self.descriptions
+        )
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ class BenchmarkGrid:
         """Return a run for each part of the task, or the reason for none. A failing method does not end the grid."""
         try:
             task = draw_task(cell.task, self.source)
-            learner = task_learner(self._method(cell), task)
+            learner = task_learner(self._method(cell, task.data.sentence_files), task)
         except ValueError as error:
             return [self._left_out(cell, error)]
         known = [self._known(cell, learner, part) for part in task.parts]
@@ -111,10 +117,12 @@ class BenchmarkGrid:
             return found
         return self._made(cell, learner, task)
 
-    def _method(self, cell: BenchmarkCell) -> Any:
-        """Unfitted, with the seed and the settings."""
+    def _method(self, cell: BenchmarkCell, files: SentenceFiles | None = None) -> Any:
+        """Unfitted, with the seed, the structures of the classes and the settings."""
         method = method_class(cell.method)()
         values: dict[str, Any] = {"random_state": cell.task.seed}
+        if files is not None and files.structures is not None:
+            values["structures"] = str(files.structures)
         if self.plan.settings == "paper":
             from modalign.evaluate.publications.paper_settings import paper_settings
 
@@ -200,6 +208,7 @@ class BenchmarkGrid:
             transductive=learner.transductive,
             cpu_seconds=seconds,
             run=run,
+            sentences=part.data.sentences_from,
         )
 
     def _known(self, cell: BenchmarkCell, learner: TaskLearner[Any], part: TestPart) -> BenchmarkRun | None:

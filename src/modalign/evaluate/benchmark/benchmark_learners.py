@@ -140,7 +140,10 @@ class TowerLearner(TaskLearner[TowerMethod[Any]]):
         names = tuple(part.data.class_names[c] for c in part.classes)
         method = self.method
         if names != self.names:
-            method = method.for_classes(self._required_text(part.data, part.classes), part.data.clip)
+            files = part.data.sentence_files
+            own = {} if files is None or files.structures is None else {"structures": str(files.structures)}
+            own = own if "structures" in method.get_params(deep=False) else {}
+            method = method.for_classes(self._required_text(part.data, part.classes), part.data.clip, **own)
         images = nameless(part.data.named_items.select(part.rows))
         return method.score_images(images, part.data.clip).answers(images.ids)
 

@@ -35,6 +35,8 @@ class BenchmarkRun:
         Processor time of the fit, all threads together.
     run : Run
         The outcome.
+    sentences : str
+        Name of the files of a language model that the sentences were from; ``""`` for templates.
     """
 
     protocol: str
@@ -47,6 +49,7 @@ class BenchmarkRun:
     transductive: bool
     cpu_seconds: float
     run: Run
+    sentences: str = ""
 
     @property
     def key(self) -> tuple[object, ...]:

@@ -16,6 +16,7 @@ from modalign.data.items import Items
 from modalign.data.splits.drawing import draw_split, few_shot
 from modalign.data.splits.split import EMPTY, Split
 from modalign.data.text.descriptions import class_sentences
+from modalign.data.text.sentence_files import SentenceFiles
 from modalign.data.text.templates import DEFAULT_TEMPLATE
 from modalign.evaluate.runs import Shots
 
@@ -52,8 +53,10 @@ class BenchmarkSet:
         The vectors of all n rows; None where they are still to be computed from the images.
     given_text : ClassText, optional
         Class text that comes with the vectors.
-    templates : sequence of str
-        The sentences for the class names, for an encoder with a text tower.
+    templates : sequence of str, optional
+        The sentences for the class names, for an encoder with a text tower; None for those of the files alone.
+    sentence_files : SentenceFiles, optional
+        Sentences of a language model.
     notes : tuple of str
         Messages about the data.
     """
@@ -67,23 +70,35 @@ class BenchmarkSet:
     items: Items | None = None
     given: Features | None = None
     given_text: ClassText | None = None
-    templates: Sequence[str] = (DEFAULT_TEMPLATE,)
+    templates: Sequence[str] | None = (DEFAULT_TEMPLATE,)
+    sentence_files: SentenceFiles | None = None
     notes: tuple[str, ...] = ()
 
     @classmethod
     def of_images(
-        cls, name: str, items: Items, official: Split | None, encoder: Encoder | JoinedEncoder, templates: Sequence[str]
+        cls,
+        name: str,
+        items: Items,
+        official: Split | None,
+        encoder: Encoder | JoinedEncoder,
+        templates: Sequence[str] | None,
+        sentence_files: SentenceFiles | None = None,
     ) -> BenchmarkSet:
         """Images with their official lists; where there are none, with lists drawn once (50, 20 and 30 % per class)."""
         lists = draw_split(items) if official is None else official
         return cls(name, items.labels, distinct(items.class_names), lists, encoder=encoder, items=items,
-                   templates=templates, notes=items.notes)  # fmt: skip
+                   templates=templates, sentence_files=sentence_files, notes=items.notes)  # fmt: skip
 
     @property
     def encoder_name(self) -> str:
         """Name of the encoder of the images; ``"features"`` for vectors of an unknown one."""
         spec = None if self.given is None else self.given.spec
         return self.encoder.name if self.encoder is not None else FEATURES if spec is None else spec.name
+
+    @property
+    def sentences_from(self) -> str:
+        """Name of the files of a language model that the sentences are from; ``""`` for templates."""
+        return "" if self.sentence_files is None else self.sentence_files.source
 
     @property
     def source(self) -> str:
@@ -128,7 +143,8 @@ class BenchmarkSet:
         if self.encoder is None or not self.encoder.has_text:
             return None
         raw = self.class_names if self.items is None else self.items.class_names
-        return self.encoder.embed_texts(class_sentences(raw, self.templates), class_names=self.class_names)
+        described = None if self.sentence_files is None else self.sentence_files.descriptions
+        return self.encoder.embed_texts(class_sentences(raw, self.templates, described), class_names=self.class_names)
 
     def text_of(self, classes: np.ndarray) -> ClassText | None:
         """Text vectors of some classes, in that order."""

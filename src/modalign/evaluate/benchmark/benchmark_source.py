@@ -10,8 +10,10 @@ from modalign.core.errors import InputError, UnknownNameError, argument
 from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.items import load_items
 from modalign.data.splits.benchmark_sets import DATASETS, Dataset, dataset, open_dataset
+from modalign.data.splits.benchmarks import find_dataset
 from modalign.data.splits.drawing import draw_split
 from modalign.data.splits.split import official_split
+from modalign.data.text.sentence_files import SentenceFiles, find_sentence_files
 from modalign.data.text.templates import DEFAULT_TEMPLATE
 from modalign.evaluate.benchmark.benchmark_set import BenchmarkSet
 from modalign.evaluate.benchmark.benchmark_vectors import read_vectors, vector_files
@@ -40,6 +42,9 @@ class BenchmarkSource:
         Sentences for the class names. Default: the published ones of each data set.
     device : str
         Device of an encoder that is loaded for class names of vectors.
+    descriptions : str or Path, optional
+        Sentences of a language model; see :func:`~modalign.data.text.sentence_files.find_sentence_files`. They take
+        the place of published sentences, and are added to ``templates``.
 
     Raises
     ------
@@ -54,8 +59,10 @@ class BenchmarkSource:
         encoder: Encoder | JoinedEncoder | None = None,
         templates: Sequence[str] | None = None,
         device: str = "auto",
+        descriptions: str | Path | None = None,
     ) -> None:
         self.path, self.encoder, self.templates, self.device = Path(path), encoder, templates, device
+        self.descriptions = descriptions
         self._opened: dict[str, BenchmarkSet] = {}
         self._of_library = str(path) == DIGITS
         if self._of_library:
@@ -66,6 +73,8 @@ class BenchmarkSource:
             self.names = self._found()
         if datasets is not None:
             self.names = tuple(dict.fromkeys(map(self._known, datasets)))
+        for name in self.names:
+            self._sentence_files(name)  # which raises before any work
 
     @property
     def of_vectors(self) -> bool:
@@ -108,20 +117,29 @@ class BenchmarkSource:
             )
         return known
 
+    def _sentence_files(self, name: str) -> SentenceFiles | None:
+        return None if self.descriptions is None else find_sentence_files(self.descriptions, name)
+
     def _open(self, name: str) -> BenchmarkSet:
+        described = self._sentence_files(name)
+
+        def sentences(own: Sequence[str]) -> Sequence[str] | None:
+            return self.templates or (own if described is None else None)
+
         if file := self._files().get(name):
-            return read_vectors(name, file, self.encoder, self.templates, self.device)
+            row = find_dataset(name)
+            patterns = sentences((DEFAULT_TEMPLATE,) if row is None else row.templates)
+            return read_vectors(name, file, self.encoder, patterns, described, self.device)
         if self.encoder is None:
             raise InputError(f"Expected {argument('encoder')} for the images of '{self.path}', got none.")
         if self._of_library:
             items = load_digits()
             lists = draw_split(items, train=0.5, validation=0.2)
-            return BenchmarkSet.of_images(name, items, lists, self.encoder, self.templates or DIGIT_TEMPLATES)
-        rows = {row.name: row for row in DATASETS}
-        if name in rows:
-            items, split = open_dataset(name, self.path)
-            own = rows[name].templates
-            return BenchmarkSet.of_images(name, items, split, self.encoder, self.templates or own)
-        items = load_items(self.path)
-        own = (DEFAULT_TEMPLATE,)
-        return BenchmarkSet.of_images(name, items, official_split(items), self.encoder, self.templates or own)
+            own = DIGIT_TEMPLATES
+        elif (row := {row.name: row for row in DATASETS}.get(name)) is not None:
+            items, lists = open_dataset(name, self.path)
+            own = row.templates
+        else:
+            items = load_items(self.path)
+            lists, own = official_split(items), (DEFAULT_TEMPLATE,)
+        return BenchmarkSet.of_images(name, items, lists, self.encoder, sentences(own), described)

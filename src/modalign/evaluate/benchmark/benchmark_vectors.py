@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,10 @@ from modalign.core.features import UNLABELED, ClassText, Features
 from modalign.core.files import read_npz
 from modalign.core.files.mapped import read_mapped
 from modalign.core.part_files import is_features_source
-from modalign.data.splits.benchmarks import find_dataset
 from modalign.data.splits.drawing import draw_split
 from modalign.data.splits.split import EMPTY, Split
 from modalign.data.text.descriptions import class_sentences
+from modalign.data.text.sentence_files import SentenceFiles
 from modalign.data.text.templates import DEFAULT_TEMPLATE
 from modalign.encoders import find_encoder
 from modalign.evaluate.benchmark.benchmark_set import BenchmarkSet
@@ -41,7 +42,8 @@ def read_vectors(
     name: str,
     file: Path,
     encoder: Encoder | JoinedEncoder | None = None,
-    templates: Sequence[str] | None = None,
+    templates: Sequence[str] | None = (DEFAULT_TEMPLATE,),
+    sentence_files: SentenceFiles | None = None,
     device: str = "auto",
 ) -> BenchmarkSet:
     """Image vectors with labels, of ``modalign embed`` or with an array per list.
@@ -61,7 +63,9 @@ def read_vectors(
     encoder : Encoder, optional
         Encoder of the class names. Default: the one that made the vectors, if it is on this machine.
     templates : sequence of str, optional
-        Sentences for the class names. Default: those of the benchmark of that name.
+        Sentences for the class names; None for those of the files alone.
+    sentence_files : SentenceFiles, optional
+        Sentences of a language model.
     device : str
         Device of the encoder.
 
@@ -74,7 +78,11 @@ def read_vectors(
     if file.suffix.lower() == ".npz":
         arrays = read_npz(file, "a file of image vectors (.npz)")
     if "vectors" in arrays or (is_features_source(file) and not arrays):
-        return _of_features(name, file, encoder, templates, device)
+        features = Features.open(file)
+        described = None if sentence_files is None else sentence_files.descriptions
+        lines = class_sentences(features.class_names, templates, described)
+        text, notes = _embedded_text(name, features, encoder, lines, device)
+        return replace(_of_features(name, file, features), given_text=text, sentence_files=sentence_files, notes=notes)
     lists = [key.removesuffix("_images") for key in arrays if key.endswith("_images")]
     if "test" not in lists or any(f"{part}_labels" not in arrays for part in lists):
         raise InputError(
@@ -98,35 +106,26 @@ def read_vectors(
     return BenchmarkSet(name, features.labels, names, official, shots, given=features, given_text=text, notes=notes)
 
 
-def _of_features(
-    name: str,
-    file: Path,
-    encoder: Encoder | JoinedEncoder | None,
-    templates: Sequence[str] | None,
-    device: str,
-) -> BenchmarkSet:
-    """What ``modalign embed`` wrote, with text of its class names."""
-    features = Features.open(file)
+def _of_features(name: str, file: Path, features: Features) -> BenchmarkSet:
+    """What ``modalign embed`` wrote, without class text."""
     if not (features.labels != UNLABELED).any():
         raise InputError(f"Expected labeled images in '{file}', got none.")
     split = official_split_of(features) or draw_split(features.labels)
     names = features.class_names or tuple(f"class {k}" for k in range(int(features.labels.max()) + 1))
-    text, notes = None, tuple[str, ...]()
-    if features.class_names:
-        text, notes = _embedded_text(name, features, encoder, templates, device)
-    return BenchmarkSet(name, features.labels, names, split, given=features, given_text=text, notes=notes)
+    return BenchmarkSet(name, features.labels, names, split, given=features)
 
 
 def _embedded_text(
     name: str,
     features: Features,
     encoder: Encoder | JoinedEncoder | None,
-    templates: Sequence[str] | None,
+    lines: list[list[str]],
     device: str,
 ) -> tuple[ClassText | None, tuple[str, ...]]:
     """Text of the class names, or a note on why there is none."""
-    row, spec = find_dataset(name), features.spec
-    lines = class_sentences(features.class_names, templates or ((DEFAULT_TEMPLATE,) if row is None else row.templates))
+    spec = features.spec
+    if not lines:
+        return None, (f"{name} has no class text: the file has no class names",)
     if encoder is not None:
         encoder.spec.require(spec)
         reader = encoder

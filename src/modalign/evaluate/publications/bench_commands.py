@@ -59,6 +59,15 @@ def unlabeled_per_class(number: Published) -> int | None:
     return int(found[1]) if found else None
 
 
+def sentences_of(number: Published) -> str | None:
+    """What stands for the sentences in a command: ``"CUPL"`` or ``"HPT"`` for their folders, ``"SENTENCES"`` for files
+    of another language model, ``""`` for templates; None where prompts are learned."""
+    if number.prompts == "learned":
+        return None
+    kinds = {"CuPL": "CUPL", "structures": "HPT", "language model": "SENTENCES"}
+    return next((word for kind, word in kinds.items() if kind in number.prompts), "")
+
+
 def bench_command(number: Published, source: str = ROOT) -> str:
     """``modalign bench …`` for a number; ``""`` where it has no protocol there or the method is not built.
 
@@ -72,7 +81,8 @@ def bench_command(number: Published, source: str = ROOT) -> str:
     if protocol_of(number) == "segmentation":
         return _segment_command(number)
     encoder = ["--encoder", encoder_of(number.backbone)] if source == ROOT else []
-    return _command(number, source, ["--datasets", _sets(number)], [*encoder, "--settings", "paper"])
+    described = ["--descriptions", words] if (words := sentences_of(number)) else []
+    return _command(number, source, ["--datasets", _sets(number)], [*encoder, *described, "--settings", "paper"])
 
 
 def substitute_command(number: Published) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from modalign.data.splits.benchmarks import find_dataset
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
 from modalign.evaluate.metrics import Interval, harmonic_mean, mean_interval
-from modalign.evaluate.publications.bench_commands import ENCODERS, protocol_of, unlabeled_per_class
+from modalign.evaluate.publications.bench_commands import ENCODERS, protocol_of, sentences_of, unlabeled_per_class
 from modalign.evaluate.publications.gpu_hours import sets_of_average
 from modalign.evaluate.publications.number_states import sets_beside
 from modalign.evaluate.publications.paper_settings import SOURCE_PROTOCOLS, paper_settings
@@ -85,12 +85,22 @@ def _suits(run: BenchmarkRun, number: Published, method: BuiltMethod) -> bool:
     imbalance = float(number.setting.rpartition(" ")[2]) if protocol == "long-tail" else None
     if (run.run.method, run.protocol, run.imbalance) != (method.name, protocol, imbalance):
         return False
+    if not _same_kind_of_sentences(run.sentences, number):
+        return False
     if run.per_class != unlabeled_per_class(number) or (number.shots is not None and run.run.shots != number.shots):
         return False
     if protocol in SOURCE_PROTOCOLS and run.dataset != "imagenet":
         return False
     wanted = _settings(run, method)
     return all(run.run.parameters.get(name) == value for name, value in wanted.items())
+
+
+def _same_kind_of_sentences(source: str, number: Published) -> bool:
+    """Whether sentences are from a language model where the printed ones are; CuPL's are known by their name."""
+    wanted = sentences_of(number)
+    if wanted is None:
+        return True
+    return "cupl" in source.lower() if wanted == "CUPL" else bool(source) == bool(wanted)
 
 
 def _settings(run: BenchmarkRun, method: BuiltMethod) -> Mapping[str, Any]:
