@@ -17,11 +17,23 @@ def real_array(array: Any, what: str, shape: str | None = None) -> np.ndarray:
         found = array if isinstance(array, np.ndarray) else np.asarray(array)
     except (TypeError, ValueError) as error:  # rows of different length, or a tensor on an accelerator
         raise InputError(f"Expected {what} as an array of numbers, got {type(array).__name__}: {error}") from None
+    require_unmasked(found, what)
     if found.dtype.kind not in "fiu":
         raise InputError(f"Expected {what} of real numbers, got {found.dtype}.")
     if shape is not None and found.ndim != shape.count(",") + 1:
         raise InputError(f"Expected {what} of shape {shape}, got {found.shape}.")
     return found
+
+
+def require_unmasked(array: Any, what: str) -> None:
+    """Raise for a masked array with masked entries, whose hidden values would be taken for data."""
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        hidden = int(np.ma.getmaskarray(array).sum())
+        entries = "1 is" if hidden == 1 else f"{hidden} are"
+        raise InputError(
+            f"Expected {what} without masked entries, got an array where {entries} masked; fill them in "
+            "or leave these images out."
+        )
 
 
 def is_finite(array: np.ndarray) -> bool:

@@ -16,6 +16,7 @@ from modalign.core.arrays import is_finite, real_array
 from modalign.core.encoder_spec import EncoderSpec
 from modalign.core.errors import InputError
 from modalign.core.features_card import Quarantined as Quarantined
+from modalign.core.features_card import check_parts
 from modalign.core.features_files import read_features, read_npz_features, write_features, write_npz_features
 from modalign.core.labels import UNLABELED, check_ids, check_names, label_indices, places_of
 from modalign.core.part_files import mapped_parts
@@ -52,7 +53,7 @@ class Features:
     ------
     InputError
         Vectors or tokens are not real numbers, ids are not text, labels are not integers or have no name, a class name
-        is repeated, or lengths differ.
+        is repeated, a part is unknown, or lengths differ.
 
     Examples
     --------
@@ -85,11 +86,17 @@ class Features:
         tokens = None if self.tokens is None else real_array(self.tokens, "tokens", "(n, L, d)")
         if tokens is not None and len(tokens) != n:
             raise InputError(f"Expected as many rows of tokens as image vectors ({n}), got {len(tokens)}.")
+        if not isinstance(self.spec, EncoderSpec | None):
+            raise InputError(f"Expected spec as the EncoderSpec of the encoder, got {type(self.spec).__name__}.")
+        if not all(isinstance(entry, Quarantined) for entry in self.quarantined):
+            raise InputError("Expected quarantined as entries Quarantined(id, reason), got others.")
         checked = {
             "vectors": vectors,
             "ids": check_ids(self.ids, n, repeated=self.labels is not None),
             "labels": labels,
             "class_names": names,
+            "quarantined": tuple(self.quarantined),
+            "parts": check_parts(self.parts, n),
         }
         for name, value in (checked | {"tokens": tokens}).items():
             object.__setattr__(self, name, value)
@@ -144,6 +151,12 @@ class Features:
 
         ``.npz`` is compact and read into memory. ``.safetensors`` is mapped, so that features larger than memory can be
         used; vectors of float16 stay in float16 there. Neither holds code.
+
+        Raises
+        ------
+        InputError
+            Another ending, vectors that are not finite, or vectors that the type of the file would turn into zeros or
+            infinity; a file that exists is kept.
         """
         path = Path(path)
         if path.suffix not in _WRITERS:
@@ -239,6 +252,10 @@ class ClassText:
             raise InputError(
                 f"Expected text vectors of shape (C, d) or (C, T, d) and sentences of C = {len(names)} class names, "
                 f"got {vectors.shape} and sentences of {len(self.sentences)} classes."
+            )
+        if any(isinstance(own, str) for own in self.sentences):
+            raise InputError(
+                "Expected sentences as a list of sentences per class, got a text per class; put each into a list."
             )
         if not is_finite(vectors):
             raise InputError("Expected finite text vectors, got NaN or infinity; embed the sentences again.")

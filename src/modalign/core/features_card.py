@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from modalign.core.encoder_spec import EncoderSpec
 from modalign.core.errors import InputError
 from modalign.core.files import parse_json
+from modalign.core.name_matching import quoted
 from modalign.core.renaming import FORMER_PARTS
 
 if TYPE_CHECKING:
@@ -44,12 +45,17 @@ def read_features_card(text: str, path: str | Path) -> tuple[EncoderSpec | None,
     return spec, tuple(Quarantined(**entry) for entry in left_out)
 
 
-def check_parts(parts: tuple[str, ...], n: int, path: str | Path) -> tuple[str, ...]:
-    """``parts`` of n images of a file, or none."""
+def check_parts(parts: Any, n: int, path: str | Path | None = None) -> tuple[str, ...]:
+    """``parts`` of n images, of a file at ``path``, or none."""
+    if isinstance(parts, str):
+        parts = (parts,)
     present = {old: new for new, old in FORMER_PARTS.items()}
-    parts = tuple(present.get(part, part) for part in parts)
+    parts = tuple(present.get(str(part), str(part)) for part in parts)
     if len(parts) not in (0, n) or not set(parts) <= PARTS:
-        raise InputError(f"Expected one of {sorted(PARTS)} per image as parts in '{path}', got {len(parts)} others.")
+        place = "" if path is None else f" in '{path}'"
+        strange = sorted(set(parts) - PARTS)
+        got = quoted(strange, 3) if strange else f"{len(parts)} for {n} images"
+        raise InputError(f"Expected one of {quoted(sorted(PARTS))} per image as parts{place}, got {got}.")
     return parts
 
 

@@ -28,8 +28,9 @@ _TEXT_LIMIT = 2**33  # bytes of the ids
 def write_features(path: Path, features: Features) -> Path:
     """Write features to a ``.safetensors`` file; vectors of float16 stay in float16, all others become float32."""
     half = features.vectors.dtype == np.float16
-    vectors = Streamed(features.vectors.shape, np.dtype("<f2" if half else "<f4"), blocks_of(features.vectors))
-    tokens = None if features.tokens is None else features.tokens.astype(np.float32, copy=False)
+    dtype = np.dtype("<f2" if half else "<f4")
+    vectors = Streamed(features.vectors.shape, dtype, _cast(features.vectors, dtype, "vectors"))
+    tokens = None if features.tokens is None else np.concatenate([*_cast(features.tokens, np.dtype("<f4"), "tokens")])
     names = (features.ids, features.class_names, features.parts)
     return write_streamed(path, vectors, features.labels, names, features_card(features), tokens)
 
@@ -79,8 +80,29 @@ def read_features(path: str | Path) -> dict[str, Any]:
     }
 
 
+def _cast(array: np.ndarray, dtype: np.dtype, what: str) -> Iterable[np.ndarray]:
+    """The rows as ``dtype``, block by block; raises for a row that is or becomes infinite, or becomes zero."""
+    for number, block in enumerate(blocks_of(array)):
+        with np.errstate(over="ignore"):
+            stored = np.asarray(block, dtype)
+        lost = ~np.isfinite(stored).all(axis=-1) | (~stored.any(axis=-1) & block.any(axis=-1))
+        if lost.any():
+            row = number * BLOCK + int(np.argwhere(lost)[0, 0])
+            raise InputError(
+                f"Expected finite {what} that {dtype.name} can hold, got others in row {row} (counted from 0); leave "
+                "out images that could not be embedded, or scale the vectors, whose direction alone is used."
+            )
+        yield stored
+
+
 def write_npz_features(path: Path, features: Features) -> Path:
     """Write features to an ``.npz`` file that :func:`numpy.load` reads, without a pickle."""
+    for what, array in (("vectors", features.vectors), ("tokens", features.tokens)):
+        for _ in _cast(array, array.dtype, what) if array is not None and array.dtype.kind == "f" else ():
+            pass
+    for text in (*features.ids, *features.class_names):
+        if text.endswith("\0") or text.encode(errors="replace").decode() != text:
+            raise InputError(f"Expected names that .npz can hold, got {text!r:.80}; use .safetensors.")
     arrays: dict[str, Any] = {
         "vectors": features.vectors,
         "ids": np.array(features.ids, dtype=np.str_),
@@ -103,7 +125,7 @@ def read_npz_features(path: str | Path) -> dict[str, Any]:
     if "vectors" not in arrays:
         raise InputError(f"Expected an array 'vectors' in '{path}', got {sorted(arrays)}.")
     spec, quarantined = read_features_card(str(arrays["card"]), path) if "card" in arrays else (None, ())
-    parts = tuple(map(str, arrays["parts"])) if "parts" in arrays and arrays["parts"].ndim else ()
+    parts = tuple(np.atleast_1d(arrays["parts"]).tolist()) if "parts" in arrays else ()
     given: dict[str, Any] = {
         name: arrays[name] for name in ("ids", "labels", "class_names", "tokens") if name in arrays
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from modalign.core.arrays import require_unmasked
 from modalign.core.errors import InputError
 from modalign.core.labels import check_names
 from modalign.core.name_matching import quoted
@@ -59,8 +60,9 @@ def label_matrix(labels: Any, class_names: Sequence[str] = ()) -> tuple[np.ndarr
            [-1, -1]], dtype=int8), ('cat', 'dog'))
     """
     names = check_names(class_names, "class_names")
+    require_unmasked(labels, "labels")
     rows = labels if isinstance(labels, np.ndarray) else list(labels)
-    if not isinstance(rows, np.ndarray) and any(_is_set(row) for row in rows):
+    if are_sets(rows):
         return _of_sets(rows, names)
     try:
         matrix = np.asarray(rows)
@@ -75,6 +77,11 @@ def label_matrix(labels: Any, class_names: Sequence[str] = ()) -> tuple[np.ndarr
     if len(names) != matrix.shape[1]:
         raise InputError(f"Expected a name for each of {matrix.shape[1]} columns of labels, got {len(names)} names.")
     return matrix.astype(np.int8), names
+
+
+def are_sets(labels: Any) -> bool:
+    """Whether labels are a set of names per image, rather than a matrix."""
+    return not isinstance(labels, np.ndarray) and any(_is_set(row) for row in labels)
 
 
 def label_sets(matrix: np.ndarray, class_names: Sequence[str]) -> list[tuple[str, ...]]:

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from modalign.core.arrays import require_unmasked
 from modalign.core.errors import InputError, argument
 from modalign.core.name_matching import did_you_mean, match_names, quoted
 
 UNLABELED = -1
+LARGEST = 2**31 - 1  # label; arrays of counts have an entry for each smaller one
 
 
 def check_ids(ids: Any, n: int, *, repeated: bool = True) -> tuple[str, ...]:
@@ -121,6 +123,7 @@ def label_indices(labels: object, n: int, class_names: Sequence[str]) -> np.ndar
     InputError
         The labels are not integers, their number is not ``n``, or a label has no class name.
     """
+    require_unmasked(labels, "labels")
     found = np.asarray(labels)
     if found.dtype.kind not in "iu" and found.size:
         example = found.flatten()[:1].tolist()[0]
@@ -139,4 +142,6 @@ def label_indices(labels: object, n: int, class_names: Sequence[str]) -> np.ndar
         raise InputError(
             f"Expected a class name for every label, got label {found.max()} and {len(class_names)} class names."
         )
+    if n and found.max() > LARGEST:
+        raise InputError(f"Expected labels that count classes from 0, got {found.max()}; was -1 stored without a sign?")
     return found.astype(np.int64, copy=False)

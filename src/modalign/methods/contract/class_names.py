@@ -17,6 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 
+from modalign.core.arrays import require_unmasked
 from modalign.core.errors import InputError, argument
 from modalign.core.labels import UNLABELED, check_names, places_of
 from modalign.core.name_matching import did_you_mean, match_names, numeral, quoted
@@ -138,6 +139,7 @@ def read_labels(y: Any, n: int, rows: str = "per row of X") -> np.ndarray:
         The number of labels is wrong, a label is missing (None or NaN), labels have mixed types or are not class
         labels, such as 0.5, or a label is −1.0, which is a class in scikit-learn but unlabeled here.
     """
+    require_unmasked(y, "labels")
     labels = np.asarray(y.cpu() if isinstance(y, Tensor) else y)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = column_or_1d(labels, warn=True)
@@ -152,6 +154,11 @@ def read_labels(y: Any, n: int, rows: str = "per row of X") -> np.ndarray:
                 "label out, or give integers with -1 for them."
             )
         labels = _of_one_kind(labels)
+    if labels.dtype.kind == "U" and (blank := [i for i, label in enumerate(labels.tolist()) if not label.strip()]):
+        raise InputError(
+            f"Expected a class name {rows}, got blank text at {blank[0]} (counted from 0); leave images "
+            "without a label out."
+        )
     if labels.dtype.kind in "mMcVS":
         raise InputError(f"Expected labels as integers or class names, got {labels.dtype}.")
     if labels.dtype.kind == "f":

@@ -13,6 +13,7 @@ import torch
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
+from modalign.core.arrays import require_unmasked
 from modalign.core.errors import InputError, argument
 from modalign.core.features import ClassText, EncoderSpec, Features
 from modalign.core.labels import UNLABELED
@@ -137,6 +138,7 @@ class ProblemReader(Parametrized):
         y = None if y is None else read_labels(y, len(vectors))
         text = self._read_classes(y, names_of(X), text, names)
         codes = np.full(len(vectors), UNLABELED) if y is None else self._classes.codes(y, names_of(X))
+        _require_no_test(X, codes)
         if self.needs_labels and not (codes != UNLABELED).any():
             raise InputError(f"{type(self).__name__} needs at least one labeled image, got none.")
         labels = torch.from_numpy(codes).to(vectors.device)
@@ -190,6 +192,9 @@ class ProblemReader(Parametrized):
         X, y = validation
         rows = self._read_vectors(X, reset=False).to(device)
         codes = self._classes.codes(read_labels(y, len(rows), "per validation row"), names_of(X))
+        _require_no_test(X, codes)
+        if not (codes != UNLABELED).any():
+            raise InputError("Expected labeled images for validation, got none; leave validation out.")
         return rows, torch.from_numpy(codes).to(device)
 
     def _read_parts(self, X: Any, vectors: Tensor) -> Tensor | None:
@@ -208,11 +213,12 @@ class ProblemReader(Parametrized):
                 f"Expected X as vectors of images, got the path '{X}'; in Python: load_encoder(…).embed_images(path)."
             )
         if not isinstance(X, Tensor) and not (self.streams and isinstance(X, np.memmap)):
+            require_unmasked(X, "X")
             try:
                 X = validate_data(self, X, reset=reset, dtype=[np.float32, np.float64, np.float16])
-            except ValueError as error:  # of scikit-learn, some with the whole array
+            except (ValueError, TypeError) as error:  # of scikit-learn, some with the whole array; TypeError: sparse
                 reason = re.sub(r": array=.*?\]\.(?= [A-Z])", ".", " ".join(str(error).split()))
-                raise InputError(f"X: {reason:.400}") from None
+                raise InputError(f"X: {reason:.300}") from None
             return read_rows(X, "X")
         tensor = read_rows(X, "X", mapped=self.streams)
         if reset:
@@ -223,6 +229,16 @@ class ProblemReader(Parametrized):
                 f"{self.n_features_in_} features as input."
             )
         return tensor
+
+
+def _require_no_test(X: Any, codes: np.ndarray) -> None:
+    """Raise for labels of images that the source of the features marks as test images."""
+    if isinstance(X, Features) and X.parts and (n := int(((np.array(X.parts) == "test") & (codes != UNLABELED)).sum())):
+        images = "1 labeled image" if n == 1 else f"{n} labeled images"
+        raise InputError(
+            f"Expected images to learn from, got {images} that the source marks as test; leave them out: "
+            "features.select([part != 'test' for part in features.parts])."
+        )
 
 
 def names_of(X: Any) -> tuple[str, ...]:

@@ -43,6 +43,10 @@ def with_classes(method: M, text: ClassText) -> M:
         another encoder or dimension.
     """
     check_is_fitted(method)
+    if not isinstance(text, ClassText):
+        raise InputError(
+            f"Expected the text of the classes as ClassText(vectors, class_names), got {type(text).__name__}."
+        )
     if not method.transfers or method.prototypes_.ndim != 2:
         raise InputError(
             f"{type(method).__name__} predicts the classes that it was fitted on only; fit it on images of the "

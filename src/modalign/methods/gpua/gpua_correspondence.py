@@ -50,8 +50,8 @@ class Assignment:
 
     @property
     def centers(self) -> Tensor:
-        """(K, d_v) barycenters C, equation 12."""
-        return (self.moments / self.mass[:, None]).float()
+        """(K, d_v) barycenters C, equation 12; zero for a class whose probabilities all underflow."""
+        return (self.moments / self.mass[:, None].clamp_min(torch.finfo(self.mass.dtype).tiny)).float()
 
     def require_images(self) -> None:
         """Raise if a class is similar to no image."""

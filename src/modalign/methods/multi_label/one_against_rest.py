@@ -12,7 +12,7 @@ from sklearn.base import clone
 
 from modalign.core.errors import InputError, argument
 from modalign.core.features import ClassText, Features
-from modalign.core.label_matrix import ABSENT, PRESENT, UNKNOWN, label_matrix
+from modalign.core.label_matrix import ABSENT, PRESENT, UNKNOWN, are_sets, label_matrix
 from modalign.core.name_matching import quoted
 from modalign.core.progress import track
 from modalign.core.scored import Scored
@@ -106,7 +106,7 @@ class OneAgainstRest:
         Y : array-like of shape (n, C), or sequence of sets of str
             Labels, see :func:`~modalign.core.label_matrix.label_matrix`.
         text : array-like of shape (C, d) or (C, T, d), ClassText or None, default=None
-            Class-text vectors, in the order of the classes or with names.
+            Class-text vectors with names, or in the order of the columns of ``Y`` or of ``class_names``.
         class_names : sequence of str, default=()
             C names; those of ``text`` by default.
 
@@ -115,6 +115,11 @@ class OneAgainstRest:
         InputError
             Labels or text that do not fit, or a class that cannot be learned.
         """
+        if not isinstance(self.method, VectorMethod):
+            raise InputError(
+                f"Expected {argument('method')} as a method on vectors, such as GDA(), got "
+                f"{type(self.method).__name__}."
+            )
         if self.method.needs_clip_features:
             raise InputError(
                 f"Expected a method that needs no second encoder, got {type(self.method).__name__}; choose another "
@@ -123,6 +128,11 @@ class OneAgainstRest:
         features = X if isinstance(X, Features) else Features(np.asarray(X))
         names = tuple(class_names) or (text.class_names if isinstance(text, ClassText) else ())
         matrix, names = label_matrix(Y, names)
+        if text is not None and not isinstance(text, ClassText) and not len(class_names) and are_sets(Y):
+            raise InputError(
+                "Expected the names of the rows of text, since the labels are names; give ClassText(vectors, "
+                f"class_names) as text, or {argument('class_names')} in the order of its rows."
+            )
         if len(matrix) != len(features):
             raise InputError(f"Expected labels for {len(features)} images, got {len(matrix)} rows.")
         if len(names) < 2:
