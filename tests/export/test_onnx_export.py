@@ -20,9 +20,10 @@ from modalign import Classifier, InputError, adapt, export_onnx, load_encoder
 from modalign.cli import run
 from modalign.data.digits import load_digits
 from modalign.export import onnx_folder
-from modalign.export.graph import in_float32, input_names, record
+from modalign.export.graph import in_float32, input_names, p_values_by_counts, record
 from modalign.export.onnx_folder import Export
 from modalign.export.parity import TOLERANCE, Parity
+from modalign.linalg.rejection import Rejection, confidence_score
 from modalign.methods import METHODS, method_class
 from modalign.methods.contract.vectors import VectorMethod
 from modalign.model.scoring import score, softmax
@@ -83,6 +84,22 @@ def test_any_number_of_rows_gives_the_probabilities_of_the_classifier(
     assert np.abs(found - classifier.predict(items).probabilities).max() < 1e-5
 
 
+@pytest.mark.parametrize("kind", ["probability", "margin", "score"])
+def test_p_values_in_the_graph_are_those_of_the_rejection(kind: str) -> None:
+    logits = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+    own = torch.tensor([confidence_score(row[None].double(), kind).item() for row in logits])
+    reference = tuple(sorted([*own[:5].double().tolist(), *torch.linspace(-1, 2, 30).tolist()]))  # some are equal
+    rejection = Rejection(kind, reference)
+    found = p_values_by_counts(rejection, logits.double().softmax(dim=1), logits.double())
+    assert torch.allclose(found.double(), rejection.p_values(logits), atol=1e-6)
+
+
+def test_no_path_of_this_machine_is_in_the_graph(exported: Export) -> None:
+    content = (exported.folder / "model.onnx").read_bytes()
+    assert b".py" not in content
+    assert str(Path(onnx_folder.__file__).parent).encode() not in content
+
+
 def test_metadata_describes_the_graph(exported: Export, classifier: Classifier) -> None:
     session = onnxruntime.InferenceSession(str(exported.folder / "model.onnx"))
     known = session.get_modelmeta().custom_metadata_map
@@ -124,8 +141,9 @@ def test_predict_py_goes_on_after_a_file_that_is_no_photo(exported: Export, phot
 def test_predict_py_refuses_nothing_without_a_reference(exported: Export, photos: list[Path], tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(exported.folder, folder)
-    labels = json.loads((folder / "labels.json").read_text())
-    (folder / "labels.json").write_text(json.dumps(labels | {"rejection": None}))
+    graph = onnx.load(folder / "model.onnx")
+    del graph.graph.output[2:]  # the p-values
+    onnx.save(graph, folder / "model.onnx")
     command = [sys.executable, "predict.py", str(photos[0]), "--reject", "0.05"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 2
@@ -151,7 +169,7 @@ def test_predict_py_reads_photos_as_the_library(exported: Export, classifier: Cl
     Image.fromarray(np.asarray(base.convert("L")).astype(np.uint16) * 257).save(tmp_path / "deep.png")
     odd = sorted(tmp_path.iterdir())
     model = predict.Model()
-    found, _ = model([predict.open_photo(path) for path in odd])
+    found = model([predict.open_photo(path) for path in odd])["probabilities"]
     assert np.abs(found - classifier.predict_proba(odd)).max() < 2e-3
 
 

@@ -22,6 +22,7 @@ from modalign.model.scoring import require_clip
 
 if TYPE_CHECKING:
     from modalign.encoders.preprocess import Preprocessing
+    from modalign.linalg.rejection import Rejection
     from modalign.model.classifier import Classifier
 
 MOST = 16
@@ -40,6 +41,8 @@ class Recorded(nn.Module):
     ----------
     steps : list of Preprocessing
         What makes each input from a picture; parts of a joined encoder that prepare pictures alike share one.
+    outputs : list of str
+        ``probabilities``, ``logits`` and, if there is a rejection, ``p_values``.
     """
 
     def __init__(self, classifier: Classifier) -> None:
@@ -48,7 +51,8 @@ class Recorded(nn.Module):
         self.parts = parts_of(encoder)
         self.steps = list(dict.fromkeys(part.preprocessing for part in self.parts))
         self.networks = nn.ModuleList([part.model for part in self.parts])  # registered: their weights are constants
-        self.temperature = classifier.temperature
+        self.temperature, self.rejection = classifier.temperature, classifier.rejection
+        self.outputs = ["probabilities", "logits", *(["p_values"] if self.rejection else [])]
         self._from_pixels: Callable[[Tensor], Tensor] | None = None
         if isinstance(method, TowerMethod):
             self.learner, self.classes = method._bind(require_clip(encoder))
@@ -56,8 +60,8 @@ class Recorded(nn.Module):
         else:
             self.head = method.head()
 
-    def forward(self, *pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, C) probabilities and logits of pixels (n, H, W, 3), uint8, one tensor per step."""
+    def forward(self, *pixels: Tensor) -> tuple[Tensor, ...]:
+        """The outputs, (n, C), (n, C) and (n,), of pixels (n, H, W, 3), uint8, one tensor per step."""
         ready = [scaled(step, batch) for step, batch in zip(self.steps, pixels, strict=True)]
         if self._from_pixels is not None:
             scores = self._from_pixels(ready[0])
@@ -68,7 +72,19 @@ class Recorded(nn.Module):
             ]
             scores = self.head(torch.cat(vectors, dim=1) / len(vectors) ** 0.5 if len(vectors) > 1 else vectors[0])
         logits = scores / self.temperature
-        return logits.softmax(dim=1), logits
+        probabilities = logits.softmax(dim=1)
+        if self.rejection is None:
+            return probabilities, logits
+        return probabilities, logits, p_values_by_counts(self.rejection, probabilities, logits)
+
+
+def p_values_by_counts(rejection: Rejection, probabilities: Tensor, logits: Tensor) -> Tensor:
+    """:meth:`~modalign.linalg.rejection.Rejection.p_values` by comparisons, since ONNX has no search."""
+    first, second = logits.topk(2, dim=1).values.unbind(dim=1)
+    sure = {"probability": probabilities.amax(dim=1), "margin": first - second, "score": first}[rejection.kind]
+    reference = torch.tensor(rejection.reference, dtype=torch.float64)
+    below = (reference <= sure.double()[:, None]).sum(dim=1)
+    return (1 + below).float() / (len(reference) + 1)
 
 
 def scaled(step: Preprocessing, pixels: Tensor) -> Tensor:
@@ -126,7 +142,7 @@ def record(classifier: Classifier) -> tuple[Any, list[Preprocessing]]:
                 program,
                 dynamo=True,
                 input_names=input_names(graph.steps),
-                output_names=["probabilities", "logits"],
+                output_names=graph.outputs,
                 verbose=False,
             )
     except Exception as error:  # every part of the exporter raises its own
@@ -135,7 +151,16 @@ def record(classifier: Classifier) -> tuple[Any, list[Preprocessing]]:
             f"Expected a model that ONNX can express, got {name} in '{classifier.encoder.name}': {reason}"
         ) from error
     assert made is not None
-    return made.model_proto, graph.steps
+    return _without_notes(made.model_proto), graph.steps
+
+
+def _without_notes(proto: Any) -> Any:
+    """The graph without the notes of the exporter, which hold names and lines of files of this machine."""
+    graph = proto.graph
+    for entry in (graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
+        entry.ClearField("metadata_props")
+        entry.ClearField("doc_string")
+    return proto
 
 
 def input_names(steps: list[Preprocessing]) -> list[str]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from modalign.encoders.preprocess import Preprocessing
     from modalign.model.classifier import Classifier
 
-FORMAT = "modalign-onnx-1"
+FORMAT = "modalign-onnx-2"
 _STANDALONE = Path(__file__).parent / "standalone"
 _BUNDLED = 40  # digits that are compared where no photos are given
 _ONE_FILE = 2**31 - 2**24  # bytes; protobuf holds less than 2 GiB
@@ -74,7 +74,8 @@ def export_onnx(
     holds the scaling of pixels, the encoder, the method and the temperature, in float32. Resizing and cropping are
     described in ``preprocess.json`` and done by ``predict.py`` (NumPy, Pillow, onnxruntime) and ``predict.js``
     (onnxruntime-web).
-    Class names and the reference of rejection are in ``labels.json`` and in the metadata of the graph.
+    It also gives the p-values by which "none of these" is answered. Class names are in ``labels.json``; the metadata of
+    the graph has these and the description of the inputs too.
 
     Nothing is written unless graph and classifier agree: on the given photos no probability differs by more
     than 1e-4 and no decision differs. The folder is made under a temporary name and renamed.
@@ -132,12 +133,9 @@ def _write(
 
     proto, steps = record(plain)
     described = [_described(step, name) for step, name in zip(steps, input_names(steps), strict=True)]
-    _add_metadata(proto, model)
+    _add_metadata(proto, model, described)
     file = _save(proto, folder / "model.onnx")
-    rejection = (
-        None if model.rejection is None else {"kind": model.rejection.kind, "reference": model.rejection.reference}
-    )
-    _dump(folder / "labels.json", {"classes": model.class_names, "rejection": rejection})
+    _dump(folder / "labels.json", {"format": FORMAT, "classes": model.class_names})
     _dump(folder / "preprocess.json", {"format": FORMAT, "inputs": described})
 
     comparison = Reference(plain, items)
@@ -190,7 +188,7 @@ def _described(step: Preprocessing, name: str) -> dict[str, Any]:
     }
 
 
-def _add_metadata(proto: Any, model: Classifier) -> None:
+def _add_metadata(proto: Any, model: Classifier, described: Sequence[dict[str, Any]]) -> None:
     import onnx
 
     spec = model.encoder.spec
@@ -203,6 +201,7 @@ def _add_metadata(proto: Any, model: Classifier) -> None:
             "fingerprint": spec.fingerprint,
             "method": type(model.method).__name__,
             "classes": json.dumps(model.class_names),
+            "inputs": json.dumps(described),
             "temperature": repr(model.temperature),
             "rejection": json.dumps(None if model.rejection is None else asdict(model.rejection)),
         },

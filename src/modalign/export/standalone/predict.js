@@ -71,19 +71,12 @@ export function prepare({ data, width, height }, step) {
   return { pixels: cut, tall: rows, wide: columns };
 }
 
-function unusual(rejection, probabilities, logits) {
-  const ranked = [...logits].sort((a, b) => b - a);
-  const all = { probability: Math.max(...probabilities), margin: ranked[0] - ranked[1], score: ranked[0] };
-  const sure = all[rejection.kind];
-  return (1 + rejection.reference.filter((r) => r <= sure).length) / (rejection.reference.length + 1);
-}
-
 export async function load(ort, read, file = "model.onnx") {
   const json = async (name) => JSON.parse(new TextDecoder().decode(await read(name)));
-  const [steps, labels] = [(await json("preprocess.json")).inputs, await json("labels.json")];
+  const [steps, { classes }] = [(await json("preprocess.json")).inputs, await json("labels.json")];
   const session = await ort.InferenceSession.create(new Uint8Array(await read(file)), { executionProviders: ["wasm"] });
   return {
-    classes: labels.classes,
+    classes,
     async classify(image) {
       const feeds = {};
       for (const step of steps) {
@@ -92,8 +85,8 @@ export async function load(ort, read, file = "model.onnx") {
       }
       const found = await session.run(feeds);
       const probabilities = Array.from(found.probabilities.data), best = probabilities.indexOf(Math.max(...probabilities));
-      const p = labels.rejection ? unusual(labels.rejection, probabilities, found.logits.data) : null;
-      return { name: labels.classes[best], probability: probabilities[best], probabilities, unusual: p };
+      const unusual = found.p_values?.data[0] ?? null; // null if there were no held-out images to compare with
+      return { name: classes[best], probability: probabilities[best], probabilities, unusual };
     },
   };
 }
