@@ -12,8 +12,6 @@ from modalign.cli.terminal import next_step, print_json, print_lines, print_tabl
 from modalign.core.errors import InputError, argument
 from modalign.core.name_matching import quoted
 
-CARD = "multi_label.json"  # of modalign.model.multi_label.multi_label_files, without importing torch
-
 
 def fit_multi_label(
     source: Path,
@@ -83,14 +81,6 @@ def _quality_lines(quality: Mapping[str, Any] | None) -> list[str]:
     shares = {name: Share(**quality[name]) for name in ("mean_average_precision", "micro_F1", "exactly_right_sets")}
     measures = ", ".join(f"{name.replace('_', ' ')} {share}" for name, share in shares.items())
     return [f"On {quality['images']} images, each predicted by models that were not fitted on it: {measures}."]
-
-
-def is_multi_label_folder(folder: Path) -> bool:
-    """Return whether a folder holds a model for several classes per image, without loading it."""
-    try:
-        return (folder / CARD).is_file()
-    except (OSError, ValueError):  # a name that is too long, or with a null byte
-        return False
 
 
 def predict_multi_label(

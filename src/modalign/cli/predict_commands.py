@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modalign.cli.multi_label_command import evaluate_multi_label, is_multi_label_folder, predict_multi_label
+from modalign.cli.multi_label_command import evaluate_multi_label, predict_multi_label
 from modalign.cli.options import AsJson, SplitFile, check_file, command
 from modalign.cli.shard_options import Addresses, OneShard, Ray, Shards, Verify, Workers, is_sharded, run_sharded
 from modalign.cli.terminal import print_json, print_lines, print_table, report_quarantine
+from modalign.core.card_names import MULTI_LABEL, holds
 from modalign.core.errors import InputError, require_choice
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def predict(
             shards=shards, workers=workers, shard=shard, ray=ray, addresses=addresses, as_json=as_json,
         )  # fmt: skip
         return
-    if is_multi_label_folder(model):
+    if holds(model, MULTI_LABEL):
         unused = {"reject": reject, "top": None if top == 1 else top, "sort": None if sort == "given" else sort}
         given = images[0] if len(images) == 1 else images
         predict_multi_label(model, given, encoder=encoder, out=out, unused=unused, as_json=as_json)
@@ -138,7 +139,7 @@ def evaluate(
         return
     if model is None or source is None:
         raise InputError("Expected a model and labeled images, or masks and --truth, a folder of true masks.")
-    if is_multi_label_folder(model):
+    if holds(model, MULTI_LABEL):
         evaluate_multi_label(
             model, source, encoder=encoder, split=split, page=page, include_fitted=include_fitted, as_json=as_json,
             unused={"confusion": confusion, "classes": classes},

@@ -6,6 +6,7 @@ functions use :func:`renamed_arguments`.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,10 +15,11 @@ from typing import Any, ParamSpec, TypeVar
 
 from modalign.core.errors import InputError, argument
 from modalign.core.name_matching import spelling_key
-from modalign.core.stack_level import stacklevel_outside
 
 REMOVED_IN = "0.3"
 """Version in which former names are removed."""
+
+_OURS = ("modalign", "sklearn")  # whose lines are not the user's
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -140,3 +142,15 @@ def warn_renamed(old: str, new: str) -> None:
         FutureWarning,
         stacklevel=stacklevel_outside(),
     )
+
+
+def stacklevel_outside() -> int:
+    """Number of stack frames between the calling function and the user's code.
+
+    Decorators add frames, so a constant would be wrong. A warning with this ``stacklevel`` shows the line in the user's
+    code.
+    """
+    depth, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
+        depth, frame = depth + 1, frame.f_back
+    return depth

@@ -14,10 +14,10 @@ from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import stdtrit
 
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED
+from modalign.linalg.student import student_quantile
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ def mean_interval(
     mean = min(max(float(sample.mean()), float(sample.min())), float(sample.max()))  # rounding can leave the range
     if n == 1:
         return Interval(mean, lowest, highest, 1)
-    half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * float(sample.std(ddof=1)) / math.sqrt(n)
+    half = student_quantile(0.5 + confidence / 2, n - 1) * float(sample.std(ddof=1)) / math.sqrt(n)
     return Interval(mean, max(lowest, mean - half), min(highest, mean + half), n)
 
 

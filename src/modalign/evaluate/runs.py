@@ -19,7 +19,7 @@ import numpy as np
 from modalign.core.errors import InputError, argument
 from modalign.core.files import append_line, check_writable, parse_json, read_bytes, sole_use
 from modalign.core.record import plain
-from modalign.core.stack_level import stacklevel_outside
+from modalign.core.renaming import stacklevel_outside
 from modalign.evaluate.metrics import Accuracy, Interval, mean_interval
 
 R = TypeVar("R")

@@ -8,7 +8,6 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int, Real
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from modalign.core.errors import InputError
@@ -119,6 +118,8 @@ def expected_temperature(logits: Real[Tensor, "n C"], labels: Int[Tensor, " n"],
     InputError
         As for :func:`fit_temperature`.
     """
+    from scipy.optimize import minimize_scalar  # late: predictions do without SciPy
+
     z, y = _scores_and_labels(logits, labels, "logits")
 
     def loss(log_temperature: float) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import scipy.linalg
 import torch
 from jaxtyping import Real
 from torch import Tensor
@@ -161,6 +160,8 @@ def _svd(M: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     try:
         return torch.linalg.svd(M, full_matrices=False)
     except torch.linalg.LinAlgError:
+        import scipy.linalg  # late: it is rarely needed and slow to import
+
         parts = scipy.linalg.svd(M.cpu().numpy(), full_matrices=False, lapack_driver="gesvd")
         U, singular, Vh = (torch.from_numpy(part).to(M) for part in parts)
         return U, singular, Vh

@@ -7,8 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Real
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from modalign.core.errors import InputError
@@ -152,11 +150,19 @@ def groups_of_copies(X: Real[Tensor, "n d"], *, threshold: float = NEAR_IDENTICA
     discriminative enough to detect copies; then only equal rows share a group.
     """
     pairs = near_identical(X, threshold=threshold).cpu().numpy()
-    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(X), len(X)))
-    groups = connected_components(links, directed=False)[1]
+    groups = linked_groups(pairs, len(X))
     if np.bincount(groups).max() > min(len(X) / 2, max(10, len(X) / 10)):
         groups = np.unique(X.cpu().numpy(), axis=0, return_inverse=True)[1]
     return torch.from_numpy(groups.astype(np.int64))
+
+
+def linked_groups(pairs: np.ndarray, n: int) -> np.ndarray:
+    """Return the group numbers (n,) of n nodes that the (k, 2) ``pairs`` link, directly or indirectly."""
+    from scipy.sparse import coo_array  # late: predictions do without SciPy
+    from scipy.sparse.csgraph import connected_components
+
+    links = coo_array((np.ones(len(pairs)), tuple(pairs.T)), shape=(n, n))
+    return connected_components(links, directed=False)[1]
 
 
 def _lowest_columns(scores: Tensor, cut: Tensor, k: int) -> Tensor:

@@ -19,9 +19,9 @@ from modalign.data.splits.split import Split
 from modalign.linalg.rejection import Rejection
 from modalign.methods.contract.tower import TowerMethod
 from modalign.methods.contract.vectors import VectorMethod
+from modalign.model import explaining
 from modalign.model.adding import with_class
 from modalign.model.evaluating import evaluated, has_images_to_test_on
-from modalign.model.explaining import DeletionTest, Explanation, explained, run_deletion_test
 from modalign.model.hub.hub_transfer import push
 from modalign.model.persistence import Description, save_model
 from modalign.model.predictions import Evaluation, Prediction, Predictions
@@ -31,6 +31,7 @@ from modalign.model.scoring import Answered, answer
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
     from modalign.encoders.joined import JoinedEncoder
+    from modalign.model.explaining import DeletionTest, Explanation
 
 __all__ = ["Classifier", "Evaluation", "Prediction", "Predictions"]
 
@@ -218,7 +219,7 @@ class Classifier:
         limit : int, default=200
             Largest number of images.
         """
-        return run_deletion_test(self, images, random_state=random_state, limit=limit)
+        return explaining.run_deletion_test(self, images, random_state=random_state, limit=limit)
 
     def explain(self, image: Any, *, label: str | None = None, check: Any = None, labeled: Any = None) -> Explanation:
         """Explain the answer for one image: patch maps, the nearest labeled images, and the nearest sentences.
@@ -234,7 +235,7 @@ class Classifier:
         labeled : object, default=None
             Labeled images, such as those of the fit, to find neighbors among.
         """
-        return explained(self, image, label=label, check=check, labeled=labeled)
+        return explaining.explained(self, image, label=label, check=check, labeled=labeled)
 
     def save(self, folder: str | Path) -> Path:
         """Write the model as safetensors and a JSON card; the encoder is named and hashed, not copied."""

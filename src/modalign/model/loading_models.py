@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 
+from modalign.core.card_names import MULTI_LABEL, SEGMENTER, holds
 from modalign.core.errors import InputError, argument
 from modalign.data.items import load_items
 from modalign.encoders import find_encoder, load_encoder
@@ -16,10 +17,8 @@ from modalign.methods.contract.tower import TowerMethod
 from modalign.methods.contract.vectors import VectorMethod
 from modalign.model.classifier import Classifier
 from modalign.model.hub.hub_transfer import is_hub_name, pull
-from modalign.model.multi_label.multi_label_files import is_multi_label, load_multi_label
 from modalign.model.persistence import check_scores, load_model
 from modalign.model.scoring import require_clip
-from modalign.segmentation.segmenter_files import is_segmenter, load_segmenter
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
@@ -54,9 +53,13 @@ def load(
         folder = pull(os.fspath(folder), revision)
     elif revision is not None:
         raise InputError(f"Expected a name on the hub where {argument('revision')} is given, got '{folder}'.")
-    if is_multi_label(folder):
+    if holds(folder, MULTI_LABEL):  # the modules of each kind are imported for models of that kind only
+        from modalign.model.multi_label.multi_label_files import load_multi_label
+
         return load_multi_label(folder, encoder=encoder)
-    if is_segmenter(folder):
+    if holds(folder, SEGMENTER):
+        from modalign.segmentation.segmenter_files import load_segmenter
+
         return load_segmenter(folder, encoder=encoder)  # type: ignore[arg-type]  # refuses encoders that are joined
     method, described = load_model(folder)
     if described is None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from modalign.core.card_names import SEGMENTER, holds
 from modalign.core.errors import InputError, UndecodableError
 from modalign.core.features import Quarantined
 from modalign.core.files import make_folder, sole_use
@@ -21,7 +22,7 @@ from modalign.data.itemset import Items
 from modalign.segmentation.mask_folder import LOCK, MaskFolder, check_mask_folder, document_head
 from modalign.segmentation.patch_map import TOP
 from modalign.segmentation.photos import content_hashes, open_encoder
-from modalign.segmentation.segmenter_files import is_segmenter, load_segmenter
+from modalign.segmentation.segmenter_files import load_segmenter
 
 if TYPE_CHECKING:
     from modalign.segmentation.segmenter import Segmenter
@@ -147,7 +148,7 @@ def fit_map_once(segmenter: Segmenter, photos: Items, vfm: str, folder: str | Pa
     """
     other = open_encoder(vfm, device)
     saved = None
-    if is_segmenter(folder):
+    if holds(folder, SEGMENTER):
         with suppress(InputError):  # damaged, or of an encoder that is not here: learned again
             saved = load_segmenter(folder, encoder=segmenter.encoder)
     if saved is not None and saved.map is not None and saved.map_vfm is not None:

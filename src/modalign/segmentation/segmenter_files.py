@@ -13,6 +13,7 @@ import torch
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from modalign.core.card_names import SEGMENTER
 from modalign.core.encoder_spec import EncoderSpec
 from modalign.core.errors import InputError
 from modalign.core.files import CardFormat
@@ -32,7 +33,7 @@ FORMAT = CardFormat(
     family="modalign-segmenter",
     version=2,
     what="a segmenter",
-    file="segmenter.json",
+    file=SEGMENTER,
     entries={
         "encoder": dict,
         "guide": (dict, type(None)),
@@ -77,14 +78,6 @@ def save_segmenter(segmenter: Segmenter, folder: str | Path) -> Path:
     }
     FORMAT.write(folder, entries, save_tensors(tensors))
     return folder
-
-
-def is_segmenter(folder: str | Path) -> bool:
-    """Whether a folder holds a saved segmenter."""
-    try:
-        return (Path(folder) / FORMAT.file).is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def load_segmenter(folder: str | Path, *, encoder: str | Path | Encoder | None = None) -> Segmenter:

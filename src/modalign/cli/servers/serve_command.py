@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modalign.cli.multi_label_command import is_multi_label_folder
 from modalign.cli.options import command
 from modalign.cli.predict_commands import load_classifier
 from modalign.cli.terminal import print_lines
+from modalign.core.card_names import MULTI_LABEL, holds
 from modalign.core.errors import InputError, argument, require
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def serve(
 
 def _servable(folder: Path, encoder: str | None) -> Classifier | MultiLabelClassifier:
     """The saved classifier, of one or of several classes per image."""
-    if not is_multi_label_folder(folder):
+    if not holds(folder, MULTI_LABEL):
         return load_classifier(folder, encoder)
     from modalign.model.multi_label.multi_label_files import load_multi_label
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from sklearn.base import clone
 from torch import Generator, Tensor, nn
 
 from modalign.core.errors import InputError, hyperparameter
@@ -23,6 +22,7 @@ from modalign.methods.align.align_transport import (
     content_tokens,
     two_level_transport,
 )
+from modalign.methods.contract.estimators.estimator import unfitted
 from modalign.methods.contract.parameters import Count, NonNegative, Positive, Range
 from modalign.methods.contract.prompting import (
     LOOKED_AT,
@@ -143,7 +143,7 @@ class ALIGN(PromptMethod["AlignLearner"]):
     def _settled(self) -> Self:
         """Return a copy with all None parameters set by the preset."""
         open_ones = {name: value for name, value in PRESETS[self.preset].items() if getattr(self, name) is None}
-        return clone(self).set_params(**open_ones)
+        return unfitted(self).set_params(**open_ones)
 
     def _recipe(self, labels: np.ndarray) -> Recipe:
         return super(ALIGN, self._settled())._recipe(labels)

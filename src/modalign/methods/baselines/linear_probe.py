@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
 from modalign.core.errors import InputError
@@ -20,6 +17,9 @@ from modalign.methods.contract.calibrating import mean_margin
 from modalign.methods.contract.parameters import Count, Positive, Seed
 from modalign.methods.contract.selection import Merit, held_out, log_likelihood, share_correct
 from modalign.methods.contract.vectors import Problem, VectorMethod
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 COARSE = tuple(range(-6, 7, 2))  # exponents of ten
 FOLDS = 5
@@ -147,6 +147,8 @@ class LinearProbe(VectorMethod):
             truth = torch.where(known[codes] == yv, codes, len(known)).cpu().numpy()  # len(known): cannot be right
             parts = [(rows, labels, unit(Xv).double().cpu().numpy() @ basis, truth)]
         elif np.bincount(labels).min() > 1:
+            from sklearn.model_selection import StratifiedKFold
+
             chosen_on = "cross-validation"
             folds = StratifiedKFold(min(FOLDS, int(np.bincount(labels).min())))
             parts = [(rows[a], labels[a], rows[b], labels[b]) for a, b in folds.split(rows, labels)]
@@ -184,6 +186,9 @@ class LinearProbe(VectorMethod):
         return 10.0**peak, chosen_on, tried[peak], HeldOut(scores, answers, 2 ** (sum(doublings) / len(doublings)))
 
     def _regression(self, X: np.ndarray, y: np.ndarray, C: float) -> LogisticRegression:
+        from sklearn.exceptions import ConvergenceWarning  # late: a fitted model predicts without scikit-learn
+        from sklearn.linear_model import LogisticRegression
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # reported in diagnosis_ for the final fit
             warnings.filterwarnings("ignore", message="The number of unique classes")  # one image per class is normal

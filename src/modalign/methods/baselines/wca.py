@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from modalign.core.features import Features
 from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import softmax_weights, unit
+from modalign.methods.contract.estimators.estimator import require_fitted
 from modalign.methods.contract.parameters import Positive, Seed
 from modalign.methods.contract.rows import read_parts
 from modalign.methods.contract.selection import held_out, share_correct
@@ -98,7 +98,7 @@ class WCA(VectorMethod):
         """What ``finish`` makes of the scores; those of the crops where ``X`` are features that have them."""
         if not isinstance(X, Features) or X.tokens is None:
             return super()._scored(X, finish)
-        check_is_fitted(self)
+        require_fitted(self)
         with torch.no_grad(), using_threads(threads_for_vectors(X.tokens)):
             vectors = self._read_vectors(X, reset=False)
             parts = read_parts(X.tokens, vectors)

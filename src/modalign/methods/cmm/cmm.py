@@ -14,17 +14,12 @@ number of steps and β are chosen on validation images or by cross-validation, w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self, overload
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-import numpy as np
 import torch
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from modalign.core.errors import InputError
-from modalign.core.features import Features
 from modalign.core.renaming import Formerly
 from modalign.linalg.prototypes import class_means
 from modalign.linalg.similarity import unit
@@ -35,10 +30,11 @@ from modalign.methods.cmm.cmm_training import CMMRun, Schedule, map_rows
 from modalign.methods.contract.best_candidate import Criterion
 from modalign.methods.contract.calibrating import lone_labels_temperature
 from modalign.methods.contract.divisions import SelectionSplit, SelectionSplits, selection_splits
+from modalign.methods.contract.estimators.mapping import MappingMethod
 from modalign.methods.contract.parameters import Count, NonNegative, Positive, Range, Seed
 from modalign.methods.contract.selection import held_out
 from modalign.methods.contract.training_steps import BLOCK, batch_order, seeded
-from modalign.methods.contract.vectors import Problem, Rows, VectorMethod
+from modalign.methods.contract.vectors import Problem
 from modalign.tune.threads import threads_for_steps, using_threads
 
 MEANS_SCALE = 10.0  # if class means replace text
@@ -58,7 +54,7 @@ NOTHING = SelectionSplits((), "nothing")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
+class CMM(MappingMethod):
     r"""Cross-modal mapping classifier.
 
     Learns a linear map W of the image features and adapts the class text features at the same time, so that images and
@@ -235,21 +231,12 @@ class CMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
         schedule = Schedule(steps, self.learning_rate, self.min_learning_rate, self.warmup_steps, self.weight_decay)
         return Training(CMMRun(learner, X, torch.searchsorted(classes, y), order, schedule), text, classes)
 
-    @overload
-    def transform(self, X: Tensor) -> Tensor: ...
-    @overload
-    def transform(self, X: Rows | Features) -> np.ndarray: ...
-    def transform(self, X: Rows | Tensor | Features) -> np.ndarray | Tensor:
-        """Map image features to unit vectors (n, d), to be compared with :attr:`prototypes_`."""
-        check_is_fitted(self)
-        with torch.no_grad():
-            mapped = self._mapped(unit(self._read_vectors(X, reset=False)))
-        return mapped if isinstance(X, Tensor) else mapped.cpu().numpy()
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_features_in_
 
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
+    def _mapped_vectors(self, X: Tensor) -> Tensor:
+        return self._mapped(unit(X))
 
     def _mapped(self, X: Tensor) -> Tensor:
         return unit(map_rows(self.weights_.to(X.device).unbind(), X))

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Generic, Literal, TypeVar
 
-from scipy.stats import t
 from torch import Tensor
 
+from modalign.linalg.student import student_quantile
 from modalign.methods.contract.selection import Merit, ScaledLikelihood, share_correct
 
 Criterion = Literal["log-loss", "accuracy"]
@@ -95,7 +95,9 @@ class Best(Generic[T]):
         if self._reference is not None:
             (least, before), n = self._reference, len(likelihood)
             gain, allowed = likelihood - before, merit.accuracy >= least.accuracy
-            value = gain.mean().item() - (t.ppf(SURE, n - 1) * gain.std().item() / math.sqrt(n) if n > 1 else math.inf)
+            value = gain.mean().item() - (
+                student_quantile(SURE, n - 1) * gain.std().item() / math.sqrt(n) if n > 1 else math.inf
+            )
             untouched = self._key == self._ordered(least.accuracy, 0.0)
             if careful and allowed and untouched and merit.log_likelihood >= least.log_likelihood:
                 self._choice = choice()

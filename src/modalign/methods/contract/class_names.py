@@ -13,8 +13,6 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 
 from modalign.core.arrays import require_unmasked
@@ -142,6 +140,8 @@ def read_labels(y: Any, n: int, rows: str = "per row of X") -> np.ndarray:
     require_unmasked(y, "labels")
     labels = np.asarray(y.cpu() if isinstance(y, Tensor) else y)
     if labels.ndim == 2 and labels.shape[1] == 1:
+        from sklearn.utils.validation import column_or_1d  # here and below late: predictions do without scikit-learn
+
         labels = column_or_1d(labels, warn=True)
     if labels.shape != (n,):
         got = len(labels) if labels.ndim == 1 else f"labels of shape {labels.shape}"
@@ -162,6 +162,8 @@ def read_labels(y: Any, n: int, rows: str = "per row of X") -> np.ndarray:
     if labels.dtype.kind in "mMcVS":
         raise InputError(f"Expected labels as integers or class names, got {labels.dtype}.")
     if labels.dtype.kind == "f":
+        from sklearn.utils.multiclass import check_classification_targets
+
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The number of unique classes")  # one image per class is normal
             try:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import clone
 
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED, ClassText, Features
@@ -21,6 +20,7 @@ from modalign.core.progress import track
 from modalign.core.scored import Scored
 from modalign.linalg.similarity import groups_of_copies
 from modalign.methods.contract.calibrating import without_calibration
+from modalign.methods.contract.estimators.estimator import unfitted
 from modalign.methods.contract.selection import FOLDS, folds
 from modalign.methods.contract.vectors import VectorMethod
 
@@ -105,7 +105,7 @@ def cross_fit(
     images = _Folded(X, text, clip_features, fold, named_by_text=text is not None and method.takes_text)
     usable = [k for k in range(int(fold.max()) + 1) if images.can_do_without(k)]
     chosen, curves = images.choose(method, usable)
-    settled = clone(method).set_params(**chosen)
+    settled = unfitted(method).set_params(**chosen)
     rows, logits = [np.empty(0, dtype=np.int64)], [np.empty((0, n_classes))]
     for k in _shown(usable, f"cross-fitting {method.title}"):
         model = images.fit(settled, k)
@@ -154,7 +154,7 @@ class _Folded:
         if not method.choices:
             return {}, {}
         if method.cross_validates:
-            fitted = clone(method).fit(self.X, text=self.text, clip_features=self.clip_features)
+            fitted = unfitted(method).fit(self.X, text=self.text, clip_features=self.clip_features)
             return fitted.chosen(), {name: curve for name, curve in vars(fitted).items() if name.endswith("_curve_")}
         rounds = _shown(usable, f"tuning {method.title}")
         models = [self.fit(method, k, choose=True) for k in rounds]
@@ -170,7 +170,7 @@ class _Folded:
         learned = np.flatnonzero(np.tile(self.fold != k, views))
         try:
             with without_calibration():  # its logits are used
-                return clone(method).fit(
+                return unfitted(method).fit(
                     self.X.select(learned),
                     text=self.text,
                     clip_features=None if self.clip_features is None else self.clip_features.select(learned),

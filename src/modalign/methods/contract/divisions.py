@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from modalign.core.features import UNLABELED
+from modalign.linalg.similarity import linked_groups
 from modalign.methods.contract.selection import ENOUGH, FOLDS, folds, held_out
 from modalign.methods.contract.training_steps import seeded
 from modalign.methods.contract.vectors import Problem
@@ -170,8 +169,7 @@ def copies(X: Tensor, y: Tensor, ids: Sequence[str] | None = None) -> Tensor:
     if ids is None:
         return torch.tensor(by_vector)
     by_name = numbers(ids)
-    edges = coo_array((np.ones(len(labels)), (by_vector, by_name)), shape=(len(found), len(found)))
-    _, group = connected_components(edges, directed=False)
+    group = linked_groups(np.column_stack([by_vector, by_name]), len(found))
     return torch.from_numpy(group[by_vector].astype(np.int64))
 
 

@@ -14,10 +14,9 @@ from dataclasses import dataclass, is_dataclass
 from functools import cache, partial
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
-from sklearn.base import BaseEstimator
 
 from modalign.core.errors import InputError, UnknownNameError, hyperparameter, require_known
 from modalign.core.randomness import LARGEST_SEED
@@ -102,32 +101,6 @@ def known_parameters(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     settings = present_names(settings, former_names(cls), partial(hyperparameter, owner=cls.__name__))
     return require_known(f"hyper-parameter of {cls.__name__}", settings, [p.name for p in parameters(cls)])
-
-
-class _Named(type):
-    """Metaclass whose constructors match their arguments by :func:`known_parameters`."""
-
-    @property
-    def __signature__(cls) -> inspect.Signature:
-        """That of ``__init__`` without ``self``, which the ``__call__`` below would hide."""
-        return inspect.Signature(list(inspect.signature(cls.__init__).parameters.values())[1:])  # type: ignore[misc]  # not that of a subclass
-
-    def __call__(cls, *args: Any, **settings: Any) -> Any:
-        return super().__call__(*args, **known_parameters(cls, settings))
-
-
-class Parametrized(BaseEstimator, metaclass=_Named):
-    """Estimator that accepts American and British spelling of its hyper-parameters and suggests corrections."""
-
-    def set_params(self, **settings: Any) -> Self:
-        """Set hyper-parameters by name.
-
-        Raises
-        ------
-        UnknownNameError
-            A name is unknown; the message suggests the nearest one.
-        """
-        return super().set_params(**known_parameters(type(self), settings))
 
 
 def check_parameters(estimator: object) -> None:

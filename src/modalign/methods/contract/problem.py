@@ -6,11 +6,10 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from modalign.core.arrays import require_unmasked
@@ -21,8 +20,11 @@ from modalign.core.renaming import former_attributes
 from modalign.linalg.inputs import single
 from modalign.linalg.prototypes import class_means, text_prototypes
 from modalign.methods.contract.class_names import Classes, names_of_rows, order_of_rows, read_labels
-from modalign.methods.contract.parameters import Parametrized
+from modalign.methods.contract.estimators.estimator import Parametrized
 from modalign.methods.contract.rows import read_parts, read_rows, read_text_vectors
+
+if TYPE_CHECKING:
+    from sklearn.utils import Tags
 
 
 @former_attributes(labelled="labeled")
@@ -96,6 +98,14 @@ class ProblemReader(Parametrized):
     class_names_: list[str] | None
     n_features_in_: int
     encoder_: EncoderSpec | None
+
+    def __sklearn_tags__(self) -> Tags:
+        """Those of a classifier."""
+        from sklearn.utils import ClassifierTags
+
+        tags = super().__sklearn_tags__()
+        tags.estimator_type, tags.classifier_tags, tags.target_tags.required = "classifier", ClassifierTags(), True
+        return tags
 
     @property
     def _classes(self) -> Classes:
@@ -212,7 +222,10 @@ class ProblemReader(Parametrized):
             raise InputError(
                 f"Expected X as vectors of images, got the path '{X}'; in Python: load_encoder(…).embed_images(path)."
             )
-        if not isinstance(X, Tensor) and not (self.streams and isinstance(X, np.memmap)):
+        mapped = self.streams and isinstance(X, np.memmap)
+        if not isinstance(X, Tensor) and not mapped and ("feature_names_in_" in vars(self) or not _is_matrix(X)):
+            from sklearn.utils.validation import validate_data
+
             require_unmasked(X, "X")
             try:
                 X = validate_data(self, X, reset=reset, dtype=[np.float32, np.float64, np.float16])
@@ -239,6 +252,12 @@ def _require_no_test(X: Any, codes: np.ndarray) -> None:
             f"Expected images to learn from, got {images} that the source marks as test; leave them out: "
             "features.select([part != 'test' for part in features.parts])."
         )
+
+
+def _is_matrix(X: Any) -> bool:
+    """Whether X is an array about which scikit-learn, which is slow to import, has nothing to say."""
+    floats = (np.float16, np.float32, np.float64)
+    return type(X) in (np.ndarray, np.memmap) and X.ndim == 2 and X.size > 0 and X.dtype in floats
 
 
 def names_of(X: Any) -> tuple[str, ...]:

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_is_fitted
 from torch import Generator
 
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED, ClassText
 from modalign.core.labels import places_of, renumbered
 from modalign.core.scored import Scored
+from modalign.methods.contract.estimators.estimator import Parametrized, require_fitted
 from modalign.methods.contract.labeled_items import labeled_items
 from modalign.methods.contract.learner import L, Learner, Towers, cosine_logits, require_finite_scores
-from modalign.methods.contract.parameters import Augmentations, Parametrized, check_parameters
+from modalign.methods.contract.parameters import Augmentations, check_parameters
 from modalign.methods.contract.rows import read_text_vectors
 from modalign.tune.batches import ImageBatches, center_batches
 from modalign.tune.loop import train
@@ -199,7 +199,7 @@ class TowerMethod(Parametrized, Generic[L]):
         batch_size : int or None, default=None
             Images per forward pass.
         """
-        check_is_fitted(self)
+        require_fitted(self)
         self.encoder_.require(encoder.spec)
         learner, classes = self._bind(encoder)
         reasons: dict[int, str] = {}
@@ -224,7 +224,7 @@ class TowerMethod(Parametrized, Generic[L]):
         InputError
             The method has class-specific parameters, and a class has none.
         """
-        check_is_fitted(self)
+        require_fitted(self)
         other = copy(self)
         other.classes_ = np.arange(len(text))
         other.class_names_ = list(text.class_names)

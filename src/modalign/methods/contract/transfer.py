@@ -6,11 +6,11 @@ from copy import copy
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from modalign.core.errors import InputError, argument
 from modalign.core.features import ClassText
 from modalign.linalg.prototypes import text_prototypes
+from modalign.methods.contract.estimators.estimator import require_fitted
 from modalign.methods.contract.rows import read_text_vectors
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def with_classes(method: M, text: ClassText) -> M:
         The scores depend on class-specific parameters of the fit, the method was fitted without text, or the text is of
         another encoder or dimension.
     """
-    check_is_fitted(method)
+    require_fitted(method)
     if not isinstance(text, ClassText):
         raise InputError(
             f"Expected the text of the classes as ClassText(vectors, class_names), got {type(text).__name__}."

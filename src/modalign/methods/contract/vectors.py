@@ -14,8 +14,6 @@ from typing import Any, ClassVar, Self, overload
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.base import ClassifierMixin
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from modalign.core.errors import InputError
@@ -26,6 +24,7 @@ from modalign.linalg.calibration import fit_temperature, sharpened
 from modalign.linalg.inputs import single
 from modalign.methods.contract.calibrating import own_temperature, refits
 from modalign.methods.contract.class_names import read_labels
+from modalign.methods.contract.estimators.estimator import require_fitted
 from modalign.methods.contract.parameters import check_parameters
 from modalign.methods.contract.problem import Problem, ProblemReader, names_of
 from modalign.methods.contract.selection import held_out
@@ -40,7 +39,7 @@ SCORED = 2**14  # rows of an array that are scored at a time
 LOGIT_SCALE = 100.0  # where CLIP's training ends; of text whose encoder is unknown
 
 
-class VectorMethod(ClassifierMixin, ProblemReader):
+class VectorMethod(ProblemReader):
     """Base class of all methods on vectors.
 
     Subclasses are dataclasses of their hyper-parameters, set the class attributes below and implement ``_fit`` and
@@ -173,7 +172,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
 
     def chosen(self) -> dict[str, Any]:
         """Return the selected values of :attr:`choices`, which reproduce the model without validation images."""
-        check_is_fitted(self)
+        require_fitted(self)
         return {name: getattr(self, f"{name}_") for name in self.choices}
 
     def head(self) -> Callable[[Tensor], Tensor]:
@@ -181,7 +180,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
 
         Methods whose ``_scores`` works in blocks or solves systems have one of their own.
         """
-        check_is_fitted(self)
+        require_fitted(self)
         return self._scores
 
     def for_classes(self, text: ClassText) -> Self:
@@ -202,7 +201,7 @@ class VectorMethod(ClassifierMixin, ProblemReader):
 
         A memory map is so never copied as a whole: the memory in addition to the result is that of a block.
         """
-        check_is_fitted(self)
+        require_fitted(self)
         vectors = _array(X)
         with torch.no_grad(), using_threads(threads_for_vectors(vectors)):
             if not isinstance(vectors, np.ndarray) or len(vectors) <= SCORED:

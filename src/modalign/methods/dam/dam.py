@@ -23,11 +23,11 @@ from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from sklearn.utils.validation import check_is_fitted
 from torch import Generator
 
 from modalign.core.errors import InputError, argument, hyperparameter
 from modalign.core.renaming import OFFICIAL, Formerly
+from modalign.methods.contract.estimators.estimator import require_fitted
 from modalign.methods.contract.parameters import Augmentations, Count, NonNegative
 from modalign.methods.contract.prompting import PromptMethod, template_places
 from modalign.methods.contract.tower import Towers
@@ -158,7 +158,7 @@ class DAM(PromptMethod):
         InputError
             The file has no graph of a class.
         """
-        check_is_fitted(self)
+        require_fitted(self)
         other = copy(self)
         other.structures = structures or self.structures
         instances = len(self.tensors_["text.first.layers.0"]) - self.global_prompts

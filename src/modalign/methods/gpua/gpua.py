@@ -17,24 +17,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, overload
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from modalign.core.features import Features
 from modalign.core.renaming import OFFICIAL, Formerly
 from modalign.linalg.procrustes import procrustes_from_factors
 from modalign.linalg.similarity import unit
+from modalign.methods.contract.estimators.mapping import MappingMethod
 from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive, PositiveOrInfinite, Range, Seed
 from modalign.methods.contract.team import current_team
 from modalign.methods.contract.training_steps import seeded
 from modalign.methods.contract.transduction import Likeliest, keep_answers
-from modalign.methods.contract.vectors import Problem, Rows, VectorMethod
+from modalign.methods.contract.vectors import Problem
 from modalign.methods.gpua import gpua_released as released
 from modalign.methods.gpua.gpua_anchored import MAP_WEIGHT, Ground, between, initial_map, language_map
 from modalign.methods.gpua.gpua_correspondence import Assignment, find_correspondences, zero_shot
@@ -47,7 +44,7 @@ SAMPLE, SAMPLE_A_CLASS = 20_000, 30  # images that classes are estimated from: a
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
+class GPUA(MappingMethod):
     r"""Geometry-preserving unsupervised alignment of vision-only features with class text.
 
     Assigns classes to all images at once by optimal transport, then learns an orthogonal map from the visual space to
@@ -235,30 +232,14 @@ class GPUA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VectorMethod):
             return Marginals.uniform(K)
         return ground.marginals(allow_uniform=self.class_prior == "auto")
 
-    @overload
-    def transform(self, X: Tensor) -> Tensor: ...
-    @overload
-    def transform(self, X: Rows | Features) -> np.ndarray: ...
-    def transform(self, X: Rows | Tensor | Features) -> np.ndarray | Tensor:
-        """Map image features to unit vectors (n, d_t) in the span of the class texts."""
-        check_is_fitted(self)
-        with torch.no_grad():
-            mapped = self._mapped(self._read_vectors(X, reset=False))
-        return mapped if isinstance(X, Tensor) else mapped.cpu().numpy()
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
-
     @property
     def _n_features_out(self) -> int:
         return self.weight_.shape[1]
 
-    def _mapped(self, X: Tensor) -> Tensor:
+    def _mapped_vectors(self, X: Tensor) -> Tensor:
         W = self.weight_.to(X.device)
         step = max(1, BLOCK // len(W))
         return torch.cat([unit(unit_spaces(part, self.spaces_) @ W) for part in X.split(step)])
 
     def _scores(self, X: Tensor) -> Tensor:
-        return self.logit_scale_ * (self._mapped(X) @ self.prototypes_.to(X.device).T)
+        return self.logit_scale_ * (self._mapped_vectors(X) @ self.prototypes_.to(X.device).T)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.special import expit
 
 from modalign.methods.contract.selection import FOLDS, folds
 
@@ -35,6 +34,8 @@ class ClassDecision:
 
     def probabilities(self, margins: np.ndarray) -> np.ndarray:
         """Probabilities of margins."""
+        from scipy.special import expit  # late: predictions of one label per image do without SciPy
+
         return expit(self.slope * margins + self.offset)
 
 

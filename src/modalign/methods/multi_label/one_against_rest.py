@@ -8,7 +8,6 @@ from typing import Any, Self, cast
 
 import numpy as np
 import torch
-from sklearn.base import clone
 
 from modalign.core.errors import InputError, argument
 from modalign.core.features import ClassText, Features
@@ -20,6 +19,7 @@ from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import unit
 from modalign.methods import method_class
 from modalign.methods.contract.cross_fitting import CrossFit, cross_fit, own_predictions
+from modalign.methods.contract.estimators.estimator import unfitted
 from modalign.methods.contract.vectors import VectorMethod
 from modalign.methods.multi_label.class_decision import ClassDecision, fit_decision, held_out_answers
 
@@ -189,10 +189,10 @@ class OneAgainstRest:
             nothing = Scored((), labels[:0], np.empty((0, 2)))
             return _zero_shot(rows, text), CrossFit(np.empty(0, dtype=np.int64), nothing, 0, {})
         if self.method.judges_itself:
-            learned = clone(self.method).fit(rows, text=text)
+            learned = unfitted(self.method).fit(rows, text=text)
             return learned, own_predictions(learned, rows)
         found = cross_fit(self.method, rows, text=text, random_state=self.random_state)
-        return clone(self.method).set_params(**found.chosen).fit(rows, text=text), found
+        return unfitted(self.method).set_params(**found.chosen).fit(rows, text=text), found
 
 
 def _nothing_held(matrix: np.ndarray) -> HeldOutSets:

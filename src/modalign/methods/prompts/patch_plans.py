@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from modalign.core.errors import InputError, UnknownNameError
 from modalign.core.features import UNLABELED
 from modalign.linalg.similarity import unit
 from modalign.linalg.token_transport import token_plan
+from modalign.methods.contract.estimators.estimator import require_fitted
 from modalign.methods.contract.prompting import P
 from modalign.methods.contract.tower import TowerMethod
 from modalign.tune.batches import center_batches
@@ -78,7 +78,7 @@ class Explained(NamedTuple, Generic[P]):
 
 def first_image(method: TowerMethod[P], items: Items, encoder: ClipEncoder, label: int | str | None) -> Explained[P]:
     """The first image of ``items`` that can be decoded, and a class by index or name, by default the predicted one."""
-    check_is_fitted(method)
+    require_fitted(method)
     learner, classes = method._bind(encoder)
     pixels, image = one_image(items, encoder)
     return Explained(

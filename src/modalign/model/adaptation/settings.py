@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sklearn.base import clone
-
 from modalign.core.errors import InputError, UnknownNameError, argument
 from modalign.core.name_matching import nearest
 from modalign.core.randomness import require_seed
 from modalign.methods import method_class
+from modalign.methods.contract.estimators.estimator import unfitted
 from modalign.methods.contract.parameters import check_parameters, parameters
 from modalign.methods.contract.tower import TowerMethod
 from modalign.methods.contract.vectors import VectorMethod
@@ -48,7 +47,7 @@ def configure(
     if it is None. ``arguments`` are other names that the error about a misspelled hyper-parameter may suggest.
     """
     require_seed(random_state)
-    method = method_class(method)() if isinstance(method, str) else clone(method)
+    method = method_class(method)() if isinstance(method, str) else unfitted(method)
     cls: type = type(method)
     own = {p.name for p in parameters(cls)}
     for name in hyperparameters:

@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.stats import t as student
-from sklearn.base import clone
 from torch import Tensor
 
 from modalign.core.errors import InputError, MissingExtraError
@@ -26,7 +24,9 @@ from modalign.data.items import Items
 from modalign.encoders.clip import ClipEncoder
 from modalign.linalg.calibration import fit_temperature
 from modalign.linalg.similarity import groups_of_copies
+from modalign.linalg.student import student_quantile
 from modalign.methods import method_class
+from modalign.methods.contract.estimators.estimator import unfitted
 from modalign.methods.contract.selection import folds
 from modalign.methods.contract.tower import TowerMethod
 from modalign.model.adaptation.fitting import FitTask, Fitted, fit_tower
@@ -155,7 +155,7 @@ class TowerChoice:
             return None
         parts = []
         for learn, judged in divisions[:count]:
-            fitted = clone(method).fit(learn, text=text, encoder=self.encoder)
+            fitted = unfitted(method).fit(learn, text=text, encoder=self.encoder)
             parts.append(fitted.score_images(judged, self.encoder))
         return self._compared(name, method, parts, final, row)
 
@@ -171,7 +171,7 @@ class TowerChoice:
 
         def timed(count: int, epochs: int) -> float:
             started = time.monotonic()
-            quick = clone(method).set_params(epochs=epochs, batch_size=count)
+            quick = unfitted(method).set_params(epochs=epochs, batch_size=count)
             quick.fit(learn.select(labeled[:count]), text=text, encoder=self.encoder)
             return time.monotonic() - started
 
@@ -195,7 +195,7 @@ class TowerChoice:
         likelihood, reference = _likelihoods(own, y), _likelihoods(ensemble, y)
         gain, n = likelihood - reference, len(rows)
         error = gain.std().item() / math.sqrt(n) if n > 1 else math.inf
-        significant = gain.mean().item() > student.ppf(SURE, max(1, n - 1)) * error
+        significant = gain.mean().item() > student_quantile(SURE, max(1, n - 1)) * error
         right = [float((z.argmax(axis=1) == labels).mean()) for z in (own, ensemble)]
         row |= {"accuracy": right[0], "log_loss": -likelihood.mean().item()}
         self.notes.append(

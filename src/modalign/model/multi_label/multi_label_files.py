@@ -14,6 +14,7 @@ import numpy as np
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from modalign.core.card_names import MULTI_LABEL
 from modalign.core.encoder_spec import EncoderSpec
 from modalign.core.errors import InputError
 from modalign.core.files import CardFormat
@@ -35,7 +36,7 @@ FORMAT = CardFormat(
     family="modalign-multi-label",
     version=2,
     what="a multi-label model",
-    file="multi_label.json",
+    file=MULTI_LABEL,
     entries={
         "encoder": dict,
         "method": str,
@@ -80,14 +81,6 @@ def save_multi_label(classifier: MultiLabelClassifier, folder: str | Path) -> Pa
 def check_multi_label_folder(folder: str | Path) -> None:
     """Raise unless a classifier can be saved in ``folder``; to be called before a long computation."""
     FORMAT.check_folder(folder)
-
-
-def is_multi_label(folder: str | Path) -> bool:
-    """Whether a folder holds a saved multi-label classifier."""
-    try:
-        return (Path(folder) / FORMAT.file).is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def load_multi_label(

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 
 from modalign.core.errors import InputError
 from modalign.core.features import EncoderSpec
 from modalign.core.record import plain
 from modalign.core.renaming import present_names
 from modalign.methods import COMPOSED, OTHER_METHODS, method_class, name_of
+from modalign.methods.contract.estimators.estimator import Parametrized
 from modalign.methods.contract.parameters import check_parameters, former_names
 from modalign.methods.contract.vectors import VectorMethod
 from modalign.model.persistence.checks import check_restored
@@ -26,7 +26,7 @@ _FIELDS = {kind: {"kind", "value"} for kind in ("tensors", "encoder", "methods",
 _FIELDS |= {"tensor": {"kind"}, "array": {"kind"}, "names": {"kind", "value", "object"}}
 
 
-def encode_method(method: BaseEstimator) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def encode_method(method: Parametrized) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """A fitted method as entries of a card, ``method``, ``parameters`` and ``state``, and named arrays."""
     state, tensors = encode_state(method)
     return {"method": _name_of(method), "parameters": encode_parameters(method), "state": state}, tensors
@@ -66,7 +66,7 @@ def packages_of(entries: Mapping[str, Any]) -> dict[str, str | None]:
     return {name: OTHER_METHODS.package(name) for name in names if name in OTHER_METHODS}
 
 
-def encode_parameters(method: BaseEstimator) -> dict[str, Any]:
+def encode_parameters(method: Parametrized) -> dict[str, Any]:
     """Return the hyper-parameters of a method for the card, without infinities and without folders of paths."""
     return {name: _pack(value) for name, value in method.get_params(deep=False).items()}
 
@@ -76,7 +76,7 @@ def decode_parameters(entries: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _unpack(value) for name, value in entries.items()}
 
 
-def encode_state(method: BaseEstimator) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def encode_state(method: Parametrized) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What a fitted method has learned, as entries of the card and as named arrays."""
     state: dict[str, Any] = {}
     tensors: dict[str, np.ndarray] = {}
@@ -96,7 +96,7 @@ def encode_state(method: BaseEstimator) -> tuple[dict[str, Any], dict[str, np.nd
             state[name] = {"kind": "names", "value": plain(value, strict=True), "object": value.dtype == object}
         elif isinstance(value, EncoderSpec):
             state[name] = {"kind": "encoder", "value": vars(value)}
-        elif isinstance(value, list) and value and all(isinstance(part, BaseEstimator) for part in value):
+        elif isinstance(value, list) and value and all(isinstance(part, Parametrized) for part in value):
             parts = [encode_method(part) for part in value]
             state[name] = {"kind": "methods", "value": [entries for entries, _ in parts]}
             tensors |= {f"{name}/{i}/{key}": array for i, (_, own) in enumerate(parts) for key, array in own.items()}
@@ -107,7 +107,7 @@ def encode_state(method: BaseEstimator) -> tuple[dict[str, Any], dict[str, np.nd
     return state, tensors
 
 
-def restore_state(method: BaseEstimator, state: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+def restore_state(method: Parametrized, state: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
     """Set the learned state of an unfitted method.
 
     Raises
@@ -164,7 +164,7 @@ def _members(name: str, entries: Any, unused: dict[str, np.ndarray]) -> list[Any
     return found
 
 
-def _name_of(method: BaseEstimator) -> str:
+def _name_of(method: Parametrized) -> str:
     name = name_of(type(method))
     if name is None:
         raise InputError(
