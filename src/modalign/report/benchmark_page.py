@@ -7,16 +7,20 @@ from pathlib import Path
 
 from modalign.core.record import versions
 from modalign.evaluate.benchmark.benchmark_result import AVERAGE, HALVES, BenchmarkResult, BenchmarkRow
-from modalign.evaluate.comparison.findings import title
+from modalign.evaluate.comparison.findings import REFERENCE, title
 from modalign.evaluate.metrics import Interval, percent
-from modalign.evaluate.runs import Summary
+from modalign.evaluate.runs import Summary, amount
 from modalign.report import statements
 from modalign.report.curves import accuracy_over_labels
 from modalign.report.page import Page, PageSection
 from modalign.report.papers.outcomes import base_new_bars
 from modalign.report.papers.sweeps import MethodCost, cost_bubbles
 from modalign.report.run_tables import Fold, Table, TableCell
+from modalign.report.style import Picture
 from modalign.report.text import count, without_folders
+
+CURVES = 8  # methods in a figure; more lines cannot be told apart
+OVER_LABELS = "Accuracy by labeled images per class"
 
 HEADINGS = {
     "few-shot": ("Few labels", "Labeled images are drawn per class; the whole test list is tested."),
@@ -77,15 +81,15 @@ def save_benchmark_page(result: BenchmarkResult, path: str | Path) -> Path:
         },
     )
     for protocol in dict.fromkeys(row.protocol for row in rows):
-        heading, text = HEADINGS[protocol]
         own = [row for row in rows if row.protocol == protocol]
-        page.section(heading, text, blocks=_blocks(own))
+        blocks = _blocks(own)
+        drawn = any(isinstance(block, Picture) and block.title == OVER_LABELS for block in blocks)
+        heading, text = HEADINGS[protocol]
+        if drawn and len({row.method for row in own}) > CURVES:
+            text += f" The figure shows zero-shot and the {CURVES} methods with the highest accuracy at most labels."
+        page.section(heading, text, blocks=blocks)
     if costs := _costs(rows):
-        page.section(
-            "Cost",
-            "Processor time of one fit on the last data set with the largest number of labels, summed over threads.",
-            blocks=cost_bubbles(costs),
-        )
+        page.section("Cost", costs[0], blocks=costs[1])
     _add_missing(page, result)
     return page.save(path)
 
@@ -96,66 +100,107 @@ def _blocks(rows: Sequence[BenchmarkRow]) -> list[PageSection]:
     blocks: list[PageSection] = []
     tests = [row for row in first if row.part == "test"]
     if len({row.shots for row in tests if row.shots}) > 1:
-        curves = [Summary(title(row.method), row.shots, row.accuracy, row.cpu_seconds) for row in tests]
-        blocks.append(accuracy_over_labels(curves, width=720, height=430))
-    blocks.append(_table(first, _title(first[0])))
-    blocks += _bars(first)
+        curves = [Summary(title(row.method), row.shots, row.accuracy, row.cpu_seconds) for row in _best(tests)]
+        blocks.append(accuracy_over_labels(curves, width=470, height=360))
+    blocks += [*_tables(first, _title(first[0])), *_bars(first)]
     others = [
-        _table(own, dataset)
+        table
         for dataset in dict.fromkeys(row.dataset for row in rows if row.n_datasets == 1)
         if (own := [row for row in rows if row.dataset == dataset]) != first
+        for table in _tables(own, dataset)
     ]
     if others:
         blocks.append(Fold("Each data set", others))
     return blocks
 
 
+def _best(rows: Sequence[BenchmarkRow]) -> list[BenchmarkRow]:
+    """The rows of zero-shot and of the methods with the highest accuracy, each at its largest number of labels."""
+    last = {row.method: row for row in sorted(rows, key=_order)}
+    ranked = sorted((name for name in last if name != REFERENCE), key=lambda name: -last[name].accuracy.mean)
+    return [row for row in rows if row.method in (REFERENCE, *ranked[:CURVES])]
+
+
+def _order(row: BenchmarkRow) -> tuple[float, float]:
+    """Settings in order: by imbalance and by number of labels."""
+    return row.imbalance or 0.0, amount(row.shots)
+
+
 def _bars(rows: Sequence[BenchmarkRow]) -> list[PageSection]:
     """Base and new classes of each method, at the last setting."""
-    setting = rows[-1].setting
-    halves: dict[str, dict[str, Interval]] = {}
-    for row in rows:
-        if row.part in HALVES and (row.setting == setting or row.shots == 0):
-            halves.setdefault(title(row.method), {})[row.part] = row.accuracy
-    known = {name: (parts["base"], parts["new"]) for name, parts in halves.items() if len(parts) == len(HALVES)}
-    return [base_new_bars(known, title=f"Base and new classes, {setting}")] if known else []
+    halves = [row for row in rows if row.part in HALVES]
+    if not halves:
+        return []
+    last = max(halves, key=_order)
+    found: dict[str, dict[str, Interval]] = {}
+    for row in halves:
+        if row.setting == last.setting or row.shots == 0:
+            found.setdefault(title(row.method), {})[row.part] = row.accuracy
+    known = {name: (parts["base"], parts["new"]) for name, parts in found.items() if len(parts) == len(HALVES)}
+    return [base_new_bars(known, title=f"Base and new classes, {last.setting}")] if known else []
 
 
-def _costs(rows: Sequence[BenchmarkRow]) -> list[MethodCost]:
-    """A fit of each method at its last setting on whole data sets."""
-    last = {row.method: row for row in rows if row.part == "test" and row.n_datasets == 1}
-    return [MethodCost(title(name), row.accuracy.mean, row.cpu_seconds) for name, row in last.items()]
+def _costs(rows: Sequence[BenchmarkRow]) -> tuple[str, list[PageSection]] | None:
+    """Text, figure and table of the cost of a fit; of one data set of one protocol, since only that is comparable."""
+    whole = [row for row in rows if row.part == "test" and row.n_datasets == 1]
+    if not whole:
+        return None
+    protocol, dataset = whole[0].protocol, whole[0].dataset
+    own = [row for row in whole if (row.protocol, row.dataset) == (protocol, dataset)]
+    last = {row.method: row for row in sorted(own, key=_order)}
+    text = (
+        f"Processor time of one fit on {dataset} by the protocol {protocol}, with the largest number of labels of each "
+        "method, summed over threads."
+    )
+    costs = [MethodCost(title(name), row.accuracy.mean, row.cpu_seconds) for name, row in last.items()]
+    listed = [
+        [cost.name, last[name].setting, percent(cost.accuracy), f"{cost.seconds:.2f}"]
+        for name, cost in zip(last, costs, strict=True)
+    ]
+    table = Table(["", "labels", "accuracy", "processor s"], listed)
+    return text, [cost_bubbles(costs), Fold("As a table", [table])]
 
 
 def _title(row: BenchmarkRow) -> str:
     return f"Average of {row.n_datasets} data sets" if row.dataset == AVERAGE else row.dataset
 
 
+def _tables(rows: Sequence[BenchmarkRow], name: str) -> list[PageSection]:
+    """A table; where several parts are tested in several settings, one of the last setting and the others folded.
+
+    Each has the methods without labels, which are the same in all.
+    """
+    settings = list(dict.fromkeys(row.setting for row in sorted(rows, key=_order) if row.imbalance or row.shots))
+    if len(settings) < 2 or len({row.part for row in rows}) == 1:
+        return [_table(rows, name)]
+    tables = [
+        _table([row for row in rows if row.setting == setting or row.setting not in settings], f"{name}, {setting}")
+        for setting in reversed(settings)
+    ]
+    return [tables[0], Fold("Other settings", tables[1:])]
+
+
 def _table(rows: Sequence[BenchmarkRow], name: str) -> Table:
-    """Methods down; settings and tested parts across; mean accuracy over its interval, the best in bold."""
-    columns = list(dict.fromkeys((row.setting, row.part) for row in rows))
-    cells = {(row.method, row.setting, row.part): row for row in rows}
-    best = {
-        column: max(row.accuracy.mean for row in rows if (row.setting, row.part) == column)
-        for column in columns
-        if sum((row.setting, row.part) == column for row in rows) > 1
-    }
+    """Methods down; settings or tested parts across; mean accuracy over its interval, the best in bold."""
+    one = len({row.part for row in rows}) == 1
+    columns = list(dict.fromkeys(row.setting if one else row.part for row in rows))
+    cells = {(row.method, row.setting if one else row.part): row for row in rows}
+    own = {column: [row.accuracy.mean for (_, c), row in cells.items() if c == column] for column in columns}
+    best = {column: max(means) for column, means in own.items() if len(means) > 1}
     lines = []
     for method in dict.fromkeys(row.method for row in rows):
         line: list[TableCell | str] = [title(method)]
         for column in columns:
-            row = cells.get((method, *column))
+            row = cells.get((method, column))
             if row is None:
                 line.append(TableCell("–"))
                 continue
             strong = row.accuracy.mean == best.get(column)
             line.append(TableCell(percent(row.accuracy.mean), row.accuracy.spread, strong=strong))
         lines.append(line)
-    one = len({part for _, part in columns}) == 1
-    header = ["", *(setting if one else f"{part}, {setting}" for setting, part in columns)]
     n = max(row.n_test for row in rows)
     caption = f"Percent of {count(n, 'test image')}; small print: 95 % interval over the seeds."
-    return Table(header, lines, caption, title=name)
+    return Table(["", *columns], lines, caption, title=name)
 
 
 def _add_missing(page: Page, result: BenchmarkResult) -> None:

@@ -105,10 +105,11 @@ def _commands(table: PaperTable) -> list[PageSection]:
 
 
 def _counts(counts: Mapping[str, Mapping[str, int]]) -> PageSection:
-    rows = [[paper, *(f"{row[kind]:,}" for kind in KINDS), f"{sum(row.values()):,}"] for paper, row in counts.items()]
-    total = [f"{sum(row[kind] for row in counts.values()):,}" for kind in KINDS]
-    foot = [["all", *total, f"{sum(sum(row.values()) for row in counts.values()):,}"]]
-    return Table(["", *KINDS, "all"], rows, foot=foot)
+    papers = list(counts.values())
+    rows = [[kind, *(f"{row[kind]:,}" for row in papers), f"{sum(row[kind] for row in papers):,}"] for kind in KINDS]
+    totals = [sum(row.values()) for row in papers]
+    foot = [["all", *(f"{total:,}" for total in totals), f"{sum(totals):,}"]]
+    return Table(["", *(paper.upper() for paper in counts), "all"], rows, foot=foot)
 
 
 def _meanings() -> PageSection:

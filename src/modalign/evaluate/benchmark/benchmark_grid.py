@@ -248,4 +248,7 @@ class BenchmarkGrid:
 
     def _left_out(self, cell: BenchmarkCell, error: Exception, part: str = "") -> LeftOut:
         place = f" on {part}" if part not in ("", "test") else ""
-        return LeftOut(f"{cell.method} ({cell.task.dataset}{place})", cell.task.shots, " ".join(str(error).split()))
+        own = f"{method_class(cell.method).__name__} "  # of equal reasons, that of all methods is one
+        reason = " ".join(str(error).split())
+        reason = f"it {reason.removeprefix(own)}" if reason.startswith(own) else reason
+        return LeftOut(f"{cell.method} ({cell.task.dataset}{place})", cell.task.shots, reason)

@@ -81,11 +81,14 @@ def embedding_map(
             marker = "o" if k < 0 else MARKERS[k // len(SERIES) % len(MARKERS)]
             across, up = flat[: len(X)][y == k].T
             axes.scatter(across, up, s=13, color=color, marker=marker, alpha=0.55, linewidths=0)
+        turn = flat[:, 0].min() + 0.75 * np.ptp(flat[:, 0])  # farther right, names stand on the left
         for k, (a, b) in enumerate(flat[len(X) :]):
             axes.scatter(a, b, s=52, marker="D", color=SERIES[k % len(SERIES)], edgecolors=SURFACE, zorder=3)
             if len(T) <= NAMED:
-                axes.annotate(shorten(class_names[k], 18), (a, b), xytext=(6, 0), textcoords="offset points",
-                              fontsize=10.5, color=INK, va="center_baseline", zorder=4)  # fmt: skip
+                beside = (-6, "right") if a > turn else (6, "left")
+                axes.annotate(shorten(class_names[k], 18), (a, b), xytext=(beside[0], 0), ha=beside[1],
+                              textcoords="offset points", fontsize=10.5, color=INK, va="center_baseline",
+                              zorder=4)  # fmt: skip
         axes.set(xticks=[], yticks=[])
         axes.margins(0.06)
         axes.spines[:].set_visible(True)

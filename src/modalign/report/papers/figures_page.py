@@ -17,6 +17,11 @@ from modalign.report.run_tables import Table
 from modalign.report.statements import paragraphs
 from modalign.report.text import count
 
+SHARED = {
+    "protocol": "protocol {}", "labels": "{}", "data set": "data set {}", "tested": "tested on {}", "n": "{} images",
+}  # fmt: skip
+"""Columns of a sweep that often have one value, and how to say it."""
+
 
 def save_figures_page(model: Classifier, groups: Sequence[FigureGroup], path: str | Path) -> Path:
     """Write one self-contained HTML page, atomically.
@@ -63,12 +68,19 @@ def save_sweep_page(sweep: ParameterSweep, path: str | Path) -> Path:
         record={"method": name, "hyper-parameter": sweep.name, "values": values, "versions": versions()},
     )
     picture = sweep_curve(
-        sweep.curves, quantity=sweep.name, unit="accuracy, percent", title=f"Accuracy against {sweep.name}", width=560,
-        height=340,
-    )  # fmt: skip
+        sweep.curves, quantity=sweep.name, unit="accuracy, percent", title=f"Accuracy against {sweep.name}"
+    )
     several = any(row.accuracy.n > 1 for _, row in sweep.rows)
     text = "Bands are 95 % intervals over the seeds." if several else "One run per value."
     page.section("Accuracy", text, blocks=picture)
-    header, rows = sweep.table
-    page.section("Runs", paragraphs(sweep.notes), blocks=Table(header, rows))
+    page.section("Runs", paragraphs(sweep.notes), blocks=_varying(*sweep.table))
     return page.save(path)
+
+
+def _varying(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """The table without columns of one value, which the caption has."""
+    kept = [i for i, name in enumerate(header) if name not in SHARED or len({row[i] for row in rows}) > 1]
+    shared = [SHARED[name].format(rows[0][i]) for i, name in enumerate(header) if i not in kept]
+    caption = f"All runs: {', '.join(shared)}." if shared else ""
+    cells = [[row[i].replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}") for i in kept] for row in rows]
+    return Table([header[i] for i in kept], cells, caption)

@@ -9,10 +9,9 @@ import numpy as np
 
 from modalign.core.errors import InputError, require
 from modalign.evaluate.metrics import Interval, percent
-from modalign.report.line_ends import label_ends
+from modalign.report.line_ends import label_ends, label_points
 from modalign.report.style import (
     DASHES,
-    INK,
     MARKERS,
     MUTED,
     SERIES,
@@ -25,13 +24,16 @@ from modalign.report.style import (
 )
 from modalign.report.text import shorten
 
+SHARES = 100.0  # factor that turns shares into percent
+MARKED = 40  # points of a curve at most that each get a marker
+
 
 def sweep_curve(
     curves: Mapping[str, Mapping[float, Interval | float]],
     *,
     quantity: str,
     unit: str = "accuracy in percent",
-    scale: float = 100.0,
+    scale: float = SHARES,
     title: str = "",
     width: int = 430,
     height: int = 300,
@@ -72,12 +74,16 @@ def sweep_curve(
             x, mean, low, high = rows.T * [[1], [scale], [scale], [scale]]
             known = np.isfinite(low) & np.isfinite(high)
             axes.fill_between(x, low, high, where=known, color=color, alpha=0.15, linewidth=0)
+            marker = MARKERS[i % len(MARKERS)] if len(x) <= MARKED else ""
             axes.plot(x, mean, color=color, linestyle=DASHES[i // len(SERIES) % len(DASHES)], linewidth=2,
-                      marker=MARKERS[i % len(MARKERS)], markersize=5.5, markeredgecolor=SURFACE)  # fmt: skip
+                      marker=marker, markersize=5.5, markeredgecolor=SURFACE)  # fmt: skip
             ends.append((mean[-1], names[i], color))
         axes.set_xlabel(quantity)
         if all((rows[:, 0] % 1 == 0).all() for rows in data.values()):
             axes.xaxis.set_major_locator(require("matplotlib.ticker", "plot").MaxNLocator("auto", integer=True))
+        highest = max(np.nanmax(rows[:, 1:]) for rows in data.values())
+        if scale == SHARES and highest <= 1 < axes.get_ylim()[1] / scale:
+            axes.set_ylim(top=scale * (1 + 0.04 * (1 - axes.get_ylim()[0] / scale)))  # no share is above one
         axes.grid(axis="y")
         axes.spines["left"].set_visible(False)
         if len(names) > 1:
@@ -126,6 +132,8 @@ class MethodCost(NamedTuple):
 def cost_bubbles(costs: Sequence[MethodCost], *, width: int = 430, height: int = 320) -> Picture:
     """Accuracy against processor seconds (logarithmic); the area of a bubble is the peak memory.
 
+    Names that would cover others are left out, those of less accurate methods first.
+
     Parameters
     ----------
     costs : sequence of MethodCost
@@ -146,13 +154,10 @@ def cost_bubbles(costs: Sequence[MethodCost], *, width: int = 430, height: int =
     with settings():
         figure = canvas(width, height)
         axes = panel(figure, 50, 44, 30 + text_width([shorten(c.name, 20) for c in costs], 11) / 2, 26)
-        for i, cost in enumerate(costs):
+        points = np.stack([seconds, [100 * cost.accuracy for cost in costs]], axis=1)
+        for i in range(len(costs)):
             area = 40.0 if np.isnan(memory[i]) else 30 + 420 * memory[i] / largest
-            axes.scatter(
-                seconds[i], 100 * cost.accuracy, s=area, color=SERIES[i % len(SERIES)], alpha=0.45, linewidths=0
-            )
-            axes.annotate(shorten(cost.name, 20), (seconds[i], 100 * cost.accuracy), xytext=(6, 6),
-                          textcoords="offset points", fontsize=11, color=INK, annotation_clip=False)  # fmt: skip
+            axes.scatter(*points[i], s=area, color=SERIES[i % len(SERIES)], alpha=0.45, linewidths=0)
         axes.set_xscale("log")
         powers = 10.0 ** np.arange(np.floor(np.log10(seconds.min())), np.ceil(np.log10(seconds.max())) + 1)
         axes.set_xticks(powers, [f"{power:g}" for power in powers])
@@ -160,6 +165,7 @@ def cost_bubbles(costs: Sequence[MethodCost], *, width: int = 430, height: int =
         axes.margins(0.12)
         axes.grid()
         axes.set_xlabel("processor seconds of a fit")
+        label_points(figure, axes, points, [shorten(cost.name, 20) for cost in costs])
         note = "accuracy, percent" + ("; area: peak memory" if np.isfinite(memory).any() else "")
         figure.text(6 / width, 1 - 12 / height, note, fontsize=10.5, color=MUTED, va="center_baseline")
     best = max(costs, key=lambda cost: cost.accuracy)
