@@ -17,6 +17,8 @@ def hyperparameters_of(cls: type, assignments: list[str]) -> dict[str, Any]:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise InputError(f"Expected --set name=value, got '{assignment}'.")
+        if name in values:
+            raise InputError(f"Expected --set {name}=… once, got it twice; leave one out.")
         try:
             values[name] = json.loads(text)
         except (ValueError, RecursionError):
@@ -33,7 +35,11 @@ def hyperparameters_by_method(assignments: list[str]) -> dict[str, dict[str, Any
         name, dot, rest = assignment.partition(".")
         if not dot or "=" in name:
             raise InputError(f"Expected --set method.name=value, got '{assignment}'.")
-        values.setdefault(name, {}).update(hyperparameters_of(method_class(name), [rest]))
+        known = values.setdefault(name, {})
+        for parameter, value in hyperparameters_of(method_class(name), [rest]).items():
+            if parameter in known:
+                raise InputError(f"Expected --set {name}.{parameter}=… once, got it twice; leave one out.")
+            known[parameter] = value
     return values
 
 

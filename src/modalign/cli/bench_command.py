@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from modalign.cli.assignments import hyperparameters_by_method
+from modalign.cli.given_options import refuse_unused
 from modalign.cli.options import AsJson, Device, check_file, command
 from modalign.cli.terminal import print_json, print_lines, print_table
 from modalign.core.errors import InputError
@@ -71,7 +72,15 @@ def bench(
     from modalign.report.benchmark_page import save_benchmark_page
 
     check_file(page, ".html", ".htm", drawn=True)
+    if "long-tail" not in _words(protocol):
+        refuse_unused("with --protocol long-tail", "imbalances")
+    if "inductive" not in _words(protocol):
+        refuse_unused("with --protocol inductive", "per_class")
     if "segmentation" in _words(protocol):
+        refuse_unused(
+            "with another protocol than segmentation", "shots", "seeds", "template", "descriptions", "settings",
+            "set_", "jobs",
+        )  # fmt: skip
         if ray is not None:
             raise InputError("Expected --ray with another protocol than segmentation, which runs in this process.")
         names = "all" if methods in ("all", "vectors") else _words(methods)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from modalign.cli.assignments import hyperparameters_by_method
+from modalign.cli.given_options import refuse_unused
 from modalign.cli.options import AsJson, Device, SplitFile, check_file, command
 from modalign.cli.terminal import print_json, print_lines, print_table, report_quarantine
 from modalign.core.errors import InputError
@@ -67,11 +68,13 @@ def compare(
     check_file(page, ".html", ".htm", drawn=True)
     if text is not None and no_text:
         raise InputError("Expected --text or --no-text, got both; choose one.")
+    if text is not None or no_text:
+        refuse_unused("where class names are embedded, got --text or --no-text", "template", "descriptions")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RunWarning)  # they are among the remarks
         result = run(
             source, text=False if no_text else text, encoder=encoder, clip_encoder=clip_encoder,
-            methods=methods.split(",") if methods else None,
+            methods=None if methods is None else methods.split(","),
             shots=[int(k) if k.strip().isdigit() else k.strip() for k in shots.split(",")],
             seeds=seeds, split=split, classes=classes, templates=template or None, descriptions=descriptions,
             hyperparameters=hyperparameters_by_method(set_ or []), ablations=ablations, record=record,

@@ -18,6 +18,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from modalign.cli.given_options import remember_given
 from modalign.cli.terminal import print_lines
 from modalign.core.errors import InputError
 from modalign.core.renaming import warn_renamed
@@ -52,6 +53,7 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # Typer's own name for the context of its base
         ctx.params = {name: _with_plain_paths(value) for name, value in ctx.params.items()}
+        remember_given(ctx)
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

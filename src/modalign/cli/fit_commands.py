@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from modalign.cli.assignments import settings_of
+from modalign.cli.given_options import refuse_unused
 from modalign.cli.multi_label_command import fit_multi_label
 from modalign.cli.options import AsJson, Device, EncoderName, Source, SplitFile, check_file, command, seed_option
 from modalign.cli.shard_options import Addresses, OneShard, Ray, Shards, Verify, Workers, is_sharded, run_sharded
@@ -59,6 +60,7 @@ def embed(
     from modalign.data.items import load_items
     from modalign.encoders import load_encoder
 
+    refuse_unused("with --shards, since one file has the vectors in float32", "dtype")
     if not out.suffix:
         raise InputError(
             f"Expected a file name that ends in .npz or .safetensors, or --shards with a folder of parts, got '{out}'."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modalign.cli.given_options import refuse_unused
 from modalign.cli.multi_label_command import evaluate_multi_label, predict_multi_label
 from modalign.cli.options import AsJson, SplitFile, check_file, command
 from modalign.cli.shard_options import Addresses, OneShard, Ray, Shards, Verify, Workers, is_sharded, run_sharded
@@ -130,6 +131,7 @@ def evaluate(
 ) -> None:
     """Measure the accuracy of a model, per class and with a 95 % interval; with --truth, the IoU of masks."""
     if truth is not None or masks is not None:
+        refuse_unused("with a model, got masks", "source", "split", "classes", "include_fitted", "encoder")
         from modalign.cli.mask_command import evaluate_mask_folder
 
         evaluate_mask_folder(
@@ -137,6 +139,10 @@ def evaluate(
             palette=palette, photos=photos, confusion=confusion, figure=figure, page=page, as_json=as_json,
         )  # fmt: skip
         return
+    refuse_unused(
+        "with --truth, a folder of true masks", "segments", "baseline", "ignore", "mask_classes", "palette", "photos",
+        "figure",
+    )  # fmt: skip
     if model is None or source is None:
         raise InputError("Expected a model and labeled images, or masks and --truth, a folder of true masks.")
     if holds(model, MULTI_LABEL):

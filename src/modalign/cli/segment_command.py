@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from modalign.cli.given_options import refuse_unused, was_given
 from modalign.cli.options import AsJson, Device, EncoderName, command
 from modalign.cli.terminal import print_json, print_lines, print_table, report_quarantine
 from modalign.core.errors import InputError, argument
@@ -70,8 +71,13 @@ def segment(
               "area_threshold": area_threshold, "vfm": vfm}  # fmt: skip
     given = {name: value for name, value in chosen.items() if value not in (None, "")}
     if dataset is not None:
+        refuse_unused(
+            "without --dataset, whose photos and classes are measured", "source", "out", "classes", "fit_on", "model",
+            "transductive", "max_pixels",
+        )  # fmt: skip
         _measure(dataset, root, encoder, features, gpua, as_json, device, given)
         return
+    refuse_unused("with --dataset, the data set that lies there", "root")
     if source is None or out is None:
         raise InputError("Expected photos and a folder for their masks: modalign segment PHOTOS --classes … --out DIR.")
     if (gpua is None) != (fit_on is None):
@@ -94,7 +100,8 @@ def segment(
         segmenter = _new(classes, encoder, features, given, device)
         fit_map_once(segmenter, photos, gpua, out / MODEL if model is None else model, device=device)
     elif model is not None:
-        segmenter = _loaded(model, classes, given)
+        refuse_unused("without --model, which has its own", "features", "device")
+        segmenter = _loaded(model, classes, given, encoder if was_given("encoder") else None)
     else:
         segmenter = _new(classes, encoder, features, given, device)
     run = segment_to_folder(segmenter, items, out, transductive=transductive)
@@ -123,13 +130,13 @@ def _new(classes: str | None, encoder: str, features: str, given: Mapping[str, A
     return Segmenter(encoder, classes, features=features, device=device, **given)
 
 
-def _loaded(model: Path, classes: str | None, given: Mapping[str, Any]) -> Segmenter:
+def _loaded(model: Path, classes: str | None, given: Mapping[str, Any], encoder: str | None) -> Segmenter:
     from modalign.segmentation.segmenter_files import load_segmenter
 
     if classes is not None or given:
         first = "classes" if classes is not None else next(iter(given))
         raise InputError(f"Expected classes and settings from --model '{model}' alone, got {argument(first)} too.")
-    return load_segmenter(model)
+    return load_segmenter(model, encoder=encoder)
 
 
 def _summary(run: MaskRun) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -29,6 +30,11 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if is_safe(c) else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def markdown(text: str) -> str:
+    """Escape text for Markdown, on one line and without control characters or HTML."""
+    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", visible(" ".join(text.split())))
 
 
 def shorten_repr(text: str, limit: int = 40) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from modalign.core.arrays import is_finite, real_array
+from modalign.core.display import visible
 from modalign.core.encoder_spec import EncoderSpec
 from modalign.core.errors import InputError
 from modalign.core.features_card import Quarantined as Quarantined
@@ -108,13 +109,13 @@ class Features:
         counts = np.bincount(self.labels[self.labels != UNLABELED], minlength=len(self.class_names)).tolist()
         names = self.class_names or [f"class {k}" for k in range(len(counts))]
         rows = [
-            f"<tr><td>{escape(name)}</td><td>{count}</td></tr>"
+            f"<tr><td>{escape(visible(name))}</td><td>{count}</td></tr>"
             for name, count in zip(names[:SHOWN], counts[:SHOWN], strict=True)
         ]
         if len(counts) > SHOWN:
             rows.append(f"<tr><td>… {len(counts) - SHOWN} more</td><td>{sum(counts[SHOWN:])}</td></tr>")
         table = f"<table><tr><th>class</th><th>images</th></tr>{''.join(rows)}</table>" if rows else ""
-        return f"<p>Features: {escape(', '.join(self._facts()))}</p>{table}"
+        return f"<p>Features: {escape(visible(', '.join(self._facts())))}</p>{table}"
 
     def _facts(self) -> list[str]:
         """Facts for ``repr``, a few words each."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modalign.core.display import markdown
 from modalign.core.errors import InputError
 from modalign.core.files import new_folder
 from modalign.core.record import versions
@@ -255,9 +256,9 @@ def _readme(model: Classifier, steps: Sequence[Preprocessing]) -> str:
         for name, (tall, wide) in zip(input_names(list(steps)), ((s.crop or s.size) for s in steps), strict=True)
     )
     return text.format(
-        encoder=model.encoder.spec.name,
+        encoder=markdown(model.encoder.spec.name),
         method=type(model.method).__name__,
-        classes=", ".join(model.class_names[:20]) + (" …" if len(model.class_names) > 20 else ""),
+        classes=", ".join(map(markdown, model.class_names[:20])) + (" …" if len(model.class_names) > 20 else ""),
         count=len(model.class_names),
         inputs=shapes,
     )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modalign.core.errors import InputError
+from modalign.core.errors import InputError, argument
 from modalign.segmentation.segmented import label_type, none_label
 from modalign.segmentation.windows import upsampled_strips
 
@@ -41,12 +41,14 @@ class Decision:
     def __post_init__(self) -> None:
         scale = self.logit_scale
         if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
-            raise InputError(f"Expected logit_scale above 0, got {scale!r}.")
+            raise InputError(f"Expected {argument('logit_scale')} above 0, got {scale!r}.")
         _require_share("prob_threshold", self.prob_threshold)
         if self.area_threshold is not None:
             _require_share("area_threshold", self.area_threshold)
             if not self.background:
-                raise InputError("Expected area_threshold together with a background class, got no background.")
+                raise InputError(
+                    f"Expected {argument('area_threshold')} together with a background class, got no background."
+                )
 
 
 class Decided(NamedTuple):
@@ -129,4 +131,4 @@ def _large_enough(canvas: Tensor, owner: Tensor, size: tuple[int, int], decision
 
 def _require_share(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise InputError(f"Expected {name} between 0 and 1, got {value!r}.")
+        raise InputError(f"Expected {argument(name)} between 0 and 1, got {value!r}.")

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from modalign.core.errors import InputError, UndecodableError, require_choice
+from modalign.core.errors import InputError, UndecodableError, argument, require_choice
 from modalign.data.views import resize, to_pixels
 
 LONGEST = 2048
@@ -49,7 +49,9 @@ class Sliding:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 what = "a patch, " if least > 1 else ""
-                raise InputError(f"Expected {name} as a number of pixels of at least {what}{least}, got {value!r}.")
+                raise InputError(
+                    f"Expected {argument(name)} as a number of pixels of at least {what}{least}, got {value!r}."
+                )
         if self.stride > self.window:
             raise InputError(
                 f"Expected a stride of at most the window ({self.window} pixels), got {self.stride}; pixels between "

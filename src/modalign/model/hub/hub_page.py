@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from modalign.core.display import markdown
 from modalign.evaluate.metrics import percent
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def _accuracy(model: Classifier, evaluation: Evaluation | None) -> dict[str, Any
 
 
 def _text(model: Classifier, repo_id: str, evaluation: Evaluation | None) -> str:
-    names = [_escaped(name) for name in model.class_names]
+    names = [markdown(name) for name in model.class_names]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     sections = {
         "": f"An image classifier of {len(names)} classes, made with modalign.",
@@ -84,7 +85,7 @@ def _text(model: Classifier, repo_id: str, evaluation: Evaluation | None) -> str
         ),
         "Privacy": _privacy(model),
     }
-    parts = [f"{f'## {title}' if title else f'# {_escaped(repo_id)}'}\n\n{text}\n" for title, text in sections.items()]
+    parts = [f"{f'## {title}' if title else f'# {markdown(repo_id)}'}\n\n{text}\n" for title, text in sections.items()]
     return "\n".join(parts)
 
 
@@ -93,7 +94,7 @@ def _facts(model: Classifier) -> dict[str, str]:
     counts, plan = record.get("images", {}), record.get("validation", {})
     shots = record.get("shots")
     return {
-        "encoder": f"{_escaped(model.encoder.spec.name)}, fingerprint `{model.encoder.spec.fingerprint[:16]}`",
+        "encoder": f"{markdown(model.encoder.spec.name)}, fingerprint `{model.encoder.spec.fingerprint[:16]}`",
         "method": type(model.method).__name__,
         "training images": f"{counts.get('train', '–')}{f', {shots} per class' if shots is not None else ''}",
         "validation": f"{plan.get('how', '–')}, {plan.get('images', 0)} images",
@@ -136,8 +137,3 @@ def _privacy(model: Classifier) -> str:
 
 def _table(rows: dict[str, str]) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
-
-
-def _escaped(text: str) -> str:
-    """Escape text for Markdown."""
-    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", " ".join(text.split()))
