@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,11 @@ from modalign.core.errors import InputError, require_choice
 
 if TYPE_CHECKING:
     from modalign.model.classifier import Classifier
+    from modalign.model.predictions import Evaluation
+
+_OF_MASKS = ("segments", "baseline", "ignore", "mask_classes", "palette", "photos", "figure")
+_OF_MODELS = ("source", "split", "classes", "include_fitted", "encoder")
+"""Options of ``evaluate`` for masks only, and for models only."""
 
 
 @command()
@@ -131,7 +136,7 @@ def evaluate(
 ) -> None:
     """Measure the accuracy of a model, per class and with a 95 % interval; with --truth, the IoU of masks."""
     if truth is not None or masks is not None:
-        refuse_unused("with a model, got masks", "source", "split", "classes", "include_fitted", "encoder")
+        refuse_unused("with a model, got masks", *_OF_MODELS)
         from modalign.cli.mask_command import evaluate_mask_folder
 
         evaluate_mask_folder(
@@ -139,10 +144,7 @@ def evaluate(
             palette=palette, photos=photos, confusion=confusion, figure=figure, page=page, as_json=as_json,
         )  # fmt: skip
         return
-    refuse_unused(
-        "with --truth, a folder of true masks", "segments", "baseline", "ignore", "mask_classes", "palette", "photos",
-        "figure",
-    )  # fmt: skip
+    refuse_unused("with --truth, a folder of true masks", *_OF_MASKS)
     if model is None or source is None:
         raise InputError("Expected a model and labeled images, or masks and --truth, a folder of true masks.")
     if holds(model, MULTI_LABEL):
@@ -164,22 +166,7 @@ def evaluate(
     if page is not None:
         save_evaluation_page(classifier, result, page, items)
     if as_json:
-        print_json(
-            {
-                "top1": result.accuracy.top1,
-                "interval": [result.accuracy.low, result.accuracy.high],
-                "n": result.accuracy.n,
-                "chance": result.chance,
-                "calibration_error": result.calibration_error,
-                "per_class": [vars(c) for c in result.per_class],
-                "confusion": result.confusion.tolist(),
-                "classes": list(result.class_names),
-                "picture": None if confusion is None else str(confusion),
-                "left_out": len(result.left_out),
-                "notes": list(result.notes),
-                "quarantined": [vars(q) for q in result.quarantined],
-            }
-        )
+        print_json(_as_dict(result, confusion))
         return
     print_table(*result.table)
     print_lines("", f"top-1 accuracy: {result.accuracy}", err=False)
@@ -195,6 +182,24 @@ def evaluate(
         images = "1 image" if one else f"{len(result.left_out)} images"
         print_lines(f"note: left out {images} that the model was fitted on or validated with")
     report_quarantine(result.quarantined)
+
+
+def _as_dict(result: Evaluation, confusion: Path | None) -> dict[str, Any]:
+    """Result of ``evaluate`` for ``--json``."""
+    return {
+        "top1": result.accuracy.top1,
+        "interval": [result.accuracy.low, result.accuracy.high],
+        "n": result.accuracy.n,
+        "chance": result.chance,
+        "calibration_error": result.calibration_error,
+        "per_class": [vars(c) for c in result.per_class],
+        "confusion": result.confusion.tolist(),
+        "classes": list(result.class_names),
+        "picture": None if confusion is None else str(confusion),
+        "left_out": len(result.left_out),
+        "notes": list(result.notes),
+        "quarantined": [vars(q) for q in result.quarantined],
+    }
 
 
 def load_classifier(folder: Path, encoder: str | None) -> Classifier:
