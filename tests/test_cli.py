@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from modalign import cli
 from modalign.cli import app, doctor
-from modalign.cli.assignments import hyperparameters_of
+from modalign.cli.arguments.assignments import hyperparameters_of
 from modalign.cli.doctor import EXTRAS
 from modalign.core.features import Features
 from modalign.methods import method_class

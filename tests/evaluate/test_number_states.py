@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from modalign.cli.assignments import hyperparameters_by_method
+from modalign.cli.arguments.assignments import hyperparameters_by_method
 from modalign.data.splits.benchmarks import find_dataset
 from modalign.evaluate.publications.bench_commands import ENCODERS, SEGMENTERS, bench_command, encoder_of
 from modalign.evaluate.publications.gpu_hours import gpu_hours, sets_of_average

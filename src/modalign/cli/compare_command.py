@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from modalign.cli.assignments import hyperparameters_by_method
-from modalign.cli.given_options import refuse_unused
+from modalign.cli.arguments.assignments import hyperparameters_by_method
+from modalign.cli.arguments.given_options import refuse_unused
 from modalign.cli.options import AsJson, Device, SplitFile, check_file, command
 from modalign.cli.terminal import print_json, print_lines, print_table, report_quarantine
 from modalign.core.errors import InputError

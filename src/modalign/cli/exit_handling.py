@@ -18,7 +18,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from modalign.cli.given_options import remember_given
+from modalign.cli.arguments.given_options import remember_given
 from modalign.cli.terminal import print_lines
 from modalign.core.errors import InputError
 from modalign.core.renaming import warn_renamed

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from modalign.cli.assignments import settings_of
-from modalign.cli.given_options import refuse_unused
+from modalign.cli.arguments.assignments import settings_of
+from modalign.cli.arguments.given_options import refuse_unused
 from modalign.cli.multi_label_command import fit_multi_label
 from modalign.cli.options import AsJson, Device, EncoderName, Source, SplitFile, check_file, command, seed_option
 from modalign.cli.shard_options import Addresses, OneShard, Ray, Shards, Verify, Workers, is_sharded, run_sharded

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modalign.cli.assignments import settings_of
+from modalign.cli.arguments.assignments import settings_of
 from modalign.cli.options import check_file
 from modalign.cli.terminal import next_step, print_json, print_lines, print_table, report_quarantine
 from modalign.core.errors import InputError, argument

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modalign.cli.given_options import refuse_unused
+from modalign.cli.arguments.given_options import refuse_unused
 from modalign.cli.multi_label_command import evaluate_multi_label, predict_multi_label
 from modalign.cli.options import AsJson, SplitFile, check_file, command
 from modalign.cli.shard_options import Addresses, OneShard, Ray, Shards, Verify, Workers, is_sharded, run_sharded

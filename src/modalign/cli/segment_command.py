@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modalign.cli.given_options import refuse_unused, was_given
+from modalign.cli.arguments.given_options import refuse_unused, was_given
 from modalign.cli.options import AsJson, Device, EncoderName, command
 from modalign.cli.terminal import print_json, print_lines, print_table, report_quarantine
 from modalign.core.errors import InputError, argument

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from modalign.cli.assignments import hyperparameters_by_method
+from modalign.cli.arguments.assignments import hyperparameters_by_method
 from modalign.cli.options import AsJson, Device, check_file, command
 from modalign.cli.terminal import print_json, print_lines, print_table
 from modalign.core.errors import InputError

@@ -44,7 +44,7 @@ def require_apart(parameters: Mapping[str, Any]) -> None:
     inputs = [path for name, value in parameters.items() if name not in _OUTPUTS for path in _paths(value)]
     for name in _OUTPUTS:
         for output in _paths(parameters.get(name)):
-            read = next((path for path in inputs if output.is_file() and _reads(path, output)), None)
+            read = next((path for path in inputs if os.path.isfile(output) and _reads(path, output)), None)
             if read is not None:
                 raise InputError(
                     f"Expected --{name} apart from what the command reads, got '{output}', which belongs to "
@@ -62,8 +62,8 @@ def _reads(path: Path, output: Path) -> bool:
     try:
         if os.path.samefile(path, output):
             return True
-        inside = path.is_dir() and output.resolve().is_relative_to(path.resolve())
+        inside = os.path.isdir(path) and output.resolve().is_relative_to(path.resolve())
     except OSError:
         return False
-    own = _MODEL_FILES if (path / "card.json").is_file() else _PICTURES
+    own = _MODEL_FILES if os.path.isfile(path / "card.json") else _PICTURES
     return inside and output.suffix.lower() in own

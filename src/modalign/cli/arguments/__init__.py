@@ -1,0 +1,1 @@
+"""Reading and checking of the options that a command was given."""
