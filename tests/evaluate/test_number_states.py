@@ -49,6 +49,9 @@ def test_the_state_follows_what_is_missing() -> None:
     assert one(paper="fair", table="Table 1", method="POUF", dataset="dtd").words == "method not built: POUF"
     assert one(paper="fair", table="Table 1", method="CLIP", dataset="dtd").words == "needs images: dtd, VISSL's lists"
     assert "lafter_like" in one(paper="fair", table="Table 1", method="LaFTer", dataset="dtd").detail
+    coder = one(paper="fair", table="Table 7", method="FAIR, CODER labels", dataset="dtd")
+    assert coder.kind == "method not built"
+    assert "images whose true class is among the five best" in coder.detail
 
 
 @pytest.mark.parametrize("number", [n for n, s in STATES.items() if s.kind == "method not built"][::40])
