@@ -22,14 +22,16 @@ from modalign.app.studio.opening import open_session
 from modalign.app.studio.routes import studio_app
 from modalign.app.studio.row_queries import RowQuery, find_rows, row_entries, session_summary
 from modalign.app.studio.sets.set_labeling import SetLabeling
+from modalign.app.studio.sets.set_refitting import SetAnswers, blend_sets
 from modalign.app.studio.sets.set_session import SetSession
 from modalign.app.web import WRITE_HEADER, Access
 from modalign.core.errors import InputError
 from modalign.core.label_matrix import label_sets
 from modalign.data.digit_pairs import load_digit_pairs
+from modalign.data.digits import load_digits
 from modalign.data.label_sets import LabeledSets, load_label_sets
 from modalign.evaluate.multi_label_metrics import micro_f1, multi_label_scores
-from modalign.model.multi_label import MultiLabelClassifier
+from modalign.model.multi_label import MultiLabelClassifier, adapt_multi_label
 
 N = 60
 
@@ -212,5 +214,66 @@ def test_a_folder_of_sets_is_not_opened_for_single_classes_and_the_other_way_rou
     with pytest.raises(InputError, match=r"one class per image, .* has several classes"):
         open_session(table, state=tmp_path / "sets", thorough=False)
     assert json.loads((tmp_path / "sets" / "studio.json").read_text())["multi_label"] is True
-    with pytest.raises(InputError, match="Expected no model="):
-        open_session(table, state=tmp_path / "x", multi_label=True, model=tmp_path, thorough=False)
+
+
+# --- a given model
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = adapt_multi_label(load_digit_pairs(40, 0, random_state=1), method="gda")
+    return model.save(tmp_path_factory.mktemp("given") / "model")
+
+
+def test_a_session_begins_with_a_given_model_and_goes_on_from_it(table: Path, given: Path, tmp_path: Path) -> None:
+    """A class keeps the model until images show it and do not; a class that the model does not have is learned."""
+    opened = open_session(table.parent, state=tmp_path / "s", model=given, multi_label=True, thorough=False)
+    assert isinstance(opened, SetSession)
+    try:
+        opened.fast.close()
+        model = ma.load(given)
+        assert isinstance(model, MultiLabelClassifier)
+        known = model.predict(table.parent)
+        assert opened.labeling.ids == known.ids
+        assert tuple(opened.labeling.state.names.values()) == model.class_names
+        np.testing.assert_allclose(opened.answers.probabilities, known.probabilities, rtol=1e-6)
+        assert (opened.answers.shown == known.answers).all()
+        matrix = load_label_sets(table).matrix
+        ids = opened.labeling.class_ids
+        free = [r for r in range(N) if not opened.labeling.reserved[r] and (matrix[r] >= 0).all()]
+        rows = [r for r in free if matrix[r, 9] == 0][:20]
+        new = opened.labeling.add_class("dark")
+        for row in rows:
+            shown = [ids[k] for k in np.flatnonzero(matrix[row] == 1)]
+            opened.labeling.label_sets([row], [*shown, *([new] if row % 2 else [])])
+        answers = opened.refit_now()
+        assert answers.method.endswith("with the given model")
+        np.testing.assert_allclose(answers.probabilities[:, 9], known.probabilities[:, 9], rtol=1e-5)
+        assert np.abs(answers.probabilities[:, :9] - known.probabilities[:, :9]).max() > 0.01
+        assert answers.probabilities[:, 10].any()
+        assert not opened.first.probabilities[:, 10].any()
+    finally:
+        opened.close()
+
+
+@pytest.mark.parametrize(("right", "weight"), [("refit", 0.0), ("given", 1.0)])
+def test_of_refit_and_given_model_the_better_counts(right: str, weight: float) -> None:
+    truth = np.arange(40)[:, None] % 2
+    good, bad = np.where(truth, 0.999, 0.001), np.where(truth, 0.3, 0.7)
+    own, other = (good, bad) if right == "refit" else (bad, good)
+    refit = SetAnswers("GDA", (0,), own, 40, held_out=(np.arange(40), own), thresholds=np.array([0.4]))
+    before = SetAnswers("the given model", (0,), other, 0, thresholds=np.array([0.6]))
+    found = blend_sets(refit, before, truth.astype(np.int8))
+    np.testing.assert_allclose(found.probabilities, good, rtol=1e-6)
+    np.testing.assert_allclose(found.thresholds, [0.4 if weight == 0 else 0.6])
+    nothing = blend_sets(refit, before, np.where(truth, 1, -1).astype(np.int8))  # no image that does not show it
+    np.testing.assert_allclose(nothing.probabilities, other, rtol=1e-6)
+
+
+def test_a_model_of_the_other_kind_is_refused(table: Path, given: Path, tmp_path: Path) -> None:
+    one = ma.adapt(load_digits().select(range(20)), method="zero_shot", mirror=False).save(tmp_path / "one")
+    with pytest.raises(InputError, match=r"several classes per image, got Classifier .*without multi_label"):
+        open_session(table.parent, state=tmp_path / "s", model=one, multi_label=True)
+    with pytest.raises(InputError, match=r"one class per image, got MultiLabelClassifier .*with multi_label"):
+        open_session(table.parent, state=tmp_path / "s", model=given)
+    assert not (tmp_path / "s").exists()

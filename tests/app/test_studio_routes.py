@@ -88,6 +88,10 @@ def test_pictures_are_found_by_hash_only(client: TestClient, session: Session) -
         shown = np.asarray(image.convert("RGB"))
     assert (shown == np.asarray(session.gallery.items.open(0))).all()
     assert client.get(f"/photo/{content}.webp").content
+    kept = session.gallery.cache / content[:2] / f"{content}.webp"
+    for damaged in (b"", kept.read_bytes()[:-2]):  # as after a power failure
+        kept.write_bytes(damaged)
+        assert client.get(f"/thumb/{content}.webp").content == found.content == kept.read_bytes()
     for path in (
         "/thumb/../../etc/passwd.webp",
         "/thumb/%2e%2e%2f%2e%2e%2fetc%2fpasswd.webp",

@@ -17,6 +17,7 @@ from modalign.data.digit_pairs import load_digit_pairs
 from modalign.data.label_sets import LabeledSets, load_label_sets, note_on_sets
 from modalign.evaluate.multi_label_metrics import multi_label_scores
 from modalign.methods import method_class
+from modalign.methods.contract.cross_fitting import cross_fit
 from modalign.methods.multi_label.class_decision import ClassDecision, fit_decision, held_out_answers
 from modalign.methods.multi_label.one_against_rest import OneAgainstRest
 from modalign.model.adaptation.images import read_items
@@ -285,6 +286,48 @@ def test_a_class_with_one_image_is_fitted_and_counts_in_what_is_measured(
     assert model.held_out_.answers[-1, 0] == 0
     assert [d.calibrated for d in model.decisions_] == [False, True, True]
     assert np.isfinite(model.predict_proba(vectors)).all()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_auto_judges_a_class_with_one_image_by_what_it_answers_with(
+    named: bool, pairs: LabeledSets, vectors: Features, text: ClassText
+) -> None:
+    """The margins of the others are those of models without them, and answered at the threshold of the class."""
+    rows = [*np.flatnonzero(pairs.matrix[:150, 0] == 0)[:24], np.flatnonzero(pairs.matrix[:150, 0] == 1)[0]]
+    Y, X = pairs.matrix[rows][:, [0, 1]], vectors.select(rows)
+    names, auto = text.class_names[:2], ma.Auto(candidates=["gda"], random_state=0)
+    model = OneAgainstRest(auto).fit(X, Y, text=text.select(names) if named else None, class_names=names)
+    assert model.held_out_ is not None
+    margins = model.held_out_.margins[:24, 0]
+    np.testing.assert_array_equal(model.held_out_.answers[:24, 0], margins >= 0)
+    assert (model.decisions_[0].probabilities(margins) >= model.thresholds[0]).tolist() == (margins >= 0).tolist()
+    assert np.abs(margins - model.margins(X)[:24, 0]).max() > 1e-6
+    if not named:
+        alone = cross_fit(auto, Features(X.vectors, X.ids, Y[:, 0].astype(np.int64))).scored
+        np.testing.assert_allclose(
+            margins[np.isin(X.ids[:24], alone.ids)], np.diff(alone.logits[alone.labels == 0])[:, 0]
+        )
+
+
+def test_copies_are_tested_on_once(classifier: MultiLabelClassifier, pairs: LabeledSets) -> None:
+    test = pairs.part("test").select(range(20))
+    twice = replace(
+        test,
+        items=replace(
+            test.items,
+            ids=(*test.items.ids, "copy", "other"),
+            blobs=(*test.items.blobs, test.items.blobs[0], test.items.blobs[1]),
+            labels=np.full(22, -1),
+            parts=np.full(22, "test"),
+            given=(),
+        ),
+        matrix=np.concatenate([test.matrix, test.matrix[:1], 1 - test.matrix[1:2]]),
+    )
+    found, once = classifier.evaluate(twice), classifier.evaluate(test.select([0, *range(2, 20)]))
+    assert found.ids == once.ids
+    assert found.scores.mean_average_precision.value == once.scores.mean_average_precision.value
+    assert any("each counts once" in note for note in found.notes)
+    assert {entry.id for entry in found.quarantined} == {"copy", test.items.ids[1], "other"}
 
 
 def test_what_cannot_be_learned_from_is_refused(vectors: Features, pairs: LabeledSets) -> None:

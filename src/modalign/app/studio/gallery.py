@@ -63,10 +63,12 @@ class Gallery:
         """
         if content not in self._rows or size not in SIZES:
             return None
-        file = self.cache / f"{content}.webp"
+        file = self.cache / content[:2] / f"{content}.webp"  # writing looks through the folder, which stays small
         if size == "thumb" and file.exists():
             with suppress(InputError):  # it is made again
-                return read_bytes(file, "a thumbnail")
+                data = read_bytes(file, "a thumbnail")
+                if _is_whole(data):
+                    return data
         image = self._open(content, SIZES[size])
         if image is None:
             return None
@@ -75,7 +77,8 @@ class Gallery:
         image.save(buffer, "WEBP", lossless=tiny, quality=100 if tiny else 82, method=2)
         if size == "thumb":
             with suppress(InputError):  # no room: it is made again next time
-                write(file, buffer.getvalue())
+                make_folder(file.parent)
+                write(file, buffer.getvalue(), durable=False)
         return buffer.getvalue()
 
     def _open(self, content: str, longest: int) -> Image.Image | None:
@@ -93,6 +96,11 @@ class Gallery:
             except UndecodableError as error:
                 self.missing[row] = str(error)
         return None
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether a WebP file has the length that its header states; it may lack its end after a power failure."""
+    return data[:4] == b"RIFF" and int.from_bytes(data[4:8], "little") + 8 == len(data)
 
 
 def _hash(data: bytes) -> str:

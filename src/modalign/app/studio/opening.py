@@ -18,6 +18,7 @@ from modalign.app.studio.label_log import LOCK_FILE, LOG_FILE, LabelLog
 from modalign.app.studio.labeling import Labeling
 from modalign.app.studio.session import Session, SessionSettings
 from modalign.app.studio.sets.set_labeling import SetLabeling
+from modalign.app.studio.sets.set_refitting import SetAnswers
 from modalign.app.studio.sets.set_session import SetSession
 from modalign.core.errors import EncoderMismatchError, InputError, argument
 from modalign.core.features import UNLABELED, Features
@@ -31,6 +32,7 @@ from modalign.encoders import load_encoder
 from modalign.encoders.base import Encoder
 from modalign.model.classifier import Classifier
 from modalign.model.loading_models import load
+from modalign.model.multi_label.multi_label_classifier import MultiLabelClassifier
 from modalign.model.scoring import require_one
 
 SETTINGS_FILE = "studio.json"
@@ -70,7 +72,7 @@ def open_session(
     encoder : str or Encoder, default="tiny"
         Encoder of the images, unless a model has its own.
     model : Path or None, default=None
-        A saved classifier whose answers to begin with.
+        A saved classifier whose answers to begin with; of several classes per image with ``multi_label``.
     templates : tuple of str or None, default=None
         Sentences with ``{}`` for the class name.
     import_labels : bool, default=False
@@ -90,12 +92,11 @@ def open_session(
     Raises
     ------
     InputError
-        No images, fewer than two classes, a folder that is in use, or another encoder than before.
+        No images, fewer than two classes, a folder that is in use, another encoder than before, or a model of the other
+        kind of labels.
     """
     require_seed(seed, "seed")
-    if multi_label and model is not None:
-        raise InputError(f"Expected no {argument('model')} where images may show several classes; leave it out.")
-    classifier = None if model is None else _classifier(model)
+    classifier = None if model is None else _classifier(model, multi_label)
     sets = load_label_sets(source, classes=classes) if multi_label else None
     items = load_items(source, classes=classes) if sets is None else replace(sets.items, class_names=sets.class_names)
     names = items.class_names or (() if classifier is None else classifier.class_names)
@@ -134,19 +135,44 @@ def open_session(
         settings = SessionSettings(title, kept["seed"], templates, thorough, tuple(notes), first)
         gallery = Gallery(items, contents, state / "thumbnails")
         if isinstance(labeling, SetLabeling):
-            return SetSession(features, labeling, gallery, encoder, settings)
-        base = None if classifier is None else _answers_of(classifier, features)
+            given = _sets_of(classifier, features) if isinstance(classifier, MultiLabelClassifier) else None
+            return SetSession(features, labeling, gallery, encoder, settings, given)
+        base = _answers_of(classifier, features) if isinstance(classifier, Classifier) else None
         return Session(features, labeling, gallery, encoder, settings, base)
     except BaseException:
         log.close()
         raise
 
 
-def _classifier(folder: Path) -> Classifier:
+def _classifier(folder: Path, multi_label: bool) -> Classifier | MultiLabelClassifier:
     found = load(folder)
-    if not isinstance(found, Classifier):
-        raise InputError(f"Expected a saved classifier in '{folder}', got {type(found).__name__}.")
-    return found
+    if isinstance(found, MultiLabelClassifier if multi_label else Classifier):
+        return found  # type: ignore[return-value]  # the kind that was asked for
+    advice = "give another model"
+    if isinstance(found, (Classifier, MultiLabelClassifier)):
+        advice += f", or open the studio {'without' if multi_label else 'with'} {argument('multi_label')}"
+    raise InputError(
+        f"Expected a saved classifier of {'several classes' if multi_label else 'one class'} per image, got "
+        f"{type(found).__name__} in '{folder}'; {advice}."
+    )
+
+
+def _sets_of(
+    model: MultiLabelClassifier, features: Features
+) -> Callable[[tuple[int, ...], tuple[str, ...]], SetAnswers]:
+    """The answers of a model for the images, with columns of other class names."""
+    found, limits = model.model.predict_proba(features), model.model.thresholds
+
+    def answers(ids: tuple[int, ...], names: tuple[str, ...]) -> SetAnswers:
+        known = match_names(names, model.class_names)
+        P, thresholds = np.zeros((len(found), len(names)), dtype=np.float32), np.full(len(names), 0.5)
+        for k, name in enumerate(names):
+            if name in known:
+                own = model.class_names.index(known[name])
+                P[:, k], thresholds[k] = found[:, own], limits[own]
+        return SetAnswers("the given model", ids, P, 0, thresholds=thresholds)
+
+    return answers
 
 
 def _answers_of(model: Classifier, features: Features) -> Callable[[tuple[str, ...]], np.ndarray]:

@@ -28,7 +28,9 @@ _LONGEST_NAME = 255  # bytes, if the file system does not report a limit
 
 
 @contextmanager
-def replacing(path: str | Path, *, private: bool = False, overwrite: bool = True) -> Iterator[BinaryIO]:
+def replacing(
+    path: str | Path, *, private: bool = False, overwrite: bool = True, durable: bool = True
+) -> Iterator[BinaryIO]:
     """Context manager for a stream that becomes the file ``path`` on success; on failure nothing remains.
 
     The content is written to a temporary file beside ``path``, flushed to disk, and renamed. After a power failure,
@@ -43,6 +45,8 @@ def replacing(path: str | Path, *, private: bool = False, overwrite: bool = True
         Create the file with mode 0600. Otherwise the umask applies.
     overwrite : bool, default=True
         Whether to replace an existing file. If False, an existing file is kept and the new content is dropped.
+    durable : bool, default=True
+        Whether to wait for the disk. If False, the file may be empty after a power failure: for caches.
 
     Yields
     ------
@@ -63,12 +67,14 @@ def replacing(path: str | Path, *, private: bool = False, overwrite: bool = True
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
             if sys.platform != "win32":  # while the lock is held, so that no sweep comes in between
                 _publish(temporary, path, overwrite)
         if sys.platform == "win32":  # an open file cannot be renamed there
             _publish(temporary, path, overwrite)
-        flush_folder(path.parent)
+        if durable:
+            flush_folder(path.parent)
     except OSError as error:
         raise unwritable(path, error) from error
     finally:
@@ -77,9 +83,11 @@ def replacing(path: str | Path, *, private: bool = False, overwrite: bool = True
                 temporary.unlink(missing_ok=True)
 
 
-def write(path: str | Path, content: bytes | str, *, private: bool = False, overwrite: bool = True) -> Path:
+def write(
+    path: str | Path, content: bytes | str, *, private: bool = False, overwrite: bool = True, durable: bool = True
+) -> Path:
     """Write a file atomically, text as UTF-8, and return its path; see :func:`replacing`."""
-    with replacing(path, private=private, overwrite=overwrite) as file:
+    with replacing(path, private=private, overwrite=overwrite, durable=durable) as file:
         file.write(content.encode() if isinstance(content, str) else content)
     return Path(path)
 

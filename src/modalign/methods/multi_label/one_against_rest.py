@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self, cast
 
 import numpy as np
@@ -56,7 +56,8 @@ class OneAgainstRest:
     :func:`~modalign.methods.multi_label.class_decision.fit_decision`.
 
     A class without positive or without negative images is predicted by zero-shot, if there is text. A
-    held-out image without which the class has none of either kind gets the more frequent label.
+    held-out image without which the class has none of either kind gets the more frequent label. The others of such a
+    class are judged as they are answered: by models of the same method that were fitted to the other folds.
 
     Parameters
     ----------
@@ -190,9 +191,25 @@ class OneAgainstRest:
             return _zero_shot(rows, text), CrossFit(np.empty(0, dtype=np.int64), nothing, 0, {})
         if self.method.judges_itself:
             learned = unfitted(self.method).fit(rows, text=text)
-            return learned, own_predictions(learned, rows)
+            found = own_predictions(learned, rows)
+            return learned, found if len(found.rows) else self._judged(rows, text)
         found = cross_fit(self.method, rows, text=text, random_state=self.random_state)
         return unfitted(self.method).set_params(**found.chosen).fit(rows, text=text), found
+
+    def _judged(self, rows: Features, text: ClassText | None) -> CrossFit:
+        """Out-of-fold predictions for a method that made none, since a single image shows the class, or does not.
+
+        That image is left out: a model without it would have learned from one kind of images only.
+        """
+        found = cross_fit(self.method, rows, text=text, random_state=self.random_state)
+        counts = np.bincount(rows.labels[rows.labels != UNKNOWN], minlength=2)
+        kept = counts[found.scored.labels] > 1
+        scored = Scored(
+            tuple(name for name, keep in zip(found.scored.ids, kept, strict=True) if keep),
+            found.scored.labels[kept],
+            found.scored.logits[kept],
+        )
+        return replace(found, rows=found.rows[kept], scored=scored)
 
 
 def _nothing_held(matrix: np.ndarray) -> HeldOutSets:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from modalign.core.label_matrix import UNKNOWN
 from modalign.core.record import versions
 from modalign.data.copies import content_hash
 from modalign.data.items import load_items
-from modalign.data.label_sets import load_label_sets
+from modalign.data.label_sets import learnable_sets, load_label_sets
 from modalign.encoders.base import Encoder
 from modalign.encoders.joined import JoinedEncoder
 from modalign.evaluate.multi_label_metrics import multi_label_scores
@@ -81,7 +81,8 @@ class MultiLabelClassifier:
         """Average precision and F1 on labeled images, see :func:`~modalign.data.label_sets.load_label_sets`.
 
         Of a source that marks some images as test, only these count. Images that the model was fitted on are recognized
-        by their bytes and left out, unless ``include_fitted``.
+        by their bytes and left out, unless ``include_fitted``. Copies of one image count once, and not at all if their
+        labels differ.
 
         Raises
         ------
@@ -98,7 +99,10 @@ class MultiLabelClassifier:
             dtype=bool,
         )
         chosen = source.select(labeled & ~fitted_before)
-        if not len(chosen):
+        if len(chosen):
+            one_part = replace(chosen.items, parts=None, division="")
+            chosen = learnable_sets(replace(chosen, items=one_part))
+        else:
             raise InputError(
                 "Expected labeled images that the model was not fitted on, got none; give other images, or "
                 f"{argument('include_fitted', 'True')}."
@@ -110,7 +114,7 @@ class MultiLabelClassifier:
         left_out = tuple(source.items.ids[i] for i in np.flatnonzero(labeled & fitted_before))
         return MultiLabelEvaluation(
             scores, found.ids, self.class_names, labels, found.probabilities, found.answers, left_out,
-            found.quarantined, source.items.notes,
+            tuple(dict.fromkeys([*chosen.items.quarantined, *found.quarantined])), chosen.items.notes,
         )  # fmt: skip
 
     def save(self, folder: str | Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from modalign.app.studio.refitting import Answers
 from modalign.app.studio.session import Session, SessionSettings
 from modalign.app.studio.sets.set_curve import SetCurve, SetRefit
 from modalign.app.studio.sets.set_labeling import SetLabeling
-from modalign.app.studio.sets.set_refitting import SetAnswers, refit_sets
+from modalign.app.studio.sets.set_refitting import SetAnswers, blend_sets, refit_sets
 from modalign.core.features import UNLABELED, ClassText, Features
 from modalign.core.label_matrix import PRESENT, UNKNOWN
 from modalign.encoders.base import Encoder
@@ -26,7 +27,8 @@ class SetSession(Session):
     """A :class:`Session` whose labels and answers are sets.
 
     ``margin`` is the distance of the probability that is nearest to the threshold of its class,
-    and ``label_probability`` the lowest probability that the label is right about a class.
+    and ``label_probability`` the lowest probability that the label is right about a class. ``given`` returns the
+    answers of a model that was there before the labels, for class numbers and their names.
     """
 
     labeling: SetLabeling
@@ -40,7 +42,9 @@ class SetSession(Session):
         gallery: Gallery,
         encoder: Encoder,
         settings: SessionSettings,
+        given: Callable[[tuple[int, ...], tuple[str, ...]], SetAnswers] | None = None,
     ) -> None:
+        self.given = given
         self.set_curve = SetCurve(labeling.log.folder)
         self._graded: tuple[tuple[int, SetAnswers], dict[str, Any]] | None = None
         super().__init__(features, labeling, gallery, encoder, settings)
@@ -134,7 +138,8 @@ class SetSession(Session):
         return rows, self.labeling.matrix(ids)[rows]
 
     def _fit(self, labels: np.ndarray, ids: tuple[int, ...], text: ClassText | None, thorough: bool) -> Answers:
-        return refit_sets(self.features, labels, ids, text, thorough=thorough)
+        answers = refit_sets(self.features, labels, ids, text, thorough=thorough)
+        return answers if self.given is None else blend_sets(answers, self.first, labels)
 
     def _taught_labels(self, ids: tuple[int, ...]) -> np.ndarray:
         matrix = self.labeling.matrix(ids)
@@ -143,6 +148,8 @@ class SetSession(Session):
 
     def _before_labels(self) -> SetAnswers:
         ids = self.labeling.class_ids
+        if self.given is not None:
+            return self.given(ids, self._names())
         nothing = np.full((len(self.labeling), len(ids)), UNKNOWN, dtype=np.int8)
         return refit_sets(self.features, nothing, ids, self.class_text(self._names()))
 
