@@ -146,8 +146,8 @@ def open_session(
 
 def _classifier(folder: Path, multi_label: bool) -> Classifier | MultiLabelClassifier:
     found = load(folder)
-    if isinstance(found, MultiLabelClassifier if multi_label else Classifier):
-        return found  # type: ignore[return-value]  # the kind that was asked for
+    if (multi_label and isinstance(found, MultiLabelClassifier)) or (not multi_label and isinstance(found, Classifier)):
+        return found
     advice = "give another model"
     if isinstance(found, (Classifier, MultiLabelClassifier)):
         advice += f", or open the studio {'without' if multi_label else 'with'} {argument('multi_label')}"
