@@ -41,7 +41,7 @@ from modalign.segmentation.calibrated import Calibration, calibrated
 from modalign.segmentation.dense import LAST_LAYERS, of_last_layer
 
 SCENES, FITTED, STRIDE, FIT_STRIDE = 30, 60, 8, 16
-ENCODERS = ("tiny",)
+ENCODERS = ("tiny", "tiny-scenes")
 SCENES_OF = {"textures": (texture_scenes, SIDE), "digits": (digit_scenes, SIDE)}
 """How scenes are drawn, and the shorter side that they are segmented at."""
 KINDS = ("clip", "maskclip", "maskclip-residual", "clearclip", "sclip", "scclip", "window")

@@ -15,12 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from tiny_images import COLOURS, DIGIT_NAMES, LETTER_NAMES, NAMES, SHAPES, TEXTURES, render
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel, Dinov2Model
 
 HELD_OUT_SEED = 10_007
+NETWORKS = ["tiny", "tiny-vision", "tiny-scenes"]
 TEMPLATE = "a photo of the digit {}."
 DIGITS_NOTE = (
     "accuracy on all 1,797 digits of scikit-learn, bright on dark, through the saved preprocessing. They were never "
@@ -38,13 +40,26 @@ def digit_images() -> tuple[list[Image.Image], np.ndarray]:
     return images, digits.target
 
 
+def complete(folder: Path) -> Path:
+    """The folder with everything that `folder` lacks: `tiny` beside a folder that holds an image tower only."""
+    return folder if (folder / "config.json").exists() else folder.with_name("tiny")
+
+
+def clip_model(folder: Path) -> CLIPModel:
+    """The CLIP of a folder."""
+    model = CLIPModel.from_pretrained(complete(folder)).eval()
+    if complete(folder) != folder:
+        model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+    return model
+
+
 @torch.inference_mode()
 def image_features(folder: Path, images: list[Image.Image]) -> np.ndarray:
     """Unit-length image features of either model, through its own saved preprocessing."""
-    processor = AutoImageProcessor.from_pretrained(folder)
+    processor = AutoImageProcessor.from_pretrained(complete(folder))
     pixels = processor(images=images, return_tensors="pt")["pixel_values"]
-    clip = json.loads((folder / "config.json").read_text())["model_type"] == "clip"
-    model = (CLIPModel if clip else Dinov2Model).from_pretrained(folder).eval()
+    clip = json.loads((complete(folder) / "config.json").read_text())["model_type"] == "clip"
+    model = clip_model(folder) if clip else Dinov2Model.from_pretrained(folder).eval()
     parts = []
     for batch in pixels.split(256):
         if clip:
@@ -58,7 +73,7 @@ def image_features(folder: Path, images: list[Image.Image]) -> np.ndarray:
 @torch.inference_mode()
 def text_features(folder: Path, sentences: list[str]) -> np.ndarray:
     """Unit-length text features."""
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), CLIPModel.from_pretrained(folder).eval()
+    tokenizer, model = AutoTokenizer.from_pretrained(complete(folder)), clip_model(folder)
     tokens = tokenizer(sentences, padding=True, truncation=True, return_tensors="pt")
     pooled = model.text_model(**tokens).pooler_output
     return torch.nn.functional.normalize(model.text_projection(pooled), dim=-1).numpy()
@@ -145,17 +160,17 @@ def rounded(value: dict | float) -> dict | float:
 
 def measurements(weights: Path, names: list[str]) -> dict[str, dict]:
     """What the cards say about accuracy, for the named folders under `weights`."""
-    measure = {"tiny": measure_clip, "tiny-vision": measure_vision}
+    measure = {"tiny": measure_clip, "tiny-vision": measure_vision, "tiny-scenes": measure_clip}
     return {name: {"accuracy": rounded(measure[name](weights / name)), "digits": DIGITS_NOTE} for name in names}
 
 
 def main() -> None:
     """Print the accuracies as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", type=Path, help="folder that holds tiny/ and tiny-vision/")
-    parser.add_argument("--only", choices=["tiny", "tiny-vision"], help="measure one of the two")
+    parser.add_argument("weights", type=Path, help="folder that holds tiny/, tiny-vision/ and tiny-scenes/")
+    parser.add_argument("--only", choices=NETWORKS, help="measure one of them")
     args = parser.parse_args()
-    names = [args.only] if args.only else ["tiny", "tiny-vision"]
+    names = [args.only] if args.only else NETWORKS
     print(json.dumps(measurements(args.weights, names), indent=2, ensure_ascii=False))
 
 

@@ -95,13 +95,18 @@ def imports(name):
             yield from (alias.name for alias in node.names)
 
 
-@pytest.mark.parametrize("name", ["pretrain_tiny.py", "tiny_images.py", "tiny_strokes.py", "tiny_models.py"])
+TRAINING = ["pretrain_tiny.py", "tiny_images.py", "tiny_strokes.py", "tiny_models.py", "pretrain_scenes.py"]
+
+
+@pytest.mark.parametrize("name", [*TRAINING, "tiny_scenes.py"])
 def test_training_never_touches_the_real_digits(name):
-    assert not [module for module in imports(name) if "sklearn" in module or "load_digits" in module]
+    words = ("sklearn", "load_digits", "digit_scenes")
+    assert not [module for module in imports(name) if any(word in module for word in words)]
 
 
-def test_measuring_comes_after_training():
-    tree = ast.parse((SCRIPTS / "pretrain_tiny.py").read_text())
+@pytest.mark.parametrize("name", ["pretrain_tiny.py", "pretrain_scenes.py"])
+def test_measuring_comes_after_training(name):
+    tree = ast.parse((SCRIPTS / name).read_text())
     top = [node.module for node in tree.body if isinstance(node, ast.ImportFrom)]
     assert "measure_tiny" not in top
     inside = [

@@ -4,7 +4,8 @@
 # # Segment a picture
 #
 # A class for each pixel from names alone, then with a map that GPUA learns from twelve other pictures without masks.
-# The pictures are mosaics of textures, since the small encoders of the package tell textures apart and not objects.
+# The pictures are mosaics of textures, since the patches of `tiny` tell textures apart
+# but not objects; see `tiny-scenes`.
 # Labels drawn at random have a mean IoU of about 0.09; the [results](../results/segmentation.md) have more pictures.
 
 import warnings

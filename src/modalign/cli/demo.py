@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modalign.cli.demo_masks import add_segmentation
+from modalign.cli.demo_masks import add_objects, add_segmentation
 from modalign.core.features import ClassText, Features
 from modalign.core.progress import track
 from modalign.core.record import plain
@@ -203,7 +203,10 @@ def save_page(demo: Demo, classifier: Classifier, text: ClassText, test: Items, 
     add_examples(page, result, test)
     add_calibration(page, classifier, result)
     add_modality_gap(page, classifier.method, classifier.encoder.embed_images(test), text)
-    add_segmentation(page, require_one(classifier.encoder), require_one(load_encoder("tiny-vision", dtype="float32")))
+    usual = require_one(classifier.encoder)
+    vfm, scenes = (require_one(load_encoder(name, dtype="float32")) for name in ("tiny-vision", "tiny-scenes"))
+    add_segmentation(page, usual, vfm)
+    add_objects(page, usual, scenes)
     return page.save(path)
 
 

@@ -12,9 +12,9 @@ import time
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import nn
 
@@ -85,6 +85,11 @@ class Checkpoint:
             weights = (folder / "model.safetensors",)
         check_weights(folder, weights)
         return cls(folder, config, weights)
+
+    def with_tensors(self, path: Path) -> Self:
+        """The checkpoint with the tensors of another safetensors file in place of its own of the same names."""
+        check_weights(path.parent, (path,))
+        return replace(self, weights=(*self.weights, path))
 
     @property
     def model_type(self) -> str:

@@ -35,7 +35,7 @@ from modalign.encoders.joined import JoinedEncoder
 from modalign.encoders.openclip.openclip_checkpoint import OpenClipCheckpoint
 from modalign.encoders.precision import choose
 from modalign.encoders.preprocess import VERSION
-from modalign.encoders.registry import EMBEDDED, OTHER_ENCODERS
+from modalign.encoders.registry import EMBEDDED, IMAGE_TOWERS, OTHER_ENCODERS
 from modalign.encoders.untrusted import refusing
 from modalign.encoders.vision import VisionEncoder
 
@@ -54,12 +54,12 @@ def load_encoder(
     Parameters
     ----------
     name : str or os.PathLike, default="tiny"
-        ``"tiny"`` or ``"tiny-vision"``, which are part of the package; a local folder in Hugging Face format
-        (``config.json``, ``model.safetensors``, ``preprocessor_config.json``, tokenizer files) or in that of open_clip
-        (``open_clip_config.json``, ``open_clip_model.safetensors``, tokenizer files); or a name on the hub such as
-        ``"openai/clip-vit-base-patch16"``, optionally with ``@revision``; or an OpenAI CLIP name such as ``"RN50"``; or
-        a name registered with :func:`~modalign.register_encoder` or provided by an installed package. See
-        ``KNOWN_ENCODERS``. Names joined by plus signs, ``"tiny-vision+tiny"``, return a
+        ``"tiny"``, ``"tiny-vision"`` or ``"tiny-scenes"``, which are part of the package; a local folder in Hugging
+        Face format (``config.json``, ``model.safetensors``, ``preprocessor_config.json``, tokenizer files) or in that
+        of open_clip (``open_clip_config.json``, ``open_clip_model.safetensors``, tokenizer files); or a name on the hub
+        such as ``"openai/clip-vit-base-patch16"``, optionally with ``@revision``; or an OpenAI CLIP name such as
+        ``"RN50"``; or a name registered with :func:`~modalign.register_encoder` or provided by an installed package.
+        See ``KNOWN_ENCODERS``. Names joined by plus signs, ``"tiny-vision+tiny"``, return a
         :class:`~modalign.encoders.joined.JoinedEncoder`, which concatenates their vectors.
     device : str or torch.device, default="auto"
         ``"auto"`` (CUDA, else MPS, else CPU) or a torch device.
@@ -171,6 +171,8 @@ def _load(
             return _in_type(_made(text, factory, place, store), chosen)
     folder = locate(text, fetch=fetch)
     checkpoint = OpenClipCheckpoint.open(folder) if is_open_clip(folder) else Checkpoint.open(folder)
+    if text in IMAGE_TOWERS:
+        checkpoint = checkpoint.with_tensors(IMAGE_TOWERS[text])
     preprocessing = checkpoint.preprocessing()
     model = checkpoint.load()
     # A path may contain private names, and the name is part of shared files.

@@ -13,11 +13,17 @@ from modalign.core.registration import Registry
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
 
-EMBEDDED = {name: Path(__file__).parent / "weights" / name for name in ("tiny", "tiny-vision")}
+_WEIGHTS = Path(__file__).parent / "weights"
+
+EMBEDDED = {"tiny": _WEIGHTS / "tiny", "tiny-vision": _WEIGHTS / "tiny-vision", "tiny-scenes": _WEIGHTS / "tiny"}
+
+IMAGE_TOWERS = {"tiny-scenes": _WEIGHTS / "tiny-scenes" / "model.safetensors"}
+"""Tensors that replace some of those in the folder of an embedded encoder."""
 
 KNOWN_ENCODERS: dict[str, str] = {
     "tiny": "embedded CLIP for digits, letters and shapes at 32 px, 1 M parameters; image and text, offline",
     "tiny-vision": "embedded self-supervised vision model at 32 px; image only, offline",
+    "tiny-scenes": "tiny with an image tower whose patches know objects, for segmentation; offline",
     "openai/clip-vit-base-patch32": "CLIP ViT-B/32, 151 M parameters; the fastest of the real ones",
     "openai/clip-vit-base-patch16": "CLIP ViT-B/16, 150 M parameters; the usual one in the literature",
     "openai/clip-vit-large-patch14": "CLIP ViT-L/14, 428 M parameters",
