@@ -12,6 +12,7 @@ import sklearn
 from PIL import Image
 from problems import few_shot, quick
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone, is_classifier
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
@@ -118,3 +119,12 @@ def test_what_is_not_there_is_said_to_be_missing() -> None:
     for name in ("means", "means_", "_mean", "set_output", "set_transform_request", "transform"):
         with pytest.raises(AttributeError, match=f"'GDA' object has no attribute '{name}'"):
             getattr(method, name)
+
+
+def test_a_fit_that_failed_leaves_no_model() -> None:
+    p = few_shot()
+    method = ma.GDA()
+    with pytest.raises(ValueError, match="at least 2 classes"):
+        method.fit(p.X, np.zeros(len(p.X), dtype=int))
+    with pytest.raises(NotFittedError):
+        method.predict(p.X)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from problems import few_shot
 
 from modalign.core.errors import InputError
+from modalign.linalg.calibration import fit_temperature, sharpened
 from modalign.linalg.similarity import unit
 from modalign.methods.baselines import tip_adapter, tip_adapter_cache
 from modalign.methods.baselines.tip_adapter import TipAdapter, TipAdapterF
@@ -135,6 +136,20 @@ def test_a_search_that_starts_on_a_part_of_the_images_ends_at_the_best_of_its_ne
     assert (some.alpha_, some.beta_) == (whole.alpha_, whole.beta_)
     on_all = sum(betas for images, betas in tried if images == len(data.yv))
     assert on_all < len(tip_adapter.BETAS) / 2
+
+
+@pytest.mark.parametrize("cls", [TipAdapter, TipAdapterF])
+@pytest.mark.parametrize("sample", [2**19, 20])
+def test_what_is_said_of_the_validation_images_is_what_the_model_answers(cls, sample, monkeypatch):
+    """The logits that the search leaves are those of the model, also where it starts on a part of the images."""
+    monkeypatch.setattr(tip_adapter_cache, "SAMPLE", sample)
+    data = few_shot(noise=1.6)
+    method = cls(random_state=0).fit(data.X, data.y, text=data.text, validation=(data.Xv, data.yv))
+    logits = torch.from_numpy(method.scores(data.Xv))
+    scale = sharpened(logits.double(), 1 / fit_temperature(logits, torch.from_numpy(data.yv)).value, 1.0)
+    assert method.temperature_ == pytest.approx(1 / scale, rel=1e-4)
+    assert method.diagnosis_["validation_accuracy"] == method.score(data.Xv, data.yv)
+    assert method.diagnosis_["chosen_on"] == "validation"
 
 
 @settings(max_examples=30)

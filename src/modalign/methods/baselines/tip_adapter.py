@@ -13,7 +13,7 @@ from torch import Tensor
 
 from modalign.linalg.optimizers import Descent, cosine_rates, descend
 from modalign.linalg.similarity import unit
-from modalign.methods.baselines.tip_adapter_cache import Cache
+from modalign.methods.baselines.tip_adapter_cache import Cache, ChosenCache
 from modalign.methods.contract.best_candidate import Best, Criterion
 from modalign.methods.contract.parameters import Count, NonNegative, Positive, Range, Seed, require_stop
 from modalign.methods.contract.selection import share_correct, unit_held_out
@@ -100,9 +100,10 @@ class TipAdapter(VectorMethod):
 
     def _fit(self, problem: Problem) -> None:
         cache, validation = self._start(problem)
-        if validation is not None:
-            cache = self._searched(cache, validation)
-        self._keep(cache, validation)
+        chosen = None if validation is None else self._searched(cache, validation)
+        self._keep(cache if chosen is None else chosen.cache)
+        if validation is not None and chosen is not None:
+            self._judge(chosen.logits, *validation)
 
     def _scores(self, X: Tensor) -> Tensor:
         keys, prototypes = self.keys_.to(X.device), self.prototypes_.to(X.device)
@@ -132,30 +133,31 @@ class TipAdapter(VectorMethod):
         )
         return cache, unit_held_out(problem.validation)
 
-    def _searched(self, cache: Cache, validation: tuple[Tensor, Tensor]) -> Cache:
+    def _searched(self, cache: Cache, validation: tuple[Tensor, Tensor]) -> ChosenCache:
         alphas = ALPHAS if self.alpha == "auto" else (cache.alpha,)
         betas = BETAS if self.beta == "auto" else (cache.beta,)
         return cache.search(*validation, alphas, betas, self.criterion)
 
-    def _keep(self, cache: Cache, validation: tuple[Tensor, Tensor] | None) -> None:
+    def _keep(self, cache: Cache) -> None:
         self.keys_, self.prototypes_ = cache.keys, cache.prototypes
         self.alpha_, self.beta_ = cache.alpha, cache.beta
-        searched = validation is not None and "auto" in (self.alpha, self.beta)
         self.diagnosis_ = {
             "alpha": cache.alpha,
             "beta": cache.beta,
-            "chosen_on": "validation" if searched else "nothing",
+            "chosen_on": "nothing",
             "images_in_cache": len(cache.keys),
         }
-        if validation is not None:
-            X, y = validation
-            logits, text = cache.logits(X), cache.text_logits(X)
-            self._calibrate(logits, y)
-            self.diagnosis_ |= {
-                "validation_accuracy": share_correct(logits, y),
-                "validation_accuracy_without_cache": share_correct(text, y),
-                "validation_accuracy_without_text": share_correct(logits - text, y),
-            }
+
+    def _judge(self, logits: Tensor, X: Tensor, y: Tensor) -> None:
+        """Calibrate on the logits of the validation images and add the accuracy there to the diagnosis."""
+        text = self.logit_scale_ * (X @ self.prototypes_.T)
+        self._calibrate(logits, y)
+        self.diagnosis_ |= {
+            "chosen_on": "validation" if "auto" in (self.alpha, self.beta) else "nothing",
+            "validation_accuracy": share_correct(logits, y),
+            "validation_accuracy_without_cache": share_correct(text, y),
+            "validation_accuracy_without_text": share_correct(logits - text, y),
+        }
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -233,21 +235,22 @@ class TipAdapterF(TipAdapter):
         if validation is None:
             self.stop_ = self.epochs if self.stop is None else self.stop
             final, self.losses_ = self._trained(start)
+            self._keep(final)
         else:
-            self.stop_, final, untrained = self._selected(start, validation)
-        self._keep(final, validation)
+            self.stop_, (final, logits), untrained = self._selected(start, validation)
+            self._keep(final)
+            self._judge(logits, *validation)
         self.diagnosis_ |= {
             "epoch": self.stop_,
             "keys_moved": 1 - (start.keys * unit(final.keys)).sum(dim=1).mean().item(),
         }
         if validation is not None:
-            X, y = validation
-            self.diagnosis_["validation_accuracy_without_training"] = share_correct(untrained.logits(X), y)
+            self.diagnosis_["validation_accuracy_without_training"] = share_correct(untrained.logits, validation[1])
 
-    def _selected(self, start: Cache, validation: tuple[Tensor, Tensor]) -> tuple[int, Cache, Cache]:
+    def _selected(self, start: Cache, validation: tuple[Tensor, Tensor]) -> tuple[int, ChosenCache, ChosenCache]:
         """The best epoch, its cache with α and β chosen for it, and the untrained cache with its own."""
         X, y = validation
-        epochs, ends = (Best[tuple[int, Cache]](self.criterion, y) for _ in range(2))
+        epochs, ends = Best[tuple[int, Cache]](self.criterion, y), Best[tuple[int, ChosenCache]](self.criterion, y)
 
         def judge(epoch: int, cache: Cache) -> None:
             if self.stop in (None, epoch):
@@ -261,7 +264,7 @@ class TipAdapterF(TipAdapter):
             epoch, cache = epochs.choice
             candidates.append((epoch, self._searched(replace(cache, alpha=start.alpha, beta=start.beta), validation)))
         for choice in candidates:
-            ends.offer_value(choice[1].logits(X) / start.logit_scale, choice)
+            ends.offer_value(choice[1].logits / start.logit_scale, choice)
         return *ends.choice, untrained
 
     def _trained(self, start: Cache, judge: Callable[[int, Cache], None] | None = None) -> tuple[Cache, Tensor]:

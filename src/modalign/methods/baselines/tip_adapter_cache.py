@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -57,29 +58,44 @@ class Cache:
 
     def search(
         self, X: Tensor, y: Tensor, alphas: Sequence[float], betas: Sequence[float], criterion: Criterion
-    ) -> Cache:
+    ) -> ChosenCache:
         """Select the best pair on held-out images; see :meth:`~modalign.methods.contract.best_candidate.Best.climb`.
 
         With many images, β is first selected on a random part; the search on all images starts there.
         """
-        best, text = Best[Cache](criterion, y), X @ self.prototypes.T
+        best, text = Best[ChosenCache](criterion, y), X @ self.prototypes.T
         enough = max(1, SAMPLE // len(self.prototypes))
         if len(y) < 2 * enough:
             self._offer(best, X, text, alphas, betas)
-            return best.choice
+            return best.choice.scaled()
         some = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))[:enough].to(y.device)
-        start, tried = betas.index(self.search(X[some], y[some], alphas, betas, criterion).beta), set[int]()
+        sample = self.search(X[some], y[some], alphas, betas, criterion)
+        start, tried = betas.index(sample.cache.beta), set[int]()
         while window := {at for at in (start - 1, start, start + 1) if 0 <= at < len(betas)} - tried:
             self._offer(best, X, text, alphas, [betas[at] for at in sorted(window)])
-            start, tried = betas.index(best.choice.beta), tried | window
-        return best.choice
+            start, tried = betas.index(best.choice.cache.beta), tried | window
+        return best.choice.scaled()
 
     def _offer(
-        self, best: Best[Cache], X: Tensor, text: Tensor, alphas: Sequence[float], betas: Sequence[float]
+        self, best: Best[ChosenCache], X: Tensor, text: Tensor, alphas: Sequence[float], betas: Sequence[float]
     ) -> None:
         for beta, votes in zip(betas, self.votes(X, betas), strict=True):
             votes /= self.logit_scale
             replace(self, beta=beta)._climb(best, alphas, text, votes)
 
-    def _climb(self, best: Best[Cache], alphas: Sequence[float], text: Tensor, votes: Tensor) -> None:
-        best.climb(alphas, lambda alpha: torch.add(text, votes, alpha=alpha), lambda alpha: replace(self, alpha=alpha))
+    def _climb(self, best: Best[ChosenCache], alphas: Sequence[float], text: Tensor, votes: Tensor) -> None:
+        def scores(alpha: float) -> Tensor:
+            return torch.add(text, votes, alpha=alpha)
+
+        best.climb(alphas, scores, lambda alpha: ChosenCache(replace(self, alpha=alpha), scores(alpha)))
+
+
+class ChosenCache(NamedTuple):
+    """A cache and its logits (n, C) of the held-out images that it was chosen on."""
+
+    cache: Cache
+    logits: Tensor
+
+    def scaled(self) -> ChosenCache:
+        """With the scores of the search, which have the size of cosines, at the logit scale of the cache."""
+        return self._replace(logits=self.logits * self.cache.logit_scale)

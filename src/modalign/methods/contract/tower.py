@@ -245,9 +245,6 @@ class TowerMethod(Parametrized, Generic[L]):
         """Names of ``tensors_`` with an entry for every class, and the axis that counts the classes."""
         return {}
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "diagnosis_")
-
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_bound"}
 

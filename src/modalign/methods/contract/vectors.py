@@ -284,9 +284,6 @@ class VectorMethod(ProblemReader):
         with torch.no_grad():
             self.temperature_ = 1 / sharpened(logits.double(), 1 / fit_temperature(logits, y).value, growth)
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "diagnosis_")
-
 
 def _array(X: ArrayLike | Tensor | Features) -> ArrayLike | Tensor:
     return X.vectors if isinstance(X, Features) else X

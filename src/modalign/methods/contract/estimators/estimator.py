@@ -68,6 +68,10 @@ class Parametrized(metaclass=_Named):
         changed = (f"{name}={value}" for name, (value, default) in sorted(given.items()) if value != default)
         return f"{type(self).__name__}({', '.join(changed)})"
 
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether the last ``fit`` ran to its end, where every method sets ``diagnosis_``."""
+        return "diagnosis_" in vars(self)
+
     def __sklearn_tags__(self) -> Tags:
         """What kind of estimator this is and what it takes; functions such as ``is_classifier`` call it."""
         from sklearn.base import BaseEstimator
@@ -104,9 +108,9 @@ def unfitted(estimator: E) -> E:
     return type(estimator)(**copies)
 
 
-def require_fitted(estimator: object) -> None:
+def require_fitted(estimator: Parametrized) -> None:
     """Raise scikit-learn's ``NotFittedError`` if ``estimator`` has learned nothing."""
-    if not any(name.endswith("_") and not name.startswith("_") for name in vars(estimator)):
+    if not estimator.__sklearn_is_fitted__():
         from sklearn.utils.validation import check_is_fitted
 
         check_is_fitted(estimator)
