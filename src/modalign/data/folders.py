@@ -82,7 +82,8 @@ def assign_classes(
         The name of the archive without its ending, if it is one.
     """
     paths = sorted(found, key=lambda path: [natural_key(part) for part in path.split("/")])
-    refused = [q.id for q in listing.quarantined if has_image_suffix(q.id)]  # files, which show where classes are
+    # Files that are left out show where classes are, unless their paths lead elsewhere.
+    refused = [q.id for q in listing.quarantined if has_image_suffix(q.id) and not {"", ".."} & set(q.id.split("/"))]
     above = {path: path.split("/")[:-1] for path in [*paths, *refused]}
     used = {"/".join(parents[:depth]) for parents in above.values() for depth in range(1, len(parents) + 1)}
     used |= {folder for path in listing.skipped for folder in _folders_above(path)}
@@ -107,6 +108,7 @@ def assign_classes(
         bare = {parents[level] for parents in empty if len(parents) == level + 1} - keys
         listing.classes = sorted(keys | bare, key=natural_key)
         listing.notes += _doubts(listing)
+        _doubt_levels(listing, [parents[level:] for parents in above.values()])
         if bare:
             names = quoted(sorted(bare, key=natural_key))
             listing.notes.append(f"{'class' if len(bare) == 1 else 'classes'} without an image: {names}")
@@ -130,6 +132,25 @@ def _doubts(listing: Listing) -> list[str]:
     if taught and tested and not taught & tested:
         notes.append("training images and test images have no class in common")
     return notes
+
+
+def _doubt_levels(listing: Listing, parents: Iterable[list[str]]) -> None:
+    """Note class folders that all hold the same sub-folders, which may be the classes; refuse one that names a part."""
+    inner: dict[str, set[str]] = defaultdict(set)
+    for outer, *below in filter(None, parents):
+        inner[outer].add(below[0] if below else "")
+    names = next(iter(inner.values()), set())
+    if len(inner) < 2 or len(names) < 2 or "" in names or any(other != names for other in inner.values()):
+        return
+    outer, same = quoted(sorted(inner, key=natural_key), 3), quoted(sorted(names, key=natural_key), 3)
+    listing.notes.append(
+        f"{outer} are taken for the classes; each holds the folders {same}, which may be meant instead"
+    )
+    if any(map(part_called, inner)):
+        listing.trouble = (
+            f"Expected folders of classes, or of parts such as train, val and test, got {outer}, which hold the same "
+            f"folders {same}; rename the parts, or give a table with columns path, label and split."
+        )
 
 
 def _without_covers(above: dict[str, list[str]], parts: dict[str, str]) -> dict[str, list[str]]:

@@ -14,6 +14,9 @@ from modalign.data.decoding.sniff import IMAGE_SUFFIXES
 from modalign.data.names import quoted
 from modalign.data.splits.division import part_within, purposes
 
+NO_LABEL = "-1"
+"""Label of an image whose class is unknown, as written in tables."""
+_ABSENT = {"nan", "none", "null", "n/a", "na", "nil", "<na>", "?", "unknown", "unlabeled"}
 _LISTS = {".txt", ".csv", ".tsv", ".json", ".lst", ".mat"}
 
 
@@ -93,6 +96,21 @@ class Listing:
         self.skipped.append(name)
         if is_split_file(name):
             self.documents[name] = blob
+
+    def leave_unlabeled(self) -> None:
+        """Take blank labels, and -1 among at least two other labels, for no label; note labels that may mean none."""
+        self.keys = [None if key is None or not key.strip() else key for key in self.keys]
+        named = set(self.keys) - {None, NO_LABEL}
+        if len(named) > 1 and (n := self.keys.count(NO_LABEL)):
+            self.keys = [None if key == NO_LABEL else key for key in self.keys]
+            self.notes.append(
+                f"label '{NO_LABEL}' means no label: {n} {'image is' if n == 1 else 'images are'} unlabeled"
+            )
+        if absent := sorted({key for key in named if key is not None and key.casefold() in _ABSENT}):
+            are = "is a class" if len(absent) == 1 else "are classes"
+            self.notes.append(f"{quoted(absent)} {are}; leave labels empty where they are unknown")
+        dropped = {key for key in self.classes if not key.strip() or (key == NO_LABEL and key not in self.keys)}
+        self.classes = [key for key in self.classes if key not in dropped]
 
     def hold_data_sets(self, names: Sequence[str]) -> None:
         """Note that these folders are data sets of their own, if there are any."""

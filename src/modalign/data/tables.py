@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 
 from modalign.core.errors import InputError
 from modalign.core.files import read_text
+from modalign.core.name_matching import join_alternatives
 from modalign.data.blobs import Blob, FileBlob, image_path_error
 from modalign.data.folders import divide_by_folders
 from modalign.data.inventory import Listing, has_image_suffix
@@ -53,8 +54,9 @@ def _file_at(base: str, addresses: bool, name: str) -> tuple[str, Blob | None, s
 
 def list_rows(text: str, path: PurePath, base: str, place: Place) -> Listing:
     """Return the images of a table with content ``text`` and name ``path``; rows are relative to ``base``."""
-    rows = _csv_rows(text, path) if path.suffix.lower() in (".csv", ".tsv") else _list_rows(text)
     listing = Listing()
+    remark = lambda note: listing.notes.extend([note] if note else [])  # noqa: E731
+    rows = _csv_rows(text, path, remark) if path.suffix.lower() in (".csv", ".tsv") else _list_rows(text)
     seen: dict[str, tuple[str | None, str, int]] = {}
     repeated = 0
     for line, name, label, part in rows:
@@ -86,6 +88,7 @@ def list_rows(text: str, path: PurePath, base: str, place: Place) -> Listing:
     _divide(listing, {part for _, part, _ in seen.values()})
     labels = {label for label, _, _ in seen.values() if label is not None}
     listing.classes = sorted(labels, key=natural_key)
+    listing.leave_unlabeled()
     if repeated:
         listing.notes.append(f"dropped {repeated} repeated row{'s' if repeated > 1 else ''}")
     return listing
@@ -103,8 +106,8 @@ def _divide(listing: Listing, values: set[str]) -> None:
         divide_by_folders(listing)
 
 
-def _csv_rows(text: str, path: PurePath) -> Iterator[tuple[int, str, str | None, str]]:
-    """(line, path, label, part as in the file) of every row."""
+def _csv_rows(text: str, path: PurePath, remark: Callable[[str], None]) -> Iterator[tuple[int, str, str | None, str]]:
+    """(line, path, label, part as in the file) of every row; ``remark`` gets a note on the columns, or ""."""
     lines = [f"{line}\n" for line in text.split("\n")]  # and at no other sign, which names may hold
     delimiter = max("\t,;|", key=lines[0].count)
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
@@ -123,6 +126,7 @@ def _csv_rows(text: str, path: PurePath) -> Iterator[tuple[int, str, str | None,
     else:
         where, what = _named_columns(header, path)
         rows = rows[1:]
+        remark(_unused_columns(header, [row for _, row in rows], where, what))
         part_of, _ = find_parts(header, [row for _, row in rows], {where, what})
     for line, row in rows:
         if any(cell.strip() for cell in row):
@@ -131,21 +135,44 @@ def _csv_rows(text: str, path: PurePath) -> Iterator[tuple[int, str, str | None,
             yield line, posix_path(name), label or None, part_of(row)
 
 
+def _column_name(cell: str) -> str:
+    return cell.strip().casefold().replace(" ", "_")
+
+
 def path_column(header: list[str]) -> int | None:
     """Column of the paths, by the header."""
-    names = [cell.strip().casefold() for cell in header]
+    names = [_column_name(cell) for cell in header]
     return next((names.index(c) for c in _PATH_COLUMNS if c in names), None)
 
 
 def _named_columns(header: list[str], path: PurePath) -> tuple[int, int | None]:
     """Columns of the paths and the labels."""
-    names = [cell.strip().casefold() for cell in header]
+    names = [_column_name(cell) for cell in header]
     where = path_column(header)
     if where is None:
         raise InputError(
             f"Expected a column named path, image or file in '{path.name}', got {quoted(header) or 'an empty file'}."
         )
     return where, next((names.index(c) for c in _LABEL_COLUMNS if c in names and names.index(c) != where), None)
+
+
+def _unused_columns(header: list[str], rows: list[list[str]], where: int, what: int | None) -> str:
+    """Return a note on columns that may hold the labels, where none does or another one does, or ""."""
+    names = [_column_name(cell) for cell in header]
+    if what is None:
+        others = [cell.strip() for k, cell in enumerate(header) if k != where and cell.strip()]
+        if any({row[k].strip() for row in rows if len(row) > k} <= {"0", "1", "-1", ""} for k in range(len(header))):
+            return ""  # a column per class, as for sets of labels
+        known = join_alternatives(_LABEL_COLUMNS[:3])
+        return (
+            f"no column is called {known}, so all images are unlabeled; others are {quoted(others)}" if others else ""
+        )
+    for k, name in enumerate(names):
+        if name in _LABEL_COLUMNS and k not in (where, what):
+            pairs = {(row[what].strip(), row[k].strip()) for row in rows if len(row) > max(k, what)}
+            if len(pairs) > min(len({pair[side] for pair in pairs}) for side in (0, 1)):
+                return f"labels are those of column '{header[what].strip()}'; '{header[k].strip()}' holds others"
+    return ""
 
 
 def _list_rows(text: str) -> Iterator[tuple[int, str, str | None, str]]:

@@ -21,6 +21,7 @@ from modalign.core.errors import InputError
 from modalign.core.features import Quarantined
 from modalign.core.files import append_line, make_folder, parse_json, read_json, read_text, require_own_folder, write
 from modalign.core.record import plain
+from modalign.segmentation.mask_entries import is_image_entry
 from modalign.segmentation.mask_png import class_colors, mask_png
 from modalign.segmentation.overlay import overlay_png
 from modalign.segmentation.rle import class_runs, compress_counts
@@ -112,16 +113,20 @@ class MaskFolder:
         entries: dict[str, dict[str, Any]] = {}
         with suppress(InputError):  # none, or not whole: then nothing of it is kept
             document = read_json(self.folder / DOCUMENT, "masks of an earlier run", _LIMIT)
-            if isinstance(document, dict) and self._is_same(document):
-                entries |= {entry["file"]: entry for entry in document["images"]}
+            if isinstance(document, dict) and self._is_same(document) and isinstance(document.get("images"), list):
+                entries |= self._whole(document["images"])
         if self._journal.is_file():
             lines = read_text(self._journal, "a journal of masks", _LIMIT).splitlines()
             first, *rest = map(_parsed, lines or [""])
             if self._is_same(first):
-                entries |= {entry["file"]: entry for entry in rest if entry}
+                entries |= self._whole(rest)
             else:
                 self._journal.unlink()
         return entries
+
+    def _whole(self, entries: Sequence[Any]) -> dict[str, dict[str, Any]]:
+        """File → entry of the photos whose entries are as they were written."""
+        return {entry["file"]: entry for entry in entries if is_image_entry(entry, len(self.names))}
 
     def _is_same(self, head: Mapping[str, Any]) -> bool:
         return head.get("format") == FORMAT and head.get("settings_sha256") == self.head["settings_sha256"]

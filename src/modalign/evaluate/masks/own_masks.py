@@ -18,6 +18,7 @@ from modalign.core.progress import track
 from modalign.data.names import natural_key
 from modalign.evaluate.masks.confusion_counts import ConfusionCounter
 from modalign.evaluate.masks.iou import SegmentationScores
+from modalign.segmentation.mask_entries import is_class_entry, is_image_entry
 from modalign.segmentation.mask_folder import DOCUMENT, FORMAT
 from modalign.segmentation.mask_png import Color, mask_size, read_mask, read_palette
 from modalign.segmentation.segmented import label_type, none_label
@@ -161,7 +162,7 @@ def evaluate_masks(
     for pair in track(pairs, "Comparing masks", unit="masks"):
         counter.add(read_mask(pair.mask), reader.read(pair.truth), pair.file)
     colors = np.array([entry["color"] for entry in document["classes"]], dtype=np.uint8)
-    record = {key: document[key] for key in ("encoder", "features", "settings")}
+    record = {key: document.get(key, "") for key in ("encoder", "features", "settings")}
     return MaskEvaluation(counter.scores(), tuple(pairs), colors, reader, record, tuple(notes))
 
 
@@ -173,10 +174,11 @@ def read_document(folder: str | Path) -> dict[str, Any]:
     document = read_json(path, "masks", _LIMIT)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise InputError(f"Expected the format {FORMAT} in '{path}', got {str(document)[:40]!r}; run segment again.")
-    entries: Any = document.get("images")
-    whole = {"classes", "settings"} <= document.keys() and isinstance(entries, list)
-    if not whole or not all(isinstance(e, dict) and {"file", "mask", "width", "height"} <= e.keys() for e in entries):
+    classes, images = document.get("classes"), document.get("images")
+    if not isinstance(document.get("settings"), dict) or not isinstance(classes, list) or not isinstance(images, list):
         raise InputError(f"Expected classes, settings and images in '{path}', some are missing; run segment again.")
+    if not all(map(is_class_entry, classes)) or not all(is_image_entry(entry, len(classes)) for entry in images):
+        raise InputError(f"Expected whole entries in '{path}', parts of some are missing; run segment again.")
     return document
 
 

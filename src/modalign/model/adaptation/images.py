@@ -24,7 +24,7 @@ def read_items(
     if len(items.class_names) < 2:
         raise InputError(
             f"Expected at least 2 classes, got {len(items.class_names)}; put the images of each class in a folder of "
-            f"its own, or name the classes with {argument('classes')}."
+            f"its own, give a table with a column 'label', or name the classes with {argument('classes')}."
         )
     items = replace(items, notes=(*items.notes, *note_on_sets(items)))
     return learnable(_with_train_part(items))

@@ -1,0 +1,88 @@
+"""A label that means "none" is no class, and what may be meant as classes or parts is noted."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bad_files import encoded, picture
+
+from modalign.core.errors import InputError
+from modalign.data.items import load_items
+from modalign.model.adaptation.images import read_items
+
+JPEG = encoded(picture(), "JPEG")
+
+
+def table(folder: Path, labels: list[str], header: str = "path,label") -> Path:
+    for i in range(len(labels)):
+        (folder / f"{i}.jpg").write_bytes(JPEG + bytes([i]))
+    path = folder / "list.csv"
+    path.write_text(header + "\n" + "".join(f"{i}.jpg,{label}\n" for i, label in enumerate(labels)))
+    return path
+
+
+def test_minus_one_among_other_labels_is_no_class(tmp_path: Path) -> None:
+    items = load_items(table(tmp_path, ["cat", "-1", "dog", "-1"]))
+    assert items.class_names == ("cat", "dog")
+    assert items.labels.tolist() == [0, -1, 1, -1]
+    assert any("'-1' means no label: 2 images" in note for note in items.notes)
+    files = [tmp_path / f"{i}.jpg" for i in range(4)]
+    assert load_items(files, labels=["cat", "-1", "dog", " "]).labels.tolist() == [0, -1, 1, -1]
+
+
+def test_minus_one_against_one_is_a_class(tmp_path: Path) -> None:
+    assert load_items(table(tmp_path, ["1", "-1", "1"])).class_names == ("1", "-1")
+
+
+def test_words_for_a_missing_label_are_noted(tmp_path: Path) -> None:
+    items = load_items(table(tmp_path, ["cat", "nan", "NULL", "dog"]))
+    assert any("'NULL', 'nan' are classes" in note for note in items.notes)
+
+
+@pytest.mark.parametrize("header", ["path,Class Name", "File Name,category"])
+def test_headers_may_have_blanks(tmp_path: Path, header: str) -> None:
+    assert load_items(table(tmp_path, ["cat", "dog"], header)).class_names == ("cat", "dog")
+
+
+def test_columns_that_are_not_read_as_labels_are_named(tmp_path: Path) -> None:
+    notes = load_items(table(tmp_path, ["cat", "dog"], "path,species")).notes
+    assert any("'species'" in note and "unlabeled" in note for note in notes)
+    two = load_items(table(tmp_path, ["cat,x", "cat,y", "dog,x"], "path,class,label"))
+    assert any("column 'class'; 'label' holds others" in note for note in two.notes)
+    same = load_items(table(tmp_path, ["0,cat", "1,dog", "0,cat"], "path,label,class_name"))
+    assert same.class_names == ("cat", "dog")
+    assert not same.notes
+
+
+def test_a_path_out_of_an_archive_makes_no_class(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("../../evil/1.jpg", "/etc/2.jpg", "cat/3.jpg", "dog/4.jpg"):
+            archive.writestr(name, JPEG)
+    items = load_items(tmp_path / "a.zip")
+    assert items.class_names == ("cat", "dog")
+    assert len(items.quarantined) == 2
+
+
+def nested(folder: Path, outer: tuple[str, ...], inner: tuple[str, ...]) -> Path:
+    for i, name in enumerate(outer):
+        for below in inner:
+            (folder / name / below).mkdir(parents=True)
+            (folder / name / below / "1.jpg").write_bytes(JPEG + bytes([i]))
+    return folder
+
+
+def test_folders_that_hold_the_same_folders_may_be_meant_otherwise(tmp_path: Path) -> None:
+    folds = load_items(nested(tmp_path / "a", ("fold1", "fold2"), ("cat", "dog")))
+    assert any("'cat', 'dog', which may be meant instead" in note for note in folds.notes)
+    other = load_items(nested(tmp_path / "b", ("cat", "dog"), ("images",)))
+    assert not other.notes
+
+
+def test_a_folder_called_test_beside_folders_with_the_same_classes_is_not_learned_from(tmp_path: Path) -> None:
+    source = nested(tmp_path, ("labeled", "unlabeled", "test"), ("cat", "dog"))
+    with pytest.raises(InputError, match="rename the parts"):
+        read_items(source, None, unlabeled=False)
+    assert np.unique(load_items(source).labels).tolist() == [0, 1, 2]  # to predict, all are images
