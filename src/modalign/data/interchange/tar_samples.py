@@ -80,11 +80,11 @@ def _told(ending: str, data: bytes, where: str) -> tuple[Label, str] | None:
         return (text, "") if text else None
     fields = content if isinstance(content, dict) else {}
     value = next((fields[name] for name in _LABEL_FIELDS if name in fields), None)
-    several = isinstance(value, list)
-    given = [own for own in (value if several else [value]) if own is not None and own != ""]
+    values: list[object] = value if isinstance(value, list) else [value]
+    given = [own for own in values if own is not None and own != ""]
     sound = all(isinstance(own, (str, int)) and not isinstance(own, bool) for own in given)
     require_format(sound, "the name or the number of a class, or a list of these,", where, value)
-    label = one_or_several(map(str, given), empty=() if several else None)
+    label = one_or_several(map(str, given), empty=() if isinstance(value, list) else None)
     part = fields.get("split")
     part = part if isinstance(part, str) else ""
     return None if label is None and not part else (label, part)

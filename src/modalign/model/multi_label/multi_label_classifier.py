@@ -100,7 +100,7 @@ class MultiLabelClassifier:
         )
         chosen = source.select(labeled & ~fitted_before)
         if len(chosen):
-            one_part = replace(chosen.items, parts=None, division="")
+            one_part = replace(chosen.items, parts=np.full(len(chosen), ""), division="")
             chosen = learnable_sets(replace(chosen, items=one_part))
         else:
             raise InputError(
