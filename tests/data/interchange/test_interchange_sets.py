@@ -15,6 +15,7 @@ from modalign import InputError, load_items
 from modalign.core.label_matrix import UNKNOWN
 from modalign.data.interchange.writing_labels import convert_labels
 from modalign.data.label_sets import LabeledSets, load_label_sets
+from modalign.model.multi_label.multi_label_answers import MultiLabelPredictions
 
 NAMES = ("otter", "sea lion", "zebra ü")
 NEEDS = {"pandas": "pandas", "polars": "polars", "datasets": "datasets", "parquet": "pyarrow"}
@@ -105,3 +106,25 @@ def test_the_categories_of_boxes_are_a_set(sets: LabeledSets, tmp_path: Path) ->
         file.write_text(json.dumps({**document, "categories": names, "annotations": some}))
         with pytest.raises(InputError, match="Expected class names without"):
             load_label_sets(file)
+
+
+@pytest.mark.parametrize("format", ["coco", "label_studio", "fiftyone", "webdataset"])
+def test_predicted_sets_are_written_with_their_scores(format: str, sets: LabeledSets, tmp_path: Path) -> None:
+    """The score is that of the class of which the model is least sure."""
+    P = np.where(sets.matrix == 1, 0.9, 0.2)
+    P[4] = (0.4, 0.2, 0.8)
+    made = MultiLabelPredictions(sets.items.ids, NAMES, P, (P > 0.5).astype(np.int8))
+    place = tmp_path / str(PLACES[format])
+    for i, name in enumerate(sets.items.ids if format in ("coco", "label_studio") else ()):
+        (tmp_path / name).write_bytes(sets.items.read(i))
+    convert_labels(sets.items, format, place, predictions=made)
+    if format == "label_studio":  # where predictions are no labels
+        tasks = json.loads(place.read_text())
+        assert tasks[4]["predictions"][0]["score"] == pytest.approx(0.6)
+        assert tasks[7]["predictions"][0]["result"][0]["value"]["choices"] == list(NAMES)
+        return
+    found = load_label_sets(place)
+    shown = {sets.items.read(i): row for i, row in enumerate(made.answers.tolist())}
+    if format == "coco":
+        shown = {data: row if any(row) else [UNKNOWN] * 3 for data, row in shown.items()}
+    assert {found.items.read(i): row for i, row in enumerate(found.matrix.tolist())} == shown

@@ -70,6 +70,7 @@ def _rows(
 ) -> Iterator[tuple[str, object, Label, str]]:
     for file in files:
         value = labels.get(file.stem, labels.get(file.name))
+        value = value.get("label") if isinstance(value, dict) else value
         label: Label = None
         if isinstance(value, list):
             label = one_or_several((_class_name(own, classes, path) for own in value), empty=())

@@ -43,6 +43,19 @@ class AnsweredImages(Protocol):
     def probabilities(self) -> np.ndarray: ...
 
 
+class AnsweredSets(Protocol):
+    """Interface of predictions of several classes per image: the (n, C) ``answers`` are 1 for classes shown."""
+
+    @property
+    def ids(self) -> tuple[str, ...]: ...
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+    @property
+    def probabilities(self) -> np.ndarray: ...
+    @property
+    def answers(self) -> np.ndarray: ...
+
+
 @dataclass(frozen=True)
 class LabeledRow:
     """An image for another program.
@@ -58,7 +71,8 @@ class LabeledRow:
     part : str
         "train", "validation", "test" or "".
     score : float or None
-        Probability of a predicted label; None for a label that a person gave.
+        Probability of a predicted label, or the lowest probability that a predicted set is right about a class; None
+        for a label that a person gave.
     """
 
     name: str
@@ -89,7 +103,7 @@ class LabeledRow:
         return self.label
 
 
-def rows_of(items: Items, predictions: AnsweredImages | None = None) -> list[LabeledRow]:
+def rows_of(items: Items, predictions: AnsweredImages | AnsweredSets | None = None) -> list[LabeledRow]:
     """The images with their labels; with predictions, the images that these are of, with the answers."""
     if predictions is None:
         names = [None if k == UNLABELED else items.class_names[k] for k in items.labels.tolist()]
@@ -98,10 +112,16 @@ def rows_of(items: Items, predictions: AnsweredImages | None = None) -> list[Lab
     place = {name: i for i, name in enumerate(items.ids)}
     if unknown := [name for name in predictions.ids if name not in place]:
         raise InputError(f"Expected predictions of these images, got also {quoted(unknown, 2)}.")
-    best = predictions.probabilities.max(axis=1).tolist()
+    P = predictions.probabilities
+    labels: Sequence[Label]
+    if hasattr(predictions, "names"):
+        labels, scores = predictions.names, P.max(axis=1)
+    else:
+        labels = label_sets(predictions.answers, predictions.class_names)
+        scores = np.where(predictions.answers == 1, P, 1 - P).min(axis=1)
     return [
-        LabeledRow(name, items.blobs[place[name]], answer, str(items.parts[place[name]]), score)
-        for name, answer, score in zip(predictions.ids, predictions.names, best, strict=True)
+        LabeledRow(name, items.blobs[place[name]], label, str(items.parts[place[name]]), score)
+        for name, label, score in zip(predictions.ids, labels, scores.tolist(), strict=True)
     ]
 
 

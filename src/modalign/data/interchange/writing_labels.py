@@ -15,7 +15,7 @@ from modalign.data.interchange.fiftyone import write_fiftyone
 from modalign.data.interchange.hub_datasets import to_dataset
 from modalign.data.interchange.image_folders import write_class_folders, write_yolo
 from modalign.data.interchange.label_studio import label_studio_document
-from modalign.data.interchange.labeled_rows import AnsweredImages, LabeledRow, rows_of, rows_of_sets
+from modalign.data.interchange.labeled_rows import AnsweredImages, AnsweredSets, LabeledRow, rows_of, rows_of_sets
 from modalign.data.interchange.parquet_tables import write_parquet
 from modalign.data.interchange.roboflow_classes import write_class_tables
 from modalign.data.interchange.tar_samples import write_tar
@@ -42,7 +42,7 @@ FORMATS = (*_FOLDERS, *_DOCUMENTS, *_FILES, *_OBJECTS)
 
 
 def convert_labels(
-    images: Any, format: str, out: str | Path | None = None, *, predictions: AnsweredImages | None = None
+    images: Any, format: str, out: str | Path | None = None, *, predictions: AnsweredImages | AnsweredSets | None = None
 ) -> Any:
     """Images with labels, or with predictions, in the form of another program.
 
@@ -58,7 +58,7 @@ def convert_labels(
         or, of images with parts, a DatasetDict.
     out : str, Path or None, default=None
         The file or folder to write; None for objects.
-    predictions : Predictions or None, default=None
+    predictions : Predictions, MultiLabelPredictions or None, default=None
         Answers of a classifier for the images, in place of labels.
 
     Returns
