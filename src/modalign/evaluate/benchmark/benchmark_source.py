@@ -12,7 +12,7 @@ from modalign.data.items import load_items
 from modalign.data.splits.benchmark_sets import DATASETS, Dataset, dataset, open_dataset
 from modalign.data.splits.benchmarks import find_dataset
 from modalign.data.splits.drawing import draw_split
-from modalign.data.splits.split import official_split
+from modalign.data.splits.split import Split, official_split
 from modalign.data.text.sentence_files import SentenceFiles, find_sentence_files
 from modalign.data.text.templates import DEFAULT_TEMPLATE
 from modalign.evaluate.benchmark.benchmark_set import BenchmarkSet
@@ -133,9 +133,8 @@ class BenchmarkSource:
         if self.encoder is None:
             raise InputError(f"Expected {argument('encoder')} for the images of '{self.path}', got none.")
         if self._of_library:
-            items = load_digits()
-            lists = draw_split(items, train=0.5, validation=0.2)
-            own = DIGIT_TEMPLATES
+            items, own = load_digits(), tuple(DIGIT_TEMPLATES)
+            lists: Split | None = draw_split(items, train=0.5, validation=0.2)
         elif (row := {row.name: row for row in DATASETS}.get(name)) is not None:
             items, lists = open_dataset(name, self.path)
             own = row.templates

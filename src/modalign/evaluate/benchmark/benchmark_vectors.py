@@ -81,8 +81,10 @@ def read_vectors(
         features = Features.open(file)
         described = None if sentence_files is None else sentence_files.descriptions
         lines = class_sentences(features.class_names, templates, described)
-        text, notes = _embedded_text(name, features, encoder, lines, device)
-        return replace(_of_features(name, file, features), given_text=text, sentence_files=sentence_files, notes=notes)
+        text, missing = _embedded_text(name, features, encoder, lines, device)
+        return replace(
+            _of_features(name, file, features), given_text=text, sentence_files=sentence_files, notes=missing
+        )
     lists = [key.removesuffix("_images") for key in arrays if key.endswith("_images")]
     if "test" not in lists or any(f"{part}_labels" not in arrays for part in lists):
         raise InputError(

@@ -157,7 +157,7 @@ def cost_bubbles(costs: Sequence[MethodCost], *, width: int = 430, height: int =
         points = np.stack([seconds, [100 * cost.accuracy for cost in costs]], axis=1)
         for i in range(len(costs)):
             area = 40.0 if np.isnan(memory[i]) else 30 + 420 * memory[i] / largest
-            axes.scatter(*points[i], s=area, color=SERIES[i % len(SERIES)], alpha=0.45, linewidths=0)
+            axes.scatter(points[i, 0], points[i, 1], s=area, color=SERIES[i % len(SERIES)], alpha=0.45, linewidths=0)
         axes.set_xscale("log")
         powers = 10.0 ** np.arange(np.floor(np.log10(seconds.min())), np.ceil(np.log10(seconds.max())) + 1)
         axes.set_xticks(powers, [f"{power:g}" for power in powers])
