@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -131,3 +132,16 @@ def test_the_command_prints_what_is_missing(features: Features, tmp_path: Path) 
     assert "note: digits has no class text: the file does not name its encoder; give --encoder" in run.stderr
     assert "left out zero_shot (digits)" in run.stderr
     assert "8 labels per class: 4 of 4 classes have fewer than 8 to learn from" in run.stderr
+
+
+def test_other_files_are_lists_of_images(tmp_path: Path) -> None:
+    digits = load_digits()
+    with zipfile.ZipFile(tmp_path / "digits.zip", "w") as box:
+        for k in range(2):
+            for row in np.flatnonzero(digits.labels == k)[:10]:
+                box.writestr(f"{digits.class_names[k]}/{row}.png", digits.read(int(row)))
+    result = run_benchmark(tmp_path / "digits.zip", methods=["zero_shot"], seeds=1)
+    assert {(run.dataset, run.run.accuracy.n) for run in result.runs} == {("digits.zip", 6)}
+    (tmp_path / "notes.txt").write_text("no list")
+    with pytest.raises(InputError):
+        run_benchmark(tmp_path / "notes.txt", methods=["zero_shot"], seeds=1)

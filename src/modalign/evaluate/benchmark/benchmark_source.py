@@ -31,9 +31,9 @@ class BenchmarkSource:
     Parameters
     ----------
     path : str or Path
-        A data root in CoOp's layout; one data set of it; a folder of class folders; a file or a folder of files of
-        image vectors (``.npz``, ``.safetensors``); a folder of parts that ``embed`` wrote; or ``"digits"`` for the
-        digits that come with the library (``"./digits"`` is a folder of that name).
+        A data root in CoOp's layout; one data set of it; images as for :func:`~modalign.load_items`; a file or a folder
+        of files of image vectors (``.npz``, ``.safetensors``); a folder of parts that ``embed`` wrote; or ``"digits"``
+        for the digits that come with the library (``"./digits"`` is a folder of that name).
     datasets : sequence of str, optional
         Names of data sets. Default: all that are found.
     encoder : Encoder, optional

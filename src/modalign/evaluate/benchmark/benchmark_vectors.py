@@ -32,7 +32,7 @@ _SHOTS = re.compile(r"shots(\d+)_images")
 
 def vector_files(path: Path) -> dict[str, Path]:
     """Name → file of labeled image vectors, or folder of parts. Other files, such as a bank of texts, are left out."""
-    if path.is_file() or is_features_source(path):
+    if is_features_source(path):
         return {path.stem: path}
     found = (*path.glob("*.npz"), *path.glob("*.safetensors"))
     return {file.stem: file for file in sorted(found) if _holds_images(file)}
