@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
-from modalign.evaluate.benchmark.benchmark_result import BenchmarkResult
+from modalign.evaluate.benchmark.benchmark_result import BenchmarkResult, places_once
 from modalign.evaluate.metrics import Accuracy
 from modalign.evaluate.runs import Run
 from modalign.report.benchmark_page import CURVES, save_benchmark_page
@@ -70,6 +70,11 @@ def test_base_and_new_classes_have_a_table_per_setting_the_last_one_first(tmp_pa
     assert re.findall(r"digits, (\d+ labels?)<", page) == ["16 labels", "1 label"]
     assert "Base and new classes, 16 labels" in page
     assert "of 2 methods" in page
+
+
+def test_a_place_is_listed_once() -> None:
+    methods = ["cmm (dtd on new)", "gda (dtd on new)", "lfa (eurosat)", "coop"]
+    assert places_once(methods) == "cmm, gda (dtd on new); lfa (eurosat); coop"
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -68,6 +68,7 @@ def bench(
 ) -> None:
     """Run published protocols: data sets, methods, numbers of labels and seeds, with sealed test labels."""
     from modalign.evaluate.benchmark.benchmark import run_benchmark
+    from modalign.evaluate.benchmark.benchmark_result import places_once
     from modalign.evaluate.runs import RunWarning
     from modalign.report.benchmark_page import save_benchmark_page
 
@@ -118,7 +119,7 @@ def bench(
     for note in result.notes:
         print_lines(f"note: {note}")
     for reason, missing in result.reasons.items():
-        print_lines(f"note: left out {', '.join(missing)}: {reason}")
+        print_lines(f"note: left out {places_once(missing)}: {reason}")
 
 
 def _segmentation(

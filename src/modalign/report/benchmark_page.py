@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modalign.core.record import versions
-from modalign.evaluate.benchmark.benchmark_result import AVERAGE, HALVES, BenchmarkResult, BenchmarkRow
+from modalign.evaluate.benchmark.benchmark_result import (
+    AVERAGE,
+    HALVES,
+    BenchmarkResult,
+    BenchmarkRow,
+    places_once,
+)
 from modalign.evaluate.comparison.findings import REFERENCE, title
 from modalign.evaluate.metrics import Interval, percent
 from modalign.evaluate.runs import Summary, amount
@@ -204,7 +210,7 @@ def _table(rows: Sequence[BenchmarkRow], name: str) -> Table:
 
 
 def _add_missing(page: Page, result: BenchmarkResult) -> None:
-    rows = [[", ".join(methods), without_folders(reason)] for reason, methods in result.reasons.items()]
+    rows = [[places_once(methods), without_folders(reason)] for reason, methods in result.reasons.items()]
     notes = statements.paragraphs(result.notes)
     if rows or notes:
         blocks = [Table(["methods", "reason"], rows, title="Not run")] if rows else []

@@ -137,6 +137,15 @@ class BenchmarkResult:
         }
 
 
+def places_once(methods: Iterable[str]) -> str:
+    """Methods that are missing, each place once: ``cmm, gda (dtd on new); lfa (eurosat)``."""
+    found: dict[str, list[str]] = {}
+    for method in methods:
+        name, _, place = method.partition(" (")
+        found.setdefault(place, []).append(name)
+    return "; ".join(", ".join(names) + (f" ({place}" if place else "") for place, names in found.items())
+
+
 def _grouped(runs: Iterable[BenchmarkRun], key: Any) -> Iterable[list[BenchmarkRun]]:
     """The runs by key, in order of first appearance. Of repeated runs the last one counts."""
     groups: dict[Any, dict[tuple[object, ...], BenchmarkRun]] = {}
