@@ -17,7 +17,7 @@ from modalign.core.encoder_spec import EncoderSpec
 from modalign.core.errors import InputError, argument
 from modalign.core.features import UNLABELED, Features
 from modalign.data.inventory import has_image_suffix
-from modalign.data.items import load_items
+from modalign.data.items import load_with_sets
 from modalign.encoders.base import Encoder
 from modalign.encoders.joined import JoinedEncoder
 from modalign.encoders.loading import find_encoder, load_encoder
@@ -135,7 +135,7 @@ def search_images(
         raise InputError(f"Expected {argument('top')} of at least 1, got {top!r}.")
     by = "image" if _is_image(query) else "text"
     if not isinstance(source, Features):
-        source = load_items(source)
+        source, _ = load_with_sets(source)
     loaded = _encoder_of(source, encoder)
     if by == "text" and (not loaded.has_text or isinstance(loaded, JoinedEncoder)):
         raise InputError(

@@ -108,7 +108,7 @@ def search(
     from modalign.report.photos.search_page import save_search_page
 
     check_file(page, ".html", ".htm")
-    subject = _images_or_features(source)
+    subject = _images_or_features(source, sets=True)
     found = search_images(subject, query, top=top, encoder=encoder)
     if page is not None:
         save_search_page(found, page, subject if isinstance(subject, Items) else None)
@@ -121,14 +121,16 @@ def search(
             print_lines(f"note: {note}")
 
 
-def _images_or_features(source: Path, *, split: Path | None = None, classes: Path | None = None) -> Items | Features:
-    """Load the images of a source, or the vectors that ``embed`` wrote."""
+def _images_or_features(
+    source: Path, *, split: Path | None = None, classes: Path | None = None, sets: bool = False
+) -> Items | Features:
+    """Load the images of a source, with ``sets`` also those of several classes, or the vectors that ``embed`` wrote."""
     from modalign.core.features import Features
     from modalign.core.part_files import is_features_source
-    from modalign.data.items import load_items
+    from modalign.data.items import load_items, load_with_sets
 
     if not is_features_source(source):
-        return load_items(source, split=split, classes=classes)
+        return load_with_sets(source)[0] if sets else load_items(source, split=split, classes=classes)
     if split is not None or classes is not None:
         given = "split" if split is not None else "classes"
         raise InputError(f"Expected {argument(given)} with images, got the vectors in '{source}'; leave it out.")

@@ -95,7 +95,7 @@ def predict_multi_label(
     if out is not None:
         check_multi_label_output(out)
         check_file(out, ".csv", ".json")
-    items = load_items(images)
+    items = load_items(images, labels=-1)
     found = load_multi_label(folder, encoder=encoder).predict(items)
     if out is not None:
         found.save(out)

@@ -68,6 +68,8 @@ def test_twenty_images_keep_their_sets(format: str, sets: LabeledSets, tmp_path:
     assert "\n" not in str(caught.value)
     assert PLACES[format] is None or str(PLACES[format]) in str(caught.value)
     assert len(load_items(source, labels=-1)) == 20  # for which labels do not matter
+    if format == "label_studio":
+        assert content(load_label_sets(convert_labels(source, "webdataset", tmp_path / "again.tar"))) == expected
 
 
 @pytest.mark.parametrize("format", ["yolo", "imagefolder"])

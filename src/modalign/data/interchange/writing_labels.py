@@ -19,8 +19,8 @@ from modalign.data.interchange.labeled_rows import AnsweredImages, AnsweredSets,
 from modalign.data.interchange.parquet_tables import write_parquet
 from modalign.data.interchange.roboflow_classes import write_class_tables
 from modalign.data.interchange.tar_samples import write_tar
-from modalign.data.items import load_items
-from modalign.data.label_sets import LabeledSets
+from modalign.data.items import load_items, load_with_sets
+from modalign.data.label_sets import LabeledSets, load_label_sets
 
 _FOLDERS: dict[str, Callable[[Sequence[LabeledRow], Sequence[str], Path], None]] = {
     "fiftyone": write_fiftyone,
@@ -85,13 +85,7 @@ def convert_labels(
         raise InputError(f"Expected {wanted} for '{format}'.")
     if out is not None:
         check_writable(out, folder=format in _FOLDERS)
-    if isinstance(images, LabeledSets) and predictions is None:
-        names, rows = list(images.class_names), rows_of_sets(images)
-    else:
-        items = images.items if isinstance(images, LabeledSets) else load_items(images)
-        known = items.class_names if predictions is None else getattr(predictions, "class_names", items.class_names)
-        rows = rows_of(items, predictions)
-        names = list(dict.fromkeys([*known, *(name for row in rows for name in row.names)]))  # "none of these" too
+    names, rows = _named_rows(images, predictions)
     if format in _OBJECTS:
         return _OBJECTS[format](rows, names)
     path = Path(str(out))
@@ -104,3 +98,19 @@ def convert_labels(
             _FILES[format](rows, file)
         return path
     return write(path, json.dumps(_DOCUMENTS[format](rows, names), indent=1, ensure_ascii=False))
+
+
+def _named_rows(
+    images: Any, predictions: AnsweredImages | AnsweredSets | None
+) -> tuple[list[str], Sequence[LabeledRow]]:
+    """The class names and the rows of the images with their labels, or with predictions."""
+    if predictions is None and not isinstance(images, LabeledSets):
+        items, several = load_with_sets(images)
+        if not several:
+            return list(items.class_names), rows_of(items)
+        images = load_label_sets(images)
+    if predictions is None:
+        return list(images.class_names), rows_of_sets(images)
+    rows = rows_of(images.items if isinstance(images, LabeledSets) else load_items(images, labels=-1), predictions)
+    known = getattr(predictions, "class_names", ())
+    return list(dict.fromkeys([*known, *(name for row in rows for name in row.names)])), rows  # "none of these" too

@@ -64,8 +64,8 @@ class MultiLabelClassifier:
         return self.model.method
 
     def predict(self, images: Any) -> MultiLabelPredictions:
-        """Predict the classes of images; any source of :func:`~modalign.load_items`."""
-        features = self.encoder.embed_images(load_items(images))
+        """Predict the classes of images, whatever their labels; any source of :func:`~modalign.load_items`."""
+        features = self.encoder.embed_images(load_items(images, labels=-1))
         probabilities = self.model.predict_proba(features)
         origin = {
             "version": versions()["modalign"],
