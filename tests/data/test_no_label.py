@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from bad_files import encoded, picture
 
+import modalign as ma
 from modalign.core.errors import InputError
 from modalign.data.items import load_items
 from modalign.model.adaptation.images import read_items
@@ -86,3 +88,40 @@ def test_a_folder_called_test_beside_folders_with_the_same_classes_is_not_learne
     with pytest.raises(InputError, match="rename the parts"):
         read_items(source, None, unlabeled=False)
     assert np.unique(load_items(source).labels).tolist() == [0, 1, 2]  # to predict, all are images
+
+
+def test_minus_one_is_no_class_in_frames_either(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    files = [str(path) for path in sorted(table(tmp_path, ["x"] * 4).parent.glob("*.jpg"))]
+    items = load_items(pandas.DataFrame({"path": files, "label": ["cat", "-1", "dog", "cat"]}))
+    assert items.class_names == ("cat", "dog")
+    assert items.labels.tolist() == [0, -1, 1, 0]
+
+
+def test_a_coco_file_whose_annotations_match_no_image_is_refused(tmp_path: Path) -> None:
+    table(tmp_path, ["x"] * 2)
+    content = {
+        "images": [{"id": str(i), "file_name": f"{i}.jpg"} for i in range(2)],
+        "annotations": [{"id": i, "image_id": i, "category_id": 1} for i in range(2)],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="image_id"):
+        load_items(tmp_path / "coco.json")
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"), [("split", {"train": [0]}), ("mirror", "yes"), ("descriptions", {"cat": ["a cat"]})]
+)
+def test_an_argument_of_a_wrong_kind_is_not_ignored(tmp_path: Path, argument: str, value: object) -> None:
+    source = table(tmp_path, ["cat", "dog", "cat", "dog"])
+    with pytest.raises(InputError, match=argument):
+        ma.adapt(source, method="zero_shot", **{argument: value})
+
+
+def test_a_model_that_could_not_be_loaded_is_not_saved(tmp_path: Path) -> None:
+    model = ma.adapt(table(tmp_path, ["cat", "dog", "cat", "dog"]), method="zero_shot", validation="none")
+    model.class_names = ("cat", "cat")
+    with pytest.raises(InputError, match=r"^Expected a model that can be loaded again, but it has a class name twice"):
+        model.save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()

@@ -32,9 +32,11 @@ NO_READER = 141
 _CHECKPOINT = "training.json"  # the card of modalign.tune.training_state, without importing torch
 _PARTS = "_card.json"  # of modalign.core.part_files
 _MASKS = ("masks.partial.jsonl", "masks.json")  # of modalign.segmentation.mask_folder, without importing torch
-_EMBEDDING = ("embed", "fit", "compare", "predict", "evaluate", "audit", "search", "studio", "demo")
+_EMBEDDING = (
+    "embed", "fit", "compare", "predict", "evaluate", "explain", "figures", "audit", "search", "studio", "demo",
+)  # fmt: skip
 _OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EACCES,
-                   errno.EPERM, errno.ENOMEM}  # fmt: skip
+                   errno.EPERM, errno.ENOMEM, errno.EFBIG}  # fmt: skip
 
 
 FORMER_OPTIONS = {"--anchor": "--clip-encoder", "--anchor-encoder": "--clip-encoder", "--unlabelled": "--unlabeled"}

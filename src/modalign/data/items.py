@@ -107,6 +107,8 @@ def load_with_sets(
 
     The names of the classes are then the sets, as a table has them: names with ``;`` between, ``;`` alone for no class.
     """
+    if not isinstance(split, str | os.PathLike | Split | None):
+        raise InputError(f"Expected {argument('split')} as a split file or a Split, got {type(split).__name__}.")
     if isinstance(source, Items):
         return _relabel(_divided(source, split), classes, labels), ""
     ignore = isinstance(labels, int) and labels == UNLABELED
@@ -213,8 +215,6 @@ def _divided(items: Items, split: str | os.PathLike[str] | Split | None) -> Item
         return items
     if isinstance(split, Split):
         return mark(items, split)
-    if not isinstance(split, (str, os.PathLike)):
-        raise InputError(f"Expected {argument('split')} as a split file or a Split, got {type(split).__name__}.")
     keys = [None if k == UNLABELED else items.class_names[k] for k in items.labels]
     listing = Listing([*items.ids], [*items.blobs], keys, [*items.class_names], [*items.quarantined], [*items.notes],
                       items.parts.tolist(), ordered=True, given=[*items.given])  # fmt: skip

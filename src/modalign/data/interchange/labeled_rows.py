@@ -184,7 +184,10 @@ def listed(
         check_separable(key for key in found if key in classes)
         classes = ()
     listing.classes, listing.ordered = list(classes) or sorted(found, key=natural_key), bool(classes)
-    listing.numbered = not classes and bool(found) and all(key.isdecimal() for key in found)
+    if not classes:
+        listing.leave_unlabeled()
+    keys = listing.classes
+    listing.numbered = not classes and bool(keys) and all(key.isdecimal() for key in keys)
     if any(listing.parts):
         listing.division = what
     if strange:

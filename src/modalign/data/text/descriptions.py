@@ -81,7 +81,7 @@ def sentence_notes(
     """Return notes for the user on the prompts of :func:`class_sentences` with the same arguments."""
     notes: tuple[str, ...] = ()
     if descriptions is not None:
-        known = read_json(descriptions, "a JSON file of descriptions")
+        known = _read(descriptions)
         loose = [
             f"'{name}' by those of '{other}'"
             for name, other in match_names(class_names, known, plural=True).items()
@@ -213,9 +213,15 @@ def _structure(graph: Any, where: str) -> Structure:
     )
 
 
+def _read(file: str | Path) -> Any:
+    if not isinstance(file, (str, Path)):
+        raise InputError(f"Expected {argument('descriptions')} as a JSON file, got {type(file).__name__}.")
+    return read_json(file, "a JSON file of descriptions")
+
+
 def _by_class(file: str | Path, class_names: Sequence[str]) -> list[Any]:
     """The value of every class in a JSON object keyed by class name."""
-    content = read_json(file, "a JSON file of descriptions")
+    content = _read(file)
     if not isinstance(content, Mapping):
         raise InputError(f"Expected an object class name → descriptions in '{file}', got {_shape(content)}.")
     matched = match_names(class_names, content, plural=True)

@@ -21,6 +21,8 @@ def split_crops(
     """Return the number of crops to embed, and the hyper-parameters, with ``crops`` if the method cuts them itself."""
     if not isinstance(method, (str, VectorMethod, TowerMethod)):
         raise InputError(f"Expected {argument('method')} as a name or an unfitted method like CMM(), got {method!r}.")
+    if mirror is not None and not isinstance(mirror, bool):
+        raise InputError(f"Expected {argument('mirror')} as True, False or None, got {mirror!r:.40}.")
     cls = method_class(method) if isinstance(method, str) else type(method)
     if not crops:
         return 0, hyperparameters

@@ -59,7 +59,10 @@ def save_model(folder: str | Path, method: Method, description: Description | No
     entries, tensors = encode_method(method)
     described = None if description is None else plain(description.card())
     if described is not None:
-        Description.read(described, method)  # what is saved can be loaded
+        try:
+            Description.read(described, method)
+        except InputError as error:
+            raise InputError(f"Expected a model that can be loaded again, but {error}") from None
     foreign = packages_of(entries)
     entries |= {
         "classifier": described,
