@@ -32,5 +32,6 @@ def test_the_demonstration_in_short(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "<svg" in page
     assert page.count("hance level") >= 4  # the facts, the table, the curves and the accuracy per class
     assert "none of these images is shown here" in page
+    assert "Masks of objects" in page
     best = max(found.table, key=lambda row: row.accuracy.mean)
     assert ("no method with labels does better" in found.sentence) == (best.shots == 0)

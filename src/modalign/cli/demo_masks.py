@@ -21,7 +21,7 @@ from modalign.segmentation.segmenter import Segmenter
 
 SCENES, LEARNED_FROM = 12, 24
 STRIDE, LEARNING_STRIDE = 8, 16  # pixels; the patches of the embedded pair are 8 pixels wide
-OBJECTS = "maskclip"
+OBJECTS = "maskclip"  # features; the path by which tiny-scenes was trained
 
 
 def add_segmentation(page: Page, encoder: Encoder, vfm: Encoder) -> tuple[SegmentationScores, SegmentationScores]:
@@ -90,11 +90,11 @@ def add_objects(page: Page, usual: Encoder, encoder: Encoder) -> tuple[Segmentat
     low, high = after.interval()
     page.section(
         "Masks of objects",
-        f"{SCENES} scenes of four real digits each, segmented by the names of the digits; only pixels in the squares "
-        f"count. The patches of {usual.name} distinguish textures but not objects: mean IoU {percent(before.miou)} %, "
-        f"about that of labels at random ({percent(_by_guessing(scenes))} %). {encoder.name} has the same text tower, "
-        f"and its image tower was trained further on drawn scenes: {percent(after.miou)} % (95 % interval "
-        f"{percent(low)} to {percent(high)} %).",
+        f"{SCENES} scenes of four real digits each, segmented by the names of the digits; the ground between them has "
+        f"no class, and labels there do not count. The patches of {usual.name} distinguish textures but not objects: "
+        f"mean IoU {percent(before.miou)} %, where labels at random have about {percent(_by_guessing(scenes))} %. "
+        f"{encoder.name} has the same text tower, and its image tower was trained further on drawn scenes: "
+        f"{percent(after.miou)} % (95 % interval {percent(low)} to {percent(high)} %).",
         blocks=_columns(scenes, {usual.name: plain, encoder.name: better}, (before, after)),
     )
     return before, after
