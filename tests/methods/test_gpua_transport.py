@@ -146,3 +146,18 @@ def test_gradient_and_hessian_of_the_semidual_are_those_of_finite_differences(rh
     np.testing.assert_allclose(gradient, slope, atol=1e-9)
     rows = [((a.mass - a.target) - (b.mass - b.target)) / 2e-5 for a, b in zip(ahead, behind, strict=True)]
     np.testing.assert_allclose(at.hessian, torch.stack(rows), atol=1e-8)
+
+
+@pytest.mark.parametrize("rho", [math.inf, 0.03])
+def test_a_hessian_in_bfloat16_changes_the_step_and_not_the_answer(rho, monkeypatch):
+    R, b = scores(2000, 40), torch.linspace(1, 4, 40) / torch.linspace(1, 4, 40).sum()
+    exact = match(blocks(R), 2000, 0.01, b, rho=rho)
+    P = exact.rows(R)
+    monkeypatch.setattr(gpua_transport, "HALF", 1)
+    monkeypatch.setattr(gpua_transport, "_multiplies_bfloat16", lambda: True)
+    rounded = gpua_transport._gram(P).float()
+    assert 0 < (rounded - P.T @ P).abs().max() <= 2**-7 * (P.T @ P).max()
+    found = match(blocks(R), 2000, 0.01, b, rho=rho)
+    assert found.converged
+    assert found.passes <= exact.passes + 1
+    torch.testing.assert_close(found.rows(R), P, rtol=0, atol=1e-5)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -136,6 +137,7 @@ def match(
 
 
 MAX_NEWTON = 4096  # classes; their K × K Hessian is 128 MB
+HALF = 256  # classes from which its matrix product takes much of a pass
 
 
 class _Evaluation(NamedTuple):
@@ -167,7 +169,7 @@ class _Problem:
             mass += P.sum(dim=0, dtype=mass.dtype)
             value += float(log_sums.sum(dtype=mass.dtype))
             if overlap is not None:
-                overlap += P.T @ P
+                overlap += _gram(P)
         if self.reduce is not None:
             mass, value, overlap = self._summed(mass, value, overlap)
         mass, value, hessian = mass / self.n, value / self.n, None
@@ -202,6 +204,21 @@ class _Problem:
     def sinkhorn_step(self, at: _Evaluation) -> Tensor:
         power = 1 if math.isinf(self.rho) else self.rho / (self.rho + 1)
         return power * (at.target / at.mass.clamp_min(torch.finfo(at.mass.dtype).tiny)).log()
+
+
+def _gram(P: Tensor) -> Tensor:
+    """PᵀP, in bfloat16 where the processor multiplies it several times faster.
+
+    Its relative error of at most 0.8 % is one of the Newton step only: the gradient, and so the solution, is exact.
+    """
+    if P.device.type == "cpu" and P.shape[1] >= HALF and _multiplies_bfloat16():
+        P = P.bfloat16()
+    return P.mT @ P
+
+
+@cache
+def _multiplies_bfloat16() -> bool:
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())  # torch has no public name for it
 
 
 def _softmax(scores: Tensor, g: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:

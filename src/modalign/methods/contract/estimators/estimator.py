@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from modalign.methods.contract.parameters import known_parameters, parameters
 
 if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator as _Base  # untyped: what a method learns need not be declared
     from sklearn.utils import Tags
+else:
+    _Base = object
 
 E = TypeVar("E", bound="Parametrized")
 # What scikit-learn's base classes have besides; their private names differ between versions.
@@ -35,7 +38,7 @@ class _Named(type):
         return super().__call__(*args, **known_parameters(cls, settings))
 
 
-class Parametrized(metaclass=_Named):
+class Parametrized(_Base, metaclass=_Named):
     """Estimator that accepts American and British spelling of its hyper-parameters and suggests corrections.
 
     It has the functions of :class:`sklearn.base.BaseEstimator` without being one.
@@ -78,7 +81,7 @@ class Parametrized(metaclass=_Named):
 
         return BaseEstimator.__sklearn_tags__(self)  # a plain function
 
-    if not TYPE_CHECKING:  # otherwise every misspelled attribute of a method would pass
+    if not TYPE_CHECKING:  # which knows these from the base class
 
         def __getattr__(self, name: str) -> Any:
             """What else scikit-learn's base classes have: diagrams in notebooks, routing of metadata, data frames."""
@@ -95,10 +98,11 @@ def complete_class(cls: type[Parametrized]) -> Any:
     """Return ``cls`` as a subclass of scikit-learn's, which read the signatures of its functions and wrap them."""
     from sklearn.base import BaseEstimator, TransformerMixin
 
+    new_class: Any = type(cls)
     own = {"__module__": cls.__module__}
     if not hasattr(cls, "transform"):
-        return type(cls)(cls.__name__, (cls, BaseEstimator), own)
-    return type(cls)(cls.__name__, (cls, TransformerMixin, BaseEstimator), own | {"transform": cls._transformed})
+        return new_class(cls.__name__, (cls, BaseEstimator), own)
+    return new_class(cls.__name__, (cls, TransformerMixin, BaseEstimator), own | {"transform": cls._transformed})
 
 
 def unfitted(estimator: E) -> E:
