@@ -24,6 +24,10 @@ from modalign.methods import METHODS, method_class
 from modalign.methods.contract.estimators.estimator import unfitted
 from modalign.methods.contract.vectors import VectorMethod
 
+SLOW = {
+    "numpy.ma", "pandas", "scipy", "sklearn", "sympy", "torch._dynamo", "torch.distributed.fsdp", "transformers"
+}  # fmt: skip
+
 
 def original(method: VectorMethod) -> BaseEstimator:
     """An estimator with the same constructor and values whose other functions are scikit-learn's own."""
@@ -42,8 +46,7 @@ def test_a_saved_model_predicts_without_packages_that_are_slow_to_import(tmp_pat
         "import sys; from modalign.cli import main; from modalign.methods import METHODS, method_class\n"
         f"sys.argv = ['modalign', 'predict', {str(folder)!r}, {str(tmp_path / 'a.png')!r}]\n"
         "main(); [method_class(name) for name in METHODS]\n"
-        "slow = {'sklearn', 'scipy', 'pandas', 'transformers', 'sympy', 'torch._dynamo', 'torch.distributed.fsdp'}\n"
-        "print(slow & set(sys.modules))"
+        f"print({SLOW} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.endswith("set()\n")
