@@ -14,6 +14,7 @@ from modalign.core.errors import InputError
 from modalign.core.features import ClassText, Features
 from modalign.data.splits.drawing import draw_split, few_shot
 from modalign.data.splits.split import Split
+from modalign.evaluate.comparison.compare import compare
 from modalign.evaluate.measuring import fingerprint_of
 from modalign.evaluate.protocol import few_shot_protocol, run_once
 from modalign.evaluate.runs import read_runs
@@ -335,3 +336,14 @@ def test_mistakes_are_found_before_anything_is_fitted(change: dict, words: str) 
     with pytest.raises(InputError, match=words):
         few_shot_protocol(given.pop("features"), given.pop("text"), given.pop("methods"), **given)
     assert fitted == []
+
+
+def test_features_with_parts_are_compared_by_their_parts():
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    parts = np.repeat(["test", "train", "validation"], 20).tolist()
+    marked = Features(rng.normal(size=(60, 8)) + 4 * y[:, None], labels=y, class_names=["a", "b"], parts=parts)
+    text = ClassText(np.stack([-np.ones(8), np.ones(8)]), ["a", "b"])
+    result = compare(marked, text=text, methods=["gda", "zero_shot"], shots=[0, 2], seeds=1, ablations=False, jobs=1)
+    assert {run.accuracy.n for run in result.runs} == {20}
+    assert {run.method for run in result.runs} == {"gda", "zero_shot"}

@@ -144,6 +144,7 @@ def run_once(
         if clip_features is None or aligned is not None
         else replace(clip_features, labels=features.labels, class_names=features.class_names)
     )
+    space = replace(space, parts=())  # the split decides what is learned from
     rest = np.union1d(split.train, split.unlabeled)
     if shots:
         rows, train = split.train, space.select(split.train)
@@ -191,6 +192,7 @@ def _below(upper: Features, lower: Features) -> Features:
         labels=np.concatenate([upper.labels, lower.labels]),
         ids=(),
         tokens=None,
+        parts=(),
     )
 
 

@@ -116,7 +116,9 @@ class VectorLearner(TaskLearner[VectorMethod]):
         places = data.places[rows]
         labels = relabel(data.labels[rows], self.task.classes)[places >= 0]
         vectors = (data.vectors if of is None else of).select(places[places >= 0])
-        return replace(vectors, labels=labels, ids=_numbers(len(labels)), class_names=self.names, quarantined=())
+        return replace(
+            vectors, labels=labels, ids=_numbers(len(labels)), class_names=self.names, quarantined=(), parts=()
+        )
 
     def _blind(self, data: BenchmarkSet, rows: np.ndarray) -> Features:
         found = self._images(data, rows)
