@@ -18,7 +18,7 @@ from modalign.report.statements import paragraphs
 from modalign.report.text import count
 
 SHARED = {
-    "protocol": "protocol {}", "labels": "{}", "data set": "data set {}", "tested": "tested on {}", "n": "{} images",
+    "protocol": "protocol {}", "labels": "{}", "data set": "data set {}", "tested": "tested part {}", "n": "{} images",
 }  # fmt: skip
 """Columns of a sweep that often have one value, and how to say it."""
 
