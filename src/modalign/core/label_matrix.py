@@ -63,7 +63,7 @@ def label_matrix(labels: Any, class_names: Sequence[str] = ()) -> tuple[np.ndarr
     require_unmasked(labels, "labels")
     rows = labels if isinstance(labels, np.ndarray) else list(labels)
     if are_sets(rows):
-        return _of_sets(rows, names)
+        return _of_sets(list(rows), names)
     try:
         matrix = np.asarray(rows)
     except ValueError:  # rows of different length
