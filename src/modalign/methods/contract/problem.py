@@ -227,9 +227,11 @@ class ProblemReader(Parametrized):
             from sklearn.utils.validation import validate_data
 
             require_unmasked(X, "X")
+            if hasattr(X, "tocsr"):
+                raise InputError(f"Expected X as a dense array, got the sparse {type(X).__name__}; use X.toarray().")
             try:
                 X = validate_data(self, X, reset=reset, dtype=[np.float32, np.float64, np.float16])
-            except (ValueError, TypeError) as error:  # of scikit-learn, some with the whole array; TypeError: sparse
+            except ValueError as error:  # of scikit-learn, some with the whole array
                 reason = re.sub(r": array=.*?\]\.(?= [A-Z])", ".", " ".join(str(error).split()))
                 raise InputError(f"X: {reason:.300}") from None
             return read_rows(X, "X")
