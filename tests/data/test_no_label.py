@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from pathlib import Path
 
@@ -96,18 +95,6 @@ def test_minus_one_is_no_class_in_frames_either(tmp_path: Path) -> None:
     items = load_items(pandas.DataFrame({"path": files, "label": ["cat", "-1", "dog", "cat"]}))
     assert items.class_names == ("cat", "dog")
     assert items.labels.tolist() == [0, -1, 1, 0]
-
-
-def test_a_coco_file_whose_annotations_match_no_image_is_refused(tmp_path: Path) -> None:
-    table(tmp_path, ["x"] * 2)
-    content = {
-        "images": [{"id": str(i), "file_name": f"{i}.jpg"} for i in range(2)],
-        "annotations": [{"id": i, "image_id": i, "category_id": 1} for i in range(2)],
-        "categories": [{"id": 1, "name": "cat"}],
-    }
-    (tmp_path / "coco.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match="image_id"):
-        load_items(tmp_path / "coco.json")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from modalign.core.errors import InputError
 from modalign.data.interchange.labeled_rows import (
     Label,
     LabeledRow,
@@ -44,11 +43,6 @@ def list_coco(documents: Sequence[tuple[str, Any, str]]) -> Listing:
         images = _by_id(content, "images", path)
         rows += _rows(images, labels, path, part)
         stray += len(labels.keys() - images.keys())
-    if stray and not any(label for _, _, label, _ in rows):
-        raise InputError(
-            "Expected annotations of the images that the COCO file lists, got none whose image_id is the id of one; "
-            "numbers and text differ."
-        )
     used = {name for _, _, label, _ in rows for name in ((label,) if isinstance(label, str) else label or ())}
     what = " and ".join(f"'{path}'" for path, _, _ in documents)
     listing = listed(rows, what, [name for name in names if name in used] if len(documents) else names)
