@@ -54,7 +54,7 @@ def test_the_doctor_names_what_was_downloaded(tmp_path, monkeypatch, no_network)
     (repository / "refs" / "main").write_text("abc")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     found = next(check.found for check in examine() if check.what == "encoders")
-    assert found.startswith("tiny, tiny-vision, timm/resnet50_clip.openai on this machine")
+    assert found.startswith("tiny, tiny-vision, tiny-scenes, timm/resnet50_clip.openai on this machine")
     spec = ma.load_encoder(repository / "snapshots" / "abc", cache=False).spec
     for name in ("RN50", "timm/resnet50_clip.openai", "hf-hub:timm/resnet50_clip.openai"):
         assert find_encoder(replace(spec, name=name), cache=False).spec.fingerprint == spec.fingerprint

@@ -103,9 +103,9 @@ def test_many_classes_need_two_bytes() -> None:
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        ({"logit_scale": 0.0}, "logit_scale above 0"),
+        ({"logit_scale": 0.0}, "logit_scale=… above 0"),
         ({"logit_scale": float("inf")}, "logit_scale"),
-        ({"prob_threshold": 1.5}, "prob_threshold between 0 and 1"),
+        ({"prob_threshold": 1.5}, "prob_threshold=… between 0 and 1"),
         ({"area_threshold": -0.1, "background": True}, "area_threshold"),
         ({"area_threshold": 0.1}, "together with a background"),
     ],

@@ -61,7 +61,7 @@ def test_a_picture_is_resized_by_the_chosen_filter(resize: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        ({"window": 8}, "window as a number of pixels of at least a patch, 16"),
+        ({"window": 8}, "window=… as a number of pixels of at least a patch, 16"),
         ({"stride": 0}, "stride"),
         ({"stride": 300}, "at most the window"),
         ({"short_side": 10}, "short_side"),
