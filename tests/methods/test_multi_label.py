@@ -247,6 +247,15 @@ def test_every_kind_of_method_answers_and_learning_helps(
     assert all(decision.calibrated for decision in model.decisions_)
 
 
+def test_sets_of_test_images_are_not_learned_from(pairs: LabeledSets, vectors: Features) -> None:
+    marked = replace(vectors, parts=("test",) * 3 + ("train",) * (len(vectors) - 3))
+    with pytest.raises(InputError, match="got 3 labeled images that the source marks as test"):
+        OneAgainstRest(ma.GDA()).fit(marked, pairs.matrix)
+    hidden = pairs.matrix.copy()
+    hidden[:3] = -1
+    assert OneAgainstRest(ma.GDA()).fit(marked, hidden).predict(vectors).shape == pairs.matrix.shape
+
+
 def test_each_class_is_learned_for_itself(pairs: LabeledSets, vectors: Features) -> None:
     """Without text, more classes, or unknown labels of another class, change nothing."""
     X, Y = vectors.select(range(150)), pairs.matrix[:150]

@@ -148,7 +148,7 @@ class ProblemReader(Parametrized):
         y = None if y is None else read_labels(y, len(vectors))
         text = self._read_classes(y, names_of(X), text, names)
         codes = np.full(len(vectors), UNLABELED) if y is None else self._classes.codes(y, names_of(X))
-        _require_no_test(X, codes)
+        require_no_test(X, codes != UNLABELED)
         if self.needs_labels and not (codes != UNLABELED).any():
             raise InputError(f"{type(self).__name__} needs at least one labeled image, got none.")
         labels = torch.from_numpy(codes).to(vectors.device)
@@ -202,7 +202,7 @@ class ProblemReader(Parametrized):
         X, y = validation
         rows = self._read_vectors(X, reset=False).to(device)
         codes = self._classes.codes(read_labels(y, len(rows), "per validation row"), names_of(X))
-        _require_no_test(X, codes)
+        require_no_test(X, codes != UNLABELED)
         if not (codes != UNLABELED).any():
             raise InputError("Expected labeled images for validation, got none; leave validation out.")
         return rows, torch.from_numpy(codes).to(device)
@@ -246,9 +246,9 @@ class ProblemReader(Parametrized):
         return tensor
 
 
-def _require_no_test(X: Any, codes: np.ndarray) -> None:
-    """Raise for labels of images that the source of the features marks as test images."""
-    if isinstance(X, Features) and X.parts and (n := int(((np.array(X.parts) == "test") & (codes != UNLABELED)).sum())):
+def require_no_test(X: Any, labeled: np.ndarray) -> None:
+    """Raise if labeled images (n,) are some that the source of the features marks as test images."""
+    if isinstance(X, Features) and X.parts and (n := int(((np.array(X.parts) == "test") & labeled).sum())):
         images = "1 labeled image" if n == 1 else f"{n} labeled images"
         raise InputError(
             f"Expected images to learn from, got {images} that the source marks as test; leave them out: "

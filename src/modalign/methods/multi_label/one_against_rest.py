@@ -20,6 +20,7 @@ from modalign.linalg.similarity import unit
 from modalign.methods import method_class
 from modalign.methods.contract.cross_fitting import CrossFit, cross_fit, own_predictions
 from modalign.methods.contract.estimators.estimator import unfitted
+from modalign.methods.contract.problem import require_no_test
 from modalign.methods.contract.vectors import VectorMethod
 from modalign.methods.multi_label.class_decision import ClassDecision, fit_decision, held_out_answers
 
@@ -136,6 +137,7 @@ class OneAgainstRest:
             )
         if len(matrix) != len(features):
             raise InputError(f"Expected labels for {len(features)} images, got {len(matrix)} rows.")
+        require_no_test(features, (matrix != UNKNOWN).any(axis=1))
         if len(names) < 2:
             raise InputError(f"Expected at least 2 classes, got {len(names)}.")
         texts = _texts(text, names)

@@ -161,7 +161,8 @@ def _fitted(name: str, features: Features, matrix: np.ndarray, text: ClassText |
     if "random_state" in method.get_params():
         method.set_params(random_state=0)
     names = text.class_names if text is not None else tuple(map(str, range(matrix.shape[1])))
-    return OneAgainstRest(method).fit(features, matrix, text=text, class_names=names)
+    labeled = Features(features.vectors, features.ids, spec=features.spec)  # in the studio, whatever their part
+    return OneAgainstRest(method).fit(labeled, matrix, text=text, class_names=names)
 
 
 def _quality(model: OneAgainstRest) -> float:
