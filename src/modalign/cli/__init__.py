@@ -22,7 +22,7 @@ from modalign.cli.options import app
 from modalign.cli import fit_commands, predict_commands
 from modalign.cli.pages import explain_command, figures_command, sweep_command
 from modalign.cli.servers import serve_command, studio_command
-from modalign.cli import compare_command, export_command, segment_command
+from modalign.cli import compare_command, convert_command, export_command, segment_command
 from modalign.cli import audit_commands, bench_command, tables_command, info_commands
 
 # isort: on
@@ -37,6 +37,7 @@ __all__ = [
     "audit_commands",
     "bench_command",
     "compare_command",
+    "convert_command",
     "explain_command",
     "export_command",
     "figures_command",

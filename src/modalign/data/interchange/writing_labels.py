@@ -38,7 +38,9 @@ _OBJECTS: dict[str, Callable[[Sequence[LabeledRow], Sequence[str]], Any]] = {
     "polars": lambda rows, names: polars_frame_of(rows),
     "datasets": to_dataset,
 }
-FORMATS = (*_FOLDERS, *_DOCUMENTS, *_FILES, *_OBJECTS)
+WRITTEN = (*_FOLDERS, *_DOCUMENTS, *_FILES)
+"""Formats of files and folders; the others are objects."""
+FORMATS = (*WRITTEN, *_OBJECTS)
 
 
 def convert_labels(
